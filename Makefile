@@ -1,0 +1,38 @@
+# Every target sets itself up from nothing: uv where it is present, else venv and pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export MPLBACKEND := Agg
+
+.PHONY: setup tour test check slow bench clean
+
+$(VENV)/installed: pyproject.toml
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv --allow-existing $(VENV) && uv pip install --python $(BIN)/python -e '.[dev]'; \
+	else \
+		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet -e '.[dev]'; \
+	fi
+	@touch $@
+
+setup: $(VENV)/installed
+
+tour: setup
+	$(BIN)/glasshouse tour
+
+test: setup check
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/architecture
+
+slow: setup
+	$(BIN)/python -m pytest -m 'slow or realdata'
+
+bench: setup
+	$(BIN)/python bench/run_all.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

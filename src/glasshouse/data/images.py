@@ -1,0 +1,76 @@
+"""The noun of this layer: pictures of one size, decoded, with labels, ids and class names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """RGB pictures of one size, in memory or memory-mapped.
+
+    pictures: uint8 ``(n, 3, h, w)``. labels: int64 ``(n,)``, positions in class_names.
+    ids: str ``(n,)``, unique and stable (a path inside the source, or "train/00042").
+    masks: bool ``(n, h, w)`` of the labelled object, only where the source knows it.
+    """
+
+    pictures: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.str_]
+    class_names: tuple[str, ...]
+    masks: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def height(self) -> int:
+        """Rows of pixels."""
+        return int(self.pictures.shape[2])
+
+    @property
+    def width(self) -> int:
+        """Columns of pixels."""
+        return int(self.pictures.shape[3])
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that could not be read as a picture."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three parts of a source; test is touched once, at the end.
+
+    bad_files: what was left out. notes: plain sentences on how the parts were made.
+    """
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    bad_files: tuple[BadFile, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The same for all three parts."""
+        return self.train.class_names
+
+
+def take(images: ImageSet, positions: NDArray[np.int64] | Sequence[int]) -> ImageSet:
+    """The pictures at these positions, copied into memory."""
+    chosen = np.asarray(positions, dtype=np.int64)
+    masks = None if images.masks is None else images.masks[chosen]
+    return replace(
+        images,
+        pictures=np.ascontiguousarray(images.pictures[chosen]),
+        labels=images.labels[chosen],
+        ids=images.ids[chosen],
+        masks=masks,
+    )

@@ -1,0 +1,86 @@
+"""The only forward pass in evaluation mode."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from glasshouse.data.images import ImageSet
+from glasshouse.models.classifier import Classifier, Preprocessing, scale
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Raw logits ``(n, k)`` with what is known of the pictures; every figure is made from it."""
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.str_]
+    class_names: tuple[str, ...]
+    temperature: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def predict(classifier: Classifier, images: ImageSet, *, batch_size: int = 256) -> Predictions:
+    """The logits of every picture, in order, in float32; the net is left as it was."""
+    logits = predict_logits(
+        classifier.net, classifier.preprocessing, images.pictures, batch_size=batch_size
+    )
+    return Predictions(
+        logits.numpy(), images.labels, images.ids, classifier.class_names, classifier.temperature
+    )
+
+
+def predict_logits(
+    net: nn.Module,
+    preprocessing: Preprocessing,
+    pictures: NDArray[np.uint8],
+    *,
+    batch_size: int = 256,
+    precision: torch.dtype = torch.float32,
+) -> Tensor:
+    """Logits ``(n, k)`` of uint8 pictures ``(n, 3, h, w)``, on the CPU in float32."""
+    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    parts = []
+    with evaluating(net), torch.inference_mode(), autocast(device, precision):
+        for start in range(0, len(pictures), batch_size):
+            chunk = np.ascontiguousarray(pictures[start : start + batch_size])
+            batch = torch.from_numpy(chunk).to(device)
+            inputs = scale(batch, preprocessing).contiguous(memory_format=torch.channels_last)
+            parts.append(net(inputs).float().cpu())
+    return torch.cat(parts)
+
+
+def probabilities(predictions: Predictions) -> NDArray[np.float64]:
+    """``softmax(logits / temperature)``, shape ``(n, k)``."""
+    scaled = predictions.logits.astype(np.float64) / predictions.temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    exponentials = np.exp(scaled)
+    result: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return result
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, and every module's own mode back afterwards."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Mixed precision for this device; float32 switches it off."""
+    enabled = precision != torch.float32
+    return torch.autocast(
+        device.type, dtype=precision if enabled else torch.bfloat16, enabled=enabled
+    )

@@ -1,0 +1,54 @@
+"""Randomness as a pure function of (seed, purpose, epoch, picture id).
+
+No generator is carried along: the same picture in the same epoch of the same seed gets the same
+numbers whatever the batch, the worker or the number of interruptions. The mixing function is the
+finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
+generators").
+"""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+Keys = NDArray[np.uint64]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def derive(seed: int, *purpose: object) -> int:
+    """A 63-bit seed for one named purpose, for example ``derive(seed, "dropout", epoch)``."""
+    text = "\x1f".join(str(part) for part in (seed, *purpose))
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def keys_of(ids: NDArray[np.str_]) -> Keys:
+    """A 64-bit key for each picture id ``(n,)``, equal on every machine."""
+    digests = b"".join(hashlib.blake2b(i.encode(), digest_size=8).digest() for i in ids.tolist())
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+
+def uniforms(seed: int, purpose: str, epoch: int, keys: Keys, count: int) -> NDArray[np.float32]:
+    """Numbers in [0, 1), shape ``(n, count)``: a row a key."""
+    bits = _bits(seed, purpose, epoch, keys, count)
+    return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
+
+
+def permutation(seed: int, purpose: str, epoch: int, keys: Keys) -> NDArray[np.int64]:
+    """An order of ``n`` pictures: the positions sorted by a hash of their keys."""
+    return np.argsort(_bits(seed, purpose, epoch, keys, 1)[:, 0], kind="stable")
+
+
+def _bits(seed: int, purpose: str, epoch: int, keys: Keys, count: int) -> NDArray[np.uint64]:
+    start = np.uint64(derive(seed, purpose, epoch))
+    with np.errstate(over="ignore"):
+        rows = _mix(keys ^ start)[:, None]
+        columns = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
+        return _mix(rows + columns[None, :])
+
+
+def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

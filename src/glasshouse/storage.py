@@ -1,0 +1,140 @@
+"""Files that are either whole or absent, and the folders that Glasshouse keeps."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from glasshouse.errors import StorageError
+
+if TYPE_CHECKING:  # torch takes seconds to import, and most commands that touch files need none
+    from torch import Tensor
+
+
+_METADATA_KEY = "glasshouse"
+
+
+def cache_folder() -> Path:
+    """Where decoded pictures and features are kept; ``GLASSHOUSE_CACHE`` moves it."""
+    return Path(os.environ.get("GLASSHOUSE_CACHE") or platformdirs.user_cache_dir("glasshouse"))
+
+
+def data_folder() -> Path:
+    """Where data sets lie or are downloaded to; ``GLASSHOUSE_DATA`` moves it."""
+    return Path(os.environ.get("GLASSHOUSE_DATA") or platformdirs.user_data_dir("glasshouse"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old bytes or the new ones.
+
+    Raises StorageError with the space left when the disk is full or not writable.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(_cannot_write(path, error)) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write one JSON document, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON document; raises StorageError when it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise StorageError(f"{path} is damaged: {error}") from error
+
+
+def write_tensors(
+    path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write named tensors as one safetensors file, whole or not at all."""
+    write_bytes(path, tensors_to_bytes(tensors, metadata))
+
+
+def tensors_to_bytes(
+    tensors: "Mapping[str, Tensor]", metadata: Mapping[str, Any] | None = None
+) -> bytes:
+    """Named tensors and JSON metadata as safetensors; equal contents give equal bytes."""
+    from safetensors.torch import save
+
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # The library writes several metadata keys in any order, so everything travels under one.
+    text = json.dumps(metadata or {}, sort_keys=True, allow_nan=False)
+    return save(whole, {_METADATA_KEY: text})
+
+
+def read_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
+    """The tensors and the metadata of a safetensors file.
+
+    Raises StorageError when it is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+            return tensors, json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+    except FileNotFoundError as error:
+        raise StorageError(f"{path} does not exist") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise StorageError(f"{path} is damaged or not a safetensors file: {error}") from error
+
+
+def sha256_of_bytes(data: bytes) -> str:
+    """The SHA-256 of the bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself is durable only once the folder is; some systems cannot open folders.
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    with contextlib.suppress(OSError):
+        existing = next(folder for folder in path.absolute().parents if folder.exists())
+        free = shutil.disk_usage(existing).free / 1e6
+        return (
+            f"cannot write {path}: {error.strerror} ({free:,.1f} MB free). "
+            "Free some space or name another folder with --out; what was written before is kept."
+        )
+    return f"cannot write {path}: {error.strerror}"
