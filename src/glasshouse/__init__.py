@@ -1,0 +1,62 @@
+"""Glasshouse: image classifiers that people can see through.
+
+Every public name is listed here once and imported when it is first used, so that the command line
+can answer without waiting for torch.
+"""
+
+from importlib import import_module
+
+_PUBLIC = {
+    "glasshouse.data.augment": ("augment",),
+    "glasshouse.data.checks": ("Finding", "check"),
+    "glasshouse.data.decode": ("decode",),
+    "glasshouse.data.images": ("BadFile", "ImageSet", "Splits", "take"),
+    "glasshouse.data.sources": ("load_splits",),
+    "glasshouse.errors": (
+        "BadPicture",
+        "DataError",
+        "DivergedError",
+        "GlasshouseError",
+        "ModelError",
+        "RecipeError",
+        "StorageError",
+        "UsageError",
+    ),
+    "glasshouse.evaluation.calibration": ("fit_temperature",),
+    "glasshouse.evaluation.compare": ("Comparison", "compare"),
+    "glasshouse.evaluation.evaluation": ("Evaluation", "evaluate"),
+    "glasshouse.models.classifier": (
+        "Classifier",
+        "Preprocessing",
+        "load_classifier",
+        "save_classifier",
+    ),
+    "glasshouse.models.layers": ("build",),
+    "glasshouse.models.predict": ("Predictions", "predict", "probabilities"),
+    "glasshouse.models.summary": ("Summary", "format_summary", "summarize"),
+    "glasshouse.recipe": ("load_recipe", "recipe_names"),
+    "glasshouse.settings": (
+        "AugmentSettings",
+        "DataSettings",
+        "ModelSettings",
+        "Recipe",
+        "TrainSettings",
+    ),
+    "glasshouse.training.fit": ("train_classifier",),
+    "glasshouse.training.loop": ("Course", "Step", "train"),
+    "glasshouse.training.state": ("Epoch", "begin", "final_net"),
+}
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = sorted(_HOME)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'glasshouse' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -56,6 +56,14 @@ class DivergedError(GlasshouseError):
     exit_code = 4
 
 
+class Interrupted(GlasshouseError):
+    """A signal asked to stop; what was reached is saved. The exit code is 128 + the signal."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """A closing half-sentence: the nearest of the options, else all of them."""
     known = sorted(options)

@@ -1,0 +1,278 @@
+"""The one settings model: the fields below are the keys of a recipe.
+
+Flags, docs and the record in a run folder derive from them. Names are Keras's where Keras has one.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Activation = Literal[
+    "linear", "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish",
+    "hard_swish", "softplus", "sigmoid", "tanh",
+]  # fmt: skip
+Size = Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Settings(BaseModel):
+    """Frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataSettings(Settings):
+    """How pictures are read and split."""
+
+    image_size: Annotated[int, Field(ge=4, le=1024)] | None = Field(
+        None, description="pixels a side; unset: the source's own size, 64 for files"
+    )
+    resize: Literal["crop", "letterbox", "stretch"] = Field(
+        "crop", description="how a picture that is not square is made so"
+    )
+    validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = Field(
+        0.1, description="held out of train for model selection, where the source has no such split"
+    )
+    test_fraction: Annotated[float, Field(gt=0, lt=0.9)] = Field(
+        0.2, description="held out for the final figure, where the source has no such split"
+    )
+    split_seed: int = Field(0, description="decides which pictures are held out")
+    train_limit: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="train on this many pictures only, as many of each class as possible"
+    )
+    on_bad_file: Literal["error", "skip"] = Field(
+        "error", description="what to do when a file cannot be read as a picture"
+    )
+
+
+class AugmentSettings(Settings):
+    """Random changes of the training pictures; each picture has its own draw."""
+
+    rotation_range: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="degrees")
+    width_shift_range: Fraction = Field(0.0, description="fraction of the width")
+    height_shift_range: Fraction = Field(0.0, description="fraction of the height")
+    zoom_range: Fraction = Field(0.0, description="factor drawn from 1 - z to 1 + z")
+    horizontal_flip: bool = Field(False, description="mirror every other picture, at random")
+    random_crop: Annotated[int, Field(ge=0)] = Field(
+        0, description="whole pixels of shift in each direction"
+    )
+    fill_mode: Literal["nearest", "reflect", "constant"] = Field(
+        "nearest", description="what stands where the moved picture leaves a gap (constant: black)"
+    )
+    brightness_range: Fraction = Field(0.0, description="factor drawn from 1 - b to 1 + b")
+    contrast_range: Fraction = Field(0.0, description="factor drawn from 1 - c to 1 + c")
+    saturation_range: Fraction = Field(0.0, description="factor drawn from 1 - s to 1 + s")
+    cutout: Fraction = Field(0.0, description="side of a grey square, as a fraction of the side")
+    mixup: Annotated[float, Field(ge=0)] = Field(0.0, description="alpha of Beta(alpha, alpha)")
+    cutmix: Annotated[float, Field(ge=0)] = Field(0.0, description="alpha of Beta(alpha, alpha)")
+
+
+class Conv(Settings):
+    """A two-dimensional convolution, with its activation."""
+
+    type: Literal["conv"] = "conv"
+    filters: Annotated[int, Field(ge=1)]
+    kernel_size: Size = 3
+    strides: Size = 1
+    padding: Literal["same", "valid"] = "valid"
+    activation: Activation = "linear"
+    use_bias: bool = True
+    groups: Annotated[int, Field(ge=1)] = 1
+
+
+class Pool(Settings):
+    """The largest or the mean value of each window."""
+
+    type: Literal["max_pool", "average_pool"]
+    pool_size: Size = 2
+    strides: Size | None = Field(None, description="unset: as pool_size")
+    padding: Literal["same", "valid"] = "valid"
+
+
+class GlobalPool(Settings):
+    """The largest or the mean value of each channel; its output is flat."""
+
+    type: Literal["global_max_pool", "global_average_pool"]
+
+
+class BatchNorm(Settings):
+    """Batch normalisation; momentum in Keras's sense (0.99 keeps 99 % of the old statistics)."""
+
+    type: Literal["batch_norm"] = "batch_norm"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    epsilon: Annotated[float, Field(gt=0)] = 1e-3
+
+
+class ActivationLayer(Settings):
+    """An activation that stands alone, for example behind a batch_norm."""
+
+    type: Literal["activation"] = "activation"
+    activation: Activation
+
+
+class Dropout(Settings):
+    """Sets this share of the values to zero while training."""
+
+    type: Literal["dropout"] = "dropout"
+    rate: Fraction
+
+
+class Flatten(Settings):
+    """Rows, columns and channels become one row of numbers."""
+
+    type: Literal["flatten"] = "flatten"
+
+
+class Dense(Settings):
+    """A fully connected layer; ``units = "classes"`` stands for the number of classes."""
+
+    type: Literal["dense"] = "dense"
+    units: Annotated[int, Field(ge=1)] | Literal["classes"]
+    activation: Activation = "linear"
+    use_bias: bool = True
+
+
+class Residual(Settings):
+    """Adds its input to what its layers give; a 1x1 convolution fits the shapes where needed."""
+
+    type: Literal["residual"] = "residual"
+    layers: tuple["Layer", ...]
+    activation: Activation = Field("linear", description="applied to the sum")
+
+
+class TorchLayer(Settings):
+    """A layer of torch.nn by its class and constructor arguments, as found in a Sequential."""
+
+    type: Literal["torch"] = "torch"
+    name: str = Field(description="the class in torch.nn, for example Conv2d")
+    arguments: dict[str, Any] = {}
+    label: Annotated[str, Field(pattern=r"^[^.]+$")] | None = Field(
+        None, description="its name inside the net; unset: the class, counted"
+    )
+    layers: tuple["TorchLayer", ...] = Field((), description="the parts of a Sequential")
+
+
+Layer = Annotated[
+    Conv | Pool | GlobalPool | BatchNorm | ActivationLayer | Dropout | Flatten | Dense
+    | Residual | TorchLayer,
+    Field(discriminator="type"),
+]  # fmt: skip
+
+
+class ModelSettings(Settings):
+    """The network: a preset's name, or a list of layers."""
+
+    preset: str | None = Field(None, description="a name that `glasshouse models` lists")
+    layers: tuple[Layer, ...] | None = None
+    scaling: Literal["rescale", "standardize"] = Field(
+        "rescale", description="pixels to 0..1, or to the training set's mean 0 and deviation 1"
+    )
+    initialization: Literal["keras", "torch"] = Field(
+        "keras", description="keras: Glorot uniform and zero biases; torch: PyTorch's defaults"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "ModelSettings":
+        if (self.preset is None) == (self.layers is None):
+            raise ValueError("give either preset or layers")
+        return self
+
+
+class Constant(Settings):
+    """The rate stays as it is."""
+
+    type: Literal["constant"] = "constant"
+
+
+class Step(Settings):
+    """The rate is multiplied by factor after every so many epochs."""
+
+    type: Literal["step"] = "step"
+    every: Annotated[float, Field(gt=0)] = Field(description="epochs")
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+class Exponential(Settings):
+    """The rate falls evenly in the logarithm, to final times its start."""
+
+    type: Literal["exponential"] = "exponential"
+    final: Annotated[float, Field(gt=0, le=1)] = 0.01
+
+
+class Cosine(Settings):
+    """Half a cosine from the rate to final times it (Loshchilov and Hutter 2017)."""
+
+    type: Literal["cosine"] = "cosine"
+    final: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class OneCycle(Settings):
+    """Up by a cosine for a share of the run, then down to almost nothing (Smith, Topin 2017)."""
+
+    type: Literal["one_cycle"] = "one_cycle"
+    rise: Annotated[float, Field(gt=0, lt=1)] = Field(0.3, description="share of the run")
+    start: Annotated[float, Field(gt=0, le=1)] = Field(0.04, description="of the peak rate")
+    final: Annotated[float, Field(ge=0, le=1)] = Field(4e-6, description="of the peak rate")
+
+
+class Triangular(Settings):
+    """Up and down in straight lines between base and the rate (Smith 2015, cyclical rates)."""
+
+    type: Literal["triangular"] = "triangular"
+    cycle: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="epochs up and down; unset: one cycle is the whole run"
+    )
+    base: Annotated[float, Field(ge=0, le=1)] = Field(0.1, description="of the peak rate")
+    rise: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="share of a cycle")
+    halve: bool = Field(False, description="halve the height with each cycle (triangular2)")
+
+
+class PerEpoch(Settings):
+    """A rate for each epoch by name; the last one holds for the rest."""
+
+    type: Literal["per_epoch"] = "per_epoch"
+    rates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+
+
+Schedule = Annotated[
+    Constant | Step | Exponential | Cosine | OneCycle | Triangular | PerEpoch,
+    Field(discriminator="type"),
+]
+
+
+class TrainSettings(Settings):
+    """How the weights are found."""
+
+    epochs: Annotated[int, Field(ge=1)] = 10
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="sgd: Nesterov momentum")
+    lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="the (peak) learning rate")
+    momentum: Fraction = Field(0.9, description="of sgd")
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    label_smoothing: Fraction = 0.0
+    schedule: Schedule = Constant()
+    warmup_epochs: Annotated[float, Field(ge=0)] = Field(0.0, description="linear rise from 0")
+    gradient_clip: Annotated[float, Field(gt=0)] | None = Field(None, description="largest norm")
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="keep a moving average of the weights and use it at the end"
+    )
+    early_stopping: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="stop after so many epochs without a better validation loss"
+    )
+    keep: Literal["last", "best"] = Field("last", description="best: by validation loss")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the processor computes in it, else fp32"
+    )
+    device: str = Field("auto", description="auto: cuda where present, else cpu")
+    seed: int = 0
+
+
+class Recipe(Settings):
+    """One whole experiment."""
+
+    name: str = "custom"
+    description: str = ""
+    data: DataSettings = DataSettings()
+    augment: AugmentSettings = AugmentSettings()
+    model: ModelSettings = ModelSettings(preset="small-residual")
+    train: TrainSettings = TrainSettings()

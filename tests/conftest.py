@@ -1,0 +1,101 @@
+"""Small pictures that a small net can learn, and a closed network."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from glasshouse.data.images import ImageSet, Splits
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only addresses of this machine can be reached."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "localhost", "::1"):
+            raise AssertionError(f"a test tried to reach {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches go to the test's own folder."""
+    monkeypatch.setenv("GLASSHOUSE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make_images(count: int, *, size: int = 16, seed: int = 0, prefix: str = "p") -> ImageSet:
+    """Noise with a bright quarter; the label says which quarter, top left to bottom right."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count, dtype=np.int64) % 4
+    pictures = random.integers(0, 120, (count, 3, size, size), dtype=np.uint8)
+    half = size // 2
+    for i, label in enumerate(labels):
+        row, column = divmod(int(label), 2)
+        rows = slice(row * half, (row + 1) * half)
+        columns = slice(column * half, (column + 1) * half)
+        pictures[i, :, rows, columns] += np.uint8(100)
+    ids = np.array([f"{prefix}/{i:04d}" for i in range(count)])
+    return ImageSet(pictures, labels, ids, ("north-west", "north-east", "south-west", "south-east"))
+
+
+@pytest.fixture
+def tiny_images() -> ImageSet:
+    """64 pictures of 16x16 in four classes."""
+    return make_images(64)
+
+
+@pytest.fixture
+def tiny_splits() -> Splits:
+    """Three parts of different pictures of 16x16."""
+    return Splits(
+        make_images(96, seed=1, prefix="train"),
+        make_images(32, seed=2, prefix="validation"),
+        make_images(48, seed=3, prefix="test"),
+    )
+
+
+@pytest.fixture
+def tiny_net() -> torch.nn.Sequential:
+    """Two convolutions, BatchNorm and dropout: everything that training treats differently."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torch.nn.Sequential(
+            torch.nn.Conv2d(3, 8, 3, padding=1),
+            torch.nn.BatchNorm2d(8),
+            torch.nn.ReLU(),
+            torch.nn.MaxPool2d(2),
+            torch.nn.Conv2d(8, 16, 3, padding=1),
+            torch.nn.ReLU(),
+            torch.nn.MaxPool2d(2),
+            torch.nn.Flatten(),
+            torch.nn.Dropout(0.2),
+            torch.nn.Linear(16 * 4 * 4, 4),
+        )
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real pictures; tests that need it are skipped without it."""
+    folder = os.environ.get("GLASSHOUSE_DATA")
+    if not folder:
+        pytest.skip("GLASSHOUSE_DATA is not set")
+    return Path(folder)

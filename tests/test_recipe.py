@@ -1,0 +1,77 @@
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from glasshouse.errors import RecipeError
+from glasshouse.recipe import load_recipe, parse_recipe, recipe_names, to_toml
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_named_recipe_survives_being_written_and_read(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+    assert parse_recipe(tomllib.loads(to_toml(recipe))) == recipe
+
+
+def test_overrides_take_toml_values_and_plain_words() -> None:
+    recipe = load_recipe(
+        "tutorial-basic",
+        ["train.epochs=3", "train.optimizer=sgd", "augment.horizontal_flip=false",
+         "train.schedule={type='step', every=2}"],
+    )  # fmt: skip
+    assert recipe.train.epochs == 3
+    assert recipe.train.optimizer == "sgd"
+    assert recipe.augment.horizontal_flip is False
+    assert recipe.train.schedule.type == "step"
+
+
+def test_layers_replace_the_recipes_preset() -> None:
+    recipe = load_recipe(
+        "tutorial-basic", ["model.layers=[{type='flatten'}, {type='dense', units='classes'}]"]
+    )
+    assert recipe.model.preset is None
+    assert recipe.model.layers is not None
+    assert len(recipe.model.layers) == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", r"unknown key 'train\.epoch'. Did you mean 'epochs'"),
+        ("trian.epochs=3", r"unknown key 'trian'. Did you mean 'train'"),
+        ("train.epochs=zero", r"train\.epochs: .*integer.*Received: 'zero'"),
+        ("train.epochs=0", r"train\.epochs: .*greater than or equal to 1"),
+        ("train.optimizer=adamm", r"'adamm' is not known. Did you mean 'adam'"),
+        ("train.schedule.type=stepp", r"train\.schedule: 'stepp' is not known. .*'step'"),
+        ("train.schedule={type='step', evry=2}", r"'train\.schedule\.evry'. Did you mean 'every'"),
+        ("model.layers=[{type='konv'}]", r"model\.layers\.0: 'konv' is not known. .*'conv'"),
+        ("model.layers=[{type='conv', filter=2}]", r"layers\.0\.filter'. Did you mean 'filters'"),
+        ("augment.mixup=-1", r"augment\.mixup: .*Received: -1"),
+        ("train.lr=nan", r"train\.lr: "),
+        ("epochs", "expected key=value"),
+        ("name.x=1", "'name' is not a section"),
+    ],
+)
+def test_wrong_overrides_are_named_with_the_nearest_key(override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("tutorial-basic", [override])
+
+
+def test_an_unknown_recipe_gets_the_nearest_name() -> None:
+    with pytest.raises(RecipeError, match="Did you mean 'tutorial-basic'"):
+        load_recipe("tutorial-basik")
+
+
+def test_a_missing_file_and_broken_toml_are_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"no recipe file .*none\.toml"):
+        load_recipe(tmp_path / "none.toml")
+    (tmp_path / "broken.toml").write_text("a = [1,")
+    with pytest.raises(RecipeError, match=r"broken\.toml is not valid TOML"):
+        load_recipe(tmp_path / "broken.toml")
+
+
+def test_preset_and_layers_exclude_each_other() -> None:
+    with pytest.raises(RecipeError, match="give either preset or layers"):
+        parse_recipe({"model": {"preset": "tutorial-small", "layers": [{"type": "flatten"}]}})

@@ -1,0 +1,71 @@
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from glasshouse.errors import StorageError
+from glasshouse.storage import (
+    read_json,
+    read_tensors,
+    tensors_to_bytes,
+    write_bytes,
+    write_json,
+    write_tensors,
+)
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_how_much_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"cannot write .*file: No space left.*MB free"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_equal_tensors_and_metadata_give_equal_bytes() -> None:
+    tensors = {"b": torch.arange(3), "a": torch.ones(2, 2)}
+    metadata = {f"key{i}": i for i in range(20)}
+    turned = dict(reversed(metadata.items()))
+    assert tensors_to_bytes(tensors, metadata) == tensors_to_bytes(tensors, turned)
+
+
+def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "t", {"x": torch.tensor([1.5, -2.0])}, {"epoch": 3})
+    tensors, metadata = read_tensors(tmp_path / "t")
+    assert tensors["x"].tolist() == [1.5, -2.0]
+    assert metadata == {"epoch": 3}
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-5], lambda b: b"", lambda b: b"junk" * 9])
+def test_damaged_tensors_are_named(tmp_path: Path, damage: Any) -> None:
+    path = tmp_path / "t.safetensors"
+    write_bytes(path, damage(tensors_to_bytes({"x": torch.ones(4)})))
+    with pytest.raises(StorageError, match=r"t\.safetensors is damaged"):
+        read_tensors(path)
+
+
+def test_damaged_and_missing_json_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"cannot read .*none\.json"):
+        read_json(tmp_path / "none.json")
+    (tmp_path / "half.json").write_text('{"a": ')
+    with pytest.raises(StorageError, match=r"half\.json is damaged"):
+        read_json(tmp_path / "half.json")
+
+
+def test_json_is_written_as_plain_text(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"name": "Käse", "n": 1})
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert "Käse" in text
+    assert json.loads(text) == {"name": "Käse", "n": 1}
