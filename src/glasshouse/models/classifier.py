@@ -1,25 +1,32 @@
 """The noun of this layer: a net with all that is needed to use it on a picture."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import nn
 
+from glasshouse.errors import ModelError, StorageError
+from glasshouse.models.layers import build_architecture
+from glasshouse.models.preprocessing import Preprocessing as Preprocessing
+from glasshouse.models.preprocessing import scale as scale
+from glasshouse.models.weights import load_weights
+from glasshouse.storage import (
+    read_json,
+    read_tensors,
+    sha256_of_bytes,
+    sha256_of_file,
+    tensors_to_bytes,
+    write_bytes,
+    write_json,
+)
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a decoded picture becomes the net's input.
-
-    mean and std are a value a channel in units of 0..1: rescaling is mean 0 and std 1.
-    """
-
-    height: int
-    width: int
-    resize: Literal["crop", "letterbox", "stretch"] = "crop"
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+MODEL_FILE = "model.json"
+WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,110 @@ class Classifier:
     architecture: Mapping[str, Any] | None = None
 
 
-def scale(pictures: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 or float pictures in 0..255 ``(n, 3, h, w)`` to the net's input, float32."""
-    shape = (1, 3, 1, 1)
-    mean = torch.tensor(preprocessing.mean, device=pictures.device).view(shape) * 255
-    std = torch.tensor(preprocessing.std, device=pictures.device).view(shape) * 255
-    return (pictures.float() - mean) / std
+def save_classifier(classifier: Classifier, folder: Path) -> None:
+    """Write model.safetensors and model.json; equal classifiers give equal bytes.
+
+    Raises ModelError for a net whose state is more than tensors.
+    """
+    weights = tensors_to_bytes(_state(classifier.net))
+    record = {
+        "format": 1,
+        "class_names": list(classifier.class_names),
+        "temperature": classifier.temperature,
+        "preprocessing": asdict(classifier.preprocessing),
+        "architecture": None if classifier.architecture is None else dict(classifier.architecture),
+        "weights": {"file": WEIGHTS_FILE, "sha256": sha256_of_bytes(weights)},
+        "versions": {name: version(name) for name in ("glasshouse", "torch")},
+    }
+    write_bytes(folder / WEIGHTS_FILE, weights)
+    # Last, so that a folder with a model.json is a whole model; its hash tells a mixed one.
+    write_json(folder / MODEL_FILE, record)
+
+
+def load_classifier(folder_or_file: str | Path, *, net: nn.Module | None = None) -> Classifier:
+    """What save_classifier wrote, in evaluation mode and on the CPU.
+
+    net: for a model of one's own code, a net of the same layers; its weights are overwritten.
+    Raises ModelError when this is no model, is damaged, or when keys are missing or surplus.
+    """
+    folder = _model_folder(Path(folder_or_file))
+    record = _read_record(folder / MODEL_FILE)
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file():
+        raise ModelError(f"{weights} is missing; {MODEL_FILE} is of no use without it")
+    if sha256_of_file(weights) != record.weights.sha256:
+        raise ModelError(
+            f"{weights} is not the file that {MODEL_FILE} describes (its SHA-256 differs): it is "
+            "damaged or belongs to another model. Copy the whole folder again."
+        )
+    net = _rebuilt(record, folder) if net is None else net
+    load_weights(net, read_tensors(weights)[0], weights)
+    return Classifier(
+        net.eval(),
+        record.preprocessing,
+        record.class_names,
+        record.temperature,
+        record.architecture,
+    )
+
+
+class _Weights(BaseModel):
+    file: str
+    sha256: str
+
+
+class _Record(BaseModel):
+    """What model.json holds; keys that a later version may add are left alone."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = Field(le=1)
+    class_names: tuple[str, ...]
+    temperature: float = Field(gt=0)
+    preprocessing: Preprocessing
+    architecture: dict[str, Any] | None
+    weights: _Weights
+
+
+def _state(net: nn.Module) -> dict[str, torch.Tensor]:
+    state = net.state_dict()
+    strange = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if strange:
+        raise ModelError(f"the net cannot be saved: {strange[0]} of its state is not a tensor")
+    # Cloned, since safetensors refuses tensors that share memory.
+    return {name: value.detach().clone() for name, value in state.items()}
+
+
+def _model_folder(path: Path) -> Path:
+    folder = path.parent if path.name in (MODEL_FILE, WEIGHTS_FILE) else path
+    if not (folder / MODEL_FILE).is_file():
+        what = "does not exist" if not path.exists() else f"holds no {MODEL_FILE}"
+        raise ModelError(
+            f"{path} {what}. Name the folder of a finished run, or one that save_classifier wrote."
+        )
+    return folder
+
+
+def _read_record(path: Path) -> _Record:
+    try:
+        return _Record.model_validate(read_json(path))
+    except StorageError as error:
+        raise ModelError(str(error)) from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"]) or "the document"
+        raise ModelError(f"{path} is not the record of a model: {key}: {problem['msg']}") from error
+
+
+def _rebuilt(record: _Record, folder: Path) -> nn.Module:
+    architecture = record.architecture
+    if architecture is None:
+        raise ModelError(
+            f"{folder} holds the weights of a net that was made by code of one's own. "
+            "Load it in Python: load_classifier(folder, net=YourNet())."
+        )
+    if "pretrained" in architecture:
+        from glasshouse.models.pretrained import build_pretrained
+
+        return build_pretrained(architecture)
+    return build_architecture(architecture)

@@ -3,14 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from glasshouse.data.cache import gather
 from glasshouse.data.images import ImageSet
+from glasshouse.errors import StorageError
 from glasshouse.models.classifier import Classifier, Preprocessing, scale
+from glasshouse.storage import read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,40 @@ def predict_logits(
     parts = []
     with evaluating(net), torch.inference_mode(), autocast(device, precision):
         for start in range(0, len(pictures), batch_size):
-            chunk = np.ascontiguousarray(pictures[start : start + batch_size])
-            batch = torch.from_numpy(chunk).to(device)
+            positions = np.arange(start, min(start + batch_size, len(pictures)))
+            batch = torch.from_numpy(gather(pictures, positions)).to(device)
             inputs = scale(batch, preprocessing).contiguous(memory_format=torch.channels_last)
             parts.append(net(inputs).float().cpu())
     return torch.cat(parts)
+
+
+def save_predictions(predictions: Predictions, path: Path) -> None:
+    """Write predictions as one safetensors file; equal predictions give equal bytes."""
+    tensors = {
+        "logits": torch.from_numpy(predictions.logits),
+        "labels": torch.from_numpy(predictions.labels),
+    }
+    metadata = {
+        "ids": predictions.ids.tolist(),
+        "class_names": list(predictions.class_names),
+        "temperature": predictions.temperature,
+    }
+    write_tensors(path, tensors, metadata)
+
+
+def load_predictions(path: Path) -> Predictions:
+    """Read what save_predictions wrote; raises StorageError when it is missing or damaged."""
+    tensors, metadata = read_tensors(path)
+    try:
+        return Predictions(
+            tensors["logits"].numpy(),
+            tensors["labels"].numpy(),
+            np.array(metadata["ids"], dtype=np.str_),
+            tuple(metadata["class_names"]),
+            float(metadata["temperature"]),
+        )
+    except KeyError as error:
+        raise StorageError(f"{path} holds no predictions: {error} is missing") from error
 
 
 def probabilities(predictions: Predictions) -> NDArray[np.float64]:

@@ -1,0 +1,335 @@
+"""Layer settings to a net: shapes are checked while building, and errors name the layer."""
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from glasshouse import settings
+from glasshouse.errors import ModelError
+from glasshouse.models.presets import preset_layers
+from glasshouse.models.sequential import Unfit, make_torch
+from glasshouse.models.sequential import describe as describe
+from glasshouse.rng import derive
+from glasshouse.settings import Activation, Layer, ModelSettings
+
+Shape = tuple[int, ...]
+Parts = list[tuple[str, nn.Module]]
+Pair = tuple[int, int]
+
+# Slopes and approximations are those of Keras 3.
+ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
+    "linear": nn.Identity,
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "leaky_relu": lambda: nn.LeakyReLU(0.2),
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "mish": nn.Mish,
+    "hard_swish": nn.Hardswish,
+    "softplus": nn.Softplus,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+}
+
+
+class ResidualSum(nn.Module):
+    """What the body gives, plus its input, fitted where the shapes differ."""
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.shortcut = shortcut
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Feature maps ``(n, c, h, w)`` or rows ``(n, c)``."""
+        total: Tensor = self.body(inputs) + self.shortcut(inputs)
+        return total
+
+
+class PaddedAveragePool(nn.Module):
+    """The mean of each window, counting only what lies inside the picture."""
+
+    def __init__(self, pool_size: Pair, strides: Pair, padding: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        self.pool_size, self.strides, self.padding = pool_size, strides, padding
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Feature maps ``(n, c, h, w)``; padding is left, right, top, bottom."""
+        inside = self._pool(torch.ones_like(inputs[:1, :1]))
+        return self._pool(inputs) / inside
+
+    def _pool(self, maps: Tensor) -> Tensor:
+        padded = nn.functional.pad(maps, self.padding)
+        return nn.functional.avg_pool2d(padded, self.pool_size, self.strides)
+
+
+def build(
+    settings: ModelSettings, class_count: int, input_shape: tuple[int, int, int], *, seed: int
+) -> nn.Sequential:
+    """The net of these settings, from float ``(n, *input_shape)`` to logits ``(n, class_count)``.
+
+    Equal seeds give equal weights; the global random state is left as it was. Layers of torch.nn
+    keep torch's initialisation. Raises ModelError that names the layer and the shape it got.
+    """
+    layers = _layers_of(settings)
+    plan = _Plan(class_count, settings.initialization == "keras", seed)
+    # torch's constructors draw from the global generator and accept no other.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        net, shape = _stack(layers, tuple(input_shape), plan, ())
+    if shape != (class_count,):
+        raise ModelError(
+            f"the last layer ({layers[-1].type}) gives the shape {_text(shape)}, but there are "
+            f'{class_count} classes. End with a dense layer of units = "classes".'
+        )
+    return net
+
+
+def architecture_of(
+    settings: ModelSettings, class_count: int, input_shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    """What ``build_architecture`` needs to build the same net again, as JSON values."""
+    layers = [layer.model_dump(mode="json", exclude_none=True) for layer in _layers_of(settings)]
+    return {"layers": layers, "class_count": class_count, "input_shape": list(input_shape)}
+
+
+def build_architecture(architecture: Mapping[str, Any]) -> nn.Sequential:
+    """A net with the same keys and shapes as the described one, its weights still to be loaded.
+
+    Raises ModelError when the description does not fit.
+    """
+    try:
+        settings = ModelSettings.model_validate({"layers": architecture["layers"]})
+        class_count = int(architecture["class_count"])
+        channels, height, width = (int(size) for size in architecture["input_shape"])
+    except (KeyError, TypeError, ValidationError, ValueError) as error:
+        raise ModelError(f"the architecture does not describe a net: {error}") from error
+    return build(settings, class_count, (channels, height, width), seed=0)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What holds for every layer of one net."""
+
+    class_count: int
+    is_keras: bool
+    seed: int
+
+
+def _layers_of(settings: ModelSettings) -> tuple[Layer, ...]:
+    layers = preset_layers(settings.preset) if settings.preset is not None else settings.layers
+    if not layers:
+        raise ModelError("a net needs at least one layer; model.layers is empty")
+    return layers
+
+
+def _stack(
+    layers: tuple[Layer, ...], shape: Shape, plan: _Plan, path: tuple[int, ...]
+) -> tuple[nn.Sequential, Shape]:
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    counts: Counter[str] = Counter()
+    for position, layer in enumerate(layers, start=1):
+        place, came = (*path, position), shape
+        torch.default_generator.manual_seed(derive(plan.seed, "weights", *place))
+        try:
+            for kind, module in _PARTS[type(layer)](layer, shape, plan, place):
+                counts[kind] += 1
+                _add(modules, getattr(layer, "label", None) or f"{kind}{counts[kind]}", module)
+                shape = _output_shape(module, shape)
+        except Unfit as error:
+            where = ".".join(str(part) for part in place)
+            raise ModelError(
+                f"layer {where} ({layer.type}), which gets the shape {_text(came)}: {error}"
+            ) from error
+    return nn.Sequential(modules), shape
+
+
+def _add(modules: "OrderedDict[str, nn.Module]", name: str, module: nn.Module) -> None:
+    if name in modules:
+        raise Unfit(f"the label '{name}' is used twice; give each layer its own")
+    modules[name] = module
+
+
+def _output_shape(module: nn.Module, shape: Shape) -> Shape:
+    # Asking the layer itself leaves no second set of shape formulas that could disagree.
+    module.eval()
+    try:
+        with torch.no_grad():
+            output = module(torch.zeros(1, *shape))
+    except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
+        raise Unfit(f"it cannot take this shape ({str(error).splitlines()[0]})") from error
+    finally:
+        module.train()
+    if not isinstance(output, Tensor) or output.shape[0] != 1 or 0 in output.shape:
+        raise Unfit("it does not give one row of numbers, or one stack of maps, a picture")
+    return tuple(output.shape[1:])
+
+
+def _conv(layer: settings.Conv, shape: Shape, plan: _Plan, place: tuple[int, ...]) -> Parts:
+    channels = _maps(shape)[0]
+    if channels % layer.groups or layer.filters % layer.groups:
+        raise Unfit(
+            f"groups = {layer.groups} must divide the {channels} channels that come in and the "
+            f"filters = {layer.filters}"
+        )
+    kernel, strides = _pair(layer.kernel_size), _pair(layer.strides)
+    left, right, top, bottom = _padding(layer.padding, shape, kernel, strides)
+    is_even = (left, top) == (right, bottom)
+    module = nn.Conv2d(
+        channels, layer.filters, kernel, strides, (top, left) if is_even else 0,
+        groups=layer.groups, bias=layer.use_bias,
+    )  # fmt: skip
+    _initialise(module, plan, place)
+    padding: Parts = [] if is_even else [("pad", nn.ZeroPad2d((left, right, top, bottom)))]
+    return [*padding, ("conv", module), *_activation(layer.activation)]
+
+
+def _pool(layer: settings.Pool, shape: Shape, plan: _Plan, place: tuple[int, ...]) -> Parts:
+    window = _pair(layer.pool_size)
+    strides = window if layer.strides is None else _pair(layer.strides)
+    left, right, top, bottom = padding = _padding(layer.padding, shape, window, strides)
+    is_max = layer.type == "max_pool"
+    if (left, top) == (right, bottom):
+        if is_max:
+            return [(layer.type, nn.MaxPool2d(window, strides, (top, left)))]
+        average = nn.AvgPool2d(window, strides, (top, left), count_include_pad=False)
+        return [(layer.type, average)]
+    if is_max:
+        pad = nn.ConstantPad2d(padding, -math.inf)
+        return [("pad", pad), (layer.type, nn.MaxPool2d(window, strides))]
+    return [(layer.type, PaddedAveragePool(window, strides, padding))]
+
+
+def _global_pool(
+    layer: settings.GlobalPool, shape: Shape, plan: _Plan, place: tuple[int, ...]
+) -> Parts:
+    _maps(shape)
+    is_max = layer.type == "global_max_pool"
+    pool = nn.AdaptiveMaxPool2d(1) if is_max else nn.AdaptiveAvgPool2d(1)
+    return [(layer.type, pool), ("flatten", nn.Flatten())]
+
+
+def _batch_norm(
+    layer: settings.BatchNorm, shape: Shape, plan: _Plan, place: tuple[int, ...]
+) -> Parts:
+    kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
+    return [("batch_norm", kind(shape[0], eps=layer.epsilon, momentum=1 - layer.momentum))]
+
+
+def _activation_layer(
+    layer: settings.ActivationLayer, shape: Shape, plan: _Plan, place: tuple[int, ...]
+) -> Parts:
+    return _activation(layer.activation)
+
+
+def _dropout(layer: settings.Dropout, shape: Shape, plan: _Plan, place: tuple[int, ...]) -> Parts:
+    return [("dropout", nn.Dropout(layer.rate))]
+
+
+def _flatten(layer: settings.Flatten, shape: Shape, plan: _Plan, place: tuple[int, ...]) -> Parts:
+    return [("flatten", nn.Flatten())]
+
+
+def _dense(layer: settings.Dense, shape: Shape, plan: _Plan, place: tuple[int, ...]) -> Parts:
+    if len(shape) != 1:
+        raise Unfit("it needs one row of numbers; put a flatten or a global pool before it")
+    units = plan.class_count if layer.units == "classes" else layer.units
+    module = nn.Linear(shape[0], units, bias=layer.use_bias)
+    _initialise(module, plan, place)
+    return [("dense", module), *_activation(layer.activation)]
+
+
+def _residual(layer: settings.Residual, shape: Shape, plan: _Plan, place: tuple[int, ...]) -> Parts:
+    if not layer.layers:
+        raise Unfit("it has no layers")
+    body, came_out = _stack(layer.layers, shape, plan, place)
+    shortcut = nn.Identity() if came_out == shape else _shortcut(shape, came_out)
+    if isinstance(shortcut, nn.Conv2d):
+        _initialise(shortcut, plan, (*place, 0))
+    return [("residual", ResidualSum(body, shortcut)), *_activation(layer.activation)]
+
+
+def _shortcut(shape: Shape, wanted: Shape) -> nn.Conv2d:
+    if len(shape) == len(wanted) == 3:
+        strides = (math.ceil(shape[1] / wanted[1]), math.ceil(shape[2] / wanted[2]))
+        reached = (math.ceil(shape[1] / strides[0]), math.ceil(shape[2] / strides[1]))
+        if reached == wanted[1:]:
+            return nn.Conv2d(shape[0], wanted[0], 1, strides)
+    raise Unfit(
+        f"its layers give the shape {_text(wanted)}, to which its input cannot be added. "
+        'Use padding = "same", and strides that divide the shape'
+    )
+
+
+def _torch(layer: settings.TorchLayer, shape: Shape, plan: _Plan, place: tuple[int, ...]) -> Parts:
+    kind = layer.name.lower()
+    if layer.name == "Sequential":
+        return [(kind, _stack(layer.layers, shape, plan, place)[0])]
+    return [(kind, make_torch(layer))]
+
+
+def _initialise(module: nn.Conv2d | nn.Linear, plan: _Plan, place: tuple[int, ...]) -> None:
+    """Keras's default, Glorot uniform and zero biases; otherwise torch's own stays."""
+    if not plan.is_keras:
+        return
+    generator = torch.Generator().manual_seed(derive(plan.seed, "weights", *place))
+    nn.init.xavier_uniform_(module.weight, generator=generator)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+def _activation(name: Activation) -> Parts:
+    return [] if name == "linear" else [(name, ACTIVATIONS[name]())]
+
+
+def _maps(shape: Shape) -> tuple[int, int, int]:
+    if len(shape) != 3:
+        raise Unfit("it needs feature maps (channels, height, width), but they are flat by now")
+    return shape[0], shape[1], shape[2]
+
+
+def _padding(kind: str, shape: Shape, window: Pair, strides: Pair) -> tuple[int, int, int, int]:
+    """Zeros to the left, right, top and bottom; "same" is TensorFlow's, the odd one last."""
+    _, height, width = _maps(shape)
+    if kind == "same":
+        return (*_same(width, window[1], strides[1]), *_same(height, window[0], strides[0]))
+    if window[0] > height or window[1] > width:
+        raise Unfit(
+            f"its window of {window[0]}x{window[1]} would bring {height}x{width} below 1x1. "
+            'Use padding = "same", a smaller window, fewer pools or larger pictures'
+        )
+    return 0, 0, 0, 0
+
+
+def _same(size: int, window: int, stride: int) -> Pair:
+    total = max((math.ceil(size / stride) - 1) * stride + window - size, 0)
+    return total // 2, total - total // 2
+
+
+def _pair(size: int | Pair) -> Pair:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _text(shape: Shape) -> str:
+    return "x".join(str(size) for size in shape)
+
+
+_PARTS: dict[type, Callable[[Any, Shape, _Plan, tuple[int, ...]], Parts]] = {
+    settings.Conv: _conv,
+    settings.Pool: _pool,
+    settings.GlobalPool: _global_pool,
+    settings.BatchNorm: _batch_norm,
+    settings.ActivationLayer: _activation_layer,
+    settings.Dropout: _dropout,
+    settings.Flatten: _flatten,
+    settings.Dense: _dense,
+    settings.Residual: _residual,
+    settings.TorchLayer: _torch,
+}

@@ -1,0 +1,47 @@
+"""How a decoded picture becomes the input of a net."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glasshouse.data.decode import Pixels, fit
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a decoded picture becomes the net's input.
+
+    mean and std are a value a channel in units of 0..1: rescaling is mean 0 and std 1.
+    crop_fraction: the share of the fitted picture's side that is kept, from its centre; 0.875 is
+    the usual 256 pixels cropped to 224.
+    """
+
+    height: int
+    width: int
+    resize: Literal["crop", "letterbox", "stretch"] = "crop"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    crop_fraction: float = 1.0
+
+
+def prepare(picture: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """A decoded picture ``(h, w, 3)`` at the net's size, channels first: uint8 ``(3, h, w)``.
+
+    With a crop_fraction of 0.875, the usual way of ImageNet: 256 pixels, of which 224 are kept.
+    """
+    wanted = preprocessing.height, preprocessing.width
+    height, width = (max(round(side / preprocessing.crop_fraction), side) for side in wanted)
+    fitted = fit(picture, height, width, preprocessing.resize)
+    top, left = (height - wanted[0]) // 2, (width - wanted[1]) // 2
+    return np.ascontiguousarray(fitted[:, top : top + wanted[0], left : left + wanted[1]])
+
+
+def scale(pictures: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """uint8 or float pictures in 0..255 ``(n, 3, h, w)`` to the net's input, float32."""
+    shape = (1, 3, 1, 1)
+    mean = torch.tensor(preprocessing.mean, device=pictures.device).view(shape) * 255
+    std = torch.tensor(preprocessing.std, device=pictures.device).view(shape) * 255
+    return (pictures.float() - mean) / std

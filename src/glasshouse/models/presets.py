@@ -1,0 +1,39 @@
+"""Named nets, as data: ``presets.toml`` beside this file."""
+
+import tomllib
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from glasshouse.errors import RecipeError, did_you_mean
+from glasshouse.settings import Layer, ModelSettings
+
+
+def preset_names() -> list[str]:
+    """Every preset, in alphabetical order."""
+    return sorted(_presets())
+
+
+def preset_layers(name: str) -> tuple[Layer, ...]:
+    """The layers of a preset; raises RecipeError with the nearest name when there is none."""
+    layers = ModelSettings.model_validate({"layers": _preset(name)["layers"]}).layers
+    assert layers is not None
+    return layers
+
+
+def preset_description(name: str) -> str:
+    """One sentence on what the preset is for; raises RecipeError when there is none."""
+    return str(_preset(name)["description"])
+
+
+def _preset(name: str) -> dict[str, Any]:
+    presets = _presets()
+    if name not in presets:
+        raise RecipeError(f"unknown preset '{name}'. {did_you_mean(name, presets)}")
+    return presets[name]
+
+
+@cache
+def _presets() -> dict[str, dict[str, Any]]:
+    text = (resources.files("glasshouse.models") / "presets.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)

@@ -1,0 +1,332 @@
+"""The nets of torchvision and timm by name; the only file that knows the two libraries.
+
+``torchvision/NAME`` and ``timm/NAME`` say whose net is meant. A bare name is torchvision's where it
+has one, else timm's. Both are imported when first needed: together they take seconds.
+"""
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from glasshouse.errors import ModelError, did_you_mean
+from glasshouse.models.preprocessing import Preprocessing
+from glasshouse.rng import derive
+
+Source = Literal["torchvision", "timm"]
+
+# Without their training-only second heads, which would change what the nets return. Their weights
+# expect a change of the input that torchvision switches on together with the weights.
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    name: {"aux_logits": False, "init_weights": False, "transform_input": True}
+    for name in ("torchvision/googlenet", "torchvision/inception_v3")
+}
+SECOND_HEADS = ("aux1.", "aux2.", "AuxLogits.")
+_CROP_MODES: dict[str, Literal["crop", "letterbox", "stretch"]] = {
+    "center": "crop",
+    "squash": "stretch",
+    "border": "letterbox",
+}
+_IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known of a net without building it.
+
+    input_size: channels, rows, columns of its usual weights, which licence covers; None where
+    there are no weights, or where their licence is not stated. parameters: with the usual head;
+    None until ``count_parameters`` has built the net.
+    """
+
+    name: str
+    source: Source
+    parameters: int | None
+    input_size: tuple[int, int, int] | None
+    license: str | None
+    weights_url: str | None
+
+
+def list_models(pattern: str = "*") -> tuple[ModelCard, ...]:
+    """Every classification net whose name fits a pattern such as ``resnet*``, sorted."""
+    return tuple(
+        _card(name)
+        for name in sorted(_names())
+        if fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(name.partition("/")[2], pattern)
+    )
+
+
+def find_model(name: str) -> ModelCard:
+    """The card of one net; raises ModelError with the nearest name when there is none."""
+    source, bare = _resolve(name)
+    return _card(f"{source}/{bare}")
+
+
+def count_parameters(card: ModelCard) -> ModelCard:
+    """The card with its number of parameters, by building the net without memory for it."""
+    if card.parameters is not None:
+        return card
+    net = _on_meta(card.name, None, {})
+    return replace(card, parameters=sum(p.numel() for p in net.parameters()))
+
+
+def build_net(
+    name: str, class_count: int | None, arguments: Mapping[str, Any], *, seed: int = 0
+) -> nn.Module:
+    """An untrained net with this number of classes; None: the usual number of its weights.
+
+    arguments go to the net's constructor. Equal seeds give equal weights. Raises ModelError for an
+    unknown name or argument.
+    """
+    source, bare = _resolve(name)
+    given = {**_ARGUMENTS.get(f"{source}/{bare}", {}), **arguments}
+    if class_count is not None:
+        given["num_classes"] = class_count
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive(seed, "pretrained"))
+        try:
+            net: nn.Module = _builder(source, bare)(**given)
+        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+            raise ModelError(f"{name} cannot be built with {given}: {error}") from error
+    return net
+
+
+def build_pretrained(architecture: Mapping[str, Any]) -> nn.Module:
+    """The net that ``architecture_of_pretrained`` describes, untrained."""
+    try:
+        name, count = str(architecture["pretrained"]), int(architecture["class_count"])
+        arguments = dict(architecture["arguments"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"the architecture does not describe a net: {error}") from error
+    return build_net(name, count, arguments)
+
+
+def architecture_of_pretrained(
+    name: str, class_count: int, arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What ``build_pretrained`` needs, as JSON values."""
+    source, bare = _resolve(name)
+    return {
+        "pretrained": f"{source}/{bare}",
+        "arguments": dict(arguments),
+        "class_count": class_count,
+    }
+
+
+def head_keys(name: str, arguments: Mapping[str, Any]) -> frozenset[str]:
+    """The weights whose shape depends on the number of classes."""
+    # Asking two nets needs no table of what each family calls its last layer.
+    few, more = (_on_meta(name, count, arguments).state_dict() for count in (7, 11))
+    return frozenset(key for key, value in few.items() if more[key].shape != value.shape)
+
+
+def preprocessing_of(name: str) -> Preprocessing:
+    """What the usual weights of this net expect, at their own picture size."""
+    source, bare = _resolve(name)
+    if source == "torchvision":
+        return _torchvision_preprocessing(bare)
+    timm = _timm()
+    config = timm.data.resolve_data_config(pretrained_cfg=_timm_config(bare).to_dict())
+    _, height, width = config["input_size"]
+    return Preprocessing(
+        height,
+        width,
+        _CROP_MODES[config["crop_mode"]],
+        tuple(config["mean"]),
+        tuple(config["std"]),
+        float(config["crop_pct"]),
+    )
+
+
+def usual_class_names(name: str, class_count: int) -> tuple[str, ...]:
+    """The classes of the usual weights; "class 0" and so on where they are not known."""
+    if class_count == _IMAGENET_CLASSES:
+        weights = _torchvision().models.get_model_weights("resnet50").DEFAULT
+        return tuple(weights.meta["categories"])
+    return tuple(f"class {number}" for number in range(class_count))
+
+
+def usual_weights(name: str, *, offline: bool) -> Path:
+    """The file with the usual weights, downloaded into the usual cache where it is not there.
+
+    Raises ModelError that says which file is missing and what to do with it.
+    """
+    card = find_model(name)
+    if card.weights_url is None:
+        raise ModelError(f"nobody publishes weights of {name}; use its own training, or --weights")
+    repository = None if card.source == "torchvision" else _timm_repository(name)
+    if repository is not None:
+        return _from_hub(repository, card, offline)
+    target = Path(torch.hub.get_dir()) / "checkpoints" / card.weights_url.rsplit("/", 1)[1]
+    if target.is_file():
+        return target
+    return _download(card, target, offline)
+
+
+def _download(card: ModelCard, target: Path, offline: bool) -> Path:
+    assert card.weights_url is not None
+    advice = f"Get {card.weights_url} on another machine and put it at {target}"
+    if offline:
+        raise ModelError(f"the weights of {card.name} are not on this machine. {advice}.")
+    digest = target.stem.rpartition("-")[2]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(card.weights_url, str(target), digest, progress=True)
+    except (OSError, RuntimeError) as error:
+        raise ModelError(
+            f"the weights of {card.name} cannot be downloaded ({error}). {advice}."
+        ) from error
+    return target
+
+
+def _from_hub(repository: str, card: ModelCard, offline: bool) -> Path:
+    import huggingface_hub
+
+    name = "model.safetensors"
+    cached = huggingface_hub.try_to_load_from_cache(repository, name)
+    if isinstance(cached, str):
+        return Path(cached)
+    reason = "are not on this machine"
+    if not offline:
+        try:
+            return Path(huggingface_hub.hf_hub_download(repository, name))
+        # The hub's client raises errors of several HTTP libraries, depending on its version.
+        except Exception as error:
+            reason = f"cannot be downloaded ({str(error).splitlines()[0]})"
+    raise ModelError(
+        f"the weights of {card.name} {reason}. Get {card.weights_url} on another machine and "
+        "name the file with --weights."
+    )
+
+
+@cache
+def _names() -> frozenset[str]:
+    """Bare names where one library has the net, and ``timm/NAME`` where both do."""
+    ours, theirs = _torchvision_names(), _timm_names()
+    return frozenset(ours | {f"timm/{name}" if name in ours else name for name in theirs})
+
+
+def _resolve(name: str) -> tuple[Source, str]:
+    prefix, slash, bare = name.rpartition("/")
+    if (not slash or prefix == "torchvision") and bare in _torchvision_names():
+        return "torchvision", bare
+    if (not slash or prefix == "timm") and bare.partition(".")[0] in _timm_names():
+        return "timm", bare
+    hint = did_you_mean(name, _names())
+    hint = hint if hint.startswith("Did") else "`glasshouse models` lists all names."
+    raise ModelError(f"neither torchvision nor timm has a net '{name}'. {hint}")
+
+
+def _card(name: str) -> ModelCard:
+    source, bare = _resolve(name)
+    shown = name if name in _names() else bare
+    if source == "torchvision":
+        weights = _torchvision().models.get_model_weights(bare).DEFAULT
+        side = int(weights.transforms().crop_size[0])
+        meta = weights.meta
+        count = int(meta["num_params"])
+        return ModelCard(shown, source, count, (3, side, side), meta.get("license"), weights.url)
+    config = _timm_config(bare)
+    url = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
+    size = tuple(config.input_size)
+    known = None if config.license in (None, "unknown") else config.license
+    return ModelCard(
+        shown,
+        source,
+        None,
+        size,
+        known,
+        url if config.hf_hub_id else config.url or None,
+    )
+
+
+def _on_meta(name: str, class_count: int | None, arguments: Mapping[str, Any]) -> nn.Module:
+    try:
+        with torch.device("meta"):
+            return build_net(name, class_count, arguments)
+    except (ModelError, NotImplementedError):
+        # Some constructors compute with values, which meta tensors do not have.
+        return build_net(name, class_count, arguments)
+
+
+def _builder(source: Source, bare: str) -> Any:
+    if source == "torchvision":
+        return _torchvision().models.get_model_builder(bare)
+    create = _timm().create_model
+    return lambda **given: create(bare, pretrained=False, **given)
+
+
+def _torchvision_preprocessing(bare: str) -> Preprocessing:
+    transforms = _torchvision().models.get_model_weights(bare).DEFAULT.transforms()
+    side = int(transforms.crop_size[0])
+    fraction = side / int(transforms.resize_size[0])
+    return Preprocessing(
+        side, side, "crop", tuple(transforms.mean), tuple(transforms.std), fraction
+    )
+
+
+@cache
+def _torchvision_names() -> frozenset[str]:
+    models = _torchvision().models
+    return frozenset(models.list_models(module=models))
+
+
+@cache
+def _timm_names() -> frozenset[str]:
+    return frozenset(_timm().list_models())
+
+
+def _timm_config(bare: str) -> Any:
+    config = _timm().models.get_pretrained_cfg(bare)
+    if config is None:
+        raise ModelError(f"timm has no weights '{bare}'; `glasshouse models` lists all names")
+    return config
+
+
+def _timm_repository(name: str) -> str | None:
+    repository = _timm_config(_resolve(name)[1]).hf_hub_id
+    return None if repository is None else str(repository)
+
+
+@cache
+def _timm() -> ModuleType:
+    _torchvision()  # timm imports it, and must find it importable
+    import timm
+
+    module: ModuleType = timm
+    return module
+
+
+@cache
+def _torchvision() -> ModuleType:
+    try:
+        import torchvision
+    except RuntimeError as error:
+        if "operator torchvision::" not in str(error):
+            raise
+        _declare_operators()
+        import torchvision
+    module: ModuleType = torchvision
+    return module
+
+
+@cache
+def _declare_operators() -> torch.library.Library:
+    """Names for the box operators that torchvision describes at import.
+
+    Its compiled part loads only with the build of torch (CUDA or not) that it was compiled for.
+    Without it these two do not exist, and the import fails although no classifier uses them.
+    Declared, they can be described; calling them still raises torch's error. The library object
+    has to live on, hence the cache.
+    """
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    for operator in ("nms", "qnms"):
+        schema = f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        library.define(schema)  # type: ignore[no-untyped-call]
+    return library

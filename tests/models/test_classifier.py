@@ -1,0 +1,167 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from glasshouse.errors import ModelError
+from glasshouse.models.classifier import (
+    Classifier,
+    Preprocessing,
+    load_classifier,
+    save_classifier,
+)
+from glasshouse.models.layers import architecture_of, build
+from glasshouse.settings import ModelSettings
+from glasshouse.storage import read_tensors, sha256_of_file, write_tensors
+
+
+@pytest.fixture
+def classifier() -> Classifier:
+    settings = ModelSettings(preset="tutorial-small-bn")
+    net = build(settings, 3, (3, 16, 16), seed=0)
+    net(torch.rand(8, 3, 16, 16))  # moves the batch statistics away from their start
+    preprocessing = Preprocessing(16, 16, "letterbox", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 0.9)
+    architecture = architecture_of(settings, 3, (3, 16, 16))
+    return Classifier(net, preprocessing, ("a", "ü", "c"), 1.5, architecture)
+
+
+def test_a_saved_classifier_comes_back_whole(classifier: Classifier, tmp_path: Path) -> None:
+    save_classifier(classifier, tmp_path)
+    again = load_classifier(tmp_path)
+    assert replace(again, net=classifier.net) == classifier
+    assert not any(module.training for module in again.net.modules())
+    pictures = torch.rand(4, 3, 16, 16)
+    assert torch.equal(again.net(pictures), classifier.net.eval()(pictures))
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_either_file_stands_for_the_folder(
+    classifier: Classifier, tmp_path: Path, name: str
+) -> None:
+    save_classifier(classifier, tmp_path)
+    assert load_classifier(tmp_path / name).class_names == classifier.class_names
+
+
+def test_equal_classifiers_give_equal_bytes(classifier: Classifier, tmp_path: Path) -> None:
+    save_classifier(classifier, tmp_path / "first")
+    save_classifier(load_classifier(tmp_path / "first"), tmp_path / "second")
+    for name in ("model.json", "model.safetensors"):
+        first, second = (tmp_path / folder / name for folder in ("first", "second"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_saving_leaves_the_net_as_it_was(classifier: Classifier, tmp_path: Path) -> None:
+    before = {key: value.clone() for key, value in classifier.net.state_dict().items()}
+    save_classifier(classifier, tmp_path)
+    assert classifier.net.training
+    assert all(torch.equal(v, before[k]) for k, v in classifier.net.state_dict().items())
+
+
+class _Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4, bias=False)
+        self.second = nn.Linear(4, 4, bias=False)
+        self.second.weight = self.first.weight
+
+
+def test_a_net_of_ones_own_needs_its_owner(classifier: Classifier, tmp_path: Path) -> None:
+    own = replace(classifier, net=_Tied(), architecture=None)
+    save_classifier(own, tmp_path)
+    with pytest.raises(ModelError, match=r"load_classifier\(folder, net="):
+        load_classifier(tmp_path)
+    again = load_classifier(tmp_path, net=_Tied())
+    assert torch.equal(
+        again.net.state_dict()["second.weight"], own.net.state_dict()["first.weight"]
+    )
+
+
+def test_another_net_is_refused_by_the_names_of_its_keys(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    save_classifier(classifier, tmp_path)
+    net = nn.Sequential(nn.Linear(3, 3))
+    with pytest.raises(ModelError, match=r"2 missing: 0.weight, 0.bias; \d+ surplus: batch_norm1"):
+        load_classifier(tmp_path, net=net)
+
+
+def test_a_tensor_too_few_is_named(classifier: Classifier, tmp_path: Path) -> None:
+    save_classifier(classifier, tmp_path)
+    weights, record = tmp_path / "model.safetensors", tmp_path / "model.json"
+    tensors, _ = read_tensors(weights)
+    del tensors["conv2.weight"]
+    write_tensors(weights, tensors)
+    values = json.loads(record.read_text())
+    values["weights"]["sha256"] = sha256_of_file(weights)
+    record.write_text(json.dumps(values))
+    with pytest.raises(ModelError, match=r"1 missing: conv2\.weight"):
+        load_classifier(tmp_path)
+
+
+def test_other_weights_than_described_are_refused(classifier: Classifier, tmp_path: Path) -> None:
+    save_classifier(classifier, tmp_path)
+    weights = tmp_path / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelError, match="SHA-256"):
+        load_classifier(tmp_path)
+
+
+def test_a_net_with_other_state_than_tensors_is_refused(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    class Extra(nn.Module):
+        def get_extra_state(self) -> str:
+            return "words"
+
+    with pytest.raises(ModelError, match="_extra_state of its state is not a tensor"):
+        save_classifier(replace(classifier, net=Extra()), tmp_path)
+
+
+def _without(key: str) -> Callable[[dict[str, Any]], None]:
+    return lambda record: record.pop(key)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_without("class_names"), "class_names: Field required"),
+        (lambda record: record.update(temperature=-1), "temperature: .*greater than 0"),
+        (lambda record: record.update(format=2), "format"),
+        (lambda record: record["preprocessing"].pop("height"), "preprocessing.height"),
+        (lambda record: record["architecture"].pop("layers"), "does not describe a net"),
+    ],
+)
+def test_a_broken_record_is_refused_by_its_key(
+    classifier: Classifier,
+    tmp_path: Path,
+    change: Callable[[dict[str, Any]], None],
+    message: str,
+) -> None:
+    save_classifier(classifier, tmp_path)
+    path = tmp_path / "model.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    with pytest.raises(ModelError, match=message):
+        load_classifier(tmp_path)
+
+
+def test_what_is_no_model_is_said_so(classifier: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"holds no model\.json"):
+        load_classifier(tmp_path)
+    with pytest.raises(ModelError, match="does not exist"):
+        load_classifier(tmp_path / "nowhere")
+    (tmp_path / "model.json").write_text("{")
+    with pytest.raises(ModelError, match="damaged"):
+        load_classifier(tmp_path)
+    save_classifier(classifier, tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"model\.safetensors is missing"):
+        load_classifier(tmp_path)

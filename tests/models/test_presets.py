@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from glasshouse.errors import RecipeError
+from glasshouse.models.layers import build
+from glasshouse.models.presets import preset_description, preset_layers, preset_names
+from glasshouse.settings import Conv, ModelSettings
+
+
+def _filters(name: str) -> list[int]:
+    return [layer.filters for layer in preset_layers(name) if isinstance(layer, Conv)]
+
+
+def test_the_presets_are_those_that_are_promised() -> None:
+    assert preset_names() == [
+        "small-residual",
+        "tutorial-small",
+        "tutorial-small-bn",
+        "tutorial-wide",
+        "tutorial-wide-bn",
+    ]
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_says_what_it_is_for(name: str) -> None:
+    assert preset_description(name).endswith(".")
+
+
+@pytest.mark.parametrize("suffix", ["", "-bn"])
+def test_the_tutorial_nets_have_the_filters_of_the_tutorial(suffix: str) -> None:
+    assert _filters(f"tutorial-small{suffix}") == [6, 16, 16, 32]
+    assert _filters(f"tutorial-wide{suffix}") == [32, 32, 64, 128]
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("tutorial-small", 271_570), ("tutorial-wide", 1_152_490)]
+)
+def test_the_tutorial_nets_have_as_many_parameters_as_in_keras(name: str, count: int) -> None:
+    net = build(ModelSettings(preset=name), 10, (3, 32, 32), seed=0)
+    assert sum(p.numel() for p in net.parameters()) == count
+
+
+@pytest.mark.parametrize("size", [8, 32, 33, 64])
+def test_the_residual_net_takes_pictures_of_any_size(size: int) -> None:
+    net = build(ModelSettings(preset="small-residual"), 7, (3, size, size), seed=0)
+    assert net(torch.rand(2, 3, size, size)).shape == (2, 7)
+
+
+def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
+    with pytest.raises(RecipeError, match="Did you mean 'tutorial-small'"):
+        preset_layers("tutorial-smal")

@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from glasshouse.errors import ModelError
+from glasshouse.models.classifier import load_classifier, save_classifier
+from glasshouse.models.pretrained import build_net, usual_class_names
+from glasshouse.models.zoo import create, split_name
+
+NAMES = ("ant", "bee")
+
+
+def _file(folder: Path, name: str = "test_resnet", classes: int = 7) -> Path:
+    path = folder / "weights.safetensors"
+    state = build_net(name, classes, {}, seed=5).state_dict()
+    save_file({key: value.half() if value.is_floating_point() else value
+               for key, value in state.items()}, path)  # fmt: skip
+    return path
+
+
+def test_a_file_fills_the_body_and_the_head_is_replaced(tmp_path: Path) -> None:
+    file = _file(tmp_path)
+    created = create("test_resnet", NAMES, weights=file)
+    assert "(7 -> 2 classes)" in created.notes[0]
+    net, wanted = created.classifier.net, build_net("test_resnet", 7, {}, seed=5)
+    ours, theirs = net.state_dict(), wanted.state_dict()
+    assert torch.equal(ours["conv1.0.weight"], theirs["conv1.0.weight"].half().float())
+    assert not net.training
+    assert net(torch.rand(1, 3, 64, 64)).shape == (1, 2)
+
+
+def test_the_head_of_the_file_is_kept_where_the_classes_are_as_many(tmp_path: Path) -> None:
+    created = create("test_resnet", tuple("abcdefg"), weights=_file(tmp_path))
+    assert created.notes == ()
+    theirs = build_net("test_resnet", 7, {}, seed=5).state_dict()["fc.weight"]
+    assert torch.equal(created.classifier.net.state_dict()["fc.weight"], theirs.half().float())
+
+
+def test_without_weights_the_head_is_decided_by_the_seed() -> None:
+    first, again, other = (
+        create("test_resnet", NAMES, weights="none", seed=seed).classifier.net.state_dict()
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(first["fc.weight"], again["fc.weight"])
+    assert not torch.equal(first["fc.weight"], other["fc.weight"])
+
+
+def test_without_class_names_the_usual_ones_are_taken() -> None:
+    created = create("test_resnet", weights="none")
+    assert created.classifier.class_names == usual_class_names("test_resnet", 1000)
+
+
+def test_weights_of_another_net_are_refused_by_their_keys(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"weights\.safetensors does not fit.*missing.*surplus"):
+        create("test_vit", NAMES, weights=_file(tmp_path))
+
+
+def test_a_created_classifier_is_saved_and_loaded(tmp_path: Path) -> None:
+    name = "mobilenetv2_035:pad_type=same"
+    classifier = create(name, NAMES, weights="none").classifier
+    save_classifier(classifier, tmp_path)
+    again = load_classifier(tmp_path)
+    assert again.architecture == {
+        "pretrained": "timm/mobilenetv2_035",
+        "arguments": {"pad_type": "same"},
+        "class_count": 2,
+    }
+    assert again.preprocessing == classifier.preprocessing
+    pictures = torch.rand(1, 3, 33, 33)
+    assert torch.equal(again.net(pictures), classifier.net(pictures))
+
+
+def test_resnet50_takes_a_local_file_of_1000_classes(tmp_path: Path) -> None:
+    file = _file(tmp_path, "resnet50", 1000)
+    created = create("resnet50", NAMES, weights=file, offline=True)
+    file.unlink()
+    assert created.notes == (
+        "the head was replaced and is untrained (1000 -> 2 classes): fc.weight, fc.bias",
+    )
+    assert created.classifier.preprocessing.mean == (0.485, 0.456, 0.406)
+    assert created.classifier.net(torch.rand(1, 3, 32, 32)).shape == (1, 2)
+
+
+def test_second_heads_in_a_file_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    arguments = {"aux_logits": True}
+    save_file(build_net("googlenet", 5, arguments).state_dict(), path)
+    created = create("googlenet", tuple("abcde"), weights=path)
+    assert created.notes == ("the second heads that only training uses were left out",)
+
+
+def test_arguments_may_stand_behind_the_name() -> None:
+    assert split_name("a:pad_type=same,drop_rate=0.2", {"x": 1}) == (
+        "a",
+        {"x": 1, "pad_type": "same", "drop_rate": 0.2},
+    )
+    assert split_name("a", {}) == ("a", {})
+    with pytest.raises(ModelError, match="expected NAME:key=value, got 'pad_type'"):
+        split_name("a:pad_type", {})
