@@ -1,0 +1,163 @@
+"""Whether the probabilities mean what they say, and one number that mends them."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.evaluation.intervals import Interval, wilson, wilson_of
+from glasshouse.evaluation.metrics import hits, losses, require_sound
+from glasshouse.models.predict import Predictions, probabilities
+
+COLDEST, HOTTEST = 0.05, 20.0
+THRESHOLDS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Pictures whose largest probability lies from low to high.
+
+    confidence is the mean of it; accuracy how often it was right. None in an empty bin.
+    """
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None
+    accuracy: Interval | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How well probabilities fit at one temperature.
+
+    loss: mean cross-entropy in nats. ece, ece_equal_mass: expected calibration error in 0..1, over
+    bins of equal width and of equal counts (Guo et al. 2017). brier: mean squared distance to the
+    truth summed over classes, in 0..2 (Brier 1950). confidence: the mean largest probability.
+    """
+
+    temperature: float
+    loss: float
+    ece: float
+    ece_equal_mass: float
+    brier: float
+    confidence: float
+    bins: tuple[Bin, ...]
+
+
+@dataclass(frozen=True)
+class Selective:
+    """What remains when the classifier abstains below a probability; coverage in 0..1."""
+
+    threshold: float
+    kept: int
+    coverage: float
+    accuracy: Interval
+
+
+def fit_temperature(predictions: Predictions) -> float:
+    """The temperature with the least cross-entropy on these (validation) pictures.
+
+    Between 0.05 and 20, and never worse than 1 here. It is 1 when every picture is right: the loss
+    would then fall without end towards certainty, which a finite sample cannot support.
+    Guo et al. 2017, "On Calibration of Modern Neural Networks".
+    """
+    require_sound(predictions)
+    if hits(predictions).all():
+        return 1.0
+    logits = predictions.logits.astype(np.float64)
+    logits -= logits.max(axis=1, keepdims=True)
+    own = np.take_along_axis(logits, predictions.labels[:, None], axis=1)[:, 0]
+    # The loss is convex in 1/T, so its slope changes sign once, also along log T.
+    cold, hot = math.log(COLDEST), math.log(HOTTEST)
+    while hot - cold > 1e-7:
+        middle = (cold + hot) / 2
+        if _slope(logits, own, math.exp(-middle)) > 0:
+            cold = middle
+        else:
+            hot = middle
+    fitted = math.exp((cold + hot) / 2)
+    better = losses(predictions, fitted).mean() < losses(predictions, 1.0).mean()
+    return fitted if better else 1.0
+
+
+def calibration(predictions: Predictions, temperature: float) -> Calibration:
+    """How well the probabilities fit at this temperature, in 15 bins."""
+    at = replace(predictions, temperature=temperature)
+    shares = probabilities(at)
+    wide = reliability(at)
+    return Calibration(
+        temperature=temperature,
+        loss=float(losses(predictions, temperature).mean()),
+        ece=expected_error(wide),
+        ece_equal_mass=expected_error(reliability(at, equal_mass=True)),
+        brier=_brier(shares, predictions.labels),
+        confidence=float(shares.max(axis=1).mean()),
+        bins=wide,
+    )
+
+
+def reliability(
+    predictions: Predictions, *, bins: int = 15, equal_mass: bool = False
+) -> tuple[Bin, ...]:
+    """Confidence against accuracy, in bins of equal width or of about equal counts.
+
+    Equal confidences always share a bin, so the order of the pictures does not matter.
+    """
+    confidence = probabilities(predictions).max(axis=1)
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    if equal_mass:
+        edges = np.unique(np.quantile(confidence, edges))
+        edges = np.array([edges[0], edges[0]]) if len(edges) == 1 else edges
+    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, len(edges) - 2)
+    right = hits(predictions)
+    return tuple(
+        _bin(float(edges[b]), float(edges[b + 1]), confidence[place == b], right[place == b])
+        for b in range(len(edges) - 1)
+    )
+
+
+def expected_error(bins: tuple[Bin, ...]) -> float:
+    """The mean distance of confidence and accuracy, weighted by pictures, in 0..1."""
+    total = sum(b.count for b in bins)
+    return sum(
+        b.count / total * abs(b.confidence - b.accuracy.value)
+        for b in bins
+        if b.confidence is not None and b.accuracy is not None
+    )
+
+
+def selective(predictions: Predictions) -> tuple[Selective, ...]:
+    """Accuracy on the pictures that pass each of a few fixed probabilities, the lowest first.
+
+    The thresholds are fixed beforehand, so that reading off one does not flatter the figures.
+    """
+    confidence = probabilities(predictions).max(axis=1)
+    right = hits(predictions)
+    rows = []
+    for threshold in THRESHOLDS:
+        kept = confidence >= threshold
+        count = int(np.count_nonzero(kept))
+        if count:
+            correct = int(np.count_nonzero(right & kept))
+            rows.append(Selective(threshold, count, count / len(kept), wilson(correct, count)))
+    return tuple(rows)
+
+
+def _slope(logits: NDArray[np.float64], own: NDArray[np.float64], inverse: float) -> float:
+    """The derivative of the mean loss by 1/T: how much the mean logit exceeds the true one."""
+    weights = np.exp(logits * inverse)
+    mean = (weights * logits).sum(axis=1) / weights.sum(axis=1)
+    return float((mean - own).mean())
+
+
+def _bin(low: float, high: float, confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Bin:
+    if len(right) == 0:
+        return Bin(low, high, 0, None, None)
+    return Bin(low, high, len(right), float(confidence.mean()), wilson_of(right))
+
+
+def _brier(shares: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    own = np.take_along_axis(shares, labels[:, None], axis=1)[:, 0]
+    return float(((shares**2).sum(axis=1) - 2 * own + 1).mean())

@@ -1,0 +1,113 @@
+"""Everything that a report says about one set of predictions."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.evaluation.calibration import Calibration, Selective, calibration, selective
+from glasshouse.evaluation.compare import Comparison
+from glasshouse.evaluation.intervals import Interval, wilson_of
+from glasshouse.evaluation.metrics import (
+    Average,
+    ClassFigures,
+    ConfusedPair,
+    Mistake,
+    average,
+    confused_pairs,
+    confusion_matrix,
+    hits,
+    per_class,
+    require_sound,
+    top_k_hits,
+    worst_mistakes,
+)
+from glasshouse.models.predict import Predictions
+
+PAIRS, MISTAKES = 20, 100
+
+
+@dataclass(frozen=True)
+class TopAccuracy:
+    """How often the true class is among the k most probable."""
+
+    k: int
+    accuracy: Interval
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every figure of one set of predictions; shares in 0..1, losses in nats.
+
+    commonest_share: what always answering the most frequent class would reach.
+    confusion: counts ``(k, k)``, a row a true class. before and after: at temperature 1 and at the
+    calibrated one. mistakes: the most confident first, of mistake_count in all.
+    """
+
+    picture_count: int
+    class_names: tuple[str, ...]
+    accuracy: Interval
+    commonest_share: float
+    top_k: tuple[TopAccuracy, ...]
+    loss: float
+    calibrated_loss: float
+    per_class: tuple[ClassFigures, ...]
+    macro: Average
+    weighted: Average
+    confusion: NDArray[np.int64]
+    confused_pairs: tuple[ConfusedPair, ...]
+    mistake_count: int
+    mistakes: tuple[Mistake, ...]
+    before: Calibration
+    after: Calibration
+    selective: tuple[Selective, ...]
+
+
+def evaluate(predictions: Predictions) -> Evaluation:
+    """Every figure of a report; accuracies with 95 % Wilson intervals.
+
+    Raises DataError when there are no pictures or the logits are not numbers.
+    """
+    require_sound(predictions)
+    right = hits(predictions)
+    before = calibration(predictions, 1.0)
+    after = calibration(predictions, predictions.temperature)
+    return Evaluation(
+        picture_count=len(predictions),
+        class_names=predictions.class_names,
+        accuracy=wilson_of(right),
+        commonest_share=float(np.bincount(predictions.labels).max() / len(predictions)),
+        top_k=_top_k(predictions),
+        loss=before.loss,
+        calibrated_loss=after.loss,
+        per_class=per_class(predictions),
+        macro=average(predictions, "macro"),
+        weighted=average(predictions, "weighted"),
+        confusion=confusion_matrix(predictions),
+        confused_pairs=confused_pairs(predictions, PAIRS),
+        mistake_count=int(np.count_nonzero(~right)),
+        mistakes=worst_mistakes(predictions, MISTAKES),
+        before=before,
+        after=after,
+        selective=selective(predictions),
+    )
+
+
+def to_json(result: Evaluation | Comparison) -> dict[str, Any]:
+    """The same figures as plain JSON values; what could not be measured is null."""
+    return {key: _plain(value) for key, value in asdict(result).items()}
+
+
+def _top_k(predictions: Predictions) -> tuple[TopAccuracy, ...]:
+    # Among k classes or fewer the true one is always there, which says nothing.
+    sizes = [k for k in (3, 5) if k < len(predictions.class_names)]
+    return tuple(TopAccuracy(k, wilson_of(top_k_hits(predictions, k))) for k in sizes)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray) else value

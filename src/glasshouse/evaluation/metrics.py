@@ -1,0 +1,188 @@
+"""How often a classifier is right, on which classes, and where it is most wrong."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_fscore_support
+
+from glasshouse.errors import DataError
+from glasshouse.evaluation.intervals import Interval, wilson
+from glasshouse.models.predict import Predictions, probabilities
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One class: support is its number of pictures, predicted how often it was the answer.
+
+    Shares in 0..1; None where there is nothing to divide by.
+    """
+
+    name: str
+    support: int
+    predicted: int
+    precision: float | None
+    recall: Interval | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class Average:
+    """The mean over the classes that have pictures, in 0..1."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """Pictures of one class taken for another; share is of the true class."""
+
+    true: str
+    predicted: str
+    count: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A picture taken for something else, with the calibrated probabilities of both classes."""
+
+    id: str
+    true: str
+    predicted: str
+    probability: float
+    probability_of_true: float
+
+
+def require_sound(predictions: Predictions) -> None:
+    """Raise DataError when no figure can be made: no pictures, wrong shapes, labels or numbers."""
+    shape = (len(predictions.labels), len(predictions.class_names))
+    if len(predictions) == 0:
+        raise DataError("there are no pictures to evaluate; expected at least one")
+    if predictions.logits.shape != shape or len(predictions.ids) != shape[0]:
+        raise DataError(
+            f"expected logits of {shape[0]} pictures by {shape[1]} classes and as many ids, "
+            f"received logits {predictions.logits.shape} and {len(predictions.ids)} ids"
+        )
+    outside = np.flatnonzero((predictions.labels < 0) | (predictions.labels >= shape[1]))
+    if len(outside):
+        raise DataError(
+            f"picture {predictions.ids[outside[0]]} has the label "
+            f"{predictions.labels[outside[0]]}; expected 0 to {shape[1] - 1}"
+        )
+    bad = np.flatnonzero(~np.isfinite(predictions.logits).all(axis=1))
+    if len(bad):
+        raise DataError(
+            f"the logits of {len(bad)} pictures are not numbers (first: "
+            f"{predictions.ids[bad[0]]}); the training has diverged, or a picture is damaged"
+        )
+
+
+def predicted_labels(predictions: Predictions) -> NDArray[np.int64]:
+    """The class with the largest logit, ``(n,)``; the first one in a tie."""
+    return np.asarray(predictions.logits.argmax(axis=1), dtype=np.int64)
+
+
+def hits(predictions: Predictions) -> NDArray[np.bool_]:
+    """Whether the largest logit is that of the true class, ``(n,)``."""
+    result: NDArray[np.bool_] = predicted_labels(predictions) == predictions.labels
+    return result
+
+
+def top_k_hits(predictions: Predictions, k: int) -> NDArray[np.bool_]:
+    """Whether the true class is among the k largest logits, ``(n,)``; ties as in hits."""
+    own = np.take_along_axis(predictions.logits, predictions.labels[:, None], axis=1)
+    earlier = np.arange(predictions.logits.shape[1])[None, :] < predictions.labels[:, None]
+    ahead = (predictions.logits > own) | ((predictions.logits == own) & earlier)
+    return np.asarray(np.count_nonzero(ahead, axis=1) < k)
+
+
+def losses(predictions: Predictions, temperature: float = 1.0) -> NDArray[np.float64]:
+    """Cross-entropy of each picture in nats, ``(n,)``, at this temperature."""
+    scaled = predictions.logits.astype(np.float64) / temperature
+    own = np.take_along_axis(scaled, predictions.labels[:, None], axis=1)[:, 0]
+    peak = scaled.max(axis=1)
+    result: NDArray[np.float64] = peak + np.log(np.exp(scaled - peak[:, None]).sum(axis=1)) - own
+    return np.maximum(result, 0.0)
+
+
+def confusion_matrix(predictions: Predictions) -> NDArray[np.int64]:
+    """Counts ``(k, k)``: a row a true class, a column a predicted one."""
+    count = len(predictions.class_names)
+    cells = np.bincount(
+        predictions.labels * count + predicted_labels(predictions), minlength=count * count
+    )
+    return cells.reshape(count, count).astype(np.int64)
+
+
+def per_class(predictions: Predictions) -> tuple[ClassFigures, ...]:
+    """Precision, recall with its 95 % interval and F1 of each class, in order."""
+    cells = confusion_matrix(predictions)
+    classes = np.arange(len(cells))
+    precision, _, f1, support = precision_recall_fscore_support(
+        predictions.labels, predicted_labels(predictions), labels=classes, zero_division=0
+    )
+    predicted = cells.sum(axis=0)
+    return tuple(
+        ClassFigures(
+            name=name,
+            support=int(support[c]),
+            predicted=int(predicted[c]),
+            precision=float(precision[c]) if predicted[c] else None,
+            recall=wilson(int(cells[c, c]), int(support[c])) if support[c] else None,
+            f1=float(f1[c]) if support[c] else None,
+        )
+        for c, name in enumerate(predictions.class_names)
+    )
+
+
+def average(predictions: Predictions, weighting: str) -> Average:
+    """The mean over classes with pictures: "macro" counts classes alike, "weighted" pictures.
+
+    A class that was never the answer counts with precision 0.
+    """
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        predictions.labels,
+        predicted_labels(predictions),
+        labels=np.unique(predictions.labels),
+        average=weighting,
+        zero_division=0,
+    )
+    return Average(float(precision), float(recall), float(f1))
+
+
+def confused_pairs(predictions: Predictions, limit: int) -> tuple[ConfusedPair, ...]:
+    """The most frequent (true, predicted) pairs of different classes, most frequent first."""
+    answers = predicted_labels(predictions)
+    wrong = answers != predictions.labels
+    pairs = Counter(zip(predictions.labels[wrong].tolist(), answers[wrong].tolist(), strict=True))
+    support = np.bincount(predictions.labels, minlength=len(predictions.class_names))
+    names = predictions.class_names
+    ranked = sorted(pairs.items(), key=lambda item: (-item[1], -item[1] / support[item[0][0]]))
+    return tuple(
+        ConfusedPair(names[true], names[answer], count, count / int(support[true]))
+        for (true, answer), count in ranked[:limit]
+    )
+
+
+def worst_mistakes(predictions: Predictions, limit: int) -> tuple[Mistake, ...]:
+    """The mistakes made with the highest probability, highest first."""
+    shares = probabilities(predictions)
+    answers = predicted_labels(predictions)
+    wrong = np.flatnonzero(answers != predictions.labels)
+    # Saturated probabilities are all 1; the margin between the logits still ranks them.
+    margin = np.log(np.maximum(shares[wrong, predictions.labels[wrong]], np.finfo(float).tiny))
+    ranked = wrong[np.lexsort((predictions.ids[wrong], margin, -shares[wrong, answers[wrong]]))]
+    return tuple(
+        Mistake(
+            id=str(predictions.ids[i]),
+            true=predictions.class_names[predictions.labels[i]],
+            predicted=predictions.class_names[answers[i]],
+            probability=float(shares[i, answers[i]]),
+            probability_of_true=float(shares[i, predictions.labels[i]]),
+        )
+        for i in ranked[:limit].tolist()
+    )

@@ -1,0 +1,46 @@
+"""Pictures and figures as bytes, and as text that a page can hold in itself."""
+
+import base64
+import io
+import warnings
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+# Small pictures are kept to the pixel; large ones are shrunk, so that a page stays light.
+_EXACT, _LARGEST = 64, 192
+
+
+def rows_first(picture: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A picture ``(3, h, w)`` in 0..255 as uint8 ``(h, w, 3)``, as displays want it."""
+    whole = np.clip(np.rint(np.asarray(picture, dtype=np.float32)), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(whole.transpose(1, 2, 0))
+
+
+def picture_uri(picture: NDArray[np.uint8]) -> str:
+    """A picture ``(3, h, w)`` as a data: address; over 64 pixels as JPEG of at most 192."""
+    image = Image.fromarray(rows_first(picture))
+    buffer = io.BytesIO()
+    if max(image.size) <= _EXACT:
+        image.save(buffer, "PNG", optimize=True)
+        return data_uri(buffer.getvalue(), "image/png")
+    image.thumbnail((_LARGEST, _LARGEST))
+    image.save(buffer, "JPEG", quality=88)
+    return data_uri(buffer.getvalue(), "image/jpeg")
+
+
+def figure_png(figure: Figure, dpi: int = 160) -> bytes:
+    """A figure as PNG; letters that the font lacks become boxes, without a warning."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # Class names may be in any script; the tables beside the figure show them whole.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor())
+    return buffer.getvalue()
+
+
+def data_uri(data: bytes, media_type: str) -> str:
+    """Bytes as an address that needs no other file."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,399 @@
+"""Figures for a report or a notebook: each function returns a matplotlib Figure and draws no more.
+
+Blue stands for training and for what is right, orange for validation and for mistakes: the two that
+every kind of colour vision tells apart. Shapes and labels say the same again.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from glasshouse.data.images import ImageSet
+from glasshouse.errors import UsageError
+from glasshouse.evaluation.calibration import Bin
+from glasshouse.evaluation.compare import Comparison
+from glasshouse.evaluation.evaluation import Evaluation
+from glasshouse.models.predict import Predictions, probabilities
+from glasshouse.report.pictures import rows_first
+
+Panel = Literal["loss", "accuracy", "rate"]
+EpochRecord = Mapping[str, Any]
+_Place = Literal["best", "outside upper center", "outside lower center"]
+
+_ROWS_SHOWN, _LARGEST_MATRIX = 40, 150
+# Bins with fewer pictures are drawn faintly: their accuracy is mostly chance.
+_FEW = 10
+
+
+@dataclass(frozen=True)
+class _Theme:
+    paper: str
+    ink: str
+    quiet: str
+    grid: str
+    blue: str
+    orange: str
+
+
+_LIGHT = _Theme("#ffffff", "#1d2430", "#5d6778", "#e3e7ee", "#0068b3", "#c8510a")
+_DARK = _Theme("#171b22", "#e8ebf0", "#9aa5b5", "#2f3743", "#6cb8f5", "#f2a054")
+
+
+def curves(
+    epochs: Sequence[EpochRecord],
+    *,
+    panels: Sequence[Panel] = ("loss", "accuracy", "rate"),
+    dark: bool = False,
+) -> Figure:
+    """Loss, accuracy and learning rate against the epoch, from the lines of metrics.jsonl."""
+    if not epochs:
+        raise UsageError("curves: expected the records of one epoch or more, received none")
+    theme = _theme(dark)
+    figure = _figure(4.3 * len(panels), 3.0, theme)
+    draw = {"loss": _draw_loss, "accuracy": _draw_accuracy, "rate": _draw_rate}
+    for place, panel in enumerate(panels, start=1):
+        axes = figure.add_subplot(1, len(panels), place)
+        draw[panel](axes, epochs, theme)
+        _style(axes, theme)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if len(epochs) == 1:
+            axes.set_xticks([int(epochs[0]["epoch"])])
+    return figure
+
+
+def confusion(evaluation: Evaluation, *, dark: bool = False) -> Figure:
+    """Rows are true classes, columns answers; blue is right, orange wrong, by the row's share."""
+    theme = _theme(dark)
+    count = len(evaluation.class_names)
+    side = float(np.clip(1.6 + 0.33 * count, 4.6, 8.5))
+    figure = _figure(side, side, theme)
+    axes = figure.add_subplot()
+    shares = _row_shares(evaluation.confusion)
+    if count > _LARGEST_MATRIX:
+        _scatter_cells(axes, shares, theme)
+    else:
+        axes.imshow(_confusion_colours(shares, theme), interpolation="nearest", aspect="equal")
+    if count <= 15:
+        _write_counts(axes, evaluation.confusion, shares, theme)
+    _style(axes, theme)
+    axes.grid(visible=False)
+    _name_classes(axes, evaluation.class_names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    worst = _worst_share(shares)
+    scale = f"deepest orange: {worst:.0%} of a class" if worst else "no mistakes"
+    figure.suptitle(f"Blue: right. Orange: wrong ({scale})", fontsize=9, color=theme.quiet)
+    return figure
+
+
+def reliability(evaluation: Evaluation, *, dark: bool = False) -> Figure:
+    """How often the classifier is right, against how sure it says it is; counts below."""
+    theme = _theme(dark)
+    figure = _figure(4.3, 4.7, theme)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    upper.plot([0, 1], [0, 1], color=theme.quiet, linewidth=1, linestyle="--", label="ideal")
+    if evaluation.after.temperature != 1.0:
+        _draw_bins(upper, evaluation.before.bins, theme, "as trained", calibrated=False)
+    _draw_bins(upper, evaluation.after.bins, theme, "calibrated", calibrated=True)
+    bins = evaluation.after.bins
+    widths = [0.92 * (b.high - b.low) for b in bins]
+    middles = [(b.low + b.high) / 2 for b in bins]
+    lower.bar(middles, [b.count for b in bins], widths, color=theme.blue)
+    for axes in (upper, lower):
+        _style(axes, theme)
+    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share that is right")
+    upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    lower.set(xlabel="probability of the answer", ylabel="pictures")
+    lower.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    lower.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+    _legend(figure, theme, "outside upper center", columns=3)
+    return figure
+
+
+def per_class(evaluation: Evaluation, *, dark: bool = False) -> Figure:
+    """Recall of each class with its 95 % interval, lowest first, and precision as a diamond.
+
+    Of many classes, the 40 with the lowest recall.
+    """
+    theme = _theme(dark)
+    known = [c for c in evaluation.per_class if c.recall is not None]
+    rows = sorted(known, key=lambda c: c.recall.value if c.recall else 0.0)[:_ROWS_SHOWN]
+    recalls = [c.recall for c in rows if c.recall is not None]
+    figure = _figure(6.0, 1.3 + 0.28 * len(rows), theme)
+    axes = figure.add_subplot()
+    values = np.array([r.value for r in recalls])
+    reach = np.array([[r.value - r.low for r in recalls], [r.high - r.value for r in recalls]])
+    places = np.arange(len(rows))
+    axes.barh(places, values, height=0.62, color=theme.blue, alpha=0.45, label="recall")
+    axes.errorbar(values, places, xerr=reach, fmt="none", ecolor=theme.ink, elinewidth=1.2)
+    precision = [math.nan if c.precision is None else c.precision for c in rows]
+    axes.plot(precision, places, "D", markersize=5, color=theme.orange, label="precision")
+    _style(axes, theme)
+    axes.set_yticks(places, [_short(c.name) for c in rows], parse_math=False)
+    axes.set(xlim=(0, 1.01), ylim=(len(rows) - 0.4, -0.6))
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    title = "" if len(rows) == len(known) else f"the {len(rows)} weakest of {len(known)} classes"
+    axes.set_title(title, fontsize=9, color=theme.quiet)
+    _legend(figure, theme, "outside lower center", columns=2)
+    return figure
+
+
+def class_differences(comparison: Comparison, *, dark: bool = False) -> Figure:
+    """The second's recall minus the first's, class by class, with 95 % intervals."""
+    theme = _theme(dark)
+    ranked = sorted(comparison.per_class, key=lambda c: -abs(c.difference.value))[:_ROWS_SHOWN]
+    rows = sorted(ranked, key=lambda c: c.difference.value)
+    figure = _figure(4.7, 1.3 + 0.28 * len(rows), theme)
+    axes = figure.add_subplot()
+    for place, row in enumerate(rows):
+        change = row.difference
+        colour = theme.blue if change.value >= 0 else theme.orange
+        axes.plot([100 * change.low, 100 * change.high], [place, place], color=colour)
+        clear = row.p_adjusted < 0.05
+        axes.plot(100 * change.value, place, "o", color=colour, markersize=6,
+                  markerfacecolor=colour if clear else theme.paper)  # fmt: skip
+    axes.axvline(0, color=theme.quiet, linewidth=1)
+    _style(axes, theme)
+    axes.set_yticks(range(len(rows)), [_short(c.name) for c in rows], parse_math=False)
+    axes.set_xlabel(
+        "points of recall: left the first is better, right the second\n"
+        "filled: more than chance, over all classes", fontsize=9,
+    )  # fmt: skip
+    return figure
+
+
+def examples(
+    images: ImageSet,
+    predictions: Predictions,
+    *,
+    choice: Literal["worst", "random"] = "worst",
+    count: int = 24,
+    seed: int = 0,
+    dark: bool = False,
+) -> Figure:
+    """A grid of pictures with true class, answer and probability; mistakes are orange.
+
+    worst: the mistakes with the highest probability. random: any pictures. Both arguments must
+    hold the same pictures in the same order.
+    """
+    if not np.array_equal(images.ids, predictions.ids):
+        raise UsageError("examples: images and predictions must hold the same pictures, in order")
+    theme = _theme(dark)
+    shares = probabilities(predictions)
+    answers = shares.argmax(axis=1)
+    chosen = _choose(predictions, shares, choice, seed)[:count]
+    figure, tiles = _grid(len(chosen), 6, theme)
+    for tile, i in zip(tiles, chosen.tolist(), strict=False):
+        true, answer = predictions.labels[i], answers[i]
+        _show(tile, images.pictures[i])
+        names = predictions.class_names
+        text = _short(names[true], 16)
+        if true != answer:
+            text += f"\n→ {_short(names[answer], 14)}"
+        tile.set_title(
+            f"{text} {shares[i, answer]:.0%}", fontsize=8, parse_math=False, linespacing=1.1,
+            color=theme.ink if true == answer else theme.orange,
+        )  # fmt: skip
+    if len(chosen) == 0:
+        figure.text(0.5, 0.5, "no mistakes", ha="center", va="center", color=theme.quiet)
+    return figure
+
+
+def augmentation_preview(
+    originals: NDArray[np.uint8], variants: NDArray[np.float32], *, dark: bool = False
+) -> Figure:
+    """Pictures ``(n, 3, h, w)`` on the left, their changed forms ``(n, v, 3, h, w)`` beside them.
+
+    All in 0..255; what lies outside is cut off for display.
+    """
+    if len(originals) != len(variants) or variants.ndim != 5 or len(originals) == 0:
+        raise UsageError(
+            f"augmentation_preview: expected (n, 3, h, w) and (n, v, 3, h, w) with n >= 1, "
+            f"received {originals.shape} and {variants.shape}"
+        )
+    theme = _theme(dark)
+    columns = variants.shape[1] + 1
+    figure, tiles = _grid(len(originals) * columns, columns, theme)
+    for row, (original, changed) in enumerate(zip(originals, variants, strict=True)):
+        for column, picture in enumerate([original, *changed]):
+            _show(tiles[row * columns + column], picture)
+    tiles[0].set_title("original", fontsize=9, color=theme.quiet)
+    if columns > 1:
+        tiles[1].set_title("as trained on", fontsize=9, color=theme.quiet)
+    return figure
+
+
+def _theme(dark: bool) -> _Theme:
+    return _DARK if dark else _LIGHT
+
+
+def _figure(width: float, height: float, theme: _Theme) -> Figure:
+    return Figure((width, height), facecolor=theme.paper, layout="constrained")
+
+
+def _style(axes: Axes, theme: _Theme) -> None:
+    axes.set_facecolor(theme.paper)
+    axes.grid(visible=True, color=theme.grid, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=theme.quiet, labelsize=9, length=0)
+    axes.xaxis.label.set_color(theme.quiet)
+    axes.yaxis.label.set_color(theme.quiet)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(theme.grid)
+
+
+def _legend(target: Axes | Figure, theme: _Theme, place: _Place, columns: int = 1) -> None:
+    target.legend(
+        loc=place, ncols=columns, frameon=False, fontsize=9, labelcolor=theme.ink, handlelength=1.6
+    )
+
+
+def _column(epochs: Sequence[EpochRecord], key: str) -> NDArray[np.float64]:
+    values = [epoch.get(key) for epoch in epochs]
+    return np.array([math.nan if v is None else float(v) for v in values])
+
+
+def _draw_pair(axes: Axes, epochs: Sequence[EpochRecord], what: str, theme: _Theme) -> None:
+    numbers = _column(epochs, "epoch")
+    few = len(epochs) <= 40
+    for part, colour, mark in (("train", theme.blue, "s"), ("validation", theme.orange, "o")):
+        values = _column(epochs, f"{part}_{what}")
+        if not np.isnan(values).all():
+            axes.plot(numbers, values, marker=mark if few else "", markersize=3.5, color=colour,
+                      linewidth=1.8, label="training" if part == "train" else part)  # fmt: skip
+
+
+def _draw_loss(axes: Axes, epochs: Sequence[EpochRecord], theme: _Theme) -> None:
+    _draw_pair(axes, epochs, "loss", theme)
+    axes.set_ylabel("loss (nats)")
+    axes.set_ylim(bottom=0)
+    _legend(axes, theme, "best")
+
+
+def _draw_accuracy(axes: Axes, epochs: Sequence[EpochRecord], theme: _Theme) -> None:
+    _draw_pair(axes, epochs, "accuracy", theme)
+    axes.set_ylabel("accuracy")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    _legend(axes, theme, "best")
+
+
+def _draw_rate(axes: Axes, epochs: Sequence[EpochRecord], theme: _Theme) -> None:
+    rates = _column(epochs, "lr")
+    # One rate was recorded for each epoch; a slope between two would be invented.
+    axes.step(_column(epochs, "epoch"), rates, where="mid", color=theme.quiet, linewidth=1.8)
+    if len(epochs) == 1:
+        axes.plot(_column(epochs, "epoch"), rates, "o", color=theme.quiet)
+    axes.set_ylabel("learning rate")
+    if np.nanmin(rates) > 0 and np.nanmax(rates) / np.nanmin(rates) > 30:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(0, 1.08 * float(np.nanmax(rates)) or 1.0)
+
+
+def _row_shares(cells: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(cells / np.maximum(cells.sum(axis=1, keepdims=True), 1), dtype=np.float64)
+
+
+def _worst_share(shares: NDArray[np.float64]) -> float:
+    return float((shares - np.diag(np.diag(shares))).max())
+
+
+def _confusion_colours(shares: NDArray[np.float64], theme: _Theme) -> NDArray[np.float64]:
+    right = LinearSegmentedColormap.from_list("right", [theme.paper, theme.blue])
+    wrong = LinearSegmentedColormap.from_list("wrong", [theme.paper, theme.orange])
+    # A root lifts the rare mistakes, which are what the figure is looked at for.
+    scaled = np.sqrt(shares / max(_worst_share(shares), 1e-12))
+    colours = wrong(np.minimum(scaled, 1.0))
+    diagonal = np.arange(len(shares))
+    colours[diagonal, diagonal] = right(np.diag(shares))
+    return np.asarray(colours, dtype=np.float64)
+
+
+def _scatter_cells(axes: Axes, shares: NDArray[np.float64], theme: _Theme) -> None:
+    """Cells too small to be seen as squares become dots, larger for larger shares."""
+    rows, columns = np.nonzero(shares)
+    colours = np.where(rows == columns, theme.blue, theme.orange)
+    areas = np.maximum(1.5, 2 * (500 / len(shares)) ** 2 * np.sqrt(shares[rows, columns]))
+    axes.scatter(columns, rows, s=areas, c=colours, linewidths=0)
+    axes.set(xlim=(-0.5, len(shares) - 0.5), ylim=(len(shares) - 0.5, -0.5), aspect="equal")
+
+
+def _write_counts(
+    axes: Axes, cells: NDArray[np.int64], shares: NDArray[np.float64], theme: _Theme
+) -> None:
+    colours = _confusion_colours(shares, theme)
+    for row, column in zip(*np.nonzero(cells), strict=True):
+        red, green, blue = colours[row, column, :3]
+        bright = 0.299 * red + 0.587 * green + 0.114 * blue > 0.55
+        axes.text(column, row, f"{cells[row, column]}", ha="center", va="center",
+                  fontsize=8 if len(cells) <= 12 else 6.5,
+                  color=_LIGHT.ink if bright else _LIGHT.paper)  # fmt: skip
+
+
+def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
+    count = len(class_names)
+    if count > 60:  # names would overlap: positions instead
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(8, integer=True))
+        return
+    size = 9 if count <= 20 else 180 / count
+    names = [_short(name) for name in class_names]
+    upright = max(map(len, names)) <= max(2, 40 // count)
+    axes.set_xticks(range(count), names, parse_math=False, fontsize=size,
+                    rotation=0 if upright else 90)  # fmt: skip
+    axes.set_yticks(range(count), names, parse_math=False, fontsize=size)
+
+
+def _draw_bins(
+    axes: Axes, bins: Sequence[Bin], theme: _Theme, label: str, *, calibrated: bool
+) -> None:
+    colour = theme.blue if calibrated else theme.orange
+    known = [b for b in bins if b.count >= _FEW]
+    axes.plot(
+        [b.confidence for b in known if b.confidence is not None],
+        [b.accuracy.value for b in known if b.accuracy is not None],
+        color=colour, linewidth=1.6, marker="s" if calibrated else "o", markersize=4.5,
+        markerfacecolor=colour if calibrated else theme.paper, label=label,
+    )  # fmt: skip
+    for b in bins if calibrated else ():
+        if b.confidence is not None and b.accuracy is not None:
+            axes.plot([b.confidence] * 2, [b.accuracy.low, b.accuracy.high], color=colour,
+                      linewidth=1.1, alpha=1.0 if b.count >= _FEW else 0.3)  # fmt: skip
+
+
+def _choose(
+    predictions: Predictions, shares: NDArray[np.float64], choice: str, seed: int
+) -> NDArray[np.int64]:
+    if choice == "random":
+        return np.random.default_rng(seed).permutation(len(predictions))
+    wrong = np.flatnonzero(shares.argmax(axis=1) != predictions.labels)
+    return wrong[np.argsort(-shares[wrong].max(axis=1), kind="stable")]
+
+
+def _grid(count: int, columns: int, theme: _Theme) -> tuple[Figure, list[Axes]]:
+    rows = max(1, math.ceil(count / columns))
+    figure = _figure(1.45 * columns, 1.75 * rows, theme)
+    tiles = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for tile in tiles:
+        tile.set_axis_off()
+    return figure, tiles
+
+
+def _show(axes: Axes, picture: NDArray[np.uint8] | NDArray[np.float32]) -> None:
+    axes.imshow(rows_first(picture), interpolation="nearest" if picture.shape[-1] < 100 else None)
+
+
+def _short(name: str, limit: int = 22) -> str:
+    line = " ".join(name.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -1,0 +1,264 @@
+"""One page that tells the whole of a run, in a single file that needs nothing else."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from glasshouse.data.images import BadFile, ImageSet
+from glasshouse.errors import UsageError
+from glasshouse.evaluation.compare import Comparison
+from glasshouse.evaluation.evaluation import Evaluation
+from glasshouse.evaluation.intervals import Interval
+from glasshouse.evaluation.metrics import ClassFigures
+from glasshouse.report import plots
+from glasshouse.report.pictures import data_uri, figure_png, picture_uri
+from glasshouse.storage import write_text
+
+GALLERY, CLASSES_IN_TABLE = 24, 20
+# Pictures of fewer pixels are shown with sharp edges: smoothed, they would only look blurred.
+SMALLEST_SMOOTH = 100
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of plain texts and numbers under headings."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str | int | float | None, ...], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A picture with its title and what it says, for example an explanation; png may be empty."""
+
+    title: str
+    png: bytes
+    text: str
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a page is made of, as plain values; what is empty is left out.
+
+    split_counts: pictures in each split. pictures: uint8 ``(3, h, w)`` by picture id, for the
+    gallery of mistakes. epochs: the lines of metrics.jsonl. cost, environment: names to texts.
+    """
+
+    title: str
+    evaluation: Evaluation
+    source: str
+    split_counts: Mapping[str, int]
+    command: str = ""
+    recipe_toml: str = ""
+    notes: Sequence[str] = ()
+    bad_files: Sequence[BadFile] = ()
+    network: Table | None = None
+    epochs: Sequence[Mapping[str, Any]] = ()
+    pictures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    cost: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    explanations: Sequence[Section] = ()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure as two data: addresses, for light and dark pages, and the same in words."""
+
+    light: str
+    dark: str
+    text: str
+
+
+def mistake_pictures(evaluation: Evaluation, images: ImageSet) -> dict[str, NDArray[np.uint8]]:
+    """The pictures of the worst mistakes by id, as many as the gallery shows."""
+    place = {picture: position for position, picture in enumerate(images.ids.tolist())}
+    shown = [m.id for m in evaluation.mistakes[:GALLERY] if m.id in place]
+    return {picture: np.asarray(images.pictures[place[picture]]) for picture in shown}
+
+
+def write_report(run: RunReport, path: Path) -> None:
+    """Write report.html: self-contained, without scripts, for light and dark, screen and paper."""
+    write_text(path, render_report(run))
+
+
+def render_report(run: RunReport) -> str:
+    """The page as text; names and paths are shown as they are, never taken as HTML."""
+    figures = run.evaluation
+    gallery = [
+        (mistake, picture_uri(picture), max(picture.shape) <= SMALLEST_SMOOTH)
+        for mistake in figures.mistakes[:GALLERY]
+        if (picture := run.pictures.get(mistake.id)) is not None
+    ]
+    small = len(figures.class_names) <= CLASSES_IN_TABLE
+    return _render(
+        "run.html.jinja",
+        run=run,
+        figures=figures,
+        charts=_charts(run),
+        classes=figures.per_class if small else sorted(figures.per_class, key=_weakness),
+        epoch_table=_epoch_table(run.epochs),
+        abstain_text=_abstain_text(figures),
+        gallery=gallery,
+        small=small,
+        explanations=[
+            (section, data_uri(section.png, "image/png") if section.png else "")
+            for section in run.explanations
+        ],
+    )
+
+
+def write_comparison(comparisons: Sequence[Comparison], path: Path) -> None:
+    """Write one page on two or more runs that were measured on the same pictures."""
+    write_text(path, render_comparison(comparisons))
+
+
+def render_comparison(comparisons: Sequence[Comparison]) -> str:
+    """The page of write_comparison as text; raises UsageError without comparisons."""
+    if not comparisons:
+        raise UsageError("a comparison page needs one comparison or more, received none")
+    return _render("comparison.html.jinja", pairs=[(c, _difference_chart(c)) for c in comparisons])
+
+
+def _render(template: str, **values: Any) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": _percent,
+        "points": "{:+.2f}".format,
+        "count": "{:,}".format,
+        "value": _value,
+        "p_value": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
+    }
+    return environment.get_template(template).render(**values)
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f}"
+
+
+def _value(number: object) -> str:
+    """A table's cell: numbers with four figures, thousands apart."""
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        return "–" if number is None else str(number)
+    if isinstance(number, int) or (number.is_integer() and abs(number) >= 1000):
+        return f"{number:,.0f}"
+    return f"{number:,.0f}" if abs(number) >= 10_000 else f"{number:.4g}"
+
+
+def _charts(run: RunReport) -> dict[str, Chart]:
+    figures, epochs = run.evaluation, run.epochs
+    charts = {
+        "confusion": _chart(partial(plots.confusion, figures), _confusion_text(figures)),
+        "reliability": _chart(partial(plots.reliability, figures), _confidence_text(figures)),
+    }
+    texts: dict[plots.Panel, str] = {
+        "loss": _curve_text("loss", epochs),
+        "accuracy": _curve_text("accuracy", epochs),
+        "rate": "The learning rate of each epoch.",
+    }
+    if epochs:
+        for panel, text in texts.items():
+            charts[panel] = _chart(partial(plots.curves, epochs, panels=(panel,)), text)
+    return charts
+
+
+def _difference_chart(comparison: Comparison) -> Chart:
+    text = (
+        f"Recall of {comparison.second} minus that of {comparison.first}, class by class, with "
+        "intervals; the table has the figures."
+    )
+    return _chart(partial(plots.class_differences, comparison), text)
+
+
+def _chart(draw: Callable[..., Figure], text: str) -> Chart:
+    light, dark = (data_uri(figure_png(draw(dark=dark)), "image/png") for dark in (False, True))
+    return Chart(light, dark, text)
+
+
+def _weakness(row: ClassFigures) -> float:
+    return row.recall.value if row.recall else 2.0
+
+
+def _epoch_table(epochs: Sequence[Mapping[str, Any]]) -> Table:
+    headings = tuple(epochs[0]) if epochs else ()
+    rows = tuple(tuple(epoch.get(key) for key in headings) for epoch in epochs)
+    return Table(tuple(name.replace("_", " ") for name in headings), rows)
+
+
+def _curve_text(what: str, epochs: Sequence[Mapping[str, Any]]) -> str:
+    """What a curve shows, in words; empty where nothing was recorded."""
+    key = f"validation_{what}"
+    known = [epoch for epoch in epochs if epoch.get(key) is not None]
+    if not known:
+        return ""
+    best = (min if what == "loss" else max)(known, key=lambda epoch: float(epoch[key]))
+    first, last, top = (_curve_value(what, float(e[key])) for e in (known[0], known[-1], best))
+    return (
+        f"Validation {what} goes from {first} in epoch {known[0]['epoch']} to {last} in epoch "
+        f"{known[-1]['epoch']}; its best is {top} in epoch {best['epoch']}."
+    )
+
+
+def _curve_value(what: str, number: float) -> str:
+    return f"{number:.3f}" if what == "loss" else f"{100 * number:.1f} %"
+
+
+def _confusion_text(figures: Evaluation) -> str:
+    """The two most confused pairs in words."""
+    pairs = [
+        f"{pair.true} is taken for {pair.predicted} on {pair.count:,} pictures "
+        f"({100 * pair.share:.1f} % of its class)"
+        for pair in figures.confused_pairs[:2]
+    ]
+    return f"Most often, {', and '.join(pairs)}." if pairs else "There is no mistake."
+
+
+def _confidence_text(figures: Evaluation) -> str:
+    before, after = figures.before, figures.after
+    text = f"As trained, {_gap(before.confidence, figures.accuracy)}."
+    if after.temperature == 1.0:
+        return f"{text} No temperature was fitted, or none was better than 1."
+    return (
+        f"{text} With the logits divided by {after.temperature:.3g}, the temperature fitted on "
+        f"the validation pictures, {_gap(after.confidence, figures.accuracy)}. "
+        "The order of the classes, and so the accuracy, stays as it is."
+    )
+
+
+def _gap(confidence: float, accuracy: Interval) -> str:
+    says = (
+        f"it says {100 * confidence:.1f} % on average and is right on {100 * accuracy.value:.1f} %"
+    )
+    if accuracy.low <= confidence <= accuracy.high:
+        return f"{says}: they agree within the interval"
+    points = 100 * abs(confidence - accuracy.value)
+    return f"{says}: {points:.1f} points too {'sure' if confidence > accuracy.value else 'modest'}"
+
+
+def _abstain_text(figures: Evaluation) -> str:
+    """The row that gains most without leaving out more than half of the pictures."""
+    rows = [row for row in figures.selective if row.threshold > 0 and row.coverage >= 0.5]
+    if len(figures.selective) == 1:
+        return "No answer is sure enough for the lowest of the usual thresholds, 30 %."
+    if not rows or figures.mistake_count == 0:
+        return "How often it is right on the pictures on which it is sure enough."
+    best = max(rows, key=lambda row: (row.accuracy.value, row.coverage))
+    return (
+        f"Abstaining below a probability of {100 * best.threshold:.0f} %, it answers on "
+        f"{100 * best.coverage:.1f} % of the pictures and is right on "
+        f"{100 * best.accuracy.value:.1f} % of these."
+    )

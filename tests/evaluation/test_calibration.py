@@ -1,0 +1,121 @@
+"""Temperatures and reliability of predictions whose calibration is known."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from glasshouse.errors import DataError
+from glasshouse.evaluation.calibration import (
+    COLDEST,
+    HOTTEST,
+    calibration,
+    expected_error,
+    fit_temperature,
+    reliability,
+    selective,
+)
+from glasshouse.models.predict import Predictions, probabilities
+
+
+def truthful(n: int = 20_000, classes: int = 4, sharpness: float = 1.5) -> Predictions:
+    """Labels drawn from the probabilities themselves: perfectly calibrated at temperature 1."""
+    generator = np.random.default_rng(3)
+    logits = (sharpness * generator.normal(size=(n, classes))).astype(np.float32)
+    labels = (logits + generator.gumbel(size=(n, classes))).argmax(axis=1)
+    names = tuple(f"class {c}" for c in range(classes))
+    return Predictions(logits, labels, np.arange(n).astype(str), names)
+
+
+def test_the_temperature_undoes_a_known_sharpening() -> None:
+    predictions = truthful()
+    sharpened = replace(predictions, logits=predictions.logits * np.float32(2.5))
+    assert fit_temperature(predictions) == pytest.approx(1.0, abs=0.04)
+    assert fit_temperature(sharpened) == pytest.approx(2.5 * fit_temperature(predictions), rel=1e-5)
+
+
+def test_the_recorded_temperature_does_not_change_the_fit() -> None:
+    predictions = truthful(500)
+    assert fit_temperature(replace(predictions, temperature=7.0)) == fit_temperature(predictions)
+
+
+def test_perfect_predictions_keep_temperature_one() -> None:
+    right = truthful(200)
+    right = replace(right, labels=right.logits.argmax(axis=1))
+    assert fit_temperature(right) == 1.0
+
+
+def test_one_class_keeps_temperature_one() -> None:
+    single = Predictions(np.ones((3, 1), np.float32), np.zeros(3, np.int64), np.array(list("abc")),
+                         ("only",))  # fmt: skip
+    assert fit_temperature(single) == 1.0
+
+
+def test_a_classifier_that_is_always_wrong_is_cooled_only_to_the_bound() -> None:
+    wrong = truthful(200)
+    wrong = replace(wrong, labels=wrong.logits.argmin(axis=1))
+    assert fit_temperature(wrong) == pytest.approx(HOTTEST)
+    assert COLDEST < 1 < HOTTEST
+
+
+def test_no_pictures_have_no_temperature() -> None:
+    with pytest.raises(DataError, match="no pictures"):
+        fit_temperature(
+            replace(truthful(5), logits=np.zeros((0, 4), np.float32),
+                    labels=np.zeros(0, np.int64), ids=np.zeros(0, "U1"))
+        )  # fmt: skip
+
+
+def test_truthful_probabilities_have_almost_no_calibration_error() -> None:
+    found = calibration(truthful(), 1.0)
+    assert found.ece < 0.015
+    assert found.ece_equal_mass < 0.015
+    assert found.confidence == pytest.approx(probabilities(truthful()).max(axis=1).mean())
+
+
+def test_overconfidence_is_measured_as_it_was_made() -> None:
+    # Always 0.75 sure of the first of two classes, right on 3 of 10.
+    logits = np.tile(np.array([np.log(3.0), 0.0], np.float32), (10, 1))
+    labels = np.array([0] * 3 + [1] * 7)
+    found = calibration(Predictions(logits, labels, np.arange(10).astype(str), ("a", "b")), 1.0)
+    assert found.ece == pytest.approx(0.45)
+    assert found.ece_equal_mass == pytest.approx(0.45)
+    assert found.brier == pytest.approx(0.3 * 2 * 0.25**2 + 0.7 * 2 * 0.75**2)
+    assert found.loss == pytest.approx(-0.3 * np.log(0.75) - 0.7 * np.log(0.25))
+
+
+def test_bins_hold_every_picture_once() -> None:
+    for equal_mass in (False, True):
+        bins = reliability(truthful(997), equal_mass=equal_mass)
+        assert len(bins) == 15
+        assert sum(b.count for b in bins) == 997
+    counts = [b.count for b in reliability(truthful(997), equal_mass=True)]
+    assert max(counts) - min(counts) <= 2
+
+
+def test_a_bin_says_how_uncertain_its_accuracy_is() -> None:
+    empty, *_, full = reliability(truthful(2000, sharpness=5.0))
+    assert (empty.count, empty.accuracy, empty.confidence) == (0, None, None)
+    assert full.accuracy is not None
+    assert full.accuracy.low < full.accuracy.value < full.accuracy.high
+
+
+def test_saturated_probabilities_do_not_depend_on_the_order() -> None:
+    sure = truthful(300, sharpness=400.0)
+    order = np.random.default_rng(0).permutation(300)
+    mixed = replace(sure, logits=sure.logits[order], labels=sure.labels[order])
+    same = (expected_error(reliability(p, equal_mass=True)) for p in (sure, mixed))
+    assert next(same) == pytest.approx(next(same))
+
+
+def test_abstaining_trades_pictures_for_accuracy() -> None:
+    rows = selective(truthful())
+    assert (rows[0].threshold, rows[0].coverage) == (0.0, 1.0)
+    assert all(a.kept >= b.kept for a, b in pairwise(rows))
+    assert all(row.accuracy.value >= row.threshold - 0.01 for row in rows)
+
+
+def test_thresholds_that_no_picture_passes_are_left_out() -> None:
+    unsure = replace(truthful(100), logits=np.zeros((100, 4), np.float32))
+    assert [row.threshold for row in selective(unsure)] == [0.0]

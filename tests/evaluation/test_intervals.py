@@ -1,0 +1,82 @@
+"""Intervals against figures worked out by hand or published."""
+
+import numpy as np
+import pytest
+
+from glasshouse.errors import UsageError
+from glasshouse.evaluation.intervals import bootstrap, difference, paired_difference, wilson
+
+
+def test_wilson_gives_the_published_interval() -> None:
+    # Newcombe 1998, Statistics in Medicine 17:857, table I, 81 of 263.
+    found = wilson(81, 263)
+    assert (round(found.low, 4), round(found.high, 4)) == (0.2553, 0.3662)
+
+
+def test_wilson_reaches_the_ends_and_stays_inside() -> None:
+    assert wilson(0, 20).low == 0.0
+    assert wilson(0, 20).high == pytest.approx(0.1611, abs=1e-4)
+    assert wilson(20, 20).high == 1.0
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 5), (6, 5)])
+def test_wilson_refuses_counts_that_cannot_be(successes: int, n: int) -> None:
+    with pytest.raises(UsageError, match=f"received {successes} of {n}"):
+        wilson(successes, n)
+
+
+def test_a_level_outside_0_to_1_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"such as 0\.95, received 95"):
+        wilson(1, 2, level=95)
+
+
+def test_newcombe_difference_gives_the_published_interval() -> None:
+    # Newcombe 1998, Statistics in Medicine 17:873, table II (a): 56/70 - 48/80.
+    found = difference((48, 80), (56, 70))
+    assert (round(found.low, 4), round(found.high, 4)) == (0.0524, 0.3339)
+
+
+def test_paired_difference_follows_its_formula() -> None:
+    found = paired_difference(5, 15, 100)
+    assert found.value == pytest.approx(0.10)
+    # (16 - 6) / 102 -+ 1.96 sqrt((22 / 102 - (10 / 102)^2) / 102)
+    assert found.low == pytest.approx(0.00994, abs=5e-6)
+    assert found.high == pytest.approx(0.18614, abs=5e-6)
+
+
+def test_paired_difference_refuses_more_counts_than_pictures() -> None:
+    with pytest.raises(UsageError, match="3 and 3 cannot be counts among 5"):
+        paired_difference(3, 3, 5)
+
+
+def test_bootstrap_of_a_mean_agrees_with_its_standard_error() -> None:
+    values = np.random.default_rng(0).normal(3.0, 2.0, 400)
+    found = bootstrap(values, resamples=4000)
+    half = 1.96 * values.std() / 20
+    assert found.value == pytest.approx(values.mean())
+    assert found.low == pytest.approx(values.mean() - half, abs=0.03)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.03)
+
+
+def test_pairing_removes_what_both_have_in_common() -> None:
+    generator = np.random.default_rng(1)
+    common = generator.normal(0, 10, 300)
+    first, second = common + generator.normal(0, 0.1, 300), common + 0.5
+    found = bootstrap(second, first)
+    assert found.high - found.low < 0.05
+    assert found.low < 0.5 < found.high
+
+
+def test_bootstrap_has_a_seed_and_forgets_the_order() -> None:
+    values = np.random.default_rng(2).random(50)
+    assert bootstrap(values, seed=4) == bootstrap(values, seed=4)
+    assert bootstrap(values, seed=4) != bootstrap(values, seed=5)
+    backwards = bootstrap(values[::-1], seed=4)
+    assert backwards.low == bootstrap(values, seed=4).low
+
+
+def test_bootstrap_refuses_pairs_that_are_none() -> None:
+    with pytest.raises(UsageError, match="received 3 and 2"):
+        bootstrap(np.zeros(3), np.zeros(2))
+    with pytest.raises(UsageError, match=r"shape \(n,\), received \(0,\)"):
+        bootstrap(np.zeros(0))

@@ -1,0 +1,245 @@
+"""The page of a run: whole, self-contained, and safe with names of any kind."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glasshouse.data.images import BadFile, ImageSet
+from glasshouse.errors import UsageError
+from glasshouse.evaluation.compare import compare, compare_all
+from glasshouse.evaluation.evaluation import evaluate
+from glasshouse.models.predict import Predictions
+from glasshouse.report.pictures import figure_png
+from glasshouse.report.plots import curves
+from glasshouse.report.run_report import (
+    GALLERY,
+    RunReport,
+    Section,
+    Table,
+    mistake_pictures,
+    render_comparison,
+    render_report,
+    write_comparison,
+    write_report,
+)
+from tests.report.conftest import make_epochs, make_predictions
+
+ATTACK = "<img src=x onerror=alert(1)>"
+_VOID = {"meta", "img", "source", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text; says when tags are not closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def attributes(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def run(predictions: Predictions, images: ImageSet) -> RunReport:
+    evaluation = evaluate(predictions)
+    return RunReport(
+        title="my run",
+        evaluation=evaluation,
+        source="digits",
+        split_counts={"train": 1200, "validation": 97, "test": 300},
+        command="glasshouse train digits --out 'my run'",
+        recipe_toml='[train]\nlr = 0.001\nnote = "a & b"',
+        notes=("The split is stable.",),
+        bad_files=(BadFile("cats/broken.jpg", "truncated"),),
+        network=Table(("layer", "parameters"), (("Conv2d", 1234567), ("total", 1234567))),
+        epochs=make_epochs(),
+        pictures=mistake_pictures(evaluation, images),
+        cost={"training": "7.5 s"},
+        environment={"torch": "2.13.0"},
+        explanations=(
+            Section("Grad-CAM", figure_png(curves(make_epochs()), dpi=30), "Looks at it."),
+        ),
+    )
+
+
+def test_the_page_tells_the_whole_run(run: RunReport) -> None:
+    page = Page(render_report(run))
+    accuracy = run.evaluation.accuracy
+    right = run.evaluation.picture_count - run.evaluation.mistake_count
+    for said in (
+        "my run", f"{100 * accuracy.value:.1f} %", f"Right on {right} of 300 test pictures",
+        f"between {100 * accuracy.low:.1f} and {100 * accuracy.high:.1f} % (95 % interval)",
+        "1,200", "The split is stable.", "cats/broken.jpg", "truncated", "1,234,567", "7.5 s",
+        "lr = 0.001", "glasshouse train digits --out 'my run'", "2.13.0", "Looks at it.",
+        "Grad-CAM", "Abstaining below", run.evaluation.confused_pairs[0].true,
+    ):  # fmt: skip
+        assert said in page.text, said
+    headings = re.findall("<h2>(.*?)</h2>", render_report(run))
+    assert headings == [
+        "Training", "Class by class", "What is taken for what", "The worst mistakes",
+        "Can its confidence be believed?", "Why it answers what it answers", "Data", "Network",
+        "Do it again",
+    ]  # fmt: skip
+
+
+def test_the_page_loads_nothing(run: RunReport) -> None:
+    html = render_report(run)
+    assert not re.search(r"https?://|//cdn|url\(|@import", html)
+    page = Page(html)
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "iframe", "object", "embed", "form", "base"}
+    for _, attributes in page.tags:
+        for key in attributes.keys() & {"src", "srcset"}:
+            assert (attributes[key] or "").startswith("data:image/")
+        assert (attributes.get("href") or "#").startswith("#")
+    policy = next(a for a in page.attributes("meta") if "http-equiv" in a)
+    assert "default-src 'none'" in (policy["content"] or "")
+
+
+def test_names_are_text_and_never_html(run: RunReport, predictions: Predictions) -> None:
+    names = (ATTACK, "</style><script>x()</script>", '" onload="x()', "{{ 7 * 7 }}")
+    ids = predictions.ids.astype("U80")
+    hostile = replace(predictions, class_names=names)
+    worst = evaluate(hostile).mistakes[0].id
+    ids[ids == worst] = ATTACK
+    hostile = replace(hostile, ids=ids)
+    html = render_report(
+        replace(
+            run,
+            title=ATTACK,
+            source=ATTACK,
+            command=ATTACK,
+            recipe_toml=ATTACK,
+            notes=(ATTACK,),
+            cost={ATTACK: ATTACK},
+            environment={ATTACK: ATTACK},
+            evaluation=evaluate(hostile),
+            bad_files=(BadFile(ATTACK, ATTACK),),
+            pictures={ATTACK: np.zeros((3, 8, 8), np.uint8)},
+            network=Table((ATTACK,), ((ATTACK,),)),
+            explanations=(Section(ATTACK, b"", ATTACK),),
+        )
+    )
+    page = Page(html)
+    assert "<img src=x" not in html
+    assert "&lt;img src=x onerror=alert(1)&gt;" in html
+    assert not any(tag == "script" for tag, _ in page.tags)
+    assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
+    assert ATTACK in page.text
+    assert "{{ 7 * 7 }}" in page.text
+
+
+def test_every_picture_has_a_text_alternative(run: RunReport) -> None:
+    alternatives = [
+        attributes.get("alt") for attributes in Page(render_report(run)).attributes("img")
+    ]
+    assert len(alternatives) == 5 + len(run.pictures) + 1
+    assert all(alternatives)
+    assert any("Validation loss goes from 2.200 in epoch 1" in (alt or "") for alt in alternatives)
+
+
+def test_charts_exist_for_light_and_dark(run: RunReport) -> None:
+    page = Page(render_report(run))
+    media = [attributes["media"] for attributes in page.attributes("source")]
+    assert media == ["screen and (prefers-color-scheme: dark)"] * 5
+
+
+def test_the_gallery_holds_the_worst_mistakes(run: RunReport, images: ImageSet) -> None:
+    assert list(run.pictures) == [m.id for m in run.evaluation.mistakes[:GALLERY]]
+    first = run.evaluation.mistakes[0]
+    place = images.ids.tolist().index(first.id)
+    assert np.array_equal(run.pictures[first.id], images.pictures[place])
+
+
+def test_a_run_with_the_least_known_of_it_has_a_page(predictions: Predictions) -> None:
+    least = RunReport("bare", evaluate(predictions), "folder", {"test": 300})
+    page = Page(render_report(least))
+    assert "Every file could be read." in page.text
+    assert "Training" not in page.text
+
+
+def test_a_perfect_run_and_a_single_picture_have_a_page() -> None:
+    right = replace(make_predictions(), labels=make_predictions().logits.argmax(axis=1))
+    one = Predictions(
+        np.ones((1, 2), np.float32), np.zeros(1, np.int64), np.array(["a"]), ("x", "y")
+    )
+    for drawn in (right, one):
+        page = Page(render_report(RunReport("r", evaluate(drawn), "s", {"test": len(drawn)})))
+        assert "there is no mistake" in page.text
+
+
+def test_many_classes_stand_in_the_order_of_weakness() -> None:
+    evaluation = evaluate(make_predictions(900, 30))
+    html = render_report(RunReport("r", evaluation, "s", {"test": 900}))
+    named = re.findall(r'<th scope="row" class="name">(.*?)</th>', html)
+    recalls = {c.name: c.recall.value for c in evaluation.per_class if c.recall}
+    assert [recalls[name] for name in named] == sorted(recalls.values())
+
+
+def test_overconfidence_is_said_in_plain_words(predictions: Predictions) -> None:
+    sure = replace(predictions, logits=predictions.logits * 5)
+    html = render_report(RunReport("r", evaluate(sure), "s", {"test": 300}))
+    assert re.search(r"\d+\.\d points too sure", html)
+    assert "the temperature fitted on the validation pictures" in html
+
+
+def test_a_classifier_that_is_never_sure_is_said_to_be(predictions: Predictions) -> None:
+    unsure = replace(predictions, logits=predictions.logits * np.float32(1e-4))
+    assert "No answer is sure enough" in render_report(RunReport("r", evaluate(unsure), "s", {}))
+
+
+def test_the_report_is_one_file_with_equal_bytes_for_equal_runs(
+    run: RunReport, tmp_path: Path
+) -> None:
+    write_report(run, tmp_path / "a" / "report.html")
+    write_report(run, tmp_path / "report.html")
+    first = (tmp_path / "a" / "report.html").read_bytes()
+    assert first == (tmp_path / "report.html").read_bytes()
+    assert first.startswith(b"<!doctype html>")
+    assert len(first) < 2_000_000
+
+
+def test_a_comparison_has_a_page(predictions: Predictions, tmp_path: Path) -> None:
+    runs = {ATTACK: predictions, "b": make_predictions(seed=0)}
+    better = replace(predictions, logits=predictions.logits + 3 * np.eye(4, dtype=np.float32)[
+        predictions.labels])  # fmt: skip
+    comparisons = compare_all({**runs, "better": better})
+    write_comparison(comparisons, tmp_path / "comparison.html")
+    html = (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    page = Page(html)
+    assert "<img src=x" not in html
+    assert all(comparison.verdict in page.text for comparison in comparisons)
+    assert "&lt; 0.001" in html
+    assert html == render_comparison(comparisons)
+
+
+def test_a_comparison_of_two_lists_their_disagreements(predictions: Predictions) -> None:
+    other = replace(predictions, logits=predictions.logits[:, ::-1].copy())
+    page = Page(render_comparison([compare(predictions, other, names=("a", "b"))]))
+    found = compare(predictions, other)
+    assert f"Only a is right: {len(found.only_first_right)} pictures" in page.text
+    assert found.only_first_right[0].id in page.text
+
+
+def test_nothing_to_compare_is_said() -> None:
+    with pytest.raises(UsageError, match="one comparison or more"):
+        render_comparison([])
