@@ -1,0 +1,223 @@
+"""Random changes of a batch of pictures; each picture has parameters of its own.
+
+The parameters are a pure function of (seed, epoch, picture id), so a picture looks the same
+whatever batch it travels in. Geometry is one affine map a picture, sampled once.
+"""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import betaincinv
+from torch import Tensor
+from torch.nn import functional
+
+from glasshouse.rng import Keys, uniforms
+from glasshouse.settings import AugmentSettings
+
+_PADDING = {"nearest": "border", "reflect": "reflection", "constant": "zeros"}
+_GREY = 127.5
+
+
+def augment(
+    pictures: Tensor, keys: Keys, settings: AugmentSettings, *, seed: int, epoch: int
+) -> Tensor:
+    """Changed pictures, float32 in 0..255 ``(n, 3, h, w)``, from uint8 ones on the same device."""
+    draws = uniforms(seed, "augment", epoch, keys, 12)
+    moved = _move(pictures, draws, settings)
+    coloured = _colour(moved.float(), draws, settings)
+    return _cut_out(coloured, draws, settings)
+
+
+def mix(
+    pictures: Tensor,
+    labels: Tensor,
+    keys: Keys,
+    settings: AugmentSettings,
+    *,
+    seed: int,
+    epoch: int,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Blend each picture of a batch with its neighbour, by mixup or cutmix.
+
+    Returns the pictures, the neighbours' labels and each picture's own share ``(n,)`` of the
+    target; the last two are None where nothing is mixed. With both switched on, each picture gets
+    one of them at random. Zhang et al. 2018 (mixup), Yun et al. 2019 (CutMix).
+    """
+    if settings.mixup == 0 and settings.cutmix == 0:
+        return pictures, None, None
+    draws = uniforms(seed, "mix", epoch, keys, 5)
+    is_cut = draws[:, 0] < _cutmix_chance(settings)
+    # Below this the shares are 0 or 1 to the last bit, and the inverse is not a number.
+    alpha = np.where(is_cut, settings.cutmix, settings.mixup).clip(min=0.01)
+    share = betaincinv(alpha, alpha, draws[:, 1].astype(np.float64)).astype(np.float32)
+    # The order of an epoch is random already, so the neighbour is a random partner.
+    partners = pictures.roll(1, dims=0)
+    boxes, areas = _boxes(draws[:, 2:4], np.sqrt(1 - share), pictures.shape[-2:])
+    own = torch.from_numpy(np.where(is_cut, 1 - areas, share)).to(pictures.device)
+    cut = torch.from_numpy(boxes & is_cut[:, None, None]).to(pictures.device)[:, None]
+    blended = torch.from_numpy(np.where(is_cut, np.float32(1), share)).to(pictures.device)
+    mixed = torch.lerp(partners, pictures, blended[:, None, None, None])
+    return torch.where(cut, partners, mixed), labels.roll(1, dims=0), own
+
+
+def _cutmix_chance(settings: AugmentSettings) -> float:
+    return (settings.cutmix > 0) / ((settings.cutmix > 0) + (settings.mixup > 0))
+
+
+def _move(pictures: Tensor, draws: NDArray[np.float32], settings: AugmentSettings) -> Tensor:
+    if _needs_interpolation(settings):
+        grid = functional.affine_grid(
+            torch.from_numpy(_affine(draws, settings, pictures.shape[-2:])).to(pictures.device),
+            list(pictures.shape),
+            align_corners=False,
+        )
+        padding = _PADDING[settings.fill_mode]
+        return functional.grid_sample(
+            pictures.float(), grid, mode="bilinear", padding_mode=padding, align_corners=False
+        )
+    if settings.random_crop:
+        return _shift_by_pixels(pictures, draws, settings)
+    if settings.horizontal_flip:
+        flips = torch.from_numpy(_is_flipped(draws, settings)).to(pictures.device)
+        return torch.where(flips[:, None, None, None], pictures.flip(-1), pictures)
+    return pictures
+
+
+def _needs_interpolation(settings: AugmentSettings) -> bool:
+    return bool(
+        settings.rotation_range
+        or settings.width_shift_range
+        or settings.height_shift_range
+        or settings.zoom_range
+    )
+
+
+def _is_flipped(draws: NDArray[np.float32], settings: AugmentSettings) -> NDArray[np.bool_]:
+    return (draws[:, 5] < 0.5) & settings.horizontal_flip
+
+
+def _affine(
+    draws: NDArray[np.float32], settings: AugmentSettings, size: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Where each output pixel looks in its input: ``(n, 2, 3)`` in coordinates from -1 to 1."""
+    height, width = size
+    symmetric = 2 * draws - 1
+    angle = np.radians(settings.rotation_range) * symmetric[:, 0]
+    shift_x = 2 * settings.width_shift_range * symmetric[:, 1]
+    shift_y = 2 * settings.height_shift_range * symmetric[:, 2]
+    pixels_x, pixels_y = _crop_shift(draws, settings)
+    zoom_x = 1 + settings.zoom_range * symmetric[:, 3]
+    zoom_y = 1 + settings.zoom_range * symmetric[:, 4]
+    mirror = np.where(_is_flipped(draws, settings), -1.0, 1.0)
+    matrix = np.empty((len(draws), 2, 3), dtype=np.float32)
+    # A turn in pixels is skewed in -1..1 coordinates unless height and width are equal.
+    matrix[:, 0, 0] = np.cos(angle) * zoom_x * mirror
+    matrix[:, 0, 1] = -np.sin(angle) * zoom_y * (height / width)
+    matrix[:, 0, 2] = shift_x + 2 * pixels_x / width
+    matrix[:, 1, 0] = np.sin(angle) * zoom_x * mirror * (width / height)
+    matrix[:, 1, 1] = np.cos(angle) * zoom_y
+    matrix[:, 1, 2] = shift_y + 2 * pixels_y / height
+    return matrix
+
+
+def _crop_shift(
+    draws: NDArray[np.float32], settings: AugmentSettings
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Whole pixels to the side and down, each from -p to p."""
+    reach = 2 * settings.random_crop + 1
+    steps = np.minimum(np.floor(draws[:, 6:8] * reach), reach - 1) - settings.random_crop
+    return steps[:, 0].astype(np.int64), steps[:, 1].astype(np.int64)
+
+
+def _shift_by_pixels(
+    pictures: Tensor, draws: NDArray[np.float32], settings: AugmentSettings
+) -> Tensor:
+    """Flip and whole-pixel shift by indexing alone: no rounding, and uint8 stays uint8."""
+    height, width = pictures.shape[-2:]
+    pixels_x, pixels_y = _crop_shift(draws, settings)
+    columns = np.arange(width)[None, :] + pixels_x[:, None]
+    rows = np.arange(height)[None, :] + pixels_y[:, None]
+    columns = np.where(_is_flipped(draws, settings)[:, None], width - 1 - columns, columns)
+    inside_x, from_x = _indices(columns, width, settings.fill_mode)
+    inside_y, from_y = _indices(rows, height, settings.fill_mode)
+    device = pictures.device
+    which = torch.arange(len(pictures), device=device)[:, None, None]
+    moved = pictures.permute(0, 2, 3, 1)[
+        which,
+        torch.from_numpy(from_y).to(device)[:, :, None],
+        torch.from_numpy(from_x).to(device)[:, None, :],
+    ].permute(0, 3, 1, 2)
+    if settings.fill_mode == "constant":
+        inside = torch.from_numpy(inside_y[:, :, None] & inside_x[:, None, :]).to(device)
+        moved = moved * inside[:, None]
+    return moved
+
+
+def _indices(
+    positions: NDArray[np.int64], size: int, fill_mode: str
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    inside = (positions >= 0) & (positions < size)
+    if fill_mode == "reflect":
+        wrapped = positions % (2 * size)
+        return inside, np.where(wrapped < size, wrapped, 2 * size - 1 - wrapped)
+    return inside, positions.clip(0, size - 1)
+
+
+def _colour(pictures: Tensor, draws: NDArray[np.float32], settings: AugmentSettings) -> Tensor:
+    """Brightness, contrast and saturation, defined as torchvision's adjust functions."""
+    ranges = (settings.brightness_range, settings.contrast_range, settings.saturation_range)
+    if not any(ranges):
+        return pictures
+    factors = 1 + (2 * draws[:, 8:11] - 1) * np.asarray(ranges, dtype=np.float32)
+    bright, contrast, saturation = (
+        torch.from_numpy(np.ascontiguousarray(factors[:, i])).to(pictures.device).view(-1, 1, 1, 1)
+        for i in range(3)
+    )
+    pictures = (pictures * bright).clamp(0, 255)
+    mean = _luminance(pictures).mean(dim=(1, 2, 3), keepdim=True)
+    pictures = (mean + (pictures - mean) * contrast).clamp(0, 255)
+    grey = _luminance(pictures)
+    return (grey + (pictures - grey) * saturation).clamp(0, 255)
+
+
+def _luminance(pictures: Tensor) -> Tensor:
+    weights = torch.tensor([0.2989, 0.587, 0.114], device=pictures.device).view(1, 3, 1, 1)
+    return (pictures * weights).sum(dim=1, keepdim=True)
+
+
+def _cut_out(pictures: Tensor, draws: NDArray[np.float32], settings: AugmentSettings) -> Tensor:
+    """A grey square at a random place (DeVries and Taylor 2017)."""
+    if settings.cutout == 0:
+        return pictures
+    places = np.stack([draws[:, 11], (draws[:, 11] * 4096) % 1], axis=1)
+    sides = np.full(len(draws), settings.cutout, dtype=np.float32)
+    boxes, _ = _boxes(places, sides, pictures.shape[-2:])
+    return pictures.masked_fill(torch.from_numpy(boxes).to(pictures.device)[:, None], _GREY)
+
+
+def _boxes(
+    places: NDArray[np.float32], sides: NDArray[np.float32], size: tuple[int, ...]
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Boxes with centres anywhere, clipped at the border, and the share that each covers."""
+    height, width = size
+    inside_y = _spans(places[:, 0], sides, height)
+    inside_x = _spans(places[:, 1], sides, width)
+    boxes = inside_y[:, :, None] & inside_x[:, None, :]
+    return boxes, boxes.mean(axis=(1, 2), dtype=np.float32)
+
+
+def _spans(
+    centres: NDArray[np.float32], sides: NDArray[np.float32], size: int
+) -> NDArray[np.bool_]:
+    length = np.rint(sides * size)
+    start = np.rint(centres * size - length / 2)
+    pixels = np.arange(size)[None, :]
+    return (pixels >= start[:, None]) & (pixels < (start + length)[:, None])
+
+
+def is_identity(settings: AugmentSettings) -> bool:
+    """True when no setting changes a picture."""
+    changes = settings.model_dump(exclude={"fill_mode"}).values()
+    return all(math.isclose(float(value), 0.0) for value in changes)

@@ -1,0 +1,136 @@
+"""The order of an epoch, and its batches as tensors."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glasshouse.data.augment import augment, mix
+from glasshouse.data.cache import gather
+from glasshouse.data.images import ImageSet
+from glasshouse.rng import Keys, keys_of, permutation
+from glasshouse.settings import AugmentSettings
+
+# Augmenting some batches at once spreads the fixed cost of its many small operations.
+_CHUNK_BYTES = 8 << 20
+_DEVICE_BYTES = 4 << 30
+_STATISTICS_ROWS = 256
+
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Float pictures in 0..255 on the device, with what the loss needs.
+
+    partner_labels and own_share ``(n,)`` are set where pictures were mixed.
+    """
+
+    step: int
+    pictures: Tensor
+    labels: Tensor
+    positions: NDArray[np.int64]
+    partner_labels: Tensor | None = None
+    own_share: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class TrainingPictures:
+    """A training set made ready for a device: rows by position, labels and random keys."""
+
+    rows: Callable[[NDArray[np.int64]], Tensor]
+    labels: Tensor
+    keys: Keys
+    picture_bytes: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def prepare(images: ImageSet, device: torch.device) -> TrainingPictures:
+    """Keep a set in memory, or on the device, as uint8 where it fits; else read it row by row."""
+    labels = torch.from_numpy(images.labels).to(device)
+    rows = _memory_rows if not isinstance(images.pictures, np.memmap) else _mapped_rows
+    bytes_each = images.pictures[0].nbytes
+    return TrainingPictures(rows(images.pictures, device), labels, keys_of(images.ids), bytes_each)
+
+
+def step_count(picture_count: int, batch_size: int) -> int:
+    """Batches in an epoch; a last batch of a single picture joins the one before."""
+    full, rest = divmod(picture_count, batch_size)
+    # Batch statistics of one picture are meaningless, and BatchNorm refuses them.
+    return max(1, full + (rest > 1))
+
+
+def batches(
+    data: TrainingPictures,
+    settings: AugmentSettings,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    first_step: int = 0,
+) -> Iterator[Batch]:
+    """The batches of one epoch from first_step on, the same whatever came before."""
+    order = permutation(seed, "order", epoch, data.keys)
+    steps = step_count(len(data), batch_size)
+    per_chunk = max(1, _CHUNK_BYTES // (data.picture_bytes * batch_size))
+    for chunk_start in range(first_step - first_step % per_chunk, steps, per_chunk):
+        chunk_steps = range(chunk_start, min(chunk_start + per_chunk, steps))
+        bounds = [step * batch_size for step in chunk_steps]
+        bounds.append(len(data) if chunk_steps[-1] == steps - 1 else bounds[-1] + batch_size)
+        positions = order[bounds[0] : bounds[-1]]
+        changed = augment(
+            data.rows(positions), data.keys[positions], settings, seed=seed, epoch=epoch
+        )
+        for step, start, stop in zip(chunk_steps, bounds, bounds[1:], strict=False):
+            if step < first_step:
+                continue
+            chosen = order[start:stop]
+            pictures, partner_labels, own_share = mix(
+                changed[start - bounds[0] : stop - bounds[0]],
+                data.labels[torch.from_numpy(chosen).to(data.labels.device)],
+                data.keys[chosen],
+                settings,
+                seed=seed,
+                epoch=epoch,
+            )
+            labels = data.labels[torch.from_numpy(chosen).to(data.labels.device)]
+            yield Batch(step, pictures, labels, chosen, partner_labels, own_share)
+
+
+def channel_statistics(images: ImageSet) -> tuple[Channels, Channels]:
+    """Mean and standard deviation of each channel over all pictures, in units of 0..1."""
+    total, squares = np.zeros(3), np.zeros(3)
+    for start in range(0, len(images), _STATISTICS_ROWS):
+        positions = np.arange(start, min(start + _STATISTICS_ROWS, len(images)))
+        values = gather(images.pictures, positions).astype(np.float64) / 255
+        total += values.sum(axis=(0, 2, 3))
+        squares += np.square(values).sum(axis=(0, 2, 3))
+    count = len(images) * images.height * images.width
+    mean = total / count
+    # A channel without any variation, in grey or black pictures, must not divide by zero.
+    std = np.sqrt(np.maximum(squares / count - mean**2, 1e-8))
+    return _three(mean), _three(std)
+
+
+def _three(values: NDArray[np.float64]) -> Channels:
+    red, green, blue = (round(float(value), 6) for value in values)
+    return red, green, blue
+
+
+def _memory_rows(
+    pictures: NDArray[np.uint8], device: torch.device
+) -> Callable[[NDArray[np.int64]], Tensor]:
+    fits = pictures.nbytes <= _DEVICE_BYTES or device.type == "cpu"
+    whole = torch.from_numpy(pictures).to(device if fits else "cpu")
+    return lambda positions: whole[torch.from_numpy(positions).to(whole.device)].to(device)
+
+
+def _mapped_rows(
+    pictures: NDArray[np.uint8], device: torch.device
+) -> Callable[[NDArray[np.int64]], Tensor]:
+    return lambda positions: torch.from_numpy(gather(pictures, positions)).to(device)

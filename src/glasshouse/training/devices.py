@@ -1,0 +1,35 @@
+"""Where and in what precision training computes."""
+
+import torch
+
+from glasshouse.errors import UsageError
+from glasshouse.settings import TrainSettings
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a recipe: "auto" is CUDA where present, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"train.device: '{name}' cannot be used here ({reason})") from error
+    return device
+
+
+def choose_precision(settings: TrainSettings, device: torch.device) -> torch.dtype:
+    """bf16 where asked for or where the device computes in it; never a question of time."""
+    if settings.precision == "auto":
+        return torch.bfloat16 if computes_in_bf16(device) else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[settings.precision]
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """True when the device has instructions for bf16, so that it is faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return device.type == "cpu" and (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )

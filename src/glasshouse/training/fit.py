@@ -1,0 +1,88 @@
+"""Training in one call, for a notebook or a script that wants no run folder."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torch import nn
+
+from glasshouse.data.batches import channel_statistics
+from glasshouse.data.images import ImageSet, Splits
+from glasshouse.models.classifier import Classifier, Preprocessing
+from glasshouse.models.layers import architecture_of, build
+from glasshouse.models.sequential import describe
+from glasshouse.rng import derive
+from glasshouse.settings import AugmentSettings, ModelSettings, TrainSettings
+from glasshouse.training.devices import choose_device
+from glasshouse.training.loop import Course, Rate, Step, has_stalled, train
+from glasshouse.training.state import Epoch, TrainingState, begin, final_net
+
+
+def train_classifier(
+    net: nn.Module | ModelSettings,
+    splits: Splits,
+    settings: TrainSettings,
+    *,
+    augment: AugmentSettings | None = None,
+    preprocessing: Preprocessing | None = None,
+    rate: Rate | None = None,
+) -> tuple[Classifier, tuple[Epoch, ...]]:
+    """Train a copy of a net, a ``torch.nn.Sequential`` for example, or a net of these settings.
+
+    preprocessing: unless given, that of the settings, else rescaling to 0..1. rate: epochs passed
+    -> learning rate, in place of settings.schedule. The test split is not touched.
+    """
+    untrained = untrained_classifier(net, splits, seed=settings.seed)
+    if preprocessing is not None:
+        untrained = replace(untrained, preprocessing=preprocessing)
+    state = begin(untrained.net, settings, choose_device(settings.device))
+    course = Course(
+        splits.train,
+        splits.validation,
+        untrained.preprocessing,
+        settings,
+        augment or AugmentSettings(),
+        rate,
+    )
+    for _ in train_until_done(state, course):
+        pass
+    return replace(untrained, net=final_net(state)), tuple(state.history)
+
+
+def untrained_classifier(
+    net: nn.Module | ModelSettings, splits: Splits, *, seed: int, resize: str = "crop"
+) -> Classifier:
+    """A net with the preprocessing fitted to the training pictures, and how to build it again."""
+    scaling = net.scaling if isinstance(net, ModelSettings) else "rescale"
+    preprocessing = fit_preprocessing(splits.train, scaling, resize)
+    class_count = len(splits.class_names)
+    shape = (3, splits.train.height, splits.train.width)
+    if isinstance(net, nn.Module):
+        layers = describe(net)
+        settings = None if layers is None else ModelSettings(layers=layers)
+    else:
+        settings = net
+        net = build(settings, class_count, shape, seed=derive(seed, "weights"))
+    architecture = None if settings is None else architecture_of(settings, class_count, shape)
+    return Classifier(net, preprocessing, splits.class_names, architecture=architecture)
+
+
+def train_until_done(state: TrainingState, course: Course) -> Iterator[Step | Epoch]:
+    """The loop with early stopping where the settings ask for it."""
+    patience = course.settings.early_stopping
+    if patience and has_stalled(state.history, patience):
+        return
+    for record in train(state, course):
+        yield record
+        if patience and isinstance(record, Epoch) and has_stalled(state.history, patience):
+            return
+
+
+def fit_preprocessing(
+    train_set: ImageSet, scaling: str = "rescale", resize: str = "crop"
+) -> Preprocessing:
+    """Rescaling to 0..1, or standardisation by the training pictures' own mean and deviation."""
+    plain = Preprocessing(train_set.height, train_set.width, resize=resize)  # type: ignore[arg-type]
+    if scaling == "rescale":
+        return plain
+    mean, std = channel_statistics(train_set)
+    return Preprocessing(plain.height, plain.width, plain.resize, mean, std)

@@ -1,0 +1,219 @@
+"""The only training loop: a generator that yields a Step after each update and an Epoch after each.
+
+Progress bars, checkpoints and early stopping are ordinary for-loops around it. Whoever stops taking
+records leaves the state at a whole step, ready to be saved and gone on with.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from glasshouse.data.batches import Batch, TrainingPictures, batches, prepare, step_count
+from glasshouse.data.images import ImageSet
+from glasshouse.errors import DivergedError
+from glasshouse.models.classifier import Preprocessing, scale
+from glasshouse.models.predict import autocast, predict_logits
+from glasshouse.rng import derive
+from glasshouse.settings import AugmentSettings, TrainSettings
+from glasshouse.training.devices import choose_precision
+from glasshouse.training.losses import batch_loss, correct_count
+from glasshouse.training.optimizers import clip_gradients, set_learning_rate
+from glasshouse.training.schedules import learning_rate
+from glasshouse.training.state import Epoch, TrainingState, copy_weights
+
+Rate = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update has been made: step of steps in this epoch, both counted from 1."""
+
+    epoch: int
+    step: int
+    steps: int
+    images: int
+    lr: float
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a training run is made of, beside its state.
+
+    rate maps the epochs passed to a learning rate; None follows settings.schedule.
+    """
+
+    train: ImageSet
+    validation: ImageSet
+    preprocessing: Preprocessing
+    settings: TrainSettings
+    augment: AugmentSettings
+    rate: Rate | None = None
+
+
+def train(state: TrainingState, course: Course) -> Iterator[Step | Epoch]:
+    """Go on from the state to the last epoch, changing nothing but the state.
+
+    Raises DivergedError, naming the pictures, when a loss is not a number.
+    """
+    settings = course.settings
+    device = device_of(state)
+    data = prepare(course.train, device)
+    steps = step_count(len(data), settings.batch_size)
+    rate = course.rate or (lambda epoch: learning_rate(settings, epoch))
+    while state.epoch < settings.epochs:
+        for batch in _batches(state, data, course):
+            started = time.perf_counter()
+            lr = rate(state.epoch + batch.step / steps)
+            loss, logits = update(state, batch, course, lr)
+            _account(state, loss, logits, batch)
+            state.seconds += time.perf_counter() - started
+            yield Step(state.epoch + 1, state.step, steps, state.seen, lr)
+        last_lr = rate(state.epoch + (steps - 1) / steps)
+        yield _end_epoch(state, course, last_lr)
+
+
+def update(state: TrainingState, batch: Batch, course: Course, lr: float) -> tuple[Tensor, Tensor]:
+    """One step of the optimizer on one batch; gives the loss and the logits before it."""
+    settings, device = course.settings, device_of(state)
+    state.net.train()
+    set_learning_rate(state.optimizer, lr)
+    with _seeded(device, derive(settings.seed, "dropout", state.epoch, batch.step)):
+        inputs = scale(batch.pictures, course.preprocessing)
+        with autocast(device, choose_precision(settings, device)):
+            logits = state.net(inputs.contiguous(memory_format=torch.channels_last))
+        loss = batch_loss(logits.float(), batch, settings.label_smoothing)
+        _require_finite(loss, batch, state, course)
+        loss.backward()  # type: ignore[no-untyped-call]
+    if settings.gradient_clip is not None:
+        clip_gradients(state.net, settings.gradient_clip)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    _update_average(state, settings)
+    return loss, logits
+
+
+def device_of(state: TrainingState) -> torch.device:
+    """Where the net's parameters are."""
+    return next(state.net.parameters()).device
+
+
+def _batches(state: TrainingState, data: TrainingPictures, course: Course) -> Iterator[Batch]:
+    """The batches left in this epoch; the time to make each counts as training."""
+    remaining = batches(
+        data,
+        course.augment,
+        batch_size=course.settings.batch_size,
+        seed=course.settings.seed,
+        epoch=state.epoch,
+        first_step=state.step,
+    )
+    while True:
+        started = time.perf_counter()
+        batch = next(remaining, None)
+        state.seconds += time.perf_counter() - started
+        if batch is None:
+            return
+        yield batch
+
+
+def _account(state: TrainingState, loss: Tensor, logits: Tensor, batch: Batch) -> None:
+    state.loss_sum += loss.item() * len(batch.labels)
+    state.correct += int(correct_count(logits, batch).item())
+    state.seen += len(batch.labels)
+    state.step += 1
+
+
+def _end_epoch(state: TrainingState, course: Course, lr: float) -> Epoch:
+    loss, accuracy = _validate(state, course)
+    epoch = Epoch(
+        epoch=state.epoch + 1,
+        train_loss=state.loss_sum / state.seen,
+        train_accuracy=state.correct / state.seen,
+        validation_loss=loss,
+        validation_accuracy=accuracy,
+        lr=lr,
+        seconds=round(state.seconds, 3),
+        images_per_second=round(state.seen / state.seconds, 1),
+    )
+    if course.settings.keep == "best" and is_best(epoch, state.history):
+        with _weights(state.net, state.averaged):
+            state.best = copy_weights(state.net)
+    state.history.append(epoch)
+    state.epoch, state.step = state.epoch + 1, 0
+    state.loss_sum, state.correct, state.seen, state.seconds = 0.0, 0, 0, 0.0
+    return epoch
+
+
+def is_best(epoch: Epoch, before: list[Epoch]) -> bool:
+    """True when no earlier epoch had as low a validation loss."""
+    return all(epoch.validation_loss < other.validation_loss for other in before)
+
+
+def has_stalled(history: list[Epoch], patience: int) -> bool:
+    """True when the last so many epochs brought no new best validation loss."""
+    recent = [is_best(epoch, history[:i]) for i, epoch in enumerate(history)][-patience:]
+    return len(history) > patience and not any(recent)
+
+
+def _validate(state: TrainingState, course: Course) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy on validation pictures, never augmented."""
+    precision = choose_precision(course.settings, device_of(state))
+    with _weights(state.net, state.averaged):
+        logits = predict_logits(
+            state.net, course.preprocessing, course.validation.pictures, precision=precision
+        )
+    labels = torch.from_numpy(course.validation.labels)
+    loss = cross_entropy(logits, labels).item()
+    return loss, (logits.argmax(dim=1) == labels).float().mean().item()
+
+
+@contextmanager
+def _weights(net: nn.Module, weights: dict[str, Tensor] | None) -> Iterator[None]:
+    """The net with other weights inside, and its own back afterwards."""
+    if weights is None:
+        yield
+        return
+    own = copy_weights(net)
+    net.load_state_dict(weights)
+    try:
+        yield
+    finally:
+        net.load_state_dict(own)
+
+
+@torch.no_grad()
+def _update_average(state: TrainingState, settings: TrainSettings) -> None:
+    if state.averaged is None or settings.ema_decay is None:
+        return
+    for name, tensor in state.net.state_dict().items():
+        if tensor.is_floating_point():
+            state.averaged[name].lerp_(tensor, 1 - settings.ema_decay)
+        else:
+            state.averaged[name].copy_(tensor)
+
+
+def _require_finite(loss: Tensor, batch: Batch, state: TrainingState, course: Course) -> None:
+    if math.isfinite(loss.item()):
+        return
+    ids = course.train.ids[batch.positions].tolist()
+    shown = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
+    raise DivergedError(
+        f"the loss became {loss.item()} in epoch {state.epoch + 1}, step {batch.step + 1}. "
+        f"The batch held the pictures {shown}. Lower train.lr, or set train.gradient_clip=1, "
+        "and look at these pictures."
+    )
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Torch's random numbers from this seed inside; the caller's go on untouched afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

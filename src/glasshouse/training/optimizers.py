@@ -1,0 +1,48 @@
+"""Optimizers by name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from glasshouse.settings import TrainSettings
+
+
+def build_optimizer(net: nn.Module, settings: TrainSettings) -> Optimizer:
+    """The optimizer of a net's trainable parameters, in the order of their names.
+
+    Weight decay acts on kernels only: pulling biases and BatchNorm's scales to zero changes what
+    the net can express rather than how smooth it is.
+    """
+    trainable = [p for p in net.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return _OPTIMIZERS[settings.optimizer]([g for g in groups if g["params"]], settings)
+
+
+def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
+    """Give every group of parameters this rate, times the group's own factor where it has one."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_factor", 1.0)
+
+
+def clip_gradients(net: nn.Module, largest_norm: float) -> None:
+    """Scale all gradients down together when their norm is larger."""
+    torch.nn.utils.clip_grad_norm_(net.parameters(), largest_norm)
+
+
+def _sgd(groups: list[dict[str, Any]], settings: TrainSettings) -> Optimizer:
+    nesterov = settings.momentum > 0
+    return SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov, fused=True)
+
+
+_OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], TrainSettings], Optimizer]] = {
+    # Keras's epsilon; PyTorch's 1e-8 makes Adam's first steps on dead units larger.
+    "adam": lambda groups, settings: Adam(groups, lr=settings.lr, eps=1e-7, fused=True),
+    "adamw": lambda groups, settings: AdamW(groups, lr=settings.lr, eps=1e-7, fused=True),
+    "sgd": _sgd,
+}

@@ -1,0 +1,80 @@
+"""Learning rates as pure functions of the position in the run.
+
+Every curve maps (settings, epoch, epochs) to a factor of the peak rate, where epoch is the time
+passed in epochs, a float from 0 to epochs.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from glasshouse import settings
+from glasshouse.settings import TrainSettings
+
+
+def learning_rate(settings: TrainSettings, epoch: float) -> float:
+    """The rate when this many epochs have passed, warm-up included."""
+    warmup = settings.warmup_epochs
+    if epoch < warmup:
+        return settings.lr * epoch / warmup
+    curve = _CURVES[settings.schedule.type]
+    # Shape curves start after the warm-up; rates given epoch by epoch keep their epochs.
+    if settings.schedule.type == "per_epoch":
+        return curve(settings.schedule, epoch, settings.epochs)
+    length = max(settings.epochs - warmup, 1e-9)
+    return settings.lr * curve(settings.schedule, epoch - warmup, length)
+
+
+def _constant(schedule: settings.Constant, epoch: float, epochs: float) -> float:
+    return 1.0
+
+
+def _step(schedule: settings.Step, epoch: float, epochs: float) -> float:
+    # Steps divide epochs into fractions that may fall a rounding error short of a whole one.
+    passed = math.floor(epoch / schedule.every + 1e-9)
+    return math.pow(schedule.factor, passed)
+
+
+def _exponential(schedule: settings.Exponential, epoch: float, epochs: float) -> float:
+    return math.pow(schedule.final, epoch / epochs)
+
+
+def _cosine(schedule: settings.Cosine, epoch: float, epochs: float) -> float:
+    return _between(1.0, schedule.final, epoch / epochs)
+
+
+def _one_cycle(schedule: settings.OneCycle, epoch: float, epochs: float) -> float:
+    position = epoch / epochs
+    if position < schedule.rise:
+        return _between(schedule.start, 1.0, position / schedule.rise)
+    return _between(1.0, schedule.final, (position - schedule.rise) / (1 - schedule.rise))
+
+
+def _triangular(schedule: settings.Triangular, epoch: float, epochs: float) -> float:
+    cycles, position = divmod(epoch / (schedule.cycle or epochs), 1.0)
+    if epoch >= epochs and position == 0.0:
+        cycles, position = cycles - 1, 1.0  # the run ends at the foot of its last cycle
+    rising = position / schedule.rise
+    falling = (1 - position) / (1 - schedule.rise)
+    height = (1 - schedule.base) * (0.5**cycles if schedule.halve else 1.0)
+    return schedule.base + height * min(rising, falling)
+
+
+def _per_epoch(schedule: settings.PerEpoch, epoch: float, epochs: float) -> float:
+    return schedule.rates[min(math.floor(epoch + 1e-9), len(schedule.rates) - 1)]
+
+
+def _between(start: float, end: float, position: float) -> float:
+    """Half a cosine from start to end."""
+    return end + (start - end) * (1 + math.cos(math.pi * position)) / 2
+
+
+_CURVES: dict[str, Callable[[Any, float, float], float]] = {
+    "constant": _constant,
+    "step": _step,
+    "exponential": _exponential,
+    "cosine": _cosine,
+    "one_cycle": _one_cycle,
+    "triangular": _triangular,
+    "per_epoch": _per_epoch,
+}

@@ -1,0 +1,172 @@
+"""All that the next training step depends on, saved and loaded exactly."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from glasshouse.errors import StorageError
+from glasshouse.settings import TrainSettings
+from glasshouse.storage import (
+    read_tensors,
+    sha256_of_bytes,
+    sha256_of_file,
+    tensors_to_bytes,
+    write_bytes,
+)
+from glasshouse.training.optimizers import build_optimizer
+
+_HASH_LETTERS = 16
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to; epoch counts from 1, seconds are those of training alone."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    lr: float
+    seconds: float
+    images_per_second: float
+
+
+@dataclass
+class TrainingState:
+    """The one thing that training changes; epoch and step are the next ones to do, from 0."""
+
+    net: nn.Module
+    optimizer: Optimizer
+    averaged: dict[str, Tensor] | None = None
+    best: dict[str, Tensor] | None = None
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    history: list[Epoch] = field(default_factory=list)
+
+
+def begin(net: nn.Module, settings: TrainSettings, device: torch.device) -> TrainingState:
+    """A fresh state around a copy of the net; the caller's net stays as it is."""
+    own = copy.deepcopy(net).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    state = TrainingState(own, build_optimizer(own, settings))
+    if settings.ema_decay is not None:
+        state.averaged = copy_weights(own)
+    return state
+
+
+def copy_weights(net: nn.Module) -> dict[str, Tensor]:
+    """A copy of every parameter and buffer by name."""
+    return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
+
+
+def final_net(state: TrainingState) -> nn.Module:
+    """A copy of the net with the weights that training ends with: best, else averaged, else last.
+
+    It is on the CPU and in evaluation mode.
+    """
+    net = copy.deepcopy(state.net)
+    weights = state.best or state.averaged
+    if weights is not None:
+        net.load_state_dict(weights)
+    return net.cpu().eval()
+
+
+def save_checkpoint(state: TrainingState, folder: Path) -> Path:
+    """Write the state as one file that is whole or absent; the one before it is kept.
+
+    The name carries the position and a hash of the bytes. Raises StorageError when the disk is
+    full; older checkpoints are untouched then.
+    """
+    tensors, metadata = _pack(state)
+    data = tensors_to_bytes(tensors, metadata)
+    path = folder / f"{state.epoch:05d}-{state.step:07d}-{_hash_of(data)}.safetensors"
+    write_bytes(path, data)
+    for old in _checkpoints(folder)[:-2]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(state: TrainingState, folder: Path) -> bool:
+    """Bring a fresh state to the newest whole checkpoint; False when there is none at all.
+
+    A damaged file is passed over for the one before it. Raises StorageError when all are damaged.
+    """
+    paths = _checkpoints(folder)
+    for path in reversed(paths):
+        if sha256_of_file(path)[:_HASH_LETTERS] == path.stem.rpartition("-")[2]:
+            _unpack(state, *read_tensors(path))
+            return True
+    if paths:
+        raise StorageError(
+            f"every checkpoint in {folder} is damaged: {', '.join(p.name for p in paths)}. "
+            "Start again without --resume, into another folder."
+        )
+    return False
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Oldest first."""
+    return sorted(folder.glob("[0-9]*.safetensors"))
+
+
+def _hash_of(data: bytes) -> str:
+    return sha256_of_bytes(data)[:_HASH_LETTERS]
+
+
+def _pack(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors = {f"net/{name}": tensor for name, tensor in state.net.state_dict().items()}
+    tensors |= {f"averaged/{name}": tensor for name, tensor in (state.averaged or {}).items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in (state.best or {}).items()}
+    for index, values in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{key}": value for key, value in values.items()
+                    if isinstance(value, Tensor)}  # fmt: skip
+    metadata = {
+        "epoch": state.epoch,
+        "step": state.step,
+        # Hexadecimal keeps every bit of a float.
+        "loss_sum": state.loss_sum.hex(),
+        "correct": state.correct,
+        "seen": state.seen,
+        "seconds": state.seconds,
+        "history": [asdict(epoch) for epoch in state.history],
+    }
+    return tensors, metadata
+
+
+def _unpack(state: TrainingState, tensors: Mapping[str, Tensor], metadata: Any) -> None:
+    state.net.load_state_dict(_part(tensors, "net/"))
+    state.averaged = _part(tensors, "averaged/") or None
+    state.best = _part(tensors, "best/") or None
+    _unpack_optimizer(state.optimizer, _part(tensors, "optimizer/"))
+    state.epoch, state.step = metadata["epoch"], metadata["step"]
+    state.loss_sum = float.fromhex(metadata["loss_sum"])
+    state.correct, state.seen = metadata["correct"], metadata["seen"]
+    state.seconds = metadata["seconds"]
+    state.history = [Epoch(**epoch) for epoch in metadata["history"]]
+
+
+def _unpack_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split("/", 1)
+        like = parameters[int(index)]
+        if tensor.shape == like.shape:
+            # Fused optimizers walk through memory, so the layout must be the parameter's own.
+            tensor = torch.empty_like(like).copy_(tensor)
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

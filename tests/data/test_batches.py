@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+
+from glasshouse.data import batches as module
+from glasshouse.data.batches import batches, channel_statistics, prepare, step_count
+from glasshouse.data.images import ImageSet, take
+from glasshouse.settings import AugmentSettings
+from tests.conftest import make_images
+
+CPU = torch.device("cpu")
+AUGMENT = AugmentSettings(rotation_range=10, horizontal_flip=True, mixup=0.2)
+
+
+def all_batches(images: ImageSet, first_step: int = 0, epoch: int = 0) -> list[module.Batch]:
+    data = prepare(images, CPU)
+    return list(batches(data, AUGMENT, batch_size=10, seed=0, epoch=epoch, first_step=first_step))
+
+
+def test_every_picture_comes_once_an_epoch(tiny_images: ImageSet) -> None:
+    positions = np.concatenate([batch.positions for batch in all_batches(tiny_images)])
+    assert sorted(positions.tolist()) == list(range(64))
+
+
+def test_labels_follow_their_pictures(tiny_images: ImageSet) -> None:
+    for batch in all_batches(tiny_images):
+        assert batch.labels.tolist() == tiny_images.labels[batch.positions].tolist()
+        assert batch.partner_labels is not None
+        assert batch.partner_labels.tolist() == np.roll(batch.labels.numpy(), 1).tolist()
+
+
+@pytest.mark.parametrize("first_step", [1, 3, 6])
+def test_starting_in_the_middle_gives_the_same_batches(
+    tiny_images: ImageSet, first_step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Chunks of three batches, so that the start falls inside, between and at the end of chunks.
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 3 * 10 * tiny_images.pictures[0].nbytes)
+    whole, rest = all_batches(tiny_images), all_batches(tiny_images, first_step)
+    assert [batch.step for batch in rest] == list(range(first_step, 7))
+    for one, other in zip(whole[first_step:], rest, strict=True):
+        assert torch.equal(one.pictures, other.pictures)
+        assert torch.equal(one.labels, other.labels)
+
+
+def test_chunks_do_not_change_a_batch(
+    tiny_images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = all_batches(tiny_images)
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 1)
+    for one, other in zip(together, all_batches(tiny_images), strict=True):
+        assert torch.equal(one.pictures, other.pictures)
+
+
+def test_the_order_changes_with_the_epoch(tiny_images: ImageSet) -> None:
+    first, second = all_batches(tiny_images)[0], all_batches(tiny_images, epoch=1)[0]
+    assert first.positions.tolist() != second.positions.tolist()
+
+
+@pytest.mark.parametrize(
+    ("pictures", "batch_size", "steps"),
+    [(64, 10, 7), (61, 10, 6), (60, 10, 6), (5, 10, 1), (1, 10, 1)],
+)
+def test_a_single_picture_left_joins_the_last_batch(
+    pictures: int, batch_size: int, steps: int
+) -> None:
+    assert step_count(pictures, batch_size) == steps
+    images = make_images(pictures)
+    sizes = [
+        len(batch.labels)
+        for batch in batches(prepare(images, CPU), AUGMENT, batch_size=batch_size, seed=0, epoch=0)
+    ]
+    assert sum(sizes) == pictures
+    assert len(sizes) == steps
+
+
+def test_a_memory_mapped_set_gives_the_same_batches(tiny_images: ImageSet, tmp_path: str) -> None:
+    path = f"{tmp_path}/pictures.npy"
+    np.save(path, tiny_images.pictures)
+    mapped = ImageSet(
+        np.load(path, mmap_mode="r"), tiny_images.labels, tiny_images.ids, tiny_images.class_names
+    )
+    for one, other in zip(all_batches(tiny_images), all_batches(mapped), strict=True):
+        assert torch.equal(one.pictures, other.pictures)
+
+
+def test_channel_statistics_equal_numpys(tiny_images: ImageSet) -> None:
+    mean, std = channel_statistics(tiny_images)
+    values = tiny_images.pictures / 255
+    assert mean == pytest.approx(values.mean(axis=(0, 2, 3)), abs=1e-6)
+    assert std == pytest.approx(values.std(axis=(0, 2, 3)), abs=1e-6)
+
+
+def test_a_constant_channel_has_a_deviation_that_can_be_divided_by(tiny_images: ImageSet) -> None:
+    black = take(tiny_images, [0, 1])
+    black.pictures[:] = 0
+    _, std = channel_statistics(black)
+    assert min(std) > 0

@@ -1,0 +1,110 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import nn
+
+from glasshouse.data.images import Splits
+from glasshouse.errors import UsageError
+from glasshouse.training.finder import (
+    RangeTest,
+    find_lr,
+    minimum_tenth,
+    read_curve,
+    smooth,
+    steepest,
+    valley,
+)
+from tests.training.test_loop import course, settings
+
+LRS = np.geomspace(1e-6, 10, 141)
+X = np.log10(LRS)
+
+
+def textbook(fall_at: float = -3.0, rise_at: float = -0.5) -> Any:
+    """Flat at 2.3, falling by 1.5 around one rate, exploding around another."""
+    fall = 1.5 / (1 + np.exp(-6 * (X - fall_at)))
+    rise = 4 / (1 + np.exp(-8 * (X - rise_at)))
+    return 2.3 - fall + rise
+
+
+def test_rules_find_their_points_on_a_textbook_curve() -> None:
+    curve = textbook()
+    assert np.log10(steepest(LRS, curve)) == pytest.approx(-3, abs=0.06)
+    least = LRS[np.argmin(curve)]
+    assert minimum_tenth(LRS, curve) == pytest.approx(least / 10)
+    assert steepest(LRS, curve) < valley(LRS, curve) < least
+
+
+def test_the_suggestion_hardly_moves_with_noise() -> None:
+    random = np.random.default_rng(0)
+    noisy = np.stack([textbook() + random.normal(0, 0.08, len(X)) for _ in range(5)])
+    result = read_curve(LRS, noisy, "steepest")
+    assert result.suggestion is not None
+    assert np.log10(result.suggestion) == pytest.approx(-3, abs=0.35)
+    assert result.band is not None
+    assert result.band[0] <= result.suggestion <= result.band[1]
+
+
+def test_bounds_for_cyclical_schedules_enclose_the_fall() -> None:
+    result = read_curve(LRS, textbook()[None], "valley")
+    assert result.base_lr is not None
+    assert result.max_lr is not None
+    assert np.log10(result.base_lr) == pytest.approx(-3.4, abs=0.2)
+    assert -3 < np.log10(result.max_lr) < -0.8
+
+
+def test_smoothing_keeps_straight_lines_and_does_not_lag() -> None:
+    line = 3 - 0.2 * X
+    assert smooth(LRS, line) == pytest.approx(line)
+    smoothed = smooth(LRS, textbook())
+    assert np.argmin(np.gradient(smoothed)) == pytest.approx(
+        np.argmin(np.gradient(textbook())), abs=1
+    )
+
+
+def test_what_exploded_is_left_out() -> None:
+    cut = textbook()
+    cut[120:] = np.nan
+    result = read_curve(LRS, cut[None], "valley")
+    assert np.isnan(result.smoothed[0, 120:]).all()
+    assert np.isfinite(result.smoothed[0, :120]).all()
+
+
+@pytest.mark.parametrize(
+    "flat", [np.full_like(X, 2.3), 2.3 + 0.5 * (X + 6), np.full_like(X, np.nan)]
+)
+def test_without_a_fall_there_is_no_suggestion_but_advice(flat: Any) -> None:
+    result = read_curve(LRS, np.stack([flat, flat]), "valley")
+    assert result.suggestion is None
+    assert result.suggestions == {}
+    assert "no usable valley" in result.verdict
+    assert "Look at your data" in result.verdict
+
+
+def test_a_real_net_gets_a_rate_that_trains(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+    from tests.training.test_loop import trained
+
+    wanted = settings(optimizer="sgd")
+    test = RangeTest(start=1e-5, end=10, steps=60, seeds=2)
+    result = find_lr(tiny_net, course(tiny_splits, wanted), test=test)
+    assert result.suggestion is not None
+    state = trained(
+        tiny_net, tiny_splits, settings(optimizer="sgd", lr=result.suggestion, epochs=6)
+    )
+    assert state.history[-1].validation_accuracy == 1.0
+
+
+def test_equal_seeds_give_equal_curves(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+    test = RangeTest(steps=20, seeds=2)
+    first = find_lr(tiny_net, course(tiny_splits, settings(), rotation_range=9), test=test)
+    again = find_lr(tiny_net, course(tiny_splits, settings(), rotation_range=9), test=test)
+    assert np.array_equal(first.losses, again.losses, equal_nan=True)
+    assert not np.array_equal(first.losses[0], first.losses[1])
+
+
+def test_wrong_arguments_are_named(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+    with pytest.raises(UsageError, match="Did you mean 'valley'"):
+        find_lr(tiny_net, course(tiny_splits, settings()), rule="vally")
+    with pytest.raises(UsageError, match="0 < start < end"):
+        RangeTest(start=1.0, end=0.1)

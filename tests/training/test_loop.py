@@ -1,0 +1,186 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from glasshouse.data.images import Splits
+from glasshouse.errors import DivergedError
+from glasshouse.models.classifier import Preprocessing
+from glasshouse.settings import AugmentSettings, TrainSettings
+from glasshouse.training.fit import train_until_done
+from glasshouse.training.loop import Course, Step, has_stalled, is_best, train
+from glasshouse.training.state import Epoch, TrainingState, begin, final_net
+
+CPU = torch.device("cpu")
+
+
+def settings(**values: Any) -> TrainSettings:
+    return TrainSettings.model_validate(
+        {"epochs": 3, "batch_size": 16, "precision": "fp32", "device": "cpu", "lr": 3e-3} | values
+    )
+
+
+def course(splits: Splits, wanted: TrainSettings, **augment: Any) -> Course:
+    return Course(
+        splits.train, splits.validation, Preprocessing(16, 16), wanted, AugmentSettings(**augment)
+    )
+
+
+def trained(net: nn.Module, splits: Splits, wanted: TrainSettings, **augment: Any) -> TrainingState:
+    state = begin(net, wanted, CPU)
+    for _ in train_until_done(state, course(splits, wanted, **augment)):
+        pass
+    return state
+
+
+def weights(net: nn.Module) -> bytes:
+    return b"".join(tensor.numpy().tobytes() for tensor in net.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"optimizer": "adamw", "weight_decay": 0.01, "label_smoothing": 0.1},
+        {"optimizer": "sgd", "lr": 0.05, "schedule": {"type": "one_cycle"}, "gradient_clip": 1.0},
+        {"ema_decay": 0.9, "warmup_epochs": 1},
+        {"precision": "bf16"},
+    ],
+)
+def test_a_tiny_net_learns(tiny_net: nn.Module, tiny_splits: Splits, values: Any) -> None:
+    state = trained(tiny_net, tiny_splits, settings(epochs=6, **values))
+    assert [epoch.epoch for epoch in state.history] == [1, 2, 3, 4, 5, 6]
+    assert state.history[-1].validation_accuracy == 1.0
+    assert state.history[-1].train_loss < state.history[0].train_loss
+
+
+def test_the_first_losses_are_those_of_a_plain_loop(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    """An independent few lines of PyTorch: the same data order, loss and updates."""
+    from glasshouse.rng import derive, keys_of, permutation
+
+    wanted = settings(epochs=1, optimizer="sgd", lr=0.05)
+    ours = trained(tiny_net, tiny_splits, wanted)
+    images = tiny_splits.train
+    order = permutation(0, "order", 0, keys_of(images.ids))
+    net = begin(tiny_net, wanted, CPU).net.train()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, nesterov=True)
+    losses = []
+    for step in range(6):
+        chosen = order[step * 16 : (step + 1) * 16]
+        pictures = torch.from_numpy(images.pictures[chosen]) / 255
+        torch.manual_seed(derive(0, "dropout", 0, step))
+        loss = nn.functional.cross_entropy(net(pictures), torch.from_numpy(images.labels[chosen]))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.item())
+    assert ours.history[0].train_loss == pytest.approx(np.mean(losses), rel=1e-4)
+    for one, other in zip(ours.net.parameters(), net.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    first = trained(tiny_net, tiny_splits, settings(), rotation_range=10)
+    torch.manual_seed(99)
+    again = trained(tiny_net, tiny_splits, settings(), rotation_range=10)
+    other = trained(tiny_net, tiny_splits, settings(seed=1), rotation_range=10)
+    assert weights(first.net) == weights(again.net)
+    assert weights(first.net) != weights(other.net)
+
+
+def test_steps_and_epochs_come_in_order(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+    wanted = settings(epochs=2)
+    records = list(train(begin(tiny_net, wanted, CPU), course(tiny_splits, wanted)))
+    assert [type(record) for record in records] == 2 * ([Step] * 6 + [Epoch])
+    steps = [record for record in records if isinstance(record, Step)]
+    assert [(step.epoch, step.step, step.steps, step.images) for step in steps[:2]] == [
+        (1, 1, 6, 16),
+        (1, 2, 6, 32),
+    ]
+
+
+def test_a_rate_function_replaces_the_schedule(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+    wanted = settings(epochs=2)
+    plain = course(tiny_splits, wanted)
+    followed = Course(
+        plain.train, plain.validation, plain.preprocessing, wanted, plain.augment,
+        rate=lambda epoch: 0.01 if epoch < 1 else 0.001,
+    )  # fmt: skip
+    steps = [r for r in train(begin(tiny_net, wanted, CPU), followed) if isinstance(r, Step)]
+    assert [step.lr for step in steps] == 6 * [0.01] + 6 * [0.001]
+
+
+def test_a_loss_that_is_not_a_number_names_the_pictures(
+    tiny_net: nn.Sequential, tiny_splits: Splits
+) -> None:
+    wanted = settings(optimizer="sgd", lr=1e30)
+    state = begin(tiny_net, wanted, CPU)
+    with pytest.raises(DivergedError, match=r"epoch 1, step \d.*train/\d{4}.*Lower train\.lr"):
+        list(train(state, course(tiny_splits, wanted)))
+
+
+def test_validation_pictures_are_never_augmented(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+    from glasshouse.models.predict import predict_logits
+
+    state = trained(tiny_net, tiny_splits, settings(epochs=1), cutout=0.9, brightness_range=0.9)
+    images = tiny_splits.validation
+    logits = predict_logits(state.net, Preprocessing(16, 16), images.pictures)
+    loss = nn.functional.cross_entropy(logits, torch.from_numpy(images.labels)).item()
+    assert state.history[0].validation_loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_average_follows_its_definition(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+    wanted = settings(epochs=1, ema_decay=0.75)
+    state = begin(tiny_net, wanted, CPU)
+    name = "0.weight"
+    expected = state.net.state_dict()[name].clone()
+    for record in train(state, course(tiny_splits, wanted)):
+        if isinstance(record, Step):
+            expected = 0.75 * expected + 0.25 * state.net.state_dict()[name]
+    assert state.averaged is not None
+    assert torch.allclose(state.averaged[name], expected, atol=1e-6)
+    assert torch.equal(final_net(state).state_dict()[name], state.averaged[name])
+
+
+def test_keep_best_ends_with_the_weights_of_the_lowest_validation_loss(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    wanted = settings(epochs=4, keep="best", optimizer="sgd", lr=0.1,
+                      schedule={"type": "per_epoch", "rates": [0.05, 0.05, 5.0, 5.0]})  # fmt: skip
+    state = begin(tiny_net, wanted, CPU)
+    best: bytes = b""
+    for record in train(state, course(tiny_splits, wanted)):
+        if isinstance(record, Epoch) and is_best(record, state.history[:-1]):
+            best = weights(state.net)
+    losses = [epoch.validation_loss for epoch in state.history]
+    assert int(np.argmin(losses)) < 3
+    assert weights(final_net(state)) == best != weights(state.net)
+
+
+def test_early_stopping_ends_after_so_many_epochs_without_a_better_loss(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    wanted = settings(epochs=50, early_stopping=2, optimizer="sgd", lr=1e-12, momentum=0.0)
+    frozen = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))
+    state = trained(frozen, tiny_splits, wanted)
+    assert len(state.history) < 50
+    assert has_stalled(state.history, 2)
+    assert not has_stalled(state.history[:-1], 2)
+
+
+def test_stalling_is_counted_from_the_best_epoch() -> None:
+    def history(*losses: float) -> list[Epoch]:
+        return [Epoch(i + 1, 0, 0, loss, 0, 0, 0, 0) for i, loss in enumerate(losses)]
+
+    assert not has_stalled(history(3, 2, 1), 2)
+    assert not has_stalled(history(3, 1, 2), 2)
+    assert has_stalled(history(3, 1, 2, 1), 2)
+    assert not has_stalled(history(1, 2), 2)
+    assert not math.isnan(history(1)[0].validation_loss)

@@ -1,0 +1,40 @@
+from typing import Any
+
+import pytest
+
+from glasshouse.settings import TrainSettings
+from glasshouse.training.schedules import learning_rate
+
+
+def settings(schedule: dict[str, Any], **more: Any) -> TrainSettings:
+    return TrainSettings.model_validate({"epochs": 10, "lr": 0.1, "schedule": schedule, **more})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ({"type": "constant"}, {0: 0.1, 9.99: 0.1}),
+        ({"type": "step", "every": 4, "factor": 0.5}, {3.99: 0.1, 4: 0.05, 8: 0.025}),
+        ({"type": "exponential", "final": 0.01}, {0: 0.1, 5: 0.01, 10: 0.001}),
+        ({"type": "cosine"}, {0: 0.1, 5: 0.05, 10: 0.0}),
+        ({"type": "one_cycle", "rise": 0.3, "start": 0.1}, {0: 0.01, 3: 0.1, 10: 4e-7}),
+        ({"type": "triangular", "cycle": 4, "base": 0.2}, {0: 0.02, 2: 0.1, 4: 0.02, 6: 0.1}),
+        ({"type": "triangular", "rise": 0.2, "base": 0.0}, {0: 0.0, 2: 0.1, 6: 0.05, 10: 0.0}),
+        (
+            {"type": "triangular", "cycle": 4, "base": 0.0, "halve": True},
+            {2: 0.1, 6: 0.05, 10: 0.025},
+        ),
+        ({"type": "per_epoch", "rates": [0.3, 0.2]}, {0: 0.3, 0.99: 0.3, 1: 0.2, 9: 0.2}),
+    ],
+)
+def test_rates_at_known_points(schedule: dict[str, Any], rates: dict[float, float]) -> None:
+    for epoch, rate in rates.items():
+        assert learning_rate(settings(schedule), epoch) == pytest.approx(rate, abs=1e-12)
+
+
+def test_warmup_rises_in_a_line_and_hands_over_without_a_jump() -> None:
+    warm = settings({"type": "cosine"}, warmup_epochs=2)
+    assert learning_rate(warm, 0) == 0
+    assert learning_rate(warm, 1) == pytest.approx(0.05)
+    assert learning_rate(warm, 2) == pytest.approx(0.1)
+    assert learning_rate(warm, 10) == pytest.approx(0.0)

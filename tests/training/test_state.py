@@ -1,0 +1,149 @@
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from glasshouse.data.images import Splits
+from glasshouse.errors import StorageError
+from glasshouse.models.classifier import Preprocessing
+from glasshouse.settings import AugmentSettings, TrainSettings
+from glasshouse.training.loop import Course, train
+from glasshouse.training.state import (
+    TrainingState,
+    begin,
+    load_checkpoint,
+    save_checkpoint,
+)
+from tests.training.test_loop import CPU, weights
+
+
+def made(splits: Splits, **values: Any) -> Course:
+    wanted = TrainSettings.model_validate(
+        {"epochs": 3, "batch_size": 16, "precision": "fp32", "device": "cpu"} | values
+    )
+    augment = AugmentSettings(rotation_range=10, horizontal_flip=True, mixup=0.2)
+    return Course(splits.train, splits.validation, Preprocessing(16, 16), wanted, augment)
+
+
+def run(state: TrainingState, course: Course, steps: int | None = None) -> None:
+    for done, _ in enumerate(train(state, course), start=1):
+        if done == steps:
+            return
+
+
+def plain(tensors: dict[str, torch.Tensor] | None) -> Any:
+    return tensors and {name: tensor.tolist() for name, tensor in tensors.items()}
+
+
+EVERY_PART = [
+    {},
+    {"optimizer": "sgd", "lr": 0.05, "schedule": {"type": "one_cycle"}},
+    {"ema_decay": 0.9, "keep": "best", "optimizer": "adamw"},
+    {"precision": "bf16"},
+]
+
+
+@pytest.mark.parametrize("values", EVERY_PART)
+@pytest.mark.parametrize("stop_after", [1, 5, 6, 7, 11, 20])
+def test_stopping_anywhere_and_going_on_ends_with_the_same_bytes(
+    tiny_net: nn.Module, tiny_splits: Splits, tmp_path: Path, values: Any, stop_after: int
+) -> None:
+    course = made(tiny_splits, **values)
+    whole = begin(tiny_net, course.settings, CPU)
+    run(whole, course)
+    first = begin(tiny_net, course.settings, CPU)
+    run(first, course, stop_after)
+    save_checkpoint(first, tmp_path)
+    second = begin(tiny_net, course.settings, CPU)
+    assert load_checkpoint(second, tmp_path)
+    run(second, course)
+    assert weights(second.net) == weights(whole.net)
+    assert plain(second.averaged) == plain(whole.averaged)
+    assert plain(second.best) == plain(whole.best)
+    for one, other in zip(second.history, whole.history, strict=True):
+        assert one.train_loss == other.train_loss
+        assert one.train_accuracy == other.train_accuracy
+        assert one.validation_loss == other.validation_loss
+
+
+def test_an_empty_folder_is_a_fresh_start(
+    tiny_net: nn.Module, tiny_splits: Splits, tmp_path: Path
+) -> None:
+    state = begin(tiny_net, made(tiny_splits).settings, CPU)
+    assert not load_checkpoint(state, tmp_path)
+
+
+def three_checkpoints(net: nn.Module, splits: Splits, folder: Path) -> list[Path]:
+    course = made(splits)
+    state = begin(net, course.settings, CPU)
+    for record in train(state, course):
+        if type(record).__name__ == "Epoch":
+            save_checkpoint(state, folder)
+    return sorted(folder.iterdir())
+
+
+def test_the_newest_and_the_one_before_are_kept(
+    tiny_net: nn.Module, tiny_splits: Splits, tmp_path: Path
+) -> None:
+    paths = three_checkpoints(tiny_net, tiny_splits, tmp_path)
+    assert [path.name[:13] for path in paths] == ["00002-0000000", "00003-0000000"]
+
+
+def test_any_damage_is_noticed_and_the_one_before_is_used(
+    tiny_net: nn.Module, tiny_splits: Splits, tmp_path: Path
+) -> None:
+    newest = three_checkpoints(tiny_net, tiny_splits, tmp_path)[-1]
+    whole = newest.read_bytes()
+    random = np.random.default_rng(0)
+    for place in random.integers(0, len(whole), 60):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << int(random.integers(8))
+        for damaged in (bytes(flipped), whole[:place]):
+            newest.write_bytes(damaged)
+            state = begin(tiny_net, made(tiny_splits).settings, CPU)
+            assert load_checkpoint(state, tmp_path)
+            assert state.epoch == 2
+
+
+def test_when_all_are_damaged_it_says_so(
+    tiny_net: nn.Module, tiny_splits: Splits, tmp_path: Path
+) -> None:
+    for path in three_checkpoints(tiny_net, tiny_splits, tmp_path):
+        path.write_bytes(b"")
+    with pytest.raises(StorageError, match=r"every checkpoint in .* is damaged"):
+        load_checkpoint(begin(tiny_net, made(tiny_splits).settings, CPU), tmp_path)
+
+
+def test_a_disk_that_fills_up_leaves_the_checkpoints_before(
+    tiny_net: nn.Module, tiny_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = three_checkpoints(tiny_net, tiny_splits, tmp_path)
+    contents = [path.read_bytes() for path in before]
+    state = begin(tiny_net, made(tiny_splits).settings, CPU)
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="No space left"):
+            save_checkpoint(state, tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
+    assert [path.read_bytes() for path in before] == contents
+    assert load_checkpoint(state, tmp_path)
+    assert state.epoch == 3
+
+
+def test_beginning_leaves_the_callers_net_alone(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+    before = weights(tiny_net)
+    course = made(tiny_splits)
+    state = begin(tiny_net, course.settings, CPU)
+    run(state, course, 8)
+    assert weights(tiny_net) == before
+    assert all(parameter.grad is None for parameter in tiny_net.parameters())
+    assert not torch.equal(next(state.net.parameters()), next(tiny_net.parameters()))

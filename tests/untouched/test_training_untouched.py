@@ -1,0 +1,77 @@
+"""Training leaves its arguments and the global state as it found them."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from glasshouse.data.images import Splits
+from glasshouse.errors import DivergedError
+from glasshouse.models.classifier import Classifier, Preprocessing
+from glasshouse.models.predict import predict
+from glasshouse.settings import AugmentSettings, TrainSettings
+from glasshouse.training.finder import RangeTest, find_lr
+from glasshouse.training.fit import train_classifier
+from glasshouse.training.loop import Course
+
+
+def snapshot(net: nn.Module) -> dict[str, Any]:
+    """Everything about a net and the process that must not change."""
+    return {
+        "weights": {name: tensor.numpy().tobytes() for name, tensor in net.state_dict().items()},
+        "grads": [None if p.grad is None else p.grad.tolist() for p in net.parameters()],
+        "requires_grad": [p.requires_grad for p in net.parameters()],
+        "modes": [module.training for module in net.modules()],
+        "hooks": [len(m._forward_hooks) + len(m._backward_hooks) for m in net.modules()],
+        "torch random": torch.get_rng_state().tolist(),
+        "numpy random": np.random.get_state()[1].tolist(),  # type: ignore[index]  # noqa: NPY002
+        "grad mode": torch.is_grad_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+AUGMENT = AugmentSettings(rotation_range=10, horizontal_flip=True, cutout=0.2, mixup=0.2)
+
+
+def test_training_changes_nothing_but_what_it_returns(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    tiny_net.eval()
+    tiny_net[0].train()  # type: ignore[index]
+    pictures = copy.deepcopy(tiny_splits.train.pictures)
+    before = snapshot(tiny_net)
+    settings = TrainSettings(epochs=2, batch_size=16, ema_decay=0.9, device="cpu")
+    classifier, _ = train_classifier(tiny_net, tiny_splits, settings, augment=AUGMENT)
+    assert snapshot(tiny_net) == before
+    assert np.array_equal(tiny_splits.train.pictures, pictures)
+    assert classifier.net is not tiny_net
+
+
+def test_nor_when_it_diverges(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+    before = snapshot(tiny_net)
+    settings = TrainSettings(epochs=2, batch_size=16, optimizer="sgd", lr=1e30, device="cpu")
+    with pytest.raises(DivergedError):
+        train_classifier(tiny_net, tiny_splits, settings, augment=AUGMENT)
+    assert snapshot(tiny_net) == before
+
+
+def test_predicting_changes_nothing(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+    tiny_net.train()
+    classifier = Classifier(tiny_net, Preprocessing(16, 16), tiny_splits.class_names)
+    before = snapshot(tiny_net)
+    predictions = predict(classifier, tiny_splits.test, batch_size=7)
+    assert snapshot(tiny_net) == before
+    assert np.allclose(predictions.logits, predict(classifier, tiny_splits.test).logits, atol=1e-5)
+
+
+def test_the_finder_changes_nothing(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+    settings = TrainSettings(batch_size=16, ema_decay=0.9, device="cpu")
+    course = Course(
+        tiny_splits.train, tiny_splits.validation, Preprocessing(16, 16), settings, AUGMENT
+    )
+    before = snapshot(tiny_net)
+    find_lr(tiny_net, course, test=RangeTest(steps=20, end=1e6))
+    assert snapshot(tiny_net) == before
