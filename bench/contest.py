@@ -1,0 +1,46 @@
+"""Run contenders side by side: fresh processes, taken in turns, medians and ratios."""
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+
+
+def play(script: str, contenders: list[str], rounds: int) -> dict[str, float]:
+    """The median figure of each contender over some rounds, each round in its own process."""
+    figures: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(rounds):
+        for name in contenders:
+            command = [sys.executable, script, "--contender", name]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
+            figures[name].append(json.loads(done.stdout.splitlines()[-1]))
+            print(f"  round {turn + 1}/{rounds}  {name:<28} {figures[name][-1]:,.1f}", flush=True)
+    return {name: statistics.median(values) for name, values in figures.items()}
+
+
+def run_contender(contenders: Mapping[str, Callable[[], float]]) -> bool:
+    """In a contender's own process, measure and print it; False in the process that compares."""
+    if "--contender" not in sys.argv:
+        return False
+    name = sys.argv[sys.argv.index("--contender") + 1]
+    print(json.dumps(contenders[name]()))
+    return True
+
+
+def machine() -> str:
+    """The processor that the figures belong to."""
+    from glasshouse.workflow.environment import _processor
+
+    return f"{_processor()}, {platform.system()}, Python {platform.python_version()}"
+
+
+def judge(claim: str, value: float, bound: float, *, at_least: bool = True) -> bool:
+    """Print a claim with its figure, and whether it holds."""
+    holds = value >= bound if at_least else value <= bound
+    sign = ">=" if at_least else "<="
+    print(f"{'holds' if holds else 'FAILS'}  {claim}: {value:.2f} ({sign} {bound})")
+    return holds

@@ -1,0 +1,32 @@
+"""`glasshouse evaluate`: the figures of a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glasshouse.cli.figures import format_evaluation
+from glasshouse.cli.options import DataDir, Json, Offline, print_json
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")],
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="the test split of other pictures, instead"),
+    ] = None,
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    json: Json = False,
+) -> None:
+    """Print accuracy with its interval, the classes, the confusions and the calibration of RUN."""
+    from glasshouse.evaluation.evaluation import evaluate as evaluate_predictions
+    from glasshouse.evaluation.evaluation import to_json
+    from glasshouse.workflow.measuring import predictions_of
+
+    predictions = predictions_of(run, on, data_dir=data_dir, offline=offline)
+    evaluation = evaluate_predictions(predictions)
+    if json:
+        print_json(to_json(evaluation))
+    else:
+        print(format_evaluation(evaluation))

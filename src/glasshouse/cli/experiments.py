@@ -1,0 +1,49 @@
+"""Run an experiment with progress on the terminal."""
+
+from typing import TYPE_CHECKING
+
+from glasshouse.cli.figures import with_interval
+from glasshouse.cli.progress import data_progress, say, show_training
+from glasshouse.cli.signals import catch_signals
+
+if TYPE_CHECKING:
+    from glasshouse.workflow.experiment import Experiment, Request, Result
+
+
+def run_to_the_end(request: "Request") -> "Result":
+    """Open, fit and finish, saying what is done; signals save the state and raise Interrupted."""
+    from glasshouse.workflow.experiment import finish, fit, open_experiment
+
+    with data_progress() as progress:
+        experiment = open_experiment(request, progress)
+    _say_what_will_be_done(experiment)
+    epochs = request.recipe.train.epochs
+    with catch_signals() as signal_received:
+        show_training(fit(experiment, signal_received), epochs)
+    result = finish(experiment)
+    say(headline(result))
+    say(f"report: {experiment.folder / 'report.html'}")
+    return result
+
+
+def headline(result: "Result") -> str:
+    """The figure that matters, with its interval."""
+    accuracy = with_interval(result.evaluation.accuracy)
+    return f"test accuracy {accuracy}, 95 % interval, on {len(result.predictions):,} pictures"
+
+
+def _say_what_will_be_done(experiment: "Experiment") -> None:
+    splits, recipe = experiment.splits, experiment.request.recipe
+    for note in splits.notes:
+        say(f"note: {note}")
+    for bad in splits.bad_files:
+        say(f"left out: {bad.path}: {bad.reason}")
+    parameters = sum(p.numel() for p in experiment.classifier.net.parameters())
+    say(
+        f"{experiment.folder}: recipe {recipe.name}, {parameters:,} parameters, "
+        f"{len(splits.class_names)} classes, {len(splits.train):,} training, "
+        f"{len(splits.validation):,} validation and {len(splits.test):,} test pictures of "
+        f"{splits.train.width}x{splits.train.height}"
+    )
+    if experiment.resumed_epochs:
+        say(f"going on after epoch {experiment.resumed_epochs}")

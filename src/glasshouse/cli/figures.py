@@ -1,0 +1,69 @@
+"""An evaluation as text for a terminal."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from glasshouse.evaluation.evaluation import Evaluation
+    from glasshouse.evaluation.intervals import Interval
+
+_CLASSES, _PAIRS, _MISTAKES = 40, 5, 5
+
+
+def format_evaluation(evaluation: "Evaluation") -> str:
+    """The figures that matter, a few lines each; the report and --json have all of them."""
+    return "\n".join(
+        [*_headline(evaluation), "", *_classes(evaluation), "", *_mistakes(evaluation)]
+    )
+
+
+def with_interval(share: "Interval") -> str:
+    """A share in percent with its 95 % interval."""
+    return f"{share.value:.2%} ({share.low:.2%} to {share.high:.2%})"
+
+
+def _headline(evaluation: "Evaluation") -> Iterator[str]:
+    yield f"accuracy       {with_interval(evaluation.accuracy)}, 95 % interval"
+    for top in evaluation.top_k:
+        yield f"top-{top.k}          {with_interval(top.accuracy)}"
+    yield f"pictures       {evaluation.picture_count:,}, {evaluation.mistake_count:,} wrong"
+    yield f"always the commonest class would reach {evaluation.commonest_share:.2%}"
+    before, after = evaluation.before, evaluation.after
+    yield f"loss           {before.loss:.4f}, calibrated {after.loss:.4f}"
+    yield (
+        f"calibration    error (ECE) {before.ece:.2%}, "
+        f"{after.ece:.2%} at temperature {after.temperature:.3f}"
+    )
+
+
+def _classes(evaluation: "Evaluation") -> Iterator[str]:
+    width = max(5, *(len(row.name) for row in evaluation.per_class))
+    yield f"{'class':<{width}}  pictures  precision  recall                       F1"
+    for row in evaluation.per_class[:_CLASSES]:
+        recall = with_interval(row.recall) if row.recall else "-"
+        yield (
+            f"{row.name:<{width}}  {row.support:>8,}  {_percent(row.precision):>9}  "
+            f"{recall:<27}  {_percent(row.f1):>6}"
+        )
+    if len(evaluation.per_class) > _CLASSES:
+        yield f"and {len(evaluation.per_class) - _CLASSES} classes more in report.html"
+
+
+def _mistakes(evaluation: "Evaluation") -> Iterator[str]:
+    if evaluation.mistake_count == 0:
+        yield "no mistakes"
+        return
+    yield "most confused"
+    for pair in evaluation.confused_pairs[:_PAIRS]:
+        share = f"{pair.share:.1%} of its class"
+        yield f"  {pair.true} taken for {pair.predicted}: {pair.count} ({share})"
+    yield "surest mistakes"
+    for mistake in evaluation.mistakes[:_MISTAKES]:
+        yield (
+            f"  {mistake.id}: {mistake.true} taken for {mistake.predicted} "
+            f"with {mistake.probability:.1%}"
+        )
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

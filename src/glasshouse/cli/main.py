@@ -1,0 +1,56 @@
+"""The command `glasshouse`: one thin file a verb, gathered here."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from glasshouse.cli import check, evaluate, predict, runs, summary, tour, train
+from glasshouse.errors import GlasshouseError
+
+app = typer.Typer(
+    name="glasshouse",
+    help="Image classifiers that you can see through: train, measure, explain.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(tour.tour)
+app.command()(check.check)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(predict.predict)
+app.command()(summary.summary)
+app.command()(runs.runs)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from glasshouse import __version__
+
+        print(f"glasshouse {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run a command; errors that the user can mend are printed without a traceback."""
+    try:
+        app(standalone_mode=True)
+    except GlasshouseError as error:
+        print(f"glasshouse: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output, `head` for example, has seen enough.
+        sys.stderr.close()
+        sys.exit(0)

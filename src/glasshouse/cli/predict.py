@@ -1,0 +1,40 @@
+"""`glasshouse predict`: what a trained classifier says of pictures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glasshouse.cli.options import Json, print_json
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="a run folder")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="picture files")],
+    top: Annotated[int, typer.Option(min=1, help="how many classes to name")] = 5,
+    json: Json = False,
+) -> None:
+    """Name the most probable classes of each IMAGE."""
+    from glasshouse.models.predict import predict as predict_pictures
+    from glasshouse.models.predict import probabilities
+    from glasshouse.workflow.measuring import load_run_classifier, read_pictures
+
+    classifier = load_run_classifier(model)
+    predictions = predict_pictures(classifier, read_pictures(images, classifier))
+    answers = [
+        {
+            "image": str(image),
+            "top": [
+                {"class": classifier.class_names[k], "probability": round(float(row[k]), 6)}
+                for k in row.argsort()[::-1][:top]
+            ],
+        }
+        for image, row in zip(images, probabilities(predictions), strict=True)
+    ]
+    if json:
+        print_json(answers)
+        return
+    for answer in answers:
+        print(answer["image"])
+        for entry in answer["top"]:
+            print(f"  {entry['probability']:7.2%}  {entry['class']}")  # type: ignore[index]

@@ -1,0 +1,63 @@
+"""`glasshouse runs`: what has been trained."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from glasshouse.cli.options import Json, print_json
+
+
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="where to look")] = Path(
+        "runs"
+    ),
+    json: Json = False,
+) -> None:
+    """List the runs below FOLDER, the newest first, with their accuracy."""
+    from glasshouse.errors import UsageError
+    from glasshouse.workflow.runs import find_runs
+
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder. `glasshouse train` makes runs in runs/.")
+    rows = [_row(run) for run in find_runs(folder)]
+    if json:
+        print_json(rows)
+    elif rows:
+        _print_table(rows)
+    else:
+        print(f"no runs in {folder}; `glasshouse train SOURCE` makes one")
+
+
+def _row(run: Any) -> dict[str, Any]:
+    accuracy = run.evaluation["accuracy"] if run.evaluation else None
+    return {
+        "run": str(run.folder),
+        "source": run.environment["data"]["source"],
+        "recipe": run.recipe.name,
+        "epochs": len(run.epochs),
+        "of": run.recipe.train.epochs,
+        "finished": run.is_finished,
+        "accuracy": accuracy["value"] if accuracy else None,
+        "interval": [accuracy["low"], accuracy["high"]] if accuracy else None,
+        "seconds": round(sum(epoch["seconds"] for epoch in run.epochs), 1),
+        "started": run.environment["started"],
+    }
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("run", "source", "recipe", "epochs", "test accuracy", "seconds", "started"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        accuracy = "not finished"
+        if row["accuracy"] is not None:
+            low, high = row["interval"]
+            accuracy = f"{row['accuracy']:.2%} ({low:.2%} to {high:.2%})"
+        epochs = f"{row['epochs']}/{row['of']}"
+        cells = (row["run"], row["source"], row["recipe"], epochs, accuracy)
+        table.add_row(*cells, f"{row['seconds']:,.1f}", row["started"])
+    Console().print(table)

@@ -1,0 +1,32 @@
+"""SIGINT and SIGTERM as a wish to stop at the next whole step."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from glasshouse.cli.progress import say
+
+
+@contextmanager
+def catch_signals() -> Iterator[Callable[[], int | None]]:
+    """Inside, the first signal is only noted, and the second one stops at once.
+
+    Gives a function that tells the number of the signal received, or None.
+    """
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        received.append(number)
+        say("stopping after this step; once more to stop at once")
+
+    watched = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, note) for number in watched}
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,28 @@
+"""`glasshouse summary`: the layers of a network."""
+
+from typing import Annotated
+
+import typer
+
+from glasshouse.cli.options import Json, Model, Set, print_json
+
+
+def summary(
+    model: Model,
+    set_: Set = None,
+    size: Annotated[int, typer.Option(min=1, help="pixels a side, for a preset or recipe")] = 32,
+    classes: Annotated[int, typer.Option(min=2, help="for a preset or recipe")] = 10,
+    json: Json = False,
+) -> None:
+    """Print each layer of MODEL with its output shape, parameters and multiply-adds."""
+    from dataclasses import asdict
+
+    from glasshouse.models.summary import format_summary, summarize
+    from glasshouse.workflow.naming import net_by_name
+
+    net, shape = net_by_name(model, set_ or [], size=size, class_count=classes)
+    result = summarize(net, shape)
+    if json:
+        print_json(asdict(result))
+    else:
+        print(format_summary(result))

@@ -1,0 +1,72 @@
+"""`glasshouse tour`: the whole story in minutes, offline, on pictures made on the spot."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glasshouse.cli.progress import say
+
+RECIPE = "small-residual"
+SOURCE = "shapes"
+OVERRIDES = ("train.epochs=4", "train.batch_size=64", "train.lr=0.05")
+
+
+def tour(
+    out: Annotated[
+        Path | None, typer.Option(help="the run folder [a new one in the temporary folder]")
+    ] = None,
+) -> None:
+    """Check, train, evaluate, predict and report, in about two minutes and without a network."""
+    from glasshouse.cli.evaluate import evaluate
+    from glasshouse.cli.experiments import run_to_the_end
+    from glasshouse.cli.predict import predict
+    from glasshouse.cli.summary import summary
+    from glasshouse.recipe import load_recipe
+    from glasshouse.workflow.experiment import Request
+
+    folder = out or Path(tempfile.mkdtemp(prefix="glasshouse-tour-")) / "run"
+    recipe = load_recipe(RECIPE, OVERRIDES)
+    _stop("1  Check", f"What may be wrong with the pictures: glasshouse check {SOURCE}")
+    _check()
+    _stop("2  Network", f"What is trained: glasshouse summary {RECIPE}")
+    summary(RECIPE)
+    settings = " ".join(f"--set {override}" for override in OVERRIDES)
+    command = f"glasshouse train {SOURCE} --recipe {RECIPE} {settings} --out {folder}"
+    _stop("3  Train", command)
+    result = run_to_the_end(Request(SOURCE, recipe, folder, offline=True, command=command))
+    _stop("4  Evaluate", f"How good it is, honestly: glasshouse evaluate {folder}")
+    evaluate(folder)
+    picture = _write_picture(folder, result.predictions.ids[0])
+    _stop("5  Predict", f"One picture file: glasshouse predict {folder} {picture}")
+    predict(folder, [picture], top=3)
+    _stop("6  Report", f"Everything on one page, opens offline: {folder / 'report.html'}")
+
+
+def _stop(title: str, text: str) -> None:
+    say(f"\n{title}\n{'-' * len(title)}\n{text}\n")
+
+
+def _check() -> None:
+    from glasshouse.cli.check import print_findings
+    from glasshouse.data.checks import check
+    from glasshouse.data.sources import load_splits
+    from glasshouse.settings import DataSettings
+
+    print_findings(check(load_splits(SOURCE, DataSettings(), offline=True)))
+
+
+def _write_picture(folder: Path, picture_id: str) -> Path:
+    """The first test picture as a file, as a user would have it."""
+    from PIL import Image
+
+    from glasshouse.data.sources import load_splits
+    from glasshouse.settings import DataSettings
+
+    test = load_splits(SOURCE, DataSettings(), offline=True).test
+    picture = test.pictures[test.ids.tolist().index(picture_id)]
+    label = test.class_names[test.labels[test.ids.tolist().index(picture_id)]]
+    path = folder / f"example-{label}.png"
+    Image.fromarray(picture.transpose(1, 2, 0)).save(path)
+    return path

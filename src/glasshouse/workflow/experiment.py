@@ -1,0 +1,234 @@
+"""From a recipe to a run folder to a report, in three verbs: open, fit, finish."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from glasshouse.data.download import Progress
+from glasshouse.data.images import Splits
+from glasshouse.data.sources import fingerprint, load_splits
+from glasshouse.errors import DataError, Interrupted, UsageError
+from glasshouse.evaluation.calibration import fit_temperature
+from glasshouse.evaluation.evaluation import Evaluation, evaluate, to_json
+from glasshouse.models.classifier import Classifier, save_classifier
+from glasshouse.models.predict import Predictions, predict, save_predictions
+from glasshouse.recipe import to_toml
+from glasshouse.settings import Recipe
+from glasshouse.storage import write_json, write_text
+from glasshouse.training.devices import choose_device, choose_precision
+from glasshouse.training.fit import train_until_done, untrained_classifier
+from glasshouse.training.loop import Course, Step
+from glasshouse.training.state import (
+    Epoch,
+    TrainingState,
+    begin,
+    final_net,
+    load_checkpoint,
+    save_checkpoint,
+)
+from glasshouse.workflow import runs
+from glasshouse.workflow.environment import describe_environment
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+
+    source: str
+    recipe: Recipe
+    out: Path
+    resume: bool = False
+    data_dir: Path | None = None
+    offline: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run folder with its data, its first classifier and the state of its training."""
+
+    request: Request
+    splits: Splits
+    classifier: Classifier
+    state: TrainingState
+    resumed_epochs: int
+
+    @property
+    def folder(self) -> Path:
+        """Where everything is written."""
+        return self.request.out
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished experiment leaves in memory."""
+
+    classifier: Classifier
+    predictions: Predictions
+    evaluation: Evaluation
+
+
+def open_experiment(request: Request, progress: Progress | None = None) -> Experiment:
+    """Load the data, build the net and write down what will be done.
+
+    With resume, goes on from the newest whole checkpoint of the folder. Raises UsageError when the
+    folder holds something else, or another recipe or other data.
+    """
+    before = _recorded(request)
+    splits = load_splits(
+        request.source,
+        request.recipe.data,
+        data_dir=request.data_dir,
+        offline=request.offline,
+        progress=progress,
+    )
+    _require_trainable(splits)
+    recipe, settings = request.recipe, request.recipe.train
+    classifier = untrained_classifier(
+        recipe.model, splits, seed=settings.seed, resize=recipe.data.resize
+    )
+    state = begin(classifier.net, settings, choose_device(settings.device))
+    record = _record(request, splits, state)
+    if before is not None:
+        _require_same_data(before, record, request)
+        load_checkpoint(state, request.out / "checkpoint")
+    else:
+        write_text(request.out / runs.RECIPE, to_toml(request.recipe))
+        write_json(request.out / runs.ENVIRONMENT, record)
+    return Experiment(request, splits, classifier, state, state.epoch)
+
+
+def fit(
+    experiment: Experiment, signal_received: Callable[[], int | None] = lambda: None
+) -> Iterator[Step | Epoch]:
+    """Train to the end, with a checkpoint after each epoch.
+
+    When signal_received gives a signal's number, the state is saved at the next whole step and
+    Interrupted is raised.
+    """
+    state, folder = experiment.state, experiment.folder
+    for record in train_until_done(state, course_of(experiment)):
+        if isinstance(record, Epoch):
+            save_checkpoint(state, folder / "checkpoint")
+            _write_metrics(state, folder)
+        yield record
+        number = signal_received()
+        if number is not None:
+            save_checkpoint(state, folder / "checkpoint")
+            raise Interrupted(_interrupted_message(experiment), number)
+
+
+def finish(experiment: Experiment) -> Result:
+    """Calibrate on validation, touch the test split once, and write model, figures and report."""
+    from glasshouse.workflow.reporting import write_run_report
+
+    folder, splits = experiment.folder, experiment.splits
+    _write_metrics(experiment.state, folder)
+    trained = replace(experiment.classifier, net=final_net(experiment.state))
+    validation = predict(trained, splits.validation)
+    classifier = replace(trained, temperature=fit_temperature(validation))
+    predictions = predict(classifier, splits.test)
+    evaluation = evaluate(predictions)
+    save_classifier(classifier, folder)
+    save_predictions(
+        replace(validation, temperature=classifier.temperature),
+        folder / runs.VALIDATION_PREDICTIONS,
+    )
+    save_predictions(predictions, folder / runs.PREDICTIONS)
+    write_json(folder / runs.EVALUATION, to_json(evaluation))
+    write_run_report(folder, splits, classifier, predictions, evaluation)
+    return Result(classifier, predictions, evaluation)
+
+
+def course_of(experiment: Experiment) -> Course:
+    """What the training loop needs."""
+    recipe, splits = experiment.request.recipe, experiment.splits
+    return Course(
+        train=splits.train,
+        validation=splits.validation,
+        preprocessing=experiment.classifier.preprocessing,
+        settings=recipe.train,
+        augment=recipe.augment,
+    )
+
+
+def _recorded(request: Request) -> dict[str, Any] | None:
+    """The record of the run to go on with, or None for a new one."""
+    out = request.out
+    if not request.resume:
+        if out.exists() and any(out.iterdir()):
+            raise UsageError(
+                f"{out} is not empty. Go on with it by --resume, or name another folder with --out."
+            )
+        return None
+    if not out.exists() or not any(out.iterdir()):
+        return None  # killed before anything was written: resuming means starting
+    run = runs.read_run(out)
+    if run.recipe != request.recipe:
+        raise UsageError(f"{out} was started with another recipe: {_difference(run, request)}")
+    return run.environment
+
+
+def _difference(run: runs.Run, request: Request) -> str:
+    before, now = run.recipe.model_dump(mode="json"), request.recipe.model_dump(mode="json")
+    changed = [
+        f"{section}.{key} was {before[section].get(key)!r} and is now {value!r}"
+        for section in ("data", "augment", "model", "train")
+        for key, value in now[section].items()
+        if before[section].get(key) != value
+    ]
+    return "; ".join(changed or [f"{run.recipe.name} and now {request.recipe.name}"])
+
+
+def _require_trainable(splits: Splits) -> None:
+    for name, part in (("train", splits.train), ("validation", splits.validation)):
+        if len(part) == 0:
+            raise DataError(
+                f"the {name} split has no pictures: add some, or change data.*_fraction"
+            )
+
+
+def _require_same_data(before: dict[str, Any], now: dict[str, Any], request: Request) -> None:
+    if before["data"]["fingerprint"] != now["data"]["fingerprint"]:
+        raise DataError(
+            f"the pictures of {request.source} are not those that {request.out} was started with "
+            f"({before['data']['source']}). Bring them back, or train into another folder."
+        )
+
+
+def _record(request: Request, splits: Splits, state: TrainingState) -> dict[str, Any]:
+    device = next(state.net.parameters()).device
+    precision = choose_precision(request.recipe.train, device)
+    return {
+        **describe_environment(device, precision),
+        "command": request.command,
+        "data": {
+            "source": request.source,
+            "fingerprint": fingerprint(splits),
+            "pictures": {
+                "train": len(splits.train),
+                "validation": len(splits.validation),
+                "test": len(splits.test),
+            },
+            "class_names": list(splits.class_names),
+            "notes": list(splits.notes),
+            "bad_files": [asdict(bad) for bad in splits.bad_files],
+        },
+    }
+
+
+def _write_metrics(state: TrainingState, folder: Path) -> None:
+    # Written whole each time, from the state: a resumed run leaves no line twice.
+    lines = [json.dumps(asdict(epoch)) + "\n" for epoch in state.history]
+    write_text(folder / runs.METRICS, "".join(lines))
+
+
+def _interrupted_message(experiment: Experiment) -> str:
+    state = experiment.state
+    return (
+        f"stopped in epoch {state.epoch + 1}, step {state.step}; everything is saved. "
+        f"Go on with: glasshouse train {experiment.request.source} "
+        f"--out {experiment.folder} --resume"
+    )

@@ -1,0 +1,46 @@
+"""What users and scripts rely on: public names, a fast command line, shipped data."""
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import glasshouse
+from glasshouse.models.presets import preset_names
+from glasshouse.recipe import load_recipe, recipe_names
+
+
+@pytest.mark.parametrize("name", glasshouse.__all__)
+def test_every_public_name_exists_and_says_what_it_is(name: str) -> None:
+    value = getattr(glasshouse, name)
+    assert value.__doc__
+    assert import_module(value.__module__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'tarin'"):
+        glasshouse.tarin  # noqa: B018
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["runs", "."]])
+def test_help_and_lists_do_not_import_torch(arguments: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        f"sys.argv = ['glasshouse', *{arguments!r}]\n"
+        "from glasshouse.cli.main import main\n"
+        "try:\n    main()\n"
+        "finally:\n"
+        "    heavy = {'torch', 'sklearn', 'matplotlib', 'scipy', 'numpy'} & set(sys.modules)\n"
+        "    print('heavy:', sorted(heavy))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "heavy: []" in done.stdout, done.stdout + done.stderr
+
+
+def test_every_recipe_names_a_preset_that_exists() -> None:
+    for name in recipe_names():
+        assert load_recipe(name).model.preset in preset_names()

@@ -1,0 +1,84 @@
+"""The layer table of docs/architecture.md, held against the imports."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import glasshouse
+
+ROOT = Path(glasshouse.__file__).parent
+BASE = {"errors", "rng", "storage", "settings", "recipe"}
+MAY_IMPORT = {
+    "data": set(),
+    "models": {"data"},
+    "training": {"data", "models"},
+    "evaluation": {"data", "models"},
+    "explanation": {"data", "models"},
+    "report": {"data", "models", "training", "evaluation", "explanation"},
+    "workflow": {"data", "models", "training", "evaluation", "explanation", "report"},
+    "cli": {"data", "models", "training", "evaluation", "explanation", "report", "workflow"},
+}
+FILES = sorted(path for path in ROOT.rglob("*.py"))
+LIGHT = [ROOT / f"{name}.py" for name in sorted(BASE)] + [ROOT / "data" / "images.py"]
+FOREIGN_ZOOS = {"torchvision", "timm"}
+
+
+def imported(path: Path, *, at_import: bool = False) -> set[str]:
+    """Every module that a file imports; at_import leaves out functions and TYPE_CHECKING."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if at_import else list(ast.walk(tree))
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_only_go_down(path: Path) -> None:
+    layer = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    allowed = MAY_IMPORT.get(layer, set()) | BASE | {layer}
+    own = {name.split(".")[1] for name in imported(path) if name.startswith("glasshouse.")}
+    if layer not in ("__init__", "__main__"):
+        assert own <= allowed | {"__version__"}
+
+
+@pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.name)
+def test_base_does_not_wait_for_torch(path: Path) -> None:
+    heavy = {"torch", "safetensors.torch", "sklearn", "matplotlib", "PIL"}
+    assert not imported(path, at_import=True) & heavy
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_foreign_zoos_are_known_to_one_file_only(path: Path) -> None:
+    foreign = {name.split(".")[0] for name in imported(path)} & FOREIGN_ZOOS
+    assert not foreign or path == ROOT / "models" / "pretrained.py"
+
+
+def test_there_are_no_import_cycles() -> None:
+    graph = {
+        _module(path): {n for n in imported(path, at_import=True) if n.startswith("glasshouse.")}
+        for path in FILES
+    }
+    modules = set(graph)
+    done: set[str] = set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, f"import cycle: {' -> '.join((*above, module))}"
+        if module in done:
+            return
+        for name in graph[module] & modules:
+            visit(name, (*above, module))
+        done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

@@ -1,0 +1,97 @@
+"""Bad input gets a clear error, the right exit code, and loses nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.journeys.command import glasshouse
+
+
+def pictures(folder: Path, count: int = 3) -> None:
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for i in range(count):
+        noise = random.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{i}.png")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("bad")
+    (root / "empty").mkdir()
+    pictures(root / "one" / "cats")
+    for split, names in {
+        "train": ("cats", "dogs"),
+        "val": ("cats",),
+        "test": ("cats", "dogs"),
+    }.items():
+        for name in names:
+            pictures(root / "gap" / split / name)
+    pictures(root / "broken" / "cats", 12)
+    pictures(root / "broken" / "dogs", 12)
+    (root / "broken" / "dogs" / "not-a-picture.jpg").write_text("hello")
+    batches = root / "data" / "cifar-10-batches-py"
+    batches.mkdir(parents=True)
+    for name in ("data_batch_1", "test_batch", "batches.meta"):
+        (batches / name).write_bytes(b"\x80\x04cut off")
+    (root / "notes").mkdir()
+    (root / "notes" / "a.txt").write_text("x")
+    return root
+
+
+CASES = [
+    (["train", "empty"], 3, "empty"),
+    (["train", "one"], 3, "cats"),
+    (["train", "gap"], 3, "dogs"),
+    (["train", "gap"], 3, "val"),
+    (["train", "nowhere"], 2, "nowhere"),
+    (["train", "digit"], 2, "digits"),
+    (["train", "broken"], 3, "not-a-picture.jpg"),
+    (["train", "broken"], 3, "--on-bad-file skip"),
+    (["train", "cifar10", "--data-dir", "data", "--offline"], 3, "data_batch_1"),
+    (["train", "cifar10", "--data-dir", "empty", "--offline"], 3, "digits"),
+    (["train", "digits", "--recipe", "tutorial-basik"], 2, "'tutorial-basic'"),
+    (["train", "digits", "--set", "train.epoch=3"], 2, "'epochs'"),
+    (
+        ["train", "digits", "--set", "model.layers=[{type='conv',filters=2,kernel_size=9}]"],
+        2,
+        "1x1",
+    ),
+    (["train", "digits", "--out", "notes"], 2, "is not empty"),
+    (["train", "digits", "--resume"], 2, "--out"),
+    (["train", "digits", "--out", "notes", "--resume"], 2, "not a run folder"),
+    (["evaluate", "notes"], 2, "not a run folder"),
+    (["evaluate", "nowhere"], 2, "does not exist"),
+    (["predict", "notes", "x.png"], 2, "not a run folder"),
+    (["runs", "nowhere"], 2, "not a folder"),
+    (["summary", "tutorial-wid"], 2, "'tutorial-wide'"),
+    (["train", "digits", "--set", "train.device=warp"], 2, "train.device"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), CASES)
+def test_it_is_named(folder: Path, arguments: list[str], code: int, message: str) -> None:
+    done = glasshouse(*arguments, cwd=folder, code=code)
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+def test_skipping_bad_files_trains_on_the_rest_and_names_them(folder: Path) -> None:
+    done = glasshouse(
+        "train", "broken", "--on-bad-file", "skip", "--out", "skipped",
+        "--set", "train.epochs=1", "--set", "data.image_size=16", "--recipe", "tutorial-basic",
+        cwd=folder,
+    )  # fmt: skip
+    assert "left out" in done.stderr
+    assert "not-a-picture.jpg" in done.stderr
+    assert "not-a-picture.jpg" in (folder / "skipped" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_picture_that_is_none_is_named_by_predict(folder: Path) -> None:
+    if not (folder / "skipped").exists():
+        test_skipping_bad_files_trains_on_the_rest_and_names_them(folder)
+    bad = folder / "broken" / "dogs" / "not-a-picture.jpg"
+    done = glasshouse("predict", "skipped", bad, cwd=folder, code=3)
+    assert "not-a-picture.jpg" in done.stderr

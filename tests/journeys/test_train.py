@@ -1,0 +1,134 @@
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.journeys.command import glasshouse, glasshouse_signalled
+
+# A net so small that a journey takes seconds, on the digits that come with scikit-learn.
+SMALL = [
+    "--recipe", "tutorial-basic",
+    "--set", "train.epochs=3",
+    "--set", "train.precision=fp32",
+    "--set", "data.train_limit=400",
+    "--set", "train.ema_decay=0.9",
+]  # fmt: skip
+
+
+def result_bytes(run: Path) -> dict[str, bytes]:
+    """Everything in a run folder that must not depend on interruptions."""
+    names = ["model.safetensors", "model.json", "predictions.safetensors", "evaluation.json"]
+    return {name: (run / name).read_bytes() for name in names}
+
+
+def epochs(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    timed = {"seconds", "images_per_second"}
+    return [{k: v for k, v in json.loads(line).items() if k not in timed} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("journey")
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
+    """An uninterrupted run."""
+    done = glasshouse("train", "digits", *SMALL, "--out", "whole", "--json", cwd=folder)
+    figures = json.loads(done.stdout)
+    assert figures["run"] == "whole"
+    assert figures["accuracy"]["low"] < figures["accuracy"]["value"] < figures["accuracy"]["high"]
+    assert "epoch 3/3" in done.stderr
+    return folder / "whole"
+
+
+def test_a_run_folder_holds_plain_files(run: Path) -> None:
+    names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert {
+        "recipe.toml", "environment.json", "metrics.jsonl", "model.safetensors", "model.json",
+        "predictions.safetensors", "validation-predictions.safetensors", "evaluation.json",
+        "report.html", "plots/curves.png", "plots/confusion.png", "plots/reliability.png",
+        "plots/examples.png",
+    } <= names  # fmt: skip
+    assert len(list((run / "checkpoint").iterdir())) == 2
+    assert len(epochs(run)) == 3
+
+
+def test_the_report_needs_no_other_host(run: Path) -> None:
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "data:image/png;base64," in page
+
+
+def test_evaluate_tells_what_is_in_the_run(run: Path, folder: Path) -> None:
+    text = glasshouse("evaluate", run, cwd=folder).stdout
+    assert text.startswith("accuracy ")
+    assert "95 % interval" in text
+    figures = json.loads(glasshouse("evaluate", run, "--json", cwd=folder).stdout)
+    assert figures == json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+
+
+def test_runs_lists_it(run: Path, folder: Path) -> None:
+    rows = json.loads(glasshouse("runs", folder, "--json", cwd=folder).stdout)
+    row = next(row for row in rows if row["run"] == str(run))
+    assert (row["recipe"], row["epochs"], row["finished"]) == ("tutorial-basic", 3, True)
+    assert "tutorial-basic" in glasshouse("runs", folder, cwd=folder).stdout
+
+
+def test_summary_counts_the_layers(run: Path, folder: Path) -> None:
+    assert "conv1" in glasshouse("summary", run, cwd=folder).stdout
+    figures = json.loads(glasshouse("summary", "tutorial-wide", "--json", cwd=folder).stdout)
+    assert figures["parameters"] > 1_000_000
+
+
+def test_predict_names_the_most_probable_classes(run: Path, folder: Path) -> None:
+    picture = folder / "photo.png"
+    Image.fromarray(np.full((30, 20), 7, dtype=np.uint8)).save(picture)
+    done = glasshouse("predict", run, picture, "--top", "3", "--json", cwd=folder)
+    (answer,) = json.loads(done.stdout)
+    shares = [entry["probability"] for entry in answer["top"]]
+    assert len(shares) == 3
+    assert shares == sorted(shares, reverse=True)
+    assert str(picture) in glasshouse("predict", run, picture, cwd=folder).stdout
+
+
+@pytest.mark.parametrize("when", ["checkpoint/00001-*", "checkpoint/00002-*"])
+def test_kill_and_resume_ends_with_the_same_bytes(run: Path, folder: Path, when: str) -> None:
+    out = folder / f"killed-{when[11:16]}"
+    stopped = glasshouse_signalled(
+        "train", "digits", *SMALL, "--out", out, cwd=folder, number=signal.SIGKILL, when=out / when
+    )
+    assert stopped.returncode == -signal.SIGKILL
+    glasshouse("train", "digits", "--out", out, "--resume", cwd=folder)
+    assert result_bytes(out) == result_bytes(run)
+    assert epochs(out) == epochs(run)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_save_and_say_how_to_go_on(
+    run: Path, folder: Path, number: signal.Signals, code: int
+) -> None:
+    out = folder / f"stopped-{code}"
+    stopped = glasshouse_signalled(
+        "train", "digits", *SMALL, "--out", out,
+        cwd=folder, number=number, when=out / "checkpoint" / "00001-*",
+    )  # fmt: skip
+    assert stopped.returncode == code, stopped.stderr
+    assert f"glasshouse train digits --out {out} --resume" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    rows = json.loads(glasshouse("runs", out, "--json", cwd=folder).stdout)
+    assert rows[0]["finished"] is False
+    glasshouse("train", "digits", "--out", out, "--resume", cwd=folder)
+    assert result_bytes(out) == result_bytes(run)
+
+
+def test_a_finished_run_can_be_resumed_without_harm(run: Path, folder: Path) -> None:
+    before = result_bytes(run)
+    glasshouse("train", "digits", "--out", run, "--resume", cwd=folder)
+    assert result_bytes(run) == before
