@@ -1,0 +1,256 @@
+"""The only decoder: training, prediction and serving see the same pixels of the same file.
+
+A file's content decides what it is, never its name. What cannot be read is a BadPicture with a
+plain reason, whatever Pillow raised. Colour profiles are ignored: pictures are compared with each
+other, and few files carry one.
+"""
+
+import io
+import threading
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from glasshouse.errors import BadPicture
+
+Pixels = NDArray[np.uint8]
+Resize = Literal["crop", "letterbox", "stretch"]
+
+# Part of every cache key: change it with anything that changes a pixel.
+DECODER_VERSION = "1"
+MAX_PIXELS = 100_000_000
+MAX_FILE_BYTES = 512 << 20
+# Larger pictures are halved on the way, so that one photo of a modern phone fits in memory.
+_ROOMY_PIXELS = 24_000_000
+# Transparent pixels become white, as on a web page; bars of a letterbox are mid-grey, so that they
+# are near zero after standardisation.
+_BACKGROUND = (255, 255, 255)
+_BAR = 127
+
+# (offset, first bytes, Pillow's name). Only these decoders are ever run.
+_FORMATS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"GIF87a", "GIF"),
+    (0, b"GIF89a", "GIF"),
+    (8, b"WEBP", "WEBP"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
+    (0, b"BM", "BMP"),
+    (0, b"II*\x00", "TIFF"),
+    (0, b"MM\x00*", "TIFF"),
+    (0, b"II+\x00", "TIFF"),
+    (0, b"MM\x00+", "TIFF"),
+    *((0, b"P%d" % number, "PPM") for number in range(1, 7)),
+    (4, b"jP  \r\n\x87\n", "JPEG2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG2000"),
+)
+# Files that people take for pictures, with what they are.
+_REFUSED: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"8BPS", "a Photoshop document"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"%!PS", "a PostScript document"),
+    (0, b"SIMPLE  =", "a FITS file"),
+    (4, b"ftypheic", "a HEIC picture"),
+    (4, b"ftyp", "a video"),
+    (0, b"\x00\x00\x01\x00", "an icon or cursor"),
+    (0, b"\x00\x00\x02\x00", "an icon or cursor"),
+    (0, b"\x01\xda", "an SGI picture"),
+    (0, b"<", "a web page, SVG or XML text"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+_filters = threading.RLock()
+
+
+def decode(source: Path | bytes, *, name: str = "picture") -> Pixels:
+    """The first frame of a file as upright 8-bit RGB ``(h, w, 3)``.
+
+    JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF, PPM and JPEG 2000, up to 100 megapixels; above 24 the
+    picture comes back at a half or a quarter of its sides. 16-bit and floating-point values are
+    scaled by the range of their type; transparency is laid on white. name stands in errors when
+    the source is bytes. Raises BadPicture.
+    """
+    name = str(source) if isinstance(source, Path) else name
+    data = read_file(source) if isinstance(source, Path) else source
+    # The filters are one list for the whole process: two threads that change it would leave it so.
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _decode(data, name)
+
+
+def fit(picture: Pixels, height: int, width: int, resize: Resize = "crop") -> Pixels:
+    """A picture ``(h, w, 3)`` at the given size, channels first: uint8 ``(3, height, width)``.
+
+    crop keeps the middle, letterbox adds grey bars, stretch changes the aspect. Bicubic with
+    antialiasing: sharper than bilinear, rings less than Lanczos, and usual for pretrained nets.
+    """
+    if resize == "letterbox":
+        fitted = _letterbox(picture, height, width)
+    else:
+        box = _middle(picture.shape[:2], height, width) if resize == "crop" else None
+        fitted = _resample(picture, height, width, box)
+    return np.ascontiguousarray(fitted.transpose(2, 0, 1))
+
+
+def read_picture(source: Path | bytes, height: int, width: int, resize: Resize = "crop") -> Pixels:
+    """Decode a file and fit it: uint8 ``(3, height, width)``. Raises BadPicture."""
+    return fit(decode(source), height, width, resize)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of an ordinary file of at most 512 MiB; raises BadPicture."""
+    try:
+        if not path.is_file():
+            raise BadPicture(path, "not a file" if path.exists() else "the file does not exist")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BadPicture(path, f"larger than {MAX_FILE_BYTES >> 20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadPicture(path, f"cannot be read: {error.strerror}") from error
+
+
+def _decode(data: bytes, name: str) -> Pixels:
+    kind = _format_of(data, name)
+    try:
+        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+            _check_size(image, name)
+            _draft(image)
+            image.load()
+            upright = _upright(image, _shrink(_to_rgb(image, name)))
+            return np.array(upright, dtype=np.uint8)
+    except BadPicture:
+        raise
+    # Pillow's readers raise nearly anything on damaged input, down to IndexError.
+    except Exception as error:
+        raise BadPicture(name, _reason(error, kind)) from error
+
+
+def _format_of(data: bytes, name: str) -> str:
+    if not data:
+        raise BadPicture(name, "the file is empty")
+    for offset, magic, kind in _FORMATS:
+        if data.startswith(magic, offset):
+            return kind
+    for offset, magic, kind in _REFUSED:
+        if data.startswith(magic, offset):
+            raise BadPicture(name, f"{kind}, which is not read; save it as PNG or JPEG")
+    raise BadPicture(name, f"not a picture in a known format (begins with {data[:8]!r})")
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise BadPicture(name, _too_large(f"{image.width} x {image.height} pixels"))
+
+
+def _too_large(size: str) -> str:
+    return f"{size} is above the limit of {MAX_PIXELS // 10**6} megapixels"
+
+
+def _factor(width: int, height: int) -> int:
+    factor = 1
+    while width * height > _ROOMY_PIXELS * factor**2:
+        factor *= 2
+    return factor
+
+
+def _draft(image: Image.Image) -> None:
+    """Let a JPEG be decoded at a half or less: exact box means, at a quarter of the memory."""
+    factor = _factor(image.width, image.height)
+    if factor > 1:
+        image.draft(None, (image.width // factor, image.height // factor))
+
+
+def _shrink(image: Image.Image) -> Image.Image:
+    factor = _factor(image.width, image.height)
+    return image.reduce(factor) if factor > 1 else image
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_to_eight_bits(np.asarray(image), name)).convert("RGB")
+    if not (image.has_transparency_data or image.mode in ("PA", "La", "RGBa")):
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    background = Image.new("RGBA", layer.size, (*_BACKGROUND, 255))
+    background.alpha_composite(layer)
+    return background.convert("RGB")
+
+
+def _to_eight_bits(values: NDArray[np.generic], name: str) -> Pixels:
+    """One channel of 16-bit integers, or of floats in 0..1, to 0..255."""
+    numbers = values.astype(np.float64)
+    top = 1.0 if values.dtype.kind == "f" else 65535.0
+    low, high = float(numbers.min()), float(numbers.max())
+    # Written so that NaN fails too.
+    if not (low >= 0 and high <= top):
+        raise BadPicture(
+            name, f"values from {low:g} to {high:g}, where 0 to {top:g} was expected; rescale it"
+        )
+    return np.rint(numbers * (255.0 / top)).astype(np.uint8)
+
+
+def _upright(original: Image.Image, image: Image.Image) -> Image.Image:
+    """Turn the picture as its EXIF or XMP tag says; a damaged tag is no reason to refuse it."""
+    try:
+        turn = _TURNS.get(original.getexif().get(_ORIENTATION, 1))
+    except Exception:
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _reason(error: Exception, kind: str) -> str:
+    text = str(error).strip().rstrip(".")
+    if isinstance(error, Image.DecompressionBombError):
+        return _too_large("its size")
+    if isinstance(error, MemoryError):
+        return f"damaged {kind}: more memory was asked for than there is"
+    if "truncated" in text.lower() or isinstance(error, EOFError):
+        return f"the {kind} is cut short"
+    if isinstance(error, UnidentifiedImageError):
+        return f"a {kind} whose header is damaged or of a kind that is not read"
+    return f"damaged {kind}: {text or type(error).__name__}"
+
+
+def _resample(
+    picture: Pixels, height: int, width: int, box: tuple[float, float, float, float] | None = None
+) -> Pixels:
+    if box is None and picture.shape[:2] == (height, width):
+        return picture
+    image = Image.fromarray(picture)
+    resized = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def _middle(size: tuple[int, ...], height: int, width: int) -> tuple[float, float, float, float]:
+    """The largest centred box of the wanted aspect, in source pixels: left, top, right, bottom.
+
+    Cropping before scaling: a picture of 60,000 x 1 pixels would be gigantic the other way round.
+    """
+    scale = min(size[0] / height, size[1] / width)
+    rows, columns = height * scale, width * scale
+    left, top = (size[1] - columns) / 2, (size[0] - rows) / 2
+    return (left, top, min(left + columns, size[1]), min(top + rows, size[0]))
+
+
+def _letterbox(picture: Pixels, height: int, width: int) -> Pixels:
+    scale = min(height / picture.shape[0], width / picture.shape[1])
+    rows = min(height, max(1, round(picture.shape[0] * scale)))
+    columns = min(width, max(1, round(picture.shape[1] * scale)))
+    canvas = np.full((height, width, 3), _BAR, dtype=np.uint8)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    canvas[top : top + rows, left : left + columns] = _resample(picture, rows, columns)
+    return canvas

@@ -1,0 +1,164 @@
+"""From the name of a source to its three parts."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from glasshouse.data.cache import blocks
+from glasshouse.data.cifar import find_cifar, read_cifar
+from glasshouse.data.decode import Resize, fit
+from glasshouse.data.digits import read_digits
+from glasshouse.data.download import Progress
+from glasshouse.data.files import load_files
+from glasshouse.data.folder import list_folder
+from glasshouse.data.images import ImageSet, Splits, take
+from glasshouse.data.shapes import DEFAULT_SIZE, make_shapes
+from glasshouse.data.splits import limit, three_parts, two_parts
+from glasshouse.data.table import ENDINGS, list_table
+from glasshouse.errors import DataError, UsageError, did_you_mean
+from glasshouse.settings import DataSettings
+
+_SHAPES_COUNTS = {"train": 5000, "validation": 1000, "test": 1000}
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where a source may look, and how it tells what it does."""
+
+    data_dir: Path | None = None
+    offline: bool = False
+    progress: Progress | None = None
+
+
+def load_splits(
+    source: str | Path,
+    settings: DataSettings,
+    *,
+    data_dir: Path | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> Splits:
+    """Train, validation and test of a source, decoded and of one size.
+
+    source: "cifar10", "digits", "shapes", a folder of class folders, or a .csv or .parquet table.
+    A folder with such a name is meant by "./digits". Raises UsageError for an unknown name, and
+    DataError for pictures that are not as they should be.
+    """
+    name = str(source)
+    if isinstance(source, str) and source in _NAMED:
+        splits = _NAMED[source](settings, Access(data_dir, offline, progress))
+        return _limited(_resized(splits, settings), settings)
+    path = Path(source)
+    if path.is_dir():
+        return load_files(list_folder(path), settings, progress)
+    if path.is_file() and path.suffix.lower() in ENDINGS:
+        return load_files(list_table(path), settings, progress)
+    raise _unknown(name, path)
+
+
+def fingerprint(splits: Splits) -> str:
+    """A SHA-256 over ids, labels, class names and pixels of all parts, in hexadecimal."""
+    digest = hashlib.sha256()
+    for part in (splits.train, splits.validation, splits.test):
+        for text in ("\n".join(part.class_names), "\n".join(part.ids.tolist())):
+            digest.update(f"{len(text)}\n{text}".encode())
+        digest.update(f"{part.pictures.shape}".encode())
+        digest.update(part.labels.astype("<i8").tobytes())
+        for block in blocks(part.pictures):
+            digest.update(block.data)
+    return digest.hexdigest()
+
+
+def _cifar10(settings: DataSettings, access: Access) -> Splits:
+    folder = find_cifar(access.data_dir, offline=access.offline, progress=access.progress)
+    pictures, test = read_cifar(folder)
+    share = settings.validation_fraction
+    train, validation = two_parts(pictures.ids, pictures.labels, share, seed=settings.split_seed)
+    note = f"{share:.0%} of the 50,000 were held out as validation; test is the official one."
+    return Splits(take(pictures, train), take(pictures, validation), test, notes=(note,))
+
+
+def _digits(settings: DataSettings, access: Access) -> Splits:
+    pictures = read_digits()
+    train, validation, test = three_parts(
+        pictures.ids,
+        pictures.labels,
+        validation_fraction=settings.validation_fraction,
+        test_fraction=settings.test_fraction,
+        seed=settings.split_seed,
+    )
+    note = (
+        f"{settings.test_fraction:.0%} of the pictures were held out as test and "
+        f"{settings.validation_fraction:.0%} of the rest as validation, by a hash of their ids."
+    )
+    return Splits(
+        take(pictures, train), take(pictures, validation), take(pictures, test), notes=(note,)
+    )
+
+
+def _shapes(settings: DataSettings, access: Access) -> Splits:
+    size = max(DEFAULT_SIZE, settings.image_size or DEFAULT_SIZE)
+    train, validation, test = (
+        make_shapes(part, count, size=size) for part, count in _SHAPES_COUNTS.items()
+    )
+    return Splits(train, validation, test, notes=("Pictures are generated, with seed 0.",))
+
+
+_NAMED: dict[str, Callable[[DataSettings, Access], Splits]] = {
+    "cifar10": _cifar10,
+    "digits": _digits,
+    "shapes": _shapes,
+}
+
+
+def _limited(splits: Splits, settings: DataSettings) -> Splits:
+    train, count = splits.train, settings.train_limit
+    if count is None:
+        return splits
+    chosen = limit(train.ids, train.labels, count, seed=settings.split_seed)
+    return replace(splits, train=take(train, chosen))
+
+
+def _resized(splits: Splits, settings: DataSettings) -> Splits:
+    size = settings.image_size
+    if size is None or splits.train.pictures.shape[2:] == (size, size):
+        return splits
+    train, validation, test = (
+        _resize(part, size, settings.resize)
+        for part in (splits.train, splits.validation, splits.test)
+    )
+    return replace(splits, train=train, validation=validation, test=test)
+
+
+def _resize(images: ImageSet, size: int, resize: Resize) -> ImageSet:
+    pictures = np.empty((len(images), 3, size, size), dtype=np.uint8)
+    for number, picture in enumerate(images.pictures):
+        pictures[number] = fit(picture.transpose(1, 2, 0), size, size, resize)
+    masks = None
+    if images.masks is not None:
+        # The sources with masks have square pictures, for which all three ways are the same.
+        masks = np.stack([_resize_mask(mask, size) for mask in images.masks])
+    return replace(images, pictures=pictures, masks=masks)
+
+
+def _resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
+    grey = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(grey.resize((size, size), Image.Resampling.BOX)) > 127
+
+
+def _unknown(name: str, path: Path) -> UsageError | DataError:
+    if path.is_file():
+        return DataError(
+            f"{path} is not a source: expected a folder of class folders or a table "
+            f"({', '.join(ENDINGS)})"
+        )
+    if path.suffix or len(path.parts) > 1:
+        return DataError(f"there is no folder or table {path}")
+    return UsageError(
+        f"unknown source '{name}': expected {', '.join(_NAMED)}, a folder or a table. "
+        f"{did_you_mean(name, _NAMED)}"
+    )

@@ -1,0 +1,92 @@
+"""Which picture is held out: a threshold on a hash of its id, class by class.
+
+A picture stays where it is when others come or go, so that a test figure of today can be compared
+with one of next month. The price is a part whose size is only about the fraction asked for.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.errors import DataError
+from glasshouse.rng import keys_of, uniforms
+
+Labels = NDArray[np.int64]
+Ids = NDArray[np.str_]
+Positions = NDArray[np.int64]
+
+
+def hold_out(
+    ids: Ids, labels: Labels, fraction: float, *, seed: int, purpose: str, leave: int = 1
+) -> NDArray[np.bool_]:
+    """True ``(n,)`` for the pictures held out, about the fraction of each class.
+
+    The hash alone decides, unless chance gave a class less than half or more than twice its share:
+    then the draws nearest to the threshold are moved. At least one of each class is held out, but
+    never so many that fewer than leave remain.
+    """
+    draws = uniforms(seed, f"split {purpose}", 0, keys_of(ids), 1)[:, 0]
+    held = np.zeros(len(ids), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        drawn = int((draws[members] < fraction).sum())
+        share = fraction * len(members)
+        count = min(max(drawn, math.ceil(share / 2)), math.floor(2 * share) + 1)
+        count = min(count, max(0, len(members) - leave))
+        # Within the bounds this is the plain threshold, which no other picture can move.
+        held[members[np.argsort(draws[members], kind="stable")[:count]]] = True
+    return held
+
+
+def three_parts(
+    ids: Ids, labels: Labels, *, validation_fraction: float, test_fraction: float, seed: int
+) -> tuple[Positions, Positions, Positions]:
+    """Positions of train, validation and test; validation is a fraction of what test leaves.
+
+    A class of three or more pictures has at least one in each part.
+    """
+    in_test = hold_out(ids, labels, test_fraction, seed=seed, purpose="test", leave=2)
+    rest = np.flatnonzero(~in_test)
+    train, validation = two_parts(ids[rest], labels[rest], validation_fraction, seed=seed)
+    return rest[train], rest[validation], np.flatnonzero(in_test)
+
+
+def two_parts(
+    ids: Ids, labels: Labels, validation_fraction: float, *, seed: int
+) -> tuple[Positions, Positions]:
+    """Positions of train and validation."""
+    held = hold_out(ids, labels, validation_fraction, seed=seed, purpose="validation")
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def limit(ids: Ids, labels: Labels, count: int, *, seed: int) -> Positions:
+    """Positions of count pictures in their old order, as evenly over the classes as can be.
+
+    A larger count keeps what a smaller one had. Raises DataError for fewer than the classes.
+    """
+    classes, sizes = np.unique(labels, return_counts=True)
+    if count < len(classes):
+        raise DataError(
+            f"data.train_limit is {count}, fewer than the {len(classes)} classes: "
+            "expected at least one picture of each"
+        )
+    draws = uniforms(seed, "train limit", 0, keys_of(ids), 1)[:, 0]
+    order = np.argsort(draws, kind="stable")
+    chosen = [
+        order[labels[order] == label][:share]
+        for label, share in zip(classes, _shares(sizes, count), strict=True)
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def _shares(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """How many of each class: raise a common level until the count is reached."""
+    level = next(
+        (n for n in range(int(sizes.max()), -1, -1) if np.minimum(sizes, n).sum() <= count), 0
+    )
+    shares = np.minimum(sizes, level)
+    spare = count - int(shares.sum())
+    larger = np.flatnonzero(sizes > level)[:spare]
+    shares[larger] += 1
+    return shares

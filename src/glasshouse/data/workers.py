@@ -1,0 +1,239 @@
+"""Files decoded by processes of their own: a file that crashes or hangs one costs only itself.
+
+Each process is asked for one file at a time, so that it is known which file it died of. They are
+plain child processes: no fork of a process with threads, and no second import of the caller's
+script, which a process pool would need.
+"""
+
+import hashlib
+import os
+import queue
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+from glasshouse.data.decode import Resize, decode, fit, read_file
+from glasshouse.errors import BadPicture, DataError
+
+TIMEOUT_S = 30.0
+_MEMORY_BYTES = 6 << 30
+_LENGTH = struct.Struct("<I")
+_READY = b"ready"
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """The size that every picture is brought to."""
+
+    height: int
+    width: int
+    resize: Resize
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One file: the SHA-256 of its bytes, and its pixels or the reason why there are none."""
+
+    position: int
+    sha256: str
+    pixels: bytes
+    reason: str
+
+
+def decode_files(
+    paths: Sequence[Path],
+    fitting: Fitting,
+    *,
+    workers: int | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Iterator[Decoded]:
+    """Decode every file, in any order; one that ends its process is a bad file like others.
+
+    workers: processes; unset: as many as there are processors for this process.
+    """
+    count = max(1, min(workers or _processors(), len(paths)))
+    todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    done: queue.Queue[Decoded | BaseException] = queue.Queue(maxsize=4 * count)
+    for number in [*range(len(paths)), *[None] * count]:
+        todo.put(number)
+    with _stopping() as stop:
+        for _ in range(count):
+            arguments = (paths, fitting, timeout_s, todo, done, stop)
+            threading.Thread(target=_feed, args=arguments, daemon=True).start()
+        for _ in range(len(paths)):
+            result = done.get()
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+
+
+def serve() -> None:
+    """What a child process does: read requests from stdin, write answers to stdout."""
+    _bound_memory()
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    _send(answers, _READY)
+    # The end of the requests is the end of the parent.
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            request = _receive(requests).decode("utf-8", "surrogateescape")
+            height, width, resize, path = request.split("\n", 3)
+            fitting = Fitting(int(height), int(width), cast(Resize, resize))
+            for part in _decode_one(Path(path), fitting):
+                _send(answers, part)
+
+
+def _decode_one(path: Path, fitting: Fitting) -> tuple[bytes, bytes, bytes]:
+    digest = pixels = reason = b""
+    try:
+        data = read_file(path)
+        digest = hashlib.sha256(data).hexdigest().encode()
+        picture = decode(data, name=str(path))
+        pixels = fit(picture, fitting.height, fitting.width, fitting.resize).tobytes()
+    except BadPicture as error:
+        reason = error.reason.encode("utf-8", "replace")
+    except MemoryError:
+        reason = b"needs more memory than a picture may"
+    return digest, pixels, reason
+
+
+def _feed(
+    paths: Sequence[Path],
+    fitting: Fitting,
+    timeout_s: float,
+    todo: "queue.SimpleQueue[int | None]",
+    done: "queue.Queue[Decoded | BaseException]",
+    stop: threading.Event,
+) -> None:
+    """Hand files to one process, and start another when it is lost."""
+    process = None
+    try:
+        while (number := todo.get()) is not None and not stop.is_set():
+            process = process or _start()
+            result = _ask(process, number, paths[number], fitting, timeout_s)
+            if not (result.pixels or result.reason):
+                _end(process)
+                process = None
+                result = Decoded(number, "", b"", _death(timeout_s))
+            _offer(done, result, stop)
+    except BaseException as error:
+        _offer(done, error, stop)
+    finally:
+        if process:
+            _end(process)
+
+
+def _ask(
+    process: "subprocess.Popen[bytes]", number: int, path: Path, fitting: Fitting, timeout_s: float
+) -> Decoded:
+    """The answer, or one without pixels and reason when the process died or hung."""
+    lines = [str(fitting.height), str(fitting.width), fitting.resize, str(path)]
+    assert process.stdin and process.stdout
+    clock = threading.Timer(timeout_s, process.kill)
+    clock.daemon = True
+    clock.start()
+    try:
+        _send(process.stdin, "\n".join(lines).encode("utf-8", "surrogateescape"))
+        digest, pixels, reason = (_receive(process.stdout) for _ in range(3))
+    except (OSError, EOFError):
+        return Decoded(number, "", b"", "")
+    finally:
+        clock.cancel()
+    return Decoded(number, digest.decode(), pixels, reason.decode())
+
+
+def _death(timeout_s: float) -> str:
+    return f"the decoder crashed, or did not end within {timeout_s:g} s"
+
+
+def _start() -> "subprocess.Popen[bytes]":
+    """A process that has said that it is ready: one that cannot start is no file's fault."""
+    package = Path(__file__).resolve().parents[2]
+    search = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from glasshouse.data.workers import serve; serve()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # The C libraries print their complaints; the reason travels in the answer.
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1"},
+        # Ctrl-C is for the parent, which then ends its children.
+        start_new_session=True,
+    )
+    assert process.stdout
+    try:
+        _receive(process.stdout)
+    except EOFError as error:
+        _end(process)
+        raise DataError(
+            f"cannot start a process to decode pictures: {sys.executable} ended with "
+            f"{process.returncode}"
+        ) from error
+    return process
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            # Closing flushes a request that the dead process will not read.
+            with suppress(OSError):
+                pipe.close()
+
+
+def _offer(
+    done: "queue.Queue[Decoded | BaseException]",
+    result: Decoded | BaseException,
+    stop: threading.Event,
+) -> None:
+    """Wait for room, unless nobody reads any more."""
+    while not stop.is_set():
+        with suppress(queue.Full):
+            done.put(result, timeout=0.2)
+            return
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    stop = threading.Event()
+    try:
+        yield stop
+    finally:
+        stop.set()
+
+
+def _send(pipe: IO[bytes], data: bytes) -> None:
+    pipe.write(_LENGTH.pack(len(data)))
+    pipe.write(data)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> bytes:
+    head = pipe.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    (length,) = _LENGTH.unpack(head)
+    data = pipe.read(length)
+    if len(data) < length:
+        raise EOFError
+    return data
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _bound_memory() -> None:
+    """A damaged header may ask for any amount; not every system can be told to refuse."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))

@@ -1,0 +1,280 @@
+import io
+import os
+import struct
+import threading
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glasshouse.data import decode as module
+from glasshouse.data.decode import decode, fit, read_picture
+from glasshouse.errors import BadPicture
+from tests.data.picture_files import all_formats, encoded, scene
+
+
+@pytest.mark.parametrize("name", all_formats())
+def test_every_format_gives_the_same_scene(name: str) -> None:
+    pixels = decode(all_formats()[name])
+    assert pixels.shape == (24, 32, 3)
+    assert pixels.dtype == np.uint8
+    expected = scene().astype(float)
+    if name == "grey.jpg":
+        expected = np.repeat(expected @ [[0.299], [0.587], [0.114]], 3, axis=2)
+    tolerance = 20 if name in ("palette.png", "still.gif") else 6
+    assert np.abs(pixels - expected).mean() < tolerance
+
+
+def test_the_content_decides_the_format_and_not_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encoded("PNG"))
+    assert np.array_equal(decode(path), scene())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_upright(orientation: int) -> None:
+    upright = scene()
+    # What a camera stores, so that the turn named by the tag gives the upright picture.
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),
+        7: np.rot90(upright.transpose(1, 0, 2), 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded("PNG", Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
+    assert np.array_equal(decode(data), upright)
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
+    values = np.array([[0, 256, 32768, 65535]], dtype=np.uint16)
+    pixels = decode(encoded("PNG", Image.fromarray(values)))
+    assert pixels[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_floats_are_taken_as_zero_to_one_or_refused() -> None:
+    values = np.array([[0.0, 0.5, 1.0]], dtype=np.float32)
+    assert decode(encoded("TIFF", Image.fromarray(values)))[0, :, 0].tolist() == [0, 128, 255]
+    with pytest.raises(BadPicture, match="values from 0 to 50, where 0 to 1 was expected"):
+        decode(encoded("TIFF", Image.fromarray(values * 50)))
+    with pytest.raises(BadPicture, match="values from nan"):
+        decode(encoded("TIFF", Image.fromarray(values * np.float32("nan"))))
+
+
+def test_transparent_pixels_become_white() -> None:
+    layer = np.zeros((2, 3, 4), dtype=np.uint8)
+    layer[0, 0] = (200, 100, 0, 255)
+    layer[0, 1] = (0, 0, 0, 128)
+    pixels = decode(encoded("PNG", Image.fromarray(layer)))
+    assert pixels[0, 0].tolist() == [200, 100, 0]
+    assert pixels[0, 1].tolist() == [127, 127, 127]
+    assert (pixels[1] == 255).all()
+
+
+def test_a_transparent_palette_colour_becomes_white() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    pixels = decode(encoded("PNG", image, transparency=0))
+    assert pixels[0].tolist() == [[255, 255, 255], [40, 50, 60]]
+
+
+def test_only_the_first_frame_of_an_animation_is_read() -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    data = encoded("GIF", frames[0], save_all=True, append_images=frames[1:])
+    assert decode(data)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"hello, world", "not a picture in a known format"),
+        (b"8BPS\x00\x01", "a Photoshop document, which is not read; save it as PNG or JPEG"),
+        (b"<svg xmlns=''/>", "SVG"),
+        (b"%PDF-1.7", "a PDF document"),
+        (b"%!PS-Adobe", "a PostScript document"),
+        (b"\x00\x00\x00\x18ftypheic", "a HEIC picture"),
+        (encoded("PNG")[:20], "PNG"),
+        (encoded("PNG")[:100], "the PNG is cut short"),
+        (encoded("JPEG")[:-200], "the JPEG is cut short"),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_a_plain_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(BadPicture, match=reason):
+        decode(data, name="cat.jpg")
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadPicture, match=r"nothing\.png: the file does not exist"):
+        decode(tmp_path / "nothing.png")
+    with pytest.raises(BadPicture, match="not a file"):
+        decode(tmp_path)
+
+
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(BadPicture, match="not a file"):
+        decode(tmp_path / "pipe.png")
+
+
+@pytest.mark.parametrize("side", [11_000, 60_000])
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked(side: int) -> None:
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk
+    data += struct.pack(">I", zlib.crc32(chunk)) + struct.pack(">I", 0) + b"IDAT\x35\xaf\x06\x1e"
+    with pytest.raises(BadPicture, match="above the limit of 100 megapixels"):
+        decode(data)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_roomy_picture_comes_back_smaller(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ROOMY_PIXELS", 24 * 32 // 4)
+    pixels = decode(encoded(kind))
+    assert pixels.shape == (12, 16, 3)
+    means = scene().reshape(12, 2, 16, 2, 3).mean(axis=(1, 3))
+    assert np.abs(pixels - means).mean() < 4
+
+
+def test_warnings_of_the_library_do_not_leak() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    data = encoded("PNG", image, transparency=b"\x00\x80")
+    before = warnings.filters[:]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        decode(data)
+    assert not caught
+    assert warnings.filters[:] == before
+
+
+def test_threads_leave_the_warning_filters_as_they_were() -> None:
+    data, before = encoded("PNG"), warnings.filters[:]
+    threads = [threading.Thread(target=decode, args=(data,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert warnings.filters[:] == before
+
+
+def test_crop_keeps_the_middle() -> None:
+    picture = np.zeros((10, 30, 3), dtype=np.uint8)
+    picture[:, 10:20] = 200
+    fitted = fit(picture, 10, 10, "crop")
+    assert fitted.shape == (3, 10, 10)
+    assert (fitted == 200).all()
+
+
+def test_crop_is_scale_and_centre_crop() -> None:
+    picture = scene(40, 60)
+    scaled = Image.fromarray(picture).resize((30, 20), Image.Resampling.BICUBIC)
+    expected = np.asarray(scaled.crop((5, 0, 25, 20)))
+    fitted = fit(picture, 20, 20, "crop").transpose(1, 2, 0)
+    # The kernel sees nothing outside the box, so the outermost columns may differ a little.
+    assert np.array_equal(fitted[:, 2:-2], expected[:, 2:-2])
+
+
+def test_letterbox_keeps_everything_between_grey_bars() -> None:
+    fitted = fit(np.full((10, 20, 3), 250, np.uint8), 20, 20, "letterbox")
+    assert (fitted[:, 5:15] == 250).all()
+    assert (fitted[:, :5] == 127).all()
+    assert (fitted[:, 15:] == 127).all()
+
+
+def test_stretch_changes_the_aspect() -> None:
+    picture = np.zeros((10, 20, 3), dtype=np.uint8)
+    picture[:, 10:] = 100
+    fitted = fit(picture, 8, 8, "stretch")
+    assert fitted[0, 0, [0, 1, 6, 7]].tolist() == [0, 0, 100, 100]
+
+
+def test_shrinking_averages_instead_of_skipping() -> None:
+    board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    fitted = fit(np.repeat(board[:, :, None], 3, axis=2), 8, 8)
+    assert np.abs(fitted.astype(int) - 127).max() <= 3
+
+
+@pytest.mark.parametrize("resize", ["crop", "letterbox", "stretch"])
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (1, 1)])
+def test_extreme_shapes_fit(resize: module.Resize, size: tuple[int, int]) -> None:
+    assert fit(np.full((*size, 3), 9, np.uint8), 16, 16, resize).shape == (3, 16, 16)
+
+
+def test_a_fitting_picture_is_unchanged() -> None:
+    picture = scene(16, 16)
+    assert np.array_equal(fit(picture, 16, 16), picture.transpose(2, 0, 1))
+
+
+def test_read_picture_is_decode_and_fit(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded("JPEG"))
+    assert np.array_equal(read_picture(path, 8, 8), fit(decode(path), 8, 8))
+    assert np.array_equal(read_picture(path.read_bytes(), 8, 8), read_picture(path, 8, 8))
+
+
+def test_a_few_hundred_damaged_files_are_read_or_named() -> None:
+    random = np.random.default_rng(0)
+    seeds = list(all_formats().values())
+    for number in range(390):
+        data = bytearray(seeds[number % len(seeds)])
+        if number % 3 == 0:
+            data = data[: int(random.integers(0, len(data)))]
+        else:
+            for place in random.integers(0, len(data), 1 + number % 8):
+                data[place] ^= 1 << int(random.integers(0, 8))
+        try:
+            pixels = decode(bytes(data), name=f"file {number}")
+        except BadPicture as error:
+            assert error.path == f"file {number}"
+            assert error.reason
+        else:
+            assert pixels.dtype == np.uint8
+            assert pixels.shape[2] == 3
+
+
+@pytest.mark.realdata
+def test_odd_pictures_are_read_or_refused_as_their_list_says(real_data: Path) -> None:
+    import csv
+
+    folder = real_data / "odd-images"
+    with (folder / "manifest.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    refused_kinds = {"PSD", "ICO", "TGA", "SGI"}
+    for row in rows:
+        good = row["pillow13_result"] == "ok" and row["format"] not in refused_kinds
+        # A size without a mode is what the list has for files that even the reader refuses.
+        try:
+            pixels = decode(folder / row["file"])
+        except BadPicture:
+            assert not good, row["file"]
+        else:
+            assert good, row["file"]
+            size = sorted(int(side) for side in row["size"].strip("()").split(","))
+            assert sorted(pixels.shape[:2]) == size
+
+
+@pytest.mark.realdata
+def test_one_photo_in_many_formats_looks_the_same(real_data: Path) -> None:
+    folder = real_data / "odd-images"
+    reference = decode(folder / "hopper.png").astype(int)
+    for name in ("hopper.webp", "hopper.Lab.tif", "hopper_lzma.tif", "hopper_bigtiff.tif"):
+        assert np.abs(decode(folder / name) - reference).mean() < 8, name
+    for number in (2, 5):
+        turned = decode(folder / f"hopper_orientation_{number}.jpg")
+        assert np.abs(turned - reference).mean() < 8, number
+
+
+def test_bytes_and_files_have_their_name_in_the_error() -> None:
+    with pytest.raises(BadPicture) as caught:
+        decode(io.BytesIO(b"nonsense").getvalue(), name="upload.png")
+    assert caught.value.path == "upload.png"

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from glasshouse.data.images import ImageSet, take
+from glasshouse.data.shapes import CLASS_NAMES, make_shapes
+from glasshouse.errors import UsageError
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    first, second = make_shapes("train", 40), make_shapes("train", 40)
+    assert first.pictures.tobytes() == second.pictures.tobytes()
+    assert np.array_equal(first.masks, second.masks)
+
+
+def test_a_picture_does_not_depend_on_how_many_there_are() -> None:
+    few, many = make_shapes("train", 30), make_shapes("train", 300)
+    assert np.array_equal(few.pictures, many.pictures[:30])
+
+
+def test_other_parts_and_seeds_give_other_pictures() -> None:
+    train = make_shapes("train", 10).pictures
+    assert not np.array_equal(train, make_shapes("test", 10).pictures)
+    assert not np.array_equal(train, make_shapes("train", 10, seed=1).pictures)
+
+
+def test_classes_are_balanced_and_ids_unique() -> None:
+    images = make_shapes("validation", 200)
+    assert np.bincount(images.labels).tolist() == [20] * len(CLASS_NAMES)
+    assert len(set(images.ids.tolist())) == 200
+    assert images.ids[42] == "shapes/validation/00042"
+
+
+@pytest.mark.parametrize("size", [32, 48, 64])
+def test_masks_cover_about_the_same_area_in_every_class_and_size(size: int) -> None:
+    images = make_shapes("train", 300, size=size)
+    assert images.pictures.shape == (300, 3, size, size)
+    assert images.masks is not None
+    areas = images.masks.mean(axis=(1, 2))
+    assert areas.min() > 0.02
+    means = [areas[images.labels == label].mean() for label in range(10)]
+    assert max(means) < 1.25 * min(means)
+
+
+def test_the_object_stands_out_from_what_is_around_it() -> None:
+    images = make_shapes("train", 300)
+    assert images.masks is not None
+    grey = images.pictures.mean(axis=1)
+    inside = np.array([g[m].mean() for g, m in zip(grey, images.masks, strict=True)])
+    outside = np.array([g[~m].mean() for g, m in zip(grey, images.masks, strict=True)])
+    assert (np.abs(inside - outside) > 12).mean() > 0.9
+
+
+def test_masks_never_touch_the_border() -> None:
+    masks = make_shapes("train", 500).masks
+    assert masks is not None
+    assert not masks[:, [0, -1]].all(axis=2).any()
+    assert masks[:, 0].mean() < 0.03
+
+
+def test_colour_does_not_give_the_class_away() -> None:
+    images = make_shapes("train", 2000)
+    train, test = take(images, range(1500)), take(images, range(1500, 2000))
+    model = LogisticRegression(max_iter=200).fit(_histograms(train), train.labels)
+    assert model.score(_histograms(test), test.labels) < 0.2
+
+
+def test_the_form_gives_the_class_away() -> None:
+    images = make_shapes("train", 1000)
+    assert images.masks is not None
+    # Moments that do not change with turn, place and size know a ring from a circle.
+    rows, columns = np.mgrid[:32, :32]
+    spread = []
+    for mask in images.masks:
+        y, x = rows[mask], columns[mask]
+        spread.append((y.var() + x.var()) / mask.sum())
+    means = [np.mean(np.array(spread)[images.labels == label]) for label in range(2)]
+    assert means[1] > 1.5 * means[0]
+
+
+def test_a_small_size_is_refused() -> None:
+    with pytest.raises(UsageError, match="32 pixels a side or more, not 16"):
+        make_shapes("train", 10, size=16)
+
+
+def _histograms(images: ImageSet) -> np.ndarray:
+    colours = (images.pictures >> 6).astype(np.int64)
+    bins = (colours * np.array([16, 4, 1])[:, None, None]).sum(axis=1).reshape(len(images), -1)
+    return np.stack([np.bincount(row, minlength=64) for row in bins]) / bins.shape[1]

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from glasshouse.data.splits import hold_out, limit, three_parts
+from glasshouse.errors import DataError
+
+
+def _ids(count: int) -> np.ndarray:
+    return np.array([f"p{number}" for number in range(count)])
+
+
+def test_the_parts_have_about_the_fractions() -> None:
+    labels = np.arange(5000) % 5
+    train, validation, test = three_parts(
+        _ids(5000), labels, validation_fraction=0.1, test_fraction=0.2, seed=0
+    )
+    assert abs(len(test) - 1000) < 100
+    assert abs(len(validation) - 400) < 70
+    assert len(train) + len(validation) + len(test) == 5000
+
+
+def test_another_seed_holds_out_others() -> None:
+    labels = np.zeros(1000, dtype=np.int64)
+    first = hold_out(_ids(1000), labels, 0.5, seed=0, purpose="test")
+    second = hold_out(_ids(1000), labels, 0.5, seed=1, purpose="test")
+    assert 350 < (first != second).sum() < 650
+
+
+def test_a_class_of_three_has_one_in_each_part() -> None:
+    labels = np.repeat(np.arange(30), 3)
+    parts = three_parts(_ids(90), labels, validation_fraction=0.1, test_fraction=0.2, seed=0)
+    assert [np.unique(labels[part]).tolist() for part in parts] == [list(range(30))] * 3
+
+
+def test_a_limit_takes_evenly_and_fills_up_from_larger_classes() -> None:
+    labels = np.repeat([0, 1, 2], [3, 50, 50])
+    chosen = limit(_ids(103), labels, 40, seed=0)
+    assert np.bincount(labels[chosen]).tolist() == [3, 19, 18]
+    assert (np.diff(chosen) > 0).all()
+
+
+def test_a_limit_above_the_count_takes_all() -> None:
+    assert len(limit(_ids(10), np.arange(10) % 2, 99, seed=0)) == 10
+
+
+def test_a_limit_below_the_classes_is_refused() -> None:
+    with pytest.raises(DataError, match=r"train_limit is 2, fewer than the 3 classes"):
+        limit(_ids(9), np.arange(9) % 3, 2, seed=0)

@@ -1,0 +1,114 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glasshouse.data import workers
+from glasshouse.data.decode import read_picture
+from glasshouse.data.workers import Decoded, Fitting, decode_files
+from glasshouse.storage import sha256_of_file
+from tests.data.picture_files import write_folder
+
+FITTING = Fitting(8, 8, "crop")
+
+
+def _decode(paths: list[Path], **options: float) -> list[Decoded]:
+    timeout_s = options.get("timeout_s", 20.0)
+    results = decode_files(paths, FITTING, workers=2, timeout_s=timeout_s)
+    return sorted(results, key=lambda result: result.position)
+
+
+def _pictures(folder: Path, count: int) -> list[Path]:
+    return sorted((write_folder(folder, {"cat": count}) / "cat").iterdir())
+
+
+def test_processes_give_what_the_decoder_gives(tmp_path: Path) -> None:
+    paths = _pictures(tmp_path, 7)
+    for path, result in zip(paths, _decode(paths), strict=True):
+        pixels = np.frombuffer(result.pixels, np.uint8).reshape(3, 8, 8)
+        assert np.array_equal(pixels, read_picture(path, 8, 8))
+        assert result.sha256 == sha256_of_file(path)
+        assert not result.reason
+
+
+def test_a_bad_file_has_a_reason_and_no_pixels(tmp_path: Path) -> None:
+    paths = _pictures(tmp_path, 3)
+    paths[1].write_bytes(b"GIF89a")
+    results = _decode(paths)
+    assert [bool(result.pixels) for result in results] == [True, False, True]
+    assert "GIF" in results[1].reason
+
+
+def test_names_with_line_breaks_and_odd_bytes_work(tmp_path: Path) -> None:
+    paths = _pictures(tmp_path, 2)
+    odd = [tmp_path / "a\nb.png", Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))]
+    for path, new in zip(paths, odd, strict=True):
+        path.rename(new)
+    assert all(result.pixels for result in _decode(odd))
+
+
+@pytest.mark.parametrize("code", ["os.kill(os.getpid(), 11)", "time.sleep(60)"])
+def test_a_file_that_crashes_or_hangs_the_decoder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """A decoder in the child that fails on one file stands for a fault in a C library."""
+    paths = _pictures(tmp_path, 6)
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(
+        "import os, sys, time\n"
+        "import glasshouse.data.decode as module\n"
+        "whole = module.decode\n"
+        "def decode(data, *, name):\n"
+        f"    if name.endswith('003.png'): {code}\n"
+        "    return whole(data, name=name)\n"
+        "module.decode = decode\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(hook))
+    results = _decode(paths, timeout_s=1.0)
+    assert [bool(result.pixels) for result in results] == [True] * 3 + [False] + [True] * 2
+    assert results[3].reason == "the decoder crashed, or did not end within 1 s"
+
+
+def test_stopping_early_ends_the_processes(tmp_path: Path) -> None:
+    paths = _pictures(tmp_path, 30)
+    results = decode_files(paths, FITTING, workers=2)
+    next(iter(results))
+    results.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 10
+    while any("_feed" in thread.name for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_script_without_a_main_guard_works_and_can_be_interrupted(tmp_path: Path) -> None:
+    _pictures(tmp_path, 400)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from glasshouse.data.workers import Fitting, decode_files\n"
+        f"paths = sorted(Path({str(tmp_path / 'cat')!r}).iterdir()) * 500\n"
+        "for number, result in enumerate(decode_files(paths, Fitting(64, 64, 'crop'))):\n"
+        "    if number == 10: print('going', flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=-1)
+    assert process.stdout
+    assert process.stdout.readline() == b"going\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode != 0
+    assert b"KeyboardInterrupt" in errors
+
+
+def test_a_process_that_cannot_start_is_no_files_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.sys, "executable", "/bin/false")
+    with pytest.raises(workers.DataError, match="cannot start a process"):
+        _decode(_pictures(tmp_path, 2))
