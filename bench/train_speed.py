@@ -59,7 +59,9 @@ def glasshouse() -> float:
     recipe = load_recipe("tutorial-wide")
     classifier = untrained_classifier(recipe.model, splits, seed=0)
     state = begin(classifier.net, recipe.train, torch.device("cpu"))
-    course = Course(images, splits.validation, classifier.preprocessing, recipe.train, recipe.augment)
+    course = Course(
+        images, splits.validation, classifier.preprocessing, recipe.train, recipe.augment
+    )
     return rate(r for r in train(state, course) if isinstance(r, Step))
 
 
@@ -67,9 +69,9 @@ def compute_only() -> float:
     """Forward, backward and update of the same net in the same precision, on one fixed batch."""
     import torch
 
+    from glasshouse.models.layers import build
     from glasshouse.models.predict import autocast
     from glasshouse.recipe import load_recipe
-    from glasshouse.models.layers import build
     from glasshouse.training.devices import choose_precision
     from glasshouse.training.state import begin
 

@@ -7,6 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from glasshouse.cli.main import main
+
 # What a user's shell would have, with one thread so that journeys do not fight for the processor.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 COMMAND = [sys.executable, "-m", "glasshouse"]
@@ -18,11 +22,29 @@ def glasshouse(
     """Run to the end and require the exit code."""
     done = subprocess.run(
         [*COMMAND, *map(str, arguments)],
-        cwd=cwd, env=_environment(cwd), capture_output=True, text=True, check=False,
+        cwd=cwd, env=own_environment(cwd), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr
     return done
+
+
+def glasshouse_here(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str, str]:
+    """The same command in this process, which starts at once: code, output and errors."""
+    before = sys.argv
+    sys.argv = ["glasshouse", *arguments]
+    try:
+        main()
+        code: object = 0
+    except SystemExit as stop:
+        code = stop.code
+    finally:
+        sys.argv = before
+    output, errors = capsys.readouterr()
+    assert "Traceback" not in errors
+    return int(str(code or 0)), output, errors
 
 
 def glasshouse_signalled(
@@ -31,7 +53,7 @@ def glasshouse_signalled(
     """Start, wait until a path matching a pattern exists, send the signal, wait for the end."""
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
-        cwd=cwd, env=_environment(cwd), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=cwd, env=own_environment(cwd), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not list(when.parent.glob(when.name)) and process.poll() is None:
@@ -42,7 +64,8 @@ def glasshouse_signalled(
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
-def _environment(cwd: Path) -> dict[str, str]:
+def own_environment(cwd: Path) -> dict[str, str]:
+    """What a user's shell would have, with a cache of its own and no real pictures."""
     # No run may depend on pictures that lie on this machine.
     own = {k: v for k, v in ENVIRONMENT.items() if k != "GLASSHOUSE_DATA"}
     return {**own, "GLASSHOUSE_CACHE": str(cwd / "cache")}

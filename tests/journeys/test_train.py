@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.journeys.command import glasshouse, glasshouse_signalled
+from tests.journeys.command import glasshouse, glasshouse_here, glasshouse_signalled
 
 # A net so small that a journey takes seconds, on the digits that come with scikit-learn.
 SMALL = [
@@ -66,36 +66,52 @@ def test_the_report_needs_no_other_host(run: Path) -> None:
     assert "data:image/png;base64," in page
 
 
-def test_evaluate_tells_what_is_in_the_run(run: Path, folder: Path) -> None:
-    text = glasshouse("evaluate", run, cwd=folder).stdout
+Capture = pytest.CaptureFixture[str]
+
+
+def output_of(capsys: Capture, *arguments: str | Path) -> str:
+    code, output, errors = glasshouse_here([str(argument) for argument in arguments], capsys)
+    assert code == 0, errors
+    return output
+
+
+def test_evaluate_tells_what_is_in_the_run(run: Path, capsys: Capture) -> None:
+    text = output_of(capsys, "evaluate", run)
     assert text.startswith("accuracy ")
     assert "95 % interval" in text
-    figures = json.loads(glasshouse("evaluate", run, "--json", cwd=folder).stdout)
+    figures = json.loads(output_of(capsys, "evaluate", run, "--json"))
     assert figures == json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
 
 
-def test_runs_lists_it(run: Path, folder: Path) -> None:
-    rows = json.loads(glasshouse("runs", folder, "--json", cwd=folder).stdout)
+def test_evaluate_on_other_pictures_touches_only_these(run: Path, capsys: Capture) -> None:
+    again = json.loads(output_of(capsys, "evaluate", run, "--on", "digits", "--json"))
+    assert again["accuracy"] == json.loads((run / "evaluation.json").read_text())["accuracy"]
+    code, _, errors = glasshouse_here(["evaluate", str(run), "--on", "shapes"], capsys)
+    assert code == 3
+    assert "would mean nothing" in errors
+
+
+def test_runs_lists_it(run: Path, folder: Path, capsys: Capture) -> None:
+    rows = json.loads(output_of(capsys, "runs", folder, "--json"))
     row = next(row for row in rows if row["run"] == str(run))
     assert (row["recipe"], row["epochs"], row["finished"]) == ("tutorial-basic", 3, True)
-    assert "tutorial-basic" in glasshouse("runs", folder, cwd=folder).stdout
+    assert "tutorial-basic" in output_of(capsys, "runs", folder)
 
 
-def test_summary_counts_the_layers(run: Path, folder: Path) -> None:
-    assert "conv1" in glasshouse("summary", run, cwd=folder).stdout
-    figures = json.loads(glasshouse("summary", "tutorial-wide", "--json", cwd=folder).stdout)
+def test_summary_counts_the_layers(run: Path, capsys: Capture) -> None:
+    assert "conv1" in output_of(capsys, "summary", run)
+    figures = json.loads(output_of(capsys, "summary", "tutorial-wide", "--json"))
     assert figures["parameters"] > 1_000_000
 
 
-def test_predict_names_the_most_probable_classes(run: Path, folder: Path) -> None:
+def test_predict_names_the_most_probable_classes(run: Path, folder: Path, capsys: Capture) -> None:
     picture = folder / "photo.png"
     Image.fromarray(np.full((30, 20), 7, dtype=np.uint8)).save(picture)
-    done = glasshouse("predict", run, picture, "--top", "3", "--json", cwd=folder)
-    (answer,) = json.loads(done.stdout)
+    (answer,) = json.loads(output_of(capsys, "predict", run, picture, "--top", "3", "--json"))
     shares = [entry["probability"] for entry in answer["top"]]
     assert len(shares) == 3
     assert shares == sorted(shares, reverse=True)
-    assert str(picture) in glasshouse("predict", run, picture, cwd=folder).stdout
+    assert str(picture) in output_of(capsys, "predict", run, picture)
 
 
 @pytest.mark.parametrize("when", ["checkpoint/00001-*", "checkpoint/00002-*"])

@@ -9,6 +9,8 @@ from glasshouse.cli.signals import catch_signals
 if TYPE_CHECKING:
     from glasshouse.workflow.experiment import Experiment, Request, Result
 
+_FEW_UPDATES = 100
+
 
 def run_to_the_end(request: "Request") -> "Result":
     """Open, fit and finish, saying what is done; signals save the state and raise Interrupted."""
@@ -33,6 +35,8 @@ def headline(result: "Result") -> str:
 
 
 def _say_what_will_be_done(experiment: "Experiment") -> None:
+    from glasshouse.data.batches import step_count
+
     splits, recipe = experiment.splits, experiment.request.recipe
     for note in splits.notes:
         say(f"note: {note}")
@@ -45,5 +49,11 @@ def _say_what_will_be_done(experiment: "Experiment") -> None:
         f"{len(splits.validation):,} validation and {len(splits.test):,} test pictures of "
         f"{splits.train.width}x{splits.train.height}"
     )
+    updates = recipe.train.epochs * step_count(len(splits.train), recipe.train.batch_size)
+    if updates < _FEW_UPDATES:
+        say(
+            f"note: {updates} updates in all are few to learn from; for a small set, raise "
+            "train.epochs or lower train.batch_size with --set"
+        )
     if experiment.resumed_epochs:
         say(f"going on after epoch {experiment.resumed_epochs}")

@@ -46,18 +46,21 @@ def _row(run: Any) -> dict[str, Any]:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    lines: list[tuple[str, ...]] = [
+        ("run", "source", "recipe", "epochs", "test accuracy, 95 % interval", "seconds")
+    ]
+    lines += [_cells(row) for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())
 
-    table = Table(box=None, pad_edge=False)
-    for name in ("run", "source", "recipe", "epochs", "test accuracy", "seconds", "started"):
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        accuracy = "not finished"
-        if row["accuracy"] is not None:
-            low, high = row["interval"]
-            accuracy = f"{row['accuracy']:.2%} ({low:.2%} to {high:.2%})"
-        epochs = f"{row['epochs']}/{row['of']}"
-        cells = (row["run"], row["source"], row["recipe"], epochs, accuracy)
-        table.add_row(*cells, f"{row['seconds']:,.1f}", row["started"])
-    Console().print(table)
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    accuracy = "not finished"
+    if row["accuracy"] is not None:
+        low, high = row["interval"]
+        accuracy = f"{row['accuracy']:.2%} ({low:.2%} to {high:.2%})"
+    epochs = f"{row['epochs']}/{row['of']}"
+    seconds = f"{row['seconds']:,.1f}"
+    return row["run"], row["source"], row["recipe"], epochs, accuracy, seconds

@@ -10,7 +10,7 @@ from glasshouse.cli.progress import say
 
 RECIPE = "small-residual"
 SOURCE = "shapes"
-OVERRIDES = ("train.epochs=4", "train.batch_size=64", "train.lr=0.05")
+OVERRIDES = ("train.epochs=4",)
 
 
 def tour(

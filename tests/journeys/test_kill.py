@@ -1,0 +1,35 @@
+"""`kill -9` at any moment, again and again, and the bytes at the end are still the same."""
+
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.journeys.command import COMMAND, glasshouse, own_environment
+from tests.journeys.test_train import SMALL, epochs, result_bytes
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    arguments = ["train", "digits", *SMALL, "--set", "train.epochs=12"]
+    started = time.monotonic()
+    glasshouse(*arguments, "--out", "whole", cwd=tmp_path)
+    whole_seconds = time.monotonic() - started
+    moments = random.Random(0)
+    for _ in range(20):
+        process = subprocess.Popen(
+            [*COMMAND, *arguments, "--out", "killed", "--resume"],
+            cwd=tmp_path, env=own_environment(tmp_path),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            # From before the first epoch to the middle of writing the report.
+            process.wait(moments.uniform(0.3, 1.0) * whole_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    glasshouse(*arguments, "--out", "killed", "--resume", cwd=tmp_path)
+    assert result_bytes(tmp_path / "killed") == result_bytes(tmp_path / "whole")
+    assert epochs(tmp_path / "killed") == epochs(tmp_path / "whole")
