@@ -20,7 +20,7 @@ def scene(height: int = 24, width: int = 32, seed: int = 0) -> np.ndarray:
 def encoded(kind: str, image: Image.Image | None = None, **options: object) -> bytes:
     """The bytes of a picture in one of Pillow's formats."""
     buffer = io.BytesIO()
-    (image or Image.fromarray(scene())).save(buffer, kind, **options)  # type: ignore[arg-type]
+    (image or Image.fromarray(scene())).save(buffer, kind, **options)
     return buffer.getvalue()
 
 

@@ -10,6 +10,8 @@ from glasshouse.errors import UsageError
 def test_the_same_seed_gives_the_same_bytes() -> None:
     first, second = make_shapes("train", 40), make_shapes("train", 40)
     assert first.pictures.tobytes() == second.pictures.tobytes()
+    assert first.masks is not None
+    assert second.masks is not None
     assert np.array_equal(first.masks, second.masks)
 
 
@@ -86,4 +88,6 @@ def test_a_small_size_is_refused() -> None:
 def _histograms(images: ImageSet) -> np.ndarray:
     colours = (images.pictures >> 6).astype(np.int64)
     bins = (colours * np.array([16, 4, 1])[:, None, None]).sum(axis=1).reshape(len(images), -1)
-    return np.stack([np.bincount(row, minlength=64) for row in bins]) / bins.shape[1]
+    counts: np.ndarray = np.stack([np.bincount(row, minlength=64) for row in bins])
+    shares: np.ndarray = counts / bins.shape[1]
+    return shares

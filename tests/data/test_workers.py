@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glasshouse.data import workers
 from glasshouse.data.decode import read_picture
 from glasshouse.data.workers import Decoded, Fitting, decode_files
+from glasshouse.errors import DataError
 from glasshouse.storage import sha256_of_file
 from tests.data.picture_files import write_folder
 
@@ -109,6 +109,6 @@ def test_a_script_without_a_main_guard_works_and_can_be_interrupted(tmp_path: Pa
 def test_a_process_that_cannot_start_is_no_files_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers.sys, "executable", "/bin/false")
-    with pytest.raises(workers.DataError, match="cannot start a process"):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(DataError, match="cannot start a process"):
         _decode(_pictures(tmp_path, 2))

@@ -53,8 +53,12 @@ def glasshouse_signalled(
     """Start, wait until a path matching a pattern exists, send the signal, wait for the end."""
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)],
-        cwd=cwd, env=own_environment(cwd), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=cwd,
+        env=own_environment(cwd),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 60
     while not list(when.parent.glob(when.name)) and process.poll() is None:
         assert time.monotonic() < deadline, f"{when} never came"

@@ -1,0 +1,61 @@
+"""A small web server on this machine, with or without ranges, that may break off."""
+
+import http.server
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Files:
+    """What is served: breaks is how many answers stop half way; ranges whether they are known."""
+
+    contents: Mapping[str, bytes]
+    breaks: int = 0
+    ranges: bool = True
+    asked: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def serving(files: Files) -> Iterator[str]:
+    """The address of a server that lives inside."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            _answer(self, files)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _answer(handler: http.server.BaseHTTPRequestHandler, files: Files) -> None:
+    wanted = handler.headers.get("Range", "")
+    files.asked.append(wanted)
+    content = files.contents.get(handler.path)
+    if content is None:
+        handler.send_error(404)
+        return
+    start = int(wanted[6:].rstrip("-")) if wanted and files.ranges else 0
+    if start >= len(content):
+        handler.send_error(416)
+        return
+    handler.send_response(206 if start else 200)
+    handler.send_header("Content-Length", str(len(content) - start))
+    handler.end_headers()
+    stop = len(content)
+    if files.breaks:
+        files.breaks -= 1
+        stop = start + (len(content) - start) // 2
+    handler.wfile.write(content[start:stop])
+    handler.close_connection = True

@@ -1,0 +1,133 @@
+import hashlib
+import io
+import os
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glasshouse.data.cifar import FOLDER, fetch_cifar, find_cifar, read_cifar
+from glasshouse.errors import DataError
+from tests.data.servers import Files, serving
+
+NAMES = [b"airplane", b"automobile", b"bird"]
+
+
+def write_batches(folder: Path, rows: int = 6) -> dict[str, str]:
+    """Small batches in the official format; returns their md5 by name."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    contents: dict[str, object] = {"batches.meta": {b"label_names": NAMES}}
+    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+        data = random.integers(0, 256, (rows, 3072), dtype=np.uint8)
+        contents[name] = {b"data": data, b"labels": [i % 3 for i in range(rows)]}
+    for name, content in contents.items():
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+    return {name: md5(folder / name) for name in sorted(contents)}
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def test_batches_become_pictures_labels_and_ids(tmp_path: Path) -> None:
+    checksums = write_batches(tmp_path / FOLDER)
+    train, test = read_cifar(tmp_path / FOLDER, checksums)
+    assert train.pictures.shape == (30, 3, 32, 32)
+    assert test.pictures.shape == (6, 3, 32, 32)
+    assert train.class_names == ("airplane", "automobile", "bird")
+    assert train.ids[7] == "train/00007"
+    assert test.ids[5] == "test/00005"
+    with (tmp_path / FOLDER / "data_batch_2").open("rb") as file:
+        second = pickle.load(file)
+    # Rows are red, green, blue, each row by row.
+    assert train.pictures[6, 1, 0, 3] == second[b"data"][0, 1024 + 3]
+    assert train.labels[:6].tolist() == [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
+def test_a_batch_that_is_cut_short_is_named(tmp_path: Path, name: str) -> None:
+    checksums = write_batches(tmp_path / FOLDER)
+    path = tmp_path / FOLDER / name
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(DataError, match=f"{name} is cut short or changed"):
+        read_cifar(tmp_path / FOLDER, checksums)
+
+
+def test_a_missing_batch_is_named(tmp_path: Path) -> None:
+    checksums = write_batches(tmp_path / FOLDER)
+    (tmp_path / FOLDER / "data_batch_4").unlink()
+    with pytest.raises(DataError, match=r"cannot read the CIFAR batch .*data_batch_4"):
+        read_cifar(tmp_path / FOLDER, checksums)
+
+
+class Attack:
+    """A pickle that would run a command."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_batch_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    checksums = write_batches(tmp_path / FOLDER)
+    hostile = tmp_path / FOLDER / "data_batch_1"
+    hostile.write_bytes(pickle.dumps({b"data": Attack(tmp_path / "canary")}, protocol=2))
+    with pytest.raises(DataError, match="which no batch needs"):
+        read_cifar(tmp_path / FOLDER, {**checksums, "data_batch_1": md5(hostile)})
+    assert not (tmp_path / "canary").exists()
+
+
+def test_offline_it_names_the_folders_and_what_needs_no_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLASSHOUSE_DATA", str(tmp_path / "elsewhere"))
+    with pytest.raises(DataError, match=r"here.*elsewhere.*--data-dir.*digits or shapes"):
+        find_cifar(tmp_path / "here", offline=True)
+
+
+@pytest.mark.parametrize("place", ["", FOLDER])
+def test_the_batches_are_found_in_a_folder_or_below_it(tmp_path: Path, place: str) -> None:
+    write_batches(tmp_path / FOLDER)
+    assert find_cifar(tmp_path / place, offline=True) == tmp_path / FOLDER
+
+
+def archive_of(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        tar.add(folder, FOLDER)
+    return buffer.getvalue()
+
+
+def test_the_archive_is_fetched_checked_and_unpacked(tmp_path: Path) -> None:
+    checksums = write_batches(tmp_path / "source")
+    data = archive_of(tmp_path / "source")
+    progress: list[tuple[str, int, int]] = []
+    with serving(Files({"/cifar.tar.gz": data})) as address:
+        folder = fetch_cifar(
+            tmp_path / "data",
+            address=f"{address}/cifar.tar.gz",
+            md5=hashlib.md5(data).hexdigest(),
+            checksums=checksums,
+            progress=lambda *news: progress.append(news),
+        )
+    assert len(read_cifar(folder, checksums)[0]) == 30
+    assert progress[-1][1:] == (len(data), len(data))
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [FOLDER]
+
+
+@pytest.mark.realdata
+def test_the_real_batches_equal_an_independent_reading(real_data: Path) -> None:
+    train, test = read_cifar(find_cifar(real_data, offline=True))
+    with (real_data / FOLDER / "data_batch_5").open("rb") as file:
+        last = pickle.load(file, encoding="bytes")
+    expected = last[b"data"].reshape(-1, 3, 32, 32)
+    assert np.array_equal(train.pictures[40_000:], expected)
+    assert train.labels[40_000:].tolist() == last[b"labels"]
+    assert len(train) == 50_000
+    assert np.bincount(test.labels).tolist() == [1000] * 10
+    assert train.class_names[3] == "cat"

@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import pytest
+
+from glasshouse.data.folder import list_folder
+from glasshouse.data.sources import load_splits
+from glasshouse.errors import DataError
+from glasshouse.settings import DataSettings
+from tests.data.picture_files import write_folder
+
+SMALL = DataSettings(image_size=8)
+
+
+def test_ids_are_paths_and_classes_come_from_all_parts(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"train/dog": 2, "train/cat": 2, "test/dog": 1, "test/cat": 1})
+    listing = list_folder(tmp_path)
+    assert listing.class_names == ("cat", "dog")
+    assert listing.ids.tolist() == [
+        "test/cat/000.png", "test/dog/000.png", "train/cat/000.png", "train/cat/001.png",
+        "train/dog/000.png", "train/dog/001.png",
+    ]  # fmt: skip
+    assert listing.labels.tolist() == [0, 1, 0, 0, 1, 1]
+    assert listing.parts == ("test", "test", "train", "train", "train", "train")
+
+
+def test_deeper_files_belong_to_the_class_and_hidden_ones_to_none(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"cat": 1, "cat/2024/may": 1, "dog": 1, ".cache": 1, "__MACOSX": 1})
+    (tmp_path / "cat" / ".hidden.png").write_bytes(b"")
+    (tmp_path / "dog" / "notes.txt").write_text("good dog")
+    listing = list_folder(tmp_path)
+    assert listing.ids.tolist() == ["cat/000.png", "cat/2024/may/000.png", "dog/000.png"]
+    assert listing.notes == ("1 file without a picture's ending were ignored.",)
+
+
+def test_without_parts_each_class_is_divided_by_a_hash(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"cat": 20, "dog": 20})
+    splits = load_splits(tmp_path, SMALL)
+    sizes = [len(part) for part in (splits.train, splits.validation, splits.test)]
+    assert sum(sizes) == 40
+    assert min(sizes) >= 2
+    assert "held out as test" in splits.notes[0]
+    assert splits.train.pictures.shape[1:] == (3, 8, 8)
+
+
+def test_adding_files_moves_none_to_another_part(tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    write_folder(root, {"cat": 40, "dog": 40})
+    before = load_splits(root, SMALL)
+    write_folder(root, {"cat": 60, "dog": 60})
+    after = load_splits(root, SMALL)
+    for part in ("train", "validation", "test"):
+        assert set(getattr(before, part).ids) <= set(getattr(after, part).ids)
+
+
+def test_train_and_test_have_validation_held_out_of_train(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"train/cat": 9, "train/dog": 9, "test/cat": 2, "test/dog": 2})
+    splits = load_splits(tmp_path, SMALL)
+    assert {i.split("/")[0] for i in splits.validation.ids} == {"train"}
+    assert len(splits.test) == 4
+    assert len(splits.train) + len(splits.validation) == 18
+
+
+def test_train_and_validation_only_make_validation_the_final_figure(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"train/cat": 9, "train/dog": 9, "val/cat": 2, "val/dog": 2})
+    splits = load_splits(tmp_path, SMALL)
+    assert {i.split("/")[0] for i in splits.test.ids} == {"val"}
+    assert "used as test" in splits.notes[0]
+
+
+def test_three_given_parts_are_taken_as_they_are(tmp_path: Path) -> None:
+    write_folder(
+        tmp_path,
+        {f"{part}/{name}": 2 for part in ("train", "valid", "test") for name in ("cat", "dog")},
+    )
+    splits = load_splits(tmp_path, SMALL)
+    assert splits.notes == ("train, validation and test are as the source gives them.",)
+    assert {i.split("/")[0] for i in splits.validation.ids} == {"valid"}
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ({}, "no class folders with pictures"),
+        ({"cat": 5}, r"one class only \('cat'\)"),
+        ({"cat": 5, "dog": 2}, "class 'dog' .* has 2 pictures; expected at least 3"),
+        ({"cat": 5, "dog": 0}, "class 'dog' .* has 0 pictures"),
+        (
+            {"train/cat": 5, "train/dog": 5, "val/cat": 2, "test/cat": 1, "test/dog": 1},
+            "the validation part .* has no picture of class 'dog'",
+        ),
+        ({"train/cat": 5, "test/cat": 2, "test/dog": 2}, "train part .* no picture of class 'dog'"),
+        ({"test/cat": 5, "test/dog": 5}, "only a test part; expected a train part"),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path: Path, classes: dict[str, int], message: str) -> None:
+    write_folder(tmp_path, classes)
+    with pytest.raises(DataError, match=message):
+        load_splits(tmp_path, SMALL)
+
+
+def test_bad_files_are_refused_by_name_or_left_out_by_name(tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    write_folder(root, {"cat": 12, "dog": 12})
+    for i in range(25):
+        (root / "dog" / f"bad{i:02}.jpg").write_text("no picture")
+    with pytest.raises(DataError, match=r"(?s)25 of 49 .*bad00\.jpg: .*and 5 more.*skip"):
+        load_splits(root, SMALL)
+    splits = load_splits(root, SMALL.model_copy(update={"on_bad_file": "skip"}))
+    assert len(splits.bad_files) == 25
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == 24
+    assert not any("bad" in i for i in splits.train.ids)

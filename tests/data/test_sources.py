@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glasshouse.data.sources import fingerprint, load_splits
+from glasshouse.errors import DataError, UsageError
+from glasshouse.settings import DataSettings
+from tests.data.picture_files import write_folder
+
+
+def test_digits_are_divided_without_overlap_and_reproducibly() -> None:
+    splits, again = load_splits("digits", DataSettings()), load_splits("digits", DataSettings())
+    parts = [set(part.ids) for part in (splits.train, splits.validation, splits.test)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 1797
+    assert fingerprint(splits) == fingerprint(again)
+    other = load_splits("digits", DataSettings(split_seed=1))
+    assert fingerprint(other) != fingerprint(splits)
+
+
+def test_a_limit_keeps_the_classes_even_and_the_other_parts_whole() -> None:
+    whole = load_splits("digits", DataSettings())
+    limited = load_splits("digits", DataSettings(train_limit=55))
+    assert sorted(np.bincount(limited.train.labels).tolist()) == [5] * 5 + [6] * 5
+    assert set(limited.train.ids) <= set(whole.train.ids)
+    assert limited.test.ids.tolist() == whole.test.ids.tolist()
+    with pytest.raises(DataError, match="fewer than the 10 classes"):
+        load_splits("digits", DataSettings(train_limit=9))
+
+
+def test_a_source_is_brought_to_the_size_asked_for() -> None:
+    splits = load_splits("digits", DataSettings(image_size=20, train_limit=20))
+    assert splits.train.pictures.shape == (20, 3, 20, 20)
+    shapes = load_splits("shapes", DataSettings(image_size=16))
+    assert shapes.train.masks is not None
+    assert shapes.train.masks.shape[1:] == (16, 16)
+
+
+def test_an_unknown_source_gets_the_nearest_name() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'digits'"):
+        load_splits("digit", DataSettings())
+
+
+def test_the_fingerprint_sees_pixels_labels_and_names(tmp_path: Path) -> None:
+    settings = DataSettings(image_size=8)
+    write_folder(tmp_path / "a", {"cat": 5, "dog": 5})
+    first = fingerprint(load_splits(tmp_path / "a", settings))
+    write_folder(tmp_path / "b", {"cat": 5, "dog": 5})
+    assert fingerprint(load_splits(tmp_path / "b", settings)) == first
+    (tmp_path / "b" / "cat" / "000.png").write_bytes((tmp_path / "b/dog/001.png").read_bytes())
+    assert fingerprint(load_splits(tmp_path / "b", settings)) != first
+    (tmp_path / "a" / "cat").rename(tmp_path / "a" / "cow")
+    assert fingerprint(load_splits(tmp_path / "a", settings)) != first
