@@ -100,12 +100,12 @@ def test_what_is_missing_is_named(tmp_path: Path, classes: dict[str, int], messa
 
 def test_bad_files_are_refused_by_name_or_left_out_by_name(tmp_path: Path) -> None:
     root = tmp_path / "pictures"
-    write_folder(root, {"cat": 12, "dog": 12})
+    write_folder(root, {"cat": 12, "dog": 60})
     for i in range(25):
         (root / "dog" / f"bad{i:02}.jpg").write_text("no picture")
-    with pytest.raises(DataError, match=r"(?s)25 of 49 .*bad00\.jpg: .*and 5 more.*skip"):
+    with pytest.raises(DataError, match=r"(?s)25 of 97 .*bad00\.jpg: .*and 5 more.*skip"):
         load_splits(root, SMALL)
     splits = load_splits(root, SMALL.model_copy(update={"on_bad_file": "skip"}))
     assert len(splits.bad_files) == 25
-    assert len(splits.train) + len(splits.validation) + len(splits.test) == 24
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == 72
     assert not any("bad" in i for i in splits.train.ids)
