@@ -3,11 +3,14 @@
     python bench/folder_memory.py [photos] [pixels a side]
 
 The photos are made in a temporary folder: 20 different JPEGs with other last bytes, so that no two
-files are equal. Then the cache is built, opened again, and one epoch of random batches is read.
+files are equal. Then the cache is built, opened again, one epoch of random batches is read, and
+`glasshouse train` trains, measures and reports on them with a small net.
 """
 
 import io
 import os
+import resource
+import subprocess
 import sys
 import tempfile
 import threading
@@ -19,7 +22,7 @@ from PIL import Image
 
 from glasshouse.data.cache import gather
 from glasshouse.data.sources import load_splits
-from glasshouse.recipe import DataSettings
+from glasshouse.settings import DataSettings
 
 BATCH = 32
 
@@ -63,6 +66,19 @@ def watch(peaks: dict[int, float], stop: threading.Event) -> None:
             peaks[process] = max(peaks.get(process, 0.0), peak_mib(process))
 
 
+def train_peak_mib(photos: Path, side: int) -> float:
+    """The largest memory of a whole training run in a process of its own, decoding left out."""
+    layers = (
+        "[{type='conv', filters=8, kernel_size=8, strides=8, activation='relu'},"
+        " {type='global_average_pool'}, {type='dense', units='classes'}]"
+    )
+    arguments = ["train", str(photos), "--recipe", "tutorial-basic", "--set", "train.epochs=1"]
+    arguments += ["--set", f"data.image_size={side}", "--set", f"model.layers={layers}"]
+    arguments += ["--out", str(photos.parent / "run")]
+    subprocess.run([sys.executable, "-m", "glasshouse", *arguments], check=True)
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
 def main(count: int, side: int) -> None:
     peaks: dict[int, float] = {}
     stop = threading.Event()
@@ -87,6 +103,9 @@ def main(count: int, side: int) -> None:
         print(f"an epoch of {len(order)} pictures ({train.nbytes / 1e6:.0f} MB) in {seconds:.1f} s")
         time.sleep(0.5)
         stop.set()
+        print(
+            f"`glasshouse train`, start to report: {train_peak_mib(photos, side):.0f} MiB at most"
+        )
     print(f"peak memory of this process: {peaks[os.getpid()]:.0f} MiB")
     print(f"peak memory of it and all children together, at most: {sum(peaks.values()):.0f} MiB")
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from contest import judge, machine, play, run_contender
 
-BATCH, WARMUP, STEPS, ROUNDS = 32, 30, 250, 5
+BATCH, WARMUP, STEPS, ROUNDS = 32, 30, 250, 3
 
 
 def pictures() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
