@@ -32,7 +32,8 @@ slow: setup
 	$(BIN)/python -m pytest -m 'slow or realdata'
 
 bench: setup
-	$(BIN)/python bench/run_all.py
+	$(BIN)/python -m pip install --quiet -e '.[bench]' || uv pip install --python $(BIN)/python -e '.[bench]'
+	cd bench && for script in train_speed fuzz_decode folder_memory; do ../$(BIN)/python $$script.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -139,10 +139,9 @@ def data_loader(workers: int) -> float:
     from torch import nn
     from torch.utils.data import DataLoader, Dataset
 
-    from glasshouse.models.pretrained import import_torchvision
+    from glasshouse.models.pretrained import _torchvision
 
-    import_torchvision()
-    from torchvision import transforms
+    transforms = _torchvision().transforms
 
     data, labels = pictures()
     change = transforms.Compose(
