@@ -21,8 +21,9 @@ import torch
 from glasshouse.data.shapes import make_shapes
 from glasshouse.explanation.checking import sheet_methods
 from glasshouse.explanation.explain import explain
-from glasshouse.explanation.localisation import score_localisation
+from glasshouse.explanation.localisation import pointing_game, score_localisation
 from glasshouse.explanation.pictures import as_inputs
+from glasshouse.explanation.record import shown
 from glasshouse.models.classifier import Classifier, Preprocessing, load_classifier
 from glasshouse.models.pretrained import build_net
 
@@ -117,8 +118,19 @@ def score(classifier: Classifier, count: int) -> None:
     accuracy = float((found[0].logits.argmax(1) == images.labels).mean())
     print(f"shapes: {count} validation pictures, accuracy {accuracy:.1%}")
     print(f"masks cover {images.masks.mean():.1%} of the pictures")
-    for row in score_localisation(found, images.masks):
-        print(f"{row.method:18} pointing {row.pointing:6.1%}  energy inside {row.energy:6.1%}")
+    # The usual tolerance of the pointing game is 15 pixels at 224.
+    near = round(15 / 224 * classifier.preprocessing.height)
+    exact = score_localisation(found, images.masks)
+    tolerant = score_localisation(found, images.masks, tolerance=near)
+    for row, other in zip(exact, tolerant, strict=True):
+        print(
+            f"{row.method:18} pointing {row.pointing:6.1%}, within {near} pixels "
+            f"{other.pointing:6.1%}; energy inside {row.energy:6.1%}"
+        )
+    hollow = np.isin(np.array(images.class_names)[images.labels], ["ring", "crescent"])
+    for explanation in found:
+        hits = pointing_game(shown(explanation)[~hollow], images.masks[~hollow])
+        print(f"{explanation.method:18} pointing without ring and crescent {hits.mean():6.1%}")
 
 
 if __name__ == "__main__":

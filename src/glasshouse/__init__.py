@@ -25,6 +25,8 @@ _PUBLIC = {
     "glasshouse.evaluation.calibration": ("fit_temperature",),
     "glasshouse.evaluation.compare": ("Comparison", "compare"),
     "glasshouse.evaluation.evaluation": ("Evaluation", "evaluate"),
+    "glasshouse.explanation.explain": ("explain", "explain_contrast"),
+    "glasshouse.explanation.record": ("Explanation",),
     "glasshouse.models.classifier": (
         "Classifier",
         "Preprocessing",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from glasshouse.cli import check, evaluate, predict, runs, summary, tour, train
+from glasshouse.cli import check, evaluate, explain, predict, runs, summary, tour, train
 from glasshouse.errors import GlasshouseError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command()(check.check)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
+app.command()(explain.explain)
 app.command()(summary.summary)
 app.command()(runs.runs)
 

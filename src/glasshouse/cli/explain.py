@@ -1,0 +1,133 @@
+"""`glasshouse explain`: why a classifier says what it says of pictures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from glasshouse.cli.options import DataDir, Json, Offline, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from glasshouse.data.images import ImageSet
+    from glasshouse.models.classifier import Classifier
+    from glasshouse.workflow.explaining import Explained
+
+_METHOD_HELP = (
+    "all, activations, saliency, guided, relu, grad-cam, guided-grad-cam, grad-cam-guided-rule, "
+    "grad-cam-relu-rule, hires-cam, xgrad-cam, grad-cam++, layer-cam, eigen-cam, smoothgrad, "
+    "integrated-gradients, occlusion; may be repeated"
+)
+
+
+def explain(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="a run folder")],
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="IMAGE...", help="picture files")
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help=_METHOD_HELP)] = None,
+    class_name: Annotated[
+        str | None,
+        typer.Option("--class", help="the class to explain, by name or number [the predicted]"),
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="where class activation maps are drawn [chosen, with why]")
+    ] = None,
+    activations: Annotated[
+        list[str] | None, typer.Option(help="draw all channels of this layer; may be repeated")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="the folder for the pictures")] = Path("explanations"),
+    checks: Annotated[
+        bool, typer.Option(help="say of each map whether it may be trusted (takes longer)")
+    ] = True,
+    colours: Annotated[
+        Literal["jet", "inferno", "viridis"], typer.Option(help="the colours of positive maps")
+    ] = "jet",
+    layers: Annotated[
+        bool, typer.Option("--layers", help="list the layers that can be named, and stop")
+    ] = False,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="explain the run's worst mistakes and confused classes")
+    ] = False,
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    json: Json = False,
+) -> None:
+    """Draw why MODEL predicts what it predicts for each IMAGE, and whether to believe it."""
+    from glasshouse.errors import UsageError
+    from glasshouse.workflow.explaining import ExplainRequest, explain_pictures
+    from glasshouse.workflow.measuring import load_run_classifier, read_pictures
+
+    classifier = load_run_classifier(model)
+    if errors:
+        print(_explain_errors(classifier, model, out, (data_dir, offline)))
+        return
+    if not images:
+        raise UsageError("expected at least one IMAGE to explain, or --errors; got none")
+    pictures = read_pictures(images, classifier)
+    if layers:
+        _print_layers(classifier, pictures, json)
+        return
+    request = ExplainRequest(
+        out=out,
+        methods=tuple(method or ["activations"] if activations else method or ["all"]),
+        class_name=class_name,
+        layer=layer,
+        activation_layers=tuple(activations or ()),
+        checks=checks,
+        colours=colours,
+    )
+    _print_answers(explain_pictures(classifier, pictures, request), json)
+
+
+def _explain_errors(
+    classifier: "Classifier", run: Path, out: Path, where: tuple[Path | None, bool]
+) -> Path:
+    from glasshouse.data.sources import load_splits
+    from glasshouse.models.predict import predict
+    from glasshouse.workflow.explaining import explain_run_mistakes
+    from glasshouse.workflow.runs import read_run
+
+    facts = read_run(run)
+    source = facts.environment["data"]["source"]
+    splits = load_splits(source, facts.recipe.data, data_dir=where[0], offline=where[1])
+    # The validation split: what is learned from mistakes may change the model, and the test split
+    # must not have a say in that.
+    images = splits.validation
+    return explain_run_mistakes(classifier, images, predict(classifier, images), out)
+
+
+def _print_layers(classifier: "Classifier", pictures: "ImageSet", json: bool) -> None:
+    from glasshouse.explanation.layer_choice import layers
+
+    found = layers(classifier, pictures.pictures[0])
+    if json:
+        print_json(
+            [{"name": i.name, "kind": i.kind, "shape": i.shape, "calls": i.calls} for i in found]
+        )
+        return
+    for info in found:
+        shape = "x".join(str(size) for size in info.shape)
+        calls = f"  runs {info.calls} times" if info.calls > 1 else ""
+        print(f"{info.name:32} {shape:>16}  {info.kind}{calls}")
+
+
+def _print_answers(answers: "list[Explained]", json: bool) -> None:
+    from glasshouse.workflow.explaining import as_json
+
+    if json:
+        print_json([as_json(answer) for answer in answers])
+        return
+    for answer in answers:
+        print("\n".join(_lines(answer)))
+
+
+def _lines(answer: "Explained") -> "Iterator[str]":
+    yield f"{answer.image}: {answer.predicted} ({answer.probability:.1%})"
+    if answer.explained != answer.predicted:
+        yield f"  explained: {answer.explained}"
+    for each in answer.explanations:
+        doubts = [check.words for check in each.checks if check.verdict == "doubtful"]
+        yield f"  {each.method}: {' '.join([*doubts, *each.warnings]) or 'no doubts'}"
+    yield from (f"  {path}" for path in answer.files if path.suffix == ".png")

@@ -1,0 +1,47 @@
+"""What "all" means for one net, and every check on its maps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.explanation.faithfulness import check_faithfulness
+from glasshouse.explanation.graph import input_edge, nodes_between, record
+from glasshouse.explanation.layer_choice import LayerInfo, choose_layer
+from glasshouse.explanation.methods import METHODS, MethodName
+from glasshouse.explanation.pictures import as_inputs
+from glasshouse.explanation.record import Explanation
+from glasshouse.explanation.relu_rules import count_relus
+from glasshouse.explanation.sanity import check_content, check_edges, check_head, check_sameness
+from glasshouse.models.classifier import Classifier
+
+SHEET_METHODS: tuple[MethodName, ...] = (
+    "saliency", "guided", "relu", "grad-cam", "guided-grad-cam", "hires-cam", "grad-cam++",
+    "layer-cam", "eigen-cam", "smoothgrad",
+)  # fmt: skip
+
+
+def sheet_methods(classifier: Classifier, picture: NDArray[np.uint8]) -> tuple[MethodName, ...]:
+    """The methods of a sheet; those about ReLUs only for a net that has some."""
+    recording = record(classifier.net, as_inputs(classifier, picture)[:1])
+    count = count_relus(nodes_between(recording.logits, [input_edge(recording)]))
+    return tuple(n for n in SHEET_METHODS if count.changed or METHODS[n].rule == "vanilla")
+
+
+def telling_layers(classifier: Classifier, picture: NDArray[np.uint8]) -> tuple[LayerInfo, ...]:
+    """The first activation, or layer where there is none, and the last layer with a map."""
+    recording = record(classifier.net, as_inputs(classifier, picture)[:1], see_all=True)
+    infos = [LayerInfo(c.name, c.kind, c.shape[1:], c.number + 1) for c in recording.calls]
+    spatial = [info for info in infos if info.has_extent]
+    activations = [info for info in spatial if "LU" in info.kind or "Swish" in info.kind]
+    deepest = choose_layer(recording).name
+    last = [info for info in spatial if info.name == deepest.partition(":")[0]]
+    return tuple(dict.fromkeys([(activations or spatial)[0], last[-1]]))
+
+
+def check_all(
+    classifier: Classifier, explanations: Sequence[Explanation]
+) -> tuple[Explanation, ...]:
+    """Every check of this package on the maps of one `explain` call, cheapest first."""
+    checked = check_sameness(check_edges(check_content(explanations)))
+    return check_faithfulness(classifier, check_head(classifier, checked))

@@ -1,0 +1,125 @@
+"""Why a net is wrong: its worst mistakes and most confused pairs, predicted against true class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.data.images import ImageSet, take
+from glasshouse.errors import DataError
+from glasshouse.explanation.explain import explain, explain_contrast
+from glasshouse.explanation.methods import MethodName
+from glasshouse.explanation.record import Explanation
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.predict import Predictions, probabilities
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """Wrongly classified pictures ``(n, 3, h, w)`` with three explanations of each.
+
+    title says what they have in common. predicted, true: what speaks for either class; contrast:
+    what speaks for the predicted rather than the true one.
+    """
+
+    title: str
+    ids: NDArray[np.str_]
+    probabilities: NDArray[np.float64]
+    predicted: Explanation
+    true: Explanation
+    contrast: Explanation
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """A true and a predicted class, and the positions of the pictures, most certain first."""
+
+    true: int
+    predicted: int
+    positions: tuple[int, ...]
+
+
+def worst_mistakes(predictions: Predictions, count: int) -> NDArray[np.int64]:
+    """Positions of the wrong predictions, the most certain first."""
+    certain = probabilities(predictions)
+    predicted = certain.argmax(1)
+    wrong = np.flatnonzero(predicted != predictions.labels)
+    order = np.argsort(-certain[wrong, predicted[wrong]], kind="stable")
+    result: NDArray[np.int64] = wrong[order][:count].astype(np.int64)
+    return result
+
+
+def confused_pairs(predictions: Predictions, count: int) -> tuple[ConfusedPair, ...]:
+    """The pairs of classes that are most often taken for one another, most frequent first."""
+    wrong = worst_mistakes(predictions, len(predictions))
+    predicted = predictions.logits.argmax(1)
+    positions: dict[tuple[int, int], list[int]] = {}
+    for position in wrong.tolist():
+        pair = (int(predictions.labels[position]), int(predicted[position]))
+        positions.setdefault(pair, []).append(position)
+    ordered = sorted(positions.items(), key=lambda item: (-len(item[1]), item[0]))
+    return tuple(
+        ConfusedPair(true, guess, tuple(places)) for (true, guess), places in ordered[:count]
+    )
+
+
+def explain_mistakes(
+    classifier: Classifier,
+    images: ImageSet,
+    predictions: Predictions,
+    *,
+    count: int = 6,
+    pairs: int = 3,
+    method: MethodName = "grad-cam",
+) -> tuple[Mistakes, ...]:
+    """The worst mistakes, then the most confused pairs, each with up to count pictures.
+
+    Empty when nothing is wrong. Raises DataError when predictions are not of these images.
+    """
+    if not np.array_equal(images.ids, predictions.ids):
+        raise DataError("expected the predictions of these pictures, got other ids; predict again")
+    found = []
+    worst = worst_mistakes(predictions, count)
+    if len(worst):
+        found.append(
+            _explained("The worst mistakes", classifier, images, (predictions, worst, method))
+        )
+    for pair in confused_pairs(predictions, pairs):
+        names = predictions.class_names
+        title = (
+            f"{names[pair.true]} taken for {names[pair.predicted]} ({len(pair.positions)} times)"
+        )
+        chosen = np.asarray(pair.positions[:count], dtype=np.int64)
+        found.append(_explained(title, classifier, images, (predictions, chosen, method)))
+    return tuple(found)
+
+
+def _explained(
+    title: str,
+    classifier: Classifier,
+    images: ImageSet,
+    what: tuple[Predictions, NDArray[np.int64], MethodName],
+) -> Mistakes:
+    predictions, positions, method = what
+    wrong = take(images, positions)
+    certain = probabilities(predictions)[positions]
+    guesses = certain.argmax(1)
+    methods: Sequence[MethodName] = (method,)
+    (predicted,) = explain(classifier, wrong.pictures, methods=methods, target_class=guesses)
+    (true,) = explain(
+        classifier,
+        wrong.pictures,
+        methods=methods,
+        target_class=wrong.labels,
+        layer=predicted.layer,
+    )
+    contrast = explain_contrast(
+        classifier,
+        wrong.pictures,
+        target_class=guesses,
+        against=wrong.labels,
+        method=method,
+        layer=predicted.layer,
+    )
+    return Mistakes(title, wrong.ids, certain.max(1), predicted, true, contrast)

@@ -1,0 +1,58 @@
+"""All that one look at some pictures gave."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.explanation.activations import Activations
+from glasshouse.explanation.layer_choice import LayerChoice
+from glasshouse.explanation.record import Explanation, Floats
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that one look at some pictures gave: scores, explanations, activations of layers."""
+
+    pictures: NDArray[np.uint8]
+    logits: Floats
+    class_names: tuple[str, ...]
+    explanations: tuple[Explanation, ...]
+    activations: tuple[Activations, ...]
+    layer_choice: LayerChoice | None
+    temperature: float = 1.0
+
+
+def join_pages(pages: Sequence[Page]) -> Page:
+    """Pages of the same question for several batches as one."""
+    first = pages[0]
+    explanations = [
+        _joined_explanation(parts) for parts in zip(*(p.explanations for p in pages), strict=True)
+    ]
+    activations = [
+        Activations(parts[0].layer, np.concatenate([part.values for part in parts]))
+        for parts in zip(*(p.activations for p in pages), strict=True)
+    ]
+    return replace(
+        first,
+        pictures=np.concatenate([page.pictures for page in pages]),
+        logits=np.concatenate([page.logits for page in pages]),
+        explanations=tuple(explanations),
+        activations=tuple(activations),
+    )
+
+
+def _joined_explanation(parts: Sequence[Explanation]) -> Explanation:
+    first = parts[0]
+    channels = [part.channels for part in parts if part.channels is not None]
+    against = [part.against for part in parts if part.against is not None]
+    return replace(
+        first,
+        maps=np.concatenate([part.maps for part in parts]),
+        pictures=np.concatenate([part.pictures for part in parts]),
+        logits=np.concatenate([part.logits for part in parts]),
+        targets=np.concatenate([part.targets for part in parts]),
+        against=np.concatenate(against) if against else None,
+        channels=np.concatenate(channels) if channels else None,
+    )

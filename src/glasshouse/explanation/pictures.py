@@ -1,0 +1,94 @@
+"""Pictures as the net sees them, and classes as the user names them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glasshouse.errors import DataError, UsageError, did_you_mean
+from glasshouse.models.classifier import Classifier, scale
+
+Target = str | int
+Targets = Target | Sequence[Target] | NDArray[np.int64]
+
+
+def as_batch(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """One picture ``(3, h, w)`` or several ``(n, 3, h, w)`` as several.
+
+    Raises DataError for anything but uint8 RGB pictures.
+    """
+    batch = np.asarray(pictures)
+    batch = batch[None] if batch.ndim == 3 else batch
+    if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1] != 3 or not batch.size:
+        raise DataError(
+            "expected decoded pictures, uint8 (n, 3, h, w) with values 0 to 255, got "
+            f"{batch.dtype} {np.shape(pictures)}; decode files with glasshouse.data.decode"
+        )
+    return np.ascontiguousarray(batch)
+
+
+def as_inputs(classifier: Classifier, pictures: NDArray[np.uint8]) -> Tensor:
+    """The net's input ``(n, 3, h, w)`` for uint8 pictures, on its device and in its precision."""
+    batch = torch.from_numpy(as_batch(pictures).copy())
+    weight = next((p for p in classifier.net.parameters() if p.is_floating_point()), None)
+    if weight is None:
+        return scale(batch, classifier.preprocessing)
+    with torch.inference_mode(False):
+        scaled = scale(batch.to(weight.device), classifier.preprocessing)
+        return scaled.to(weight.dtype)
+
+
+def device_of(classifier: Classifier) -> torch.device:
+    """Where the net computes."""
+    return next((p.device for p in classifier.net.parameters()), torch.device("cpu"))
+
+
+def as_positions(
+    targets: Targets | None, class_names: tuple[str, ...], logits: Tensor
+) -> NDArray[np.int64]:
+    """The class of each picture ``(n,)`` as a position in class_names; None: the predicted one.
+
+    Raises UsageError for an unknown class and for a count that is not the pictures'.
+    """
+    count = len(logits)
+    if targets is None:
+        return logits.detach().argmax(1).cpu().numpy()
+    require_count(targets, count)
+    if isinstance(targets, str | int | np.integer):
+        targets = (targets,) * count
+    known = class_names or tuple(str(i) for i in range(logits.shape[1]))
+    found = [_position(target, known) for target in targets]
+    return np.asarray(found, dtype=np.int64)
+
+
+def require_count(targets: Targets | None, count: int) -> None:
+    """Raise UsageError unless there is one class for all pictures, or one for each."""
+    if targets is None or isinstance(targets, str | int | np.integer) or len(targets) == count:
+        return
+    raise UsageError(
+        f"expected one class for all pictures or one for each of the {count}, got {len(targets)}"
+    )
+
+
+def _position(target: object, class_names: tuple[str, ...]) -> int:
+    name = str(target)
+    if isinstance(target, str) and name in class_names:
+        return class_names.index(name)
+    if isinstance(target, str):
+        folded = [known.casefold() for known in class_names]
+        if folded.count(name.casefold()) == 1:
+            return folded.index(name.casefold())
+    if name.isdecimal() and int(name) < len(class_names):
+        return int(name)
+    if name.lstrip("-").isdecimal():
+        raise UsageError(f"no class {name}: expected 0 to {len(class_names) - 1}")
+    raise UsageError(f"no class {name!r}. {_nearest(name, class_names)}")
+
+
+def _nearest(name: str, class_names: tuple[str, ...]) -> str:
+    sentence = did_you_mean(name, class_names)
+    if sentence.startswith("Known") and len(class_names) > 30:
+        return f"There are {len(class_names)}, from {class_names[0]!r} to {class_names[-1]!r}."
+    return sentence

@@ -1,0 +1,168 @@
+"""Explanations of picture files, or of a run's mistakes, as a folder of pictures and records."""
+
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from glasshouse.data.images import ImageSet
+from glasshouse.errors import UsageError
+from glasshouse.explanation.checking import check_all, sheet_methods, telling_layers
+from glasshouse.explanation.explain import explain_page
+from glasshouse.explanation.methods import ExplainSettings, MethodName, require_methods
+from glasshouse.explanation.mistakes import explain_mistakes
+from glasshouse.explanation.page import Page
+from glasshouse.explanation.record import Explanation, save_explanation, target_name
+from glasshouse.explanation.relu_rules import ExplanationWarning
+from glasshouse.explanation.sheet import (
+    ColourMap,
+    draw_activations,
+    draw_channel,
+    draw_sheet,
+    to_png,
+)
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.predict import Predictions
+from glasshouse.report.explanation_page import write_mistakes_page
+from glasshouse.storage import sha256_of_bytes, write_bytes
+
+
+@dataclass(frozen=True)
+class ExplainRequest:
+    """What to explain and draw.
+
+    methods: names, "all" or "activations". activation_layers: whose channels are drawn besides.
+    checks: whether to say of each map if it may be trusted.
+    """
+
+    out: Path
+    methods: tuple[str, ...] = ("all",)
+    class_name: str | None = None
+    layer: str | None = None
+    activation_layers: tuple[str, ...] = ()
+    checks: bool = True
+    colours: ColourMap = "jet"
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One picture's answer: what was predicted, what was explained, and the files written."""
+
+    image: str
+    predicted: str
+    probability: float
+    explained: str
+    files: tuple[Path, ...]
+    explanations: tuple[Explanation, ...]
+
+
+def explain_pictures(
+    classifier: Classifier, images: ImageSet, request: ExplainRequest
+) -> list[Explained]:
+    """Explain each picture and write its sheet, activations, raw maps and records."""
+    methods, settings = _plan(classifier, images.pictures[0], request)
+    answers = []
+    for index in range(len(images)):
+        with warnings.catch_warnings():
+            # The sheets and the records say the same.
+            warnings.simplefilter("ignore", ExplanationWarning)
+            page = explain_page(
+                classifier,
+                images.pictures[index : index + 1],
+                methods=methods,
+                target_class=request.class_name,
+                layer=request.layer,
+                settings=settings,
+            )
+            if request.checks and page.explanations:
+                page = replace(page, explanations=check_all(classifier, page.explanations))
+        answers.append(_written(classifier, page, str(images.ids[index]), request))
+    return answers
+
+
+def explain_run_mistakes(
+    classifier: Classifier, images: ImageSet, predictions: Predictions, out: Path
+) -> Path:
+    """Write a page of the worst mistakes and the most confused pairs; returns its path."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExplanationWarning)
+        found = explain_mistakes(classifier, images, predictions)
+    path = out / "mistakes.html"
+    write_mistakes_page(found, path)
+    return path
+
+
+def as_json(explained: Explained) -> dict[str, Any]:
+    """The answer for a program."""
+    return {
+        "image": explained.image,
+        "predicted": explained.predicted,
+        "probability": round(explained.probability, 6),
+        "explained": explained.explained,
+        "files": [str(path) for path in explained.files],
+        "maps": [
+            {
+                "method": each.method,
+                "layer": each.layer,
+                "relu_operations": each.relu_operations,
+                "notes": list(each.notes),
+                "warnings": list(each.warnings),
+                "checks": {c.name: {"verdict": c.verdict, "words": c.words} for c in each.checks},
+            }
+            for each in explained.explanations
+        ],
+    }
+
+
+def _plan(
+    classifier: Classifier, picture: NDArray[np.uint8], request: ExplainRequest
+) -> tuple[tuple[MethodName, ...], ExplainSettings]:
+    names = tuple(name for name in request.methods if name not in ("all", "activations"))
+    try:
+        methods = require_methods(names)
+    except UsageError as error:
+        raise UsageError(f"{error} Besides these: all, activations.") from error
+    if "all" in request.methods:
+        methods = tuple(dict.fromkeys([*sheet_methods(classifier, picture), *methods]))
+    layers = request.activation_layers
+    if not layers and {"all", "activations"} & set(request.methods):
+        layers = tuple(info.name for info in telling_layers(classifier, picture))
+    return methods, ExplainSettings(activation_layers=layers)
+
+
+def _written(classifier: Classifier, page: Page, image: str, request: ExplainRequest) -> Explained:
+    folder = request.out / _folder_name(image)
+    drawn: dict[str, Figure] = {}
+    if page.explanations:
+        drawn["sheet"] = draw_sheet(page, colours=request.colours)
+    if page.activations and page.activations[0].values.ndim == 4:
+        drawn["activations-one-channel"] = draw_channel(page.activations[0], 0)
+    for layer in page.activations:
+        drawn[f"activations-{layer.layer.replace(':', '-')}"] = draw_activations(layer)
+    files = []
+    for name, figure in drawn.items():
+        files.append(folder / f"{name}.png")
+        write_bytes(files[-1], to_png(figure))
+    files += [save_explanation(each, folder, classifier) for each in page.explanations]
+    logits = page.logits[0].astype(np.float64) / page.temperature
+    shares = np.exp(logits - logits.max())
+    best = int(logits.argmax())
+    predicted = page.class_names[best] if page.class_names else str(best)
+    return Explained(
+        image=image,
+        predicted=predicted,
+        probability=float(shares[best] / shares.sum()),
+        explained=target_name(page.explanations[0], 0) if page.explanations else predicted,
+        files=tuple(files),
+        explanations=page.explanations,
+    )
+
+
+def _folder_name(image: str) -> str:
+    # Two files of one name from different folders must not share a folder.
+    digest = sha256_of_bytes(image.encode())[:6]
+    return f"{Path(image).stem}-{digest}"
