@@ -44,6 +44,10 @@ class BadPicture(DataError):
         return type(self), (self.path, self.reason)
 
 
+class NoUsableRate(UsageError):
+    """train.lr = "auto", and the range test saw no rate at which the loss falls."""
+
+
 class StorageError(GlasshouseError):
     """A file could not be written or is damaged."""
 

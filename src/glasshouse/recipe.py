@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from glasshouse.errors import RecipeError, did_you_mean
 from glasshouse.settings import Layer, Recipe, Schedule, Settings
 
+_NETS = {"preset", "layers", "pretrained"}
+
 
 def recipe_names() -> list[str]:
     """The named recipes that come with Glasshouse."""
@@ -69,13 +71,18 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override}: expected key=value, for example train.epochs=3")
     parts = key.strip().split(".")
     for part in parts[:-1]:
+        _make_way(values, part)
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
             raise RecipeError(f"--set {override}: '{part}' is not a section")
-    if parts[-1] in ("preset", "layers"):
-        # The two exclude each other, and an override means to replace the recipe's choice.
-        values.pop("layers" if parts[-1] == "preset" else "preset", None)
+    _make_way(values, parts[-1])
     values[parts[-1]] = _parse_value(text.strip())
+
+
+def _make_way(values: dict[str, Any], key: str) -> None:
+    """Take out what excludes the key: an override means to replace the recipe's choice."""
+    for other in _NETS - {key} if key in _NETS else ():
+        values.pop(other, None)
 
 
 def _parse_value(text: str) -> Any:

@@ -7,12 +7,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from glasshouse.errors import UsageError
+
 Activation = Literal[
     "linear", "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish",
     "hard_swish", "softplus", "sigmoid", "tanh",
 ]  # fmt: skip
 Size = Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+# One value for all three channels, or one for each.
+Level = float | tuple[float, float, float]
 
 
 class Settings(BaseModel):
@@ -159,11 +163,29 @@ Layer = Annotated[
 ]  # fmt: skip
 
 
+class PretrainedSettings(Settings):
+    """A net of torchvision or timm, with what its weights expect and a head for other classes."""
+
+    name: str = Field(description="as `glasshouse models` lists it")
+    arguments: dict[str, Any] = Field({}, description="for the net's constructor")
+    weights: str = Field("usual", description="usual: the published ones; none; or a file")
+    mean: Level | None = Field(None, description="of the input, 0..1; unset: as the net is known")
+    std: Level | None = Field(None, description="of the input, 0..1; unset: as the net is known")
+    input_size: Annotated[int, Field(ge=16, le=1024)] | None = Field(
+        None, description="pixels a side that the net sees; unset: its own, or by a quick probe"
+    )
+    hidden: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="units of a hidden layer in the new head; unset: none"
+    )
+    dropout: Fraction = Field(0.0, description="in the new head")
+
+
 class ModelSettings(Settings):
-    """The network: a preset's name, or a list of layers."""
+    """The network: a preset's name, a list of layers, or a pretrained net."""
 
     preset: str | None = Field(None, description="a name that `glasshouse models` lists")
     layers: tuple[Layer, ...] | None = None
+    pretrained: PretrainedSettings | None = None
     scaling: Literal["rescale", "standardize"] = Field(
         "rescale", description="pixels to 0..1, or to the training set's mean 0 and deviation 1"
     )
@@ -173,8 +195,9 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "ModelSettings":
-        if (self.preset is None) == (self.layers is None):
-            raise ValueError("give either preset or layers")
+        given = (self.preset, self.layers, self.pretrained)
+        if sum(value is not None for value in given) != 1:
+            raise ValueError("give either preset or layers or pretrained")
         return self
 
 
@@ -246,7 +269,9 @@ class TrainSettings(Settings):
     epochs: Annotated[int, Field(ge=1)] = 10
     batch_size: Annotated[int, Field(ge=1)] = 32
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="sgd: Nesterov momentum")
-    lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="the (peak) learning rate")
+    lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        1e-3, description="the (peak) learning rate; auto: found by a range test before training"
+    )
     momentum: Fraction = Field(0.9, description="of sgd")
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Fraction = 0.0
@@ -255,6 +280,9 @@ class TrainSettings(Settings):
     gradient_clip: Annotated[float, Field(gt=0)] | None = Field(None, description="largest norm")
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="keep a moving average of the weights and use it at the end"
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: rare classes weigh more, so that all weigh alike in sum"
     )
     early_stopping: Annotated[int, Field(ge=1)] | None = Field(
         None, description="stop after so many epochs without a better validation loss"
@@ -266,6 +294,49 @@ class TrainSettings(Settings):
     device: str = Field("auto", description="auto: cuda where present, else cpu")
     seed: int = 0
 
+    @property
+    def peak_lr(self) -> float:
+        """The rate as a number; raises UsageError while it is still to be found."""
+        if self.lr == "auto":
+            raise UsageError(
+                "train.lr is 'auto', and no range test has been made: give a number, or use "
+                "find_lr and with_found_rate before training"
+            )
+        return self.lr
+
+
+HeadKind = Literal["logistic", "linear", "mlp"]
+
+
+class TransferSettings(Settings):
+    """Which part of the net is trained, and how."""
+
+    way: Literal["tune", "gradual", "features"] = Field(
+        "tune",
+        description="tune: train a part; gradual: ever more of it; features: the body stays frozen "
+        "and is run once, and heads are fitted to what it gives",
+    )
+    trainable: str = Field(
+        "all", description="for tune: all, head, last-N or names of the net's parts, with commas"
+    )
+    unfreeze: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        ("head", "last-2", "all"),
+        description="for gradual: what is trainable, each for an equal share of the epochs",
+    )
+    rate_factor: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.3, description="for gradual: the rate of what joins later, times this at each stage"
+    )
+    batch_statistics: bool = Field(
+        True, description="false: batch normalisation keeps the statistics of the weights"
+    )
+    heads: Annotated[tuple[HeadKind, ...], Field(min_length=1)] = Field(
+        ("logistic",), description="for features: the best on validation is kept"
+    )
+    strengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = Field(
+        (0.001, 0.01, 0.1, 1.0), description="C of the logistic heads to try"
+    )
+    flips: bool = Field(True, description="for features: those of the mirrored pictures as well")
+
 
 class Recipe(Settings):
     """One whole experiment."""
@@ -276,3 +347,10 @@ class Recipe(Settings):
     augment: AugmentSettings = AugmentSettings()
     model: ModelSettings = ModelSettings(preset="small-residual")
     train: TrainSettings = TrainSettings()
+    transfer: TransferSettings = TransferSettings()
+
+    @model_validator(mode="after")
+    def _heads_need_a_body(self) -> "Recipe":
+        if self.transfer != TransferSettings() and self.model.pretrained is None:
+            raise ValueError("[transfer] needs model.pretrained, the net to start from")
+        return self

@@ -175,6 +175,11 @@ def test_crop_keeps_the_middle() -> None:
     assert (fitted == 200).all()
 
 
+def test_crop_takes_pictures_whose_sides_do_not_divide_evenly() -> None:
+    for side in range(300, 420):
+        assert fit(np.zeros((side, side + 90, 3), np.uint8), 224, 224).shape == (3, 224, 224)
+
+
 def test_crop_is_scale_and_centre_crop() -> None:
     picture = scene(40, 60)
     scaled = Image.fromarray(picture).resize((30, 20), Image.Resampling.BICUBIC)

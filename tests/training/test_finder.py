@@ -5,15 +5,19 @@ import pytest
 from torch import nn
 
 from glasshouse.data.images import Splits
-from glasshouse.errors import UsageError
+from glasshouse.errors import NoUsableRate, UsageError
+from glasshouse.settings import TrainSettings
 from glasshouse.training.finder import (
     RangeTest,
+    curve_from_json,
+    curve_to_json,
     find_lr,
     minimum_tenth,
     read_curve,
     smooth,
     steepest,
     valley,
+    with_found_rate,
 )
 from tests.training.test_loop import course, settings
 
@@ -108,3 +112,55 @@ def test_wrong_arguments_are_named(tiny_net: nn.Module, tiny_splits: Splits) -> 
         find_lr(tiny_net, course(tiny_splits, settings()), rule="vally")
     with pytest.raises(UsageError, match="0 < start < end"):
         RangeTest(start=1.0, end=0.1)
+
+
+def test_noise_alone_is_no_valley() -> None:
+    random = np.random.default_rng(0)
+    noise = 2.3 + random.normal(0, 0.2, (3, len(X)))
+    assert read_curve(LRS, noise, "valley").suggestion is None
+
+
+def test_doubts_are_told() -> None:
+    falling = read_curve(LRS[:90], textbook()[None, :90], "valley")
+    assert "still fell at" in falling.verdict
+    learned = read_curve(LRS, textbook()[None], "valley", guess_loss=2.3)
+    assert "guessing" not in learned.verdict
+    guessed = read_curve(LRS, textbook()[None] + 1.5, "valley", guess_loss=2.3)
+    assert "guessing costs 2.30" in guessed.verdict
+    half = np.stack([textbook(), textbook(), np.full_like(X, 2.3)])
+    assert "1 of 3 seeds found no valley" in read_curve(LRS, half, "valley").verdict
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle", "triangular"])
+def test_auto_becomes_the_rate_that_suits_the_schedule(schedule: str) -> None:
+    curve = read_curve(LRS, textbook()[None], "valley")
+    wanted = TrainSettings.model_validate({"lr": "auto", "schedule": {"type": schedule}})
+    with pytest.raises(UsageError, match="no range test has been made"):
+        _ = wanted.peak_lr
+    found = with_found_rate(wanted, curve)
+    cyclical = schedule in ("one_cycle", "triangular")
+    assert found.peak_lr == (curve.max_lr if cyclical else curve.suggestion)
+    if found.schedule.type == "triangular":
+        assert found.schedule.base * found.peak_lr == pytest.approx(curve.base_lr)
+
+
+def test_auto_without_a_valley_is_refused_with_advice() -> None:
+    curve = read_curve(LRS, np.full((2, len(X)), 2.3), "valley")
+    with pytest.raises(NoUsableRate, match=r"Look at your data.*give train\.lr a number"):
+        with_found_rate(TrainSettings(lr="auto"), curve)
+
+
+def test_a_curve_is_written_and_read_back() -> None:
+    cut = textbook()[None].copy()
+    cut[0, 130:] = np.nan
+    curve = read_curve(LRS, cut, "steepest", guess_loss=2.3)
+    again = curve_from_json(curve_to_json(curve))
+    assert curve_to_json(again) == curve_to_json(curve)
+    assert np.array_equal(again.losses, curve.losses, equal_nan=True)
+
+
+def test_training_in_one_call_finds_the_rate(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+    from glasshouse.training.fit import train_classifier
+
+    _, epochs = train_classifier(tiny_net, tiny_splits, settings(lr="auto", epochs=1))
+    assert 1e-5 < epochs[0].lr < 1

@@ -75,3 +75,20 @@ def test_the_finder_changes_nothing(tiny_net: nn.Module, tiny_splits: Splits) ->
     before = snapshot(tiny_net)
     find_lr(tiny_net, course, test=RangeTest(steps=20, end=1e6))
     assert snapshot(tiny_net) == before
+
+
+def test_nor_when_the_finder_raises(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+    def fail(what: str, done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    settings = TrainSettings(batch_size=16, lr="auto", device="cpu")
+    course = Course(
+        tiny_splits.train, tiny_splits.validation, Preprocessing(16, 16), settings, AUGMENT
+    )
+    pictures = copy.deepcopy(tiny_splits.train.pictures)
+    before = snapshot(tiny_net)
+    with pytest.raises(KeyboardInterrupt):
+        find_lr(tiny_net, course, test=RangeTest(steps=20), progress=fail)
+    assert snapshot(tiny_net) == before
+    assert np.array_equal(tiny_splits.train.pictures, pictures)

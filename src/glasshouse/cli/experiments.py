@@ -14,6 +14,8 @@ _FEW_UPDATES = 100
 
 def run_to_the_end(request: "Request") -> "Result":
     """Open, fit and finish, saying what is done; signals save the state and raise Interrupted."""
+    if request.recipe.transfer.way == "features":
+        return _run_features(request)
     from glasshouse.workflow.experiment import finish, fit, open_experiment
 
     with data_progress() as progress:
@@ -28,6 +30,21 @@ def run_to_the_end(request: "Request") -> "Result":
     return result
 
 
+def _run_features(request: "Request") -> "Result":
+    from glasshouse.workflow.transfer import run_features
+
+    with data_progress() as progress:
+        run = run_features(request, progress)
+    for note in run.splits.notes:
+        say(f"note: {note}")
+    for fit in run.fits:
+        say(f"head {fit.describe()}")
+    say(f"features in {run.feature_seconds:.1f} s; kept for the next heads")
+    say(headline(run.result))
+    say(f"report: {request.out / 'report.html'}")
+    return run.result
+
+
 def headline(result: "Result") -> str:
     """The figure that matters, with its interval."""
     accuracy = with_interval(result.evaluation.accuracy)
@@ -36,6 +53,7 @@ def headline(result: "Result") -> str:
 
 def _say_what_will_be_done(experiment: "Experiment") -> None:
     from glasshouse.data.batches import step_count
+    from glasshouse.workflow.finding import describe_found_rate
 
     splits, recipe = experiment.splits, experiment.request.recipe
     for note in splits.notes:
@@ -55,5 +73,7 @@ def _say_what_will_be_done(experiment: "Experiment") -> None:
             f"note: {updates} updates in all are few to learn from; for a small set, raise "
             "train.epochs or lower train.batch_size with --set"
         )
+    if experiment.found_rate is not None:
+        say(f"learning rate {describe_found_rate(experiment.found_rate)}")
     if experiment.resumed_epochs:
         say(f"going on after epoch {experiment.resumed_epochs}")

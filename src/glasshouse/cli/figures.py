@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from glasshouse.evaluation.evaluation import Evaluation
     from glasshouse.evaluation.intervals import Interval
+    from glasshouse.workflow.seeds import SeedSummary
 
 _CLASSES, _PAIRS, _MISTAKES = 40, 5, 5
 
@@ -20,6 +21,23 @@ def format_evaluation(evaluation: "Evaluation") -> str:
 def with_interval(share: "Interval") -> str:
     """A share in percent with its 95 % interval."""
     return f"{share.value:.2%} ({share.low:.2%} to {share.high:.2%})"
+
+
+def format_seeds(summary: "SeedSummary") -> str:
+    """A line a seed, then the mean with its interval."""
+    rows = zip(summary.folders, summary.accuracies, summary.losses, strict=True)
+    lines = [f"{name}  accuracy {accuracy:.2%}  loss {loss:.4f}" for name, accuracy, loss in rows]
+    interval = summary.accuracy_interval
+    if interval is None:
+        return "\n".join([*lines, "one seed has no interval over seeds; give --seeds 3 or more"])
+    return "\n".join(
+        [
+            *lines,
+            f"mean accuracy {with_interval(interval)}, 95 % t-interval over "
+            f"{len(summary.seeds)} seeds; deviation {summary.accuracy_deviation:.2%}",
+            f"{summary.seconds:,.1f} s of training a seed",
+        ]
+    )
 
 
 def _headline(evaluation: "Evaluation") -> Iterator[str]:

@@ -5,7 +5,21 @@ from typing import Annotated
 
 import typer
 
-from glasshouse.cli import check, evaluate, explain, predict, runs, summary, tour, train
+from glasshouse.cli import (
+    check,
+    compare,
+    evaluate,
+    explain,
+    ladder,
+    lr_find,
+    predict,
+    reproduce,
+    runs,
+    summary,
+    tour,
+    train,
+    tune,
+)
 from glasshouse.errors import GlasshouseError
 
 app = typer.Typer(
@@ -18,7 +32,12 @@ app = typer.Typer(
 app.command()(tour.tour)
 app.command()(check.check)
 app.command()(train.train)
+app.command("lr-find")(lr_find.lr_find)
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
+app.command()(ladder.ladder)
+app.command()(tune.tune)
+app.command()(reproduce.reproduce)
 app.command()(predict.predict)
 app.command()(explain.explain)
 app.command()(summary.summary)

@@ -28,6 +28,32 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe key, e.g. train.epochs=3."),
 ]
 
+Backbone = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[:KEY=VALUE,...]",
+        help="a net that `glasshouse models` lists, e.g. mobilenetv2_100:pad_type=same,mean=0.5",
+    ),
+]
+
+
+def backbone_overrides(backbone: str | None, weights: Path | None) -> list[str]:
+    """The recipe keys that --backbone and --weights stand for.
+
+    Keys of model.pretrained, such as mean and input_size, may stand among the arguments.
+    """
+    from glasshouse.settings import PretrainedSettings
+
+    name, _, text = (backbone or "").partition(":")
+    found = [f"model.pretrained.name={json.dumps(name)}"] if name else []
+    for part in text.split(",") if text else ():
+        key, _, value = part.partition("=")
+        known = key in PretrainedSettings.model_fields
+        found.append(f"model.pretrained.{'' if known else 'arguments.'}{key}={value}")
+    if weights is not None:
+        found.append(f"model.pretrained.weights={json.dumps(str(weights.resolve()))}")
+    return found
+
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output, and nothing else there."""

@@ -4,11 +4,23 @@ import shlex
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glasshouse.cli.options import DataDir, Json, Offline, Set, Source, print_json
+from glasshouse.cli.options import (
+    Backbone,
+    DataDir,
+    Json,
+    Offline,
+    Set,
+    Source,
+    backbone_overrides,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from glasshouse.workflow.experiment import Request
 
 DEFAULT_RECIPE = "small-residual"
 
@@ -26,10 +38,18 @@ def train(
         str | None, typer.Option(help=f"a recipe by name or a .toml file [{DEFAULT_RECIPE}]")
     ] = None,
     set_: Set = None,
+    backbone: Backbone = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="a file with the weights of the pretrained net")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="the run folder [runs/SOURCE-RECIPE-1, -2 ...]")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="train with so many seeds, in OUT/seed-0 and on, and give the mean"),
+    ] = None,
     on_bad_file: Annotated[
         OnBadFile | None, typer.Option(help="what to do with a file that cannot be read")
     ] = None,
@@ -45,16 +65,47 @@ def train(
     from glasshouse.workflow import runs
     from glasshouse.workflow.experiment import Request
 
-    overrides = [*(set_ or []), *([f"data.on_bad_file={on_bad_file.value}"] if on_bad_file else [])]
+    overrides = [*backbone_overrides(backbone, weights), *(set_ or [])]
+    overrides += [f"data.on_bad_file={on_bad_file.value}"] if on_bad_file else []
     if resume and out is None:
         raise UsageError("--resume needs --out RUN, the folder of the run to go on with")
-    if resume and out is not None and recipe is None and (out / runs.RECIPE).is_file():
-        recipe = str(out / runs.RECIPE)
+    if resume and out is not None and recipe is None:
+        recipe = _recipe_of(out)
     settings = load_recipe(recipe or DEFAULT_RECIPE, overrides)
     name = f"{Path(source).stem}-{settings.name}"
     folder = out or runs.next_run_folder(Path("runs"), name)
     command = shlex.join(["glasshouse", *sys.argv[1:]])
     request = Request(source, settings, folder, resume, data_dir, offline, command)
+    if seeds is not None:
+        _train_seeds(request, seeds, json)
+        return
     result = run_to_the_end(request)
     if json:
         print_json({"run": str(folder), **to_json(result.evaluation)})
+
+
+def _recipe_of(out: Path) -> str | None:
+    """The recipe of the run to go on with, or of the first of its seeds."""
+    from glasshouse.workflow import runs
+
+    found = [out / runs.RECIPE, *sorted(out.glob(f"seed-*/{runs.RECIPE}"), key=_seed_of)]
+    return next((str(path) for path in found if path.is_file()), None)
+
+
+def _seed_of(path: Path) -> int:
+    number = path.parent.name.removeprefix("seed-")
+    return int(number) if number.isdecimal() else 0
+
+
+def _train_seeds(request: "Request", count: int, json: bool) -> None:
+    from dataclasses import asdict
+
+    from glasshouse.cli.experiments import run_to_the_end
+    from glasshouse.cli.figures import format_seeds
+    from glasshouse.workflow.seeds import train_seeds
+
+    summary = train_seeds(request, count, run_to_the_end)
+    if json:
+        print_json({"run": str(request.out), **asdict(summary)})
+    else:
+        print(format_seeds(summary))

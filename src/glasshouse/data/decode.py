@@ -241,7 +241,8 @@ def _middle(size: tuple[int, ...], height: int, width: int) -> tuple[float, floa
     Cropping before scaling: a picture of 60,000 x 1 pixels would be gigantic the other way round.
     """
     scale = min(size[0] / height, size[1] / width)
-    rows, columns = height * scale, width * scale
+    # Rounding may carry a product past the side that it came from, and Pillow refuses such a box.
+    rows, columns = min(height * scale, size[0]), min(width * scale, size[1])
     left, top = (size[1] - columns) / 2, (size[0] - rows) / 2
     return (left, top, min(left + columns, size[1]), min(top + rows, size[0]))
 

@@ -60,6 +60,11 @@ def load_splits(
     raise _unknown(name, path)
 
 
+def has_own_size(source: str | Path) -> bool:
+    """True for a source whose pictures have one small size; files are decoded at any."""
+    return isinstance(source, str) and source in _NAMED
+
+
 def fingerprint(splits: Splits) -> str:
     """A SHA-256 over ids, labels, class names and pixels of all parts, in hexadecimal."""
     digest = hashlib.sha256()

@@ -148,7 +148,7 @@ def _rebuilt(record: _Record, folder: Path) -> nn.Module:
             "Load it in Python: load_classifier(folder, net=YourNet())."
         )
     if "pretrained" in architecture:
-        from glasshouse.models.pretrained import build_pretrained
+        from glasshouse.models.adapted import rebuild
 
-        return build_pretrained(architecture)
+        return rebuild(architecture)
     return build_architecture(architecture)

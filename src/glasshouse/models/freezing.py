@@ -29,13 +29,17 @@ class Freezing:
         return f"trainable: {names} ({self.trainable_parameters:,} of {total:,}, {share:.1f} %)"
 
 
-def freeze(net: nn.Module, trainable: str | Sequence[str]) -> Freezing:
+def freeze(
+    net: nn.Module, trainable: str | Sequence[str], *, batch_statistics: bool = True
+) -> Freezing:
     """Freeze all of the net but a part, whatever was frozen before; changes the net.
 
     trainable: "all", "head" (the layer that gives the logits), "last-3" (the head and the three
     stages before it), or names of modules. Frozen parameters get no gradient; frozen modules
     compute as in evaluation, also after ``net.train()``: their batch statistics stand still and
-    their dropout is off. A dropout belongs to the layer that it feeds. Raises ModelError.
+    their dropout is off. A dropout belongs to the layer that it feeds. batch_statistics: False
+    lets those of trainable parts stand still as well, which few pictures or small batches need.
+    Raises ModelError.
     """
     chosen = _chosen(net, trainable)
     thaw(net)
@@ -43,7 +47,10 @@ def freeze(net: nn.Module, trainable: str | Sequence[str]) -> Freezing:
         parameter.requires_grad_(_is_inside(name, chosen))
         if not parameter.requires_grad:
             parameter.grad = None
-    for module in _still(net):
+    still = _still(net)
+    if not batch_statistics:
+        still.update(module for module in net.modules() if hasattr(module, "running_mean"))
+    for module in still:
         module.eval()
         module.register_forward_pre_hook(_stand_still)
     counts = [(p.requires_grad, p.numel()) for p in net.parameters()]
@@ -79,6 +86,9 @@ def stages(net: nn.Module) -> tuple[tuple[str, ...], ...]:
 
 def head_of(net: nn.Module) -> tuple[str, ...]:
     """The names of the modules that give the logits: timm says which, else the last layer."""
+    marked = tuple(name for name, module in net.named_modules() if hasattr(module, "is_head"))
+    if marked:
+        return marked
     names = {module: name for name, module in net.named_modules()}
     ask = getattr(net, "get_classifier", None)
     if callable(ask):

@@ -6,7 +6,6 @@ every kind of colour vision tells apart. Shapes and labels say the same again.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -23,28 +22,14 @@ from glasshouse.evaluation.compare import Comparison
 from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.models.predict import Predictions, probabilities
 from glasshouse.report.pictures import rows_first
+from glasshouse.report.theme import LIGHT, Theme, legend, new_figure, style, theme_of
 
 Panel = Literal["loss", "accuracy", "rate"]
 EpochRecord = Mapping[str, Any]
-_Place = Literal["best", "outside upper center", "outside lower center"]
 
 _ROWS_SHOWN, _LARGEST_MATRIX = 40, 150
 # Bins with fewer pictures are drawn faintly: their accuracy is mostly chance.
 _FEW = 10
-
-
-@dataclass(frozen=True)
-class _Theme:
-    paper: str
-    ink: str
-    quiet: str
-    grid: str
-    blue: str
-    orange: str
-
-
-_LIGHT = _Theme("#ffffff", "#1d2430", "#5d6778", "#e3e7ee", "#0068b3", "#c8510a")
-_DARK = _Theme("#171b22", "#e8ebf0", "#9aa5b5", "#2f3743", "#6cb8f5", "#f2a054")
 
 
 def curves(
@@ -56,13 +41,13 @@ def curves(
     """Loss, accuracy and learning rate against the epoch, from the lines of metrics.jsonl."""
     if not epochs:
         raise UsageError("curves: expected the records of one epoch or more, received none")
-    theme = _theme(dark)
-    figure = _figure(4.3 * len(panels), 3.0, theme)
+    theme = theme_of(dark)
+    figure = new_figure(4.3 * len(panels), 3.0, theme)
     draw = {"loss": _draw_loss, "accuracy": _draw_accuracy, "rate": _draw_rate}
     for place, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), place)
         draw[panel](axes, epochs, theme)
-        _style(axes, theme)
+        style(axes, theme)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if len(epochs) == 1:
@@ -72,10 +57,10 @@ def curves(
 
 def confusion(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     """Rows are true classes, columns answers; blue is right, orange wrong, by the row's share."""
-    theme = _theme(dark)
+    theme = theme_of(dark)
     count = len(evaluation.class_names)
     side = float(np.clip(1.6 + 0.33 * count, 4.6, 8.5))
-    figure = _figure(side, side, theme)
+    figure = new_figure(side, side, theme)
     axes = figure.add_subplot()
     shares = _row_shares(evaluation.confusion)
     if count > _LARGEST_MATRIX:
@@ -84,7 +69,7 @@ def confusion(evaluation: Evaluation, *, dark: bool = False) -> Figure:
         axes.imshow(_confusion_colours(shares, theme), interpolation="nearest", aspect="equal")
     if count <= 15:
         _write_counts(axes, evaluation.confusion, shares, theme)
-    _style(axes, theme)
+    style(axes, theme)
     axes.grid(visible=False)
     _name_classes(axes, evaluation.class_names)
     axes.set_xlabel("predicted")
@@ -97,8 +82,8 @@ def confusion(evaluation: Evaluation, *, dark: bool = False) -> Figure:
 
 def reliability(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     """How often the classifier is right, against how sure it says it is; counts below."""
-    theme = _theme(dark)
-    figure = _figure(4.3, 4.7, theme)
+    theme = theme_of(dark)
+    figure = new_figure(4.3, 4.7, theme)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     upper.plot([0, 1], [0, 1], color=theme.quiet, linewidth=1, linestyle="--", label="ideal")
     if evaluation.after.temperature != 1.0:
@@ -109,13 +94,13 @@ def reliability(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     middles = [(b.low + b.high) / 2 for b in bins]
     lower.bar(middles, [b.count for b in bins], widths, color=theme.blue)
     for axes in (upper, lower):
-        _style(axes, theme)
+        style(axes, theme)
     upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share that is right")
     upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     lower.set(xlabel="probability of the answer", ylabel="pictures")
     lower.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     lower.yaxis.set_major_locator(MaxNLocator(2, integer=True))
-    _legend(figure, theme, "outside upper center", columns=3)
+    legend(figure, theme, "outside upper center", columns=3)
     return figure
 
 
@@ -124,11 +109,11 @@ def per_class(evaluation: Evaluation, *, dark: bool = False) -> Figure:
 
     Of many classes, the 40 with the lowest recall.
     """
-    theme = _theme(dark)
+    theme = theme_of(dark)
     known = [c for c in evaluation.per_class if c.recall is not None]
     rows = sorted(known, key=lambda c: c.recall.value if c.recall else 0.0)[:_ROWS_SHOWN]
     recalls = [c.recall for c in rows if c.recall is not None]
-    figure = _figure(6.0, 1.3 + 0.28 * len(rows), theme)
+    figure = new_figure(6.0, 1.3 + 0.28 * len(rows), theme)
     axes = figure.add_subplot()
     values = np.array([r.value for r in recalls])
     reach = np.array([[r.value - r.low for r in recalls], [r.high - r.value for r in recalls]])
@@ -137,23 +122,23 @@ def per_class(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     axes.errorbar(values, places, xerr=reach, fmt="none", ecolor=theme.ink, elinewidth=1.2)
     precision = [math.nan if c.precision is None else c.precision for c in rows]
     axes.plot(precision, places, "D", markersize=5, color=theme.orange, label="precision")
-    _style(axes, theme)
+    style(axes, theme)
     axes.set_yticks(places, [_short(c.name) for c in rows], parse_math=False)
     axes.set(xlim=(0, 1.01), ylim=(len(rows) - 0.4, -0.6))
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     title = "" if len(rows) == len(known) else f"the {len(rows)} weakest of {len(known)} classes"
     axes.set_title(title, fontsize=9, color=theme.quiet)
-    _legend(figure, theme, "outside lower center", columns=2)
+    legend(figure, theme, "outside lower center", columns=2)
     return figure
 
 
 def class_differences(comparison: Comparison, *, dark: bool = False) -> Figure:
     """The second's recall minus the first's, class by class, with 95 % intervals."""
-    theme = _theme(dark)
+    theme = theme_of(dark)
     ranked = sorted(comparison.per_class, key=lambda c: -abs(c.difference.value))[:_ROWS_SHOWN]
     rows = sorted(ranked, key=lambda c: c.difference.value)
-    figure = _figure(4.7, 1.3 + 0.28 * len(rows), theme)
+    figure = new_figure(4.7, 1.3 + 0.28 * len(rows), theme)
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
         change = row.difference
@@ -163,7 +148,7 @@ def class_differences(comparison: Comparison, *, dark: bool = False) -> Figure:
         axes.plot(100 * change.value, place, "o", color=colour, markersize=6,
                   markerfacecolor=colour if clear else theme.paper)  # fmt: skip
     axes.axvline(0, color=theme.quiet, linewidth=1)
-    _style(axes, theme)
+    style(axes, theme)
     axes.set_yticks(range(len(rows)), [_short(c.name) for c in rows], parse_math=False)
     axes.set_xlabel(
         "points of recall: left the first is better, right the second\n"
@@ -188,7 +173,7 @@ def examples(
     """
     if not np.array_equal(images.ids, predictions.ids):
         raise UsageError("examples: images and predictions must hold the same pictures, in order")
-    theme = _theme(dark)
+    theme = theme_of(dark)
     shares = probabilities(predictions)
     answers = shares.argmax(axis=1)
     chosen = _choose(predictions, shares, choice, seed)[:count]
@@ -221,7 +206,7 @@ def augmentation_preview(
             f"augmentation_preview: expected (n, 3, h, w) and (n, v, 3, h, w) with n >= 1, "
             f"received {originals.shape} and {variants.shape}"
         )
-    theme = _theme(dark)
+    theme = theme_of(dark)
     columns = variants.shape[1] + 1
     figure, tiles = _grid(len(originals) * columns, columns, theme)
     for row, (original, changed) in enumerate(zip(originals, variants, strict=True)):
@@ -233,38 +218,12 @@ def augmentation_preview(
     return figure
 
 
-def _theme(dark: bool) -> _Theme:
-    return _DARK if dark else _LIGHT
-
-
-def _figure(width: float, height: float, theme: _Theme) -> Figure:
-    return Figure((width, height), facecolor=theme.paper, layout="constrained")
-
-
-def _style(axes: Axes, theme: _Theme) -> None:
-    axes.set_facecolor(theme.paper)
-    axes.grid(visible=True, color=theme.grid, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=theme.quiet, labelsize=9, length=0)
-    axes.xaxis.label.set_color(theme.quiet)
-    axes.yaxis.label.set_color(theme.quiet)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(theme.grid)
-
-
-def _legend(target: Axes | Figure, theme: _Theme, place: _Place, columns: int = 1) -> None:
-    target.legend(
-        loc=place, ncols=columns, frameon=False, fontsize=9, labelcolor=theme.ink, handlelength=1.6
-    )
-
-
 def _column(epochs: Sequence[EpochRecord], key: str) -> NDArray[np.float64]:
     values = [epoch.get(key) for epoch in epochs]
     return np.array([math.nan if v is None else float(v) for v in values])
 
 
-def _draw_pair(axes: Axes, epochs: Sequence[EpochRecord], what: str, theme: _Theme) -> None:
+def _draw_pair(axes: Axes, epochs: Sequence[EpochRecord], what: str, theme: Theme) -> None:
     numbers = _column(epochs, "epoch")
     few = len(epochs) <= 40
     for part, colour, mark in (("train", theme.blue, "s"), ("validation", theme.orange, "o")):
@@ -274,21 +233,21 @@ def _draw_pair(axes: Axes, epochs: Sequence[EpochRecord], what: str, theme: _The
                       linewidth=1.8, label="training" if part == "train" else part)  # fmt: skip
 
 
-def _draw_loss(axes: Axes, epochs: Sequence[EpochRecord], theme: _Theme) -> None:
+def _draw_loss(axes: Axes, epochs: Sequence[EpochRecord], theme: Theme) -> None:
     _draw_pair(axes, epochs, "loss", theme)
     axes.set_ylabel("loss (nats)")
     axes.set_ylim(bottom=0)
-    _legend(axes, theme, "best")
+    legend(axes, theme, "best")
 
 
-def _draw_accuracy(axes: Axes, epochs: Sequence[EpochRecord], theme: _Theme) -> None:
+def _draw_accuracy(axes: Axes, epochs: Sequence[EpochRecord], theme: Theme) -> None:
     _draw_pair(axes, epochs, "accuracy", theme)
     axes.set_ylabel("accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    _legend(axes, theme, "best")
+    legend(axes, theme, "best")
 
 
-def _draw_rate(axes: Axes, epochs: Sequence[EpochRecord], theme: _Theme) -> None:
+def _draw_rate(axes: Axes, epochs: Sequence[EpochRecord], theme: Theme) -> None:
     rates = _column(epochs, "lr")
     # One rate was recorded for each epoch; a slope between two would be invented.
     axes.step(_column(epochs, "epoch"), rates, where="mid", color=theme.quiet, linewidth=1.8)
@@ -309,7 +268,7 @@ def _worst_share(shares: NDArray[np.float64]) -> float:
     return float((shares - np.diag(np.diag(shares))).max())
 
 
-def _confusion_colours(shares: NDArray[np.float64], theme: _Theme) -> NDArray[np.float64]:
+def _confusion_colours(shares: NDArray[np.float64], theme: Theme) -> NDArray[np.float64]:
     right = LinearSegmentedColormap.from_list("right", [theme.paper, theme.blue])
     wrong = LinearSegmentedColormap.from_list("wrong", [theme.paper, theme.orange])
     # A root lifts the rare mistakes, which are what the figure is looked at for.
@@ -320,7 +279,7 @@ def _confusion_colours(shares: NDArray[np.float64], theme: _Theme) -> NDArray[np
     return np.asarray(colours, dtype=np.float64)
 
 
-def _scatter_cells(axes: Axes, shares: NDArray[np.float64], theme: _Theme) -> None:
+def _scatter_cells(axes: Axes, shares: NDArray[np.float64], theme: Theme) -> None:
     """Cells too small to be seen as squares become dots, larger for larger shares."""
     rows, columns = np.nonzero(shares)
     colours = np.where(rows == columns, theme.blue, theme.orange)
@@ -330,7 +289,7 @@ def _scatter_cells(axes: Axes, shares: NDArray[np.float64], theme: _Theme) -> No
 
 
 def _write_counts(
-    axes: Axes, cells: NDArray[np.int64], shares: NDArray[np.float64], theme: _Theme
+    axes: Axes, cells: NDArray[np.int64], shares: NDArray[np.float64], theme: Theme
 ) -> None:
     colours = _confusion_colours(shares, theme)
     for row, column in zip(*np.nonzero(cells), strict=True):
@@ -338,7 +297,7 @@ def _write_counts(
         bright = 0.299 * red + 0.587 * green + 0.114 * blue > 0.55
         axes.text(column, row, f"{cells[row, column]}", ha="center", va="center",
                   fontsize=8 if len(cells) <= 12 else 6.5,
-                  color=_LIGHT.ink if bright else _LIGHT.paper)  # fmt: skip
+                  color=LIGHT.ink if bright else LIGHT.paper)  # fmt: skip
 
 
 def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
@@ -356,7 +315,7 @@ def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
 
 
 def _draw_bins(
-    axes: Axes, bins: Sequence[Bin], theme: _Theme, label: str, *, calibrated: bool
+    axes: Axes, bins: Sequence[Bin], theme: Theme, label: str, *, calibrated: bool
 ) -> None:
     colour = theme.blue if calibrated else theme.orange
     known = [b for b in bins if b.count >= _FEW]
@@ -381,9 +340,9 @@ def _choose(
     return wrong[np.argsort(-shares[wrong].max(axis=1), kind="stable")]
 
 
-def _grid(count: int, columns: int, theme: _Theme) -> tuple[Figure, list[Axes]]:
+def _grid(count: int, columns: int, theme: Theme) -> tuple[Figure, list[Axes]]:
     rows = max(1, math.ceil(count / columns))
-    figure = _figure(1.45 * columns, 1.75 * rows, theme)
+    figure = new_figure(1.45 * columns, 1.75 * rows, theme)
     tiles = list(figure.subplots(rows, columns, squeeze=False).flat)
     for tile in tiles:
         tile.set_axis_off()

@@ -129,6 +129,11 @@ def render_comparison(comparisons: Sequence[Comparison]) -> str:
 
 
 def _render(template: str, **values: Any) -> str:
+    return render_template(template, values)
+
+
+def render_template(template: str, values: Mapping[str, Any]) -> str:
+    """A page of ``templates/`` with these values; texts are escaped."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -143,7 +148,7 @@ def _render(template: str, **values: Any) -> str:
         "value": _value,
         "p_value": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
     }
-    return environment.get_template(template).render(**values)
+    return environment.get_template(template).render(values)
 
 
 def _percent(share: float, digits: int = 1) -> str:

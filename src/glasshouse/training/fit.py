@@ -12,7 +12,9 @@ from glasshouse.models.layers import architecture_of, build
 from glasshouse.models.sequential import describe
 from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, ModelSettings, TrainSettings
+from glasshouse.training.adapting import adapt
 from glasshouse.training.devices import choose_device
+from glasshouse.training.finder import find_lr, with_found_rate
 from glasshouse.training.loop import Course, Rate, Step, has_stalled, train
 from glasshouse.training.state import Epoch, TrainingState, begin, final_net
 
@@ -34,7 +36,6 @@ def train_classifier(
     untrained = untrained_classifier(net, splits, seed=settings.seed)
     if preprocessing is not None:
         untrained = replace(untrained, preprocessing=preprocessing)
-    state = begin(untrained.net, settings, choose_device(settings.device))
     course = Course(
         splits.train,
         splits.validation,
@@ -43,6 +44,10 @@ def train_classifier(
         augment or AugmentSettings(),
         rate,
     )
+    if settings.lr == "auto":
+        settings = with_found_rate(settings, find_lr(untrained.net, course))
+        course = replace(course, settings=settings)
+    state = begin(untrained.net, settings, choose_device(settings.device))
     for _ in train_until_done(state, course):
         pass
     return replace(untrained, net=final_net(state)), tuple(state.history)
@@ -51,7 +56,12 @@ def train_classifier(
 def untrained_classifier(
     net: nn.Module | ModelSettings, splits: Splits, *, seed: int, resize: str = "crop"
 ) -> Classifier:
-    """A net with the preprocessing fitted to the training pictures, and how to build it again."""
+    """A net with the preprocessing fitted to the training pictures, and how to build it again.
+
+    A pretrained net has its weights and the preprocessing they expect, and an untrained head.
+    """
+    if isinstance(net, ModelSettings) and net.pretrained is not None:
+        return adapt(net.pretrained, splits.train, resize=resize, seed=seed).classifier
     scaling = net.scaling if isinstance(net, ModelSettings) else "rescale"
     preprocessing = fit_preprocessing(splits.train, scaling, resize)
     class_count = len(splits.class_names)

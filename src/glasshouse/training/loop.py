@@ -46,6 +46,7 @@ class Course:
     """What a training run is made of, beside its state.
 
     rate maps the epochs passed to a learning rate; None follows settings.schedule.
+    class_weights: what a picture of each class counts in the loss; None: all alike.
     """
 
     train: ImageSet
@@ -54,6 +55,7 @@ class Course:
     settings: TrainSettings
     augment: AugmentSettings
     rate: Rate | None = None
+    class_weights: tuple[float, ...] | None = None
 
 
 def train(state: TrainingState, course: Course) -> Iterator[Step | Epoch]:
@@ -87,7 +89,8 @@ def update(state: TrainingState, batch: Batch, course: Course, lr: float) -> tup
         inputs = scale(batch.pictures, course.preprocessing)
         with autocast(device, choose_precision(settings, device)):
             logits = state.net(inputs.contiguous(memory_format=torch.channels_last))
-        loss = batch_loss(logits.float(), batch, settings.label_smoothing)
+        weights = _class_weights(course, device)
+        loss = batch_loss(logits.float(), batch, settings.label_smoothing, weights)
         _require_finite(loss, batch, state, course)
         loss.backward()  # type: ignore[no-untyped-call]
     if settings.gradient_clip is not None:
@@ -101,6 +104,10 @@ def update(state: TrainingState, batch: Batch, course: Course, lr: float) -> tup
 def device_of(state: TrainingState) -> torch.device:
     """Where the net's parameters are."""
     return next(state.net.parameters()).device
+
+
+def _class_weights(course: Course, device: torch.device) -> Tensor | None:
+    return None if course.class_weights is None else torch.tensor(course.class_weights).to(device)
 
 
 def _batches(state: TrainingState, data: TrainingPictures, course: Course) -> Iterator[Batch]:

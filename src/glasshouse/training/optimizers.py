@@ -1,6 +1,6 @@
 """Optimizers by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,17 +10,25 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from glasshouse.settings import TrainSettings
 
 
-def build_optimizer(net: nn.Module, settings: TrainSettings) -> Optimizer:
+def build_optimizer(
+    net: nn.Module, settings: TrainSettings, factors: Mapping[str, float] | None = None
+) -> Optimizer:
     """The optimizer of a net's trainable parameters, in the order of their names.
 
+    factors: of the learning rate, for parameters by name; those without one are left out.
     Weight decay acts on kernels only: pulling biases and BatchNorm's scales to zero changes what
     the net can express rather than how smooth it is.
     """
-    trainable = [p for p in net.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    named = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    factors = dict.fromkeys(named, 1.0) if factors is None else factors
+    groups = []
+    for factor in sorted({factors[name] for name in named if name in factors}, reverse=True):
+        trainable = [p for name, p in named.items() if factors.get(name) == factor]
+        for decay, chosen in (
+            (settings.weight_decay, [p for p in trainable if p.ndim > 1]),
+            (0.0, [p for p in trainable if p.ndim <= 1]),
+        ):
+            groups.append({"params": chosen, "weight_decay": decay, "lr_factor": factor})
     return _OPTIMIZERS[settings.optimizer]([g for g in groups if g["params"]], settings)
 
 
@@ -37,12 +45,14 @@ def clip_gradients(net: nn.Module, largest_norm: float) -> None:
 
 def _sgd(groups: list[dict[str, Any]], settings: TrainSettings) -> Optimizer:
     nesterov = settings.momentum > 0
-    return SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov, fused=True)
+    return SGD(
+        groups, lr=settings.peak_lr, momentum=settings.momentum, nesterov=nesterov, fused=True
+    )
 
 
 _OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], TrainSettings], Optimizer]] = {
     # Keras's epsilon; PyTorch's 1e-8 makes Adam's first steps on dead units larger.
-    "adam": lambda groups, settings: Adam(groups, lr=settings.lr, eps=1e-7, fused=True),
-    "adamw": lambda groups, settings: AdamW(groups, lr=settings.lr, eps=1e-7, fused=True),
+    "adam": lambda groups, settings: Adam(groups, lr=settings.peak_lr, eps=1e-7, fused=True),
+    "adamw": lambda groups, settings: AdamW(groups, lr=settings.peak_lr, eps=1e-7, fused=True),
     "sgd": _sgd,
 }

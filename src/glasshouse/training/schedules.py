@@ -16,13 +16,13 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
     """The rate when this many epochs have passed, warm-up included."""
     warmup = settings.warmup_epochs
     if epoch < warmup:
-        return settings.lr * epoch / warmup
+        return settings.peak_lr * epoch / warmup
     curve = _CURVES[settings.schedule.type]
     # Shape curves start after the warm-up; rates given epoch by epoch keep their epochs.
     if settings.schedule.type == "per_epoch":
         return curve(settings.schedule, epoch, settings.epochs)
     length = max(settings.epochs - warmup, 1e-9)
-    return settings.lr * curve(settings.schedule, epoch - warmup, length)
+    return settings.peak_lr * curve(settings.schedule, epoch - warmup, length)
 
 
 def _constant(schedule: settings.Constant, epoch: float, epochs: float) -> float:

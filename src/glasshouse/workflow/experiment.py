@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from glasshouse.data.download import Progress
 from glasshouse.data.images import Splits
 from glasshouse.data.sources import fingerprint, load_splits
@@ -13,23 +15,26 @@ from glasshouse.errors import DataError, Interrupted, UsageError
 from glasshouse.evaluation.calibration import fit_temperature
 from glasshouse.evaluation.evaluation import Evaluation, evaluate, to_json
 from glasshouse.models.classifier import Classifier, save_classifier
+from glasshouse.models.freezing import thaw
 from glasshouse.models.predict import Predictions, predict, save_predictions
 from glasshouse.recipe import to_toml
-from glasshouse.settings import Recipe
+from glasshouse.settings import Recipe, TrainSettings
 from glasshouse.storage import write_json, write_text
 from glasshouse.training.devices import choose_device, choose_precision
-from glasshouse.training.fit import train_until_done, untrained_classifier
+from glasshouse.training.fit import untrained_classifier
 from glasshouse.training.loop import Course, Step
 from glasshouse.training.state import (
     Epoch,
     TrainingState,
-    begin,
     final_net,
     load_checkpoint,
     save_checkpoint,
 )
+from glasshouse.training.transfer import begin_transfer, train_transfer
 from glasshouse.workflow import runs
+from glasshouse.workflow.adapting import adapted_classifier, class_weights_of, data_settings
 from glasshouse.workflow.environment import describe_environment
+from glasshouse.workflow.finding import FoundRate, find_rate_of_run, write_found_rate
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A run folder with its data, its first classifier and the state of its training."""
+    """A run folder with its data, its first classifier and the state of its training.
+
+    settings: those of the recipe, with the rate that was found where it says "auto".
+    """
 
     request: Request
     splits: Splits
     classifier: Classifier
     state: TrainingState
     resumed_epochs: int
+    settings: TrainSettings
+    found_rate: FoundRate | None = None
 
     @property
     def folder(self) -> Path:
@@ -77,27 +87,24 @@ def open_experiment(request: Request, progress: Progress | None = None) -> Exper
     folder holds something else, or another recipe or other data.
     """
     before = _recorded(request)
-    splits = load_splits(
-        request.source,
-        request.recipe.data,
-        data_dir=request.data_dir,
-        offline=request.offline,
-        progress=progress,
-    )
-    _require_trainable(splits)
+    splits, classifier = first_classifier(request, progress)
     recipe, settings = request.recipe, request.recipe.train
-    classifier = untrained_classifier(
-        recipe.model, splits, seed=settings.seed, resize=recipe.data.resize
+    found = find_rate_of_run(
+        classifier.net, _course(recipe, settings, splits, classifier), request.out, progress
     )
-    state = begin(classifier.net, settings, choose_device(settings.device))
-    record = _record(request, splits, state)
+    settings = found.settings if found else settings
+    device = choose_device(settings.device)
+    state = begin_transfer(classifier.net, settings, recipe.transfer, device)
+    record = _record(request, splits, device)
     if before is not None:
         _require_same_data(before, record, request)
         load_checkpoint(state, request.out / "checkpoint")
     else:
         write_text(request.out / runs.RECIPE, to_toml(request.recipe))
         write_json(request.out / runs.ENVIRONMENT, record)
-    return Experiment(request, splits, classifier, state, state.epoch)
+    if found is not None:
+        write_found_rate(found, request.out)
+    return Experiment(request, splits, classifier, state, state.epoch, settings, found)
 
 
 def fit(
@@ -109,7 +116,8 @@ def fit(
     Interrupted is raised.
     """
     state, folder = experiment.state, experiment.folder
-    for record in train_until_done(state, course_of(experiment)):
+    transfer = experiment.request.recipe.transfer
+    for record in train_transfer(state, course_of(experiment), transfer):
         if isinstance(record, Epoch):
             save_checkpoint(state, folder / "checkpoint")
             _write_metrics(state, folder)
@@ -122,19 +130,32 @@ def fit(
 
 def finish(experiment: Experiment) -> Result:
     """Calibrate on validation, touch the test split once, and write model, figures and report."""
+    _write_metrics(experiment.state, experiment.folder)
+    net = final_net(experiment.state)
+    thaw(net)
+    trained = replace(experiment.classifier, net=net.eval())
+    splits = experiment.splits
+    measured = predict(trained, splits.validation), predict(trained, splits.test)
+    return conclude(experiment.folder, splits, trained, measured)
+
+
+def conclude(
+    folder: Path, splits: Splits, trained: Classifier, measured: tuple[Predictions, Predictions]
+) -> Result:
+    """Calibrate, and write model, predictions, figures and report into a run folder.
+
+    measured: the predictions of the trained classifier on validation and test.
+    """
     from glasshouse.workflow.reporting import write_run_report
 
-    folder, splits = experiment.folder, experiment.splits
-    _write_metrics(experiment.state, folder)
-    trained = replace(experiment.classifier, net=final_net(experiment.state))
-    validation = predict(trained, splits.validation)
-    classifier = replace(trained, temperature=fit_temperature(validation))
-    predictions = predict(classifier, splits.test)
+    validation, test = measured
+    temperature = fit_temperature(validation)
+    classifier = replace(trained, temperature=temperature)
+    predictions = replace(test, temperature=temperature)
     evaluation = evaluate(predictions)
     save_classifier(classifier, folder)
     save_predictions(
-        replace(validation, temperature=classifier.temperature),
-        folder / runs.VALIDATION_PREDICTIONS,
+        replace(validation, temperature=temperature), folder / runs.VALIDATION_PREDICTIONS
     )
     save_predictions(predictions, folder / runs.PREDICTIONS)
     write_json(folder / runs.EVALUATION, to_json(evaluation))
@@ -142,15 +163,63 @@ def finish(experiment: Experiment) -> Result:
     return Result(classifier, predictions, evaluation)
 
 
+def first_classifier(
+    request: Request, progress: Progress | None = None
+) -> tuple[Splits, Classifier]:
+    """The pictures of a request and its classifier before training.
+
+    For a pretrained net the pictures have the size that it sees, and what was done stands in the
+    notes of the splits. Raises DataError when there is nothing to train on.
+    """
+    recipe = request.recipe
+    splits = load_splits(
+        request.source,
+        recipe.data if recipe.model.pretrained is None else data_settings(request.source, recipe),
+        data_dir=request.data_dir,
+        offline=request.offline,
+        progress=progress,
+    )
+    _require_trainable(splits)
+    if recipe.model.pretrained is None:
+        return splits, untrained_classifier(
+            recipe.model, splits, seed=recipe.train.seed, resize=recipe.data.resize
+        )
+    adapted = adapted_classifier(recipe, splits, offline=request.offline, progress=progress)
+    return replace(splits, notes=(*splits.notes, *adapted.notes)), adapted.classifier
+
+
+def write_start(request: Request, splits: Splits) -> None:
+    """Write recipe.toml and environment.json, or check them when a run goes on.
+
+    Raises UsageError when the folder holds something else or another recipe, DataError when the
+    pictures are others.
+    """
+    before = _recorded(request)
+    record = _record(request, splits, choose_device(request.recipe.train.device))
+    if before is not None:
+        _require_same_data(before, record, request)
+        return
+    write_text(request.out / runs.RECIPE, to_toml(request.recipe))
+    write_json(request.out / runs.ENVIRONMENT, record)
+
+
 def course_of(experiment: Experiment) -> Course:
     """What the training loop needs."""
-    recipe, splits = experiment.request.recipe, experiment.splits
+    return _course(
+        experiment.request.recipe, experiment.settings, experiment.splits, experiment.classifier
+    )
+
+
+def _course(
+    recipe: Recipe, settings: TrainSettings, splits: Splits, classifier: Classifier
+) -> Course:
     return Course(
         train=splits.train,
         validation=splits.validation,
-        preprocessing=experiment.classifier.preprocessing,
-        settings=recipe.train,
+        preprocessing=classifier.preprocessing,
+        settings=settings,
         augment=recipe.augment,
+        class_weights=class_weights_of(settings, splits),
     )
 
 
@@ -175,7 +244,7 @@ def _difference(run: runs.Run, request: Request) -> str:
     before, now = run.recipe.model_dump(mode="json"), request.recipe.model_dump(mode="json")
     changed = [
         f"{section}.{key} was {before[section].get(key)!r} and is now {value!r}"
-        for section in ("data", "augment", "model", "train")
+        for section in ("data", "augment", "model", "train", "transfer")
         for key, value in now[section].items()
         if before[section].get(key) != value
     ]
@@ -198,8 +267,7 @@ def _require_same_data(before: dict[str, Any], now: dict[str, Any], request: Req
         )
 
 
-def _record(request: Request, splits: Splits, state: TrainingState) -> dict[str, Any]:
-    device = next(state.net.parameters()).device
+def _record(request: Request, splits: Splits, device: torch.device) -> dict[str, Any]:
     precision = choose_precision(request.recipe.train, device)
     return {
         **describe_environment(device, precision),

@@ -11,9 +11,11 @@ from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions
 from glasshouse.models.summary import Summary, summarize
 from glasshouse.report import plots
+from glasshouse.report.finder_plots import finder_curve
 from glasshouse.report.pictures import figure_png
 from glasshouse.report.run_report import RunReport, Table, mistake_pictures, write_report
-from glasshouse.storage import write_bytes
+from glasshouse.storage import read_json, write_bytes
+from glasshouse.training.finder import LrCurve, curve_from_json
 from glasshouse.workflow import runs
 from glasshouse.workflow.environment import peak_memory_bytes
 
@@ -27,8 +29,10 @@ def write_run_report(
 ) -> None:
     """Write plots/*.png and the self-contained report.html of a run folder."""
     run = runs.read_run(folder)
+    curve = _found_curve(run)
     figures = {
-        "curves": plots.curves(run.epochs),
+        **({"curves": plots.curves(run.epochs)} if run.epochs else {}),
+        **({} if curve is None else {"finder": finder_curve(curve)}),
         "confusion": plots.confusion(evaluation),
         "reliability": plots.reliability(evaluation),
         "per-class": plots.per_class(evaluation),
@@ -61,6 +65,22 @@ def _describe(
     )
 
 
+def _found_curve(run: runs.Run) -> LrCurve | None:
+    path = run.folder / runs.FINDER
+    return curve_from_json(read_json(path)["curve"]) if path.is_file() else None
+
+
+def _rate_text(run: runs.Run) -> str:
+    """The rate that was really used, where the recipe leaves it to the range test."""
+    if run.recipe.train.lr != "auto":
+        return f"{run.recipe.train.lr:.3g} at its highest, from the recipe"
+    record = read_json(run.folder / runs.FINDER)
+    return (
+        f"{record['lr']:.3g} at its highest, found by a range test in {record['seconds']:.1f} s "
+        f"({record['verdict']})"
+    )
+
+
 def _network_table(summary: Summary) -> Table:
     rows = tuple(
         (
@@ -82,6 +102,7 @@ def _cost(run: runs.Run) -> dict[str, str]:
     return {
         "training": f"{seconds:,.1f} s in {len(run.epochs)} epochs",
         "speed": f"{speeds[len(speeds) // 2]:,.0f} images/s (median epoch)" if speeds else "",
+        "learning rate": _rate_text(run),
         "largest memory": f"{peak_memory_bytes() / 2**20:,.0f} MiB",
         "machine": f"{run.environment['processor']}, {run.environment['threads']} threads",
         "device": f"{run.environment['device']}, {run.environment['precision']}",

@@ -14,6 +14,7 @@ from glasshouse.storage import read_json
 RECIPE = "recipe.toml"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
+FINDER = "finder.json"
 MODEL = "model.json"
 PREDICTIONS = "predictions.safetensors"
 VALIDATION_PREDICTIONS = "validation-predictions.safetensors"
@@ -35,6 +36,12 @@ class Run:
     def is_finished(self) -> bool:
         """True when the test split has been touched and the report can be written."""
         return self.evaluation is not None
+
+    @property
+    def finder_seconds(self) -> float:
+        """What the range test took, where the rate was left to it."""
+        path = self.folder / FINDER
+        return float(read_json(path)["seconds"]) if path.is_file() else 0.0
 
 
 def read_run(folder: Path) -> Run:

@@ -1,0 +1,106 @@
+"""`glasshouse compare`: which of two or more runs is better, on the same pictures."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from glasshouse.cli.options import DataDir, Json, Offline, print_json
+
+if TYPE_CHECKING:
+    from glasshouse.evaluation.compare import Comparison, Disagreement
+
+_PICTURES = 5
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="run folders")],
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="the test split of other pictures, instead"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="write a report that opens offline, a .html file")
+    ] = None,
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    json: Json = False,
+) -> None:
+    """Compare RUNs picture by picture: is one better, in which classes, on which pictures."""
+    from glasshouse.cli.progress import say
+    from glasshouse.errors import UsageError
+    from glasshouse.evaluation.evaluation import to_json
+    from glasshouse.report.run_report import write_comparison
+    from glasshouse.workflow.comparing import compare_runs
+
+    if out is not None and out.suffix not in (".html", ".htm"):
+        raise UsageError(f"--out {out}: expected a name that ends in .html")
+    comparisons = compare_runs(runs, on, data_dir=data_dir, offline=offline)
+    if json:
+        print_json([to_json(comparison) for comparison in comparisons])
+    else:
+        print("\n\n".join(format_comparison(comparison) for comparison in comparisons))
+    if out is not None:
+        write_comparison(comparisons, out)
+        say(f"report: {out}")
+
+
+def format_comparison(comparison: "Comparison") -> str:
+    """The verdict, the figures of both, the classes and some of the pictures that tell."""
+    return "\n".join(
+        [
+            comparison.verdict,
+            "",
+            *_figures(comparison),
+            "",
+            *_classes(comparison),
+            *_pictures(f"only {comparison.first} is right", comparison.only_first_right),
+            *_pictures(f"only {comparison.second} is right", comparison.only_second_right),
+            *_pictures("both are wrong, each in its own way", comparison.both_wrong),
+        ]
+    )
+
+
+def _figures(comparison: "Comparison") -> Iterator[str]:
+    from glasshouse.cli.figures import with_interval
+
+    width = max(len(comparison.first), len(comparison.second))
+    yield f"{comparison.first:<{width}}  {with_interval(comparison.first_accuracy)}"
+    yield f"{comparison.second:<{width}}  {with_interval(comparison.second_accuracy)}"
+    loss = comparison.loss_difference
+    yield (
+        f"loss, {comparison.second} minus {comparison.first}: {loss.value:+.4f} "
+        f"({loss.low:+.4f} to {loss.high:+.4f})"
+    )
+    yield (
+        f"both right {comparison.both_right_count:,}, only {comparison.first} "
+        f"{len(comparison.only_first_right):,}, only {comparison.second} "
+        f"{len(comparison.only_second_right):,}, both wrong {comparison.both_wrong_count:,}"
+    )
+    yield f"McNemar's exact p {comparison.p:.3g}, after Holm {comparison.p_adjusted:.3g}"
+
+
+def _classes(comparison: "Comparison") -> Iterator[str]:
+    rows = comparison.per_class
+    width = max(5, *(len(row.name) for row in rows))
+    first, second = comparison.first[-14:], comparison.second[-14:]
+    yield f"{'class':<{width}}  {first:>14}  {second:>14}  points  95 % interval     p (Holm)"
+    for row in rows:
+        change = row.difference
+        interval = f"{100 * change.low:+.1f} to {100 * change.high:+.1f}"
+        yield (
+            f"{row.name:<{width}}  {row.first.value:>14.1%}  {row.second.value:>14.1%}  "
+            f"{100 * change.value:+6.1f}  {interval:<16}  {row.p_adjusted:.3f}"
+        )
+
+
+def _pictures(title: str, rows: "Sequence[Disagreement]") -> Iterator[str]:
+    if not rows:
+        return
+    yield ""
+    yield f"{title}: {len(rows):,} pictures"
+    for row in rows[:_PICTURES]:
+        yield f"  {row.id}: {row.true}, answered {row.first} and {row.second}"
+    if len(rows) > _PICTURES:
+        yield f"  and {len(rows) - _PICTURES:,} more; --json has all"

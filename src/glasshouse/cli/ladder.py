@@ -1,0 +1,76 @@
+"""`glasshouse ladder`: what augmentation, width, BatchNorm and schedules are worth on a source."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from glasshouse.cli.options import DataDir, Json, Offline, Set, Source, print_json
+
+if TYPE_CHECKING:
+    from glasshouse.report.ladder_report import Ladder, LadderRow
+
+
+def ladder(
+    source: Source,
+    epochs: Annotated[int, typer.Option(help="the budget of each step")] = 10,
+    seeds: Annotated[int, typer.Option(help="runs of each step")] = 3,
+    set_: Set = None,
+    out: Annotated[
+        Path | None, typer.Option(help="where all runs and the table go [runs/SOURCE-ladder]")
+    ] = None,
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    json: Json = False,
+) -> None:
+    """Train step after step under one budget and say what each gains; goes on where it stopped."""
+    from dataclasses import asdict
+
+    from glasshouse.cli.experiments import run_to_the_end
+    from glasshouse.cli.progress import say
+    from glasshouse.recipe import load_recipe
+    from glasshouse.workflow.experiment import Request
+    from glasshouse.workflow.ladder import PAGE, RUNGS, climb
+
+    folder = out or Path("runs") / f"{Path(source).stem}-ladder"
+    recipe = load_recipe(RUNGS[0].recipe, [f"train.epochs={epochs}"])
+    command = shlex.join(["glasshouse", *sys.argv[1:]])
+    request = Request(source, recipe, folder, True, data_dir, offline, command)
+    found = climb(
+        request, overrides=set_ or [], seeds=seeds, run=run_to_the_end,
+        on_step=lambda so_far: say(f"\n{_line(so_far.rows[-1], 0)}\n"),
+    )  # fmt: skip
+    if json:
+        print_json({**asdict(found), "folder": str(folder)})
+    else:
+        print(format_ladder(found))
+    say(f"report: {folder / PAGE}")
+
+
+def format_ladder(found: "Ladder") -> str:
+    """One line a step, then what it comes to."""
+    from glasshouse.report.ladder_report import lead
+
+    width = max(len(row.name) for row in found.rows)
+    heading = f"{'step':<{width}}  test accuracy, 95 % interval   seconds  points over the last"
+    note = (
+        f"{found.epochs} epochs a step, {found.seeds} seeds, {found.picture_count:,} test "
+        "pictures; gains are paired by seed and picture."
+    )
+    if found.seeds == 1:
+        note += " With one seed their intervals leave out what another seed would change."
+    return "\n".join([heading, *(_line(row, width) for row in found.rows), lead(found), note])
+
+
+def _line(row: "LadderRow", width: int) -> str:
+    from glasshouse.cli.figures import with_interval
+    from glasshouse.report.ladder_report import gain_text, seconds_text
+
+    if row.accuracy is None:
+        return f"{row.name:<{width}}  {row.problem}"
+    return (
+        f"{row.name:<{width}}  {with_interval(row.accuracy):<29}  {seconds_text(row):>7}  "
+        f"{gain_text(row)}"
+    )

@@ -1,0 +1,79 @@
+"""`glasshouse lr-find`: a learning rate by the range test."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from glasshouse.cli.options import DataDir, Json, Offline, Set, Source, print_json
+from glasshouse.cli.train import DEFAULT_RECIPE
+
+if TYPE_CHECKING:
+    from glasshouse.training.finder import LrCurve
+
+
+def lr_find(
+    source: Source,
+    recipe: Annotated[str, typer.Option(help="a recipe by name or a .toml file")] = DEFAULT_RECIPE,
+    set_: Set = None,
+    rule: Annotated[
+        str, typer.Option(help="how the rate is read: valley, steepest or minimum/10")
+    ] = "valley",
+    seeds: Annotated[int, typer.Option(help="how often the test is made")] = 3,
+    steps: Annotated[int, typer.Option(help="updates in each test")] = 100,
+    start: Annotated[float, typer.Option(help="the lowest rate")] = 1e-6,
+    end: Annotated[float, typer.Option(help="the highest rate")] = 10.0,
+    out: Annotated[
+        Path | None, typer.Option(help="a .png for the curve [lr-find.png]; - for none")
+    ] = None,
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    json: Json = False,
+) -> None:
+    """Train copies of the net at rising rates and say which rate suits; trains nothing for good."""
+    from glasshouse.cli.progress import data_progress, say
+    from glasshouse.data.sources import load_splits
+    from glasshouse.recipe import load_recipe
+    from glasshouse.training.finder import RangeTest, curve_to_json
+    from glasshouse.workflow.finding import find_recipe_lr, write_curve_picture
+
+    picture = _picture_path(out)
+    settings = load_recipe(recipe, set_ or [])
+    test = RangeTest(start=start, end=end, steps=steps, seeds=seeds)
+    with data_progress() as progress:
+        splits = load_splits(
+            source, settings.data, data_dir=data_dir, offline=offline, progress=progress
+        )
+        curve = find_recipe_lr(splits, settings, test=test, rule=rule, progress=progress)
+    if json:
+        print_json(curve_to_json(curve))
+    else:
+        print(format_curve(curve))
+    if picture is not None:
+        write_curve_picture(curve, picture)
+        say(f"curve: {picture}")
+    if curve.suggestion is None:
+        raise typer.Exit(3)
+
+
+def format_curve(curve: "LrCurve") -> str:
+    """Suggestions by rule, the bounds for cyclical schedules and the verdict."""
+    lines = [f"{rule:<11} {lr:.3g}" for rule, lr in curve.suggestions.items()]
+    if curve.band is not None:
+        lines.append(f"{'band':<11} {curve.band[0]:.3g} to {curve.band[1]:.3g} ({curve.rule})")
+    if curve.base_lr is not None and curve.max_lr is not None:
+        lines.append(f"{'cyclical':<11} base {curve.base_lr:.3g}, max {curve.max_lr:.3g}")
+        lines.append(f"{'one-cycle':<11} max {curve.max_lr:.3g}")
+    return "\n".join([*lines, curve.verdict])
+
+
+def _picture_path(out: Path | None) -> Path | None:
+    from glasshouse.errors import UsageError
+
+    if out is None:
+        return Path("lr-find.png")
+    if str(out) == "-":
+        return None
+    if out.suffix != ".png":
+        raise UsageError(f"--out {out}: expected a name that ends in .png")
+    return out

@@ -1,0 +1,112 @@
+"""`glasshouse tune`: a search over recipe keys on validation pictures."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from glasshouse.cli.options import DataDir, Json, Offline, Set, Source, print_json
+from glasshouse.cli.train import DEFAULT_RECIPE
+
+if TYPE_CHECKING:
+    from glasshouse.report.tuning_plots import TrialRecord
+    from glasshouse.workflow.tune import Found
+
+
+def tune(
+    source: Source,
+    recipe: Annotated[str, typer.Option(help="a recipe by name or a .toml file")] = DEFAULT_RECIPE,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUES",
+            help="what varies: train.lr=1e-4..1e-1:log, train.batch_size=32,64 or "
+            "model.width=0.5..2 (a factor of all filters and units); may be repeated",
+        ),
+    ] = None,
+    set_: Set = None,
+    trials: Annotated[int, typer.Option(help="how many in all")] = 20,
+    workers: Annotated[int, typer.Option(help="processes that train at the same time")] = 1,
+    prune: Annotated[bool, typer.Option(help="stop trials that fall behind the median")] = True,
+    seed: Annotated[int, typer.Option(help="of the search; the recipe has its own")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="the folder of the search [runs/SOURCE-RECIPE-tune]")
+    ] = None,
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    json: Json = False,
+) -> None:
+    """Search recipe keys for the best validation accuracy; goes on where it was stopped."""
+    from glasshouse.cli.progress import say
+    from glasshouse.cli.signals import catch_signals
+    from glasshouse.workflow.search import parse_search
+    from glasshouse.workflow.tune import BEST, Search
+    from glasshouse.workflow.tune import tune as run_search
+
+    folder = out or Path("runs") / f"{Path(source).stem}-{Path(recipe).stem}-tune"
+    wanted = Search(
+        source=source,
+        recipe=recipe,
+        space=tuple(parse_search(text) for text in search or ()),
+        out=folder,
+        overrides=tuple(set_ or ()),
+        trials=trials,
+        workers=workers,
+        prune=prune,
+        seed=seed,
+        data_dir=data_dir,
+        offline=offline,
+    )
+    with catch_signals() as signal_received:
+        found = run_search(
+            wanted, on_trial=lambda trial: say(_line(trial)), signal_received=signal_received
+        )
+    if json:
+        print_json({**_as_json(found), "best_recipe": str(folder / BEST)})
+    else:
+        print(format_search(found))
+    say(f"best recipe: glasshouse train {source} --recipe {folder / BEST}")
+
+
+def format_search(found: "Found") -> str:
+    """The best values, what mattered, and how far to trust it."""
+    states = [trial.state for trial in found.trials]
+    counts = ", ".join(
+        f"{states.count(state)} {state}"
+        for state in ("complete", "pruned", "failed", "lost")
+        if state in states
+    )
+    lines = [f"best: trial {found.best_number}, validation accuracy {found.best_value:.2%}"]
+    lines += [f"  {key} = {_shown(value)}" for key, value in found.best_values.items()]
+    lines += [f"  {key} explains {share:.0%}" for key, share in found.importance.items()]
+    lines.append(f"trials: {counts}")
+    lines.append(
+        "The best of many is partly luck: train it (with --seeds 3) for a figure on test pictures."
+    )
+    return "\n".join(lines)
+
+
+def _line(trial: "TrialRecord") -> str:
+    value = "" if trial.value is None else f" {trial.value:.2%} after {trial.epochs} epochs"
+    values = ", ".join(f"{key}={_shown(value)}" for key, value in trial.values.items())
+    problem = f" ({trial.problem.splitlines()[0]})" if trial.problem else ""
+    if trial.state == "lost":
+        problem = " (its process died; it will be run again)"
+    return f"trial {trial.number}: {trial.state}{value}{problem}  {values}"
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _as_json(found: "Found") -> dict[str, object]:
+    return {
+        "best": {
+            "trial": found.best_number,
+            "validation_accuracy": found.best_value,
+            "values": found.best_values,
+        },
+        "importance": found.importance,
+        "trials": [asdict(trial) for trial in found.trials],
+    }

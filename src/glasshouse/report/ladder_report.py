@@ -1,0 +1,151 @@
+"""The ladder as a chart and a page: what each step gains, and whether it is more than chance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from glasshouse.errors import UsageError
+from glasshouse.evaluation.intervals import Interval
+from glasshouse.report.pictures import data_uri, figure_png
+from glasshouse.report.run_report import Chart, render_template
+from glasshouse.report.theme import Theme, new_figure, style, theme_of
+from glasshouse.storage import write_text
+
+Verdict = Literal["first", "gain", "loss", "within noise", "failed"]
+
+
+@dataclass(frozen=True)
+class LadderRow:
+    """One step: mean test accuracy over the seeds, and the gain over the step before.
+
+    accuracy, gain: 95 % intervals for other seeds and other pictures; None where training failed
+    (problem says why), and gain for the first step. seconds: of training, a seed.
+    """
+
+    name: str
+    change: str
+    recipe: str
+    accuracies: tuple[float, ...]
+    accuracy: Interval | None
+    gain: Interval | None
+    seconds: float
+    problem: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the interval of the gain excludes no gain at all."""
+        if self.accuracy is None:
+            return "failed"
+        if self.gain is None:
+            return "first"
+        if self.gain.low > 0:
+            return "gain"
+        return "loss" if self.gain.high < 0 else "within noise"
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """All steps so far, under one budget."""
+
+    source: str
+    epochs: int
+    seeds: int
+    picture_count: int
+    rows: tuple[LadderRow, ...]
+
+
+def ladder_chart(rows: Sequence[LadderRow], *, dark: bool = False) -> Figure:
+    """Test accuracy of each step with its interval, from the first at the top; gains beside it.
+
+    Filled marks differ from the step before by more than chance, hollow ones do not.
+    """
+    shown = [row for row in rows if row.accuracy is not None]
+    if not shown:
+        raise UsageError("ladder_chart: expected one finished step or more, received none")
+    theme = theme_of(dark)
+    figure = new_figure(7.6, 1.2 + 0.46 * len(shown), theme)
+    axes = figure.add_subplot()
+    for place, row in enumerate(shown):
+        _draw_step(axes, row, place, theme)
+    style(axes, theme)
+    axes.grid(visible=False, axis="y")
+    axes.set_yticks(range(len(shown)), [row.name for row in shown], parse_math=False)
+    axes.set_ylim(len(shown) - 0.4, -0.7)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.set_xlabel("test accuracy, mean over the seeds and 95 % interval")
+    return figure
+
+
+def _draw_step(axes: Axes, row: LadderRow, place: int, theme: Theme) -> None:
+    assert row.accuracy is not None
+    clear = row.verdict != "within noise"
+    colour = theme.orange if row.verdict == "loss" else theme.blue
+    axes.plot([row.accuracy.low, row.accuracy.high], [place, place], color=colour, linewidth=1.6)
+    axes.plot(row.accuracies, [place] * len(row.accuracies), "|", color=colour, markersize=7)
+    axes.plot([row.accuracy.value], [place], "o", color=colour, markersize=8,
+              markerfacecolor=colour if clear else theme.paper)  # fmt: skip
+    text = f"{gain_text(row)}  ·  {seconds_text(row)} s"
+    axes.annotate(text, (1.015, place), xycoords=("axes fraction", "data"), va="center",
+                  fontsize=9, color=theme.ink if clear else theme.quiet)  # fmt: skip
+
+
+def seconds_text(row: LadderRow) -> str:
+    """Whole seconds, and tenths where there are few."""
+    return f"{row.seconds:,.0f}" if row.seconds >= 10 else f"{row.seconds:.1f}"
+
+
+def gain_text(row: LadderRow) -> str:
+    """The gain in points with half its interval; words where there is none."""
+    if row.verdict == "failed":
+        return "failed"
+    if row.gain is None:
+        return "the start"
+    half = 50 * (row.gain.high - row.gain.low)
+    noise = ", within noise" if row.verdict == "within noise" else ""
+    return f"{100 * row.gain.value:+.2f} ± {half:.2f}{noise}"
+
+
+def write_ladder_page(ladder: Ladder, path: Path) -> None:
+    """Write the page: self-contained, opens offline, for light and dark."""
+    write_text(path, render_ladder_page(ladder))
+
+
+def render_ladder_page(ladder: Ladder) -> str:
+    """The page as text; raises UsageError before the first step has finished."""
+    light, dark = (
+        data_uri(figure_png(ladder_chart(ladder.rows, dark=dark)), "image/png")
+        for dark in (False, True)
+    )
+    text = lead(ladder)
+    chart = Chart(light, dark, text)
+    values = {
+        "ladder": ladder,
+        "lead": text,
+        "chart": chart,
+        "gain_text": gain_text,
+        "seconds_text": seconds_text,
+    }
+    return render_template("ladder.html.jinja", values)
+
+
+def lead(ladder: Ladder) -> str:
+    """What the ladder comes to, in two sentences."""
+    done = [row for row in ladder.rows if row.accuracy is not None]
+    best = max(done, key=lambda row: row.accuracy.value if row.accuracy else 0.0)
+    assert best.accuracy is not None
+    clear = [row.name for row in done if row.verdict == "gain"]
+    noise = [row.name for row in done if row.verdict == "within noise"]
+    text = (
+        f"The best of {len(done)} steps is '{best.name}' with {100 * best.accuracy.value:.2f} % "
+        f"({100 * best.accuracy.low:.2f} to {100 * best.accuracy.high:.2f} %)."
+    )
+    if clear:
+        text += f" Gains beyond chance: {', '.join(clear)}."
+    if noise:
+        text += f" Within noise: {', '.join(noise)}."
+    return text

@@ -1,0 +1,55 @@
+"""The look that all figures share, on light and on dark pages."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Place = Literal["best", "outside upper center", "outside lower center"]
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of a figure, for a light or a dark page."""
+
+    paper: str
+    ink: str
+    quiet: str
+    grid: str
+    blue: str
+    orange: str
+
+
+LIGHT = Theme("#ffffff", "#1d2430", "#5d6778", "#e3e7ee", "#0068b3", "#c8510a")
+DARK = Theme("#171b22", "#e8ebf0", "#9aa5b5", "#2f3743", "#6cb8f5", "#f2a054")
+
+
+def theme_of(dark: bool) -> Theme:
+    """The colours for a page that is dark, or not."""
+    return DARK if dark else LIGHT
+
+
+def new_figure(width: float, height: float, theme: Theme) -> Figure:
+    """An empty figure of so many inches."""
+    return Figure((width, height), facecolor=theme.paper, layout="constrained")
+
+
+def style(axes: Axes, theme: Theme) -> None:
+    """Quiet grid and labels, no frame but the line below."""
+    axes.set_facecolor(theme.paper)
+    axes.grid(visible=True, color=theme.grid, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=theme.quiet, labelsize=9, length=0)
+    axes.xaxis.label.set_color(theme.quiet)
+    axes.yaxis.label.set_color(theme.quiet)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(theme.grid)
+
+
+def legend(target: Axes | Figure, theme: Theme, place: Place, columns: int = 1) -> None:
+    """A legend without a frame."""
+    target.legend(
+        loc=place, ncols=columns, frameon=False, fontsize=9, labelcolor=theme.ink, handlelength=1.6
+    )

@@ -1,0 +1,126 @@
+"""A pretrained net made ready for other pictures: their classes, their size, a fitted head."""
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from glasshouse.data.images import ImageSet
+from glasshouse.models import pretrained
+from glasshouse.models.adapted import Enlarged, head_spot, initialize_head, replace_head
+from glasshouse.models.classifier import Classifier, Preprocessing
+from glasshouse.models.zoo import create, split_name
+from glasshouse.rng import derive
+from glasshouse.settings import PretrainedSettings
+from glasshouse.training.heads import HeadFit, placed
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A classifier with a new head, and plain sentences on how it came about."""
+
+    classifier: Classifier
+    notes: tuple[str, ...]
+
+
+def own_size(settings: PretrainedSettings) -> int:
+    """Pixels a side that the net's usual weights were trained with."""
+    name, _ = split_name(settings.name, settings.arguments)
+    return pretrained.preprocessing_of(name).height
+
+
+def adapt(
+    settings: PretrainedSettings,
+    images: ImageSet,
+    *,
+    resize: str = "crop",
+    seed: int = 0,
+    offline: bool = False,
+) -> Adapted:
+    """The pretrained net for the classes and the size of these pictures.
+
+    Pictures of another size than settings.input_size (unset: the net's own) are enlarged or
+    shrunk inside the net. Raises ModelError.
+    """
+    weights: Path | Literal["usual", "none"] = (
+        "usual" if settings.weights == "usual"
+        else "none" if settings.weights == "none" else Path(settings.weights)
+    )  # fmt: skip
+    created = create(
+        settings.name,
+        images.class_names,
+        weights=weights,
+        arguments=settings.arguments,
+        offline=offline,
+        seed=derive(seed, "weights"),
+    )
+    size = settings.input_size or created.classifier.preprocessing.height
+    net, changes = _fitted(created.classifier.net, settings, images, size)
+    initialize_head(net, seed)
+    architecture = {**(created.classifier.architecture or {}), **changes}
+    known = created.classifier.preprocessing
+    classifier = replace(
+        created.classifier,
+        net=net.eval(),
+        preprocessing=_preprocessing(known, settings, images, resize),
+        architecture=architecture,
+    )
+    return Adapted(classifier, (*created.notes, _size_note(images, size, known)))
+
+
+def with_head(classifier: Classifier, fit: HeadFit) -> Classifier:
+    """A copy of the classifier with a fitted head in place of its own."""
+    net, dense = copy.deepcopy(classifier.net), placed(fit.layers)
+    architecture = dict(classifier.architecture or {})
+    # A single dense layer goes where the net has one, so that the net keeps its usual form.
+    if len(dense) > 1 or not isinstance(net.get_submodule(head_spot(net).at), nn.Linear):
+        hidden = len(dense[0][1]) if len(dense) > 1 else None
+        architecture["head"] = replace_head(net, len(classifier.class_names), hidden=hidden)
+    module = net.get_submodule(head_spot(net).at)
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    with torch.no_grad():
+        for layer, (kernel, bias) in zip(layers, dense, strict=True):
+            layer.weight.copy_(kernel)
+            layer.bias.copy_(bias)
+    return replace(classifier, net=net.eval(), architecture=architecture)
+
+
+def _fitted(
+    net: nn.Module, settings: PretrainedSettings, images: ImageSet, size: int
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The net with the head and the input size that are asked for, and what rebuilding needs."""
+    changes: dict[str, Any] = {}
+    if (images.height, images.width) != (size, size):
+        net = Enlarged(net, size)
+        changes["input_size"] = size
+    if settings.hidden is not None or settings.dropout:
+        changes["head"] = replace_head(
+            net, len(images.class_names), hidden=settings.hidden, dropout=settings.dropout
+        )
+    return net, changes
+
+
+def _preprocessing(
+    known: Preprocessing, settings: PretrainedSettings, images: ImageSet, resize: str
+) -> Preprocessing:
+    mean = known.mean if settings.mean is None else _channels(settings.mean)
+    std = known.std if settings.std is None else _channels(settings.std)
+    return Preprocessing(images.height, images.width, resize, mean, std)  # type: ignore[arg-type]
+
+
+def _channels(level: float | tuple[float, float, float]) -> tuple[float, float, float]:
+    return level if isinstance(level, tuple) else (level, level, level)
+
+
+def _size_note(images: ImageSet, size: int, known: Preprocessing) -> str:
+    if images.height == size:
+        left = f", without the usual crop to {known.crop_fraction:.1%}" * (known.crop_fraction < 1)
+        return f"Pictures are read at {size}x{size}, the size that the net sees{left}."
+    verb = "enlarged" if size > images.height else "shrunk"
+    return (
+        f"Pictures of {images.width}x{images.height} are {verb} to {size}x{size} inside the net, "
+        f"whose weights were trained at {known.width}x{known.height}."
+    )

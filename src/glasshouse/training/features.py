@@ -1,0 +1,211 @@
+"""What a frozen net gives for pictures, computed once and kept on disk.
+
+A cache is keyed by the content of the net's body, of the pictures, their preprocessing and the
+precision. It is one ``.npy`` file that is whole or absent; while it is made, blocks of rows lie in
+a folder beside it, so that an interrupted extraction goes on where it stopped.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+
+from glasshouse.data.cache import blocks, gather
+from glasshouse.data.images import ImageSet
+from glasshouse.errors import StorageError
+from glasshouse.models.adapted import body_of
+from glasshouse.models.classifier import Classifier, Preprocessing, scale
+from glasshouse.models.inference import InferenceNet, inference_net
+from glasshouse.settings import TrainSettings
+from glasshouse.storage import cache_folder, sha256_of_bytes, write_bytes
+from glasshouse.training.devices import choose_device, choose_precision
+
+Values = NDArray[np.floating]
+Progress = Callable[[str, int, int], None]
+
+# Part of every key: change it with anything that changes a feature.
+FEATURES_VERSION = "1"
+_BLOCK_ROWS, _BATCH = 512, 32
+_EXAMPLES = 16
+# Kept as float16, whose largest number is 65,504; a block with a larger one is kept as float32.
+_LARGEST = 60_000.0
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A frozen body that is ready to run; key names it by content."""
+
+    body: InferenceNet
+    preprocessing: Preprocessing
+    device: torch.device
+    key: str
+
+    def describe(self) -> str:
+        """A sentence on how the features are computed."""
+        bits = str(self.body.precision).removeprefix("torch.")
+        return (
+            f"Features are computed in {bits} with {self.body.folded} normalisations folded; on "
+            f"{_EXAMPLES} pictures their cosine with the net's own is {self.body.cosine:.4f} at "
+            "the least."
+        )
+
+
+@dataclass(frozen=True)
+class Features:
+    """Rows of numbers for the pictures of a set, in their order.
+
+    values, and mirrored for the mirrored pictures where asked for: ``(n, width)``, read-only and
+    memory-mapped. labels, ids and class_names are those of the pictures.
+    """
+
+    values: Values
+    labels: NDArray[np.int64]
+    ids: NDArray[np.str_]
+    class_names: tuple[str, ...]
+    mirrored: Values | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def make_extractor(
+    classifier: Classifier, images: ImageSet, settings: TrainSettings | None = None
+) -> Extractor:
+    """The body of a classifier made ready for inference; the classifier is left as it was.
+
+    images: the first of them show whether the lower precision agrees. settings: device and
+    precision.
+    """
+    settings = settings or TrainSettings()
+    device = choose_device(settings.device)
+    body = body_of(classifier.net).to(device).eval()
+    rows = gather(images.pictures, np.arange(min(_EXAMPLES, len(images))))
+    example = scale(torch.from_numpy(rows).to(device), classifier.preprocessing)
+    ready = inference_net(body, example, choose_precision(settings, device))
+    facts = {
+        "version": FEATURES_VERSION,
+        "preprocessing": asdict(classifier.preprocessing),
+        "precision": str(ready.precision),
+        "body": _structure(classifier),
+        "weights": sha256_of_bytes(
+            save({k: v.clone().cpu() for k, v in body.state_dict().items()})
+        ),
+    }
+    key = sha256_of_bytes(json.dumps(facts, sort_keys=True).encode())
+    return Extractor(ready, classifier.preprocessing, device, key)
+
+
+def extract(
+    extractor: Extractor,
+    images: ImageSet,
+    *,
+    flips: bool = False,
+    progress: Progress | None = None,
+    name: str = "features",
+) -> Features:
+    """The features of every picture, from the cache where they are in it.
+
+    flips: those of the mirrored pictures as well. progress is called with (name, rows done, rows
+    in all). Raises StorageError when the cache cannot be written.
+    """
+    pictures = _pictures_key(images)
+    found = [
+        _cached(extractor, images, f"{pictures}{'-mirrored' * mirror}", (progress, label))
+        for mirror, label in ((False, name), (True, f"{name}, mirrored"))[: 1 + flips]
+    ]
+    mirrored = found[1] if flips else None
+    return Features(found[0], images.labels, images.ids, images.class_names, mirrored)
+
+
+def _cached(
+    extractor: Extractor,
+    images: ImageSet,
+    key: str,
+    telling: tuple[Progress | None, str],
+) -> Values:
+    folder = cache_folder() / "features" / extractor.key[:32]
+    whole = folder / f"{key}.npy"
+    if not whole.is_file():
+        parts = folder / key
+        starts = range(0, len(images), _BLOCK_ROWS)
+        for start in starts:
+            block = parts / f"{start:09d}.npy"
+            if not block.is_file():
+                stop = min(start + _BLOCK_ROWS, len(images))
+                _write_block(block, _compute(extractor, images, (start, stop), key, telling))
+            if telling[0] is not None:
+                telling[0](telling[1], min(start + _BLOCK_ROWS, len(images)), len(images))
+        _join([parts / f"{start:09d}.npy" for start in starts], whole)
+        shutil.rmtree(parts, ignore_errors=True)
+    values: Values = np.load(whole, mmap_mode="r")
+    return values
+
+
+def _compute(
+    extractor: Extractor,
+    images: ImageSet,
+    bounds: tuple[int, int],
+    key: str,
+    telling: tuple[Progress | None, str],
+) -> Values:
+    rows = []
+    for start in range(*bounds, _BATCH):
+        chosen = gather(images.pictures, np.arange(start, min(start + _BATCH, bounds[1])))
+        batch = torch.from_numpy(chosen).to(extractor.device)
+        if key.endswith("-mirrored"):
+            batch = batch.flip(-1)
+        rows.append(extractor.body(scale(batch, extractor.preprocessing)).cpu().numpy())
+        if telling[0] is not None:
+            telling[0](telling[1], start, len(images))
+    values: Values = np.concatenate(rows)
+    return values.astype(np.float16) if np.abs(values).max() < _LARGEST else values
+
+
+def _write_block(path: Path, values: Values) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    write_bytes(path, buffer.getvalue())
+
+
+def _join(paths: list[Path], whole: Path) -> None:
+    """One file of all blocks, made beside its place and then moved there."""
+    parts = [np.load(path, mmap_mode="r") for path in paths]
+    shape = (sum(len(part) for part in parts), parts[0].shape[1])
+    temporary = whole.with_name(f".{whole.name}.{os.getpid()}")
+    try:
+        kind = np.result_type(*(part.dtype for part in parts))
+        joined = np.lib.format.open_memmap(temporary, mode="w+", dtype=kind, shape=shape)
+        row = 0
+        for part in parts:
+            joined[row : row + len(part)] = part
+            row += len(part)
+        joined.flush()
+        temporary.replace(whole)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(
+            f"cannot write the features in {whole.parent}: {error.strerror}. Free some space, or "
+            "move the cache by GLASSHOUSE_CACHE; what was computed is kept."
+        ) from error
+
+
+def _structure(classifier: Classifier) -> dict[str, object]:
+    """What is known of the body beside its weights; the head has no say in features."""
+    known = classifier.architecture or {"net": type(classifier.net).__name__}
+    return {key: known[key] for key in known if key not in ("head", "class_count")}
+
+
+def _pictures_key(images: ImageSet) -> str:
+    digest = hashlib.sha256(str(images.pictures.shape).encode())
+    for block in blocks(images.pictures):
+        digest.update(block.data)
+    return digest.hexdigest()[:32]

@@ -1,0 +1,218 @@
+"""Heads fitted to features: logistic regression over several strengths, dense layers by AdamW."""
+
+import copy
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from glasshouse.errors import DataError
+from glasshouse.rng import derive
+from glasshouse.settings import HeadKind
+from glasshouse.training.features import Features
+
+Rows = NDArray[np.float32]
+
+DEFAULT_HIDDEN = 256
+_EPOCHS, _BATCH, _LR, _DECAY = 20, 256, 1e-3, 1e-2
+# With few pictures, an epoch is a handful of updates: go on until there were this many.
+_LEAST_UPDATES = 400
+_ITERATIONS, _TOLERANCE = 200, 1e-3
+
+
+@dataclass(frozen=True)
+class HeadFit:
+    """One fitted head and how it does on the validation features.
+
+    layers: features ``(n, width)``, as the body gives them, to logits. strength: C of a logistic
+    head, else None. validation_loss in nats.
+    """
+
+    kind: HeadKind
+    layers: nn.Sequential
+    strength: float | None
+    validation_accuracy: float
+    validation_loss: float
+    seconds: float
+
+    def describe(self) -> str:
+        """The head in one line."""
+        name = self.kind if self.strength is None else f"{self.kind}, C = {self.strength:g}"
+        return (
+            f"{name}: {self.validation_accuracy:.2%} of the validation pictures, "
+            f"loss {self.validation_loss:.4f}, fitted in {self.seconds:.1f} s"
+        )
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """How heads are fitted; balanced: each class weighs alike, however many pictures it has."""
+
+    kinds: tuple[HeadKind, ...] = ("logistic",)
+    strengths: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)
+    hidden: int = DEFAULT_HIDDEN
+    dropout: float = 0.0
+    balanced: bool = False
+    seed: int = 0
+
+
+def fit_heads(train: Features, validation: Features, settings: HeadSettings) -> list[HeadFit]:
+    """Every head that the settings ask for, a logistic one for each strength.
+
+    The best by validation loss is ``best_head(...)``. Raises DataError for features that are not
+    numbers.
+    """
+    rows, labels = _training_rows(train)
+    mean, deviation = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
+    standard = (rows - mean) / deviation
+    weights = class_weights(labels, len(train.class_names)) if settings.balanced else None
+    fits: list[HeadFit] = []
+    for kind in dict.fromkeys(settings.kinds):
+        if kind == "logistic":
+            found = _logistic(standard, labels, settings.strengths, weights)
+        else:
+            found = [_dense(standard, labels, settings, kind, weights, len(train.class_names))]
+        for strength, layers, seconds in found:
+            _unstandardise(layers, mean, deviation)
+            loss, accuracy = score(layers, validation)
+            fits.append(HeadFit(kind, layers, strength, accuracy, loss, seconds))
+    return fits
+
+
+def best_head(fits: Sequence[HeadFit]) -> HeadFit:
+    """The fit with the least validation loss, which is finer than accuracy on few pictures."""
+    return min(fits, key=lambda fit: fit.validation_loss)
+
+
+def head_logits(layers: nn.Module, features: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Logits ``(n, k)`` of features ``(n, width)``."""
+    with torch.inference_mode():
+        parts = [
+            layers(torch.from_numpy(np.array(features[start : start + 8192], dtype=np.float32)))
+            for start in range(0, len(features), 8192)
+        ]
+    logits: NDArray[np.float32] = torch.cat(parts).numpy()
+    return logits
+
+
+def score(layers: nn.Module, features: Features) -> tuple[float, float]:
+    """Mean cross-entropy in nats, and accuracy, of a head on features."""
+    logits = torch.from_numpy(head_logits(layers, features.values))
+    labels = torch.from_numpy(features.labels)
+    accuracy = (logits.argmax(dim=1) == labels).float().mean().item()
+    return cross_entropy(logits, labels).item(), accuracy
+
+
+def class_weights(labels: NDArray[np.int64], class_count: int) -> Rows:
+    """Weights ``(k,)`` with which all classes weigh alike in sum; their mean over pictures is 1."""
+    counts = np.bincount(labels, minlength=class_count)
+    present = np.count_nonzero(counts)
+    shares = len(labels) / (present * np.maximum(counts, 1))
+    weights: Rows = np.where(counts > 0, shares, 0.0).astype(np.float32)
+    return weights
+
+
+def _training_rows(train: Features) -> tuple[Rows, NDArray[np.int64]]:
+    """The rows of both views, one below the other, in float32."""
+    views = [train.values] if train.mirrored is None else [train.values, train.mirrored]
+    rows = np.concatenate([np.asarray(view, dtype=np.float32) for view in views])
+    if not np.isfinite(rows).all():
+        wrong = train.ids[np.flatnonzero(~np.isfinite(rows).all(axis=1))[0] % len(train)]
+        raise DataError(
+            f"the net gives no numbers for the picture {wrong}: are its weights whole? "
+            "Try train.precision=fp32."
+        )
+    return rows, np.tile(train.labels, len(views))
+
+
+def _logistic(
+    rows: Rows, labels: NDArray[np.int64], strengths: Sequence[float], weights: Rows | None
+) -> list[tuple[float | None, nn.Sequential, float]]:
+    """Along rising C, each fit starting from the one before."""
+    each = None if weights is None else weights[labels]
+    model = LogisticRegression(max_iter=_ITERATIONS, tol=_TOLERANCE, warm_start=True)
+    found: list[tuple[float | None, nn.Sequential, float]] = []
+    for strength in sorted(strengths):
+        started = time.perf_counter()
+        model.set_params(C=strength)
+        with warnings.catch_warnings():
+            # The validation loss judges a fit, whether or not it has settled to the last digit.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(rows, labels, sample_weight=each)
+        layer = _linear(model.coef_, model.intercept_)
+        found.append((strength, nn.Sequential(layer), time.perf_counter() - started))
+    return found
+
+
+def _linear(kernel: NDArray[np.floating], bias: NDArray[np.floating]) -> nn.Linear:
+    # Of two classes scikit-learn keeps one row: the logit of the second less that of the first.
+    if len(kernel) == 1:
+        kernel, bias = np.concatenate([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        layer = nn.Linear(kernel.shape[1], len(kernel))
+        layer.weight.copy_(torch.from_numpy(kernel))
+        layer.bias.copy_(torch.from_numpy(bias))
+    return layer
+
+
+def _dense(
+    rows: Rows,
+    labels: NDArray[np.int64],
+    settings: HeadSettings,
+    kind: HeadKind,
+    weights: Rows | None,
+    class_count: int,
+) -> tuple[float | None, nn.Sequential, float]:
+    started = time.perf_counter()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(settings.seed, "head", kind))
+        layers = _layers(rows.shape[1], class_count, settings, kind)
+        _descend(layers, torch.from_numpy(rows), torch.from_numpy(labels), weights)
+    return None, layers.eval(), time.perf_counter() - started
+
+
+def _layers(width: int, class_count: int, settings: HeadSettings, kind: HeadKind) -> nn.Sequential:
+    dropout = [nn.Dropout(settings.dropout)] if settings.dropout else []
+    if kind == "linear":
+        return nn.Sequential(*dropout, nn.Linear(width, class_count))
+    hidden = settings.hidden
+    last = nn.Linear(hidden, class_count)
+    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), *dropout, last)
+
+
+def _descend(layers: nn.Sequential, rows: Tensor, labels: Tensor, weights: Rows | None) -> None:
+    """AdamW with a rate that falls by a cosine to nothing."""
+    class_weight = None if weights is None else torch.from_numpy(weights)
+    steps_each = -(-len(rows) // _BATCH)
+    epochs = max(_EPOCHS, -(-_LEAST_UPDATES // steps_each))
+    optimizer = torch.optim.AdamW(layers.parameters(), lr=_LR, weight_decay=_DECAY, fused=True)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps_each)
+    for _ in range(epochs):
+        for chosen in torch.split(torch.randperm(len(rows)), _BATCH):
+            loss = cross_entropy(layers(rows[chosen]), labels[chosen], weight=class_weight)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            falling.step()
+
+
+@torch.no_grad()
+def _unstandardise(layers: nn.Sequential, mean: Rows, deviation: Rows) -> None:
+    """Put the standardisation into the first dense layer, so that it takes features as they are."""
+    first = next(layer for layer in layers if isinstance(layer, nn.Linear))
+    first.weight.div_(torch.from_numpy(deviation))
+    first.bias.sub_(first.weight @ torch.from_numpy(mean))
+
+
+def placed(layers: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
+    """Kernel and bias of each dense layer of a head, in order, copied."""
+    own = copy.deepcopy(layers)
+    return [(m.weight.detach(), m.bias.detach()) for m in own if isinstance(m, nn.Linear)]

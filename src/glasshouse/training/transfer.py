@@ -1,0 +1,81 @@
+"""Which parts of a pretrained net are trained when, and how fast."""
+
+import copy
+from collections.abc import Iterator
+
+from torch import device as Device
+from torch import nn
+
+from glasshouse.models.freezing import freeze
+from glasshouse.settings import TrainSettings, TransferSettings
+from glasshouse.training.fit import train_until_done
+from glasshouse.training.loop import Course, Step
+from glasshouse.training.optimizers import build_optimizer
+from glasshouse.training.state import Epoch, TrainingState, begin
+
+
+def trainable_now(transfer: TransferSettings, epoch: int, epochs: int) -> str:
+    """What is trainable in an epoch, counted from 0, as ``freeze`` understands it."""
+    if transfer.way != "gradual":
+        return transfer.trainable if transfer.way == "tune" else "head"
+    stage = min(epoch * len(transfer.unfreeze) // epochs, len(transfer.unfreeze) - 1)
+    return transfer.unfreeze[stage]
+
+
+def begin_transfer(
+    net: nn.Module, settings: TrainSettings, transfer: TransferSettings, device: Device
+) -> TrainingState:
+    """A fresh state around a copy of the net, frozen as the first epoch wants it.
+
+    Going gradually, the optimizer knows every part from the start, each with its factor of the
+    rate, so that a state can be saved and gone on with anywhere.
+    """
+    own = copy.deepcopy(net)
+    if transfer.way != "gradual":
+        _freeze(own, transfer, trainable_now(transfer, 0, settings.epochs))
+        return begin(own, settings, device)
+    state = begin(own, settings, device)
+    factors = rate_factors(own, transfer)
+    state.optimizer = build_optimizer(state.net, settings, factors)
+    _freeze(state.net, transfer, transfer.unfreeze[0])
+    return state
+
+
+def rate_factors(net: nn.Module, transfer: TransferSettings) -> dict[str, float]:
+    """For each parameter that is ever trained, the factor of the rate: less, the later it joins."""
+    factors: dict[str, float] = {}
+    own = copy.deepcopy(net)
+    for stage, trainable in enumerate(transfer.unfreeze):
+        freeze(own, trainable)
+        for name, parameter in own.named_parameters():
+            if parameter.requires_grad:
+                factors.setdefault(name, transfer.rate_factor**stage)
+    return factors
+
+
+def train_transfer(
+    state: TrainingState, course: Course, transfer: TransferSettings
+) -> Iterator[Step | Epoch]:
+    """The usual loop, unfreezing more between epochs where the settings say so."""
+    epochs = course.settings.epochs
+    _freeze(state.net, transfer, trainable_now(transfer, state.epoch, epochs))
+    for record in train_until_done(state, course):
+        if isinstance(record, Epoch) and state.epoch < epochs and transfer.way == "gradual":
+            _freeze(state.net, transfer, trainable_now(transfer, state.epoch, epochs))
+        yield record
+
+
+def describe_stages(net: nn.Module, transfer: TransferSettings, epochs: int) -> tuple[str, ...]:
+    """A line on what is trainable in each stretch of epochs."""
+    own = copy.deepcopy(net)
+    seen: dict[str, list[int]] = {}
+    for epoch in range(epochs):
+        seen.setdefault(trainable_now(transfer, epoch, epochs), []).append(epoch + 1)
+    lines = [(freeze(own, trainable), numbers) for trainable, numbers in seen.items()]
+    if len(lines) == 1:
+        return (str(lines[0][0]),)
+    return tuple(f"epochs {n[0]} to {n[-1]}: {freezing}" for freezing, n in lines)
+
+
+def _freeze(net: nn.Module, transfer: TransferSettings, trainable: str) -> None:
+    freeze(net, trainable, batch_statistics=transfer.batch_statistics)

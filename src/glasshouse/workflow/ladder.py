@@ -1,0 +1,159 @@
+"""The ladder: one change after another under one budget, each measured against the one before."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.errors import DataError, DivergedError, NoUsableRate, UsageError
+from glasshouse.evaluation.intervals import Interval
+from glasshouse.evaluation.metrics import hits
+from glasshouse.evaluation.over_seeds import paired_gain
+from glasshouse.models.predict import load_predictions
+from glasshouse.recipe import load_recipe
+from glasshouse.report.ladder_report import Ladder, LadderRow, ladder_chart, write_ladder_page
+from glasshouse.report.pictures import figure_png
+from glasshouse.settings import Recipe
+from glasshouse.storage import write_bytes, write_json
+from glasshouse.workflow import runs
+from glasshouse.workflow.experiment import Request
+from glasshouse.workflow.seeds import Runner, run_all, run_quietly, seconds_of, seed_requests
+
+TABLE, CHART, PAGE = "ladder.json", "ladder.png", "ladder.html"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A step as data: a recipe and what is overridden.
+
+    of_epochs: keys that are shares of the budget, such as the length of a cycle.
+    """
+
+    name: str
+    change: str
+    recipe: str
+    overrides: tuple[str, ...] = ()
+    of_epochs: tuple[tuple[str, float], ...] = ()
+
+
+RUNGS = (
+    Rung("no augmentation", "a small CNN, Adam at 0.001", "tutorial-basic-no-augment"),
+    Rung("augmentation", "turns, shifts and mirrored pictures", "tutorial-basic"),
+    Rung("wider", "more filters, standardised pictures", "tutorial-wide"),
+    Rung("lower rate", "Adam at 0.0003", "tutorial-wide", ("train.lr=3e-4",)),
+    Rung(
+        "step schedule", "from 0.001, times 0.3 after each 40 % of the run",
+        "tutorial-wide-schedule", (), (("train.schedule.every", 0.4),),
+    ),
+    Rung(
+        "BatchNorm", "after each convolution; the same schedule",
+        "tutorial-wide-bn", (), (("train.schedule.every", 0.4),),
+    ),
+    Rung(
+        "finder + cyclical", "two triangles between the rates that the range test found",
+        "tutorial-wide-bn", ("train.lr=auto", "train.schedule={type='triangular'}"),
+        (("train.schedule.cycle", 0.5),),
+    ),
+    Rung(
+        "finder + one-cycle", "one cycle up to the rate that the range test found",
+        "tutorial-wide-bn", ("train.lr=auto", "train.schedule={type='one_cycle'}"),
+    ),
+    Rung("our best", "a small residual net, AdamW, one-cycle", "small-residual"),
+)  # fmt: skip
+
+
+def rung_recipe(rung: Rung, epochs: int, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a step under a budget; overrides hold for every step and come last."""
+    shares = [f"{key}={share * epochs:g}" for key, share in rung.of_epochs]
+    fixed = [*rung.overrides, *shares, f"train.epochs={epochs}"]
+    return load_recipe(rung.recipe, [*fixed, *overrides])
+
+
+def climb(
+    request: Request,
+    *,
+    overrides: Sequence[str] = (),
+    seeds: int = 3,
+    rungs: Sequence[Rung] = RUNGS,
+    run: Runner = run_quietly,
+    on_step: Callable[[Ladder], None] = lambda ladder: None,
+) -> Ladder:
+    """Run every step with every seed in folders of their own, and write table, chart and page.
+
+    The budget is the request's recipe's train.epochs; the rest of that recipe plays no part.
+    Finished folders are kept, so the same call goes on where it was stopped. A step whose training
+    diverges, or finds no rate, is marked and passed over.
+    """
+    epochs = request.recipe.train.epochs
+    if seeds < 1 or not rungs:
+        raise UsageError(f"ladder: expected a step and a seed or more, received {seeds} seeds")
+    rows: list[LadderRow] = []
+    before: _Measured | None = None
+    for number, rung in enumerate(rungs, start=1):
+        recipe = rung_recipe(rung, epochs, overrides)
+        folder = request.out / f"{number}-{rung.name.replace(' ', '-')}"
+        step = Request(
+            request.source, recipe, folder, True, request.data_dir, request.offline, request.command
+        )
+        row, before = _step(rung, step, seeds, run, before)
+        rows.append(row)
+        if before is not None:
+            ladder = Ladder(request.source, epochs, seeds, before.hits.shape[1], tuple(rows))
+            _write(ladder, request.out)
+            on_step(ladder)
+    if before is None:
+        raise DivergedError(f"no step of the ladder could be trained: {rows[-1].problem}")
+    return ladder
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The last step that finished: hits ``(seeds, pictures)`` as 0 and 1, and which pictures."""
+
+    hits: NDArray[np.float64]
+    ids: NDArray[np.str_]
+
+
+def _step(
+    rung: Rung, request: Request, seeds: int, run: Runner, before: _Measured | None
+) -> tuple[LadderRow, _Measured | None]:
+    try:
+        finished = run_all(seed_requests(request, seeds), run)
+    except (DivergedError, NoUsableRate) as error:
+        row = LadderRow(rung.name, rung.change, rung.recipe, (), None, None, 0.0, str(error))
+        return row, before
+    now = _measure(finished)
+    if before is not None and not np.array_equal(before.ids, now.ids):
+        raise DataError(
+            f"the test pictures of '{rung.name}' are not those of the step before, so no gain can "
+            "be told. Do not override data.* for single steps."
+        )
+    row = LadderRow(
+        name=rung.name,
+        change=rung.change,
+        recipe=rung.recipe,
+        accuracies=tuple(now.hits.mean(axis=1).tolist()),
+        accuracy=_within_bounds(paired_gain(np.zeros_like(now.hits), now.hits)),
+        gain=None if before is None else paired_gain(before.hits, now.hits),
+        seconds=sum(map(seconds_of, finished)) / len(finished),
+    )
+    return row, now
+
+
+def _measure(finished: Sequence[runs.Run]) -> _Measured:
+    found = [load_predictions(run.folder / runs.PREDICTIONS) for run in finished]
+    return _Measured(np.stack([hits(each).astype(np.float64) for each in found]), found[0].ids)
+
+
+def _within_bounds(share: Interval) -> Interval:
+    # Few seeds that differ much give t-intervals which no accuracy can fill.
+    return Interval(share.value, max(share.low, 0.0), min(share.high, 1.0))
+
+
+def _write(ladder: Ladder, folder: Path) -> None:
+    rows = [asdict(row) | {"verdict": row.verdict} for row in ladder.rows]
+    write_json(folder / TABLE, asdict(ladder) | {"rows": rows})
+    write_bytes(folder / CHART, figure_png(ladder_chart(ladder.rows)))
+    write_ladder_page(ladder, folder / PAGE)

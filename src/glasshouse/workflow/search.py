@@ -1,0 +1,189 @@
+"""A search space over recipe keys: what may vary, and the recipe that a choice of values gives."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tomli_w
+
+from glasshouse.errors import RecipeError
+from glasshouse.models.presets import preset_layers
+from glasshouse.recipe import load_recipe
+from glasshouse.settings import Conv, Dense, Layer, ModelSettings, Recipe, Residual
+
+Value = str | int | float | bool
+
+# Not a key of recipes: a factor of every number of filters and units, but the last layer's.
+WIDTH = "model.width"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from low to high; whole numbers only, or even in the logarithm, where asked for."""
+
+    key: str
+    low: float
+    high: float
+    is_log: bool
+    is_whole: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values."""
+
+    key: str
+    values: tuple[Value, ...]
+
+
+Dimension = Range | Choice
+
+
+def parse_search(text: str) -> Dimension:
+    """``train.lr=1e-4..1e-1:log`` to a Range, ``train.batch_size=32,64`` to a Choice.
+
+    A range of whole numbers has two whole ends. Raises RecipeError that says what is expected.
+    """
+    key, equals, values = (part.strip() for part in text.partition("="))
+    if not equals or not key or not values:
+        raise RecipeError(
+            f"--search {text}: expected key=low..high, key=low..high:log or key=value,value, for "
+            "example train.lr=1e-4..1e-1:log"
+        )
+    if ".." in values:
+        return _parse_range(text, key, values)
+    chosen = tuple(_value(part.strip()) for part in values.split(","))
+    if len(set(map(str, chosen))) < 2:
+        raise RecipeError(f"--search {text}: expected two values or more, or a range low..high")
+    return Choice(key, chosen)
+
+
+def recipe_of(name: str, overrides: Sequence[str], values: Mapping[str, Value]) -> Recipe:
+    """The recipe with a choice of values; raises RecipeError where one does not fit."""
+    texts = [f"{key}={_toml(value)}" for key, value in values.items() if key != WIDTH]
+    recipe = load_recipe(name, [*overrides, *texts])
+    if WIDTH in values:
+        recipe = recipe.model_copy(update={"model": widened(recipe.model, float(values[WIDTH]))})
+    return recipe
+
+
+def widened(model: ModelSettings, factor: float) -> ModelSettings:
+    """The same layers with ``factor`` times as many filters and units, one at least.
+
+    Raises RecipeError for layers whose width cannot be scaled: torch layers and groups.
+    """
+    layers = model.layers if model.layers is not None else preset_layers(str(model.preset))
+    scaled = tuple(_widened(layer, factor) for layer in layers)
+    return model.model_copy(update={"preset": None, "layers": _with_old_end(layers, scaled)})
+
+
+def values_in(recipe: Recipe, space: Sequence[Dimension]) -> dict[str, Value] | None:
+    """The recipe's own values, where all of them lie in the space; else None."""
+    found: dict[str, Value] = {}
+    for dimension in space:
+        value = 1.0 if dimension.key == WIDTH else _at(recipe, dimension.key)
+        if isinstance(dimension, Choice):
+            if value not in dimension.values:
+                return None
+        elif not isinstance(value, (int, float)) or not dimension.low <= value <= dimension.high:
+            return None
+        found[dimension.key] = value
+    return found
+
+
+def require_space(name: str, overrides: Sequence[str], space: Sequence[Dimension]) -> None:
+    """Raises RecipeError for no dimensions, a key twice, or ends that do not fit the recipe."""
+    keys = [dimension.key for dimension in space]
+    if not keys:
+        raise RecipeError("tune needs a --search or more, for example train.lr=1e-4..1e-1:log")
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise RecipeError(f"--search names {', '.join(twice)} more than once")
+    for dimension in space:
+        for value in _ends(dimension):
+            recipe_of(name, overrides, {dimension.key: value})
+
+
+def describe(space: Sequence[Dimension]) -> list[str]:
+    """Each dimension as the text that parse_search reads."""
+    return [_text(dimension) for dimension in space]
+
+
+def _text(dimension: Dimension) -> str:
+    if isinstance(dimension, Choice):
+        return f"{dimension.key}={','.join(map(str, dimension.values))}"
+    low, high = _ends(dimension)
+    return f"{dimension.key}={low}..{high}{':log' if dimension.is_log else ''}"
+
+
+def _ends(dimension: Dimension) -> tuple[Value, ...]:
+    if isinstance(dimension, Choice):
+        return dimension.values
+    if dimension.is_whole:
+        return int(dimension.low), int(dimension.high)
+    return dimension.low, dimension.high
+
+
+def _parse_range(text: str, key: str, values: str) -> Range:
+    ends, colon, scale = values.partition(":")
+    low_text, _, high_text = ends.partition("..")
+    low, high = _value(low_text.strip()), _value(high_text.strip())
+    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (low, high))
+    if not numbers or (colon and scale.strip() != "log"):
+        raise RecipeError(f"--search {text}: expected low..high or low..high:log with two numbers")
+    is_log = bool(colon)
+    low, high = float(low), float(high)
+    if not (math.isfinite(low) and math.isfinite(high)) or low >= high or (is_log and low <= 0):
+        raise RecipeError(
+            f"--search {text}: expected the low end below the high end"
+            + (", and above 0 for a log range" if is_log else "")
+        )
+    is_whole = not any(mark in low_text + high_text for mark in ".eE")
+    return Range(key, low, high, is_log, is_whole and key != WIDTH)
+
+
+def _value(text: str) -> Value:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text, text)
+
+
+def _toml(value: Value) -> str:
+    return tomli_w.dumps({"v": value}).removeprefix("v = ").strip()
+
+
+def _at(recipe: Recipe, key: str) -> Any:
+    value: Any = recipe.model_dump(mode="json")
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _widened(layer: Layer, factor: float) -> Layer:
+    if isinstance(layer, Residual):
+        return layer.model_copy(
+            update={"layers": tuple(_widened(inner, factor) for inner in layer.layers)}
+        )
+    if layer.type == "torch" or (isinstance(layer, Conv) and layer.groups > 1):
+        raise RecipeError(
+            f"{WIDTH} cannot scale a layer of type {layer.type}"
+            + (" with groups" if isinstance(layer, Conv) else "")
+            + "; search model.preset instead, or other keys"
+        )
+    if isinstance(layer, Conv):
+        return layer.model_copy(update={"filters": max(1, round(layer.filters * factor))})
+    if isinstance(layer, Dense) and isinstance(layer.units, int):
+        return layer.model_copy(update={"units": max(1, round(layer.units * factor))})
+    return layer
+
+
+def _with_old_end(layers: tuple[Layer, ...], scaled: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """The scaled layers, but the last one that decides the number of classes as it was."""
+    for place in range(len(layers) - 1, -1, -1):
+        if isinstance(layers[place], (Conv, Dense)):
+            return (*scaled[:place], layers[place], *scaled[place + 1 :])
+    return scaled

@@ -1,0 +1,145 @@
+"""Transfer by features: a frozen body run once, heads fitted to what it gives, a run folder."""
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from glasshouse.data.download import Progress
+from glasshouse.data.images import ImageSet, Splits, take
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.predict import Predictions, predict
+from glasshouse.settings import Recipe
+from glasshouse.storage import write_json
+from glasshouse.training.adapting import with_head
+from glasshouse.training.features import Extractor, Features, extract, make_extractor
+from glasshouse.training.heads import (
+    DEFAULT_HIDDEN,
+    HeadFit,
+    HeadSettings,
+    best_head,
+    fit_heads,
+    head_logits,
+)
+from glasshouse.workflow.adapting import pretrained_of
+from glasshouse.workflow.experiment import (
+    Request,
+    Result,
+    conclude,
+    first_classifier,
+    write_start,
+)
+
+HEADS = "heads.json"
+_CHECKED = 64
+
+
+@dataclass(frozen=True)
+class SplitFeatures:
+    """The features of the three parts of a source, and the seconds that they took."""
+
+    train: Features
+    validation: Features
+    test: Features
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FeatureRun:
+    """What transfer by features leaves in memory: the result, and every head that was tried."""
+
+    result: Result
+    fits: tuple[HeadFit, ...]
+    splits: Splits
+    feature_seconds: float
+
+
+def run_features(request: Request, progress: Progress | None = None) -> FeatureRun:
+    """Compute features, fit the heads of the recipe, keep the best, measure it and report.
+
+    Features come from the cache where they are in it; an interrupted extraction goes on where it
+    stopped. Raises UsageError or DataError as ``open_experiment`` does.
+    """
+    splits, classifier = first_classifier(request, progress)
+    write_start(request, splits)
+    recipe = request.recipe
+    extractor = make_extractor(classifier, splits.train, recipe.train)
+    features = split_features(extractor, splits, flips=recipe.transfer.flips, progress=progress)
+    fits = fit_heads(features.train, features.validation, head_settings(recipe))
+    best = best_head(fits)
+    trained = with_head(classifier, best)
+    measured = (
+        head_predictions(best, features.validation),
+        head_predictions(best, features.test),
+    )
+    notes = (
+        extractor.describe(),
+        f"Only a new head was fitted, to frozen features. The best on validation of {len(fits)}: "
+        f"{best.describe()}.",
+        _agreement(trained, splits.test, measured[1]),
+    )
+    splits = replace(splits, notes=(*splits.notes, *notes))
+    write_json(request.out / HEADS, _record(fits, best, features.seconds))
+    result = conclude(request.out, splits, trained, measured)
+    return FeatureRun(result, tuple(fits), splits, features.seconds)
+
+
+def split_features(
+    extractor: Extractor, splits: Splits, *, flips: bool, progress: Progress | None = None
+) -> SplitFeatures:
+    """Features of all three parts; flips: of the mirrored training pictures as well."""
+    started = time.perf_counter()
+    train = extract(extractor, splits.train, flips=flips, progress=progress, name="train features")
+    validation, test = (
+        extract(extractor, part, progress=progress, name=f"{name} features")
+        for name, part in (("validation", splits.validation), ("test", splits.test))
+    )
+    return SplitFeatures(train, validation, test, time.perf_counter() - started)
+
+
+def head_settings(recipe: Recipe) -> HeadSettings:
+    """What a recipe says of heads."""
+    pretrained, transfer = pretrained_of(recipe), recipe.transfer
+    return HeadSettings(
+        kinds=transfer.heads,
+        strengths=transfer.strengths,
+        hidden=pretrained.hidden or DEFAULT_HIDDEN,
+        dropout=pretrained.dropout,
+        balanced=recipe.train.class_weights == "balanced",
+        seed=recipe.train.seed,
+    )
+
+
+def head_predictions(fit: HeadFit, features: Features) -> Predictions:
+    """What a head says of features, as predictions on their pictures."""
+    logits = head_logits(fit.layers, features.values)
+    return Predictions(logits, features.labels, features.ids, features.class_names)
+
+
+def _agreement(trained: Classifier, images: ImageSet, measured: Predictions) -> str:
+    """Hold the saved classifier against the cached features that the figures come from."""
+    some = take(images, np.arange(min(_CHECKED, len(images))))
+    own = predict(trained, some, batch_size=32).logits
+    theirs = measured.logits[: len(some)]
+    same = int((own.argmax(axis=1) == theirs.argmax(axis=1)).sum())
+    return (
+        f"The figures come from the cached features; run as a whole, the classifier gives the same "
+        f"answer on {same} of the first {len(some)} test pictures."
+    )
+
+
+def _record(fits: list[HeadFit], best: HeadFit, seconds: float) -> dict[str, object]:
+    return {
+        "feature_seconds": round(seconds, 3),
+        "heads": [
+            {
+                "kind": fit.kind,
+                "C": fit.strength,
+                "validation_accuracy": fit.validation_accuracy,
+                "validation_loss": fit.validation_loss,
+                "seconds": round(fit.seconds, 3),
+                "kept": fit is best,
+            }
+            for fit in fits
+        ],
+    }

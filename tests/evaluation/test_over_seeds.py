@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from glasshouse.errors import UsageError
+from glasshouse.evaluation.over_seeds import mean_over_seeds, paired_gain
+
+
+def test_the_interval_over_seeds_is_students() -> None:
+    values = np.array([0.71, 0.74, 0.69, 0.73, 0.72])
+    low, high = stats.t.interval(0.95, 4, values.mean(), stats.sem(values))
+    found = mean_over_seeds(values)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.value == pytest.approx(values.mean())
+
+
+def test_one_seed_has_no_interval_over_seeds() -> None:
+    with pytest.raises(UsageError, match="two seeds or more"):
+        mean_over_seeds(np.array([0.7]))
+
+
+def test_with_one_seed_the_gain_has_the_interval_of_a_mean_over_pictures() -> None:
+    random = np.random.default_rng(0)
+    first, second = random.integers(0, 2, (2, 1, 400)).astype(float)
+    gains = (second - first)[0]
+    found = paired_gain(first, second)
+    half = stats.norm.ppf(0.975) * gains.std(ddof=1) / np.sqrt(400)
+    assert (found.value, found.high - found.value) == pytest.approx((gains.mean(), half))
+
+
+@pytest.mark.parametrize(("seed_effect", "picture_effect"), [(0.0, 1.0), (0.3, 1.0), (0.3, 0.0)])
+def test_the_gain_covers_the_truth_as_often_as_it_says(
+    seed_effect: float, picture_effect: float
+) -> None:
+    random = np.random.default_rng(1)
+    covered = []
+    for _ in range(400):
+        by_seed = seed_effect * random.normal(size=(4, 1))
+        by_picture = picture_effect * random.normal(size=(1, 60))
+        gains = 0.5 + by_seed + by_picture + random.normal(size=(4, 60))
+        found = paired_gain(np.zeros((4, 60)), gains)
+        covered.append(found.low <= 0.5 <= found.high)
+    assert 0.92 <= np.mean(covered) <= 0.995
+
+
+def test_equal_hits_give_no_gain_and_no_width() -> None:
+    hits = np.random.default_rng(0).integers(0, 2, (3, 50)).astype(float)
+    found = paired_gain(hits, hits)
+    assert (found.value, found.low, found.high) == (0, 0, 0)
+
+
+def test_wrong_shapes_are_named() -> None:
+    with pytest.raises(UsageError, match=r"received shape \(3,\)"):
+        paired_gain(np.zeros(3), np.zeros(3))
