@@ -17,7 +17,7 @@ from pathlib import Path
 
 from contest import judge, machine
 
-TRIALS, WORKERS, KILLS = 16, 2, 5
+TRIALS, WORKERS, KILLS = 30, 2, 5
 
 
 def command(out: Path) -> list[str]:
@@ -85,6 +85,9 @@ def main() -> None:
         trials = json.loads(done.stdout)["trials"]
     changed = sum(after.get(number) != value for number, value in before.items())
     states = [trial["state"] for trial in trials]
+    for trial in trials:
+        if trial["state"] not in ("complete", "lost"):
+            print(f"  trial {trial['number']}: {trial['state']} {trial['problem']}")
     print(f"  {states.count('lost')} lost trials were run again")
     held = [
         judge("finished trials lost or changed", changed, 0, at_least=False),

@@ -84,3 +84,12 @@ def test_what_is_no_run_is_said_so(tmp_path: Path) -> None:
         read_run(tmp_path)
     with pytest.raises(UsageError, match="does not exist"):
         read_run(tmp_path / "none")
+
+
+def test_a_run_killed_at_its_first_file_begins_again(tmp_path: Path) -> None:
+    first = request(tmp_path / "run", resume=True)
+    first.out.mkdir()
+    (first.out / ".recipe.toml.123").write_text("half a rec")
+    (first.out / "recipe.toml").write_text("half a rec")
+    assert open_experiment(first).state.epoch == 0
+    assert read_run(first.out).recipe == first.recipe

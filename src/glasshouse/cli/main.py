@@ -8,10 +8,13 @@ import typer
 from glasshouse.cli import (
     check,
     compare,
+    compare_backbones,
     evaluate,
     explain,
+    folds,
     ladder,
     lr_find,
+    models,
     predict,
     reproduce,
     runs,
@@ -41,6 +44,10 @@ app.command()(reproduce.reproduce)
 app.command()(predict.predict)
 app.command()(explain.explain)
 app.command()(summary.summary)
+app.command()(models.models)
+app.command("compare-backbones")(compare_backbones.compare_backbones)
+app.command()(folds.folds)
+app.command("label-errors")(folds.label_errors)
 app.command()(runs.runs)
 
 

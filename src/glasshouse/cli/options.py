@@ -35,6 +35,7 @@ Backbone = Annotated[
         help="a net that `glasshouse models` lists, e.g. mobilenetv2_100:pad_type=same,mean=0.5",
     ),
 ]
+Weights = Annotated[Path | None, typer.Option(help="a file with the weights of the pretrained net")]
 
 
 def backbone_overrides(backbone: str | None, weights: Path | None) -> list[str]:
@@ -49,6 +50,7 @@ def backbone_overrides(backbone: str | None, weights: Path | None) -> list[str]:
     for part in text.split(",") if text else ():
         key, _, value = part.partition("=")
         known = key in PretrainedSettings.model_fields
+        value = json.dumps(value) if key == "weights" else value
         found.append(f"model.pretrained.{'' if known else 'arguments.'}{key}={value}")
     if weights is not None:
         found.append(f"model.pretrained.weights={json.dumps(str(weights.resolve()))}")

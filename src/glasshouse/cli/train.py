@@ -15,6 +15,7 @@ from glasshouse.cli.options import (
     Offline,
     Set,
     Source,
+    Weights,
     backbone_overrides,
     print_json,
 )
@@ -39,9 +40,7 @@ def train(
     ] = None,
     set_: Set = None,
     backbone: Backbone = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="a file with the weights of the pretrained net")
-    ] = None,
+    weights: Weights = None,
     out: Annotated[
         Path | None, typer.Option(help="the run folder [runs/SOURCE-RECIPE-1, -2 ...]")
     ] = None,

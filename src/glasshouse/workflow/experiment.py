@@ -232,12 +232,20 @@ def _recorded(request: Request) -> dict[str, Any] | None:
                 f"{out} is not empty. Go on with it by --resume, or name another folder with --out."
             )
         return None
-    if not out.exists() or not any(out.iterdir()):
-        return None  # killed before anything was written: resuming means starting
+    if not out.exists() or not _has_begun(out):
+        return None  # killed before anything was trained: resuming means starting
     run = runs.read_run(out)
     if run.recipe != request.recipe:
         raise UsageError(f"{out} was started with another recipe: {_difference(run, request)}")
     return run.environment
+
+
+def _has_begun(out: Path) -> bool:
+    """False when a kill left no more in the folder than parts of the first two files."""
+    first = (runs.RECIPE, runs.ENVIRONMENT)
+    parts = tuple(f".{name}." for name in first)  # what an atomic write leaves when killed
+    names = {path.name for path in out.iterdir() if not path.name.startswith(parts)}
+    return not names <= {runs.RECIPE}
 
 
 def _difference(run: runs.Run, request: Request) -> str:

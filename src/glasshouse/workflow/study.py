@@ -1,5 +1,6 @@
 """The only file that knows Optuna: a study on disk, its trials, and what became of them."""
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,11 @@ from glasshouse.report.tuning_plots import TrialRecord
 from glasshouse.rng import derive
 from glasshouse.workflow.search import Choice, Dimension, Value
 from glasshouse.workflow.trials import process_started, this_process
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     import optuna
@@ -38,8 +44,7 @@ def open_study(folder: Path, *, seed: int, prune: bool) -> "optuna.Study":
     """
     library = _optuna()
     folder.mkdir(parents=True, exist_ok=True)
-    backend = library.storages.journal.JournalFileBackend(str(folder / JOURNAL))
-    storage = library.storages.JournalStorage(backend)
+    storage = library.storages.JournalStorage(_journal(library, folder / JOURNAL))
     pruner = (
         library.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2, n_min_trials=3)
         if prune
@@ -137,6 +142,35 @@ def _optuna() -> Any:
     # Progress is told by the command; Optuna's own lines would say it twice.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
+
+
+def _journal(library: Any, path: Path) -> Any:
+    """The journal, with a lock that the system lets go of when its holder is killed.
+
+    Optuna's own locks stay behind then, and hold up the next process for half a minute or more.
+    """
+    if fcntl is None:
+        return library.storages.journal.JournalFileBackend(str(path.absolute()))
+    return library.storages.journal.JournalFileBackend(str(path), lock_obj=_FileLock(path))
+
+
+class _FileLock:
+    """What Optuna asks of a lock, by flock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.with_name(f"{path.name}.flock")
+        self.handle: int | None = None
+
+    def acquire(self) -> bool:
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        self.handle = handle
+        return True
+
+    def release(self) -> None:
+        if self.handle is not None:
+            os.close(self.handle)
+            self.handle = None
 
 
 def _draw(handle: "optuna.Trial", dimension: Dimension) -> Value:

@@ -1,0 +1,124 @@
+"""`glasshouse compare-backbones`: which pretrained network suits these pictures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from glasshouse.cli.options import (
+    DataDir,
+    Json,
+    Offline,
+    Set,
+    Source,
+    backbone_overrides,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from glasshouse.settings import Recipe
+    from glasshouse.workflow.backbones import BackboneTable
+
+
+def compare_backbones(
+    source: Source,
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backbone",
+            "-b",
+            metavar="NAME[:KEY=VALUE,...]",
+            help="a network; may be repeated. weights=FILE, mean, std and input_size are keys too",
+        ),
+    ] = None,
+    backbones: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="plain names, in one option")
+    ] = None,
+    run: Annotated[
+        list[Path] | None, typer.Option(help="a finished run on SOURCE, to compare with")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="how heads are fitted")] = "transfer-features",
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option(help="an .html page with every pair compared")] = None,
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    json: Json = False,
+) -> None:
+    """Measure networks by a head on their features, on the same pictures, pair by pair.
+
+    Heads are chosen on validation and measured on test, so look once and decide.
+    """
+    from glasshouse.cli.progress import data_progress, say
+    from glasshouse.errors import UsageError
+    from glasshouse.workflow.backbones import compare_backbones as compare
+    from glasshouse.workflow.experiment import Request
+
+    specs = [*(backbone or []), *(backbones.split(",") if backbones else [])]
+    recipes = {
+        name: _recipe(recipe, spec, set_ or [])
+        for name, spec in zip(_names(specs), specs, strict=True)
+    }
+    if not recipes:
+        raise UsageError("compare-backbones needs --backbones A,B,C or --backbone NAME")
+    first = next(iter(recipes.values()))
+    request = Request(source, first, Path(), data_dir=data_dir, offline=offline)
+    with data_progress() as progress:
+        table = compare(request, recipes, run_folders=run or (), progress=progress)
+    if json:
+        print_json(_facts(table))
+    else:
+        print(_text(table))
+    if out is not None:
+        from glasshouse.report.run_report import write_comparison
+
+        write_comparison(table.comparisons, out)
+        say(f"page: {out}")
+
+
+def _names(specs: list[str]) -> list[str]:
+    """The networks' bare names, and the whole text for those that stand there twice."""
+    bare = [spec.partition(":")[0] for spec in specs]
+    return [name if bare.count(name) == 1 else spec
+            for name, spec in zip(bare, specs, strict=True)]  # fmt: skip
+
+
+def _recipe(base: str, spec: str, overrides: list[str]) -> "Recipe":
+    from glasshouse.recipe import load_recipe
+
+    return load_recipe(base, [*overrides, *backbone_overrides(spec, None)])
+
+
+def _text(table: "BackboneTable") -> str:
+    from glasshouse.cli.figures import with_interval
+
+    lines = [("network", "test accuracy, 95 % interval", "input", "parameters", "features", "head")]
+    for row in table.backbones:
+        lines.append(
+            (row.name, with_interval(row.accuracy), f"{row.input_size}", f"{row.parameters:,}",
+             f"{row.feature_seconds:.1f} s", f"{row.head_seconds:.1f} s, {row.head}")
+        )  # fmt: skip
+    lines += [(name, with_interval(a), "", "", "", "a run") for name, a in table.runs.items()]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    rows = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
+            for line in lines]  # fmt: skip
+    return "\n".join([*rows, "", *(comparison.verdict for comparison in table.comparisons)])
+
+
+def _facts(table: "BackboneTable") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "backbones": [asdict(row) for row in table.backbones],
+        "runs": {name: asdict(accuracy) for name, accuracy in table.runs.items()},
+        "comparisons": [
+            {
+                "first": c.first,
+                "second": c.second,
+                "difference": asdict(c.difference),
+                "p": c.p,
+                "p_adjusted": c.p_adjusted,
+                "verdict": c.verdict,
+            }
+            for c in table.comparisons
+        ],
+    }

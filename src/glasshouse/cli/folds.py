@@ -1,0 +1,113 @@
+"""`glasshouse folds` and `glasshouse label-errors`: small sets, judged picture by picture."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from glasshouse.cli.options import (
+    Backbone,
+    DataDir,
+    Json,
+    Offline,
+    Set,
+    Source,
+    Weights,
+    backbone_overrides,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from glasshouse.workflow.folds import Folds
+
+FEATURES_RECIPE = "transfer-features"
+Recipe = Annotated[str, typer.Option(help="a recipe with a pretrained net")]
+Count = Annotated[int, typer.Option("--folds", help="how many parts are held out in turn")]
+
+
+def folds(
+    source: Source,
+    recipe: Recipe = FEATURES_RECIPE,
+    set_: Set = None,
+    backbone: Backbone = None,
+    weights: Weights = None,
+    count: Count = 5,
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    json: Json = False,
+) -> None:
+    """Hold out each part of SOURCE in turn and predict it from the others, on frozen features.
+
+    The test split is left alone.
+    """
+    from glasshouse.cli.figures import with_interval
+
+    overrides = [*backbone_overrides(backbone, weights), *(set_ or [])]
+    found = _folds(source, (recipe, overrides), count, (data_dir, offline))
+    if json:
+        accuracy = {name: getattr(found.accuracy, name) for name in ("value", "low", "high")}
+        print_json(
+            {
+                "pictures": len(found.fold_of),
+                "accuracy": accuracy,
+                "folds": list(found.accuracies),
+                "seconds": round(found.seconds, 1),
+            }
+        )
+        return
+    print(f"accuracy  {with_interval(found.accuracy)}, 95 % interval")
+    print(f"folds     {', '.join(f'{each:.1%}' for each in found.accuracies)}")
+    print(f"pictures  {len(found.fold_of):,}, each predicted by a head that has not seen it")
+
+
+def label_errors(
+    source: Source,
+    recipe: Recipe = FEATURES_RECIPE,
+    set_: Set = None,
+    backbone: Backbone = None,
+    weights: Weights = None,
+    count: Count = 5,
+    limit: Annotated[int, typer.Option(min=1, help="how many to show at most")] = 100,
+    out: Annotated[Path, typer.Option(help="the folder for the gallery")] = Path("label-errors"),
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    json: Json = False,
+) -> None:
+    """Rank pictures of SOURCE whose label may be wrong, in a gallery; no file is changed."""
+    from dataclasses import asdict
+
+    from glasshouse.cli.progress import say
+    from glasshouse.workflow.label_errors import label_candidates, write_candidates
+
+    overrides = [*backbone_overrides(backbone, weights), *(set_ or [])]
+    found = _folds(source, (recipe, overrides), count, (data_dir, offline))
+    candidates = label_candidates(found, limit=limit)
+    write_candidates(candidates, found, out, source=source)
+    if json:
+        print_json([asdict(candidate) for candidate in candidates])
+    for each in () if json else candidates[:20]:
+        print(
+            f"{each.id}: labelled {each.label} ({each.label_probability:.0%}), "
+            f"looks like {each.suggested} ({each.suggested_probability:.0%})"
+        )
+    say(f"{len(candidates)} of {len(found.fold_of)} labels in doubt: {out / 'label-errors.html'}")
+
+
+def _folds(
+    source: str, recipe: tuple[str, list[str]], count: int, where: tuple[Path | None, bool]
+) -> "Folds":
+    from glasshouse.cli.progress import data_progress, say
+    from glasshouse.errors import UsageError
+    from glasshouse.recipe import load_recipe
+    from glasshouse.workflow.experiment import Request
+    from glasshouse.workflow.folds import cross_validate
+
+    settings = load_recipe(recipe[0], recipe[1])
+    if settings.model.pretrained is None:
+        raise UsageError(f"--recipe {recipe[0]} has no model.pretrained, whose features are needed")
+    request = Request(source, settings, Path(), data_dir=where[0], offline=where[1])
+    with data_progress() as progress:
+        found = cross_validate(request, folds=count, progress=progress)
+    for note in found.notes:
+        say(f"note: {note}")
+    return found

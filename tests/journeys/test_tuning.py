@@ -1,0 +1,131 @@
+"""Finding a rate, seeds, comparing, reproducing and searching, from the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from glasshouse.recipe import load_recipe
+from glasshouse.workflow.trials import process_started
+from tests.journeys.command import COMMAND, glasshouse, glasshouse_here, own_environment
+
+SMALL = [
+    "--recipe", "tutorial-basic",
+    "--set", "train.epochs=2",
+    "--set", "train.precision=fp32",
+    "--set", "train.device=cpu",
+    "--set", "data.train_limit=128",
+]  # fmt: skip
+SEARCH = ["--search", "train.lr=1e-4..1e-2:log", "--search", "train.batch_size=16,32"]
+
+Capture = pytest.CaptureFixture[str]
+
+
+def output_of(capsys: Capture, *arguments: str | Path, code: int = 0) -> str:
+    got, output, errors = glasshouse_here([str(argument) for argument in arguments], capsys)
+    assert got == code, errors
+    return output
+
+
+def test_lr_find_says_which_rate_suits_and_draws_it(tmp_path: Path, capsys: Capture) -> None:
+    picture = tmp_path / "curve.png"
+    common = ["lr-find", "digits", *SMALL, "--seeds", "2", "--steps", "60"]
+    text = output_of(capsys, *common, "--out", picture)
+    assert "valley" in text
+    assert "use " in text
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    curve = json.loads(output_of(capsys, *common, "--rule", "steepest", "--json", "--out", "-"))
+    assert curve["suggestion"] == curve["suggestions"]["steepest"]
+    assert len(curve["losses"]) == 2
+    assert "valley" in glasshouse_here([*common, "--rule", "vally"], capsys)[2]
+
+
+def test_auto_seeds_compare_and_reproduce(tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "seeds"
+    arguments = ["train", "digits", *SMALL, "--set", "train.lr=auto", "--seeds", "2"]
+    summary = json.loads(output_of(capsys, *arguments, "--out", out, "--json"))
+    assert summary["seeds"] == [0, 1]
+    assert 'lr = "auto"' in (out / "seed-0" / "recipe.toml").read_text()
+    page = (out / "seed-0" / "report.html").read_text()
+    assert "found by a range test" in page
+    assert (out / "seed-0" / "plots" / "finder.png").is_file()
+    text = output_of(
+        capsys, "compare", out / "seed-0", out / "seed-1", "--out", tmp_path / "pair.html"
+    )
+    assert "McNemar" in text
+    assert (tmp_path / "pair.html").is_file()
+    pair = json.loads(output_of(capsys, "compare", out / "seed-0", out / "seed-1", "--json"))
+    assert pair[0]["picture_count"] > 300
+    text = output_of(capsys, "train", "digits", "--resume", "--out", out, "--seeds", "2")
+    assert "mean accuracy" in text
+    figures = out / "seed-0" / "evaluation.json"
+    figures.write_text(figures.read_text().replace('"picture_count": ', '"picture_count": 1'))
+    text = output_of(capsys, "reproduce", out / "seed-0", code=1)
+    assert "DIFFERS  evaluation.json" in text
+    assert text.count("agrees ") == 6
+
+
+def test_wrong_searches_are_named_before_anything_runs(tmp_path: Path, capsys: Capture) -> None:
+    arguments = ["tune", "digits", *SMALL, "--out", str(tmp_path / "tune")]
+    code, _, errors = glasshouse_here(arguments, capsys)
+    assert (code, "needs a --search" in errors) == (2, True)
+    code, _, errors = glasshouse_here([*arguments, "--search", "train.lrr=1..2"], capsys)
+    assert (code, "Did you mean 'lr'" in errors) == (2, True)
+    assert not (tmp_path / "tune").exists()
+
+
+def children(pid: int) -> list[int]:
+    """The worker processes of a search."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in found}
+    return [child for child, words in commands.items() if b"spawn_main" in words]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
+def test_a_search_survives_a_killed_worker_and_writes_its_best_recipe(tmp_path: Path) -> None:
+    arguments = ["tune", "digits", *SMALL, "--set", "train.epochs=12", *SEARCH, "--trials", "3",
+                 "--workers", "2", "--no-prune", "--out", "tune", "--json"]  # fmt: skip
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], cwd=tmp_path, env=own_environment(tmp_path),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for_checkpoint(tmp_path / "tune" / "trials", process)
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    output, errors = process.communicate(timeout=90)
+    assert process.returncode == 0, errors
+    found = json.loads(output)
+    states = [trial["state"] for trial in found["trials"]]
+    assert (states.count("complete"), states.count("lost")) == (3, 1)
+    lost = next(trial for trial in found["trials"] if trial["state"] == "lost")
+    again = [t for t in found["trials"] if t["values"] == lost["values"] and t is not lost]
+    assert [trial["state"] for trial in again] == ["complete"]
+    more = [word if word != "3" else "4" for word in arguments]
+    after = json.loads(glasshouse(*more, cwd=tmp_path).stdout)["trials"]
+    assert after[: len(found["trials"])] == found["trials"]
+    assert [trial["state"] for trial in after].count("complete") == 4
+    assert (tmp_path / "tune" / "plots" / "history.png").is_file()
+    assert not list((tmp_path / "tune").rglob("predictions.safetensors"))
+    best = load_recipe(tmp_path / "tune" / "best.toml")
+    assert best.train.lr == found["best"]["values"]["train.lr"]
+
+
+def wait_for_checkpoint(folder: Path, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("*/checkpoint/*")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_process_is_known_by_its_start() -> None:
+    own = process_started(os.getpid())
+    assert own is not None
+    assert process_started(os.getpid()) == own
+    child = subprocess.Popen(["true"])
+    time.sleep(0.3)
+    assert process_started(child.pid) is None  # ended, though nobody has waited for it
+    child.wait()
+    assert process_started(child.pid) is None

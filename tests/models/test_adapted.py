@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from glasshouse.errors import ModelError
+from glasshouse.models.adapted import (
+    Enlarged,
+    body_of,
+    head_spot,
+    initialize_head,
+    rebuild,
+    replace_head,
+)
+from glasshouse.models.classifier import Classifier, Preprocessing, load_classifier, save_classifier
+from glasshouse.models.freezing import freeze, head_of, stages
+from glasshouse.models.pretrained import architecture_of_pretrained, build_net
+
+NAMES = ("mobilenetv2_035", "squeezenet1_1", "resnet10t", "torchvision/mobilenet_v3_small")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_body_and_head_give_what_the_net_gives(name: str) -> None:
+    net = build_net(name, 3, {}).eval()
+    replace_head(net, 4, hidden=5, dropout=0.5)
+    pictures = torch.rand(2, 3, 64, 64)
+    spot = head_spot(net)
+    with torch.inference_mode():
+        features = body_of(net.eval())(pictures)
+        head = [layer for layer in net.get_submodule(spot.at).children() if not _pools(layer)]
+        assert features.shape == (2, spot.width)
+        torch.testing.assert_close(nn.Sequential(*head)(features), net(pictures))
+
+
+def test_taking_the_body_leaves_the_net_as_it_was() -> None:
+    net = build_net("resnet10t", 3, {}).eval()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    body_of(net)
+    assert head_of(net) == ("fc",)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_a_new_head_is_the_head_and_all_of_it_is_trained() -> None:
+    net = build_net("mobilenetv2_035", 3, {})
+    replace_head(net, 3, hidden=8)
+    assert head_of(net) == ("classifier",)
+    freezing = freeze(net, "head")
+    assert freezing.trainable_parameters == 1280 * 8 + 8 + 8 * 3 + 3
+
+
+def test_an_enlarged_net_sees_larger_pictures_and_knows_its_head_and_stages() -> None:
+    net = Enlarged(build_net("mobilenetv2_035", 3, {}).eval(), 64)
+    small = torch.rand(2, 3, 32, 32)
+    larger = nn.functional.interpolate(small, size=(64, 64), mode="bicubic", align_corners=False)
+    with torch.inference_mode():
+        torch.testing.assert_close(net(small), net.body(larger))
+    assert head_of(net) == ("body.classifier",)
+    assert len(stages(net)) == len(stages(net.body))
+
+
+def test_initializing_the_head_is_decided_by_the_seed_alone() -> None:
+    net, other = (build_net("resnet10t", 3, {}, seed=seed) for seed in (0, 1))
+    state = torch.get_rng_state()
+    initialize_head(net, 7)
+    initialize_head(other, 7)
+    assert torch.equal(net.get_parameter("fc.weight"), other.get_parameter("fc.weight"))
+    assert net.get_parameter("fc.bias").abs().max() == 0
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("size", [None, 48])
+@pytest.mark.parametrize("hidden", [None, 6])
+def test_an_adapted_classifier_is_saved_and_loaded(
+    tmp_path: Path, size: int | None, hidden: int | None
+) -> None:
+    net = build_net("mobilenetv2_035", 3, {"pad_type": "same"}).eval()
+    architecture = architecture_of_pretrained("mobilenetv2_035", 3, {"pad_type": "same"})
+    if size:
+        net, architecture["input_size"] = Enlarged(net, size), size
+    if hidden:
+        architecture["head"] = replace_head(net, 3, hidden=hidden)
+    classifier = Classifier(
+        net.eval(), Preprocessing(32, 32), ("a", "b", "c"), architecture=architecture
+    )
+    save_classifier(classifier, tmp_path)
+    pictures = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(load_classifier(tmp_path).net(pictures), net(pictures))
+
+
+def test_a_damaged_architecture_is_said_so() -> None:
+    architecture = architecture_of_pretrained("mobilenetv2_035", 3, {})
+    with pytest.raises(ModelError, match="does not describe a net"):
+        rebuild({**architecture, "head": {"at": "classifier"}})
+
+
+def test_a_net_with_two_heads_is_refused() -> None:
+    net = build_net("deit_tiny_distilled_patch16_224", 3, {})
+    with pytest.raises(ModelError, match=r"one dense layer or one convolution.*head, head_dist"):
+        head_spot(net)
+
+
+def _pools(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.AdaptiveAvgPool2d | nn.Flatten)

@@ -1,0 +1,104 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from glasshouse.models.adapted import body_of
+from glasshouse.models.inference import fold_normalisations, inference_net
+from glasshouse.models.pretrained import build_net
+
+PICTURES = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def lively(net: nn.Module) -> nn.Module:
+    """Statistics and scales of batch normalisation that make a difference."""
+    random = torch.Generator().manual_seed(1)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.normal_(0, 0.1, generator=random)
+            module.running_var.uniform_(0.5, 2, generator=random)
+            module.weight.data.uniform_(0.5, 1.5, generator=random)
+            module.bias.data.normal_(0, 0.1, generator=random)
+    return net.eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "count"),
+    [("resnet18", {}, 20), ("mobilenetv2_035", {"pad_type": "same"}, 52), ("resnet10t", {}, 14)],
+)
+def test_folding_takes_every_normalisation_and_keeps_the_answers(
+    name: str, arguments: dict[str, str], count: int
+) -> None:
+    net = body_of(lively(build_net(name, 4, arguments)))
+    ready = inference_net(net, PICTURES)
+    with torch.inference_mode():
+        expected = net(PICTURES)
+    assert ready.folded == count == sum(isinstance(m, nn.BatchNorm2d) for m in net.modules())
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in ready.net.modules())
+    torch.testing.assert_close(ready(PICTURES), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_net_itself_stays_as_it_was() -> None:
+    net = lively(build_net("resnet10t", 4, {})).train()
+    before = copy.deepcopy(net.state_dict())
+    inference_net(net, PICTURES, torch.bfloat16)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert net.training and all(p.requires_grad for p in net.parameters())
+
+
+def test_low_precision_is_used_where_it_agrees() -> None:
+    ready = inference_net(lively(build_net("resnet10t", 4, {})), PICTURES, torch.bfloat16)
+    assert ready.precision == torch.bfloat16
+    assert 0.995 <= ready.cosine < 1
+
+
+def test_low_precision_is_refused_where_it_does_not_agree() -> None:
+    class Difference(nn.Module):
+        """Two large numbers whose small difference is the answer."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3))
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            means = inputs.mean(dim=(2, 3)) * self.scale
+            return (means + 1000) - 1000
+
+    ready = inference_net(Difference(), PICTURES, torch.bfloat16)
+    assert ready.precision == torch.float32
+    assert ready.cosine > 0.999
+
+
+def test_a_normalisation_whose_convolution_feeds_others_is_kept() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            found = self.conv(inputs)
+            both: torch.Tensor = torch.cat([self.norm(found), found], dim=1).mean(dim=(2, 3))
+            return both
+
+    net = lively(Shared())
+    assert fold_normalisations(copy.deepcopy(net)) == 0
+    assert inference_net(net, PICTURES).folded == 0
+
+
+def test_a_net_whose_graph_cannot_be_read_still_runs() -> None:
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.norm(self.conv(inputs)).mean(dim=(2, 3))
+            return found if found.sum() > 0 else -found
+
+    net = lively(Branching())
+    ready = inference_net(net, PICTURES)
+    assert ready.folded == 0
+    with torch.inference_mode():
+        torch.testing.assert_close(ready(PICTURES), net(PICTURES))

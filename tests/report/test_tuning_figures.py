@@ -1,0 +1,104 @@
+import math
+
+import numpy as np
+import pytest
+
+from glasshouse.errors import UsageError
+from glasshouse.evaluation.intervals import Interval
+from glasshouse.report.finder_plots import finder_curve
+from glasshouse.report.ladder_report import (
+    Ladder,
+    LadderRow,
+    gain_text,
+    ladder_chart,
+    lead,
+    render_ladder_page,
+)
+from glasshouse.report.pictures import figure_png
+from glasshouse.report.tuning_plots import TrialRecord, search_history, search_importance
+from glasshouse.training.finder import read_curve
+from tests.report.test_plots import texts
+from tests.training.test_finder import LRS, X, textbook
+
+
+def row(name: str, value: float, gain: tuple[float, float] | None) -> LadderRow:
+    found = None if gain is None else Interval(sum(gain) / 2, *gain)
+    accuracies = (value - 0.01, value + 0.01)
+    return LadderRow(
+        name, "<b>change</b>", "r", accuracies, Interval(value, value - 0.02, value + 0.02),
+        found, 3.2,
+    )  # fmt: skip
+
+
+ROWS = (
+    row("first", 0.7, None),
+    row("better", 0.75, (0.02, 0.08)),
+    row("alike", 0.751, (-0.01, 0.012)),
+    row("worse", 0.6, (-0.2, -0.1)),
+    LadderRow("broken", "c", "r", (), None, None, 0.0, "the loss became nan"),
+)
+
+
+def test_the_finder_curve_marks_the_suggestion() -> None:
+    curve = read_curve(LRS, np.stack([textbook(), textbook(-2.8)]), "valley", guess_loss=2.3)
+    axes = finder_curve(curve).axes[0]
+    marked = [line for line in axes.lines if str(line.get_label()).startswith("valley")]
+    assert marked[0].get_xdata()[0] == pytest.approx(curve.suggestion)  # type: ignore[index]
+    assert axes.get_xscale() == "log"
+    assert axes.get_ylim()[1] < 4  # the explosion would hide the valley
+    figure_png(finder_curve(curve, dark=True), dpi=40)
+
+
+def test_a_curve_without_a_valley_can_be_drawn() -> None:
+    for losses in (np.full_like(X, 2.3), np.full_like(X, math.nan)):
+        figure = finder_curve(read_curve(LRS, losses[None], "valley"))
+        assert "No usable valley" in figure.axes[0].get_title(loc="left")
+        figure_png(figure, dpi=40)
+
+
+def test_verdicts_follow_the_intervals() -> None:
+    assert [r.verdict for r in ROWS] == ["first", "gain", "within noise", "loss", "failed"]
+    assert gain_text(ROWS[1]) == "+5.00 ± 3.00"
+    assert gain_text(ROWS[2]).endswith("within noise")
+
+
+def test_the_ladder_chart_has_a_line_a_step_that_finished() -> None:
+    figure = ladder_chart(ROWS)
+    shown = texts(figure)
+    assert "better" in shown
+    assert "broken" not in shown
+    assert "+5.00 ± 3.00" in shown
+    with pytest.raises(UsageError, match="received none"):
+        ladder_chart(ROWS[4:])
+
+
+def test_the_ladder_page_says_what_is_chance_and_escapes_names() -> None:
+    ladder = Ladder("<source>", 10, 2, 10000, ROWS)
+    page = render_ladder_page(ladder)
+    assert "&lt;b&gt;change&lt;/b&gt;" in page
+    assert "<b>change" not in page
+    assert "the loss became nan" in page
+    assert "Gains beyond chance: better. Within noise: alike." in lead(ladder)
+    assert "'alike' with 75.10 %" in lead(ladder)
+
+
+def trial(number: int, state: str, value: float | None) -> TrialRecord:
+    return TrialRecord(number, state, value, {"train.lr": 0.1}, 3)
+
+
+def test_the_history_rises_with_complete_trials_only() -> None:
+    states = [("complete", 0.5), ("pruned", 0.9), ("complete", 0.4), ("failed", None),
+              ("complete", 0.6)]  # fmt: skip
+    figure = search_history([trial(n, *state) for n, state in enumerate(states)])
+    best = figure.axes[0].lines[-1]
+    assert list(best.get_ydata()) == [0.5, 0.5, 0.5, 0.6]  # type: ignore[arg-type]
+    figure_png(figure, dpi=40)
+    with pytest.raises(UsageError, match="received none"):
+        search_history([trial(0, "failed", None)])
+
+
+def test_importance_has_the_largest_on_top() -> None:
+    axes = search_importance({"a": 0.1, "b": 0.9}).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    with pytest.raises(UsageError, match="received none"):
+        search_importance({})

@@ -1,0 +1,148 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from glasshouse.data.images import ImageSet, Splits
+from glasshouse.models.adapted import body_of
+from glasshouse.models.classifier import Classifier, scale
+from glasshouse.models.freezing import freeze
+from glasshouse.settings import PretrainedSettings, TrainSettings
+from glasshouse.storage import cache_folder
+from glasshouse.training import features as module
+from glasshouse.training.adapting import adapt
+from glasshouse.training.features import extract, make_extractor
+from tests.conftest import make_images
+
+FLOAT = TrainSettings(precision="fp32", device="cpu")
+SMALL = PretrainedSettings(name="resnet10t", weights="none", input_size=32)
+
+
+@pytest.fixture
+def classifier(tiny_splits: Splits) -> Classifier:
+    return adapt(SMALL, tiny_splits.train).classifier
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(module, "_BLOCK_ROWS", 20)
+    monkeypatch.setattr(module, "_BATCH", 8)
+    yield
+
+
+def test_features_are_what_the_body_gives(classifier: Classifier, tiny_splits: Splits) -> None:
+    images = tiny_splits.validation
+    found = extract(make_extractor(classifier, images, FLOAT), images, flips=True)
+    inputs = scale(torch.from_numpy(images.pictures), classifier.preprocessing)
+    with torch.inference_mode():
+        body = body_of(classifier.net).eval()
+        expected, mirrored = body(inputs).numpy(), body(inputs.flip(-1)).numpy()
+    assert found.mirrored is not None
+    np.testing.assert_allclose(found.values, expected, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(found.mirrored, mirrored, rtol=2e-3, atol=2e-3)
+    assert np.array_equal(found.labels, images.labels)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_the_second_time_nothing_is_computed(
+    classifier: Classifier, tiny_images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractor = make_extractor(classifier, tiny_images, FLOAT)
+    first = extract(extractor, tiny_images)
+    assert len(list(cache_folder().rglob("*.npy"))) == 1
+    monkeypatch.setattr(module, "_compute", None)
+    again = extract(make_extractor(classifier, tiny_images, FLOAT), tiny_images)
+    assert np.array_equal(first.values, again.values)
+    assert not again.values.flags.writeable
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_an_interrupted_extraction_goes_on_where_it_stopped(
+    classifier: Classifier, tiny_images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractor = make_extractor(classifier, tiny_images, FLOAT)
+    compute, starts = module._compute, []
+
+    def stop_at_the_third(*arguments: object) -> object:
+        starts.append(arguments[2])
+        if len(starts) == 3:
+            raise KeyboardInterrupt
+        return compute(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_compute", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        extract(extractor, tiny_images)
+    assert starts == [(0, 20), (20, 40), (40, 60)]
+    whole = extract(extractor, tiny_images)
+    assert starts[3:] == [(40, 60), (60, 64)]
+    monkeypatch.undo()
+    monkeypatch.setenv("GLASSHOUSE_CACHE", str(cache_folder() / "other"))
+    np.testing.assert_allclose(whole.values, extract(extractor, tiny_images).values, atol=1e-3)
+
+
+def test_the_key_knows_weights_size_and_preprocessing_but_not_the_head(
+    classifier: Classifier, tiny_images: ImageSet
+) -> None:
+    key = make_extractor(classifier, tiny_images, FLOAT).key
+    other_head = adapt(SMALL, tiny_images, seed=3).classifier
+    other_head.net.load_state_dict(
+        {
+            name: value if "fc" in name else classifier.net.state_dict()[name]
+            for name, value in other_head.net.state_dict().items()
+        }
+    )
+    assert make_extractor(other_head, tiny_images, FLOAT).key == key
+    level = replace(classifier.preprocessing, mean=(0.1, 0.1, 0.1))
+    others = (
+        adapt(SMALL, tiny_images, seed=3).classifier,
+        adapt(SMALL.model_copy(update={"input_size": 48}), tiny_images).classifier,
+        replace(classifier, preprocessing=level),
+    )
+    assert all(make_extractor(other, tiny_images, FLOAT).key != key for other in others)
+
+
+def test_other_pictures_have_other_features_in_the_cache(classifier: Classifier) -> None:
+    images = make_images(8)
+    extractor = make_extractor(classifier, images, FLOAT)
+    first = extract(extractor, images).values
+    changed = replace(images, pictures=255 - images.pictures)
+    assert not np.allclose(extract(extractor, changed).values, first)
+
+
+def test_numbers_too_large_for_half_precision_are_kept_whole(
+    classifier: Classifier, tiny_images: ImageSet
+) -> None:
+    with torch.no_grad():
+        for name, parameter in classifier.net.named_parameters():
+            if "layer4" in name and name.endswith("bias"):
+                parameter.fill_(70_000.0)
+    found = extract(make_extractor(classifier, tiny_images, FLOAT), tiny_images)
+    assert found.values.dtype == np.float32 and np.isfinite(found.values).all()
+
+
+def test_progress_ends_at_the_number_of_pictures(
+    classifier: Classifier, tiny_images: ImageSet
+) -> None:
+    told: list[tuple[str, int, int]] = []
+    extract(
+        make_extractor(classifier, tiny_images, FLOAT),
+        tiny_images,
+        progress=lambda *news: told.append(news),
+    )
+    assert told[0] == ("features", 0, 64) and told[-1] == ("features", 64, 64)
+
+
+def test_extracting_leaves_the_classifier_as_it_was(
+    classifier: Classifier, tiny_images: ImageSet, tmp_path: Path
+) -> None:
+    freeze(classifier.net, "head")
+    classifier.net.train()
+    before = {name: value.clone() for name, value in classifier.net.state_dict().items()}
+    modes = [m.training for m in classifier.net.modules()]
+    extract(make_extractor(classifier, tiny_images, FLOAT), tiny_images)
+    after = classifier.net.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert [m.training for m in classifier.net.modules()] == modes

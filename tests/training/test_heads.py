@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from glasshouse.errors import DataError
+from glasshouse.settings import HeadKind
+from glasshouse.training.features import Features
+from glasshouse.training.heads import (
+    HeadSettings,
+    best_head,
+    class_weights,
+    fit_heads,
+    head_logits,
+    score,
+)
+
+KINDS: tuple[HeadKind, ...] = ("logistic", "linear", "mlp")
+
+
+def make_features(
+    counts: tuple[int, ...] = (40, 40, 40), *, seed: int = 0, noise: float = 1.0
+) -> Features:
+    """Clouds of unequal scale around a centre for each class."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), counts).astype(np.int64)
+    centres = np.random.default_rng(99).normal(0, 2, (len(counts), 12))
+    values = (centres[labels] + random.normal(0, noise, (len(labels), 12))) * np.arange(1, 13) + 5
+    ids = np.array([f"p{seed}/{i}" for i in range(len(labels))])
+    names = tuple(f"class {i}" for i in range(len(counts)))
+    return Features(values.astype(np.float16), labels, ids, names)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_every_head_learns_from_features_as_they_are(kind: HeadKind, classes: int) -> None:
+    train, held = (make_features((40,) * classes, seed=seed) for seed in (0, 1))
+    fits = fit_heads(train, held, HeadSettings(kinds=(kind,), strengths=(0.1,), hidden=16))
+    assert [fit.kind for fit in fits] == [kind]
+    assert fits[0].validation_accuracy >= 0.95
+    assert head_logits(fits[0].layers, held.values).shape == (40 * classes, classes)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_logistic_head_is_scikit_learns_on_standardised_features(classes: int) -> None:
+    train, held = (make_features((30,) * classes, seed=seed, noise=3) for seed in (0, 1))
+    fit = fit_heads(train, held, HeadSettings(strengths=(0.01,)))[0]
+    rows, others = train.values.astype(np.float32), held.values.astype(np.float32)
+    mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+    oracle = LogisticRegression(C=0.01, tol=1e-6, max_iter=1000)
+    oracle.fit((rows - mean) / deviation, train.labels)
+    expected = oracle.predict_proba((others - mean) / deviation)
+    shares = torch.softmax(torch.from_numpy(head_logits(fit.layers, held.values)), dim=1)
+    np.testing.assert_allclose(shares.numpy(), expected, atol=5e-3)
+
+
+def test_a_head_a_strength_and_the_best_has_the_least_validation_loss() -> None:
+    train, held = make_features(noise=4), make_features(seed=1, noise=4)
+    fits = fit_heads(train, held, HeadSettings(strengths=(1.0, 0.001, 0.03)))
+    assert [fit.strength for fit in fits] == [0.001, 0.03, 1.0]
+    best = best_head(fits)
+    assert best.validation_loss == min(score(fit.layers, held)[0] for fit in fits)
+    assert f"C = {best.strength:g}" in best.describe()
+
+
+def test_equal_seeds_give_equal_heads_and_the_global_state_is_left_alone() -> None:
+    train, held = make_features(), make_features(seed=1)
+    state = torch.get_rng_state()
+    settings = HeadSettings(kinds=("mlp",), hidden=8, dropout=0.5, seed=4)
+    first, second = (fit_heads(train, held, settings)[0].layers for _ in range(2))
+    assert torch.equal(state, torch.get_rng_state())
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_mirrored_features_are_learned_from_as_well() -> None:
+    train, held = make_features((6, 6, 6)), make_features(seed=1)
+    away = Features(
+        train.values,
+        train.labels,
+        train.ids,
+        train.class_names,
+        make_features((6, 6, 6), seed=2).values,
+    )
+    settings = HeadSettings(strengths=(0.1,))
+    plain, both = (fit_heads(each, held, settings)[0] for each in (train, away))
+    assert not np.allclose(
+        head_logits(plain.layers, held.values), head_logits(both.layers, held.values)
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_balance_helps_the_rare_class(kind: HeadKind) -> None:
+    train, held = make_features((300, 8), noise=6), make_features((200, 200), seed=1, noise=6)
+    recalls = []
+    for balanced in (False, True):
+        settings = HeadSettings(kinds=(kind,), strengths=(0.01,), balanced=balanced, hidden=8)
+        answers = head_logits(fit_heads(train, held, settings)[0].layers, held.values).argmax(
+            axis=1
+        )
+        recalls.append((answers[held.labels == 1] == 1).mean())
+    assert recalls[1] > recalls[0]
+
+
+def test_class_weights_sum_alike_and_average_to_one() -> None:
+    labels = np.repeat([0, 1, 3], [10, 30, 60])
+    weights = class_weights(labels, 4)
+    sums = [weights[labels][labels == label].sum() for label in (0, 1, 3)]
+    np.testing.assert_allclose(sums, 100 / 3, rtol=1e-6)
+    assert weights[labels].mean() == pytest.approx(1)
+    assert weights[2] == 0
+
+
+def test_a_column_that_never_varies_is_no_trouble() -> None:
+    train = make_features()
+    train.values[:, 3] = 7
+    fit = fit_heads(train, train, HeadSettings(strengths=(0.1,)))[0]
+    assert np.isfinite(head_logits(fit.layers, train.values)).all()
+
+
+def test_features_that_are_no_numbers_name_the_picture() -> None:
+    train = make_features()
+    train.values[5, 2] = np.nan
+    with pytest.raises(DataError, match=r"no numbers for the picture p0/5"):
+        fit_heads(train, train, HeadSettings())
+
+
+def test_layers_are_plain_dense_layers() -> None:
+    train = make_features()
+    fit = fit_heads(train, train, HeadSettings(kinds=("mlp",), hidden=8))[0]
+    assert [type(layer) for layer in fit.layers] == [nn.Linear, nn.ReLU, nn.Linear]

@@ -1,0 +1,230 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glasshouse.data.images import Splits
+from glasshouse.errors import DataError, UsageError
+from glasshouse.models.classifier import load_classifier
+from glasshouse.models.predict import load_predictions, predict
+from glasshouse.recipe import load_recipe
+from glasshouse.settings import Recipe
+from glasshouse.training.features import Features
+from glasshouse.workflow import adapting
+from glasshouse.workflow.adapting import data_settings, probe_size
+from glasshouse.workflow.backbones import compare_backbones
+from glasshouse.workflow.experiment import Request, finish, first_classifier, fit, open_experiment
+from glasshouse.workflow.folds import assign_folds, cross_validate
+from glasshouse.workflow.label_errors import label_candidates, write_candidates
+from glasshouse.workflow.transfer import run_features
+from tests.conftest import make_images
+
+SMALL = (
+    "model.pretrained.name=resnet10t",
+    "model.pretrained.weights=none",
+    "model.pretrained.input_size=32",
+    "train.precision=fp32",
+    "train.device=cpu",
+)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Files of several sizes in four class folders, with one picture in the wrong folder."""
+    images = make_images(48, size=24)
+    # Colours, which an untrained net tells apart as well.
+    for row, label in enumerate(images.labels):
+        images.pictures[row] //= 4
+        images.pictures[row, :2] += np.array(
+            [[0], [160]] if label < 2 else [[160], [0]], dtype=np.uint8
+        )[:, :, None]
+        images.pictures[row, 2] += np.uint8(160 * (label % 2))
+    for row, label in enumerate(images.labels):
+        name = images.class_names[label]
+        path = tmp_path / "photos" / name / f"{row:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(images.pictures[row].transpose(1, 2, 0))
+        picture.resize((40 + row, 40 + row)).save(path)
+    (tmp_path / "photos/north-west/000.png").rename(tmp_path / "photos/south-east/wrong.png")
+    return tmp_path / "photos"
+
+
+def recipe(name: str = "transfer-features", *overrides: str) -> Recipe:
+    return load_recipe(name, [*SMALL, *overrides])
+
+
+def request(source: Path | str, out: Path, *overrides: str) -> Request:
+    return Request(str(source), recipe("transfer-features", *overrides), out)
+
+
+def test_features_go_from_files_to_a_report(photos: Path, tmp_path: Path) -> None:
+    run = run_features(request(photos, tmp_path / "run", "transfer.heads=['logistic', 'mlp']"))
+    assert run.result.evaluation.accuracy.value >= 0.75
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Features are computed in float32" in page
+    assert "Only a new head was fitted" in page
+    heads = json.loads((tmp_path / "run" / "heads.json").read_text())["heads"]
+    assert [head["kind"] for head in heads] == ["logistic"] * 4 + ["mlp"]
+    assert sum(head["kept"] for head in heads) == 1
+    classifier = load_classifier(tmp_path / "run")
+    stored = load_predictions(tmp_path / "run" / "predictions.safetensors")
+    own = predict(classifier, run.splits.test)
+    assert classifier.preprocessing.height == 32
+    np.testing.assert_allclose(own.logits, stored.logits, atol=0.05)
+
+
+def test_a_second_run_on_other_pictures_is_refused(photos: Path, tmp_path: Path) -> None:
+    run_features(request(photos, tmp_path / "run"))
+    with pytest.raises(UsageError, match="not empty"):
+        run_features(request(photos, tmp_path / "run"))
+    (photos / "north-east" / "001.png").unlink()
+    with pytest.raises(DataError, match="are not those"):
+        run_features(replace(request(photos, tmp_path / "run"), resume=True))
+
+
+def test_files_are_read_at_the_nets_size_and_small_sources_stay_small(tmp_path: Path) -> None:
+    plain = load_recipe("transfer-features", ["model.pretrained.name=resnet10t"])
+    assert data_settings(tmp_path, plain).image_size == 176
+    assert data_settings(tmp_path, recipe()).image_size == 32
+    assert data_settings(tmp_path, recipe("transfer-head", "data.image_size=20")).image_size == 20
+    assert data_settings("cifar10", plain).image_size is None
+
+
+@pytest.mark.parametrize("name", ["transfer-head", "transfer-gradual"])
+def test_tuning_says_what_is_trainable_and_thaws_the_net(
+    name: str, photos: Path, tmp_path: Path
+) -> None:
+    small = ("data.image_size=24", "train.epochs=3", "augment.random_crop=1")
+    experiment = open_experiment(Request(str(photos), recipe(name, *small), tmp_path / "run"))
+    notes = " ".join(experiment.splits.notes)
+    assert "rainable: body.fc" in notes
+    assert "enlarged to 32x32 inside the net" in notes
+    for _ in fit(experiment):
+        pass
+    result = finish(experiment)
+    net = result.classifier.net
+    assert all(p.requires_grad for p in net.parameters())
+    assert not any(module._forward_pre_hooks for module in net.modules())
+    assert load_classifier(tmp_path / "run").class_names == experiment.splits.class_names
+
+
+def test_the_probe_takes_the_smallest_size_that_is_as_good(
+    tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    accuracies = {16: 0.5, 32: 0.8, 64: 0.895, 96: 0.9, 128: 0.9, 160: 0.99}
+
+    def given(extractor: object, *rest: object, **also: object) -> str:
+        asked.append(int(str(also["name"]).rpartition("x")[2]))
+        return "features"
+
+    class Fit:
+        validation_loss = 0.0
+
+        def __init__(self) -> None:
+            self.validation_accuracy = accuracies[asked[-1]]
+
+    monkeypatch.setattr(adapting, "extract", given)
+    monkeypatch.setattr(adapting, "make_extractor", lambda *_: None)
+    monkeypatch.setattr(adapting, "fit_heads", lambda *_: [Fit()])
+    unset = recipe().model_copy(update={"model": load_recipe("transfer-features", SMALL[:2]).model})
+    size, notes = probe_size(unset, tiny_splits)
+    assert size == 64
+    assert sorted(set(asked)) == [16, 32, 64, 96, 128]
+    assert "64: 89.5%" in notes[0]
+
+
+def test_backbones_are_ranked_and_every_pair_is_compared(photos: Path, tmp_path: Path) -> None:
+    recipes = {
+        "larger": recipe(),
+        "smaller": recipe("transfer-features", "model.pretrained.input_size=16"),
+    }
+    base = Request(str(photos), recipes["larger"], tmp_path / "run")
+    run_features(base)
+    table = compare_backbones(base, recipes, run_folders=[tmp_path / "run"])
+    assert {row.name for row in table.backbones} == {"larger", "smaller"}
+    assert {row.input_size for row in table.backbones} == {16, 32}
+    assert set(table.runs) == {"run"}
+    assert len(table.comparisons) == 3
+    same = next(c for c in table.comparisons if {c.first, c.second} == {"larger", "run"})
+    assert same.verdict.startswith("No difference: both are right on the same")
+
+
+def test_one_backbone_alone_is_not_compared(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="two nets or more"):
+        compare_backbones(request("digits", tmp_path), {"one": recipe()})
+
+
+def test_every_picture_is_predicted_once_by_heads_that_have_not_seen_it(
+    photos: Path, tmp_path: Path
+) -> None:
+    found = cross_validate(request(photos, tmp_path), folds=3)
+    splits, _ = first_classifier(request(photos, tmp_path))
+    expected = {*splits.train.ids.tolist(), *splits.validation.ids.tolist()}
+    assert set(found.predictions.ids.tolist()) == expected
+    assert not expected & set(splits.test.ids.tolist())
+    assert found.accuracy.low < found.accuracy.value < found.accuracy.high
+    assert len(found.accuracies) == 3
+
+
+def test_folds_are_even_in_each_class_and_do_not_depend_on_the_order() -> None:
+    images = make_images(37)
+    fold_of = assign_folds(images.ids, images.labels, 3, seed=0)
+    for label in range(4):
+        counts = np.bincount(fold_of[images.labels == label], minlength=3)
+        assert counts.max() - counts.min() <= 1
+    turned = assign_folds(images.ids[::-1].copy(), images.labels[::-1].copy(), 3, seed=0)
+    assert np.array_equal(turned[::-1], fold_of)
+    assert not np.array_equal(assign_folds(images.ids, images.labels, 3, seed=1), fold_of)
+
+
+def test_too_few_pictures_for_the_folds_are_said_so() -> None:
+    images = make_images(12)
+    with pytest.raises(DataError, match="a class has 3 pictures, which is less than 5 folds"):
+        assign_folds(images.ids, images.labels, 5, seed=0)
+    with pytest.raises(UsageError, match="two or more, received 1"):
+        assign_folds(images.ids, images.labels, 1, seed=0)
+
+
+def test_the_wrong_label_leads_the_candidates_and_no_file_changes(
+    photos: Path, tmp_path: Path
+) -> None:
+    before = {path: path.read_bytes() for path in photos.rglob("*.png")}
+    # In one part, so that the wrong one is not held out as test.
+    (tmp_path / "all").mkdir()
+    photos.rename(tmp_path / "all" / "train")
+    (tmp_path / "all" / "val" / "x").mkdir(parents=True)
+    for folder in sorted((tmp_path / "all" / "train").iterdir()):
+        target = tmp_path / "all" / "val" / folder.name
+        target.mkdir()
+        first = sorted(folder.iterdir())[0]
+        (target / "held.png").write_bytes(first.read_bytes())
+    (tmp_path / "all" / "val" / "x").rmdir()
+    found = cross_validate(request(tmp_path / "all", tmp_path), folds=4)
+    candidates = label_candidates(found)
+    assert candidates[0].id == "train/south-east/wrong.png"
+    assert (candidates[0].label, candidates[0].suggested) == ("south-east", "north-west")
+    write_candidates(candidates, found, tmp_path / "out", source="<photos>")
+    page = (tmp_path / "out" / "label-errors.html").read_text()
+    assert "wrong.png" in page and "&lt;photos&gt;" in page
+    assert (
+        json.loads((tmp_path / "out" / "candidates.json").read_text())[0]["label"] == "south-east"
+    )
+    after = sorted(p.read_bytes() for p in (tmp_path / "all" / "train").rglob("*.png"))
+    assert after == sorted(before.values())
+
+
+def test_features_of_one_class_name_list_are_joined_in_order() -> None:
+    from glasshouse.workflow.folds import join, rows_of
+
+    parts = [
+        Features(np.full((2, 3), value, dtype=np.float16), np.array([0, 1]),
+                 np.array([f"{value}a", f"{value}b"]), ("x", "y"))
+        for value in (1, 2)
+    ]  # fmt: skip
+    whole = join(parts)
+    assert whole.ids.tolist() == ["1a", "1b", "2a", "2b"]
+    assert rows_of(whole, np.array([3, 0])).values[:, 0].tolist() == [2, 1]
