@@ -29,7 +29,7 @@ check: setup
 	$(BIN)/python -m pytest -q tests/architecture
 
 slow: setup
-	$(BIN)/python -m pytest -m 'slow or realdata'
+	$(BIN)/python -m pytest -m 'slow or realdata or browser'
 
 bench: setup
 	$(BIN)/python -m pip install --quiet -e '.[bench]' || uv pip install --python $(BIN)/python -e '.[bench]'

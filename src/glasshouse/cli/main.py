@@ -22,6 +22,7 @@ from glasshouse.cli import (
     tour,
     train,
     tune,
+    ui,
 )
 from glasshouse.errors import GlasshouseError
 
@@ -49,6 +50,7 @@ app.command("compare-backbones")(compare_backbones.compare_backbones)
 app.command()(folds.folds)
 app.command("label-errors")(folds.label_errors)
 app.command()(runs.runs)
+app.command()(ui.ui)
 
 
 def _show_version(wanted: bool) -> None:

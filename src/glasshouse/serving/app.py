@@ -1,0 +1,52 @@
+"""The workbench as one FastAPI application: its pages, its files, and who may ask for them."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from nicegui import ui
+from starlette.staticfiles import StaticFiles
+
+from glasshouse.serving.guard import OwnHostsOnly
+from glasshouse.serving.pages import runs
+from glasshouse.serving.pages.frame import framed
+from glasshouse.serving.workbench import Page, Workbench
+
+# In the order of the navigation. A page's file says what it is; here it is only named.
+PAGES: tuple[Page, ...] = (runs.PAGE,)
+
+_ASSETS = Path(__file__).parent / "assets"
+# A viewer that lost its connection gets so many messages again; each may hold a whole chart.
+_KEPT_MESSAGES = 20
+
+
+def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI:
+    """The application; NiceGUI knows one in each process."""
+    app = FastAPI(title="Glasshouse", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(OwnHostsOnly)
+    app.mount("/assets", StaticFiles(directory=_ASSETS), name="assets")
+    for page in pages:
+        if page.routes is not None:
+            app.include_router(page.routes(workbench))
+        ui.page(page.path, title=f"{page.title} · Glasshouse")(_shown(page, workbench, pages))
+    ui.run_with(
+        app,
+        title="Glasshouse",
+        favicon=_ASSETS / "favicon.svg",
+        dark=None,
+        language="en-US",
+        tailwind=False,
+        binding_refresh_interval=None,
+        message_history_length=_KEPT_MESSAGES,
+        show_welcome_message=False,
+    )
+    return app
+
+
+def _shown(
+    page: Page, workbench: Workbench, pages: tuple[Page, ...]
+) -> Callable[[Request], Awaitable[None]]:
+    async def show(request: Request) -> None:
+        await framed(page, pages, lambda: page.build(workbench, request))
+
+    return show

@@ -1,0 +1,50 @@
+"""What surrounds every page: the navigation, the look, and what is shown when a page fails."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from nicegui import ui
+
+from glasshouse import __version__
+from glasshouse.errors import GlasshouseError
+from glasshouse.serving.pages.parts import empty_state, link, text
+from glasshouse.serving.workbench import Page
+
+_HEAD = f"""
+<link rel="stylesheet" href="/assets/workbench.css?{__version__}">
+<script src="/assets/workbench.js?{__version__}"></script>
+"""
+
+
+async def framed(page: Page, pages: Sequence[Page], fill: Callable[[], Awaitable[None]]) -> None:
+    """The frame with the page in it; a GlasshouseError is shown in the page's place."""
+    ui.add_head_html(_HEAD)
+    with ui.element("header").classes("gh-top"):
+        _navigation(page, pages)
+    with ui.element("main").classes("gh-main").props("id=main tabindex=-1"):
+        try:
+            await fill()
+        except GlasshouseError as error:
+            empty_state("This cannot be shown", str(error), icon="report_problem")
+
+
+def _navigation(page: Page, pages: Sequence[Page]) -> None:
+    link("Skip to the page", "#main").classes("gh-skip")
+    with link("", "/").classes("gh-brand").props('aria-label="Glasshouse, all runs"'):
+        ui.element("img").props('src="/assets/favicon.svg" alt="" width=22 height=22')
+        text("Glasshouse")
+    with ui.element("nav").classes("gh-nav").props('aria-label="Pages"'):
+        for other in pages:
+            if other.label:
+                _navigation_link(other, is_here=other is page)
+    (
+        ui.button(icon="contrast", color=None)
+        .props('flat round dense aria-label="Light or dark"')
+        .classes("gh-theme")
+        .on("click", js_handler="() => glasshouse.toggleTheme()")
+    )
+
+
+def _navigation_link(page: Page, *, is_here: bool) -> None:
+    with link("", page.path).props("aria-current=page" if is_here else ""):
+        ui.icon(page.icon).props("aria-hidden=true")
+        text(page.label)

@@ -1,0 +1,101 @@
+"""The small parts that all pages are made of, with one look each."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from nicegui import ui
+from nicegui.element import Element
+from nicegui.elements.mixins.text_element import TextElement
+
+
+def text(words: str, kind: str = "span", classes: str = "") -> TextElement:
+    """Words in an element of that kind; whatever they hold is shown as text."""
+    return TextElement(tag=kind, text=words).classes(classes)
+
+
+def box(classes: str = "", kind: str = "div") -> Element:
+    """An element to put others into, by `with`."""
+    return ui.element(kind).classes(classes)
+
+
+def link(words: str, address: str, classes: str = "") -> TextElement:
+    """A link to another page; it can also hold other parts."""
+    element = text(words, "a", classes)
+    element.props["href"] = address
+    return element
+
+
+def picture(address: str, description: str, classes: str = "") -> Element:
+    """A picture from this server, with what stands for it when it cannot be seen."""
+    element = ui.element("img").classes(classes)
+    element.props.update({"src": address, "alt": description, "loading": "lazy"})
+    return element
+
+
+def button(words: str, icon: str = "", *, main: bool = False) -> ui.button:
+    """A button; main: the one that most people want here."""
+    element = ui.button(words, icon=icon or None, color=None)
+    return element.props("no-caps unelevated").classes("gh-button" + (" gh-main" if main else ""))
+
+
+def heading(title: str, remark: str = "") -> None:
+    """The title of a page, and a line of what it shows."""
+    with box("gh-heading"):
+        text(title, "h1")
+        if remark:
+            text(remark, "p", "gh-quiet")
+
+
+@contextmanager
+def panel(title: str = "", remark: str = "", classes: str = "") -> Iterator[Element]:
+    """A framed part of a page with its own title; inside, its parts are put."""
+    with box(f"gh-panel {classes}", "section") as section:
+        if title:
+            with box("gh-panel-head"):
+                text(title, "h2")
+                if remark:
+                    text(remark, "span", "gh-quiet")
+        yield section
+
+
+def figures(values: Mapping[str, str]) -> None:
+    """A row of figures, each below its name."""
+    with box("gh-figures", "dl"):
+        for name, value in values.items():
+            with box("gh-figure"):
+                text(name, "dt")
+                text(value, "dd")
+
+
+def facts(values: Mapping[str, str]) -> None:
+    """Names and values, a line each."""
+    with box("gh-facts", "dl"):
+        for name, value in values.items():
+            text(name, "dt")
+            text(value, "dd")
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 1) -> Element:
+    """A plain table; the columns from numbers_from on are figures and stand to the right."""
+    with box("gh-scroll") as whole, box("gh-table", "table"):
+        with box("", "thead"), box("", "tr"):
+            for i, name in enumerate(names):
+                text(name, "th", "gh-number" if i >= numbers_from else "").props("scope=col")
+        with box("", "tbody"):
+            for row in rows:
+                with box("", "tr"):
+                    for i, cell in enumerate(row):
+                        text(cell, "td", "gh-number" if i >= numbers_from else "")
+    return whole
+
+
+def empty_state(title: str, words: str, *, icon: str = "", command: str = "") -> Element:
+    """What to do when there is nothing to show yet; command: what to type instead."""
+    with box("gh-empty") as element:
+        if icon:
+            ui.icon(icon).props("aria-hidden=true")
+        text(title, "h2")
+        text(words, "p")
+        if command:
+            text(command, "code")
+    return element

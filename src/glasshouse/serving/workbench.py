@@ -1,0 +1,35 @@
+"""What every page of the workbench knows, and what a page is."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What `glasshouse ui` was started with.
+
+    runs: the folder that holds the run folders; it may not exist yet.
+    """
+
+    runs: Path
+    data_dir: Path | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page; build fills it, with the path and query parameters in the request.
+
+    label: its word in the navigation; empty: it is reached from other pages. icon: a Material name.
+    routes: what the page needs besides, for example its pictures.
+    """
+
+    path: str
+    title: str
+    build: Callable[[Workbench, Request], Awaitable[None]]
+    label: str = ""
+    icon: str = ""
+    routes: Callable[[Workbench], APIRouter] | None = None

@@ -1,0 +1,155 @@
+"""A real workbench in its own process, and a real headless Chromium that reaches nothing else."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1440,900",
+    # Whoever names another host is told that there is none.
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+)
+StartWorkbench = Callable[[Path], str]
+
+
+@pytest.fixture
+def chromium(tmp_path: Path) -> Iterator[WebDriver]:
+    """A fresh browser; at the end nothing may stand in its console, nor another host in its log."""
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("chromium and chromedriver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=Service(driver))
+    try:
+        yield browser
+        # Only after a test that went well: its own failure says more.
+        assert console_errors(browser) == []
+        assert hosts_contacted(browser) <= {"127.0.0.1"}
+    finally:
+        browser.quit()
+
+
+@pytest.fixture
+def start_workbench() -> Iterator[StartWorkbench]:
+    """Start `glasshouse ui` over a folder of runs; gives the address, ends it after the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(runs: Path) -> str:
+        port = _free_port()
+        command = [sys.executable, "-m", "glasshouse", "ui", str(runs), "--no-browser", "--offline"]
+        started.append(subprocess.Popen([*command, "--port", str(port)], env={**os.environ}))
+        address = f"http://127.0.0.1:{port}"
+        wait_for(lambda: _answers(address), "the workbench to answer")
+        return address
+
+    yield start
+    for process in started:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+
+
+def wait_for(happens: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+    """The first true answer of a question that is asked again and again."""
+    end = time.monotonic() + seconds
+    while True:
+        answer = happens()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {seconds:g} s for {what}")
+        time.sleep(0.1)
+
+
+def find(browser: WebDriver, css: str, seconds: float = 20.0) -> WebElement:
+    """The first element of a CSS selector that can be seen, as soon as there is one."""
+    found = wait_for(
+        lambda: [e for e in browser.find_elements(By.CSS_SELECTOR, css) if e.is_displayed()],
+        css,
+        seconds,
+    )
+    element: WebElement = found[0]
+    return element
+
+
+def find_words(browser: WebDriver, words: str, seconds: float = 20.0) -> WebElement:
+    """The innermost element that can be seen and holds these words."""
+    path = f"//*[contains(normalize-space(text()), {json.dumps(words)})]"
+    found = wait_for(
+        lambda: [e for e in browser.find_elements(By.XPATH, path) if e.is_displayed()],
+        f"the words {words!r}",
+        seconds,
+    )
+    element: WebElement = found[-1]
+    return element
+
+
+def set_width(browser: WebDriver, width: int, height: int = 900) -> None:
+    """As if the window were so many pixels wide; a phone below 500."""
+    settings = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", settings)
+
+
+def console_errors(browser: WebDriver) -> list[str]:
+    """What stands in the console as an error since the last question."""
+    log: list[dict[str, Any]] = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    return [str(entry["message"]) for entry in log if entry["level"] == "SEVERE"]
+
+
+def hosts_contacted(browser: WebDriver) -> set[str]:
+    """The hosts of every request since the last question."""
+    log: list[dict[str, Any]] = browser.get_log("performance")  # type: ignore[no-untyped-call]
+    messages = [json.loads(entry["message"])["message"] for entry in log]
+    addresses = [
+        message["params"].get("request", message["params"]).get("url", "")
+        for message in messages
+        if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated")
+    ]
+    return {
+        urlsplit(address).hostname or ""
+        for address in addresses
+        if urlsplit(address).scheme in ("http", "https", "ws", "wss")
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=1) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

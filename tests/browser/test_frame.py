@@ -1,0 +1,48 @@
+"""Every page in a real browser: keys, widths, light and dark, nothing from elsewhere."""
+
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from glasshouse.serving.app import PAGES
+from tests.browser.conftest import StartWorkbench, find, find_words, set_width, wait_for
+
+pytestmark = pytest.mark.browser
+
+
+def test_an_empty_workbench_at_every_width_in_light_and_dark(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    address = start_workbench(tmp_path / "runs")
+    for page in PAGES:
+        if not page.label:
+            continue
+        for width in (390, 768, 1440):
+            set_width(chromium, width)
+            chromium.get(address + page.path)
+            find(chromium, "main h1")
+            wide = chromium.execute_script("return document.documentElement.scrollWidth")
+            assert wide <= width, f"{page.path} is {wide} wide at {width}"
+    before = chromium.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
+    find(chromium, ".gh-theme").click()
+    wait_for(
+        lambda: (
+            chromium.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
+            != before
+        ),
+        "other colours",
+    )
+
+
+def test_the_keyboard_reaches_the_pages(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    chromium.get(start_workbench(tmp_path / "runs"))
+    find_words(chromium, "No runs yet")
+    chromium.switch_to.active_element.send_keys(Keys.TAB)
+    assert "Skip" in chromium.switch_to.active_element.text
+    chromium.switch_to.active_element.send_keys(Keys.TAB)
+    assert (chromium.switch_to.active_element.get_attribute("href") or "").endswith("/")

@@ -1,0 +1,45 @@
+"""Visits to the workbench without a browser."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from nicegui import Client, core
+from nicegui.testing import User
+from nicegui.testing.general import nicegui_reset_globals
+
+from glasshouse.serving.app import create_app
+from glasshouse.serving.workbench import Workbench
+
+Story = Callable[[User], Awaitable[None]]
+
+
+def visit(workbench: Workbench, story: Story) -> None:
+    """Tell a story of one user of a new workbench; the user comes from this machine."""
+    asyncio.run(_visit(workbench, story))
+
+
+async def _visit(workbench: Workbench, story: Story) -> None:
+    with nicegui_reset_globals():
+        os.environ["NICEGUI_USER_SIMULATION"] = "true"
+        try:
+            app = create_app(workbench)
+            transport = httpx.ASGITransport(app)
+            async with (
+                core.app.router.lifespan_context(core.app),
+                httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client,
+            ):
+                await story(User(client))
+        finally:
+            os.environ.pop("NICEGUI_USER_SIMULATION")
+            # NiceGUI would forget the modules of our pages, which other tests have imported.
+            Client.page_routes.clear()
+
+
+@pytest.fixture
+def workbench(tmp_path: Path) -> Workbench:
+    """A workbench whose folder of runs does not exist yet."""
+    return Workbench(tmp_path / "runs", offline=True)

@@ -1,0 +1,65 @@
+"""Every page has the frame; only this machine's own pages are answered."""
+
+import pytest
+from nicegui.testing import User
+
+from glasshouse.serving.app import PAGES
+from glasshouse.serving.workbench import Workbench
+from tests.serving.conftest import visit
+
+
+def test_every_page_of_the_navigation_opens_and_leads_to_the_others(workbench: Workbench) -> None:
+    async def story(user: User) -> None:
+        labels = [page.label for page in PAGES if page.label]
+        for page in PAGES:
+            if page.label:
+                await user.open(page.path)
+                for label in labels:
+                    await user.should_see(label)
+
+    visit(workbench, story)
+
+
+def test_an_empty_folder_says_what_to_do(workbench: Workbench) -> None:
+    async def story(user: User) -> None:
+        await user.open("/")
+        await user.should_see("No runs yet")
+        await user.should_see("glasshouse train digits")
+
+    visit(workbench, story)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"host": "localhost:8080"}, 200),
+        ({"host": "evil.example"}, 421),
+        ({"host": "127.0.0.1.evil.example"}, 421),
+        ({"host": "127.0.0.1@evil.example"}, 421),
+        ({"host": "[::bad"}, 421),
+        ({"host": ""}, 421),
+        ({"origin": "http://127.0.0.1:8080"}, 200),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/assets/workbench.css"])
+def test_only_own_hosts_and_origins_are_answered(
+    workbench: Workbench, path: str, headers: dict[str, str], status: int
+) -> None:
+    async def story(user: User) -> None:
+        assert (await user.http_client.get(path, headers=headers)).status_code == status
+
+    visit(workbench, story)
+
+
+def test_no_page_names_another_host(workbench: Workbench) -> None:
+    async def story(user: User) -> None:
+        for page in PAGES:
+            if page.label:
+                body = (await user.http_client.get(page.path)).text
+                assert "//cdn" not in body
+                assert "https://" not in body
+
+    visit(workbench, story)
