@@ -47,6 +47,7 @@ _PUBLIC = {
     "glasshouse.training.fit": ("train_classifier",),
     "glasshouse.training.loop": ("Course", "Step", "train"),
     "glasshouse.training.state": ("Epoch", "begin", "final_net"),
+    "glasshouse.workflow.naming": ("classifier_by_name",),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 

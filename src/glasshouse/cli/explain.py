@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from glasshouse.cli.options import DataDir, Json, Offline, print_json
+from glasshouse.cli.options import DataDir, Json, Model, Offline, Weights, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ _METHOD_HELP = (
 
 
 def explain(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="a run folder")],
+    model: Model,
     images: Annotated[
         list[Path] | None, typer.Argument(metavar="IMAGE...", help="picture files")
     ] = None,
@@ -50,6 +50,7 @@ def explain(
     errors: Annotated[
         bool, typer.Option("--errors", help="explain the run's worst mistakes and confused classes")
     ] = False,
+    weights: Weights = None,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -57,11 +58,12 @@ def explain(
     """Draw why MODEL predicts what it predicts for each IMAGE, and whether to believe it."""
     from glasshouse.errors import UsageError
     from glasshouse.workflow.explaining import ExplainRequest, explain_pictures
-    from glasshouse.workflow.measuring import load_run_classifier, read_pictures
+    from glasshouse.workflow.measuring import read_pictures
+    from glasshouse.workflow.naming import classifier_by_name
 
-    classifier = load_run_classifier(model)
+    classifier = classifier_by_name(model, weights=weights, offline=offline)
     if errors:
-        print(_explain_errors(classifier, model, out, (data_dir, offline)))
+        print(_explain_errors(classifier, Path(model), out, (data_dir, offline)))
         return
     if not images:
         raise UsageError("expected at least one IMAGE to explain, or --errors; got none")

@@ -18,25 +18,31 @@ def models(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List presets and the pretrained networks of torchvision and timm that fit PATTERN.
+    """List bundled models, presets and pretrained networks (torchvision, timm) that fit PATTERN.
 
     Parameters of timm's networks are counted for lists of up to 30, since each has to be built.
     """
     from fnmatch import fnmatch
 
     from glasshouse.errors import UsageError
+    from glasshouse.models.bundled import bundled_names
     from glasshouse.models.presets import preset_names
     from glasshouse.models.pretrained import count_parameters, list_models
 
+    bundled = [name for name in bundled_names() if fnmatch(name, pattern or "*")]
     presets = [name for name in preset_names() if fnmatch(name, pattern or "*")]
     cards = list_models(pattern or "*")
-    if not presets and not cards:
+    if not bundled and not presets and not cards:
         raise UsageError(f"no network's name fits '{pattern}'; * stands for any letters")
     if len(cards) <= _COUNTED:
         cards = tuple(count_parameters(card) for card in cards)
     if json:
-        print_json([*({"name": name, "source": "preset"} for name in presets), *map(_facts, cards)])
+        ours = {**dict.fromkeys(bundled, "bundled"), **dict.fromkeys(presets, "preset")}
+        named = [{"name": name, "source": source} for name, source in ours.items()]
+        print_json([*named, *map(_facts, cards)])
         return
+    for name in bundled:
+        print(f"{name:<44} bundled, trained: glasshouse predict {name} IMAGE")
     for name in presets:
         print(f"{name:<44} preset, for --set model.preset={name}")
     for card in cards:

@@ -13,7 +13,15 @@ Source = Annotated[
     ),
 ]
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="a run folder, or a preset or recipe by name")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="a run folder, a bundled model, or a net that `glasshouse models` lists, with its "
+        "usual weights or --weights; e.g. mobilenetv2_100:pad_type=same,mean=0.5,std=0.5",
+    ),
+]
+AnyNet = Annotated[
+    str, typer.Argument(metavar="MODEL", help="as for predict, or a preset or recipe by name")
 ]
 DataDir = Annotated[
     Path | None,

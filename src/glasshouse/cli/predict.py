@@ -5,21 +5,24 @@ from typing import Annotated
 
 import typer
 
-from glasshouse.cli.options import Json, print_json
+from glasshouse.cli.options import Json, Model, Offline, Weights, print_json
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="a run folder")],
+    model: Model,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="picture files")],
     top: Annotated[int, typer.Option(min=1, help="how many classes to name")] = 5,
+    weights: Weights = None,
+    offline: Offline = False,
     json: Json = False,
 ) -> None:
     """Name the most probable classes of each IMAGE."""
     from glasshouse.models.predict import predict as predict_pictures
     from glasshouse.models.predict import probabilities
-    from glasshouse.workflow.measuring import load_run_classifier, read_pictures
+    from glasshouse.workflow.measuring import read_pictures
+    from glasshouse.workflow.naming import classifier_by_name
 
-    classifier = load_run_classifier(model)
+    classifier = classifier_by_name(model, weights=weights, offline=offline)
     predictions = predict_pictures(classifier, read_pictures(images, classifier))
     answers = [
         {

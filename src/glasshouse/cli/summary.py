@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from glasshouse.cli.options import Json, Model, Set, print_json
+from glasshouse.cli.options import AnyNet, Json, Set, print_json
 
 
 def summary(
-    model: Model,
+    model: AnyNet,
     set_: Set = None,
     size: Annotated[int, typer.Option(min=1, help="pixels a side, for a preset or recipe")] = 32,
     classes: Annotated[int, typer.Option(min=2, help="for a preset or recipe")] = 10,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from glasshouse.errors import ModelError
 from glasshouse.models import pretrained
@@ -33,14 +33,18 @@ def create(
 ) -> Created:
     """The net of this name, in evaluation mode on the CPU, ready for its own picture size.
 
-    class_names: None keeps the classes of the weights; others get a new head where their number
-    differs. weights: the published ones, none, or a file. arguments: for the constructor; the name
-    may carry some too, as in ``mobilenetv2_100:pad_type=same``. Raises ModelError.
+    class_names: None keeps the classes of the weights, whose head must then be there; others get
+    a new head where their number differs. weights: the published ones, none, or a file. arguments:
+    for the constructor; the name may carry some too, as in ``mobilenetv2_100:pad_type=same``.
+    Raises ModelError.
     """
     name, arguments = split_name(name, arguments or {})
+    file = None if weights == "none" else _read(name, weights, offline)
     class_count = None if class_names is None else len(class_names)
+    if class_names is None and file is not None:
+        class_count = _classes_in(file, name, arguments)
     net = pretrained.build_net(name, class_count, arguments, seed=seed)
-    notes = () if weights == "none" else _fill(net, name, arguments, _file(name, weights, offline))
+    notes = () if file is None else _fill(net, name, arguments, file)
     count = class_count or _count_classes(net, name, arguments)
     classifier = Classifier(
         net.eval(),
@@ -63,20 +67,41 @@ def split_name(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, 
     return bare, found
 
 
-def _fill(net: nn.Module, name: str, arguments: Mapping[str, Any], file: Path) -> tuple[str, ...]:
-    weights, notes = read_weights(file)
+@dataclass(frozen=True)
+class _File:
+    """Weights as a file has them, and notes on how they were read."""
+
+    path: Path
+    weights: Mapping[str, Tensor]
+    notes: tuple[str, ...]
+
+
+def _read(name: str, weights: Path | str, offline: bool) -> _File:
+    is_file = isinstance(weights, Path)
+    path = weights if is_file else pretrained.usual_weights(name, offline=offline)
+    return _File(path, *read_weights(path))
+
+
+def _fill(net: nn.Module, name: str, arguments: Mapping[str, Any], file: _File) -> tuple[str, ...]:
+    weights, notes = dict(file.weights), file.notes
     second = [key for key in weights if key.startswith(pretrained.SECOND_HEADS)]
     if second and not any(key.startswith(pretrained.SECOND_HEADS) for key in net.state_dict()):
         weights = {key: value for key, value in weights.items() if key not in second}
         notes = (*notes, "the second heads that only training uses were left out")
     head = pretrained.head_keys(name, arguments)
-    return *notes, *load_weights(net, weights, file, replaceable=head)
+    return *notes, *load_weights(net, weights, file.path, replaceable=head)
 
 
-def _file(name: str, weights: Path | str, offline: bool) -> Path:
-    if isinstance(weights, Path):
-        return weights
-    return pretrained.usual_weights(name, offline=offline)
+def _classes_in(file: _File, name: str, arguments: Mapping[str, Any]) -> int:
+    """The number of classes of a file's head; raises ModelError for a file without one."""
+    head = sorted(pretrained.head_keys(name, arguments))
+    missing = [key for key in head if key not in file.weights]
+    if missing:
+        raise ModelError(
+            f"{file.path} has no head for {name} ({missing[0]} is missing), so that it can name no "
+            f"class. Train one: glasshouse train SOURCE --backbone {name} --weights {file.path}"
+        )
+    return max((int(file.weights[key].shape[0]) for key in head), default=0)
 
 
 def _count_classes(net: nn.Module, name: str, arguments: Mapping[str, Any]) -> int:

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from glasshouse.data.decode import read_picture
+from glasshouse.data.decode import decode
 from glasshouse.data.images import ImageSet
 from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError, UsageError
 from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.models.predict import Predictions, load_predictions, predict
+from glasshouse.models.preprocessing import prepare
 from glasshouse.workflow import runs
 
 
@@ -56,8 +57,7 @@ def read_pictures(paths: list[Path], classifier: Classifier) -> ImageSet:
 
     Raises BadPicture, naming the file.
     """
-    wanted = classifier.preprocessing
-    pictures = [read_picture(p, wanted.height, wanted.width, wanted.resize) for p in paths]
+    pictures = [prepare(decode(path), classifier.preprocessing) for path in paths]
     return ImageSet(
         np.stack(pictures),
         np.zeros(len(paths), dtype=np.int64),
