@@ -1,28 +1,65 @@
 """The one settings model: the fields below are the keys of a recipe.
 
 Flags, docs and the record in a run folder derive from them. Names are Keras's where Keras has one.
+Layers have their settings in ``net_settings``, and are all reachable from here.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from glasshouse.errors import UsageError
+from glasshouse.net_settings import (
+    Activation as Activation,
+)
+from glasshouse.net_settings import (
+    ActivationLayer as ActivationLayer,
+)
+from glasshouse.net_settings import (
+    BatchNorm as BatchNorm,
+)
+from glasshouse.net_settings import (
+    Conv as Conv,
+)
+from glasshouse.net_settings import (
+    Dense as Dense,
+)
+from glasshouse.net_settings import (
+    Dropout as Dropout,
+)
+from glasshouse.net_settings import (
+    Flatten as Flatten,
+)
+from glasshouse.net_settings import (
+    Fraction as Fraction,
+)
+from glasshouse.net_settings import (
+    GlobalPool as GlobalPool,
+)
+from glasshouse.net_settings import (
+    Layer as Layer,
+)
+from glasshouse.net_settings import (
+    Pool as Pool,
+)
+from glasshouse.net_settings import (
+    Rescaling as Rescaling,
+)
+from glasshouse.net_settings import (
+    Residual as Residual,
+)
+from glasshouse.net_settings import (
+    Settings as Settings,
+)
+from glasshouse.net_settings import (
+    TorchLayer as TorchLayer,
+)
+from glasshouse.net_settings import (
+    Whitening as Whitening,
+)
 
-Activation = Literal[
-    "linear", "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish",
-    "hard_swish", "softplus", "sigmoid", "tanh",
-]  # fmt: skip
-Size = Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
 # One value for all three channels, or one for each.
 Level = float | tuple[float, float, float]
-
-
-class Settings(BaseModel):
-    """Frozen, and strict about unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataSettings(Settings):
@@ -36,6 +73,11 @@ class DataSettings(Settings):
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = Field(
         0.1, description="held out of train for model selection, where the source has no such split"
+    )
+    train_on_validation: bool = Field(
+        False,
+        description="train on the validation pictures too, once nothing is left to choose: figures "
+        "on them are then too good, and probabilities stay uncalibrated",
     )
     test_fraction: Annotated[float, Field(gt=0, lt=0.9)] = Field(
         0.2, description="held out for the final figure, where the source has no such split"
@@ -56,7 +98,11 @@ class AugmentSettings(Settings):
     width_shift_range: Fraction = Field(0.0, description="fraction of the width")
     height_shift_range: Fraction = Field(0.0, description="fraction of the height")
     zoom_range: Fraction = Field(0.0, description="factor drawn from 1 - z to 1 + z")
-    horizontal_flip: bool = Field(False, description="mirror every other picture, at random")
+    horizontal_flip: bool | Literal["alternating"] = Field(
+        False,
+        description="mirror every other picture, at random; alternating: each picture is mirrored "
+        "in every other epoch, so that two epochs show all views",
+    )
     random_crop: Annotated[int, Field(ge=0)] = Field(
         0, description="whole pixels of shift in each direction"
     )
@@ -69,98 +115,6 @@ class AugmentSettings(Settings):
     cutout: Fraction = Field(0.0, description="side of a grey square, as a fraction of the side")
     mixup: Annotated[float, Field(ge=0)] = Field(0.0, description="alpha of Beta(alpha, alpha)")
     cutmix: Annotated[float, Field(ge=0)] = Field(0.0, description="alpha of Beta(alpha, alpha)")
-
-
-class Conv(Settings):
-    """A two-dimensional convolution, with its activation."""
-
-    type: Literal["conv"] = "conv"
-    filters: Annotated[int, Field(ge=1)]
-    kernel_size: Size = 3
-    strides: Size = 1
-    padding: Literal["same", "valid"] = "valid"
-    activation: Activation = "linear"
-    use_bias: bool = True
-    groups: Annotated[int, Field(ge=1)] = 1
-
-
-class Pool(Settings):
-    """The largest or the mean value of each window."""
-
-    type: Literal["max_pool", "average_pool"]
-    pool_size: Size = 2
-    strides: Size | None = Field(None, description="unset: as pool_size")
-    padding: Literal["same", "valid"] = "valid"
-
-
-class GlobalPool(Settings):
-    """The largest or the mean value of each channel; its output is flat."""
-
-    type: Literal["global_max_pool", "global_average_pool"]
-
-
-class BatchNorm(Settings):
-    """Batch normalisation; momentum in Keras's sense (0.99 keeps 99 % of the old statistics)."""
-
-    type: Literal["batch_norm"] = "batch_norm"
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    epsilon: Annotated[float, Field(gt=0)] = 1e-3
-
-
-class ActivationLayer(Settings):
-    """An activation that stands alone, for example behind a batch_norm."""
-
-    type: Literal["activation"] = "activation"
-    activation: Activation
-
-
-class Dropout(Settings):
-    """Sets this share of the values to zero while training."""
-
-    type: Literal["dropout"] = "dropout"
-    rate: Fraction
-
-
-class Flatten(Settings):
-    """Rows, columns and channels become one row of numbers."""
-
-    type: Literal["flatten"] = "flatten"
-
-
-class Dense(Settings):
-    """A fully connected layer; ``units = "classes"`` stands for the number of classes."""
-
-    type: Literal["dense"] = "dense"
-    units: Annotated[int, Field(ge=1)] | Literal["classes"]
-    activation: Activation = "linear"
-    use_bias: bool = True
-
-
-class Residual(Settings):
-    """Adds its input to what its layers give; a 1x1 convolution fits the shapes where needed."""
-
-    type: Literal["residual"] = "residual"
-    layers: tuple["Layer", ...]
-    activation: Activation = Field("linear", description="applied to the sum")
-
-
-class TorchLayer(Settings):
-    """A layer of torch.nn by its class and constructor arguments, as found in a Sequential."""
-
-    type: Literal["torch"] = "torch"
-    name: str = Field(description="the class in torch.nn, for example Conv2d")
-    arguments: dict[str, Any] = {}
-    label: Annotated[str, Field(pattern=r"^[^.]+$")] | None = Field(
-        None, description="its name inside the net; unset: the class, counted"
-    )
-    layers: tuple["TorchLayer", ...] = Field((), description="the parts of a Sequential")
-
-
-Layer = Annotated[
-    Conv | Pool | GlobalPool | BatchNorm | ActivationLayer | Dropout | Flatten | Dense
-    | Residual | TorchLayer,
-    Field(discriminator="type"),
-]  # fmt: skip
 
 
 class PretrainedSettings(Settings):
@@ -189,8 +143,13 @@ class ModelSettings(Settings):
     scaling: Literal["rescale", "standardize"] = Field(
         "rescale", description="pixels to 0..1, or to the training set's mean 0 and deviation 1"
     )
-    initialization: Literal["keras", "torch"] = Field(
-        "keras", description="keras: Glorot uniform and zero biases; torch: PyTorch's defaults"
+    initialization: Literal["keras", "torch", "identity"] = Field(
+        "keras",
+        description="keras: Glorot uniform and zero biases; torch: PyTorch's defaults; identity: "
+        "as torch, but convolutions begin by passing their channels on",
+    )
+    mirror: bool = Field(
+        False, description="predict with the mean of the picture's and its mirror image's logits"
     )
 
     @model_validator(mode="after")
@@ -248,6 +207,9 @@ class Triangular(Settings):
     base: Annotated[float, Field(ge=0, le=1)] = Field(0.1, description="of the peak rate")
     rise: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="share of a cycle")
     halve: bool = Field(False, description="halve the height with each cycle (triangular2)")
+    end: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="of the peak rate, where the last cycle ends; unset: as base"
+    )
 
 
 class PerEpoch(Settings):
@@ -274,6 +236,9 @@ class TrainSettings(Settings):
     )
     momentum: Fraction = Field(0.9, description="of sgd")
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    bias_lr_factor: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="the rate of biases and of BatchNorm's shifts, as a factor of lr"
+    )
     label_smoothing: Fraction = 0.0
     schedule: Schedule = Constant()
     warmup_epochs: Annotated[float, Field(ge=0)] = Field(0.0, description="linear rise from 0")
@@ -348,6 +313,16 @@ class Recipe(Settings):
     model: ModelSettings = ModelSettings(preset="small-residual")
     train: TrainSettings = TrainSettings()
     transfer: TransferSettings = TransferSettings()
+
+    @model_validator(mode="after")
+    def _nothing_is_chosen_by_what_was_learnt(self) -> "Recipe":
+        chooses = self.train.keep == "best" or self.train.early_stopping is not None
+        if self.data.train_on_validation and (chooses or self.transfer.way == "features"):
+            raise ValueError(
+                "data.train_on_validation leaves no pictures to choose by: set train.keep to "
+                "'last', no train.early_stopping, and transfer.way to 'tune' or 'gradual'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _heads_need_a_body(self) -> "Recipe":

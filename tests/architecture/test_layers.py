@@ -8,7 +8,7 @@ import pytest
 import glasshouse
 
 ROOT = Path(glasshouse.__file__).parent
-BASE = {"errors", "rng", "storage", "settings", "recipe"}
+BASE = {"errors", "rng", "memory", "storage", "net_settings", "settings", "recipe"}
 MAY_IMPORT = {
     "data": set(),
     "models": {"data"},

@@ -1,3 +1,4 @@
+import itertools
 from typing import Any
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 from scipy import ndimage
 
 from glasshouse.data.augment import _affine as affine_of
-from glasshouse.data.augment import augment, is_identity, mix
+from glasshouse.data.augment import augment, mix
 from glasshouse.data.images import ImageSet
 from glasshouse.rng import keys_of, uniforms
 from glasshouse.settings import AugmentSettings
@@ -32,7 +33,6 @@ def changed(images: ImageSet, epoch: int = 0, seed: int = 0, **settings: Any) ->
 
 
 def test_no_settings_change_nothing(tiny_images: ImageSet) -> None:
-    assert is_identity(AugmentSettings())
     assert torch.equal(changed(tiny_images), torch.from_numpy(tiny_images.pictures).float())
 
 
@@ -50,6 +50,17 @@ def test_every_epoch_and_seed_looks_different(tiny_images: ImageSet) -> None:
     first = changed(tiny_images, rotation_range=15.0)
     assert not torch.allclose(first, changed(tiny_images, epoch=1, rotation_range=15.0))
     assert not torch.allclose(first, changed(tiny_images, seed=1, rotation_range=15.0))
+
+
+def test_alternating_flips_show_both_views_in_any_two_epochs(tiny_images: ImageSet) -> None:
+    plain = torch.from_numpy(tiny_images.pictures).float()
+    epochs = [changed(tiny_images, epoch=e, horizontal_flip="alternating") for e in range(4)]
+    for first, second in itertools.pairwise(epochs):
+        assert torch.equal(first, second.flip(-1))
+    flipped = (epochs[0] == plain.flip(-1)).flatten(1).all(dim=1)
+    assert 16 < int(flipped.sum()) < 48  # of 64: chance decides who begins
+    moved = changed(tiny_images, epoch=1, horizontal_flip="alternating", random_crop=2)
+    assert not torch.equal(moved, epochs[1])
 
 
 def test_pictures_of_a_batch_get_different_changes(tiny_images: ImageSet) -> None:

@@ -51,3 +51,16 @@ def test_the_fingerprint_sees_pixels_labels_and_names(tmp_path: Path) -> None:
     assert fingerprint(load_splits(tmp_path / "b", settings)) != first
     (tmp_path / "a" / "cat").rename(tmp_path / "a" / "cow")
     assert fingerprint(load_splits(tmp_path / "a", settings)) != first
+
+
+@pytest.mark.parametrize("source", ["digits", "folder"])
+def test_validation_pictures_can_be_trained_on_and_it_is_said(source: str, tmp_path: Path) -> None:
+    if source == "folder":
+        source = str(write_folder(tmp_path / "pictures", {"ant": 12, "bee": 12}))
+    apart = load_splits(source, DataSettings())
+    joined = load_splits(source, DataSettings(train_on_validation=True))
+    assert set(joined.train.ids) == {*apart.train.ids, *apart.validation.ids}
+    assert len(joined.train) == len(apart.train) + len(apart.validation)
+    assert joined.validation.ids.tolist() == apart.validation.ids.tolist()
+    assert joined.test.ids.tolist() == apart.test.ids.tolist()
+    assert "trained on as well" in joined.notes[-1]

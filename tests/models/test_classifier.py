@@ -10,6 +10,7 @@ from torch import nn
 
 from glasshouse.errors import ModelError
 from glasshouse.models.classifier import (
+    WEIGHTS_FILE,
     Classifier,
     Preprocessing,
     load_classifier,
@@ -165,3 +166,16 @@ def test_what_is_no_model_is_said_so(classifier: Classifier, tmp_path: Path) -> 
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"model\.safetensors is missing"):
         load_classifier(tmp_path)
+
+
+def test_half_precision_halves_the_file_and_comes_back_as_float32(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    save_classifier(classifier, tmp_path / "whole")
+    save_classifier(classifier, tmp_path / "half", half=True)
+    sizes = [(tmp_path / name / WEIGHTS_FILE).stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.62 * sizes[0]
+    again = load_classifier(tmp_path / "half").net.state_dict()
+    for name, value in classifier.net.state_dict().items():
+        assert again[name].dtype == value.dtype
+        torch.testing.assert_close(again[name], value, rtol=1e-3, atol=1e-6)

@@ -199,3 +199,24 @@ def test_a_net_is_built_again_from_its_architecture(preset: str) -> None:
 def test_a_broken_architecture_is_refused(architecture: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="does not describe a net"):
         build_architecture(architecture)
+
+
+def test_a_batch_norm_without_scale_trains_its_shift_alone() -> None:
+    net = _build(CONV, {"type": "batch_norm", "scale": False}, FLAT, LAST)
+    names = [name for name, _ in net.named_parameters() if name.startswith("batch_norm")]
+    assert names == ["batch_norm1.bias"]
+    assert torch.equal(net.state_dict()["batch_norm1.weight"], torch.ones(4))
+
+
+def test_rescaling_multiplies_by_its_constant() -> None:
+    net = _build(FLAT, LAST, {"type": "rescaling", "scale": 0.5})
+    inputs = torch.rand(2, 3, 8, 8)
+    assert torch.equal(net(inputs), net[:-1](inputs) / 2)
+
+
+def test_identity_convolutions_begin_by_passing_their_channels_on() -> None:
+    wide = {**CONV, "filters": 8, "use_bias": False}
+    net = _build(wide, FLAT, LAST, initialization="identity")
+    inputs = torch.rand(2, 3, 8, 8)
+    assert torch.allclose(net.conv1(inputs)[:, :3], inputs)
+    assert not torch.allclose(net.conv1(inputs)[:, 3:6], inputs)

@@ -13,6 +13,7 @@ def _filters(name: str) -> list[int]:
 
 def test_the_presets_are_those_that_are_promised() -> None:
     assert preset_names() == [
+        "fast",
         "small-residual",
         "tutorial-small",
         "tutorial-small-bn",

@@ -12,6 +12,7 @@ from glasshouse.models.classifier import Preprocessing
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.fit import train_until_done
 from glasshouse.training.loop import Course, Step, has_stalled, is_best, train
+from glasshouse.training.optimizers import build_optimizer, set_learning_rate
 from glasshouse.training.state import Epoch, TrainingState, begin, final_net
 
 CPU = torch.device("cpu")
@@ -184,3 +185,17 @@ def test_stalling_is_counted_from_the_best_epoch() -> None:
     assert has_stalled(history(3, 1, 2, 1), 2)
     assert not has_stalled(history(1, 2), 2)
     assert not math.isnan(history(1)[0].validation_loss)
+
+
+def test_biases_have_their_own_rate_and_no_decay(tiny_net: nn.Module) -> None:
+    settings = TrainSettings(optimizer="sgd", lr=0.1, bias_lr_factor=64, weight_decay=0.01)
+    optimizer = build_optimizer(tiny_net, settings)
+    set_learning_rate(optimizer, 0.5)
+    found = {
+        id(p): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    for name, parameter in tiny_net.named_parameters():
+        expected = (0.5, 0.01) if parameter.ndim > 1 else (32.0, 0.0)
+        assert found[id(parameter)] == expected, name

@@ -38,3 +38,15 @@ def test_warmup_rises_in_a_line_and_hands_over_without_a_jump() -> None:
     assert learning_rate(warm, 1) == pytest.approx(0.05)
     assert learning_rate(warm, 2) == pytest.approx(0.1)
     assert learning_rate(warm, 10) == pytest.approx(0.0)
+
+
+def test_a_triangle_ends_where_it_is_told_to() -> None:
+    schedule = {"type": "triangular", "base": 0.2, "rise": 0.25, "end": 0.0}
+    settings = TrainSettings.model_validate({"epochs": 8, "lr": 2.0, "schedule": schedule})
+    rates = [learning_rate(settings, epoch) for epoch in (0, 1, 2, 5, 8)]
+    assert rates == pytest.approx([0.4, 1.2, 2.0, 1.0, 0.0])
+    cyclic = settings.model_copy(
+        update={"schedule": settings.schedule.model_copy(update={"cycle": 4.0})}
+    )
+    rates = [learning_rate(cyclic, epoch) for epoch in (3.999999, 4, 8)]
+    assert rates == pytest.approx([0.4, 0.4, 0.0], abs=1e-5)

@@ -25,6 +25,7 @@ from glasshouse.cli import (
     ui,
 )
 from glasshouse.errors import GlasshouseError
+from glasshouse.memory import keep_freed_memory
 
 app = typer.Typer(
     name="glasshouse",
@@ -72,6 +73,7 @@ def _options(
 
 def main() -> None:
     """Run a command; errors that the user can mend are printed without a traceback."""
+    keep_freed_memory()
     try:
         app(standalone_mode=True)
     except GlasshouseError as error:

@@ -40,7 +40,7 @@ def tour(
     evaluate(folder)
     picture = _write_picture(folder, result.predictions.ids[0])
     _stop("5  Predict", f"One picture file: glasshouse predict {folder} {picture}")
-    predict(folder, [picture], top=3)
+    predict(str(folder), [picture], top=3)
     _stop("6  Report", f"Everything on one page, opens offline: {folder / 'report.html'}")
 
 

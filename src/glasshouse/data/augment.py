@@ -4,8 +4,6 @@ The parameters are a pure function of (seed, epoch, picture id), so a picture lo
 whatever batch it travels in. Geometry is one affine map a picture, sampled once.
 """
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,6 +23,8 @@ def augment(
 ) -> Tensor:
     """Changed pictures, float32 in 0..255 ``(n, 3, h, w)``, from uint8 ones on the same device."""
     draws = uniforms(seed, "augment", epoch, keys, 12)
+    if settings.horizontal_flip == "alternating":
+        draws[:, 5] = _alternating(seed, keys, epoch)
     moved = _move(pictures, draws, settings)
     coloured = _colour(moved.float(), draws, settings)
     return _cut_out(coloured, draws, settings)
@@ -95,7 +95,13 @@ def _needs_interpolation(settings: AugmentSettings) -> bool:
 
 
 def _is_flipped(draws: NDArray[np.float32], settings: AugmentSettings) -> NDArray[np.bool_]:
-    return (draws[:, 5] < 0.5) & settings.horizontal_flip
+    return (draws[:, 5] < 0.5) & bool(settings.horizontal_flip)
+
+
+def _alternating(seed: int, keys: Keys, epoch: int) -> NDArray[np.float32]:
+    """Below a half in every other epoch; chance decides once which (Jordan 2024)."""
+    is_first = uniforms(seed, "flip", 0, keys, 1)[:, 0] < 0.5
+    return np.where(is_first == (epoch % 2 == 0), np.float32(0.25), np.float32(0.75))
 
 
 def _affine(
@@ -215,9 +221,3 @@ def _spans(
     start = np.rint(centres * size - length / 2)
     pixels = np.arange(size)[None, :]
     return (pixels >= start[:, None]) & (pixels < (start + length)[:, None])
-
-
-def is_identity(settings: AugmentSettings) -> bool:
-    """True when no setting changes a picture."""
-    changes = settings.model_dump(exclude={"fill_mode"}).values()
-    return all(math.isclose(float(value), 0.0) for value in changes)

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from glasshouse.data.cache import cached_pictures
 from glasshouse.data.download import Progress
 from glasshouse.data.images import BadFile, ImageSet, Splits
-from glasshouse.data.splits import Positions, limit, three_parts, two_parts
+from glasshouse.data.splits import (
+    TRAINED_ON_VALIDATION,
+    Positions,
+    limit,
+    three_parts,
+    two_parts,
+)
 from glasshouse.data.workers import Fitting
 from glasshouse.errors import DataError
 from glasshouse.settings import DataSettings
@@ -54,6 +60,9 @@ def load_files(
         ids, labels = listing.ids[chosen], listing.labels[chosen]
         kept = limit(ids, labels, settings.train_limit, seed=settings.split_seed)
         positions = {**positions, "train": chosen[kept]}
+    if settings.train_on_validation:
+        both = np.concatenate([positions["train"], positions["validation"]])
+        positions, notes = {**positions, "train": both}, (*notes, TRAINED_ON_VALIDATION)
     _check_parts(listing, listing.labels, positions)
     sets, bad_files = _decode(listing, positions, settings, progress)
     return Splits(
@@ -152,7 +161,7 @@ def _decode(
     size = settings.image_size or DEFAULT_SIZE
     paths = [listing.paths[number] for number in order]
     cached = cached_pictures(paths, Fitting(size, size, settings.resize), progress=progress)
-    bad_files = tuple(sorted(cached.bad_files, key=lambda bad: bad.path))
+    bad_files = tuple(sorted(set(cached.bad_files), key=lambda bad: bad.path))
     if bad_files and settings.on_bad_file == "error":
         raise DataError(_bad_files(bad_files, len(paths)))
     ends = np.cumsum([len(chosen) for chosen in positions.values()])

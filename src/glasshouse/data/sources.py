@@ -17,7 +17,7 @@ from glasshouse.data.files import load_files
 from glasshouse.data.folder import list_folder
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.data.shapes import DEFAULT_SIZE, make_shapes
-from glasshouse.data.splits import limit, three_parts, two_parts
+from glasshouse.data.splits import TRAINED_ON_VALIDATION, limit, three_parts, two_parts
 from glasshouse.data.table import ENDINGS, list_table
 from glasshouse.errors import DataError, UsageError, did_you_mean
 from glasshouse.settings import DataSettings
@@ -51,7 +51,7 @@ def load_splits(
     name = str(source)
     if isinstance(source, str) and source in _NAMED:
         splits = _NAMED[source](settings, Access(data_dir, offline, progress))
-        return _limited(_resized(splits, settings), settings)
+        return _joined(_limited(_resized(splits, settings), settings), settings)
     path = Path(source)
     if path.is_dir():
         return load_files(list_folder(path), settings, progress)
@@ -126,6 +126,24 @@ def _limited(splits: Splits, settings: DataSettings) -> Splits:
         return splits
     chosen = limit(train.ids, train.labels, count, seed=settings.split_seed)
     return replace(splits, train=take(train, chosen))
+
+
+def _joined(splits: Splits, settings: DataSettings) -> Splits:
+    if not settings.train_on_validation:
+        return splits
+    train = _concatenate(splits.train, splits.validation)
+    return replace(splits, train=train, notes=(*splits.notes, TRAINED_ON_VALIDATION))
+
+
+def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:
+    masks = (first.masks, second.masks)
+    return replace(
+        first,
+        pictures=np.concatenate([first.pictures, second.pictures]),
+        labels=np.concatenate([first.labels, second.labels]),
+        ids=np.concatenate([first.ids, second.ids]),
+        masks=None if masks[0] is None else np.concatenate([m for m in masks if m is not None]),
+    )
 
 
 def _resized(splits: Splits, settings: DataSettings) -> Splits:

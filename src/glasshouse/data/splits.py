@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from glasshouse.errors import DataError
 from glasshouse.rng import keys_of, uniforms
 
+TRAINED_ON_VALIDATION = (
+    "The validation pictures were trained on as well, as asked: figures on them are too good, and "
+    "probabilities are not calibrated."
+)
+
 Labels = NDArray[np.int64]
 Ids = NDArray[np.str_]
 Positions = NDArray[np.int64]

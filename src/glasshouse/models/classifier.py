@@ -35,7 +35,8 @@ class Classifier:
 
     The net maps float ``(n, 3, h, w)`` to logits ``(n, k)``; probabilities are
     ``softmax(logits / temperature)``. architecture is what the net can be built from again, as
-    JSON values; None for a net that only its owner can build.
+    JSON values; None for a net that only its owner can build. mirror: predictions are made of the
+    mean logits of a picture and its mirror image.
     """
 
     net: nn.Module
@@ -43,20 +44,26 @@ class Classifier:
     class_names: tuple[str, ...]
     temperature: float = 1.0
     architecture: Mapping[str, Any] | None = None
+    mirror: bool = False
 
 
-def save_classifier(classifier: Classifier, folder: Path) -> None:
+def save_classifier(classifier: Classifier, folder: Path, *, half: bool = False) -> None:
     """Write model.safetensors and model.json; equal classifiers give equal bytes.
 
+    half: store the weights in half precision, in half the bytes; they are loaded into float32.
     Raises ModelError for a net whose state is more than tensors.
     """
-    weights = tensors_to_bytes(_state(classifier.net))
+    state = _state(classifier.net)
+    if half:
+        state = {key: v.half() if v.is_floating_point() else v for key, v in state.items()}
+    weights = tensors_to_bytes(state)
     record = {
         "format": 1,
         "class_names": list(classifier.class_names),
         "temperature": classifier.temperature,
         "preprocessing": asdict(classifier.preprocessing),
         "architecture": None if classifier.architecture is None else dict(classifier.architecture),
+        "mirror": classifier.mirror,
         "weights": {"file": WEIGHTS_FILE, "sha256": sha256_of_bytes(weights)},
         "versions": {name: version(name) for name in ("glasshouse", "torch")},
     }
@@ -89,6 +96,7 @@ def load_classifier(folder_or_file: str | Path, *, net: nn.Module | None = None)
         record.class_names,
         record.temperature,
         record.architecture,
+        record.mirror,
     )
 
 
@@ -107,6 +115,7 @@ class _Record(BaseModel):
     temperature: float = Field(gt=0)
     preprocessing: Preprocessing
     architecture: dict[str, Any] | None
+    mirror: bool = False
     weights: _Weights
 
 

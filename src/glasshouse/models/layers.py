@@ -54,6 +54,27 @@ class ResidualSum(nn.Module):
         return total
 
 
+class Whitening(nn.Conv2d):
+    """A convolution with fixed kernels, set by ``fit_whitening``; only its bias is trained."""
+
+    def __init__(self, channels: int, kernel_size: int) -> None:
+        super().__init__(channels, 2 * channels * kernel_size**2, kernel_size)
+        _fix(self, "weight")
+        nn.init.zeros_(self.bias)  # type: ignore[arg-type]
+
+
+class Rescaling(nn.Module):
+    """Its input times a constant."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Of any shape."""
+        return inputs * self.scale
+
+
 class PaddedAveragePool(nn.Module):
     """The mean of each window, counting only what lies inside the picture."""
 
@@ -80,7 +101,7 @@ def build(
     keep torch's initialisation. Raises ModelError that names the layer and the shape it got.
     """
     layers = _layers_of(settings)
-    plan = _Plan(class_count, settings.initialization == "keras", seed)
+    plan = _Plan(class_count, settings.initialization, seed)
     # torch's constructors draw from the global generator and accept no other.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         net, shape = _stack(layers, tuple(input_shape), plan, ())
@@ -119,7 +140,7 @@ class _Plan:
     """What holds for every layer of one net."""
 
     class_count: int
-    is_keras: bool
+    initialization: str
     seed: int
 
 
@@ -220,7 +241,27 @@ def _batch_norm(
     layer: settings.BatchNorm, shape: Shape, plan: _Plan, place: tuple[int, ...]
 ) -> Parts:
     kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
-    return [("batch_norm", kind(shape[0], eps=layer.epsilon, momentum=1 - layer.momentum))]
+    module = kind(shape[0], eps=layer.epsilon, momentum=1 - layer.momentum)
+    if not layer.scale:
+        _fix(module, "weight")
+    return [("batch_norm", module)]
+
+
+def _whitening(
+    layer: settings.Whitening, shape: Shape, plan: _Plan, place: tuple[int, ...]
+) -> Parts:
+    channels, height, width = _maps(shape)
+    if place != (1,):
+        raise Unfit("it is fitted to the pictures themselves, so only the first layer can be one")
+    if min(height, width) < layer.kernel_size:
+        raise Unfit(f"its kernel_size of {layer.kernel_size} is larger than the picture")
+    return [("whitening", Whitening(channels, layer.kernel_size))]
+
+
+def _rescaling(
+    layer: settings.Rescaling, shape: Shape, plan: _Plan, place: tuple[int, ...]
+) -> Parts:
+    return [("rescaling", Rescaling(layer.scale))]
 
 
 def _activation_layer(
@@ -276,13 +317,25 @@ def _torch(layer: settings.TorchLayer, shape: Shape, plan: _Plan, place: tuple[i
 
 
 def _initialise(module: nn.Conv2d | nn.Linear, plan: _Plan, place: tuple[int, ...]) -> None:
-    """Keras's default, Glorot uniform and zero biases; otherwise torch's own stays."""
-    if not plan.is_keras:
+    """Keras's default, Glorot uniform and zero biases; otherwise torch's own stays.
+
+    With "identity", a convolution's first filters each copy one channel (Jordan 2024).
+    """
+    if plan.initialization == "identity" and isinstance(module, nn.Conv2d) and module.groups == 1:
+        nn.init.dirac_(module.weight[: module.in_channels])
+    if plan.initialization != "keras":
         return
     generator = torch.Generator().manual_seed(derive(plan.seed, "weights", *place))
     nn.init.xavier_uniform_(module.weight, generator=generator)
     if module.bias is not None:
         nn.init.zeros_(module.bias)
+
+
+def _fix(module: nn.Module, name: str) -> None:
+    """Turn a parameter into a buffer of the same name, which no optimizer and no thawing moves."""
+    values = getattr(module, name).detach()
+    delattr(module, name)
+    module.register_buffer(name, values)
 
 
 def _activation(name: Activation) -> Parts:
@@ -326,6 +379,8 @@ _PARTS: dict[type, Callable[[Any, Shape, _Plan, tuple[int, ...]], Parts]] = {
     settings.Pool: _pool,
     settings.GlobalPool: _global_pool,
     settings.BatchNorm: _batch_norm,
+    settings.Whitening: _whitening,
+    settings.Rescaling: _rescaling,
     settings.ActivationLayer: _activation_layer,
     settings.Dropout: _dropout,
     settings.Flatten: _flatten,

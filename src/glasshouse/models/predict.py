@@ -34,7 +34,11 @@ class Predictions:
 def predict(classifier: Classifier, images: ImageSet, *, batch_size: int = 256) -> Predictions:
     """The logits of every picture, in order, in float32; the net is left as it was."""
     logits = predict_logits(
-        classifier.net, classifier.preprocessing, images.pictures, batch_size=batch_size
+        classifier.net,
+        classifier.preprocessing,
+        images.pictures,
+        batch_size=batch_size,
+        mirror=classifier.mirror,
     )
     return Predictions(
         logits.numpy(), images.labels, images.ids, classifier.class_names, classifier.temperature
@@ -48,8 +52,12 @@ def predict_logits(
     *,
     batch_size: int = 256,
     precision: torch.dtype = torch.float32,
+    mirror: bool = False,
 ) -> Tensor:
-    """Logits ``(n, k)`` of uint8 pictures ``(n, 3, h, w)``, on the CPU in float32."""
+    """Logits ``(n, k)`` of uint8 pictures ``(n, 3, h, w)``, on the CPU in float32.
+
+    mirror: the mean of those of each picture and of its mirror image.
+    """
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     parts = []
     with evaluating(net), torch.inference_mode(), autocast(device, precision):
@@ -57,7 +65,10 @@ def predict_logits(
             positions = np.arange(start, min(start + batch_size, len(pictures)))
             batch = torch.from_numpy(gather(pictures, positions)).to(device)
             inputs = scale(batch, preprocessing).contiguous(memory_format=torch.channels_last)
-            parts.append(net(inputs).float().cpu())
+            logits = net(inputs).float()
+            if mirror:
+                logits = (logits + net(inputs.flip(-1)).float()) / 2
+            parts.append(logits.cpu())
     return torch.cat(parts)
 
 

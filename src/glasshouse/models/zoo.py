@@ -77,8 +77,8 @@ class _File:
 
 
 def _read(name: str, weights: Path | str, offline: bool) -> _File:
-    is_file = isinstance(weights, Path)
-    path = weights if is_file else pretrained.usual_weights(name, offline=offline)
+    usual = None if isinstance(weights, Path) else pretrained.usual_weights(name, offline=offline)
+    path = usual or Path(weights)
     return _File(path, *read_weights(path))
 
 

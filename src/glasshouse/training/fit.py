@@ -10,6 +10,7 @@ from glasshouse.data.images import ImageSet, Splits
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.layers import architecture_of, build
 from glasshouse.models.sequential import describe
+from glasshouse.models.whitening import fit_whitening
 from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, ModelSettings, TrainSettings
 from glasshouse.training.adapting import adapt
@@ -72,8 +73,12 @@ def untrained_classifier(
     else:
         settings = net
         net = build(settings, class_count, shape, seed=derive(seed, "weights"))
+        fit_whitening(net, splits.train, preprocessing)
     architecture = None if settings is None else architecture_of(settings, class_count, shape)
-    return Classifier(net, preprocessing, splits.class_names, architecture=architecture)
+    mirror = settings is not None and settings.mirror
+    return Classifier(
+        net, preprocessing, splits.class_names, architecture=architecture, mirror=mirror
+    )
 
 
 def train_until_done(state: TrainingState, course: Course) -> Iterator[Step | Epoch]:

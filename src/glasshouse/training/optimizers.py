@@ -24,11 +24,11 @@ def build_optimizer(
     groups = []
     for factor in sorted({factors[name] for name in named if name in factors}, reverse=True):
         trainable = [p for name, p in named.items() if factors.get(name) == factor]
-        for decay, chosen in (
-            (settings.weight_decay, [p for p in trainable if p.ndim > 1]),
-            (0.0, [p for p in trainable if p.ndim <= 1]),
-        ):
-            groups.append({"params": chosen, "weight_decay": decay, "lr_factor": factor})
+        kernels = [p for p in trainable if p.ndim > 1]
+        biases = [p for p in trainable if p.ndim <= 1]
+        for decay, chosen in ((settings.weight_decay, kernels), (0.0, biases)):
+            rate = factor if chosen is kernels else factor * settings.bias_lr_factor
+            groups.append({"params": chosen, "weight_decay": decay, "lr_factor": rate})
     return _OPTIMIZERS[settings.optimizer]([g for g in groups if g["params"]], settings)
 
 

@@ -51,13 +51,16 @@ def _one_cycle(schedule: settings.OneCycle, epoch: float, epochs: float) -> floa
 
 
 def _triangular(schedule: settings.Triangular, epoch: float, epochs: float) -> float:
-    cycles, position = divmod(epoch / (schedule.cycle or epochs), 1.0)
+    length = schedule.cycle or epochs
+    cycles, position = divmod(epoch / length, 1.0)
     if epoch >= epochs and position == 0.0:
         cycles, position = cycles - 1, 1.0  # the run ends at the foot of its last cycle
-    rising = position / schedule.rise
-    falling = (1 - position) / (1 - schedule.rise)
-    height = (1 - schedule.base) * (0.5**cycles if schedule.halve else 1.0)
-    return schedule.base + height * min(rising, falling)
+    top = schedule.base + (1 - schedule.base) * (0.5**cycles if schedule.halve else 1.0)
+    if position < schedule.rise:
+        return schedule.base + (top - schedule.base) * position / schedule.rise
+    is_last = (cycles + 1) * length >= epochs
+    foot = schedule.base if schedule.end is None or not is_last else schedule.end
+    return foot + (top - foot) * (1 - position) / (1 - schedule.rise)
 
 
 def _per_epoch(schedule: settings.PerEpoch, epoch: float, epochs: float) -> float:

@@ -136,20 +136,27 @@ def finish(experiment: Experiment) -> Result:
     trained = replace(experiment.classifier, net=net.eval())
     splits = experiment.splits
     measured = predict(trained, splits.validation), predict(trained, splits.test)
-    return conclude(experiment.folder, splits, trained, measured)
+    calibrate = not experiment.request.recipe.data.train_on_validation
+    return conclude(experiment.folder, splits, trained, measured, calibrate=calibrate)
 
 
 def conclude(
-    folder: Path, splits: Splits, trained: Classifier, measured: tuple[Predictions, Predictions]
+    folder: Path,
+    splits: Splits,
+    trained: Classifier,
+    measured: tuple[Predictions, Predictions],
+    *,
+    calibrate: bool = True,
 ) -> Result:
     """Calibrate, and write model, predictions, figures and report into a run folder.
 
-    measured: the predictions of the trained classifier on validation and test.
+    measured: the predictions of the trained classifier on validation and test. calibrate: False
+    where the validation pictures were trained on, so that they cannot tell how sure to be.
     """
     from glasshouse.workflow.reporting import write_run_report
 
     validation, test = measured
-    temperature = fit_temperature(validation)
+    temperature = fit_temperature(validation) if calibrate else trained.temperature
     classifier = replace(trained, temperature=temperature)
     predictions = replace(test, temperature=temperature)
     evaluation = evaluate(predictions)

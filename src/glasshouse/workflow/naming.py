@@ -40,7 +40,8 @@ def classifier_by_name(
         return load_bundled(name)
     bare, arguments = split_name(name, {})
     _require_known(bare)
-    wanted = {key: arguments.pop(key) for key in ("mean", "std", "input_size") if key in arguments}
+    levels = ("mean", "std", "input_size")
+    wanted: dict[str, Any] = {key: arguments.pop(key) for key in levels if key in arguments}
     found = create(bare, weights=weights or "usual", arguments=arguments, offline=offline)
     known = found.classifier.preprocessing
     return replace(found.classifier, preprocessing=_changed(known, wanted))

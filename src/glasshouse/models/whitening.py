@@ -1,0 +1,39 @@
+"""The kernels of a whitening layer, from the training pictures."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glasshouse.data.cache import gather
+from glasshouse.data.images import ImageSet
+from glasshouse.models.layers import Whitening
+from glasshouse.models.preprocessing import Preprocessing, scale
+
+_PICTURES = 5000
+# Keeps directions in which the patches hardly vary from becoming noise.
+_FLOOR = 5e-4
+
+
+def fit_whitening(net: nn.Module, images: ImageSet, preprocessing: Preprocessing) -> None:
+    """Set the kernels of the net's whitening layer, where it has one, and nothing else.
+
+    Output channels of the first half have variance 1 and no covariance over the patches of the
+    first 5,000 pictures; those of the second half are their negatives.
+    """
+    for module in net.modules():
+        if isinstance(module, Whitening):
+            pictures = gather(images.pictures, np.arange(min(_PICTURES, len(images))))
+            inputs = scale(torch.from_numpy(pictures), preprocessing)
+            half = _components(inputs, module.kernel_size[0])
+            module.weight.copy_(torch.cat([half, -half]))
+
+
+def _components(inputs: Tensor, size: int) -> Tensor:
+    """Principal components of all patches ``(3 * size ** 2, 3, size, size)``, the largest first."""
+    channels = inputs.shape[1]
+    patches = inputs.unfold(2, size, 1).unfold(3, size, 1)
+    rows = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, channels * size * size).double()
+    covariance = rows.T @ rows / len(rows)
+    variances, directions = torch.linalg.eigh(covariance)
+    scaled: Tensor = directions.T / torch.sqrt(variances + _FLOOR)[:, None]
+    return scaled.flip(0).reshape(-1, channels, size, size).float()
