@@ -1,5 +1,6 @@
 """Run an experiment with progress on the terminal."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from glasshouse.cli.figures import with_interval
@@ -8,33 +9,43 @@ from glasshouse.cli.signals import catch_signals
 
 if TYPE_CHECKING:
     from glasshouse.workflow.experiment import Experiment, Request, Result
+    from glasshouse.workflow.logs import LogName
 
 _FEW_UPDATES = 100
 
 
-def run_to_the_end(request: "Request") -> "Result":
-    """Open, fit and finish, saying what is done; signals save the state and raise Interrupted."""
+def run_to_the_end(request: "Request", logs: "Sequence[LogName]" = ()) -> "Result":
+    """Open, fit and finish, saying what is done; signals save the state and raise Interrupted.
+
+    logs: where copies of the figures go besides.
+    """
     if request.recipe.transfer.way == "features":
-        return _run_features(request)
+        return _run_features(request, logs)
     from glasshouse.workflow.experiment import finish, fit, open_experiment
+    from glasshouse.workflow.logs import logged, open_logs
 
     with data_progress() as progress:
         experiment = open_experiment(request, progress)
     _say_what_will_be_done(experiment)
     epochs = request.recipe.train.epochs
-    with catch_signals() as signal_received:
-        show_training(fit(experiment, signal_received), epochs)
-    result = finish(experiment)
+    with open_logs(logs, request, experiment.state.history) as log:
+        with catch_signals() as signal_received:
+            show_training(logged(fit(experiment, signal_received), log), epochs)
+        result = finish(experiment)
+        log.result(result.evaluation)
     say(headline(result))
     say(f"report: {experiment.folder / 'report.html'}")
     return result
 
 
-def _run_features(request: "Request") -> "Result":
+def _run_features(request: "Request", logs: "Sequence[LogName]") -> "Result":
+    from glasshouse.workflow.logs import open_logs
     from glasshouse.workflow.transfer import run_features
 
     with data_progress() as progress:
         run = run_features(request, progress)
+    with open_logs(logs, request, ()) as log:
+        log.result(run.result.evaluation)
     for note in run.splits.notes:
         say(f"note: {note}")
     for fit in run.fits:
@@ -70,7 +81,7 @@ def _say_what_will_be_done(experiment: "Experiment") -> None:
     updates = recipe.train.epochs * step_count(len(splits.train), recipe.train.batch_size)
     if updates < _FEW_UPDATES:
         say(
-            f"note: {updates} updates in all are few to learn from; for a small set, raise "
+            f"note: so few updates in all ({updates}) teach little; for a small set, raise "
             "train.epochs or lower train.batch_size with --set"
         )
     if experiment.found_rate is not None:

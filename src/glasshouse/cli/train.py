@@ -2,7 +2,9 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +24,7 @@ from glasshouse.cli.options import (
 
 if TYPE_CHECKING:
     from glasshouse.workflow.experiment import Request
+    from glasshouse.workflow.logs import LogName
 
 DEFAULT_RECIPE = "small-residual"
 
@@ -52,6 +55,10 @@ def train(
     on_bad_file: Annotated[
         OnBadFile | None, typer.Option(help="what to do with a file that cannot be read")
     ] = None,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="write the figures to tensorboard or mlflow too; may be repeated"),
+    ] = None,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -63,7 +70,9 @@ def train(
     from glasshouse.recipe import load_recipe
     from glasshouse.workflow import runs
     from glasshouse.workflow.experiment import Request
+    from glasshouse.workflow.logs import require_logs
 
+    logs = require_logs(log or (), offline=offline)
     overrides = [*backbone_overrides(backbone, weights), *(set_ or [])]
     overrides += [f"data.on_bad_file={on_bad_file.value}"] if on_bad_file else []
     if resume and out is None:
@@ -76,9 +85,9 @@ def train(
     command = shlex.join(["glasshouse", *sys.argv[1:]])
     request = Request(source, settings, folder, resume, data_dir, offline, command)
     if seeds is not None:
-        _train_seeds(request, seeds, json)
+        _train_seeds(request, seeds, logs, json)
         return
-    result = run_to_the_end(request)
+    result = run_to_the_end(request, logs)
     if json:
         print_json({"run": str(folder), **to_json(result.evaluation)})
 
@@ -96,14 +105,14 @@ def _seed_of(path: Path) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _train_seeds(request: "Request", count: int, json: bool) -> None:
+def _train_seeds(request: "Request", count: int, logs: "Sequence[LogName]", json: bool) -> None:
     from dataclasses import asdict
 
     from glasshouse.cli.experiments import run_to_the_end
     from glasshouse.cli.figures import format_seeds
     from glasshouse.workflow.seeds import train_seeds
 
-    summary = train_seeds(request, count, run_to_the_end)
+    summary = train_seeds(request, count, partial(run_to_the_end, logs=logs))
     if json:
         print_json({"run": str(request.out), **asdict(summary)})
     else:

@@ -15,7 +15,10 @@ def choose_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"train.device: '{name}' cannot be used here ({reason})") from error
+        reason = "no such kind of device" if reason.startswith("Expected one of") else reason
+        raise UsageError(
+            f"train.device: '{name}' cannot be used here ({reason}). Expected auto, cpu or cuda."
+        ) from error
     return device
 
 
