@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from glasshouse.data.checks import Finding
 from glasshouse.data.images import BadFile, ImageSet
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.compare import compare, compare_all
@@ -17,15 +18,21 @@ from glasshouse.report.pictures import figure_png
 from glasshouse.report.plots import curves
 from glasshouse.report.run_report import (
     GALLERY,
+    PAIRS_SHOWN,
+    PICTURES_OF_PAIR,
+    SAMPLES_OF_CLASS,
     RunReport,
     Section,
     Table,
-    mistake_pictures,
+    class_samples,
+    confused_mistakes,
+    pictures_of,
     render_comparison,
     render_report,
     write_comparison,
     write_report,
 )
+from glasshouse.training.finder import LrCurve
 from tests.report.conftest import make_epochs, make_predictions
 
 ATTACK = "<img src=x onerror=alert(1)>"
@@ -58,9 +65,19 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
+def make_curve() -> LrCurve:
+    lrs = np.geomspace(1e-5, 1, 30)
+    losses = np.abs(np.log10(lrs) + 2)[None] + 0.5
+    rates = {"valley": 0.01}
+    text = "a valley at 0.01"
+    return LrCurve(lrs, losses, losses, "valley", rates, 0.01, (0.008, 0.012), 0.001, 0.02, text)
+
+
 @pytest.fixture
 def run(predictions: Predictions, images: ImageSet) -> RunReport:
     evaluation = evaluate(predictions)
+    confused = confused_mistakes(evaluation, predictions)
+    shown = [*evaluation.mistakes[:GALLERY], *(mistake for group in confused for mistake in group)]
     return RunReport(
         title="my run",
         evaluation=evaluation,
@@ -72,7 +89,12 @@ def run(predictions: Predictions, images: ImageSet) -> RunReport:
         bad_files=(BadFile("cats/broken.jpg", "truncated"),),
         network=Table(("layer", "parameters"), (("Conv2d", 1234567), ("total", 1234567))),
         epochs=make_epochs(),
-        pictures=mistake_pictures(evaluation, images),
+        findings=(Finding("warning", "2 pictures twice", "Remove one.", ("cats/1", "cats/2")),),
+        samples=class_samples(images),
+        rates=[(0.0, 0.001), (3.0, 0.0005)],
+        finder=make_curve(),
+        pictures=pictures_of(shown, images),
+        confused=confused,
         cost={"training": "7.5 s"},
         environment={"torch": "2.13.0"},
         explanations=(
@@ -90,7 +112,8 @@ def test_the_page_tells_the_whole_run(run: RunReport) -> None:
         f"between {100 * accuracy.low:.1f} and {100 * accuracy.high:.1f} % (95 % interval)",
         "1,200", "The split is stable.", "cats/broken.jpg", "truncated", "1,234,567", "7.5 s",
         "lr = 0.001", "glasshouse train digits --out 'my run'", "2.13.0", "Looks at it.",
-        "Grad-CAM", "Abstaining below", run.evaluation.confused_pairs[0].true,
+        "Grad-CAM", "Abstaining below", "2 pictures twice", "cats/2", "a valley at 0.01",
+        run.evaluation.confused_pairs[0].true,
     ):  # fmt: skip
         assert said in page.text, said
     headings = re.findall("<h2>(.*?)</h2>", render_report(run))
@@ -135,7 +158,11 @@ def test_names_are_text_and_never_html(run: RunReport, predictions: Predictions)
             evaluation=evaluate(hostile),
             bad_files=(BadFile(ATTACK, ATTACK),),
             pictures={ATTACK: np.zeros((3, 8, 8), np.uint8)},
+            findings=(Finding("error", ATTACK, ATTACK, (ATTACK,)),),
+            samples={ATTACK: [np.zeros((3, 8, 8), np.uint8)]},
+            confused=[[replace(evaluate(hostile).mistakes[0], id=ATTACK)]],
             network=Table((ATTACK,), ((ATTACK,),)),
+            network_text=ATTACK,
             explanations=(Section(ATTACK, b"", ATTACK),),
         )
     )
@@ -152,7 +179,8 @@ def test_every_picture_has_a_text_alternative(run: RunReport) -> None:
     alternatives = [
         attributes.get("alt") for attributes in Page(render_report(run)).attributes("img")
     ]
-    assert len(alternatives) == 5 + len(run.pictures) + 1
+    samples, confused = sum(map(len, run.samples.values())), sum(map(len, run.confused))
+    assert len(alternatives) == 6 + GALLERY + confused + samples + 1
     assert all(alternatives)
     assert any("Validation loss goes from 2.200 in epoch 1" in (alt or "") for alt in alternatives)
 
@@ -160,14 +188,35 @@ def test_every_picture_has_a_text_alternative(run: RunReport) -> None:
 def test_charts_exist_for_light_and_dark(run: RunReport) -> None:
     page = Page(render_report(run))
     media = [attributes["media"] for attributes in page.attributes("source")]
-    assert media == ["screen and (prefers-color-scheme: dark)"] * 5
+    assert media == ["screen and (prefers-color-scheme: dark)"] * 6
 
 
 def test_the_gallery_holds_the_worst_mistakes(run: RunReport, images: ImageSet) -> None:
-    assert list(run.pictures) == [m.id for m in run.evaluation.mistakes[:GALLERY]]
-    first = run.evaluation.mistakes[0]
-    place = images.ids.tolist().index(first.id)
-    assert np.array_equal(run.pictures[first.id], images.pictures[place])
+    for mistake in run.evaluation.mistakes[:GALLERY]:
+        place = images.ids.tolist().index(mistake.id)
+        assert np.array_equal(run.pictures[mistake.id], images.pictures[place])
+    assert pictures_of([replace(run.evaluation.mistakes[0], id="elsewhere")], images) == {}
+
+
+def test_each_of_the_most_confused_pairs_shows_its_surest_mistakes(run: RunReport) -> None:
+    pairs = run.evaluation.confused_pairs
+    assert [(group[0].true, group[0].predicted) for group in run.confused] == [
+        (pair.true, pair.predicted) for pair in pairs[:PAIRS_SHOWN]
+    ]
+    for pair, group in zip(pairs, run.confused, strict=False):
+        assert len(group) == min(pair.count, PICTURES_OF_PAIR)
+        assert {(m.true, m.predicted) for m in group} == {(pair.true, pair.predicted)}
+        sureness = [mistake.probability for mistake in group]
+        assert sureness == sorted(sureness, reverse=True)
+
+
+def test_samples_are_training_pictures_of_their_class(images: ImageSet) -> None:
+    for label, (name, pictures) in enumerate(class_samples(images).items()):
+        assert name == images.class_names[label]
+        own = images.pictures[images.labels == label]
+        assert np.array_equal(pictures, own[:SAMPLES_OF_CLASS])
+    many = replace(images, class_names=tuple(f"class {n}" for n in range(21)))
+    assert class_samples(many) == {}
 
 
 def test_a_run_with_the_least_known_of_it_has_a_page(predictions: Predictions) -> None:

@@ -18,30 +18,39 @@ def tour(
         Path | None, typer.Option(help="the run folder [a new one in the temporary folder]")
     ] = None,
 ) -> None:
-    """Check, train, evaluate, predict and report, in about two minutes and without a network."""
+    """Check, tune, train, measure, predict, explain and report: minutes, and no network."""
     from glasshouse.cli.evaluate import evaluate
     from glasshouse.cli.experiments import run_to_the_end
+    from glasshouse.cli.explain import explain
+    from glasshouse.cli.lr_find import lr_find
     from glasshouse.cli.predict import predict
     from glasshouse.cli.summary import summary
     from glasshouse.recipe import load_recipe
     from glasshouse.workflow.experiment import Request
 
     folder = out or Path(tempfile.mkdtemp(prefix="glasshouse-tour-")) / "run"
-    recipe = load_recipe(RECIPE, OVERRIDES)
     _stop("1  Check", f"What may be wrong with the pictures: glasshouse check {SOURCE}")
     _check()
     _stop("2  Network", f"What is trained: glasshouse summary {RECIPE}")
     summary(RECIPE)
+    _stop("3  Tune", f"Which learning rates suit: glasshouse lr-find {SOURCE} --seeds 1")
+    lr_find(SOURCE, RECIPE, seeds=1, out=Path("-"))
     settings = " ".join(f"--set {override}" for override in OVERRIDES)
     command = f"glasshouse train {SOURCE} --recipe {RECIPE} {settings} --out {folder}"
-    _stop("3  Train", command)
+    _stop("4  Train", f"Four epochs at the recipe's own rate: {command}")
+    recipe = load_recipe(RECIPE, OVERRIDES)
     result = run_to_the_end(Request(SOURCE, recipe, folder, offline=True, command=command))
-    _stop("4  Evaluate", f"How good it is, honestly: glasshouse evaluate {folder}")
+    _stop("5  Evaluate", f"How good it is, honestly: glasshouse evaluate {folder}")
     evaluate(folder)
     picture = _write_picture(folder, result.predictions.ids[0])
-    _stop("5  Predict", f"One picture file: glasshouse predict {folder} {picture}")
+    _stop("6  Predict", f"One picture file: glasshouse predict {folder} {picture}")
     predict(str(folder), [picture], top=3)
-    _stop("6  Report", f"Everything on one page, opens offline: {folder / 'report.html'}")
+    why = folder / "explanations"
+    _stop("7  Explain", f"Why it says so: glasshouse explain {folder} {picture} --out {why}")
+    explain(str(folder), [picture], out=why)
+    _stop("8  Mistakes", f"Why it errs: glasshouse explain {folder} --errors --out {why}")
+    explain(str(folder), errors=True, out=why)
+    _stop("9  Report", f"Everything on one page, opens offline: {folder / 'report.html'}")
 
 
 def _stop(title: str, text: str) -> None:

@@ -6,6 +6,7 @@ every kind of colour vision tells apart. Shapes and labels say the same again.
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -36,21 +37,25 @@ def curves(
     epochs: Sequence[EpochRecord],
     *,
     panels: Sequence[Panel] = ("loss", "accuracy", "rate"),
+    rates: Sequence[tuple[float, float]] = (),
     dark: bool = False,
 ) -> Figure:
-    """Loss, accuracy and learning rate against the epoch, from the lines of metrics.jsonl."""
+    """Loss, accuracy and learning rate against the epoch, from the lines of metrics.jsonl.
+
+    rates: (epochs passed, rate) along the whole run; without it, the last rate of each epoch.
+    """
     if not epochs:
         raise UsageError("curves: expected the records of one epoch or more, received none")
     theme = theme_of(dark)
     figure = new_figure(4.3 * len(panels), 3.0, theme)
-    draw = {"loss": _draw_loss, "accuracy": _draw_accuracy, "rate": _draw_rate}
+    draw = {"loss": _draw_loss, "accuracy": _draw_accuracy, "rate": partial(_draw_rate, rates)}
     for place, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), place)
         draw[panel](axes, epochs, theme)
         style(axes, theme)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        if len(epochs) == 1:
+        if len(epochs) == 1 and panel != "rate":
             axes.set_xticks([int(epochs[0]["epoch"])])
     return figure
 
@@ -247,17 +252,22 @@ def _draw_accuracy(axes: Axes, epochs: Sequence[EpochRecord], theme: Theme) -> N
     legend(axes, theme, "best")
 
 
-def _draw_rate(axes: Axes, epochs: Sequence[EpochRecord], theme: Theme) -> None:
-    rates = _column(epochs, "lr")
-    # One rate was recorded for each epoch; a slope between two would be invented.
-    axes.step(_column(epochs, "epoch"), rates, where="mid", color=theme.quiet, linewidth=1.8)
-    if len(epochs) == 1:
-        axes.plot(_column(epochs, "epoch"), rates, "o", color=theme.quiet)
-    axes.set_ylabel("learning rate")
-    if np.nanmin(rates) > 0 and np.nanmax(rates) / np.nanmin(rates) > 30:
-        axes.set_yscale("log")
+def _draw_rate(
+    known: Sequence[tuple[float, float]], axes: Axes, epochs: Sequence[EpochRecord], theme: Theme
+) -> None:
+    times, rates = np.array(known).T if known else (_column(epochs, "epoch"), _column(epochs, "lr"))
+    if known:
+        axes.plot(times, rates, color=theme.quiet, linewidth=1.8)
     else:
-        axes.set_ylim(0, 1.08 * float(np.nanmax(rates)) or 1.0)
+        # One rate was recorded for each epoch; a slope between two would be invented.
+        axes.step(times, rates, where="mid", color=theme.quiet, linewidth=1.8)
+    if len(times) == 1:
+        axes.plot(times, rates, "o", color=theme.quiet)
+    axes.set_ylabel("learning rate")
+    if not known and np.nanmin(rates) > 0 and np.nanmax(rates) / np.nanmin(rates) > 30:
+        axes.set_yscale("log")
+        return
+    axes.set_ylim(0, 1.08 * float(np.nanmax(rates)) or 1.0)
 
 
 def _row_shares(cells: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """One page that tells the whole of a run, in a single file that needs nothing else."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,17 +11,23 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from glasshouse.data.checks import Finding
 from glasshouse.data.images import BadFile, ImageSet
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.compare import Comparison
 from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.evaluation.intervals import Interval
-from glasshouse.evaluation.metrics import ClassFigures
+from glasshouse.evaluation.metrics import ClassFigures, Mistake, worst_mistakes
+from glasshouse.models.predict import Predictions
 from glasshouse.report import plots
+from glasshouse.report.finder_plots import finder_curve
 from glasshouse.report.pictures import data_uri, figure_png, picture_uri
 from glasshouse.storage import write_text
+from glasshouse.training.finder import LrCurve
 
 GALLERY, CLASSES_IN_TABLE = 24, 20
+# Pictures beside the most confused pairs, and samples of each class.
+PAIRS_SHOWN, PICTURES_OF_PAIR, SAMPLES_OF_CLASS = 6, 6, 3
 # Pictures of fewer pixels are shown with sharp edges: smoothed, they would only look blurred.
 SMALLEST_SMOOTH = 100
 
@@ -49,8 +55,10 @@ class Section:
 class RunReport:
     """What a page is made of, as plain values; what is empty is left out.
 
-    split_counts: pictures in each split. pictures: uint8 ``(3, h, w)`` by picture id, for the
-    gallery of mistakes. epochs: the lines of metrics.jsonl. cost, environment: names to texts.
+    split_counts: pictures in each split. findings: of the check. samples: some training pictures
+    of each class. pictures: uint8 ``(3, h, w)`` by picture id, for the mistakes. confused: mistakes
+    of the most confused pairs, a sequence each. epochs: the lines of metrics.jsonl. rates: (epochs
+    passed, learning rate). finder: the range test. cost, environment: names to texts.
     """
 
     title: str
@@ -61,9 +69,15 @@ class RunReport:
     recipe_toml: str = ""
     notes: Sequence[str] = ()
     bad_files: Sequence[BadFile] = ()
+    findings: Sequence[Finding] = ()
+    samples: Mapping[str, Sequence[NDArray[np.uint8]]] = field(default_factory=dict)
     network: Table | None = None
+    network_text: str = ""
     epochs: Sequence[Mapping[str, Any]] = ()
+    rates: Sequence[tuple[float, float]] = ()
+    finder: LrCurve | None = None
     pictures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    confused: Sequence[Sequence[Mistake]] = ()
     cost: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     explanations: Sequence[Section] = ()
@@ -78,11 +92,42 @@ class Chart:
     text: str
 
 
-def mistake_pictures(evaluation: Evaluation, images: ImageSet) -> dict[str, NDArray[np.uint8]]:
-    """The pictures of the worst mistakes by id, as many as the gallery shows."""
+@dataclass(frozen=True)
+class Tile:
+    """A picture as a data: address, and whether its pixels are to be shown with sharp edges."""
+
+    address: str
+    is_small: bool
+
+
+def confused_mistakes(evaluation: Evaluation, predictions: Predictions) -> list[list[Mistake]]:
+    """The most confident mistakes of each of the most confused pairs."""
+    groups: dict[tuple[str, str], list[Mistake]] = {
+        (pair.true, pair.predicted): [] for pair in evaluation.confused_pairs[:PAIRS_SHOWN]
+    }
+    for mistake in worst_mistakes(predictions, evaluation.mistake_count):
+        group = groups.get((mistake.true, mistake.predicted))
+        if group is not None and len(group) < PICTURES_OF_PAIR:
+            group.append(mistake)
+    return list(groups.values())
+
+
+def pictures_of(mistakes: Iterable[Mistake], images: ImageSet) -> dict[str, NDArray[np.uint8]]:
+    """The pictures of these mistakes by id."""
     place = {picture: position for position, picture in enumerate(images.ids.tolist())}
-    shown = [m.id for m in evaluation.mistakes[:GALLERY] if m.id in place]
-    return {picture: np.asarray(images.pictures[place[picture]]) for picture in shown}
+    ids = {mistake.id for mistake in mistakes} & set(place)
+    return {picture: np.asarray(images.pictures[place[picture]]) for picture in ids}
+
+
+def class_samples(images: ImageSet) -> dict[str, list[NDArray[np.uint8]]]:
+    """The first pictures of each class; none where there are more classes than fit a page."""
+    if len(images.class_names) > CLASSES_IN_TABLE:
+        return {}
+    places = [np.flatnonzero(images.labels == label) for label in range(len(images.class_names))]
+    return {
+        name: [np.asarray(images.pictures[place]) for place in where[:SAMPLES_OF_CLASS]]
+        for name, where in zip(images.class_names, places, strict=True)
+    }
 
 
 def write_report(run: RunReport, path: Path) -> None:
@@ -93,12 +138,8 @@ def write_report(run: RunReport, path: Path) -> None:
 def render_report(run: RunReport) -> str:
     """The page as text; names and paths are shown as they are, never taken as HTML."""
     figures = run.evaluation
-    gallery = [
-        (mistake, picture_uri(picture), max(picture.shape) <= SMALLEST_SMOOTH)
-        for mistake in figures.mistakes[:GALLERY]
-        if (picture := run.pictures.get(mistake.id)) is not None
-    ]
     small = len(figures.class_names) <= CLASSES_IN_TABLE
+    confused = [_gallery(group, run) for group in run.confused]
     return _render(
         "run.html.jinja",
         run=run,
@@ -107,13 +148,27 @@ def render_report(run: RunReport) -> str:
         classes=figures.per_class if small else sorted(figures.per_class, key=_weakness),
         epoch_table=_epoch_table(run.epochs),
         abstain_text=_abstain_text(figures),
-        gallery=gallery,
+        gallery=_gallery(figures.mistakes[:GALLERY], run),
+        confused=[group for group in confused if group],
+        samples={name: [_tile(p) for p in pictures] for name, pictures in run.samples.items()},
         small=small,
         explanations=[
             (section, data_uri(section.png, "image/png") if section.png else "")
             for section in run.explanations
         ],
     )
+
+
+def _gallery(mistakes: Sequence[Mistake], run: RunReport) -> list[tuple[Mistake, Tile]]:
+    return [
+        (mistake, _tile(picture))
+        for mistake in mistakes
+        if (picture := run.pictures.get(mistake.id)) is not None
+    ]
+
+
+def _tile(picture: NDArray[np.uint8]) -> Tile:
+    return Tile(picture_uri(picture), max(picture.shape) <= SMALLEST_SMOOTH)
 
 
 def write_comparison(comparisons: Sequence[Comparison], path: Path) -> None:
@@ -173,11 +228,14 @@ def _charts(run: RunReport) -> dict[str, Chart]:
     texts: dict[plots.Panel, str] = {
         "loss": _curve_text("loss", epochs),
         "accuracy": _curve_text("accuracy", epochs),
-        "rate": "The learning rate of each epoch.",
+        "rate": "The learning rate along the run." if run.rates else "The rate of each epoch.",
     }
     if epochs:
         for panel, text in texts.items():
-            charts[panel] = _chart(partial(plots.curves, epochs, panels=(panel,)), text)
+            draw = partial(plots.curves, epochs, panels=(panel,), rates=run.rates)
+            charts[panel] = _chart(draw, text)
+    if run.finder is not None:
+        charts["finder"] = _chart(partial(finder_curve, run.finder), run.finder.verdict)
     return charts
 
 

@@ -2,9 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from glasshouse.data.checks import check
 from glasshouse.data.images import Splits
 from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.models.classifier import Classifier
@@ -13,11 +18,23 @@ from glasshouse.models.summary import Summary, summarize
 from glasshouse.report import plots
 from glasshouse.report.finder_plots import finder_curve
 from glasshouse.report.pictures import figure_png
-from glasshouse.report.run_report import RunReport, Table, mistake_pictures, write_report
+from glasshouse.report.run_report import (
+    GALLERY,
+    RunReport,
+    Table,
+    class_samples,
+    confused_mistakes,
+    pictures_of,
+    write_report,
+)
+from glasshouse.settings import TrainSettings
 from glasshouse.storage import read_json, write_bytes
 from glasshouse.training.finder import LrCurve, curve_from_json
+from glasshouse.training.schedules import learning_rate
 from glasshouse.workflow import runs
 from glasshouse.workflow.environment import peak_memory_bytes
+
+_RATE_POINTS = 400
 
 
 def write_run_report(
@@ -31,7 +48,7 @@ def write_run_report(
     run = runs.read_run(folder)
     curve = _found_curve(run)
     figures = {
-        **({"curves": plots.curves(run.epochs)} if run.epochs else {}),
+        **({"curves": plots.curves(run.epochs, rates=_rates(run))} if run.epochs else {}),
         **({} if curve is None else {"finder": finder_curve(curve)}),
         "confusion": plots.confusion(evaluation),
         "reliability": plots.reliability(evaluation),
@@ -41,13 +58,17 @@ def write_run_report(
     }
     for name, figure in figures.items():
         write_bytes(folder / "plots" / f"{name}.png", figure_png(figure))
-    write_report(_describe(run, splits, classifier, evaluation), folder / runs.REPORT)
+    page = _describe(run, splits, classifier, evaluation)
+    confused = confused_mistakes(evaluation, predictions)
+    shown = [*evaluation.mistakes[:GALLERY], *chain.from_iterable(confused)]
+    page = replace(page, confused=confused, pictures=pictures_of(shown, splits.test))
+    write_report(page, folder / runs.REPORT)
 
 
 def _describe(
     run: runs.Run, splits: Splits, classifier: Classifier, evaluation: Evaluation
 ) -> RunReport:
-    shape = (3, splits.train.height, splits.train.width)
+    summary = summarize(classifier.net, (3, splits.train.height, splits.train.width))
     return RunReport(
         title=run.folder.name,
         evaluation=evaluation,
@@ -57,9 +78,14 @@ def _describe(
         recipe_toml=(run.folder / runs.RECIPE).read_text(encoding="utf-8"),
         notes=splits.notes,
         bad_files=splits.bad_files,
-        network=_network_table(summarize(classifier.net, shape)),
+        findings=check(splits),
+        samples=class_samples(splits.train),
+        network=_network_table(summary),
+        network_text=f"{summary.parameters:,} parameters, {summary.macs:,} multiply-adds a picture "
+        f"of {splits.train.width}x{splits.train.height}.",
         epochs=run.epochs,
-        pictures=mistake_pictures(evaluation, splits.test),
+        rates=_rates(run),
+        finder=_found_curve(run),
         cost=_cost(run),
         environment=_environment(run.environment),
     )
@@ -68,6 +94,16 @@ def _describe(
 def _found_curve(run: runs.Run) -> LrCurve | None:
     path = run.folder / runs.FINDER
     return curve_from_json(read_json(path)["curve"]) if path.is_file() else None
+
+
+def _rates(run: runs.Run) -> list[tuple[float, float]]:
+    """The schedule as it was followed, from the first step to the last."""
+    settings = run.recipe.train
+    if settings.lr == "auto":
+        found = {key: read_json(run.folder / runs.FINDER)[key] for key in ("lr", "schedule")}
+        settings = TrainSettings.model_validate({**settings.model_dump(), **found})
+    times = np.linspace(0, len(run.epochs), _RATE_POINTS).tolist() if run.epochs else []
+    return [(time, learning_rate(settings, time)) for time in times]
 
 
 def _rate_text(run: runs.Run) -> str:
@@ -87,8 +123,8 @@ def _network_table(summary: Summary) -> Table:
             row.name,
             row.kind,
             "x".join(str(size) for size in row.output_shape or ()),
-            row.parameters,
-            row.macs,
+            row.parameters or "",
+            row.macs or "",
         )
         for row in summary.rows
     )

@@ -1,0 +1,200 @@
+"""What the pages repeat from the code is made from the code when the site is built.
+
+A line `<!-- made from the code: NAME -->` in a page stands for a table or a list of this file.
+"""
+
+import json
+import re
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import latex2mathml.converter
+import typer
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.pages import Page
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+import glasshouse
+from glasshouse import settings
+from glasshouse.cli.main import app
+from glasshouse.recipe import load_recipe, recipe_names
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOK = ROOT / "examples" / "tutorial.ipynb"
+PAGES_WITH_FORMULAS = ("explanations.md",)
+_FORMULA = re.compile(r"\$([^$]+)\$")
+_MARK = re.compile(r"^<!-- made from the code: ([a-z-]+) -->$", re.MULTILINE)
+
+SECTIONS: dict[str, type[settings.Settings]] = {
+    "data": settings.DataSettings,
+    "augment": settings.AugmentSettings,
+    "model": settings.ModelSettings,
+    "model.pretrained": settings.PretrainedSettings,
+    "train": settings.TrainSettings,
+    "transfer": settings.TransferSettings,
+}
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) -> str:
+    """MkDocs calls this for each page: put in what is made from the code."""
+    made = _MARK.sub(lambda found: "\n".join(MAKERS[found.group(1)]()), markdown)
+    return _FORMULA.sub(_formula, made) if page.file.src_uri in PAGES_WITH_FORMULAS else made
+
+
+def _formula(found: re.Match[str]) -> str:
+    """MathML, which browsers draw by themselves: no script, and no other host's."""
+    drawn = latex2mathml.converter.convert(" ".join(found.group(1).split()))
+    # Markdown would take a bare formula at the start of a line for a paragraph of its own.
+    return f"<span>{drawn}</span>"
+
+
+def named_recipes() -> Iterator[str]:
+    """A row a recipe: its name and what it says of itself."""
+    yield "| recipe | what it is |\n|--|--|"
+    for name in recipe_names():
+        yield f"| `{name}` | {load_recipe(name).description} |"
+
+
+def recipe_keys() -> Iterator[str]:
+    """A table a section of a recipe."""
+    for section, model in SECTIONS.items():
+        yield f"\n### `[{section}]` {{ #{section.replace('.', '-')} }}\n\n{_words(model)}\n"
+        yield from _key_table(model)
+
+
+def layer_keys() -> Iterator[str]:
+    """A table a kind of layer."""
+    for model in get_args(get_args(settings.Layer)[0]):
+        yield from _variant(model)
+
+
+def schedule_keys() -> Iterator[str]:
+    """A table a schedule."""
+    for model in get_args(get_args(settings.Schedule)[0]):
+        yield from _variant(model)
+
+
+def commands() -> Iterator[str]:
+    """Every command with its arguments and options, as the command line itself knows them."""
+    group: Any = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        yield f"\n## `{name}`\n\n{(command.help or '').strip()}\n"
+        pieces = [_metavar(p) for p in command.params if p.param_type_name == "argument"]
+        yield f"```\nglasshouse {' '.join([name, *pieces, '[OPTIONS]'])}\n```\n"
+        yield "| argument or option | what | default |\n|--|--|--|"
+        yield from (_parameter(p) for p in command.params if p.name != "help")
+
+
+def python_names() -> Iterator[str]:
+    """A reference of each public name, by the room it lives in."""
+    for module, names in glasshouse._PUBLIC.items():
+        yield f"\n## {module.removeprefix('glasshouse.')}\n"
+        yield from (f"\n::: {module}.{name}\n" for name in names)
+
+
+def tutorial() -> Iterator[str]:
+    """The notebook as a page: its words and its code, without outputs."""
+    for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
+        text = "".join(cell["source"])
+        yield text + "\n" if cell["cell_type"] == "markdown" else f"```python\n{text}\n```\n"
+
+
+MAKERS: dict[str, Callable[[], Iterator[str]]] = {
+    "named-recipes": named_recipes,
+    "recipe-keys": recipe_keys,
+    "layer-keys": layer_keys,
+    "schedule-keys": schedule_keys,
+    "commands": commands,
+    "python-names": python_names,
+    "tutorial": tutorial,
+}
+
+
+def _variant(model: type[settings.Settings]) -> Iterator[str]:
+    kinds = " or ".join(f"`{kind}`" for kind in get_args(model.model_fields["type"].annotation))
+    yield f"\n**{kinds}**: {_words(model)}\n"
+    if set(model.model_fields) - {"type"}:
+        yield from _key_table(model)
+
+
+def _key_table(model: type[settings.Settings]) -> Iterator[str]:
+    yield "| key | values | default | |\n|--|--|--|--|"
+    for name, field in model.model_fields.items():
+        if name != "type":
+            words = [text for text in (field.description or "", _bounds(field)) if text]
+            values, default = _values(field.annotation), _default(field)
+            yield f"| `{name}` | {values} | {default} | {_cell('; '.join(words))} |"
+
+
+def _values(kind: Any) -> str:
+    """A type in words: names and alternatives, nothing of Python's."""
+    if kind is types.NoneType:
+        return "unset"
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _values(parts[0])
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in parts)
+    if origin in (Union, types.UnionType):
+        if all(isinstance(p, type) and issubclass(p, settings.Settings) for p in parts):
+            return "a table with `type`"
+        return " or ".join(dict.fromkeys(_values(part) for part in parts))
+    if origin is tuple:
+        inner = [_values(part) for part in parts if part is not Ellipsis]
+        return f"a list of {inner[0]}" if Ellipsis in parts else f"{len(parts)} of {inner[0]}"
+    if isinstance(kind, type) and issubclass(kind, settings.Settings):
+        return "a table"
+    return {int: "whole number", float: "number", str: "text", bool: "true, false"}.get(
+        kind, "a table"
+    )
+
+
+def _bounds(field: FieldInfo) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    known = [
+        f"{sign} {getattr(each, key)}"
+        for each in field.metadata
+        for key, sign in signs.items()
+        if getattr(each, key, None) is not None
+    ]
+    return ", ".join(known)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return "**needed**"
+    if isinstance(field.default, settings.Settings):
+        return f"`{getattr(field.default, 'type', '...')}`"
+    if field.default is None or field.default == {}:
+        return "unset"
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    value = list(field.default) if isinstance(field.default, tuple) else field.default
+    return f"`{value}`"
+
+
+def _parameter(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"| `{_metavar(parameter)}` | {_cell(parameter.help or '')} | |"
+    metavar = f" {parameter.metavar}" if parameter.metavar else ""
+    names = ", ".join(f"`{name}{metavar}`" for name in (*parameter.opts, *parameter.secondary_opts))
+    has_default = parameter.default not in (None, False, True, ()) and not callable(
+        parameter.default
+    )
+    default = f"default `{getattr(parameter.default, 'value', parameter.default)}`"
+    return f"| {names} | {_cell(parameter.help or '')} | {default if has_default else ''} |"
+
+
+def _metavar(parameter: Any) -> str:
+    return str(parameter.metavar or parameter.name.upper())
+
+
+def _words(model: type[settings.Settings]) -> str:
+    return " ".join((model.__doc__ or "").replace("``", "`").split())
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("[", "\\[").replace("<", "&lt;")
