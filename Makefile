@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export MPLBACKEND := Agg
 
-.PHONY: setup tour test check slow bench clean
+.PHONY: setup tour test check slow bench docs clean
 
 $(VENV)/installed: pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
@@ -23,8 +23,8 @@ test: setup check
 	$(BIN)/python -m pytest
 
 check: setup
-	$(BIN)/ruff check src tests bench
-	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench docs examples
+	$(BIN)/ruff format --check src tests bench docs examples
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/architecture
 
@@ -35,5 +35,10 @@ bench: setup
 	$(BIN)/python -m pip install --quiet -e '.[bench]' || uv pip install --python $(BIN)/python -e '.[bench]'
 	cd bench && for script in train_speed fuzz_decode folder_memory; do ../$(BIN)/python $$script.py || exit 1; done
 
+# Material warns of a later MkDocs, which the bounds in pyproject.toml exclude.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open site/index.html"
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache

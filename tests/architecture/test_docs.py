@@ -1,0 +1,78 @@
+"""The site is built without warnings, loads nothing from another host and leaves nothing out."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+import glasshouse
+from glasshouse import settings
+from glasshouse.cli.main import app
+from glasshouse.explanation.methods import ALL_METHODS
+from glasshouse.recipe import recipe_names
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if importlib.util.find_spec("mkdocs") is None:
+        pytest.skip("the extra docs is not installed")
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    return folder
+
+
+def text_of(site: Path, page: str) -> str:
+    return (site / page).read_text(encoding="utf-8")
+
+
+def test_every_page_can_be_found_from_the_menu(site: Path) -> None:
+    menu = text_of(site, "index.html")
+    assert [name for name in PAGES if name.replace(".md", ".html") not in menu] == []
+
+
+def test_pages_load_nothing_from_another_host(site: Path) -> None:
+    loading = re.compile(
+        r"<(?:script|img|link|iframe|source)\b[^>]*?(?:src|href)=[\"']?([^\"' >]+)"
+    )
+    for page in site.glob("*.html"):
+        for address in loading.findall(text_of(site, page.name)):
+            assert not address.startswith(("http:", "https:", "//")), (page.name, address)
+    styles = "".join(path.read_text(encoding="utf-8") for path in site.rglob("*.css"))
+    assert not re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", styles)
+
+
+def test_every_key_recipe_command_method_and_public_name_is_described(site: Path) -> None:
+    recipes = text_of(site, "recipes.html")
+    models = (settings.DataSettings, settings.AugmentSettings, settings.ModelSettings,
+              settings.PretrainedSettings, settings.TrainSettings, settings.TransferSettings,
+              settings.Conv, settings.Triangular)  # fmt: skip
+    keys = {key for model in models for key in model.model_fields} - {"type"}
+    assert [key for key in keys if f"<code>{key}</code>" not in recipes] == []
+    assert [name for name in recipe_names() if f"<code>{name}</code>" not in recipes] == []
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    page = text_of(site, "commands.html")
+    assert [name for name in commands if f"glasshouse {name}" not in page] == []
+    explanations = text_of(site, "explanations.html")
+    assert [name for name in ALL_METHODS if f"<code>{name}</code>" not in explanations] == []
+    reference = text_of(site, "api.html")
+    assert [name for name in glasshouse.__all__ if f".{name}" not in reference] == []
+
+
+def test_no_mark_is_left_unfilled(site: Path) -> None:
+    for page in site.glob("*.html"):
+        assert "made from the code" not in text_of(site, page.name)
+    assert "visualize_saliency" in text_of(site, "tutorial.html")
