@@ -30,6 +30,7 @@ def test_it_is_stored_without_outputs() -> None:
     assert all(not cell.outputs and cell.execution_count is None for cell in codes)
 
 
+@pytest.mark.slow
 def test_it_runs(tmp_path: Path) -> None:
     budget = {"GLASSHOUSE_EPOCHS": "1", "GLASSHOUSE_PICTURES": "300", "OMP_NUM_THREADS": "1"}
     environment = {k: v for k, v in os.environ.items() if k != "GLASSHOUSE_DATA"} | budget
