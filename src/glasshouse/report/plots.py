@@ -5,7 +5,7 @@ every kind of colour vision tells apart. Shapes and labels say the same again.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -48,7 +48,11 @@ def curves(
         raise UsageError("curves: expected the records of one epoch or more, received none")
     theme = theme_of(dark)
     figure = new_figure(4.3 * len(panels), 3.0, theme)
-    draw = {"loss": _draw_loss, "accuracy": _draw_accuracy, "rate": partial(_draw_rate, rates)}
+    draw: dict[Panel, Callable[[Axes, Sequence[EpochRecord], Theme], None]] = {
+        "loss": _draw_loss,
+        "accuracy": _draw_accuracy,
+        "rate": partial(_draw_rate, rates),
+    }
     for place, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), place)
         draw[panel](axes, epochs, theme)
