@@ -31,7 +31,7 @@ def finder_curve(curve: LrCurve, *, dark: bool = False) -> Figure:
     axes.set_ylim(*_limits(curve))
     axes.set_xlim(float(curve.lrs[0]), _end(curve))
     axes.tick_params(which="minor", length=0)
-    legend(figure, theme, "outside lower center", columns=5)
+    legend(figure, theme, "outside lower center", columns=3)
     axes.set_title(_title(curve), fontsize=10, color=theme.ink, loc="left")
     return figure
 

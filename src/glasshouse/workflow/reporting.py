@@ -111,9 +111,12 @@ def _rate_text(run: runs.Run) -> str:
     if run.recipe.train.lr != "auto":
         return f"{run.recipe.train.lr:.3g} at its highest, from the recipe"
     record = read_json(run.folder / runs.FINDER)
+    kind = record["schedule"]["type"]
+    is_cyclical = kind in ("one_cycle", "triangular")
+    why = f"the maximum that it gives for {kind}" if is_cyclical else record["verdict"]
     return (
-        f"{record['lr']:.3g} at its highest, found by a range test in {record['seconds']:.1f} s "
-        f"({record['verdict']})"
+        f"{record['lr']:.3g} at its highest, found by a range test in {record['seconds']:.1f} s: "
+        f"{why}"
     )
 
 
@@ -140,7 +143,7 @@ def _cost(run: runs.Run) -> dict[str, str]:
         "speed": f"{speeds[len(speeds) // 2]:,.0f} images/s (median epoch)" if speeds else "",
         "learning rate": _rate_text(run),
         "largest memory": f"{peak_memory_bytes() / 2**20:,.0f} MiB",
-        "machine": f"{run.environment['processor']}, {run.environment['threads']} threads",
+        "machine": f"{run.environment['processor']}, threads: {run.environment['threads']}",
         "device": f"{run.environment['device']}, {run.environment['precision']}",
     }
 
