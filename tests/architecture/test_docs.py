@@ -74,5 +74,5 @@ def test_every_key_recipe_command_method_and_public_name_is_described(site: Path
 
 def test_no_mark_is_left_unfilled(site: Path) -> None:
     for page in site.glob("*.html"):
-        assert "made from the code" not in text_of(site, page.name)
+        assert "<!-- made from" not in text_of(site, page.name)
     assert "visualize_saliency" in text_of(site, "tutorial.html")
