@@ -5,6 +5,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 
 
@@ -29,6 +30,18 @@ def run_contender(contenders: Mapping[str, Callable[[], float]]) -> bool:
     name = sys.argv[sys.argv.index("--contender") + 1]
     print(json.dumps(contenders[name]()))
     return True
+
+
+def interleaved(what: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each in this process; taking turns, so that all meet the same machine."""
+    times: dict[str, list[float]] = {name: [] for name in what}
+    for turn in range(rounds + 1):
+        for name, run in what.items():
+            start = time.perf_counter()
+            run()
+            if turn:  # the first turn warms up
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def machine() -> str:

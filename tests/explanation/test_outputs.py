@@ -16,15 +16,11 @@ from glasshouse.explanation.checking import check_all, sheet_methods, telling_la
 from glasshouse.explanation.explain import explain, explain_page
 from glasshouse.explanation.methods import ExplainSettings
 from glasshouse.explanation.mistakes import confused_pairs, explain_mistakes, worst_mistakes
+from glasshouse.explanation.page_sheet import draw_sheet
 from glasshouse.explanation.record import load_explanation, save_explanation, shown, weights_hash
-from glasshouse.explanation.sheet import (
-    draw_activations,
-    draw_channel,
-    draw_mistakes,
-    draw_sheet,
-    draw_strip,
-    to_png,
-)
+from glasshouse.explanation.sheet import draw_mistakes, to_png
+from glasshouse.explanation.strip import draw_strip
+from glasshouse.explanation.tiles import draw_activations, draw_channel
 from glasshouse.models.predict import Predictions, predict
 from glasshouse.report.explanation_page import render_mistakes_page
 from glasshouse.workflow.explaining import ExplainRequest, as_json, explain_pictures
@@ -129,7 +125,8 @@ def test_mistakes_are_explained_for_both_classes_and_their_difference() -> None:
     worst = found[0]
     assert relative(worst.contrast.maps, worst.predicted.maps - worst.true.maps) < 1e-9
     page = render_mistakes_page(found)
-    assert page.count("data:image/png;base64") == 2 and "http" not in page
+    assert page.count("data:image/png;base64") == 2 and "http://" not in page
+    assert worst._repr_png_().startswith(PNG)
     assert to_png(draw_mistakes(worst)).startswith(PNG)
     other = replace(predictions, ids=predictions.ids[::-1])
     with pytest.raises(DataError, match="the predictions of these pictures"):
@@ -143,6 +140,7 @@ def test_everything_draws_itself_and_equal_things_give_equal_bytes() -> None:
     page = explain_page(classifier, some_pictures(), settings=settings)
     explanation = page.explanations[3]
     assert explanation._repr_png_() == explanation._repr_png_()
+    assert page._repr_png_().startswith(PNG)
     assert explanation._repr_html_().startswith('<img src="data:image/png')
     for layer in page.activations:
         assert layer._repr_png_().startswith(PNG)

@@ -1,40 +1,50 @@
-"""The dog and the cat of one photo, seen by a net with real weights."""
+"""The dog and the cat of one photo, seen by nets with real weights."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from glasshouse.explanation.all_classes import class_maps
 from glasshouse.explanation.explain import explain, explain_contrast
 from glasshouse.explanation.record import shown
-from glasshouse.models.classifier import Classifier, Preprocessing
-from glasshouse.models.zoo import create
+from glasshouse.models.classifier import Classifier
 from glasshouse.workflow.measuring import read_pictures
+from glasshouse.workflow.naming import classifier_by_name
 
 # Where the animals lie in the centred square of the photo, as (rows, columns) of 224 pixels.
 DOG = (slice(10, 130), slice(70, 170))
 CAT = (slice(120, 224), slice(40, 224))
 
 
-@pytest.fixture(scope="module")
-def mobilenet() -> tuple[Classifier, Path]:
-    if not os.environ.get("GLASSHOUSE_DATA"):
-        pytest.skip("GLASSHOUSE_DATA names no folder of pictures")
+# How each net is named at the command line, and its weights.
+NETS = {
+    "mobilenet": (
+        "mobilenetv2_100:pad_type=same,mean=0.5,std=0.5",
+        "mobilenetv2_100_tfsame.fp16.safetensors",
+    ),
+    "squeezenet": ("squeezenet1_0", "squeezenet1_0.fp16.safetensors"),
+}
+
+
+@cache
+def real(net: str) -> tuple[Classifier, NDArray[np.uint8]]:
+    """A net with real weights, and the photo of a dog and a cat as it sees it."""
     data = Path(os.environ["GLASSHOUSE_DATA"])
-    weights = data / "weights" / "imagenet" / "mobilenetv2_100_tfsame.fp16.safetensors"
-    found = create("timm/mobilenetv2_100:pad_type=same", weights=weights).classifier
-    half = (0.5, 0.5, 0.5)
-    scaling = Preprocessing(224, 224, "crop", half, half, 0.875)
-    return Classifier(found.net, scaling, found.class_names), data
+    name, file = NETS[net]
+    classifier = classifier_by_name(name, weights=data / "weights" / "imagenet" / file)
+    photo = data / "photos" / "cat-dog" / "both.png"
+    return classifier, read_pictures([photo], classifier).pictures
 
 
 @pytest.mark.realdata
+@pytest.mark.parametrize("net", sorted(NETS))
 @pytest.mark.filterwarnings("ignore::glasshouse.explanation.relu_rules.ExplanationWarning")
-def test_dog_and_cat_maps_point_to_different_animals(mobilenet: tuple[Classifier, Path]) -> None:
-    classifier, data = mobilenet
-    pictures = read_pictures([data / "photos" / "cat-dog" / "both.png"], classifier).pictures
+def test_dog_and_cat_maps_point_to_different_animals(net: str, real_data: Path) -> None:
+    classifier, pictures = real(net)
     for name, place, other in (("bull mastiff", DOG, CAT), ("tiger cat", CAT, DOG)):
         cam, guided_cam = explain(
             classifier, pictures, methods=["grad-cam", "guided-grad-cam"], target_class=name
@@ -47,11 +57,8 @@ def test_dog_and_cat_maps_point_to_different_animals(mobilenet: tuple[Classifier
 
 
 @pytest.mark.realdata
-def test_the_contrast_of_dog_and_cat_changes_sign_between_them(
-    mobilenet: tuple[Classifier, Path],
-) -> None:
-    classifier, data = mobilenet
-    pictures = read_pictures([data / "photos" / "cat-dog" / "both.png"], classifier).pictures
+def test_the_contrast_of_dog_and_cat_changes_sign_between_them(real_data: Path) -> None:
+    classifier, pictures = real("mobilenet")
     found = explain_contrast(classifier, pictures, target_class="tiger cat", against="boxer")
     assert found.maps[0, :3, 2:5].mean() < 0 < found.maps[0, 5:, 2:].mean()
     every = class_maps(classifier, pictures)

@@ -12,6 +12,7 @@ from glasshouse.explanation.localisation import (
     energy_inside,
     pointing_game,
     score_localisation,
+    usual_margin,
 )
 from glasshouse.explanation.record import Explanation
 from glasshouse.explanation.sanity import (
@@ -136,8 +137,11 @@ def test_pointing_and_energy_against_a_mask() -> None:
     masks = np.zeros((3, 4, 4), dtype=bool)
     masks[:, :2, :2] = True
     assert pointing_game(maps, masks).tolist() == [True, False, False]
-    assert pointing_game(maps, masks, tolerance=1).tolist() == [True, False, False]
-    assert pointing_game(maps, masks, tolerance=2).tolist() == [True, True, False]
+    # The second points at (3, 3), the square root of 8 away from (1, 1).
+    assert pointing_game(maps, masks, margin=2.8).tolist() == [True, False, False]
+    assert pointing_game(maps, masks, margin=2.9).tolist() == [True, True, False]
+    assert not pointing_game(maps, np.zeros_like(masks), margin=9).any()
+    assert usual_margin(224, 300) == 15
     np.testing.assert_allclose(energy_inside(maps, masks), [0.75, 0, 0])
     with pytest.raises(DataError, match="a mask of each map's size"):
         pointing_game(maps, masks[:2])
@@ -148,4 +152,6 @@ def test_the_centre_is_scored_beside_the_methods() -> None:
     masks[0, 4, 4] = True
     masks[1, 0, 0] = True
     rows = score_localisation([explanation_of(masks.astype(float))], masks)
-    assert [(row.method, row.pointing) for row in rows] == [("saliency", 1.0), ("centre", 0.5)]
+    assert [(row.method, row.on_object) for row in rows] == [("saliency", 1.0), ("centre", 0.5)]
+    assert [row.pointing for row in rows] == [1.0, 0.5]
+    assert score_localisation([], masks, margin=6)[0].pointing == 1.0

@@ -17,7 +17,9 @@ from glasshouse.explanation.pictures import as_inputs
 from glasshouse.explanation.record import Explanation
 from glasshouse.explanation.relu_rules import ExplanationWarning
 from glasshouse.models.classifier import Classifier, Preprocessing
+from glasshouse.models.layers import build
 from glasshouse.models.pretrained import build_net
+from glasshouse.recipe import load_recipe
 from tests.explanation.nets import (
     classifier_of,
     functional_net,
@@ -108,6 +110,42 @@ def test_the_page_of_a_small_net_equals_captum(double: bool, limit: float, inpla
     classifier = classifier_of(module_net(inplace=inplace), double=double)
     found, inputs = page_of(classifier, "2", 16)
     require_equal(found, captum_page(classifier.net.eval(), "2", inputs), limit)
+
+
+class FunctionalTwin(nn.Module):
+    """The same layers with functional ReLUs, every other one in place."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        for number, layer in enumerate(self.net.children()):
+            is_relu = isinstance(layer, nn.ReLU)
+            x = nn.functional.relu(x, inplace=number % 2 == 0) if is_relu else layer(x)
+        return x
+
+
+def tutorial_net(*, double: bool) -> nn.Module:
+    settings = load_recipe("tutorial-basic").model
+    net = build(settings, 10, (3, 32, 32), seed=0).eval()
+    return net.double() if double else net
+
+
+@pytest.mark.parametrize(("double", "limit"), [(False, 1e-5), (True, 1e-9)])
+def test_the_tutorials_net_equals_captum_and_its_functional_twin(
+    double: bool, limit: float
+) -> None:
+    net, names = tutorial_net(double=double), tuple(f"class {i}" for i in range(10))
+    classifier = Classifier(net, Preprocessing(32, 32), names)
+    last = [name for name, layer in net.named_children() if isinstance(layer, nn.Conv2d)][-1]
+    found, inputs = page_of(classifier, last, 32)
+    require_equal(found, captum_page(net, last, inputs), limit)
+    assert found["guided"].relu_operations > 3
+    twin = Classifier(FunctionalTwin(net), Preprocessing(32, 32), names)
+    again, _ = page_of(twin, f"net.{last}", 32)
+    for name in PAGE:
+        np.testing.assert_array_equal(again[name].maps, found[name].maps)
 
 
 @pytest.mark.parametrize(("double", "limit"), PRECISIONS)

@@ -37,7 +37,19 @@ def explain(
     activations: Annotated[
         list[str] | None, typer.Option(help="draw all channels of this layer; may be repeated")
     ] = None,
-    out: Annotated[Path, typer.Option(help="the folder for the pictures")] = Path("explanations"),
+    channel: Annotated[
+        int, typer.Option(min=0, help="of the first of these layers, drawn alone")
+    ] = 0,
+    tiles: Annotated[
+        int | None, typer.Option(min=1, help="draw only so many channels together [all]")
+    ] = None,
+    shared_scale: Annotated[
+        bool, typer.Option("--shared-scale", help="one scale for all channels of a layer")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="the folder for the pictures [explanations; for --errors the run]"),
+    ] = None,
     checks: Annotated[
         bool, typer.Option(help="say of each map whether it may be trusted (takes longer)")
     ] = True,
@@ -48,7 +60,8 @@ def explain(
         bool, typer.Option("--layers", help="list the layers that can be named, and stop")
     ] = False,
     errors: Annotated[
-        bool, typer.Option("--errors", help="explain the run's worst mistakes and confused classes")
+        bool,
+        typer.Option("--errors", help="a page of the run's worst mistakes and confused classes"),
     ] = False,
     weights: Weights = None,
     data_dir: DataDir = None,
@@ -57,14 +70,22 @@ def explain(
 ) -> None:
     """Draw why MODEL predicts what it predicts for each IMAGE, and whether to believe it."""
     from glasshouse.errors import UsageError
-    from glasshouse.workflow.explaining import ExplainRequest, explain_pictures
+    from glasshouse.workflow.explaining import (
+        ExplainRequest,
+        explain_pictures,
+        explain_run_mistakes,
+    )
     from glasshouse.workflow.measuring import read_pictures
     from glasshouse.workflow.naming import classifier_by_name
 
-    classifier = classifier_by_name(model, weights=weights, offline=offline)
     if errors:
-        print(_explain_errors(classifier, Path(model), out, (data_dir, offline)))
+        page = explain_run_mistakes(Path(model), out, data_dir=data_dir, offline=offline)
+        if json:
+            print_json({"page": str(page)})
+        else:
+            print(page)
         return
+    classifier = classifier_by_name(model, weights=weights, offline=offline)
     if not images:
         raise UsageError("expected at least one IMAGE to explain, or --errors; got none")
     pictures = read_pictures(images, classifier)
@@ -72,32 +93,18 @@ def explain(
         _print_layers(classifier, pictures, json)
         return
     request = ExplainRequest(
-        out=out,
+        out=out or Path("explanations"),
         methods=tuple(method or ["activations"] if activations else method or ["all"]),
         class_name=class_name,
         layer=layer,
         activation_layers=tuple(activations or ()),
         checks=checks,
         colours=colours,
+        channel=channel,
+        tiles=tiles,
+        shared_scale=shared_scale,
     )
     _print_answers(explain_pictures(classifier, pictures, request), json)
-
-
-def _explain_errors(
-    classifier: "Classifier", run: Path, out: Path, where: tuple[Path | None, bool]
-) -> Path:
-    from glasshouse.data.sources import load_splits
-    from glasshouse.models.predict import predict
-    from glasshouse.workflow.explaining import explain_run_mistakes
-    from glasshouse.workflow.runs import read_run
-
-    facts = read_run(run)
-    source = facts.environment["data"]["source"]
-    splits = load_splits(source, facts.recipe.data, data_dir=where[0], offline=where[1])
-    # The validation split: what is learned from mistakes may change the model, and the test split
-    # must not have a say in that.
-    images = splits.validation
-    return explain_run_mistakes(classifier, images, predict(classifier, images), out)
 
 
 def _print_layers(classifier: "Classifier", pictures: "ImageSet", json: bool) -> None:

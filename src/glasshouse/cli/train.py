@@ -52,6 +52,12 @@ def train(
         int | None,
         typer.Option(help="train with so many seeds, in OUT/seed-0 and on, and give the mean"),
     ] = None,
+    snapshots: Annotated[
+        int,
+        typer.Option(
+            min=0, help="explain so many validation pictures after each epoch, as a strip"
+        ),
+    ] = 0,
     on_bad_file: Annotated[
         OnBadFile | None, typer.Option(help="what to do with a file that cannot be read")
     ] = None,
@@ -83,13 +89,24 @@ def train(
     name = f"{Path(source).stem}-{settings.name}"
     folder = out or runs.next_run_folder(Path("runs"), name)
     command = shlex.join(["glasshouse", *sys.argv[1:]])
-    request = Request(source, settings, folder, resume, data_dir, offline, command)
+    request = Request(source, settings, folder, resume, data_dir, offline, command, snapshots)
+    _require_epochs(request)
     if seeds is not None:
         _train_seeds(request, seeds, logs, json)
         return
     result = run_to_the_end(request, logs)
     if json:
         print_json({"run": str(folder), **to_json(result.evaluation)})
+
+
+def _require_epochs(request: "Request") -> None:
+    from glasshouse.errors import UsageError
+
+    if request.snapshots and request.recipe.transfer.way == "features":
+        raise UsageError(
+            "--snapshots needs epochs, but transfer.way = 'features' fits its heads in one go; use "
+            "another way, or glasshouse explain RUN IMAGE afterwards"
+        )
 
 
 def _recipe_of(out: Path) -> str | None:

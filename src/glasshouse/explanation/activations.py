@@ -25,7 +25,8 @@ class Activations:
     values: Floats
 
     def _repr_png_(self) -> bytes:
-        from glasshouse.explanation.sheet import draw_activations, to_png
+        from glasshouse.explanation.sheet import to_png
+        from glasshouse.explanation.tiles import draw_activations
 
         return to_png(draw_activations(self))
 

@@ -16,25 +16,34 @@ Masks = NDArray[np.bool_]
 class Localisation:
     """How well one method finds the object, over all pictures; shares in 0..1.
 
-    pointing: the largest value lies on the object. energy: the positive mass that does.
+    on_object: the largest value lies on the object. pointing: on it or nearer to it than the usual
+    margin, which is the pointing game as it is published. energy: the positive mass on the object.
     """
 
     method: str
+    on_object: float
     pointing: float
     energy: float
 
 
-def pointing_game(maps: Floats, masks: Masks, *, tolerance: int = 0) -> NDArray[np.bool_]:
+def usual_margin(height: int, width: int) -> float:
+    """The pointing game's margin in pixels: 15 where the shorter side is 224, and in proportion."""
+    return 15 / 224 * min(height, width)
+
+
+def pointing_game(maps: Floats, masks: Masks, *, margin: float = 0) -> NDArray[np.bool_]:
     """Whether the largest value of each map lies on its mask ``(n,)`` (Zhang et al. 2016).
 
-    A map without any positive value points nowhere. maps and masks ``(n, h, w)``. tolerance: how
-    many pixels beside the mask still count, by rows or columns; 15 of 224 is usual.
+    maps and masks ``(n, h, w)``. margin: the Euclidean distance in pixels below which a miss still
+    counts as a hit. A map without any positive value points nowhere.
     """
     _require_same_size(maps, masks)
-    masks = _widened(masks, tolerance)
     flat = maps.reshape(len(maps), -1)
-    largest = flat.argmax(1)
-    hits = masks.reshape(len(masks), -1)[np.arange(len(maps)), largest]
+    largest = np.unravel_index(flat.argmax(1), masks.shape[1:])
+    distances = [
+        _distance(mask, (row, column)) for mask, row, column in zip(masks, *largest, strict=True)
+    ]
+    hits = np.array(distances) < (margin or np.finfo(float).tiny)
     result: NDArray[np.bool_] = hits & (flat.max(1) > 0)
     return result
 
@@ -52,26 +61,27 @@ def energy_inside(maps: Floats, masks: Masks) -> NDArray[np.float64]:
 
 
 def score_localisation(
-    explanations: Sequence[Explanation], masks: Masks, *, tolerance: int = 0
+    explanations: Sequence[Explanation], masks: Masks, *, margin: float | None = None
 ) -> tuple[Localisation, ...]:
-    """A row a method, then the centre of the picture, which needs no net."""
+    """A row a method, then the centre of the picture, which needs no net.
+
+    margin: in pixels; unset: the usual one.
+    """
     rows = [(explanation.method, shown(explanation)) for explanation in explanations]
     rows.append(("centre", _centre_maps(masks)))
-    return tuple(_row(method, maps, masks, tolerance) for method, maps in rows)
+    near = usual_margin(*masks.shape[1:]) if margin is None else margin
+    return tuple(_row(method, maps, masks, near) for method, maps in rows)
 
 
-def _widened(masks: Masks, pixels: int) -> Masks:
-    if not pixels:
-        return masks
-    side, margin = 2 * pixels + 1, (pixels, pixels)
-    padded = np.pad(masks, ((0, 0), margin, margin))
-    views = np.lib.stride_tricks.sliding_window_view(padded, (side, side), (1, 2))
-    return np.asarray(views.any((3, 4)))
+def _distance(mask: NDArray[np.bool_], point: tuple[int, int]) -> float:
+    """Pixels from a point to the nearest of a mask; infinite for an empty mask."""
+    places = np.argwhere(mask) - point
+    return float(np.sqrt((places**2).sum(1).min())) if len(places) else np.inf
 
 
-def _row(method: str, maps: Floats, masks: Masks, tolerance: int) -> Localisation:
-    pointing = float(pointing_game(maps, masks, tolerance=tolerance).mean())
-    return Localisation(method, pointing, float(energy_inside(maps, masks).mean()))
+def _row(method: str, maps: Floats, masks: Masks, margin: float) -> Localisation:
+    exact, near = (pointing_game(maps, masks, margin=each).mean() for each in (0, margin))
+    return Localisation(method, float(exact), float(near), float(energy_inside(maps, masks).mean()))
 
 
 def _centre_maps(masks: Masks) -> Floats:

@@ -30,6 +30,11 @@ class Mistakes:
     true: Explanation
     contrast: Explanation
 
+    def _repr_png_(self) -> bytes:
+        from glasshouse.explanation.sheet import draw_mistakes, to_png
+
+        return to_png(draw_mistakes(self))
+
 
 @dataclass(frozen=True)
 class ConfusedPair:

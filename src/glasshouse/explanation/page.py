@@ -23,6 +23,13 @@ class Page:
     layer_choice: LayerChoice | None
     temperature: float = 1.0
 
+    def _repr_png_(self) -> bytes:
+        """The sheet of the first picture, for a notebook."""
+        from glasshouse.explanation.page_sheet import draw_sheet
+        from glasshouse.explanation.sheet import to_png
+
+        return to_png(draw_sheet(self))
+
 
 def join_pages(pages: Sequence[Page]) -> Page:
     """Pages of the same question for several batches as one."""

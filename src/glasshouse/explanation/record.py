@@ -82,15 +82,18 @@ def target_name(explanation: Explanation, index: int) -> str:
 def shown(explanation: Explanation) -> Floats:
     """The maps as they are drawn, in the picture's size ``(n, h, w)``.
 
-    Of a class activation map this is the part that speaks for the class; others stay signed.
+    Of a class activation map this is the part that speaks for the class; contrasts and maps of
+    the picture's own size stay signed.
     """
     if explanation.layer is None:
         return explanation.maps
     height, width = explanation.pictures.shape[2:]
     if explanation.maps.shape[1:] == (height, width) and explanation.channels is not None:
         return explanation.maps
-    positive = torch.from_numpy(np.array(explanation.maps)).clamp(min=0)
-    enlarged: Floats = enlarge(positive, height, width).numpy()
+    maps = torch.from_numpy(np.array(explanation.maps))
+    if explanation.against is None:
+        maps = maps.clamp(min=0)
+    enlarged: Floats = enlarge(maps, height, width).numpy()
     return enlarged
 
 

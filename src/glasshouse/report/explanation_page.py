@@ -1,45 +1,64 @@
 """A self-contained page of explained mistakes, beside the report of a run."""
 
-import html
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from glasshouse.explanation.localisation import Localisation
 from glasshouse.explanation.mistakes import Mistakes
-from glasshouse.explanation.record import Explanation
-from glasshouse.explanation.sheet import draw_mistakes, to_html, to_png
+from glasshouse.explanation.record import target_name
+from glasshouse.explanation.sheet import draw_mistakes, to_png
+from glasshouse.report.pictures import data_uri
+from glasshouse.report.run_report import render_template
 from glasshouse.storage import write_text
 
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}"
-    "img{max-width:100%;height:auto}p{max-width:44rem}"
-)
-_HOW_TO_READ = (
-    "Each row is one picture: as it is, what speaks for the predicted class, what speaks for the "
-    "true class, and what speaks for the predicted rather than the true one. Colour bars are in "
-    "units of the logit."
-)
+
+@dataclass(frozen=True)
+class _Group:
+    """One picture of the page; text says the same in words."""
+
+    title: str
+    picture: str
+    text: str
+    remarks: tuple[str, ...]
 
 
-def write_mistakes_page(mistakes: Sequence[Mistakes], path: Path) -> None:
-    """Write one HTML file that opens offline: the worst mistakes, then the confused pairs."""
-    write_text(path, render_mistakes_page(mistakes))
+def write_mistakes_page(
+    mistakes: Sequence[Mistakes],
+    path: Path,
+    *,
+    scores: Sequence[Localisation] = (),
+    report: str = "",
+) -> None:
+    """Write one HTML file that opens offline: the worst mistakes, then the confused pairs.
+
+    scores: how well maps find the objects, where that is known. report: the name of the run's
+    report, where it lies beside the page.
+    """
+    write_text(path, render_mistakes_page(mistakes, scores=scores, report=report))
 
 
-def render_mistakes_page(mistakes: Sequence[Mistakes]) -> str:
+def render_mistakes_page(
+    mistakes: Sequence[Mistakes], *, scores: Sequence[Localisation] = (), report: str = ""
+) -> str:
     """The page as HTML that loads nothing from elsewhere."""
-    parts = [_section(group) for group in mistakes] or ["<p>No picture is classified wrongly.</p>"]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width"><title>Explained mistakes</title>'
-        f"<style>{_STYLE}</style></head><body><h1>Explained mistakes</h1><p>{_HOW_TO_READ}</p>"
-        f"{''.join(parts)}</body></html>"
+    values = {"groups": [_group(each) for each in mistakes], "scores": scores, "report": report}
+    return render_template("mistakes.html.jinja", values)
+
+
+def _group(mistakes: Mistakes) -> _Group:
+    explained = mistakes.predicted
+    return _Group(
+        mistakes.title,
+        data_uri(to_png(draw_mistakes(mistakes)), "image/png"),
+        "; ".join(
+            f"{name}: {target_name(explained, row)} at {probability:.0%}, in truth "
+            f"{target_name(mistakes.true, row)}"
+            for row, (name, probability) in enumerate(
+                zip(mistakes.ids.tolist(), np.asarray(mistakes.probabilities), strict=True)
+            )
+        ),
+        (f"Method: {explained.method}.", *explained.notes, *explained.warnings),
     )
-
-
-def _section(group: Mistakes) -> str:
-    picture = to_html(to_png(draw_mistakes(group)), _remarks(group.predicted))
-    return f"<h2>{html.escape(group.title)}</h2>{picture}"
-
-
-def _remarks(explanation: Explanation) -> tuple[str, ...]:
-    return (f"Method: {explanation.method}.", *explanation.notes, *explanation.warnings)

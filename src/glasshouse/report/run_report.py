@@ -59,6 +59,7 @@ class RunReport:
     of each class. pictures: uint8 ``(3, h, w)`` by picture id, for the mistakes. confused: mistakes
     of the most confused pairs, a sequence each. epochs: the lines of metrics.jsonl. rates: (epochs
     passed, learning rate). finder: the range test. cost, environment: names to texts.
+    mistakes_page: the name of the page of explained mistakes beside this one.
     """
 
     title: str
@@ -81,6 +82,7 @@ class RunReport:
     cost: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     explanations: Sequence[Section] = ()
+    mistakes_page: str = ""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,10 @@ from glasshouse.workflow.finding import FoundRate, find_rate_of_run, write_found
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for."""
+    """What the user asked for.
+
+    snapshots: how many validation pictures are explained after each epoch.
+    """
 
     source: str
     recipe: Recipe
@@ -48,6 +51,7 @@ class Request:
     data_dir: Path | None = None
     offline: bool = False
     command: str = ""
+    snapshots: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,17 +114,21 @@ def open_experiment(request: Request, progress: Progress | None = None) -> Exper
 def fit(
     experiment: Experiment, signal_received: Callable[[], int | None] = lambda: None
 ) -> Iterator[Step | Epoch]:
-    """Train to the end, with a checkpoint after each epoch.
+    """Train to the end, with a checkpoint after each epoch and snapshots where asked for.
 
     When signal_received gives a signal's number, the state is saved at the next whole step and
     Interrupted is raised.
     """
     state, folder = experiment.state, experiment.folder
     transfer = experiment.request.recipe.transfer
+    explain_now = _snapshots(experiment)
+    if state.epoch == state.step == 0:
+        explain_now()
     for record in train_transfer(state, course_of(experiment), transfer):
         if isinstance(record, Epoch):
             save_checkpoint(state, folder / "checkpoint")
             _write_metrics(state, folder)
+            explain_now()
         yield record
         number = signal_received()
         if number is not None:
@@ -215,6 +223,19 @@ def course_of(experiment: Experiment) -> Course:
     return _course(
         experiment.request.recipe, experiment.settings, experiment.splits, experiment.classifier
     )
+
+
+def _snapshots(experiment: Experiment) -> Callable[[], None]:
+    """What is to be done after each epoch: nothing unless snapshots were asked for."""
+    from glasshouse.workflow.snapshots import fixed_pictures, snapshot_count, take_snapshot
+
+    folder, state = experiment.folder, experiment.state
+    count = snapshot_count(folder, experiment.request.snapshots)
+    if not count:
+        return lambda: None
+    images = fixed_pictures(experiment.splits.validation, count)
+    classifier = experiment.classifier
+    return lambda: take_snapshot(folder, state, classifier, images)
 
 
 def _course(

@@ -9,26 +9,29 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from glasshouse.data.images import ImageSet
+from glasshouse.data.images import ImageSet, take
+from glasshouse.data.sources import load_splits
 from glasshouse.errors import UsageError
+from glasshouse.evaluation.evaluation import evaluate
 from glasshouse.explanation.checking import check_all, sheet_methods, telling_layers
-from glasshouse.explanation.explain import explain_page
+from glasshouse.explanation.explain import explain, explain_page
+from glasshouse.explanation.localisation import Localisation, score_localisation
 from glasshouse.explanation.methods import ExplainSettings, MethodName, require_methods
 from glasshouse.explanation.mistakes import explain_mistakes
 from glasshouse.explanation.page import Page
+from glasshouse.explanation.page_sheet import draw_sheet
 from glasshouse.explanation.record import Explanation, save_explanation, target_name
 from glasshouse.explanation.relu_rules import ExplanationWarning
-from glasshouse.explanation.sheet import (
-    ColourMap,
-    draw_activations,
-    draw_channel,
-    draw_sheet,
-    to_png,
-)
+from glasshouse.explanation.sheet import ColourMap, to_png
+from glasshouse.explanation.tiles import draw_activations, draw_channel
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.predict import Predictions
+from glasshouse.models.predict import load_predictions, predict
 from glasshouse.report.explanation_page import write_mistakes_page
 from glasshouse.storage import sha256_of_bytes, write_bytes
+from glasshouse.workflow import runs
+from glasshouse.workflow.adapting import data_settings
+from glasshouse.workflow.measuring import load_run_classifier
+from glasshouse.workflow.reporting import write_run_report
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class ExplainRequest:
     """What to explain and draw.
 
     methods: names, "all" or "activations". activation_layers: whose channels are drawn besides.
-    checks: whether to say of each map if it may be trusted.
+    channel: the one that is drawn alone; tiles: how many are drawn together, unset: all.
+    shared_scale: one scale for all tiles. checks: whether to say of each map if it may be trusted.
     """
 
     out: Path
@@ -46,6 +50,9 @@ class ExplainRequest:
     activation_layers: tuple[str, ...] = ()
     checks: bool = True
     colours: ColourMap = "jet"
+    channel: int = 0
+    tiles: int | None = None
+    shared_scale: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,15 +92,50 @@ def explain_pictures(
 
 
 def explain_run_mistakes(
-    classifier: Classifier, images: ImageSet, predictions: Predictions, out: Path
+    run: Path, out: Path | None = None, *, data_dir: Path | None = None, offline: bool = False
 ) -> Path:
-    """Write a page of the worst mistakes and the most confused pairs; returns its path."""
+    """Write a page of a run's worst mistakes and most confused pairs; returns its path.
+
+    The page lies beside the report, which then links to it, or alone in the folder out. The
+    mistakes are those on the validation split: what is learned from them may change the model, and
+    the test split must not have a say in that.
+    """
+    classifier, facts = load_run_classifier(run), runs.read_run(run)
+    recorded, recipe = facts.environment["data"], facts.recipe
+    is_own = recipe.model.pretrained is None
+    settings = recipe.data if is_own else data_settings(recorded["source"], recipe)
+    splits = replace(
+        load_splits(recorded["source"], settings, data_dir=data_dir, offline=offline),
+        notes=tuple(recorded["notes"]),
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExplanationWarning)
-        found = explain_mistakes(classifier, images, predictions)
-    path = out / "mistakes.html"
-    write_mistakes_page(found, path)
-    return path
+        predictions = predict(classifier, splits.validation)
+        found = explain_mistakes(classifier, splits.validation, predictions)
+        scores = score_maps(classifier, splits.validation)
+    if out is not None:
+        write_mistakes_page(found, out / runs.MISTAKES, scores=scores)
+        return out / runs.MISTAKES
+    write_mistakes_page(found, run / runs.MISTAKES, scores=scores, report=runs.REPORT)
+    predictions = load_predictions(run / runs.PREDICTIONS)
+    write_run_report(run, splits, classifier, predictions, evaluate(predictions))
+    return run / runs.MISTAKES
+
+
+def score_maps(
+    classifier: Classifier, images: ImageSet, *, most: int = 200
+) -> tuple[Localisation, ...]:
+    """How well the maps of the true classes find the objects; empty without masks.
+
+    SmoothGrad, which costs 25 times the others, is left out. most: of the pictures.
+    """
+    if images.masks is None:
+        return ()
+    some = take(images, np.arange(min(most, len(images))))
+    methods = [m for m in sheet_methods(classifier, some.pictures[0]) if m != "smoothgrad"]
+    found = explain(classifier, some.pictures, methods=methods, target_class=some.labels)
+    assert some.masks is not None
+    return score_localisation(found, some.masks)
 
 
 def as_json(explained: Explained) -> dict[str, Any]:
@@ -140,9 +182,11 @@ def _written(classifier: Classifier, page: Page, image: str, request: ExplainReq
     if page.explanations:
         drawn["sheet"] = draw_sheet(page, colours=request.colours)
     if page.activations and page.activations[0].values.ndim == 4:
-        drawn["activations-one-channel"] = draw_channel(page.activations[0], 0)
+        drawn["activations-one-channel"] = draw_channel(page.activations[0], request.channel)
     for layer in page.activations:
-        drawn[f"activations-{layer.layer.replace(':', '-')}"] = draw_activations(layer)
+        drawn[f"activations-{layer.layer.replace(':', '-')}"] = draw_activations(
+            layer, shared_scale=request.shared_scale, most=request.tiles
+        )
     files = []
     for name, figure in drawn.items():
         files.append(folder / f"{name}.png")

@@ -19,9 +19,8 @@ from glasshouse.settings import ModelSettings, Recipe
 from glasshouse.workflow import runs
 from glasshouse.workflow.measuring import load_run_classifier
 
-
 def classifier_by_name(
-    name: str, *, weights: Path | None = None, offline: bool = False
+    name: str | Path, *, weights: Path | None = None, offline: bool = False
 ) -> Classifier:
     """The trained classifier that MODEL means, in evaluation mode on the CPU.
 
@@ -30,6 +29,7 @@ def classifier_by_name(
     mean, std and input_size of its preprocessing: ``mobilenetv2_100:pad_type=same,mean=0.5``.
     Raises UsageError with the nearest name.
     """
+    name = str(name)
     if _is_folder(name):
         _require_no_weights(name, weights)
         folder = Path(name)

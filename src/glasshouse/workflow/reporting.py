@@ -21,6 +21,7 @@ from glasshouse.report.pictures import figure_png
 from glasshouse.report.run_report import (
     GALLERY,
     RunReport,
+    Section,
     Table,
     class_samples,
     confused_mistakes,
@@ -28,10 +29,10 @@ from glasshouse.report.run_report import (
     write_report,
 )
 from glasshouse.settings import TrainSettings
-from glasshouse.storage import read_json, write_bytes
+from glasshouse.storage import read_json, write_bytes, write_json
 from glasshouse.training.finder import LrCurve, curve_from_json
 from glasshouse.training.schedules import learning_rate
-from glasshouse.workflow import runs
+from glasshouse.workflow import runs, snapshots
 from glasshouse.workflow.environment import peak_memory_bytes
 
 _RATE_POINTS = 400
@@ -88,7 +89,18 @@ def _describe(
         finder=_found_curve(run),
         cost=_cost(run),
         environment=_environment(run.environment),
+        explanations=_explanations(run.folder),
+        mistakes_page=runs.MISTAKES if (run.folder / runs.MISTAKES).is_file() else "",
     )
+
+
+def _explanations(folder: Path) -> tuple[Section, ...]:
+    """The strip of snapshots, where the run has one."""
+    strip = folder / snapshots.FOLDER / snapshots.STRIP
+    if not strip.is_file():
+        return ()
+    text = snapshots.describe_snapshots(folder)
+    return (Section("How it learned where to look", strip.read_bytes(), text),)
 
 
 def _found_curve(run: runs.Run) -> LrCurve | None:
@@ -142,10 +154,18 @@ def _cost(run: runs.Run) -> dict[str, str]:
         "training": f"{seconds:,.1f} s in {len(run.epochs)} epochs",
         "speed": f"{speeds[len(speeds) // 2]:,.0f} images/s (median epoch)" if speeds else "",
         "learning rate": _rate_text(run),
-        "largest memory": f"{peak_memory_bytes() / 2**20:,.0f} MiB",
+        "largest memory": f"{_peak_memory(run.folder) / 2**20:,.0f} MiB",
         "machine": f"{run.environment['processor']}, threads: {run.environment['threads']}",
         "device": f"{run.environment['device']}, {run.environment['precision']}",
     }
+
+
+def _peak_memory(folder: Path) -> int:
+    """That of the process that wrote the report first; a later one has not trained."""
+    path = folder / runs.COST
+    if not path.is_file():
+        write_json(path, {"peak_memory_bytes": peak_memory_bytes()})
+    return int(read_json(path)["peak_memory_bytes"])
 
 
 def _environment(environment: Mapping[str, Any]) -> dict[str, str]:

@@ -20,6 +20,8 @@ PREDICTIONS = "predictions.safetensors"
 VALIDATION_PREDICTIONS = "validation-predictions.safetensors"
 EVALUATION = "evaluation.json"
 REPORT = "report.html"
+COST = "cost.json"
+MISTAKES = "mistakes.html"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,152 @@
+"""The sheet of one picture: original, prediction, every map, and what the checks say of each."""
+
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from glasshouse.explanation.page import Page
+from glasshouse.explanation.record import Explanation, shown, target_name
+from glasshouse.explanation.sheet import (
+    ColourMap,
+    draw_map,
+    draw_picture,
+    method_title,
+    shorten,
+)
+
+_VERDICTS = {
+    "good": ("\N{CHECK MARK}", "#2e7d32"),
+    "doubtful": ("!", "#b3261e"),
+    "note": ("\N{BULLET}", "#555555"),
+}
+# Inches.
+_CELL, _SIDE, _BAR, _LINE, _TITLE, _GAP, _TOP = 3.5, 2.8, 0.09, 0.135, 0.28, 0.22, 0.5
+_LETTERS = 54
+_FOOT_LETTERS = 62
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One place of the sheet; words are (verdict, line), the verdict empty but at the first."""
+
+    title: str
+    draw: Callable[[Axes, Axes], None]
+    words: tuple[tuple[str, str], ...] = ()
+
+
+def draw_sheet(
+    page: Page, index: int = 0, *, colours: ColourMap = "jet", columns: int = 4
+) -> Figure:
+    """One picture's whole page: original, prediction, every map, and what the checks say."""
+    cells = _cells(page, index, colours)
+    columns = min(columns, len(cells))
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    heights = [_TITLE + _SIDE + _LINE * max(len(cell.words) for cell in row) + _GAP for row in rows]
+    notes = _notes(page.explanations, _FOOT_LETTERS * columns)
+    width, height = columns * _CELL, _TOP + sum(heights) + _LINE * (len(notes) + 1)
+    figure = Figure(figsize=(width, height), dpi=110)
+    FigureCanvasAgg(figure)
+    if page.explanations:
+        words = f"Why {target_name(page.explanations[0], index)}?"
+        figure.text(0.02, 1 - 0.2 / height, words, fontsize=15, weight="bold", va="center")
+    top = height - _TOP
+    for row, tall in zip(rows, heights, strict=True):
+        for column, cell in enumerate(row):
+            _place(figure, cell, (column * _CELL + 0.1, top))
+        top -= tall
+    for number, line in enumerate(notes):
+        _line(figure, (0.1, top - number * _LINE), line, "#555555")
+    return figure
+
+
+def _cells(page: Page, index: int, colours: ColourMap) -> list[_Cell]:
+    picture = page.pictures[index]
+
+    def original(axes: Axes, bar: Axes) -> None:
+        draw_picture(axes, picture)
+        bar.set_axis_off()
+
+    cells = [
+        _Cell("original", original),
+        _Cell("prediction", partial(_prediction, page=page, index=index)),
+    ]
+    for explanation in page.explanations:
+        draw = partial(_drawn, explanation=explanation, index=index, colours=colours)
+        cells.append(_Cell(method_title(explanation), draw, tuple(_words(explanation))))
+    return cells
+
+
+def _drawn(axes: Axes, bar: Axes, *, explanation: Explanation, index: int, colours: str) -> None:
+    picture = explanation.pictures[index]
+    draw_map(axes, explanation, shown(explanation)[index], picture, colours, bar)
+
+
+def _place(figure: Figure, cell: _Cell, corner: tuple[float, float]) -> None:
+    """Draw a cell with its upper left corner at this place, in inches from the lower left."""
+    left, top = corner
+    below = top - _TITLE - _SIDE
+    axes = figure.add_axes(_box(figure, left, below, _SIDE, _SIDE))
+    inset = 0.15 * _SIDE
+    bar = figure.add_axes(_box(figure, left + _SIDE + 0.06, below + inset, _BAR, _SIDE - 2 * inset))
+    cell.draw(axes, bar)
+    axes.set_title(shorten(cell.title, 44), fontsize=9.5, loc="left", pad=4)
+    for number, (verdict, line) in enumerate(cell.words):
+        place = left + 0.14, below - 0.06 - number * _LINE
+        if verdict:
+            mark, colour = _VERDICTS[verdict]
+            _line(figure, (left, place[1]), mark, colour)
+        _line(figure, place, line, "#222222")
+
+
+def _box(
+    figure: Figure, left: float, low: float, width: float, height: float
+) -> tuple[float, float, float, float]:
+    wide, tall = figure.get_size_inches()
+    return left / wide, low / tall, width / wide, height / tall
+
+
+def _line(figure: Figure, place: tuple[float, float], text: str, colour: str) -> None:
+    wide, tall = figure.get_size_inches()
+    figure.text(place[0] / wide, place[1] / tall, text, fontsize=7, va="top", color=colour)
+
+
+def _prediction(axes: Axes, bar: Axes, *, page: Page, index: int, most: int = 5) -> None:
+    bar.set_axis_off()
+    logits = page.logits[index].astype(np.float64) / page.temperature
+    shares = np.exp(logits - logits.max())
+    shares /= shares.sum()
+    order = shares.argsort()[::-1][:most]
+    names = [page.class_names[k] if page.class_names else str(k) for k in order]
+    axes.barh(range(len(order)), shares[order], height=0.3, color="#3b6ea5")
+    axes.barh(range(len(order)), 1 - shares[order], 0.3, shares[order], color="#e8edf3")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(len(order) - 0.6, -0.7)
+    axes.set_axis_off()
+    for row, (name, share) in enumerate(zip(names, shares[order], strict=True)):
+        axes.text(0, row - 0.22, shorten(name, 30), fontsize=8, va="bottom")
+        axes.text(1, row - 0.22, f"{share:.1%}", fontsize=8, va="bottom", ha="right")
+
+
+def _words(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    for check in explanation.checks:
+        lines = textwrap.wrap(check.words, _LETTERS)
+        yield from ((check.verdict if not number else "", x) for number, x in enumerate(lines))
+
+
+def _notes(explanations: Sequence[Explanation], letters: int) -> list[str]:
+    """What holds for several maps, said once with the names of the methods."""
+    methods: dict[str, list[str]] = {}
+    for explanation in explanations:
+        for sentence in (*explanation.warnings, *explanation.notes):
+            methods.setdefault(sentence, []).append(explanation.method)
+    lines: list[str] = []
+    for sentence, names in methods.items():
+        whom = "" if sentence.startswith("Layer: ") else f"{', '.join(names)}: "
+        lines += textwrap.wrap(whom + sentence, letters, subsequent_indent="    ")
+    return lines

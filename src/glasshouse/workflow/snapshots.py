@@ -1,0 +1,93 @@
+"""How a net learns where to look: the same pictures explained after each epoch of a run."""
+
+import copy
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from glasshouse.data.images import ImageSet, take
+from glasshouse.explanation.explain import explain
+from glasshouse.explanation.methods import MethodName
+from glasshouse.explanation.record import load_explanation, save_explanation
+from glasshouse.explanation.relu_rules import ExplanationWarning
+from glasshouse.explanation.sheet import to_png
+from glasshouse.explanation.strip import draw_strip
+from glasshouse.models.classifier import Classifier
+from glasshouse.storage import write_bytes
+from glasshouse.training.state import TrainingState
+
+FOLDER = "snapshots"
+STRIP = "strip.png"
+_METHOD: MethodName = "grad-cam"
+
+
+def fixed_pictures(images: ImageSet, count: int) -> ImageSet:
+    """The first pictures of the classes in turn: one of each before a second of any."""
+    turns = [
+        (turn, int(label), int(place))
+        for label in np.unique(images.labels)
+        for turn, place in enumerate(np.flatnonzero(images.labels == label)[:count])
+    ]
+    places = [place for _, _, place in sorted(turns)[:count]]
+    return take(images, np.asarray(places, dtype=np.int64))
+
+
+def snapshot_count(run: Path, wanted: int) -> int:
+    """How many pictures to explain: as many as before where a run goes on."""
+    before = _records(run)
+    return len(load_explanation(before[0])) if before else wanted
+
+
+def take_snapshot(
+    run: Path, state: TrainingState, classifier: Classifier, images: ImageSet
+) -> None:
+    """Explain the true classes of the pictures with the net as it is now, and redraw the strip.
+
+    The net is a copy on the CPU, so that training goes on as if nothing had happened. Raises
+    UsageError for a net without a layer that a map could be drawn at.
+    """
+    now = replace(classifier, net=_current_net(state))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExplanationWarning)
+        (found,) = explain(now, images.pictures, methods=[_METHOD], target_class=images.labels)
+    save_explanation(found, run / FOLDER / f"epoch-{state.epoch:04}", now)
+    draw_snapshots(run)
+
+
+def draw_snapshots(run: Path) -> Path:
+    """Draw the strip of all snapshots that lie in a run folder; returns its path."""
+    found = [(_title(path), load_explanation(path)) for path in _records(run)]
+    path = run / FOLDER / STRIP
+    write_bytes(path, to_png(draw_strip(found)))
+    return path
+
+
+def describe_snapshots(run: Path) -> str:
+    """What the strip shows, in words, with the share of the pictures that were right at the end."""
+    records = _records(run)
+    last = load_explanation(records[-1])
+    right = int((last.logits.argmax(1) == last.targets).sum())
+    return (
+        f"The same {len(last)} validation pictures after each epoch: where the net sees the true "
+        f"class ({_METHOD} at {last.layer}), with the probability it gives that class. A row has "
+        f"one colour scale. At the end {right} of {len(last)} are right."
+    )
+
+
+def _current_net(state: TrainingState) -> nn.Module:
+    net = copy.deepcopy(state.net)
+    if state.averaged is not None:
+        net.load_state_dict(state.averaged)
+    return net.cpu().eval()
+
+
+def _records(run: Path) -> list[Path]:
+    return sorted((run / FOLDER).glob(f"epoch-*/{_METHOD}.json"))
+
+
+def _title(record: Path) -> str:
+    number = int(record.parent.name.removeprefix("epoch-"))
+    return f"epoch {number}" if number else "untrained"

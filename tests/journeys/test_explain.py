@@ -1,0 +1,107 @@
+"""From training with snapshots to sheets and the page of mistakes, with the real command."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.journeys.command import glasshouse_here
+
+TRAIN = [
+    "train", "shapes", "--recipe", "tutorial-basic", "--out", "run", "--snapshots", "2",
+    "--set", "train.epochs=1", "--set", "data.train_limit=200", "--set", "train.precision=fp32",
+]  # fmt: skip
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("explain")
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(root / "photo.png")
+    (root / "words.png").write_text("not a picture")
+    return root
+
+
+@pytest.fixture
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> Path:
+    """A short run, trained once, in the folder that commands then work in."""
+    monkeypatch.chdir(folder)
+    if not (folder / "run").exists():
+        code, _, errors = glasshouse_here(TRAIN, capsys)
+        assert code == 0, errors
+    return folder / "run"
+
+
+def test_a_photo_gets_its_sheet_and_its_records(run: Path, folder: Path, capsys: Capture) -> None:
+    arguments = ["explain", "run", "photo.png", "--method", "grad-cam", "--method", "guided"]
+    code, output, errors = glasshouse_here([*arguments, "--out", "why", "--json"], capsys)
+    assert code == 0, errors
+    (answer,) = json.loads(output)
+    assert [each["method"] for each in answer["maps"]] == ["grad-cam", "guided"]
+    files = {Path(path).name: Path(path) for path in answer["files"]}
+    assert Image.open(files["sheet.png"]).width > 300
+    record = json.loads(files["grad-cam.json"].read_text(encoding="utf-8"))
+    known = {"picture_sha256", "weights_sha256", "targets", "layer", "method", "rule", "versions"}
+    assert known <= set(record) and None not in [record[key] for key in known]
+    maps = np.load(files["grad-cam.json"].with_name("grad-cam.maps.npy"), allow_pickle=False)
+    assert maps.ndim == 3 and np.isfinite(maps).all()
+
+
+def test_one_command_draws_the_activations(run: Path, folder: Path, capsys: Capture) -> None:
+    arguments = ["explain", "run", "photo.png", "--method", "activations", "--channel", "3"]
+    arguments += ["--tiles", "4", "--shared-scale", "--out", "channels"]
+    code, output, errors = glasshouse_here(arguments, capsys)
+    assert code == 0, errors
+    assert len([line for line in output.splitlines() if line.endswith(".png")]) == 3
+    code, _, errors = glasshouse_here([*arguments, "--channel", "999"], capsys)
+    assert code == 2 and "no channel 999" in errors
+
+
+def test_the_page_of_mistakes_belongs_to_the_report(run: Path, capsys: Capture) -> None:
+    cost = (run / "cost.json").read_bytes()
+    assert 'href="mistakes.html"' not in (run / "report.html").read_text(encoding="utf-8")
+    code, output, errors = glasshouse_here(["explain", "run", "--errors"], capsys)
+    assert code == 0, errors
+    assert output.strip() == str(Path("run") / "mistakes.html")
+    report = (run / "report.html").read_text(encoding="utf-8")
+    page = (run / "mistakes.html").read_text(encoding="utf-8")
+    assert 'href="mistakes.html"' in report and 'href="report.html"' in page
+    assert "How it learned where to look" in report
+    assert "The worst mistakes" in page and "taken for" in page and "Pointing game" in page
+    assert "http://" not in page and "https://" not in page
+    assert (run / "cost.json").read_bytes() == cost
+
+
+BAD = [
+    (["run", "photo.png", "--class", "sqare"], 2, "Did you mean 'square'"),
+    (["run", "photo.png", "--class", "12"], 2, "no class 12: expected 0 to 9"),
+    (["run", "photo.png", "--layer", "cnov1", "--method", "grad-cam"], 2, "Did you mean 'conv1'"),
+    (["run", "photo.png", "--layer", "dense1", "--method", "grad-cam"], 2, "rows and columns"),
+    (["run", "photo.png", "--method", "gradcam"], 2, "Did you mean 'grad-cam'"),
+    (["run", "words.png"], 3, "words.png"),
+    (["run", "nowhere.png"], 3, "nowhere.png"),
+    (["run"], 2, "at least one IMAGE"),
+    (["rnu", "photo.png"], 2, "neither a run folder"),
+    (["photo.png", "--errors"], 2, "not a run folder"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), BAD)
+def test_bad_input_is_named(
+    run: Path, arguments: list[str], code: int, message: str, capsys: Capture
+) -> None:
+    received, output, errors = glasshouse_here(["explain", *arguments], capsys)
+    assert received == code, errors
+    assert message in errors
+    assert output == ""
+
+
+def test_snapshots_without_epochs_are_refused(run: Path, capsys: Capture) -> None:
+    arguments = ["train", "shapes", "--recipe", "transfer-features", "--snapshots", "2"]
+    code, _, errors = glasshouse_here([*arguments, "--out", "never"], capsys)
+    assert code == 2 and "--snapshots needs epochs" in errors
+    assert not Path("never").exists()

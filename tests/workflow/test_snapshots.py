@@ -1,0 +1,67 @@
+"""Explanations of fixed pictures during training, which must not change a byte of it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glasshouse.explanation.record import load_explanation
+from glasshouse.recipe import load_recipe
+from glasshouse.workflow import snapshots
+from glasshouse.workflow.experiment import Request, finish, fit, open_experiment
+from tests.conftest import make_images
+
+SMALL = ["train.epochs=2", "data.train_limit=120", "train.precision=fp32", "train.ema_decay=0.9"]
+
+
+def train(out: Path, count: int, *, epochs: int = 2, resume: bool = False) -> None:
+    recipe = load_recipe("tutorial-basic", SMALL)
+    experiment = open_experiment(Request("digits", recipe, out, resume, snapshots=count))
+    records = fit(experiment)
+    for _ in range(10_000):
+        if next(records, None) is None or experiment.state.epoch == epochs:
+            break
+    del records
+    if epochs == 2:
+        for _ in fit(experiment):
+            pass
+        finish(experiment)
+
+
+def test_training_gives_the_same_bytes_with_snapshots_also_when_it_goes_on(tmp_path: Path) -> None:
+    train(tmp_path / "plain", 0)
+    train(tmp_path / "watched", 3)
+    train(tmp_path / "stopped", 3, epochs=1)
+    train(tmp_path / "stopped", 0, resume=True)
+    plain = tmp_path / "plain"
+    names = ["model.safetensors", "model.json", "predictions.safetensors", "evaluation.json"]
+    checkpoints = sorted(path.name for path in (plain / "checkpoint").iterdir())
+    for run in (tmp_path / "watched", tmp_path / "stopped"):
+        for name in names:
+            assert (run / name).read_bytes() == (plain / name).read_bytes(), name
+        # Their names carry a hash of their bytes.
+        assert sorted(path.name for path in (run / "checkpoint").iterdir()) == checkpoints
+        assert len(list((run / "snapshots").glob("epoch-*"))) == 3
+        assert "How it learned where to look" in (run / "report.html").read_text("utf-8")
+    assert not (plain / "snapshots").exists()
+
+
+def test_snapshots_show_the_same_pictures_with_the_weights_of_their_epoch(tmp_path: Path) -> None:
+    train(tmp_path, 3, epochs=1)
+    before, after = (
+        load_explanation(path) for path in sorted(tmp_path.glob("snapshots/*/grad-cam.json"))
+    )
+    np.testing.assert_array_equal(before.pictures, after.pictures)
+    assert len(set(before.targets.tolist())) == 3
+    assert np.abs(before.maps - after.maps).max() > 0
+    strip = Image.open(tmp_path / "snapshots" / "strip.png")
+    assert strip.width > strip.height / 2
+    assert "same 3 validation pictures" in snapshots.describe_snapshots(tmp_path)
+
+
+@pytest.mark.parametrize(("count", "labels"), [(2, [0, 1]), (6, [0, 1, 2, 3, 0, 1])])
+def test_every_class_has_its_turn(count: int, labels: list[int]) -> None:
+    chosen = snapshots.fixed_pictures(make_images(16), count)
+    assert chosen.labels.tolist() == labels
+    assert len(set(chosen.ids.tolist())) == count
