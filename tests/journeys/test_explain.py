@@ -43,7 +43,8 @@ def test_a_photo_gets_its_sheet_and_its_records(run: Path, folder: Path, capsys:
     (answer,) = json.loads(output)
     assert [each["method"] for each in answer["maps"]] == ["grad-cam", "guided"]
     files = {Path(path).name: Path(path) for path in answer["files"]}
-    assert Image.open(files["sheet.png"]).width > 300
+    with Image.open(files["sheet.png"]) as sheet:
+        assert sheet.width > 300
     record = json.loads(files["grad-cam.json"].read_text(encoding="utf-8"))
     known = {"picture_sha256", "weights_sha256", "targets", "layer", "method", "rule", "versions"}
     assert known <= set(record) and None not in [record[key] for key in known]

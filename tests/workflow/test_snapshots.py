@@ -8,55 +8,52 @@ from PIL import Image
 
 from glasshouse.explanation.record import load_explanation
 from glasshouse.recipe import load_recipe
+from glasshouse.storage import read_tensors
+from glasshouse.training.state import Epoch
 from glasshouse.workflow import snapshots
-from glasshouse.workflow.experiment import Request, finish, fit, open_experiment
+from glasshouse.workflow.experiment import Request, fit, open_experiment
 from tests.conftest import make_images
 
 SMALL = ["train.epochs=2", "data.train_limit=120", "train.precision=fp32", "train.ema_decay=0.9"]
 
 
-def train(out: Path, count: int, *, epochs: int = 2, resume: bool = False) -> None:
+def train(out: Path, count: int, *, until: int = 2, resume: bool = False) -> None:
     recipe = load_recipe("tutorial-basic", SMALL)
     experiment = open_experiment(Request("digits", recipe, out, resume, snapshots=count))
-    records = fit(experiment)
-    for _ in range(10_000):
-        if next(records, None) is None or experiment.state.epoch == epochs:
+    for record in fit(experiment):
+        if isinstance(record, Epoch) and record.epoch == until:
             break
-    del records
-    if epochs == 2:
-        for _ in fit(experiment):
-            pass
-        finish(experiment)
+
+
+def weights_of(run: Path) -> list[dict[str, bytes]]:
+    """Every tensor of each checkpoint: weights, averages, the optimizer's state."""
+    checkpoints = [read_tensors(path)[0] for path in sorted((run / "checkpoint").iterdir())]
+    return [{name: value.numpy().tobytes() for name, value in c.items()} for c in checkpoints]
 
 
 def test_training_gives_the_same_bytes_with_snapshots_also_when_it_goes_on(tmp_path: Path) -> None:
     train(tmp_path / "plain", 0)
     train(tmp_path / "watched", 3)
-    train(tmp_path / "stopped", 3, epochs=1)
+    train(tmp_path / "stopped", 3, until=1)
     train(tmp_path / "stopped", 0, resume=True)
-    plain = tmp_path / "plain"
-    names = ["model.safetensors", "model.json", "predictions.safetensors", "evaluation.json"]
-    checkpoints = sorted(path.name for path in (plain / "checkpoint").iterdir())
+    expected = weights_of(tmp_path / "plain")
+    assert len(expected) == 2 and any("averaged" in name for name in expected[1])
     for run in (tmp_path / "watched", tmp_path / "stopped"):
-        for name in names:
-            assert (run / name).read_bytes() == (plain / name).read_bytes(), name
-        # Their names carry a hash of their bytes.
-        assert sorted(path.name for path in (run / "checkpoint").iterdir()) == checkpoints
+        assert weights_of(run) == expected
         assert len(list((run / "snapshots").glob("epoch-*"))) == 3
-        assert "How it learned where to look" in (run / "report.html").read_text("utf-8")
-    assert not (plain / "snapshots").exists()
+    assert not (tmp_path / "plain" / "snapshots").exists()
 
 
 def test_snapshots_show_the_same_pictures_with_the_weights_of_their_epoch(tmp_path: Path) -> None:
-    train(tmp_path, 3, epochs=1)
+    train(tmp_path, 3, until=1)
     before, after = (
         load_explanation(path) for path in sorted(tmp_path.glob("snapshots/*/grad-cam.json"))
     )
     np.testing.assert_array_equal(before.pictures, after.pictures)
     assert len(set(before.targets.tolist())) == 3
     assert np.abs(before.maps - after.maps).max() > 0
-    strip = Image.open(tmp_path / "snapshots" / "strip.png")
-    assert strip.width > strip.height / 2
+    with Image.open(tmp_path / "snapshots" / "strip.png") as strip:
+        assert strip.width > strip.height / 2
     assert "same 3 validation pictures" in snapshots.describe_snapshots(tmp_path)
 
 

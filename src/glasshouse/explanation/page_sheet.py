@@ -7,17 +7,21 @@ from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from glasshouse.explanation.page import Page
 from glasshouse.explanation.record import Explanation, shown, target_name
 from glasshouse.explanation.sheet import (
+    TITLE,
     ColourMap,
+    add_cell,
     draw_map,
     draw_picture,
     method_title,
+    plain_figure,
+    set_title,
     shorten,
+    write,
 )
 
 _VERDICTS = {
@@ -26,7 +30,7 @@ _VERDICTS = {
     "note": ("\N{BULLET}", "#555555"),
 }
 # Inches.
-_CELL, _SIDE, _BAR, _LINE, _TITLE, _GAP, _TOP = 3.5, 2.8, 0.09, 0.135, 0.28, 0.22, 0.5
+_CELL, _SIDE, _LINE, _GAP, _TOP = 3.5, 2.8, 0.135, 0.22, 0.5
 _LETTERS = 54
 _FOOT_LETTERS = 62
 
@@ -36,8 +40,9 @@ class _Cell:
     """One place of the sheet; words are (verdict, line), the verdict empty but at the first."""
 
     title: str
-    draw: Callable[[Axes, Axes], None]
+    draw: Callable[[Axes, Axes | None], None]
     words: tuple[tuple[str, str], ...] = ()
+    has_bar: bool = False
 
 
 def draw_sheet(
@@ -47,77 +52,57 @@ def draw_sheet(
     cells = _cells(page, index, colours)
     columns = min(columns, len(cells))
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
-    heights = [_TITLE + _SIDE + _LINE * max(len(cell.words) for cell in row) + _GAP for row in rows]
+    heights = [TITLE + _SIDE + _LINE * max(len(cell.words) for cell in row) + _GAP for row in rows]
     notes = _notes(page.explanations, _FOOT_LETTERS * columns)
-    width, height = columns * _CELL, _TOP + sum(heights) + _LINE * (len(notes) + 1)
-    figure = Figure(figsize=(width, height), dpi=110)
-    FigureCanvasAgg(figure)
+    height = _TOP + sum(heights) + _LINE * (len(notes) + 1)
+    figure = plain_figure(columns * _CELL + 0.1, height)
     if page.explanations:
         words = f"Why {target_name(page.explanations[0], index)}?"
-        figure.text(0.02, 1 - 0.2 / height, words, fontsize=15, weight="bold", va="center")
+        write(figure, (0.1, height - 0.1), words, size=15)
     top = height - _TOP
     for row, tall in zip(rows, heights, strict=True):
         for column, cell in enumerate(row):
             _place(figure, cell, (column * _CELL + 0.1, top))
         top -= tall
     for number, line in enumerate(notes):
-        _line(figure, (0.1, top - number * _LINE), line, "#555555")
+        write(figure, (0.1, top - number * _LINE), line, colour="#555555")
     return figure
 
 
 def _cells(page: Page, index: int, colours: ColourMap) -> list[_Cell]:
-    picture = page.pictures[index]
-
-    def original(axes: Axes, bar: Axes) -> None:
-        draw_picture(axes, picture)
-        bar.set_axis_off()
-
     cells = [
-        _Cell("original", original),
-        _Cell("prediction", partial(_prediction, page=page, index=index)),
+        _Cell("original", lambda axes, _: draw_picture(axes, page.pictures[index])),
+        _Cell("prediction", lambda axes, _: _draw_prediction(axes, page, index)),
     ]
     for explanation in page.explanations:
-        draw = partial(_drawn, explanation=explanation, index=index, colours=colours)
-        cells.append(_Cell(method_title(explanation), draw, tuple(_words(explanation))))
+        draw = partial(_draw, explanation=explanation, index=index, colours=colours)
+        words = tuple(_words(explanation))
+        cells.append(_Cell(method_title(explanation), draw, words, has_bar=True))
     return cells
 
 
-def _drawn(axes: Axes, bar: Axes, *, explanation: Explanation, index: int, colours: str) -> None:
+def _draw(
+    axes: Axes, bar: Axes | None, *, explanation: Explanation, index: int, colours: str
+) -> None:
     picture = explanation.pictures[index]
     draw_map(axes, explanation, shown(explanation)[index], picture, colours, bar)
 
 
 def _place(figure: Figure, cell: _Cell, corner: tuple[float, float]) -> None:
-    """Draw a cell with its upper left corner at this place, in inches from the lower left."""
     left, top = corner
-    below = top - _TITLE - _SIDE
-    axes = figure.add_axes(_box(figure, left, below, _SIDE, _SIDE))
-    inset = 0.15 * _SIDE
-    bar = figure.add_axes(_box(figure, left + _SIDE + 0.06, below + inset, _BAR, _SIDE - 2 * inset))
+    axes, bar = add_cell(figure, left, top, side=_SIDE, has_bar=cell.has_bar)
     cell.draw(axes, bar)
-    axes.set_title(shorten(cell.title, 44), fontsize=9.5, loc="left", pad=4)
+    set_title(axes, shorten(cell.title, 44))
+    below = top - TITLE - _SIDE - 0.06
     for number, (verdict, line) in enumerate(cell.words):
-        place = left + 0.14, below - 0.06 - number * _LINE
+        height = below - number * _LINE
         if verdict:
             mark, colour = _VERDICTS[verdict]
-            _line(figure, (left, place[1]), mark, colour)
-        _line(figure, place, line, "#222222")
+            write(figure, (left, height), mark, colour=colour)
+        write(figure, (left + 0.14, height), line)
 
 
-def _box(
-    figure: Figure, left: float, low: float, width: float, height: float
-) -> tuple[float, float, float, float]:
-    wide, tall = figure.get_size_inches()
-    return left / wide, low / tall, width / wide, height / tall
-
-
-def _line(figure: Figure, place: tuple[float, float], text: str, colour: str) -> None:
-    wide, tall = figure.get_size_inches()
-    figure.text(place[0] / wide, place[1] / tall, text, fontsize=7, va="top", color=colour)
-
-
-def _prediction(axes: Axes, bar: Axes, *, page: Page, index: int, most: int = 5) -> None:
-    bar.set_axis_off()
+def _draw_prediction(axes: Axes, page: Page, index: int, most: int = 5) -> None:
     logits = page.logits[index].astype(np.float64) / page.temperature
     shares = np.exp(logits - logits.max())
     shares /= shares.sum()
