@@ -19,6 +19,7 @@ from glasshouse.settings import ModelSettings, Recipe
 from glasshouse.workflow import runs
 from glasshouse.workflow.measuring import load_run_classifier
 
+
 def classifier_by_name(
     name: str | Path, *, weights: Path | None = None, offline: bool = False
 ) -> Classifier:
