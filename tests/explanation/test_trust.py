@@ -1,11 +1,14 @@
 """Checks of sanity and faithfulness, and scores against masks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from glasshouse.errors import DataError
+from glasshouse.explanation.checking import check_all
 from glasshouse.explanation.explain import explain
 from glasshouse.explanation.faithfulness import check_faithfulness, faithfulness
 from glasshouse.explanation.localisation import (
@@ -95,7 +98,7 @@ def test_an_edge_detector_is_called_one() -> None:
 def test_equal_maps_and_empty_maps_are_named() -> None:
     first, second = explanation_of(np.ones((1, 4, 4))), explanation_of(np.zeros((1, 4, 4)))
     (empty,) = check_content([second])
-    assert "the map is empty" in empty.checks[0].words
+    assert "It is empty, not broken: no gradient" in empty.checks[0].words
     assert check_content([first])[0].checks == ()
     classifier = classifier_of(pooled_net())
     found = explain(
@@ -155,3 +158,13 @@ def test_the_centre_is_scored_beside_the_methods() -> None:
     assert [(row.method, row.on_object) for row in rows] == [("saliency", 1.0), ("centre", 0.5)]
     assert [row.pointing for row in rows] == [1.0, 0.5]
     assert score_localisation([], masks, margin=6)[0].pointing == 1.0
+
+
+def test_nothing_more_is_asked_of_an_empty_map() -> None:
+    classifier = classifier_of(pooled_net())
+    first, second = explain(classifier, some_pictures(), methods=["saliency", "grad-cam"])
+    empty = replace(second, maps=np.zeros_like(second.maps))
+    filled, checked = check_all(classifier, [first, empty])
+    assert [check.name for check in checked.checks] == ["empty"]
+    assert {"edges", "random head", "faithfulness"} <= {check.name for check in filled.checks}
+    assert [c.name for c in check_all(classifier, [empty])[0].checks] == ["empty"]

@@ -73,7 +73,12 @@ def check_content(explanations: Sequence[Explanation]) -> tuple[Explanation, ...
         if (strength > 0).all():
             checked.append(explanation)
             continue
-        words = "Nothing in this layer speaks for the class: the map is empty, not broken."
+        where = (
+            "no gradient reaches the picture"
+            if explanation.layer is None
+            else ("nothing in this layer speaks for the class")
+        )
+        words = f"It is empty, not broken: {where} under the {explanation.rule} rule."
         check = Check("empty", tuple(map(float, strength)), "doubtful", words)
         checked.append(_with(explanation, check))
     return tuple(checked)

@@ -154,14 +154,15 @@ def draw_map(
     bar: where the colour bar goes; unset: beside the map, which gets smaller.
     """
     figure: Any = axes.figure
+    is_signed = explanation.against is not None or bool((values < 0).any())
+    colours = SIGNED_COLOURS if is_signed else colours
     if explanation.layer is not None and explanation.channels is None:
         image = draw_overlay(axes, values, picture, colours, float(np.abs(values).max()) or 1.0)
     else:
         limit = _robust_limit(values)
-        is_signed = bool((values < 0).any())
         image = axes.imshow(
             values,
-            cmap=SIGNED_COLOURS if is_signed else colours,
+            cmap=colours,
             vmin=-limit if is_signed else 0,
             vmax=limit,
             interpolation="nearest",
@@ -180,16 +181,16 @@ def draw_overlay(
 ) -> Any:
     """A map over the grey photo, which shows through where the map is weak.
 
-    A map with negative values has two colours: one for the class, one against it.
+    In the signed colours, one stands for the class and one against it.
     """
     grey = np.moveaxis(picture, 0, 2).astype(np.float64).mean(2)
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_axis_off()
-    is_signed = bool((values < 0).any())
+    is_signed = colours == SIGNED_COLOURS
     strength = np.clip(np.abs(values) / limit, 0, 1).astype(np.float64)
     return axes.imshow(
         values,
-        cmap=SIGNED_COLOURS if is_signed else colours,
+        cmap=colours,
         vmin=-limit if is_signed else 0,
         vmax=limit,
         alpha=0.8 * strength if is_signed else 0.25 + 0.4 * strength,
