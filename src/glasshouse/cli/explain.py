@@ -21,48 +21,57 @@ _METHOD_HELP = (
 )
 
 
+Images = Annotated[list[Path] | None, typer.Argument(metavar="IMAGE...", help="picture files")]
+Methods = Annotated[list[str] | None, typer.Option("--method", help=_METHOD_HELP)]
+ClassName = Annotated[
+    str | None,
+    typer.Option("--class", help="the class to explain, by name or number [the predicted]"),
+]
+Layer = Annotated[
+    str | None, typer.Option(help="where class activation maps are drawn [chosen, with why]")
+]
+Activations = Annotated[
+    list[str] | None,
+    typer.Option("--activations", help="draw all channels of this layer; may be repeated"),
+]
+Channel = Annotated[int, typer.Option(min=0, help="of the first of these layers, drawn alone")]
+Tiles = Annotated[int | None, typer.Option(min=1, help="draw only so many channels together [all]")]
+SharedScale = Annotated[
+    bool, typer.Option("--shared-scale", help="one scale for all channels of a layer")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="the folder for the pictures [explanations; for --errors the run]"),
+]
+Checks = Annotated[
+    bool, typer.Option(help="say of each map whether it may be trusted (takes longer)")
+]
+Colours = Annotated[
+    Literal["jet", "inferno", "viridis"], typer.Option(help="the colours of positive maps")
+]
+Layers = Annotated[
+    bool, typer.Option("--layers", help="list the layers that can be named, and stop")
+]
+Errors = Annotated[
+    bool, typer.Option("--errors", help="a page of the run's worst mistakes and confused classes")
+]
+
+
 def explain(
     model: Model,
-    images: Annotated[
-        list[Path] | None, typer.Argument(metavar="IMAGE...", help="picture files")
-    ] = None,
-    method: Annotated[list[str] | None, typer.Option(help=_METHOD_HELP)] = None,
-    class_name: Annotated[
-        str | None,
-        typer.Option("--class", help="the class to explain, by name or number [the predicted]"),
-    ] = None,
-    layer: Annotated[
-        str | None, typer.Option(help="where class activation maps are drawn [chosen, with why]")
-    ] = None,
-    activations: Annotated[
-        list[str] | None, typer.Option(help="draw all channels of this layer; may be repeated")
-    ] = None,
-    channel: Annotated[
-        int, typer.Option(min=0, help="of the first of these layers, drawn alone")
-    ] = 0,
-    tiles: Annotated[
-        int | None, typer.Option(min=1, help="draw only so many channels together [all]")
-    ] = None,
-    shared_scale: Annotated[
-        bool, typer.Option("--shared-scale", help="one scale for all channels of a layer")
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="the folder for the pictures [explanations; for --errors the run]"),
-    ] = None,
-    checks: Annotated[
-        bool, typer.Option(help="say of each map whether it may be trusted (takes longer)")
-    ] = True,
-    colours: Annotated[
-        Literal["jet", "inferno", "viridis"], typer.Option(help="the colours of positive maps")
-    ] = "jet",
-    layers: Annotated[
-        bool, typer.Option("--layers", help="list the layers that can be named, and stop")
-    ] = False,
-    errors: Annotated[
-        bool,
-        typer.Option("--errors", help="a page of the run's worst mistakes and confused classes"),
-    ] = False,
+    images: Images = None,
+    method: Methods = None,
+    class_name: ClassName = None,
+    layer: Layer = None,
+    activations: Activations = None,
+    channel: Channel = 0,
+    tiles: Tiles = None,
+    shared_scale: SharedScale = False,
+    out: Out = None,
+    checks: Checks = True,
+    colours: Colours = "jet",
+    layers: Layers = False,
+    errors: Errors = False,
     weights: Weights = None,
     data_dir: DataDir = None,
     offline: Offline = False,
