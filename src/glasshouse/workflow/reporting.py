@@ -111,10 +111,12 @@ def _found_curve(run: runs.Run) -> LrCurve | None:
 def _rates(run: runs.Run) -> list[tuple[float, float]]:
     """The schedule as it was followed, from the first step to the last."""
     settings = run.recipe.train
+    if not run.epochs:
+        return []
     if settings.lr == "auto":
         found = {key: read_json(run.folder / runs.FINDER)[key] for key in ("lr", "schedule")}
         settings = TrainSettings.model_validate({**settings.model_dump(), **found})
-    times = np.linspace(0, len(run.epochs), _RATE_POINTS).tolist() if run.epochs else []
+    times = np.linspace(0, len(run.epochs), _RATE_POINTS).tolist()
     return [(time, learning_rate(settings, time)) for time in times]
 
 
@@ -148,15 +150,21 @@ def _network_table(summary: Summary) -> Table:
 
 
 def _cost(run: runs.Run) -> dict[str, str]:
+    return {
+        **(_training_cost(run) if run.epochs else {}),
+        "largest memory": f"{_peak_memory(run.folder) / 2**20:,.0f} MiB",
+        "machine": f"{run.environment['processor']}, threads: {run.environment['threads']}",
+        "device": f"{run.environment['device']}, {run.environment['precision']}",
+    }
+
+
+def _training_cost(run: runs.Run) -> dict[str, str]:
     seconds = math.fsum(epoch["seconds"] for epoch in run.epochs)
     speeds = sorted(epoch["images_per_second"] for epoch in run.epochs)
     return {
         "training": f"{seconds:,.1f} s in {len(run.epochs)} epochs",
-        "speed": f"{speeds[len(speeds) // 2]:,.0f} images/s (median epoch)" if speeds else "",
+        "speed": f"{speeds[len(speeds) // 2]:,.0f} images/s (median epoch)",
         "learning rate": _rate_text(run),
-        "largest memory": f"{_peak_memory(run.folder) / 2**20:,.0f} MiB",
-        "machine": f"{run.environment['processor']}, threads: {run.environment['threads']}",
-        "device": f"{run.environment['device']}, {run.environment['precision']}",
     }
 
 
