@@ -48,8 +48,8 @@ def tour(
     why = folder / "explanations"
     _stop("7  Explain", f"Why it says so: glasshouse explain {folder} {picture} --out {why}")
     explain(str(folder), [picture], out=why)
-    _stop("8  Mistakes", f"Why it errs: glasshouse explain {folder} --errors --out {why}")
-    explain(str(folder), errors=True, out=why)
+    _stop("8  Mistakes", f"Why it errs: glasshouse explain {folder} --errors")
+    explain(str(folder), errors=True, offline=True)
     _stop("9  Report", f"Everything on one page, opens offline: {folder / 'report.html'}")
 
 
