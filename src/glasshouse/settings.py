@@ -228,19 +228,27 @@ Schedule = Annotated[
 class TrainSettings(Settings):
     """How the weights are found."""
 
-    epochs: Annotated[int, Field(ge=1)] = 10
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    epochs: Annotated[int, Field(ge=1)] = Field(
+        10, description="how often every training picture is seen"
+    )
+    batch_size: Annotated[int, Field(ge=1)] = Field(
+        32, description="pictures in one update; small sets need small batches"
+    )
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="sgd: Nesterov momentum")
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         1e-3, description="the (peak) learning rate; auto: found by a range test before training"
     )
     momentum: Fraction = Field(0.9, description="of sgd")
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="pulls the weights towards zero, against learning by heart"
+    )
     bias_lr_factor: Annotated[float, Field(gt=0)] = Field(
         1.0, description="the rate of biases and of BatchNorm's shifts, as a factor of lr"
     )
-    label_smoothing: Fraction = 0.0
-    schedule: Schedule = Constant()
+    label_smoothing: Fraction = Field(
+        0.0, description="share of each answer that is spread over the other classes"
+    )
+    schedule: Schedule = Field(Constant(), description="how the rate changes over the run")
     warmup_epochs: Annotated[float, Field(ge=0)] = Field(0.0, description="linear rise from 0")
     gradient_clip: Annotated[float, Field(gt=0)] | None = Field(None, description="largest norm")
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
@@ -257,7 +265,7 @@ class TrainSettings(Settings):
         "auto", description="auto: bf16 where the processor computes in it, else fp32"
     )
     device: str = Field("auto", description="auto: cuda where present, else cpu")
-    seed: int = 0
+    seed: int = Field(0, description="decides the first weights, the order and the augmentation")
 
     @property
     def peak_lr(self) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from glasshouse.recipe import load_recipe
-from glasshouse.workflow.trials import process_started
+from glasshouse.workflow.processes import process_started
 from tests.journeys.command import COMMAND, glasshouse, glasshouse_here, own_environment
 
 SMALL = [

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from nicegui.testing.general import nicegui_reset_globals
 
 from glasshouse.serving.app import create_app
 from glasshouse.serving.workbench import Workbench
+from tests.serving.runs import train_small
 
 Story = Callable[[User], Awaitable[None]]
 
@@ -42,4 +44,20 @@ async def _visit(workbench: Workbench, story: Story) -> None:
 @pytest.fixture
 def workbench(tmp_path: Path) -> Workbench:
     """A workbench whose folder of runs does not exist yet."""
+    return Workbench(tmp_path / "runs", offline=True)
+
+
+@pytest.fixture(scope="session")
+def finished_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two finished runs, first and sub/second."""
+    folder = tmp_path_factory.mktemp("finished")
+    train_small(folder / "first")
+    train_small(folder / "sub" / "second", "digits", "train.seed=1")
+    return folder
+
+
+@pytest.fixture
+def full(tmp_path: Path, finished_runs: Path) -> Workbench:
+    """A workbench with the two runs, copied, so that a test may change them."""
+    shutil.copytree(finished_runs, tmp_path / "runs")
     return Workbench(tmp_path / "runs", offline=True)

@@ -7,13 +7,14 @@ from fastapi import FastAPI, Request
 from nicegui import ui
 from starlette.staticfiles import StaticFiles
 
+from glasshouse.serving.files import file_routes
 from glasshouse.serving.guard import OwnHostsOnly
-from glasshouse.serving.pages import runs
+from glasshouse.serving.pages import compare, run, runs, train
 from glasshouse.serving.pages.frame import framed
 from glasshouse.serving.workbench import Page, Workbench
 
 # In the order of the navigation. A page's file says what it is; here it is only named.
-PAGES: tuple[Page, ...] = (runs.PAGE,)
+PAGES: tuple[Page, ...] = (runs.PAGE, compare.PAGE, run.PAGE, train.PAGE)
 
 _ASSETS = Path(__file__).parent / "assets"
 # A viewer that lost its connection gets so many messages again; each may hold a whole chart.
@@ -25,6 +26,7 @@ def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI
     app = FastAPI(title="Glasshouse", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(OwnHostsOnly)
     app.mount("/assets", StaticFiles(directory=_ASSETS), name="assets")
+    app.include_router(file_routes(workbench))
     for page in pages:
         if page.routes is not None:
             app.include_router(page.routes(workbench))

@@ -18,6 +18,12 @@ class Workbench:
     data_dir: Path | None = None
     offline: bool = False
 
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The same wishes for a command that the workbench starts."""
+        where = ("--data-dir", str(self.data_dir)) if self.data_dir else ()
+        return (*where, "--offline") if self.offline else where
+
 
 @dataclass(frozen=True)
 class Page:

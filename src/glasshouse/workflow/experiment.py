@@ -35,6 +35,7 @@ from glasshouse.workflow import runs
 from glasshouse.workflow.adapting import adapted_classifier, class_weights_of, data_settings
 from glasshouse.workflow.environment import describe_environment
 from glasshouse.workflow.finding import FoundRate, find_rate_of_run, write_found_rate
+from glasshouse.workflow.steps import recorded
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ def fit(
     explain_now = _snapshots(experiment)
     if state.epoch == state.step == 0:
         explain_now()
-    for record in train_transfer(state, course_of(experiment), transfer):
+    records = train_transfer(state, course_of(experiment), transfer)
+    for record in recorded(records, state, experiment.settings.epochs, folder):
         if isinstance(record, Epoch):
             save_checkpoint(state, folder / "checkpoint")
             _write_metrics(state, folder)

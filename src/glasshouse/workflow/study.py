@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from glasshouse.errors import UsageError
 from glasshouse.report.tuning_plots import TrialRecord
 from glasshouse.rng import derive
+from glasshouse.workflow.processes import process_started, this_process
 from glasshouse.workflow.search import Choice, Dimension, Value
-from glasshouse.workflow.trials import process_started, this_process
 
 try:
     import fcntl

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -109,27 +108,3 @@ def objective(experiment: Experiment) -> float:
     if experiment.settings.keep == "best":
         return min(history, key=lambda epoch: epoch.validation_loss).validation_accuracy
     return history[-1].validation_accuracy
-
-
-def process_started(pid: int) -> str | None:
-    """When a process was started, as the system tells it; None when it does not run.
-
-    Together with its number this names a process for good: numbers are used again.
-    """
-    stat = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():
-        try:
-            # The name, in brackets, may hold anything, so fields count from the last bracket.
-            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except OSError:
-            return None
-        return None if fields[0] in "ZX" else fields[19]
-    done = subprocess.run(
-        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or None
-
-
-def this_process() -> dict[str, Any]:
-    """What names this process: its number and its start."""
-    return {"pid": os.getpid(), "pid_started": process_started(os.getpid())}

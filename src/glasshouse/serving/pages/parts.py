@@ -38,6 +38,13 @@ def button(words: str, icon: str = "", *, main: bool = False) -> ui.button:
     return element.props("no-caps unelevated").classes("gh-button" + (" gh-main" if main else ""))
 
 
+def link_button(words: str, address: str, *, icon: str = "", main: bool = False) -> ui.button:
+    """A link that looks like a button."""
+    element = button(words, icon, main=main)
+    element.props["href"] = address
+    return element
+
+
 def heading(title: str, remark: str = "") -> None:
     """The title of a page, and a line of what it shows."""
     with box("gh-heading"):

@@ -1,27 +1,183 @@
-"""The page of all runs."""
+"""The page of all runs: filter, sort, choose some and compare them."""
+
+import asyncio
+from typing import Any
 
 from fastapi import Request
+from nicegui import ui
 
-from glasshouse.serving.pages.parts import empty_state, heading, table
+from glasshouse.serving.pages.charts import spark_path
+from glasshouse.serving.pages.parts import box, button, empty_state, link_button, text
+from glasshouse.serving.pages.words import (
+    compare_address,
+    duration,
+    moment,
+    percent,
+    run_address,
+)
 from glasshouse.serving.workbench import Page, Workbench
-from glasshouse.workflow.runs import find_runs
+from glasshouse.workflow.background import launches
+from glasshouse.workflow.listing import Listed, Listing
+
+MOST_COMPARED = 8
+_REFRESH_SECONDS = 3.0
+_ROWS_A_PAGE = 50
+_listings: dict[Workbench, Listing] = {}
+
+_STATUS = """
+<q-td :props="props">
+<span :class="'gh-status gh-' + props.row.status">{{ props.row.status }}</span></q-td>
+"""
+_NAME = """
+<q-td :props="props"><a class="gh-run" :href="props.row.address">{{ props.row.name }}</a>
+<span :class="'gh-status gh-phone-only gh-' + props.row.status">{{ props.row.status }}</span></q-td>
+"""
+_CURVE = """
+<q-td :props="props"><svg v-if="props.row.curve" width="72" height="18" aria-hidden="true">
+<path :d="props.row.curve" fill="none" stroke="var(--accent)" stroke-width="1.5"/></svg></q-td>
+"""
+_ACCURACY = """
+<q-td :props="props"><span :title="props.row.problem">{{ props.row.accuracy_text }}</span>
+<span class="gh-interval">{{ props.row.interval }}</span></q-td>
+"""
+_EPOCHS = """
+<q-td :props="props">{{ props.row.epochs }}
+<span class="gh-quiet">/ {{ props.row.of }}</span></q-td>
+"""
+_NOTHING_FITS = """
+<div class="gh-quiet">No run fits the filter.</div>
+"""
 
 
 async def build(workbench: Workbench, request: Request) -> None:
     """Every run below the folder, the newest first."""
-    runs = find_runs(workbench.runs) if workbench.runs.is_dir() else []
-    heading("Runs", str(workbench.runs))
-    if not runs:
-        empty_state(
-            "No runs yet",
-            f"Nothing has been trained into {workbench.runs}. Train a first classifier, here or "
-            "on the command line:",
-            icon="view_list",
-            command=f"glasshouse train digits --out {workbench.runs / 'digits-1'}",
-        )
+    rows = await asyncio.to_thread(run_rows, workbench)
+    with box("gh-heading"):
+        text("Runs", "h1")
+        text(str(workbench.runs), "p", "gh-quiet")
+    if not rows:
+        _nothing_yet(workbench)
         return
-    rows = [(str(run.folder.relative_to(workbench.runs)), run.recipe.name) for run in runs]
-    table(("Run", "Recipe"), rows, numbers_from=2)
+    with box("gh-panel gh-runs"):
+        with box("gh-row gh-tools"):
+            filter_ = (
+                ui.input(placeholder="Filter by name, source, recipe or status")
+                .props('outlined dense clearable aria-label="Filter the runs"')
+                .classes("gh-filter gh-input")
+            )
+            note = text("", "span", "gh-quiet gh-push")
+            compare = button("Compare", "compare_arrows").props("disable")
+        table = _table(rows)
+        table.bind_filter_from(filter_, "value", backward=lambda value: value or "")
+    table.on_select(lambda: _chosen(table, compare, note))
+    compare.on_click(lambda: ui.navigate.to(compare_address([r["name"] for r in table.selected])))
+    _chosen(table, compare, note)
+
+    async def refresh() -> None:
+        now = await asyncio.to_thread(run_rows, workbench)
+        if now != table.rows:
+            table.rows = now
+
+    ui.timer(_REFRESH_SECONDS, refresh, immediate=False)
+
+
+def run_rows(workbench: Workbench) -> list[dict[str, Any]]:
+    """The rows of the table: every run, and what was started but has no folder yet."""
+    listed = _listings.setdefault(workbench, Listing(workbench.runs)).read()
+    known = {one.name for one in listed}
+    waiting = [
+        Listed(one.run, workbench.runs / one.run, "stopped")
+        for one in launches(workbench.runs)
+        if one.run not in known and one.is_running
+    ]
+    return [_row(one) | {"status": "starting"} for one in waiting] + [_row(one) for one in listed]
+
+
+def _row(run: Listed) -> dict[str, Any]:
+    value, low, high = run.accuracy or (None, None, None)
+    return {
+        "name": run.name,
+        "address": run_address(run.name),
+        "status": run.status,
+        "problem": run.problem,
+        "source": run.source,
+        "recipe": run.recipe,
+        "epochs": run.epochs,
+        "of": run.of,
+        "curve": spark_path(run.validation),
+        "validation": max(run.validation, default=None),
+        "accuracy": value,
+        "accuracy_text": percent(value),
+        "interval": "" if low is None or high is None else f"{100 * low:.1f} – {100 * high:.1f}",
+        "seconds": run.seconds,
+        "time": duration(run.seconds) if run.epochs else "–",
+        "started": moment(run.started),
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> ui.table:
+    columns = [
+        _column("name", "Run", "left"),
+        _column("status", "Status", "left", hidden="gh-phone-hidden"),
+        _column("source", "Source", "left", hidden="gh-narrow-hidden"),
+        _column("recipe", "Recipe", "left", hidden="gh-narrow-hidden"),
+        _column("epochs", "Epochs", "right", hidden="gh-phone-hidden"),
+        _column("curve", "Validation", "left", hidden="gh-phone-hidden") | {"sortable": False},
+        _column("accuracy", "Test accuracy, 95 %", "right"),
+        _column("seconds", "Training", "right", hidden="gh-narrow-hidden"),
+        _column("started", "Started", "right", hidden="gh-narrow-hidden"),
+    ]
+    table = ui.table(
+        rows=rows,
+        columns=columns,
+        row_key="name",
+        selection="multiple",
+        pagination={"rowsPerPage": _ROWS_A_PAGE if len(rows) > _ROWS_A_PAGE else 0},
+    ).classes("gh-qtable")
+    table.props(
+        "flat dense binary-state-sort :hide-bottom=" + str(len(rows) <= _ROWS_A_PAGE).lower()
+    )
+    for name, slot in (
+        ("name", _NAME), ("status", _STATUS), ("curve", _CURVE),
+        ("accuracy", _ACCURACY), ("epochs", _EPOCHS),
+    ):  # fmt: skip
+        table.add_slot(f"body-cell-{name}", slot)
+    table.add_slot("body-cell-seconds", '<q-td :props="props">{{ props.row.time }}</q-td>')
+    table.add_slot("no-data", _NOTHING_FITS)
+    return table
+
+
+def _column(name: str, label: str, align: str, *, hidden: str = "") -> dict[str, Any]:
+    return {
+        "name": name,
+        "label": label,
+        "field": name,
+        "align": align,
+        "sortable": True,
+        "classes": hidden,
+        "headerClasses": hidden,
+    }
+
+
+def _chosen(table: ui.table, compare: ui.button, note: Any) -> None:
+    count = len(table.selected)
+    compare.set_enabled(2 <= count <= MOST_COMPARED)
+    compare.text = f"Compare {count}" if count >= 2 else "Compare"
+    if count > MOST_COMPARED:
+        note.text = f"{MOST_COMPARED} runs can be compared at once, and {count} are chosen"
+    else:
+        note.text = "" if count >= 2 else "Choose two to eight runs to compare them"
+
+
+def _nothing_yet(workbench: Workbench) -> None:
+    with empty_state(
+        "No runs yet",
+        f"Nothing has been trained into {workbench.runs}. Train a first classifier here, or on the "
+        "command line:",
+        icon="view_list",
+        command=f"glasshouse train digits --out {workbench.runs / 'digits-1'}",
+    ):
+        link_button("Train a classifier", "/train", icon="play_arrow", main=True)
 
 
 PAGE = Page("/", "Runs", build, label="Runs", icon="view_list")

@@ -1,0 +1,228 @@
+"""What it costs a training to be watched: its speed with 20 viewers, and the memory of the page.
+
+    python live_page.py speed     the same training, in turn unwatched and watched by 20 viewers
+    python live_page.py memory    a training watched for 20 minutes (--minutes for another time)
+    python live_page.py start     from the command to the page, and 500 runs listed
+
+Viewers hold what a browser holds open (the page and its socket) and read all that is sent; they
+share the machine with the training, so what they cost is counted as well.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import socketio
+
+PORT = 8765
+ADDRESS = f"http://127.0.0.1:{PORT}"
+VIEWERS = 20
+
+
+def start_workbench(runs: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "glasshouse", "ui", str(runs), "--no-browser"]
+    process = subprocess.Popen([*command, "--port", str(PORT), "--offline"])
+    while not answers():
+        time.sleep(0.02)
+    return process
+
+
+def answers() -> bool:
+    try:
+        with urllib.request.urlopen(ADDRESS, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def train(run: Path, epochs: int, source: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "glasshouse", "train", source, "--recipe", "tutorial-basic"]
+    command += ["--set", f"train.epochs={epochs}", "--set", "train.keep=last", "--out", str(run)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+async def watch(page: str, count: int, until: asyncio.Event) -> int:
+    """So many viewers of a page until the event; gives how many messages they got."""
+    got = 0
+
+    def took(*_: object) -> None:
+        nonlocal got
+        got += 1
+
+    clients = []
+    for _ in range(count):
+        with urllib.request.urlopen(page) as answer:
+            text = answer.read().decode()
+        query = re.search(r"query: ({.*?}),\n", text)
+        assert query is not None
+        values = json.loads(query[1].replace("'", '"'))
+        client = socketio.AsyncClient()
+        client.on("update", took)
+        client.on("*", took)
+        await client.connect(
+            f"{ADDRESS}?{'&'.join(f'{k}={v}' for k, v in values.items())}",
+            socketio_path="/_nicegui_ws/socket.io", transports=["websocket"],
+        )  # fmt: skip
+        handshake = {"client_id": values["client_id"], "tab_id": os.urandom(8).hex(),
+                     "document_id": os.urandom(8).hex()}  # fmt: skip
+        await client.emit("handshake", handshake)
+        clients.append(client)
+    await until.wait()
+    for client in clients:
+        await client.disconnect()
+    return got
+
+
+def seconds_of(run: Path) -> float:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return sum(json.loads(line)["seconds"] for line in lines)
+
+
+async def one_round(runs: Path, name: str, epochs: int, source: str, viewers: int) -> float:
+    process = train(runs / name, epochs, source)
+    until = asyncio.Event()
+    while not (runs / name / "steps.jsonl").is_file():
+        assert process.poll() is None, "the training did not begin"
+        await asyncio.sleep(0.1)
+    watching = asyncio.create_task(watch(f"{ADDRESS}/run/{name}", viewers, until))
+    while process.poll() is None:
+        await asyncio.sleep(0.2)
+    until.set()
+    messages = await watching
+    print(
+        f"  {viewers:>2} viewers: {seconds_of(runs / name):.2f} s, {messages} messages", flush=True
+    )
+    if viewers:
+        assert messages > viewers, "the viewers were sent nothing"
+    return seconds_of(runs / name)
+
+
+async def speed(rounds: int, epochs: int, source: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Path(folder)
+        workbench = start_workbench(runs)
+        try:
+            pairs = []
+            for i in range(rounds):
+                # In turn, and each first as often, so that a drift of the machine cancels.
+                order = (0, VIEWERS) if i % 2 == 0 else (VIEWERS, 0)
+                taken = {n: await one_round(runs, f"r{i}-{n}", epochs, source, n) for n in order}
+                pairs.append(taken[VIEWERS] / taken[0])
+        finally:
+            workbench.send_signal(signal.SIGTERM)
+            workbench.wait()
+    slower = 100 * (statistics.median(pairs) - 1)
+    print(f"with {VIEWERS} viewers training takes {slower:+.1f} % (median of {rounds} pairs: "
+          f"{', '.join(f'{100 * (p - 1):+.1f}' for p in pairs)})")  # fmt: skip
+
+
+def resident_mb(pid: int) -> float:
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    found = re.search(r"Pss:\s+(\d+) kB", text)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+async def memory(minutes: float, source: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Path(folder)
+        workbench = start_workbench(runs)
+        training = train(runs / "long", 100_000, source)
+        try:
+            while not (runs / "long" / "steps.jsonl").is_file():
+                await asyncio.sleep(0.1)
+            browser = open_browser(f"{ADDRESS}/run/long")
+            await asyncio.sleep(20)
+            before = resident_mb(workbench.pid), heap_mb(browser)
+            print(f"after 20 s: server {before[0]:.1f} MB, page {before[1]:.1f} MB", flush=True)
+            for minute in range(1, round(minutes) + 1):
+                await asyncio.sleep(60)
+                now = resident_mb(workbench.pid), heap_mb(browser)
+                print(f"{minute:>3} min: server {now[0]:.1f} MB ({now[0] - before[0]:+.1f}), "
+                      f"page {now[1]:.1f} MB ({now[1] - before[1]:+.1f})", flush=True)  # fmt: skip
+            browser.quit()
+        finally:
+            training.send_signal(signal.SIGTERM)
+            workbench.send_signal(signal.SIGTERM)
+            training.wait()
+            workbench.wait()
+
+
+def open_browser(page: str):
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--js-flags=--expose-gc"):
+        options.add_argument(flag)
+    browser = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    browser.get(page)
+    return browser
+
+
+def heap_mb(browser) -> float:
+    """What the page's own objects take, after its garbage is collected."""
+    browser.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
+    return browser.execute_cdp_cmd("Runtime.getHeapUsage", {})["usedSize"] / 1e6
+
+
+def start(rounds: int) -> None:
+    from glasshouse.serving.pages.runs import run_rows
+    from glasshouse.serving.workbench import Workbench
+
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Path(folder) / "runs"
+        pattern = Path(folder) / "pattern"
+        command = [sys.executable, "-m", "glasshouse", "train", "digits", "--out", str(pattern)]
+        subprocess.run([*command, "--set", "train.epochs=10"], check=True, capture_output=True)
+        for i in range(500):
+            (runs / f"run-{i:03}").mkdir(parents=True)
+            for name in ("recipe.toml", "environment.json", "metrics.jsonl", "evaluation.json"):
+                (runs / f"run-{i:03}" / name).write_bytes((pattern / name).read_bytes())
+        listed, ready = [], []
+        for _ in range(rounds):
+            began = time.perf_counter()
+            assert len(run_rows(Workbench(Path(f"{runs}/.")))) == 500
+            listed.append(time.perf_counter() - began)
+            from glasshouse.serving.pages import runs as page
+
+            page._listings.clear()
+            began = time.perf_counter()
+            workbench = start_workbench(runs)
+            ready.append(time.perf_counter() - began)
+            workbench.send_signal(signal.SIGTERM)
+            workbench.wait()
+    print(f"500 runs listed for the first time in {statistics.median(listed):.2f} s; the page of "
+          f"500 runs answers {statistics.median(ready):.2f} s after the command "
+          f"(medians of {rounds})")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["speed", "memory", "start"], nargs="?", default="start")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--source", default="digits")
+    parser.add_argument("--minutes", type=float, default=20)
+    given = parser.parse_args()
+    if given.what == "speed":
+        asyncio.run(speed(given.rounds, given.epochs, given.source))
+    elif given.what == "memory":
+        asyncio.run(memory(given.minutes, given.source))
+    else:
+        start(given.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Charts as the options of ECharts: greys that suit light and dark, and few, telling lines."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from nicegui import ui
+
+Points = Sequence[Sequence[float | None]]
+Options = dict[str, Any]
+
+BLUE, ORANGE = "#3b8fd4", "#e07b2e"
+# Eight that differ in hue and in lightness, on light and on dark paper.
+COLOURS = (BLUE, ORANGE, "#3fa573", "#a06fd0", "#d9605a", "#2fa6ad", "#d06fa6", "#8c96a5")
+_INK, _LINES = "#8590a2", "rgba(128,140,160,.22)"
+
+
+def chart(options: Options, description: str, classes: str = "") -> ui.echart:
+    """A chart on the page; the description is for whoever cannot see it."""
+    element = ui.echart(options).classes(f"gh-chart {classes}")
+    element.props.update({"role": "img", "aria-label": description})
+    return element
+
+
+def line(
+    name: str, points: Points, colour: str, *, dashed: bool = False, faint: bool = False
+) -> Options:
+    """One line; faint: the noisy one behind a line that says the same more calmly."""
+    return {
+        "type": "line",
+        "name": name,
+        "data": [list(point) for point in points],
+        "showSymbol": len(points) == 1,
+        "symbolSize": 5,
+        "lineStyle": {
+            "width": 1 if faint else 2,
+            "opacity": 0.55 if faint else 1,
+            "type": "dashed" if dashed else "solid",
+        },
+        "itemStyle": {"color": colour, "opacity": 0.5 if faint else 1},
+        "emphasis": {"disabled": True},
+        "z": 1 if faint else 2,
+    }
+
+
+def lines(
+    series: Sequence[Options], *, x: str, scale: Literal["value", "log"] = "value"
+) -> Options:
+    """Lines over the epochs, or over anything else; the title beside it tells the unit of y."""
+    return {
+        "animation": False,
+        "color": list(COLOURS),
+        "textStyle": {"fontFamily": "inherit", "color": _INK},
+        "grid": {"left": 4, "right": 12, "top": 30, "bottom": 22, "containLabel": True},
+        "legend": {
+            "top": 0, "left": 0, "itemWidth": 16, "itemHeight": 3, "icon": "roundRect",
+            "itemGap": 14, "type": "scroll", "textStyle": {"color": _INK, "fontSize": 12},
+        },
+        "tooltip": _tooltip(),
+        "xAxis": _axis(scale)
+        | {
+            "name": x, "nameLocation": "middle", "nameGap": 24,
+            **({"min": "dataMin", "max": "dataMax"} if scale == "log" else {"min": 0}),
+            "nameTextStyle": {"color": _INK, "fontSize": 11}, "splitLine": {"show": False},
+        },
+        "yAxis": _axis("value") | {"scale": True},
+        "series": list(series),
+    }  # fmt: skip
+
+
+def reliability(bins: Sequence[Mapping[str, Any]]) -> Options:
+    """Accuracy against confidence, a bar a bin; on the diagonal the two are equal."""
+    bars = [
+        [100 * (one["low"] + one["high"]) / 2, _rounded(100 * one["accuracy"]["value"])]
+        for one in bins
+        if one["count"]
+    ]
+    ideal = line("as sure as right", [(0, 0), (100, 100)], "#8c96a5", dashed=True)
+    options = lines(
+        [
+            {
+                "type": "bar", "name": "right, %", "data": bars, "barWidth": 14,
+                "itemStyle": {"color": BLUE, "borderRadius": [2, 2, 0, 0]},
+                "emphasis": {"disabled": True},
+            },
+            ideal | {"lineStyle": {"width": 1.5, "type": "dashed"}},
+        ],
+        x="sure, %",
+    )  # fmt: skip
+    for axis in ("xAxis", "yAxis"):
+        options[axis] |= {"min": 0, "max": 100, "scale": False}
+    return options
+
+
+def marked(options: Options, marks: Mapping[str, float], colour: str = ORANGE) -> Options:
+    """The same chart with upright lines at the named places."""
+    data = [{"xAxis": place, "label": {"formatter": name}} for name, place in marks.items()]
+    first = options["series"][0] | {
+        "markLine": {
+            "symbol": "none", "data": data, "silent": True, "animation": False,
+            "lineStyle": {"color": colour, "type": "dashed", "width": 1.5},
+            "label": {"color": colour, "fontSize": 11},
+        }
+    }  # fmt: skip
+    return options | {"series": [first, *options["series"][1:]]}
+
+
+def spark_path(values: Sequence[float], width: int = 72, height: int = 18) -> str:
+    """A tiny line as the path of an SVG; empty when there are fewer than two values."""
+    if len(values) < 2:
+        return ""
+    step = max(1, len(values) // 48)
+    kept = [*values[:-1:step], values[-1]]
+    low, high = min(kept), max(kept)
+    span = (high - low) or 1.0
+    points = (
+        f"{1 + i * (width - 2) / (len(kept) - 1):.1f} "
+        f"{1 + (high - value) / span * (height - 2):.1f}"
+        for i, value in enumerate(kept)
+    )
+    return "M" + "L".join(points)
+
+
+def _axis(kind: str) -> Options:
+    return {
+        "type": kind,
+        "axisLine": {"show": False},
+        "axisTick": {"show": False},
+        "axisLabel": {"color": _INK, "fontSize": 11, "hideOverlap": True},
+        "splitLine": {"lineStyle": {"color": _LINES}},
+    }
+
+
+def _tooltip() -> Options:
+    return {
+        "trigger": "axis",
+        "confine": True,
+        "backgroundColor": "var(--panel)",
+        "borderColor": "var(--strong-line)",
+        "textStyle": {"color": "var(--ink)", "fontSize": 12, "fontFamily": "inherit"},
+        "axisPointer": {"lineStyle": {"color": _INK, "width": 1}},
+        "padding": [6, 10],
+    }
+
+
+def _rounded(value: float) -> float:
+    return round(value, 4)

@@ -1,0 +1,158 @@
+"""Up to eight runs side by side: their curves in one chart, and whether they differ at all."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+
+from glasshouse.errors import GlasshouseError
+from glasshouse.serving import looking
+from glasshouse.serving.pages.charts import COLOURS, Options, chart, line, lines
+from glasshouse.serving.pages.parts import box, empty_state, heading, link, panel, table, text
+from glasshouse.serving.pages.runs import MOST_COMPARED
+from glasshouse.serving.pages.words import duration, percent, run_address
+from glasshouse.serving.workbench import Page, Workbench
+from glasshouse.workflow import runs
+
+if TYPE_CHECKING:  # the page comes up before torch does
+    from glasshouse.evaluation.compare import Comparison
+
+_CURVES = {
+    "Validation accuracy, %": ("validation_accuracy", 100.0),
+    "Validation loss, nats": ("validation_loss", 1.0),
+    "Training loss, nats": ("train_loss", 1.0),
+}
+
+
+@dataclass(frozen=True)
+class _Paired:
+    """Every pair, or why there is none; left_out: runs that have not been measured yet."""
+
+    comparisons: "tuple[Comparison, ...]" = ()
+    problem: str = ""
+    left_out: tuple[str, ...] = ()
+
+
+async def build(workbench: Workbench, request: Request) -> None:
+    """The runs that the address names."""
+    names = list(dict.fromkeys(request.query_params.getlist("run")))
+    heading("Compare", f"{len(names)} runs" if names else "")
+    if not 2 <= len(names) <= MOST_COMPARED:
+        empty_state(
+            "Which runs?",
+            f"Choose two to {MOST_COMPARED} on the page Runs, then press Compare.",
+            icon="compare_arrows",
+        )
+        return
+    found = [runs.read_run(looking.run_folder(workbench, name)) for name in names]
+    _table(names, found)
+    with panel("Curves", "over the epochs"), box("gh-three"):
+        for title, (key, factor) in _CURVES.items():
+            with box():
+                text(title, "h3")
+                chart(_overlaid(names, found, key, factor), f"{title} of {len(names)} runs")
+    paired = await asyncio.to_thread(_paired, names, [run.folder for run in found])
+    _tests(paired)
+
+
+def _overlaid(names: Sequence[str], found: Sequence[runs.Run], key: str, factor: float) -> Options:
+    series = [
+        line(name, [(e["epoch"], round(factor * e[key], 5)) for e in run.epochs], colour)
+        for name, run, colour in zip(names, found, COLOURS, strict=False)
+    ]
+    return lines(series, x="epochs")
+
+
+def _table(names: Sequence[str], found: Sequence[runs.Run]) -> None:
+    columns = ("Run", "Source", "Recipe", "Epochs", "Test accuracy", "95 % interval", "Training")
+    with panel(), box("gh-scroll"), box("gh-table", "table"):
+        with box("", "thead"), box("", "tr"):
+            for i, name in enumerate(columns):
+                text(name, "th", "gh-number" if i > 2 else "").props("scope=col")
+        with box("", "tbody"):
+            for name, run, colour in zip(names, found, COLOURS, strict=False):
+                _row(name, run, colour)
+
+
+def _row(name: str, run: runs.Run, colour: str) -> None:
+    share = run.evaluation["accuracy"] if run.evaluation else None
+    with box("", "tr"):
+        with box("", "td"):
+            box("gh-key").style(f"background: {colour}")
+            link(name, run_address(name), "gh-run")
+        cells = (
+            str(run.environment["data"]["source"]),
+            run.recipe.name,
+            f"{len(run.epochs)} / {run.recipe.train.epochs}",
+            percent(share["value"]) if share else "not measured yet",
+            f"{percent(share['low'])} to {percent(share['high'])}" if share else "",
+            duration(sum(epoch["seconds"] for epoch in run.epochs)),
+        )
+        for i, cell in enumerate(cells):
+            text(cell, "td", "gh-number" if i > 1 else "")
+
+
+def _paired(names: Sequence[str], folders: Sequence[Path]) -> _Paired:
+    from glasshouse.evaluation.compare import compare_all
+
+    measured = {
+        name: folder
+        for name, folder in zip(names, folders, strict=True)
+        if (folder / runs.PREDICTIONS).is_file()
+    }
+    left_out = tuple(name for name in names if name not in measured)
+    if len(measured) < 2:
+        return _Paired(problem="Fewer than two of these runs are finished.", left_out=left_out)
+    try:
+        predictions = {name: looking.answers(folder) for name, folder in measured.items()}
+        return _Paired(compare_all(predictions), left_out=left_out)
+    except GlasshouseError as error:
+        return _Paired(problem=str(error), left_out=left_out)
+
+
+def _tests(paired: _Paired) -> None:
+    with panel("Is the difference real?", "paired test on the same test pictures"):
+        if paired.problem:
+            text(paired.problem, "p", "gh-quiet")
+        if paired.left_out:
+            text(f"Not measured yet: {', '.join(paired.left_out)}.", "p", "gh-quiet")
+        if not paired.comparisons:
+            return
+        for one in paired.comparisons[:3]:
+            text(one.verdict, "p", "gh-verdict")
+        table(
+            ("First", "Second", "Second minus first", "95 % interval", "Only first right",
+             "Only second right", "p", "p, corrected"),
+            [_pair(one) for one in paired.comparisons],
+            numbers_from=2,
+        )  # fmt: skip
+        text(
+            "p: McNemar's exact test; corrected: Holm's over all pairs. Intervals by a paired "
+            "bootstrap. Points are hundredths of accuracy.",
+            "p",
+            "gh-note",
+        )
+
+
+def _pair(one: "Comparison") -> tuple[str, ...]:
+    difference = one.difference
+    return (
+        one.first,
+        one.second,
+        f"{100 * difference.value:+.2f} points",
+        f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}",
+        f"{len(one.only_first_right):,}",
+        f"{len(one.only_second_right):,}",
+        _p(one.p),
+        _p(one.p_adjusted),
+    )
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+PAGE = Page("/compare", "Compare", build)

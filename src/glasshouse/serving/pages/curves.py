@@ -1,0 +1,66 @@
+"""Loss, accuracy and rate of a run as three charts that follow it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nicegui import ui
+
+from glasshouse.serving.pages.charts import BLUE, ORANGE, Options, chart, line, lines
+from glasshouse.serving.pages.parts import box, panel, text
+from glasshouse.serving.watching import Snapshot
+
+_TITLES = {"loss": "Loss, nats", "accuracy": "Accuracy, %", "learning rate": "Learning rate"}
+Epochs = Sequence[dict[str, Any]]
+
+
+def show_curves() -> Callable[[Snapshot], None]:
+    """The panel of curves; gives what brings it up to date."""
+    charts: dict[str, ui.echart] = {}
+    with panel("Training", classes="gh-curves") as section, box("gh-three"):
+        for name, title in _TITLES.items():
+            with box():
+                text(title, "h3")
+                charts[name] = chart(lines([], x="epochs"), f"{title} over the epochs")
+
+    def update(now: Snapshot) -> None:
+        section.set_visibility(bool(now.curve or now.epochs))
+        for name, series in curve_series(now).items():
+            charts[name].options["series"] = [one for one in series if one["data"]]
+            charts[name].update()
+
+    return update
+
+
+def curve_series(now: Snapshot) -> dict[str, list[Options]]:
+    """What the three charts show of a run at one moment."""
+    epochs = now.epochs
+    return {
+        "loss": [
+            *_steps(now, 1, 1.0),
+            line("training", _column(epochs, "train_loss"), BLUE),
+            line("validation", _column(epochs, "validation_loss"), ORANGE),
+        ],
+        "accuracy": [
+            *_steps(now, 2, 100.0),
+            line("training", _column(epochs, "train_accuracy", 100.0), BLUE),
+            line("validation", _column(epochs, "validation_accuracy", 100.0), ORANGE),
+        ],
+        "learning rate": [line("learning rate", _rates(now), BLUE)],
+    }
+
+
+def _steps(now: Snapshot, column: int, factor: float) -> list[Options]:
+    if len(now.curve) < 2:
+        return []
+    points = [(round(row[0], 3), round(factor * row[column], 4)) for row in now.curve]
+    return [line("between epochs", points, BLUE, faint=True)]
+
+
+def _column(epochs: Epochs, key: str, factor: float = 1.0) -> list[tuple[float, float]]:
+    return [(float(e["epoch"]), round(factor * float(e[key]), 5)) for e in epochs]
+
+
+def _rates(now: Snapshot) -> list[tuple[float, float]]:
+    if len(now.curve) > len(now.epochs):
+        return [(round(row[0], 3), float(f"{row[3]:.4g}")) for row in now.curve]
+    return [(float(e["epoch"]), float(f"{float(e['lr']):.4g}")) for e in now.epochs]

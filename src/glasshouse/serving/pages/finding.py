@@ -1,0 +1,129 @@
+"""The range test: how the loss answers to rising rates, and one click to use what it suggests."""
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nicegui import ui
+
+from glasshouse.errors import GlasshouseError, UsageError
+from glasshouse.recipe import to_toml
+from glasshouse.serving.pages.charts import BLUE, COLOURS, Options, chart, line, lines, marked
+from glasshouse.serving.pages.parts import box, button, panel, text
+from glasshouse.serving.pages.words import rate
+from glasshouse.serving.workbench import Workbench
+from glasshouse.settings import Recipe
+
+if TYPE_CHECKING:
+    from glasshouse.serving.pages.train import Plan
+
+_LOG_CHARACTERS = 400
+
+
+def show_finder(workbench: Workbench, plan: "Plan") -> None:
+    """The panel with the button that makes the test, in a process of its own."""
+    with panel("Learning rate", "a short test on copies of the net"):
+        with box("gh-row"):
+            find = button("Find a rate", "query_stats")
+            stop = button("Stop", "stop")
+        stop.set_visibility(False)
+        said = text("", "p", "gh-help")
+        problem = text("", "p", "gh-bad gh-problem")
+        found = box("gh-stack gh-found")
+    running: dict[str, asyncio.subprocess.Process] = {}
+
+    async def make() -> None:
+        problem.text, said.text = "", "training copies of the net at rising rates …"
+        found.clear()
+        find.disable()
+        stop.set_visibility(True)
+        try:
+            source = str(plan.source.value).strip()
+            curve = await _test(workbench, source, plan.resolved(), running)
+        except GlasshouseError as error:
+            problem.text = str(error)
+            return
+        finally:
+            find.enable()
+            stop.set_visibility(False)
+            said.text = ""
+            running.clear()
+        with found:
+            _result(plan, curve)
+
+    find.on_click(make)
+    stop.on_click(lambda: [process.terminate() for process in running.values()])
+    # Nobody waits for the answer any more.
+    ui.context.client.on_delete(lambda: [process.kill() for process in running.values()])
+
+
+async def _test(
+    workbench: Workbench,
+    source: str,
+    recipe: Recipe,
+    running: dict[str, asyncio.subprocess.Process],
+) -> dict[str, Any]:
+    """What `glasshouse lr-find --json` answers; raises UsageError with what it said instead."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.toml"
+        path.write_text(to_toml(recipe), encoding="utf-8")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "glasshouse", "lr-find", source, "--recipe", str(path),
+            "--out", "-", "--json", *workbench.arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        running["test"] = process
+        answer, said = await process.communicate()
+    if process.returncode is not None and process.returncode < 0:
+        raise UsageError("The test was stopped.")
+    try:
+        curve: dict[str, Any] = json.loads(answer)
+    except ValueError:
+        words = said.decode("utf-8", "replace").strip()[-_LOG_CHARACTERS:]
+        raise UsageError(words.removeprefix("glasshouse: ") or "the test failed") from None
+    return curve
+
+
+def _result(plan: "Plan", curve: dict[str, Any]) -> None:
+    chart(finder_options(curve), f"Loss over the learning rate. {curve['verdict']}", "gh-short")
+    text(str(curve["verdict"]), "p", "gh-help")
+    with box("gh-row"):
+        for rule, lr in curve["suggestions"].items():
+            use = button(f"Use {rate(lr)}", main=lr == curve["suggestion"])
+            use.props["title"] = f"by the rule {rule}"
+            use.on_click(lambda lr=lr: _use(plan, lr))
+
+
+def _use(plan: "Plan", lr: float) -> None:
+    plan.form.fields["train.lr"].value = rate(lr)
+    ui.notify(f"The learning rate is now {rate(lr)}.")
+
+
+def finder_options(curve: dict[str, Any]) -> Options:
+    """The chart of a range test: each seed smoothed, and where the rules point."""
+    lrs = curve["lrs"]
+    series = []
+    for seed, (raw, smoothed) in enumerate(zip(curve["losses"], curve["smoothed"], strict=True)):
+        colour = BLUE if seed == 0 else COLOURS[seed % len(COLOURS)]
+        series.append(line(f"seed {seed}", _points(lrs, smoothed), colour))
+        series.append(line(f"seed {seed}, each step", _points(lrs, raw), colour, faint=True))
+    options = lines(series, x="learning rate", scale="log")
+    options["legend"]["show"] = False
+    options["grid"]["top"] = 22
+    lowest = [value for row in curve["smoothed"] for value in row if value is not None]
+    if lowest:
+        # What explodes at the end would flatten all that matters.
+        options["yAxis"]["max"] = round(1.6 * max(row[0] or 0 for row in curve["smoothed"]), 2)
+    if curve["suggestion"] is None:
+        return options
+    return marked(options, {rate(curve["suggestion"]): curve["suggestion"]})
+
+
+def _points(lrs: list[float], losses: list[float | None]) -> list[tuple[float, float]]:
+    pairs = zip(lrs, losses, strict=True)
+    return [(float(f"{lr:.4g}"), round(loss, 4)) for lr, loss in pairs if loss is not None]

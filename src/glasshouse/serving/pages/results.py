@@ -1,0 +1,240 @@
+"""How good a finished run is: figures, confusion, confidence, and its worst mistakes."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nicegui import ui
+from nicegui.events import GenericEventArguments
+
+from glasshouse.errors import GlasshouseError
+from glasshouse.serving import looking
+from glasshouse.serving.pages.charts import chart, reliability
+from glasshouse.serving.pages.gallery import mapped_picture, plain_picture
+from glasshouse.serving.pages.parts import box, figures, panel, table, text
+from glasshouse.serving.pages.words import percent
+from glasshouse.serving.workbench import Workbench
+from glasshouse.storage import read_json
+from glasshouse.workflow import runs
+
+Figures = Mapping[str, Any]
+# A matrix of more classes cannot be read; then only those that are most often confused.
+_MOST_CLASSES = 20
+_PAIRS, _MISTAKES, _IN_A_CELL = 8, 12, 60
+
+
+def show_results(workbench: Workbench, name: str) -> None:
+    """Every part of the evaluation of a run."""
+    found = read_json(looking.run_folder(workbench, name) / runs.EVALUATION)
+    with panel("On the test pictures", f"{found['picture_count']:,} pictures, touched once"):
+        figures(_headline(found))
+    with box("gh-columns gh-wide-left"):
+        _confusion(workbench, name, found)
+        with box("gh-stack"):
+            _per_class(found)
+            _reliability(found)
+    _mistakes(workbench, name, found)
+
+
+def _headline(found: Figures) -> dict[str, str]:
+    share = found["accuracy"]
+    top = {f"Among the first {one['k']}": percent(one["accuracy"]["value"])
+           for one in found["top_k"]}  # fmt: skip
+    return {
+        "Accuracy": percent(share["value"]),
+        "95 % interval": f"{percent(share['low'])} to {percent(share['high'])}",
+        **top,
+        "Wrong": f"{found['mistake_count']:,}",
+        "Always the commonest": percent(found["commonest_share"]),
+        "Loss, calibrated": f"{found['calibrated_loss']:.4f}",
+        "Mean F1": percent(found["macro"]["f1"]),
+    }
+
+
+def _confusion(workbench: Workbench, name: str, found: Figures) -> None:
+    chosen = chosen_classes(found["confusion"], _MOST_CLASSES)
+    names = [found["class_names"][i] for i in chosen]
+    remark = "rows are true classes; a cell opens its pictures"
+    if len(chosen) < len(found["class_names"]):
+        remark = f"the {len(chosen)} classes most often confused; a cell opens its pictures"
+    dialog = ui.dialog().classes("gh-dialog")
+    with panel("Confusion", remark), box() as whole:
+        with box("gh-scroll"), box("gh-confusion", "table"):
+            with box("", "thead"), box("", "tr"):
+                text("", "th")
+                for class_name in names:
+                    text(class_name, "th", "gh-column").props("scope=col")
+            with box("", "tbody"):
+                for true, class_name in zip(chosen, names, strict=True):
+                    row = found["confusion"][true]
+                    with box("", "tr"):
+                        text(class_name, "th").props("scope=row")
+                        for predicted in chosen:
+                            _cell(row, true, predicted, found["class_names"])
+
+        _pairs(found)
+
+    async def opened(event: GenericEventArguments) -> None:
+        true, predicted = (int(part) for part in str(event.args).split("-"))
+        await _open_cell(dialog, workbench, name, (true, predicted))
+
+    whole.on(
+        "click",
+        opened,
+        js_handler="(e) => { const c = e.target.closest('[data-cell]');"
+        " if (c) emit(c.dataset.cell); }",
+    )
+
+
+def _pairs(found: Figures) -> None:
+    """The pairs most often confused, each of which opens its pictures."""
+    positions = {class_name: i for i, class_name in enumerate(found["class_names"])}
+    if found["confused_pairs"]:
+        text("Most often confused", "h3", "gh-pairs-title")
+    with box("gh-pairs"):
+        for pair in found["confused_pairs"][:_PAIRS]:
+            words = f"{pair['true']} taken for {pair['predicted']}: {pair['count']:,}"
+            cell = f"{positions[pair['true']]}-{positions[pair['predicted']]}"
+            text(words, "button", "gh-pair").props.update({"data-cell": cell, "type": "button"})
+
+
+def chosen_classes(confusion: Sequence[Sequence[int]], most: int) -> list[int]:
+    """All classes, or where they are too many, those with most mistakes in or out, in order."""
+    count = len(confusion)
+    if count <= most:
+        return list(range(count))
+    wrong = [
+        sum(confusion[i]) + sum(row[i] for row in confusion) - 2 * confusion[i][i]
+        for i in range(count)
+    ]
+    return sorted(sorted(range(count), key=lambda i: -wrong[i])[:most])
+
+
+def _cell(row: Sequence[int], true: int, predicted: int, names: Sequence[str]) -> None:
+    count, of = row[predicted], sum(row) or 1
+    if not count:
+        text("·", "td", "gh-none")
+        return
+    colour = "accent" if true == predicted else "warm"
+    share = round(12 + 78 * (count / of) ** 0.6)
+    with box("", "td"):
+        cell = text(str(count), "button", "gh-cell" + (" gh-strong" if share > 62 else ""))
+    cell.style(f"background: color-mix(in srgb, var(--{colour}) {share}%, transparent)")
+    what = "right" if true == predicted else f"taken for {names[predicted]}"
+    cell.props.update(
+        {
+            "data-cell": f"{true}-{predicted}",
+            "aria-label": f"{names[true]} {what}: {count}",
+            "title": f"{names[true]} {what}: {count}, {100 * count / of:.1f} % of its class",
+            "type": "button",
+        }
+    )
+
+
+async def _open_cell(
+    dialog: ui.dialog, workbench: Workbench, name: str, cell: tuple[int, int]
+) -> None:
+    dialog.clear()
+    with dialog, ui.card().classes("gh-card"):
+        waiting = text("Reading the pictures …", "p", "gh-quiet")
+    dialog.open()
+    try:
+        found = await asyncio.to_thread(_cell_pictures, workbench, name, cell)
+    except GlasshouseError as error:
+        waiting.text = str(error)
+        return
+    dialog.clear()
+    title, remark, pictures = found
+    with dialog, ui.card().classes("gh-card"):
+        with box("gh-row gh-card-head"):
+            text(title, "h2")
+            text(remark, "span", "gh-quiet")
+            close = ui.button(icon="close", color=None, on_click=dialog.close)
+            close.props('flat round dense aria-label="Close"').classes("gh-push gh-theme")
+        with box("gh-pictures"):
+            for position, caption in pictures:
+                plain_picture(name, position, caption)
+
+
+def _cell_pictures(
+    workbench: Workbench, name: str, cell: tuple[int, int]
+) -> tuple[str, str, list[tuple[int, tuple[str, str]]]]:
+    """Title, remark and, for each picture of a cell, its position and its two lines."""
+    from glasshouse.models.predict import probabilities
+
+    folder = looking.run_folder(workbench, name)
+    predictions = looking.answers(folder)
+    true, predicted = cell
+    positions, count = looking.cell_positions(predictions, true, predicted, _IN_A_CELL)
+    looking.test_pictures(workbench, folder)
+    certain = probabilities(predictions)
+    names = predictions.class_names
+    title = f"{names[true]} taken for {names[predicted]}"
+    if true == predicted:
+        title = f"{names[true]}, and recognised"
+    remark = f"{count:,} pictures"
+    if count > len(positions):
+        remark = f"the {len(positions)} surest of {count:,} pictures"
+    pictures = [(i, (f"{certain[i, predicted]:.0%} sure", str(predictions.ids[i])))
+                for i in positions]  # fmt: skip
+    return title, remark, pictures
+
+
+def _per_class(found: Figures) -> None:
+    rows = [
+        (
+            one["name"],
+            f"{one['support']:,}",
+            percent(one["precision"], 1),
+            percent(one["recall"]["value"] if one["recall"] else None, 1),
+            _range(one["recall"]),
+            percent(one["f1"], 1),
+        )
+        for one in sorted(found["per_class"], key=lambda one: one["f1"] or 0.0)
+    ]
+    with panel("Classes", "the weakest first", classes="gh-limited"):
+        table(("Class", "Pictures", "Precision", "Recall", "95 %", "F1"), rows)
+
+
+def _range(interval: Mapping[str, float] | None) -> str:
+    return "" if interval is None else f"{100 * interval['low']:.0f} – {100 * interval['high']:.0f}"
+
+
+def _reliability(found: Figures) -> None:
+    before, after = found["before"], found["after"]
+    remark = (
+        f"off by {percent(after['ece'], 1)} on average, {percent(before['ece'], 1)} before "
+        f"calibration (temperature {after['temperature']:.2f})"
+    )
+    with panel("Is it as sure as it is right?", remark):
+        chart(reliability(after["bins"]), f"Reliability: {remark}", "gh-short")
+
+
+def _mistakes(workbench: Workbench, name: str, found: Figures) -> None:
+    worst = found["mistakes"][:_MISTAKES]
+    if not worst:
+        with panel("Worst mistakes"):
+            text("None: every test picture is recognised.", "p", "gh-quiet")
+        return
+    remark = "the surest wrong answers: the picture, what speaks for the answer, and for the truth"
+    with panel("Worst mistakes", remark):
+        grid = box("gh-mistakes")
+
+    async def fill() -> None:
+        try:
+            places = await asyncio.to_thread(_positions, workbench, name)
+        except GlasshouseError as error:
+            with grid:
+                text(str(error), "p", "gh-quiet")
+            return
+        with grid:
+            for mistake in worst:
+                mapped_picture(name, places[mistake["id"]], mistake)
+
+    ui.timer(0.05, fill, once=True)
+
+
+def _positions(workbench: Workbench, name: str) -> dict[str, int]:
+    folder = looking.run_folder(workbench, name)
+    looking.test_pictures(workbench, folder)
+    return {str(identity): i for i, identity in enumerate(looking.answers(folder).ids)}

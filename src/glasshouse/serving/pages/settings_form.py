@@ -1,0 +1,171 @@
+"""The settings of a recipe as fields to fill in; names, kinds, choices and help come from them."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from nicegui import ui
+
+from glasshouse.recipe import load_recipe
+from glasshouse.serving.pages.parts import box, text
+from glasshouse.settings import AugmentSettings, Recipe, Schedule, Settings
+
+COMMON = (
+    "train.epochs", "train.batch_size", "train.lr", "train.optimizer", "train.schedule",
+    "train.weight_decay", "train.label_smoothing", "train.early_stopping", "train.keep",
+    "train.seed", "data.image_size", "data.train_limit",
+)  # fmt: skip
+AUGMENT = tuple(f"augment.{name}" for name in AugmentSettings.model_fields)
+
+Kind = Literal["whole", "number", "choice", "flag", "text"]
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key of a recipe as a field: what may stand in it, and what it means."""
+
+    key: str
+    kind: Kind
+    choices: tuple[str, ...]
+    optional: bool
+    help: str
+
+    @property
+    def label(self) -> str:
+        """Its name as people read it."""
+        words = self.key.rpartition(".")[2].replace("_", " ")
+        return {"lr": "learning rate"}.get(words, words).capitalize()
+
+
+def setting_of(key: str) -> Setting:
+    """What settings.py says of a key such as train.epochs."""
+    section, name = key.split(".")
+    model: type[Settings] = Recipe.model_fields[section].annotation  # type: ignore[assignment]
+    field = model.model_fields[name]
+    if key == "train.schedule":
+        return Setting(key, "choice", tuple(_schedules()), False, field.description or "")
+    kind, choices, optional = _kind(field.annotation)
+    return Setting(key, kind, choices, optional, field.description or "")
+
+
+def value_in(recipe: Recipe, key: str) -> Value:
+    """The value of a key as a field shows it."""
+    section, name = key.split(".")
+    value: Any = getattr(getattr(recipe, section), name)
+    return str(value.type) if key == "train.schedule" else value
+
+
+def overrides(recipe: Recipe, values: dict[str, Value]) -> list[str]:
+    """What has to be set with --set, so that the recipe gets these values."""
+    found = []
+    for key, value in values.items():
+        setting = setting_of(key)
+        wanted = _typed(setting, value)
+        if wanted is None or wanted == value_in(recipe, key):
+            continue
+        found.append(f"{key}={_toml(key, wanted, values)}")
+    return found
+
+
+def with_values(name_or_file: str, values: dict[str, Value], more: Sequence[str]) -> Recipe:
+    """The recipe with the values of the form; raises RecipeError that names what does not fit."""
+    recipe = load_recipe(name_or_file)
+    return load_recipe(name_or_file, [*overrides(recipe, values), *more])
+
+
+class Form:
+    """The fields on the page, by key."""
+
+    def __init__(self, on_change: Callable[[], Any]) -> None:
+        self.fields: dict[str, Any] = {}
+        self._on_change = on_change
+
+    def add(self, keys: Sequence[str]) -> None:
+        """Put these settings on the page."""
+        with box("gh-fields"):
+            for key in keys:
+                self._field(setting_of(key))
+
+    def show(self, recipe: Recipe) -> None:
+        """Fill in what a recipe says."""
+        for key, field in self.fields.items():
+            value = value_in(recipe, key)
+            is_text = setting_of(key).kind == "text"
+            field.value = str(value) if is_text and value is not None else value
+
+    @property
+    def values(self) -> dict[str, Value]:
+        """What stands in the fields now."""
+        return {key: field.value for key, field in self.fields.items()}
+
+    def _field(self, setting: Setting) -> None:
+        with box("gh-field"):
+            if setting.kind == "flag":
+                field: Any = ui.switch(setting.label, on_change=self._on_change)
+                field.classes("gh-switch")
+            else:
+                text(setting.label, "span", "gh-label").props["title"] = setting.key
+                field = _input(setting, self._on_change)
+                field.props.update({"aria-label": setting.label})
+                field.classes("gh-input").props("outlined dense")
+            text(setting.help, "span", "gh-help")
+        self.fields[setting.key] = field
+
+
+def _input(setting: Setting, on_change: Callable[[], Any]) -> Any:
+    if setting.kind == "choice":
+        return ui.select(list(setting.choices), on_change=on_change).props("options-dense")
+    if setting.kind == "text":
+        return ui.input(on_change=on_change).props("debounce=300")
+    step = 1 if setting.kind == "whole" else None
+    field = ui.number(step=step, on_change=on_change).props("debounce=300")
+    return field.props('placeholder="not set" clearable') if setting.optional else field
+
+
+def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...], bool]:
+    """The kind of field for an annotation, its choices, and whether it may be empty."""
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return "choice", tuple(str(choice) for choice in get_args(annotation)), False
+    if origin in (Union, UnionType):
+        parts = [part for part in get_args(annotation) if part is not type(None)]
+        optional = len(parts) < len(get_args(annotation))
+        if len(parts) > 1:  # a number or a word
+            return "text", (), optional
+        return (*_kind(parts[0])[:2], optional)
+    if hasattr(annotation, "__metadata__"):
+        return _kind(get_args(annotation)[0])
+    kinds: dict[Any, Kind] = {bool: "flag", int: "whole", float: "number"}
+    return kinds.get(annotation, "text"), (), False
+
+
+def _typed(setting: Setting, value: Value) -> Value:
+    """A field's value as the setting's own type; the recipe says what does not fit."""
+    if value is None or value == "":
+        return None
+    if setting.kind == "whole" and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if setting.kind == "text" and isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _toml(key: str, value: Value, values: dict[str, Value]) -> str:
+    if key == "train.schedule":
+        # A step schedule has to be told how often; three steps in a run are usual.
+        epochs = values.get("train.epochs")
+        every = max(1, int(epochs) // 3) if isinstance(epochs, int | float) else 3
+        return f'{{type="{value}"{f", every={every}" if value == "step" else ""}}}'
+    return json.dumps(value)
+
+
+def _schedules() -> list[str]:
+    variants = get_args(get_args(Schedule)[0])
+    names = [get_args(variant.model_fields["type"].annotation)[0] for variant in variants]
+    return [str(name) for name in names if name != "per_epoch"]

@@ -1,0 +1,183 @@
+"""The page that starts a training: what to train on, how, and a look at both before."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from nicegui import ui
+
+from glasshouse.errors import GlasshouseError
+from glasshouse.recipe import load_recipe, recipe_names
+from glasshouse.serving import looking
+from glasshouse.serving.pages.finding import show_finder
+from glasshouse.serving.pages.parts import box, button, heading, panel, text
+from glasshouse.serving.pages.preview import show_preview
+from glasshouse.serving.pages.settings_form import AUGMENT, COMMON, Form, overrides, with_values
+from glasshouse.serving.pages.words import run_address
+from glasshouse.serving.workbench import Page, Workbench
+from glasshouse.settings import Recipe
+from glasshouse.workflow import runs
+from glasshouse.workflow.background import start_training
+from glasshouse.workflow.listing import Listing
+
+SOURCES = ("digits", "shapes", "cifar10")
+_DEFAULT_RECIPE = "small-residual"
+
+
+class Plan:
+    """What stands on the page: source, recipe and settings, before anything is started."""
+
+    def __init__(self) -> None:
+        self.source: Any = None
+        self.recipe: Any = None
+        self.more: Any = None
+        self.changed: list[Callable[[], Any]] = []
+        self.form = Form(lambda: [tell() for tell in self.changed])
+
+    @property
+    def extra(self) -> list[str]:
+        """The keys that were typed, a line each."""
+        lines = (self.more.value or "").splitlines()
+        return [line.strip() for line in lines if line.strip()]
+
+    def resolved(self) -> Recipe:
+        """The whole recipe; raises RecipeError that names what does not fit."""
+        return with_values(str(self.recipe.value), self.form.values, self.extra)
+
+    def arguments(self) -> list[str]:
+        """The same as --set of the command line."""
+        base = load_recipe(str(self.recipe.value))
+        found = [*overrides(base, self.form.values), *self.extra]
+        return [part for override in found for part in ("--set", override)]
+
+
+async def build(workbench: Workbench, request: Request) -> None:
+    """An empty plan, or that of an earlier run that the address names."""
+    heading("Train", "a classifier on your own pictures or on built-in ones")
+    plan = Plan()
+    with box("gh-train"):
+        with box("gh-stack"):
+            _what(workbench, plan, request)
+            _how(plan)
+        with box("gh-stack gh-side"):
+            _start(workbench, plan)
+            show_preview(workbench, plan)
+            show_finder(workbench, plan)
+    plan.form.show(load_recipe(str(plan.recipe.value)))
+
+
+def _what(workbench: Workbench, plan: Plan, request: Request) -> None:
+    """Source and recipe."""
+    names, source, recipe = dict.fromkeys(recipe_names()), "digits", _DEFAULT_RECIPE
+    options = {name: name for name in names}
+    earlier = request.query_params.get("like")
+    if earlier:
+        folder = looking.run_folder(workbench, earlier)
+        recipe = str(folder / runs.RECIPE)
+        options = {recipe: f"as {earlier}", **options}
+        source = str(runs.read_run(folder).environment["data"]["source"])
+    source = request.query_params.get("source") or source
+    with panel("What"), box("gh-fields gh-halves"):
+        with box("gh-field"):
+            text("Pictures", "span", "gh-label")
+            plan.source = ui.input(value=source).props("outlined dense").classes("gh-input")
+            plan.source.props["aria-label"] = "Pictures"
+            with box("gh-row gh-chips"):
+                for name in SOURCES:
+                    chip = text(name, "button", "gh-pair gh-chip").props("type=button")
+                    chip.on("click", lambda name=name: plan.source.set_value(name))
+            text("one of these, a folder of class folders, or a .csv table", "span", "gh-help")
+        with box("gh-field"):
+            text("Recipe", "span", "gh-label")
+            plan.recipe = ui.select(options, value=recipe, on_change=lambda: _changed(plan))
+            plan.recipe.props("outlined dense options-dense").classes("gh-input")
+            plan.recipe.props["aria-label"] = "Recipe"
+            text("", "span", "gh-help").bind_text_from(plan.recipe, "value", backward=_described)
+
+
+def _described(name: str) -> str:
+    try:
+        return load_recipe(name).description
+    except GlasshouseError as error:
+        return str(error)
+
+
+def _changed(plan: Plan) -> None:
+    plan.form.show(load_recipe(str(plan.recipe.value)))
+
+
+def _how(plan: Plan) -> None:
+    with panel("Settings", "the recipe's own until you change them"):
+        plan.form.add(COMMON)
+    with panel("Augmentation", "random changes of the training pictures, new ones each time"):
+        plan.form.add(AUGMENT)
+    with panel("Any other key"), box("gh-field"):
+        plan.more = ui.textarea(placeholder="train.ema_decay=0.99").classes("gh-input gh-area")
+        plan.more.props('outlined dense autogrow aria-label="Other keys"')
+        text("one key=value a line, as with --set", "span", "gh-help")
+
+
+def _start(workbench: Workbench, plan: Plan) -> None:
+    """The name of the run and the button that starts it."""
+    with panel("Start", classes="gh-start"):
+        with box("gh-field"):
+            text("Name of the run", "span", "gh-label")
+            name = ui.input(value=_free_name(workbench, plan)).classes("gh-input")
+            name.props('outlined dense aria-label="Name of the run"')
+        problem = text("", "p", "gh-bad gh-problem")
+        note = text("", "p", "gh-help")
+        go = button("Start training", "play_arrow", main=True).classes("gh-go")
+    named_by_us = {"value": name.value}
+
+    def rename() -> None:
+        if name.value == named_by_us["value"]:
+            name.value = named_by_us["value"] = _free_name(workbench, plan)
+
+    plan.source.on_value_change(rename)
+    plan.recipe.on_value_change(rename)
+
+    async def start() -> None:
+        problem.text = ""
+        try:
+            plan.resolved()
+            await asyncio.to_thread(
+                start_training,
+                workbench.runs,
+                str(name.value).strip(),
+                str(plan.source.value).strip(),
+                str(plan.recipe.value),
+                [*plan.arguments(), *workbench.arguments],
+            )
+        except GlasshouseError as error:
+            problem.text = str(error)
+            return
+        ui.navigate.to(run_address(str(name.value).strip()))
+
+    go.on_click(start)
+    _say_what_is_at_work(workbench, note)
+
+
+def _say_what_is_at_work(workbench: Workbench, note: Any) -> None:
+    busy = [run.name for run in Listing(workbench.runs).read() if run.is_at_work]
+    if busy:
+        note.text = f"At work now: {', '.join(busy[:3])}. Together, each is slower."
+    else:
+        note.text = "It goes on when this page, or the workbench, is closed."
+
+
+def _free_name(workbench: Workbench, plan: Plan) -> str:
+    """A name that no run has: source-recipe-1, -2 and so on."""
+    source = Path(str(plan.source.value or "run")).stem
+    try:
+        recipe = load_recipe(str(plan.recipe.value)).name
+    except GlasshouseError:
+        recipe = "custom"
+    kept: Callable[[str], str] = lambda words: "".join(  # noqa: E731 - one short rule, used here
+        c if c.isalnum() or c in "._-" else "-" for c in words
+    ).strip("-._")
+    return runs.next_run_folder(workbench.runs, kept(f"{source}-{recipe}") or "run").name
+
+
+PAGE = Page("/train", "Train", build, label="Train", icon="play_circle")

@@ -1,0 +1,55 @@
+"""Figures as people read them, and addresses of runs."""
+
+from datetime import datetime
+from urllib.parse import quote, urlencode
+
+STATUS_WORDS = {
+    "starting": "starting",
+    "training": "training",
+    "measuring": "measuring",
+    "finished": "finished",
+    "stopped": "stopped",
+    "failed": "failed",
+    "damaged": "damaged",
+}
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """A share of 1 in percent; a dash when there is none."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as 42 s, 3:20 min or 1:02:03 h; a dash when unknown."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, minutes = divmod(whole // 60, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{whole % 60:02} h"
+    return f"{minutes}:{whole % 60:02} min"
+
+
+def rate(lr: float) -> str:
+    """A learning rate as people write it."""
+    return f"{lr:.3g}"
+
+
+def moment(iso: str) -> str:
+    """A moment on this machine's clock, to the minute; empty when it is none."""
+    try:
+        return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M")
+    except ValueError:
+        return ""
+
+
+def run_address(name: str) -> str:
+    """The page of a run."""
+    return f"/run/{quote(name)}"
+
+
+def compare_address(names: list[str]) -> str:
+    """The page that compares these runs."""
+    return f"/compare?{urlencode([('run', name) for name in names])}"

@@ -1,0 +1,117 @@
+"""A whole training in a real browser: started, watched to its end, and looked into."""
+
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from glasshouse.workflow.listing import list_run
+from tests.browser.conftest import StartWorkbench, find, find_words, set_width, wait_for
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def fill(browser: WebDriver, label: str, words: str) -> None:
+    field = find(browser, f"[aria-label='{label}']")
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys(words, Keys.TAB)
+
+
+def status_of(browser: WebDriver) -> str:
+    return find(browser, "main .gh-status").text
+
+
+def test_a_training_is_started_watched_stopped_gone_on_with_and_looked_into(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    chromium.get(start_workbench(runs) + "/train")
+    fill(chromium, "Epochs", "40")
+    fill(chromium, "Batch size", "16")
+    fill(chromium, "Name of the run", "watched")
+    find_words(chromium, "Start training").click()
+    wait_for(lambda: chromium.current_url.endswith("/run/watched"), "the page of the run")
+    wait_for(lambda: status_of(chromium) == "training", "the training to begin", 90)
+    find(chromium, ".gh-curves canvas")
+    wait_for(lambda: figure(chromium, "Time left").endswith((" s", " min")), "the time left", 30)
+    find_words(chromium, "Stop").click()
+    wait_for(lambda: status_of(chromium) == "stopped", "the training to stop", 30)
+    reached = list_run(runs, runs / "watched").epochs
+    assert 0 < reached < 40
+    find_words(chromium, "Go on").click()
+    wait_for(lambda: status_of(chromium) == "training", "the training to go on", 60)
+    wait_for(lambda: status_of(chromium) == "finished", "the end", 180)
+    assert list_run(runs, runs / "watched").epochs == 40
+    look_into_a_cell(chromium)
+    wait_for(lambda: loaded_pictures(chromium, ".gh-mistakes .gh-heat") > 0, "maps of mistakes", 60)
+    chromium.get(chromium.current_url.replace("/run/watched", "/"))
+    assert find(chromium, "a.gh-run").text == "watched"
+
+
+def figure(browser: WebDriver, name: str) -> str:
+    path = f"//dt[normalize-space(text())='{name}']/following-sibling::dd"
+    return browser.find_element(By.XPATH, path).text
+
+
+def look_into_a_cell(browser: WebDriver) -> None:
+    """Open a cell with the keyboard alone, see its pictures, and close it again."""
+    cell = find(browser, "button[data-cell='4-4']", 30)
+    count = int(cell.text)
+    cell.send_keys(Keys.ENTER)
+    wait_for(lambda: loaded_pictures(browser, ".gh-card .gh-pixels") > 0, "pictures of a cell", 60)
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".gh-card .gh-pixels")) == count
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    wait_for(lambda: not browser.find_elements(By.CSS_SELECTOR, ".gh-card"), "the dialog to close")
+
+
+def loaded_pictures(browser: WebDriver, css: str) -> int:
+    """How many pictures have really come; those far down the page are fetched when seen."""
+    browser.execute_script(
+        "const e = document.querySelector(arguments[0]); if (e) e.scrollIntoView();", css
+    )
+    pictures = browser.find_elements(By.CSS_SELECTOR, css)
+    return sum(browser.execute_script("return arguments[0].naturalWidth", one) > 0
+               for one in pictures)  # fmt: skip
+
+
+def test_pictures_and_a_rate_are_found_before_training(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    set_width(chromium, 390)
+    chromium.get(start_workbench(tmp_path / "runs") + "/train")
+    find_words(chromium, "Look at the pictures").click()
+    find(chromium, ".gh-preview img", 60)
+    assert loaded_pictures(chromium, ".gh-preview img") == 20
+    before = find(chromium, ".gh-preview img:last-child").get_attribute("src")
+    fill(chromium, "Rotation range", "90")
+    wait_for(
+        lambda: (
+            chromium.find_elements(By.CSS_SELECTOR, ".gh-preview img:last-child")
+            and find(chromium, ".gh-preview img:last-child").get_attribute("src") != before
+        ),
+        "turned pictures",
+    )
+    find_words(chromium, "Find a rate").click()
+    use = find(chromium, ".gh-found .gh-main", 120)
+    rate = use.text.rpartition(" ")[2]
+    use.click()
+    wait_for(
+        lambda: find(chromium, "[aria-label='Learning rate']").get_attribute("value") == rate,
+        "the rate in its field",
+    )
+
+
+def test_an_unknown_source_is_said_where_it_was_asked_for(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    chromium.get(start_workbench(tmp_path / "runs") + "/train")
+    fill(chromium, "Pictures", "digist")
+    find_words(chromium, "Look at the pictures").click()
+    find_words(chromium, "digits'", 60)

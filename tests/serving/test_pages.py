@@ -1,0 +1,169 @@
+"""Runs, Run, Compare and Train, as one user sees them."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+from nicegui import ui
+from nicegui.testing import User
+
+from glasshouse.serving.pages.results import chosen_classes
+from glasshouse.serving.pages.runs import run_rows
+from glasshouse.serving.watching import snapshot_of
+from glasshouse.serving.workbench import Workbench
+from glasshouse.workflow.steps import STEPS
+from tests.serving.conftest import visit
+from tests.workflow.test_listing import write_mark, write_run
+
+
+def table_of(user: User) -> ui.table:
+    assert user.client is not None
+    return next(e for e in user.client.elements.values() if isinstance(e, ui.table))
+
+
+def test_the_runs_are_listed_with_their_figures(full: Workbench) -> None:
+    async def story(user: User) -> None:
+        await user.open("/")
+        rows = {row["name"]: row for row in table_of(user).rows}
+        assert set(rows) == {"first", "sub/second"}
+        figures = json.loads((full.runs / "first" / "evaluation.json").read_text())
+        assert rows["first"]["accuracy"] == figures["accuracy"]["value"]
+        assert rows["sub/second"]["address"] == "/run/sub/second"
+
+    visit(full, story)
+
+
+def test_a_finished_run_shows_what_was_measured(full: Workbench) -> None:
+    figures = json.loads((full.runs / "first" / "evaluation.json").read_text())
+
+    async def story(user: User) -> None:
+        await user.open("/run/first")
+        await user.should_see(f"{100 * figures['accuracy']['value']:.2f} %")
+        await user.should_see("Is it as sure as it is right?")
+        await user.should_see("tutorial-basic")
+        assert user.client is not None
+        cells = {
+            e.props["data-cell"]: e.text  # type: ignore[attr-defined]
+            for e in user.client.elements.values()
+            if "data-cell" in e.props and e.tag == "button" and e.text.isdigit()  # type: ignore[attr-defined]
+        }
+        confusion = figures["confusion"]
+        expected = {
+            f"{i}-{j}": str(count)
+            for i, row in enumerate(confusion)
+            for j, count in enumerate(row)
+            if count
+        }
+        assert cells == expected
+
+    visit(full, story)
+
+
+@pytest.mark.parametrize("name", ["no-such-run", "..", "../outside", "%2e%2e%2foutside"])
+def test_a_run_that_is_none_says_so(full: Workbench, name: str) -> None:
+    async def story(user: User) -> None:
+        page = await user.http_client.get(f"/run/{name}")
+        assert "There is no run" in page.text or page.status_code == 404
+
+    visit(full, story)
+
+
+def test_runs_are_compared_with_the_paired_test(full: Workbench) -> None:
+    async def story(user: User) -> None:
+        await user.open("/compare?run=first&run=sub/second")
+        await user.should_see("McNemar")
+        await user.should_see(content="points")
+
+    visit(full, story)
+
+
+@pytest.mark.parametrize("count", [0, 1, 9])
+def test_too_few_or_too_many_runs_are_not_compared(full: Workbench, count: int) -> None:
+    async def story(user: User) -> None:
+        await user.open("/compare?" + "&".join(f"run=r{i}" for i in range(count)))
+        await user.should_see("Choose two to 8")
+
+    visit(full, story)
+
+
+def test_what_does_not_fit_is_said_before_anything_starts(workbench: Workbench) -> None:
+    async def story(user: User) -> None:
+        await user.open("/train")
+        with user:
+            field = next(
+                e for e in user.client.elements.values()  # type: ignore[union-attr]
+                if isinstance(e, ui.number) and e.props.get("aria-label") == "Epochs"
+            )  # fmt: skip
+            field.value = -3
+        user.find("Start training").click()
+        await user.should_see("train.epochs", retries=20)
+        assert not workbench.runs.exists()
+
+    visit(workbench, story)
+
+
+def test_many_classes_are_cut_to_the_most_confused() -> None:
+    confusion = [[0] * 30 for _ in range(30)]
+    for i in range(30):
+        confusion[i][i] = 50
+    confusion[7][21] = 9
+    confusion[29][3] = 5
+    assert chosen_classes(confusion, 4) == [3, 7, 21, 29]
+    assert chosen_classes(confusion[:3], 4) == [0, 1, 2]
+
+
+NASTY = "<img src=x onerror=alert(1)>\"'`${7*7}{{7*7}}</script><script>alert(2)</script>"
+
+
+def test_names_with_html_in_them_are_text(full: Workbench) -> None:
+    folder = full.runs / "first"
+    path = folder / "evaluation.json"
+    # In every place where a class or a file is named.
+    figures = path.read_text(encoding="utf-8").replace('"4"', json.dumps(NASTY))
+    figures = re.sub(
+        r'"id": "digits/(\d+)"', lambda m: f'"id": {json.dumps(NASTY + m[1])}', figures
+    )
+    path.write_text(figures, encoding="utf-8")
+
+    async def story(user: User) -> None:
+        page = await user.http_client.get("/run/first")
+        assert "onerror" in page.text
+        assert "<img src=x" not in page.text
+        assert "<script>alert" not in page.text
+        await user.open("/run/first")
+        await user.should_see(NASTY)
+
+    visit(full, story)
+
+
+def test_a_snapshot_is_shared_and_follows_the_files(tmp_path: Path) -> None:
+    workbench = Workbench(tmp_path)
+    folder = write_run(tmp_path / "run", done=False)
+    first = snapshot_of(workbench, "run")
+    assert first is not None and first.status == "stopped" and len(first.epochs) == 3
+    write_mark(folder, pid_started="0")
+    assert snapshot_of(workbench, "run") is first  # less than a second old: nothing is read
+    time.sleep(1.05)
+    second = snapshot_of(workbench, "run")
+    assert second is not None and second.version == first.version + 1
+    assert second.mark is not None and second.curve
+    time.sleep(1.05)
+    assert snapshot_of(workbench, "run") is second
+    assert snapshot_of(workbench, "other") is None
+    assert (folder / STEPS).is_file()
+
+
+def test_five_hundred_runs_are_listed_in_a_second(tmp_path: Path) -> None:
+    for i in range(500):
+        write_run(tmp_path / f"run-{i:03}")
+    workbench = Workbench(tmp_path)
+    started = time.perf_counter()
+    rows = run_rows(workbench)
+    first = time.perf_counter() - started
+    assert len(rows) == 500
+    started = time.perf_counter()
+    assert run_rows(workbench) == rows
+    # How long a second is belongs to bench/; here only that the second list reads no file again.
+    assert time.perf_counter() - started < first
