@@ -21,6 +21,7 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlencode
 
 import socketio
 
@@ -55,7 +56,7 @@ async def watch(page: str, count: int, until: asyncio.Event) -> int:
     """So many viewers of a page until the event; gives how many messages they got."""
     got = 0
 
-    def took(*_: object) -> None:
+    def took(name: str, *_: object) -> None:
         nonlocal got
         got += 1
 
@@ -63,19 +64,22 @@ async def watch(page: str, count: int, until: asyncio.Event) -> int:
     for _ in range(count):
         with urllib.request.urlopen(page) as answer:
             text = answer.read().decode()
-        query = re.search(r"query: ({.*?}),\n", text)
-        assert query is not None
-        values = json.loads(query[1].replace("'", '"'))
+        found = re.search(r"'client_id': '([0-9a-f-]+)'", text)
+        assert found is not None
+        query = {
+            "client_id": found[1],
+            "tab_id": os.urandom(8).hex(),
+            "document_id": os.urandom(8).hex(),
+            "next_message_id": 0,
+            "implicit_handshake": "true",
+        }  # fmt: skip
         client = socketio.AsyncClient()
-        client.on("update", took)
         client.on("*", took)
         await client.connect(
-            f"{ADDRESS}?{'&'.join(f'{k}={v}' for k, v in values.items())}",
-            socketio_path="/_nicegui_ws/socket.io", transports=["websocket"],
-        )  # fmt: skip
-        handshake = {"client_id": values["client_id"], "tab_id": os.urandom(8).hex(),
-                     "document_id": os.urandom(8).hex()}  # fmt: skip
-        await client.emit("handshake", handshake)
+            f"{ADDRESS}/?{urlencode(query)}",
+            socketio_path="/_nicegui_ws/socket.io",
+            transports=["websocket"],
+        )
         clients.append(client)
     await until.wait()
     for client in clients:
@@ -88,7 +92,16 @@ def seconds_of(run: Path) -> float:
     return sum(json.loads(line)["seconds"] for line in lines)
 
 
-async def one_round(runs: Path, name: str, epochs: int, source: str, viewers: int) -> float:
+def processor_seconds(process: subprocess.Popen[bytes]) -> float:
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def one_round(
+    runs: Path, training: tuple[str, int, str], viewers: int, workbench: subprocess.Popen[bytes]
+) -> float:
+    name, epochs, source = training
+    before = processor_seconds(workbench)
     process = train(runs / name, epochs, source)
     until = asyncio.Event()
     while not (runs / name / "steps.jsonl").is_file():
@@ -100,7 +113,9 @@ async def one_round(runs: Path, name: str, epochs: int, source: str, viewers: in
     until.set()
     messages = await watching
     print(
-        f"  {viewers:>2} viewers: {seconds_of(runs / name):.2f} s, {messages} messages", flush=True
+        f"  {viewers:>2} viewers: {seconds_of(runs / name):.2f} s of training; {messages} messages, "
+        f"{processor_seconds(workbench) - before:.2f} s of a processor for the workbench",
+        flush=True,
     )
     if viewers:
         assert messages > viewers, "the viewers were sent nothing"
@@ -116,7 +131,10 @@ async def speed(rounds: int, epochs: int, source: str) -> None:
             for i in range(rounds):
                 # In turn, and each first as often, so that a drift of the machine cancels.
                 order = (0, VIEWERS) if i % 2 == 0 else (VIEWERS, 0)
-                taken = {n: await one_round(runs, f"r{i}-{n}", epochs, source, n) for n in order}
+                taken = {
+                    n: await one_round(runs, (f"r{i}-{n}", epochs, source), n, workbench)
+                    for n in order
+                }
                 pairs.append(taken[VIEWERS] / taken[0])
         finally:
             workbench.send_signal(signal.SIGTERM)
@@ -178,8 +196,7 @@ def heap_mb(browser) -> float:
 
 
 def start(rounds: int) -> None:
-    from glasshouse.serving.pages.runs import run_rows
-    from glasshouse.serving.workbench import Workbench
+    from glasshouse.workflow.listing import Listing
 
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder) / "runs"
@@ -193,11 +210,8 @@ def start(rounds: int) -> None:
         listed, ready = [], []
         for _ in range(rounds):
             began = time.perf_counter()
-            assert len(run_rows(Workbench(Path(f"{runs}/.")))) == 500
+            assert len(Listing(runs).read()) == 500
             listed.append(time.perf_counter() - began)
-            from glasshouse.serving.pages import runs as page
-
-            page._listings.clear()
             began = time.perf_counter()
             workbench = start_workbench(runs)
             ready.append(time.perf_counter() - began)

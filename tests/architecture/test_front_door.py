@@ -41,6 +41,17 @@ def test_help_and_lists_do_not_import_torch(arguments: list[str], tmp_path: Path
     assert "heavy: []" in done.stdout, done.stdout + done.stderr
 
 
+def test_the_workbench_comes_up_without_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys, glasshouse.serving.app\n"
+        "print('heavy:', sorted({'torch', 'sklearn', 'matplotlib', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "heavy: []" in done.stdout, done.stdout + done.stderr
+
+
 def test_every_recipe_names_a_net_that_exists() -> None:
     for name in recipe_names():
         model = load_recipe(name).model

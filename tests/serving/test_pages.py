@@ -13,6 +13,8 @@ from glasshouse.serving.pages.results import chosen_classes
 from glasshouse.serving.pages.runs import run_rows
 from glasshouse.serving.watching import snapshot_of
 from glasshouse.serving.workbench import Workbench
+from glasshouse.workflow import listing
+from glasshouse.workflow.listing import Listing
 from glasshouse.workflow.steps import STEPS
 from tests.serving.conftest import visit
 from tests.workflow.test_listing import write_mark, write_run
@@ -155,15 +157,14 @@ def test_a_snapshot_is_shared_and_follows_the_files(tmp_path: Path) -> None:
     assert (folder / STEPS).is_file()
 
 
-def test_five_hundred_runs_are_listed_in_a_second(tmp_path: Path) -> None:
+def test_five_hundred_runs_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(500):
         write_run(tmp_path / f"run-{i:03}")
     workbench = Workbench(tmp_path)
-    started = time.perf_counter()
     rows = run_rows(workbench)
-    first = time.perf_counter() - started
     assert len(rows) == 500
-    started = time.perf_counter()
+    # How long that takes is measured in bench/live_page.py; here only that it is read once.
+    monkeypatch.setattr(listing, "_read", None)
+    assert Listing(tmp_path).read()[0].status == "damaged"  # what reading anew would now give
+    time.sleep(1.05)
     assert run_rows(workbench) == rows
-    # How long a second is belongs to bench/; here only that the second list reads no file again.
-    assert time.perf_counter() - started < first

@@ -43,7 +43,8 @@ def ui(
     print(f"{address}  (Ctrl+C ends it; trainings that were started go on)", flush=True)
     if browser:
         threading.Thread(target=_open_when_ready, args=(address, found), daemon=True).start()
-    uvicorn.run(app, host=_HOST, port=found, log_level="warning")
+    # Nothing leaves this machine, so that squeezing messages would only cost time.
+    uvicorn.run(app, host=_HOST, port=found, log_level="warning", ws_per_message_deflate=False)
 
 
 def _free_port() -> int:

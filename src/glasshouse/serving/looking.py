@@ -1,6 +1,8 @@
 """What the pages show of a run: its folder, pictures, answers and maps, kept for the next look."""
 
 import threading
+import time
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +13,11 @@ from numpy.typing import NDArray
 from glasshouse.errors import UsageError
 from glasshouse.serving.workbench import Workbench
 from glasshouse.workflow import runs
+from glasshouse.workflow.listing import Listed, Listing
 
 if TYPE_CHECKING:  # a page that shows no pictures does not wait for torch
+    from torch import nn
+
     from glasshouse.data.images import ImageSet, Splits
     from glasshouse.models.classifier import Classifier
     from glasshouse.models.predict import Predictions
@@ -20,6 +25,20 @@ if TYPE_CHECKING:  # a page that shows no pictures does not wait for torch
 
 # Loading and explaining are slow and large: one thread does it, and who asks for the same waits.
 busy = threading.RLock()
+_FRESH_SECONDS = 1.0
+
+
+@dataclass
+class _Lister:
+    """The list of one folder and when it was read."""
+
+    listing: Listing
+    runs: list[Listed] = field(default_factory=list)
+    read_at: float = -_FRESH_SECONDS
+
+
+_listing = threading.Lock()
+_listings: dict[Path, _Lister] = {}
 
 
 def run_folder(workbench: Workbench, name: str) -> Path:
@@ -36,6 +55,16 @@ def run_folder(workbench: Workbench, name: str) -> Path:
     if not is_run:
         raise UsageError(f"There is no run named {name} in {workbench.runs}.")
     return folder
+
+
+def listed_runs(workbench: Workbench) -> list[Listed]:
+    """Every run, the newest first; read once a second at most, however many look."""
+    with _listing:
+        lister = _listings.setdefault(workbench.runs, _Lister(Listing(workbench.runs)))
+        if time.monotonic() - lister.read_at >= _FRESH_SECONDS:
+            lister.runs = lister.listing.read()
+            lister.read_at = time.monotonic()
+        return lister.runs
 
 
 def load_source(workbench: Workbench, source: str, settings: "DataSettings") -> "Splits":
@@ -72,6 +101,26 @@ def classifier_of(folder: Path) -> "Classifier":
         raise UsageError(f"{folder.name} has no trained model yet: it is not finished.")
     with busy:
         return _classifier(folder, path.stat().st_mtime_ns)
+
+
+def net_of(folder: Path) -> "tuple[nn.Module, tuple[int, int, int]]":
+    """The net of a run and its input shape; a fresh one of the same layers before the end.
+
+    Raises UsageError where only the trained one can tell, as for a pretrained net.
+    """
+    if (folder / runs.MODEL).is_file():
+        classifier = classifier_of(folder)
+        wanted = classifier.preprocessing
+        return classifier.net, (3, wanted.height, wanted.width)
+    run = runs.read_run(folder)
+    size = run.environment["data"].get("size")
+    if run.recipe.model.pretrained is not None or size is None:
+        raise UsageError("The net can be shown when the run is finished.")
+    from glasshouse.models.layers import build
+
+    class_count = len(run.environment["data"]["class_names"])
+    shape = (3, int(size[0]), int(size[1]))
+    return build(run.recipe.model, class_count, shape, seed=0), shape
 
 
 def picture_with_id(images: "ImageSet", identity: str) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ _MOST_EPOCHS = 400
 Curve = tuple[tuple[float, float, float, float], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one at a time for each version, so being the same will do
 class Snapshot:
     """A run at one moment; version changes when anything else does.
 

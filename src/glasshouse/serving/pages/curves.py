@@ -1,6 +1,8 @@
 """Loss, accuracy and rate of a run as three charts that follow it."""
 
+import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from nicegui import ui
@@ -13,28 +15,40 @@ _TITLES = {"loss": "Loss, nats", "accuracy": "Accuracy, %", "learning rate": "Le
 Epochs = Sequence[dict[str, Any]]
 
 
-def show_curves() -> Callable[[Snapshot], None]:
-    """The panel of curves; gives what brings it up to date."""
+def show_curves(first: Snapshot) -> Callable[[Snapshot], None]:
+    """The panel of curves as they are now; gives what brings it up to date."""
     charts: dict[str, ui.echart] = {}
     with panel("Training", classes="gh-curves") as section, box("gh-three"):
-        for name, title in _TITLES.items():
+        for name, series in curve_series(first).items():
             with box():
-                text(title, "h3")
-                charts[name] = chart(lines([], x="epochs"), f"{title} over the epochs")
+                text(_TITLES[name], "h3")
+                options = lines(series, x="epochs")
+                charts[name] = chart(options, f"{_TITLES[name]} over the epochs")
 
     def update(now: Snapshot) -> None:
         section.set_visibility(bool(now.curve or now.epochs))
-        for name, series in curve_series(now).items():
-            charts[name].options["series"] = [one for one in series if one["data"]]
-            charts[name].update()
+        if now is not first:
+            for name, words in _written(now):
+                charts[name].run_chart_method(":setOption", words)
 
     return update
+
+
+@lru_cache(maxsize=16)
+def _written(now: Snapshot) -> tuple[tuple[str, str], ...]:
+    """The new lines of each chart as JavaScript, written once for all viewers.
+
+    As nested lists they would be walked through again and again for each of them.
+    """
+    return tuple(
+        (name, json.dumps({"series": series})) for name, series in curve_series(now).items()
+    )
 
 
 def curve_series(now: Snapshot) -> dict[str, list[Options]]:
     """What the three charts show of a run at one moment."""
     epochs = now.epochs
-    return {
+    charts = {
         "loss": [
             *_steps(now, 1, 1.0),
             line("training", _column(epochs, "train_loss"), BLUE),
@@ -47,6 +61,7 @@ def curve_series(now: Snapshot) -> dict[str, list[Options]]:
         ],
         "learning rate": [line("learning rate", _rates(now), BLUE)],
     }
+    return {name: [one for one in series if one["data"]] for name, series in charts.items()}
 
 
 def _steps(now: Snapshot, column: int, factor: float) -> list[Options]:

@@ -55,9 +55,14 @@ def show_finder(workbench: Workbench, plan: "Plan") -> None:
             _result(plan, curve)
 
     find.on_click(make)
-    stop.on_click(lambda: [process.terminate() for process in running.values()])
-    # Nobody waits for the answer any more.
-    ui.context.client.on_delete(lambda: [process.kill() for process in running.values()])
+
+    def end() -> None:
+        for process in running.values():
+            if process.returncode is None:
+                process.kill()
+
+    stop.on_click(end)
+    ui.context.client.on_delete(end)  # nobody waits for the answer any more
 
 
 async def _test(

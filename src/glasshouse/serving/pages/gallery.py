@@ -7,18 +7,17 @@ from urllib.parse import quote, urlencode
 from glasshouse.serving.pages.parts import box, link, picture, text
 
 
-def plain_picture(name: str, position: int, caption: tuple[str, str]) -> None:
-    """A picture that leads to its explanation, with two lines under it."""
-    first, second = caption
-    with link("", explain_address(name, position), "gh-picture"):
-        picture(f"/picture/{position}/{quote(name)}", second, "gh-pixels")
-        text(first, "span")
-        text(second, "span", "gh-quiet gh-id").props["title"] = second
+def plain_picture(name: str, position: int, identity: str, caption: str) -> None:
+    """A picture that leads to its explanation, with its caption and its id under it."""
+    with link("", explain_address(name, identity), "gh-picture"):
+        picture(f"/picture/{position}/{quote(name)}", identity, "gh-pixels")
+        text(caption, "span")
+        text(identity, "span", "gh-quiet gh-id").props["title"] = identity
 
 
 def mapped_picture(name: str, position: int, mistake: Mapping[str, Any]) -> None:
     """A mistake: the picture, and what speaks for the given and for the true class."""
-    with link("", explain_address(name, position), "gh-mistake"):
+    with link("", explain_address(name, str(mistake["id"])), "gh-mistake"):
         with box("gh-trio"):
             address = f"/picture/{position}/{quote(name)}"
             picture(address, str(mistake["id"]), "gh-pixels")
@@ -36,6 +35,7 @@ def mapped_picture(name: str, position: int, mistake: Mapping[str, Any]) -> None
         text(str(mistake["id"]), "span", "gh-quiet gh-id").props["title"] = str(mistake["id"])
 
 
-def explain_address(name: str, position: int) -> str:
-    """The page that explains one test picture of a run."""
-    return f"/explain?{urlencode({'run': name, 'picture': position})}"
+def explain_address(name: str, identity: str = "") -> str:
+    """The page that explains a run's answers, beginning with one test picture if it has an id."""
+    chosen = {"model": name, **({"picture": identity} if identity else {})}
+    return f"/explain?{urlencode(chosen)}"

@@ -1,13 +1,14 @@
 """What a run is made of: its recipe, its surroundings and the layers of its net."""
 
 import asyncio
+from functools import lru_cache
 from pathlib import Path
 
 from nicegui import ui
 
 from glasshouse.errors import GlasshouseError
 from glasshouse.serving import looking
-from glasshouse.serving.pages.parts import box, facts, panel, table, text
+from glasshouse.serving.pages.parts import box, button, facts, panel, table, text
 from glasshouse.serving.pages.words import moment
 from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import read_json
@@ -42,12 +43,20 @@ def show_recipe(folder: Path) -> None:
             )
 
 
-def show_network(workbench: Workbench, name: str) -> None:
-    """The layers of the net, as soon as it is read."""
+def show_network(workbench: Workbench, name: str, *, at_once: bool) -> None:
+    """The layers of the net, at once or when they are asked for.
+
+    Reading them costs seconds of a processor, which a training that is watched can better use.
+    """
     with panel("Network", classes="gh-limited") as section:
         waiting = text("Reading the net …", "p", "gh-quiet")
+        show = button("Show the layers", "layers")
+    waiting.set_visibility(at_once)
+    show.set_visibility(not at_once)
 
     async def fill() -> None:
+        waiting.set_visibility(True)
+        show.delete()
         try:
             rows, total = await asyncio.to_thread(_layers, looking.run_folder(workbench, name))
         except GlasshouseError as error:
@@ -58,16 +67,23 @@ def show_network(workbench: Workbench, name: str) -> None:
             table(("Layer", "Type", "Output", "Parameters", "Multiply-adds"), rows, numbers_from=2)
             text(total, "p", "gh-note")
 
-    ui.timer(0.05, fill, once=True)
+    show.on_click(fill)
+    if at_once:
+        ui.timer(0.05, fill, once=True)
 
 
 def _layers(folder: Path) -> tuple[Rows, str]:
+    path = folder / runs.MODEL
+    return _summary(folder, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=16)
+def _summary(folder: Path, changed: int) -> tuple[Rows, str]:
     from glasshouse.models.summary import summarize
 
-    classifier = looking.classifier_of(folder)
-    wanted = classifier.preprocessing
     with looking.busy:
-        found = summarize(classifier.net, (3, wanted.height, wanted.width))
+        net, shape = looking.net_of(folder)
+        found = summarize(net, shape)
     rows: Rows = [
         (
             row.name,
@@ -79,7 +95,7 @@ def _layers(folder: Path) -> tuple[Rows, str]:
         for row in found.rows
     ]
     total = f"{found.parameters:,} parameters, {found.macs:,} multiply-adds for a picture of "
-    return rows, f"{total}{wanted.width} × {wanted.height} pixels."
+    return rows, f"{total}{shape[2]} × {shape[1]} pixels."
 
 
 def _some(names: list[str], limit: int = 12) -> str:

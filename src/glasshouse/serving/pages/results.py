@@ -152,14 +152,14 @@ async def _open_cell(
             close = ui.button(icon="close", color=None, on_click=dialog.close)
             close.props('flat round dense aria-label="Close"').classes("gh-push gh-theme")
         with box("gh-pictures"):
-            for position, caption in pictures:
-                plain_picture(name, position, caption)
+            for position, identity, caption in pictures:
+                plain_picture(name, position, identity, caption)
 
 
 def _cell_pictures(
     workbench: Workbench, name: str, cell: tuple[int, int]
-) -> tuple[str, str, list[tuple[int, tuple[str, str]]]]:
-    """Title, remark and, for each picture of a cell, its position and its two lines."""
+) -> tuple[str, str, list[tuple[int, str, str]]]:
+    """Title, remark and, for each picture of a cell, its position, its id and how sure it is."""
     from glasshouse.models.predict import probabilities
 
     folder = looking.run_folder(workbench, name)
@@ -175,7 +175,7 @@ def _cell_pictures(
     remark = f"{count:,} pictures"
     if count > len(positions):
         remark = f"the {len(positions)} surest of {count:,} pictures"
-    pictures = [(i, (f"{certain[i, predicted]:.0%} sure", str(predictions.ids[i])))
+    pictures = [(i, str(predictions.ids[i]), f"{certain[i, predicted]:.0%} sure")
                 for i in positions]  # fmt: skip
     return title, remark, pictures
 

@@ -9,6 +9,7 @@ from nicegui.element import Element
 
 from glasshouse.errors import GlasshouseError, UsageError
 from glasshouse.serving.pages.curves import show_curves
+from glasshouse.serving.pages.gallery import explain_address
 from glasshouse.serving.pages.network import show_network, show_recipe
 from glasshouse.serving.pages.parts import box, button, link_button, panel, text
 from glasshouse.serving.pages.results import show_results
@@ -29,10 +30,10 @@ async def build(workbench: Workbench, request: Request) -> None:
     if first is None or not _is_inside(workbench, name):
         raise UsageError(f"There is no run named {name} in {workbench.runs}.")
     updates: list[Callable[[Snapshot], None]] = [_head(workbench, name), _figures()]
-    updates.append(show_curves())
+    updates.append(show_curves(first))
     results = box("gh-stack gh-results")
     updates.append(_log())
-    surroundings = box()
+    surroundings = box("gh-surroundings")
     shown = {"version": -1, "results": False, "recipe": False}
 
     async def refresh() -> None:
@@ -45,6 +46,7 @@ async def build(workbench: Workbench, request: Request) -> None:
         if now.listed.recipe and not shown["recipe"]:
             shown["recipe"] = True
             with surroundings:
+                show_network(workbench, name, at_once=now.status == "finished")
                 show_recipe(now.listed.folder)
         if now.status == "finished" and not shown["results"]:
             shown["results"] = True
@@ -58,7 +60,6 @@ async def _fill(results: Element, workbench: Workbench, name: str) -> None:
     with results:
         try:
             show_results(workbench, name)
-            show_network(workbench, name)
         except (GlasshouseError, KeyError, TypeError) as error:
             text(f"The results cannot be shown: {error}", "p", "gh-bad")
 
@@ -87,9 +88,7 @@ def _head(workbench: Workbench, name: str) -> Callable[[Snapshot], None]:
             stop = button("Stop", "stop").classes("gh-danger")
             go_on = button("Go on", "play_arrow", main=True)
             again = link_button("Train again", f"/train?{urlencode({'like': name})}", icon="replay")
-            explain = link_button(
-                "Explain", f"/explain?{urlencode({'run': name})}", icon="visibility"
-            )
+            explain = link_button("Explain", explain_address(name), icon="visibility")
             report = link_button("Report", f"/report/{quote(name)}", icon="description")
     report.props("target=_blank")
     stop.on_click(

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import Request
 from nicegui import ui
 
+from glasshouse.serving import looking
 from glasshouse.serving.pages.charts import spark_path
 from glasshouse.serving.pages.parts import box, button, empty_state, link_button, text
 from glasshouse.serving.pages.words import (
@@ -17,12 +18,11 @@ from glasshouse.serving.pages.words import (
 )
 from glasshouse.serving.workbench import Page, Workbench
 from glasshouse.workflow.background import launches
-from glasshouse.workflow.listing import Listed, Listing
+from glasshouse.workflow.listing import Listed
 
 MOST_COMPARED = 8
 _REFRESH_SECONDS = 3.0
 _ROWS_A_PAGE = 50
-_listings: dict[Workbench, Listing] = {}
 
 _STATUS = """
 <q-td :props="props">
@@ -83,7 +83,7 @@ async def build(workbench: Workbench, request: Request) -> None:
 
 def run_rows(workbench: Workbench) -> list[dict[str, Any]]:
     """The rows of the table: every run, and what was started but has no folder yet."""
-    listed = _listings.setdefault(workbench, Listing(workbench.runs)).read()
+    listed = looking.listed_runs(workbench)
     known = {one.name for one in listed}
     waiting = [
         Listed(one.run, workbench.runs / one.run, "stopped")

@@ -20,7 +20,6 @@ from glasshouse.serving.workbench import Page, Workbench
 from glasshouse.settings import Recipe
 from glasshouse.workflow import runs
 from glasshouse.workflow.background import start_training
-from glasshouse.workflow.listing import Listing
 
 SOURCES = ("digits", "shapes", "cifar10")
 _DEFAULT_RECIPE = "small-residual"
@@ -160,7 +159,7 @@ def _start(workbench: Workbench, plan: Plan) -> None:
 
 
 def _say_what_is_at_work(workbench: Workbench, note: Any) -> None:
-    busy = [run.name for run in Listing(workbench.runs).read() if run.is_at_work]
+    busy = [run.name for run in looking.listed_runs(workbench) if run.is_at_work]
     if busy:
         note.text = f"At work now: {', '.join(busy[:3])}. Together, each is slower."
     else:

@@ -3,16 +3,6 @@
 from datetime import datetime
 from urllib.parse import quote, urlencode
 
-STATUS_WORDS = {
-    "starting": "starting",
-    "training": "training",
-    "measuring": "measuring",
-    "finished": "finished",
-    "stopped": "stopped",
-    "failed": "failed",
-    "damaged": "damaged",
-}
-
 
 def percent(share: float | None, digits: int = 2) -> str:
     """A share of 1 in percent; a dash when there is none."""
