@@ -35,6 +35,7 @@ def wait_for(happens: Callable[[], object], seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_training_is_started_stopped_and_gone_on_with(tmp_path: Path) -> None:
     epochs = ("--set", "train.epochs=12", "--set", "train.batch_size=8")
     launch = start_training(tmp_path, "a", "digits", "tutorial-basic", [*SMALL, *epochs])

@@ -103,8 +103,8 @@ def is_running(mark: Mark | None) -> bool:
 class StepReader:
     """Reads a growing file once, however many look at it, and keeps a bounded curve.
 
-    curve: rows of position in epochs, loss, accuracy and rate; when there are too many, each two
-    neighbours become their mean. first, last: the ends of the newest stretch without a stop.
+    curve: rows of position in epochs, loss, accuracy and rate; when there are limit of them (an
+    even number), each two neighbours become their mean. first, last: the ends of the newest stretch without a stop.
     """
 
     path: Path
@@ -161,7 +161,7 @@ class StepReader:
             return
         self.curve.append(_mean(self._waiting))
         self._waiting.clear()
-        if len(self.curve) > self.limit:
+        if len(self.curve) >= self.limit:
             self.curve = [_mean(self.curve[i : i + 2]) for i in range(0, len(self.curve), 2)]
             self._pooled *= 2
 
