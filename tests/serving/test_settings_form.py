@@ -7,6 +7,7 @@ from glasshouse.recipe import load_recipe, recipe_names
 from glasshouse.serving.pages.settings_form import (
     AUGMENT,
     COMMON,
+    Value,
     overrides,
     setting_of,
     value_in,
@@ -45,7 +46,7 @@ def test_an_untouched_form_changes_nothing(name: str) -> None:
 
 
 def test_changed_fields_reach_the_recipe() -> None:
-    values = {
+    values: dict[str, Value] = {
         "train.epochs": 7.0, "train.lr": "auto", "train.schedule": "step",
         "augment.horizontal_flip": False, "train.early_stopping": 3, "data.image_size": None,
     }  # fmt: skip
