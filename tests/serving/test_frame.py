@@ -2,8 +2,11 @@
 
 import pytest
 from nicegui.testing import User
+from starlette.testclient import TestClient, WebSocketDenialResponse
+from starlette.types import Receive, Scope, Send
 
 from glasshouse.serving.app import PAGES
+from glasshouse.serving.guard import OwnHostsOnly
 from glasshouse.serving.workbench import Workbench
 from tests.serving.conftest import visit
 
@@ -52,6 +55,16 @@ def test_only_own_hosts_and_origins_are_answered(
         assert (await user.http_client.get(path, headers=headers)).status_code == status
 
     visit(workbench, story)
+
+
+@pytest.mark.parametrize("headers", [{"host": "evil.example"}, {"origin": "https://evil.example"}])
+def test_a_socket_from_elsewhere_is_refused(headers: dict[str, str]) -> None:
+    async def inside(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("the request came through")
+
+    client = TestClient(OwnHostsOnly(inside), base_url="http://127.0.0.1")
+    with pytest.raises(WebSocketDenialResponse), client.websocket_connect("/", headers=headers):
+        pass
 
 
 def test_no_page_names_another_host(workbench: Workbench) -> None:

@@ -72,6 +72,18 @@ def test_a_run_that_is_none_says_so(full: Workbench, name: str) -> None:
     visit(full, story)
 
 
+@pytest.mark.parametrize("name", ["recipe.toml", "environment.json", "metrics.jsonl"])
+def test_a_damaged_run_says_what_is_damaged(full: Workbench, name: str) -> None:
+    (full.runs / "first" / name).write_text("{ cut off", encoding="utf-8")
+
+    async def story(user: User) -> None:
+        await user.open("/run/first")
+        await user.should_see("damaged")
+        await user.should_see("Error")
+
+    visit(full, story)
+
+
 def test_runs_are_compared_with_the_paired_test(full: Workbench) -> None:
     async def story(user: User) -> None:
         await user.open("/compare?run=first&run=sub/second")

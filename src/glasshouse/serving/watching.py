@@ -102,7 +102,7 @@ def _read(watch: _Watch, workbench: Workbench, name: str) -> None:
         version,
         status,
         listed,
-        _epochs(folder / runs.METRICS),
+        () if status == "damaged" else _epochs(folder / runs.METRICS),
         tuple(watch.reader.curve),
         watch.reader.last,
         watch.reader.seconds_left if status == "training" else None,

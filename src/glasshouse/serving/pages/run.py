@@ -171,13 +171,13 @@ def _left(now: Snapshot) -> str:
 
 
 def _log() -> Callable[[Snapshot], None]:
-    """What a training in the background said, while it is not finished."""
+    """What a training in the background said, while it is not finished, or what is damaged."""
     with panel("What it says", classes="gh-log-panel") as section:
         words = text("", "pre", "gh-log")
 
     def update(now: Snapshot) -> None:
-        words.text = now.log
-        section.set_visibility(bool(now.log))
+        words.text = now.log or now.listed.problem
+        section.set_visibility(bool(words.text))
 
     return update
 
