@@ -104,7 +104,8 @@ class StepReader:
     """Reads a growing file once, however many look at it, and keeps a bounded curve.
 
     curve: rows of position in epochs, loss, accuracy and rate; when there are limit of them (an
-    even number), each two neighbours become their mean. first, last: the ends of the newest stretch without a stop.
+    even number), each two neighbours become their mean. first, last: the ends of the newest
+    stretch without a stop.
     """
 
     path: Path
