@@ -113,8 +113,8 @@ async def one_round(
     until.set()
     messages = await watching
     print(
-        f"  {viewers:>2} viewers: {seconds_of(runs / name):.2f} s of training; {messages} messages, "
-        f"{processor_seconds(workbench) - before:.2f} s of a processor for the workbench",
+        f"  {viewers:>2} viewers: {seconds_of(runs / name):.2f} s of training; "
+        f"{messages} messages, {processor_seconds(workbench) - before:.2f} s of a processor for the workbench",
         flush=True,
     )
     if viewers:
