@@ -112,9 +112,10 @@ async def one_round(
         await asyncio.sleep(0.2)
     until.set()
     messages = await watching
+    spent = processor_seconds(workbench) - before
     print(
         f"  {viewers:>2} viewers: {seconds_of(runs / name):.2f} s of training; "
-        f"{messages} messages, {processor_seconds(workbench) - before:.2f} s of a processor for the workbench",
+        f"{messages} messages, {spent:.2f} s of a processor for the workbench",
         flush=True,
     )
     if viewers:
