@@ -1,7 +1,7 @@
 """What it costs a training to be watched: its speed with 20 viewers, and the memory of the page.
 
     python live_page.py speed     the same training, in turn unwatched and watched by 20 viewers
-    python live_page.py memory    a training watched for 20 minutes (--minutes for another time)
+    python live_page.py memory    a run that grows as in training, watched for 20 minutes
     python live_page.py start     from the command to the page, and 500 runs listed
 
 Viewers hold what a browser holds open (the page and its socket) and read all that is sent; they
@@ -11,9 +11,11 @@ share the machine with the training, so what they cost is counted as well.
 import argparse
 import asyncio
 import json
+import math
 import os
 import re
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -25,7 +27,16 @@ from urllib.parse import urlencode
 
 import socketio
 
-PORT = 8765
+from glasshouse.workflow.processes import this_process
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+PORT = free_port()
 ADDRESS = f"http://127.0.0.1:{PORT}"
 VIEWERS = 20
 
@@ -152,28 +163,57 @@ def resident_mb(pid: int) -> float:
     return int(found[1]) / 1024
 
 
-async def memory(minutes: float, source: str) -> None:
+class StandIn:
+    """Writes what a training writes, a line a second and an epoch each ten, without training."""
+
+    def __init__(self, run: Path) -> None:
+        command = [sys.executable, "-m", "glasshouse", "train", "digits", "--out", str(run)]
+        subprocess.run([*command, "--set", "train.epochs=1"], check=True, capture_output=True)
+        (run / "evaluation.json").unlink()
+        self.mark = json.loads((run / "steps.jsonl").read_text().splitlines()[0])
+        self.mark |= this_process() | {"epochs": 100_000, "steps": 10}
+        self.epoch = json.loads((run / "metrics.jsonl").read_text())
+        self.run, self.count = run, 0
+        (run / "steps.jsonl").unlink()
+
+    def go_on(self) -> None:
+        epoch, step = divmod(self.count, 10)
+        self.count += 1
+        loss = 2.3 / (1 + self.count / 50) + 0.1 * math.sin(self.count)
+        mark = {"time": time.time(), "epoch": epoch + 1, "step": step + 1, "loss": loss}
+        with (self.run / "steps.jsonl").open("a") as file:
+            file.write(json.dumps(self.mark | mark) + "\n")
+        if step == 9:
+            with (self.run / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(self.epoch | {"epoch": epoch + 1, "train_loss": loss}) + "\n")
+
+
+async def memory(minutes: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
+        training = StandIn(runs / "long")
         workbench = start_workbench(runs)
-        training = train(runs / "long", 100_000, source)
+        browser = None
         try:
-            while not (runs / "long" / "steps.jsonl").is_file():
-                await asyncio.sleep(0.1)
+            for _ in range(30):
+                training.go_on()
             browser = open_browser(f"{ADDRESS}/run/long")
-            await asyncio.sleep(20)
-            before = resident_mb(workbench.pid), heap_mb(browser)
-            print(f"after 20 s: server {before[0]:.1f} MB, page {before[1]:.1f} MB", flush=True)
-            for minute in range(1, round(minutes) + 1):
-                await asyncio.sleep(60)
+            before = None
+            for second in range(round(minutes * 60) + 31):
+                training.go_on()
+                await asyncio.sleep(1)
+                if second % 60 != 30:
+                    continue
                 now = resident_mb(workbench.pid), heap_mb(browser)
-                print(f"{minute:>3} min: server {now[0]:.1f} MB ({now[0] - before[0]:+.1f}), "
+                before = before or now
+                print(f"{second // 60:>3} min: server {now[0]:.1f} MB ({now[0] - before[0]:+.1f}), "
                       f"page {now[1]:.1f} MB ({now[1] - before[1]:+.1f})", flush=True)  # fmt: skip
-            browser.quit()
+            shown = browser.find_element("css selector", ".gh-live dd").text
+            assert int(shown.split(" / ")[0]) >= training.count // 10 - 1, shown
         finally:
-            training.send_signal(signal.SIGTERM)
+            if browser is not None:
+                browser.quit()
             workbench.send_signal(signal.SIGTERM)
-            training.wait()
             workbench.wait()
 
 
@@ -218,7 +258,8 @@ def start(rounds: int) -> None:
             ready.append(time.perf_counter() - began)
             workbench.send_signal(signal.SIGTERM)
             workbench.wait()
-    print(f"500 runs listed for the first time in {statistics.median(listed):.2f} s; the page of "
+    print(
+        f"500 runs listed for the first time in {statistics.median(listed):.2f} s; the page of "
           f"500 runs answers {statistics.median(ready):.2f} s after the command "
           f"(medians of {rounds})")  # fmt: skip
 
@@ -234,7 +275,7 @@ def main() -> None:
     if given.what == "speed":
         asyncio.run(speed(given.rounds, given.epochs, given.source))
     elif given.what == "memory":
-        asyncio.run(memory(given.minutes, given.source))
+        asyncio.run(memory(given.minutes))
     else:
         start(given.rounds)
 
