@@ -28,7 +28,7 @@ def test_every_field_has_help_in_plain_words(key: str) -> None:
         ("train.weight_decay", "number", False),
         ("train.optimizer", "choice", False),
         ("train.early_stopping", "whole", True),
-        ("augment.horizontal_flip", "flag", False),
+        ("augment.horizontal_flip", "choice", False),
         ("augment.zoom_range", "number", False),
     ],
 )
@@ -48,7 +48,7 @@ def test_an_untouched_form_changes_nothing(name: str) -> None:
 def test_changed_fields_reach_the_recipe() -> None:
     values: dict[str, Value] = {
         "train.epochs": 7.0, "train.lr": "auto", "train.schedule": "step",
-        "augment.horizontal_flip": False, "train.early_stopping": 3, "data.image_size": None,
+        "augment.horizontal_flip": "no", "train.early_stopping": 3, "data.image_size": None,
     }  # fmt: skip
     recipe = with_values("small-residual", values, ["train.ema_decay=0.9"])
     assert (recipe.train.epochs, recipe.train.lr) == (7, "auto")
@@ -64,3 +64,11 @@ def test_changed_fields_reach_the_recipe() -> None:
 def test_a_value_that_does_not_fit_is_named(key: str, value: float | str) -> None:
     with pytest.raises(RecipeError, match=key.rpartition(".")[2]):
         with_values("small-residual", {key: value}, [])
+
+
+@pytest.mark.parametrize(("word", "value"), [("no", False), ("alternating", "alternating")])
+def test_yes_no_or_another_way_is_a_choice(word: str, value: bool | str) -> None:
+    assert setting_of("augment.horizontal_flip").choices == ("no", "yes", "alternating")
+    recipe = with_values("small-residual", {"augment.horizontal_flip": word}, [])
+    assert recipe.augment.horizontal_flip == value
+    assert value_in(recipe, "augment.horizontal_flip") == word

@@ -19,6 +19,8 @@ COMMON = (
 )  # fmt: skip
 AUGMENT = tuple(f"augment.{name}" for name in AugmentSettings.model_fields)
 
+_YES_NO = {False: "no", True: "yes"}
+
 Kind = Literal["whole", "number", "choice", "flag", "text"]
 Value = str | int | float | bool | None
 
@@ -55,7 +57,10 @@ def value_in(recipe: Recipe, key: str) -> Value:
     """The value of a key as a field shows it."""
     section, name = key.split(".")
     value: Any = getattr(getattr(recipe, section), name)
-    return str(value.type) if key == "train.schedule" else value
+    if key == "train.schedule":
+        return str(value.type)
+    is_word = isinstance(value, bool) and setting_of(key).kind == "choice"
+    return _YES_NO[value] if is_word else value
 
 
 def overrides(recipe: Recipe, values: dict[str, Value]) -> list[str]:
@@ -133,6 +138,9 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...], bool]:
     if origin in (Union, UnionType):
         parts = [part for part in get_args(annotation) if part is not type(None)]
         optional = len(parts) < len(get_args(annotation))
+        if bool in parts:  # yes, no or another way
+            words = tuple(str(w) for part in parts for w in get_args(part))
+            return "choice", (*_YES_NO.values(), *words), optional
         if len(parts) > 1:  # a number or a word
             return "text", (), optional
         return (*_kind(parts[0])[:2], optional)
@@ -162,7 +170,8 @@ def _toml(key: str, value: Value, values: dict[str, Value]) -> str:
         epochs = values.get("train.epochs")
         every = max(1, int(epochs) // 3) if isinstance(epochs, int | float) else 3
         return f'{{type="{value}"{f", every={every}" if value == "step" else ""}}}'
-    return json.dumps(value)
+    answers = {word: answer for answer, word in _YES_NO.items()}
+    return json.dumps(answers.get(str(value), value) if setting_of(key).kind == "choice" else value)
 
 
 def _schedules() -> list[str]:
