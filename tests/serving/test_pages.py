@@ -63,7 +63,7 @@ def test_a_finished_run_shows_what_was_measured(full: Workbench) -> None:
     visit(full, story)
 
 
-@pytest.mark.parametrize("name", ["no-such-run", "..", "../outside", "%2e%2e%2foutside"])
+@pytest.mark.parametrize("name", ["no-such-run", "%2e%2e%2foutside", "sub%2f..%2f..%2foutside"])
 def test_a_run_that_is_none_says_so(full: Workbench, name: str) -> None:
     async def story(user: User) -> None:
         page = await user.http_client.get(f"/run/{name}")
