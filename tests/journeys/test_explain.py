@@ -70,6 +70,7 @@ def test_the_page_of_mistakes_belongs_to_the_report(run: Path, capsys: Capture) 
     assert output.strip() == str(Path("run") / "mistakes.html")
     report = (run / "report.html").read_text(encoding="utf-8")
     page = (run / "mistakes.html").read_text(encoding="utf-8")
+    assert "Its worst mistakes on the validation pictures" in report
     assert 'href="mistakes.html"' in report and 'href="report.html"' in page
     assert "How it learned where to look" in report
     assert "The worst mistakes" in page and "taken for" in page and "Pointing game" in page

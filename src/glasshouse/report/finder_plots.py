@@ -37,9 +37,10 @@ def finder_curve(curve: LrCurve, *, dark: bool = False) -> Figure:
 
 
 def _draw_losses(axes: Axes, curve: LrCurve, theme: Theme) -> None:
+    seeds = "1 seed" if len(curve.losses) == 1 else f"{len(curve.losses)} seeds"
     for number, (raw, smoothed) in enumerate(zip(curve.losses, curve.smoothed, strict=True)):
         axes.plot(curve.lrs, raw, ".", markersize=2.5, color=theme.blue, alpha=0.35)
-        label = f"smoothed, {len(curve.losses)} seeds" if number == 0 else None
+        label = f"smoothed, {seeds}" if number == 0 else None
         axes.plot(curve.lrs, smoothed, color=theme.blue, linewidth=1.5, alpha=0.85, label=label)
 
 

@@ -22,7 +22,7 @@ from glasshouse.explanation.page import Page
 from glasshouse.explanation.page_sheet import draw_sheet
 from glasshouse.explanation.record import Explanation, save_explanation, target_name
 from glasshouse.explanation.relu_rules import ExplanationWarning
-from glasshouse.explanation.sheet import ColourMap, to_png
+from glasshouse.explanation.sheet import ColourMap, draw_mistakes, to_png
 from glasshouse.explanation.tiles import draw_activations, draw_channel
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import load_predictions, predict
@@ -96,9 +96,9 @@ def explain_run_mistakes(
 ) -> Path:
     """Write a page of a run's worst mistakes and most confused pairs; returns its path.
 
-    The page lies beside the report, which then links to it, or alone in the folder out. The
-    mistakes are those on the validation split: what is learned from them may change the model, and
-    the test split must not have a say in that.
+    The page lies beside the report, which then shows its first part and links to it, or alone in
+    the folder out. The mistakes are those on the validation split: what is learned from them may
+    change the model, and the test split must not have a say in that.
     """
     classifier, facts = load_run_classifier(run), runs.read_run(run)
     recorded, recipe = facts.environment["data"], facts.recipe
@@ -117,6 +117,8 @@ def explain_run_mistakes(
         write_mistakes_page(found, out / runs.MISTAKES, scores=scores)
         return out / runs.MISTAKES
     write_mistakes_page(found, run / runs.MISTAKES, scores=scores, report=runs.REPORT)
+    if found:
+        write_bytes(run / runs.EXPLAINED_MISTAKES, to_png(draw_mistakes(found[0])))
     predictions = load_predictions(run / runs.PREDICTIONS)
     write_run_report(run, splits, classifier, predictions, evaluate(predictions))
     return run / runs.MISTAKES

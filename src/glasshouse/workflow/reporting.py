@@ -36,6 +36,10 @@ from glasshouse.workflow import runs, snapshots
 from glasshouse.workflow.environment import peak_memory_bytes
 
 _RATE_POINTS = 400
+_MISTAKES_TEXT = (
+    "A row a picture: as it is, what speaks for the class it was taken for, what speaks for the "
+    "true one, and what speaks for the first rather than the second."
+)
 
 
 def write_run_report(
@@ -95,12 +99,19 @@ def _describe(
 
 
 def _explanations(folder: Path) -> tuple[Section, ...]:
-    """The strip of snapshots, where the run has one."""
-    strip = folder / snapshots.FOLDER / snapshots.STRIP
-    if not strip.is_file():
-        return ()
-    text = snapshots.describe_snapshots(folder)
-    return (Section("How it learned where to look", strip.read_bytes(), text),)
+    """The worst mistakes explained, and the strip of snapshots, where the run has them."""
+    sections = []
+    mistakes, strip = (
+        folder / runs.EXPLAINED_MISTAKES,
+        folder / snapshots.FOLDER / snapshots.STRIP,
+    )
+    if mistakes.is_file():
+        title = "Its worst mistakes on the validation pictures"
+        sections.append(Section(title, mistakes.read_bytes(), _MISTAKES_TEXT))
+    if strip.is_file():
+        text = snapshots.describe_snapshots(folder)
+        sections.append(Section("How it learned where to look", strip.read_bytes(), text))
+    return tuple(sections)
 
 
 def _found_curve(run: runs.Run) -> LrCurve | None:

@@ -22,6 +22,7 @@ EVALUATION = "evaluation.json"
 REPORT = "report.html"
 COST = "cost.json"
 MISTAKES = "mistakes.html"
+EXPLAINED_MISTAKES = "plots/explained-mistakes.png"
 
 
 @dataclass(frozen=True)
