@@ -8,7 +8,8 @@ from importlib import import_module
 
 _PUBLIC = {
     "glasshouse.data.augment": ("augment",),
-    "glasshouse.data.checks": ("Finding", "check"),
+    "glasshouse.data.checks": ("check",),
+    "glasshouse.data.findings": ("Finding",),
     "glasshouse.data.decode": ("decode",),
     "glasshouse.data.images": ("BadFile", "ImageSet", "Splits", "take"),
     "glasshouse.data.sources": ("load_splits",),

@@ -89,6 +89,9 @@ class DataSettings(Settings):
     on_bad_file: Literal["error", "skip"] = Field(
         "error", description="what to do when a file cannot be read as a picture"
     )
+    on_finding: Literal["error", "ignore"] = Field(
+        "error", description="whether training stops where `check` says that figures would be wrong"
+    )
 
 
 class AugmentSettings(Settings):

@@ -1,91 +1,178 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from glasshouse.data.checks import Finding, check
-from glasshouse.data.images import BadFile, Splits, take
+from glasshouse.data.checks import blocking, check, resolution
+from glasshouse.data.findings import LEVELS, Finding
+from glasshouse.data.images import BadFile, ImageSet, OddFile, Splits, take
 from tests.conftest import make_images
 
 
-def sound() -> Splits:
+def sound(size: int = 16) -> Splits:
     return Splits(
-        make_images(400, seed=1, prefix="train"),
-        make_images(400, seed=2, prefix="validation"),
-        make_images(400, seed=3, prefix="test"),
+        make_images(400, size=size, seed=1, prefix="train"),
+        make_images(400, size=size, seed=2, prefix="validation"),
+        make_images(400, size=size, seed=3, prefix="test"),
     )
 
 
-def found(splits: Splits, words: str) -> Finding:
-    (finding,) = [f for f in check(splits) if words in f.title]
+def found(splits: Splits, kind: str) -> Finding:
+    (finding,) = [f for f in check(splits) if f.kind == kind]
     return finding
+
+
+def copy_into_test(splits: Splits, count: int) -> Splits:
+    splits.test.pictures[:count] = splits.train.pictures[:count]
+    splits.test.labels[:count] = splits.train.labels[:count]
+    return splits
 
 
 def test_a_sound_set_gets_counts_and_no_alarm() -> None:
     findings = check(sound())
     assert {finding.level for finding in findings} == {"info"}
-    assert found(sound(), "train: 400").detail.startswith("north-west 100")
+    assert blocking(sound()) == ()
+    (counts,) = [f for f in findings if f.title.startswith("train: 400")]
+    assert counts.detail.startswith("north-west 100")
 
 
-def test_a_picture_of_train_in_test_is_an_error_that_names_both() -> None:
+def test_pictures_of_train_in_test_are_named_with_what_they_may_do_to_the_accuracy() -> None:
+    finding = found(copy_into_test(sound(), 3), "leaked-copies")
+    assert finding.level == "warning"
+    assert finding.groups[0] == ("train/0000", "test/0000")
+    assert "0.75 points too high" in finding.detail
+
+
+def test_copies_that_may_move_the_accuracy_by_a_point_stop_training() -> None:
+    splits = copy_into_test(sound(), 4)
+    assert found(splits, "leaked-copies").level == "error"
+    assert [finding.kind for finding in blocking(splits)] == ["leaked-copies"]
+
+
+def test_copies_of_train_in_validation_leave_the_final_figure_right() -> None:
     splits = sound()
-    splits.test.pictures[7] = splits.train.pictures[3]
-    splits.test.labels[7] = splits.train.labels[3]
-    finding = found(splits, "in more than one part")
-    assert finding.level == "error"
-    assert set(finding.ids) == {"train/0003", "test/0007"}
+    splits.validation.pictures[:40] = splits.train.pictures[:40]
+    splits.validation.labels[:40] = splits.train.labels[:40]
+    finding = found(splits, "leaked-copies")
+    assert finding.level == "warning"
+    assert "The test pictures are not among them" in finding.detail
 
 
-def test_equal_pictures_with_different_labels_contradict() -> None:
+@pytest.mark.parametrize(("count", "level"), [(1, "warning"), (2, "error")])
+def test_equal_pictures_with_different_labels_contradict(count: int, level: str) -> None:
     splits = sound()
-    splits.train.pictures[1] = splits.train.pictures[0]
-    assert splits.train.labels[0] != splits.train.labels[1]
-    assert found(splits, "contradicting labels").ids == ("train/0000", "train/0001")
+    for k in range(count):
+        splits.train.pictures[4 * k + 1] = splits.train.pictures[4 * k]
+    finding = found(splits, "contradicting-copies")
+    assert finding.groups[0] == ("train/0000", "train/0001")
+    assert finding.level == level  # 2 and 4 of 400
+
+
+def test_a_picture_that_is_in_two_parts_by_intent_is_no_copy() -> None:
+    splits = sound()
+    both = ImageSet(
+        np.concatenate([splits.train.pictures, splits.validation.pictures]),
+        np.concatenate([splits.train.labels, splits.validation.labels]),
+        np.concatenate([splits.train.ids, splits.validation.ids]),
+        splits.class_names,
+    )
+    kinds = {finding.kind for finding in check(replace(splits, train=both))}
+    assert not {kind for kind in kinds if "copies" in kind}
 
 
 def test_copies_within_a_part_are_a_warning() -> None:
     splits = sound()
     splits.train.pictures[4] = splits.train.pictures[0]
-    assert found(splits, "more than once").level == "warning"
+    finding = found(splits, "repeated-copies")
+    assert finding.level == "warning"
+    assert finding.ids == ("train/0000", "train/0004")
+
+
+def test_near_copies_are_found_in_other_parts_and_with_other_labels() -> None:
+    splits = sound(32)
+    brighter = np.clip(splits.train.pictures[0] * 1.1 + 9, 0, 255).astype(np.uint8)
+    splits.test.pictures[1] = brighter
+    assert found(splits, "leaked-near-copies").groups == (("train/0000", "test/0001"),)
+    assert found(splits, "leaked-near-copies").level == "warning"
+    assert found(splits, "contradicting-near-copies").ids == ("train/0000", "test/0001")
+    splits.train.pictures[4] = brighter
+    assert found(splits, "repeated-near-copies").level == "info"
+
+
+def test_pictures_too_small_for_near_copies_say_so() -> None:
+    assert "8x8 pixels" in found(sound(8), "near-copies-not-sought").detail
 
 
 def test_imbalance_names_the_classes_and_what_guessing_reaches() -> None:
     splits = sound()
     labels = splits.train.labels
     kept = np.flatnonzero((labels != 2) | (np.arange(400) < 40))
-    finding = found(replace(splits, train=take(splits.train, kept)), "times in size")
+    finding = found(replace(splits, train=take(splits.train, kept)), "imbalance")
     assert "'south-west' 10" in finding.detail
     assert "32% of the time" in finding.detail
+
+
+def test_other_shares_of_classes_in_a_part_are_a_warning() -> None:
+    splits = sound()
+    kept = np.flatnonzero((splits.test.labels != 1) | (np.arange(400) < 80))
+    finding = found(replace(splits, test=take(splits.test, kept)), "class-shares")
+    assert finding.title.startswith("test")
+    assert "'north-east' is 25% of train and 6% here" in finding.detail
 
 
 def test_a_class_that_a_part_lacks_is_an_error() -> None:
     splits = sound()
     kept = np.flatnonzero(splits.validation.labels != 1)
-    finding = found(
-        replace(splits, validation=take(splits.validation, kept)), "missing in validation"
-    )
+    lacking = replace(splits, validation=take(splits.validation, kept))
+    finding = found(lacking, "missing-class")
     assert finding.level == "error"
     assert "'north-east'" in finding.detail
+    assert [f.kind for f in blocking(lacking)] == ["missing-class"]
 
 
 def test_constant_pictures_and_bad_files_are_named() -> None:
     splits = sound()
     splits.train.pictures[9] = 77
-    assert found(splits, "single colour").ids == ("train/0009",)
+    assert found(splits, "constant").ids == ("train/0009",)
     with_bad = replace(splits, bad_files=(BadFile("cat/x.jpg", "cut short"),))
-    finding = found(with_bad, "cannot be read")
+    finding = found(with_bad, "bad-files")
     assert finding.ids == ("cat/x.jpg",)
-    assert "cat/x.jpg: cut short" in finding.detail
+    assert finding.reasons == ("cut short",)
+
+
+def test_odd_files_are_counted_by_what_is_odd() -> None:
+    odd = tuple(OddFile(f"train/000{k}", "transparency, laid on white") for k in range(2))
+    finding = found(replace(sound(), odd_files=odd), "odd-files")
+    assert finding.title == "2 files are odd"
+    assert finding.detail == "Transparency, laid on white."
+    assert finding.ids == ("train/0000", "train/0001")
+
+
+def test_sizes_of_files_are_compared_with_the_median() -> None:
+    sizes = np.full((400, 2), 100, np.int32)
+    sizes[5], sizes[6], sizes[7] = (3, 3), (1000, 1000), (50, 500)
+    splits = sound()
+    with_sizes = Splits(
+        replace(splits.train, sizes=sizes),
+        replace(splits.validation, sizes=np.full((400, 2), 100, np.int32)),
+        replace(splits.test, sizes=np.full((400, 2), 100, np.int32)),
+    )
+    assert found(with_sizes, "tiny").ids == ("train/0005",)
+    assert found(with_sizes, "odd-size").ids == ("train/0005", "train/0006")
+    assert found(with_sizes, "odd-aspect").ids == ("train/0007",)
+    assert found(with_sizes, "sizes").detail == "From 3x3 to 1000x1000."
 
 
 def test_a_small_part_says_what_it_can_tell() -> None:
     splits = replace(sound(), test=make_images(100, seed=3, prefix="test"))
-    finding = found(splits, "test tells differences")
+    (finding,) = [f for f in check(splits) if f.title.startswith("test can only tell")]
     assert finding.level == "warning"
     assert "± 7.8 points" in finding.detail  # 1.96 * sqrt(0.8 * 0.2 / 100)
+    assert "6.2 points" in finding.title  # 1.96 * sqrt(0.1 / 100)
+    assert resolution(100).unpaired == pytest.approx(0.1109, abs=1e-4)
 
 
 def test_errors_come_first() -> None:
-    splits = sound()
-    splits.test.pictures[7] = splits.train.pictures[3]
-    levels = [finding.level for finding in check(splits)]
-    assert levels == sorted(levels, key=["error", "warning", "info"].index)
+    levels = [finding.level for finding in check(copy_into_test(sound(), 9))]
+    assert levels == sorted(levels, key=LEVELS.index)
+    assert levels[0] == "error"

@@ -1,5 +1,6 @@
 """Bad input gets a clear error, the right exit code, and loses nothing."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from tests.journeys.command import glasshouse, glasshouse_here
 
 def pictures(folder: Path, count: int = 3) -> None:
     folder.mkdir(parents=True)
-    random = np.random.default_rng(0)
+    # The class decides the noise, so that classes differ and parts have the same pictures.
+    random = np.random.default_rng(len(folder.name) + ord(folder.name[0]))
     for i in range(count):
         noise = random.integers(0, 256, (12, 12, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / f"{i}.png")
@@ -32,6 +34,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pictures(root / "broken" / "cats", 12)
     pictures(root / "broken" / "dogs", 12)
     (root / "broken" / "dogs" / "not-a-picture.jpg").write_text("hello")
+    # The same noise in both parts: every test picture is one that is trained on.
+    for part, count in {"train": 9, "test": 3}.items():
+        for name in ("cats", "dogs"):
+            pictures(root / "leaked" / part / name, count)
     batches = root / "data" / "cifar-10-batches-py"
     batches.mkdir(parents=True)
     for name in ("data_batch_1", "test_batch", "batches.meta"):
@@ -50,6 +56,8 @@ CASES = [
     (["train", "digit"], 2, "digits"),
     (["train", "broken"], 3, "not-a-picture.jpg"),
     (["train", "broken"], 3, "--on-bad-file skip"),
+    (["train", "leaked"], 3, "train/cats/0.png = test/cats/0.png"),
+    (["train", "leaked"], 3, "--set data.on_finding=ignore"),
     (["train", "cifar10", "--data-dir", "data", "--offline"], 3, "batches.meta is cut short"),
     (["train", "cifar10", "--data-dir", "empty", "--offline"], 3, "digits"),
     (["train", "digits", "--recipe", "tutorial-basik"], 2, "'tutorial-basic'"),
@@ -97,6 +105,20 @@ def test_skipping_bad_files_trains_on_the_rest_and_names_them(folder: Path) -> N
     assert "left out" in done.stderr
     assert "not-a-picture.jpg" in done.stderr
     assert "not-a-picture.jpg" in (folder / "skipped" / "report.html").read_text(encoding="utf-8")
+
+
+def test_pictures_that_make_figures_wrong_are_trained_on_when_that_is_wanted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    arguments = ["train", "leaked", "--recipe", "tutorial-basic", "--out", "wanted"]
+    overrides = ("train.epochs=1", "data.image_size=32", "data.on_finding=ignore")
+    arguments += [part for override in overrides for part in ("--set", override)]
+    assert glasshouse_here(arguments, capsys)[0] == 0
+    code, output, _ = glasshouse_here(["check", "leaked", "--out", "checked", "--json"], capsys)
+    assert code == 3
+    assert "leaked-copies" in {finding["kind"] for finding in json.loads(output)}
+    assert "side by side" in (folder / "checked" / "check.html").read_text(encoding="utf-8")
 
 
 def test_a_picture_that_is_none_is_named_by_predict(folder: Path) -> None:

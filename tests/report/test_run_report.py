@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glasshouse.data.checks import Finding
+from glasshouse.data.findings import Finding
 from glasshouse.data.images import BadFile, ImageSet
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.compare import compare, compare_all
@@ -89,7 +89,15 @@ def run(predictions: Predictions, images: ImageSet) -> RunReport:
         bad_files=(BadFile("cats/broken.jpg", "truncated"),),
         network=Table(("layer", "parameters"), (("Conv2d", 1234567), ("total", 1234567))),
         epochs=make_epochs(),
-        findings=(Finding("warning", "2 pictures twice", "Remove one.", ("cats/1", "cats/2")),),
+        findings=(
+            Finding(
+                "repeated-copies",
+                "warning",
+                "2 pictures twice",
+                "Remove one.",
+                ("cats/1", "cats/2"),
+            ),
+        ),
         samples=class_samples(images),
         rates=[(0.0, 0.001), (3.0, 0.0005)],
         finder=make_curve(),
@@ -158,7 +166,7 @@ def test_names_are_text_and_never_html(run: RunReport, predictions: Predictions)
             evaluation=evaluate(hostile),
             bad_files=(BadFile(ATTACK, ATTACK),),
             pictures={ATTACK: np.zeros((3, 8, 8), np.uint8)},
-            findings=(Finding("error", ATTACK, ATTACK, (ATTACK,)),),
+            findings=(Finding("x", "error", ATTACK, ATTACK, (ATTACK,)),),
             samples={ATTACK: [np.zeros((3, 8, 8), np.uint8)]},
             confused=[[replace(evaluate(hostile).mistakes[0], id=ATTACK)]],
             network=Table((ATTACK,), ((ATTACK,),)),

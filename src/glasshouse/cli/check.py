@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,40 +10,66 @@ import typer
 from glasshouse.cli.options import DataDir, Json, Offline, Set, Source, print_json
 
 if TYPE_CHECKING:
-    from glasshouse.data.checks import Finding
+    from glasshouse.data.findings import Finding
+
+_FILES_SHOWN, _GROUPS_SHOWN = 20, 3
 
 
 def check(
     source: Source,
     set_: Set = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="write check.html, with the pictures, and check.json into this folder"),
+    ] = None,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 on any warning.")] = False,
 ) -> None:
-    """Look at every picture of SOURCE and say what may be wrong, before training."""
-    from glasshouse.cli.progress import data_progress
-    from glasshouse.data.checks import check as check_splits
-    from glasshouse.data.sources import load_splits
-    from glasshouse.recipe import load_recipe
+    """Look at every picture of SOURCE and say what may be wrong, before training.
 
-    overrides = ["data.on_bad_file=skip", *(set_ or [])]
-    settings = load_recipe("small-residual", overrides).data
+    Exits with 3 on what would make figures wrong, at which training stops too.
+    """
+    from glasshouse.cli.progress import data_progress, say
+    from glasshouse.recipe import load_recipe
+    from glasshouse.workflow.checking import examine, write_examination
+
+    settings = load_recipe("small-residual", set_ or ()).data
     with data_progress() as progress:
-        splits = load_splits(
-            source, settings, data_dir=data_dir, offline=offline, progress=progress
-        )
-    findings = check_splits(splits)
+        found = examine(source, settings, data_dir=data_dir, offline=offline, progress=progress)
+    if out is not None:
+        say(f"report: {write_examination(found, out)}")
     if json:
-        print_json([asdict(finding) for finding in findings])
+        print_json([asdict(finding) for finding in found.findings])
     else:
-        print_findings(findings)
+        print_findings(found.findings)
     serious = {"error", "warning"} if strict else {"error"}
-    if any(finding.level in serious for finding in findings):
+    if any(finding.level in serious for finding in found.findings):
         raise typer.Exit(3)
 
 
 def print_findings(findings: "Iterable[Finding]") -> None:
-    """A line a finding, errors and warnings by name."""
+    """A line a finding, and below it the first pictures or files that it is about."""
     for finding in findings:
         print(f"{finding.level:>7}  {finding.title}: {finding.detail}")
+        for line in _names(finding):
+            print(f"{'':>9}{line}")
+
+
+def _names(finding: "Finding") -> list[str]:
+    if finding.reasons:
+        files = zip(finding.ids, finding.reasons, strict=True)
+        return _first([f"{path}: {reason}" for path, reason in files], _FILES_SHOWN)
+    if finding.groups:
+        return _first([" = ".join(group) for group in finding.groups], _GROUPS_SHOWN)
+    names = ", ".join(finding.ids[:_GROUPS_SHOWN])
+    more = (
+        f" and {len(finding.ids) - _GROUPS_SHOWN} more" if len(finding.ids) > _GROUPS_SHOWN else ""
+    )
+    return [f"{names}{more}"] if names else []
+
+
+def _first(lines: list[str], most: int) -> list[str]:
+    more = len(lines) - most
+    return [*lines[:most], *([f"and {more:,} more: --out or --json has all"] if more > 0 else [])]

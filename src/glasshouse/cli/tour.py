@@ -59,11 +59,10 @@ def _stop(title: str, text: str) -> None:
 
 def _check() -> None:
     from glasshouse.cli.check import print_findings
-    from glasshouse.data.checks import check
-    from glasshouse.data.sources import load_splits
     from glasshouse.settings import DataSettings
+    from glasshouse.workflow.checking import examine
 
-    print_findings(check(load_splits(SOURCE, DataSettings(), offline=True)))
+    print_findings(examine(SOURCE, DataSettings(), offline=True).findings)
 
 
 def _write_picture(folder: Path, picture_id: str) -> Path:

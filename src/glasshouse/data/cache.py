@@ -13,13 +13,14 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.decode import DECODER_VERSION
 from glasshouse.data.download import Progress
+from glasshouse.data.headers import Header
 from glasshouse.data.images import BadFile
 from glasshouse.data.workers import Fitting, decode_files
 from glasshouse.errors import StorageError
@@ -27,19 +28,41 @@ from glasshouse.storage import cache_folder, read_json, sha256_of_bytes, write_j
 
 Pictures = NDArray[np.uint8]
 Positions = NDArray[np.int64]
-# For each path: size, time of change in nanoseconds, SHA-256, and why it is bad, if it is.
-Index = dict[str, tuple[int, int, str, str]]
 
 _BLOCK_BYTES = 8 << 20
 
 
+class Known(NamedTuple):
+    """What is remembered of a file: when it was read, its digest, and why it is bad, if it is.
+
+    changed: nanoseconds. height, width: of the upright picture in the file.
+    """
+
+    file_bytes: int
+    changed: int
+    sha256: str
+    reason: str
+    height: int
+    width: int
+    oddities: tuple[str, ...]
+
+
+# By path.
+Index = dict[str, Known]
+
+
 @dataclass(frozen=True)
 class Cached:
-    """The pictures of the files that could be read; good: their positions in the list asked for."""
+    """The pictures of the files that could be read; good: their positions in the list asked for.
+
+    sizes: int32 ``(n, 2)``, rows and columns in the file. oddities: remarks on each file.
+    """
 
     pictures: Pictures
     good: Positions
     bad_files: tuple[BadFile, ...]
+    sizes: NDArray[np.int32]
+    oddities: tuple[tuple[str, ...], ...]
 
 
 def cached_pictures(
@@ -109,7 +132,7 @@ def _build(
             _decode_rest(file, paths, todo, index, fitting, (progress, workers))
             good = _good(paths, index)
             _close_gaps(file, good, row_bytes)
-            digests = [index[str(paths[number])][2] for number in good]
+            digests = [index[str(paths[number])].sha256 for number in good]
             checksum = _checksum(file)
             os.fsync(file.fileno())
         key = _key(digests, fitting)
@@ -132,8 +155,8 @@ def _copy_known(
     wanted: dict[str, list[int]] = {}
     for number, path in enumerate(paths):
         known = index.get(str(path))
-        if known and not known[3]:
-            wanted.setdefault(known[2], []).append(number)
+        if known and not known.reason:
+            wanted.setdefault(known.sha256, []).append(number)
     for record_path in sorted(folder.glob("*.json")) if wanted else []:
         digests = _whole_record(record_path, row_bytes) if "index" not in record_path.name else None
         for row, digest in enumerate(digests or ()):
@@ -169,7 +192,15 @@ def _decode_rest(
         if result.pixels:
             file.seek(number * row_bytes)
             file.write(result.pixels)
-        index[str(paths[number])] = (*before[result.position], result.sha256, result.reason)
+        header = result.header or Header(0, 0)
+        index[str(paths[number])] = Known(
+            *before[result.position],
+            result.sha256,
+            result.reason,
+            header.height,
+            header.width,
+            header.oddities,
+        )
         if progress:
             progress("decoding pictures", done, len(todo))
 
@@ -189,17 +220,25 @@ def _close_gaps(file: Any, good: list[int], row_bytes: int) -> None:
 def _open(paths: Sequence[Path], fitting: Fitting, index: Index) -> Cached | None:
     """The cache of these files, or None when it is missing or damaged."""
     good = _good(paths, index)
-    digests = [index[str(paths[number])][2] for number in good]
+    digests = [index[str(paths[number])].sha256 for number in good]
     record = _folder(fitting) / f"{_key(digests, fitting)}.json"
     row_bytes = 3 * fitting.height * fitting.width
     shape = (len(good), 3, fitting.height, fitting.width)
-    bad = tuple(BadFile(str(path), index[str(path)][3]) for path in paths if index[str(path)][3])
-    if not good:
-        return Cached(np.empty(shape, np.uint8), np.array([], np.int64), bad)
-    if _whole_record(record, row_bytes) != digests:
+    if good and _whole_record(record, row_bytes) != digests:
         return None
-    pictures = np.memmap(record.with_suffix(".pixels"), np.uint8, mode="r", shape=shape)
-    return Cached(pictures, np.array(good, dtype=np.int64), bad)
+    pictures = (
+        np.memmap(record.with_suffix(".pixels"), np.uint8, mode="r", shape=shape)
+        if good
+        else np.empty(shape, np.uint8)
+    )
+    known = [index[str(paths[number])] for number in good]
+    return Cached(
+        pictures,
+        np.array(good, dtype=np.int64),
+        tuple(BadFile(str(path), reason) for path in paths if (reason := index[str(path)].reason)),
+        np.array([(each.height, each.width) for each in known], np.int32).reshape(-1, 2),
+        tuple(each.oddities for each in known),
+    )
 
 
 def _whole_record(path: Path, row_bytes: int) -> list[str] | None:
@@ -231,7 +270,7 @@ def _known(paths: Sequence[Path], index: Index) -> Index:
     for path in paths:
         entry = index.get(str(path))
         # A file whose process died may have been unlucky; it gets another chance.
-        if entry and entry[2] and tuple(entry[:2]) == _stamp(path):
+        if entry and entry.sha256 and entry[:2] == _stamp(path):
             known[str(path)] = entry
     return known
 
@@ -245,16 +284,22 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _read_index(path: Path) -> Index:
     try:
-        return {
-            str(name): (int(size), int(time), str(digest), str(reason))
-            for name, (size, time, digest, reason) in read_json(path).items()
-        }
+        return {str(name): _as_known(*values) for name, values in read_json(path).items()}
     except (StorageError, AttributeError, TypeError, ValueError):
         return {}
 
 
+def _as_known(*values: Any) -> Known:
+    # An index of an earlier version has fewer values, and the files are read again.
+    *numbers, digest, reason, height, width, oddities = values
+    size, time = numbers
+    return Known(
+        int(size), int(time), str(digest), str(reason), int(height), int(width), tuple(oddities)
+    )
+
+
 def _good(paths: Sequence[Path], index: Index) -> list[int]:
-    return [number for number, path in enumerate(paths) if not index[str(path)][3]]
+    return [number for number, path in enumerate(paths) if not index[str(path)].reason]
 
 
 def _key(digests: Sequence[str], fitting: Fitting) -> str:

@@ -123,8 +123,17 @@ def read_file(path: Path) -> bytes:
         raise BadPicture(path, f"cannot be read: {error.strerror}") from error
 
 
+def orientation_of(image: Image.Image) -> int:
+    """EXIF's number from 1, upright, to 8; a damaged tag is no reason to refuse a picture."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        return orientation if orientation in _TURNS else 1
+    except Exception:
+        return 1
+
+
 def _decode(data: bytes, name: str) -> Pixels:
-    kind = _format_of(data, name)
+    kind = format_of(data, name)
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
             _check_size(image, name)
@@ -139,7 +148,8 @@ def _decode(data: bytes, name: str) -> Pixels:
         raise BadPicture(name, _reason(error, kind)) from error
 
 
-def _format_of(data: bytes, name: str) -> str:
+def format_of(data: bytes, name: str) -> str:
+    """Pillow's name of the format, by the first bytes; raises BadPicture for any other."""
     if not data:
         raise BadPicture(name, "the file is empty")
     for offset, magic, kind in _FORMATS:
@@ -204,11 +214,8 @@ def _to_eight_bits(values: NDArray[np.generic], name: str) -> Pixels:
 
 
 def _upright(original: Image.Image, image: Image.Image) -> Image.Image:
-    """Turn the picture as its EXIF or XMP tag says; a damaged tag is no reason to refuse it."""
-    try:
-        turn = _TURNS.get(original.getexif().get(_ORIENTATION, 1))
-    except Exception:
-        turn = None
+    """Turn the picture as its EXIF or XMP tag says."""
+    turn = _TURNS.get(orientation_of(original))
     return image if turn is None else image.transpose(turn)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from glasshouse.data.cache import cached_pictures
 from glasshouse.data.download import Progress
-from glasshouse.data.images import BadFile, ImageSet, Splits
+from glasshouse.data.images import BadFile, ImageSet, OddFile, Splits
 from glasshouse.data.splits import (
     TRAINED_ON_VALIDATION,
     Positions,
@@ -64,9 +64,14 @@ def load_files(
         both = np.concatenate([positions["train"], positions["validation"]])
         positions, notes = {**positions, "train": both}, (*notes, TRAINED_ON_VALIDATION)
     _check_parts(listing, listing.labels, positions)
-    sets, bad_files = _decode(listing, positions, settings, progress)
+    sets, bad_files, odd_files = _decode(listing, positions, settings, progress)
     return Splits(
-        sets["train"], sets["validation"], sets["test"], bad_files, (*listing.notes, *notes)
+        sets["train"],
+        sets["validation"],
+        sets["test"],
+        bad_files,
+        (*listing.notes, *notes),
+        odd_files,
     )
 
 
@@ -155,7 +160,7 @@ def _decode(
     positions: Mapping[Part, Positions],
     settings: DataSettings,
     progress: Progress | None,
-) -> tuple[dict[Part, ImageSet], tuple[BadFile, ...]]:
+) -> tuple[dict[Part, ImageSet], tuple[BadFile, ...], tuple[OddFile, ...]]:
     """One cache for all parts, each a slice of it: slices of a memory map are memory maps."""
     order = np.concatenate(list(positions.values()))
     size = settings.image_size or DEFAULT_SIZE
@@ -175,9 +180,16 @@ def _decode(
             listing.labels[left[part]],
             listing.ids[left[part]],
             listing.class_names,
+            sizes=cached.sizes[start:stop],
         )
     _check_parts(listing, listing.labels, left)
-    return sets, bad_files
+    ids = listing.ids[order[cached.good]].tolist()
+    odd_files = tuple(
+        OddFile(picture, remark)
+        for picture, remarks in zip(ids, cached.oddities, strict=True)
+        for remark in remarks
+    )
+    return sets, bad_files, odd_files
 
 
 def _bad_files(bad: Sequence[BadFile], count: int) -> str:

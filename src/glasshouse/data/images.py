@@ -14,6 +14,7 @@ class ImageSet:
     pictures: uint8 ``(n, 3, h, w)``. labels: int64 ``(n,)``, positions in class_names.
     ids: str ``(n,)``, unique and stable (a path inside the source, or "train/00042").
     masks: bool ``(n, h, w)`` of the labelled object, only where the source knows it.
+    sizes: int32 ``(n, 2)``, rows and columns of each picture in its file, only for files.
     """
 
     pictures: NDArray[np.uint8]
@@ -21,6 +22,7 @@ class ImageSet:
     ids: NDArray[np.str_]
     class_names: tuple[str, ...]
     masks: NDArray[np.bool_] | None = None
+    sizes: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,10 +47,19 @@ class BadFile:
 
 
 @dataclass(frozen=True)
+class OddFile:
+    """A file that was read, by the id of its picture, and what is unusual about it."""
+
+    id: str
+    remark: str
+
+
+@dataclass(frozen=True)
 class Splits:
     """The three parts of a source; test is touched once, at the end.
 
-    bad_files: what was left out. notes: plain sentences on how the parts were made.
+    bad_files: what was left out. notes: plain sentences on how the parts were made. odd_files:
+    what was read in a way that its owner may not expect, a file and a remark each.
     """
 
     train: ImageSet
@@ -56,6 +67,7 @@ class Splits:
     test: ImageSet
     bad_files: tuple[BadFile, ...] = ()
     notes: tuple[str, ...] = ()
+    odd_files: tuple[OddFile, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -67,10 +79,12 @@ def take(images: ImageSet, positions: NDArray[np.int64] | Sequence[int]) -> Imag
     """The pictures at these positions, copied into memory."""
     chosen = np.asarray(positions, dtype=np.int64)
     masks = None if images.masks is None else images.masks[chosen]
+    sizes = None if images.sizes is None else images.sizes[chosen]
     return replace(
         images,
         pictures=np.ascontiguousarray(images.pictures[chosen]),
         labels=images.labels[chosen],
         ids=images.ids[chosen],
         masks=masks,
+        sizes=sizes,
     )

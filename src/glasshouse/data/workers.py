@@ -6,6 +6,7 @@ script, which a process pool would need.
 """
 
 import hashlib
+import json
 import os
 import queue
 import struct
@@ -14,11 +15,12 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, cast
 
 from glasshouse.data.decode import Resize, decode, fit, read_file
+from glasshouse.data.headers import Header, read_header
 from glasshouse.errors import BadPicture, DataError
 
 TIMEOUT_S = 30.0
@@ -38,12 +40,16 @@ class Fitting:
 
 @dataclass(frozen=True)
 class Decoded:
-    """One file: the SHA-256 of its bytes, and its pixels or the reason why there are none."""
+    """One file: the SHA-256 of its bytes, and its pixels or the reason why there are none.
+
+    header: what the file says of itself, where there are pixels.
+    """
 
     position: int
     sha256: str
     pixels: bytes
     reason: str
+    header: Header | None = None
 
 
 def decode_files(
@@ -88,18 +94,19 @@ def serve() -> None:
                 _send(answers, part)
 
 
-def _decode_one(path: Path, fitting: Fitting) -> tuple[bytes, bytes, bytes]:
-    digest = pixels = reason = b""
+def _decode_one(path: Path, fitting: Fitting) -> tuple[bytes, bytes, bytes, bytes]:
+    digest = pixels = reason = header = b""
     try:
         data = read_file(path)
         digest = hashlib.sha256(data).hexdigest().encode()
         picture = decode(data, name=str(path))
+        header = json.dumps(asdict(read_header(data, str(path)))).encode()
         pixels = fit(picture, fitting.height, fitting.width, fitting.resize).tobytes()
     except BadPicture as error:
         reason = error.reason.encode("utf-8", "replace")
     except MemoryError:
         reason = b"needs more memory than a picture may"
-    return digest, pixels, reason
+    return digest, pixels, reason, header
 
 
 def _feed(
@@ -139,12 +146,17 @@ def _ask(
     clock.start()
     try:
         _send(process.stdin, "\n".join(lines).encode("utf-8", "surrogateescape"))
-        digest, pixels, reason = (_receive(process.stdout) for _ in range(3))
+        digest, pixels, reason, header = (_receive(process.stdout) for _ in range(4))
     except (OSError, EOFError):
         return Decoded(number, "", b"", "")
     finally:
         clock.cancel()
-    return Decoded(number, digest.decode(), pixels, reason.decode())
+    return Decoded(number, digest.decode(), pixels, reason.decode(), _as_header(header))
+
+
+def _as_header(data: bytes) -> Header | None:
+    values = json.loads(data) if data else None
+    return values and Header(values["height"], values["width"], tuple(values["oddities"]))
 
 
 def _death(timeout_s: float) -> str:

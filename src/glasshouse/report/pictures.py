@@ -19,16 +19,21 @@ def rows_first(picture: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.u
     return np.ascontiguousarray(whole.transpose(1, 2, 0))
 
 
-def picture_uri(picture: NDArray[np.uint8]) -> str:
-    """A picture ``(3, h, w)`` as a data: address; over 64 pixels as JPEG of at most 192."""
+def picture_file(picture: NDArray[np.uint8]) -> tuple[bytes, str]:
+    """A picture ``(3, h, w)`` as a file, and its media type; over 64 pixels a JPEG of up to 192."""
     image = Image.fromarray(rows_first(picture))
     buffer = io.BytesIO()
     if max(image.size) <= _EXACT:
         image.save(buffer, "PNG", optimize=True)
-        return data_uri(buffer.getvalue(), "image/png")
+        return buffer.getvalue(), "image/png"
     image.thumbnail((_LARGEST, _LARGEST))
     image.save(buffer, "JPEG", quality=88)
-    return data_uri(buffer.getvalue(), "image/jpeg")
+    return buffer.getvalue(), "image/jpeg"
+
+
+def picture_uri(picture: NDArray[np.uint8]) -> str:
+    """A picture ``(3, h, w)`` as a data: address; over 64 pixels as JPEG of at most 192."""
+    return data_uri(*picture_file(picture))
 
 
 def figure_png(figure: Figure, dpi: int = 160) -> bytes:

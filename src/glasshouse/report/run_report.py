@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from glasshouse.data.checks import Finding
+from glasshouse.data.findings import Finding
 from glasshouse.data.images import BadFile, ImageSet
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.compare import Comparison

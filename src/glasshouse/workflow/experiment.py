@@ -33,6 +33,7 @@ from glasshouse.training.state import (
 from glasshouse.training.transfer import begin_transfer, train_transfer
 from glasshouse.workflow import runs
 from glasshouse.workflow.adapting import adapted_classifier, class_weights_of, data_settings
+from glasshouse.workflow.checking import require_sound
 from glasshouse.workflow.environment import describe_environment
 from glasshouse.workflow.finding import FoundRate, find_rate_of_run, write_found_rate
 from glasshouse.workflow.steps import recorded
@@ -89,11 +90,13 @@ def open_experiment(request: Request, progress: Progress | None = None) -> Exper
     """Load the data, build the net and write down what will be done.
 
     With resume, goes on from the newest whole checkpoint of the folder. Raises UsageError when the
-    folder holds something else, or another recipe or other data.
+    folder holds something else, or another recipe or other data, and DataError for pictures that
+    would make the figures wrong, unless the recipe says otherwise.
     """
     before = _recorded(request)
     splits, classifier = first_classifier(request, progress)
     recipe, settings = request.recipe, request.recipe.train
+    require_sound(splits, recipe.data)
     found = find_rate_of_run(
         classifier.net, _course(recipe, settings, splits, classifier), request.out, progress
     )

@@ -22,6 +22,7 @@ from glasshouse.training.heads import (
     head_logits,
 )
 from glasshouse.workflow.adapting import pretrained_of
+from glasshouse.workflow.checking import require_sound
 from glasshouse.workflow.experiment import (
     Request,
     Result,
@@ -61,6 +62,7 @@ def run_features(request: Request, progress: Progress | None = None) -> FeatureR
     stopped. Raises UsageError or DataError as ``open_experiment`` does.
     """
     splits, classifier = first_classifier(request, progress)
+    require_sound(splits, request.recipe.data)
     write_start(request, splits)
     recipe = request.recipe
     extractor = make_extractor(classifier, splits.train, recipe.train)

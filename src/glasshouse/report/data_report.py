@@ -1,0 +1,148 @@
+"""What a check found, with the pictures, on one page that needs nothing else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.data.findings import Finding, counts_of, many, parts_of
+from glasshouse.data.images import ImageSet, Splits
+from glasshouse.report.pictures import picture_uri
+from glasshouse.report.run_report import SMALLEST_SMOOTH, render_template
+
+GROUPS_SHOWN, PICTURES_SHOWN, FILES_SHOWN = 24, 24, 200
+CLASSES_SHOWN, SAMPLES_A_CLASS = 20, 8
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a picture is: its part, and its row there."""
+
+    part: str
+    images: ImageSet
+    row: int
+
+    @property
+    def class_name(self) -> str:
+        """What it is labelled as."""
+        return self.images.class_names[int(self.images.labels[self.row])]
+
+    @property
+    def picture(self) -> NDArray[np.uint8]:
+        """uint8 ``(3, h, w)``."""
+        return np.asarray(self.images.pictures[self.row])
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture on the page: what it is, and the picture as an address."""
+
+    id: str
+    part: str
+    class_name: str
+    address: str
+    is_small: bool
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """How many pictures of a class each part has; share: of all, in the most frequent class's."""
+
+    name: str
+    counts: tuple[int, ...]
+    share: float
+
+
+def find_places(splits: Splits, ids: set[str]) -> dict[str, Place]:
+    """Where the pictures of these ids are."""
+    return {
+        picture: Place(part, images, row)
+        for part, images in parts_of(splits).items()
+        for row, picture in enumerate(images.ids.tolist())
+        if picture in ids
+    }
+
+
+def class_rows(splits: Splits) -> list[ClassRow]:
+    """The pictures of each class in each part, for a chart of bars."""
+    by_part = [counts_of(images) for images in parts_of(splits).values()]
+    counts = {name: tuple(part[name] for part in by_part) for name in splits.class_names}
+    most = max((sum(each) for each in counts.values()), default=0)
+    return [ClassRow(name, each, sum(each) / max(1, most)) for name, each in counts.items()]
+
+
+def sample_places(images: ImageSet, part: str, label: int, most: int) -> list[Place]:
+    """Up to so many pictures of a class, evenly from its first to its last."""
+    rows = np.flatnonzero(images.labels == label)
+    chosen = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+    return [Place(part, images, int(row)) for row in chosen]
+
+
+def render_data_report(source: str, findings: Sequence[Finding], splits: Splits | None) -> str:
+    """The page as text; names are shown as they are, never taken as HTML."""
+    places = find_places(splits, _ids_shown(findings)) if splits else {}
+    return render_template(
+        "data.html.jinja",
+        {
+            "source": source,
+            # The table of the classes has the counts.
+            "findings": [(f, *_pictures(f, places)) for f in findings if f.kind != "counts"],
+            "verdict": verdict(findings),
+            "classes": class_rows(splits) if splits else [],
+            "part_counts": {p: len(i) for p, i in parts_of(splits).items()} if splits else {},
+            "samples": _samples(splits) if splits else [],
+            "class_count": len(splits.class_names) if splits else 0,
+            "bad_files": splits.bad_files if splits else (),
+            "notes": splits.notes if splits else (),
+            "files_shown": FILES_SHOWN,
+        },
+    )
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """What the findings come to, in a sentence."""
+    errors = sum(finding.level == "error" for finding in findings)
+    warnings = sum(finding.level == "warning" for finding in findings)
+    if errors:
+        also = f", and {many(warnings, 'warning')}" if warnings else ""
+        return f"{many(errors, 'finding')} would make figures wrong{also}. Training stops at it."
+    if warnings:
+        return f"Nothing that makes figures wrong; {many(warnings, 'warning')} to look at."
+    return "Nothing is wrong with these pictures, as far as a check can see."
+
+
+def _ids_shown(findings: Sequence[Finding]) -> set[str]:
+    grouped = {i for f in findings for group in f.groups[:GROUPS_SHOWN] for i in group}
+    return grouped | {i for f in findings if not f.groups for i in f.ids[:PICTURES_SHOWN]}
+
+
+def _pictures(
+    finding: Finding, places: Mapping[str, Place]
+) -> tuple[list[list[Shown]], list[Shown]]:
+    """The groups of a finding to show side by side, or else its single pictures."""
+    groups = [
+        [_shown(i, places[i]) for i in group if i in places]
+        for group in finding.groups[:GROUPS_SHOWN]
+    ]
+    ids = () if finding.groups else finding.ids[:PICTURES_SHOWN]
+    return groups, [_shown(i, places[i]) for i in ids if i in places]
+
+
+def _samples(splits: Splits) -> list[tuple[str, list[Shown]]]:
+    return [
+        (
+            name,
+            [
+                _shown(str(place.images.ids[place.row]), place)
+                for place in sample_places(splits.train, "train", label, SAMPLES_A_CLASS)
+            ],
+        )
+        for label, name in enumerate(splits.class_names[:CLASSES_SHOWN])
+    ]
+
+
+def _shown(picture_id: str, place: Place) -> Shown:
+    picture = place.picture
+    is_small = max(picture.shape) <= SMALLEST_SMOOTH
+    return Shown(picture_id, place.part, place.class_name, picture_uri(picture), is_small)

@@ -1,0 +1,81 @@
+"""The check of a source: loaded, looked at, and, before training, held to what must not be."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from glasshouse.data.checks import blocking, check
+from glasshouse.data.download import Progress
+from glasshouse.data.findings import Finding
+from glasshouse.data.images import Splits
+from glasshouse.data.sources import load_splits
+from glasshouse.errors import DataError
+from glasshouse.report.data_report import render_data_report
+from glasshouse.settings import DataSettings
+from glasshouse.storage import write_json, write_text
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What a check found in a source; splits is None when the source cannot be loaded at all."""
+
+    source: str
+    findings: tuple[Finding, ...]
+    splits: Splits | None
+
+    @property
+    def blocks(self) -> bool:
+        """Whether training would stop at it."""
+        return any(finding.level == "error" for finding in self.findings)
+
+
+def examine(
+    source: str,
+    settings: DataSettings,
+    *,
+    data_dir: Path | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> Examination:
+    """Load a source, leaving out files that cannot be read, and look at every picture.
+
+    A source that cannot be loaded is a finding too. Raises UsageError for an unknown source.
+    """
+    # Trained on or not, the validation pictures are a part of their own here.
+    lenient = settings.model_copy(update={"on_bad_file": "skip", "train_on_validation": False})
+    try:
+        splits = load_splits(source, lenient, data_dir=data_dir, offline=offline, progress=progress)
+    except DataError as error:
+        found = Finding("unreadable-source", "error", "The source cannot be loaded", str(error))
+        return Examination(source, (found,), None)
+    return Examination(source, check(splits), splits)
+
+
+def write_examination(examination: Examination, out: Path) -> Path:
+    """Write check.html and check.json into a folder; returns the path of the page."""
+    findings = examination.findings
+    write_json(out / "check.json", [asdict(finding) for finding in findings])
+    page = out / "check.html"
+    write_text(page, render_data_report(examination.source, findings, examination.splits))
+    return page
+
+
+def require_sound(splits: Splits, settings: DataSettings) -> None:
+    """Raise DataError for what would make figures wrong, unless settings.on_finding is ignore."""
+    if settings.on_finding == "ignore":
+        return
+    found = blocking(splits)
+    if found:
+        lines = [f"  {finding.title}: {finding.detail}{_names(finding)}" for finding in found]
+        raise DataError(
+            "the figures of this run would be wrong:\n"
+            + "\n".join(lines)
+            + "\nMend the pictures (`glasshouse check SOURCE --out FOLDER` shows them side by "
+            "side), or train all the same with --set data.on_finding=ignore."
+        )
+
+
+def _names(finding: Finding) -> str:
+    shown = "; ".join(" = ".join(group) for group in finding.groups[:_SHOWN])
+    return f" ({shown}{' ...' if len(finding.groups) > _SHOWN else ''})" if shown else ""

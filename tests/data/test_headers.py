@@ -1,0 +1,112 @@
+"""What a file says of itself: its own size, and what its owner may not expect."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glasshouse.data.checks import check
+from glasshouse.data.headers import Header, read_header
+from glasshouse.data.sources import load_splits
+from glasshouse.settings import DataSettings
+
+
+def saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return saved(Image.new("RGB", (30, 20)), "JPEG", exif=exif)
+
+
+def test_a_plain_file_has_its_size_and_nothing_odd() -> None:
+    data = saved(Image.new("RGB", (30, 20)), "JPEG")
+    assert read_header(data, "a/b.JPG") == Header(20, 30)
+    assert read_header(data, "no-ending").oddities == ()
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "remark"),
+    [
+        (saved(Image.new("RGB", (9, 9)), "PNG"), "x.jpg", "named .jpg, but a PNG"),
+        (saved(Image.new("RGBA", (9, 9)), "PNG"), "x.png", "transparency, laid on white"),
+        (
+            saved(Image.new("CMYK", (9, 9)), "JPEG"),
+            "x.jpg",
+            "CMYK colours, turned to RGB without their profile",
+        ),
+        (
+            saved(Image.fromarray(np.zeros((9, 9), np.uint16)), "PNG"),
+            "x.png",
+            "more than 8 bits a channel, scaled to 8",
+        ),
+        (
+            saved(
+                Image.new("L", (9, 9)),
+                "GIF",
+                save_all=True,
+                append_images=[Image.new("L", (9, 9), 9)],
+            ),
+            "x.gif",
+            "several frames or pages, of which the first is used",
+        ),
+        (turned(3), "x.jpg", "turned upright, as its EXIF tag says"),
+    ],
+)
+def test_each_oddity_is_said_in_words(data: bytes, name: str, remark: str) -> None:
+    assert read_header(data, name).oddities == (remark,)
+
+
+def test_the_size_is_that_of_the_upright_picture() -> None:
+    lying = read_header(turned(6), "x.jpg")
+    assert (lying.height, lying.width) == (30, 20)
+
+
+def test_a_folder_knows_the_sizes_and_oddities_of_its_files_also_from_the_cache(
+    tmp_path: Path,
+) -> None:
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = random.integers(0, 256, (20 + number, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "set" / name / f"{number}.png")
+    Image.new("RGBA", (7, 5), (9, 9, 9, 9)).save(tmp_path / "set" / "cat" / "3.png")
+    settings = DataSettings(image_size=32)
+    fresh, cached = (load_splits(tmp_path / "set", settings) for _ in range(2))
+    for splits in (fresh, cached):
+        sizes = {
+            picture: tuple(size)
+            for part in (splits.train, splits.validation, splits.test)
+            for picture, size in zip(part.ids.tolist(), np.array(part.sizes).tolist(), strict=True)
+        }
+        assert sizes["dog/4.png"] == (24, 40)
+        assert sizes["cat/3.png"] == (5, 7)
+        (odd,) = splits.odd_files
+        assert (odd.id, odd.remark) == ("cat/3.png", "transparency, laid on white")
+        tiny = [finding for finding in check(splits) if finding.kind == "tiny"]
+        assert [finding.ids for finding in tiny] == [("cat/3.png",)]
+
+
+@pytest.mark.realdata
+def test_every_odd_file_is_read_with_a_remark_or_refused_with_a_reason(
+    real_data: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    for source, name in (("odd-images", "odd"), ("photos/imagenet", "photos")):
+        shutil.copytree(real_data / source, tmp_path / "set" / name)
+    splits = load_splits(tmp_path / "set", DataSettings(on_bad_file="skip"))
+    reasons = {Path(bad.path).name: bad.reason for bad in splits.bad_files}
+    assert reasons["truncated_jpeg.jpg"] == "the JPEG is cut short"
+    assert "icon" in reasons["decompression_bomb.ico"]
+    assert all(reasons.values())
+    remarks = {(odd.id, odd.remark.split(" ")[0]) for odd in splits.odd_files}
+    assert {("odd/pil_sample_cmyk.jpg", "CMYK"), ("odd/chi.gif", "several")} <= remarks

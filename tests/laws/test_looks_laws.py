@@ -1,0 +1,97 @@
+"""What holds for any pictures when equal and near ones are looked for."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from glasshouse.data.images import ImageSet
+from glasshouse.data.looks import (
+    LEAST_LIKENESS,
+    MOST_BITS,
+    edge_likeness,
+    equal_groups,
+    look,
+    near_pairs,
+    picture_hashes,
+)
+
+
+def image_set(pictures: np.ndarray) -> ImageSet:
+    count = len(pictures)
+    ids = np.array([f"p/{n}" for n in range(count)])
+    return ImageSet(pictures, np.zeros(count, np.int64), ids, ("a", "b"))
+
+
+@st.composite
+def picture_sets(draw: st.DrawFn) -> ImageSet:
+    """Up to a dozen pictures: noise, and copies of it with a few levels more."""
+    seed = draw(st.integers(0, 2**32 - 1))
+    height, width = draw(st.integers(4, 40)), draw(st.integers(4, 40))
+    random = np.random.default_rng(seed)
+    pictures = random.integers(0, 200, (draw(st.integers(1, 6)), 3, height, width), dtype=np.uint8)
+    chosen = draw(st.lists(st.integers(0, len(pictures) - 1), max_size=6))
+    more = [pictures[k] + np.uint8(draw(st.integers(0, 50))) for k in chosen]
+    return image_set(
+        np.concatenate([pictures, np.array(more, np.uint8).reshape(-1, 3, height, width)])
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(picture_sets())
+def test_equal_groups_are_the_pictures_with_equal_pixels(images: ImageSet) -> None:
+    grouped = {
+        place: set(group) for group in equal_groups(look([images]).digests) for place in group
+    }
+    for place, picture in enumerate(images.pictures):
+        same = {k for k, other in enumerate(images.pictures) if np.array_equal(picture, other)}
+        assert grouped.get(place, {place}) == same
+
+
+@settings(max_examples=40, deadline=None)
+@given(picture_sets())
+def test_near_pairs_are_those_of_the_definition_among_different_pictures(images: ImageSet) -> None:
+    looks = look([images])
+    hashes = picture_hashes(looks.thumbnails)
+    seen: set[bytes] = set()
+    firsts = [k for k, d in enumerate(looks.digests) if not (d in seen or seen.add(d))]  # type: ignore[func-returns-value]
+    expected = {
+        (a, b)
+        for a in firsts
+        for b in firsts
+        if a < b
+        and int(np.bitwise_count(hashes[a] ^ hashes[b])) <= MOST_BITS
+        and edge_likeness(looks.thumbnails[[b]], looks.thumbnails[a])[0] >= LEAST_LIKENESS
+    }
+    found = near_pairs(looks)
+    assert set(found) == expected
+    assert len(found) == len(expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(picture_sets(), st.data())
+def test_a_look_at_two_sets_is_the_two_looks(images: ImageSet, data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(images)))
+    whole = look([images])
+    parts = [image_set(images.pictures[:cut]), image_set(images.pictures[cut:])]
+    pieces = look(parts)
+    assert pieces.digests == whole.digests
+    np.testing.assert_array_equal(pieces.is_constant, whole.is_constant)
+    np.testing.assert_allclose(pieces.thumbnails, whole.thumbnails, rtol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    arrays(np.float32, (2, 16, 16), elements=st.floats(0, 255, width=32)),
+    st.floats(0.25, 4),
+)
+def test_likeness_is_symmetric_within_bounds_and_blind_to_contrast(
+    thumbnails: np.ndarray, contrast: float
+) -> None:
+    there = float(edge_likeness(thumbnails[:1], thumbnails[1])[0])
+    back = float(edge_likeness(thumbnails[1:], thumbnails[0])[0])
+    assert abs(there - back) < 1e-4
+    assert -1.001 <= there <= 1.001
+    changed = float(edge_likeness(thumbnails[:1] * np.float32(contrast), thumbnails[1])[0])
+    if abs(there) > 1e-3 and np.ptp(thumbnails[0]) > 1 and np.ptp(thumbnails[1]) > 1:
+        assert abs(changed - there) < 1e-3
