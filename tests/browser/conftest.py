@@ -1,5 +1,6 @@
 """A real workbench in its own process, and a real headless Chromium that reaches nothing else."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
@@ -81,7 +83,10 @@ def wait_for(happens: Callable[[], Any], what: str, seconds: float = 30.0) -> An
     """The first true answer of a question that is asked again and again."""
     end = time.monotonic() + seconds
     while True:
-        answer = happens()
+        answer = None
+        # The page may put another element in the place of one just found.
+        with contextlib.suppress(StaleElementReferenceException):
+            answer = happens()
         if answer:
             return answer
         if time.monotonic() > end:

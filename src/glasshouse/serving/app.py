@@ -9,12 +9,19 @@ from starlette.staticfiles import StaticFiles
 
 from glasshouse.serving.files import file_routes
 from glasshouse.serving.guard import OwnHostsOnly
-from glasshouse.serving.pages import compare, run, runs, train
+from glasshouse.serving.pages import compare, data, explain, run, runs, train
 from glasshouse.serving.pages.frame import framed
 from glasshouse.serving.workbench import Page, Workbench
 
 # In the order of the navigation. A page's file says what it is; here it is only named.
-PAGES: tuple[Page, ...] = (runs.PAGE, compare.PAGE, run.PAGE, train.PAGE)
+PAGES: tuple[Page, ...] = (
+    runs.PAGE,
+    compare.PAGE,
+    run.PAGE,
+    train.PAGE,
+    data.PAGE,
+    explain.PAGE,
+)
 
 _ASSETS = Path(__file__).parent / "assets"
 # A viewer that lost its connection gets so many messages again; each may hold a whole chart.

@@ -114,6 +114,21 @@ def load_checkpoint(state: TrainingState, folder: Path) -> bool:
     return False
 
 
+def finished_epochs(folder: Path) -> dict[int, Path]:
+    """The checkpoints of a folder that were written at the end of an epoch, by its number."""
+    paths = (path for path in _checkpoints(folder) if path.stem.split("-")[1] == "0000000")
+    return {int(path.stem.split("-")[0]): path for path in paths}
+
+
+def weights_of_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The weights that a checkpoint's epoch was measured with: averaged ones, where there are any.
+
+    Raises StorageError for a damaged file.
+    """
+    tensors, _ = read_tensors(path)
+    return _part(tensors, "averaged/") or _part(tensors, "net/")
+
+
 def _checkpoints(folder: Path) -> list[Path]:
     """Oldest first."""
     return sorted(folder.glob("[0-9]*.safetensors"))

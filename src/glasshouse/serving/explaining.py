@@ -1,0 +1,220 @@
+"""Explanations for a page: warm models, pictures that people bring, and the answers of a while."""
+
+import secrets
+import tempfile
+import threading
+import warnings
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.data.decode import Pixels, decode
+from glasshouse.data.images import ImageSet
+from glasshouse.data.sources import load_splits
+from glasshouse.data.workers import Fitting, decode_files
+from glasshouse.errors import BadPicture, UsageError
+from glasshouse.explanation.checking import check_all, sheet_methods
+from glasshouse.explanation.explain import explain_page
+from glasshouse.explanation.layer_choice import LayerInfo, layers
+from glasshouse.explanation.methods import ExplainSettings
+from glasshouse.explanation.page import Page
+from glasshouse.explanation.relu_rules import ExplanationWarning
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.preprocessing import Preprocessing, prepare
+from glasshouse.serving.workbench import Workbench
+from glasshouse.workflow import runs
+from glasshouse.workflow.choices import classifier_of_choice, run_of_choice
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+_WARM_MODELS, _ANSWERS, _SETS = 4, 24, 2
+_MOST_LAYERS = 12
+_SHOWN_SIDE = 448
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded picture ``(h, w, 3)``; is_ready: it has been brought to a net's size already."""
+
+    name: str
+    pixels: Pixels
+    is_ready: bool = False
+    class_name: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model makes of one photo; key: its place in addresses.
+
+    shown: the photo as large as it is looked at, uint8 ``(h, w, 3)``, with the same field of view
+    as the net's own input in page.pictures.
+    """
+
+    key: str
+    model: str
+    photo: Photo
+    classifier: Classifier
+    page: Page
+    shown: Pixels
+
+
+@dataclass
+class Explainer:
+    """What a workbench keeps warm; safe to ask from several threads."""
+
+    workbench: Workbench
+    _models: "OrderedDict[tuple[str, int], Classifier]" = field(default_factory=OrderedDict)
+    _answers: "OrderedDict[str, Answer]" = field(default_factory=OrderedDict)
+    _sets: "OrderedDict[str, ImageSet]" = field(default_factory=OrderedDict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def explain(self, model: str, photo: Photo, class_name: str | None = None) -> Answer:
+        """Every map of a photo and the activations along the net, from one pass.
+
+        Raises UsageError for an unknown model, or a class that it does not know.
+        """
+        # One at a time: hooks and modes belong to the net, and the processor is shared anyway.
+        with self._lock:
+            classifier = self.classifier(model)
+            answer = _answered(model, classifier, photo, class_name)
+            return self._keep(answer)
+
+    def checked(self, key: str) -> Answer | None:
+        """The same answer with what the checks say of each map; None when it is forgotten."""
+        with self._lock:
+            answer = self.answer(key)
+            if answer is None:
+                return None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExplanationWarning)
+                found = check_all(answer.classifier, answer.page.explanations)
+            return self._keep(replace(answer, page=replace(answer.page, explanations=found)))
+
+    def answer(self, key: str) -> Answer | None:
+        """An answer by its key, if it is still kept."""
+        return self._answers.get(key)
+
+    def classifier(self, model: str) -> Classifier:
+        """The classifier of a choice, loaded once for each version of its file."""
+        with self._lock:
+            run = run_of_choice(self.workbench.runs, model)
+            version = (run / runs.MODEL).stat().st_mtime_ns if run else 0
+            if (model, version) not in self._models:
+                self._models[model, version] = classifier_of_choice(self.workbench.runs, model)
+            return _used(self._models, (model, version), _WARM_MODELS)
+
+    def test_pictures(self, model: str) -> ImageSet:
+        """The test pictures of the run behind a model.
+
+        Raises UsageError for a bundled model, DataError when the source is not there any more.
+        """
+        folder = run_of_choice(self.workbench.runs, model)
+        if folder is None:
+            raise UsageError(f"{model} comes without its pictures: bring one of your own")
+        with self._lock:
+            if str(folder) not in self._sets:
+                run = runs.read_run(folder)
+                side = self.classifier(model).preprocessing.height
+                settings = run.recipe.data.model_copy(
+                    update={"image_size": side, "train_limit": None, "on_bad_file": "skip"}
+                )
+                self._sets[str(folder)] = load_splits(
+                    run.environment["data"]["source"],
+                    settings,
+                    data_dir=self.workbench.data_dir,
+                    offline=self.workbench.offline,
+                ).test
+            return _used(self._sets, str(folder), _SETS)
+
+    def _keep(self, answer: Answer) -> Answer:
+        self._answers[answer.key] = answer
+        return _used(self._answers, answer.key, _ANSWERS)
+
+
+@cache
+def explainer_of(workbench: Workbench) -> Explainer:
+    """What this workbench keeps."""
+    return Explainer(workbench)
+
+
+def read_photo(data: bytes, name: str) -> Photo:
+    """A file that somebody brought, decoded; raises BadPicture.
+
+    A process of its own reads it first: a file that crashes or hangs its decoder ends only that.
+    """
+    with tempfile.TemporaryDirectory(prefix="glasshouse-") as folder:
+        path = Path(folder) / "picture"
+        path.write_bytes(data)
+        (result,) = decode_files([path], Fitting(8, 8, "stretch"), workers=1)
+    if not result.pixels:
+        raise BadPicture(name, result.reason)
+    return Photo(name, decode(data, name=name))
+
+
+def photo_of(images: ImageSet, row: int) -> Photo:
+    """A picture of a set, which has the net's size already."""
+    pixels = np.ascontiguousarray(images.pictures[row].transpose(1, 2, 0))
+    label = images.class_names[int(images.labels[row])]
+    return Photo(str(images.ids[row]), pixels, is_ready=True, class_name=label)
+
+
+def layers_along(classifier: Classifier, picture: NDArray[np.uint8]) -> list[LayerInfo]:
+    """Up to a dozen layers with rows and columns, from the first to the last: activations, where
+    there are enough of them."""
+    spatial = [info for info in layers(classifier, picture) if info.has_extent]
+    bent = [info for info in spatial if "LU" in info.kind or "Swish" in info.kind]
+    chosen = bent if len(bent) >= 2 else spatial
+    places = np.linspace(0, len(chosen) - 1, min(_MOST_LAYERS, len(chosen))).round().astype(int)
+    return [chosen[place] for place in dict.fromkeys(places.tolist())]
+
+
+def _answered(model: str, classifier: Classifier, photo: Photo, class_name: str | None) -> Answer:
+    wanted = classifier.preprocessing
+    is_there = photo.is_ready and photo.pixels.shape[:2] == (wanted.height, wanted.width)
+    picture = (
+        np.ascontiguousarray(photo.pixels.transpose(2, 0, 1))
+        if is_there
+        else prepare(photo.pixels, wanted)
+    )
+    with warnings.catch_warnings():
+        # The notes of each map say the same.
+        warnings.simplefilter("ignore", ExplanationWarning)
+        page = explain_page(
+            classifier,
+            picture[None],
+            methods=sheet_methods(classifier, picture),
+            target_class=class_name,
+            settings=ExplainSettings(
+                activation_layers=tuple(info.name for info in layers_along(classifier, picture))
+            ),
+        )
+    shown = _shown(photo, picture, wanted)
+    return Answer(secrets.token_hex(8), model, photo, classifier, page, shown)
+
+
+def _shown(photo: Photo, picture: NDArray[np.uint8], wanted: Preprocessing) -> Pixels:
+    """The photo at a whole multiple of the net's size, as large as a page needs it.
+
+    What the file holds beyond the net's own input is shown; a small picture keeps its pixels.
+    """
+    times = max(1, _SHOWN_SIDE // max(picture.shape[1:]))
+    sharp = 1 if photo.is_ready else min(photo.pixels.shape[:2]) // min(picture.shape[1:])
+    sharp = max(1, min(times, sharp))
+    large = replace(wanted, height=wanted.height * sharp, width=wanted.width * sharp)
+    drawn = picture if sharp == 1 else prepare(photo.pixels, large)
+    whole = drawn.transpose(1, 2, 0).repeat(times // sharp, axis=0).repeat(times // sharp, axis=1)
+    return np.ascontiguousarray(whole)
+
+
+def _used(kept: "OrderedDict[Key, Value]", key: Key, most: int) -> Value:
+    """The value of a key, now the newest; the oldest ones are forgotten."""
+    kept.move_to_end(key)
+    while len(kept) > most:
+        kept.popitem(last=False)
+    return kept[key]

@@ -1,0 +1,262 @@
+"""What the page Data holds: a source, what its check finds, and the pictures."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from itertools import islice
+from urllib.parse import urlencode
+
+import numpy as np
+from fastapi import Request
+from nicegui import ui
+
+from glasshouse.data.findings import Finding, many, parts_of
+from glasshouse.data.images import BadFile, Splits
+from glasshouse.report.data_report import class_rows, verdict
+from glasshouse.serving.examinations import Examined, examinations_of
+from glasshouse.serving.pages.parts import (
+    box,
+    button,
+    empty_state,
+    figures,
+    heading,
+    link,
+    panel,
+    picture,
+    table,
+    text,
+)
+from glasshouse.serving.workbench import Workbench
+from glasshouse.workflow.runs import find_runs
+
+_OFFERED = ("digits", "shapes", "cifar10")
+_GROUPS_AT_ONCE, _SAMPLES_AT_ONCE, _FILES_SHOWN, _CLASSES_SHOWN = 12, 40, 200, 60
+_IN_A_GROUP = 6
+_ICONS = {"error": "block", "warning": "warning_amber", "info": "info_outline"}
+
+
+async def fill(workbench: Workbench, request: Request) -> None:
+    """A source to choose, and below it what its check found."""
+    source = request.query_params.get("source", "").strip()
+    heading("Data", "What may be wrong with the pictures, before anything is trained on them.")
+    _chooser(workbench, source)
+    if not source:
+        empty_state(
+            "Choose pictures to check",
+            "A folder with a folder of pictures for each class, a .csv table of path,label, or one "
+            "of the sources that come with Glasshouse. On the command line:",
+            icon="fact_check",
+            command="glasshouse check FOLDER --out report",
+        )
+        return
+    again = request.query_params.get("again") == "1"
+    with box("gh-data") as place:
+        found = await _examined(workbench, source, again=again)
+        place.clear()
+        with place:
+            _show(found)
+
+
+async def _examined(workbench: Workbench, source: str, *, again: bool) -> Examined:
+    """Check in a thread, and say how far it is meanwhile."""
+    state = {"words": "Looking at every picture …"}
+
+    def progress(what: str, done: int, total: int) -> None:
+        state["words"] = f"{what[0].upper()}{what[1:]}: {done:,} of {total:,}"
+
+    with box("gh-waiting").props("role=status"):
+        ui.spinner(size="28px").props("aria-hidden=true")
+        words = text(state["words"])
+        timer = ui.timer(0.3, lambda: words.set_text(state["words"]))
+    await ui.context.client.connected()
+    try:
+        kept = examinations_of(workbench)
+        return await asyncio.to_thread(partial(kept.get, source, progress, again=again))
+    finally:
+        timer.cancel()
+
+
+def _chooser(workbench: Workbench, source: str) -> None:
+    used = [str(r.environment["data"]["source"]) for r in find_runs(workbench.runs)] if (
+        workbench.runs.is_dir()
+    ) else []  # fmt: skip
+    offered = list(dict.fromkeys([*used, *_OFFERED]))
+
+    def go() -> None:
+        if field.value.strip():
+            query = {"source": field.value.strip()}
+            again = {"again": "1"} if query["source"] == source else {}
+            ui.navigate.to(f"/data?{urlencode({**query, **again})}")
+
+    with box("gh-panel gh-source", "section"):
+        with box("gh-row"):
+            field = ui.input(value=source, placeholder="a folder, a table, or a name").props(
+                'outlined dense aria-label="Source"'
+            )
+            field.classes("gh-field").on("keydown.enter", go)
+            button("Check again" if source else "Check", "fact_check", main=True).on_click(go)
+        with box("gh-row gh-chips"):
+            for name in offered[:8]:
+                chip = link(name, f"/data?{urlencode({'source': name})}", "gh-chip")
+                chip.props("aria-current=page" if name == source else "")
+
+
+def _show(found: Examined) -> None:
+    findings, splits = found.examination.findings, found.splits
+    if splits is not None:
+        with panel():
+            counts = {part: f"{len(images):,}" for part, images in parts_of(splits).items()}
+            figures(
+                {
+                    **counts,
+                    "classes": f"{len(splits.class_names):,}",
+                    "size": f"{splits.train.width}×{splits.train.height}",
+                    "left out": f"{len(splits.bad_files):,}",
+                }
+            )
+    with panel("Findings", verdict(findings)):
+        for finding in findings:
+            # The panel of the classes shows the counts.
+            if finding.kind != "counts":
+                _finding(finding, found)
+    if splits is None:
+        return
+    with box("gh-columns"):
+        with panel("Balance of the classes"):
+            _balance(splits)
+        with panel("Samples"):
+            _samples(found, splits)
+    if splits.bad_files:
+        with panel("Files that cannot be read", many(len(splits.bad_files), "file")):
+            _bad_files(splits.bad_files)
+
+
+def _finding(finding: Finding, found: Examined) -> None:
+    with box(f"gh-finding gh-{finding.level}", "article"):
+        ui.icon(_ICONS[finding.level]).props(f'role=img aria-label="{finding.level}"')
+        with box():
+            text(finding.title, "h3")
+            text(finding.detail, "p", "gh-quiet")
+            groups = finding.groups or tuple((name,) for name in finding.ids)
+            rows = [
+                [found.row_of[name] for name in group if name in found.row_of] for group in groups
+            ]
+            rows = [group for group in rows if group]
+            if rows:
+                is_open = bool(finding.groups) and finding.level != "info"
+                _groups(rows, found, is_open=is_open, are_pairs=bool(finding.groups))
+
+
+def _groups(
+    groups: Sequence[Sequence[int]], found: Examined, *, is_open: bool, are_pairs: bool
+) -> None:
+    """Pictures side by side, a dozen groups at once."""
+    left = iter(groups)
+    shown = 0
+
+    def show_some() -> None:
+        nonlocal shown
+        with place:
+            for group in islice(left, _GROUPS_AT_ONCE):
+                _group(group, found)
+                shown += 1
+        more.set_visibility(shown < len(groups))
+        more.set_text(f"Show more ({len(groups) - shown:,} left)")
+
+    with box("gh-more", "details").props("open" if is_open else ""):
+        text(_what(groups, are_pairs=are_pairs), "summary")
+        place = box("gh-pairs" if are_pairs else "gh-gallery", "ul")
+        more = button("", "expand_more").on_click(show_some)
+        show_some()
+
+
+def _what(groups: Sequence[Sequence[int]], *, are_pairs: bool) -> str:
+    if not are_pairs:
+        return f"{many(len(groups), 'picture')} to look at"
+    noun = "pair" if all(len(group) == 2 for group in groups) else "group"
+    return f"{many(len(groups), noun)} side by side"
+
+
+def _group(rows: Sequence[int], found: Examined) -> None:
+    with box("", "li"):
+        for row in rows[:_IN_A_GROUP]:
+            _figure(found, row)
+        if len(rows) > _IN_A_GROUP:
+            text(f"and {len(rows) - _IN_A_GROUP} more", "span", "gh-quiet")
+
+
+def _figure(found: Examined, row: int) -> None:
+    part, images, place = found.place(row) or ("", None, 0)
+    assert images is not None
+    name, label = str(images.ids[place]), images.class_names[int(images.labels[place])]
+    with box("", "figure"):
+        _image(found, row, f"{name}: {label} in {part}")
+        with box("", "figcaption"):
+            text(label)
+            text(f"{part} · {name}", "span", "gh-quiet")
+
+
+def _image(found: Examined, row: int, description: str) -> None:
+    small = "gh-pixels" if found.splits and max(found.splits.train.pictures.shape[2:]) < 100 else ""
+    picture(f"/data/{found.key}/{row}", description, small)
+
+
+def _balance(splits: Splits) -> None:
+    """A bar for each class, of the pictures of the three parts."""
+    with box("gh-key"):
+        for number, part in enumerate(parts_of(splits)):
+            with box("", "span"):
+                box(f"gh-part-{number}", "i")
+                text(part)
+    rows = class_rows(splits)
+    with box("gh-scroll gh-tall"), box("gh-bars", "table"), box("", "tbody"):
+        for row in rows[:_CLASSES_SHOWN]:
+            total = sum(row.counts)
+            with box("", "tr"):
+                text(row.name, "th").props("scope=row")
+                with box("", "td"), box("gh-bar").props("aria-hidden=true"):
+                    for number, count in enumerate(row.counts):
+                        share = 100 * row.share * count / max(1, total)
+                        box(f"gh-part-{number}", "i").style(f"width:{share:.2f}%")
+                parts = " · ".join(f"{count:,}" for count in row.counts)
+                text(f"{total:,}", "td", "gh-number").props["title"] = parts
+    if len(rows) > _CLASSES_SHOWN:
+        text(f"and {len(rows) - _CLASSES_SHOWN} more classes", "p", "gh-quiet")
+
+
+def _samples(found: Examined, splits: Splits) -> None:
+    """Some pictures of a class, as the net sees them."""
+    with box("gh-row"):
+        chosen = ui.select(dict(enumerate(splits.class_names)), value=0).props(
+            'outlined dense options-dense aria-label="Class"'
+        )
+        chosen.classes("gh-field")
+        part = ui.toggle(list(parts_of(splits)), value="train").props("no-caps dense unelevated")
+    place = box("gh-samples")
+
+    def show() -> None:
+        images = parts_of(splits)[str(part.value)]
+        before = {"train": 0, "validation": len(splits.train)}.get(
+            str(part.value), len(splits.train) + len(splits.validation)
+        )
+        rows = np.flatnonzero(images.labels == chosen.value)
+        kept = rows[np.linspace(0, len(rows) - 1, min(_SAMPLES_AT_ONCE, len(rows))).astype(int)]
+        place.clear()
+        with place:
+            for row in kept.tolist():
+                _image(found, before + row, f"{images.ids[row]}")
+            if not len(kept):
+                text("None in this part.", "p", "gh-quiet")
+
+    chosen.on_value_change(show)
+    part.on_value_change(show)
+    show()
+
+
+def _bad_files(bad_files: Sequence[BadFile]) -> None:
+    rows = [(bad.path, bad.reason) for bad in bad_files[:_FILES_SHOWN]]
+    table(("File", "Why"), rows, numbers_from=2).classes("gh-tall gh-wrap")
+    if len(bad_files) > _FILES_SHOWN:
+        text(
+            f"and {len(bad_files) - _FILES_SHOWN:,} more; `check --json` has all.", "p", "gh-quiet"
+        )

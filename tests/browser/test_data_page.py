@@ -1,0 +1,55 @@
+"""The check of a folder in a real browser: findings, copies side by side, samples of a class."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.browser.conftest import StartWorkbench, find, find_words, set_width, wait_for
+from tests.workflow.test_checking import write_folder
+
+pytestmark = pytest.mark.browser
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def test_a_folder_is_typed_checked_and_looked_through(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    source = write_folder(tmp_path / "set", ("cat", HOSTILE))
+    pixels = np.asarray(Image.open(source / "cat" / "000.png"))
+    Image.fromarray(pixels).save(source / HOSTILE / "copy.png")
+    (source / "cat" / "broken.png").write_bytes(b"nothing")
+
+    chromium.get(start_workbench(tmp_path / "runs") + "/data")
+    find(chromium, ".gh-source input").send_keys(str(source), Keys.ENTER)
+    find_words(chromium, "contradicting labels")
+    pair = find(chromium, ".gh-pairs li")
+    assert len(pair.find_elements(By.TAG_NAME, "img")) == 2
+    wait_for(lambda: whole_pictures(chromium), "every picture in sight")
+    find_words(chromium, "broken.png")
+    find_words(chromium, HOSTILE)
+    assert not chromium.find_elements(By.CSS_SELECTOR, "img[src=x]")
+
+    before = len(chromium.find_elements(By.CSS_SELECTOR, ".gh-samples img"))
+    find(chromium, ".q-btn-group button:last-child").click()
+    wait_for(
+        lambda: 0 < len(chromium.find_elements(By.CSS_SELECTOR, ".gh-samples img")) < before,
+        "the fewer samples of test",
+    )
+    for width in (390, 768, 1440):
+        set_width(chromium, width)
+        wide = chromium.execute_script("return document.documentElement.scrollWidth")
+        assert wide <= width
+
+
+def whole_pictures(browser: WebDriver) -> bool:
+    """Whether every picture that was loaded is one, and some were."""
+    script = (
+        "const all = [...document.querySelectorAll('main img')].filter(i => i.complete);"
+        "return all.length > 4 && all.every(i => i.naturalWidth > 0)"
+    )
+    return bool(browser.execute_script(script))

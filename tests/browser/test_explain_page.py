@@ -1,0 +1,142 @@
+"""A photo dropped and explained in a real browser; hostile files and names."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+)
+from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from tests.browser.conftest import StartWorkbench, find, find_words, set_width, wait_for
+from tests.serving.trained import trained_run
+
+pytestmark = pytest.mark.browser
+HOSTILE = "<img src=x onerror=alert(1)>.png"
+
+# What a hand does that drops a file: the browser's own events, with the file in them.
+DROP = """
+const [target, bytes, name] = arguments;
+const transfer = new DataTransfer();
+transfer.items.add(new File([new Uint8Array(bytes)], name, {type: 'image/png'}));
+const send = (element, kind) => element.dispatchEvent(
+  new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer: transfer}));
+send(target, 'dragenter'); send(target, 'dragover');
+setTimeout(() => send(target.querySelector('.q-uploader__dnd') || target, 'drop'), 300);
+"""
+
+
+def photo() -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((600, 450)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def drop(browser: WebDriver, data: bytes, name: str) -> None:
+    browser.execute_script(DROP, find(browser, ".gh-drop"), list(data), name)
+
+
+def source_of(browser: WebDriver, css: str) -> str:
+    return str(find(browser, css).get_attribute("src"))
+
+
+def width_of(browser: WebDriver, css: str) -> int:
+    find = "const image = document.querySelector(arguments[0]);"
+    script = f"{find} return image && image.complete ? image.naturalWidth : 0"
+    return int(browser.execute_script(script, css))
+
+
+def count(browser: WebDriver, css: str) -> int:
+    return len(browser.find_elements(By.CSS_SELECTOR, css))
+
+
+def choose(browser: WebDriver, field: str, words: str) -> None:
+    """Take an entry of a list; while it unfolds, a click may miss it."""
+    # The driver takes what lies below the bar at the top for seen.
+    browser.execute_script("scrollTo(0, 0)")
+    wait_for(lambda: _clicked(find(browser, field)), "the list to be opened")
+
+    def take() -> bool:
+        entries = browser.find_elements(By.CSS_SELECTOR, ".q-menu .q-item")
+        return any(_clicked(entry) for entry in entries if entry.text.strip() == words)
+
+    wait_for(take, f"{words} to be chosen")
+
+
+def _clicked(element: WebElement) -> bool:
+    try:
+        element.click()
+    except (ElementClickInterceptedException, ElementNotInteractableException):
+        return False
+    return True
+
+
+def test_a_photo_is_dropped_and_explained_by_two_epochs(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    trained_run(tmp_path / "runs" / "digits")
+    chromium.get(start_workbench(tmp_path / "runs") + "/explain")
+    find_words(chromium, "Its worst mistakes")
+    drop(chromium, photo(), HOSTILE)
+    find(chromium, ".gh-tile")
+    find_words(chromium, HOSTILE)
+    assert not chromium.find_elements(By.CSS_SELECTOR, "img[src=x]")
+    assert len(chromium.find_elements(By.CSS_SELECTOR, ".gh-five li")) == 5
+    wait_for(lambda: width_of(chromium, ".gh-seen .gh-over") == 448, "the large map")
+    find_words(chromium, "rank correlation")  # what a check says
+
+    before = source_of(chromium, ".gh-seen .gh-over")
+    chromium.find_elements(By.CSS_SELECTOR, ".gh-tile")[0].click()
+    wait_for(lambda: source_of(chromium, ".gh-seen .gh-over") != before, "another map")
+    assert find(chromium, ".gh-tile").get_attribute("aria-pressed") == "true"
+
+    opacity = find(chromium, ".gh-seen .gh-over").value_of_css_property("opacity")
+    find(chromium, "[aria-label='Opacity of the maps'] [tabindex]").send_keys(Keys.ARROW_RIGHT)
+    wait_for(
+        lambda: find(chromium, ".gh-seen .gh-over").value_of_css_property("opacity") > opacity,
+        "a stronger map",
+    )
+    layer = source_of(chromium, ".gh-grid")
+    find(chromium, "[aria-label='Layer'] [tabindex]").send_keys(Keys.ARROW_RIGHT)
+    wait_for(lambda: source_of(chromium, ".gh-grid") != layer, "the next layer")
+    wait_for(lambda: width_of(chromium, ".gh-grid") > 100, "its activations")
+
+    choose(chromium, ".gh-choose label:nth-of-type(2)", "digits @ epoch 1")
+    wait_for(lambda: count(chromium, ".gh-answer") == 2, "two answers")
+    choose(chromium, ".gh-class", "7")
+    wait_for(
+        lambda: (
+            count(chromium, ".gh-answer") == 2
+            and [e.text for e in chromium.find_elements(By.CSS_SELECTOR, ".gh-explained span")][::2]
+            in (["7", "7"], ["7"], [])
+            and "7" in find(chromium, ".gh-class").text
+        ),
+        "both answers about class 7",
+    )
+    for width in (390, 768, 1440):
+        set_width(chromium, width)
+        wide = chromium.execute_script("return document.documentElement.scrollWidth")
+        assert wide <= width
+
+
+def test_a_broken_file_gets_a_clear_message_and_the_next_one_an_answer(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    trained_run(tmp_path / "runs" / "digits")
+    chromium.get(start_workbench(tmp_path / "runs") + "/explain")
+    find_words(chromium, "Its worst mistakes")
+    drop(chromium, photo()[:900], HOSTILE)
+    message = find(chromium, ".gh-message [role=alert]")
+    assert message.text == f"{HOSTILE}: the PNG is cut short"
+    drop(chromium, b"MZ\x90\x00 a program", "holiday.png")
+    find_words(chromium, "not a picture in a known format")
+    find(chromium, ".gh-thumb").click()
+    find(chromium, ".gh-tile")

@@ -1,0 +1,95 @@
+"""The page of a source, and the addresses of its pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nicegui.testing import User
+from PIL import Image
+
+from glasshouse.serving.examinations import examinations_of
+from glasshouse.serving.workbench import Workbench
+from tests.serving.conftest import visit
+from tests.workflow.test_checking import write_folder
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def test_without_a_source_it_says_what_to_do(workbench: Workbench) -> None:
+    async def story(user: User) -> None:
+        await user.open("/data")
+        await user.should_see("Choose pictures to check", retries=100)
+        await user.should_see("digits")
+
+    visit(workbench, story)
+
+
+def test_a_folder_is_checked_and_shown(workbench: Workbench, tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "set", ("cat", HOSTILE))
+    (source / "cat" / "broken.png").write_bytes(b"nothing")
+    pixels = np.asarray(Image.open(source / "cat" / "000.png"))
+    Image.fromarray(pixels).save(source / HOSTILE / "copy.png")
+
+    async def story(user: User) -> None:
+        await user.open(f"/data?source={source}")
+        await user.should_see("contradicting labels", retries=100)
+        await user.should_see("1 file cannot be read")
+        await user.should_see("broken.png")
+        await user.should_see(HOSTILE)
+
+    visit(workbench, story)
+
+
+def test_an_unknown_source_is_an_answer_and_not_a_crash(workbench: Workbench) -> None:
+    async def story(user: User) -> None:
+        await user.open("/data?source=digit")
+        await user.should_see("Did you mean 'digits'", retries=100)
+
+    visit(workbench, story)
+
+
+def test_a_source_that_cannot_be_loaded_is_a_finding(workbench: Workbench, tmp_path: Path) -> None:
+    async def story(user: User) -> None:
+        await user.open(f"/data?source={tmp_path}")
+        await user.should_see("The source cannot be loaded", retries=100)
+
+    visit(workbench, story)
+
+
+def test_pictures_have_addresses_by_key_and_row_alone(workbench: Workbench) -> None:
+    async def story(user: User) -> None:
+        found = examinations_of(workbench).get("digits")
+        get = user.http_client.get
+        answer = await get(f"/data/{found.key}/5")
+        assert answer.headers["content-type"] == "image/png"
+        assert found.splits is not None
+        total = sum(
+            len(s) for s in (found.splits.train, found.splits.validation, found.splits.test)
+        )
+        assert (await get(f"/data/{found.key}/{total - 1}")).status_code == 200
+        for path in (f"{found.key}/{total}", f"{found.key}/-1", "0/0", "..%2F..%2Fetc%2Fpasswd/1"):
+            assert (await get(f"/data/{path}")).status_code == 404
+        assert (await get(f"/data/{found.key}/x")).status_code == 422
+
+    visit(workbench, story)
+
+
+def test_the_last_few_checks_are_kept(tmp_path: Path) -> None:
+    kept = examinations_of(Workbench(tmp_path, offline=True))
+    first = kept.get("digits")
+    assert kept.get("digits") is first
+    assert kept.get("digits", again=True) is not first
+    for name in ("a", "b", "c"):
+        kept.get(str(write_folder(tmp_path / name)))
+    assert kept.with_key(kept.get("digits").key) is not None
+    assert kept.with_key(first.key) is None
+
+
+@pytest.mark.parametrize("row", [0, 50, 100])
+def test_rows_run_through_train_validation_and_test(tmp_path: Path, row: int) -> None:
+    found = examinations_of(Workbench(tmp_path, offline=True)).get("digits")
+    place = found.place(row)
+    assert place is not None
+    part, images, inner = place
+    assert found.row_of[str(images.ids[inner])] == row
+    assert part == "train"
