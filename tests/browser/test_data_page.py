@@ -27,7 +27,7 @@ def test_a_folder_is_typed_checked_and_looked_through(
     chromium.get(start_workbench(tmp_path / "runs") + "/data")
     find(chromium, ".gh-source input").send_keys(str(source), Keys.ENTER)
     find_words(chromium, "contradicting labels")
-    pair = find(chromium, ".gh-pairs li")
+    pair = find(chromium, ".gh-sides li")
     assert len(pair.find_elements(By.TAG_NAME, "img")) == 2
     wait_for(lambda: whole_pictures(chromium), "every picture in sight")
     find_words(chromium, "broken.png")

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from glasshouse.data.decode import Pixels, decode
 from glasshouse.data.images import ImageSet
-from glasshouse.data.sources import load_splits
 from glasshouse.data.workers import Fitting, decode_files
 from glasshouse.errors import BadPicture, UsageError
 from glasshouse.explanation.checking import check_all, sheet_methods
@@ -26,6 +25,7 @@ from glasshouse.explanation.page import Page
 from glasshouse.explanation.relu_rules import ExplanationWarning
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.preprocessing import Preprocessing, prepare
+from glasshouse.serving.looking import test_pictures
 from glasshouse.serving.workbench import Workbench
 from glasshouse.workflow import runs
 from glasshouse.workflow.choices import classifier_of_choice, run_of_choice
@@ -33,7 +33,7 @@ from glasshouse.workflow.choices import classifier_of_choice, run_of_choice
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-_WARM_MODELS, _ANSWERS, _SETS = 4, 24, 2
+_WARM_MODELS, _ANSWERS = 4, 24
 _MOST_LAYERS = 12
 _SHOWN_SIDE = 448
 
@@ -71,7 +71,6 @@ class Explainer:
     workbench: Workbench
     _models: "OrderedDict[tuple[str, int], Classifier]" = field(default_factory=OrderedDict)
     _answers: "OrderedDict[str, Answer]" = field(default_factory=OrderedDict)
-    _sets: "OrderedDict[str, ImageSet]" = field(default_factory=OrderedDict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def explain(self, model: str, photo: Photo, class_name: str | None = None) -> Answer:
@@ -117,20 +116,7 @@ class Explainer:
         folder = run_of_choice(self.workbench.runs, model)
         if folder is None:
             raise UsageError(f"{model} comes without its pictures: bring one of your own")
-        with self._lock:
-            if str(folder) not in self._sets:
-                run = runs.read_run(folder)
-                side = self.classifier(model).preprocessing.height
-                settings = run.recipe.data.model_copy(
-                    update={"image_size": side, "train_limit": None, "on_bad_file": "skip"}
-                )
-                self._sets[str(folder)] = load_splits(
-                    run.environment["data"]["source"],
-                    settings,
-                    data_dir=self.workbench.data_dir,
-                    offline=self.workbench.offline,
-                ).test
-            return _used(self._sets, str(folder), _SETS)
+        return test_pictures(self.workbench, folder)
 
     def _keep(self, answer: Answer) -> Answer:
         self._answers[answer.key] = answer

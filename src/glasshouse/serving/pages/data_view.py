@@ -52,6 +52,8 @@ async def fill(workbench: Workbench, request: Request) -> None:
     again = request.query_params.get("again") == "1"
     with box("gh-data") as place:
         found = await _examined(workbench, source, again=again)
+        if place.is_deleted:
+            return  # the viewer has left meanwhile
         place.clear()
         with place:
             _show(found)
@@ -93,11 +95,11 @@ def _chooser(workbench: Workbench, source: str) -> None:
             field = ui.input(value=source, placeholder="a folder, a table, or a name").props(
                 'outlined dense aria-label="Source"'
             )
-            field.classes("gh-field").on("keydown.enter", go)
+            field.classes("gh-entry").on("keydown.enter", go)
             button("Check again" if source else "Check", "fact_check", main=True).on_click(go)
-        with box("gh-row gh-chips"):
+        with box("gh-row gh-sources"):
             for name in offered[:8]:
-                chip = link(name, f"/data?{urlencode({'source': name})}", "gh-chip")
+                chip = link(name, f"/data?{urlencode({'source': name})}", "gh-pill")
                 chip.props("aria-current=page" if name == source else "")
 
 
@@ -165,7 +167,7 @@ def _groups(
 
     with box("gh-more", "details").props("open" if is_open else ""):
         text(_what(groups, are_pairs=are_pairs), "summary")
-        place = box("gh-pairs" if are_pairs else "gh-gallery", "ul")
+        place = box("gh-sides" if are_pairs else "gh-gallery", "ul")
         more = button("", "expand_more").on_click(show_some)
         show_some()
 
@@ -203,13 +205,13 @@ def _image(found: Examined, row: int, description: str) -> None:
 
 def _balance(splits: Splits) -> None:
     """A bar for each class, of the pictures of the three parts."""
-    with box("gh-key"):
+    with box("gh-legend"):
         for number, part in enumerate(parts_of(splits)):
             with box("", "span"):
                 box(f"gh-part-{number}", "i")
                 text(part)
     rows = class_rows(splits)
-    with box("gh-scroll gh-tall"), box("gh-bars", "table"), box("", "tbody"):
+    with box("gh-scroll gh-bounded"), box("gh-bars", "table"), box("", "tbody"):
         for row in rows[:_CLASSES_SHOWN]:
             total = sum(row.counts)
             with box("", "tr"):
@@ -230,7 +232,7 @@ def _samples(found: Examined, splits: Splits) -> None:
         chosen = ui.select(dict(enumerate(splits.class_names)), value=0).props(
             'outlined dense options-dense aria-label="Class"'
         )
-        chosen.classes("gh-field")
+        chosen.classes("gh-entry")
         part = ui.toggle(list(parts_of(splits)), value="train").props("no-caps dense unelevated")
     place = box("gh-samples")
 
@@ -255,7 +257,7 @@ def _samples(found: Examined, splits: Splits) -> None:
 
 def _bad_files(bad_files: Sequence[BadFile]) -> None:
     rows = [(bad.path, bad.reason) for bad in bad_files[:_FILES_SHOWN]]
-    table(("File", "Why"), rows, numbers_from=2).classes("gh-tall gh-wrap")
+    table(("File", "Why"), rows, numbers_from=2).classes("gh-bounded gh-wrap")
     if len(bad_files) > _FILES_SHOWN:
         text(
             f"and {len(bad_files) - _FILES_SHOWN:,} more; `check --json` has all.", "p", "gh-quiet"

@@ -52,6 +52,10 @@ class _View:
     shuffles: int = 0
     columns: list[Column] = field(default_factory=list)
 
+    def is_at(self, turn: int, place: Element) -> bool:
+        """Whether an answer still belongs to its place: nothing else was asked, nobody left."""
+        return turn == self.turn and not place.is_deleted
+
 
 async def fill(workbench: Workbench, request: Request) -> None:
     """Models and a picture to choose, and below them what explains the answer."""
@@ -147,9 +151,12 @@ async def _fill_strip(
         images = await asyncio.to_thread(view.explainer.test_pictures, model)
         mistakes = await asyncio.to_thread(_worst_mistakes, view.explainer.workbench, model, images)
     except GlasshouseError as error:
-        strip.clear()
-        with strip:
-            text(str(error), "p", "gh-quiet")
+        if not strip.is_deleted:
+            strip.clear()
+            with strip:
+                text(str(error), "p", "gh-quiet")
+        return
+    if strip.is_deleted or model != view.models[0]:
         return
     strip.clear()
     with strip:
@@ -238,12 +245,12 @@ async def _show(view: _View, place: Element) -> None:
             for model in view.models
         ]
     except GlasshouseError as error:
-        if turn == view.turn:
+        if view.is_at(turn, place):
             place.clear()
             with place:
                 empty_state("This cannot be explained", str(error), icon="report_problem")
         return
-    if turn != view.turn:
+    if not view.is_at(turn, place):
         return
     place.clear()
     with place:
@@ -311,7 +318,7 @@ def _choose_method(view: _View, method: str) -> None:
 async def _check(view: _View, turn: int) -> None:
     for column in list(view.columns):
         checked = await asyncio.to_thread(view.explainer.checked, column.answer.key)
-        if turn != view.turn:
+        if not view.is_at(turn, column.words):
             return
         if checked is not None:
             column.show_checks(checked)

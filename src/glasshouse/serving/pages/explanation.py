@@ -148,7 +148,7 @@ def _downloads(answer: Answer, place: int, colours: str) -> None:
         (".npy", f"{folder}/array/{place}"),
         ("All maps", f"{folder}/sheet"),
     ):
-        link(words, address, "gh-chip").props("download")
+        link(words, address, "gh-pill").props("download")
 
 
 def _sentences(explanation: Explanation) -> None:
@@ -165,7 +165,7 @@ def _layers(answer: Answer) -> None:
     found = answer.page.activations
     if not found:
         return
-    with box("gh-layers"):
+    with box("gh-depth"):
         with box("gh-row"):
             text("Layers", "h3")
             slider = ui.slider(min=0, max=len(found) - 1, value=0, step=1)

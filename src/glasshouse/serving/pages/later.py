@@ -21,6 +21,8 @@ def later(module: str) -> Callable[[Workbench, Request], Awaitable[None]]:
         # The page is shown now; what follows is sent to it.
         await ui.context.client.connected()
         view = await asyncio.to_thread(import_module, module)
+        if waiting.is_deleted:
+            return  # the viewer has left meanwhile
         waiting.delete()
         await view.fill(workbench, request)
 
