@@ -47,11 +47,13 @@ def glasshouse() -> float:
     import torch
 
     from glasshouse.data.images import ImageSet, Splits, take
+    from glasshouse.memory import keep_freed_memory
     from glasshouse.recipe import load_recipe
     from glasshouse.training.fit import untrained_classifier
     from glasshouse.training.loop import Course, Step, train
     from glasshouse.training.state import begin
 
+    keep_freed_memory()  # as the command does
     data, labels = pictures()
     ids = np.array([str(i) for i in range(len(data))])
     images = ImageSet(data, labels, ids, tuple("0123456789"))
@@ -69,12 +71,14 @@ def compute_only() -> float:
     """Forward, backward and update of the same net in the same precision, on ready batches."""
     import torch
 
+    from glasshouse.memory import keep_freed_memory
     from glasshouse.models.layers import build
     from glasshouse.models.predict import autocast
     from glasshouse.recipe import load_recipe
     from glasshouse.training.devices import choose_precision
     from glasshouse.training.state import begin
 
+    keep_freed_memory()
     recipe = load_recipe("tutorial-wide")
     device = torch.device("cpu")
     state = begin(build(recipe.model, 10, (3, 32, 32), seed=0), recipe.train, device)
@@ -103,34 +107,10 @@ def compute_only() -> float:
 
 def keras() -> float:
     """The tutorial's own program, as close as Keras 3 still runs it."""
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    import keras as k
-    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+    import tutorial_keras
 
     data, labels = pictures()
-    inputs = data[: BATCH * 400].transpose(0, 2, 3, 1).astype("float32") / 255
-    layers = k.layers
-    net = k.Sequential(
-        [
-            k.Input((32, 32, 3)),
-            layers.Conv2D(32, 3, padding="same", activation="relu"),
-            layers.Conv2D(32, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Conv2D(64, 3, padding="same", activation="relu"),
-            layers.Conv2D(128, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Flatten(),
-            layers.Dense(128, activation="relu"),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
-    net.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
-    generator = ImageDataGenerator(
-        rotation_range=15, width_shift_range=0.1, height_shift_range=0.1, horizontal_flip=True
-    )
-    targets = k.utils.to_categorical(labels[: len(inputs)], 10)
-    flow = generator.flow(inputs, targets, batch_size=BATCH)
+    net, flow = tutorial_keras.program(data[: BATCH * 400], labels[: BATCH * 400], BATCH)
     net.fit(flow, steps_per_epoch=WARMUP, epochs=1, verbose=0)
     started = time.perf_counter()
     net.fit(flow, steps_per_epoch=STEPS, epochs=1, verbose=0)
