@@ -5,6 +5,7 @@ import pytest
 
 from glasshouse.errors import RecipeError
 from glasshouse.recipe import load_recipe, parse_recipe, recipe_names, to_toml
+from glasshouse.settings import Cosine, Step
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -25,6 +26,15 @@ def test_overrides_take_toml_values_and_plain_words() -> None:
     assert recipe.train.optimizer == "sgd"
     assert recipe.augment.horizontal_flip is False
     assert recipe.train.schedule.type == "step"
+
+
+def test_another_type_of_schedule_leaves_the_keys_of_the_old_one_behind() -> None:
+    assert load_recipe("tutorial-wide-schedule", ["train.schedule.type=cosine"]).train.schedule == (
+        Cosine()
+    )
+    same = ["train.schedule.type=step", "train.schedule.every=2"]
+    kept = load_recipe("tutorial-wide-schedule", same).train.schedule
+    assert kept == Step(every=2, factor=0.3)
 
 
 def test_layers_replace_the_recipes_preset() -> None:

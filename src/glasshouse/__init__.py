@@ -51,10 +51,16 @@ _PUBLIC = {
         "Recipe",
         "TrainSettings",
     ),
+    "glasshouse.training.finder": ("LrCurve", "RangeTest", "find_lr", "with_found_rate"),
     "glasshouse.training.fit": ("train_classifier",),
     "glasshouse.training.loop": ("Course", "Step", "train"),
     "glasshouse.training.state": ("Epoch", "begin", "final_net"),
     "glasshouse.workflow.naming": ("classifier_by_name",),
+    "glasshouse.workflow.experiment": ("Request",),
+    "glasshouse.workflow.ladder": ("climb",),
+    "glasshouse.workflow.reproducing": ("reproduce",),
+    "glasshouse.workflow.seeds": ("train_seeds",),
+    "glasshouse.workflow.tune": ("Search", "tune"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 

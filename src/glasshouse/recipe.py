@@ -75,12 +75,15 @@ def _override(values: dict[str, Any], override: str) -> None:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):
             raise RecipeError(f"--set {override}: '{part}' is not a section")
-    _make_way(values, parts[-1])
-    values[parts[-1]] = _parse_value(text.strip())
+    value = _parse_value(text.strip())
+    _make_way(values, parts[-1], value)
+    values[parts[-1]] = value
 
 
-def _make_way(values: dict[str, Any], key: str) -> None:
+def _make_way(values: dict[str, Any], key: str, value: Any = None) -> None:
     """Take out what excludes the key: an override means to replace the recipe's choice."""
+    if key == "type" and values.get("type") != value:
+        values.clear()  # the keys of another type
     for other in _NETS - {key} if key in _NETS else ():
         values.pop(other, None)
 

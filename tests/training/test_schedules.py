@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from glasshouse.settings import TrainSettings
-from glasshouse.training.schedules import learning_rate
+from glasshouse.training.schedules import fitted_to, learning_rate
 
 
 def settings(schedule: dict[str, Any], **more: Any) -> TrainSettings:
@@ -50,3 +50,30 @@ def test_a_triangle_ends_where_it_is_told_to() -> None:
     )
     rates = [learning_rate(cyclic, epoch) for epoch in (3.999999, 4, 8)]
     assert rates == pytest.approx([0.4, 0.4, 0.0], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"type": "step", "every": 3, "factor": 0.5},
+        {"type": "cosine"},
+        {"type": "one_cycle"},
+        {"type": "triangular", "cycle": 5},
+        {"type": "per_epoch", "rates": [0.1, 0.2, 0.1, 0.05, 0.01, 0.01, 0.01, 0.01, 0.001, 0.001]},
+    ],
+)
+def test_a_schedule_fitted_to_other_epochs_has_the_same_shape(schedule: dict[str, Any]) -> None:
+    own = TrainSettings.model_validate(
+        {"epochs": 10, "lr": 0.1, "warmup_epochs": 1, "schedule": schedule}
+    )
+    fitted = fitted_to(own, 20)
+    assert fitted.epochs == 20
+    for position in (0.01, 0.13, 0.4, 0.72, 0.96):
+        expected = learning_rate(own, 10 * position)
+        assert learning_rate(fitted, 20 * position) == pytest.approx(expected)
+
+
+def test_a_constant_rate_is_annealed_when_it_is_fitted() -> None:
+    fitted = fitted_to(TrainSettings(epochs=10, lr=0.1), 3)
+    assert learning_rate(fitted, 0) == 0.1
+    assert learning_rate(fitted, 2.99) < 0.001

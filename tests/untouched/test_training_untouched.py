@@ -1,6 +1,8 @@
 """Training leaves its arguments and the global state as it found them."""
 
 import copy
+import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,8 @@ from glasshouse.models.predict import predict
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.finder import RangeTest, find_lr
 from glasshouse.training.fit import train_classifier
-from glasshouse.training.loop import Course
+from glasshouse.training.loop import Course, train
+from glasshouse.training.state import Epoch, TrainingState, begin
 
 
 def snapshot(net: nn.Module) -> dict[str, Any]:
@@ -92,3 +95,51 @@ def test_nor_when_the_finder_raises(tiny_net: nn.Module, tiny_splits: Splits) ->
         find_lr(tiny_net, course, test=RangeTest(steps=20), progress=fail)
     assert snapshot(tiny_net) == before
     assert np.array_equal(tiny_splits.train.pictures, pictures)
+
+
+def test_the_finder_in_the_middle_of_a_training_leaves_its_every_byte(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    """Weights, optimizer, BatchNorm statistics, random state and data order, to the end."""
+    settings = TrainSettings(epochs=3, batch_size=16, ema_decay=0.9, device="cpu")
+    course = Course(
+        tiny_splits.train, tiny_splits.validation, Preprocessing(16, 16), settings, AUGMENT
+    )
+    ends = []
+    for with_finder in (False, True):
+        torch.manual_seed(3)
+        np.random.seed(3)  # noqa: NPY002
+        random.seed(3)
+        state = begin(tiny_net, settings, torch.device("cpu"))
+        records = train(state, course)
+        seen = [next(records) for _ in range(8)]
+        if with_finder:
+            before = everything(state)
+            find_lr(state.net, course, test=RangeTest(steps=20, seeds=2))
+            assert everything(state) == before
+        seen += records
+        # Times are the only thing that may differ.
+        plain = [replace(r, seconds=0, images_per_second=0) if isinstance(r, Epoch) else r
+                 for r in seen]  # fmt: skip
+        ends.append((plain, everything(state)))
+    assert ends[0] == ends[1]
+    assert len(state.optimizer.state_dict()["state"]) > 0
+
+
+def everything(state: TrainingState) -> dict[str, Any]:
+    """All that training depends on, and the random state of the process."""
+    optimizer = {
+        f"{index}/{key}": value.numpy().tobytes() if isinstance(value, torch.Tensor) else value
+        for index, values in state.optimizer.state_dict()["state"].items()
+        for key, value in values.items()
+    }
+    groups = [
+        {key: value for key, value in group.items() if key != "params"}
+        for group in state.optimizer.param_groups
+    ]
+    averaged = {name: t.numpy().tobytes() for name, t in (state.averaged or {}).items()}
+    place = (state.epoch, state.step, state.seen, state.correct, state.loss_sum)
+    return {
+        "net": snapshot(state.net), "optimizer": optimizer, "groups": groups,
+        "averaged": averaged, "place": place, "python random": random.getstate(),
+    }  # fmt: skip

@@ -1,10 +1,7 @@
 import pytest
 
 from glasshouse.errors import RecipeError
-from glasshouse.models.layers import build
-from glasshouse.models.presets import preset_names
 from glasshouse.recipe import load_recipe
-from glasshouse.settings import ModelSettings
 from glasshouse.workflow.search import (
     Choice,
     Range,
@@ -14,7 +11,6 @@ from glasshouse.workflow.search import (
     recipe_of,
     require_space,
     values_in,
-    widened,
 )
 
 LR, BATCH = "train.lr=0.0001..0.1:log", "train.batch_size=32,64"
@@ -61,25 +57,6 @@ def test_a_choice_of_values_becomes_a_recipe() -> None:
     assert recipe.train.epochs == 2
     assert recipe.model.layers is not None
     assert [layer.filters for layer in recipe.model.layers if layer.type == "conv"] == [3, 8, 8, 16]
-
-
-def test_width_keeps_the_number_of_classes_and_builds_for_every_preset() -> None:
-    for name in preset_names():
-        for factor in (0.3, 1.0, 1.7):
-            model = widened(ModelSettings(preset=name), factor)
-            build(model, 7, (3, 32, 32), seed=0)
-
-
-def test_a_width_of_one_changes_nothing() -> None:
-    own = build(ModelSettings(preset="tutorial-wide"), 10, (3, 32, 32), seed=0)
-    same = build(widened(ModelSettings(preset="tutorial-wide"), 1.0), 10, (3, 32, 32), seed=0)
-    assert [p.shape for p in own.parameters()] == [p.shape for p in same.parameters()]
-
-
-def test_layers_without_a_width_are_named() -> None:
-    model = ModelSettings.model_validate({"layers": [{"type": "torch", "name": "Flatten"}]})
-    with pytest.raises(RecipeError, match="cannot scale a layer of type torch"):
-        widened(model, 2.0)
 
 
 def test_the_recipes_own_values_are_found_where_they_lie_inside() -> None:

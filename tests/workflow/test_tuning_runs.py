@@ -1,18 +1,23 @@
 """Seeds, reproduction, comparison and the ladder, on digits with a tiny budget."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from glasshouse.errors import DivergedError, NoUsableRate, UsageError
 from glasshouse.recipe import load_recipe
+from glasshouse.report.run_report import DISAGREEMENTS, render_comparison
+from glasshouse.settings import TransferSettings
 from glasshouse.storage import read_json, read_tensors, write_tensors
-from glasshouse.workflow.comparing import compare_runs
+from glasshouse.workflow.comparing import compare_runs, disagreement_pictures
 from glasshouse.workflow.experiment import Request, open_experiment
 from glasshouse.workflow.ladder import RUNGS, climb, rung_recipe
+from glasshouse.workflow.range_test import find_recipe_lr
 from glasshouse.workflow.reproducing import compare_folders, reproduce
 from glasshouse.workflow.runs import read_run
 from glasshouse.workflow.seeds import is_finished, run_quietly, seed_requests, train_seeds
@@ -107,6 +112,33 @@ def test_runs_are_compared_by_their_stored_predictions(folder: Path) -> None:
         compare_runs([folder / "seed-0"])
 
 
+def test_pictures_of_disagreements_are_shown_under_names_that_tell_runs_apart(
+    folder: Path, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(folder / "seed-0", tmp_path / name / "seed-0")
+    runs = [tmp_path / "a" / "seed-0", tmp_path / "b" / "seed-0", folder / "seed-1"]
+    found = compare_runs(runs)
+    assert [each.first for each in found] == ["a/seed-0", "a/seed-0", "b/seed-0"]
+    pictures = disagreement_pictures(found, runs[0])
+    shown = [row for each in found for row in each.only_first_right[:DISAGREEMENTS]]
+    assert shown
+    assert all(pictures[row.id].shape == (3, 8, 8) for row in shown)
+    page = render_comparison(found, pictures)
+    assert page.count("data:image/png") > len(pictures)
+    assert render_comparison(found).count("<li>") == 0
+
+
+def test_the_rate_of_a_frozen_body_is_that_of_its_head(tmp_path: Path) -> None:
+    auto = request(tmp_path / "run", "train.lr=auto", "train.optimizer=sgd")
+    frozen = TransferSettings(way="tune", trainable="head")
+    curve = find_recipe_lr(auto)
+    head = find_recipe_lr(replace(auto, recipe=auto.recipe.model_copy(update={"transfer": frozen})))
+    assert head.losses[0, 0] == curve.losses[0, 0]
+    # A head alone stays tame at rates at which the whole net explodes.
+    assert np.isfinite(head.losses).sum() > np.isfinite(curve.losses).sum()
+
+
 def test_the_rate_that_was_found_is_on_record_and_kept(tmp_path: Path) -> None:
     auto = request(tmp_path / "run", "train.lr=auto", "train.schedule={type='one_cycle'}")
     experiment = open_experiment(auto)
@@ -156,7 +188,9 @@ def test_the_ladder_measures_each_step_against_the_one_before(tmp_path: Path) ->
     assert "https://" not in page
     trained.clear()
     again = climb(base, overrides=SMALL[1:], seeds=2, rungs=rungs, run=run)
-    assert trained == ["2-augmentation/seed-0"]
+    # The pictures are too small for the best recipe's net, which is found out anew.
+    assert trained == ["2-augmentation/seed-0", "3-our-best/seed-0"]
+    assert again.rows[2].recipe == "small-residual"
     assert again == found
 
 

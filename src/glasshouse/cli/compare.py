@@ -11,7 +11,7 @@ from glasshouse.cli.options import DataDir, Json, Offline, print_json
 if TYPE_CHECKING:
     from glasshouse.evaluation.compare import Comparison, Disagreement
 
-_PICTURES = 5
+_PICTURES, _LONGEST_HEADING = 5, 30
 
 
 def compare(
@@ -29,10 +29,10 @@ def compare(
 ) -> None:
     """Compare RUNs picture by picture: is one better, in which classes, on which pictures."""
     from glasshouse.cli.progress import say
-    from glasshouse.errors import UsageError
+    from glasshouse.errors import GlasshouseError, UsageError
     from glasshouse.evaluation.evaluation import to_json
     from glasshouse.report.run_report import write_comparison
-    from glasshouse.workflow.comparing import compare_runs
+    from glasshouse.workflow.comparing import compare_runs, disagreement_pictures
 
     if out is not None and out.suffix not in (".html", ".htm"):
         raise UsageError(f"--out {out}: expected a name that ends in .html")
@@ -42,7 +42,14 @@ def compare(
     else:
         print("\n\n".join(format_comparison(comparison) for comparison in comparisons))
     if out is not None:
-        write_comparison(comparisons, out)
+        try:
+            pictures = disagreement_pictures(
+                comparisons, runs[0], on, data_dir=data_dir, offline=offline
+            )
+        except GlasshouseError as error:
+            pictures = {}
+            say(f"the report names pictures without showing them: {error}")
+        write_comparison(comparisons, out, pictures)
         say(f"report: {out}")
 
 
@@ -68,7 +75,11 @@ def _figures(comparison: "Comparison") -> Iterator[str]:
     width = max(len(comparison.first), len(comparison.second))
     yield f"{comparison.first:<{width}}  {with_interval(comparison.first_accuracy)}"
     yield f"{comparison.second:<{width}}  {with_interval(comparison.second_accuracy)}"
-    loss = comparison.loss_difference
+    change, loss = comparison.difference, comparison.loss_difference
+    yield (
+        f"points, {comparison.second} minus {comparison.first}: {100 * change.value:+.2f} "
+        f"({100 * change.low:+.2f} to {100 * change.high:+.2f}, paired bootstrap)"
+    )
     yield (
         f"loss, {comparison.second} minus {comparison.first}: {loss.value:+.4f} "
         f"({loss.low:+.4f} to {loss.high:+.4f})"
@@ -84,14 +95,19 @@ def _figures(comparison: "Comparison") -> Iterator[str]:
 def _classes(comparison: "Comparison") -> Iterator[str]:
     rows = comparison.per_class
     width = max(5, *(len(row.name) for row in rows))
-    first, second = comparison.first[-14:], comparison.second[-14:]
-    yield f"{'class':<{width}}  {first:>14}  {second:>14}  points  95 % interval     p (Holm)"
+    names = comparison.first, comparison.second
+    if max(map(len, names)) > _LONGEST_HEADING:
+        names = "first", "second"
+    first, second = (f"{name:>8}" for name in names)
+    yield f"{'class':<{width}}  {first}  {second}  points  95 % interval     p (Holm)"
     for row in rows:
         change = row.difference
         interval = f"{100 * change.low:+.1f} to {100 * change.high:+.1f}"
+        p = "< 0.001" if row.p_adjusted < 0.001 else f"{row.p_adjusted:.3f}"
         yield (
-            f"{row.name:<{width}}  {row.first.value:>14.1%}  {row.second.value:>14.1%}  "
-            f"{100 * change.value:+6.1f}  {interval:<16}  {row.p_adjusted:.3f}"
+            f"{row.name:<{width}}  {row.first.value:>{len(first)}.1%}  "
+            f"{row.second.value:>{len(second)}.1%}  {100 * change.value:+6.1f}  "
+            f"{interval:<16}  {p}"
         )
 
 

@@ -1,10 +1,11 @@
 """Run an experiment with progress on the terminal."""
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from glasshouse.cli.figures import with_interval
-from glasshouse.cli.progress import data_progress, say, show_training
+from glasshouse.cli.progress import data_progress, duration, say, show_training
 from glasshouse.cli.signals import catch_signals
 
 if TYPE_CHECKING:
@@ -36,6 +37,26 @@ def run_to_the_end(request: "Request", logs: "Sequence[LogName]" = ()) -> "Resul
     say(headline(result))
     say(f"report: {experiment.folder / 'report.html'}")
     return result
+
+
+def fit_request(request: "Request", minutes: float, *, started: float, runs: int) -> "Request":
+    """Measure the machine, fit the recipe to the minutes since started, and say what was chosen."""
+    from glasshouse.workflow.budget import describe_budget, fit_to_minutes
+
+    with data_progress() as progress:
+        fitted, budget = fit_to_minutes(
+            request, minutes, started=started, runs=runs, progress=progress
+        )
+    say(describe_budget(budget))
+    return fitted
+
+
+def say_time_used(minutes: float, started: float) -> None:
+    """How much of the minutes was used, and whether it was too much."""
+    seconds = time.monotonic() - started
+    late = seconds - 60 * minutes
+    text = f"{duration(seconds)} of {duration(60 * minutes)} used"
+    say(text if late <= 0 else f"{text}: late by {late:.0f} s, slower than it was measured")
 
 
 def _run_features(request: "Request", logs: "Sequence[LogName]") -> "Result":

@@ -32,19 +32,18 @@ def lr_find(
 ) -> None:
     """Train copies of the net at rising rates and say which rate suits; trains nothing for good."""
     from glasshouse.cli.progress import data_progress, say
-    from glasshouse.data.sources import load_splits
     from glasshouse.recipe import load_recipe
     from glasshouse.training.finder import RangeTest, curve_to_json
-    from glasshouse.workflow.finding import find_recipe_lr, write_curve_picture
+    from glasshouse.workflow.experiment import Request
+    from glasshouse.workflow.finding import write_curve_picture
+    from glasshouse.workflow.range_test import find_recipe_lr
 
     picture = _picture_path(out)
     settings = load_recipe(recipe, set_ or [])
+    request = Request(source, settings, Path(), data_dir=data_dir, offline=offline)
     test = RangeTest(start=start, end=end, steps=steps, seeds=seeds)
     with data_progress() as progress:
-        splits = load_splits(
-            source, settings.data, data_dir=data_dir, offline=offline, progress=progress
-        )
-        curve = find_recipe_lr(splits, settings, test=test, rule=rule, progress=progress)
+        curve = find_recipe_lr(request, test=test, rule=rule, progress=progress)
     if json:
         print_json(curve_to_json(curve))
     else:

@@ -18,7 +18,7 @@ def finder_curve(curve: LrCurve, *, dark: bool = False) -> Figure:
     The band of the chosen rule and, for cyclical schedules, base and max rate stand below.
     """
     theme = theme_of(dark)
-    figure = new_figure(7.4, 4.2, theme)
+    figure = new_figure(7.4, 4.5, theme)
     axes = figure.add_subplot()
     _draw_losses(axes, curve, theme)
     if np.isfinite(curve.guess_loss):
@@ -96,4 +96,8 @@ def _end(curve: LrCurve) -> float:
 def _title(curve: LrCurve) -> str:
     if curve.suggestion is None:
         return "No usable valley: look at your data"
-    return f"Suggested rate: {curve.suggestion:.2g} ({curve.rule})"
+    assert curve.band is not None
+    low, high = curve.band
+    seeds = len(curve.losses)
+    spread = f"; band {low:.2g} to {high:.2g} over {seeds} seeds" if high > low else ""
+    return f"Suggested rate: {curve.suggestion:.2g} (rule {curve.rule}{spread})"

@@ -76,9 +76,17 @@ def ladder_chart(rows: Sequence[LadderRow], *, dark: bool = False) -> Figure:
     axes.grid(visible=False, axis="y")
     axes.set_yticks(range(len(shown)), [row.name for row in shown], parse_math=False)
     axes.set_ylim(len(shown) - 0.4, -0.7)
+    axes.set_xlim(*_span([value for row in shown for value in row.accuracies]))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     axes.set_xlabel("test accuracy, mean over the seeds and 95 % interval")
     return figure
+
+
+def _span(accuracies: Sequence[float]) -> tuple[float, float]:
+    """Room for what was measured; an interval over few seeds may run out of it on both sides."""
+    low, high = min(accuracies), max(accuracies)
+    room = max(0.4 * (high - low), 0.02)
+    return max(0.0, low - room), min(1.0, high + room)
 
 
 def _draw_step(axes: Axes, row: LadderRow, place: int, theme: Theme) -> None:
@@ -138,14 +146,16 @@ def lead(ladder: Ladder) -> str:
     done = [row for row in ladder.rows if row.accuracy is not None]
     best = max(done, key=lambda row: row.accuracy.value if row.accuracy else 0.0)
     assert best.accuracy is not None
-    clear = [row.name for row in done if row.verdict == "gain"]
-    noise = [row.name for row in done if row.verdict == "within noise"]
+    kinds: tuple[tuple[Verdict, str], ...] = (
+        ("gain", "Gains beyond chance"),
+        ("loss", "Losses beyond chance"),
+        ("within noise", "Within noise"),
+    )
     text = (
         f"The best of {len(done)} steps is '{best.name}' with {100 * best.accuracy.value:.2f} % "
         f"({100 * best.accuracy.low:.2f} to {100 * best.accuracy.high:.2f} %)."
     )
-    if clear:
-        text += f" Gains beyond chance: {', '.join(clear)}."
-    if noise:
-        text += f" Within noise: {', '.join(noise)}."
+    for verdict, heading in kinds:
+        names = [row.name for row in done if row.verdict == verdict]
+        text += f" {heading}: {', '.join(names)}." if names else ""
     return text

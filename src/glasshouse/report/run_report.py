@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from glasshouse.data.findings import Finding
 from glasshouse.data.images import BadFile, ImageSet
 from glasshouse.errors import UsageError
-from glasshouse.evaluation.compare import Comparison
+from glasshouse.evaluation.compare import Comparison, Disagreement
 from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.evaluation.metrics import ClassFigures, Mistake, worst_mistakes
@@ -28,8 +28,12 @@ from glasshouse.training.finder import LrCurve
 GALLERY, CLASSES_IN_TABLE = 24, 20
 # Pictures beside the most confused pairs, and samples of each class.
 PAIRS_SHOWN, PICTURES_OF_PAIR, SAMPLES_OF_CLASS = 6, 6, 3
+# Of each kind: only the one is right, only the other, both wrong.
+DISAGREEMENTS = 16
 # Pictures of fewer pixels are shown with sharp edges: smoothed, they would only look blurred.
 SMALLEST_SMOOTH = 100
+
+Pictures = Mapping[str, NDArray[np.uint8]]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -173,16 +177,31 @@ def _tile(picture: NDArray[np.uint8]) -> Tile:
     return Tile(picture_uri(picture), max(picture.shape) <= SMALLEST_SMOOTH)
 
 
-def write_comparison(comparisons: Sequence[Comparison], path: Path) -> None:
-    """Write one page on two or more runs that were measured on the same pictures."""
-    write_text(path, render_comparison(comparisons))
+def write_comparison(
+    comparisons: Sequence[Comparison], path: Path, pictures: Pictures | None = None
+) -> None:
+    """Write one page on two or more runs that were measured on the same pictures.
+
+    pictures: uint8 ``(3, h, w)`` by id, of those on which the runs disagree.
+    """
+    write_text(path, render_comparison(comparisons, pictures))
 
 
-def render_comparison(comparisons: Sequence[Comparison]) -> str:
+def render_comparison(comparisons: Sequence[Comparison], pictures: Pictures | None = None) -> str:
     """The page of write_comparison as text; raises UsageError without comparisons."""
     if not comparisons:
         raise UsageError("a comparison page needs one comparison or more, received none")
-    return _render("comparison.html.jinja", pairs=[(c, _difference_chart(c)) for c in comparisons])
+    known = pictures or {}
+
+    def gallery(rows: Sequence[Disagreement]) -> list[tuple[Disagreement, str, bool]]:
+        return [
+            (row, picture_uri(picture), max(picture.shape) <= SMALLEST_SMOOTH)
+            for row in rows[:DISAGREEMENTS]
+            if (picture := known.get(row.id)) is not None
+        ]
+
+    pairs = [(comparison, _difference_chart(comparison)) for comparison in comparisons]
+    return _render("comparison.html.jinja", pairs=pairs, gallery=gallery)
 
 
 def _render(template: str, **values: Any) -> str:

@@ -25,6 +25,24 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
     return settings.peak_lr * curve(settings.schedule, epoch - warmup, length)
 
 
+def fitted_to(train: TrainSettings, epochs: int) -> TrainSettings:
+    """The same course of the rate over other epochs; a constant one falls to 0 by half a cosine."""
+    ratio, schedule = epochs / train.epochs, train.schedule
+    fitted: settings.Schedule = schedule
+    if isinstance(schedule, settings.Constant):
+        fitted = settings.Cosine()
+    elif isinstance(schedule, settings.Step):
+        fitted = schedule.model_copy(update={"every": schedule.every * ratio})
+    elif isinstance(schedule, settings.Triangular) and schedule.cycle is not None:
+        fitted = schedule.model_copy(update={"cycle": schedule.cycle * ratio})
+    elif isinstance(schedule, settings.PerEpoch):
+        last = len(schedule.rates) - 1
+        rates = tuple(schedule.rates[min(int(i / ratio), last)] for i in range(epochs))
+        fitted = schedule.model_copy(update={"rates": rates})
+    warmup = train.warmup_epochs * ratio
+    return train.model_copy(update={"epochs": epochs, "schedule": fitted, "warmup_epochs": warmup})
+
+
 def _constant(schedule: settings.Constant, epoch: float, epochs: float) -> float:
     return 1.0
 

@@ -22,6 +22,13 @@ def trainable_now(transfer: TransferSettings, epoch: int, epochs: int) -> str:
     return transfer.unfreeze[stage]
 
 
+def starting_net(net: nn.Module, transfer: TransferSettings, epochs: int) -> nn.Module:
+    """A copy of the net, frozen as the first epoch wants it."""
+    own = copy.deepcopy(net)
+    _freeze(own, transfer, trainable_now(transfer, 0, epochs))
+    return own
+
+
 def begin_transfer(
     net: nn.Module, settings: TrainSettings, transfer: TransferSettings, device: Device
 ) -> TrainingState:
@@ -30,10 +37,9 @@ def begin_transfer(
     Going gradually, the optimizer knows every part from the start, each with its factor of the
     rate, so that a state can be saved and gone on with anywhere.
     """
-    own = copy.deepcopy(net)
     if transfer.way != "gradual":
-        _freeze(own, transfer, trainable_now(transfer, 0, settings.epochs))
-        return begin(own, settings, device)
+        return begin(starting_net(net, transfer, settings.epochs), settings, device)
+    own = copy.deepcopy(net)
     state = begin(own, settings, device)
     factors = rate_factors(own, transfer)
     state.optimizer = build_optimizer(state.net, settings, factors)

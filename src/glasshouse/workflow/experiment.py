@@ -30,7 +30,7 @@ from glasshouse.training.state import (
     load_checkpoint,
     save_checkpoint,
 )
-from glasshouse.training.transfer import begin_transfer, train_transfer
+from glasshouse.training.transfer import begin_transfer, starting_net, train_transfer
 from glasshouse.workflow import runs
 from glasshouse.workflow.adapting import adapted_classifier, class_weights_of, data_settings
 from glasshouse.workflow.checking import require_sound
@@ -44,6 +44,7 @@ class Request:
     """What the user asked for.
 
     snapshots: how many validation pictures are explained after each epoch.
+    budget: how the recipe was fitted to a time, for the record; None where it was not.
     """
 
     source: str
@@ -54,6 +55,7 @@ class Request:
     offline: bool = False
     command: str = ""
     snapshots: int = 0
+    budget: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,12 @@ def open_experiment(request: Request, progress: Progress | None = None) -> Exper
     splits, classifier = first_classifier(request, progress)
     recipe, settings = request.recipe, request.recipe.train
     require_sound(splits, recipe.data)
-    found = find_rate_of_run(
-        classifier.net, _course(recipe, settings, splits, classifier), request.out, progress
-    )
+    found = None
+    if settings.lr == "auto":
+        net = starting_net(classifier.net, recipe.transfer, settings.epochs)
+        found = find_rate_of_run(
+            net, make_course(recipe, splits, classifier), request.out, progress
+        )
     settings = found.settings if found else settings
     device = choose_device(settings.device)
     state = begin_transfer(classifier.net, settings, recipe.transfer, device)
@@ -225,9 +230,8 @@ def write_start(request: Request, splits: Splits) -> None:
 
 def course_of(experiment: Experiment) -> Course:
     """What the training loop needs."""
-    return _course(
-        experiment.request.recipe, experiment.settings, experiment.splits, experiment.classifier
-    )
+    course = make_course(experiment.request.recipe, experiment.splits, experiment.classifier)
+    return replace(course, settings=experiment.settings)
 
 
 def _snapshots(experiment: Experiment) -> Callable[[], None]:
@@ -243,16 +247,15 @@ def _snapshots(experiment: Experiment) -> Callable[[], None]:
     return lambda: take_snapshot(folder, state, classifier, images)
 
 
-def _course(
-    recipe: Recipe, settings: TrainSettings, splits: Splits, classifier: Classifier
-) -> Course:
+def make_course(recipe: Recipe, splits: Splits, classifier: Classifier) -> Course:
+    """What the training loop needs, with the settings as they stand in the recipe."""
     return Course(
         train=splits.train,
         validation=splits.validation,
         preprocessing=classifier.preprocessing,
-        settings=settings,
+        settings=recipe.train,
         augment=recipe.augment,
-        class_weights=class_weights_of(settings, splits),
+        class_weights=class_weights_of(recipe.train, splits),
     )
 
 
@@ -313,6 +316,7 @@ def _record(request: Request, splits: Splits, device: torch.device) -> dict[str,
     return {
         **describe_environment(device, precision),
         "command": request.command,
+        **({} if request.budget is None else {"budget": request.budget}),
         "data": {
             "source": request.source,
             "fingerprint": fingerprint(splits),

@@ -1,4 +1,4 @@
-"""The learning rate of a recipe: the range test, what it found, and the record of it."""
+"""The learning rate of a run that leaves it to a range test, and the record of it."""
 
 import time
 from collections.abc import Callable
@@ -7,20 +7,17 @@ from pathlib import Path
 
 from torch import nn
 
-from glasshouse.data.images import Splits
 from glasshouse.report.finder_plots import finder_curve
 from glasshouse.report.pictures import figure_png
-from glasshouse.settings import Recipe, TrainSettings
+from glasshouse.settings import TrainSettings
 from glasshouse.storage import read_json, write_bytes, write_json
 from glasshouse.training.finder import (
     LrCurve,
-    RangeTest,
     curve_from_json,
     curve_to_json,
     find_lr,
     with_found_rate,
 )
-from glasshouse.training.fit import untrained_classifier
 from glasshouse.training.loop import Course
 from glasshouse.workflow.runs import FINDER
 
@@ -36,34 +33,14 @@ class FoundRate:
     seconds: float
 
 
-def find_recipe_lr(
-    splits: Splits,
-    recipe: Recipe,
-    *,
-    test: RangeTest | None = None,
-    rule: str = "valley",
-    progress: Progress | None = None,
-) -> LrCurve:
-    """The range test of a recipe's net on training pictures."""
-    classifier = untrained_classifier(
-        recipe.model, splits, seed=recipe.train.seed, resize=recipe.data.resize
-    )
-    course = Course(
-        splits.train, splits.validation, classifier.preprocessing, recipe.train, recipe.augment
-    )
-    return find_lr(classifier.net, course, test=test, rule=rule, progress=progress)
-
-
 def find_rate_of_run(
     net: nn.Module, course: Course, folder: Path, progress: Progress | None = None
-) -> FoundRate | None:
-    """The rate for ``train.lr = "auto"``: the one on record, else by a test; None for a number.
+) -> FoundRate:
+    """The rate for ``train.lr = "auto"``: the one on record, else by a test.
 
     A run that goes on keeps its rate, so that the bytes at the end are the same.
     Raises NoUsableRate when there is no usable valley.
     """
-    if course.settings.lr != "auto":
-        return None
     if (folder / FINDER).is_file():
         record = read_json(folder / FINDER)
         curve, seconds = curve_from_json(record["curve"]), float(record["seconds"])

@@ -33,6 +33,7 @@ from glasshouse.storage import read_json, write_bytes, write_json
 from glasshouse.training.finder import LrCurve, curve_from_json
 from glasshouse.training.schedules import learning_rate
 from glasshouse.workflow import runs, snapshots
+from glasshouse.workflow.budget import describe_budget
 from glasshouse.workflow.environment import peak_memory_bytes
 
 _RATE_POINTS = 400
@@ -175,6 +176,7 @@ def _training_cost(run: runs.Run) -> dict[str, str]:
     return {
         "training": f"{seconds:,.1f} s in {len(run.epochs)} epochs",
         "speed": f"{speeds[len(speeds) // 2]:,.0f} images/s (median epoch)",
+        **_budget(run.environment),
         "learning rate": _rate_text(run),
     }
 
@@ -185,6 +187,11 @@ def _peak_memory(folder: Path) -> int:
     if not path.is_file():
         write_json(path, {"peak_memory_bytes": peak_memory_bytes()})
     return int(read_json(path)["peak_memory_bytes"])
+
+
+def _budget(environment: Mapping[str, Any]) -> dict[str, str]:
+    record = environment.get("budget")
+    return {} if record is None else {f"{record['minutes']:g} minutes": describe_budget(record)}
 
 
 def _environment(environment: Mapping[str, Any]) -> dict[str, str]:

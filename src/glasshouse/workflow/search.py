@@ -8,9 +8,9 @@ from typing import Any
 import tomli_w
 
 from glasshouse.errors import RecipeError
-from glasshouse.models.presets import preset_layers
+from glasshouse.models.width import widened
 from glasshouse.recipe import load_recipe
-from glasshouse.settings import Conv, Dense, Layer, ModelSettings, Recipe, Residual
+from glasshouse.settings import Recipe
 
 Value = str | int | float | bool
 
@@ -66,16 +66,6 @@ def recipe_of(name: str, overrides: Sequence[str], values: Mapping[str, Value]) 
     if WIDTH in values:
         recipe = recipe.model_copy(update={"model": widened(recipe.model, float(values[WIDTH]))})
     return recipe
-
-
-def widened(model: ModelSettings, factor: float) -> ModelSettings:
-    """The same layers with ``factor`` times as many filters and units, one at least.
-
-    Raises RecipeError for layers whose width cannot be scaled: torch layers and groups.
-    """
-    layers = model.layers if model.layers is not None else preset_layers(str(model.preset))
-    scaled = tuple(_widened(layer, factor) for layer in layers)
-    return model.model_copy(update={"preset": None, "layers": _with_old_end(layers, scaled)})
 
 
 def values_in(recipe: Recipe, space: Sequence[Dimension]) -> dict[str, Value] | None:
@@ -161,29 +151,3 @@ def _at(recipe: Recipe, key: str) -> Any:
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return value
-
-
-def _widened(layer: Layer, factor: float) -> Layer:
-    if isinstance(layer, Residual):
-        return layer.model_copy(
-            update={"layers": tuple(_widened(inner, factor) for inner in layer.layers)}
-        )
-    if layer.type == "torch" or (isinstance(layer, Conv) and layer.groups > 1):
-        raise RecipeError(
-            f"{WIDTH} cannot scale a layer of type {layer.type}"
-            + (" with groups" if isinstance(layer, Conv) else "")
-            + "; search model.preset instead, or other keys"
-        )
-    if isinstance(layer, Conv):
-        return layer.model_copy(update={"filters": max(1, round(layer.filters * factor))})
-    if isinstance(layer, Dense) and isinstance(layer.units, int):
-        return layer.model_copy(update={"units": max(1, round(layer.units * factor))})
-    return layer
-
-
-def _with_old_end(layers: tuple[Layer, ...], scaled: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """The scaled layers, but the last one that decides the number of classes as it was."""
-    for place in range(len(layers) - 1, -1, -1):
-        if isinstance(layers[place], (Conv, Dense)):
-            return (*scaled[:place], layers[place], *scaled[place + 1 :])
-    return scaled

@@ -125,13 +125,31 @@ def records(study: "optuna.Study") -> tuple[TrialRecord, ...]:
 
 
 def importances(study: "optuna.Study") -> dict[str, float]:
-    """The share of the differences that each key explains; empty where that cannot be told."""
-    complete = [r for r in records(study) if r.state == "complete"]
-    if len(complete) < 4 or len({record.value for record in complete}) < 2:
+    """The share of the differences that each key explains; empty where that cannot be told.
+
+    Pruned trials count with the value that they had reached: bad rates, for example, are mostly
+    pruned, and without them the rate would hardly seem to matter.
+    """
+    library = _optuna()
+    values = {r.number: r.value for r in records(study) if r.value is not None}
+    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.number in values]
+    if len(ended) < 4 or len(set(values.values())) < 2:
         return {}
+    measured = library.create_study(direction="maximize")
+    measured.add_trials(
+        [
+            library.trial.create_trial(
+                params=trial.params,
+                distributions=trial.distributions,
+                value=values[trial.number],
+            )
+            for trial in ended
+        ]
+    )
+    evaluator = library.importance.FanovaImportanceEvaluator(seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return dict(_optuna().importance.get_param_importances(study))
+        return dict(library.importance.get_param_importances(measured, evaluator=evaluator))
 
 
 def _optuna() -> Any:

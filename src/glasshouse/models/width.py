@@ -1,0 +1,43 @@
+"""A net with more or fewer filters: the same layers, scaled."""
+
+from glasshouse.errors import RecipeError
+from glasshouse.models.presets import preset_layers
+from glasshouse.settings import Conv, Dense, Layer, ModelSettings, Residual
+
+
+def widened(model: ModelSettings, factor: float) -> ModelSettings:
+    """The same layers with ``factor`` times as many filters and units, one at least.
+
+    Raises RecipeError for what cannot be scaled: pretrained nets, torch layers and groups.
+    """
+    if model.pretrained is not None:
+        raise RecipeError(f"the width of the pretrained net {model.pretrained.name} is fixed")
+    layers = model.layers if model.layers is not None else preset_layers(str(model.preset))
+    scaled = tuple(_widened(layer, factor) for layer in layers)
+    return model.model_copy(update={"preset": None, "layers": _with_old_end(layers, scaled)})
+
+
+def _widened(layer: Layer, factor: float) -> Layer:
+    if isinstance(layer, Residual):
+        return layer.model_copy(
+            update={"layers": tuple(_widened(inner, factor) for inner in layer.layers)}
+        )
+    if layer.type == "torch" or (isinstance(layer, Conv) and layer.groups > 1):
+        raise RecipeError(
+            f"the width of a layer of type {layer.type} cannot be scaled"
+            + (" with groups" if isinstance(layer, Conv) else "")
+            + "; choose among presets by model.preset instead"
+        )
+    if isinstance(layer, Conv):
+        return layer.model_copy(update={"filters": max(1, round(layer.filters * factor))})
+    if isinstance(layer, Dense) and isinstance(layer.units, int):
+        return layer.model_copy(update={"units": max(1, round(layer.units * factor))})
+    return layer
+
+
+def _with_old_end(layers: tuple[Layer, ...], scaled: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """The scaled layers, but the last one that decides the number of classes as it was."""
+    for place in range(len(layers) - 1, -1, -1):
+        if isinstance(layers[place], (Conv, Dense)):
+            return (*scaled[:place], layers[place], *scaled[place + 1 :])
+    return scaled

@@ -1,0 +1,119 @@
+"""How fast this machine trains a net and answers with it, measured for a moment on copies."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from glasshouse.data.images import ImageSet, take
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.predict import predict, predict_logits
+from glasshouse.training.devices import choose_device, choose_precision
+from glasshouse.training.loop import Course, Step, train
+from glasshouse.training.state import TrainingState, begin, save_checkpoint
+
+_WARM_UP, _FEWEST = 3, 3
+# Answering is measured on so many pictures at the least, and for this share of the time.
+_FEW_ANSWERS, _SHARE = 64, 0.25
+
+
+@dataclass(frozen=True)
+class Pace:
+    """A net's speed, for a width as a factor of the recipe's.
+
+    training, validating, answering: pictures a second, the first with augmentation and all.
+    saving: seconds of one checkpoint.
+    """
+
+    width: float
+    training: float
+    validating: float
+    answering: float
+    saving: float
+
+
+def measure_pace(
+    classifier: Classifier, course: Course, *, width: float = 1.0, seconds: float = 1.0
+) -> Pace:
+    """Train copies of an untrained classifier's net for about so many seconds, and let it answer.
+
+    The real loop runs on pictures of the course, at a rate so low that no loss explodes.
+    """
+    # However small the set, there is always another epoch.
+    settings = course.settings.model_copy(update={"lr": 1e-3, "epochs": 1_000_000})
+    course = replace(course, settings=settings, rate=lambda epoch: 1e-6)
+    # The first steps choose kernels, and the quickest says how many more there is time for.
+    _, warm_up = _train_steps(classifier, course, _WARM_UP)
+    state, steps = _train_steps(classifier, course, max(_FEWEST, round(seconds / min(warm_up))))
+    pictures = min(settings.batch_size, len(course.train))
+    validating, answering = _answering(classifier, state, course, seconds * _SHARE)
+    return Pace(width, pictures * len(steps) / sum(steps), validating, answering, _saving(state))
+
+
+def _train_steps(
+    classifier: Classifier, course: Course, count: int
+) -> tuple[TrainingState, list[float]]:
+    """A state after so many steps, and the seconds of each."""
+    state = begin(classifier.net, course.settings, choose_device(course.settings.device))
+    # Batches are augmented many at a time, so there must be no more of them than are timed.
+    course = replace(course, train=_some(course.train, count * course.settings.batch_size))
+    durations: list[float] = []
+    last = time.perf_counter()
+    for record in train(state, course):
+        now = time.perf_counter()
+        if isinstance(record, Step):
+            durations.append(now - last)
+            if len(durations) == count:
+                break
+        last = now
+    return state, durations
+
+
+def _answering(
+    classifier: Classifier, state: TrainingState, course: Course, seconds: float
+) -> tuple[float, float]:
+    """Pictures a second while validating in training's precision, and in the end."""
+    trained = replace(classifier, net=state.net)
+    precision = choose_precision(course.settings, choose_device(course.settings.device))
+
+    def validate(images: ImageSet) -> None:
+        predict_logits(state.net, course.preprocessing, images.pictures, precision=precision)
+
+    def answer(images: ImageSet) -> None:
+        predict(trained, images)
+
+    return (
+        _rate(validate, course.validation, seconds / 2),
+        _rate(answer, course.validation, seconds / 2),
+    )
+
+
+def _rate(way: Callable[[ImageSet], None], images: ImageSet, seconds: float) -> float:
+    """Pictures a second, after a first few that choose kernels."""
+    few = _some(images, _FEW_ANSWERS)
+    first = min(_timed(way, few) for _ in range(2)) / len(few)
+    chosen = _some(images, max(len(few), round(seconds / first)))
+    return len(chosen) / _timed(way, chosen)
+
+
+def _timed(way: Callable[[ImageSet], None], images: ImageSet) -> float:
+    started = time.perf_counter()
+    way(images)
+    return time.perf_counter() - started
+
+
+def _saving(state: TrainingState) -> float:
+    with tempfile.TemporaryDirectory(prefix="glasshouse-pace-") as folder:
+        started = time.perf_counter()
+        save_checkpoint(state, Path(folder))
+        return time.perf_counter() - started
+
+
+def _some(images: ImageSet, count: int) -> ImageSet:
+    """So many pictures from all over a set; the set itself where it has no more."""
+    if count >= len(images):
+        return images
+    return take(images, np.linspace(0, len(images) - 1, count).astype(np.int64))

@@ -1,0 +1,28 @@
+from torch import nn
+
+from glasshouse.data.images import Splits
+from glasshouse.models.classifier import Classifier, Preprocessing
+from glasshouse.training.pace import measure_pace
+from tests.training.test_loop import course, settings
+from tests.untouched.test_training_untouched import snapshot
+
+
+def test_a_wider_net_is_slower_and_nothing_is_changed(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    wide = nn.Sequential(nn.Conv2d(3, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 64, 3),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 4))  # fmt: skip
+    paces = []
+    for net in (tiny_net, wide):
+        classifier = Classifier(net, Preprocessing(16, 16), tiny_splits.class_names)
+        before = snapshot(net)
+        what = course(tiny_splits, settings(lr="auto", epochs=1), rotation_range=9)
+        paces.append(measure_pace(classifier, what, width=2.0, seconds=0.1))
+        assert snapshot(net) == before
+    narrow, slow = paces
+    assert narrow.width == 2.0
+    assert narrow.training > 2 * slow.training
+    assert narrow.validating > slow.validating
+    assert narrow.answering > slow.answering
+    assert narrow.answering > narrow.training
+    assert 0 < narrow.saving < 1
