@@ -91,8 +91,6 @@ def _tensorboard(request: Request, history: Sequence[Epoch]) -> Iterator[Log]:
     folder = request.out / TENSORBOARD
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
-    # TensorBoard loads TensorFlow where it is installed, which has much to say of itself.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     events = importlib.import_module("tensorboard.compat.proto.event_pb2")
     summaries = importlib.import_module("tensorboard.compat.proto.summary_pb2")
     files = importlib.import_module("tensorboard.summary.writer.event_file_writer")
