@@ -13,6 +13,7 @@ from glasshouse.serving.pages.results import chosen_classes
 from glasshouse.serving.pages.runs import run_rows
 from glasshouse.serving.watching import snapshot_of
 from glasshouse.serving.workbench import Workbench
+from glasshouse.storage import write_json
 from glasshouse.workflow import listing
 from glasshouse.workflow.listing import Listing
 from glasshouse.workflow.steps import STEPS
@@ -82,6 +83,21 @@ def test_a_damaged_run_says_what_is_damaged(full: Workbench, name: str) -> None:
         await user.should_see("Error")
 
     visit(full, story)
+
+
+def test_a_start_that_failed_says_why(workbench: Workbench) -> None:
+    record = {"run": "lost", "pid": 1, "pid_started": "0"}
+    command = ["python", "-m", "glasshouse", "train", "no-such-source"]
+    write_json(workbench.runs / ".background" / "lost.json", record | {"command": command})
+    said = "glasshouse: unknown source 'no-such-source'"
+    (workbench.runs / ".background" / "lost.log").write_text(said, encoding="utf-8")
+
+    async def story(user: User) -> None:
+        await user.open("/run/lost")
+        await user.should_see("failed")
+        await user.should_see(said)
+
+    visit(workbench, story)
 
 
 def test_runs_are_compared_with_the_paired_test(full: Workbench) -> None:

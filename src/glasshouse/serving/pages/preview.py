@@ -56,6 +56,7 @@ def show_preview(workbench: Workbench, plan: "Plan") -> None:
             await show()
 
     look.on_click(show)
+    plan.source.on_value_change(found.clear)  # they are of another source
     plan.changed.append(lambda: background_tasks.create(follow()))
 
 

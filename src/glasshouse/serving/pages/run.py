@@ -26,8 +26,8 @@ _REFRESH_SECONDS = 2.0
 async def build(workbench: Workbench, request: Request) -> None:
     """The run that the address names, kept up to date while it is at work."""
     name = str(request.path_params["name"])
-    first = snapshot_of(workbench, name)
-    if first is None or not _is_inside(workbench, name):
+    first = snapshot_of(workbench, name) if _is_inside(workbench, name) else None
+    if first is None:
         raise UsageError(f"There is no run named {name} in {workbench.runs}.")
     updates: list[Callable[[Snapshot], None]] = [_head(workbench, name), _figures()]
     updates.append(show_curves(first))
