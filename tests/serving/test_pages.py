@@ -103,7 +103,7 @@ def test_a_start_that_failed_says_why(workbench: Workbench) -> None:
 def test_runs_are_compared_with_the_paired_test(full: Workbench) -> None:
     async def story(user: User) -> None:
         await user.open("/compare?run=first&run=sub/second")
-        await user.should_see("McNemar")
+        await user.should_see("McNemar", retries=200)
         await user.should_see(content="points")
 
     visit(full, story)

@@ -23,6 +23,8 @@ PAGES: tuple[Page, ...] = (
     explain.PAGE,
 )
 
+# A machine that trains may be slow to answer.
+_PATIENCE_SECONDS = 30.0
 _ASSETS = Path(__file__).parent / "assets"
 # A viewer that lost its connection gets so many messages again; each may hold a whole chart.
 _KEPT_MESSAGES = 20
@@ -37,7 +39,9 @@ def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI
     for page in pages:
         if page.routes is not None:
             app.include_router(page.routes(workbench))
-        ui.page(page.path, title=f"{page.title} · Glasshouse")(_shown(page, workbench, pages))
+        title = f"{page.title} · Glasshouse"
+        shown = ui.page(page.path, title=title, response_timeout=_PATIENCE_SECONDS)
+        shown(_shown(page, workbench, pages))
     ui.run_with(
         app,
         title="Glasshouse",

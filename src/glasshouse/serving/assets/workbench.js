@@ -18,7 +18,10 @@ const glasshouse = (() => {
   let before = "";
   function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
-    if (event.key === "/") {
+    if (event.target.matches("th.sortable") && (event.key === "Enter" || event.key === " ")) {
+      event.preventDefault();
+      event.target.click();
+    } else if (event.key === "/") {
       const filter = document.querySelector(".gh-filter input");
       if (filter) { event.preventDefault(); filter.focus(); }
     } else if (before === "g") {
@@ -28,6 +31,11 @@ const glasshouse = (() => {
     }
     before = event.key;
   }
+
+  // The heads of a table sort it with a click; the keyboard has to get there as well.
+  const reachHeads = () =>
+    document.querySelectorAll("th.sortable:not([tabindex])").forEach((th) => (th.tabIndex = 0));
+  new MutationObserver(reachHeads).observe(document, { childList: true, subtree: true });
 
   apply();
   systemIsDark.addEventListener("change", apply);

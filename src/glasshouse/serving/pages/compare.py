@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import Request
+from nicegui import ui
 
-from glasshouse.errors import GlasshouseError
+from glasshouse.errors import GlasshouseError, UsageError
 from glasshouse.serving import looking
 from glasshouse.serving.pages.charts import COLOURS, Options, chart, line, lines
 from glasshouse.serving.pages.parts import box, empty_state, heading, link, panel, table, text
@@ -47,20 +48,38 @@ async def build(workbench: Workbench, request: Request) -> None:
             icon="compare_arrows",
         )
         return
-    found = [runs.read_run(looking.run_folder(workbench, name)) for name in names]
+    found = [_read(workbench, name) for name in names]
     _table(names, found)
     with panel("Curves", "over the epochs"), box("gh-three"):
         for title, (key, factor) in _CURVES.items():
             with box():
                 text(title, "h3")
                 chart(_overlaid(names, found, key, factor), f"{title} of {len(names)} runs")
-    paired = await asyncio.to_thread(_paired, names, [run.folder for run in found])
-    _tests(paired)
+    with panel("Is the difference real?", "paired test on the same test pictures") as section:
+        waiting = text("Comparing picture by picture …", "p", "gh-quiet")
+
+    async def fill() -> None:
+        paired = await asyncio.to_thread(_paired, names, [run.folder for run in found])
+        waiting.delete()
+        with section:
+            _tests(paired)
+
+    ui.timer(0.05, fill, once=True)
+
+
+def _read(workbench: Workbench, name: str) -> runs.Run:
+    folder = looking.run_folder(workbench, name)
+    try:
+        return runs.read_run(folder)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UsageError(f"{name} is damaged and cannot be compared: {error}") from error
 
 
 def _overlaid(names: Sequence[str], found: Sequence[runs.Run], key: str, factor: float) -> Options:
     series = [
-        line(name, [(e["epoch"], round(factor * e[key], 5)) for e in run.epochs], colour)
+        line(
+            name, [(e["epoch"], round(factor * e[key], 5)) for e in run.epochs if key in e], colour
+        )
         for name, run, colour in zip(names, found, COLOURS, strict=False)
     ]
     return lines(series, x="epochs")
@@ -114,27 +133,26 @@ def _paired(names: Sequence[str], folders: Sequence[Path]) -> _Paired:
 
 
 def _tests(paired: _Paired) -> None:
-    with panel("Is the difference real?", "paired test on the same test pictures"):
-        if paired.problem:
-            text(paired.problem, "p", "gh-quiet")
-        if paired.left_out:
-            text(f"Not measured yet: {', '.join(paired.left_out)}.", "p", "gh-quiet")
-        if not paired.comparisons:
-            return
-        for one in paired.comparisons[:3]:
-            text(one.verdict, "p", "gh-verdict")
-        table(
-            ("First", "Second", "Second minus first", "95 % interval", "Only first right",
-             "Only second right", "p", "p, corrected"),
-            [_pair(one) for one in paired.comparisons],
-            numbers_from=2,
-        )  # fmt: skip
-        text(
-            "p: McNemar's exact test; corrected: Holm's over all pairs. Intervals by a paired "
-            "bootstrap. Points are hundredths of accuracy.",
-            "p",
-            "gh-note",
-        )
+    if paired.problem:
+        text(paired.problem, "p", "gh-quiet")
+    if paired.left_out:
+        text(f"Not measured yet: {', '.join(paired.left_out)}.", "p", "gh-quiet")
+    if not paired.comparisons:
+        return
+    for one in paired.comparisons[:3]:
+        text(one.verdict, "p", "gh-verdict")
+    table(
+        ("First", "Second", "Second minus first", "95 % interval", "Only first right",
+         "Only second right", "p", "p, corrected"),
+        [_pair(one) for one in paired.comparisons],
+        numbers_from=2,
+    )  # fmt: skip
+    text(
+        "p: McNemar's exact test; corrected: Holm's over all pairs. Intervals by a paired "
+        "bootstrap. Points are hundredths of accuracy.",
+        "p",
+        "gh-note",
+    )
 
 
 def _pair(one: "Comparison") -> tuple[str, ...]:

@@ -1,0 +1,51 @@
+"""The list of runs in a real browser, with the keyboard alone."""
+
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.browser.conftest import StartWorkbench, find, find_words, wait_for
+from tests.workflow.test_listing import write_run
+
+pytestmark = pytest.mark.browser
+
+
+def names(browser: WebDriver) -> list[str]:
+    # In one go: the table may be drawn anew between two questions.
+    script = "return [...document.querySelectorAll('a.gh-run')].map((a) => a.textContent)"
+    found: list[str] = browser.execute_script(script)
+    return found
+
+
+def sort_by_name(browser: WebDriver) -> None:
+    heads = browser.find_elements(By.CSS_SELECTOR, "th.sortable[tabindex='0']")
+    next(th for th in heads if th.text.startswith("Run")).send_keys(Keys.ENTER)
+
+
+def test_runs_are_filtered_sorted_and_compared_by_keyboard(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    for name in ("beta", "alpha", "gamma", "<b>bold</b>"):
+        write_run(tmp_path / "runs" / name.replace("/", "_"))
+    chromium.get(start_workbench(tmp_path / "runs"))
+    find_words(chromium, "beta")
+    assert "<b>bold<_b>" in names(chromium)
+    assert not chromium.find_elements(By.CSS_SELECTOR, "td b")
+    sort_by_name(chromium)
+    wait_for(lambda: names(chromium) == sorted(names(chromium)), "rising names")
+    sort_by_name(chromium)
+    wait_for(lambda: names(chromium) == sorted(names(chromium), reverse=True), "falling names")
+    find(chromium, "body").send_keys("/")
+    chromium.switch_to.active_element.send_keys("alp")
+    wait_for(lambda: names(chromium) == ["alpha"], "the one that fits")
+    chromium.switch_to.active_element.send_keys(Keys.CONTROL, "a")
+    chromium.switch_to.active_element.send_keys(Keys.DELETE)
+    wait_for(lambda: len(names(chromium)) == 4, "all of them again")
+    for box in chromium.find_elements(By.CSS_SELECTOR, "tbody .q-checkbox")[:2]:
+        box.send_keys(Keys.SPACE)
+    find_words(chromium, "Compare 2").click()
+    wait_for(lambda: "/compare?run=" in chromium.current_url, "the comparison")
+    find_words(chromium, "Fewer than two of these runs are finished")
