@@ -90,6 +90,19 @@ def test_checks_come_later_under_the_same_key(explainer: Explainer) -> None:
     assert explainer.checked("0") is None
 
 
+def test_maps_of_many_passes_come_when_they_are_asked_for(explainer: Explainer) -> None:
+    answer = explainer.explain("sweep/digits", Photo("x.png", noise(40, 60)), "3")
+    before = [e.method for e in answer.page.explanations]
+    for _ in range(2):
+        more = explainer.with_more(answer.key)
+        assert more is not None
+        methods = [e.method for e in more.page.explanations]
+        assert methods == [*before, "smoothgrad", "integrated-gradients", "occlusion"]
+        assert {int(e.targets[0]) for e in more.page.explanations} == {3}
+        assert all(e.checks for e in more.page.explanations[-3:])
+    assert explainer.with_more("0") is None
+
+
 def test_answers_are_forgotten_in_their_order(explainer: Explainer) -> None:
     photo = Photo("x.png", noise(8, 8))
     keys = [explainer.explain("sweep/digits", photo).key for _ in range(26)]

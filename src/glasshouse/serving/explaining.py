@@ -18,9 +18,9 @@ from glasshouse.data.images import ImageSet
 from glasshouse.data.workers import Fitting, decode_files
 from glasshouse.errors import BadPicture, UsageError
 from glasshouse.explanation.checking import check_all, sheet_methods
-from glasshouse.explanation.explain import explain_page
+from glasshouse.explanation.explain import explain, explain_page
 from glasshouse.explanation.layer_choice import LayerInfo, layers
-from glasshouse.explanation.methods import ExplainSettings
+from glasshouse.explanation.methods import ALL_METHODS, METHODS, ExplainSettings
 from glasshouse.explanation.page import Page
 from glasshouse.explanation.relu_rules import ExplanationWarning
 from glasshouse.models.classifier import Classifier
@@ -33,6 +33,8 @@ from glasshouse.workflow.choices import classifier_of_choice, run_of_choice
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
+# They need dozens of passes, where all others share one.
+SLOW_METHODS = tuple(name for name in ALL_METHODS if METHODS[name].source == "own")
 _WARM_MODELS, _ANSWERS = 4, 24
 _MOST_LAYERS = 12
 _SHOWN_SIDE = 448
@@ -94,6 +96,25 @@ class Explainer:
                 warnings.simplefilter("ignore", ExplanationWarning)
                 found = check_all(answer.classifier, answer.page.explanations)
             return self._keep(replace(answer, page=replace(answer.page, explanations=found)))
+
+    def with_more(self, key: str) -> Answer | None:
+        """The same answer with the maps that need many passes, checked as well."""
+        with self._lock:
+            answer = self.answer(key)
+            if answer is None:
+                return None
+            page = answer.page
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExplanationWarning)
+                found = explain(
+                    answer.classifier,
+                    page.pictures,
+                    methods=SLOW_METHODS,
+                    target_class=page.explanations[0].targets,
+                )
+                more = check_all(answer.classifier, found)
+            known = tuple(each for each in page.explanations if each.method not in SLOW_METHODS)
+            return self._keep(replace(answer, page=replace(page, explanations=(*known, *more))))
 
     def answer(self, key: str) -> Answer | None:
         """An answer by its key, if it is still kept."""
@@ -174,7 +195,7 @@ def _answered(model: str, classifier: Classifier, photo: Photo, class_name: str 
         page = explain_page(
             classifier,
             picture[None],
-            methods=sheet_methods(classifier, picture),
+            methods=[n for n in sheet_methods(classifier, picture) if n not in SLOW_METHODS],
             target_class=class_name,
             settings=ExplainSettings(
                 activation_layers=tuple(info.name for info in layers_along(classifier, picture))

@@ -259,8 +259,9 @@ async def _show(view: _View, place: Element) -> None:
             view.columns = [Column(answer, view.method, view.colours) for answer in answers]
     for column in view.columns:
         column.on_method = partial(_choose_method, view)
+        column.on_more = partial(_add_more, view, turn, column)
     # On a phone the answer lies below what is in sight.
-    ui.run_javascript(
+    place.client.run_javascript(
         f"const place = document.getElementById('{place.html_id}');"
         "if (place.getBoundingClientRect().top > innerHeight * 0.6)"
         "  place.scrollIntoView({behavior: 'smooth'})"
@@ -313,6 +314,12 @@ def _choose_method(view: _View, method: str) -> None:
     view.method = method
     for column in view.columns:
         column.show_method(method)
+
+
+async def _add_more(view: _View, turn: int, column: Column) -> None:
+    found = await asyncio.to_thread(view.explainer.with_more, column.answer.key)
+    if found is not None and view.is_at(turn, column.words):
+        column.show_more(found)
 
 
 async def _check(view: _View, turn: int) -> None:

@@ -1,6 +1,6 @@
 """One model's answer on the page Explain: the photo, the top five, every map, every layer."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from urllib.parse import urlencode
 
@@ -8,9 +8,9 @@ import numpy as np
 from nicegui import ui
 from nicegui.element import Element
 
-from glasshouse.explanation.record import Explanation
+from glasshouse.explanation.record import Explanation, target_name
 from glasshouse.serving.explaining import Answer
-from glasshouse.serving.pages.parts import box, link, panel, text
+from glasshouse.serving.pages.parts import box, button, link, panel, text
 
 _TOP = 5
 _MARKS = {"good": "check_circle", "doubtful": "error_outline", "note": "info_outline"}
@@ -25,6 +25,8 @@ _TITLES = {
     "layer-cam": "LayerCAM",
     "eigen-cam": "Eigen-CAM",
     "smoothgrad": "SmoothGrad",
+    "integrated-gradients": "Integrated Gradients",
+    "occlusion": "Occlusion",
 }
 
 
@@ -35,6 +37,7 @@ class Column:
         self.answer = answer
         self.colours = colours
         self.on_method: Callable[[str], None] = self.show_method
+        self.on_more: Callable[[], Awaitable[None]] | None = None
         self.methods = [each.method for each in answer.page.explanations]
         self.method = method if method in self.methods else self.methods[0]
         self.maps: dict[str, list[Element]] = {name: [] for name in self.methods}
@@ -46,9 +49,11 @@ class Column:
                     self.stage = box("gh-stage")
                     self.words = box("gh-words")
                 _top_five(answer)
-            with box("gh-tiles").props('role=group aria-label="Maps"'):
+            with box("gh-tiles").props('role=group aria-label="Maps"') as self.place:
                 for name in self.methods:
                     self._tile(name)
+            self.more = button("SmoothGrad, Integrated Gradients, occlusion", "add")
+            self.more.on_click(self._ask_for_more).classes("gh-more-maps")
             _layers(answer)
         self.show_method(self.method)
 
@@ -81,12 +86,31 @@ class Column:
         for explanation in checked.page.explanations:
             verdicts = {check.verdict for check in explanation.checks}
             verdict = "doubtful" if "doubtful" in verdicts else "good"
+            if not explanation.checks:
+                continue
             mark = self.marks[explanation.method]
             mark.clear()
             with mark:
                 icon = ui.icon(_MARKS[verdict]).classes(f"gh-{verdict}")
                 icon.props(f'role=img aria-label="{verdict}"')
         self._say()
+
+    def show_more(self, answer: Answer) -> None:
+        """Add the maps that took longer."""
+        self.more.delete()
+        self.answer = answer
+        new = [e.method for e in answer.page.explanations if e.method not in self.methods]
+        self.methods += new
+        with self.place:
+            for name in new:
+                self.maps[name] = []
+                self._tile(name)
+        self.show_checks(answer)
+
+    async def _ask_for_more(self) -> None:
+        self.more.props("loading")
+        if self.on_more is not None:
+            await self.on_more()
 
     def _tile(self, name: str) -> None:
         with box("gh-tile", "button").on("click", lambda: self.on_method(name)) as tile:
@@ -117,6 +141,7 @@ class Column:
         with self.words:
             with box("gh-row"):
                 text(_title(self.method), "h3")
+                text(f"why {target_name(explanation, 0)}", "span", "gh-why gh-quiet")
                 _downloads(self.answer, place, self.colours)
             _sentences(explanation)
 
