@@ -46,8 +46,6 @@ from a second run of the same recipe, which left 10 % of the training pictures o
 those. It knows airplanes, automobiles, birds, cats, deer, dogs, frogs, horses, ships and trucks at
 32x32 pixels, and calls anything else one of them. MIT licence, like the rest of the project.
 
-The last epoch: {last}
-
 | class | precision | recall |
 |--|--|--|
 {classes}
@@ -84,7 +82,6 @@ def card(experiment: Experiment, evaluation: Evaluation, bundled: Classifier) ->
         threads=environment["threads"],
         precision=environment["precision"],
         parameters=sum(p.numel() for p in bundled.net.parameters()),
-        last=epoch_line(experiment.state.history[-1], settings.epochs),
         classes="\n".join(rows),
     )
 

@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glasshouse.data.images import take
+from glasshouse.data.sources import load_splits
+from glasshouse.evaluation.evaluation import evaluate
+from glasshouse.models.bundled import ASSETS, bundled_names, load_bundled
+from glasshouse.models.predict import predict
+from glasshouse.settings import DataSettings
+
+
+def test_every_bundled_model_has_a_card_and_is_small() -> None:
+    assert "cifar10-small" in bundled_names()
+    for name in bundled_names():
+        assert (ASSETS / name / "card.md").read_text(encoding="utf-8").startswith(f"# {name}\n")
+        assert sum(path.stat().st_size for path in (ASSETS / name).iterdir()) < 8_000_000
+
+
+def test_the_bundled_model_gives_ten_logits_from_both_views() -> None:
+    classifier = load_bundled("cifar10-small")
+    splits = load_splits("shapes", DataSettings())
+    logits = predict(classifier, take(splits.test, np.arange(32))).logits
+    assert logits.shape == (32, 10)
+    assert np.isfinite(logits).all()
+    assert classifier.mirror
+    assert classifier.class_names[:3] == ("airplane", "automobile", "bird")
+
+
+@pytest.mark.realdata
+def test_the_bundled_model_is_as_good_as_its_card_says(real_data: Path) -> None:
+    splits = load_splits("cifar10", DataSettings(), data_dir=real_data)
+    few = take(splits.test, np.arange(0, 10_000, 5))
+    figures = evaluate(predict(load_bundled("cifar10-small"), few))
+    assert figures.accuracy.value > 0.925  # 93.86 % of all; the interval of 2,000 reaches to 92.7
+    assert figures.after.ece < 0.03
