@@ -72,7 +72,9 @@ def test_less_than_an_epoch_is_one_epoch_of_fewer_pictures() -> None:
 
 
 def test_too_short_a_time_says_how_long_it_takes() -> None:
-    with pytest.raises(UsageError, match=r"too short.*the shortest run takes 18 s"):
+    with pytest.raises(
+        UsageError, match=r"too short.*the shortest run takes 18 s. Give 1 more minutes"
+    ):
         choose((Pace(1.0, 500, 2000, 1500, 0.1),), 10, WORK, 10)
     with pytest.raises(UsageError, match="above 0"):
         fit_to_minutes(request(Path("run")), -1, started=0.0)

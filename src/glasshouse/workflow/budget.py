@@ -246,9 +246,11 @@ def _whole_epochs(pace: Pace, seconds: float, work: Work) -> tuple[int, int]:
     pictures = pace.training * (_training_seconds(pace, seconds, work) / epochs - beside)
     if pictures < min(_FEWEST_PICTURES, work.train):
         shortest = _beside(pace, work) + (beside + _FEWEST_PICTURES / pace.training) / _SURE
+        more = math.ceil((shortest - seconds) / 60)
         raise UsageError(
             f"--minutes is too short: reading, measuring and reporting leave {max(seconds, 0):.0f} "
-            f"s here, and the shortest run takes {shortest:.0f} s. Give a minute or so more."
+            f"s here, and the shortest run takes {shortest:.0f} s. Give {more} more minutes, or a "
+            "faster recipe."
         )
     return epochs, min(math.floor(pictures), work.train)
 
