@@ -34,6 +34,8 @@ MOST_EPOCHS = 200
 _WASTE = 0.1
 # Training is planned to take this share of what is left for it, as machines slow down when warm.
 _SURE = 0.9
+# Seconds of starting Python before the clock is looked at, and of leaving it after the report.
+_AROUND = 3.0
 # Fewer pictures teach nothing.
 _FEWEST_PICTURES = 200
 
@@ -95,7 +97,8 @@ def fit_to_minutes(
     opened = time.monotonic()
     measure, work = _measuring(request, minutes, progress)
     # The run will read its pictures once more.
-    work = replace(work, seconds=round(time.monotonic() - opened + report_seconds(), 2))
+    reading = time.monotonic() - opened
+    work = replace(work, seconds=round(reading + report_seconds() + _AROUND / runs, 2))
 
     def left() -> float:
         return (60 * minutes - (time.monotonic() - started)) / runs
