@@ -74,20 +74,21 @@ def test_minutes_become_a_recipe_that_resumes_and_reproduces(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budget, "MOST_EPOCHS", 2)
-    arguments = ["train", "digits", *SMALL, "--minutes", "1.5"]
+    monkeypatch.setattr(budget, "_LONGEST", 0.2)
+    arguments = ["train", "digits", *SMALL, "--minutes", "600"]
     out = tmp_path / "run"
     code, output, errors = glasshouse_here([*arguments, "--out", str(out)], capsys)
     assert (code, output) == (0, "")
     assert "Chosen: 2 times the width, 2 epochs of all 128 pictures" in errors
-    assert "of 1:30 used" in errors
+    assert "of 10:00:00 used" in errors
     recipe = load_recipe(out / "recipe.toml")
-    assert (recipe.name, recipe.train.epochs) == ("tutorial-basic-1.5min", 2)
+    assert (recipe.name, recipe.train.epochs) == ("tutorial-basic-600min", 2)
     assert "2 times the width" in (out / "report.html").read_text()
     (out / "report.html").unlink()
     code, _, errors = glasshouse_here([*arguments, "--out", str(out), "--resume"], capsys)
     assert (code, "going on after epoch 2" in errors, "Chosen" in errors) == (0, True, False)
     assert "every file agrees" in output_of(capsys, "reproduce", out)
-    usual = ["train", "digits", "--set", "data.train_limit=64", "--minutes", "1.5"]
+    usual = ["train", "digits", "--set", "data.train_limit=64", "--minutes", "600"]
     code, _, errors = glasshouse_here([*usual, "--out", str(tmp_path / "usual")], capsys)
     assert (code, "too small for fast: small-residual instead" in errors) == (0, True)
     code, _, errors = glasshouse_here([*arguments[:-1], "0.0001"], capsys)

@@ -120,7 +120,8 @@ def test_what_was_measured_and_chosen_is_on_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budgets, "MOST_EPOCHS", 3)
-    fitted, budget = fit_to_minutes(request(tmp_path / "run"), 1.5, started=time.monotonic())
+    monkeypatch.setattr(budgets, "_LONGEST", 0.2)
+    fitted, budget = fit_to_minutes(request(tmp_path / "run"), 600, started=time.monotonic())
     # This is enough for the widest net, and three epochs are said to be the most.
     assert [pace.width for pace in budget.paces] == [1.0, 1.5, 2.0]
     assert all(pace.training > 50 and pace.saving > 0 for pace in budget.paces)

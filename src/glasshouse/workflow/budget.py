@@ -36,6 +36,8 @@ _WASTE = 0.1
 _SURE = 0.9
 # Seconds of starting Python before the clock is looked at, and of leaving it after the report.
 _AROUND = 3.0
+# Seconds of measuring a width: a share of the whole time, within these bounds.
+_SHARE, _SHORTEST, _LONGEST = 0.01, 0.5, 2.0
 # Fewer pictures teach nothing.
 _FEWEST_PICTURES = 200
 
@@ -202,7 +204,7 @@ def _measuring(
     test = RangeTest()
     found = test.steps * test.seeds * recipe.train.batch_size if recipe.train.lr == "auto" else 0
     work = Work(len(splits.train), len(splits.validation), len(splits.test), found, 0.0)
-    seconds = min(2.0, max(0.5, minutes * 60 * 0.01))
+    seconds = min(_LONGEST, max(_SHORTEST, _SHARE * 60 * minutes))
 
     def measure(width: float) -> Pace | None:
         classifier = own
