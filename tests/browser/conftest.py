@@ -70,7 +70,7 @@ def start_workbench() -> Iterator[StartWorkbench]:
         command = [sys.executable, "-m", "glasshouse", "ui", str(runs), "--no-browser", "--offline"]
         started.append(subprocess.Popen([*command, "--port", str(port)], env={**os.environ}))
         address = f"http://127.0.0.1:{port}"
-        wait_for(lambda: _answers(address), "the workbench to answer")
+        wait_for(lambda: _answers(address), "the workbench to answer", 120)
         return address
 
     yield start
@@ -154,7 +154,7 @@ def _free_port() -> int:
 
 def _answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(address, timeout=1) as answer:
+        with urllib.request.urlopen(address, timeout=10) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

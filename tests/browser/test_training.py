@@ -6,6 +6,7 @@ import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 
 from glasshouse.workflow.listing import list_run
 from tests.browser.conftest import StartWorkbench, find, find_words, set_width, wait_for
@@ -24,6 +25,25 @@ def fill(browser: WebDriver, label: str, words: str) -> None:
     field.send_keys(words, Keys.TAB)
 
 
+def press(browser: WebDriver, words: str) -> None:
+    """Click the button with just these words: the log may say them as well."""
+    path = (
+        f"//button[normalize-space(.)='{words}' or normalize-space(.//*[@class='block'])='{words}']"
+    )
+
+    def button() -> WebElement | None:
+        found = browser.find_elements(By.XPATH, path)
+        return next((one for one in found if one.is_displayed()), None)
+
+    click(browser, wait_for(button, f"the button {words}"))
+
+
+def click(browser: WebDriver, found: WebElement) -> None:
+    # A driver clicks where the button is, even if a bar lies over that place.
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
+    found.click()
+
+
 def status_of(browser: WebDriver) -> str:
     return find(browser, "main .gh-status").text
 
@@ -36,17 +56,17 @@ def test_a_training_is_started_watched_stopped_gone_on_with_and_looked_into(
     fill(chromium, "Epochs", "40")
     fill(chromium, "Batch size", "16")
     fill(chromium, "Name of the run", "watched")
-    find_words(chromium, "Start training").click()
+    press(chromium, "Start training")
     wait_for(lambda: chromium.current_url.endswith("/run/watched"), "the page of the run")
     wait_for(lambda: status_of(chromium) == "training", "the training to begin", 90)
     find(chromium, ".gh-curves canvas")
     wait_for(lambda: figure(chromium, "Time left").endswith((" s", " min")), "the time left", 30)
-    find_words(chromium, "Stop").click()
+    press(chromium, "Stop")
     wait_for(lambda: status_of(chromium) == "stopped", "the training to stop", 30)
     reached = list_run(runs, runs / "watched").epochs
     assert 0 < reached < 40
-    find_words(chromium, "Go on").click()
-    wait_for(lambda: status_of(chromium) == "training", "the training to go on", 60)
+    press(chromium, "Go on")
+    wait_for(lambda: status_of(chromium) != "stopped", "the training to go on", 60)
     wait_for(lambda: status_of(chromium) == "finished", "the end", 180)
     assert list_run(runs, runs / "watched").epochs == 40
     look_into_a_cell(chromium)
@@ -86,7 +106,7 @@ def test_pictures_and_a_rate_are_found_before_training(
 ) -> None:
     set_width(chromium, 390)
     chromium.get(start_workbench(tmp_path / "runs") + "/train")
-    find_words(chromium, "Look at the pictures").click()
+    press(chromium, "Look at the pictures")
     find(chromium, ".gh-preview img", 60)
     assert loaded_pictures(chromium, ".gh-preview img") == 20
     before = find(chromium, ".gh-preview img:last-child").get_attribute("src")
@@ -98,10 +118,10 @@ def test_pictures_and_a_rate_are_found_before_training(
         ),
         "turned pictures",
     )
-    find_words(chromium, "Find a rate").click()
+    press(chromium, "Find a rate")
     use = find(chromium, ".gh-found .gh-main", 120)
     rate = use.text.rpartition(" ")[2]
-    use.click()
+    click(chromium, use)
     wait_for(
         lambda: find(chromium, "[aria-label='Learning rate']").get_attribute("value") == rate,
         "the rate in its field",
