@@ -25,6 +25,10 @@ class ModelError(UsageError):
     """A stack of layers cannot be built, or a saved model cannot be loaded."""
 
 
+class WrongInputSize(ModelError):
+    """A net cannot take pictures of this size."""
+
+
 class DataError(GlasshouseError):
     """Pictures, tables or folders are not as they should be."""
 

@@ -68,8 +68,10 @@ class DataSettings(Settings):
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = Field(
         None, description="pixels a side; unset: the source's own size, 64 for files"
     )
-    resize: Literal["crop", "letterbox", "stretch"] = Field(
-        "crop", description="how a picture that is not square is made so"
+    resize: Literal["auto", "crop", "letterbox", "stretch"] = Field(
+        "auto",
+        description="how a picture that is not square is made so; auto: cropped, or letterboxed "
+        "where a crop would take too much of the pictures",
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = Field(
         0.1, description="held out of train for model selection, where the source has no such split"
@@ -130,6 +132,11 @@ class PretrainedSettings(Settings):
     std: Level | None = Field(None, description="of the input, 0..1; unset: as the net is known")
     input_size: Annotated[int, Field(ge=16, le=1024)] | None = Field(
         None, description="pixels a side that the net sees; unset: its own, or by a quick probe"
+    )
+    stem: Literal["kept", "fine"] | None = Field(
+        None,
+        description="fine: for small pictures, the first convolution and the pooling behind it "
+        "keep their resolution; unset: kept, or by a quick probe",
     )
     hidden: Annotated[int, Field(ge=1)] | None = Field(
         None, description="units of a hidden layer in the new head; unset: none"

@@ -54,6 +54,15 @@ def test_low_precision_is_used_where_it_agrees() -> None:
     assert 0.995 <= ready.cosine < 1
 
 
+def test_a_head_that_stays_whole_gives_logits_that_are_not_rounded() -> None:
+    net = lively(build_net("resnet10t", 4, {}))
+    rounded = inference_net(net, PICTURES, torch.bfloat16)(PICTURES)
+    whole = inference_net(net, PICTURES, torch.bfloat16, head=("fc",))(PICTURES)
+    assert torch.equal(rounded, rounded.bfloat16().float())
+    assert not torch.equal(whole, whole.bfloat16().float())
+    assert not any(module._forward_pre_hooks for module in net.modules())
+
+
 def test_low_precision_is_refused_where_it_does_not_agree() -> None:
     class Difference(nn.Module):
         """Two large numbers whose small difference is the answer."""
@@ -69,6 +78,7 @@ def test_low_precision_is_refused_where_it_does_not_agree() -> None:
     ready = inference_net(Difference(), PICTURES, torch.bfloat16)
     assert ready.precision == torch.float32
     assert ready.cosine > 0.999
+    assert ready.refused is not None and ready.refused < 0.995
 
 
 def test_a_normalisation_whose_convolution_feeds_others_is_kept() -> None:

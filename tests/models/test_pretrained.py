@@ -122,7 +122,7 @@ def test_offline_says_which_file_to_put_where(tmp_path: Path) -> None:
     target.write_bytes(b"")
     assert usual_weights("resnet18", offline=True) == target
     with pytest.raises(
-        ModelError, match=r"https://huggingface\.co/timm/mobilenetv2_100.*--weights"
+        ModelError, match=r"https://huggingface\.co/timm/mobilenetv2_100.*put it at .*--weights"
     ):
         usual_weights("mobilenetv2_100", offline=True)
 

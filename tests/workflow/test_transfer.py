@@ -6,18 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glasshouse.data.images import Splits
 from glasshouse.errors import DataError, UsageError
 from glasshouse.models.classifier import load_classifier
 from glasshouse.models.predict import load_predictions, predict
 from glasshouse.recipe import load_recipe
 from glasshouse.settings import Recipe
-from glasshouse.training.features import Features
-from glasshouse.workflow import adapting
-from glasshouse.workflow.adapting import data_settings, probe_size
+from glasshouse.workflow.adapting import data_settings
 from glasshouse.workflow.backbones import compare_backbones
 from glasshouse.workflow.experiment import Request, finish, first_classifier, fit, open_experiment
-from glasshouse.workflow.folds import assign_folds, cross_validate
+from glasshouse.workflow.folds import cross_validate
 from glasshouse.workflow.label_errors import label_candidates, write_candidates
 from glasshouse.workflow.transfer import run_features
 from tests.conftest import make_images
@@ -66,6 +63,8 @@ def test_features_go_from_files_to_a_report(photos: Path, tmp_path: Path) -> Non
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Features are computed in float32" in page
     assert "Only a new head was fitted" in page
+    assert "loss over folds" in page and "for all that were tried" in page
+    assert "learning rate" not in page
     heads = json.loads((tmp_path / "run" / "heads.json").read_text())["heads"]
     assert [head["kind"] for head in heads] == ["logistic"] * 4 + ["mlp"]
     assert sum(head["kept"] for head in heads) == 1
@@ -111,32 +110,6 @@ def test_tuning_says_what_is_trainable_and_thaws_the_net(
     assert load_classifier(tmp_path / "run").class_names == experiment.splits.class_names
 
 
-def test_the_probe_takes_the_smallest_size_that_is_as_good(
-    tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[int] = []
-    accuracies = {16: 0.5, 32: 0.8, 64: 0.895, 96: 0.9, 128: 0.9, 160: 0.99}
-
-    def given(extractor: object, *rest: object, **also: object) -> str:
-        asked.append(int(str(also["name"]).rpartition("x")[2]))
-        return "features"
-
-    class Fit:
-        validation_loss = 0.0
-
-        def __init__(self) -> None:
-            self.validation_accuracy = accuracies[asked[-1]]
-
-    monkeypatch.setattr(adapting, "extract", given)
-    monkeypatch.setattr(adapting, "make_extractor", lambda *_: None)
-    monkeypatch.setattr(adapting, "fit_heads", lambda *_: [Fit()])
-    unset = recipe().model_copy(update={"model": load_recipe("transfer-features", SMALL[:2]).model})
-    size, notes = probe_size(unset, tiny_splits)
-    assert size == 64
-    assert sorted(set(asked)) == [16, 32, 64, 96, 128]
-    assert "64: 89.5%" in notes[0]
-
-
 def test_backbones_are_ranked_and_every_pair_is_compared(photos: Path, tmp_path: Path) -> None:
     recipes = {
         "larger": recipe(),
@@ -170,25 +143,6 @@ def test_every_picture_is_predicted_once_by_heads_that_have_not_seen_it(
     assert len(found.accuracies) == 3
 
 
-def test_folds_are_even_in_each_class_and_do_not_depend_on_the_order() -> None:
-    images = make_images(37)
-    fold_of = assign_folds(images.ids, images.labels, 3, seed=0)
-    for label in range(4):
-        counts = np.bincount(fold_of[images.labels == label], minlength=3)
-        assert counts.max() - counts.min() <= 1
-    turned = assign_folds(images.ids[::-1].copy(), images.labels[::-1].copy(), 3, seed=0)
-    assert np.array_equal(turned[::-1], fold_of)
-    assert not np.array_equal(assign_folds(images.ids, images.labels, 3, seed=1), fold_of)
-
-
-def test_too_few_pictures_for_the_folds_are_said_so() -> None:
-    images = make_images(12)
-    with pytest.raises(DataError, match="a class has 3 pictures, which is less than 5 folds"):
-        assign_folds(images.ids, images.labels, 5, seed=0)
-    with pytest.raises(UsageError, match="two or more, received 1"):
-        assign_folds(images.ids, images.labels, 1, seed=0)
-
-
 def test_the_wrong_label_leads_the_candidates_and_no_file_changes(
     photos: Path, tmp_path: Path
 ) -> None:
@@ -215,16 +169,3 @@ def test_the_wrong_label_leads_the_candidates_and_no_file_changes(
     )
     after = sorted(p.read_bytes() for p in (tmp_path / "all" / "train").rglob("*.png"))
     assert after == sorted(before.values())
-
-
-def test_features_of_one_class_name_list_are_joined_in_order() -> None:
-    from glasshouse.workflow.folds import join, rows_of
-
-    parts = [
-        Features(np.full((2, 3), value, dtype=np.float16), np.array([0, 1]),
-                 np.array([f"{value}a", f"{value}b"]), ("x", "y"))
-        for value in (1, 2)
-    ]  # fmt: skip
-    whole = join(parts)
-    assert whole.ids.tolist() == ["1a", "1b", "2a", "2b"]
-    assert rows_of(whole, np.array([3, 0])).values[:, 0].tolist() == [2, 1]

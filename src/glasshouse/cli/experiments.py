@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from glasshouse.cli.figures import with_interval
@@ -63,14 +64,23 @@ def _run_features(request: "Request", logs: "Sequence[LogName]") -> "Result":
     from glasshouse.workflow.logs import open_logs
     from glasshouse.workflow.transfer import run_features
 
-    with data_progress() as progress:
-        run = run_features(request, progress)
+    try:
+        with data_progress() as progress:
+            run = run_features(request, progress)
+    except KeyboardInterrupt:
+        say(
+            "stopped; the features that were computed are kept. Go on with the same command and "
+            f"--out {request.out} --resume"
+        )
+        raise
     with open_logs(logs, request, ()) as log:
         log.result(run.result.evaluation)
     for note in run.splits.notes:
         say(f"note: {note}")
-    for fit in run.fits:
-        say(f"head {fit.describe()}")
+    for fit, loss in zip_longest(run.choice.fits, run.choice.fold_losses):
+        kept = ", kept" * (fit is run.choice.best)
+        folds = "" if loss is None else f", over folds {loss:.4f}"
+        say(f"head {fit.describe()}{folds}{kept}")
     say(f"features in {run.feature_seconds:.1f} s; kept for the next heads")
     say(headline(run.result))
     say(f"report: {request.out / 'report.html'}")

@@ -67,20 +67,27 @@ def label_errors(
     backbone: Backbone = None,
     weights: Weights = None,
     count: Count = 5,
+    with_test: Annotated[
+        bool, typer.Option("--with-test", help="Look at the test pictures too.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="how many to show at most")] = 100,
     out: Annotated[Path, typer.Option(help="the folder for the gallery")] = Path("label-errors"),
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Rank pictures of SOURCE whose label may be wrong, in a gallery; no file is changed."""
+    """Rank pictures of SOURCE whose label may be wrong, in a gallery; no file is changed.
+
+    The test split is left alone unless --with-test asks for it: labels that are changed because a
+    network doubts them flatter such networks.
+    """
     from dataclasses import asdict
 
     from glasshouse.cli.progress import say
     from glasshouse.workflow.label_errors import label_candidates, write_candidates
 
     overrides = [*backbone_overrides(backbone, weights), *(set_ or [])]
-    found = _folds(source, (recipe, overrides), count, (data_dir, offline))
+    found = _folds(source, (recipe, overrides), count, (data_dir, offline), with_test=with_test)
     candidates = label_candidates(found, limit=limit)
     write_candidates(candidates, found, out, source=source)
     if json:
@@ -94,7 +101,12 @@ def label_errors(
 
 
 def _folds(
-    source: str, recipe: tuple[str, list[str]], count: int, where: tuple[Path | None, bool]
+    source: str,
+    recipe: tuple[str, list[str]],
+    count: int,
+    where: tuple[Path | None, bool],
+    *,
+    with_test: bool = False,
 ) -> "Folds":
     from glasshouse.cli.progress import data_progress, say
     from glasshouse.errors import UsageError
@@ -107,7 +119,7 @@ def _folds(
         raise UsageError(f"--recipe {recipe[0]} has no model.pretrained, whose features are needed")
     request = Request(source, settings, Path(), data_dir=where[0], offline=where[1])
     with data_progress() as progress:
-        found = cross_validate(request, folds=count, progress=progress)
+        found = cross_validate(request, folds=count, with_test=with_test, progress=progress)
     for note in found.notes:
         say(f"note: {note}")
     return found

@@ -9,7 +9,7 @@ from glasshouse.cli.options import Json, print_json
 if TYPE_CHECKING:
     from glasshouse.models.pretrained import ModelCard
 
-_COUNTED = 30
+_HEADINGS = ("network", "from", "parameters", "input", "licence of the weights")
 
 
 def models(
@@ -20,33 +20,36 @@ def models(
 ) -> None:
     """List bundled models, presets and pretrained networks (torchvision, timm) that fit PATTERN.
 
-    Parameters of timm's networks are counted for lists of up to 30, since each has to be built.
+    timm states no numbers of parameters: with a PATTERN they are counted, once, by building each
+    network.
     """
     from fnmatch import fnmatch
 
+    from glasshouse.cli.progress import data_progress
     from glasshouse.errors import UsageError
     from glasshouse.models.bundled import bundled_names
+    from glasshouse.models.parameter_counts import with_parameters
     from glasshouse.models.presets import preset_names
-    from glasshouse.models.pretrained import count_parameters, list_models
+    from glasshouse.models.pretrained import list_models
 
     bundled = [name for name in bundled_names() if fnmatch(name, pattern or "*")]
     presets = [name for name in preset_names() if fnmatch(name, pattern or "*")]
     cards = list_models(pattern or "*")
     if not bundled and not presets and not cards:
         raise UsageError(f"no network's name fits '{pattern}'; * stands for any letters")
-    if len(cards) <= _COUNTED:
-        cards = tuple(count_parameters(card) for card in cards)
+    with data_progress() as progress:
+        cards = with_parameters(cards, count=pattern is not None, progress=progress)
     if json:
         ours = {**dict.fromkeys(bundled, "bundled"), **dict.fromkeys(presets, "preset")}
         named = [{"name": name, "source": source} for name, source in ours.items()]
         print_json([*named, *map(_facts, cards)])
         return
-    for name in bundled:
-        print(f"{name:<44} bundled, trained: glasshouse predict {name} IMAGE")
-    for name in presets:
-        print(f"{name:<44} preset, for --set model.preset={name}")
-    for card in cards:
-        print(_line(card))
+    if bundled:
+        print("bundled, trained, for glasshouse predict NAME IMAGE: " + ", ".join(bundled))
+    if presets:
+        print("presets, for --set model.preset=NAME: " + ", ".join(presets))
+    if cards:
+        print(_table([_HEADINGS, *map(_row, cards)]))
 
 
 def _facts(card: "ModelCard") -> dict[str, Any]:
@@ -55,10 +58,18 @@ def _facts(card: "ModelCard") -> dict[str, Any]:
     return asdict(card)
 
 
-def _line(card: "ModelCard") -> str:
+def _row(card: "ModelCard") -> tuple[str, ...]:
     count = "" if card.parameters is None else f"{card.parameters / 1e6:.2f} M"
     size = "x".join(str(side) for side in (card.input_size or ())[1:])
-    if card.weights_url is None:
-        return f"{card.name:<44} {card.source:<12} {count:>10}  {size:>9}  no weights published"
-    license = card.license or "licence not stated"
-    return f"{card.name:<44} {card.source:<12} {count:>10}  {size:>9}  {license}"
+    unknown = "not stated" if card.weights_url else "no weights published"
+    return card.name, card.source, count, size, card.license or unknown
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        f"{name:<{widths[0]}}  {source:<{widths[1]}}  {count:>{widths[2]}}  "
+        f"{size:>{widths[3]}}  {license}"
+        for name, source, count, size, license in rows
+    ]
+    return "\n".join(lines)

@@ -28,18 +28,28 @@ class DataProgress:
 
     bars: Progress
     tasks: dict[str, TaskID] = field(default_factory=dict)
+    begun: dict[str, tuple[float, int]] = field(default_factory=dict)
     last_line: float = field(default_factory=time.monotonic)
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Move the bar, or print a line every few seconds where there is no terminal."""
         if what not in self.tasks:
             self.tasks[what] = self.bars.add_task(what, total=total, detail="")
-        self.bars.update(
-            self.tasks[what], completed=done, total=total, detail=f"{done:,}/{total:,}"
-        )
+            self.begun[what] = time.monotonic(), done
+        left = self._left(what, done, total)
+        detail = f"{done:,}/{total:,}{left}"
+        self.bars.update(self.tasks[what], completed=done, total=total, detail=detail)
         if not self.bars.console.is_terminal and time.monotonic() - self.last_line > _QUIET_SECONDS:
             self.last_line = time.monotonic()
-            say(f"{what}: {done:,} of {total:,}")
+            say(f"{what}: {done:,} of {total:,}{left}")
+
+    def _left(self, what: str, done: int, total: int) -> str:
+        """The time that is left at the pace so far, which leaves out what was there before."""
+        started, first = self.begun[what]
+        seconds = time.monotonic() - started
+        if done <= first or done >= total or seconds < 1:
+            return ""
+        return f", {duration(seconds / (done - first) * (total - done))} left"
 
 
 @contextmanager

@@ -36,11 +36,11 @@ def _row(run: Any) -> dict[str, Any]:
         "source": run.environment["data"]["source"],
         "recipe": run.recipe.name,
         "epochs": len(run.epochs),
-        "of": run.recipe.train.epochs,
+        "of": 0 if run.recipe.transfer.way == "features" else run.recipe.train.epochs,
         "finished": run.is_finished,
         "accuracy": accuracy["value"] if accuracy else None,
         "interval": [accuracy["low"], accuracy["high"]] if accuracy else None,
-        "seconds": round(sum(epoch["seconds"] for epoch in run.epochs), 1),
+        "seconds": round(run.seconds, 1),
         "started": run.environment["started"],
     }
 
@@ -61,6 +61,6 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     if row["accuracy"] is not None:
         low, high = row["interval"]
         accuracy = f"{row['accuracy']:.2%} ({low:.2%} to {high:.2%})"
-    epochs = f"{row['epochs']}/{row['of']}"
+    epochs = f"{row['epochs']}/{row['of']}" if row["of"] else "features"
     seconds = f"{row['seconds']:,.1f}"
     return row["run"], row["source"], row["recipe"], epochs, accuracy, seconds

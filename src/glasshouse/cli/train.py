@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RECIPE = "small-residual"
 BUDGET_RECIPE = "fast"
+BACKBONE_RECIPE = "transfer-features"
 
 
 class OnBadFile(Enum):
@@ -39,7 +40,11 @@ class OnBadFile(Enum):
 
 
 RecipeName = Annotated[
-    str | None, typer.Option(help=f"a recipe by name or a .toml file [{DEFAULT_RECIPE}]")
+    str | None,
+    typer.Option(
+        help=f"a recipe by name or a .toml file [{DEFAULT_RECIPE}; with --backbone "
+        f"{BACKBONE_RECIPE}]"
+    ),
 ]
 Out = Annotated[Path | None, typer.Option(help="the run folder [runs/SOURCE-RECIPE-1, -2 ...]")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
@@ -97,7 +102,8 @@ def train(
     if begun is not None and minutes is not None:
         # What was fitted then is what the run goes on with; the clock of that time has run out.
         recipe, overrides, minutes = begun, [], None
-    usual = DEFAULT_RECIPE if minutes is None else BUDGET_RECIPE
+    usual = DEFAULT_RECIPE if backbone is None else BACKBONE_RECIPE
+    usual = usual if minutes is None else BUDGET_RECIPE
     settings = load_recipe(recipe or begun or usual, overrides)
     name = f"{Path(source).stem}-{settings.name}{'' if minutes is None else f'-{minutes:g}min'}"
     folder = out or runs.next_run_folder(Path("runs"), name)

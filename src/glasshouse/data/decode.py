@@ -9,16 +9,15 @@ import io
 import threading
 import warnings
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from glasshouse.data.images import Resize as Resize
 from glasshouse.errors import BadPicture
 
 Pixels = NDArray[np.uint8]
-Resize = Literal["crop", "letterbox", "stretch"]
 
 # Part of every cache key: change it with anything that changes a pixel.
 DECODER_VERSION = "1"
@@ -90,6 +89,25 @@ def decode(source: Path | bytes, *, name: str = "picture") -> Pixels:
     with _filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _decode(data, name)
+
+
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """Rows and columns as a file's header states them; None where it is no picture that is read.
+
+    Cheap, since no pixel is decoded; a turn that EXIF asks for is left out.
+    """
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            kind = _format_of(file.read(64), str(path))
+        with _filters, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=[kind]) as image:
+                return image.height, image.width
+    # As in decode: Pillow's readers raise nearly anything on damaged input.
+    except Exception:
+        return None
 
 
 def fit(picture: Pixels, height: int, width: int, resize: Resize = "crop") -> Pixels:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.cache import cached_pictures
+from glasshouse.data.cropping import choose_resize
 from glasshouse.data.download import Progress
-from glasshouse.data.images import BadFile, ImageSet, OddFile, Splits
+from glasshouse.data.images import BadFile, ImageSet, OddFile, Resize, Splits
 from glasshouse.data.splits import (
     TRAINED_ON_VALIDATION,
     Positions,
@@ -64,14 +65,18 @@ def load_files(
         both = np.concatenate([positions["train"], positions["validation"]])
         positions, notes = {**positions, "train": both}, (*notes, TRAINED_ON_VALIDATION)
     _check_parts(listing, listing.labels, positions)
-    sets, bad_files, odd_files = _decode(listing, positions, settings, progress)
+    resize, why = (
+        choose_resize(listing.paths) if settings.resize == "auto" else (settings.resize, "")
+    )
+    sets, bad_files, odd_files = _decode(listing, positions, (settings, resize), progress)
     return Splits(
         sets["train"],
         sets["validation"],
         sets["test"],
         bad_files,
-        (*listing.notes, *notes),
+        (*listing.notes, *notes, *filter(None, [why])),
         odd_files,
+        resize,
     )
 
 
@@ -158,14 +163,15 @@ def _check_parts(
 def _decode(
     listing: Listing,
     positions: Mapping[Part, Positions],
-    settings: DataSettings,
+    reading: tuple[DataSettings, Resize],
     progress: Progress | None,
 ) -> tuple[dict[Part, ImageSet], tuple[BadFile, ...], tuple[OddFile, ...]]:
     """One cache for all parts, each a slice of it: slices of a memory map are memory maps."""
+    settings, resize = reading
     order = np.concatenate(list(positions.values()))
     size = settings.image_size or DEFAULT_SIZE
     paths = [listing.paths[number] for number in order]
-    cached = cached_pictures(paths, Fitting(size, size, settings.resize), progress=progress)
+    cached = cached_pictures(paths, Fitting(size, size, resize), progress=progress)
     bad_files = tuple(sorted(set(cached.bad_files), key=lambda bad: bad.path))
     if bad_files and settings.on_bad_file == "error":
         raise DataError(_bad_files(bad_files, len(paths)))

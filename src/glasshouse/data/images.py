@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Resize = Literal["crop", "letterbox", "stretch"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class Splits:
     """The three parts of a source; test is touched once, at the end.
 
     bad_files: what was left out. notes: plain sentences on how the parts were made. odd_files:
-    what was read in a way that its owner may not expect, a file and a remark each.
+    what was read in a way that its owner may not expect, a file and a remark each. resize: how
+    pictures that are not square were made so.
     """
 
     train: ImageSet
@@ -68,6 +72,7 @@ class Splits:
     bad_files: tuple[BadFile, ...] = ()
     notes: tuple[str, ...] = ()
     odd_files: tuple[OddFile, ...] = ()
+    resize: Resize = "crop"
 
     @property
     def class_names(self) -> tuple[str, ...]:

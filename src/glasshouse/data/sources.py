@@ -51,7 +51,10 @@ def load_splits(
     name = str(source)
     if isinstance(source, str) and source in _NAMED:
         splits = _NAMED[source](settings, Access(data_dir, offline, progress))
-        return _joined(_limited(_resized(splits, settings), settings), settings)
+        # Their pictures are square, so that all ways are the same.
+        resize: Resize = "crop" if settings.resize == "auto" else settings.resize
+        resized = _resized(replace(splits, resize=resize), settings)
+        return _joined(_limited(resized, settings), settings)
     path = Path(source)
     if path.is_dir():
         return load_files(list_folder(path), settings, progress)
@@ -151,7 +154,7 @@ def _resized(splits: Splits, settings: DataSettings) -> Splits:
     if size is None or splits.train.pictures.shape[2:] == (size, size):
         return splits
     train, validation, test = (
-        _resize(part, size, settings.resize)
+        _resize(part, size, splits.resize)
         for part in (splits.train, splits.validation, splits.test)
     )
     return replace(splits, train=train, validation=validation, test=test)

@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from glasshouse.errors import ModelError
 from glasshouse.models.freezing import head_of
 from glasshouse.models.pretrained import build_pretrained
+from glasshouse.models.stem import refine_stem
 from glasshouse.rng import derive
 
 
@@ -121,6 +122,8 @@ def rebuild(architecture: Mapping[str, Any]) -> nn.Module:
     """The net of an architecture with a "pretrained" entry, untrained; raises ModelError."""
     net = build_pretrained(architecture)
     try:
+        if architecture.get("stem") == "fine":
+            refine_stem(net)
         if architecture.get("input_size") is not None:
             net = Enlarged(net, int(architecture["input_size"]))
         if architecture.get("head") is not None:

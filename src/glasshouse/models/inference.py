@@ -1,6 +1,7 @@
 """A net made ready for inference alone: normalisations folded, channels last, low precision."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,13 +20,15 @@ class InferenceNet:
     """A copy of a net for inference, and how its answers compare with the net's own.
 
     folded: normalisations that went into the convolution before them. cosine: the least cosine
-    between its answers and the net's own in float32 over the example pictures.
+    between its answers and the net's own in float32 over the example pictures. refused: that of
+    the lower precision, where it was tried and did not agree.
     """
 
     net: nn.Module
     precision: torch.dtype
     folded: int
     cosine: float
+    refused: float | None = None
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Float32 inputs ``(n, 3, h, w)`` to float32 answers ``(n, d)``."""
@@ -36,12 +39,17 @@ class InferenceNet:
 
 
 def inference_net(
-    net: nn.Module, example: Tensor, precision: torch.dtype = torch.float32
+    net: nn.Module,
+    example: Tensor,
+    precision: torch.dtype = torch.float32,
+    *,
+    head: Sequence[str] = (),
 ) -> InferenceNet:
     """A faster copy of the net, which itself is left as it was.
 
     example: inputs ``(n, 3, h, w)``, on which it is held against the net: what does not agree is
-    not done, so that lower precision may be refused (cosine below 0.995).
+    not done, so that lower precision may be refused (cosine below 0.995). head: modules that stay
+    in float32 with what follows them, since logits that are rounded tie.
     """
     with evaluating(net), torch.inference_mode():
         expected = net(example).float().flatten(1)
@@ -50,10 +58,14 @@ def inference_net(
     full = InferenceNet(folded, torch.float32, count, 1.0)
     if precision == torch.float32:
         return InferenceNet(folded, torch.float32, count, _cosine(expected, full(example)))
-    low = InferenceNet(copy.deepcopy(folded).to(precision), precision, count, 1.0)
+    rounded = copy.deepcopy(folded).to(precision)
+    for name in head:
+        rounded.get_submodule(name).float().register_forward_pre_hook(_in_float32)
+    low = InferenceNet(rounded, precision, count, 1.0)
     cosine = _cosine(expected, low(example))
     if cosine < _LEAST_COSINE:
-        return InferenceNet(folded, torch.float32, count, _cosine(expected, full(example)))
+        agreed = _cosine(expected, full(example))
+        return InferenceNet(folded, torch.float32, count, agreed, refused=cosine)
     return InferenceNet(low.net, precision, count, cosine)
 
 
@@ -131,6 +143,10 @@ def _fold(conv: nn.Conv2d, norm: nn.Module) -> None:
     )  # fmt: skip
     conv.weight = nn.Parameter(weight.detach(), requires_grad=False)
     conv.bias = nn.Parameter(bias.detach(), requires_grad=False)
+
+
+def _in_float32(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(tensor.float() for tensor in inputs)
 
 
 def _cosine(first: Tensor, second: Tensor) -> float:

@@ -5,6 +5,7 @@ has one, else timm's. Both are imported when first needed: together they take se
 """
 
 import fnmatch
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,10 +14,11 @@ from types import ModuleType
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from glasshouse.errors import ModelError, did_you_mean
 from glasshouse.models.preprocessing import Preprocessing
+from glasshouse.models.published import Published, fetch
 from glasshouse.rng import derive
 
 Source = Literal["torchvision", "timm"]
@@ -155,54 +157,36 @@ def usual_class_names(name: str, class_count: int) -> tuple[str, ...]:
 def usual_weights(name: str, *, offline: bool) -> Path:
     """The file with the usual weights, downloaded into the usual cache where it is not there.
 
-    Raises ModelError that says which file is missing and what to do with it.
+    Raises ModelError that says which file is missing and where to put it.
     """
     card = find_model(name)
     if card.weights_url is None:
         raise ModelError(f"nobody publishes weights of {name}; use its own training, or --weights")
-    repository = None if card.source == "torchvision" else _timm_repository(name)
-    if repository is not None:
-        return _from_hub(repository, card, offline)
-    target = Path(torch.hub.get_dir()) / "checkpoints" / card.weights_url.rsplit("/", 1)[1]
-    if target.is_file():
-        return target
-    return _download(card, target, offline)
+    if card.source == "torchvision":
+        return fetch(Published(card.name, card.weights_url), offline=offline)
+    config = _timm_config(_resolve(name)[1])
+    published = Published(card.name, card.weights_url, config.hf_hub_id, config.hf_hub_filename)
+    return fetch(published, offline=offline)
 
 
-def _download(card: ModelCard, target: Path, offline: bool) -> Path:
-    assert card.weights_url is not None
-    advice = f"Get {card.weights_url} on another machine and put it at {target}"
-    if offline:
-        raise ModelError(f"the weights of {card.name} are not on this machine. {advice}.")
-    digest = target.stem.rpartition("-")[2]
+def renamed(name: str, net: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights under the names of timm's net, where they come from its first makers.
+
+    timm keeps such a translation beside many a net, and leaves its own names alone.
+    """
+    source, bare = _resolve(name)
+    if source == "torchvision" or set(weights) == set(net.state_dict()):
+        return weights
+    entry = _timm().models.model_entrypoint(bare.partition(".")[0])
+    translate = getattr(sys.modules[entry.__module__], "checkpoint_filter_fn", None)
+    if translate is None:
+        return weights
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(card.weights_url, str(target), digest, progress=True)
-    except (OSError, RuntimeError) as error:
-        raise ModelError(
-            f"the weights of {card.name} cannot be downloaded ({error}). {advice}."
-        ) from error
-    return target
-
-
-def _from_hub(repository: str, card: ModelCard, offline: bool) -> Path:
-    import huggingface_hub
-
-    name = "model.safetensors"
-    cached = huggingface_hub.try_to_load_from_cache(repository, name)
-    if isinstance(cached, str):
-        return Path(cached)
-    reason = "are not on this machine"
-    if not offline:
-        try:
-            return Path(huggingface_hub.hf_hub_download(repository, name))
-        # The hub's client raises errors of several HTTP libraries, depending on its version.
-        except Exception as error:
-            reason = f"cannot be downloaded ({str(error).splitlines()[0]})"
-    raise ModelError(
-        f"the weights of {card.name} {reason}. Get {card.weights_url} on another machine and "
-        "name the file with --weights."
-    )
+        found: dict[str, Tensor] = dict(translate(dict(weights), net))
+    # Each is written for certain files only; what it cannot take is named by the strict check.
+    except Exception:
+        return weights
+    return found
 
 
 @cache
@@ -233,7 +217,8 @@ def _card(name: str) -> ModelCard:
         count = int(meta["num_params"])
         return ModelCard(shown, source, count, (3, side, side), meta.get("license"), weights.url)
     config = _timm_config(bare)
-    url = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/model.safetensors"
+    file = config.hf_hub_filename or "model.safetensors"
+    url = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/{file}"
     size = tuple(config.input_size)
     known = None if config.license in (None, "unknown") else config.license
     return ModelCard(
@@ -287,11 +272,6 @@ def _timm_config(bare: str) -> Any:
     if config is None:
         raise ModelError(f"timm has no weights '{bare}'; `glasshouse models` lists all names")
     return config
-
-
-def _timm_repository(name: str) -> str | None:
-    repository = _timm_config(_resolve(name)[1]).hf_hub_id
-    return None if repository is None else str(repository)
 
 
 @cache

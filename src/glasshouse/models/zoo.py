@@ -88,6 +88,7 @@ def _fill(net: nn.Module, name: str, arguments: Mapping[str, Any], file: _File) 
     if second and not any(key.startswith(pretrained.SECOND_HEADS) for key in net.state_dict()):
         weights = {key: value for key, value in weights.items() if key not in second}
         notes = (*notes, "the second heads that only training uses were left out")
+    weights = dict(pretrained.renamed(name, net, weights))
     head = pretrained.head_keys(name, arguments)
     return *notes, *load_weights(net, weights, file.path, replaceable=head)
 

@@ -62,8 +62,9 @@ class RunReport:
     split_counts: pictures in each split. findings: of the check. samples: some training pictures
     of each class. pictures: uint8 ``(3, h, w)`` by picture id, for the mistakes. confused: mistakes
     of the most confused pairs, a sequence each. epochs: the lines of metrics.jsonl. rates: (epochs
-    passed, learning rate). finder: the range test. cost, environment: names to texts.
-    mistakes_page: the name of the page of explained mistakes beside this one.
+    passed, learning rate). finder: the range test. heads: those that were fitted to frozen
+    features. cost, environment: names to texts. mistakes_page: the name of the page of explained
+    mistakes beside this one.
     """
 
     title: str
@@ -76,6 +77,7 @@ class RunReport:
     bad_files: Sequence[BadFile] = ()
     findings: Sequence[Finding] = ()
     samples: Mapping[str, Sequence[NDArray[np.uint8]]] = field(default_factory=dict)
+    heads: Table | None = None
     network: Table | None = None
     network_text: str = ""
     epochs: Sequence[Mapping[str, Any]] = ()

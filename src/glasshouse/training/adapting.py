@@ -8,10 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from glasshouse.data.images import ImageSet
+from glasshouse.data.images import ImageSet, Resize
+from glasshouse.errors import WrongInputSize
 from glasshouse.models import pretrained
 from glasshouse.models.adapted import Enlarged, head_spot, initialize_head, replace_head
 from glasshouse.models.classifier import Classifier, Preprocessing
+from glasshouse.models.stem import Stem, refine_stem
 from glasshouse.models.zoo import create, split_name
 from glasshouse.rng import derive
 from glasshouse.settings import PretrainedSettings
@@ -36,14 +38,15 @@ def adapt(
     settings: PretrainedSettings,
     images: ImageSet,
     *,
-    resize: str = "crop",
+    resize: Resize = "crop",
     seed: int = 0,
     offline: bool = False,
 ) -> Adapted:
     """The pretrained net for the classes and the size of these pictures.
 
-    Pictures of another size than settings.input_size (unset: the net's own) are enlarged or
-    shrunk inside the net. Raises ModelError.
+    Pictures of another size than settings.input_size are enlarged or shrunk inside the net; unset,
+    that is the net's own size, or with a fine stem that of the pictures. Raises ModelError, namely
+    WrongInputSize where the net cannot take such pictures.
     """
     weights: Path | Literal["usual", "none"] = (
         "usual" if settings.weights == "usual"
@@ -57,8 +60,12 @@ def adapt(
         offline=offline,
         seed=derive(seed, "weights"),
     )
-    size = settings.input_size or created.classifier.preprocessing.height
+    is_fine = settings.stem == "fine"
+    usual = images.height if is_fine else created.classifier.preprocessing.height
+    size = settings.input_size or usual
+    stem = refine_stem(created.classifier.net) if is_fine else None
     net, changes = _fitted(created.classifier.net, settings, images, size)
+    _require_size(net.eval(), settings, images, size)
     initialize_head(net, seed)
     architecture = {**(created.classifier.architecture or {}), **changes}
     known = created.classifier.preprocessing
@@ -68,7 +75,8 @@ def adapt(
         preprocessing=_preprocessing(known, settings, images, resize),
         architecture=architecture,
     )
-    return Adapted(classifier, (*created.notes, _size_note(images, size, known)))
+    notes = (*created.notes, _size_note(images, size, known))
+    return Adapted(classifier, notes if stem is None else (*notes, _stem_note(stem)))
 
 
 def with_head(classifier: Classifier, fit: HeadFit) -> Classifier:
@@ -92,7 +100,7 @@ def _fitted(
     net: nn.Module, settings: PretrainedSettings, images: ImageSet, size: int
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The net with the head and the input size that are asked for, and what rebuilding needs."""
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {"stem": "fine"} if settings.stem == "fine" else {}
     if (images.height, images.width) != (size, size):
         net = Enlarged(net, size)
         changes["input_size"] = size
@@ -103,12 +111,29 @@ def _fitted(
     return net, changes
 
 
+def _require_size(
+    net: nn.Module, settings: PretrainedSettings, images: ImageSet, size: int
+) -> None:
+    """Raise WrongInputSize when the net fails on a picture of this size, as many do."""
+    try:
+        with torch.inference_mode():
+            net(torch.zeros(1, 3, images.height, images.width))
+    # Foreign nets fail in many ways: by assertions, by shapes, by windows that do not divide.
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WrongInputSize(
+            f"{settings.name} cannot take pictures of {size}x{size} ({reason}); leave out "
+            f"model.pretrained.stem and set model.pretrained.input_size = {own_size(settings)}, "
+            "its own size"
+        ) from error
+
+
 def _preprocessing(
-    known: Preprocessing, settings: PretrainedSettings, images: ImageSet, resize: str
+    known: Preprocessing, settings: PretrainedSettings, images: ImageSet, resize: Resize
 ) -> Preprocessing:
     mean = known.mean if settings.mean is None else _channels(settings.mean)
     std = known.std if settings.std is None else _channels(settings.std)
-    return Preprocessing(images.height, images.width, resize, mean, std)  # type: ignore[arg-type]
+    return Preprocessing(images.height, images.width, resize, mean, std)
 
 
 def _channels(level: float | tuple[float, float, float]) -> tuple[float, float, float]:
@@ -116,11 +141,22 @@ def _channels(level: float | tuple[float, float, float]) -> tuple[float, float, 
 
 
 def _size_note(images: ImageSet, size: int, known: Preprocessing) -> str:
-    if images.height == size:
+    trained = f"whose weights were trained at {known.width}x{known.height}"
+    if images.height == size == known.height:
         left = f", without the usual crop to {known.crop_fraction:.1%}" * (known.crop_fraction < 1)
         return f"Pictures are read at {size}x{size}, the size that the net sees{left}."
+    if images.height == size:
+        return f"Pictures are seen at their {size}x{size} by the net, {trained}."
     verb = "enlarged" if size > images.height else "shrunk"
     return (
         f"Pictures of {images.width}x{images.height} are {verb} to {size}x{size} inside the net, "
-        f"whose weights were trained at {known.width}x{known.height}."
+        f"{trained}."
+    )
+
+
+def _stem_note(stem: Stem) -> str:
+    pooling = "" if stem.pooling is None else f" and {stem.pooling} is left out"
+    return (
+        f"The stem is finer than usual: {stem.convolution} has stride 1{pooling}, so that the maps "
+        f"of small pictures are {stem.factor} times as wide and high; the weights are unchanged."
     )

@@ -52,10 +52,12 @@ class Extractor:
     def describe(self) -> str:
         """A sentence on how the features are computed."""
         bits = str(self.body.precision).removeprefix("torch.")
+        refused = self.body.refused
+        low = "" if refused is None else f" (half as many bits give a cosine of {refused:.3f} only)"
         return (
             f"Features are computed in {bits} with {self.body.folded} normalisations folded; on "
             f"{_EXAMPLES} pictures their cosine with the net's own is {self.body.cosine:.4f} at "
-            "the least."
+            f"the least{low}."
         )
 
 
@@ -142,8 +144,6 @@ def _cached(
             if not block.is_file():
                 stop = min(start + _BLOCK_ROWS, len(images))
                 _write_block(block, _compute(extractor, images, (start, stop), key, telling))
-            if telling[0] is not None:
-                telling[0](telling[1], min(start + _BLOCK_ROWS, len(images)), len(images))
         _join([parts / f"{start:09d}.npy" for start in starts], whole)
         shutil.rmtree(parts, ignore_errors=True)
     values: Values = np.load(whole, mmap_mode="r")
@@ -158,6 +158,9 @@ def _compute(
     telling: tuple[Progress | None, str],
 ) -> Values:
     rows = []
+    # First where it begins, so that the pace is that of what is computed, not of what was there.
+    if telling[0] is not None:
+        telling[0](telling[1], bounds[0], len(images))
     for start in range(*bounds, _BATCH):
         chosen = gather(images.pictures, np.arange(start, min(start + _BATCH, bounds[1])))
         batch = torch.from_numpy(chosen).to(extractor.device)
@@ -165,7 +168,7 @@ def _compute(
             batch = batch.flip(-1)
         rows.append(extractor.body(scale(batch, extractor.preprocessing)).cpu().numpy())
         if telling[0] is not None:
-            telling[0](telling[1], start, len(images))
+            telling[0](telling[1], min(start + _BATCH, bounds[1]), len(images))
     values: Values = np.concatenate(rows)
     return values.astype(np.float16) if np.abs(values).max() < _LARGEST else values
 

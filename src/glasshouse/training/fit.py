@@ -6,7 +6,7 @@ from dataclasses import replace
 from torch import nn
 
 from glasshouse.data.batches import channel_statistics
-from glasshouse.data.images import ImageSet, Splits
+from glasshouse.data.images import ImageSet, Resize, Splits
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.layers import architecture_of, build
 from glasshouse.models.sequential import describe
@@ -55,16 +55,16 @@ def train_classifier(
 
 
 def untrained_classifier(
-    net: nn.Module | ModelSettings, splits: Splits, *, seed: int, resize: str = "crop"
+    net: nn.Module | ModelSettings, splits: Splits, *, seed: int
 ) -> Classifier:
     """A net with the preprocessing fitted to the training pictures, and how to build it again.
 
     A pretrained net has its weights and the preprocessing they expect, and an untrained head.
     """
     if isinstance(net, ModelSettings) and net.pretrained is not None:
-        return adapt(net.pretrained, splits.train, resize=resize, seed=seed).classifier
+        return adapt(net.pretrained, splits.train, resize=splits.resize, seed=seed).classifier
     scaling = net.scaling if isinstance(net, ModelSettings) else "rescale"
-    preprocessing = fit_preprocessing(splits.train, scaling, resize)
+    preprocessing = fit_preprocessing(splits.train, scaling, splits.resize)
     class_count = len(splits.class_names)
     shape = (3, splits.train.height, splits.train.width)
     if isinstance(net, nn.Module):
@@ -93,10 +93,10 @@ def train_until_done(state: TrainingState, course: Course) -> Iterator[Step | Ep
 
 
 def fit_preprocessing(
-    train_set: ImageSet, scaling: str = "rescale", resize: str = "crop"
+    train_set: ImageSet, scaling: str = "rescale", resize: Resize = "crop"
 ) -> Preprocessing:
     """Rescaling to 0..1, or standardisation by the training pictures' own mean and deviation."""
-    plain = Preprocessing(train_set.height, train_set.width, resize=resize)  # type: ignore[arg-type]
+    plain = Preprocessing(train_set.height, train_set.width, resize)
     if scaling == "rescale":
         return plain
     mean, std = channel_statistics(train_set)

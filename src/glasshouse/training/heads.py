@@ -43,11 +43,14 @@ class HeadFit:
     validation_loss: float
     seconds: float
 
+    def title(self) -> str:
+        """Its kind, with C where it has one."""
+        return self.kind if self.strength is None else f"{self.kind}, C = {self.strength:g}"
+
     def describe(self) -> str:
         """The head in one line."""
-        name = self.kind if self.strength is None else f"{self.kind}, C = {self.strength:g}"
         return (
-            f"{name}: {self.validation_accuracy:.2%} of the validation pictures, "
+            f"{self.title()}: {self.validation_accuracy:.2%} of the validation pictures, "
             f"loss {self.validation_loss:.4f}, fitted in {self.seconds:.1f} s"
         )
 

@@ -12,8 +12,8 @@ from glasshouse.evaluation.intervals import Interval, wilson_of
 from glasshouse.evaluation.metrics import hits
 from glasshouse.models.predict import Predictions, load_predictions
 from glasshouse.settings import Recipe
+from glasshouse.training.choosing import choose_head
 from glasshouse.training.features import make_extractor
-from glasshouse.training.heads import best_head, fit_heads
 from glasshouse.workflow import runs
 from glasshouse.workflow.experiment import Request, first_classifier
 from glasshouse.workflow.transfer import head_predictions, head_settings, split_features
@@ -40,7 +40,9 @@ class Backbone:
 
 @dataclass(frozen=True)
 class BackboneTable:
-    """Backbones in the order of their validation loss, the best first, and every pair compared.
+    """Backbones in the order of their loss on held-out pictures, the best first, and every pair.
+
+    The loss is that by which heads are chosen; the test pictures have no say.
 
     runs: accuracies of finished runs on the same test pictures, by name.
     """
@@ -84,27 +86,28 @@ def compare_backbones(
 def _measure(
     name: str, request: Request, progress: Progress | None
 ) -> tuple[Backbone, Predictions, float]:
-    """The row of a net, its test predictions, and the validation loss that ranks it."""
+    """The row of a net, its test predictions, and the loss off test that ranks it."""
     splits, classifier = first_classifier(request, progress)
     recipe = request.recipe
     extractor = make_extractor(classifier, splits.train, recipe.train)
     features = split_features(extractor, splits, flips=recipe.transfer.flips, progress=progress)
     started = time.perf_counter()
-    best = best_head(fit_heads(features.train, features.validation, head_settings(recipe)))
+    choice = choose_head(features.train, features.validation, head_settings(recipe))
+    best = choice.best
     seconds = time.perf_counter() - started
     predictions = head_predictions(best, features.test)
     row = Backbone(
         name=name,
         accuracy=wilson_of(hits(predictions)),
         validation_accuracy=best.validation_accuracy,
-        head=best.describe().partition(":")[0],
+        head=best.title(),
         input_size=int((classifier.architecture or {}).get("input_size", splits.train.height)),
         parameters=sum(p.numel() for p in classifier.net.parameters()),
         feature_seconds=features.seconds,
         head_seconds=seconds,
         notes=splits.notes,
     )
-    return row, predictions, best.validation_loss
+    return row, predictions, min(choice.fold_losses, default=best.validation_loss)
 
 
 def _with_recipe(request: Request, recipe: Recipe) -> Request:

@@ -165,16 +165,19 @@ def conclude(
     measured: tuple[Predictions, Predictions],
     *,
     calibrate: bool = True,
+    calibrate_on: Predictions | None = None,
 ) -> Result:
     """Calibrate, and write model, predictions, figures and report into a run folder.
 
     measured: the predictions of the trained classifier on validation and test. calibrate: False
     where the validation pictures were trained on, so that they cannot tell how sure to be.
+    calibrate_on: what the temperature is fitted to, where that is not validation.
     """
     from glasshouse.workflow.reporting import write_run_report
 
     validation, test = measured
-    temperature = fit_temperature(validation) if calibrate else trained.temperature
+    on = validation if calibrate_on is None else calibrate_on
+    temperature = fit_temperature(on) if calibrate else trained.temperature
     classifier = replace(trained, temperature=temperature)
     predictions = replace(test, temperature=temperature)
     evaluation = evaluate(predictions)
@@ -206,9 +209,7 @@ def first_classifier(
     )
     _require_trainable(splits)
     if recipe.model.pretrained is None:
-        return splits, untrained_classifier(
-            recipe.model, splits, seed=recipe.train.seed, resize=recipe.data.resize
-        )
+        return splits, untrained_classifier(recipe.model, splits, seed=recipe.train.seed)
     adapted = adapted_classifier(recipe, splits, offline=request.offline, progress=progress)
     return replace(splits, notes=(*splits.notes, *adapted.notes)), adapted.classifier
 

@@ -37,10 +37,11 @@ def predictions_of(
     if source is None:
         return load_predictions(folder / runs.PREDICTIONS)
     settings = runs.read_run(folder).recipe.data
-    size = classifier.preprocessing.height
+    wanted = classifier.preprocessing
+    given = {"image_size": wanted.height, "resize": wanted.resize, "train_limit": None}
     splits = load_splits(
         source,
-        settings.model_copy(update={"image_size": size, "train_limit": None}),
+        settings.model_copy(update=given),
         data_dir=data_dir,
         offline=offline,
     )

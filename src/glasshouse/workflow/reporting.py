@@ -86,6 +86,7 @@ def _describe(
         bad_files=splits.bad_files,
         findings=check(splits),
         samples=class_samples(splits.train),
+        heads=_heads_table(run),
         network=_network_table(summary),
         network_text=f"{summary.parameters:,} parameters, {summary.macs:,} multiply-adds a picture "
         f"of {splits.train.width}x{splits.train.height}.",
@@ -161,12 +162,45 @@ def _network_table(summary: Summary) -> Table:
     return Table(("layer", "type", "output", "parameters", "multiply-adds"), (*rows, total))
 
 
+def _heads_table(run: runs.Run) -> Table | None:
+    """The heads that were tried on frozen features, where there were any."""
+    if run.recipe.transfer.way != "features":
+        return None
+    heads = read_json(run.folder / runs.HEADS)["heads"]
+    by_folds = heads[0]["fold_loss"] is not None
+    headings = ("head", "C", "validation accuracy", "validation loss")
+    rows = tuple(
+        (
+            head["kind"],
+            head["C"],
+            f"{head['validation_accuracy']:.1%}",
+            head["validation_loss"],
+            *((head["fold_loss"],) if by_folds else ()),
+            head["seconds"],
+            "kept" if head["kept"] else "",
+        )
+        for head in heads
+    )
+    return Table((*headings, *(("loss over folds",) if by_folds else ()), "seconds", ""), rows)
+
+
 def _cost(run: runs.Run) -> dict[str, str]:
+    features = run.recipe.transfer.way == "features"
+    record = read_json(run.folder / runs.HEADS) if features else {}
     return {
         **(_training_cost(run) if run.epochs else {}),
+        **(_features_cost(record) if features else {}),
         "largest memory": f"{_peak_memory(run.folder) / 2**20:,.0f} MiB",
         "machine": f"{run.environment['processor']}, threads: {run.environment['threads']}",
-        "device": f"{run.environment['device']}, {run.environment['precision']}",
+        "device": f"{run.environment['device']}, "
+        f"{record.get('precision', run.environment['precision'])}",
+    }
+
+
+def _features_cost(record: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "features": f"{record['feature_seconds']:,.1f} s, or what reading the cache took",
+        "heads": f"{record['head_seconds']:,.1f} s for all that were tried",
     }
 
 

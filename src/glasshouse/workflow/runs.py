@@ -1,6 +1,7 @@
 """Run folders, read without torch: what was trained, how far, how well."""
 
 import json
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ RECIPE = "recipe.toml"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
 FINDER = "finder.json"
+HEADS = "heads.json"
 MODEL = "model.json"
 PREDICTIONS = "predictions.safetensors"
 VALIDATION_PREDICTIONS = "validation-predictions.safetensors"
@@ -39,6 +41,15 @@ class Run:
     def is_finished(self) -> bool:
         """True when the test split has been touched and the report can be written."""
         return self.evaluation is not None
+
+    @property
+    def seconds(self) -> float:
+        """What training took: of the epochs, or of features and heads where there are none."""
+        path = self.folder / HEADS
+        if path.is_file():
+            record = read_json(path)
+            return float(record["feature_seconds"]) + float(record["head_seconds"])
+        return math.fsum(epoch["seconds"] for epoch in self.epochs)
 
     @property
     def finder_seconds(self) -> float:

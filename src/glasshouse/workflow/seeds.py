@@ -129,7 +129,7 @@ def summarize_seeds(finished: Sequence[runs.Run]) -> SeedSummary:
 
 def seconds_of(run: runs.Run) -> float:
     """Seconds of training alone, and of the range test where there was one."""
-    return float(sum(epoch["seconds"] for epoch in run.epochs)) + run.finder_seconds
+    return run.seconds + run.finder_seconds
 
 
 def _figures(run: runs.Run) -> tuple[float, float, float]:

@@ -12,15 +12,10 @@ from glasshouse.models.predict import Predictions, predict
 from glasshouse.settings import Recipe
 from glasshouse.storage import write_json
 from glasshouse.training.adapting import with_head
+from glasshouse.training.choosing import FEW, Choice, choose_head
 from glasshouse.training.features import Extractor, Features, extract, make_extractor
-from glasshouse.training.heads import (
-    DEFAULT_HIDDEN,
-    HeadFit,
-    HeadSettings,
-    best_head,
-    fit_heads,
-    head_logits,
-)
+from glasshouse.training.heads import DEFAULT_HIDDEN, HeadFit, HeadSettings, head_logits
+from glasshouse.workflow import runs
 from glasshouse.workflow.adapting import pretrained_of
 from glasshouse.workflow.checking import require_sound
 from glasshouse.workflow.experiment import (
@@ -31,7 +26,6 @@ from glasshouse.workflow.experiment import (
     write_start,
 )
 
-HEADS = "heads.json"
 _CHECKED = 64
 
 
@@ -50,7 +44,7 @@ class FeatureRun:
     """What transfer by features leaves in memory: the result, and every head that was tried."""
 
     result: Result
-    fits: tuple[HeadFit, ...]
+    choice: Choice
     splits: Splits
     feature_seconds: float
 
@@ -67,8 +61,14 @@ def run_features(request: Request, progress: Progress | None = None) -> FeatureR
     recipe = request.recipe
     extractor = make_extractor(classifier, splits.train, recipe.train)
     features = split_features(extractor, splits, flips=recipe.transfer.flips, progress=progress)
-    fits = fit_heads(features.train, features.validation, head_settings(recipe))
-    best = best_head(fits)
+    started = time.perf_counter()
+    choice = choose_head(features.train, features.validation, head_settings(recipe))
+    cost = {
+        "feature_seconds": round(features.seconds, 3),
+        "head_seconds": round(time.perf_counter() - started, 3),
+        "precision": str(extractor.body.precision).removeprefix("torch."),
+    }
+    best = choice.best
     trained = with_head(classifier, best)
     measured = (
         head_predictions(best, features.validation),
@@ -76,25 +76,32 @@ def run_features(request: Request, progress: Progress | None = None) -> FeatureR
     )
     notes = (
         extractor.describe(),
-        f"Only a new head was fitted, to frozen features. The best on validation of {len(fits)}: "
-        f"{best.describe()}.",
+        f"Only a new head was fitted, to frozen features. {choice.describe()}",
         _agreement(trained, splits.test, measured[1]),
     )
     splits = replace(splits, notes=(*splits.notes, *notes))
-    write_json(request.out / HEADS, _record(fits, best, features.seconds))
-    result = conclude(request.out, splits, trained, measured)
-    return FeatureRun(result, tuple(fits), splits, features.seconds)
+    write_json(request.out / runs.HEADS, {**cost, "heads": _heads(choice)})
+    result = conclude(request.out, splits, trained, measured, calibrate_on=choice.held_out)
+    return FeatureRun(result, choice, splits, features.seconds)
 
 
 def split_features(
     extractor: Extractor, splits: Splits, *, flips: bool, progress: Progress | None = None
 ) -> SplitFeatures:
-    """Features of all three parts; flips: of the mirrored training pictures as well."""
+    """Features of all three parts.
+
+    flips: of the mirrored training pictures as well, and of a small validation part's, which then
+    takes part in choosing heads.
+    """
     started = time.perf_counter()
-    train = extract(extractor, splits.train, flips=flips, progress=progress, name="train features")
-    validation, test = (
-        extract(extractor, part, progress=progress, name=f"{name} features")
-        for name, part in (("validation", splits.validation), ("test", splits.test))
+    is_few = len(splits.validation) < FEW
+    train, validation, test = (
+        extract(extractor, part, flips=flipped, progress=progress, name=f"{name} features")
+        for name, part, flipped in (
+            ("train", splits.train, flips),
+            ("validation", splits.validation, flips and is_few),
+            ("test", splits.test, False),
+        )
     )
     return SplitFeatures(train, validation, test, time.perf_counter() - started)
 
@@ -130,18 +137,18 @@ def _agreement(trained: Classifier, images: ImageSet, measured: Predictions) -> 
     )
 
 
-def _record(fits: list[HeadFit], best: HeadFit, seconds: float) -> dict[str, object]:
-    return {
-        "feature_seconds": round(seconds, 3),
-        "heads": [
-            {
-                "kind": fit.kind,
-                "C": fit.strength,
-                "validation_accuracy": fit.validation_accuracy,
-                "validation_loss": fit.validation_loss,
-                "seconds": round(fit.seconds, 3),
-                "kept": fit is best,
-            }
-            for fit in fits
-        ],
-    }
+def _heads(choice: Choice) -> list[dict[str, object]]:
+    """The heads as they stand in heads.json."""
+    folds = choice.fold_losses or (None,) * len(choice.fits)
+    return [
+        {
+            "kind": fit.kind,
+            "C": fit.strength,
+            "validation_accuracy": fit.validation_accuracy,
+            "validation_loss": fit.validation_loss,
+            "fold_loss": loss,
+            "seconds": round(fit.seconds, 3),
+            "kept": fit is choice.best,
+        }
+        for fit, loss in zip(choice.fits, folds, strict=True)
+    ]

@@ -1,0 +1,88 @@
+"""Features held out in turn, for sets so small that one validation part would say little."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.errors import DataError, UsageError
+from glasshouse.rng import keys_of, permutation
+from glasshouse.training.features import Features
+from glasshouse.training.heads import HeadSettings, fit_heads, head_logits
+
+Positions = NDArray[np.int64]
+
+
+def assign_folds(ids: NDArray[np.str_], labels: Positions, folds: int, *, seed: int) -> Positions:
+    """A fold ``(n,)`` for each picture, by a hash of its id and evenly within each class.
+
+    Raises UsageError for fewer than two folds, DataError where a class has fewer pictures.
+    """
+    if folds < 2:
+        raise UsageError(f"--folds: expected two or more, received {folds}")
+    counts = np.bincount(labels)
+    if counts[counts > 0].min() < folds:
+        raise DataError(
+            f"a class has {counts[counts > 0].min()} pictures, which is less than {folds} folds: "
+            "each fold needs a picture of every class. Use fewer folds, or add pictures."
+        )
+    fold_of = np.empty(len(ids), dtype=np.int64)
+    order = permutation(seed, "folds", 0, keys_of(ids))
+    for label in np.unique(labels):
+        own = order[labels[order] == label]
+        # Classes begin at different folds, so that small ones do not all fill the first.
+        fold_of[own] = (np.arange(len(own)) + label) % folds
+    return fold_of
+
+
+def join(parts: Sequence[Features]) -> Features:
+    """Features of several sets, one below the other, in memory."""
+    mirrored = [part.mirrored for part in parts if part.mirrored is not None]
+    return Features(
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.ids for part in parts]),
+        parts[0].class_names,
+        np.concatenate(mirrored) if len(mirrored) == len(parts) else None,
+    )
+
+
+def rows_of(features: Features, positions: Positions) -> Features:
+    """The features of some pictures."""
+    mirrored = None if features.mirrored is None else features.mirrored[positions]
+    return replace(
+        features,
+        values=features.values[positions],
+        labels=features.labels[positions],
+        ids=features.ids[positions],
+        mirrored=mirrored,
+    )
+
+
+def held_out_logits(
+    features: Features, fold_of: Positions, settings: HeadSettings
+) -> NDArray[np.float32]:
+    """What each head says of the pictures that it has not seen: logits ``(heads, n, k)``.
+
+    The heads are those of ``fit_heads``, in its order, fitted once for each fold.
+    """
+    folds = int(fold_of.max()) + 1
+    found: list[list[NDArray[np.float32]]] = []
+    for fold in range(folds):
+        held = rows_of(features, np.flatnonzero(fold_of == fold))
+        seen = rows_of(features, np.flatnonzero(fold_of != fold))
+        fits = fit_heads(seen, held, settings)
+        found.append([head_logits(fit.layers, held.values) for fit in fits])
+    logits = np.empty((len(found[0]), len(features), len(features.class_names)), dtype=np.float32)
+    for fold, answers in enumerate(found):
+        logits[:, fold_of == fold] = np.stack(answers)
+    return logits
+
+
+def mean_losses(logits: NDArray[np.float32], labels: Positions) -> NDArray[np.float64]:
+    """Mean cross-entropy in nats ``(heads,)`` of logits ``(heads, n, k)``."""
+    rising = logits.astype(np.float64) - logits.max(axis=2, keepdims=True)
+    own = np.take_along_axis(rising, labels[None, :, None], axis=2)[:, :, 0]
+    losses: NDArray[np.float64] = (np.log(np.exp(rising).sum(axis=2)) - own).mean(axis=1)
+    return losses

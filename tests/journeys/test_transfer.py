@@ -1,0 +1,171 @@
+"""A pretrained net on one's own pictures, from the command line."""
+
+import json
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from glasshouse.models.pretrained import build_net
+from tests.conftest import make_images
+from tests.journeys.command import COMMAND, glasshouse, glasshouse_here, own_environment
+
+Capture = pytest.CaptureFixture[str]
+FAST = ["--set", "train.precision=fp32", "--set", "train.device=cpu"]
+NET = "resnet10t:weights=none,input_size=32"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Twelve pictures in each of four class folders, of which ten remain beside the test part."""
+    images = make_images(48, size=24)
+    for row, label in enumerate(images.labels):
+        path = tmp_path / "photos" / images.class_names[label] / f"{row:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Colours, which an untrained net tells apart as well.
+        colour = ((250, 30, 30), (30, 250, 30), (30, 30, 250), (250, 250, 30))[label]
+        tint = Image.new("RGB", (24, 24), colour)
+        noise = Image.fromarray(images.pictures[row].transpose(1, 2, 0))
+        Image.blend(noise, tint, 0.5).save(path)
+    return tmp_path / "photos"
+
+
+def run(capsys: Capture, *arguments: object, code: int = 0) -> tuple[str, str]:
+    got, output, errors = glasshouse_here([str(argument) for argument in arguments], capsys)
+    assert got == code, errors
+    return output, errors
+
+
+def test_models_are_listed_with_parameters_size_and_licence(capsys: Capture) -> None:
+    text, _ = run(capsys, "models", "resnet18*")
+    assert re.search(r"^resnet18 +torchvision +11\.69 M +224x224 +not stated$", text, re.M)
+    assert re.search(r"^resnet18d +timm +11\.71 M +\d+x\d+ +apache-2\.0$", text, re.M)
+    cards = json.loads(run(capsys, "models", "resnet18d", "--json")[0])
+    assert cards[0]["parameters"] == 11_708_744
+    assert "stands for any letters" in run(capsys, "models", "nosuch*", code=2)[1]
+
+
+def test_offline_the_missing_file_and_its_place_are_named(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    arguments = ["train", "digits", "--backbone", "resnet18", "--offline", "--out", tmp_path / "r"]
+    errors = run(capsys, *arguments, code=2)[1]
+    assert "https://download.pytorch.org/models/resnet18-f37072fd.pth" in errors
+    assert f"put it at {tmp_path}/hub/checkpoints/resnet18-f37072fd.pth" in errors
+
+
+def test_weights_that_do_not_fit_are_named_by_their_keys(tmp_path: Path, capsys: Capture) -> None:
+    state = build_net("resnet10t", 5, {}).state_dict()
+    state["fc2.weight"] = state.pop("layer4.0.conv1.weight").clone()
+    save_file(state, tmp_path / "w.safetensors")
+    arguments = ["train", "digits", "--backbone", "resnet10t", "--out", tmp_path / "r"]
+    errors = run(capsys, *arguments, "--weights", tmp_path / "w.safetensors", code=2)[1]
+    assert "1 missing: layer4.0.conv1.weight" in errors
+    assert "1 surplus: fc2.weight" in errors
+
+
+def test_ten_pictures_a_class_go_from_a_folder_to_a_report(
+    photos: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    common = ["train", photos, "--backbone", NET, *FAST, "--out", tmp_path / "run"]
+    output, errors = run(capsys, *common, "--json")
+    assert json.loads(output)["accuracy"]["value"] > 0.7
+    assert "Only a new head was fitted" in errors
+    assert "since validation has few pictures" in errors
+    assert "over folds" in errors
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "The pretrained net was run once" in page
+    output, _ = run(capsys, "predict", tmp_path / "run", photos / "north-west" / "000.png")
+    assert "north-west" in output
+
+
+def test_own_and_transferred_nets_are_compared_on_the_same_pictures(
+    photos: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    own = tmp_path / "own"
+    small = ["--set", "data.image_size=24", "--set", "train.epochs=1", *FAST]
+    run(capsys, "train", photos, "--recipe", "tutorial-basic", *small, "--out", own)
+    nets = ["-b", NET, "-b", "resnet10t:weights=none,input_size=24"]
+    page = tmp_path / "pairs.html"
+    text, _ = run(capsys, "compare-backbones", photos, *nets, *FAST, "--run", own, "--out", page)
+    rows = text.splitlines()
+    assert rows[0].split("  ")[0] == "network"
+    assert sum("95 % interval" in row or " to " in row for row in rows) >= 3
+    assert len([row for row in rows if "own" in row and "pictures" in row]) >= 2
+    assert "McNemar" in page.read_text()
+    table = json.loads(run(capsys, "compare-backbones", photos, *nets, *FAST, "--json")[0])
+    assert {row["input_size"] for row in table["backbones"]} == {24, 32}
+    assert len(table["comparisons"]) == 1
+    assert "needs --backbones" in run(capsys, "compare-backbones", photos, code=2)[1]
+
+
+def test_folds_give_an_accuracy_with_its_interval(photos: Path, capsys: Capture) -> None:
+    common = ["folds", photos, "--backbone", NET, *FAST, "--folds", "3"]
+    assert re.search(r"accuracy +[\d.]+% \([\d.]+% to [\d.]+%\)", run(capsys, *common)[0])
+    facts = json.loads(run(capsys, *common, "--json")[0])
+    assert facts["accuracy"]["low"] < facts["accuracy"]["value"] <= facts["accuracy"]["high"]
+    assert len(facts["folds"]) == 3
+    assert "less than 30 folds" in run(capsys, *common[:-1], "30", code=3)[1]
+    assert (
+        "no model.pretrained"
+        in run(capsys, "folds", photos, "--recipe", "tutorial-basic", code=2)[1]
+    )
+
+
+def test_doubtful_labels_are_shown_and_no_file_is_changed(
+    photos: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (photos / "north-west" / "000.png").rename(photos / "south-east" / "wrong.png")
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(photos.rglob("*"))
+              if p.is_file()}  # fmt: skip
+    out = tmp_path / "doubts"
+    common = ["label-errors", photos, "--backbone", NET, *FAST, "--out", out, "--folds", "3"]
+    found = json.loads(run(capsys, *common, "--with-test", "--json")[0])
+    assert found[0]["id"] == "south-east/wrong.png"
+    assert (found[0]["label"], found[0]["suggested"]) == ("south-east", "north-west")
+    assert "wrong.png" in (out / "label-errors.html").read_text()
+    after = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(photos.rglob("*"))
+             if p.is_file()}  # fmt: skip
+    assert before == after
+
+
+@pytest.mark.slow
+def test_an_extraction_that_is_killed_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    arguments = ["train", "shapes", "--backbone", NET, *FAST]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments, "--out", "killed"],
+        cwd=tmp_path, env=own_environment(tmp_path),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    cache, deadline = tmp_path / "cache", time.monotonic() + 120
+    while len(list(cache.glob("features/*/*/*.npy"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    glasshouse(*arguments, "--out", "killed", "--resume", cwd=tmp_path)
+    cache.rename(tmp_path / "old-cache")
+    glasshouse(*arguments, "--out", "whole", cwd=tmp_path)
+    for name in ("model.safetensors", "predictions.safetensors"):
+        ours, theirs = (tmp_path / run / name for run in ("killed", "whole"))
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+@pytest.mark.slow
+def test_the_tutorials_resnet50_is_fine_tuned_from_a_local_file(tmp_path: Path) -> None:
+    state = build_net("resnet50", 1000, {}, seed=5).state_dict()
+    save_file(state, tmp_path / "resnet50.safetensors")
+    done = glasshouse(
+        "train", "digits", "--recipe", "tutorial-resnet50", "--weights", "resnet50.safetensors",
+        "--set", "train.epochs=1", "--set", "data.train_limit=256", *FAST, "--out", "run",
+        "--offline", cwd=tmp_path,
+    )  # fmt: skip
+    assert "1000 -> 10 classes" in done.stderr
+    assert "rainable: everything (23,528,522 of 23,528,522" in done.stderr
+    assert (tmp_path / "run" / "report.html").is_file()
