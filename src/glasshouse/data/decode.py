@@ -100,7 +100,7 @@ def picture_size(path: Path) -> tuple[int, int] | None:
         if not path.is_file():
             return None
         with path.open("rb") as file:
-            kind = _format_of(file.read(64), str(path))
+            kind = format_of(file.read(64), str(path))
         with _filters, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=[kind]) as image:
