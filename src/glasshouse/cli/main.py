@@ -11,6 +11,7 @@ from glasshouse.cli import (
     compare_backbones,
     evaluate,
     explain,
+    export,
     folds,
     ladder,
     lr_find,
@@ -18,6 +19,7 @@ from glasshouse.cli import (
     predict,
     reproduce,
     runs,
+    serve,
     summary,
     tour,
     train,
@@ -45,6 +47,8 @@ app.command()(tune.tune)
 app.command()(reproduce.reproduce)
 app.command()(predict.predict)
 app.command()(explain.explain)
+app.command()(export.export)
+app.command()(serve.serve)
 app.command()(summary.summary)
 app.command()(models.models)
 app.command("compare-backbones")(compare_backbones.compare_backbones)

@@ -17,8 +17,8 @@ def predict(
     json: Json = False,
 ) -> None:
     """Name the most probable classes of each IMAGE."""
+    from glasshouse.models.predict import most_probable, probabilities
     from glasshouse.models.predict import predict as predict_pictures
-    from glasshouse.models.predict import probabilities
     from glasshouse.workflow.measuring import read_pictures
     from glasshouse.workflow.naming import classifier_by_name
 
@@ -27,10 +27,7 @@ def predict(
     answers = [
         {
             "image": str(image),
-            "top": [
-                {"class": classifier.class_names[k], "probability": round(float(row[k]), 6)}
-                for k in row.argsort()[::-1][:top]
-            ],
+            "top": most_probable(row, classifier.class_names, top),
         }
         for image, row in zip(images, probabilities(predictions), strict=True)
     ]

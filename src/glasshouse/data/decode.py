@@ -75,20 +75,20 @@ _ORIENTATION = 0x0112
 _filters = threading.RLock()
 
 
-def decode(source: Path | bytes, *, name: str = "picture") -> Pixels:
+def decode(source: Path | bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> Pixels:
     """The first frame of a file as upright 8-bit RGB ``(h, w, 3)``.
 
     JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF, PPM and JPEG 2000, up to 100 megapixels; above 24 the
     picture comes back at a half or a quarter of its sides. 16-bit and floating-point values are
     scaled by the range of their type; transparency is laid on white. name stands in errors when
-    the source is bytes. Raises BadPicture.
+    the source is bytes; max_pixels lowers the bound. Raises BadPicture.
     """
     name = str(source) if isinstance(source, Path) else name
     data = read_file(source) if isinstance(source, Path) else source
     # The filters are one list for the whole process: two threads that change it would leave it so.
     with _filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _decode(data, name)
+        return _decode(data, name, min(max_pixels, MAX_PIXELS))
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:
@@ -150,11 +150,11 @@ def orientation_of(image: Image.Image) -> int:
         return 1
 
 
-def _decode(data: bytes, name: str) -> Pixels:
+def _decode(data: bytes, name: str, max_pixels: int) -> Pixels:
     kind = format_of(data, name)
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
-            _check_size(image, name)
+            _check_size(image, name, max_pixels)
             _draft(image)
             image.load()
             upright = _upright(image, _shrink(_to_rgb(image, name)))
@@ -179,13 +179,14 @@ def format_of(data: bytes, name: str) -> str:
     raise BadPicture(name, f"not a picture in a known format (begins with {data[:8]!r})")
 
 
-def _check_size(image: Image.Image, name: str) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise BadPicture(name, _too_large(f"{image.width} x {image.height} pixels"))
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        size = f"{image.width} x {image.height} pixels"
+        raise BadPicture(name, _too_large(size, max_pixels))
 
 
-def _too_large(size: str) -> str:
-    return f"{size} is above the limit of {MAX_PIXELS // 10**6} megapixels"
+def _too_large(size: str, max_pixels: int = MAX_PIXELS) -> str:
+    return f"{size} is above the limit of {max_pixels / 10**6:g} megapixels"
 
 
 def _factor(width: int, height: int) -> int:

@@ -1,17 +1,20 @@
-"""A net made ready for inference alone: normalisations folded, channels last, low precision."""
+"""A net made ready for inference alone: normalisations folded, weights packed, low precision."""
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_weights
 
+from glasshouse.models.packing import can_pack, pack_convolutions
 from glasshouse.models.predict import evaluating
+from glasshouse.models.tracing import called_once, layer_calls
 
 # Folding changes nothing but rounding; bf16 keeps eight bits of each number.
 _FOLD_TOLERANCE = 1e-3
+_PACK_TOLERANCE = 1e-4
 _LEAST_COSINE = 0.995
 
 
@@ -19,15 +22,17 @@ _LEAST_COSINE = 0.995
 class InferenceNet:
     """A copy of a net for inference, and how its answers compare with the net's own.
 
-    folded: normalisations that went into the convolution before them. cosine: the least cosine
-    between its answers and the net's own in float32 over the example pictures. refused: that of
-    the lower precision, where it was tried and did not agree.
+    folded: normalisations that went into the convolution before them. packed: convolutions whose
+    weights lie in the processor's own order. cosine: the least cosine between its answers and the
+    net's own in float32 over the example pictures. refused: that of the lower precision, where it
+    was tried and did not agree.
     """
 
     net: nn.Module
     precision: torch.dtype
     folded: int
     cosine: float
+    packed: int = 0
     refused: float | None = None
 
     def __call__(self, inputs: Tensor) -> Tensor:
@@ -57,16 +62,15 @@ def inference_net(
     folded = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     full = InferenceNet(folded, torch.float32, count, 1.0)
     if precision == torch.float32:
-        return InferenceNet(folded, torch.float32, count, _cosine(expected, full(example)))
+        return _packed(full, example, expected)
     rounded = copy.deepcopy(folded).to(precision)
     for name in head:
         rounded.get_submodule(name).float().register_forward_pre_hook(_in_float32)
     low = InferenceNet(rounded, precision, count, 1.0)
     cosine = _cosine(expected, low(example))
     if cosine < _LEAST_COSINE:
-        agreed = _cosine(expected, full(example))
-        return InferenceNet(folded, torch.float32, count, agreed, refused=cosine)
-    return InferenceNet(low.net, precision, count, cosine)
+        return _packed(replace(full, refused=cosine), example, expected)
+    return _packed(low, example, expected)
 
 
 def fold_normalisations(net: nn.Module) -> int:
@@ -89,37 +93,47 @@ def _folded(net: nn.Module, example: Tensor, expected: Tensor) -> tuple[nn.Modul
     count = fold_normalisations(own)
     with torch.inference_mode():
         found = own(example).float().flatten(1)
-    scale = expected.abs().max().clamp_min(1e-6)
-    if count and ((found - expected).abs().max() / scale).item() <= _FOLD_TOLERANCE:
+    if count and _difference(expected, found) <= _FOLD_TOLERANCE:
         return own, count
     return copy.deepcopy(net).eval().requires_grad_(False), 0
 
 
+def _packed(ready: InferenceNet, example: Tensor, expected: Tensor) -> InferenceNet:
+    """With packed convolutions where they compute the same; in any case with its cosine."""
+    answers = ready(example)
+    plain = replace(ready, cosine=_cosine(expected, answers))
+    if not can_pack(ready.net):
+        return plain
+    own = copy.deepcopy(ready.net)
+    inputs = example.to(ready.precision, memory_format=torch.channels_last)
+    try:
+        packed = replace(ready, net=own, packed=pack_convolutions(own, inputs))
+        found = packed(example)
+    # Some processor may lack a kernel for some layer.
+    except RuntimeError:
+        return plain
+    cosine = _cosine(expected, found)
+    if ready.precision == torch.float32:
+        agrees = _difference(answers, found) <= _PACK_TOLERANCE
+    else:
+        agrees = cosine >= _LEAST_COSINE
+    return replace(packed, cosine=cosine) if agrees else plain
+
+
 def _pairs(net: nn.Module, modules: dict[str, nn.Module]) -> list[tuple[str, str]]:
     """Names of convolutions and normalisations of which one feeds the other and nothing else."""
-    try:
-        nodes = _Tracer().trace(net).nodes
-    # Tracing runs the net's own code on stand-ins, which may raise anything.
-    except Exception:
-        return []
-    called = [str(node.target) for node in nodes if node.op == "call_module"]
+    nodes = layer_calls(net)
+    once = called_once(nodes)
     found = []
     for node in nodes:
         before = node.args[0] if node.op == "call_module" and node.args else None
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
             continue
         conv, norm = str(before.target), str(node.target)
-        once = called.count(conv) == called.count(norm) == 1
-        if once and isinstance(modules[conv], nn.Conv2d) and _can_fold(modules[norm]):
+        is_conv = isinstance(modules.get(conv), nn.Conv2d)
+        if {conv, norm} <= once and is_conv and _can_fold(modules[norm]):
             found.append((conv, norm))
     return found
-
-
-class _Tracer(fx.Tracer):
-    """Sees convolutions and normalisations of any library as one step each."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.Conv2d | nn.BatchNorm2d) or next(m.children(), None) is None
 
 
 def _can_fold(norm: nn.Module) -> bool:
@@ -147,6 +161,12 @@ def _fold(conv: nn.Conv2d, norm: nn.Module) -> None:
 
 def _in_float32(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(tensor.float() for tensor in inputs)
+
+
+def _difference(expected: Tensor, found: Tensor) -> float:
+    """The largest difference as a share of the largest value; infinite where one is no number."""
+    share = (found - expected).abs().max() / expected.abs().max().clamp_min(1e-6)
+    return float(torch.nan_to_num(share, nan=float("inf")))
 
 
 def _cosine(first: Tensor, second: Tensor) -> float:

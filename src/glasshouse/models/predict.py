@@ -110,6 +110,23 @@ def probabilities(predictions: Predictions) -> NDArray[np.float64]:
     return result
 
 
+def most_probable(
+    shares: NDArray[np.float64], class_names: tuple[str, ...], top: int
+) -> list[dict[str, str | float]]:
+    """The most probable classes of one picture's probabilities ``(k,)``, best first.
+
+    Each with its name and its probability, rounded to six digits: what `predict` and the service
+    answer.
+    """
+    return [
+        {
+            "class": class_names[k] if class_names else str(k),
+            "probability": round(float(shares[k]), 6),
+        }
+        for k in shares.argsort()[::-1][:top]
+    ]
+
+
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
     """Evaluation mode inside, and every module's own mode back afterwards."""

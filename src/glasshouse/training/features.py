@@ -33,7 +33,7 @@ Values = NDArray[np.floating]
 Progress = Callable[[str, int, int], None]
 
 # Part of every key: change it with anything that changes a feature.
-FEATURES_VERSION = "1"
+FEATURES_VERSION = "2"
 _BLOCK_ROWS, _BATCH = 512, 32
 _EXAMPLES = 16
 # Kept as float16, whose largest number is 65,504; a block with a larger one is kept as float32.

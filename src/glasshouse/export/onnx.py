@@ -1,0 +1,102 @@
+"""A classifier as one ONNX file that takes decoded pictures and gives probabilities."""
+
+import json
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from glasshouse.errors import ModelError, UsageError
+from glasshouse.models.classifier import Classifier, scale
+from glasshouse.models.predict import evaluating
+from glasshouse.storage import write_bytes
+
+PICTURES, LOGITS, PROBABILITIES = "pictures", "logits", "probabilities"
+_OPSET = 20
+
+
+class _Whole(nn.Module):
+    """What the file computes: scaling, net, mirror image where it takes part, temperature."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.net = classifier.net
+        self._preprocessing = classifier.preprocessing
+        self._temperature = classifier.temperature
+        self._is_mirrored = classifier.mirror
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 ``(n, 3, h, w)`` to logits and probabilities ``(n, k)``."""
+        inputs = scale(pictures, self._preprocessing)
+        logits = self.net(inputs)
+        if self._is_mirrored:
+            logits = (logits + self.net(inputs.flip(-1))) / 2
+        return logits, (logits / self._temperature).softmax(1)
+
+
+def export_onnx(classifier: Classifier, path: Path) -> None:
+    """Write the classifier as one ONNX file, its weights inside; it is left as it was.
+
+    Input: ``pictures``, uint8 ``(n, 3, h, w)`` at the net's size, any n. Outputs: ``logits`` and
+    ``probabilities``, float32 ``(n, k)``. The class names and the preprocessing are in the file's
+    metadata. Raises UsageError without the extra, ModelError for a net that cannot be exported.
+    """
+    require_extra()
+    import onnx
+
+    wanted = classifier.preprocessing
+    example = torch.zeros((2, 3, wanted.height, wanted.width), dtype=torch.uint8)
+    with evaluating(classifier.net), warnings.catch_warnings():
+        # The exporter warns of its own workings.
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.onnx.export(
+                _Whole(classifier).eval(),
+                (example,),
+                dynamo=True,
+                verbose=False,
+                opset_version=_OPSET,
+                input_names=[PICTURES],
+                output_names=[LOGITS, PROBABILITIES],
+                dynamic_shapes=({0: torch.export.Dim("n")},),
+            )
+        except Exception as error:
+            raise ModelError(
+                f"this net cannot be written as ONNX: {_first_line(error)}. Its forward pass must "
+                "not depend on the values it computes."
+            ) from error
+    assert program is not None
+    model = program.model_proto
+    for key, value in _facts(classifier).items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    onnx.checker.check_model(model)
+    write_bytes(path, model.SerializeToString())
+
+
+def require_extra() -> None:
+    """Raise UsageError that says how to install what is missing."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"--format onnx needs {error.name}: pip install 'glasshouse[onnx]'"
+        ) from error
+
+
+def _facts(classifier: Classifier) -> dict[str, str]:
+    wanted = classifier.preprocessing
+    return {
+        "class_names": json.dumps(list(classifier.class_names), ensure_ascii=False),
+        "resize": wanted.resize,
+        "crop_fraction": repr(wanted.crop_fraction),
+        "temperature": repr(classifier.temperature),
+    }
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".")

@@ -1,0 +1,117 @@
+"""Convolutions whose weights lie ready for the processor, each with its activation in one step.
+
+oneDNN computes with weights in blocks of its own. torch brings them into that order at every call;
+here it is done once, and the activation is applied while the values are still in the cache.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, fx, nn
+
+from glasshouse.models.tracing import called_once, layer_calls
+
+# torch's own compiler makes nets of these operations; they are not part of its documented surface,
+# so they are looked for, and what they compute is compared by those who use this file.
+_OPERATIONS = ("_reorder_convolution_weight", "_convolution_pointwise")
+
+# The activation's name there, and its numbers.
+_ACTIVATIONS: dict[type[nn.Module], Callable[[nn.Module], tuple[str, list[float]]]] = {
+    nn.ReLU: lambda _: ("relu", []),
+    nn.ReLU6: lambda _: ("hardtanh", [0.0, 6.0]),
+    nn.SiLU: lambda _: ("swish", []),
+    nn.Hardswish: lambda _: ("hardswish", []),
+}
+
+
+class PackedConv(nn.Module):
+    """A convolution on the CPU, for inference only, and the activation behind it."""
+
+    def __init__(self, conv: nn.Conv2d, activation: nn.Module | None, shape: list[int]) -> None:
+        super().__init__()
+        self._places = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
+        self._activation: tuple[str, list[float]] = ("none", [])
+        if activation is not None:
+            self._activation = _ACTIVATIONS[type(activation)](activation)
+        # Not buffers: their layout cannot be saved, copied or moved.
+        self._weight = torch.ops.mkldnn._reorder_convolution_weight(
+            conv.weight.detach(), *self._places, shape
+        )
+        self._bias = None if conv.bias is None else conv.bias.detach()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Maps ``(n, channels, h, w)`` of any batch and picture size."""
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            inputs, self._weight, self._bias, *self._places, *self._activation, ""
+        )
+        return result
+
+
+def can_pack(net: nn.Module) -> bool:
+    """Whether this torch, this processor and this net allow it."""
+    return (
+        bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+        and all(hasattr(torch.ops.mkldnn, name) for name in _OPERATIONS)
+        and all(parameter.device.type == "cpu" for parameter in net.parameters())
+    )
+
+
+def pack_convolutions(net: nn.Module, example: Tensor) -> int:
+    """Replace the net's convolutions by packed ones, changing it; returns how many.
+
+    example: inputs ``(n, 3, h, w)`` of the usual size, to which the order of the weights is fitted.
+    """
+    shapes = _input_shapes(net, example)
+    nodes = layer_calls(net)
+    once = called_once(nodes)
+    modules = dict(net.named_modules())
+    behind = {str(n.target): _activation_behind(n, modules, once) for n in nodes}
+    for name, shape in shapes.items():
+        activation = behind.get(name)
+        conv = modules[name]
+        assert isinstance(conv, nn.Conv2d)
+        fused = None if activation is None else modules[activation]
+        net.set_submodule(name, PackedConv(conv, fused, shape))
+        if activation is not None:
+            net.set_submodule(activation, nn.Identity())
+    return len(shapes)
+
+
+def _input_shapes(net: nn.Module, example: Tensor) -> dict[str, list[int]]:
+    """The input's shape of each convolution that runs and can be packed."""
+    shapes: dict[str, list[int]] = {}
+    hooks = []
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda module, inputs, output: shapes.update({name: list(inputs[0].shape)})
+
+    for name, module in net.named_modules():
+        if name and _is_packable(module):
+            hooks.append(module.register_forward_hook(note(name)))
+    try:
+        with torch.inference_mode():
+            net(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return shapes
+
+
+def _is_packable(module: nn.Module) -> bool:
+    # A subclass may compute something else.
+    is_plain = type(module) is nn.Conv2d and module.padding_mode == "zeros"
+    # One with hooks changes what it is given, which packing would lose.
+    is_plain = is_plain and not module._forward_pre_hooks
+    return is_plain and not isinstance(module.padding, str)
+
+
+def _activation_behind(node: fx.Node, modules: dict[str, nn.Module], once: set[str]) -> str | None:
+    """The name of the activation that alone uses what a layer gives, if both run once."""
+    while node.op == "call_module" and str(node.target) in once and len(node.users) == 1:
+        node = next(iter(node.users))
+        module = modules.get(str(node.target)) if node.op == "call_module" else None
+        if type(module) in _ACTIVATIONS and str(node.target) in once:
+            return str(node.target)
+        if not isinstance(module, nn.Identity | nn.Dropout):
+            return None
+    return None

@@ -1,0 +1,115 @@
+"""Every error as an application/problem+json document (RFC 9457)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from glasshouse.errors import BadPicture, DataError, UsageError
+from glasshouse.serving.service.batcher import Closed
+from glasshouse.serving.service.places import Full
+
+MEDIA_TYPE = "application/problem+json"
+REQUEST_ID = "request_id"
+
+
+class Problem(Exception):
+    """An error that is answered with this status; kind is a slug that programs can rely on.
+
+    headers go with the answer; more is further members of the document.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.more = dict(more or {})
+
+
+def problem_of(error: Exception) -> Problem:
+    """Any exception as the problem that a caller may see."""
+    for kind, translate in _TRANSLATIONS.items():
+        if isinstance(error, kind):
+            found: Problem = translate(error)
+            return found
+    return Problem(500, "internal", "The service made a mistake; its log says which.")
+
+
+def answer_of(problem: Problem, request_id: str | None) -> Response:
+    """The problem as an HTTP answer."""
+    document = {
+        "type": f"urn:glasshouse:problem:{problem.kind}",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        **problem.more,
+    }
+    if request_id is not None:
+        document[REQUEST_ID] = request_id
+    return Response(
+        json.dumps(document, ensure_ascii=False),
+        problem.status,
+        headers=problem.headers,
+        media_type=MEDIA_TYPE,
+    )
+
+
+async def handle(request: Request, error: Exception) -> Response:
+    """The exception handler of the application."""
+    return answer_of(problem_of(error), request.scope.get(REQUEST_ID))
+
+
+def overloaded(detail: str, retry_after: int) -> Problem:
+    """503, with the seconds after which another try may succeed."""
+    return Problem(503, "overloaded", detail, headers={"Retry-After": str(retry_after)})
+
+
+def bad_pictures(errors: Sequence[BadPicture]) -> Problem:
+    """422, with each picture's name and what is wrong with it."""
+    found = [{"where": each.path, "reason": each.reason} for each in errors]
+    detail = "; ".join(str(each) for each in errors)
+    return Problem(422, "bad-picture", detail, more={"errors": found})
+
+
+def _from_http(error: HTTPException) -> Problem:
+    kinds = {404: "not-found", 405: "method-not-allowed", 400: "bad-request"}
+    kind = kinds.get(error.status_code, "http")
+    return Problem(error.status_code, kind, str(error.detail), headers=error.headers)
+
+
+def _from_validation(error: RequestValidationError) -> Problem:
+    found = [
+        {"where": ".".join(str(part) for part in each["loc"]), "reason": str(each["msg"])}
+        for each in error.errors()
+    ]
+    detail = "; ".join(f"{each['where']}: {each['reason']}" for each in found)
+    return Problem(422, "invalid", detail, more={"errors": found})
+
+
+_TRANSLATIONS: dict[type[Exception], Any] = {
+    Problem: lambda error: error,
+    HTTPException: _from_http,
+    RequestValidationError: _from_validation,
+    Full: lambda error: overloaded(
+        "As many pictures as this service takes at a time are waiting.", error.retry_after
+    ),
+    Closed: lambda error: overloaded("The service is shutting down.", 1),
+    BadPicture: lambda error: bad_pictures([error]),
+    UsageError: lambda error: Problem(422, "invalid", str(error)),
+    DataError: lambda error: Problem(422, "invalid", str(error)),
+}

@@ -1,0 +1,87 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glasshouse.errors import ModelError
+from glasshouse.export.onnx import export_onnx
+from glasshouse.export.parity import check_parity
+from glasshouse.models.classifier import Classifier, Preprocessing
+from glasshouse.models.predict import predict_logits
+from tests.conftest import make_images
+
+onnx = pytest.importorskip("onnx")
+runtime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+NAMES = ("one", "two", "<b>three</b>", "\N{SNOWMAN}")
+
+
+@pytest.fixture
+def classifier(tiny_net: nn.Sequential) -> Classifier:
+    levels = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+    return Classifier(tiny_net, Preprocessing(16, 16, "crop", *levels), NAMES, temperature=1.7)
+
+
+def test_the_file_answers_as_the_classifier(classifier: Classifier, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    classifier.net.train()
+    export_onnx(classifier, path)
+    assert classifier.net.training
+    pictures = make_images(9).pictures
+    parity = check_parity(classifier, path, pictures)
+    assert (parity.pictures, parity.same_class) == (9, 9)
+    assert parity.difference < 1e-6
+    assert check_parity(classifier, path).pictures == 24
+
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    logits, shares = session.run(["logits", "probabilities"], {"pictures": pictures})
+    expected = predict_logits(classifier.net, classifier.preprocessing, pictures).numpy()
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    wanted = torch.from_numpy(expected / 1.7).softmax(1).numpy()
+    np.testing.assert_allclose(shares, wanted, atol=1e-6)
+
+
+def test_the_mirror_image_takes_part_where_it_does(classifier: Classifier, tmp_path: Path) -> None:
+    mirrored = replace(classifier, mirror=True)
+    export_onnx(mirrored, tmp_path / "model.onnx")
+    assert check_parity(mirrored, tmp_path / "model.onnx").difference < 1e-6
+    with pytest.raises(ModelError):
+        check_parity(classifier, tmp_path / "model.onnx")
+
+
+def test_the_file_is_whole_and_says_what_its_numbers_mean(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    export_onnx(classifier, path)
+    assert [each.name for each in tmp_path.iterdir()] == ["model.onnx"]
+    facts = {each.key: each.value for each in onnx.load(path).metadata_props}
+    assert json.loads(facts["class_names"]) == list(NAMES)
+    assert facts["temperature"] == "1.7"
+
+
+def test_a_file_of_another_net_is_refused(classifier: Classifier, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    export_onnx(classifier, path)
+    last = classifier.net[-1]  # type: ignore[index]
+    last.weight.data.mul_(-1)
+    with pytest.raises(ModelError, match="does not answer as the classifier"):
+        check_parity(classifier, path)
+
+
+def test_a_net_that_looks_at_its_own_values_is_refused(tmp_path: Path) -> None:
+    class Moody(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            means = inputs.mean((1, 2, 3))
+            return (
+                torch.stack([means, -means], 1) if float(means.sum()) > 0 else inputs[:, :2, 0, 0]
+            )
+
+    classifier = Classifier(Moody(), Preprocessing(16, 16), ("a", "b"))
+    with pytest.raises(ModelError, match="cannot be written as ONNX"):
+        export_onnx(classifier, tmp_path / "x.onnx")

@@ -1,0 +1,123 @@
+"""A small classifier whose class names try to be HTML, as a service, with and without a socket."""
+
+import asyncio
+import io
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glasshouse.models.classifier import Classifier, Preprocessing
+from glasshouse.serving.service.api import create_api
+from glasshouse.serving.service.door import Rules
+from glasshouse.serving.service.limits import Limits
+from glasshouse.serving.service.server import BACKLOG, Server, Stay, reserve
+from glasshouse.serving.service.service import Service, make_service
+
+CLASS_NAMES = ("cat", "dog", "<script>alert(1)</script>", "a & b \N{SNOWMAN}")
+
+
+def png(seed: int, size: tuple[int, int] = (20, 24)) -> bytes:
+    """A picture file of noise."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Asks an application without a socket."""
+
+    app: Any
+
+    def __call__(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """One request."""
+        return self.together([(method, path, more)])[0]
+
+    def together(self, requests: list[tuple[str, str, dict[str, Any]]]) -> list[httpx.Response]:
+        """Several requests at once."""
+
+        async def ask() -> list[httpx.Response]:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://127.0.0.1"
+            ) as client:
+                asked = [client.request(method, path, **more) for method, path, more in requests]
+                return await asyncio.gather(*asked)
+
+        return asyncio.run(ask())
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server in a thread of its own."""
+
+    server: Server
+    port: int
+    thread: threading.Thread
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        """As a signal would."""
+        self.server.handle_exit(15, None)
+
+
+@contextmanager
+def running(
+    service: Service, rules: Rules | None = None, stay: Stay | None = None
+) -> Iterator[Running]:
+    """The service at a free port, stopped in the end."""
+    listener = reserve("127.0.0.1", 0)
+    listener.listen(BACKLOG)
+    port = listener.getsockname()[1]
+    server = Server(create_api(service, rules), service, stay or Stay())
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        _wait_for(port)
+        yield Running(server, port, thread)
+    finally:
+        if not service.is_closing.is_set():
+            server.handle_exit(15, None)
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def _wait_for(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+@pytest.fixture
+def classifier(tiny_net: torch.nn.Sequential) -> Classifier:
+    """For pictures of 16x16."""
+    return Classifier(tiny_net.eval(), Preprocessing(16, 16), CLASS_NAMES, temperature=1.5)
+
+
+@pytest.fixture
+def service(classifier: Classifier) -> Service:
+    """With small limits."""
+    limits = Limits(
+        max_queue=80, max_body=1 << 20, max_pixels=10_000, max_pictures=8, explain_pictures=2
+    )
+    return make_service(classifier, "tiny", limits)
+
+
+@pytest.fixture
+def ask(service: Service) -> Caller:
+    """Asks the service."""
+    return Caller(create_api(service))

@@ -1,0 +1,247 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.inference import InferenceNet, inference_net
+from glasshouse.models.predict import most_probable, predict, probabilities
+from glasshouse.serving.service import service as rooms
+from glasshouse.serving.service.api import create_api
+from glasshouse.serving.service.door import Rules
+from glasshouse.serving.service.limits import Limits
+from glasshouse.serving.service.service import Service, make_service
+from glasshouse.workflow.measuring import read_pictures
+from tests.serving.service.conftest import CLASS_NAMES, Caller, png
+
+RAW = {"content-type": "image/png"}
+PROBLEM = "application/problem+json"
+
+
+def offline(classifier: Classifier, files: list[bytes], folder: Path) -> list[dict[str, float]]:
+    """What `glasshouse predict` says of the files: each class's probability."""
+    paths = [folder / f"{i}.png" for i in range(len(files))]
+    for path, data in zip(paths, files, strict=True):
+        path.write_bytes(data)
+    shares = probabilities(predict(classifier, read_pictures(paths, classifier)))
+    rows = [most_probable(row, classifier.class_names, 4) for row in shares]
+    return [{str(each["class"]): float(each["probability"]) for each in row} for row in rows]
+
+
+def test_answers_are_the_offline_ones_however_they_were_batched(
+    ask: Caller, classifier: Classifier, tmp_path: Path
+) -> None:
+    files = [png(seed) for seed in range(64)]
+    expected = offline(classifier, files, tmp_path)
+    answers = ask.together([("POST", "/predict", {"content": f, "headers": RAW}) for f in files])
+    for answer, wanted in zip(answers, expected, strict=True):
+        assert answer.status_code == 200, answer.text
+        found = answer.json()["predictions"][0]["top"]
+        shares = [each["probability"] for each in found]
+        assert shares == sorted(shares, reverse=True)
+        assert {each["class"]: each["probability"] for each in found} == pytest.approx(
+            wanted, abs=2e-6
+        )
+
+
+def test_a_form_of_several_is_answered_in_order_with_their_names(ask: Caller) -> None:
+    names = ["one.png", "<b>two</b>.png", "../../three.png"]
+    form = [("pictures", (name, png(i), "image/png")) for i, name in enumerate(names)]
+    answer = ask("POST", "/predict?top=2", files=form)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    found = answer.json()
+    assert found["model"] == "tiny"
+    assert [each["picture"] for each in found["predictions"]] == names
+    assert {len(each["top"]) for each in found["predictions"]} == {2}
+    for index, each in enumerate(found["predictions"]):
+        alone = ask("POST", "/predict?top=2", content=png(index), headers=RAW).json()
+        assert each["top"][0]["class"] == alone["predictions"][0]["top"][0]["class"]
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "words"),
+    [
+        ({"content": b"hello", "headers": RAW}, 422, "not a picture in a known format"),
+        ({"content": b"", "headers": RAW}, 422, "empty"),
+        ({"content": png(0)[:200], "headers": RAW}, 422, "picture:"),
+        ({"content": png(0, (200, 60)), "headers": RAW}, 422, "0.01 megapixels"),
+        ({"content": b"x" * (2 << 20), "headers": RAW}, 413, "1 MiB"),
+        ({"content": b"{}", "headers": {"content-type": "text/html"}}, 415, "text/html"),
+        ({"content": b"abc", "headers": {"content-type": "multipart/form-data"}}, 422, "form"),
+        ({"files": [("a", ("a.png", png(i))) for i in range(9)]}, 422, "up to 8 files"),
+        ({"data": {"top": "3"}, "files": [("a", ("a.png", png(0)))]}, 422, "query"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_answered_is_a_problem_with_a_reason(
+    ask: Caller, more: dict[str, object], status: int, words: str
+) -> None:
+    answer = ask("POST", "/predict", **more)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == PROBLEM
+    problem = answer.json()
+    assert problem["status"] == status
+    assert words in problem["detail"]
+    assert problem["request_id"] == answer.headers["x-request-id"]
+
+
+def test_a_body_without_a_length_is_bounded_too(ask: Caller) -> None:
+    def chunks() -> list[bytes]:
+        return [b"x" * 500_000] * 4
+
+    class Stream:
+        async def __aiter__(self):  # type: ignore[no-untyped-def]
+            for chunk in chunks():
+                yield chunk
+
+    assert ask("POST", "/predict", content=Stream(), headers=RAW).status_code == 413
+
+
+def test_every_bad_picture_of_a_form_is_named(ask: Caller) -> None:
+    files = {"good.png": png(0), "<i>x</i>": b"nothing", "cut.png": png(1)[:99]}
+    form = [("p", (name, data)) for name, data in files.items()]
+    problem = ask("POST", "/predict", files=form).json()
+    assert [each["where"] for each in problem["errors"]] == ["<i>x</i>", "cut.png"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nothing", 404), ("GET", "/predict", 405), ("POST", "/predict?top=0", 422),
+     ("POST", "/predict?top=x", 422), ("GET", "/predict/", 404)],
+)  # fmt: skip
+def test_framework_errors_are_problems_too(
+    ask: Caller, method: str, path: str, status: int
+) -> None:
+    answer = ask(method, path, content=png(0), headers=RAW)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, PROBLEM)
+    assert answer.json()["type"].startswith("urn:glasshouse:problem:")
+
+
+def test_a_mistake_of_the_service_says_nothing_of_its_inside(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_api(service)
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("secret")
+
+    answer = Caller(app)("GET", "/broken")
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == PROBLEM
+    assert "secret" not in answer.text
+    assert answer.json()["request_id"] in caplog.text and "secret" in caplog.text
+
+
+def test_a_request_keeps_its_good_id_and_loses_a_bad_one(ask: Caller) -> None:
+    assert (
+        ask("GET", "/healthz", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
+    )
+    found = ask("GET", "/healthz", headers={"x-request-id": "a b<"}).headers["x-request-id"]
+    assert len(found) == 32
+
+
+def test_with_a_key_only_its_holders_are_answered(service: Service) -> None:
+    ask = Caller(create_api(service, Rules(api_key="s3cret")))
+    for headers in ({}, {"x-api-key": "s3cre"}, {"authorization": "Bearer no"}):
+        answer = ask("GET", "/metrics", headers=headers)
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    for headers in ({"x-api-key": "s3cret"}, {"authorization": "Bearer s3cret"}):
+        assert ask("GET", "/metrics", headers=headers).status_code == 200
+    assert ask("GET", "/healthz").status_code == 200
+    assert ask("GET", "/v2/health/ready").status_code == 200
+
+
+def test_other_names_of_this_host_are_refused_where_names_are_given(service: Service) -> None:
+    ask = Caller(create_api(service, Rules(hosts=frozenset({"127.0.0.1"}))))
+    assert ask("GET", "/healthz").status_code == 200
+    assert ask("GET", "/healthz", headers={"host": "evil.example:80"}).status_code == 421
+    assert ask("GET", "/healthz", headers={"host": "["}).status_code == 421
+
+
+def test_more_than_fit_are_refused_at_once(classifier: Classifier) -> None:
+    service = make_service(classifier, "tiny", Limits(max_queue=2))
+    ask = Caller(create_api(service))
+    form = [("p", (f"{i}.png", png(i))) for i in range(3)]
+    answer = ask("POST", "/predict", files=form)
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) >= 1
+    assert answer.json()["type"] == "urn:glasshouse:problem:overloaded"
+    assert service.places.pictures == 0
+
+
+def test_an_answer_that_is_late_is_a_503(classifier: Classifier) -> None:
+    ask = Caller(create_api(make_service(classifier, "tiny", Limits(deadline=0.0))))
+    answer = ask("POST", "/predict", content=png(0), headers=RAW)
+    assert answer.status_code == 503
+    assert "deadline" in answer.json()["detail"]
+    assert "retry-after" in answer.headers
+
+
+def test_a_closing_service_is_not_ready_but_still_answers(ask: Caller, service: Service) -> None:
+    service.is_closing.set()
+    assert ask("GET", "/v2/health/ready").status_code == 503
+    assert ask("GET", "/v2/models/tiny/ready").status_code == 503
+    assert ask("GET", "/healthz").status_code == 503
+    assert ask("GET", "/v2/health/live").status_code == 200
+    answer = ask("POST", "/predict", content=png(0), headers=RAW)
+    assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+
+
+def test_metrics_count_requests_and_pictures_under_bounded_names(ask: Caller) -> None:
+    ask("POST", "/predict", content=png(0), headers=RAW)
+    for path in ("/x", "/y", "/v2/models/one", "/v2/models/two"):
+        ask("GET", path)
+    text = ask("GET", "/metrics").text
+    assert 'glasshouse_requests_total{method="POST",route="/predict",status="200"} 1.0' in text
+    assert "glasshouse_pictures_total 1.0" in text
+    assert "/x" not in text and "two" not in text
+
+
+def test_the_page_shows_names_as_text_and_loads_nothing_from_elsewhere(ask: Caller) -> None:
+    answer = ask("GET", "/")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert CLASS_NAMES[2] not in answer.text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in answer.text
+    assert "http://" not in answer.text and "https://" not in answer.text
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+
+
+def test_the_description_stands_alone(ask: Caller) -> None:
+    answer = ask("GET", "/openapi.json")
+    document = answer.json()
+    text = json.dumps(document)
+    names = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
+    assert names <= set(document["components"]["schemas"])
+    assert {"/predict", "/explain", "/v2/models/{model_name}/infer"} <= set(document["paths"])
+
+
+def test_a_name_in_half_characters_is_mended(ask: Caller) -> None:
+    form = (
+        b'--b\r\nContent-Disposition: form-data; name="p"; filename="\\ud800.png"\r\n\r\n'
+        + png(0)
+        + b"\r\n--b--\r\n"
+    )
+    kind = "multipart/form-data; boundary=b; charset=unicode_escape"
+    answer = ask("POST", "/predict", content=form, headers={"content-type": kind})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["predictions"][0]["picture"] == "?.png"
+
+
+def test_a_faster_copy_serves_where_it_agrees_and_only_there(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: value.clone() for name, value in classifier.net.state_dict().items()}
+    swift = rooms.faster(classifier)
+    assert swift.net is not classifier.net
+    assert all(torch.equal(v, before[n]) for n, v in classifier.net.state_dict().items())
+
+    def spoiled(net: torch.nn.Module, example: torch.Tensor) -> InferenceNet:
+        made = inference_net(net, example)
+        return replace(made, net=torch.nn.Sequential(made.net, torch.nn.Hardtanh(-0.01, 0.01)))
+
+    monkeypatch.setattr(rooms, "inference_net", spoiled)
+    assert rooms.faster(classifier) is classifier

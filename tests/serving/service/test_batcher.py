@@ -1,0 +1,140 @@
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from glasshouse.serving.service.batcher import Batcher, Closed
+
+
+class Slow:
+    """Doubles numbers, when it is let; remembers the batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+
+    def __call__(self, items: list[int]) -> Sequence[int | Exception]:
+        self.batches.append(items)
+        assert self.gate.wait(5)
+        return [2 * item for item in items]
+
+
+async def until_computing(slow: Slow) -> None:
+    while not slow.batches:
+        await asyncio.sleep(0.001)
+
+
+def test_what_comes_while_the_thread_is_at_work_becomes_the_next_batches() -> None:
+    async def story() -> None:
+        slow = Slow()
+        batcher: Batcher[int, int] = Batcher(slow, name="t", max_batch=3)
+        first = asyncio.create_task(batcher.submit(0))
+        await until_computing(slow)
+        others = [asyncio.create_task(batcher.submit(i)) for i in range(1, 6)]
+        await asyncio.sleep(0.01)
+        assert batcher.load == 6
+        slow.gate.set()
+        assert await asyncio.gather(first, *others) == [0, 2, 4, 6, 8, 10]
+        assert slow.batches == [[0], [1, 2, 3], [4, 5]]
+        await batcher.close()
+
+    asyncio.run(story())
+
+
+def test_an_idle_thread_starts_at_once_unless_more_is_coming() -> None:
+    async def story(is_coming: bool, patience: float) -> float:
+        batcher: Batcher[int, int] = Batcher(
+            lambda items: items,
+            name="t",
+            max_batch=4,
+            max_wait=patience,
+            is_more_coming=lambda: is_coming,
+        )
+        began = time.monotonic()
+        await batcher.submit(1)
+        took = time.monotonic() - began
+        await batcher.close()
+        return took
+
+    assert asyncio.run(story(False, 20)) < 10
+    assert asyncio.run(story(True, 0.1)) >= 0.1
+
+
+def test_a_full_batch_waits_for_nobody() -> None:
+    async def story() -> float:
+        batcher: Batcher[int, int] = Batcher(
+            lambda items: items, name="t", max_batch=4, max_wait=20, is_more_coming=lambda: True
+        )
+        began = time.monotonic()
+        await asyncio.gather(*(batcher.submit(i) for i in range(4)))
+        return time.monotonic() - began
+
+    assert asyncio.run(story()) < 10
+
+
+def test_an_exception_reaches_the_one_it_belongs_to() -> None:
+    def compute(items: list[int]) -> list[int | Exception]:
+        return [ValueError("odd") if item % 2 else item for item in items]
+
+    async def story() -> list[int | BaseException]:
+        batcher: Batcher[int, int] = Batcher(compute, name="t", max_batch=8)
+        return await asyncio.gather(*(batcher.submit(i) for i in range(4)), return_exceptions=True)
+
+    found = asyncio.run(story())
+    assert found[0] == 0 and found[2] == 2
+    assert isinstance(found[1], ValueError) and isinstance(found[3], ValueError)
+
+
+def test_a_failure_of_the_whole_batch_reaches_all_and_the_thread_goes_on() -> None:
+    def compute(items: list[int]) -> list[int]:
+        if 0 in items:
+            raise RuntimeError("broken")
+        return items
+
+    async def story() -> None:
+        batcher: Batcher[int, int] = Batcher(compute, name="t", max_batch=8)
+        with pytest.raises(RuntimeError, match="broken"):
+            await batcher.submit(0)
+        assert await batcher.submit(1) == 1
+
+    asyncio.run(story())
+
+
+def test_what_nobody_waits_for_any_more_is_not_computed() -> None:
+    async def story() -> list[list[int]]:
+        slow = Slow()
+        batcher: Batcher[int, int] = Batcher(slow, name="t", max_batch=8)
+        first = asyncio.create_task(batcher.submit(0))
+        await until_computing(slow)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(batcher.submit(1), 0.02)
+        last = asyncio.create_task(batcher.submit(2))
+        await asyncio.sleep(0.01)
+        slow.gate.set()
+        assert [await first, await last] == [0, 4]
+        return slow.batches
+
+    assert asyncio.run(story()) == [[0], [2]]
+
+
+def test_closing_computes_what_was_taken_and_takes_no_more() -> None:
+    async def story() -> None:
+        slow = Slow()
+        batcher: Batcher[int, int] = Batcher(slow, name="t")
+        waiting = [asyncio.create_task(batcher.submit(i)) for i in range(5)]
+        await until_computing(slow)
+        closing = asyncio.create_task(batcher.close())
+        await asyncio.sleep(0.01)
+        with pytest.raises(Closed):
+            await batcher.submit(9)
+        slow.gate.set()
+        assert await asyncio.gather(*waiting) == [0, 2, 4, 6, 8]
+        await closing
+
+    asyncio.run(story())
+
+
+def test_a_batcher_that_was_never_used_closes() -> None:
+    asyncio.run(Batcher[int, int](lambda items: items, name="t").close())

@@ -1,0 +1,114 @@
+import socket
+import threading
+import time
+
+from glasshouse.models.classifier import Classifier
+from glasshouse.serving.service.limits import Limits
+from glasshouse.serving.service.server import Stay
+from glasshouse.serving.service.service import Service, make_service
+from tests.serving.service.conftest import png, running
+
+
+def request(data: bytes, path: str = "/predict") -> bytes:
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
+        f"Content-Length: {len(data)}\r\n\r\n"
+    )
+    return head.encode() + data
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """One whole answer; empty when the connection was closed before its first byte."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = connection.recv(65536)
+        if not part:
+            return data
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+def test_a_stop_loses_no_request_that_was_sent(service: Service) -> None:
+    """Sixteen callers ask without a pause; the server is stopped in the midst of it."""
+    sent, answered, lost = [0] * 16, [0] * 16, []
+    data = request(png(0))
+
+    def call(number: int, port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            while True:
+                connection.sendall(data)
+                sent[number] += 1
+                answer = read_answer(connection)
+                if not answer.startswith(b"HTTP/1.1 200"):
+                    lost.append(answer)
+                    return
+                answered[number] += 1
+                if b"connection: close" in answer.lower():
+                    return
+
+    with running(service) as server:
+        callers = [threading.Thread(target=call, args=(i, server.port)) for i in range(16)]
+        for caller in callers:
+            caller.start()
+        time.sleep(0.4)
+        server.stop()
+        for caller in callers:
+            caller.join(15)
+    assert not lost, lost[:2]
+    assert sent == answered and min(answered) > 0
+
+
+def test_a_request_that_comes_in_slowly_is_answered_although_the_server_stops(
+    service: Service,
+) -> None:
+    data = request(png(0))
+    with running(service) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            connection.sendall(data[:-100])
+            time.sleep(0.1)
+            server.stop()
+            time.sleep(0.3)
+            connection.sendall(data[-100:])
+            assert read_answer(connection).startswith(b"HTTP/1.1 200")
+        server.thread.join(10)
+        assert not server.thread.is_alive()
+
+
+def test_while_it_drains_it_is_not_ready_and_takes_connections(service: Service) -> None:
+    with running(service, stay=Stay(drain=0.6)) as server:
+        server.stop()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert read_answer(connection).startswith(b"HTTP/1.1 503")
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            connection.sendall(request(png(0)))
+            assert read_answer(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_under_overload_the_refusals_come_and_the_places_are_given_back(
+    classifier: Classifier,
+) -> None:
+    service = make_service(classifier, "tiny", Limits(max_queue=2))
+    statuses: list[bytes] = []
+
+    def call(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            for _ in range(20):
+                connection.sendall(request(png(0)))
+                answer = read_answer(connection)
+                statuses.append(answer[9:12])
+                assert answer[9:12] == b"200" or b"retry-after:" in answer
+
+    with running(service) as server:
+        callers = [threading.Thread(target=call, args=(server.port,)) for _ in range(12)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join(20)
+    assert len(statuses) == 240
+    assert set(statuses) == {b"200", b"503"}
+    assert (service.places.pictures, service.places.bytes) == (0, 0)
