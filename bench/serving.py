@@ -102,10 +102,10 @@ def write_script(paths: list[Path], folder: Path) -> Path:
 
 def build_net(model: str, folder: Path) -> tuple[Any, Any, Any]:
     """Net, torchvision's transform and class names, for the peers."""
-    from torchvision import transforms
-
+    from glasshouse.models.pretrained import _torchvision
     from glasshouse.workflow.naming import classifier_by_name
 
+    transforms = _torchvision().transforms
     name, *rest = model_arguments(model, folder)
     classifier = classifier_by_name(name, weights=Path(rest[1]) if rest else None)
     wanted = classifier.preprocessing

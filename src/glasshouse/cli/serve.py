@@ -65,10 +65,10 @@ def serve(
     )
     if max_pictures > max_queue:
         raise UsageError(f"--max-pictures {max_pictures} is more than --max-queue {max_queue}")
-    listener = _reserve(host, port)
-    service = _service((model, weights, offline), name, limits, threads)
     hosts = _LOCAL if host in _LOCAL and key is None else frozenset()
-    _serve(service, listener, (key, hosts | frozenset(allow_host or ()), drain))
+    with _reserve(host, port) as listener:
+        service = _service((model, weights, offline), name, limits, threads)
+        _serve(service, listener, (key, hosts | frozenset(allow_host or ()), drain))
 
 
 def _api_key(file: Path | None) -> str | None:
