@@ -14,8 +14,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from contest import interleaved, judge, machine
-from pytorch_grad_cam import GradCAM
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from glasshouse.explanation.cam import first_component
 from glasshouse.explanation.explain import explain
@@ -68,6 +66,10 @@ def compare_maps(classifier: Classifier, batch: int, rounds: int) -> None:
 
 
 def peer(net: torch.nn.Module, inputs: torch.Tensor, classes: list[int]) -> Callable[[], None]:
+    # Imported behind glasshouse's own net, which makes torchvision importable beside any torch.
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
     layers = [net.get_submodule(LAYER)]
     targets = [ClassifierOutputTarget(number) for number in classes]
 
