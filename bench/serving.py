@@ -33,7 +33,6 @@ DATA = Path(os.environ["GLASSHOUSE_DATA"])
 WEIGHTS = DATA / "weights/imagenet/mobilenetv2_100_tfsame.fp16.safetensors"
 MOBILENET = "mobilenetv2_100:pad_type=same,mean=0.5,std=0.5"
 FILES = 16
-PEERS = ("plain", "plain-threads", "litserve")
 
 
 def model_arguments(model: str, folder: Path) -> list[str]:
@@ -146,45 +145,6 @@ def serve_plain(model: str, folder: Path, port: int, *, on_threads: bool) -> Non
     uvicorn.run(app, port=port, log_level="warning")
 
 
-def serve_lit(model: str, folder: Path, port: int) -> None:
-    """LitServe with batches, as its documentation has it."""
-    import litserve
-    import torch
-    from PIL import Image
-
-    class Api(litserve.LitAPI):
-        def setup(self, device: str) -> None:
-            self.net, self.transform, self.names = build_net(model, folder)
-
-        def decode_request(self, request: Any) -> Any:
-            return self.transform(Image.open(request["file"].file).convert("RGB"))
-
-        def batch(self, inputs: list[Any]) -> Any:
-            return torch.stack(inputs)
-
-        def predict(self, inputs: Any) -> Any:
-            with torch.inference_mode():
-                return self.net(inputs)
-
-        def unbatch(self, output: Any) -> list[Any]:
-            return list(output)
-
-        def encode_response(self, output: Any) -> dict[str, Any]:
-            return {"top": top_five(output, self.names)}
-
-    api = Api(max_batch_size=16, batch_timeout=0.005)
-    server = litserve.LitServer(api, accelerator="cpu", timeout=60)
-    server.run(port=port, generate_client_file=False, log_level="warning")
-
-
-def serve_peer(name: str, model: str, folder: Path, port: int) -> None:
-    """In a process of its own."""
-    if name == "litserve":
-        serve_lit(model, folder, port)
-    else:
-        serve_plain(model, folder, port, on_threads=name == "plain-threads")
-
-
 @contextmanager
 def running(
     name: str, model: str, folder: Path, options: tuple[str, ...] = ()
@@ -197,7 +157,8 @@ def running(
         command = [sys.executable, "-m", "glasshouse", "serve", *model_arguments(model, folder)]
         command += ["--port", str(port), *options]
     else:
-        command = [sys.executable, __file__, model, "--peer", name, str(folder), str(port)]
+        script = HERE / "serving_litserve.py" if name == "litserve" else __file__
+        command = [sys.executable, str(script), model, "--peer", name, str(folder), str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         asyncio.run(until_ready(port, folder))
@@ -362,8 +323,8 @@ def contest(options: argparse.Namespace, folder: Path) -> None:
     if "ours" in speeds:
         print(f"  {total:,} answers of ours compared with the offline ones")
         judge("largest difference of a probability, in millionths", worst * 1e6, 10, at_least=False)
+        promises(options.model, folder, paths[0].with_suffix(".form").read_bytes())
     report(speeds)
-    promises(options.model, folder, paths[0].with_suffix(".form").read_bytes())
 
 
 def report(speeds: dict[str, dict[int, float]]) -> None:
@@ -408,7 +369,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.peer:
         name, folder, port = options.peer
-        serve_peer(name, options.model, Path(folder), int(port))
+        on_threads = name == "plain-threads"
+        serve_plain(options.model, Path(folder), int(port), on_threads=on_threads)
         return
     with tempfile.TemporaryDirectory() as folder:
         contest(options, Path(folder))
