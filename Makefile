@@ -3,6 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export MPLBACKEND := Agg
+# Most read GLASSHOUSE_DATA; all together take about an hour on two cores. explain_shapes, serving and
+# live_page say how to run them.
+BENCHES := train_speed to_accuracy fuzz_decode folder_memory finder_cost tuner_kill budget \
+	explain_page explain_cam explain_memory \
+	transfer_hymenoptera transfer_cifar feature_speed finetune_step
 
 .PHONY: setup tour test check slow bench docs clean
 
@@ -33,7 +38,7 @@ slow: setup
 
 bench: setup
 	$(BIN)/python -m pip install --quiet -e '.[bench]' || uv pip install --python $(BIN)/python -e '.[bench]'
-	cd bench && for script in train_speed fuzz_decode folder_memory \
+	cd bench && for script in $(BENCHES); do ../$(BIN)/python $$script.py || failed=1; done; exit $${failed:-0}
 		explain_page explain_cam explain_memory explain_shapes \
 		finder_cost tuner_kill budget; do ../$(BIN)/python $$script.py || exit 1; done
 

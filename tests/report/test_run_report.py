@@ -293,7 +293,7 @@ def test_a_comparison_of_two_lists_their_disagreements(predictions: Predictions)
     other = replace(predictions, logits=predictions.logits[:, ::-1].copy())
     page = Page(render_comparison([compare(predictions, other, names=("a", "b"))]))
     found = compare(predictions, other)
-    assert f"Only a is right: {len(found.only_first_right)} pictures" in page.text
+    assert f"Only a is right: all {len(found.only_first_right)} pictures" in page.text
     assert found.only_first_right[0].id in page.text
 
 
