@@ -25,7 +25,8 @@ tour: setup
 	$(BIN)/glasshouse tour
 
 test: setup check
-	$(BIN)/python -m pytest
+	# Two processes of one thread each: threads that wait for each other would take the cores from both.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: setup
 	$(BIN)/ruff check src tests bench docs examples

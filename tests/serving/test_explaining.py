@@ -11,6 +11,7 @@ from PIL import Image
 
 from glasshouse.errors import BadPicture, UsageError
 from glasshouse.explanation.record import Explanation
+from glasshouse.models import bundled
 from glasshouse.models.predict import load_predictions
 from glasshouse.serving.explaining import Explainer, Photo, layers_along, photo_of, read_photo
 from glasshouse.serving.map_pictures import activation_file, is_signed, map_file
@@ -196,11 +197,13 @@ def test_files_are_reached_by_key_and_number_alone(folder: Path) -> None:
 
 
 def test_the_page_says_what_to_do_with_and_without_models(
-    workbench: Workbench, folder: Path
+    workbench: Workbench, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def without(user: User) -> None:
-        await user.open("/explain")
-        await user.should_see("No model to explain yet", retries=100)
+        with monkeypatch.context() as patch:
+            patch.setattr(bundled, "ASSETS", tmp_path / "none")
+            await user.open("/explain")
+            await user.should_see("No model to explain yet", retries=100)
 
     async def with_models(user: User) -> None:
         await user.open("/explain")
