@@ -7,6 +7,7 @@ import torch
 from scipy import ndimage
 
 from glasshouse.data.augment import _affine as affine_of
+from glasshouse.data.augment import _sampling_grid as sampling_grid
 from glasshouse.data.augment import augment, mix
 from glasshouse.data.images import ImageSet
 from glasshouse.rng import keys_of, uniforms
@@ -114,6 +115,16 @@ def test_geometry_agrees_with_scipy(tiny_images: ImageSet) -> None:
             [ndimage.affine_transform(c, turn, offset, order=1, mode="nearest") for c in picture]
         )
         assert np.abs(result - expected).max() < 0.02
+
+
+@pytest.mark.parametrize("size", [(32, 32), (20, 33)])
+def test_grid_is_that_of_affine_grid(size: tuple[int, int]) -> None:
+    settings = AugmentSettings(rotation_range=40, width_shift_range=0.2, zoom_range=0.3)
+    maps = torch.from_numpy(
+        affine_of(uniforms(0, "augment", 0, keys_of(np.array(list("abcde"))), 12), settings, size)
+    )
+    oracle = torch.nn.functional.affine_grid(maps, [len(maps), 3, *size], align_corners=False)
+    assert torch.allclose(sampling_grid(maps, size), oracle, atol=1e-6)
 
 
 def test_rotation_and_shift_stay_in_their_ranges() -> None:

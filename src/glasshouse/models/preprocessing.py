@@ -1,10 +1,12 @@
 """How a decoded picture becomes the input of a net."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from glasshouse.data.decode import Pixels, fit
@@ -41,7 +43,17 @@ def prepare(picture: Pixels, preprocessing: Preprocessing) -> Pixels:
 
 def scale(pictures: Tensor, preprocessing: Preprocessing) -> Tensor:
     """uint8 or float pictures in 0..255 ``(n, 3, h, w)`` to the net's input, float32."""
-    shape = (1, 3, 1, 1)
-    mean = torch.tensor(preprocessing.mean, device=pictures.device).view(shape) * 255
-    std = torch.tensor(preprocessing.std, device=pictures.device).view(shape) * 255
+    mean, std = (
+        torch.from_numpy(each).to(pictures.device) for each in _mean_and_std(preprocessing)
+    )
     return (pictures.float() - mean) / std
+
+
+@lru_cache(maxsize=64)
+def _mean_and_std(preprocessing: Preprocessing) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """In units of 0..255 ``(1, 3, 1, 1)``; kept, as a training step notices small operations."""
+    mean, std = (
+        np.array(each, dtype=np.float32).reshape(1, 3, 1, 1) * np.float32(255)
+        for each in (preprocessing.mean, preprocessing.std)
+    )
+    return mean, std
