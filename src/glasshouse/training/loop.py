@@ -21,6 +21,7 @@ from glasshouse.models.classifier import Preprocessing, scale
 from glasshouse.models.predict import autocast, predict_logits
 from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, TrainSettings
+from glasshouse.training.convolutions import faster_convolutions
 from glasshouse.training.devices import choose_precision
 from glasshouse.training.losses import batch_loss, correct_count
 from glasshouse.training.optimizers import clip_gradients, set_learning_rate
@@ -88,7 +89,7 @@ def update(state: TrainingState, batch: Batch, course: Course, lr: float) -> tup
     set_learning_rate(state.optimizer, lr)
     with _seeded(device, derive(settings.seed, "dropout", state.epoch, batch.step)):
         inputs = scale(batch.pictures, course.preprocessing)
-        with autocast(device, choose_precision(settings, device)):
+        with autocast(device, choose_precision(settings, device)), faster_convolutions(inputs):
             logits = state.net(inputs.contiguous(memory_format=torch.channels_last))
         weights = _class_weights(course, device)
         loss = batch_loss(logits.float(), batch, settings.label_smoothing, weights)
