@@ -18,6 +18,7 @@ from contest import interleaved, judge, machine
 from glasshouse.explanation.cam import first_component
 from glasshouse.explanation.explain import explain
 from glasshouse.explanation.pictures import as_inputs
+from glasshouse.memory import keep_freed_memory
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.pretrained import build_net
 
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the command does, for all contenders
     torch.set_num_threads(arguments.threads)
     warnings.simplefilter("ignore")
     net = build_net("torchvision/resnet50", None, {}).eval()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.methods import ExplainSettings
 from glasshouse.explanation.pictures import as_inputs
+from glasshouse.memory import keep_freed_memory
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.pretrained import build_net
 
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the command does, for all contenders
     torch.set_num_threads(arguments.threads)
     warnings.simplefilter("ignore")
     side = arguments.side

@@ -15,7 +15,7 @@ from glasshouse.rng import Keys, keys_of, permutation
 from glasshouse.settings import AugmentSettings
 
 # Augmenting some batches at once spreads the fixed cost of its many small operations.
-_CHUNK_BYTES = 8 << 20
+_CHUNK_BYTES = 2 << 20
 _DEVICE_BYTES = 4 << 30
 _STATISTICS_ROWS = 256
 

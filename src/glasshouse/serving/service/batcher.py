@@ -2,12 +2,17 @@
 
 import asyncio
 import contextlib
+import os
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+# On Linux's scale of 40: about a third of the processor time of a thread beside it.
+_STANDS_BACK_BY = 5
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -83,6 +88,7 @@ class Batcher(Generic[Item, Answer]):
             await asyncio.to_thread(self._thread.join)
 
     def _work(self) -> None:
+        _stand_back()
         while jobs := self._next_batch():
             try:
                 answers = self._compute([job.item for job in jobs])
@@ -122,6 +128,15 @@ class Batcher(Generic[Item, Answer]):
                 jobs.append(job)
         self._computing = len(jobs)
         return jobs
+
+
+def _stand_back() -> None:
+    """Let the event loop go first, so that a refusal comes at once however busy the net is."""
+    # Only there is a priority a thread's own; elsewhere it would be the whole process's.
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        own = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, own + _STANDS_BACK_BY)
 
 
 def _deliver(jobs: Sequence[_Job[Item, Answer]], answers: Sequence[Answer | Exception]) -> None:
