@@ -47,14 +47,21 @@ def serve(
     drain: Annotated[
         float, typer.Option(min=0, help="seconds of not being ready before the stop")
     ] = 0.0,
-    threads: Annotated[int | None, typer.Option(min=1, help="of one pass [all cores]")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="of one pass, of which as many run as fill the cores [cores / 4]"),
+    ] = None,
 ) -> None:
     """Answer over HTTP what MODEL says of pictures, and why; Ctrl+C ends it."""
     from glasshouse.errors import UsageError
     from glasshouse.serving.service.limits import Limits
 
     key = _api_key(api_key_file)
+    cores = os.cpu_count() or 1
+    # Passes beside each other never wait for each other, as the threads of one pass do.
+    threads = threads or max(1, cores // 4)
     limits = Limits(
+        passes=max(1, cores // threads),
         max_batch=max_batch,
         max_wait=max_wait_ms / 1000,
         max_queue=max_queue,
@@ -102,7 +109,7 @@ def _service(
     model: tuple[str, Path | None, bool],
     name: str | None,
     limits: "Limits",
-    threads: int | None,
+    threads: int,
 ) -> "Service":
     # Threads that spin while they wait for each other would take the cores from everybody else;
     # read when torch is loaded.
@@ -112,7 +119,7 @@ def _service(
     from glasshouse.serving.service.service import make_service
     from glasshouse.workflow.naming import classifier_by_name
 
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    torch.set_num_threads(threads)
     source, weights, offline = model
     classifier = classifier_by_name(source, weights=weights, offline=offline)
     usual = Path(source).resolve().name if Path(source).is_dir() else source.partition(":")[0]

@@ -1,4 +1,6 @@
 import asyncio
+import os
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -100,6 +102,34 @@ def test_a_failure_of_the_whole_batch_reaches_all_and_the_thread_goes_on() -> No
         assert await batcher.submit(1) == 1
 
     asyncio.run(story())
+
+
+def test_several_threads_compute_beside_each_other() -> None:
+    meeting = threading.Barrier(2)
+
+    def together(items: list[int]) -> Sequence[int]:
+        meeting.wait(5)
+        return items
+
+    async def story() -> None:
+        batcher: Batcher[int, int] = Batcher(together, name="pair", threads=2)
+        assert await asyncio.gather(*(batcher.submit(i) for i in range(8))) == list(range(8))
+        assert batcher.load == 0
+        await batcher.close()
+
+    asyncio.run(story())
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pair-")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a priority of a thread's own")
+def test_the_threads_stand_back_for_the_event_loop() -> None:
+    def priorities(items: list[int]) -> Sequence[int]:
+        return [os.getpriority(os.PRIO_PROCESS, threading.get_native_id())] * len(items)
+
+    batcher: Batcher[int, int] = Batcher(priorities, name="t")
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert asyncio.run(batcher.submit(0)) == min(own + 5, 19)
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 
 def test_what_nobody_waits_for_any_more_is_not_computed() -> None:

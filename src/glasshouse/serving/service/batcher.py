@@ -30,11 +30,11 @@ class _Job(Generic[Item, Answer]):
 
 
 class Batcher(Generic[Item, Answer]):
-    """A queue, and one thread that takes from it as many as there are, up to max_batch.
+    """A queue, and threads that each take from it as many as there are, up to max_batch.
 
     compute: from the items of a batch to as many answers in order; an answer that is an exception
     is raised where its item was submitted, and an exception of compute's own reaches all of them.
-    While the thread is at work a queue grows, so batches form by themselves; an idle thread starts
+    While the threads are at work a queue grows, so batches form by themselves; an idle one starts
     at once, unless is_more_coming says that others are about to be submitted: then the first of a
     batch waits for them, for max_wait seconds at most. A job whose caller has gone, for example
     because its deadline has passed, is not computed.
@@ -47,10 +47,10 @@ class Batcher(Generic[Item, Answer]):
         name: str,
         max_batch: int = 1,
         max_wait: float = 0.0,
+        threads: int = 1,
         is_more_coming: Callable[[], bool] = lambda: False,
     ) -> None:
         self._compute = compute
-        self._name = name
         self._max_batch = max_batch
         self._max_wait = max_wait
         self._is_more_coming = is_more_coming
@@ -58,7 +58,11 @@ class Batcher(Generic[Item, Answer]):
         self._changed = threading.Condition()
         self._computing = 0
         self._is_closed = False
-        self._thread: threading.Thread | None = None
+        self._threads = [
+            threading.Thread(target=self._work, name=f"{name}-{i}", daemon=True)
+            for i in range(threads)
+        ]
+        self._has_begun = False
 
     @property
     def load(self) -> int:
@@ -73,19 +77,20 @@ class Batcher(Generic[Item, Answer]):
             if self._is_closed:
                 raise Closed
             self._queue.append(job)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                self._thread.start()
+            if not self._has_begun:
+                self._has_begun = True
+                for thread in self._threads:
+                    thread.start()
             self._changed.notify()
         return await job.answer
 
     async def close(self) -> None:
-        """Take no more, compute what was taken, and end the thread."""
+        """Take no more, compute what was taken, and end the threads."""
         with self._changed:
             self._is_closed = True
-            self._changed.notify()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
+            self._changed.notify_all()
+        for thread in self._threads if self._has_begun else ():
+            await asyncio.to_thread(thread.join)
 
     def _work(self) -> None:
         _stand_back()
@@ -95,7 +100,8 @@ class Batcher(Generic[Item, Answer]):
             # Whatever went wrong belongs to the callers; the thread has others to serve.
             except Exception as error:
                 answers = [error] * len(jobs)
-            self._computing = 0
+            with self._changed:
+                self._computing -= len(jobs)
             _deliver(jobs, answers)
 
     def _next_batch(self) -> list[_Job[Item, Answer]]:
@@ -126,7 +132,7 @@ class Batcher(Generic[Item, Answer]):
             job = self._queue.popleft()
             if not job.answer.done():
                 jobs.append(job)
-        self._computing = len(jobs)
+        self._computing += len(jobs)
         return jobs
 
 

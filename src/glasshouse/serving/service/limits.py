@@ -7,13 +7,15 @@ from dataclasses import dataclass
 class Limits:
     """Bounds of a service; durations in seconds, sizes in bytes.
 
-    max_batch, max_wait: pictures in one forward pass, and how long the first of them may wait for
-    others that are still being decoded. max_queue: pictures between arrival and answer; one more
-    is refused. deadline: from a whole request to its answer. upload: for the body of a request.
-    max_body, max_held: bytes of one body, and of all bodies at one time. max_pixels: of a picture.
-    max_pictures: in one request. explain_*: the same for explanations, which take far longer.
+    passes: forward passes at one time. max_batch, max_wait: pictures in one of them, and how long
+    the first may wait for others that are still being decoded. max_queue: pictures between arrival
+    and answer; one more is refused. deadline: from a whole request to its answer. upload: for the
+    body of a request. max_body, max_held: bytes of one body, and of all bodies at one time.
+    max_pixels: of a picture. max_pictures: in one request. explain_*: the same for explanations,
+    which take far longer.
     """
 
+    passes: int = 1
     max_batch: int = 16
     max_wait: float = 0.002
     max_queue: int = 256

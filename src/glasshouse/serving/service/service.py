@@ -43,7 +43,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Service:
-    """One loaded model. reader decodes, predictor runs the net, explainer explains: a thread each.
+    """One loaded model. reader decodes, predictor runs the net, explainer explains.
 
     classifier is the model as it was loaded; it is what is explained. The predictor has a faster
     copy whose logits differ by rounding only.
@@ -74,6 +74,7 @@ def make_service(classifier: Classifier, name: str, limits: Limits | None = None
         name="predictor",
         max_batch=limits.max_batch,
         max_wait=limits.max_wait,
+        threads=limits.passes,
         is_more_coming=lambda: reader.load > 0,
     )
     service = Service(
