@@ -9,7 +9,7 @@ from glasshouse.data.images import ImageSet
 from glasshouse.models.layers import Whitening
 from glasshouse.models.preprocessing import Preprocessing, scale
 
-_PICTURES = 5000
+_PICTURES, _AT_ONCE = 5000, 250
 # Keeps directions in which the patches hardly vary from becoming noise.
 _FLOOR = 5e-4
 
@@ -22,18 +22,22 @@ def fit_whitening(net: nn.Module, images: ImageSet, preprocessing: Preprocessing
     """
     for module in net.modules():
         if isinstance(module, Whitening):
-            pictures = gather(images.pictures, np.arange(min(_PICTURES, len(images))))
-            inputs = scale(torch.from_numpy(pictures), preprocessing)
-            half = _components(inputs, module.kernel_size[0])
+            half = _components(images, preprocessing, module.kernel_size[0])
             module.weight.copy_(torch.cat([half, -half]))
 
 
-def _components(inputs: Tensor, size: int) -> Tensor:
+def _components(images: ImageSet, preprocessing: Preprocessing, size: int) -> Tensor:
     """Principal components of all patches ``(3 * size ** 2, 3, size, size)``, the largest first."""
-    channels = inputs.shape[1]
-    patches = inputs.unfold(2, size, 1).unfold(3, size, 1)
-    rows = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, channels * size * size).double()
-    covariance = rows.T @ rows / len(rows)
-    variances, directions = torch.linalg.eigh(covariance)
+    count, width = min(_PICTURES, len(images)), 3 * size * size
+    products, rows = torch.zeros(width, width, dtype=torch.float64), 0
+    # A part at a time: each value is in as many patches as a patch has pixels.
+    for start in range(0, count, _AT_ONCE):
+        positions = np.arange(start, min(start + _AT_ONCE, count))
+        inputs = scale(torch.from_numpy(gather(images.pictures, positions)), preprocessing)
+        patches = inputs.unfold(2, size, 1).unfold(3, size, 1)
+        part = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, width).double()
+        products += part.T @ part
+        rows += len(part)
+    variances, directions = torch.linalg.eigh(products / rows)
     scaled: Tensor = directions.T / torch.sqrt(variances + _FLOOR)[:, None]
-    return scaled.flip(0).reshape(-1, channels, size, size).float()
+    return scaled.flip(0).reshape(-1, 3, size, size).float()
