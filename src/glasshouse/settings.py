@@ -271,6 +271,11 @@ class TrainSettings(Settings):
         None, description="stop after so many epochs without a better validation loss"
     )
     keep: Literal["last", "best"] = Field("last", description="best: by validation loss")
+    keep_epochs: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="keep the weights of one in so many epochs to look back at, in half precision; "
+        "0: of the last two alone",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where the processor computes in it, else fp32"
     )

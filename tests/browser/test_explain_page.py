@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 from selenium.common.exceptions import (
     ElementClickInterceptedException,
     ElementNotInteractableException,
@@ -15,10 +16,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
+from glasshouse.models.pretrained import build_net
 from tests.browser.conftest import StartWorkbench, find, find_words, set_width, wait_for
 from tests.serving.trained import trained_run
 
 pytestmark = pytest.mark.browser
+BESIDE = ".gh-model:nth-of-type(2) label"
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 
 # What a hand does that drops a file: the browser's own events, with the file in them.
@@ -121,8 +124,10 @@ def test_a_photo_is_dropped_and_explained_by_two_epochs(
     chromium.execute_script("arguments[0].click()", find(chromium, ".gh-more-maps"))
     wait_for(lambda: count(chromium, ".gh-tile") == few + 3, "the maps of many passes")
 
-    choose(chromium, ".gh-choose label:nth-of-type(2)", "digits @ epoch 1")
+    choose(chromium, BESIDE, "digits")
     wait_for(lambda: count(chromium, ".gh-answer") == 2, "two answers")
+    choose(chromium, f"{BESIDE} ~ label", "epoch 1")
+    find_words(chromium, "digits @ epoch 1")
     choose(chromium, ".gh-class", "7")
     wait_for(
         lambda: (
@@ -135,6 +140,26 @@ def test_a_photo_is_dropped_and_explained_by_two_epochs(
         set_width(chromium, width)
         wide = chromium.execute_script("return document.documentElement.scrollWidth")
         assert wide <= width
+
+
+def test_any_net_of_the_zoo_can_stand_beside_a_run(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    trained_run(tmp_path / "runs" / "digits")
+    weights = tmp_path / "weights.safetensors"
+    save_file(build_net("test_resnet", 7, {}, seed=5).state_dict(), weights)
+    chromium.get(start_workbench(tmp_path / "runs") + "/explain")
+    find_words(chromium, "Its worst mistakes")
+    find(chromium, ".gh-thumb").click()
+    find(chromium, ".gh-tile")
+    name = find(chromium, f"{BESIDE} input")
+    name.send_keys("test_resnet:input_size=64", Keys.ENTER)
+    find_words(chromium, "are not on this machine")
+    file = find(chromium, "[aria-label='Weights file'] input, input[aria-label='Weights file']")
+    file.send_keys(str(weights), Keys.TAB)
+    find_words(chromium, "test_resnet:input_size=64 (weights.safetensors)")
+    assert count(chromium, ".gh-answer") == 2
+    wait_for(lambda: are_whole(chromium), "every picture")
 
 
 def test_a_broken_file_gets_a_clear_message_and_the_next_one_an_answer(

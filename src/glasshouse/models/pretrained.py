@@ -7,6 +7,7 @@ has one, else timm's. Both are imported when first needed: together they take se
 import fnmatch
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -167,6 +168,16 @@ def usual_weights(name: str, *, offline: bool) -> Path:
     config = _timm_config(_resolve(name)[1])
     published = Published(card.name, card.weights_url, config.hf_hub_id, config.hf_hub_filename)
     return fetch(published, offline=offline)
+
+
+def names_at_hand() -> list[str]:
+    """The nets whose usual weights are on this machine, sorted."""
+    found = []
+    for name in sorted(_names()):
+        with suppress(ModelError):
+            usual_weights(name, offline=True)
+            found.append(name)
+    return found
 
 
 def renamed(name: str, net: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -5,6 +5,7 @@ import tempfile
 import threading
 import warnings
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -28,7 +29,7 @@ from glasshouse.models.preprocessing import Preprocessing, prepare
 from glasshouse.serving.looking import test_pictures
 from glasshouse.serving.workbench import Workbench
 from glasshouse.workflow import runs
-from glasshouse.workflow.choices import classifier_of_choice, run_of_choice
+from glasshouse.workflow.choices import Choice, classifier_of_choice, run_of_choice
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -59,7 +60,7 @@ class Answer:
     """
 
     key: str
-    model: str
+    model: Choice
     photo: Photo
     classifier: Classifier
     page: Page
@@ -71,11 +72,11 @@ class Explainer:
     """What a workbench keeps warm; safe to ask from several threads."""
 
     workbench: Workbench
-    _models: "OrderedDict[tuple[str, int], Classifier]" = field(default_factory=OrderedDict)
+    _models: "OrderedDict[tuple[Choice, int], Classifier]" = field(default_factory=OrderedDict)
     _answers: "OrderedDict[str, Answer]" = field(default_factory=OrderedDict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def explain(self, model: str, photo: Photo, class_name: str | None = None) -> Answer:
+    def explain(self, model: Choice, photo: Photo, class_name: str | None = None) -> Answer:
         """Every map of a photo and the activations along the net, from one pass.
 
         Raises UsageError for an unknown model, or a class that it does not know.
@@ -120,19 +121,25 @@ class Explainer:
         """An answer by its key, if it is still kept."""
         return self._answers.get(key)
 
-    def classifier(self, model: str) -> Classifier:
+    def classifier(self, model: Choice) -> Classifier:
         """The classifier of a choice, loaded once for each version of its file."""
         with self._lock:
             run = run_of_choice(self.workbench.runs, model)
-            version = (run / runs.MODEL).stat().st_mtime_ns if run else 0
+            file = model.weights if run is None else run / runs.MODEL
+            version = file.stat().st_mtime_ns if file is not None and file.is_file() else 0
             if (model, version) not in self._models:
                 self._models[model, version] = classifier_of_choice(self.workbench.runs, model)
             return _used(self._models, (model, version), _WARM_MODELS)
 
-    def test_pictures(self, model: str) -> ImageSet:
+    def picture_model(self, models: Sequence[Choice]) -> Choice:
+        """Whose test pictures to offer: the first with a run behind it, else simply the first."""
+        have = (m for m in models if run_of_choice(self.workbench.runs, m) is not None)
+        return next(have, models[0])
+
+    def test_pictures(self, model: Choice) -> ImageSet:
         """The test pictures of the run behind a model.
 
-        Raises UsageError for a bundled model, DataError when the source is not there any more.
+        Raises UsageError for a model that is no run, DataError when its source has gone.
         """
         folder = run_of_choice(self.workbench.runs, model)
         if folder is None:
@@ -181,7 +188,9 @@ def layers_along(classifier: Classifier, picture: NDArray[np.uint8]) -> list[Lay
     return [chosen[place] for place in dict.fromkeys(places.tolist())]
 
 
-def _answered(model: str, classifier: Classifier, photo: Photo, class_name: str | None) -> Answer:
+def _answered(
+    model: Choice, classifier: Classifier, photo: Photo, class_name: str | None
+) -> Answer:
     wanted = classifier.preprocessing
     is_there = photo.is_ready and photo.pixels.shape[:2] == (wanted.height, wanted.width)
     picture = (

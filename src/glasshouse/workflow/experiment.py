@@ -35,6 +35,7 @@ from glasshouse.workflow import runs
 from glasshouse.workflow.adapting import adapted_classifier, class_weights_of, data_settings
 from glasshouse.workflow.checking import require_sound
 from glasshouse.workflow.environment import describe_environment
+from glasshouse.workflow.epochs import keep_epoch
 from glasshouse.workflow.finding import FoundRate, find_rate_of_run, write_found_rate
 from glasshouse.workflow.steps import recorded
 
@@ -136,6 +137,8 @@ def fit(
     records = train_transfer(state, course_of(experiment), transfer)
     for record in recorded(records, state, experiment.settings.epochs, folder):
         if isinstance(record, Epoch):
+            # First, so that a kill between the two leaves none out: the epoch is done again.
+            keep_epoch(state, folder, experiment.settings.keep_epochs)
             save_checkpoint(state, folder / "checkpoint")
             _write_metrics(state, folder)
             explain_now()

@@ -36,6 +36,13 @@ def classifier_by_name(
         folder = Path(name)
         has_run = (folder / runs.RECIPE).is_file() or not (folder / MODEL_FILE).is_file()
         return load_run_classifier(folder) if has_run else load_classifier(folder)
+    return classifier_without_folder(name, weights=weights, offline=offline)
+
+
+def classifier_without_folder(
+    name: str, *, weights: Path | None = None, offline: bool = False
+) -> Classifier:
+    """What MODEL means where no folder can be meant: a bundled model or a net of the zoo."""
     if name in bundled_names():
         _require_no_weights(name, weights)
         return load_bundled(name)

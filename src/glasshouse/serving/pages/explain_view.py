@@ -24,15 +24,15 @@ from glasshouse.serving.explaining import (
     read_photo,
 )
 from glasshouse.serving.map_pictures import COLOURS
+from glasshouse.serving.pages.choosing import Chooser
 from glasshouse.serving.pages.explanation import Column
 from glasshouse.serving.pages.parts import box, button, empty_state, heading, panel, text
 from glasshouse.serving.workbench import Workbench
 from glasshouse.workflow import runs
-from glasshouse.workflow.choices import model_choices, run_of_choice
+from glasshouse.workflow.choices import Choice, model_names, run_of_choice
 
 _LARGEST_UPLOAD = 64 << 20
 _MISTAKES_SHOWN, _OTHERS_SHOWN = 6, 10
-_NO_OTHER = ""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class _View:
     """
 
     explainer: Explainer
-    models: list[str]
+    models: list[Choice]
     photo: Photo | None = None
     class_name: str | None = None
     method: str = "grad-cam"
@@ -60,8 +60,8 @@ class _View:
 async def fill(workbench: Workbench, request: Request) -> None:
     """Models and a picture to choose, and below them what explains the answer."""
     heading("Explain", "Which parts of a picture speak for an answer, and how sure that is.")
-    choices = await asyncio.to_thread(model_choices, workbench.runs)
-    if not choices:
+    names = await asyncio.to_thread(model_names, workbench.runs)
+    if not names:
         empty_state(
             "No model to explain yet",
             f"{workbench.runs} has no finished run. Train one, here or on the command line:",
@@ -70,44 +70,42 @@ async def fill(workbench: Workbench, request: Request) -> None:
         )
         return
     asked = request.query_params.get("model", "")
-    view = _View(explainer_of(workbench), [asked if asked in choices else choices[0]])
+    view = _View(explainer_of(workbench), [Choice(asked if asked in names else names[0])])
     with box("gh-explain"):
         controls = box()
         place = box("gh-answers").props("aria-live=polite")
     show = partial(_show, view, place)
     with controls:
-        strip = _controls(view, choices, show)
+        strip, chooser = _controls(view, names, show)
     with place:
         _nothing_yet()
     await ui.context.client.connected()
     await _fill_strip(view, strip, show, request.query_params.get("picture", ""))
+    await chooser.offer_nets_at_hand()
 
 
-def _controls(view: _View, choices: list[str], show: Callable[[], Awaitable[None]]) -> Element:
-    """The models and the picture; returns where the test pictures go."""
+def _controls(
+    view: _View, names: list[str], show: Callable[[], Awaitable[None]]
+) -> tuple[Element, Chooser]:
+    """The models and the picture; gives where the test pictures go, and the models' fields."""
 
-    async def choose_model(place: int, name: str) -> None:
-        view.models = [view.models[0], name] if place else [name, *view.models[1:]]
-        view.models = [model for model in view.models if model != _NO_OTHER]
-        view.class_name = None
-        if not place:
+    async def choose() -> None:
+        if not chooser.chosen:
+            return
+        before, view.models = view.models, chooser.chosen
+        if before[0] != view.models[0]:
+            view.class_name = None
+        if view.explainer.picture_model(before) != view.explainer.picture_model(view.models):
             await _fill_strip(view, strip, show, "")
         await show()
 
     with panel(), box("gh-choose"):
         with box("gh-stack"):
-            for place, label in enumerate(("Model", "Beside it")):
-                others = {_NO_OTHER: "nothing", **{name: name for name in choices}}
-                field = ui.select(
-                    others if place else choices,
-                    value=_NO_OTHER if place else view.models[0],
-                    label=label,
-                    on_change=lambda event, place=place: choose_model(place, event.value),
-                )
-                field.props("outlined dense options-dense").classes("gh-select")
+            folder = view.explainer.workbench.runs
+            chooser = Chooser(folder, names, view.models[0], choose)
             _drop(view, show)
         strip = box("gh-strip")
-    return strip
+    return strip, chooser
 
 
 def _drop(view: _View, show: Callable[[], Awaitable[None]]) -> None:
@@ -142,11 +140,11 @@ def _drop(view: _View, show: Callable[[], Awaitable[None]]) -> None:
 async def _fill_strip(
     view: _View, strip: Element, show: Callable[[], Awaitable[None]], wanted: str
 ) -> None:
-    """Test pictures of the first model's run: its worst mistakes, and some at random."""
+    """Test pictures of the first run among the models: its worst mistakes, and some at random."""
     strip.clear()
     with strip:
         text("Fetching the test pictures …", "p", "gh-quiet")
-    model = view.models[0]
+    model = view.explainer.picture_model(view.models)
     try:
         images = await asyncio.to_thread(view.explainer.test_pictures, model)
         mistakes = await asyncio.to_thread(_worst_mistakes, view.explainer.workbench, model, images)
@@ -156,7 +154,7 @@ async def _fill_strip(
             with strip:
                 text(str(error), "p", "gh-quiet")
         return
-    if strip.is_deleted or model != view.models[0]:
+    if strip.is_deleted or model != view.explainer.picture_model(view.models):
         return
     strip.clear()
     with strip:
@@ -205,7 +203,7 @@ def _strip_row(
                 picture.props.update({"src": picture_uri(images.pictures[row]), "alt": ""})
 
 
-def _worst_mistakes(workbench: Workbench, model: str, images: ImageSet) -> list[int]:
+def _worst_mistakes(workbench: Workbench, model: Choice, images: ImageSet) -> list[int]:
     """Rows of the surest wrong answers of the run, the surest first."""
     folder = run_of_choice(workbench.runs, model)
     if folder is None or not (folder / runs.PREDICTIONS).is_file():
@@ -269,7 +267,7 @@ async def _show(view: _View, place: Element) -> None:
     await _check(view, turn)
 
 
-def _explained(explainer: Explainer, model: str, photo: Photo, class_name: str | None) -> Answer:
+def _explained(explainer: Explainer, model: Choice, photo: Photo, class_name: str | None) -> Answer:
     """By the class that was chosen; by the model's own answer where it does not know that class."""
     knows = class_name in explainer.classifier(model).class_names
     return explainer.explain(model, photo, class_name if knows else None)

@@ -43,7 +43,7 @@ class Column:
         self.maps: dict[str, list[Element]] = {name: [] for name in self.methods}
         self.tiles: dict[str, Element] = {}
         self.marks: dict[str, Element] = {}
-        with panel(answer.model, _what(answer), classes="gh-answer"):
+        with panel(str(answer.model), _what(answer), classes="gh-answer"):
             with box("gh-seen"):
                 with box():
                     self.stage = box("gh-stage")

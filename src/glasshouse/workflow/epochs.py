@@ -1,0 +1,46 @@
+"""The weights of a run's epochs, kept to look back at."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from glasshouse.storage import read_tensors, tensors_to_bytes, write_bytes
+from glasshouse.training.state import TrainingState, finished_epochs, weights_of_checkpoint
+
+FOLDER = "epochs"
+
+
+def keep_epoch(state: TrainingState, run: Path, every: int) -> None:
+    """Write the weights that the epoch just ended was measured with, if it is its turn.
+
+    every: of so many epochs one is kept; 0: none. Raises StorageError when the disk is full.
+    """
+    if not every or state.epoch % every:
+        return
+    weights = state.averaged or state.net.state_dict()
+    small = {name: _halved(tensor) for name, tensor in weights.items()}
+    write_bytes(_path(run, state.epoch), tensors_to_bytes(small))
+
+
+def kept_epochs(run: Path) -> list[int]:
+    """The epochs whose weights are there: those asked for, and those of the checkpoints."""
+    asked_for = (int(path.stem) for path in (run / FOLDER).glob("[0-9]*.safetensors"))
+    return sorted({*asked_for, *finished_epochs(run / "checkpoint")})
+
+
+def weights_of_epoch(run: Path, epoch: int) -> dict[str, Tensor]:
+    """The weights that a kept epoch was measured with, in the precision they were kept in.
+
+    Raises StorageError for a missing or damaged file.
+    """
+    whole = finished_epochs(run / "checkpoint").get(epoch)
+    return read_tensors(_path(run, epoch))[0] if whole is None else weights_of_checkpoint(whole)
+
+
+def _path(run: Path, epoch: int) -> Path:
+    return run / FOLDER / f"{epoch:05d}.safetensors"
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    """Half precision for what is large; biases and statistics are few, and may go beyond it."""
+    return tensor.half() if tensor.is_floating_point() and tensor.dim() > 1 else tensor
