@@ -1,6 +1,7 @@
 """What it costs a training to be watched: its speed with 20 viewers, and the memory of the page.
 
     python live_page.py speed     the same training, in turn unwatched and watched by 20 viewers
+    python live_page.py cost      what 20 viewers of a run that grows cost the workbench's processor
     python live_page.py memory    a run that grows as in training, watched for 20 minutes
     python live_page.py start     from the command to the page, and 500 runs listed
 
@@ -217,6 +218,34 @@ async def memory(minutes: float) -> None:
             workbench.wait()
 
 
+async def cost(minutes: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Path(folder)
+        training = StandIn(runs / "long")
+        for _ in range(600):  # ten minutes of training have passed already
+            training.go_on()
+        workbench = start_workbench(runs)
+        try:
+            for viewers in (0, 1, VIEWERS):
+                until = asyncio.Event()
+                page = f"{ADDRESS}/run/long"
+                watching = asyncio.create_task(watch(page, viewers, until))
+                await asyncio.sleep(5)  # until all are there
+                began, before = time.monotonic(), processor_seconds(workbench)
+                while time.monotonic() - began < 60 * minutes:
+                    training.go_on()
+                    await asyncio.sleep(1)
+                taken = time.monotonic() - began
+                spent = processor_seconds(workbench) - before
+                until.set()
+                messages = await watching
+                print(f"{viewers:>2} viewers: {60 * spent / taken:.2f} s of a processor a minute "
+                      f"({spent / taken:.2%}), {messages} messages", flush=True)  # fmt: skip
+        finally:
+            workbench.send_signal(signal.SIGTERM)
+            workbench.wait()
+
+
 def open_browser(page: str):
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
@@ -266,7 +295,7 @@ def start(rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["speed", "memory", "start"], nargs="?", default="start")
+    parser.add_argument("what", choices=["speed", "cost", "memory", "start"], nargs="?", default="start")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--source", default="digits")
@@ -274,6 +303,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "speed":
         asyncio.run(speed(given.rounds, given.epochs, given.source))
+    elif given.what == "cost":
+        asyncio.run(cost(given.minutes))
     elif given.what == "memory":
         asyncio.run(memory(given.minutes))
     else:

@@ -9,10 +9,11 @@ from typing import Any
 from glasshouse.serving.workbench import Workbench
 from glasshouse.workflow import runs
 from glasshouse.workflow.background import launch_of, log_end
-from glasshouse.workflow.listing import Listed, list_run
+from glasshouse.workflow.listing import Listed, Listing
 from glasshouse.workflow.steps import STEPS, Mark, StepReader
 
-_FRESH_SECONDS = 1.0
+# As often as pages ask: most of them then go from one moment to the same next one.
+_FRESH_SECONDS = 2.0
 _MOST_EPOCHS = 400
 
 Curve = tuple[tuple[float, float, float, float], ...]
@@ -35,11 +36,23 @@ class Snapshot:
     mark: Mark | None = None
     seconds_left: float | None = None
     log: str = ""
+    has_report: bool = False
+
+    @property
+    def stage(self) -> tuple[Any, ...]:
+        """What decides which parts a page of the run has; the rest are words and points."""
+        parts = bool(self.listed.recipe), bool(self.curve or self.epochs), self.has_report
+        return self.status, *parts
 
     @property
     def is_at_work(self) -> bool:
         """True while something may still change by itself."""
         return self.status in ("starting", "training", "measuring")
+
+    @property
+    def is_over(self) -> bool:
+        """True when nothing will change any more."""
+        return self.status == "finished" and self.has_report
 
     @property
     def done(self) -> float:
@@ -55,6 +68,7 @@ class Snapshot:
 class _Watch:
     """One run and what was last read of it."""
 
+    listing: Listing
     reader: StepReader
     read_at: float = -1.0
     signature: tuple[Any, ...] = ()
@@ -65,10 +79,10 @@ _watches: dict[tuple[Path, str], _Watch] = {}
 
 
 def snapshot_of(workbench: Workbench, name: str) -> Snapshot | None:
-    """The run as it is now, not more than a second old; None when there is no such run."""
+    """The run as it is now, not more than two seconds old; None when there is no such run."""
     folder = workbench.runs / name
     key = (workbench.runs, name)
-    watch = _watches.setdefault(key, _Watch(StepReader(folder / STEPS)))
+    watch = _watches.setdefault(key, _Watch(Listing(workbench.runs), StepReader(folder / STEPS)))
     if time.monotonic() - watch.read_at >= _FRESH_SECONDS:
         watch.read_at = time.monotonic()
         _read(watch, workbench, name)
@@ -83,7 +97,7 @@ def _read(watch: _Watch, workbench: Workbench, name: str) -> None:
     is_launched = launch is not None and launch.is_running
     if (folder / runs.RECIPE).is_file():
         watch.reader.read()
-        listed = list_run(workbench.runs, folder)
+        listed = watch.listing.read_one(folder)
         is_early = listed.status == "stopped" and is_launched
         status: str = "starting" if is_early else listed.status
     elif launch is not None:
@@ -93,27 +107,30 @@ def _read(watch: _Watch, workbench: Workbench, name: str) -> None:
         watch.snapshot = None
         return
     log = "" if launch is None or status == "finished" else log_end(workbench.runs, name)
-    signature = (status, listed, watch.reader.last, log)
+    has_report = (folder / runs.REPORT).is_file()
+    signature = (status, listed, watch.reader.last, log, has_report)
     if signature == watch.signature:
         return
-    version = watch.snapshot.version + 1 if watch.snapshot else 1
     watch.signature = signature
     watch.snapshot = Snapshot(
-        version,
+        1 if watch.snapshot is None else watch.snapshot.version + 1,
         status,
         listed,
-        () if status == "damaged" else _epochs(folder / runs.METRICS),
+        _epochs(folder / runs.METRICS, listed, watch.snapshot),
         tuple(watch.reader.curve),
         watch.reader.last,
         watch.reader.seconds_left if status == "training" else None,
         log,
+        has_report,
     )
 
 
-def _epochs(path: Path) -> tuple[dict[str, Any], ...]:
-    if not path.is_file():
+def _epochs(path: Path, listed: Listed, before: Snapshot | None) -> tuple[dict[str, Any], ...]:
+    if before is not None and before.listed.validation == listed.validation:
+        return before.epochs
+    if listed.status == "damaged" or not path.is_file():
         return ()
     lines = [json.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
     step = max(1, len(lines) // _MOST_EPOCHS)
-    # Every step-th, and always the newest.
-    return tuple(lines[(len(lines) - 1) % step :: step])
+    # Counted from the first, so that those of before stay; and always the newest.
+    return tuple(lines[:-1][::step] + lines[-1:])

@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from glasshouse.workflow.steps import STEPS, is_running, last_mark
 
 Status = Literal["training", "measuring", "finished", "stopped", "damaged"]
 _FILES = (runs.RECIPE, runs.ENVIRONMENT, runs.METRICS, runs.EVALUATION, STEPS)
+_OF_STEPS = -2  # the last two numbers of a signature
 
 
 @dataclass(frozen=True)
@@ -52,19 +53,23 @@ class Listing:
 
     def read(self) -> list[Listed]:
         """Every run below the folder, the newest first; damaged ones are listed as such."""
-        found = [self._one(path.parent) for path in self.folder.glob(f"**/{runs.RECIPE}")]
+        found = [self.read_one(path.parent) for path in self.folder.glob(f"**/{runs.RECIPE}")]
         present = {run.folder for run in found}
         self._known = {k: v for k, v in self._known.items() if k in present}
         return sorted(found, key=lambda run: (run.started, run.name), reverse=True)
 
-    def _one(self, folder: Path) -> Listed:
+    def read_one(self, folder: Path) -> Listed:
+        """One run below the folder; while only its steps go on, only its status is read again."""
         signature = _signature(folder)
-        known = self._known.get(folder)
-        if known is not None and known[0] == signature and not known[1].is_at_work:
-            return known[1]
-        listed = list_run(self.folder, folder)
-        self._known[folder] = (signature, listed)
-        return listed
+        before, known = self._known.get(folder, ((), None))
+        if known is None or before[:_OF_STEPS] != signature[:_OF_STEPS]:
+            known = list_run(self.folder, folder)
+        elif known.is_at_work:
+            known = replace(known, status=_status(folder))
+        elif before != signature:
+            known = list_run(self.folder, folder)
+        self._known[folder] = (signature, known)
+        return known
 
 
 def list_run(parent: Path, folder: Path) -> Listed:

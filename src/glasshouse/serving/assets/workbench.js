@@ -37,9 +37,40 @@ const glasshouse = (() => {
     document.querySelectorAll("th.sortable:not([tabindex])").forEach((th) => (th.tabIndex = 0));
   new MutationObserver(reachHeads).observe(document, { childList: true, subtree: true });
 
+  // What changes while a run trains: words in their places, and new points of the charts.
+  const SHARE_DONE = "share-done", IN_SIGHT = "glasshouse-in-sight";
+  function live(change) {
+    if (document.hidden) emitEvent(IN_SIGHT, false);
+    for (const [name, words] of Object.entries(change.words)) {
+      const place = document.querySelector(`[data-live="${name}"]`);
+      if (!place) continue;
+      if (name === SHARE_DONE) {
+        place.style.width = words;
+        place.parentElement.setAttribute("aria-valuenow", Math.round(parseFloat(words)));
+      } else {
+        // The text that is there belongs to the page's framework: it is changed, not replaced.
+        (place.firstChild ?? place.appendChild(document.createTextNode(""))).nodeValue = words;
+      }
+    }
+    for (const [name, lines] of Object.entries(change.charts)) drawLines(name, lines);
+  }
+  function drawLines(name, lines) {
+    const place = document.querySelector(`[data-live="${name}"]`);
+    const chart = place && getElement(Number(place.id.slice(1)))?.chart;
+    if (!chart) { if (place) setTimeout(() => drawLines(name, lines), 50); return; }
+    const series = new Map(chart.getOption().series.map((one) => [one.name, { name: one.name }]));
+    const known = new Map(chart.getOption().series.map((one) => [one.name, one.data]));
+    for (const { from, data, ...line } of lines)
+      series.set(line.name, { ...line, data: [...(known.get(line.name) ?? []).slice(0, from), ...data] });
+    chart.setOption({ series: [...series.values()] });  // all of them: a new line takes no other's place
+  }
+  document.addEventListener("visibilitychange", () => {
+    if (document.querySelector("[data-live]")) emitEvent(IN_SIGHT, !document.hidden);
+  });
+
   apply();
   systemIsDark.addEventListener("change", apply);
   addEventListener("load", () => setTimeout(apply));
   addEventListener("keydown", onKey);
-  return { toggleTheme, isDark };
+  return { toggleTheme, isDark, live };
 })();

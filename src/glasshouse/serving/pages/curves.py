@@ -1,11 +1,8 @@
 """Loss, accuracy and rate of a run as three charts that follow it."""
 
-import json
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
-
-from nicegui import ui
 
 from glasshouse.serving.pages.charts import BLUE, ORANGE, Options, chart, line, lines
 from glasshouse.serving.pages.parts import box, panel, text
@@ -16,37 +13,29 @@ Epochs = Sequence[dict[str, Any]]
 
 
 def show_curves(first: Snapshot) -> Callable[[Snapshot], None]:
-    """The panel of curves as they are now; gives what brings it up to date."""
-    charts: dict[str, ui.echart] = {}
+    """The panel of curves as they are now; gives what shows it as soon as there are some.
+
+    The charts are marked by their names, so that new points reach them.
+    """
     with panel("Training", classes="gh-curves") as section, box("gh-three"):
         for name, series in curve_series(first).items():
             with box():
                 text(_TITLES[name], "h3")
                 options = lines(series, x="epochs")
-                charts[name] = chart(options, f"{_TITLES[name]} over the epochs")
+                element = chart(options, f"{_TITLES[name]} over the epochs")
+                element.props["data-live"] = name
 
     def update(now: Snapshot) -> None:
         section.set_visibility(bool(now.curve or now.epochs))
-        if now is not first:
-            for name, words in _written(now):
-                charts[name].run_chart_method(":setOption", words)
 
     return update
 
 
 @lru_cache(maxsize=16)
-def _written(now: Snapshot) -> tuple[tuple[str, str], ...]:
-    """The new lines of each chart as JavaScript, written once for all viewers.
-
-    As nested lists they would be walked through again and again for each of them.
-    """
-    return tuple(
-        (name, json.dumps({"series": series})) for name, series in curve_series(now).items()
-    )
-
-
-def curve_series(now: Snapshot) -> dict[str, list[Options]]:
-    """What the three charts show of a run at one moment."""
+def curve_series(now: Snapshot | None) -> dict[str, list[Options]]:
+    """What the three charts show of a run at one moment; None: nothing yet."""
+    if now is None:
+        return {name: [] for name in _TITLES}
     epochs = now.epochs
     charts = {
         "loss": [

@@ -6,14 +6,22 @@ from urllib.parse import quote, urlencode
 from fastapi import Request
 from nicegui import ui
 from nicegui.element import Element
+from nicegui.events import GenericEventArguments
 
 from glasshouse.errors import GlasshouseError, UsageError
 from glasshouse.serving.pages.curves import show_curves
 from glasshouse.serving.pages.gallery import explain_address
+from glasshouse.serving.pages.live import (
+    IN_SIGHT,
+    LOG,
+    SHARE_DONE,
+    live_words,
+    marked,
+    send_change,
+)
 from glasshouse.serving.pages.network import show_network, show_recipe
 from glasshouse.serving.pages.parts import box, button, link_button, panel, text
 from glasshouse.serving.pages.results import show_results
-from glasshouse.serving.pages.words import duration, percent, rate
 from glasshouse.serving.watching import Snapshot, snapshot_of
 from glasshouse.serving.workbench import Page, Workbench
 from glasshouse.workflow import runs
@@ -29,31 +37,56 @@ async def build(workbench: Workbench, request: Request) -> None:
     first = snapshot_of(workbench, name) if _is_inside(workbench, name) else None
     if first is None:
         raise UsageError(f"There is no run named {name} in {workbench.runs}.")
-    updates: list[Callable[[Snapshot], None]] = [_head(workbench, name), _figures()]
-    updates.append(show_curves(first))
-    results = box("gh-stack gh-results")
-    updates.append(_log())
-    surroundings = box("gh-surroundings")
-    shown = {"version": -1, "results": False, "recipe": False}
+    viewer = _Viewer(workbench, name, first)
+    await viewer.show(first)
+    viewer.timer = ui.timer(_REFRESH_SECONDS, viewer.refresh, immediate=False)
+    ui.on(IN_SIGHT, viewer.come_or_go)
 
-    async def refresh() -> None:
-        now = snapshot_of(workbench, name)
-        if now is None or now.version == shown["version"]:
+
+class _Viewer:
+    """The page of a run as one viewer has it; sent: the moment that it was last brought to."""
+
+    def __init__(self, workbench: Workbench, name: str, first: Snapshot) -> None:
+        self.workbench, self.name = workbench, name
+        self.sent: Snapshot | None = None
+        self.stage = first.stage
+        self.timer: ui.timer | None = None
+        self.updates = [_head(workbench, name), _figures(first), show_curves(first)]
+        self.results = box("gh-stack gh-results")
+        _log(first)
+        self.surroundings = box("gh-surroundings")
+
+    async def refresh(self) -> None:
+        """Bring the page up to date."""
+        now = snapshot_of(self.workbench, self.name)
+        if now is None or now is self.sent:
             return
-        shown["version"] = now.version
-        for update in updates:
-            update(now)
-        if now.listed.recipe and not shown["recipe"]:
-            shown["recipe"] = True
-            with surroundings:
-                show_network(workbench, name, at_once=now.status == "finished")
-                show_recipe(now.listed.folder)
-        if now.status == "finished" and not shown["results"]:
-            shown["results"] = True
-            await _fill(results, workbench, name)
+        before, self.sent = self.sent, now
+        send_change(before, now)
+        if now.stage != self.stage:
+            self.stage = now.stage
+            await self.show(now)
+        if now.is_over and self.timer is not None:
+            self.timer.deactivate()
 
-    await refresh()
-    ui.timer(_REFRESH_SECONDS, refresh, immediate=False)
+    async def come_or_go(self, event: GenericEventArguments) -> None:
+        """Wait while nobody looks."""
+        if self.timer is None or (self.sent and self.sent.is_over):
+            return
+        self.timer.active = bool(event.args)
+        if self.timer.active:
+            await self.refresh()
+
+    async def show(self, now: Snapshot) -> None:
+        """The parts that a run has at this stage."""
+        for update in self.updates:
+            update(now)
+        if now.listed.recipe and not self.surroundings.default_slot.children:
+            with self.surroundings:
+                show_network(self.workbench, self.name, at_once=now.status == "finished")
+                show_recipe(now.listed.folder)
+        if now.status == "finished" and not self.results.default_slot.children:
+            await _fill(self.results, self.workbench, self.name)
 
 
 async def _fill(results: Element, workbench: Workbench, name: str) -> None:
@@ -111,75 +144,36 @@ def _head(workbench: Workbench, name: str) -> Callable[[Snapshot], None]:
         go_on.set_visibility(now.status == "stopped")
         again.set_visibility((now.listed.folder / runs.RECIPE).is_file())
         explain.set_visibility(now.status == "finished")
-        report.set_visibility((now.listed.folder / runs.REPORT).is_file())
+        report.set_visibility(now.has_report)
 
     return update
 
 
-def _figures() -> Callable[[Snapshot], None]:
+def _figures(first: Snapshot) -> Callable[[Snapshot], None]:
     """The figures that change, above a line that fills."""
+    words = live_words(first)
     with panel(classes="gh-live"):
         with box("gh-figures", "dl"):
-            values = {}
             for name in ("Epoch", "Validation accuracy", "Time left", "Trained for", "Speed",
                          "Learning rate", "Source", "Recipe"):  # fmt: skip
                 with box("gh-figure"):
                     text(name, "dt")
-                    values[name] = text("–", "dd")
+                    marked(text(words[name], "dd"), name)
         with box("gh-progress") as frame:
-            bar = box("gh-progress-done")
+            marked(box("gh-progress-done"), SHARE_DONE).style(f"width: {words[SHARE_DONE]}")
     frame.props("role=progressbar aria-valuemin=0 aria-valuemax=100 aria-label='Share trained'")
+    frame.props["aria-valuenow"] = round(100 * first.done)
 
     def update(now: Snapshot) -> None:
-        for name, value in _live_values(now).items():
-            values[name].text = value
-        bar.style(f"width: {100 * now.done:.1f}%")
-        frame.props["aria-valuenow"] = round(100 * now.done)
         frame.set_visibility(now.status != "finished")
 
     return update
 
 
-def _live_values(now: Snapshot) -> dict[str, str]:
-    last = now.epochs[-1] if now.epochs else {}
-    mark, listed = now.mark, now.listed
-    at_work = now.status == "training" and mark is not None
-    epoch = mark.epoch if at_work and mark else listed.epochs
-    best = max(listed.validation, default=None)
-    speed = mark.images_per_second if at_work and mark else last.get("images_per_second")
-    lr = mark.lr if at_work and mark else last.get("lr")
-    return {
-        "Epoch": f"{epoch} / {listed.of}" if listed.of else "–",
-        "Validation accuracy": "–"
-        if not last
-        else f"{percent(last['validation_accuracy'])}"
-        + (f" (best {percent(best)})" if best and best > last["validation_accuracy"] else ""),
-        "Time left": _left(now),
-        "Trained for": duration(listed.seconds) if now.epochs else "–",
-        "Speed": f"{speed:,.0f} images/s" if speed else "–",
-        "Learning rate": rate(lr) if lr is not None else "–",
-        "Source": listed.source or "–",
-        "Recipe": listed.recipe or "–",
-    }
-
-
-def _left(now: Snapshot) -> str:
-    words = {"starting": "reading the pictures", "measuring": "measuring", "finished": "done"}
-    if now.status == "training":
-        return duration(now.seconds_left)
-    return words.get(now.status, "–")
-
-
-def _log() -> Callable[[Snapshot], None]:
+def _log(first: Snapshot) -> None:
     """What a training in the background said, while it is not finished, or what is damaged."""
-    with panel("What it says", classes="gh-log-panel") as section:
-        words = text("", "pre", "gh-log")
-
-    def update(now: Snapshot) -> None:
-        words.text = now.log or now.listed.problem
-        section.set_visibility(bool(words.text))
-
-    return update
+    with panel("What it says", classes="gh-log-panel"):
+        marked(text(live_words(first)[LOG], "pre", "gh-log"), LOG)
 
 
 PAGE = Page("/run/{name:path}", "Run", build)

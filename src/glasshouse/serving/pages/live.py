@@ -1,0 +1,99 @@
+"""What changes on the page of a run while it trains, as small messages that viewers share.
+
+Words stand in elements marked with `data-live`, charts carry the same mark; `glasshouse.live` in
+the page's script takes a message and changes them.
+"""
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from nicegui import ui
+from nicegui.element import Element
+
+from glasshouse.serving.pages.charts import Options
+from glasshouse.serving.pages.curves import curve_series
+from glasshouse.serving.pages.words import duration, percent, rate
+from glasshouse.serving.watching import Snapshot
+
+# What a page says when its tab comes into sight or is left: nothing is sent where nobody looks.
+IN_SIGHT = "glasshouse-in-sight"
+SHARE_DONE = "share-done"
+LOG = "log"
+
+
+def marked(element: Element, name: str) -> Element:
+    """The element, as one that messages change."""
+    element.props["data-live"] = name
+    return element
+
+
+def send_change(before: Snapshot | None, now: Snapshot) -> None:
+    """Bring the viewer's page from one moment to another; before is None: from anything."""
+    # The whole of it is one text, made once: lists would be walked through for each viewer.
+    ui.run_javascript(change(before, now))
+
+
+@lru_cache(maxsize=32)
+def change(before: Snapshot | None, now: Snapshot) -> str:
+    """The message as JavaScript."""
+    known = {} if before is None else live_words(before)
+    words = {name: text for name, text in live_words(now).items() if known.get(name) != text}
+    old, new = curve_series(before), curve_series(now)
+    charts = {name: _new_points(old[name], new[name]) for name in new}
+    message = {"words": words, "charts": {name: found for name, found in charts.items() if found}}
+    return f"glasshouse.live({json.dumps(message)})"
+
+
+def live_words(now: Snapshot) -> dict[str, str]:
+    """Every word and figure that changes, by the mark of its place."""
+    last = now.epochs[-1] if now.epochs else {}
+    mark, listed = now.mark, now.listed
+    at_work = now.status == "training" and mark is not None
+    epoch = mark.epoch if at_work and mark else listed.epochs
+    best = max(listed.validation, default=None)
+    speed = mark.images_per_second if at_work and mark else last.get("images_per_second")
+    lr = mark.lr if at_work and mark else last.get("lr")
+    return {
+        "Epoch": f"{epoch} / {listed.of}" if listed.of else "–",
+        "Validation accuracy": "–"
+        if not last
+        else f"{percent(last['validation_accuracy'])}"
+        + (f" (best {percent(best)})" if best and best > last["validation_accuracy"] else ""),
+        "Time left": _left(now),
+        "Trained for": duration(listed.seconds) if now.epochs else "–",
+        "Speed": f"{speed:,.0f} images/s" if speed else "–",
+        "Learning rate": rate(lr) if lr is not None else "–",
+        "Source": listed.source or "–",
+        "Recipe": listed.recipe or "–",
+        SHARE_DONE: f"{100 * now.done:.1f}%",
+        LOG: now.log or listed.problem,
+    }
+
+
+def _left(now: Snapshot) -> str:
+    words = {"starting": "reading the pictures", "measuring": "measuring", "finished": "done"}
+    if now.status == "training":
+        return duration(now.seconds_left)
+    return words.get(now.status, "–")
+
+
+def _new_points(before: list[Options], now: list[Options]) -> list[dict[str, Any]]:
+    """For each line that changed: from which of its points on, and those; a new line is whole."""
+    old = {line["name"]: line for line in before}
+    gone = [{"name": name, "from": 0, "data": []} for name in old.keys() - {o["name"] for o in now}]
+    found = []
+    for line in now:
+        if line["name"] not in old:
+            found.append({**line, "from": 0})
+        elif line["data"] != old[line["name"]]["data"]:
+            first = _first_difference(old[line["name"]]["data"], line["data"])
+            points = line["data"][first:]
+            short = {"name": line["name"], "showSymbol": line["showSymbol"]}
+            found.append({**short, "from": first, "data": points})
+    return [*gone, *found]
+
+
+def _first_difference(before: list[Any], now: list[Any]) -> int:
+    shared = min(len(before), len(now))
+    return next((i for i in range(shared) if before[i] != now[i]), shared)
