@@ -28,6 +28,8 @@ _PATIENCE_SECONDS = 30.0
 _ASSETS = Path(__file__).parent / "assets"
 # A viewer that lost its connection gets so many messages again; each may hold a whole chart.
 _KEPT_MESSAGES = 20
+# For so long a viewer may be out of reach; the rarer signs of life follow from it.
+_RECONNECT_SECONDS = 15.0
 
 
 def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI:
@@ -51,6 +53,7 @@ def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI
         tailwind=False,
         binding_refresh_interval=None,
         message_history_length=_KEPT_MESSAGES,
+        reconnect_timeout=_RECONNECT_SECONDS,
         show_welcome_message=False,
     )
     return app
