@@ -295,7 +295,8 @@ def start(rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["speed", "cost", "memory", "start"], nargs="?", default="start")
+    kinds = ["speed", "cost", "memory", "start"]
+    parser.add_argument("what", choices=kinds, nargs="?", default="start")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--source", default="digits")
