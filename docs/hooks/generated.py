@@ -38,15 +38,6 @@ SECTIONS: dict[str, type[settings.Settings]] = {
 }
 
 
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """MkDocs calls this first: the menu names only pages that are there."""
-    pages = Path(config.docs_dir)
-    config.nav = [
-        entry for entry in config.nav or [] if (pages / next(iter(entry.values()))).is_file()
-    ]
-    return config
-
-
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) -> str:
     """MkDocs calls this for each page: put in what is made from the code."""
     made = _MARK.sub(lambda found: "\n".join(MAKERS[found.group(1)]()), markdown)

@@ -18,7 +18,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from glasshouse.models.pretrained import build_net
 from tests.browser.conftest import StartWorkbench, find, find_words, set_width, wait_for
-from tests.serving.trained import trained_run
+from tests.serving.runs import trained_run
 
 pytestmark = pytest.mark.browser
 BESIDE = ".gh-model:nth-of-type(2) label"

@@ -14,7 +14,7 @@ from nicegui.testing.general import nicegui_reset_globals
 
 from glasshouse.serving.app import create_app
 from glasshouse.serving.workbench import Workbench
-from tests.serving.runs import train_small
+from tests.serving.runs import train_small, trained_run
 
 Story = Callable[[User], Awaitable[None]]
 
@@ -51,7 +51,7 @@ def workbench(tmp_path: Path) -> Workbench:
 def finished_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two finished runs, first and sub/second."""
     folder = tmp_path_factory.mktemp("finished")
-    train_small(folder / "first")
+    trained_run(folder / "first")
     train_small(folder / "sub" / "second", "digits", "train.seed=1")
     return folder
 

@@ -1,18 +1,32 @@
-"""Run folders for the pages, made once by the real command's own functions."""
+"""Small runs that have really been trained, for pages that need a model."""
 
+import functools
+import shutil
+import tempfile
 from pathlib import Path
 
 from glasshouse.recipe import load_recipe
 from glasshouse.workflow.experiment import Request, finish, fit, open_experiment
 
-SMALL = ("train.epochs=2", "train.precision=fp32", "data.train_limit=300")
+SMALL = ("train.epochs=2", "train.precision=fp32", "train.device=cpu", "data.train_limit=300")
 
 
 def train_small(folder: Path, source: str = "digits", *overrides: str) -> Path:
     """A finished run of a small net."""
     recipe = load_recipe("tutorial-basic", [*SMALL, *overrides])
-    experiment = open_experiment(Request(source, recipe, folder, command="a test"))
+    experiment = open_experiment(Request(source, recipe, folder, command="a test", offline=True))
     for _ in fit(experiment):
         pass
     finish(experiment)
     return folder
+
+
+def trained_run(folder: Path) -> Path:
+    """Put a finished run of two epochs on digits into this folder, trained once for all tests."""
+    shutil.copytree(_trained_once(), folder)
+    return folder
+
+
+@functools.cache
+def _trained_once() -> Path:
+    return train_small(Path(tempfile.mkdtemp(prefix="glasshouse-test-")) / "run")

@@ -29,7 +29,7 @@ from glasshouse.workflow.choices import (
 )
 from glasshouse.workflow.epochs import weights_of_epoch
 from tests.serving.conftest import visit
-from tests.serving.trained import trained_run
+from tests.serving.runs import trained_run
 
 RUN = Choice("sweep/digits")
 

@@ -63,7 +63,8 @@ def _confusion(workbench: Workbench, name: str, found: Figures) -> None:
             with box("", "thead"), box("", "tr"):
                 text("", "th")
                 for class_name in names:
-                    text(class_name, "th", "gh-column").props("scope=col")
+                    with box("", "th").props("scope=col"):
+                        text(class_name, "span", "gh-column")
             with box("", "tbody"):
                 for true, class_name in zip(chosen, names, strict=True):
                     row = found["confusion"][true]
