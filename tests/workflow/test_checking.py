@@ -1,5 +1,6 @@
 """The check of a source, and what stops training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,17 @@ def test_wrong_figures_stop_training_unless_they_are_wanted() -> None:
         require_sound(splits, DataSettings())
     require_sound(splits, DataSettings(on_finding="ignore"))
     require_sound(sound(), DataSettings())
+
+
+def test_of_a_thousand_equal_pictures_a_few_are_named() -> None:
+    splits = sound()
+    one = splits.train.pictures[:1]
+    train = replace(splits.train, pictures=one.repeat(len(splits.train), axis=0))
+    test = replace(splits.test, pictures=one.repeat(len(splits.test), axis=0))
+    leaked = replace(splits, train=train, test=test)
+    with pytest.raises(DataError, match=r" and \d+ more") as caught:
+        require_sound(leaked, DataSettings())
+    assert len(str(caught.value)) < 1000
 
 
 def test_the_page_shows_copies_side_by_side_and_names_as_text(tmp_path: Path) -> None:

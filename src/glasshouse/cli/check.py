@@ -62,7 +62,9 @@ def _names(finding: "Finding") -> list[str]:
         files = zip(finding.ids, finding.reasons, strict=True)
         return _first([f"{path}: {reason}" for path, reason in files], _FILES_SHOWN)
     if finding.groups:
-        return _first([" = ".join(group) for group in finding.groups], _GROUPS_SHOWN)
+        from glasshouse.data.findings import names_of
+
+        return _first([names_of(group) for group in finding.groups], _GROUPS_SHOWN)
     names = ", ".join(finding.ids[:_GROUPS_SHOWN])
     more = (
         f" and {len(finding.ids) - _GROUPS_SHOWN} more" if len(finding.ids) > _GROUPS_SHOWN else ""

@@ -13,6 +13,7 @@ Level = Literal["error", "warning", "info"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "info")
 PARTS = ("train", "validation", "test")
 TEST = PARTS.index("test")
+_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,12 @@ class Finding:
     ids: tuple[str, ...] = ()
     groups: tuple[tuple[str, ...], ...] = ()
     reasons: tuple[str, ...] = ()
+
+
+def names_of(group: tuple[str, ...]) -> str:
+    """The first of a group's pictures in words: ``a = b = c = d and 7 more``."""
+    more = len(group) - _NAMED
+    return " = ".join(group[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 @dataclass(frozen=True)

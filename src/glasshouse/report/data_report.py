@@ -113,8 +113,12 @@ def verdict(findings: Sequence[Finding]) -> str:
 
 
 def _ids_shown(findings: Sequence[Finding]) -> set[str]:
-    grouped = {i for f in findings for group in f.groups[:GROUPS_SHOWN] for i in group}
+    grouped = {i for f in findings for group in _groups_shown(f) for i in group}
     return grouped | {i for f in findings if not f.groups for i in f.ids[:PICTURES_SHOWN]}
+
+
+def _groups_shown(finding: Finding) -> list[tuple[str, ...]]:
+    return [group[:PICTURES_SHOWN] for group in finding.groups[:GROUPS_SHOWN]]
 
 
 def _pictures(
@@ -122,8 +126,7 @@ def _pictures(
 ) -> tuple[list[list[Shown]], list[Shown]]:
     """The groups of a finding to show side by side, or else its single pictures."""
     groups = [
-        [_shown(i, places[i]) for i in group if i in places]
-        for group in finding.groups[:GROUPS_SHOWN]
+        [_shown(i, places[i]) for i in group if i in places] for group in _groups_shown(finding)
     ]
     ids = () if finding.groups else finding.ids[:PICTURES_SHOWN]
     return groups, [_shown(i, places[i]) for i in ids if i in places]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from glasshouse.data.checks import blocking, check
 from glasshouse.data.download import Progress
-from glasshouse.data.findings import Finding
+from glasshouse.data.findings import Finding, names_of
 from glasshouse.data.images import Splits
 from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError
@@ -77,5 +77,5 @@ def require_sound(splits: Splits, settings: DataSettings) -> None:
 
 
 def _names(finding: Finding) -> str:
-    shown = "; ".join(" = ".join(group) for group in finding.groups[:_SHOWN])
+    shown = "; ".join(names_of(group) for group in finding.groups[:_SHOWN])
     return f" ({shown}{' ...' if len(finding.groups) > _SHOWN else ''})" if shown else ""
