@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Keys = NDArray[np.uint64]
+# One epoch for all keys, or one for each ``(n,)``.
+Epochs = int | NDArray[np.int64]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -29,23 +31,31 @@ def keys_of(ids: NDArray[np.str_]) -> Keys:
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
-def uniforms(seed: int, purpose: str, epoch: int, keys: Keys, count: int) -> NDArray[np.float32]:
+def uniforms(seed: int, purpose: str, epoch: Epochs, keys: Keys, count: int) -> NDArray[np.float32]:
     """Numbers in [0, 1), shape ``(n, count)``: a row a key."""
     bits = _bits(seed, purpose, epoch, keys, count)
     return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
 
 
-def permutation(seed: int, purpose: str, epoch: int, keys: Keys) -> NDArray[np.int64]:
+def permutation(seed: int, purpose: str, epoch: Epochs, keys: Keys) -> NDArray[np.int64]:
     """An order of ``n`` pictures: the positions sorted by a hash of their keys."""
     return np.argsort(_bits(seed, purpose, epoch, keys, 1)[:, 0], kind="stable")
 
 
-def _bits(seed: int, purpose: str, epoch: int, keys: Keys, count: int) -> NDArray[np.uint64]:
-    start = np.uint64(derive(seed, purpose, epoch))
+def _bits(seed: int, purpose: str, epoch: Epochs, keys: Keys, count: int) -> NDArray[np.uint64]:
+    start = _starts(seed, purpose, epoch)
     with np.errstate(over="ignore"):
         rows = _mix(keys ^ start)[:, None]
         columns = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
         return _mix(rows + columns[None, :])
+
+
+def _starts(seed: int, purpose: str, epoch: Epochs) -> np.uint64 | NDArray[np.uint64]:
+    if isinstance(epoch, int):
+        return np.uint64(derive(seed, purpose, epoch))
+    different, place = np.unique(epoch, return_inverse=True)
+    starts = np.array([derive(seed, purpose, int(each)) for each in different], dtype=np.uint64)
+    return starts[place]
 
 
 def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -235,6 +235,9 @@ Schedule = Annotated[
 ]
 
 
+Sampling = Literal["shuffle", "balanced"]
+
+
 class TrainSettings(Settings):
     """How the weights are found."""
 
@@ -267,6 +270,11 @@ class TrainSettings(Settings):
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced: rare classes weigh more, so that all weigh alike in sum"
     )
+    sampling: Sampling = Field(
+        "shuffle",
+        description="shuffle: an epoch shows every training picture once; balanced: as many, but "
+        "each class equally often, so that rare ones come again and common ones in turns",
+    )
     early_stopping: Annotated[int, Field(ge=1)] | None = Field(
         None, description="stop after so many epochs without a better validation loss"
     )
@@ -281,6 +289,15 @@ class TrainSettings(Settings):
     )
     device: str = Field("auto", description="auto: cuda where present, else cpu")
     seed: int = Field(0, description="decides the first weights, the order and the augmentation")
+
+    @model_validator(mode="after")
+    def _balanced_once(self) -> "TrainSettings":
+        if self.sampling == self.class_weights == "balanced":
+            raise ValueError(
+                "train.sampling and train.class_weights are both 'balanced', which would count "
+                "rare classes twice over: choose one"
+            )
+        return self
 
     @property
     def peak_lr(self) -> float:

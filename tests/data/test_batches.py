@@ -73,6 +73,46 @@ def test_a_single_picture_left_joins_the_last_batch(
     assert len(sizes) == steps
 
 
+def skewed_images() -> ImageSet:
+    """Twelve pictures of each of three classes, and three of the last."""
+    images = make_images(48)
+    rare = np.flatnonzero(images.labels == 3)
+    return take(images, np.sort(np.setdiff1d(np.arange(48), rare[3:])))
+
+
+def balanced_batches(images: ImageSet, epoch: int, first_step: int = 0) -> list[module.Batch]:
+    wanted = AugmentSettings(random_crop=2, horizontal_flip="alternating", cutmix=1.0)
+    data = prepare(images, CPU, "balanced")
+    return list(batches(data, wanted, batch_size=10, seed=0, epoch=epoch, first_step=first_step))
+
+
+def test_balanced_batches_start_in_the_middle_and_know_their_labels() -> None:
+    images = skewed_images()
+    whole, rest = balanced_batches(images, 1), balanced_batches(images, 1, first_step=2)
+    for one, other in zip(whole[2:], rest, strict=True):
+        assert torch.equal(one.pictures, other.pictures)
+        assert one.labels.tolist() == images.labels[one.positions].tolist()
+        assert other.labels.tolist() == one.labels.tolist()
+    assert sum(len(batch.labels) for batch in whole) == len(images) == 39
+
+
+def test_a_picture_that_comes_again_looks_another_way_and_is_mirrored_every_other_time() -> None:
+    images = skewed_images()
+    data = prepare(images, CPU, "balanced")
+    only_flips = AugmentSettings(horizontal_flip="alternating")
+    shown: list[tuple[int, bool]] = []
+    for epoch in range(2):
+        for batch in batches(data, only_flips, batch_size=10, seed=0, epoch=epoch):
+            for place, picture in zip(batch.positions.tolist(), batch.pictures, strict=True):
+                own = torch.from_numpy(images.pictures[place])
+                shown.append((place, not torch.equal(picture, own.float())))
+    rare = np.flatnonzero(images.labels == 3)
+    flips = [[flipped for place, flipped in shown if place == one] for one in rare.tolist()]
+    # Some 20 draws of three pictures in two epochs: each as often mirrored as not.
+    assert sum(map(len, flips)) in (19, 20)
+    assert all(abs(sum(found) - len(found) / 2) <= 0.5 for found in flips)
+
+
 def test_a_memory_mapped_set_gives_the_same_batches(tiny_images: ImageSet, tmp_path: str) -> None:
     path = f"{tmp_path}/pictures.npy"
     np.save(path, tiny_images.pictures)

@@ -105,6 +105,23 @@ def test_own_and_transferred_nets_are_compared_on_the_same_pictures(
     assert "needs --backbones" in run(capsys, "compare-backbones", photos, code=2)[1]
 
 
+def test_a_rare_class_is_learnt_with_balanced_sampling(
+    photos: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    for picture in sorted((photos / "south-west").iterdir())[4:]:
+        picture.unlink()
+    small = ["--set", "data.image_size=24", "--set", "train.epochs=1", *FAST]
+    own = ["train", photos, "--recipe", "tutorial-basic", *small]
+    balanced = ["--set", "train.sampling=balanced"]
+    run(capsys, *own, *balanced, "--out", tmp_path / "own")
+    assert 'sampling = "balanced"' in (tmp_path / "own" / "recipe.toml").read_text()
+    heads = ["--set", "transfer.heads=['logistic','mlp']", "--out", tmp_path / "features"]
+    output, _ = run(capsys, "train", photos, "--backbone", NET, *FAST, *balanced, *heads, "--json")
+    assert json.loads(output)["accuracy"]["value"] > 0.6
+    twice = [*own, *balanced, "--set", "train.class_weights=balanced", "--out", tmp_path / "no"]
+    assert "rare classes twice over: choose one" in run(capsys, *twice, code=2)[1]
+
+
 def test_folds_give_an_accuracy_with_its_interval(photos: Path, capsys: Capture) -> None:
     common = ["folds", photos, "--backbone", NET, *FAST, "--folds", "3"]
     assert re.search(r"accuracy +[\d.]+% \([\d.]+% to [\d.]+%\)", run(capsys, *common)[0])

@@ -8,6 +8,7 @@ from glasshouse.errors import DataError
 from glasshouse.settings import HeadKind
 from glasshouse.training.features import Features
 from glasshouse.training.heads import (
+    Balance,
     HeadSettings,
     best_head,
     class_weights,
@@ -91,11 +92,12 @@ def test_mirrored_features_are_learned_from_as_well() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_balance_helps_the_rare_class(kind: HeadKind) -> None:
+@pytest.mark.parametrize("balanced", ["class_weights", "sampling"])
+def test_balance_helps_the_rare_class(kind: HeadKind, balanced: Balance) -> None:
     train, held = make_features((300, 8), noise=6), make_features((200, 200), seed=1, noise=6)
     recalls = []
-    for balanced in (False, True):
-        settings = HeadSettings(kinds=(kind,), strengths=(0.01,), balanced=balanced, hidden=8)
+    for balance in ("none", balanced):
+        settings = HeadSettings(kinds=(kind,), strengths=(0.01,), balance=balance, hidden=8)
         answers = head_logits(fit_heads(train, held, settings)[0].layers, held.values).argmax(
             axis=1
         )

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -6,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from glasshouse.data.images import Splits
-from glasshouse.errors import DivergedError
+from glasshouse.data.images import ImageSet, Splits, take
+from glasshouse.errors import DivergedError, RecipeError
 from glasshouse.models.classifier import Preprocessing
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.fit import train_until_done
@@ -135,6 +136,41 @@ def test_validation_pictures_are_never_augmented(tiny_net: nn.Module, tiny_split
     logits = predict_logits(state.net, Preprocessing(16, 16), images.pictures)
     loss = nn.functional.cross_entropy(logits, torch.from_numpy(images.labels)).item()
     assert state.history[0].validation_loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_balanced_sampling_is_for_training_pictures_alone(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    from glasshouse.models.predict import predict_logits
+
+    def skewed(images: ImageSet) -> ImageSet:
+        return take(images, np.flatnonzero((images.labels != 3) | (np.arange(len(images)) < 8)))
+
+    splits = replace(
+        tiny_splits, train=skewed(tiny_splits.train), validation=skewed(tiny_splits.validation)
+    )
+    wanted = settings(epochs=2, sampling="balanced")
+    state = begin(tiny_net, wanted, CPU)
+    records = list(train(state, course(splits, wanted)))
+    # An epoch stays as long as it was: 74 pictures in batches of 16.
+    assert [r.images for r in records if isinstance(r, Step)] == 2 * [16, 32, 48, 64, 74]
+    logits = predict_logits(state.net, Preprocessing(16, 16), splits.validation.pictures)
+    labels = torch.from_numpy(splits.validation.labels)
+    assert np.bincount(labels.numpy()).tolist() == [8, 8, 8, 2]
+    found = state.history[-1]
+    assert found.validation_loss == pytest.approx(
+        nn.functional.cross_entropy(logits, labels).item(), rel=1e-5
+    )
+
+
+def test_balancing_twice_is_refused() -> None:
+    from glasshouse.recipe import load_recipe
+
+    balanced = ["train.sampling=balanced", "train.class_weights=balanced"]
+    for one in balanced:
+        load_recipe("tutorial-basic", [one])
+    with pytest.raises(RecipeError, match=r"rare classes twice over: choose one"):
+        load_recipe("tutorial-basic", balanced)
 
 
 def test_the_average_follows_its_definition(tiny_net: nn.Module, tiny_splits: Splits) -> None:

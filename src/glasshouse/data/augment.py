@@ -1,7 +1,8 @@
 """Random changes of a batch of pictures; each picture has parameters of its own.
 
 The parameters are a pure function of (seed, epoch, picture id), so a picture looks the same
-whatever batch it travels in. Geometry is one affine map a picture, sampled once.
+whatever batch it travels in; where pictures come more than once in an epoch, each has its own
+number in place of the epoch. Geometry is one affine map a picture, sampled once.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional
 
-from glasshouse.rng import Keys, uniforms
+from glasshouse.rng import Epochs, Keys, uniforms
 from glasshouse.settings import AugmentSettings
 
 _PADDING = {"nearest": "border", "reflect": "reflection", "constant": "zeros"}
@@ -19,7 +20,7 @@ _GREY = 127.5
 
 
 def augment(
-    pictures: Tensor, keys: Keys, settings: AugmentSettings, *, seed: int, epoch: int
+    pictures: Tensor, keys: Keys, settings: AugmentSettings, *, seed: int, epoch: Epochs
 ) -> Tensor:
     """Changed pictures, float32 in 0..255 ``(n, 3, h, w)``, from uint8 ones on the same device."""
     draws = uniforms(seed, "augment", epoch, keys, 12)
@@ -37,7 +38,7 @@ def mix(
     settings: AugmentSettings,
     *,
     seed: int,
-    epoch: int,
+    epoch: Epochs,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Blend each picture of a batch with its neighbour, by mixup or cutmix.
 
@@ -111,7 +112,7 @@ def _is_flipped(draws: NDArray[np.float32], settings: AugmentSettings) -> NDArra
     return (draws[:, 5] < 0.5) & bool(settings.horizontal_flip)
 
 
-def _alternating(seed: int, keys: Keys, epoch: int) -> NDArray[np.float32]:
+def _alternating(seed: int, keys: Keys, epoch: Epochs) -> NDArray[np.float32]:
     """Below a half in every other epoch; chance decides once which (Jordan 2024)."""
     is_first = uniforms(seed, "flip", 0, keys, 1)[:, 0] < 0.5
     return np.where(is_first == (epoch % 2 == 0), np.float32(0.25), np.float32(0.75))

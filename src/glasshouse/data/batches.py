@@ -11,8 +11,9 @@ from torch import Tensor
 from glasshouse.data.augment import augment, mix
 from glasshouse.data.cache import gather
 from glasshouse.data.images import ImageSet
-from glasshouse.rng import Keys, keys_of, permutation
-from glasshouse.settings import AugmentSettings
+from glasshouse.data.sampling import draw_epoch
+from glasshouse.rng import Keys, keys_of
+from glasshouse.settings import AugmentSettings, Sampling
 
 # Augmenting some batches at once spreads the fixed cost of its many small operations.
 _CHUNK_BYTES = 2 << 20
@@ -39,23 +40,30 @@ class Batch:
 
 @dataclass(frozen=True)
 class TrainingPictures:
-    """A training set made ready for a device: rows by position, labels and random keys."""
+    """A training set made ready for a device: rows by position, labels and random keys.
+
+    sampling: which of them an epoch shows.
+    """
 
     rows: Callable[[NDArray[np.int64]], Tensor]
     labels: Tensor
     keys: Keys
     picture_bytes: int
+    sampling: Sampling = "shuffle"
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def prepare(images: ImageSet, device: torch.device) -> TrainingPictures:
+def prepare(
+    images: ImageSet, device: torch.device, sampling: Sampling = "shuffle"
+) -> TrainingPictures:
     """Keep a set in memory, or on the device, as uint8 where it fits; else read it row by row."""
     labels = torch.from_numpy(images.labels).to(device)
     rows = _memory_rows if not isinstance(images.pictures, np.memmap) else _mapped_rows
     bytes_each = images.pictures[0].nbytes
-    return TrainingPictures(rows(images.pictures, device), labels, keys_of(images.ids), bytes_each)
+    keys = keys_of(images.ids)
+    return TrainingPictures(rows(images.pictures, device), labels, keys, bytes_each, sampling)
 
 
 def step_count(picture_count: int, batch_size: int) -> int:
@@ -75,16 +83,19 @@ def batches(
     first_step: int = 0,
 ) -> Iterator[Batch]:
     """The batches of one epoch from first_step on, the same whatever came before."""
-    order = permutation(seed, "order", epoch, data.keys)
+    own_labels = data.labels.cpu().numpy()
+    draws = draw_epoch(data.keys, own_labels, data.sampling, seed=seed, epoch=epoch)
+    order, showings = draws.positions, draws.showings
     steps = step_count(len(data), batch_size)
     per_chunk = max(1, _CHUNK_BYTES // (data.picture_bytes * batch_size))
     for chunk_start in range(first_step - first_step % per_chunk, steps, per_chunk):
         chunk_steps = range(chunk_start, min(chunk_start + per_chunk, steps))
         bounds = [step * batch_size for step in chunk_steps]
         bounds.append(len(data) if chunk_steps[-1] == steps - 1 else bounds[-1] + batch_size)
-        positions = order[bounds[0] : bounds[-1]]
+        chunk = slice(bounds[0], bounds[-1])
+        positions = order[chunk]
         changed = augment(
-            data.rows(positions), data.keys[positions], settings, seed=seed, epoch=epoch
+            data.rows(positions), data.keys[positions], settings, seed=seed, epoch=showings[chunk]
         )
         for step, start, stop in zip(chunk_steps, bounds, bounds[1:], strict=False):
             if step < first_step:
@@ -97,7 +108,7 @@ def batches(
                 data.keys[chosen],
                 settings,
                 seed=seed,
-                epoch=epoch,
+                epoch=showings[start:stop],
             )
             yield Batch(step, pictures, labels, chosen, partner_labels, own_share)
 

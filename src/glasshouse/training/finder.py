@@ -221,8 +221,8 @@ def _one_test(net: nn.Module, course: Course, lrs: Losses) -> Losses:
 
 def _endless(course: Course, steps: int) -> Iterator[Batch]:
     """So many batches, over as many epochs as they take."""
-    data = prepare(course.train, choose_device(course.settings.device))
     settings = course.settings
+    data = prepare(course.train, choose_device(settings.device), settings.sampling)
     epochs = -(-steps // step_count(len(data), settings.batch_size))
     for epoch in range(epochs):
         yield from batches(
@@ -243,6 +243,8 @@ def _with_seed(course: Course, number: int) -> Course:
 def _guess_loss(course: Course) -> float:
     """The entropy of the (smoothed) class shares: what a net that sees nothing can reach."""
     counts = np.bincount(course.train.labels, minlength=len(course.train.class_names))
+    if course.settings.sampling == "balanced":
+        counts = np.minimum(counts, 1)  # all classes that there are come equally often
     smoothing = course.settings.label_smoothing
     shares = (1 - smoothing) * counts / counts.sum() + smoothing / len(counts)
     shares = shares[shares > 0]

@@ -3,8 +3,10 @@
 import copy
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from glasshouse.data.sampling import draw_epoch
 from glasshouse.errors import DataError
 from glasshouse.rng import derive
 from glasshouse.settings import HeadKind
@@ -55,15 +58,23 @@ class HeadFit:
         )
 
 
+Balance = Literal["none", "class_weights", "sampling"]
+
+
 @dataclass(frozen=True)
 class HeadSettings:
-    """How heads are fitted; balanced: each class weighs alike, however many pictures it has."""
+    """How heads are fitted.
+
+    balance: how each class counts alike, however many pictures it has. sampling: dense heads are
+    shown each class equally often; a logistic one is fitted to all pictures at once, for which
+    that is the same as class weights.
+    """
 
     kinds: tuple[HeadKind, ...] = ("logistic",)
     strengths: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)
     hidden: int = DEFAULT_HIDDEN
     dropout: float = 0.0
-    balanced: bool = False
+    balance: Balance = "none"
     seed: int = 0
 
 
@@ -76,13 +87,15 @@ def fit_heads(train: Features, validation: Features, settings: HeadSettings) -> 
     rows, labels = _training_rows(train)
     mean, deviation = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
     standard = (rows - mean) / deviation
-    weights = class_weights(labels, len(train.class_names)) if settings.balanced else None
+    balancing = class_weights(labels, len(train.class_names))
+    weights = None if settings.balance == "none" else balancing
     fits: list[HeadFit] = []
     for kind in dict.fromkeys(settings.kinds):
         if kind == "logistic":
             found = _logistic(standard, labels, settings.strengths, weights)
         else:
-            found = [_dense(standard, labels, settings, kind, weights, len(train.class_names))]
+            shown = None if settings.balance == "sampling" else weights
+            found = [_dense(standard, labels, settings, kind, shown, len(train.class_names))]
         for strength, layers, seconds in found:
             _unstandardise(layers, mean, deviation)
             loss, accuracy = score(layers, validation)
@@ -178,7 +191,8 @@ def _dense(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(settings.seed, "head", kind))
         layers = _layers(rows.shape[1], class_count, settings, kind)
-        _descend(layers, torch.from_numpy(rows), torch.from_numpy(labels), weights)
+        order = partial(_order, labels, settings)
+        _descend(layers, torch.from_numpy(rows), torch.from_numpy(labels), weights, order)
     return None, layers.eval(), time.perf_counter() - started
 
 
@@ -191,15 +205,31 @@ def _layers(width: int, class_count: int, settings: HeadSettings, kind: HeadKind
     return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), *dropout, last)
 
 
-def _descend(layers: nn.Sequential, rows: Tensor, labels: Tensor, weights: Rows | None) -> None:
-    """AdamW with a rate that falls by a cosine to nothing."""
+def _order(labels: NDArray[np.int64], settings: HeadSettings, epoch: int) -> Tensor:
+    """The rows of an epoch: each once, or every class equally often."""
+    if settings.balance != "sampling":
+        return torch.randperm(len(labels))
+    # A head is fitted in one go on one machine: a row's place is name enough.
+    places = np.arange(len(labels), dtype=np.uint64)
+    draws = draw_epoch(places, labels, "balanced", seed=settings.seed, epoch=epoch)
+    return torch.from_numpy(draws.positions)
+
+
+def _descend(
+    layers: nn.Sequential,
+    rows: Tensor,
+    labels: Tensor,
+    weights: Rows | None,
+    order: Callable[[int], Tensor],
+) -> None:
+    """AdamW with a rate that falls by a cosine to nothing; order: the rows of each epoch."""
     class_weight = None if weights is None else torch.from_numpy(weights)
     steps_each = -(-len(rows) // _BATCH)
     epochs = max(_EPOCHS, -(-_LEAST_UPDATES // steps_each))
     optimizer = torch.optim.AdamW(layers.parameters(), lr=_LR, weight_decay=_DECAY, fused=True)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps_each)
-    for _ in range(epochs):
-        for chosen in torch.split(torch.randperm(len(rows)), _BATCH):
+    for epoch in range(epochs):
+        for chosen in torch.split(order(epoch), _BATCH):
             loss = cross_entropy(layers(rows[chosen]), labels[chosen], weight=class_weight)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

@@ -66,7 +66,7 @@ def train(state: TrainingState, course: Course) -> Iterator[Step | Epoch]:
     """
     settings = course.settings
     device = device_of(state)
-    data = prepare(course.train, device)
+    data = prepare(course.train, device, settings.sampling)
     steps = step_count(len(data), settings.batch_size)
     rate = course.rate or (lambda epoch: learning_rate(settings, epoch))
     while state.epoch < settings.epochs:

@@ -9,12 +9,18 @@ from glasshouse.data.download import Progress
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions, predict
-from glasshouse.settings import Recipe
+from glasshouse.settings import Recipe, TrainSettings
 from glasshouse.storage import write_json
 from glasshouse.training.adapting import with_head
 from glasshouse.training.choosing import FEW, Choice, choose_head
 from glasshouse.training.features import Extractor, Features, extract, make_extractor
-from glasshouse.training.heads import DEFAULT_HIDDEN, HeadFit, HeadSettings, head_logits
+from glasshouse.training.heads import (
+    DEFAULT_HIDDEN,
+    Balance,
+    HeadFit,
+    HeadSettings,
+    head_logits,
+)
 from glasshouse.workflow import runs
 from glasshouse.workflow.adapting import pretrained_of
 from glasshouse.workflow.checking import require_sound
@@ -114,9 +120,15 @@ def head_settings(recipe: Recipe) -> HeadSettings:
         strengths=transfer.strengths,
         hidden=pretrained.hidden or DEFAULT_HIDDEN,
         dropout=pretrained.dropout,
-        balanced=recipe.train.class_weights == "balanced",
+        balance=_balance(recipe.train),
         seed=recipe.train.seed,
     )
+
+
+def _balance(settings: TrainSettings) -> Balance:
+    if settings.sampling == "balanced":
+        return "sampling"
+    return "class_weights" if settings.class_weights == "balanced" else "none"
 
 
 def head_predictions(fit: HeadFit, features: Features) -> Predictions:
