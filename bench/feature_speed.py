@@ -19,6 +19,7 @@ from contest import judge, machine
 from torch import Tensor, nn
 
 from glasshouse.data.decode import decode
+from glasshouse.models.agreement import changed_logits
 from glasshouse.models.classifier import scale
 from glasshouse.models.freezing import head_of
 from glasshouse.models.inference import inference_net
@@ -63,12 +64,14 @@ def agreement(name: str, arguments: dict[str, str], file: Path, photos: list[Pat
     precision = choose_precision(TrainSettings(device="cpu"), torch.device("cpu"))
     # As features are used: the body in low precision, the head in float32.
     head = head_of(classifier.net)
-    ready = inference_net(classifier.net, inputs[:16], precision, head=head)
+    some = inputs[np.linspace(0, len(inputs) - 1, 64).astype(int)]
+    ready = inference_net(classifier.net, some, precision, head=head, changed=changed_logits)
     with torch.inference_mode():
         own = torch.cat([classifier.net(part) for part in inputs.split(32)]).argmax(dim=1)
     found = torch.cat([ready(part) for part in inputs.split(32)]).argmax(dim=1)
-    return {"net": name, "precision": str(ready.precision), "cosine": round(ready.cosine, 5),
-            "photos": len(photos), "agree": int((own == found).sum())}  # fmt: skip
+    return {"net": name, "precision": str(ready.precision),
+            "refused": ready.refused and ready.refused.describe(), "photos": len(photos),
+            "agree": int((own == found).sum())}  # fmt: skip
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ def ours(
         "seconds": round(time.perf_counter() - started, 1),
         "feature_seconds": round(features.seconds, 1),
         "precision": str(extractor.body.precision),
-        "cosine": round(extractor.body.cosine, 6),
+        "note": extractor.describe(),
         "head": best.describe(),
         "accuracy": float((answers == splits.test.labels).mean()),
         "five_more_heads": [head_seconds(features, kind, c) for kind, c in MORE],

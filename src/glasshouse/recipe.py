@@ -111,7 +111,9 @@ def _explain(problem: dict[str, Any], values: Mapping[str, Any]) -> str:
         return f"{where}: '{received}' is not known. {did_you_mean(str(received), options)}"
     received = problem["input"]
     shown = "" if isinstance(received, dict) else f" Received: {received!r}."
-    return f"{where}: {problem['msg'].removeprefix('Value error, ')}.{shown}"
+    # A rule between sections names its keys itself.
+    prefix = f"{where}: " if where else ""
+    return f"{prefix}{problem['msg'].removeprefix('Value error, ')}.{shown}"
 
 
 def _user_path(loc: Sequence[int | str], values: Any) -> list[int | str]:

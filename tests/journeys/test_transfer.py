@@ -129,6 +129,12 @@ def test_folds_give_an_accuracy_with_its_interval(photos: Path, capsys: Capture)
     assert facts["accuracy"]["low"] < facts["accuracy"]["value"] <= facts["accuracy"]["high"]
     assert len(facts["folds"]) == 3
     assert "less than 30 folds" in run(capsys, *common[:-1], "30", code=3)[1]
+    twice = ["--recipe", "transfer-head", "--set", "data.train_on_validation=true"]
+    compare = ["compare-backbones", photos, "-b", NET, "-b", "resnet18"]
+    for command in (common, ["label-errors", *common[1:]], compare):
+        name = "compare-backbones" if command is compare else "folds"
+        errors = run(capsys, *command, *twice, code=2)[1]
+        assert f"data.train_on_validation: {name} judges by pictures" in errors
     assert (
         "no model.pretrained"
         in run(capsys, "folds", photos, "--recipe", "tutorial-basic", code=2)[1]

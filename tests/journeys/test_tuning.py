@@ -101,6 +101,13 @@ def test_wrong_searches_are_named_before_anything_runs(tmp_path: Path, capsys: C
     assert (code, "needs a --search" in errors) == (2, True)
     code, _, errors = glasshouse_here([*arguments, "--search", "train.lrr=1..2"], capsys)
     assert (code, "Did you mean 'lr'" in errors) == (2, True)
+    rates = ["--search", "train.lr=1e-4..1e-1:log", "--set", "train.keep=last"]
+    for twice in (
+        [*rates, "--set", "data.train_on_validation=true"],
+        [*rates, "--search", "data.train_on_validation=true,false"],
+    ):
+        code, _, errors = glasshouse_here([*arguments, *twice], capsys)
+        assert (code, "data.train_on_validation: tune judges by pictures" in errors) == (2, True)
     assert not (tmp_path / "tune").exists()
 
 

@@ -51,7 +51,7 @@ def test_the_net_itself_stays_as_it_was() -> None:
 def test_low_precision_is_used_where_it_agrees() -> None:
     ready = inference_net(lively(build_net("resnet10t", 4, {})), PICTURES, torch.bfloat16)
     assert ready.precision == torch.bfloat16
-    assert 0.995 <= ready.cosine < 1
+    assert 0.995 <= ready.agreement.cosine < 1
 
 
 def test_a_head_that_stays_whole_gives_logits_that_are_not_rounded() -> None:
@@ -77,8 +77,8 @@ def test_low_precision_is_refused_where_it_does_not_agree() -> None:
 
     ready = inference_net(Difference(), PICTURES, torch.bfloat16)
     assert ready.precision == torch.float32
-    assert ready.cosine > 0.999
-    assert ready.refused is not None and ready.refused < 0.995
+    assert ready.agreement.cosine > 0.999
+    assert ready.refused is not None and ready.refused.cosine < 0.995
 
 
 def test_a_normalisation_whose_convolution_feeds_others_is_kept() -> None:

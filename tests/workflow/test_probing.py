@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,6 +54,24 @@ def test_the_smallest_size_that_is_as_good_is_taken(
     assert (settings.input_size, settings.stem) == (64, "kept")
     assert asked == ["16", "16 with a finer stem", "64", "96", "128", "160"]
     assert "64: 86.0%" in why and "The input size 64 was chosen" in why
+
+
+def test_nothing_is_judged_by_what_is_trained_on(
+    tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from glasshouse.data.sources import _concatenate
+
+    joined = _concatenate(tiny_splits.train, tiny_splits.validation)
+    seen: list[set[str]] = []
+
+    def accuracy(classifier: object, recipe: object, parts: Any, telling: object) -> float:
+        assert not set(parts[0].ids) & set(parts[1].ids)
+        seen.append(set(parts[0].ids))
+        return 0.5
+
+    monkeypatch.setattr(probing, "_accuracy", accuracy)
+    probe(recipe(), pretrained_of(recipe()), replace(tiny_splits, train=joined))
+    assert seen and all(ids == set(tiny_splits.train.ids) for ids in seen)
 
 
 def test_a_finer_stem_is_taken_where_it_is_as_good_and_cheaper(

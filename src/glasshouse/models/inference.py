@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_weights
 
+from glasshouse.models.agreement import Agreement, Changed, agreement, least_cosine
 from glasshouse.models.packing import can_pack, pack_convolutions
 from glasshouse.models.predict import evaluating
 from glasshouse.models.tracing import called_once, layer_calls
@@ -15,7 +16,8 @@ from glasshouse.models.tracing import called_once, layer_calls
 # Folding changes nothing but rounding; bf16 keeps eight bits of each number.
 _FOLD_TOLERANCE = 1e-3
 _PACK_TOLERANCE = 1e-4
-_LEAST_COSINE = 0.995
+# So many pictures show whether folding and packing compute the same; precision is judged on all.
+_FEW = 16
 
 
 @dataclass(frozen=True)
@@ -23,17 +25,16 @@ class InferenceNet:
     """A copy of a net for inference, and how its answers compare with the net's own.
 
     folded: normalisations that went into the convolution before them. packed: convolutions whose
-    weights lie in the processor's own order. cosine: the least cosine between its answers and the
-    net's own in float32 over the example pictures. refused: that of the lower precision, where it
-    was tried and did not agree.
+    weights lie in the processor's own order. agreement: how its answers compare with the net's own
+    in float32. refused: that of the lower precision, where it was tried and did not agree.
     """
 
     net: nn.Module
     precision: torch.dtype
     folded: int
-    cosine: float
+    agreement: Agreement
     packed: int = 0
-    refused: float | None = None
+    refused: Agreement | None = None
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Float32 inputs ``(n, 3, h, w)`` to float32 answers ``(n, d)``."""
@@ -49,28 +50,31 @@ def inference_net(
     precision: torch.dtype = torch.float32,
     *,
     head: Sequence[str] = (),
+    changed: Changed | None = None,
 ) -> InferenceNet:
     """A faster copy of the net, which itself is left as it was.
 
     example: inputs ``(n, 3, h, w)``, on which it is held against the net: what does not agree is
-    not done, so that lower precision may be refused (cosine below 0.995). head: modules that stay
-    in float32 with what follows them, since logits that are rounded tie.
+    not done, so that lower precision may be refused (see ``agreement``). head: modules that stay in
+    float32 with what follows them, since logits that are rounded tie. changed: from float32's
+    answers and others to the share of decisions that would change, for example ``changed_logits``.
     """
+    few = example[:_FEW]
     with evaluating(net), torch.inference_mode():
-        expected = net(example).float().flatten(1)
-    folded, count = _folded(net, example, expected)
+        expected = net(few).float().flatten(1)
+    folded, count = _folded(net, few, expected)
     folded = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    full = InferenceNet(folded, torch.float32, count, 1.0)
+    full = InferenceNet(folded, torch.float32, count, Agreement(1.0))
     if precision == torch.float32:
-        return _packed(full, example, expected)
+        return _packed(full, few, expected)
     rounded = copy.deepcopy(folded).to(precision)
     for name in head:
         rounded.get_submodule(name).float().register_forward_pre_hook(_in_float32)
-    low = InferenceNet(rounded, precision, count, 1.0)
-    cosine = _cosine(expected, low(example))
-    if cosine < _LEAST_COSINE:
-        return _packed(replace(full, refused=cosine), example, expected)
-    return _packed(low, example, expected)
+    low = InferenceNet(rounded, precision, count, Agreement(1.0))
+    found = agreement(full(example), low(example), changed)
+    if not found.is_enough:
+        return _packed(replace(full, refused=found), few, expected)
+    return _packed(replace(low, agreement=found), few, expected)
 
 
 def fold_normalisations(net: nn.Module) -> int:
@@ -99,9 +103,9 @@ def _folded(net: nn.Module, example: Tensor, expected: Tensor) -> tuple[nn.Modul
 
 
 def _packed(ready: InferenceNet, example: Tensor, expected: Tensor) -> InferenceNet:
-    """With packed convolutions where they compute the same; in any case with its cosine."""
+    """With packed convolutions where they compute the same; in any case with its own cosine."""
     answers = ready(example)
-    plain = replace(ready, cosine=_cosine(expected, answers))
+    plain = _with_cosine(ready, expected, answers)
     if not can_pack(ready.net):
         return plain
     own = copy.deepcopy(ready.net)
@@ -112,12 +116,17 @@ def _packed(ready: InferenceNet, example: Tensor, expected: Tensor) -> Inference
     # Some processor may lack a kernel for some layer.
     except RuntimeError:
         return plain
-    cosine = _cosine(expected, found)
+    packed = _with_cosine(packed, expected, found)
     if ready.precision == torch.float32:
         agrees = _difference(answers, found) <= _PACK_TOLERANCE
     else:
-        agrees = cosine >= _LEAST_COSINE
-    return replace(packed, cosine=cosine) if agrees else plain
+        agrees = packed.agreement.is_enough
+    return packed if agrees else plain
+
+
+def _with_cosine(ready: InferenceNet, expected: Tensor, found: Tensor) -> InferenceNet:
+    own = replace(ready.agreement, cosine=least_cosine(expected, found))
+    return replace(ready, agreement=own)
 
 
 def _pairs(net: nn.Module, modules: dict[str, nn.Module]) -> list[tuple[str, str]]:
@@ -167,8 +176,3 @@ def _difference(expected: Tensor, found: Tensor) -> float:
     """The largest difference as a share of the largest value; infinite where one is no number."""
     share = (found - expected).abs().max() / expected.abs().max().clamp_min(1e-6)
     return float(torch.nan_to_num(share, nan=float("inf")))
-
-
-def _cosine(first: Tensor, second: Tensor) -> float:
-    each = torch.nn.functional.cosine_similarity(first, second, dim=1)
-    return float(torch.nan_to_num(each, nan=-1.0).min())

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ from safetensors.torch import save
 
 from glasshouse.data.cache import blocks, gather
 from glasshouse.data.images import ImageSet
+from glasshouse.data.splits import limit
 from glasshouse.errors import StorageError
 from glasshouse.models.adapted import body_of
+from glasshouse.models.agreement import changed_by_class_means
 from glasshouse.models.classifier import Classifier, Preprocessing, scale
 from glasshouse.models.inference import InferenceNet, inference_net
 from glasshouse.settings import TrainSettings
@@ -35,7 +38,8 @@ Progress = Callable[[str, int, int], None]
 # Part of every key: change it with anything that changes a feature.
 FEATURES_VERSION = "2"
 _BLOCK_ROWS, _BATCH = 512, 32
-_EXAMPLES = 16
+# So many pictures, of so many classes at most, show whether the lower precision agrees.
+_EXAMPLES, _EXAMPLE_CLASSES = 64, 32
 # Kept as float16, whose largest number is 65,504; a block with a larger one is kept as float32.
 _LARGEST = 60_000.0
 
@@ -52,12 +56,13 @@ class Extractor:
     def describe(self) -> str:
         """A sentence on how the features are computed."""
         bits = str(self.body.precision).removeprefix("torch.")
-        refused = self.body.refused
-        low = "" if refused is None else f" (half as many bits give a cosine of {refused:.3f} only)"
+        ready = self.body
+        low = ""
+        if ready.refused is not None:
+            low = f" Half as many bits were refused, with {ready.refused.describe()}."
         return (
-            f"Features are computed in {bits} with {self.body.folded} normalisations folded; on "
-            f"{_EXAMPLES} pictures their cosine with the net's own is {self.body.cosine:.4f} at "
-            f"the least{low}."
+            f"Features are computed in {bits} with {ready.folded} normalisations folded; beside "
+            f"the net's own they have {ready.agreement.describe()}.{low}"
         )
 
 
@@ -84,15 +89,21 @@ def make_extractor(
 ) -> Extractor:
     """The body of a classifier made ready for inference; the classifier is left as it was.
 
-    images: the first of them show whether the lower precision agrees. settings: device and
+    images: some of each class show whether the lower precision agrees. settings: device and
     precision.
     """
     settings = settings or TrainSettings()
     device = choose_device(settings.device)
     body = body_of(classifier.net).to(device).eval()
-    rows = gather(images.pictures, np.arange(min(_EXAMPLES, len(images))))
-    example = scale(torch.from_numpy(rows).to(device), classifier.preprocessing)
-    ready = inference_net(body, example, choose_precision(settings, device))
+    chosen = _examples(images)
+    rows = torch.from_numpy(gather(images.pictures, chosen)).to(device)
+    labels = torch.from_numpy(images.labels[chosen]).to(device)
+    ready = inference_net(
+        body,
+        scale(rows, classifier.preprocessing),
+        choose_precision(settings, device),
+        changed=partial(changed_by_class_means, labels),
+    )
     facts = {
         "version": FEATURES_VERSION,
         "preprocessing": asdict(classifier.preprocessing),
@@ -104,6 +115,14 @@ def make_extractor(
     }
     key = sha256_of_bytes(json.dumps(facts, sort_keys=True).encode())
     return Extractor(ready, classifier.preprocessing, device, key)
+
+
+def _examples(images: ImageSet) -> NDArray[np.int64]:
+    """Positions of some pictures of each class, or of some classes where there are many."""
+    present = np.unique(images.labels)
+    places = np.linspace(0, len(present) - 1, min(_EXAMPLE_CLASSES, len(present))).round()
+    own = np.flatnonzero(np.isin(images.labels, present[places.astype(np.int64)]))
+    return own[limit(images.ids[own], images.labels[own], min(_EXAMPLES, len(own)), seed=0)]
 
 
 def extract(

@@ -15,6 +15,7 @@ from glasshouse.settings import Recipe
 from glasshouse.training.choosing import choose_head
 from glasshouse.training.features import make_extractor
 from glasshouse.workflow import runs
+from glasshouse.workflow.checking import require_held_out
 from glasshouse.workflow.experiment import Request, first_classifier
 from glasshouse.workflow.transfer import head_predictions, head_settings, split_features
 
@@ -67,6 +68,8 @@ def compare_backbones(
     """
     if len(recipes) + len(run_folders) < 2:
         raise UsageError("compare-backbones needs two nets or more, or one and --run RUN")
+    for recipe in recipes.values():
+        require_held_out(recipe.data, "compare-backbones")
     measured = {
         name: _measure(name, _with_recipe(request, recipe), progress)
         for name, recipe in recipes.items()

@@ -8,7 +8,7 @@ from glasshouse.data.download import Progress
 from glasshouse.data.findings import Finding, names_of
 from glasshouse.data.images import Splits
 from glasshouse.data.sources import load_splits
-from glasshouse.errors import DataError
+from glasshouse.errors import DataError, RecipeError
 from glasshouse.report.data_report import render_data_report
 from glasshouse.settings import DataSettings
 from glasshouse.storage import write_json, write_text
@@ -73,6 +73,16 @@ def require_sound(splits: Splits, settings: DataSettings) -> None:
             + "\n".join(lines)
             + "\nMend the pictures (`glasshouse check SOURCE --out FOLDER` shows them side by "
             "side), or train all the same with --set data.on_finding=ignore."
+        )
+
+
+def require_held_out(settings: DataSettings, command: str) -> None:
+    """Raise RecipeError where a command judges by pictures that the settings train on as well."""
+    if settings.train_on_validation:
+        raise RecipeError(
+            f"data.train_on_validation: {command} judges by pictures that were held out, and this "
+            "trains on them too. Leave it out here, and set it for the last training, once nothing "
+            "is left to choose."
         )
 
 

@@ -15,6 +15,7 @@ from glasshouse.training.choosing import choose_head
 from glasshouse.training.features import Features, extract, make_extractor
 from glasshouse.training.folds import Positions, assign_folds, join, rows_of
 from glasshouse.training.heads import HeadSettings, fit_heads
+from glasshouse.workflow.checking import require_held_out
 from glasshouse.workflow.experiment import Request, first_classifier
 from glasshouse.workflow.transfer import head_predictions, head_settings
 
@@ -46,9 +47,11 @@ def cross_validate(
 
     The head is chosen inside the rest, so that the held-out pictures have no say. with_test: those
     of the test part take part, else it is left alone. Raises UsageError for fewer than two folds,
-    and DataError when a class has fewer pictures than folds.
+    RecipeError for data.train_on_validation, which would count pictures twice, and DataError when a
+    class has fewer pictures than folds.
     """
     started = time.perf_counter()
+    require_held_out(request.recipe.data, "folds")
     splits, classifier = first_classifier(request, progress)
     parts = {"train": splits.train, "validation": splits.validation}
     parts |= {"test": splits.test} if with_test else {}

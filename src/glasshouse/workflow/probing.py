@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glasshouse.data.download import Progress
 from glasshouse.data.images import ImageSet, Splits, take
@@ -54,7 +55,10 @@ def probe(
     net's own size, and in between seen as they are through a finer stem, where the net has one;
     the probe stops where two costlier looks gained too little.
     """
-    train, held = _some(splits.train, _TRAIN), _some(splits.validation, _VALIDATION)
+    # What is judged by must not be learnt from, though the training may have it in the end.
+    own = np.flatnonzero(~np.isin(splits.train.ids, splits.validation.ids))
+    every = np.arange(len(splits.validation))
+    train, held = _some(splits.train, own, _TRAIN), _some(splits.validation, every, _VALIDATION)
     measured: dict[Look, float] = {}
     for look in _looks(pretrained, train, offline):
         given = _settings(pretrained, look)
@@ -121,7 +125,8 @@ def _sentence(chosen: Look, measured: Mapping[Look, float], counts: tuple[int, i
     )
 
 
-def _some(images: ImageSet, count: int) -> ImageSet:
-    if len(images) <= count:
-        return images
-    return take(images, np.sort(limit(images.ids, images.labels, count, seed=0)))
+def _some(images: ImageSet, own: NDArray[np.int64], count: int) -> ImageSet:
+    """So many of the pictures at these positions."""
+    if len(own) > count:
+        own = own[np.sort(limit(images.ids[own], images.labels[own], count, seed=0))]
+    return take(images, own)

@@ -22,6 +22,7 @@ from glasshouse.report.tuning_plots import TrialRecord, search_history, search_i
 from glasshouse.settings import Recipe
 from glasshouse.storage import read_json, write_bytes, write_json, write_text
 from glasshouse.workflow import study as studies
+from glasshouse.workflow.checking import require_held_out
 from glasshouse.workflow.search import Dimension, describe, recipe_of, require_space, values_in
 from glasshouse.workflow.study import Trial
 from glasshouse.workflow.trials import Ended, Reached, Task, work
@@ -87,8 +88,9 @@ def tune(
     """Run trials until there are as many as wanted; a search in the folder is gone on with.
 
     Call it below ``if __name__ == "__main__"`` in a script, as it starts processes. on_trial hears
-    of every trial that ends. Raises UsageError when the folder holds another search, or when no
-    trial came to a value; Interrupted when a signal asked to stop.
+    of every trial that ends. Raises UsageError when the folder holds another search, where trials
+    would be judged by what they train on, or when none came to a value; Interrupted when a signal
+    asked to stop.
     """
     if search.trials < 1 or search.workers < 1:
         raise UsageError(
@@ -96,6 +98,7 @@ def tune(
             f"{search.trials} trials and {search.workers} workers"
         )
     require_space(search.recipe, search.overrides, search.space)
+    _require_held_out(search)
     _write_or_compare_settings(search)
     study = studies.open_study(search.out, seed=search.seed, prune=search.prune)
     own = values_in(load_recipe(search.recipe, search.overrides), search.space)
@@ -105,6 +108,14 @@ def tune(
     with _workers(_Desk(search, study, on_trial)) as desk:
         _serve(desk, signal_received)
     return _write_results(search, study)
+
+
+def _require_held_out(search: Search) -> None:
+    """The recipe, and every value that may be tried, must leave the validation pictures alone."""
+    key = "data.train_on_validation"
+    varies = any(dimension.key == key for dimension in search.space)
+    overrides = [*search.overrides, *([f"{key}=true"] if varies else [])]
+    require_held_out(load_recipe(search.recipe, overrides).data, "tune")
 
 
 def _serve(desk: _Desk, signal_received: Callable[[], int | None]) -> None:
