@@ -298,7 +298,7 @@ def main() -> None:
     kinds = ["speed", "cost", "memory", "start"]
     parser.add_argument("what", choices=kinds, nargs="?", default="start")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--source", default="digits")
     parser.add_argument("--minutes", type=float, default=20)
     given = parser.parse_args()

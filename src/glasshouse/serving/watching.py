@@ -12,8 +12,8 @@ from glasshouse.workflow.background import launch_of, log_end
 from glasshouse.workflow.listing import Listed, Listing
 from glasshouse.workflow.steps import STEPS, Mark, StepReader
 
-# As often as pages ask: most of them then go from one moment to the same next one.
-_FRESH_SECONDS = 2.0
+# Pages ask together, every two seconds: the first of them reads for all.
+_FRESH_SECONDS = 1.5
 _MOST_EPOCHS = 400
 
 Curve = tuple[tuple[float, float, float, float], ...]

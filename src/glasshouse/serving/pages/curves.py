@@ -12,17 +12,17 @@ _TITLES = {"loss": "Loss, nats", "accuracy": "Accuracy, %", "learning rate": "Le
 Epochs = Sequence[dict[str, Any]]
 
 
-def show_curves(first: Snapshot) -> Callable[[Snapshot], None]:
-    """The panel of curves as they are now; gives what shows it as soon as there are some.
+def show_curves() -> Callable[[Snapshot], None]:
+    """The panel of curves, still empty; gives what shows it as soon as there are some.
 
-    The charts are marked by their names, so that new points reach them.
+    The charts are marked by their names, so that points reach them: a text that is made once for
+    all viewers, where a chart's own points would be walked through for each.
     """
     with panel("Training", classes="gh-curves") as section, box("gh-three"):
-        for name, series in curve_series(first).items():
+        for name, title in _TITLES.items():
             with box():
-                text(_TITLES[name], "h3")
-                options = lines(series, x="epochs")
-                element = chart(options, f"{_TITLES[name]} over the epochs")
+                text(title, "h3")
+                element = chart(lines([], x="epochs"), f"{title} over the epochs")
                 element.props["data-live"] = name
 
     def update(now: Snapshot) -> None:

@@ -1,5 +1,6 @@
 """The page of one run: how training goes, and when it is over, how good it is."""
 
+import time
 from collections.abc import Callable
 from urllib.parse import quote, urlencode
 
@@ -39,8 +40,13 @@ async def build(workbench: Workbench, request: Request) -> None:
         raise UsageError(f"There is no run named {name} in {workbench.runs}.")
     viewer = _Viewer(workbench, name, first)
     await viewer.show(first)
-    viewer.timer = ui.timer(_REFRESH_SECONDS, viewer.refresh, immediate=False)
+    viewer.timer = ui.timer(_REFRESH_SECONDS, viewer.refresh)
     ui.on(IN_SIGHT, viewer.come_or_go)
+
+
+def _until_next_refresh() -> float:
+    """Seconds until the moment at which all pages refresh: one waking disturbs a training less."""
+    return _REFRESH_SECONDS - time.monotonic() % _REFRESH_SECONDS
 
 
 class _Viewer:
@@ -51,13 +57,15 @@ class _Viewer:
         self.sent: Snapshot | None = None
         self.stage = first.stage
         self.timer: ui.timer | None = None
-        self.updates = [_head(workbench, name), _figures(first), show_curves(first)]
+        self.updates = [_head(workbench, name), _figures(first), show_curves()]
         self.results = box("gh-stack gh-results")
         _log(first)
         self.surroundings = box("gh-surroundings")
 
     async def refresh(self) -> None:
         """Bring the page up to date."""
+        if self.timer is not None:
+            self.timer.interval = _until_next_refresh()
         now = snapshot_of(self.workbench, self.name)
         if now is None or now is self.sent:
             return
