@@ -40,8 +40,6 @@ slow: setup
 bench: setup
 	$(BIN)/python -m pip install --quiet -e '.[bench]' || uv pip install --python $(BIN)/python -e '.[bench]'
 	cd bench && for script in $(BENCHES); do ../$(BIN)/python $$script.py || failed=1; done; exit $${failed:-0}
-		explain_page explain_cam explain_memory explain_shapes \
-		finder_cost tuner_kill budget; do ../$(BIN)/python $$script.py || exit 1; done
 
 # Material warns of a later MkDocs, which the bounds in pyproject.toml exclude.
 docs: setup
