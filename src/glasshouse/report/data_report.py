@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from glasshouse.data.findings import Finding, counts_of, many, parts_of
 from glasshouse.data.images import ImageSet, Splits
-from glasshouse.report.pictures import picture_uri
-from glasshouse.report.run_report import SMALLEST_SMOOTH, render_template
+from glasshouse.report.html import Tile, render_template, tile
 
 GROUPS_SHOWN, PICTURES_SHOWN, FILES_SHOWN = 24, 24, 200
 CLASSES_SHOWN, SAMPLES_A_CLASS = 20, 8
@@ -36,13 +35,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture on the page: what it is, and the picture as an address."""
+    """A picture on the page, and what it is."""
 
     id: str
     part: str
     class_name: str
-    address: str
-    is_small: bool
+    tile: Tile
 
 
 @dataclass(frozen=True)
@@ -146,6 +144,4 @@ def _samples(splits: Splits) -> list[tuple[str, list[Shown]]]:
 
 
 def _shown(picture_id: str, place: Place) -> Shown:
-    picture = place.picture
-    is_small = max(picture.shape) <= SMALLEST_SMOOTH
-    return Shown(picture_id, place.part, place.class_name, picture_uri(picture), is_small)
+    return Shown(picture_id, place.part, place.class_name, tile(place.picture))

@@ -10,8 +10,8 @@ from glasshouse.explanation.localisation import Localisation
 from glasshouse.explanation.mistakes import Mistakes
 from glasshouse.explanation.record import target_name
 from glasshouse.explanation.sheet import draw_mistakes, to_png
+from glasshouse.report.html import render_template
 from glasshouse.report.pictures import data_uri
-from glasshouse.report.run_report import render_template
 from glasshouse.storage import write_text
 
 

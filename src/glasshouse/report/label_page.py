@@ -5,14 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from glasshouse.report.pictures import picture_uri
+from glasshouse.report.html import render_template, tile
 from glasshouse.storage import write_text
-
-_TEMPLATES = Path(__file__).parent / "templates"
-_SMALL = 100
 
 
 @dataclass(frozen=True)
@@ -29,14 +25,6 @@ class Doubt:
 
 def write_label_page(doubts: Sequence[Doubt], path: Path, *, source: str, looked_at: int) -> None:
     """Write the page; names are shown as they are, never taken as HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda share: f"{100 * share:.0f}"
-    rows = [(d, picture_uri(d.picture), max(d.picture.shape) <= _SMALL) for d in doubts]
-    page = environment.get_template("labels.html.jinja")
-    write_text(path, page.render(rows=rows, source=source, looked_at=looked_at))
+    rows = [(doubt, tile(doubt.picture)) for doubt in doubts]
+    values = {"rows": rows, "source": source, "looked_at": looked_at}
+    write_text(path, render_template("labels.html.jinja", values))

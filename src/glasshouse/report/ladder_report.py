@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +12,7 @@ from matplotlib.ticker import PercentFormatter
 
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.intervals import Interval
-from glasshouse.report.pictures import data_uri, figure_png
-from glasshouse.report.run_report import Chart, render_template
+from glasshouse.report.html import chart, render_template
 from glasshouse.report.theme import Theme, new_figure, style, theme_of
 from glasshouse.storage import write_text
 
@@ -125,16 +125,11 @@ def write_ladder_page(ladder: Ladder, path: Path) -> None:
 
 def render_ladder_page(ladder: Ladder) -> str:
     """The page as text; raises UsageError before the first step has finished."""
-    light, dark = (
-        data_uri(figure_png(ladder_chart(ladder.rows, dark=dark)), "image/png")
-        for dark in (False, True)
-    )
     text = lead(ladder)
-    chart = Chart(light, dark, text)
     values = {
         "ladder": ladder,
         "lead": text,
-        "chart": chart,
+        "chart": chart(partial(ladder_chart, ladder.rows), text),
         "gain_text": gain_text,
         "seconds_text": seconds_text,
     }

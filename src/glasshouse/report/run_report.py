@@ -1,14 +1,12 @@
 """One page that tells the whole of a run, in a single file that needs nothing else."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from glasshouse.data.findings import Finding
@@ -21,7 +19,8 @@ from glasshouse.evaluation.metrics import ClassFigures, Mistake, worst_mistakes
 from glasshouse.models.predict import Predictions
 from glasshouse.report import plots
 from glasshouse.report.finder_plots import finder_curve
-from glasshouse.report.pictures import data_uri, figure_png, picture_uri
+from glasshouse.report.html import Chart, Tile, chart, render_template, tile
+from glasshouse.report.pictures import data_uri
 from glasshouse.storage import write_text
 from glasshouse.training.finder import LrCurve
 
@@ -30,12 +29,8 @@ GALLERY, CLASSES_IN_TABLE = 24, 20
 PAIRS_SHOWN, PICTURES_OF_PAIR, SAMPLES_OF_CLASS = 6, 6, 3
 # Of each kind: only the one is right, only the other, both wrong.
 DISAGREEMENTS = 16
-# Pictures of fewer pixels are shown with sharp edges: smoothed, they would only look blurred.
-SMALLEST_SMOOTH = 100
 
 Pictures = Mapping[str, NDArray[np.uint8]]
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -91,23 +86,6 @@ class RunReport:
     mistakes_page: str = ""
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A figure as two data: addresses, for light and dark pages, and the same in words."""
-
-    light: str
-    dark: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A picture as a data: address, and whether its pixels are to be shown with sharp edges."""
-
-    address: str
-    is_small: bool
-
-
 def confused_mistakes(evaluation: Evaluation, predictions: Predictions) -> list[list[Mistake]]:
     """The most confident mistakes of each of the most confused pairs."""
     groups: dict[tuple[str, str], list[Mistake]] = {
@@ -148,35 +126,31 @@ def render_report(run: RunReport) -> str:
     figures = run.evaluation
     small = len(figures.class_names) <= CLASSES_IN_TABLE
     confused = [_gallery(group, run) for group in run.confused]
-    return _render(
-        "run.html.jinja",
-        run=run,
-        figures=figures,
-        charts=_charts(run),
-        classes=figures.per_class if small else sorted(figures.per_class, key=_weakness),
-        epoch_table=_epoch_table(run.epochs),
-        abstain_text=_abstain_text(figures),
-        gallery=_gallery(figures.mistakes[:GALLERY], run),
-        confused=[group for group in confused if group],
-        samples={name: [_tile(p) for p in pictures] for name, pictures in run.samples.items()},
-        small=small,
-        explanations=[
+    values = {
+        "run": run,
+        "figures": figures,
+        "charts": _charts(run),
+        "classes": figures.per_class if small else sorted(figures.per_class, key=_weakness),
+        "epoch_table": _epoch_table(run.epochs),
+        "abstain_text": _abstain_text(figures),
+        "gallery": _gallery(figures.mistakes[:GALLERY], run),
+        "confused": [group for group in confused if group],
+        "samples": {name: [tile(p) for p in pictures] for name, pictures in run.samples.items()},
+        "small": small,
+        "explanations": [
             (section, data_uri(section.png, "image/png") if section.png else "")
             for section in run.explanations
         ],
-    )
+    }
+    return render_template("run.html.jinja", values)
 
 
 def _gallery(mistakes: Sequence[Mistake], run: RunReport) -> list[tuple[Mistake, Tile]]:
     return [
-        (mistake, _tile(picture))
+        (mistake, tile(picture))
         for mistake in mistakes
         if (picture := run.pictures.get(mistake.id)) is not None
     ]
-
-
-def _tile(picture: NDArray[np.uint8]) -> Tile:
-    return Tile(picture_uri(picture), max(picture.shape) <= SMALLEST_SMOOTH)
 
 
 def write_comparison(
@@ -195,58 +169,22 @@ def render_comparison(comparisons: Sequence[Comparison], pictures: Pictures | No
         raise UsageError("a comparison page needs one comparison or more, received none")
     known = pictures or {}
 
-    def gallery(rows: Sequence[Disagreement]) -> list[tuple[Disagreement, str, bool]]:
+    def gallery(rows: Sequence[Disagreement]) -> list[tuple[Disagreement, Tile]]:
         return [
-            (row, picture_uri(picture), max(picture.shape) <= SMALLEST_SMOOTH)
+            (row, tile(picture))
             for row in rows[:DISAGREEMENTS]
             if (picture := known.get(row.id)) is not None
         ]
 
     pairs = [(comparison, _difference_chart(comparison)) for comparison in comparisons]
-    return _render("comparison.html.jinja", pairs=pairs, gallery=gallery)
-
-
-def _render(template: str, **values: Any) -> str:
-    return render_template(template, values)
-
-
-def render_template(template: str, values: Mapping[str, Any]) -> str:
-    """A page of ``templates/`` with these values; texts are escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": _percent,
-        "points": "{:+.2f}".format,
-        "count": "{:,}".format,
-        "value": _value,
-        "p_value": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
-    }
-    return environment.get_template(template).render(values)
-
-
-def _percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f}"
-
-
-def _value(number: object) -> str:
-    """A table's cell: numbers with four figures, thousands apart."""
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
-        return "–" if number is None else str(number)
-    if isinstance(number, int) or (number.is_integer() and abs(number) >= 1000):
-        return f"{number:,.0f}"
-    return f"{number:,.0f}" if abs(number) >= 10_000 else f"{number:.4g}"
+    return render_template("comparison.html.jinja", {"pairs": pairs, "gallery": gallery})
 
 
 def _charts(run: RunReport) -> dict[str, Chart]:
     figures, epochs = run.evaluation, run.epochs
     charts = {
-        "confusion": _chart(partial(plots.confusion, figures), _confusion_text(figures)),
-        "reliability": _chart(partial(plots.reliability, figures), _confidence_text(figures)),
+        "confusion": chart(partial(plots.confusion, figures), _confusion_text(figures)),
+        "reliability": chart(partial(plots.reliability, figures), _confidence_text(figures)),
     }
     texts: dict[plots.Panel, str] = {
         "loss": _curve_text("loss", epochs),
@@ -256,9 +194,9 @@ def _charts(run: RunReport) -> dict[str, Chart]:
     if epochs:
         for panel, text in texts.items():
             draw = partial(plots.curves, epochs, panels=(panel,), rates=run.rates)
-            charts[panel] = _chart(draw, text)
+            charts[panel] = chart(draw, text)
     if run.finder is not None:
-        charts["finder"] = _chart(partial(finder_curve, run.finder), run.finder.verdict)
+        charts["finder"] = chart(partial(finder_curve, run.finder), run.finder.verdict)
     return charts
 
 
@@ -267,12 +205,7 @@ def _difference_chart(comparison: Comparison) -> Chart:
         f"Recall of {comparison.second} minus that of {comparison.first}, class by class, with "
         "intervals; the table has the figures."
     )
-    return _chart(partial(plots.class_differences, comparison), text)
-
-
-def _chart(draw: Callable[..., Figure], text: str) -> Chart:
-    light, dark = (data_uri(figure_png(draw(dark=dark)), "image/png") for dark in (False, True))
-    return Chart(light, dark, text)
+    return chart(partial(plots.class_differences, comparison), text)
 
 
 def _weakness(row: ClassFigures) -> float:
