@@ -78,32 +78,19 @@ def explain(
     json: Json = False,
 ) -> None:
     """Draw why MODEL predicts what it predicts for each IMAGE, and whether to believe it."""
-    from glasshouse.errors import UsageError
-    from glasshouse.workflow.explaining import (
-        ExplainRequest,
-        explain_pictures,
-        explain_run_mistakes,
-    )
-    from glasshouse.workflow.measuring import read_pictures
+    from glasshouse.workflow.explaining import ExplainRequest, explain_pictures
     from glasshouse.workflow.naming import classifier_by_name
 
     if errors:
-        page = explain_run_mistakes(Path(model), out, data_dir=data_dir, offline=offline)
-        if json:
-            print_json({"page": str(page)})
-        else:
-            print(page)
+        _write_mistakes(Path(model), out, data_dir, offline, json)
         return
     classifier = classifier_by_name(model, weights=weights, offline=offline)
-    if not images:
-        raise UsageError("expected at least one IMAGE to explain, or --errors; got none")
-    pictures = read_pictures(images, classifier)
     if layers:
-        _print_layers(classifier, pictures, json)
+        _print_layers(classifier, json)
         return
     request = ExplainRequest(
         out=out or Path("explanations"),
-        methods=tuple(method or ["activations"] if activations else method or ["all"]),
+        methods=tuple(method or ["activations" if activations else "all"]),
         class_name=class_name,
         layer=layer,
         activation_layers=tuple(activations or ()),
@@ -113,13 +100,29 @@ def explain(
         tiles=tiles,
         shared_scale=shared_scale,
     )
+    pictures = _read(images, classifier)
     _print_answers(explain_pictures(classifier, pictures, request), json)
 
 
-def _print_layers(classifier: "Classifier", pictures: "ImageSet", json: bool) -> None:
+def _write_mistakes(
+    run: Path, out: Path | None, data_dir: Path | None, offline: bool, json: bool
+) -> None:
+    from glasshouse.workflow.explaining import explain_run_mistakes
+
+    page = explain_run_mistakes(run, out, data_dir=data_dir, offline=offline)
+    if json:
+        print_json({"page": str(page)})
+    else:
+        print(page)
+
+
+def _print_layers(classifier: "Classifier", json: bool) -> None:
+    import numpy as np
+
     from glasshouse.explanation.layer_choice import layers
 
-    found = layers(classifier, pictures.pictures[0])
+    size = (classifier.preprocessing.height, classifier.preprocessing.width)
+    found = layers(classifier, np.zeros((3, *size), dtype=np.uint8))
     if json:
         print_json(
             [{"name": i.name, "kind": i.kind, "shape": i.shape, "calls": i.calls} for i in found]
@@ -129,6 +132,15 @@ def _print_layers(classifier: "Classifier", pictures: "ImageSet", json: bool) ->
         shape = "x".join(str(size) for size in info.shape)
         calls = f"  runs {info.calls} times" if info.calls > 1 else ""
         print(f"{info.name:32} {shape:>16}  {info.kind}{calls}")
+
+
+def _read(images: list[Path] | None, classifier: "Classifier") -> "ImageSet":
+    from glasshouse.errors import UsageError
+    from glasshouse.workflow.measuring import read_pictures
+
+    if not images:
+        raise UsageError("expected at least one IMAGE to explain, or --errors; got none")
+    return read_pictures(images, classifier)
 
 
 def _print_answers(answers: "list[Explained]", json: bool) -> None:

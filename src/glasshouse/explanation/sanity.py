@@ -143,34 +143,38 @@ def _with_random_head_explained(
 
 
 def _head_check(explanation: Explanation, other: Explanation) -> Check:
-    pairs = zip(explanation.maps, other.maps, strict=True)
-    values = tuple(rank_correlation(ours, theirs) for ours, theirs in pairs)
-    middle = float(np.median(values))
+    values = _correlations(explanation.maps, other.maps)
     if explanation.method == "eigen-cam":
         words = "It does not depend on the class at all: it shows what the layer sees most."
         return Check("random head", values, "note", words)
-    if middle > TOO_STABLE:
-        words = (
-            f"It hardly changes when the last layer is random (rank correlation {middle:.2f}): it "
-            "shows the picture more than the reason for the class."
-        )
-        return Check("random head", values, "doubtful", words)
-    words = f"It changes when the last layer is random (rank correlation {middle:.2f})."
-    return Check("random head", values, "good", words)
+    doubt = (
+        "It hardly changes when the last layer is random (rank correlation {:.2f}): it shows the "
+        "picture more than the reason for the class."
+    )
+    good = "It changes when the last layer is random (rank correlation {:.2f})."
+    return _judged("random head", values, TOO_STABLE, doubt, good)
 
 
 def _edge_check(explanation: Explanation) -> Check:
-    pairs = zip(shown(explanation), sobel(explanation.pictures), strict=True)
-    values = tuple(rank_correlation(np.abs(ours), edges) for ours, edges in pairs)
+    values = _correlations(np.abs(shown(explanation)), sobel(explanation.pictures))
+    doubt = (
+        "It looks like an edge detector (rank correlation with Sobel {:.2f}): much of it could be "
+        "drawn without the network."
+    )
+    good = "It is not an edge detector (rank correlation with Sobel {:.2f})."
+    return _judged("edges", values, TOO_EDGY, doubt, good)
+
+
+def _correlations(maps: Floats, others: Floats) -> tuple[float, ...]:
+    return tuple(rank_correlation(*pair) for pair in zip(maps, others, strict=True))
+
+
+def _judged(name: str, values: tuple[float, ...], most: float, doubt: str, good: str) -> Check:
+    """Doubtful where the middle of the values is above the most that is allowed."""
     middle = float(np.median(values))
-    if middle > TOO_EDGY:
-        words = (
-            f"It looks like an edge detector (rank correlation with Sobel {middle:.2f}): much of "
-            "it could be drawn without the network."
-        )
-        return Check("edges", values, "doubtful", words)
-    words = f"It is not an edge detector (rank correlation with Sobel {middle:.2f})."
-    return Check("edges", values, "good", words)
+    if middle > most:
+        return Check(name, values, "doubtful", doubt.format(middle))
+    return Check(name, values, "good", good.format(middle))
 
 
 def _with_sameness(explanation: Explanation, others: Sequence[Explanation]) -> Explanation:
