@@ -1,16 +1,22 @@
 """The pointing game on the generated shapes, whose masks are known, for every method.
 
-Claim: Grad-CAM on a trained net >= 90 %. A hit is a largest value on the object or less than 15
-pixels from it where the shorter side is 224, in proportion here (2.1 pixels of 32): the game as it
-is published (Zhang et al. 2016) and as TorchRay plays it. Exact hits are printed beside it, and the
-centre of the picture as the baseline. Trains the net of the tour unless RUN is given.
+Claim: Grad-CAM on a trained net >= 90 %, with each seed. A hit is a largest value on the object or
+less than 15 pixels from it where the shorter side is 224, in proportion here (4.3 pixels of 64):
+the game as it is published (Zhang et al. 2016) and as TorchRay plays it. Exact hits are printed
+beside it, and the centre of the picture as the baseline. The nets are what these commands give, at
+64 pixels, so that the last map has 8x8 cells and not 4x4:
 
-    python bench/explain_shapes.py [RUN] --pictures 1000
+    glasshouse train shapes --set data.image_size=64 --set train.seed=0
+
+Methods of many passes are scored on a tenth of the pictures.
+
+    python bench/explain_shapes.py [RUN...] --seeds 3 --pictures 1000
 """
 
 import argparse
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +27,13 @@ from glasshouse.data.sources import load_splits
 from glasshouse.explanation.checking import sheet_methods
 from glasshouse.explanation.explain import explain
 from glasshouse.explanation.localisation import (
+    Localisation,
     Masks,
     pointing_game,
     score_localisation,
     usual_margin,
 )
+from glasshouse.explanation.methods import SLOW_METHODS, MethodName
 from glasshouse.explanation.record import Explanation, shown
 from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.recipe import load_recipe
@@ -35,44 +43,64 @@ from glasshouse.workflow.experiment import Request, finish, fit, open_experiment
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("runs", type=Path, nargs="*", help="trained on shapes; none: trains them")
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pictures", type=int, default=1000)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    classifier = load_classifier(arguments.run) if arguments.run else trained()
-    test = load_splits("shapes", DataSettings(image_size=classifier.preprocessing.height)).test
-    score(classifier, take(test, np.arange(min(arguments.pictures, len(test)))))
+    trained_ones = [trained(seed) for seed in range(arguments.seeds if not arguments.runs else 0)]
+    classifiers = [load_classifier(run) for run in arguments.runs] or trained_ones
+    print(machine())
+    shares = [score(classifier, arguments.pictures) for classifier in classifiers]
+    judge("pointing game of Grad-CAM, the lowest of the nets, %", 100 * min(shares), 90)
 
 
-def trained() -> Classifier:
+def trained(seed: int) -> Classifier:
+    overrides = ["data.image_size=64", f"train.seed={seed}"]
     with tempfile.TemporaryDirectory() as folder:
-        recipe = load_recipe("small-residual", ["train.epochs=4"])
+        recipe = load_recipe("small-residual", overrides)
         experiment = open_experiment(Request("shapes", recipe, Path(folder) / "run"))
         for _ in fit(experiment):
             pass
         return finish(experiment).classifier
 
 
-def score(classifier: Classifier, images: ImageSet) -> None:
+def score(classifier: Classifier, count: int) -> float:
+    """Print every method's figures; returns the share of Grad-CAM's hits."""
+    test = load_splits("shapes", DataSettings(image_size=classifier.preprocessing.height)).test
+    images = take(test, np.arange(min(count, len(test))))
     assert images.masks is not None
     methods = sheet_methods(classifier, images.pictures[0])
-    found = explain(classifier, images.pictures, methods=methods, target_class=images.labels)
+    found = maps_of(classifier, images, [name for name in methods if name not in SLOW_METHODS])
     accuracy = float((found[0].logits.argmax(1) == images.labels).mean())
     margin = usual_margin(*images.masks.shape[1:])
-    print(f"{machine()}: {len(images)} test pictures of shapes, accuracy {accuracy:.1%}")
+    print(f"\n{len(images)} test pictures of shapes, accuracy {accuracy:.1%}")
     print(f"masks cover {images.masks.mean():.1%} of a picture; margin {margin:.2f} pixels")
     rows = score_localisation(found, images.masks)
-    for row in rows:
-        print(
-            f"{row.method:18} pointing {row.pointing:6.1%}   exactly {row.on_object:6.1%}   "
-            f"energy inside {row.energy:6.1%}"
-        )
+    print_rows(rows)
     (cam,) = [each for each in found if each.method == "grad-cam"]
     names = np.array(images.class_names)[images.labels]
     for name in images.class_names:
         print(f"grad-cam, {name:10} {hits(cam, images.masks, names == name, margin)}")
-    share = next(row.pointing for row in rows if row.method == "grad-cam")
-    judge("pointing game of Grad-CAM, %", 100 * share, 90)
+    some = take(images, np.arange(len(images) // 10))
+    assert some.masks is not None
+    print(f"on the first {len(some)}:")
+    print_rows(score_localisation(maps_of(classifier, some, SLOW_METHODS), some.masks))
+    return next(row.pointing for row in rows if row.method == "grad-cam")
+
+
+def maps_of(
+    classifier: Classifier, images: ImageSet, methods: Sequence[MethodName]
+) -> tuple[Explanation, ...]:
+    return explain(classifier, images.pictures, methods=methods, target_class=images.labels)
+
+
+def print_rows(rows: Sequence[Localisation]) -> None:
+    for row in rows:
+        print(
+            f"{row.method:20} pointing {row.pointing:6.1%}   exactly {row.on_object:6.1%}   "
+            f"energy inside {row.energy:6.1%}"
+        )
 
 
 def hits(cam: Explanation, masks: Masks, chosen: np.ndarray, margin: float) -> str:

@@ -60,6 +60,15 @@ def test_masks_never_touch_the_border() -> None:
     assert masks[:, 0].mean() < 0.03
 
 
+def test_objects_lie_anywhere_so_that_pointing_at_the_middle_is_no_answer() -> None:
+    masks = make_shapes("train", 1000).masks
+    assert masks is not None
+    covered = masks.mean(axis=0)
+    assert 0.1 < covered[16, 16] < 0.25
+    # Eight pixels from the middle, objects are nearly as frequent as in it.
+    assert min(covered[8, 16], covered[24, 16], covered[16, 8], covered[16, 24]) > 0.1
+
+
 def test_colour_does_not_give_the_class_away() -> None:
     images = make_shapes("train", 2000)
     train, test = take(images, range(1500)), take(images, range(1500, 2000))
