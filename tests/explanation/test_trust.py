@@ -133,6 +133,23 @@ def test_faithfulness_is_told_beside_its_baselines() -> None:
     assert bad.checks[-1].verdict == "doubtful" and "±" in bad.checks[-1].words
 
 
+class DeafNet(CornerNet):
+    """Hardly hears the picture, so that no order of deleting it shows in two decimals."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        deaf: Tensor = 1e-4 * super().forward(x)
+        return deaf
+
+
+def test_a_lead_that_its_figures_do_not_show_is_none() -> None:
+    corner = np.zeros((2, 16, 16))
+    corner[:, :4, :4] = 1
+    classifier, picture = classifier_of(DeafNet()), some_pictures(2)
+    (checked,) = check_faithfulness(classifier, [explanation_of(corner, picture)])
+    assert checked.checks[-1].verdict == "doubtful"
+    assert "deletion +0.00" in checked.checks[-1].words and "-0.00" not in checked.checks[-1].words
+
+
 def test_pointing_and_energy_against_a_mask() -> None:
     maps = np.zeros((3, 4, 4))
     maps[0, 1, 1], maps[0, 3, 3] = 3, 1

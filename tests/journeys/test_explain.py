@@ -62,6 +62,12 @@ def test_one_command_draws_the_activations(run: Path, folder: Path, capsys: Capt
     assert code == 2 and "no channel 999" in errors
 
 
+def test_layers_are_listed_without_a_picture(run: Path, capsys: Capture) -> None:
+    code, output, errors = glasshouse_here(["explain", "run", "--layers"], capsys)
+    assert code == 0, errors
+    assert output.splitlines()[0].split() == ["conv1", "6x32x32", "Conv2d"]
+
+
 def test_the_page_of_mistakes_belongs_to_the_report(run: Path, capsys: Capture) -> None:
     cost = (run / "cost.json").read_bytes()
     assert 'href="mistakes.html"' not in (run / "report.html").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from glasshouse.models.classifier import Classifier
 
 SHEET_METHODS: tuple[MethodName, ...] = (
     "saliency", "guided", "relu", "grad-cam", "guided-grad-cam", "hires-cam", "grad-cam++",
-    "layer-cam", "eigen-cam", "smoothgrad",
+    "layer-cam", "eigen-cam", "smoothgrad", "integrated-gradients", "occlusion",
 )  # fmt: skip
 
 

@@ -86,8 +86,9 @@ def check_faithfulness(
 
 def _check(own: Faithfulness, baselines: dict[str, Faithfulness]) -> Check:
     ours = _gap(own)
-    rivals = {name: float(np.mean(_gap(rival))) for name, rival in baselines.items()}
-    mean, best = float(np.mean(ours)), max(rivals, key=lambda name: rivals[name])
+    # A lead that two decimals do not show is none; adding zero makes -0.00 a plain zero.
+    rivals = {n: round(float(np.mean(_gap(r))), 2) + 0.0 for n, r in baselines.items()}
+    mean, best = round(float(np.mean(ours)), 2) + 0.0, max(rivals, key=lambda name: rivals[name])
     error = float(np.std(ours, ddof=1) / math.sqrt(len(ours))) if len(ours) > 1 else math.nan
     spread = "" if math.isnan(error) else f" ± {error:.2f}"
     listed = ", ".join(f"{name} {value:+.2f}" for name, value in rivals.items())

@@ -62,6 +62,9 @@ METHODS: dict[str, Method] = {
     "occlusion": Method("own"),
 }
 
+# Many passes each, where all the others share one.
+SLOW_METHODS = tuple(name for name in ALL_METHODS if METHODS[name].source == "own")
+
 
 def require_methods(names: Sequence[str]) -> tuple[MethodName, ...]:
     """The names without repetitions; raises UsageError for an unknown one."""

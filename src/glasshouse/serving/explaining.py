@@ -21,7 +21,7 @@ from glasshouse.errors import BadPicture, UsageError
 from glasshouse.explanation.checking import check_all, sheet_methods
 from glasshouse.explanation.explain import explain, explain_page
 from glasshouse.explanation.layer_choice import LayerInfo, layers
-from glasshouse.explanation.methods import ALL_METHODS, METHODS, ExplainSettings
+from glasshouse.explanation.methods import SLOW_METHODS, ExplainSettings
 from glasshouse.explanation.page import Page
 from glasshouse.explanation.relu_rules import ExplanationWarning
 from glasshouse.models.classifier import Classifier
@@ -34,8 +34,6 @@ from glasshouse.workflow.choices import Choice, classifier_of_choice, run_of_cho
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-# They need dozens of passes, where all others share one.
-SLOW_METHODS = tuple(name for name in ALL_METHODS if METHODS[name].source == "own")
 _WARM_MODELS, _ANSWERS = 4, 24
 _MOST_LAYERS = 12
 _SHOWN_SIDE = 448

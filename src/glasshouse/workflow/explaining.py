@@ -16,7 +16,12 @@ from glasshouse.evaluation.evaluation import evaluate
 from glasshouse.explanation.checking import check_all, sheet_methods, telling_layers
 from glasshouse.explanation.explain import explain, explain_page
 from glasshouse.explanation.localisation import Localisation, score_localisation
-from glasshouse.explanation.methods import ExplainSettings, MethodName, require_methods
+from glasshouse.explanation.methods import (
+    SLOW_METHODS,
+    ExplainSettings,
+    MethodName,
+    require_methods,
+)
 from glasshouse.explanation.mistakes import explain_mistakes
 from glasshouse.explanation.page import Page
 from glasshouse.explanation.page_sheet import draw_sheet
@@ -129,12 +134,12 @@ def score_maps(
 ) -> tuple[Localisation, ...]:
     """How well the maps of the true classes find the objects; empty without masks.
 
-    SmoothGrad, which costs 25 times the others, is left out. most: of the pictures.
+    Methods of many passes are left out. most: of the pictures.
     """
     if images.masks is None:
         return ()
     some = take(images, np.arange(min(most, len(images))))
-    methods = [m for m in sheet_methods(classifier, some.pictures[0]) if m != "smoothgrad"]
+    methods = [m for m in sheet_methods(classifier, some.pictures[0]) if m not in SLOW_METHODS]
     found = explain(classifier, some.pictures, methods=methods, target_class=some.labels)
     assert some.masks is not None
     return score_localisation(found, some.masks)
