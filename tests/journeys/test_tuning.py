@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -65,9 +66,12 @@ def test_auto_seeds_compare_and_reproduce(tmp_path: Path, capsys: Capture) -> No
     assert "mean accuracy" in text
     figures = out / "seed-0" / "evaluation.json"
     figures.write_text(figures.read_text().replace('"picture_count": ', '"picture_count": 1'))
-    text = output_of(capsys, "reproduce", out / "seed-0", code=1)
-    assert "DIFFERS  evaluation.json" in text
+    code, text, errors = glasshouse_here(["reproduce", str(out / "seed-0")], capsys)
+    assert (code, "DIFFERS  evaluation.json" in text) == (1, True)
     assert text.count("agrees ") == 6
+    # The second run is gone by then, so nobody is sent there.
+    assert tempfile.gettempdir() not in (text + errors).replace(str(tmp_path), "")
+    assert "report:" not in errors
 
 
 def test_minutes_become_a_recipe_that_resumes_and_reproduces(

@@ -2,6 +2,7 @@
 
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,31 @@ def test_less_than_an_epoch_is_one_epoch_of_fewer_pictures() -> None:
     plan = choose(slow, 60, WORK, 10)
     assert plan.epochs == 1
     assert 15_000 < plan.pictures < 25_000
+
+
+def test_snapshots_take_their_time_from_the_epochs() -> None:
+    plain = (Pace(1.0, 1000, 5000, 3000, 0.1),)
+    watched = (Pace(1.0, 1000, 5000, 3000, 0.1, explaining=20.0),)
+    without, with_them = choose(plain, 600, WORK, 10), choose(watched, 600, WORK, 10)
+    assert with_them.epochs < without.epochs
+    assert with_them.seconds <= 600
+    # One after each epoch, and one of the untrained net.
+    assert with_them.seconds == pytest.approx(
+        20 * (with_them.epochs + 1) + budgets._beside(plain[0], WORK)
+        + with_them.epochs * budgets._epoch_seconds(plain[0], with_them.pictures, WORK), abs=0.1
+    )  # fmt: skip
+
+
+def test_what_a_snapshot_takes_is_measured_where_some_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets, "_LONGEST", 0.1)
+    watched = replace(request(tmp_path / "run"), snapshots=4)
+    _, budget = fit_to_minutes(watched, 600, started=time.monotonic())
+    assert all(pace.explaining > 0.05 for pace in budget.paces)  # a net and a figure, drawn
+    assert list(tmp_path.iterdir()) == []
+    plain, _ = budgets._measuring(request(tmp_path / "run"), 600, None)
+    assert plain(1.0).explaining == 0  # type: ignore[union-attr]
 
 
 def test_too_short_a_time_says_how_long_it_takes() -> None:

@@ -16,27 +16,35 @@ if TYPE_CHECKING:
 _FEW_UPDATES = 100
 
 
-def run_to_the_end(request: "Request", logs: "Sequence[LogName]" = ()) -> "Result":
+def run_to_the_end(
+    request: "Request", logs: "Sequence[LogName]" = (), *, is_kept: bool = True
+) -> "Result":
     """Open, fit and finish, saying what is done; signals save the state and raise Interrupted.
 
-    logs: where copies of the figures go besides.
+    logs: where copies of the figures go besides. is_kept: False where nobody can look at the folder
+    afterwards, so that its path is not worth a word.
     """
-    if request.recipe.transfer.way == "features":
-        return _run_features(request, logs)
+    train = _run_features if request.recipe.transfer.way == "features" else _train
+    result = train(request, logs, is_kept)
+    say(headline(result))
+    if is_kept:
+        say(f"report: {request.out / 'report.html'}")
+    return result
+
+
+def _train(request: "Request", logs: "Sequence[LogName]", is_kept: bool) -> "Result":
     from glasshouse.workflow.experiment import finish, fit, open_experiment
     from glasshouse.workflow.logs import logged, open_logs
 
     with data_progress() as progress:
         experiment = open_experiment(request, progress)
-    _say_what_will_be_done(experiment)
+    _say_what_will_be_done(experiment, f"{experiment.folder}: " if is_kept else "")
     epochs = request.recipe.train.epochs
     with open_logs(logs, request, experiment.state.history) as log:
         with catch_signals() as signal_received:
             show_training(logged(fit(experiment, signal_received), log), epochs)
         result = finish(experiment)
         log.result(result.evaluation)
-    say(headline(result))
-    say(f"report: {experiment.folder / 'report.html'}")
     return result
 
 
@@ -60,7 +68,7 @@ def say_time_used(minutes: float, started: float) -> None:
     say(text if late <= 0 else f"{text}: late by {late:.0f} s, slower than it was measured")
 
 
-def _run_features(request: "Request", logs: "Sequence[LogName]") -> "Result":
+def _run_features(request: "Request", logs: "Sequence[LogName]", is_kept: bool) -> "Result":
     from glasshouse.workflow.logs import open_logs
     from glasshouse.workflow.transfer import run_features
 
@@ -68,10 +76,8 @@ def _run_features(request: "Request", logs: "Sequence[LogName]") -> "Result":
         with data_progress() as progress:
             run = run_features(request, progress)
     except KeyboardInterrupt:
-        say(
-            "stopped; the features that were computed are kept. Go on with the same command and "
-            f"--out {request.out} --resume"
-        )
+        how = f" and --out {request.out} --resume" if is_kept else ""
+        say(f"stopped; the features that were computed are kept. Go on with the same command{how}")
         raise
     with open_logs(logs, request, ()) as log:
         log.result(run.result.evaluation)
@@ -82,8 +88,6 @@ def _run_features(request: "Request", logs: "Sequence[LogName]") -> "Result":
         folds = "" if loss is None else f", over folds {loss:.4f}"
         say(f"head {fit.describe()}{folds}{kept}")
     say(f"features in {run.feature_seconds:.1f} s; kept for the next heads")
-    say(headline(run.result))
-    say(f"report: {request.out / 'report.html'}")
     return run.result
 
 
@@ -93,7 +97,7 @@ def headline(result: "Result") -> str:
     return f"test accuracy {accuracy}, 95 % interval, on {len(result.predictions):,} pictures"
 
 
-def _say_what_will_be_done(experiment: "Experiment") -> None:
+def _say_what_will_be_done(experiment: "Experiment", where: str) -> None:
     from glasshouse.data.batches import step_count
     from glasshouse.workflow.finding import describe_found_rate
 
@@ -104,7 +108,7 @@ def _say_what_will_be_done(experiment: "Experiment") -> None:
         say(f"left out: {bad.path}: {bad.reason}")
     parameters = sum(p.numel() for p in experiment.classifier.net.parameters())
     say(
-        f"{experiment.folder}: recipe {recipe.name}, {parameters:,} parameters, "
+        f"{where}recipe {recipe.name}, {parameters:,} parameters, "
         f"{len(splits.class_names)} classes, {len(splits.train):,} training, "
         f"{len(splits.validation):,} validation and {len(splits.test):,} test pictures of "
         f"{splits.train.width}x{splits.train.height}"

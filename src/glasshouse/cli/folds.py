@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glasshouse.cli.options import (
+    BACKBONE_RECIPE,
     Backbone,
     DataDir,
     Json,
@@ -13,21 +14,21 @@ from glasshouse.cli.options import (
     Set,
     Source,
     Weights,
-    backbone_overrides,
+    overrides_of,
     print_json,
 )
 
 if TYPE_CHECKING:
+    from glasshouse.workflow.experiment import Request
     from glasshouse.workflow.folds import Folds
 
-FEATURES_RECIPE = "transfer-features"
 Recipe = Annotated[str, typer.Option(help="a recipe with a pretrained net")]
 Count = Annotated[int, typer.Option("--folds", help="how many parts are held out in turn")]
 
 
 def folds(
     source: Source,
-    recipe: Recipe = FEATURES_RECIPE,
+    recipe: Recipe = BACKBONE_RECIPE,
     set_: Set = None,
     backbone: Backbone = None,
     weights: Weights = None,
@@ -42,8 +43,8 @@ def folds(
     """
     from glasshouse.cli.figures import with_interval
 
-    overrides = [*backbone_overrides(backbone, weights), *(set_ or [])]
-    found = _folds(source, (recipe, overrides), count, (data_dir, offline))
+    request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
+    found = _folds(request, count)
     if json:
         accuracy = {name: getattr(found.accuracy, name) for name in ("value", "low", "high")}
         print_json(
@@ -62,7 +63,7 @@ def folds(
 
 def label_errors(
     source: Source,
-    recipe: Recipe = FEATURES_RECIPE,
+    recipe: Recipe = BACKBONE_RECIPE,
     set_: Set = None,
     backbone: Backbone = None,
     weights: Weights = None,
@@ -86,8 +87,8 @@ def label_errors(
     from glasshouse.cli.progress import say
     from glasshouse.workflow.label_errors import label_candidates, write_candidates
 
-    overrides = [*backbone_overrides(backbone, weights), *(set_ or [])]
-    found = _folds(source, (recipe, overrides), count, (data_dir, offline), with_test=with_test)
+    request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
+    found = _folds(request, count, with_test=with_test)
     candidates = label_candidates(found, limit=limit)
     write_candidates(candidates, found, out, source=source)
     if json:
@@ -100,24 +101,23 @@ def label_errors(
     say(f"{len(candidates)} of {len(found.fold_of)} labels in doubt: {out / 'label-errors.html'}")
 
 
-def _folds(
-    source: str,
-    recipe: tuple[str, list[str]],
-    count: int,
-    where: tuple[Path | None, bool],
-    *,
-    with_test: bool = False,
-) -> "Folds":
-    from glasshouse.cli.progress import data_progress, say
+def _request(
+    source: str, recipe: str, overrides: list[str], data_dir: Path | None, offline: bool
+) -> "Request":
     from glasshouse.errors import UsageError
     from glasshouse.recipe import load_recipe
     from glasshouse.workflow.experiment import Request
+
+    settings = load_recipe(recipe, overrides)
+    if settings.model.pretrained is None:
+        raise UsageError(f"--recipe {recipe} has no model.pretrained, whose features are needed")
+    return Request(source, settings, Path(), data_dir=data_dir, offline=offline)
+
+
+def _folds(request: "Request", count: int, *, with_test: bool = False) -> "Folds":
+    from glasshouse.cli.progress import data_progress, say
     from glasshouse.workflow.folds import cross_validate
 
-    settings = load_recipe(recipe[0], recipe[1])
-    if settings.model.pretrained is None:
-        raise UsageError(f"--recipe {recipe[0]} has no model.pretrained, whose features are needed")
-    request = Request(source, settings, Path(), data_dir=where[0], offline=where[1])
     with data_progress() as progress:
         found = cross_validate(request, folds=count, with_test=with_test, progress=progress)
     for note in found.notes:

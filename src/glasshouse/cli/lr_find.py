@@ -5,8 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glasshouse.cli.options import DataDir, Json, Offline, Set, Source, print_json
-from glasshouse.cli.train import DEFAULT_RECIPE
+from glasshouse.cli.options import (
+    DEFAULT_RECIPE,
+    DataDir,
+    Json,
+    Offline,
+    Recipe,
+    Set,
+    Source,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from glasshouse.training.finder import LrCurve
@@ -14,7 +22,7 @@ if TYPE_CHECKING:
 
 def lr_find(
     source: Source,
-    recipe: Annotated[str, typer.Option(help="a recipe by name or a .toml file")] = DEFAULT_RECIPE,
+    recipe: Recipe = DEFAULT_RECIPE,
     set_: Set = None,
     rule: Annotated[
         str, typer.Option(help="how the rate is read: valley, steepest or minimum/10")

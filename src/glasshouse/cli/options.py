@@ -6,6 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+DEFAULT_RECIPE = "small-residual"
+BACKBONE_RECIPE = "transfer-features"
+
 Source = Annotated[
     str,
     typer.Argument(
@@ -29,6 +32,7 @@ DataDir = Annotated[
         "--data-dir", help="where data sets lie or are downloaded to [env: GLASSHOUSE_DATA]"
     ),
 ]
+Recipe = Annotated[str, typer.Option(help="a recipe by name or a .toml file")]
 Offline = Annotated[bool, typer.Option("--offline", help="Open no connection to other hosts.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Set = Annotated[
@@ -44,6 +48,13 @@ Backbone = Annotated[
     ),
 ]
 Weights = Annotated[Path | None, typer.Option(help="a file with the weights of the pretrained net")]
+
+
+def overrides_of(
+    set_: list[str] | None, backbone: str | None = None, weights: Path | None = None
+) -> list[str]:
+    """The recipe keys of --backbone and --weights, and those of --set after them."""
+    return [*backbone_overrides(backbone, weights), *(set_ or [])]
 
 
 def backbone_overrides(backbone: str | None, weights: Path | None) -> list[str]:

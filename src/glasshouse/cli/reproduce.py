@@ -1,7 +1,8 @@
 """`glasshouse reproduce`: a run's recipe again, and whether the bytes agree."""
 
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,8 +27,7 @@ def reproduce(
     if out is not None:
         found = _reproduce(run, out, data_dir, offline)
     else:
-        with tempfile.TemporaryDirectory(prefix="glasshouse-again-") as folder:
-            found = _reproduce(run, Path(folder) / "run", data_dir, offline)
+        found = _reproduce_for_now(run, data_dir, offline)
     if json:
         print_json({**asdict(found), "agrees": found.agrees})
     else:
@@ -51,8 +51,27 @@ def format_reproduction(found: "Reproduction") -> str:
     return "\n".join([*lines, f"{found.run} was not reproduced: {count} files differ; {known}"])
 
 
-def _reproduce(run: Path, out: Path, data_dir: Path | None, offline: bool) -> "Reproduction":
+def _reproduce(
+    run: Path, out: Path, data_dir: Path | None, offline: bool, *, is_kept: bool = True
+) -> "Reproduction":
     from glasshouse.cli.experiments import run_to_the_end
     from glasshouse.workflow.reproducing import reproduce as reproduce_run
 
-    return reproduce_run(run, out, run=run_to_the_end, data_dir=data_dir, offline=offline)
+    runner = partial(run_to_the_end, is_kept=is_kept)
+    return reproduce_run(run, out, run=runner, data_dir=data_dir, offline=offline)
+
+
+def _reproduce_for_now(run: Path, data_dir: Path | None, offline: bool) -> "Reproduction":
+    """The same in a folder that is removed afterwards, whose path is worth nothing to anybody."""
+    from glasshouse.errors import Interrupted
+
+    with tempfile.TemporaryDirectory(prefix="glasshouse-again-") as folder:
+        try:
+            found = _reproduce(run, Path(folder) / "run", data_dir, offline, is_kept=False)
+        except Interrupted as stopped:
+            raise Interrupted(
+                "stopped, and what was trained is removed. With --out FOLDER the same command goes "
+                "on where it was stopped.",
+                stopped.exit_code - 128,
+            ) from stopped
+    return replace(found, again=None)

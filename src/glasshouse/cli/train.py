@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glasshouse.cli.options import (
+    BACKBONE_RECIPE,
+    DEFAULT_RECIPE,
     Backbone,
     DataDir,
     Json,
@@ -19,7 +21,7 @@ from glasshouse.cli.options import (
     Set,
     Source,
     Weights,
-    backbone_overrides,
+    overrides_of,
     print_json,
 )
 
@@ -27,9 +29,7 @@ if TYPE_CHECKING:
     from glasshouse.workflow.experiment import Request
     from glasshouse.workflow.logs import LogName
 
-DEFAULT_RECIPE = "small-residual"
 BUDGET_RECIPE = "fast"
-BACKBONE_RECIPE = "transfer-features"
 
 
 class OnBadFile(Enum):
@@ -96,7 +96,7 @@ def train(
     from glasshouse.workflow.logs import require_logs
 
     logs = require_logs(log or (), offline=offline)
-    overrides = [*backbone_overrides(backbone, weights), *(set_ or [])]
+    overrides = overrides_of(set_, backbone, weights)
     overrides += [f"data.on_bad_file={on_bad_file.value}"] if on_bad_file else []
     begun = _recipe_of(out) if resume else None
     if begun is not None and minutes is not None:

@@ -6,33 +6,49 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glasshouse.cli.options import DataDir, Json, Offline, Set, Source, print_json
-from glasshouse.cli.train import DEFAULT_RECIPE
+from glasshouse.cli.options import (
+    DEFAULT_RECIPE,
+    DataDir,
+    Json,
+    Offline,
+    Recipe,
+    Set,
+    Source,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from glasshouse.report.tuning_plots import TrialRecord
     from glasshouse.workflow.tune import Found
 
 
+SearchKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUES",
+        help="what varies: train.lr=1e-4..1e-1:log, train.batch_size=32,64 or "
+        "model.width=0.5..2 (a factor of all filters and units); may be repeated",
+    ),
+]
+Trials = Annotated[int, typer.Option(help="how many in all")]
+Workers = Annotated[int, typer.Option(help="processes that train at the same time")]
+Prune = Annotated[bool, typer.Option(help="stop trials that fall behind the median")]
+Seed = Annotated[int, typer.Option(help="of the search; the recipe has its own")]
+Out = Annotated[
+    Path | None, typer.Option(help="the folder of the search [runs/SOURCE-RECIPE-tune]")
+]
+
+
 def tune(
     source: Source,
-    recipe: Annotated[str, typer.Option(help="a recipe by name or a .toml file")] = DEFAULT_RECIPE,
-    search: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUES",
-            help="what varies: train.lr=1e-4..1e-1:log, train.batch_size=32,64 or "
-            "model.width=0.5..2 (a factor of all filters and units); may be repeated",
-        ),
-    ] = None,
+    recipe: Recipe = DEFAULT_RECIPE,
+    search: SearchKeys = None,
     set_: Set = None,
-    trials: Annotated[int, typer.Option(help="how many in all")] = 20,
-    workers: Annotated[int, typer.Option(help="processes that train at the same time")] = 1,
-    prune: Annotated[bool, typer.Option(help="stop trials that fall behind the median")] = True,
-    seed: Annotated[int, typer.Option(help="of the search; the recipe has its own")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="the folder of the search [runs/SOURCE-RECIPE-tune]")
-    ] = None,
+    trials: Trials = 20,
+    workers: Workers = 1,
+    prune: Prune = True,
+    seed: Seed = 0,
+    out: Out = None,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -46,18 +62,10 @@ def tune(
 
     folder = out or Path("runs") / f"{Path(source).stem}-{Path(recipe).stem}-tune"
     wanted = Search(
-        source=source,
-        recipe=recipe,
-        space=tuple(parse_search(text) for text in search or ()),
-        out=folder,
-        overrides=tuple(set_ or ()),
-        trials=trials,
-        workers=workers,
-        prune=prune,
-        seed=seed,
-        data_dir=data_dir,
-        offline=offline,
-    )
+        source, recipe, tuple(parse_search(text) for text in search or ()), folder,
+        overrides=tuple(set_ or ()), trials=trials, workers=workers, prune=prune, seed=seed,
+        data_dir=data_dir, offline=offline,
+    )  # fmt: skip
     with catch_signals() as signal_received:
         found = run_search(
             wanted, on_trial=lambda trial: say(_line(trial)), signal_received=signal_received

@@ -10,12 +10,14 @@ from matplotlib.figure import Figure
 from glasshouse.explanation.record import Explanation, Floats, shown, target_name
 from glasshouse.explanation.sheet import new_figure, shorten
 
+# A strip of more snapshots shows so many of them.
+COLUMNS = 10
 _TILE = 1.25
 _COLOURS = "inferno"
 
 
 def draw_strip(
-    snapshots: Sequence[tuple[str, Explanation]], *, most: int = 8, columns: int = 10
+    snapshots: Sequence[tuple[str, Explanation]], *, most: int = 8, columns: int = COLUMNS
 ) -> Figure:
     """Each picture, and its map in every snapshot with the probability of the explained class.
 

@@ -25,7 +25,7 @@ class Pace:
     """A net's speed, for a width as a factor of the recipe's.
 
     training, validating, answering: pictures a second, the first with augmentation and all.
-    saving: seconds of one checkpoint.
+    saving: seconds of one checkpoint. explaining: seconds of one snapshot, 0 where none is taken.
     """
 
     width: float
@@ -33,6 +33,7 @@ class Pace:
     validating: float
     answering: float
     saving: float
+    explaining: float = 0.0
 
 
 def measure_pace(

@@ -10,7 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from glasshouse.data.download import Progress
+from glasshouse.data.images import ImageSet
+from glasshouse.data.sources import fingerprint
 from glasshouse.errors import RecipeError, UsageError
+from glasshouse.models.classifier import Classifier
 from glasshouse.models.width import widened
 from glasshouse.report import plots
 from glasshouse.report.pictures import figure_png
@@ -20,7 +23,9 @@ from glasshouse.training.fit import untrained_classifier
 from glasshouse.training.pace import Pace, measure_pace
 from glasshouse.training.schedules import fitted_to
 from glasshouse.training.transfer import starting_net
+from glasshouse.workflow.checking import require_sound
 from glasshouse.workflow.experiment import Request, first_classifier, make_course
+from glasshouse.workflow.snapshots import fixed_pictures, snapshot_seconds
 
 # Factors of the recipe's width.
 WIDTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -201,6 +206,9 @@ def _measuring(
     """A function that measures a width, None where there is none, and how much there is to do."""
     recipe = request.recipe
     splits, own = first_classifier(request, progress)
+    # As the run does when it opens: what would stop it there does so before anything is measured.
+    require_sound(splits, recipe.data)
+    fingerprint(splits)
     test = RangeTest()
     found = test.steps * test.seeds * recipe.train.batch_size if recipe.train.lr == "auto" else 0
     work = Work(len(splits.train), len(splits.validation), len(splits.test), found, 0.0)
@@ -216,9 +224,18 @@ def _measuring(
             classifier = untrained_classifier(model, splits, seed=recipe.train.seed)
         net = starting_net(classifier.net, recipe.transfer, recipe.train.epochs)
         course = make_course(recipe, splits, classifier)
-        return measure_pace(replace(classifier, net=net), course, width=width, seconds=seconds)
+        first = replace(classifier, net=net)
+        pace = measure_pace(first, course, width=width, seconds=seconds)
+        return replace(pace, explaining=_explaining(first, splits.validation, request.snapshots))
 
     return measure, work
+
+
+def _explaining(classifier: Classifier, validation: ImageSet, count: int) -> float:
+    """Seconds of a snapshot of so many pictures."""
+    if not count:
+        return 0.0
+    return snapshot_seconds(classifier, fixed_pictures(validation, count))
 
 
 def _paces(
@@ -267,8 +284,10 @@ def _training_seconds(pace: Pace, seconds: float, work: Work) -> float:
 def _beside(pace: Pace, work: Work) -> float:
     """Seconds of a run that are not of its epochs."""
     answering = (work.validation + work.test) / pace.answering
-    return work.seconds + answering + work.finder / pace.training
+    # Each epoch has a snapshot, and the net before the first one.
+    return work.seconds + answering + work.finder / pace.training + pace.explaining
 
 
 def _epoch_seconds(pace: Pace, pictures: int, work: Work) -> float:
-    return pictures / pace.training + work.validation / pace.validating + pace.saving
+    validating = work.validation / pace.validating
+    return pictures / pace.training + validating + pace.saving + pace.explaining

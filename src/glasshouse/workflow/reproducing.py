@@ -32,10 +32,13 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Every file compared, and what differs between the machines and versions of the two runs."""
+    """Every file compared, and what differs between the machines and versions of the two runs.
+
+    again: the folder of the second run; None where it was not kept.
+    """
 
     run: str
-    again: str
+    again: str | None
     files: tuple[Agreement, ...]
     environment: tuple[str, ...]
 

@@ -1,6 +1,9 @@
 """How a net learns where to look: the same pictures explained after each epoch of a run."""
 
 import copy
+import shutil
+import tempfile
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +17,7 @@ from glasshouse.explanation.methods import MethodName
 from glasshouse.explanation.record import load_explanation, save_explanation
 from glasshouse.explanation.relu_rules import ExplanationWarning
 from glasshouse.explanation.sheet import to_png
-from glasshouse.explanation.strip import draw_strip
+from glasshouse.explanation.strip import COLUMNS, draw_strip
 from glasshouse.models.classifier import Classifier
 from glasshouse.storage import write_bytes
 from glasshouse.training.state import TrainingState
@@ -49,12 +52,19 @@ def take_snapshot(
     The net is a copy on the CPU, so that training goes on as if nothing had happened. Raises
     UsageError for a net without a layer that a map could be drawn at.
     """
-    now = replace(classifier, net=_current_net(state))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExplanationWarning)
-        (found,) = explain(now, images.pictures, methods=[_METHOD], target_class=images.labels)
-    save_explanation(found, run / FOLDER / f"epoch-{state.epoch:04}", now)
-    draw_snapshots(run)
+    _snapshot(run, state.epoch, replace(classifier, net=_current_net(state)), images)
+
+
+def snapshot_seconds(classifier: Classifier, images: ImageSet) -> float:
+    """What a snapshot of these pictures takes here, once the strip is as wide as it becomes."""
+    with tempfile.TemporaryDirectory(prefix="glasshouse-snapshots-") as folder:
+        run = Path(folder)
+        _snapshot(run, 0, classifier, images)  # imports, kernels, fonts
+        for number in range(1, COLUMNS):
+            shutil.copytree(_folder(run, 0), _folder(run, number))
+        started = time.perf_counter()
+        _snapshot(run, COLUMNS, classifier, images)
+        return time.perf_counter() - started
 
 
 def draw_snapshots(run: Path) -> Path:
@@ -75,6 +85,18 @@ def describe_snapshots(run: Path) -> str:
         f"class ({_METHOD} at {last.layer}), with the probability it gives that class. A row has "
         f"one colour scale. At the end {right} of {len(last)} are right."
     )
+
+
+def _snapshot(run: Path, epoch: int, now: Classifier, images: ImageSet) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExplanationWarning)
+        (found,) = explain(now, images.pictures, methods=[_METHOD], target_class=images.labels)
+    save_explanation(found, _folder(run, epoch), now)
+    draw_snapshots(run)
+
+
+def _folder(run: Path, epoch: int) -> Path:
+    return run / FOLDER / f"epoch-{epoch:04}"
 
 
 def _current_net(state: TrainingState) -> nn.Module:
