@@ -43,6 +43,13 @@ def test_lr_find_says_which_rate_suits_and_draws_it(tmp_path: Path, capsys: Capt
     curve = json.loads(output_of(capsys, *common, "--rule", "steepest", "--json", "--out", "-"))
     assert curve["suggestion"] == curve["suggestions"]["steepest"]
     assert len(curve["losses"]) == 2
+    assert curve["auto_lr"] == curve["suggestion"]
+    peak = json.loads(
+        output_of(
+            capsys, *common, "--set", "train.schedule={type='one_cycle'}", "--json", "--out", "-"
+        )
+    )
+    assert peak["auto_lr"] == peak["max_lr"] > peak["suggestion"]
     assert "valley" in glasshouse_here([*common, "--rule", "vally"], capsys)[2]
 
 

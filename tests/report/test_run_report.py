@@ -32,7 +32,7 @@ from glasshouse.report.run_report import (
     write_comparison,
     write_report,
 )
-from glasshouse.training.finder import LrCurve
+from glasshouse.training.lr_curve import LrCurve
 from tests.report.conftest import make_epochs, make_predictions
 
 ATTACK = "<img src=x onerror=alert(1)>"

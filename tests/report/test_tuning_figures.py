@@ -16,7 +16,7 @@ from glasshouse.report.ladder_report import (
 )
 from glasshouse.report.pictures import figure_png
 from glasshouse.report.tuning_plots import TrialRecord, search_history, search_importance
-from glasshouse.training.finder import read_curve
+from glasshouse.training.lr_curve import read_curve
 from tests.report.test_plots import texts
 from tests.training.test_finder import LRS, X, textbook
 

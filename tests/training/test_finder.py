@@ -7,17 +7,16 @@ from torch import nn
 from glasshouse.data.images import Splits
 from glasshouse.errors import NoUsableRate, UsageError
 from glasshouse.settings import TrainSettings
-from glasshouse.training.finder import (
-    RangeTest,
+from glasshouse.training.finder import RangeTest, find_lr, with_found_rate
+from glasshouse.training.lr_curve import (
     curve_from_json,
     curve_to_json,
-    find_lr,
+    learned,
     minimum_tenth,
     read_curve,
     smooth,
     steepest,
     valley,
-    with_found_rate,
 )
 from tests.training.test_loop import course, settings
 
@@ -36,8 +35,62 @@ def test_rules_find_their_points_on_a_textbook_curve() -> None:
     curve = textbook()
     assert np.log10(steepest(LRS, curve)) == pytest.approx(-3, abs=0.06)
     least = LRS[np.argmin(curve)]
-    assert minimum_tenth(LRS, curve) == pytest.approx(least / 10)
+    assert least / 10 < minimum_tenth(LRS, curve) < 10**-0.5 / 10
     assert steepest(LRS, curve) < valley(LRS, curve) < least
+
+
+def flat_valley(low: float, high: float, dent: float) -> Any:
+    """A net with BatchNorm: dear at first, then a floor from one rate to another, with a dent."""
+    falls = 3.3 - 1.3 / (1 + np.exp(-5 * (X - low + 0.5)))
+    rises = 2.0 / (1 + np.exp(-8 * (X - high - 0.4)))
+    return falls + rises - 0.02 * np.exp(-0.5 * ((X - dent) / 0.05) ** 2)
+
+
+@pytest.mark.parametrize("dent", [-2.6, -2.0, -1.4])
+def test_on_a_flat_floor_its_end_counts_and_not_where_noise_puts_the_least(dent: float) -> None:
+    result = read_curve(LRS, flat_valley(-3, -1.5, dent)[None], "minimum/10", guess_loss=2.3)
+    assert result.suggestion == pytest.approx(10**-2.5, rel=0.5)
+    assert result.max_lr == pytest.approx(result.suggestion * 10 / 3)
+    # A peak stays below the floor's end, where the loss is about to rise.
+    assert 10**-2.5 < result.max_lr < 10**-1.5
+
+
+def test_coming_down_to_guessing_is_not_learning() -> None:
+    dear = 2.3 + 1.5 / (1 + np.exp(6 * (X + 5)))  # at any rate, long before anything is learned
+    result = read_curve(LRS, np.minimum(dear, dear - 2.3 + textbook())[None], "steepest",
+                        guess_loss=2.3)  # fmt: skip
+    assert result.suggestion is not None
+    assert np.log10(result.suggestion) == pytest.approx(-3, abs=0.1)
+    assert result.base_lr is not None
+    assert np.log10(result.base_lr) == pytest.approx(-3.4, abs=0.2)
+
+
+def test_a_hump_is_passed_over_but_what_follows_an_explosion_is_not() -> None:
+    valley_loss = textbook(-4, -1)
+    small = 0.9 * np.exp(-0.5 * ((X + 2.6) / 0.15) ** 2)
+    plain = minimum_tenth(LRS, learned(valley_loss, 2.3))
+    assert minimum_tenth(LRS, learned(valley_loss + small, 2.3)) == pytest.approx(plain)
+    assert minimum_tenth(LRS, learned(valley_loss + 7 * small, 2.3)) < plain / 10
+
+
+def test_a_dead_net_s_endless_floor_ends_where_it_begins() -> None:
+    dead = 2.3 + 0.8 / (1 + np.exp(5 * (X + 4)))
+    result = read_curve(LRS, dead[None], "minimum/10", guess_loss=2.3)
+    assert result.suggestion is not None
+    assert result.suggestion < 10**-4
+    assert "guessing costs 2.30" in result.verdict
+
+
+def test_one_lucky_seed_does_not_move_the_rate_far_and_the_band_tells() -> None:
+    plain, lucky = textbook(-3, -1.5), textbook(-3, -0.3)
+    agreed = read_curve(LRS, np.stack([plain, plain, plain]), "minimum/10")
+    result = read_curve(LRS, np.stack([plain, plain, lucky]), "minimum/10")
+    assert agreed.suggestion is not None and agreed.band is not None
+    assert result.suggestion is not None and result.band is not None
+    assert agreed.band[0] == agreed.band[1] == agreed.suggestion
+    assert result.suggestion < 2 * agreed.suggestion
+    assert result.band[0] == agreed.suggestion
+    assert result.band[1] > result.suggestion
 
 
 def test_the_suggestion_hardly_moves_with_noise() -> None:
@@ -111,7 +164,17 @@ def test_wrong_arguments_are_named(tiny_net: nn.Module, tiny_splits: Splits) -> 
     with pytest.raises(UsageError, match="Did you mean 'valley'"):
         find_lr(tiny_net, course(tiny_splits, settings()), rule="vally")
     with pytest.raises(UsageError, match="0 < start < end"):
-        RangeTest(start=1.0, end=0.1)
+        RangeTest(start=1.0, end=0.1).rates(settings())
+    with pytest.raises(UsageError, match="20 steps"):
+        RangeTest(steps=3)
+
+
+def test_steps_go_to_the_rates_that_the_optimizer_can_use() -> None:
+    adam, sgd = (RangeTest().rates(settings(optimizer=name)) for name in ("adamw", "sgd"))
+    assert (adam[0], adam[-1]) == pytest.approx((1e-5, 0.1))
+    assert (sgd[0], sgd[-1]) == pytest.approx((1e-4, 10))
+    assert len(adam) == len(sgd) == 100
+    assert RangeTest(end=1.0).rates(settings(optimizer="adam"))[-1] == pytest.approx(1)
 
 
 def test_noise_alone_is_no_valley() -> None:

@@ -17,7 +17,7 @@ from glasshouse.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from glasshouse.training.finder import LrCurve
+    from glasshouse.training.lr_curve import LrCurve
 
 
 def lr_find(
@@ -25,12 +25,12 @@ def lr_find(
     recipe: Recipe = DEFAULT_RECIPE,
     set_: Set = None,
     rule: Annotated[
-        str, typer.Option(help="how the rate is read: valley, steepest or minimum/10")
-    ] = "valley",
+        str, typer.Option(help="how the rate is read: minimum/10, valley or steepest")
+    ] = "minimum/10",
     seeds: Annotated[int, typer.Option(help="how often the test is made")] = 3,
     steps: Annotated[int, typer.Option(help="updates in each test")] = 100,
-    start: Annotated[float, typer.Option(help="the lowest rate")] = 1e-6,
-    end: Annotated[float, typer.Option(help="the highest rate")] = 10.0,
+    start: Annotated[float | None, typer.Option(help="the lowest rate [1e-5; of sgd 1e-4]")] = None,
+    end: Annotated[float | None, typer.Option(help="the highest rate [0.1; of sgd 10]")] = None,
     out: Annotated[
         Path | None, typer.Option(help="a .png for the curve [lr-find.png]; - for none")
     ] = None,
@@ -41,7 +41,8 @@ def lr_find(
     """Train copies of the net at rising rates and say which rate suits; trains nothing for good."""
     from glasshouse.cli.progress import data_progress, say
     from glasshouse.recipe import load_recipe
-    from glasshouse.training.finder import RangeTest, curve_to_json
+    from glasshouse.training.finder import RangeTest, with_found_rate
+    from glasshouse.training.lr_curve import curve_to_json
     from glasshouse.workflow.experiment import Request
     from glasshouse.workflow.finding import write_curve_picture
     from glasshouse.workflow.range_test import find_recipe_lr
@@ -52,10 +53,16 @@ def lr_find(
     test = RangeTest(start=start, end=end, steps=steps, seeds=seeds)
     with data_progress() as progress:
         curve = find_recipe_lr(request, test=test, rule=rule, progress=progress)
+    found = None if curve.suggestion is None else with_found_rate(settings.train, curve)
     if json:
-        print_json(curve_to_json(curve))
+        print_json({**curve_to_json(curve), "auto_lr": found and found.peak_lr})
     else:
         print(format_curve(curve))
+        if found is not None:
+            print(
+                f"train.lr=auto takes {found.peak_lr:.3g} here, as the schedule of {settings.name} "
+                f"is {found.schedule.type}"
+            )
     if picture is not None:
         write_curve_picture(curve, picture)
         say(f"curve: {picture}")

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from glasshouse.report.theme import Theme, legend, new_figure, style, theme_of
-from glasshouse.training.finder import LrCurve
+from glasshouse.training.lr_curve import LrCurve
 
 _MARKS: dict[str, Literal["v", "o", "s"]] = {"steepest": "v", "valley": "o", "minimum/10": "s"}
 

@@ -22,7 +22,7 @@ from glasshouse.report.finder_plots import finder_curve
 from glasshouse.report.html import Chart, Tile, chart, render_template, tile
 from glasshouse.report.pictures import data_uri
 from glasshouse.storage import write_text
-from glasshouse.training.finder import LrCurve
+from glasshouse.training.lr_curve import LrCurve
 
 GALLERY, CLASSES_IN_TABLE = 24, 20
 # Pictures beside the most confused pairs, and samples of each class.

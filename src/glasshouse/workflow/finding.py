@@ -11,14 +11,9 @@ from glasshouse.report.finder_plots import finder_curve
 from glasshouse.report.pictures import figure_png
 from glasshouse.settings import TrainSettings
 from glasshouse.storage import read_json, write_bytes, write_json
-from glasshouse.training.finder import (
-    LrCurve,
-    curve_from_json,
-    curve_to_json,
-    find_lr,
-    with_found_rate,
-)
+from glasshouse.training.finder import find_lr, with_found_rate
 from glasshouse.training.loop import Course
+from glasshouse.training.lr_curve import LrCurve, curve_from_json, curve_to_json
 from glasshouse.workflow.runs import FINDER
 
 Progress = Callable[[str, int, int], None]

@@ -1,7 +1,8 @@
 """The range test of a recipe: what would be trained, at rising rates, on copies."""
 
 from glasshouse.data.download import Progress
-from glasshouse.training.finder import LrCurve, RangeTest, find_lr
+from glasshouse.training.finder import RangeTest, find_lr
+from glasshouse.training.lr_curve import DEFAULT_RULE, LrCurve
 from glasshouse.training.transfer import starting_net
 from glasshouse.workflow.experiment import Request, first_classifier, make_course
 
@@ -10,7 +11,7 @@ def find_recipe_lr(
     request: Request,
     *,
     test: RangeTest | None = None,
-    rule: str = "valley",
+    rule: str = DEFAULT_RULE,
     progress: Progress | None = None,
 ) -> LrCurve:
     """The range test of a recipe's net on its training pictures; nothing is written.

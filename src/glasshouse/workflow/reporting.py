@@ -30,7 +30,7 @@ from glasshouse.report.run_report import (
 )
 from glasshouse.settings import TrainSettings
 from glasshouse.storage import read_json, write_bytes, write_json
-from glasshouse.training.finder import LrCurve, curve_from_json
+from glasshouse.training.lr_curve import LrCurve, curve_from_json
 from glasshouse.training.schedules import learning_rate
 from glasshouse.workflow import runs, snapshots
 from glasshouse.workflow.budget import describe_budget

@@ -98,10 +98,18 @@ def _result(plan: "Plan", curve: dict[str, Any]) -> None:
     chart(finder_options(curve), f"Loss over the learning rate. {curve['verdict']}", "gh-short")
     text(str(curve["verdict"]), "p", "gh-help")
     with box("gh-row"):
-        for rule, lr in curve["suggestions"].items():
-            use = button(f"Use {rate(lr)}", main=lr == curve["suggestion"])
-            use.props["title"] = f"by the rule {rule}"
+        for why, lr in _rates(curve).items():
+            use = button(f"Use {rate(lr)}", main=lr == curve["auto_lr"])
+            use.props["title"] = why
             use.on_click(lambda lr=lr: _use(plan, lr))
+
+
+def _rates(curve: dict[str, Any]) -> dict[str, float]:
+    """Every rate that may be used, and why; first the one that suits the schedule."""
+    by_rule = {f"by the rule {rule}": lr for rule, lr in curve["suggestions"].items()}
+    if curve["auto_lr"] in (None, *by_rule.values()):
+        return by_rule
+    return {"the peak that suits this schedule": curve["auto_lr"], **by_rule}
 
 
 def _use(plan: "Plan", lr: float) -> None:
