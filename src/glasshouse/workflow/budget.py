@@ -213,6 +213,8 @@ def _measuring(
     found = test.steps * test.seeds * recipe.train.batch_size if recipe.train.lr == "auto" else 0
     work = Work(len(splits.train), len(splits.validation), len(splits.test), found, 0.0)
     seconds = min(_LONGEST, max(_SHORTEST, _SHARE * 60 * minutes))
+    # Most of a snapshot is drawing, so that one width tells of all.
+    explaining = _explaining(own, splits.validation, request.snapshots)
 
     def measure(width: float) -> Pace | None:
         classifier = own
@@ -224,9 +226,8 @@ def _measuring(
             classifier = untrained_classifier(model, splits, seed=recipe.train.seed)
         net = starting_net(classifier.net, recipe.transfer, recipe.train.epochs)
         course = make_course(recipe, splits, classifier)
-        first = replace(classifier, net=net)
-        pace = measure_pace(first, course, width=width, seconds=seconds)
-        return replace(pace, explaining=_explaining(first, splits.validation, request.snapshots))
+        pace = measure_pace(replace(classifier, net=net), course, width=width, seconds=seconds)
+        return replace(pace, explaining=explaining)
 
     return measure, work
 
