@@ -1,10 +1,11 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from torch import nn
 
-from glasshouse.data.images import Splits
+from glasshouse.data.images import Splits, take
 from glasshouse.errors import NoUsableRate, UsageError
 from glasshouse.settings import TrainSettings
 from glasshouse.training.finder import RangeTest, find_lr, with_found_rate
@@ -63,6 +64,9 @@ def test_coming_down_to_guessing_is_not_learning() -> None:
     assert np.log10(result.suggestion) == pytest.approx(-3, abs=0.1)
     assert result.base_lr is not None
     assert np.log10(result.base_lr) == pytest.approx(-3.4, abs=0.2)
+    from_the_first = np.minimum(2.3 + 1.5 * 10 ** -(X + 6), 9)
+    told = read_curve(LRS, (from_the_first - 2.3 + textbook())[None], "valley", guess_loss=2.3)
+    assert "lower the start" not in told.verdict
 
 
 def test_a_hump_is_passed_over_but_what_follows_an_explosion_is_not() -> None:
@@ -158,6 +162,21 @@ def test_equal_seeds_give_equal_curves(tiny_net: nn.Module, tiny_splits: Splits)
     again = find_lr(tiny_net, course(tiny_splits, settings(), rotation_range=9), test=test)
     assert np.array_equal(first.losses, again.losses, equal_nan=True)
     assert not np.array_equal(first.losses[0], first.losses[1])
+
+
+def test_guessing_costs_what_the_classes_count_in_the_loss(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    labels = tiny_splits.train.labels
+    few = take(tiny_splits.train, np.flatnonzero((labels != 0) | (np.cumsum(labels == 0) < 3)))
+    counts = np.bincount(few.labels)
+    assert counts[0] == 2 < counts[1]
+    skewed = replace(course(tiny_splits, settings()), train=few)
+    balance = tuple((counts.sum() / len(counts) / counts).tolist())
+    test = RangeTest(steps=20, seeds=1)
+    plain = find_lr(tiny_net, skewed, test=test).guess_loss
+    balanced = find_lr(tiny_net, replace(skewed, class_weights=balance), test=test).guess_loss
+    assert plain < balanced == pytest.approx(np.log(len(counts)))
 
 
 def test_wrong_arguments_are_named(tiny_net: nn.Module, tiny_splits: Splits) -> None:

@@ -133,10 +133,14 @@ def _with_seed(course: Course, number: int) -> Course:
 
 
 def _guess_loss(course: Course) -> float:
-    """The entropy of the (smoothed) class shares: what a net that sees nothing can reach."""
+    """The entropy of the (smoothed) class shares: what a net that sees nothing can reach.
+
+    A class has the share that it has in the loss.
+    """
     counts = np.bincount(course.train.labels, minlength=len(course.train.class_names))
     if course.settings.sampling == "balanced":
         counts = np.minimum(counts, 1)  # all classes that there are come equally often
+    counts = counts * np.array(course.class_weights or 1.0)
     smoothing = course.settings.label_smoothing
     shares = (1 - smoothing) * counts / counts.sum() + smoothing / len(counts)
     shares = shares[shares > 0]

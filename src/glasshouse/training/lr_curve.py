@@ -1,7 +1,7 @@
 """The curve of a range test: what the losses at rising rates say about the rate to train at."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -82,7 +82,7 @@ def read_curve(lrs: Losses, losses: Losses, rule: str, *, guess_loss: float = ma
         base_lr=min(_onset(lrs, mean), max_lr / 4),
         max_lr=max_lr,
     )
-    return replace(found, verdict=_verdict(found, falls))
+    return replace(found, verdict=_verdict(found, usable))
 
 
 def learned(losses: Losses, guess_loss: float = math.nan) -> Losses:
@@ -243,7 +243,7 @@ def _without_one(curves: Losses) -> Iterator[Losses]:
         yield (others if len(others) else curves).mean(axis=0)
 
 
-def _verdict(curve: LrCurve, usable: Sequence[Losses]) -> str:
+def _verdict(curve: LrCurve, usable: Losses) -> str:
     """The suggestion in words, and every doubt about it."""
     assert curve.band is not None
     low, high = curve.band
@@ -252,11 +252,11 @@ def _verdict(curve: LrCurve, usable: Sequence[Losses]) -> str:
     return "; ".join([f"use {curve.suggestion:.2g} (rule {curve.rule}{spread})", *doubts])
 
 
-def _doubts(curve: LrCurve, usable: Sequence[Losses]) -> list[str]:
+def _doubts(curve: LrCurve, usable: Losses) -> list[str]:
     assert curve.band is not None
-    lowest = [int(np.nanargmin(row)) for row in usable]
+    lowest = usable.argmin(axis=1)
     seeds, steps = curve.losses.shape
-    least = float(np.median([np.nanmin(row) for row in usable]))
+    least = float(np.median(usable.min(axis=1)))
     possible = {
         f"{seeds - len(usable)} of {seeds} seeds found no valley": len(usable) < seeds,
         "the seeds disagree by more than ten times, so try both ends": curve.band[1]
