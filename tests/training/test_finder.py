@@ -51,6 +51,7 @@ def flat_valley(low: float, high: float, dent: float) -> Any:
 def test_on_a_flat_floor_its_end_counts_and_not_where_noise_puts_the_least(dent: float) -> None:
     result = read_curve(LRS, flat_valley(-3, -1.5, dent)[None], "minimum/10", guess_loss=2.3)
     assert result.suggestion == pytest.approx(10**-2.5, rel=0.5)
+    assert result.suggestion is not None and result.max_lr is not None
     assert result.max_lr == pytest.approx(result.suggestion * 10 / 3)
     # A peak stays below the floor's end, where the loss is about to rise.
     assert 10**-2.5 < result.max_lr < 10**-1.5
