@@ -128,6 +128,10 @@ def test_folds_give_an_accuracy_with_its_interval(photos: Path, capsys: Capture)
     facts = json.loads(run(capsys, *common, "--json")[0])
     assert facts["accuracy"]["low"] < facts["accuracy"]["value"] <= facts["accuracy"]["high"]
     assert len(facts["folds"]) == 3
+    rows = facts["per_class"]
+    assert len(rows) == 4 and sum(row["support"] for row in rows) == facts["pictures"]
+    right = sum(row["support"] * row["recall"]["value"] for row in rows)
+    assert right / facts["pictures"] == pytest.approx(facts["accuracy"]["value"])
     assert "less than 30 folds" in run(capsys, *common[:-1], "30", code=3)[1]
     twice = ["--recipe", "transfer-head", "--set", "data.train_on_validation=true"]
     compare = ["compare-backbones", photos, "-b", NET, "-b", "resnet18"]

@@ -1,11 +1,12 @@
 """An evaluation as text for a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from glasshouse.evaluation.evaluation import Evaluation
     from glasshouse.evaluation.intervals import Interval
+    from glasshouse.evaluation.metrics import ClassFigures
     from glasshouse.workflow.seeds import SeedSummary
 
 _CLASSES, _PAIRS, _MISTAKES = 40, 5, 5
@@ -14,7 +15,7 @@ _CLASSES, _PAIRS, _MISTAKES = 40, 5, 5
 def format_evaluation(evaluation: "Evaluation") -> str:
     """The figures that matter, a few lines each; the report and --json have all of them."""
     return "\n".join(
-        [*_headline(evaluation), "", *_classes(evaluation), "", *_mistakes(evaluation)]
+        [*_headline(evaluation), "", *class_lines(evaluation.per_class), "", *_mistakes(evaluation)]
     )
 
 
@@ -54,17 +55,18 @@ def _headline(evaluation: "Evaluation") -> Iterator[str]:
     )
 
 
-def _classes(evaluation: "Evaluation") -> Iterator[str]:
-    width = max(5, *(len(row.name) for row in evaluation.per_class))
+def class_lines(rows: "Sequence[ClassFigures]") -> Iterator[str]:
+    """A table of the classes, the recall of each with its 95 % interval."""
+    width = max(5, *(len(row.name) for row in rows))
     yield f"{'class':<{width}}  pictures  precision  recall                       F1"
-    for row in evaluation.per_class[:_CLASSES]:
+    for row in rows[:_CLASSES]:
         recall = with_interval(row.recall) if row.recall else "-"
         yield (
             f"{row.name:<{width}}  {row.support:>8,}  {_percent(row.precision):>9}  "
             f"{recall:<27}  {_percent(row.f1):>6}"
         )
-    if len(evaluation.per_class) > _CLASSES:
-        yield f"and {len(evaluation.per_class) - _CLASSES} classes more in report.html"
+    if len(rows) > _CLASSES:
+        yield f"and {len(rows) - _CLASSES} classes more; --json has them all"
 
 
 def _mistakes(evaluation: "Evaluation") -> Iterator[str]:

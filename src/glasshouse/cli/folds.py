@@ -41,10 +41,14 @@ def folds(
 
     The test split is left alone.
     """
-    from glasshouse.cli.figures import with_interval
+    from dataclasses import asdict
+
+    from glasshouse.cli.figures import class_lines, with_interval
+    from glasshouse.evaluation.metrics import per_class
 
     request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
     found = _folds(request, count)
+    classes = per_class(found.predictions)
     if json:
         accuracy = {name: getattr(found.accuracy, name) for name in ("value", "low", "high")}
         print_json(
@@ -52,13 +56,15 @@ def folds(
                 "pictures": len(found.fold_of),
                 "accuracy": accuracy,
                 "folds": list(found.accuracies),
+                "per_class": [asdict(row) for row in classes],
                 "seconds": round(found.seconds, 1),
             }
         )
         return
     print(f"accuracy  {with_interval(found.accuracy)}, 95 % interval")
     print(f"folds     {', '.join(f'{each:.1%}' for each in found.accuracies)}")
-    print(f"pictures  {len(found.fold_of):,}, each predicted by a head that has not seen it")
+    print(f"pictures  {len(found.fold_of):,}, each predicted by a head that has not seen it\n")
+    print("\n".join(class_lines(classes)))
 
 
 def label_errors(

@@ -163,7 +163,8 @@ def _imbalance(splits: Splits) -> Iterator[Finding]:
         detail = (
             f"'{most}' has {counts[most]:,} training pictures, '{least}' {counts[least]:,}. "
             f"Always saying '{most}' is right {counts[most] / sum(counts.values()):.0%} of the "
-            "time; look at the recall of each class, not at the accuracy alone."
+            "time; look at the recall of each class, not at the accuracy alone. With "
+            "train.sampling or train.class_weights = 'balanced' each class counts alike."
         )
         yield Finding("imbalance", "warning", f"Classes differ {ratio:.1f} times in size", detail)
 
