@@ -73,13 +73,25 @@ def choose(browser: WebDriver, field: str, words: str) -> None:
     """Take an entry of a list; while it unfolds, a click may miss it."""
     # The driver takes what lies below the bar at the top for seen.
     browser.execute_script("scrollTo(0, 0)")
-    wait_for(lambda: _clicked(find(browser, field)), "the list to be opened")
 
     def take() -> bool:
+        if words in _shown_in(find(browser, field)):
+            return True
         entries = browser.find_elements(By.CSS_SELECTOR, ".q-menu .q-item")
-        return any(_clicked(entry) for entry in entries if entry.text.strip() == words)
+        if not entries:
+            _clicked(find(browser, field))
+        for entry in entries:
+            if entry.text.strip() == words:
+                _clicked(entry)
+        return False
 
     wait_for(take, f"{words} to be chosen")
+
+
+def _shown_in(field: WebElement) -> list[str]:
+    """The lines of a field, and what stands in the input of one that can be typed into."""
+    inputs = field.find_elements(By.TAG_NAME, "input")
+    return [*field.text.splitlines(), *(str(one.get_attribute("value")) for one in inputs)]
 
 
 def _clicked(element: WebElement) -> bool:

@@ -61,6 +61,7 @@ def test_a_training_is_started_watched_stopped_gone_on_with_and_looked_into(
     wait_for(lambda: status_of(chromium) == "training", "the training to begin", 90)
     find(chromium, ".gh-curves canvas")
     wait_for(lambda: figure(chromium, "Time left").endswith((" s", " min")), "the time left", 30)
+    wait_for(lambda: figure(chromium, "Validation accuracy").endswith("%"), "an epoch's end", 60)
     press(chromium, "Stop")
     wait_for(lambda: status_of(chromium) == "stopped", "the training to stop", 30)
     reached = list_run(runs, runs / "watched").epochs

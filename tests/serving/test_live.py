@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from glasshouse.serving import watching
+from glasshouse.serving.pages import run
 from glasshouse.serving.pages.curves import curve_series
 from glasshouse.serving.pages.live import change, live_words
 from glasshouse.serving.watching import Snapshot, snapshot_of
@@ -126,3 +127,13 @@ def test_a_run_that_begins_anew_takes_its_lines_back(growing: Growing) -> None:
     apply(charts, message(before, now)["charts"])
     assert charts["loss"]["between epochs"] == []
     assert {n: {k: v for k, v in c.items() if v} for n, c in charts.items()} == as_drawn(now)
+
+
+@pytest.mark.parametrize("now", [0.0, 0.5, 0.999, 1.0, 1.001, 1.999, 1.9999999, 123.456])
+def test_pages_refresh_together_and_never_at_once(
+    now: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    wait = run._until_next_refresh()
+    assert 1.0 <= wait <= 3.0  # a timer that has no pause keeps a processor busy
+    assert (now + wait) % 2 == pytest.approx(0, abs=1e-6) or (now + wait) % 2 > 2 - 1e-6

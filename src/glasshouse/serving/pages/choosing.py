@@ -58,9 +58,9 @@ class Chooser:
         place.is_quiet = False
         await self._on_change()
 
-    async def _told(self) -> None:
-        if not any(place.is_quiet for place in self._fields):
-            await self._on_change()
+    def _told(self) -> Awaitable[None] | None:
+        # Asked at once: what is awaited would find that quiet is over.
+        return None if any(place.is_quiet for place in self._fields) else self._on_change()
 
     def _fit(self, place: "_Place") -> None:
         """Show what goes with the name: a run's epochs, the file of a net of the zoo."""

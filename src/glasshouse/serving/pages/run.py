@@ -45,8 +45,12 @@ async def build(workbench: Workbench, request: Request) -> None:
 
 
 def _until_next_refresh() -> float:
-    """Seconds until the moment at which all pages refresh: one waking disturbs a training less."""
-    return _REFRESH_SECONDS - time.monotonic() % _REFRESH_SECONDS
+    """Seconds until the moment at which all pages refresh, not the very next if that is near.
+
+    One waking for all disturbs a training less than one for each.
+    """
+    left = _REFRESH_SECONDS - time.monotonic() % _REFRESH_SECONDS
+    return left if left > _REFRESH_SECONDS / 2 else left + _REFRESH_SECONDS
 
 
 class _Viewer:
