@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from glasshouse.errors import UsageError
 from glasshouse.explanation.explain import explain
 from glasshouse.explanation.layer_choice import layers
+from glasshouse.models.bundled import load_bundled
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.pretrained import build_net
 from tests.explanation.nets import classifier_of, module_net, pooled_net, some_pictures
@@ -45,6 +46,11 @@ class TinyMaps(nn.Sequential):
 def test_a_map_of_few_cells_is_warned_of() -> None:
     layer, why = chosen(classifier_of(TinyMaps()))
     assert layer == "1" and "only 2x2 cells" in why
+
+
+def test_the_bundled_model_is_explained_behind_its_last_convolution() -> None:
+    layer, why = chosen(load_bundled("cifar10-small"), 32)
+    assert layer == "relu7" and "only 3x3 cells" in why
 
 
 class FlatNet(nn.Module):

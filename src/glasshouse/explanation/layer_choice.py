@@ -12,7 +12,9 @@ from glasshouse.explanation.graph import Call, Recording, is_bypassed, record
 from glasshouse.explanation.pictures import as_inputs
 from glasshouse.models.classifier import Classifier
 
-SMALLEST_SIDE = 4
+# An earlier layer has a finer map and worse gradients: before a pooling of maxima most of them are
+# zero, and Grad-CAM's mean over them is often empty. So a map of 3x3 is taken, with a warning.
+SMALLEST_SIDE, COARSE_SIDE = 3, 4
 _NOT_LAYERS_TO_SEE = ("Pool", "Dropout", "Identity", "Flatten")
 
 
@@ -54,7 +56,7 @@ def layers(classifier: Classifier, picture: NDArray[np.uint8]) -> tuple[LayerInf
 
 
 def choose_layer(recording: Recording) -> LayerChoice:
-    """The last layer before pooling that all information passes, with a map of 4x4 or more.
+    """The last layer before pooling that all information passes, with a map of 3x3 or more.
 
     Layers that a skip goes around show only a part of what the net saw. Where no map is that
     large, the largest is taken. Raises UsageError when no output has rows and columns.
@@ -154,7 +156,7 @@ def _reason(name: str, chosen: Call, last: Call) -> str:
 def _doubts(chosen: Call, calls: Sequence[Call]) -> tuple[str, ...]:
     doubts = []
     height, width = chosen.shape[2:]
-    if min(height, width) < SMALLEST_SIDE:
+    if min(height, width) < COARSE_SIDE:
         doubts.append(
             f"The map has only {height}x{width} cells: it says little about where. Choose an "
             "earlier layer or a larger picture."
