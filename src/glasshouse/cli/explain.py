@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from glasshouse.data.images import ImageSet
+    from glasshouse.explanation.record import Explanation
     from glasshouse.models.classifier import Classifier
     from glasshouse.workflow.explaining import Explained
 
@@ -159,5 +160,9 @@ def _lines(answer: "Explained") -> "Iterator[str]":
         yield f"  explained: {answer.explained}"
     for each in answer.explanations:
         doubts = [check.words for check in each.checks if check.verdict == "doubtful"]
-        yield f"  {each.method}: {' '.join([*doubts, *each.warnings]) or 'no doubts'}"
+        yield f"  {each.method}: {' '.join([*doubts, *each.warnings]) or _silence(each)}"
     yield from (f"  {path}" for path in answer.files if path.suffix == ".png")
+
+
+def _silence(explanation: "Explanation") -> str:
+    return "no doubts" if explanation.checks else "not checked"
