@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glasshouse.data.findings import many
 from glasshouse.data.images import ImageSet, take
 from glasshouse.errors import DataError
 from glasshouse.explanation.explain import explain, explain_contrast
@@ -92,9 +93,8 @@ def explain_mistakes(
         )
     for pair in confused_pairs(predictions, pairs):
         names = predictions.class_names
-        title = (
-            f"{names[pair.true]} taken for {names[pair.predicted]} ({len(pair.positions)} times)"
-        )
+        often = many(len(pair.positions), "time")
+        title = f"{names[pair.true]} taken for {names[pair.predicted]} ({often})"
         chosen = np.asarray(pair.positions[:count], dtype=np.int64)
         found.append(_explained(title, classifier, images, (predictions, chosen, method)))
     return tuple(found)
