@@ -56,8 +56,8 @@ def format_ladder(found: "Ladder") -> str:
     width = max(len(row.name) for row in found.rows)
     heading = f"{'step':<{width}}  test accuracy, 95 % interval   seconds  points over the last"
     note = (
-        f"{found.epochs} epochs a step, {found.seeds} seeds, {found.picture_count:,} test "
-        "pictures; gains are paired by seed and picture."
+        f"{found.epochs} epochs a step, {found.seeds} seed{'s' * (found.seeds > 1)}, "
+        f"{found.picture_count:,} test pictures; gains are paired by seed and picture."
     )
     if found.seeds == 1:
         note += " With one seed their intervals leave out what another seed would change."

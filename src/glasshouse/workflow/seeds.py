@@ -75,9 +75,9 @@ def _run_or_explain(request: Request, run: Runner) -> None:
         run(replace(request, resume=True))
     except Interrupted as stopped:
         # The inner advice is for this one folder; the user asked for several.
+        how = "" if request.resume else " with --resume"
         raise Interrupted(
-            f"stopped in {request.out}; everything is saved. The same command again goes on "
-            "(train needs --resume as well).",
+            f"stopped in {request.out}; everything is saved. The same command{how} goes on.",
             stopped.exit_code - 128,
         ) from stopped
 
