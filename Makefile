@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export MPLBACKEND := Agg
 # Most read GLASSHOUSE_DATA; all together take about an hour on two cores. explain_shapes, serving and
 # live_page say how to run them.
-BENCHES := train_speed to_accuracy fuzz_decode folder_memory finder_cost tuner_kill budget \
+BENCHES := train_speed to_accuracy fuzz_decode folder_memory finder_cost finder_rates tuner_kill budget \
 	explain_page explain_cam explain_memory \
 	transfer_hymenoptera transfer_cifar feature_speed finetune_step
 
