@@ -2,12 +2,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.models.classifier import Classifier, load_classifier, save_classifier
-from glasshouse.models.predict import predict
+from glasshouse.models.predict import predict, predict_logits
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.settings import ModelSettings
 from glasshouse.training.fit import untrained_classifier
@@ -32,3 +33,13 @@ def test_a_classifier_that_looks_twice_is_saved_as_one(tiny_splits: Splits, tmp_
     assert again.mirror
     first, second = (predict(c, tiny_splits.test).logits for c in (classifier, again))
     assert torch.equal(torch.from_numpy(first), torch.from_numpy(second))
+
+
+def test_large_pictures_go_through_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glasshouse.models.predict._MOST_VALUES", 3 * 3 * 8 * 8)
+    sizes: list[int] = []
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
+    net.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    pictures = np.zeros((8, 3, 8, 8), dtype=np.uint8)
+    assert len(predict_logits(net, Preprocessing(8, 8), pictures)) == 8
+    assert sizes == [3, 3, 2]
