@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -37,6 +37,7 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
 StartWorkbench = Callable[[Path], str]
+Answer = TypeVar("Answer")
 
 
 @pytest.fixture
@@ -115,6 +116,40 @@ def find_words(browser: WebDriver, words: str, seconds: float = 20.0) -> WebElem
     )
     element: WebElement = found[-1]
     return element
+
+
+def act(look: Callable[[], WebElement], action: Callable[[WebElement], Answer]) -> Answer:
+    """Find an element and do something with it; both anew where the page was redrawn between."""
+    done: list[Answer] = wait_for(lambda: [action(look())], "an element that stays")
+    return done[0]
+
+
+def type_into(browser: WebDriver, css: str, *keys: str) -> None:
+    """Send keys to an element that can be seen."""
+    act(lambda: find(browser, css), lambda found: found.send_keys(*keys))
+
+
+def read_text(browser: WebDriver, css: str) -> str:
+    """The words of an element that can be seen."""
+    return act(lambda: find(browser, css), lambda found: found.text)
+
+
+def read_attribute(browser: WebDriver, css: str, name: str) -> str:
+    """An attribute of an element that can be seen."""
+    return act(lambda: find(browser, css), lambda found: found.get_attribute(name) or "")
+
+
+def click(look: Callable[[], WebElement]) -> None:
+    """Click an element, brought to the middle of the window first.
+
+    A driver clicks where the element is, even if a bar lies over that place.
+    """
+
+    def clicked(found: WebElement) -> None:
+        found.parent.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
+        found.click()
+
+    act(look, clicked)
 
 
 def set_width(browser: WebDriver, width: int, height: int = 900) -> None:

@@ -9,7 +9,15 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser.conftest import StartWorkbench, find, find_words, set_width, wait_for
+from tests.browser.conftest import (
+    StartWorkbench,
+    click,
+    find,
+    find_words,
+    set_width,
+    type_into,
+    wait_for,
+)
 from tests.workflow.test_checking import write_folder
 
 pytestmark = pytest.mark.browser
@@ -25,17 +33,16 @@ def test_a_folder_is_typed_checked_and_looked_through(
     (source / "cat" / "broken.png").write_bytes(b"nothing")
 
     chromium.get(start_workbench(tmp_path / "runs") + "/data")
-    find(chromium, ".gh-source input").send_keys(str(source), Keys.ENTER)
+    type_into(chromium, ".gh-source input", str(source), Keys.ENTER)
     find_words(chromium, "contradicting labels")
-    pair = find(chromium, ".gh-sides li")
-    assert len(pair.find_elements(By.TAG_NAME, "img")) == 2
+    wait_for(lambda: pictures_of_first_pair(chromium) == 2, "a pair of copies")
     wait_for(lambda: whole_pictures(chromium), "every picture in sight")
     find_words(chromium, "broken.png")
     find_words(chromium, HOSTILE)
     assert not chromium.find_elements(By.CSS_SELECTOR, "img[src=x]")
 
     before = len(chromium.find_elements(By.CSS_SELECTOR, ".gh-samples img"))
-    find(chromium, ".q-btn-group button:last-child").click()
+    click(lambda: find(chromium, ".q-btn-group button:last-child"))
     wait_for(
         lambda: 0 < len(chromium.find_elements(By.CSS_SELECTOR, ".gh-samples img")) < before,
         "the fewer samples of test",
@@ -44,6 +51,11 @@ def test_a_folder_is_typed_checked_and_looked_through(
         set_width(chromium, width)
         wide = chromium.execute_script("return document.documentElement.scrollWidth")
         assert wide <= width
+
+
+def pictures_of_first_pair(browser: WebDriver) -> int:
+    script = "return (document.querySelector('.gh-sides li')?.querySelectorAll('img') ?? []).length"
+    return int(browser.execute_script(script))
 
 
 def whole_pictures(browser: WebDriver) -> bool:

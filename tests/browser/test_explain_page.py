@@ -17,7 +17,18 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from glasshouse.models.pretrained import build_net
-from tests.browser.conftest import StartWorkbench, find, find_words, set_width, wait_for
+from tests.browser.conftest import (
+    StartWorkbench,
+    act,
+    click,
+    find,
+    find_words,
+    read_attribute,
+    read_text,
+    set_width,
+    type_into,
+    wait_for,
+)
 from tests.serving.runs import trained_run
 
 pytestmark = pytest.mark.browser
@@ -44,11 +55,16 @@ def photo() -> bytes:
 
 
 def drop(browser: WebDriver, data: bytes, name: str) -> None:
-    browser.execute_script(DROP, find(browser, ".gh-drop"), list(data), name)
+    act(
+        lambda: find(browser, ".gh-drop"),
+        lambda target: browser.execute_script(DROP, target, list(data), name),
+    )
 
 
-def source_of(browser: WebDriver, css: str) -> str:
-    return str(find(browser, css).get_attribute("src"))
+def opacity_of(browser: WebDriver, css: str) -> float:
+    return act(
+        lambda: find(browser, css), lambda found: float(found.value_of_css_property("opacity"))
+    )
 
 
 def width_of(browser: WebDriver, css: str) -> int:
@@ -63,6 +79,10 @@ def are_whole(browser: WebDriver) -> bool:
         "return [...document.querySelectorAll('img:not([loading])')].every(i => i.naturalWidth)"
     )
     return bool(browser.execute_script(script))
+
+
+def texts(browser: WebDriver, css: str) -> list[str]:
+    return [one.text for one in browser.find_elements(By.CSS_SELECTOR, css)]
 
 
 def count(browser: WebDriver, css: str) -> int:
@@ -116,24 +136,21 @@ def test_a_photo_is_dropped_and_explained_by_two_epochs(
     wait_for(lambda: width_of(chromium, ".gh-seen .gh-over") == 448, "the large map")
     find_words(chromium, "rank correlation")  # what a check says
 
-    before = source_of(chromium, ".gh-seen .gh-over")
-    chromium.find_elements(By.CSS_SELECTOR, ".gh-tile")[0].click()
-    wait_for(lambda: source_of(chromium, ".gh-seen .gh-over") != before, "another map")
-    assert find(chromium, ".gh-tile").get_attribute("aria-pressed") == "true"
+    before = read_attribute(chromium, ".gh-seen .gh-over", "src")
+    click(lambda: find(chromium, ".gh-tile"))
+    wait_for(lambda: read_attribute(chromium, ".gh-seen .gh-over", "src") != before, "another map")
+    assert read_attribute(chromium, ".gh-tile", "aria-pressed") == "true"
 
-    opacity = find(chromium, ".gh-seen .gh-over").value_of_css_property("opacity")
-    find(chromium, "[aria-label='Opacity of the maps'] [tabindex]").send_keys(Keys.ARROW_RIGHT)
-    wait_for(
-        lambda: find(chromium, ".gh-seen .gh-over").value_of_css_property("opacity") > opacity,
-        "a stronger map",
-    )
-    layer = source_of(chromium, ".gh-grid")
-    find(chromium, "[aria-label='Layer'] [tabindex]").send_keys(Keys.ARROW_RIGHT)
-    wait_for(lambda: source_of(chromium, ".gh-grid") != layer, "the next layer")
+    opacity = opacity_of(chromium, ".gh-seen .gh-over")
+    type_into(chromium, "[aria-label='Opacity of the maps'] [tabindex]", Keys.ARROW_RIGHT)
+    wait_for(lambda: opacity_of(chromium, ".gh-seen .gh-over") > opacity, "a stronger map")
+    layer = read_attribute(chromium, ".gh-grid", "src")
+    type_into(chromium, "[aria-label='Layer'] [tabindex]", Keys.ARROW_RIGHT)
+    wait_for(lambda: read_attribute(chromium, ".gh-grid", "src") != layer, "the next layer")
     wait_for(lambda: width_of(chromium, ".gh-grid") > 100, "its activations")
 
     few = count(chromium, ".gh-tile")
-    chromium.execute_script("arguments[0].click()", find(chromium, ".gh-more-maps"))
+    click(lambda: find(chromium, ".gh-more-maps"))
     wait_for(lambda: count(chromium, ".gh-tile") == few + 3, "the maps of many passes")
 
     choose(chromium, BESIDE, "digits")
@@ -141,12 +158,7 @@ def test_a_photo_is_dropped_and_explained_by_two_epochs(
     choose(chromium, f"{BESIDE} ~ label", "epoch 1")
     find_words(chromium, "digits @ epoch 1")
     choose(chromium, ".gh-class", "7")
-    wait_for(
-        lambda: (
-            [e.text for e in chromium.find_elements(By.CSS_SELECTOR, ".gh-why")] == ["why 7"] * 2
-        ),
-        "both answers about class 7",
-    )
+    wait_for(lambda: texts(chromium, ".gh-why") == ["why 7"] * 2, "both answers about class 7")
     wait_for(lambda: are_whole(chromium), "every picture")
     for width in (390, 768, 1440):
         set_width(chromium, width)
@@ -162,13 +174,12 @@ def test_any_net_of_the_zoo_can_stand_beside_a_run(
     save_file(build_net("test_resnet", 7, {}, seed=5).state_dict(), weights)
     chromium.get(start_workbench(tmp_path / "runs") + "/explain")
     find_words(chromium, "Its worst mistakes")
-    find(chromium, ".gh-thumb").click()
+    click(lambda: find(chromium, ".gh-thumb"))
     find(chromium, ".gh-tile")
-    name = find(chromium, f"{BESIDE} input")
-    name.send_keys("test_resnet:input_size=64", Keys.ENTER)
+    type_into(chromium, f"{BESIDE} input", "test_resnet:input_size=64", Keys.ENTER)
     find_words(chromium, "are not on this machine")
-    file = find(chromium, "[aria-label='Weights file'] input, input[aria-label='Weights file']")
-    file.send_keys(str(weights), Keys.TAB)
+    file = "[aria-label='Weights file'] input, input[aria-label='Weights file']"
+    type_into(chromium, file, str(weights), Keys.TAB)
     find_words(chromium, "test_resnet:input_size=64 (weights.safetensors)")
     assert count(chromium, ".gh-answer") == 2
     wait_for(lambda: are_whole(chromium), "every picture")
@@ -181,10 +192,10 @@ def test_a_broken_file_gets_a_clear_message_and_the_next_one_an_answer(
     chromium.get(start_workbench(tmp_path / "runs") + "/explain")
     find_words(chromium, "Its worst mistakes")
     drop(chromium, photo()[:900], HOSTILE)
-    message = find(chromium, ".gh-message [role=alert]")
-    assert message.text == f"{HOSTILE}: the PNG is cut short"
+    message = read_text(chromium, ".gh-message [role=alert]")
+    assert message == f"{HOSTILE}: the PNG is cut short"
     drop(chromium, b"MZ\x90\x00 a program", "holiday.png")
     find_words(chromium, "not a picture in a known format")
-    find(chromium, ".gh-thumb").click()
+    click(lambda: find(chromium, ".gh-thumb"))
     find(chromium, ".gh-tile")
     wait_for(lambda: are_whole(chromium), "every picture")

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from glasshouse.serving.app import PAGES
-from tests.browser.conftest import StartWorkbench, find, find_words, set_width, wait_for
+from tests.browser.conftest import StartWorkbench, click, find, find_words, set_width, wait_for
 
 pytestmark = pytest.mark.browser
 
@@ -26,15 +25,14 @@ def test_an_empty_workbench_at_every_width_in_light_and_dark(
             find(chromium, "main h1")
             wide = chromium.execute_script("return document.documentElement.scrollWidth")
             assert wide <= width, f"{page.path} is {wide} wide at {width}"
-    before = chromium.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
-    find(chromium, ".gh-theme").click()
-    wait_for(
-        lambda: (
-            chromium.find_element(By.TAG_NAME, "body").value_of_css_property("background-color")
-            != before
-        ),
-        "other colours",
-    )
+    before = ground(chromium)
+    click(lambda: find(chromium, ".gh-theme"))
+    wait_for(lambda: ground(chromium) != before, "other colours")
+
+
+def ground(browser: WebDriver) -> str:
+    script = "return getComputedStyle(document.body).backgroundColor"
+    return str(browser.execute_script(script))
 
 
 def test_the_keyboard_reaches_the_pages(

@@ -6,8 +6,9 @@ import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 
-from tests.browser.conftest import StartWorkbench, find, find_words, wait_for
+from tests.browser.conftest import StartWorkbench, act, click, find_words, type_into, wait_for
 from tests.workflow.test_listing import write_run
 
 pytestmark = pytest.mark.browser
@@ -21,8 +22,11 @@ def names(browser: WebDriver) -> list[str]:
 
 
 def sort_by_name(browser: WebDriver) -> None:
-    heads = browser.find_elements(By.CSS_SELECTOR, "th.sortable[tabindex='0']")
-    next(th for th in heads if th.text.startswith("Run")).send_keys(Keys.ENTER)
+    def head() -> WebElement:
+        heads = browser.find_elements(By.CSS_SELECTOR, "th.sortable[tabindex='0']")
+        return next(th for th in heads if th.text.startswith("Run"))
+
+    act(head, lambda found: found.send_keys(Keys.ENTER))
 
 
 def test_runs_are_filtered_sorted_and_compared_by_keyboard(
@@ -38,14 +42,14 @@ def test_runs_are_filtered_sorted_and_compared_by_keyboard(
     wait_for(lambda: names(chromium) == sorted(names(chromium)), "rising names")
     sort_by_name(chromium)
     wait_for(lambda: names(chromium) == sorted(names(chromium), reverse=True), "falling names")
-    find(chromium, "body").send_keys("/")
+    type_into(chromium, "body", "/")
     chromium.switch_to.active_element.send_keys("alp")
     wait_for(lambda: names(chromium) == ["alpha"], "the one that fits")
     chromium.switch_to.active_element.send_keys(Keys.CONTROL, "a")
     chromium.switch_to.active_element.send_keys(Keys.DELETE)
     wait_for(lambda: len(names(chromium)) == 4, "all of them again")
-    for box in chromium.find_elements(By.CSS_SELECTOR, "tbody .q-checkbox")[:2]:
-        box.send_keys(Keys.SPACE)
-    find_words(chromium, "Compare 2").click()
+    for row in (1, 2):
+        type_into(chromium, f"tbody tr:nth-child({row}) .q-checkbox", Keys.SPACE)
+    click(lambda: find_words(chromium, "Compare 2"))
     wait_for(lambda: "/compare?run=" in chromium.current_url, "the comparison")
     find_words(chromium, "Fewer than two of these runs are finished")

@@ -9,7 +9,17 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from glasshouse.workflow.listing import list_run
-from tests.browser.conftest import StartWorkbench, find, find_words, set_width, wait_for
+from tests.browser.conftest import (
+    StartWorkbench,
+    click,
+    find,
+    find_words,
+    read_attribute,
+    read_text,
+    set_width,
+    type_into,
+    wait_for,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -20,9 +30,8 @@ def _one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fill(browser: WebDriver, label: str, words: str) -> None:
-    field = find(browser, f"[aria-label='{label}']")
-    field.send_keys(Keys.CONTROL, "a")
-    field.send_keys(words, Keys.TAB)
+    all_of_it = (Keys.CONTROL, "a", Keys.NULL)
+    type_into(browser, f"[aria-label='{label}']", *all_of_it, words, Keys.TAB)
 
 
 def press(browser: WebDriver, words: str) -> None:
@@ -35,17 +44,15 @@ def press(browser: WebDriver, words: str) -> None:
         found = browser.find_elements(By.XPATH, path)
         return next((one for one in found if one.is_displayed()), None)
 
-    click(browser, wait_for(button, f"the button {words}"))
+    def wanted() -> WebElement:
+        found: WebElement = wait_for(button, f"the button {words}")
+        return found
 
-
-def click(browser: WebDriver, found: WebElement) -> None:
-    # A driver clicks where the button is, even if a bar lies over that place.
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
-    found.click()
+    click(wanted)
 
 
 def status_of(browser: WebDriver) -> str:
-    return find(browser, "main .gh-status").text
+    return read_text(browser, "main .gh-status")
 
 
 def test_a_training_is_started_watched_stopped_gone_on_with_and_looked_into(
@@ -73,7 +80,7 @@ def test_a_training_is_started_watched_stopped_gone_on_with_and_looked_into(
     look_into_a_cell(chromium)
     wait_for(lambda: loaded_pictures(chromium, ".gh-mistakes .gh-heat") > 0, "maps of mistakes", 60)
     chromium.get(chromium.current_url.replace("/run/watched", "/"))
-    assert find(chromium, "a.gh-run").text == "watched"
+    assert read_text(chromium, "a.gh-run") == "watched"
 
 
 def figure(browser: WebDriver, name: str) -> str:
@@ -83,9 +90,10 @@ def figure(browser: WebDriver, name: str) -> str:
 
 def look_into_a_cell(browser: WebDriver) -> None:
     """Open a cell with the keyboard alone, see its pictures, and close it again."""
-    cell = find(browser, "button[data-cell='4-4']", 30)
-    count = int(cell.text)
-    cell.send_keys(Keys.ENTER)
+    cell = "button[data-cell='4-4']"
+    find(browser, cell, 60)
+    count = int(read_text(browser, cell))
+    type_into(browser, cell, Keys.ENTER)
     wait_for(lambda: loaded_pictures(browser, ".gh-card .gh-pixels") > 0, "pictures of a cell", 60)
     assert len(browser.find_elements(By.CSS_SELECTOR, ".gh-card .gh-pixels")) == count
     browser.switch_to.active_element.send_keys(Keys.ESCAPE)
@@ -109,22 +117,18 @@ def test_pictures_and_a_rate_are_found_before_training(
     chromium.get(start_workbench(tmp_path / "runs") + "/train")
     press(chromium, "Look at the pictures")
     find(chromium, ".gh-preview img", 60)
-    assert loaded_pictures(chromium, ".gh-preview img") == 20
-    before = find(chromium, ".gh-preview img:last-child").get_attribute("src")
+    wait_for(lambda: loaded_pictures(chromium, ".gh-preview img") == 20, "all pictures")
+    last = ".gh-preview img:last-child"
+    before = read_attribute(chromium, last, "src")
     fill(chromium, "Rotation range", "90")
-    wait_for(
-        lambda: (
-            chromium.find_elements(By.CSS_SELECTOR, ".gh-preview img:last-child")
-            and find(chromium, ".gh-preview img:last-child").get_attribute("src") != before
-        ),
-        "turned pictures",
-    )
+    wait_for(lambda: read_attribute(chromium, last, "src") != before, "turned pictures")
     press(chromium, "Find a rate")
-    use = find(chromium, ".gh-found .gh-main", 120)
-    rate = use.text.rpartition(" ")[2]
-    click(chromium, use)
+    use = ".gh-found .gh-main"
+    find(chromium, use, 120)
+    rate = read_text(chromium, use).rpartition(" ")[2]
+    click(lambda: find(chromium, use))
     wait_for(
-        lambda: find(chromium, "[aria-label='Learning rate']").get_attribute("value") == rate,
+        lambda: read_attribute(chromium, "[aria-label='Learning rate']", "value") == rate,
         "the rate in its field",
     )
 
@@ -134,5 +138,5 @@ def test_an_unknown_source_is_said_where_it_was_asked_for(
 ) -> None:
     chromium.get(start_workbench(tmp_path / "runs") + "/train")
     fill(chromium, "Pictures", "digist")
-    find_words(chromium, "Look at the pictures").click()
+    press(chromium, "Look at the pictures")
     find_words(chromium, "digits'", 60)
