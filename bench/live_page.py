@@ -1,6 +1,6 @@
 """What it costs a training to be watched: its speed with 20 viewers, and the memory of the page.
 
-    python live_page.py speed     the same training, in turn unwatched and watched by 20 viewers
+    python live_page.py speed     one training, in turn unwatched and watched by 20 viewers
     python live_page.py cost      what 20 viewers of a run that grows cost the workbench's processor
     python live_page.py memory    a run that grows as in training, watched for 20 minutes
     python live_page.py start     from the command to the page, and 500 runs listed
@@ -64,7 +64,9 @@ def train(run: Path, epochs: int, source: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-async def watch(page: str, count: int, until: asyncio.Event) -> int:
+async def watch(
+    page: str, count: int, until: asyncio.Event, ready: asyncio.Event | None = None
+) -> int:
     """So many viewers of a page until the event; gives how many messages they got."""
     got = 0
 
@@ -74,8 +76,7 @@ async def watch(page: str, count: int, until: asyncio.Event) -> int:
 
     clients = []
     for _ in range(count):
-        with urllib.request.urlopen(page) as answer:
-            text = answer.read().decode()
+        text = await asyncio.to_thread(lambda: urllib.request.urlopen(page).read().decode())
         found = re.search(r"'client_id': '([0-9a-f-]+)'", text)
         assert found is not None
         query = {
@@ -93,15 +94,18 @@ async def watch(page: str, count: int, until: asyncio.Event) -> int:
             transports=["websocket"],
         )
         clients.append(client)
+    if ready is not None:
+        await asyncio.sleep(3)  # all have got what comes first
+        ready.set()
     await until.wait()
     for client in clients:
         await client.disconnect()
     return got
 
 
-def seconds_of(run: Path) -> float:
+def epoch_seconds(run: Path) -> list[float]:
     lines = (run / "metrics.jsonl").read_text().splitlines()
-    return sum(json.loads(line)["seconds"] for line in lines)
+    return [json.loads(line)["seconds"] for line in lines]
 
 
 def processor_seconds(process: subprocess.Popen[bytes]) -> float:
@@ -109,52 +113,53 @@ def processor_seconds(process: subprocess.Popen[bytes]) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def one_round(
-    runs: Path, training: tuple[str, int, str], viewers: int, workbench: subprocess.Popen[bytes]
-) -> float:
-    name, epochs, source = training
-    before = processor_seconds(workbench)
-    process = train(runs / name, epochs, source)
-    until = asyncio.Event()
-    while not (runs / name / "steps.jsonl").is_file():
-        assert process.poll() is None, "the training did not begin"
-        await asyncio.sleep(0.1)
-    watching = asyncio.create_task(watch(f"{ADDRESS}/run/{name}", viewers, until))
-    while process.poll() is None:
-        await asyncio.sleep(0.2)
-    until.set()
-    messages = await watching
-    spent = processor_seconds(workbench) - before
-    print(
-        f"  {viewers:>2} viewers: {seconds_of(runs / name):.2f} s of training; "
-        f"{messages} messages, {spent:.2f} s of a processor for the workbench",
-        flush=True,
-    )
-    if viewers:
-        assert messages > viewers, "the viewers were sent nothing"
-    return seconds_of(runs / name)
+async def span(run: Path, seconds: float) -> float:
+    """Mean time of the epochs that begin and end within so many seconds from now."""
+    first = len(epoch_seconds(run)) + 1  # that of now is not counted
+    await asyncio.sleep(seconds)
+    return statistics.mean(epoch_seconds(run)[first:])
 
 
-async def speed(rounds: int, epochs: int, source: str) -> None:
+async def speed(rounds: int, seconds: float, source: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        runs = Path(folder)
+        runs, run = Path(folder), Path(folder) / "watched"
         workbench = start_workbench(runs)
+        training = train(run, 1_000_000, source)
         try:
-            pairs = []
+            while not (run / "metrics.jsonl").is_file():
+                assert training.poll() is None, "the training did not begin"
+                await asyncio.sleep(0.1)
+            pairs, opened, spent, messages = [], [], [], 0
             for i in range(rounds):
+                taken = {}
                 # In turn, and each first as often, so that a drift of the machine cancels.
-                order = (0, VIEWERS) if i % 2 == 0 else (VIEWERS, 0)
-                taken = {
-                    n: await one_round(runs, (f"r{i}-{n}", epochs, source), n, workbench)
-                    for n in order
-                }
+                for viewers in (0, VIEWERS) if i % 2 == 0 else (VIEWERS, 0):
+                    before = processor_seconds(workbench)
+                    until, ready = asyncio.Event(), asyncio.Event()
+                    page = f"{ADDRESS}/run/{run.name}"
+                    watching = asyncio.create_task(watch(page, viewers, until, ready))
+                    await ready.wait()
+                    there = processor_seconds(workbench)
+                    taken[viewers] = await span(run, seconds)
+                    until.set()
+                    messages += await watching
+                    if viewers:
+                        opened.append(there - before)
+                        spent.append(processor_seconds(workbench) - there)
                 pairs.append(taken[VIEWERS] / taken[0])
+                print(f"  an epoch takes {1000 * taken[0]:.1f} ms alone, "
+                      f"{1000 * taken[VIEWERS]:.1f} ms watched", flush=True)  # fmt: skip
         finally:
-            workbench.send_signal(signal.SIGTERM)
-            workbench.wait()
+            for process in (training, workbench):
+                process.send_signal(signal.SIGTERM)
+                process.wait()
+    assert messages > rounds * VIEWERS * 5, "the viewers were sent too little"
     slower = 100 * (statistics.median(pairs) - 1)
-    print(f"with {VIEWERS} viewers training takes {slower:+.1f} % (median of {rounds} pairs: "
-          f"{', '.join(f'{100 * (p - 1):+.1f}' for p in pairs)})")  # fmt: skip
+    print(f"with {VIEWERS} viewers training takes {slower:+.1f} % (claim: at most +3 %; median of "
+          f"{rounds} pairs: {', '.join(f'{100 * (p - 1):+.1f}' for p in sorted(pairs))})\n"
+          f"the workbench takes {statistics.median(opened):.2f} s of a processor to open "
+          f"{VIEWERS} pages, and {statistics.median(spent) / seconds:.2%} of one to keep them up "
+          f"to date; {messages:,} messages")  # fmt: skip
 
 
 def resident_mb(pid: int) -> float:
@@ -298,12 +303,12 @@ def main() -> None:
     kinds = ["speed", "cost", "memory", "start"]
     parser.add_argument("what", choices=kinds, nargs="?", default="start")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=300)
-    parser.add_argument("--source", default="digits")
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--source", default="shapes")
     parser.add_argument("--minutes", type=float, default=20)
     given = parser.parse_args()
     if given.what == "speed":
-        asyncio.run(speed(given.rounds, given.epochs, given.source))
+        asyncio.run(speed(given.rounds, given.seconds, given.source))
     elif given.what == "cost":
         asyncio.run(cost(given.minutes))
     elif given.what == "memory":

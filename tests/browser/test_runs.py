@@ -8,7 +8,17 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.browser.conftest import StartWorkbench, act, click, find_words, type_into, wait_for
+from tests.browser.conftest import (
+    StartWorkbench,
+    act,
+    click,
+    find,
+    find_words,
+    set_width,
+    type_into,
+    wait_for,
+)
+from tests.serving.runs import trained_run
 from tests.workflow.test_listing import write_run
 
 pytestmark = pytest.mark.browser
@@ -53,3 +63,24 @@ def test_runs_are_filtered_sorted_and_compared_by_keyboard(
     click(lambda: find_words(chromium, "Compare 2"))
     wait_for(lambda: "/compare?run=" in chromium.current_url, "the comparison")
     find_words(chromium, "Fewer than two of these runs are finished")
+
+
+def test_two_trained_runs_are_compared_picture_by_picture(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    for name in ("first", "second"):
+        trained_run(tmp_path / "runs" / name)
+    address = start_workbench(tmp_path / "runs")
+    for width in (390, 768, 1440):
+        set_width(chromium, width)
+        chromium.get(address + "/compare?run=first&run=second")
+        wait_for(lambda: count(chromium, ".gh-three canvas") == 3, "three charts of curves")
+        find_words(chromium, "paired test on the same test pictures")
+        find_words(chromium, "p, corrected", 60)
+        find(chromium, ".gh-verdict")
+        wide = chromium.execute_script("return document.documentElement.scrollWidth")
+        assert wide <= width
+
+
+def count(browser: WebDriver, css: str) -> int:
+    return len(browser.find_elements(By.CSS_SELECTOR, css))

@@ -135,7 +135,7 @@ def test_no_network_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ModelError, match=r"cannot be downloaded \(Name.*put it at"):
         usual_weights("resnet18", offline=False)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
-    with pytest.raises(ModelError, match=r"cannot be downloaded.*name the file with --weights"):
+    with pytest.raises(ModelError, match=r"cannot be downloaded.*name the weights file"):
         usual_weights("mobilenetv2_100", offline=False)
 
 

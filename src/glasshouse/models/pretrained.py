@@ -162,7 +162,10 @@ def usual_weights(name: str, *, offline: bool) -> Path:
     """
     card = find_model(name)
     if card.weights_url is None:
-        raise ModelError(f"nobody publishes weights of {name}; use its own training, or --weights")
+        raise ModelError(
+            f"nobody publishes weights of {name}; use its own training, or name a weights file "
+            "(--weights)"
+        )
     if card.source == "torchvision":
         return fetch(Published(card.name, card.weights_url), offline=offline)
     config = _timm_config(_resolve(name)[1])

@@ -99,5 +99,5 @@ def _from_hub(published: Published) -> Path:
 def _missing(published: Published, reason: str) -> str:
     return (
         f"the weights of {published.name} {reason}. Get {published.url} on another machine and put "
-        f"it at {published.place}, or name the file with --weights."
+        f"it at {published.place}, or name the weights file (--weights)."
     )

@@ -1,0 +1,44 @@
+"""The pages that a run writes, opened from the disk without any server."""
+
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.by import By
+
+from glasshouse.workflow import runs
+from tests.browser.conftest import find, set_width, wait_for
+from tests.serving.runs import trained_run
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_report_opens_without_a_server_at_every_width(
+    chromium: WebDriver, tmp_path: Path
+) -> None:
+    folder = trained_run(tmp_path / "run")
+    for theme in ("light", "dark"):
+        prefer(chromium, theme)
+        for width in (390, 768, 1440):
+            set_width(chromium, width)
+            chromium.get((folder / runs.REPORT).as_uri())
+            find(chromium, "h1")
+            wait_for(lambda: broken_pictures(chromium) == 0, "every picture")
+            wide = chromium.execute_script("return document.documentElement.scrollWidth")
+            assert wide <= width, f"{theme}: {wide} wide at {width}"
+    for link in chromium.find_elements(By.CSS_SELECTOR, "a[href]"):
+        address = str(link.get_attribute("href"))
+        assert address.startswith("file:"), address
+
+
+def prefer(browser: WebDriver, theme: str) -> None:
+    feature = {"name": "prefers-color-scheme", "value": theme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+
+def broken_pictures(browser: WebDriver) -> int:
+    script = (
+        "const all = [...document.images];"
+        "return all.length ? all.filter(i => !i.complete || !i.naturalWidth).length : -1"
+    )
+    return int(browser.execute_script(script))
