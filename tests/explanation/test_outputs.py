@@ -161,6 +161,25 @@ def test_rules_about_relus_are_left_out_where_there_are_none() -> None:
     assert [info.name for info in telling_layers(classifier, some_pictures()[0])] == ["1", "3"]
 
 
+@pytest.mark.filterwarnings("ignore::glasshouse.explanation.relu_rules.ExplanationWarning")
+def test_grad_cam_under_the_rules_is_on_the_sheet_where_it_is_another_map() -> None:
+    rules = {"grad-cam-guided-rule", "grad-cam-relu-rule"}
+    picture = some_pictures()[0]
+    dense = classifier_of(module_net())  # a ReLU between dense layers, behind the last map
+    assert rules <= {*sheet_methods(dense, picture)} and rules <= {
+        *sheet_methods(dense, picture, "0")
+    }
+    pooled = classifier_of(pooled_net())
+    assert not rules & {*sheet_methods(pooled, picture)}
+    assert rules <= {*sheet_methods(pooled, picture, "0")}
+    (cam,) = explain(pooled, some_pictures(), methods=["grad-cam"])
+    assert "under the guided and the relu rule is this very map" in " ".join(cam.notes)
+    (cam,) = explain(dense, some_pictures(), methods=["grad-cam"])
+    assert "this very map" not in " ".join(cam.notes)
+    with pytest.raises(UsageError, match="Did you mean"):
+        sheet_methods(dense, picture, "00")
+
+
 def test_a_picture_gets_a_folder_with_its_sheet_and_records(tmp_path: Path) -> None:
     request = ExplainRequest(tmp_path, methods=("grad-cam", "activations"), class_name="ship")
     found = explain_pictures(classifier_of(module_net()), some_images(2), request)

@@ -4,10 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.autograd.graph import GradientEdge
 
 from glasshouse.explanation.faithfulness import check_faithfulness
 from glasshouse.explanation.graph import input_edge, nodes_between, record
-from glasshouse.explanation.layer_choice import LayerInfo, choose_layer
+from glasshouse.explanation.layer_choice import (
+    LayerInfo,
+    choose_layer,
+    find_call,
+    require_layer,
+)
 from glasshouse.explanation.methods import METHODS, MethodName
 from glasshouse.explanation.pictures import as_inputs
 from glasshouse.explanation.record import Explanation, shown
@@ -16,16 +22,35 @@ from glasshouse.explanation.sanity import check_content, check_edges, check_head
 from glasshouse.models.classifier import Classifier
 
 SHEET_METHODS: tuple[MethodName, ...] = (
-    "saliency", "guided", "relu", "grad-cam", "guided-grad-cam", "hires-cam", "grad-cam++",
-    "layer-cam", "eigen-cam", "smoothgrad", "integrated-gradients", "occlusion",
+    "saliency", "guided", "relu", "grad-cam", "grad-cam-guided-rule", "grad-cam-relu-rule",
+    "guided-grad-cam", "hires-cam", "grad-cam++", "layer-cam", "eigen-cam", "smoothgrad",
+    "integrated-gradients", "occlusion",
 )  # fmt: skip
 
 
-def sheet_methods(classifier: Classifier, picture: NDArray[np.uint8]) -> tuple[MethodName, ...]:
-    """The methods of a sheet; those about ReLUs only for a net that has some."""
-    recording = record(classifier.net, as_inputs(classifier, picture)[:1])
-    count = count_relus(nodes_between(recording.logits, [input_edge(recording)]))
-    return tuple(n for n in SHEET_METHODS if count.changed or METHODS[n].rule == "vanilla")
+def sheet_methods(
+    classifier: Classifier, picture: NDArray[np.uint8], layer: str | None = None
+) -> tuple[MethodName, ...]:
+    """The methods of a sheet; a rule about ReLUs only where it has some to act on.
+
+    layer: where class activation maps are drawn; unset: `choose_layer`'s. Raises UsageError for an
+    unknown one.
+    """
+    if layer is not None:
+        require_layer(classifier.net, layer)
+    recording = record(classifier.net, as_inputs(classifier, picture)[:1], see_all=True)
+    call = find_call(recording.calls, layer or choose_layer(recording).name)
+
+    def acts(edge: GradientEdge | None) -> bool:
+        return edge is not None and count_relus(nodes_between(recording.logits, [edge])).changed > 0
+
+    everywhere, behind = acts(input_edge(recording)), acts(call.edge)
+    return tuple(
+        name
+        for name in SHEET_METHODS
+        if METHODS[name].rule == "vanilla"
+        or (behind if METHODS[name].source == "layer" else everywhere)
+    )
 
 
 def telling_layers(classifier: Classifier, picture: NDArray[np.uint8]) -> tuple[LayerInfo, ...]:

@@ -4,7 +4,7 @@ A batch costs one forward pass and one backward pass for each ReLU rule in use, 
 of methods; SmoothGrad, integrated gradients and occlusion need passes of their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -299,19 +299,23 @@ def _described(
     )
 
 
-def _identities(name: str, found: _Found) -> tuple[str, ...]:
+def _identities(name: str, found: _Found) -> Iterator[str]:
     """What mathematics says of a map here: for example, that three methods are one."""
+    if name == "grad-cam" and not found.layer_count.changed:
+        yield (
+            "No ReLU lies behind this layer: Grad-CAM under the guided and the relu rule is this "
+            "very map."
+        )
     gradient = found.at_layer.get("vanilla")
     if name not in ("grad-cam", "hires-cam", "xgrad-cam") or gradient is None:
-        return ()
+        return
     spread = gradient.amax((2, 3)) - gradient.amin((2, 3))
-    if float(spread.max()) > 1e-6 * float(gradient.abs().max()):
-        return ()
-    return (
-        "Behind this layer the score is a weighted sum of the channels' means (global average "
-        "pooling and a linear layer): Grad-CAM, HiResCAM, XGrad-CAM and CAM are one and the same "
-        "map here.",
-    )
+    if float(spread.max()) <= 1e-6 * float(gradient.abs().max()):
+        yield (
+            "Behind this layer the score is a weighted sum of the channels' means (global average "
+            "pooling and a linear layer): Grad-CAM, HiResCAM, XGrad-CAM and CAM are one and the "
+            "same map here."
+        )
 
 
 def _values(

@@ -176,7 +176,8 @@ def _plan(
     except UsageError as error:
         raise UsageError(f"{error} Besides these: all, activations.") from error
     if "all" in request.methods:
-        methods = tuple(dict.fromkeys([*sheet_methods(classifier, picture), *methods]))
+        every = sheet_methods(classifier, picture, request.layer)
+        methods = tuple(dict.fromkeys([*every, *methods]))
     layers = request.activation_layers
     if not layers and {"all", "activations"} & set(request.methods):
         layers = tuple(info.name for info in telling_layers(classifier, picture))

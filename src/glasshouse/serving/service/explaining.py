@@ -108,7 +108,7 @@ def explained(
     page = explain_page(
         classifier,
         pixels[None],
-        methods=_methods(classifier, pixels, question.methods),
+        methods=_methods(classifier, pixels, question.methods, question.layer),
         target_class=question.class_name,
         layer=question.layer,
     )
@@ -138,10 +138,10 @@ def overlay_png(explanation: Explanation, index: int = 0) -> bytes:
 
 
 def _methods(
-    classifier: Classifier, pixels: Pixels, asked: Sequence[str]
+    classifier: Classifier, pixels: Pixels, asked: Sequence[str], layer: str | None
 ) -> tuple[MethodName, ...]:
     names = [name for name in asked if name != "all"]
-    every = sheet_methods(classifier, pixels[None]) if "all" in asked else ()
+    every = sheet_methods(classifier, pixels[None], layer) if "all" in asked else ()
     return require_methods([*every, *names])
 
 
