@@ -4,13 +4,24 @@ import numpy as np
 import pytest
 
 from glasshouse.errors import UsageError
-from glasshouse.evaluation.intervals import bootstrap, difference, paired_difference, wilson
+from glasshouse.evaluation.intervals import (
+    Interval,
+    bootstrap,
+    difference,
+    paired_difference,
+    wilson,
+)
 
 
 def test_wilson_gives_the_published_interval() -> None:
     # Newcombe 1998, Statistics in Medicine 17:857, table I, 81 of 263.
     found = wilson(81, 263)
     assert (round(found.low, 4), round(found.high, 4)) == (0.2553, 0.3662)
+
+
+def test_what_is_not_possible_is_cut_off() -> None:
+    assert Interval(0.5, -0.4, 1.4).within(0, 1) == Interval(0.5, 0, 1)
+    assert Interval(0.5, 0.4, 0.6).within(0, 1) == Interval(0.5, 0.4, 0.6)
 
 
 def test_wilson_reaches_the_ends_and_stays_inside() -> None:

@@ -56,6 +56,7 @@ CASES = [
     (["train", "digit"], 2, "digits"),
     (["train", "broken"], 3, "not-a-picture.jpg"),
     (["train", "broken"], 3, "--on-bad-file skip"),
+    (["lr-find", "broken", "--out", "-"], 3, "--set data.on_bad_file=skip"),
     (["train", "leaked"], 3, "train/cats/0.png = test/cats/0.png"),
     (["train", "leaked"], 3, "--set data.on_finding=ignore"),
     (["train", "cifar10", "--data-dir", "data", "--offline"], 3, "batches.meta is cut short"),

@@ -122,6 +122,17 @@ def test_a_rare_class_is_learnt_with_balanced_sampling(
     assert "rare classes twice over: choose one" in run(capsys, *twice, code=2)[1]
 
 
+def test_what_is_left_out_is_named_also_where_nothing_but_a_head_is_fitted(
+    photos: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (photos / "north-west" / "words.png").write_text("not a picture")
+    skip = ["--backbone", NET, *FAST, "--set", "data.on_bad_file=skip"]
+    errors = run(capsys, "train", photos, *skip, "--out", tmp_path / "run")[1]
+    assert "words.png: not a picture" in errors
+    errors = run(capsys, "folds", photos, *skip, "--folds", "2")[1]
+    assert "words.png was left out: not a picture" in errors
+
+
 def test_folds_give_an_accuracy_with_its_interval(photos: Path, capsys: Capture) -> None:
     common = ["folds", photos, "--backbone", NET, *FAST, "--folds", "3"]
     assert re.search(r"accuracy +[\d.]+% \([\d.]+% to [\d.]+%\)", run(capsys, *common)[0])

@@ -10,6 +10,7 @@ from glasshouse.cli.progress import data_progress, duration, say, show_training
 from glasshouse.cli.signals import catch_signals
 
 if TYPE_CHECKING:
+    from glasshouse.data.images import Splits
     from glasshouse.workflow.experiment import Experiment, Request, Result
     from glasshouse.workflow.logs import LogName
 
@@ -81,8 +82,7 @@ def _run_features(request: "Request", logs: "Sequence[LogName]", is_kept: bool) 
         raise
     with open_logs(logs, request, ()) as log:
         log.result(run.result.evaluation)
-    for note in run.splits.notes:
-        say(f"note: {note}")
+    _say_what_was_read(run.splits)
     for fit, loss in zip_longest(run.choice.fits, run.choice.fold_losses):
         kept = ", kept" * (fit is run.choice.best)
         folds = "" if loss is None else f", over folds {loss:.4f}"
@@ -97,15 +97,19 @@ def headline(result: "Result") -> str:
     return f"test accuracy {accuracy}, 95 % interval, on {len(result.predictions):,} pictures"
 
 
+def _say_what_was_read(splits: "Splits") -> None:
+    for note in splits.notes:
+        say(f"note: {note}")
+    for bad in splits.bad_files:
+        say(f"left out: {bad.path}: {bad.reason}")
+
+
 def _say_what_will_be_done(experiment: "Experiment", where: str) -> None:
     from glasshouse.data.batches import step_count
     from glasshouse.workflow.finding import describe_found_rate
 
     splits, recipe = experiment.splits, experiment.request.recipe
-    for note in splits.notes:
-        say(f"note: {note}")
-    for bad in splits.bad_files:
-        say(f"left out: {bad.path}: {bad.reason}")
+    _say_what_was_read(splits)
     parameters = sum(p.numel() for p in experiment.classifier.net.parameters())
     say(
         f"{where}recipe {recipe.name}, {parameters:,} parameters, "

@@ -205,5 +205,6 @@ def _bad_files(bad: Sequence[BadFile], count: int) -> str:
     listed = "\n".join(lines)
     return (
         f"{len(bad)} of {count} files cannot be read as pictures:\n{listed}\n"
-        "Repair or remove them, or leave them out with --on-bad-file skip."
+        "Repair or remove them, or leave them out with --set data.on_bad_file=skip (of train also: "
+        "--on-bad-file skip)."
     )

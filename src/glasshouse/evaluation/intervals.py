@@ -21,6 +21,10 @@ class Interval:
     low: float
     high: float
 
+    def within(self, least: float, most: float) -> "Interval":
+        """Cut to what is possible: t-intervals of few values reach beyond it."""
+        return Interval(self.value, max(self.low, least), min(self.high, most))
+
 
 def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     """The score interval of a share, good for small n and shares near 0 and 1 (Wilson 1927).

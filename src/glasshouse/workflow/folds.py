@@ -70,10 +70,11 @@ def cross_validate(
     ])  # fmt: skip
     predictions = _held_out(whole, fold_of, recipe)
     right = hits(predictions)
+    left_out = (f"{bad.path} was left out: {bad.reason}" for bad in splits.bad_files)
     accuracies = tuple(float(right[fold_of == fold].mean()) for fold in range(folds))
     return Folds(
         predictions, fold_of, wilson_of(right), accuracies, tuple(parts.values()),
-        (*splits.notes, extractor.describe()), time.perf_counter() - started,
+        (*splits.notes, extractor.describe(), *left_out), time.perf_counter() - started,
     )  # fmt: skip
 
 

@@ -15,7 +15,6 @@ from glasshouse.errors import (
     NoUsableRate,
     UsageError,
 )
-from glasshouse.evaluation.intervals import Interval
 from glasshouse.evaluation.metrics import hits
 from glasshouse.evaluation.over_seeds import paired_gain
 from glasshouse.models.predict import load_predictions
@@ -156,8 +155,8 @@ def _step(
         change=rung.change,
         recipe=rung.recipe,
         accuracies=tuple(now.hits.mean(axis=1).tolist()),
-        accuracy=_within(paired_gain(np.zeros_like(now.hits), now.hits), 0.0),
-        gain=None if before is None else _within(paired_gain(before.hits, now.hits), -1.0),
+        accuracy=paired_gain(np.zeros_like(now.hits), now.hits).within(0, 1),
+        gain=None if before is None else paired_gain(before.hits, now.hits).within(-1, 1),
         seconds=sum(map(seconds_of, finished)) / len(finished),
     )
     return row, now
@@ -170,11 +169,6 @@ def _failed(rung: Rung, error: GlasshouseError) -> LadderRow:
 def _measure(finished: Sequence[runs.Run]) -> _Measured:
     found = [load_predictions(run.folder / runs.PREDICTIONS) for run in finished]
     return _Measured(np.stack([hits(each).astype(np.float64) for each in found]), found[0].ids)
-
-
-def _within(share: Interval, least: float) -> Interval:
-    # Two seeds that differ much give t-intervals which no accuracy can fill.
-    return Interval(share.value, max(share.low, least), min(share.high, 1.0))
 
 
 def _write(ladder: Ladder, folder: Path) -> None:

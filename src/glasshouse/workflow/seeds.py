@@ -1,5 +1,6 @@
 """One recipe with several seeds, each in a run folder of its own, and what they come to."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -118,11 +119,11 @@ def summarize_seeds(finished: Sequence[runs.Run]) -> SeedSummary:
         seeds=tuple(run.recipe.train.seed for run in finished),
         accuracies=tuple(accuracies.tolist()),
         accuracy=float(accuracies.mean()),
-        accuracy_interval=mean_over_seeds(accuracies) if several else None,
+        accuracy_interval=mean_over_seeds(accuracies).within(0, 1) if several else None,
         accuracy_deviation=float(accuracies.std(ddof=1)) if several else None,
         losses=tuple(losses.tolist()),
         loss=float(losses.mean()),
-        loss_interval=mean_over_seeds(losses) if several else None,
+        loss_interval=mean_over_seeds(losses).within(0, math.inf) if several else None,
         seconds=sum(seconds for _, _, seconds in figures) / len(figures),
     )
 

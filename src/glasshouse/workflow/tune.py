@@ -272,8 +272,8 @@ def _best(search: Search, trials: Sequence[TrialRecord]) -> TrialRecord:
         problems = "; ".join(sorted({trial.problem for trial in trials if trial.problem})[:3])
         raise UsageError(
             f"none of {len(trials)} trials in {search.out} came to a value"
-            + (f": {problems}" if problems else "")
-            + ". Search a narrower range, or raise --trials."
+            + (f": {problems.rstrip('.')}" if problems else "")
+            + ". If that is no matter of the pictures, search a narrower range or raise --trials."
         )
     return max(complete, key=lambda trial: (trial.value or 0.0, -trial.number))
 
