@@ -69,15 +69,34 @@ def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"--set {override}: expected key=value, for example train.epochs=3")
-    parts = key.strip().split(".")
-    for part in parts[:-1]:
-        _make_way(values, part)
-        values = values.setdefault(part, {})
-        if not isinstance(values, dict):
-            raise RecipeError(f"--set {override}: '{part}' is not a section")
-    value = _parse_value(text.strip())
-    _make_way(values, parts[-1], value)
-    values[parts[-1]] = value
+    try:
+        _put(values, key.strip().split("."), _parse_value(text.strip()))
+    except LookupError as error:
+        raise RecipeError(f"--set {override}: {error.args[0]}") from error
+
+
+def _put(values: Any, parts: Sequence[str], value: Any) -> None:
+    """Set a value in sections, which are made, or in a list, by number, that must be there.
+
+    Raises LookupError that says what is not there.
+    """
+    part, *rest = parts
+    place: int | str = part
+    if isinstance(values, list):
+        if not part.isdecimal() or int(part) >= len(values):
+            raise LookupError(f"expected a number from 0 to {len(values) - 1}, not '{part}'")
+        place = int(part)
+    elif rest and rest[0].isdecimal() and part not in values:
+        raise LookupError(f"the recipe lists no {part} of which one could change: give all of them")
+    else:
+        _make_way(values, part, None if rest else value)
+        values.setdefault(part, {})
+    if not rest:
+        values[place] = value
+    elif isinstance(values[place], dict | list):
+        _put(values[place], rest, value)
+    else:
+        raise LookupError(f"'{part}' is not a section")
 
 
 def _make_way(values: dict[str, Any], key: str, value: Any = None) -> None:

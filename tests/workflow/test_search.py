@@ -2,6 +2,7 @@ import pytest
 
 from glasshouse.errors import RecipeError
 from glasshouse.recipe import load_recipe
+from glasshouse.settings import Conv
 from glasshouse.workflow.search import (
     Choice,
     Range,
@@ -57,6 +58,36 @@ def test_a_choice_of_values_becomes_a_recipe() -> None:
     assert recipe.train.epochs == 2
     assert recipe.model.layers is not None
     assert [layer.filters for layer in recipe.model.layers if layer.type == "conv"] == [3, 8, 8, 16]
+
+
+def test_filters_are_those_of_the_first_convolution_and_all_others_follow() -> None:
+    for name, filters in {"tutorial-basic": [12, 32, 32, 64], "fast": [12, 12, *[48] * 4]}.items():
+        layers = recipe_of(name, [], {"model.filters": 12}).model.layers
+        assert layers is not None
+        assert [layer.filters for layer in layers if isinstance(layer, Conv)] == filters
+    assert values_in(load_recipe("tutorial-basic"), [parse_search("model.filters=4..8")]) == {
+        "model.filters": 6
+    }
+    with pytest.raises(RecipeError, match="no convolution whose filters could vary"):
+        recipe_of("transfer-head", [], {"model.filters": 12})
+    both = [parse_search("model.filters=4..8"), parse_search("model.width=1..2")]
+    with pytest.raises(RecipeError, match="the same thing"):
+        require_space("tutorial-basic", [], both)
+
+
+def test_a_layer_of_a_list_can_vary() -> None:
+    layers = (
+        "model.layers=[{type='conv',filters=8},{type='flatten'},{type='dense',units='classes'}]"
+    )
+    key = "model.layers.0.filters"
+    model = recipe_of("tutorial-basic", [layers], {key: 16}).model
+    assert model.layers is not None and model.layers[0] == Conv(filters=16)
+    own = load_recipe("tutorial-basic", [layers])
+    assert values_in(own, [parse_search(f"{key}=8,16")]) == {key: 8}
+    with pytest.raises(RecipeError, match="expected a number from 0 to 2, not '3'"):
+        recipe_of("tutorial-basic", [layers], {"model.layers.3.filters": 16})
+    with pytest.raises(RecipeError, match="lists no layers of which one could change"):
+        recipe_of("tutorial-basic", [], {key: 16})
 
 
 def test_the_recipes_own_values_are_found_where_they_lie_inside() -> None:

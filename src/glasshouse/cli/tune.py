@@ -26,8 +26,9 @@ SearchKeys = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KEY=VALUES",
-        help="what varies: train.lr=1e-4..1e-1:log, train.batch_size=32,64 or "
-        "model.width=0.5..2 (a factor of all filters and units); may be repeated",
+        help="what varies: train.lr=1e-4..1e-1:log, train.batch_size=32,64, model.filters=16..64 "
+        "(of the first convolution, all others in proportion) or model.width=0.5..2 (a factor of "
+        "all filters and units); may be repeated",
     ),
 ]
 Trials = Annotated[int, typer.Option(help="how many in all")]

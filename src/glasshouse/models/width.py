@@ -1,5 +1,7 @@
 """A net with more or fewer filters: the same layers, scaled."""
 
+from collections.abc import Iterator
+
 from glasshouse.errors import RecipeError
 from glasshouse.models.presets import preset_layers
 from glasshouse.settings import Conv, Dense, Layer, ModelSettings, Residual
@@ -15,6 +17,22 @@ def widened(model: ModelSettings, factor: float) -> ModelSettings:
     layers = model.layers if model.layers is not None else preset_layers(str(model.preset))
     scaled = tuple(_widened(layer, factor) for layer in layers)
     return model.model_copy(update={"preset": None, "layers": _with_old_end(layers, scaled)})
+
+
+def first_filters(model: ModelSettings) -> int | None:
+    """The filters of a net's first convolution; None without one, or of a fixed width."""
+    if model.pretrained is not None:
+        return None
+    layers = model.layers if model.layers is not None else preset_layers(str(model.preset))
+    return next(_filters_in(layers), None)
+
+
+def _filters_in(layers: tuple[Layer, ...]) -> Iterator[int]:
+    for layer in layers:
+        if isinstance(layer, Conv):
+            yield layer.filters
+        elif isinstance(layer, Residual):
+            yield from _filters_in(layer.layers)
 
 
 def _widened(layer: Layer, factor: float) -> Layer:

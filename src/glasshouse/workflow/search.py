@@ -8,14 +8,15 @@ from typing import Any
 import tomli_w
 
 from glasshouse.errors import RecipeError
-from glasshouse.models.width import widened
+from glasshouse.models.width import first_filters, widened
 from glasshouse.recipe import load_recipe
 from glasshouse.settings import Recipe
 
 Value = str | int | float | bool
 
-# Not a key of recipes: a factor of every number of filters and units, but the last layer's.
-WIDTH = "model.width"
+# Not keys of recipes: a factor of every number of filters and units, but the last layer's; and the
+# same said by what it makes of the first convolution.
+WIDTH, FILTERS = "model.width", "model.filters"
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,29 @@ def parse_search(text: str) -> Dimension:
 
 def recipe_of(name: str, overrides: Sequence[str], values: Mapping[str, Value]) -> Recipe:
     """The recipe with a choice of values; raises RecipeError where one does not fit."""
-    texts = [f"{key}={_toml(value)}" for key, value in values.items() if key != WIDTH]
-    recipe = load_recipe(name, [*overrides, *texts])
-    if WIDTH in values:
-        recipe = recipe.model_copy(update={"model": widened(recipe.model, float(values[WIDTH]))})
-    return recipe
+    own = [f"{key}={_toml(value)}" for key, value in values.items() if key not in (WIDTH, FILTERS)]
+    recipe = load_recipe(name, [*overrides, *own])
+    factor = _width(recipe, values)
+    if factor is None:
+        return recipe
+    return recipe.model_copy(update={"model": widened(recipe.model, factor)})
+
+
+def _width(recipe: Recipe, values: Mapping[str, Value]) -> float | None:
+    """The factor that is asked for, if any."""
+    if FILTERS not in values:
+        return float(values[WIDTH]) if WIDTH in values else None
+    first = first_filters(recipe.model)
+    if first is None:
+        raise RecipeError(f"{FILTERS}: {recipe.name} has no convolution whose filters could vary")
+    return float(values[FILTERS]) / first
 
 
 def values_in(recipe: Recipe, space: Sequence[Dimension]) -> dict[str, Value] | None:
     """The recipe's own values, where all of them lie in the space; else None."""
     found: dict[str, Value] = {}
     for dimension in space:
-        value = 1.0 if dimension.key == WIDTH else _at(recipe, dimension.key)
+        value = _own_value(recipe, dimension.key)
         if isinstance(dimension, Choice):
             if value not in dimension.values:
                 return None
@@ -90,6 +102,8 @@ def require_space(name: str, overrides: Sequence[str], space: Sequence[Dimension
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise RecipeError(f"--search names {', '.join(twice)} more than once")
+    if {WIDTH, FILTERS} <= set(keys):
+        raise RecipeError(f"--search: {WIDTH} and {FILTERS} are the same thing; choose one of them")
     for dimension in space:
         for value in _ends(dimension):
             recipe_of(name, overrides, {dimension.key: value})
@@ -146,8 +160,13 @@ def _toml(value: Value) -> str:
     return tomli_w.dumps({"v": value}).removeprefix("v = ").strip()
 
 
-def _at(recipe: Recipe, key: str) -> Any:
+def _own_value(recipe: Recipe, key: str) -> Any:
+    if key in (WIDTH, FILTERS):
+        return 1.0 if key == WIDTH else first_filters(recipe.model)
     value: Any = recipe.model_dump(mode="json")
     for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
+        if isinstance(value, list):
+            value = value[int(part)]
+        else:
+            value = value.get(part) if isinstance(value, dict) else None
     return value
