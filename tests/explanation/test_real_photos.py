@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from glasshouse.data.images import take
+from glasshouse.data.sources import load_splits
+from glasshouse.explanation.activations import activations
 from glasshouse.explanation.all_classes import class_maps
 from glasshouse.explanation.explain import explain, explain_contrast
+from glasshouse.explanation.faithfulness import faithfulness
 from glasshouse.explanation.record import shown
-from glasshouse.models.classifier import Classifier
+from glasshouse.models.classifier import Classifier, Preprocessing
+from glasshouse.settings import DataSettings
 from glasshouse.workflow.measuring import read_pictures
 from glasshouse.workflow.naming import classifier_by_name
+from tests.parity.test_pretrained_weights import IMAGENET_MEAN, IMAGENET_STD, resnet20
 
 # Where the animals lie in the centred square of the photo, as (rows, columns) of 224 pixels.
 DOG = (slice(10, 130), slice(70, 170))
@@ -54,6 +60,33 @@ def test_dog_and_cat_maps_point_to_different_animals(net: str, real_data: Path) 
         assert place[1].start <= column < place[1].stop, (name, column)
         values = shown(guided_cam)[0]
         assert values[place].sum() > 1.3 * values[other].sum(), name
+
+
+@pytest.mark.realdata
+@pytest.mark.filterwarnings("ignore::glasshouse.explanation.relu_rules.ExplanationWarning")
+def test_a_foreign_net_with_functional_relus_is_explained_on_real_pictures(real_data: Path) -> None:
+    splits = load_splits("cifar10", DataSettings(), data_dir=real_data, offline=True)
+    images = take(splits.test, range(40))
+    net = resnet20(real_data)
+    preprocessing = Preprocessing(32, 32, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    classifier = Classifier(net, preprocessing, images.class_names)
+    guided, cam, rule = explain(
+        classifier,
+        images.pictures,
+        methods=["guided", "grad-cam", "grad-cam-guided-rule"],
+        target_class=images.labels,
+    )
+    assert guided.relu_operations == 19 and rule.relu_operations == 0
+    np.testing.assert_array_equal(cam.maps, rule.maps)
+    (maps,) = activations(classifier, images.pictures, ["layer3"])
+    weights = net.linear.weight.detach().numpy()[images.labels]
+    expected = np.einsum("nchw,nc->nhw", maps.values, weights) / 64
+    np.testing.assert_allclose(cam.maps, expected, atol=1e-5 * np.abs(expected).max())
+    random = np.random.default_rng(0).random(shown(cam).shape)
+    ours, chance = faithfulness(classifier, images.pictures, [shown(cam), random], images.labels)
+    assert (ours.insertion - ours.deletion).mean() > (
+        chance.insertion - chance.deletion
+    ).mean() + 0.05
 
 
 @pytest.mark.realdata

@@ -99,7 +99,7 @@ def require_equal(found: dict[str, Explanation], oracle: dict[str, Any], limit: 
     for name, theirs in oracle.items():
         ours = found[name].maps if found[name].channels is None else found[name].channels
         assert np.abs(theirs).max() > 0, f"{name}: the oracle's map is empty, which proves nothing"
-        # Captum rounds the points of its path to float32.
+        # Captum rounds the weights of its sum to float32.
         allowed = max(limit, 1e-6) if name == "integrated-gradients" else limit
         assert relative(ours, theirs) <= allowed, name
 
@@ -159,15 +159,26 @@ def test_the_page_of_a_known_net_equals_captum(
 
 
 @pytest.mark.parametrize(("double", "limit"), PRECISIONS)
-@pytest.mark.parametrize("name", ["small", *[name for name, _ in ZOO]])
-def test_saliency_rules_equal_zennit(name: str, double: bool, limit: float) -> None:
-    side = 16 if name == "small" else 64
-    if name == "small":
-        classifier = classifier_of(module_net(), double=double)
-        classifier.net.eval()
-    else:
-        classifier = zoo_classifier(name, double=double)
-    found, inputs = page_of(classifier, "2" if name == "small" else dict(ZOO)[name], side)
+@pytest.mark.parametrize(("name", "layer"), ZOO)
+def test_saliency_rules_of_a_known_net_equal_zennit(
+    name: str, layer: str, double: bool, limit: float
+) -> None:
+    require_zennit(zoo_classifier(name, double=double), (layer, 64), limit)
+
+
+@pytest.mark.parametrize(("double", "limit"), [(False, 1e-5), (True, 1e-9)])
+def test_saliency_rules_equal_zennit(double: bool, limit: float) -> None:
+    small = classifier_of(module_net(), double=double)
+    small.net.eval()
+    require_zennit(small, ("2", 16), limit)
+    names = tuple(f"class {i}" for i in range(10))
+    tutorial = Classifier(tutorial_net(double=double), Preprocessing(32, 32), names)
+    require_zennit(tutorial, ("conv4", 32), limit)
+
+
+def require_zennit(classifier: Classifier, seen: tuple[str, int], limit: float) -> None:
+    """seen: the layer, and pixels a side."""
+    found, inputs = page_of(classifier, *seen)
     oracle = zennit_page(classifier.net, inputs, len(classifier.class_names))
     require_equal(found, oracle, limit)
 
@@ -188,6 +199,19 @@ def zennit_page(net: nn.Module, inputs: Tensor, classes: int) -> dict[str, Any]:
             _, values = attributor(inputs.clone(), one_hot)
         found[name] = values.detach().numpy()
     return found
+
+
+def test_integrated_gradients_are_captums_gradients_along_the_path() -> None:
+    """To float64, which Captum's own sum does not reach: it rounds its weights to float32."""
+    classifier = classifier_of(module_net(), double=True)
+    found, inputs = page_of(classifier, "2", 16)
+    gradient = captum.Saliency(classifier.net.eval())
+    nodes, weights = np.polynomial.legendre.leggauss(8)
+    expected = torch.zeros_like(inputs)
+    for node, weight in zip(nodes, weights, strict=True):
+        point = (inputs * (1 + node) / 2).requires_grad_()
+        expected += weight / 2 * gradient.attribute(point, torch.tensor(TARGETS), abs=False)
+    assert relative(found["integrated-gradients"].channels, expected * inputs) < 1e-9
 
 
 def test_functional_relus_give_the_maps_of_relu_modules_exactly() -> None:

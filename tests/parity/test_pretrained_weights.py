@@ -21,6 +21,7 @@ from glasshouse.models.weights import load_weights, read_weights
 from glasshouse.models.zoo import create
 
 DATA = Path(os.environ.get("GLASSHOUSE_DATA", "."))
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 pytestmark = pytest.mark.skipif("GLASSHOUSE_DATA" not in os.environ, reason="needs real data")
 
 
@@ -113,16 +114,22 @@ class _ResNet20(nn.Module):
         return logits
 
 
-@pytest.mark.realdata
-def test_a_foreign_resnet20_reaches_its_accuracy_on_cifar10() -> None:
-    file = DATA / "weights" / "cifar10-resnet" / "resnet20-12fca82f.th"
+def resnet20(data: Path) -> _ResNet20:
+    """With the weights that others trained on CIFAR-10."""
+    file = data / "weights" / "cifar10-resnet" / "resnet20-12fca82f.th"
     weights, notes = read_weights(file)
     assert "'module.' was taken off each key of resnet20-12fca82f.th" in notes
     net = _ResNet20()
     load_weights(net, weights, file)
+    return net
+
+
+@pytest.mark.realdata
+def test_a_foreign_resnet20_reaches_its_accuracy_on_cifar10() -> None:
+    net = resnet20(DATA)
     with (DATA / "cifar-10-batches-py" / "test_batch").open("rb") as batch:
         content = pickle.load(batch, encoding="bytes")
     pictures = content[b"data"].reshape(-1, 3, 32, 32)
-    preprocessing = Preprocessing(32, 32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    preprocessing = Preprocessing(32, 32, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     right = predict_logits(net, preprocessing, pictures).argmax(1).numpy() == content[b"labels"]
     assert right.sum() == 9173
