@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export MPLBACKEND := Agg
-# Most read GLASSHOUSE_DATA; all together take about an hour on two cores. explain_shapes, serving and
-# live_page say how to run them.
-BENCHES := train_speed to_accuracy fuzz_decode folder_memory finder_cost finder_rates tuner_kill budget \
-	explain_page explain_cam explain_memory \
+# Most read GLASSHOUSE_DATA; all together take about an hour and a half on two cores. explain_shapes,
+# serving and live_page say how to run them.
+BENCHES := train_speed tutorial_recipes to_accuracy fuzz_decode folder_memory cifar_memory \
+	finder_cost finder_rates tuner_kill budget explain_page explain_cam explain_memory \
 	transfer_hymenoptera transfer_cifar feature_speed finetune_step
 
 .PHONY: setup tour test check slow bench docs clean

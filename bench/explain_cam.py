@@ -37,12 +37,12 @@ def main() -> None:
     net = build_net("torchvision/resnet50", None, {}).eval()
     classifier = Classifier(net, Preprocessing(224, 224), tuple(map(str, range(1000))))
     print(f"{machine()}: {arguments.threads} threads, {arguments.rounds} turns")
-    for batch in arguments.batch:
-        compare_maps(classifier, batch, arguments.rounds)
-    compare_components(max(arguments.rounds, 5))
+    held = [compare_maps(classifier, batch, arguments.rounds) for batch in arguments.batch]
+    held.append(compare_components(max(arguments.rounds, 5)))
+    raise SystemExit(not all(held))
 
 
-def compare_maps(classifier: Classifier, batch: int, rounds: int) -> None:
+def compare_maps(classifier: Classifier, batch: int, rounds: int) -> bool:
     random = np.random.default_rng(0)
     pictures = random.integers(0, 256, (batch, 3, 224, 224), dtype=np.uint8)
     inputs = as_inputs(classifier, pictures)
@@ -64,7 +64,8 @@ def compare_maps(classifier: Classifier, batch: int, rounds: int) -> None:
     times |= interleaved({"pytorch-grad-cam, frozen": frozen}, rounds)
     net.requires_grad_(True)
     print(", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in times.items()))
-    judge(f"batch {batch}: pytorch-grad-cam / ours", times["pytorch-grad-cam"] / times["ours"], 3)
+    ratio = times["pytorch-grad-cam"] / times["ours"]
+    return judge(f"batch {batch}: pytorch-grad-cam / ours", ratio, 3)
 
 
 def peer(net: torch.nn.Module, inputs: torch.Tensor, classes: list[int]) -> Callable[[], None]:
@@ -82,7 +83,7 @@ def peer(net: torch.nn.Module, inputs: torch.Tensor, classes: list[int]) -> Call
     return run
 
 
-def compare_components(rounds: int) -> None:
+def compare_components(rounds: int) -> bool:
     rows = torch.rand(1, 49, 2048)
     rows -= rows.mean(1, keepdim=True)
     matrix = rows[0].numpy()
@@ -93,7 +94,7 @@ def compare_components(rounds: int) -> None:
 
     times = interleaved({"gram": lambda: first_component(rows), "svd": their_way}, rounds)
     print(", ".join(f"{name} {seconds * 1000:.2f} ms" for name, seconds in times.items()))
-    judge("Eigen-CAM at 49x2048: SVD / ours", times["svd"] / times["gram"], 50)
+    return judge("Eigen-CAM at 49x2048: SVD / ours", times["svd"] / times["gram"], 50)
 
 
 if __name__ == "__main__":

@@ -40,9 +40,12 @@ def main() -> None:
         for table in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
     )
     print(f"{machine()}: {before:.1f} MB after {count // 10}, {after:.1f} MB after {count} pages")
-    judge("growth in MB", after - before, 5, at_least=False)
-    judge("hooks left on the net", hooks, 0, at_least=False)
-    judge("tensors and graph nodes left over", left - tensors, 0, at_least=False)
+    held = [
+        judge("growth in MB", after - before, 5, at_least=False),
+        judge("hooks left on the net", hooks, 0, at_least=False),
+        judge("tensors and graph nodes left over", left - tensors, 0, at_least=False),
+    ]
+    raise SystemExit(not all(held))
 
 
 def resident_mb() -> float:

@@ -41,11 +41,11 @@ def main() -> None:
     net = build_net("torchvision/resnet50", None, {}).eval()
     classifier = Classifier(net, Preprocessing(side, side), tuple(map(str, range(1000))))
     print(f"{machine()}: ResNet50 at {side}, {arguments.threads} threads, {arguments.rounds} turns")
-    for batch in arguments.batch:
-        compare_pages(classifier, batch, arguments.rounds)
+    held = [compare_pages(classifier, batch, arguments.rounds) for batch in arguments.batch]
+    raise SystemExit(not all(held))
 
 
-def compare_pages(classifier: Classifier, batch: int, rounds: int) -> None:
+def compare_pages(classifier: Classifier, batch: int, rounds: int) -> bool:
     side = classifier.preprocessing.height
     random = np.random.default_rng(0)
     pictures = random.integers(0, 256, (batch, 3, side, side), dtype=np.uint8)
@@ -66,9 +66,12 @@ def compare_pages(classifier: Classifier, batch: int, rounds: int) -> None:
     )
     ours = times["glasshouse"]
     print(", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in times.items()))
-    judge(f"batch {batch}: Captum as documented / ours", times["captum"] / ours, 2.8)
     bare_ratio = ours / times["bare"]
-    judge(f"batch {batch}: ours / forward + 3 backwards", bare_ratio, 1.15, at_least=False)
+    held = [
+        judge(f"batch {batch}: Captum as documented / ours", times["captum"] / ours, 2.8),
+        judge(f"batch {batch}: ours / forward + 3 backwards", bare_ratio, 1.15, at_least=False),
+    ]
+    return all(held)
 
 
 def captum_page(net: nn.Module, inputs: Tensor, targets: Tensor) -> None:

@@ -2,6 +2,8 @@
 
     python bench/folder_memory.py [photos] [pixels a side]
 
+Claim: at most 1.5 GiB, whatever the size of the photos, for decoding and for `glasshouse train`.
+
 The photos are made in a temporary folder: 20 different JPEGs with other last bytes, so that no two
 files are equal. Then the cache is built, opened again, one epoch of random batches is read, and
 `glasshouse train` trains, measures and reports on them with a small net.
@@ -18,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from contest import judge, machine
 from PIL import Image
 
 from glasshouse.data.cache import gather
@@ -80,7 +83,8 @@ def train_peak_mib(photos: Path, side: int) -> float:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
-def main(count: int, side: int) -> None:
+def main(count: int, side: int) -> bool:
+    print(machine())
     peaks: dict[int, float] = {}
     stop = threading.Event()
     threading.Thread(target=watch, args=(peaks, stop), daemon=True).start()
@@ -104,12 +108,16 @@ def main(count: int, side: int) -> None:
         print(f"an epoch of {len(order)} pictures ({train.nbytes / 1e6:.0f} MB) in {seconds:.1f} s")
         time.sleep(0.5)
         stop.set()
-        print(
-            f"`glasshouse train`, start to report: {train_peak_mib(photos, side):.0f} MiB at most"
-        )
+        trained = train_peak_mib(photos, side)
     print(f"peak memory of this process: {peaks[os.getpid()]:.0f} MiB")
-    print(f"peak memory of it and all children together, at most: {sum(peaks.values()):.0f} MiB")
+    held = [
+        judge("GiB of decoding and reading, processes summed", sum(peaks.values()) / 1024, 1.5,
+              at_least=False),
+        judge("GiB of `glasshouse train`, start to report", trained / 1024, 1.5, at_least=False),
+    ]  # fmt: skip
+    return all(held)
 
 
 if __name__ == "__main__":
-    main(*(int(sys.argv[n]) if len(sys.argv) > n else d for n, d in ((1, 20_000), (2, 224))))
+    held = main(*(int(sys.argv[n]) if len(sys.argv) > n else d for n, d in ((1, 20_000), (2, 224))))
+    sys.exit(not held)
