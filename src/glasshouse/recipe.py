@@ -13,6 +13,11 @@ from glasshouse.errors import RecipeError, did_you_mean
 from glasshouse.settings import Layer, Recipe, Schedule, Settings
 
 _NETS = {"preset", "layers", "pretrained"}
+# What a Keras user writes in a layer, where no name of ours is near to it.
+_KERAS_NAMES = {
+    "softmax": "Nets give logits, of which loss and predictions take the softmax: leave it out.",
+    "swish": "Did you mean 'silu'?",
+}
 
 
 def recipe_names() -> list[str]:
@@ -127,7 +132,8 @@ def _explain(problem: dict[str, Any], values: Mapping[str, Any]) -> str:
         options = [word.strip(" '") for word in str(expected).replace(" or ", ",").split(",")]
         tag = problem["ctx"].get("tag")
         received = tag if tag is not None else problem["input"]
-        return f"{where}: '{received}' is not known. {did_you_mean(str(received), options)}"
+        hint = _KERAS_NAMES.get(str(received)) or did_you_mean(str(received), options)
+        return f"{where}: '{received}' is not known. {hint}"
     received = problem["input"]
     shown = "" if isinstance(received, dict) else f" Received: {received!r}."
     # A rule between sections names its keys itself.
