@@ -15,7 +15,12 @@ from glasshouse.explanation.all_classes import class_maps
 from glasshouse.explanation.checking import check_all, sheet_methods, telling_layers
 from glasshouse.explanation.explain import explain, explain_page
 from glasshouse.explanation.methods import ExplainSettings
-from glasshouse.explanation.mistakes import confused_pairs, explain_mistakes, worst_mistakes
+from glasshouse.explanation.mistakes import (
+    confused_pairs,
+    explain_mistakes,
+    strongly_confused,
+    worst_mistakes,
+)
 from glasshouse.explanation.page_sheet import draw_sheet
 from glasshouse.explanation.record import load_explanation, save_explanation, shown, weights_hash
 from glasshouse.explanation.sheet import draw_mistakes, to_png
@@ -115,6 +120,23 @@ def test_mistakes_are_sorted_by_how_certain_they_were() -> None:
     first, second = confused_pairs(made_up_predictions(), 5)
     assert (first.true, first.predicted, first.positions) == (0, 1, (2, 1))
     assert (second.true, second.predicted, second.positions) == (1, 0, (3,))
+
+
+def test_every_strongly_confused_pair_is_shown_and_three_at_least() -> None:
+    # Of 40 pictures a class a twentieth is two.
+    labels = np.repeat(np.arange(6), 40)
+    guesses = labels.copy()
+    for start, places in {0: [1] * 12 + [2] * 3 + [3] * 2 + [4], 40: [0, 2]}.items():
+        guesses[start : start + len(places)] = places
+    logits = np.eye(6, dtype=np.float32)[guesses]
+    predictions = Predictions(logits, labels, labels.astype(np.str_), tuple("abcdef"))
+    found = [(pair.true, pair.predicted) for pair in strongly_confused(predictions)]
+    assert found == [(0, 1), (0, 2), (0, 3)]
+    guesses[80:90] = 5
+    guesses[120:124] = 5
+    strong = replace(predictions, logits=np.eye(6, dtype=np.float32)[guesses])
+    found = [(pair.true, pair.predicted) for pair in strongly_confused(strong)]
+    assert found == [(0, 1), (2, 5), (3, 5), (0, 2), (0, 3)]
 
 
 def test_mistakes_are_explained_for_both_classes_and_their_difference() -> None:

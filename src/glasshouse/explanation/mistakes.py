@@ -15,6 +15,10 @@ from glasshouse.explanation.record import Explanation
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions, probabilities
 
+# A pair is strongly confused when so large a share of its class, and more than one picture, is
+# taken for the other. The most frequent few are shown also where none is, and never more than most.
+_STRONG, _FEW, _MOST = 0.05, 3, 12
+
 
 @dataclass(frozen=True)
 class Mistakes:
@@ -70,18 +74,30 @@ def confused_pairs(predictions: Predictions, count: int) -> tuple[ConfusedPair, 
     )
 
 
+def strongly_confused(predictions: Predictions) -> tuple[ConfusedPair, ...]:
+    """The pairs of which a twentieth of the true class is taken for the other, at least three."""
+    counts = np.bincount(predictions.labels, minlength=predictions.logits.shape[1])
+    chosen = [
+        pair
+        for place, pair in enumerate(confused_pairs(predictions, len(predictions)))
+        if place < _FEW or len(pair.positions) >= max(2, _STRONG * counts[pair.true])
+    ]
+    return tuple(chosen[:_MOST])
+
+
 def explain_mistakes(
     classifier: Classifier,
     images: ImageSet,
     predictions: Predictions,
     *,
     count: int = 6,
-    pairs: int = 3,
+    pairs: int | None = None,
     method: MethodName = "grad-cam",
 ) -> tuple[Mistakes, ...]:
-    """The worst mistakes, then the most confused pairs, each with up to count pictures.
+    """The worst mistakes, then each strongly confused pair, each with up to count pictures.
 
-    Empty when nothing is wrong. Raises DataError when predictions are not of these images.
+    pairs: so many of the most frequent ones instead. Empty when nothing is wrong. Raises DataError
+    when predictions are not of these images.
     """
     if not np.array_equal(images.ids, predictions.ids):
         raise DataError("expected the predictions of these pictures, got other ids; predict again")
@@ -91,7 +107,8 @@ def explain_mistakes(
         found.append(
             _explained("The worst mistakes", classifier, images, (predictions, worst, method))
         )
-    for pair in confused_pairs(predictions, pairs):
+    strong = strongly_confused(predictions) if pairs is None else confused_pairs(predictions, pairs)
+    for pair in strong:
         names = predictions.class_names
         often = many(len(pair.positions), "time")
         title = f"{names[pair.true]} taken for {names[pair.predicted]} ({often})"
