@@ -11,7 +11,7 @@ from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.errors import DivergedError, RecipeError
 from glasshouse.models.classifier import Preprocessing
 from glasshouse.settings import AugmentSettings, TrainSettings
-from glasshouse.training.fit import train_until_done
+from glasshouse.training.fit import train_classifier, train_until_done
 from glasshouse.training.loop import Course, Step, has_stalled, is_best, train
 from glasshouse.training.optimizers import build_optimizer, set_learning_rate
 from glasshouse.training.state import Epoch, TrainingState, begin, final_net
@@ -161,6 +161,19 @@ def test_balanced_sampling_is_for_training_pictures_alone(
     assert found.validation_loss == pytest.approx(
         nn.functional.cross_entropy(logits, labels).item(), rel=1e-5
     )
+
+
+def test_training_in_one_call_weighs_the_classes_where_asked_for(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    labels = tiny_splits.train.labels
+    kept = np.flatnonzero((labels == 0) | (np.arange(len(labels)) % 10 == 0))
+    splits = replace(tiny_splits, train=take(tiny_splits.train, kept))
+    ends = [
+        weights(train_classifier(tiny_net, splits, settings(epochs=1, class_weights=how))[0].net)
+        for how in ("none", "none", "balanced")
+    ]
+    assert ends[0] == ends[1] != ends[2]
 
 
 def test_balancing_twice_is_refused() -> None:

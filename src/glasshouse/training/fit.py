@@ -16,6 +16,7 @@ from glasshouse.settings import AugmentSettings, ModelSettings, TrainSettings
 from glasshouse.training.adapting import adapt
 from glasshouse.training.devices import choose_device
 from glasshouse.training.finder import find_lr, with_found_rate
+from glasshouse.training.heads import class_weights
 from glasshouse.training.loop import Course, Rate, Step, has_stalled, train
 from glasshouse.training.state import Epoch, TrainingState, begin, final_net
 
@@ -44,6 +45,7 @@ def train_classifier(
         settings,
         augment or AugmentSettings(),
         rate,
+        class_weights_of(settings, splits),
     )
     if settings.lr == "auto":
         settings = with_found_rate(settings, find_lr(untrained.net, course))
@@ -79,6 +81,14 @@ def untrained_classifier(
     return Classifier(
         net, preprocessing, splits.class_names, architecture=architecture, mirror=mirror
     )
+
+
+def class_weights_of(settings: TrainSettings, splits: Splits) -> tuple[float, ...] | None:
+    """What each class counts in the loss, where the settings ask for balance."""
+    if settings.class_weights == "none":
+        return None
+    weights = class_weights(splits.train.labels, len(splits.class_names))
+    return tuple(float(weight) for weight in weights)
 
 
 def train_until_done(state: TrainingState, course: Course) -> Iterator[Step | Epoch]:

@@ -6,9 +6,8 @@ from pathlib import Path
 from glasshouse.data.download import Progress
 from glasshouse.data.images import Splits
 from glasshouse.data.sources import has_own_size
-from glasshouse.settings import DataSettings, PretrainedSettings, Recipe, TrainSettings
+from glasshouse.settings import DataSettings, PretrainedSettings, Recipe
 from glasshouse.training.adapting import Adapted, adapt, own_size
-from glasshouse.training.heads import class_weights
 from glasshouse.training.transfer import describe_stages
 from glasshouse.workflow.probing import probe
 
@@ -48,11 +47,3 @@ def adapted_classifier(
         found = describe_stages(adapted.classifier.net, recipe.transfer, recipe.train.epochs)
         stages = tuple(f"{line[0].upper()}{line[1:]}." for line in found)
     return replace(adapted, notes=(*adapted.notes, *probed, *stages))
-
-
-def class_weights_of(settings: TrainSettings, splits: Splits) -> tuple[float, ...] | None:
-    """What each class counts in the loss, where the settings ask for balance."""
-    if settings.class_weights == "none":
-        return None
-    weights = class_weights(splits.train.labels, len(splits.class_names))
-    return tuple(float(weight) for weight in weights)

@@ -21,7 +21,7 @@ from glasshouse.recipe import to_toml
 from glasshouse.settings import Recipe, TrainSettings
 from glasshouse.storage import write_json, write_text
 from glasshouse.training.devices import choose_device, choose_precision
-from glasshouse.training.fit import untrained_classifier
+from glasshouse.training.fit import class_weights_of, untrained_classifier
 from glasshouse.training.loop import Course, Step
 from glasshouse.training.state import (
     Epoch,
@@ -32,7 +32,7 @@ from glasshouse.training.state import (
 )
 from glasshouse.training.transfer import begin_transfer, starting_net, train_transfer
 from glasshouse.workflow import runs
-from glasshouse.workflow.adapting import adapted_classifier, class_weights_of, data_settings
+from glasshouse.workflow.adapting import adapted_classifier, data_settings
 from glasshouse.workflow.checking import require_sound
 from glasshouse.workflow.environment import describe_environment
 from glasshouse.workflow.epochs import keep_epoch
