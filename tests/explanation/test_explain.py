@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -6,10 +7,12 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from glasshouse.data.images import ImageSet
 from glasshouse.errors import DataError, ModelError, UsageError
 from glasshouse.explanation.explain import explain, explain_contrast, explain_page
 from glasshouse.explanation.methods import ALL_METHODS, ExplainSettings
 from glasshouse.explanation.relu_rules import ExplanationWarning
+from glasshouse.models.predict import predict
 from tests.explanation.nets import (
     activated_net,
     classifier_of,
@@ -70,6 +73,18 @@ def test_each_picture_has_its_own_class_by_name_or_position() -> None:
 def test_the_predicted_class_is_explained_unless_another_is_named() -> None:
     (found,) = explain(classifier_of(module_net()), some_pictures(), methods=["saliency"])
     np.testing.assert_array_equal(found.targets, found.logits.argmax(1))
+
+
+def test_the_predicted_class_is_that_of_both_views_where_the_classifier_sees_both() -> None:
+    classifier = replace(classifier_of(module_net()), mirror=True)
+    pictures = some_pictures(60)
+    blank = np.zeros(60, dtype=np.int64), np.arange(60).astype(np.str_)
+    answers = predict(classifier, ImageSet(pictures, *blank, classifier.class_names)).logits
+    page = explain_page(classifier, pictures, methods=["saliency"])
+    np.testing.assert_allclose(page.logits, answers, atol=1e-5)
+    (found,) = page.explanations
+    np.testing.assert_array_equal(found.targets, answers.argmax(1))
+    assert (found.logits.argmax(1) != found.targets).any()
 
 
 def test_batches_give_what_single_pictures_give() -> None:

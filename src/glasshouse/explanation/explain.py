@@ -47,6 +47,7 @@ from glasshouse.explanation.methods import (
 from glasshouse.explanation.page import Page, join_pages
 from glasshouse.explanation.pictures import (
     Targets,
+    answered,
     as_batch,
     as_inputs,
     as_positions,
@@ -182,7 +183,8 @@ def _batch_page(
 ) -> Page:
     classifier = question.classifier
     recording, call, choice = _recorded(question, pictures)
-    targets = as_positions(target_class, classifier.class_names, recording.logits)
+    answers = answered(classifier, recording.inputs, recording.logits)
+    targets = as_positions(target_class, classifier.class_names, answers)
     selector = _one_hot(targets, recording.logits)
     rivals = None
     if against is not None:
@@ -208,7 +210,7 @@ def _batch_page(
         _activations(name, recording.calls) for name in question.settings.activation_layers
     )
     names, temperature = classifier.class_names, classifier.temperature
-    return Page(pictures, blank.logits, names, tuple(made), seen, choice, temperature)
+    return Page(pictures, _array(answers), names, tuple(made), seen, choice, temperature)
 
 
 def _recorded(

@@ -13,7 +13,11 @@ from glasshouse.explanation.record import Explanation, Floats
 
 @dataclass(frozen=True)
 class Page:
-    """All that one look at some pictures gave: scores, explanations, activations of layers."""
+    """All that one look at some pictures gave: scores, explanations, activations of layers.
+
+    logits: what the classifier answers, of the mirror image too where it sees both; maps explain
+    the picture as it is.
+    """
 
     pictures: NDArray[np.uint8]
     logits: Floats

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from glasshouse.errors import DataError, UsageError, did_you_mean
 from glasshouse.models.classifier import Classifier, scale
+from glasshouse.models.predict import evaluating
 
 Target = str | int
 Targets = Target | Sequence[Target] | NDArray[np.int64]
@@ -38,6 +39,18 @@ def as_inputs(classifier: Classifier, pictures: NDArray[np.uint8]) -> Tensor:
     with torch.inference_mode(False):
         scaled = scale(batch.to(weight.device), classifier.preprocessing)
         return scaled.to(weight.dtype)
+
+
+def answered(classifier: Classifier, inputs: Tensor, logits: Tensor) -> Tensor:
+    """The logits ``(n, k)`` that the classifier answers with: of both views where it sees both.
+
+    logits: those of the inputs as they are, which are what maps explain.
+    """
+    if not classifier.mirror:
+        return logits.detach()
+    with evaluating(classifier.net):
+        other: Tensor = classifier.net(inputs.detach().flip(-1))
+    return (logits.detach() + other) / 2
 
 
 def device_of(classifier: Classifier) -> torch.device:
