@@ -91,17 +91,20 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Options:
     return options
 
 
-def marked(options: Options, marks: Mapping[str, float], colour: str = ORANGE) -> Options:
-    """The same chart with upright lines at the named places."""
-    data = [{"xAxis": place, "label": {"formatter": name}} for name, place in marks.items()]
-    first = options["series"][0] | {
-        "markLine": {
-            "symbol": "none", "data": data, "silent": True, "animation": False,
-            "lineStyle": {"color": colour, "type": "dashed", "width": 1.5},
-            "label": {"color": colour, "fontSize": 11},
-        }
-    }  # fmt: skip
-    return options | {"series": [first, *options["series"][1:]]}
+def marked(options: Options, name: str, place: float, low: float, high: float) -> Options:
+    """The same chart with a named upright line from low to high.
+
+    A line like the others, because ECharts draws no upright mark on a logarithmic axis.
+    """
+    label = {"show": True, "position": "top", "formatter": name, "color": ORANGE, "fontSize": 11}
+    upright = line(name, [], ORANGE, dashed=True) | {
+        "data": [[place, low], {"value": [place, high], "label": label}],
+        "showSymbol": True,  # without its symbols, which have no size, a line has no labels
+        "symbolSize": 0,
+        "tooltip": {"show": False},
+        "silent": True,
+    }
+    return options | {"series": [*options["series"], upright]}
 
 
 def spark_path(values: Sequence[float], width: int = 72, height: int = 18) -> str:

@@ -4,6 +4,8 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from nicegui import ui
 
 from glasshouse.errors import GlasshouseError, UsageError
 from glasshouse.recipe import to_toml
-from glasshouse.serving.pages.charts import BLUE, COLOURS, Options, chart, line, lines, marked
+from glasshouse.serving.pages.charts import COLOURS, ORANGE, Options, chart, line, lines, marked
 from glasshouse.serving.pages.parts import box, button, panel, text
 from glasshouse.serving.pages.words import rate
 from glasshouse.serving.workbench import Workbench
@@ -34,6 +36,7 @@ def show_finder(workbench: Workbench, plan: "Plan") -> None:
         problem = text("", "p", "gh-bad gh-problem")
         found = box("gh-stack gh-found")
     running: dict[str, asyncio.subprocess.Process] = {}
+    tell = partial(setattr, said, "text")
 
     async def make() -> None:
         problem.text, said.text = "", "training copies of the net at rising rates …"
@@ -42,7 +45,7 @@ def show_finder(workbench: Workbench, plan: "Plan") -> None:
         stop.set_visibility(True)
         try:
             source = str(plan.source.value).strip()
-            curve = await _test(workbench, source, plan.resolved(), running)
+            curve = await _test(workbench, source, plan.resolved(), running, tell)
         except GlasshouseError as error:
             problem.text = str(error)
             return
@@ -70,8 +73,12 @@ async def _test(
     source: str,
     recipe: Recipe,
     running: dict[str, asyncio.subprocess.Process],
+    tell: Callable[[str], None],
 ) -> dict[str, Any]:
-    """What `glasshouse lr-find --json` answers; raises UsageError with what it said instead."""
+    """What `glasshouse lr-find --json` answers; raises UsageError with what it said instead.
+
+    tell is called with what it says of its progress.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recipe.toml"
         path.write_text(to_toml(recipe), encoding="utf-8")
@@ -83,33 +90,48 @@ async def _test(
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         running["test"] = process
-        answer, said = await process.communicate()
+        answer, said = await asyncio.gather(_read(process.stdout), _follow(process.stderr, tell))
+        await process.wait()
     if process.returncode is not None and process.returncode < 0:
         raise UsageError("The test was stopped.")
     try:
         curve: dict[str, Any] = json.loads(answer)
     except ValueError:
-        words = said.decode("utf-8", "replace").strip()[-_LOG_CHARACTERS:]
+        words = said.strip()[-_LOG_CHARACTERS:]
         raise UsageError(words.removeprefix("glasshouse: ") or "the test failed") from None
     return curve
 
 
+async def _read(stream: asyncio.StreamReader | None) -> bytes:
+    return await stream.read() if stream is not None else b""
+
+
+async def _follow(stream: asyncio.StreamReader | None, tell: Callable[[str], None]) -> str:
+    """Everything that is said, each line passed on as it comes."""
+    lines: list[str] = []
+    async for said in stream or ():
+        lines.append(said.decode("utf-8", "replace"))
+        tell(lines[-1].strip())
+    return "".join(lines)
+
+
 def _result(plan: "Plan", curve: dict[str, Any]) -> None:
     chart(finder_options(curve), f"Loss over the learning rate. {curve['verdict']}", "gh-short")
-    text(str(curve["verdict"]), "p", "gh-help")
-    with box("gh-row"):
-        for why, lr in _rates(curve).items():
-            use = button(f"Use {rate(lr)}", main=lr == curve["auto_lr"])
-            use.props["title"] = why
-            use.on_click(lambda lr=lr: _use(plan, lr))
+    text(f"The curve alone says: {curve['verdict']}.", "p", "gh-help")
+    for why, lr in rates_to_use(curve).items():
+        with box("gh-row"):
+            button(f"Use {rate(lr)}", main=lr == curve["auto_lr"]).on_click(
+                lambda lr=lr: _use(plan, lr)
+            )
+            text(why, "span", "gh-help")
 
 
-def _rates(curve: dict[str, Any]) -> dict[str, float]:
+def rates_to_use(curve: dict[str, Any]) -> dict[str, float]:
     """Every rate that may be used, and why; first the one that suits the schedule."""
     by_rule = {f"by the rule {rule}": lr for rule, lr in curve["suggestions"].items()}
     if curve["auto_lr"] in (None, *by_rule.values()):
         return by_rule
-    return {"the peak that suits this schedule": curve["auto_lr"], **by_rule}
+    return {"suits this schedule; what train.lr = auto takes": curve["auto_lr"], **by_rule}
 
 
 def _use(plan: "Plan", lr: float) -> None:
@@ -120,21 +142,26 @@ def _use(plan: "Plan", lr: float) -> None:
 def finder_options(curve: dict[str, Any]) -> Options:
     """The chart of a range test: each seed smoothed, and where the rules point."""
     lrs = curve["lrs"]
+    colours = [colour for colour in COLOURS if colour != ORANGE]  # in which the mark stands out
     series = []
     for seed, (raw, smoothed) in enumerate(zip(curve["losses"], curve["smoothed"], strict=True)):
-        colour = BLUE if seed == 0 else COLOURS[seed % len(COLOURS)]
+        colour = colours[seed % len(colours)]
         series.append(line(f"seed {seed}", _points(lrs, smoothed), colour))
         series.append(line(f"seed {seed}, each step", _points(lrs, raw), colour, faint=True))
     options = lines(series, x="learning rate", scale="log")
     options["legend"]["show"] = False
     options["grid"]["top"] = 22
-    lowest = [value for row in curve["smoothed"] for value in row if value is not None]
-    if lowest:
-        # What explodes at the end would flatten all that matters.
-        options["yAxis"]["max"] = round(1.6 * max(row[0] or 0 for row in curve["smoothed"]), 2)
-    if curve["suggestion"] is None:
+    smoothed = [value for row in curve["smoothed"] for value in row if value is not None]
+    if not smoothed:
         return options
-    return marked(options, {rate(curve["suggestion"]): curve["suggestion"]})
+    # What explodes at the end would flatten all that matters.
+    high = max(row[0] or 0 for row in curve["smoothed"]) * 1.6
+    low = min(smoothed) - 0.1 * (high - min(smoothed))
+    low, high = round(max(low, 0.0), 1), round(high, 1)
+    options["yAxis"] |= {"min": low, "max": high}
+    options["yAxis"]["axisLabel"] |= {"showMinLabel": False, "showMaxLabel": False}
+    wanted = curve["suggestion"] if curve["auto_lr"] is None else curve["auto_lr"]
+    return options if wanted is None else marked(options, rate(wanted), wanted, low, high)
 
 
 def _points(lrs: list[float], losses: list[float | None]) -> list[tuple[float, float]]:

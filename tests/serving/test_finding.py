@@ -1,0 +1,59 @@
+"""What the page Train makes of a range test."""
+
+import asyncio
+import sys
+from typing import Any
+
+import pytest
+
+from glasshouse.serving.pages.finding import _follow, finder_options, rates_to_use
+
+CURVE: dict[str, Any] = {
+    "lrs": [1e-5, 1e-3, 1e-1],
+    "losses": [[4.0, 2.0, 900.0]],
+    "smoothed": [[4.0, 2.0, None]],
+    "suggestion": 1e-3,
+    "auto_lr": 4e-3,
+    "suggestions": {"minimum/10": 1e-3, "steepest": 5e-4},
+    "verdict": "use 0.001",
+}
+
+
+@pytest.mark.parametrize(("auto_lr", "marked"), [(4e-3, 4e-3), (None, 1e-3)])
+def test_the_chart_marks_the_rate_that_is_recommended(auto_lr: float | None, marked: float) -> None:
+    options = finder_options({**CURVE, "auto_lr": auto_lr})
+    upright = options["series"][-1]
+    foot, top = upright["data"]
+    assert (foot[0], top["value"][0]) == (marked, marked)
+    # Within what is shown: ECharts leaves out what lies beyond the axis.
+    assert options["yAxis"]["min"] <= foot[1] < top["value"][1] <= options["yAxis"]["max"]
+    assert float(top["label"]["formatter"]) == marked
+    assert all("markLine" not in series for series in options["series"])
+
+
+def test_a_chart_without_a_rate_has_no_mark() -> None:
+    options = finder_options({**CURVE, "auto_lr": None, "suggestion": None})
+    assert [series["name"] for series in options["series"]] == ["seed 0", "seed 0, each step"]
+
+
+def test_every_rate_says_where_it_is_from_and_the_recommended_one_comes_first() -> None:
+    assert list(rates_to_use(CURVE).items()) == [
+        ("suits this schedule; what train.lr = auto takes", 4e-3),
+        ("by the rule minimum/10", 1e-3),
+        ("by the rule steepest", 5e-4),
+    ]
+    assert list(rates_to_use({**CURVE, "auto_lr": 1e-3}).values()) == [1e-3, 5e-4]
+
+
+def test_what_a_process_says_is_passed_on_line_by_line() -> None:
+    async def story() -> tuple[str, list[str]]:
+        program = "import sys; print('first', file=sys.stderr); print('second', file=sys.stderr)"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, stderr=asyncio.subprocess.PIPE
+        )
+        told: list[str] = []
+        said = await _follow(process.stderr, told.append)
+        await process.wait()
+        return said, told
+
+    assert asyncio.run(story()) == ("first\nsecond\n", ["first", "second"])
