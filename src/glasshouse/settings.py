@@ -99,10 +99,16 @@ class DataSettings(Settings):
 class AugmentSettings(Settings):
     """Random changes of the training pictures; each picture has its own draw."""
 
-    rotation_range: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="degrees")
-    width_shift_range: Fraction = Field(0.0, description="fraction of the width")
-    height_shift_range: Fraction = Field(0.0, description="fraction of the height")
-    zoom_range: Fraction = Field(0.0, description="factor drawn from 1 - z to 1 + z")
+    rotation_range: Annotated[float, Field(ge=0, le=180)] = Field(
+        0.0, description="turn by up to so many degrees, either way"
+    )
+    width_shift_range: Fraction = Field(
+        0.0, description="move sideways by up to this fraction of the width"
+    )
+    height_shift_range: Fraction = Field(
+        0.0, description="move up or down by up to this fraction of the height"
+    )
+    zoom_range: Fraction = Field(0.0, description="larger or smaller; 0.1: 90 to 110 %")
     horizontal_flip: bool | Literal["alternating"] = Field(
         False,
         description="mirror every other picture, at random; alternating: each picture is mirrored "
@@ -114,12 +120,20 @@ class AugmentSettings(Settings):
     fill_mode: Literal["nearest", "reflect", "constant"] = Field(
         "nearest", description="what stands where the moved picture leaves a gap (constant: black)"
     )
-    brightness_range: Fraction = Field(0.0, description="factor drawn from 1 - b to 1 + b")
-    contrast_range: Fraction = Field(0.0, description="factor drawn from 1 - c to 1 + c")
-    saturation_range: Fraction = Field(0.0, description="factor drawn from 1 - s to 1 + s")
+    brightness_range: Fraction = Field(0.0, description="lighter or darker; 0.1: 90 to 110 %")
+    contrast_range: Fraction = Field(0.0, description="more or less contrast; 0.1: 90 to 110 %")
+    saturation_range: Fraction = Field(0.0, description="more or less colour; 0.1: 90 to 110 %")
     cutout: Fraction = Field(0.0, description="side of a grey square, as a fraction of the side")
-    mixup: Annotated[float, Field(ge=0)] = Field(0.0, description="alpha of Beta(alpha, alpha)")
-    cutmix: Annotated[float, Field(ge=0)] = Field(0.0, description="alpha of Beta(alpha, alpha)")
+    mixup: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="blend each picture and its label with another's; 0: never, 0.2: a little, "
+        "1: any share (alpha of Beta(alpha, alpha))",
+    )
+    cutmix: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="paste a rectangle of another picture, with its part of the label; 0: never, "
+        "1: of any size (alpha of Beta(alpha, alpha))",
+    )
 
 
 class PretrainedSettings(Settings):
@@ -247,7 +261,9 @@ class TrainSettings(Settings):
     batch_size: Annotated[int, Field(ge=1)] = Field(
         32, description="pictures in one update; small sets need small batches"
     )
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="sgd: Nesterov momentum")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        "adam", description="how weights are moved; sgd: with Nesterov momentum, needs higher rates"
+    )
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         1e-3, description="the (peak) learning rate; auto: found by a range test before training"
     )

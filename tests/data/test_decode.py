@@ -1,6 +1,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
@@ -155,6 +157,19 @@ def test_warnings_of_the_library_do_not_leak() -> None:
         decode(data)
     assert not caught
     assert warnings.filters[:] == before
+
+
+def test_what_the_library_logs_of_a_damaged_file_is_not_printed() -> None:
+    one_sample = (277).to_bytes(2, "little") + (3).to_bytes(2, "little") + bytes((1, 0, 0, 0, 3))
+    many_samples = one_sample[:-1] + b"\xff\xff"
+    damaged = encoded("TIFF").replace(one_sample + b"\0", many_samples)
+    program = (
+        "import sys\nfrom glasshouse.data.decode import decode\n"
+        "try:\n    decode(sys.stdin.buffer.read())\n"
+        "except Exception as error:\n    print(type(error).__name__)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], input=damaged, capture_output=True)
+    assert (ended.stdout.strip(), ended.stderr) == (b"BadPicture", b"")
 
 
 def test_threads_leave_the_warning_filters_as_they_were() -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,14 @@ from nicegui import ui
 from nicegui.testing import User
 
 from glasshouse.serving import watching
+from glasshouse.serving.pages.live import epochs_of
 from glasshouse.serving.pages.results import chosen_classes
 from glasshouse.serving.pages.runs import run_rows
 from glasshouse.serving.watching import snapshot_of
 from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import write_json
 from glasshouse.workflow import listing
-from glasshouse.workflow.listing import Listing
+from glasshouse.workflow.listing import Listed, Listing
 from glasshouse.workflow.steps import STEPS
 from tests.serving.conftest import visit
 from tests.workflow.test_listing import write_mark, write_run
@@ -199,3 +201,52 @@ def test_five_hundred_runs_are_read_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert Listing(tmp_path).read()[0].status == "damaged"  # what reading anew would now give
     time.sleep(1.05)
     assert run_rows(workbench) == rows
+
+
+def test_every_field_of_the_form_is_named_by_the_words_above_it(workbench: Workbench) -> None:
+    async def story(user: User) -> None:
+        await user.open("/train")
+        assert user.client is not None
+        elements = list(user.client.elements.values())
+        words = {
+            e.props["for"]: e.text  # type: ignore[attr-defined]
+            for e in elements
+            if e.tag == "label" and "for" in e.props
+        }
+        selects = [e for e in elements if isinstance(e, ui.select)]
+        named = {words[e.props["for"]] for e in selects}
+        assert {"Recipe", "Optimizer", "Schedule", "Horizontal flip", "Fill mode"} <= named
+
+    visit(workbench, story)
+
+
+def test_a_run_by_features_shows_no_epochs_that_it_never_had(workbench: Workbench) -> None:
+    listed = Listed("heads", workbench.runs, "finished", recipe="transfer-features", seconds=4.5)
+    assert epochs_of(0, listed) == "features"
+    assert epochs_of(3, replace(listed, of=10)) == "3 / 10"
+    assert epochs_of(0, replace(listed, recipe="")) == "–"
+
+
+def test_explain_says_what_to_do_where_there_is_no_run(workbench: Workbench) -> None:
+    async def story(user: User) -> None:
+        await user.open("/explain")
+        await user.should_see("Drop a photo of your own", retries=50)
+        await user.should_see("Train a classifier")
+
+    visit(workbench, story)
+
+
+def test_pictures_that_are_gone_are_said_to_be_gone(full: Workbench) -> None:
+    path = full.runs / "first" / "environment.json"
+    environment = json.loads(path.read_text(encoding="utf-8"))
+    environment["data"]["source"] = str(full.runs / "vanished")
+    path.write_text(json.dumps(environment), encoding="utf-8")
+
+    async def story(user: User) -> None:
+        await user.open("/run/first")
+        await user.should_see("They cannot be shown: there is no folder", retries=50)
+        await user.open("/explain?model=first")
+        await user.should_see("Its test pictures cannot be read", retries=50)
+        await user.should_see("A photo of your own can still be explained", retries=5)
+
+    visit(full, story)

@@ -63,6 +63,17 @@ def test_the_status_is_that_of_the_process(
     assert Listing(tmp_path).read()[0].status == status
 
 
+def test_heads_on_features_have_no_epochs_but_a_time(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "heads")
+    (folder / "metrics.jsonl").unlink()
+    recipe = load_recipe("transfer-features")
+    (folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
+    heads = {"feature_seconds": 4.0, "head_seconds": 0.5, "heads": []}
+    (folder / "heads.json").write_text(json.dumps(heads), encoding="utf-8")
+    run = Listing(tmp_path).read()[0]
+    assert (run.status, run.epochs, run.of, run.seconds) == ("finished", 0, 0, 4.5)
+
+
 @pytest.mark.parametrize("name", ["recipe.toml", "environment.json", "metrics.jsonl"])
 def test_a_damaged_run_is_listed_as_such_and_hides_no_other(tmp_path: Path, name: str) -> None:
     write_run(tmp_path / "good")

@@ -6,6 +6,7 @@ other, and few files carry one.
 """
 
 import io
+import logging
 import threading
 import warnings
 from pathlib import Path
@@ -18,6 +19,8 @@ from glasshouse.data.images import Resize as Resize
 from glasshouse.errors import BadPicture
 
 Pixels = NDArray[np.uint8]
+# What Pillow logs of a damaged file would stand between our own lines; whoever listens still hears.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # Part of every cache key: change it with anything that changes a pixel.
 DECODER_VERSION = "1"

@@ -104,7 +104,10 @@ def verdict(findings: Sequence[Finding]) -> str:
     warnings = sum(finding.level == "warning" for finding in findings)
     if errors:
         also = f", and {many(warnings, 'warning')}" if warnings else ""
-        return f"{many(errors, 'finding')} would make figures wrong{also}. Training stops at it."
+        them = "it" if errors == 1 else "them"
+        return (
+            f"{many(errors, 'finding')} would make figures wrong{also}. Training stops at {them}."
+        )
     if warnings:
         return f"Nothing that makes figures wrong; {many(warnings, 'warning')} to look at."
     return "Nothing is wrong with these pictures, as far as a check can see."

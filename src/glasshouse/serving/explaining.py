@@ -141,7 +141,7 @@ class Explainer:
         """
         folder = run_of_choice(self.workbench.runs, model)
         if folder is None:
-            raise UsageError(f"{model} comes without its pictures: bring one of your own")
+            raise UsageError(f"{model} comes without its pictures")
         return test_pictures(self.workbench, folder)
 
     def _keep(self, answer: Answer) -> Answer:

@@ -10,7 +10,7 @@ from glasshouse.workflow import runs
 from glasshouse.workflow.steps import STEPS, is_running, last_mark
 
 Status = Literal["training", "measuring", "finished", "stopped", "damaged"]
-_FILES = (runs.RECIPE, runs.ENVIRONMENT, runs.METRICS, runs.EVALUATION, STEPS)
+_FILES = (runs.RECIPE, runs.ENVIRONMENT, runs.METRICS, runs.HEADS, runs.EVALUATION, STEPS)
 _OF_STEPS = -2  # the last two numbers of a signature
 
 
@@ -18,8 +18,9 @@ _OF_STEPS = -2  # the last two numbers of a signature
 class Listed:
     """One run as a line of a list; name: its path below the folder.
 
-    accuracy: of the test split with its 95 % interval, once measured. validation: the accuracy on
-    validation after each epoch. problem: what is wrong with a damaged one.
+    of: the epochs that it is to have; 0 where heads are fitted to features instead. accuracy: of
+    the test split with its 95 % interval, once measured. validation: the accuracy on validation
+    after each epoch. seconds: what training took. problem: what is wrong with a damaged one.
     """
 
     name: str
@@ -94,12 +95,16 @@ def _read(name: str, folder: Path) -> Listed:
         source=str(environment["data"]["source"]),
         recipe=str(recipe["name"]),
         epochs=len(epochs),
-        of=int(recipe["train"]["epochs"]),
+        of=0 if _is_by_features(recipe) else int(recipe["train"]["epochs"]),
         accuracy=accuracy,
         validation=tuple(float(epoch["validation_accuracy"]) for epoch in epochs),
-        seconds=sum(float(epoch["seconds"]) for epoch in epochs),
+        seconds=runs.training_seconds(folder, epochs),
         started=str(environment["started"]),
     )
+
+
+def _is_by_features(recipe: dict[str, Any]) -> bool:
+    return bool(recipe.get("transfer", {}).get("way") == "features")
 
 
 def _status(folder: Path) -> Status:

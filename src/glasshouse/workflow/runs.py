@@ -3,6 +3,7 @@
 import json
 import math
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,7 @@ class Run:
     @property
     def seconds(self) -> float:
         """What training took: of the epochs, or of features and heads where there are none."""
-        path = self.folder / HEADS
-        if path.is_file():
-            record = read_json(path)
-            return float(record["feature_seconds"]) + float(record["head_seconds"])
-        return math.fsum(epoch["seconds"] for epoch in self.epochs)
+        return training_seconds(self.folder, self.epochs)
 
     @property
     def finder_seconds(self) -> float:
@@ -71,6 +68,15 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder, recipe, read_json(folder / ENVIRONMENT), _read_epochs(folder / METRICS), evaluation
     )
+
+
+def training_seconds(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> float:
+    """What training took: of the epochs, or of features and heads where there are none."""
+    path = folder / HEADS
+    if path.is_file():
+        record = read_json(path)
+        return float(record["feature_seconds"]) + float(record["head_seconds"])
+    return math.fsum(float(epoch["seconds"]) for epoch in epochs)
 
 
 def find_runs(folder: Path) -> list[Run]:

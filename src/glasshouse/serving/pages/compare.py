@@ -86,11 +86,12 @@ def _overlaid(names: Sequence[str], found: Sequence[runs.Run], key: str, factor:
 
 
 def _table(names: Sequence[str], found: Sequence[runs.Run]) -> None:
-    columns = ("Run", "Source", "Recipe", "Epochs", "Test accuracy", "95 % interval", "Training")
+    # What is compared comes first: on a phone the rest has to be scrolled to.
+    columns = ("Run", "Test accuracy", "95 % interval", "Epochs", "Training", "Source", "Recipe")
     with panel(), box("gh-scroll"), box("gh-table", "table"):
         with box("", "thead"), box("", "tr"):
             for i, name in enumerate(columns):
-                text(name, "th", "gh-number" if i > 2 else "").props("scope=col")
+                text(name, "th", "gh-number" if 0 < i < 5 else "").props("scope=col")
         with box("", "tbody"):
             for name, run, colour in zip(names, found, COLOURS, strict=False):
                 _row(name, run, colour)
@@ -98,20 +99,21 @@ def _table(names: Sequence[str], found: Sequence[runs.Run]) -> None:
 
 def _row(name: str, run: runs.Run, colour: str) -> None:
     share = run.evaluation["accuracy"] if run.evaluation else None
+    is_by_features = run.recipe.transfer.way == "features"
     with box("", "tr"):
         with box("", "td"):
             box("gh-key").style(f"background: {colour}")
             link(name, run_address(name), "gh-run")
         cells = (
-            str(run.environment["data"]["source"]),
-            run.recipe.name,
-            f"{len(run.epochs)} / {run.recipe.train.epochs}",
             percent(share["value"]) if share else "not measured yet",
             f"{percent(share['low'])} to {percent(share['high'])}" if share else "",
-            duration(sum(epoch["seconds"] for epoch in run.epochs)),
+            "features" if is_by_features else f"{len(run.epochs)} / {run.recipe.train.epochs}",
+            duration(run.seconds),
+            str(run.environment["data"]["source"]),
+            run.recipe.name,
         )
         for i, cell in enumerate(cells):
-            text(cell, "td", "gh-number" if i > 1 else "")
+            text(cell, "td", "gh-number" if i < 4 else "")
 
 
 def _paired(names: Sequence[str], folders: Sequence[Path]) -> _Paired:

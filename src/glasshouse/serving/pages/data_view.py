@@ -229,10 +229,10 @@ def _balance(splits: Splits) -> None:
 def _samples(found: Examined, splits: Splits) -> None:
     """Some pictures of a class, as the net sees them."""
     with box("gh-row"):
-        chosen = ui.select(dict(enumerate(splits.class_names)), value=0).props(
-            'outlined dense options-dense aria-label="Class"'
+        chosen = ui.select(dict(enumerate(splits.class_names)), value=0, label="Class").props(
+            "outlined dense options-dense"
         )
-        chosen.classes("gh-entry")
+        chosen.classes("gh-select")
         part = ui.toggle(list(parts_of(splits)), value="train").props("no-caps dense unelevated")
     place = box("gh-samples")
 

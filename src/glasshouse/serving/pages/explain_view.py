@@ -26,7 +26,15 @@ from glasshouse.serving.explaining import (
 from glasshouse.serving.map_pictures import COLOURS
 from glasshouse.serving.pages.choosing import Chooser
 from glasshouse.serving.pages.explanation import Column
-from glasshouse.serving.pages.parts import box, button, empty_state, heading, panel, text
+from glasshouse.serving.pages.parts import (
+    box,
+    button,
+    empty_state,
+    heading,
+    link_button,
+    panel,
+    text,
+)
 from glasshouse.serving.workbench import Workbench
 from glasshouse.workflow import runs
 from glasshouse.workflow.choices import Choice, model_names, run_of_choice
@@ -152,7 +160,7 @@ async def _fill_strip(
         if not strip.is_deleted:
             strip.clear()
             with strip:
-                text(str(error), "p", "gh-quiet")
+                _no_pictures(view, error)
         return
     if strip.is_deleted or model != view.explainer.picture_model(view.models):
         return
@@ -166,6 +174,23 @@ async def _fill_strip(
     if len(rows):
         view.photo = photo_of(images, int(rows[0]))
         await show()
+
+
+def _no_pictures(view: _View, error: GlasshouseError) -> None:
+    """Why there are no test pictures to choose from, and what can be done all the same."""
+    folder = run_of_choice(view.explainer.workbench.runs, view.explainer.picture_model(view.models))
+    if folder is None:
+        text("Drop a photo of your own", "h3")
+        text(
+            f"{error}. Of a run that was trained here, its test pictures and its worst mistakes "
+            "stand here, and its epochs can be looked at.",
+            "p",
+            "gh-quiet",
+        )
+        link_button("Train a classifier", "/train", icon="play_arrow")
+        return
+    text("Its test pictures cannot be read", "h3")
+    text(f"{error}. A photo of your own can still be explained.", "p", "gh-quiet")
 
 
 def _others(

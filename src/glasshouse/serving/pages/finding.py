@@ -109,9 +109,10 @@ async def _read(stream: asyncio.StreamReader | None) -> bytes:
 async def _follow(stream: asyncio.StreamReader | None, tell: Callable[[str], None]) -> str:
     """Everything that is said, each line passed on as it comes."""
     lines: list[str] = []
-    async for said in stream or ():
-        lines.append(said.decode("utf-8", "replace"))
-        tell(lines[-1].strip())
+    if stream is not None:
+        async for said in stream:
+            lines.append(said.decode("utf-8", "replace"))
+            tell(lines[-1].strip())
     return "".join(lines)
 
 

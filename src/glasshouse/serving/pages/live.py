@@ -15,6 +15,7 @@ from glasshouse.serving.pages.charts import Options
 from glasshouse.serving.pages.curves import curve_series
 from glasshouse.serving.pages.words import duration, percent, rate
 from glasshouse.serving.watching import Snapshot
+from glasshouse.workflow.listing import Listed
 
 # What a page says when its tab comes into sight or is left: nothing is sent where nobody looks.
 IN_SIGHT = "glasshouse-in-sight"
@@ -55,13 +56,13 @@ def live_words(now: Snapshot) -> dict[str, str]:
     speed = mark.images_per_second if at_work and mark else last.get("images_per_second")
     lr = mark.lr if at_work and mark else last.get("lr")
     return {
-        "Epoch": f"{epoch} / {listed.of}" if listed.of else "–",
+        "Epoch": epochs_of(epoch, listed),
         "Validation accuracy": "–"
         if not last
         else f"{percent(last['validation_accuracy'])}"
         + (f" (best {percent(best)})" if best and best > last["validation_accuracy"] else ""),
         "Time left": _left(now),
-        "Trained for": duration(listed.seconds) if now.epochs else "–",
+        "Trained for": duration(listed.seconds) if listed.seconds else "–",
         "Speed": f"{speed:,.0f} images/s" if speed else "–",
         "Learning rate": rate(lr) if lr is not None else "–",
         "Source": listed.source or "–",
@@ -69,6 +70,13 @@ def live_words(now: Snapshot) -> dict[str, str]:
         SHARE_DONE: f"{100 * now.done:.1f}%",
         LOG: now.log or listed.problem,
     }
+
+
+def epochs_of(epoch: int, listed: Listed) -> str:
+    """How far training is: 3 / 10, or features where there are no epochs."""
+    if listed.of:
+        return f"{epoch} / {listed.of}"
+    return "features" if listed.recipe else "–"
 
 
 def _left(now: Snapshot) -> str:

@@ -13,6 +13,17 @@ def text(words: str, kind: str = "span", classes: str = "") -> TextElement:
     return TextElement(tag=kind, text=words).classes(classes)
 
 
+def name_field(words: str, field: Element) -> TextElement:
+    """Tie the words above a field to it, for whoever hears the page; the field moves below them.
+
+    Quasar drops the aria-label of a select that cannot be typed into.
+    """
+    label = text(words, "label", "gh-label")
+    field.props["for"] = label.props["for"] = f"field-{field.id}"
+    field.move(target_index=-1)
+    return label
+
+
 def box(classes: str = "", kind: str = "div") -> Element:
     """An element to put others into, by `with`."""
     return ui.element(kind).classes(classes)

@@ -218,15 +218,16 @@ def _mistakes(workbench: Workbench, name: str, found: Figures) -> None:
             text("None: every test picture is recognised.", "p", "gh-quiet")
         return
     remark = "the surest wrong answers: the picture, what speaks for the answer, and for the truth"
-    with panel("Worst mistakes", remark):
+    with panel("Worst mistakes", remark) as section:
         grid = box("gh-mistakes")
 
     async def fill() -> None:
         try:
             places = await asyncio.to_thread(_positions, workbench, name)
         except GlasshouseError as error:
-            with grid:
-                text(str(error), "p", "gh-quiet")
+            grid.delete()
+            with section:
+                text(f"They cannot be shown: {error}.", "p", "gh-quiet")
             return
         with grid:
             for mistake in worst:

@@ -41,8 +41,15 @@ _ACCURACY = """
 <span class="gh-interval">{{ props.row.interval }}</span></q-td>
 """
 _EPOCHS = """
-<q-td :props="props">{{ props.row.epochs }}
-<span class="gh-quiet">/ {{ props.row.of }}</span></q-td>
+<q-td :props="props"><span v-if="props.row.of">{{ props.row.epochs }}
+<span class="gh-quiet">/ {{ props.row.of }}</span></span>
+<span v-else class="gh-quiet">{{ props.row.recipe ? "features" : "–" }}</span></q-td>
+"""
+_CHOOSE = """
+<q-checkbox dense v-model="props.selected" :aria-label="'Choose ' + props.row.name" />
+"""
+_CHOOSE_ALL = """
+<q-checkbox dense v-model="props.selected" aria-label="Choose all" />
 """
 _NOTHING_FITS = """
 <div class="gh-quiet">No run fits the filter.</div>
@@ -110,7 +117,7 @@ def _row(run: Listed) -> dict[str, Any]:
         "accuracy_text": percent(value),
         "interval": "" if low is None or high is None else f"{100 * low:.1f} – {100 * high:.1f}",
         "seconds": run.seconds,
-        "time": duration(run.seconds) if run.epochs else "–",
+        "time": duration(run.seconds) if run.seconds else "–",
         "started": moment(run.started),
     }
 
@@ -143,6 +150,8 @@ def _table(rows: list[dict[str, Any]]) -> ui.table:
     ):  # fmt: skip
         table.add_slot(f"body-cell-{name}", slot)
     table.add_slot("body-cell-seconds", '<q-td :props="props">{{ props.row.time }}</q-td>')
+    table.add_slot("body-selection", _CHOOSE)
+    table.add_slot("header-selection", _CHOOSE_ALL)
     table.add_slot("no-data", _NOTHING_FITS)
     return table
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from nicegui import ui
 
 from glasshouse.recipe import load_recipe
-from glasshouse.serving.pages.parts import box, text
+from glasshouse.serving.pages.parts import box, name_field, text
 from glasshouse.settings import AugmentSettings, Recipe, Schedule, Settings
 
 COMMON = (
@@ -112,8 +112,8 @@ class Form:
                 field: Any = ui.switch(setting.label, on_change=self._on_change)
                 field.classes("gh-switch")
             else:
-                text(setting.label, "span", "gh-label").props["title"] = setting.key
                 field = _input(setting, self._on_change)
+                name_field(setting.label, field).props["title"] = setting.key
                 field.props.update({"aria-label": setting.label})
                 field.classes("gh-input").props("outlined dense")
             text(setting.help, "span", "gh-help")

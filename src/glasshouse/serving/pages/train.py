@@ -12,7 +12,7 @@ from glasshouse.errors import GlasshouseError
 from glasshouse.recipe import load_recipe, recipe_names
 from glasshouse.serving import looking
 from glasshouse.serving.pages.finding import show_finder
-from glasshouse.serving.pages.parts import box, button, heading, panel, text
+from glasshouse.serving.pages.parts import box, button, heading, name_field, panel, text
 from glasshouse.serving.pages.preview import show_preview
 from glasshouse.serving.pages.settings_form import AUGMENT, COMMON, Form, overrides, with_values
 from glasshouse.serving.pages.words import run_address
@@ -89,10 +89,9 @@ def _what(workbench: Workbench, plan: Plan, request: Request) -> None:
                     chip.on("click", lambda name=name: plan.source.set_value(name))
             text("one of these, a folder of class folders, or a .csv table", "span", "gh-help")
         with box("gh-field"):
-            text("Recipe", "span", "gh-label")
             plan.recipe = ui.select(options, value=recipe, on_change=lambda: _changed(plan))
             plan.recipe.props("outlined dense options-dense").classes("gh-input")
-            plan.recipe.props["aria-label"] = "Recipe"
+            name_field("Recipe", plan.recipe)
             text("", "span", "gh-help").bind_text_from(plan.recipe, "value", backward=_described)
 
 
