@@ -58,8 +58,8 @@ def test_runs_are_filtered_sorted_and_compared_by_keyboard(
     chromium.switch_to.active_element.send_keys(Keys.CONTROL, "a")
     chromium.switch_to.active_element.send_keys(Keys.DELETE)
     wait_for(lambda: len(names(chromium)) == 4, "all of them again")
-    for row in (1, 2):
-        type_into(chromium, f"tbody tr:nth-child({row}) .q-checkbox", Keys.SPACE)
+    for name in ("alpha", "<b>bold<_b>"):
+        type_into(chromium, f"[role='checkbox'][aria-label='Choose {name}']", Keys.SPACE)
     click(lambda: find_words(chromium, "Compare 2"))
     wait_for(lambda: "/compare?run=" in chromium.current_url, "the comparison")
     find_words(chromium, "Fewer than two of these runs are finished")

@@ -193,6 +193,12 @@ def test_every_picture_has_a_text_alternative(run: RunReport) -> None:
     assert any("Validation loss goes from 2.200 in epoch 1" in (alt or "") for alt in alternatives)
 
 
+def test_of_a_single_epoch_no_way_from_it_to_itself_is_told(run: RunReport) -> None:
+    text = Page(render_report(replace(run, epochs=run.epochs[:1]))).text
+    assert "Validation loss is 2.200 in epoch 1, the only one." in text
+    assert "goes from" not in text
+
+
 def test_charts_exist_for_light_and_dark(run: RunReport) -> None:
     page = Page(render_report(run))
     media = [attributes["media"] for attributes in page.attributes("source")]

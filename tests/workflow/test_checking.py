@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from glasshouse.data.findings import Finding
 from glasshouse.errors import DataError, UsageError
+from glasshouse.report.data_report import verdict
 from glasshouse.settings import DataSettings
 from glasshouse.storage import read_json
 from glasshouse.workflow.checking import examine, require_sound, write_examination
@@ -42,6 +44,15 @@ def test_a_source_that_cannot_be_loaded_is_a_finding(tmp_path: Path) -> None:
     assert "has no class folders" in found.findings[0].detail
     page = write_examination(found, tmp_path / "out").read_text(encoding="utf-8")
     assert "Training stops at it" in page
+
+
+def test_a_verdict_counts_what_stops_training() -> None:
+    error = Finding("leaked-copies", "error", "", "")
+    warning = Finding("small-part", "warning", "", "")
+    assert verdict([error]) == "1 finding would make figures wrong. Training stops at it."
+    assert verdict([error, error, warning]) == (
+        "2 findings would make figures wrong, and 1 warning. Training stops at them."
+    )
 
 
 def test_an_unknown_source_is_the_users_mistake() -> None:

@@ -226,6 +226,8 @@ def _curve_text(what: str, epochs: Sequence[Mapping[str, Any]]) -> str:
         return ""
     best = (min if what == "loss" else max)(known, key=lambda epoch: float(epoch[key]))
     first, last, top = (_curve_value(what, float(e[key])) for e in (known[0], known[-1], best))
+    if len(known) == 1:
+        return f"Validation {what} is {first} in epoch {known[0]['epoch']}, the only one."
     return (
         f"Validation {what} goes from {first} in epoch {known[0]['epoch']} to {last} in epoch "
         f"{known[-1]['epoch']}; its best is {top} in epoch {best['epoch']}."

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from glasshouse.data.checks import check
+from glasshouse.data.findings import many
 from glasshouse.data.images import Splits
 from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.models.classifier import Classifier
@@ -208,7 +209,7 @@ def _training_cost(run: runs.Run) -> dict[str, str]:
     seconds = math.fsum(epoch["seconds"] for epoch in run.epochs)
     speeds = sorted(epoch["images_per_second"] for epoch in run.epochs)
     return {
-        "training": f"{seconds:,.1f} s in {len(run.epochs)} epochs",
+        "training": f"{seconds:,.1f} s in {many(len(run.epochs), 'epoch')}",
         "speed": f"{speeds[len(speeds) // 2]:,.0f} images/s (median epoch)",
         **_budget(run.environment),
         "learning rate": _rate_text(run),

@@ -232,7 +232,7 @@ def _samples(found: Examined, splits: Splits) -> None:
         chosen = ui.select(dict(enumerate(splits.class_names)), value=0, label="Class").props(
             "outlined dense options-dense"
         )
-        chosen.classes("gh-select")
+        chosen.classes("gh-select gh-class")
         part = ui.toggle(list(parts_of(splits)), value="train").props("no-caps dense unelevated")
     place = box("gh-samples")
 
