@@ -36,6 +36,7 @@ FLAGS = (
     # Whoever names another host is told that there is none.
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
+WIDTHS = (390, 768, 1440)
 StartWorkbench = Callable[[Path], str]
 Answer = TypeVar("Answer")
 
@@ -156,6 +157,18 @@ def set_width(browser: WebDriver, width: int, height: int = 900) -> None:
     """As if the window were so many pixels wide; a phone below 500."""
     settings = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", settings)
+
+
+def count(browser: WebDriver, css: str) -> int:
+    """How many elements there are."""
+    return len(browser.find_elements(By.CSS_SELECTOR, css))
+
+
+def require_fits(browser: WebDriver, width: int) -> None:
+    """At this width, the page is not wider than the window."""
+    set_width(browser, width)
+    wide = browser.execute_script("return document.documentElement.scrollWidth")
+    assert wide <= width, f"{browser.current_url} is {wide} wide at {width}"
 
 
 def console_errors(browser: WebDriver) -> list[str]:

@@ -10,11 +10,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.browser.conftest import (
+    WIDTHS,
     StartWorkbench,
     click,
+    count,
     find,
     find_words,
-    set_width,
+    require_fits,
     type_into,
     wait_for,
 )
@@ -41,16 +43,11 @@ def test_a_folder_is_typed_checked_and_looked_through(
     find_words(chromium, HOSTILE)
     assert not chromium.find_elements(By.CSS_SELECTOR, "img[src=x]")
 
-    before = len(chromium.find_elements(By.CSS_SELECTOR, ".gh-samples img"))
+    before = count(chromium, ".gh-samples img")
     click(lambda: find(chromium, ".q-btn-group button:last-child"))
-    wait_for(
-        lambda: 0 < len(chromium.find_elements(By.CSS_SELECTOR, ".gh-samples img")) < before,
-        "the fewer samples of test",
-    )
-    for width in (390, 768, 1440):
-        set_width(chromium, width)
-        wide = chromium.execute_script("return document.documentElement.scrollWidth")
-        assert wide <= width
+    wait_for(lambda: 0 < count(chromium, ".gh-samples img") < before, "the fewer samples of test")
+    for width in WIDTHS:
+        require_fits(chromium, width)
 
 
 def pictures_of_first_pair(browser: WebDriver) -> int:

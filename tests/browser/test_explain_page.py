@@ -18,14 +18,16 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from glasshouse.models.pretrained import build_net
 from tests.browser.conftest import (
+    WIDTHS,
     StartWorkbench,
     act,
     click,
+    count,
     find,
     find_words,
     read_attribute,
     read_text,
-    set_width,
+    require_fits,
     type_into,
     wait_for,
 )
@@ -83,10 +85,6 @@ def are_whole(browser: WebDriver) -> bool:
 
 def texts(browser: WebDriver, css: str) -> list[str]:
     return [one.text for one in browser.find_elements(By.CSS_SELECTOR, css)]
-
-
-def count(browser: WebDriver, css: str) -> int:
-    return len(browser.find_elements(By.CSS_SELECTOR, css))
 
 
 def choose(browser: WebDriver, field: str, words: str) -> None:
@@ -160,10 +158,8 @@ def test_a_photo_is_dropped_and_explained_by_two_epochs(
     choose(chromium, ".gh-class", "7")
     wait_for(lambda: texts(chromium, ".gh-why") == ["why 7"] * 2, "both answers about class 7")
     wait_for(lambda: are_whole(chromium), "every picture")
-    for width in (390, 768, 1440):
-        set_width(chromium, width)
-        wide = chromium.execute_script("return document.documentElement.scrollWidth")
-        assert wide <= width
+    for width in WIDTHS:
+        require_fits(chromium, width)
 
 
 def test_any_net_of_the_zoo_can_stand_beside_a_run(

@@ -7,7 +7,16 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.keys import Keys
 
 from glasshouse.serving.app import PAGES
-from tests.browser.conftest import StartWorkbench, click, find, find_words, set_width, wait_for
+from tests.browser.conftest import (
+    WIDTHS,
+    StartWorkbench,
+    click,
+    find,
+    find_words,
+    require_fits,
+    set_width,
+    wait_for,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -19,12 +28,11 @@ def test_an_empty_workbench_at_every_width_in_light_and_dark(
     for page in PAGES:
         if not page.label:
             continue
-        for width in (390, 768, 1440):
+        for width in WIDTHS:
             set_width(chromium, width)
             chromium.get(address + page.path)
             find(chromium, "main h1")
-            wide = chromium.execute_script("return document.documentElement.scrollWidth")
-            assert wide <= width, f"{page.path} is {wide} wide at {width}"
+            require_fits(chromium, width)
     before = ground(chromium)
     click(lambda: find(chromium, ".gh-theme"))
     wait_for(lambda: ground(chromium) != before, "other colours")

@@ -7,7 +7,7 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 
 from glasshouse.workflow import runs
-from tests.browser.conftest import find, set_width, wait_for
+from tests.browser.conftest import WIDTHS, find, require_fits, set_width, wait_for
 from tests.serving.runs import trained_run
 
 pytestmark = pytest.mark.browser
@@ -19,13 +19,12 @@ def test_a_report_opens_without_a_server_at_every_width(
     folder = trained_run(tmp_path / "run")
     for theme in ("light", "dark"):
         prefer(chromium, theme)
-        for width in (390, 768, 1440):
+        for width in WIDTHS:
             set_width(chromium, width)
             chromium.get((folder / runs.REPORT).as_uri())
             find(chromium, "h1")
             wait_for(lambda: broken_pictures(chromium) == 0, "every picture")
-            wide = chromium.execute_script("return document.documentElement.scrollWidth")
-            assert wide <= width, f"{theme}: {wide} wide at {width}"
+            require_fits(chromium, width)
     for link in chromium.find_elements(By.CSS_SELECTOR, "a[href]"):
         address = str(link.get_attribute("href"))
         assert address.startswith("file:"), address

@@ -9,11 +9,14 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from tests.browser.conftest import (
+    WIDTHS,
     StartWorkbench,
     act,
     click,
+    count,
     find,
     find_words,
+    require_fits,
     set_width,
     type_into,
     wait_for,
@@ -71,16 +74,11 @@ def test_two_trained_runs_are_compared_picture_by_picture(
     for name in ("first", "second"):
         trained_run(tmp_path / "runs" / name)
     address = start_workbench(tmp_path / "runs")
-    for width in (390, 768, 1440):
+    for width in WIDTHS:
         set_width(chromium, width)
         chromium.get(address + "/compare?run=first&run=second")
         wait_for(lambda: count(chromium, ".gh-three canvas") == 3, "three charts of curves")
         find_words(chromium, "paired test on the same test pictures")
         find_words(chromium, "p, corrected", 60)
         find(chromium, ".gh-verdict")
-        wide = chromium.execute_script("return document.documentElement.scrollWidth")
-        assert wide <= width
-
-
-def count(browser: WebDriver, css: str) -> int:
-    return len(browser.find_elements(By.CSS_SELECTOR, css))
+        require_fits(chromium, width)

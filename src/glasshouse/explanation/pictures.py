@@ -48,8 +48,8 @@ def answered(classifier: Classifier, inputs: Tensor, logits: Tensor) -> Tensor:
     """
     if not classifier.mirror:
         return logits.detach()
-    with evaluating(classifier.net):
-        other: Tensor = classifier.net(inputs.detach().flip(-1))
+    with evaluating(classifier.net), torch.no_grad():
+        other: Tensor = classifier.net(inputs.flip(-1))
     return (logits.detach() + other) / 2
 
 

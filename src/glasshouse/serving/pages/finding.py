@@ -5,7 +5,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,6 @@ def show_finder(workbench: Workbench, plan: "Plan") -> None:
         problem = text("", "p", "gh-bad gh-problem")
         found = box("gh-stack gh-found")
     running: dict[str, asyncio.subprocess.Process] = {}
-    tell = partial(setattr, said, "text")
 
     async def make() -> None:
         problem.text, said.text = "", "training copies of the net at rising rates …"
@@ -45,7 +43,7 @@ def show_finder(workbench: Workbench, plan: "Plan") -> None:
         stop.set_visibility(True)
         try:
             source = str(plan.source.value).strip()
-            curve = await _test(workbench, source, plan.resolved(), running, tell)
+            curve = await _test(workbench, source, plan.resolved(), running, said.set_text)
         except GlasshouseError as error:
             problem.text = str(error)
             return
@@ -73,7 +71,7 @@ async def _test(
     source: str,
     recipe: Recipe,
     running: dict[str, asyncio.subprocess.Process],
-    tell: Callable[[str], None],
+    tell: Callable[[str], object],
 ) -> dict[str, Any]:
     """What `glasshouse lr-find --json` answers; raises UsageError with what it said instead.
 
@@ -106,7 +104,7 @@ async def _read(stream: asyncio.StreamReader | None) -> bytes:
     return await stream.read() if stream is not None else b""
 
 
-async def _follow(stream: asyncio.StreamReader | None, tell: Callable[[str], None]) -> str:
+async def _follow(stream: asyncio.StreamReader | None, tell: Callable[[str], object]) -> str:
     """Everything that is said, each line passed on as it comes."""
     lines: list[str] = []
     if stream is not None:

@@ -8,6 +8,7 @@ from nicegui import ui
 
 from glasshouse.serving import looking
 from glasshouse.serving.pages.charts import spark_path
+from glasshouse.serving.pages.live import epochs_of
 from glasshouse.serving.pages.parts import box, button, empty_state, link_button, text
 from glasshouse.serving.pages.words import (
     compare_address,
@@ -39,11 +40,6 @@ _CURVE = """
 _ACCURACY = """
 <q-td :props="props"><span :title="props.row.problem">{{ props.row.accuracy_text }}</span>
 <span class="gh-interval">{{ props.row.interval }}</span></q-td>
-"""
-_EPOCHS = """
-<q-td :props="props"><span v-if="props.row.of">{{ props.row.epochs }}
-<span class="gh-quiet">/ {{ props.row.of }}</span></span>
-<span v-else class="gh-quiet">{{ props.row.recipe ? "features" : "–" }}</span></q-td>
 """
 _CHOOSE = """
 <q-checkbox dense v-model="props.selected" :aria-label="'Choose ' + props.row.name" />
@@ -110,7 +106,7 @@ def _row(run: Listed) -> dict[str, Any]:
         "source": run.source,
         "recipe": run.recipe,
         "epochs": run.epochs,
-        "of": run.of,
+        "epochs_text": epochs_of(run.epochs, run),
         "curve": spark_path(run.validation),
         "validation": max(run.validation, default=None),
         "accuracy": value,
@@ -146,9 +142,10 @@ def _table(rows: list[dict[str, Any]]) -> ui.table:
     )
     for name, slot in (
         ("name", _NAME), ("status", _STATUS), ("curve", _CURVE),
-        ("accuracy", _ACCURACY), ("epochs", _EPOCHS),
+        ("accuracy", _ACCURACY),
     ):  # fmt: skip
         table.add_slot(f"body-cell-{name}", slot)
+    table.add_slot("body-cell-epochs", '<q-td :props="props">{{ props.row.epochs_text }}</q-td>')
     table.add_slot("body-cell-seconds", '<q-td :props="props">{{ props.row.time }}</q-td>')
     table.add_slot("body-selection", _CHOOSE)
     table.add_slot("header-selection", _CHOOSE_ALL)
