@@ -24,7 +24,7 @@ from glasshouse.recipe import load_recipe
 from glasshouse.storage import write_text
 from glasshouse.training.loop import Step
 from glasshouse.training.state import final_net
-from glasshouse.workflow.experiment import Experiment, Request, fit, open_experiment
+from glasshouse.workflow.train.experiment import Experiment, Request, fit, open_experiment
 
 NAME = "cifar10-small"
 CARD = """# {name}

@@ -46,7 +46,7 @@ def interleaved(what: Mapping[str, Callable[[], object]], rounds: int) -> dict[s
 
 def machine() -> str:
     """The processor that the figures belong to."""
-    from glasshouse.workflow.environment import _processor
+    from glasshouse.workflow.train.environment import _processor
 
     return f"{_processor()}, {platform.system()}, Python {platform.python_version()}"
 

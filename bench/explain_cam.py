@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from contest import interleaved, judge, machine
 
-from glasshouse.explanation.cam import first_component
 from glasshouse.explanation.explain import explain
-from glasshouse.explanation.pictures import as_inputs
+from glasshouse.explanation.inputs import as_inputs
+from glasshouse.explanation.maps.cam import first_component
 from glasshouse.memory import keep_freed_memory
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.pretrained import build_net

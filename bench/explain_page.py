@@ -17,8 +17,8 @@ from contest import interleaved, judge, machine
 from torch import Tensor, nn
 
 from glasshouse.explanation.explain import explain_page
+from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.methods import ExplainSettings
-from glasshouse.explanation.pictures import as_inputs
 from glasshouse.memory import keep_freed_memory
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.pretrained import build_net

@@ -24,21 +24,21 @@ from contest import judge, machine
 
 from glasshouse.data.images import ImageSet, take
 from glasshouse.data.sources import load_splits
-from glasshouse.explanation.checking import sheet_methods
 from glasshouse.explanation.explain import explain
-from glasshouse.explanation.localisation import (
+from glasshouse.explanation.methods import SLOW_METHODS, MethodName
+from glasshouse.explanation.nouns import Explanation, shown
+from glasshouse.explanation.trust.checks import sheet_methods
+from glasshouse.explanation.trust.localisation import (
     Localisation,
     Masks,
     pointing_game,
     score_localisation,
     usual_margin,
 )
-from glasshouse.explanation.methods import SLOW_METHODS, MethodName
-from glasshouse.explanation.record import Explanation, shown
 from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.recipe import load_recipe
 from glasshouse.settings import DataSettings
-from glasshouse.workflow.experiment import Request, finish, fit, open_experiment
+from glasshouse.workflow.train.experiment import Request, finish, fit, open_experiment
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from glasshouse.training.finder import find_lr, with_found_rate
 from glasshouse.training.fit import train_until_done
 from glasshouse.training.loop import Course
 from glasshouse.training.state import begin, final_net
-from glasshouse.workflow.experiment import Request, first_classifier, make_course
+from glasshouse.workflow.train.experiment import Request, first_classifier, make_course
 
 FEW = ["data.train_limit=6000", "train.epochs=4"]
 CASES = {

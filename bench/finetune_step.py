@@ -53,7 +53,7 @@ def glasshouse() -> float:
     from glasshouse.training.adapting import adapt
     from glasshouse.training.loop import Course, Step
     from glasshouse.training.transfer import begin_transfer, train_transfer
-    from glasshouse.workflow.adapting import data_settings
+    from glasshouse.workflow.train.pretrained import data_settings
 
     with tempfile.TemporaryDirectory() as folder:
         source = photos(folder)

@@ -29,7 +29,7 @@ from urllib.parse import urlencode
 import socketio
 from contest import judge, machine
 
-from glasshouse.workflow.processes import this_process
+from glasshouse.runs.processes import this_process
 
 
 def free_port() -> int:
@@ -277,7 +277,7 @@ def heap_mb(browser) -> float:
 
 
 def start(rounds: int) -> bool:
-    from glasshouse.workflow.listing import Listing
+    from glasshouse.runs.listing import Listing
 
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder) / "runs"

@@ -102,7 +102,7 @@ def write_script(paths: list[Path], folder: Path) -> Path:
 def build_net(model: str, folder: Path) -> tuple[Any, Any, Any]:
     """Net, torchvision's transform and class names, for the peers."""
     from glasshouse.models.pretrained import _torchvision
-    from glasshouse.workflow.naming import classifier_by_name
+    from glasshouse.workflow.use.model_names import classifier_by_name
 
     transforms = _torchvision().transforms
     name, *rest = model_arguments(model, folder)

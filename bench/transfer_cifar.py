@@ -45,11 +45,11 @@ from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.predict import Predictions, predict
 from glasshouse.settings import DataSettings, HeadKind, PretrainedSettings
 from glasshouse.training.adapting import adapt
-from glasshouse.training.choosing import choose_head
 from glasshouse.training.features import Features, make_extractor
 from glasshouse.training.folds import rows_of
+from glasshouse.training.head_choice import choose_head
 from glasshouse.training.heads import HeadSettings, fit_heads, head_logits
-from glasshouse.workflow.transfer import SplitFeatures, head_predictions, split_features
+from glasshouse.workflow.train.feature_run import SplitFeatures, head_predictions, split_features
 
 DATA = Path(os.environ["GLASSHOUSE_DATA"])
 BATCH, EPOCHS = 128, 10

@@ -42,7 +42,7 @@ def finished(out: Path) -> dict[int, float]:
     """The value of every finished trial, read from the journal as any other program would."""
     import optuna
 
-    from glasshouse.workflow.study import JOURNAL, records
+    from glasshouse.workflow.tune.study import JOURNAL, records
 
     if not (out / JOURNAL).is_file():
         return {}

@@ -20,7 +20,7 @@ from tests.browser.conftest import (
     type_into,
     wait_for,
 )
-from tests.workflow.test_checking import write_folder
+from tests.workflow.use.test_source_check import write_folder
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=alert(1)>"

@@ -6,7 +6,7 @@ import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 
-from glasshouse.workflow import runs
+from glasshouse.runs import folder as runs
 from tests.browser.conftest import WIDTHS, find, require_fits, set_width, wait_for
 from tests.serving.runs import trained_run
 

@@ -21,8 +21,8 @@ from tests.browser.conftest import (
     type_into,
     wait_for,
 )
+from tests.runs.test_listing import write_run
 from tests.serving.runs import trained_run
-from tests.workflow.test_listing import write_run
 
 pytestmark = pytest.mark.browser
 

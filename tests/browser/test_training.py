@@ -8,7 +8,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from glasshouse.workflow.listing import list_run
+from glasshouse.runs.listing import list_run
 from tests.browser.conftest import (
     StartWorkbench,
     click,

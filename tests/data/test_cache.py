@@ -11,7 +11,7 @@ from glasshouse.data.decode import read_picture
 from glasshouse.data.workers import Fitting
 from glasshouse.errors import StorageError
 from glasshouse.storage import cache_folder
-from tests.data.picture_files import write_folder
+from tests.data.image_files import write_folder
 
 FITTING = Fitting(8, 8, "crop")
 

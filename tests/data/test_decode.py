@@ -15,7 +15,7 @@ from PIL import Image
 from glasshouse.data import decode as module
 from glasshouse.data.decode import decode, fit, read_picture
 from glasshouse.errors import BadPicture
-from tests.data.picture_files import all_formats, encoded, scene
+from tests.data.image_files import all_formats, encoded, scene
 
 
 @pytest.mark.parametrize("name", all_formats())

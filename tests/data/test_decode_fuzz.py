@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 
 from glasshouse.data.workers import Fitting, decode_files
-from tests.data.picture_files import all_formats
+from tests.data.image_files import all_formats
 
 
 def mutate(data: bytes, random: np.random.Generator) -> bytes:

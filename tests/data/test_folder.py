@@ -6,7 +6,7 @@ from glasshouse.data.folder import list_folder
 from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError
 from glasshouse.settings import DataSettings
-from tests.data.picture_files import write_folder
+from tests.data.image_files import write_folder
 
 SMALL = DataSettings(image_size=8)
 

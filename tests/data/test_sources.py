@@ -6,7 +6,7 @@ import pytest
 from glasshouse.data.sources import fingerprint, load_splits
 from glasshouse.errors import DataError, UsageError
 from glasshouse.settings import DataSettings
-from tests.data.picture_files import write_folder
+from tests.data.image_files import write_folder
 
 
 def test_digits_are_divided_without_overlap_and_reproducibly() -> None:

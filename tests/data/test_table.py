@@ -7,7 +7,7 @@ from glasshouse.data.sources import load_splits
 from glasshouse.data.table import list_table
 from glasshouse.errors import DataError, UsageError
 from glasshouse.settings import DataSettings
-from tests.data.picture_files import write_folder
+from tests.data.image_files import write_folder
 
 ROWS = [(f"{name}/{i:03d}.png", name) for name in ("cat", "dog") for i in range(6)]
 

@@ -13,7 +13,7 @@ from glasshouse.data.decode import read_picture
 from glasshouse.data.workers import Decoded, Fitting, decode_files
 from glasshouse.errors import DataError
 from glasshouse.storage import sha256_of_file
-from tests.data.picture_files import write_folder
+from tests.data.image_files import write_folder
 
 FITTING = Fitting(8, 8, "crop")
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import DataError, ModelError, UsageError
 from glasshouse.explanation.explain import explain, explain_contrast, explain_page
+from glasshouse.explanation.graph.relu_rules import ExplanationWarning
 from glasshouse.explanation.methods import ALL_METHODS, ExplainSettings
-from glasshouse.explanation.relu_rules import ExplanationWarning
 from glasshouse.models.predict import predict
 from tests.explanation.nets import (
     activated_net,
@@ -23,7 +23,9 @@ from tests.explanation.nets import (
     some_pictures,
 )
 
-quiet = pytest.mark.filterwarnings("ignore::glasshouse.explanation.relu_rules.ExplanationWarning")
+quiet = pytest.mark.filterwarnings(
+    "ignore::glasshouse.explanation.graph.relu_rules.ExplanationWarning"
+)
 
 
 @quiet

@@ -11,9 +11,12 @@ import torch
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import DataError, StorageError, UsageError
 from glasshouse.explanation.activations import Activations, activations, channel_grid
-from glasshouse.explanation.all_classes import class_maps
-from glasshouse.explanation.checking import check_all, sheet_methods, telling_layers
+from glasshouse.explanation.draw.cells import draw_mistakes, to_png
+from glasshouse.explanation.draw.sheet import draw_sheet
+from glasshouse.explanation.draw.strip import draw_strip
+from glasshouse.explanation.draw.tiles import draw_activations, draw_channel
 from glasshouse.explanation.explain import explain, explain_page
+from glasshouse.explanation.maps.class_maps import class_maps
 from glasshouse.explanation.methods import ExplainSettings
 from glasshouse.explanation.mistakes import (
     confused_pairs,
@@ -21,14 +24,11 @@ from glasshouse.explanation.mistakes import (
     strongly_confused,
     worst_mistakes,
 )
-from glasshouse.explanation.page_sheet import draw_sheet
-from glasshouse.explanation.record import load_explanation, save_explanation, shown, weights_hash
-from glasshouse.explanation.sheet import draw_mistakes, to_png
-from glasshouse.explanation.strip import draw_strip
-from glasshouse.explanation.tiles import draw_activations, draw_channel
+from glasshouse.explanation.nouns import load_explanation, save_explanation, shown, weights_hash
+from glasshouse.explanation.trust.checks import check_all, sheet_methods, telling_layers
 from glasshouse.models.predict import Predictions, predict
 from glasshouse.report.explanation_page import render_mistakes_page
-from glasshouse.workflow.explaining import ExplainRequest, as_json, explain_pictures
+from glasshouse.workflow.use.explain_files import ExplainRequest, as_json, explain_pictures
 from tests.explanation.nets import (
     NAMES,
     activated_net,
@@ -155,7 +155,7 @@ def test_mistakes_are_explained_for_both_classes_and_their_difference() -> None:
         explain_mistakes(classifier, images, other)
 
 
-@pytest.mark.filterwarnings("ignore::glasshouse.explanation.relu_rules.ExplanationWarning")
+@pytest.mark.filterwarnings("ignore::glasshouse.explanation.graph.relu_rules.ExplanationWarning")
 def test_everything_draws_itself_and_equal_things_give_equal_bytes() -> None:
     classifier = classifier_of(module_net())
     settings = ExplainSettings(activation_layers=("1", "7"))
@@ -183,7 +183,7 @@ def test_rules_about_relus_are_left_out_where_there_are_none() -> None:
     assert [info.name for info in telling_layers(classifier, some_pictures()[0])] == ["1", "3"]
 
 
-@pytest.mark.filterwarnings("ignore::glasshouse.explanation.relu_rules.ExplanationWarning")
+@pytest.mark.filterwarnings("ignore::glasshouse.explanation.graph.relu_rules.ExplanationWarning")
 def test_grad_cam_under_the_rules_is_on_the_sheet_where_it_is_another_map() -> None:
     rules = {"grad-cam-guided-rule", "grad-cam-relu-rule"}
     picture = some_pictures()[0]

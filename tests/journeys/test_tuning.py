@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from glasshouse.recipe import load_recipe
-from glasshouse.workflow import budget
-from glasshouse.workflow.processes import process_started
+from glasshouse.runs.processes import process_started
+from glasshouse.workflow.train import time_budget as budget
 from tests.journeys.command import COMMAND, glasshouse, glasshouse_here, own_environment
 
 SMALL = [

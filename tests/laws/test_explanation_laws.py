@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from glasshouse.explanation.cam import eigen_cam, enlarge, grad_cam, hires_cam, xgrad_cam
 from glasshouse.explanation.explain import explain
-from glasshouse.explanation.localisation import energy_inside, pointing_game
-from glasshouse.explanation.sanity import rank_correlation
+from glasshouse.explanation.maps.cam import eigen_cam, enlarge, grad_cam, hires_cam, xgrad_cam
+from glasshouse.explanation.trust.localisation import energy_inside, pointing_game
+from glasshouse.explanation.trust.sanity import rank_correlation
 from tests.explanation.nets import classifier_of, functional_net, relative, some_pictures
 
 sizes = some.tuples(

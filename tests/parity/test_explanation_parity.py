@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.grad import conv2d_input as torch_conv2d_input
 
 from glasshouse.explanation.explain import explain
+from glasshouse.explanation.graph.relu_rules import ExplanationWarning
+from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.methods import ExplainSettings, MethodName
-from glasshouse.explanation.pictures import as_inputs
-from glasshouse.explanation.record import Explanation
-from glasshouse.explanation.relu_rules import ExplanationWarning
+from glasshouse.explanation.nouns import Explanation
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.layers import build
 from glasshouse.models.pretrained import build_net
@@ -328,7 +328,7 @@ def test_relu6_gets_the_rule_with_its_own_gate_and_a_warning() -> None:
     assert relative(found.channels, expected.detach()) < 1e-12
 
 
-@pytest.mark.filterwarnings("ignore::glasshouse.explanation.relu_rules.ExplanationWarning")
+@pytest.mark.filterwarnings("ignore::glasshouse.explanation.graph.relu_rules.ExplanationWarning")
 def test_mobilenet_warns_where_others_give_plain_gradients_under_the_name_guided() -> None:
     classifier = zoo_classifier("torchvision/mobilenet_v2", double=True)
     found, inputs = page_of(classifier, "features.13", 64)

@@ -15,7 +15,7 @@ from glasshouse.evaluation.compare import compare
 from glasshouse.evaluation.evaluation import evaluate
 from glasshouse.models.predict import Predictions
 from glasshouse.report import plots
-from glasshouse.report.pictures import figure_png
+from glasshouse.report.encoding import figure_png
 from tests.report.conftest import make_epochs, make_predictions
 
 HOSTILE = ("$x_{", "<b>&", "a\nb", "名前", "w" * 80)

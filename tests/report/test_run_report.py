@@ -14,7 +14,7 @@ from glasshouse.errors import UsageError
 from glasshouse.evaluation.compare import compare, compare_all
 from glasshouse.evaluation.evaluation import evaluate
 from glasshouse.models.predict import Predictions
-from glasshouse.report.pictures import figure_png
+from glasshouse.report.encoding import figure_png
 from glasshouse.report.plots import curves
 from glasshouse.report.run_report import (
     GALLERY,

@@ -5,6 +5,7 @@ import pytest
 
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.intervals import Interval
+from glasshouse.report.encoding import figure_png
 from glasshouse.report.finder_plots import finder_curve
 from glasshouse.report.ladder_report import (
     Ladder,
@@ -14,7 +15,6 @@ from glasshouse.report.ladder_report import (
     lead,
     render_ladder_page,
 )
-from glasshouse.report.pictures import figure_png
 from glasshouse.report.tuning_plots import TrialRecord, search_history, search_importance
 from glasshouse.training.lr_curve import read_curve
 from tests.report.test_plots import texts

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from glasshouse.recipe import load_recipe
-from glasshouse.workflow.experiment import Request, finish, fit, open_experiment
+from glasshouse.workflow.train.experiment import Request, finish, fit, open_experiment
 
 SMALL = ("train.epochs=2", "train.precision=fp32", "train.device=cpu", "data.train_limit=300")
 

@@ -7,10 +7,10 @@ import pytest
 from nicegui.testing import User
 from PIL import Image
 
-from glasshouse.serving.examinations import examinations_of
+from glasshouse.serving.check_cache import examinations_of
 from glasshouse.serving.workbench import Workbench
 from tests.serving.conftest import visit
-from tests.workflow.test_checking import write_folder
+from tests.workflow.use.test_source_check import write_folder
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from glasshouse.serving.pages.finding import _follow, finder_options, rates_to_use
+from glasshouse.serving.pages.finder_panel import _follow, finder_options, rates_to_use
 
 CURVE: dict[str, Any] = {
     "lrs": [1e-5, 1e-3, 1e-1],

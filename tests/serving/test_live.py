@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from glasshouse.serving import watching
+from glasshouse.runs.processes import this_process
+from glasshouse.runs.steps import STEPS
+from glasshouse.serving import run_watch as watching
 from glasshouse.serving.pages import run
 from glasshouse.serving.pages.curves import curve_series
 from glasshouse.serving.pages.live import change, live_words
-from glasshouse.serving.watching import Snapshot, snapshot_of
+from glasshouse.serving.run_watch import Snapshot, snapshot_of
 from glasshouse.serving.workbench import Workbench
-from glasshouse.workflow.processes import this_process
-from glasshouse.workflow.steps import STEPS
-from tests.workflow.test_listing import write_run
+from tests.runs.test_listing import write_run
 
 Charts = dict[str, dict[str, list[Any]]]
 

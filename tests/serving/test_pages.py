@@ -10,18 +10,18 @@ import pytest
 from nicegui import ui
 from nicegui.testing import User
 
-from glasshouse.serving import watching
+from glasshouse.runs import listing
+from glasshouse.runs.listing import Listed, Listing
+from glasshouse.runs.steps import STEPS
+from glasshouse.serving import run_watch as watching
 from glasshouse.serving.pages.live import epochs_of
 from glasshouse.serving.pages.results import chosen_classes
 from glasshouse.serving.pages.runs import run_rows
-from glasshouse.serving.watching import snapshot_of
+from glasshouse.serving.run_watch import snapshot_of
 from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import write_json
-from glasshouse.workflow import listing
-from glasshouse.workflow.listing import Listed, Listing
-from glasshouse.workflow.steps import STEPS
+from tests.runs.test_listing import write_mark, write_run
 from tests.serving.conftest import visit
-from tests.workflow.test_listing import write_mark, write_run
 
 
 def table_of(user: User) -> ui.table:

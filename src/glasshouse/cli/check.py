@@ -33,7 +33,7 @@ def check(
     """
     from glasshouse.cli.progress import data_progress, say
     from glasshouse.recipe import load_recipe
-    from glasshouse.workflow.checking import examine, write_examination
+    from glasshouse.workflow.use.source_check import examine, write_examination
 
     settings = load_recipe("small-residual", set_ or ()).data
     with data_progress() as progress:

@@ -32,7 +32,7 @@ def compare(
     from glasshouse.errors import GlasshouseError, UsageError
     from glasshouse.evaluation.evaluation import to_json
     from glasshouse.report.run_report import write_comparison
-    from glasshouse.workflow.comparing import compare_runs, disagreement_pictures
+    from glasshouse.workflow.compare.compare_runs import compare_runs, disagreement_pictures
 
     if out is not None and out.suffix not in (".html", ".htm"):
         raise UsageError(f"--out {out}: expected a name that ends in .html")

@@ -17,7 +17,7 @@ from glasshouse.cli.options import (
 
 if TYPE_CHECKING:
     from glasshouse.settings import Recipe
-    from glasshouse.workflow.backbones import BackboneTable
+    from glasshouse.workflow.compare.backbones import BackboneTable
 
 
 def compare_backbones(
@@ -50,8 +50,8 @@ def compare_backbones(
     """
     from glasshouse.cli.progress import data_progress, say
     from glasshouse.errors import UsageError
-    from glasshouse.workflow.backbones import compare_backbones as compare
-    from glasshouse.workflow.experiment import Request
+    from glasshouse.workflow.compare.backbones import compare_backbones as compare
+    from glasshouse.workflow.train.experiment import Request
 
     specs = [*(backbone or []), *(backbones.split(",") if backbones else [])]
     recipes = {

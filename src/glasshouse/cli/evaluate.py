@@ -22,7 +22,7 @@ def evaluate(
     """Print accuracy with its interval, the classes, the confusions and the calibration of RUN."""
     from glasshouse.evaluation.evaluation import evaluate as evaluate_predictions
     from glasshouse.evaluation.evaluation import to_json
-    from glasshouse.workflow.measuring import predictions_of
+    from glasshouse.workflow.use.predictions import predictions_of
 
     predictions = predictions_of(run, on, data_dir=data_dir, offline=offline)
     evaluation = evaluate_predictions(predictions)

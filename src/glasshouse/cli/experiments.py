@@ -11,8 +11,8 @@ from glasshouse.cli.signals import catch_signals
 
 if TYPE_CHECKING:
     from glasshouse.data.images import Splits
-    from glasshouse.workflow.experiment import Experiment, Request, Result
-    from glasshouse.workflow.logs import LogName
+    from glasshouse.workflow.train.experiment import Experiment, Request, Result
+    from glasshouse.workflow.train.logs import LogName
 
 _FEW_UPDATES = 100
 
@@ -34,8 +34,8 @@ def run_to_the_end(
 
 
 def _train(request: "Request", logs: "Sequence[LogName]", is_kept: bool) -> "Result":
-    from glasshouse.workflow.experiment import finish, fit, open_experiment
-    from glasshouse.workflow.logs import logged, open_logs
+    from glasshouse.workflow.train.experiment import finish, fit, open_experiment
+    from glasshouse.workflow.train.logs import logged, open_logs
 
     with data_progress() as progress:
         experiment = open_experiment(request, progress)
@@ -51,7 +51,7 @@ def _train(request: "Request", logs: "Sequence[LogName]", is_kept: bool) -> "Res
 
 def fit_request(request: "Request", minutes: float, *, started: float, runs: int) -> "Request":
     """Measure the machine, fit the recipe to the minutes since started, and say what was chosen."""
-    from glasshouse.workflow.budget import describe_budget, fit_to_minutes
+    from glasshouse.workflow.train.time_budget import describe_budget, fit_to_minutes
 
     with data_progress() as progress:
         fitted, budget = fit_to_minutes(
@@ -70,8 +70,8 @@ def say_time_used(minutes: float, started: float) -> None:
 
 
 def _run_features(request: "Request", logs: "Sequence[LogName]", is_kept: bool) -> "Result":
-    from glasshouse.workflow.logs import open_logs
-    from glasshouse.workflow.transfer import run_features
+    from glasshouse.workflow.train.feature_run import run_features
+    from glasshouse.workflow.train.logs import open_logs
 
     try:
         with data_progress() as progress:
@@ -106,7 +106,7 @@ def _say_what_was_read(splits: "Splits") -> None:
 
 def _say_what_will_be_done(experiment: "Experiment", where: str) -> None:
     from glasshouse.data.batches import step_count
-    from glasshouse.workflow.finding import describe_found_rate
+    from glasshouse.workflow.train.learning_rate import describe_found_rate
 
     splits, recipe = experiment.splits, experiment.request.recipe
     _say_what_was_read(splits)

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from glasshouse.data.images import ImageSet
-    from glasshouse.explanation.record import Explanation
+    from glasshouse.explanation.nouns import Explanation
     from glasshouse.models.classifier import Classifier
-    from glasshouse.workflow.explaining import Explained
+    from glasshouse.workflow.use.explain_files import Explained
 
 _METHOD_HELP = (
     "all, activations, saliency, guided, relu, grad-cam, guided-grad-cam, grad-cam-guided-rule, "
@@ -79,8 +79,8 @@ def explain(
     json: Json = False,
 ) -> None:
     """Draw why MODEL predicts what it predicts for each IMAGE, and whether to believe it."""
-    from glasshouse.workflow.explaining import ExplainRequest, explain_pictures
-    from glasshouse.workflow.naming import classifier_by_name
+    from glasshouse.workflow.use.explain_files import ExplainRequest, explain_pictures
+    from glasshouse.workflow.use.model_names import classifier_by_name
 
     if errors:
         _write_mistakes(Path(model), out, data_dir, offline, json)
@@ -108,7 +108,7 @@ def explain(
 def _write_mistakes(
     run: Path, out: Path | None, data_dir: Path | None, offline: bool, json: bool
 ) -> None:
-    from glasshouse.workflow.explaining import explain_run_mistakes
+    from glasshouse.workflow.use.explain_files import explain_run_mistakes
 
     page = explain_run_mistakes(run, out, data_dir=data_dir, offline=offline)
     if json:
@@ -120,7 +120,7 @@ def _write_mistakes(
 def _print_layers(classifier: "Classifier", json: bool) -> None:
     import numpy as np
 
-    from glasshouse.explanation.layer_choice import layers
+    from glasshouse.explanation.graph.layer_choice import layers
 
     size = (classifier.preprocessing.height, classifier.preprocessing.width)
     found = layers(classifier, np.zeros((3, *size), dtype=np.uint8))
@@ -137,7 +137,7 @@ def _print_layers(classifier: "Classifier", json: bool) -> None:
 
 def _read(images: list[Path] | None, classifier: "Classifier") -> "ImageSet":
     from glasshouse.errors import UsageError
-    from glasshouse.workflow.measuring import read_pictures
+    from glasshouse.workflow.use.predictions import read_pictures
 
     if not images:
         raise UsageError("expected at least one IMAGE to explain, or --errors; got none")
@@ -145,7 +145,7 @@ def _read(images: list[Path] | None, classifier: "Classifier") -> "ImageSet":
 
 
 def _print_answers(answers: "list[Explained]", json: bool) -> None:
-    from glasshouse.workflow.explaining import as_json
+    from glasshouse.workflow.use.explain_files import as_json
 
     if json:
         print_json([as_json(answer) for answer in answers])

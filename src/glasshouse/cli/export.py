@@ -24,8 +24,8 @@ def export(
     from glasshouse.errors import UsageError
     from glasshouse.export.onnx import export_onnx, require_extra
     from glasshouse.export.parity import check_parity
-    from glasshouse.workflow.measuring import read_pictures
-    from glasshouse.workflow.naming import classifier_by_name
+    from glasshouse.workflow.use.model_names import classifier_by_name
+    from glasshouse.workflow.use.predictions import read_pictures
 
     require_extra()
     if out.is_dir():

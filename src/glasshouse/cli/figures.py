@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from glasshouse.evaluation.evaluation import Evaluation
     from glasshouse.evaluation.intervals import Interval
     from glasshouse.evaluation.metrics import ClassFigures
-    from glasshouse.workflow.seeds import SeedSummary
+    from glasshouse.workflow.compare.seeds import SeedSummary
 
 _CLASSES, _PAIRS, _MISTAKES = 40, 5, 5
 

@@ -19,8 +19,8 @@ from glasshouse.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from glasshouse.workflow.experiment import Request
-    from glasshouse.workflow.folds import Folds
+    from glasshouse.workflow.compare.cross_validation import Folds
+    from glasshouse.workflow.train.experiment import Request
 
 Recipe = Annotated[str, typer.Option(help="a recipe with a pretrained net")]
 Count = Annotated[int, typer.Option("--folds", help="how many parts are held out in turn")]
@@ -91,7 +91,7 @@ def label_errors(
     from dataclasses import asdict
 
     from glasshouse.cli.progress import say
-    from glasshouse.workflow.label_errors import label_candidates, write_candidates
+    from glasshouse.workflow.compare.label_errors import label_candidates, write_candidates
 
     request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
     found = _folds(request, count, with_test=with_test)
@@ -112,7 +112,7 @@ def _request(
 ) -> "Request":
     from glasshouse.errors import UsageError
     from glasshouse.recipe import load_recipe
-    from glasshouse.workflow.experiment import Request
+    from glasshouse.workflow.train.experiment import Request
 
     settings = load_recipe(recipe, overrides)
     if settings.model.pretrained is None:
@@ -122,7 +122,7 @@ def _request(
 
 def _folds(request: "Request", count: int, *, with_test: bool = False) -> "Folds":
     from glasshouse.cli.progress import data_progress, say
-    from glasshouse.workflow.folds import cross_validate
+    from glasshouse.workflow.compare.cross_validation import cross_validate
 
     with data_progress() as progress:
         found = cross_validate(request, folds=count, with_test=with_test, progress=progress)

@@ -31,8 +31,8 @@ def ladder(
     from glasshouse.cli.experiments import run_to_the_end
     from glasshouse.cli.progress import say
     from glasshouse.recipe import load_recipe
-    from glasshouse.workflow.experiment import Request
-    from glasshouse.workflow.ladder import PAGE, RUNGS, climb
+    from glasshouse.workflow.compare.ladder import PAGE, RUNGS, climb
+    from glasshouse.workflow.train.experiment import Request
 
     folder = out or Path("runs") / f"{Path(source).stem}-ladder"
     recipe = load_recipe(RUNGS[0].recipe, [f"train.epochs={epochs}"])

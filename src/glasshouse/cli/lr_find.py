@@ -43,9 +43,9 @@ def lr_find(
     from glasshouse.recipe import load_recipe
     from glasshouse.training.finder import RangeTest, with_found_rate
     from glasshouse.training.lr_curve import curve_to_json
-    from glasshouse.workflow.experiment import Request
-    from glasshouse.workflow.finding import write_curve_picture
-    from glasshouse.workflow.range_test import find_recipe_lr
+    from glasshouse.workflow.train.experiment import Request
+    from glasshouse.workflow.train.learning_rate import write_curve_picture
+    from glasshouse.workflow.train.range_test import find_recipe_lr
 
     picture = _picture_path(out)
     settings = load_recipe(recipe, set_ or [])

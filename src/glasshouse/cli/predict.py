@@ -19,8 +19,8 @@ def predict(
     """Name the most probable classes of each IMAGE."""
     from glasshouse.models.predict import most_probable, probabilities
     from glasshouse.models.predict import predict as predict_pictures
-    from glasshouse.workflow.measuring import read_pictures
-    from glasshouse.workflow.naming import classifier_by_name
+    from glasshouse.workflow.use.model_names import classifier_by_name
+    from glasshouse.workflow.use.predictions import read_pictures
 
     classifier = classifier_by_name(model, weights=weights, offline=offline)
     predictions = predict_pictures(classifier, read_pictures(images, classifier))

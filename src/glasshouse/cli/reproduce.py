@@ -11,7 +11,7 @@ import typer
 from glasshouse.cli.options import DataDir, Json, Offline, print_json
 
 if TYPE_CHECKING:
-    from glasshouse.workflow.reproducing import Reproduction
+    from glasshouse.workflow.compare.reproduce import Reproduction
 
 
 def reproduce(
@@ -55,7 +55,7 @@ def _reproduce(
     run: Path, out: Path, data_dir: Path | None, offline: bool, *, is_kept: bool = True
 ) -> "Reproduction":
     from glasshouse.cli.experiments import run_to_the_end
-    from glasshouse.workflow.reproducing import reproduce as reproduce_run
+    from glasshouse.workflow.compare.reproduce import reproduce as reproduce_run
 
     runner = partial(run_to_the_end, is_kept=is_kept)
     return reproduce_run(run, out, run=runner, data_dir=data_dir, offline=offline)

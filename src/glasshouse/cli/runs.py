@@ -16,7 +16,7 @@ def runs(
 ) -> None:
     """List the runs below FOLDER, the newest first, with their accuracy."""
     from glasshouse.errors import UsageError
-    from glasshouse.workflow.runs import find_runs
+    from glasshouse.runs.folder import find_runs
 
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder. `glasshouse train` makes runs in runs/.")

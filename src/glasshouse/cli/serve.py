@@ -117,7 +117,7 @@ def _service(
     import torch
 
     from glasshouse.serving.service.service import make_service
-    from glasshouse.workflow.naming import classifier_by_name
+    from glasshouse.workflow.use.model_names import classifier_by_name
 
     torch.set_num_threads(threads)
     source, weights, offline = model
@@ -131,7 +131,7 @@ def _serve(
 ) -> None:
     from glasshouse.cli.progress import say
     from glasshouse.serving.service.api import create_api
-    from glasshouse.serving.service.door import Rules
+    from glasshouse.serving.service.middleware import Rules
     from glasshouse.serving.service.server import BACKLOG, Stay, run
 
     key, hosts, drain = rules

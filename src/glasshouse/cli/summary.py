@@ -18,7 +18,7 @@ def summary(
     from dataclasses import asdict
 
     from glasshouse.models.summary import format_summary, summarize
-    from glasshouse.workflow.naming import net_by_name
+    from glasshouse.workflow.use.model_names import net_by_name
 
     net, shape = net_by_name(model, set_ or [], size=size, class_count=classes)
     result = summarize(net, shape)

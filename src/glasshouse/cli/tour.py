@@ -26,7 +26,7 @@ def tour(
     from glasshouse.cli.predict import predict
     from glasshouse.cli.summary import summary
     from glasshouse.recipe import load_recipe
-    from glasshouse.workflow.experiment import Request
+    from glasshouse.workflow.train.experiment import Request
 
     folder = out or Path(tempfile.mkdtemp(prefix="glasshouse-tour-")) / "run"
     _stop("1  Check", f"What may be wrong with the pictures: glasshouse check {SOURCE}")
@@ -60,7 +60,7 @@ def _stop(title: str, text: str) -> None:
 def _check() -> None:
     from glasshouse.cli.check import print_findings
     from glasshouse.settings import DataSettings
-    from glasshouse.workflow.checking import examine
+    from glasshouse.workflow.use.source_check import examine
 
     print_findings(examine(SOURCE, DataSettings(), offline=True).findings)
 

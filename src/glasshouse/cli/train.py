@@ -26,8 +26,8 @@ from glasshouse.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from glasshouse.workflow.experiment import Request
-    from glasshouse.workflow.logs import LogName
+    from glasshouse.workflow.train.experiment import Request
+    from glasshouse.workflow.train.logs import LogName
 
 BUDGET_RECIPE = "fast"
 
@@ -91,9 +91,9 @@ def train(
     started = time.monotonic()
     from glasshouse.cli.experiments import fit_request, say_time_used
     from glasshouse.recipe import load_recipe
-    from glasshouse.workflow import runs
-    from glasshouse.workflow.experiment import Request
-    from glasshouse.workflow.logs import require_logs
+    from glasshouse.runs import folder as runs
+    from glasshouse.workflow.train.experiment import Request
+    from glasshouse.workflow.train.logs import require_logs
 
     logs = require_logs(log or (), offline=offline)
     overrides = overrides_of(set_, backbone, weights)
@@ -148,7 +148,7 @@ def _fit_or_instead(
 def _recipe_of(out: Path | None) -> str | None:
     """The recipe of the run to go on with, or of the first of its seeds; None before the start."""
     from glasshouse.errors import UsageError
-    from glasshouse.workflow import runs
+    from glasshouse.runs import folder as runs
 
     if out is None:
         raise UsageError("--resume needs --out RUN, the folder of the run to go on with")
@@ -167,7 +167,7 @@ def _train(request: "Request", seeds: int | None, logs: "Sequence[LogName]", jso
     from glasshouse.cli.experiments import run_to_the_end
     from glasshouse.cli.figures import format_seeds
     from glasshouse.evaluation.evaluation import to_json
-    from glasshouse.workflow.seeds import train_seeds
+    from glasshouse.workflow.compare.seeds import train_seeds
 
     run = partial(run_to_the_end, logs=logs)
     if seeds is None:

@@ -19,7 +19,7 @@ from glasshouse.cli.options import (
 
 if TYPE_CHECKING:
     from glasshouse.report.tuning_plots import TrialRecord
-    from glasshouse.workflow.tune import Found
+    from glasshouse.workflow.tune.tune import Found
 
 
 SearchKeys = Annotated[
@@ -57,9 +57,9 @@ def tune(
     """Search recipe keys for the best validation accuracy; goes on where it was stopped."""
     from glasshouse.cli.progress import say
     from glasshouse.cli.signals import catch_signals
-    from glasshouse.workflow.search import parse_search
-    from glasshouse.workflow.tune import BEST, Search
-    from glasshouse.workflow.tune import tune as run_search
+    from glasshouse.workflow.tune.space import parse_search
+    from glasshouse.workflow.tune.tune import BEST, Search
+    from glasshouse.workflow.tune.tune import tune as run_search
 
     folder = out or Path("runs") / f"{Path(source).stem}-{Path(recipe).stem}-tune"
     wanted = Search(

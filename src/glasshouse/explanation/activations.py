@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.errors import UsageError
-from glasshouse.explanation.graph import record
-from glasshouse.explanation.layer_choice import find_call, module_of, require_layer
-from glasshouse.explanation.pictures import as_inputs
+from glasshouse.explanation.graph.layer_choice import find_call, module_of, require_layer
+from glasshouse.explanation.graph.recording import record
+from glasshouse.explanation.inputs import as_inputs
 from glasshouse.models.classifier import Classifier
 
 Floats = NDArray[np.floating[Any]]
@@ -25,8 +25,8 @@ class Activations:
     values: Floats
 
     def _repr_png_(self) -> bytes:
-        from glasshouse.explanation.sheet import to_png
-        from glasshouse.explanation.tiles import draw_activations
+        from glasshouse.explanation.draw.cells import to_png
+        from glasshouse.explanation.draw.tiles import draw_activations
 
         return to_png(draw_activations(self))
 

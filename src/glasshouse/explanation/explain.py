@@ -14,10 +14,16 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from glasshouse.errors import ModelError
-from glasshouse.explanation import saliency
 from glasshouse.explanation.activations import Activations
-from glasshouse.explanation.cam import CAMS
-from glasshouse.explanation.graph import (
+from glasshouse.explanation.graph.layer_choice import (
+    LayerChoice,
+    choose_layer,
+    find_call,
+    module_of,
+    require_extent,
+    require_layer,
+)
+from glasshouse.explanation.graph.recording import (
     Call,
     Recording,
     computing,
@@ -27,25 +33,14 @@ from glasshouse.explanation.graph import (
     record,
     require_open,
 )
-from glasshouse.explanation.guided import guided_grad_cam
-from glasshouse.explanation.layer_choice import (
-    LayerChoice,
-    choose_layer,
-    find_call,
-    module_of,
-    require_extent,
-    require_layer,
+from glasshouse.explanation.graph.relu_rules import (
+    ReluCount,
+    Rule,
+    count_relus,
+    describe_count,
+    warn_of_count,
 )
-from glasshouse.explanation.methods import (
-    METHODS,
-    PAGE_METHODS,
-    ExplainSettings,
-    MethodName,
-    require_methods,
-    rules_needed,
-)
-from glasshouse.explanation.page import Page, join_pages
-from glasshouse.explanation.pictures import (
+from glasshouse.explanation.inputs import (
     Targets,
     answered,
     as_batch,
@@ -54,14 +49,19 @@ from glasshouse.explanation.pictures import (
     device_of,
     require_count,
 )
-from glasshouse.explanation.record import Explanation, Floats
-from glasshouse.explanation.relu_rules import (
-    ReluCount,
-    Rule,
-    count_relus,
-    describe_count,
-    warn_of_count,
+from glasshouse.explanation.maps import saliency
+from glasshouse.explanation.maps.cam import CAMS
+from glasshouse.explanation.maps.guided import guided_grad_cam
+from glasshouse.explanation.methods import (
+    METHODS,
+    PAGE_METHODS,
+    ExplainSettings,
+    MethodName,
+    require_methods,
+    rules_needed,
 )
+from glasshouse.explanation.nouns import Explanation, Floats
+from glasshouse.explanation.page import Page, join_pages
 from glasshouse.models.classifier import Classifier
 
 Values = tuple[Floats, Floats | None]

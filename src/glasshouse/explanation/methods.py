@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from glasshouse.errors import UsageError, did_you_mean
-from glasshouse.explanation.cam import CAMS
-from glasshouse.explanation.relu_rules import Rule
+from glasshouse.explanation.graph.relu_rules import Rule
+from glasshouse.explanation.maps.cam import CAMS
 
 MethodName = Literal[
     "saliency", "guided", "relu", "grad-cam", "guided-grad-cam", "grad-cam-guided-rule",

@@ -11,7 +11,7 @@ from glasshouse.data.images import ImageSet, take
 from glasshouse.errors import DataError
 from glasshouse.explanation.explain import explain, explain_contrast
 from glasshouse.explanation.methods import MethodName
-from glasshouse.explanation.record import Explanation
+from glasshouse.explanation.nouns import Explanation
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions, probabilities
 
@@ -36,7 +36,7 @@ class Mistakes:
     contrast: Explanation
 
     def _repr_png_(self) -> bytes:
-        from glasshouse.explanation.sheet import draw_mistakes, to_png
+        from glasshouse.explanation.draw.cells import draw_mistakes, to_png
 
         return to_png(draw_mistakes(self))
 

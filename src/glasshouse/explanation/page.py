@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.explanation.activations import Activations
-from glasshouse.explanation.layer_choice import LayerChoice
-from glasshouse.explanation.record import Explanation, Floats
+from glasshouse.explanation.graph.layer_choice import LayerChoice
+from glasshouse.explanation.nouns import Explanation, Floats
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Page:
 
     def _repr_png_(self) -> bytes:
         """The sheet of the first picture, for a notebook."""
-        from glasshouse.explanation.page_sheet import draw_sheet
-        from glasshouse.explanation.sheet import to_png
+        from glasshouse.explanation.draw.cells import to_png
+        from glasshouse.explanation.draw.sheet import draw_sheet
 
         return to_png(draw_sheet(self))
 

@@ -63,7 +63,7 @@ def inference_net(
     with evaluating(net), torch.inference_mode():
         expected = net(few).float().flatten(1)
     folded, count = _folded(net, few, expected)
-    folded = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    folded = folded.to(memory_format=torch.channels_last)
     full = InferenceNet(folded, torch.float32, count, Agreement(1.0))
     if precision == torch.float32:
         return _packed(full, few, expected)

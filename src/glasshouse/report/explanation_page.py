@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from glasshouse.explanation.localisation import Localisation
+from glasshouse.explanation.draw.cells import draw_mistakes, to_png
 from glasshouse.explanation.mistakes import Mistakes
-from glasshouse.explanation.record import target_name
-from glasshouse.explanation.sheet import draw_mistakes, to_png
+from glasshouse.explanation.nouns import target_name
+from glasshouse.explanation.trust.localisation import Localisation
+from glasshouse.report.encoding import data_uri
 from glasshouse.report.html import render_template
-from glasshouse.report.pictures import data_uri
 from glasshouse.storage import write_text
 
 

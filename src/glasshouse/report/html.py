@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from glasshouse.report.pictures import data_uri, figure_png, picture_uri
+from glasshouse.report.encoding import data_uri, figure_png, picture_uri
 
 # Pictures of fewer pixels are shown with sharp edges: smoothed, they would only look blurred.
 SMALLEST_SMOOTH = 100

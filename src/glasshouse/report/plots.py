@@ -22,7 +22,7 @@ from glasshouse.evaluation.calibration import Bin
 from glasshouse.evaluation.compare import Comparison
 from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.models.predict import Predictions, probabilities
-from glasshouse.report.pictures import rows_first
+from glasshouse.report.encoding import rows_first
 from glasshouse.report.theme import LIGHT, Theme, legend, new_figure, style, theme_of
 
 Panel = Literal["loss", "accuracy", "rate"]

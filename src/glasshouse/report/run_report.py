@@ -18,9 +18,9 @@ from glasshouse.evaluation.intervals import Interval
 from glasshouse.evaluation.metrics import ClassFigures, Mistake, worst_mistakes
 from glasshouse.models.predict import Predictions
 from glasshouse.report import plots
+from glasshouse.report.encoding import data_uri
 from glasshouse.report.finder_plots import finder_curve
 from glasshouse.report.html import Chart, Tile, chart, render_template, tile
-from glasshouse.report.pictures import data_uri
 from glasshouse.storage import write_text
 from glasshouse.training.lr_curve import LrCurve
 

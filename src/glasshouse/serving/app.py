@@ -7,9 +7,10 @@ from fastapi import FastAPI, Request
 from nicegui import ui
 from starlette.staticfiles import StaticFiles
 
-from glasshouse.serving.files import file_routes
+from glasshouse.serving.file_routes import file_routes
 from glasshouse.serving.guard import OwnHostsOnly
-from glasshouse.serving.pages import compare, data, explain, run, runs, train
+from glasshouse.serving.pages import compare, data, run, runs, train
+from glasshouse.serving.pages.explain import page as explain
 from glasshouse.serving.pages.frame import framed
 from glasshouse.serving.workbench import Page, Workbench
 

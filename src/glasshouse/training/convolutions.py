@@ -44,7 +44,7 @@ class SideBySide(TorchFunctionMode):
     ) -> Any:
         if func is conv2d and not kwargs and _is_small(*args):
             inputs, weight, bias = (None if t is None else t.to(torch.bfloat16) for t in args[:3])
-            return _Convolution.apply(inputs, weight, bias)  # type: ignore[no-untyped-call]
+            return _Convolution.apply(inputs, weight, bias)
         return func(*args, **(kwargs or {}))
 
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.serving.service.api import create_api
-from glasshouse.serving.service.door import Rules
 from glasshouse.serving.service.limits import Limits
+from glasshouse.serving.service.middleware import Rules
 from glasshouse.serving.service.server import BACKLOG, Server, Stay, reserve
 from glasshouse.serving.service.service import Service, make_service
 

@@ -10,10 +10,10 @@ from glasshouse.models.inference import InferenceNet, inference_net
 from glasshouse.models.predict import most_probable, predict, probabilities
 from glasshouse.serving.service import service as rooms
 from glasshouse.serving.service.api import create_api
-from glasshouse.serving.service.door import Rules
 from glasshouse.serving.service.limits import Limits
+from glasshouse.serving.service.middleware import Rules
 from glasshouse.serving.service.service import Service, make_service
-from glasshouse.workflow.measuring import read_pictures
+from glasshouse.workflow.use.predictions import read_pictures
 from tests.serving.service.conftest import CLASS_NAMES, Caller, png
 
 RAW = {"content-type": "image/png"}

@@ -1,6 +1,6 @@
 import pytest
 
-from glasshouse.serving.service.places import Full, Places
+from glasshouse.serving.service.capacity import Full, Places
 
 
 def test_places_are_given_back_whatever_happens() -> None:

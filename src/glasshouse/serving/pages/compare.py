@@ -10,13 +10,13 @@ from fastapi import Request
 from nicegui import ui
 
 from glasshouse.errors import GlasshouseError, UsageError
-from glasshouse.serving import looking
+from glasshouse.runs import folder as runs
+from glasshouse.serving import run_cache as looking
 from glasshouse.serving.pages.charts import COLOURS, Options, chart, line, lines
 from glasshouse.serving.pages.parts import box, empty_state, heading, link, panel, table, text
 from glasshouse.serving.pages.runs import MOST_COMPARED
 from glasshouse.serving.pages.words import duration, percent, run_address
 from glasshouse.serving.workbench import Page, Workbench
-from glasshouse.workflow import runs
 
 if TYPE_CHECKING:  # the page comes up before torch does
     from glasshouse.evaluation.compare import Comparison

@@ -6,7 +6,7 @@ from typing import Any
 
 from glasshouse.serving.pages.charts import BLUE, ORANGE, Options, chart, line, lines
 from glasshouse.serving.pages.parts import box, panel, text
-from glasshouse.serving.watching import Snapshot
+from glasshouse.serving.run_watch import Snapshot
 
 _TITLES = {"loss": "Loss, nats", "accuracy": "Accuracy, %", "learning rate": "Learning rate"}
 Epochs = Sequence[dict[str, Any]]

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from glasshouse.serving.pages.later import later
+from glasshouse.serving.pages.lazy_page import later
 from glasshouse.serving.workbench import Page, Workbench
 
 
@@ -13,8 +13,8 @@ def _routes(workbench: Workbench) -> APIRouter:
     def one_picture(key: str, row: int) -> Response:
         """A picture of a check, by its key and row: no name ever chooses a file."""
         # They need what takes seconds to import.
-        from glasshouse.report.pictures import picture_file
-        from glasshouse.serving.examinations import examinations_of
+        from glasshouse.report.encoding import picture_file
+        from glasshouse.serving.check_cache import examinations_of
 
         found = examinations_of(workbench).with_key(key)
         pixels = None if found is None else found.picture(row)

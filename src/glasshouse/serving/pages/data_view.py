@@ -13,7 +13,8 @@ from nicegui import ui
 from glasshouse.data.findings import Finding, many, parts_of
 from glasshouse.data.images import BadFile, Splits
 from glasshouse.report.data_report import class_rows, verdict
-from glasshouse.serving.examinations import Examined, examinations_of
+from glasshouse.runs.folder import find_runs
+from glasshouse.serving.check_cache import Examined, examinations_of
 from glasshouse.serving.pages.parts import (
     box,
     button,
@@ -27,7 +28,6 @@ from glasshouse.serving.pages.parts import (
     text,
 )
 from glasshouse.serving.workbench import Workbench
-from glasshouse.workflow.runs import find_runs
 
 _OFFERED = ("digits", "shapes", "cifar10")
 _GROUPS_AT_ONCE, _SAMPLES_AT_ONCE, _FILES_SHOWN, _CLASSES_SHOWN = 12, 40, 200, 60

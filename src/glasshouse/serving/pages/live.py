@@ -11,11 +11,11 @@ from typing import Any
 from nicegui import ui
 from nicegui.element import Element
 
+from glasshouse.runs.listing import Listed
 from glasshouse.serving.pages.charts import Options
 from glasshouse.serving.pages.curves import curve_series
 from glasshouse.serving.pages.words import duration, percent, rate
-from glasshouse.serving.watching import Snapshot
-from glasshouse.workflow.listing import Listed
+from glasshouse.serving.run_watch import Snapshot
 
 # What a page says when its tab comes into sight or is left: nothing is sent where nobody looks.
 IN_SIGHT = "glasshouse-in-sight"

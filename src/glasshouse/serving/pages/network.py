@@ -7,12 +7,12 @@ from pathlib import Path
 from nicegui import ui
 
 from glasshouse.errors import GlasshouseError
-from glasshouse.serving import looking
+from glasshouse.runs import folder as runs
+from glasshouse.serving import run_cache as looking
 from glasshouse.serving.pages.parts import box, button, facts, panel, table, text
 from glasshouse.serving.pages.words import moment
 from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import read_json
-from glasshouse.workflow import runs
 
 Rows = list[tuple[str, ...]]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from nicegui import background_tasks
 
 from glasshouse.errors import GlasshouseError
-from glasshouse.serving import looking
+from glasshouse.serving import run_cache as looking
 from glasshouse.serving.pages.parts import box, button, facts, panel, text
 from glasshouse.serving.workbench import Workbench
 
@@ -77,7 +77,7 @@ def _drawn(
     import torch
 
     from glasshouse.data.augment import augment, mix
-    from glasshouse.report.pictures import picture_uri
+    from glasshouse.report.encoding import picture_uri
     from glasshouse.rng import keys_of
 
     splits = looking.load_source(workbench, source, recipe.data)

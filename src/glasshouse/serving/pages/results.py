@@ -8,14 +8,14 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from glasshouse.errors import GlasshouseError
-from glasshouse.serving import looking
+from glasshouse.runs import folder as runs
+from glasshouse.serving import run_cache as looking
 from glasshouse.serving.pages.charts import chart, reliability
 from glasshouse.serving.pages.gallery import mapped_picture, plain_picture
 from glasshouse.serving.pages.parts import box, figures, panel, table, text
 from glasshouse.serving.pages.words import percent
 from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import read_json
-from glasshouse.workflow import runs
 
 Figures = Mapping[str, Any]
 # A matrix of more classes cannot be read; then only those that are most often confused.

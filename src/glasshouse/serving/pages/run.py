@@ -10,6 +10,8 @@ from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 from glasshouse.errors import GlasshouseError, UsageError
+from glasshouse.runs import folder as runs
+from glasshouse.runs.background import resume_training, stop_training
 from glasshouse.serving.pages.curves import show_curves
 from glasshouse.serving.pages.gallery import explain_address
 from glasshouse.serving.pages.live import (
@@ -23,10 +25,8 @@ from glasshouse.serving.pages.live import (
 from glasshouse.serving.pages.network import show_network, show_recipe
 from glasshouse.serving.pages.parts import box, button, link_button, panel, text
 from glasshouse.serving.pages.results import show_results
-from glasshouse.serving.watching import Snapshot, snapshot_of
+from glasshouse.serving.run_watch import Snapshot, snapshot_of
 from glasshouse.serving.workbench import Page, Workbench
-from glasshouse.workflow import runs
-from glasshouse.workflow.background import resume_training, stop_training
 
 # Charts of what changes once a second, on as many screens as look: often enough, and cheap.
 _REFRESH_SECONDS = 2.0

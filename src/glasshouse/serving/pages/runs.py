@@ -6,7 +6,9 @@ from typing import Any
 from fastapi import Request
 from nicegui import ui
 
-from glasshouse.serving import looking
+from glasshouse.runs.background import launches
+from glasshouse.runs.listing import Listed
+from glasshouse.serving import run_cache as looking
 from glasshouse.serving.pages.charts import spark_path
 from glasshouse.serving.pages.live import epochs_of
 from glasshouse.serving.pages.parts import box, button, empty_state, link_button, text
@@ -18,8 +20,6 @@ from glasshouse.serving.pages.words import (
     run_address,
 )
 from glasshouse.serving.workbench import Page, Workbench
-from glasshouse.workflow.background import launches
-from glasshouse.workflow.listing import Listed
 
 MOST_COMPARED = 8
 _REFRESH_SECONDS = 3.0

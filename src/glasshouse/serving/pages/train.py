@@ -10,16 +10,16 @@ from nicegui import ui
 
 from glasshouse.errors import GlasshouseError
 from glasshouse.recipe import load_recipe, recipe_names
-from glasshouse.serving import looking
-from glasshouse.serving.pages.finding import show_finder
+from glasshouse.runs import folder as runs
+from glasshouse.runs.background import start_training
+from glasshouse.serving import run_cache as looking
+from glasshouse.serving.pages.finder_panel import show_finder
 from glasshouse.serving.pages.parts import box, button, heading, name_field, panel, text
 from glasshouse.serving.pages.preview import show_preview
 from glasshouse.serving.pages.settings_form import AUGMENT, COMMON, Form, overrides, with_values
 from glasshouse.serving.pages.words import run_address
 from glasshouse.serving.workbench import Page, Workbench
 from glasshouse.settings import Recipe
-from glasshouse.workflow import runs
-from glasshouse.workflow.background import start_training
 
 SOURCES = ("digits", "shapes", "cifar10")
 _DEFAULT_RECIPE = "small-residual"

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from glasshouse.errors import BadPicture, DataError, UsageError
 from glasshouse.serving.service.batcher import Closed
-from glasshouse.serving.service.places import Full
+from glasshouse.serving.service.capacity import Full
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "request_id"

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import BadPicture
-from glasshouse.explanation.relu_rules import ExplanationWarning
+from glasshouse.explanation.graph.relu_rules import ExplanationWarning
 from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.inference import inference_net
 from glasshouse.models.predict import predict, predict_logits, probabilities
 from glasshouse.serving.service.batcher import Batcher
+from glasshouse.serving.service.capacity import Place, Places
 from glasshouse.serving.service.limits import Limits
-from glasshouse.serving.service.metrics import Metrics
-from glasshouse.serving.service.places import Place, Places
 from glasshouse.serving.service.problems import bad_pictures, overloaded
+from glasshouse.serving.service.prometheus import Metrics
 
 # Of the largest logit: beyond it, the faster copy of a net is not the same net.
 _TOLERANCE = 1e-4

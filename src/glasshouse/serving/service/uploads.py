@@ -10,8 +10,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from glasshouse.data.decode import Pixels, decode
 from glasshouse.models.preprocessing import Preprocessing, prepare
+from glasshouse.serving.service.capacity import Place
 from glasshouse.serving.service.limits import Limits
-from glasshouse.serving.service.places import Place
 from glasshouse.serving.service.problems import Problem
 
 _LONGEST_NAME = 200

@@ -1,0 +1,270 @@
+"""One forward pass that keeps its graph, and gradients along it; the net is left as it was.
+
+The only file that attaches hooks to modules; `relu_rules` has those of the graph's nodes.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
+
+from glasshouse.errors import ModelError
+from glasshouse.explanation.graph.relu_rules import Rule, applied, require_open_graph
+from glasshouse.models.predict import evaluating
+
+
+@dataclass(frozen=True)
+class Call:
+    """One output of one layer.
+
+    number counts the calls of a layer that runs several times, is_leaf says that the layer has no
+    layers inside. value is detached; edge is where its gradient is found, None without a graph.
+    """
+
+    name: str
+    number: int
+    kind: str
+    is_leaf: bool
+    has_weights: bool
+    shape: tuple[int, ...]
+    value: Tensor | None
+    edge: GradientEdge | None
+    version: int
+
+    @property
+    def is_overwritten(self) -> bool:
+        """Whether a later operation worked in place on the value."""
+        return self.value is not None and self.value._version != self.version
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A forward pass with its graph: input ``(n, 3, h, w)``, logits ``(n, k)``, calls in order."""
+
+    inputs: Tensor
+    logits: Tensor
+    calls: tuple[Call, ...]
+
+
+def record(
+    net: nn.Module,
+    inputs: Tensor,
+    *,
+    keep: Collection[str] = (),
+    see_all: bool = False,
+    cut: str | None = None,
+) -> Recording:
+    """Run the net in evaluation mode and keep what explanations need.
+
+    keep: the layers whose outputs are wanted, as copies. see_all: record every other layer too,
+    where a value that a later operation overwrites is lost. cut: record the graph behind this
+    layer only, which saves the memory of everything before it.
+    """
+    require_open(net)
+    calls: list[Call] = []
+    with ExitStack() as stack:
+        stack.enter_context(differentiating(inputs.device))
+        stack.enter_context(evaluating(net))
+        leaf = _own(inputs).requires_grad_(cut is None)
+        stack.enter_context(_hooked(net, calls, {*keep}, see_all=see_all, cut=cut))
+        if cut is not None:
+            stack.enter_context(torch.set_grad_enabled(False))
+        logits = _run(net, leaf)
+    _require_logits(logits)
+    return Recording(leaf, logits, tuple(calls))
+
+
+def gradients(
+    recording: Recording, selector: Tensor, edges: Sequence[GradientEdge], rule: Rule = "vanilla"
+) -> tuple[Tensor, ...]:
+    """Gradients of ``sum(logits * selector)`` at the edges, under a rule; the graph is kept."""
+    with differentiating(recording.inputs.device):
+        if rule != "vanilla":
+            behind = nodes_between(recording.logits, edges)
+            require_open_graph(behind)
+            context: Any = applied(rule, behind)
+        else:
+            context = ExitStack()
+        with context:
+            found = torch.autograd.grad(
+                recording.logits, edges, selector, retain_graph=True, allow_unused=True
+            )
+    return tuple(_given(gradient) for gradient in found)
+
+
+def input_edge(recording: Recording) -> GradientEdge:
+    """Where the gradient of the pictures is found."""
+    with differentiating(recording.inputs.device):
+        return get_gradient_edge(recording.inputs)
+
+
+def nodes_between(logits: Tensor, edges: Iterable[GradientEdge]) -> tuple[Node, ...]:
+    """The nodes on any way from the logits to the edges; an edge's own node is not on its way."""
+    parents: dict[Node, list[Node]] = {}
+    waiting = [] if logits.grad_fn is None else [logits.grad_fn]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        for child, _ in node.next_functions:
+            if child is not None:
+                parents.setdefault(child, []).append(node)
+                if child not in seen:
+                    seen.add(child)
+                    waiting.append(child)
+    return tuple(_above([edge.node for edge in edges], parents))
+
+
+def is_bypassed(recording: Recording, edge: GradientEdge) -> bool:
+    """Whether some way from the picture to the logits does not pass the edge, as a skip does."""
+    picture = input_edge(recording).node
+    waiting = [recording.logits.grad_fn]
+    seen: set[Node | None] = {edge.node, *waiting}
+    while waiting:
+        node = waiting.pop()
+        if node is picture:
+            return True
+        children = [] if node is None else [child for child, _ in node.next_functions]
+        waiting += [child for child in children if child not in seen]
+        seen.update(children)
+    return False
+
+
+@contextmanager
+def computing(device: torch.device) -> Iterator[None]:
+    """Gradients and autocast off inside, and ordinary tensors made, whatever the caller's modes."""
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast(device.type, enabled=False),
+    ):
+        yield
+
+
+@contextmanager
+def differentiating(device: torch.device) -> Iterator[None]:
+    """Gradients on and autocast off inside, whatever the caller's own modes are."""
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+    ):
+        yield
+
+
+def require_open(net: nn.Module) -> None:
+    """Raise ModelError for a net whose operations cannot be seen."""
+    for name, module in net.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelError(
+                f"{_place(name)} is scripted, which hides its operations: expected a plain "
+                "nn.Module; explain the network as it was before torch.jit"
+            )
+        if hasattr(module, "_orig_mod"):
+            raise ModelError(
+                f"{_place(name)} is compiled, which hides its operations: expected a plain "
+                "nn.Module; explain the network as it was before torch.compile (its _orig_mod)"
+            )
+
+
+def _above(targets: list[Node], parents: Mapping[Node, list[Node]]) -> list[Node]:
+    found: dict[Node, None] = {}
+    waiting = targets
+    while waiting:
+        for parent in parents.get(waiting.pop(), ()):
+            if parent not in found:
+                found[parent] = None
+                waiting.append(parent)
+    return list(found)
+
+
+def _run(net: nn.Module, inputs: Tensor) -> Tensor:
+    named = [*net.named_parameters(), *net.named_buffers()]
+    # Tensors made inside inference_mode may not be saved for a backward pass; copies may.
+    stand_ins = {name: tensor.clone() for name, tensor in named if tensor.is_inference()}
+    if not stand_ins:
+        return net(inputs)  # type: ignore[no-any-return]
+    return torch.func.functional_call(net, stand_ins, (inputs,))  # type: ignore[no-any-return]
+
+
+def _own(inputs: Tensor) -> Tensor:
+    # A copy, since a net may work in place on its input, and the caller's may be in another graph.
+    return inputs.detach().clone()
+
+
+@contextmanager
+def _hooked(
+    net: nn.Module, calls: list[Call], keep: set[str], *, see_all: bool, cut: str | None
+) -> Iterator[None]:
+    handles: list[Any] = []
+    try:
+        for name, module in net.named_modules():
+            if name and (see_all or name in keep or name == cut):
+                hook = _recorder(name, calls, copies=name in keep, cuts=name == cut)
+                handles.append(module.register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _recorder(
+    name: str, calls: list[Call], *, copies: bool, cuts: bool
+) -> Callable[[nn.Module, Any, Any], Tensor | None]:
+    def hook(module: nn.Module, _: Any, output: Any) -> Tensor | None:
+        if not isinstance(output, Tensor):
+            return None
+        if cuts:
+            torch.set_grad_enabled(True)
+            leaf = output.detach().requires_grad_()
+            calls.append(_call(name, module, leaf, calls, copies=False))
+            # What follows may work in place, which a leaf does not allow.
+            return leaf.clone()
+        calls.append(_call(name, module, output, calls, copies=copies))
+        return None
+
+    return hook
+
+
+def _call(
+    name: str, module: nn.Module, output: Tensor, calls: Sequence[Call], *, copies: bool
+) -> Call:
+    value = output.detach().clone() if copies else output.detach()
+    return Call(
+        name=name,
+        number=sum(call.name == name for call in calls),
+        kind=type(module).__name__,
+        is_leaf=next(module.children(), None) is None,
+        has_weights=next(module.parameters(recurse=False), None) is not None,
+        shape=tuple(output.shape),
+        value=value,
+        edge=get_gradient_edge(output) if output.requires_grad else None,
+        version=value._version,
+    )
+
+
+def _require_logits(logits: object) -> None:
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits)
+        raise ModelError(f"expected the net to give logits (n, classes), got {got}")
+    if not logits.requires_grad:
+        raise ModelError(
+            "the net's logits have no graph: something in its forward detaches them or turns "
+            "gradients off; explain a net that stays differentiable from picture to logits"
+        )
+
+
+def _given(gradient: Tensor | None) -> Tensor:
+    if gradient is None:
+        raise ModelError(
+            "the class score does not depend on the layer that is to be explained: choose a layer "
+            "that lies between the picture and the logits"
+        )
+    return gradient
+
+
+def _place(name: str) -> str:
+    return f"the layer {name}" if name else "the network"

@@ -1,0 +1,94 @@
+"""Class activation maps of every class at once, where the head is linear."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glasshouse.errors import UsageError
+from glasshouse.explanation.graph.layer_choice import (
+    choose_layer,
+    find_call,
+    module_of,
+    require_extent,
+    require_layer,
+)
+from glasshouse.explanation.graph.recording import (
+    Call,
+    Recording,
+    differentiating,
+    nodes_between,
+    record,
+)
+from glasshouse.explanation.inputs import as_inputs
+from glasshouse.explanation.nouns import Floats
+from glasshouse.models.classifier import Classifier
+
+# Operations whose derivative does not depend on their input.
+_LINEAR = (
+    "Addmm", "Mm", "T", "View", "UnsafeView", "ReshapeAlias", "Mean", "Squeeze", "Unsqueeze",
+    "Clone", "AdaptiveAvgPool2D", "AvgPool2D", "Convolution", "Sum", "Permute", "Transpose",
+    "Expand", "ToCopy", "Alias", "AccumulateGrad", "Flatten", "NativeBatchNorm", "Add",
+)  # fmt: skip
+_CHUNK = 100
+
+
+def class_maps(
+    classifier: Classifier, pictures: NDArray[np.uint8], *, layer: str | None = None
+) -> Floats:
+    """Raw Grad-CAMs ``(n, classes, h, w)`` of all classes, for one forward pass.
+
+    With pooling and a linear layer behind the map, one class's gradient is the same for every
+    picture, so that all maps are one product. Raises UsageError for a head with activations in
+    it, where each class costs a backward pass: ask `explain` for the classes of interest.
+    """
+    recording, call = _recorded(classifier, pictures, layer)
+    assert call.value is not None and call.edge is not None
+    _require_linear(recording, call)
+    weights = torch.cat(list(_class_weights(recording, call)))
+    maps: Floats = torch.einsum("nchw,kc->nkhw", call.value, weights).cpu().numpy()
+    return maps
+
+
+def _recorded(
+    classifier: Classifier, pictures: NDArray[np.uint8], layer: str | None
+) -> tuple[Recording, Call]:
+    inputs = as_inputs(classifier, pictures)
+    if layer is None:
+        layer = choose_layer(record(classifier.net, inputs[:1], see_all=True)).name
+    require_layer(classifier.net, layer)
+    name = module_of(layer)
+    recording = record(classifier.net, inputs, keep={name}, cut=name if name == layer else None)
+    call = find_call(recording.calls, layer)
+    require_extent(call)
+    return recording, call
+
+
+def _require_linear(recording: Recording, call: Call) -> None:
+    assert call.edge is not None
+    behind = nodes_between(recording.logits, [call.edge])
+    names = {node.name().split("Backward")[0] for node in behind}
+    bent = sorted(names - set(_LINEAR))
+    if bent:
+        raise UsageError(
+            f"behind layer {call.name} the network is not linear ({', '.join(bent)}), so that the "
+            "maps of all classes cannot be had at once: explain single classes instead"
+        )
+
+
+def _class_weights(recording: Recording, call: Call) -> Iterator[Tensor]:
+    """The mean gradient of each logit ``(classes, channels)``, some classes at a time."""
+    assert call.edge is not None
+    logits = recording.logits
+    count = logits.shape[1]
+    for start in range(0, count, _CHUNK):
+        chosen = torch.arange(start, min(start + _CHUNK, count), device=logits.device)
+        selectors = logits.new_zeros(len(chosen), *logits.shape, requires_grad=False)
+        selectors[torch.arange(len(chosen)), 0, chosen] = 1
+        with differentiating(logits.device):
+            (gradient,) = torch.autograd.grad(
+                logits, [call.edge], selectors, retain_graph=True, is_grads_batched=True
+            )
+        yield gradient[:, 0].mean((2, 3))

@@ -1,0 +1,124 @@
+"""Which pixels the class score reacts to: gradients at the picture, and relatives of them.
+
+``inputs`` is the net's input ``(n, 3, h, w)``; ``selector`` ``(n, k)`` weighs the logits, so that
+``sum(logits * selector, 1)`` is the score that is explained. Results are signed, in logit units.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glasshouse.explanation.graph.recording import computing, gradients, input_edge, record
+from glasshouse.explanation.graph.relu_rules import Rule
+from glasshouse.models.predict import evaluating
+from glasshouse.rng import derive
+
+
+def input_gradients(
+    net: nn.Module, inputs: Tensor, selector: Tensor, rule: Rule = "vanilla"
+) -> Tensor:
+    """The score's gradient at every input value ``(n, 3, h, w)``, under a ReLU rule."""
+    recording = record(net, inputs)
+    return gradients(recording, selector, [input_edge(recording)], rule)[0]
+
+
+def largest_channel(gradient: Tensor) -> Tensor:
+    """``max |g|`` over the colours ``(n, h, w)`` (Simonyan et al. 2013, section 3.1)."""
+    return gradient.abs().amax(1)
+
+
+def smooth_grad(
+    net: nn.Module,
+    inputs: Tensor,
+    selector: Tensor,
+    *,
+    samples: int = 25,
+    noise: float = 0.15,
+    seed: int = 0,
+) -> Tensor:
+    """The mean signed gradient ``(n, 3, h, w)`` of noisy copies (Smilkov et al. 2017).
+
+    noise: the standard deviation as a share of each picture's own range of values.
+    """
+    spread = noise * (inputs.amax((1, 2, 3)) - inputs.amin((1, 2, 3))).view(-1, 1, 1, 1)
+    total = torch.zeros_like(inputs)
+    for sample in range(samples):
+        generator = torch.Generator().manual_seed(derive(seed, "smoothgrad", sample))
+        # One draw for every picture, so that a picture's map does not depend on its company.
+        draw = torch.randn(inputs.shape[1:], generator=generator).to(inputs)
+        total += input_gradients(net, inputs + spread * draw, selector)
+    return total / samples
+
+
+def integrated_gradients(
+    net: nn.Module,
+    inputs: Tensor,
+    selector: Tensor,
+    *,
+    baseline: Tensor | None = None,
+    steps: int = 50,
+) -> Tensor:
+    """Shares ``(n, 3, h, w)`` that sum to score minus baseline score (Sundararajan et al. 2017).
+
+    baseline: the input that counts as nothing, zeros unless given. The path is integrated by
+    Gauss-Legendre quadrature with this many steps.
+    """
+    nothing = torch.zeros_like(inputs) if baseline is None else baseline
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    total = torch.zeros_like(inputs)
+    for node, weight in zip(nodes, weights, strict=True):
+        point = nothing + (node + 1) / 2 * (inputs - nothing)
+        total += weight / 2 * input_gradients(net, point, selector)
+    return total * (inputs - nothing)
+
+
+def occlusion(
+    net: nn.Module,
+    inputs: Tensor,
+    selector: Tensor,
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    batch_size: int = 64,
+) -> Tensor:
+    """How far the score falls ``(n, h, w)`` when a square is set to zero (Zeiler and Fergus 2014).
+
+    window: pixels a side, an eighth of the picture unless given; stride: half a window. A pixel
+    has the mean fall of all the squares that cover it.
+    """
+    height, width = inputs.shape[2:]
+    side = window or max(1, math.ceil(min(height, width) / 8))
+    corners = _corners(height, width, side, stride or max(1, side // 2))
+    fall, cover = inputs.new_zeros(len(inputs), height, width), inputs.new_zeros(height, width)
+    with computing(inputs.device), evaluating(net):
+        for index, picture in enumerate(inputs):
+            weights = selector[index]
+            whole = net(picture[None])[0] @ weights
+            for chunk in _chunks(corners, batch_size):
+                scores = net(_covered(picture, chunk, side)) @ weights
+                for (top, left), score in zip(chunk, scores, strict=True):
+                    fall[index, top : top + side, left : left + side] += whole - score
+    for top, left in corners:
+        cover[top : top + side, left : left + side] += 1
+    return fall / cover
+
+
+def _corners(height: int, width: int, side: int, stride: int) -> list[tuple[int, int]]:
+    tops = sorted({*range(0, height - side, stride), max(0, height - side)})
+    lefts = sorted({*range(0, width - side, stride), max(0, width - side)})
+    return [(top, left) for top in tops for left in lefts]
+
+
+def _chunks(corners: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
+    for start in range(0, len(corners), size):
+        yield corners[start : start + size]
+
+
+def _covered(picture: Tensor, corners: list[tuple[int, int]], side: int) -> Tensor:
+    copies = picture.repeat(len(corners), 1, 1, 1)
+    for copy, (top, left) in zip(copies, corners, strict=True):
+        copy[:, top : top + side, left : left + side] = 0
+    return copies

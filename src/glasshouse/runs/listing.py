@@ -1,0 +1,139 @@
+"""The runs below a folder at a glance, read without torch and only as far as a list shows them."""
+
+import json
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from glasshouse.runs import folder as runs
+from glasshouse.runs.steps import STEPS, is_running, last_mark
+
+Status = Literal["training", "measuring", "finished", "stopped", "damaged"]
+_FILES = (runs.RECIPE, runs.ENVIRONMENT, runs.METRICS, runs.HEADS, runs.EVALUATION, STEPS)
+_OF_STEPS = -2  # the last two numbers of a signature
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One run as a line of a list; name: its path below the folder.
+
+    of: the epochs that it is to have; 0 where heads are fitted to features instead. accuracy: of
+    the test split with its 95 % interval, once measured. validation: the accuracy on validation
+    after each epoch. seconds: what training took. problem: what is wrong with a damaged one.
+    """
+
+    name: str
+    folder: Path
+    status: Status
+    source: str = ""
+    recipe: str = ""
+    epochs: int = 0
+    of: int = 0
+    accuracy: tuple[float, float, float] | None = None
+    validation: tuple[float, ...] = ()
+    seconds: float = 0.0
+    started: str = ""
+    problem: str = ""
+
+    @property
+    def is_at_work(self) -> bool:
+        """True while a process trains or measures it."""
+        return self.status in ("training", "measuring")
+
+
+@dataclass
+class Listing:
+    """Lists the runs of one folder again and again; what has not changed is not read again."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        """Nothing has been read yet."""
+        self._known: dict[Path, tuple[tuple[int, ...], Listed]] = {}
+
+    def read(self) -> list[Listed]:
+        """Every run below the folder, the newest first; damaged ones are listed as such."""
+        found = [self.read_one(path.parent) for path in self.folder.glob(f"**/{runs.RECIPE}")]
+        present = {run.folder for run in found}
+        self._known = {k: v for k, v in self._known.items() if k in present}
+        return sorted(found, key=lambda run: (run.started, run.name), reverse=True)
+
+    def read_one(self, folder: Path) -> Listed:
+        """One run below the folder; while only its steps go on, only its status is read again."""
+        signature = _signature(folder)
+        before, known = self._known.get(folder, ((), None))
+        if known is None or before[:_OF_STEPS] != signature[:_OF_STEPS]:
+            known = list_run(self.folder, folder)
+        elif known.is_at_work:
+            known = replace(known, status=_status(folder))
+        elif before != signature:
+            known = list_run(self.folder, folder)
+        self._known[folder] = (signature, known)
+        return known
+
+
+def list_run(parent: Path, folder: Path) -> Listed:
+    """One run as a line of a list."""
+    name = folder.relative_to(parent).as_posix()
+    try:
+        return _read(name, folder)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        return Listed(name, folder, "damaged", problem=problem)
+
+
+def _read(name: str, folder: Path) -> Listed:
+    recipe = tomllib.loads((folder / runs.RECIPE).read_text(encoding="utf-8"))
+    environment = json.loads((folder / runs.ENVIRONMENT).read_bytes())
+    epochs = _lines(folder / runs.METRICS)
+    accuracy = _accuracy(folder / runs.EVALUATION)
+    return Listed(
+        name=name,
+        folder=folder,
+        status="finished" if accuracy else _status(folder),
+        source=str(environment["data"]["source"]),
+        recipe=str(recipe["name"]),
+        epochs=len(epochs),
+        of=0 if _is_by_features(recipe) else int(recipe["train"]["epochs"]),
+        accuracy=accuracy,
+        validation=tuple(float(epoch["validation_accuracy"]) for epoch in epochs),
+        seconds=runs.training_seconds(folder, epochs),
+        started=str(environment["started"]),
+    )
+
+
+def _is_by_features(recipe: dict[str, Any]) -> bool:
+    return bool(recipe.get("transfer", {}).get("way") == "features")
+
+
+def _status(folder: Path) -> Status:
+    mark = last_mark(folder)
+    if mark is None or not is_running(mark):
+        return "stopped"
+    return "measuring" if mark.is_last else "training"
+
+
+def _accuracy(path: Path) -> tuple[float, float, float] | None:
+    if not path.is_file():
+        return None
+    share = json.loads(path.read_bytes())["accuracy"]
+    return float(share["value"]), float(share["low"]), float(share["high"])
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
+
+
+def _signature(folder: Path) -> tuple[int, ...]:
+    """Changes whenever one of the files does."""
+    found: list[int] = []
+    for name in _FILES:
+        try:
+            status = (folder / name).stat()
+            found += (status.st_mtime_ns, status.st_size)
+        except OSError:
+            found += (0, 0)
+    return tuple(found)

@@ -1,0 +1,211 @@
+"""Where a training is, step by step, in a small file that others read while it grows."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glasshouse.runs.processes import process_started, this_process
+from glasshouse.storage import write_text
+
+if TYPE_CHECKING:  # whoever only reads the file does not wait for torch
+    from glasshouse.training.loop import Step
+    from glasshouse.training.state import Epoch, TrainingState
+
+STEPS = "steps.jsonl"
+_EVERY_SECONDS = 1.0
+_TAIL = 4096
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One line: step of steps in an epoch of epochs, counted from 1, and what was seen since.
+
+    loss and accuracy: means over the training pictures since the line before, or since the epoch
+    began. time: seconds since 1970. pid, pid_started: name the process that trains.
+    """
+
+    time: float
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    lr: float
+    images_per_second: float
+    pid: int
+    pid_started: str | None
+
+    @property
+    def position(self) -> float:
+        """The epochs passed."""
+        return self.epoch - 1 + self.step / self.steps
+
+    @property
+    def is_last(self) -> bool:
+        """True when the last step is done and only measuring is left."""
+        return self.epoch >= self.epochs and self.step >= self.steps
+
+
+def recorded(
+    records: "Iterator[Step | Epoch]", state: "TrainingState", epochs: int, folder: Path
+) -> "Iterator[Step | Epoch]":
+    """Pass on what training yields, and note a line in steps.jsonl, at most one a second."""
+    from glasshouse.training.loop import Step
+
+    path = folder / STEPS
+    _forget_after(path, state.epoch, state.step)
+    process, since, is_first = this_process(), _Since.now(state), True
+    with path.open("a", encoding="utf-8") as file:
+        for record in records:
+            if isinstance(record, Step):
+                # The first and the last step tell at once that training runs, and that it is over.
+                is_last = record.step == record.steps and record.epoch == epochs
+                is_due = time.monotonic() - since.moment >= _EVERY_SECONDS
+                if is_first or is_last or is_due:
+                    mark = Mark(
+                        time.time(), record.epoch, epochs, record.step, record.steps,
+                        *since.means(state), record.lr, state.seen / state.seconds, **process,
+                    )  # fmt: skip
+                    file.write(json.dumps(asdict(mark)) + "\n")
+                    file.flush()
+                    since, is_first = _Since.now(state), False
+            else:
+                since = replace(_Since.now(state), moment=since.moment)  # the sums begin anew
+            yield record
+
+
+def last_mark(folder: Path) -> Mark | None:
+    """The newest line, read from the end of the file; None where there is none."""
+    try:
+        with (folder / STEPS).open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _TAIL))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    return next((mark for line in reversed(lines) if (mark := _parse(line))), None)
+
+
+def is_running(mark: Mark | None) -> bool:
+    """True when the process that wrote the line is still there."""
+    return (
+        mark is not None
+        and mark.pid_started is not None
+        and process_started(mark.pid) == mark.pid_started
+    )
+
+
+@dataclass
+class StepReader:
+    """Reads a growing file once, however many look at it, and keeps a bounded curve.
+
+    curve: rows of position in epochs, loss, accuracy and rate; when there are limit of them (an
+    even number), each two neighbours become their mean. first, last: the ends of the newest
+    stretch without a stop.
+    """
+
+    path: Path
+    limit: int = 240
+    curve: list[tuple[float, float, float, float]] = field(default_factory=list)
+    first: Mark | None = None
+    last: Mark | None = None
+    _offset: int = 0
+    _inode: int = 0
+    _pooled: int = 1
+    _waiting: list[tuple[float, float, float, float]] = field(default_factory=list)
+
+    def read(self) -> None:
+        """Take in what was written since the last time."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return
+        if status.st_ino != self._inode or status.st_size < self._offset:
+            # Written anew by a run that goes on.
+            self._forget(status.st_ino)
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.decode("utf-8", "replace").splitlines():
+            mark = _parse(line)
+            if mark is not None:
+                self._take(mark)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest of training takes at the pace of this stretch; None: not known yet."""
+        if self.first is None or self.last is None:
+            return None
+        gained = self.last.position - self.first.position
+        if gained <= 0:
+            return None
+        pace = (self.last.time - self.first.time) / gained
+        return pace * (self.last.epochs - self.last.position)
+
+    def _forget(self, inode: int) -> None:
+        self.curve, self._waiting = [], []
+        self.first = self.last = None
+        self._offset, self._inode, self._pooled = 0, inode, 1
+
+    def _take(self, mark: Mark) -> None:
+        if self.first is None or self.first.pid != mark.pid:
+            self.first = mark
+        self.last = mark
+        self._waiting.append((mark.position, mark.loss, mark.accuracy, mark.lr))
+        if len(self._waiting) < self._pooled:
+            return
+        self.curve.append(_mean(self._waiting))
+        self._waiting.clear()
+        if len(self.curve) >= self.limit:
+            self.curve = [_mean(self.curve[i : i + 2]) for i in range(0, len(self.curve), 2)]
+            self._pooled *= 2
+
+
+@dataclass(frozen=True)
+class _Since:
+    """The sums of training at a moment, to tell what came after it."""
+
+    moment: float
+    loss_sum: float
+    correct: int
+    seen: int
+
+    @staticmethod
+    def now(state: "TrainingState") -> "_Since":
+        return _Since(time.monotonic(), state.loss_sum, state.correct, state.seen)
+
+    def means(self, state: "TrainingState") -> tuple[float, float]:
+        count = state.seen - self.seen
+        return (state.loss_sum - self.loss_sum) / count, (state.correct - self.correct) / count
+
+
+def _forget_after(path: Path, epoch: int, step: int) -> None:
+    """Leave out what will be done again: the lines after the step that training goes on from."""
+    if not path.is_file():
+        return
+    marks = [_parse(line) for line in path.read_text("utf-8", "replace").splitlines()]
+    kept = [m for m in marks if m is not None and (m.epoch - 1, m.step) <= (epoch, step)]
+    write_text(path, "".join(json.dumps(asdict(mark)) + "\n" for mark in kept))
+
+
+_NAMES = frozenset(one.name for one in fields(Mark))
+
+
+def _parse(line: str) -> Mark | None:
+    try:
+        values: dict[str, Any] = json.loads(line)
+        return Mark(**{name: values[name] for name in _NAMES})
+    except (ValueError, KeyError, TypeError):
+        return None  # the first or the last line of what was read may be cut off
+
+
+def _mean(rows: list[tuple[float, float, float, float]]) -> tuple[float, float, float, float]:
+    columns = zip(*rows, strict=True)
+    position, loss, accuracy, lr = (sum(column) / len(rows) for column in columns)
+    return position, loss, accuracy, lr

@@ -1,0 +1,234 @@
+"""Explanations for a page: warm models, pictures that people bring, and the answers of a while."""
+
+import secrets
+import tempfile
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.data.decode import Pixels, decode
+from glasshouse.data.images import ImageSet
+from glasshouse.data.workers import Fitting, decode_files
+from glasshouse.errors import BadPicture, UsageError
+from glasshouse.explanation.explain import explain, explain_page
+from glasshouse.explanation.graph.layer_choice import LayerInfo, layers
+from glasshouse.explanation.graph.relu_rules import ExplanationWarning
+from glasshouse.explanation.methods import SLOW_METHODS, ExplainSettings
+from glasshouse.explanation.page import Page
+from glasshouse.explanation.trust.checks import check_all, sheet_methods
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.preprocessing import Preprocessing, prepare
+from glasshouse.runs import folder as runs
+from glasshouse.serving.run_cache import test_pictures
+from glasshouse.serving.workbench import Workbench
+from glasshouse.workflow.use.model_choices import Choice, classifier_of_choice, run_of_choice
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+_WARM_MODELS, _ANSWERS = 4, 24
+_MOST_LAYERS = 12
+_SHOWN_SIDE = 448
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded picture ``(h, w, 3)``; is_ready: it has been brought to a net's size already."""
+
+    name: str
+    pixels: Pixels
+    is_ready: bool = False
+    class_name: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model makes of one photo; key: its place in addresses.
+
+    shown: the photo as large as it is looked at, uint8 ``(h, w, 3)``, with the same field of view
+    as the net's own input in page.pictures.
+    """
+
+    key: str
+    model: Choice
+    photo: Photo
+    classifier: Classifier
+    page: Page
+    shown: Pixels
+
+
+@dataclass
+class Explainer:
+    """What a workbench keeps warm; safe to ask from several threads."""
+
+    workbench: Workbench
+    _models: "OrderedDict[tuple[Choice, int], Classifier]" = field(default_factory=OrderedDict)
+    _answers: "OrderedDict[str, Answer]" = field(default_factory=OrderedDict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def explain(self, model: Choice, photo: Photo, class_name: str | None = None) -> Answer:
+        """Every map of a photo and the activations along the net, from one pass.
+
+        Raises UsageError for an unknown model, or a class that it does not know.
+        """
+        # One at a time: hooks and modes belong to the net, and the processor is shared anyway.
+        with self._lock:
+            classifier = self.classifier(model)
+            answer = _answered(model, classifier, photo, class_name)
+            return self._keep(answer)
+
+    def checked(self, key: str) -> Answer | None:
+        """The same answer with what the checks say of each map; None when it is forgotten."""
+        with self._lock:
+            answer = self.answer(key)
+            if answer is None:
+                return None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExplanationWarning)
+                found = check_all(answer.classifier, answer.page.explanations)
+            return self._keep(replace(answer, page=replace(answer.page, explanations=found)))
+
+    def with_more(self, key: str) -> Answer | None:
+        """The same answer with the maps that need many passes, checked as well."""
+        with self._lock:
+            answer = self.answer(key)
+            if answer is None:
+                return None
+            page = answer.page
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExplanationWarning)
+                found = explain(
+                    answer.classifier,
+                    page.pictures,
+                    methods=SLOW_METHODS,
+                    target_class=page.explanations[0].targets,
+                )
+                more = check_all(answer.classifier, found)
+            known = tuple(each for each in page.explanations if each.method not in SLOW_METHODS)
+            return self._keep(replace(answer, page=replace(page, explanations=(*known, *more))))
+
+    def answer(self, key: str) -> Answer | None:
+        """An answer by its key, if it is still kept."""
+        return self._answers.get(key)
+
+    def classifier(self, model: Choice) -> Classifier:
+        """The classifier of a choice, loaded once for each version of its file."""
+        with self._lock:
+            run = run_of_choice(self.workbench.runs, model)
+            file = model.weights if run is None else run / runs.MODEL
+            version = file.stat().st_mtime_ns if file is not None and file.is_file() else 0
+            if (model, version) not in self._models:
+                self._models[model, version] = classifier_of_choice(self.workbench.runs, model)
+            return _used(self._models, (model, version), _WARM_MODELS)
+
+    def picture_model(self, models: Sequence[Choice]) -> Choice:
+        """Whose test pictures to offer: the first with a run behind it, else simply the first."""
+        have = (m for m in models if run_of_choice(self.workbench.runs, m) is not None)
+        return next(have, models[0])
+
+    def test_pictures(self, model: Choice) -> ImageSet:
+        """The test pictures of the run behind a model.
+
+        Raises UsageError for a model that is no run, DataError when its source has gone.
+        """
+        folder = run_of_choice(self.workbench.runs, model)
+        if folder is None:
+            raise UsageError(f"{model} comes without its pictures")
+        return test_pictures(self.workbench, folder)
+
+    def _keep(self, answer: Answer) -> Answer:
+        self._answers[answer.key] = answer
+        return _used(self._answers, answer.key, _ANSWERS)
+
+
+@cache
+def explainer_of(workbench: Workbench) -> Explainer:
+    """What this workbench keeps."""
+    return Explainer(workbench)
+
+
+def read_photo(data: bytes, name: str) -> Photo:
+    """A file that somebody brought, decoded; raises BadPicture.
+
+    A process of its own reads it first: a file that crashes or hangs its decoder ends only that.
+    """
+    with tempfile.TemporaryDirectory(prefix="glasshouse-") as folder:
+        path = Path(folder) / "picture"
+        path.write_bytes(data)
+        (result,) = decode_files([path], Fitting(8, 8, "stretch"), workers=1)
+    if not result.pixels:
+        raise BadPicture(name, result.reason)
+    return Photo(name, decode(data, name=name))
+
+
+def photo_of(images: ImageSet, row: int) -> Photo:
+    """A picture of a set, which has the net's size already."""
+    pixels = np.ascontiguousarray(images.pictures[row].transpose(1, 2, 0))
+    label = images.class_names[int(images.labels[row])]
+    return Photo(str(images.ids[row]), pixels, is_ready=True, class_name=label)
+
+
+def layers_along(classifier: Classifier, picture: NDArray[np.uint8]) -> list[LayerInfo]:
+    """Up to a dozen layers with rows and columns, from the first to the last: activations, where
+    there are enough of them."""
+    spatial = [info for info in layers(classifier, picture) if info.has_extent]
+    bent = [info for info in spatial if "LU" in info.kind or "Swish" in info.kind]
+    chosen = bent if len(bent) >= 2 else spatial
+    places = np.linspace(0, len(chosen) - 1, min(_MOST_LAYERS, len(chosen))).round().astype(int)
+    return [chosen[place] for place in dict.fromkeys(places.tolist())]
+
+
+def _answered(
+    model: Choice, classifier: Classifier, photo: Photo, class_name: str | None
+) -> Answer:
+    wanted = classifier.preprocessing
+    is_there = photo.is_ready and photo.pixels.shape[:2] == (wanted.height, wanted.width)
+    picture = (
+        np.ascontiguousarray(photo.pixels.transpose(2, 0, 1))
+        if is_there
+        else prepare(photo.pixels, wanted)
+    )
+    with warnings.catch_warnings():
+        # The notes of each map say the same.
+        warnings.simplefilter("ignore", ExplanationWarning)
+        page = explain_page(
+            classifier,
+            picture[None],
+            methods=[n for n in sheet_methods(classifier, picture) if n not in SLOW_METHODS],
+            target_class=class_name,
+            settings=ExplainSettings(
+                activation_layers=tuple(info.name for info in layers_along(classifier, picture))
+            ),
+        )
+    shown = _shown(photo, picture, wanted)
+    return Answer(secrets.token_hex(8), model, photo, classifier, page, shown)
+
+
+def _shown(photo: Photo, picture: NDArray[np.uint8], wanted: Preprocessing) -> Pixels:
+    """The photo at a whole multiple of the net's size, as large as a page needs it.
+
+    What the file holds beyond the net's own input is shown; a small picture keeps its pixels.
+    """
+    times = max(1, _SHOWN_SIDE // max(picture.shape[1:]))
+    sharp = 1 if photo.is_ready else min(photo.pixels.shape[:2]) // min(picture.shape[1:])
+    sharp = max(1, min(times, sharp))
+    large = replace(wanted, height=wanted.height * sharp, width=wanted.width * sharp)
+    drawn = picture if sharp == 1 else prepare(photo.pixels, large)
+    whole = drawn.transpose(1, 2, 0).repeat(times // sharp, axis=0).repeat(times // sharp, axis=1)
+    return np.ascontiguousarray(whole)
+
+
+def _used(kept: "OrderedDict[Key, Value]", key: Key, most: int) -> Value:
+    """The value of a key, now the newest; the oldest ones are forgotten."""
+    kept.move_to_end(key)
+    while len(kept) > most:
+        kept.popitem(last=False)
+    return kept[key]

@@ -1,0 +1,32 @@
+"""The pictures and arrays of an explanation, by the key of its answer and plain numbers."""
+
+from fastapi import APIRouter, Response
+
+from glasshouse.serving.workbench import Workbench
+
+_FORGOTTEN = "There is no such file any more; explain the picture again."
+
+
+def routes(workbench: Workbench) -> APIRouter:
+    """What the page Explain shows and offers to keep; no name ever chooses a file."""
+    router = APIRouter(prefix="/explain/answers/{key}")
+
+    @router.get("/{kind}")
+    @router.get("/{kind}/{place}")
+    def one_file(
+        key: str, kind: str, place: int = 0, colours: str = "jet", opacity: float = 0.6
+    ) -> Response:
+        # It needs torch, and the workbench starts without it.
+        from glasshouse.serving.explainer import explainer_of
+        from glasshouse.serving.map_images import Wanted, drawn_file
+
+        answer = explainer_of(workbench).answer(key)
+        found = answer and drawn_file(answer, kind, Wanted(place, colours, opacity))
+        if not found:
+            return Response(_FORGOTTEN, status_code=404)
+        headers = {"Cache-Control": "private, max-age=3600"}
+        if found.name:
+            headers["Content-Disposition"] = f'attachment; filename="{found.name}"'
+        return Response(found.data, media_type=found.media_type, headers=headers)
+
+    return router

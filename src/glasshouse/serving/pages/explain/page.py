@@ -1,0 +1,14 @@
+"""The page that shows why: a photo or a test picture, one model or two, every map and layer."""
+
+from glasshouse.serving.pages.explain.files import routes
+from glasshouse.serving.pages.lazy_page import later
+from glasshouse.serving.workbench import Page
+
+PAGE = Page(
+    "/explain",
+    "Explain",
+    later("glasshouse.serving.pages.explain.view"),
+    label="Explain",
+    icon="visibility",
+    routes=routes,
+)

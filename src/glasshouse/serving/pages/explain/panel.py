@@ -1,0 +1,231 @@
+"""One model's answer on the page Explain: the photo, the top five, every map, every layer."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from urllib.parse import urlencode
+
+import numpy as np
+from nicegui import ui
+from nicegui.element import Element
+
+from glasshouse.explanation.nouns import Explanation, target_name
+from glasshouse.serving.explainer import Answer
+from glasshouse.serving.pages.parts import box, button, link, panel, text
+
+_TOP = 5
+_MARKS = {"good": "check_circle", "doubtful": "error_outline", "note": "info_outline"}
+_TITLES = {
+    "saliency": "Saliency",
+    "guided": "Guided saliency",
+    "relu": "ReLU saliency",
+    "grad-cam": "Grad-CAM",
+    "grad-cam-guided-rule": "Grad-CAM, guided rule",
+    "grad-cam-relu-rule": "Grad-CAM, ReLU rule",
+    "guided-grad-cam": "Guided Grad-CAM",
+    "xgrad-cam": "XGrad-CAM",
+    "hires-cam": "HiResCAM",
+    "grad-cam++": "Grad-CAM++",
+    "layer-cam": "LayerCAM",
+    "eigen-cam": "Eigen-CAM",
+    "smoothgrad": "SmoothGrad",
+    "integrated-gradients": "Integrated Gradients",
+    "occlusion": "Occlusion",
+}
+
+
+class Column:
+    """The parts of one answer that change when something else is chosen."""
+
+    def __init__(self, answer: Answer, method: str, colours: str) -> None:
+        self.answer = answer
+        self.colours = colours
+        self.on_method: Callable[[str], None] = self.show_method
+        self.on_more: Callable[[], Awaitable[None]] | None = None
+        self.methods = [each.method for each in answer.page.explanations]
+        self.method = method if method in self.methods else self.methods[0]
+        self.maps: dict[str, list[Element]] = {name: [] for name in self.methods}
+        self.tiles: dict[str, Element] = {}
+        self.marks: dict[str, Element] = {}
+        with panel(str(answer.model), _what(answer), classes="gh-answer"):
+            with box("gh-seen"):
+                with box():
+                    self.stage = box("gh-stage")
+                    self.words = box("gh-words")
+                _top_five(answer)
+            with box("gh-tiles").props('role=group aria-label="Maps"') as self.place:
+                for name in self.methods:
+                    self._tile(name)
+            self.more = button("SmoothGrad, Integrated Gradients, occlusion", "add")
+            self.more.on_click(self._ask_for_more).classes("gh-more-maps")
+            _layers(answer)
+        self.show_method(self.method)
+
+    def show_method(self, method: str) -> None:
+        """Bring a map to the large place; one that this answer has not is left out."""
+        if method not in self.methods:
+            return
+        self.method = method
+        self.maps = {name: images[:1] for name, images in self.maps.items()}
+        self.stage.clear()
+        with self.stage:
+            self._pictures(method, f"{_title(method)} over the photo")
+        for name, tile in self.tiles.items():
+            tile.props["aria-pressed"] = "true" if name == method else "false"
+            tile.update()
+        self._say()
+
+    def show_colours(self, colours: str) -> None:
+        """Draw every map in other colours."""
+        self.colours = colours
+        for name, images in self.maps.items():
+            for image in images:
+                image.props["src"] = self._address(name)
+                image.update()
+        self._say()
+
+    def show_checks(self, checked: Answer) -> None:
+        """What the checks say, once they are made."""
+        self.answer = checked
+        for explanation in checked.page.explanations:
+            verdicts = {check.verdict for check in explanation.checks}
+            verdict = "doubtful" if "doubtful" in verdicts else "good"
+            if not explanation.checks:
+                continue
+            mark = self.marks[explanation.method]
+            mark.clear()
+            with mark:
+                icon = ui.icon(_MARKS[verdict]).classes(f"gh-{verdict}")
+                icon.props(f'role=img aria-label="{verdict}"')
+        self._say()
+
+    def show_more(self, answer: Answer) -> None:
+        """Add the maps that took longer."""
+        self.more.delete()
+        self.answer = answer
+        new = [e.method for e in answer.page.explanations if e.method not in self.methods]
+        self.methods += new
+        with self.place:
+            for name in new:
+                self.maps[name] = []
+                self._tile(name)
+        self.show_checks(answer)
+
+    async def _ask_for_more(self) -> None:
+        self.more.props("loading")
+        if self.on_more is not None:
+            await self.on_more()
+
+    def _tile(self, name: str) -> None:
+        with box("gh-tile", "button").on("click", lambda: self.on_method(name)) as tile:
+            tile.props["type"] = "button"
+            with box("gh-stage"):
+                self._pictures(name, "")
+            with box("gh-tile-name", "span"):
+                text(_title(name))
+                self.marks[name] = box("", "span")
+        self.tiles[name] = tile
+
+    def _pictures(self, name: str, description: str) -> None:
+        """The photo and, over it, a map whose opacity the page's slider sets."""
+        photo, over = ui.element("img"), ui.element("img").classes("gh-over")
+        photo.props.update({"src": f"{_folder(self.answer)}/photo", "alt": description})
+        over.props.update({"src": self._address(name), "alt": ""})
+        self.maps[name].append(over)
+
+    def _address(self, name: str) -> str:
+        query = urlencode({"colours": self.colours})
+        return f"{_folder(self.answer)}/map/{self.methods.index(name)}?{query}"
+
+    def _say(self) -> None:
+        """The words on the map in the large place, and what can be kept of it."""
+        place = self.methods.index(self.method)
+        explanation = self.answer.page.explanations[place]
+        self.words.clear()
+        with self.words:
+            with box("gh-row"):
+                text(_title(self.method), "h3")
+                text(f"why {target_name(explanation, 0)}", "span", "gh-why gh-quiet")
+                _downloads(self.answer, place, self.colours)
+            _sentences(explanation)
+
+
+def _what(answer: Answer) -> str:
+    known = f", labelled {answer.photo.class_name}" if answer.photo.class_name else ""
+    return f"{answer.photo.name}{known}"
+
+
+def _top_five(answer: Answer) -> None:
+    logits = answer.page.logits[0].astype(np.float64) / answer.page.temperature
+    shares = np.exp(logits - logits.max())
+    shares /= shares.sum()
+    explained = int(answer.page.explanations[0].targets[0])
+    with box("gh-five", "ol").props('aria-label="Most probable classes"'):
+        for place in shares.argsort()[::-1][:_TOP].tolist():
+            with box("gh-explained" if place == explained else "", "li"):
+                text(_class_name(answer, place))
+                text(f"{shares[place]:.1%}", "span", "gh-number")
+                with box("gh-bar").props("aria-hidden=true"):
+                    box("gh-part-0", "i").style(f"width:{100 * shares[place]:.2f}%")
+
+
+def _downloads(answer: Answer, place: int, colours: str) -> None:
+    folder = _folder(answer)
+    query = urlencode({"colours": colours})
+    for words, address in (
+        ("PNG", f"{folder}/overlay/{place}?{query}"),
+        (".npy", f"{folder}/array/{place}"),
+        ("All maps", f"{folder}/sheet"),
+    ):
+        link(words, address, "gh-pill").props("download")
+
+
+def _sentences(explanation: Explanation) -> None:
+    for check in explanation.checks:
+        with box("gh-sentence", "p"):
+            ui.icon(_MARKS[check.verdict]).classes(f"gh-{check.verdict}").props("aria-hidden=true")
+            text(check.words)
+    for words in (*explanation.warnings, *explanation.notes):
+        text(words, "p", "gh-quiet")
+
+
+def _layers(answer: Answer) -> None:
+    """A slider along the net, and all channels of the layer that it stands at."""
+    found = answer.page.activations
+    if not found:
+        return
+    with box("gh-depth"):
+        with box("gh-row"):
+            text("Layers", "h3")
+            slider = ui.slider(min=0, max=len(found) - 1, value=0, step=1)
+            slider.props('snap markers aria-label="Layer"').classes("gh-slider")
+        words = text("", "p", "gh-quiet")
+        image = ui.element("img").classes("gh-grid")
+        image.props["loading"] = "lazy"
+
+    def show(place: int) -> None:
+        _, channels, height, width = found[place].values.shape
+        said = (
+            f"{found[place].layer}: {channels} channels of {width}×{height}, each in its own scale"
+        )
+        words.set_text(said)
+        image.props.update({"src": f"{_folder(answer)}/layer/{place}", "alt": said})
+        image.update()
+
+    slider.on_value_change(partial(_shown_at, show))
+    show(0)
+
+
+def _shown_at(show: Callable[[int], None], event: object) -> None:
+    show(int(getattr(event, "value", 0)))
+
+
+def _class_name(answer: Answer, place: int) -> str:
+    return answer.page.class_names[place] if answer.page.class_names else str(place)
+
+
+def _title(method: str) -> str:
+    return _TITLES.get(method, method)
+
+
+def _folder(answer: Answer) -> str:
+    return f"/explain/answers/{answer.key}"

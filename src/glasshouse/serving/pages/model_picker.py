@@ -1,0 +1,106 @@
+"""The fields in which a model is chosen on the page Explain: its name, its epoch or its weights."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+from nicegui import ui
+from nicegui.element import Element
+
+from glasshouse.models.pretrained import names_at_hand
+from glasshouse.serving.pages.parts import box, text
+from glasshouse.workflow.use.model_choices import HOW_TO_KEEP, Choice, epochs_of
+
+_AS_IT_ENDED = 0
+_LOOK = "outlined dense options-dense"
+
+
+class Chooser:
+    """Two places for models, the second of which may be empty; on_change is told of each change.
+
+    names: runs and bundled models, the first of them chosen unless first says another.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        names: list[str],
+        first: Choice,
+        on_change: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._folder, self._on_change = folder, on_change
+        self._names = {*names}
+        self._fields = [_Place("Model", names, first), _Place("Beside it", names, None)]
+        for place in self._fields:
+            place.name.on_value_change(partial(self._renamed, place))
+            place.epoch.on_value_change(self._told)
+            place.weights.on("change", self._told)
+            self._fit(place)
+        text("a run, a bundled model, or any net of torchvision or timm", "span", "gh-help")
+
+    @property
+    def chosen(self) -> list[Choice]:
+        """What is chosen now, the first place first; empty where nothing is."""
+        return [choice for place in self._fields if (choice := place.choice) is not None]
+
+    async def offer_nets_at_hand(self) -> None:
+        """Add to the lists the nets of the zoo whose weights are on this machine; it takes time."""
+        found = await asyncio.to_thread(names_at_hand)
+        for place in self._fields:
+            if found and not place.name.is_deleted:
+                place.name.set_options(list(dict.fromkeys([*place.name.options, *found])))
+
+    async def _renamed(self, place: "_Place") -> None:
+        place.is_quiet = True  # what is set here is not somebody's choice
+        place.epoch.value, place.weights.value = _AS_IT_ENDED, ""
+        self._fit(place)
+        place.is_quiet = False
+        await self._on_change()
+
+    def _told(self) -> Awaitable[None] | None:
+        # Asked at once: what is awaited would find that quiet is over.
+        return None if any(place.is_quiet for place in self._fields) else self._on_change()
+
+    def _fit(self, place: "_Place") -> None:
+        """Show what goes with the name: a run's epochs, the file of a net of the zoo."""
+        name = place.name.value or ""
+        epochs = epochs_of(self._folder, Choice(name))
+        options = {epoch: f"epoch {epoch}" for epoch in reversed(epochs)}
+        place.epoch.set_options({_AS_IT_ENDED: "as it ended", **options}, value=_AS_IT_ENDED)
+        place.epoch.set_visibility(bool(epochs))
+        place.hint.set_visibility(0 < len(epochs) <= 2)
+        place.weights.set_visibility(bool(name) and name not in self._names)
+
+
+class _Place:
+    """The fields of one model."""
+
+    def __init__(self, label: str, names: list[str], first: Choice | None) -> None:
+        self.is_quiet = False
+        with box("gh-model"):
+            self.name = ui.select(
+                list(names),
+                value=None if first is None else first.name,
+                label=label,
+                new_value_mode="add-unique",
+                clearable=first is None,
+            )
+            self.epoch = ui.select({_AS_IT_ENDED: ""}, value=_AS_IT_ENDED, label="Epoch")
+            self.hint = text(f"Its last two epochs are kept. {HOW_TO_KEEP}", "span", "gh-help")
+            self.weights = ui.input("Weights file", placeholder="the published ones")
+        for field in (self.name, self.epoch, self.weights):
+            _look(field)
+
+    @property
+    def choice(self) -> Choice | None:
+        """What stands in the fields; None while the name is empty."""
+        name, file = str(self.name.value or "").strip(), str(self.weights.value or "").strip()
+        if not name:
+            return None
+        epoch = int(self.epoch.value or 0) or None
+        return Choice(name, epoch, Path(file).expanduser() if file else None)
+
+
+def _look(field: Element) -> None:
+    field.props(_LOOK).classes("gh-select")

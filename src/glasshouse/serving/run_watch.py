@@ -1,0 +1,136 @@
+"""What a page that watches a run shows: read once for all who look, however many they are."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from glasshouse.runs import folder as runs
+from glasshouse.runs.background import launch_of, log_end
+from glasshouse.runs.listing import Listed, Listing
+from glasshouse.runs.steps import STEPS, Mark, StepReader
+from glasshouse.serving.workbench import Workbench
+
+# Pages ask together, every two seconds: the first of them reads for all.
+_FRESH_SECONDS = 1.5
+_MOST_EPOCHS = 400
+
+Curve = tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True, eq=False)  # one at a time for each version, so being the same will do
+class Snapshot:
+    """A run at one moment; version changes when anything else does.
+
+    status: that of the list, or "starting" and "failed" for a run without a folder yet. epochs:
+    the lines of metrics.jsonl, at most some hundreds, evenly chosen. curve: rows of position in
+    epochs, loss, accuracy and rate. log: the end of what a training in the background said.
+    """
+
+    version: int
+    status: str
+    listed: Listed
+    epochs: tuple[dict[str, Any], ...] = ()
+    curve: Curve = ()
+    mark: Mark | None = None
+    seconds_left: float | None = None
+    log: str = ""
+    has_report: bool = False
+
+    @property
+    def stage(self) -> tuple[Any, ...]:
+        """What decides which parts a page of the run has; the rest are words and points."""
+        parts = bool(self.listed.recipe), bool(self.curve or self.epochs), self.has_report
+        return self.status, *parts
+
+    @property
+    def is_at_work(self) -> bool:
+        """True while something may still change by itself."""
+        return self.status in ("starting", "training", "measuring")
+
+    @property
+    def is_over(self) -> bool:
+        """True when nothing will change any more."""
+        return self.status == "finished" and self.has_report
+
+    @property
+    def done(self) -> float:
+        """The share of training that is done, 0 to 1."""
+        if self.status in ("finished", "measuring"):
+            return 1.0
+        if self.mark is not None:
+            return self.mark.position / self.mark.epochs
+        return self.listed.epochs / self.listed.of if self.listed.of else 0.0
+
+
+@dataclass
+class _Watch:
+    """One run and what was last read of it."""
+
+    listing: Listing
+    reader: StepReader
+    read_at: float = -1.0
+    signature: tuple[Any, ...] = ()
+    snapshot: Snapshot | None = field(default=None)
+
+
+_watches: dict[tuple[Path, str], _Watch] = {}
+
+
+def snapshot_of(workbench: Workbench, name: str) -> Snapshot | None:
+    """The run as it is now, not more than two seconds old; None when there is no such run."""
+    folder = workbench.runs / name
+    key = (workbench.runs, name)
+    watch = _watches.setdefault(key, _Watch(Listing(workbench.runs), StepReader(folder / STEPS)))
+    if time.monotonic() - watch.read_at >= _FRESH_SECONDS:
+        watch.read_at = time.monotonic()
+        _read(watch, workbench, name)
+    if watch.snapshot is None:
+        del _watches[key]
+    return watch.snapshot
+
+
+def _read(watch: _Watch, workbench: Workbench, name: str) -> None:
+    folder = workbench.runs / name
+    launch = launch_of(workbench.runs, name)
+    is_launched = launch is not None and launch.is_running
+    if (folder / runs.RECIPE).is_file():
+        watch.reader.read()
+        listed = watch.listing.read_one(folder)
+        is_early = listed.status == "stopped" and is_launched
+        status: str = "starting" if is_early else listed.status
+    elif launch is not None:
+        listed = Listed(name, folder, "stopped", source=launch.command[4])
+        status = "starting" if is_launched else "failed"
+    else:
+        watch.snapshot = None
+        return
+    log = "" if launch is None or status == "finished" else log_end(workbench.runs, name)
+    has_report = (folder / runs.REPORT).is_file()
+    signature = (status, listed, watch.reader.last, log, has_report)
+    if signature == watch.signature:
+        return
+    watch.signature = signature
+    watch.snapshot = Snapshot(
+        1 if watch.snapshot is None else watch.snapshot.version + 1,
+        status,
+        listed,
+        _epochs(folder / runs.METRICS, listed, watch.snapshot),
+        tuple(watch.reader.curve),
+        watch.reader.last,
+        watch.reader.seconds_left if status == "training" else None,
+        log,
+        has_report,
+    )
+
+
+def _epochs(path: Path, listed: Listed, before: Snapshot | None) -> tuple[dict[str, Any], ...]:
+    if before is not None and before.listed.validation == listed.validation:
+        return before.epochs
+    if listed.status == "damaged" or not path.is_file():
+        return ()
+    lines = [json.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
+    step = max(1, len(lines) // _MOST_EPOCHS)
+    # Counted from the first, so that those of before stay; and always the newest.
+    return tuple(lines[:-1][::step] + lines[-1:])

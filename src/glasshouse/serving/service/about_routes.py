@@ -1,0 +1,78 @@
+"""What a service says of itself: a page, its health, and its figures."""
+
+import base64
+import hashlib
+import re
+from importlib import resources
+
+import jinja2
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import HTMLResponse, Response
+
+from glasshouse.serving.service.inference_protocol import require_open
+from glasshouse.serving.service.responses import PROBLEMS, document_answer
+from glasshouse.serving.service.schemas import Health
+from glasshouse.serving.service.service import Service
+
+_SHOWN_CLASSES = 1000
+
+
+def about_routes(service: Service) -> APIRouter:
+    """The routes beside the questions."""
+    router = APIRouter(tags=["about"])
+    page = _page(service)
+    policy = content_policy(page)
+
+    @router.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return HTMLResponse(page, headers={"Content-Security-Policy": policy})
+
+    @router.get("/healthz", response_model=Health, responses=PROBLEMS)
+    async def health() -> Response:
+        require_open(service)
+        return document_answer(Health(status="ok", model=service.name))
+
+    @router.get(
+        "/metrics",
+        response_model=None,
+        responses={
+            200: {"description": "Prometheus text.", "content": {CONTENT_TYPE_LATEST: {}}},
+            **PROBLEMS,
+        },
+    )
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return router
+
+
+def content_policy(page: str) -> str:
+    """A policy under which the page's own style and script run, and nothing else does."""
+    hashes = {
+        tag: " ".join(
+            "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+            for text in re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        )
+        for tag in ("style", "script")
+    }
+    return (
+        f"default-src 'none'; style-src {hashes['style']}; script-src {hashes['script']}; "
+        "connect-src 'self'; img-src 'self' data: blob:; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    )
+
+
+def _page(service: Service) -> str:
+    text = resources.files(__package__) / "index.html.jinja"
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
+        text.read_text(encoding="utf-8")
+    )
+    names = service.classifier.class_names
+    return template.render(
+        name=service.name,
+        class_names=names[:_SHOWN_CLASSES],
+        class_count=len(names),
+        preprocessing=service.classifier.preprocessing,
+        limits=service.limits,
+    )

@@ -1,0 +1,46 @@
+"""POST /predict: the most probable classes of pictures."""
+
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from glasshouse.models.predict import most_probable
+from glasshouse.serving.service.responses import PICTURES_BODY, PROBLEMS, json_answer
+from glasshouse.serving.service.schemas import Predictions
+from glasshouse.serving.service.service import Service, classify
+from glasshouse.serving.service.uploads import pixels_of, read_uploads
+
+
+def predict_routes(service: Service) -> APIRouter:
+    """The route that classifies."""
+    router = APIRouter(tags=["predict"])
+
+    @router.post(
+        "/predict",
+        response_model=None,
+        responses={200: {"model": Predictions}, **PROBLEMS},
+        openapi_extra=PICTURES_BODY,
+        summary="The most probable classes of one or several pictures",
+    )
+    async def predict(
+        request: Request,
+        top: Annotated[int, Query(ge=1, le=1000, description="how many classes to name")] = 5,
+    ) -> Response:
+        limits, classifier = service.limits, service.classifier
+        with service.places.enter() as place:
+            uploads = await read_uploads(request, place, limits)
+            preprocessing = classifier.preprocessing
+            works = [partial(pixels_of, upload, preprocessing, limits) for upload in uploads]
+            answers = await classify(service, place, works)
+        found = [
+            {
+                "picture": upload.name,
+                "top": most_probable(answer.probabilities, classifier.class_names, top),
+            }
+            for upload, answer in zip(uploads, answers, strict=True)
+        ]
+        return json_answer({"model": service.name, "predictions": found})
+
+    return router

@@ -1,0 +1,128 @@
+"""Pretrained nets compared on one source: features once, a head in seconds, paired tests."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from glasshouse.data.download import Progress
+from glasshouse.errors import UsageError
+from glasshouse.evaluation.compare import Comparison, compare_all
+from glasshouse.evaluation.intervals import Interval, wilson_of
+from glasshouse.evaluation.metrics import hits
+from glasshouse.models.predict import Predictions, load_predictions
+from glasshouse.runs import folder as runs
+from glasshouse.settings import Recipe
+from glasshouse.training.features import make_extractor
+from glasshouse.training.head_choice import choose_head
+from glasshouse.workflow.train.experiment import Request, first_classifier
+from glasshouse.workflow.train.feature_run import head_predictions, head_settings, split_features
+from glasshouse.workflow.use.source_check import require_held_out
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One net with a head on its features, measured on the test pictures.
+
+    feature_seconds: to run it over all pictures, or to read the cache. head_seconds: of all heads
+    that were tried. input_size in pixels a side; parameters without the head of its weights.
+    """
+
+    name: str
+    accuracy: Interval
+    validation_accuracy: float
+    head: str
+    input_size: int
+    parameters: int
+    feature_seconds: float
+    head_seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BackboneTable:
+    """Backbones in the order of their loss on held-out pictures, the best first, and every pair.
+
+    The loss is that by which heads are chosen; the test pictures have no say.
+
+    runs: accuracies of finished runs on the same test pictures, by name.
+    """
+
+    backbones: tuple[Backbone, ...]
+    runs: Mapping[str, Interval]
+    comparisons: tuple[Comparison, ...]
+
+
+def compare_backbones(
+    request: Request,
+    recipes: Mapping[str, Recipe],
+    *,
+    run_folders: Sequence[Path] = (),
+    progress: Progress | None = None,
+) -> BackboneTable:
+    """Measure each recipe's net by a head on its features, and finished runs beside them.
+
+    request: source and access; its recipe is not used. Every net sees the same pictures in the
+    same parts. Raises UsageError for fewer than two to compare, and DataError when a run was
+    measured on other pictures.
+    """
+    if len(recipes) + len(run_folders) < 2:
+        raise UsageError("compare-backbones needs two nets or more, or one and --run RUN")
+    for recipe in recipes.values():
+        require_held_out(recipe.data, "compare-backbones")
+    measured = {
+        name: _measure(name, _with_recipe(request, recipe), progress)
+        for name, recipe in recipes.items()
+    }
+    ranked = sorted(measured.values(), key=lambda each: each[2])
+    own: dict[str, Predictions] = {}
+    for folder in run_folders:
+        own[_free_name(folder, {*measured, *own})] = _run_predictions(folder)
+    everything = {each[0].name: each[1] for each in ranked} | own
+    return BackboneTable(
+        tuple(each[0] for each in ranked),
+        {name: wilson_of(hits(predictions)) for name, predictions in own.items()},
+        compare_all(everything),
+    )
+
+
+def _measure(
+    name: str, request: Request, progress: Progress | None
+) -> tuple[Backbone, Predictions, float]:
+    """The row of a net, its test predictions, and the loss off test that ranks it."""
+    splits, classifier = first_classifier(request, progress)
+    recipe = request.recipe
+    extractor = make_extractor(classifier, splits.train, recipe.train)
+    features = split_features(extractor, splits, flips=recipe.transfer.flips, progress=progress)
+    started = time.perf_counter()
+    choice = choose_head(features.train, features.validation, head_settings(recipe))
+    best = choice.best
+    seconds = time.perf_counter() - started
+    predictions = head_predictions(best, features.test)
+    row = Backbone(
+        name=name,
+        accuracy=wilson_of(hits(predictions)),
+        validation_accuracy=best.validation_accuracy,
+        head=best.title(),
+        input_size=int((classifier.architecture or {}).get("input_size", splits.train.height)),
+        parameters=sum(p.numel() for p in classifier.net.parameters()),
+        feature_seconds=features.seconds,
+        head_seconds=seconds,
+        notes=splits.notes,
+    )
+    return row, predictions, min(choice.fold_losses, default=best.validation_loss)
+
+
+def _with_recipe(request: Request, recipe: Recipe) -> Request:
+    return Request(request.source, recipe, request.out, False, request.data_dir, request.offline)
+
+
+def _free_name(folder: Path, taken: set[str]) -> str:
+    return str(folder) if folder.name in taken else folder.name
+
+
+def _run_predictions(folder: Path) -> Predictions:
+    run = runs.read_run(folder)
+    if not run.is_finished:
+        raise UsageError(f"{folder} has not finished training, so there is nothing to compare")
+    return load_predictions(folder / runs.PREDICTIONS)

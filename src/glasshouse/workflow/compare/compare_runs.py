@@ -1,0 +1,90 @@
+"""Run folders against each other, picture by picture."""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.data.sources import load_splits
+from glasshouse.errors import UsageError
+from glasshouse.evaluation.compare import Comparison, compare_all
+from glasshouse.models.predict import Predictions
+from glasshouse.report.run_report import DISAGREEMENTS
+from glasshouse.runs import folder as runs
+from glasshouse.workflow.use.predictions import predictions_of
+
+
+def compare_runs(
+    folders: Sequence[Path],
+    source: str | None = None,
+    *,
+    data_dir: Path | None = None,
+    offline: bool = False,
+) -> tuple[Comparison, ...]:
+    """Every pair of runs on their own test split, or on that of another source.
+
+    Raises UsageError for fewer than two runs or the same run twice, DataError when the runs were
+    not measured on the same pictures.
+    """
+    names = _names(folders)
+    found: dict[str, Predictions] = {
+        name: predictions_of(folder, source, data_dir=data_dir, offline=offline)
+        for name, folder in zip(names, folders, strict=True)
+    }
+    return compare_all(found)
+
+
+def disagreement_pictures(
+    comparisons: Sequence[Comparison],
+    folder: Path,
+    source: str | None = None,
+    *,
+    data_dir: Path | None = None,
+    offline: bool = False,
+) -> dict[str, NDArray[np.uint8]]:
+    """The pictures that a page of the comparisons shows, uint8 ``(3, h, w)`` by id.
+
+    folder: one of the runs, whose settings say how pictures are read. Raises DataError when they
+    are not there any more.
+    """
+    wanted = {
+        row.id
+        for each in comparisons
+        for rows in (each.only_first_right, each.only_second_right, each.both_wrong)
+        for row in rows[:DISAGREEMENTS]
+    }
+    run = runs.read_run(folder)
+    splits = load_splits(
+        source or run.environment["data"]["source"],
+        run.recipe.data,
+        data_dir=data_dir,
+        offline=offline,
+    )
+    return {
+        str(picture): np.asarray(splits.test.pictures[place])
+        for place, picture in enumerate(splits.test.ids)
+        if str(picture) in wanted
+    }
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The folders' own names where they differ, else with as much of their paths as it takes."""
+    whole = [folder.resolve() for folder in folders]
+    twice = sorted({str(folder) for folder in whole if whole.count(folder) > 1})
+    if twice:
+        raise UsageError(f"compare needs different runs; named twice: {', '.join(twice)}")
+    if len(whole) < 2:
+        raise UsageError(f"compare needs two run folders or more, received {len(whole)}")
+    return next(names for names in map(partial(_tails, whole), count(1)) if _differ(names))
+
+
+def _tails(folders: Sequence[Path], parts: int) -> list[str]:
+    """The last so many parts of each path."""
+    return [str(Path(*folder.parts[-parts:])) for folder in folders]
+
+
+def _differ(names: Sequence[str]) -> bool:
+    return len(set(names)) == len(names)

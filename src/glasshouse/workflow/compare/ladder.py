@@ -1,0 +1,184 @@
+"""The ladder: one change after another under one budget, each measured against the one before."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.errors import (
+    DataError,
+    DivergedError,
+    GlasshouseError,
+    ModelError,
+    NoUsableRate,
+    UsageError,
+)
+from glasshouse.evaluation.metrics import hits
+from glasshouse.evaluation.over_seeds import paired_gain
+from glasshouse.models.predict import load_predictions
+from glasshouse.recipe import load_recipe
+from glasshouse.report.encoding import figure_png
+from glasshouse.report.ladder_report import Ladder, LadderRow, ladder_chart, write_ladder_page
+from glasshouse.runs import folder as runs
+from glasshouse.settings import Recipe
+from glasshouse.storage import write_bytes, write_json
+from glasshouse.workflow.compare.seeds import (
+    Runner,
+    run_all,
+    run_quietly,
+    seconds_of,
+    seed_requests,
+)
+from glasshouse.workflow.train.experiment import Request
+
+TABLE, CHART, PAGE = "ladder.json", "ladder.png", "ladder.html"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A step as data: a recipe and what is overridden.
+
+    of_epochs: keys that are shares of the budget, such as the length of a cycle. instead: the
+    recipe where the net of the first one does not fit the pictures, if any.
+    """
+
+    name: str
+    change: str
+    recipe: str
+    overrides: tuple[str, ...] = ()
+    of_epochs: tuple[tuple[str, float], ...] = ()
+    instead: str | None = None
+
+
+RUNGS = (
+    Rung("no augmentation", "a small CNN, Adam at 0.001", "tutorial-basic-no-augment"),
+    Rung("augmentation", "turns, shifts and mirrored pictures", "tutorial-basic"),
+    Rung("wider", "more filters, standardised pictures", "tutorial-wide"),
+    Rung("lower rate", "Adam at 0.0003", "tutorial-wide", ("train.lr=3e-4",)),
+    Rung(
+        "step schedule", "from 0.001, times 0.3 after each 40 % of the run",
+        "tutorial-wide-schedule", (), (("train.schedule.every", 0.4),),
+    ),
+    Rung(
+        "BatchNorm", "after each convolution; the same schedule",
+        "tutorial-wide-bn", (), (("train.schedule.every", 0.4),),
+    ),
+    Rung(
+        "finder + cyclical", "two triangles between the rates that the range test found",
+        "tutorial-wide-bn", ("train.lr=auto", "train.schedule={type='triangular'}"),
+        (("train.schedule.cycle", 0.5),),
+    ),
+    Rung(
+        "finder + one-cycle", "one cycle up to the rate that the range test found",
+        "tutorial-wide-bn", ("train.lr=auto", "train.schedule={type='one_cycle'}"),
+    ),
+    Rung(
+        "our best", "another net, and a schedule made for it", "fast",
+        instead="small-residual",  # for pictures below 16x16
+    ),
+)  # fmt: skip
+
+
+def rung_recipe(rung: Rung, epochs: int, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a step under a budget; overrides hold for every step and come last."""
+    shares = [f"{key}={share * epochs:g}" for key, share in rung.of_epochs]
+    fixed = [*rung.overrides, *shares, f"train.epochs={epochs}"]
+    return load_recipe(rung.recipe, [*fixed, *overrides])
+
+
+def climb(
+    request: Request,
+    *,
+    overrides: Sequence[str] = (),
+    seeds: int = 3,
+    rungs: Sequence[Rung] = RUNGS,
+    run: Runner = run_quietly,
+    on_step: Callable[[Ladder], None] = lambda ladder: None,
+) -> Ladder:
+    """Run every step with every seed in folders of their own, and write table, chart and page.
+
+    The budget is the request's recipe's train.epochs; the rest of that recipe plays no part.
+    Finished folders are kept, so the same call goes on where it was stopped. A step whose training
+    diverges, or finds no rate, is marked and passed over.
+    """
+    epochs = request.recipe.train.epochs
+    if seeds < 1 or not rungs:
+        raise UsageError(f"ladder: expected a step and a seed or more, received {seeds} seeds")
+    rows: list[LadderRow] = []
+    before: _Measured | None = None
+    for number, rung in enumerate(rungs, start=1):
+        folder = request.out / f"{number}-{rung.name.replace(' ', '-')}"
+        row, before = _step(rung, replace(request, out=folder), (seeds, overrides), run, before)
+        rows.append(row)
+        if before is not None:
+            ladder = Ladder(request.source, epochs, seeds, before.hits.shape[1], tuple(rows))
+            _write(ladder, request.out)
+            on_step(ladder)
+    if before is None:
+        raise DivergedError(f"no step of the ladder could be trained: {rows[-1].problem}")
+    return ladder
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The last step that finished: hits ``(seeds, pictures)`` as 0 and 1, and which pictures."""
+
+    hits: NDArray[np.float64]
+    ids: NDArray[np.str_]
+
+
+def _step(
+    rung: Rung,
+    request: Request,
+    how: tuple[int, Sequence[str]],
+    run: Runner,
+    before: _Measured | None,
+) -> tuple[LadderRow, _Measured | None]:
+    """One step, its row and what the next is measured against; how: seeds, and overrides."""
+    seeds, overrides = how
+    recipe = rung_recipe(rung, request.recipe.train.epochs, overrides)
+    step = replace(request, recipe=recipe, resume=True)
+    try:
+        finished = run_all(seed_requests(step, seeds), run)
+    except ModelError as error:
+        if rung.instead is None:
+            return _failed(rung, error), before
+        # In a folder of its own: a run is never gone on with under another recipe.
+        other = replace(request, out=request.out.with_name(f"{request.out.name}-{rung.instead}"))
+        return _step(replace(rung, recipe=rung.instead, instead=None), other, how, run, before)
+    except (DivergedError, NoUsableRate) as error:
+        return _failed(rung, error), before
+    now = _measure(finished)
+    if before is not None and not np.array_equal(before.ids, now.ids):
+        raise DataError(
+            f"the test pictures of '{rung.name}' are not those of the step before, so no gain can "
+            "be told. Do not override data.* for single steps."
+        )
+    row = LadderRow(
+        name=rung.name,
+        change=rung.change,
+        recipe=rung.recipe,
+        accuracies=tuple(now.hits.mean(axis=1).tolist()),
+        accuracy=paired_gain(np.zeros_like(now.hits), now.hits).within(0, 1),
+        gain=None if before is None else paired_gain(before.hits, now.hits).within(-1, 1),
+        seconds=sum(map(seconds_of, finished)) / len(finished),
+    )
+    return row, now
+
+
+def _failed(rung: Rung, error: GlasshouseError) -> LadderRow:
+    return LadderRow(rung.name, rung.change, rung.recipe, (), None, None, 0.0, str(error))
+
+
+def _measure(finished: Sequence[runs.Run]) -> _Measured:
+    found = [load_predictions(run.folder / runs.PREDICTIONS) for run in finished]
+    return _Measured(np.stack([hits(each).astype(np.float64) for each in found]), found[0].ids)
+
+
+def _write(ladder: Ladder, folder: Path) -> None:
+    rows = [asdict(row) | {"verdict": row.verdict} for row in ladder.rows]
+    write_json(folder / TABLE, asdict(ladder) | {"rows": rows})
+    write_bytes(folder / CHART, figure_png(ladder_chart(ladder.rows)))
+    write_ladder_page(ladder, folder / PAGE)

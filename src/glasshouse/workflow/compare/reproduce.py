@@ -1,0 +1,186 @@
+"""A run folder's recipe once more, and whether the bytes agree."""
+
+import json
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from glasshouse.errors import UsageError
+from glasshouse.runs import folder as runs
+from glasshouse.storage import read_json, read_tensors, sha256_of_file
+from glasshouse.workflow.compare.seeds import Runner, run_all, run_quietly
+from glasshouse.workflow.train.experiment import Request
+
+WEIGHTS = "model.safetensors"
+# What the clock says is never the same twice.
+_TIMED = {"seconds", "images_per_second"}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One file of the two runs: whether it agrees, and what differs first."""
+
+    file: str
+    agrees: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Every file compared, and what differs between the machines and versions of the two runs.
+
+    again: the folder of the second run; None where it was not kept.
+    """
+
+    run: str
+    again: str | None
+    files: tuple[Agreement, ...]
+    environment: tuple[str, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """True when every file agrees."""
+        return all(each.agrees for each in self.files)
+
+
+def reproduce(
+    folder: Path,
+    out: Path,
+    *,
+    run: Runner = run_quietly,
+    data_dir: Path | None = None,
+    offline: bool = False,
+) -> Reproduction:
+    """Run the recipe of a finished run again in ``out`` and compare file by file.
+
+    Uses as many threads as the run did, since the order of sums depends on it. A run in ``out``
+    that was stopped goes on. Raises UsageError when the run is not finished or is ``out`` itself.
+    """
+    before = runs.read_run(folder)
+    if not before.is_finished:
+        raise UsageError(f"{folder} has not finished training, so there is nothing to compare with")
+    if out.resolve() == folder.resolve():
+        raise UsageError(f"--out {out} is the run itself; name another folder")
+    request = Request(
+        before.environment["data"]["source"], before.recipe, out, True, data_dir, offline
+    )
+    with _threads(int(before.environment["threads"])):
+        (again,) = run_all([request], run)
+    return compare_folders(before, again)
+
+
+def compare_folders(before: runs.Run, again: runs.Run) -> Reproduction:
+    """What agrees between two finished runs, file by file."""
+    files = [
+        _same_tensors(before.folder, again.folder, WEIGHTS),
+        _same_json(before.folder, again.folder, runs.MODEL),
+        _same_tensors(before.folder, again.folder, runs.PREDICTIONS),
+        _same_tensors(before.folder, again.folder, runs.VALIDATION_PREDICTIONS),
+        _same_json(before.folder, again.folder, runs.EVALUATION),
+        _same_metrics(before, again),
+    ]
+    if (before.folder / runs.FINDER).is_file():
+        files.append(_same_json(before.folder, again.folder, runs.FINDER))
+    differences = tuple(_environment_differences(before.environment, again.environment))
+    return Reproduction(str(before.folder), str(again.folder), tuple(files), differences)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _same_tensors(first: Path, second: Path, name: str) -> Agreement:
+    if missing := _missing(first, second, name):
+        return missing
+    if sha256_of_file(first / name) == sha256_of_file(second / name):
+        return Agreement(name, True, "the same bytes")
+    (ours, our_metadata), (theirs, their_metadata) = (
+        read_tensors(first / name),
+        read_tensors(second / name),
+    )
+    if ours.keys() != theirs.keys():
+        return Agreement(name, False, "other tensors: " + _first(ours.keys() ^ theirs.keys()))
+    different = [key for key in ours if not torch.equal(ours[key], theirs[key])]
+    if not different:
+        return Agreement(name, False, _first_difference(our_metadata, their_metadata))
+    shapes = [key for key in different if ours[key].shape != theirs[key].shape]
+    if shapes:
+        return Agreement(name, False, "other shapes: " + _first(set(shapes)))
+    largest = max(
+        float((ours[key].double() - theirs[key].double()).abs().max()) for key in different
+    )
+    return Agreement(
+        name,
+        False,
+        f"{len(different)} of {len(ours)} tensors differ, by {largest:.2g} at most, first "
+        f"{different[0]}",
+    )
+
+
+def _same_json(first: Path, second: Path, name: str) -> Agreement:
+    if missing := _missing(first, second, name):
+        return missing
+    ours, theirs = _untimed(read_json(first / name)), _untimed(read_json(second / name))
+    if json.dumps(ours) == json.dumps(theirs):
+        return Agreement(name, True, "the same values")
+    return Agreement(name, False, _first_difference(ours, theirs))
+
+
+def _same_metrics(before: runs.Run, again: runs.Run) -> Agreement:
+    ours, theirs = _untimed(list(before.epochs)), _untimed(list(again.epochs))
+    if ours == theirs:
+        return Agreement(runs.METRICS, True, "the same values, times aside")
+    return Agreement(runs.METRICS, False, _first_difference(ours, theirs))
+
+
+def _missing(first: Path, second: Path, name: str) -> Agreement | None:
+    absent = [str(folder) for folder in (first, second) if not (folder / name).is_file()]
+    return Agreement(name, False, f"missing in {' and '.join(absent)}") if absent else None
+
+
+def _untimed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _untimed(item) for key, item in value.items() if key not in _TIMED}
+    return [_untimed(item) for item in value] if isinstance(value, list) else value
+
+
+def _first_difference(first: Any, second: Any, path: str = "") -> str:
+    """Where two JSON values differ first, and how."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        if first.keys() != second.keys():
+            return f"{path or 'top'}: other keys: {_first(first.keys() ^ second.keys())}"
+        pairs = [(f"{path}.{key}".lstrip("."), first[key], second[key]) for key in first]
+    elif isinstance(first, list) and isinstance(second, list):
+        if len(first) != len(second):
+            return f"{path or 'top'}: {len(first)} entries, again {len(second)}"
+        pairs = [(f"{path}[{i}]", *both) for i, both in enumerate(zip(first, second, strict=True))]
+    else:
+        return f"{path} was {first!r} and is now {second!r}"
+    place, ours, theirs = next(pair for pair in pairs if pair[1] != pair[2])
+    return _first_difference(ours, theirs, place)
+
+
+def _first(names: AbstractSet[str]) -> str:
+    return ", ".join(sorted(names)[:3])
+
+
+def _environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for key in ("processor", "system", "threads", "device", "precision"):
+        if before[key] != now[key]:
+            yield f"{key} was {before[key]} and is now {now[key]}"
+    for name, version in before["versions"].items():
+        if now["versions"].get(name) != version:
+            yield f"{name} was {version} and is now {now['versions'].get(name)}"
+    if before["data"]["fingerprint"] != now["data"]["fingerprint"]:
+        yield "the pictures are not the same: their fingerprints differ"

@@ -1,0 +1,166 @@
+"""Transfer by features: a frozen body run once, heads fitted to what it gives, a run folder."""
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from glasshouse.data.download import Progress
+from glasshouse.data.images import ImageSet, Splits, take
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.predict import Predictions, predict
+from glasshouse.runs import folder as runs
+from glasshouse.settings import Recipe, TrainSettings
+from glasshouse.storage import write_json
+from glasshouse.training.adapting import with_head
+from glasshouse.training.features import Extractor, Features, extract, make_extractor
+from glasshouse.training.head_choice import FEW, Choice, choose_head
+from glasshouse.training.heads import (
+    DEFAULT_HIDDEN,
+    Balance,
+    HeadFit,
+    HeadSettings,
+    head_logits,
+)
+from glasshouse.workflow.train.experiment import (
+    Request,
+    Result,
+    conclude,
+    first_classifier,
+    write_start,
+)
+from glasshouse.workflow.train.pretrained import pretrained_of
+from glasshouse.workflow.use.source_check import require_sound
+
+_CHECKED = 64
+
+
+@dataclass(frozen=True)
+class SplitFeatures:
+    """The features of the three parts of a source, and the seconds that they took."""
+
+    train: Features
+    validation: Features
+    test: Features
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FeatureRun:
+    """What transfer by features leaves in memory: the result, and every head that was tried."""
+
+    result: Result
+    choice: Choice
+    splits: Splits
+    feature_seconds: float
+
+
+def run_features(request: Request, progress: Progress | None = None) -> FeatureRun:
+    """Compute features, fit the heads of the recipe, keep the best, measure it and report.
+
+    Features come from the cache where they are in it; an interrupted extraction goes on where it
+    stopped. Raises UsageError or DataError as ``open_experiment`` does.
+    """
+    splits, classifier = first_classifier(request, progress)
+    require_sound(splits, request.recipe.data)
+    write_start(request, splits)
+    recipe = request.recipe
+    extractor = make_extractor(classifier, splits.train, recipe.train)
+    features = split_features(extractor, splits, flips=recipe.transfer.flips, progress=progress)
+    started = time.perf_counter()
+    choice = choose_head(features.train, features.validation, head_settings(recipe))
+    cost = {
+        "feature_seconds": round(features.seconds, 3),
+        "head_seconds": round(time.perf_counter() - started, 3),
+        "precision": str(extractor.body.precision).removeprefix("torch."),
+    }
+    best = choice.best
+    trained = with_head(classifier, best)
+    measured = (
+        head_predictions(best, features.validation),
+        head_predictions(best, features.test),
+    )
+    notes = (
+        extractor.describe(),
+        f"Only a new head was fitted, to frozen features. {choice.describe()}",
+        _agreement(trained, splits.test, measured[1]),
+    )
+    splits = replace(splits, notes=(*splits.notes, *notes))
+    write_json(request.out / runs.HEADS, {**cost, "heads": _heads(choice)})
+    result = conclude(request.out, splits, trained, measured, calibrate_on=choice.held_out)
+    return FeatureRun(result, choice, splits, features.seconds)
+
+
+def split_features(
+    extractor: Extractor, splits: Splits, *, flips: bool, progress: Progress | None = None
+) -> SplitFeatures:
+    """Features of all three parts.
+
+    flips: of the mirrored training pictures as well, and of a small validation part's, which then
+    takes part in choosing heads.
+    """
+    started = time.perf_counter()
+    is_few = len(splits.validation) < FEW
+    train, validation, test = (
+        extract(extractor, part, flips=flipped, progress=progress, name=f"{name} features")
+        for name, part, flipped in (
+            ("train", splits.train, flips),
+            ("validation", splits.validation, flips and is_few),
+            ("test", splits.test, False),
+        )
+    )
+    return SplitFeatures(train, validation, test, time.perf_counter() - started)
+
+
+def head_settings(recipe: Recipe) -> HeadSettings:
+    """What a recipe says of heads."""
+    pretrained, transfer = pretrained_of(recipe), recipe.transfer
+    return HeadSettings(
+        kinds=transfer.heads,
+        strengths=transfer.strengths,
+        hidden=pretrained.hidden or DEFAULT_HIDDEN,
+        dropout=pretrained.dropout,
+        balance=_balance(recipe.train),
+        seed=recipe.train.seed,
+    )
+
+
+def _balance(settings: TrainSettings) -> Balance:
+    if settings.sampling == "balanced":
+        return "sampling"
+    return "class_weights" if settings.class_weights == "balanced" else "none"
+
+
+def head_predictions(fit: HeadFit, features: Features) -> Predictions:
+    """What a head says of features, as predictions on their pictures."""
+    logits = head_logits(fit.layers, features.values)
+    return Predictions(logits, features.labels, features.ids, features.class_names)
+
+
+def _agreement(trained: Classifier, images: ImageSet, measured: Predictions) -> str:
+    """Hold the saved classifier against the cached features that the figures come from."""
+    some = take(images, np.arange(min(_CHECKED, len(images))))
+    own = predict(trained, some, batch_size=32).logits
+    theirs = measured.logits[: len(some)]
+    same = int((own.argmax(axis=1) == theirs.argmax(axis=1)).sum())
+    return (
+        f"The figures come from the cached features; run as a whole, the classifier gives the same "
+        f"answer on {same} of the first {len(some)} test pictures."
+    )
+
+
+def _heads(choice: Choice) -> list[dict[str, object]]:
+    """The heads as they stand in heads.json."""
+    folds = choice.fold_losses or (None,) * len(choice.fits)
+    return [
+        {
+            "kind": fit.kind,
+            "C": fit.strength,
+            "validation_accuracy": fit.validation_accuracy,
+            "validation_loss": fit.validation_loss,
+            "fold_loss": loss,
+            "seconds": round(fit.seconds, 3),
+            "kept": fit is choice.best,
+        }
+        for fit, loss in zip(choice.fits, folds, strict=True)
+    ]

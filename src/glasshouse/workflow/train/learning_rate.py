@@ -1,0 +1,76 @@
+"""The learning rate of a run that leaves it to a range test, and the record of it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from glasshouse.report.encoding import figure_png
+from glasshouse.report.finder_plots import finder_curve
+from glasshouse.runs.folder import FINDER
+from glasshouse.settings import TrainSettings
+from glasshouse.storage import read_json, write_bytes, write_json
+from glasshouse.training.finder import find_lr, with_found_rate
+from glasshouse.training.loop import Course
+from glasshouse.training.lr_curve import LrCurve, curve_from_json, curve_to_json
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class FoundRate:
+    """What a range test found for a run, and the settings with the rate that is used."""
+
+    curve: LrCurve
+    settings: TrainSettings
+    seconds: float
+
+
+def find_rate_of_run(
+    net: nn.Module, course: Course, folder: Path, progress: Progress | None = None
+) -> FoundRate:
+    """The rate for ``train.lr = "auto"``: the one on record, else by a test.
+
+    A run that goes on keeps its rate, so that the bytes at the end are the same.
+    Raises NoUsableRate when there is no usable valley.
+    """
+    if (folder / FINDER).is_file():
+        record = read_json(folder / FINDER)
+        curve, seconds = curve_from_json(record["curve"]), float(record["seconds"])
+    else:
+        started = time.perf_counter()
+        curve = find_lr(net, course, progress=progress)
+        seconds = time.perf_counter() - started
+    return FoundRate(curve, with_found_rate(course.settings, curve), seconds)
+
+
+def write_found_rate(found: FoundRate, folder: Path) -> None:
+    """Write finder.json: the rate that is used, why, and the whole curve."""
+    record = {
+        "lr": found.settings.peak_lr,
+        "schedule": found.settings.schedule.model_dump(mode="json"),
+        "verdict": found.curve.verdict,
+        "seconds": round(found.seconds, 3),
+        "curve": curve_to_json(found.curve),
+    }
+    write_json(folder / FINDER, record)
+
+
+def describe_found_rate(found: FoundRate) -> str:
+    """Which rate is used and where it comes from, in one line."""
+    peak, schedule = found.settings.peak_lr, found.settings.schedule
+    how = f"{peak:.3g}, found by a range test in {found.seconds:.1f} s"
+    if schedule.type == "triangular":
+        return (
+            f"{how}: the peak of a triangular schedule, which starts at {schedule.base * peak:.3g}"
+        )
+    if schedule.type == "one_cycle":
+        return f"{how}: the peak of a one_cycle schedule"
+    return f"{how}: {found.curve.verdict}"
+
+
+def write_curve_picture(curve: LrCurve, path: Path) -> None:
+    """Write the curve with its suggestions as a PNG."""
+    write_bytes(path, figure_png(finder_curve(curve)))

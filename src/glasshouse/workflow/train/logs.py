@@ -1,0 +1,200 @@
+"""Copies of a run's figures for TensorBoard and MLflow: beside the run folder, never the truth.
+
+The only file that knows the two libraries. Both are consumers of Epoch records like any other.
+"""
+
+import importlib
+import importlib.util
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from glasshouse.errors import Interrupted, UsageError, did_you_mean
+from glasshouse.evaluation.evaluation import Evaluation
+from glasshouse.storage import read_json, write_json
+from glasshouse.training.loop import Step
+from glasshouse.training.state import Epoch
+from glasshouse.workflow.train.experiment import Request
+
+LogName = Literal["tensorboard", "mlflow"]
+TENSORBOARD, MLFLOW = "tensorboard", "mlflow.json"
+
+_PANELS = {
+    "loss/train": "train_loss",
+    "loss/validation": "validation_loss",
+    "accuracy/train": "train_accuracy",
+    "accuracy/validation": "validation_accuracy",
+    "learning rate": "lr",
+    "images per second": "images_per_second",
+}
+_LONGEST_PARAMETER = 500
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where copies go: epoch is called after each epoch, result once at the end."""
+
+    epoch: Callable[[Epoch], None]
+    result: Callable[[Evaluation], None]
+
+
+def require_logs(names: Sequence[str], *, offline: bool) -> tuple[LogName, ...]:
+    """The names as they are known; raises UsageError, before anything is trained, for others.
+
+    Also when the package is missing, or when MLflow would be reached over the network offline.
+    """
+    known = get_args(LogName)
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--log {name} is not known. {did_you_mean(name, known)}")
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(f"--log {name} needs {name}: pip install 'glasshouse[{name}]'")
+    address = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if offline and "mlflow" in names and address.startswith(("http:", "https:", "databricks")):
+        raise UsageError(f"--offline, but MLFLOW_TRACKING_URI names a server: {address}. Unset it.")
+    return tuple(name for name in known if name in names)
+
+
+@contextmanager
+def open_logs(
+    names: Sequence[LogName], request: Request, history: Sequence[Epoch]
+) -> Iterator[Log]:
+    """One log that feeds all the named ones; history: the epochs of a run that goes on."""
+    with ExitStack() as stack:
+        logs = [stack.enter_context(_OPEN[name](request, history)) for name in names]
+
+        def epoch(record: Epoch) -> None:
+            for log in logs:
+                log.epoch(record)
+
+        def result(evaluation: Evaluation) -> None:
+            for log in logs:
+                log.result(evaluation)
+
+        yield Log(epoch, result)
+
+
+def logged(records: Iterable[Step | Epoch], log: Log) -> Iterator[Step | Epoch]:
+    """The same records, with each epoch written to the log on its way."""
+    for record in records:
+        if isinstance(record, Epoch):
+            log.epoch(record)
+        yield record
+
+
+@contextmanager
+def _tensorboard(request: Request, history: Sequence[Epoch]) -> Iterator[Log]:
+    """Event files in RUN/tensorboard, written anew when a run goes on: no gap, no epoch twice."""
+    folder = request.out / TENSORBOARD
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    events = importlib.import_module("tensorboard.compat.proto.event_pb2")
+    summaries = importlib.import_module("tensorboard.compat.proto.summary_pb2")
+    files = importlib.import_module("tensorboard.summary.writer.event_file_writer")
+    file = files.EventFileWriter(str(folder))
+    last = [0]
+
+    def write(values: Mapping[str, float], step: int) -> None:
+        last[0] = step
+        parts = [summaries.Summary.Value(tag=tag, simple_value=v) for tag, v in values.items()]
+        summary = summaries.Summary(value=parts)
+        file.add_event(events.Event(wall_time=time.time(), step=step, summary=summary))
+        file.flush()
+
+    def epoch(record: Epoch) -> None:
+        write({tag: getattr(record, name) for tag, name in _PANELS.items()}, record.epoch)
+
+    def result(evaluation: Evaluation) -> None:
+        write({f"test/{name}": value for name, value in _figures(evaluation).items()}, last[0])
+
+    try:
+        for record in history:
+            epoch(record)
+        yield Log(epoch, result)
+    finally:
+        file.close()
+
+
+@contextmanager
+def _mlflow(request: Request, history: Sequence[Epoch]) -> Iterator[Log]:
+    """A run in MLflow's own store (MLFLOW_TRACKING_URI, else mlflow.db here), found again later."""
+    # MLflow reports its use to its makers unless told not to; nothing here calls another host.
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    entities = importlib.import_module("mlflow.entities")
+    client = importlib.import_module("mlflow.tracking").MlflowClient()
+    run = _mlflow_run(client, request)
+
+    def write(values: Mapping[str, float], step: int) -> None:
+        now = int(1000 * time.time())
+        metrics = [entities.Metric(name, value, now, step) for name, value in values.items()]
+        client.log_batch(run, metrics=metrics)
+
+    def epoch(record: Epoch) -> None:
+        values = asdict(record)
+        write(values, values.pop("epoch"))
+
+    def result(evaluation: Evaluation) -> None:
+        write({f"test_{name}": value for name, value in _figures(evaluation).items()}, 0)
+        client.log_artifact(run, str(request.out / "report.html"))
+
+    client.log_batch(run, params=[entities.Param(*pair) for pair in _parameters(request)])
+    written = {metric.step for metric in client.get_metric_history(run, "train_loss")}
+    for record in history:
+        if record.epoch not in written:
+            epoch(record)
+    with _telling_how_it_ended(client, run):
+        yield Log(epoch, result)
+
+
+_OPEN: dict[
+    LogName, Callable[[Request, Sequence[Epoch]], AbstractContextManager[Log]]
+] = {"tensorboard": _tensorboard, "mlflow": _mlflow}  # fmt: skip
+
+
+def _mlflow_run(client: Any, request: Request) -> str:
+    """The id of the run in MLflow: the one on record, else a new one."""
+    path = request.out / MLFLOW
+    if path.is_file():
+        run = str(read_json(path)["run_id"])
+        client.update_run(run, "RUNNING")
+        return run
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "glasshouse")
+    experiment = client.get_experiment_by_name(name)
+    number = experiment.experiment_id if experiment else client.create_experiment(name)
+    tags = {"source": request.source, "command": request.command, "folder": str(request.out)}
+    run = str(client.create_run(number, run_name=request.out.name, tags=tags).info.run_id)
+    write_json(path, {"run_id": run, "tracking_uri": client.tracking_uri})
+    return run
+
+
+@contextmanager
+def _telling_how_it_ended(client: Any, run: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+        client.set_terminated(run, "KILLED" if stopped else "FAILED")
+        raise
+    client.set_terminated(run, "FINISHED")
+
+
+def _figures(evaluation: Evaluation) -> dict[str, float]:
+    accuracy = evaluation.accuracy
+    return {
+        "accuracy": accuracy.value,
+        "accuracy_low": accuracy.low,
+        "accuracy_high": accuracy.high,
+        "loss": evaluation.calibrated_loss,
+        "calibration_error": evaluation.after.ece,
+    }
+
+
+def _parameters(request: Request) -> Iterator[tuple[str, str]]:
+    """Every key of the recipe by its dotted name; what is long, such as layers, is cut."""
+    for section, values in request.recipe.model_dump(mode="json", exclude_none=True).items():
+        pairs = values.items() if isinstance(values, dict) else [("", values)]
+        for key, value in pairs:
+            yield f"{section}.{key}".rstrip("."), str(value)[:_LONGEST_PARAMETER]

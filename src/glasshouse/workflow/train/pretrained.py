@@ -1,0 +1,49 @@
+"""From a recipe with a pretrained net to a classifier of the right size, with sentences on why."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from glasshouse.data.download import Progress
+from glasshouse.data.images import Splits
+from glasshouse.data.sources import has_own_size
+from glasshouse.settings import DataSettings, PretrainedSettings, Recipe
+from glasshouse.training.adapting import Adapted, adapt, own_size
+from glasshouse.training.transfer import describe_stages
+from glasshouse.workflow.train.input_probe import probe
+
+
+def pretrained_of(recipe: Recipe) -> PretrainedSettings:
+    """The settings of a recipe's pretrained net, which must be there."""
+    assert recipe.model.pretrained is not None
+    return recipe.model.pretrained
+
+
+def data_settings(source: str | Path, recipe: Recipe) -> DataSettings:
+    """How a source is read for the net: files at the size that it sees, small pictures as is."""
+    if recipe.data.image_size is not None or has_own_size(source):
+        return recipe.data
+    settings = pretrained_of(recipe)
+    size = settings.input_size or own_size(settings)
+    return recipe.data.model_copy(update={"image_size": size})
+
+
+def adapted_classifier(
+    recipe: Recipe, splits: Splits, *, offline: bool = False, progress: Progress | None = None
+) -> Adapted:
+    """The pretrained net for these pictures; its notes also say what is trainable.
+
+    Where the pictures are smaller than the net's own size and neither a size nor a fine stem is
+    given, a quick probe on training and validation pictures chooses.
+    """
+    settings, seed = pretrained_of(recipe), recipe.train.seed
+    probed: tuple[str, ...] = ()
+    is_open = settings.input_size is None and settings.stem != "fine"
+    if is_open and splits.train.height < own_size(settings):
+        settings, why = probe(recipe, settings, splits, offline=offline, progress=progress)
+        probed = (why,)
+    adapted = adapt(settings, splits.train, resize=splits.resize, seed=seed, offline=offline)
+    stages: tuple[str, ...] = ()
+    if recipe.transfer.way != "features":
+        found = describe_stages(adapted.classifier.net, recipe.transfer, recipe.train.epochs)
+        stages = tuple(f"{line[0].upper()}{line[1:]}." for line in found)
+    return replace(adapted, notes=(*adapted.notes, *probed, *stages))

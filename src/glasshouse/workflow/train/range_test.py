@@ -1,0 +1,25 @@
+"""The range test of a recipe: what would be trained, at rising rates, on copies."""
+
+from glasshouse.data.download import Progress
+from glasshouse.training.finder import RangeTest, find_lr
+from glasshouse.training.lr_curve import DEFAULT_RULE, LrCurve
+from glasshouse.training.transfer import starting_net
+from glasshouse.workflow.train.experiment import Request, first_classifier, make_course
+
+
+def find_recipe_lr(
+    request: Request,
+    *,
+    test: RangeTest | None = None,
+    rule: str = DEFAULT_RULE,
+    progress: Progress | None = None,
+) -> LrCurve:
+    """The range test of a recipe's net on its training pictures; nothing is written.
+
+    Raises UsageError for an unknown rule, DataError when there is nothing to train on.
+    """
+    recipe = request.recipe
+    splits, classifier = first_classifier(request, progress)
+    net = starting_net(classifier.net, recipe.transfer, recipe.train.epochs)
+    course = make_course(recipe, splits, classifier)
+    return find_lr(net, course, test=test, rule=rule, progress=progress)

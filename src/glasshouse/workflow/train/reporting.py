@@ -1,0 +1,239 @@
+"""A finished run to its plots and its report; everything drawn comes from plain files or nouns."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glasshouse.data.checks import check
+from glasshouse.data.findings import many
+from glasshouse.data.images import Splits
+from glasshouse.evaluation.evaluation import Evaluation
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.predict import Predictions
+from glasshouse.models.summary import Summary, summarize
+from glasshouse.report import plots
+from glasshouse.report.encoding import figure_png
+from glasshouse.report.finder_plots import finder_curve
+from glasshouse.report.run_report import (
+    GALLERY,
+    RunReport,
+    Section,
+    Table,
+    class_samples,
+    confused_mistakes,
+    pictures_of,
+    write_report,
+)
+from glasshouse.runs import folder as runs
+from glasshouse.settings import TrainSettings
+from glasshouse.storage import read_json, write_bytes, write_json
+from glasshouse.training.lr_curve import LrCurve, curve_from_json
+from glasshouse.training.schedules import learning_rate
+from glasshouse.workflow.train import snapshots
+from glasshouse.workflow.train.environment import peak_memory_bytes
+from glasshouse.workflow.train.time_budget import describe_budget
+
+_RATE_POINTS = 400
+_MISTAKES_TEXT = (
+    "A row a picture: as it is, what speaks for the class it was taken for, what speaks for the "
+    "true one, and what speaks for the first rather than the second."
+)
+
+
+def write_run_report(
+    folder: Path,
+    splits: Splits,
+    classifier: Classifier,
+    predictions: Predictions,
+    evaluation: Evaluation,
+) -> None:
+    """Write plots/*.png and the self-contained report.html of a run folder."""
+    run = runs.read_run(folder)
+    curve = _found_curve(run)
+    figures = {
+        **({"curves": plots.curves(run.epochs, rates=_rates(run))} if run.epochs else {}),
+        **({} if curve is None else {"finder": finder_curve(curve)}),
+        "confusion": plots.confusion(evaluation),
+        "reliability": plots.reliability(evaluation),
+        "per-class": plots.per_class(evaluation),
+        "examples": plots.examples(splits.test, predictions, choice="random"),
+        "mistakes": plots.examples(splits.test, predictions, choice="worst"),
+    }
+    for name, figure in figures.items():
+        write_bytes(folder / "plots" / f"{name}.png", figure_png(figure))
+    page = _describe(run, splits, classifier, evaluation)
+    confused = confused_mistakes(evaluation, predictions)
+    shown = [*evaluation.mistakes[:GALLERY], *chain.from_iterable(confused)]
+    page = replace(page, confused=confused, pictures=pictures_of(shown, splits.test))
+    write_report(page, folder / runs.REPORT)
+
+
+def _describe(
+    run: runs.Run, splits: Splits, classifier: Classifier, evaluation: Evaluation
+) -> RunReport:
+    summary = summarize(classifier.net, (3, splits.train.height, splits.train.width))
+    return RunReport(
+        title=run.folder.name,
+        evaluation=evaluation,
+        source=run.environment["data"]["source"],
+        split_counts=run.environment["data"]["pictures"],
+        command=run.environment["command"],
+        recipe_toml=(run.folder / runs.RECIPE).read_text(encoding="utf-8"),
+        notes=splits.notes,
+        bad_files=splits.bad_files,
+        findings=check(splits),
+        samples=class_samples(splits.train),
+        heads=_heads_table(run),
+        network=_network_table(summary),
+        network_text=f"{summary.parameters:,} parameters, {summary.macs:,} multiply-adds a picture "
+        f"of {splits.train.width}x{splits.train.height}.",
+        epochs=run.epochs,
+        rates=_rates(run),
+        finder=_found_curve(run),
+        cost=_cost(run),
+        environment=_environment(run.environment),
+        explanations=_explanations(run.folder),
+        mistakes_page=runs.MISTAKES if (run.folder / runs.MISTAKES).is_file() else "",
+    )
+
+
+def _explanations(folder: Path) -> tuple[Section, ...]:
+    """The worst mistakes explained, and the strip of snapshots, where the run has them."""
+    sections = []
+    mistakes, strip = (
+        folder / runs.EXPLAINED_MISTAKES,
+        folder / snapshots.FOLDER / snapshots.STRIP,
+    )
+    if mistakes.is_file():
+        title = "Its worst mistakes on the validation pictures"
+        sections.append(Section(title, mistakes.read_bytes(), _MISTAKES_TEXT))
+    if strip.is_file():
+        text = snapshots.describe_snapshots(folder)
+        sections.append(Section("How it learned where to look", strip.read_bytes(), text))
+    return tuple(sections)
+
+
+def _found_curve(run: runs.Run) -> LrCurve | None:
+    path = run.folder / runs.FINDER
+    return curve_from_json(read_json(path)["curve"]) if path.is_file() else None
+
+
+def _rates(run: runs.Run) -> list[tuple[float, float]]:
+    """The schedule as it was followed, from the first step to the last."""
+    settings = run.recipe.train
+    if not run.epochs:
+        return []
+    if settings.lr == "auto":
+        found = {key: read_json(run.folder / runs.FINDER)[key] for key in ("lr", "schedule")}
+        settings = TrainSettings.model_validate({**settings.model_dump(), **found})
+    times = np.linspace(0, len(run.epochs), _RATE_POINTS).tolist()
+    return [(time, learning_rate(settings, time)) for time in times]
+
+
+def _rate_text(run: runs.Run) -> str:
+    """The rate that was really used, where the recipe leaves it to the range test."""
+    if run.recipe.train.lr != "auto":
+        return f"{run.recipe.train.lr:.3g} at its highest, from the recipe"
+    record = read_json(run.folder / runs.FINDER)
+    kind = record["schedule"]["type"]
+    is_cyclical = kind in ("one_cycle", "triangular")
+    why = f"the maximum that it gives for {kind}" if is_cyclical else record["verdict"]
+    return (
+        f"{record['lr']:.3g} at its highest, found by a range test in {record['seconds']:.1f} s: "
+        f"{why}"
+    )
+
+
+def _network_table(summary: Summary) -> Table:
+    rows = tuple(
+        (
+            row.name,
+            row.kind,
+            "x".join(str(size) for size in row.output_shape or ()),
+            row.parameters or "",
+            row.macs or "",
+        )
+        for row in summary.rows
+    )
+    total = ("total", "", "", summary.parameters, summary.macs)
+    return Table(("layer", "type", "output", "parameters", "multiply-adds"), (*rows, total))
+
+
+def _heads_table(run: runs.Run) -> Table | None:
+    """The heads that were tried on frozen features, where there were any."""
+    if run.recipe.transfer.way != "features":
+        return None
+    heads = read_json(run.folder / runs.HEADS)["heads"]
+    by_folds = heads[0]["fold_loss"] is not None
+    headings = ("head", "C", "validation accuracy", "validation loss")
+    rows = tuple(
+        (
+            head["kind"],
+            head["C"],
+            f"{head['validation_accuracy']:.1%}",
+            head["validation_loss"],
+            *((head["fold_loss"],) if by_folds else ()),
+            head["seconds"],
+            "kept" if head["kept"] else "",
+        )
+        for head in heads
+    )
+    return Table((*headings, *(("loss over folds",) if by_folds else ()), "seconds", ""), rows)
+
+
+def _cost(run: runs.Run) -> dict[str, str]:
+    features = run.recipe.transfer.way == "features"
+    record = read_json(run.folder / runs.HEADS) if features else {}
+    return {
+        **(_training_cost(run) if run.epochs else {}),
+        **(_features_cost(record) if features else {}),
+        "largest memory": f"{_peak_memory(run.folder) / 2**20:,.0f} MiB",
+        "machine": f"{run.environment['processor']}, threads: {run.environment['threads']}",
+        "device": f"{run.environment['device']}, "
+        f"{record.get('precision', run.environment['precision'])}",
+    }
+
+
+def _features_cost(record: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "features": f"{record['feature_seconds']:,.1f} s, or what reading the cache took",
+        "heads": f"{record['head_seconds']:,.1f} s for all that were tried",
+    }
+
+
+def _training_cost(run: runs.Run) -> dict[str, str]:
+    seconds = math.fsum(epoch["seconds"] for epoch in run.epochs)
+    speeds = sorted(epoch["images_per_second"] for epoch in run.epochs)
+    return {
+        "training": f"{seconds:,.1f} s in {many(len(run.epochs), 'epoch')}",
+        "speed": f"{speeds[len(speeds) // 2]:,.0f} images/s (median epoch)",
+        **_budget(run.environment),
+        "learning rate": _rate_text(run),
+    }
+
+
+def _peak_memory(folder: Path) -> int:
+    """That of the process that wrote the report first; a later one has not trained."""
+    path = folder / runs.COST
+    if not path.is_file():
+        write_json(path, {"peak_memory_bytes": peak_memory_bytes()})
+    return int(read_json(path)["peak_memory_bytes"])
+
+
+def _budget(environment: Mapping[str, Any]) -> dict[str, str]:
+    record = environment.get("budget")
+    return {} if record is None else {f"{record['minutes']:g} minutes": describe_budget(record)}
+
+
+def _environment(environment: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        **environment["versions"],
+        "system": environment["system"],
+        "started": environment["started"],
+        "data fingerprint": environment["data"]["fingerprint"],
+    }

@@ -1,0 +1,115 @@
+"""How a net learns where to look: the same pictures explained after each epoch of a run."""
+
+import copy
+import shutil
+import tempfile
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from glasshouse.data.images import ImageSet, take
+from glasshouse.explanation.draw.cells import to_png
+from glasshouse.explanation.draw.strip import COLUMNS, draw_strip
+from glasshouse.explanation.explain import explain
+from glasshouse.explanation.graph.relu_rules import ExplanationWarning
+from glasshouse.explanation.methods import MethodName
+from glasshouse.explanation.nouns import load_explanation, save_explanation
+from glasshouse.models.classifier import Classifier
+from glasshouse.storage import write_bytes
+from glasshouse.training.state import TrainingState
+
+FOLDER = "snapshots"
+STRIP = "strip.png"
+_METHOD: MethodName = "grad-cam"
+
+
+def fixed_pictures(images: ImageSet, count: int) -> ImageSet:
+    """The first pictures of the classes in turn: one of each before a second of any."""
+    turns = [
+        (turn, int(label), int(place))
+        for label in np.unique(images.labels)
+        for turn, place in enumerate(np.flatnonzero(images.labels == label)[:count])
+    ]
+    places = [place for _, _, place in sorted(turns)[:count]]
+    return take(images, np.asarray(places, dtype=np.int64))
+
+
+def snapshot_count(run: Path, wanted: int) -> int:
+    """How many pictures to explain: as many as before where a run goes on."""
+    before = _records(run)
+    return len(load_explanation(before[0])) if before else wanted
+
+
+def take_snapshot(
+    run: Path, state: TrainingState, classifier: Classifier, images: ImageSet
+) -> None:
+    """Explain the true classes of the pictures with the net as it is now, and redraw the strip.
+
+    The net is a copy on the CPU, so that training goes on as if nothing had happened. Raises
+    UsageError for a net without a layer that a map could be drawn at.
+    """
+    _snapshot(run, state.epoch, replace(classifier, net=_current_net(state)), images)
+
+
+def snapshot_seconds(classifier: Classifier, images: ImageSet) -> float:
+    """What a snapshot of these pictures takes here, once the strip is as wide as it becomes."""
+    with tempfile.TemporaryDirectory(prefix="glasshouse-snapshots-") as folder:
+        run = Path(folder)
+        _snapshot(run, 0, classifier, images)  # imports, kernels, fonts
+        for number in range(1, COLUMNS):
+            shutil.copytree(_folder(run, 0), _folder(run, number))
+        started = time.perf_counter()
+        _snapshot(run, COLUMNS, classifier, images)
+        return time.perf_counter() - started
+
+
+def draw_snapshots(run: Path) -> Path:
+    """Draw the strip of all snapshots that lie in a run folder; returns its path."""
+    found = [(_title(path), load_explanation(path)) for path in _records(run)]
+    path = run / FOLDER / STRIP
+    write_bytes(path, to_png(draw_strip(found)))
+    return path
+
+
+def describe_snapshots(run: Path) -> str:
+    """What the strip shows, in words, with the share of the pictures that were right at the end."""
+    records = _records(run)
+    last = load_explanation(records[-1])
+    right = int((last.logits.argmax(1) == last.targets).sum())
+    return (
+        f"The same {len(last)} validation pictures after each epoch: where the net sees the true "
+        f"class ({_METHOD} at {last.layer}), with the probability it gives that class. A row has "
+        f"one colour scale. At the end {right} of {len(last)} are right."
+    )
+
+
+def _snapshot(run: Path, epoch: int, now: Classifier, images: ImageSet) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExplanationWarning)
+        (found,) = explain(now, images.pictures, methods=[_METHOD], target_class=images.labels)
+    save_explanation(found, _folder(run, epoch), now)
+    draw_snapshots(run)
+
+
+def _folder(run: Path, epoch: int) -> Path:
+    return run / FOLDER / f"epoch-{epoch:04}"
+
+
+def _current_net(state: TrainingState) -> nn.Module:
+    net = copy.deepcopy(state.net)
+    if state.averaged is not None:
+        net.load_state_dict(state.averaged)
+    return net.cpu().eval()
+
+
+def _records(run: Path) -> list[Path]:
+    return sorted((run / FOLDER).glob(f"epoch-*/{_METHOD}.json"))
+
+
+def _title(record: Path) -> str:
+    number = int(record.parent.name.removeprefix("epoch-"))
+    return f"epoch {number}" if number else "untrained"

@@ -1,0 +1,266 @@
+"""The only file that knows Optuna: a study on disk, its trials, and what became of them."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from glasshouse.errors import UsageError
+from glasshouse.report.tuning_plots import TrialRecord
+from glasshouse.rng import derive
+from glasshouse.runs.processes import process_started, this_process
+from glasshouse.workflow.tune.space import Choice, Dimension, Value
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    import optuna
+
+JOURNAL = "study.journal"
+# A trial whose process dies so often without another epoch, for want of memory perhaps, is given
+# up.
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial that this process owns: its number, its values, and the folder's name."""
+
+    number: int
+    values: dict[str, Value]
+    folder: str
+    handle: "optuna.Trial"
+
+
+def open_study(folder: Path, *, seed: int, prune: bool) -> "optuna.Study":
+    """The study in a folder, begun where there is none; trials of dead processes wait again.
+
+    Raises UsageError where Optuna is not installed.
+    """
+    library = _optuna()
+    folder.mkdir(parents=True, exist_ok=True)
+    storage = library.storages.JournalStorage(_journal(library, folder / JOURNAL))
+    pruner = (
+        library.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2, n_min_trials=3)
+        if prune
+        else library.pruners.NopPruner()
+    )
+    study: optuna.Study = library.create_study(
+        storage=storage, study_name="tune", direction="maximize", load_if_exists=True, pruner=pruner
+    )
+    # Going on with the seed of the start would draw the first values a second time.
+    study.sampler = library.samplers.TPESampler(
+        seed=derive(seed, "tune", len(study.trials)) % 2**32, constant_liar=True
+    )
+    _requeue_dead(study)
+    return study
+
+
+def wait_for(study: "optuna.Study", values: dict[str, Value]) -> None:
+    """Put these values in front of what the sampler would draw."""
+    study.enqueue_trial(values)
+
+
+def count_started(study: "optuna.Study") -> int:
+    """Trials that run or have ended, lost ones apart."""
+    return sum(r.state not in ("waiting", "lost") for r in records(study))
+
+
+def next_trial(study: "optuna.Study", space: Sequence[Dimension]) -> Trial:
+    """Draw the values of the next trial and mark it as this process's."""
+    handle = study.ask()
+    for key, value in this_process().items():
+        handle.set_user_attr(key, value)
+    values = {dimension.key: _draw(handle, dimension) for dimension in space}
+    folder = handle.user_attrs.get("folder") or f"{handle.number:04d}"
+    handle.set_user_attr("folder", folder)
+    return Trial(handle.number, values, folder, handle)
+
+
+def report(trial: Trial, epoch: int, accuracy: float) -> bool:
+    """Note what an epoch reached; False when the trial shall stop."""
+    trial.handle.report(accuracy, epoch)
+    trial.handle.set_user_attr("epochs", epoch)
+    return not trial.handle.should_prune()
+
+
+def close(study: "optuna.Study", trial: Trial, value: float | None, *, pruned: bool) -> None:
+    """Note how a trial ended; without a value it has failed."""
+    states = _optuna().trial.TrialState
+    if pruned:
+        study.tell(trial.handle, state=states.PRUNED)
+    elif value is None:
+        study.tell(trial.handle, state=states.FAIL)
+    else:
+        study.tell(trial.handle, value)
+
+
+def fail(study: "optuna.Study", trial: Trial, problem: str) -> None:
+    """Note that a trial gave no value, and why."""
+    trial.handle.set_user_attr("problem", problem)
+    close(study, trial, None, pruned=False)
+
+
+def lose(study: "optuna.Study", number: int) -> None:
+    """A trial's worker has died: note it, and let its values wait again unless that is hopeless."""
+    frozen = next(trial for trial in study.trials if trial.number == number)
+    deaths = _deaths_without_progress(frozen) + 1
+    if deaths < _ATTEMPTS:
+        _note_loss(study, frozen, deaths)
+        return
+    optuna = _optuna()
+    problem = f"its process died {deaths} times without another epoch"
+    optuna.Trial(study, frozen._trial_id).set_user_attr("problem", problem)
+    study.tell(number, state=optuna.trial.TrialState.FAIL)
+
+
+def records(study: "optuna.Study") -> tuple[TrialRecord, ...]:
+    """Every trial as plain values."""
+    return tuple(_record(trial) for trial in study.get_trials(deepcopy=False))
+
+
+def importances(study: "optuna.Study") -> dict[str, float]:
+    """The share of the differences that each key explains; empty where that cannot be told.
+
+    Pruned trials count with the value that they had reached: bad rates, for example, are mostly
+    pruned, and without them the rate would hardly seem to matter.
+    """
+    library = _optuna()
+    values = {r.number: r.value for r in records(study) if r.value is not None}
+    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.number in values]
+    if len(ended) < 4 or len(set(values.values())) < 2:
+        return {}
+    measured = library.create_study(direction="maximize")
+    measured.add_trials(
+        [
+            library.trial.create_trial(
+                params=trial.params,
+                distributions=trial.distributions,
+                value=values[trial.number],
+            )
+            for trial in ended
+        ]
+    )
+    evaluator = library.importance.FanovaImportanceEvaluator(seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return dict(library.importance.get_param_importances(measured, evaluator=evaluator))
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise UsageError("tune needs Optuna: pip install 'glasshouse[tune]'") from error
+    # Progress is told by the command; Optuna's own lines would say it twice.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _journal(library: Any, path: Path) -> Any:
+    """The journal, with a lock that the system lets go of when its holder is killed.
+
+    Optuna's own locks stay behind then, and hold up the next process for half a minute or more.
+    """
+    if fcntl is None:
+        return library.storages.journal.JournalFileBackend(str(path.absolute()))
+    return library.storages.journal.JournalFileBackend(str(path), lock_obj=_FileLock(path))
+
+
+class _FileLock:
+    """What Optuna asks of a lock, by flock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.with_name(f"{path.name}.flock")
+        self.handle: int | None = None
+
+    def acquire(self) -> bool:
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        self.handle = handle
+        return True
+
+    def release(self) -> None:
+        if self.handle is not None:
+            os.close(self.handle)
+            self.handle = None
+
+
+def _draw(handle: "optuna.Trial", dimension: Dimension) -> Value:
+    if isinstance(dimension, Choice):
+        # Its annotation admits None, for choices that hold it; ours do not.
+        return cast(Value, handle.suggest_categorical(dimension.key, dimension.values))
+    if dimension.is_whole:
+        return handle.suggest_int(
+            dimension.key, int(dimension.low), int(dimension.high), log=dimension.is_log
+        )
+    return handle.suggest_float(dimension.key, dimension.low, dimension.high, log=dimension.is_log)
+
+
+def _requeue_dead(study: "optuna.Study") -> None:
+    for trial in study.trials:
+        attributes = trial.user_attrs
+        if trial.state.name != "RUNNING":
+            continue
+        started = process_started(int(attributes["pid"])) if "pid" in attributes else None
+        if started is None or started != attributes.get("pid_started"):
+            # The whole search was stopped, which says nothing against this trial.
+            _note_loss(study, trial, 0)
+    _requeue_unfinished_losses(study)
+
+
+def _note_loss(study: "optuna.Study", trial: "optuna.trial.FrozenTrial", deaths: int) -> None:
+    optuna = _optuna()
+    optuna.Trial(study, trial._trial_id).set_user_attr("lost", True)
+    study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    _wait_again(study, trial, deaths)
+
+
+def _requeue_unfinished_losses(study: "optuna.Study") -> None:
+    """A kill between noting a loss and letting its values wait must not forget them."""
+    successors = {trial.user_attrs.get("requeued_from") for trial in study.trials}
+    for trial in study.trials:
+        if trial.user_attrs.get("lost") and trial.number not in successors:
+            _wait_again(study, trial, 0)
+
+
+def _wait_again(study: "optuna.Study", lost: "optuna.trial.FrozenTrial", deaths: int) -> None:
+    attributes: dict[str, Any] = {
+        "requeued_from": lost.number,
+        "deaths": deaths,
+        "epochs_at_death": lost.user_attrs.get("epochs", 0),
+    }
+    if "folder" in lost.user_attrs:
+        attributes["folder"] = lost.user_attrs["folder"]  # its checkpoint is gone on with
+    study.enqueue_trial(lost.params, user_attrs=attributes)
+
+
+def _deaths_without_progress(trial: "optuna.trial.FrozenTrial") -> int:
+    attributes = trial.user_attrs
+    if attributes.get("epochs", 0) > attributes.get("epochs_at_death", 0):
+        return 0
+    return int(attributes.get("deaths", 0))
+
+
+def _record(trial: "optuna.trial.FrozenTrial") -> TrialRecord:
+    attributes = trial.user_attrs
+    state = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "running",
+             "WAITING": "waiting", "FAIL": "failed"}[trial.state.name]  # fmt: skip
+    if attributes.get("lost"):
+        state = "lost"
+    value = trial.value if state == "complete" else None
+    if state == "pruned" and trial.intermediate_values:
+        value = trial.intermediate_values[max(trial.intermediate_values)]
+    return TrialRecord(
+        number=trial.number,
+        state=state,
+        value=value,
+        values=dict(trial.params),
+        epochs=int(attributes.get("epochs", 0)),
+        problem=str(attributes.get("problem", "")),
+    )

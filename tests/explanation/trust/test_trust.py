@@ -1,0 +1,187 @@
+"""Checks of sanity and faithfulness, and scores against masks."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glasshouse.errors import DataError
+from glasshouse.explanation.explain import explain
+from glasshouse.explanation.nouns import Explanation
+from glasshouse.explanation.trust.checks import check_all
+from glasshouse.explanation.trust.faithfulness import check_faithfulness, faithfulness
+from glasshouse.explanation.trust.localisation import (
+    energy_inside,
+    pointing_game,
+    score_localisation,
+    usual_margin,
+)
+from glasshouse.explanation.trust.sanity import (
+    check_content,
+    check_edges,
+    check_head,
+    check_sameness,
+    rank_correlation,
+    sobel,
+    with_random_head,
+)
+from tests.explanation.nets import NAMES, classifier_of, module_net, pooled_net, some_pictures
+
+
+class CornerNet(nn.Module):
+    """The brighter the upper left corner, the more certain of the first class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(1, 5)
+        with torch.no_grad():
+            self.head.weight[:] = torch.tensor([[8.0], [0], [0], [0], [0]])
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(x[:, :, :4, :4].mean((1, 2, 3))[:, None])
+        return logits
+
+
+def explanation_of(maps: object, pictures: object = None) -> Explanation:
+    values = np.asarray(maps, dtype=np.float64)
+    shape = (len(values), 3, *values.shape[1:])
+    given = np.zeros(shape, dtype=np.uint8) if pictures is None else np.asarray(pictures)
+    targets = np.zeros(len(values), dtype=np.int64)
+    return Explanation("saliency", values, given, np.zeros((len(values), 5)), targets, NAMES)
+
+
+def test_rank_correlation_is_one_for_any_growing_change_and_zero_for_a_constant() -> None:
+    values = np.random.default_rng(0).random((4, 4))
+    assert rank_correlation(values, values**3) == pytest.approx(1)
+    assert rank_correlation(values, -values) == pytest.approx(-1)
+    assert rank_correlation(values, np.ones((4, 4))) == 0
+    ties = np.array([1.0, 1, 2, 3]), np.array([1.0, 2, 3, 3])
+    assert rank_correlation(*ties) == pytest.approx(8 / 9)
+
+
+def test_sobel_sees_an_edge_and_nothing_else() -> None:
+    picture = np.zeros((1, 3, 6, 6), dtype=np.uint8)
+    picture[:, :, :, 3:] = 100
+    edges = sobel(picture)[0]
+    np.testing.assert_allclose(edges[:, [2, 3]], 400)
+    np.testing.assert_allclose(edges[:, [0, 1, 4, 5]], 0)
+
+
+def test_only_the_last_layer_is_randomised_and_only_in_a_copy() -> None:
+    classifier = classifier_of(module_net())
+    other = with_random_head(classifier, some_pictures(1)[0])
+    for (name, ours), theirs in zip(
+        classifier.net.named_parameters(), other.net.parameters(), strict=True
+    ):
+        assert torch.equal(ours, theirs) != name.startswith("8."), name
+
+
+def test_a_map_that_needs_the_head_passes_and_one_that_does_not_is_doubtful() -> None:
+    classifier = classifier_of(pooled_net())
+    found = explain(classifier, some_pictures(), methods=["grad-cam", "eigen-cam"], target_class=0)
+    cam, eigen = check_head(classifier, found)
+    assert cam.checks[0].name == "random head" and len(cam.checks[0].values) == 3
+    assert eigen.checks[0].verdict == "note" and eigen.checks[0].values == pytest.approx((1, 1, 1))
+
+
+def test_an_edge_detector_is_called_one() -> None:
+    pictures = some_pictures(2)
+    edges = explanation_of(sobel(pictures), pictures)
+    noise = explanation_of(np.random.default_rng(1).random((2, 16, 16)), pictures)
+    first, second = check_edges([edges, noise])
+    assert first.checks[0].verdict == "doubtful" and "edge detector" in first.checks[0].words
+    assert second.checks[0].verdict == "good"
+
+
+def test_equal_maps_and_empty_maps_are_named() -> None:
+    first, second = explanation_of(np.ones((1, 4, 4))), explanation_of(np.zeros((1, 4, 4)))
+    (empty,) = check_content([second])
+    assert "It is empty, not broken: no gradient" in empty.checks[0].words
+    assert check_content([first])[0].checks == ()
+    classifier = classifier_of(pooled_net())
+    found = explain(
+        classifier, some_pictures(), methods=["grad-cam", "hires-cam", "layer-cam"], layer="5"
+    )
+    checked = check_sameness(found)
+    assert "same map as hires-cam" in checked[0].checks[0].words
+    assert checked[2].checks == ()
+
+
+def test_deleting_what_matters_lowers_the_probability_fastest() -> None:
+    classifier = classifier_of(CornerNet())
+    pictures = np.full((2, 3, 16, 16), 255, dtype=np.uint8)
+    pictures[:, :, 4:] = 60
+    corner = np.zeros((2, 16, 16))
+    corner[:, :4, :4] = 1
+    targets = np.zeros(2, dtype=np.int64)
+    right, wrong = faithfulness(classifier, pictures, [corner, -corner], targets)
+    assert (right.deletion < wrong.deletion - 0.3).all()
+    assert (right.insertion > wrong.insertion).all()
+
+
+def test_faithfulness_is_told_beside_its_baselines() -> None:
+    classifier = classifier_of(CornerNet())
+    pictures = some_pictures(2)
+    corner = np.zeros((2, 16, 16))
+    corner[:, :4, :4] = 1
+    good, bad = check_faithfulness(
+        classifier, [explanation_of(corner, pictures), explanation_of(-corner, pictures)]
+    )
+    assert good.checks[-1].verdict == "good" and "random pixels" in good.checks[-1].words
+    assert bad.checks[-1].verdict == "doubtful" and "±" in bad.checks[-1].words
+
+
+class DeafNet(CornerNet):
+    """Hardly hears the picture, so that no order of deleting it shows in two decimals."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        deaf: Tensor = 1e-4 * super().forward(x)
+        return deaf
+
+
+def test_a_lead_that_its_figures_do_not_show_is_none() -> None:
+    corner = np.zeros((2, 16, 16))
+    corner[:, :4, :4] = 1
+    classifier, picture = classifier_of(DeafNet()), some_pictures(2)
+    (checked,) = check_faithfulness(classifier, [explanation_of(corner, picture)])
+    assert checked.checks[-1].verdict == "doubtful"
+    assert "deletion +0.00" in checked.checks[-1].words and "-0.00" not in checked.checks[-1].words
+
+
+def test_pointing_and_energy_against_a_mask() -> None:
+    maps = np.zeros((3, 4, 4))
+    maps[0, 1, 1], maps[0, 3, 3] = 3, 1
+    maps[1, 3, 3] = 2
+    masks = np.zeros((3, 4, 4), dtype=bool)
+    masks[:, :2, :2] = True
+    assert pointing_game(maps, masks).tolist() == [True, False, False]
+    # The second points at (3, 3), the square root of 8 away from (1, 1).
+    assert pointing_game(maps, masks, margin=2.8).tolist() == [True, False, False]
+    assert pointing_game(maps, masks, margin=2.9).tolist() == [True, True, False]
+    assert not pointing_game(maps, np.zeros_like(masks), margin=9).any()
+    assert usual_margin(224, 300) == 15
+    np.testing.assert_allclose(energy_inside(maps, masks), [0.75, 0, 0])
+    with pytest.raises(DataError, match="a mask of each map's size"):
+        pointing_game(maps, masks[:2])
+
+
+def test_the_centre_is_scored_beside_the_methods() -> None:
+    masks = np.zeros((2, 9, 9), dtype=bool)
+    masks[0, 4, 4] = True
+    masks[1, 0, 0] = True
+    rows = score_localisation([explanation_of(masks.astype(float))], masks)
+    assert [(row.method, row.on_object) for row in rows] == [("saliency", 1.0), ("centre", 0.5)]
+    assert [row.pointing for row in rows] == [1.0, 0.5]
+    assert score_localisation([], masks, margin=6)[0].pointing == 1.0
+
+
+def test_nothing_more_is_asked_of_an_empty_map() -> None:
+    classifier = classifier_of(pooled_net())
+    first, second = explain(classifier, some_pictures(), methods=["saliency", "grad-cam"])
+    empty = replace(second, maps=np.zeros_like(second.maps))
+    filled, checked = check_all(classifier, [first, empty])
+    assert [check.name for check in checked.checks] == ["empty"]
+    assert {"edges", "random head", "faithfulness"} <= {check.name for check in filled.checks}
+    assert [c.name for c in check_all(classifier, [empty])[0].checks] == ["empty"]

@@ -1,0 +1,72 @@
+"""Trainings in the background: started, stopped with everything saved, gone on with."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from glasshouse.errors import UsageError
+from glasshouse.runs.background import (
+    launch_of,
+    launches,
+    log_end,
+    resume_training,
+    start_training,
+    stop_training,
+)
+from glasshouse.runs.listing import list_run
+from glasshouse.runs.steps import last_mark
+
+SMALL = ("--set", "model.preset=tutorial-small", "--set", "train.precision=fp32")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_each(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+
+
+def wait_for(happens: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_training_is_started_stopped_and_gone_on_with(tmp_path: Path) -> None:
+    epochs = ("--set", "train.epochs=12", "--set", "train.batch_size=8")
+    launch = start_training(tmp_path, "a", "digits", "tutorial-basic", [*SMALL, *epochs])
+    assert launch.is_running
+    assert os.getsid(launch.pid) == launch.pid  # the end of our terminal does not reach it
+    with pytest.raises(UsageError, match="already a run named a"):
+        start_training(tmp_path, "a", "digits", "tutorial-basic")
+    wait_for(lambda: last_mark(tmp_path / "a"))
+    stop_training(tmp_path, "a")
+    wait_for(lambda: not launch.is_running)
+    assert "everything is saved" in log_end(tmp_path, "a")
+    assert list_run(tmp_path, tmp_path / "a").status == "stopped"
+    with pytest.raises(UsageError, match="nothing to stop"):
+        stop_training(tmp_path, "a")
+    again = resume_training(tmp_path, "a")
+    wait_for(lambda: not again.is_running)
+    assert list_run(tmp_path, tmp_path / "a").status == "finished", log_end(tmp_path, "a")
+    assert [one.run for one in launches(tmp_path)] == ["a"]
+
+
+def test_a_start_that_fails_leaves_its_reason(tmp_path: Path) -> None:
+    launch = start_training(tmp_path, "b", "no-such-source", "tutorial-basic")
+    wait_for(lambda: not launch.is_running)
+    assert "no-such-source" in log_end(tmp_path, "b")
+    assert launch_of(tmp_path, "b") == launch
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", "../x", "/etc/x", "a/../../x", ".hidden", "a b", "a//b", "-x"]
+)
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot name a run"):
+        start_training(tmp_path / "runs", name, "digits", "tutorial-basic")
+    assert list(tmp_path.iterdir()) == []

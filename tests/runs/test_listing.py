@@ -1,0 +1,101 @@
+"""Lists of runs: quick, patient with damage, and up to date."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from glasshouse.recipe import load_recipe, to_toml
+from glasshouse.runs.listing import Listing
+from glasshouse.runs.processes import process_started
+from glasshouse.runs.steps import STEPS
+
+
+def write_run(
+    folder: Path, *, started: str = "2026-11-01T00:00:00+00:00", done: bool = True
+) -> Path:
+    """A run folder as far as a list reads it."""
+    folder.mkdir(parents=True)
+    recipe = load_recipe("small-residual", ["train.epochs=3"])
+    (folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
+    environment = {"started": started, "data": {"source": "digits"}}
+    (folder / "environment.json").write_text(json.dumps(environment), encoding="utf-8")
+    lines = [
+        {"epoch": i + 1, "validation_accuracy": 0.5 + i / 10, "seconds": 2.0} for i in range(3)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    if done:
+        figures = {"accuracy": {"value": 0.7, "low": 0.6, "high": 0.8}}
+        (folder / "evaluation.json").write_text(json.dumps(figures), encoding="utf-8")
+    return folder
+
+
+def write_mark(folder: Path, *, pid_started: str | None, step: int = 5) -> None:
+    mark = {
+        "time": 0.0, "epoch": 3, "epochs": 3, "step": step, "steps": 10, "loss": 1.0,
+        "accuracy": 0.5, "lr": 0.1, "images_per_second": 9.0, "pid": os.getpid(),
+        "pid_started": pid_started,
+    }  # fmt: skip
+    (folder / STEPS).write_text(json.dumps(mark) + "\n", encoding="utf-8")
+
+
+def test_the_newest_run_comes_first_with_its_figures(tmp_path: Path) -> None:
+    write_run(tmp_path / "old")
+    write_run(tmp_path / "sweep" / "new", started="2026-11-02T00:00:00+00:00")
+    new, old = Listing(tmp_path).read()
+    assert (new.name, old.name) == ("sweep/new", "old")
+    assert new.accuracy == (0.7, 0.6, 0.8)
+    assert (new.status, new.source, new.recipe) == ("finished", "digits", "small-residual")
+    assert (new.epochs, new.of, new.seconds) == (3, 3, 6.0)
+    assert new.validation == (0.5, 0.6, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("is_alive", "step", "status"),
+    [(True, 5, "training"), (True, 10, "measuring"), (False, 5, "stopped")],
+)
+def test_the_status_is_that_of_the_process(
+    tmp_path: Path, is_alive: bool, step: int, status: str
+) -> None:
+    folder = write_run(tmp_path / "run", done=False)
+    write_mark(folder, pid_started=process_started(os.getpid()) if is_alive else "0", step=step)
+    assert Listing(tmp_path).read()[0].status == status
+
+
+def test_heads_on_features_have_no_epochs_but_a_time(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "heads")
+    (folder / "metrics.jsonl").unlink()
+    recipe = load_recipe("transfer-features")
+    (folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
+    heads = {"feature_seconds": 4.0, "head_seconds": 0.5, "heads": []}
+    (folder / "heads.json").write_text(json.dumps(heads), encoding="utf-8")
+    run = Listing(tmp_path).read()[0]
+    assert (run.status, run.epochs, run.of, run.seconds) == ("finished", 0, 0, 4.5)
+
+
+@pytest.mark.parametrize("name", ["recipe.toml", "environment.json", "metrics.jsonl"])
+def test_a_damaged_run_is_listed_as_such_and_hides_no_other(tmp_path: Path, name: str) -> None:
+    write_run(tmp_path / "good")
+    damaged = write_run(tmp_path / "bad")
+    (damaged / name).write_text("{ not what it was", encoding="utf-8")
+    by_name = {run.name: run for run in Listing(tmp_path).read()}
+    assert by_name["good"].status == "finished"
+    assert by_name["bad"].status == "damaged"
+    assert "Error" in by_name["bad"].problem
+
+
+def test_a_list_notices_what_changes_and_what_goes(tmp_path: Path) -> None:
+    listing = Listing(tmp_path)
+    folder = write_run(tmp_path / "run", done=False)
+    assert listing.read()[0].status == "stopped"
+    write_run(tmp_path / "other")
+    figures = {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}}
+    (folder / "evaluation.json").write_text(json.dumps(figures), encoding="utf-8")
+    assert {run.name: run.status for run in listing.read()} == {
+        "run": "finished",
+        "other": "finished",
+    }
+    for path in folder.iterdir():
+        path.unlink()
+    assert [run.name for run in listing.read()] == ["other"]

@@ -1,0 +1,120 @@
+"""The file that tells where a training is: what stands in it, and how others read it."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from glasshouse.data.images import Splits
+from glasshouse.runs import steps
+from glasshouse.runs.processes import process_started
+from glasshouse.runs.steps import STEPS, Mark, StepReader, is_running, last_mark, recorded
+from glasshouse.settings import AugmentSettings, TrainSettings
+from glasshouse.training.fit import fit_preprocessing
+from glasshouse.training.loop import Course, Step, train
+from glasshouse.training.state import Epoch, begin
+
+
+def mark(epoch: int, step: int, *, loss: float = 1.0, time: float = 0.0, pid: int = 1) -> Mark:
+    return Mark(time, epoch, 4, step, 10, loss, 0.5, 0.1, 100.0, pid, "7")
+
+
+def write(path: Path, marks: list[Mark]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(vars(one)) + "\n" for one in marks)
+
+
+@pytest.fixture
+def _each_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(steps, "_EVERY_SECONDS", 0.0)
+    yield
+
+
+@pytest.mark.usefixtures("_each_step")
+def test_the_lines_hold_the_means_of_the_steps_between_them(
+    tmp_path: Path, tiny_splits: Splits, tiny_net: torch.nn.Sequential
+) -> None:
+    settings = TrainSettings(epochs=2, batch_size=32, precision="fp32")
+    course = Course(
+        tiny_splits.train, tiny_splits.validation, fit_preprocessing(tiny_splits.train),
+        settings, AugmentSettings(),
+    )  # fmt: skip
+    state = begin(tiny_net, settings, torch.device("cpu"))
+    records = list(recorded(train(state, course), state, 2, tmp_path))
+    reader = StepReader(tmp_path / STEPS)
+    reader.read()
+    taken = [record for record in records if isinstance(record, Step)]
+    epochs = [record for record in records if isinstance(record, Epoch)]
+    assert [row[0] for row in reader.curve] == [r.epoch - 1 + r.step / r.steps for r in taken]
+    per_epoch = len(taken) // 2
+    for number, epoch in enumerate(epochs):
+        rows = reader.curve[number * per_epoch : (number + 1) * per_epoch]
+        assert sum(row[1] for row in rows) / per_epoch == pytest.approx(epoch.train_loss)
+        assert sum(row[2] for row in rows) / per_epoch == pytest.approx(epoch.train_accuracy)
+    last = last_mark(tmp_path)
+    assert last is not None and last.is_last and is_running(last)
+    assert last.pid == os.getpid()
+
+
+def test_going_on_forgets_the_lines_that_are_done_again(
+    tmp_path: Path, tiny_splits: Splits, tiny_net: torch.nn.Sequential
+) -> None:
+    write(tmp_path / STEPS, [mark(1, 5), mark(1, 10), mark(2, 3), mark(2, 6)])
+    state = begin(tiny_net, TrainSettings(), torch.device("cpu"))
+    state.epoch, state.step = 1, 3
+    assert list(recorded(iter(()), state, 4, tmp_path)) == []
+    reader = StepReader(tmp_path / STEPS)
+    reader.read()
+    assert [row[0] for row in reader.curve] == [0.5, 1.0, 1.3]
+
+
+def test_a_reader_takes_in_only_what_is_new_and_whole(tmp_path: Path) -> None:
+    path = tmp_path / STEPS
+    reader = StepReader(path)
+    reader.read()
+    assert reader.curve == []
+    write(path, [mark(1, 1), mark(1, 2)])
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"time": 1')  # a line that is being written
+    reader.read()
+    assert len(reader.curve) == 2
+    with path.open("a", encoding="utf-8") as file:
+        file.write(" not json}\n")
+    write(path, [mark(1, 3)])
+    reader.read()
+    assert [row[0] for row in reader.curve] == [0.1, 0.2, 0.3]
+
+
+def test_the_curve_stays_bounded_and_keeps_its_mean(tmp_path: Path) -> None:
+    path = tmp_path / STEPS
+    reader = StepReader(path, limit=16)
+    for start in range(0, 1024, 64):
+        write(
+            path, [mark(1 + i // 10, 1 + i % 10, loss=float(i)) for i in range(start, start + 64)]
+        )
+        reader.read()
+        assert len(reader.curve) <= 16
+    losses = [row[1] for row in reader.curve]
+    assert losses == sorted(losses)
+    assert sum(losses) / len(losses) == pytest.approx(1023 / 2, rel=0.05)
+
+
+def test_time_left_follows_the_pace_of_the_newest_stretch(tmp_path: Path) -> None:
+    path = tmp_path / STEPS
+    write(path, [mark(1, 10, time=0.0, pid=1), mark(2, 10, time=999.0, pid=2)])
+    write(path, [mark(3, 10, time=1009.0, pid=2)])
+    reader = StepReader(path)
+    reader.read()
+    assert reader.seconds_left == pytest.approx(10.0)  # one epoch of ten seconds is left
+
+
+def test_a_process_that_has_ended_does_not_run() -> None:
+    own = process_started(os.getpid())
+    here = mark(1, 1)
+    assert not is_running(None)
+    assert not is_running(here)
+    assert is_running(Mark(**{**vars(here), "pid": os.getpid(), "pid_started": own}))
+    assert not is_running(Mark(**{**vars(here), "pid": os.getpid(), "pid_started": "0"}))

@@ -1,0 +1,95 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from glasshouse.errors import DataError, Interrupted, UsageError
+from glasshouse.recipe import load_recipe
+from glasshouse.runs.folder import find_runs, next_run_folder, read_run
+from glasshouse.training.loop import Step
+from glasshouse.training.state import Epoch
+from glasshouse.workflow.train.experiment import Request, fit, open_experiment
+
+SMALL = ["train.epochs=2", "data.train_limit=96", "train.precision=fp32", "train.device=cpu"]
+
+
+def request(out: Path, *overrides: str, resume: bool = False) -> Request:
+    return Request("digits", load_recipe("tutorial-basic", [*SMALL, *overrides]), out, resume)
+
+
+def test_opening_writes_down_what_will_be_done(tmp_path: Path) -> None:
+    experiment = open_experiment(request(tmp_path / "run"))
+    run = read_run(tmp_path / "run")
+    assert run.recipe == experiment.request.recipe
+    assert run.environment["data"]["source"] == "digits"
+    assert run.environment["data"]["pictures"]["train"] == 96
+    assert len(run.environment["data"]["fingerprint"]) == 64
+    assert not run.is_finished
+    assert run.epochs == ()
+
+
+def test_a_signal_saves_at_the_next_step_and_tells_how_to_go_on(tmp_path: Path) -> None:
+    experiment = open_experiment(request(tmp_path / "run"))
+    steps = 0
+
+    def signal_after_two_steps() -> int | None:
+        return 15 if steps == 2 else None
+
+    with pytest.raises(Interrupted, match=r"epoch 1, step 2.*--resume") as stopped:
+        for record in fit(experiment, signal_after_two_steps):
+            steps += isinstance(record, Step)
+    assert stopped.value.exit_code == 143
+    again = open_experiment(request(tmp_path / "run", resume=True))
+    assert (again.state.epoch, again.state.step) == (0, 2)
+    epochs = [record for record in fit(again) if isinstance(record, Epoch)]
+    assert [epoch.epoch for epoch in epochs] == [1, 2]
+
+
+def test_going_on_with_another_recipe_names_the_difference(tmp_path: Path) -> None:
+    open_experiment(request(tmp_path / "run"))
+    with pytest.raises(UsageError, match=r"train\.epochs was 2 and is now 5"):
+        open_experiment(request(tmp_path / "run", "train.epochs=5", resume=True))
+
+
+def test_going_on_with_other_pictures_is_refused(tmp_path: Path) -> None:
+    first = request(tmp_path / "run", "data.image_size=32")
+    open_experiment(first)
+    with pytest.raises(DataError, match=r"not those that .* was started with"):
+        open_experiment(replace(first, source="shapes", resume=True))
+
+
+def test_a_folder_with_something_in_it_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(UsageError, match=r"is not empty.*--resume.*--out"):
+        open_experiment(request(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_resuming_what_never_began_begins(tmp_path: Path) -> None:
+    experiment = open_experiment(request(tmp_path / "run", resume=True))
+    assert experiment.state.epoch == 0
+
+
+def test_runs_are_found_below_a_folder_and_named_in_turn(tmp_path: Path) -> None:
+    assert next_run_folder(tmp_path, "digits-x").name == "digits-x-1"
+    open_experiment(request(tmp_path / "digits-x-1"))
+    open_experiment(request(tmp_path / "deep" / "other"))
+    assert next_run_folder(tmp_path, "digits-x").name == "digits-x-2"
+    found = {run.folder.name for run in find_runs(tmp_path)}
+    assert found == {"digits-x-1", "other"}
+
+
+def test_what_is_no_run_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"not a run folder: it has no recipe\.toml"):
+        read_run(tmp_path)
+    with pytest.raises(UsageError, match="does not exist"):
+        read_run(tmp_path / "none")
+
+
+def test_a_run_killed_at_its_first_file_begins_again(tmp_path: Path) -> None:
+    first = request(tmp_path / "run", resume=True)
+    first.out.mkdir()
+    (first.out / ".recipe.toml.123").write_text("half a rec")
+    (first.out / "recipe.toml").write_text("half a rec")
+    assert open_experiment(first).state.epoch == 0
+    assert read_run(first.out).recipe == first.recipe

@@ -1,0 +1,177 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glasshouse.errors import DataError, UsageError
+from glasshouse.models.classifier import load_classifier
+from glasshouse.models.predict import load_predictions, predict
+from glasshouse.recipe import load_recipe
+from glasshouse.settings import Recipe
+from glasshouse.workflow.compare.backbones import compare_backbones
+from glasshouse.workflow.compare.cross_validation import cross_validate
+from glasshouse.workflow.compare.label_errors import label_candidates, write_candidates
+from glasshouse.workflow.train.experiment import (
+    Request,
+    finish,
+    first_classifier,
+    fit,
+    open_experiment,
+)
+from glasshouse.workflow.train.feature_run import run_features
+from glasshouse.workflow.train.pretrained import data_settings
+from tests.conftest import make_images
+
+SMALL = (
+    "model.pretrained.name=resnet10t",
+    "model.pretrained.weights=none",
+    "model.pretrained.input_size=32",
+    "train.precision=fp32",
+    "train.device=cpu",
+)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Files of several sizes in four class folders, with one picture in the wrong folder."""
+    images = make_images(48, size=24)
+    # Colours, which an untrained net tells apart as well.
+    for row, label in enumerate(images.labels):
+        images.pictures[row] //= 4
+        images.pictures[row, :2] += np.array(
+            [[0], [160]] if label < 2 else [[160], [0]], dtype=np.uint8
+        )[:, :, None]
+        images.pictures[row, 2] += np.uint8(160 * (label % 2))
+    for row, label in enumerate(images.labels):
+        name = images.class_names[label]
+        path = tmp_path / "photos" / name / f"{row:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(images.pictures[row].transpose(1, 2, 0))
+        picture.resize((40 + row, 40 + row)).save(path)
+    (tmp_path / "photos/north-west/000.png").rename(tmp_path / "photos/south-east/wrong.png")
+    return tmp_path / "photos"
+
+
+def recipe(name: str = "transfer-features", *overrides: str) -> Recipe:
+    return load_recipe(name, [*SMALL, *overrides])
+
+
+def request(source: Path | str, out: Path, *overrides: str) -> Request:
+    return Request(str(source), recipe("transfer-features", *overrides), out)
+
+
+def test_features_go_from_files_to_a_report(photos: Path, tmp_path: Path) -> None:
+    run = run_features(request(photos, tmp_path / "run", "transfer.heads=['logistic', 'mlp']"))
+    assert run.result.evaluation.accuracy.value >= 0.75
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Features are computed in float32" in page
+    assert "Only a new head was fitted" in page
+    assert "loss over folds" in page and "for all that were tried" in page
+    assert "learning rate" not in page
+    heads = json.loads((tmp_path / "run" / "heads.json").read_text())["heads"]
+    assert [head["kind"] for head in heads] == ["logistic"] * 4 + ["mlp"]
+    assert sum(head["kept"] for head in heads) == 1
+    classifier = load_classifier(tmp_path / "run")
+    stored = load_predictions(tmp_path / "run" / "predictions.safetensors")
+    own = predict(classifier, run.splits.test)
+    assert classifier.preprocessing.height == 32
+    np.testing.assert_allclose(own.logits, stored.logits, atol=0.05)
+
+
+def test_a_second_run_on_other_pictures_is_refused(photos: Path, tmp_path: Path) -> None:
+    run_features(request(photos, tmp_path / "run"))
+    with pytest.raises(UsageError, match="not empty"):
+        run_features(request(photos, tmp_path / "run"))
+    (photos / "north-east" / "001.png").unlink()
+    with pytest.raises(DataError, match="are not those"):
+        run_features(replace(request(photos, tmp_path / "run"), resume=True))
+
+
+def test_files_are_read_at_the_nets_size_and_small_sources_stay_small(tmp_path: Path) -> None:
+    plain = load_recipe("transfer-features", ["model.pretrained.name=resnet10t"])
+    assert data_settings(tmp_path, plain).image_size == 176
+    assert data_settings(tmp_path, recipe()).image_size == 32
+    assert data_settings(tmp_path, recipe("transfer-head", "data.image_size=20")).image_size == 20
+    assert data_settings("cifar10", plain).image_size is None
+
+
+@pytest.mark.parametrize("name", ["transfer-head", "transfer-gradual"])
+def test_tuning_says_what_is_trainable_and_thaws_the_net(
+    name: str, photos: Path, tmp_path: Path
+) -> None:
+    small = ("data.image_size=24", "train.epochs=3", "augment.random_crop=1")
+    experiment = open_experiment(Request(str(photos), recipe(name, *small), tmp_path / "run"))
+    notes = " ".join(experiment.splits.notes)
+    assert "rainable: body.fc" in notes
+    assert "enlarged to 32x32 inside the net" in notes
+    for _ in fit(experiment):
+        pass
+    result = finish(experiment)
+    net = result.classifier.net
+    assert all(p.requires_grad for p in net.parameters())
+    assert not any(module._forward_pre_hooks for module in net.modules())
+    assert load_classifier(tmp_path / "run").class_names == experiment.splits.class_names
+
+
+def test_backbones_are_ranked_and_every_pair_is_compared(photos: Path, tmp_path: Path) -> None:
+    recipes = {
+        "larger": recipe(),
+        "smaller": recipe("transfer-features", "model.pretrained.input_size=16"),
+    }
+    base = Request(str(photos), recipes["larger"], tmp_path / "run")
+    run_features(base)
+    table = compare_backbones(base, recipes, run_folders=[tmp_path / "run"])
+    assert {row.name for row in table.backbones} == {"larger", "smaller"}
+    assert {row.input_size for row in table.backbones} == {16, 32}
+    assert set(table.runs) == {"run"}
+    assert len(table.comparisons) == 3
+    same = next(c for c in table.comparisons if {c.first, c.second} == {"larger", "run"})
+    assert same.verdict.startswith("No difference: both are right on the same")
+
+
+def test_one_backbone_alone_is_not_compared(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="two nets or more"):
+        compare_backbones(request("digits", tmp_path), {"one": recipe()})
+
+
+def test_every_picture_is_predicted_once_by_heads_that_have_not_seen_it(
+    photos: Path, tmp_path: Path
+) -> None:
+    found = cross_validate(request(photos, tmp_path), folds=3)
+    splits, _ = first_classifier(request(photos, tmp_path))
+    expected = {*splits.train.ids.tolist(), *splits.validation.ids.tolist()}
+    assert set(found.predictions.ids.tolist()) == expected
+    assert not expected & set(splits.test.ids.tolist())
+    assert found.accuracy.low < found.accuracy.value < found.accuracy.high
+    assert len(found.accuracies) == 3
+
+
+def test_the_wrong_label_leads_the_candidates_and_no_file_changes(
+    photos: Path, tmp_path: Path
+) -> None:
+    before = {path: path.read_bytes() for path in photos.rglob("*.png")}
+    # In one part, so that the wrong one is not held out as test.
+    (tmp_path / "all").mkdir()
+    photos.rename(tmp_path / "all" / "train")
+    (tmp_path / "all" / "val" / "x").mkdir(parents=True)
+    for folder in sorted((tmp_path / "all" / "train").iterdir()):
+        target = tmp_path / "all" / "val" / folder.name
+        target.mkdir()
+        first = sorted(folder.iterdir())[0]
+        (target / "held.png").write_bytes(first.read_bytes())
+    (tmp_path / "all" / "val" / "x").rmdir()
+    found = cross_validate(request(tmp_path / "all", tmp_path), folds=4)
+    candidates = label_candidates(found)
+    assert candidates[0].id == "train/south-east/wrong.png"
+    assert (candidates[0].label, candidates[0].suggested) == ("south-east", "north-west")
+    write_candidates(candidates, found, tmp_path / "out", source="<photos>")
+    page = (tmp_path / "out" / "label-errors.html").read_text()
+    assert "wrong.png" in page and "&lt;photos&gt;" in page
+    assert (
+        json.loads((tmp_path / "out" / "candidates.json").read_text())[0]["label"] == "south-east"
+    )
+    after = sorted(p.read_bytes() for p in (tmp_path / "all" / "train").rglob("*.png"))
+    assert after == sorted(before.values())

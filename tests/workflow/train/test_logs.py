@@ -1,0 +1,113 @@
+"""TensorBoard and MLflow hold what metrics.jsonl holds, also after a run has gone on."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from glasshouse.errors import Interrupted, UsageError
+from glasshouse.evaluation.evaluation import Evaluation, evaluate
+from glasshouse.recipe import load_recipe
+from glasshouse.storage import read_json, write_text
+from glasshouse.training.state import Epoch
+from glasshouse.workflow.train.experiment import Request
+from glasshouse.workflow.train.logs import MLFLOW, TENSORBOARD, logged, open_logs, require_logs
+from tests.report.conftest import make_predictions
+
+
+def make_history(count: int) -> list[Epoch]:
+    return [Epoch(n, 2 / n, 1 - 0.5 / n, 3 / n, 0.9 - 0.5 / n, 0.001, 2.5, 1234.5)
+            for n in range(1, count + 1)]  # fmt: skip
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> Request:
+    write_text(tmp_path / "run" / "report.html", "<p>report</p>")
+    return Request("digits", load_recipe("tutorial-basic"), tmp_path / "run", command="glasshouse")
+
+
+@pytest.fixture(scope="module")
+def figures() -> Evaluation:
+    return evaluate(make_predictions())
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An MLflow store of the test's own."""
+    mlflow = pytest.importorskip("mlflow")
+    before = dict(os.environ)
+    monkeypatch.chdir(tmp_path)
+    address = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    mlflow.set_tracking_uri(None)
+    yield address
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+
+
+def test_tensorboard_gets_every_epoch_once_also_when_a_run_goes_on(
+    request_: Request, figures: Evaluation
+) -> None:
+    module = "tensorboard.backend.event_processing.event_accumulator"
+    reader = pytest.importorskip(module)
+    history = make_history(3)
+    with open_logs(["tensorboard"], request_, []) as log:
+        assert list(logged(history[:2], log)) == history[:2]
+    with open_logs(["tensorboard"], request_, history[:2]) as log:
+        log.epoch(history[2])
+        log.result(figures)
+    assert len(list((request_.out / TENSORBOARD).iterdir())) == 1
+    events = reader.EventAccumulator(str(request_.out / TENSORBOARD))
+    events.Reload()
+    seen = [(event.step, event.value) for event in events.Scalars("loss/train")]
+    assert seen == [(epoch.epoch, pytest.approx(epoch.train_loss)) for epoch in history]
+    (test,) = events.Scalars("test/accuracy")
+    assert test.value == pytest.approx(figures.accuracy.value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_mlflow_gets_recipe_epochs_figures_and_report_in_one_run(
+    request_: Request, figures: Evaluation, store: str
+) -> None:
+    history = make_history(3)
+    with pytest.raises(Interrupted), open_logs(["mlflow"], request_, []) as log:
+        log.epoch(history[0])
+        raise Interrupted("stopped", 2)
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(store)
+    run = read_json(request_.out / MLFLOW)["run_id"]
+    assert client.get_run(run).info.status == "KILLED"
+    with open_logs(["mlflow"], request_, history[:2]) as log:
+        log.epoch(history[2])
+        log.result(figures)
+    assert read_json(request_.out / MLFLOW)["run_id"] == run
+    found = client.get_run(run)
+    assert found.info.status == "FINISHED"
+    assert found.data.params["train.batch_size"] == "32"
+    steps = [metric.step for metric in client.get_metric_history(run, "train_loss")]
+    assert steps == [1, 2, 3]
+    assert found.data.metrics["test_accuracy"] == pytest.approx(figures.accuracy.value)
+    assert [file.path for file in client.list_artifacts(run)] == ["report.html"]
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_what_cannot_be_logged_to_is_said_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="Did you mean 'tensorboard'"):
+        require_logs(["tensorbord"], offline=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'glasshouse\[mlflow\]'"):
+        require_logs(["mlflow"], offline=False)
+    monkeypatch.undo()
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://example.org")
+    with pytest.raises(UsageError, match="MLFLOW_TRACKING_URI names a server"):
+        require_logs(["mlflow"], offline=True)
+    assert require_logs(["mlflow", "tensorboard"], offline=False) == ("tensorboard", "mlflow")
+
+
+def test_nothing_is_opened_where_no_log_is_wanted(request_: Request) -> None:
+    with open_logs([], request_, make_history(2)) as log:
+        log.epoch(make_history(1)[0])
+    assert sorted(path.name for path in request_.out.iterdir()) == ["report.html"]

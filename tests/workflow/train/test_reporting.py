@@ -1,0 +1,51 @@
+"""What a report says of the learning rate is what training followed."""
+
+from pathlib import Path
+
+import pytest
+
+from glasshouse.recipe import load_recipe
+from glasshouse.runs import folder as runs
+from glasshouse.storage import write_json
+from glasshouse.training.schedules import learning_rate
+from glasshouse.workflow.train import reporting
+
+
+def make_run(folder: Path, epochs: int, *overrides: str) -> runs.Run:
+    record = {"seconds": 2.0, "images_per_second": 100.0}
+    lines = tuple({**record, "epoch": n} for n in range(1, epochs + 1))
+    recipe = load_recipe("small-residual", ["train.epochs=4", *overrides])
+    machine = {"processor": "a", "threads": 1, "device": "cpu", "precision": "float32"}
+    return runs.Run(folder, recipe, machine, lines, None)
+
+
+def test_rates_are_those_of_the_schedule_up_to_where_the_run_ended(tmp_path: Path) -> None:
+    run = make_run(tmp_path, 2)
+    rates = reporting._rates(run)
+    assert (rates[0][0], rates[-1][0]) == (0.0, 2.0)
+    assert all(rate == learning_rate(run.recipe.train, time) for time, rate in rates)
+    assert max(rate for _, rate in rates) == pytest.approx(3e-3, rel=1e-4)
+
+
+def test_a_found_rate_and_its_schedule_stand_in_place_of_auto(tmp_path: Path) -> None:
+    found = {
+        "lr": 0.5,
+        "schedule": {"type": "triangular", "base": 0.2},
+        "verdict": "",
+        "seconds": 9,
+    }
+    write_json(tmp_path / runs.FINDER, found)
+    run = make_run(tmp_path, 4, "train.lr=auto", "train.schedule={type='triangular'}")
+    rates = [rate for _, rate in reporting._rates(run)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(0.5, rel=0.01)
+    assert (
+        "0.5 at its highest, found by a range test in 9.0 s: the maximum"
+        in (reporting._cost(run)["learning rate"])
+    )
+
+
+def test_heads_on_frozen_features_follow_no_rate(tmp_path: Path) -> None:
+    run = make_run(tmp_path, 0, "train.lr=auto")
+    assert reporting._rates(run) == []
+    assert not {"learning rate", "training", "speed"} & reporting._cost(run).keys()

@@ -1,0 +1,162 @@
+"""Plans are pure; what the machine can do is measured for a moment only."""
+
+import time
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glasshouse.errors import UsageError
+from glasshouse.recipe import load_recipe, parse_recipe, to_toml
+from glasshouse.runs.folder import read_run
+from glasshouse.training.pace import Pace
+from glasshouse.workflow.train import time_budget as budgets
+from glasshouse.workflow.train.experiment import Request, open_experiment
+from glasshouse.workflow.train.reporting import _budget
+from glasshouse.workflow.train.time_budget import (
+    ENOUGH_EPOCHS,
+    MOST_EPOCHS,
+    Plan,
+    Work,
+    choose,
+    describe_budget,
+    epochs_in,
+    fit_to_minutes,
+    fitted_recipe,
+)
+
+WORK = Work(train=45_000, validation=5_000, test=10_000, finder=0, seconds=5.0)
+# As measured, more or less: half the width is two to three times as fast.
+PACES = tuple(
+    Pace(width, 1000 / width**1.5, 5000 / width, 3000 / width, 0.1)
+    for width in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+)
+
+
+def test_more_time_buys_width_and_epochs() -> None:
+    plans = [choose(PACES, seconds, WORK, 10) for seconds in (60, 180, 600, 3600)]
+    widths = [plan.width for plan in plans]
+    assert widths == sorted(widths)
+    assert widths[0] < 1 <= widths[-1]
+    assert widths[-1] == 2
+    assert plans[-1].epochs >= 10
+
+
+@given(st.floats(30, 20_000), st.integers(1, 60))
+def test_whatever_is_planned_fits_and_wastes_little(seconds: float, recipe_epochs: int) -> None:
+    plan = choose(PACES, seconds, WORK, recipe_epochs)
+    assert plan.seconds <= seconds
+    assert plan.epochs == MOST_EPOCHS or plan.seconds > 0.7 * seconds
+    pace = next(pace for pace in PACES if pace.width == plan.width)
+    assert plan.pictures == WORK.train or plan.epochs <= epochs_in(pace, seconds, WORK) + 1
+
+
+def test_the_widest_net_that_sees_enough_is_taken_and_wider_ones_only_beyond_the_recipe() -> None:
+    own = next(pace for pace in PACES if pace.width == 1)
+    seconds = next(s for s in range(60, 3600) if epochs_in(own, s, WORK) >= ENOUGH_EPOCHS)
+    assert choose(PACES, seconds, WORK, 10).width == 1.0
+    assert choose(PACES, seconds - 1, WORK, 10).width == 0.75
+    wider = next(pace for pace in PACES if pace.width == 1.5)
+    seconds = next(s for s in range(60, 9000) if epochs_in(wider, s, WORK) >= 10)
+    assert choose(PACES, seconds, WORK, 10).width == 1.5
+    assert choose(PACES, seconds - 1, WORK, 10).width == 1.0
+
+
+def test_less_than_an_epoch_is_one_epoch_of_fewer_pictures() -> None:
+    slow = (Pace(1.0, 500, 2000, 1500, 0.1),)
+    plan = choose(slow, 60, WORK, 10)
+    assert plan.epochs == 1
+    assert 15_000 < plan.pictures < 25_000
+
+
+def test_snapshots_take_their_time_from_the_epochs() -> None:
+    plain = (Pace(1.0, 1000, 5000, 3000, 0.1),)
+    watched = (Pace(1.0, 1000, 5000, 3000, 0.1, explaining=20.0),)
+    without, with_them = choose(plain, 600, WORK, 10), choose(watched, 600, WORK, 10)
+    assert with_them.epochs < without.epochs
+    assert with_them.seconds <= 600
+    # One after each epoch, and one of the untrained net.
+    assert with_them.seconds == pytest.approx(
+        20 * (with_them.epochs + 1) + budgets._beside(plain[0], WORK)
+        + with_them.epochs * budgets._epoch_seconds(plain[0], with_them.pictures, WORK), abs=0.1
+    )  # fmt: skip
+
+
+def test_what_a_snapshot_takes_is_measured_where_some_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets, "_LONGEST", 0.1)
+    watched = replace(request(tmp_path / "run"), snapshots=4)
+    _, budget = fit_to_minutes(watched, 600, started=time.monotonic())
+    assert all(pace.explaining > 0.05 for pace in budget.paces)  # a net and a figure, drawn
+    assert list(tmp_path.iterdir()) == []
+    plain, _ = budgets._measuring(request(tmp_path / "run"), 600, None)
+    assert plain(1.0).explaining == 0  # type: ignore[union-attr]
+
+
+def test_too_short_a_time_says_how_long_it_takes() -> None:
+    with pytest.raises(
+        UsageError, match=r"too short.*the shortest run takes 18 s. Give 1 more minutes"
+    ):
+        choose((Pace(1.0, 500, 2000, 1500, 0.1),), 10, WORK, 10)
+    with pytest.raises(UsageError, match="above 0"):
+        fit_to_minutes(request(Path("run")), -1, started=0.0)
+
+
+def test_a_plan_becomes_a_recipe_that_is_written_and_read_back() -> None:
+    recipe = load_recipe("tutorial-wide-schedule")
+    fitted = fitted_recipe(recipe, Plan(0.5, 5, 30_000, 100.0), 2.5, whole=45_000)
+    assert fitted.name == "tutorial-wide-schedule-2.5min"
+    assert (fitted.train.epochs, fitted.data.train_limit) == (5, 30_000)
+    assert fitted.train.schedule.type == "step"
+    assert fitted.train.schedule.every == recipe.train.schedule.every / 2  # type: ignore[union-attr]
+    assert fitted.model.layers is not None
+    filters = [layer.filters for layer in fitted.model.layers if layer.type == "conv"]
+    assert filters == [16, 16, 32, 64]
+    assert parse_recipe(tomllib.loads(to_toml(fitted))) == fitted
+
+
+@pytest.mark.parametrize("limit", [0.1, 0.3, 0.6, 0.8, 1.2, 1.7, 9.0])
+def test_few_widths_are_measured_and_they_tell_the_widest_that_is_quick_enough(
+    limit: float,
+) -> None:
+    by_width = {pace.width: pace for pace in PACES}
+    measured = list(budgets._paces(by_width.get, lambda pace: pace.width <= limit))
+    assert len(measured) <= 3
+    quick = [width for width in by_width if width <= limit]
+    found = [pace.width for pace in measured if pace.width <= limit]
+    assert max(found, default=None) == max(quick, default=None)
+    assert measured[0].width == 1.0
+
+
+def test_a_net_of_fixed_width_is_measured_once() -> None:
+    only = {1.0: PACES[3]}
+    assert list(budgets._paces(only.get, lambda pace: False)) == [PACES[3]]
+
+
+def request(out: Path) -> Request:
+    small = ["data.train_limit=96", "train.precision=fp32", "train.device=cpu"]
+    return Request("digits", load_recipe("tutorial-basic", small), out)
+
+
+def test_what_was_measured_and_chosen_is_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets, "MOST_EPOCHS", 3)
+    monkeypatch.setattr(budgets, "_LONGEST", 0.2)
+    fitted, budget = fit_to_minutes(request(tmp_path / "run"), 600, started=time.monotonic())
+    # This is enough for the widest net, and three epochs are said to be the most.
+    assert [pace.width for pace in budget.paces] == [1.0, 1.5, 2.0]
+    assert all(pace.training > 1 and pace.saving > 0 for pace in budget.paces)
+    assert (budget.plan.width, budget.plan.epochs, budget.plan.pictures) == (2.0, 3, 96)
+    open_experiment(fitted)
+    run = read_run(tmp_path / "run")
+    assert run.recipe == fitted.recipe
+    assert run.recipe.train.schedule.type == "cosine"
+    assert run.environment["budget"]["plan"]["epochs"] == 3
+    (text,) = _budget(run.environment).values()
+    assert text == describe_budget(budget)
+    assert "3 epochs of all 96 pictures" in text

@@ -1,0 +1,82 @@
+"""The one function that says what MODEL means."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from glasshouse.errors import ModelError, UsageError
+from glasshouse.models import bundled
+from glasshouse.models.classifier import save_classifier
+from glasshouse.models.pretrained import build_net
+from glasshouse.models.zoo import create
+from glasshouse.workflow.use.model_names import classifier_by_name, net_by_name
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of models with one in it, which is the folder of the bundled ones."""
+    folder = tmp_path / "assets"
+    save_classifier(
+        create("test_resnet", ("ant", "bee"), weights="none").classifier, folder / "pet"
+    )
+    monkeypatch.setattr(bundled, "ASSETS", folder)
+    return folder / "pet"
+
+
+def weights_file(folder: Path, classes: int, *, leave_out: str = "") -> Path:
+    state = build_net("test_resnet", classes, {}, seed=5).state_dict()
+    path = folder / "weights.safetensors"
+    save_file({key: value for key, value in state.items() if key != leave_out}, path)
+    return path
+
+
+def test_a_folder_and_a_bundled_name_give_the_saved_model(model: Path) -> None:
+    for name in (str(model), "pet"):
+        assert classifier_by_name(name).class_names == ("ant", "bee")
+        assert net_by_name(name, (), size=9, class_count=9)[1] == (3, 160, 160)
+
+
+def test_a_net_of_the_zoo_has_the_classes_of_its_weights(tmp_path: Path) -> None:
+    classifier = classifier_by_name("test_resnet", weights=weights_file(tmp_path, 7))
+    assert len(classifier.class_names) == 7
+    wanted = build_net("test_resnet", 7, {}, seed=5).state_dict()
+    assert torch.equal(classifier.net.state_dict()["fc.weight"], wanted["fc.weight"])
+
+
+def test_arguments_and_preprocessing_stand_behind_the_colon(tmp_path: Path) -> None:
+    file = weights_file(tmp_path, 7)
+    name = "test_resnet:act_layer=silu,mean=0.5,std=0.25,input_size=64"
+    classifier = classifier_by_name(name, weights=file)
+    wanted = classifier.preprocessing
+    assert (wanted.mean, wanted.std) == ((0.5,) * 3, (0.25,) * 3)
+    assert (wanted.height, wanted.width) == (64, 64)
+    assert any(isinstance(module, torch.nn.SiLU) for module in classifier.net.modules())
+    with pytest.raises(UsageError, match="std=0: expected a number"):
+        classifier_by_name("test_resnet:std=0", weights=file)
+
+
+def test_weights_without_a_head_cannot_name_a_class(tmp_path: Path) -> None:
+    file = weights_file(tmp_path, 7, leave_out="fc.weight")
+    with pytest.raises(ModelError, match=r"no head for test_resnet \(fc.weight is missing\)"):
+        classifier_by_name("test_resnet", weights=file)
+
+
+def test_what_is_no_model_gets_the_nearest_name(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"'resnet5'.*Did you mean 'resnet50'"):
+        classifier_by_name("resnet5")
+    with pytest.raises(UsageError, match=r"'pett' is neither .*Did you mean 'pet'"):
+        classifier_by_name("pett")
+    with pytest.raises(UsageError, match="runs/none is not a run folder: it does not exist"):
+        classifier_by_name("runs/none")
+    with pytest.raises(UsageError, match="pet has its own weights"):
+        classifier_by_name("pet", weights=weights_file(tmp_path, 7))
+
+
+def test_weights_that_are_not_on_this_machine_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(ModelError, match=r"not on this machine.*resnet18-.*put it at"):
+        classifier_by_name("resnet18", offline=True)
