@@ -1,7 +1,7 @@
 """Train the bundled model `cifar10-small`, measure it once, and write it into the package's assets.
 
-Two runs of the recipe `fast` on CIFAR-10: one leaves the validation pictures out, for the
-temperature alone; the other learns from all 50,000. The test pictures are seen once, by the weights
+Two runs of the recipe `fast` on CIFAR-10: one leaves the validation images out, for the
+temperature alone; the other learns from all 50,000. The test images are seen once, by the weights
 as they are stored, in half precision. Needs GLASSHOUSE_DATA; a stopped script goes on where it was.
 Run: python bench/cifar10_small.py [FOLDER for the two runs]
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from contest import judge, machine
 
-from glasshouse.cli.progress import epoch_line
+from glasshouse.cli.progress_bars import epoch_line
 from glasshouse.evaluation.calibration import fit_temperature
 from glasshouse.evaluation.evaluation import Evaluation, evaluate
 from glasshouse.memory import keep_freed_memory
@@ -24,7 +24,12 @@ from glasshouse.recipe import load_recipe
 from glasshouse.storage import write_text
 from glasshouse.training.loop import Step
 from glasshouse.training.state import final_net
-from glasshouse.workflow.train.experiment import Experiment, Request, fit, open_experiment
+from glasshouse.workflow.train.experiment import (
+    Experiment,
+    Request,
+    fit_experiment,
+    open_experiment,
+)
 
 NAME = "cifar10-small"
 CARD = """# {name}
@@ -33,16 +38,16 @@ A small CNN for the ten classes of CIFAR-10, trained by this project with its re
 
 | | |
 |--|--|
-| training pictures | all 50,000 of CIFAR-10 (Krizhevsky 2009), no others |
-| test accuracy | {accuracy} on the 10,000 test pictures, seen once, by these weights |
+| training images | all 50,000 of CIFAR-10 (Krizhevsky 2009), no others |
+| test accuracy | {accuracy} on the 10,000 test images, seen once, by these weights |
 | calibration error (ECE) | {ece:.2%} at temperature {temperature:.3f} |
 | recipe | `fast`, seed {seed}, {epochs} epochs, batch size {batch} |
 | time | {seconds:,.0f} s of training on {machine}, {threads} threads, {precision} |
 | weights | {parameters:,} trained parameters, in half precision |
 | made by | `python bench/cifar10_small.py` |
 
-Predictions are made of the mean logits of the picture and its mirror image. The temperature comes
-from a second run of the same recipe, which left 10 % of the training pictures out and was fitted to
+Predictions are made of the mean logits of the image and its mirror image. The temperature comes
+from a second run of the same recipe, which left 10 % of the training images out and was fitted to
 those. It knows airplanes, automobiles, birds, cats, deer, dogs, frogs, horses, ships and trucks at
 32x32 pixels, and calls anything else one of them. MIT licence, like the rest of the project.
 
@@ -53,11 +58,11 @@ those. It knows airplanes, automobiles, birds, cats, deer, dogs, frogs, horses, 
 
 
 def trained(folder: Path, *overrides: str) -> tuple[Experiment, Classifier]:
-    """The recipe trained to its end in this folder, without a look at the test pictures."""
+    """The recipe trained to its end in this folder, without a look at the test images."""
     recipe = load_recipe("fast", [*overrides])
     request = Request("cifar10", recipe, folder, resume=True, command="bench/cifar10_small.py")
     experiment = open_experiment(request)
-    for record in fit(experiment):
+    for record in fit_experiment(experiment):
         if not isinstance(record, Step):
             print(f"{folder.name}  {epoch_line(record, recipe.train.epochs)}", flush=True)
     return experiment, replace(experiment.classifier, net=final_net(experiment.state))

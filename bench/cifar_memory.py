@@ -1,7 +1,7 @@
 """The largest memory of `glasshouse train cifar10`, from start to report.
 
 Claim: at most 1.5 GiB, for the tutorial's largest recipe, the default one and `fast`. One epoch of
-all training pictures each, which takes as much as ten. Reads GLASSHOUSE_DATA.
+all training images each, which takes as much as ten. Reads GLASSHOUSE_DATA.
 Run: python bench/cifar_memory.py [RECIPE...]
 """
 

@@ -1,7 +1,7 @@
 """Grad-CAM and Eigen-CAM's component on ResNet50 against pytorch-grad-cam.
 
 Claims: Grad-CAM >= 3x faster than pytorch-grad-cam used as its README shows; Eigen-CAM's component
->= 50x faster at 49x2048 than the SVD with full matrices that it makes. Same weights, pictures,
+>= 50x faster at 49x2048 than the SVD with full matrices that it makes. Same weights, images,
 threads and process; medians of turns. Besides: pytorch-grad-cam with frozen parameters.
 
     python bench/explain_cam.py --batch 1 8 --rounds 5
@@ -44,13 +44,13 @@ def main() -> None:
 
 def compare_maps(classifier: Classifier, batch: int, rounds: int) -> bool:
     random = np.random.default_rng(0)
-    pictures = random.integers(0, 256, (batch, 3, 224, 224), dtype=np.uint8)
-    inputs = as_inputs(classifier, pictures)
+    images = random.integers(0, 256, (batch, 3, 224, 224), dtype=np.uint8)
+    inputs = as_inputs(classifier, images)
     chosen = np.arange(batch, dtype=np.int64)
     net = classifier.net
 
     def ours() -> None:
-        explain(classifier, pictures, methods=["grad-cam"], target_class=chosen, layer=LAYER)
+        explain(classifier, images, methods=["grad-cam"], target_class=chosen, layer=LAYER)
 
     def forward() -> None:
         with torch.inference_mode():

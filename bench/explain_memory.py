@@ -27,10 +27,10 @@ def main() -> None:
     warnings.simplefilter("ignore")
     net = build_net("torchvision/resnet18", 10, {}).eval()
     classifier = Classifier(net, Preprocessing(32, 32), tuple(map(str, range(10))))
-    pictures = np.zeros((1, 3, 32, 32), dtype=np.uint8)
+    images = np.zeros((1, 3, 32, 32), dtype=np.uint8)
     seen = []
     for turn in range(1, count + 1):
-        explain_page(classifier, pictures)
+        explain_page(classifier, images)
         if turn in (count // 10, count):
             seen.append((resident_mb(), alive()))
     (before, tensors), (after, left) = seen

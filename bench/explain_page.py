@@ -2,7 +2,7 @@
 
 Claims: >= 2.8x faster than Captum used as its documentation shows (an object a method), and <= 1.15
 of the bare cost of one forward and three input-gradient backward passes. Same weights (random ones:
-the cost does not depend on them), pictures, threads and process; medians of turns.
+the cost does not depend on them), images, threads and process; medians of turns.
 
     python bench/explain_page.py --batch 1 8 --rounds 5
 """
@@ -48,15 +48,15 @@ def main() -> None:
 def compare_pages(classifier: Classifier, batch: int, rounds: int) -> bool:
     side = classifier.preprocessing.height
     random = np.random.default_rng(0)
-    pictures = random.integers(0, 256, (batch, 3, side, side), dtype=np.uint8)
+    images = random.integers(0, 256, (batch, 3, side, side), dtype=np.uint8)
     targets = np.arange(batch, dtype=np.int64)
-    inputs = as_inputs(classifier, pictures)
+    inputs = as_inputs(classifier, images)
     settings = ExplainSettings(activation_layers=LAYERS)
     net, wanted = classifier.net, torch.from_numpy(targets)
     times = interleaved(
         {
             "glasshouse": lambda: explain_page(
-                classifier, pictures, target_class=targets, layer=CAM_LAYER, settings=settings
+                classifier, images, target_class=targets, layer=CAM_LAYER, settings=settings
             ),
             "captum": lambda: captum_page(net, inputs, wanted),
             "bare": lambda: bare(net, inputs, wanted),

@@ -3,14 +3,14 @@
 Claim: Grad-CAM on a trained net >= 90 %, with each seed. A hit is a largest value on the object or
 less than 15 pixels from it where the shorter side is 224, in proportion here (4.3 pixels of 64):
 the game as it is published (Zhang et al. 2016) and as TorchRay plays it. Exact hits are printed
-beside it, and the centre of the picture as the baseline. The nets are what these commands give, at
+beside it, and the centre of the image as the baseline. The nets are what these commands give, at
 64 pixels, so that the last map has 8x8 cells and not 4x4:
 
     glasshouse train shapes --set data.image_size=64 --set train.seed=0
 
-Methods of many passes are scored on a tenth of the pictures.
+Methods of many passes are scored on a tenth of the images.
 
-    python bench/explain_shapes.py [RUN...] --seeds 3 --pictures 1000
+    python bench/explain_shapes.py [RUN...] --seeds 3 --images 1000
 """
 
 import argparse
@@ -38,20 +38,25 @@ from glasshouse.explanation.trust.localisation import (
 from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.recipe import load_recipe
 from glasshouse.settings import DataSettings
-from glasshouse.workflow.train.experiment import Request, finish, fit, open_experiment
+from glasshouse.workflow.train.experiment import (
+    Request,
+    finish_experiment,
+    fit_experiment,
+    open_experiment,
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="*", help="trained on shapes; none: trains them")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=1000)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     trained_ones = [trained(seed) for seed in range(arguments.seeds if not arguments.runs else 0)]
     classifiers = [load_classifier(run) for run in arguments.runs] or trained_ones
     print(machine())
-    shares = [score(classifier, arguments.pictures) for classifier in classifiers]
+    shares = [score(classifier, arguments.images) for classifier in classifiers]
     name = "pointing game of Grad-CAM, the lowest of the nets, %"
     raise SystemExit(not judge(name, 100 * min(shares), 90))
 
@@ -61,9 +66,9 @@ def trained(seed: int) -> Classifier:
     with tempfile.TemporaryDirectory() as folder:
         recipe = load_recipe("small-residual", overrides)
         experiment = open_experiment(Request("shapes", recipe, Path(folder) / "run"))
-        for _ in fit(experiment):
+        for _ in fit_experiment(experiment):
             pass
-        return finish(experiment).classifier
+        return finish_experiment(experiment).classifier
 
 
 def score(classifier: Classifier, count: int) -> float:
@@ -71,12 +76,12 @@ def score(classifier: Classifier, count: int) -> float:
     test = load_splits("shapes", DataSettings(image_size=classifier.preprocessing.height)).test
     images = take(test, np.arange(min(count, len(test))))
     assert images.masks is not None
-    methods = sheet_methods(classifier, images.pictures[0])
+    methods = sheet_methods(classifier, images.images[0])
     found = maps_of(classifier, images, [name for name in methods if name not in SLOW_METHODS])
     accuracy = float((found[0].logits.argmax(1) == images.labels).mean())
     margin = usual_margin(*images.masks.shape[1:])
-    print(f"\n{len(images)} test pictures of shapes, accuracy {accuracy:.1%}")
-    print(f"masks cover {images.masks.mean():.1%} of a picture; margin {margin:.2f} pixels")
+    print(f"\n{len(images)} test images of shapes, accuracy {accuracy:.1%}")
+    print(f"masks cover {images.masks.mean():.1%} of an image; margin {margin:.2f} pixels")
     rows = score_localisation(found, images.masks)
     print_rows(rows)
     (cam,) = [each for each in found if each.method == "grad-cam"]
@@ -93,7 +98,7 @@ def score(classifier: Classifier, count: int) -> float:
 def maps_of(
     classifier: Classifier, images: ImageSet, methods: Sequence[MethodName]
 ) -> tuple[Explanation, ...]:
-    return explain(classifier, images.pictures, methods=methods, target_class=images.labels)
+    return explain(classifier, images.images, methods=methods, target_class=images.labels)
 
 
 def print_rows(rows: Sequence[Localisation]) -> None:

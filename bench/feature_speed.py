@@ -23,7 +23,7 @@ from glasshouse.models.agreement import changed_logits
 from glasshouse.models.classifier import scale
 from glasshouse.models.freezing import head_of
 from glasshouse.models.inference import inference_net
-from glasshouse.models.preprocessing import Preprocessing, prepare
+from glasshouse.models.preprocessing import Preprocessing, preprocess
 from glasshouse.models.pretrained import build_net
 from glasshouse.models.zoo import create
 from glasshouse.settings import TrainSettings
@@ -34,22 +34,22 @@ BATCH = int(sys.argv[2]) if len(sys.argv) > 2 else 32
 HALF = (0.5, 0.5, 0.5)
 
 
-def rate(forward: Callable[[Tensor], Tensor], pictures: Tensor) -> float:
+def rate(forward: Callable[[Tensor], Tensor], images: Tensor) -> float:
     with torch.inference_mode():
-        forward(pictures)
+        forward(images)
         seconds = []
         for _ in range(ROUNDS):
             started = time.perf_counter()
-            forward(pictures)
+            forward(images)
             seconds.append(time.perf_counter() - started)
-    return len(pictures) / sorted(seconds)[len(seconds) // 2]
+    return len(images) / sorted(seconds)[len(seconds) // 2]
 
 
 def speed(net: nn.Module, name: str) -> dict[str, object]:
-    pictures = torch.randn(BATCH, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(BATCH, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     precision = choose_precision(TrainSettings(device="cpu"), torch.device("cpu"))
-    ready = inference_net(net.eval(), pictures[:8], precision)
-    eager, graph = rate(net, pictures), rate(ready, pictures)
+    ready = inference_net(net.eval(), images[:8], precision)
+    eager, graph = rate(net, images), rate(ready, images)
     return {"net": name, "precision": str(ready.precision), "folded": ready.folded,
             "eager": round(eager, 1), "graph": round(graph, 1),
             "times": graph / eager}  # fmt: skip
@@ -59,8 +59,8 @@ def agreement(name: str, arguments: dict[str, str], file: Path, photos: list[Pat
               level: tuple[Preprocessing, ...] = ()) -> dict[str, object]:  # fmt: skip
     classifier = create(name, weights=file, arguments=arguments).classifier
     preprocessing = level[0] if level else classifier.preprocessing
-    pictures = np.stack([prepare(decode(photo), preprocessing) for photo in photos])
-    inputs = scale(torch.from_numpy(pictures), preprocessing)
+    images = np.stack([preprocess(decode(photo), preprocessing) for photo in photos])
+    inputs = scale(torch.from_numpy(images), preprocessing)
     precision = choose_precision(TrainSettings(device="cpu"), torch.device("cpu"))
     # As features are used: the body in low precision, the head in float32.
     head = head_of(classifier.net)

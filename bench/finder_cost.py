@@ -1,7 +1,7 @@
 """What a range test of 100 steps costs beside 100 training steps of the same net and data.
 
 Claim: <= 1.2x. Both in a fresh process each round, data and net ready, on tutorial-wide with its
-augmentation at batch 32. Reads CIFAR-10 from GLASSHOUSE_DATA, else makes random pictures.
+augmentation at batch 32. Reads CIFAR-10 from GLASSHOUSE_DATA, else makes random images.
 """
 
 import time
@@ -10,26 +10,26 @@ from typing import Any
 
 import numpy as np
 from contest import judge, machine, play, run_contender
-from train_speed import pictures
+from train_speed import images
 
 STEPS, ROUNDS = 100, 5
 
 
-def course() -> tuple[Any, Any]:
+def setup() -> tuple[Any, Any]:
     """An untrained net and what it is trained with."""
     from glasshouse.data.images import ImageSet, Splits, take
     from glasshouse.recipe import load_recipe
     from glasshouse.training.fit import untrained_classifier
-    from glasshouse.training.loop import Course
+    from glasshouse.training.loop import TrainingSetup
 
-    data, labels = pictures()
+    data, labels = images()
     ids = np.array([str(i) for i in range(len(data))])
-    images = ImageSet(data, labels, ids, tuple("0123456789"))
-    splits = Splits(images, take(images, range(32)), take(images, range(32)))
+    whole = ImageSet(data, labels, ids, tuple("0123456789"))
+    splits = Splits(whole, take(whole, range(32)), take(whole, range(32)))
     recipe = load_recipe("tutorial-wide")
     classifier = untrained_classifier(recipe.model, splits, seed=0)
-    return classifier.net, Course(
-        images, splits.validation, classifier.preprocessing, recipe.train, recipe.augment
+    return classifier.net, TrainingSetup(
+        whole, splits.validation, classifier.preprocessing, recipe.train, recipe.augment
     )
 
 
@@ -40,7 +40,7 @@ def training() -> float:
     from glasshouse.training.loop import train
     from glasshouse.training.state import begin
 
-    net, what = course()
+    net, what = setup()
     warm_up(net, what)
     started = time.perf_counter()
     state = begin(net, what.settings, torch.device("cpu"))
@@ -53,7 +53,7 @@ def finder() -> float:
     """Seconds of a range test of one seed that does not end early, reading the curve included."""
     from glasshouse.training.finder import RangeTest, find_lr
 
-    net, what = course()
+    net, what = setup()
     warm_up(net, what)
     # Rates that do not make the loss explode, so that no step is saved.
     test = RangeTest(start=1e-6, end=1e-2, steps=STEPS, seeds=1)

@@ -1,8 +1,8 @@
 """`train.lr = "auto"` against the recipe's own rate, a third of it and three times it.
 
 Claim: with the rate that the range test finds, test accuracy is at most three points (the chance of
-one run on so few pictures) below that of the recipe's own, on five pairs of a source and a recipe.
-CIFAR-10 from GLASSHOUSE_DATA; few pictures and epochs, so that all takes some ten minutes. Words
+one run on so few images) below that of the recipe's own, on five pairs of a source and a recipe.
+CIFAR-10 from GLASSHOUSE_DATA; few images and epochs, so that all takes some ten minutes. Words
 after the name choose the pairs.
 """
 
@@ -20,9 +20,9 @@ from glasshouse.models.predict import predict
 from glasshouse.recipe import load_recipe
 from glasshouse.training.finder import find_lr, with_found_rate
 from glasshouse.training.fit import train_until_done
-from glasshouse.training.loop import Course
+from glasshouse.training.loop import TrainingSetup
 from glasshouse.training.state import begin, final_net
-from glasshouse.workflow.train.experiment import Request, first_classifier, make_course
+from glasshouse.workflow.train.experiment import Request, first_classifier, make_setup
 
 FEW = ["data.train_limit=6000", "train.epochs=4"]
 CASES = {
@@ -40,17 +40,17 @@ CASES = {
         "shapes", "small-residual", ["data.train_limit=3000", "train.epochs=8"]
     ),
 }  # fmt: skip
-TEST_PICTURES = 2000
+TEST_IMAGES = 2000
 
 
 def accuracies(source: str, name: str, overrides: list[str]) -> dict[str, tuple[float, float]]:
     """The rate and the test accuracy with each way to choose it."""
     recipe = load_recipe(name, overrides)
     splits, untrained = first_classifier(Request(source, recipe, Path("unused")))
-    course = make_course(recipe, splits, untrained)
-    test = take(splits.test, np.arange(min(TEST_PICTURES, len(splits.test))))
+    setup = make_setup(recipe, splits, untrained)
+    test = take(splits.test, np.arange(min(TEST_IMAGES, len(splits.test))))
     own = recipe.train.peak_lr
-    auto = with_found_rate(recipe.train, find_lr(untrained.net, course))
+    auto = with_found_rate(recipe.train, find_lr(untrained.net, setup))
     settings = {
         "auto": auto,
         **{
@@ -60,7 +60,7 @@ def accuracies(source: str, name: str, overrides: list[str]) -> dict[str, tuple[
     }
     found = {}
     for label, chosen in settings.items():
-        net = trained(replace(course, settings=chosen), untrained.net)
+        net = trained(replace(setup, settings=chosen), untrained.net)
         answers = predict(replace(untrained, net=net), test)
         right = float((answers.logits.argmax(axis=1) == answers.labels).mean())
         found[label] = chosen.peak_lr, right
@@ -68,10 +68,10 @@ def accuracies(source: str, name: str, overrides: list[str]) -> dict[str, tuple[
     return found
 
 
-def trained(course: Course, net: nn.Module) -> nn.Module:
+def trained(setup: TrainingSetup, net: nn.Module) -> nn.Module:
     """A copy of the net, trained."""
-    state = begin(net, course.settings, torch.device("cpu"))
-    for _ in train_until_done(state, course):
+    state = begin(net, setup.settings, torch.device("cpu"))
+    for _ in train_until_done(state, setup):
         pass
     return final_net(state).eval()
 

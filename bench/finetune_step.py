@@ -51,7 +51,7 @@ def glasshouse() -> float:
     from glasshouse.data.sources import load_splits
     from glasshouse.recipe import load_recipe
     from glasshouse.training.adapting import adapt
-    from glasshouse.training.loop import Course, Step
+    from glasshouse.training.loop import Step, TrainingSetup
     from glasshouse.training.transfer import begin_transfer, train_transfer
     from glasshouse.workflow.train.pretrained import data_settings
 
@@ -67,9 +67,14 @@ def glasshouse() -> float:
         classifier = adapt(recipe.model.pretrained, splits.train).classifier
         device = torch.device("cpu")
         state = begin_transfer(classifier.net, recipe.train, recipe.transfer, device)
-        course = Course(splits.train, splits.validation, classifier.preprocessing, recipe.train,
-                        recipe.augment)  # fmt: skip
-        records = train_transfer(state, course, recipe.transfer)
+        setup = TrainingSetup(
+            splits.train,
+            splits.validation,
+            classifier.preprocessing,
+            recipe.train,
+            recipe.augment,
+        )
+        records = train_transfer(state, setup, recipe.transfer)
         return rate(record for record in records if isinstance(record, Step))
 
 
@@ -92,10 +97,10 @@ def steps_of_timm(batches: Iterator[Any]) -> Iterator[float]:
     precision = choose_precision(TrainSettings(device="cpu"), device)
     net.train()
     optimizer.zero_grad()
-    for pictures, labels in batches:
-        pictures = pictures.contiguous(memory_format=torch.channels_last)
+    for images, labels in batches:
+        images = images.contiguous(memory_format=torch.channels_last)
         with autocast(device, precision):
-            loss = loss_of(net(pictures), labels)
+            loss = loss_of(net(images), labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -99,13 +99,13 @@ def main(count: int, side: int) -> bool:
             start = time.perf_counter()
             splits = load_splits(photos, settings)
             print(f"{what} in {time.perf_counter() - start:.1f} s")
-        train = splits.train.pictures
+        train = splits.train.images
         order = np.random.default_rng(0).permutation(len(train))
         start = time.perf_counter()
         for first in range(0, len(order), BATCH):
             gather(train, order[first : first + BATCH])
         seconds = time.perf_counter() - start
-        print(f"an epoch of {len(order)} pictures ({train.nbytes / 1e6:.0f} MB) in {seconds:.1f} s")
+        print(f"an epoch of {len(order)} images ({train.nbytes / 1e6:.0f} MB) in {seconds:.1f} s")
         time.sleep(0.5)
         stop.set()
         trained = train_peak_mib(photos, side)

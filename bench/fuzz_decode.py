@@ -1,4 +1,4 @@
-"""Flip bits in good picture files and cut them short: no crash, no hang, each bad file named.
+"""Flip bits in good image files and cut them short: no crash, no hang, each bad file named.
 
     python bench/fuzz_decode.py [mutations]
 
@@ -20,7 +20,7 @@ from PIL import Image
 
 from glasshouse.data.decode import decode
 from glasshouse.data.workers import Fitting, decode_files
-from glasshouse.errors import BadPicture
+from glasshouse.errors import BadImage
 
 HANG_S = 5.0
 
@@ -35,7 +35,7 @@ def good_files() -> list[bytes]:
     ):
         try:
             decode(path)
-        except BadPicture:
+        except BadImage:
             continue
         found.append(path.read_bytes())
     return found + made_files()

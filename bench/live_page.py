@@ -171,7 +171,7 @@ def resident_mb(pid: int) -> float:
 
 
 class StandIn:
-    """Writes what a training writes, a line a second and an epoch each ten, without training."""
+    """Writes what a training writes, a line per second and an epoch each ten, without training."""
 
     def __init__(self, run: Path) -> None:
         command = [sys.executable, "-m", "glasshouse", "train", "digits", "--out", str(run)]
@@ -277,7 +277,7 @@ def heap_mb(browser) -> float:
 
 
 def start(rounds: int) -> bool:
-    from glasshouse.runs.listing import Listing
+    from glasshouse.runs.listing import RunListing
 
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder) / "runs"
@@ -291,7 +291,7 @@ def start(rounds: int) -> bool:
         listed, ready = [], []
         for _ in range(rounds):
             began = time.perf_counter()
-            assert len(Listing(runs).read()) == 500
+            assert len(RunListing(runs).read()) == 500
             listed.append(time.perf_counter() - began)
             began = time.perf_counter()
             workbench = start_workbench(runs)

@@ -1,4 +1,4 @@
-"""Pictures a second over HTTP: glasshouse serve beside a plain FastAPI handler and LitServe.
+"""Images a second over HTTP: glasshouse serve beside a plain FastAPI handler and LitServe.
 
     python bench/serving.py small|mobilenet [--seconds 30] [--servers ours,plain,...]
 
@@ -64,7 +64,7 @@ def save_small(folder: Path) -> None:
 
 
 def write_files(model: str, folder: Path) -> list[Path]:
-    """Sixteen real pictures: photos as they are, or pictures of CIFAR-10 as PNG files."""
+    """Sixteen real images: photos as they are, or images of CIFAR-10 as PNG files."""
     if model == "mobilenet":
         photos = sorted((DATA / "photos/imagenet").glob("*.JPEG"))[:FILES]
         paths = [folder / f"{i}.jpg" for i in range(FILES)]
@@ -76,10 +76,10 @@ def write_files(model: str, folder: Path) -> list[Path]:
     from glasshouse.data.sources import load_splits
     from glasshouse.settings import DataSettings
 
-    pictures = load_splits("cifar10", DataSettings(), data_dir=DATA, offline=True).test.pictures
+    images = load_splits("cifar10", DataSettings(), data_dir=DATA, offline=True).test.images
     paths = [folder / f"{i}.png" for i in range(FILES)]
-    for path, picture in zip(paths, pictures, strict=False):
-        Image.fromarray(picture.transpose(1, 2, 0)).save(path)
+    for path, image in zip(paths, images, strict=False):
+        Image.fromarray(image.transpose(1, 2, 0)).save(path)
     return paths
 
 
@@ -134,9 +134,9 @@ def serve_plain(model: str, folder: Path, port: int, *, on_threads: bool) -> Non
     app = FastAPI()
 
     def answer(file: UploadFile) -> dict[str, Any]:
-        picture = transform(Image.open(file.file).convert("RGB"))
+        image = transform(Image.open(file.file).convert("RGB"))
         with torch.inference_mode():
-            return {"picture": file.filename, "top": top_five(net(picture[None])[0], names)}
+            return {"image": file.filename, "top": top_five(net(image[None])[0], names)}
 
     async def answer_here(file: UploadFile) -> dict[str, Any]:
         return answer(file)
@@ -201,7 +201,7 @@ async def exchange(
 
 
 async def until_ready(port: int, folder: Path) -> None:
-    """Ask until a picture is answered."""
+    """Ask until an image is answered."""
     data = request_of(next(folder.glob("*.form")).read_bytes())
     for _ in range(300):
         try:
@@ -247,7 +247,7 @@ def compare(bodies: dict[str, int], expected: dict[str, dict[str, float]]) -> tu
     worst = 0.0
     for body in bodies:
         for each in json.loads(body)["predictions"]:
-            wanted = expected[each["picture"]]
+            wanted = expected[each["image"]]
             best = sorted(wanted.values(), reverse=True)[: len(each["top"])]
             for top, probability in zip(each["top"], best, strict=True):
                 worst = max(worst, abs(top["probability"] - wanted[top["class"]]))
@@ -342,7 +342,7 @@ def report(speeds: dict[str, dict[int, float]]) -> None:
 def promises(model: str, folder: Path, form: bytes) -> None:
     """Overload and stop."""
     data = request_of(form)
-    with running("ours", model, folder, ("--max-queue", "16", "--max-pictures", "4")) as (port, _):
+    with running("ours", model, folder, ("--max-queue", "16", "--max-images", "4")) as (port, _):
         found = asyncio.run(overload(port, data, 64, 8))
     refused = sorted(seconds for status, seconds in found if status == 503)
     served = sum(status == 200 for status, _ in found)

@@ -1,10 +1,10 @@
-"""Seconds of training to an accuracy on CIFAR-10's test pictures: `fast` against the tutorial.
+"""Seconds of training to an accuracy on CIFAR-10's test images: `fast` against the tutorial.
 
 The measure is the tutorial's own program in Keras 3 on TensorFlow: wide net, ImageDataGenerator,
-batch 32, ten epochs of 50,000 pictures (two are run and counted five times; --keras-epochs 10 runs
+batch 32, ten epochs of 50,000 images (two are run and counted five times; --keras-epochs 10 runs
 them all). Seconds are those of training alone, on both sides. Claims: 75.32 %, the tutorial's best
 own CNN, within a twelfth of that time; 83.23 %, its ResNet50, within a sixth; and at least 93.5 %
-within all of it. Each of ours is a whole run of the command on all training pictures; finished runs
+within all of it. Each of ours is a whole run of the command on all training images; finished runs
 in the folder are used again. Needs the extra `bench` and GLASSHOUSE_DATA.
 Run: python bench/to_accuracy.py [--keras-epochs N] [FOLDER for the runs]
 """
@@ -31,7 +31,7 @@ def keras_seconds(epochs: int) -> float:
     from glasshouse.settings import DataSettings
 
     train = load_splits("cifar10", DataSettings(train_on_validation=True)).train
-    net, flow = tutorial_keras.program(train.pictures, train.labels, batch_size=32)
+    net, flow = tutorial_keras.program(train.images, train.labels, batch_size=32)
     net.fit(flow, steps_per_epoch=30, epochs=1, verbose=0)  # compiles
     started = time.perf_counter()
     net.fit(flow, epochs=epochs, verbose=0)
@@ -39,7 +39,7 @@ def keras_seconds(epochs: int) -> float:
 
 
 def ours(folder: Path, epochs: int) -> tuple[float, float]:
-    """Seconds of training and accuracy on the test pictures of a whole run of `fast`."""
+    """Seconds of training and accuracy on the test images of a whole run of `fast`."""
     if not (folder / "evaluation.json").is_file():
         overrides = [f"train.epochs={epochs}", "data.train_on_validation=true"]
         command = [sys.executable, "-m", "glasshouse", "train", "cifar10", "--recipe", "fast",

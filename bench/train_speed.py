@@ -1,8 +1,8 @@
 """Images a second of the tutorial's wide net, batch 32, with the tutorial's augmentation.
 
 Claims: >= 2.2x Keras 3 on TensorFlow with ImageDataGenerator; >= 2.2x a PyTorch DataLoader with
-torchvision's transforms on PIL pictures; >= 93 % of our own steps without loading and augmenting.
-Needs the extra `bench`. Reads CIFAR-10 from GLASSHOUSE_DATA, else makes random pictures.
+torchvision's transforms on PIL images; >= 93 % of our own steps without loading and augmenting.
+Needs the extra `bench`. Reads CIFAR-10 from GLASSHOUSE_DATA, else makes random images.
 """
 
 import os
@@ -16,14 +16,14 @@ from contest import judge, machine, play, run_contender
 BATCH, WARMUP, STEPS, ROUNDS = 32, 30, 250, 3
 
 
-def pictures() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def images() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """uint8 ``(n, 3, 32, 32)`` and labels."""
     if os.environ.get("GLASSHOUSE_DATA"):
         from glasshouse.data.sources import load_splits
         from glasshouse.settings import DataSettings
 
         train = load_splits("cifar10", DataSettings()).train
-        return train.pictures, train.labels
+        return train.images, train.labels
     random = np.random.default_rng(0)
     count = 20_000
     return (
@@ -50,21 +50,21 @@ def glasshouse() -> float:
     from glasshouse.memory import keep_freed_memory
     from glasshouse.recipe import load_recipe
     from glasshouse.training.fit import untrained_classifier
-    from glasshouse.training.loop import Course, Step, train
+    from glasshouse.training.loop import Step, TrainingSetup, train
     from glasshouse.training.state import begin
 
     keep_freed_memory()  # as the command does
-    data, labels = pictures()
+    data, labels = images()
     ids = np.array([str(i) for i in range(len(data))])
-    images = ImageSet(data, labels, ids, tuple("0123456789"))
-    splits = Splits(images, take(images, range(32)), take(images, range(32)))
+    whole = ImageSet(data, labels, ids, tuple("0123456789"))
+    splits = Splits(whole, take(whole, range(32)), take(whole, range(32)))
     recipe = load_recipe("tutorial-wide")
     classifier = untrained_classifier(recipe.model, splits, seed=0)
     state = begin(classifier.net, recipe.train, torch.device("cpu"))
-    course = Course(
+    setup = TrainingSetup(
         images, splits.validation, classifier.preprocessing, recipe.train, recipe.augment
     )
-    return rate(r for r in train(state, course) if isinstance(r, Step))
+    return rate(r for r in train(state, setup) if isinstance(r, Step))
 
 
 def compute_only() -> float:
@@ -83,8 +83,8 @@ def compute_only() -> float:
     device = torch.device("cpu")
     state = begin(build(recipe.model, 10, (3, 32, 32), seed=0), recipe.train, device)
     precision = choose_precision(recipe.train, device)
-    data, answers = pictures()
-    # Different pictures in each step: a net that knows its only batch by heart has gradients so
+    data, answers = images()
+    # Different images in each step: a net that knows its only batch by heart has gradients so
     # small that the processor handles them as denormal numbers, many times slower.
     count = min(len(data), BATCH * (WARMUP + STEPS))
     whole = torch.from_numpy(data[:count]).float().div(255)
@@ -109,7 +109,7 @@ def keras() -> float:
     """The tutorial's own program, as close as Keras 3 still runs it."""
     import tutorial_keras
 
-    data, labels = pictures()
+    data, labels = images()
     net, flow = tutorial_keras.program(data[: BATCH * 400], labels[: BATCH * 400], BATCH)
     net.fit(flow, steps_per_epoch=WARMUP, epochs=1, verbose=0)
     started = time.perf_counter()
@@ -118,7 +118,7 @@ def keras() -> float:
 
 
 def data_loader(workers: int) -> float:
-    """Plain PyTorch: Dataset of PIL pictures, torchvision's transforms, DataLoader, float32."""
+    """Plain PyTorch: Dataset of PIL images, torchvision's transforms, DataLoader, float32."""
     import torch
     from PIL import Image
     from torch import nn
@@ -128,7 +128,7 @@ def data_loader(workers: int) -> float:
 
     transforms = _torchvision().transforms
 
-    data, labels = pictures()
+    data, labels = images()
     change = transforms.Compose(
         [
             transforms.RandomAffine(15, translate=(0.1, 0.1)),
@@ -137,13 +137,13 @@ def data_loader(workers: int) -> float:
         ]
     )
 
-    class Pictures(Dataset[Any]):
+    class Images(Dataset[Any]):
         def __len__(self) -> int:
             return len(data)
 
         def __getitem__(self, index: int) -> Any:
-            picture = Image.fromarray(data[index].transpose(1, 2, 0))
-            return change(picture), int(labels[index])
+            image = Image.fromarray(data[index].transpose(1, 2, 0))
+            return change(image), int(labels[index])
 
     def conv(inside: int, outside: int) -> list[nn.Module]:
         return [nn.Conv2d(inside, outside, 3, padding=1), nn.ReLU()]
@@ -153,7 +153,7 @@ def data_loader(workers: int) -> float:
         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8192, 128), nn.ReLU(), nn.Linear(128, 10),
     )  # fmt: skip
     optimizer = torch.optim.Adam(net.parameters())
-    loader = DataLoader(Pictures(), BATCH, shuffle=True, num_workers=workers)
+    loader = DataLoader(Images(), BATCH, shuffle=True, num_workers=workers)
 
     def steps() -> Iterator[None]:
         for inputs, targets in loader:

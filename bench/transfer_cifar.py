@@ -1,21 +1,21 @@
-"""CIFAR-10 from MobileNetV2's features against the usual way, on the same pictures and size.
+"""CIFAR-10 from MobileNetV2's features against the usual way, on the same images and size.
 
 The usual way runs the frozen body again in every epoch (PyTorch eager, float32, no gradients in the
 body, Adam on a dense head, batch 128, ten epochs), as tutorials do. Ours is everything from decoded
-pictures to answers on test: features, heads of three strengths, choice on validation.
+images to answers on test: features, heads of three strengths, choice on validation.
 
-The usual way on all pictures would take an hour, so it is measured in two parts, and says so:
-1. It is really trained for all ten epochs on some 1,500 training pictures. Its seconds, times the
-   ratio of the pictures, are those on all of them: every picture costs the same.
-2. As its body is frozen and its pictures do not change, its head can be trained on cached features
-   of the same body, which is how its accuracy on all pictures is found. Part 1 shows whether that
+The usual way on all images would take an hour, so it is measured in two parts, and says so:
+1. It is really trained for all ten epochs on some 1,500 training images. Its seconds, times the
+   ratio of the images, are those on all of them: every image costs the same.
+2. As its body is frozen and its images do not change, its head can be trained on cached features
+   of the same body, which is how its accuracy on all images is found. Part 1 shows whether that
    is so: the same head, really trained, must agree with the cached one within 0.3 points.
 
-Claims: >= 80 % on the test pictures within the time of two usual epochs; >= 8 times faster than ten
+Claims: >= 80 % on the test images within the time of two usual epochs; >= 8 times faster than ten
 to the same accuracy (within 0.3 points, or better); five more heads on the cache in 20 s each.
-Beside them, the bundled cifar10-small and the transferred net, paired on the same test pictures.
-Run: GLASSHOUSE_DATA=DATA python bench/transfer_cifar.py [--pictures N] [--size N] [--flips]
-With --pictures, a share of train and test, for a busy machine; what it prints is then no claim.
+Beside them, the bundled cifar10-small and the transferred net, paired on the same test images.
+Run: GLASSHOUSE_DATA=DATA python bench/transfer_cifar.py [--images N] [--size N] [--flips]
+With --images, a share of train and test, for a busy machine; what it prints is then no claim.
 """
 
 import argparse
@@ -53,7 +53,7 @@ from glasshouse.workflow.train.feature_run import SplitFeatures, head_prediction
 
 DATA = Path(os.environ["GLASSHOUSE_DATA"])
 BATCH, EPOCHS = 128, 10
-# What the usual way is really run on: so many training pictures, and test pictures.
+# What the usual way is really run on: so many training images, and test images.
 TAUGHT, ASKED = 1_500, 2_000
 SETTINGS = HeadSettings(strengths=(0.001, 0.003, 0.01))
 MORE: tuple[tuple[HeadKind, float], ...] = (
@@ -71,7 +71,7 @@ class Ours:
     features: SplitFeatures
 
 
-def pictures(count: int | None) -> Splits:
+def images(count: int | None) -> Splits:
     splits = load_splits("cifar10", DataSettings(train_limit=count), data_dir=DATA)
     if count is None:
         return splits
@@ -106,15 +106,15 @@ def five_more_heads(features: SplitFeatures) -> list[float]:
 
 
 def usual(classifier: Classifier, splits: Splits, size: int, found: Ours) -> tuple[float, float]:
-    """Seconds of an epoch of all pictures, and points between the real way and its stand-in."""
+    """Seconds of an epoch of all images, and points between the real way and its stand-in."""
     train, test = splits.train, splits.test
     taught, asked = _some(train, TAUGHT), _some(test, ASKED)
     run = body_of_usual(classifier, size)
     started = time.perf_counter()
-    head = head_training(lambda rows: run(train.pictures[taught[rows]]), train.labels[taught])
+    head = head_training(lambda rows: run(train.images[taught[rows]]), train.labels[taught])
     seconds = time.perf_counter() - started
     epoch = seconds / EPOCHS * len(train) / len(taught)
-    real = torch.cat([head(run(test.pictures[rows])) for rows in _batches(asked)]).detach().numpy()
+    real = torch.cat([head(run(test.images[rows])) for rows in _batches(asked)]).detach().numpy()
     some = rows_of(found.features.train, taught)
     cached = cached_way(some, found.features.test)[asked]
     best = choose_head(some, found.features.validation, SETTINGS).best
@@ -123,11 +123,11 @@ def usual(classifier: Classifier, splits: Splits, size: int, found: Ours) -> tup
     theirs, stand_in, own_share = (
         100 * float((each.argmax(axis=1) == labels).mean()) for each in (real, cached, own)
     )
-    say(f"the usual way, really trained on {len(taught):,} pictures for {EPOCHS} epochs",
-        seconds=seconds, accuracy=theirs, of_test_pictures=len(asked),
+    say(f"the usual way, really trained on {len(taught):,} images for {EPOCHS} epochs",
+        seconds=seconds, accuracy=theirs, of_test_images=len(asked),
         its_head_on_cached_features=stand_in, ours_on_the_same=own_share,
         same_answers=float((real.argmax(axis=1) == cached.argmax(axis=1)).mean()))  # fmt: skip
-    say(f"... scaled to {len(train):,} pictures", epoch_seconds=epoch, ten_epochs=EPOCHS * epoch)
+    say(f"... scaled to {len(train):,} images", epoch_seconds=epoch, ten_epochs=EPOCHS * epoch)
     return epoch, theirs - stand_in
 
 
@@ -166,7 +166,7 @@ def head_training(features: Run, labels: np.ndarray) -> nn.Module:
 
 
 def beside_own(splits: Splits, transferred: Predictions) -> None:
-    """The bundled net, which was trained from scratch, on the same test pictures."""
+    """The bundled net, which was trained from scratch, on the same test images."""
     started = time.perf_counter()
     own = predict(load_bundled("cifar10-small"), splits.test)
     found = compare(transferred, own, names=("mobilenetv2_100 features", "cifar10-small"))
@@ -175,12 +175,12 @@ def beside_own(splits: Splits, transferred: Predictions) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--pictures", type=int)
+    parser.add_argument("--images", type=int)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--flips", action="store_true")
     given = parser.parse_args()
     print(machine())
-    splits = pictures(given.pictures)
+    splits = images(given.images)
     settings = PretrainedSettings(
         name="mobilenetv2_100", arguments={"pad_type": "same"}, mean=0.5, std=0.5,
         weights=str(DATA / "weights/imagenet/mobilenetv2_100_tfsame.fp16.safetensors"),
@@ -199,7 +199,7 @@ def main() -> None:
     beside_own(splits, found.predictions)
     own = accuracy(found.predictions)
     sys.exit(not all([
-        judge("% of the test pictures right", own, 80),
+        judge("% of the test images right", own, 80),
         judge("... in so many usual epochs", found.seconds / epoch, 2, at_least=False),
         judge("points of the usual way beside its stand-in", abs(apart), 0.3, at_least=False),
         judge("points more than ten usual epochs", own - theirs, -0.3),
@@ -222,7 +222,7 @@ def _batches(order: np.ndarray) -> list[np.ndarray]:
 
 
 def _some(images: ImageSet, count: int) -> np.ndarray:
-    """Positions of so many pictures, as evenly over the classes as can be."""
+    """Positions of so many images, as evenly over the classes as can be."""
     return limit(images.ids, images.labels, min(count, len(images)), seed=0)
 
 

@@ -7,9 +7,9 @@ import numpy as np
 
 
 def program(
-    pictures: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], batch_size: int
+    images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], batch_size: int
 ) -> tuple[Any, Any]:
-    """The compiled net and ImageDataGenerator's endless flow of batches, pictures as uint8."""
+    """The compiled net and ImageDataGenerator's endless flow of batches, images as uint8."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import keras as k
@@ -34,6 +34,6 @@ def program(
     generator = ImageDataGenerator(
         rotation_range=15, width_shift_range=0.1, height_shift_range=0.1, horizontal_flip=True
     )
-    inputs = pictures.transpose(0, 2, 3, 1).astype("float32") / 255
+    inputs = images.transpose(0, 2, 3, 1).astype("float32") / 255
     targets = k.utils.to_categorical(labels, 10)
     return net, generator.flow(inputs, targets, batch_size=batch_size)

@@ -1,7 +1,7 @@
 """The tutorial's recipes as they are shipped, on real CIFAR-10: test accuracy after ten epochs.
 
 Claims: `tutorial-basic` at least 69 %, `tutorial-wide-bn` with its step schedule at least 75.3 %.
-Each is a whole run of the command on the official test pictures; prints the rows of the README's
+Each is a whole run of the command on the official test images; prints the rows of the README's
 table. Takes about half an hour on two cores; finished runs in the folder are used again. Needs
 GLASSHOUSE_DATA.
 Run: python bench/tutorial_recipes.py [FOLDER for the runs]

@@ -1,4 +1,4 @@
-"""Small pictures that a small net can learn, and a closed network."""
+"""Small images that a small net can learn, and a closed network."""
 
 import os
 import socket
@@ -46,26 +46,26 @@ def make_images(count: int, *, size: int = 16, seed: int = 0, prefix: str = "p")
     """Noise with a bright quarter; the label says which quarter, top left to bottom right."""
     random = np.random.default_rng(seed)
     labels = np.arange(count, dtype=np.int64) % 4
-    pictures = random.integers(0, 120, (count, 3, size, size), dtype=np.uint8)
+    images = random.integers(0, 120, (count, 3, size, size), dtype=np.uint8)
     half = size // 2
     for i, label in enumerate(labels):
         row, column = divmod(int(label), 2)
         rows = slice(row * half, (row + 1) * half)
         columns = slice(column * half, (column + 1) * half)
-        pictures[i, :, rows, columns] += np.uint8(100)
+        images[i, :, rows, columns] += np.uint8(100)
     ids = np.array([f"{prefix}/{i:04d}" for i in range(count)])
-    return ImageSet(pictures, labels, ids, ("north-west", "north-east", "south-west", "south-east"))
+    return ImageSet(images, labels, ids, ("north-west", "north-east", "south-west", "south-east"))
 
 
 @pytest.fixture
 def tiny_images() -> ImageSet:
-    """64 pictures of 16x16 in four classes."""
+    """64 images of 16x16 in four classes."""
     return make_images(64)
 
 
 @pytest.fixture
 def tiny_splits() -> Splits:
-    """Three parts of different pictures of 16x16."""
+    """Three parts of different images of 16x16."""
     return Splits(
         make_images(96, seed=1, prefix="train"),
         make_images(32, seed=2, prefix="validation"),
@@ -94,7 +94,7 @@ def tiny_net() -> torch.nn.Sequential:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real pictures; tests that need it are skipped without it."""
+    """The folder of real images; tests that need it are skipped without it."""
     folder = os.environ.get("GLASSHOUSE_DATA")
     if not folder:
         pytest.skip("GLASSHOUSE_DATA is not set")

@@ -5,7 +5,7 @@ import pytest
 
 from glasshouse.errors import RecipeError
 from glasshouse.recipe import load_recipe, parse_recipe, recipe_names, to_toml
-from glasshouse.settings import Cosine, Step
+from glasshouse.settings import Cosine, StepDecay
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -34,7 +34,7 @@ def test_another_type_of_schedule_leaves_the_keys_of_the_old_one_behind() -> Non
     )
     same = ["train.schedule.type=step", "train.schedule.every=2"]
     kept = load_recipe("tutorial-wide-schedule", same).train.schedule
-    assert kept == Step(every=2, factor=0.3)
+    assert kept == StepDecay(every=2, factor=0.3)
 
 
 def test_layers_replace_the_recipes_preset() -> None:

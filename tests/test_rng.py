@@ -21,7 +21,7 @@ def test_seeds_are_the_same_on_every_machine() -> None:
     assert keys_of(np.array(["train/00001"])).tolist() == [1230920507078283151]
 
 
-def test_a_picture_gets_the_same_numbers_in_any_company() -> None:
+def test_an_image_gets_the_same_numbers_in_any_company() -> None:
     keys = keys_of(IDS[:100])
     together = uniforms(0, "augment", 4, keys, 12)
     alone = uniforms(0, "augment", 4, keys[17:18], 12)

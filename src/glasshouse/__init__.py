@@ -14,7 +14,7 @@ _PUBLIC = {
     "glasshouse.data.images": ("BadFile", "ImageSet", "Splits", "take"),
     "glasshouse.data.sources": ("load_splits",),
     "glasshouse.errors": (
-        "BadPicture",
+        "BadImage",
         "DataError",
         "DivergedError",
         "GlasshouseError",

@@ -26,24 +26,24 @@ class ModelError(UsageError):
 
 
 class WrongInputSize(ModelError):
-    """A net cannot take pictures of this size."""
+    """A net cannot take images of this size."""
 
 
 class DataError(GlasshouseError):
-    """Pictures, tables or folders are not as they should be."""
+    """Images, tables or folders are not as they should be."""
 
     exit_code = 3
 
 
-class BadPicture(DataError):
-    """One file that cannot be read as a picture, and why."""
+class BadImage(DataError):
+    """One file that cannot be read as an image, and why."""
 
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
         self.path = str(path)
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type["BadPicture"], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type["BadImage"], tuple[str, str]]:
         # Worker processes send their errors home; the default would lose the two arguments.
         return type(self), (self.path, self.reason)
 

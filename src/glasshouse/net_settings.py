@@ -59,7 +59,7 @@ class BatchNorm(Settings):
 
 
 class Whitening(Settings):
-    """A fixed convolution whose outputs are uncorrelated over the patches of training pictures.
+    """A fixed convolution whose outputs are uncorrelated over the patches of training images.
 
     Each principal component of the patches gives two filters, one with each sign, so that a relu
     behind it loses nothing (Page 2019, Jordan 2024). Only the first layer can be one.

@@ -1,6 +1,6 @@
-"""Randomness as a pure function of (seed, purpose, epoch, picture id).
+"""Randomness as a pure function of (seed, purpose, epoch, image id).
 
-No generator is carried along: the same picture in the same epoch of the same seed gets the same
+No generator is carried along: the same image in the same epoch of the same seed gets the same
 numbers whatever the batch, the worker or the number of interruptions. The mixing function is the
 finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
 generators").
@@ -26,19 +26,19 @@ def derive(seed: int, *purpose: object) -> int:
 
 
 def keys_of(ids: NDArray[np.str_]) -> Keys:
-    """A 64-bit key for each picture id ``(n,)``, equal on every machine."""
+    """A 64-bit key for each image id ``(n,)``, equal on every machine."""
     digests = b"".join(hashlib.blake2b(i.encode(), digest_size=8).digest() for i in ids.tolist())
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
 def uniforms(seed: int, purpose: str, epoch: Epochs, keys: Keys, count: int) -> NDArray[np.float32]:
-    """Numbers in [0, 1), shape ``(n, count)``: a row a key."""
+    """Numbers in [0, 1), shape ``(n, count)``: a row per key."""
     bits = _bits(seed, purpose, epoch, keys, count)
     return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
 
 
 def permutation(seed: int, purpose: str, epoch: Epochs, keys: Keys) -> NDArray[np.int64]:
-    """An order of ``n`` pictures: the positions sorted by a hash of their keys."""
+    """An order of ``n`` images: the positions sorted by a hash of their keys."""
     return np.argsort(_bits(seed, purpose, epoch, keys, 1)[:, 0], kind="stable")
 
 

@@ -63,33 +63,33 @@ Level = float | tuple[float, float, float]
 
 
 class DataSettings(Settings):
-    """How pictures are read and split."""
+    """How images are read and split."""
 
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = Field(
         None, description="pixels a side; unset: the source's own size, 64 for files"
     )
     resize: Literal["auto", "crop", "letterbox", "stretch"] = Field(
         "auto",
-        description="how a picture that is not square is made so; auto: cropped, or letterboxed "
-        "where a crop would take too much of the pictures",
+        description="how an image that is not square is made so; auto: cropped, or letterboxed "
+        "where a crop would take too much of the images",
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = Field(
         0.1, description="held out of train for model selection, where the source has no such split"
     )
     train_on_validation: bool = Field(
         False,
-        description="train on the validation pictures too, once nothing is left to choose: figures "
+        description="train on the validation images too, once nothing is left to choose: figures "
         "on them are then too good, and probabilities stay uncalibrated",
     )
     test_fraction: Annotated[float, Field(gt=0, lt=0.9)] = Field(
         0.2, description="held out for the final figure, where the source has no such split"
     )
-    split_seed: int = Field(0, description="decides which pictures are held out")
+    split_seed: int = Field(0, description="decides which images are held out")
     train_limit: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="train on this many pictures only, as many of each class as possible"
+        None, description="train on this many images only, as many of each class as possible"
     )
     on_bad_file: Literal["error", "skip"] = Field(
-        "error", description="what to do when a file cannot be read as a picture"
+        "error", description="what to do when a file cannot be read as an image"
     )
     on_finding: Literal["error", "ignore"] = Field(
         "error", description="whether training stops where `check` says that figures would be wrong"
@@ -97,7 +97,7 @@ class DataSettings(Settings):
 
 
 class AugmentSettings(Settings):
-    """Random changes of the training pictures; each picture has its own draw."""
+    """Random changes of the training images; each image has its own draw."""
 
     rotation_range: Annotated[float, Field(ge=0, le=180)] = Field(
         0.0, description="turn by up to so many degrees, either way"
@@ -111,14 +111,14 @@ class AugmentSettings(Settings):
     zoom_range: Fraction = Field(0.0, description="larger or smaller; 0.1: 90 to 110 %")
     horizontal_flip: bool | Literal["alternating"] = Field(
         False,
-        description="mirror every other picture, at random; alternating: each picture is mirrored "
+        description="mirror every other image, at random; alternating: each image is mirrored "
         "in every other epoch, so that two epochs show all views",
     )
     random_crop: Annotated[int, Field(ge=0)] = Field(
         0, description="whole pixels of shift in each direction"
     )
     fill_mode: Literal["nearest", "reflect", "constant"] = Field(
-        "nearest", description="what stands where the moved picture leaves a gap (constant: black)"
+        "nearest", description="what stands where the moved image leaves a gap (constant: black)"
     )
     brightness_range: Fraction = Field(0.0, description="lighter or darker; 0.1: 90 to 110 %")
     contrast_range: Fraction = Field(0.0, description="more or less contrast; 0.1: 90 to 110 %")
@@ -126,12 +126,12 @@ class AugmentSettings(Settings):
     cutout: Fraction = Field(0.0, description="side of a grey square, as a fraction of the side")
     mixup: Annotated[float, Field(ge=0)] = Field(
         0.0,
-        description="blend each picture and its label with another's; 0: never, 0.2: a little, "
+        description="blend each image and its label with another's; 0: never, 0.2: a little, "
         "1: any share (alpha of Beta(alpha, alpha))",
     )
     cutmix: Annotated[float, Field(ge=0)] = Field(
         0.0,
-        description="paste a rectangle of another picture, with its part of the label; 0: never, "
+        description="paste a rectangle of another image, with its part of the label; 0: never, "
         "1: of any size (alpha of Beta(alpha, alpha))",
     )
 
@@ -149,7 +149,7 @@ class PretrainedSettings(Settings):
     )
     stem: Literal["kept", "fine"] | None = Field(
         None,
-        description="fine: for small pictures, the first convolution and the pooling behind it "
+        description="fine: for small images, the first convolution and the pooling behind it "
         "keep their resolution; unset: kept, or by a quick probe",
     )
     hidden: Annotated[int, Field(ge=1)] | None = Field(
@@ -173,7 +173,7 @@ class ModelSettings(Settings):
         "as torch, but convolutions begin by passing their channels on",
     )
     mirror: bool = Field(
-        False, description="predict with the mean of the picture's and its mirror image's logits"
+        False, description="predict with the mean of the image's and its mirror image's logits"
     )
 
     @model_validator(mode="after")
@@ -190,7 +190,7 @@ class Constant(Settings):
     type: Literal["constant"] = "constant"
 
 
-class Step(Settings):
+class StepDecay(Settings):
     """The rate is multiplied by factor after every so many epochs."""
 
     type: Literal["step"] = "step"
@@ -244,7 +244,7 @@ class PerEpoch(Settings):
 
 
 Schedule = Annotated[
-    Constant | Step | Exponential | Cosine | OneCycle | Triangular | PerEpoch,
+    Constant | StepDecay | Exponential | Cosine | OneCycle | Triangular | PerEpoch,
     Field(discriminator="type"),
 ]
 
@@ -256,10 +256,10 @@ class TrainSettings(Settings):
     """How the weights are found."""
 
     epochs: Annotated[int, Field(ge=1)] = Field(
-        10, description="how often every training picture is seen"
+        10, description="how often every training image is seen"
     )
     batch_size: Annotated[int, Field(ge=1)] = Field(
-        32, description="pictures in one update; small sets need small batches"
+        32, description="images in one update; small sets need small batches"
     )
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
         "adam", description="how weights are moved; sgd: with Nesterov momentum, needs higher rates"
@@ -288,14 +288,14 @@ class TrainSettings(Settings):
     )
     sampling: Sampling = Field(
         "shuffle",
-        description="shuffle: an epoch shows every training picture once; balanced: as many, but "
+        description="shuffle: an epoch shows every training image once; balanced: as many, but "
         "each class equally often, so that rare ones come again and common ones in turns",
     )
     early_stopping: Annotated[int, Field(ge=1)] | None = Field(
         None, description="stop after so many epochs without a better validation loss"
     )
     keep: Literal["last", "best"] = Field("last", description="best: by validation loss")
-    keep_epochs: Annotated[int, Field(ge=0)] = Field(
+    keep_every: Annotated[int, Field(ge=0)] = Field(
         0,
         description="keep the weights of one in so many epochs to look back at, in half precision; "
         "0: of the last two alone",
@@ -356,7 +356,7 @@ class TransferSettings(Settings):
     strengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = Field(
         (0.001, 0.01, 0.1, 1.0), description="C of the logistic heads to try"
     )
-    flips: bool = Field(True, description="for features: those of the mirrored pictures as well")
+    flips: bool = Field(True, description="for features: those of the mirrored images as well")
 
 
 class Recipe(Settings):
@@ -375,7 +375,7 @@ class Recipe(Settings):
         chooses = self.train.keep == "best" or self.train.early_stopping is not None
         if self.data.train_on_validation and (chooses or self.transfer.way == "features"):
             raise ValueError(
-                "data.train_on_validation leaves no pictures to choose by: set train.keep to "
+                "data.train_on_validation leaves no images to choose by: set train.keep to "
                 "'last', no train.early_stopping, and transfer.way to 'tune' or 'gradual'"
             )
         return self

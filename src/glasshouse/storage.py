@@ -21,7 +21,7 @@ _METADATA_KEY = "glasshouse"
 
 
 def cache_folder() -> Path:
-    """Where decoded pictures and features are kept; ``GLASSHOUSE_CACHE`` moves it."""
+    """Where decoded images and features are kept; ``GLASSHOUSE_CACHE`` moves it."""
     return Path(os.environ.get("GLASSHOUSE_CACHE") or platformdirs.user_cache_dir("glasshouse"))
 
 

@@ -37,8 +37,8 @@ def test_a_folder_is_typed_checked_and_looked_through(
     chromium.get(start_workbench(tmp_path / "runs") + "/data")
     type_into(chromium, ".gh-source input", str(source), Keys.ENTER)
     find_words(chromium, "contradicting labels")
-    wait_for(lambda: pictures_of_first_pair(chromium) == 2, "a pair of copies")
-    wait_for(lambda: whole_pictures(chromium), "every picture in sight")
+    wait_for(lambda: images_of_first_pair(chromium) == 2, "a pair of copies")
+    wait_for(lambda: whole_images(chromium), "every image in sight")
     find_words(chromium, "broken.png")
     find_words(chromium, HOSTILE)
     assert not chromium.find_elements(By.CSS_SELECTOR, "img[src=x]")
@@ -50,13 +50,13 @@ def test_a_folder_is_typed_checked_and_looked_through(
         require_fits(chromium, width)
 
 
-def pictures_of_first_pair(browser: WebDriver) -> int:
+def images_of_first_pair(browser: WebDriver) -> int:
     script = "return (document.querySelector('.gh-sides li')?.querySelectorAll('img') ?? []).length"
     return int(browser.execute_script(script))
 
 
-def whole_pictures(browser: WebDriver) -> bool:
-    """Whether every picture that was loaded is one, and some were."""
+def whole_images(browser: WebDriver) -> bool:
+    """Whether every image that was loaded is one, and some were."""
     script = (
         "const all = [...document.querySelectorAll('main img')].filter(i => i.complete);"
         "return all.length > 4 && all.every(i => i.naturalWidth > 0)"

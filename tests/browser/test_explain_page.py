@@ -76,7 +76,7 @@ def width_of(browser: WebDriver, css: str) -> int:
 
 
 def are_whole(browser: WebDriver) -> bool:
-    """Whether every picture is there that is not left until somebody scrolls to it."""
+    """Whether every image is there that is not left until somebody scrolls to it."""
     script = (
         "return [...document.querySelectorAll('img:not([loading])')].every(i => i.naturalWidth)"
     )
@@ -157,7 +157,7 @@ def test_a_photo_is_dropped_and_explained_by_two_epochs(
     find_words(chromium, "digits @ epoch 1")
     choose(chromium, ".gh-class", "7")
     wait_for(lambda: texts(chromium, ".gh-why") == ["why 7"] * 2, "both answers about class 7")
-    wait_for(lambda: are_whole(chromium), "every picture")
+    wait_for(lambda: are_whole(chromium), "every image")
     for width in WIDTHS:
         require_fits(chromium, width)
 
@@ -178,7 +178,7 @@ def test_any_net_of_the_zoo_can_stand_beside_a_run(
     type_into(chromium, file, str(weights), Keys.TAB)
     find_words(chromium, "test_resnet:input_size=64 (weights.safetensors)")
     assert count(chromium, ".gh-answer") == 2
-    wait_for(lambda: are_whole(chromium), "every picture")
+    wait_for(lambda: are_whole(chromium), "every image")
 
 
 def test_a_broken_file_gets_a_clear_message_and_the_next_one_an_answer(
@@ -191,7 +191,7 @@ def test_a_broken_file_gets_a_clear_message_and_the_next_one_an_answer(
     message = read_text(chromium, ".gh-message [role=alert]")
     assert message == f"{HOSTILE}: the PNG is cut short"
     drop(chromium, b"MZ\x90\x00 a program", "holiday.png")
-    find_words(chromium, "not a picture in a known format")
+    find_words(chromium, "not an image in a known format")
     click(lambda: find(chromium, ".gh-thumb"))
     find(chromium, ".gh-tile")
-    wait_for(lambda: are_whole(chromium), "every picture")
+    wait_for(lambda: are_whole(chromium), "every image")

@@ -23,7 +23,7 @@ def test_a_report_opens_without_a_server_at_every_width(
             set_width(chromium, width)
             chromium.get((folder / runs.REPORT).as_uri())
             find(chromium, "h1")
-            wait_for(lambda: broken_pictures(chromium) == 0, "every picture")
+            wait_for(lambda: broken_images(chromium) == 0, "every image")
             require_fits(chromium, width)
     for link in chromium.find_elements(By.CSS_SELECTOR, "a[href]"):
         address = str(link.get_attribute("href"))
@@ -35,7 +35,7 @@ def prefer(browser: WebDriver, theme: str) -> None:
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
 
-def broken_pictures(browser: WebDriver) -> int:
+def broken_images(browser: WebDriver) -> int:
     script = (
         "const all = [...document.images];"
         "return all.length ? all.filter(i => !i.complete || !i.naturalWidth).length : -1"

@@ -68,7 +68,7 @@ def test_runs_are_filtered_sorted_and_compared_by_keyboard(
     find_words(chromium, "Fewer than two of these runs are finished")
 
 
-def test_two_trained_runs_are_compared_picture_by_picture(
+def test_two_trained_runs_are_compared_image_by_image(
     chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
 ) -> None:
     for name in ("first", "second"):
@@ -78,7 +78,7 @@ def test_two_trained_runs_are_compared_picture_by_picture(
         set_width(chromium, width)
         chromium.get(address + "/compare?run=first&run=second")
         wait_for(lambda: count(chromium, ".gh-three canvas") == 3, "three charts of curves")
-        find_words(chromium, "paired test on the same test pictures")
+        find_words(chromium, "paired test on the same test images")
         find_words(chromium, "p, corrected", 60)
         find(chromium, ".gh-verdict")
         require_fits(chromium, width)

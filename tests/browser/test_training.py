@@ -78,7 +78,7 @@ def test_a_training_is_started_watched_stopped_gone_on_with_and_looked_into(
     wait_for(lambda: status_of(chromium) == "finished", "the end", 180)
     assert list_run(runs, runs / "watched").epochs == 40
     look_into_a_cell(chromium)
-    wait_for(lambda: loaded_pictures(chromium, ".gh-mistakes .gh-heat") > 0, "maps of mistakes", 60)
+    wait_for(lambda: loaded_images(chromium, ".gh-mistakes .gh-heat") > 0, "maps of mistakes", 60)
     chromium.get(chromium.current_url.replace("/run/watched", "/"))
     assert read_text(chromium, "a.gh-run") == "watched"
 
@@ -89,39 +89,39 @@ def figure(browser: WebDriver, name: str) -> str:
 
 
 def look_into_a_cell(browser: WebDriver) -> None:
-    """Open a cell with the keyboard alone, see its pictures, and close it again."""
+    """Open a cell with the keyboard alone, see its images, and close it again."""
     cell = "button[data-cell='4-4']"
     find(browser, cell, 60)
     count = int(read_text(browser, cell))
     type_into(browser, cell, Keys.ENTER)
-    wait_for(lambda: loaded_pictures(browser, ".gh-card .gh-pixels") > 0, "pictures of a cell", 60)
+    wait_for(lambda: loaded_images(browser, ".gh-card .gh-pixels") > 0, "images of a cell", 60)
     assert len(browser.find_elements(By.CSS_SELECTOR, ".gh-card .gh-pixels")) == count
     browser.switch_to.active_element.send_keys(Keys.ESCAPE)
     wait_for(lambda: not browser.find_elements(By.CSS_SELECTOR, ".gh-card"), "the dialog to close")
 
 
-def loaded_pictures(browser: WebDriver, css: str) -> int:
-    """How many pictures have really come; those far down the page are fetched when seen."""
+def loaded_images(browser: WebDriver, css: str) -> int:
+    """How many images have really come; those far down the page are fetched when seen."""
     browser.execute_script(
         "const e = document.querySelector(arguments[0]); if (e) e.scrollIntoView();", css
     )
-    pictures = browser.find_elements(By.CSS_SELECTOR, css)
+    images = browser.find_elements(By.CSS_SELECTOR, css)
     return sum(browser.execute_script("return arguments[0].naturalWidth", one) > 0
-               for one in pictures)  # fmt: skip
+               for one in images)  # fmt: skip
 
 
-def test_pictures_and_a_rate_are_found_before_training(
+def test_images_and_a_rate_are_found_before_training(
     chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
 ) -> None:
     set_width(chromium, 390)
     chromium.get(start_workbench(tmp_path / "runs") + "/train")
-    press(chromium, "Look at the pictures")
+    press(chromium, "Look at the images")
     find(chromium, ".gh-preview img", 60)
-    wait_for(lambda: loaded_pictures(chromium, ".gh-preview img") == 20, "all pictures")
+    wait_for(lambda: loaded_images(chromium, ".gh-preview img") == 20, "all images")
     last = ".gh-preview img:last-child"
     before = read_attribute(chromium, last, "src")
     fill(chromium, "Rotation range", "90")
-    wait_for(lambda: read_attribute(chromium, last, "src") != before, "turned pictures")
+    wait_for(lambda: read_attribute(chromium, last, "src") != before, "turned images")
     press(chromium, "Find a rate")
     use = ".gh-found .gh-main"
     find(chromium, use, 120)
@@ -137,6 +137,6 @@ def test_an_unknown_source_is_said_where_it_was_asked_for(
     chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
 ) -> None:
     chromium.get(start_workbench(tmp_path / "runs") + "/train")
-    fill(chromium, "Pictures", "digist")
-    press(chromium, "Look at the pictures")
+    fill(chromium, "Images", "digist")
+    press(chromium, "Look at the images")
     find_words(chromium, "digits'", 60)

@@ -1,4 +1,4 @@
-"""Picture files in every format, made on the spot, and folders of them."""
+"""Image files in every format, made on the spot, and folders of them."""
 
 import io
 from pathlib import Path
@@ -12,13 +12,13 @@ def scene(height: int = 24, width: int = 32, seed: int = 0) -> np.ndarray:
     rows = np.linspace(0, 200, height)[:, None]
     columns = np.linspace(0, 50, width)[None, :]
     grey = rows + columns
-    picture = np.stack([grey, 250 - grey, np.full_like(grey, 10 * (seed % 25))], axis=2)
-    picture[: height // 4, : width // 4] = 255
-    return picture.astype(np.uint8)
+    image = np.stack([grey, 250 - grey, np.full_like(grey, 10 * (seed % 25))], axis=2)
+    image[: height // 4, : width // 4] = 255
+    return image.astype(np.uint8)
 
 
 def encoded(kind: str, image: Image.Image | None = None, **options: object) -> bytes:
-    """The bytes of a picture in one of Pillow's formats."""
+    """The bytes of an image in one of Pillow's formats."""
     buffer = io.BytesIO()
     (image or Image.fromarray(scene())).save(buffer, kind, **options)
     return buffer.getvalue()

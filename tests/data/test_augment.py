@@ -25,7 +25,7 @@ EVERYTHING = AugmentSettings(
 
 def changed(images: ImageSet, epoch: int = 0, seed: int = 0, **settings: Any) -> torch.Tensor:
     return augment(
-        torch.from_numpy(images.pictures),
+        torch.from_numpy(images.pixels),
         keys_of(images.ids),
         AugmentSettings(**settings),
         seed=seed,
@@ -34,16 +34,16 @@ def changed(images: ImageSet, epoch: int = 0, seed: int = 0, **settings: Any) ->
 
 
 def test_no_settings_change_nothing(tiny_images: ImageSet) -> None:
-    assert torch.equal(changed(tiny_images), torch.from_numpy(tiny_images.pictures).float())
+    assert torch.equal(changed(tiny_images), torch.from_numpy(tiny_images.pixels).float())
 
 
 @pytest.mark.parametrize("settings", [TUTORIAL, EVERYTHING])
-def test_a_picture_looks_the_same_in_any_batch(
+def test_an_image_looks_the_same_in_any_batch(
     tiny_images: ImageSet, settings: AugmentSettings
 ) -> None:
-    pictures, keys = torch.from_numpy(tiny_images.pictures), keys_of(tiny_images.ids)
-    together = augment(pictures, keys, settings, seed=3, epoch=2)
-    part = augment(pictures[20:27], keys[20:27], settings, seed=3, epoch=2)
+    images, keys = torch.from_numpy(tiny_images.pixels), keys_of(tiny_images.ids)
+    together = augment(images, keys, settings, seed=3, epoch=2)
+    part = augment(images[20:27], keys[20:27], settings, seed=3, epoch=2)
     assert torch.equal(together[20:27], part)
 
 
@@ -54,7 +54,7 @@ def test_every_epoch_and_seed_looks_different(tiny_images: ImageSet) -> None:
 
 
 def test_alternating_flips_show_both_views_in_any_two_epochs(tiny_images: ImageSet) -> None:
-    plain = torch.from_numpy(tiny_images.pictures).float()
+    plain = torch.from_numpy(tiny_images.pixels).float()
     epochs = [changed(tiny_images, epoch=e, horizontal_flip="alternating") for e in range(4)]
     for first, second in itertools.pairwise(epochs):
         assert torch.equal(first, second.flip(-1))
@@ -64,14 +64,14 @@ def test_alternating_flips_show_both_views_in_any_two_epochs(tiny_images: ImageS
     assert not torch.equal(moved, epochs[1])
 
 
-def test_pictures_of_a_batch_get_different_changes(tiny_images: ImageSet) -> None:
-    same = torch.from_numpy(np.repeat(tiny_images.pictures[:1], 64, axis=0))
+def test_images_of_a_batch_get_different_changes(tiny_images: ImageSet) -> None:
+    same = torch.from_numpy(np.repeat(tiny_images.pixels[:1], 64, axis=0))
     result = augment(same, keys_of(tiny_images.ids), TUTORIAL, seed=0, epoch=0)
     assert len({tuple(row) for row in result.flatten(1).tolist()}) == 64
 
 
-def test_flip_mirrors_about_half_of_the_pictures_exactly(tiny_images: ImageSet) -> None:
-    original = torch.from_numpy(tiny_images.pictures).float()
+def test_flip_mirrors_about_half_of_the_images_exactly(tiny_images: ImageSet) -> None:
+    original = torch.from_numpy(tiny_images.pixels).float()
     result = changed(tiny_images, horizontal_flip=True)
     mirrored = (result == original.flip(-1)).flatten(1).all(dim=1)
     kept = (result == original).flatten(1).all(dim=1)
@@ -83,14 +83,14 @@ def test_flip_mirrors_about_half_of_the_pictures_exactly(tiny_images: ImageSet) 
 def test_random_crop_equals_padding_and_cutting(tiny_images: ImageSet, fill_mode: str) -> None:
     result = changed(tiny_images, random_crop=3, fill_mode=fill_mode).numpy()
     mode: Any = {"nearest": "edge", "reflect": "symmetric", "constant": "constant"}[fill_mode]
-    padded = np.pad(tiny_images.pictures, ((0, 0), (0, 0), (3, 3), (3, 3)), mode=mode)
+    padded = np.pad(tiny_images.pixels, ((0, 0), (0, 0), (3, 3), (3, 3)), mode=mode)
     offsets = set()
-    for picture, whole in zip(result, padded, strict=True):
+    for image, whole in zip(result, padded, strict=True):
         found = [
             (y, x)
             for y in range(7)
             for x in range(7)
-            if np.array_equal(picture, whole[:, y : y + 16, x : x + 16])
+            if np.array_equal(image, whole[:, y : y + 16, x : x + 16])
         ]
         assert found
         offsets.add(found[0])
@@ -100,19 +100,19 @@ def test_random_crop_equals_padding_and_cutting(tiny_images: ImageSet, fill_mode
 def test_geometry_agrees_with_scipy(tiny_images: ImageSet) -> None:
     """The maps mean what Keras's ImageDataGenerator does with scipy: order 1, mode nearest."""
     smooth = np.stack([ndimage.gaussian_filter(p.astype(float), (0, 2, 2)) for p in
-                       tiny_images.pictures[:8]])  # fmt: skip
+                       tiny_images.pixels[:8]])  # fmt: skip
     ids = tiny_images.ids[:8]
     settings = AugmentSettings(rotation_range=25, width_shift_range=0.2, zoom_range=0.2)
     ours = augment(torch.from_numpy(smooth), keys_of(ids), settings, seed=0, epoch=0).numpy()
     matrices = affine_of(uniforms(0, "augment", 0, keys_of(ids), 12), settings, (16, 16))
-    for picture, matrix, result in zip(smooth, matrices, ours, strict=True):
-        # From x, y in -1..1 to row, column in pixels; both measure from the centre of the picture.
+    for image, matrix, result in zip(smooth, matrices, ours, strict=True):
+        # From x, y in -1..1 to row, column in pixels; both measure from the centre of the image.
         turn = matrix[:, :2][::-1, ::-1]
         shift = matrix[:, 2][::-1] * 8
         centre = np.array([7.5, 7.5])
         offset = centre + shift - turn @ centre
         expected = np.stack(
-            [ndimage.affine_transform(c, turn, offset, order=1, mode="nearest") for c in picture]
+            [ndimage.affine_transform(c, turn, offset, order=1, mode="nearest") for c in image]
         )
         assert np.abs(result - expected).max() < 0.02
 
@@ -139,7 +139,7 @@ def test_rotation_and_shift_stay_in_their_ranges() -> None:
 
 
 def test_brightness_scales_and_saturation_moves_towards_grey(tiny_images: ImageSet) -> None:
-    original = torch.from_numpy(tiny_images.pictures).float()
+    original = torch.from_numpy(tiny_images.pixels).float()
     bright = changed(tiny_images, brightness_range=0.3)
     factors = (bright / original.clamp(min=1)).flatten(1).median(dim=1).values
     assert 0.7 <= float(factors.min()) < 0.8
@@ -152,18 +152,18 @@ def test_brightness_scales_and_saturation_moves_towards_grey(tiny_images: ImageS
 
 
 def test_contrast_keeps_the_mean_luminance() -> None:
-    pictures = torch.full((5, 3, 8, 8), 100.0)
-    pictures[:, :, :4] = 140.0
+    images = torch.full((5, 3, 8, 8), 100.0)
+    images[:, :, :4] = 140.0
     keys = keys_of(np.array(list("abcde")))
-    result = augment(pictures, keys, AugmentSettings(contrast_range=0.5), seed=0, epoch=0)
+    result = augment(images, keys, AugmentSettings(contrast_range=0.5), seed=0, epoch=0)
     assert torch.allclose(result.mean(dim=(1, 2, 3)), torch.full((5,), 120.0), atol=0.05)
     assert float(result.std(dim=(1, 2, 3)).var()) > 1
 
 
 def test_cutout_leaves_a_grey_square_of_the_asked_size() -> None:
-    pictures = torch.zeros(2000, 3, 16, 16)
+    images = torch.zeros(2000, 3, 16, 16)
     keys = keys_of(np.array([str(i) for i in range(2000)]))
-    result = augment(pictures, keys, AugmentSettings(cutout=0.25), seed=0, epoch=0)
+    result = augment(images, keys, AugmentSettings(cutout=0.25), seed=0, epoch=0)
     cut = result[:, 0] == 127.5
     areas = cut.sum(dim=(1, 2))
     assert int(areas.max()) == 16
@@ -172,15 +172,15 @@ def test_cutout_leaves_a_grey_square_of_the_asked_size() -> None:
     assert float(cut.float().mean(dim=0).min()) > 0.01  # every place is reached
 
 
-def mixed(pictures: torch.Tensor, **settings: Any) -> tuple[torch.Tensor, Any, Any]:
-    labels = torch.arange(len(pictures))
-    keys = keys_of(np.array([str(i) for i in range(len(pictures))]))
-    return mix(pictures, labels, keys, AugmentSettings(**settings), seed=0, epoch=0)
+def mixed(images: torch.Tensor, **settings: Any) -> tuple[torch.Tensor, Any, Any]:
+    labels = torch.arange(len(images))
+    keys = keys_of(np.array([str(i) for i in range(len(images))]))
+    return mix(images, labels, keys, AugmentSettings(**settings), seed=0, epoch=0)
 
 
 def test_mixup_blends_by_the_share_that_the_target_gets() -> None:
-    pictures = torch.arange(64.0).view(64, 1, 1, 1).expand(64, 3, 4, 4)
-    result, partners, share = mixed(pictures, mixup=0.4)
+    images = torch.arange(64.0).view(64, 1, 1, 1).expand(64, 3, 4, 4)
+    result, partners, share = mixed(images, mixup=0.4)
     expected = share * torch.arange(64.0) + (1 - share) * partners
     assert torch.allclose(result[:, 0, 0, 0], expected, atol=1e-4)
     assert 0 <= float(share.min()) < 0.1
@@ -188,8 +188,8 @@ def test_mixup_blends_by_the_share_that_the_target_gets() -> None:
 
 
 def test_cutmix_share_is_the_area_that_is_left() -> None:
-    pictures = torch.arange(64.0).view(64, 1, 1, 1).expand(64, 3, 16, 16)
-    result, partners, share = mixed(pictures, cutmix=1.0)
+    images = torch.arange(64.0).view(64, 1, 1, 1).expand(64, 3, 16, 16)
+    result, partners, share = mixed(images, cutmix=1.0)
     own = (result[:, 0] == torch.arange(64.0).view(64, 1, 1)).float().mean(dim=(1, 2))
     other = (result[:, 0] == partners.view(64, 1, 1).float()).float().mean(dim=(1, 2))
     assert torch.allclose(own, share)
@@ -197,17 +197,17 @@ def test_cutmix_share_is_the_area_that_is_left() -> None:
     assert float(share.std()) > 0.1
 
 
-def test_with_both_each_picture_gets_one_of_them() -> None:
-    pictures = torch.arange(200.0).view(200, 1, 1, 1).expand(200, 3, 16, 16)
-    result, _, share = mixed(pictures, cutmix=1.0, mixup=1.0)
+def test_with_both_each_image_gets_one_of_them() -> None:
+    images = torch.arange(200.0).view(200, 1, 1, 1).expand(200, 3, 16, 16)
+    result, _, share = mixed(images, cutmix=1.0, mixup=1.0)
     is_blended = result[:, 0].flatten(1).std(dim=1) == 0
     whole = (share > 0.999) | (share < 0.001)
     assert 60 < int((is_blended & ~whole).sum()) < 140
 
 
 def test_without_mixing_there_are_no_partners() -> None:
-    pictures = torch.rand(4, 3, 8, 8)
-    result, partners, share = mixed(pictures)
-    assert result is pictures
+    images = torch.rand(4, 3, 8, 8)
+    result, partners, share = mixed(images)
+    assert result is images
     assert partners is None
     assert share is None

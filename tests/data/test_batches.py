@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from glasshouse.data import batches as module
-from glasshouse.data.batches import batches, channel_statistics, prepare, step_count
+from glasshouse.data.batches import batches, channel_statistics, prepare_images, step_count
 from glasshouse.data.images import ImageSet, take
 from glasshouse.settings import AugmentSettings
 from tests.conftest import make_images
@@ -13,16 +13,16 @@ AUGMENT = AugmentSettings(rotation_range=10, horizontal_flip=True, mixup=0.2)
 
 
 def all_batches(images: ImageSet, first_step: int = 0, epoch: int = 0) -> list[module.Batch]:
-    data = prepare(images, CPU)
+    data = prepare_images(images, CPU)
     return list(batches(data, AUGMENT, batch_size=10, seed=0, epoch=epoch, first_step=first_step))
 
 
-def test_every_picture_comes_once_an_epoch(tiny_images: ImageSet) -> None:
+def test_every_image_comes_once_an_epoch(tiny_images: ImageSet) -> None:
     positions = np.concatenate([batch.positions for batch in all_batches(tiny_images)])
     assert sorted(positions.tolist()) == list(range(64))
 
 
-def test_labels_follow_their_pictures(tiny_images: ImageSet) -> None:
+def test_labels_follow_their_images(tiny_images: ImageSet) -> None:
     for batch in all_batches(tiny_images):
         assert batch.labels.tolist() == tiny_images.labels[batch.positions].tolist()
         assert batch.partner_labels is not None
@@ -34,11 +34,11 @@ def test_starting_in_the_middle_gives_the_same_batches(
     tiny_images: ImageSet, first_step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Chunks of three batches, so that the start falls inside, between and at the end of chunks.
-    monkeypatch.setattr(module, "_CHUNK_BYTES", 3 * 10 * tiny_images.pictures[0].nbytes)
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 3 * 10 * tiny_images.pixels[0].nbytes)
     whole, rest = all_batches(tiny_images), all_batches(tiny_images, first_step)
     assert [batch.step for batch in rest] == list(range(first_step, 7))
     for one, other in zip(whole[first_step:], rest, strict=True):
-        assert torch.equal(one.pictures, other.pictures)
+        assert torch.equal(one.images, other.images)
         assert torch.equal(one.labels, other.labels)
 
 
@@ -48,7 +48,7 @@ def test_chunks_do_not_change_a_batch(
     together = all_batches(tiny_images)
     monkeypatch.setattr(module, "_CHUNK_BYTES", 1)
     for one, other in zip(together, all_batches(tiny_images), strict=True):
-        assert torch.equal(one.pictures, other.pictures)
+        assert torch.equal(one.images, other.images)
 
 
 def test_the_order_changes_with_the_epoch(tiny_images: ImageSet) -> None:
@@ -57,24 +57,24 @@ def test_the_order_changes_with_the_epoch(tiny_images: ImageSet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "batch_size", "steps"),
+    ("images", "batch_size", "steps"),
     [(64, 10, 7), (61, 10, 6), (60, 10, 6), (5, 10, 1), (1, 10, 1)],
 )
-def test_a_single_picture_left_joins_the_last_batch(
-    pictures: int, batch_size: int, steps: int
-) -> None:
-    assert step_count(pictures, batch_size) == steps
-    images = make_images(pictures)
+def test_a_single_image_left_joins_the_last_batch(images: int, batch_size: int, steps: int) -> None:
+    assert step_count(images, batch_size) == steps
+    whole = make_images(images)
     sizes = [
         len(batch.labels)
-        for batch in batches(prepare(images, CPU), AUGMENT, batch_size=batch_size, seed=0, epoch=0)
+        for batch in batches(
+            prepare_images(whole, CPU), AUGMENT, batch_size=batch_size, seed=0, epoch=0
+        )
     ]
-    assert sum(sizes) == pictures
+    assert sum(sizes) == images
     assert len(sizes) == steps
 
 
 def skewed_images() -> ImageSet:
-    """Twelve pictures of each of three classes, and three of the last."""
+    """Twelve images of each of three classes, and three of the last."""
     images = make_images(48)
     rare = np.flatnonzero(images.labels == 3)
     return take(images, np.sort(np.setdiff1d(np.arange(48), rare[3:])))
@@ -82,7 +82,7 @@ def skewed_images() -> ImageSet:
 
 def balanced_batches(images: ImageSet, epoch: int, first_step: int = 0) -> list[module.Batch]:
     wanted = AugmentSettings(random_crop=2, horizontal_flip="alternating", cutmix=1.0)
-    data = prepare(images, CPU, "balanced")
+    data = prepare_images(images, CPU, "balanced")
     return list(batches(data, wanted, batch_size=10, seed=0, epoch=epoch, first_step=first_step))
 
 
@@ -90,48 +90,48 @@ def test_balanced_batches_start_in_the_middle_and_know_their_labels() -> None:
     images = skewed_images()
     whole, rest = balanced_batches(images, 1), balanced_batches(images, 1, first_step=2)
     for one, other in zip(whole[2:], rest, strict=True):
-        assert torch.equal(one.pictures, other.pictures)
+        assert torch.equal(one.images, other.images)
         assert one.labels.tolist() == images.labels[one.positions].tolist()
         assert other.labels.tolist() == one.labels.tolist()
     assert sum(len(batch.labels) for batch in whole) == len(images) == 39
 
 
-def test_a_picture_that_comes_again_looks_another_way_and_is_mirrored_every_other_time() -> None:
+def test_an_image_that_comes_again_looks_another_way_and_is_mirrored_every_other_time() -> None:
     images = skewed_images()
-    data = prepare(images, CPU, "balanced")
+    data = prepare_images(images, CPU, "balanced")
     only_flips = AugmentSettings(horizontal_flip="alternating")
     shown: list[tuple[int, bool]] = []
     for epoch in range(2):
         for batch in batches(data, only_flips, batch_size=10, seed=0, epoch=epoch):
-            for place, picture in zip(batch.positions.tolist(), batch.pictures, strict=True):
-                own = torch.from_numpy(images.pictures[place])
-                shown.append((place, not torch.equal(picture, own.float())))
+            for place, image in zip(batch.positions.tolist(), batch.images, strict=True):
+                own = torch.from_numpy(images.pixels[place])
+                shown.append((place, not torch.equal(image, own.float())))
     rare = np.flatnonzero(images.labels == 3)
     flips = [[flipped for place, flipped in shown if place == one] for one in rare.tolist()]
-    # Some 20 draws of three pictures in two epochs: each as often mirrored as not.
+    # Some 20 draws of three images in two epochs: each as often mirrored as not.
     assert sum(map(len, flips)) in (19, 20)
     assert all(abs(sum(found) - len(found) / 2) <= 0.5 for found in flips)
 
 
 def test_a_memory_mapped_set_gives_the_same_batches(tiny_images: ImageSet, tmp_path: str) -> None:
-    path = f"{tmp_path}/pictures.npy"
-    np.save(path, tiny_images.pictures)
+    path = f"{tmp_path}/images.npy"
+    np.save(path, tiny_images.pixels)
     mapped = ImageSet(
         np.load(path, mmap_mode="r"), tiny_images.labels, tiny_images.ids, tiny_images.class_names
     )
     for one, other in zip(all_batches(tiny_images), all_batches(mapped), strict=True):
-        assert torch.equal(one.pictures, other.pictures)
+        assert torch.equal(one.images, other.images)
 
 
 def test_channel_statistics_equal_numpys(tiny_images: ImageSet) -> None:
     mean, std = channel_statistics(tiny_images)
-    values = tiny_images.pictures / 255
+    values = tiny_images.pixels / 255
     assert mean == pytest.approx(values.mean(axis=(0, 2, 3)), abs=1e-6)
     assert std == pytest.approx(values.std(axis=(0, 2, 3)), abs=1e-6)
 
 
 def test_a_constant_channel_has_a_deviation_that_can_be_divided_by(tiny_images: ImageSet) -> None:
     black = take(tiny_images, [0, 1])
-    black.pictures[:] = 0
+    black.pixels[:] = 0
     _, std = channel_statistics(black)
     assert min(std) > 0

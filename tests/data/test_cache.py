@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from glasshouse.data import cache as module
-from glasshouse.data.cache import Cached, blocks, cached_pictures, gather
-from glasshouse.data.decode import read_picture
+from glasshouse.data.cache import Cached, blocks, cached_images, gather
+from glasshouse.data.decode import read_image
 from glasshouse.data.workers import Fitting
 from glasshouse.errors import StorageError
 from glasshouse.storage import cache_folder
@@ -16,7 +16,7 @@ from tests.data.image_files import write_folder
 FITTING = Fitting(8, 8, "crop")
 
 
-def _pictures(folder: Path, count: int) -> list[Path]:
+def _images(folder: Path, count: int) -> list[Path]:
     return sorted((write_folder(folder, {"cat": count}) / "cat").iterdir())
 
 
@@ -31,35 +31,35 @@ class Decoding:
 
 
 def _cached(paths: list[Path], progress: Decoding | None = None) -> Cached:
-    return cached_pictures(paths, FITTING, progress=progress, workers=1)
+    return cached_images(paths, FITTING, progress=progress, workers=1)
 
 
 def _expect(cached: Cached, paths: list[Path]) -> None:
-    expected = np.stack([read_picture(path, 8, 8) for path in paths])
-    assert np.array_equal(cached.pictures, expected)
+    expected = np.stack([read_image(path, 8, 8) for path in paths])
+    assert np.array_equal(cached.images, expected)
 
 
 def test_the_cache_holds_what_the_decoder_gives_in_order(tmp_path: Path) -> None:
-    paths = _pictures(tmp_path, 9)[::-1]
+    paths = _images(tmp_path, 9)[::-1]
     cached = _cached(paths)
     _expect(cached, paths)
-    assert isinstance(cached.pictures, np.memmap)
+    assert isinstance(cached.images, np.memmap)
     assert cached.good.tolist() == list(range(9))
-    assert not cached.pictures.flags.writeable
+    assert not cached.images.flags.writeable
 
 
 def test_a_second_time_nothing_is_decoded_or_even_opened(tmp_path: Path) -> None:
-    paths, progress = _pictures(tmp_path, 5), Decoding()
-    first = np.array(_cached(paths).pictures)
+    paths, progress = _images(tmp_path, 5), Decoding()
+    first = np.array(_cached(paths).images)
     for path in paths:
         path.chmod(0)
     second = _cached(paths, progress)
-    assert np.array_equal(first, second.pictures)
+    assert np.array_equal(first, second.images)
     assert progress.last == (0, 0)
 
 
 def test_only_new_and_changed_files_are_decoded(tmp_path: Path) -> None:
-    paths, progress = _pictures(tmp_path, 6), Decoding()
+    paths, progress = _images(tmp_path, 6), Decoding()
     _cached(paths[:4])
     paths[1].write_bytes(paths[5].read_bytes())
     os.utime(paths[1], ns=(1, 1))
@@ -69,15 +69,15 @@ def test_only_new_and_changed_files_are_decoded(tmp_path: Path) -> None:
 
 
 def test_another_size_is_another_cache(tmp_path: Path) -> None:
-    paths = _pictures(tmp_path, 3)
+    paths = _images(tmp_path, 3)
     _cached(paths)
-    other = cached_pictures(paths, Fitting(6, 10, "stretch"), workers=1)
-    assert other.pictures.shape == (3, 3, 6, 10)
-    assert np.array_equal(other.pictures[2], read_picture(paths[2], 6, 10, "stretch"))
+    other = cached_images(paths, Fitting(6, 10, "stretch"), workers=1)
+    assert other.images.shape == (3, 3, 6, 10)
+    assert np.array_equal(other.images[2], read_image(paths[2], 6, 10, "stretch"))
 
 
 def test_another_decoder_is_another_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths, progress = _pictures(tmp_path, 3), Decoding()
+    paths, progress = _images(tmp_path, 3), Decoding()
     _cached(paths)
     monkeypatch.setattr(module, "DECODER_VERSION", "next")
     _cached(paths, progress)
@@ -85,7 +85,7 @@ def test_another_decoder_is_another_cache(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_bad_files_leave_no_gap_and_are_remembered(tmp_path: Path) -> None:
-    paths, progress = _pictures(tmp_path, 6), Decoding()
+    paths, progress = _images(tmp_path, 6), Decoding()
     paths[0].write_bytes(b"")
     paths[3].write_bytes(b"text")
     for _ in range(2):
@@ -102,13 +102,13 @@ def test_bad_files_leave_no_gap_and_are_remembered(tmp_path: Path) -> None:
 def test_nothing_but_bad_files_gives_an_empty_set(tmp_path: Path) -> None:
     paths = [tmp_path / "no.png", tmp_path / "nor.png"]
     cached = _cached(paths)
-    assert cached.pictures.shape == (0, 3, 8, 8)
+    assert cached.images.shape == (0, 3, 8, 8)
     assert [bad.reason for bad in cached.bad_files] == ["the file does not exist"] * 2
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "no pixels", "no record", "bad record"])
 def test_a_damaged_cache_is_built_again(tmp_path: Path, damage: str) -> None:
-    paths = _pictures(tmp_path / "data", 4)
+    paths = _images(tmp_path / "data", 4)
     _cached(paths)
     (pixels,) = cache_folder().rglob("*.pixels")
     if damage == "flip":
@@ -127,7 +127,7 @@ def test_a_damaged_cache_is_built_again(tmp_path: Path, damage: str) -> None:
 
 
 def test_a_damaged_index_is_written_again(tmp_path: Path) -> None:
-    paths = _pictures(tmp_path / "data", 4)
+    paths = _images(tmp_path / "data", 4)
     _cached(paths)
     (index,) = cache_folder().rglob("index-*.json")
     index.write_text("[1, 2")
@@ -135,7 +135,7 @@ def test_a_damaged_index_is_written_again(tmp_path: Path) -> None:
 
 
 def test_two_processes_may_build_the_same_cache_at_once(tmp_path: Path) -> None:
-    paths = _pictures(tmp_path / "data", 40)
+    paths = _images(tmp_path / "data", 40)
     context = multiprocessing.get_context("spawn")
     others = [context.Process(target=_cached, args=(paths,)) for _ in range(2)]
     for other in others:
@@ -152,25 +152,25 @@ def test_an_interrupted_build_leaves_nothing_behind(tmp_path: Path) -> None:
     def interrupt(what: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
-    paths = _pictures(tmp_path / "data", 4)
+    paths = _images(tmp_path / "data", 4)
     with pytest.raises(KeyboardInterrupt):
-        cached_pictures(paths, FITTING, progress=interrupt, workers=1)
+        cached_images(paths, FITTING, progress=interrupt, workers=1)
     assert not [path for path in cache_folder().rglob("*") if path.is_file()]
 
 
 def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    paths = _pictures(tmp_path / "data", 2)
+    paths = _images(tmp_path / "data", 2)
     cache_folder().write_text("a file, where a folder should be")
     with pytest.raises(StorageError, match=r"cannot write the cache in .*GLASSHOUSE_CACHE"):
         _cached(paths)
 
 
 def test_gather_reads_rows_of_arrays_maps_and_their_slices(tmp_path: Path) -> None:
-    mapped = _cached(_pictures(tmp_path, 9)).pictures
+    mapped = _cached(_images(tmp_path, 9)).images
     plain = np.array(mapped)
     positions = np.array([3, 0, 3, 1])
-    for pictures, expected in ((plain, plain), (mapped, plain), (mapped[4:], plain[4:])):
-        rows = gather(pictures, positions)
+    for images, expected in ((plain, plain), (mapped, plain), (mapped[4:], plain[4:])):
+        rows = gather(images, positions)
         assert np.array_equal(rows, expected[positions])
         assert not isinstance(rows, np.memmap)
         assert rows.flags.writeable
@@ -179,21 +179,21 @@ def test_gather_reads_rows_of_arrays_maps_and_their_slices(tmp_path: Path) -> No
 def test_gather_gives_the_pages_of_a_map_back(tmp_path: Path) -> None:
     shape = (64, 3, 512, 512)
     np.memmap(tmp_path / "big", np.uint8, mode="w+", shape=shape).flush()
-    pictures = np.memmap(tmp_path / "big", np.uint8, mode="r", shape=shape)
+    images = np.memmap(tmp_path / "big", np.uint8, mode="r", shape=shape)
     before = _resident_bytes()
     for start in range(0, 64, 4):
-        gather(pictures, np.arange(start, start + 4))
+        gather(images, np.arange(start, start + 4))
     assert _resident_bytes() - before < 12 << 20
     for _ in range(2):
-        assert pictures.sum() == 0
+        assert images.sum() == 0
     assert _resident_bytes() - before > 40 << 20
 
 
 def test_blocks_cover_everything_once(tmp_path: Path) -> None:
-    pictures = _cached(_pictures(tmp_path, 10)).pictures
-    parts = list(blocks(pictures, 3 * 8 * 8 * 4))
+    images = _cached(_images(tmp_path, 10)).images
+    parts = list(blocks(images, 3 * 8 * 8 * 4))
     assert [len(part) for part in parts] == [4, 4, 2]
-    assert np.array_equal(np.concatenate(parts), pictures)
+    assert np.array_equal(np.concatenate(parts), images)
 
 
 def _resident_bytes() -> int:

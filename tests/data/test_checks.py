@@ -23,7 +23,7 @@ def found(splits: Splits, kind: str) -> Finding:
 
 
 def copy_into_test(splits: Splits, count: int) -> Splits:
-    splits.test.pictures[:count] = splits.train.pictures[:count]
+    splits.test.pixels[:count] = splits.train.pixels[:count]
     splits.test.labels[:count] = splits.train.labels[:count]
     return splits
 
@@ -36,7 +36,7 @@ def test_a_sound_set_gets_counts_and_no_alarm() -> None:
     assert counts.detail.startswith("north-west 100")
 
 
-def test_pictures_of_train_in_test_are_named_with_what_they_may_do_to_the_accuracy() -> None:
+def test_images_of_train_in_test_are_named_with_what_they_may_do_to_the_accuracy() -> None:
     finding = found(copy_into_test(sound(), 3), "leaked-copies")
     assert finding.level == "warning"
     assert finding.groups[0] == ("train/0000", "test/0000")
@@ -51,27 +51,27 @@ def test_copies_that_may_move_the_accuracy_by_a_point_stop_training() -> None:
 
 def test_copies_of_train_in_validation_leave_the_final_figure_right() -> None:
     splits = sound()
-    splits.validation.pictures[:40] = splits.train.pictures[:40]
+    splits.validation.pixels[:40] = splits.train.pixels[:40]
     splits.validation.labels[:40] = splits.train.labels[:40]
     finding = found(splits, "leaked-copies")
     assert finding.level == "warning"
-    assert "The test pictures are not among them" in finding.detail
+    assert "The test images are not among them" in finding.detail
 
 
 @pytest.mark.parametrize(("count", "level"), [(1, "warning"), (2, "error")])
-def test_equal_pictures_with_different_labels_contradict(count: int, level: str) -> None:
+def test_equal_images_with_different_labels_contradict(count: int, level: str) -> None:
     splits = sound()
     for k in range(count):
-        splits.train.pictures[4 * k + 1] = splits.train.pictures[4 * k]
+        splits.train.pixels[4 * k + 1] = splits.train.pixels[4 * k]
     finding = found(splits, "contradicting-copies")
     assert finding.groups[0] == ("train/0000", "train/0001")
     assert finding.level == level  # 2 and 4 of 400
 
 
-def test_a_picture_that_is_in_two_parts_by_intent_is_no_copy() -> None:
+def test_an_image_that_is_in_two_parts_by_intent_is_no_copy() -> None:
     splits = sound()
     both = ImageSet(
-        np.concatenate([splits.train.pictures, splits.validation.pictures]),
+        np.concatenate([splits.train.pixels, splits.validation.pixels]),
         np.concatenate([splits.train.labels, splits.validation.labels]),
         np.concatenate([splits.train.ids, splits.validation.ids]),
         splits.class_names,
@@ -82,7 +82,7 @@ def test_a_picture_that_is_in_two_parts_by_intent_is_no_copy() -> None:
 
 def test_copies_within_a_part_are_a_warning() -> None:
     splits = sound()
-    splits.train.pictures[4] = splits.train.pictures[0]
+    splits.train.pixels[4] = splits.train.pixels[0]
     finding = found(splits, "repeated-copies")
     assert finding.level == "warning"
     assert finding.ids == ("train/0000", "train/0004")
@@ -90,16 +90,16 @@ def test_copies_within_a_part_are_a_warning() -> None:
 
 def test_near_copies_are_found_in_other_parts_and_with_other_labels() -> None:
     splits = sound(32)
-    brighter = np.clip(splits.train.pictures[0] * 1.1 + 9, 0, 255).astype(np.uint8)
-    splits.test.pictures[1] = brighter
+    brighter = np.clip(splits.train.pixels[0] * 1.1 + 9, 0, 255).astype(np.uint8)
+    splits.test.pixels[1] = brighter
     assert found(splits, "leaked-near-copies").groups == (("train/0000", "test/0001"),)
     assert found(splits, "leaked-near-copies").level == "warning"
     assert found(splits, "contradicting-near-copies").ids == ("train/0000", "test/0001")
-    splits.train.pictures[4] = brighter
+    splits.train.pixels[4] = brighter
     assert found(splits, "repeated-near-copies").level == "info"
 
 
-def test_pictures_too_small_for_near_copies_say_so() -> None:
+def test_images_too_small_for_near_copies_say_so() -> None:
     assert "8x8 pixels" in found(sound(8), "near-copies-not-sought").detail
 
 
@@ -130,9 +130,9 @@ def test_a_class_that_a_part_lacks_is_an_error() -> None:
     assert [f.kind for f in blocking(lacking)] == ["missing-class"]
 
 
-def test_constant_pictures_and_bad_files_are_named() -> None:
+def test_constant_images_and_bad_files_are_named() -> None:
     splits = sound()
-    splits.train.pictures[9] = 77
+    splits.train.pixels[9] = 77
     assert found(splits, "constant").ids == ("train/0009",)
     with_bad = replace(splits, bad_files=(BadFile("cat/x.jpg", "cut short"),))
     finding = found(with_bad, "bad-files")

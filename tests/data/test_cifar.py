@@ -32,18 +32,18 @@ def md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-def test_batches_become_pictures_labels_and_ids(tmp_path: Path) -> None:
+def test_batches_become_images_labels_and_ids(tmp_path: Path) -> None:
     checksums = write_batches(tmp_path / FOLDER)
     train, test = read_cifar(tmp_path / FOLDER, checksums)
-    assert train.pictures.shape == (30, 3, 32, 32)
-    assert test.pictures.shape == (6, 3, 32, 32)
+    assert train.pixels.shape == (30, 3, 32, 32)
+    assert test.pixels.shape == (6, 3, 32, 32)
     assert train.class_names == ("airplane", "automobile", "bird")
     assert train.ids[7] == "train/00007"
     assert test.ids[5] == "test/00005"
     with (tmp_path / FOLDER / "data_batch_2").open("rb") as file:
         second = pickle.load(file)
     # Rows are red, green, blue, each row by row.
-    assert train.pictures[6, 1, 0, 3] == second[b"data"][0, 1024 + 3]
+    assert train.pixels[6, 1, 0, 3] == second[b"data"][0, 1024 + 3]
     assert train.labels[:6].tolist() == [0, 1, 2, 0, 1, 2]
 
 
@@ -126,7 +126,7 @@ def test_the_real_batches_equal_an_independent_reading(real_data: Path) -> None:
     with (real_data / FOLDER / "data_batch_5").open("rb") as file:
         last = pickle.load(file, encoding="bytes")
     expected = last[b"data"].reshape(-1, 3, 32, 32)
-    assert np.array_equal(train.pictures[40_000:], expected)
+    assert np.array_equal(train.pixels[40_000:], expected)
     assert train.labels[40_000:].tolist() == last[b"labels"]
     assert len(train) == 50_000
     assert np.bincount(test.labels).tolist() == [1000] * 10

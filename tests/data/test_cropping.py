@@ -5,12 +5,12 @@ import pytest
 from PIL import Image
 
 from glasshouse.data.cropping import choose_resize
-from glasshouse.data.decode import picture_size
+from glasshouse.data.decode import image_size
 from glasshouse.data.sources import load_splits
 from glasshouse.settings import DataSettings
 
 
-def _pictures(folder: Path, sizes: list[tuple[int, int]]) -> list[Path]:
+def _images(folder: Path, sizes: list[tuple[int, int]]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{number}.png" for number in range(len(sizes))]
     for path, (width, height) in zip(paths, sizes, strict=True):
@@ -18,45 +18,45 @@ def _pictures(folder: Path, sizes: list[tuple[int, int]]) -> list[Path]:
     return paths
 
 
-def test_square_pictures_need_no_word(tmp_path: Path) -> None:
-    assert choose_resize(_pictures(tmp_path, [(20, 20), (30, 30)])) == ("crop", "")
+def test_square_images_need_no_word(tmp_path: Path) -> None:
+    assert choose_resize(_images(tmp_path, [(20, 20), (30, 30)])) == ("crop", "")
 
 
 @pytest.mark.parametrize("size", [(40, 30), (30, 20), (20, 30)])
 def test_usual_photos_are_cropped(tmp_path: Path, size: tuple[int, int]) -> None:
-    resize, why = choose_resize(_pictures(tmp_path, [size] * 4))
+    resize, why = choose_resize(_images(tmp_path, [size] * 4))
     assert resize == "crop"
-    assert f"takes {1 - min(size) / max(size):.0%} of a picture" in why
-    assert "0% of the 4 pictures" in why
+    assert f"takes {1 - min(size) / max(size):.0%} of an image" in why
+    assert "0% of the 4 images" in why
 
 
 @pytest.mark.parametrize("size", [(32, 18), (10, 40)])
-def test_long_pictures_are_letterboxed(tmp_path: Path, size: tuple[int, int]) -> None:
-    resize, why = choose_resize(_pictures(tmp_path, [size] * 3))
+def test_long_images_are_letterboxed(tmp_path: Path, size: tuple[int, int]) -> None:
+    resize, why = choose_resize(_images(tmp_path, [size] * 3))
     assert resize == "letterbox"
-    assert "100% of the 3 pictures looked at, so grey bars" in why
+    assert "100% of the 3 images looked at, so grey bars" in why
 
 
-def test_files_that_are_no_pictures_have_no_say(tmp_path: Path) -> None:
-    good = _pictures(tmp_path, [(12, 40)])
+def test_files_that_are_no_images_have_no_say(tmp_path: Path) -> None:
+    good = _images(tmp_path, [(12, 40)])
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"\x89PNG\r\n\x1a\n nothing")
-    assert picture_size(bad) is None
-    assert picture_size(tmp_path) is None
-    assert picture_size(good[0]) == (40, 12)
+    assert image_size(bad) is None
+    assert image_size(tmp_path) is None
+    assert image_size(good[0]) == (40, 12)
     assert choose_resize([*good, bad])[0] == "letterbox"
     assert choose_resize([bad]) == ("crop", "")
 
 
-def test_a_folder_of_long_pictures_keeps_its_edges_and_says_why(tmp_path: Path) -> None:
+def test_a_folder_of_long_images_keeps_its_edges_and_says_why(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        _pictures(tmp_path / "set" / name, [(60, 20)] * 8)
+        _images(tmp_path / "set" / name, [(60, 20)] * 8)
     settings = DataSettings(image_size=12, validation_fraction=0.2)
     splits = load_splits(tmp_path / "set", settings)
     assert splits.resize == "letterbox"
     assert any("grey bars" in note for note in splits.notes)
-    assert (splits.train.pictures[0][:, 0] == 127).all()
+    assert (splits.train.pixels[0][:, 0] == 127).all()
     by_hand = load_splits(tmp_path / "set", settings.model_copy(update={"resize": "crop"}))
     assert by_hand.resize == "crop"
     assert not any("grey bars" in note for note in by_hand.notes)
-    assert not np.any(by_hand.train.pictures == 127)
+    assert not np.any(by_hand.train.pixels == 127)

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from glasshouse.data import decode as module
-from glasshouse.data.decode import decode, fit, read_picture
-from glasshouse.errors import BadPicture
+from glasshouse.data.decode import decode, fit_to_size, read_image
+from glasshouse.errors import BadImage
 from tests.data.image_files import all_formats, encoded, scene
 
 
@@ -37,9 +37,9 @@ def test_the_content_decides_the_format_and_not_the_name(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright(orientation: int) -> None:
+def test_images_are_turned_upright(orientation: int) -> None:
     upright = scene()
-    # What a camera stores, so that the turn named by the tag gives the upright picture.
+    # What a camera stores, so that the turn named by the tag gives the upright image.
     stored = {
         1: upright,
         2: upright[:, ::-1],
@@ -65,9 +65,9 @@ def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
 def test_floats_are_taken_as_zero_to_one_or_refused() -> None:
     values = np.array([[0.0, 0.5, 1.0]], dtype=np.float32)
     assert decode(encoded("TIFF", Image.fromarray(values)))[0, :, 0].tolist() == [0, 128, 255]
-    with pytest.raises(BadPicture, match="values from 0 to 50, where 0 to 1 was expected"):
+    with pytest.raises(BadImage, match="values from 0 to 50, where 0 to 1 was expected"):
         decode(encoded("TIFF", Image.fromarray(values * 50)))
-    with pytest.raises(BadPicture, match="values from nan"):
+    with pytest.raises(BadImage, match="values from nan"):
         decode(encoded("TIFF", Image.fromarray(values * np.float32("nan"))))
 
 
@@ -99,32 +99,32 @@ def test_only_the_first_frame_of_an_animation_is_read() -> None:
     ("data", "reason"),
     [
         (b"", "the file is empty"),
-        (b"hello, world", "not a picture in a known format"),
+        (b"hello, world", "not an image in a known format"),
         (b"8BPS\x00\x01", "a Photoshop document, which is not read; save it as PNG or JPEG"),
         (b"<svg xmlns=''/>", "SVG"),
         (b"%PDF-1.7", "a PDF document"),
         (b"%!PS-Adobe", "a PostScript document"),
-        (b"\x00\x00\x00\x18ftypheic", "a HEIC picture"),
+        (b"\x00\x00\x00\x18ftypheic", "a HEIC image"),
         (encoded("PNG")[:20], "PNG"),
         (encoded("PNG")[:100], "the PNG is cut short"),
         (encoded("JPEG")[:-200], "the JPEG is cut short"),
     ],
 )
-def test_what_is_no_picture_is_refused_with_a_plain_reason(data: bytes, reason: str) -> None:
-    with pytest.raises(BadPicture, match=reason):
+def test_what_is_no_image_is_refused_with_a_plain_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(BadImage, match=reason):
         decode(data, name="cat.jpg")
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
-    with pytest.raises(BadPicture, match=r"nothing\.png: the file does not exist"):
+    with pytest.raises(BadImage, match=r"nothing\.png: the file does not exist"):
         decode(tmp_path / "nothing.png")
-    with pytest.raises(BadPicture, match="not a file"):
+    with pytest.raises(BadImage, match="not a file"):
         decode(tmp_path)
 
 
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(BadPicture, match="not a file"):
+    with pytest.raises(BadImage, match="not a file"):
         decode(tmp_path / "pipe.png")
 
 
@@ -134,12 +134,12 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(side: int) -> Non
     chunk = b"IHDR" + header
     data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk
     data += struct.pack(">I", zlib.crc32(chunk)) + struct.pack(">I", 0) + b"IDAT\x35\xaf\x06\x1e"
-    with pytest.raises(BadPicture, match="above the limit of 100 megapixels"):
+    with pytest.raises(BadImage, match="above the limit of 100 megapixels"):
         decode(data)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_roomy_picture_comes_back_smaller(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_roomy_image_comes_back_smaller(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_ROOMY_PIXELS", 24 * 32 // 4)
     pixels = decode(encoded(kind))
     assert pixels.shape == (12, 16, 3)
@@ -169,7 +169,7 @@ def test_what_the_library_logs_of_a_damaged_file_is_not_printed() -> None:
         "except Exception as error:\n    print(type(error).__name__)"
     )
     ended = subprocess.run([sys.executable, "-c", program], input=damaged, capture_output=True)
-    assert (ended.stdout.strip(), ended.stderr) == (b"BadPicture", b"")
+    assert (ended.stdout.strip(), ended.stderr) == (b"BadImage", b"")
 
 
 def test_threads_leave_the_warning_filters_as_they_were() -> None:
@@ -183,64 +183,68 @@ def test_threads_leave_the_warning_filters_as_they_were() -> None:
 
 
 def test_crop_keeps_the_middle() -> None:
-    picture = np.zeros((10, 30, 3), dtype=np.uint8)
-    picture[:, 10:20] = 200
-    fitted = fit(picture, 10, 10, "crop")
+    image = np.zeros((10, 30, 3), dtype=np.uint8)
+    image[:, 10:20] = 200
+    fitted = fit_to_size(image, 10, 10, "crop")
     assert fitted.shape == (3, 10, 10)
     assert (fitted == 200).all()
 
 
-def test_crop_takes_pictures_whose_sides_do_not_divide_evenly() -> None:
+def test_crop_takes_images_whose_sides_do_not_divide_evenly() -> None:
     for side in (29, 123, 225, 239, 450):
-        assert 224 * (side / 224) > side  # which rounding makes larger than the picture
-        assert fit(np.zeros((side, side + 90, 3), np.uint8), 224, 224).shape == (3, 224, 224)
+        assert 224 * (side / 224) > side  # which rounding makes larger than the image
+        assert fit_to_size(np.zeros((side, side + 90, 3), np.uint8), 224, 224).shape == (
+            3,
+            224,
+            224,
+        )
 
 
 def test_crop_is_scale_and_centre_crop() -> None:
-    picture = scene(40, 60)
-    scaled = Image.fromarray(picture).resize((30, 20), Image.Resampling.BICUBIC)
+    image = scene(40, 60)
+    scaled = Image.fromarray(image).resize((30, 20), Image.Resampling.BICUBIC)
     expected = np.asarray(scaled.crop((5, 0, 25, 20)))
-    fitted = fit(picture, 20, 20, "crop").transpose(1, 2, 0)
+    fitted = fit_to_size(image, 20, 20, "crop").transpose(1, 2, 0)
     # The kernel sees nothing outside the box, so the outermost columns may differ a little.
     assert np.array_equal(fitted[:, 2:-2], expected[:, 2:-2])
 
 
 def test_letterbox_keeps_everything_between_grey_bars() -> None:
-    fitted = fit(np.full((10, 20, 3), 250, np.uint8), 20, 20, "letterbox")
+    fitted = fit_to_size(np.full((10, 20, 3), 250, np.uint8), 20, 20, "letterbox")
     assert (fitted[:, 5:15] == 250).all()
     assert (fitted[:, :5] == 127).all()
     assert (fitted[:, 15:] == 127).all()
 
 
 def test_stretch_changes_the_aspect() -> None:
-    picture = np.zeros((10, 20, 3), dtype=np.uint8)
-    picture[:, 10:] = 100
-    fitted = fit(picture, 8, 8, "stretch")
+    image = np.zeros((10, 20, 3), dtype=np.uint8)
+    image[:, 10:] = 100
+    fitted = fit_to_size(image, 8, 8, "stretch")
     assert fitted[0, 0, [0, 1, 6, 7]].tolist() == [0, 0, 100, 100]
 
 
 def test_shrinking_averages_instead_of_skipping() -> None:
     board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    fitted = fit(np.repeat(board[:, :, None], 3, axis=2), 8, 8)
+    fitted = fit_to_size(np.repeat(board[:, :, None], 3, axis=2), 8, 8)
     assert np.abs(fitted.astype(int) - 127).max() <= 3
 
 
 @pytest.mark.parametrize("resize", ["crop", "letterbox", "stretch"])
 @pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (1, 1)])
 def test_extreme_shapes_fit(resize: module.Resize, size: tuple[int, int]) -> None:
-    assert fit(np.full((*size, 3), 9, np.uint8), 16, 16, resize).shape == (3, 16, 16)
+    assert fit_to_size(np.full((*size, 3), 9, np.uint8), 16, 16, resize).shape == (3, 16, 16)
 
 
-def test_a_fitting_picture_is_unchanged() -> None:
-    picture = scene(16, 16)
-    assert np.array_equal(fit(picture, 16, 16), picture.transpose(2, 0, 1))
+def test_a_fitting_image_is_unchanged() -> None:
+    image = scene(16, 16)
+    assert np.array_equal(fit_to_size(image, 16, 16), image.transpose(2, 0, 1))
 
 
-def test_read_picture_is_decode_and_fit(tmp_path: Path) -> None:
+def test_read_image_is_decode_and_fit(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded("JPEG"))
-    assert np.array_equal(read_picture(path, 8, 8), fit(decode(path), 8, 8))
-    assert np.array_equal(read_picture(path.read_bytes(), 8, 8), read_picture(path, 8, 8))
+    assert np.array_equal(read_image(path, 8, 8), fit_to_size(decode(path), 8, 8))
+    assert np.array_equal(read_image(path.read_bytes(), 8, 8), read_image(path, 8, 8))
 
 
 def test_a_few_hundred_damaged_files_are_read_or_named() -> None:
@@ -255,7 +259,7 @@ def test_a_few_hundred_damaged_files_are_read_or_named() -> None:
                 data[place] ^= 1 << int(random.integers(0, 8))
         try:
             pixels = decode(bytes(data), name=f"file {number}")
-        except BadPicture as error:
+        except BadImage as error:
             assert error.path == f"file {number}"
             assert error.reason
         else:
@@ -264,7 +268,7 @@ def test_a_few_hundred_damaged_files_are_read_or_named() -> None:
 
 
 @pytest.mark.realdata
-def test_odd_pictures_are_read_or_refused_as_their_list_says(real_data: Path) -> None:
+def test_odd_images_are_read_or_refused_as_their_list_says(real_data: Path) -> None:
     import csv
 
     folder = real_data / "odd-images"
@@ -276,7 +280,7 @@ def test_odd_pictures_are_read_or_refused_as_their_list_says(real_data: Path) ->
         # A size without a mode is what the list has for files that even the reader refuses.
         try:
             pixels = decode(folder / row["file"])
-        except BadPicture:
+        except BadImage:
             assert not good, row["file"]
         else:
             assert good, row["file"]
@@ -296,6 +300,6 @@ def test_one_photo_in_many_formats_looks_the_same(real_data: Path) -> None:
 
 
 def test_bytes_and_files_have_their_name_in_the_error() -> None:
-    with pytest.raises(BadPicture) as caught:
+    with pytest.raises(BadImage) as caught:
         decode(io.BytesIO(b"nonsense").getvalue(), name="upload.png")
     assert caught.value.path == "upload.png"

@@ -29,7 +29,7 @@ def test_deeper_files_belong_to_the_class_and_hidden_ones_to_none(tmp_path: Path
     (tmp_path / "dog" / "notes.txt").write_text("good dog")
     listing = list_folder(tmp_path)
     assert listing.ids.tolist() == ["cat/000.png", "cat/2024/may/000.png", "dog/000.png"]
-    assert listing.notes == ("1 file without a picture's ending were ignored.",)
+    assert listing.notes == ("1 file without an image's ending were ignored.",)
 
 
 def test_without_parts_each_class_is_divided_by_a_hash(tmp_path: Path) -> None:
@@ -39,11 +39,11 @@ def test_without_parts_each_class_is_divided_by_a_hash(tmp_path: Path) -> None:
     assert sum(sizes) == 40
     assert min(sizes) >= 2
     assert "held out as test" in splits.notes[0]
-    assert splits.train.pictures.shape[1:] == (3, 8, 8)
+    assert splits.train.pixels.shape[1:] == (3, 8, 8)
 
 
 def test_adding_files_moves_none_to_another_part(tmp_path: Path) -> None:
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     write_folder(root, {"cat": 40, "dog": 40})
     before = load_splits(root, SMALL)
     write_folder(root, {"cat": 60, "dog": 60})
@@ -80,15 +80,15 @@ def test_three_given_parts_are_taken_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        ({}, "no class folders with pictures"),
+        ({}, "no class folders with images"),
         ({"cat": 5}, r"one class only \('cat'\)"),
-        ({"cat": 5, "dog": 2}, "class 'dog' .* has 2 pictures; expected at least 3"),
-        ({"cat": 5, "dog": 0}, "class 'dog' .* has 0 pictures"),
+        ({"cat": 5, "dog": 2}, "class 'dog' .* has 2 images; expected at least 3"),
+        ({"cat": 5, "dog": 0}, "class 'dog' .* has 0 images"),
         (
             {"train/cat": 5, "train/dog": 5, "val/cat": 2, "test/cat": 1, "test/dog": 1},
-            "the validation part .* has no picture of class 'dog'",
+            "the validation part .* has no image of class 'dog'",
         ),
-        ({"train/cat": 5, "test/cat": 2, "test/dog": 2}, "train part .* no picture of class 'dog'"),
+        ({"train/cat": 5, "test/cat": 2, "test/dog": 2}, "train part .* no image of class 'dog'"),
         ({"test/cat": 5, "test/dog": 5}, "only a test part; expected a train part"),
     ],
 )
@@ -99,10 +99,10 @@ def test_what_is_missing_is_named(tmp_path: Path, classes: dict[str, int], messa
 
 
 def test_bad_files_are_refused_by_name_or_left_out_by_name(tmp_path: Path) -> None:
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     write_folder(root, {"cat": 12, "dog": 60})
     for i in range(25):
-        (root / "dog" / f"bad{i:02}.jpg").write_text("no picture")
+        (root / "dog" / f"bad{i:02}.jpg").write_text("no image")
     with pytest.raises(DataError, match=r"(?s)25 of 97 .*bad00\.jpg: .*and 5 more.*skip"):
         load_splits(root, SMALL)
     splits = load_splits(root, SMALL.model_copy(update={"on_bad_file": "skip"}))

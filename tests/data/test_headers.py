@@ -14,9 +14,9 @@ from glasshouse.data.sources import load_splits
 from glasshouse.settings import DataSettings
 
 
-def saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -64,7 +64,7 @@ def test_each_oddity_is_said_in_words(data: bytes, name: str, remark: str) -> No
     assert read_header(data, name).oddities == (remark,)
 
 
-def test_the_size_is_that_of_the_upright_picture() -> None:
+def test_the_size_is_that_of_the_upright_image() -> None:
     lying = read_header(turned(6), "x.jpg")
     assert (lying.height, lying.width) == (30, 20)
 
@@ -83,9 +83,9 @@ def test_a_folder_knows_the_sizes_and_oddities_of_its_files_also_from_the_cache(
     fresh, cached = (load_splits(tmp_path / "set", settings) for _ in range(2))
     for splits in (fresh, cached):
         sizes = {
-            picture: tuple(size)
+            image: tuple(size)
             for part in (splits.train, splits.validation, splits.test)
-            for picture, size in zip(part.ids.tolist(), np.array(part.sizes).tolist(), strict=True)
+            for image, size in zip(part.ids.tolist(), np.array(part.sizes).tolist(), strict=True)
         }
         assert sizes["dog/4.png"] == (24, 40)
         assert sizes["cat/3.png"] == (5, 7)

@@ -1,4 +1,4 @@
-"""Equal and near pictures, against pictures made for it and against the plain definition."""
+"""Equal and near images, against images made for it and against the plain definition."""
 
 import io
 from pathlib import Path
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from glasshouse.data.images import ImageSet
-from glasshouse.data.looks import edge_likeness, equal_groups, look, near_pairs, picture_hashes
+from glasshouse.data.looks import edge_likeness, equal_groups, image_hashes, look, near_pairs
 
 
 def scene(seed: int, size: int = 48) -> Image.Image:
@@ -19,17 +19,17 @@ def scene(seed: int, size: int = 48) -> Image.Image:
     return Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)
 
 
-def images_of(pictures: list[Image.Image]) -> ImageSet:
-    size = pictures[0].size
-    arrays = [np.asarray(p.convert("RGB").resize(size)).transpose(2, 0, 1) for p in pictures]
-    count = len(pictures)
+def images_of(images: list[Image.Image]) -> ImageSet:
+    size = images[0].size
+    arrays = [np.asarray(p.convert("RGB").resize(size)).transpose(2, 0, 1) for p in images]
+    count = len(images)
     ids = np.array([f"p/{n}" for n in range(count)])
     return ImageSet(np.stack(arrays), np.zeros(count, np.int64), ids, ("a", "b"))
 
 
-def as_jpeg(picture: Image.Image, quality: int) -> Image.Image:
+def as_jpeg(image: Image.Image, quality: int) -> Image.Image:
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=quality)
     return Image.open(io.BytesIO(buffer.getvalue()))
 
 
@@ -54,9 +54,9 @@ def test_a_changed_copy_is_near_its_original_and_to_no_other(change: object) -> 
     assert sorted(found) == [(3, 40), (17, 41)]
 
 
-def test_equal_pictures_are_groups_and_not_near_pairs() -> None:
-    pictures = [scene(1), scene(2), scene(1), scene(3), scene(1)]
-    looks = look([images_of(pictures)])
+def test_equal_images_are_groups_and_not_near_pairs() -> None:
+    images = [scene(1), scene(2), scene(1), scene(3), scene(1)]
+    looks = look([images_of(images)])
     assert equal_groups(looks.digests) == [(0, 2, 4)]
     assert near_pairs(looks) == []
 
@@ -64,8 +64,8 @@ def test_equal_pictures_are_groups_and_not_near_pairs() -> None:
 def test_the_most_alike_pair_comes_first() -> None:
     first, second = scene(1), scene(2)
     rough = ImageEnhance.Contrast(as_jpeg(first, 15)).enhance(0.5)
-    pictures = [first, second, rough, ImageEnhance.Brightness(second).enhance(1.02)]
-    assert near_pairs(look([images_of(pictures)])) == [(1, 3), (0, 2)]
+    images = [first, second, rough, ImageEnhance.Brightness(second).enhance(1.02)]
+    assert near_pairs(look([images_of(images)])) == [(1, 3), (0, 2)]
 
 
 def test_a_film_of_alike_frames_stays_small() -> None:
@@ -78,7 +78,7 @@ def test_a_film_of_alike_frames_stays_small() -> None:
     assert len({place for pair in pairs for place in pair}) == distinct
 
 
-def test_pictures_of_a_single_colour_are_seen_and_near_to_nothing() -> None:
+def test_images_of_a_single_colour_are_seen_and_near_to_nothing() -> None:
     flat = [Image.new("RGB", (48, 48), (level, level, 9)) for level in (0, 80, 200)]
     looks = look([images_of([*flat, scene(1)])])
     assert looks.is_constant.tolist() == [True, True, True, False]
@@ -95,8 +95,8 @@ def test_hashes_are_the_signs_of_the_lowest_frequencies() -> None:
     lines = np.arange(16) + 0.5
     wave = np.cos(np.pi * 3 * lines / 16)[:, None] * np.cos(np.pi * 2 * lines / 16)[None]
     wave = wave.astype(np.float32)[None]
-    bit = np.unpackbits(picture_hashes(wave).view(np.uint8)).reshape(8, 8)[2, 1]
-    other = np.unpackbits(picture_hashes(-wave).view(np.uint8)).reshape(8, 8)[2, 1]
+    bit = np.unpackbits(image_hashes(wave).view(np.uint8)).reshape(8, 8)[2, 1]
+    other = np.unpackbits(image_hashes(-wave).view(np.uint8)).reshape(8, 8)[2, 1]
     assert (bit, other) == (1, 0)
 
 
@@ -126,6 +126,6 @@ def test_cifar_has_near_copies_across_its_parts_and_no_equal_ones(real_data: Pat
     }
     assert "leaked-copies" not in findings
     assert {f.level for f in findings.values()} == {"warning", "info"}
-    # Barz and Denzler 2019 found near copies of 3.25 % of the test pictures, by hand.
-    concerned = {picture for picture in findings["leaked-near-copies"].ids if "test/" in picture}
+    # Barz and Denzler 2019 found near copies of 3.25 % of the test images, by hand.
+    concerned = {image for image in findings["leaked-near-copies"].ids if "test/" in image}
     assert 150 < len(concerned) < 325

@@ -9,21 +9,21 @@ from glasshouse.errors import UsageError
 
 def test_the_same_seed_gives_the_same_bytes() -> None:
     first, second = make_shapes("train", 40), make_shapes("train", 40)
-    assert first.pictures.tobytes() == second.pictures.tobytes()
+    assert first.pixels.tobytes() == second.pixels.tobytes()
     assert first.masks is not None
     assert second.masks is not None
     assert np.array_equal(first.masks, second.masks)
 
 
-def test_a_picture_does_not_depend_on_how_many_there_are() -> None:
+def test_an_image_does_not_depend_on_how_many_there_are() -> None:
     few, many = make_shapes("train", 30), make_shapes("train", 300)
-    assert np.array_equal(few.pictures, many.pictures[:30])
+    assert np.array_equal(few.pixels, many.pixels[:30])
 
 
-def test_other_parts_and_seeds_give_other_pictures() -> None:
-    train = make_shapes("train", 10).pictures
-    assert not np.array_equal(train, make_shapes("test", 10).pictures)
-    assert not np.array_equal(train, make_shapes("train", 10, seed=1).pictures)
+def test_other_parts_and_seeds_give_other_images() -> None:
+    train = make_shapes("train", 10).pixels
+    assert not np.array_equal(train, make_shapes("test", 10).pixels)
+    assert not np.array_equal(train, make_shapes("train", 10, seed=1).pixels)
 
 
 def test_classes_are_balanced_and_ids_unique() -> None:
@@ -36,7 +36,7 @@ def test_classes_are_balanced_and_ids_unique() -> None:
 @pytest.mark.parametrize("size", [32, 48, 64])
 def test_masks_cover_about_the_same_area_in_every_class_and_size(size: int) -> None:
     images = make_shapes("train", 300, size=size)
-    assert images.pictures.shape == (300, 3, size, size)
+    assert images.pixels.shape == (300, 3, size, size)
     assert images.masks is not None
     areas = images.masks.mean(axis=(1, 2))
     assert areas.min() > 0.02
@@ -47,7 +47,7 @@ def test_masks_cover_about_the_same_area_in_every_class_and_size(size: int) -> N
 def test_the_object_stands_out_from_what_is_around_it() -> None:
     images = make_shapes("train", 300)
     assert images.masks is not None
-    grey = images.pictures.mean(axis=1)
+    grey = images.pixels.mean(axis=1)
     inside = np.array([g[m].mean() for g, m in zip(grey, images.masks, strict=True)])
     outside = np.array([g[~m].mean() for g, m in zip(grey, images.masks, strict=True)])
     assert (np.abs(inside - outside) > 12).mean() > 0.9
@@ -95,7 +95,7 @@ def test_a_small_size_is_refused() -> None:
 
 
 def _histograms(images: ImageSet) -> np.ndarray:
-    colours = (images.pictures >> 6).astype(np.int64)
+    colours = (images.pixels >> 6).astype(np.int64)
     bins = (colours * np.array([16, 4, 1])[:, None, None]).sum(axis=1).reshape(len(images), -1)
     counts: np.ndarray = np.stack([np.bincount(row, minlength=64) for row in bins])
     shares: np.ndarray = counts / bins.shape[1]

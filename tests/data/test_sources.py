@@ -30,7 +30,7 @@ def test_a_limit_keeps_the_classes_even_and_the_other_parts_whole() -> None:
 
 def test_a_source_is_brought_to_the_size_asked_for() -> None:
     splits = load_splits("digits", DataSettings(image_size=20, train_limit=20))
-    assert splits.train.pictures.shape == (20, 3, 20, 20)
+    assert splits.train.pixels.shape == (20, 3, 20, 20)
     shapes = load_splits("shapes", DataSettings(image_size=16))
     assert shapes.train.masks is not None
     assert shapes.train.masks.shape[1:] == (16, 16)
@@ -54,9 +54,9 @@ def test_the_fingerprint_sees_pixels_labels_and_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["digits", "folder"])
-def test_validation_pictures_can_be_trained_on_and_it_is_said(source: str, tmp_path: Path) -> None:
+def test_validation_images_can_be_trained_on_and_it_is_said(source: str, tmp_path: Path) -> None:
     if source == "folder":
-        source = str(write_folder(tmp_path / "pictures", {"ant": 12, "bee": 12}))
+        source = str(write_folder(tmp_path / "images", {"ant": 12, "bee": 12}))
     apart = load_splits(source, DataSettings())
     joined = load_splits(source, DataSettings(train_on_validation=True))
     assert set(joined.train.ids) == {*apart.train.ids, *apart.validation.ids}

@@ -14,7 +14,7 @@ ROWS = [(f"{name}/{i:03d}.png", name) for name in ("cat", "dog") for i in range(
 
 def write_table(root: Path, text: str, encoding: str = "utf-8") -> Path:
     write_folder(root, {"cat": 6, "dog": 6})
-    path = root / "pictures.csv"
+    path = root / "images.csv"
     path.write_text(text, encoding=encoding)
     return path
 
@@ -55,8 +55,8 @@ def test_parquet_gives_the_same(tmp_path: Path) -> None:
 
     write_folder(tmp_path, {"cat": 6, "dog": 6})
     table = pyarrow.table({"path": [p for p, _ in ROWS], "label": [n for _, n in ROWS]})
-    pyarrow.parquet.write_table(table, tmp_path / "pictures.parquet")
-    listing = list_table(tmp_path / "pictures.parquet")
+    pyarrow.parquet.write_table(table, tmp_path / "images.parquet")
+    listing = list_table(tmp_path / "images.parquet")
     assert listing.ids.tolist() == [path for path, _ in ROWS]
     assert listing.labels.tolist() == [0] * 6 + [1] * 6
 
@@ -69,7 +69,7 @@ def test_parquet_without_pyarrow_says_what_to_install(
 
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(UsageError, match=r"pip install 'glasshouse\[parquet\]'"):
-        list_table(tmp_path / "pictures.parquet")
+        list_table(tmp_path / "images.parquet")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_what_is_wrong_is_named_by_row_and_column(tmp_path: Path, text: str, mes
         list_table(write_table(tmp_path, text))
 
 
-def test_a_picture_that_is_not_there_is_a_bad_file(tmp_path: Path) -> None:
+def test_an_image_that_is_not_there_is_a_bad_file(tmp_path: Path) -> None:
     table = write_table(tmp_path, csv_of() + "cat/gone.png,cat\n")
     with pytest.raises(DataError, match=r"gone\.png: "):
         load_splits(table, DataSettings(image_size=8))

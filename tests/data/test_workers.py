@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glasshouse.data.decode import read_picture
+from glasshouse.data.decode import read_image
 from glasshouse.data.workers import Decoded, Fitting, decode_files
 from glasshouse.errors import DataError
 from glasshouse.storage import sha256_of_file
@@ -24,21 +24,21 @@ def _decode(paths: list[Path], **options: float) -> list[Decoded]:
     return sorted(results, key=lambda result: result.position)
 
 
-def _pictures(folder: Path, count: int) -> list[Path]:
+def _images(folder: Path, count: int) -> list[Path]:
     return sorted((write_folder(folder, {"cat": count}) / "cat").iterdir())
 
 
 def test_processes_give_what_the_decoder_gives(tmp_path: Path) -> None:
-    paths = _pictures(tmp_path, 7)
+    paths = _images(tmp_path, 7)
     for path, result in zip(paths, _decode(paths), strict=True):
         pixels = np.frombuffer(result.pixels, np.uint8).reshape(3, 8, 8)
-        assert np.array_equal(pixels, read_picture(path, 8, 8))
+        assert np.array_equal(pixels, read_image(path, 8, 8))
         assert result.sha256 == sha256_of_file(path)
         assert not result.reason
 
 
 def test_a_bad_file_has_a_reason_and_no_pixels(tmp_path: Path) -> None:
-    paths = _pictures(tmp_path, 3)
+    paths = _images(tmp_path, 3)
     paths[1].write_bytes(b"GIF89a")
     results = _decode(paths)
     assert [bool(result.pixels) for result in results] == [True, False, True]
@@ -46,7 +46,7 @@ def test_a_bad_file_has_a_reason_and_no_pixels(tmp_path: Path) -> None:
 
 
 def test_names_with_line_breaks_and_odd_bytes_work(tmp_path: Path) -> None:
-    paths = _pictures(tmp_path, 2)
+    paths = _images(tmp_path, 2)
     odd = [tmp_path / "a\nb.png", Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))]
     for path, new in zip(paths, odd, strict=True):
         path.rename(new)
@@ -58,7 +58,7 @@ def test_a_file_that_crashes_or_hangs_the_decoder_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     """A decoder in the child that fails on one file stands for a fault in a C library."""
-    paths = _pictures(tmp_path, 6)
+    paths = _images(tmp_path, 6)
     hook = tmp_path / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(
@@ -77,7 +77,7 @@ def test_a_file_that_crashes_or_hangs_the_decoder_is_named(
 
 
 def test_stopping_early_ends_the_processes(tmp_path: Path) -> None:
-    paths = _pictures(tmp_path, 30)
+    paths = _images(tmp_path, 30)
     results = decode_files(paths, FITTING, workers=2)
     next(iter(results))
     results.close()  # type: ignore[attr-defined]
@@ -88,7 +88,7 @@ def test_stopping_early_ends_the_processes(tmp_path: Path) -> None:
 
 
 def test_a_script_without_a_main_guard_works_and_can_be_interrupted(tmp_path: Path) -> None:
-    _pictures(tmp_path, 400)
+    _images(tmp_path, 400)
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"
@@ -111,4 +111,4 @@ def test_a_process_that_cannot_start_is_no_files_fault(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(DataError, match="cannot start a process"):
-        _decode(_pictures(tmp_path, 2))
+        _decode(_images(tmp_path, 2))

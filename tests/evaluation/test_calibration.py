@@ -13,7 +13,7 @@ from glasshouse.evaluation.calibration import (
     calibration,
     expected_error,
     fit_temperature,
-    reliability,
+    reliability_bins,
     selective,
 )
 from glasshouse.models.predict import Predictions, probabilities
@@ -59,8 +59,8 @@ def test_a_classifier_that_is_always_wrong_is_cooled_only_to_the_bound() -> None
     assert COLDEST < 1 < HOTTEST
 
 
-def test_no_pictures_have_no_temperature() -> None:
-    with pytest.raises(DataError, match="no pictures"):
+def test_no_images_have_no_temperature() -> None:
+    with pytest.raises(DataError, match="no images"):
         fit_temperature(
             replace(truthful(5), logits=np.zeros((0, 4), np.float32),
                     labels=np.zeros(0, np.int64), ids=np.zeros(0, "U1"))
@@ -85,17 +85,17 @@ def test_overconfidence_is_measured_as_it_was_made() -> None:
     assert found.loss == pytest.approx(-0.3 * np.log(0.75) - 0.7 * np.log(0.25))
 
 
-def test_bins_hold_every_picture_once() -> None:
+def test_bins_hold_every_image_once() -> None:
     for equal_mass in (False, True):
-        bins = reliability(truthful(997), equal_mass=equal_mass)
+        bins = reliability_bins(truthful(997), equal_mass=equal_mass)
         assert len(bins) == 15
         assert sum(b.count for b in bins) == 997
-    counts = [b.count for b in reliability(truthful(997), equal_mass=True)]
+    counts = [b.count for b in reliability_bins(truthful(997), equal_mass=True)]
     assert max(counts) - min(counts) <= 2
 
 
 def test_a_bin_says_how_uncertain_its_accuracy_is() -> None:
-    empty, *_, full = reliability(truthful(2000, sharpness=5.0))
+    empty, *_, full = reliability_bins(truthful(2000, sharpness=5.0))
     assert (empty.count, empty.accuracy, empty.confidence) == (0, None, None)
     assert full.accuracy is not None
     assert full.accuracy.low < full.accuracy.value < full.accuracy.high
@@ -105,17 +105,17 @@ def test_saturated_probabilities_do_not_depend_on_the_order() -> None:
     sure = truthful(300, sharpness=400.0)
     order = np.random.default_rng(0).permutation(300)
     mixed = replace(sure, logits=sure.logits[order], labels=sure.labels[order])
-    same = (expected_error(reliability(p, equal_mass=True)) for p in (sure, mixed))
+    same = (expected_error(reliability_bins(p, equal_mass=True)) for p in (sure, mixed))
     assert next(same) == pytest.approx(next(same))
 
 
-def test_abstaining_trades_pictures_for_accuracy() -> None:
+def test_abstaining_trades_images_for_accuracy() -> None:
     rows = selective(truthful())
     assert (rows[0].threshold, rows[0].coverage) == (0.0, 1.0)
     assert all(a.kept >= b.kept for a, b in pairwise(rows))
     assert all(row.accuracy.value >= row.threshold - 0.01 for row in rows)
 
 
-def test_thresholds_that_no_picture_passes_are_left_out() -> None:
+def test_thresholds_that_no_image_passes_are_left_out() -> None:
     unsure = replace(truthful(100), logits=np.zeros((100, 4), np.float32))
     assert [row.threshold for row in selective(unsure)] == [0.0]

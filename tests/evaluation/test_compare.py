@@ -11,18 +11,18 @@ from glasshouse.models.predict import Predictions
 
 
 def run_that_is_right(right: str, wrong_answer: int = 2) -> Predictions:
-    """A picture for each letter: + is right, - is wrong; the labels are 0 and 1 in turn."""
+    """An image for each letter: + is right, - is wrong; the labels are 0 and 1 in turn."""
     labels = np.arange(len(right)) % 2
     answers = np.where(np.array(list(right)) == "+", labels, wrong_answer)
     logits = (4 * np.eye(3)[answers]).astype(np.float32)
-    ids = np.array([f"picture {i:04d}" for i in range(len(right))])
+    ids = np.array([f"image {i:04d}" for i in range(len(right))])
     return Predictions(logits, labels, ids, ("cat", "dog", "fox"))
 
 
 def test_disagreements_are_listed_in_both_directions() -> None:
     found = compare(run_that_is_right("++--"), run_that_is_right("+-+-"))
-    assert [d.id for d in found.only_first_right] == ["picture 0001"]
-    assert [d.id for d in found.only_second_right] == ["picture 0002"]
+    assert [d.id for d in found.only_first_right] == ["image 0001"]
+    assert [d.id for d in found.only_second_right] == ["image 0002"]
     assert (found.only_second_right[0].first, found.only_second_right[0].second) == ("fox", "cat")
     assert (found.both_right_count, found.both_wrong_count) == (1, 1)
     assert found.both_wrong == ()
@@ -49,7 +49,7 @@ def test_the_verdict_names_the_better_run_whichever_comes_first() -> None:
 
 def test_a_small_difference_is_not_called_one() -> None:
     found = compare(run_that_is_right("+" * 50 + "--+"), run_that_is_right("+" * 50 + "++-"))
-    assert found.verdict.startswith("No difference can be shown on 53 pictures")
+    assert found.verdict.startswith("No difference can be shown on 53 images")
     assert found.p == 1.0
 
 
@@ -58,7 +58,7 @@ def test_runs_that_agree_everywhere_are_said_to() -> None:
     assert compare(run, run).verdict.startswith("No difference: both are right on the same")
 
 
-def test_the_order_of_pictures_and_classes_does_not_matter() -> None:
+def test_the_order_of_images_and_classes_does_not_matter() -> None:
     first, second = run_that_is_right("+++--+-+"), run_that_is_right("++--+++-")
     order = np.random.default_rng(0).permutation(8)
     columns = [2, 0, 1]
@@ -71,19 +71,17 @@ def test_the_order_of_pictures_and_classes_does_not_matter() -> None:
     assert compare(first, mixed) == compare(first, second)
 
 
-def test_missing_pictures_are_named_with_the_run_that_lacks_them() -> None:
+def test_missing_images_are_named_with_the_run_that_lacks_them() -> None:
     whole, part = run_that_is_right("++++"), run_that_is_right("++")
-    with pytest.raises(
-        DataError, match="2 pictures are missing from b: picture 0002, picture 0003"
-    ):
+    with pytest.raises(DataError, match="2 images are missing from b: image 0002, image 0003"):
         compare(whole, part, names=("a", "b"))
-    with pytest.raises(DataError, match="2 pictures are missing from a"):
+    with pytest.raises(DataError, match="2 images are missing from a"):
         compare(part, whole, names=("a", "b"))
 
 
 def test_labels_classes_and_ids_must_fit() -> None:
     run = run_that_is_right("++++")
-    with pytest.raises(DataError, match="different labels to 1 pictures: picture 0000"):
+    with pytest.raises(DataError, match="different labels to 1 images: image 0000"):
         compare(run, replace(run, labels=np.array([1, 1, 0, 1])))
     with pytest.raises(DataError, match="known to one of them only: fox, wolf"):
         compare(run, replace(run, class_names=("cat", "dog", "wolf")))
@@ -101,7 +99,7 @@ def test_classes_are_compared_with_intervals_and_a_common_correction() -> None:
     assert dog.difference.low > 0.8
 
 
-def test_mcnemar_is_exact_also_for_many_pictures() -> None:
+def test_mcnemar_is_exact_also_for_many_images() -> None:
     assert mcnemar(0, 0) == 1.0
     assert mcnemar(0, 5) == pytest.approx(2 / 32)
     assert mcnemar(8, 1) == pytest.approx(2 * 10 / 512)

@@ -23,7 +23,7 @@ def noisy(n: int = 600, classes: int = 6) -> Predictions:
 def test_the_figures_agree_with_each_other() -> None:
     found = evaluate(noisy())
     right = int(np.trace(found.confusion))
-    assert found.picture_count == found.confusion.sum() == 600
+    assert found.image_count == found.confusion.sum() == 600
     assert found.accuracy.value == pytest.approx(right / 600)
     assert found.mistake_count == 600 - right
     assert found.macro.recall == pytest.approx(
@@ -50,7 +50,7 @@ def test_top_k_is_left_out_where_it_says_nothing() -> None:
     assert evaluate(noisy()).accuracy.value < three.accuracy.value < five.accuracy.value
 
 
-def test_to_json_is_json_also_for_classes_without_pictures() -> None:
+def test_to_json_is_json_also_for_classes_without_images() -> None:
     predictions = replace(noisy(20), labels=np.zeros(20, np.int64))
     figures = json.loads(json.dumps(to_json(evaluate(predictions)), allow_nan=False))
     assert figures["per_class"][3]["recall"] is None
@@ -63,7 +63,7 @@ def test_a_comparison_is_json_too() -> None:
     assert figures["difference"]["value"] == 0.0
 
 
-def test_one_picture_and_one_class_can_be_evaluated() -> None:
+def test_one_image_and_one_class_can_be_evaluated() -> None:
     one = Predictions(np.ones((1, 1), np.float32), np.zeros(1, np.int64), np.array(["a"]), ("x",))
     found = evaluate(one)
     assert found.accuracy.value == 1.0

@@ -55,7 +55,7 @@ def test_paired_difference_follows_its_formula() -> None:
     assert found.high == pytest.approx(0.18614, abs=5e-6)
 
 
-def test_paired_difference_refuses_more_counts_than_pictures() -> None:
+def test_paired_difference_refuses_more_counts_than_images() -> None:
     with pytest.raises(UsageError, match="3 and 3 cannot be counts among 5"):
         paired_difference(3, 3, 5)
 

@@ -13,7 +13,7 @@ from glasshouse.evaluation.metrics import (
     hits,
     losses,
     per_class,
-    require_sound,
+    require_valid,
     top_k_hits,
     worst_mistakes,
 )
@@ -35,7 +35,7 @@ def test_rows_of_the_confusion_matrix_are_true_classes() -> None:
     assert hits(SIX).tolist() == [True, False, False, False, True, False]
 
 
-def test_a_class_without_pictures_has_no_recall_and_no_precision() -> None:
+def test_a_class_without_images_has_no_recall_and_no_precision() -> None:
     cat, dog, fox = per_class(SIX)
     assert (cat.support, cat.predicted) == (3, 3)
     assert cat.recall is not None
@@ -45,7 +45,7 @@ def test_a_class_without_pictures_has_no_recall_and_no_precision() -> None:
     assert (fox.support, fox.recall, fox.precision, fox.f1) == (0, None, None, None)
 
 
-def test_averages_leave_out_classes_without_pictures() -> None:
+def test_averages_leave_out_classes_without_images() -> None:
     assert average(SIX, "macro").recall == pytest.approx(1 / 3)
     assert average(SIX, "weighted").f1 == pytest.approx(1 / 3)
 
@@ -84,22 +84,22 @@ def test_losses_survive_huge_logits_and_follow_the_temperature() -> None:
     assert losses(SIX, 2.0)[0] == pytest.approx(expected)
 
 
-def test_logits_that_are_not_numbers_are_refused_by_picture() -> None:
+def test_logits_that_are_not_numbers_are_refused_by_image() -> None:
     logits = SIX.logits.copy()
     logits[3, 1] = np.nan
-    with pytest.raises(DataError, match=r"1 pictures are not numbers \(first: d\)"):
-        require_sound(replace(SIX, logits=logits))
+    with pytest.raises(DataError, match=r"1 images are not numbers \(first: d\)"):
+        require_valid(replace(SIX, logits=logits))
 
 
 def test_labels_and_shapes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(DataError, match="picture f has the label 3; expected 0 to 2"):
-        require_sound(replace(SIX, labels=np.array([0, 0, 0, 1, 1, 3])))
-    with pytest.raises(DataError, match=r"6 pictures by 2 classes.*\(6, 3\)"):
-        require_sound(replace(SIX, class_names=("cat", "dog")))
+    with pytest.raises(DataError, match="image f has the label 3; expected 0 to 2"):
+        require_valid(replace(SIX, labels=np.array([0, 0, 0, 1, 1, 3])))
+    with pytest.raises(DataError, match=r"6 images by 2 classes.*\(6, 3\)"):
+        require_valid(replace(SIX, class_names=("cat", "dog")))
 
 
 def test_nothing_to_evaluate_is_said() -> None:
     empty = Predictions(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), np.zeros(0, "U1"),
                         ("a", "b"))  # fmt: skip
-    with pytest.raises(DataError, match="no pictures"):
-        require_sound(empty)
+    with pytest.raises(DataError, match="no images"):
+        require_valid(empty)

@@ -19,7 +19,7 @@ def test_one_seed_has_no_interval_over_seeds() -> None:
         mean_over_seeds(np.array([0.7]))
 
 
-def test_with_one_seed_the_gain_has_the_interval_of_a_mean_over_pictures() -> None:
+def test_with_one_seed_the_gain_has_the_interval_of_a_mean_over_images() -> None:
     random = np.random.default_rng(0)
     first, second = random.integers(0, 2, (2, 1, 400)).astype(float)
     gains = (second - first)[0]
@@ -28,16 +28,16 @@ def test_with_one_seed_the_gain_has_the_interval_of_a_mean_over_pictures() -> No
     assert (found.value, found.high - found.value) == pytest.approx((gains.mean(), half))
 
 
-@pytest.mark.parametrize(("seed_effect", "picture_effect"), [(0.0, 1.0), (0.3, 1.0), (0.3, 0.0)])
+@pytest.mark.parametrize(("seed_effect", "image_effect"), [(0.0, 1.0), (0.3, 1.0), (0.3, 0.0)])
 def test_the_gain_covers_the_truth_as_often_as_it_says(
-    seed_effect: float, picture_effect: float
+    seed_effect: float, image_effect: float
 ) -> None:
     random = np.random.default_rng(1)
     covered = []
     for _ in range(400):
         by_seed = seed_effect * random.normal(size=(4, 1))
-        by_picture = picture_effect * random.normal(size=(1, 60))
-        gains = 0.5 + by_seed + by_picture + random.normal(size=(4, 60))
+        by_image = image_effect * random.normal(size=(1, 60))
+        gains = 0.5 + by_seed + by_image + random.normal(size=(4, 60))
         found = paired_gain(np.zeros((4, 60)), gains)
         covered.append(found.low <= 0.5 <= found.high)
     assert 0.92 <= np.mean(covered) <= 0.995

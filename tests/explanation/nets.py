@@ -88,7 +88,7 @@ def classifier_of(net: nn.Module, *, double: bool = False) -> Classifier:
     return Classifier(net.double() if double else net, Preprocessing(SIDE, SIDE), NAMES)
 
 
-def some_pictures(count: int = 3, *, side: int = SIDE, seed: int = 0) -> NDArray[np.uint8]:
+def some_images(count: int = 3, *, side: int = SIDE, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, 3, side, side), dtype=np.uint8)
 
 

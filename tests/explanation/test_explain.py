@@ -20,7 +20,7 @@ from tests.explanation.nets import (
     module_net,
     pooled_net,
     relative,
-    some_pictures,
+    some_images,
 )
 
 quiet = pytest.mark.filterwarnings(
@@ -29,10 +29,10 @@ quiet = pytest.mark.filterwarnings(
 
 
 @quiet
-def test_every_method_gives_one_map_a_picture() -> None:
+def test_every_method_gives_one_map_an_image() -> None:
     settings = ExplainSettings(samples=2, steps=2)
     found = explain(
-        classifier_of(module_net()), some_pictures(), methods=ALL_METHODS, settings=settings
+        classifier_of(module_net()), some_images(), methods=ALL_METHODS, settings=settings
     )
     assert [each.method for each in found] == list(ALL_METHODS)
     for each in found:
@@ -58,43 +58,43 @@ class CountingNet(nn.Module):
 def test_the_page_costs_one_forward_and_one_backward_a_rule() -> None:
     net = CountingNet()
     settings = ExplainSettings(activation_layers=("inner.first", "inner.second", "inner.head"))
-    page = explain_page(classifier_of(net), some_pictures(), settings=settings)
+    page = explain_page(classifier_of(net), some_images(), settings=settings)
     assert (net.forwards, net.backwards) == (1, 3)
     assert len(page.explanations) == 5 and len(page.activations) == 3
 
 
-def test_each_picture_has_its_own_class_by_name_or_position() -> None:
+def test_each_image_has_its_own_class_by_name_or_position() -> None:
     classifier = classifier_of(module_net())
-    pictures = some_pictures(2)
-    (both,) = explain(classifier, pictures, methods=["saliency"], target_class=["frog", 4])
+    images = some_images(2)
+    (both,) = explain(classifier, images, methods=["saliency"], target_class=["frog", 4])
     assert both.targets.tolist() == [2, 4]
-    (alone,) = explain(classifier, pictures[1:], methods=["saliency"], target_class="truck")
+    (alone,) = explain(classifier, images[1:], methods=["saliency"], target_class="truck")
     np.testing.assert_allclose(both.maps[1], alone.maps[0], rtol=1e-5)
 
 
 def test_the_predicted_class_is_explained_unless_another_is_named() -> None:
-    (found,) = explain(classifier_of(module_net()), some_pictures(), methods=["saliency"])
+    (found,) = explain(classifier_of(module_net()), some_images(), methods=["saliency"])
     np.testing.assert_array_equal(found.targets, found.logits.argmax(1))
 
 
 def test_the_predicted_class_is_that_of_both_views_where_the_classifier_sees_both() -> None:
     classifier = replace(classifier_of(module_net()), mirror=True)
-    pictures = some_pictures(60)
+    images = some_images(60)
     blank = np.zeros(60, dtype=np.int64), np.arange(60).astype(np.str_)
-    answers = predict(classifier, ImageSet(pictures, *blank, classifier.class_names)).logits
-    page = explain_page(classifier, pictures, methods=["saliency"])
+    answers = predict(classifier, ImageSet(images, *blank, classifier.class_names)).logits
+    page = explain_page(classifier, images, methods=["saliency"])
     np.testing.assert_allclose(page.logits, answers, atol=1e-5)
     (found,) = page.explanations
     np.testing.assert_array_equal(found.targets, answers.argmax(1))
     assert (found.logits.argmax(1) != found.targets).any()
 
 
-def test_batches_give_what_single_pictures_give() -> None:
+def test_batches_give_what_single_images_give() -> None:
     classifier = classifier_of(module_net(), double=True)
-    pictures = some_pictures(5)
-    whole = explain(classifier, pictures, target_class=[0, 1, 2, 3, 4])
+    images = some_images(5)
+    whole = explain(classifier, images, target_class=[0, 1, 2, 3, 4])
     settings = ExplainSettings(batch_size=2)
-    parts = explain(classifier, pictures, target_class=[0, 1, 2, 3, 4], settings=settings)
+    parts = explain(classifier, images, target_class=[0, 1, 2, 3, 4], settings=settings)
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one.maps, other.maps, rtol=1e-9, atol=1e-15)
 
@@ -102,9 +102,9 @@ def test_batches_give_what_single_pictures_give() -> None:
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_a_caller_without_gradients_gets_the_same_maps(mode: type[torch.no_grad]) -> None:
     classifier = classifier_of(module_net())
-    expected = explain(classifier, some_pictures())
+    expected = explain(classifier, some_images())
     with mode():
-        found = explain(classifier, some_pictures())
+        found = explain(classifier, some_images())
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one.maps, other.maps)
 
@@ -112,17 +112,17 @@ def test_a_caller_without_gradients_gets_the_same_maps(mode: type[torch.no_grad]
 def test_a_net_made_in_inference_mode_is_explained() -> None:
     with torch.inference_mode():
         classifier = classifier_of(module_net())
-    (found,) = explain(classifier, some_pictures(), methods=["saliency"])
-    (expected,) = explain(classifier_of(module_net()), some_pictures(), methods=["saliency"])
+    (found,) = explain(classifier, some_images(), methods=["saliency"])
+    (expected,) = explain(classifier_of(module_net()), some_images(), methods=["saliency"])
     np.testing.assert_array_equal(found.maps, expected.maps)
 
 
 def test_autocast_and_frozen_weights_make_no_difference() -> None:
     classifier = classifier_of(module_net())
-    expected = explain(classifier, some_pictures())
+    expected = explain(classifier, some_images())
     classifier.net.requires_grad_(False)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = explain(classifier, some_pictures())
+        found = explain(classifier, some_images())
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one.maps, other.maps)
 
@@ -144,7 +144,7 @@ class ReusedNet(nn.Module):
 
 def test_reused_and_nested_relus_are_all_counted() -> None:
     torch.manual_seed(0)
-    found = explain(classifier_of(ReusedNet()), some_pictures(), methods=["guided", "relu"])
+    found = explain(classifier_of(ReusedNet()), some_images(), methods=["guided", "relu"])
     assert [each.relu_operations for each in found] == [3, 3]
 
 
@@ -153,13 +153,13 @@ def test_an_output_that_is_overwritten_in_place_is_kept_as_it_was() -> None:
     classifier = classifier_of(ReusedNet())
     names = ("last", "relu:0", "relu:1")
     settings = ExplainSettings(activation_layers=names)
-    page = explain_page(classifier, some_pictures(), methods=["grad-cam"], settings=settings)
+    page = explain_page(classifier, some_images(), methods=["grad-cam"], settings=settings)
     last, first_relu, second_relu = (each.values for each in page.activations)
     assert (last < 0).any()
     assert first_relu.shape[2:] == (14, 14) and second_relu.shape[2:] == (12, 12)
     chosen, asked = (
         page.explanations[0],
-        explain(classifier, some_pictures(), methods=["grad-cam"], layer="last")[0],
+        explain(classifier, some_images(), methods=["grad-cam"], layer="last")[0],
     )
     assert chosen.layer == "last"
     np.testing.assert_allclose(chosen.maps, asked.maps, rtol=1e-5, atol=1e-7)
@@ -168,19 +168,19 @@ def test_an_output_that_is_overwritten_in_place_is_kept_as_it_was() -> None:
 def test_only_the_head_is_differentiated_for_a_named_layer() -> None:
     classifier = classifier_of(functional_net())
     settings = ExplainSettings(activation_layers=("second",))
-    (cut,) = explain(classifier, some_pictures(), methods=["grad-cam"], layer="second")
+    (cut,) = explain(classifier, some_images(), methods=["grad-cam"], layer="second")
     whole = explain_page(
-        classifier, some_pictures(), methods=["grad-cam"], layer="second", settings=settings
+        classifier, some_images(), methods=["grad-cam"], layer="second", settings=settings
     )
     np.testing.assert_allclose(cut.maps, whole.explanations[0].maps, rtol=1e-5, atol=1e-8)
 
 
 def test_a_contrast_is_the_difference_of_the_two_classes() -> None:
     classifier = classifier_of(module_net(), double=True)
-    pictures = some_pictures()
-    contrast = explain_contrast(classifier, pictures, target_class="cat", against="dog", layer="2")
+    images = some_images()
+    contrast = explain_contrast(classifier, images, target_class="cat", against="dog", layer="2")
     one, other = (
-        explain(classifier, pictures, methods=["grad-cam"], target_class=name, layer="2")[0]
+        explain(classifier, images, methods=["grad-cam"], target_class=name, layer="2")[0]
         for name in ("cat", "dog")
     )
     assert relative(contrast.maps, one.maps - other.maps) < 1e-12
@@ -190,7 +190,7 @@ def test_a_rule_without_relus_behind_the_layer_is_said_to_do_nothing() -> None:
     with pytest.warns(ExplanationWarning, match="no ReLU to act on behind this layer"):
         found = explain(
             classifier_of(pooled_net()),
-            some_pictures(),
+            some_images(),
             methods=["grad-cam", "grad-cam-guided-rule"],
             layer="5",
         )
@@ -200,7 +200,7 @@ def test_a_rule_without_relus_behind_the_layer_is_said_to_do_nothing() -> None:
 
 def test_a_net_without_relus_gets_an_error_for_guided() -> None:
     with pytest.raises(ModelError, match=r"has none.*SiLU.*use saliency"):
-        explain(classifier_of(activated_net(nn.SiLU())), some_pictures(), methods=["guided"])
+        explain(classifier_of(activated_net(nn.SiLU())), some_images(), methods=["guided"])
 
 
 @pytest.mark.parametrize(
@@ -212,54 +212,54 @@ def test_other_activations_keep_their_derivative_and_are_named(
     parts = list(activated_net(activation))
     net = nn.Sequential(*parts[:3], nn.ReLU(), *parts[3:])
     with pytest.warns(ExplanationWarning, match=f"not defined for 1 {name}"):
-        explain(classifier_of(net), some_pictures(), methods=["guided"])
+        explain(classifier_of(net), some_images(), methods=["guided"])
 
 
 def test_an_unknown_method_class_or_layer_names_the_nearest() -> None:
     classifier = classifier_of(functional_net())
-    pictures = some_pictures()
+    images = some_images()
     with pytest.raises(UsageError, match="Did you mean 'saliency'"):
-        explain(classifier, pictures, methods=["salience"])  # type: ignore[list-item]
+        explain(classifier, images, methods=["salience"])  # type: ignore[list-item]
     with pytest.raises(UsageError, match=r"no class 'trukc'\. Did you mean 'truck'"):
-        explain(classifier, pictures, target_class="trukc")
+        explain(classifier, images, target_class="trukc")
     with pytest.raises(UsageError, match="no class 7: expected 0 to 4"):
-        explain(classifier, pictures, target_class=7)
+        explain(classifier, images, target_class=7)
     with pytest.raises(UsageError, match="one for each of the 3, got 2"):
-        explain(classifier, pictures, target_class=[0, 1])
+        explain(classifier, images, target_class=[0, 1])
     with pytest.raises(UsageError, match=r"no layer 'secnod'.*Did you mean 'second'"):
-        explain(classifier, pictures, layer="secnod")
+        explain(classifier, images, layer="secnod")
     with pytest.raises(UsageError, match="runs 1 times"):
-        explain(classifier, pictures, methods=["grad-cam"], layer="second:4")
+        explain(classifier, images, methods=["grad-cam"], layer="second:4")
 
 
 def test_a_layer_without_rows_and_columns_cannot_have_a_map() -> None:
     with pytest.raises(UsageError, match=r"output of layer hidden is \(12,\)"):
-        explain(classifier_of(functional_net()), some_pictures(), layer="hidden")
+        explain(classifier_of(functional_net()), some_images(), layer="hidden")
 
 
 @pytest.mark.parametrize(
     "shape_and_type", [((16, 16), "uint8"), ((1, 3, 16, 16), "float32"), ((0, 3, 4, 4), "uint8")]
 )
-def test_an_array_that_is_no_picture_is_refused(
+def test_an_array_that_is_no_image_is_refused(
     shape_and_type: tuple[tuple[int, ...], str],
 ) -> None:
     shape, kind = shape_and_type
     array: Any = np.zeros(shape, dtype=kind)
-    with pytest.raises(DataError, match="expected decoded pictures, uint8"):
+    with pytest.raises(DataError, match="expected decoded images, uint8"):
         explain(classifier_of(module_net()), array)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_net_with_a_hidden_graph_is_refused() -> None:
-    pictures = some_pictures()
+    images = some_images()
     example = torch.rand(1, 3, 16, 16)
     scripted = torch.jit.trace(module_net().eval(), example)  # type: ignore[no-untyped-call]
     with pytest.raises(ModelError, match="the network is scripted"):
-        explain(classifier_of(scripted), pictures)
+        explain(classifier_of(scripted), images)
     inner: Any = torch.compile(module_net())
     compiled = nn.Sequential(inner)
     with pytest.raises(ModelError, match="the layer 0 is compiled"):
-        explain(classifier_of(compiled), pictures)
+        explain(classifier_of(compiled), images)
 
 
 class DetachedNet(nn.Module):
@@ -274,4 +274,4 @@ class DetachedNet(nn.Module):
 
 def test_logits_without_a_graph_are_refused() -> None:
     with pytest.raises(ModelError, match="logits have no graph"):
-        explain(classifier_of(DetachedNet()), some_pictures())
+        explain(classifier_of(DetachedNet()), some_images())

@@ -1,4 +1,4 @@
-"""Activations, mistakes, records on disk and the pictures of all of them."""
+"""Activations, mistakes, records on disk and the images of all of them."""
 
 import json
 from dataclasses import replace
@@ -28,7 +28,7 @@ from glasshouse.explanation.nouns import load_explanation, save_explanation, sho
 from glasshouse.explanation.trust.checks import check_all, sheet_methods, telling_layers
 from glasshouse.models.predict import Predictions, predict
 from glasshouse.report.explanation_page import render_mistakes_page
-from glasshouse.workflow.use.explain_files import ExplainRequest, as_json, explain_pictures
+from glasshouse.workflow.use.explain_files import ExplainRequest, as_json, explain_images
 from tests.explanation.nets import (
     NAMES,
     activated_net,
@@ -36,25 +36,25 @@ from tests.explanation.nets import (
     module_net,
     pooled_net,
     relative,
-    some_pictures,
+    some_images,
 )
 
 PNG = b"\x89PNG"
 
 
-def some_images(count: int = 12) -> ImageSet:
+def some_image_set(count: int = 12) -> ImageSet:
     labels = np.arange(count, dtype=np.int64) % 5
     ids = np.array([f"p/{i}" for i in range(count)])
-    return ImageSet(some_pictures(count), labels, ids, NAMES)
+    return ImageSet(some_images(count), labels, ids, NAMES)
 
 
 def test_activations_are_the_outputs_of_the_named_layers() -> None:
     classifier = classifier_of(module_net(inplace=True))
-    first, last = activations(classifier, some_pictures(2), ["0", "8"])
+    first, last = activations(classifier, some_images(2), ["0", "8"])
     assert (first.values < 0).any() and first.values.shape == (2, 6, 14, 14)
     assert last.values.shape == (2, 5)
     with pytest.raises(UsageError, match="no layer '77'"):
-        activations(classifier, some_pictures(2), ["77"])
+        activations(classifier, some_images(2), ["77"])
 
 
 def test_a_grid_keeps_every_channel_and_marks_the_dead() -> None:
@@ -73,18 +73,18 @@ def test_a_grid_keeps_every_channel_and_marks_the_dead() -> None:
 
 def test_all_classes_at_once_equal_each_class_alone() -> None:
     classifier = classifier_of(pooled_net(), double=True)
-    maps = class_maps(classifier, some_pictures(2))
+    maps = class_maps(classifier, some_images(2))
     assert maps.shape == (2, 5, 12, 12)
     for k in range(5):
-        (one,) = explain(classifier, some_pictures(2), methods=["grad-cam"], target_class=k)
+        (one,) = explain(classifier, some_images(2), methods=["grad-cam"], target_class=k)
         assert relative(maps[:, k], one.maps) < 1e-12
     with pytest.raises(UsageError, match=r"not linear \(.*Relu"):
-        class_maps(classifier_of(module_net()), some_pictures(2))
+        class_maps(classifier_of(module_net()), some_images(2))
 
 
 def test_an_explanation_survives_the_disk(tmp_path: Path) -> None:
     classifier = classifier_of(module_net())
-    found = explain(classifier, some_pictures(), methods=["guided", "grad-cam"])
+    found = explain(classifier, some_images(), methods=["guided", "grad-cam"])
     for explanation in check_all(classifier, found):
         path = save_explanation(explanation, tmp_path, classifier)
         again = load_explanation(path)
@@ -93,7 +93,7 @@ def test_an_explanation_survives_the_disk(tmp_path: Path) -> None:
         assert (again.notes, again.checks) == (explanation.notes, explanation.checks)
         facts = json.loads(path.read_text())
         assert facts["weights_sha256"] == weights_hash(classifier)
-        assert len(facts["picture_sha256"]) == 3 and "torch" in facts["versions"]
+        assert len(facts["image_sha256"]) == 3 and "torch" in facts["versions"]
     (tmp_path / "guided.maps.npy").write_bytes(b"no")
     with pytest.raises(StorageError, match="not a whole record"):
         load_explanation(tmp_path / "guided.json")
@@ -123,7 +123,7 @@ def test_mistakes_are_sorted_by_how_certain_they_were() -> None:
 
 
 def test_every_strongly_confused_pair_is_shown_and_three_at_least() -> None:
-    # Of 40 pictures a class a twentieth is two.
+    # Of 40 images a class a twentieth is two.
     labels = np.repeat(np.arange(6), 40)
     guesses = labels.copy()
     for start, places in {0: [1] * 12 + [2] * 3 + [3] * 2 + [4], 40: [0, 2]}.items():
@@ -140,7 +140,7 @@ def test_every_strongly_confused_pair_is_shown_and_three_at_least() -> None:
 
 
 def test_mistakes_are_explained_for_both_classes_and_their_difference() -> None:
-    classifier, images = classifier_of(pooled_net(), double=True), some_images()
+    classifier, images = classifier_of(pooled_net(), double=True), some_image_set()
     predictions = predict(classifier_of(pooled_net()), images)
     found = explain_mistakes(classifier, images, predictions, count=3, pairs=1)
     assert len(found) == 2 and "taken for" in found[1].title
@@ -151,7 +151,7 @@ def test_mistakes_are_explained_for_both_classes_and_their_difference() -> None:
     assert worst._repr_png_().startswith(PNG)
     assert to_png(draw_mistakes(worst)).startswith(PNG)
     other = replace(predictions, ids=predictions.ids[::-1])
-    with pytest.raises(DataError, match="the predictions of these pictures"):
+    with pytest.raises(DataError, match="the predictions of these images"):
         explain_mistakes(classifier, images, other)
 
 
@@ -159,7 +159,7 @@ def test_mistakes_are_explained_for_both_classes_and_their_difference() -> None:
 def test_everything_draws_itself_and_equal_things_give_equal_bytes() -> None:
     classifier = classifier_of(module_net())
     settings = ExplainSettings(activation_layers=("1", "7"))
-    page = explain_page(classifier, some_pictures(), settings=settings)
+    page = explain_page(classifier, some_images(), settings=settings)
     explanation = page.explanations[3]
     assert explanation._repr_png_() == explanation._repr_png_()
     assert page._repr_png_().startswith(PNG)
@@ -177,34 +177,32 @@ def test_everything_draws_itself_and_equal_things_give_equal_bytes() -> None:
 
 def test_rules_about_relus_are_left_out_where_there_are_none() -> None:
     smooth = classifier_of(activated_net(torch.nn.SiLU()))
-    assert not {"guided", "relu", "guided-grad-cam"} & {*sheet_methods(smooth, some_pictures()[0])}
+    assert not {"guided", "relu", "guided-grad-cam"} & {*sheet_methods(smooth, some_images()[0])}
     classifier = classifier_of(module_net())
-    assert "guided" in sheet_methods(classifier, some_pictures()[0])
-    assert [info.name for info in telling_layers(classifier, some_pictures()[0])] == ["1", "3"]
+    assert "guided" in sheet_methods(classifier, some_images()[0])
+    assert [info.name for info in telling_layers(classifier, some_images()[0])] == ["1", "3"]
 
 
 @pytest.mark.filterwarnings("ignore::glasshouse.explanation.graph.relu_rules.ExplanationWarning")
 def test_grad_cam_under_the_rules_is_on_the_sheet_where_it_is_another_map() -> None:
     rules = {"grad-cam-guided-rule", "grad-cam-relu-rule"}
-    picture = some_pictures()[0]
+    image = some_images()[0]
     dense = classifier_of(module_net())  # a ReLU between dense layers, behind the last map
-    assert rules <= {*sheet_methods(dense, picture)} and rules <= {
-        *sheet_methods(dense, picture, "0")
-    }
+    assert rules <= {*sheet_methods(dense, image)} and rules <= {*sheet_methods(dense, image, "0")}
     pooled = classifier_of(pooled_net())
-    assert not rules & {*sheet_methods(pooled, picture)}
-    assert rules <= {*sheet_methods(pooled, picture, "0")}
-    (cam,) = explain(pooled, some_pictures(), methods=["grad-cam"])
+    assert not rules & {*sheet_methods(pooled, image)}
+    assert rules <= {*sheet_methods(pooled, image, "0")}
+    (cam,) = explain(pooled, some_images(), methods=["grad-cam"])
     assert "under the guided and the relu rule is this very map" in " ".join(cam.notes)
-    (cam,) = explain(dense, some_pictures(), methods=["grad-cam"])
+    (cam,) = explain(dense, some_images(), methods=["grad-cam"])
     assert "this very map" not in " ".join(cam.notes)
     with pytest.raises(UsageError, match="Did you mean"):
-        sheet_methods(dense, picture, "00")
+        sheet_methods(dense, image, "00")
 
 
-def test_a_picture_gets_a_folder_with_its_sheet_and_records(tmp_path: Path) -> None:
+def test_an_image_gets_a_folder_with_its_sheet_and_records(tmp_path: Path) -> None:
     request = ExplainRequest(tmp_path, methods=("grad-cam", "activations"), class_name="ship")
-    found = explain_pictures(classifier_of(module_net()), some_images(2), request)
+    found = explain_images(classifier_of(module_net()), some_image_set(2), request)
     assert len({path.parent for each in found for path in each.files}) == 2
     names = {path.name for path in found[0].files}
     assert {"sheet.png", "activations-one-channel.png", "grad-cam.json"} <= names
@@ -212,6 +210,6 @@ def test_a_picture_gets_a_folder_with_its_sheet_and_records(tmp_path: Path) -> N
     answer = json.loads(json.dumps(as_json(found[0])))
     assert answer["explained"] == "ship" and "faithfulness" in answer["maps"][0]["checks"]
     with pytest.raises(UsageError, match="Besides these: all, activations"):
-        explain_pictures(
-            classifier_of(module_net()), some_images(1), replace(request, methods=("gradcam",))
+        explain_images(
+            classifier_of(module_net()), some_image_set(1), replace(request, methods=("gradcam",))
         )

@@ -18,7 +18,7 @@ from glasshouse.explanation.trust.faithfulness import faithfulness
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.settings import DataSettings
 from glasshouse.workflow.use.model_names import classifier_by_name
-from glasshouse.workflow.use.predictions import read_pictures
+from glasshouse.workflow.use.predictions import read_images
 from tests.parity.test_pretrained_weights import IMAGENET_MEAN, IMAGENET_STD, resnet20
 
 # Where the animals lie in the centred square of the photo, as (rows, columns) of 224 pixels.
@@ -43,17 +43,17 @@ def real(net: str) -> tuple[Classifier, NDArray[np.uint8]]:
     name, file = NETS[net]
     classifier = classifier_by_name(name, weights=data / "weights" / "imagenet" / file)
     photo = data / "photos" / "cat-dog" / "both.png"
-    return classifier, read_pictures([photo], classifier).pictures
+    return classifier, read_images([photo], classifier).pixels
 
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("net", sorted(NETS))
 @pytest.mark.filterwarnings("ignore::glasshouse.explanation.graph.relu_rules.ExplanationWarning")
 def test_dog_and_cat_maps_point_to_different_animals(net: str, real_data: Path) -> None:
-    classifier, pictures = real(net)
+    classifier, images = real(net)
     for name, place, other in (("bull mastiff", DOG, CAT), ("tiger cat", CAT, DOG)):
         cam, guided_cam = explain(
-            classifier, pictures, methods=["grad-cam", "guided-grad-cam"], target_class=name
+            classifier, images, methods=["grad-cam", "guided-grad-cam"], target_class=name
         )
         row, column = np.unravel_index(shown(cam)[0].argmax(), (224, 224))
         assert place[0].start <= row < place[0].stop, (name, row)
@@ -64,7 +64,7 @@ def test_dog_and_cat_maps_point_to_different_animals(net: str, real_data: Path) 
 
 @pytest.mark.realdata
 @pytest.mark.filterwarnings("ignore::glasshouse.explanation.graph.relu_rules.ExplanationWarning")
-def test_a_foreign_net_with_functional_relus_is_explained_on_real_pictures(real_data: Path) -> None:
+def test_a_foreign_net_with_functional_relus_is_explained_on_real_images(real_data: Path) -> None:
     splits = load_splits("cifar10", DataSettings(), data_dir=real_data, offline=True)
     images = take(splits.test, range(40))
     net = resnet20(real_data)
@@ -72,18 +72,18 @@ def test_a_foreign_net_with_functional_relus_is_explained_on_real_pictures(real_
     classifier = Classifier(net, preprocessing, images.class_names)
     guided, cam, rule = explain(
         classifier,
-        images.pictures,
+        images.pixels,
         methods=["guided", "grad-cam", "grad-cam-guided-rule"],
         target_class=images.labels,
     )
     assert guided.relu_operations == 19 and rule.relu_operations == 0
     np.testing.assert_array_equal(cam.maps, rule.maps)
-    (maps,) = activations(classifier, images.pictures, ["layer3"])
+    (maps,) = activations(classifier, images.pixels, ["layer3"])
     weights = net.linear.weight.detach().numpy()[images.labels]
     expected = np.einsum("nchw,nc->nhw", maps.values, weights) / 64
     np.testing.assert_allclose(cam.maps, expected, atol=1e-5 * np.abs(expected).max())
     random = np.random.default_rng(0).random(shown(cam).shape)
-    ours, chance = faithfulness(classifier, images.pictures, [shown(cam), random], images.labels)
+    ours, chance = faithfulness(classifier, images.pixels, [shown(cam), random], images.labels)
     assert (ours.insertion - ours.deletion).mean() > (
         chance.insertion - chance.deletion
     ).mean() + 0.05
@@ -91,10 +91,10 @@ def test_a_foreign_net_with_functional_relus_is_explained_on_real_pictures(real_
 
 @pytest.mark.realdata
 def test_the_contrast_of_dog_and_cat_changes_sign_between_them(real_data: Path) -> None:
-    classifier, pictures = real("mobilenet")
-    found = explain_contrast(classifier, pictures, target_class="tiger cat", against="boxer")
+    classifier, images = real("mobilenet")
+    found = explain_contrast(classifier, images, target_class="tiger cat", against="boxer")
     assert found.maps[0, :3, 2:5].mean() < 0 < found.maps[0, 5:, 2:].mean()
-    every = class_maps(classifier, pictures)
+    every = class_maps(classifier, images)
     cat, dog = (classifier.class_names.index(name) for name in ("tiger cat", "boxer"))
     difference = every[0, cat] - every[0, dog]
     np.testing.assert_allclose(difference, found.maps[0], rtol=1e-3, atol=1e-5)

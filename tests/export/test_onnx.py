@@ -32,15 +32,15 @@ def test_the_file_answers_as_the_classifier(classifier: Classifier, tmp_path: Pa
     classifier.net.train()
     export_onnx(classifier, path)
     assert classifier.net.training
-    pictures = make_images(9).pictures
-    parity = check_parity(classifier, path, pictures)
-    assert (parity.pictures, parity.same_class) == (9, 9)
+    images = make_images(9).pixels
+    parity = check_parity(classifier, path, images)
+    assert (parity.images, parity.same_class) == (9, 9)
     assert parity.difference < 1e-6
-    assert check_parity(classifier, path).pictures == 24
+    assert check_parity(classifier, path).images == 24
 
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    logits, shares = session.run(["logits", "probabilities"], {"pictures": pictures})
-    expected = predict_logits(classifier.net, classifier.preprocessing, pictures).numpy()
+    logits, shares = session.run(["logits", "probabilities"], {"images": images})
+    expected = predict_logits(classifier.net, classifier.preprocessing, images).numpy()
     np.testing.assert_allclose(logits, expected, atol=1e-5)
     wanted = torch.from_numpy(expected / 1.7).softmax(1).numpy()
     np.testing.assert_allclose(shares, wanted, atol=1e-6)

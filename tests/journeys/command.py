@@ -69,7 +69,7 @@ def glasshouse_signalled(
 
 
 def own_environment(cwd: Path) -> dict[str, str]:
-    """What a user's shell would have, with a cache of its own and no real pictures."""
-    # No run may depend on pictures that lie on this machine.
+    """What a user's shell would have, with a cache of its own and no real images."""
+    # No run may depend on images that lie on this machine.
     own = {k: v for k, v in ENVIRONMENT.items() if k != "GLASSHOUSE_DATA"}
     return {**own, "GLASSHOUSE_CACHE": str(cwd / "cache")}

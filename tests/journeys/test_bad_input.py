@@ -10,9 +10,9 @@ from PIL import Image
 from tests.journeys.command import glasshouse, glasshouse_here
 
 
-def pictures(folder: Path, count: int = 3) -> None:
+def images(folder: Path, count: int = 3) -> None:
     folder.mkdir(parents=True)
-    # The class decides the noise, so that classes differ and parts have the same pictures.
+    # The class decides the noise, so that classes differ and parts have the same images.
     random = np.random.default_rng(len(folder.name) + ord(folder.name[0]))
     for i in range(count):
         noise = random.integers(0, 256, (12, 12, 3), dtype=np.uint8)
@@ -23,21 +23,21 @@ def pictures(folder: Path, count: int = 3) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("bad")
     (root / "empty").mkdir()
-    pictures(root / "one" / "cats")
+    images(root / "one" / "cats")
     for split, names in {
         "train": ("cats", "dogs"),
         "val": ("cats",),
         "test": ("cats", "dogs"),
     }.items():
         for name in names:
-            pictures(root / "gap" / split / name)
-    pictures(root / "broken" / "cats", 12)
-    pictures(root / "broken" / "dogs", 12)
-    (root / "broken" / "dogs" / "not-a-picture.jpg").write_text("hello")
-    # The same noise in both parts: every test picture is one that is trained on.
+            images(root / "gap" / split / name)
+    images(root / "broken" / "cats", 12)
+    images(root / "broken" / "dogs", 12)
+    (root / "broken" / "dogs" / "not-a-image.jpg").write_text("hello")
+    # The same noise in both parts: every test image is one that is trained on.
     for part, count in {"train": 9, "test": 3}.items():
         for name in ("cats", "dogs"):
-            pictures(root / "leaked" / part / name, count)
+            images(root / "leaked" / part / name, count)
     batches = root / "data" / "cifar-10-batches-py"
     batches.mkdir(parents=True)
     for name in ("data_batch_1", "test_batch", "batches.meta"):
@@ -54,7 +54,7 @@ CASES = [
     (["train", "gap"], 3, "val"),
     (["train", "nowhere"], 2, "nowhere"),
     (["train", "digit"], 2, "digits"),
-    (["train", "broken"], 3, "not-a-picture.jpg"),
+    (["train", "broken"], 3, "not-a-image.jpg"),
     (["train", "broken"], 3, "--on-bad-file skip"),
     (["lr-find", "broken", "--out", "-"], 3, "--set data.on_bad_file=skip"),
     (["train", "leaked"], 3, "train/cats/0.png = test/cats/0.png"),
@@ -104,11 +104,11 @@ def test_skipping_bad_files_trains_on_the_rest_and_names_them(folder: Path) -> N
         cwd=folder,
     )  # fmt: skip
     assert "left out" in done.stderr
-    assert "not-a-picture.jpg" in done.stderr
-    assert "not-a-picture.jpg" in (folder / "skipped" / "report.html").read_text(encoding="utf-8")
+    assert "not-a-image.jpg" in done.stderr
+    assert "not-a-image.jpg" in (folder / "skipped" / "report.html").read_text(encoding="utf-8")
 
 
-def test_pictures_that_make_figures_wrong_are_trained_on_when_that_is_wanted(
+def test_images_that_make_figures_wrong_are_trained_on_when_that_is_wanted(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
@@ -122,9 +122,9 @@ def test_pictures_that_make_figures_wrong_are_trained_on_when_that_is_wanted(
     assert "side by side" in (folder / "checked" / "check.html").read_text(encoding="utf-8")
 
 
-def test_a_picture_that_is_none_is_named_by_predict(folder: Path) -> None:
+def test_an_image_that_is_none_is_named_by_predict(folder: Path) -> None:
     if not (folder / "skipped").exists():
         test_skipping_bad_files_trains_on_the_rest_and_names_them(folder)
-    bad = folder / "broken" / "dogs" / "not-a-picture.jpg"
+    bad = folder / "broken" / "dogs" / "not-a-image.jpg"
     done = glasshouse("predict", "skipped", bad, cwd=folder, code=3)
-    assert "not-a-picture.jpg" in done.stderr
+    assert "not-a-image.jpg" in done.stderr

@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("explain")
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     Image.fromarray(noise).save(root / "photo.png")
-    (root / "words.png").write_text("not a picture")
+    (root / "words.png").write_text("not an image")
     return root
 
 
@@ -46,7 +46,7 @@ def test_a_photo_gets_its_sheet_and_its_records(run: Path, folder: Path, capsys:
     with Image.open(files["sheet.png"]) as sheet:
         assert sheet.width > 300
     record = json.loads(files["grad-cam.json"].read_text(encoding="utf-8"))
-    known = {"picture_sha256", "weights_sha256", "targets", "layer", "method", "rule", "versions"}
+    known = {"image_sha256", "weights_sha256", "targets", "layer", "method", "rule", "versions"}
     assert known <= set(record) and None not in [record[key] for key in known]
     maps = np.load(files["grad-cam.json"].with_name("grad-cam.maps.npy"), allow_pickle=False)
     assert maps.ndim == 3 and np.isfinite(maps).all()
@@ -62,7 +62,7 @@ def test_one_command_draws_the_activations(run: Path, folder: Path, capsys: Capt
     assert code == 2 and "no channel 999" in errors
 
 
-def test_layers_are_listed_without_a_picture(run: Path, capsys: Capture) -> None:
+def test_layers_are_listed_without_an_image(run: Path, capsys: Capture) -> None:
     code, output, errors = glasshouse_here(["explain", "run", "--layers"], capsys)
     assert code == 0, errors
     assert output.splitlines()[0].split() == ["conv1", "6x32x32", "Conv2d"]
@@ -76,7 +76,7 @@ def test_the_page_of_mistakes_belongs_to_the_report(run: Path, capsys: Capture) 
     assert output.strip() == str(Path("run") / "mistakes.html")
     report = (run / "report.html").read_text(encoding="utf-8")
     page = (run / "mistakes.html").read_text(encoding="utf-8")
-    assert "Its worst mistakes on the validation pictures" in report
+    assert "Its worst mistakes on the validation images" in report
     assert 'href="mistakes.html"' in report and 'href="report.html"' in page
     assert "How it learned where to look" in report
     assert "The worst mistakes" in page and "taken for" in page and "Pointing game" in page

@@ -32,7 +32,7 @@ def test_it_is_stored_without_outputs() -> None:
 
 @pytest.mark.slow
 def test_it_runs(tmp_path: Path) -> None:
-    budget = {"GLASSHOUSE_EPOCHS": "2", "GLASSHOUSE_PICTURES": "600", "OMP_NUM_THREADS": "1"}
+    budget = {"GLASSHOUSE_EPOCHS": "2", "GLASSHOUSE_IMAGES": "600", "OMP_NUM_THREADS": "1"}
     environment = {k: v for k, v in os.environ.items() if k != "GLASSHOUSE_DATA"} | budget
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(NOTEBOOK), str(tmp_path / "run.ipynb")],

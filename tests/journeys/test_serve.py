@@ -72,7 +72,7 @@ def test_a_service_that_cannot_start_says_why(
         cases = {
             ("--port", port): f"cannot listen at 127.0.0.1:{port}",
             ("--port", "0", "--api-key-file", str(tmp_path / "no")): "cannot read the API key",
-            ("--port", "0", "--max-queue", "2"): "--max-pictures 64 is more than --max-queue 2",
+            ("--port", "0", "--max-queue", "2"): "--max-images 64 is more than --max-queue 2",
             ("--port", "0", "--weights", "x"): "has its own weights",
         }
         for options, words in cases.items():
@@ -89,7 +89,7 @@ def test_an_exported_file_is_compared_before_it_is_praised(
     command = ["export", str(folder), "--out", str(tmp_path / "pets.onnx"), "--json"]
     code, output, _ = glasshouse_here([*command, "--image", str(tmp_path / "one.png")], capsys)
     found = json.loads(output)
-    assert (code, found["pictures"], found["same_class"]) == (0, 1, 1)
+    assert (code, found["images"], found["same_class"]) == (0, 1, 1)
     assert found["difference"] < 1e-5
     assert found["bytes"] == (tmp_path / "pets.onnx").stat().st_size > 1000
     code, _, errors = glasshouse_here(["export", str(folder), "--out", str(tmp_path)], capsys)

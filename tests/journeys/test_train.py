@@ -83,7 +83,7 @@ def test_evaluate_tells_what_is_in_the_run(run: Path, capsys: Capture) -> None:
     assert figures == json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
 
 
-def test_evaluate_on_other_pictures_touches_only_these(run: Path, capsys: Capture) -> None:
+def test_evaluate_on_other_images_touches_only_these(run: Path, capsys: Capture) -> None:
     again = json.loads(output_of(capsys, "evaluate", run, "--on", "digits", "--json"))
     assert again["accuracy"] == json.loads((run / "evaluation.json").read_text())["accuracy"]
     code, _, errors = glasshouse_here(["evaluate", str(run), "--on", "shapes"], capsys)
@@ -105,13 +105,13 @@ def test_summary_counts_the_layers(run: Path, capsys: Capture) -> None:
 
 
 def test_predict_names_the_most_probable_classes(run: Path, folder: Path, capsys: Capture) -> None:
-    picture = folder / "photo.png"
-    Image.fromarray(np.full((30, 20), 7, dtype=np.uint8)).save(picture)
-    (answer,) = json.loads(output_of(capsys, "predict", run, picture, "--top", "3", "--json"))
+    image = folder / "photo.png"
+    Image.fromarray(np.full((30, 20), 7, dtype=np.uint8)).save(image)
+    (answer,) = json.loads(output_of(capsys, "predict", run, image, "--top", "3", "--json"))
     shares = [entry["probability"] for entry in answer["top"]]
     assert len(shares) == 3
     assert shares == sorted(shares, reverse=True)
-    assert str(picture) in output_of(capsys, "predict", run, picture)
+    assert str(image) in output_of(capsys, "predict", run, image)
 
 
 @pytest.mark.parametrize("when", ["checkpoint/00001-*", "checkpoint/00002-*"])

@@ -1,4 +1,4 @@
-"""A pretrained net on one's own pictures, from the command line."""
+"""A pretrained net on one's own images, from the command line."""
 
 import json
 import re
@@ -22,7 +22,7 @@ NET = "resnet10t:weights=none,input_size=32"
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Twelve pictures in each of four class folders, of which ten remain beside the test part."""
+    """Twelve images in each of four class folders, of which ten remain beside the test part."""
     images = make_images(48, size=24)
     for row, label in enumerate(images.labels):
         path = tmp_path / "photos" / images.class_names[label] / f"{row:03d}.png"
@@ -30,7 +30,7 @@ def photos(tmp_path: Path) -> Path:
         # Colours, which an untrained net tells apart as well.
         colour = ((250, 30, 30), (30, 250, 30), (30, 30, 250), (250, 250, 30))[label]
         tint = Image.new("RGB", (24, 24), colour)
-        noise = Image.fromarray(images.pictures[row].transpose(1, 2, 0))
+        noise = Image.fromarray(images.pixels[row].transpose(1, 2, 0))
         Image.blend(noise, tint, 0.5).save(path)
     return tmp_path / "photos"
 
@@ -70,14 +70,14 @@ def test_weights_that_do_not_fit_are_named_by_their_keys(tmp_path: Path, capsys:
     assert "1 surplus: fc2.weight" in errors
 
 
-def test_ten_pictures_a_class_go_from_a_folder_to_a_report(
+def test_ten_images_a_class_go_from_a_folder_to_a_report(
     photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     common = ["train", photos, "--backbone", NET, *FAST, "--out", tmp_path / "run"]
     output, errors = run(capsys, *common, "--json")
     assert json.loads(output)["accuracy"]["value"] > 0.7
     assert "Only a new head was fitted" in errors
-    assert "since validation has few pictures" in errors
+    assert "since validation has few images" in errors
     assert "over folds" in errors
     page = (tmp_path / "run" / "report.html").read_text()
     assert "The pretrained net was run once" in page
@@ -85,7 +85,7 @@ def test_ten_pictures_a_class_go_from_a_folder_to_a_report(
     assert "north-west" in output
 
 
-def test_own_and_transferred_nets_are_compared_on_the_same_pictures(
+def test_own_and_transferred_nets_are_compared_on_the_same_images(
     photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     own = tmp_path / "own"
@@ -97,7 +97,7 @@ def test_own_and_transferred_nets_are_compared_on_the_same_pictures(
     rows = text.splitlines()
     assert rows[0].split("  ")[0] == "network"
     assert sum("95 % interval" in row or " to " in row for row in rows) >= 3
-    assert len([row for row in rows if "own" in row and "pictures" in row]) >= 2
+    assert len([row for row in rows if "own" in row and "images" in row]) >= 2
     assert "McNemar" in page.read_text()
     table = json.loads(run(capsys, "compare-backbones", photos, *nets, *FAST, "--json")[0])
     assert {row["input_size"] for row in table["backbones"]} == {24, 32}
@@ -108,8 +108,8 @@ def test_own_and_transferred_nets_are_compared_on_the_same_pictures(
 def test_a_rare_class_is_learnt_with_balanced_sampling(
     photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    for picture in sorted((photos / "south-west").iterdir())[4:]:
-        picture.unlink()
+    for image in sorted((photos / "south-west").iterdir())[4:]:
+        image.unlink()
     small = ["--set", "data.image_size=24", "--set", "train.epochs=1", *FAST]
     own = ["train", photos, "--recipe", "tutorial-basic", *small]
     balanced = ["--set", "train.sampling=balanced"]
@@ -125,12 +125,12 @@ def test_a_rare_class_is_learnt_with_balanced_sampling(
 def test_what_is_left_out_is_named_also_where_nothing_but_a_head_is_fitted(
     photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    (photos / "north-west" / "words.png").write_text("not a picture")
+    (photos / "north-west" / "words.png").write_text("not an image")
     skip = ["--backbone", NET, *FAST, "--set", "data.on_bad_file=skip"]
     errors = run(capsys, "train", photos, *skip, "--out", tmp_path / "run")[1]
-    assert "words.png: not a picture" in errors
+    assert "words.png: not an image" in errors
     errors = run(capsys, "folds", photos, *skip, "--folds", "2")[1]
-    assert "words.png was left out: not a picture" in errors
+    assert "words.png was left out: not an image" in errors
 
 
 def test_folds_give_an_accuracy_with_its_interval(photos: Path, capsys: Capture) -> None:
@@ -140,16 +140,16 @@ def test_folds_give_an_accuracy_with_its_interval(photos: Path, capsys: Capture)
     assert facts["accuracy"]["low"] < facts["accuracy"]["value"] <= facts["accuracy"]["high"]
     assert len(facts["folds"]) == 3
     rows = facts["per_class"]
-    assert len(rows) == 4 and sum(row["support"] for row in rows) == facts["pictures"]
+    assert len(rows) == 4 and sum(row["support"] for row in rows) == facts["images"]
     right = sum(row["support"] * row["recall"]["value"] for row in rows)
-    assert right / facts["pictures"] == pytest.approx(facts["accuracy"]["value"])
+    assert right / facts["images"] == pytest.approx(facts["accuracy"]["value"])
     assert "less than 30 folds" in run(capsys, *common[:-1], "30", code=3)[1]
     twice = ["--recipe", "transfer-head", "--set", "data.train_on_validation=true"]
     compare = ["compare-backbones", photos, "-b", NET, "-b", "resnet18"]
     for command in (common, ["label-errors", *common[1:]], compare):
         name = "compare-backbones" if command is compare else "folds"
         errors = run(capsys, *command, *twice, code=2)[1]
-        assert f"data.train_on_validation: {name} judges by pictures" in errors
+        assert f"data.train_on_validation: {name} judges by images" in errors
     assert (
         "no model.pretrained"
         in run(capsys, "folds", photos, "--recipe", "tutorial-basic", code=2)[1]

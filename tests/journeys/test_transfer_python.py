@@ -30,14 +30,12 @@ def test_features_and_a_head(tiny_splits: Splits) -> None:
 def test_gradual_training(tiny_splits: Splits) -> None:
     classifier = glasshouse.adapt(SMALL, tiny_splits.train).classifier
     transfer = glasshouse.TransferSettings(way="gradual", unfreeze=("head", "all"))
-    course = glasshouse.Course(
+    setup = glasshouse.Course(
         tiny_splits.train, tiny_splits.validation, classifier.preprocessing,
         TRAIN.model_copy(update={"epochs": 2}), glasshouse.AugmentSettings(),
     )  # fmt: skip
-    state = glasshouse.begin_transfer(
-        classifier.net, course.settings, transfer, torch.device("cpu")
-    )
-    records = list(glasshouse.train_transfer(state, course, transfer))
+    state = glasshouse.begin_transfer(classifier.net, setup.settings, transfer, torch.device("cpu"))
+    records = list(glasshouse.train_transfer(state, setup, transfer))
     assert sum(isinstance(record, glasshouse.Epoch) for record in records) == 2
 
 

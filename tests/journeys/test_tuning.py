@@ -34,12 +34,12 @@ def output_of(capsys: Capture, *arguments: str | Path, code: int = 0) -> str:
 
 
 def test_lr_find_says_which_rate_suits_and_draws_it(tmp_path: Path, capsys: Capture) -> None:
-    picture = tmp_path / "curve.png"
+    image = tmp_path / "curve.png"
     common = ["lr-find", "digits", *SMALL, "--seeds", "2", "--steps", "60"]
-    text = output_of(capsys, *common, "--out", picture)
+    text = output_of(capsys, *common, "--out", image)
     assert "valley" in text
     assert "use " in text
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert image.read_bytes().startswith(b"\x89PNG")
     curve = json.loads(output_of(capsys, *common, "--rule", "steepest", "--json", "--out", "-"))
     assert curve["suggestion"] == curve["suggestions"]["steepest"]
     assert len(curve["losses"]) == 2
@@ -68,11 +68,11 @@ def test_auto_seeds_compare_and_reproduce(tmp_path: Path, capsys: Capture) -> No
     assert "McNemar" in text
     assert (tmp_path / "pair.html").is_file()
     pair = json.loads(output_of(capsys, "compare", out / "seed-0", out / "seed-1", "--json"))
-    assert pair[0]["picture_count"] > 300
+    assert pair[0]["image_count"] > 300
     text = output_of(capsys, "train", "digits", "--resume", "--out", out, "--seeds", "2")
     assert "mean accuracy" in text
     figures = out / "seed-0" / "evaluation.json"
-    figures.write_text(figures.read_text().replace('"picture_count": ', '"picture_count": 1'))
+    figures.write_text(figures.read_text().replace('"image_count": ', '"image_count": 1'))
     code, text, errors = glasshouse_here(["reproduce", str(out / "seed-0")], capsys)
     assert (code, "DIFFERS  evaluation.json" in text) == (1, True)
     assert text.count("agrees ") == 6
@@ -90,7 +90,7 @@ def test_minutes_become_a_recipe_that_resumes_and_reproduces(
     out = tmp_path / "run"
     code, output, errors = glasshouse_here([*arguments, "--out", str(out)], capsys)
     assert (code, output) == (0, "")
-    assert "Chosen: 2 times the width, 2 epochs of all 128 pictures" in errors
+    assert "Chosen: 2 times the width, 2 epochs of all 128 images" in errors
     assert "of 10:00:00 used" in errors
     recipe = load_recipe(out / "recipe.toml")
     assert (recipe.name, recipe.train.epochs) == ("tutorial-basic-600min", 2)
@@ -118,7 +118,7 @@ def test_wrong_searches_are_named_before_anything_runs(tmp_path: Path, capsys: C
         [*rates, "--search", "data.train_on_validation=true,false"],
     ):
         code, _, errors = glasshouse_here([*arguments, *twice], capsys)
-        assert (code, "data.train_on_validation: tune judges by pictures" in errors) == (2, True)
+        assert (code, "data.train_on_validation: tune judges by images" in errors) == (2, True)
     assert not (tmp_path / "tune").exists()
 
 

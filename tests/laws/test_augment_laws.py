@@ -1,4 +1,4 @@
-"""What holds for every picture and every augmentation."""
+"""What holds for every image and every augmentation."""
 
 import numpy as np
 import torch
@@ -36,12 +36,12 @@ def test_pixels_stay_between_black_and_white_and_targets_are_shares(
 ) -> None:
     count, height, width = shape
     random = np.random.default_rng(seed)
-    pictures = torch.from_numpy(random.integers(0, 256, (count, 3, height, width), dtype=np.uint8))
+    images = torch.from_numpy(random.integers(0, 256, (count, 3, height, width), dtype=np.uint8))
     keys = keys_of(np.array([str(i) for i in range(count)]))
-    changed = augment(pictures, keys, wanted, seed=seed, epoch=1)
+    changed = augment(images, keys, wanted, seed=seed, epoch=1)
     labels = torch.arange(count)
     mixed, partners, share = mix(changed, labels, keys, wanted, seed=seed, epoch=1)
-    assert mixed.shape == pictures.shape
+    assert mixed.shape == images.shape
     assert mixed.dtype == torch.float32
     assert float(mixed.min()) >= -0.01
     assert float(mixed.max()) <= 255.01
@@ -53,21 +53,21 @@ def test_pixels_stay_between_black_and_white_and_targets_are_shares(
 @settings(max_examples=60, deadline=None)
 def test_a_batch_of_n_is_n_batches_of_one(wanted: AugmentSettings, count: int, epoch: int) -> None:
     random = np.random.default_rng(count)
-    pictures = torch.from_numpy(random.integers(0, 256, (count, 3, 8, 8), dtype=np.uint8))
+    images = torch.from_numpy(random.integers(0, 256, (count, 3, 8, 8), dtype=np.uint8))
     keys = keys_of(np.array([str(i) for i in range(count)]))
-    together = augment(pictures, keys, wanted, seed=0, epoch=epoch)
+    together = augment(images, keys, wanted, seed=0, epoch=epoch)
     for i in range(count):
-        alone = augment(pictures[i : i + 1], keys[i : i + 1], wanted, seed=0, epoch=epoch)
+        alone = augment(images[i : i + 1], keys[i : i + 1], wanted, seed=0, epoch=epoch)
         assert torch.allclose(together[i : i + 1], alone, atol=1e-3)
 
 
 @given(st.integers(0, 1000))
 @settings(max_examples=30, deadline=None)
-def test_flipping_twice_gives_the_picture_back(seed: int) -> None:
+def test_flipping_twice_gives_the_image_back(seed: int) -> None:
     random = np.random.default_rng(seed)
-    pictures = torch.from_numpy(random.integers(0, 256, (6, 3, 5, 7), dtype=np.uint8))
+    images = torch.from_numpy(random.integers(0, 256, (6, 3, 5, 7), dtype=np.uint8))
     keys = keys_of(np.array([str(i) for i in range(6)]))
     wanted = AugmentSettings(horizontal_flip=True)
-    once = augment(pictures, keys, wanted, seed=seed, epoch=0).to(torch.uint8)
+    once = augment(images, keys, wanted, seed=seed, epoch=0).to(torch.uint8)
     twice = augment(once, keys, wanted, seed=seed, epoch=0)
-    assert torch.equal(twice, pictures.float())
+    assert torch.equal(twice, images.float())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glasshouse.evaluation.calibration import fit_temperature, reliability
+from glasshouse.evaluation.calibration import fit_temperature, reliability_bins
 from glasshouse.evaluation.compare import compare, holm, mcnemar
 from glasshouse.evaluation.evaluation import evaluate, to_json
 from glasshouse.evaluation.intervals import bootstrap, paired_difference, wilson
@@ -17,7 +17,7 @@ from glasshouse.models.predict import Predictions
 
 @st.composite
 def predictions(draw: st.DrawFn) -> Predictions:
-    """Up to 60 pictures of up to 6 classes, from flat to saturated logits, ties included."""
+    """Up to 60 images of up to 6 classes, from flat to saturated logits, ties included."""
     n, classes = draw(st.integers(1, 60)), draw(st.integers(1, 6))
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
     labels = generator.integers(0, classes, n)
@@ -27,7 +27,7 @@ def predictions(draw: st.DrawFn) -> Predictions:
     )
     names = tuple(f"class {c}" for c in range(classes))
     temperature = draw(st.sampled_from([0.5, 1.0, 3.0]))
-    ids = np.array([f"picture {i}" for i in range(n)])
+    ids = np.array([f"image {i}" for i in range(n)])
     return Predictions(logits.astype(np.float32), labels, ids, names, temperature)
 
 
@@ -35,7 +35,7 @@ counts = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.
 
 
 @given(counts)
-def test_wilson_holds_the_share_and_shrinks_with_more_pictures(count: tuple[int, int]) -> None:
+def test_wilson_holds_the_share_and_shrinks_with_more_images(count: tuple[int, int]) -> None:
     successes, n = count
     found, more = wilson(successes, n), wilson(4 * successes, 4 * n)
     assert 0 <= found.low <= found.value <= found.high <= 1
@@ -78,7 +78,7 @@ def test_the_temperature_never_raises_the_loss(drawn: Predictions) -> None:
 def test_bins_are_a_partition_that_forgets_the_order(drawn: Predictions, equal_mass: bool) -> None:
     order = np.random.default_rng(0).permutation(len(drawn))
     mixed = replace(drawn, logits=drawn.logits[order], labels=drawn.labels[order])
-    found, same = (reliability(p, equal_mass=equal_mass) for p in (drawn, mixed))
+    found, same = (reliability_bins(p, equal_mass=equal_mass) for p in (drawn, mixed))
     assert sum(b.count for b in found) == len(drawn)
     assert [b.count for b in found] == [b.count for b in same]
     for b in found:

@@ -9,7 +9,7 @@ from glasshouse.explanation.explain import explain
 from glasshouse.explanation.maps.cam import eigen_cam, enlarge, grad_cam, hires_cam, xgrad_cam
 from glasshouse.explanation.trust.localisation import energy_inside, pointing_game
 from glasshouse.explanation.trust.sanity import rank_correlation
-from tests.explanation.nets import classifier_of, functional_net, relative, some_pictures
+from tests.explanation.nets import classifier_of, functional_net, relative, some_images
 
 sizes = some.tuples(
     some.integers(1, 3), some.integers(1, 5), some.integers(2, 6), some.integers(2, 6)
@@ -70,15 +70,13 @@ def test_enlarging_stays_between_the_smallest_and_the_largest_value(
 
 @given(some.permutations(range(4)), some.lists(some.integers(0, 4), min_size=4, max_size=4))
 @settings(max_examples=15, deadline=None)
-def test_a_picture_s_map_does_not_depend_on_the_others(
-    order: list[int], targets: list[int]
-) -> None:
+def test_an_image_s_map_does_not_depend_on_the_others(order: list[int], targets: list[int]) -> None:
     classifier = classifier_of(functional_net(), double=True)
-    pictures = some_pictures(4)
-    straight = explain(classifier, pictures, methods=["guided"], target_class=targets)[0].maps
+    images = some_images(4)
+    straight = explain(classifier, images, methods=["guided"], target_class=targets)[0].maps
     shuffled = explain(
         classifier,
-        pictures[order],
+        images[order],
         methods=["guided"],
         target_class=[targets[i] for i in order],
     )[0].maps

@@ -23,15 +23,15 @@ def _net(layer: dict[str, Any], height: int, width: int) -> torch.nn.Module:
 
 
 def _windows(
-    picture: NDArray[np.float64], window: tuple[int, int], strides: tuple[int, int]
+    image: NDArray[np.float64], window: tuple[int, int], strides: tuple[int, int]
 ) -> list[list[NDArray[np.float64]]]:
     """What each output position sees: TensorFlow's definition of "same", NaN outside."""
     starts = []
-    for size, length, stride in zip(picture.shape, window, strides, strict=True):
+    for size, length, stride in zip(image.shape, window, strides, strict=True):
         count = math.ceil(size / stride)
         total = max((count - 1) * stride + length - size, 0)
         starts.append([index * stride - total // 2 for index in range(count)])
-    padded = np.pad(picture, 9, constant_values=np.nan)
+    padded = np.pad(image, 9, constant_values=np.nan)
     return [
         [padded[r + 9 : r + 9 + window[0], c + 9 : c + 9 + window[1]] for c in starts[1]]
         for r in starts[0]
@@ -52,10 +52,10 @@ def test_same_padding_of_a_convolution_is_that_of_tensorflow(
     }
     net = _net(layer, height, width)
     kernel = net.get_parameter("conv1.weight").detach().numpy()[0, 0].astype(np.float64)
-    picture = np.random.default_rng(0).random((height, width))
-    seen = _windows(picture, (rows, columns), (down, right))
+    image = np.random.default_rng(0).random((height, width))
+    seen = _windows(image, (rows, columns), (down, right))
     expected = [[np.nansum(part * kernel) for part in row] for row in seen]
-    output = net(torch.from_numpy(picture).float()[None, None])
+    output = net(torch.from_numpy(image).float()[None, None])
     np.testing.assert_allclose(output.detach().numpy()[0, 0], expected, atol=1e-5)
 
 
@@ -70,9 +70,9 @@ def test_same_padding_of_a_pool_does_not_count_what_is_outside(
         "strides": (down, right),
         "padding": "same",
     }
-    picture = np.random.default_rng(1).random((height, width)) - 2
-    seen = _windows(picture, (rows, columns), (down, right))
+    image = np.random.default_rng(1).random((height, width)) - 2
+    seen = _windows(image, (rows, columns), (down, right))
     reduce = np.nanmax if kind == "max_pool" else np.nanmean
     expected = [[reduce(part) for part in row] for row in seen]
-    output = _net(layer, height, width)(torch.from_numpy(picture).float()[None, None])
+    output = _net(layer, height, width)(torch.from_numpy(image).float()[None, None])
     np.testing.assert_allclose(output.detach().numpy()[0, 0], expected, atol=1e-5)

@@ -1,4 +1,4 @@
-"""What holds for any pictures when equal and near ones are looked for."""
+"""What holds for any images when equal and near ones are looked for."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -11,48 +11,48 @@ from glasshouse.data.looks import (
     MOST_BITS,
     edge_likeness,
     equal_groups,
+    image_hashes,
     look,
     near_pairs,
-    picture_hashes,
 )
 
 
-def image_set(pictures: np.ndarray) -> ImageSet:
-    count = len(pictures)
+def image_set(images: np.ndarray) -> ImageSet:
+    count = len(images)
     ids = np.array([f"p/{n}" for n in range(count)])
-    return ImageSet(pictures, np.zeros(count, np.int64), ids, ("a", "b"))
+    return ImageSet(images, np.zeros(count, np.int64), ids, ("a", "b"))
 
 
 @st.composite
-def picture_sets(draw: st.DrawFn) -> ImageSet:
-    """Up to a dozen pictures: noise, and copies of it with a few levels more."""
+def image_sets(draw: st.DrawFn) -> ImageSet:
+    """Up to a dozen images: noise, and copies of it with a few levels more."""
     seed = draw(st.integers(0, 2**32 - 1))
     height, width = draw(st.integers(4, 40)), draw(st.integers(4, 40))
     random = np.random.default_rng(seed)
-    pictures = random.integers(0, 200, (draw(st.integers(1, 6)), 3, height, width), dtype=np.uint8)
-    chosen = draw(st.lists(st.integers(0, len(pictures) - 1), max_size=6))
-    more = [pictures[k] + np.uint8(draw(st.integers(0, 50))) for k in chosen]
+    images = random.integers(0, 200, (draw(st.integers(1, 6)), 3, height, width), dtype=np.uint8)
+    chosen = draw(st.lists(st.integers(0, len(images) - 1), max_size=6))
+    more = [images[k] + np.uint8(draw(st.integers(0, 50))) for k in chosen]
     return image_set(
-        np.concatenate([pictures, np.array(more, np.uint8).reshape(-1, 3, height, width)])
+        np.concatenate([images, np.array(more, np.uint8).reshape(-1, 3, height, width)])
     )
 
 
 @settings(max_examples=40, deadline=None)
-@given(picture_sets())
-def test_equal_groups_are_the_pictures_with_equal_pixels(images: ImageSet) -> None:
+@given(image_sets())
+def test_equal_groups_are_the_images_with_equal_pixels(images: ImageSet) -> None:
     grouped = {
         place: set(group) for group in equal_groups(look([images]).digests) for place in group
     }
-    for place, picture in enumerate(images.pictures):
-        same = {k for k, other in enumerate(images.pictures) if np.array_equal(picture, other)}
+    for place, image in enumerate(images.pixels):
+        same = {k for k, other in enumerate(images.pixels) if np.array_equal(image, other)}
         assert grouped.get(place, {place}) == same
 
 
 @settings(max_examples=40, deadline=None)
-@given(picture_sets())
-def test_near_pairs_are_those_of_the_definition_among_different_pictures(images: ImageSet) -> None:
+@given(image_sets())
+def test_near_pairs_are_those_of_the_definition_among_different_images(images: ImageSet) -> None:
     looks = look([images])
-    hashes = picture_hashes(looks.thumbnails)
+    hashes = image_hashes(looks.thumbnails)
     seen: set[bytes] = set()
     firsts = [k for k, d in enumerate(looks.digests) if not (d in seen or seen.add(d))]  # type: ignore[func-returns-value]
     expected = {
@@ -69,11 +69,11 @@ def test_near_pairs_are_those_of_the_definition_among_different_pictures(images:
 
 
 @settings(max_examples=30, deadline=None)
-@given(picture_sets(), st.data())
+@given(image_sets(), st.data())
 def test_a_look_at_two_sets_is_the_two_looks(images: ImageSet, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(images)))
     whole = look([images])
-    parts = [image_set(images.pictures[:cut]), image_set(images.pictures[cut:])]
+    parts = [image_set(images.pixels[:cut]), image_set(images.pixels[cut:])]
     pieces = look(parts)
     assert pieces.digests == whole.digests
     np.testing.assert_array_equal(pieces.is_constant, whole.is_constant)

@@ -37,13 +37,13 @@ def test_each_class_has_its_share_to_within_a_draw(
 
 @given(labels_of, seeds, epochs)
 @settings(max_examples=150, deadline=None)
-def test_within_a_class_no_picture_comes_again_before_all_have_come(
+def test_within_a_class_no_image_comes_again_before_all_have_come(
     labels: np.ndarray, seed: int, last: int
 ) -> None:
     keys, shown = keys_for(labels), np.zeros(len(labels), dtype=np.int64)
     for epoch in range(last + 1):
         draws = draw_epoch(keys, labels, "balanced", seed=seed, epoch=epoch)
-        # Each draw knows how often its picture was shown before, and none has the same number.
+        # Each draw knows how often its image was shown before, and none has the same number.
         for position in np.unique(draws.positions):
             numbers = np.sort(draws.showings[draws.positions == position])
             assert numbers.tolist() == list(range(shown[position], shown[position] + len(numbers)))
@@ -54,7 +54,7 @@ def test_within_a_class_no_picture_comes_again_before_all_have_come(
 
 @given(labels_of, seeds, epochs)
 @settings(max_examples=50, deadline=None)
-def test_an_epoch_is_known_without_those_before_and_in_any_order_of_the_pictures(
+def test_an_epoch_is_known_without_those_before_and_in_any_order_of_the_images(
     labels: np.ndarray, seed: int, epoch: int
 ) -> None:
     keys = keys_for(labels)
@@ -66,7 +66,7 @@ def test_an_epoch_is_known_without_those_before_and_in_any_order_of_the_pictures
         assert other.showings.tolist() == one.showings.tolist()
 
 
-def test_without_balance_every_picture_comes_once() -> None:
+def test_without_balance_every_image_comes_once() -> None:
     labels = np.array([0] * 30 + [1] * 2)
     draws = draw_epoch(keys_for(labels), labels, "shuffle", seed=0, epoch=3)
     assert sorted(draws.positions.tolist()) == list(range(32))

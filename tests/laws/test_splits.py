@@ -36,7 +36,7 @@ def test_every_part_has_every_class_that_has_three(
 
 
 @given(_labels, _fractions, _seeds)
-def test_the_order_of_the_pictures_does_not_matter(
+def test_the_order_of_the_images_does_not_matter(
     labels: np.ndarray, fraction: float, seed: int
 ) -> None:
     ids = _ids(len(labels))
@@ -48,7 +48,7 @@ def test_the_order_of_the_pictures_does_not_matter(
 
 @settings(max_examples=50)
 @given(st.integers(200, 400), st.integers(0, 400), st.floats(0.2, 0.5), _seeds)
-def test_no_picture_moves_when_others_are_added(
+def test_no_image_moves_when_others_are_added(
     before: int, added: int, fraction: float, seed: int
 ) -> None:
     # From 100 a class on, chance stays within half and twice the share.

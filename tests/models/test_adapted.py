@@ -24,13 +24,13 @@ NAMES = ("mobilenetv2_035", "squeezenet1_1", "resnet10t", "torchvision/mobilenet
 def test_body_and_head_give_what_the_net_gives(name: str) -> None:
     net = build_net(name, 3, {}).eval()
     replace_head(net, 4, hidden=5, dropout=0.5)
-    pictures = torch.rand(2, 3, 64, 64)
+    images = torch.rand(2, 3, 64, 64)
     spot = head_spot(net)
     with torch.inference_mode():
-        features = body_of(net.eval())(pictures)
+        features = body_of(net.eval())(images)
         head = [layer for layer in net.get_submodule(spot.at).children() if not _pools(layer)]
         assert features.shape == (2, spot.width)
-        torch.testing.assert_close(nn.Sequential(*head)(features), net(pictures))
+        torch.testing.assert_close(nn.Sequential(*head)(features), net(images))
 
 
 def test_taking_the_body_leaves_the_net_as_it_was() -> None:
@@ -49,7 +49,7 @@ def test_a_new_head_is_the_head_and_all_of_it_is_trained() -> None:
     assert freezing.trainable_parameters == 1280 * 8 + 8 + 8 * 3 + 3
 
 
-def test_an_enlarged_net_sees_larger_pictures_and_knows_its_head_and_stages() -> None:
+def test_an_enlarged_net_sees_larger_images_and_knows_its_head_and_stages() -> None:
     net = Enlarged(build_net("mobilenetv2_035", 3, {}).eval(), 64)
     small = torch.rand(2, 3, 32, 32)
     larger = nn.functional.interpolate(small, size=(64, 64), mode="bicubic", align_corners=False)
@@ -84,9 +84,9 @@ def test_an_adapted_classifier_is_saved_and_loaded(
         net.eval(), Preprocessing(32, 32), ("a", "b", "c"), architecture=architecture
     )
     save_classifier(classifier, tmp_path)
-    pictures = torch.rand(2, 3, 32, 32)
+    images = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
-        assert torch.equal(load_classifier(tmp_path).net(pictures), net(pictures))
+        assert torch.equal(load_classifier(tmp_path).net(images), net(images))
 
 
 def test_a_damaged_architecture_is_said_so() -> None:

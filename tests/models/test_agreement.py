@@ -11,7 +11,7 @@ from glasshouse.models.agreement import agreement, changed_by_class_means, chang
 from glasshouse.models.classifier import scale
 from glasshouse.models.freezing import head_of
 from glasshouse.models.inference import inference_net
-from glasshouse.models.preprocessing import Preprocessing, prepare
+from glasshouse.models.preprocessing import Preprocessing, preprocess
 from glasshouse.models.zoo import create
 
 
@@ -22,7 +22,7 @@ def drawn(count: int, noise: float, *, seed: int = 0, classes: int = 10) -> tupl
 
 
 @pytest.mark.parametrize("noise", [0.003, 0.02, 0.1])
-def test_some_tens_of_pictures_tell_how_many_answers_change(noise: float) -> None:
+def test_some_tens_of_images_tell_how_many_answers_change(noise: float) -> None:
     expected, found = drawn(200_000, noise)
     truth = float((expected.argmax(dim=1) != found.argmax(dim=1)).float().mean())
     told = [changed_logits(*drawn(64, noise, seed=seed)) for seed in range(200)]
@@ -48,7 +48,7 @@ def test_what_is_no_number_agrees_with_nothing() -> None:
     assert not compared.is_enough
 
 
-def test_one_class_or_one_picture_of_each_has_nothing_to_confuse() -> None:
+def test_one_class_or_one_image_of_each_has_nothing_to_confuse() -> None:
     rows, noisy = drawn(6, 0.5)
     assert changed_logits(rows[:, :1], noisy[:, :1]) == 0
     assert changed_by_class_means(torch.zeros(6, dtype=torch.int64), rows, noisy) == 0
@@ -56,8 +56,8 @@ def test_one_class_or_one_picture_of_each_has_nothing_to_confuse() -> None:
 
 
 def test_features_are_judged_by_means_of_the_others_of_each_class() -> None:
-    """The definition, picture by picture."""
-    labels = torch.tensor([5, 0, 5, 2, 0, 5, 0, 5, 9])  # two classes have one picture only
+    """The definition, image by image."""
+    labels = torch.tensor([5, 0, 5, 2, 0, 5, 0, 5, 9])  # two classes have one image only
     rows, noisy = drawn(9, 0.3, classes=4)
     standard, other = ((each - rows.mean(dim=0)) / rows.std(dim=0) for each in (rows, noisy))
     expected: list[Tensor] = []
@@ -86,9 +86,9 @@ def test_low_precision_whose_answers_change_is_refused() -> None:
             logits: Tensor = 0.01 * self.layer(inputs.mean(dim=(2, 3))) + 10
             return logits
 
-    pictures = torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert inference_net(Narrow(), pictures, torch.bfloat16).precision == torch.bfloat16
-    ready = inference_net(Narrow(), pictures, torch.bfloat16, changed=changed_logits)
+    images = torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert inference_net(Narrow(), images, torch.bfloat16).precision == torch.bfloat16
+    ready = inference_net(Narrow(), images, torch.bfloat16, changed=changed_logits)
     assert ready.precision == torch.float32
     assert ready.refused is not None and "expected to change" in ready.refused.describe()
 
@@ -108,8 +108,8 @@ def test_on_real_photos_real_nets_answer_as_in_float32(name: str) -> None:
     half = (0.5, 0.5, 0.5)
     wanted = Preprocessing(224, 224, "crop", half, half, 0.875)
     wanted = wanted if is_mobile else classifier.preprocessing
-    pictures = np.stack([prepare(decode(photo), wanted) for photo in photos])
-    inputs = scale(torch.from_numpy(pictures), wanted)
+    images = np.stack([preprocess(decode(photo), wanted) for photo in photos])
+    inputs = scale(torch.from_numpy(images), wanted)
     some = inputs[np.linspace(0, len(inputs) - 1, 64).astype(int)]
     head = head_of(classifier.net)
     ready = inference_net(classifier.net, some, torch.bfloat16, head=head, changed=changed_logits)

@@ -36,8 +36,8 @@ def test_a_saved_classifier_comes_back_whole(classifier: Classifier, tmp_path: P
     again = load_classifier(tmp_path)
     assert replace(again, net=classifier.net) == classifier
     assert not any(module.training for module in again.net.modules())
-    pictures = torch.rand(4, 3, 16, 16)
-    assert torch.equal(again.net(pictures), classifier.net.eval()(pictures))
+    images = torch.rand(4, 3, 16, 16)
+    assert torch.equal(again.net(images), classifier.net.eval()(images))
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])

@@ -68,12 +68,12 @@ def test_dropout_of_the_frozen_part_is_off_and_that_of_the_head_is_on() -> None:
     net = _net()
     freeze(net, "head")
     net.train()
-    pictures = torch.rand(2, 3, 8, 8)
+    images = torch.rand(2, 3, 8, 8)
     body = net[:-2]
-    assert torch.equal(body(pictures), body(pictures))
+    assert torch.equal(body(images), body(images))
     assert not net.dropout1.training
     assert net.dropout2.training
-    assert not torch.equal(net(pictures), net(pictures))
+    assert not torch.equal(net(images), net(images))
 
 
 def test_freezing_survives_whoever_sets_the_mode_and_a_copy() -> None:

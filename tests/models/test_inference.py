@@ -8,7 +8,7 @@ from glasshouse.models.adapted import body_of
 from glasshouse.models.inference import fold_normalisations, inference_net
 from glasshouse.models.pretrained import build_net
 
-PICTURES = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def lively(net: nn.Module) -> nn.Module:
@@ -32,32 +32,32 @@ def test_folding_takes_every_normalisation_and_keeps_the_answers(
     name: str, arguments: dict[str, str], count: int
 ) -> None:
     net = body_of(lively(build_net(name, 4, arguments)))
-    ready = inference_net(net, PICTURES)
+    ready = inference_net(net, IMAGES)
     with torch.inference_mode():
-        expected = net(PICTURES)
+        expected = net(IMAGES)
     assert ready.folded == count == sum(isinstance(m, nn.BatchNorm2d) for m in net.modules())
     assert not any(isinstance(m, nn.BatchNorm2d) for m in ready.net.modules())
-    torch.testing.assert_close(ready(PICTURES), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(ready(IMAGES), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_net_itself_stays_as_it_was() -> None:
     net = lively(build_net("resnet10t", 4, {})).train()
     before = copy.deepcopy(net.state_dict())
-    inference_net(net, PICTURES, torch.bfloat16)
+    inference_net(net, IMAGES, torch.bfloat16)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert net.training and all(p.requires_grad for p in net.parameters())
 
 
 def test_low_precision_is_used_where_it_agrees() -> None:
-    ready = inference_net(lively(build_net("resnet10t", 4, {})), PICTURES, torch.bfloat16)
+    ready = inference_net(lively(build_net("resnet10t", 4, {})), IMAGES, torch.bfloat16)
     assert ready.precision == torch.bfloat16
     assert 0.995 <= ready.agreement.cosine < 1
 
 
 def test_a_head_that_stays_whole_gives_logits_that_are_not_rounded() -> None:
     net = lively(build_net("resnet10t", 4, {}))
-    rounded = inference_net(net, PICTURES, torch.bfloat16)(PICTURES)
-    whole = inference_net(net, PICTURES, torch.bfloat16, head=("fc",))(PICTURES)
+    rounded = inference_net(net, IMAGES, torch.bfloat16)(IMAGES)
+    whole = inference_net(net, IMAGES, torch.bfloat16, head=("fc",))(IMAGES)
     assert torch.equal(rounded, rounded.bfloat16().float())
     assert not torch.equal(whole, whole.bfloat16().float())
     assert not any(module._forward_pre_hooks for module in net.modules())
@@ -75,7 +75,7 @@ def test_low_precision_is_refused_where_it_does_not_agree() -> None:
             means = inputs.mean(dim=(2, 3)) * self.scale
             return (means + 1000) - 1000
 
-    ready = inference_net(Difference(), PICTURES, torch.bfloat16)
+    ready = inference_net(Difference(), IMAGES, torch.bfloat16)
     assert ready.precision == torch.float32
     assert ready.agreement.cosine > 0.999
     assert ready.refused is not None and ready.refused.cosine < 0.995
@@ -94,7 +94,7 @@ def test_a_normalisation_whose_convolution_feeds_others_is_kept() -> None:
 
     net = lively(Shared())
     assert fold_normalisations(copy.deepcopy(net)) == 0
-    assert inference_net(net, PICTURES).folded == 0
+    assert inference_net(net, IMAGES).folded == 0
 
 
 def test_a_net_whose_graph_cannot_be_read_still_runs() -> None:
@@ -108,7 +108,7 @@ def test_a_net_whose_graph_cannot_be_read_still_runs() -> None:
             return found if found.sum() > 0 else -found
 
     net = lively(Branching())
-    ready = inference_net(net, PICTURES)
+    ready = inference_net(net, IMAGES)
     assert ready.folded == 0
     with torch.inference_mode():
-        torch.testing.assert_close(ready(PICTURES), net(PICTURES))
+        torch.testing.assert_close(ready(IMAGES), net(IMAGES))

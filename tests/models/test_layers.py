@@ -116,10 +116,10 @@ def test_activations_have_the_constants_of_keras() -> None:
 def test_a_residual_adds_its_input(strides: int, size: int) -> None:
     body = {**CONV, "filters": 3 if strides == 1 else 6, "strides": strides}
     net = _build({"type": "residual", "layers": [body]}, FLAT, LAST, size=size)
-    pictures = torch.rand(2, 3, size, size)
+    images = torch.rand(2, 3, size, size)
     block = net.residual1
-    expected = block.body.conv1(pictures) if strides == 1 else block.body(pictures)
-    assert torch.allclose(block(pictures) - expected, block.shortcut(pictures), atol=1e-6)
+    expected = block.body.conv1(images) if strides == 1 else block.body(images)
+    assert torch.allclose(block(images) - expected, block.shortcut(images), atol=1e-6)
     assert isinstance(block.shortcut, nn.Identity if strides == 1 else nn.Conv2d)
 
 

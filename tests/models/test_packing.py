@@ -5,7 +5,7 @@ from torch import nn
 from glasshouse.models.inference import inference_net
 from glasshouse.models.packing import PackedConv, can_pack, pack_convolutions
 
-PICTURES = torch.rand(3, 3, 20, 24, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.rand(3, 3, 20, 24, generator=torch.Generator().manual_seed(0))
 
 pytestmark = pytest.mark.skipif(not can_pack(nn.Identity()), reason="this torch has no oneDNN")
 
@@ -20,10 +20,10 @@ def test_a_convolution_and_its_activation_become_one_step(kind: type[nn.Module])
     first.weight.data.mul_(20)  # so that a bound of 6 is met
     net = nn.Sequential(first, kind(), nn.Conv2d(8, 4, 1)).eval()
     with torch.inference_mode():
-        expected = net(PICTURES)
-        assert pack_convolutions(net, PICTURES[:1]) == 2
+        expected = net(IMAGES)
+        assert pack_convolutions(net, IMAGES[:1]) == 2
         assert isinstance(net[1], nn.Identity)
-        torch.testing.assert_close(net(PICTURES), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(net(IMAGES), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_an_activation_that_others_use_too_stays() -> None:
@@ -40,10 +40,10 @@ def test_an_activation_that_others_use_too_stays() -> None:
 
     net = Shared().eval()
     with torch.inference_mode():
-        expected = net(PICTURES)
-        assert pack_convolutions(net, PICTURES) == 1
+        expected = net(IMAGES)
+        assert pack_convolutions(net, IMAGES) == 1
         assert isinstance(net.act, nn.ReLU)
-        torch.testing.assert_close(net(PICTURES), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(net(IMAGES), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_value_that_is_used_before_its_activation_too_stays() -> None:
@@ -58,9 +58,9 @@ def test_a_value_that_is_used_before_its_activation_too_stays() -> None:
 
     net = Both().eval()
     with torch.inference_mode():
-        expected = net(PICTURES)
-        pack_convolutions(net, PICTURES)
-        torch.testing.assert_close(net(PICTURES), expected, rtol=1e-5, atol=1e-5)
+        expected = net(IMAGES)
+        pack_convolutions(net, IMAGES)
+        torch.testing.assert_close(net(IMAGES), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_convolutions_of_another_kind_are_left_alone() -> None:
@@ -73,18 +73,18 @@ def test_convolutions_of_another_kind_are_left_alone() -> None:
         nn.Conv2d(4, 4, 3, padding="same"), nn.Flatten(), nn.LazyLinear(2),
     ).eval()  # fmt: skip
     with torch.inference_mode():
-        expected = net(PICTURES)
-        assert pack_convolutions(net, PICTURES) == 0
-        assert torch.equal(net(PICTURES), expected)
+        expected = net(IMAGES)
+        assert pack_convolutions(net, IMAGES) == 0
+        assert torch.equal(net(IMAGES), expected)
 
 
 def test_an_inference_net_is_packed_and_takes_any_batch(tiny_net: nn.Sequential) -> None:
-    pictures = torch.rand(9, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    ready = inference_net(tiny_net, pictures[:2])
+    images = torch.rand(9, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    ready = inference_net(tiny_net, images[:2])
     assert ready.packed == len(packed(ready.net)) == 2
     with torch.inference_mode():
-        expected = tiny_net.eval()(pictures)
-    torch.testing.assert_close(ready(pictures), expected, rtol=1e-5, atol=1e-5)
-    alone = torch.cat([ready(pictures[i : i + 1]) for i in range(9)])
+        expected = tiny_net.eval()(images)
+    torch.testing.assert_close(ready(images), expected, rtol=1e-5, atol=1e-5)
+    alone = torch.cat([ready(images[i : i + 1]) for i in range(9)])
     torch.testing.assert_close(alone, expected, rtol=1e-5, atol=1e-5)
     assert not packed(tiny_net)

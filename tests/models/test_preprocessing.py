@@ -2,24 +2,24 @@ import numpy as np
 import pytest
 import torch
 
-from glasshouse.data.decode import fit
-from glasshouse.models.preprocessing import Preprocessing, prepare, scale
+from glasshouse.data.decode import fit_to_size
+from glasshouse.models.preprocessing import Preprocessing, preprocess, scale
 
 
 def test_scaling_is_in_units_of_the_whole_range() -> None:
     preprocessing = Preprocessing(1, 1, mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 0.25))
-    pictures = torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 3, 1, 1)
-    assert scale(pictures, preprocessing).flatten().tolist() == pytest.approx([0.0, 1.0, -3.2])
+    images = torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 3, 1, 1)
+    assert scale(images, preprocessing).flatten().tolist() == pytest.approx([0.0, 1.0, -3.2])
 
 
 def test_without_a_margin_preparing_is_fitting() -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
-    prepared = prepare(picture, Preprocessing(32, 24))
-    assert np.array_equal(prepared, fit(picture, 32, 24, "crop"))
+    image = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    prepared = preprocess(image, Preprocessing(32, 24))
+    assert np.array_equal(prepared, fit_to_size(image, 32, 24, "crop"))
 
 
-def test_a_crop_fraction_keeps_the_middle_of_a_larger_picture() -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
-    prepared = prepare(picture, Preprocessing(224, 224, crop_fraction=0.875))
+def test_a_crop_fraction_keeps_the_middle_of_a_larger_image() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    prepared = preprocess(image, Preprocessing(224, 224, crop_fraction=0.875))
     assert prepared.shape == (3, 224, 224)
-    assert np.array_equal(prepared, fit(picture, 256, 256, "crop")[:, 16:240, 16:240])
+    assert np.array_equal(prepared, fit_to_size(image, 256, 256, "crop")[:, 16:240, 16:240])

@@ -42,7 +42,7 @@ def test_the_tutorial_nets_have_as_many_parameters_as_in_keras(name: str, count:
 
 
 @pytest.mark.parametrize("size", [8, 32, 33, 64])
-def test_the_residual_net_takes_pictures_of_any_size(size: int) -> None:
+def test_the_residual_net_takes_images_of_any_size(size: int) -> None:
     net = build(ModelSettings(preset="small-residual"), 7, (3, size, size), seed=0)
     assert net(torch.rand(2, 3, size, size)).shape == (2, 7)
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from glasshouse.models.layers import build
-from glasshouse.models.sequential import describe
+from glasshouse.models.sequential import describe_sequential
 from glasshouse.settings import ModelSettings
 
 
@@ -24,17 +24,17 @@ def _everyday() -> nn.Sequential:
 
 def test_a_sequential_is_built_again_from_its_description() -> None:
     net = _everyday().eval()
-    layers = describe(net)
+    layers = describe_sequential(net)
     assert layers is not None
     again = build(ModelSettings(layers=layers), 3, (3, 16, 16), seed=0).eval()
     again.load_state_dict(net.state_dict(), strict=True)
-    pictures = torch.rand(2, 3, 16, 16)
+    images = torch.rand(2, 3, 16, 16)
     assert repr(again) == repr(net)
-    assert torch.equal(again(pictures), net(pictures))
+    assert torch.equal(again(images), net(images))
 
 
 def test_a_description_survives_a_recipe() -> None:
-    layers = describe(_everyday())
+    layers = describe_sequential(_everyday())
     settings = ModelSettings(layers=layers)
     assert ModelSettings.model_validate(settings.model_dump(mode="json")) == settings
 
@@ -59,7 +59,7 @@ def test_a_description_survives_a_recipe() -> None:
     ids=lambda layer: type(layer).__name__,
 )
 def test_layers_of_every_kind_are_described(layer: nn.Module) -> None:
-    assert describe(nn.Sequential(layer)) is not None
+    assert describe_sequential(nn.Sequential(layer)) is not None
 
 
 class _Own(nn.Module):
@@ -112,4 +112,4 @@ def _extended() -> nn.Sequential:
     ],
 )
 def test_what_settings_cannot_say_is_not_described(net: nn.Module) -> None:
-    assert describe(net) is None
+    assert describe_sequential(net) is None

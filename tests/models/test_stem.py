@@ -26,7 +26,7 @@ def test_the_stem_is_found_in_every_family(name: str, stem: Stem | None) -> None
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_035"])
-def test_small_pictures_give_the_maps_of_larger_ones_with_the_same_weights(name: str) -> None:
+def test_small_images_give_the_maps_of_larger_ones_with_the_same_weights(name: str) -> None:
     net = build_net(name, 3, {}).eval()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     last = net.get_submodule("layer4" if name == "resnet18" else "conv_head")
@@ -55,7 +55,7 @@ def test_a_classifier_with_a_finer_stem_is_saved_and_loaded(tmp_path: Path) -> N
     save_classifier(
         Classifier(net, Preprocessing(32, 32), ("a", "b", "c"), architecture=architecture), tmp_path
     )
-    pictures = torch.rand(2, 3, 32, 32)
+    images = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
-        assert torch.equal(load_classifier(tmp_path).net(pictures), net(pictures))
-        assert not torch.equal(rebuild({**architecture, "stem": "kept"})(pictures), net(pictures))
+        assert torch.equal(load_classifier(tmp_path).net(images), net(images))
+        assert not torch.equal(rebuild({**architecture, "stem": "kept"})(images), net(images))

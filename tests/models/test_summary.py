@@ -46,8 +46,8 @@ class _Odd(nn.Module):
         self.shared = nn.Linear(3, 3, bias=False)
         self.shared.weight = self.twice.weight
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        rows = pictures.mean((2, 3)) + self.offset
+    def forward(self, images: Tensor) -> Tensor:
+        rows = images.mean((2, 3)) + self.offset
         output: Tensor = self.shared(self.twice(self.twice(rows)))
         return output
 
@@ -70,7 +70,7 @@ def test_the_net_is_left_as_it_was_also_after_an_error(size: int) -> None:
     if size == 8:
         summarize(net, (4, size, size))
     else:
-        with pytest.raises(ModelError, match="does not take pictures of 4x9x9"):
+        with pytest.raises(ModelError, match="does not take images of 4x9x9"):
             summarize(net, (4, size, size))
     assert modes == [module.training for module in net.modules()]
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())

@@ -6,7 +6,7 @@ from torch import nn
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.errors import ModelError
 from glasshouse.models.freezing import freeze, thaw
-from glasshouse.models.layers import Whitening, build, build_architecture
+from glasshouse.models.layers import WhiteningLayer, build, build_architecture
 from glasshouse.models.preprocessing import Preprocessing, scale
 from glasshouse.models.whitening import fit_whitening
 from glasshouse.settings import ModelSettings
@@ -22,15 +22,15 @@ SETTINGS = ModelSettings.model_validate({"layers": LAYERS})
 
 
 def smooth_images(count: int) -> ImageSet:
-    """Pictures whose neighbouring pixels and colours go together, as in photos."""
+    """Images whose neighbouring pixels and colours go together, as in photos."""
     random = np.random.default_rng(0)
     noise = random.normal(size=(count, 3, 18, 18))
     grey = noise.mean(axis=1, keepdims=True)
     mixed = noise + 3 * grey
     smooth = sum(mixed[:, :, i : i + 16, j : j + 16] for i in range(3) for j in range(3))
-    pictures = (128 + 12 * smooth).clip(0, 255).astype(np.uint8)
+    images = (128 + 12 * smooth).clip(0, 255).astype(np.uint8)
     ids = np.array([f"p/{i}" for i in range(count)])
-    return ImageSet(pictures, np.arange(count) % 4, ids, ("a", "b", "c", "d"))
+    return ImageSet(images, np.arange(count) % 4, ids, ("a", "b", "c", "d"))
 
 
 def test_outputs_are_uncorrelated_with_unit_variance() -> None:
@@ -38,7 +38,7 @@ def test_outputs_are_uncorrelated_with_unit_variance() -> None:
     preprocessing = Preprocessing(16, 16, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     net = build(SETTINGS, 4, (3, 16, 16), seed=0)
     fit_whitening(net, images, preprocessing)
-    inputs = scale(torch.from_numpy(images.pictures), preprocessing)
+    inputs = scale(torch.from_numpy(images.pixels), preprocessing)
     with torch.no_grad():
         rows = net[0](inputs)[:, :12].permute(0, 2, 3, 1).reshape(-1, 12).double()
     # The last components carry almost no variance, and the floor keeps them below 1.
@@ -69,7 +69,7 @@ def test_a_whitening_net_is_rebuilt_with_the_same_keys(tiny_splits: Splits) -> N
     assert classifier.architecture is not None
     again = build_architecture(classifier.architecture)
     again.load_state_dict(classifier.net.state_dict())
-    assert isinstance(again[0], Whitening)
+    assert isinstance(again[0], WhiteningLayer)
     assert torch.equal(again[0].weight, classifier.net.state_dict()["whitening1.weight"])
 
 

@@ -68,8 +68,8 @@ def test_a_created_classifier_is_saved_and_loaded(tmp_path: Path) -> None:
         "class_count": 2,
     }
     assert again.preprocessing == classifier.preprocessing
-    pictures = torch.rand(1, 3, 33, 33)
-    assert torch.equal(again.net(pictures), classifier.net(pictures))
+    images = torch.rand(1, 3, 33, 33)
+    assert torch.equal(again.net(images), classifier.net(images))
 
 
 def test_resnet50_takes_a_local_file_of_1000_classes(tmp_path: Path) -> None:

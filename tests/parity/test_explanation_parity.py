@@ -27,7 +27,7 @@ from tests.explanation.nets import (
     pooled_net,
     relative,
     skip_net,
-    some_pictures,
+    some_images,
 )
 
 captum = pytest.importorskip("captum.attr")
@@ -63,16 +63,16 @@ def zoo_classifier(name: str, *, double: bool) -> Classifier:
 
 
 def page_of(classifier: Classifier, layer: str, side: int) -> tuple[dict[str, Explanation], Tensor]:
-    pictures = some_pictures(2, side=side)
+    images = some_images(2, side=side)
     found = explain(
         classifier,
-        pictures,
+        images,
         methods=PAGE,
         target_class=TARGETS,
         layer=layer,
         settings=ExplainSettings(steps=8),
     )
-    return {each.method: each for each in found}, as_inputs(classifier, pictures)
+    return {each.method: each for each in found}, as_inputs(classifier, images)
 
 
 def captum_page(net: nn.Module, layer: str, inputs: Tensor) -> dict[str, Any]:
@@ -223,10 +223,10 @@ def test_functional_relus_give_the_maps_of_relu_modules_exactly() -> None:
 
 def test_vanilla_gradients_equal_finite_differences() -> None:
     classifier = classifier_of(functional_net(), double=True)
-    pictures = some_pictures(1)
-    (found,) = explain(classifier, pictures, methods=["saliency"], target_class=2)
+    images = some_images(1)
+    (found,) = explain(classifier, images, methods=["saliency"], target_class=2)
     assert found.channels is not None
-    inputs, step = as_inputs(classifier, pictures), 1e-6
+    inputs, step = as_inputs(classifier, images), 1e-6
     with torch.no_grad():
         for place in [(0, 3, 4), (1, 8, 8), (2, 12, 1)]:
             ahead, behind = inputs.clone(), inputs.clone()
@@ -239,11 +239,11 @@ def test_vanilla_gradients_equal_finite_differences() -> None:
 @pytest.mark.parametrize("rule", ["guided", "relu"])
 def test_grad_cam_under_a_rule_equals_a_backward_pass_by_hand(rule: str) -> None:
     classifier = classifier_of(module_net(), double=True)
-    pictures = some_pictures(2)
+    images = some_images(2)
     name: Any = f"grad-cam-{rule}-rule"
-    (found,) = explain(classifier, pictures, methods=[name], target_class=TARGETS, layer="2")
+    (found,) = explain(classifier, images, methods=[name], target_class=TARGETS, layer="2")
     assert found.relu_operations == 2
-    expected = grad_cam_by_hand(classifier.net, as_inputs(classifier, pictures), rule)
+    expected = grad_cam_by_hand(classifier.net, as_inputs(classifier, images), rule)
     assert relative(found.maps, expected) < 1e-12
 
 
@@ -274,11 +274,11 @@ def through_relu(arriving: Tensor, before: Tensor, rule: str) -> Tensor:
 def test_only_the_relu_is_changed_where_its_input_has_another_user(rule: str) -> None:
     """``relu(x) + x``: Captum's hooks sit on the tensor x and so change the skip as well."""
     classifier = classifier_of(skip_net(), double=True)
-    pictures, method = some_pictures(2), rule
+    images, method = some_images(2), rule
     names: Any = [method]
-    (found,) = explain(classifier, pictures, methods=names, target_class=TARGETS)
+    (found,) = explain(classifier, images, methods=names, target_class=TARGETS)
     net: Any = classifier.net.eval()
-    inputs = as_inputs(classifier, pictures)
+    inputs = as_inputs(classifier, images)
     hidden = net.conv(inputs).detach()
     arriving = net.head.weight[TARGETS][:, :, None, None].detach() / hidden[0, 0].numel()
     arriving = arriving.expand_as(hidden)
@@ -293,11 +293,11 @@ def test_only_the_relu_is_changed_where_its_input_has_another_user(rule: str) ->
 
 def test_grad_cam_of_a_pooled_linear_head_is_the_class_activation_map() -> None:
     classifier = classifier_of(pooled_net(), double=True)
-    pictures = some_pictures(2)
+    images = some_images(2)
     methods: Any = ["grad-cam", "hires-cam", "xgrad-cam"]
-    found = explain(classifier, pictures, methods=methods, target_class=TARGETS, layer="5")
+    found = explain(classifier, images, methods=methods, target_class=TARGETS, layer="5")
     net: Any = classifier.net.eval()
-    activation = net[:6](as_inputs(classifier, pictures)).detach()
+    activation = net[:6](as_inputs(classifier, images)).detach()
     weights = net[8].weight[TARGETS].detach()
     height, width = activation.shape[2:]
     expected = torch.einsum("nchw,nc->nhw", activation, weights) / (height * width)
@@ -314,10 +314,10 @@ def test_relu6_gets_the_rule_with_its_own_gate_and_a_warning() -> None:
     with torch.no_grad():
         net[0].weight.mul_(20)
     classifier = classifier_of(net, double=True)
-    pictures = some_pictures(2)
+    images = some_images(2)
     with pytest.warns(ExplanationWarning, match="1 ReLU operations are ReLU6"):
-        (found,) = explain(classifier, pictures, methods=["guided"], target_class=TARGETS)
-    inputs = as_inputs(classifier, pictures)
+        (found,) = explain(classifier, images, methods=["guided"], target_class=TARGETS)
+    inputs = as_inputs(classifier, images)
     before = net[0](inputs).detach()
     assert (before > 6).any() and (before < 0).any()
     weights = net[4].weight[TARGETS].view(2, 4, 12, 12)
@@ -350,9 +350,9 @@ def test_variants_of_class_activation_maps_equal_torchcam(method: MethodName, or
     methods = pytest.importorskip("torchcam.methods")
     classifier = classifier_of(module_net(), double=True)
     classifier.net.eval()
-    pictures = some_pictures(2)
-    (found,) = explain(classifier, pictures, methods=[method], target_class=TARGETS, layer="3")
-    inputs = as_inputs(classifier, pictures).requires_grad_()
+    images = some_images(2)
+    (found,) = explain(classifier, images, methods=[method], target_class=TARGETS, layer="3")
+    inputs = as_inputs(classifier, images).requires_grad_()
     with getattr(methods, oracle)(classifier.net, "3", input_shape=(3, 16, 16)) as extractor:
         scores = classifier.net(inputs)
         (theirs,) = extractor(TARGETS, scores, normalized=False)

@@ -11,7 +11,7 @@ from sklearn.calibration import CalibratedClassifierCV, calibration_curve
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
-from glasshouse.evaluation.calibration import calibration, fit_temperature, reliability
+from glasshouse.evaluation.calibration import calibration, fit_temperature, reliability_bins
 from glasshouse.evaluation.compare import mcnemar
 from glasshouse.evaluation.evaluation import evaluate
 from glasshouse.evaluation.intervals import wilson
@@ -68,7 +68,7 @@ def test_reliability_bins_are_scikit_learns(strategy: str) -> None:
     predictions = draw(2000)
     confidence = probabilities(predictions).max(axis=1)
     right, sure = calibration_curve(hits(predictions), confidence, n_bins=15, strategy=strategy)
-    bins = [b for b in reliability(predictions, equal_mass=strategy == "quantile") if b.count]
+    bins = [b for b in reliability_bins(predictions, equal_mass=strategy == "quantile") if b.count]
     assert [b.confidence for b in bins] == pytest.approx(sure.tolist())
     assert [b.accuracy.value for b in bins if b.accuracy] == pytest.approx(right.tolist())
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from glasshouse.data.decode import decode
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.predict import predict_logits
-from glasshouse.models.preprocessing import prepare
+from glasshouse.models.preprocessing import preprocess
 from glasshouse.models.weights import load_weights, read_weights
 from glasshouse.models.zoo import create
 
@@ -45,13 +45,13 @@ def _the_usual_way(path: Path) -> NDArray[np.uint8]:
 def _right(classifier: Classifier, *, is_ours: bool) -> int:
     preprocessing = classifier.preprocessing
     photos = _photos()
-    pictures = np.stack(
+    images = np.stack(
         [
-            prepare(decode(path), preprocessing) if is_ours else _the_usual_way(path)
+            preprocess(decode(path), preprocessing) if is_ours else _the_usual_way(path)
             for path, _ in photos
         ]
     )
-    logits = predict_logits(classifier.net, preprocessing, pictures, batch_size=15)
+    logits = predict_logits(classifier.net, preprocessing, images, batch_size=15)
     truth = torch.tensor([label for _, label in photos])
     return int((logits.argmax(1) == truth).sum())
 
@@ -108,8 +108,8 @@ class _ResNet20(nn.Module):
         self.layer3 = nn.Sequential(_Block(32, 64), _Block(64, 64), _Block(64, 64))
         self.linear = nn.Linear(64, 10)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        maps = self.layer3(self.layer2(self.layer1(self.bn1(self.conv1(pictures)).relu())))
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.layer3(self.layer2(self.layer1(self.bn1(self.conv1(images)).relu())))
         logits: Tensor = self.linear(maps.mean((2, 3)))
         return logits
 
@@ -129,7 +129,7 @@ def test_a_foreign_resnet20_reaches_its_accuracy_on_cifar10() -> None:
     net = resnet20(DATA)
     with (DATA / "cifar-10-batches-py" / "test_batch").open("rb") as batch:
         content = pickle.load(batch, encoding="bytes")
-    pictures = content[b"data"].reshape(-1, 3, 32, 32)
+    images = content[b"data"].reshape(-1, 3, 32, 32)
     preprocessing = Preprocessing(32, 32, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    right = predict_logits(net, preprocessing, pictures).argmax(1).numpy() == content[b"labels"]
+    right = predict_logits(net, preprocessing, images).argmax(1).numpy() == content[b"labels"]
     assert right.sum() == 9173

@@ -1,4 +1,4 @@
-"""Predictions with mistakes, and the pictures to them."""
+"""Predictions with mistakes, and the images to them."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from glasshouse.models.predict import Predictions
 
 
 def make_predictions(n: int = 300, classes: int = 4, *, seed: int = 0) -> Predictions:
-    """Noisy logits of as many classes, right on about three of four pictures."""
+    """Noisy logits of as many classes, right on about three of four images."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, classes, n)
     logits = 2 * generator.normal(size=(n, classes)) + 4 * np.eye(classes)[labels]
@@ -36,7 +36,5 @@ def predictions() -> Predictions:
 
 @pytest.fixture
 def images(predictions: Predictions) -> ImageSet:
-    pictures = np.random.default_rng(1).integers(
-        0, 256, (len(predictions), 3, 8, 8), dtype=np.uint8
-    )
-    return ImageSet(pictures, predictions.labels, predictions.ids, predictions.class_names)
+    images = np.random.default_rng(1).integers(0, 256, (len(predictions), 3, 8, 8), dtype=np.uint8)
+    return ImageSet(images, predictions.labels, predictions.ids, predictions.class_names)

@@ -1,4 +1,4 @@
-"""Pictures and figures as bytes."""
+"""Images and figures as bytes."""
 
 import base64
 import io
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from glasshouse.report.encoding import data_uri, figure_png, picture_uri, rows_first
+from glasshouse.report.encoding import data_uri, figure_png, image_uri, rows_first
 
 
 def opened(uri: str) -> Image.Image:
@@ -18,18 +18,18 @@ def opened(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(text)))
 
 
-def picture(height: int, width: int) -> NDArray[np.uint8]:
+def image(height: int, width: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (3, height, width), dtype=np.uint8)
 
 
-def test_a_small_picture_is_kept_to_the_pixel() -> None:
-    original = picture(20, 32)
-    found = np.asarray(opened(picture_uri(original)))
+def test_a_small_image_is_kept_to_the_pixel() -> None:
+    original = image(20, 32)
+    found = np.asarray(opened(image_uri(original)))
     assert np.array_equal(found, original.transpose(1, 2, 0))
 
 
-def test_a_large_picture_is_shrunk_in_proportion() -> None:
-    found = opened(picture_uri(picture(300, 600)))
+def test_a_large_image_is_shrunk_in_proportion() -> None:
+    found = opened(image_uri(image(300, 600)))
     assert (found.format, found.size) == ("JPEG", (192, 96))
 
 

@@ -82,14 +82,14 @@ def test_a_thousand_classes_become_dots() -> None:
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_figure_takes_names_of_any_kind(dark: bool) -> None:
     predictions = replace(make_predictions(80, 5), class_names=HOSTILE)
-    pictures = np.zeros((80, 3, 8, 8), np.uint8)
-    images = ImageSet(pictures, predictions.labels, predictions.ids, HOSTILE)
+    pixels = np.zeros((80, 3, 8, 8), np.uint8)
+    images = ImageSet(pixels, predictions.labels, predictions.ids, HOSTILE)
     evaluation = evaluate(predictions)
     comparison = compare(predictions, replace(make_predictions(80, 5, seed=0), class_names=HOSTILE))
     for figure in (
         plots.confusion(evaluation, dark=dark),
-        plots.reliability(evaluation, dark=dark),
-        plots.per_class(evaluation, dark=dark),
+        plots.reliability_plot(evaluation, dark=dark),
+        plots.per_class_plot(evaluation, dark=dark),
         plots.class_differences(comparison, dark=dark),
         plots.examples(images, predictions, count=6, dark=dark),
     ):
@@ -103,13 +103,15 @@ def test_extreme_evaluations_can_be_drawn() -> None:
     perfect = replace(make_predictions(), labels=make_predictions().logits.argmax(axis=1))
     for predictions in (single, perfect, make_predictions(5, 30)):
         evaluation = evaluate(predictions)
-        for draw in (plots.confusion, plots.reliability, plots.per_class):
+        for draw in (plots.confusion, plots.reliability_plot, plots.per_class_plot):
             figure_png(draw(evaluation), dpi=40)
 
 
 def test_reliability_draws_both_temperatures_unless_they_are_one(predictions: Predictions) -> None:
     def labels(drawn: Predictions) -> list[str]:
-        found = [str(line.get_label()) for line in plots.reliability(evaluate(drawn)).axes[0].lines]
+        found = [
+            str(line.get_label()) for line in plots.reliability_plot(evaluate(drawn)).axes[0].lines
+        ]
         return [label for label in found if not label.startswith("_")]
 
     assert labels(predictions) == ["ideal", "as trained", "calibrated"]
@@ -118,7 +120,7 @@ def test_reliability_draws_both_temperatures_unless_they_are_one(predictions: Pr
 
 def test_classes_are_drawn_from_the_weakest_and_at_most_forty() -> None:
     evaluation = evaluate(make_predictions(2000, 50))
-    axes = plots.per_class(evaluation).axes[0]
+    axes = plots.per_class_plot(evaluation).axes[0]
     lengths = [bar.get_width() for bar in axes.patches if isinstance(bar, Rectangle)]
     assert lengths == sorted(lengths)
     assert len(lengths) == 40
@@ -130,7 +132,7 @@ def test_examples_show_the_worst_mistakes_first(images: ImageSet, predictions: P
     worst = evaluate(predictions).mistakes[0]
     place = predictions.ids.tolist().index(worst.id)
     shown = figure.axes[0].images[0].get_array()
-    assert np.array_equal(np.asarray(shown), images.pictures[place].transpose(1, 2, 0))
+    assert np.array_equal(np.asarray(shown), images.pixels[place].transpose(1, 2, 0))
     expected = f"{worst.true}\n→ {worst.predicted} {worst.probability:.0%}"
     assert figure.axes[0].get_title() == expected
     assert sum(bool(axes.images) for axes in figure.axes) == 5
@@ -148,13 +150,13 @@ def test_without_mistakes_the_grid_says_so(images: ImageSet, predictions: Predic
     assert "no mistakes" in texts(plots.examples(images, right))
 
 
-def test_examples_of_other_pictures_are_refused(images: ImageSet, predictions: Predictions) -> None:
-    with pytest.raises(UsageError, match="the same pictures"):
+def test_examples_of_other_images_are_refused(images: ImageSet, predictions: Predictions) -> None:
+    with pytest.raises(UsageError, match="the same images"):
         plots.examples(images, replace(predictions, ids=predictions.ids[::-1]))
 
 
-def test_augmented_pictures_stand_beside_their_original(images: ImageSet) -> None:
-    originals = images.pictures[:2]
+def test_augmented_images_stand_beside_their_original(images: ImageSet) -> None:
+    originals = images.pixels[:2]
     variants = np.stack([originals.astype(np.float32) + 300, originals.astype(np.float32)], axis=1)
     figure = plots.augmentation_preview(originals, variants)
     grids = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]

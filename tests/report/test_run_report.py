@@ -18,15 +18,15 @@ from glasshouse.report.encoding import figure_png
 from glasshouse.report.plots import curves
 from glasshouse.report.run_report import (
     GALLERY,
+    IMAGES_OF_PAIR,
     PAIRS_SHOWN,
-    PICTURES_OF_PAIR,
     SAMPLES_OF_CLASS,
     RunReport,
     Section,
     Table,
     class_samples,
     confused_mistakes,
-    pictures_of,
+    images_of,
     render_comparison,
     render_report,
     write_comparison,
@@ -93,7 +93,7 @@ def run(predictions: Predictions, images: ImageSet) -> RunReport:
             Finding(
                 "repeated-copies",
                 "warning",
-                "2 pictures twice",
+                "2 images twice",
                 "Remove one.",
                 ("cats/1", "cats/2"),
             ),
@@ -101,7 +101,7 @@ def run(predictions: Predictions, images: ImageSet) -> RunReport:
         samples=class_samples(images),
         rates=[(0.0, 0.001), (3.0, 0.0005)],
         finder=make_curve(),
-        pictures=pictures_of(shown, images),
+        images=images_of(shown, images),
         confused=confused,
         cost={"training": "7.5 s"},
         environment={"torch": "2.13.0"},
@@ -114,13 +114,13 @@ def run(predictions: Predictions, images: ImageSet) -> RunReport:
 def test_the_page_tells_the_whole_run(run: RunReport) -> None:
     page = Page(render_report(run))
     accuracy = run.evaluation.accuracy
-    right = run.evaluation.picture_count - run.evaluation.mistake_count
+    right = run.evaluation.image_count - run.evaluation.mistake_count
     for said in (
-        "my run", f"{100 * accuracy.value:.1f} %", f"Right on {right} of 300 test pictures",
+        "my run", f"{100 * accuracy.value:.1f} %", f"Right on {right} of 300 test images",
         f"between {100 * accuracy.low:.1f} and {100 * accuracy.high:.1f} % (95 % interval)",
         "1,200", "The split is stable.", "cats/broken.jpg", "truncated", "1,234,567", "7.5 s",
         "lr = 0.001", "glasshouse train digits --out 'my run'", "2.13.0", "Looks at it.",
-        "Grad-CAM", "Abstaining below", "2 pictures twice", "cats/2", "a valley at 0.01",
+        "Grad-CAM", "Abstaining below", "2 images twice", "cats/2", "a valley at 0.01",
         run.evaluation.confused_pairs[0].true,
     ):  # fmt: skip
         assert said in page.text, said
@@ -165,7 +165,7 @@ def test_names_are_text_and_never_html(run: RunReport, predictions: Predictions)
             environment={ATTACK: ATTACK},
             evaluation=evaluate(hostile),
             bad_files=(BadFile(ATTACK, ATTACK),),
-            pictures={ATTACK: np.zeros((3, 8, 8), np.uint8)},
+            images={ATTACK: np.zeros((3, 8, 8), np.uint8)},
             findings=(Finding("x", "error", ATTACK, ATTACK, (ATTACK,)),),
             samples={ATTACK: [np.zeros((3, 8, 8), np.uint8)]},
             confused=[[replace(evaluate(hostile).mistakes[0], id=ATTACK)]],
@@ -183,7 +183,7 @@ def test_names_are_text_and_never_html(run: RunReport, predictions: Predictions)
     assert "{{ 7 * 7 }}" in page.text
 
 
-def test_every_picture_has_a_text_alternative(run: RunReport) -> None:
+def test_every_image_has_a_text_alternative(run: RunReport) -> None:
     alternatives = [
         attributes.get("alt") for attributes in Page(render_report(run)).attributes("img")
     ]
@@ -208,8 +208,8 @@ def test_charts_exist_for_light_and_dark(run: RunReport) -> None:
 def test_the_gallery_holds_the_worst_mistakes(run: RunReport, images: ImageSet) -> None:
     for mistake in run.evaluation.mistakes[:GALLERY]:
         place = images.ids.tolist().index(mistake.id)
-        assert np.array_equal(run.pictures[mistake.id], images.pictures[place])
-    assert pictures_of([replace(run.evaluation.mistakes[0], id="elsewhere")], images) == {}
+        assert np.array_equal(run.images[mistake.id], images.pixels[place])
+    assert images_of([replace(run.evaluation.mistakes[0], id="elsewhere")], images) == {}
 
 
 def test_each_of_the_most_confused_pairs_shows_its_surest_mistakes(run: RunReport) -> None:
@@ -218,17 +218,17 @@ def test_each_of_the_most_confused_pairs_shows_its_surest_mistakes(run: RunRepor
         (pair.true, pair.predicted) for pair in pairs[:PAIRS_SHOWN]
     ]
     for pair, group in zip(pairs, run.confused, strict=False):
-        assert len(group) == min(pair.count, PICTURES_OF_PAIR)
+        assert len(group) == min(pair.count, IMAGES_OF_PAIR)
         assert {(m.true, m.predicted) for m in group} == {(pair.true, pair.predicted)}
         sureness = [mistake.probability for mistake in group]
         assert sureness == sorted(sureness, reverse=True)
 
 
-def test_samples_are_training_pictures_of_their_class(images: ImageSet) -> None:
-    for label, (name, pictures) in enumerate(class_samples(images).items()):
+def test_samples_are_training_images_of_their_class(images: ImageSet) -> None:
+    for label, (name, pixels) in enumerate(class_samples(images).items()):
         assert name == images.class_names[label]
-        own = images.pictures[images.labels == label]
-        assert np.array_equal(pictures, own[:SAMPLES_OF_CLASS])
+        own = images.pixels[images.labels == label]
+        assert np.array_equal(pixels, own[:SAMPLES_OF_CLASS])
     many = replace(images, class_names=tuple(f"class {n}" for n in range(21)))
     assert class_samples(many) == {}
 
@@ -240,7 +240,7 @@ def test_a_run_with_the_least_known_of_it_has_a_page(predictions: Predictions) -
     assert "Training" not in page.text
 
 
-def test_a_perfect_run_and_a_single_picture_have_a_page() -> None:
+def test_a_perfect_run_and_a_single_image_have_a_page() -> None:
     right = replace(make_predictions(), labels=make_predictions().logits.argmax(axis=1))
     one = Predictions(
         np.ones((1, 2), np.float32), np.zeros(1, np.int64), np.array(["a"]), ("x", "y")
@@ -262,7 +262,7 @@ def test_overconfidence_is_said_in_plain_words(predictions: Predictions) -> None
     sure = replace(predictions, logits=predictions.logits * 5)
     html = render_report(RunReport("r", evaluate(sure), "s", {"test": 300}))
     assert re.search(r"\d+\.\d points too sure", html)
-    assert "the temperature fitted on the validation pictures" in html
+    assert "the temperature fitted on the validation images" in html
 
 
 def test_a_classifier_that_is_never_sure_is_said_to_be(predictions: Predictions) -> None:
@@ -299,7 +299,7 @@ def test_a_comparison_of_two_lists_their_disagreements(predictions: Predictions)
     other = replace(predictions, logits=predictions.logits[:, ::-1].copy())
     page = Page(render_comparison([compare(predictions, other, names=("a", "b"))]))
     found = compare(predictions, other)
-    assert f"Only a is right: all {len(found.only_first_right)} pictures" in page.text
+    assert f"Only a is right: all {len(found.only_first_right)} images" in page.text
     assert found.only_first_right[0].id in page.text
 
 

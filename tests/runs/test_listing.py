@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glasshouse.recipe import load_recipe, to_toml
-from glasshouse.runs.listing import Listing
+from glasshouse.runs.listing import RunListing
 from glasshouse.runs.processes import process_started
 from glasshouse.runs.steps import STEPS
 
@@ -43,7 +43,7 @@ def write_mark(folder: Path, *, pid_started: str | None, step: int = 5) -> None:
 def test_the_newest_run_comes_first_with_its_figures(tmp_path: Path) -> None:
     write_run(tmp_path / "old")
     write_run(tmp_path / "sweep" / "new", started="2026-11-02T00:00:00+00:00")
-    new, old = Listing(tmp_path).read()
+    new, old = RunListing(tmp_path).read()
     assert (new.name, old.name) == ("sweep/new", "old")
     assert new.accuracy == (0.7, 0.6, 0.8)
     assert (new.status, new.source, new.recipe) == ("finished", "digits", "small-residual")
@@ -60,7 +60,7 @@ def test_the_status_is_that_of_the_process(
 ) -> None:
     folder = write_run(tmp_path / "run", done=False)
     write_mark(folder, pid_started=process_started(os.getpid()) if is_alive else "0", step=step)
-    assert Listing(tmp_path).read()[0].status == status
+    assert RunListing(tmp_path).read()[0].status == status
 
 
 def test_heads_on_features_have_no_epochs_but_a_time(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_heads_on_features_have_no_epochs_but_a_time(tmp_path: Path) -> None:
     (folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
     heads = {"feature_seconds": 4.0, "head_seconds": 0.5, "heads": []}
     (folder / "heads.json").write_text(json.dumps(heads), encoding="utf-8")
-    run = Listing(tmp_path).read()[0]
+    run = RunListing(tmp_path).read()[0]
     assert (run.status, run.epochs, run.of, run.seconds) == ("finished", 0, 0, 4.5)
 
 
@@ -79,14 +79,14 @@ def test_a_damaged_run_is_listed_as_such_and_hides_no_other(tmp_path: Path, name
     write_run(tmp_path / "good")
     damaged = write_run(tmp_path / "bad")
     (damaged / name).write_text("{ not what it was", encoding="utf-8")
-    by_name = {run.name: run for run in Listing(tmp_path).read()}
+    by_name = {run.name: run for run in RunListing(tmp_path).read()}
     assert by_name["good"].status == "finished"
     assert by_name["bad"].status == "damaged"
     assert "Error" in by_name["bad"].problem
 
 
 def test_a_list_notices_what_changes_and_what_goes(tmp_path: Path) -> None:
-    listing = Listing(tmp_path)
+    listing = RunListing(tmp_path)
     folder = write_run(tmp_path / "run", done=False)
     assert listing.read()[0].status == "stopped"
     write_run(tmp_path / "other")

@@ -14,7 +14,7 @@ from glasshouse.runs.processes import process_started
 from glasshouse.runs.steps import STEPS, Mark, StepReader, is_running, last_mark, recorded
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.fit import fit_preprocessing
-from glasshouse.training.loop import Course, Step, train
+from glasshouse.training.loop import Step, TrainingSetup, train
 from glasshouse.training.state import Epoch, begin
 
 
@@ -38,12 +38,12 @@ def test_the_lines_hold_the_means_of_the_steps_between_them(
     tmp_path: Path, tiny_splits: Splits, tiny_net: torch.nn.Sequential
 ) -> None:
     settings = TrainSettings(epochs=2, batch_size=32, precision="fp32")
-    course = Course(
+    setup = TrainingSetup(
         tiny_splits.train, tiny_splits.validation, fit_preprocessing(tiny_splits.train),
         settings, AugmentSettings(),
     )  # fmt: skip
     state = begin(tiny_net, settings, torch.device("cpu"))
-    records = list(recorded(train(state, course), state, 2, tmp_path))
+    records = list(recorded(train(state, setup), state, 2, tmp_path))
     reader = StepReader(tmp_path / STEPS)
     reader.read()
     taken = [record for record in records if isinstance(record, Step)]

@@ -6,7 +6,12 @@ import tempfile
 from pathlib import Path
 
 from glasshouse.recipe import load_recipe
-from glasshouse.workflow.train.experiment import Request, finish, fit, open_experiment
+from glasshouse.workflow.train.experiment import (
+    Request,
+    finish_experiment,
+    fit_experiment,
+    open_experiment,
+)
 
 SMALL = ("train.epochs=2", "train.precision=fp32", "train.device=cpu", "data.train_limit=300")
 
@@ -15,9 +20,9 @@ def train_small(folder: Path, source: str = "digits", *overrides: str) -> Path:
     """A finished run of a small net."""
     recipe = load_recipe("tutorial-basic", [*SMALL, *overrides])
     experiment = open_experiment(Request(source, recipe, folder, command="a test", offline=True))
-    for _ in fit(experiment):
+    for _ in fit_experiment(experiment):
         pass
-    finish(experiment)
+    finish_experiment(experiment)
     return folder
 
 

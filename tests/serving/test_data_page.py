@@ -1,4 +1,4 @@
-"""The page of a source, and the addresses of its pictures."""
+"""The page of a source, and the addresses of its images."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 def test_without_a_source_it_says_what_to_do(workbench: Workbench) -> None:
     async def story(user: User) -> None:
         await user.open("/data")
-        await user.should_see("Choose pictures to check", retries=100)
+        await user.should_see("Choose images to check", retries=100)
         await user.should_see("digits")
 
     visit(workbench, story)
@@ -56,7 +56,7 @@ def test_a_source_that_cannot_be_loaded_is_a_finding(workbench: Workbench, tmp_p
     visit(workbench, story)
 
 
-def test_pictures_have_addresses_by_key_and_row_alone(workbench: Workbench) -> None:
+def test_images_have_addresses_by_key_and_row_alone(workbench: Workbench) -> None:
     async def story(user: User) -> None:
         found = examinations_of(workbench).get("digits")
         get = user.http_client.get

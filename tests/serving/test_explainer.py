@@ -1,4 +1,4 @@
-"""What the page Explain stands on: warm models, brought pictures, kept answers, their files."""
+"""What the page Explain stands on: warm models, brought images, kept answers, their files."""
 
 import io
 import shutil
@@ -10,7 +10,7 @@ import torch
 from nicegui.testing import User
 from PIL import Image
 
-from glasshouse.errors import BadPicture, ModelError, UsageError
+from glasshouse.errors import BadImage, ModelError, UsageError
 from glasshouse.explanation.nouns import Explanation
 from glasshouse.models import bundled
 from glasshouse.models.classifier import Classifier
@@ -22,16 +22,16 @@ from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import tensors_to_bytes, write_bytes
 from glasshouse.workflow.train.kept_epochs import weights_of_epoch
 from glasshouse.workflow.use.model_choices import (
-    Choice,
+    ModelChoice,
     classifier_of_choice,
-    epochs_of,
+    epochs_of_choice,
     model_names,
     run_of_choice,
 )
 from tests.serving.conftest import visit
 from tests.serving.runs import trained_run
 
-RUN = Choice("sweep/digits")
+RUN = ModelChoice("sweep/digits")
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def logits_of(classifier: Classifier, pictures: np.ndarray) -> torch.Tensor:
-    return predict_logits(classifier.net, classifier.preprocessing, pictures)
+def logits_of(classifier: Classifier, images: np.ndarray) -> torch.Tensor:
+    return predict_logits(classifier.net, classifier.preprocessing, images)
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -61,9 +61,9 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 def test_runs_and_their_kept_epochs_can_be_chosen(folder: Path) -> None:
     assert model_names(folder)[0] == "sweep/digits"
     assert model_names(folder)[1:] == bundled.bundled_names()
-    assert epochs_of(folder, RUN) == [1, 2]
+    assert epochs_of_choice(folder, RUN) == [1, 2]
     first, second, final = (
-        classifier_of_choice(folder, Choice(RUN.name, epoch)) for epoch in (1, 2, None)
+        classifier_of_choice(folder, ModelChoice(RUN.name, epoch)) for epoch in (1, 2, None)
     )
     for classifier, epoch in ((first, 1), (second, 2)):
         for name, values in weights_of_epoch(folder / RUN.name, epoch).items():
@@ -71,8 +71,8 @@ def test_runs_and_their_kept_epochs_can_be_chosen(folder: Path) -> None:
     weights = [dict(c.net.named_parameters()) for c in (first, second, final)]
     assert all(torch.equal(weights[1][name], weights[2][name]) for name in weights[1])
     assert not all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    with pytest.raises(UsageError, match=r"epoch 7 of sweep/digits is not kept. .*keep_epochs=1"):
-        classifier_of_choice(folder, Choice(RUN.name, 7))
+    with pytest.raises(UsageError, match=r"epoch 7 of sweep/digits is not kept. .*keep_every=1"):
+        classifier_of_choice(folder, ModelChoice(RUN.name, 7))
 
 
 def test_half_precision_weights_of_an_epoch_answer_as_the_whole_ones(
@@ -83,12 +83,15 @@ def test_half_precision_weights_of_an_epoch_answer_as_the_whole_ones(
     shutil.rmtree(run / "checkpoint")
     halved = {n: v.half() if v.dim() > 1 else v for n, v in whole.items()}
     write_bytes(run / "epochs" / "00001.safetensors", tensors_to_bytes(halved))
-    pictures = Explainer(Workbench(folder, offline=True)).test_pictures(RUN).pictures[:50]
+    images = Explainer(Workbench(folder, offline=True)).test_images(RUN).pixels[:50]
     few, all_bits = (
-        logits_of(classifier_of_choice(parent, choice), pictures)
-        for parent, choice in ((tmp_path, Choice("digits", 1)), (folder, Choice(RUN.name, 1)))
+        logits_of(classifier_of_choice(parent, choice), images)
+        for parent, choice in (
+            (tmp_path, ModelChoice("digits", 1)),
+            (folder, ModelChoice(RUN.name, 1)),
+        )
     )
-    assert epochs_of(tmp_path, Choice("digits")) == [1]
+    assert epochs_of_choice(tmp_path, ModelChoice("digits")) == [1]
     assert 0 < (few - all_bits).abs().max() < 0.02
 
 
@@ -98,15 +101,15 @@ def test_a_net_of_the_zoo_comes_with_the_weights_that_are_given(
     state = build_net("test_resnet", 7, {}, seed=5).state_dict()
     file = tmp_path / "weights.safetensors"
     write_bytes(file, tensors_to_bytes(state))
-    choice = Choice("test_resnet:input_size=64", weights=file)
+    choice = ModelChoice("test_resnet:input_size=64", weights=file)
     classifier = classifier_of_choice(folder, choice)
     assert torch.equal(classifier.net.state_dict()["fc.weight"], state["fc.weight"])
     assert str(choice) == "test_resnet:input_size=64 (weights.safetensors)"
     explainer = Explainer(Workbench(folder))
     answer = explainer.explain(choice, Photo("x.png", noise(90, 70)))
-    assert answer.page.pictures.shape == (1, 3, 64, 64)
-    assert explainer.picture_model([choice, RUN]) == RUN
-    assert explainer.picture_model([choice]) == choice
+    assert answer.page.images.shape == (1, 3, 64, 64)
+    assert explainer.image_model([choice, RUN]) == RUN
+    assert explainer.image_model([choice]) == choice
 
 
 def test_weights_that_are_not_on_this_machine_are_never_fetched(
@@ -115,7 +118,7 @@ def test_weights_that_are_not_on_this_machine_are_never_fetched(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert "resnet18" not in names_at_hand()
     with pytest.raises(ModelError, match="resnet18 are not on this machine"):
-        classifier_of_choice(folder, Choice("resnet18"))
+        classifier_of_choice(folder, ModelChoice("resnet18"))
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     (tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth").touch()
     assert "resnet18" in names_at_hand()
@@ -126,13 +129,13 @@ def test_only_runs_below_the_folder_are_ever_loaded(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    assert run_of_choice(folder, Choice(name)) is None
+    assert run_of_choice(folder, ModelChoice(name)) is None
     with pytest.raises(UsageError, match="is neither a run folder"):
-        classifier_of_choice(folder, Choice(name))
+        classifier_of_choice(folder, ModelChoice(name))
 
 
 def test_an_answer_is_the_one_that_was_measured(explainer: Explainer, folder: Path) -> None:
-    images = explainer.test_pictures(RUN)
+    images = explainer.test_images(RUN)
     measured = load_predictions(folder / "sweep" / "digits" / "predictions.safetensors")
     assert images.ids.tolist() == measured.ids.tolist()
     answer = explainer.explain(RUN, photo_of(images, 7))
@@ -183,9 +186,7 @@ def test_the_photo_is_shown_with_the_nets_own_field_of_view(explainer: Explainer
     small = explainer.explain(RUN, Photo("x.png", noise(8, 8)))
     for answer in (large, small):
         assert answer.shown.shape == (448, 448, 3)
-    np.testing.assert_array_equal(
-        small.shown[::56, ::56], small.page.pictures[0].transpose(1, 2, 0)
-    )
+    np.testing.assert_array_equal(small.shown[::56, ::56], small.page.images[0].transpose(1, 2, 0))
 
 
 def test_a_brought_file_is_read_in_a_process_of_its_own(tmp_path: Path) -> None:
@@ -193,8 +194,8 @@ def test_a_brought_file_is_read_in_a_process_of_its_own(tmp_path: Path) -> None:
     photo = read_photo(png(pixels), "<b>mine</b>.png")
     np.testing.assert_array_equal(photo.pixels, pixels)
     assert photo.name == "<b>mine</b>.png"
-    for data in (b"", b"no picture", png(pixels)[:200], b"<svg onload=alert(1)>"):
-        with pytest.raises(BadPicture, match="mine"):
+    for data in (b"", b"no image", png(pixels)[:200], b"<svg onload=alert(1)>"):
+        with pytest.raises(BadImage, match="mine"):
             read_photo(data, "mine.png")
 
 
@@ -220,7 +221,7 @@ def test_maps_are_coloured_by_what_they_are(explainer: Explainer) -> None:
     row, column = (int(k) * cell + cell // 2 for k in strongest)
     assert drawn[row, column].sum() > 0.8 * drawn.reshape(-1, 3).sum(1).max()
     signed = Explanation(
-        "integrated-gradients", np.array([[[-1.0, 1.0]]]), answer.page.pictures,
+        "integrated-gradients", np.array([[[-1.0, 1.0]]]), answer.page.images,
         answer.page.logits, np.array([0]), ("a",),
     )  # fmt: skip
     assert is_signed(signed)
@@ -275,19 +276,19 @@ def test_the_page_says_what_to_do_with_and_without_models(
 
     async def with_models(user: User) -> None:
         await user.open("/explain")
-        await user.should_see("Drop a photo, or take one of the test pictures", retries=100)
+        await user.should_see("Drop a photo, or take one of the test images", retries=100)
         await user.should_see("Its worst mistakes", retries=100)
 
     visit(workbench, without)
     visit(Workbench(folder, offline=True), with_models)
 
 
-def test_a_test_picture_can_be_linked_to(folder: Path) -> None:
+def test_a_test_image_can_be_linked_to(folder: Path) -> None:
     workbench = Workbench(folder, offline=True)
     name = load_predictions(folder / "sweep" / "digits" / "predictions.safetensors").ids[4]
 
     async def story(user: User) -> None:
-        await user.open(f"/explain?model=sweep/digits&picture={name}")
+        await user.open(f"/explain?model=sweep/digits&image={name}")
         await user.should_see("Grad-CAM", retries=200)
         await user.should_see(f"{name}, labelled")
 

@@ -88,7 +88,7 @@ def test_a_hundred_ways_out_of_the_folder_lead_nowhere(full: Workbench, tmp_path
     app.include_router(file_routes(full))
     for name in names:
         for encode in (_plain, _percent, _twice):
-            for route in ("/report/", "/picture/0/", "/map/0/"):
+            for route in ("/report/", "/image/0/", "/map/0/"):
                 status, body = ask(app, route + encode(name))
                 assert status in (404, 405, 422), (name, status)
                 assert SECRET.encode() not in body
@@ -101,25 +101,25 @@ def test_the_report_is_given_and_may_load_nothing(full: Workbench) -> None:
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
-def test_a_picture_is_the_test_picture_at_that_place(full: Workbench) -> None:
+def test_an_image_is_the_test_image_at_that_place(full: Workbench) -> None:
     folder = full.runs / "first"
     predictions = load_predictions(folder / "predictions.safetensors")
     images = load_splits("digits", read_run(folder).recipe.data).test
     position = len(predictions) - 1
-    answer = client_of(full).get(f"/picture/{position}/first")
+    answer = client_of(full).get(f"/image/{position}/first")
     shown = np.asarray(Image.open(io.BytesIO(answer.content)))
     place = images.ids.tolist().index(str(predictions.ids[position]))
-    assert np.array_equal(shown, images.pictures[place].transpose(1, 2, 0))
+    assert np.array_equal(shown, images.pixels[place].transpose(1, 2, 0))
 
 
 @pytest.mark.parametrize("position", ["-1", "99999", "nan", "1e3"])
 def test_a_position_that_is_none_is_not_found(full: Workbench, position: str) -> None:
-    assert client_of(full).get(f"/picture/{position}/first").status_code in (404, 422)
+    assert client_of(full).get(f"/image/{position}/first").status_code in (404, 422)
 
 
-def test_maps_of_the_given_and_of_the_true_class_lie_over_the_picture(full: Workbench) -> None:
+def test_maps_of_the_given_and_of_the_true_class_lie_over_the_image(full: Workbench) -> None:
     client = client_of(full)
-    shape = np.asarray(Image.open(io.BytesIO(client.get("/picture/3/first").content))).shape[:2]
+    shape = np.asarray(Image.open(io.BytesIO(client.get("/image/3/first").content))).shape[:2]
     for of in ("predicted", "true"):
         heat = np.asarray(Image.open(io.BytesIO(client.get(f"/map/3/first?of={of}").content)))
         assert heat.shape == (*shape, 4)

@@ -11,7 +11,7 @@ from nicegui import ui
 from nicegui.testing import User
 
 from glasshouse.runs import listing
-from glasshouse.runs.listing import Listed, Listing
+from glasshouse.runs.listing import Listed, RunListing
 from glasshouse.runs.steps import STEPS
 from glasshouse.serving import run_watch as watching
 from glasshouse.serving.pages.live import epochs_of
@@ -198,7 +198,7 @@ def test_five_hundred_runs_are_read_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(rows) == 500
     # How long that takes is measured in bench/live_page.py; here only that it is read once.
     monkeypatch.setattr(listing, "_read", None)
-    assert Listing(tmp_path).read()[0].status == "damaged"  # what reading anew would now give
+    assert RunListing(tmp_path).read()[0].status == "damaged"  # what reading anew would now give
     time.sleep(1.05)
     assert run_rows(workbench) == rows
 
@@ -236,7 +236,7 @@ def test_explain_says_what_to_do_where_there_is_no_run(workbench: Workbench) -> 
     visit(workbench, story)
 
 
-def test_pictures_that_are_gone_are_said_to_be_gone(full: Workbench) -> None:
+def test_images_that_are_gone_are_said_to_be_gone(full: Workbench) -> None:
     path = full.runs / "first" / "environment.json"
     environment = json.loads(path.read_text(encoding="utf-8"))
     environment["data"]["source"] = str(full.runs / "vanished")
@@ -246,7 +246,7 @@ def test_pictures_that_are_gone_are_said_to_be_gone(full: Workbench) -> None:
         await user.open("/run/first")
         await user.should_see("They cannot be shown: there is no folder", retries=50)
         await user.open("/explain?model=first")
-        await user.should_see("Its test pictures cannot be read", retries=50)
+        await user.should_see("Its test images cannot be read", retries=50)
         await user.should_see("A photo of your own can still be explained", retries=5)
 
     visit(full, story)

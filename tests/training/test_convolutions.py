@@ -44,7 +44,7 @@ def test_gradients_are_those_of_torch(
     assert min(calls) > 1
 
 
-def test_no_kernel_sees_two_pictures() -> None:
+def test_no_kernel_sees_two_images() -> None:
     maps = torch.arange(1.0, 4 * 2 * 3 + 1).reshape(4, 1, 2, 3)
     row = convolutions._side_by_side(maps, 4, 1)
     assert row.shape == (1, 1, 2, 16)

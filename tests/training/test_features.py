@@ -36,7 +36,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_features_are_what_the_body_gives(classifier: Classifier, tiny_splits: Splits) -> None:
     images = tiny_splits.validation
     found = extract(make_extractor(classifier, images, FLOAT), images, flips=True)
-    inputs = scale(torch.from_numpy(images.pictures), classifier.preprocessing)
+    inputs = scale(torch.from_numpy(images.pixels), classifier.preprocessing)
     with torch.inference_mode():
         body = body_of(classifier.net).eval()
         expected, mirrored = body(inputs).numpy(), body(inputs.flip(-1)).numpy()
@@ -104,11 +104,11 @@ def test_the_key_knows_weights_size_and_preprocessing_but_not_the_head(
     assert all(make_extractor(other, tiny_images, FLOAT).key != key for other in others)
 
 
-def test_other_pictures_have_other_features_in_the_cache(classifier: Classifier) -> None:
+def test_other_images_have_other_features_in_the_cache(classifier: Classifier) -> None:
     images = make_images(8)
     extractor = make_extractor(classifier, images, FLOAT)
     first = extract(extractor, images).values
-    changed = replace(images, pictures=255 - images.pictures)
+    changed = replace(images, pixels=255 - images.pixels)
     assert not np.allclose(extract(extractor, changed).values, first)
 
 
@@ -123,7 +123,7 @@ def test_numbers_too_large_for_half_precision_are_kept_whole(
     assert found.values.dtype == np.float32 and np.isfinite(found.values).all()
 
 
-def test_progress_ends_at_the_number_of_pictures(
+def test_progress_ends_at_the_number_of_images(
     classifier: Classifier, tiny_images: ImageSet
 ) -> None:
     told: list[tuple[str, int, int]] = []

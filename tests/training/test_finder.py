@@ -12,14 +12,14 @@ from glasshouse.training.finder import RangeTest, find_lr, with_found_rate
 from glasshouse.training.lr_curve import (
     curve_from_json,
     curve_to_json,
-    learned,
+    learned_part,
     minimum_tenth,
     read_curve,
     smooth,
     steepest,
     valley,
 )
-from tests.training.test_loop import course, settings
+from tests.training.test_loop import settings, setup
 
 LRS = np.geomspace(1e-6, 10, 141)
 X = np.log10(LRS)
@@ -73,9 +73,9 @@ def test_coming_down_to_guessing_is_not_learning() -> None:
 def test_a_hump_is_passed_over_but_what_follows_an_explosion_is_not() -> None:
     valley_loss = textbook(-4, -1)
     small = 0.9 * np.exp(-0.5 * ((X + 2.6) / 0.15) ** 2)
-    plain = minimum_tenth(LRS, learned(valley_loss, 2.3))
-    assert minimum_tenth(LRS, learned(valley_loss + small, 2.3)) == pytest.approx(plain)
-    assert minimum_tenth(LRS, learned(valley_loss + 7 * small, 2.3)) < plain / 10
+    plain = minimum_tenth(LRS, learned_part(valley_loss, 2.3))
+    assert minimum_tenth(LRS, learned_part(valley_loss + small, 2.3)) == pytest.approx(plain)
+    assert minimum_tenth(LRS, learned_part(valley_loss + 7 * small, 2.3)) < plain / 10
 
 
 def test_a_dead_net_s_endless_floor_ends_where_it_begins() -> None:
@@ -149,7 +149,7 @@ def test_a_real_net_gets_a_rate_that_trains(tiny_net: nn.Module, tiny_splits: Sp
 
     wanted = settings(optimizer="sgd")
     test = RangeTest(start=1e-5, end=10, steps=60, seeds=2)
-    result = find_lr(tiny_net, course(tiny_splits, wanted), test=test)
+    result = find_lr(tiny_net, setup(tiny_splits, wanted), test=test)
     assert result.suggestion is not None
     state = trained(
         tiny_net, tiny_splits, settings(optimizer="sgd", lr=result.suggestion, epochs=6)
@@ -159,8 +159,8 @@ def test_a_real_net_gets_a_rate_that_trains(tiny_net: nn.Module, tiny_splits: Sp
 
 def test_equal_seeds_give_equal_curves(tiny_net: nn.Module, tiny_splits: Splits) -> None:
     test = RangeTest(steps=20, seeds=2)
-    first = find_lr(tiny_net, course(tiny_splits, settings(), rotation_range=9), test=test)
-    again = find_lr(tiny_net, course(tiny_splits, settings(), rotation_range=9), test=test)
+    first = find_lr(tiny_net, setup(tiny_splits, settings(), rotation_range=9), test=test)
+    again = find_lr(tiny_net, setup(tiny_splits, settings(), rotation_range=9), test=test)
     assert np.array_equal(first.losses, again.losses, equal_nan=True)
     assert not np.array_equal(first.losses[0], first.losses[1])
 
@@ -172,7 +172,7 @@ def test_guessing_costs_what_the_classes_count_in_the_loss(
     few = take(tiny_splits.train, np.flatnonzero((labels != 0) | (np.cumsum(labels == 0) < 3)))
     counts = np.bincount(few.labels)
     assert counts[0] == 2 < counts[1]
-    skewed = replace(course(tiny_splits, settings()), train=few)
+    skewed = replace(setup(tiny_splits, settings()), train=few)
     balance = tuple((counts.sum() / len(counts) / counts).tolist())
     test = RangeTest(steps=20, seeds=1)
     plain = find_lr(tiny_net, skewed, test=test).guess_loss
@@ -182,7 +182,7 @@ def test_guessing_costs_what_the_classes_count_in_the_loss(
 
 def test_wrong_arguments_are_named(tiny_net: nn.Module, tiny_splits: Splits) -> None:
     with pytest.raises(UsageError, match="Did you mean 'valley'"):
-        find_lr(tiny_net, course(tiny_splits, settings()), rule="vally")
+        find_lr(tiny_net, setup(tiny_splits, settings()), rule="vally")
     with pytest.raises(UsageError, match="0 < start < end"):
         RangeTest(start=1.0, end=0.1).rates(settings())
     with pytest.raises(UsageError, match="20 steps"):
@@ -206,8 +206,8 @@ def test_noise_alone_is_no_valley() -> None:
 def test_doubts_are_told() -> None:
     falling = read_curve(LRS[:90], textbook()[None, :90], "valley")
     assert "still fell at" in falling.verdict
-    learned = read_curve(LRS, textbook()[None], "valley", guess_loss=2.3)
-    assert "guessing" not in learned.verdict
+    learned_part = read_curve(LRS, textbook()[None], "valley", guess_loss=2.3)
+    assert "guessing" not in learned_part.verdict
     guessed = read_curve(LRS, textbook()[None] + 1.5, "valley", guess_loss=2.3)
     assert "guessing costs 2.30" in guessed.verdict
     half = np.stack([textbook(), textbook(), np.full_like(X, 2.3)])

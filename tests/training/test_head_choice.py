@@ -39,9 +39,9 @@ def test_folds_are_even_in_each_class_and_do_not_depend_on_the_order() -> None:
     assert not np.array_equal(assign_folds(images.ids, images.labels, 3, seed=1), fold_of)
 
 
-def test_too_few_pictures_for_the_folds_are_said_so() -> None:
+def test_too_few_images_for_the_folds_are_said_so() -> None:
     images = make_images(12)
-    with pytest.raises(DataError, match="a class has 3 pictures, which is less than 5 folds"):
+    with pytest.raises(DataError, match="a class has 3 images, which is less than 5 folds"):
         assign_folds(images.ids, images.labels, 5, seed=0)
     with pytest.raises(UsageError, match="two or more, received 1"):
         assign_folds(images.ids, images.labels, 1, seed=0)
@@ -87,7 +87,7 @@ def test_losses_are_cross_entropies() -> None:
     np.testing.assert_allclose(mean_losses(logits, labels), expected, rtol=1e-5)
 
 
-def test_few_validation_pictures_are_joined_by_folds() -> None:
+def test_few_validation_images_are_joined_by_folds() -> None:
     train, held = made(60, 0, mirrored=True), made(4, 1, mirrored=True)
     choice = choose_head(train, held, SETTINGS)
     assert choice.held_out is not None
@@ -97,7 +97,7 @@ def test_few_validation_pictures_are_joined_by_folds() -> None:
     assert "each judged by heads that had not seen it" in choice.describe()
 
 
-def test_the_four_pictures_that_mislead_do_not_choose() -> None:
+def test_the_four_images_that_mislead_do_not_choose() -> None:
     # The validation part has wrong labels throughout: by it, the weakest head is the best.
     wrong = made(4, 1, noise=0.1)
     misleading = replace(wrong, labels=1 - wrong.labels)
@@ -106,7 +106,7 @@ def test_the_four_pictures_that_mislead_do_not_choose() -> None:
     assert by_folds.best.strength != 1e-4
 
 
-def test_many_validation_pictures_decide_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_validation_images_decide_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choosing, "held_out_logits", None)
     choice = choose_head(made(60, 0), made(200, 1), SETTINGS)
     assert choice.held_out is None
@@ -114,6 +114,6 @@ def test_many_validation_pictures_decide_alone(monkeypatch: pytest.MonkeyPatch) 
     assert "kept by validation loss" in choice.describe()
 
 
-def test_two_pictures_of_a_class_are_enough_to_choose() -> None:
+def test_two_images_of_a_class_are_enough_to_choose() -> None:
     choice = choose_head(made(2, 0), made(2, 1), SETTINGS)
     assert choice.best in choice.fits

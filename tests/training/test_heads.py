@@ -121,10 +121,10 @@ def test_a_column_that_never_varies_is_no_trouble() -> None:
     assert np.isfinite(head_logits(fit.layers, train.values)).all()
 
 
-def test_features_that_are_no_numbers_name_the_picture() -> None:
+def test_features_that_are_no_numbers_name_the_image() -> None:
     train = make_features()
     train.values[5, 2] = np.nan
-    with pytest.raises(DataError, match=r"no numbers for the picture p0/5"):
+    with pytest.raises(DataError, match=r"no numbers for the image p0/5"):
         fit_heads(train, train, HeadSettings())
 
 

@@ -12,7 +12,7 @@ from glasshouse.errors import DivergedError, RecipeError
 from glasshouse.models.classifier import Preprocessing
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.fit import train_classifier, train_until_done
-from glasshouse.training.loop import Course, Step, has_stalled, is_best, train
+from glasshouse.training.loop import Step, TrainingSetup, has_stalled, is_best, train
 from glasshouse.training.optimizers import build_optimizer, set_learning_rate
 from glasshouse.training.state import Epoch, TrainingState, begin, final_net
 
@@ -25,15 +25,15 @@ def settings(**values: Any) -> TrainSettings:
     )
 
 
-def course(splits: Splits, wanted: TrainSettings, **augment: Any) -> Course:
-    return Course(
+def setup(splits: Splits, wanted: TrainSettings, **augment: Any) -> TrainingSetup:
+    return TrainingSetup(
         splits.train, splits.validation, Preprocessing(16, 16), wanted, AugmentSettings(**augment)
     )
 
 
 def trained(net: nn.Module, splits: Splits, wanted: TrainSettings, **augment: Any) -> TrainingState:
     state = begin(net, wanted, CPU)
-    for _ in train_until_done(state, course(splits, wanted, **augment)):
+    for _ in train_until_done(state, setup(splits, wanted, **augment)):
         pass
     return state
 
@@ -74,9 +74,9 @@ def test_the_first_losses_are_those_of_a_plain_loop(
     losses = []
     for step in range(6):
         chosen = order[step * 16 : (step + 1) * 16]
-        pictures = torch.from_numpy(images.pictures[chosen]) / 255
+        pixels = torch.from_numpy(images.pixels[chosen]) / 255
         torch.manual_seed(derive(0, "dropout", 0, step))
-        loss = nn.functional.cross_entropy(net(pictures), torch.from_numpy(images.labels[chosen]))
+        loss = nn.functional.cross_entropy(net(pixels), torch.from_numpy(images.labels[chosen]))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -99,7 +99,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
 
 def test_steps_and_epochs_come_in_order(tiny_net: nn.Module, tiny_splits: Splits) -> None:
     wanted = settings(epochs=2)
-    records = list(train(begin(tiny_net, wanted, CPU), course(tiny_splits, wanted)))
+    records = list(train(begin(tiny_net, wanted, CPU), setup(tiny_splits, wanted)))
     assert [type(record) for record in records] == 2 * ([Step] * 6 + [Epoch])
     steps = [record for record in records if isinstance(record, Step)]
     assert [(step.epoch, step.step, step.steps, step.images) for step in steps[:2]] == [
@@ -110,8 +110,8 @@ def test_steps_and_epochs_come_in_order(tiny_net: nn.Module, tiny_splits: Splits
 
 def test_a_rate_function_replaces_the_schedule(tiny_net: nn.Module, tiny_splits: Splits) -> None:
     wanted = settings(epochs=2)
-    plain = course(tiny_splits, wanted)
-    followed = Course(
+    plain = setup(tiny_splits, wanted)
+    followed = TrainingSetup(
         plain.train, plain.validation, plain.preprocessing, wanted, plain.augment,
         rate=lambda epoch: 0.01 if epoch < 1 else 0.001,
     )  # fmt: skip
@@ -119,26 +119,26 @@ def test_a_rate_function_replaces_the_schedule(tiny_net: nn.Module, tiny_splits:
     assert [step.lr for step in steps] == 6 * [0.01] + 6 * [0.001]
 
 
-def test_a_loss_that_is_not_a_number_names_the_pictures(
+def test_a_loss_that_is_not_a_number_names_the_images(
     tiny_net: nn.Sequential, tiny_splits: Splits
 ) -> None:
     wanted = settings(optimizer="sgd", lr=1e30)
     state = begin(tiny_net, wanted, CPU)
     with pytest.raises(DivergedError, match=r"epoch 1, step \d.*train/\d{4}.*Lower train\.lr"):
-        list(train(state, course(tiny_splits, wanted)))
+        list(train(state, setup(tiny_splits, wanted)))
 
 
-def test_validation_pictures_are_never_augmented(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+def test_validation_images_are_never_augmented(tiny_net: nn.Module, tiny_splits: Splits) -> None:
     from glasshouse.models.predict import predict_logits
 
     state = trained(tiny_net, tiny_splits, settings(epochs=1), cutout=0.9, brightness_range=0.9)
     images = tiny_splits.validation
-    logits = predict_logits(state.net, Preprocessing(16, 16), images.pictures)
+    logits = predict_logits(state.net, Preprocessing(16, 16), images.pixels)
     loss = nn.functional.cross_entropy(logits, torch.from_numpy(images.labels)).item()
     assert state.history[0].validation_loss == pytest.approx(loss, rel=1e-5)
 
 
-def test_balanced_sampling_is_for_training_pictures_alone(
+def test_balanced_sampling_is_for_training_images_alone(
     tiny_net: nn.Module, tiny_splits: Splits
 ) -> None:
     from glasshouse.models.predict import predict_logits
@@ -151,10 +151,10 @@ def test_balanced_sampling_is_for_training_pictures_alone(
     )
     wanted = settings(epochs=2, sampling="balanced")
     state = begin(tiny_net, wanted, CPU)
-    records = list(train(state, course(splits, wanted)))
-    # An epoch stays as long as it was: 74 pictures in batches of 16.
+    records = list(train(state, setup(splits, wanted)))
+    # An epoch stays as long as it was: 74 images in batches of 16.
     assert [r.images for r in records if isinstance(r, Step)] == 2 * [16, 32, 48, 64, 74]
-    logits = predict_logits(state.net, Preprocessing(16, 16), splits.validation.pictures)
+    logits = predict_logits(state.net, Preprocessing(16, 16), splits.validation.pixels)
     labels = torch.from_numpy(splits.validation.labels)
     assert np.bincount(labels.numpy()).tolist() == [8, 8, 8, 2]
     found = state.history[-1]
@@ -191,7 +191,7 @@ def test_the_average_follows_its_definition(tiny_net: nn.Module, tiny_splits: Sp
     state = begin(tiny_net, wanted, CPU)
     name = "0.weight"
     expected = state.net.state_dict()[name].clone()
-    for record in train(state, course(tiny_splits, wanted)):
+    for record in train(state, setup(tiny_splits, wanted)):
         if isinstance(record, Step):
             expected = 0.75 * expected + 0.25 * state.net.state_dict()[name]
     assert state.averaged is not None
@@ -206,7 +206,7 @@ def test_keep_best_ends_with_the_weights_of_the_lowest_validation_loss(
                       schedule={"type": "per_epoch", "rates": [0.05, 0.05, 5.0, 5.0]})  # fmt: skip
     state = begin(tiny_net, wanted, CPU)
     best: bytes = b""
-    for record in train(state, course(tiny_splits, wanted)):
+    for record in train(state, setup(tiny_splits, wanted)):
         if isinstance(record, Epoch) and is_best(record, state.history[:-1]):
             best = weights(state.net)
     losses = [epoch.validation_loss for epoch in state.history]

@@ -3,7 +3,7 @@ from torch import nn
 from glasshouse.data.images import Splits
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.training.pace import measure_pace
-from tests.training.test_loop import course, settings
+from tests.training.test_loop import settings, setup
 from tests.untouched.test_training_untouched import snapshot
 
 
@@ -16,7 +16,7 @@ def test_a_wider_net_is_slower_and_nothing_is_changed(
     for net in (tiny_net, wide):
         classifier = Classifier(net, Preprocessing(16, 16), tiny_splits.class_names)
         before = snapshot(net)
-        what = course(tiny_splits, settings(lr="auto", epochs=1), rotation_range=9)
+        what = setup(tiny_splits, settings(lr="auto", epochs=1), rotation_range=9)
         paces.append(measure_pace(classifier, what, width=2.0, seconds=0.1))
         assert snapshot(net) == before
     narrow, slow = paces

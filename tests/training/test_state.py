@@ -13,7 +13,7 @@ from glasshouse.data.images import Splits, take
 from glasshouse.errors import StorageError
 from glasshouse.models.classifier import Preprocessing
 from glasshouse.settings import AugmentSettings, TrainSettings
-from glasshouse.training.loop import Course, train
+from glasshouse.training.loop import TrainingSetup, train
 from glasshouse.training.state import (
     TrainingState,
     begin,
@@ -23,16 +23,16 @@ from glasshouse.training.state import (
 from tests.training.test_loop import CPU, weights
 
 
-def made(splits: Splits, **values: Any) -> Course:
+def made(splits: Splits, **values: Any) -> TrainingSetup:
     wanted = TrainSettings.model_validate(
         {"epochs": 3, "batch_size": 16, "precision": "fp32", "device": "cpu"} | values
     )
     augment = AugmentSettings(rotation_range=10, horizontal_flip=True, mixup=0.2)
-    return Course(splits.train, splits.validation, Preprocessing(16, 16), wanted, augment)
+    return TrainingSetup(splits.train, splits.validation, Preprocessing(16, 16), wanted, augment)
 
 
-def run(state: TrainingState, course: Course, steps: int | None = None) -> None:
-    for done, _ in enumerate(train(state, course), start=1):
+def run(state: TrainingState, setup: TrainingSetup, steps: int | None = None) -> None:
+    for done, _ in enumerate(train(state, setup), start=1):
         if done == steps:
             return
 
@@ -55,17 +55,17 @@ EVERY_PART = [
 def test_stopping_anywhere_and_going_on_ends_with_the_same_bytes(
     tiny_net: nn.Module, tiny_splits: Splits, tmp_path: Path, values: Any, stop_after: int
 ) -> None:
-    # Classes of 24, 24, 24 and 4 pictures.
+    # Classes of 24, 24, 24 and 4 images.
     few = np.flatnonzero((tiny_splits.train.labels != 3) | (np.arange(96) < 16))
-    course = made(replace(tiny_splits, train=take(tiny_splits.train, few)), **values)
-    whole = begin(tiny_net, course.settings, CPU)
-    run(whole, course)
-    first = begin(tiny_net, course.settings, CPU)
-    run(first, course, stop_after)
+    setup = made(replace(tiny_splits, train=take(tiny_splits.train, few)), **values)
+    whole = begin(tiny_net, setup.settings, CPU)
+    run(whole, setup)
+    first = begin(tiny_net, setup.settings, CPU)
+    run(first, setup, stop_after)
     save_checkpoint(first, tmp_path)
-    second = begin(tiny_net, course.settings, CPU)
+    second = begin(tiny_net, setup.settings, CPU)
     assert load_checkpoint(second, tmp_path)
-    run(second, course)
+    run(second, setup)
     assert weights(second.net) == weights(whole.net)
     assert plain(second.averaged) == plain(whole.averaged)
     assert plain(second.best) == plain(whole.best)
@@ -83,9 +83,9 @@ def test_an_empty_folder_is_a_fresh_start(
 
 
 def three_checkpoints(net: nn.Module, splits: Splits, folder: Path) -> list[Path]:
-    course = made(splits)
-    state = begin(net, course.settings, CPU)
-    for record in train(state, course):
+    setup = made(splits)
+    state = begin(net, setup.settings, CPU)
+    for record in train(state, setup):
         if type(record).__name__ == "Epoch":
             save_checkpoint(state, folder)
     return sorted(folder.iterdir())
@@ -145,9 +145,9 @@ def test_a_disk_that_fills_up_leaves_the_checkpoints_before(
 
 def test_beginning_leaves_the_callers_net_alone(tiny_net: nn.Module, tiny_splits: Splits) -> None:
     before = weights(tiny_net)
-    course = made(tiny_splits)
-    state = begin(tiny_net, course.settings, CPU)
-    run(state, course, 8)
+    setup = made(tiny_splits)
+    state = begin(tiny_net, setup.settings, CPU)
+    run(state, setup, 8)
     assert weights(tiny_net) == before
     assert all(parameter.grad is None for parameter in tiny_net.parameters())
     assert not torch.equal(next(state.net.parameters()), next(tiny_net.parameters()))

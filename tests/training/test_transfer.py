@@ -16,7 +16,7 @@ from glasshouse.training.adapting import adapt, own_size, with_head
 from glasshouse.training.features import extract, make_extractor
 from glasshouse.training.fit import train_classifier
 from glasshouse.training.heads import HeadSettings, fit_heads
-from glasshouse.training.loop import Course, Step
+from glasshouse.training.loop import Step, TrainingSetup
 from glasshouse.training.state import Epoch, load_checkpoint, save_checkpoint
 from glasshouse.training.transfer import (
     begin_transfer,
@@ -32,10 +32,10 @@ TRAIN = TrainSettings(epochs=3, batch_size=16, lr=1e-3, precision="fp32", device
 GRADUAL = TransferSettings(way="gradual", unfreeze=("head", "last-1", "all"), rate_factor=0.5)
 
 
-def course_for(splits: Splits, settings: TrainSettings = TRAIN) -> tuple[nn.Module, Course]:
+def course_for(splits: Splits, settings: TrainSettings = TRAIN) -> tuple[nn.Module, TrainingSetup]:
     classifier = adapt(SMALL, splits.train).classifier
     parts = (splits.train, splits.validation, classifier.preprocessing)
-    return classifier.net, Course(*parts, settings, AugmentSettings())
+    return classifier.net, TrainingSetup(*parts, settings, AugmentSettings())
 
 
 def state_of(net: nn.Module) -> dict[str, torch.Tensor]:
@@ -94,23 +94,23 @@ def test_a_fitted_head_makes_a_classifier_that_is_saved_and_loaded(
 
 
 def test_only_the_head_moves_and_frozen_bytes_stay_equal(tiny_splits: Splits) -> None:
-    net, course = course_for(tiny_splits)
+    net, setup = course_for(tiny_splits)
     transfer = TransferSettings(trainable="head")
     state = begin_transfer(net, TRAIN, transfer, CPU)
     before = state_of(state.net)
-    for _ in train_transfer(state, course, transfer):
+    for _ in train_transfer(state, setup, transfer):
         pass
     assert changed(before, state_of(state.net)) == {"body.fc.weight", "body.fc.bias"}
     assert changed(before, state_of(net)) == set()
 
 
 def test_batch_statistics_stand_still_where_asked_for(tiny_splits: Splits) -> None:
-    net, course = course_for(tiny_splits)
+    net, setup = course_for(tiny_splits)
     for moving in (True, False):
         transfer = TransferSettings(batch_statistics=moving)
         state = begin_transfer(net, TRAIN, transfer, CPU)
         before = state_of(state.net)
-        for record in train_transfer(state, course, transfer):
+        for record in train_transfer(state, setup, transfer):
             if isinstance(record, Epoch):
                 break
         found = changed(before, state_of(state.net))
@@ -122,11 +122,11 @@ def test_gradual_goes_from_the_head_to_everything(tiny_splits: Splits) -> None:
     assert [trainable_now(GRADUAL, e, 7) for e in range(7)] == (
         ["head"] * 3 + ["last-1"] * 2 + ["all"] * 2
     )
-    net, course = course_for(tiny_splits)
+    net, setup = course_for(tiny_splits)
     state = begin_transfer(net, TRAIN, GRADUAL, CPU)
     seen = []
     before = state_of(state.net)
-    for record in train_transfer(state, course, GRADUAL):
+    for record in train_transfer(state, setup, GRADUAL):
         if isinstance(record, Epoch):
             after = state_of(state.net)
             seen.append({name.split(".")[1] for name in changed(before, after)})
@@ -137,31 +137,31 @@ def test_gradual_goes_from_the_head_to_everything(tiny_splits: Splits) -> None:
 
 
 def test_what_joins_later_moves_at_a_lower_rate(tiny_splits: Splits) -> None:
-    net, course = course_for(tiny_splits)
+    net, setup = course_for(tiny_splits)
     factors = rate_factors(net, GRADUAL)
     assert factors["body.fc.weight"] == 1
     assert factors["body.layer4.0.conv1.weight"] == 0.5
     assert factors["body.conv1.0.weight"] == 0.25
     state = begin_transfer(net, TRAIN, GRADUAL, CPU)
-    next(iter(train_transfer(state, course, GRADUAL)))
+    next(iter(train_transfer(state, setup, GRADUAL)))
     assert {group["lr"] for group in state.optimizer.param_groups} == {1e-3, 5e-4, 2.5e-4}
 
 
 def test_a_gradual_run_that_is_gone_on_with_ends_with_the_same_bytes(
     tmp_path: Path, tiny_splits: Splits
 ) -> None:
-    net, course = course_for(tiny_splits)
+    net, setup = course_for(tiny_splits)
     whole = begin_transfer(net, TRAIN, GRADUAL, CPU)
-    for _ in train_transfer(whole, course, GRADUAL):
+    for _ in train_transfer(whole, setup, GRADUAL):
         pass
     stopped = begin_transfer(net, TRAIN, GRADUAL, CPU)
-    for record in train_transfer(stopped, course, GRADUAL):
+    for record in train_transfer(stopped, setup, GRADUAL):
         if isinstance(record, Step) and (record.epoch, record.step) == (2, 3):
             break
     save_checkpoint(stopped, tmp_path)
     again = begin_transfer(net, TRAIN, GRADUAL, CPU)
     assert load_checkpoint(again, tmp_path)
-    for _ in train_transfer(again, course, GRADUAL):
+    for _ in train_transfer(again, setup, GRADUAL):
         pass
     assert changed(state_of(whole.net), state_of(again.net)) == set()
 
@@ -176,12 +176,12 @@ def test_the_stages_are_described_with_their_epochs(tiny_splits: Splits) -> None
 
 
 def test_rare_classes_weigh_more_where_asked_for(tiny_splits: Splits) -> None:
-    net, course = course_for(tiny_splits, TRAIN.model_copy(update={"epochs": 1}))
+    net, setup = course_for(tiny_splits, TRAIN.model_copy(update={"epochs": 1}))
     transfer = TransferSettings(trainable="head")
     heads = []
     for weights in (None, (1.0, 1.0, 1.0, 1.0), (4.0, 0.0, 0.0, 0.0)):
         state = begin_transfer(net, TRAIN, transfer, CPU)
-        given = replace(course, class_weights=weights)
+        given = replace(setup, class_weights=weights)
         next(iter(train_transfer(state, given, transfer)))
         heads.append(state.net.get_parameter("body.fc.bias").detach().clone())
     assert torch.allclose(heads[0], heads[1])

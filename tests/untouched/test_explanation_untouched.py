@@ -14,7 +14,7 @@ from glasshouse.explanation.explain import explain
 from glasshouse.explanation.methods import ALL_METHODS, ExplainSettings
 from glasshouse.explanation.trust.checks import check_all
 from glasshouse.models.classifier import Classifier
-from tests.explanation.nets import classifier_of, module_net, pooled_net, some_pictures
+from tests.explanation.nets import classifier_of, module_net, pooled_net, some_images
 
 QUICK = ExplainSettings(samples=2, steps=2)
 
@@ -66,9 +66,9 @@ def mixed_net() -> nn.Sequential:
 
 
 def everything(classifier: Classifier) -> None:
-    found = explain(classifier, some_pictures(), methods=ALL_METHODS, settings=QUICK)
+    found = explain(classifier, some_images(), methods=ALL_METHODS, settings=QUICK)
     check_all(classifier, found[:2])
-    activations(classifier, some_pictures(), ["0", "5"])
+    activations(classifier, some_images(), ["0", "5"])
 
 
 @pytest.mark.filterwarnings("ignore::glasshouse.explanation.graph.relu_rules.ExplanationWarning")
@@ -106,7 +106,7 @@ def test_an_interrupted_explanation_leaves_the_net_as_it_was(where: str) -> None
     net = Interrupted(where).train()
     before = state_of(net)
     with pytest.raises(KeyboardInterrupt):
-        explain(classifier_of(net), some_pictures(), methods=["guided", "grad-cam"])
+        explain(classifier_of(net), some_images(), methods=["guided", "grad-cam"])
     require_same(before, state_of(net))
     assert torch.is_grad_enabled()
 
@@ -131,13 +131,13 @@ def test_training_bytes_are_the_same_with_explanations_in_between() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::glasshouse.explanation.graph.relu_rules.ExplanationWarning")
-def test_pictures_and_earlier_explanations_are_not_written_to() -> None:
-    pictures = some_pictures()
-    before = pictures.copy()
+def test_images_and_earlier_explanations_are_not_written_to() -> None:
+    images = some_images()
+    before = images.copy()
     classifier = classifier_of(module_net(inplace=True))
-    first = explain(classifier, pictures, methods=["saliency", "grad-cam"])
+    first = explain(classifier, images, methods=["saliency", "grad-cam"])
     copies = [each.maps.copy() for each in first]
-    explain(classifier, pictures, methods=["guided", "grad-cam"])
-    np.testing.assert_array_equal(pictures, before)
+    explain(classifier, images, methods=["guided", "grad-cam"])
+    np.testing.assert_array_equal(images, before)
     for each, copy in zip(first, copies, strict=True):
         np.testing.assert_array_equal(each.maps, copy)

@@ -17,7 +17,7 @@ from glasshouse.models.predict import predict
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.finder import RangeTest, find_lr
 from glasshouse.training.fit import train_classifier
-from glasshouse.training.loop import Course, train
+from glasshouse.training.loop import TrainingSetup, train
 from glasshouse.training.state import Epoch, TrainingState, begin
 
 
@@ -44,12 +44,12 @@ def test_training_changes_nothing_but_what_it_returns(
 ) -> None:
     tiny_net.eval()
     tiny_net[0].train()  # type: ignore[index]
-    pictures = copy.deepcopy(tiny_splits.train.pictures)
+    images = copy.deepcopy(tiny_splits.train.pixels)
     before = snapshot(tiny_net)
     settings = TrainSettings(epochs=2, batch_size=16, ema_decay=0.9, device="cpu")
     classifier, _ = train_classifier(tiny_net, tiny_splits, settings, augment=AUGMENT)
     assert snapshot(tiny_net) == before
-    assert np.array_equal(tiny_splits.train.pictures, pictures)
+    assert np.array_equal(tiny_splits.train.pixels, images)
     assert classifier.net is not tiny_net
 
 
@@ -72,11 +72,11 @@ def test_predicting_changes_nothing(tiny_net: nn.Module, tiny_splits: Splits) ->
 
 def test_the_finder_changes_nothing(tiny_net: nn.Module, tiny_splits: Splits) -> None:
     settings = TrainSettings(batch_size=16, ema_decay=0.9, device="cpu")
-    course = Course(
+    setup = TrainingSetup(
         tiny_splits.train, tiny_splits.validation, Preprocessing(16, 16), settings, AUGMENT
     )
     before = snapshot(tiny_net)
-    find_lr(tiny_net, course, test=RangeTest(steps=20, end=1e6))
+    find_lr(tiny_net, setup, test=RangeTest(steps=20, end=1e6))
     assert snapshot(tiny_net) == before
 
 
@@ -86,15 +86,15 @@ def test_nor_when_the_finder_raises(tiny_net: nn.Module, tiny_splits: Splits) ->
             raise KeyboardInterrupt
 
     settings = TrainSettings(batch_size=16, lr="auto", device="cpu")
-    course = Course(
+    setup = TrainingSetup(
         tiny_splits.train, tiny_splits.validation, Preprocessing(16, 16), settings, AUGMENT
     )
-    pictures = copy.deepcopy(tiny_splits.train.pictures)
+    images = copy.deepcopy(tiny_splits.train.pixels)
     before = snapshot(tiny_net)
     with pytest.raises(KeyboardInterrupt):
-        find_lr(tiny_net, course, test=RangeTest(steps=20), progress=fail)
+        find_lr(tiny_net, setup, test=RangeTest(steps=20), progress=fail)
     assert snapshot(tiny_net) == before
-    assert np.array_equal(tiny_splits.train.pictures, pictures)
+    assert np.array_equal(tiny_splits.train.pixels, images)
 
 
 def test_the_finder_in_the_middle_of_a_training_leaves_its_every_byte(
@@ -102,7 +102,7 @@ def test_the_finder_in_the_middle_of_a_training_leaves_its_every_byte(
 ) -> None:
     """Weights, optimizer, BatchNorm statistics, random state and data order, to the end."""
     settings = TrainSettings(epochs=3, batch_size=16, ema_decay=0.9, device="cpu")
-    course = Course(
+    setup = TrainingSetup(
         tiny_splits.train, tiny_splits.validation, Preprocessing(16, 16), settings, AUGMENT
     )
     ends = []
@@ -111,11 +111,11 @@ def test_the_finder_in_the_middle_of_a_training_leaves_its_every_byte(
         np.random.seed(3)  # noqa: NPY002
         random.seed(3)
         state = begin(tiny_net, settings, torch.device("cpu"))
-        records = train(state, course)
+        records = train(state, setup)
         seen = [next(records) for _ in range(8)]
         if with_finder:
             before = everything(state)
-            find_lr(state.net, course, test=RangeTest(steps=20, seeds=2))
+            find_lr(state.net, setup, test=RangeTest(steps=20, seeds=2))
             assert everything(state) == before
         seen += records
         # Times are the only thing that may differ.

@@ -1,4 +1,4 @@
-"""`glasshouse check`: what may be wrong with the pictures."""
+"""`glasshouse check`: what may be wrong with the images."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -20,18 +20,18 @@ def check(
     set_: Set = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="write check.html, with the pictures, and check.json into this folder"),
+        typer.Option(help="write check.html, with the images, and check.json into this folder"),
     ] = None,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 on any warning.")] = False,
 ) -> None:
-    """Look at every picture of SOURCE and say what may be wrong, before training.
+    """Look at every image of SOURCE and say what may be wrong, before training.
 
     Exits with 3 on what would make figures wrong, at which training stops too.
     """
-    from glasshouse.cli.progress import data_progress, say
+    from glasshouse.cli.progress_bars import data_progress, say
     from glasshouse.recipe import load_recipe
     from glasshouse.workflow.use.source_check import examine, write_examination
 
@@ -50,7 +50,7 @@ def check(
 
 
 def print_findings(findings: "Iterable[Finding]") -> None:
-    """A line a finding, and below it the first pictures or files that it is about."""
+    """A line a finding, and below it the first images or files that it is about."""
     for finding in findings:
         print(f"{finding.level:>7}  {finding.title}: {finding.detail}")
         for line in _names(finding):

@@ -1,4 +1,4 @@
-"""`glasshouse compare`: which of two or more runs is better, on the same pictures."""
+"""`glasshouse compare`: which of two or more runs is better, on the same images."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,14 +11,14 @@ from glasshouse.cli.options import DataDir, Json, Offline, print_json
 if TYPE_CHECKING:
     from glasshouse.evaluation.compare import Comparison, Disagreement
 
-_PICTURES, _LONGEST_HEADING = 5, 30
+_IMAGES, _LONGEST_HEADING = 5, 30
 
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="run folders")],
     on: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="the test split of other pictures, instead"),
+        typer.Option(metavar="SOURCE", help="the test split of other images, instead"),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="write a report that opens offline, a .html file")
@@ -27,12 +27,12 @@ def compare(
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Compare RUNs picture by picture: is one better, in which classes, on which pictures."""
-    from glasshouse.cli.progress import say
+    """Compare RUNs image by image: is one better, in which classes, on which images."""
+    from glasshouse.cli.progress_bars import say
     from glasshouse.errors import GlasshouseError, UsageError
     from glasshouse.evaluation.evaluation import to_json
     from glasshouse.report.run_report import write_comparison
-    from glasshouse.workflow.compare.compare_runs import compare_runs, disagreement_pictures
+    from glasshouse.workflow.compare.compare_runs import compare_runs, disagreement_images
 
     if out is not None and out.suffix not in (".html", ".htm"):
         raise UsageError(f"--out {out}: expected a name that ends in .html")
@@ -43,18 +43,18 @@ def compare(
         print("\n\n".join(format_comparison(comparison) for comparison in comparisons))
     if out is not None:
         try:
-            pictures = disagreement_pictures(
+            images = disagreement_images(
                 comparisons, runs[0], on, data_dir=data_dir, offline=offline
             )
         except GlasshouseError as error:
-            pictures = {}
-            say(f"the report names pictures without showing them: {error}")
-        write_comparison(comparisons, out, pictures)
+            images = {}
+            say(f"the report names images without showing them: {error}")
+        write_comparison(comparisons, out, images)
         say(f"report: {out}")
 
 
 def format_comparison(comparison: "Comparison") -> str:
-    """The verdict, the figures of both, the classes and some of the pictures that tell."""
+    """The verdict, the figures of both, the classes and some of the images that tell."""
     return "\n".join(
         [
             comparison.verdict,
@@ -62,9 +62,9 @@ def format_comparison(comparison: "Comparison") -> str:
             *_figures(comparison),
             "",
             *_classes(comparison),
-            *_pictures(f"only {comparison.first} is right", comparison.only_first_right),
-            *_pictures(f"only {comparison.second} is right", comparison.only_second_right),
-            *_pictures("both are wrong, each in its own way", comparison.both_wrong),
+            *_images(f"only {comparison.first} is right", comparison.only_first_right),
+            *_images(f"only {comparison.second} is right", comparison.only_second_right),
+            *_images("both are wrong, each in its own way", comparison.both_wrong),
         ]
     )
 
@@ -111,12 +111,12 @@ def _classes(comparison: "Comparison") -> Iterator[str]:
         )
 
 
-def _pictures(title: str, rows: "Sequence[Disagreement]") -> Iterator[str]:
+def _images(title: str, rows: "Sequence[Disagreement]") -> Iterator[str]:
     if not rows:
         return
     yield ""
-    yield f"{title}: {len(rows):,} pictures"
-    for row in rows[:_PICTURES]:
+    yield f"{title}: {len(rows):,} images"
+    for row in rows[:_IMAGES]:
         yield f"  {row.id}: {row.true}, answered {row.first} and {row.second}"
-    if len(rows) > _PICTURES:
-        yield f"  and {len(rows) - _PICTURES:,} more; --json has all"
+    if len(rows) > _IMAGES:
+        yield f"  and {len(rows) - _IMAGES:,} more; --json has all"

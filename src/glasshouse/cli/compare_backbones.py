@@ -1,4 +1,4 @@
-"""`glasshouse compare-backbones`: which pretrained network suits these pictures."""
+"""`glasshouse compare-backbones`: which pretrained network suits these images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,11 +44,11 @@ def compare_backbones(
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Measure networks by a head on their features, on the same pictures, pair by pair.
+    """Measure networks by a head on their features, on the same images, pair by pair.
 
     Heads are chosen on validation and measured on test, so look once and decide.
     """
-    from glasshouse.cli.progress import data_progress, say
+    from glasshouse.cli.progress_bars import data_progress, say
     from glasshouse.errors import UsageError
     from glasshouse.workflow.compare.backbones import compare_backbones as compare
     from glasshouse.workflow.train.experiment import Request

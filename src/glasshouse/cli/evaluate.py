@@ -13,7 +13,7 @@ def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")],
     on: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="the test split of other pictures, instead"),
+        typer.Option(metavar="SOURCE", help="the test split of other images, instead"),
     ] = None,
     data_dir: DataDir = None,
     offline: Offline = False,

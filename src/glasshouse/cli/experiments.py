@@ -6,7 +6,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from glasshouse.cli.figures import with_interval
-from glasshouse.cli.progress import data_progress, duration, say, show_training
+from glasshouse.cli.progress_bars import data_progress, duration, say, show_training
 from glasshouse.cli.signals import catch_signals
 
 if TYPE_CHECKING:
@@ -34,7 +34,11 @@ def run_to_the_end(
 
 
 def _train(request: "Request", logs: "Sequence[LogName]", is_kept: bool) -> "Result":
-    from glasshouse.workflow.train.experiment import finish, fit, open_experiment
+    from glasshouse.workflow.train.experiment import (
+        finish_experiment,
+        fit_experiment,
+        open_experiment,
+    )
     from glasshouse.workflow.train.logs import logged, open_logs
 
     with data_progress() as progress:
@@ -43,8 +47,8 @@ def _train(request: "Request", logs: "Sequence[LogName]", is_kept: bool) -> "Res
     epochs = request.recipe.train.epochs
     with open_logs(logs, request, experiment.state.history) as log:
         with catch_signals() as signal_received:
-            show_training(logged(fit(experiment, signal_received), log), epochs)
-        result = finish(experiment)
+            show_training(logged(fit_experiment(experiment, signal_received), log), epochs)
+        result = finish_experiment(experiment)
         log.result(result.evaluation)
     return result
 
@@ -83,10 +87,10 @@ def _run_features(request: "Request", logs: "Sequence[LogName]", is_kept: bool) 
     with open_logs(logs, request, ()) as log:
         log.result(run.result.evaluation)
     _say_what_was_read(run.splits)
-    for fit, loss in zip_longest(run.choice.fits, run.choice.fold_losses):
-        kept = ", kept" * (fit is run.choice.best)
+    for fitted, loss in zip_longest(run.choice.fits, run.choice.fold_losses):
+        kept = ", kept" * (fitted is run.choice.best)
         folds = "" if loss is None else f", over folds {loss:.4f}"
-        say(f"head {fit.describe()}{folds}{kept}")
+        say(f"head {fitted.describe()}{folds}{kept}")
     say(f"features in {run.feature_seconds:.1f} s; kept for the next heads")
     return run.result
 
@@ -94,7 +98,7 @@ def _run_features(request: "Request", logs: "Sequence[LogName]", is_kept: bool) 
 def headline(result: "Result") -> str:
     """The figure that matters, with its interval."""
     accuracy = with_interval(result.evaluation.accuracy)
-    return f"test accuracy {accuracy}, 95 % interval, on {len(result.predictions):,} pictures"
+    return f"test accuracy {accuracy}, 95 % interval, on {len(result.predictions):,} images"
 
 
 def _say_what_was_read(splits: "Splits") -> None:
@@ -114,7 +118,7 @@ def _say_what_will_be_done(experiment: "Experiment", where: str) -> None:
     say(
         f"{where}recipe {recipe.name}, {parameters:,} parameters, "
         f"{len(splits.class_names)} classes, {len(splits.train):,} training, "
-        f"{len(splits.validation):,} validation and {len(splits.test):,} test pictures of "
+        f"{len(splits.validation):,} validation and {len(splits.test):,} test images of "
         f"{splits.train.width}x{splits.train.height}"
     )
     updates = recipe.train.epochs * step_count(len(splits.train), recipe.train.batch_size)

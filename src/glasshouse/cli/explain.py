@@ -1,4 +1,4 @@
-"""`glasshouse explain`: why a classifier says what it says of pictures."""
+"""`glasshouse explain`: why a classifier says what it says of images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,7 +22,7 @@ _METHOD_HELP = (
 )
 
 
-Images = Annotated[list[Path] | None, typer.Argument(metavar="IMAGE...", help="picture files")]
+Images = Annotated[list[Path] | None, typer.Argument(metavar="IMAGE...", help="image files")]
 Methods = Annotated[list[str] | None, typer.Option("--method", help=_METHOD_HELP)]
 ClassName = Annotated[
     str | None,
@@ -42,7 +42,7 @@ SharedScale = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(help="the folder for the pictures [explanations; for --errors the run]"),
+    typer.Option(help="the folder for the images [explanations; for --errors the run]"),
 ]
 Checks = Annotated[
     bool, typer.Option(help="say of each map whether it may be trusted (takes longer)")
@@ -79,7 +79,7 @@ def explain(
     json: Json = False,
 ) -> None:
     """Draw why MODEL predicts what it predicts for each IMAGE, and whether to believe it."""
-    from glasshouse.workflow.use.explain_files import ExplainRequest, explain_pictures
+    from glasshouse.workflow.use.explain_files import ExplainRequest, explain_images
     from glasshouse.workflow.use.model_names import classifier_by_name
 
     if errors:
@@ -101,8 +101,8 @@ def explain(
         tiles=tiles,
         shared_scale=shared_scale,
     )
-    pictures = _read(images, classifier)
-    _print_answers(explain_pictures(classifier, pictures, request), json)
+    decoded = _read(images, classifier)
+    _print_answers(explain_images(classifier, decoded, request), json)
 
 
 def _write_mistakes(
@@ -137,11 +137,11 @@ def _print_layers(classifier: "Classifier", json: bool) -> None:
 
 def _read(images: list[Path] | None, classifier: "Classifier") -> "ImageSet":
     from glasshouse.errors import UsageError
-    from glasshouse.workflow.use.predictions import read_pictures
+    from glasshouse.workflow.use.predictions import read_images
 
     if not images:
         raise UsageError("expected at least one IMAGE to explain, or --errors; got none")
-    return read_pictures(images, classifier)
+    return read_images(images, classifier)
 
 
 def _print_answers(answers: "list[Explained]", json: bool) -> None:

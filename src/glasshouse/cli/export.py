@@ -13,7 +13,7 @@ def export(
     out: Annotated[Path, typer.Option(help="the file to write")],
     images: Annotated[
         list[Path] | None,
-        typer.Option("--image", help="a picture to compare answers on; may be repeated [noise]"),
+        typer.Option("--image", help="an image to compare answers on; may be repeated [noise]"),
     ] = None,
     format: Annotated[Literal["onnx"], typer.Option(help="the kind of file")] = "onnx",
     weights: Weights = None,
@@ -25,28 +25,28 @@ def export(
     from glasshouse.export.onnx import export_onnx, require_extra
     from glasshouse.export.parity import check_parity
     from glasshouse.workflow.use.model_names import classifier_by_name
-    from glasshouse.workflow.use.predictions import read_pictures
+    from glasshouse.workflow.use.predictions import read_images
 
     require_extra()
     if out.is_dir():
         raise UsageError(f"{out} is a folder: expected the name of a file, such as model.onnx")
     classifier = classifier_by_name(model, weights=weights, offline=offline)
-    pictures = read_pictures(images, classifier).pictures if images else None
+    decoded = read_images(images, classifier).pixels if images else None
     export_onnx(classifier, out)
-    parity = check_parity(classifier, out, pictures)
+    parity = check_parity(classifier, out, decoded)
     size = out.stat().st_size
     if json:
         print_json(
             {
                 "file": str(out),
                 "bytes": size,
-                "pictures": parity.pictures,
+                "images": parity.images,
                 "difference": parity.difference,
                 "same_class": parity.same_class,
             }
         )
         return
     print(
-        f"{out}: {size / 1e6:.1f} MB; on {parity.pictures} pictures onnxruntime's probabilities "
+        f"{out}: {size / 1e6:.1f} MB; on {parity.images} images onnxruntime's probabilities "
         f"differ by {parity.difference:.1e} at the most, {parity.same_class} top classes agree"
     )

@@ -25,7 +25,7 @@ def with_interval(share: "Interval") -> str:
 
 
 def format_seeds(summary: "SeedSummary") -> str:
-    """A line a seed, then the mean with its interval."""
+    """A line per seed, then the mean with its interval."""
     rows = zip(summary.folders, summary.accuracies, summary.losses, strict=True)
     lines = [f"{name}  accuracy {accuracy:.2%}  loss {loss:.4f}" for name, accuracy, loss in rows]
     interval = summary.accuracy_interval
@@ -45,7 +45,7 @@ def _headline(evaluation: "Evaluation") -> Iterator[str]:
     yield f"accuracy       {with_interval(evaluation.accuracy)}, 95 % interval"
     for top in evaluation.top_k:
         yield f"top-{top.k}          {with_interval(top.accuracy)}"
-    yield f"pictures       {evaluation.picture_count:,}, {evaluation.mistake_count:,} wrong"
+    yield f"images       {evaluation.image_count:,}, {evaluation.mistake_count:,} wrong"
     yield f"always the commonest class would reach {evaluation.commonest_share:.2%}"
     before, after = evaluation.before, evaluation.after
     yield f"loss           {before.loss:.4f}, calibrated {after.loss:.4f}"
@@ -58,7 +58,7 @@ def _headline(evaluation: "Evaluation") -> Iterator[str]:
 def class_lines(rows: "Sequence[ClassFigures]") -> Iterator[str]:
     """A table of the classes, the recall of each with its 95 % interval."""
     width = max(5, *(len(row.name) for row in rows))
-    yield f"{'class':<{width}}  pictures  precision  recall                       F1"
+    yield f"{'class':<{width}}  images  precision  recall                       F1"
     for row in rows[:_CLASSES]:
         recall = with_interval(row.recall) if row.recall else "-"
         yield (

@@ -1,4 +1,4 @@
-"""`glasshouse folds` and `glasshouse label-errors`: small sets, judged picture by picture."""
+"""`glasshouse folds` and `glasshouse label-errors`: small sets, judged image by image."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,7 +53,7 @@ def folds(
         accuracy = {name: getattr(found.accuracy, name) for name in ("value", "low", "high")}
         print_json(
             {
-                "pictures": len(found.fold_of),
+                "images": len(found.fold_of),
                 "accuracy": accuracy,
                 "folds": list(found.accuracies),
                 "per_class": [asdict(row) for row in classes],
@@ -63,7 +63,7 @@ def folds(
         return
     print(f"accuracy  {with_interval(found.accuracy)}, 95 % interval")
     print(f"folds     {', '.join(f'{each:.1%}' for each in found.accuracies)}")
-    print(f"pictures  {len(found.fold_of):,}, each predicted by a head that has not seen it\n")
+    print(f"images  {len(found.fold_of):,}, each predicted by a head that has not seen it\n")
     print("\n".join(class_lines(classes)))
 
 
@@ -75,7 +75,7 @@ def label_errors(
     weights: Weights = None,
     count: Count = 5,
     with_test: Annotated[
-        bool, typer.Option("--with-test", help="Look at the test pictures too.")
+        bool, typer.Option("--with-test", help="Look at the test images too.")
     ] = False,
     limit: Annotated[int, typer.Option(min=1, help="how many to show at most")] = 100,
     out: Annotated[Path, typer.Option(help="the folder for the gallery")] = Path("label-errors"),
@@ -83,14 +83,14 @@ def label_errors(
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Rank pictures of SOURCE whose label may be wrong, in a gallery; no file is changed.
+    """Rank images of SOURCE whose label may be wrong, in a gallery; no file is changed.
 
     The test split is left alone unless --with-test asks for it: labels that are changed because a
     network doubts them flatter such networks.
     """
     from dataclasses import asdict
 
-    from glasshouse.cli.progress import say
+    from glasshouse.cli.progress_bars import say
     from glasshouse.workflow.compare.label_errors import label_candidates, write_candidates
 
     request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
@@ -121,7 +121,7 @@ def _request(
 
 
 def _folds(request: "Request", count: int, *, with_test: bool = False) -> "Folds":
-    from glasshouse.cli.progress import data_progress, say
+    from glasshouse.cli.progress_bars import data_progress, say
     from glasshouse.workflow.compare.cross_validation import cross_validate
 
     with data_progress() as progress:

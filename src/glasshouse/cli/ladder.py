@@ -29,7 +29,7 @@ def ladder(
     from dataclasses import asdict
 
     from glasshouse.cli.experiments import run_to_the_end
-    from glasshouse.cli.progress import say
+    from glasshouse.cli.progress_bars import say
     from glasshouse.recipe import load_recipe
     from glasshouse.workflow.compare.ladder import PAGE, RUNGS, climb
     from glasshouse.workflow.train.experiment import Request
@@ -50,14 +50,14 @@ def ladder(
 
 
 def format_ladder(found: "Ladder") -> str:
-    """One line a step, then what it comes to."""
+    """One line per step, then what it comes to."""
     from glasshouse.report.ladder_report import lead
 
     width = max(len(row.name) for row in found.rows)
     heading = f"{'step':<{width}}  test accuracy, 95 % interval   seconds  points over the last"
     note = (
         f"{found.epochs} epochs a step, {found.seeds} seed{'s' * (found.seeds > 1)}, "
-        f"{found.picture_count:,} test pictures; gains are paired by seed and picture."
+        f"{found.image_count:,} test images; gains are paired by seed and image."
     )
     if found.seeds == 1:
         note += " With one seed their intervals leave out what another seed would change."

@@ -39,15 +39,15 @@ def lr_find(
     json: Json = False,
 ) -> None:
     """Train copies of the net at rising rates and say which rate suits; trains nothing for good."""
-    from glasshouse.cli.progress import data_progress, say
+    from glasshouse.cli.progress_bars import data_progress, say
     from glasshouse.recipe import load_recipe
     from glasshouse.training.finder import RangeTest, with_found_rate
     from glasshouse.training.lr_curve import curve_to_json
     from glasshouse.workflow.train.experiment import Request
-    from glasshouse.workflow.train.learning_rate import write_curve_picture
+    from glasshouse.workflow.train.learning_rate import write_curve_image
     from glasshouse.workflow.train.range_test import find_recipe_lr
 
-    picture = _picture_path(out)
+    image = _image_path(out)
     settings = load_recipe(recipe, set_ or [])
     request = Request(source, settings, Path(), data_dir=data_dir, offline=offline)
     test = RangeTest(start=start, end=end, steps=steps, seeds=seeds)
@@ -63,9 +63,9 @@ def lr_find(
                 f"train.lr=auto takes {found.peak_lr:.3g} here, as the schedule of {settings.name} "
                 f"is {found.schedule.type}"
             )
-    if picture is not None:
-        write_curve_picture(curve, picture)
-        say(f"curve: {picture}")
+    if image is not None:
+        write_curve_image(curve, image)
+        say(f"curve: {image}")
     if curve.suggestion is None:
         raise typer.Exit(3)
 
@@ -81,7 +81,7 @@ def format_curve(curve: "LrCurve") -> str:
     return "\n".join([*lines, curve.verdict])
 
 
-def _picture_path(out: Path | None) -> Path | None:
+def _image_path(out: Path | None) -> Path | None:
     from glasshouse.errors import UsageError
 
     if out is None:

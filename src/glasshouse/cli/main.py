@@ -1,4 +1,4 @@
-"""The command `glasshouse`: one thin file a verb, gathered here."""
+"""The command `glasshouse`: one thin file per verb, gathered here."""
 
 import sys
 from typing import Annotated

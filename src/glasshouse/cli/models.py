@@ -25,7 +25,7 @@ def models(
     """
     from fnmatch import fnmatch
 
-    from glasshouse.cli.progress import data_progress
+    from glasshouse.cli.progress_bars import data_progress
     from glasshouse.errors import UsageError
     from glasshouse.models.bundled import bundled_names
     from glasshouse.models.parameter_counts import with_parameters

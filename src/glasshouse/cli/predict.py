@@ -1,4 +1,4 @@
-"""`glasshouse predict`: what a trained classifier says of pictures."""
+"""`glasshouse predict`: what a trained classifier says of images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from glasshouse.cli.options import Json, Model, Offline, Weights, print_json
 
 def predict(
     model: Model,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="picture files")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="image files")],
     top: Annotated[int, typer.Option(min=1, help="how many classes to name")] = 5,
     weights: Weights = None,
     offline: Offline = False,
@@ -18,12 +18,12 @@ def predict(
 ) -> None:
     """Name the most probable classes of each IMAGE."""
     from glasshouse.models.predict import most_probable, probabilities
-    from glasshouse.models.predict import predict as predict_pictures
+    from glasshouse.models.predict import predict as predict_images
     from glasshouse.workflow.use.model_names import classifier_by_name
-    from glasshouse.workflow.use.predictions import read_pictures
+    from glasshouse.workflow.use.predictions import read_images
 
     classifier = classifier_by_name(model, weights=weights, offline=offline)
-    predictions = predict_pictures(classifier, read_pictures(images, classifier))
+    predictions = predict_images(classifier, read_images(images, classifier))
     answers = [
         {
             "image": str(image),

@@ -31,19 +31,19 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="another name that callers use; may be repeated")
     ] = None,
-    max_batch: Annotated[int, typer.Option(min=1, max=1024, help="pictures in one pass")] = 16,
+    max_batch: Annotated[int, typer.Option(min=1, max=1024, help="images in one pass")] = 16,
     max_wait_ms: Annotated[
-        float, typer.Option(min=0, max=1000, help="how long a batch waits for more pictures")
+        float, typer.Option(min=0, max=1000, help="how long a batch waits for more images")
     ] = 2.0,
     max_queue: Annotated[
-        int, typer.Option(min=1, help="pictures that may be waiting; one more is answered 503")
+        int, typer.Option(min=1, help="images that may be waiting; one more is answered 503")
     ] = 256,
     deadline: Annotated[
         float, typer.Option(min=0.01, help="seconds for an answer, after which it is 503")
     ] = 10.0,
     max_body_mb: Annotated[int, typer.Option(min=1, help="MiB of one request")] = 32,
-    max_megapixels: Annotated[int, typer.Option(min=1, max=100, help="of one picture")] = 50,
-    max_pictures: Annotated[int, typer.Option(min=1, help="in one request")] = 64,
+    max_megapixels: Annotated[int, typer.Option(min=1, max=100, help="of one image")] = 50,
+    max_images: Annotated[int, typer.Option(min=1, help="in one request")] = 64,
     drain: Annotated[
         float, typer.Option(min=0, help="seconds of not being ready before the stop")
     ] = 0.0,
@@ -52,7 +52,7 @@ def serve(
         typer.Option(min=1, help="of one pass, of which as many run as fill the cores [cores / 4]"),
     ] = None,
 ) -> None:
-    """Answer over HTTP what MODEL says of pictures, and why; Ctrl+C ends it."""
+    """Answer over HTTP what MODEL says of images, and why; Ctrl+C ends it."""
     from glasshouse.errors import UsageError
     from glasshouse.serving.service.limits import Limits
 
@@ -68,10 +68,10 @@ def serve(
         deadline=deadline,
         max_body=max_body_mb << 20,
         max_pixels=max_megapixels * 10**6,
-        max_pictures=max_pictures,
+        max_images=max_images,
     )
-    if max_pictures > max_queue:
-        raise UsageError(f"--max-pictures {max_pictures} is more than --max-queue {max_queue}")
+    if max_images > max_queue:
+        raise UsageError(f"--max-images {max_images} is more than --max-queue {max_queue}")
     hosts = _LOCAL if host in _LOCAL and key is None else frozenset()
     with _reserve(host, port) as listener:
         service = _service((model, weights, offline), name, limits, threads)
@@ -129,10 +129,10 @@ def _service(
 def _serve(
     service: "Service", listener: "socket.socket", rules: tuple[str | None, frozenset[str], float]
 ) -> None:
-    from glasshouse.cli.progress import say
+    from glasshouse.cli.progress_bars import say
     from glasshouse.serving.service.api import create_api
     from glasshouse.serving.service.middleware import Rules
-    from glasshouse.serving.service.server import BACKLOG, Stay, run
+    from glasshouse.serving.service.server import BACKLOG, ShutdownPolicy, run
 
     key, hosts, drain = rules
     host, port = listener.getsockname()[:2]
@@ -146,5 +146,5 @@ def _serve(
         f"http://{shown}:{port}/  {service.name}, {len(names)} classes  (Ctrl+C ends it)",
         flush=True,
     )
-    run(create_api(service, Rules(key, hosts)), service, listener, Stay(drain=drain))
+    run(create_api(service, Rules(key, hosts)), service, listener, ShutdownPolicy(drain=drain))
     say("stopped; everything that was accepted is answered")

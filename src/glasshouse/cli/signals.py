@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from glasshouse.cli.progress import say
+from glasshouse.cli.progress_bars import say
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`glasshouse tour`: the whole story in minutes, offline, on pictures made on the spot."""
+"""`glasshouse tour`: the whole story in minutes, offline, on images made on the spot."""
 
 import tempfile
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from glasshouse.cli.progress import say
+from glasshouse.cli.progress_bars import say
 
 RECIPE = "small-residual"
 SOURCE = "shapes"
@@ -29,7 +29,7 @@ def tour(
     from glasshouse.workflow.train.experiment import Request
 
     folder = out or Path(tempfile.mkdtemp(prefix="glasshouse-tour-")) / "run"
-    _stop("1  Check", f"What may be wrong with the pictures: glasshouse check {SOURCE}")
+    _stop("1  Check", f"What may be wrong with the images: glasshouse check {SOURCE}")
     _check()
     _stop("2  Network", f"What is trained: glasshouse summary {RECIPE}")
     summary(RECIPE)
@@ -42,12 +42,12 @@ def tour(
     result = run_to_the_end(Request(SOURCE, recipe, folder, offline=True, command=command))
     _stop("5  Evaluate", f"How good it is, honestly: glasshouse evaluate {folder}")
     evaluate(folder)
-    picture = _write_picture(folder, result.predictions.ids[0])
-    _stop("6  Predict", f"One picture file: glasshouse predict {folder} {picture}")
-    predict(str(folder), [picture], top=3)
+    image = _write_image(folder, result.predictions.ids[0])
+    _stop("6  Predict", f"One image file: glasshouse predict {folder} {image}")
+    predict(str(folder), [image], top=3)
     why = folder / "explanations"
-    _stop("7  Explain", f"Why it says so: glasshouse explain {folder} {picture} --out {why}")
-    explain(str(folder), [picture], out=why)
+    _stop("7  Explain", f"Why it says so: glasshouse explain {folder} {image} --out {why}")
+    explain(str(folder), [image], out=why)
     _stop("8  Mistakes", f"Why it errs: glasshouse explain {folder} --errors")
     explain(str(folder), errors=True, offline=True)
     _stop("9  Report", f"Everything on one page, opens offline: {folder / 'report.html'}")
@@ -65,16 +65,16 @@ def _check() -> None:
     print_findings(examine(SOURCE, DataSettings(), offline=True).findings)
 
 
-def _write_picture(folder: Path, picture_id: str) -> Path:
-    """The first test picture as a file, as a user would have it."""
+def _write_image(folder: Path, image_id: str) -> Path:
+    """The first test image as a file, as a user would have it."""
     from PIL import Image
 
     from glasshouse.data.sources import load_splits
     from glasshouse.settings import DataSettings
 
     test = load_splits(SOURCE, DataSettings(), offline=True).test
-    picture = test.pictures[test.ids.tolist().index(picture_id)]
-    label = test.class_names[test.labels[test.ids.tolist().index(picture_id)]]
+    image = test.pixels[test.ids.tolist().index(image_id)]
+    label = test.class_names[test.labels[test.ids.tolist().index(image_id)]]
     path = folder / f"example-{label}.png"
-    Image.fromarray(picture.transpose(1, 2, 0)).save(path)
+    Image.fromarray(image.transpose(1, 2, 0)).save(path)
     return path

@@ -1,4 +1,4 @@
-"""`glasshouse train`: from pictures to a measured classifier."""
+"""`glasshouse train`: from images to a measured classifier."""
 
 import shlex
 import sys
@@ -61,7 +61,7 @@ Minutes = Annotated[
 ]
 Snapshots = Annotated[
     int,
-    typer.Option(min=0, help="explain so many validation pictures after each epoch, as a strip"),
+    typer.Option(min=0, help="explain so many validation images after each epoch, as a strip"),
 ]
 Bad = Annotated[OnBadFile | None, typer.Option(help="what to do with a file that cannot be read")]
 Log = Annotated[
@@ -131,17 +131,17 @@ def _require_epochs(request: "Request") -> None:
 def _fit_or_instead(
     fit: "Callable[[Request], Request]", request: "Request", overrides: list[str]
 ) -> "Request":
-    """Fit the usual recipe; where its net is not for pictures so small, the other usual one."""
+    """Fit the usual recipe; where its net is not for images so small, the other usual one."""
     from dataclasses import replace
 
-    from glasshouse.cli.progress import say
+    from glasshouse.cli.progress_bars import say
     from glasshouse.errors import ModelError
     from glasshouse.recipe import load_recipe
 
     try:
         return fit(request)
     except ModelError:
-        say(f"the pictures are too small for {request.recipe.name}: {DEFAULT_RECIPE} instead")
+        say(f"the images are too small for {request.recipe.name}: {DEFAULT_RECIPE} instead")
         return fit(replace(request, recipe=load_recipe(DEFAULT_RECIPE, overrides)))
 
 

@@ -1,4 +1,4 @@
-"""`glasshouse tune`: a search over recipe keys on validation pictures."""
+"""`glasshouse tune`: a search over recipe keys on validation images."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -55,7 +55,7 @@ def tune(
     json: Json = False,
 ) -> None:
     """Search recipe keys for the best validation accuracy; goes on where it was stopped."""
-    from glasshouse.cli.progress import say
+    from glasshouse.cli.progress_bars import say
     from glasshouse.cli.signals import catch_signals
     from glasshouse.workflow.tune.space import parse_search
     from glasshouse.workflow.tune.tune import BEST, Search
@@ -91,7 +91,7 @@ def format_search(found: "Found") -> str:
     lines += [f"  {key} explains {share:.0%}" for key, share in found.importance.items()]
     lines.append(f"trials: {counts}")
     lines.append(
-        "The best of many is partly luck: train it (with --seeds 3) for a figure on test pictures."
+        "The best of many is partly luck: train it (with --seeds 3) for a figure on test images."
     )
     return "\n".join(lines)
 

@@ -1,8 +1,8 @@
-"""Random changes of a batch of pictures; each picture has parameters of its own.
+"""Random changes of a batch of images; each image has parameters of its own.
 
-The parameters are a pure function of (seed, epoch, picture id), so a picture looks the same
-whatever batch it travels in; where pictures come more than once in an epoch, each has its own
-number in place of the epoch. Geometry is one affine map a picture, sampled once.
+The parameters are a pure function of (seed, epoch, image id), so an image looks the same
+whatever batch it travels in; where images come more than once in an epoch, each has its own
+number in place of the epoch. Geometry is one affine map per image, sampled once.
 """
 
 import numpy as np
@@ -20,19 +20,19 @@ _GREY = 127.5
 
 
 def augment(
-    pictures: Tensor, keys: Keys, settings: AugmentSettings, *, seed: int, epoch: Epochs
+    images: Tensor, keys: Keys, settings: AugmentSettings, *, seed: int, epoch: Epochs
 ) -> Tensor:
-    """Changed pictures, float32 in 0..255 ``(n, 3, h, w)``, from uint8 ones on the same device."""
+    """Changed images, float32 in 0..255 ``(n, 3, h, w)``, from uint8 ones on the same device."""
     draws = uniforms(seed, "augment", epoch, keys, 12)
     if settings.horizontal_flip == "alternating":
         draws[:, 5] = _alternating(seed, keys, epoch)
-    moved = _move(pictures, draws, settings)
+    moved = _move(images, draws, settings)
     coloured = _colour(moved.float(), draws, settings)
     return _cut_out(coloured, draws, settings)
 
 
 def mix(
-    pictures: Tensor,
+    images: Tensor,
     labels: Tensor,
     keys: Keys,
     settings: AugmentSettings,
@@ -40,26 +40,26 @@ def mix(
     seed: int,
     epoch: Epochs,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Blend each picture of a batch with its neighbour, by mixup or cutmix.
+    """Blend each image of a batch with its neighbour, by mixup or cutmix.
 
-    Returns the pictures, the neighbours' labels and each picture's own share ``(n,)`` of the
-    target; the last two are None where nothing is mixed. With both switched on, each picture gets
+    Returns the images, the neighbours' labels and each image's own share ``(n,)`` of the
+    target; the last two are None where nothing is mixed. With both switched on, each image gets
     one of them at random. Zhang et al. 2018 (mixup), Yun et al. 2019 (CutMix).
     """
     if settings.mixup == 0 and settings.cutmix == 0:
-        return pictures, None, None
+        return images, None, None
     draws = uniforms(seed, "mix", epoch, keys, 5)
     is_cut = draws[:, 0] < _cutmix_chance(settings)
     # Below this the shares are 0 or 1 to the last bit, and the inverse is not a number.
     alpha = np.where(is_cut, settings.cutmix, settings.mixup).clip(min=0.01)
     share = betaincinv(alpha, alpha, draws[:, 1].astype(np.float64)).astype(np.float32)
     # The order of an epoch is random already, so the neighbour is a random partner.
-    partners = pictures.roll(1, dims=0)
-    boxes, areas = _boxes(draws[:, 2:4], np.sqrt(1 - share), pictures.shape[-2:])
-    own = torch.from_numpy(np.where(is_cut, 1 - areas, share)).to(pictures.device)
-    cut = torch.from_numpy(boxes & is_cut[:, None, None]).to(pictures.device)[:, None]
-    blended = torch.from_numpy(np.where(is_cut, np.float32(1), share)).to(pictures.device)
-    mixed = torch.lerp(partners, pictures, blended[:, None, None, None])
+    partners = images.roll(1, dims=0)
+    boxes, areas = _boxes(draws[:, 2:4], np.sqrt(1 - share), images.shape[-2:])
+    own = torch.from_numpy(np.where(is_cut, 1 - areas, share)).to(images.device)
+    cut = torch.from_numpy(boxes & is_cut[:, None, None]).to(images.device)[:, None]
+    blended = torch.from_numpy(np.where(is_cut, np.float32(1), share)).to(images.device)
+    mixed = torch.lerp(partners, images, blended[:, None, None, None])
     return torch.where(cut, partners, mixed), labels.roll(1, dims=0), own
 
 
@@ -67,28 +67,28 @@ def _cutmix_chance(settings: AugmentSettings) -> float:
     return (settings.cutmix > 0) / ((settings.cutmix > 0) + (settings.mixup > 0))
 
 
-def _move(pictures: Tensor, draws: NDArray[np.float32], settings: AugmentSettings) -> Tensor:
+def _move(images: Tensor, draws: NDArray[np.float32], settings: AugmentSettings) -> Tensor:
     if _needs_interpolation(settings):
-        size = pictures.shape[-2:]
-        maps = torch.from_numpy(_affine(draws, settings, size)).to(pictures.device)
+        size = images.shape[-2:]
+        maps = torch.from_numpy(_affine(draws, settings, size)).to(images.device)
         grid = _sampling_grid(maps, size)
         padding = _PADDING[settings.fill_mode]
         return functional.grid_sample(
-            pictures.float(), grid, mode="bilinear", padding_mode=padding, align_corners=False
+            images.float(), grid, mode="bilinear", padding_mode=padding, align_corners=False
         )
     if settings.random_crop:
-        return _shift_by_pixels(pictures, draws, settings)
+        return _shift_by_pixels(images, draws, settings)
     if settings.horizontal_flip:
-        flips = torch.from_numpy(_is_flipped(draws, settings)).to(pictures.device)
-        return torch.where(flips[:, None, None, None], pictures.flip(-1), pictures)
-    return pictures
+        flips = torch.from_numpy(_is_flipped(draws, settings)).to(images.device)
+        return torch.where(flips[:, None, None, None], images.flip(-1), images)
+    return images
 
 
 def _sampling_grid(maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """The points ``(n, h, w, 2)`` that maps ``(n, 2, 3)`` look at, as functional.affine_grid.
 
-    Each point is one complex number, so that a picture is the sum of a row and a column; the
-    matrix product of a picture that affine_grid makes takes ten times as long.
+    Each point is one complex number, so that an image is the sum of a row and a column; the
+    matrix product of an image that affine_grid makes takes ten times as long.
     """
     height, width = size
     across, down, shift = torch.view_as_complex(maps.transpose(1, 2).contiguous()).unbind(1)
@@ -152,19 +152,19 @@ def _crop_shift(
 
 
 def _shift_by_pixels(
-    pictures: Tensor, draws: NDArray[np.float32], settings: AugmentSettings
+    images: Tensor, draws: NDArray[np.float32], settings: AugmentSettings
 ) -> Tensor:
     """Flip and whole-pixel shift by indexing alone: no rounding, and uint8 stays uint8."""
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     pixels_x, pixels_y = _crop_shift(draws, settings)
     columns = np.arange(width)[None, :] + pixels_x[:, None]
     rows = np.arange(height)[None, :] + pixels_y[:, None]
     columns = np.where(_is_flipped(draws, settings)[:, None], width - 1 - columns, columns)
     inside_x, from_x = _indices(columns, width, settings.fill_mode)
     inside_y, from_y = _indices(rows, height, settings.fill_mode)
-    device = pictures.device
-    which = torch.arange(len(pictures), device=device)[:, None, None]
-    moved = pictures.permute(0, 2, 3, 1)[
+    device = images.device
+    which = torch.arange(len(images), device=device)[:, None, None]
+    moved = images.permute(0, 2, 3, 1)[
         which,
         torch.from_numpy(from_y).to(device)[:, :, None],
         torch.from_numpy(from_x).to(device)[:, None, :],
@@ -185,36 +185,36 @@ def _indices(
     return inside, positions.clip(0, size - 1)
 
 
-def _colour(pictures: Tensor, draws: NDArray[np.float32], settings: AugmentSettings) -> Tensor:
+def _colour(images: Tensor, draws: NDArray[np.float32], settings: AugmentSettings) -> Tensor:
     """Brightness, contrast and saturation, defined as torchvision's adjust functions."""
     ranges = (settings.brightness_range, settings.contrast_range, settings.saturation_range)
     if not any(ranges):
-        return pictures
+        return images
     factors = 1 + (2 * draws[:, 8:11] - 1) * np.asarray(ranges, dtype=np.float32)
     bright, contrast, saturation = (
-        torch.from_numpy(np.ascontiguousarray(factors[:, i])).to(pictures.device).view(-1, 1, 1, 1)
+        torch.from_numpy(np.ascontiguousarray(factors[:, i])).to(images.device).view(-1, 1, 1, 1)
         for i in range(3)
     )
-    pictures = (pictures * bright).clamp(0, 255)
-    mean = _luminance(pictures).mean(dim=(1, 2, 3), keepdim=True)
-    pictures = (mean + (pictures - mean) * contrast).clamp(0, 255)
-    grey = _luminance(pictures)
-    return (grey + (pictures - grey) * saturation).clamp(0, 255)
+    images = (images * bright).clamp(0, 255)
+    mean = _luminance(images).mean(dim=(1, 2, 3), keepdim=True)
+    images = (mean + (images - mean) * contrast).clamp(0, 255)
+    grey = _luminance(images)
+    return (grey + (images - grey) * saturation).clamp(0, 255)
 
 
-def _luminance(pictures: Tensor) -> Tensor:
-    weights = torch.tensor([0.2989, 0.587, 0.114], device=pictures.device).view(1, 3, 1, 1)
-    return (pictures * weights).sum(dim=1, keepdim=True)
+def _luminance(images: Tensor) -> Tensor:
+    weights = torch.tensor([0.2989, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
+    return (images * weights).sum(dim=1, keepdim=True)
 
 
-def _cut_out(pictures: Tensor, draws: NDArray[np.float32], settings: AugmentSettings) -> Tensor:
+def _cut_out(images: Tensor, draws: NDArray[np.float32], settings: AugmentSettings) -> Tensor:
     """A grey square at a random place (DeVries and Taylor 2017)."""
     if settings.cutout == 0:
-        return pictures
+        return images
     places = np.stack([draws[:, 11], (draws[:, 11] * 4096) % 1], axis=1)
     sides = np.full(len(draws), settings.cutout, dtype=np.float32)
-    boxes, _ = _boxes(places, sides, pictures.shape[-2:])
-    return pictures.masked_fill(torch.from_numpy(boxes).to(pictures.device)[:, None], _GREY)
+    boxes, _ = _boxes(places, sides, images.shape[-2:])
+    return images.masked_fill(torch.from_numpy(boxes).to(images.device)[:, None], _GREY)
 
 
 def _boxes(

@@ -25,13 +25,13 @@ Channels = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Batch:
-    """Float pictures in 0..255 on the device, with what the loss needs.
+    """Float images in 0..255 on the device, with what the loss needs.
 
-    partner_labels and own_share ``(n,)`` are set where pictures were mixed.
+    partner_labels and own_share ``(n,)`` are set where images were mixed.
     """
 
     step: int
-    pictures: Tensor
+    images: Tensor
     labels: Tensor
     positions: NDArray[np.int64]
     partner_labels: Tensor | None = None
@@ -39,7 +39,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class TrainingPictures:
+class TrainingImages:
     """A training set made ready for a device: rows by position, labels and random keys.
 
     sampling: which of them an epoch shows.
@@ -48,33 +48,33 @@ class TrainingPictures:
     rows: Callable[[NDArray[np.int64]], Tensor]
     labels: Tensor
     keys: Keys
-    picture_bytes: int
+    image_bytes: int
     sampling: Sampling = "shuffle"
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def prepare(
+def prepare_images(
     images: ImageSet, device: torch.device, sampling: Sampling = "shuffle"
-) -> TrainingPictures:
+) -> TrainingImages:
     """Keep a set in memory, or on the device, as uint8 where it fits; else read it row by row."""
     labels = torch.from_numpy(images.labels).to(device)
-    rows = _memory_rows if not isinstance(images.pictures, np.memmap) else _mapped_rows
-    bytes_each = images.pictures[0].nbytes
+    rows = _memory_rows if not isinstance(images.pixels, np.memmap) else _mapped_rows
+    bytes_each = images.pixels[0].nbytes
     keys = keys_of(images.ids)
-    return TrainingPictures(rows(images.pictures, device), labels, keys, bytes_each, sampling)
+    return TrainingImages(rows(images.pixels, device), labels, keys, bytes_each, sampling)
 
 
-def step_count(picture_count: int, batch_size: int) -> int:
-    """Batches in an epoch; a last batch of a single picture joins the one before."""
-    full, rest = divmod(picture_count, batch_size)
-    # Batch statistics of one picture are meaningless, and BatchNorm refuses them.
+def step_count(image_count: int, batch_size: int) -> int:
+    """Batches in an epoch; a last batch of a single image joins the one before."""
+    full, rest = divmod(image_count, batch_size)
+    # Batch statistics of one image are meaningless, and BatchNorm refuses them.
     return max(1, full + (rest > 1))
 
 
 def batches(
-    data: TrainingPictures,
+    data: TrainingImages,
     settings: AugmentSettings,
     *,
     batch_size: int,
@@ -87,7 +87,7 @@ def batches(
     draws = draw_epoch(data.keys, own_labels, data.sampling, seed=seed, epoch=epoch)
     order, showings = draws.positions, draws.showings
     steps = step_count(len(data), batch_size)
-    per_chunk = max(1, _CHUNK_BYTES // (data.picture_bytes * batch_size))
+    per_chunk = max(1, _CHUNK_BYTES // (data.image_bytes * batch_size))
     for chunk_start in range(first_step - first_step % per_chunk, steps, per_chunk):
         chunk_steps = range(chunk_start, min(chunk_start + per_chunk, steps))
         bounds = [step * batch_size for step in chunk_steps]
@@ -102,7 +102,7 @@ def batches(
                 continue
             chosen = order[start:stop]
             labels = data.labels[torch.from_numpy(chosen).to(data.labels.device)]
-            pictures, partner_labels, own_share = mix(
+            images, partner_labels, own_share = mix(
                 changed[start - bounds[0] : stop - bounds[0]],
                 labels,
                 data.keys[chosen],
@@ -110,20 +110,20 @@ def batches(
                 seed=seed,
                 epoch=showings[start:stop],
             )
-            yield Batch(step, pictures, labels, chosen, partner_labels, own_share)
+            yield Batch(step, images, labels, chosen, partner_labels, own_share)
 
 
 def channel_statistics(images: ImageSet) -> tuple[Channels, Channels]:
-    """Mean and standard deviation of each channel over all pictures, in units of 0..1."""
+    """Mean and standard deviation of each channel over all images, in units of 0..1."""
     total, squares = np.zeros(3), np.zeros(3)
     for start in range(0, len(images), _STATISTICS_ROWS):
         positions = np.arange(start, min(start + _STATISTICS_ROWS, len(images)))
-        values = gather(images.pictures, positions).astype(np.float64) / 255
+        values = gather(images.pixels, positions).astype(np.float64) / 255
         total += values.sum(axis=(0, 2, 3))
         squares += np.square(values).sum(axis=(0, 2, 3))
     count = len(images) * images.height * images.width
     mean = total / count
-    # A channel without any variation, in grey or black pictures, must not divide by zero.
+    # A channel without any variation, in grey or black images, must not divide by zero.
     std = np.sqrt(np.maximum(squares / count - mean**2, 1e-8))
     return _three(mean), _three(std)
 
@@ -134,17 +134,17 @@ def _three(values: NDArray[np.float64]) -> Channels:
 
 
 def _memory_rows(
-    pictures: NDArray[np.uint8], device: torch.device
+    images: NDArray[np.uint8], device: torch.device
 ) -> Callable[[NDArray[np.int64]], Tensor]:
-    fits = pictures.nbytes <= _DEVICE_BYTES or device.type == "cpu"
-    whole = torch.from_numpy(pictures).to(device if fits else "cpu")
-    # index_select copies whole pictures, six times as fast as indexing.
+    fits = images.nbytes <= _DEVICE_BYTES or device.type == "cpu"
+    whole = torch.from_numpy(images).to(device if fits else "cpu")
+    # index_select copies whole images, six times as fast as indexing.
     return lambda positions: whole.index_select(0, torch.from_numpy(positions).to(whole.device)).to(
         device
     )
 
 
 def _mapped_rows(
-    pictures: NDArray[np.uint8], device: torch.device
+    images: NDArray[np.uint8], device: torch.device
 ) -> Callable[[NDArray[np.int64]], Tensor]:
-    return lambda positions: torch.from_numpy(gather(pictures, positions)).to(device)
+    return lambda positions: torch.from_numpy(gather(images, positions)).to(device)

@@ -1,6 +1,6 @@
 """Files decoded once, into a memory-mapped array of one size that is keyed by their content.
 
-A cache is two files that are whole or absent: ``<key>.pixels``, the pictures one after the other,
+A cache is two files that are whole or absent: ``<key>.pixels``, the images one after the other,
 and ``<key>.json``, their digests and a checksum. Two processes that build the same one write the
 same bytes. Beside them an index remembers the digest of each file by its size and time, so that
 20,000 files need not be read again to be known again.
@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.decode import DECODER_VERSION
-from glasshouse.data.download import Progress
 from glasshouse.data.headers import Header
 from glasshouse.data.images import BadFile
 from glasshouse.data.workers import Fitting, decode_files
 from glasshouse.errors import StorageError
+from glasshouse.progress import Progress
 from glasshouse.storage import cache_folder, read_json, sha256_of_bytes, write_json
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 Positions = NDArray[np.int64]
 
 _BLOCK_BYTES = 8 << 20
@@ -35,7 +35,7 @@ _BLOCK_BYTES = 8 << 20
 class Known(NamedTuple):
     """What is remembered of a file: when it was read, its digest, and why it is bad, if it is.
 
-    changed: nanoseconds. height, width: of the upright picture in the file.
+    changed: nanoseconds. height, width: of the upright image in the file.
     """
 
     file_bytes: int
@@ -53,26 +53,26 @@ Index = dict[str, Known]
 
 @dataclass(frozen=True)
 class Cached:
-    """The pictures of the files that could be read; good: their positions in the list asked for.
+    """The images of the files that could be read; good: their positions in the list asked for.
 
     sizes: int32 ``(n, 2)``, rows and columns in the file. oddities: remarks on each file.
     """
 
-    pictures: Pictures
+    images: Images
     good: Positions
     bad_files: tuple[BadFile, ...]
     sizes: NDArray[np.int32]
     oddities: tuple[tuple[str, ...], ...]
 
 
-def cached_pictures(
+def cached_images(
     paths: Sequence[Path],
     fitting: Fitting,
     *,
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> Cached:
-    """The pictures of these files, uint8 ``(n, 3, h, w)`` in their order, read-only.
+    """The images of these files, uint8 ``(n, 3, h, w)`` in their order, read-only.
 
     Decodes only what is in no cache yet; a damaged cache is built again. A file that cannot be
     read is listed, not raised. Raises StorageError when the cache cannot be written.
@@ -85,7 +85,7 @@ def cached_pictures(
         write_json(index_path, index)
     found = _open(paths, fitting, index)
     if found is None:
-        # What is remembered has no pictures any more; read those files again.
+        # What is remembered has no images any more; read those files again.
         _build(paths, fitting, index, progress=progress, workers=workers)
         write_json(index_path, index)
         found = _open(paths, fitting, index)
@@ -94,23 +94,23 @@ def cached_pictures(
     return found
 
 
-def gather(pictures: Pictures, positions: Positions) -> Pictures:
-    """The pictures at these positions, copied, and the pages of a memory map given back.
+def gather(images: Images, positions: Positions) -> Images:
+    """The images at these positions, copied, and the pages of a memory map given back.
 
     Pages that were read once stay resident otherwise, and a large cache would fill the memory.
     """
-    rows = np.ascontiguousarray(np.asarray(pictures)[positions])
-    mapping = _mapping(pictures)
+    rows = np.ascontiguousarray(np.asarray(images)[positions])
+    mapping = _mapping(images)
     if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapping.madvise(mmap.MADV_DONTNEED)
     return rows
 
 
-def blocks(pictures: Pictures, block_bytes: int = _BLOCK_BYTES) -> Iterator[Pictures]:
-    """All pictures in order, a few at a time, without keeping a memory map resident."""
-    each = max(1, block_bytes // max(1, int(np.prod(pictures.shape[1:]))))
-    for start in range(0, len(pictures), each):
-        yield gather(pictures, np.arange(start, min(start + each, len(pictures))))
+def blocks(images: Images, block_bytes: int = _BLOCK_BYTES) -> Iterator[Images]:
+    """All images in order, a few at a time, without keeping a memory map resident."""
+    each = max(1, block_bytes // max(1, int(np.prod(images.shape[1:]))))
+    for start in range(0, len(images), each):
+        yield gather(images, np.arange(start, min(start + each, len(images))))
 
 
 def _build(
@@ -121,7 +121,7 @@ def _build(
     progress: Progress | None,
     workers: int | None,
 ) -> None:
-    """Decode or copy every picture into a new file, and give it the name of its content."""
+    """Decode or copy every image into a new file, and give it the name of its content."""
     folder = _folder(fitting)
     row_bytes = 3 * fitting.height * fitting.width
     temporary = folder / f".building-{os.getpid()}-{id(index)}"
@@ -202,7 +202,7 @@ def _decode_rest(
             header.oddities,
         )
         if progress:
-            progress("decoding pictures", done, len(todo))
+            progress("decoding images", done, len(todo))
 
 
 def _close_gaps(file: Any, good: list[int], row_bytes: int) -> None:
@@ -226,14 +226,14 @@ def _open(paths: Sequence[Path], fitting: Fitting, index: Index) -> Cached | Non
     shape = (len(good), 3, fitting.height, fitting.width)
     if good and _whole_record(record, row_bytes) != digests:
         return None
-    pictures = (
+    images = (
         np.memmap(record.with_suffix(".pixels"), np.uint8, mode="r", shape=shape)
         if good
         else np.empty(shape, np.uint8)
     )
     known = [index[str(paths[number])] for number in good]
     return Cached(
-        pictures,
+        images,
         np.array(good, dtype=np.int64),
         tuple(BadFile(str(path), reason) for path in paths if (reason := index[str(path)].reason)),
         np.array([(each.height, each.width) for each in known], np.int32).reshape(-1, 2),
@@ -309,15 +309,15 @@ def _key(digests: Sequence[str], fitting: Fitting) -> str:
 
 def _folder(fitting: Fitting) -> Path:
     name = f"{fitting.height}x{fitting.width}-{fitting.resize}-{DECODER_VERSION}"
-    return cache_folder() / "pictures" / name
+    return cache_folder() / "images" / name
 
 
 def _common(paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([path.absolute().parent for path in paths]))
 
 
-def _mapping(pictures: Pictures) -> mmap.mmap | None:
-    base: object = pictures
+def _mapping(images: Images) -> mmap.mmap | None:
+    base: object = images
     while isinstance(base, np.ndarray):
         base = base.base
     return base if isinstance(base, mmap.mmap) else None

@@ -1,4 +1,4 @@
-"""What may be wrong with the pictures of a source, in the order in which one should care."""
+"""What may be wrong with the images of a source, in the order in which one should care."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -15,11 +15,11 @@ from glasshouse.data.findings import (
     Level,
     counts_of,
     everything,
-    many,
     parts_of,
 )
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.data.looks import Looks, look
+from glasshouse.wording import pluralize
 
 _IMBALANCE = 3.0
 _COARSE = 0.05
@@ -33,10 +33,10 @@ _ODD_SIDE, _ODD_ASPECT = 4.0, 2.0
 
 @dataclass(frozen=True)
 class Resolution:
-    """Which differences of accuracy n pictures can tell from chance at 95 %, as shares.
+    """Which differences of accuracy n images can tell from chance at 95 %, as shares.
 
     alone: half the interval of one accuracy p, ``1.96 sqrt(p (1 - p) / n)``. unpaired: between
-    two classifiers on different pictures, ``1.96 sqrt(2 p (1 - p) / n)``. paired: on the same
+    two classifiers on different images, ``1.96 sqrt(2 p (1 - p) / n)``. paired: on the same
     ones, of which a share d makes just one of the two right, ``1.96 sqrt(d / n)`` (McNemar).
     """
 
@@ -48,7 +48,7 @@ class Resolution:
 def check(splits: Splits) -> tuple[Finding, ...]:
     """Everything worth knowing before training, errors first."""
     sets, whole = list(parts_of(splits).values()), everything(splits)
-    is_close = min(splits.train.pictures.shape[2:]) >= _SMALLEST_FOR_NEAR
+    is_close = min(splits.train.pixels.shape[2:]) >= _SMALLEST_FOR_NEAR
     looks = look(sets, closely=is_close)
     return _ordered(
         [
@@ -75,7 +75,7 @@ def blocking(splits: Splits) -> tuple[Finding, ...]:
 
 
 def resolution(count: int, *, accuracy: float = 0.8, disagreement: float = 0.1) -> Resolution:
-    """What count pictures can tell apart, for an accuracy and a disagreement in 0..1."""
+    """What count images can tell apart, for an accuracy and a disagreement in 0..1."""
     spread = accuracy * (1 - accuracy) / max(1, count)
     return Resolution(
         _Z95 * math.sqrt(spread),
@@ -93,13 +93,13 @@ def _missing_classes(splits: Splits) -> Iterator[Finding]:
         missing = [name for name, count in counts_of(images).items() if not count]
         if missing:
             names = ", ".join(f"'{name}'" for name in missing)
-            detail = f"The {part} part has no picture of {names}. Add some, or remove the class."
+            detail = f"The {part} part has no image of {names}. Add some, or remove the class."
             yield Finding("missing-class", "error", f"Classes missing in {part}", detail)
 
 
 def _bad_files(splits: Splits) -> Iterator[Finding]:
     if splits.bad_files:
-        title = f"{many(len(splits.bad_files), 'file')} cannot be read"
+        title = f"{pluralize(len(splits.bad_files), 'file')} cannot be read"
         yield Finding(
             "bad-files",
             "warning",
@@ -113,8 +113,8 @@ def _bad_files(splits: Splits) -> Iterator[Finding]:
 def _too_small_for_near(splits: Splits) -> Iterator[Finding]:
     title = "Near copies were not looked for"
     detail = (
-        f"Pictures of {splits.train.width}x{splits.train.height} pixels are too small to tell near "
-        "copies from different pictures. Equal ones were looked for."
+        f"Images of {splits.train.width}x{splits.train.height} pixels are too small to tell near "
+        "copies from different images. Equal ones were looked for."
     )
     yield Finding("near-copies-not-sought", "info", title, detail)
 
@@ -127,7 +127,7 @@ def _class_shares(splits: Splits) -> Iterator[Finding]:
             pieces = [f"'{n}' is {theirs:.0%} of train and {ours:.0%} here" for n, theirs, ours in
                       changed[:3]]  # fmt: skip
             detail = (
-                f"{'; '.join(pieces)}. An accuracy on it says little about pictures as in train; "
+                f"{'; '.join(pieces)}. An accuracy on it says little about images as in train; "
                 "look at the recall of each class, or split again."
             )
             yield Finding("class-shares", "warning", f"{part} has other shares of classes", detail)
@@ -161,7 +161,7 @@ def _imbalance(splits: Splits) -> Iterator[Finding]:
     ratio = counts[most] / counts[least]
     if ratio >= _IMBALANCE:
         detail = (
-            f"'{most}' has {counts[most]:,} training pictures, '{least}' {counts[least]:,}. "
+            f"'{most}' has {counts[most]:,} training images, '{least}' {counts[least]:,}. "
             f"Always saying '{most}' is right {counts[most] / sum(counts.values()):.0%} of the "
             "time; look at the recall of each class, not at the accuracy alone. With "
             "train.sampling or train.class_weights = 'balanced' each class counts alike."
@@ -172,7 +172,7 @@ def _imbalance(splits: Splits) -> Iterator[Finding]:
 def _constant(looks: Looks, whole: Everything) -> Iterator[Finding]:
     if looks.is_constant.any():
         ids = _named(whole, looks.is_constant)
-        title = f"{many(len(ids), 'picture')} of a single colour"
+        title = f"{pluralize(len(ids), 'image')} of a single colour"
         detail = "Nothing can be seen in them: placeholders, or 16-bit files of a narrow range."
         yield Finding("constant", "warning", title, detail, ids)
 
@@ -186,7 +186,7 @@ def _sizes(splits: Splits, whole: Everything) -> Iterator[Finding]:
     is_tiny = tiny * _LARGEST_ENLARGEMENT < 1
     if is_tiny.any():
         ids = _named(whole, is_tiny)
-        title = f"{many(len(ids), 'tiny picture')}"
+        title = f"{pluralize(len(ids), 'tiny image')}"
         detail = (
             f"They are enlarged more than {_LARGEST_ENLARGEMENT:.0f} times to reach "
             f"{splits.train.width}x{splits.train.height} pixels, and blurred by that."
@@ -206,7 +206,7 @@ def _sizes(splits: Splits, whole: Everything) -> Iterator[Finding]:
                 "becomes of them: crop keeps the middle, letterbox and stretch keep all."
             )
             yield Finding(
-                kind, "info", f"{many(len(ids), 'picture')} of unusual {kind[4:]}", detail, ids
+                kind, "info", f"{pluralize(len(ids), 'image')} of unusual {kind[4:]}", detail, ids
             )
     small, large = np.argmin(side), np.argmax(side)
     yield Finding(
@@ -223,7 +223,7 @@ def _odd_files(splits: Splits) -> Iterator[Finding]:
     for odd in splits.odd_files:
         by_remark.setdefault(odd.remark, []).append(odd.id)
     for remark, ids in sorted(by_remark.items(), key=lambda item: -len(item[1])):
-        title = f"{many(len(ids), 'file')} {'is' if len(ids) == 1 else 'are'} odd"
+        title = f"{pluralize(len(ids), 'file')} {'is' if len(ids) == 1 else 'are'} odd"
         yield Finding("odd-files", "info", title, f"{remark[0].upper()}{remark[1:]}.", tuple(ids))
 
 
@@ -234,10 +234,10 @@ def _resolutions(splits: Splits) -> Iterator[Finding]:
         tells = resolution(count)
         level: Level = "warning" if tells.alone > _COARSE else "info"
         detail = (
-            f"With {count:,} pictures, an accuracy of 80 % is known to ± {100 * tells.alone:.1f} "
-            "points (1.96 √(p(1-p)/n)). Two classifiers on the same pictures, of which 10 % make "
+            f"With {count:,} images, an accuracy of 80 % is known to ± {100 * tells.alone:.1f} "
+            "points (1.96 √(p(1-p)/n)). Two classifiers on the same images, of which 10 % make "
             f"just one of them right, are told apart from {100 * tells.paired:.1f} points on "
-            f"(1.96 √(0.1/n)); on different pictures from {100 * tells.unpaired:.1f} "
+            f"(1.96 √(0.1/n)); on different images from {100 * tells.unpaired:.1f} "
             "(1.96 √(2p(1-p)/n))."
         )
         title = f"{part} can only tell differences above {100 * tells.paired:.1f} points"
@@ -247,7 +247,7 @@ def _resolutions(splits: Splits) -> Iterator[Finding]:
 def _counts(splits: Splits) -> Iterator[Finding]:
     for part, images in parts_of(splits).items():
         counts = counts_of(images)
-        title = f"{part}: {len(images):,} pictures in {len(counts)} classes"
+        title = f"{part}: {len(images):,} images in {len(counts)} classes"
         yield Finding("counts", "info", title, f"{_listed(counts)}.")
 
 

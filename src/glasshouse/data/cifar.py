@@ -1,6 +1,6 @@
 """CIFAR-10 from the official python batches, checked against the published digests.
 
-Krizhevsky 2009, "Learning multiple layers of features from tiny images". 50,000 pictures to train
+Krizhevsky 2009, "Learning multiple layers of features from tiny images". 50,000 images to train
 on and 10,000 to test on, 32 x 32 pixels.
 """
 
@@ -15,16 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.data.download import Progress, download
+from glasshouse.data.download import download
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import DataError
+from glasshouse.progress import Progress
 from glasshouse.storage import data_folder, write_bytes
 
 FOLDER = "cifar-10-batches-py"
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
 _MAX_MEMBER_BYTES = 64 << 20
-_PICTURE_BYTES = 3 * 32 * 32
+_IMAGE_BYTES = 3 * 32 * 32
 CHECKSUMS: Mapping[str, str] = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -80,7 +81,7 @@ def fetch_cifar(
 
 
 def read_cifar(folder: Path, checksums: Mapping[str, str] = CHECKSUMS) -> tuple[ImageSet, ImageSet]:
-    """The train and the test pictures; ids "train/00042" and "test/00007".
+    """The train and the test images; ids "train/00042" and "test/00007".
 
     Raises DataError that names the batch that is missing, cut short or changed.
     """
@@ -115,7 +116,7 @@ def _read_batch(
         isinstance(rows, np.ndarray)
         and isinstance(labels, list)
         and rows.dtype == np.uint8
-        and rows.shape == (len(labels), _PICTURE_BYTES)
+        and rows.shape == (len(labels), _IMAGE_BYTES)
         and all(isinstance(label, int) and 0 <= label < class_count for label in labels)
     )
     if not is_whole:

@@ -1,14 +1,15 @@
-"""Findings on pictures that stand more than once in a source: equal ones, and nearly equal ones."""
+"""Findings on images that stand more than once in a source: equal ones, and nearly equal ones."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.data.findings import PARTS, TEST, Everything, Finding, Level, many
+from glasshouse.data.findings import PARTS, TEST, Everything, Finding, Level
 from glasshouse.data.looks import Looks, equal_groups, near_pairs
+from glasshouse.wording import pluralize
 
-# Below this share of the test pictures, copies cannot move the accuracy by a point.
+# Below this share of the test images, copies cannot move the accuracy by a point.
 BLOCKING_SHARE = 0.01
 _LOOK = "Look at them: drawings and symbols can be alike without being copies."
 
@@ -16,7 +17,7 @@ Group = tuple[int, ...]
 
 
 def equal_copies(looks: Looks, whole: Everything) -> Iterator[Finding]:
-    """Equal pictures: with different labels, in two parts, or twice in one.
+    """Equal images: with different labels, in two parts, or twice in one.
 
     Those that could move an accuracy by a point or more are errors.
     """
@@ -28,8 +29,8 @@ def equal_copies(looks: Looks, whole: Everything) -> Iterator[Finding]:
         yield _finding(
             "contradicting-copies",
             "error" if share >= BLOCKING_SHARE else "warning",
-            f"{many(len(disputed), 'picture')} with contradicting labels",
-            "Equal pictures have different labels, so that at least one of each group is wrong. "
+            f"{pluralize(len(disputed), 'image')} with contradicting labels",
+            "Equal images have different labels, so that at least one of each group is wrong. "
             f"They are {share:.2%} of the part that has most of them.",
             (disputed, whole),
         )
@@ -39,7 +40,7 @@ def equal_copies(looks: Looks, whole: Everything) -> Iterator[Finding]:
         yield _finding(
             "leaked-copies",
             "error" if share >= BLOCKING_SHARE else "warning",
-            f"{many(len(leaked), 'picture')} in more than one part",
+            f"{pluralize(len(leaked), 'image')} in more than one part",
             f"The net is tested on what it was trained on or chosen by. {_effect(share)} "
             "Remove one of each.",
             (leaked, whole),
@@ -49,21 +50,21 @@ def equal_copies(looks: Looks, whole: Everything) -> Iterator[Finding]:
         yield _finding(
             "repeated-copies",
             "warning",
-            f"{many(len(repeated), 'picture')} more than once in a part",
+            f"{pluralize(len(repeated), 'image')} more than once in a part",
             "They count twice in training or in the figures. Remove all but one.",
             (repeated, whole),
         )
 
 
 def near_copies(looks: Looks, whole: Everything) -> Iterator[Finding]:
-    """The same of pictures that are nearly equal: other sizes, colours, crops or compressions."""
+    """The same of images that are nearly equal: other sizes, colours, crops or compressions."""
     pairs: list[Group] = list(near_pairs(looks))
     disputed = [pair for pair in pairs if len(set(whole.labels[list(pair)])) > 1]
     if disputed:
         yield _finding(
             "contradicting-near-copies",
             "warning",
-            f"{many(len(disputed), 'pair')} of near copies with different labels",
+            f"{pluralize(len(disputed), 'pair')} of near copies with different labels",
             f"One label of each pair is probably wrong. {_LOOK}",
             (disputed, whole),
         )
@@ -73,8 +74,8 @@ def near_copies(looks: Looks, whole: Everything) -> Iterator[Finding]:
         yield _finding(
             "leaked-near-copies",
             "warning",
-            f"{many(len(leaked), 'pair')} of near copies in different parts",
-            f"The net is tested on pictures much like those that it was trained on or chosen by. "
+            f"{pluralize(len(leaked), 'pair')} of near copies in different parts",
+            f"The net is tested on images much like those that it was trained on or chosen by. "
             f"{_effect(share)} {_LOOK}",
             (leaked, whole),
         )
@@ -83,14 +84,14 @@ def near_copies(looks: Looks, whole: Everything) -> Iterator[Finding]:
         yield _finding(
             "repeated-near-copies",
             "info",
-            f"{many(len(repeated), 'pair')} of near copies in the same part",
+            f"{pluralize(len(repeated), 'pair')} of near copies in the same part",
             f"They weigh double in training or in the figures. {_LOOK}",
             (repeated, whole),
         )
 
 
 def _distinct(group: Group, whole: Everything) -> Group:
-    """One place of each picture: with train_on_validation a picture is in two parts by intent."""
+    """One place of each image: with train_on_validation an image is in two parts by intent."""
     places = {str(whole.ids[place]): place for place in reversed(group)}
     return tuple(sorted(places.values()))
 
@@ -105,7 +106,7 @@ def _repeats(group: Group, whole: Everything) -> bool:
 
 
 def _test_share(groups: Sequence[Group], whole: Everything) -> float:
-    """The share of the test pictures that stand in these groups: 0..1."""
+    """The share of the test images that stand in these groups: 0..1."""
     return float(_shares(groups, whole)[TEST])
 
 
@@ -124,9 +125,9 @@ def _shares(groups: Sequence[Group], whole: Everything) -> NDArray[np.float64]:
 
 def _effect(share: float) -> str:
     if share == 0:
-        return "The test pictures are not among them."
+        return "The test images are not among them."
     return (
-        f"They are {share:.2%} of the test pictures: the accuracy may be up to {100 * share:.2f} "
+        f"They are {share:.2%} of the test images: the accuracy may be up to {100 * share:.2f} "
         "points too high."
     )
 
@@ -136,5 +137,5 @@ def _finding(
 ) -> Finding:
     groups, whole = about
     named = tuple(tuple(str(whole.ids[place]) for place in group) for group in groups)
-    ids = tuple(dict.fromkeys(picture for group in named for picture in group))
+    ids = tuple(dict.fromkeys(image for group in named for image in group))
     return Finding(kind, level, title, detail, ids, named)

@@ -1,7 +1,7 @@
 """The only decoder: training, prediction and serving see the same pixels of the same file.
 
-A file's content decides what it is, never its name. What cannot be read is a BadPicture with a
-plain reason, whatever Pillow raised. Colour profiles are ignored: pictures are compared with each
+A file's content decides what it is, never its name. What cannot be read is a BadImage with a
+plain reason, whatever Pillow raised. Colour profiles are ignored: images are compared with each
 other, and few files carry one.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from glasshouse.data.images import Resize as Resize
-from glasshouse.errors import BadPicture
+from glasshouse.errors import BadImage
 
 Pixels = NDArray[np.uint8]
 # What Pillow logs of a damaged file would stand between our own lines; whoever listens still hears.
@@ -26,7 +26,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 DECODER_VERSION = "1"
 MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 512 << 20
-# Larger pictures are halved on the way, so that one photo of a modern phone fits in memory.
+# Larger images are halved on the way, so that one photo of a modern phone fits in memory.
 _ROOMY_PIXELS = 24_000_000
 # Transparent pixels become white, as on a web page; bars of a letterbox are mid-grey, so that they
 # are near zero after standardisation.
@@ -51,17 +51,17 @@ _FORMATS: tuple[tuple[int, bytes, str], ...] = (
     (4, b"jP  \r\n\x87\n", "JPEG2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG2000"),
 )
-# Files that people take for pictures, with what they are.
+# Files that people take for images, with what they are.
 _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (0, b"8BPS", "a Photoshop document"),
     (0, b"%PDF", "a PDF document"),
     (0, b"%!PS", "a PostScript document"),
     (0, b"SIMPLE  =", "a FITS file"),
-    (4, b"ftypheic", "a HEIC picture"),
+    (4, b"ftypheic", "a HEIC image"),
     (4, b"ftyp", "a video"),
     (0, b"\x00\x00\x01\x00", "an icon or cursor"),
     (0, b"\x00\x00\x02\x00", "an icon or cursor"),
-    (0, b"\x01\xda", "an SGI picture"),
+    (0, b"\x01\xda", "an SGI image"),
     (0, b"<", "a web page, SVG or XML text"),
     (0, b"PK\x03\x04", "a ZIP archive"),
 )
@@ -78,13 +78,13 @@ _ORIENTATION = 0x0112
 _filters = threading.RLock()
 
 
-def decode(source: Path | bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> Pixels:
+def decode(source: Path | bytes, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Pixels:
     """The first frame of a file as upright 8-bit RGB ``(h, w, 3)``.
 
     JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF, PPM and JPEG 2000, up to 100 megapixels; above 24 the
-    picture comes back at a half or a quarter of its sides. 16-bit and floating-point values are
+    image comes back at a half or a quarter of its sides. 16-bit and floating-point values are
     scaled by the range of their type; transparency is laid on white. name stands in errors when
-    the source is bytes; max_pixels lowers the bound. Raises BadPicture.
+    the source is bytes; max_pixels lowers the bound. Raises BadImage.
     """
     name = str(source) if isinstance(source, Path) else name
     data = read_file(source) if isinstance(source, Path) else source
@@ -94,8 +94,8 @@ def decode(source: Path | bytes, *, name: str = "picture", max_pixels: int = MAX
         return _decode(data, name, min(max_pixels, MAX_PIXELS))
 
 
-def picture_size(path: Path) -> tuple[int, int] | None:
-    """Rows and columns as a file's header states them; None where it is no picture that is read.
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Rows and columns as a file's header states them; None where it is no image that is read.
 
     Cheap, since no pixel is decoded; a turn that EXIF asks for is left out.
     """
@@ -113,39 +113,39 @@ def picture_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def fit(picture: Pixels, height: int, width: int, resize: Resize = "crop") -> Pixels:
-    """A picture ``(h, w, 3)`` at the given size, channels first: uint8 ``(3, height, width)``.
+def fit_to_size(image: Pixels, height: int, width: int, resize: Resize = "crop") -> Pixels:
+    """An image ``(h, w, 3)`` at the given size, channels first: uint8 ``(3, height, width)``.
 
     crop keeps the middle, letterbox adds grey bars, stretch changes the aspect. Bicubic with
     antialiasing: sharper than bilinear, rings less than Lanczos, and usual for pretrained nets.
     """
     if resize == "letterbox":
-        fitted = _letterbox(picture, height, width)
+        fitted = _letterbox(image, height, width)
     else:
-        box = _middle(picture.shape[:2], height, width) if resize == "crop" else None
-        fitted = _resample(picture, height, width, box)
+        box = _middle(image.shape[:2], height, width) if resize == "crop" else None
+        fitted = _resample(image, height, width, box)
     return np.ascontiguousarray(fitted.transpose(2, 0, 1))
 
 
-def read_picture(source: Path | bytes, height: int, width: int, resize: Resize = "crop") -> Pixels:
-    """Decode a file and fit it: uint8 ``(3, height, width)``. Raises BadPicture."""
-    return fit(decode(source), height, width, resize)
+def read_image(source: Path | bytes, height: int, width: int, resize: Resize = "crop") -> Pixels:
+    """Decode a file and fit it: uint8 ``(3, height, width)``. Raises BadImage."""
+    return fit_to_size(decode(source), height, width, resize)
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of an ordinary file of at most 512 MiB; raises BadPicture."""
+    """The bytes of an ordinary file of at most 512 MiB; raises BadImage."""
     try:
         if not path.is_file():
-            raise BadPicture(path, "not a file" if path.exists() else "the file does not exist")
+            raise BadImage(path, "not a file" if path.exists() else "the file does not exist")
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise BadPicture(path, f"larger than {MAX_FILE_BYTES >> 20} MiB")
+            raise BadImage(path, f"larger than {MAX_FILE_BYTES >> 20} MiB")
         return path.read_bytes()
     except OSError as error:
-        raise BadPicture(path, f"cannot be read: {error.strerror}") from error
+        raise BadImage(path, f"cannot be read: {error.strerror}") from error
 
 
 def orientation_of(image: Image.Image) -> int:
-    """EXIF's number from 1, upright, to 8; a damaged tag is no reason to refuse a picture."""
+    """EXIF's number from 1, upright, to 8; a damaged tag is no reason to refuse an image."""
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
         return orientation if orientation in _TURNS else 1
@@ -162,30 +162,30 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Pixels:
             image.load()
             upright = _upright(image, _shrink(_to_rgb(image, name)))
             return np.array(upright, dtype=np.uint8)
-    except BadPicture:
+    except BadImage:
         raise
     # Pillow's readers raise nearly anything on damaged input, down to IndexError.
     except Exception as error:
-        raise BadPicture(name, _reason(error, kind)) from error
+        raise BadImage(name, _reason(error, kind)) from error
 
 
 def format_of(data: bytes, name: str) -> str:
-    """Pillow's name of the format, by the first bytes; raises BadPicture for any other."""
+    """Pillow's name of the format, by the first bytes; raises BadImage for any other."""
     if not data:
-        raise BadPicture(name, "the file is empty")
+        raise BadImage(name, "the file is empty")
     for offset, magic, kind in _FORMATS:
         if data.startswith(magic, offset):
             return kind
     for offset, magic, kind in _REFUSED:
         if data.startswith(magic, offset):
-            raise BadPicture(name, f"{kind}, which is not read; save it as PNG or JPEG")
-    raise BadPicture(name, f"not a picture in a known format (begins with {data[:8]!r})")
+            raise BadImage(name, f"{kind}, which is not read; save it as PNG or JPEG")
+    raise BadImage(name, f"not an image in a known format (begins with {data[:8]!r})")
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         size = f"{image.width} x {image.height} pixels"
-        raise BadPicture(name, _too_large(size, max_pixels))
+        raise BadImage(name, _too_large(size, max_pixels))
 
 
 def _too_large(size: str, max_pixels: int = MAX_PIXELS) -> str:
@@ -229,14 +229,14 @@ def _to_eight_bits(values: NDArray[np.generic], name: str) -> Pixels:
     low, high = float(numbers.min()), float(numbers.max())
     # Written so that NaN fails too.
     if not (low >= 0 and high <= top):
-        raise BadPicture(
+        raise BadImage(
             name, f"values from {low:g} to {high:g}, where 0 to {top:g} was expected; rescale it"
         )
     return np.rint(numbers * (255.0 / top)).astype(np.uint8)
 
 
 def _upright(original: Image.Image, image: Image.Image) -> Image.Image:
-    """Turn the picture as its EXIF or XMP tag says."""
+    """Turn the image as its EXIF or XMP tag says."""
     turn = _TURNS.get(orientation_of(original))
     return image if turn is None else image.transpose(turn)
 
@@ -255,19 +255,19 @@ def _reason(error: Exception, kind: str) -> str:
 
 
 def _resample(
-    picture: Pixels, height: int, width: int, box: tuple[float, float, float, float] | None = None
+    image: Pixels, height: int, width: int, box: tuple[float, float, float, float] | None = None
 ) -> Pixels:
-    if box is None and picture.shape[:2] == (height, width):
-        return picture
-    image = Image.fromarray(picture)
-    resized = image.resize((width, height), Image.Resampling.BICUBIC, box=box)
+    if box is None and image.shape[:2] == (height, width):
+        return image
+    whole = Image.fromarray(image)
+    resized = whole.resize((width, height), Image.Resampling.BICUBIC, box=box)
     return np.asarray(resized, dtype=np.uint8)
 
 
 def _middle(size: tuple[int, ...], height: int, width: int) -> tuple[float, float, float, float]:
     """The largest centred box of the wanted aspect, in source pixels: left, top, right, bottom.
 
-    Cropping before scaling: a picture of 60,000 x 1 pixels would be gigantic the other way round.
+    Cropping before scaling: an image of 60,000 x 1 pixels would be gigantic the other way round.
     """
     scale = min(size[0] / height, size[1] / width)
     # Rounding may carry a product past the side that it came from, and Pillow refuses such a box.
@@ -276,11 +276,11 @@ def _middle(size: tuple[int, ...], height: int, width: int) -> tuple[float, floa
     return (left, top, min(left + columns, size[1]), min(top + rows, size[0]))
 
 
-def _letterbox(picture: Pixels, height: int, width: int) -> Pixels:
-    scale = min(height / picture.shape[0], width / picture.shape[1])
-    rows = min(height, max(1, round(picture.shape[0] * scale)))
-    columns = min(width, max(1, round(picture.shape[1] * scale)))
+def _letterbox(image: Pixels, height: int, width: int) -> Pixels:
+    scale = min(height / image.shape[0], width / image.shape[1])
+    rows = min(height, max(1, round(image.shape[0] * scale)))
+    columns = min(width, max(1, round(image.shape[1] * scale)))
     canvas = np.full((height, width, 3), _BAR, dtype=np.uint8)
     top, left = (height - rows) // 2, (width - columns) // 2
-    canvas[top : top + rows, left : left + columns] = _resample(picture, rows, columns)
+    canvas[top : top + rows, left : left + columns] = _resample(image, rows, columns)
     return canvas

@@ -12,7 +12,7 @@ CLASS_NAMES = tuple(str(digit) for digit in range(10))
 
 
 def read_digits() -> ImageSet:
-    """1,797 pictures of 8 x 8 pixels, grey in three equal channels; ids "digits/0042"."""
+    """1,797 images of 8 x 8 pixels, grey in three equal channels; ids "digits/0042"."""
     values, labels = load_digits(return_X_y=True)
     grey = np.rint(values * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     ids = np.array([f"digits/{number:04d}" for number in range(len(labels))])

@@ -4,13 +4,11 @@ import hashlib
 import http.client
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from glasshouse.errors import DataError
-
-# (what is done, how much is done, how much there is).
-Progress = Callable[[str, int, int], None]
+from glasshouse.progress import Progress
 
 _BLOCK = 1 << 20
 _ATTEMPTS = 5

@@ -1,4 +1,4 @@
-"""From a list of picture files to three parts: what a folder and a table have in common."""
+"""From a list of image files to three parts: what a folder and a table have in common."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.data.cache import cached_pictures
+from glasshouse.data.cache import cached_images
 from glasshouse.data.cropping import choose_resize
-from glasshouse.data.download import Progress
 from glasshouse.data.images import BadFile, ImageSet, OddFile, Resize, Splits
 from glasshouse.data.splits import (
     TRAINED_ON_VALIDATION,
@@ -21,6 +20,7 @@ from glasshouse.data.splits import (
 )
 from glasshouse.data.workers import Fitting
 from glasshouse.errors import DataError
+from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
 
 Part = Literal["train", "validation", "test"]
@@ -30,7 +30,7 @@ _SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Listing:
+class FileListing:
     """Files with what is known of them before any is opened.
 
     ids and labels ``(n,)``; parts: which part each file was given to, or None where the source
@@ -47,12 +47,12 @@ class Listing:
 
 
 def load_files(
-    listing: Listing, settings: DataSettings, progress: Progress | None = None
+    listing: FileListing, settings: DataSettings, progress: Progress | None = None
 ) -> Splits:
     """Split, decode and cache the files of a listing.
 
     Raises DataError for a class that is missing in a part, and, unless settings.on_bad_file is
-    "skip", for files that are no pictures.
+    "skip", for files that are no images.
     """
     _check_classes(listing)
     positions, notes = _divide(listing, settings)
@@ -81,7 +81,7 @@ def load_files(
 
 
 def _divide(
-    listing: Listing, settings: DataSettings
+    listing: FileListing, settings: DataSettings
 ) -> tuple[dict[Part, Positions], tuple[str, ...]]:
     """Which positions belong to which part, and a sentence on how that came about."""
     given = _given(listing)
@@ -95,7 +95,7 @@ def _divide(
             seed=seed,
         )
         note = (
-            f"{settings.test_fraction:.0%} of the pictures were held out as test and {share:.0%} "
+            f"{settings.test_fraction:.0%} of the images were held out as test and {share:.0%} "
             "of the rest as validation, by a hash of their ids."
         )
         return dict(zip(("train", "validation", "test"), parts, strict=True)), (note,)
@@ -119,7 +119,7 @@ def _divide(
     )
 
 
-def _given(listing: Listing) -> dict[Part, Positions]:
+def _given(listing: FileListing) -> dict[Part, Positions]:
     names = np.array(listing.parts or ())
     order: tuple[Part, ...] = ("train", "validation", "test")
     found: dict[Part, Positions] = {part: np.flatnonzero(names == part) for part in order}
@@ -128,9 +128,9 @@ def _given(listing: Listing) -> dict[Part, Positions]:
     return given
 
 
-def _check_classes(listing: Listing) -> None:
+def _check_classes(listing: FileListing) -> None:
     if not listing.paths:
-        raise DataError(f"{listing.origin} has no pictures; expected at least two classes of them")
+        raise DataError(f"{listing.origin} has no images; expected at least two classes of them")
     if len(listing.class_names) < 2:
         raise DataError(
             f"{listing.origin} has one class only ('{listing.class_names[0]}'); "
@@ -141,13 +141,13 @@ def _check_classes(listing: Listing) -> None:
     for name, count in zip(listing.class_names, counts, strict=True):
         if count < needed:
             raise DataError(
-                f"class '{name}' of {listing.origin} has {count} picture{'s' * (count != 1)}; "
+                f"class '{name}' of {listing.origin} has {count} image{'s' * (count != 1)}; "
                 f"expected at least {needed}, so that each part has one"
             )
 
 
 def _check_parts(
-    listing: Listing, labels: NDArray[np.int64], positions: Mapping[Part, Positions]
+    listing: FileListing, labels: NDArray[np.int64], positions: Mapping[Part, Positions]
 ) -> None:
     for part, chosen in positions.items():
         counts = np.bincount(labels[chosen], minlength=len(listing.class_names))
@@ -155,13 +155,13 @@ def _check_parts(
         if missing:
             names = ", ".join(f"'{name}'" for name in missing[:_SHOWN])
             raise DataError(
-                f"the {part} part of {listing.origin} has no picture of class {names}; "
-                "every part needs pictures of every class"
+                f"the {part} part of {listing.origin} has no image of class {names}; "
+                "every part needs images of every class"
             )
 
 
 def _decode(
-    listing: Listing,
+    listing: FileListing,
     positions: Mapping[Part, Positions],
     reading: tuple[DataSettings, Resize],
     progress: Progress | None,
@@ -171,7 +171,7 @@ def _decode(
     order = np.concatenate(list(positions.values()))
     size = settings.image_size or DEFAULT_SIZE
     paths = [listing.paths[number] for number in order]
-    cached = cached_pictures(paths, Fitting(size, size, resize), progress=progress)
+    cached = cached_images(paths, Fitting(size, size, resize), progress=progress)
     bad_files = tuple(sorted(set(cached.bad_files), key=lambda bad: bad.path))
     if bad_files and settings.on_bad_file == "error":
         raise DataError(_bad_files(bad_files, len(paths)))
@@ -182,7 +182,7 @@ def _decode(
     for part, start, stop in zip(positions, bounds, bounds[1:], strict=False):
         left[part] = order[cached.good[start:stop]]
         sets[part] = ImageSet(
-            cached.pictures[start:stop],
+            cached.images[start:stop],
             listing.labels[left[part]],
             listing.ids[left[part]],
             listing.class_names,
@@ -191,8 +191,8 @@ def _decode(
     _check_parts(listing, listing.labels, left)
     ids = listing.ids[order[cached.good]].tolist()
     odd_files = tuple(
-        OddFile(picture, remark)
-        for picture, remarks in zip(ids, cached.oddities, strict=True)
+        OddFile(image, remark)
+        for image, remarks in zip(ids, cached.oddities, strict=True)
         for remark in remarks
     )
     return sets, bad_files, odd_files
@@ -204,7 +204,7 @@ def _bad_files(bad: Sequence[BadFile], count: int) -> str:
         lines.append(f"  and {len(bad) - _SHOWN} more")
     listed = "\n".join(lines)
     return (
-        f"{len(bad)} of {count} files cannot be read as pictures:\n{listed}\n"
+        f"{len(bad)} of {count} files cannot be read as images:\n{listed}\n"
         "Repair or remove them, or leave them out with --set data.on_bad_file=skip (of train also: "
         "--on-bad-file skip)."
     )

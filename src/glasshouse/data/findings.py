@@ -1,4 +1,4 @@
-"""What a check finds, and the pictures of a source seen as one row."""
+"""What a check finds, and the images of a source seen as one row."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -18,11 +18,11 @@ _NAMED = 4
 
 @dataclass(frozen=True)
 class Finding:
-    """One observation on the pictures of a source.
+    """One observation on the images of a source.
 
     kind: its name for programs, such as "leaked-copies". level: error, figures would be wrong;
-    warning, they may mislead; info, what there is. ids: the pictures, or the files, that it is
-    about; reasons: why, one for each file, where they are bad. groups: ids of pictures that belong
+    warning, they may mislead; info, what there is. ids: the images, or the files, that it is
+    about; reasons: why, one for each file, where they are bad. groups: ids of images that belong
     side by side, the plainest first.
     """
 
@@ -36,14 +36,14 @@ class Finding:
 
 
 def names_of(group: tuple[str, ...]) -> str:
-    """The first of a group's pictures in words: ``a = b = c = d and 7 more``."""
+    """The first of a group's images in words: ``a = b = c = d and 7 more``."""
     more = len(group) - _NAMED
     return " = ".join(group[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 @dataclass(frozen=True)
 class Everything:
-    """All pictures of a source, one part after the other: ids, labels and parts ``(n,)``.
+    """All images of a source, one part after the other: ids, labels and parts ``(n,)``.
 
     parts: positions in PARTS. sizes: int32 ``(n, 2)`` where the source has files.
     """
@@ -75,11 +75,6 @@ def parts_of(splits: Splits) -> dict[str, ImageSet]:
 
 
 def counts_of(images: ImageSet) -> dict[str, int]:
-    """How many pictures each class has."""
+    """How many images each class has."""
     counts = np.bincount(images.labels, minlength=len(images.class_names)).tolist()
     return dict(zip(images.class_names, counts, strict=True))
-
-
-def many(count: int, noun: str, plural: str = "") -> str:
-    """A count with its noun: "1 picture", "2,000 pictures"."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

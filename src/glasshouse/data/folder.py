@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glasshouse.data.files import Listing, Part
+from glasshouse.data.files import FileListing, Part
 from glasshouse.errors import DataError
 
 _PART_NAMES: dict[str, Part] = {
@@ -19,19 +19,19 @@ _PART_NAMES: dict[str, Part] = {
     "test": "test",
     "testing": "test",
 }
-# What someone meant as a picture; the content decides whether it is one, and is named if not.
-_PICTURE_ENDINGS = {
+# What someone meant as an image; the content decides whether it is one, and is named if not.
+_IMAGE_ENDINGS = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".avif", ".avifs", ".bmp",
     ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".heic",
     ".heif", ".psd", ".tga", ".ico", ".cur", ".sgi", ".svg", ".raw", ".dng",
 }  # fmt: skip
 
 
-def list_folder(root: Path) -> Listing:
-    """The pictures below a folder; ids are paths inside it, with forward slashes.
+def list_folder(root: Path) -> FileListing:
+    """The images below a folder; ids are paths inside it, with forward slashes.
 
-    Pictures deeper inside a class folder belong to the class. Hidden files and files without a
-    picture's ending are left out, and the latter counted. Raises DataError for a folder without
+    Images deeper inside a class folder belong to the class. Hidden files and files without an
+    image's ending are left out, and the latter counted. Raises DataError for a folder without
     classes, with one class, or with a class that a part lacks.
     """
     parts = _part_folders(root)
@@ -42,19 +42,19 @@ def list_folder(root: Path) -> Listing:
         for class_folder in _visible_folders(folder)
         for path in _files(class_folder)
     ]
-    pictures = [row for row in found if row[0].suffix.lower() in _PICTURE_ENDINGS]
+    images = [row for row in found if row[0].suffix.lower() in _IMAGE_ENDINGS]
     class_names = sorted({f.name for folder, _ in folders for f in _visible_folders(folder)})
-    if not class_names or not pictures:
+    if not class_names or not images:
         raise DataError(_nothing(root))
-    labels = [class_names.index(name) for _, _, name in pictures]
-    return Listing(
+    labels = [class_names.index(name) for _, _, name in images]
+    return FileListing(
         origin=root,
-        paths=tuple(path for path, _, _ in pictures),
-        ids=np.array([path.relative_to(root).as_posix() for path, _, _ in pictures]),
+        paths=tuple(path for path, _, _ in images),
+        ids=np.array([path.relative_to(root).as_posix() for path, _, _ in images]),
         labels=np.array(labels, dtype=np.int64),
         class_names=tuple(class_names),
-        parts=tuple(part for _, part, _ in pictures if part) if parts else None,
-        notes=_notes(len(found) - len(pictures)),
+        parts=tuple(part for _, part, _ in images if part) if parts else None,
+        notes=_notes(len(found) - len(images)),
     )
 
 
@@ -87,13 +87,13 @@ def _is_hidden(name: str) -> bool:
 def _notes(ignored: int) -> tuple[str, ...]:
     if not ignored:
         return ()
-    return (f"{ignored} file{'s' * (ignored != 1)} without a picture's ending were ignored.",)
+    return (f"{ignored} file{'s' * (ignored != 1)} without an image's ending were ignored.",)
 
 
 def _nothing(root: Path) -> str:
-    loose = sum(1 for f in root.iterdir() if f.suffix.lower() in _PICTURE_ENDINGS)
-    beside = f" {loose} pictures lie in it directly; move them to folders." if loose else ""
+    loose = sum(1 for f in root.iterdir() if f.suffix.lower() in _IMAGE_ENDINGS)
+    beside = f" {loose} images lie in it directly; move them to folders." if loose else ""
     return (
-        f"{root} has no class folders with pictures. Expected a folder for each class, as in "
+        f"{root} has no class folders with images. Expected a folder for each class, as in "
         f"{root.name}/cat/1.jpg, or {root.name}/train/cat/1.jpg.{beside}"
     )

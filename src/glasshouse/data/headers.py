@@ -1,4 +1,4 @@
-"""What a picture file says of itself before its pixels: its size, and what is odd about it."""
+"""What an image file says of itself before its pixels: its size, and what is odd about it."""
 
 import io
 import warnings
@@ -30,7 +30,7 @@ _SAYING = {ending for endings in _ENDINGS.values() for ending in endings}
 
 @dataclass(frozen=True)
 class Header:
-    """The size of an upright picture in its file, in pixels, and remarks on the file.
+    """The size of an upright image in its file, in pixels, and remarks on the file.
 
     Equal oddities have equal words, so that files can be counted by them.
     """

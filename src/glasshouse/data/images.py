@@ -1,4 +1,4 @@
-"""The noun of this layer: pictures of one size, decoded, with labels, ids and class names."""
+"""The noun of this layer: images of one size, decoded, with labels, ids and class names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,15 +12,15 @@ Resize = Literal["crop", "letterbox", "stretch"]
 
 @dataclass(frozen=True)
 class ImageSet:
-    """RGB pictures of one size, in memory or memory-mapped.
+    """RGB images of one size, in memory or memory-mapped.
 
-    pictures: uint8 ``(n, 3, h, w)``. labels: int64 ``(n,)``, positions in class_names.
+    pixels: uint8 ``(n, 3, h, w)``. labels: int64 ``(n,)``, positions in class_names.
     ids: str ``(n,)``, unique and stable (a path inside the source, or "train/00042").
     masks: bool ``(n, h, w)`` of the labelled object, only where the source knows it.
-    sizes: int32 ``(n, 2)``, rows and columns of each picture in its file, only for files.
+    sizes: int32 ``(n, 2)``, rows and columns of each image in its file, only for files.
     """
 
-    pictures: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
     ids: NDArray[np.str_]
     class_names: tuple[str, ...]
@@ -33,17 +33,17 @@ class ImageSet:
     @property
     def height(self) -> int:
         """Rows of pixels."""
-        return int(self.pictures.shape[2])
+        return int(self.pixels.shape[2])
 
     @property
     def width(self) -> int:
         """Columns of pixels."""
-        return int(self.pictures.shape[3])
+        return int(self.pixels.shape[3])
 
 
 @dataclass(frozen=True)
 class BadFile:
-    """A file that could not be read as a picture."""
+    """A file that could not be read as an image."""
 
     path: str
     reason: str
@@ -51,7 +51,7 @@ class BadFile:
 
 @dataclass(frozen=True)
 class OddFile:
-    """A file that was read, by the id of its picture, and what is unusual about it."""
+    """A file that was read, by the id of its image, and what is unusual about it."""
 
     id: str
     remark: str
@@ -63,7 +63,7 @@ class Splits:
 
     bad_files: what was left out. notes: plain sentences on how the parts were made. odd_files:
     what was read in a way that its owner may not expect, a file and a remark each. resize: how
-    pictures that are not square were made so.
+    images that are not square were made so.
     """
 
     train: ImageSet
@@ -81,13 +81,13 @@ class Splits:
 
 
 def take(images: ImageSet, positions: NDArray[np.int64] | Sequence[int]) -> ImageSet:
-    """The pictures at these positions, copied into memory."""
+    """The images at these positions, copied into memory."""
     chosen = np.asarray(positions, dtype=np.int64)
     masks = None if images.masks is None else images.masks[chosen]
     sizes = None if images.sizes is None else images.sizes[chosen]
     return replace(
         images,
-        pictures=np.ascontiguousarray(images.pictures[chosen]),
+        pixels=np.ascontiguousarray(images.pixels[chosen]),
         labels=images.labels[chosen],
         ids=images.ids[chosen],
         masks=masks,

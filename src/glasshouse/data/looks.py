@@ -1,6 +1,6 @@
-"""How pictures look: digests that tell equal ones, and small grey pictures that tell near ones.
+"""How images look: digests that tell equal ones, and small grey images that tell near ones.
 
-Two pictures are near copies when a 64-bit hash of their coarse structure differs in few bits and
+Two images are near copies when a 64-bit hash of their coarse structure differs in few bits and
 the edges of their thumbnails agree. Both are blind to a change of brightness, contrast, colour or
 compression; the edges tell apart what only shares a sky or a white background.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.data.cache import Pictures, blocks
+from glasshouse.data.cache import Images, blocks
 from glasshouse.data.images import ImageSet
 
 Floats = NDArray[np.float32]
@@ -31,10 +31,10 @@ _GREY = np.array((0.299, 0.587, 0.114), dtype=np.float32)
 
 @dataclass(frozen=True)
 class Looks:
-    """What one pass over n pictures keeps.
+    """What one pass over n images keeps.
 
     digests: of the decoded pixels. is_constant ``(n,)``: of a single colour. thumbnails: grey,
-    float32 ``(n, 16, 16)``; of no pictures when nobody looked closely.
+    float32 ``(n, 16, 16)``; of no images when nobody looked closely.
     """
 
     digests: tuple[bytes, ...]
@@ -43,7 +43,7 @@ class Looks:
 
 
 def look(sets: Sequence[ImageSet], *, closely: bool = True) -> Looks:
-    """Look at every picture of these sets, one set after the other.
+    """Look at every image of these sets, one set after the other.
 
     closely: keep thumbnails too, which near copies are told by.
     """
@@ -51,7 +51,7 @@ def look(sets: Sequence[ImageSet], *, closely: bool = True) -> Looks:
     constant = [np.empty(0, dtype=bool)]
     thumbnails = [np.empty((0, _SIDE, _SIDE), dtype=np.float32)]
     for images in sets:
-        for block in blocks(images.pictures):
+        for block in blocks(images.pixels):
             digests += [hashlib.blake2b(p.data, digest_size=16).digest() for p in block]
             flat = block.reshape(len(block), 3, -1)
             constant.append((flat == flat[:, :, :1]).all(axis=(1, 2)))
@@ -61,7 +61,7 @@ def look(sets: Sequence[ImageSet], *, closely: bool = True) -> Looks:
 
 
 def equal_groups(digests: Sequence[bytes]) -> list[tuple[int, ...]]:
-    """Positions of equal pictures, two or more in a group."""
+    """Positions of equal images, two or more in a group."""
     places: dict[bytes, list[int]] = {}
     for position, digest in enumerate(digests):
         places.setdefault(digest, []).append(position)
@@ -69,17 +69,17 @@ def equal_groups(digests: Sequence[bytes]) -> list[tuple[int, ...]]:
 
 
 def near_pairs(looks: Looks) -> list[tuple[int, int]]:
-    """Positions of pictures that are nearly, but not quite, the same; the most alike first.
+    """Positions of images that are nearly, but not quite, the same; the most alike first.
 
-    Of equal pictures only the first is compared. A picture is paired with the nearest 20 of those
+    Of equal images only the first is compared. An image is paired with the nearest 20 of those
     that follow.
     """
-    # The first place of each different picture: a later one overwrites in reversed order.
+    # The first place of each different image: a later one overwrites in reversed order.
     distinct = {digest: place for place, digest in reversed(list(enumerate(looks.digests)))}
     firsts = np.array(sorted(distinct.values()), dtype=np.int64)
     thumbnails = looks.thumbnails[firsts]
     found: list[tuple[float, int, int]] = []
-    for first, others in _close(picture_hashes(thumbnails)):
+    for first, others in _close(image_hashes(thumbnails)):
         likeness = edge_likeness(thumbnails[others], thumbnails[first])
         found += [
             (-float(value), int(firsts[first]), int(firsts[other]))
@@ -89,7 +89,7 @@ def near_pairs(looks: Looks) -> list[tuple[int, int]]:
     return [(first, second) for _, first, second in sorted(found)]
 
 
-def picture_hashes(thumbnails: Floats) -> Hashes:
+def image_hashes(thumbnails: Floats) -> Hashes:
     """A 64-bit hash each: the signs of the 8x8 lowest frequencies that are no mean of a line."""
     positions = (np.arange(_SIDE) + 0.5) * np.pi / _SIDE
     waves = np.cos(_FREQUENCIES[:, None] * positions).astype(np.float32)
@@ -102,7 +102,7 @@ def picture_hashes(thumbnails: Floats) -> Hashes:
 def edge_likeness(thumbnails: Floats, other: Floats) -> Floats:
     """How well the edges of each of ``(n, 16, 16)`` agree with those of one: -1..1.
 
-    It is the correlation of the differences between neighbours; 0 for a picture without edges.
+    It is the correlation of the differences between neighbours; 0 for an image without edges.
     """
     ours, theirs = _edges(thumbnails), _edges(other[None])[0]
     sizes = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs)
@@ -111,9 +111,9 @@ def edge_likeness(thumbnails: Floats, other: Floats) -> Floats:
 
 
 def _close(hashes: Hashes) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """For each picture, those behind it within MOST_BITS.
+    """For each image, those behind it within MOST_BITS.
 
-    Every pair is looked at: 60,000 pictures take about a second, and nothing is missed.
+    Every pair is looked at: 60,000 images take about a second, and nothing is missed.
     """
     for first in range(len(hashes) - 1):
         bits = np.bitwise_count(hashes[first + 1 :] ^ hashes[first])
@@ -124,9 +124,9 @@ def _close(hashes: Hashes) -> Iterator[tuple[int, NDArray[np.int64]]]:
             yield first, close + first + 1
 
 
-def _thumbnails(pictures: Pictures) -> Floats:
-    rows, columns = (_averaging(side) for side in pictures.shape[2:])
-    grey = np.einsum("nchw,c->nhw", pictures, _GREY)
+def _thumbnails(images: Images) -> Floats:
+    rows, columns = (_averaging(side) for side in images.shape[2:])
+    grey = np.einsum("nchw,c->nhw", images, _GREY)
     small: Floats = rows @ grey @ columns.T
     return small
 

@@ -1,6 +1,6 @@
-"""Which pictures an epoch shows, and in what order: each one once, or every class equally often.
+"""Which images per epoch shows, and in what order: each one once, or every class equally often.
 
-Everything is a pure function of (seed, epoch, picture ids), so that a run that is gone on with sees
+Everything is a pure function of (seed, epoch, image ids), so that a run that is gone on with sees
 what it would have seen.
 """
 
@@ -17,10 +17,10 @@ Positions = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Draws:
-    """The pictures of an epoch in order.
+    """The images of an epoch in order.
 
     positions ``(n,)`` in the set. showings ``(n,)``: how often each was shown before, which stands
-    for the epoch in all randomness of a picture, so that no two showings look alike.
+    for the epoch in all randomness of an image, so that no two showings look alike.
     """
 
     positions: Positions
@@ -30,10 +30,10 @@ class Draws:
 def draw_epoch(
     keys: Keys, labels: Positions, sampling: Sampling, *, seed: int, epoch: int
 ) -> Draws:
-    """As many draws as there are pictures, in random order.
+    """As many draws as there are images, in random order.
 
-    shuffle: each picture once. balanced: each class that has pictures equally often, to within one
-    draw, over an epoch and over the run; within a class, every picture comes once before any comes
+    shuffle: each image once. balanced: each class that has images equally often, to within one
+    draw, over an epoch and over the run; within a class, every image comes once before any comes
     again.
     """
     if sampling == "shuffle":

@@ -1,10 +1,10 @@
-"""Generated pictures whose truth is known: ten classes of shapes and textures, with the mask.
+"""Generated images whose truth is known: ten classes of shapes and textures, with the mask.
 
-Each picture is a pure function of (seed, id, size): an object of random colour, place, size and
+Each image is a pure function of (seed, id, size): an object of random colour, place, size and
 turn before a background of soft waves, lines and blobs. Clutter is never one of the ten objects:
 lines have no inside, blobs have no texture. Colours are drawn alike for all classes, and the
 objects have equal areas, so only the form gives the class away. Objects are small enough to lie
-anywhere: always pointing at the middle of the picture hits one in five.
+anywhere: always pointing at the middle of the image hits one in five.
 """
 
 import math
@@ -28,7 +28,7 @@ _NOISE = 0.04
 
 
 def make_shapes(part: str, count: int, *, size: int = DEFAULT_SIZE, seed: int = 0) -> ImageSet:
-    """Pictures ``(count, 3, size, size)`` with masks; ids "shapes/train/00042".
+    """Images ``(count, 3, size, size)`` with masks; ids "shapes/train/00042".
 
     Classes follow each other in turn, so that any count is balanced. Raises UsageError for a size
     under 32, where the forms can no longer be told apart.
@@ -37,12 +37,12 @@ def make_shapes(part: str, count: int, *, size: int = DEFAULT_SIZE, seed: int = 
         raise UsageError(f"shapes are drawn at {DEFAULT_SIZE} pixels a side or more, not {size}")
     ids = np.array([f"shapes/{part}/{number:05d}" for number in range(count)])
     labels = np.arange(count, dtype=np.int64) % len(CLASS_NAMES)
-    pictures = np.empty((count, 3, size, size), dtype=np.uint8)
+    images = np.empty((count, 3, size, size), dtype=np.uint8)
     masks = np.empty((count, size, size), dtype=np.bool_)
     for start in range(0, count, _CHUNK):
         rows = slice(start, start + _CHUNK)
-        pictures[rows], masks[rows] = _draw(keys_of(ids[rows]), labels[rows], size, seed)
-    return ImageSet(pictures, labels, ids, CLASS_NAMES, masks)
+        images[rows], masks[rows] = _draw(keys_of(ids[rows]), labels[rows], size, seed)
+    return ImageSet(images, labels, ids, CLASS_NAMES, masks)
 
 
 def _draw(

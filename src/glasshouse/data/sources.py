@@ -10,9 +10,8 @@ from PIL import Image
 
 from glasshouse.data.cache import blocks
 from glasshouse.data.cifar import find_cifar, read_cifar
-from glasshouse.data.decode import Resize, fit
+from glasshouse.data.decode import Resize, fit_to_size
 from glasshouse.data.digits import read_digits
-from glasshouse.data.download import Progress
 from glasshouse.data.files import load_files
 from glasshouse.data.folder import list_folder
 from glasshouse.data.images import ImageSet, Splits, take
@@ -20,6 +19,7 @@ from glasshouse.data.shapes import DEFAULT_SIZE, make_shapes
 from glasshouse.data.splits import TRAINED_ON_VALIDATION, limit, three_parts, two_parts
 from glasshouse.data.table import ENDINGS, list_table
 from glasshouse.errors import DataError, UsageError, did_you_mean
+from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
 
 _SHAPES_COUNTS = {"train": 5000, "validation": 1000, "test": 1000}
@@ -46,12 +46,12 @@ def load_splits(
 
     source: "cifar10", "digits", "shapes", a folder of class folders, or a .csv or .parquet table.
     A folder with such a name is meant by "./digits". Raises UsageError for an unknown name, and
-    DataError for pictures that are not as they should be.
+    DataError for images that are not as they should be.
     """
     name = str(source)
     if isinstance(source, str) and source in _NAMED:
         splits = _NAMED[source](settings, Access(data_dir, offline, progress))
-        # Their pictures are square, so that all ways are the same.
+        # Their images are square, so that all ways are the same.
         resize: Resize = "crop" if settings.resize == "auto" else settings.resize
         resized = _resized(replace(splits, resize=resize), settings)
         return _joined(_limited(resized, settings), settings)
@@ -64,7 +64,7 @@ def load_splits(
 
 
 def has_own_size(source: str | Path) -> bool:
-    """True for a source whose pictures have one small size; files are decoded at any."""
+    """True for a source whose images have one small size; files are decoded at any."""
     return isinstance(source, str) and source in _NAMED
 
 
@@ -74,38 +74,36 @@ def fingerprint(splits: Splits) -> str:
     for part in (splits.train, splits.validation, splits.test):
         for text in ("\n".join(part.class_names), "\n".join(part.ids.tolist())):
             digest.update(f"{len(text)}\n{text}".encode())
-        digest.update(f"{part.pictures.shape}".encode())
+        digest.update(f"{part.pixels.shape}".encode())
         digest.update(part.labels.astype("<i8").tobytes())
-        for block in blocks(part.pictures):
+        for block in blocks(part.pixels):
             digest.update(block.data)
     return digest.hexdigest()
 
 
 def _cifar10(settings: DataSettings, access: Access) -> Splits:
     folder = find_cifar(access.data_dir, offline=access.offline, progress=access.progress)
-    pictures, test = read_cifar(folder)
+    images, test = read_cifar(folder)
     share = settings.validation_fraction
-    train, validation = two_parts(pictures.ids, pictures.labels, share, seed=settings.split_seed)
+    train, validation = two_parts(images.ids, images.labels, share, seed=settings.split_seed)
     note = f"{share:.0%} of the 50,000 were held out as validation; test is the official one."
-    return Splits(take(pictures, train), take(pictures, validation), test, notes=(note,))
+    return Splits(take(images, train), take(images, validation), test, notes=(note,))
 
 
 def _digits(settings: DataSettings, access: Access) -> Splits:
-    pictures = read_digits()
+    images = read_digits()
     train, validation, test = three_parts(
-        pictures.ids,
-        pictures.labels,
+        images.ids,
+        images.labels,
         validation_fraction=settings.validation_fraction,
         test_fraction=settings.test_fraction,
         seed=settings.split_seed,
     )
     note = (
-        f"{settings.test_fraction:.0%} of the pictures were held out as test and "
+        f"{settings.test_fraction:.0%} of the images were held out as test and "
         f"{settings.validation_fraction:.0%} of the rest as validation, by a hash of their ids."
     )
-    return Splits(
-        take(pictures, train), take(pictures, validation), take(pictures, test), notes=(note,)
-    )
+    return Splits(take(images, train), take(images, validation), take(images, test), notes=(note,))
 
 
 def _shapes(settings: DataSettings, access: Access) -> Splits:
@@ -113,7 +111,7 @@ def _shapes(settings: DataSettings, access: Access) -> Splits:
     train, validation, test = (
         make_shapes(part, count, size=size) for part, count in _SHAPES_COUNTS.items()
     )
-    return Splits(train, validation, test, notes=("Pictures are generated, with seed 0.",))
+    return Splits(train, validation, test, notes=("Images are generated, with seed 0.",))
 
 
 _NAMED: dict[str, Callable[[DataSettings, Access], Splits]] = {
@@ -142,7 +140,7 @@ def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:
     masks = (first.masks, second.masks)
     return replace(
         first,
-        pictures=np.concatenate([first.pictures, second.pictures]),
+        pixels=np.concatenate([first.pixels, second.pixels]),
         labels=np.concatenate([first.labels, second.labels]),
         ids=np.concatenate([first.ids, second.ids]),
         masks=None if masks[0] is None else np.concatenate([m for m in masks if m is not None]),
@@ -151,7 +149,7 @@ def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:
 
 def _resized(splits: Splits, settings: DataSettings) -> Splits:
     size = settings.image_size
-    if size is None or splits.train.pictures.shape[2:] == (size, size):
+    if size is None or splits.train.pixels.shape[2:] == (size, size):
         return splits
     train, validation, test = (
         _resize(part, size, splits.resize)
@@ -161,14 +159,14 @@ def _resized(splits: Splits, settings: DataSettings) -> Splits:
 
 
 def _resize(images: ImageSet, size: int, resize: Resize) -> ImageSet:
-    pictures = np.empty((len(images), 3, size, size), dtype=np.uint8)
-    for number, picture in enumerate(images.pictures):
-        pictures[number] = fit(picture.transpose(1, 2, 0), size, size, resize)
+    resized = np.empty((len(images), 3, size, size), dtype=np.uint8)
+    for number, image in enumerate(images.pixels):
+        resized[number] = fit_to_size(image.transpose(1, 2, 0), size, size, resize)
     masks = None
     if images.masks is not None:
-        # The sources with masks have square pictures, for which all three ways are the same.
+        # The sources with masks have square images, for which all three ways are the same.
         masks = np.stack([_resize_mask(mask, size) for mask in images.masks])
-    return replace(images, pictures=pictures, masks=masks)
+    return replace(images, pixels=resized, masks=masks)
 
 
 def _resize_mask(mask: np.ndarray, size: int) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Which picture is held out: a threshold on a hash of its id, class by class.
+"""Which image is held out: a threshold on a hash of its id, class by class.
 
-A picture stays where it is when others come or go, so that a test figure of today can be compared
+An image stays where it is when others come or go, so that a test figure of today can be compared
 with one of next month. The price is a part whose size is only about the fraction asked for.
 """
 
@@ -13,7 +13,7 @@ from glasshouse.errors import DataError
 from glasshouse.rng import keys_of, uniforms
 
 TRAINED_ON_VALIDATION = (
-    "The validation pictures were trained on as well, as asked: figures on them are too good, and "
+    "The validation images were trained on as well, as asked: figures on them are too good, and "
     "probabilities are not calibrated."
 )
 
@@ -25,7 +25,7 @@ Positions = NDArray[np.int64]
 def hold_out(
     ids: Ids, labels: Labels, fraction: float, *, seed: int, purpose: str, leave: int = 1
 ) -> NDArray[np.bool_]:
-    """True ``(n,)`` for the pictures held out, about the fraction of each class.
+    """True ``(n,)`` for the images held out, about the fraction of each class.
 
     The hash alone decides, unless chance gave a class less than half or more than twice its share:
     then the draws nearest to the threshold are moved. At least one of each class is held out, but
@@ -39,7 +39,7 @@ def hold_out(
         share = fraction * len(members)
         count = min(max(drawn, math.ceil(share / 2)), math.floor(2 * share) + 1)
         count = min(count, max(0, len(members) - leave))
-        # Within the bounds this is the plain threshold, which no other picture can move.
+        # Within the bounds this is the plain threshold, which no other image can move.
         held[members[np.argsort(draws[members], kind="stable")[:count]]] = True
     return held
 
@@ -49,7 +49,7 @@ def three_parts(
 ) -> tuple[Positions, Positions, Positions]:
     """Positions of train, validation and test; validation is a fraction of what test leaves.
 
-    A class of three or more pictures has at least one in each part.
+    A class of three or more images has at least one in each part.
     """
     in_test = hold_out(ids, labels, test_fraction, seed=seed, purpose="test", leave=2)
     rest = np.flatnonzero(~in_test)
@@ -66,7 +66,7 @@ def two_parts(
 
 
 def limit(ids: Ids, labels: Labels, count: int, *, seed: int) -> Positions:
-    """Positions of count pictures in their old order, as evenly over the classes as can be.
+    """Positions of count images in their old order, as evenly over the classes as can be.
 
     A larger count keeps what a smaller one had. Raises DataError for fewer than the classes.
     """
@@ -74,7 +74,7 @@ def limit(ids: Ids, labels: Labels, count: int, *, seed: int) -> Positions:
     if count < len(classes):
         raise DataError(
             f"data.train_limit is {count}, fewer than the {len(classes)} classes: "
-            "expected at least one picture of each"
+            "expected at least one image of each"
         )
     draws = uniforms(seed, "train limit", 0, keys_of(ids), 1)[:, 0]
     order = np.argsort(draws, kind="stable")

@@ -1,4 +1,4 @@
-"""A CSV or Parquet table of pictures: the columns path and label, and split where it is given."""
+"""A CSV or Parquet table of images: the columns path and label, and split where it is given."""
 
 import csv
 import importlib
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glasshouse.data.files import Listing, Part
+from glasshouse.data.files import FileListing, Part
 from glasshouse.errors import DataError, UsageError, did_you_mean
 
 ENDINGS = (".csv", ".tsv", ".parquet")
@@ -25,18 +25,18 @@ _SPLIT_NAMES: dict[str, Part] = {
 Row = tuple[int, str, str, str]
 
 
-def list_table(table: Path) -> Listing:
-    """The pictures that a table names; relative paths begin where the table lies.
+def list_table(table: Path) -> FileListing:
+    """The images that a table names; relative paths begin where the table lies.
 
     The ids are the paths as written. Raises DataError that names the row and the column.
     """
     rows = list(_read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table))
     if not rows:
-        raise DataError(f"{table} has no rows below its header; expected a picture in each")
+        raise DataError(f"{table} has no rows below its header; expected an image in each")
     _check_unique(table, rows)
     class_names = _sorted_names({label for _, _, label, _ in rows})
     numbers = {name: number for number, name in enumerate(class_names)}
-    return Listing(
+    return FileListing(
         origin=table,
         paths=tuple(table.parent / path for _, path, _, _ in rows),
         ids=np.array([path for _, path, _, _ in rows]),

@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from glasshouse.data.decode import Resize, decode, fit, read_file
+from glasshouse.data.decode import Resize, decode, fit_to_size, read_file
 from glasshouse.data.headers import Header, read_header
-from glasshouse.errors import BadPicture, DataError
+from glasshouse.errors import BadImage, DataError
 
 TIMEOUT_S = 30.0
 _MEMORY_BYTES = 6 << 30
@@ -31,7 +31,7 @@ _READY = b"ready"
 
 @dataclass(frozen=True)
 class Fitting:
-    """The size that every picture is brought to."""
+    """The size that every image is brought to."""
 
     height: int
     width: int
@@ -79,7 +79,7 @@ def decode_files(
             yield result
 
 
-def serve() -> None:
+def serve_decoding() -> None:
     """What a child process does: read requests from stdin, write answers to stdout."""
     _bound_memory()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
@@ -99,13 +99,13 @@ def _decode_one(path: Path, fitting: Fitting) -> tuple[bytes, bytes, bytes, byte
     try:
         data = read_file(path)
         digest = hashlib.sha256(data).hexdigest().encode()
-        picture = decode(data, name=str(path))
+        image = decode(data, name=str(path))
         header = json.dumps(asdict(read_header(data, str(path)))).encode()
-        pixels = fit(picture, fitting.height, fitting.width, fitting.resize).tobytes()
-    except BadPicture as error:
+        pixels = fit_to_size(image, fitting.height, fitting.width, fitting.resize).tobytes()
+    except BadImage as error:
         reason = error.reason.encode("utf-8", "replace")
     except MemoryError:
-        reason = b"needs more memory than a picture may"
+        reason = b"needs more memory than an image may"
     return digest, pixels, reason, header
 
 
@@ -183,7 +183,7 @@ def _start() -> "subprocess.Popen[bytes]":
     except EOFError as error:
         _end(process)
         raise DataError(
-            f"cannot start a process to decode pictures: {sys.executable} ended with "
+            f"cannot start a process to decode images: {sys.executable} ended with "
             f"{process.returncode}"
         ) from error
     return process

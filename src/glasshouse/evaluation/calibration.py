@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.evaluation.intervals import Interval, wilson, wilson_of
-from glasshouse.evaluation.metrics import hits, losses, require_sound
+from glasshouse.evaluation.metrics import hits, losses, require_valid
 from glasshouse.models.predict import Predictions, probabilities
 
 COLDEST, HOTTEST = 0.05, 20.0
@@ -16,7 +16,7 @@ THRESHOLDS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 @dataclass(frozen=True)
 class Bin:
-    """Pictures whose largest probability lies from low to high.
+    """Images whose largest probability lies from low to high.
 
     confidence is the mean of it; accuracy how often it was right. None in an empty bin.
     """
@@ -57,13 +57,13 @@ class Selective:
 
 
 def fit_temperature(predictions: Predictions) -> float:
-    """The temperature with the least cross-entropy on these (validation) pictures.
+    """The temperature with the least cross-entropy on these (validation) images.
 
-    Between 0.05 and 20, and never worse than 1 here. It is 1 when every picture is right: the loss
+    Between 0.05 and 20, and never worse than 1 here. It is 1 when every image is right: the loss
     would then fall without end towards certainty, which a finite sample cannot support.
     Guo et al. 2017, "On Calibration of Modern Neural Networks".
     """
-    require_sound(predictions)
+    require_valid(predictions)
     if hits(predictions).all():
         return 1.0
     logits = predictions.logits.astype(np.float64)
@@ -86,24 +86,24 @@ def calibration(predictions: Predictions, temperature: float) -> Calibration:
     """How well the probabilities fit at this temperature, in 15 bins."""
     at = replace(predictions, temperature=temperature)
     shares = probabilities(at)
-    wide = reliability(at)
+    wide = reliability_bins(at)
     return Calibration(
         temperature=temperature,
         loss=float(losses(predictions, temperature).mean()),
         ece=expected_error(wide),
-        ece_equal_mass=expected_error(reliability(at, equal_mass=True)),
+        ece_equal_mass=expected_error(reliability_bins(at, equal_mass=True)),
         brier=_brier(shares, predictions.labels),
         confidence=float(shares.max(axis=1).mean()),
         bins=wide,
     )
 
 
-def reliability(
+def reliability_bins(
     predictions: Predictions, *, bins: int = 15, equal_mass: bool = False
 ) -> tuple[Bin, ...]:
     """Confidence against accuracy, in bins of equal width or of about equal counts.
 
-    Equal confidences always share a bin, so the order of the pictures does not matter.
+    Equal confidences always share a bin, so the order of the images does not matter.
     """
     confidence = probabilities(predictions).max(axis=1)
     edges = np.linspace(0.0, 1.0, bins + 1)
@@ -119,7 +119,7 @@ def reliability(
 
 
 def expected_error(bins: tuple[Bin, ...]) -> float:
-    """The mean distance of confidence and accuracy, weighted by pictures, in 0..1."""
+    """The mean distance of confidence and accuracy, weighted by images, in 0..1."""
     total = sum(b.count for b in bins)
     return sum(
         b.count / total * abs(b.confidence - b.accuracy.value)
@@ -129,7 +129,7 @@ def expected_error(bins: tuple[Bin, ...]) -> float:
 
 
 def selective(predictions: Predictions) -> tuple[Selective, ...]:
-    """Accuracy on the pictures that pass each of a few fixed probabilities, the lowest first.
+    """Accuracy on the images that pass each of a few fixed probabilities, the lowest first.
 
     The thresholds are fixed beforehand, so that reading off one does not flatter the figures.
     """

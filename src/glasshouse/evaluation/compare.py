@@ -1,4 +1,4 @@
-"""Whether one classifier is better than another on the same pictures, or only luckier."""
+"""Whether one classifier is better than another on the same images, or only luckier."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from glasshouse.evaluation.intervals import (
     wilson,
     wilson_of,
 )
-from glasshouse.evaluation.metrics import hits, losses, predicted_labels, require_sound
+from glasshouse.evaluation.metrics import hits, losses, predicted_labels, require_valid
 from glasshouse.models.predict import Predictions
 
 
@@ -33,7 +33,7 @@ class ClassDifference:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A picture on which the answers differ."""
+    """An image on which the answers differ."""
 
     id: str
     true: str
@@ -43,7 +43,7 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two classifiers on the same pictures; differences are second minus first, in 0..1.
+    """Two classifiers on the same images; differences are second minus first, in 0..1.
 
     p: McNemar's exact test; p_adjusted: after Holm's correction over all pairs compared.
     loss_difference: of the mean cross-entropy, each at its own temperature; below 0 the second is
@@ -53,7 +53,7 @@ class Comparison:
 
     first: str
     second: str
-    picture_count: int
+    image_count: int
     first_accuracy: Interval
     second_accuracy: Interval
     difference: Interval
@@ -76,9 +76,9 @@ def compare(
     names: tuple[str, str] = ("the first", "the second"),
     seed: int = 0,
 ) -> Comparison:
-    """Compare two runs picture by picture; the order of pictures and classes may differ.
+    """Compare two runs image by image; the order of images and classes may differ.
 
-    Raises DataError when the pictures, their labels or the class names are not the same.
+    Raises DataError when the images, their labels or the class names are not the same.
     """
     second = align(first, second, names)
     right = hits(first), hits(second)
@@ -90,7 +90,7 @@ def compare(
     comparison = Comparison(
         first=names[0],
         second=names[1],
-        picture_count=len(first),
+        image_count=len(first),
         first_accuracy=wilson_of(right[0]),
         second_accuracy=wilson_of(right[1]),
         difference=bootstrap(right[1].astype(float), right[0].astype(float), seed=seed),
@@ -121,12 +121,12 @@ def compare_all(runs: Mapping[str, Predictions], *, seed: int = 0) -> tuple[Comp
 def mcnemar(only_first: int, only_second: int) -> float:
     """The two-sided exact p that both are right equally often (McNemar 1947, binomial form).
 
-    The arguments count the pictures on which just one of the two is right.
+    The arguments count the images on which just one of the two is right.
     """
     n, fewer = only_first + only_second, min(only_first, only_second)
     if only_first == only_second:
         return 1.0
-    # Whole numbers: no rounding, and no overflow however many pictures there are.
+    # Whole numbers: no rounding, and no overflow however many images there are.
     ways: int = 1
     tail: int = 1
     for i in range(fewer):
@@ -146,9 +146,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def align(first: Predictions, second: Predictions, names: tuple[str, str]) -> Predictions:
-    """The second's predictions with the first's order of pictures and classes."""
+    """The second's predictions with the first's order of images and classes."""
     for predictions in (first, second):
-        require_sound(predictions)
+        require_valid(predictions)
     if set(first.class_names) != set(second.class_names):
         extra = sorted(set(first.class_names) ^ set(second.class_names))
         raise DataError(
@@ -168,7 +168,7 @@ def align(first: Predictions, second: Predictions, names: tuple[str, str]) -> Pr
     differing = first.ids[first.labels != aligned.labels].tolist()
     if differing:
         raise DataError(
-            f"{names[0]} and {names[1]} give different labels to {len(differing)} pictures: "
+            f"{names[0]} and {names[1]} give different labels to {len(differing)} images: "
             f"{_some(differing)}. Evaluate both on the same version of the data."
         )
     return aligned
@@ -177,13 +177,13 @@ def align(first: Predictions, second: Predictions, names: tuple[str, str]) -> Pr
 def _positions(
     first: Predictions, second: Predictions, names: tuple[str, str]
 ) -> NDArray[np.int64]:
-    """Where the first's pictures stand in the second."""
+    """Where the first's images stand in the second."""
     ours, theirs = first.ids.tolist(), second.ids.tolist()
-    place = {picture: position for position, picture in enumerate(theirs)}
+    place = {image: position for position, image in enumerate(theirs)}
     if len(place) < len(theirs) or len(set(ours)) < len(ours):
-        raise DataError("picture ids must be unique to be compared; one occurs twice")
+        raise DataError("image ids must be unique to be compared; one occurs twice")
     problems = [
-        f"{len(missing)} pictures are missing from {name}: {_some(missing)}"
+        f"{len(missing)} images are missing from {name}: {_some(missing)}"
         for name, missing in (
             (names[1], [i for i in ours if i not in place]),
             (names[0], sorted(set(theirs) - set(ours))),
@@ -192,7 +192,7 @@ def _positions(
     ]
     if problems:
         raise DataError(
-            f"{names[0]} and {names[1]} were not evaluated on the same pictures. "
+            f"{names[0]} and {names[1]} were not evaluated on the same images. "
             + ". ".join(problems)
             + ". Evaluate both on the same source and split."
         )
@@ -233,10 +233,10 @@ def _disagreements(
 def _verdict(comparison: Comparison) -> str:
     low, high = 100 * comparison.difference.low, 100 * comparison.difference.high
     points = 100 * comparison.difference.value
-    pictures = f"{comparison.picture_count:,} pictures"
+    images = f"{comparison.image_count:,} images"
     p = "p < 0.001" if comparison.p_adjusted < 0.001 else f"p = {comparison.p_adjusted:.3f}"
     if not comparison.only_first_right and not comparison.only_second_right:
-        return f"No difference: both are right on the same of {pictures}."
+        return f"No difference: both are right on the same of {images}."
     # The p-value decides alone, so that the verdict cannot contradict the test beside it.
     if comparison.p_adjusted < 0.05:
         better, worse, gain = (
@@ -246,12 +246,12 @@ def _verdict(comparison: Comparison) -> str:
         )
         return (
             f"{_sentence(better)} is better than {worse} by {gain[0]:.2f} points of accuracy "
-            f"(95 % interval {gain[1]:.2f} to {gain[2]:.2f}, {p}, {pictures})."
+            f"(95 % interval {gain[1]:.2f} to {gain[2]:.2f}, {p}, {images})."
         )
     return (
-        f"No difference can be shown on {pictures}: {comparison.second} minus {comparison.first} "
+        f"No difference can be shown on {images}: {comparison.second} minus {comparison.first} "
         f"is {points:+.2f} points, but the truth may be anywhere from {low:+.2f} to {high:+.2f} "
-        f"({p}). More test pictures or more seeds would tell."
+        f"({p}). More test images or more seeds would tell."
     )
 
 

@@ -19,7 +19,7 @@ from glasshouse.evaluation.metrics import (
     confusion_matrix,
     hits,
     per_class,
-    require_sound,
+    require_valid,
     top_k_hits,
     worst_mistakes,
 )
@@ -45,7 +45,7 @@ class Evaluation:
     calibrated one. mistakes: the most confident first, of mistake_count in all.
     """
 
-    picture_count: int
+    image_count: int
     class_names: tuple[str, ...]
     accuracy: Interval
     commonest_share: float
@@ -67,14 +67,14 @@ class Evaluation:
 def evaluate(predictions: Predictions) -> Evaluation:
     """Every figure of a report; accuracies with 95 % Wilson intervals.
 
-    Raises DataError when there are no pictures or the logits are not numbers.
+    Raises DataError when there are no images or the logits are not numbers.
     """
-    require_sound(predictions)
+    require_valid(predictions)
     right = hits(predictions)
     before = calibration(predictions, 1.0)
     after = calibration(predictions, predictions.temperature)
     return Evaluation(
-        picture_count=len(predictions),
+        image_count=len(predictions),
         class_names=predictions.class_names,
         accuracy=wilson_of(right),
         commonest_share=float(np.bincount(predictions.labels).max() / len(predictions)),

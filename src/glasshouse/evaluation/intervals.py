@@ -1,4 +1,4 @@
-"""How far a figure may lie from the truth, since only so many pictures were looked at."""
+"""How far a figure may lie from the truth, since only so many images were looked at."""
 
 import math
 from dataclasses import dataclass
@@ -58,14 +58,14 @@ def bootstrap(
 ) -> Interval:
     """The percentile interval of the mean of ``(n,)`` values (Efron 1979).
 
-    With other, of the mean of ``values - other``: both are measured on the same pictures, which
+    With other, of the mean of ``values - other``: both are measured on the same images, which
     are drawn together (paired). The same seed gives the same interval, whatever the order.
     """
     sample = np.asarray(values, dtype=np.float64)
     if other is not None:
         if sample.shape != np.shape(other):
             raise UsageError(
-                f"a paired bootstrap needs values of the same pictures, received "
+                f"a paired bootstrap needs values of the same images, received "
                 f"{len(sample)} and {len(other)}"
             )
         sample = sample - np.asarray(other, dtype=np.float64)
@@ -78,7 +78,7 @@ def bootstrap(
 
 
 def difference(first: tuple[int, int], second: tuple[int, int], level: float = 0.95) -> Interval:
-    """Second share minus first share, of different pictures; each is (successes, n).
+    """Second share minus first share, of different images; each is (successes, n).
 
     Newcombe 1998, method 10: the two Wilson intervals joined.
     """
@@ -89,14 +89,14 @@ def difference(first: tuple[int, int], second: tuple[int, int], level: float = 0
 
 
 def paired_difference(only_first: int, only_second: int, n: int, level: float = 0.95) -> Interval:
-    """Second share minus first share on the same n pictures.
+    """Second share minus first share on the same n images.
 
-    only_first and only_second count the pictures on which just one of the two succeeds.
-    Bonett and Price 2012: Wald's interval with one imaginary picture added to each count.
+    only_first and only_second count the images on which just one of the two succeeds.
+    Bonett and Price 2012: Wald's interval with one imaginary image added to each count.
     """
     if n < 1 or min(only_first, only_second) < 0 or only_first + only_second > n:
         raise UsageError(
-            f"paired_difference: {only_first} and {only_second} cannot be counts among {n} pictures"
+            f"paired_difference: {only_first} and {only_second} cannot be counts among {n} images"
         )
     first, second = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
     half = _z(level) * math.sqrt((first + second - (second - first) ** 2) / (n + 2))
@@ -115,7 +115,7 @@ def _resampled_means(sample: NDArray[np.float64], resamples: int, seed: int) -> 
     """Means of samples drawn with replacement, ``(resamples,)``.
 
     How often each distinct value is drawn is multinomial, which for hits and misses is a few
-    numbers a resample instead of one a picture.
+    numbers a resample instead of one per image.
     """
     distinct, counts = np.unique(sample, return_counts=True)
     generator = np.random.default_rng(seed)

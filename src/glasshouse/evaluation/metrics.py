@@ -14,7 +14,7 @@ from glasshouse.models.predict import Predictions, probabilities
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """One class: support is its number of pictures, predicted how often it was the answer.
+    """One class: support is its number of images, predicted how often it was the answer.
 
     Shares in 0..1; None where there is nothing to divide by.
     """
@@ -29,7 +29,7 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Average:
-    """The mean over the classes that have pictures, in 0..1."""
+    """The mean over the classes that have images, in 0..1."""
 
     precision: float
     recall: float
@@ -38,7 +38,7 @@ class Average:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """Pictures of one class taken for another; share is of the true class."""
+    """Images of one class taken for another; share is of the true class."""
 
     true: str
     predicted: str
@@ -48,7 +48,7 @@ class ConfusedPair:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A picture taken for something else, with the calibrated probabilities of both classes."""
+    """An image taken for something else, with the calibrated probabilities of both classes."""
 
     id: str
     true: str
@@ -57,27 +57,27 @@ class Mistake:
     probability_of_true: float
 
 
-def require_sound(predictions: Predictions) -> None:
-    """Raise DataError when no figure can be made: no pictures, wrong shapes, labels or numbers."""
+def require_valid(predictions: Predictions) -> None:
+    """Raise DataError when no figure can be made: no images, wrong shapes, labels or numbers."""
     shape = (len(predictions.labels), len(predictions.class_names))
     if len(predictions) == 0:
-        raise DataError("there are no pictures to evaluate; expected at least one")
+        raise DataError("there are no images to evaluate; expected at least one")
     if predictions.logits.shape != shape or len(predictions.ids) != shape[0]:
         raise DataError(
-            f"expected logits of {shape[0]} pictures by {shape[1]} classes and as many ids, "
+            f"expected logits of {shape[0]} images by {shape[1]} classes and as many ids, "
             f"received logits {predictions.logits.shape} and {len(predictions.ids)} ids"
         )
     outside = np.flatnonzero((predictions.labels < 0) | (predictions.labels >= shape[1]))
     if len(outside):
         raise DataError(
-            f"picture {predictions.ids[outside[0]]} has the label "
+            f"image {predictions.ids[outside[0]]} has the label "
             f"{predictions.labels[outside[0]]}; expected 0 to {shape[1] - 1}"
         )
     bad = np.flatnonzero(~np.isfinite(predictions.logits).all(axis=1))
     if len(bad):
         raise DataError(
-            f"the logits of {len(bad)} pictures are not numbers (first: "
-            f"{predictions.ids[bad[0]]}); the training has diverged, or a picture is damaged"
+            f"the logits of {len(bad)} images are not numbers (first: "
+            f"{predictions.ids[bad[0]]}); the training has diverged, or an image is damaged"
         )
 
 
@@ -101,7 +101,7 @@ def top_k_hits(predictions: Predictions, k: int) -> NDArray[np.bool_]:
 
 
 def losses(predictions: Predictions, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Cross-entropy of each picture in nats, ``(n,)``, at this temperature."""
+    """Cross-entropy of each image in nats, ``(n,)``, at this temperature."""
     scaled = predictions.logits.astype(np.float64) / temperature
     own = np.take_along_axis(scaled, predictions.labels[:, None], axis=1)[:, 0]
     peak = scaled.max(axis=1)
@@ -140,7 +140,7 @@ def per_class(predictions: Predictions) -> tuple[ClassFigures, ...]:
 
 
 def average(predictions: Predictions, weighting: str) -> Average:
-    """The mean over classes with pictures: "macro" counts classes alike, "weighted" pictures.
+    """The mean over classes with images: "macro" counts classes alike, "weighted" images.
 
     A class that was never the answer counts with precision 0.
     """

@@ -16,7 +16,7 @@ Numbers = NDArray[np.float64]
 def mean_over_seeds(values: Numbers, level: float = 0.95) -> Interval:
     """The mean of ``(seeds,)`` figures with Student's t-interval (Gosset 1908).
 
-    It says where the mean over all seeds lies on these very pictures, not how far a single run may
+    It says where the mean over all seeds lies on these very images, not how far a single run may
     be from it. Raises UsageError below two seeds.
     """
     values = np.asarray(values, dtype=np.float64)
@@ -29,30 +29,30 @@ def mean_over_seeds(values: Numbers, level: float = 0.95) -> Interval:
 
 
 def paired_gain(first: Numbers, second: Numbers, level: float = 0.95) -> Interval:
-    """Mean of second minus first, both ``(seeds, pictures)``, for other seeds and other pictures.
+    """Mean of second minus first, both ``(seeds, images)``, for other seeds and other images.
 
-    Seeds and pictures are crossed random effects: the variance of the mean is what the two-way
+    Seeds and images are crossed random effects: the variance of the mean is what the two-way
     analysis of variance says, with Satterthwaite's degrees of freedom (1946). With one seed only
-    the choice of the pictures counts, so the interval is too short.
+    the choice of the images counts, so the interval is too short.
     """
     gains = np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)
     if gains.ndim != 2 or gains.shape[1] < 2 or gains.shape[0] < 1:
         raise UsageError(
-            "paired_gain: expected (seeds, pictures) with a seed and two pictures or more, "
+            "paired_gain: expected (seeds, images) with a seed and two images or more, "
             f"received shape {gains.shape}"
         )
-    seeds, pictures = gains.shape
+    seeds, images = gains.shape
     mean = float(gains.mean())
-    by_picture = _mean_square(gains.mean(axis=0) - mean, seeds, pictures - 1)
+    by_image = _mean_square(gains.mean(axis=0) - mean, seeds, images - 1)
     if seeds == 1:
-        half = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(by_picture / pictures)
+        half = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(by_image / images)
         return _around(mean, half)
-    by_seed = _mean_square(gains.mean(axis=1) - mean, pictures, seeds - 1)
+    by_seed = _mean_square(gains.mean(axis=1) - mean, images, seeds - 1)
     rest = gains - gains.mean(axis=0) - gains.mean(axis=1, keepdims=True) + mean
-    within = _mean_square(rest.ravel(), 1, (seeds - 1) * (pictures - 1))
+    within = _mean_square(rest.ravel(), 1, (seeds - 1) * (images - 1))
     # Chance may make the difference too small, or negative: never below what the seeds say.
-    total = max(by_seed + by_picture - within, by_seed)
-    parts = (by_seed, seeds - 1), (by_picture, pictures - 1), (within, rest.size - seeds - pictures)
+    total = max(by_seed + by_image - within, by_seed)
+    parts = (by_seed, seeds - 1), (by_image, images - 1), (within, rest.size - seeds - images)
     spread = sum(square**2 / max(freedom, 1) for square, freedom in parts)
     freedom = max(1.0, total**2 / spread) if spread > 0 else 1.0
     return _around(mean, _t(level, freedom) * math.sqrt(total / gains.size))

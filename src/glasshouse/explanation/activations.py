@@ -1,4 +1,4 @@
-"""What a layer gives for a picture: its channels, and which of them are dead."""
+"""What a layer gives for an image: its channels, and which of them are dead."""
 
 import math
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Activations:
 
 @dataclass(frozen=True)
 class Grid:
-    """All channels of one picture as one image.
+    """All channels of one image as one image.
 
     tiles ``(rows, columns, h, w)`` in 0..1, NaN in places without a channel; dead ``(channels,)``
     says which channels are the same value everywhere. scale: the (low, high) that became 0 and 1,
@@ -46,7 +46,7 @@ class Grid:
 
 
 def activations(
-    classifier: Classifier, pictures: NDArray[np.uint8], layers: Sequence[str]
+    classifier: Classifier, images: NDArray[np.uint8], layers: Sequence[str]
 ) -> tuple[Activations, ...]:
     """The outputs of the named layers, nested ones too, from one forward pass.
 
@@ -56,7 +56,7 @@ def activations(
     net = classifier.net
     for layer in layers:
         require_layer(net, layer)
-    inputs = as_inputs(classifier, pictures)
+    inputs = as_inputs(classifier, images)
     recording = record(net, inputs, keep={module_of(layer) for layer in layers})
     calls = [find_call(recording.calls, layer) for layer in layers]
     return tuple(
@@ -67,14 +67,14 @@ def activations(
 
 
 def channel_grid(
-    layer: Activations, *, picture: int = 0, columns: int | None = None, shared_scale: bool = False
+    layer: Activations, *, image: int = 0, columns: int | None = None, shared_scale: bool = False
 ) -> Grid:
-    """Every channel of one picture as a tile; the last row is filled up with nothing.
+    """Every channel of one image as a tile; the last row is filled up with nothing.
 
     columns: as square as possible unless given. shared_scale: one scale for all channels, which
     keeps weak channels weak; otherwise each channel has its own.
     """
-    values = _require_maps(layer)[picture]
+    values = _require_maps(layer)[image]
     low, high = values.min((1, 2)), values.max((1, 2))
     # A flat layer's units are single values: those that give nothing are zero.
     dead = (low == high) & ((low == 0) | (values[0].size > 1))

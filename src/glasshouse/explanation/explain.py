@@ -31,7 +31,7 @@ from glasshouse.explanation.graph.recording import (
     input_edge,
     nodes_between,
     record,
-    require_open,
+    require_traceable,
 )
 from glasshouse.explanation.graph.relu_rules import (
     ReluCount,
@@ -42,11 +42,11 @@ from glasshouse.explanation.graph.relu_rules import (
 )
 from glasshouse.explanation.inputs import (
     Targets,
-    answered,
     as_batch,
     as_inputs,
     as_positions,
     device_of,
+    reported_logits,
     require_count,
 )
 from glasshouse.explanation.maps import saliency
@@ -61,7 +61,7 @@ from glasshouse.explanation.methods import (
     rules_needed,
 )
 from glasshouse.explanation.nouns import Explanation, Floats
-from glasshouse.explanation.page import Page, join_pages
+from glasshouse.explanation.page import ExplanationPage, join_pages
 from glasshouse.models.classifier import Classifier
 
 Values = tuple[Floats, Floats | None]
@@ -81,31 +81,31 @@ class _Question:
 class _Found:
     """Gradients of one batch by rule, and what lies between the logits and them."""
 
-    at_picture: dict[Rule, Tensor]
+    at_image: dict[Rule, Tensor]
     at_layer: dict[Rule, Tensor]
-    picture_count: ReluCount
+    image_count: ReluCount
     layer_count: ReluCount
 
 
 def explain(
     classifier: Classifier,
-    pictures: NDArray[np.uint8],
+    images: NDArray[np.uint8],
     *,
     methods: Sequence[MethodName] = PAGE_METHODS,
     target_class: Targets | None = None,
     layer: str | None = None,
     settings: ExplainSettings | None = None,
 ) -> tuple[Explanation, ...]:
-    """One Explanation a method for all pictures; the net is left as it was.
+    """One Explanation per method for all images; the net is left as it was.
 
-    pictures: uint8 ``(n, 3, h, w)`` of the net's size. target_class: a name or position for all,
-    or one a picture; unset: the predicted class. layer: where class activation maps are drawn;
+    images: uint8 ``(n, 3, h, w)`` of the net's size. target_class: a name or position for all,
+    or one per image; unset: the predicted class. layer: where class activation maps are drawn;
     unset: `choose_layer`'s. Raises UsageError for an unknown method, class or layer, DataError
-    for arrays that are no pictures, ModelError for a net whose graph is hidden.
+    for arrays that are no images, ModelError for a net whose graph is hidden.
     """
     page = explain_page(
         classifier,
-        pictures,
+        images,
         methods=methods,
         target_class=target_class,
         layer=layer,
@@ -116,7 +116,7 @@ def explain(
 
 def explain_contrast(
     classifier: Classifier,
-    pictures: NDArray[np.uint8],
+    images: NDArray[np.uint8],
     *,
     target_class: Targets,
     against: Targets,
@@ -125,21 +125,21 @@ def explain_contrast(
 ) -> Explanation:
     """Why one class rather than another: a map of the difference of their two logits."""
     question = _question(classifier, (method,), layer, None)
-    return _page(question, pictures, target_class, against).explanations[0]
+    return _page(question, images, target_class, against).explanations[0]
 
 
 def explain_page(
     classifier: Classifier,
-    pictures: NDArray[np.uint8],
+    images: NDArray[np.uint8],
     *,
     methods: Sequence[MethodName] = PAGE_METHODS,
     target_class: Targets | None = None,
     layer: str | None = None,
     settings: ExplainSettings | None = None,
-) -> Page:
+) -> ExplanationPage:
     """`explain`, with scores and the settings' activation layers from the same forward pass."""
     question = _question(classifier, methods, layer, settings)
-    return _page(question, pictures, target_class, None)
+    return _page(question, images, target_class, None)
 
 
 def _question(
@@ -149,7 +149,7 @@ def _question(
     settings: ExplainSettings | None,
 ) -> _Question:
     chosen = require_methods(methods)
-    require_open(classifier.net)
+    require_traceable(classifier.net)
     chosen_settings = settings or ExplainSettings()
     for name in (*chosen_settings.activation_layers, *([layer] if layer else [])):
         require_layer(classifier.net, name)
@@ -158,11 +158,11 @@ def _question(
 
 def _page(
     question: _Question,
-    pictures: NDArray[np.uint8],
+    images: NDArray[np.uint8],
     target_class: Targets | None,
     against: Targets | None,
-) -> Page:
-    batch = as_batch(pictures)
+) -> ExplanationPage:
+    batch = as_batch(images)
     for targets in (target_class, against):
         require_count(targets, len(batch))
     size = question.settings.batch_size
@@ -177,13 +177,13 @@ def _page(
 
 def _batch_page(
     question: _Question,
-    pictures: NDArray[np.uint8],
+    images: NDArray[np.uint8],
     target_class: Targets | None,
     against: Targets | None,
-) -> Page:
+) -> ExplanationPage:
     classifier = question.classifier
-    recording, call, choice = _recorded(question, pictures)
-    answers = answered(classifier, recording.inputs, recording.logits)
+    recording, call, choice = _recorded(question, images)
+    answers = reported_logits(classifier, recording.inputs, recording.logits)
     targets = as_positions(target_class, classifier.class_names, answers)
     selector = _one_hot(targets, recording.logits)
     rivals = None
@@ -194,7 +194,7 @@ def _batch_page(
     blank = Explanation(
         method="",
         maps=np.empty(0),
-        pictures=pictures,
+        images=images,
         logits=_array(recording.logits),
         targets=targets,
         class_names=classifier.class_names,
@@ -210,15 +210,15 @@ def _batch_page(
         _activations(name, recording.calls) for name in question.settings.activation_layers
     )
     names, temperature = classifier.class_names, classifier.temperature
-    return Page(pictures, _array(answers), names, tuple(made), seen, choice, temperature)
+    return ExplanationPage(images, _array(answers), names, tuple(made), seen, choice, temperature)
 
 
 def _recorded(
-    question: _Question, pictures: NDArray[np.uint8]
+    question: _Question, images: NDArray[np.uint8]
 ) -> tuple[Recording, Call | None, LayerChoice | None]:
     """The forward pass, with the layer of the class activation maps where one is needed."""
     net = question.classifier.net
-    inputs = as_inputs(question.classifier, pictures)
+    inputs = as_inputs(question.classifier, images)
     methods = [METHODS[name] for name in question.methods]
     seen = {module_of(name) for name in question.settings.activation_layers}
     layer = question.layer
@@ -243,16 +243,16 @@ def _recorded(
 def _differentiated(
     methods: Sequence[str], recording: Recording, selector: Tensor, call: Call | None
 ) -> _Found:
-    """One backward pass a rule, for the picture and the layer together."""
-    picture_rules, layer_rules = rules_needed(methods)
+    """One backward pass per rule, for the image and the layer together."""
+    image_rules, layer_rules = rules_needed(methods)
     # Without a layer, or with the graph cut at it, one of the two ends is not there to ask for.
-    picture_edge = input_edge(recording) if picture_rules else None
+    image_edge = input_edge(recording) if image_rules else None
     layer_edge = None if call is None else call.edge
-    found = _Found({}, {}, _count(recording, picture_edge), _count(recording, layer_edge))
-    for rule in dict.fromkeys([*picture_rules, *layer_rules]):
-        _require_relus(rule, rule in picture_rules, found)
+    found = _Found({}, {}, _count(recording, image_edge), _count(recording, layer_edge))
+    for rule in dict.fromkeys([*image_rules, *layer_rules]):
+        _require_relus(rule, rule in image_rules, found)
         ends = [
-            (found.at_picture, picture_edge if rule in picture_rules else None),
+            (found.at_image, image_edge if rule in image_rules else None),
             (found.at_layer, layer_edge if rule in layer_rules else None),
         ]
         wanted = [(into, edge) for into, edge in ends if edge is not None]
@@ -262,18 +262,18 @@ def _differentiated(
     return found
 
 
-def _require_relus(rule: Rule, is_at_picture: bool, found: _Found) -> None:
+def _require_relus(rule: Rule, is_at_image: bool, found: _Found) -> None:
     """Say aloud where a rule has nothing to act on, or nothing its paper defines."""
     if rule == "vanilla":
         return
-    if is_at_picture and not found.picture_count.changed:
-        others = ", ".join(name for name, _ in found.picture_count.other) or "none"
+    if is_at_image and not found.image_count.changed:
+        others = ", ".join(name for name, _ in found.image_count.other) or "none"
         raise ModelError(
             f"the {rule} rule is about ReLUs, but this network has none (other activations: "
             f"{others}): use saliency, smoothgrad or integrated-gradients"
         )
-    count = found.picture_count if is_at_picture else found.layer_count
-    warn_of_count(count, rule, _place(is_at_picture))
+    count = found.image_count if is_at_image else found.layer_count
+    warn_of_count(count, rule, _place(is_at_image))
 
 
 def _described(
@@ -281,9 +281,9 @@ def _described(
 ) -> Explanation:
     """What is known of a map besides its values."""
     method = METHODS[name]
-    at_picture = method.source != "layer"
-    count = found.picture_count if at_picture else found.layer_count
-    words = describe_count(count, method.rule, _place(at_picture))
+    at_image = method.source != "layer"
+    count = found.image_count if at_image else found.layer_count
+    words = describe_count(count, method.rule, _place(at_image))
     notes, warnings = words[:1], words[1:]
     if count.changed == 0:
         notes, warnings = (), words
@@ -332,8 +332,8 @@ def _values(
     found, call = source
     if method.source == "own":
         return _own_values(name, question, inputs, selector)
-    if method.source == "picture":
-        gradient = found.at_picture[method.rule]
+    if method.source == "image":
+        gradient = found.at_image[method.rule]
         return _with_channels(saliency.largest_channel(gradient), gradient)
     assert call is not None and call.value is not None
     if method.source == "layer":
@@ -341,7 +341,7 @@ def _values(
         at_layer = found.at_layer.get(method.rule, call.value)
         return _array(CAMS[method.cam](call.value, at_layer)), None
     cam = CAMS["grad-cam"](call.value, found.at_layer["vanilla"])
-    product = guided_grad_cam(found.at_picture[method.rule], cam)
+    product = guided_grad_cam(found.at_image[method.rule], cam)
     return _with_channels(saliency.largest_channel(product), product)
 
 
@@ -385,8 +385,8 @@ def _one_hot(positions: NDArray[np.int64], logits: Tensor) -> Tensor:
     return chosen
 
 
-def _place(is_at_picture: bool) -> str:
-    return "between the picture and the score" if is_at_picture else "behind this layer"
+def _place(is_at_image: bool) -> str:
+    return "between the image and the score" if is_at_image else "behind this layer"
 
 
 def _array(values: Tensor) -> Floats:

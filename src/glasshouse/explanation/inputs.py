@@ -1,4 +1,4 @@
-"""Pictures as the net sees them, and classes as the user names them."""
+"""Images as the net sees them, and classes as the user names them."""
 
 from collections.abc import Sequence
 
@@ -15,24 +15,24 @@ Target = str | int
 Targets = Target | Sequence[Target] | NDArray[np.int64]
 
 
-def as_batch(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """One picture ``(3, h, w)`` or several ``(n, 3, h, w)`` as several.
+def as_batch(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """One image ``(3, h, w)`` or several ``(n, 3, h, w)`` as several.
 
-    Raises DataError for anything but uint8 RGB pictures.
+    Raises DataError for anything but uint8 RGB images.
     """
-    batch = np.asarray(pictures)
+    batch = np.asarray(images)
     batch = batch[None] if batch.ndim == 3 else batch
     if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1] != 3 or not batch.size:
         raise DataError(
-            "expected decoded pictures, uint8 (n, 3, h, w) with values 0 to 255, got "
-            f"{batch.dtype} {np.shape(pictures)}; decode files with glasshouse.data.decode"
+            "expected decoded images, uint8 (n, 3, h, w) with values 0 to 255, got "
+            f"{batch.dtype} {np.shape(images)}; decode files with glasshouse.data.decode"
         )
     return np.ascontiguousarray(batch)
 
 
-def as_inputs(classifier: Classifier, pictures: NDArray[np.uint8]) -> Tensor:
-    """The net's input ``(n, 3, h, w)`` for uint8 pictures, on its device and in its precision."""
-    batch = torch.from_numpy(as_batch(pictures).copy())
+def as_inputs(classifier: Classifier, images: NDArray[np.uint8]) -> Tensor:
+    """The net's input ``(n, 3, h, w)`` for uint8 images, on its device and in its precision."""
+    batch = torch.from_numpy(as_batch(images).copy())
     weight = next((p for p in classifier.net.parameters() if p.is_floating_point()), None)
     if weight is None:
         return scale(batch, classifier.preprocessing)
@@ -41,7 +41,7 @@ def as_inputs(classifier: Classifier, pictures: NDArray[np.uint8]) -> Tensor:
         return scaled.to(weight.dtype)
 
 
-def answered(classifier: Classifier, inputs: Tensor, logits: Tensor) -> Tensor:
+def reported_logits(classifier: Classifier, inputs: Tensor, logits: Tensor) -> Tensor:
     """The logits ``(n, k)`` that the classifier answers with: of both views where it sees both.
 
     logits: those of the inputs as they are, which are what maps explain.
@@ -61,9 +61,9 @@ def device_of(classifier: Classifier) -> torch.device:
 def as_positions(
     targets: Targets | None, class_names: tuple[str, ...], logits: Tensor
 ) -> NDArray[np.int64]:
-    """The class of each picture ``(n,)`` as a position in class_names; None: the predicted one.
+    """The class of each image ``(n,)`` as a position in class_names; None: the predicted one.
 
-    Raises UsageError for an unknown class and for a count that is not the pictures'.
+    Raises UsageError for an unknown class and for a count that is not the images'.
     """
     count = len(logits)
     if targets is None:
@@ -77,11 +77,11 @@ def as_positions(
 
 
 def require_count(targets: Targets | None, count: int) -> None:
-    """Raise UsageError unless there is one class for all pictures, or one for each."""
+    """Raise UsageError unless there is one class for all images, or one for each."""
     if targets is None or isinstance(targets, str | int | np.integer) or len(targets) == count:
         return
     raise UsageError(
-        f"expected one class for all pictures or one for each of the {count}, got {len(targets)}"
+        f"expected one class for all images or one for each of the {count}, got {len(targets)}"
     )
 
 

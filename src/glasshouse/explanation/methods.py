@@ -19,11 +19,11 @@ ALL_METHODS: tuple[MethodName, ...] = get_args(MethodName)
 
 @dataclass(frozen=True)
 class ExplainSettings:
-    """What the methods need besides pictures, class and layer.
+    """What the methods need besides images, class and layer.
 
-    activation_layers: whose outputs a page keeps. batch_size: pictures in one pass.
+    activation_layers: whose outputs a page keeps. batch_size: images in one pass.
     samples, noise: SmoothGrad. steps: integrated gradients. window: pixels a side of
-    occlusion's square; unset: an eighth of the picture.
+    occlusion's square; unset: an eighth of the image.
     """
 
     activation_layers: tuple[str, ...] = ()
@@ -37,9 +37,9 @@ class ExplainSettings:
 
 @dataclass(frozen=True)
 class Method:
-    """Gradients at the picture, at the layer, at both, or passes of its own; and the ReLU rule."""
+    """Gradients at the image, at the layer, at both, or passes of its own; and the ReLU rule."""
 
-    source: Literal["picture", "layer", "both", "own"]
+    source: Literal["image", "layer", "both", "own"]
     rule: Rule = "vanilla"
     cam: str = "grad-cam"
 
@@ -50,9 +50,9 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "saliency": Method("picture"),
-    "guided": Method("picture", "guided"),
-    "relu": Method("picture", "relu"),
+    "saliency": Method("image"),
+    "guided": Method("image", "guided"),
+    "relu": Method("image", "relu"),
     "guided-grad-cam": Method("both", "guided"),
     "grad-cam-guided-rule": Method("layer", "guided"),
     "grad-cam-relu-rule": Method("layer", "relu"),
@@ -75,10 +75,10 @@ def require_methods(names: Sequence[str]) -> tuple[MethodName, ...]:
 
 
 def rules_needed(names: Sequence[str]) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:
-    """The rules under which gradients are needed at the picture, and at the layer."""
+    """The rules under which gradients are needed at the image, and at the layer."""
     methods = [METHODS[name] for name in names]
-    picture = [m.rule for m in methods if m.source in ("picture", "both")]
+    image = [m.rule for m in methods if m.source in ("image", "both")]
     layer = [m.rule for m in methods if m.source == "layer" and m.cam != "eigen-cam"]
     # Guided Grad-CAM multiplies a guided gradient by a map made from plain ones.
     plain: list[Rule] = ["vanilla" for m in methods if m.source == "both"]
-    return tuple(dict.fromkeys(picture)), tuple(dict.fromkeys([*plain, *layer]))
+    return tuple(dict.fromkeys(image)), tuple(dict.fromkeys([*plain, *layer]))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.data.findings import many
 from glasshouse.data.images import ImageSet, take
 from glasshouse.errors import DataError
 from glasshouse.explanation.explain import explain, explain_contrast
@@ -14,15 +13,16 @@ from glasshouse.explanation.methods import MethodName
 from glasshouse.explanation.nouns import Explanation
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions, probabilities
+from glasshouse.wording import pluralize
 
-# A pair is strongly confused when so large a share of its class, and more than one picture, is
+# A pair is strongly confused when so large a share of its class, and more than one image, is
 # taken for the other. The most frequent few are shown also where none is, and never more than most.
 _STRONG, _FEW, _MOST = 0.05, 3, 12
 
 
 @dataclass(frozen=True)
 class Mistakes:
-    """Wrongly classified pictures ``(n, 3, h, w)`` with three explanations of each.
+    """Wrongly classified images ``(n, 3, h, w)`` with three explanations of each.
 
     title says what they have in common. predicted, true: what speaks for either class; contrast:
     what speaks for the predicted rather than the true one.
@@ -43,7 +43,7 @@ class Mistakes:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """A true and a predicted class, and the positions of the pictures, most certain first."""
+    """A true and a predicted class, and the positions of the images, most certain first."""
 
     true: int
     predicted: int
@@ -94,13 +94,13 @@ def explain_mistakes(
     pairs: int | None = None,
     method: MethodName = "grad-cam",
 ) -> tuple[Mistakes, ...]:
-    """The worst mistakes, then each strongly confused pair, each with up to count pictures.
+    """The worst mistakes, then each strongly confused pair, each with up to count images.
 
     pairs: so many of the most frequent ones instead. Empty when nothing is wrong. Raises DataError
     when predictions are not of these images.
     """
     if not np.array_equal(images.ids, predictions.ids):
-        raise DataError("expected the predictions of these pictures, got other ids; predict again")
+        raise DataError("expected the predictions of these images, got other ids; predict again")
     found = []
     worst = worst_mistakes(predictions, count)
     if len(worst):
@@ -110,7 +110,7 @@ def explain_mistakes(
     strong = strongly_confused(predictions) if pairs is None else confused_pairs(predictions, pairs)
     for pair in strong:
         names = predictions.class_names
-        often = many(len(pair.positions), "time")
+        often = pluralize(len(pair.positions), "time")
         title = f"{names[pair.true]} taken for {names[pair.predicted]} ({often})"
         chosen = np.asarray(pair.positions[:count], dtype=np.int64)
         found.append(_explained(title, classifier, images, (predictions, chosen, method)))
@@ -128,17 +128,17 @@ def _explained(
     certain = probabilities(predictions)[positions]
     guesses = certain.argmax(1)
     methods: Sequence[MethodName] = (method,)
-    (predicted,) = explain(classifier, wrong.pictures, methods=methods, target_class=guesses)
+    (predicted,) = explain(classifier, wrong.pixels, methods=methods, target_class=guesses)
     (true,) = explain(
         classifier,
-        wrong.pictures,
+        wrong.pixels,
         methods=methods,
         target_class=wrong.labels,
         layer=predicted.layer,
     )
     contrast = explain_contrast(
         classifier,
-        wrong.pictures,
+        wrong.pixels,
         target_class=guesses,
         against=wrong.labels,
         method=method,

@@ -20,7 +20,7 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Check:
-    """One answer to "may I trust this map?": a figure for each picture, and plain words.
+    """One answer to "may I trust this map?": a figure for each image, and plain words.
 
     verdict: good, doubtful, or a note without judgement.
     """
@@ -33,9 +33,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why the net gave these pictures these scores: raw signed maps, and what was explained.
+    """Why the net gave these images these scores: raw signed maps, and what was explained.
 
-    maps ``(n, h, w)``, in logit units (saliency: logits per unit of input), in the picture's size
+    maps ``(n, h, w)``, in logit units (saliency: logits per unit of input), in the image's size
     or, for a class activation map, the layer's own. channels ``(n, 3, h, w)``: the signed values
     per colour that maps were made from, where there are some. targets ``(n,)``: the explained
     classes; against: the classes that were subtracted, if any. relu_operations: how many a rule
@@ -44,7 +44,7 @@ class Explanation:
 
     method: str
     maps: Floats
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     logits: Floats
     targets: NDArray[np.int64]
     class_names: tuple[str, ...]
@@ -72,7 +72,7 @@ class Explanation:
 
 
 def target_name(explanation: Explanation, index: int) -> str:
-    """What is explained in one picture, for example "cat" or "cat rather than dog"."""
+    """What is explained in one image, for example "cat" or "cat rather than dog"."""
     name = _class_name(explanation, int(explanation.targets[index]))
     if explanation.against is None:
         return name
@@ -80,14 +80,14 @@ def target_name(explanation: Explanation, index: int) -> str:
 
 
 def shown(explanation: Explanation) -> Floats:
-    """The maps as they are drawn, in the picture's size ``(n, h, w)``.
+    """The maps as they are drawn, in the image's size ``(n, h, w)``.
 
     Of a class activation map this is the part that speaks for the class; contrasts and maps of
-    the picture's own size stay signed.
+    the image's own size stay signed.
     """
     if explanation.layer is None:
         return explanation.maps
-    height, width = explanation.pictures.shape[2:]
+    height, width = explanation.images.shape[2:]
     if explanation.maps.shape[1:] == (height, width) and explanation.channels is not None:
         return explanation.maps
     maps = torch.from_numpy(np.array(explanation.maps))
@@ -109,7 +109,7 @@ def save_explanation(
     for name, array in arrays.items():
         if array is not None:
             write_bytes(folder / f"{stem}.{name}.npy", _npy(array))
-    write_bytes(folder / f"{stem}.pictures.npy", _npy(explanation.pictures))
+    write_bytes(folder / f"{stem}.images.npy", _npy(explanation.images))
     path = folder / f"{stem}.json"
     write_json(path, {**_facts(explanation), "weights_sha256": _weights_hash(classifier)})
     return path
@@ -147,7 +147,7 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
         "against": None if against is None else against.tolist(),
         "class_names": list(names),
         "logits": explanation.logits.tolist(),
-        "picture_sha256": [sha256_of_bytes(p.tobytes()) for p in explanation.pictures],
+        "image_sha256": [sha256_of_bytes(p.tobytes()) for p in explanation.images],
         "notes": list(explanation.notes),
         "warnings": list(explanation.warnings),
         "checks": [
@@ -166,7 +166,7 @@ def _explanation(facts: Mapping[str, Any], folder: Path) -> Explanation:
     return Explanation(
         method=stem,
         maps=maps,
-        pictures=np.load(folder / f"{stem}.pictures.npy", allow_pickle=False),
+        images=np.load(folder / f"{stem}.images.npy", allow_pickle=False),
         logits=np.asarray(facts["logits"], dtype=maps.dtype),
         targets=np.asarray(facts["targets"], dtype=np.int64),
         class_names=tuple(facts["class_names"]),

@@ -1,4 +1,4 @@
-"""All that one look at some pictures gave."""
+"""All that one look at some images gave."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,14 +12,14 @@ from glasshouse.explanation.nouns import Explanation, Floats
 
 
 @dataclass(frozen=True)
-class Page:
-    """All that one look at some pictures gave: scores, explanations, activations of layers.
+class ExplanationPage:
+    """All that one look at some images gave: scores, explanations, activations of layers.
 
     logits: what the classifier answers, of the mirror image too where it sees both; maps explain
-    the picture as it is.
+    the image as it is.
     """
 
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     logits: Floats
     class_names: tuple[str, ...]
     explanations: tuple[Explanation, ...]
@@ -28,14 +28,14 @@ class Page:
     temperature: float = 1.0
 
     def _repr_png_(self) -> bytes:
-        """The sheet of the first picture, for a notebook."""
+        """The sheet of the first image, for a notebook."""
         from glasshouse.explanation.draw.cells import to_png
         from glasshouse.explanation.draw.sheet import draw_sheet
 
         return to_png(draw_sheet(self))
 
 
-def join_pages(pages: Sequence[Page]) -> Page:
+def join_pages(pages: Sequence[ExplanationPage]) -> ExplanationPage:
     """Pages of the same question for several batches as one."""
     first = pages[0]
     explanations = [
@@ -47,7 +47,7 @@ def join_pages(pages: Sequence[Page]) -> Page:
     ]
     return replace(
         first,
-        pictures=np.concatenate([page.pictures for page in pages]),
+        images=np.concatenate([page.images for page in pages]),
         logits=np.concatenate([page.logits for page in pages]),
         explanations=tuple(explanations),
         activations=tuple(activations),
@@ -61,7 +61,7 @@ def _joined_explanation(parts: Sequence[Explanation]) -> Explanation:
     return replace(
         first,
         maps=np.concatenate([part.maps for part in parts]),
-        pictures=np.concatenate([part.pictures for part in parts]),
+        images=np.concatenate([part.images for part in parts]),
         logits=np.concatenate([part.logits for part in parts]),
         targets=np.concatenate([part.targets for part in parts]),
         against=np.concatenate(against) if against else None,

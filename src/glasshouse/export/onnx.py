@@ -1,4 +1,4 @@
-"""A classifier as one ONNX file that takes decoded pictures and gives probabilities."""
+"""A classifier as one ONNX file that takes decoded images and gives probabilities."""
 
 import json
 import warnings
@@ -12,7 +12,7 @@ from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.predict import evaluating
 from glasshouse.storage import write_bytes
 
-PICTURES, LOGITS, PROBABILITIES = "pictures", "logits", "probabilities"
+IMAGES, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
 _OPSET = 20
 
 
@@ -26,9 +26,9 @@ class _Whole(nn.Module):
         self._temperature = classifier.temperature
         self._is_mirrored = classifier.mirror
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 ``(n, 3, h, w)`` to logits and probabilities ``(n, k)``."""
-        inputs = scale(pictures, self._preprocessing)
+        inputs = scale(images, self._preprocessing)
         logits = self.net(inputs)
         if self._is_mirrored:
             logits = (logits + self.net(inputs.flip(-1))) / 2
@@ -38,7 +38,7 @@ class _Whole(nn.Module):
 def export_onnx(classifier: Classifier, path: Path) -> None:
     """Write the classifier as one ONNX file, its weights inside; it is left as it was.
 
-    Input: ``pictures``, uint8 ``(n, 3, h, w)`` at the net's size, any n. Outputs: ``logits`` and
+    Input: ``images``, uint8 ``(n, 3, h, w)`` at the net's size, any n. Outputs: ``logits`` and
     ``probabilities``, float32 ``(n, k)``. The class names and the preprocessing are in the file's
     metadata. Raises UsageError without the extra, ModelError for a net that cannot be exported.
     """
@@ -57,7 +57,7 @@ def export_onnx(classifier: Classifier, path: Path) -> None:
                 dynamo=True,
                 verbose=False,
                 opset_version=_OPSET,
-                input_names=[PICTURES],
+                input_names=[IMAGES],
                 output_names=[LOGITS, PROBABILITIES],
                 dynamic_shapes=({0: torch.export.Dim("n")},),
             )

@@ -17,22 +17,22 @@ _SEEDED = 24
 
 @dataclass(frozen=True)
 class Parity:
-    """pictures compared; the largest difference of a probability; how many top classes agree."""
+    """images compared; the largest difference of a probability; how many top classes agree."""
 
-    pictures: int
+    images: int
     difference: float
     same_class: int
 
 
 def check_parity(
-    classifier: Classifier, path: Path, pictures: NDArray[np.uint8] | None = None
+    classifier: Classifier, path: Path, images: NDArray[np.uint8] | None = None
 ) -> Parity:
     """Compare the file's probabilities, computed by onnxruntime, with the classifier's own.
 
-    pictures: uint8 ``(n, 3, h, w)`` of the net's size; unset: noise, fine and coarse. Raises
+    images: uint8 ``(n, 3, h, w)`` of the net's size; unset: noise, fine and coarse. Raises
     ModelError where a probability differs by more than a ten-thousandth.
     """
-    shown = _noise(classifier) if pictures is None else pictures
+    shown = _noise(classifier) if images is None else images
     blank = np.zeros(len(shown), dtype=np.int64), np.zeros(len(shown), dtype=np.str_)
     own = probabilities(predict(classifier, ImageSet(shown, *blank, classifier.class_names)))
     found = _run(path, shown)
@@ -50,26 +50,26 @@ def check_parity(
     return parity
 
 
-def _run(path: Path, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _run(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     # One at a time and all together: the file must take any number.
     name = session.get_inputs()[0].name
-    together = session.run(["probabilities"], {name: pictures})[0]
-    first = session.run(["probabilities"], {name: pictures[:1]})[0]
+    together = session.run(["probabilities"], {name: images})[0]
+    first = session.run(["probabilities"], {name: images[:1]})[0]
     return np.concatenate([first, together[1:]]).astype(np.float64)
 
 
 def _noise(classifier: Classifier) -> NDArray[np.uint8]:
-    """Pictures from single pixels of noise to large patches of one colour."""
+    """Images from single pixels of noise to large patches of one colour."""
     random = np.random.default_rng(0)
     height, width = classifier.preprocessing.height, classifier.preprocessing.width
-    pictures = []
+    images = []
     for index in range(_SEEDED):
         patch = 2 ** (index % 6)
         rows, columns = -(-height // patch), -(-width // patch)
         small = random.integers(0, 256, (3, rows, columns), dtype=np.uint8)
         large = small.repeat(patch, axis=1).repeat(patch, axis=2)
-        pictures.append(large[:, :height, :width])
-    return np.stack(pictures)
+        images.append(large[:, :height, :width])
+    return np.stack(images)

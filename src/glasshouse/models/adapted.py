@@ -1,4 +1,4 @@
-"""Nets of the zoo adapted to other pictures: a head of other layers, an input of another size."""
+"""Nets of the zoo adapted to other images: a head of other layers, an input of another size."""
 
 import copy
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ from glasshouse.rng import derive
 
 
 class Enlarged(nn.Module):
-    """A net that sees its pictures at another size, by bicubic interpolation.
+    """A net that sees its images at another size, by bicubic interpolation.
 
-    Small pictures stay small on disk, in memory and under augmentation.
+    Small images stay small on disk, in memory and under augmentation.
     """
 
     def __init__(self, body: nn.Module, size: int) -> None:
@@ -27,10 +27,10 @@ class Enlarged(nn.Module):
         self.body = body
         self.size = size
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Pictures ``(n, 3, h, w)`` to what the body gives for ``(n, 3, size, size)``."""
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``(n, 3, h, w)`` to what the body gives for ``(n, 3, size, size)``."""
         size = (self.size, self.size)
-        larger = interpolate(pictures, size=size, mode="bicubic", align_corners=False)
+        larger = interpolate(images, size=size, mode="bicubic", align_corners=False)
         answer: Tensor = self.body(larger)
         return answer
 
@@ -80,7 +80,7 @@ def head_spot(net: nn.Module) -> HeadSpot:
 
 
 def body_of(net: nn.Module) -> nn.Module:
-    """A copy of the net without its head: pictures to features ``(n, width)``."""
+    """A copy of the net without its head: images to features ``(n, width)``."""
     spot = head_spot(net)
     body = copy.deepcopy(net)
     body.set_submodule(spot.at, nn.Identity() if spot.is_pooled else nn.Sequential(*_pooling()))

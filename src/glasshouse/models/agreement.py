@@ -1,6 +1,6 @@
 """Whether answers in low precision are those in float32: judged by margins, not by eye.
 
-Some tens of pictures hardly ever show a changed answer, even where one in a hundred changes. What
+Some tens of images hardly ever show a changed answer, even where one in a hundred changes. What
 they do show is how far answers move and how narrow decisions are; a change is where the one exceeds
 the other.
 """
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Least cosine of a picture's numbers, and the largest share of first places that may change: half
-# of what is promised (99.5 % the same), as some tens of pictures tell it roughly.
+# Least cosine of an image's numbers, and the largest share of first places that may change: half
+# of what is promised (99.5 % the same), as some tens of images tell it roughly.
 LEAST_COSINE, MOST_CHANGED = 0.995, 0.0025
 
 # Answers in float32 and others ``(n, d)`` to the share of first places that would change.
@@ -20,10 +20,10 @@ Changed = Callable[[Tensor, Tensor], float]
 
 
 @dataclass(frozen=True)
-class Agreement:
+class PrecisionAgreement:
     """How answers compare with those in float32.
 
-    cosine: the least of any picture. changed: the share of first places that is expected to change,
+    cosine: the least of any image. changed: the share of first places that is expected to change,
     0..1; None where nothing is known of the classes.
     """
 
@@ -42,10 +42,12 @@ class Agreement:
         return f"a cosine of {self.cosine:.4f} at the least{share}"
 
 
-def agreement(expected: Tensor, found: Tensor, changed: Changed | None = None) -> Agreement:
+def agreement(
+    expected: Tensor, found: Tensor, changed: Changed | None = None
+) -> PrecisionAgreement:
     """Compare answers ``(n, d)``; what is no number agrees with nothing."""
     share = None if changed is None else changed(expected, found)
-    return Agreement(least_cosine(expected, found), share)
+    return PrecisionAgreement(least_cosine(expected, found), share)
 
 
 def least_cosine(expected: Tensor, found: Tensor) -> float:
@@ -57,7 +59,7 @@ def least_cosine(expected: Tensor, found: Tensor) -> float:
 def changed_logits(expected: Tensor, found: Tensor) -> float:
     """The share of first places that is expected to change, of logits ``(n, k)``.
 
-    Every margin is held against the shift of every picture, in either direction, which tells far
+    Every margin is held against the shift of every image, in either direction, which tells far
     smaller shares than counting changes. 0 for a single class.
     """
     if expected.shape[1] < 2 or not len(expected):
@@ -71,8 +73,8 @@ def changed_logits(expected: Tensor, found: Tensor) -> float:
 def changed_by_class_means(labels: Tensor, expected: Tensor, found: Tensor) -> float:
     """The same for features ``(n, d)``, as the simplest head would see them.
 
-    Its logits are nearness to the mean of each class, in float32 and without the picture itself;
-    only pictures whose class has others count. labels ``(n,)``.
+    Its logits are nearness to the mean of each class, in float32 and without the image itself;
+    only images whose class has others count. labels ``(n,)``.
     """
     scale = expected.std(dim=0).clamp_min(1e-6)
     ours, theirs = (each / scale - expected.mean(dim=0) / scale for each in (expected, found))

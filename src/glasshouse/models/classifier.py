@@ -1,4 +1,4 @@
-"""The noun of this layer: a net with all that is needed to use it on a picture."""
+"""The noun of this layer: a net with all that is needed to use it on an image."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -36,7 +36,7 @@ class Classifier:
     The net maps float ``(n, 3, h, w)`` to logits ``(n, k)``; probabilities are
     ``softmax(logits / temperature)``. architecture is what the net can be built from again, as
     JSON values; None for a net that only its owner can build. mirror: predictions are made of the
-    mean logits of a picture and its mirror image.
+    mean logits of an image and its mirror image.
     """
 
     net: nn.Module

@@ -38,7 +38,7 @@ def freeze(
     stages before it), or names of modules. Frozen parameters get no gradient; frozen modules
     compute as in evaluation, also after ``net.train()``: their batch statistics stand still and
     their dropout is off. A dropout belongs to the layer that it feeds. batch_statistics: False
-    lets those of trainable parts stand still as well, which few pictures or small batches need.
+    lets those of trainable parts stand still as well, which few images or small batches need.
     Raises ModelError.
     """
     chosen = _chosen(net, trainable)

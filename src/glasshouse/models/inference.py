@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_weights
 
-from glasshouse.models.agreement import Agreement, Changed, agreement, least_cosine
+from glasshouse.models.agreement import Changed, PrecisionAgreement, agreement, least_cosine
 from glasshouse.models.packing import can_pack, pack_convolutions
 from glasshouse.models.predict import evaluating
 from glasshouse.models.tracing import called_once, layer_calls
@@ -16,7 +16,7 @@ from glasshouse.models.tracing import called_once, layer_calls
 # Folding changes nothing but rounding; bf16 keeps eight bits of each number.
 _FOLD_TOLERANCE = 1e-3
 _PACK_TOLERANCE = 1e-4
-# So many pictures show whether folding and packing compute the same; precision is judged on all.
+# So many images show whether folding and packing compute the same; precision is judged on all.
 _FEW = 16
 
 
@@ -32,9 +32,9 @@ class InferenceNet:
     net: nn.Module
     precision: torch.dtype
     folded: int
-    agreement: Agreement
+    agreement: PrecisionAgreement
     packed: int = 0
-    refused: Agreement | None = None
+    refused: PrecisionAgreement | None = None
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Float32 inputs ``(n, 3, h, w)`` to float32 answers ``(n, d)``."""
@@ -64,13 +64,13 @@ def inference_net(
         expected = net(few).float().flatten(1)
     folded, count = _folded(net, few, expected)
     folded = folded.to(memory_format=torch.channels_last)
-    full = InferenceNet(folded, torch.float32, count, Agreement(1.0))
+    full = InferenceNet(folded, torch.float32, count, PrecisionAgreement(1.0))
     if precision == torch.float32:
         return _packed(full, few, expected)
     rounded = copy.deepcopy(folded).to(precision)
     for name in head:
         rounded.get_submodule(name).float().register_forward_pre_hook(_in_float32)
-    low = InferenceNet(rounded, precision, count, Agreement(1.0))
+    low = InferenceNet(rounded, precision, count, PrecisionAgreement(1.0))
     found = agreement(full(example), low(example), changed)
     if not found.is_enough:
         return _packed(replace(full, refused=found), few, expected)

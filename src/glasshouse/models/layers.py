@@ -14,7 +14,6 @@ from glasshouse import settings
 from glasshouse.errors import ModelError
 from glasshouse.models.presets import preset_layers
 from glasshouse.models.sequential import Unfit, make_torch
-from glasshouse.models.sequential import describe as describe
 from glasshouse.rng import derive
 from glasshouse.settings import Activation, Layer, ModelSettings
 
@@ -54,7 +53,7 @@ class ResidualSum(nn.Module):
         return total
 
 
-class Whitening(nn.Conv2d):
+class WhiteningLayer(nn.Conv2d):
     """A convolution with fixed kernels, set by ``fit_whitening``; only its bias is trained."""
 
     def __init__(self, channels: int, kernel_size: int) -> None:
@@ -63,7 +62,7 @@ class Whitening(nn.Conv2d):
         nn.init.zeros_(self.bias)  # type: ignore[arg-type]
 
 
-class Rescaling(nn.Module):
+class RescalingLayer(nn.Module):
     """Its input times a constant."""
 
     def __init__(self, scale: float) -> None:
@@ -76,7 +75,7 @@ class Rescaling(nn.Module):
 
 
 class PaddedAveragePool(nn.Module):
-    """The mean of each window, counting only what lies inside the picture."""
+    """The mean of each window, counting only what lies inside the image."""
 
     def __init__(self, pool_size: Pair, strides: Pair, padding: tuple[int, int, int, int]) -> None:
         super().__init__()
@@ -189,7 +188,7 @@ def _output_shape(module: nn.Module, shape: Shape) -> Shape:
     finally:
         module.train()
     if not isinstance(output, Tensor) or output.shape[0] != 1 or 0 in output.shape:
-        raise Unfit("it does not give one row of numbers, or one stack of maps, a picture")
+        raise Unfit("it does not give one row of numbers, or one stack of maps, an image")
     return tuple(output.shape[1:])
 
 
@@ -252,16 +251,16 @@ def _whitening(
 ) -> Parts:
     channels, height, width = _maps(shape)
     if place != (1,):
-        raise Unfit("it is fitted to the pictures themselves, so only the first layer can be one")
+        raise Unfit("it is fitted to the images themselves, so only the first layer can be one")
     if min(height, width) < layer.kernel_size:
-        raise Unfit(f"its kernel_size of {layer.kernel_size} is larger than the picture")
-    return [("whitening", Whitening(channels, layer.kernel_size))]
+        raise Unfit(f"its kernel_size of {layer.kernel_size} is larger than the image")
+    return [("whitening", WhiteningLayer(channels, layer.kernel_size))]
 
 
 def _rescaling(
     layer: settings.Rescaling, shape: Shape, plan: _Plan, place: tuple[int, ...]
 ) -> Parts:
-    return [("rescaling", Rescaling(layer.scale))]
+    return [("rescaling", RescalingLayer(layer.scale))]
 
 
 def _activation_layer(
@@ -356,7 +355,7 @@ def _padding(kind: str, shape: Shape, window: Pair, strides: Pair) -> tuple[int,
     if window[0] > height or window[1] > width:
         raise Unfit(
             f"its window of {window[0]}x{window[1]} would bring {height}x{width} below 1x1. "
-            'Use padding = "same", a smaller window, fewer pools or larger pictures'
+            'Use padding = "same", a smaller window, fewer pools or larger images'
         )
     return 0, 0, 0, 0
 

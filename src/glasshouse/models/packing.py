@@ -40,7 +40,7 @@ class PackedConv(nn.Module):
         self._bias = None if conv.bias is None else conv.bias.detach()
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Maps ``(n, channels, h, w)`` of any batch and picture size."""
+        """Maps ``(n, channels, h, w)`` of any batch and image size."""
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(
             inputs, self._weight, self._bias, *self._places, *self._activation, ""
         )

@@ -1,15 +1,14 @@
 """How many parameters nets have: counted by building them, and remembered."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from glasshouse.errors import StorageError
 from glasshouse.models.pretrained import ModelCard, count_parameters
+from glasshouse.progress import Progress
 from glasshouse.storage import cache_folder, read_json, write_json
-
-Progress = Callable[[str, int, int], None]
 
 
 def with_parameters(

@@ -16,13 +16,13 @@ from glasshouse.errors import StorageError
 from glasshouse.models.classifier import Classifier, Preprocessing, scale
 from glasshouse.storage import read_tensors, write_tensors
 
-# Of the inputs of one pass: 32 pictures of 224x224. More take memory and no less time.
+# Of the inputs of one pass: 32 images of 224x224. More take memory and no less time.
 _MOST_VALUES = 32 * 3 * 224 * 224
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Raw logits ``(n, k)`` with what is known of the pictures; every figure is made from it."""
+    """Raw logits ``(n, k)`` with what is known of the images; every figure is made from it."""
 
     logits: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -35,11 +35,11 @@ class Predictions:
 
 
 def predict(classifier: Classifier, images: ImageSet, *, batch_size: int = 256) -> Predictions:
-    """The logits of every picture, in order, in float32; the net is left as it was."""
+    """The logits of every image, in order, in float32; the net is left as it was."""
     logits = predict_logits(
         classifier.net,
         classifier.preprocessing,
-        images.pictures,
+        images.pixels,
         batch_size=batch_size,
         mirror=classifier.mirror,
     )
@@ -51,24 +51,24 @@ def predict(classifier: Classifier, images: ImageSet, *, batch_size: int = 256) 
 def predict_logits(
     net: nn.Module,
     preprocessing: Preprocessing,
-    pictures: NDArray[np.uint8],
+    images: NDArray[np.uint8],
     *,
     batch_size: int = 256,
     precision: torch.dtype = torch.float32,
     mirror: bool = False,
 ) -> Tensor:
-    """Logits ``(n, k)`` of uint8 pictures ``(n, 3, h, w)``, on the CPU in float32.
+    """Logits ``(n, k)`` of uint8 images ``(n, 3, h, w)``, on the CPU in float32.
 
-    batch_size: at most; large pictures go through the net in smaller batches. mirror: the mean of
-    those of each picture and of its mirror image.
+    batch_size: at most; large images go through the net in smaller batches. mirror: the mean of
+    those of each image and of its mirror image.
     """
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    batch_size = max(1, min(batch_size, _MOST_VALUES // max(1, pictures[:1].size)))
+    batch_size = max(1, min(batch_size, _MOST_VALUES // max(1, images[:1].size)))
     parts = []
     with evaluating(net), torch.inference_mode(), autocast(device, precision):
-        for start in range(0, len(pictures), batch_size):
-            positions = np.arange(start, min(start + batch_size, len(pictures)))
-            batch = torch.from_numpy(gather(pictures, positions)).to(device)
+        for start in range(0, len(images), batch_size):
+            positions = np.arange(start, min(start + batch_size, len(images)))
+            batch = torch.from_numpy(gather(images, positions)).to(device)
             inputs = scale(batch, preprocessing).contiguous(memory_format=torch.channels_last)
             logits = net(inputs).float()
             if mirror:
@@ -118,7 +118,7 @@ def probabilities(predictions: Predictions) -> NDArray[np.float64]:
 def most_probable(
     shares: NDArray[np.float64], class_names: tuple[str, ...], top: int
 ) -> list[dict[str, str | float]]:
-    """The most probable classes of one picture's probabilities ``(k,)``, best first.
+    """The most probable classes of one image's probabilities ``(k,)``, best first.
 
     Each with its name and its probability, rounded to six digits: what `predict` and the service
     answer.

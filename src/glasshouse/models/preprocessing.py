@@ -1,4 +1,4 @@
-"""How a decoded picture becomes the input of a net."""
+"""How a decoded image becomes the input of a net."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glasshouse.data.decode import Pixels, fit
+from glasshouse.data.decode import Pixels, fit_to_size
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a decoded picture becomes the net's input.
+    """How a decoded image becomes the net's input.
 
-    mean and std are a value a channel in units of 0..1: rescaling is mean 0 and std 1.
-    crop_fraction: the share of the fitted picture's side that is kept, from its centre; 0.875 is
+    mean and std are a value per channel in units of 0..1: rescaling is mean 0 and std 1.
+    crop_fraction: the share of the fitted image's side that is kept, from its centre; 0.875 is
     the usual 256 pixels cropped to 224.
     """
 
@@ -29,24 +29,22 @@ class Preprocessing:
     crop_fraction: float = 1.0
 
 
-def prepare(picture: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """A decoded picture ``(h, w, 3)`` at the net's size, channels first: uint8 ``(3, h, w)``.
+def preprocess(image: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """A decoded image ``(h, w, 3)`` at the net's size, channels first: uint8 ``(3, h, w)``.
 
     With a crop_fraction of 0.875, the usual way of ImageNet: 256 pixels, of which 224 are kept.
     """
     wanted = preprocessing.height, preprocessing.width
     height, width = (max(round(side / preprocessing.crop_fraction), side) for side in wanted)
-    fitted = fit(picture, height, width, preprocessing.resize)
+    fitted = fit_to_size(image, height, width, preprocessing.resize)
     top, left = (height - wanted[0]) // 2, (width - wanted[1]) // 2
     return np.ascontiguousarray(fitted[:, top : top + wanted[0], left : left + wanted[1]])
 
 
-def scale(pictures: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 or float pictures in 0..255 ``(n, 3, h, w)`` to the net's input, float32."""
-    mean, std = (
-        torch.from_numpy(each).to(pictures.device) for each in _mean_and_std(preprocessing)
-    )
-    return (pictures.float() - mean) / std
+def scale(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """uint8 or float images in 0..255 ``(n, 3, h, w)`` to the net's input, float32."""
+    mean, std = (torch.from_numpy(each).to(images.device) for each in _mean_and_std(preprocessing))
+    return (images.float() - mean) / std
 
 
 @lru_cache(maxsize=64)

@@ -130,7 +130,7 @@ def head_keys(name: str, arguments: Mapping[str, Any]) -> frozenset[str]:
 
 
 def preprocessing_of(name: str) -> Preprocessing:
-    """What the usual weights of this net expect, at their own picture size."""
+    """What the usual weights of this net expect, at their own image size."""
     source, bare = _resolve(name)
     if source == "torchvision":
         return _torchvision_preprocessing(bare)

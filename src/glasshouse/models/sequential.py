@@ -16,7 +16,7 @@ class Unfit(Exception):
     """A layer that cannot be built; its place is added by the stack that holds it."""
 
 
-def describe(net: nn.Module) -> tuple[TorchLayer, ...] | None:
+def describe_sequential(net: nn.Module) -> tuple[TorchLayer, ...] | None:
     """The settings of a ``torch.nn.Sequential`` of torch.nn layers, nested ones too.
 
     None where the settings would not give a net with the same layers, keys and shapes: layers of

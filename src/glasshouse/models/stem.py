@@ -1,4 +1,4 @@
-"""The first layers of a net made finer, for pictures smaller than those it was trained on."""
+"""The first layers of a net made finer, for images smaller than those it was trained on."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class Stem:
 def stem_of(net: nn.Module) -> Stem | None:
     """The stem of a net that begins with a convolution of stride 2; None for other nets.
 
-    Those that cut pictures into patches are among the others: their strides are 4 and more, and
+    Those that cut images into patches are among the others: their strides are 4 and more, and
     their weights expect a certain number of patches.
     """
     coarse = [(name, module) for name, module in net.named_modules() if _halves(module)]
@@ -40,10 +40,10 @@ def stem_of(net: nn.Module) -> Stem | None:
 
 
 def refine_stem(net: nn.Module) -> Stem:
-    """Let the stem keep the resolution of the pictures, changing the net.
+    """Let the stem keep the resolution of the images, changing the net.
 
-    The convolution gets stride 1 and the pooling is left out, so that small pictures give maps as
-    large as a larger picture would; the weights, and their names, stay as they are (as He et al.
+    The convolution gets stride 1 and the pooling is left out, so that small images give maps as
+    large as a larger image would; the weights, and their names, stay as they are (as He et al.
     2016 did for CIFAR). Raises ModelError for a net without such a stem.
     """
     stem = stem_of(net)
@@ -51,7 +51,7 @@ def refine_stem(net: nn.Module) -> Stem:
         raise ModelError(
             "model.pretrained.stem = 'fine': expected a net that begins with a convolution of "
             f"stride 2, got {type(net).__name__}, which does not; set model.pretrained.input_size "
-            "to enlarge its pictures instead"
+            "to enlarge its images instead"
         )
     convolution = net.get_submodule(stem.convolution)
     assert isinstance(convolution, nn.Conv2d)

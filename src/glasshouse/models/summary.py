@@ -17,7 +17,7 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 @dataclass(frozen=True)
 class Row:
-    """One layer; macs are the multiply-adds for one picture, over all calls of the layer.
+    """One layer; macs are the multiply-adds for one image, over all calls of the layer.
 
     output_shape is that of its last call without the batch, None when the forward pass does not
     call it. Parameters shared with an earlier layer count there.
@@ -48,7 +48,7 @@ class Summary:
 
 
 def summarize(net: nn.Module, input_shape: tuple[int, ...]) -> Summary:
-    """One forward pass of a blank picture, measured layer by layer; the net is left as it was.
+    """One forward pass of a blank image, measured layer by layer; the net is left as it was.
 
     input_shape: ``(3, h, w)``. Raises ModelError when the net does not take this shape.
     """
@@ -81,7 +81,7 @@ def format_summary(summary: Summary) -> str:
         [
             *table,
             f"{summary.parameters:,} parameters, {summary.trainable:,} trainable, {frozen:,} "
-            f"frozen; {summary.macs:,} multiply-adds a picture",
+            f"frozen; {summary.macs:,} multiply-adds per image",
         ]
     )
 
@@ -97,7 +97,7 @@ def _run(net: nn.Module, input_shape: tuple[int, ...]) -> dict[nn.Module, list[t
             reason = (str(error) or type(error).__name__).splitlines()[0]
             shape = _shape(input_shape)
             raise ModelError(
-                f"the net does not take pictures of {shape} (channels x height x width): {reason}"
+                f"the net does not take images of {shape} (channels x height x width): {reason}"
             ) from error
     return calls
 

@@ -1,4 +1,4 @@
-"""The kernels of a whitening layer, from the training pictures."""
+"""The kernels of a whitening layer, from the training images."""
 
 import numpy as np
 import torch
@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from glasshouse.data.cache import gather
 from glasshouse.data.images import ImageSet
-from glasshouse.models.layers import Whitening
+from glasshouse.models.layers import WhiteningLayer
 from glasshouse.models.preprocessing import Preprocessing, scale
 
-_PICTURES, _AT_ONCE = 5000, 250
+_IMAGES, _AT_ONCE = 5000, 250
 # Keeps directions in which the patches hardly vary from becoming noise.
 _FLOOR = 5e-4
 
@@ -18,22 +18,22 @@ def fit_whitening(net: nn.Module, images: ImageSet, preprocessing: Preprocessing
     """Set the kernels of the net's whitening layer, where it has one, and nothing else.
 
     Output channels of the first half have variance 1 and no covariance over the patches of the
-    first 5,000 pictures; those of the second half are their negatives.
+    first 5,000 images; those of the second half are their negatives.
     """
     for module in net.modules():
-        if isinstance(module, Whitening):
+        if isinstance(module, WhiteningLayer):
             half = _components(images, preprocessing, module.kernel_size[0])
             module.weight.copy_(torch.cat([half, -half]))
 
 
 def _components(images: ImageSet, preprocessing: Preprocessing, size: int) -> Tensor:
     """Principal components of all patches ``(3 * size ** 2, 3, size, size)``, the largest first."""
-    count, width = min(_PICTURES, len(images)), 3 * size * size
+    count, width = min(_IMAGES, len(images)), 3 * size * size
     products, rows = torch.zeros(width, width, dtype=torch.float64), 0
     # A part at a time: each value is in as many patches as a patch has pixels.
     for start in range(0, count, _AT_ONCE):
         positions = np.arange(start, min(start + _AT_ONCE, count))
-        inputs = scale(torch.from_numpy(gather(images.pictures, positions)), preprocessing)
+        inputs = scale(torch.from_numpy(gather(images.pixels, positions)), preprocessing)
         patches = inputs.unfold(2, size, 1).unfold(3, size, 1)
         part = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, width).double()
         products += part.T @ part

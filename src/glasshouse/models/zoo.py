@@ -31,7 +31,7 @@ def create(
     offline: bool = False,
     seed: int = 0,
 ) -> Created:
-    """The net of this name, in evaluation mode on the CPU, ready for its own picture size.
+    """The net of this name, in evaluation mode on the CPU, ready for its own image size.
 
     class_names: None keeps the classes of the weights, whose head must then be there; others get
     a new head where their number differs. weights: the published ones, none, or a file. arguments:

@@ -1,4 +1,4 @@
-"""What a check found, with the pictures, on one page that needs nothing else."""
+"""What a check found, with the images, on one page that needs nothing else."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,17 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.data.findings import Finding, counts_of, many, parts_of
+from glasshouse.data.findings import Finding, counts_of, parts_of
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.report.html import Tile, render_template, tile
+from glasshouse.wording import pluralize
 
-GROUPS_SHOWN, PICTURES_SHOWN, FILES_SHOWN = 24, 24, 200
+GROUPS_SHOWN, IMAGES_SHOWN, FILES_SHOWN = 24, 24, 200
 CLASSES_SHOWN, SAMPLES_A_CLASS = 20, 8
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a picture is: its part, and its row there."""
+class ImageLocation:
+    """Where an image is: its part, and its row there."""
 
     part: str
     images: ImageSet
@@ -28,14 +29,14 @@ class Place:
         return self.images.class_names[int(self.images.labels[self.row])]
 
     @property
-    def picture(self) -> NDArray[np.uint8]:
+    def image(self) -> NDArray[np.uint8]:
         """uint8 ``(3, h, w)``."""
-        return np.asarray(self.images.pictures[self.row])
+        return np.asarray(self.images.pixels[self.row])
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture on the page, and what it is."""
+    """An image on the page, and what it is."""
 
     id: str
     part: str
@@ -45,36 +46,36 @@ class Shown:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """How many pictures of a class each part has; share: of all, in the most frequent class's."""
+    """How many images of a class each part has; share: of all, in the most frequent class's."""
 
     name: str
     counts: tuple[int, ...]
     share: float
 
 
-def find_places(splits: Splits, ids: set[str]) -> dict[str, Place]:
-    """Where the pictures of these ids are."""
+def find_places(splits: Splits, ids: set[str]) -> dict[str, ImageLocation]:
+    """Where the images of these ids are."""
     return {
-        picture: Place(part, images, row)
+        image: ImageLocation(part, images, row)
         for part, images in parts_of(splits).items()
-        for row, picture in enumerate(images.ids.tolist())
-        if picture in ids
+        for row, image in enumerate(images.ids.tolist())
+        if image in ids
     }
 
 
 def class_rows(splits: Splits) -> list[ClassRow]:
-    """The pictures of each class in each part, for a chart of bars."""
+    """The images of each class in each part, for a chart of bars."""
     by_part = [counts_of(images) for images in parts_of(splits).values()]
     counts = {name: tuple(part[name] for part in by_part) for name in splits.class_names}
     most = max((sum(each) for each in counts.values()), default=0)
     return [ClassRow(name, each, sum(each) / max(1, most)) for name, each in counts.items()]
 
 
-def sample_places(images: ImageSet, part: str, label: int, most: int) -> list[Place]:
-    """Up to so many pictures of a class, evenly from its first to its last."""
+def sample_places(images: ImageSet, part: str, label: int, most: int) -> list[ImageLocation]:
+    """Up to so many images of a class, evenly from its first to its last."""
     rows = np.flatnonzero(images.labels == label)
     chosen = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
-    return [Place(part, images, int(row)) for row in chosen]
+    return [ImageLocation(part, images, int(row)) for row in chosen]
 
 
 def render_data_report(source: str, findings: Sequence[Finding], splits: Splits | None) -> str:
@@ -85,7 +86,7 @@ def render_data_report(source: str, findings: Sequence[Finding], splits: Splits 
         {
             "source": source,
             # The table of the classes has the counts.
-            "findings": [(f, *_pictures(f, places)) for f in findings if f.kind != "counts"],
+            "findings": [(f, *_images(f, places)) for f in findings if f.kind != "counts"],
             "verdict": verdict(findings),
             "classes": class_rows(splits) if splits else [],
             "part_counts": {p: len(i) for p, i in parts_of(splits).items()} if splits else {},
@@ -103,33 +104,32 @@ def verdict(findings: Sequence[Finding]) -> str:
     errors = sum(finding.level == "error" for finding in findings)
     warnings = sum(finding.level == "warning" for finding in findings)
     if errors:
-        also = f", and {many(warnings, 'warning')}" if warnings else ""
+        also = f", and {pluralize(warnings, 'warning')}" if warnings else ""
         them = "it" if errors == 1 else "them"
-        return (
-            f"{many(errors, 'finding')} would make figures wrong{also}. Training stops at {them}."
-        )
+        found = pluralize(errors, "finding")
+        return f"{found} would make figures wrong{also}. Training stops at {them}."
     if warnings:
-        return f"Nothing that makes figures wrong; {many(warnings, 'warning')} to look at."
-    return "Nothing is wrong with these pictures, as far as a check can see."
+        return f"Nothing that makes figures wrong; {pluralize(warnings, 'warning')} to look at."
+    return "Nothing is wrong with these images, as far as a check can see."
 
 
 def _ids_shown(findings: Sequence[Finding]) -> set[str]:
     grouped = {i for f in findings for group in _groups_shown(f) for i in group}
-    return grouped | {i for f in findings if not f.groups for i in f.ids[:PICTURES_SHOWN]}
+    return grouped | {i for f in findings if not f.groups for i in f.ids[:IMAGES_SHOWN]}
 
 
 def _groups_shown(finding: Finding) -> list[tuple[str, ...]]:
-    return [group[:PICTURES_SHOWN] for group in finding.groups[:GROUPS_SHOWN]]
+    return [group[:IMAGES_SHOWN] for group in finding.groups[:GROUPS_SHOWN]]
 
 
-def _pictures(
-    finding: Finding, places: Mapping[str, Place]
+def _images(
+    finding: Finding, places: Mapping[str, ImageLocation]
 ) -> tuple[list[list[Shown]], list[Shown]]:
-    """The groups of a finding to show side by side, or else its single pictures."""
+    """The groups of a finding to show side by side, or else its single images."""
     groups = [
         [_shown(i, places[i]) for i in group if i in places] for group in _groups_shown(finding)
     ]
-    ids = () if finding.groups else finding.ids[:PICTURES_SHOWN]
+    ids = () if finding.groups else finding.ids[:IMAGES_SHOWN]
     return groups, [_shown(i, places[i]) for i in ids if i in places]
 
 
@@ -146,5 +146,5 @@ def _samples(splits: Splits) -> list[tuple[str, list[Shown]]]:
     ]
 
 
-def _shown(picture_id: str, place: Place) -> Shown:
-    return Shown(picture_id, place.part, place.class_name, tile(place.picture))
+def _shown(image_id: str, place: ImageLocation) -> Shown:
+    return Shown(image_id, place.part, place.class_name, tile(place.image))

@@ -1,4 +1,4 @@
-"""Pictures and figures as bytes, and as text that a page can hold in itself."""
+"""Images and figures as bytes, and as text that a page can hold in itself."""
 
 import base64
 import io
@@ -9,31 +9,31 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-# Small pictures are kept to the pixel; large ones are shrunk, so that a page stays light.
+# Small images are kept to the pixel; large ones are shrunk, so that a page stays light.
 _EXACT, _LARGEST = 64, 192
 
 
-def rows_first(picture: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A picture ``(3, h, w)`` in 0..255 as uint8 ``(h, w, 3)``, as displays want it."""
-    whole = np.clip(np.rint(np.asarray(picture, dtype=np.float32)), 0, 255).astype(np.uint8)
+def rows_first(image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint8]:
+    """An image ``(3, h, w)`` in 0..255 as uint8 ``(h, w, 3)``, as displays want it."""
+    whole = np.clip(np.rint(np.asarray(image, dtype=np.float32)), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(whole.transpose(1, 2, 0))
 
 
-def picture_file(picture: NDArray[np.uint8]) -> tuple[bytes, str]:
-    """A picture ``(3, h, w)`` as a file, and its media type; over 64 pixels a JPEG of up to 192."""
-    image = Image.fromarray(rows_first(picture))
+def image_file(image: NDArray[np.uint8]) -> tuple[bytes, str]:
+    """An image ``(3, h, w)`` as a file, and its media type; over 64 pixels a JPEG of up to 192."""
+    pil = Image.fromarray(rows_first(image))
     buffer = io.BytesIO()
-    if max(image.size) <= _EXACT:
-        image.save(buffer, "PNG", optimize=True)
+    if max(pil.size) <= _EXACT:
+        pil.save(buffer, "PNG", optimize=True)
         return buffer.getvalue(), "image/png"
-    image.thumbnail((_LARGEST, _LARGEST))
-    image.save(buffer, "JPEG", quality=88)
+    pil.thumbnail((_LARGEST, _LARGEST))
+    pil.save(buffer, "JPEG", quality=88)
     return buffer.getvalue(), "image/jpeg"
 
 
-def picture_uri(picture: NDArray[np.uint8]) -> str:
-    """A picture ``(3, h, w)`` as a data: address; over 64 pixels as JPEG of at most 192."""
-    return data_uri(*picture_file(picture))
+def image_uri(image: NDArray[np.uint8]) -> str:
+    """An image ``(3, h, w)`` as a data: address; over 64 pixels as JPEG of at most 192."""
+    return data_uri(*image_file(image))
 
 
 def figure_png(figure: Figure, dpi: int = 160) -> bytes:

@@ -17,10 +17,10 @@ from glasshouse.storage import write_text
 
 @dataclass(frozen=True)
 class _Group:
-    """One picture of the page; text says the same in words."""
+    """One image of the page; text says the same in words."""
 
     title: str
-    picture: str
+    image: str
     text: str
     remarks: tuple[str, ...]
 

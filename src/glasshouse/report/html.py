@@ -1,4 +1,4 @@
-"""What pages are made of: a template with values, and pictures and charts in the page itself."""
+"""What pages are made of: a template with values, and images and charts in the page itself."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from glasshouse.report.encoding import data_uri, figure_png, picture_uri
+from glasshouse.report.encoding import data_uri, figure_png, image_uri
 
-# Pictures of fewer pixels are shown with sharp edges: smoothed, they would only look blurred.
+# Images of fewer pixels are shown with sharp edges: smoothed, they would only look blurred.
 SMALLEST_SMOOTH = 100
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -29,7 +29,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture as a data: address, and whether its pixels are to be shown with sharp edges."""
+    """An image as a data: address, and whether its pixels are to be shown with sharp edges."""
 
     address: str
     is_small: bool
@@ -60,9 +60,9 @@ def chart(draw: Callable[..., Figure], text: str) -> Chart:
     return Chart(light, dark, text)
 
 
-def tile(picture: NDArray[np.uint8]) -> Tile:
-    """A picture uint8 ``(3, h, w)`` for a page."""
-    return Tile(picture_uri(picture), max(picture.shape) <= SMALLEST_SMOOTH)
+def tile(image: NDArray[np.uint8]) -> Tile:
+    """An image uint8 ``(3, h, w)`` for a page."""
+    return Tile(image_uri(image), max(image.shape) <= SMALLEST_SMOOTH)
 
 
 def _percent(share: float, digits: int = 1) -> str:

@@ -13,18 +13,18 @@ from glasshouse.storage import write_text
 
 @dataclass(frozen=True)
 class Doubt:
-    """A picture uint8 ``(3, h, w)``, its label, and what is suggested; probabilities in 0..1."""
+    """An image uint8 ``(3, h, w)``, its label, and what is suggested; probabilities in 0..1."""
 
     id: str
     label: str
     suggested: str
     label_probability: float
     suggested_probability: float
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
 
 
 def write_label_page(doubts: Sequence[Doubt], path: Path, *, source: str, looked_at: int) -> None:
     """Write the page; names are shown as they are, never taken as HTML."""
-    rows = [(doubt, tile(doubt.picture)) for doubt in doubts]
+    rows = [(doubt, tile(doubt.image)) for doubt in doubts]
     values = {"rows": rows, "source": source, "looked_at": looked_at}
     write_text(path, render_template("labels.html.jinja", values))

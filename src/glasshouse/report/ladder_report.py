@@ -23,7 +23,7 @@ Verdict = Literal["first", "gain", "loss", "within noise", "failed"]
 class LadderRow:
     """One step: mean test accuracy over the seeds, and the gain over the step before.
 
-    accuracy, gain: 95 % intervals for other seeds and other pictures; None where training failed
+    accuracy, gain: 95 % intervals for other seeds and other images; None where training failed
     (problem says why), and gain for the first step. seconds: of training, a seed.
     """
 
@@ -55,7 +55,7 @@ class Ladder:
     source: str
     epochs: int
     seeds: int
-    picture_count: int
+    image_count: int
     rows: tuple[LadderRow, ...]
 
 

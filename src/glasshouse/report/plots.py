@@ -29,7 +29,7 @@ Panel = Literal["loss", "accuracy", "rate"]
 EpochRecord = Mapping[str, Any]
 
 _ROWS_SHOWN, _LARGEST_MATRIX = 40, 150
-# Bins with fewer pictures are drawn faintly: their accuracy is mostly chance.
+# Bins with fewer images are drawn faintly: their accuracy is mostly chance.
 _FEW = 10
 
 
@@ -89,7 +89,7 @@ def confusion(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     return figure
 
 
-def reliability(evaluation: Evaluation, *, dark: bool = False) -> Figure:
+def reliability_plot(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     """How often the classifier is right, against how sure it says it is; counts below."""
     theme = theme_of(dark)
     figure = new_figure(4.3, 4.7, theme)
@@ -106,14 +106,14 @@ def reliability(evaluation: Evaluation, *, dark: bool = False) -> Figure:
         style(axes, theme)
     upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share that is right")
     upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    lower.set(xlabel="probability of the answer", ylabel="pictures")
+    lower.set(xlabel="probability of the answer", ylabel="images")
     lower.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     lower.yaxis.set_major_locator(MaxNLocator(2, integer=True))
     legend(figure, theme, "outside upper center", columns=3)
     return figure
 
 
-def per_class(evaluation: Evaluation, *, dark: bool = False) -> Figure:
+def per_class_plot(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     """Recall of each class with its 95 % interval, lowest first, and precision as a diamond.
 
     Of many classes, the 40 with the lowest recall.
@@ -175,13 +175,13 @@ def examples(
     seed: int = 0,
     dark: bool = False,
 ) -> Figure:
-    """A grid of pictures with true class, answer and probability; mistakes are orange.
+    """A grid of images with true class, answer and probability; mistakes are orange.
 
-    worst: the mistakes with the highest probability. random: any pictures. Both arguments must
-    hold the same pictures in the same order.
+    worst: the mistakes with the highest probability. random: any images. Both arguments must
+    hold the same images in the same order.
     """
     if not np.array_equal(images.ids, predictions.ids):
-        raise UsageError("examples: images and predictions must hold the same pictures, in order")
+        raise UsageError("examples: images and predictions must hold the same images, in order")
     theme = theme_of(dark)
     shares = probabilities(predictions)
     answers = shares.argmax(axis=1)
@@ -189,7 +189,7 @@ def examples(
     figure, tiles = _grid(len(chosen), 6, theme)
     for tile, i in zip(tiles, chosen.tolist(), strict=False):
         true, answer = predictions.labels[i], answers[i]
-        _show(tile, images.pictures[i])
+        _show(tile, images.pixels[i])
         names = predictions.class_names
         text = _short(names[true], 16)
         if true != answer:
@@ -206,7 +206,7 @@ def examples(
 def augmentation_preview(
     originals: NDArray[np.uint8], variants: NDArray[np.float32], *, dark: bool = False
 ) -> Figure:
-    """Pictures ``(n, 3, h, w)`` on the left, their changed forms ``(n, v, 3, h, w)`` beside them.
+    """Images ``(n, 3, h, w)`` on the left, their changed forms ``(n, v, 3, h, w)`` beside them.
 
     All in 0..255; what lies outside is cut off for display.
     """
@@ -219,8 +219,8 @@ def augmentation_preview(
     columns = variants.shape[1] + 1
     figure, tiles = _grid(len(originals) * columns, columns, theme)
     for row, (original, changed) in enumerate(zip(originals, variants, strict=True)):
-        for column, picture in enumerate([original, *changed]):
-            _show(tiles[row * columns + column], picture)
+        for column, image in enumerate([original, *changed]):
+            _show(tiles[row * columns + column], image)
     tiles[0].set_title("original", fontsize=9, color=theme.quiet)
     if columns > 1:
         tiles[1].set_title("as trained on", fontsize=9, color=theme.quiet)
@@ -363,8 +363,8 @@ def _grid(count: int, columns: int, theme: Theme) -> tuple[Figure, list[Axes]]:
     return figure, tiles
 
 
-def _show(axes: Axes, picture: NDArray[np.uint8] | NDArray[np.float32]) -> None:
-    axes.imshow(rows_first(picture), interpolation="nearest" if picture.shape[-1] < 100 else None)
+def _show(axes: Axes, image: NDArray[np.uint8] | NDArray[np.float32]) -> None:
+    axes.imshow(rows_first(image), interpolation="nearest" if image.shape[-1] < 100 else None)
 
 
 def _short(name: str, limit: int = 22) -> str:

@@ -25,12 +25,12 @@ from glasshouse.storage import write_text
 from glasshouse.training.lr_curve import LrCurve
 
 GALLERY, CLASSES_IN_TABLE = 24, 20
-# Pictures beside the most confused pairs, and samples of each class.
-PAIRS_SHOWN, PICTURES_OF_PAIR, SAMPLES_OF_CLASS = 6, 6, 3
+# Images beside the most confused pairs, and samples of each class.
+PAIRS_SHOWN, IMAGES_OF_PAIR, SAMPLES_OF_CLASS = 6, 6, 3
 # Of each kind: only the one is right, only the other, both wrong.
 DISAGREEMENTS = 16
 
-Pictures = Mapping[str, NDArray[np.uint8]]
+Images = Mapping[str, NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A picture with its title and what it says, for example an explanation; png may be empty."""
+    """An image with its title and what it says, for example an explanation; png may be empty."""
 
     title: str
     png: bytes
@@ -54,8 +54,8 @@ class Section:
 class RunReport:
     """What a page is made of, as plain values; what is empty is left out.
 
-    split_counts: pictures in each split. findings: of the check. samples: some training pictures
-    of each class. pictures: uint8 ``(3, h, w)`` by picture id, for the mistakes. confused: mistakes
+    split_counts: images in each split. findings: of the check. samples: some training images
+    of each class. images: uint8 ``(3, h, w)`` by image id, for the mistakes. confused: mistakes
     of the most confused pairs, a sequence each. epochs: the lines of metrics.jsonl. rates: (epochs
     passed, learning rate). finder: the range test. heads: those that were fitted to frozen
     features. cost, environment: names to texts. mistakes_page: the name of the page of explained
@@ -78,7 +78,7 @@ class RunReport:
     epochs: Sequence[Mapping[str, Any]] = ()
     rates: Sequence[tuple[float, float]] = ()
     finder: LrCurve | None = None
-    pictures: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    images: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     confused: Sequence[Sequence[Mistake]] = ()
     cost: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -93,25 +93,25 @@ def confused_mistakes(evaluation: Evaluation, predictions: Predictions) -> list[
     }
     for mistake in worst_mistakes(predictions, evaluation.mistake_count):
         group = groups.get((mistake.true, mistake.predicted))
-        if group is not None and len(group) < PICTURES_OF_PAIR:
+        if group is not None and len(group) < IMAGES_OF_PAIR:
             group.append(mistake)
     return list(groups.values())
 
 
-def pictures_of(mistakes: Iterable[Mistake], images: ImageSet) -> dict[str, NDArray[np.uint8]]:
-    """The pictures of these mistakes by id."""
-    place = {picture: position for position, picture in enumerate(images.ids.tolist())}
+def images_of(mistakes: Iterable[Mistake], images: ImageSet) -> dict[str, NDArray[np.uint8]]:
+    """The images of these mistakes by id."""
+    place = {image: position for position, image in enumerate(images.ids.tolist())}
     ids = {mistake.id for mistake in mistakes} & set(place)
-    return {picture: np.asarray(images.pictures[place[picture]]) for picture in ids}
+    return {image: np.asarray(images.pixels[place[image]]) for image in ids}
 
 
 def class_samples(images: ImageSet) -> dict[str, list[NDArray[np.uint8]]]:
-    """The first pictures of each class; none where there are more classes than fit a page."""
+    """The first images of each class; none where there are more classes than fit a page."""
     if len(images.class_names) > CLASSES_IN_TABLE:
         return {}
     places = [np.flatnonzero(images.labels == label) for label in range(len(images.class_names))]
     return {
-        name: [np.asarray(images.pictures[place]) for place in where[:SAMPLES_OF_CLASS]]
+        name: [np.asarray(images.pixels[place]) for place in where[:SAMPLES_OF_CLASS]]
         for name, where in zip(images.class_names, places, strict=True)
     }
 
@@ -135,7 +135,7 @@ def render_report(run: RunReport) -> str:
         "abstain_text": _abstain_text(figures),
         "gallery": _gallery(figures.mistakes[:GALLERY], run),
         "confused": [group for group in confused if group],
-        "samples": {name: [tile(p) for p in pictures] for name, pictures in run.samples.items()},
+        "samples": {name: [tile(p) for p in images] for name, images in run.samples.items()},
         "small": small,
         "explanations": [
             (section, data_uri(section.png, "image/png") if section.png else "")
@@ -147,33 +147,33 @@ def render_report(run: RunReport) -> str:
 
 def _gallery(mistakes: Sequence[Mistake], run: RunReport) -> list[tuple[Mistake, Tile]]:
     return [
-        (mistake, tile(picture))
+        (mistake, tile(image))
         for mistake in mistakes
-        if (picture := run.pictures.get(mistake.id)) is not None
+        if (image := run.images.get(mistake.id)) is not None
     ]
 
 
 def write_comparison(
-    comparisons: Sequence[Comparison], path: Path, pictures: Pictures | None = None
+    comparisons: Sequence[Comparison], path: Path, images: Images | None = None
 ) -> None:
-    """Write one page on two or more runs that were measured on the same pictures.
+    """Write one page on two or more runs that were measured on the same images.
 
-    pictures: uint8 ``(3, h, w)`` by id, of those on which the runs disagree.
+    images: uint8 ``(3, h, w)`` by id, of those on which the runs disagree.
     """
-    write_text(path, render_comparison(comparisons, pictures))
+    write_text(path, render_comparison(comparisons, images))
 
 
-def render_comparison(comparisons: Sequence[Comparison], pictures: Pictures | None = None) -> str:
+def render_comparison(comparisons: Sequence[Comparison], images: Images | None = None) -> str:
     """The page of write_comparison as text; raises UsageError without comparisons."""
     if not comparisons:
         raise UsageError("a comparison page needs one comparison or more, received none")
-    known = pictures or {}
+    known = images or {}
 
     def gallery(rows: Sequence[Disagreement]) -> list[tuple[Disagreement, Tile]]:
         return [
-            (row, tile(picture))
+            (row, tile(image))
             for row in rows[:DISAGREEMENTS]
-            if (picture := known.get(row.id)) is not None
+            if (image := known.get(row.id)) is not None
         ]
 
     pairs = [(comparison, _difference_chart(comparison)) for comparison in comparisons]
@@ -184,7 +184,7 @@ def _charts(run: RunReport) -> dict[str, Chart]:
     figures, epochs = run.evaluation, run.epochs
     charts = {
         "confusion": chart(partial(plots.confusion, figures), _confusion_text(figures)),
-        "reliability": chart(partial(plots.reliability, figures), _confidence_text(figures)),
+        "reliability": chart(partial(plots.reliability_plot, figures), _confidence_text(figures)),
     }
     texts: dict[plots.Panel, str] = {
         "loss": _curve_text("loss", epochs),
@@ -241,7 +241,7 @@ def _curve_value(what: str, number: float) -> str:
 def _confusion_text(figures: Evaluation) -> str:
     """The two most confused pairs in words."""
     pairs = [
-        f"{pair.true} is taken for {pair.predicted} on {pair.count:,} pictures "
+        f"{pair.true} is taken for {pair.predicted} on {pair.count:,} images "
         f"({100 * pair.share:.1f} % of its class)"
         for pair in figures.confused_pairs[:2]
     ]
@@ -255,7 +255,7 @@ def _confidence_text(figures: Evaluation) -> str:
         return f"{text} No temperature was fitted, or none was better than 1."
     return (
         f"{text} With the logits divided by {after.temperature:.3g}, the temperature fitted on "
-        f"the validation pictures, {_gap(after.confidence, figures.accuracy)}. "
+        f"the validation images, {_gap(after.confidence, figures.accuracy)}. "
         "The order of the classes, and so the accuracy, stays as it is."
     )
 
@@ -271,15 +271,15 @@ def _gap(confidence: float, accuracy: Interval) -> str:
 
 
 def _abstain_text(figures: Evaluation) -> str:
-    """The row that gains most without leaving out more than half of the pictures."""
+    """The row that gains most without leaving out more than half of the images."""
     rows = [row for row in figures.selective if row.threshold > 0 and row.coverage >= 0.5]
     if len(figures.selective) == 1:
         return "No answer is sure enough for the lowest of the usual thresholds, 30 %."
     if not rows or figures.mistake_count == 0:
-        return "How often it is right on the pictures on which it is sure enough."
+        return "How often it is right on the images on which it is sure enough."
     best = max(rows, key=lambda row: (row.accuracy.value, row.coverage))
     return (
         f"Abstaining below a probability of {100 * best.threshold:.0f} %, it answers on "
-        f"{100 * best.coverage:.1f} % of the pictures and is right on "
+        f"{100 * best.coverage:.1f} % of the images and is right on "
         f"{100 * best.accuracy.value:.1f} % of these."
     )

@@ -1,4 +1,4 @@
-"""A search in pictures: how the best value rose, and which keys mattered."""
+"""A search in images: how the best value rose, and which keys mattered."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -43,7 +43,7 @@ class Listed:
 
 
 @dataclass
-class Listing:
+class RunListing:
     """Lists the runs of one folder again and again; what has not changed is not read again."""
 
     folder: Path

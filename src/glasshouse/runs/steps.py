@@ -23,7 +23,7 @@ _TAIL = 4096
 class Mark:
     """One line: step of steps in an epoch of epochs, counted from 1, and what was seen since.
 
-    loss and accuracy: means over the training pictures since the line before, or since the epoch
+    loss and accuracy: means over the training images since the line before, or since the epoch
     began. time: seconds since 1970. pid, pid_started: name the process that trains.
     """
 
@@ -53,7 +53,7 @@ class Mark:
 def recorded(
     records: "Iterator[Step | Epoch]", state: "TrainingState", epochs: int, folder: Path
 ) -> "Iterator[Step | Epoch]":
-    """Pass on what training yields, and note a line in steps.jsonl, at most one a second."""
+    """Pass on what training yields, and note a line in steps.jsonl, at most one per second."""
     from glasshouse.training.loop import Step
 
     path = folder / STEPS

@@ -9,9 +9,9 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.data.download import Progress
 from glasshouse.data.findings import parts_of
 from glasshouse.data.images import ImageSet, Splits
+from glasshouse.progress import Progress
 from glasshouse.serving.workbench import Workbench
 from glasshouse.settings import DataSettings
 from glasshouse.workflow.use.source_check import Examination, examine
@@ -22,7 +22,7 @@ _KEPT = 3
 
 @dataclass(frozen=True)
 class Examined:
-    """An examination with a key for addresses, and its pictures as one row."""
+    """An examination with a key for addresses, and its images as one row."""
 
     key: str
     examination: Examination
@@ -34,22 +34,22 @@ class Examined:
 
     @cached_property
     def row_of(self) -> dict[str, int]:
-        """Where a picture is, by its id: its row in train, validation and test."""
+        """Where an image is, by its id: its row in train, validation and test."""
         sets = parts_of(self.splits).values() if self.splits else ()
         return {name: row for row, name in enumerate(i for s in sets for i in s.ids.tolist())}
 
     def place(self, row: int) -> tuple[str, ImageSet, int] | None:
-        """The part, its pictures and the row there; None where there is no such picture."""
+        """The part, its images and the row there; None where there is no such image."""
         for part, images in parts_of(self.splits).items() if self.splits and row >= 0 else ():
             if row < len(images):
                 return part, images, row
             row -= len(images)
         return None
 
-    def picture(self, row: int) -> NDArray[np.uint8] | None:
-        """A picture uint8 ``(3, h, w)`` of the row."""
+    def image(self, row: int) -> NDArray[np.uint8] | None:
+        """An image uint8 ``(3, h, w)`` of the row."""
         found = self.place(row)
-        return None if found is None else np.asarray(found[1].pictures[found[2]])
+        return None if found is None else np.asarray(found[1].pixels[found[2]])
 
 
 @dataclass

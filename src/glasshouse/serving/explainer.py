@@ -1,4 +1,4 @@
-"""Explanations for a page: warm models, pictures that people bring, and the answers of a while."""
+"""Explanations for a page: warm models, images that people bring, and the answers of a while."""
 
 import secrets
 import tempfile
@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from glasshouse.data.decode import Pixels, decode
 from glasshouse.data.images import ImageSet
 from glasshouse.data.workers import Fitting, decode_files
-from glasshouse.errors import BadPicture, UsageError
+from glasshouse.errors import BadImage, UsageError
 from glasshouse.explanation.explain import explain, explain_page
 from glasshouse.explanation.graph.layer_choice import LayerInfo, layers
 from glasshouse.explanation.graph.relu_rules import ExplanationWarning
 from glasshouse.explanation.methods import SLOW_METHODS, ExplainSettings
-from glasshouse.explanation.page import Page
+from glasshouse.explanation.page import ExplanationPage
 from glasshouse.explanation.trust.checks import check_all, sheet_methods
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.preprocessing import Preprocessing, prepare
+from glasshouse.models.preprocessing import Preprocessing, preprocess
 from glasshouse.runs import folder as runs
-from glasshouse.serving.run_cache import test_pictures
+from glasshouse.serving.run_cache import test_images
 from glasshouse.serving.workbench import Workbench
-from glasshouse.workflow.use.model_choices import Choice, classifier_of_choice, run_of_choice
+from glasshouse.workflow.use.model_choices import ModelChoice, classifier_of_choice, run_of_choice
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -41,7 +41,7 @@ _SHOWN_SIDE = 448
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded picture ``(h, w, 3)``; is_ready: it has been brought to a net's size already."""
+    """A decoded image ``(h, w, 3)``; is_ready: it has been brought to a net's size already."""
 
     name: str
     pixels: Pixels
@@ -50,18 +50,18 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ExplainedPhoto:
     """What one model makes of one photo; key: its place in addresses.
 
     shown: the photo as large as it is looked at, uint8 ``(h, w, 3)``, with the same field of view
-    as the net's own input in page.pictures.
+    as the net's own input in page.images.
     """
 
     key: str
-    model: Choice
+    model: ModelChoice
     photo: Photo
     classifier: Classifier
-    page: Page
+    page: ExplanationPage
     shown: Pixels
 
 
@@ -70,11 +70,13 @@ class Explainer:
     """What a workbench keeps warm; safe to ask from several threads."""
 
     workbench: Workbench
-    _models: "OrderedDict[tuple[Choice, int], Classifier]" = field(default_factory=OrderedDict)
-    _answers: "OrderedDict[str, Answer]" = field(default_factory=OrderedDict)
+    _models: "OrderedDict[tuple[ModelChoice, int], Classifier]" = field(default_factory=OrderedDict)
+    _answers: "OrderedDict[str, ExplainedPhoto]" = field(default_factory=OrderedDict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def explain(self, model: Choice, photo: Photo, class_name: str | None = None) -> Answer:
+    def explain(
+        self, model: ModelChoice, photo: Photo, class_name: str | None = None
+    ) -> ExplainedPhoto:
         """Every map of a photo and the activations along the net, from one pass.
 
         Raises UsageError for an unknown model, or a class that it does not know.
@@ -85,7 +87,7 @@ class Explainer:
             answer = _answered(model, classifier, photo, class_name)
             return self._keep(answer)
 
-    def checked(self, key: str) -> Answer | None:
+    def checked(self, key: str) -> ExplainedPhoto | None:
         """The same answer with what the checks say of each map; None when it is forgotten."""
         with self._lock:
             answer = self.answer(key)
@@ -96,7 +98,7 @@ class Explainer:
                 found = check_all(answer.classifier, answer.page.explanations)
             return self._keep(replace(answer, page=replace(answer.page, explanations=found)))
 
-    def with_more(self, key: str) -> Answer | None:
+    def with_more(self, key: str) -> ExplainedPhoto | None:
         """The same answer with the maps that need many passes, checked as well."""
         with self._lock:
             answer = self.answer(key)
@@ -107,7 +109,7 @@ class Explainer:
                 warnings.simplefilter("ignore", ExplanationWarning)
                 found = explain(
                     answer.classifier,
-                    page.pictures,
+                    page.images,
                     methods=SLOW_METHODS,
                     target_class=page.explanations[0].targets,
                 )
@@ -115,11 +117,11 @@ class Explainer:
             known = tuple(each for each in page.explanations if each.method not in SLOW_METHODS)
             return self._keep(replace(answer, page=replace(page, explanations=(*known, *more))))
 
-    def answer(self, key: str) -> Answer | None:
+    def answer(self, key: str) -> ExplainedPhoto | None:
         """An answer by its key, if it is still kept."""
         return self._answers.get(key)
 
-    def classifier(self, model: Choice) -> Classifier:
+    def classifier(self, model: ModelChoice) -> Classifier:
         """The classifier of a choice, loaded once for each version of its file."""
         with self._lock:
             run = run_of_choice(self.workbench.runs, model)
@@ -129,22 +131,22 @@ class Explainer:
                 self._models[model, version] = classifier_of_choice(self.workbench.runs, model)
             return _used(self._models, (model, version), _WARM_MODELS)
 
-    def picture_model(self, models: Sequence[Choice]) -> Choice:
-        """Whose test pictures to offer: the first with a run behind it, else simply the first."""
+    def image_model(self, models: Sequence[ModelChoice]) -> ModelChoice:
+        """Whose test images to offer: the first with a run behind it, else simply the first."""
         have = (m for m in models if run_of_choice(self.workbench.runs, m) is not None)
         return next(have, models[0])
 
-    def test_pictures(self, model: Choice) -> ImageSet:
-        """The test pictures of the run behind a model.
+    def test_images(self, model: ModelChoice) -> ImageSet:
+        """The test images of the run behind a model.
 
         Raises UsageError for a model that is no run, DataError when its source has gone.
         """
         folder = run_of_choice(self.workbench.runs, model)
         if folder is None:
-            raise UsageError(f"{model} comes without its pictures")
-        return test_pictures(self.workbench, folder)
+            raise UsageError(f"{model} comes without its images")
+        return test_images(self.workbench, folder)
 
-    def _keep(self, answer: Answer) -> Answer:
+    def _keep(self, answer: ExplainedPhoto) -> ExplainedPhoto:
         self._answers[answer.key] = answer
         return _used(self._answers, answer.key, _ANSWERS)
 
@@ -156,30 +158,30 @@ def explainer_of(workbench: Workbench) -> Explainer:
 
 
 def read_photo(data: bytes, name: str) -> Photo:
-    """A file that somebody brought, decoded; raises BadPicture.
+    """A file that somebody brought, decoded; raises BadImage.
 
     A process of its own reads it first: a file that crashes or hangs its decoder ends only that.
     """
     with tempfile.TemporaryDirectory(prefix="glasshouse-") as folder:
-        path = Path(folder) / "picture"
+        path = Path(folder) / "image"
         path.write_bytes(data)
         (result,) = decode_files([path], Fitting(8, 8, "stretch"), workers=1)
     if not result.pixels:
-        raise BadPicture(name, result.reason)
+        raise BadImage(name, result.reason)
     return Photo(name, decode(data, name=name))
 
 
 def photo_of(images: ImageSet, row: int) -> Photo:
-    """A picture of a set, which has the net's size already."""
-    pixels = np.ascontiguousarray(images.pictures[row].transpose(1, 2, 0))
+    """An image of a set, which has the net's size already."""
+    pixels = np.ascontiguousarray(images.pixels[row].transpose(1, 2, 0))
     label = images.class_names[int(images.labels[row])]
     return Photo(str(images.ids[row]), pixels, is_ready=True, class_name=label)
 
 
-def layers_along(classifier: Classifier, picture: NDArray[np.uint8]) -> list[LayerInfo]:
+def layers_along(classifier: Classifier, image: NDArray[np.uint8]) -> list[LayerInfo]:
     """Up to a dozen layers with rows and columns, from the first to the last: activations, where
     there are enough of them."""
-    spatial = [info for info in layers(classifier, picture) if info.has_extent]
+    spatial = [info for info in layers(classifier, image) if info.has_extent]
     bent = [info for info in spatial if "LU" in info.kind or "Swish" in info.kind]
     chosen = bent if len(bent) >= 2 else spatial
     places = np.linspace(0, len(chosen) - 1, min(_MOST_LAYERS, len(chosen))).round().astype(int)
@@ -187,41 +189,41 @@ def layers_along(classifier: Classifier, picture: NDArray[np.uint8]) -> list[Lay
 
 
 def _answered(
-    model: Choice, classifier: Classifier, photo: Photo, class_name: str | None
-) -> Answer:
+    model: ModelChoice, classifier: Classifier, photo: Photo, class_name: str | None
+) -> ExplainedPhoto:
     wanted = classifier.preprocessing
     is_there = photo.is_ready and photo.pixels.shape[:2] == (wanted.height, wanted.width)
-    picture = (
+    image = (
         np.ascontiguousarray(photo.pixels.transpose(2, 0, 1))
         if is_there
-        else prepare(photo.pixels, wanted)
+        else preprocess(photo.pixels, wanted)
     )
     with warnings.catch_warnings():
         # The notes of each map say the same.
         warnings.simplefilter("ignore", ExplanationWarning)
         page = explain_page(
             classifier,
-            picture[None],
-            methods=[n for n in sheet_methods(classifier, picture) if n not in SLOW_METHODS],
+            image[None],
+            methods=[n for n in sheet_methods(classifier, image) if n not in SLOW_METHODS],
             target_class=class_name,
             settings=ExplainSettings(
-                activation_layers=tuple(info.name for info in layers_along(classifier, picture))
+                activation_layers=tuple(info.name for info in layers_along(classifier, image))
             ),
         )
-    shown = _shown(photo, picture, wanted)
-    return Answer(secrets.token_hex(8), model, photo, classifier, page, shown)
+    shown = _shown(photo, image, wanted)
+    return ExplainedPhoto(secrets.token_hex(8), model, photo, classifier, page, shown)
 
 
-def _shown(photo: Photo, picture: NDArray[np.uint8], wanted: Preprocessing) -> Pixels:
+def _shown(photo: Photo, image: NDArray[np.uint8], wanted: Preprocessing) -> Pixels:
     """The photo at a whole multiple of the net's size, as large as a page needs it.
 
-    What the file holds beyond the net's own input is shown; a small picture keeps its pixels.
+    What the file holds beyond the net's own input is shown; a small image keeps its pixels.
     """
-    times = max(1, _SHOWN_SIDE // max(picture.shape[1:]))
-    sharp = 1 if photo.is_ready else min(photo.pixels.shape[:2]) // min(picture.shape[1:])
+    times = max(1, _SHOWN_SIDE // max(image.shape[1:]))
+    sharp = 1 if photo.is_ready else min(photo.pixels.shape[:2]) // min(image.shape[1:])
     sharp = max(1, min(times, sharp))
     large = replace(wanted, height=wanted.height * sharp, width=wanted.width * sharp)
-    drawn = picture if sharp == 1 else prepare(photo.pixels, large)
+    drawn = image if sharp == 1 else preprocess(photo.pixels, large)
     whole = drawn.transpose(1, 2, 0).repeat(times // sharp, axis=0).repeat(times // sharp, axis=1)
     return np.ascontiguousarray(whole)
 

@@ -1,4 +1,4 @@
-"""The files that pages point to: reports, pictures and maps of runs, never anything else."""
+"""The files that pages point to: reports, images and maps of runs, never anything else."""
 
 import io
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from glasshouse.serving import run_cache as looking
 from glasshouse.serving.workbench import Workbench
 
 T = TypeVar("T")
-# A picture of a finished run does not change; the browser asks again after an hour.
+# An image of a finished run does not change; the browser asks again after an hour.
 _KEEP = {"Cache-Control": "private, max-age=3600"}
 
 
 def file_routes(workbench: Workbench) -> APIRouter:
-    """GET /report/RUN, /picture/POSITION/RUN and /map/POSITION/RUN; 404 for anything else."""
+    """GET /report/RUN, /image/POSITION/RUN and /map/POSITION/RUN; 404 for anything else."""
     router = APIRouter()
 
     @router.get("/report/{name:path}")
@@ -29,15 +29,15 @@ def file_routes(workbench: Workbench) -> APIRouter:
         path = _found(lambda: looking.run_folder(workbench, name)) / runs.REPORT
         if not path.is_file():
             raise HTTPException(404, f"{name} has no report yet")
-        # Its own scripts and pictures are inside it; nothing else may load.
+        # Its own scripts and images are inside it; nothing else may load.
         policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
         return Response(
             path.read_bytes(), media_type="text/html", headers={"Content-Security-Policy": policy}
         )
 
-    @router.get("/picture/{position}/{name:path}")
-    def picture(position: int, name: str) -> Response:
-        return _found(lambda: _picture(workbench, name, position))
+    @router.get("/image/{position}/{name:path}")
+    def image(position: int, name: str) -> Response:
+        return _found(lambda: _image(workbench, name, position))
 
     @router.get("/map/{position}/{name:path}")
     def map_of(position: int, name: str, of: Literal["predicted", "true"]) -> Response:
@@ -53,15 +53,15 @@ def _found(look: Callable[[], T]) -> T:
         raise HTTPException(404, str(error)) from error
 
 
-def _picture(workbench: Workbench, name: str, position: int) -> Response:
-    """One picture of the test split, by its position in the run's predictions."""
+def _image(workbench: Workbench, name: str, position: int) -> Response:
+    """One image of the test split, by its position in the run's predictions."""
     folder = looking.run_folder(workbench, name)
-    data = picture_png(_at(workbench, folder, position))
+    data = image_png(_at(workbench, folder, position))
     return Response(data, media_type="image/png", headers=_KEEP)
 
 
 def _map(workbench: Workbench, name: str, position: int, of: str) -> Response:
-    """What speaks for the predicted or for the true class in one test picture."""
+    """What speaks for the predicted or for the true class in one test image."""
     folder = looking.run_folder(workbench, name)
     changed = (folder / runs.MODEL).stat().st_mtime_ns if (folder / runs.MODEL).is_file() else 0
     data = _map_png(workbench, folder, changed, (position, of))
@@ -75,17 +75,15 @@ def _map_png(workbench: Workbench, folder: Path, changed: int, what: tuple[int, 
 
     position, of = what
     predictions, classifier = looking.answers(folder), looking.classifier_of(folder)
-    picture = _at(workbench, folder, position)
+    image = _at(workbench, folder, position)
     label = predictions.labels[position] if of == "true" else predictions.logits[position].argmax()
     with looking.busy:
-        (found,) = explain(
-            classifier, picture[None], methods=("grad-cam",), target_class=int(label)
-        )
+        (found,) = explain(classifier, image[None], methods=("grad-cam",), target_class=int(label))
     return heat_png(shown(found)[0])
 
 
 def heat_png(heat: NDArray[np.floating[Any]]) -> bytes:
-    """A map ``(h, w)`` as a picture to lay over another: what is stronger hides more of it."""
+    """A map ``(h, w)`` as an image to lay over another: what is stronger hides more of it."""
     import matplotlib
 
     strength = np.clip(heat, 0, None)
@@ -95,9 +93,9 @@ def heat_png(heat: NDArray[np.floating[Any]]) -> bytes:
     return _encoded(colours)
 
 
-def picture_png(picture: NDArray[np.uint8]) -> bytes:
-    """A picture ``(3, h, w)`` as PNG."""
-    return _encoded(np.ascontiguousarray(picture.transpose(1, 2, 0)))
+def image_png(image: NDArray[np.uint8]) -> bytes:
+    """An image ``(3, h, w)`` as PNG."""
+    return _encoded(np.ascontiguousarray(image.transpose(1, 2, 0)))
 
 
 def _encoded(rows_first: NDArray[np.uint8]) -> bytes:
@@ -111,6 +109,6 @@ def _encoded(rows_first: NDArray[np.uint8]) -> bytes:
 def _at(workbench: Workbench, folder: Path, position: int) -> NDArray[np.uint8]:
     predictions = looking.answers(folder)
     if not 0 <= position < len(predictions):
-        raise IndexError(f"there are {len(predictions)} test pictures, counted from 0")
-    images = looking.test_pictures(workbench, folder)
-    return looking.picture_with_id(images, str(predictions.ids[position]))
+        raise IndexError(f"there are {len(predictions)} test images, counted from 0")
+    images = looking.test_images(workbench, folder)
+    return looking.image_with_id(images, str(predictions.ids[position]))

@@ -1,4 +1,4 @@
-"""Maps and activations as picture files, to be laid over a photo in a page."""
+"""Maps and activations as image files, to be laid over a photo in a page."""
 
 import io
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from glasshouse.explanation.draw.cells import SIGNED_COLOURS, to_png
 from glasshouse.explanation.draw.sheet import draw_sheet
 from glasshouse.explanation.maps.cam import enlarge
 from glasshouse.explanation.nouns import Explanation
-from glasshouse.serving.explainer import Answer
+from glasshouse.serving.explainer import ExplainedPhoto
 
 COLOURS = ("jet", "inferno", "viridis")
 _LARGEST_GRID = 900
@@ -40,7 +40,7 @@ class DrawnFile:
     media_type: str = "image/png"
 
 
-def drawn_file(answer: Answer, kind: str, wanted: Wanted) -> DrawnFile | None:
+def drawn_file(answer: ExplainedPhoto, kind: str, wanted: Wanted) -> DrawnFile | None:
     """A file of an answer; None for a kind, a map or a layer that there is not.
 
     kind: photo, map, layer to be shown; overlay, array and sheet to be kept.
@@ -52,7 +52,7 @@ def drawn_file(answer: Answer, kind: str, wanted: Wanted) -> DrawnFile | None:
     return _FILES[kind](answer, wanted)
 
 
-def map_file(answer: Answer, place: int, colours: str) -> bytes:
+def map_file(answer: ExplainedPhoto, place: int, colours: str) -> bytes:
     """A map in colours, opaque, in the size of the photo that is shown."""
     return _png(_coloured(answer, place, colours))
 
@@ -83,7 +83,7 @@ def _is_cam(explanation: Explanation) -> bool:
     return explanation.layer is not None and explanation.channels is None
 
 
-def _coloured(answer: Answer, place: int, colours: str) -> Pixels:
+def _coloured(answer: ExplainedPhoto, place: int, colours: str) -> Pixels:
     explanation = answer.page.explanations[place]
     height, width = answer.shown.shape[:2]
     values = _enlarged(explanation, height, width)
@@ -118,25 +118,25 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _overlay(answer: Answer, wanted: Wanted) -> DrawnFile:
+def _overlay(answer: ExplainedPhoto, wanted: Wanted) -> DrawnFile:
     share = min(1.0, max(0.0, wanted.opacity))
     mixed = share * _coloured(answer, wanted.place, wanted.colours) + (1 - share) * answer.shown
     data = _png(np.rint(mixed).astype(np.uint8))
     return DrawnFile(data, f"{_method(answer, wanted)}.png")
 
 
-def _array(answer: Answer, wanted: Wanted) -> DrawnFile:
+def _array(answer: ExplainedPhoto, wanted: Wanted) -> DrawnFile:
     buffer = io.BytesIO()
     np.save(buffer, answer.page.explanations[wanted.place].maps[0], allow_pickle=False)
     name = f"{_method(answer, wanted)}.npy"
     return DrawnFile(buffer.getvalue(), name, "application/octet-stream")
 
 
-def _method(answer: Answer, wanted: Wanted) -> str:
+def _method(answer: ExplainedPhoto, wanted: Wanted) -> str:
     return answer.page.explanations[wanted.place].method
 
 
-_FILES: dict[str, Callable[[Answer, Wanted], DrawnFile]] = {
+_FILES: dict[str, Callable[[ExplainedPhoto, Wanted], DrawnFile]] = {
     "photo": lambda answer, _: DrawnFile(_png(answer.shown)),
     "map": lambda answer, wanted: DrawnFile(map_file(answer, wanted.place, wanted.colours)),
     "layer": lambda answer, wanted: DrawnFile(

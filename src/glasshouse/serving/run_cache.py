@@ -1,4 +1,4 @@
-"""What the pages show of a run: its folder, pictures, answers and maps, kept for the next look."""
+"""What the pages show of a run: its folder, images, answers and maps, kept for the next look."""
 
 import threading
 import time
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from glasshouse.errors import UsageError
 from glasshouse.runs import folder as runs
-from glasshouse.runs.listing import Listed, Listing
+from glasshouse.runs.listing import Listed, RunListing
 from glasshouse.serving.workbench import Workbench
 
-if TYPE_CHECKING:  # a page that shows no pictures does not wait for torch
+if TYPE_CHECKING:  # a page that shows no images does not wait for torch
     from torch import nn
 
     from glasshouse.data.images import ImageSet, Splits
@@ -32,7 +32,7 @@ _FRESH_SECONDS = 1.0
 class _Lister:
     """The list of one folder and when it was read."""
 
-    listing: Listing
+    listing: RunListing
     runs: list[Listed] = field(default_factory=list)
     read_at: float = -_FRESH_SECONDS
 
@@ -60,7 +60,7 @@ def run_folder(workbench: Workbench, name: str) -> Path:
 def listed_runs(workbench: Workbench) -> list[Listed]:
     """Every run, the newest first; read once a second at most, however many look."""
     with _listing:
-        lister = _listings.setdefault(workbench.runs, _Lister(Listing(workbench.runs)))
+        lister = _listings.setdefault(workbench.runs, _Lister(RunListing(workbench.runs)))
         if time.monotonic() - lister.read_at >= _FRESH_SECONDS:
             lister.runs = lister.listing.read()
             lister.read_at = time.monotonic()
@@ -73,8 +73,8 @@ def load_source(workbench: Workbench, source: str, settings: "DataSettings") -> 
         return _splits(source, settings, workbench.data_dir, workbench.offline)
 
 
-def test_pictures(workbench: Workbench, folder: Path) -> "ImageSet":
-    """The test pictures of a run, of the size that its net sees."""
+def test_images(workbench: Workbench, folder: Path) -> "ImageSet":
+    """The test images of a run, of the size that its net sees."""
     run = runs.read_run(folder)
     settings = run.recipe.data
     if (folder / runs.MODEL).is_file():
@@ -123,19 +123,19 @@ def net_of(folder: Path) -> "tuple[nn.Module, tuple[int, int, int]]":
     return build(run.recipe.model, class_count, shape, seed=0), shape
 
 
-def picture_with_id(images: "ImageSet", identity: str) -> NDArray[np.uint8]:
-    """The picture ``(3, h, w)`` with this id; raises UsageError when there is none."""
+def image_with_id(images: "ImageSet", identity: str) -> NDArray[np.uint8]:
+    """The image ``(3, h, w)`` with this id; raises UsageError when there is none."""
     found = np.flatnonzero(images.ids == identity)
     if not len(found):
-        raise UsageError(f"There is no test picture {identity}: the source has changed since.")
-    picture: NDArray[np.uint8] = images.pictures[int(found[0])]
-    return picture
+        raise UsageError(f"There is no test image {identity}: the source has changed since.")
+    image: NDArray[np.uint8] = images.pixels[int(found[0])]
+    return image
 
 
 def cell_positions(
     predictions: "Predictions", true: int, predicted: int, limit: int
 ) -> tuple[list[int], int]:
-    """Where pictures of one class were taken for another, the surest first, and how many in all."""
+    """Where images of one class were taken for another, the surest first, and how many in all."""
     from glasshouse.models.predict import probabilities
 
     certain = probabilities(predictions)

@@ -30,7 +30,7 @@ class Page:
     """One page; build fills it, with the path and query parameters in the request.
 
     label: its word in the navigation; empty: it is reached from other pages. icon: a Material name.
-    routes: what the page needs besides, for example its pictures.
+    routes: what the page needs besides, for example its images.
     """
 
     path: str

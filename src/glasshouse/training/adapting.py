@@ -1,4 +1,4 @@
-"""A pretrained net made ready for other pictures: their classes, their size, a fitted head."""
+"""A pretrained net made ready for other images: their classes, their size, a fitted head."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from glasshouse.models.stem import Stem, refine_stem
 from glasshouse.models.zoo import create, split_name
 from glasshouse.rng import derive
 from glasshouse.settings import PretrainedSettings
-from glasshouse.training.heads import HeadFit, placed
+from glasshouse.training.heads import HeadFit, dense_parameters
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def adapt(
     seed: int = 0,
     offline: bool = False,
 ) -> Adapted:
-    """The pretrained net for the classes and the size of these pictures.
+    """The pretrained net for the classes and the size of these images.
 
-    Pictures of another size than settings.input_size are enlarged or shrunk inside the net; unset,
-    that is the net's own size, or with a fine stem that of the pictures. Raises ModelError, namely
-    WrongInputSize where the net cannot take such pictures.
+    Images of another size than settings.input_size are enlarged or shrunk inside the net; unset,
+    that is the net's own size, or with a fine stem that of the images. Raises ModelError, namely
+    WrongInputSize where the net cannot take such images.
     """
     weights: Path | Literal["usual", "none"] = (
         "usual" if settings.weights == "usual"
@@ -81,7 +81,7 @@ def adapt(
 
 def with_head(classifier: Classifier, fit: HeadFit) -> Classifier:
     """A copy of the classifier with a fitted head in place of its own."""
-    net, dense = copy.deepcopy(classifier.net), placed(fit.layers)
+    net, dense = copy.deepcopy(classifier.net), dense_parameters(fit.layers)
     architecture = dict(classifier.architecture or {})
     # A single dense layer goes where the net has one, so that the net keeps its usual form.
     if len(dense) > 1 or not isinstance(net.get_submodule(head_spot(net).at), nn.Linear):
@@ -114,7 +114,7 @@ def _fitted(
 def _require_size(
     net: nn.Module, settings: PretrainedSettings, images: ImageSet, size: int
 ) -> None:
-    """Raise WrongInputSize when the net fails on a picture of this size, as many do."""
+    """Raise WrongInputSize when the net fails on an image of this size, as many do."""
     try:
         with torch.inference_mode():
             net(torch.zeros(1, 3, images.height, images.width))
@@ -122,7 +122,7 @@ def _require_size(
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WrongInputSize(
-            f"{settings.name} cannot take pictures of {size}x{size} ({reason}); leave out "
+            f"{settings.name} cannot take images of {size}x{size} ({reason}); leave out "
             f"model.pretrained.stem and set model.pretrained.input_size = {own_size(settings)}, "
             "its own size"
         ) from error
@@ -144,12 +144,12 @@ def _size_note(images: ImageSet, size: int, known: Preprocessing) -> str:
     trained = f"whose weights were trained at {known.width}x{known.height}"
     if images.height == size == known.height:
         left = f", without the usual crop to {known.crop_fraction:.1%}" * (known.crop_fraction < 1)
-        return f"Pictures are read at {size}x{size}, the size that the net sees{left}."
+        return f"Images are read at {size}x{size}, the size that the net sees{left}."
     if images.height == size:
-        return f"Pictures are seen at their {size}x{size} by the net, {trained}."
+        return f"Images are seen at their {size}x{size} by the net, {trained}."
     verb = "enlarged" if size > images.height else "shrunk"
     return (
-        f"Pictures of {images.width}x{images.height} are {verb} to {size}x{size} inside the net, "
+        f"Images of {images.width}x{images.height} are {verb} to {size}x{size} inside the net, "
         f"{trained}."
     )
 
@@ -158,5 +158,5 @@ def _stem_note(stem: Stem) -> str:
     pooling = "" if stem.pooling is None else f" and {stem.pooling} is left out"
     return (
         f"The stem is finer than usual: {stem.convolution} has stride 1{pooling}, so that the maps "
-        f"of small pictures are {stem.factor} times as wide and high; the weights are unchanged."
+        f"of small images are {stem.factor} times as wide and high; the weights are unchanged."
     )

@@ -22,9 +22,9 @@ _PLAIN_STEPS = ((1, 1), (1, 1), 1)
 _Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
-def faster_convolutions(pictures: Tensor) -> AbstractContextManager[object]:
+def faster_convolutions(images: Tensor) -> AbstractContextManager[object]:
     """SideBySide where it pays: on a processor with tiles, for a batch that is large enough."""
-    pays = torch.cpu._is_amx_tile_supported() and pictures.numel() >= _FEWEST_VALUES
+    pays = torch.cpu._is_amx_tile_supported() and images.numel() >= _FEWEST_VALUES
     return SideBySide() if pays else nullcontext()
 
 
@@ -102,7 +102,7 @@ class _Convolution(torch.autograd.Function):
 def _side_by_side(maps: Tensor, count: int, gap: int) -> Tensor:
     """Every so many maps ``(n, c, h, w)`` as one: ``(n / count, c, h, count (w + gap))``.
 
-    The columns of zeros between two maps serve both as padding, so no kernel sees two pictures.
+    The columns of zeros between two maps serve both as padding, so no kernel sees two images.
     """
     n, c, h, w = maps.shape
     row = maps.new_zeros(n // count, h, count, w + gap, c)

@@ -1,6 +1,6 @@
-"""What a frozen net gives for pictures, computed once and kept on disk.
+"""What a frozen net gives for images, computed once and kept on disk.
 
-A cache is keyed by the content of the net's body, of the pictures, their preprocessing and the
+A cache is keyed by the content of the net's body, of the images, their preprocessing and the
 precision. It is one ``.npy`` file that is whole or absent; while it is made, blocks of rows lie in
 a folder beside it, so that an interrupted extraction goes on where it stopped.
 """
@@ -10,7 +10,6 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,17 +27,17 @@ from glasshouse.models.adapted import body_of
 from glasshouse.models.agreement import changed_by_class_means
 from glasshouse.models.classifier import Classifier, Preprocessing, scale
 from glasshouse.models.inference import InferenceNet, inference_net
+from glasshouse.progress import Progress
 from glasshouse.settings import TrainSettings
 from glasshouse.storage import cache_folder, sha256_of_bytes, write_bytes
 from glasshouse.training.devices import choose_device, choose_precision
 
 Values = NDArray[np.floating]
-Progress = Callable[[str, int, int], None]
 
 # Part of every key: change it with anything that changes a feature.
 FEATURES_VERSION = "2"
 _BLOCK_ROWS, _BATCH = 512, 32
-# So many pictures, of so many classes at most, show whether the lower precision agrees.
+# So many images, of so many classes at most, show whether the lower precision agrees.
 _EXAMPLES, _EXAMPLE_CLASSES = 64, 32
 # Kept as float16, whose largest number is 65,504; a block with a larger one is kept as float32.
 _LARGEST = 60_000.0
@@ -68,10 +67,10 @@ class Extractor:
 
 @dataclass(frozen=True)
 class Features:
-    """Rows of numbers for the pictures of a set, in their order.
+    """Rows of numbers for the images of a set, in their order.
 
-    values, and mirrored for the mirrored pictures where asked for: ``(n, width)``, read-only and
-    memory-mapped. labels, ids and class_names are those of the pictures.
+    values, and mirrored for the mirrored images where asked for: ``(n, width)``, read-only and
+    memory-mapped. labels, ids and class_names are those of the images.
     """
 
     values: Values
@@ -96,7 +95,7 @@ def make_extractor(
     device = choose_device(settings.device)
     body = body_of(classifier.net).to(device).eval()
     chosen = _examples(images)
-    rows = torch.from_numpy(gather(images.pictures, chosen)).to(device)
+    rows = torch.from_numpy(gather(images.pixels, chosen)).to(device)
     labels = torch.from_numpy(images.labels[chosen]).to(device)
     ready = inference_net(
         body,
@@ -118,7 +117,7 @@ def make_extractor(
 
 
 def _examples(images: ImageSet) -> NDArray[np.int64]:
-    """Positions of some pictures of each class, or of some classes where there are many."""
+    """Positions of some images of each class, or of some classes where there are many."""
     present = np.unique(images.labels)
     places = np.linspace(0, len(present) - 1, min(_EXAMPLE_CLASSES, len(present))).round()
     own = np.flatnonzero(np.isin(images.labels, present[places.astype(np.int64)]))
@@ -133,14 +132,14 @@ def extract(
     progress: Progress | None = None,
     name: str = "features",
 ) -> Features:
-    """The features of every picture, from the cache where they are in it.
+    """The features of every image, from the cache where they are in it.
 
-    flips: those of the mirrored pictures as well. progress is called with (name, rows done, rows
+    flips: those of the mirrored images as well. progress is called with (name, rows done, rows
     in all). Raises StorageError when the cache cannot be written.
     """
-    pictures = _pictures_key(images)
+    key = _images_key(images)
     found = [
-        _cached(extractor, images, f"{pictures}{'-mirrored' * mirror}", (progress, label))
+        _cached(extractor, images, f"{key}{'-mirrored' * mirror}", (progress, label))
         for mirror, label in ((False, name), (True, f"{name}, mirrored"))[: 1 + flips]
     ]
     mirrored = found[1] if flips else None
@@ -181,7 +180,7 @@ def _compute(
     if telling[0] is not None:
         telling[0](telling[1], bounds[0], len(images))
     for start in range(*bounds, _BATCH):
-        chosen = gather(images.pictures, np.arange(start, min(start + _BATCH, bounds[1])))
+        chosen = gather(images.pixels, np.arange(start, min(start + _BATCH, bounds[1])))
         batch = torch.from_numpy(chosen).to(extractor.device)
         if key.endswith("-mirrored"):
             batch = batch.flip(-1)
@@ -226,8 +225,8 @@ def _structure(classifier: Classifier) -> dict[str, object]:
     return {key: known[key] for key in known if key not in ("head", "class_count")}
 
 
-def _pictures_key(images: ImageSet) -> str:
-    digest = hashlib.sha256(str(images.pictures.shape).encode())
-    for block in blocks(images.pictures):
+def _images_key(images: ImageSet) -> str:
+    digest = hashlib.sha256(str(images.pixels.shape).encode())
+    for block in blocks(images.pixels):
         digest.update(block.data)
     return digest.hexdigest()[:32]

@@ -1,21 +1,20 @@
 """The learning-rate range test (Smith 2015), on copies: nothing of the caller's changes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
 
-from glasshouse.data.batches import Batch, batches, prepare, step_count
+from glasshouse.data.batches import Batch, batches, prepare_images, step_count
 from glasshouse.errors import DivergedError, NoUsableRate, UsageError
+from glasshouse.progress import Progress
 from glasshouse.rng import derive
 from glasshouse.settings import TrainSettings
 from glasshouse.training.devices import choose_device
-from glasshouse.training.loop import Course, update
+from glasshouse.training.loop import TrainingSetup, update
 from glasshouse.training.lr_curve import DEFAULT_RULE, Losses, LrCurve, read_curve, require_rule
 from glasshouse.training.state import begin
-
-Progress = Callable[[str, int, int], None]
 
 # Past four times its least the loss only explodes, and tells nothing more.
 _EXPLODED = 4.0
@@ -57,7 +56,7 @@ class RangeTest:
 
 def find_lr(
     net: nn.Module,
-    course: Course,
+    setup: TrainingSetup,
     *,
     test: RangeTest | None = None,
     rule: str = DEFAULT_RULE,
@@ -70,14 +69,14 @@ def find_lr(
     """
     require_rule(rule)
     test = test or RangeTest()
-    lrs = test.rates(course.settings)
+    lrs = test.rates(setup.settings)
     tell = progress or (lambda what, done, total: None)
     rows = []
     for number in range(test.seeds):
         tell("range test", number * test.steps, test.seeds * test.steps)
-        rows.append(_one_test(net, _with_seed(course, number), lrs))
+        rows.append(_one_test(net, _with_seed(setup, number), lrs))
     tell("range test", test.seeds * test.steps, test.seeds * test.steps)
-    return read_curve(lrs, np.stack(rows), rule, guess_loss=_guess_loss(course))
+    return read_curve(lrs, np.stack(rows), rule, guess_loss=_guess_loss(setup))
 
 
 def with_found_rate(settings: TrainSettings, curve: LrCurve) -> TrainSettings:
@@ -96,13 +95,13 @@ def with_found_rate(settings: TrainSettings, curve: LrCurve) -> TrainSettings:
     return settings.model_copy(update={"lr": lr, "schedule": schedule})
 
 
-def _one_test(net: nn.Module, course: Course, lrs: Losses) -> Losses:
+def _one_test(net: nn.Module, setup: TrainingSetup, lrs: Losses) -> Losses:
     """The loss before each step at these rates; nan from where it exploded."""
-    state = begin(net, course.settings, choose_device(course.settings.device))
+    state = begin(net, setup.settings, choose_device(setup.settings.device))
     losses = np.full(len(lrs), np.nan)
-    for i, (lr, batch) in enumerate(zip(lrs, _endless(course, len(lrs)), strict=False)):
+    for i, (lr, batch) in enumerate(zip(lrs, _endless(setup, len(lrs)), strict=False)):
         try:
-            losses[i] = update(state, batch, course, float(lr))[0].item()
+            losses[i] = update(state, batch, setup, float(lr))[0].item()
         except DivergedError:
             break
         if losses[i] > _EXPLODED * np.nanmin(losses):
@@ -111,37 +110,37 @@ def _one_test(net: nn.Module, course: Course, lrs: Losses) -> Losses:
     return losses
 
 
-def _endless(course: Course, steps: int) -> Iterator[Batch]:
+def _endless(setup: TrainingSetup, steps: int) -> Iterator[Batch]:
     """So many batches, over as many epochs as they take."""
-    settings = course.settings
-    data = prepare(course.train, choose_device(settings.device), settings.sampling)
+    settings = setup.settings
+    data = prepare_images(setup.train, choose_device(settings.device), settings.sampling)
     epochs = -(-steps // step_count(len(data), settings.batch_size))
     for epoch in range(epochs):
         yield from batches(
-            data, course.augment, batch_size=settings.batch_size, seed=settings.seed, epoch=epoch
+            data, setup.augment, batch_size=settings.batch_size, seed=settings.seed, epoch=epoch
         )
 
 
-def _with_seed(course: Course, number: int) -> Course:
+def _with_seed(setup: TrainingSetup, number: int) -> TrainingSetup:
     # The rate of the settings plays no part and may be "auto"; an average of weights has no use.
     changes = {
-        "seed": derive(course.settings.seed, "finder", number),
+        "seed": derive(setup.settings.seed, "finder", number),
         "lr": 1e-3,
         "ema_decay": None,
     }
-    return replace(course, settings=course.settings.model_copy(update=changes))
+    return replace(setup, settings=setup.settings.model_copy(update=changes))
 
 
-def _guess_loss(course: Course) -> float:
+def _guess_loss(setup: TrainingSetup) -> float:
     """The entropy of the (smoothed) class shares: what a net that sees nothing can reach.
 
     A class has the share that it has in the loss.
     """
-    counts = np.bincount(course.train.labels, minlength=len(course.train.class_names))
-    if course.settings.sampling == "balanced":
+    counts = np.bincount(setup.train.labels, minlength=len(setup.train.class_names))
+    if setup.settings.sampling == "balanced":
         counts = np.minimum(counts, 1)  # all classes that there are come equally often
-    counts = counts * np.array(course.class_weights or 1.0)
-    smoothing = course.settings.label_smoothing
+    counts = counts * np.array(setup.class_weights or 1.0)
+    smoothing = setup.settings.label_smoothing
     shares = (1 - smoothing) * counts / counts.sum() + smoothing / len(counts)
     shares = shares[shares > 0]
     return float(-(shares * np.log(shares)).sum())

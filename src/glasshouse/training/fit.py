@@ -9,7 +9,7 @@ from glasshouse.data.batches import channel_statistics
 from glasshouse.data.images import ImageSet, Resize, Splits
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.layers import architecture_of, build
-from glasshouse.models.sequential import describe
+from glasshouse.models.sequential import describe_sequential
 from glasshouse.models.whitening import fit_whitening
 from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, ModelSettings, TrainSettings
@@ -17,7 +17,7 @@ from glasshouse.training.adapting import adapt
 from glasshouse.training.devices import choose_device
 from glasshouse.training.finder import find_lr, with_found_rate
 from glasshouse.training.heads import class_weights
-from glasshouse.training.loop import Course, Rate, Step, has_stalled, train
+from glasshouse.training.loop import Rate, Step, TrainingSetup, has_stalled, train
 from glasshouse.training.state import Epoch, TrainingState, begin, final_net
 
 
@@ -38,7 +38,7 @@ def train_classifier(
     untrained = untrained_classifier(net, splits, seed=settings.seed)
     if preprocessing is not None:
         untrained = replace(untrained, preprocessing=preprocessing)
-    course = Course(
+    setup = TrainingSetup(
         splits.train,
         splits.validation,
         untrained.preprocessing,
@@ -48,10 +48,10 @@ def train_classifier(
         class_weights_of(settings, splits),
     )
     if settings.lr == "auto":
-        settings = with_found_rate(settings, find_lr(untrained.net, course))
-        course = replace(course, settings=settings)
+        settings = with_found_rate(settings, find_lr(untrained.net, setup))
+        setup = replace(setup, settings=settings)
     state = begin(untrained.net, settings, choose_device(settings.device))
-    for _ in train_until_done(state, course):
+    for _ in train_until_done(state, setup):
         pass
     return replace(untrained, net=final_net(state)), tuple(state.history)
 
@@ -59,7 +59,7 @@ def train_classifier(
 def untrained_classifier(
     net: nn.Module | ModelSettings, splits: Splits, *, seed: int
 ) -> Classifier:
-    """A net with the preprocessing fitted to the training pictures, and how to build it again.
+    """A net with the preprocessing fitted to the training images, and how to build it again.
 
     A pretrained net has its weights and the preprocessing they expect, and an untrained head.
     """
@@ -70,7 +70,7 @@ def untrained_classifier(
     class_count = len(splits.class_names)
     shape = (3, splits.train.height, splits.train.width)
     if isinstance(net, nn.Module):
-        layers = describe(net)
+        layers = describe_sequential(net)
         settings = None if layers is None else ModelSettings(layers=layers)
     else:
         settings = net
@@ -91,12 +91,12 @@ def class_weights_of(settings: TrainSettings, splits: Splits) -> tuple[float, ..
     return tuple(float(weight) for weight in weights)
 
 
-def train_until_done(state: TrainingState, course: Course) -> Iterator[Step | Epoch]:
+def train_until_done(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
     """The loop with early stopping where the settings ask for it."""
-    patience = course.settings.early_stopping
+    patience = setup.settings.early_stopping
     if patience and has_stalled(state.history, patience):
         return
-    for record in train(state, course):
+    for record in train(state, setup):
         yield record
         if patience and isinstance(record, Epoch) and has_stalled(state.history, patience):
             return
@@ -105,7 +105,7 @@ def train_until_done(state: TrainingState, course: Course) -> Iterator[Step | Ep
 def fit_preprocessing(
     train_set: ImageSet, scaling: str = "rescale", resize: Resize = "crop"
 ) -> Preprocessing:
-    """Rescaling to 0..1, or standardisation by the training pictures' own mean and deviation."""
+    """Rescaling to 0..1, or standardisation by the training images' own mean and deviation."""
     plain = Preprocessing(train_set.height, train_set.width, resize)
     if scaling == "rescale":
         return plain

@@ -15,17 +15,17 @@ Positions = NDArray[np.int64]
 
 
 def assign_folds(ids: NDArray[np.str_], labels: Positions, folds: int, *, seed: int) -> Positions:
-    """A fold ``(n,)`` for each picture, by a hash of its id and evenly within each class.
+    """A fold ``(n,)`` for each image, by a hash of its id and evenly within each class.
 
-    Raises UsageError for fewer than two folds, DataError where a class has fewer pictures.
+    Raises UsageError for fewer than two folds, DataError where a class has fewer images.
     """
     if folds < 2:
         raise UsageError(f"--folds: expected two or more, received {folds}")
     counts = np.bincount(labels)
     if counts[counts > 0].min() < folds:
         raise DataError(
-            f"a class has {counts[counts > 0].min()} pictures, which is less than {folds} folds: "
-            "each fold needs a picture of every class. Use fewer folds, or add pictures."
+            f"a class has {counts[counts > 0].min()} images, which is less than {folds} folds: "
+            "each fold needs an image of every class. Use fewer folds, or add images."
         )
     fold_of = np.empty(len(ids), dtype=np.int64)
     order = permutation(seed, "folds", 0, keys_of(ids))
@@ -49,7 +49,7 @@ def join(parts: Sequence[Features]) -> Features:
 
 
 def rows_of(features: Features, positions: Positions) -> Features:
-    """The features of some pictures."""
+    """The features of some images."""
     mirrored = None if features.mirrored is None else features.mirrored[positions]
     return replace(
         features,
@@ -63,7 +63,7 @@ def rows_of(features: Features, positions: Positions) -> Features:
 def held_out_logits(
     features: Features, fold_of: Positions, settings: HeadSettings
 ) -> NDArray[np.float32]:
-    """What each head says of the pictures that it has not seen: logits ``(heads, n, k)``.
+    """What each head says of the images that it has not seen: logits ``(heads, n, k)``.
 
     The heads are those of ``fit_heads``, in its order, fitted once for each fold.
     """

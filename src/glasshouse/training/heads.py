@@ -26,7 +26,7 @@ Rows = NDArray[np.float32]
 
 DEFAULT_HIDDEN = 256
 _EPOCHS, _BATCH, _LR, _DECAY = 20, 256, 1e-3, 1e-2
-# With few pictures, an epoch is a handful of updates: go on until there were this many.
+# With few images, an epoch is a handful of updates: go on until there were this many.
 _LEAST_UPDATES = 400
 _ITERATIONS, _TOLERANCE = 200, 1e-3
 
@@ -53,7 +53,7 @@ class HeadFit:
     def describe(self) -> str:
         """The head in one line."""
         return (
-            f"{self.title()}: {self.validation_accuracy:.2%} of the validation pictures, "
+            f"{self.title()}: {self.validation_accuracy:.2%} of the validation images, "
             f"loss {self.validation_loss:.4f}, fitted in {self.seconds:.1f} s"
         )
 
@@ -65,8 +65,8 @@ Balance = Literal["none", "class_weights", "sampling"]
 class HeadSettings:
     """How heads are fitted.
 
-    balance: how each class counts alike, however many pictures it has. sampling: dense heads are
-    shown each class equally often; a logistic one is fitted to all pictures at once, for which
+    balance: how each class counts alike, however many images it has. sampling: dense heads are
+    shown each class equally often; a logistic one is fitted to all images at once, for which
     that is the same as class weights.
     """
 
@@ -104,7 +104,7 @@ def fit_heads(train: Features, validation: Features, settings: HeadSettings) -> 
 
 
 def best_head(fits: Sequence[HeadFit]) -> HeadFit:
-    """The fit with the least validation loss, which is finer than accuracy on few pictures."""
+    """The fit with the least validation loss, which is finer than accuracy on few images."""
     return min(fits, key=lambda fit: fit.validation_loss)
 
 
@@ -128,7 +128,7 @@ def score(layers: nn.Module, features: Features) -> tuple[float, float]:
 
 
 def class_weights(labels: NDArray[np.int64], class_count: int) -> Rows:
-    """Weights ``(k,)`` with which all classes weigh alike in sum; their mean over pictures is 1."""
+    """Weights ``(k,)`` with which all classes weigh alike in sum; their mean over images is 1."""
     counts = np.bincount(labels, minlength=class_count)
     present = np.count_nonzero(counts)
     shares = len(labels) / (present * np.maximum(counts, 1))
@@ -143,7 +143,7 @@ def _training_rows(train: Features) -> tuple[Rows, NDArray[np.int64]]:
     if not np.isfinite(rows).all():
         wrong = train.ids[np.flatnonzero(~np.isfinite(rows).all(axis=1))[0] % len(train)]
         raise DataError(
-            f"the net gives no numbers for the picture {wrong}: are its weights whole? "
+            f"the net gives no numbers for the image {wrong}: are its weights whole? "
             "Try train.precision=fp32."
         )
     return rows, np.tile(train.labels, len(views))
@@ -245,7 +245,7 @@ def _unstandardise(layers: nn.Sequential, mean: Rows, deviation: Rows) -> None:
     first.bias.sub_(first.weight @ torch.from_numpy(mean))
 
 
-def placed(layers: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
+def dense_parameters(layers: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
     """Kernel and bias of each dense layer of a head, in order, copied."""
     own = copy.deepcopy(layers)
     return [(m.weight.detach(), m.bias.detach()) for m in own if isinstance(m, nn.Linear)]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from glasshouse.data.batches import Batch, TrainingPictures, batches, prepare, step_count
+from glasshouse.data.batches import Batch, TrainingImages, batches, prepare_images, step_count
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import DivergedError
 from glasshouse.models.classifier import Preprocessing, scale
@@ -43,11 +43,11 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingSetup:
     """What a training run is made of, beside its state.
 
     rate maps the epochs passed to a learning rate; None follows settings.schedule.
-    class_weights: what a picture of each class counts in the loss; None: all alike.
+    class_weights: what an image of each class counts in the loss; None: all alike.
     """
 
     train: ImageSet
@@ -59,41 +59,43 @@ class Course:
     class_weights: tuple[float, ...] | None = None
 
 
-def train(state: TrainingState, course: Course) -> Iterator[Step | Epoch]:
+def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
     """Go on from the state to the last epoch, changing nothing but the state.
 
-    Raises DivergedError, naming the pictures, when a loss is not a number.
+    Raises DivergedError, naming the images, when a loss is not a number.
     """
-    settings = course.settings
+    settings = setup.settings
     device = device_of(state)
-    data = prepare(course.train, device, settings.sampling)
+    data = prepare_images(setup.train, device, settings.sampling)
     steps = step_count(len(data), settings.batch_size)
-    rate = course.rate or (lambda epoch: learning_rate(settings, epoch))
+    rate = setup.rate or (lambda epoch: learning_rate(settings, epoch))
     while state.epoch < settings.epochs:
-        for batch in _batches(state, data, course):
+        for batch in _batches(state, data, setup):
             started = time.perf_counter()
             lr = rate(state.epoch + batch.step / steps)
-            loss, logits = update(state, batch, course, lr)
+            loss, logits = update(state, batch, setup, lr)
             _account(state, loss, logits, batch)
             state.seconds += time.perf_counter() - started
             yield Step(state.epoch + 1, state.step, steps, state.seen, lr)
         last_lr = rate(state.epoch + (steps - 1) / steps)
-        yield _end_epoch(state, course, last_lr)
+        yield _end_epoch(state, setup, last_lr)
 
 
-def update(state: TrainingState, batch: Batch, course: Course, lr: float) -> tuple[Tensor, Tensor]:
+def update(
+    state: TrainingState, batch: Batch, setup: TrainingSetup, lr: float
+) -> tuple[Tensor, Tensor]:
     """One step of the optimizer on one batch; gives the loss and the logits before it."""
-    settings, device = course.settings, device_of(state)
+    settings, device = setup.settings, device_of(state)
     if not state.net.training:
         state.net.train()
     set_learning_rate(state.optimizer, lr)
     with _seeded(device, derive(settings.seed, "dropout", state.epoch, batch.step)):
-        inputs = scale(batch.pictures, course.preprocessing)
+        inputs = scale(batch.images, setup.preprocessing)
         with autocast(device, choose_precision(settings, device)), faster_convolutions(inputs):
             logits = state.net(inputs.contiguous(memory_format=torch.channels_last))
-        weights = _class_weights(course, device)
+        weights = _class_weights(setup, device)
         loss = batch_loss(logits.float(), batch, settings.label_smoothing, weights)
-        _require_finite(loss, batch, state, course)
+        _require_finite(loss, batch, state, setup)
         loss.backward()  # type: ignore[no-untyped-call]
     if settings.gradient_clip is not None:
         clip_gradients(state.net, settings.gradient_clip)
@@ -108,17 +110,17 @@ def device_of(state: TrainingState) -> torch.device:
     return next(state.net.parameters()).device
 
 
-def _class_weights(course: Course, device: torch.device) -> Tensor | None:
-    return None if course.class_weights is None else torch.tensor(course.class_weights).to(device)
+def _class_weights(setup: TrainingSetup, device: torch.device) -> Tensor | None:
+    return None if setup.class_weights is None else torch.tensor(setup.class_weights).to(device)
 
 
-def _batches(state: TrainingState, data: TrainingPictures, course: Course) -> Iterator[Batch]:
+def _batches(state: TrainingState, data: TrainingImages, setup: TrainingSetup) -> Iterator[Batch]:
     """The batches left in this epoch; the time to make each counts as training."""
     remaining = batches(
         data,
-        course.augment,
-        batch_size=course.settings.batch_size,
-        seed=course.settings.seed,
+        setup.augment,
+        batch_size=setup.settings.batch_size,
+        seed=setup.settings.seed,
         epoch=state.epoch,
         first_step=state.step,
     )
@@ -138,8 +140,8 @@ def _account(state: TrainingState, loss: Tensor, logits: Tensor, batch: Batch) -
     state.step += 1
 
 
-def _end_epoch(state: TrainingState, course: Course, lr: float) -> Epoch:
-    loss, accuracy = _validate(state, course)
+def _end_epoch(state: TrainingState, setup: TrainingSetup, lr: float) -> Epoch:
+    loss, accuracy = _validate(state, setup)
     epoch = Epoch(
         epoch=state.epoch + 1,
         train_loss=state.loss_sum / state.seen,
@@ -150,7 +152,7 @@ def _end_epoch(state: TrainingState, course: Course, lr: float) -> Epoch:
         seconds=round(state.seconds, 3),
         images_per_second=round(state.seen / state.seconds, 1),
     )
-    if course.settings.keep == "best" and is_best(epoch, state.history):
+    if setup.settings.keep == "best" and is_best(epoch, state.history):
         with _weights(state.net, state.averaged):
             state.best = copy_weights(state.net)
     state.history.append(epoch)
@@ -170,14 +172,14 @@ def has_stalled(history: list[Epoch], patience: int) -> bool:
     return len(history) > patience and not any(recent)
 
 
-def _validate(state: TrainingState, course: Course) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy on validation pictures, never augmented."""
-    precision = choose_precision(course.settings, device_of(state))
+def _validate(state: TrainingState, setup: TrainingSetup) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy on validation images, never augmented."""
+    precision = choose_precision(setup.settings, device_of(state))
     with _weights(state.net, state.averaged):
         logits = predict_logits(
-            state.net, course.preprocessing, course.validation.pictures, precision=precision
+            state.net, setup.preprocessing, setup.validation.pixels, precision=precision
         )
-    labels = torch.from_numpy(course.validation.labels)
+    labels = torch.from_numpy(setup.validation.labels)
     loss = cross_entropy(logits, labels).item()
     return loss, (logits.argmax(dim=1) == labels).float().mean().item()
 
@@ -207,15 +209,15 @@ def _update_average(state: TrainingState, settings: TrainSettings) -> None:
             state.averaged[name].copy_(tensor)
 
 
-def _require_finite(loss: Tensor, batch: Batch, state: TrainingState, course: Course) -> None:
+def _require_finite(loss: Tensor, batch: Batch, state: TrainingState, setup: TrainingSetup) -> None:
     if math.isfinite(loss.item()):
         return
-    ids = course.train.ids[batch.positions].tolist()
+    ids = setup.train.ids[batch.positions].tolist()
     shown = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     raise DivergedError(
         f"the loss became {loss.item()} in epoch {state.epoch + 1}, step {batch.step + 1}. "
-        f"The batch held the pictures {shown}. Lower train.lr, or set train.gradient_clip=1, "
-        "and look at these pictures."
+        f"The batch held the images {shown}. Lower train.lr, or set train.gradient_clip=1, "
+        "and look at these images."
     )
 
 

@@ -69,7 +69,7 @@ def read_curve(lrs: Losses, losses: Losses, rule: str, *, guess_loss: float = ma
     falls = [row for raw, row in zip(losses, smoothed, strict=True) if _has_valley(raw, row)]
     if len(falls) * 2 <= len(smoothed):
         return nothing
-    usable = np.stack([learned(row, guess_loss) for row in falls])
+    usable = np.stack([learned_part(row, guess_loss) for row in falls])
     mean = usable.mean(axis=0)
     suggestions = {name: read(lrs, mean) for name, read in RULES.items()}
     without_one = [RULES[rule](lrs, row) for row in _without_one(usable)]
@@ -85,7 +85,7 @@ def read_curve(lrs: Losses, losses: Losses, rule: str, *, guess_loss: float = ma
     return replace(found, verdict=_verdict(found, usable))
 
 
-def learned(losses: Losses, guess_loss: float = math.nan) -> Losses:
+def learned_part(losses: Losses, guess_loss: float = math.nan) -> Losses:
     """A smoothed curve of what was learned alone, and nothing unknown.
 
     An untrained head costs more than guessing, and any rate brings that down, so no loss counts as

@@ -12,11 +12,11 @@ from glasshouse.data.images import ImageSet, take
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import predict, predict_logits
 from glasshouse.training.devices import choose_device, choose_precision
-from glasshouse.training.loop import Course, Step, train
+from glasshouse.training.loop import Step, TrainingSetup, train
 from glasshouse.training.state import TrainingState, begin, save_checkpoint
 
 _WARM_UP, _FEWEST = 3, 3
-# Answering is measured on so many pictures at the least, and for this share of the time.
+# Answering is measured on so many images at the least, and for this share of the time.
 _FEW_ANSWERS, _SHARE = 64, 0.25
 
 
@@ -24,7 +24,7 @@ _FEW_ANSWERS, _SHARE = 64, 0.25
 class Pace:
     """A net's speed, for a width as a factor of the recipe's.
 
-    training, validating, answering: pictures a second, the first with augmentation and all.
+    training, validating, answering: images a second, the first with augmentation and all.
     saving: seconds of one checkpoint. explaining: seconds of one snapshot, 0 where none is taken.
     """
 
@@ -37,33 +37,33 @@ class Pace:
 
 
 def measure_pace(
-    classifier: Classifier, course: Course, *, width: float = 1.0, seconds: float = 1.0
+    classifier: Classifier, setup: TrainingSetup, *, width: float = 1.0, seconds: float = 1.0
 ) -> Pace:
     """Train copies of an untrained classifier's net for about so many seconds, and let it answer.
 
-    The real loop runs on pictures of the course, at a rate so low that no loss explodes.
+    The real loop runs on images of the setup, at a rate so low that no loss explodes.
     """
     # However small the set, there is always another epoch.
-    settings = course.settings.model_copy(update={"lr": 1e-3, "epochs": 1_000_000})
-    course = replace(course, settings=settings, rate=lambda epoch: 1e-6)
+    settings = setup.settings.model_copy(update={"lr": 1e-3, "epochs": 1_000_000})
+    setup = replace(setup, settings=settings, rate=lambda epoch: 1e-6)
     # The first steps choose kernels, and the quickest says how many more there is time for.
-    _, warm_up = _train_steps(classifier, course, _WARM_UP)
-    state, steps = _train_steps(classifier, course, max(_FEWEST, round(seconds / min(warm_up))))
-    pictures = min(settings.batch_size, len(course.train))
-    validating, answering = _answering(classifier, state, course, seconds * _SHARE)
-    return Pace(width, pictures * len(steps) / sum(steps), validating, answering, _saving(state))
+    _, warm_up = _train_steps(classifier, setup, _WARM_UP)
+    state, steps = _train_steps(classifier, setup, max(_FEWEST, round(seconds / min(warm_up))))
+    images = min(settings.batch_size, len(setup.train))
+    validating, answering = _answering(classifier, state, setup, seconds * _SHARE)
+    return Pace(width, images * len(steps) / sum(steps), validating, answering, _saving(state))
 
 
 def _train_steps(
-    classifier: Classifier, course: Course, count: int
+    classifier: Classifier, setup: TrainingSetup, count: int
 ) -> tuple[TrainingState, list[float]]:
     """A state after so many steps, and the seconds of each."""
-    state = begin(classifier.net, course.settings, choose_device(course.settings.device))
+    state = begin(classifier.net, setup.settings, choose_device(setup.settings.device))
     # Batches are augmented many at a time, so there must be no more of them than are timed.
-    course = replace(course, train=_some(course.train, count * course.settings.batch_size))
+    setup = replace(setup, train=_some(setup.train, count * setup.settings.batch_size))
     durations: list[float] = []
     last = time.perf_counter()
-    for record in train(state, course):
+    for record in train(state, setup):
         now = time.perf_counter()
         if isinstance(record, Step):
             durations.append(now - last)
@@ -74,26 +74,26 @@ def _train_steps(
 
 
 def _answering(
-    classifier: Classifier, state: TrainingState, course: Course, seconds: float
+    classifier: Classifier, state: TrainingState, setup: TrainingSetup, seconds: float
 ) -> tuple[float, float]:
-    """Pictures a second while validating in training's precision, and in the end."""
+    """Images a second while validating in training's precision, and in the end."""
     trained = replace(classifier, net=state.net)
-    precision = choose_precision(course.settings, choose_device(course.settings.device))
+    precision = choose_precision(setup.settings, choose_device(setup.settings.device))
 
     def validate(images: ImageSet) -> None:
-        predict_logits(state.net, course.preprocessing, images.pictures, precision=precision)
+        predict_logits(state.net, setup.preprocessing, images.pixels, precision=precision)
 
     def answer(images: ImageSet) -> None:
         predict(trained, images)
 
     return (
-        _rate(validate, course.validation, seconds / 2),
-        _rate(answer, course.validation, seconds / 2),
+        _rate(validate, setup.validation, seconds / 2),
+        _rate(answer, setup.validation, seconds / 2),
     )
 
 
 def _rate(way: Callable[[ImageSet], None], images: ImageSet, seconds: float) -> float:
-    """Pictures a second, after a first few that choose kernels."""
+    """Images a second, after a first few that choose kernels."""
     few = _some(images, _FEW_ANSWERS)
     first = min(_timed(way, few) for _ in range(2)) / len(few)
     chosen = _some(images, max(len(few), round(seconds / first)))
@@ -114,7 +114,7 @@ def _saving(state: TrainingState) -> float:
 
 
 def _some(images: ImageSet, count: int) -> ImageSet:
-    """So many pictures from all over a set; the set itself where it has no more."""
+    """So many images from all over a set; the set itself where it has no more."""
     if count >= len(images):
         return images
     return take(images, np.linspace(0, len(images) - 1, count).astype(np.int64))

@@ -26,12 +26,12 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
 
 
 def fitted_to(train: TrainSettings, epochs: int) -> TrainSettings:
-    """The same course of the rate over other epochs; a constant one falls to 0 by half a cosine."""
+    """The same setup of the rate over other epochs; a constant one falls to 0 by half a cosine."""
     ratio, schedule = epochs / train.epochs, train.schedule
     fitted: settings.Schedule = schedule
     if isinstance(schedule, settings.Constant):
         fitted = settings.Cosine()
-    elif isinstance(schedule, settings.Step):
+    elif isinstance(schedule, settings.StepDecay):
         fitted = schedule.model_copy(update={"every": schedule.every * ratio})
     elif isinstance(schedule, settings.Triangular) and schedule.cycle is not None:
         fitted = schedule.model_copy(update={"cycle": schedule.cycle * ratio})
@@ -47,7 +47,7 @@ def _constant(schedule: settings.Constant, epoch: float, epochs: float) -> float
     return 1.0
 
 
-def _step(schedule: settings.Step, epoch: float, epochs: float) -> float:
+def _step(schedule: settings.StepDecay, epoch: float, epochs: float) -> float:
     # Steps divide epochs into fractions that may fall a rounding error short of a whole one.
     passed = math.floor(epoch / schedule.every + 1e-9)
     return math.pow(schedule.factor, passed)

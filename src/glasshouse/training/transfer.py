@@ -9,7 +9,7 @@ from torch import nn
 from glasshouse.models.freezing import freeze
 from glasshouse.settings import TrainSettings, TransferSettings
 from glasshouse.training.fit import train_until_done
-from glasshouse.training.loop import Course, Step
+from glasshouse.training.loop import Step, TrainingSetup
 from glasshouse.training.optimizers import build_optimizer
 from glasshouse.training.state import Epoch, TrainingState, begin
 
@@ -60,12 +60,12 @@ def rate_factors(net: nn.Module, transfer: TransferSettings) -> dict[str, float]
 
 
 def train_transfer(
-    state: TrainingState, course: Course, transfer: TransferSettings
+    state: TrainingState, setup: TrainingSetup, transfer: TransferSettings
 ) -> Iterator[Step | Epoch]:
     """The usual loop, unfreezing more between epochs where the settings say so."""
-    epochs = course.settings.epochs
+    epochs = setup.settings.epochs
     _freeze(state.net, transfer, trainable_now(transfer, state.epoch, epochs))
-    for record in train_until_done(state, course):
+    for record in train_until_done(state, setup):
         if isinstance(record, Epoch) and state.epoch < epochs and transfer.way == "gradual":
             _freeze(state.net, transfer, trainable_now(transfer, state.epoch, epochs))
         yield record

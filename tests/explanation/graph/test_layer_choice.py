@@ -8,7 +8,7 @@ from glasshouse.explanation.graph.layer_choice import layers
 from glasshouse.models.bundled import load_bundled
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.pretrained import build_net
-from tests.explanation.nets import classifier_of, module_net, pooled_net, some_pictures
+from tests.explanation.nets import classifier_of, module_net, pooled_net, some_images
 
 
 def zoo(name: str, side: int) -> Classifier:
@@ -16,12 +16,12 @@ def zoo(name: str, side: int) -> Classifier:
 
 
 def chosen(classifier: Classifier, side: int = 16) -> tuple[str | None, str]:
-    (found,) = explain(classifier, some_pictures(1, side=side), methods=["grad-cam"])
+    (found,) = explain(classifier, some_images(1, side=side), methods=["grad-cam"])
     return found.layer, " ".join([*found.notes, *found.warnings])
 
 
 def test_every_layer_is_listed_with_its_shape() -> None:
-    found = layers(classifier_of(module_net()), some_pictures(1)[0])
+    found = layers(classifier_of(module_net()), some_images(1)[0])
     assert [info.name for info in found] == [str(i) for i in range(9)]
     assert found[2].shape == (8, 12, 12) and found[2].has_extent
     assert found[8].shape == (5,) and not found[8].has_extent

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from glasshouse.explanation.explain import explain
 from glasshouse.explanation.maps.saliency import integrated_gradients, occlusion, smooth_grad
 from glasshouse.explanation.methods import ExplainSettings
-from tests.explanation.nets import NAMES, classifier_of, module_net, some_pictures
+from tests.explanation.nets import NAMES, classifier_of, module_net, some_images
 
 
 class Linear(nn.Module):
@@ -48,7 +48,7 @@ def test_integrated_gradients_sum_to_what_the_score_gains() -> None:
     settings = ExplainSettings(steps=400)
     (found,) = explain(
         classifier,
-        some_pictures(1),
+        some_images(1),
         methods=["integrated-gradients"],
         target_class=1,
         settings=settings,
@@ -61,11 +61,11 @@ def test_integrated_gradients_sum_to_what_the_score_gains() -> None:
 
 def test_smoothgrad_depends_on_the_seed_alone() -> None:
     classifier = classifier_of(module_net())
-    pictures = some_pictures(3)
+    images = some_images(3)
     first, again, other = (
         explain(
             classifier,
-            pictures,
+            images,
             methods=["smoothgrad"],
             target_class=0,
             settings=ExplainSettings(samples=2, seed=seed, batch_size=size),

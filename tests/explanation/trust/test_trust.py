@@ -27,7 +27,7 @@ from glasshouse.explanation.trust.sanity import (
     sobel,
     with_random_head,
 )
-from tests.explanation.nets import NAMES, classifier_of, module_net, pooled_net, some_pictures
+from tests.explanation.nets import NAMES, classifier_of, module_net, pooled_net, some_images
 
 
 class CornerNet(nn.Module):
@@ -44,10 +44,10 @@ class CornerNet(nn.Module):
         return logits
 
 
-def explanation_of(maps: object, pictures: object = None) -> Explanation:
+def explanation_of(maps: object, images: object = None) -> Explanation:
     values = np.asarray(maps, dtype=np.float64)
     shape = (len(values), 3, *values.shape[1:])
-    given = np.zeros(shape, dtype=np.uint8) if pictures is None else np.asarray(pictures)
+    given = np.zeros(shape, dtype=np.uint8) if images is None else np.asarray(images)
     targets = np.zeros(len(values), dtype=np.int64)
     return Explanation("saliency", values, given, np.zeros((len(values), 5)), targets, NAMES)
 
@@ -62,16 +62,16 @@ def test_rank_correlation_is_one_for_any_growing_change_and_zero_for_a_constant(
 
 
 def test_sobel_sees_an_edge_and_nothing_else() -> None:
-    picture = np.zeros((1, 3, 6, 6), dtype=np.uint8)
-    picture[:, :, :, 3:] = 100
-    edges = sobel(picture)[0]
+    image = np.zeros((1, 3, 6, 6), dtype=np.uint8)
+    image[:, :, :, 3:] = 100
+    edges = sobel(image)[0]
     np.testing.assert_allclose(edges[:, [2, 3]], 400)
     np.testing.assert_allclose(edges[:, [0, 1, 4, 5]], 0)
 
 
 def test_only_the_last_layer_is_randomised_and_only_in_a_copy() -> None:
     classifier = classifier_of(module_net())
-    other = with_random_head(classifier, some_pictures(1)[0])
+    other = with_random_head(classifier, some_images(1)[0])
     for (name, ours), theirs in zip(
         classifier.net.named_parameters(), other.net.parameters(), strict=True
     ):
@@ -80,16 +80,16 @@ def test_only_the_last_layer_is_randomised_and_only_in_a_copy() -> None:
 
 def test_a_map_that_needs_the_head_passes_and_one_that_does_not_is_doubtful() -> None:
     classifier = classifier_of(pooled_net())
-    found = explain(classifier, some_pictures(), methods=["grad-cam", "eigen-cam"], target_class=0)
+    found = explain(classifier, some_images(), methods=["grad-cam", "eigen-cam"], target_class=0)
     cam, eigen = check_head(classifier, found)
     assert cam.checks[0].name == "random head" and len(cam.checks[0].values) == 3
     assert eigen.checks[0].verdict == "note" and eigen.checks[0].values == pytest.approx((1, 1, 1))
 
 
 def test_an_edge_detector_is_called_one() -> None:
-    pictures = some_pictures(2)
-    edges = explanation_of(sobel(pictures), pictures)
-    noise = explanation_of(np.random.default_rng(1).random((2, 16, 16)), pictures)
+    images = some_images(2)
+    edges = explanation_of(sobel(images), images)
+    noise = explanation_of(np.random.default_rng(1).random((2, 16, 16)), images)
     first, second = check_edges([edges, noise])
     assert first.checks[0].verdict == "doubtful" and "edge detector" in first.checks[0].words
     assert second.checks[0].verdict == "good"
@@ -102,7 +102,7 @@ def test_equal_maps_and_empty_maps_are_named() -> None:
     assert check_content([first])[0].checks == ()
     classifier = classifier_of(pooled_net())
     found = explain(
-        classifier, some_pictures(), methods=["grad-cam", "hires-cam", "layer-cam"], layer="5"
+        classifier, some_images(), methods=["grad-cam", "hires-cam", "layer-cam"], layer="5"
     )
     checked = check_sameness(found)
     assert "same map as hires-cam" in checked[0].checks[0].words
@@ -111,30 +111,30 @@ def test_equal_maps_and_empty_maps_are_named() -> None:
 
 def test_deleting_what_matters_lowers_the_probability_fastest() -> None:
     classifier = classifier_of(CornerNet())
-    pictures = np.full((2, 3, 16, 16), 255, dtype=np.uint8)
-    pictures[:, :, 4:] = 60
+    images = np.full((2, 3, 16, 16), 255, dtype=np.uint8)
+    images[:, :, 4:] = 60
     corner = np.zeros((2, 16, 16))
     corner[:, :4, :4] = 1
     targets = np.zeros(2, dtype=np.int64)
-    right, wrong = faithfulness(classifier, pictures, [corner, -corner], targets)
+    right, wrong = faithfulness(classifier, images, [corner, -corner], targets)
     assert (right.deletion < wrong.deletion - 0.3).all()
     assert (right.insertion > wrong.insertion).all()
 
 
 def test_faithfulness_is_told_beside_its_baselines() -> None:
     classifier = classifier_of(CornerNet())
-    pictures = some_pictures(2)
+    images = some_images(2)
     corner = np.zeros((2, 16, 16))
     corner[:, :4, :4] = 1
     good, bad = check_faithfulness(
-        classifier, [explanation_of(corner, pictures), explanation_of(-corner, pictures)]
+        classifier, [explanation_of(corner, images), explanation_of(-corner, images)]
     )
     assert good.checks[-1].verdict == "good" and "random pixels" in good.checks[-1].words
     assert bad.checks[-1].verdict == "doubtful" and "±" in bad.checks[-1].words
 
 
 class DeafNet(CornerNet):
-    """Hardly hears the picture, so that no order of deleting it shows in two decimals."""
+    """Hardly hears the image, so that no order of deleting it shows in two decimals."""
 
     def forward(self, x: Tensor) -> Tensor:
         deaf: Tensor = 1e-4 * super().forward(x)
@@ -144,8 +144,8 @@ class DeafNet(CornerNet):
 def test_a_lead_that_its_figures_do_not_show_is_none() -> None:
     corner = np.zeros((2, 16, 16))
     corner[:, :4, :4] = 1
-    classifier, picture = classifier_of(DeafNet()), some_pictures(2)
-    (checked,) = check_faithfulness(classifier, [explanation_of(corner, picture)])
+    classifier, image = classifier_of(DeafNet()), some_images(2)
+    (checked,) = check_faithfulness(classifier, [explanation_of(corner, image)])
     assert checked.checks[-1].verdict == "doubtful"
     assert "deletion +0.00" in checked.checks[-1].words and "-0.00" not in checked.checks[-1].words
 
@@ -179,7 +179,7 @@ def test_the_centre_is_scored_beside_the_methods() -> None:
 
 def test_nothing_more_is_asked_of_an_empty_map() -> None:
     classifier = classifier_of(pooled_net())
-    first, second = explain(classifier, some_pictures(), methods=["saliency", "grad-cam"])
+    first, second = explain(classifier, some_images(), methods=["saliency", "grad-cam"])
     empty = replace(second, maps=np.zeros_like(second.maps))
     filled, checked = check_all(classifier, [first, empty])
     assert [check.name for check in checked.checks] == ["empty"]

@@ -19,14 +19,14 @@ from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.middleware import Rules
-from glasshouse.serving.service.server import BACKLOG, Server, Stay, reserve
+from glasshouse.serving.service.server import BACKLOG, Server, ShutdownPolicy, reserve
 from glasshouse.serving.service.service import Service, make_service
 
 CLASS_NAMES = ("cat", "dog", "<script>alert(1)</script>", "a & b \N{SNOWMAN}")
 
 
 def png(seed: int, size: tuple[int, int] = (20, 24)) -> bytes:
-    """A picture file of noise."""
+    """An image file of noise."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
@@ -77,13 +77,13 @@ class Running:
 
 @contextmanager
 def running(
-    service: Service, rules: Rules | None = None, stay: Stay | None = None
+    service: Service, rules: Rules | None = None, stay: ShutdownPolicy | None = None
 ) -> Iterator[Running]:
     """The service at a free port, stopped in the end."""
     listener = reserve("127.0.0.1", 0)
     listener.listen(BACKLOG)
     port = listener.getsockname()[1]
-    server = Server(create_api(service, rules), service, stay or Stay())
+    server = Server(create_api(service, rules), service, stay or ShutdownPolicy())
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
@@ -104,7 +104,7 @@ def _wait_for(port: int) -> None:
 
 @pytest.fixture
 def classifier(tiny_net: torch.nn.Sequential) -> Classifier:
-    """For pictures of 16x16."""
+    """For images of 16x16."""
     return Classifier(tiny_net.eval(), Preprocessing(16, 16), CLASS_NAMES, temperature=1.5)
 
 
@@ -112,7 +112,7 @@ def classifier(tiny_net: torch.nn.Sequential) -> Classifier:
 def service(classifier: Classifier) -> Service:
     """With small limits."""
     limits = Limits(
-        max_queue=80, max_body=1 << 20, max_pixels=10_000, max_pictures=8, explain_pictures=2
+        max_queue=80, max_body=1 << 20, max_pixels=10_000, max_images=8, explain_images=2
     )
     return make_service(classifier, "tiny", limits)
 

@@ -13,7 +13,7 @@ from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.middleware import Rules
 from glasshouse.serving.service.service import Service, make_service
-from glasshouse.workflow.use.predictions import read_pictures
+from glasshouse.workflow.use.predictions import read_images
 from tests.serving.service.conftest import CLASS_NAMES, Caller, png
 
 RAW = {"content-type": "image/png"}
@@ -25,7 +25,7 @@ def offline(classifier: Classifier, files: list[bytes], folder: Path) -> list[di
     paths = [folder / f"{i}.png" for i in range(len(files))]
     for path, data in zip(paths, files, strict=True):
         path.write_bytes(data)
-    shares = probabilities(predict(classifier, read_pictures(paths, classifier)))
+    shares = probabilities(predict(classifier, read_images(paths, classifier)))
     rows = [most_probable(row, classifier.class_names, 4) for row in shares]
     return [{str(each["class"]): float(each["probability"]) for each in row} for row in rows]
 
@@ -48,13 +48,13 @@ def test_answers_are_the_offline_ones_however_they_were_batched(
 
 def test_a_form_of_several_is_answered_in_order_with_their_names(ask: Caller) -> None:
     names = ["one.png", "<b>two</b>.png", "../../three.png"]
-    form = [("pictures", (name, png(i), "image/png")) for i, name in enumerate(names)]
+    form = [("images", (name, png(i), "image/png")) for i, name in enumerate(names)]
     answer = ask("POST", "/predict?top=2", files=form)
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-content-type-options"] == "nosniff"
     found = answer.json()
     assert found["model"] == "tiny"
-    assert [each["picture"] for each in found["predictions"]] == names
+    assert [each["image"] for each in found["predictions"]] == names
     assert {len(each["top"]) for each in found["predictions"]} == {2}
     for index, each in enumerate(found["predictions"]):
         alone = ask("POST", "/predict?top=2", content=png(index), headers=RAW).json()
@@ -64,9 +64,9 @@ def test_a_form_of_several_is_answered_in_order_with_their_names(ask: Caller) ->
 @pytest.mark.parametrize(
     ("more", "status", "words"),
     [
-        ({"content": b"hello", "headers": RAW}, 422, "not a picture in a known format"),
+        ({"content": b"hello", "headers": RAW}, 422, "not an image in a known format"),
         ({"content": b"", "headers": RAW}, 422, "empty"),
-        ({"content": png(0)[:200], "headers": RAW}, 422, "picture:"),
+        ({"content": png(0)[:200], "headers": RAW}, 422, "image:"),
         ({"content": png(0, (200, 60)), "headers": RAW}, 422, "0.01 megapixels"),
         ({"content": b"x" * (2 << 20), "headers": RAW}, 413, "1 MiB"),
         ({"content": b"{}", "headers": {"content-type": "text/html"}}, 415, "text/html"),
@@ -99,7 +99,7 @@ def test_a_body_without_a_length_is_bounded_too(ask: Caller) -> None:
     assert ask("POST", "/predict", content=Stream(), headers=RAW).status_code == 413
 
 
-def test_every_bad_picture_of_a_form_is_named(ask: Caller) -> None:
+def test_every_bad_image_of_a_form_is_named(ask: Caller) -> None:
     files = {"good.png": png(0), "<i>x</i>": b"nothing", "cut.png": png(1)[:99]}
     form = [("p", (name, data)) for name, data in files.items()]
     problem = ask("POST", "/predict", files=form).json()
@@ -169,7 +169,7 @@ def test_more_than_fit_are_refused_at_once(classifier: Classifier) -> None:
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) >= 1
     assert answer.json()["type"] == "urn:glasshouse:problem:overloaded"
-    assert service.places.pictures == 0
+    assert service.places.images == 0
 
 
 def test_an_answer_that_is_late_is_a_503(classifier: Classifier) -> None:
@@ -190,13 +190,13 @@ def test_a_closing_service_is_not_ready_but_still_answers(ask: Caller, service: 
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")
 
 
-def test_metrics_count_requests_and_pictures_under_bounded_names(ask: Caller) -> None:
+def test_metrics_count_requests_and_images_under_bounded_names(ask: Caller) -> None:
     ask("POST", "/predict", content=png(0), headers=RAW)
     for path in ("/x", "/y", "/v2/models/one", "/v2/models/two"):
         ask("GET", path)
     text = ask("GET", "/metrics").text
     assert 'glasshouse_requests_total{method="POST",route="/predict",status="200"} 1.0' in text
-    assert "glasshouse_pictures_total 1.0" in text
+    assert "glasshouse_images_total 1.0" in text
     assert "/x" not in text and "two" not in text
 
 
@@ -228,15 +228,15 @@ def test_a_name_in_half_characters_is_mended(ask: Caller) -> None:
     kind = "multipart/form-data; boundary=b; charset=unicode_escape"
     answer = ask("POST", "/predict", content=form, headers={"content-type": kind})
     assert answer.status_code == 200, answer.text
-    assert answer.json()["predictions"][0]["picture"] == "?.png"
+    assert answer.json()["predictions"][0]["image"] == "?.png"
 
 
 def test_a_faster_copy_serves_where_it_agrees_and_only_there(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {name: value.clone() for name, value in classifier.net.state_dict().items()}
-    swift = rooms.faster(classifier)
-    assert swift.net is not classifier.net
+    fast_classifier = rooms.faster(classifier)
+    assert fast_classifier.net is not classifier.net
     assert all(torch.equal(v, before[n]) for n, v in classifier.net.state_dict().items())
 
     def spoiled(net: torch.nn.Module, example: torch.Tensor) -> InferenceNet:

@@ -6,14 +6,14 @@ import pytest
 from glasshouse.data.decode import decode
 from glasshouse.explanation.explain import explain
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.preprocessing import prepare
+from glasshouse.models.preprocessing import preprocess
 from tests.serving.service.conftest import CLASS_NAMES, Caller, png
 
 RAW = {"content-type": "image/png"}
 
 
 def test_the_maps_are_those_of_explain(ask: Caller, classifier: Classifier) -> None:
-    pixels = prepare(decode(png(3)), classifier.preprocessing)[None]
+    pixels = preprocess(decode(png(3)), classifier.preprocessing)[None]
     expected = explain(classifier, pixels, methods=("saliency", "grad-cam"), target_class="dog")
     path = "/explain?method=saliency&method=grad-cam&class=dog&form=both"
     answer = ask("POST", path, content=png(3), headers=RAW)
@@ -50,8 +50,8 @@ def test_what_cannot_be_explained_is_a_problem(ask: Caller, query: str, words: s
     assert words in answer.json()["detail"]
 
 
-def test_only_a_few_pictures_are_explained_at_a_time(ask: Caller) -> None:
+def test_only_a_few_images_are_explained_at_a_time(ask: Caller) -> None:
     form = [("p", (f"{i}.png", png(i))) for i in range(3)]
     assert ask("POST", "/explain", files=form).status_code == 422
     answer = ask("POST", "/explain?method=saliency", files=form[:2])
-    assert [each["picture"] for each in answer.json()["explanations"]] == ["0.png", "1.png"]
+    assert [each["image"] for each in answer.json()["explanations"]] == ["0.png", "1.png"]

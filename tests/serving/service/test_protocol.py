@@ -7,7 +7,7 @@ import pytest
 from glasshouse.data.decode import decode
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import predict_logits
-from glasshouse.models.preprocessing import prepare
+from glasshouse.models.preprocessing import preprocess
 from tests.serving.service.conftest import CLASS_NAMES, Caller, png
 
 PATH = "/v2/models/tiny/infer"
@@ -34,12 +34,12 @@ def test_the_server_and_the_model_say_what_they_are(ask: Caller) -> None:
 
 def test_files_and_pixels_give_the_offline_logits(ask: Caller, classifier: Classifier) -> None:
     files = [png(seed) for seed in range(3)]
-    pixels = np.stack([prepare(decode(f), classifier.preprocessing) for f in files])
+    pixels = np.stack([preprocess(decode(f), classifier.preprocessing) for f in files])
     expected = predict_logits(classifier.net, classifier.preprocessing, pixels).numpy()
     texts = [base64.b64encode(f).decode() for f in files]
     asked = [
-        body("BYTES", [3], texts, "pictures"),
-        body("BYTES", [3, 1], texts, "pictures"),
+        body("BYTES", [3], texts, "images"),
+        body("BYTES", [3, 1], texts, "images"),
         body("UINT8", [3, 3, 16, 16], pixels.ravel().tolist()),
         body("UINT8", [3, 3, 16, 16], pixels.tolist()),
         body("FP32", [3, 3, 16, 16], pixels.astype(float).tolist()),
@@ -60,7 +60,7 @@ def test_files_and_pixels_give_the_offline_logits(ask: Caller, classifier: Class
 
 def test_only_the_wanted_outputs_come(ask: Caller) -> None:
     text = base64.b64encode(png(0)).decode()
-    asked = body("BYTES", [1], [text], "pictures") | {"outputs": [{"name": "class"}]}
+    asked = body("BYTES", [1], [text], "images") | {"outputs": [{"name": "class"}]}
     found = ask("POST", "/v2/models/tiny/versions/1/infer", json=asked).json()
     assert [each["name"] for each in found["outputs"]] == ["class"]
 
@@ -85,9 +85,9 @@ FLAT = [0] * 768
         (body("UINT8", [1, 3, 16, 16], [*FLAT[1:], 0.5]), "whole numbers"),
         (body("FP32", [1, 3, 16, 16], [*FLAT[1:], "1"]), "numbers"),
         (body("FP32", [1, 3, 16, 16], [*FLAT[1:], [0]]), "nested unevenly"),
-        (body("BYTES", [1], [5], "pictures"), "base64"),
-        (body("BYTES", [1], ["???"], "pictures"), "base64"),
-        (body("BYTES", [1], ["aGVsbG8="], "pictures"), "not a picture"),
+        (body("BYTES", [1], [5], "images"), "base64"),
+        (body("BYTES", [1], ["???"], "images"), "base64"),
+        (body("BYTES", [1], ["aGVsbG8="], "images"), "not an image"),
     ],
 )
 def test_a_tensor_that_does_not_fit_is_a_problem(

@@ -4,7 +4,7 @@ import time
 
 from glasshouse.models.classifier import Classifier
 from glasshouse.serving.service.limits import Limits
-from glasshouse.serving.service.server import Stay
+from glasshouse.serving.service.server import ShutdownPolicy
 from glasshouse.serving.service.service import Service, make_service
 from tests.serving.service.conftest import png, running
 
@@ -79,7 +79,7 @@ def test_a_request_that_comes_in_slowly_is_answered_although_the_server_stops(
 
 
 def test_while_it_drains_it_is_not_ready_and_takes_connections(service: Service) -> None:
-    with running(service, stay=Stay(drain=0.6)) as server:
+    with running(service, stay=ShutdownPolicy(drain=0.6)) as server:
         server.stop()
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
             connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -111,4 +111,4 @@ def test_under_overload_the_refusals_come_and_the_places_are_given_back(
             caller.join(20)
     assert len(statuses) == 240
     assert set(statuses) == {b"200", b"503"}
-    assert (service.places.pictures, service.places.bytes) == (0, 0)
+    assert (service.places.images, service.places.bytes) == (0, 0)

@@ -8,7 +8,7 @@ from glasshouse.recipe import load_recipe
 from glasshouse.runs.folder import find_runs, next_run_folder, read_run
 from glasshouse.training.loop import Step
 from glasshouse.training.state import Epoch
-from glasshouse.workflow.train.experiment import Request, fit, open_experiment
+from glasshouse.workflow.train.experiment import Request, fit_experiment, open_experiment
 
 SMALL = ["train.epochs=2", "data.train_limit=96", "train.precision=fp32", "train.device=cpu"]
 
@@ -22,7 +22,7 @@ def test_opening_writes_down_what_will_be_done(tmp_path: Path) -> None:
     run = read_run(tmp_path / "run")
     assert run.recipe == experiment.request.recipe
     assert run.environment["data"]["source"] == "digits"
-    assert run.environment["data"]["pictures"]["train"] == 96
+    assert run.environment["data"]["images"]["train"] == 96
     assert len(run.environment["data"]["fingerprint"]) == 64
     assert not run.is_finished
     assert run.epochs == ()
@@ -36,12 +36,12 @@ def test_a_signal_saves_at_the_next_step_and_tells_how_to_go_on(tmp_path: Path) 
         return 15 if steps == 2 else None
 
     with pytest.raises(Interrupted, match=r"epoch 1, step 2.*--resume") as stopped:
-        for record in fit(experiment, signal_after_two_steps):
+        for record in fit_experiment(experiment, signal_after_two_steps):
             steps += isinstance(record, Step)
     assert stopped.value.exit_code == 143
     again = open_experiment(request(tmp_path / "run", resume=True))
     assert (again.state.epoch, again.state.step) == (0, 2)
-    epochs = [record for record in fit(again) if isinstance(record, Epoch)]
+    epochs = [record for record in fit_experiment(again) if isinstance(record, Epoch)]
     assert [epoch.epoch for epoch in epochs] == [1, 2]
 
 
@@ -51,7 +51,7 @@ def test_going_on_with_another_recipe_names_the_difference(tmp_path: Path) -> No
         open_experiment(request(tmp_path / "run", "train.epochs=5", resume=True))
 
 
-def test_going_on_with_other_pictures_is_refused(tmp_path: Path) -> None:
+def test_going_on_with_other_images_is_refused(tmp_path: Path) -> None:
     first = request(tmp_path / "run", "data.image_size=32")
     open_experiment(first)
     with pytest.raises(DataError, match=r"not those that .* was started with"):

@@ -16,9 +16,9 @@ from glasshouse.workflow.compare.cross_validation import cross_validate
 from glasshouse.workflow.compare.label_errors import label_candidates, write_candidates
 from glasshouse.workflow.train.experiment import (
     Request,
-    finish,
+    finish_experiment,
     first_classifier,
-    fit,
+    fit_experiment,
     open_experiment,
 )
 from glasshouse.workflow.train.feature_run import run_features
@@ -36,21 +36,21 @@ SMALL = (
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Files of several sizes in four class folders, with one picture in the wrong folder."""
+    """Files of several sizes in four class folders, with one image in the wrong folder."""
     images = make_images(48, size=24)
     # Colours, which an untrained net tells apart as well.
     for row, label in enumerate(images.labels):
-        images.pictures[row] //= 4
-        images.pictures[row, :2] += np.array(
+        images.pixels[row] //= 4
+        images.pixels[row, :2] += np.array(
             [[0], [160]] if label < 2 else [[160], [0]], dtype=np.uint8
         )[:, :, None]
-        images.pictures[row, 2] += np.uint8(160 * (label % 2))
+        images.pixels[row, 2] += np.uint8(160 * (label % 2))
     for row, label in enumerate(images.labels):
         name = images.class_names[label]
         path = tmp_path / "photos" / name / f"{row:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture = Image.fromarray(images.pictures[row].transpose(1, 2, 0))
-        picture.resize((40 + row, 40 + row)).save(path)
+        image = Image.fromarray(images.pixels[row].transpose(1, 2, 0))
+        image.resize((40 + row, 40 + row)).save(path)
     (tmp_path / "photos/north-west/000.png").rename(tmp_path / "photos/south-east/wrong.png")
     return tmp_path / "photos"
 
@@ -81,7 +81,7 @@ def test_features_go_from_files_to_a_report(photos: Path, tmp_path: Path) -> Non
     np.testing.assert_allclose(own.logits, stored.logits, atol=0.05)
 
 
-def test_a_second_run_on_other_pictures_is_refused(photos: Path, tmp_path: Path) -> None:
+def test_a_second_run_on_other_images_is_refused(photos: Path, tmp_path: Path) -> None:
     run_features(request(photos, tmp_path / "run"))
     with pytest.raises(UsageError, match="not empty"):
         run_features(request(photos, tmp_path / "run"))
@@ -107,9 +107,9 @@ def test_tuning_says_what_is_trainable_and_thaws_the_net(
     notes = " ".join(experiment.splits.notes)
     assert "rainable: body.fc" in notes
     assert "enlarged to 32x32 inside the net" in notes
-    for _ in fit(experiment):
+    for _ in fit_experiment(experiment):
         pass
-    result = finish(experiment)
+    result = finish_experiment(experiment)
     net = result.classifier.net
     assert all(p.requires_grad for p in net.parameters())
     assert not any(module._forward_pre_hooks for module in net.modules())
@@ -137,7 +137,7 @@ def test_one_backbone_alone_is_not_compared(tmp_path: Path) -> None:
         compare_backbones(request("digits", tmp_path), {"one": recipe()})
 
 
-def test_every_picture_is_predicted_once_by_heads_that_have_not_seen_it(
+def test_every_image_is_predicted_once_by_heads_that_have_not_seen_it(
     photos: Path, tmp_path: Path
 ) -> None:
     found = cross_validate(request(photos, tmp_path), folds=3)

@@ -40,7 +40,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, accuracies: Mapping[str, float]) -
 def test_the_smallest_size_that_is_as_good_is_taken(
     tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A standard error of 32 pictures is five points here.
+    # A standard error of 32 images is five points here.
     found = {
         "16": 0.5,
         "16 with a finer stem": 0.84,
@@ -89,10 +89,10 @@ def test_a_finer_stem_is_taken_where_it_is_as_good_and_cheaper(
 
 
 def test_the_probe_really_measures_and_what_it_did_is_said(tiny_splits: Splits) -> None:
-    # The net's own size is 176; the pictures of 16 pixels are told apart at any.
+    # The net's own size is 176; the images of 16 pixels are told apart at any.
     adapted = adapted_classifier(recipe(), tiny_splits)
     notes = " ".join(adapted.notes)
-    assert "was chosen by a probe with 96 training and 32 validation pictures" in notes
+    assert "was chosen by a probe with 96 training and 32 validation images" in notes
     assert "whose weights were trained at 176x176" in notes
 
 
@@ -120,5 +120,5 @@ def test_sizes_that_a_net_cannot_take_are_passed_over(
 
 def test_a_size_by_hand_that_a_net_cannot_take_is_refused(tiny_splits: Splits) -> None:
     settings = PretrainedSettings(name="vit_tiny_patch16_224", weights="none", input_size=64)
-    with pytest.raises(WrongInputSize, match=r"cannot take pictures of 64x64.*= 224"):
+    with pytest.raises(WrongInputSize, match=r"cannot take images of 64x64.*= 224"):
         adapt(settings, tiny_splits.train)

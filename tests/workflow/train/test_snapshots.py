@@ -1,4 +1,4 @@
-"""Explanations of fixed pictures during training, which must not change a byte of it."""
+"""Explanations of fixed images during training, which must not change a byte of it."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from glasshouse.recipe import load_recipe
 from glasshouse.storage import read_tensors
 from glasshouse.training.state import Epoch
 from glasshouse.workflow.train import snapshots
-from glasshouse.workflow.train.experiment import Request, fit, open_experiment
+from glasshouse.workflow.train.experiment import Request, fit_experiment, open_experiment
 from tests.conftest import make_images
 
 SMALL = ["train.epochs=2", "data.train_limit=120", "train.precision=fp32", "train.ema_decay=0.9"]
@@ -20,7 +20,7 @@ SMALL = ["train.epochs=2", "data.train_limit=120", "train.precision=fp32", "trai
 def train(out: Path, count: int, *, until: int = 2, resume: bool = False) -> None:
     recipe = load_recipe("tutorial-basic", SMALL)
     experiment = open_experiment(Request("digits", recipe, out, resume, snapshots=count))
-    for record in fit(experiment):
+    for record in fit_experiment(experiment):
         if isinstance(record, Epoch) and record.epoch == until:
             break
 
@@ -44,21 +44,21 @@ def test_training_gives_the_same_bytes_with_snapshots_also_when_it_goes_on(tmp_p
     assert not (tmp_path / "plain" / "snapshots").exists()
 
 
-def test_snapshots_show_the_same_pictures_with_the_weights_of_their_epoch(tmp_path: Path) -> None:
+def test_snapshots_show_the_same_images_with_the_weights_of_their_epoch(tmp_path: Path) -> None:
     train(tmp_path, 3, until=1)
     before, after = (
         load_explanation(path) for path in sorted(tmp_path.glob("snapshots/*/grad-cam.json"))
     )
-    np.testing.assert_array_equal(before.pictures, after.pictures)
+    np.testing.assert_array_equal(before.images, after.images)
     assert len(set(before.targets.tolist())) == 3
     assert np.abs(before.maps - after.maps).max() > 0
     with Image.open(tmp_path / "snapshots" / "strip.png") as strip:
         assert strip.width > strip.height / 2
-    assert "same 3 validation pictures" in snapshots.describe_snapshots(tmp_path)
+    assert "same 3 validation images" in snapshots.describe_snapshots(tmp_path)
 
 
 @pytest.mark.parametrize(("count", "labels"), [(2, [0, 1]), (6, [0, 1, 2, 3, 0, 1])])
 def test_every_class_has_its_turn(count: int, labels: list[int]) -> None:
-    chosen = snapshots.fixed_pictures(make_images(16), count)
+    chosen = snapshots.fixed_images(make_images(16), count)
     assert chosen.labels.tolist() == labels
     assert len(set(chosen.ids.tolist())) == count

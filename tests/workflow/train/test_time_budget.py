@@ -19,7 +19,7 @@ from glasshouse.workflow.train.reporting import _budget
 from glasshouse.workflow.train.time_budget import (
     ENOUGH_EPOCHS,
     MOST_EPOCHS,
-    Plan,
+    TimePlan,
     Work,
     choose,
     describe_budget,
@@ -51,7 +51,7 @@ def test_whatever_is_planned_fits_and_wastes_little(seconds: float, recipe_epoch
     assert plan.seconds <= seconds
     assert plan.epochs == MOST_EPOCHS or plan.seconds > 0.7 * seconds
     pace = next(pace for pace in PACES if pace.width == plan.width)
-    assert plan.pictures == WORK.train or plan.epochs <= epochs_in(pace, seconds, WORK) + 1
+    assert plan.images == WORK.train or plan.epochs <= epochs_in(pace, seconds, WORK) + 1
 
 
 def test_the_widest_net_that_sees_enough_is_taken_and_wider_ones_only_beyond_the_recipe() -> None:
@@ -65,11 +65,11 @@ def test_the_widest_net_that_sees_enough_is_taken_and_wider_ones_only_beyond_the
     assert choose(PACES, seconds - 1, WORK, 10).width == 1.0
 
 
-def test_less_than_an_epoch_is_one_epoch_of_fewer_pictures() -> None:
+def test_less_than_an_epoch_is_one_epoch_of_fewer_images() -> None:
     slow = (Pace(1.0, 500, 2000, 1500, 0.1),)
     plan = choose(slow, 60, WORK, 10)
     assert plan.epochs == 1
-    assert 15_000 < plan.pictures < 25_000
+    assert 15_000 < plan.images < 25_000
 
 
 def test_snapshots_take_their_time_from_the_epochs() -> None:
@@ -81,7 +81,7 @@ def test_snapshots_take_their_time_from_the_epochs() -> None:
     # One after each epoch, and one of the untrained net.
     assert with_them.seconds == pytest.approx(
         20 * (with_them.epochs + 1) + budgets._beside(plain[0], WORK)
-        + with_them.epochs * budgets._epoch_seconds(plain[0], with_them.pictures, WORK), abs=0.1
+        + with_them.epochs * budgets._epoch_seconds(plain[0], with_them.images, WORK), abs=0.1
     )  # fmt: skip
 
 
@@ -108,7 +108,7 @@ def test_too_short_a_time_says_how_long_it_takes() -> None:
 
 def test_a_plan_becomes_a_recipe_that_is_written_and_read_back() -> None:
     recipe = load_recipe("tutorial-wide-schedule")
-    fitted = fitted_recipe(recipe, Plan(0.5, 5, 30_000, 100.0), 2.5, whole=45_000)
+    fitted = fitted_recipe(recipe, TimePlan(0.5, 5, 30_000, 100.0), 2.5, whole=45_000)
     assert fitted.name == "tutorial-wide-schedule-2.5min"
     assert (fitted.train.epochs, fitted.data.train_limit) == (5, 30_000)
     assert fitted.train.schedule.type == "step"
@@ -151,7 +151,7 @@ def test_what_was_measured_and_chosen_is_on_record(
     # This is enough for the widest net, and three epochs are said to be the most.
     assert [pace.width for pace in budget.paces] == [1.0, 1.5, 2.0]
     assert all(pace.training > 1 and pace.saving > 0 for pace in budget.paces)
-    assert (budget.plan.width, budget.plan.epochs, budget.plan.pictures) == (2.0, 3, 96)
+    assert (budget.plan.width, budget.plan.epochs, budget.plan.images) == (2.0, 3, 96)
     open_experiment(fitted)
     run = read_run(tmp_path / "run")
     assert run.recipe == fitted.recipe
@@ -159,4 +159,4 @@ def test_what_was_measured_and_chosen_is_on_record(
     assert run.environment["budget"]["plan"]["epochs"] == 3
     (text,) = _budget(run.environment).values()
     assert text == describe_budget(budget)
-    assert "3 epochs of all 96 pictures" in text
+    assert "3 epochs of all 96 images" in text

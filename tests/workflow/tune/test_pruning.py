@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 
 from glasshouse.recipe import load_recipe
-from glasshouse.workflow.tune.space import parse_search
 from glasshouse.workflow.tune import study as studies
+from glasshouse.workflow.tune.space import parse_search
 from glasshouse.workflow.tune.worker import Ended, Reached, Task, _train
 
 EPOCHS = 4
@@ -26,12 +26,12 @@ def test_a_trial_below_the_median_is_stopped_after_its_first_epoch(
     for level in (0.5, 0.6, 0.7, 0.8, 0.9):
         trial = studies.next_trial(study, space)
         assert all(studies.report(trial, n, v) for n, v in enumerate(accuracies(level), start=1))
-        studies.close(study, trial, level, pruned=False)
+        studies.close_trial(study, trial, level, pruned=False)
     good, bad = studies.next_trial(study, space), studies.next_trial(study, space)
     assert all(studies.report(good, n, v) for n, v in enumerate(accuracies(0.75), start=1))
     answers = [studies.report(bad, n, v) for n, v in enumerate(accuracies(0.1), start=1)]
     assert answers == ([True, False, False, False] if prune else [True] * EPOCHS)
-    studies.close(study, bad, None, pruned=prune)
+    studies.close_trial(study, bad, None, pruned=prune)
     record = studies.records(study)[bad.number]
     assert record.state == ("pruned" if prune else "failed")
     assert record.value == (pytest.approx(0.13) if prune else None)

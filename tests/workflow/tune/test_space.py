@@ -4,10 +4,10 @@ from glasshouse.errors import RecipeError
 from glasshouse.recipe import load_recipe
 from glasshouse.settings import Conv
 from glasshouse.workflow.tune.space import (
-    Choice,
+    Categorical,
     Range,
     Value,
-    describe,
+    describe_space,
     parse_search,
     recipe_of,
     require_space,
@@ -21,14 +21,16 @@ def test_ranges_and_choices_are_read() -> None:
     assert parse_search("train.lr=1e-4..1e-1:log") == Range("train.lr", 1e-4, 0.1, True, False)
     assert parse_search("train.epochs=2..9") == Range("train.epochs", 2, 9, False, True)
     assert parse_search("model.width=1..2") == Range("model.width", 1, 2, False, False)
-    assert parse_search(BATCH) == Choice("train.batch_size", (32, 64))
-    assert parse_search("train.optimizer=adam,sgd") == Choice("train.optimizer", ("adam", "sgd"))
+    assert parse_search(BATCH) == Categorical("train.batch_size", (32, 64))
+    assert parse_search("train.optimizer=adam,sgd") == Categorical(
+        "train.optimizer", ("adam", "sgd")
+    )
     assert parse_search("augment.horizontal_flip=true,false").values == (True, False)  # type: ignore[union-attr]
 
 
 def test_what_describes_a_space_is_read_back() -> None:
     for text in (LR, BATCH, "train.epochs=2..9", "model.width=0.5..2.0"):
-        assert describe([parse_search(text)]) == [text]
+        assert describe_space([parse_search(text)]) == [text]
 
 
 @pytest.mark.parametrize(

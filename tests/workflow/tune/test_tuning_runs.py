@@ -15,7 +15,7 @@ from glasshouse.report.run_report import DISAGREEMENTS, render_comparison
 from glasshouse.runs.folder import read_run
 from glasshouse.settings import TransferSettings
 from glasshouse.storage import read_json, read_tensors, write_tensors
-from glasshouse.workflow.compare.compare_runs import compare_runs, disagreement_pictures
+from glasshouse.workflow.compare.compare_runs import compare_runs, disagreement_images
 from glasshouse.workflow.compare.ladder import RUNGS, climb, rung_recipe
 from glasshouse.workflow.compare.reproduce import compare_folders, reproduce
 from glasshouse.workflow.compare.seeds import is_finished, run_quietly, seed_requests, train_seeds
@@ -115,7 +115,7 @@ def test_runs_are_compared_by_their_stored_predictions(folder: Path) -> None:
         compare_runs([folder / "seed-0"])
 
 
-def test_pictures_of_disagreements_are_shown_under_names_that_tell_runs_apart(
+def test_images_of_disagreements_are_shown_under_names_that_tell_runs_apart(
     folder: Path, tmp_path: Path
 ) -> None:
     for name in ("a", "b"):
@@ -123,12 +123,12 @@ def test_pictures_of_disagreements_are_shown_under_names_that_tell_runs_apart(
     runs = [tmp_path / "a" / "seed-0", tmp_path / "b" / "seed-0", folder / "seed-1"]
     found = compare_runs(runs)
     assert [each.first for each in found] == ["a/seed-0", "a/seed-0", "b/seed-0"]
-    pictures = disagreement_pictures(found, runs[0])
+    images = disagreement_images(found, runs[0])
     shown = [row for each in found for row in each.only_first_right[:DISAGREEMENTS]]
     assert shown
-    assert all(pictures[row.id].shape == (3, 8, 8) for row in shown)
-    page = render_comparison(found, pictures)
-    assert page.count("data:image/png") > len(pictures)
+    assert all(images[row.id].shape == (3, 8, 8) for row in shown)
+    page = render_comparison(found, images)
+    assert page.count("data:image/png") > len(images)
     assert render_comparison(found).count("<li>") == 0
 
 
@@ -191,7 +191,7 @@ def test_the_ladder_measures_each_step_against_the_one_before(tmp_path: Path) ->
     assert "https://" not in page
     trained.clear()
     again = climb(base, overrides=SMALL[1:], seeds=2, rungs=rungs, run=run)
-    # The pictures are too small for the best recipe's net, which is found out anew.
+    # The images are too small for the best recipe's net, which is found out anew.
     assert trained == ["2-augmentation/seed-0", "3-our-best/seed-0"]
     assert again.rows[2].recipe == "small-residual"
     assert again == found

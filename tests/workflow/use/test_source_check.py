@@ -12,17 +12,17 @@ from glasshouse.errors import DataError, UsageError
 from glasshouse.report.data_report import verdict
 from glasshouse.settings import DataSettings
 from glasshouse.storage import read_json
-from glasshouse.workflow.use.source_check import examine, require_sound, write_examination
+from glasshouse.workflow.use.source_check import examine, require_no_errors, write_examination
 from tests.conftest import make_images
 from tests.data.test_checks import copy_into_test, sound
 
 
 def write_folder(root: Path, names: tuple[str, ...] = ("cat", "dog")) -> Path:
     images = make_images(40 * len(names), size=24)
-    for number, picture in enumerate(images.pictures):
+    for number, image in enumerate(images.pixels):
         folder = root / names[number % len(names)]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture.transpose(1, 2, 0)).save(folder / f"{number:03d}.png")
+        Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{number:03d}.png")
     return root
 
 
@@ -63,19 +63,19 @@ def test_an_unknown_source_is_the_users_mistake() -> None:
 def test_wrong_figures_stop_training_unless_they_are_wanted() -> None:
     splits = copy_into_test(sound(), 8)
     with pytest.raises(DataError, match=r"train/0000 = test/0000(.|\n)*data\.on_finding=ignore"):
-        require_sound(splits, DataSettings())
-    require_sound(splits, DataSettings(on_finding="ignore"))
-    require_sound(sound(), DataSettings())
+        require_no_errors(splits, DataSettings())
+    require_no_errors(splits, DataSettings(on_finding="ignore"))
+    require_no_errors(sound(), DataSettings())
 
 
-def test_of_a_thousand_equal_pictures_a_few_are_named() -> None:
+def test_of_a_thousand_equal_images_a_few_are_named() -> None:
     splits = sound()
-    one = splits.train.pictures[:1]
-    train = replace(splits.train, pictures=one.repeat(len(splits.train), axis=0))
-    test = replace(splits.test, pictures=one.repeat(len(splits.test), axis=0))
+    one = splits.train.pixels[:1]
+    train = replace(splits.train, pixels=one.repeat(len(splits.train), axis=0))
+    test = replace(splits.test, pixels=one.repeat(len(splits.test), axis=0))
     leaked = replace(splits, train=train, test=test)
     with pytest.raises(DataError, match=r" and \d+ more") as caught:
-        require_sound(leaked, DataSettings())
+        require_no_errors(leaked, DataSettings())
     assert len(str(caught.value)) < 1000
 
 

@@ -1,4 +1,4 @@
-"""Pictures of explanations: matplotlib figures that touch no global state of it."""
+"""Images of explanations: matplotlib figures that touch no global state of it."""
 
 import base64
 import html
@@ -18,7 +18,7 @@ from glasshouse.explanation.nouns import Explanation, Floats, shown, target_name
 
 ColourMap = Literal["jet", "inferno", "viridis"]
 SIGNED_COLOURS = "RdBu_r"
-# Inches: a title's height, a picture's side, a colour bar's width, and what a cell takes with them.
+# Inches: a title's height, an image's side, a colour bar's width, and what a cell takes with them.
 TITLE, SIDE, BAR = 0.26, 2.3, 0.09
 CELL, ROW = SIDE + 0.6, TITLE + SIDE + 0.12
 
@@ -26,23 +26,23 @@ CELL, ROW = SIDE + 0.6, TITLE + SIDE + 0.12
 def draw_explanation(
     explanation: Explanation, *, colours: ColourMap = "inferno", most: int = 8
 ) -> Figure:
-    """The pictures in a row, and under each its map with a colour bar in units of the logit."""
+    """The images in a row, and under each its map with a colour bar in units of the logit."""
     count = min(len(explanation), most)
     figure = plain_figure(count * CELL + 0.1, 2 * ROW + 0.35)
     write(figure, (0.1, 2 * ROW + 0.3), method_title(explanation), size=10)
     maps = shown(explanation)
     for index in range(count):
-        picture, left = explanation.pictures[index], 0.1 + index * CELL
+        image, left = explanation.images[index], 0.1 + index * CELL
         above, _ = add_cell(figure, left, 2 * ROW)
-        draw_picture(above, picture)
+        draw_image(above, image)
         set_title(above, shorten(target_name(explanation, index), 32))
         axes, bar = add_cell(figure, left, ROW, has_bar=True)
-        draw_map(axes, explanation, maps[index], picture, colours, bar)
+        draw_map(axes, explanation, maps[index], image, colours, bar)
     return figure
 
 
 def draw_mistakes(mistakes: Mistakes, *, colours: ColourMap = "inferno") -> Figure:
-    """A row a picture: original, why the predicted, why the true, why one rather than the other."""
+    """A row per image: original, why the predicted, why the true, why one rather than the other."""
     count = len(mistakes.ids)
     columns = (mistakes.predicted, mistakes.true, mistakes.contrast)
     figure = plain_figure(4 * CELL + 0.1, count * ROW + 0.35)
@@ -51,12 +51,12 @@ def draw_mistakes(mistakes: Mistakes, *, colours: ColourMap = "inferno") -> Figu
     for row in range(count):
         top = (count - row) * ROW
         axes, _ = add_cell(figure, 0.1, top)
-        draw_picture(axes, mistakes.predicted.pictures[row])
+        draw_image(axes, mistakes.predicted.images[row])
         set_title(axes, shorten(str(mistakes.ids[row]), 32, keep_end=True))
         for column, explanation in enumerate(columns):
             axes, bar = add_cell(figure, 0.1 + (column + 1) * CELL, top, has_bar=True)
-            picture = explanation.pictures[row]
-            draw_map(axes, explanation, maps[column][row], picture, colours, bar)
+            image = explanation.images[row]
+            draw_map(axes, explanation, maps[column][row], image, colours, bar)
             probability = f" ({mistakes.probabilities[row]:.0%})" if column == 0 else ""
             words = ("predicted: ", "true: ", "")[column] + target_name(explanation, row)
             set_title(axes, shorten(words, 36) + probability)
@@ -80,7 +80,7 @@ def to_png(figure: Figure, dots_per_inch: int = 110) -> bytes:
 
 
 def to_html(png: bytes, sentences: Sequence[str]) -> str:
-    """The picture and its sentences as HTML that loads nothing from elsewhere."""
+    """The image and its sentences as HTML that loads nothing from elsewhere."""
     image = f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="explanation">'
     return image + "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
 
@@ -102,7 +102,7 @@ def plain_figure(width: float, height: float) -> Figure:
 def add_cell(
     figure: Figure, left: float, top: float, *, side: float = SIDE, has_bar: bool = False
 ) -> tuple[Axes, Axes | None]:
-    """Axes for a picture and for its colour bar, under a title.
+    """Axes for an image and for its colour bar, under a title.
 
     left, top: the upper left corner in inches from the lower left of the figure.
     """
@@ -135,9 +135,9 @@ def write(
     figure.text(place[0] / wide, place[1] / tall, text, fontsize=size, va="top", color=colour)
 
 
-def draw_picture(axes: Axes, picture: NDArray[np.uint8]) -> None:
-    """A picture ``(3, h, w)`` with its pixels as they are."""
-    axes.imshow(np.moveaxis(picture, 0, 2), interpolation="nearest")
+def draw_image(axes: Axes, image: NDArray[np.uint8]) -> None:
+    """An image ``(3, h, w)`` with its pixels as they are."""
+    axes.imshow(np.moveaxis(image, 0, 2), interpolation="nearest")
     axes.set_axis_off()
 
 
@@ -145,7 +145,7 @@ def draw_map(
     axes: Axes,
     explanation: Explanation,
     values: Floats,
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     colours: str,
     bar: Axes | None = None,
 ) -> None:
@@ -157,10 +157,10 @@ def draw_map(
     is_signed = explanation.against is not None or bool((values < 0).any())
     colours = SIGNED_COLOURS if is_signed else colours
     if explanation.layer is not None and explanation.channels is None:
-        image = draw_overlay(axes, values, picture, colours, float(np.abs(values).max()) or 1.0)
+        drawn_map = draw_overlay(axes, values, image, colours, float(np.abs(values).max()) or 1.0)
     else:
         limit = _robust_limit(values)
-        image = axes.imshow(
+        drawn_map = axes.imshow(
             values,
             cmap=colours,
             vmin=-limit if is_signed else 0,
@@ -168,7 +168,7 @@ def draw_map(
             interpolation="nearest",
         )
     place = {"ax": axes, "shrink": 0.7} if bar is None else {"cax": bar}
-    drawn = figure.colorbar(_opaque(image), **place)
+    drawn = figure.colorbar(_opaque(drawn_map), **place)
     drawn.outline.set_visible(False)
     drawn.ax.tick_params(labelsize=6, length=2)
     drawn.formatter.set_powerlimits((-4, 5))
@@ -177,13 +177,13 @@ def draw_map(
 
 
 def draw_overlay(
-    axes: Axes, values: Floats, picture: NDArray[np.uint8], colours: str, limit: float
+    axes: Axes, values: Floats, image: NDArray[np.uint8], colours: str, limit: float
 ) -> Any:
     """A map over the grey photo, which shows through where the map is weak.
 
     In the signed colours, one stands for the class and one against it.
     """
-    grey = np.moveaxis(picture, 0, 2).astype(np.float64).mean(2)
+    grey = np.moveaxis(image, 0, 2).astype(np.float64).mean(2)
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_axis_off()
     is_signed = colours == SIGNED_COLOURS

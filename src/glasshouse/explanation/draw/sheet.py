@@ -1,4 +1,4 @@
-"""The sheet of one picture: original, prediction, every map, and what the checks say of each."""
+"""The sheet of one image: original, prediction, every map, and what the checks say of each."""
 
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +13,8 @@ from glasshouse.explanation.draw.cells import (
     TITLE,
     ColourMap,
     add_cell,
+    draw_image,
     draw_map,
-    draw_picture,
     method_title,
     plain_figure,
     set_title,
@@ -22,7 +22,7 @@ from glasshouse.explanation.draw.cells import (
     write,
 )
 from glasshouse.explanation.nouns import Explanation, shown, target_name
-from glasshouse.explanation.page import Page
+from glasshouse.explanation.page import ExplanationPage
 
 _VERDICTS = {
     "good": ("\N{CHECK MARK}", "#2e7d32"),
@@ -46,9 +46,9 @@ class _Cell:
 
 
 def draw_sheet(
-    page: Page, index: int = 0, *, colours: ColourMap = "jet", columns: int = 4
+    page: ExplanationPage, index: int = 0, *, colours: ColourMap = "jet", columns: int = 4
 ) -> Figure:
-    """One picture's whole page: original, prediction, every map, and what the checks say."""
+    """One image's whole page: original, prediction, every map, and what the checks say."""
     cells = _cells(page, index, colours)
     columns = min(columns, len(cells))
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
@@ -69,9 +69,9 @@ def draw_sheet(
     return figure
 
 
-def _cells(page: Page, index: int, colours: ColourMap) -> list[_Cell]:
+def _cells(page: ExplanationPage, index: int, colours: ColourMap) -> list[_Cell]:
     cells = [
-        _Cell("original", lambda axes, _: draw_picture(axes, page.pictures[index])),
+        _Cell("original", lambda axes, _: draw_image(axes, page.images[index])),
         _Cell("prediction", lambda axes, _: _draw_prediction(axes, page, index)),
     ]
     for explanation in page.explanations:
@@ -84,8 +84,8 @@ def _cells(page: Page, index: int, colours: ColourMap) -> list[_Cell]:
 def _draw(
     axes: Axes, bar: Axes | None, *, explanation: Explanation, index: int, colours: str
 ) -> None:
-    picture = explanation.pictures[index]
-    draw_map(axes, explanation, shown(explanation)[index], picture, colours, bar)
+    image = explanation.images[index]
+    draw_map(axes, explanation, shown(explanation)[index], image, colours, bar)
 
 
 def _place(figure: Figure, cell: _Cell, corner: tuple[float, float]) -> None:
@@ -102,7 +102,7 @@ def _place(figure: Figure, cell: _Cell, corner: tuple[float, float]) -> None:
         write(figure, (left + 0.14, height), line)
 
 
-def _draw_prediction(axes: Axes, page: Page, index: int, most: int = 5) -> None:
+def _draw_prediction(axes: Axes, page: ExplanationPage, index: int, most: int = 5) -> None:
     logits = page.logits[index].astype(np.float64) / page.temperature
     shares = np.exp(logits - logits.max())
     shares /= shares.sum()

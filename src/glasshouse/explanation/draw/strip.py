@@ -1,4 +1,4 @@
-"""The same pictures' maps as training goes on: a row a picture, a column an epoch."""
+"""The same images' maps as training goes on: a row per image, a column per epoch."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ _COLOURS = "inferno"
 def draw_strip(
     snapshots: Sequence[tuple[str, Explanation]], *, most: int = 8, columns: int = COLUMNS
 ) -> Figure:
-    """Each picture, and its map in every snapshot with the probability of the explained class.
+    """Each image, and its map in every snapshot with the probability of the explained class.
 
     snapshots: a title, for example "epoch 3", and the explanation. A row has one colour scale. Of
     more snapshots than columns, as many are drawn, the first and the last among them.
@@ -29,13 +29,13 @@ def draw_strip(
     first = chosen[0][1]
     rows = min(len(first), most)
     maps = [shown(explanation) for _, explanation in chosen]
-    side = max(first.pictures.shape[2:])
+    side = max(first.images.shape[2:])
     gap = max(1, side // 16)
     step = side + gap
     canvas = np.ones((rows * step - gap, (len(chosen) + 1) * step - gap, 3))
     for row in range(rows):
         limit = max(float(np.abs(each[row]).max()) for each in maps) or 1.0
-        tiles = [np.moveaxis(first.pictures[row], 0, 2) / 255]
+        tiles = [np.moveaxis(first.images[row], 0, 2) / 255]
         tiles += [_overlaid(tiles[0], each[row], limit) for each in maps]
         for column, tile in enumerate(tiles):
             height, width = tile.shape[:2]
@@ -49,12 +49,12 @@ def draw_strip(
     return figure
 
 
-def _overlaid(picture: Floats, values: Floats, limit: float) -> Floats:
-    """A map over the grey picture ``(h, w, 3)``, which shows through where the map is weak."""
+def _overlaid(image: Floats, values: Floats, limit: float) -> Floats:
+    """A map over the grey image ``(h, w, 3)``, which shows through where the map is weak."""
     strength = np.clip(np.abs(values) / limit, 0, 1)
     colours = matplotlib.colormaps[_COLOURS](strength)[..., :3]
     share = (0.25 + 0.5 * strength)[..., None]
-    mixed: Floats = picture.mean(2, keepdims=True) * (1 - share) + colours * share
+    mixed: Floats = image.mean(2, keepdims=True) * (1 - share) + colours * share
     return mixed
 
 

@@ -1,4 +1,4 @@
-"""Pictures of activations: every channel of a layer as a tile."""
+"""Images of activations: every channel of a layer as a tile."""
 
 import matplotlib
 import numpy as np
@@ -13,7 +13,7 @@ from glasshouse.explanation.nouns import Floats
 
 def draw_activations(
     layer: Activations,
-    picture: int = 0,
+    image: int = 0,
     *,
     columns: int | None = None,
     shared_scale: bool = False,
@@ -27,7 +27,7 @@ def draw_activations(
     kept = count if most is None else min(most, count)
     grid = channel_grid(
         Activations(layer.layer, layer.values[:, :kept]),
-        picture=picture,
+        image=image,
         columns=columns,
         shared_scale=shared_scale,
     )
@@ -48,7 +48,7 @@ def draw_activations(
     return figure
 
 
-def draw_channel(layer: Activations, channel: int, picture: int = 0) -> Figure:
+def draw_channel(layer: Activations, channel: int, image: int = 0) -> Figure:
     """One channel of a layer in viridis, with a colour bar in the layer's own units.
 
     Raises UsageError for a channel that is not there.
@@ -58,8 +58,8 @@ def draw_channel(layer: Activations, channel: int, picture: int = 0) -> Figure:
         raise UsageError(f"no channel {channel}: layer {layer.layer} has 0 to {count - 1}")
     figure = new_figure(4.2, 3.8)
     axes = figure.add_subplot(1, 1, 1)
-    image = axes.imshow(layer.values[picture, channel], cmap="viridis", interpolation="nearest")
-    figure.colorbar(image, ax=axes, shrink=0.85)
+    drawn = axes.imshow(layer.values[image, channel], cmap="viridis", interpolation="nearest")
+    figure.colorbar(drawn, ax=axes, shrink=0.85)
     axes.set_title(f"{layer.layer}, channel {channel}", fontsize=9)
     axes.set_axis_off()
     return figure

@@ -42,12 +42,12 @@ class LayerChoice:
     warnings: tuple[str, ...] = ()
 
 
-def layers(classifier: Classifier, picture: NDArray[np.uint8]) -> tuple[LayerInfo, ...]:
+def layers(classifier: Classifier, image: NDArray[np.uint8]) -> tuple[LayerInfo, ...]:
     """Every layer of the net in the order in which it ends, with its output shape.
 
-    picture: uint8 ``(3, h, w)`` of the net's size.
+    image: uint8 ``(3, h, w)`` of the net's size.
     """
-    inputs = as_inputs(classifier, picture)[:1]
+    inputs = as_inputs(classifier, image)[:1]
     calls = record(classifier.net, inputs, see_all=True).calls
     infos: dict[str, LayerInfo] = {}
     for call in calls:
@@ -91,7 +91,7 @@ def find_call(calls: Sequence[Call], layer: str) -> Call:
             f"{name} runs {len(found)} times, so {name}:0 to {name}:{len(found) - 1} exist; "
             f"got {layer}"
         )
-    raise UsageError(f"layer {name} gave no output that can be explained for this picture")
+    raise UsageError(f"layer {name} gave no output that can be explained for this image")
 
 
 def require_layer(net: nn.Module, layer: str) -> None:
@@ -159,7 +159,7 @@ def _doubts(chosen: Call, calls: Sequence[Call]) -> tuple[str, ...]:
     if min(height, width) < COARSE_SIDE:
         doubts.append(
             f"The map has only {height}x{width} cells: it says little about where. Choose an "
-            "earlier layer or a larger picture."
+            "earlier layer or a larger image."
         )
     weighted = [call for call in calls if call.is_leaf and call.has_weights]
     behind = [call for call in weighted if calls.index(call) > calls.index(chosen)]

@@ -64,7 +64,7 @@ def record(
     where a value that a later operation overwrites is lost. cut: record the graph behind this
     layer only, which saves the memory of everything before it.
     """
-    require_open(net)
+    require_traceable(net)
     calls: list[Call] = []
     with ExitStack() as stack:
         stack.enter_context(differentiating(inputs.device))
@@ -97,7 +97,7 @@ def gradients(
 
 
 def input_edge(recording: Recording) -> GradientEdge:
-    """Where the gradient of the pictures is found."""
+    """Where the gradient of the images is found."""
     with differentiating(recording.inputs.device):
         return get_gradient_edge(recording.inputs)
 
@@ -119,13 +119,13 @@ def nodes_between(logits: Tensor, edges: Iterable[GradientEdge]) -> tuple[Node, 
 
 
 def is_bypassed(recording: Recording, edge: GradientEdge) -> bool:
-    """Whether some way from the picture to the logits does not pass the edge, as a skip does."""
-    picture = input_edge(recording).node
+    """Whether some way from the image to the logits does not pass the edge, as a skip does."""
+    image = input_edge(recording).node
     waiting = [recording.logits.grad_fn]
     seen: set[Node | None] = {edge.node, *waiting}
     while waiting:
         node = waiting.pop()
-        if node is picture:
+        if node is image:
             return True
         children = [] if node is None else [child for child, _ in node.next_functions]
         waiting += [child for child in children if child not in seen]
@@ -155,7 +155,7 @@ def differentiating(device: torch.device) -> Iterator[None]:
         yield
 
 
-def require_open(net: nn.Module) -> None:
+def require_traceable(net: nn.Module) -> None:
     """Raise ModelError for a net whose operations cannot be seen."""
     for name, module in net.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
@@ -253,7 +253,7 @@ def _require_logits(logits: object) -> None:
     if not logits.requires_grad:
         raise ModelError(
             "the net's logits have no graph: something in its forward detaches them or turns "
-            "gradients off; explain a net that stays differentiable from picture to logits"
+            "gradients off; explain a net that stays differentiable from image to logits"
         )
 
 
@@ -261,7 +261,7 @@ def _given(gradient: Tensor | None) -> Tensor:
     if gradient is None:
         raise ModelError(
             "the class score does not depend on the layer that is to be explained: choose a layer "
-            "that lies between the picture and the logits"
+            "that lies between the image and the logits"
         )
     return gradient
 

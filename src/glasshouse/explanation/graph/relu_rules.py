@@ -35,7 +35,7 @@ _HIDING = ("CompiledFunction", "DifferentiableGraph", "CheckpointFunction")
 
 
 class ExplanationWarning(UserWarning):
-    """A picture that may mislead, and why."""
+    """An image that may mislead, and why."""
 
 
 @dataclass(frozen=True)

@@ -36,15 +36,15 @@ _CHUNK = 100
 
 
 def class_maps(
-    classifier: Classifier, pictures: NDArray[np.uint8], *, layer: str | None = None
+    classifier: Classifier, images: NDArray[np.uint8], *, layer: str | None = None
 ) -> Floats:
     """Raw Grad-CAMs ``(n, classes, h, w)`` of all classes, for one forward pass.
 
     With pooling and a linear layer behind the map, one class's gradient is the same for every
-    picture, so that all maps are one product. Raises UsageError for a head with activations in
+    image, so that all maps are one product. Raises UsageError for a head with activations in
     it, where each class costs a backward pass: ask `explain` for the classes of interest.
     """
-    recording, call = _recorded(classifier, pictures, layer)
+    recording, call = _recorded(classifier, images, layer)
     assert call.value is not None and call.edge is not None
     _require_linear(recording, call)
     weights = torch.cat(list(_class_weights(recording, call)))
@@ -53,9 +53,9 @@ def class_maps(
 
 
 def _recorded(
-    classifier: Classifier, pictures: NDArray[np.uint8], layer: str | None
+    classifier: Classifier, images: NDArray[np.uint8], layer: str | None
 ) -> tuple[Recording, Call]:
-    inputs = as_inputs(classifier, pictures)
+    inputs = as_inputs(classifier, images)
     if layer is None:
         layer = choose_layer(record(classifier.net, inputs[:1], see_all=True)).name
     require_layer(classifier.net, layer)

@@ -1,4 +1,4 @@
-"""Which pixels the class score reacts to: gradients at the picture, and relatives of them.
+"""Which pixels the class score reacts to: gradients at the image, and relatives of them.
 
 ``inputs`` is the net's input ``(n, 3, h, w)``; ``selector`` ``(n, k)`` weighs the logits, so that
 ``sum(logits * selector, 1)`` is the score that is explained. Results are signed, in logit units.
@@ -41,13 +41,13 @@ def smooth_grad(
 ) -> Tensor:
     """The mean signed gradient ``(n, 3, h, w)`` of noisy copies (Smilkov et al. 2017).
 
-    noise: the standard deviation as a share of each picture's own range of values.
+    noise: the standard deviation as a share of each image's own range of values.
     """
     spread = noise * (inputs.amax((1, 2, 3)) - inputs.amin((1, 2, 3))).view(-1, 1, 1, 1)
     total = torch.zeros_like(inputs)
     for sample in range(samples):
         generator = torch.Generator().manual_seed(derive(seed, "smoothgrad", sample))
-        # One draw for every picture, so that a picture's map does not depend on its company.
+        # One draw for every image, so that an image's map does not depend on its company.
         draw = torch.randn(inputs.shape[1:], generator=generator).to(inputs)
         total += input_gradients(net, inputs + spread * draw, selector)
     return total / samples
@@ -86,7 +86,7 @@ def occlusion(
 ) -> Tensor:
     """How far the score falls ``(n, h, w)`` when a square is set to zero (Zeiler and Fergus 2014).
 
-    window: pixels a side, an eighth of the picture unless given; stride: half a window. A pixel
+    window: pixels a side, an eighth of the image unless given; stride: half a window. A pixel
     has the mean fall of all the squares that cover it.
     """
     height, width = inputs.shape[2:]
@@ -94,11 +94,11 @@ def occlusion(
     corners = _corners(height, width, side, stride or max(1, side // 2))
     fall, cover = inputs.new_zeros(len(inputs), height, width), inputs.new_zeros(height, width)
     with computing(inputs.device), evaluating(net):
-        for index, picture in enumerate(inputs):
+        for index, image in enumerate(inputs):
             weights = selector[index]
-            whole = net(picture[None])[0] @ weights
+            whole = net(image[None])[0] @ weights
             for chunk in _chunks(corners, batch_size):
-                scores = net(_covered(picture, chunk, side)) @ weights
+                scores = net(_covered(image, chunk, side)) @ weights
                 for (top, left), score in zip(chunk, scores, strict=True):
                     fall[index, top : top + side, left : left + side] += whole - score
     for top, left in corners:
@@ -117,8 +117,8 @@ def _chunks(corners: list[tuple[int, int]], size: int) -> Iterator[list[tuple[in
         yield corners[start : start + size]
 
 
-def _covered(picture: Tensor, corners: list[tuple[int, int]], side: int) -> Tensor:
-    copies = picture.repeat(len(corners), 1, 1, 1)
+def _covered(image: Tensor, corners: list[tuple[int, int]], side: int) -> Tensor:
+    copies = image.repeat(len(corners), 1, 1, 1)
     for copy, (top, left) in zip(copies, corners, strict=True):
         copy[:, top : top + side, left : left + side] = 0
     return copies

@@ -34,7 +34,7 @@ SHEET_METHODS: tuple[MethodName, ...] = (
 
 
 def sheet_methods(
-    classifier: Classifier, picture: NDArray[np.uint8], layer: str | None = None
+    classifier: Classifier, image: NDArray[np.uint8], layer: str | None = None
 ) -> tuple[MethodName, ...]:
     """The methods of a sheet; a rule about ReLUs only where it has some to act on.
 
@@ -43,7 +43,7 @@ def sheet_methods(
     """
     if layer is not None:
         require_layer(classifier.net, layer)
-    recording = record(classifier.net, as_inputs(classifier, picture)[:1], see_all=True)
+    recording = record(classifier.net, as_inputs(classifier, image)[:1], see_all=True)
     call = find_call(recording.calls, layer or choose_layer(recording).name)
 
     def acts(edge: GradientEdge | None) -> bool:
@@ -58,9 +58,9 @@ def sheet_methods(
     )
 
 
-def telling_layers(classifier: Classifier, picture: NDArray[np.uint8]) -> tuple[LayerInfo, ...]:
+def telling_layers(classifier: Classifier, image: NDArray[np.uint8]) -> tuple[LayerInfo, ...]:
     """The first activation, or layer where there is none, and the last layer with a map."""
-    recording = record(classifier.net, as_inputs(classifier, picture)[:1], see_all=True)
+    recording = record(classifier.net, as_inputs(classifier, image)[:1], see_all=True)
     infos = [LayerInfo(c.name, c.kind, c.shape[1:], c.number + 1) for c in recording.calls]
     spatial = [info for info in infos if info.has_extent]
     activations = [info for info in spatial if "LU" in info.kind or "Swish" in info.kind]
@@ -74,7 +74,7 @@ def check_all(
 ) -> tuple[Explanation, ...]:
     """Every check of this package on the maps of one `explain` call, cheapest first.
 
-    Of a map that is empty for every picture nothing more is asked.
+    Of a map that is empty for every image nothing more is asked.
     """
     done = {each.method: each for each in check_content(explanations)}
     filled = [each for each in done.values() if shown(each).any()]

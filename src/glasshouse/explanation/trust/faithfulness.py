@@ -23,10 +23,10 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """Areas under the class's probability, 0..1, a value a picture ``(n,)``.
+    """Areas under the class's probability, 0..1, a value per image ``(n,)``.
 
     deletion: pixels set to zero, most important first (low is faithful). insertion: pixels put
-    back into a blurred picture (high is faithful).
+    back into a blurred image (high is faithful).
     """
 
     deletion: Scores
@@ -35,7 +35,7 @@ class Faithfulness:
 
 def faithfulness(
     classifier: Classifier,
-    pictures: NDArray[np.uint8],
+    images: NDArray[np.uint8],
     orders: Sequence[Floats],
     targets: NDArray[np.int64],
     *,
@@ -45,9 +45,9 @@ def faithfulness(
 
     All colours of a pixel go together; the areas follow the trapezoid rule over steps + 1 points.
     """
-    inputs = as_inputs(classifier, pictures)
+    inputs = as_inputs(classifier, images)
     blurred = _blurred(inputs)
-    # Every order starts with the same pictures and ends with the same.
+    # Every order starts with the same images and ends with the same.
     whole, empty, start = (
         _probability(classifier, each, targets)
         for each in (inputs, torch.zeros_like(inputs), blurred)
@@ -71,12 +71,12 @@ def check_faithfulness(
 ) -> tuple[Explanation, ...]:
     """Add to each map how it fares against a random order and against Sobel's edges."""
     first = explanations[0]
-    pictures, targets = first.pictures, first.targets
+    images, targets = first.images, first.targets
     generator = np.random.default_rng(derive(seed, "random order"))
     maps = [shown(explanation) for explanation in explanations]
-    random_order = generator.random((len(pictures), *pictures.shape[2:]))
-    orders = [random_order, sobel(pictures), *maps]
-    found = faithfulness(classifier, pictures, orders, targets, steps=steps)
+    random_order = generator.random((len(images), *images.shape[2:]))
+    orders = [random_order, sobel(images), *maps]
+    found = faithfulness(classifier, images, orders, targets, steps=steps)
     baselines = {"random pixels": found[0], "edges": found[1]}
     return tuple(
         replace(explanation, checks=(*explanation.checks, _check(own, baselines)))

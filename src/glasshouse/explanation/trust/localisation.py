@@ -14,7 +14,7 @@ Masks = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Localisation:
-    """How well one method finds the object, over all pictures; shares in 0..1.
+    """How well one method finds the object, over all images; shares in 0..1.
 
     on_object: the largest value lies on the object. pointing: on it or nearer to it than the usual
     margin, which is the pointing game as it is published. energy: the positive mass on the object.
@@ -63,7 +63,7 @@ def energy_inside(maps: Floats, masks: Masks) -> NDArray[np.float64]:
 def score_localisation(
     explanations: Sequence[Explanation], masks: Masks, *, margin: float | None = None
 ) -> tuple[Localisation, ...]:
-    """A row a method, then the centre of the picture, which needs no net.
+    """A row per method, then the centre of the image, which needs no net.
 
     margin: in pixels; unset: the usual one.
     """
@@ -96,5 +96,5 @@ def _require_same_size(maps: Floats, masks: Masks) -> None:
     if maps.shape != masks.shape:
         raise DataError(
             f"expected a mask of each map's size, got maps {maps.shape} and masks {masks.shape}; "
-            "maps are brought to the picture's size by glasshouse.explanation.nouns.shown"
+            "maps are brought to the image's size by glasshouse.explanation.nouns.shown"
         )

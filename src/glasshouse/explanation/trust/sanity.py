@@ -26,11 +26,9 @@ TOO_EDGY = 0.6
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
-def with_random_head(
-    classifier: Classifier, picture: NDArray[np.uint8], seed: int = 0
-) -> Classifier:
+def with_random_head(classifier: Classifier, image: NDArray[np.uint8], seed: int = 0) -> Classifier:
     """A copy whose last layer with weights has random ones of the same spread."""
-    head = _head_name(classifier, picture)
+    head = _head_name(classifier, image)
     generator = torch.Generator().manual_seed(derive(seed, "random head"))
     with torch.inference_mode(False), torch.no_grad():
         net = copy.deepcopy(classifier.net)
@@ -51,7 +49,7 @@ def check_head(
     """Add to each map whether it changes with the net's last layer (Adebayo et al. 2018).
 
     The figure is the rank correlation of the map with that of a net whose head is random: one
-    that stays above 0.7 shows the picture rather than the reason for the class.
+    that stays above 0.7 shows the image rather than the reason for the class.
     """
     others = _with_random_head_explained(classifier, explanations, settings, seed)
     return tuple(
@@ -74,7 +72,7 @@ def check_content(explanations: Sequence[Explanation]) -> tuple[Explanation, ...
             checked.append(explanation)
             continue
         where = (
-            "no gradient reaches the picture"
+            "no gradient reaches the image"
             if explanation.layer is None
             else ("nothing in this layer speaks for the class")
         )
@@ -89,9 +87,9 @@ def check_sameness(explanations: Sequence[Explanation]) -> tuple[Explanation, ..
     return tuple(_with_sameness(explanation, explanations) for explanation in explanations)
 
 
-def sobel(pictures: NDArray[np.uint8]) -> Floats:
+def sobel(images: NDArray[np.uint8]) -> Floats:
     """The length of the grey-value gradient ``(n, h, w)`` by Sobel's 3x3 filters."""
-    grey = np.einsum("nchw,c->nhw", pictures.astype(np.float64), _LUMA)
+    grey = np.einsum("nchw,c->nhw", images.astype(np.float64), _LUMA)
     padded = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
     down = padded[:, 2:] - padded[:, :-2]
     across = padded[:, :, 2:] - padded[:, :, :-2]
@@ -109,8 +107,8 @@ def rank_correlation(first: Floats, second: Floats) -> float:
     return float(a @ b) / size if size else 0.0
 
 
-def _head_name(classifier: Classifier, picture: NDArray[np.uint8]) -> str:
-    calls = record(classifier.net, as_inputs(classifier, picture)[:1], see_all=True).calls
+def _head_name(classifier: Classifier, image: NDArray[np.uint8]) -> str:
+    calls = record(classifier.net, as_inputs(classifier, image)[:1], see_all=True).calls
     weighted = [call.name for call in calls if call.is_leaf and call.has_weights]
     if not weighted:
         raise ModelError("this network has no layer with weights whose randomising could be seen")
@@ -124,7 +122,7 @@ def _with_random_head_explained(
     seed: int,
 ) -> list[Explanation]:
     first = explanations[0]
-    random_one = with_random_head(classifier, first.pictures[0], seed)
+    random_one = with_random_head(classifier, first.images[0], seed)
     layers = {explanation.layer for explanation in explanations if explanation.layer}
     methods: list[MethodName] = [explanation.method for explanation in explanations]  # type: ignore[misc]
     with warnings.catch_warnings():
@@ -132,7 +130,7 @@ def _with_random_head_explained(
         warnings.simplefilter("ignore", ExplanationWarning)
         others = explain(
             random_one,
-            first.pictures,
+            first.images,
             methods=methods,
             target_class=first.targets,
             layer=next(iter(layers), None),
@@ -149,14 +147,14 @@ def _head_check(explanation: Explanation, other: Explanation) -> Check:
         return Check("random head", values, "note", words)
     doubt = (
         "It hardly changes when the last layer is random (rank correlation {:.2f}): it shows the "
-        "picture more than the reason for the class."
+        "image more than the reason for the class."
     )
     good = "It changes when the last layer is random (rank correlation {:.2f})."
     return _judged("random head", values, TOO_STABLE, doubt, good)
 
 
 def _edge_check(explanation: Explanation) -> Check:
-    values = _correlations(np.abs(shown(explanation)), sobel(explanation.pictures))
+    values = _correlations(np.abs(shown(explanation)), sobel(explanation.images))
     doubt = (
         "It looks like an edge detector (rank correlation with Sobel {:.2f}): much of it could be "
         "drawn without the network."

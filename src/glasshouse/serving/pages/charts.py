@@ -14,7 +14,7 @@ COLOURS = (BLUE, ORANGE, "#3fa573", "#a06fd0", "#d9605a", "#2fa6ad", "#d06fa6", 
 _INK, _LINES = "#8590a2", "rgba(128,140,160,.22)"
 
 
-def chart(options: Options, description: str, classes: str = "") -> ui.echart:
+def echart(options: Options, description: str, classes: str = "") -> ui.echart:
     """A chart on the page; the description is for whoever cannot see it."""
     element = ui.echart(options).classes(f"gh-chart {classes}")
     element.props.update({"role": "img", "aria-label": description})
@@ -67,7 +67,7 @@ def lines(
     }  # fmt: skip
 
 
-def reliability(bins: Sequence[Mapping[str, Any]]) -> Options:
+def reliability_options(bins: Sequence[Mapping[str, Any]]) -> Options:
     """Accuracy against confidence, a bar a bin; on the diagonal the two are equal."""
     bars = [
         [100 * (one["low"] + one["high"]) / 2, _rounded(100 * one["accuracy"]["value"])]
@@ -91,7 +91,7 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Options:
     return options
 
 
-def marked(options: Options, name: str, place: float, low: float, high: float) -> Options:
+def mark_points(options: Options, name: str, place: float, low: float, high: float) -> Options:
     """The same chart with a named upright line from low to high.
 
     A line like the others, because ECharts draws no upright mark on a logarithmic axis.

@@ -12,7 +12,7 @@ from nicegui import ui
 from glasshouse.errors import GlasshouseError, UsageError
 from glasshouse.runs import folder as runs
 from glasshouse.serving import run_cache as looking
-from glasshouse.serving.pages.charts import COLOURS, Options, chart, line, lines
+from glasshouse.serving.pages.charts import COLOURS, Options, echart, line, lines
 from glasshouse.serving.pages.parts import box, empty_state, heading, link, panel, table, text
 from glasshouse.serving.pages.runs import MOST_COMPARED
 from glasshouse.serving.pages.words import duration, percent, run_address
@@ -37,7 +37,7 @@ class _Paired:
     left_out: tuple[str, ...] = ()
 
 
-async def build(workbench: Workbench, request: Request) -> None:
+async def build_compare(workbench: Workbench, request: Request) -> None:
     """The runs that the address names."""
     names = list(dict.fromkeys(request.query_params.getlist("run")))
     heading("Compare", f"{len(names)} runs" if names else "")
@@ -54,9 +54,9 @@ async def build(workbench: Workbench, request: Request) -> None:
         for title, (key, factor) in _CURVES.items():
             with box():
                 text(title, "h3")
-                chart(_overlaid(names, found, key, factor), f"{title} of {len(names)} runs")
-    with panel("Is the difference real?", "paired test on the same test pictures") as section:
-        waiting = text("Comparing picture by picture …", "p", "gh-quiet")
+                echart(_overlaid(names, found, key, factor), f"{title} of {len(names)} runs")
+    with panel("Is the difference real?", "paired test on the same test images") as section:
+        waiting = text("Comparing image by image …", "p", "gh-quiet")
 
     async def fill() -> None:
         paired = await asyncio.to_thread(_paired, names, [run.folder for run in found])
@@ -175,4 +175,4 @@ def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-PAGE = Page("/compare", "Compare", build)
+PAGE = Page("/compare", "Compare", build_compare)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from glasshouse.serving.pages.charts import BLUE, ORANGE, Options, chart, line, lines
+from glasshouse.serving.pages.charts import BLUE, ORANGE, Options, echart, line, lines
 from glasshouse.serving.pages.parts import box, panel, text
 from glasshouse.serving.run_watch import Snapshot
 
@@ -22,7 +22,7 @@ def show_curves() -> Callable[[Snapshot], None]:
         for name, title in _TITLES.items():
             with box():
                 text(title, "h3")
-                element = chart(lines([], x="epochs"), f"{title} over the epochs")
+                element = echart(lines([], x="epochs"), f"{title} over the epochs")
                 element.props["data-live"] = name
 
     def update(now: Snapshot) -> None:

@@ -1,4 +1,4 @@
-"""What the page Data holds: a source, what its check finds, and the pictures."""
+"""What the page Data holds: a source, what its check finds, and the images."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from fastapi import Request
 from nicegui import ui
 
-from glasshouse.data.findings import Finding, many, parts_of
+from glasshouse.data.findings import Finding, parts_of
 from glasshouse.data.images import BadFile, Splits
 from glasshouse.report.data_report import class_rows, verdict
 from glasshouse.runs.folder import find_runs
@@ -21,13 +21,14 @@ from glasshouse.serving.pages.parts import (
     empty_state,
     figures,
     heading,
+    image,
     link,
     panel,
-    picture,
     table,
     text,
 )
 from glasshouse.serving.workbench import Workbench
+from glasshouse.wording import pluralize
 
 _OFFERED = ("digits", "shapes", "cifar10")
 _GROUPS_AT_ONCE, _SAMPLES_AT_ONCE, _FILES_SHOWN, _CLASSES_SHOWN = 12, 40, 200, 60
@@ -35,15 +36,15 @@ _IN_A_GROUP = 6
 _ICONS = {"error": "block", "warning": "warning_amber", "info": "info_outline"}
 
 
-async def fill(workbench: Workbench, request: Request) -> None:
+async def fill_data(workbench: Workbench, request: Request) -> None:
     """A source to choose, and below it what its check found."""
     source = request.query_params.get("source", "").strip()
-    heading("Data", "What may be wrong with the pictures, before anything is trained on them.")
+    heading("Data", "What may be wrong with the images, before anything is trained on them.")
     _chooser(workbench, source)
     if not source:
         empty_state(
-            "Choose pictures to check",
-            "A folder with a folder of pictures for each class, a .csv table of path,label, or one "
+            "Choose images to check",
+            "A folder with a folder of images for each class, a .csv table of path,label, or one "
             "of the sources that come with Glasshouse. On the command line:",
             icon="fact_check",
             command="glasshouse check FOLDER --out report",
@@ -61,7 +62,7 @@ async def fill(workbench: Workbench, request: Request) -> None:
 
 async def _examined(workbench: Workbench, source: str, *, again: bool) -> Examined:
     """Check in a thread, and say how far it is meanwhile."""
-    state = {"words": "Looking at every picture …"}
+    state = {"words": "Looking at every image …"}
 
     def progress(what: str, done: int, total: int) -> None:
         state["words"] = f"{what[0].upper()}{what[1:]}: {done:,} of {total:,}"
@@ -129,7 +130,7 @@ def _show(found: Examined) -> None:
         with panel("Samples"):
             _samples(found, splits)
     if splits.bad_files:
-        with panel("Files that cannot be read", many(len(splits.bad_files), "file")):
+        with panel("Files that cannot be read", pluralize(len(splits.bad_files), "file")):
             _bad_files(splits.bad_files)
 
 
@@ -152,7 +153,7 @@ def _finding(finding: Finding, found: Examined) -> None:
 def _groups(
     groups: Sequence[Sequence[int]], found: Examined, *, is_open: bool, are_pairs: bool
 ) -> None:
-    """Pictures side by side, a dozen groups at once."""
+    """Images side by side, a dozen groups at once."""
     left = iter(groups)
     shown = 0
 
@@ -174,9 +175,9 @@ def _groups(
 
 def _what(groups: Sequence[Sequence[int]], *, are_pairs: bool) -> str:
     if not are_pairs:
-        return f"{many(len(groups), 'picture')} to look at"
+        return f"{pluralize(len(groups), 'image')} to look at"
     noun = "pair" if all(len(group) == 2 for group in groups) else "group"
-    return f"{many(len(groups), noun)} side by side"
+    return f"{pluralize(len(groups), noun)} side by side"
 
 
 def _group(rows: Sequence[int], found: Examined) -> None:
@@ -199,12 +200,12 @@ def _figure(found: Examined, row: int) -> None:
 
 
 def _image(found: Examined, row: int, description: str) -> None:
-    small = "gh-pixels" if found.splits and max(found.splits.train.pictures.shape[2:]) < 100 else ""
-    picture(f"/data/{found.key}/{row}", description, small)
+    small = "gh-pixels" if found.splits and max(found.splits.train.pixels.shape[2:]) < 100 else ""
+    image(f"/data/{found.key}/{row}", description, small)
 
 
 def _balance(splits: Splits) -> None:
-    """A bar for each class, of the pictures of the three parts."""
+    """A bar for each class, of the images of the three parts."""
     with box("gh-legend"):
         for number, part in enumerate(parts_of(splits)):
             with box("", "span"):
@@ -227,7 +228,7 @@ def _balance(splits: Splits) -> None:
 
 
 def _samples(found: Examined, splits: Splits) -> None:
-    """Some pictures of a class, as the net sees them."""
+    """Some images of a class, as the net sees them."""
     with box("gh-row"):
         chosen = ui.select(dict(enumerate(splits.class_names)), value=0, label="Class").props(
             "outlined dense options-dense"

@@ -6,25 +6,31 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nicegui import ui
 
 from glasshouse.errors import GlasshouseError, UsageError
 from glasshouse.recipe import to_toml
-from glasshouse.serving.pages.charts import COLOURS, ORANGE, Options, chart, line, lines, marked
+from glasshouse.serving.pages.charts import (
+    COLOURS,
+    ORANGE,
+    Options,
+    echart,
+    line,
+    lines,
+    mark_points,
+)
 from glasshouse.serving.pages.parts import box, button, panel, text
+from glasshouse.serving.pages.training_plan import TrainingPlan
 from glasshouse.serving.pages.words import rate
 from glasshouse.serving.workbench import Workbench
 from glasshouse.settings import Recipe
 
-if TYPE_CHECKING:
-    from glasshouse.serving.pages.train import Plan
-
 _LOG_CHARACTERS = 400
 
 
-def show_finder(workbench: Workbench, plan: "Plan") -> None:
+def show_finder(workbench: Workbench, plan: TrainingPlan) -> None:
     """The panel with the button that makes the test, in a process of its own."""
     with panel("Learning rate", "a short test on copies of the net"):
         with box("gh-row"):
@@ -114,8 +120,8 @@ async def _follow(stream: asyncio.StreamReader | None, tell: Callable[[str], obj
     return "".join(lines)
 
 
-def _result(plan: "Plan", curve: dict[str, Any]) -> None:
-    chart(finder_options(curve), f"Loss over the learning rate. {curve['verdict']}", "gh-short")
+def _result(plan: TrainingPlan, curve: dict[str, Any]) -> None:
+    echart(finder_options(curve), f"Loss over the learning rate. {curve['verdict']}", "gh-short")
     text(f"The curve alone says: {curve['verdict']}.", "p", "gh-help")
     for why, lr in rates_to_use(curve).items():
         with box("gh-row"):
@@ -133,7 +139,7 @@ def rates_to_use(curve: dict[str, Any]) -> dict[str, float]:
     return {"suits this schedule; what train.lr = auto takes": curve["auto_lr"], **by_rule}
 
 
-def _use(plan: "Plan", lr: float) -> None:
+def _use(plan: TrainingPlan, lr: float) -> None:
     plan.form.fields["train.lr"].value = rate(lr)
     ui.notify(f"The learning rate is now {rate(lr)}.")
 
@@ -160,7 +166,7 @@ def finder_options(curve: dict[str, Any]) -> Options:
     options["yAxis"] |= {"min": low, "max": high}
     options["yAxis"]["axisLabel"] |= {"showMinLabel": False, "showMaxLabel": False}
     wanted = curve["suggestion"] if curve["auto_lr"] is None else curve["auto_lr"]
-    return options if wanted is None else marked(options, rate(wanted), wanted, low, high)
+    return options if wanted is None else mark_points(options, rate(wanted), wanted, low, high)
 
 
 def _points(lrs: list[float], losses: list[float | None]) -> list[tuple[float, float]]:

@@ -1,31 +1,31 @@
-"""Test pictures of a run, plain or with what speaks for an answer."""
+"""Test images of a run, plain or with what speaks for an answer."""
 
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from glasshouse.serving.pages.parts import box, link, picture, text
+from glasshouse.serving.pages.parts import box, image, link, text
 
 
-def plain_picture(name: str, position: int, identity: str, caption: str) -> None:
-    """A picture that leads to its explanation, with its caption and its id under it."""
-    with link("", explain_address(name, identity), "gh-picture"):
-        picture(f"/picture/{position}/{quote(name)}", identity, "gh-pixels")
+def plain_image(name: str, position: int, identity: str, caption: str) -> None:
+    """An image that leads to its explanation, with its caption and its id under it."""
+    with link("", explain_address(name, identity), "gh-image"):
+        image(f"/image/{position}/{quote(name)}", identity, "gh-pixels")
         text(caption, "span")
         text(identity, "span", "gh-quiet gh-id").props["title"] = identity
 
 
-def mapped_picture(name: str, position: int, mistake: Mapping[str, Any]) -> None:
-    """A mistake: the picture, and what speaks for the given and for the true class."""
+def mapped_image(name: str, position: int, mistake: Mapping[str, Any]) -> None:
+    """A mistake: the image, and what speaks for the given and for the true class."""
     with link("", explain_address(name, str(mistake["id"])), "gh-mistake"):
         with box("gh-trio"):
-            address = f"/picture/{position}/{quote(name)}"
-            picture(address, str(mistake["id"]), "gh-pixels")
+            address = f"/image/{position}/{quote(name)}"
+            image(address, str(mistake["id"]), "gh-pixels")
             for of in ("predicted", "true"):
                 with box("gh-layers"):
-                    picture(address, "", "gh-pixels")
+                    image(address, "", "gh-pixels")
                     what = f"what speaks for {mistake[of]}"
-                    picture(f"/map/{position}/{quote(name)}?of={of}", what, "gh-heat")
+                    image(f"/map/{position}/{quote(name)}?of={of}", what, "gh-heat")
         with box("gh-caption"):
             text(str(mistake["predicted"]), "span", "gh-wrong")
             text(f"{mistake['probability']:.0%}", "span", "gh-quiet")
@@ -36,6 +36,6 @@ def mapped_picture(name: str, position: int, mistake: Mapping[str, Any]) -> None
 
 
 def explain_address(name: str, identity: str = "") -> str:
-    """The page that explains a run's answers, beginning with one test picture if it has an id."""
-    chosen = {"model": name, **({"picture": identity} if identity else {})}
+    """The page that explains a run's answers, beginning with one test image if it has an id."""
+    chosen = {"model": name, **({"image": identity} if identity else {})}
     return f"/explain?{urlencode(chosen)}"

@@ -80,7 +80,7 @@ def epochs_of(epoch: int, listed: Listed) -> str:
 
 
 def _left(now: Snapshot) -> str:
-    words = {"starting": "reading the pictures", "measuring": "measuring", "finished": "done"}
+    words = {"starting": "reading the images", "measuring": "measuring", "finished": "done"}
     if now.status == "training":
         return duration(now.seconds_left)
     return words.get(now.status, "–")

@@ -10,7 +10,7 @@ from nicegui.element import Element
 
 from glasshouse.models.pretrained import names_at_hand
 from glasshouse.serving.pages.parts import box, text
-from glasshouse.workflow.use.model_choices import HOW_TO_KEEP, Choice, epochs_of
+from glasshouse.workflow.use.model_choices import HOW_TO_KEEP, ModelChoice, epochs_of_choice
 
 _AS_IT_ENDED = 0
 _LOOK = "outlined dense options-dense"
@@ -26,7 +26,7 @@ class Chooser:
         self,
         folder: Path,
         names: list[str],
-        first: Choice,
+        first: ModelChoice,
         on_change: Callable[[], Awaitable[None]],
     ) -> None:
         self._folder, self._on_change = folder, on_change
@@ -40,7 +40,7 @@ class Chooser:
         text("a run, a bundled model, or any net of torchvision or timm", "span", "gh-help")
 
     @property
-    def chosen(self) -> list[Choice]:
+    def chosen(self) -> list[ModelChoice]:
         """What is chosen now, the first place first; empty where nothing is."""
         return [choice for place in self._fields if (choice := place.choice) is not None]
 
@@ -65,7 +65,7 @@ class Chooser:
     def _fit(self, place: "_Place") -> None:
         """Show what goes with the name: a run's epochs, the file of a net of the zoo."""
         name = place.name.value or ""
-        epochs = epochs_of(self._folder, Choice(name))
+        epochs = epochs_of_choice(self._folder, ModelChoice(name))
         options = {epoch: f"epoch {epoch}" for epoch in reversed(epochs)}
         place.epoch.set_options({_AS_IT_ENDED: "as it ended", **options}, value=_AS_IT_ENDED)
         place.epoch.set_visibility(bool(epochs))
@@ -76,7 +76,7 @@ class Chooser:
 class _Place:
     """The fields of one model."""
 
-    def __init__(self, label: str, names: list[str], first: Choice | None) -> None:
+    def __init__(self, label: str, names: list[str], first: ModelChoice | None) -> None:
         self.is_quiet = False
         with box("gh-model"):
             self.name = ui.select(
@@ -93,13 +93,13 @@ class _Place:
             _look(field)
 
     @property
-    def choice(self) -> Choice | None:
+    def choice(self) -> ModelChoice | None:
         """What stands in the fields; None while the name is empty."""
         name, file = str(self.name.value or "").strip(), str(self.weights.value or "").strip()
         if not name:
             return None
         epoch = int(self.epoch.value or 0) or None
-        return Choice(name, epoch, Path(file).expanduser() if file else None)
+        return ModelChoice(name, epoch, Path(file).expanduser() if file else None)
 
 
 def _look(field: Element) -> None:

@@ -21,7 +21,7 @@ def show_recipe(folder: Path) -> None:
     """The recipe as it is, and what it ran on."""
     environment = read_json(folder / runs.ENVIRONMENT)
     data = environment["data"]
-    pictures = ", ".join(f"{count:,} {part}" for part, count in data["pictures"].items())
+    images = ", ".join(f"{count:,} {part}" for part, count in data["images"].items())
     with box("gh-columns"):
         with panel("Recipe", "with every default"):
             text((folder / runs.RECIPE).read_text(encoding="utf-8"), "pre", "gh-code")
@@ -29,7 +29,7 @@ def show_recipe(folder: Path) -> None:
             facts(
                 {
                     "source": str(data["source"]),
-                    "pictures": pictures,
+                    "images": images,
                     "classes": f"{len(data['class_names'])}: {_some(data['class_names'])}",
                     "notes": "\n".join(data["notes"]) or "–",
                     "left out": f"{len(data['bad_files'])} files" if data["bad_files"] else "–",
@@ -94,7 +94,7 @@ def _summary(folder: Path, changed: int) -> tuple[Rows, str]:
         )
         for row in found.rows
     ]
-    total = f"{found.parameters:,} parameters, {found.macs:,} multiply-adds for a picture of "
+    total = f"{found.parameters:,} parameters, {found.macs:,} multiply-adds for an image of "
     return rows, f"{total}{shape[2]} × {shape[1]} pixels."
 
 

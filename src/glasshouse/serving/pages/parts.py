@@ -36,8 +36,8 @@ def link(words: str, address: str, classes: str = "") -> TextElement:
     return element
 
 
-def picture(address: str, description: str, classes: str = "") -> Element:
-    """A picture from this server, with what stands for it when it cannot be seen."""
+def image(address: str, description: str, classes: str = "") -> Element:
+    """An image from this server, with what stands for it when it cannot be seen."""
     element = ui.element("img").classes(classes)
     element.props.update({"src": address, "alt": description, "loading": "lazy"})
     return element

@@ -1,4 +1,4 @@
-"""Real training pictures, as they are and as they are trained on."""
+"""Real training images, as they are and as they are trained on."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -8,19 +8,19 @@ from nicegui import background_tasks
 from glasshouse.errors import GlasshouseError
 from glasshouse.serving import run_cache as looking
 from glasshouse.serving.pages.parts import box, button, facts, panel, text
+from glasshouse.serving.pages.training_plan import TrainingPlan
 from glasshouse.serving.workbench import Workbench
 
 if TYPE_CHECKING:
-    from glasshouse.serving.pages.train import Plan
     from glasshouse.settings import Recipe
 
-_PICTURES, _DRAWS = 4, 4
+_IMAGES, _DRAWS = 4, 4
 
 
-def show_preview(workbench: Workbench, plan: "Plan") -> None:
+def show_preview(workbench: Workbench, plan: TrainingPlan) -> None:
     """The panel with the button that looks; what it found stays until it is asked again."""
-    with panel("Pictures", "as they are, and as they are trained on"):
-        look = button("Look at the pictures", "image_search")
+    with panel("Images", "as they are, and as they are trained on"):
+        look = button("Look at the images", "image_search")
         problem = text("", "p", "gh-bad gh-problem")
         found = box("gh-stack gh-found")
 
@@ -36,13 +36,13 @@ def show_preview(workbench: Workbench, plan: "Plan") -> None:
         try:
             recipe = plan.resolved()
             source = str(plan.source.value).strip()
-            pictures, told = await asyncio.to_thread(_drawn, workbench, source, recipe)
+            images, told = await asyncio.to_thread(_drawn, workbench, source, recipe)
         except GlasshouseError as error:
             problem.text = str(error)
         else:
             found.clear()
             with found:
-                _pictures(pictures)
+                _images(images)
                 facts(told)
         finally:
             look.props(remove="loading")
@@ -60,50 +60,50 @@ def show_preview(workbench: Workbench, plan: "Plan") -> None:
     plan.changed.append(lambda: background_tasks.create(follow()))
 
 
-def _pictures(rows: list[list[str]]) -> None:
+def _images(rows: list[list[str]]) -> None:
     with box("gh-preview"):
         for row in rows:
             for i, address in enumerate(row):
                 image = box("gh-pixels" + (" gh-original" if i == 0 else ""), "img")
-                what = "a training picture" if i == 0 else "the same as it is trained on"
+                what = "a training image" if i == 0 else "the same as it is trained on"
                 image.props.update({"src": address, "alt": what})
 
 
 def _drawn(
     workbench: Workbench, source: str, recipe: "Recipe"
 ) -> tuple[list[list[str]], dict[str, str]]:
-    """Rows of pictures as data: addresses, the original first, and what is known of the source."""
+    """Rows of images as data: addresses, the original first, and what is known of the source."""
     import numpy as np
     import torch
 
     from glasshouse.data.augment import augment, mix
-    from glasshouse.report.encoding import picture_uri
+    from glasshouse.report.encoding import image_uri
     from glasshouse.rng import keys_of
 
     splits = looking.load_source(workbench, source, recipe.data)
     chosen = _one_of_each(splits.train.labels)
     keys = keys_of(splits.train.ids[chosen])
-    originals = np.ascontiguousarray(splits.train.pictures[chosen])
-    rows = [[picture_uri(picture)] for picture in originals]
+    originals = np.ascontiguousarray(splits.train.pixels[chosen])
+    rows = [[image_uri(image)] for image in originals]
     for epoch in range(_DRAWS):
         seed = recipe.train.seed
         changed = augment(torch.from_numpy(originals), keys, recipe.augment, seed=seed, epoch=epoch)
         labels = torch.zeros(len(chosen), dtype=torch.int64)
         mixed = mix(changed, labels, keys, recipe.augment, seed=seed, epoch=epoch)[0]
         shown = mixed.round().clamp(0, 255).to(torch.uint8).numpy()
-        for row, picture in zip(rows, shown, strict=True):
-            row.append(picture_uri(picture))
+        for row, image in zip(rows, shown, strict=True):
+            row.append(image_uri(image))
     return rows, _told(splits)
 
 
 def _one_of_each(labels: Any) -> Any:
-    """Positions of the first picture of each of the first classes."""
+    """Positions of the first image of each of the first classes."""
     import numpy as np
 
     _, first = np.unique(labels, return_index=True)
-    if len(first) >= _PICTURES:
-        return first[:_PICTURES]
-    return np.arange(min(_PICTURES, len(labels)))
+    if len(first) >= _IMAGES:
+        return first[:_IMAGES]
+    return np.arange(min(_IMAGES, len(labels)))
 
 
 def _told(splits: Any) -> dict[str, str]:
@@ -111,7 +111,7 @@ def _told(splits: Any) -> dict[str, str]:
     counts = ((len(splits.train), "training"), (len(splits.validation), "validation"),
               (len(splits.test), "test"))  # fmt: skip
     return {
-        "pictures": ", ".join(f"{count:,} {part}" for count, part in counts),
+        "images": ", ".join(f"{count:,} {part}" for count, part in counts),
         "size": f"{splits.train.width} × {splits.train.height}",
         "classes": f"{len(names)}: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}",
         "notes": " ".join(splits.notes) or "–",

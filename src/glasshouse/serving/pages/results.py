@@ -10,8 +10,8 @@ from nicegui.events import GenericEventArguments
 from glasshouse.errors import GlasshouseError
 from glasshouse.runs import folder as runs
 from glasshouse.serving import run_cache as looking
-from glasshouse.serving.pages.charts import chart, reliability
-from glasshouse.serving.pages.gallery import mapped_picture, plain_picture
+from glasshouse.serving.pages.charts import echart, reliability_options
+from glasshouse.serving.pages.gallery import mapped_image, plain_image
 from glasshouse.serving.pages.parts import box, figures, panel, table, text
 from glasshouse.serving.pages.words import percent
 from glasshouse.serving.workbench import Workbench
@@ -26,7 +26,7 @@ _PAIRS, _MISTAKES, _IN_A_CELL = 8, 12, 60
 def show_results(workbench: Workbench, name: str) -> None:
     """Every part of the evaluation of a run."""
     found = read_json(looking.run_folder(workbench, name) / runs.EVALUATION)
-    with panel("On the test pictures", f"{found['picture_count']:,} pictures, touched once"):
+    with panel("On the test images", f"{found['image_count']:,} images, touched once"):
         figures(_headline(found))
     with box("gh-columns gh-wide-left"):
         _confusion(workbench, name, found)
@@ -54,9 +54,9 @@ def _headline(found: Figures) -> dict[str, str]:
 def _confusion(workbench: Workbench, name: str, found: Figures) -> None:
     chosen = chosen_classes(found["confusion"], _MOST_CLASSES)
     names = [found["class_names"][i] for i in chosen]
-    remark = "rows are true classes; a cell opens its pictures"
+    remark = "rows are true classes; a cell opens its images"
     if len(chosen) < len(found["class_names"]):
-        remark = f"the {len(chosen)} classes most often confused; a cell opens its pictures"
+        remark = f"the {len(chosen)} classes most often confused; a cell opens its images"
     dialog = ui.dialog().classes("gh-dialog")
     with panel("Confusion", remark), box() as whole:
         with box("gh-scroll"), box("gh-confusion", "table"):
@@ -88,7 +88,7 @@ def _confusion(workbench: Workbench, name: str, found: Figures) -> None:
 
 
 def _pairs(found: Figures) -> None:
-    """The pairs most often confused, each of which opens its pictures."""
+    """The pairs most often confused, each of which opens its images."""
     positions = {class_name: i for i, class_name in enumerate(found["class_names"])}
     if found["confused_pairs"]:
         text("Most often confused", "h3", "gh-pairs-title")
@@ -137,48 +137,48 @@ async def _open_cell(
 ) -> None:
     dialog.clear()
     with dialog, ui.card().classes("gh-card"):
-        waiting = text("Reading the pictures …", "p", "gh-quiet")
+        waiting = text("Reading the images …", "p", "gh-quiet")
     dialog.open()
     try:
-        found = await asyncio.to_thread(_cell_pictures, workbench, name, cell)
+        found = await asyncio.to_thread(_cell_images, workbench, name, cell)
     except GlasshouseError as error:
         waiting.text = str(error)
         return
     dialog.clear()
-    title, remark, pictures = found
+    title, remark, images = found
     with dialog, ui.card().classes("gh-card"):
         with box("gh-row gh-card-head"):
             text(title, "h2")
             text(remark, "span", "gh-quiet")
             close = ui.button(icon="close", color=None, on_click=dialog.close)
             close.props('flat round dense aria-label="Close"').classes("gh-push gh-theme")
-        with box("gh-pictures"):
-            for position, identity, caption in pictures:
-                plain_picture(name, position, identity, caption)
+        with box("gh-images"):
+            for position, identity, caption in images:
+                plain_image(name, position, identity, caption)
 
 
-def _cell_pictures(
+def _cell_images(
     workbench: Workbench, name: str, cell: tuple[int, int]
 ) -> tuple[str, str, list[tuple[int, str, str]]]:
-    """Title, remark and, for each picture of a cell, its position, its id and how sure it is."""
+    """Title, remark and, for each image of a cell, its position, its id and how sure it is."""
     from glasshouse.models.predict import probabilities
 
     folder = looking.run_folder(workbench, name)
     predictions = looking.answers(folder)
     true, predicted = cell
     positions, count = looking.cell_positions(predictions, true, predicted, _IN_A_CELL)
-    looking.test_pictures(workbench, folder)
+    looking.test_images(workbench, folder)
     certain = probabilities(predictions)
     names = predictions.class_names
     title = f"{names[true]} taken for {names[predicted]}"
     if true == predicted:
         title = f"{names[true]}, and recognised"
-    remark = f"{count:,} pictures"
+    remark = f"{count:,} images"
     if count > len(positions):
-        remark = f"the {len(positions)} surest of {count:,} pictures"
-    pictures = [(i, str(predictions.ids[i]), f"{certain[i, predicted]:.0%} sure")
+        remark = f"the {len(positions)} surest of {count:,} images"
+    images = [(i, str(predictions.ids[i]), f"{certain[i, predicted]:.0%} sure")
                 for i in positions]  # fmt: skip
-    return title, remark, pictures
+    return title, remark, images
 
 
 def _per_class(found: Figures) -> None:
@@ -194,7 +194,7 @@ def _per_class(found: Figures) -> None:
         for one in sorted(found["per_class"], key=lambda one: one["f1"] or 0.0)
     ]
     with panel("Classes", "the weakest first", classes="gh-limited"):
-        table(("Class", "Pictures", "Precision", "Recall", "95 %", "F1"), rows)
+        table(("Class", "Images", "Precision", "Recall", "95 %", "F1"), rows)
 
 
 def _range(interval: Mapping[str, float] | None) -> str:
@@ -208,16 +208,16 @@ def _reliability(found: Figures) -> None:
         f"calibration (temperature {after['temperature']:.2f})"
     )
     with panel("Is it as sure as it is right?", remark):
-        chart(reliability(after["bins"]), f"Reliability: {remark}", "gh-short")
+        echart(reliability_options(after["bins"]), f"Reliability: {remark}", "gh-short")
 
 
 def _mistakes(workbench: Workbench, name: str, found: Figures) -> None:
     worst = found["mistakes"][:_MISTAKES]
     if not worst:
         with panel("Worst mistakes"):
-            text("None: every test picture is recognised.", "p", "gh-quiet")
+            text("None: every test image is recognised.", "p", "gh-quiet")
         return
-    remark = "the surest wrong answers: the picture, what speaks for the answer, and for the truth"
+    remark = "the surest wrong answers: the image, what speaks for the answer, and for the truth"
     with panel("Worst mistakes", remark) as section:
         grid = box("gh-mistakes")
 
@@ -231,12 +231,12 @@ def _mistakes(workbench: Workbench, name: str, found: Figures) -> None:
             return
         with grid:
             for mistake in worst:
-                mapped_picture(name, places[mistake["id"]], mistake)
+                mapped_image(name, places[mistake["id"]], mistake)
 
     ui.timer(0.05, fill, once=True)
 
 
 def _positions(workbench: Workbench, name: str) -> dict[str, int]:
     folder = looking.run_folder(workbench, name)
-    looking.test_pictures(workbench, folder)
+    looking.test_images(workbench, folder)
     return {str(identity): i for i, identity in enumerate(looking.answers(folder).ids)}

@@ -32,7 +32,7 @@ from glasshouse.serving.workbench import Page, Workbench
 _REFRESH_SECONDS = 2.0
 
 
-async def build(workbench: Workbench, request: Request) -> None:
+async def build_run(workbench: Workbench, request: Request) -> None:
     """The run that the address names, kept up to date while it is at work."""
     name = str(request.path_params["name"])
     first = snapshot_of(workbench, name) if _is_inside(workbench, name) else None
@@ -188,4 +188,4 @@ def _log(first: Snapshot) -> None:
         marked(text(live_words(first)[LOG], "pre", "gh-log"), LOG)
 
 
-PAGE = Page("/run/{name:path}", "Run", build)
+PAGE = Page("/run/{name:path}", "Run", build_run)

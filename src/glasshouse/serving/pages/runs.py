@@ -52,7 +52,7 @@ _NOTHING_FITS = """
 """
 
 
-async def build(workbench: Workbench, request: Request) -> None:
+async def build_runs(workbench: Workbench, request: Request) -> None:
     """Every run below the folder, the newest first."""
     rows = await asyncio.to_thread(run_rows, workbench)
     with box("gh-heading"):
@@ -186,4 +186,4 @@ def _nothing_yet(workbench: Workbench) -> None:
         link_button("Train a classifier", "/train", icon="play_arrow", main=True)
 
 
-PAGE = Page("/", "Runs", build, label="Runs", icon="view_list")
+PAGE = Page("/", "Runs", build_runs, label="Runs", icon="view_list")

@@ -15,7 +15,7 @@ from glasshouse.settings import AugmentSettings, Recipe, Schedule, Settings
 COMMON = (
     "train.epochs", "train.batch_size", "train.lr", "train.optimizer", "train.schedule",
     "train.weight_decay", "train.label_smoothing", "train.early_stopping", "train.keep",
-    "train.keep_epochs", "train.seed", "data.image_size", "data.train_limit",
+    "train.keep_every", "train.seed", "data.image_size", "data.train_limit",
 )  # fmt: skip
 AUGMENT = tuple(f"augment.{name}" for name in AugmentSettings.model_fields)
 

@@ -16,46 +16,19 @@ from glasshouse.serving import run_cache as looking
 from glasshouse.serving.pages.finder_panel import show_finder
 from glasshouse.serving.pages.parts import box, button, heading, name_field, panel, text
 from glasshouse.serving.pages.preview import show_preview
-from glasshouse.serving.pages.settings_form import AUGMENT, COMMON, Form, overrides, with_values
+from glasshouse.serving.pages.settings_form import AUGMENT, COMMON
+from glasshouse.serving.pages.training_plan import TrainingPlan
 from glasshouse.serving.pages.words import run_address
 from glasshouse.serving.workbench import Page, Workbench
-from glasshouse.settings import Recipe
 
 SOURCES = ("digits", "shapes", "cifar10")
 _DEFAULT_RECIPE = "small-residual"
 
 
-class Plan:
-    """What stands on the page: source, recipe and settings, before anything is started."""
-
-    def __init__(self) -> None:
-        self.source: Any = None
-        self.recipe: Any = None
-        self.more: Any = None
-        self.changed: list[Callable[[], Any]] = []
-        self.form = Form(lambda: [tell() for tell in self.changed])
-
-    @property
-    def extra(self) -> list[str]:
-        """The keys that were typed, a line each."""
-        lines = (self.more.value or "").splitlines()
-        return [line.strip() for line in lines if line.strip()]
-
-    def resolved(self) -> Recipe:
-        """The whole recipe; raises RecipeError that names what does not fit."""
-        return with_values(str(self.recipe.value), self.form.values, self.extra)
-
-    def arguments(self) -> list[str]:
-        """The same as --set of the command line."""
-        base = load_recipe(str(self.recipe.value))
-        found = [*overrides(base, self.form.values), *self.extra]
-        return [part for override in found for part in ("--set", override)]
-
-
-async def build(workbench: Workbench, request: Request) -> None:
+async def build_train(workbench: Workbench, request: Request) -> None:
     """An empty plan, or that of an earlier run that the address names."""
-    heading("Train", "a classifier on your own pictures or on built-in ones")
-    plan = Plan()
+    heading("Train", "a classifier on your own images or on built-in ones")
+    plan = TrainingPlan()
     with box("gh-train"):
         with box("gh-stack"):
             _what(workbench, plan, request)
@@ -67,7 +40,7 @@ async def build(workbench: Workbench, request: Request) -> None:
     plan.form.show(load_recipe(str(plan.recipe.value)))
 
 
-def _what(workbench: Workbench, plan: Plan, request: Request) -> None:
+def _what(workbench: Workbench, plan: TrainingPlan, request: Request) -> None:
     """Source and recipe."""
     names, source, recipe = dict.fromkeys(recipe_names()), "digits", _DEFAULT_RECIPE
     options = {name: name for name in names}
@@ -80,9 +53,9 @@ def _what(workbench: Workbench, plan: Plan, request: Request) -> None:
     source = request.query_params.get("source") or source
     with panel("What"), box("gh-fields gh-halves"):
         with box("gh-field"):
-            text("Pictures", "span", "gh-label")
+            text("Images", "span", "gh-label")
             plan.source = ui.input(value=source).props("outlined dense").classes("gh-input")
-            plan.source.props["aria-label"] = "Pictures"
+            plan.source.props["aria-label"] = "Images"
             with box("gh-row gh-chips"):
                 for name in SOURCES:
                     chip = text(name, "button", "gh-pair gh-chip").props("type=button")
@@ -102,14 +75,14 @@ def _described(name: str) -> str:
         return str(error)
 
 
-def _changed(plan: Plan) -> None:
+def _changed(plan: TrainingPlan) -> None:
     plan.form.show(load_recipe(str(plan.recipe.value)))
 
 
-def _how(plan: Plan) -> None:
+def _how(plan: TrainingPlan) -> None:
     with panel("Settings", "the recipe's own until you change them"):
         plan.form.add(COMMON)
-    with panel("Augmentation", "random changes of the training pictures, new ones each time"):
+    with panel("Augmentation", "random changes of the training images, new ones each time"):
         plan.form.add(AUGMENT)
     with panel("Any other key"), box("gh-field"):
         plan.more = ui.textarea(placeholder="train.ema_decay=0.99").classes("gh-input gh-area")
@@ -117,7 +90,7 @@ def _how(plan: Plan) -> None:
         text("one key=value a line, as with --set", "span", "gh-help")
 
 
-def _start(workbench: Workbench, plan: Plan) -> None:
+def _start(workbench: Workbench, plan: TrainingPlan) -> None:
     """The name of the run and the button that starts it."""
     with panel("Start", classes="gh-start"):
         with box("gh-field"):
@@ -165,7 +138,7 @@ def _say_what_is_at_work(workbench: Workbench, note: Any) -> None:
         note.text = "It goes on when this page, or the workbench, is closed."
 
 
-def _free_name(workbench: Workbench, plan: Plan) -> str:
+def _free_name(workbench: Workbench, plan: TrainingPlan) -> str:
     """A name that no run has: source-recipe-1, -2 and so on."""
     source = Path(str(plan.source.value or "run")).stem
     try:
@@ -178,4 +151,4 @@ def _free_name(workbench: Workbench, plan: Plan) -> str:
     return runs.next_run_folder(workbench.runs, kept(f"{source}-{recipe}") or "run").name
 
 
-PAGE = Page("/train", "Train", build, label="Train", icon="play_circle")
+PAGE = Page("/train", "Train", build_train, label="Train", icon="play_circle")

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import HTMLResponse, Response
 
-from glasshouse.serving.service.inference_protocol import require_open
+from glasshouse.serving.service.inference_protocol import require_served
 from glasshouse.serving.service.responses import PROBLEMS, document_answer
 from glasshouse.serving.service.schemas import Health
 from glasshouse.serving.service.service import Service
@@ -30,7 +30,7 @@ def about_routes(service: Service) -> APIRouter:
 
     @router.get("/healthz", response_model=Health, responses=PROBLEMS)
     async def health() -> Response:
-        require_open(service)
+        require_served(service)
         return document_answer(Health(status="ok", model=service.name))
 
     @router.get(

@@ -15,11 +15,11 @@ from glasshouse.serving.service.batcher import Closed
 from glasshouse.serving.service.capacity import Full
 from glasshouse.serving.service.explain_routes import explain_routes
 from glasshouse.serving.service.inference_protocol import protocol_routes
-from glasshouse.serving.service.middleware import Door, Rules
+from glasshouse.serving.service.middleware import RequestMiddleware, Rules
 from glasshouse.serving.service.predict_routes import predict_routes
 from glasshouse.serving.service.problems import Problem, handle
 from glasshouse.serving.service.schemas import InferRequest, ProblemDocument
-from glasshouse.serving.service.service import Service, close
+from glasshouse.serving.service.service import Service, close_service
 
 _EXPLAINED = (Problem, Full, Closed, UsageError, DataError, HTTPException, RequestValidationError)
 
@@ -30,7 +30,7 @@ def create_api(service: Service, rules: Rules | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        await close(service)
+        await close_service(service)
 
     # FastAPI's own pages load their scripts from another host.
     app = FastAPI(
@@ -45,7 +45,7 @@ def create_api(service: Service, rules: Rules | None = None) -> FastAPI:
     routers = (about_routes, predict_routes, explain_routes, protocol_routes)
     for routes in routers:
         app.include_router(routes(service))
-    app.add_middleware(Door, service=service, rules=rules or Rules())
+    app.add_middleware(RequestMiddleware, service=service, rules=rules or Rules())
     app.openapi = _described(app)  # type: ignore[method-assign]
     return app
 

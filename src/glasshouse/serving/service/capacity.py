@@ -1,4 +1,4 @@
-"""How many pictures may be in the house at once: whoever finds no place is told at the door."""
+"""How many images may be in the house at once: whoever finds no place is told at the door."""
 
 import math
 import time
@@ -17,43 +17,43 @@ class Full(Exception):
         self.retry_after = retry_after
 
 
-class Place:
-    """What one request holds: pictures and bytes, given back when it is answered."""
+class Slot:
+    """What one request holds: images and bytes, given back when it is answered."""
 
-    def __init__(self, places: "Places") -> None:
+    def __init__(self, places: "Capacity") -> None:
         self._places = places
-        self.pictures = 0
+        self.images = 0
         self.bytes = 0
 
-    def grow(self, *, pictures: int = 0, size: int = 0) -> None:
+    def grow(self, *, images: int = 0, size: int = 0) -> None:
         """Take more; raises Full, and takes nothing, where it does not fit."""
-        self._places._take(pictures, size)
-        self.pictures += pictures
+        self._places._take(images, size)
+        self.images += images
         self.bytes += size
 
 
-class Places:
-    """A bounded number of pictures and bytes between arrival and answer."""
+class Capacity:
+    """A bounded number of images and bytes between arrival and answer."""
 
-    def __init__(self, max_pictures: int, max_bytes: int) -> None:
-        self.max_pictures = max_pictures
+    def __init__(self, max_images: int, max_bytes: int) -> None:
+        self.max_images = max_images
         self.max_bytes = max_bytes
-        self.pictures = 0
+        self.images = 0
         self.bytes = 0
-        # When pictures were answered, lately: how fast places become free.
+        # When images were answered, lately: how fast places become free.
         self._answered: deque[tuple[float, int]] = deque(maxlen=64)
 
     @contextmanager
-    def enter(self) -> Iterator[Place]:
-        """A place for one picture, which can grow; raises Full."""
-        place = Place(self)
-        place.grow(pictures=1)
+    def enter(self) -> Iterator[Slot]:
+        """A place for one image, which can grow; raises Full."""
+        place = Slot(self)
+        place.grow(images=1)
         try:
             yield place
         finally:
-            self.pictures -= place.pictures
+            self.images -= place.images
             self.bytes -= place.bytes
-            self._answered.append((time.monotonic(), place.pictures))
+            self._answered.append((time.monotonic(), place.images))
 
     def retry_after(self) -> int:
         """Whole seconds until what is here now will be answered, at the speed of late."""
@@ -61,10 +61,10 @@ class Places:
             return 1
         seconds = time.monotonic() - self._answered[0][0]
         answered = sum(count for _, count in self._answered)
-        return min(max(1, math.ceil(self.pictures * seconds / answered)), _MOST_SECONDS)
+        return min(max(1, math.ceil(self.images * seconds / answered)), _MOST_SECONDS)
 
-    def _take(self, pictures: int, size: int) -> None:
-        if self.pictures + pictures > self.max_pictures or self.bytes + size > self.max_bytes:
+    def _take(self, images: int, size: int) -> None:
+        if self.images + images > self.max_images or self.bytes + size > self.max_bytes:
             raise Full(self.retry_after())
-        self.pictures += pictures
+        self.images += images
         self.bytes += size

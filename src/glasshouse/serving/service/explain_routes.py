@@ -23,8 +23,8 @@ from glasshouse.explanation.nouns import Explanation, shown, target_name
 from glasshouse.explanation.trust.checks import check_all, sheet_methods
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import most_probable, predict, probabilities
-from glasshouse.serving.service.capacity import Place
-from glasshouse.serving.service.responses import PICTURES_BODY, PROBLEMS, json_answer
+from glasshouse.serving.service.capacity import Slot
+from glasshouse.serving.service.responses import IMAGES_BODY, PROBLEMS, json_answer
 from glasshouse.serving.service.schemas import Explanations
 from glasshouse.serving.service.service import Service, before_the_deadline
 from glasshouse.serving.service.uploads import Upload, pixels_of, read_uploads
@@ -37,7 +37,7 @@ _OPACITY = 0.55
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of each picture; form: how its maps are given."""
+    """What is asked of each image; form: how its maps are given."""
 
     methods: tuple[str, ...]
     class_name: str | None
@@ -54,8 +54,8 @@ def explain_routes(service: Service) -> APIRouter:
         "/explain",
         response_model=None,
         responses={200: {"model": Explanations}, **PROBLEMS},
-        openapi_extra=PICTURES_BODY,
-        summary="Maps of what speaks for a class in one or several pictures",
+        openapi_extra=IMAGES_BODY,
+        summary="Maps of what speaks for a class in one or several images",
     )
     async def explain(
         request: Request,
@@ -85,11 +85,11 @@ def explain_routes(service: Service) -> APIRouter:
 
 
 async def _answers(
-    service: Service, place: Place, request: Request, question: Question
+    service: Service, place: Slot, request: Request, question: Question
 ) -> list[dict[str, Any]]:
     limits, classifier = service.limits, service.classifier
-    uploads = await read_uploads(request, place, limits, limits.explain_pictures)
-    place.grow(pictures=len(uploads) - 1)
+    uploads = await read_uploads(request, place, limits, limits.explain_images)
+    place.grow(images=len(uploads) - 1)
     found = []
     async with before_the_deadline(limits.explain_deadline, service.explain_places):
         for upload in uploads:
@@ -104,7 +104,7 @@ async def _answers(
 def explained(
     classifier: Classifier, upload: Upload, pixels: Pixels, question: Question
 ) -> dict[str, Any]:
-    """One picture's part of the answer; raises UsageError for an unknown method, class or layer."""
+    """One image's part of the answer; raises UsageError for an unknown method, class or layer."""
     page = explain_page(
         classifier,
         pixels[None],
@@ -115,7 +115,7 @@ def explained(
     if question.is_checked:
         page = replace(page, explanations=check_all(classifier, page.explanations))
     return {
-        "picture": upload.name,
+        "image": upload.name,
         "predicted": _predicted(classifier, pixels),
         "explained": target_name(page.explanations[0], 0),
         "maps": [_map(each, question.form) for each in page.explanations],
@@ -123,14 +123,14 @@ def explained(
 
 
 def overlay_png(explanation: Explanation, index: int = 0) -> bytes:
-    """The map over the grey picture, as a PNG file of the net's picture size."""
+    """The map over the grey image, as a PNG file of the net's image size."""
     values = shown(explanation)[index].astype(np.float64)
     limit = float(np.percentile(np.abs(values), 99.5)) or float(np.abs(values).max()) or 1.0
     is_signed = bool((values < 0).any())
     share = (values / limit + 1) / 2 if is_signed else values / limit
     colours = matplotlib.colormaps["RdBu_r" if is_signed else "inferno"]
     coloured: NDArray[np.float64] = np.asarray(colours(share.clip(0, 1)))[..., :3] * 255
-    grey = explanation.pictures[index].astype(np.float64).mean(0)[..., None]
+    grey = explanation.images[index].astype(np.float64).mean(0)[..., None]
     mixed = _OPACITY * coloured + (1 - _OPACITY) * grey
     buffer = io.BytesIO()
     Image.fromarray(np.rint(mixed).astype(np.uint8)).save(buffer, "PNG")

@@ -34,7 +34,7 @@ from glasshouse.serving.service.service import Answer, Service, Work, before_the
 from glasshouse.serving.service.uploads import Upload, pixels_of, read_body
 
 VERSION = "1"
-PICTURES, PIXELS = "pictures", "pixels"
+IMAGES, PIXELS = "images", "pixels"
 _OUTPUTS = ("class", "probabilities", "logits")
 _INFER_BODY = {
     "requestBody": {
@@ -60,14 +60,14 @@ def protocol_routes(service: Service) -> APIRouter:
 
     @router.get("/health/ready", response_model=ServerReady, responses=PROBLEMS)
     async def server_ready() -> Response:
-        require_open(service)
+        require_served(service)
         return document_answer(ServerReady(ready=True))
 
     _add_model_routes(router, service)
     return router
 
 
-def require_open(service: Service) -> None:
+def require_served(service: Service) -> None:
     """Raise 503 for a service that is shutting down."""
     if service.is_closing.is_set():
         raise Problem(503, "closing", "The service is shutting down.")
@@ -93,7 +93,7 @@ def _model_answers(service: Service, has_version: bool) -> tuple[Any, Any, Any]:
 
     async def ready(model_name: str, version: str = VERSION) -> Response:
         _require_model(service, model_name, version)
-        require_open(service)
+        require_served(service)
         return document_answer(ModelReady(name=service.name, ready=True))
 
     async def infer(request: Request, model_name: str, version: str = VERSION) -> Response:
@@ -144,25 +144,25 @@ def _read_request(service: Service, body: bytes) -> tuple[InferRequest, list[Wor
 
 
 def _works(service: Service, tensor: InputTensor) -> list[Work]:
-    """What gives each picture of a tensor; raises Problem 422 for one that does not fit."""
+    """What gives each image of a tensor; raises Problem 422 for one that does not fit."""
     is_files = tensor.datatype == "BYTES"
-    expected = PICTURES if is_files else PIXELS
+    expected = IMAGES if is_files else PIXELS
     if tensor.name != expected:
         raise _unfit(f"an input of {tensor.datatype} is named {expected!r}, got {tensor.name!r}")
     values = _flat(tensor.data, service.limits.max_body)
     wanted = service.classifier.preprocessing
-    picture = () if is_files else (3, wanted.height, wanted.width)
+    image = () if is_files else (3, wanted.height, wanted.width)
     count = tensor.shape[0]
-    if tuple(tensor.shape[1:]) not in {picture, (1,) if is_files else picture} or count < 1:
-        raise _unfit(f"expected the shape {[-1, *picture]}, got {tensor.shape}")
-    if count > service.limits.max_pictures:
-        raise _unfit(f"at most {service.limits.max_pictures} pictures, got {count}")
-    if len(values) != count * math.prod(picture):
+    if tuple(tensor.shape[1:]) not in {image, (1,) if is_files else image} or count < 1:
+        raise _unfit(f"expected the shape {[-1, *image]}, got {tensor.shape}")
+    if count > service.limits.max_images:
+        raise _unfit(f"at most {service.limits.max_images} images, got {count}")
+    if len(values) != count * math.prod(image):
         raise _unfit(f"the shape {tensor.shape} does not hold {len(values)} values")
     if is_files:
         uploads = [_upload(index, value) for index, value in enumerate(values)]
         return [partial(pixels_of, each, wanted, service.limits) for each in uploads]
-    pixels = _pixels(values, tensor.datatype).reshape(count, *picture)
+    pixels = _pixels(values, tensor.datatype).reshape(count, *image)
     return [partial(_itself, each) for each in pixels]
 
 
@@ -192,7 +192,7 @@ def _pixels(values: list[Any], datatype: str) -> NDArray[Any]:
 
 
 def _upload(index: int, value: Any) -> Upload:
-    name = f"{PICTURES}[{index}]"
+    name = f"{IMAGES}[{index}]"
     if not isinstance(value, str):
         raise _unfit(f"{name}: expected a file in base64, got {type(value).__name__}")
     try:
@@ -233,7 +233,7 @@ def _metadata(service: Service) -> ModelMetadata:
         versions=[VERSION],
         platform="pytorch_glasshouse",
         inputs=[
-            TensorMetadata(name=PICTURES, datatype="BYTES", shape=[-1]),
+            TensorMetadata(name=IMAGES, datatype="BYTES", shape=[-1]),
             TensorMetadata(name=PIXELS, datatype="UINT8", shape=pixels),
             TensorMetadata(name=PIXELS, datatype="FP32", shape=pixels),
         ],

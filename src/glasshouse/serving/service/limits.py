@@ -7,11 +7,11 @@ from dataclasses import dataclass
 class Limits:
     """Bounds of a service; durations in seconds, sizes in bytes.
 
-    passes: forward passes at one time. max_batch, max_wait: pictures in one of them, and how long
-    the first may wait for others that are still being decoded. max_queue: pictures between arrival
+    passes: forward passes at one time. max_batch, max_wait: images in one of them, and how long
+    the first may wait for others that are still being decoded. max_queue: images between arrival
     and answer; one more is refused. deadline: from a whole request to its answer. upload: for the
     body of a request. max_body, max_held: bytes of one body, and of all bodies at one time.
-    max_pixels: of a picture. max_pictures: in one request. explain_*: the same for explanations,
+    max_pixels: of an image. max_images: in one request. explain_*: the same for explanations,
     which take far longer.
     """
 
@@ -24,7 +24,7 @@ class Limits:
     max_body: int = 32 << 20
     max_held: int = 512 << 20
     max_pixels: int = 50_000_000
-    max_pictures: int = 64
+    max_images: int = 64
     explain_queue: int = 8
     explain_deadline: float = 60.0
-    explain_pictures: int = 4
+    explain_images: int = 4

@@ -40,7 +40,7 @@ class Rules:
     hosts: frozenset[str] = frozenset()
 
 
-class Door:
+class RequestMiddleware:
     """Gives each request an id, lets it in or not, counts it, and turns failures into answers."""
 
     def __init__(self, app: ASGIApp, service: Service, rules: Rules) -> None:

@@ -1,4 +1,4 @@
-"""POST /predict: the most probable classes of pictures."""
+"""POST /predict: the most probable classes of images."""
 
 from functools import partial
 from typing import Annotated
@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from glasshouse.models.predict import most_probable
-from glasshouse.serving.service.responses import PICTURES_BODY, PROBLEMS, json_answer
-from glasshouse.serving.service.schemas import Predictions
+from glasshouse.serving.service.responses import IMAGES_BODY, PROBLEMS, json_answer
+from glasshouse.serving.service.schemas import PredictionsDocument
 from glasshouse.serving.service.service import Service, classify
 from glasshouse.serving.service.uploads import pixels_of, read_uploads
 
@@ -20,9 +20,9 @@ def predict_routes(service: Service) -> APIRouter:
     @router.post(
         "/predict",
         response_model=None,
-        responses={200: {"model": Predictions}, **PROBLEMS},
-        openapi_extra=PICTURES_BODY,
-        summary="The most probable classes of one or several pictures",
+        responses={200: {"model": PredictionsDocument}, **PROBLEMS},
+        openapi_extra=IMAGES_BODY,
+        summary="The most probable classes of one or several images",
     )
     async def predict(
         request: Request,
@@ -36,7 +36,7 @@ def predict_routes(service: Service) -> APIRouter:
             answers = await classify(service, place, works)
         found = [
             {
-                "picture": upload.name,
+                "image": upload.name,
                 "top": most_probable(answer.probabilities, classifier.class_names, top),
             }
             for upload, answer in zip(uploads, answers, strict=True)

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from glasshouse.errors import BadPicture, DataError, UsageError
+from glasshouse.errors import BadImage, DataError, UsageError
 from glasshouse.serving.service.batcher import Closed
 from glasshouse.serving.service.capacity import Full
 
@@ -79,11 +79,11 @@ def overloaded(detail: str, retry_after: int) -> Problem:
     return Problem(503, "overloaded", detail, headers={"Retry-After": str(retry_after)})
 
 
-def bad_pictures(errors: Sequence[BadPicture]) -> Problem:
-    """422, with each picture's name and what is wrong with it."""
+def bad_images(errors: Sequence[BadImage]) -> Problem:
+    """422, with each image's name and what is wrong with it."""
     found = [{"where": each.path, "reason": each.reason} for each in errors]
     detail = "; ".join(str(each) for each in errors)
-    return Problem(422, "bad-picture", detail, more={"errors": found})
+    return Problem(422, "bad-image", detail, more={"errors": found})
 
 
 def _from_http(error: HTTPException) -> Problem:
@@ -106,10 +106,10 @@ _TRANSLATIONS: dict[type[Exception], Any] = {
     HTTPException: _from_http,
     RequestValidationError: _from_validation,
     Full: lambda error: overloaded(
-        "As many pictures as this service takes at a time are waiting.", error.retry_after
+        "As many images as this service takes at a time are waiting.", error.retry_after
     ),
     Closed: lambda error: overloaded("The service is shutting down.", 1),
-    BadPicture: lambda error: bad_pictures([error]),
+    BadImage: lambda error: bad_images([error]),
     UsageError: lambda error: Problem(422, "invalid", str(error)),
     DataError: lambda error: Problem(422, "invalid", str(error)),
 }

@@ -28,7 +28,7 @@ class Metrics:
     registry: CollectorRegistry = field(default_factory=_registry)
     requests: Counter = field(init=False)
     seconds: Histogram = field(init=False)
-    pictures: Counter = field(init=False)
+    images: Counter = field(init=False)
     batches: Histogram = field(init=False)
     compute: Histogram = field(init=False)
 
@@ -43,11 +43,11 @@ class Metrics:
                 "glasshouse_request_seconds", "From the request's head to the answer's.",
                 ("route",), buckets=_SECONDS, registry=self.registry,
             ),
-            "pictures": Counter(
-                "glasshouse_pictures", "Pictures that were classified.", registry=self.registry
+            "images": Counter(
+                "glasshouse_images", "Images that were classified.", registry=self.registry
             ),
             "batches": Histogram(
-                "glasshouse_batch_pictures", "Pictures in one forward pass.",
+                "glasshouse_batch_images", "Images in one forward pass.",
                 buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=self.registry,
             ),
             "compute": Histogram(

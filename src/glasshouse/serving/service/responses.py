@@ -19,16 +19,16 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     }
 }
 _BINARY = {"type": "string", "format": "binary"}
-PICTURES_BODY: dict[str, Any] = {
+IMAGES_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "One picture as the body, or a form of one or several.",
+        "description": "One image as the body, or a form of one or several.",
         "content": {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "required": ["pictures"],
-                    "properties": {"pictures": {"type": "array", "minItems": 1, "items": _BINARY}},
+                    "required": ["images"],
+                    "properties": {"images": {"type": "array", "minItems": 1, "items": _BINARY}},
                     "additionalProperties": False,
                 }
             },

@@ -19,14 +19,14 @@ class ClassShare(Document):
 
 
 class Prediction(Document):
-    """The most probable classes of one picture, best first."""
+    """The most probable classes of one image, best first."""
 
-    picture: str = Field(description="the name that came with the picture")
+    image: str = Field(description="the name that came with the image")
     top: list[ClassShare]
 
 
-class Predictions(Document):
-    """The answer of /predict, in the order of the pictures."""
+class PredictionsDocument(Document):
+    """The answer of /predict, in the order of the images."""
 
     model: str
     predictions: list[Prediction]
@@ -41,10 +41,10 @@ class MapCheck(Document):
 
 
 class ExplanationMap(Document):
-    """One method's map of one picture.
+    """One method's map of one image.
 
     values: the raw signed map, rows of numbers in logit units. overlay_png: the map on the
-    picture, a PNG file in base64.
+    image, a PNG file in base64.
     """
 
     method: str
@@ -56,20 +56,20 @@ class ExplanationMap(Document):
     overlay_png: str | None = None
 
 
-class ExplainedPicture(Document):
-    """One picture: what was predicted, which class was explained, and its maps."""
+class ExplainedImage(Document):
+    """One image: what was predicted, which class was explained, and its maps."""
 
-    picture: str
+    image: str
     predicted: ClassShare
     explained: str
     maps: list[ExplanationMap]
 
 
 class Explanations(Document):
-    """The answer of /explain, in the order of the pictures."""
+    """The answer of /explain, in the order of the images."""
 
     model: str
-    explanations: list[ExplainedPicture]
+    explanations: list[ExplainedImage]
 
 
 class ErrorPlace(Document):
@@ -145,7 +145,7 @@ class ModelReady(Document):
 class InputTensor(BaseModel):
     """Open Inference Protocol: a tensor, its values flat or nested, in row-major order.
 
-    BYTES: picture files in base64. UINT8 and FP32: pixels, 0 to 255, channels first.
+    BYTES: image files in base64. UINT8 and FP32: pixels, 0 to 255, channels first.
     """
 
     name: str

@@ -21,7 +21,7 @@ BACKLOG = 2048
 
 
 @dataclass(frozen=True)
-class Stay:
+class ShutdownPolicy:
     """How long the server stays after it was asked to stop, in seconds.
 
     drain: it says that it is not ready, and still takes new connections, so that whoever
@@ -35,7 +35,7 @@ class Stay:
 class Server(uvicorn.Server):
     """uvicorn, stopping in steps: not ready, no new connections, no idle ones, no work."""
 
-    def __init__(self, app: Any, service: Service, stay: Stay) -> None:
+    def __init__(self, app: Any, service: Service, stay: ShutdownPolicy) -> None:
         config = uvicorn.Config(
             app,
             lifespan="on",
@@ -113,6 +113,8 @@ def reserve(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(app: Any, service: Service, listener: socket.socket, stay: Stay | None = None) -> None:
+def run(
+    app: Any, service: Service, listener: socket.socket, stay: ShutdownPolicy | None = None
+) -> None:
     """Serve until a signal comes, and answer what was accepted."""
-    Server(app, service, stay or Stay()).run(sockets=[listener])
+    Server(app, service, stay or ShutdownPolicy()).run(sockets=[listener])

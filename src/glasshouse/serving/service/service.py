@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 
 from glasshouse.data.images import ImageSet
-from glasshouse.errors import BadPicture
+from glasshouse.errors import BadImage
 from glasshouse.explanation.graph.relu_rules import ExplanationWarning
 from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.inference import inference_net
 from glasshouse.models.predict import predict, predict_logits, probabilities
 from glasshouse.serving.service.batcher import Batcher
-from glasshouse.serving.service.capacity import Place, Places
+from glasshouse.serving.service.capacity import Capacity, Slot
 from glasshouse.serving.service.limits import Limits
-from glasshouse.serving.service.problems import bad_pictures, overloaded
+from glasshouse.serving.service.problems import bad_images, overloaded
 from glasshouse.serving.service.prometheus import Metrics
 
 # Of the largest logit: beyond it, the faster copy of a net is not the same net.
@@ -35,7 +35,7 @@ Work = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """What the net says of one picture: logits and probabilities ``(k,)``."""
+    """What the net says of one image: logits and probabilities ``(k,)``."""
 
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float64]
@@ -53,8 +53,8 @@ class Service:
     classifier: Classifier
     limits: Limits
     metrics: Metrics
-    places: Places
-    explain_places: Places
+    places: Capacity
+    explain_places: Capacity
     reader: Batcher[Work, Any]
     predictor: Batcher[NDArray[Any], Answer]
     explainer: Batcher[Work, Any]
@@ -67,10 +67,10 @@ def make_service(classifier: Classifier, name: str, limits: Limits | None = None
     metrics = Metrics()
     # The answers carry these sentences themselves.
     warnings.simplefilter("ignore", ExplanationWarning)
-    swift = faster(classifier)
+    fast_classifier = faster(classifier)
     reader: Batcher[Work, Any] = Batcher(_run_each, name="reader", max_batch=_DECODED_AT_ONCE)
     predictor: Batcher[NDArray[Any], Answer] = Batcher(
-        lambda pictures: _classify(swift, metrics, pictures),
+        lambda images: _classify(fast_classifier, metrics, images),
         name="predictor",
         max_batch=limits.max_batch,
         max_wait=limits.max_wait,
@@ -82,14 +82,14 @@ def make_service(classifier: Classifier, name: str, limits: Limits | None = None
         classifier=classifier,
         limits=limits,
         metrics=metrics,
-        places=Places(limits.max_queue, limits.max_held),
-        explain_places=Places(limits.explain_queue, limits.max_held),
+        places=Capacity(limits.max_queue, limits.max_held),
+        explain_places=Capacity(limits.explain_queue, limits.max_held),
         reader=reader,
         predictor=predictor,
         explainer=Batcher(_run_each, name="explainer"),
         is_closing=threading.Event(),
     )
-    _warm_up(service, swift)
+    _warm_up(service, fast_classifier)
     _watch(service)
     return service
 
@@ -98,21 +98,21 @@ def faster(classifier: Classifier) -> Classifier:
     """The classifier with a net for inference alone, or itself where that would not agree."""
     wanted = classifier.preprocessing
     shape = (_EXAMPLES, 3, wanted.height, wanted.width)
-    pictures = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    made = inference_net(classifier.net, scale(torch.from_numpy(pictures), wanted))
-    own, found = (predict_logits(net, wanted, pictures) for net in (classifier.net, made.net))
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    made = inference_net(classifier.net, scale(torch.from_numpy(images), wanted))
+    own, found = (predict_logits(net, wanted, images) for net in (classifier.net, made.net))
     agrees = bool((found - own).abs().max() <= _TOLERANCE * own.abs().max())
     return replace(classifier, net=made.net) if agrees else classifier
 
 
-async def close(service: Service) -> None:
+async def close_service(service: Service) -> None:
     """Answer what was accepted, and end the threads."""
     for batcher in (service.reader, service.predictor, service.explainer):
         await batcher.close()
 
 
 @asynccontextmanager
-async def before_the_deadline(seconds: float, places: Places) -> AsyncIterator[None]:
+async def before_the_deadline(seconds: float, places: Capacity) -> AsyncIterator[None]:
     """Raise 503 where the answer is not there in time; what still waits is then not computed."""
     try:
         async with asyncio.timeout(seconds):
@@ -122,28 +122,28 @@ async def before_the_deadline(seconds: float, places: Places) -> AsyncIterator[N
         raise overloaded(detail, places.retry_after()) from error
 
 
-async def classify(service: Service, place: Place, pictures: Sequence[Work]) -> list[Answer]:
-    """Decode and classify: each of pictures gives an array ``(3, h, w)`` of the net's size.
+async def classify(service: Service, place: Slot, images: Sequence[Work]) -> list[Answer]:
+    """Decode and classify: each of images gives an array ``(3, h, w)`` of the net's size.
 
     Raises Full, what decoding raised, and 503 at the deadline.
     """
-    place.grow(pictures=len(pictures) - place.pictures)
+    place.grow(images=len(images) - place.images)
     async with before_the_deadline(service.limits.deadline, service.places):
-        return await _all_of([_classify_one(service, picture) for picture in pictures])
+        return await _all_of([_classify_one(service, image) for image in images])
 
 
-async def _classify_one(service: Service, picture: Work) -> Answer:
-    return await service.predictor.submit(await service.reader.submit(picture))
+async def _classify_one(service: Service, image: Work) -> Answer:
+    return await service.predictor.submit(await service.reader.submit(image))
 
 
 async def _all_of(waiting: Sequence[Coroutine[Any, Any, Answer]]) -> list[Answer]:
     if len(waiting) == 1:
         return [await waiting[0]]
-    # Of several bad pictures, all are to be named.
+    # Of several bad images, all are to be named.
     found = await asyncio.gather(*waiting, return_exceptions=True)
-    bad = [each for each in found if isinstance(each, BadPicture)]
+    bad = [each for each in found if isinstance(each, BadImage)]
     if bad:
-        raise bad_pictures(bad)
+        raise bad_images(bad)
     for each in found:
         if isinstance(each, BaseException):
             raise each
@@ -162,40 +162,40 @@ def _run_each(works: Sequence[Work]) -> list[Any]:
 
 
 def _classify(
-    classifier: Classifier, metrics: Metrics, pictures: Sequence[NDArray[Any]]
+    classifier: Classifier, metrics: Metrics, images: Sequence[NDArray[Any]]
 ) -> list[Answer]:
     # Tensors of the inference protocol may be float32; they then take all with them.
-    batch = np.stack(pictures)
+    batch = np.stack(images)
     count = len(batch)
     began = time.monotonic()
     blank = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.str_)
     found = predict(classifier, ImageSet(batch, *blank, classifier.class_names))
     metrics.compute.observe(time.monotonic() - began)
     metrics.batches.observe(count)
-    metrics.pictures.inc(count)
+    metrics.images.inc(count)
     shares = probabilities(found)
     return [Answer(found.logits[i], shares[i]) for i in range(count)]
 
 
-def _warm_up(service: Service, swift: Classifier) -> None:
+def _warm_up(service: Service, fast_classifier: Classifier) -> None:
     """The first passes of each size are slow: memory is found, kernels are made."""
     wanted = service.classifier.preprocessing
     for count in {1, service.limits.max_batch}:
-        pictures = np.zeros((count, 3, wanted.height, wanted.width), dtype=np.uint8)
-        predict_logits(swift.net, wanted, pictures)
+        images = np.zeros((count, 3, wanted.height, wanted.width), dtype=np.uint8)
+        predict_logits(fast_classifier.net, wanted, images)
 
 
 def _watch(service: Service) -> None:
     watched: dict[str, tuple[str, Callable[[], float]]] = {
         "glasshouse_places_taken": (
-            "Pictures between arrival and answer.", lambda: service.places.pictures,
+            "Images between arrival and answer.", lambda: service.places.images,
         ),
         "glasshouse_places": (
-            "The most pictures between arrival and answer.", lambda: service.places.max_pictures,
+            "The most images between arrival and answer.", lambda: service.places.max_images,
         ),
         "glasshouse_bytes_held": ("Bytes of request bodies.", lambda: service.places.bytes),
         "glasshouse_explanations_waiting": (
-            "Explanations between arrival and answer.", lambda: service.explain_places.pictures,
+            "Explanations between arrival and answer.", lambda: service.explain_places.images,
         ),
     }  # fmt: skip
     for name, (text, value) in watched.items():

@@ -1,4 +1,4 @@
-"""The pictures of a request: a multipart form, or one picture as the body itself."""
+"""The images of a request: a multipart form, or one image as the body itself."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -9,8 +9,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from glasshouse.data.decode import Pixels, decode
-from glasshouse.models.preprocessing import Preprocessing, prepare
-from glasshouse.serving.service.capacity import Place
+from glasshouse.models.preprocessing import Preprocessing, preprocess
+from glasshouse.serving.service.capacity import Slot
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.problems import Problem
 
@@ -20,16 +20,16 @@ _RAW = ("image/", "application/octet-stream")
 
 @dataclass(frozen=True)
 class Upload:
-    """A picture file as it came, and what its sender calls it."""
+    """An image file as it came, and what its sender calls it."""
 
     name: str
     data: bytes
 
 
 async def read_uploads(
-    request: Request, place: Place, limits: Limits, most: int | None = None
+    request: Request, place: Slot, limits: Limits, most: int | None = None
 ) -> list[Upload]:
-    """The pictures of a request, at least one.
+    """The images of a request, at least one.
 
     most: how many may come, else the limits'. Raises Problem 400, 408, 413, 415 or 422, and Full.
     """
@@ -45,12 +45,12 @@ async def read_uploads(
     body = await read_body(request, place, limits)
     if not is_form:
         if not body:
-            raise Problem(422, "invalid", "The body is empty: expected the bytes of a picture.")
-        return [Upload("picture", body)]
-    return await _parts(request, body, most or limits.max_pictures)
+            raise Problem(422, "invalid", "The body is empty: expected the bytes of an image.")
+        return [Upload("image", body)]
+    return await _parts(request, body, most or limits.max_images)
 
 
-async def read_body(request: Request, place: Place, limits: Limits) -> bytes:
+async def read_body(request: Request, place: Slot, limits: Limits) -> bytes:
     """The whole body; raises Problem 408 or 413, and Full when there is no room for it."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limits.max_body:
@@ -75,9 +75,9 @@ async def read_body(request: Request, place: Place, limits: Limits) -> bytes:
 
 
 def pixels_of(upload: Upload, preprocessing: Preprocessing, limits: Limits) -> Pixels:
-    """The decoded picture at the net's size: uint8 ``(3, h, w)``; raises BadPicture."""
-    picture = decode(upload.data, name=upload.name, max_pixels=limits.max_pixels)
-    return prepare(picture, preprocessing)
+    """The decoded image at the net's size: uint8 ``(3, h, w)``; raises BadImage."""
+    image = decode(upload.data, name=upload.name, max_pixels=limits.max_pixels)
+    return preprocess(image, preprocessing)
 
 
 async def _parts(request: Request, body: bytes, most: int) -> list[Upload]:
@@ -101,13 +101,13 @@ async def _parts(request: Request, body: bytes, most: int) -> list[Upload]:
     uploads = [Upload(_name_of(file), await file.read()) for file in files]
     await form.close()
     if not uploads:
-        raise Problem(422, "invalid", "The form holds no file: expected at least one picture.")
+        raise Problem(422, "invalid", "The form holds no file: expected at least one image.")
     return uploads
 
 
 def _name_of(file: UploadFile) -> str:
     # Some encodings of a form can give half characters, which no answer could carry.
-    name = (file.filename or "picture").encode("utf-8", "replace").decode("utf-8")
+    name = (file.filename or "image").encode("utf-8", "replace").decode("utf-8")
     return name[:_LONGEST_NAME]
 
 

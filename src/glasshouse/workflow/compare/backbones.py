@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from glasshouse.data.download import Progress
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.compare import Comparison, compare_all
 from glasshouse.evaluation.intervals import Interval, wilson_of
 from glasshouse.evaluation.metrics import hits
 from glasshouse.models.predict import Predictions, load_predictions
+from glasshouse.progress import Progress
 from glasshouse.runs import folder as runs
 from glasshouse.settings import Recipe
 from glasshouse.training.features import make_extractor
@@ -22,9 +22,9 @@ from glasshouse.workflow.use.source_check import require_held_out
 
 @dataclass(frozen=True)
 class Backbone:
-    """One net with a head on its features, measured on the test pictures.
+    """One net with a head on its features, measured on the test images.
 
-    feature_seconds: to run it over all pictures, or to read the cache. head_seconds: of all heads
+    feature_seconds: to run it over all images, or to read the cache. head_seconds: of all heads
     that were tried. input_size in pixels a side; parameters without the head of its weights.
     """
 
@@ -41,11 +41,11 @@ class Backbone:
 
 @dataclass(frozen=True)
 class BackboneTable:
-    """Backbones in the order of their loss on held-out pictures, the best first, and every pair.
+    """Backbones in the order of their loss on held-out images, the best first, and every pair.
 
-    The loss is that by which heads are chosen; the test pictures have no say.
+    The loss is that by which heads are chosen; the test images have no say.
 
-    runs: accuracies of finished runs on the same test pictures, by name.
+    runs: accuracies of finished runs on the same test images, by name.
     """
 
     backbones: tuple[Backbone, ...]
@@ -62,9 +62,9 @@ def compare_backbones(
 ) -> BackboneTable:
     """Measure each recipe's net by a head on its features, and finished runs beside them.
 
-    request: source and access; its recipe is not used. Every net sees the same pictures in the
+    request: source and access; its recipe is not used. Every net sees the same images in the
     same parts. Raises UsageError for fewer than two to compare, and DataError when a run was
-    measured on other pictures.
+    measured on other images.
     """
     if len(recipes) + len(run_folders) < 2:
         raise UsageError("compare-backbones needs two nets or more, or one and --run RUN")

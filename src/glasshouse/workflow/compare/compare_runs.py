@@ -1,4 +1,4 @@
-"""Run folders against each other, picture by picture."""
+"""Run folders against each other, image by image."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -27,7 +27,7 @@ def compare_runs(
     """Every pair of runs on their own test split, or on that of another source.
 
     Raises UsageError for fewer than two runs or the same run twice, DataError when the runs were
-    not measured on the same pictures.
+    not measured on the same images.
     """
     names = _names(folders)
     found: dict[str, Predictions] = {
@@ -37,7 +37,7 @@ def compare_runs(
     return compare_all(found)
 
 
-def disagreement_pictures(
+def disagreement_images(
     comparisons: Sequence[Comparison],
     folder: Path,
     source: str | None = None,
@@ -45,9 +45,9 @@ def disagreement_pictures(
     data_dir: Path | None = None,
     offline: bool = False,
 ) -> dict[str, NDArray[np.uint8]]:
-    """The pictures that a page of the comparisons shows, uint8 ``(3, h, w)`` by id.
+    """The images that a page of the comparisons shows, uint8 ``(3, h, w)`` by id.
 
-    folder: one of the runs, whose settings say how pictures are read. Raises DataError when they
+    folder: one of the runs, whose settings say how images are read. Raises DataError when they
     are not there any more.
     """
     wanted = {
@@ -64,9 +64,9 @@ def disagreement_pictures(
         offline=offline,
     )
     return {
-        str(picture): np.asarray(splits.test.pictures[place])
-        for place, picture in enumerate(splits.test.ids)
-        if str(picture) in wanted
+        str(image): np.asarray(splits.test.pixels[place])
+        for place, image in enumerate(splits.test.ids)
+        if str(image) in wanted
     }
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from glasshouse.data.download import Progress
 from glasshouse.data.images import ImageSet
 from glasshouse.evaluation.intervals import Interval, wilson_of
 from glasshouse.evaluation.metrics import hits
 from glasshouse.models.predict import Predictions
+from glasshouse.progress import Progress
 from glasshouse.settings import Recipe
 from glasshouse.training.features import Features, extract, make_extractor
 from glasshouse.training.folds import Positions, assign_folds, join, rows_of
@@ -24,11 +24,11 @@ _INNER = 4
 
 @dataclass(frozen=True)
 class Folds:
-    """Every picture predicted by a head that has not seen it.
+    """Every image predicted by a head that has not seen it.
 
-    predictions: of the training and validation pictures in order, and of the test pictures where
+    predictions: of the training and validation images in order, and of the test images where
     asked for. fold_of ``(n,)``: the fold in which each was held out. accuracies: one for each
-    fold; accuracy: over all pictures. image_sets: where the pictures lie, for galleries.
+    fold; accuracy: over all images. image_sets: where the images lie, for galleries.
     """
 
     predictions: Predictions
@@ -43,12 +43,12 @@ class Folds:
 def cross_validate(
     request: Request, *, folds: int = 5, with_test: bool = False, progress: Progress | None = None
 ) -> Folds:
-    """Hold out each k-th of the pictures in turn, class by class, and predict it from the rest.
+    """Hold out each k-th of the images in turn, class by class, and predict it from the rest.
 
-    The head is chosen inside the rest, so that the held-out pictures have no say. with_test: those
+    The head is chosen inside the rest, so that the held-out images have no say. with_test: those
     of the test part take part, else it is left alone. Raises UsageError for fewer than two folds,
-    RecipeError for data.train_on_validation, which would count pictures twice, and DataError when a
-    class has fewer pictures than folds.
+    RecipeError for data.train_on_validation, which would count images twice, and DataError when a
+    class has fewer images than folds.
     """
     started = time.perf_counter()
     require_held_out(request.recipe.data, "folds")
@@ -90,7 +90,7 @@ def _held_out(whole: Features, fold_of: Positions, recipe: Recipe) -> Prediction
 
 
 def _chosen(seen: Features, settings: HeadSettings) -> HeadSettings:
-    """The one head that does best on seen pictures when it is fitted to other seen ones."""
+    """The one head that does best on seen images when it is fitted to other seen ones."""
     if len(settings.kinds) == 1 and (
         settings.kinds[0] != "logistic" or len(settings.strengths) == 1
     ):

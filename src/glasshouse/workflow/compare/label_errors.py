@@ -1,4 +1,4 @@
-"""Pictures whose label may be wrong: those that heads which have not seen them contradict most."""
+"""Images whose label may be wrong: those that heads which have not seen them contradict most."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from glasshouse.workflow.compare.cross_validation import Folds
 
 @dataclass(frozen=True)
 class Candidate:
-    """A picture with its label and what the others of the set say; probabilities in 0..1."""
+    """An image with its label and what the others of the set say; probabilities in 0..1."""
 
     id: str
     label: str
@@ -26,7 +26,7 @@ class Candidate:
 def label_candidates(folds: Folds, *, limit: int = 100) -> tuple[Candidate, ...]:
     """The contradicted labels, the most contradicted first: suggested minus own probability.
 
-    A ranking to look through, not a verdict: hard pictures stand in it beside mislabelled ones.
+    A ranking to look through, not a verdict: hard images stand in it beside mislabelled ones.
     """
     predictions = folds.predictions
     shares = probabilities(predictions)
@@ -50,10 +50,10 @@ def write_candidates(
     candidates: tuple[Candidate, ...], folds: Folds, out: Path, *, source: str
 ) -> None:
     """Write candidates.json and the gallery label-errors.html into a folder; edits nothing."""
-    pictures = _pictures(candidates, folds)
+    images = _images(candidates, folds)
     doubts = [
         Doubt(
-            c.id, c.label, c.suggested, c.label_probability, c.suggested_probability, pictures[c.id]
+            c.id, c.label, c.suggested, c.label_probability, c.suggested_probability, images[c.id]
         )
         for c in candidates
     ]
@@ -73,11 +73,11 @@ def write_candidates(
     write_label_page(doubts, out / "label-errors.html", source=source, looked_at=len(folds.fold_of))
 
 
-def _pictures(candidates: tuple[Candidate, ...], folds: Folds) -> dict[str, NDArray[np.uint8]]:
+def _images(candidates: tuple[Candidate, ...], folds: Folds) -> dict[str, NDArray[np.uint8]]:
     wanted = {candidate.id for candidate in candidates}
     return {
-        picture: np.array(images.pictures[row])
+        image: np.array(images.pixels[row])
         for images in folds.image_sets
-        for row, picture in enumerate(images.ids.tolist())
-        if picture in wanted
+        for row, image in enumerate(images.ids.tolist())
+        if image in wanted
     }

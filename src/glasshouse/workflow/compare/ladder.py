@@ -41,7 +41,7 @@ class Rung:
     """A step as data: a recipe and what is overridden.
 
     of_epochs: keys that are shares of the budget, such as the length of a cycle. instead: the
-    recipe where the net of the first one does not fit the pictures, if any.
+    recipe where the net of the first one does not fit the images, if any.
     """
 
     name: str
@@ -54,8 +54,8 @@ class Rung:
 
 RUNGS = (
     Rung("no augmentation", "a small CNN, Adam at 0.001", "tutorial-basic-no-augment"),
-    Rung("augmentation", "turns, shifts and mirrored pictures", "tutorial-basic"),
-    Rung("wider", "more filters, standardised pictures", "tutorial-wide"),
+    Rung("augmentation", "turns, shifts and mirrored images", "tutorial-basic"),
+    Rung("wider", "more filters, standardised images", "tutorial-wide"),
     Rung("lower rate", "Adam at 0.0003", "tutorial-wide", ("train.lr=3e-4",)),
     Rung(
         "step schedule", "from 0.001, times 0.3 after each 40 % of the run",
@@ -76,7 +76,7 @@ RUNGS = (
     ),
     Rung(
         "our best", "another net, and a schedule made for it", "fast",
-        instead="small-residual",  # for pictures below 16x16
+        instead="small-residual",  # for images below 16x16
     ),
 )  # fmt: skip
 
@@ -123,7 +123,7 @@ def climb(
 
 @dataclass(frozen=True)
 class _Measured:
-    """The last step that finished: hits ``(seeds, pictures)`` as 0 and 1, and which pictures."""
+    """The last step that finished: hits ``(seeds, images)`` as 0 and 1, and which images."""
 
     hits: NDArray[np.float64]
     ids: NDArray[np.str_]
@@ -153,7 +153,7 @@ def _step(
     now = _measure(finished)
     if before is not None and not np.array_equal(before.ids, now.ids):
         raise DataError(
-            f"the test pictures of '{rung.name}' are not those of the step before, so no gain can "
+            f"the test images of '{rung.name}' are not those of the step before, so no gain can "
             "be told. Do not override data.* for single steps."
         )
     row = LadderRow(

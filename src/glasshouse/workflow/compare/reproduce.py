@@ -22,7 +22,7 @@ _TIMED = {"seconds", "images_per_second"}
 
 
 @dataclass(frozen=True)
-class Agreement:
+class FileComparison:
     """One file of the two runs: whether it agrees, and what differs first."""
 
     file: str
@@ -39,7 +39,7 @@ class Reproduction:
 
     run: str
     again: str | None
-    files: tuple[Agreement, ...]
+    files: tuple[FileComparison, ...]
     environment: tuple[str, ...]
 
     @property
@@ -100,27 +100,27 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _same_tensors(first: Path, second: Path, name: str) -> Agreement:
+def _same_tensors(first: Path, second: Path, name: str) -> FileComparison:
     if missing := _missing(first, second, name):
         return missing
     if sha256_of_file(first / name) == sha256_of_file(second / name):
-        return Agreement(name, True, "the same bytes")
+        return FileComparison(name, True, "the same bytes")
     (ours, our_metadata), (theirs, their_metadata) = (
         read_tensors(first / name),
         read_tensors(second / name),
     )
     if ours.keys() != theirs.keys():
-        return Agreement(name, False, "other tensors: " + _first(ours.keys() ^ theirs.keys()))
+        return FileComparison(name, False, "other tensors: " + _first(ours.keys() ^ theirs.keys()))
     different = [key for key in ours if not torch.equal(ours[key], theirs[key])]
     if not different:
-        return Agreement(name, False, _first_difference(our_metadata, their_metadata))
+        return FileComparison(name, False, _first_difference(our_metadata, their_metadata))
     shapes = [key for key in different if ours[key].shape != theirs[key].shape]
     if shapes:
-        return Agreement(name, False, "other shapes: " + _first(set(shapes)))
+        return FileComparison(name, False, "other shapes: " + _first(set(shapes)))
     largest = max(
         float((ours[key].double() - theirs[key].double()).abs().max()) for key in different
     )
-    return Agreement(
+    return FileComparison(
         name,
         False,
         f"{len(different)} of {len(ours)} tensors differ, by {largest:.2g} at most, first "
@@ -128,25 +128,25 @@ def _same_tensors(first: Path, second: Path, name: str) -> Agreement:
     )
 
 
-def _same_json(first: Path, second: Path, name: str) -> Agreement:
+def _same_json(first: Path, second: Path, name: str) -> FileComparison:
     if missing := _missing(first, second, name):
         return missing
     ours, theirs = _untimed(read_json(first / name)), _untimed(read_json(second / name))
     if json.dumps(ours) == json.dumps(theirs):
-        return Agreement(name, True, "the same values")
-    return Agreement(name, False, _first_difference(ours, theirs))
+        return FileComparison(name, True, "the same values")
+    return FileComparison(name, False, _first_difference(ours, theirs))
 
 
-def _same_metrics(before: runs.Run, again: runs.Run) -> Agreement:
+def _same_metrics(before: runs.Run, again: runs.Run) -> FileComparison:
     ours, theirs = _untimed(list(before.epochs)), _untimed(list(again.epochs))
     if ours == theirs:
-        return Agreement(runs.METRICS, True, "the same values, times aside")
-    return Agreement(runs.METRICS, False, _first_difference(ours, theirs))
+        return FileComparison(runs.METRICS, True, "the same values, times aside")
+    return FileComparison(runs.METRICS, False, _first_difference(ours, theirs))
 
 
-def _missing(first: Path, second: Path, name: str) -> Agreement | None:
+def _missing(first: Path, second: Path, name: str) -> FileComparison | None:
     absent = [str(folder) for folder in (first, second) if not (folder / name).is_file()]
-    return Agreement(name, False, f"missing in {' and '.join(absent)}") if absent else None
+    return FileComparison(name, False, f"missing in {' and '.join(absent)}") if absent else None
 
 
 def _untimed(value: Any) -> Any:
@@ -183,4 +183,4 @@ def _environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) 
         if now["versions"].get(name) != version:
             yield f"{name} was {version} and is now {now['versions'].get(name)}"
     if before["data"]["fingerprint"] != now["data"]["fingerprint"]:
-        yield "the pictures are not the same: their fingerprints differ"
+        yield "the images are not the same: their fingerprints differ"

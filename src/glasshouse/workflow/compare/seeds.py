@@ -11,7 +11,12 @@ from glasshouse.evaluation.intervals import Interval
 from glasshouse.evaluation.over_seeds import mean_over_seeds
 from glasshouse.runs import folder as runs
 from glasshouse.storage import write_json
-from glasshouse.workflow.train.experiment import Request, finish, fit, open_experiment
+from glasshouse.workflow.train.experiment import (
+    Request,
+    finish_experiment,
+    fit_experiment,
+    open_experiment,
+)
 
 SUMMARY = "seeds.json"
 
@@ -37,9 +42,9 @@ class SeedSummary:
 def run_quietly(request: Request) -> None:
     """Open, fit and finish, without a word."""
     experiment = open_experiment(request)
-    for _ in fit(experiment):
+    for _ in fit_experiment(experiment):
         pass
-    finish(experiment)
+    finish_experiment(experiment)
 
 
 def seed_requests(request: Request, count: int) -> tuple[Request, ...]:

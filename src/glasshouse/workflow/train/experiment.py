@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from glasshouse.data.download import Progress
 from glasshouse.data.images import Splits
 from glasshouse.data.sources import fingerprint, load_splits
 from glasshouse.errors import DataError, Interrupted, UsageError
@@ -17,6 +16,7 @@ from glasshouse.evaluation.evaluation import Evaluation, evaluate, to_json
 from glasshouse.models.classifier import Classifier, save_classifier
 from glasshouse.models.freezing import thaw
 from glasshouse.models.predict import Predictions, predict, save_predictions
+from glasshouse.progress import Progress
 from glasshouse.recipe import to_toml
 from glasshouse.runs import folder as runs
 from glasshouse.runs.steps import recorded
@@ -24,7 +24,7 @@ from glasshouse.settings import Recipe, TrainSettings
 from glasshouse.storage import write_json, write_text
 from glasshouse.training.devices import choose_device, choose_precision
 from glasshouse.training.fit import class_weights_of, untrained_classifier
-from glasshouse.training.loop import Course, Step
+from glasshouse.training.loop import Step, TrainingSetup
 from glasshouse.training.state import (
     Epoch,
     TrainingState,
@@ -37,14 +37,14 @@ from glasshouse.workflow.train.environment import describe_environment
 from glasshouse.workflow.train.kept_epochs import keep_epoch
 from glasshouse.workflow.train.learning_rate import FoundRate, find_rate_of_run, write_found_rate
 from glasshouse.workflow.train.pretrained import adapted_classifier, data_settings
-from glasshouse.workflow.use.source_check import require_sound
+from glasshouse.workflow.use.source_check import require_no_errors
 
 
 @dataclass(frozen=True)
 class Request:
     """What the user asked for.
 
-    snapshots: how many validation pictures are explained after each epoch.
+    snapshots: how many validation images are explained after each epoch.
     budget: how the recipe was fitted to a time, for the record; None where it was not.
     """
 
@@ -93,19 +93,17 @@ def open_experiment(request: Request, progress: Progress | None = None) -> Exper
     """Load the data, build the net and write down what will be done.
 
     With resume, goes on from the newest whole checkpoint of the folder. Raises UsageError when the
-    folder holds something else, or another recipe or other data, and DataError for pictures that
+    folder holds something else, or another recipe or other data, and DataError for images that
     would make the figures wrong, unless the recipe says otherwise.
     """
     before = _recorded(request)
     splits, classifier = first_classifier(request, progress)
     recipe, settings = request.recipe, request.recipe.train
-    require_sound(splits, recipe.data)
+    require_no_errors(splits, recipe.data)
     found = None
     if settings.lr == "auto":
         net = starting_net(classifier.net, recipe.transfer, settings.epochs)
-        found = find_rate_of_run(
-            net, make_course(recipe, splits, classifier), request.out, progress
-        )
+        found = find_rate_of_run(net, make_setup(recipe, splits, classifier), request.out, progress)
     settings = found.settings if found else settings
     device = choose_device(settings.device)
     state = begin_transfer(classifier.net, settings, recipe.transfer, device)
@@ -121,7 +119,7 @@ def open_experiment(request: Request, progress: Progress | None = None) -> Exper
     return Experiment(request, splits, classifier, state, state.epoch, settings, found)
 
 
-def fit(
+def fit_experiment(
     experiment: Experiment, signal_received: Callable[[], int | None] = lambda: None
 ) -> Iterator[Step | Epoch]:
     """Train to the end, with a checkpoint after each epoch and snapshots where asked for.
@@ -134,11 +132,11 @@ def fit(
     explain_now = _snapshots(experiment)
     if state.epoch == state.step == 0:
         explain_now()
-    records = train_transfer(state, course_of(experiment), transfer)
+    records = train_transfer(state, setup_of(experiment), transfer)
     for record in recorded(records, state, experiment.settings.epochs, folder):
         if isinstance(record, Epoch):
             # First, so that a kill between the two leaves none out: the epoch is done again.
-            keep_epoch(state, folder, experiment.settings.keep_epochs)
+            keep_epoch(state, folder, experiment.settings.keep_every)
             save_checkpoint(state, folder / "checkpoint")
             _write_metrics(state, folder)
             explain_now()
@@ -149,7 +147,7 @@ def fit(
             raise Interrupted(_interrupted_message(experiment), number)
 
 
-def finish(experiment: Experiment) -> Result:
+def finish_experiment(experiment: Experiment) -> Result:
     """Calibrate on validation, touch the test split once, and write model, figures and report."""
     _write_metrics(experiment.state, experiment.folder)
     net = final_net(experiment.state)
@@ -173,7 +171,7 @@ def conclude(
     """Calibrate, and write model, predictions, figures and report into a run folder.
 
     measured: the predictions of the trained classifier on validation and test. calibrate: False
-    where the validation pictures were trained on, so that they cannot tell how sure to be.
+    where the validation images were trained on, so that they cannot tell how sure to be.
     calibrate_on: what the temperature is fitted to, where that is not validation.
     """
     from glasshouse.workflow.train.reporting import write_run_report
@@ -197,9 +195,9 @@ def conclude(
 def first_classifier(
     request: Request, progress: Progress | None = None
 ) -> tuple[Splits, Classifier]:
-    """The pictures of a request and its classifier before training.
+    """The images of a request and its classifier before training.
 
-    For a pretrained net the pictures have the size that it sees, and what was done stands in the
+    For a pretrained net the images have the size that it sees, and what was done stands in the
     notes of the splits. Raises DataError when there is nothing to train on.
     """
     recipe = request.recipe
@@ -221,7 +219,7 @@ def write_start(request: Request, splits: Splits) -> None:
     """Write recipe.toml and environment.json, or check them when a run goes on.
 
     Raises UsageError when the folder holds something else or another recipe, DataError when the
-    pictures are others.
+    images are others.
     """
     before = _recorded(request)
     record = _record(request, splits, choose_device(request.recipe.train.device))
@@ -232,28 +230,28 @@ def write_start(request: Request, splits: Splits) -> None:
     write_json(request.out / runs.ENVIRONMENT, record)
 
 
-def course_of(experiment: Experiment) -> Course:
+def setup_of(experiment: Experiment) -> TrainingSetup:
     """What the training loop needs."""
-    course = make_course(experiment.request.recipe, experiment.splits, experiment.classifier)
-    return replace(course, settings=experiment.settings)
+    setup = make_setup(experiment.request.recipe, experiment.splits, experiment.classifier)
+    return replace(setup, settings=experiment.settings)
 
 
 def _snapshots(experiment: Experiment) -> Callable[[], None]:
     """What is to be done after each epoch: nothing unless snapshots were asked for."""
-    from glasshouse.workflow.train.snapshots import fixed_pictures, snapshot_count, take_snapshot
+    from glasshouse.workflow.train.snapshots import fixed_images, snapshot_count, take_snapshot
 
     folder, state = experiment.folder, experiment.state
     count = snapshot_count(folder, experiment.request.snapshots)
     if not count:
         return lambda: None
-    images = fixed_pictures(experiment.splits.validation, count)
+    images = fixed_images(experiment.splits.validation, count)
     classifier = experiment.classifier
     return lambda: take_snapshot(folder, state, classifier, images)
 
 
-def make_course(recipe: Recipe, splits: Splits, classifier: Classifier) -> Course:
+def make_setup(recipe: Recipe, splits: Splits, classifier: Classifier) -> TrainingSetup:
     """What the training loop needs, with the settings as they stand in the recipe."""
-    return Course(
+    return TrainingSetup(
         train=splits.train,
         validation=splits.validation,
         preprocessing=classifier.preprocessing,
@@ -302,15 +300,13 @@ def _difference(run: runs.Run, request: Request) -> str:
 def _require_trainable(splits: Splits) -> None:
     for name, part in (("train", splits.train), ("validation", splits.validation)):
         if len(part) == 0:
-            raise DataError(
-                f"the {name} split has no pictures: add some, or change data.*_fraction"
-            )
+            raise DataError(f"the {name} split has no images: add some, or change data.*_fraction")
 
 
 def _require_same_data(before: dict[str, Any], now: dict[str, Any], request: Request) -> None:
     if before["data"]["fingerprint"] != now["data"]["fingerprint"]:
         raise DataError(
-            f"the pictures of {request.source} are not those that {request.out} was started with "
+            f"the images of {request.source} are not those that {request.out} was started with "
             f"({before['data']['source']}). Bring them back, or train into another folder."
         )
 
@@ -324,7 +320,7 @@ def _record(request: Request, splits: Splits, device: torch.device) -> dict[str,
         "data": {
             "source": request.source,
             "fingerprint": fingerprint(splits),
-            "pictures": {
+            "images": {
                 "train": len(splits.train),
                 "validation": len(splits.validation),
                 "test": len(splits.test),

@@ -5,16 +5,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from glasshouse.data.download import Progress
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions, predict
+from glasshouse.progress import Progress
 from glasshouse.runs import folder as runs
 from glasshouse.settings import Recipe, TrainSettings
 from glasshouse.storage import write_json
 from glasshouse.training.adapting import with_head
 from glasshouse.training.features import Extractor, Features, extract, make_extractor
-from glasshouse.training.head_choice import FEW, Choice, choose_head
+from glasshouse.training.head_choice import FEW, HeadChoice, choose_head
 from glasshouse.training.heads import (
     DEFAULT_HIDDEN,
     Balance,
@@ -30,7 +30,7 @@ from glasshouse.workflow.train.experiment import (
     write_start,
 )
 from glasshouse.workflow.train.pretrained import pretrained_of
-from glasshouse.workflow.use.source_check import require_sound
+from glasshouse.workflow.use.source_check import require_no_errors
 
 _CHECKED = 64
 
@@ -50,7 +50,7 @@ class FeatureRun:
     """What transfer by features leaves in memory: the result, and every head that was tried."""
 
     result: Result
-    choice: Choice
+    choice: HeadChoice
     splits: Splits
     feature_seconds: float
 
@@ -62,7 +62,7 @@ def run_features(request: Request, progress: Progress | None = None) -> FeatureR
     stopped. Raises UsageError or DataError as ``open_experiment`` does.
     """
     splits, classifier = first_classifier(request, progress)
-    require_sound(splits, request.recipe.data)
+    require_no_errors(splits, request.recipe.data)
     write_start(request, splits)
     recipe = request.recipe
     extractor = make_extractor(classifier, splits.train, recipe.train)
@@ -96,7 +96,7 @@ def split_features(
 ) -> SplitFeatures:
     """Features of all three parts.
 
-    flips: of the mirrored training pictures as well, and of a small validation part's, which then
+    flips: of the mirrored training images as well, and of a small validation part's, which then
     takes part in choosing heads.
     """
     started = time.perf_counter()
@@ -132,7 +132,7 @@ def _balance(settings: TrainSettings) -> Balance:
 
 
 def head_predictions(fit: HeadFit, features: Features) -> Predictions:
-    """What a head says of features, as predictions on their pictures."""
+    """What a head says of features, as predictions on their images."""
     logits = head_logits(fit.layers, features.values)
     return Predictions(logits, features.labels, features.ids, features.class_names)
 
@@ -145,11 +145,11 @@ def _agreement(trained: Classifier, images: ImageSet, measured: Predictions) -> 
     same = int((own.argmax(axis=1) == theirs.argmax(axis=1)).sum())
     return (
         f"The figures come from the cached features; run as a whole, the classifier gives the same "
-        f"answer on {same} of the first {len(some)} test pictures."
+        f"answer on {same} of the first {len(some)} test images."
     )
 
 
-def _heads(choice: Choice) -> list[dict[str, object]]:
+def _heads(choice: HeadChoice) -> list[dict[str, object]]:
     """The heads as they stand in heads.json."""
     folds = choice.fold_losses or (None,) * len(choice.fits)
     return [

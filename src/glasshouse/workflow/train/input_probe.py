@@ -1,4 +1,4 @@
-"""How a net should look at pictures smaller than it was trained on: measured, on a few of them."""
+"""How a net should look at images smaller than it was trained on: measured, on a few of them."""
 
 import math
 from collections.abc import Mapping
@@ -9,19 +9,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.data.download import Progress
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.data.splits import limit
 from glasshouse.errors import WrongInputSize
 from glasshouse.models.adapted import Enlarged
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.stem import stem_of
+from glasshouse.progress import Progress
 from glasshouse.settings import PretrainedSettings, Recipe
 from glasshouse.training.adapting import adapt, own_size
 from glasshouse.training.features import extract, make_extractor
 from glasshouse.training.heads import HeadSettings, best_head, fit_heads
 
-# How many pictures the probe looks at, the sizes, and the gain in accuracy below which it stops.
+# How many images the probe looks at, the sizes, and the gain in accuracy below which it stops.
 _TRAIN, _VALIDATION = 600, 400
 _SIZES = (64, 96, 128, 160, 192, 224)
 _WORTH = 0.01
@@ -50,8 +50,8 @@ def probe(
 ) -> tuple[PretrainedSettings, str]:
     """The settings with the cheapest look within one standard error of the best.
 
-    That rule takes no costlier look for a gain that some hundred pictures cannot show. Returns a
-    sentence on what was measured as well. The pictures are enlarged ever more, up to the
+    That rule takes no costlier look for a gain that some hundred images cannot show. Returns a
+    sentence on what was measured as well. The images are enlarged ever more, up to the
     net's own size, and in between seen as they are through a finer stem, where the net has one;
     the probe stops where two costlier looks gained too little.
     """
@@ -119,14 +119,14 @@ def _sentence(chosen: Look, measured: Mapping[Look, float], counts: tuple[int, i
     found = ", ".join(f"{look}: {accuracy:.1%}" for look, accuracy in measured.items())
     return (
         f"The input size {chosen} was chosen by a probe with {counts[0]} training and {counts[1]} "
-        "validation pictures, as the cheapest within a standard error of the best (a logistic head "
+        "validation images, as the cheapest within a standard error of the best (a logistic head "
         f"on frozen features, by pixels a side: {found}); model.pretrained.input_size and "
         "model.pretrained.stem set it by hand."
     )
 
 
 def _some(images: ImageSet, own: NDArray[np.int64], count: int) -> ImageSet:
-    """So many of the pictures at these positions."""
+    """So many of the images at these positions."""
     if len(own) > count:
         own = own[np.sort(limit(images.ids[own], images.labels[own], count, seed=0))]
     return take(images, own)

@@ -1,22 +1,20 @@
 """The learning rate of a run that leaves it to a range test, and the record of it."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
+from glasshouse.progress import Progress
 from glasshouse.report.encoding import figure_png
 from glasshouse.report.finder_plots import finder_curve
 from glasshouse.runs.folder import FINDER
 from glasshouse.settings import TrainSettings
 from glasshouse.storage import read_json, write_bytes, write_json
 from glasshouse.training.finder import find_lr, with_found_rate
-from glasshouse.training.loop import Course
+from glasshouse.training.loop import TrainingSetup
 from glasshouse.training.lr_curve import LrCurve, curve_from_json, curve_to_json
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class FoundRate:
 
 
 def find_rate_of_run(
-    net: nn.Module, course: Course, folder: Path, progress: Progress | None = None
+    net: nn.Module, setup: TrainingSetup, folder: Path, progress: Progress | None = None
 ) -> FoundRate:
     """The rate for ``train.lr = "auto"``: the one on record, else by a test.
 
@@ -41,9 +39,9 @@ def find_rate_of_run(
         curve, seconds = curve_from_json(record["curve"]), float(record["seconds"])
     else:
         started = time.perf_counter()
-        curve = find_lr(net, course, progress=progress)
+        curve = find_lr(net, setup, progress=progress)
         seconds = time.perf_counter() - started
-    return FoundRate(curve, with_found_rate(course.settings, curve), seconds)
+    return FoundRate(curve, with_found_rate(setup.settings, curve), seconds)
 
 
 def write_found_rate(found: FoundRate, folder: Path) -> None:
@@ -71,6 +69,6 @@ def describe_found_rate(found: FoundRate) -> str:
     return f"{how}: {found.curve.verdict}"
 
 
-def write_curve_picture(curve: LrCurve, path: Path) -> None:
+def write_curve_image(curve: LrCurve, path: Path) -> None:
     """Write the curve with its suggestions as a PNG."""
     write_bytes(path, figure_png(finder_curve(curve)))

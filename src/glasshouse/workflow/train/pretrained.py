@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from glasshouse.data.download import Progress
 from glasshouse.data.images import Splits
 from glasshouse.data.sources import has_own_size
+from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings, PretrainedSettings, Recipe
 from glasshouse.training.adapting import Adapted, adapt, own_size
 from glasshouse.training.transfer import describe_stages
@@ -19,7 +19,7 @@ def pretrained_of(recipe: Recipe) -> PretrainedSettings:
 
 
 def data_settings(source: str | Path, recipe: Recipe) -> DataSettings:
-    """How a source is read for the net: files at the size that it sees, small pictures as is."""
+    """How a source is read for the net: files at the size that it sees, small images as is."""
     if recipe.data.image_size is not None or has_own_size(source):
         return recipe.data
     settings = pretrained_of(recipe)
@@ -30,10 +30,10 @@ def data_settings(source: str | Path, recipe: Recipe) -> DataSettings:
 def adapted_classifier(
     recipe: Recipe, splits: Splits, *, offline: bool = False, progress: Progress | None = None
 ) -> Adapted:
-    """The pretrained net for these pictures; its notes also say what is trainable.
+    """The pretrained net for these images; its notes also say what is trainable.
 
-    Where the pictures are smaller than the net's own size and neither a size nor a fine stem is
-    given, a quick probe on training and validation pictures chooses.
+    Where the images are smaller than the net's own size and neither a size nor a fine stem is
+    given, a quick probe on training and validation images chooses.
     """
     settings, seed = pretrained_of(recipe), recipe.train.seed
     probed: tuple[str, ...] = ()

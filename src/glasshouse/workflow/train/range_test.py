@@ -1,10 +1,10 @@
 """The range test of a recipe: what would be trained, at rising rates, on copies."""
 
-from glasshouse.data.download import Progress
+from glasshouse.progress import Progress
 from glasshouse.training.finder import RangeTest, find_lr
 from glasshouse.training.lr_curve import DEFAULT_RULE, LrCurve
 from glasshouse.training.transfer import starting_net
-from glasshouse.workflow.train.experiment import Request, first_classifier, make_course
+from glasshouse.workflow.train.experiment import Request, first_classifier, make_setup
 
 
 def find_recipe_lr(
@@ -14,12 +14,12 @@ def find_recipe_lr(
     rule: str = DEFAULT_RULE,
     progress: Progress | None = None,
 ) -> LrCurve:
-    """The range test of a recipe's net on its training pictures; nothing is written.
+    """The range test of a recipe's net on its training images; nothing is written.
 
     Raises UsageError for an unknown rule, DataError when there is nothing to train on.
     """
     recipe = request.recipe
     splits, classifier = first_classifier(request, progress)
     net = starting_net(classifier.net, recipe.transfer, recipe.train.epochs)
-    course = make_course(recipe, splits, classifier)
-    return find_lr(net, course, test=test, rule=rule, progress=progress)
+    setup = make_setup(recipe, splits, classifier)
+    return find_lr(net, setup, test=test, rule=rule, progress=progress)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from glasshouse.data.checks import check
-from glasshouse.data.findings import many
 from glasshouse.data.images import Splits
 from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.models.classifier import Classifier
@@ -26,7 +25,7 @@ from glasshouse.report.run_report import (
     Table,
     class_samples,
     confused_mistakes,
-    pictures_of,
+    images_of,
     write_report,
 )
 from glasshouse.runs import folder as runs
@@ -34,13 +33,14 @@ from glasshouse.settings import TrainSettings
 from glasshouse.storage import read_json, write_bytes, write_json
 from glasshouse.training.lr_curve import LrCurve, curve_from_json
 from glasshouse.training.schedules import learning_rate
+from glasshouse.wording import pluralize
 from glasshouse.workflow.train import snapshots
 from glasshouse.workflow.train.environment import peak_memory_bytes
 from glasshouse.workflow.train.time_budget import describe_budget
 
 _RATE_POINTS = 400
 _MISTAKES_TEXT = (
-    "A row a picture: as it is, what speaks for the class it was taken for, what speaks for the "
+    "A row per image: as it is, what speaks for the class it was taken for, what speaks for the "
     "true one, and what speaks for the first rather than the second."
 )
 
@@ -59,8 +59,8 @@ def write_run_report(
         **({"curves": plots.curves(run.epochs, rates=_rates(run))} if run.epochs else {}),
         **({} if curve is None else {"finder": finder_curve(curve)}),
         "confusion": plots.confusion(evaluation),
-        "reliability": plots.reliability(evaluation),
-        "per-class": plots.per_class(evaluation),
+        "reliability": plots.reliability_plot(evaluation),
+        "per-class": plots.per_class_plot(evaluation),
         "examples": plots.examples(splits.test, predictions, choice="random"),
         "mistakes": plots.examples(splits.test, predictions, choice="worst"),
     }
@@ -69,7 +69,7 @@ def write_run_report(
     page = _describe(run, splits, classifier, evaluation)
     confused = confused_mistakes(evaluation, predictions)
     shown = [*evaluation.mistakes[:GALLERY], *chain.from_iterable(confused)]
-    page = replace(page, confused=confused, pictures=pictures_of(shown, splits.test))
+    page = replace(page, confused=confused, images=images_of(shown, splits.test))
     write_report(page, folder / runs.REPORT)
 
 
@@ -81,7 +81,7 @@ def _describe(
         title=run.folder.name,
         evaluation=evaluation,
         source=run.environment["data"]["source"],
-        split_counts=run.environment["data"]["pictures"],
+        split_counts=run.environment["data"]["images"],
         command=run.environment["command"],
         recipe_toml=(run.folder / runs.RECIPE).read_text(encoding="utf-8"),
         notes=splits.notes,
@@ -90,7 +90,7 @@ def _describe(
         samples=class_samples(splits.train),
         heads=_heads_table(run),
         network=_network_table(summary),
-        network_text=f"{summary.parameters:,} parameters, {summary.macs:,} multiply-adds a picture "
+        network_text=f"{summary.parameters:,} parameters, {summary.macs:,} multiply-adds per image "
         f"of {splits.train.width}x{splits.train.height}.",
         epochs=run.epochs,
         rates=_rates(run),
@@ -110,7 +110,7 @@ def _explanations(folder: Path) -> tuple[Section, ...]:
         folder / snapshots.FOLDER / snapshots.STRIP,
     )
     if mistakes.is_file():
-        title = "Its worst mistakes on the validation pictures"
+        title = "Its worst mistakes on the validation images"
         sections.append(Section(title, mistakes.read_bytes(), _MISTAKES_TEXT))
     if strip.is_file():
         text = snapshots.describe_snapshots(folder)
@@ -210,7 +210,7 @@ def _training_cost(run: runs.Run) -> dict[str, str]:
     seconds = math.fsum(epoch["seconds"] for epoch in run.epochs)
     speeds = sorted(epoch["images_per_second"] for epoch in run.epochs)
     return {
-        "training": f"{seconds:,.1f} s in {many(len(run.epochs), 'epoch')}",
+        "training": f"{seconds:,.1f} s in {pluralize(len(run.epochs), 'epoch')}",
         "speed": f"{speeds[len(speeds) // 2]:,.0f} images/s (median epoch)",
         **_budget(run.environment),
         "learning rate": _rate_text(run),

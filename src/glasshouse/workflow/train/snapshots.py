@@ -1,4 +1,4 @@
-"""How a net learns where to look: the same pictures explained after each epoch of a run."""
+"""How a net learns where to look: the same images explained after each epoch of a run."""
 
 import copy
 import shutil
@@ -27,8 +27,8 @@ STRIP = "strip.png"
 _METHOD: MethodName = "grad-cam"
 
 
-def fixed_pictures(images: ImageSet, count: int) -> ImageSet:
-    """The first pictures of the classes in turn: one of each before a second of any."""
+def fixed_images(images: ImageSet, count: int) -> ImageSet:
+    """The first images of the classes in turn: one of each before a second of any."""
     turns = [
         (turn, int(label), int(place))
         for label in np.unique(images.labels)
@@ -39,7 +39,7 @@ def fixed_pictures(images: ImageSet, count: int) -> ImageSet:
 
 
 def snapshot_count(run: Path, wanted: int) -> int:
-    """How many pictures to explain: as many as before where a run goes on."""
+    """How many images to explain: as many as before where a run goes on."""
     before = _records(run)
     return len(load_explanation(before[0])) if before else wanted
 
@@ -47,7 +47,7 @@ def snapshot_count(run: Path, wanted: int) -> int:
 def take_snapshot(
     run: Path, state: TrainingState, classifier: Classifier, images: ImageSet
 ) -> None:
-    """Explain the true classes of the pictures with the net as it is now, and redraw the strip.
+    """Explain the true classes of the images with the net as it is now, and redraw the strip.
 
     The net is a copy on the CPU, so that training goes on as if nothing had happened. Raises
     UsageError for a net without a layer that a map could be drawn at.
@@ -56,7 +56,7 @@ def take_snapshot(
 
 
 def snapshot_seconds(classifier: Classifier, images: ImageSet) -> float:
-    """What a snapshot of these pictures takes here, once the strip is as wide as it becomes."""
+    """What a snapshot of these images takes here, once the strip is as wide as it becomes."""
     with tempfile.TemporaryDirectory(prefix="glasshouse-snapshots-") as folder:
         run = Path(folder)
         _snapshot(run, 0, classifier, images)  # imports, kernels, fonts
@@ -76,12 +76,12 @@ def draw_snapshots(run: Path) -> Path:
 
 
 def describe_snapshots(run: Path) -> str:
-    """What the strip shows, in words, with the share of the pictures that were right at the end."""
+    """What the strip shows, in words, with the share of the images that were right at the end."""
     records = _records(run)
     last = load_explanation(records[-1])
     right = int((last.logits.argmax(1) == last.targets).sum())
     return (
-        f"The same {len(last)} validation pictures after each epoch: where the net sees the true "
+        f"The same {len(last)} validation images after each epoch: where the net sees the true "
         f"class ({_METHOD} at {last.layer}), with the probability it gives that class. A row has "
         f"one colour scale. At the end {right} of {len(last)} are right."
     )
@@ -90,7 +90,7 @@ def describe_snapshots(run: Path) -> str:
 def _snapshot(run: Path, epoch: int, now: Classifier, images: ImageSet) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExplanationWarning)
-        (found,) = explain(now, images.pictures, methods=[_METHOD], target_class=images.labels)
+        (found,) = explain(now, images.pixels, methods=[_METHOD], target_class=images.labels)
     save_explanation(found, _folder(run, epoch), now)
     draw_snapshots(run)
 

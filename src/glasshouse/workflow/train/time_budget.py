@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from glasshouse.data.download import Progress
 from glasshouse.data.images import ImageSet
 from glasshouse.data.sources import fingerprint
 from glasshouse.errors import RecipeError, UsageError
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.width import widened
+from glasshouse.progress import Progress
 from glasshouse.report import plots
 from glasshouse.report.encoding import figure_png
 from glasshouse.settings import Recipe
@@ -23,19 +23,19 @@ from glasshouse.training.fit import untrained_classifier
 from glasshouse.training.pace import Pace, measure_pace
 from glasshouse.training.schedules import fitted_to
 from glasshouse.training.transfer import starting_net
-from glasshouse.workflow.train.experiment import Request, first_classifier, make_course
-from glasshouse.workflow.train.snapshots import fixed_pictures, snapshot_seconds
-from glasshouse.workflow.use.source_check import require_sound
+from glasshouse.workflow.train.experiment import Request, first_classifier, make_setup
+from glasshouse.workflow.train.snapshots import fixed_images, snapshot_seconds
+from glasshouse.workflow.use.source_check import require_no_errors
 
 # Factors of the recipe's width.
 WIDTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-# Below so many passes over the pictures a narrower net learns more in the same time. Seen with
+# Below so many passes over the images a narrower net learns more in the same time. Seen with
 # small-residual on CIFAR-10, some 70 s each: 71.9 % with 0.9 epochs, 74.4 % at half the width with
 # 1.8, 74.0 % at a quarter with 4.
 ENOUGH_EPOCHS = 3
 # A small set is not seen more often, however much time there is.
 MOST_EPOCHS = 200
-# Where an epoch fewer would waste so much of the time, another is made, on fewer pictures.
+# Where an epoch fewer would waste so much of the time, another is made, on fewer images.
 _WASTE = 0.1
 # Training is planned to take this share of what is left for it, as machines slow down when warm.
 _SURE = 0.9
@@ -43,13 +43,13 @@ _SURE = 0.9
 _AROUND = 3.0
 # Seconds of measuring a width: a share of the whole time, within these bounds.
 _SHARE, _SHORTEST, _LONGEST = 0.01, 0.5, 2.0
-# Fewer pictures teach nothing.
-_FEWEST_PICTURES = 200
+# Fewer images teach nothing.
+_FEWEST_IMAGES = 200
 
 
 @dataclass(frozen=True)
 class Work:
-    """What there is to do in a run: the pictures of each part, and of the range test, if any.
+    """What there is to do in a run: the images of each part, and of the range test, if any.
 
     seconds: of everything that is neither training nor answering: loading, figures, report.
     """
@@ -62,15 +62,15 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What fits: a width as a factor of the recipe's, epochs on so many training pictures.
+class TimePlan:
+    """What fits: a width as a factor of the recipe's, epochs on so many training images.
 
     seconds: what the whole run is expected to take.
     """
 
     width: float
     epochs: int
-    pictures: int
+    images: int
     seconds: float
 
 
@@ -83,7 +83,7 @@ class Budget:
     seconds_before: float
     work: Work
     paces: tuple[Pace, ...]
-    plan: Plan
+    plan: TimePlan
 
 
 def fit_to_minutes(
@@ -103,7 +103,7 @@ def fit_to_minutes(
     _require_fittable(recipe, minutes)
     opened = time.monotonic()
     measure, work = _measuring(request, minutes, progress)
-    # The run will read its pictures once more.
+    # The run will read its images once more.
     reading = time.monotonic() - opened
     work = replace(work, seconds=round(reading + report_seconds() + _AROUND / runs, 2))
 
@@ -120,10 +120,10 @@ def fit_to_minutes(
     return replace(request, recipe=fitted, budget=asdict(budget)), budget
 
 
-def choose(paces: tuple[Pace, ...], seconds: float, work: Work, recipe_epochs: int) -> Plan:
+def choose(paces: tuple[Pace, ...], seconds: float, work: Work, recipe_epochs: int) -> TimePlan:
     """The plan that fits into so many seconds.
 
-    The widest net that sees the pictures often enough; the narrowest where none does. Wider than
+    The widest net that sees the images often enough; the narrowest where none does. Wider than
     the recipe's own only where that has all the recipe's epochs. Raises UsageError when nothing
     fits.
     """
@@ -134,20 +134,20 @@ def choose(paces: tuple[Pace, ...], seconds: float, work: Work, recipe_epochs: i
     ]
     widest = max(enough, key=lambda pace: pace.width, default=None)
     pace = widest or min(paces, key=lambda pace: pace.width)
-    epochs, pictures = _whole_epochs(pace, seconds, work)
-    training = epochs * _epoch_seconds(pace, pictures, work)
-    return Plan(pace.width, epochs, pictures, round(training + _beside(pace, work), 1))
+    epochs, images = _whole_epochs(pace, seconds, work)
+    training = epochs * _epoch_seconds(pace, images, work)
+    return TimePlan(pace.width, epochs, images, round(training + _beside(pace, work), 1))
 
 
 def epochs_in(pace: Pace, seconds: float, work: Work) -> float:
-    """Passes over all training pictures that fit, as a fraction; below 0 where nothing does."""
+    """Passes over all training images that fit, as a fraction; below 0 where nothing does."""
     return _training_seconds(pace, seconds, work) / _epoch_seconds(pace, work.train, work)
 
 
-def fitted_recipe(recipe: Recipe, plan: Plan, minutes: float, *, whole: int) -> Recipe:
-    """The recipe with the width, epochs and pictures of a plan, annealed at its end."""
+def fitted_recipe(recipe: Recipe, plan: TimePlan, minutes: float, *, whole: int) -> Recipe:
+    """The recipe with the width, epochs and images of a plan, annealed at its end."""
     model = recipe.model if plan.width == 1 else widened(recipe.model, plan.width)
-    limit = {} if plan.pictures == whole else {"train_limit": plan.pictures}
+    limit = {} if plan.images == whole else {"train_limit": plan.images}
     description = (
         f"{recipe.name}, fitted to {minutes:g} minutes on the machine of this run: "
         f"{plan.width:g} times the width, {plan.epochs} epochs."
@@ -168,11 +168,11 @@ def describe_budget(budget: Budget | dict[str, Any]) -> str:
     record = budget if isinstance(budget, dict) else asdict(budget)
     plan, work = record["plan"], record["work"]
     paces = ", ".join(f"{p['training']:,.0f} at {p['width']:g}" for p in record["paces"])
-    share = "all" if plan["pictures"] == work["train"] else f"{plan['pictures']:,} of"
+    share = "all" if plan["images"] == work["train"] else f"{plan['images']:,} of"
     each = f" for each of {record['runs']} runs" if record["runs"] > 1 else ""
     return (
         f"training images/s by width: {paces}. Chosen: {plan['width']:g} times the width, "
-        f"{plan['epochs']} epochs of {share} {work['train']:,} pictures, about "
+        f"{plan['epochs']} epochs of {share} {work['train']:,} images, about "
         f"{plan['seconds']:.0f} s{each} after {record['seconds_before']:.0f} s of measuring."
     )
 
@@ -207,7 +207,7 @@ def _measuring(
     recipe = request.recipe
     splits, own = first_classifier(request, progress)
     # As the run does when it opens: what would stop it there does so before anything is measured.
-    require_sound(splits, recipe.data)
+    require_no_errors(splits, recipe.data)
     fingerprint(splits)
     test = RangeTest()
     found = test.steps * test.seeds * recipe.train.batch_size if recipe.train.lr == "auto" else 0
@@ -225,18 +225,18 @@ def _measuring(
                 return None
             classifier = untrained_classifier(model, splits, seed=recipe.train.seed)
         net = starting_net(classifier.net, recipe.transfer, recipe.train.epochs)
-        course = make_course(recipe, splits, classifier)
-        pace = measure_pace(replace(classifier, net=net), course, width=width, seconds=seconds)
+        setup = make_setup(recipe, splits, classifier)
+        pace = measure_pace(replace(classifier, net=net), setup, width=width, seconds=seconds)
         return replace(pace, explaining=explaining)
 
     return measure, work
 
 
 def _explaining(classifier: Classifier, validation: ImageSet, count: int) -> float:
-    """Seconds of a snapshot of so many pictures."""
+    """Seconds of a snapshot of so many images."""
     if not count:
         return 0.0
-    return snapshot_seconds(classifier, fixed_pictures(validation, count))
+    return snapshot_seconds(classifier, fixed_images(validation, count))
 
 
 def _paces(
@@ -258,7 +258,7 @@ def _enough(width: float, recipe_epochs: int) -> int:
 
 
 def _whole_epochs(pace: Pace, seconds: float, work: Work) -> tuple[int, int]:
-    """Whole epochs and the pictures of each: all, or fewer where whole epochs would waste time."""
+    """Whole epochs and the images of each: all, or fewer where whole epochs would waste time."""
     fitting = epochs_in(pace, seconds, work)
     if fitting >= MOST_EPOCHS:
         return MOST_EPOCHS, work.train
@@ -266,16 +266,16 @@ def _whole_epochs(pace: Pace, seconds: float, work: Work) -> tuple[int, int]:
         return math.floor(fitting), work.train
     epochs = max(1, math.ceil(fitting))
     beside = _epoch_seconds(pace, 0, work)
-    pictures = pace.training * (_training_seconds(pace, seconds, work) / epochs - beside)
-    if pictures < min(_FEWEST_PICTURES, work.train):
-        shortest = _beside(pace, work) + (beside + _FEWEST_PICTURES / pace.training) / _SURE
+    images = pace.training * (_training_seconds(pace, seconds, work) / epochs - beside)
+    if images < min(_FEWEST_IMAGES, work.train):
+        shortest = _beside(pace, work) + (beside + _FEWEST_IMAGES / pace.training) / _SURE
         more = math.ceil((shortest - seconds) / 60)
         raise UsageError(
             f"--minutes is too short: reading, measuring and reporting leave {max(seconds, 0):.0f} "
             f"s here, and the shortest run takes {shortest:.0f} s. Give {more} more minutes, or a "
             "faster recipe."
         )
-    return epochs, min(math.floor(pictures), work.train)
+    return epochs, min(math.floor(images), work.train)
 
 
 def _training_seconds(pace: Pace, seconds: float, work: Work) -> float:
@@ -289,6 +289,6 @@ def _beside(pace: Pace, work: Work) -> float:
     return work.seconds + answering + work.finder / pace.training + pace.explaining
 
 
-def _epoch_seconds(pace: Pace, pictures: int, work: Work) -> float:
+def _epoch_seconds(pace: Pace, images: int, work: Work) -> float:
     validating = work.validation / pace.validating
-    return pictures / pace.training + validating + pace.saving + pace.explaining
+    return images / pace.training + validating + pace.saving + pace.explaining

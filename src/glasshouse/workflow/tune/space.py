@@ -31,14 +31,14 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Categorical:
     """One of some values."""
 
     key: str
     values: tuple[Value, ...]
 
 
-Dimension = Range | Choice
+Dimension = Range | Categorical
 
 
 def parse_search(text: str) -> Dimension:
@@ -57,7 +57,7 @@ def parse_search(text: str) -> Dimension:
     chosen = tuple(_value(part.strip()) for part in values.split(","))
     if len(set(map(str, chosen))) < 2:
         raise RecipeError(f"--search {text}: expected two values or more, or a range low..high")
-    return Choice(key, chosen)
+    return Categorical(key, chosen)
 
 
 def recipe_of(name: str, overrides: Sequence[str], values: Mapping[str, Value]) -> Recipe:
@@ -85,7 +85,7 @@ def values_in(recipe: Recipe, space: Sequence[Dimension]) -> dict[str, Value] | 
     found: dict[str, Value] = {}
     for dimension in space:
         value = _own_value(recipe, dimension.key)
-        if isinstance(dimension, Choice):
+        if isinstance(dimension, Categorical):
             if value not in dimension.values:
                 return None
         elif not isinstance(value, (int, float)) or not dimension.low <= value <= dimension.high:
@@ -109,20 +109,20 @@ def require_space(name: str, overrides: Sequence[str], space: Sequence[Dimension
             recipe_of(name, overrides, {dimension.key: value})
 
 
-def describe(space: Sequence[Dimension]) -> list[str]:
+def describe_space(space: Sequence[Dimension]) -> list[str]:
     """Each dimension as the text that parse_search reads."""
     return [_text(dimension) for dimension in space]
 
 
 def _text(dimension: Dimension) -> str:
-    if isinstance(dimension, Choice):
+    if isinstance(dimension, Categorical):
         return f"{dimension.key}={','.join(map(str, dimension.values))}"
     low, high = _ends(dimension)
     return f"{dimension.key}={low}..{high}{':log' if dimension.is_log else ''}"
 
 
 def _ends(dimension: Dimension) -> tuple[Value, ...]:
-    if isinstance(dimension, Choice):
+    if isinstance(dimension, Categorical):
         return dimension.values
     if dimension.is_whole:
         return int(dimension.low), int(dimension.high)

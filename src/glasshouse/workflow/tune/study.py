@@ -11,7 +11,7 @@ from glasshouse.errors import UsageError
 from glasshouse.report.tuning_plots import TrialRecord
 from glasshouse.rng import derive
 from glasshouse.runs.processes import process_started, this_process
-from glasshouse.workflow.tune.space import Choice, Dimension, Value
+from glasshouse.workflow.tune.space import Categorical, Dimension, Value
 
 try:
     import fcntl
@@ -89,7 +89,7 @@ def report(trial: Trial, epoch: int, accuracy: float) -> bool:
     return not trial.handle.should_prune()
 
 
-def close(study: "optuna.Study", trial: Trial, value: float | None, *, pruned: bool) -> None:
+def close_trial(study: "optuna.Study", trial: Trial, value: float | None, *, pruned: bool) -> None:
     """Note how a trial ended; without a value it has failed."""
     states = _optuna().trial.TrialState
     if pruned:
@@ -103,7 +103,7 @@ def close(study: "optuna.Study", trial: Trial, value: float | None, *, pruned: b
 def fail(study: "optuna.Study", trial: Trial, problem: str) -> None:
     """Note that a trial gave no value, and why."""
     trial.handle.set_user_attr("problem", problem)
-    close(study, trial, None, pruned=False)
+    close_trial(study, trial, None, pruned=False)
 
 
 def lose(study: "optuna.Study", number: int) -> None:
@@ -192,7 +192,7 @@ class _FileLock:
 
 
 def _draw(handle: "optuna.Trial", dimension: Dimension) -> Value:
-    if isinstance(dimension, Choice):
+    if isinstance(dimension, Categorical):
         # Its annotation admits None, for choices that hold it; ours do not.
         return cast(Value, handle.suggest_categorical(dimension.key, dimension.values))
     if dimension.is_whole:

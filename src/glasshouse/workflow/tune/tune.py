@@ -21,9 +21,15 @@ from glasshouse.report.encoding import figure_png
 from glasshouse.report.tuning_plots import TrialRecord, search_history, search_importance
 from glasshouse.settings import Recipe
 from glasshouse.storage import read_json, write_bytes, write_json, write_text
-from glasshouse.workflow.tune.space import Dimension, describe, recipe_of, require_space, values_in
-from glasshouse.workflow.tune.study import Trial
 from glasshouse.workflow.tune import study as studies
+from glasshouse.workflow.tune.space import (
+    Dimension,
+    describe_space,
+    recipe_of,
+    require_space,
+    values_in,
+)
+from glasshouse.workflow.tune.study import Trial
 from glasshouse.workflow.tune.worker import Ended, Reached, Task, work
 from glasshouse.workflow.use.source_check import require_held_out
 
@@ -111,7 +117,7 @@ def tune(
 
 
 def _require_held_out(search: Search) -> None:
-    """The recipe, and every value that may be tried, must leave the validation pictures alone."""
+    """The recipe, and every value that may be tried, must leave the validation images alone."""
     key = "data.train_on_validation"
     varies = any(dimension.key == key for dimension in search.space)
     overrides = [*search.overrides, *([f"{key}=true"] if varies else [])]
@@ -174,7 +180,7 @@ def _listen(desk: _Desk, worker: _Worker) -> None:
     if message.problem:
         studies.fail(desk.study, trial, message.problem)
     else:
-        studies.close(desk.study, trial, message.value, pruned=message.was_pruned)
+        studies.close_trial(desk.study, trial, message.value, pruned=message.was_pruned)
     worker.trial = None
     _tell(desk, trial)
 
@@ -225,7 +231,7 @@ def _write_or_compare_settings(search: Search) -> None:
     now = {
         "source": search.source,
         "recipe": recipe.model_dump(mode="json"),
-        "search": describe(search.space),
+        "search": describe_space(search.space),
     }
     path = search.out / SETTINGS
     if not path.is_file():
@@ -261,8 +267,8 @@ def _write_results(search: Search, study: "optuna.Study") -> Found:
     write_text(search.out / BEST, to_toml(recipe))
     write_bytes(search.out / "plots" / "history.png", figure_png(search_history(trials)))
     if importance:
-        picture = figure_png(search_importance(importance))
-        write_bytes(search.out / "plots" / "importance.png", picture)
+        image = figure_png(search_importance(importance))
+        write_bytes(search.out / "plots" / "importance.png", image)
     return Found(recipe, best.number, best.value or 0.0, dict(best.values), trials, importance)
 
 
@@ -273,7 +279,7 @@ def _best(search: Search, trials: Sequence[TrialRecord]) -> TrialRecord:
         raise UsageError(
             f"none of {len(trials)} trials in {search.out} came to a value"
             + (f": {problems.rstrip('.')}" if problems else "")
-            + ". If that is no matter of the pictures, search a narrower range or raise --trials."
+            + ". If that is no matter of the images, search a narrower range or raise --trials."
         )
     return max(complete, key=lambda trial: (trial.value or 0.0, -trial.number))
 

@@ -15,7 +15,12 @@ from glasshouse.errors import DivergedError, GlasshouseError
 from glasshouse.recipe import parse_recipe
 from glasshouse.storage import write_json
 from glasshouse.training.state import Epoch
-from glasshouse.workflow.train.experiment import Experiment, Request, fit, open_experiment
+from glasshouse.workflow.train.experiment import (
+    Experiment,
+    Request,
+    fit_experiment,
+    open_experiment,
+)
 
 RESULT = "trial.json"
 
@@ -85,7 +90,7 @@ def _train_and_report(task: Task, connection: Connection) -> Ended:
         parent = os.getppid()
         # Nobody hears an orphan; it saves its state and makes room for the one that goes on.
         orphaned = lambda: signal.SIGTERM if os.getppid() != parent else None  # noqa: E731
-        for record in fit(experiment, orphaned):
+        for record in fit_experiment(experiment, orphaned):
             if isinstance(record, Epoch) and not _may_go_on(record, connection):
                 # Stopping after the last epoch would save nothing and lose the value.
                 go_on = record.epoch == recipe.train.epochs

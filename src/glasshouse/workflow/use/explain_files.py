@@ -1,4 +1,4 @@
-"""Explanations of picture files, or of a run's mistakes, as a folder of pictures and records."""
+"""Explanations of image files, or of a run's mistakes, as a folder of images and records."""
 
 import warnings
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ from glasshouse.explanation.methods import (
 )
 from glasshouse.explanation.mistakes import explain_mistakes
 from glasshouse.explanation.nouns import Explanation, save_explanation, target_name
-from glasshouse.explanation.page import Page
+from glasshouse.explanation.page import ExplanationPage
 from glasshouse.explanation.trust.checks import check_all, sheet_methods, telling_layers
 from glasshouse.explanation.trust.localisation import Localisation, score_localisation
 from glasshouse.models.classifier import Classifier
@@ -62,7 +62,7 @@ class ExplainRequest:
 
 @dataclass(frozen=True)
 class Explained:
-    """One picture's answer: what was predicted, what was explained, and the files written."""
+    """One image's answer: what was predicted, what was explained, and the files written."""
 
     image: str
     predicted: str
@@ -72,11 +72,11 @@ class Explained:
     explanations: tuple[Explanation, ...]
 
 
-def explain_pictures(
+def explain_images(
     classifier: Classifier, images: ImageSet, request: ExplainRequest
 ) -> list[Explained]:
-    """Explain each picture and write its sheet, activations, raw maps and records."""
-    methods, settings = _plan(classifier, images.pictures[0], request)
+    """Explain each image and write its sheet, activations, raw maps and records."""
+    methods, settings = _plan(classifier, images.pixels[0], request)
     answers = []
     for index in range(len(images)):
         with warnings.catch_warnings():
@@ -84,7 +84,7 @@ def explain_pictures(
             warnings.simplefilter("ignore", ExplanationWarning)
             page = explain_page(
                 classifier,
-                images.pictures[index : index + 1],
+                images.pixels[index : index + 1],
                 methods=methods,
                 target_class=request.class_name,
                 layer=request.layer,
@@ -134,13 +134,13 @@ def score_maps(
 ) -> tuple[Localisation, ...]:
     """How well the maps of the true classes find the objects; empty without masks.
 
-    Methods of many passes are left out. most: of the pictures.
+    Methods of many passes are left out. most: of the images.
     """
     if images.masks is None:
         return ()
     some = take(images, np.arange(min(most, len(images))))
-    methods = [m for m in sheet_methods(classifier, some.pictures[0]) if m not in SLOW_METHODS]
-    found = explain(classifier, some.pictures, methods=methods, target_class=some.labels)
+    methods = [m for m in sheet_methods(classifier, some.pixels[0]) if m not in SLOW_METHODS]
+    found = explain(classifier, some.pixels, methods=methods, target_class=some.labels)
     assert some.masks is not None
     return score_localisation(found, some.masks)
 
@@ -168,7 +168,7 @@ def as_json(explained: Explained) -> dict[str, Any]:
 
 
 def _plan(
-    classifier: Classifier, picture: NDArray[np.uint8], request: ExplainRequest
+    classifier: Classifier, image: NDArray[np.uint8], request: ExplainRequest
 ) -> tuple[tuple[MethodName, ...], ExplainSettings]:
     names = tuple(name for name in request.methods if name not in ("all", "activations"))
     try:
@@ -176,15 +176,17 @@ def _plan(
     except UsageError as error:
         raise UsageError(f"{error} Besides these: all, activations.") from error
     if "all" in request.methods:
-        every = sheet_methods(classifier, picture, request.layer)
+        every = sheet_methods(classifier, image, request.layer)
         methods = tuple(dict.fromkeys([*every, *methods]))
     layers = request.activation_layers
     if not layers and {"all", "activations"} & set(request.methods):
-        layers = tuple(info.name for info in telling_layers(classifier, picture))
+        layers = tuple(info.name for info in telling_layers(classifier, image))
     return methods, ExplainSettings(activation_layers=layers)
 
 
-def _written(classifier: Classifier, page: Page, image: str, request: ExplainRequest) -> Explained:
+def _written(
+    classifier: Classifier, page: ExplanationPage, image: str, request: ExplainRequest
+) -> Explained:
     folder = request.out / _folder_name(image)
     drawn: dict[str, Figure] = {}
     if page.explanations:

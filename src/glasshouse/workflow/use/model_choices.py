@@ -12,11 +12,11 @@ from glasshouse.workflow.train.kept_epochs import kept_epochs, weights_of_epoch
 from glasshouse.workflow.use.model_names import classifier_without_folder
 from glasshouse.workflow.use.predictions import load_run_classifier
 
-HOW_TO_KEEP = "Train with train.keep_epochs=1 to keep every epoch."
+HOW_TO_KEEP = "Train with train.keep_every=1 to keep every epoch."
 
 
 @dataclass(frozen=True)
-class Choice:
+class ModelChoice:
     """One model: a finished run below the folder, a bundled model, or a net of the zoo.
 
     epoch: of a run; None: as it ended. weights: a file for a net of the zoo; None: its usual ones.
@@ -39,7 +39,7 @@ def model_names(folder: Path) -> list[str]:
     return [*(path.parent.relative_to(folder).as_posix() for path in found), *bundled_names()]
 
 
-def run_of_choice(folder: Path, choice: Choice) -> Path | None:
+def run_of_choice(folder: Path, choice: ModelChoice) -> Path | None:
     """The run folder behind a choice; None for a bundled model or a net of the zoo."""
     try:
         path, root = (folder / choice.name).resolve(), folder.resolve()
@@ -50,13 +50,13 @@ def run_of_choice(folder: Path, choice: Choice) -> Path | None:
         return None
 
 
-def epochs_of(folder: Path, choice: Choice) -> list[int]:
+def epochs_of_choice(folder: Path, choice: ModelChoice) -> list[int]:
     """The epochs that can be chosen of a run; of anything else none."""
     run = run_of_choice(folder, choice)
     return [] if run is None else kept_epochs(run)
 
 
-def classifier_of_choice(folder: Path, choice: Choice) -> Classifier:
+def classifier_of_choice(folder: Path, choice: ModelChoice) -> Classifier:
     """The classifier that a choice means, in evaluation mode on the CPU; nothing is downloaded.
 
     Of the runs, only those below the folder are ever loaded. Raises UsageError for an unknown name

@@ -1,4 +1,4 @@
-"""Trained classifiers on pictures: a run's own test split, another source, single files."""
+"""Trained classifiers on images: a run's own test split, another source, single files."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError, UsageError
 from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.models.predict import Predictions, load_predictions, predict
-from glasshouse.models.preprocessing import prepare
+from glasshouse.models.preprocessing import preprocess
 from glasshouse.runs import folder as runs
 
 
@@ -53,14 +53,14 @@ def predictions_of(
     return predict(classifier, splits.test)
 
 
-def read_pictures(paths: list[Path], classifier: Classifier) -> ImageSet:
-    """Picture files as the classifier's input; labels are 0, since nobody knows them.
+def read_images(paths: list[Path], classifier: Classifier) -> ImageSet:
+    """Image files as the classifier's input; labels are 0, since nobody knows them.
 
-    Raises BadPicture, naming the file.
+    Raises BadImage, naming the file.
     """
-    pictures = [prepare(decode(path), classifier.preprocessing) for path in paths]
+    images = [preprocess(decode(path), classifier.preprocessing) for path in paths]
     return ImageSet(
-        np.stack(pictures),
+        np.stack(images),
         np.zeros(len(paths), dtype=np.int64),
         np.array([str(path) for path in paths], dtype=np.str_),
         classifier.class_names,

@@ -4,11 +4,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from glasshouse.data.checks import blocking, check
-from glasshouse.data.download import Progress
 from glasshouse.data.findings import Finding, names_of
 from glasshouse.data.images import Splits
 from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError, RecipeError
+from glasshouse.progress import Progress
 from glasshouse.report.data_report import render_data_report
 from glasshouse.settings import DataSettings
 from glasshouse.storage import write_json, write_text
@@ -38,11 +38,11 @@ def examine(
     offline: bool = False,
     progress: Progress | None = None,
 ) -> Examination:
-    """Load a source, leaving out files that cannot be read, and look at every picture.
+    """Load a source, leaving out files that cannot be read, and look at every image.
 
     A source that cannot be loaded is a finding too. Raises UsageError for an unknown source.
     """
-    # Trained on or not, the validation pictures are a part of their own here.
+    # Trained on or not, the validation images are a part of their own here.
     lenient = settings.model_copy(update={"on_bad_file": "skip", "train_on_validation": False})
     try:
         splits = load_splits(source, lenient, data_dir=data_dir, offline=offline, progress=progress)
@@ -61,7 +61,7 @@ def write_examination(examination: Examination, out: Path) -> Path:
     return page
 
 
-def require_sound(splits: Splits, settings: DataSettings) -> None:
+def require_no_errors(splits: Splits, settings: DataSettings) -> None:
     """Raise DataError for what would make figures wrong, unless settings.on_finding is ignore."""
     if settings.on_finding == "ignore":
         return
@@ -71,16 +71,16 @@ def require_sound(splits: Splits, settings: DataSettings) -> None:
         raise DataError(
             "the figures of this run would be wrong:\n"
             + "\n".join(lines)
-            + "\nMend the pictures (`glasshouse check SOURCE --out FOLDER` shows them side by "
+            + "\nMend the images (`glasshouse check SOURCE --out FOLDER` shows them side by "
             "side), or train all the same with --set data.on_finding=ignore."
         )
 
 
 def require_held_out(settings: DataSettings, command: str) -> None:
-    """Raise RecipeError where a command judges by pictures that the settings train on as well."""
+    """Raise RecipeError where a command judges by images that the settings train on as well."""
     if settings.train_on_validation:
         raise RecipeError(
-            f"data.train_on_validation: {command} judges by pictures that were held out, and this "
+            f"data.train_on_validation: {command} judges by images that were held out, and this "
             "trains on them too. Leave it out here, and set it for the last training, once nothing "
             "is left to choose."
         )

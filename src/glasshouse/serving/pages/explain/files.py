@@ -1,10 +1,10 @@
-"""The pictures and arrays of an explanation, by the key of its answer and plain numbers."""
+"""The images and arrays of an explanation, by the key of its answer and plain numbers."""
 
 from fastapi import APIRouter, Response
 
 from glasshouse.serving.workbench import Workbench
 
-_FORGOTTEN = "There is no such file any more; explain the picture again."
+_FORGOTTEN = "There is no such file any more; explain the image again."
 
 
 def routes(workbench: Workbench) -> APIRouter:

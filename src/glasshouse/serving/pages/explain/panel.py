@@ -9,7 +9,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from glasshouse.explanation.nouns import Explanation, target_name
-from glasshouse.serving.explainer import Answer
+from glasshouse.serving.explainer import ExplainedPhoto
 from glasshouse.serving.pages.parts import box, button, link, panel, text
 
 _TOP = 5
@@ -36,7 +36,7 @@ _TITLES = {
 class Column:
     """The parts of one answer that change when something else is chosen."""
 
-    def __init__(self, answer: Answer, method: str, colours: str) -> None:
+    def __init__(self, answer: ExplainedPhoto, method: str, colours: str) -> None:
         self.answer = answer
         self.colours = colours
         self.on_method: Callable[[str], None] = self.show_method
@@ -68,7 +68,7 @@ class Column:
         self.maps = {name: images[:1] for name, images in self.maps.items()}
         self.stage.clear()
         with self.stage:
-            self._pictures(method, f"{_title(method)} over the photo")
+            self._images(method, f"{_title(method)} over the photo")
         for name, tile in self.tiles.items():
             tile.props["aria-pressed"] = "true" if name == method else "false"
             tile.update()
@@ -83,7 +83,7 @@ class Column:
                 image.update()
         self._say()
 
-    def show_checks(self, checked: Answer) -> None:
+    def show_checks(self, checked: ExplainedPhoto) -> None:
         """What the checks say, once they are made."""
         self.answer = checked
         for explanation in checked.page.explanations:
@@ -98,7 +98,7 @@ class Column:
                 icon.props(f'role=img aria-label="{verdict}"')
         self._say()
 
-    def show_more(self, answer: Answer) -> None:
+    def show_more(self, answer: ExplainedPhoto) -> None:
         """Add the maps that took longer."""
         self.more.delete()
         self.answer = answer
@@ -119,13 +119,13 @@ class Column:
         with box("gh-tile", "button").on("click", lambda: self.on_method(name)) as tile:
             tile.props["type"] = "button"
             with box("gh-stage"):
-                self._pictures(name, "")
+                self._images(name, "")
             with box("gh-tile-name", "span"):
                 text(_title(name))
                 self.marks[name] = box("", "span")
         self.tiles[name] = tile
 
-    def _pictures(self, name: str, description: str) -> None:
+    def _images(self, name: str, description: str) -> None:
         """The photo and, over it, a map whose opacity the page's slider sets."""
         photo, over = ui.element("img"), ui.element("img").classes("gh-over")
         photo.props.update({"src": f"{_folder(self.answer)}/photo", "alt": description})
@@ -149,12 +149,12 @@ class Column:
             _sentences(explanation)
 
 
-def _what(answer: Answer) -> str:
+def _what(answer: ExplainedPhoto) -> str:
     known = f", labelled {answer.photo.class_name}" if answer.photo.class_name else ""
     return f"{answer.photo.name}{known}"
 
 
-def _top_five(answer: Answer) -> None:
+def _top_five(answer: ExplainedPhoto) -> None:
     logits = answer.page.logits[0].astype(np.float64) / answer.page.temperature
     shares = np.exp(logits - logits.max())
     shares /= shares.sum()
@@ -168,7 +168,7 @@ def _top_five(answer: Answer) -> None:
                     box("gh-part-0", "i").style(f"width:{100 * shares[place]:.2f}%")
 
 
-def _downloads(answer: Answer, place: int, colours: str) -> None:
+def _downloads(answer: ExplainedPhoto, place: int, colours: str) -> None:
     folder = _folder(answer)
     query = urlencode({"colours": colours})
     for words, address in (
@@ -188,7 +188,7 @@ def _sentences(explanation: Explanation) -> None:
         text(words, "p", "gh-quiet")
 
 
-def _layers(answer: Answer) -> None:
+def _layers(answer: ExplainedPhoto) -> None:
     """A slider along the net, and all channels of the layer that it stands at."""
     found = answer.page.activations
     if not found:
@@ -219,7 +219,7 @@ def _shown_at(show: Callable[[int], None], event: object) -> None:
     show(int(getattr(event, "value", 0)))
 
 
-def _class_name(answer: Answer, place: int) -> str:
+def _class_name(answer: ExplainedPhoto, place: int) -> str:
     return answer.page.class_names[place] if answer.page.class_names else str(place)
 
 
@@ -227,5 +227,5 @@ def _title(method: str) -> str:
     return _TITLES.get(method, method)
 
 
-def _folder(answer: Answer) -> str:
+def _folder(answer: ExplainedPhoto) -> str:
     return f"/explain/answers/{answer.key}"

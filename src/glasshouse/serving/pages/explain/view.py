@@ -1,4 +1,4 @@
-"""What the page Explain holds: models, a picture, and the answers; it needs torch."""
+"""What the page Explain holds: models, an image, and the answers; it needs torch."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,10 +14,10 @@ from nicegui.events import UploadEventArguments
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import GlasshouseError
 from glasshouse.models.predict import load_predictions, probabilities
-from glasshouse.report.encoding import picture_uri
+from glasshouse.report.encoding import image_uri
 from glasshouse.runs import folder as runs
 from glasshouse.serving.explainer import (
-    Answer,
+    ExplainedPhoto,
     Explainer,
     Photo,
     explainer_of,
@@ -37,7 +37,7 @@ from glasshouse.serving.pages.parts import (
     text,
 )
 from glasshouse.serving.workbench import Workbench
-from glasshouse.workflow.use.model_choices import Choice, model_names, run_of_choice
+from glasshouse.workflow.use.model_choices import ModelChoice, model_names, run_of_choice
 
 _LARGEST_UPLOAD = 64 << 20
 _MISTAKES_SHOWN, _OTHERS_SHOWN = 6, 10
@@ -47,11 +47,11 @@ _MISTAKES_SHOWN, _OTHERS_SHOWN = 6, 10
 class _View:
     """What one viewer looks at.
 
-    turn counts what was asked, so that a late answer is dropped; shuffles, which pictures to show.
+    turn counts what was asked, so that a late answer is dropped; shuffles, which images to show.
     """
 
     explainer: Explainer
-    models: list[Choice]
+    models: list[ModelChoice]
     photo: Photo | None = None
     class_name: str | None = None
     method: str = "grad-cam"
@@ -65,9 +65,9 @@ class _View:
         return turn == self.turn and not place.is_deleted
 
 
-async def fill(workbench: Workbench, request: Request) -> None:
-    """Models and a picture to choose, and below them what explains the answer."""
-    heading("Explain", "Which parts of a picture speak for an answer, and how sure that is.")
+async def fill_explain(workbench: Workbench, request: Request) -> None:
+    """Models and an image to choose, and below them what explains the answer."""
+    heading("Explain", "Which parts of an image speak for an answer, and how sure that is.")
     names = await asyncio.to_thread(model_names, workbench.runs)
     if not names:
         empty_state(
@@ -78,7 +78,7 @@ async def fill(workbench: Workbench, request: Request) -> None:
         )
         return
     asked = request.query_params.get("model", "")
-    view = _View(explainer_of(workbench), [Choice(asked if asked in names else names[0])])
+    view = _View(explainer_of(workbench), [ModelChoice(asked if asked in names else names[0])])
     with box("gh-explain"):
         controls = box()
         place = box("gh-answers").props("aria-live=polite")
@@ -88,14 +88,14 @@ async def fill(workbench: Workbench, request: Request) -> None:
     with place:
         _nothing_yet()
     await ui.context.client.connected()
-    await _fill_strip(view, strip, show, request.query_params.get("picture", ""))
+    await _fill_strip(view, strip, show, request.query_params.get("image", ""))
     await chooser.offer_nets_at_hand()
 
 
 def _controls(
     view: _View, names: list[str], show: Callable[[], Awaitable[None]]
 ) -> tuple[Element, Chooser]:
-    """The models and the picture; gives where the test pictures go, and the models' fields."""
+    """The models and the image; gives where the test images go, and the models' fields."""
 
     async def choose() -> None:
         if not chooser.chosen:
@@ -103,7 +103,7 @@ def _controls(
         before, view.models = view.models, chooser.chosen
         if before[0] != view.models[0]:
             view.class_name = None
-        if view.explainer.picture_model(before) != view.explainer.picture_model(view.models):
+        if view.explainer.image_model(before) != view.explainer.image_model(view.models):
             await _fill_strip(view, strip, show, "")
         await show()
 
@@ -148,27 +148,27 @@ def _drop(view: _View, show: Callable[[], Awaitable[None]]) -> None:
 async def _fill_strip(
     view: _View, strip: Element, show: Callable[[], Awaitable[None]], wanted: str
 ) -> None:
-    """Test pictures of the first run among the models: its worst mistakes, and some at random."""
+    """Test images of the first run among the models: its worst mistakes, and some at random."""
     strip.clear()
     with strip:
-        text("Fetching the test pictures …", "p", "gh-quiet")
-    model = view.explainer.picture_model(view.models)
+        text("Fetching the test images …", "p", "gh-quiet")
+    model = view.explainer.image_model(view.models)
     try:
-        images = await asyncio.to_thread(view.explainer.test_pictures, model)
+        images = await asyncio.to_thread(view.explainer.test_images, model)
         mistakes = await asyncio.to_thread(_worst_mistakes, view.explainer.workbench, model, images)
     except GlasshouseError as error:
         if not strip.is_deleted:
             strip.clear()
             with strip:
-                _no_pictures(view, error)
+                _no_images(view, error)
         return
-    if strip.is_deleted or model != view.explainer.picture_model(view.models):
+    if strip.is_deleted or model != view.explainer.image_model(view.models):
         return
     strip.clear()
     with strip:
         _strip_row("Its worst mistakes", images, mistakes, view, show)
         others = box()
-        button("Other pictures", "shuffle").on_click(partial(_others, others, images, view, show))
+        button("Other images", "shuffle").on_click(partial(_others, others, images, view, show))
     _others(others, images, view, show)
     rows = np.flatnonzero(images.ids == wanted)
     if len(rows):
@@ -176,20 +176,20 @@ async def _fill_strip(
         await show()
 
 
-def _no_pictures(view: _View, error: GlasshouseError) -> None:
-    """Why there are no test pictures to choose from, and what can be done all the same."""
-    folder = run_of_choice(view.explainer.workbench.runs, view.explainer.picture_model(view.models))
+def _no_images(view: _View, error: GlasshouseError) -> None:
+    """Why there are no test images to choose from, and what can be done all the same."""
+    folder = run_of_choice(view.explainer.workbench.runs, view.explainer.image_model(view.models))
     if folder is None:
         text("Drop a photo of your own", "h3")
         text(
-            f"{error}. Of a run that was trained here, its test pictures and its worst mistakes "
+            f"{error}. Of a run that was trained here, its test images and its worst mistakes "
             "stand here, and its epochs can be looked at.",
             "p",
             "gh-quiet",
         )
         link_button("Train a classifier", "/train", icon="play_arrow")
         return
-    text("Its test pictures cannot be read", "h3")
+    text("Its test images cannot be read", "h3")
     text(f"{error}. A photo of your own can still be explained.", "p", "gh-quiet")
 
 
@@ -200,7 +200,7 @@ def _others(
     rows = np.random.default_rng(view.shuffles).permutation(len(images))[:_OTHERS_SHOWN]
     place.clear()
     with place:
-        _strip_row("Test pictures", images, rows.tolist(), view, show)
+        _strip_row("Test images", images, rows.tolist(), view, show)
 
 
 def _strip_row(
@@ -220,15 +220,15 @@ def _strip_row(
     with box("gh-thumbs"):
         for row in rows:
             label = images.class_names[int(images.labels[row])]
-            words = f"Explain {images.ids[row]}, a picture of {label}"
+            words = f"Explain {images.ids[row]}, an image of {label}"
             with box("gh-thumb", "button").on("click", partial(choose, row)) as thumb:
                 thumb.props["aria-label"] = words
                 thumb.props["title"] = f"{label} · {images.ids[row]}"
-                picture = ui.element("img").classes("gh-pixels" if images.width < 100 else "")
-                picture.props.update({"src": picture_uri(images.pictures[row]), "alt": ""})
+                image = ui.element("img").classes("gh-pixels" if images.width < 100 else "")
+                image.props.update({"src": image_uri(images.pixels[row]), "alt": ""})
 
 
-def _worst_mistakes(workbench: Workbench, model: Choice, images: ImageSet) -> list[int]:
+def _worst_mistakes(workbench: Workbench, model: ModelChoice, images: ImageSet) -> list[int]:
     """Rows of the surest wrong answers of the run, the surest first."""
     folder = run_of_choice(workbench.runs, model)
     if folder is None or not (folder / runs.PREDICTIONS).is_file():
@@ -245,15 +245,15 @@ def _worst_mistakes(workbench: Workbench, model: Choice, images: ImageSet) -> li
 
 def _nothing_yet() -> None:
     empty_state(
-        "Drop a photo, or take one of the test pictures",
+        "Drop a photo, or take one of the test images",
         "You see what the model answers, which pixels and regions speak for it, what each layer "
-        "makes of the picture, and whether the maps can be trusted.",
+        "makes of the image, and whether the maps can be trusted.",
         icon="visibility",
     )
 
 
 async def _show(view: _View, place: Element) -> None:
-    """Explain the picture by each model, then check the maps; both in a thread."""
+    """Explain the image by each model, then check the maps; both in a thread."""
     if view.photo is None:
         return
     view.turn += 1
@@ -292,13 +292,15 @@ async def _show(view: _View, place: Element) -> None:
     await _check(view, turn)
 
 
-def _explained(explainer: Explainer, model: Choice, photo: Photo, class_name: str | None) -> Answer:
+def _explained(
+    explainer: Explainer, model: ModelChoice, photo: Photo, class_name: str | None
+) -> ExplainedPhoto:
     """By the class that was chosen; by the model's own answer where it does not know that class."""
     knows = class_name in explainer.classifier(model).class_names
     return explainer.explain(model, photo, class_name if knows else None)
 
 
-def _looks(view: _View, answer: Answer, place: Element) -> None:
+def _looks(view: _View, answer: ExplainedPhoto, place: Element) -> None:
     """What holds for both sides: the class, how strongly maps cover the photo, their colours."""
     names = answer.page.class_names
     explained = int(answer.page.explanations[0].targets[0])

@@ -24,7 +24,7 @@ def say(text: str) -> None:
 
 @dataclass
 class DataProgress:
-    """Called with (what, done, total) while pictures are read."""
+    """Called with (what, done, total) while images are read."""
 
     bars: Progress
     tasks: dict[str, TaskID] = field(default_factory=dict)
@@ -60,7 +60,7 @@ def data_progress() -> Iterator[DataProgress]:
 
 
 def show_training(records: "Iterable[Step | Epoch]", epochs: int) -> None:
-    """Take every record of a training run, showing images/s, time left and a line an epoch."""
+    """Take every record of a training run, showing images/s, time left and a line per epoch."""
     from glasshouse.training.state import Epoch
 
     pace = _Pace(epochs)
