@@ -61,7 +61,7 @@ _PUBLIC = {
     "glasshouse.training.lr_curve": ("LrCurve",),
     "glasshouse.training.fit": ("train_classifier",),
     "glasshouse.training.heads": ("HeadSettings", "best_head", "fit_heads"),
-    "glasshouse.training.loop": ("Course", "Step", "train"),
+    "glasshouse.training.loop": ("TrainingSetup", "Step", "train"),
     "glasshouse.training.state": ("Epoch", "begin", "final_net"),
     "glasshouse.training.transfer": ("begin_transfer", "train_transfer"),
     "glasshouse.workflow.use.model_names": ("classifier_by_name",),

@@ -249,7 +249,8 @@ def test_an_array_that_is_no_image_is_refused(
         explain(classifier_of(module_net()), array)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+# torch.jit is on its way out and says so in one way or another in every release.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_net_with_a_hidden_graph_is_refused() -> None:
     images = some_images()
     example = torch.rand(1, 3, 16, 16)

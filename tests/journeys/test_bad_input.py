@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             images(root / "gap" / split / name)
     images(root / "broken" / "cats", 12)
     images(root / "broken" / "dogs", 12)
-    (root / "broken" / "dogs" / "not-a-image.jpg").write_text("hello")
+    (root / "broken" / "dogs" / "no-image.jpg").write_text("hello")
     # The same noise in both parts: every test image is one that is trained on.
     for part, count in {"train": 9, "test": 3}.items():
         for name in ("cats", "dogs"):
@@ -54,7 +54,7 @@ CASES = [
     (["train", "gap"], 3, "val"),
     (["train", "nowhere"], 2, "nowhere"),
     (["train", "digit"], 2, "digits"),
-    (["train", "broken"], 3, "not-a-image.jpg"),
+    (["train", "broken"], 3, "no-image.jpg"),
     (["train", "broken"], 3, "--on-bad-file skip"),
     (["lr-find", "broken", "--out", "-"], 3, "--set data.on_bad_file=skip"),
     (["train", "leaked"], 3, "train/cats/0.png = test/cats/0.png"),
@@ -104,8 +104,8 @@ def test_skipping_bad_files_trains_on_the_rest_and_names_them(folder: Path) -> N
         cwd=folder,
     )  # fmt: skip
     assert "left out" in done.stderr
-    assert "not-a-image.jpg" in done.stderr
-    assert "not-a-image.jpg" in (folder / "skipped" / "report.html").read_text(encoding="utf-8")
+    assert "no-image.jpg" in done.stderr
+    assert "no-image.jpg" in (folder / "skipped" / "report.html").read_text(encoding="utf-8")
 
 
 def test_images_that_make_figures_wrong_are_trained_on_when_that_is_wanted(
@@ -125,6 +125,6 @@ def test_images_that_make_figures_wrong_are_trained_on_when_that_is_wanted(
 def test_an_image_that_is_none_is_named_by_predict(folder: Path) -> None:
     if not (folder / "skipped").exists():
         test_skipping_bad_files_trains_on_the_rest_and_names_them(folder)
-    bad = folder / "broken" / "dogs" / "not-a-image.jpg"
+    bad = folder / "broken" / "dogs" / "no-image.jpg"
     done = glasshouse("predict", "skipped", bad, cwd=folder, code=3)
-    assert "not-a-image.jpg" in done.stderr
+    assert "no-image.jpg" in done.stderr

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from glasshouse.data.images import Splits
-from glasshouse.runs import steps
 from glasshouse.runs.processes import process_started
-from glasshouse.runs.steps import STEPS, Mark, StepReader, is_running, last_mark, recorded
+from glasshouse.runs.steps import STEPS, Mark, StepReader, is_running, last_mark
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.fit import fit_preprocessing
 from glasshouse.training.loop import Step, TrainingSetup, train
 from glasshouse.training.state import Epoch, begin
+from glasshouse.workflow.train import step_log
+from glasshouse.workflow.train.step_log import recorded
 
 
 def mark(epoch: int, step: int, *, loss: float = 1.0, time: float = 0.0, pid: int = 1) -> Mark:
@@ -29,7 +30,7 @@ def write(path: Path, marks: list[Mark]) -> None:
 
 @pytest.fixture
 def _each_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(steps, "_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(step_log, "_EVERY_SECONDS", 0.0)
     yield
 
 

@@ -168,7 +168,11 @@ def _start() -> "subprocess.Popen[bytes]":
     package = Path(__file__).resolve().parents[2]
     search = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
     process = subprocess.Popen(
-        [sys.executable, "-c", "from glasshouse.data.workers import serve; serve()"],
+        [
+            sys.executable,
+            "-c",
+            "from glasshouse.data.workers import serve_decoding; serve_decoding()",
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         # The C libraries print their complaints; the reason travels in the answer.

@@ -1,21 +1,17 @@
-"""Where a training is, step by step, in a small file that others read while it grows."""
+"""How far a run has got, step by step: a small file that others read while it grows.
+
+Reading it does not wait for torch; `workflow/train/step_log.py` writes it.
+"""
 
 import json
-import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from glasshouse.runs.processes import process_started, this_process
+from glasshouse.runs.processes import process_started
 from glasshouse.storage import write_text
 
-if TYPE_CHECKING:  # whoever only reads the file does not wait for torch
-    from glasshouse.training.loop import Step
-    from glasshouse.training.state import Epoch, TrainingState
-
 STEPS = "steps.jsonl"
-_EVERY_SECONDS = 1.0
 _TAIL = 4096
 
 
@@ -48,34 +44,6 @@ class Mark:
     def is_last(self) -> bool:
         """True when the last step is done and only measuring is left."""
         return self.epoch >= self.epochs and self.step >= self.steps
-
-
-def recorded(
-    records: "Iterator[Step | Epoch]", state: "TrainingState", epochs: int, folder: Path
-) -> "Iterator[Step | Epoch]":
-    """Pass on what training yields, and note a line in steps.jsonl, at most one per second."""
-    from glasshouse.training.loop import Step
-
-    path = folder / STEPS
-    _forget_after(path, state.epoch, state.step)
-    process, since, is_first = this_process(), _Since.now(state), True
-    with path.open("a", encoding="utf-8") as file:
-        for record in records:
-            if isinstance(record, Step):
-                # The first and the last step tell at once that training runs, and that it is over.
-                is_last = record.step == record.steps and record.epoch == epochs
-                is_due = time.monotonic() - since.moment >= _EVERY_SECONDS
-                if is_first or is_last or is_due:
-                    mark = Mark(
-                        time.time(), record.epoch, epochs, record.step, record.steps,
-                        *since.means(state), record.lr, state.seen / state.seconds, **process,
-                    )  # fmt: skip
-                    file.write(json.dumps(asdict(mark)) + "\n")
-                    file.flush()
-                    since, is_first = _Since.now(state), False
-            else:
-                since = replace(_Since.now(state), moment=since.moment)  # the sums begin anew
-            yield record
 
 
 def last_mark(folder: Path) -> Mark | None:
@@ -167,26 +135,8 @@ class StepReader:
             self._pooled *= 2
 
 
-@dataclass(frozen=True)
-class _Since:
-    """The sums of training at a moment, to tell what came after it."""
-
-    moment: float
-    loss_sum: float
-    correct: int
-    seen: int
-
-    @staticmethod
-    def now(state: "TrainingState") -> "_Since":
-        return _Since(time.monotonic(), state.loss_sum, state.correct, state.seen)
-
-    def means(self, state: "TrainingState") -> tuple[float, float]:
-        count = state.seen - self.seen
-        return (state.loss_sum - self.loss_sum) / count, (state.correct - self.correct) / count
-
-
-def _forget_after(path: Path, epoch: int, step: int) -> None:
-    """Leave out what will be done again: the lines after the step that training goes on from."""
+def forget_after(path: Path, epoch: int, step: int) -> None:
+    """Drop the lines after the step that a resumed run starts from: they are written again."""
     if not path.is_file():
         return
     marks = [_parse(line) for line in path.read_text("utf-8", "replace").splitlines()]

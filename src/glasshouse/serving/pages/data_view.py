@@ -36,7 +36,7 @@ _IN_A_GROUP = 6
 _ICONS = {"error": "block", "warning": "warning_amber", "info": "info_outline"}
 
 
-async def fill_data(workbench: Workbench, request: Request) -> None:
+async def fill(workbench: Workbench, request: Request) -> None:
     """A source to choose, and below it what its check found."""
     source = request.query_params.get("source", "").strip()
     heading("Data", "What may be wrong with the images, before anything is trained on them.")

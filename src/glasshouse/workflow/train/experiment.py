@@ -19,7 +19,6 @@ from glasshouse.models.predict import Predictions, predict, save_predictions
 from glasshouse.progress import Progress
 from glasshouse.recipe import to_toml
 from glasshouse.runs import folder as runs
-from glasshouse.runs.steps import recorded
 from glasshouse.settings import Recipe, TrainSettings
 from glasshouse.storage import write_json, write_text
 from glasshouse.training.devices import choose_device, choose_precision
@@ -37,6 +36,7 @@ from glasshouse.workflow.train.environment import describe_environment
 from glasshouse.workflow.train.kept_epochs import keep_epoch
 from glasshouse.workflow.train.learning_rate import FoundRate, find_rate_of_run, write_found_rate
 from glasshouse.workflow.train.pretrained import adapted_classifier, data_settings
+from glasshouse.workflow.train.step_log import recorded
 from glasshouse.workflow.use.source_check import require_no_errors
 
 

@@ -65,7 +65,7 @@ class _View:
         return turn == self.turn and not place.is_deleted
 
 
-async def fill_explain(workbench: Workbench, request: Request) -> None:
+async def fill(workbench: Workbench, request: Request) -> None:
     """Models and an image to choose, and below them what explains the answer."""
     heading("Explain", "Which parts of an image speak for an answer, and how sure that is.")
     names = await asyncio.to_thread(model_names, workbench.runs)

@@ -1,0 +1,58 @@
+"""Writes steps.jsonl while a run trains, for whoever watches it."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from glasshouse.runs.processes import this_process
+from glasshouse.runs.steps import STEPS, Mark, forget_after
+from glasshouse.training.loop import Step
+from glasshouse.training.state import Epoch, TrainingState
+
+_EVERY_SECONDS = 1.0
+
+
+def recorded(
+    records: Iterator[Step | Epoch], state: TrainingState, epochs: int, folder: Path
+) -> Iterator[Step | Epoch]:
+    """Pass on what training yields, and note a line in steps.jsonl, at most one per second."""
+    path = folder / STEPS
+    forget_after(path, state.epoch, state.step)
+    process, since, is_first = this_process(), _Since.now(state), True
+    with path.open("a", encoding="utf-8") as file:
+        for record in records:
+            if isinstance(record, Step):
+                # The first and the last step tell at once that training runs, and that it is over.
+                is_last = record.step == record.steps and record.epoch == epochs
+                is_due = time.monotonic() - since.moment >= _EVERY_SECONDS
+                if is_first or is_last or is_due:
+                    mark = Mark(
+                        time.time(), record.epoch, epochs, record.step, record.steps,
+                        *since.means(state), record.lr, state.seen / state.seconds, **process,
+                    )  # fmt: skip
+                    file.write(json.dumps(asdict(mark)) + "\n")
+                    file.flush()
+                    since, is_first = _Since.now(state), False
+            else:
+                since = replace(_Since.now(state), moment=since.moment)  # the sums begin anew
+            yield record
+
+
+@dataclass(frozen=True)
+class _Since:
+    """The sums of training at a moment, to tell what came after it."""
+
+    moment: float
+    loss_sum: float
+    correct: int
+    seen: int
+
+    @staticmethod
+    def now(state: TrainingState) -> "_Since":
+        return _Since(time.monotonic(), state.loss_sum, state.correct, state.seen)
+
+    def means(self, state: TrainingState) -> tuple[float, float]:
+        count = state.seen - self.seen
+        return (state.loss_sum - self.loss_sum) / count, (state.correct - self.correct) / count
