@@ -50,11 +50,11 @@ def some_image_set(count: int = 12) -> ImageSet:
 
 def test_activations_are_the_outputs_of_the_named_layers() -> None:
     classifier = classifier_of(module_net(inplace=True))
-    first, last = activations(classifier, some_images(2), ["0", "8"])
+    first, last = activations(classifier, some_image_set(2).pixels, ["0", "8"])
     assert (first.values < 0).any() and first.values.shape == (2, 6, 14, 14)
     assert last.values.shape == (2, 5)
     with pytest.raises(UsageError, match="no layer '77'"):
-        activations(classifier, some_images(2), ["77"])
+        activations(classifier, some_image_set(2).pixels, ["77"])
 
 
 def test_a_grid_keeps_every_channel_and_marks_the_dead() -> None:
@@ -202,7 +202,9 @@ def test_grad_cam_under_the_rules_is_on_the_sheet_where_it_is_another_map() -> N
 
 def test_an_image_gets_a_folder_with_its_sheet_and_records(tmp_path: Path) -> None:
     request = ExplainRequest(tmp_path, methods=("grad-cam", "activations"), class_name="ship")
-    found = explain_images(classifier_of(module_net()), some_image_set(2), request)
+    found = explain_images(
+        classifier_of(module_net()), some_image_set(2).pixels, ["a.png", "b/a.png"], request
+    )
     assert len({path.parent for each in found for path in each.files}) == 2
     names = {path.name for path in found[0].files}
     assert {"sheet.png", "activations-one-channel.png", "grad-cam.json"} <= names
@@ -211,5 +213,8 @@ def test_an_image_gets_a_folder_with_its_sheet_and_records(tmp_path: Path) -> No
     assert answer["explained"] == "ship" and "faithfulness" in answer["maps"][0]["checks"]
     with pytest.raises(UsageError, match="Besides these: all, activations"):
         explain_images(
-            classifier_of(module_net()), some_image_set(1), replace(request, methods=("gradcam",))
+            classifier_of(module_net()),
+            some_image_set(1).pixels,
+            ["a.png"],
+            replace(request, methods=("gradcam",)),
         )

@@ -43,7 +43,7 @@ def real(net: str) -> tuple[Classifier, NDArray[np.uint8]]:
     name, file = NETS[net]
     classifier = classifier_by_name(name, weights=data / "weights" / "imagenet" / file)
     photo = data / "photos" / "cat-dog" / "both.png"
-    return classifier, read_images([photo], classifier).pixels
+    return classifier, read_images([photo], classifier)
 
 
 @pytest.mark.realdata

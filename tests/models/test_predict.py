@@ -3,12 +3,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.special
 import torch
 from torch import nn
 
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.models.classifier import Classifier, load_classifier, save_classifier
-from glasshouse.models.predict import predict, predict_logits
+from glasshouse.models.predict import (
+    device_of,
+    log_softmax,
+    logits_of,
+    predict,
+    predict_logits,
+    softmax,
+)
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.settings import ModelSettings
 from glasshouse.training.fit import untrained_classifier
@@ -43,3 +51,32 @@ def test_large_images_go_through_in_small_batches(monkeypatch: pytest.MonkeyPatc
     images = np.zeros((8, 3, 8, 8), dtype=np.uint8)
     assert len(predict_logits(net, Preprocessing(8, 8), images)) == 8
     assert sizes == [3, 3, 2]
+
+
+def test_images_alone_give_the_same_bytes_as_a_labelled_set(
+    tiny_net: nn.Sequential, tiny_images: ImageSet
+) -> None:
+    classifier = Classifier(
+        tiny_net, Preprocessing(16, 16), tiny_images.class_names, temperature=2.0, mirror=True
+    )
+    alone = logits_of(classifier, tiny_images.pixels)
+    assert alone.dtype == np.float32 and alone.shape == (len(tiny_images), 4)
+    assert alone.tobytes() == predict(classifier, tiny_images).logits.tobytes()
+
+
+def test_softmax_agrees_with_scipy_and_survives_extreme_logits() -> None:
+    logits = np.random.default_rng(0).normal(size=(3, 5, 7)).astype(np.float32) * 20
+    wide = logits.astype(np.float64)
+    assert softmax(logits).dtype == np.float64
+    np.testing.assert_allclose(softmax(logits), scipy.special.softmax(wide, axis=-1), rtol=1e-13)
+    np.testing.assert_allclose(
+        log_softmax(logits), scipy.special.log_softmax(wide, axis=-1), rtol=1e-12, atol=1e-13
+    )
+    extreme = np.array([1e4, -1e4])
+    assert softmax(extreme).tolist() == [1.0, 0.0]
+    assert log_softmax(extreme).tolist() == [0.0, -2e4]
+
+
+def test_the_device_is_that_of_the_parameters() -> None:
+    assert device_of(nn.Linear(2, 2, device="meta")) == torch.device("meta")
+    assert device_of(nn.Flatten()) == torch.device("cpu")

@@ -6,8 +6,9 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from glasshouse.cli.figures import with_interval
-from glasshouse.cli.progress_bars import data_progress, duration, say, show_training
+from glasshouse.cli.progress_bars import data_progress, say, show_training
 from glasshouse.cli.signals import catch_signals
+from glasshouse.wording import duration
 
 if TYPE_CHECKING:
     from glasshouse.data.images import Splits

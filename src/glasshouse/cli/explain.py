@@ -10,7 +10,9 @@ from glasshouse.cli.options import DataDir, Json, Model, Offline, Weights, print
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from glasshouse.data.images import ImageSet
+    import numpy as np
+    from numpy.typing import NDArray
+
     from glasshouse.explanation.nouns import Explanation
     from glasshouse.models.classifier import Classifier
     from glasshouse.workflow.use.explain_files import Explained
@@ -101,8 +103,9 @@ def explain(
         tiles=tiles,
         shared_scale=shared_scale,
     )
-    decoded = _read(images, classifier)
-    _print_answers(explain_images(classifier, decoded, request), json)
+    names = [str(image) for image in images or ()]
+    answers = explain_images(classifier, _read(images, classifier), names, request)
+    _print_answers(answers, json)
 
 
 def _write_mistakes(
@@ -135,7 +138,7 @@ def _print_layers(classifier: "Classifier", json: bool) -> None:
         print(f"{info.name:32} {shape:>16}  {info.kind}{calls}")
 
 
-def _read(images: list[Path] | None, classifier: "Classifier") -> "ImageSet":
+def _read(images: list[Path] | None, classifier: "Classifier") -> "NDArray[np.uint8]":
     from glasshouse.errors import UsageError
     from glasshouse.workflow.use.predictions import read_images
 

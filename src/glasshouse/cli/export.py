@@ -31,7 +31,7 @@ def export(
     if out.is_dir():
         raise UsageError(f"{out} is a folder: expected the name of a file, such as model.onnx")
     classifier = classifier_by_name(model, weights=weights, offline=offline)
-    decoded = read_images(images, classifier).pixels if images else None
+    decoded = read_images(images, classifier) if images else None
     export_onnx(classifier, out)
     parity = check_parity(classifier, out, decoded)
     size = out.stat().st_size

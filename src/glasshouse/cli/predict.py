@@ -17,19 +17,20 @@ def predict(
     json: Json = False,
 ) -> None:
     """Name the most probable classes of each IMAGE."""
-    from glasshouse.models.predict import most_probable, probabilities
-    from glasshouse.models.predict import predict as predict_images
+    import numpy as np
+
+    from glasshouse.models.predict import logits_of, most_probable, softmax
     from glasshouse.workflow.use.model_names import classifier_by_name
     from glasshouse.workflow.use.predictions import read_images
 
     classifier = classifier_by_name(model, weights=weights, offline=offline)
-    predictions = predict_images(classifier, read_images(images, classifier))
+    logits = logits_of(classifier, read_images(images, classifier)).astype(np.float64)
     answers = [
         {
             "image": str(image),
             "top": most_probable(row, classifier.class_names, top),
         }
-        for image, row in zip(images, probabilities(predictions), strict=True)
+        for image, row in zip(images, softmax(logits / classifier.temperature), strict=True)
     ]
     if json:
         print_json(answers)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from glasshouse.wording import duration
+
 if TYPE_CHECKING:
     from glasshouse.training.loop import Step
     from glasshouse.training.state import Epoch
@@ -83,15 +85,6 @@ def epoch_line(epoch: "Epoch", epochs: int) -> str:
         f"val loss {epoch.validation_loss:.3f} acc {epoch.validation_accuracy:6.2%}  "
         f"lr {epoch.lr:.2g}  {epoch.seconds:.1f} s  {epoch.images_per_second:,.0f} images/s"
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 42 s, 3:20 or 1:02:03."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
 class _Pace:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from glasshouse.evaluation.intervals import Interval, wilson, wilson_of
 from glasshouse.evaluation.metrics import hits, losses, require_valid
-from glasshouse.models.predict import Predictions, probabilities
+from glasshouse.models.predict import Predictions, probabilities, softmax
 
 COLDEST, HOTTEST = 0.05, 20.0
 THRESHOLDS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -147,8 +147,7 @@ def selective(predictions: Predictions) -> tuple[Selective, ...]:
 
 def _slope(logits: NDArray[np.float64], own: NDArray[np.float64], inverse: float) -> float:
     """The derivative of the mean loss by 1/T: how much the mean logit exceeds the true one."""
-    weights = np.exp(logits * inverse)
-    mean = (weights * logits).sum(axis=1) / weights.sum(axis=1)
+    mean = (softmax(logits * inverse) * logits).sum(axis=1)
     return float((mean - own).mean())
 
 

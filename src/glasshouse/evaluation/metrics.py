@@ -9,7 +9,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from glasshouse.errors import DataError
 from glasshouse.evaluation.intervals import Interval, wilson
-from glasshouse.models.predict import Predictions, probabilities
+from glasshouse.models.predict import Predictions, log_softmax, probabilities
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,9 @@ def top_k_hits(predictions: Predictions, k: int) -> NDArray[np.bool_]:
 
 def losses(predictions: Predictions, temperature: float = 1.0) -> NDArray[np.float64]:
     """Cross-entropy of each image in nats, ``(n,)``, at this temperature."""
-    scaled = predictions.logits.astype(np.float64) / temperature
-    own = np.take_along_axis(scaled, predictions.labels[:, None], axis=1)[:, 0]
-    peak = scaled.max(axis=1)
-    result: NDArray[np.float64] = peak + np.log(np.exp(scaled - peak[:, None]).sum(axis=1)) - own
-    return np.maximum(result, 0.0)
+    logs = log_softmax(predictions.logits.astype(np.float64) / temperature)
+    # Subtracted from 0 rather than negated, so that a perfect answer costs 0 and not -0.
+    return 0.0 - np.take_along_axis(logs, predictions.labels[:, None], axis=1)[:, 0]
 
 
 def confusion_matrix(predictions: Predictions) -> NDArray[np.int64]:

@@ -45,7 +45,6 @@ from glasshouse.explanation.inputs import (
     as_batch,
     as_inputs,
     as_positions,
-    device_of,
     reported_logits,
     require_count,
 )
@@ -63,6 +62,7 @@ from glasshouse.explanation.methods import (
 from glasshouse.explanation.nouns import Explanation, Floats
 from glasshouse.explanation.page import ExplanationPage, join_pages
 from glasshouse.models.classifier import Classifier
+from glasshouse.models.predict import device_of
 
 Values = tuple[Floats, Floats | None]
 
@@ -170,7 +170,7 @@ def _page(
     for start in range(0, len(batch), size):
         part = slice(start, start + size)
         classes = (_part(target_class, part), _part(against, part))
-        with computing(device_of(question.classifier)):
+        with computing(device_of(question.classifier.net)):
             pages.append(_batch_page(question, batch[part], *classes))
     return pages[0] if len(pages) == 1 else join_pages(pages)
 

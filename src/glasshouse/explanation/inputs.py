@@ -53,11 +53,6 @@ def reported_logits(classifier: Classifier, inputs: Tensor, logits: Tensor) -> T
     return (logits.detach() + other) / 2
 
 
-def device_of(classifier: Classifier) -> torch.device:
-    """Where the net computes."""
-    return next((p.device for p in classifier.net.parameters()), torch.device("cpu"))
-
-
 def as_positions(
     targets: Targets | None, class_names: tuple[str, ...], logits: Tensor
 ) -> NDArray[np.int64]:

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.data.images import ImageSet
 from glasshouse.errors import ModelError
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.predict import predict, probabilities
+from glasshouse.models.predict import logits_of, softmax
 
 _TOLERANCE = 1e-4
 _SEEDED = 24
@@ -33,8 +32,8 @@ def check_parity(
     ModelError where a probability differs by more than a ten-thousandth.
     """
     shown = _noise(classifier) if images is None else images
-    blank = np.zeros(len(shown), dtype=np.int64), np.zeros(len(shown), dtype=np.str_)
-    own = probabilities(predict(classifier, ImageSet(shown, *blank, classifier.class_names)))
+    logits = logits_of(classifier, shown).astype(np.float64)
+    own = softmax(logits / classifier.temperature)
     found = _run(path, shown)
     parity = Parity(
         len(shown),

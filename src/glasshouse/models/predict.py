@@ -35,17 +35,32 @@ class Predictions:
 
 
 def predict(classifier: Classifier, images: ImageSet, *, batch_size: int = 256) -> Predictions:
-    """The logits of every image, in order, in float32; the net is left as it was."""
+    """The logits of every image, in order, in float32; the network is left unchanged."""
+    return Predictions(
+        logits=logits_of(classifier, images.pixels, batch_size=batch_size),
+        labels=images.labels,
+        ids=images.ids,
+        class_names=classifier.class_names,
+        temperature=classifier.temperature,
+    )
+
+
+def logits_of(
+    classifier: Classifier, pixels: NDArray[np.uint8], *, batch_size: int = 256
+) -> NDArray[np.float32]:
+    """Logits ``(n, k)`` of decoded images alone, uint8 ``(n, 3, h, w)`` of the network's size.
+
+    Includes the mirrored view where the classifier uses one. batch_size: an upper bound; the
+    results of an image do not depend on it beyond rounding.
+    """
     logits = predict_logits(
         classifier.net,
         classifier.preprocessing,
-        images.pixels,
+        pixels,
         batch_size=batch_size,
         mirror=classifier.mirror,
     )
-    return Predictions(
-        logits.numpy(), images.labels, images.ids, classifier.class_names, classifier.temperature
-    )
+    return logits.numpy()
 
 
 def predict_logits(
@@ -62,7 +77,7 @@ def predict_logits(
     batch_size: at most; large images go through the net in smaller batches. mirror: the mean of
     those of each image and of its mirror image.
     """
-    device = next((p.device for p in net.parameters()), torch.device("cpu"))
+    device = device_of(net)
     batch_size = max(1, min(batch_size, _MOST_VALUES // max(1, images[:1].size)))
     parts = []
     with evaluating(net), torch.inference_mode(), autocast(device, precision):
@@ -108,11 +123,17 @@ def load_predictions(path: Path) -> Predictions:
 
 def probabilities(predictions: Predictions) -> NDArray[np.float64]:
     """``softmax(logits / temperature)``, shape ``(n, k)``."""
-    scaled = predictions.logits.astype(np.float64) / predictions.temperature
-    scaled -= scaled.max(axis=1, keepdims=True)
-    exponentials = np.exp(scaled)
-    result: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return result
+    return softmax(predictions.logits.astype(np.float64) / predictions.temperature)
+
+
+def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Probabilities over the last axis, computed in float64 whatever the logits come in."""
+    return torch.from_numpy(np.asarray(logits, dtype=np.float64)).softmax(-1).numpy()
+
+
+def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Logarithms of ``softmax``, finite even where a probability underflows to 0."""
+    return torch.from_numpy(np.asarray(logits, dtype=np.float64)).log_softmax(-1).numpy()
 
 
 def most_probable(
@@ -130,6 +151,11 @@ def most_probable(
         }
         for k in shares.argsort()[::-1][:top]
     ]
+
+
+def device_of(net: nn.Module) -> torch.device:
+    """Where the network computes: the device of its parameters; the CPU where it has none."""
+    return next((p.device for p in net.parameters()), torch.device("cpu"))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.errors import DataError, UsageError
+from glasshouse.models.predict import log_softmax
 from glasshouse.rng import keys_of, permutation
 from glasshouse.training.features import Features
 from glasshouse.training.heads import HeadSettings, fit_heads, head_logits
@@ -82,7 +83,6 @@ def held_out_logits(
 
 def mean_losses(logits: NDArray[np.float32], labels: Positions) -> NDArray[np.float64]:
     """Mean cross-entropy in nats ``(heads,)`` of logits ``(heads, n, k)``."""
-    rising = logits.astype(np.float64) - logits.max(axis=2, keepdims=True)
-    own = np.take_along_axis(rising, labels[None, :, None], axis=2)[:, :, 0]
-    losses: NDArray[np.float64] = (np.log(np.exp(rising).sum(axis=2)) - own).mean(axis=1)
+    own = np.take_along_axis(log_softmax(logits), labels[None, :, None], axis=2)[:, :, 0]
+    losses: NDArray[np.float64] = -own.mean(axis=1)
     return losses

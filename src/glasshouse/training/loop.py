@@ -18,7 +18,7 @@ from glasshouse.data.batches import Batch, TrainingImages, batches, prepare_imag
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import DivergedError
 from glasshouse.models.classifier import Preprocessing, scale
-from glasshouse.models.predict import autocast, predict_logits
+from glasshouse.models.predict import autocast, device_of, predict_logits
 from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.convolutions import faster_convolutions
@@ -65,7 +65,7 @@ def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
     Raises DivergedError, naming the images, when a loss is not a number.
     """
     settings = setup.settings
-    device = device_of(state)
+    device = device_of(state.net)
     data = prepare_images(setup.train, device, settings.sampling)
     steps = step_count(len(data), settings.batch_size)
     rate = setup.rate or (lambda epoch: learning_rate(settings, epoch))
@@ -85,7 +85,7 @@ def update(
     state: TrainingState, batch: Batch, setup: TrainingSetup, lr: float
 ) -> tuple[Tensor, Tensor]:
     """One step of the optimizer on one batch; gives the loss and the logits before it."""
-    settings, device = setup.settings, device_of(state)
+    settings, device = setup.settings, device_of(state.net)
     if not state.net.training:
         state.net.train()
     set_learning_rate(state.optimizer, lr)
@@ -103,11 +103,6 @@ def update(
     state.optimizer.zero_grad(set_to_none=True)
     _update_average(state, settings)
     return loss, logits
-
-
-def device_of(state: TrainingState) -> torch.device:
-    """Where the net's parameters are."""
-    return next(state.net.parameters()).device
 
 
 def _class_weights(setup: TrainingSetup, device: torch.device) -> Tensor | None:
@@ -174,7 +169,7 @@ def has_stalled(history: list[Epoch], patience: int) -> bool:
 
 def _validate(state: TrainingState, setup: TrainingSetup) -> tuple[float, float]:
     """Mean cross-entropy and accuracy on validation images, never augmented."""
-    precision = choose_precision(setup.settings, device_of(state))
+    precision = choose_precision(setup.settings, device_of(state.net))
     with _weights(state.net, state.averaged):
         logits = predict_logits(
             state.net, setup.preprocessing, setup.validation.pixels, precision=precision

@@ -7,7 +7,7 @@ import torch
 
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.inference import InferenceNet, inference_net
-from glasshouse.models.predict import most_probable, predict, probabilities
+from glasshouse.models.predict import logits_of, most_probable, softmax
 from glasshouse.serving.service import service as rooms
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
@@ -25,7 +25,8 @@ def offline(classifier: Classifier, files: list[bytes], folder: Path) -> list[di
     paths = [folder / f"{i}.png" for i in range(len(files))]
     for path, data in zip(paths, files, strict=True):
         path.write_bytes(data)
-    shares = probabilities(predict(classifier, read_images(paths, classifier)))
+    logits = logits_of(classifier, read_images(paths, classifier))
+    shares = softmax(logits / classifier.temperature)
     rows = [most_probable(row, classifier.class_names, 4) for row in shares]
     return [{str(each["class"]): float(each["probability"]) for each in row} for row in rows]
 

@@ -23,6 +23,7 @@ from glasshouse.explanation.draw.cells import (
 )
 from glasshouse.explanation.nouns import Explanation, shown, target_name
 from glasshouse.explanation.page import ExplanationPage
+from glasshouse.models.predict import softmax
 
 _VERDICTS = {
     "good": ("\N{CHECK MARK}", "#2e7d32"),
@@ -103,9 +104,7 @@ def _place(figure: Figure, cell: _Cell, corner: tuple[float, float]) -> None:
 
 
 def _draw_prediction(axes: Axes, page: ExplanationPage, index: int, most: int = 5) -> None:
-    logits = page.logits[index].astype(np.float64) / page.temperature
-    shares = np.exp(logits - logits.max())
-    shares /= shares.sum()
+    shares = softmax(page.logits[index].astype(np.float64) / page.temperature)
     order = shares.argsort()[::-1][:most]
     names = [page.class_names[k] if page.class_names else str(k) for k in order]
     axes.barh(range(len(order)), shares[order], height=0.3, color="#3b6ea5")

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from glasshouse.explanation.draw.cells import new_figure, shorten
 from glasshouse.explanation.nouns import Explanation, Floats, shown, target_name
+from glasshouse.models.predict import softmax
 
 # A strip of more snapshots shows so many of them.
 COLUMNS = 10
@@ -79,6 +80,4 @@ def _label(
 
 
 def _probability(explanation: Explanation, row: int) -> float:
-    logits = explanation.logits[row].astype(np.float64)
-    shares = np.exp(logits - logits.max())
-    return float(shares[explanation.targets[row]] / shares.sum())
+    return float(softmax(explanation.logits[row])[explanation.targets[row]])

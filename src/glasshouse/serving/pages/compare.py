@@ -15,8 +15,9 @@ from glasshouse.serving import run_cache as looking
 from glasshouse.serving.pages.charts import COLOURS, Options, echart, line, lines
 from glasshouse.serving.pages.parts import box, empty_state, heading, link, panel, table, text
 from glasshouse.serving.pages.runs import MOST_COMPARED
-from glasshouse.serving.pages.words import duration, percent, run_address
+from glasshouse.serving.pages.words import percent, run_address
 from glasshouse.serving.workbench import Page, Workbench
+from glasshouse.wording import duration
 
 if TYPE_CHECKING:  # the page comes up before torch does
     from glasshouse.evaluation.compare import Comparison

@@ -14,8 +14,9 @@ from nicegui.element import Element
 from glasshouse.runs.listing import Listed
 from glasshouse.serving.pages.charts import Options
 from glasshouse.serving.pages.curves import curve_series
-from glasshouse.serving.pages.words import duration, percent, rate
+from glasshouse.serving.pages.words import percent, rate
 from glasshouse.serving.run_watch import Snapshot
+from glasshouse.wording import duration
 
 # What a page says when its tab comes into sight or is left: nothing is sent where nobody looks.
 IN_SIGHT = "glasshouse-in-sight"
@@ -82,7 +83,7 @@ def epochs_of(epoch: int, listed: Listed) -> str:
 def _left(now: Snapshot) -> str:
     words = {"starting": "reading the images", "measuring": "measuring", "finished": "done"}
     if now.status == "training":
-        return duration(now.seconds_left)
+        return "–" if now.seconds_left is None else duration(now.seconds_left)
     return words.get(now.status, "–")
 
 

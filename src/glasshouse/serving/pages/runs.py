@@ -14,12 +14,12 @@ from glasshouse.serving.pages.live import epochs_of
 from glasshouse.serving.pages.parts import box, button, empty_state, link_button, text
 from glasshouse.serving.pages.words import (
     compare_address,
-    duration,
     moment,
     percent,
     run_address,
 )
 from glasshouse.serving.workbench import Page, Workbench
+from glasshouse.wording import duration
 
 MOST_COMPARED = 8
 _REFRESH_SECONDS = 3.0

@@ -9,19 +9,6 @@ def percent(share: float | None, digits: int = 2) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds as 42 s, 3:20 min or 1:02:03 h; a dash when unknown."""
-    if seconds is None:
-        return "–"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    hours, minutes = divmod(whole // 60, 60)
-    if hours:
-        return f"{hours}:{minutes:02}:{whole % 60:02} h"
-    return f"{minutes}:{whole % 60:02} min"
-
-
 def rate(lr: float) -> str:
     """A learning rate as people write it."""
     return f"{lr:.3g}"

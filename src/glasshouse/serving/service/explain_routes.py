@@ -16,13 +16,12 @@ from pydantic import StringConstraints
 from starlette.responses import Response
 
 from glasshouse.data.decode import Pixels
-from glasshouse.data.images import ImageSet
 from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.methods import PAGE_METHODS, MethodName, require_methods
 from glasshouse.explanation.nouns import Explanation, shown, target_name
 from glasshouse.explanation.trust.checks import check_all, sheet_methods
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.predict import most_probable, predict, probabilities
+from glasshouse.models.predict import logits_of, most_probable, softmax
 from glasshouse.serving.service.capacity import Slot
 from glasshouse.serving.service.responses import IMAGES_BODY, PROBLEMS, json_answer
 from glasshouse.serving.service.schemas import Explanations
@@ -147,9 +146,8 @@ def _methods(
 
 def _predicted(classifier: Classifier, pixels: Pixels) -> dict[str, Any]:
     """As /predict says it: the maps' own logits know nothing of a mirror image."""
-    blank = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.str_)
-    found = predict(classifier, ImageSet(pixels[None], *blank, classifier.class_names))
-    return most_probable(probabilities(found)[0], classifier.class_names, 1)[0]
+    logits = logits_of(classifier, pixels[None])[0].astype(np.float64)
+    return most_probable(softmax(logits / classifier.temperature), classifier.class_names, 1)[0]
 
 
 def _map(explanation: Explanation, form: Form) -> dict[str, Any]:

@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glasshouse.data.images import ImageSet
 from glasshouse.errors import BadImage
 from glasshouse.explanation.graph.relu_rules import ExplanationWarning
 from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.inference import inference_net
-from glasshouse.models.predict import predict, predict_logits, probabilities
+from glasshouse.models.predict import logits_of, predict_logits, softmax
 from glasshouse.serving.service.batcher import Batcher
 from glasshouse.serving.service.capacity import Capacity, Slot
 from glasshouse.serving.service.limits import Limits
@@ -168,13 +167,12 @@ def _classify(
     batch = np.stack(images)
     count = len(batch)
     began = time.monotonic()
-    blank = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.str_)
-    found = predict(classifier, ImageSet(batch, *blank, classifier.class_names))
+    logits = logits_of(classifier, batch)
     metrics.compute.observe(time.monotonic() - began)
     metrics.batches.observe(count)
     metrics.images.inc(count)
-    shares = probabilities(found)
-    return [Answer(found.logits[i], shares[i]) for i in range(count)]
+    shares = softmax(logits.astype(np.float64) / classifier.temperature)
+    return [Answer(logits[i], shares[i]) for i in range(count)]
 
 
 def _warm_up(service: Service, fast_classifier: Classifier) -> None:

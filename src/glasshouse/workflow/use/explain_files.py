@@ -1,6 +1,7 @@
 """Explanations of image files, or of a run's mistakes, as a folder of images and records."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from glasshouse.explanation.page import ExplanationPage
 from glasshouse.explanation.trust.checks import check_all, sheet_methods, telling_layers
 from glasshouse.explanation.trust.localisation import Localisation, score_localisation
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.predict import load_predictions, predict
+from glasshouse.models.predict import load_predictions, predict, softmax
 from glasshouse.report.explanation_page import write_mistakes_page
 from glasshouse.runs import folder as runs
 from glasshouse.storage import sha256_of_bytes, write_bytes
@@ -73,18 +74,24 @@ class Explained:
 
 
 def explain_images(
-    classifier: Classifier, images: ImageSet, request: ExplainRequest
+    classifier: Classifier,
+    pixels: NDArray[np.uint8],
+    names: Sequence[str],
+    request: ExplainRequest,
 ) -> list[Explained]:
-    """Explain each image and write its sheet, activations, raw maps and records."""
-    methods, settings = _plan(classifier, images.pixels[0], request)
+    """Explain each image and write its sheet, activations, raw maps and records.
+
+    pixels: uint8 ``(n, 3, h, w)``; names: one for each image, from which its folder is named.
+    """
+    methods, settings = _plan(classifier, pixels[0], request)
     answers = []
-    for index in range(len(images)):
+    for index, name in enumerate(names):
         with warnings.catch_warnings():
             # The sheets and the records say the same.
             warnings.simplefilter("ignore", ExplanationWarning)
             page = explain_page(
                 classifier,
-                images.pixels[index : index + 1],
+                pixels[index : index + 1],
                 methods=methods,
                 target_class=request.class_name,
                 layer=request.layer,
@@ -92,7 +99,7 @@ def explain_images(
             )
             if request.checks and page.explanations:
                 page = replace(page, explanations=check_all(classifier, page.explanations))
-        answers.append(_written(classifier, page, str(images.ids[index]), request))
+        answers.append(_written(classifier, page, name, request))
     return answers
 
 
@@ -202,14 +209,13 @@ def _written(
         files.append(folder / f"{name}.png")
         write_bytes(files[-1], to_png(figure))
     files += [save_explanation(each, folder, classifier) for each in page.explanations]
-    logits = page.logits[0].astype(np.float64) / page.temperature
-    shares = np.exp(logits - logits.max())
-    best = int(logits.argmax())
+    shares = softmax(page.logits[0].astype(np.float64) / page.temperature)
+    best = int(shares.argmax())
     predicted = page.class_names[best] if page.class_names else str(best)
     return Explained(
         image=image,
         predicted=predicted,
-        probability=float(shares[best] / shares.sum()),
+        probability=float(shares[best]),
         explained=target_name(page.explanations[0], 0) if page.explanations else predicted,
         files=tuple(files),
         explanations=page.explanations,

@@ -1,11 +1,12 @@
 """Trained classifiers on images: a run's own test split, another source, single files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glasshouse.data.decode import decode
-from glasshouse.data.images import ImageSet
 from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError, UsageError
 from glasshouse.models.classifier import Classifier, load_classifier
@@ -53,15 +54,9 @@ def predictions_of(
     return predict(classifier, splits.test)
 
 
-def read_images(paths: list[Path], classifier: Classifier) -> ImageSet:
-    """Image files as the classifier's input; labels are 0, since nobody knows them.
+def read_images(paths: Sequence[Path], classifier: Classifier) -> NDArray[np.uint8]:
+    """Image files as the classifier takes them, uint8 ``(n, 3, h, w)``.
 
     Raises BadImage, naming the file.
     """
-    images = [preprocess(decode(path), classifier.preprocessing) for path in paths]
-    return ImageSet(
-        np.stack(images),
-        np.zeros(len(paths), dtype=np.int64),
-        np.array([str(path) for path in paths], dtype=np.str_),
-        classifier.class_names,
-    )
+    return np.stack([preprocess(decode(path), classifier.preprocessing) for path in paths])

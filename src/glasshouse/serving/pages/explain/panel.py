@@ -9,6 +9,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from glasshouse.explanation.nouns import Explanation, target_name
+from glasshouse.models.predict import softmax
 from glasshouse.serving.explainer import ExplainedPhoto
 from glasshouse.serving.pages.parts import box, button, link, panel, text
 
@@ -155,9 +156,7 @@ def _what(answer: ExplainedPhoto) -> str:
 
 
 def _top_five(answer: ExplainedPhoto) -> None:
-    logits = answer.page.logits[0].astype(np.float64) / answer.page.temperature
-    shares = np.exp(logits - logits.max())
-    shares /= shares.sum()
+    shares = softmax(answer.page.logits[0].astype(np.float64) / answer.page.temperature)
     explained = int(answer.page.explanations[0].targets[0])
     with box("gh-five", "ol").props('aria-label="Most probable classes"'):
         for place in shares.argsort()[::-1][:_TOP].tolist():

@@ -1,0 +1,17 @@
+import pytest
+
+from glasshouse.wording import duration, pluralize
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (59.4, "59 s"), (59.6, "1:00 min"), (200, "3:20 min"), (3723, "1:02:03 h")],
+)
+def test_durations_are_rounded_to_whole_seconds(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_a_count_agrees_with_its_noun() -> None:
+    assert pluralize(1, "image") == "1 image"
+    assert pluralize(2000, "image") == "2,000 images"
+    assert pluralize(2, "class", "classes") == "2 classes"
