@@ -7,7 +7,7 @@ import pytest
 from nicegui.testing import User
 from PIL import Image
 
-from glasshouse.serving.check_cache import examinations_of
+from glasshouse.serving.check_cache import check_cache_of
 from glasshouse.serving.workbench import Workbench
 from tests.serving.conftest import visit
 from tests.workflow.use.test_source_check import write_folder
@@ -58,7 +58,7 @@ def test_a_source_that_cannot_be_loaded_is_a_finding(workbench: Workbench, tmp_p
 
 def test_images_have_addresses_by_key_and_row_alone(workbench: Workbench) -> None:
     async def story(user: User) -> None:
-        found = examinations_of(workbench).get("digits")
+        found = check_cache_of(workbench).get("digits")
         get = user.http_client.get
         answer = await get(f"/data/{found.key}/5")
         assert answer.headers["content-type"] == "image/png"
@@ -75,7 +75,7 @@ def test_images_have_addresses_by_key_and_row_alone(workbench: Workbench) -> Non
 
 
 def test_the_last_few_checks_are_kept(tmp_path: Path) -> None:
-    kept = examinations_of(Workbench(tmp_path, offline=True))
+    kept = check_cache_of(Workbench(tmp_path, offline=True))
     first = kept.get("digits")
     assert kept.get("digits") is first
     assert kept.get("digits", again=True) is not first
@@ -87,8 +87,8 @@ def test_the_last_few_checks_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row", [0, 50, 100])
 def test_rows_run_through_train_validation_and_test(tmp_path: Path, row: int) -> None:
-    found = examinations_of(Workbench(tmp_path, offline=True)).get("digits")
-    place = found.place(row)
+    found = check_cache_of(Workbench(tmp_path, offline=True)).get("digits")
+    place = found.locate(row)
     assert place is not None
     part, images, inner = place
     assert found.row_of[str(images.ids[inner])] == row

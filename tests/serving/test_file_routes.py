@@ -16,7 +16,8 @@ from PIL import Image
 from glasshouse.data.sources import load_splits
 from glasshouse.models.predict import load_predictions
 from glasshouse.runs.folder import read_run
-from glasshouse.serving.file_routes import file_routes, heat_png
+from glasshouse.serving.file_routes import file_routes
+from glasshouse.serving.run_images import heat_png
 from glasshouse.serving.workbench import Workbench
 
 SECRET = "the secret beside the runs"

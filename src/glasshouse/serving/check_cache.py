@@ -1,4 +1,4 @@
-"""The checks that a workbench has made: kept while it runs, and shown to every viewer."""
+"""The checks of sources that a workbench has made, kept while it runs and shown to every viewer."""
 
 import secrets
 import threading
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from glasshouse.data.findings import parts_of
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.progress import Progress
+from glasshouse.report.encoding import image_file
 from glasshouse.serving.workbench import Workbench
 from glasshouse.settings import DataSettings
 from glasshouse.workflow.use.source_check import Examination, examine
@@ -21,8 +22,11 @@ _KEPT = 3
 
 
 @dataclass(frozen=True)
-class Examined:
-    """An examination with a key for addresses, and its images as one row."""
+class CachedCheck:
+    """The check of one source, with a key for addresses; its images are numbered as one row.
+
+    The row runs through the training, the validation and the test split, in this order.
+    """
 
     key: str
     examination: Examination
@@ -34,37 +38,37 @@ class Examined:
 
     @cached_property
     def row_of(self) -> dict[str, int]:
-        """Where an image is, by its id: its row in train, validation and test."""
+        """The row of each image, by its id."""
         sets = parts_of(self.splits).values() if self.splits else ()
         return {name: row for row, name in enumerate(i for s in sets for i in s.ids.tolist())}
 
-    def place(self, row: int) -> tuple[str, ImageSet, int] | None:
-        """The part, its images and the row there; None where there is no such image."""
-        for part, images in parts_of(self.splits).items() if self.splits and row >= 0 else ():
+    def locate(self, row: int) -> tuple[str, ImageSet, int] | None:
+        """The split that holds a row, its images and the position there; None: no such row."""
+        for split, images in parts_of(self.splits).items() if self.splits and row >= 0 else ():
             if row < len(images):
-                return part, images, row
+                return split, images, row
             row -= len(images)
         return None
 
     def image(self, row: int) -> NDArray[np.uint8] | None:
-        """An image uint8 ``(3, h, w)`` of the row."""
-        found = self.place(row)
+        """The image of a row, uint8 ``(3, h, w)``; None where there is none."""
+        found = self.locate(row)
         return None if found is None else np.asarray(found[1].pixels[found[2]])
 
 
 @dataclass
-class Examinations:
-    """The last few, by source; safe to ask from several threads."""
+class CheckCache:
+    """The last few checks, by source; may be used from several threads."""
 
     workbench: Workbench
-    _kept: "OrderedDict[str, Examined]" = field(default_factory=OrderedDict)
+    _kept: "OrderedDict[str, CachedCheck]" = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(
         self, source: str, progress: Progress | None = None, *, again: bool = False
-    ) -> Examined:
-        """The examination of a source, made now unless there is one; raises UsageError."""
-        # One at a time: two viewers of one source wait for the same check.
+    ) -> CachedCheck:
+        """The check of a source, made now unless it is kept; raises UsageError."""
+        # The lock is held during the check: two viewers of one source wait for the same one.
         with self._lock:
             if again or source not in self._kept:
                 found = examine(
@@ -74,18 +78,27 @@ class Examinations:
                     offline=self.workbench.offline,
                     progress=progress,
                 )
-                self._kept[source] = Examined(secrets.token_hex(8), found)
+                self._kept[source] = CachedCheck(secrets.token_hex(8), found)
             self._kept.move_to_end(source)
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
             return self._kept[source]
 
-    def with_key(self, key: str) -> Examined | None:
-        """The one with this key, if it is still kept."""
+    def with_key(self, key: str) -> CachedCheck | None:
+        """The check with this key, if it is still kept."""
+        # A copy, because a check in another thread may change the dictionary meanwhile; waiting
+        # for the lock would hold up every image until that check is over.
         return next((found for found in list(self._kept.values()) if found.key == key), None)
 
 
 @cache
-def examinations_of(workbench: Workbench) -> Examinations:
-    """What this workbench keeps."""
-    return Examinations(workbench)
+def check_cache_of(workbench: Workbench) -> CheckCache:
+    """The one cache of a workbench."""
+    return CheckCache(workbench)
+
+
+def image_of(workbench: Workbench, key: str, row: int) -> tuple[bytes, str] | None:
+    """An image of a check as a file and its media type; None when it is no longer kept."""
+    found = check_cache_of(workbench).with_key(key)
+    pixels = None if found is None else found.image(row)
+    return None if pixels is None else image_file(pixels)

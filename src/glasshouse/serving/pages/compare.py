@@ -1,41 +1,35 @@
 """Up to eight runs side by side: their curves in one chart, and whether they differ at all."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fastapi import Request
 from nicegui import ui
 
-from glasshouse.errors import GlasshouseError, UsageError
+from glasshouse.errors import UsageError
 from glasshouse.runs import folder as runs
-from glasshouse.serving import run_cache as looking
+from glasshouse.serving.deferred import deferred
 from glasshouse.serving.pages.charts import COLOURS, Options, echart, line, lines
 from glasshouse.serving.pages.parts import box, empty_state, heading, link, panel, table, text
 from glasshouse.serving.pages.runs import MOST_COMPARED
 from glasshouse.serving.pages.words import percent, run_address
+from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Page, Workbench
 from glasshouse.wording import duration
 
 if TYPE_CHECKING:  # the page comes up before torch does
     from glasshouse.evaluation.compare import Comparison
+    from glasshouse.serving.paired_tests import PairedTests
 
+_paired_tests: "Callable[..., PairedTests]" = deferred(
+    "glasshouse.serving.paired_tests", "paired_tests"
+)
 _CURVES = {
     "Validation accuracy, %": ("validation_accuracy", 100.0),
     "Validation loss, nats": ("validation_loss", 1.0),
     "Training loss, nats": ("train_loss", 1.0),
 }
-
-
-@dataclass(frozen=True)
-class _Paired:
-    """Every pair, or why there is none; left_out: runs that have not been measured yet."""
-
-    comparisons: "tuple[Comparison, ...]" = ()
-    problem: str = ""
-    left_out: tuple[str, ...] = ()
 
 
 async def build_compare(workbench: Workbench, request: Request) -> None:
@@ -60,7 +54,8 @@ async def build_compare(workbench: Workbench, request: Request) -> None:
         waiting = text("Comparing image by image …", "p", "gh-quiet")
 
     async def fill() -> None:
-        paired = await asyncio.to_thread(_paired, names, [run.folder for run in found])
+        folders = {name: run.folder for name, run in zip(names, found, strict=True)}
+        paired = await asyncio.to_thread(_paired_tests, folders)
         waiting.delete()
         with section:
             _tests(paired)
@@ -69,7 +64,7 @@ async def build_compare(workbench: Workbench, request: Request) -> None:
 
 
 def _read(workbench: Workbench, name: str) -> runs.Run:
-    folder = looking.run_folder(workbench, name)
+    folder = run_folder(workbench, name)
     try:
         return runs.read_run(folder)
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -117,29 +112,11 @@ def _row(name: str, run: runs.Run, colour: str) -> None:
             text(cell, "td", "gh-number" if i < 4 else "")
 
 
-def _paired(names: Sequence[str], folders: Sequence[Path]) -> _Paired:
-    from glasshouse.evaluation.compare import compare_all
-
-    measured = {
-        name: folder
-        for name, folder in zip(names, folders, strict=True)
-        if (folder / runs.PREDICTIONS).is_file()
-    }
-    left_out = tuple(name for name in names if name not in measured)
-    if len(measured) < 2:
-        return _Paired(problem="Fewer than two of these runs are finished.", left_out=left_out)
-    try:
-        predictions = {name: looking.answers(folder) for name, folder in measured.items()}
-        return _Paired(compare_all(predictions), left_out=left_out)
-    except GlasshouseError as error:
-        return _Paired(problem=str(error), left_out=left_out)
-
-
-def _tests(paired: _Paired) -> None:
+def _tests(paired: "PairedTests") -> None:
     if paired.problem:
         text(paired.problem, "p", "gh-quiet")
-    if paired.left_out:
-        text(f"Not measured yet: {', '.join(paired.left_out)}.", "p", "gh-quiet")
+    if paired.unfinished:
+        text(f"Not measured yet: {', '.join(paired.unfinished)}.", "p", "gh-quiet")
     if not paired.comparisons:
         return
     for one in paired.comparisons[:3]:

@@ -1,26 +1,28 @@
-"""The page of a source: what the check finds, with the images."""
+"""The page Data: what the check of a source finds, with the images."""
+
+from collections.abc import Callable
 
 from fastapi import APIRouter, Response
 
-from glasshouse.serving.pages.lazy_page import later
+from glasshouse.serving.deferred import deferred
+from glasshouse.serving.pages.lazy_page import lazy_page
 from glasshouse.serving.workbench import Page, Workbench
+
+_image_of: Callable[..., tuple[bytes, str] | None] = deferred(
+    "glasshouse.serving.check_cache", "image_of"
+)
 
 
 def _routes(workbench: Workbench) -> APIRouter:
     router = APIRouter()
 
     @router.get("/data/{key}/{row}")
-    def one_image(key: str, row: int) -> Response:
-        """An image of a check, by its key and row: no name ever chooses a file."""
-        # They need what takes seconds to import.
-        from glasshouse.report.encoding import image_file
-        from glasshouse.serving.check_cache import examinations_of
-
-        found = examinations_of(workbench).with_key(key)
-        pixels = None if found is None else found.image(row)
-        if pixels is None:
-            return Response("There is no such image any more; check again.", status_code=404)
-        data, media_type = image_file(pixels)
+    def source_image(key: str, row: int) -> Response:
+        """An image of a check, by its key and row: no part of the address names a file."""
+        found = _image_of(workbench, key, row)
+        if found is None:
+            return Response("This image is no longer kept: check the source again.", 404)
+        data, media_type = found
         headers = {"Cache-Control": "private, max-age=3600"}
         return Response(data, media_type=media_type, headers=headers)
 
@@ -30,7 +32,7 @@ def _routes(workbench: Workbench) -> APIRouter:
 PAGE = Page(
     "/data",
     "Data",
-    later("glasshouse.serving.pages.data_view"),
+    lazy_page("glasshouse.serving.pages.data_view", "fill_data"),
     label="Data",
     icon="fact_check",
     routes=_routes,

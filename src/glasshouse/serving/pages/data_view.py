@@ -14,7 +14,7 @@ from glasshouse.data.findings import Finding, parts_of
 from glasshouse.data.images import BadFile, Splits
 from glasshouse.report.data_report import class_rows, verdict
 from glasshouse.runs.folder import find_runs
-from glasshouse.serving.check_cache import Examined, examinations_of
+from glasshouse.serving.check_cache import CachedCheck, check_cache_of
 from glasshouse.serving.pages.parts import (
     box,
     button,
@@ -60,7 +60,7 @@ async def fill(workbench: Workbench, request: Request) -> None:
             _show(found)
 
 
-async def _examined(workbench: Workbench, source: str, *, again: bool) -> Examined:
+async def _examined(workbench: Workbench, source: str, *, again: bool) -> CachedCheck:
     """Check in a thread, and say how far it is meanwhile."""
     state = {"words": "Looking at every image …"}
 
@@ -73,7 +73,7 @@ async def _examined(workbench: Workbench, source: str, *, again: bool) -> Examin
         timer = ui.timer(0.3, lambda: words.set_text(state["words"]))
     await ui.context.client.connected()
     try:
-        kept = examinations_of(workbench)
+        kept = check_cache_of(workbench)
         return await asyncio.to_thread(partial(kept.get, source, progress, again=again))
     finally:
         timer.cancel()
@@ -104,7 +104,7 @@ def _chooser(workbench: Workbench, source: str) -> None:
                 chip.props("aria-current=page" if name == source else "")
 
 
-def _show(found: Examined) -> None:
+def _show(found: CachedCheck) -> None:
     findings, splits = found.examination.findings, found.splits
     if splits is not None:
         with panel():
@@ -134,7 +134,7 @@ def _show(found: Examined) -> None:
             _bad_files(splits.bad_files)
 
 
-def _finding(finding: Finding, found: Examined) -> None:
+def _finding(finding: Finding, found: CachedCheck) -> None:
     with box(f"gh-finding gh-{finding.level}", "article"):
         ui.icon(_ICONS[finding.level]).props(f'role=img aria-label="{finding.level}"')
         with box():
@@ -151,7 +151,7 @@ def _finding(finding: Finding, found: Examined) -> None:
 
 
 def _groups(
-    groups: Sequence[Sequence[int]], found: Examined, *, is_open: bool, are_pairs: bool
+    groups: Sequence[Sequence[int]], found: CachedCheck, *, is_open: bool, are_pairs: bool
 ) -> None:
     """Images side by side, a dozen groups at once."""
     left = iter(groups)
@@ -180,7 +180,7 @@ def _what(groups: Sequence[Sequence[int]], *, are_pairs: bool) -> str:
     return f"{pluralize(len(groups), noun)} side by side"
 
 
-def _group(rows: Sequence[int], found: Examined) -> None:
+def _group(rows: Sequence[int], found: CachedCheck) -> None:
     with box("", "li"):
         for row in rows[:_IN_A_GROUP]:
             _figure(found, row)
@@ -188,8 +188,8 @@ def _group(rows: Sequence[int], found: Examined) -> None:
             text(f"and {len(rows) - _IN_A_GROUP} more", "span", "gh-quiet")
 
 
-def _figure(found: Examined, row: int) -> None:
-    part, images, place = found.place(row) or ("", None, 0)
+def _figure(found: CachedCheck, row: int) -> None:
+    part, images, place = found.locate(row) or ("", None, 0)
     assert images is not None
     name, label = str(images.ids[place]), images.class_names[int(images.labels[place])]
     with box("", "figure"):
@@ -199,7 +199,7 @@ def _figure(found: Examined, row: int) -> None:
             text(f"{part} · {name}", "span", "gh-quiet")
 
 
-def _image(found: Examined, row: int, description: str) -> None:
+def _image(found: CachedCheck, row: int, description: str) -> None:
     small = "gh-pixels" if found.splits and max(found.splits.train.pixels.shape[2:]) < 100 else ""
     image(f"/data/{found.key}/{row}", description, small)
 
@@ -227,7 +227,7 @@ def _balance(splits: Splits) -> None:
         text(f"and {len(rows) - _CLASSES_SHOWN} more classes", "p", "gh-quiet")
 
 
-def _samples(found: Examined, splits: Splits) -> None:
+def _samples(found: CachedCheck, splits: Splits) -> None:
     """Some images of a class, as the net sees them."""
     with box("gh-row"):
         chosen = ui.select(dict(enumerate(splits.class_names)), value=0, label="Class").props(

@@ -1,4 +1,4 @@
-"""Pages whose parts take seconds to import: the workbench is there before them."""
+"""Pages whose module is imported at the first visit, because it needs torch."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,19 +11,19 @@ from glasshouse.serving.pages.parts import box, text
 from glasshouse.serving.workbench import Workbench
 
 
-def later(module: str) -> Callable[[Workbench, Request], Awaitable[None]]:
-    """What builds a page by the function ``fill`` of a module, imported when it is first seen."""
+def lazy_page(module: str, fill: str) -> Callable[[Workbench, Request], Awaitable[None]]:
+    """Build a page with the function named ``fill`` of ``module``, imported at the first visit."""
 
     async def build(workbench: Workbench, request: Request) -> None:
         with box("gh-waiting").props("role=status") as waiting:
             ui.spinner(size="28px").props("aria-hidden=true")
-            text("Getting ready …")
-        # The page is shown now; what follows is sent to it.
+            text("Loading …")
+        # The spinner is on the screen from here on; what follows is sent to the open page.
         await ui.context.client.connected()
         view = await asyncio.to_thread(import_module, module)
         if waiting.is_deleted:
-            return  # the viewer has left meanwhile
+            return  # the page was closed in the meantime
         waiting.delete()
-        await view.fill(workbench, request)
+        await getattr(view, fill)(workbench, request)
 
     return build

@@ -1,20 +1,23 @@
 """What a run is made of: its recipe, its surroundings and the layers of its net."""
 
 import asyncio
-from functools import lru_cache
+from collections.abc import Callable
 from pathlib import Path
 
 from nicegui import ui
 
 from glasshouse.errors import GlasshouseError
 from glasshouse.runs import folder as runs
-from glasshouse.serving import run_cache as looking
+from glasshouse.serving.deferred import deferred
 from glasshouse.serving.pages.parts import box, button, facts, panel, table, text
 from glasshouse.serving.pages.words import moment
 from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import read_json
 
 Rows = list[tuple[str, ...]]
+_layer_rows: Callable[..., tuple[Rows, str]] = deferred(
+    "glasshouse.serving.layer_table", "layer_rows"
+)
 
 
 def show_recipe(folder: Path) -> None:
@@ -58,7 +61,7 @@ def show_network(workbench: Workbench, name: str, *, at_once: bool) -> None:
         waiting.set_visibility(True)
         show.delete()
         try:
-            rows, total = await asyncio.to_thread(_layers, looking.run_folder(workbench, name))
+            rows, total = await asyncio.to_thread(_layer_rows, workbench, name)
         except GlasshouseError as error:
             waiting.text = str(error)
             return
@@ -70,32 +73,6 @@ def show_network(workbench: Workbench, name: str, *, at_once: bool) -> None:
     show.on_click(fill)
     if at_once:
         ui.timer(0.05, fill, once=True)
-
-
-def _layers(folder: Path) -> tuple[Rows, str]:
-    path = folder / runs.MODEL
-    return _summary(folder, path.stat().st_mtime_ns if path.is_file() else 0)
-
-
-@lru_cache(maxsize=16)
-def _summary(folder: Path, changed: int) -> tuple[Rows, str]:
-    from glasshouse.models.summary import summarize
-
-    with looking.busy:
-        net, shape = looking.net_of(folder)
-        found = summarize(net, shape)
-    rows: Rows = [
-        (
-            row.name,
-            row.kind,
-            " × ".join(str(size) for size in row.output_shape or ()),
-            f"{row.parameters:,}",
-            f"{row.macs:,}",
-        )
-        for row in found.rows
-    ]
-    total = f"{found.parameters:,} parameters, {found.macs:,} multiply-adds for an image of "
-    return rows, f"{total}{shape[2]} × {shape[1]} pixels."
 
 
 def _some(names: list[str], limit: int = 12) -> str:

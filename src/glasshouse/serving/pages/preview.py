@@ -1,20 +1,19 @@
 """Real training images, as they are and as they are trained on."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
 from nicegui import background_tasks
 
 from glasshouse.errors import GlasshouseError
-from glasshouse.serving import run_cache as looking
+from glasshouse.serving.deferred import deferred
 from glasshouse.serving.pages.parts import box, button, facts, panel, text
 from glasshouse.serving.pages.training_plan import TrainingPlan
 from glasshouse.serving.workbench import Workbench
 
-if TYPE_CHECKING:
-    from glasshouse.settings import Recipe
-
-_IMAGES, _DRAWS = 4, 4
+_augmented_images: Callable[..., tuple[list[list[str]], dict[str, str]]] = deferred(
+    "glasshouse.serving.augmented_images", "augmented_images"
+)
 
 
 def show_preview(workbench: Workbench, plan: TrainingPlan) -> None:
@@ -36,7 +35,7 @@ def show_preview(workbench: Workbench, plan: TrainingPlan) -> None:
         try:
             recipe = plan.resolved()
             source = str(plan.source.value).strip()
-            images, told = await asyncio.to_thread(_drawn, workbench, source, recipe)
+            images, told = await asyncio.to_thread(_augmented_images, workbench, source, recipe)
         except GlasshouseError as error:
             problem.text = str(error)
         else:
@@ -67,53 +66,3 @@ def _images(rows: list[list[str]]) -> None:
                 image = box("gh-pixels" + (" gh-original" if i == 0 else ""), "img")
                 what = "a training image" if i == 0 else "the same as it is trained on"
                 image.props.update({"src": address, "alt": what})
-
-
-def _drawn(
-    workbench: Workbench, source: str, recipe: "Recipe"
-) -> tuple[list[list[str]], dict[str, str]]:
-    """Rows of images as data: addresses, the original first, and what is known of the source."""
-    import numpy as np
-    import torch
-
-    from glasshouse.data.augment import augment, mix
-    from glasshouse.report.encoding import image_uri
-    from glasshouse.rng import keys_of
-
-    splits = looking.load_source(workbench, source, recipe.data)
-    chosen = _one_of_each(splits.train.labels)
-    keys = keys_of(splits.train.ids[chosen])
-    originals = np.ascontiguousarray(splits.train.pixels[chosen])
-    rows = [[image_uri(image)] for image in originals]
-    for epoch in range(_DRAWS):
-        seed = recipe.train.seed
-        changed = augment(torch.from_numpy(originals), keys, recipe.augment, seed=seed, epoch=epoch)
-        labels = torch.zeros(len(chosen), dtype=torch.int64)
-        mixed = mix(changed, labels, keys, recipe.augment, seed=seed, epoch=epoch)[0]
-        shown = mixed.round().clamp(0, 255).to(torch.uint8).numpy()
-        for row, image in zip(rows, shown, strict=True):
-            row.append(image_uri(image))
-    return rows, _told(splits)
-
-
-def _one_of_each(labels: Any) -> Any:
-    """Positions of the first image of each of the first classes."""
-    import numpy as np
-
-    _, first = np.unique(labels, return_index=True)
-    if len(first) >= _IMAGES:
-        return first[:_IMAGES]
-    return np.arange(min(_IMAGES, len(labels)))
-
-
-def _told(splits: Any) -> dict[str, str]:
-    names = splits.class_names
-    counts = ((len(splits.train), "training"), (len(splits.validation), "validation"),
-              (len(splits.test), "test"))  # fmt: skip
-    return {
-        "images": ", ".join(f"{count:,} {part}" for count, part in counts),
-        "size": f"{splits.train.width} × {splits.train.height}",
-        "classes": f"{len(names)}: {', '.join(names[:8])}{' …' if len(names) > 8 else ''}",
-        "notes": " ".join(splits.notes) or "–",
-        **({"left out": f"{len(splits.bad_files)} files"} if splits.bad_files else {}),
-    }

@@ -1,7 +1,7 @@
 """How good a finished run is: figures, confusion, confidence, and its worst mistakes."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nicegui import ui
@@ -9,23 +9,30 @@ from nicegui.events import GenericEventArguments
 
 from glasshouse.errors import GlasshouseError
 from glasshouse.runs import folder as runs
-from glasshouse.serving import run_cache as looking
+from glasshouse.serving.deferred import deferred
 from glasshouse.serving.pages.charts import echart, reliability_options
 from glasshouse.serving.pages.gallery import mapped_image, plain_image
 from glasshouse.serving.pages.parts import box, figures, panel, table, text
 from glasshouse.serving.pages.words import percent
+from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import read_json
+from glasshouse.wording import pluralize
 
 Figures = Mapping[str, Any]
 # A matrix of more classes cannot be read; then only those that are most often confused.
 _MOST_CLASSES = 20
 _PAIRS, _MISTAKES, _IN_A_CELL = 8, 12, 60
+_RUN_IMAGES = "glasshouse.serving.run_images"
+_confusion_cell: Callable[..., tuple[tuple[str, str], int, list[tuple[int, str, float]]]] = (
+    deferred(_RUN_IMAGES, "confusion_cell")
+)
+_positions_by_id: Callable[..., dict[str, int]] = deferred(_RUN_IMAGES, "positions_by_id")
 
 
 def show_results(workbench: Workbench, name: str) -> None:
     """Every part of the evaluation of a run."""
-    found = read_json(looking.run_folder(workbench, name) / runs.EVALUATION)
+    found = read_json(run_folder(workbench, name) / runs.EVALUATION)
     with panel("On the test images", f"{found['image_count']:,} images, touched once"):
         figures(_headline(found))
     with box("gh-columns gh-wide-left"):
@@ -140,12 +147,13 @@ async def _open_cell(
         waiting = text("Reading the images …", "p", "gh-quiet")
     dialog.open()
     try:
-        found = await asyncio.to_thread(_cell_images, workbench, name, cell)
+        found = await asyncio.to_thread(_confusion_cell, workbench, name, cell, _IN_A_CELL)
     except GlasshouseError as error:
         waiting.text = str(error)
         return
     dialog.clear()
-    title, remark, images = found
+    names, count, images = found
+    title, remark = _cell_words(names, count, len(images))
     with dialog, ui.card().classes("gh-card"):
         with box("gh-row gh-card-head"):
             text(title, "h2")
@@ -153,32 +161,20 @@ async def _open_cell(
             close = ui.button(icon="close", color=None, on_click=dialog.close)
             close.props('flat round dense aria-label="Close"').classes("gh-push gh-theme")
         with box("gh-images"):
-            for position, identity, caption in images:
-                plain_image(name, position, identity, caption)
+            for position, identity, confidence in images:
+                plain_image(name, position, identity, f"{confidence:.0%} confidence")
 
 
-def _cell_images(
-    workbench: Workbench, name: str, cell: tuple[int, int]
-) -> tuple[str, str, list[tuple[int, str, str]]]:
-    """Title, remark and, for each image of a cell, its position, its id and how sure it is."""
-    from glasshouse.models.predict import probabilities
-
-    folder = looking.run_folder(workbench, name)
-    predictions = looking.answers(folder)
-    true, predicted = cell
-    positions, count = looking.cell_positions(predictions, true, predicted, _IN_A_CELL)
-    looking.test_images(workbench, folder)
-    certain = probabilities(predictions)
-    names = predictions.class_names
-    title = f"{names[true]} taken for {names[predicted]}"
-    if true == predicted:
-        title = f"{names[true]}, and recognised"
-    remark = f"{count:,} images"
-    if count > len(positions):
-        remark = f"the {len(positions)} surest of {count:,} images"
-    images = [(i, str(predictions.ids[i]), f"{certain[i, predicted]:.0%} sure")
-                for i in positions]  # fmt: skip
-    return title, remark, images
+def _cell_words(names: tuple[str, str], count: int, shown: int) -> tuple[str, str]:
+    """The title and the remark above the images of a cell."""
+    true, predicted = names
+    title = (
+        f"{true}, classified correctly"
+        if true == predicted
+        else f"{true} classified as {predicted}"
+    )
+    remark = pluralize(count, "image")
+    return title, remark if count == shown else f"the {shown} most confident of {remark}"
 
 
 def _per_class(found: Figures) -> None:
@@ -223,7 +219,7 @@ def _mistakes(workbench: Workbench, name: str, found: Figures) -> None:
 
     async def fill() -> None:
         try:
-            places = await asyncio.to_thread(_positions, workbench, name)
+            places = await asyncio.to_thread(_positions_by_id, workbench, name)
         except GlasshouseError as error:
             grid.delete()
             with section:
@@ -234,9 +230,3 @@ def _mistakes(workbench: Workbench, name: str, found: Figures) -> None:
                 mapped_image(name, places[mistake["id"]], mistake)
 
     ui.timer(0.05, fill, once=True)
-
-
-def _positions(workbench: Workbench, name: str) -> dict[str, int]:
-    folder = looking.run_folder(workbench, name)
-    looking.test_images(workbench, folder)
-    return {str(identity): i for i, identity in enumerate(looking.answers(folder).ids)}

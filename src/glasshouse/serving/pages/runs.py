@@ -8,7 +8,6 @@ from nicegui import ui
 
 from glasshouse.runs.background import launches
 from glasshouse.runs.listing import Listed
-from glasshouse.serving import run_cache as looking
 from glasshouse.serving.pages.charts import spark_path
 from glasshouse.serving.pages.live import epochs_of
 from glasshouse.serving.pages.parts import box, button, empty_state, link_button, text
@@ -18,6 +17,7 @@ from glasshouse.serving.pages.words import (
     percent,
     run_address,
 )
+from glasshouse.serving.run_lookup import listed_runs
 from glasshouse.serving.workbench import Page, Workbench
 from glasshouse.wording import duration
 
@@ -86,7 +86,7 @@ async def build_runs(workbench: Workbench, request: Request) -> None:
 
 def run_rows(workbench: Workbench) -> list[dict[str, Any]]:
     """The rows of the table: every run, and what was started but has no folder yet."""
-    listed = looking.listed_runs(workbench)
+    listed = listed_runs(workbench)
     known = {one.name for one in listed}
     waiting = [
         Listed(one.run, workbench.runs / one.run, "stopped")

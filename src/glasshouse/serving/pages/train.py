@@ -12,13 +12,13 @@ from glasshouse.errors import GlasshouseError
 from glasshouse.recipe import load_recipe, recipe_names
 from glasshouse.runs import folder as runs
 from glasshouse.runs.background import start_training
-from glasshouse.serving import run_cache as looking
 from glasshouse.serving.pages.finder_panel import show_finder
 from glasshouse.serving.pages.parts import box, button, heading, name_field, panel, text
 from glasshouse.serving.pages.preview import show_preview
 from glasshouse.serving.pages.settings_form import AUGMENT, COMMON
 from glasshouse.serving.pages.training_plan import TrainingPlan
 from glasshouse.serving.pages.words import run_address
+from glasshouse.serving.run_lookup import listed_runs, run_folder
 from glasshouse.serving.workbench import Page, Workbench
 
 SOURCES = ("digits", "shapes", "cifar10")
@@ -46,7 +46,7 @@ def _what(workbench: Workbench, plan: TrainingPlan, request: Request) -> None:
     options = {name: name for name in names}
     earlier = request.query_params.get("like")
     if earlier:
-        folder = looking.run_folder(workbench, earlier)
+        folder = run_folder(workbench, earlier)
         recipe = str(folder / runs.RECIPE)
         options = {recipe: f"as {earlier}", **options}
         source = str(runs.read_run(folder).environment["data"]["source"])
@@ -131,7 +131,7 @@ def _start(workbench: Workbench, plan: TrainingPlan) -> None:
 
 
 def _say_what_is_at_work(workbench: Workbench, note: Any) -> None:
-    busy = [run.name for run in looking.listed_runs(workbench) if run.is_at_work]
+    busy = [run.name for run in listed_runs(workbench) if run.is_at_work]
     if busy:
         note.text = f"At work now: {', '.join(busy[:3])}. Together, each is slower."
     else:

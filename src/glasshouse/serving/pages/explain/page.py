@@ -1,13 +1,13 @@
 """The page that shows why: a photo or a test image, one model or two, every map and layer."""
 
 from glasshouse.serving.pages.explain.files import routes
-from glasshouse.serving.pages.lazy_page import later
+from glasshouse.serving.pages.lazy_page import lazy_page
 from glasshouse.serving.workbench import Page
 
 PAGE = Page(
     "/explain",
     "Explain",
-    later("glasshouse.serving.pages.explain.view"),
+    lazy_page("glasshouse.serving.pages.explain.view", "fill_explain"),
     label="Explain",
     icon="visibility",
     routes=routes,

@@ -1,0 +1,67 @@
+"""Training images before and after augmentation, and what is known of their source.
+
+It needs torch: the page reaches it through a function that is imported at its first call.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glasshouse.data.augment import augment, mix
+from glasshouse.data.images import Splits
+from glasshouse.report.encoding import image_uri
+from glasshouse.rng import keys_of
+from glasshouse.serving.run_cache import load_source
+from glasshouse.serving.workbench import Workbench
+from glasshouse.settings import Recipe
+from glasshouse.wording import pluralize
+
+_IMAGES, _EPOCHS = 4, 4
+_CLASSES_NAMED = 8
+
+
+def augmented_images(
+    workbench: Workbench, source: str, recipe: Recipe
+) -> tuple[list[list[str]], dict[str, str]]:
+    """Four training images as rows of data: URIs, and facts about the source.
+
+    Each row starts with the original; after it, the image as training sees it in each of the
+    first epochs, with the recipe's own seed. Raises GlasshouseError for a bad source.
+    """
+    splits = load_source(workbench, source, recipe.data)
+    chosen = _one_per_class(splits.train.labels)
+    keys = keys_of(splits.train.ids[chosen])
+    originals = np.ascontiguousarray(splits.train.pixels[chosen])
+    rows = [[image_uri(image)] for image in originals]
+    for epoch in range(_EPOCHS):
+        seed = recipe.train.seed
+        changed = augment(torch.from_numpy(originals), keys, recipe.augment, seed=seed, epoch=epoch)
+        labels = torch.zeros(len(chosen), dtype=torch.int64)
+        mixed = mix(changed, labels, keys, recipe.augment, seed=seed, epoch=epoch)[0]
+        shown = mixed.round().clamp(0, 255).to(torch.uint8).numpy()
+        for row, image in zip(rows, shown, strict=True):
+            row.append(image_uri(image))
+    return rows, _facts(splits)
+
+
+def _one_per_class(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions of the first image of each of the first classes."""
+    _, first = np.unique(labels, return_index=True)
+    if len(first) >= _IMAGES:
+        return np.asarray(first[:_IMAGES], dtype=np.int64)
+    return np.arange(min(_IMAGES, len(labels)))
+
+
+def _facts(splits: Splits) -> dict[str, str]:
+    names = splits.class_names
+    counts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
+    more = " …" if len(names) > _CLASSES_NAMED else ""
+    facts = {
+        "images": ", ".join(f"{len(images):,} {split}" for split, images in counts.items()),
+        "size": f"{splits.train.width} × {splits.train.height}",
+        "classes": f"{len(names)}: {', '.join(names[:_CLASSES_NAMED])}{more}",
+        "notes": " ".join(splits.notes) or "–",
+    }
+    if splits.bad_files:
+        facts["left out"] = pluralize(len(splits.bad_files), "file")
+    return facts

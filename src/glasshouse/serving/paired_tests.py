@@ -1,0 +1,41 @@
+"""Whether runs differ on the same test images by more than chance.
+
+It needs torch: the page reaches it through a function that is imported at its first call.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from glasshouse.errors import GlasshouseError
+from glasshouse.evaluation.compare import Comparison, compare_all
+from glasshouse.runs import folder as runs
+from glasshouse.serving.run_cache import answers
+
+
+@dataclass(frozen=True)
+class PairedTests:
+    """One comparison per pair of runs, or the reason why there is none.
+
+    unfinished: runs without predictions yet, which were left out.
+    """
+
+    comparisons: tuple[Comparison, ...] = ()
+    problem: str = ""
+    unfinished: tuple[str, ...] = ()
+
+
+def paired_tests(folders: Mapping[str, Path]) -> PairedTests:
+    """Compare every pair of these runs (name to folder) that are finished."""
+    finished = {
+        name: folder for name, folder in folders.items() if (folder / runs.PREDICTIONS).is_file()
+    }
+    unfinished = tuple(name for name in folders if name not in finished)
+    if len(finished) < 2:
+        problem = "Fewer than two of these runs are finished."
+        return PairedTests(problem=problem, unfinished=unfinished)
+    try:
+        predictions = {name: answers(folder) for name, folder in finished.items()}
+        return PairedTests(compare_all(predictions), unfinished=unfinished)
+    except GlasshouseError as error:
+        return PairedTests(problem=str(error), unfinished=unfinished)
