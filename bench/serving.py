@@ -118,8 +118,8 @@ def build_net(model: str, folder: Path) -> tuple[Any, Any, Any]:
 
 def top_five(row: Any, names: Any) -> list[dict[str, Any]]:
     """As the service's answers."""
-    values, places = row.softmax(0).topk(5)
-    found = zip(values.tolist(), places.tolist(), strict=True)
+    values, classes = row.softmax(0).topk(5)
+    found = zip(values.tolist(), classes.tolist(), strict=True)
     return [{"class": names[k], "probability": round(value, 6)} for value, k in found]
 
 
@@ -348,7 +348,7 @@ def promises(model: str, folder: Path, form: bytes) -> None:
     served = sum(status == 200 for status, _ in found)
     if refused:
         middle = refused[len(refused) // 2] * 1000
-        print(f"  64 clients for 16 places: {served} answered, {len(refused)} refused, median "
+        print(f"  64 clients, 16 in flight: {served} answered, {len(refused)} refused, median "
               f"{middle:.1f} ms")  # fmt: skip
         judge("slowest refusal, ms", refused[-1] * 1000, 100, at_least=False)
     with running("ours", model, folder) as (port, process):

@@ -131,7 +131,7 @@ def _serve(
 ) -> None:
     from glasshouse.cli.progress_bars import say
     from glasshouse.serving.service.api import create_api
-    from glasshouse.serving.service.middleware import Rules
+    from glasshouse.serving.service.middleware import AccessRules
     from glasshouse.serving.service.server import BACKLOG, ShutdownPolicy, run
 
     key, hosts, drain = rules
@@ -146,5 +146,7 @@ def _serve(
         f"http://{shown}:{port}/  {service.name}, {len(names)} classes  (Ctrl+C ends it)",
         flush=True,
     )
-    run(create_api(service, Rules(key, hosts)), service, listener, ShutdownPolicy(drain=drain))
+    run(
+        create_api(service, AccessRules(key, hosts)), service, listener, ShutdownPolicy(drain=drain)
+    )
     say("stopped; everything that was accepted is answered")

@@ -18,7 +18,7 @@ from PIL import Image
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
-from glasshouse.serving.service.middleware import Rules
+from glasshouse.serving.service.middleware import AccessRules
 from glasshouse.serving.service.server import BACKLOG, Server, ShutdownPolicy, reserve
 from glasshouse.serving.service.service import Service, make_service
 
@@ -77,13 +77,13 @@ class Running:
 
 @contextmanager
 def running(
-    service: Service, rules: Rules | None = None, stay: ShutdownPolicy | None = None
+    service: Service, rules: AccessRules | None = None, policy: ShutdownPolicy | None = None
 ) -> Iterator[Running]:
     """The service at a free port, stopped in the end."""
     listener = reserve("127.0.0.1", 0)
     listener.listen(BACKLOG)
     port = listener.getsockname()[1]
-    server = Server(create_api(service, rules), service, stay or ShutdownPolicy())
+    server = Server(create_api(service, rules), service, policy or ShutdownPolicy())
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -11,7 +11,7 @@ from glasshouse.models.predict import logits_of, most_probable, softmax
 from glasshouse.serving.service import service as rooms
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
-from glasshouse.serving.service.middleware import Rules
+from glasshouse.serving.service.middleware import AccessRules
 from glasshouse.serving.service.service import Service, make_service
 from glasshouse.workflow.use.predictions import read_images
 from tests.serving.service.conftest import CLASS_NAMES, Caller, png
@@ -145,7 +145,7 @@ def test_a_request_keeps_its_good_id_and_loses_a_bad_one(ask: Caller) -> None:
 
 
 def test_with_a_key_only_its_holders_are_answered(service: Service) -> None:
-    ask = Caller(create_api(service, Rules(api_key="s3cret")))
+    ask = Caller(create_api(service, AccessRules(api_key="s3cret")))
     for headers in ({}, {"x-api-key": "s3cre"}, {"authorization": "Bearer no"}):
         answer = ask("GET", "/metrics", headers=headers)
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
@@ -156,7 +156,7 @@ def test_with_a_key_only_its_holders_are_answered(service: Service) -> None:
 
 
 def test_other_names_of_this_host_are_refused_where_names_are_given(service: Service) -> None:
-    ask = Caller(create_api(service, Rules(hosts=frozenset({"127.0.0.1"}))))
+    ask = Caller(create_api(service, AccessRules(hosts=frozenset({"127.0.0.1"}))))
     assert ask("GET", "/healthz").status_code == 200
     assert ask("GET", "/healthz", headers={"host": "evil.example:80"}).status_code == 421
     assert ask("GET", "/healthz", headers={"host": "["}).status_code == 421
@@ -170,7 +170,7 @@ def test_more_than_fit_are_refused_at_once(classifier: Classifier) -> None:
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) >= 1
     assert answer.json()["type"] == "urn:glasshouse:problem:overloaded"
-    assert service.places.images == 0
+    assert service.capacity.images == 0
 
 
 def test_an_answer_that_is_late_is_a_503(classifier: Classifier) -> None:

@@ -79,7 +79,7 @@ def test_a_request_that_comes_in_slowly_is_answered_although_the_server_stops(
 
 
 def test_while_it_drains_it_is_not_ready_and_takes_connections(service: Service) -> None:
-    with running(service, stay=ShutdownPolicy(drain=0.6)) as server:
+    with running(service, policy=ShutdownPolicy(drain=0.6)) as server:
         server.stop()
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
             connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -89,7 +89,7 @@ def test_while_it_drains_it_is_not_ready_and_takes_connections(service: Service)
             assert read_answer(connection).startswith(b"HTTP/1.1 200")
 
 
-def test_under_overload_the_refusals_come_and_the_places_are_given_back(
+def test_under_overload_requests_are_rejected_and_the_capacity_is_released(
     classifier: Classifier,
 ) -> None:
     service = make_service(classifier, "tiny", Limits(max_queue=2))
@@ -111,4 +111,4 @@ def test_under_overload_the_refusals_come_and_the_places_are_given_back(
             caller.join(20)
     assert len(statuses) == 240
     assert set(statuses) == {b"200", b"503"}
-    assert (service.places.images, service.places.bytes) == (0, 0)
+    assert (service.capacity.images, service.capacity.bytes) == (0, 0)

@@ -1,4 +1,4 @@
-"""What a service says of itself: a page, its health, and its figures."""
+"""The page, the health check and the metrics of a service."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import HTMLResponse, Response
 
 from glasshouse.serving.service.inference_protocol import require_served
-from glasshouse.serving.service.responses import PROBLEMS, document_answer
+from glasshouse.serving.service.responses import PROBLEMS, document_response
 from glasshouse.serving.service.schemas import Health
 from glasshouse.serving.service.service import Service
 
@@ -19,8 +19,8 @@ _SHOWN_CLASSES = 1000
 
 
 def about_routes(service: Service) -> APIRouter:
-    """The routes beside the questions."""
-    router = APIRouter(tags=["about"])
+    """GET /, /healthz and /metrics."""
+    router = APIRouter(tags=["operations"])
     page = _page(service)
     policy = content_policy(page)
 
@@ -28,16 +28,22 @@ def about_routes(service: Service) -> APIRouter:
     async def index() -> Response:
         return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
-    @router.get("/healthz", response_model=Health, responses=PROBLEMS)
+    @router.get(
+        "/healthz", response_model=Health, responses=PROBLEMS, summary="Readiness of the service"
+    )
     async def health() -> Response:
         require_served(service)
-        return document_answer(Health(status="ok", model=service.name))
+        return document_response(Health(status="ok", model=service.name))
 
     @router.get(
         "/metrics",
         response_model=None,
+        summary="Metrics for Prometheus",
         responses={
-            200: {"description": "Prometheus text.", "content": {CONTENT_TYPE_LATEST: {}}},
+            200: {
+                "description": "Metrics in the Prometheus text format.",
+                "content": {CONTENT_TYPE_LATEST: {}},
+            },
             **PROBLEMS,
         },
     )
@@ -48,7 +54,7 @@ def about_routes(service: Service) -> APIRouter:
 
 
 def content_policy(page: str) -> str:
-    """A policy under which the page's own style and script run, and nothing else does."""
+    """A Content-Security-Policy that allows the page's own style and script, by their hashes."""
     hashes = {
         tag: " ".join(
             "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"

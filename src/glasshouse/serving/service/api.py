@@ -1,4 +1,4 @@
-"""The service as one FastAPI application."""
+"""The prediction service as one FastAPI application."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,43 +15,44 @@ from glasshouse.serving.service.batcher import Closed
 from glasshouse.serving.service.capacity import Full
 from glasshouse.serving.service.explain_routes import explain_routes
 from glasshouse.serving.service.inference_protocol import protocol_routes
-from glasshouse.serving.service.middleware import RequestMiddleware, Rules
+from glasshouse.serving.service.middleware import AccessRules, RequestMiddleware
 from glasshouse.serving.service.predict_routes import predict_routes
 from glasshouse.serving.service.problems import Problem, handle
 from glasshouse.serving.service.schemas import InferRequest, ProblemDocument
 from glasshouse.serving.service.service import Service, close_service
 
-_EXPLAINED = (Problem, Full, Closed, UsageError, DataError, HTTPException, RequestValidationError)
+_HANDLED = (Problem, Full, Closed, UsageError, DataError, HTTPException, RequestValidationError)
 
 
-def create_api(service: Service, rules: Rules | None = None) -> FastAPI:
-    """The application; the service ends with it."""
+def create_api(service: Service, rules: AccessRules | None = None) -> FastAPI:
+    """The application; its shutdown closes the service."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await close_service(service)
 
-    # FastAPI's own pages load their scripts from another host.
+    # FastAPI's documentation pages load their scripts from another host, so they are off.
     app = FastAPI(
-        title=f"{service.name}, served by Glasshouse",
+        title=f"{service.name}: image classification",
+        description="Predictions and explanations of one image classifier, served by Glasshouse.",
         version=__version__,
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        exception_handlers=dict.fromkeys(_EXPLAINED, handle),
+        exception_handlers=dict.fromkeys(_HANDLED, handle),
         redirect_slashes=False,
     )
     routers = (about_routes, predict_routes, explain_routes, protocol_routes)
     for routes in routers:
         app.include_router(routes(service))
-    app.add_middleware(RequestMiddleware, service=service, rules=rules or Rules())
-    app.openapi = _described(app)  # type: ignore[method-assign]
+    app.add_middleware(RequestMiddleware, service=service, rules=rules or AccessRules())
+    app.openapi = _openapi_with_schemas(app)  # type: ignore[method-assign]
     return app
 
 
-def _described(app: FastAPI) -> Any:
-    """FastAPI's description, with the documents that no route names as its model."""
+def _openapi_with_schemas(app: FastAPI) -> Any:
+    """FastAPI's description with the schemas that routes refer to by name only."""
     original = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Single requests gathered into batches for one thread."""
+"""Dynamic batching: single requests are gathered into batches for a few threads."""
 
 import asyncio
 import contextlib
@@ -11,38 +11,39 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-# On Linux's scale of 40: about a third of the processor time of a thread beside it.
-_STANDS_BACK_BY = 5
+# Added to the nice value, from -20 to 19: a thread 5 lower in priority gets about a third of the
+# processor time of one that competes with it.
+_NICE_INCREMENT = 5
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class Closed(Exception):
-    """The batcher takes no more work."""
+    """The batcher accepts no more work."""
 
 
 @dataclass(frozen=True)
-class _Job(Generic[Item, Answer]):
+class _Job(Generic[Item, Result]):
     item: Item
-    answer: "asyncio.Future[Answer]"
+    result: "asyncio.Future[Result]"
     since: float
 
 
-class Batcher(Generic[Item, Answer]):
-    """A queue, and threads that each take from it as many as there are, up to max_batch.
+class Batcher(Generic[Item, Result]):
+    """A queue, and threads that take whatever waits in it, up to max_batch items at a time.
 
-    compute: from the items of a batch to as many answers in order; an answer that is an exception
-    is raised where its item was submitted, and an exception of compute's own reaches all of them.
-    While the threads are at work a queue grows, so batches form by themselves; an idle one starts
-    at once, unless is_more_coming says that others are about to be submitted: then the first of a
-    batch waits for them, for max_wait seconds at most. A job whose caller has gone, for example
-    because its deadline has passed, is not computed.
+    compute: from the items of a batch to one result each, in order; a result that is an exception
+    is raised where its item was submitted, and an exception that compute raises, for all of them.
+    Batches form by themselves while all threads are busy. An idle thread starts at once, unless
+    is_more_coming says that other items are about to be submitted: then the first item of a batch
+    waits for them, for at most max_wait seconds. A job whose caller is gone, for example because
+    its deadline has passed, is not computed.
     """
 
     def __init__(
         self,
-        compute: Callable[[list[Item]], Sequence[Answer | Exception]],
+        compute: Callable[[list[Item]], Sequence[Result | Exception]],
         *,
         name: str,
         max_batch: int = 1,
@@ -54,7 +55,7 @@ class Batcher(Generic[Item, Answer]):
         self._max_batch = max_batch
         self._max_wait = max_wait
         self._is_more_coming = is_more_coming
-        self._queue: deque[_Job[Item, Answer]] = deque()
+        self._queue: deque[_Job[Item, Result]] = deque()
         self._changed = threading.Condition()
         self._computing = 0
         self._is_closed = False
@@ -66,102 +67,105 @@ class Batcher(Generic[Item, Answer]):
 
     @property
     def load(self) -> int:
-        """How many items wait or are being computed."""
+        """How many items are queued or being computed."""
         return len(self._queue) + self._computing
 
-    async def submit(self, item: Item) -> Answer:
-        """The item's answer; raises Closed after `close`, and what compute raised or gave."""
+    async def submit(self, item: Item) -> Result:
+        """The item's result; raises Closed after `close`, and what compute raised or returned."""
         loop = asyncio.get_running_loop()
-        job = _Job[Item, Answer](item, loop.create_future(), time.monotonic())
+        job = _Job[Item, Result](item, loop.create_future(), time.monotonic())
         with self._changed:
             if self._is_closed:
                 raise Closed
             self._queue.append(job)
+            # Threads start with the first job, so that a service that is never asked has none.
             if not self._has_begun:
                 self._has_begun = True
                 for thread in self._threads:
                     thread.start()
             self._changed.notify()
-        return await job.answer
+        return await job.result
 
     async def close(self) -> None:
-        """Take no more, compute what was taken, and end the threads."""
+        """Accept no more, compute what was accepted, and end the threads."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
         for thread in self._threads if self._has_begun else ():
+            # Joined outside the event loop, which has to deliver the results of the last jobs.
             await asyncio.to_thread(thread.join)
 
     def _work(self) -> None:
-        _stand_back()
+        _lower_priority()
         while jobs := self._next_batch():
             try:
-                answers = self._compute([job.item for job in jobs])
-            # Whatever went wrong belongs to the callers; the thread has others to serve.
+                results = self._compute([job.item for job in jobs])
+            # Any failure belongs to the callers of this batch; the thread has others to serve.
             except Exception as error:
-                answers = [error] * len(jobs)
+                results = [error] * len(jobs)
             with self._changed:
                 self._computing -= len(jobs)
-            _deliver(jobs, answers)
+            _deliver(jobs, results)
 
-    def _next_batch(self) -> list[_Job[Item, Answer]]:
-        """Wait for a batch; an empty one says that the work is over."""
+    def _next_batch(self) -> list[_Job[Item, Result]]:
+        """Wait for a batch; an empty one ends the thread."""
         with self._changed:
             while True:
-                while self._queue and self._queue[0].answer.done():
+                # A job that nobody waits for any more must not hold up the next one's wait.
+                while self._queue and self._queue[0].result.done():
                     self._queue.popleft()
                 if self._queue:
-                    patience = self._patience()
-                    if patience <= 0:
+                    wait = self._remaining_wait()
+                    if wait <= 0:
                         return self._take()
-                    self._changed.wait(patience)
+                    self._changed.wait(wait)
                 elif self._is_closed:
                     return []
                 else:
                     self._changed.wait()
 
-    def _patience(self) -> float:
-        """Seconds for which the first in the queue still waits for others."""
+    def _remaining_wait(self) -> float:
+        """Seconds for which the first item may still wait for others to share its batch."""
         if len(self._queue) >= self._max_batch or self._is_closed or not self._is_more_coming():
             return 0.0
         return self._queue[0].since + self._max_wait - time.monotonic()
 
-    def _take(self) -> list[_Job[Item, Answer]]:
-        jobs: list[_Job[Item, Answer]] = []
+    def _take(self) -> list[_Job[Item, Result]]:
+        jobs: list[_Job[Item, Result]] = []
         while self._queue and len(jobs) < self._max_batch:
             job = self._queue.popleft()
-            if not job.answer.done():
+            if not job.result.done():
                 jobs.append(job)
         self._computing += len(jobs)
         return jobs
 
 
-def _stand_back() -> None:
-    """Let the event loop go first, so that a refusal comes at once however busy the net is."""
-    # Only there is a priority a thread's own; elsewhere it would be the whole process's.
+def _lower_priority() -> None:
+    """Let the event loop run first, so that it rejects requests at once under any load."""
+    # Only Linux has a priority per thread; elsewhere this would lower the whole process.
     if sys.platform == "linux":
         thread = threading.get_native_id()
         own = os.getpriority(os.PRIO_PROCESS, thread)
-        os.setpriority(os.PRIO_PROCESS, thread, own + _STANDS_BACK_BY)
+        os.setpriority(os.PRIO_PROCESS, thread, own + _NICE_INCREMENT)
 
 
-def _deliver(jobs: Sequence[_Job[Item, Answer]], answers: Sequence[Answer | Exception]) -> None:
-    """Hand the answers to the event loops that wait for them, each woken once."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job[Item, Answer], Answer | Exception]]]
+def _deliver(jobs: Sequence[_Job[Item, Result]], results: Sequence[Result | Exception]) -> None:
+    """Hand the results to the event loops that wait for them, waking each loop once."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job[Item, Result], Result | Exception]]]
     by_loop = {}
-    for pair in zip(jobs, answers, strict=True):
-        by_loop.setdefault(pair[0].answer.get_loop(), []).append(pair)
+    for pair in zip(jobs, results, strict=True):
+        by_loop.setdefault(pair[0].result.get_loop(), []).append(pair)
     for loop, pairs in by_loop.items():
-        # A closed loop has no callers any more.
+        # A closed loop has no callers left; futures may only be set in the thread of their loop.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_settle, pairs)
 
 
-def _settle(pairs: Sequence[tuple[_Job[Item, Answer], Answer | Exception]]) -> None:
-    for job, answer in pairs:
-        if job.answer.done():
+def _settle(pairs: Sequence[tuple[_Job[Item, Result], Result | Exception]]) -> None:
+    for job, result in pairs:
+        if job.result.done():
             continue
-        if isinstance(answer, Exception):
-            job.answer.set_exception(answer)
+        if isinstance(result, Exception):
+            job.result.set_exception(result)
         else:
-            job.answer.set_result(answer)
+            job.result.set_result(result)

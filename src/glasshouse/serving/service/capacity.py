@@ -1,4 +1,4 @@
-"""How many images may be in the house at once: whoever finds no place is told at the door."""
+"""Limits images in flight; rejects the rest."""
 
 import math
 import time
@@ -6,62 +6,69 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_MOST_SECONDS = 60
+_MAX_RETRY_SECONDS = 60
+_RECENT_REQUESTS = 64
 
 
 class Full(Exception):
-    """There is no place; retry_after: whole seconds after which there may be one."""
+    """No capacity is left; retry_after: whole seconds after which there may be some."""
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__(f"no place; try again in {retry_after} s")
+        super().__init__(f"at capacity; try again in {retry_after} s")
         self.retry_after = retry_after
 
 
 class Slot:
-    """What one request holds: images and bytes, given back when it is answered."""
+    """What one request holds: images and bytes, released when it is answered."""
 
-    def __init__(self, places: "Capacity") -> None:
-        self._places = places
+    def __init__(self, capacity: "Capacity") -> None:
+        self._capacity = capacity
         self.images = 0
         self.bytes = 0
 
     def grow(self, *, images: int = 0, size: int = 0) -> None:
         """Take more; raises Full, and takes nothing, where it does not fit."""
-        self._places._take(images, size)
+        self._capacity._take(images, size)
         self.images += images
         self.bytes += size
 
 
 class Capacity:
-    """A bounded number of images and bytes between arrival and answer."""
+    """A bounded number of images and bytes between arrival and response.
+
+    Only for the thread of the event loop: without an await between check and change, no lock is
+    needed.
+    """
 
     def __init__(self, max_images: int, max_bytes: int) -> None:
         self.max_images = max_images
         self.max_bytes = max_bytes
         self.images = 0
         self.bytes = 0
-        # When images were answered, lately: how fast places become free.
-        self._answered: deque[tuple[float, int]] = deque(maxlen=64)
+        # When the last requests were answered and how many images each held: the throughput.
+        self._answered: deque[tuple[float, int]] = deque(maxlen=_RECENT_REQUESTS)
 
     @contextmanager
     def enter(self) -> Iterator[Slot]:
-        """A place for one image, which can grow; raises Full."""
-        place = Slot(self)
-        place.grow(images=1)
+        """Hold a slot for one image, which can grow; raises Full."""
+        slot = Slot(self)
+        # One image is taken before the body is read, so that a request to a full service costs
+        # no memory and is refused at once.
+        slot.grow(images=1)
         try:
-            yield place
+            yield slot
         finally:
-            self.images -= place.images
-            self.bytes -= place.bytes
-            self._answered.append((time.monotonic(), place.images))
+            self.images -= slot.images
+            self.bytes -= slot.bytes
+            self._answered.append((time.monotonic(), slot.images))
 
     def retry_after(self) -> int:
-        """Whole seconds until what is here now will be answered, at the speed of late."""
+        """Whole seconds until the images in flight are answered, at the recent throughput."""
         if len(self._answered) < 2:
             return 1
         seconds = time.monotonic() - self._answered[0][0]
         answered = sum(count for _, count in self._answered)
-        return min(max(1, math.ceil(self.images * seconds / answered)), _MOST_SECONDS)
+        return min(max(1, math.ceil(self.images * seconds / answered)), _MAX_RETRY_SECONDS)
 
     def _take(self, images: int, size: int) -> None:
         if self.images + images > self.max_images or self.bytes + size > self.max_bytes:

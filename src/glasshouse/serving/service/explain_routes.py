@@ -23,9 +23,9 @@ from glasshouse.explanation.trust.checks import check_all, sheet_methods
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import logits_of, most_probable, softmax
 from glasshouse.serving.service.capacity import Slot
-from glasshouse.serving.service.responses import IMAGES_BODY, PROBLEMS, json_answer
+from glasshouse.serving.service.responses import IMAGES_BODY, PROBLEMS, json_response
 from glasshouse.serving.service.schemas import Explanations
-from glasshouse.serving.service.service import Service, before_the_deadline
+from glasshouse.serving.service.service import Service, within_deadline
 from glasshouse.serving.service.uploads import Upload, pixels_of, read_uploads
 
 # Longer ones are no names, and would take long to be compared with those that are.
@@ -76,21 +76,21 @@ def explain_routes(service: Service) -> APIRouter:
         names = tuple(name for name in method if name != "all")
         require_methods(names)
         question = Question(tuple(method), class_name, layer, form, checks)
-        with service.explain_places.enter() as place:
-            found = await _answers(service, place, request, question)
-        return json_answer({"model": service.name, "explanations": found})
+        with service.explain_capacity.enter() as slot:
+            found = await _answers(service, slot, request, question)
+        return json_response({"model": service.name, "explanations": found})
 
     return router
 
 
 async def _answers(
-    service: Service, place: Slot, request: Request, question: Question
+    service: Service, slot: Slot, request: Request, question: Question
 ) -> list[dict[str, Any]]:
     limits, classifier = service.limits, service.classifier
-    uploads = await read_uploads(request, place, limits, limits.explain_images)
-    place.grow(images=len(uploads) - 1)
+    uploads = await read_uploads(request, slot, limits, limits.explain_images)
+    slot.grow(images=len(uploads) - 1)
     found = []
-    async with before_the_deadline(limits.explain_deadline, service.explain_places):
+    async with within_deadline(limits.explain_deadline, service.explain_capacity):
         for upload in uploads:
             pixels = await service.reader.submit(
                 partial(pixels_of, upload, classifier.preprocessing, limits)

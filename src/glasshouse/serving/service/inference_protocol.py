@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from glasshouse import __version__
 from glasshouse.serving.service.problems import Problem
-from glasshouse.serving.service.responses import PROBLEMS, document_answer, json_answer
+from glasshouse.serving.service.responses import PROBLEMS, document_response, json_response
 from glasshouse.serving.service.schemas import (
     InferRequest,
     InferResponse,
@@ -30,7 +30,7 @@ from glasshouse.serving.service.schemas import (
     ServerReady,
     TensorMetadata,
 )
-from glasshouse.serving.service.service import Answer, Service, Work, before_the_deadline, classify
+from glasshouse.serving.service.service import Scores, Service, Work, classify, within_deadline
 from glasshouse.serving.service.uploads import Upload, pixels_of, read_body
 
 VERSION = "1"
@@ -46,65 +46,78 @@ _INFER_BODY = {
 
 def protocol_routes(service: Service) -> APIRouter:
     """Every route under /v2."""
-    router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+    router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 
-    @router.get("", response_model=ServerMetadata, responses=PROBLEMS)
+    @router.get("", response_model=ServerMetadata, responses=PROBLEMS, summary="Server metadata")
     async def server_metadata() -> Response:
-        return document_answer(
+        return document_response(
             ServerMetadata(name="glasshouse", version=__version__, extensions=[])
         )
 
-    @router.get("/health/live", response_model=ServerLive, responses=PROBLEMS)
+    @router.get(
+        "/health/live", response_model=ServerLive, responses=PROBLEMS, summary="Server liveness"
+    )
     async def server_live() -> Response:
-        return document_answer(ServerLive(live=True))
+        return document_response(ServerLive(live=True))
 
-    @router.get("/health/ready", response_model=ServerReady, responses=PROBLEMS)
+    @router.get(
+        "/health/ready", response_model=ServerReady, responses=PROBLEMS, summary="Server readiness"
+    )
     async def server_ready() -> Response:
         require_served(service)
-        return document_answer(ServerReady(ready=True))
+        return document_response(ServerReady(ready=True))
 
     _add_model_routes(router, service)
     return router
 
 
 def require_served(service: Service) -> None:
-    """Raise 503 for a service that is shutting down."""
+    """Raise Problem 503 for a service that is shutting down."""
     if service.is_closing.is_set():
         raise Problem(503, "closing", "The service is shutting down.")
 
 
 def _add_model_routes(router: APIRouter, service: Service) -> None:
     for path in ("/models/{model_name}", "/models/{model_name}/versions/{version}"):
-        # FastAPI reads the parameters of a path from the signature, so each has its own.
+        # FastAPI reads the parameters of a path from the signature, so each path needs functions
+        # of its own: with and without a version.
         version = "/versions/" in path
-        about, ready, infer = _model_answers(service, version)
+        metadata, ready, infer = _model_handlers(service, version)
         options: dict[str, Any] = {"responses": PROBLEMS}
-        router.get(path, response_model=ModelMetadata, **options)(about)
-        router.get(f"{path}/ready", response_model=ModelReady, **options)(ready)
+        router.get(path, response_model=ModelMetadata, summary="Model metadata", **options)(
+            metadata
+        )
+        router.get(
+            f"{path}/ready", response_model=ModelReady, summary="Model readiness", **options
+        )(ready)
         router.post(
-            f"{path}/infer", response_model=InferResponse, openapi_extra=_INFER_BODY, **options
+            f"{path}/infer",
+            response_model=InferResponse,
+            openapi_extra=_INFER_BODY,
+            summary="Inference",
+            **options,
         )(infer)
 
 
-def _model_answers(service: Service, has_version: bool) -> tuple[Any, Any, Any]:
-    async def about(model_name: str, version: str = VERSION) -> Response:
+def _model_handlers(service: Service, has_version: bool) -> tuple[Any, Any, Any]:
+    async def metadata(model_name: str, version: str = VERSION) -> Response:
         _require_model(service, model_name, version)
-        return document_answer(_metadata(service))
+        return document_response(_metadata(service))
 
     async def ready(model_name: str, version: str = VERSION) -> Response:
         _require_model(service, model_name, version)
         require_served(service)
-        return document_answer(ModelReady(name=service.name, ready=True))
+        return document_response(ModelReady(name=service.name, ready=True))
 
     async def infer(request: Request, model_name: str, version: str = VERSION) -> Response:
         _require_model(service, model_name, version)
-        return json_answer(await _inferred(service, request))
+        return json_response(await _infer(service, request))
 
     if has_version:
-        return about, ready, infer
+        return metadata, ready, infer
 
-    async def about_any(model_name: str) -> Response:
-        return await about(model_name)
+    async def metadata_any(model_name: str) -> Response:
+        return await metadata(model_name)
 
     async def ready_any(model_name: str) -> Response:
         return await ready(model_name)
@@ -112,16 +125,16 @@ def _model_answers(service: Service, has_version: bool) -> tuple[Any, Any, Any]:
     async def infer_any(request: Request, model_name: str) -> Response:
         return await infer(request, model_name)
 
-    return about_any, ready_any, infer_any
+    return metadata_any, ready_any, infer_any
 
 
-async def _inferred(service: Service, request: Request) -> dict[str, Any]:
-    with service.places.enter() as place:
-        body = await read_body(request, place, service.limits)
-        async with before_the_deadline(service.limits.deadline, service.places):
-            # A tensor written as JSON is long: reading it would hold up everybody else.
+async def _infer(service: Service, request: Request) -> dict[str, Any]:
+    with service.capacity.enter() as slot:
+        body = await read_body(request, slot, service.limits)
+        async with within_deadline(service.limits.deadline, service.capacity):
+            # Parsing a tensor in JSON takes long: in the event loop it would block every request.
             asked, works = await service.reader.submit(partial(_read_request, service, body))
-        answers = await classify(service, place, works)
+        answers = await classify(service, slot, works)
     document = {
         "model_name": service.name,
         "model_version": VERSION,
@@ -144,26 +157,30 @@ def _read_request(service: Service, body: bytes) -> tuple[InferRequest, list[Wor
 
 
 def _works(service: Service, tensor: InputTensor) -> list[Work]:
-    """What gives each image of a tensor; raises Problem 422 for one that does not fit."""
+    """A function per image of a tensor; raises Problem 422 for a tensor that does not fit."""
     is_files = tensor.datatype == "BYTES"
     expected = IMAGES if is_files else PIXELS
     if tensor.name != expected:
-        raise _unfit(f"an input of {tensor.datatype} is named {expected!r}, got {tensor.name!r}")
+        raise _invalid_input(
+            f"expected the name {expected!r} for datatype {tensor.datatype}, got {tensor.name!r}"
+        )
     values = _flat(tensor.data, service.limits.max_body)
     wanted = service.classifier.preprocessing
     image = () if is_files else (3, wanted.height, wanted.width)
     count = tensor.shape[0]
     if tuple(tensor.shape[1:]) not in {image, (1,) if is_files else image} or count < 1:
-        raise _unfit(f"expected the shape {[-1, *image]}, got {tensor.shape}")
+        raise _invalid_input(f"expected the shape {[-1, *image]}, got {tensor.shape}")
     if count > service.limits.max_images:
-        raise _unfit(f"at most {service.limits.max_images} images, got {count}")
+        raise _invalid_input(f"at most {service.limits.max_images} images, got {count}")
     if len(values) != count * math.prod(image):
-        raise _unfit(f"the shape {tensor.shape} does not hold {len(values)} values")
+        raise _invalid_input(
+            f"the shape {tensor.shape} needs {count * math.prod(image)} values, got {len(values)}"
+        )
     if is_files:
         uploads = [_upload(index, value) for index, value in enumerate(values)]
         return [partial(pixels_of, each, wanted, service.limits) for each in uploads]
     pixels = _pixels(values, tensor.datatype).reshape(count, *image)
-    return [partial(_itself, each) for each in pixels]
+    return [partial(np.asarray, each) for each in pixels]
 
 
 def _flat(data: Sequence[Any], most: int) -> list[Any]:
@@ -171,42 +188,38 @@ def _flat(data: Sequence[Any], most: int) -> list[Any]:
     values = list(data)
     while any(isinstance(value, list) for value in values):
         if not all(isinstance(value, list) for value in values) or len(values) > most:
-            raise _unfit("the data is nested unevenly")
+            raise _invalid_input("the data is not nested evenly")
         values = [inner for value in values for inner in value]
     return values
 
 
 def _pixels(values: list[Any], datatype: str) -> NDArray[Any]:
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        raise _unfit("expected numbers")
+        raise _invalid_input("expected numbers")
     try:
         numbers = np.asarray(values, dtype=np.float64)
     except OverflowError as error:
-        raise _unfit("expected values from 0 to 255") from error
-    # Written so that NaN fails too.
+        raise _invalid_input("expected values from 0 to 255") from error
+    # Written as "not all within" because NaN compares false to everything and must fail.
     if not ((numbers >= 0) & (numbers <= 255)).all():
-        raise _unfit("expected values from 0 to 255")
+        raise _invalid_input("expected values from 0 to 255")
     if datatype == "UINT8" and (numbers != np.rint(numbers)).any():
-        raise _unfit("expected whole numbers for UINT8")
+        raise _invalid_input("expected whole numbers for UINT8")
     return numbers.astype(np.uint8 if datatype == "UINT8" else np.float32)
 
 
 def _upload(index: int, value: Any) -> Upload:
     name = f"{IMAGES}[{index}]"
     if not isinstance(value, str):
-        raise _unfit(f"{name}: expected a file in base64, got {type(value).__name__}")
+        raise _invalid_input(f"{name}: expected a file in base64, got {type(value).__name__}")
     try:
         return Upload(name, base64.b64decode(value, validate=True))
     except (binascii.Error, ValueError) as error:
-        raise _unfit(f"{name}: not base64 ({error})") from error
-
-
-def _itself(value: NDArray[Any]) -> NDArray[Any]:
-    return value
+        raise _invalid_input(f"{name}: not base64 ({error})") from error
 
 
 def _outputs(
-    asked: InferRequest, answers: Sequence[Answer], class_names: tuple[str, ...]
+    asked: InferRequest, answers: Sequence[Scores], class_names: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     count = len(answers)
     names = [each.name for each in asked.outputs] if asked.outputs else _OUTPUTS
@@ -248,11 +261,11 @@ def _metadata(service: Service) -> ModelMetadata:
 def _require_model(service: Service, name: str, version: str) -> None:
     if name != service.name:
         raise Problem(
-            404, "not-found", f"No model {name!r} here: this service has {service.name!r}."
+            404, "not-found", f"Unknown model {name!r}: this service has {service.name!r}."
         )
     if version != VERSION:
-        raise Problem(404, "not-found", f"No version {version!r}: there is only {VERSION!r}.")
+        raise Problem(404, "not-found", f"Unknown version {version!r}: expected {VERSION!r}.")
 
 
-def _unfit(reason: str) -> Problem:
+def _invalid_input(reason: str) -> Problem:
     return Problem(422, "invalid", f"inputs: {reason}")

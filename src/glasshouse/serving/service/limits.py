@@ -1,17 +1,17 @@
-"""What one service accepts, and how long anybody waits for it."""
+"""The limits of a service: what it accepts and how long a request may take."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of a service; durations in seconds, sizes in bytes.
+    """Limits of a service; durations in seconds, sizes in bytes.
 
-    passes: forward passes at one time. max_batch, max_wait: images in one of them, and how long
-    the first may wait for others that are still being decoded. max_queue: images between arrival
-    and answer; one more is refused. deadline: from a whole request to its answer. upload: for the
-    body of a request. max_body, max_held: bytes of one body, and of all bodies at one time.
-    max_pixels: of an image. max_images: in one request. explain_*: the same for explanations,
+    passes: forward passes that run concurrently. max_batch, max_wait: images per forward pass, and
+    how long the first may wait for others that are still being decoded. max_queue: images in
+    flight, from arrival to response; more are rejected. deadline: from a complete request to its
+    response. upload: to receive a body. max_body, max_held: of one body, and of all bodies
+    together. max_pixels: per image. max_images: per request. explain_*: the same for explanations,
     which take far longer.
     """
 

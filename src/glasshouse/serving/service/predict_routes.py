@@ -7,14 +7,14 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from glasshouse.models.predict import most_probable
-from glasshouse.serving.service.responses import IMAGES_BODY, PROBLEMS, json_answer
+from glasshouse.serving.service.responses import IMAGES_BODY, PROBLEMS, json_response
 from glasshouse.serving.service.schemas import PredictionsDocument
 from glasshouse.serving.service.service import Service, classify
 from glasshouse.serving.service.uploads import pixels_of, read_uploads
 
 
 def predict_routes(service: Service) -> APIRouter:
-    """The route that classifies."""
+    """POST /predict."""
     router = APIRouter(tags=["predict"])
 
     @router.post(
@@ -22,18 +22,18 @@ def predict_routes(service: Service) -> APIRouter:
         response_model=None,
         responses={200: {"model": PredictionsDocument}, **PROBLEMS},
         openapi_extra=IMAGES_BODY,
-        summary="The most probable classes of one or several images",
+        summary="Classify one or more images",
     )
     async def predict(
         request: Request,
-        top: Annotated[int, Query(ge=1, le=1000, description="how many classes to name")] = 5,
+        top: Annotated[int, Query(ge=1, le=1000, description="classes to return per image")] = 5,
     ) -> Response:
         limits, classifier = service.limits, service.classifier
-        with service.places.enter() as place:
-            uploads = await read_uploads(request, place, limits)
+        with service.capacity.enter() as slot:
+            uploads = await read_uploads(request, slot, limits)
             preprocessing = classifier.preprocessing
             works = [partial(pixels_of, upload, preprocessing, limits) for upload in uploads]
-            answers = await classify(service, place, works)
+            answers = await classify(service, slot, works)
         found = [
             {
                 "image": upload.name,
@@ -41,6 +41,6 @@ def predict_routes(service: Service) -> APIRouter:
             }
             for upload, answer in zip(uploads, answers, strict=True)
         ]
-        return json_answer({"model": service.name, "predictions": found})
+        return json_response({"model": service.name, "predictions": found})
 
     return router

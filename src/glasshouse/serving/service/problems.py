@@ -19,9 +19,9 @@ REQUEST_ID = "request_id"
 
 
 class Problem(Exception):
-    """An error that is answered with this status; kind is a slug that programs can rely on.
+    """An error response; kind: a stable identifier for programs.
 
-    headers go with the answer; more is further members of the document.
+    headers: of the response. more: further members of the document.
     """
 
     def __init__(
@@ -42,16 +42,17 @@ class Problem(Exception):
 
 
 def problem_of(error: Exception) -> Problem:
-    """Any exception as the problem that a caller may see."""
+    """Any exception as the problem that a client may see."""
     for kind, translate in _TRANSLATIONS.items():
         if isinstance(error, kind):
             found: Problem = translate(error)
             return found
-    return Problem(500, "internal", "The service made a mistake; its log says which.")
+    # The text of an unexpected exception may hold paths or data: it goes to the log only.
+    return Problem(500, "internal", "Internal error; the service's log has the details.")
 
 
-def answer_of(problem: Problem, request_id: str | None) -> Response:
-    """The problem as an HTTP answer."""
+def problem_response(problem: Problem, request_id: str | None) -> Response:
+    """The problem as an HTTP response."""
     document = {
         "type": f"urn:glasshouse:problem:{problem.kind}",
         "title": HTTPStatus(problem.status).phrase,
@@ -71,16 +72,16 @@ def answer_of(problem: Problem, request_id: str | None) -> Response:
 
 async def handle(request: Request, error: Exception) -> Response:
     """The exception handler of the application."""
-    return answer_of(problem_of(error), request.scope.get(REQUEST_ID))
+    return problem_response(problem_of(error), request.scope.get(REQUEST_ID))
 
 
 def overloaded(detail: str, retry_after: int) -> Problem:
-    """503, with the seconds after which another try may succeed."""
+    """503, with the seconds after which a retry may succeed."""
     return Problem(503, "overloaded", detail, headers={"Retry-After": str(retry_after)})
 
 
 def bad_images(errors: Sequence[BadImage]) -> Problem:
-    """422, with each image's name and what is wrong with it."""
+    """422, with the name of each bad image and what is wrong with it."""
     found = [{"where": each.path, "reason": each.reason} for each in errors]
     detail = "; ".join(str(each) for each in errors)
     return Problem(422, "bad-image", detail, more={"errors": found})
@@ -101,12 +102,13 @@ def _from_validation(error: RequestValidationError) -> Problem:
     return Problem(422, "invalid", detail, more={"errors": found})
 
 
+# The first that fits is taken: BadImage is a DataError, so it has to come before it.
 _TRANSLATIONS: dict[type[Exception], Any] = {
     Problem: lambda error: error,
     HTTPException: _from_http,
     RequestValidationError: _from_validation,
     Full: lambda error: overloaded(
-        "As many images as this service takes at a time are waiting.", error.retry_after
+        "The service is at capacity: too many images are in flight.", error.retry_after
     ),
     Closed: lambda error: overloaded("The service is shutting down.", 1),
     BadImage: lambda error: bad_images([error]),

@@ -1,4 +1,4 @@
-"""What the routes have in common: JSON answers, and how their documents are described."""
+"""What the routes have in common: JSON responses and their OpenAPI descriptions."""
 
 import json
 from typing import Any
@@ -9,10 +9,9 @@ from starlette.responses import Response
 from glasshouse.serving.service.problems import MEDIA_TYPE
 from glasshouse.serving.service.schemas import ProblemDocument
 
-# Beside the usual answer of every route.
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     "default": {
-        "description": "A problem (RFC 9457).",
+        "description": "An error, as problem details (RFC 9457).",
         "content": {
             MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}}
         },
@@ -22,7 +21,7 @@ _BINARY = {"type": "string", "format": "binary"}
 IMAGES_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "One image as the body, or a form of one or several.",
+        "description": "One image as the body, or a multipart form with one or more images.",
         "content": {
             "multipart/form-data": {
                 "schema": {
@@ -39,15 +38,18 @@ IMAGES_BODY: dict[str, Any] = {
 }
 
 
-def json_answer(document: dict[str, Any]) -> Response:
-    """A document that is known to be of its kind; checking each again would cost time."""
+def json_response(document: dict[str, Any]) -> Response:
+    """A response from a plain dictionary.
+
+    It is not validated against its schema: the tests do that, and it would cost time per request.
+    """
     return Response(
         json.dumps(document, ensure_ascii=False, allow_nan=False), media_type="application/json"
     )
 
 
-def document_answer(document: BaseModel) -> Response:
-    """A small document."""
+def document_response(document: BaseModel) -> Response:
+    """A response from a model of its schema."""
     return Response(
         document.model_dump_json(by_alias=True, exclude_none=True), media_type="application/json"
     )

@@ -1,4 +1,4 @@
-"""The documents that a service takes and gives; its OpenAPI description is made of them."""
+"""Schemas of requests and responses; the OpenAPI description is generated from them."""
 
 from typing import Any, Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Document(BaseModel):
-    """What all of them are: whole, and without members that nobody named."""
+    """Base of the response documents: unknown members are errors."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -19,21 +19,21 @@ class ClassShare(Document):
 
 
 class Prediction(Document):
-    """The most probable classes of one image, best first."""
+    """The most probable classes of one image, highest probability first."""
 
-    image: str = Field(description="the name that came with the image")
+    image: str = Field(description="the name that the client gave the image")
     top: list[ClassShare]
 
 
 class PredictionsDocument(Document):
-    """The answer of /predict, in the order of the images."""
+    """The response of /predict, in the order of the images."""
 
     model: str
     predictions: list[Prediction]
 
 
 class MapCheck(Document):
-    """Whether a map may be trusted, in plain words."""
+    """The result of one sanity check of a map, in plain words."""
 
     name: str
     verdict: Literal["good", "doubtful", "note"]
@@ -43,8 +43,8 @@ class MapCheck(Document):
 class ExplanationMap(Document):
     """One method's map of one image.
 
-    values: the raw signed map, rows of numbers in logit units. overlay_png: the map on the
-    image, a PNG file in base64.
+    values: the raw signed map as rows of numbers, in logit units. overlay_png: the map over the
+    image, as a PNG file in base64.
     """
 
     method: str
@@ -57,7 +57,7 @@ class ExplanationMap(Document):
 
 
 class ExplainedImage(Document):
-    """One image: what was predicted, which class was explained, and its maps."""
+    """One image: its predicted class, the class that is explained, and the maps."""
 
     image: str
     predicted: ClassShare
@@ -66,21 +66,21 @@ class ExplainedImage(Document):
 
 
 class Explanations(Document):
-    """The answer of /explain, in the order of the images."""
+    """The response of /explain, in the order of the images."""
 
     model: str
     explanations: list[ExplainedImage]
 
 
 class ErrorPlace(Document):
-    """One of several things that are wrong, and where."""
+    """One of the errors of a request, and where it is."""
 
     where: str
     reason: str
 
 
 class ProblemDocument(BaseModel):
-    """An error, as RFC 9457 has it; type is a name that programs can rely on."""
+    """Problem details (RFC 9457); type: a stable identifier of the kind of error."""
 
     type: str
     title: str
@@ -91,26 +91,26 @@ class ProblemDocument(BaseModel):
 
 
 class Health(Document):
-    """That the process answers, and whether it takes requests."""
+    """Whether the service accepts requests."""
 
     status: Literal["ok", "closing"]
     model: str
 
 
 class ServerLive(Document):
-    """Open Inference Protocol: the server runs."""
+    """Open Inference Protocol: server liveness."""
 
     live: bool
 
 
 class ServerReady(Document):
-    """Open Inference Protocol: the server takes requests."""
+    """Open Inference Protocol: server readiness."""
 
     ready: bool
 
 
 class ServerMetadata(Document):
-    """Open Inference Protocol: who this is."""
+    """Open Inference Protocol: name and version of the server."""
 
     name: str
     version: str
@@ -118,7 +118,7 @@ class ServerMetadata(Document):
 
 
 class TensorMetadata(Document):
-    """Open Inference Protocol: a tensor that a model takes or gives; -1 is any number."""
+    """Open Inference Protocol: an input or output tensor; -1 stands for any size."""
 
     name: str
     datatype: str
@@ -126,7 +126,7 @@ class TensorMetadata(Document):
 
 
 class ModelMetadata(Document):
-    """Open Inference Protocol: what a model takes and gives."""
+    """Open Inference Protocol: inputs and outputs of a model."""
 
     name: str
     versions: list[str]
@@ -136,14 +136,14 @@ class ModelMetadata(Document):
 
 
 class ModelReady(Document):
-    """Open Inference Protocol: the model takes requests."""
+    """Open Inference Protocol: model readiness."""
 
     name: str
     ready: bool
 
 
 class InputTensor(BaseModel):
-    """Open Inference Protocol: a tensor, its values flat or nested, in row-major order.
+    """Open Inference Protocol: an input tensor; values flat or nested, in row-major order.
 
     BYTES: image files in base64. UINT8 and FP32: pixels, 0 to 255, channels first.
     """
@@ -156,14 +156,14 @@ class InputTensor(BaseModel):
 
 
 class RequestedOutput(BaseModel):
-    """Open Inference Protocol: an output that is wanted."""
+    """Open Inference Protocol: a requested output."""
 
     name: Literal["logits", "probabilities", "class"]
     parameters: dict[str, Any] | None = None
 
 
 class InferRequest(BaseModel):
-    """Open Inference Protocol: the body of infer."""
+    """Open Inference Protocol: an inference request."""
 
     id: str | None = Field(default=None, max_length=256)
     parameters: dict[str, Any] | None = None
@@ -172,7 +172,7 @@ class InferRequest(BaseModel):
 
 
 class OutputTensor(Document):
-    """Open Inference Protocol: a tensor of the answer, its values flat."""
+    """Open Inference Protocol: an output tensor with flat values."""
 
     name: str
     datatype: str
@@ -181,7 +181,7 @@ class OutputTensor(Document):
 
 
 class InferResponse(Document):
-    """Open Inference Protocol: the answer of infer."""
+    """Open Inference Protocol: an inference response."""
 
     model_name: str
     model_version: str

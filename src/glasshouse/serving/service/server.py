@@ -1,4 +1,4 @@
-"""An HTTP server that, when it is asked to stop, still answers what it has accepted."""
+"""An HTTP server with a graceful shutdown: every accepted request is answered."""
 
 import asyncio
 import contextlib
@@ -14,18 +14,18 @@ import uvicorn
 
 from glasshouse.serving.service.service import Service
 
-# A request that was under way to an idle connection has come by then.
+# After this long without a request, none is still on its way to an open connection.
 _QUIET_SECONDS = 0.5
-_TICK = 0.05
+_POLL_SECONDS = 0.05
 BACKLOG = 2048
 
 
 @dataclass(frozen=True)
 class ShutdownPolicy:
-    """How long the server stays after it was asked to stop, in seconds.
+    """How long a shutdown may take, in seconds.
 
-    drain: it says that it is not ready, and still takes new connections, so that whoever
-    distributes the requests can look elsewhere. grace: for what was accepted.
+    drain: the server reports that it is not ready but still accepts connections, so that a load
+    balancer can remove it first. grace: for the requests that were accepted.
     """
 
     drain: float = 0.0
@@ -33,9 +33,9 @@ class ShutdownPolicy:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, stopping in steps: not ready, no new connections, no idle ones, no work."""
+    """uvicorn, shutting down in steps: not ready, listener closed, connections idle, threads."""
 
-    def __init__(self, app: Any, service: Service, stay: ShutdownPolicy) -> None:
+    def __init__(self, app: Any, service: Service, policy: ShutdownPolicy) -> None:
         config = uvicorn.Config(
             app,
             lifespan="on",
@@ -44,42 +44,47 @@ class Server(uvicorn.Server):
             server_header=False,
             ws="none",
             backlog=BACKLOG,
+            # Longer than the 60 s after which common proxies drop an idle connection: whoever
+            # closes first must not be the side that a new request is on its way to.
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=max(1, round(stay.grace)),
+            timeout_graceful_shutdown=max(1, round(policy.grace)),
         )
         super().__init__(config)
         self._service = service
-        self._stay = stay
-        self._leaves_at: float | None = None
+        self._policy = policy
+        self._stops_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal begins the stop, a second skips the drain, a further one ends it."""
-        if self._leaves_at is None:
+        """The first signal starts the shutdown, the second skips the drain, the third forces it."""
+        if self._stops_at is None:
             self._service.is_closing.set()
-            self._leaves_at = time.monotonic() + self._stay.drain
+            self._stops_at = time.monotonic() + self._policy.drain
         elif not self.should_exit:
-            self._leaves_at = 0.0
+            self._stops_at = 0.0
         else:
             self.force_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        """uvicorn asks ten times a second whether to stop."""
-        if self._leaves_at is not None and time.monotonic() >= self._leaves_at:
+        """uvicorn asks ten times per second whether to stop."""
+        if self._stops_at is not None and time.monotonic() >= self._stops_at:
             self.should_exit = True
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the listener, answer what comes on the open connections, then end them."""
+        """Close the listener, answer what arrives on open connections, then close them."""
         for server in self.servers:
             server.close()
+        # Responses now carry "Connection: close", so callers reconnect elsewhere by themselves.
         self._service.is_closing.set()
-        await self._until_quiet()
+        # uvicorn closes idle connections at once, and a request that is on its way to one would
+        # be lost; so it gets to do so only after no request has come for a while.
+        await self._wait_until_quiet()
         await super().shutdown(sockets)
 
-    async def _until_quiet(self) -> None:
-        """Until no request has been here for half a second, or the grace is over."""
+    async def _wait_until_quiet(self) -> None:
+        """Wait until no request has come for half a second, or the grace period is over."""
         state = self.server_state
-        ends = time.monotonic() + self._stay.grace
+        ends = time.monotonic() + self._policy.grace
         quiet_since = time.monotonic()
         answered = state.total_requests
         while state.connections and not self.force_exit and time.monotonic() < ends:
@@ -87,13 +92,13 @@ class Server(uvicorn.Server):
                 answered, quiet_since = state.total_requests, time.monotonic()
             elif time.monotonic() - quiet_since >= _QUIET_SECONDS:
                 return
-            await asyncio.sleep(_TICK)
+            await asyncio.sleep(_POLL_SECONDS)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, but a stop that was asked for is no failure: no signal is raised again."""
+        """As uvicorn does, without raising the signal again: a requested stop is no failure."""
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(ValueError):  # only the main thread may
+            with contextlib.suppress(ValueError):  # only the main thread may set handlers
                 for number in (signal.SIGINT, signal.SIGTERM):
                     before = signal.signal(number, self.handle_exit)
                     stack.callback(signal.signal, number, before)
@@ -101,7 +106,7 @@ class Server(uvicorn.Server):
 
 
 def reserve(host: str, port: int) -> socket.socket:
-    """A bound socket, not listening yet; port 0 takes any that is free. Raises OSError."""
+    """A bound socket that does not listen yet; port 0 picks a free one. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     try:
@@ -114,7 +119,7 @@ def reserve(host: str, port: int) -> socket.socket:
 
 
 def run(
-    app: Any, service: Service, listener: socket.socket, stay: ShutdownPolicy | None = None
+    app: Any, service: Service, listener: socket.socket, policy: ShutdownPolicy | None = None
 ) -> None:
-    """Serve until a signal comes, and answer what was accepted."""
-    Server(app, service, stay or ShutdownPolicy()).run(sockets=[listener])
+    """Serve until a signal arrives, and answer every accepted request."""
+    Server(app, service, policy or ShutdownPolicy()).run(sockets=[listener])

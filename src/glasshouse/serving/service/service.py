@@ -1,9 +1,8 @@
-"""A classifier with everything that answers questions about it: threads, queues and limits."""
+"""A loaded classifier with the threads, queues and limits that serve it."""
 
 import asyncio
 import threading
 import time
-import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from glasshouse.errors import BadImage
-from glasshouse.explanation.graph.relu_rules import ExplanationWarning
 from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.inference import inference_net
 from glasshouse.models.predict import logits_of, predict_logits, softmax
@@ -24,17 +22,17 @@ from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.problems import bad_images, overloaded
 from glasshouse.serving.service.prometheus import Metrics
 
-# Of the largest logit: beyond it, the faster copy of a net is not the same net.
+# Largest difference of a logit, as a share of the largest logit, that rounding explains.
 _TOLERANCE = 1e-4
 _EXAMPLES = 4
-_DECODED_AT_ONCE = 8
+_DECODED_PER_TURN = 8
 
 Work = Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the net says of one image: logits and probabilities ``(k,)``."""
+class Scores:
+    """The output for one image: logits and calibrated probabilities, each ``(k,)``."""
 
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float64]
@@ -42,33 +40,31 @@ class Answer:
 
 @dataclass(frozen=True)
 class Service:
-    """One loaded model. reader decodes, predictor runs the net, explainer explains.
+    """One loaded model. reader decodes, predictor runs the network, explainer explains.
 
-    classifier is the model as it was loaded; it is what is explained. The predictor has a faster
-    copy whose logits differ by rounding only.
+    classifier: the model as it was loaded, which is what is explained; the predictor has a faster
+    copy whose logits differ by rounding only. capacity, explain_capacity: what is in flight.
     """
 
     name: str
     classifier: Classifier
     limits: Limits
     metrics: Metrics
-    places: Capacity
-    explain_places: Capacity
+    capacity: Capacity
+    explain_capacity: Capacity
     reader: Batcher[Work, Any]
-    predictor: Batcher[NDArray[Any], Answer]
+    predictor: Batcher[NDArray[Any], Scores]
     explainer: Batcher[Work, Any]
     is_closing: threading.Event
 
 
 def make_service(classifier: Classifier, name: str, limits: Limits | None = None) -> Service:
-    """A service for a classifier, its net warm; the classifier is left as it was."""
+    """A service for a classifier, warmed up; the classifier itself is not changed."""
     limits = limits or Limits()
     metrics = Metrics()
-    # The answers carry these sentences themselves.
-    warnings.simplefilter("ignore", ExplanationWarning)
     fast_classifier = faster(classifier)
-    reader: Batcher[Work, Any] = Batcher(_run_each, name="reader", max_batch=_DECODED_AT_ONCE)
-    predictor: Batcher[NDArray[Any], Answer] = Batcher(
+    reader: Batcher[Work, Any] = Batcher(_run_each, name="reader", max_batch=_DECODED_PER_TURN)
+    predictor: Batcher[NDArray[Any], Scores] = Batcher(
         lambda images: _classify(fast_classifier, metrics, images),
         name="predictor",
         max_batch=limits.max_batch,
@@ -81,15 +77,15 @@ def make_service(classifier: Classifier, name: str, limits: Limits | None = None
         classifier=classifier,
         limits=limits,
         metrics=metrics,
-        places=Capacity(limits.max_queue, limits.max_held),
-        explain_places=Capacity(limits.explain_queue, limits.max_held),
+        capacity=Capacity(limits.max_queue, limits.max_held),
+        explain_capacity=Capacity(limits.explain_queue, limits.max_held),
         reader=reader,
         predictor=predictor,
         explainer=Batcher(_run_each, name="explainer"),
         is_closing=threading.Event(),
     )
     _warm_up(service, fast_classifier)
-    _watch(service)
+    _add_gauges(service)
     return service
 
 
@@ -105,40 +101,40 @@ def faster(classifier: Classifier) -> Classifier:
 
 
 async def close_service(service: Service) -> None:
-    """Answer what was accepted, and end the threads."""
+    """Answer every accepted request, and end the threads."""
     for batcher in (service.reader, service.predictor, service.explainer):
         await batcher.close()
 
 
 @asynccontextmanager
-async def before_the_deadline(seconds: float, places: Capacity) -> AsyncIterator[None]:
-    """Raise 503 where the answer is not there in time; what still waits is then not computed."""
+async def within_deadline(seconds: float, capacity: Capacity) -> AsyncIterator[None]:
+    """Raise 503 when the body takes longer; what is still queued is then not computed."""
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
-        detail = f"The answer was not ready within the {seconds:g} seconds of its deadline."
-        raise overloaded(detail, places.retry_after()) from error
+        detail = f"The response was not ready within the deadline of {seconds:g} seconds."
+        raise overloaded(detail, capacity.retry_after()) from error
 
 
-async def classify(service: Service, place: Slot, images: Sequence[Work]) -> list[Answer]:
-    """Decode and classify: each of images gives an array ``(3, h, w)`` of the net's size.
+async def classify(service: Service, slot: Slot, images: Sequence[Work]) -> list[Scores]:
+    """Decode and classify; images: functions that return arrays ``(3, h, w)`` of the input size.
 
-    Raises Full, what decoding raised, and 503 at the deadline.
+    Raises Full, what decoding raised, and Problem 503 at the deadline.
     """
-    place.grow(images=len(images) - place.images)
-    async with before_the_deadline(service.limits.deadline, service.places):
+    slot.grow(images=len(images) - slot.images)
+    async with within_deadline(service.limits.deadline, service.capacity):
         return await _all_of([_classify_one(service, image) for image in images])
 
 
-async def _classify_one(service: Service, image: Work) -> Answer:
+async def _classify_one(service: Service, image: Work) -> Scores:
     return await service.predictor.submit(await service.reader.submit(image))
 
 
-async def _all_of(waiting: Sequence[Coroutine[Any, Any, Answer]]) -> list[Answer]:
+async def _all_of(waiting: Sequence[Coroutine[Any, Any, Scores]]) -> list[Scores]:
     if len(waiting) == 1:
         return [await waiting[0]]
-    # Of several bad images, all are to be named.
+    # Waits for all of them: the response names every bad image, not just the first.
     found = await asyncio.gather(*waiting, return_exceptions=True)
     bad = [each for each in found if isinstance(each, BadImage)]
     if bad:
@@ -146,7 +142,7 @@ async def _all_of(waiting: Sequence[Coroutine[Any, Any, Answer]]) -> list[Answer
     for each in found:
         if isinstance(each, BaseException):
             raise each
-    return [each for each in found if isinstance(each, Answer)]
+    return [each for each in found if isinstance(each, Scores)]
 
 
 def _run_each(works: Sequence[Work]) -> list[Any]:
@@ -154,7 +150,7 @@ def _run_each(works: Sequence[Work]) -> list[Any]:
     for work in works:
         try:
             answers.append(work())
-        # Each belongs to a caller of its own.
+        # Each work belongs to another caller, so its exception is a result like any other.
         except Exception as error:
             answers.append(error)
     return answers
@@ -162,39 +158,42 @@ def _run_each(works: Sequence[Work]) -> list[Any]:
 
 def _classify(
     classifier: Classifier, metrics: Metrics, images: Sequence[NDArray[Any]]
-) -> list[Answer]:
-    # Tensors of the inference protocol may be float32; they then take all with them.
+) -> list[Scores]:
+    # Pixels are uint8, or float32 from the inference protocol; one float image makes the whole
+    # batch float, which changes no value.
     batch = np.stack(images)
     count = len(batch)
     began = time.monotonic()
     logits = logits_of(classifier, batch)
-    metrics.compute.observe(time.monotonic() - began)
-    metrics.batches.observe(count)
+    metrics.forward_seconds.observe(time.monotonic() - began)
+    metrics.batch_sizes.observe(count)
     metrics.images.inc(count)
     shares = softmax(logits.astype(np.float64) / classifier.temperature)
-    return [Answer(logits[i], shares[i]) for i in range(count)]
+    return [Scores(logits[i], shares[i]) for i in range(count)]
 
 
 def _warm_up(service: Service, fast_classifier: Classifier) -> None:
-    """The first passes of each size are slow: memory is found, kernels are made."""
+    """Run both batch sizes once: a first pass is slow, it allocates memory and selects kernels."""
     wanted = service.classifier.preprocessing
     for count in {1, service.limits.max_batch}:
         images = np.zeros((count, 3, wanted.height, wanted.width), dtype=np.uint8)
         predict_logits(fast_classifier.net, wanted, images)
 
 
-def _watch(service: Service) -> None:
-    watched: dict[str, tuple[str, Callable[[], float]]] = {
-        "glasshouse_places_taken": (
-            "Images between arrival and answer.", lambda: service.places.images,
+def _add_gauges(service: Service) -> None:
+    gauges: dict[str, tuple[str, Callable[[], float]]] = {
+        "glasshouse_images_in_flight": (
+            "Images received and not answered yet.", lambda: service.capacity.images,
         ),
-        "glasshouse_places": (
-            "The most images between arrival and answer.", lambda: service.places.max_images,
+        "glasshouse_images_in_flight_limit": (
+            "Limit of images in flight; more are rejected.", lambda: service.capacity.max_images,
         ),
-        "glasshouse_bytes_held": ("Bytes of request bodies.", lambda: service.places.bytes),
-        "glasshouse_explanations_waiting": (
-            "Explanations between arrival and answer.", lambda: service.explain_places.images,
+        "glasshouse_request_body_bytes": (
+            "Bytes of request bodies in memory.", lambda: service.capacity.bytes),
+        "glasshouse_explanations_in_flight": (
+            "Images to explain, received and not answered yet.",
+            lambda: service.explain_capacity.images,
         ),
     }  # fmt: skip
-    for name, (text, value) in watched.items():
-        service.metrics.watch(name, text, value)
+    for name, (text, value) in gauges.items():
+        service.metrics.add_gauge(name, text, value)

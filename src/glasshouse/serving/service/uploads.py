@@ -1,4 +1,4 @@
-"""The images of a request: a multipart form, or one image as the body itself."""
+"""The images of a request: a multipart form, or a single image as the body."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,24 +14,25 @@ from glasshouse.serving.service.capacity import Slot
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.problems import Problem
 
-_LONGEST_NAME = 200
+_MAX_NAME = 200
 _RAW = ("image/", "application/octet-stream")
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An image file as it came, and what its sender calls it."""
+    """An image file as it was sent, and the name that its sender gave it."""
 
     name: str
     data: bytes
 
 
 async def read_uploads(
-    request: Request, place: Slot, limits: Limits, most: int | None = None
+    request: Request, slot: Slot, limits: Limits, most: int | None = None
 ) -> list[Upload]:
     """The images of a request, at least one.
 
-    most: how many may come, else the limits'. Raises Problem 400, 408, 413, 415 or 422, and Full.
+    most: the largest number of images; None: that of the limits. Raises Full, and Problem 400,
+    408, 413, 415 or 422.
     """
     kind = request.headers.get("content-type", "application/octet-stream")
     kind = kind.partition(";")[0].strip().lower()
@@ -42,16 +43,16 @@ async def read_uploads(
             "unsupported-media-type",
             f"Expected multipart/form-data, image/* or application/octet-stream, got {kind!r}.",
         )
-    body = await read_body(request, place, limits)
+    body = await read_body(request, slot, limits)
     if not is_form:
         if not body:
-            raise Problem(422, "invalid", "The body is empty: expected the bytes of an image.")
+            raise Problem(422, "invalid", "The body is empty: expected an image file.")
         return [Upload("image", body)]
     return await _parts(request, body, most or limits.max_images)
 
 
-async def read_body(request: Request, place: Slot, limits: Limits) -> bytes:
-    """The whole body; raises Problem 408 or 413, and Full when there is no room for it."""
+async def read_body(request: Request, slot: Slot, limits: Limits) -> bytes:
+    """The whole body; raises Problem 400, 408 or 413, and Full where it exceeds the capacity."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limits.max_body:
         raise _too_large(limits)
@@ -62,20 +63,24 @@ async def read_body(request: Request, place: Slot, limits: Limits) -> bytes:
                 size += len(chunk)
                 if size > limits.max_body:
                     raise _too_large(limits)
-                place.grow(size=len(chunk))
+                # Chunk by chunk, since a client may declare less than it sends, or nothing.
+                slot.grow(size=len(chunk))
                 chunks.append(chunk)
     except TimeoutError as error:
         raise Problem(
-            408, "upload-timeout", f"The body did not arrive within {limits.upload:g} seconds.",
+            408, "upload-timeout",
+            f"The request body did not arrive within {limits.upload:g} seconds.",
             headers={"Connection": "close"},
         ) from error  # fmt: skip
     except ClientDisconnect as error:
-        raise Problem(400, "bad-request", "The connection ended inside the body.") from error
+        raise Problem(
+            400, "bad-request", "The connection was closed before the end of the body."
+        ) from error
     return b"".join(chunks)
 
 
 def pixels_of(upload: Upload, preprocessing: Preprocessing, limits: Limits) -> Pixels:
-    """The decoded image at the net's size: uint8 ``(3, h, w)``; raises BadImage."""
+    """The decoded image at the network's input size: uint8 ``(3, h, w)``; raises BadImage."""
     image = decode(upload.data, name=upload.name, max_pixels=limits.max_pixels)
     return preprocess(image, preprocessing)
 
@@ -84,37 +89,37 @@ async def _parts(request: Request, body: bytes, most: int) -> list[Upload]:
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
-    # In memory in any case, so never spooled to a file.
+    # The body is in memory already; spooling a part to a file would only copy it.
     parser = MultiPartParser(request.headers, stream(), max_files=most, max_fields=0)
     parser.spool_max_size = len(body) + 1
     try:
         form = await parser.parse()
-    # A wrong boundary or header of a part shows in many ways, not all of them the parser's own.
+    # A wrong boundary or part header makes the parser raise more than its own exception.
     except (MultiPartException, KeyError, ValueError) as error:
         reason = getattr(error, "message", None) or "it cannot be parsed"
         raise Problem(
             422, "invalid",
-            f"The form is not as expected ({reason}): up to {most} files, and no other fields; "
-            "options go into the query.",
+            f"Invalid multipart form ({reason}): expected up to {most} files and no other fields; "
+            "options go into the query string.",
         ) from error  # fmt: skip
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
     uploads = [Upload(_name_of(file), await file.read()) for file in files]
     await form.close()
     if not uploads:
-        raise Problem(422, "invalid", "The form holds no file: expected at least one image.")
+        raise Problem(422, "invalid", "The form has no files: expected at least one image.")
     return uploads
 
 
 def _name_of(file: UploadFile) -> str:
-    # Some encodings of a form can give half characters, which no answer could carry.
+    # Some encodings of a form yield lone surrogates, which JSON in UTF-8 cannot carry.
     name = (file.filename or "image").encode("utf-8", "replace").decode("utf-8")
-    return name[:_LONGEST_NAME]
+    return name[:_MAX_NAME]
 
 
 def _too_large(limits: Limits) -> Problem:
     return Problem(
         413,
         "too-large",
-        f"The body is larger than the {limits.max_body / 2**20:g} MiB that this service takes.",
+        f"The request body is larger than the limit of {limits.max_body / 2**20:g} MiB.",
         headers={"Connection": "close"},
     )
