@@ -1,4 +1,4 @@
-"""Bad input gets a clear error, the right exit code, and loses nothing."""
+"""Bad input gets a clear error and the right exit code, and nothing is lost."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.journeys.command import glasshouse, glasshouse_here
 
 def images(folder: Path, count: int = 3) -> None:
     folder.mkdir(parents=True)
-    # The class decides the noise, so that classes differ and parts have the same images.
+    # The class seeds the noise, so that classes differ while splits hold the same images.
     random = np.random.default_rng(len(folder.name) + ord(folder.name[0]))
     for i in range(count):
         noise = random.integers(0, 256, (12, 12, 3), dtype=np.uint8)
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images(root / "broken" / "cats", 12)
     images(root / "broken" / "dogs", 12)
     (root / "broken" / "dogs" / "no-image.jpg").write_text("hello")
-    # The same noise in both parts: every test image is one that is trained on.
+    # The same noise in both splits: every test image is also a training image.
     for part, count in {"train": 9, "test": 3}.items():
         for name in ("cats", "dogs"):
             images(root / "leaked" / part / name, count)
@@ -81,7 +81,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("arguments", "code", "message"), CASES)
-def test_it_is_named(
+def test_bad_input_is_named(
     folder: Path,
     arguments: list[str],
     code: int,
@@ -97,18 +97,18 @@ def test_it_is_named(
     assert output == ""
 
 
-def test_skipping_bad_files_trains_on_the_rest_and_names_them(folder: Path) -> None:
+def test_skipping_bad_files_names_them_and_trains_on_the_rest(folder: Path) -> None:
     done = glasshouse(
         "train", "broken", "--on-bad-file", "skip", "--out", "skipped",
         "--set", "train.epochs=1", "--set", "data.image_size=16", "--recipe", "tutorial-basic",
         cwd=folder,
     )  # fmt: skip
-    assert "left out" in done.stderr
+    assert "skipped " in done.stderr
     assert "no-image.jpg" in done.stderr
     assert "no-image.jpg" in (folder / "skipped" / "report.html").read_text(encoding="utf-8")
 
 
-def test_images_that_make_figures_wrong_are_trained_on_when_that_is_wanted(
+def test_leaked_images_are_trained_on_when_findings_are_ignored(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
@@ -122,9 +122,9 @@ def test_images_that_make_figures_wrong_are_trained_on_when_that_is_wanted(
     assert "side by side" in (folder / "checked" / "check.html").read_text(encoding="utf-8")
 
 
-def test_an_image_that_is_none_is_named_by_predict(folder: Path) -> None:
+def test_predict_names_a_file_that_is_not_an_image(folder: Path) -> None:
     if not (folder / "skipped").exists():
-        test_skipping_bad_files_trains_on_the_rest_and_names_them(folder)
+        test_skipping_bad_files_names_them_and_trains_on_the_rest(folder)
     bad = folder / "broken" / "dogs" / "no-image.jpg"
     done = glasshouse("predict", "skipped", bad, cwd=folder, code=3)
     assert "no-image.jpg" in done.stderr

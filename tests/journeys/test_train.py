@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.journeys.command import glasshouse, glasshouse_here, glasshouse_signalled
 
-# A net so small that a journey takes seconds, on the digits that come with scikit-learn.
+# A tiny network on the digits of scikit-learn, so that a journey takes seconds.
 SMALL = [
     "--recipe", "tutorial-basic",
     "--set", "train.epochs=3",
@@ -20,7 +20,7 @@ SMALL = [
 
 
 def result_bytes(run: Path) -> dict[str, bytes]:
-    """Everything in a run folder that must not depend on interruptions."""
+    """The files of a run that must not depend on interruptions."""
     names = ["model.safetensors", "model.json", "predictions.safetensors", "evaluation.json"]
     return {name: (run / name).read_bytes() for name in names}
 
@@ -40,9 +40,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path) -> Path:
     """An uninterrupted run."""
     done = glasshouse("train", "digits", *SMALL, "--out", "whole", "--json", cwd=folder)
-    figures = json.loads(done.stdout)
-    assert figures["run"] == "whole"
-    assert figures["accuracy"]["low"] < figures["accuracy"]["value"] < figures["accuracy"]["high"]
+    metrics = json.loads(done.stdout)
+    assert metrics["run"] == "whole"
+    assert metrics["accuracy"]["low"] < metrics["accuracy"]["value"] < metrics["accuracy"]["high"]
     assert "epoch 3/3" in done.stderr
     return folder / "whole"
 
@@ -75,15 +75,15 @@ def output_of(capsys: Capture, *arguments: str | Path) -> str:
     return output
 
 
-def test_evaluate_tells_what_is_in_the_run(run: Path, capsys: Capture) -> None:
+def test_evaluate_prints_the_metrics_of_the_run(run: Path, capsys: Capture) -> None:
     text = output_of(capsys, "evaluate", run)
     assert text.startswith("accuracy ")
-    assert "95 % interval" in text
+    assert "95 % confidence interval" in text
     figures = json.loads(output_of(capsys, "evaluate", run, "--json"))
     assert figures == json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
 
 
-def test_evaluate_on_other_images_touches_only_these(run: Path, capsys: Capture) -> None:
+def test_evaluate_on_another_source_uses_its_images_only(run: Path, capsys: Capture) -> None:
     again = json.loads(output_of(capsys, "evaluate", run, "--on", "digits", "--json"))
     assert again["accuracy"] == json.loads((run / "evaluation.json").read_text())["accuracy"]
     code, _, errors = glasshouse_here(["evaluate", str(run), "--on", "shapes"], capsys)
@@ -91,7 +91,7 @@ def test_evaluate_on_other_images_touches_only_these(run: Path, capsys: Capture)
     assert "would mean nothing" in errors
 
 
-def test_runs_lists_it(run: Path, folder: Path, capsys: Capture) -> None:
+def test_runs_lists_the_run(run: Path, folder: Path, capsys: Capture) -> None:
     rows = json.loads(output_of(capsys, "runs", folder, "--json"))
     row = next(row for row in rows if row["run"] == str(run))
     assert (row["recipe"], row["epochs"], row["finished"]) == ("tutorial-basic", 3, True)
@@ -127,7 +127,7 @@ def test_kill_and_resume_ends_with_the_same_bytes(run: Path, folder: Path, when:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_save_and_say_how_to_go_on(
+def test_signals_save_the_state_and_print_how_to_resume(
     run: Path, folder: Path, number: signal.Signals, code: int
 ) -> None:
     out = folder / f"stopped-{code}"

@@ -1,4 +1,4 @@
-"""A pretrained net on one's own images, from the command line."""
+"""Pretrained networks on one's own images, from the command line."""
 
 import json
 import re
@@ -22,12 +22,12 @@ NET = "resnet10t:weights=none,input_size=32"
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Twelve images in each of four class folders, of which ten remain beside the test part."""
+    """Twelve images in each of four class folders; the test split takes two of each."""
     images = make_images(48, size=24)
     for row, label in enumerate(images.labels):
         path = tmp_path / "photos" / images.class_names[label] / f"{row:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Colours, which an untrained net tells apart as well.
+        # Colours, which even an untrained network tells apart.
         colour = ((250, 30, 30), (30, 250, 30), (30, 30, 250), (250, 250, 30))[label]
         tint = Image.new("RGB", (24, 24), colour)
         noise = Image.fromarray(images.pixels[row].transpose(1, 2, 0))
@@ -47,10 +47,10 @@ def test_models_are_listed_with_parameters_size_and_licence(capsys: Capture) -> 
     assert re.search(r"^resnet18d +timm +11\.71 M +\d+x\d+ +apache-2\.0$", text, re.M)
     cards = json.loads(run(capsys, "models", "resnet18d", "--json")[0])
     assert cards[0]["parameters"] == 11_708_744
-    assert "stands for any letters" in run(capsys, "models", "nosuch*", code=2)[1]
+    assert "use * as a wildcard" in run(capsys, "models", "nosuch*", code=2)[1]
 
 
-def test_offline_the_missing_file_and_its_place_are_named(
+def test_offline_a_missing_weights_file_and_its_place_are_named(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
@@ -70,7 +70,7 @@ def test_weights_that_do_not_fit_are_named_by_their_keys(tmp_path: Path, capsys:
     assert "1 surplus: fc2.weight" in errors
 
 
-def test_ten_images_a_class_go_from_a_folder_to_a_report(
+def test_ten_images_per_class_are_enough_for_a_report(
     photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     common = ["train", photos, "--backbone", NET, *FAST, "--out", tmp_path / "run"]
@@ -78,14 +78,14 @@ def test_ten_images_a_class_go_from_a_folder_to_a_report(
     assert json.loads(output)["accuracy"]["value"] > 0.7
     assert "Only a new head was fitted" in errors
     assert "since validation has few images" in errors
-    assert "over folds" in errors
+    assert "cross-validation loss" in errors
     page = (tmp_path / "run" / "report.html").read_text()
     assert "The pretrained net was run once" in page
     output, _ = run(capsys, "predict", tmp_path / "run", photos / "north-west" / "000.png")
     assert "north-west" in output
 
 
-def test_own_and_transferred_nets_are_compared_on_the_same_images(
+def test_a_run_and_pretrained_networks_are_compared_on_the_same_images(
     photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     own = tmp_path / "own"
@@ -105,7 +105,7 @@ def test_own_and_transferred_nets_are_compared_on_the_same_images(
     assert "needs --backbones" in run(capsys, "compare-backbones", photos, code=2)[1]
 
 
-def test_a_rare_class_is_learnt_with_balanced_sampling(
+def test_a_rare_class_is_learned_with_balanced_sampling(
     photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     for image in sorted((photos / "south-west").iterdir())[4:]:
@@ -122,7 +122,7 @@ def test_a_rare_class_is_learnt_with_balanced_sampling(
     assert "rare classes twice over: choose one" in run(capsys, *twice, code=2)[1]
 
 
-def test_what_is_left_out_is_named_also_where_nothing_but_a_head_is_fitted(
+def test_skipped_files_are_named_when_only_a_head_is_fitted(
     photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     (photos / "north-west" / "words.png").write_text("not an image")
@@ -133,7 +133,9 @@ def test_what_is_left_out_is_named_also_where_nothing_but_a_head_is_fitted(
     assert "words.png was left out: not an image" in errors
 
 
-def test_folds_give_an_accuracy_with_its_interval(photos: Path, capsys: Capture) -> None:
+def test_cross_validation_gives_an_accuracy_with_its_interval(
+    photos: Path, capsys: Capture
+) -> None:
     common = ["folds", photos, "--backbone", NET, *FAST, "--folds", "3"]
     assert re.search(r"accuracy +[\d.]+% \([\d.]+% to [\d.]+%\)", run(capsys, *common)[0])
     facts = json.loads(run(capsys, *common, "--json")[0])
@@ -141,8 +143,8 @@ def test_folds_give_an_accuracy_with_its_interval(photos: Path, capsys: Capture)
     assert len(facts["folds"]) == 3
     rows = facts["per_class"]
     assert len(rows) == 4 and sum(row["support"] for row in rows) == facts["images"]
-    right = sum(row["support"] * row["recall"]["value"] for row in rows)
-    assert right / facts["images"] == pytest.approx(facts["accuracy"]["value"])
+    correct = sum(row["support"] * row["recall"]["value"] for row in rows)
+    assert correct / facts["images"] == pytest.approx(facts["accuracy"]["value"])
     assert "less than 30 folds" in run(capsys, *common[:-1], "30", code=3)[1]
     twice = ["--recipe", "transfer-head", "--set", "data.train_on_validation=true"]
     compare = ["compare-backbones", photos, "-b", NET, "-b", "resnet18"]
@@ -151,12 +153,12 @@ def test_folds_give_an_accuracy_with_its_interval(photos: Path, capsys: Capture)
         errors = run(capsys, *command, *twice, code=2)[1]
         assert f"data.train_on_validation: {name} judges by images" in errors
     assert (
-        "no model.pretrained"
+        "expected a recipe with model.pretrained"
         in run(capsys, "folds", photos, "--recipe", "tutorial-basic", code=2)[1]
     )
 
 
-def test_doubtful_labels_are_shown_and_no_file_is_changed(
+def test_label_errors_are_shown_and_no_file_is_changed(
     photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     (photos / "north-west" / "000.png").rename(photos / "south-east" / "wrong.png")
@@ -174,7 +176,7 @@ def test_doubtful_labels_are_shown_and_no_file_is_changed(
 
 
 @pytest.mark.slow
-def test_an_extraction_that_is_killed_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+def test_a_killed_extraction_resumes_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     arguments = ["train", "shapes", "--backbone", NET, *FAST]
     process = subprocess.Popen(
         [*COMMAND, *arguments, "--out", "killed"],
@@ -196,7 +198,7 @@ def test_an_extraction_that_is_killed_goes_on_and_ends_with_the_same_bytes(tmp_p
 
 
 @pytest.mark.slow
-def test_the_tutorials_resnet50_is_fine_tuned_from_a_local_file(tmp_path: Path) -> None:
+def test_the_resnet50_of_the_tutorial_is_fine_tuned_from_a_local_file(tmp_path: Path) -> None:
     state = build_net("resnet50", 1000, {}, seed=5).state_dict()
     save_file(state, tmp_path / "resnet50.safetensors")
     done = glasshouse(

@@ -1,4 +1,4 @@
-"""The same ways in Python, through the front door alone."""
+"""Transfer learning in Python, through the public names alone."""
 
 from importlib import import_module
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 
 from glasshouse.data.images import Splits
 
-# The front door is lazy, so that its names have no types.
+# The package imports its names lazily, so they have no types here.
 glasshouse: Any = import_module("glasshouse")
 
 SMALL = glasshouse.PretrainedSettings(name="resnet10t", weights="none", input_size=32)
@@ -39,7 +39,7 @@ def test_gradual_training(tiny_splits: Splits) -> None:
     assert sum(isinstance(record, glasshouse.Epoch) for record in records) == 2
 
 
-def test_freezing_a_net_of_ones_own(tiny_net: torch.nn.Module) -> None:
+def test_freezing_ones_own_network(tiny_net: torch.nn.Module) -> None:
     freezing = glasshouse.freeze(tiny_net, "head")
     assert str(freezing).startswith("trainable: 9 (1,028 of")
     glasshouse.thaw(tiny_net)

@@ -1,4 +1,4 @@
-"""Finding a rate, seeds, comparing, reproducing and searching, from the command line."""
+"""Learning-rate finder, seeds, compare, reproduce and tune on the command line."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def output_of(capsys: Capture, *arguments: str | Path, code: int = 0) -> str:
     return output
 
 
-def test_lr_find_says_which_rate_suits_and_draws_it(tmp_path: Path, capsys: Capture) -> None:
+def test_lr_find_suggests_a_rate_and_draws_the_curve(tmp_path: Path, capsys: Capture) -> None:
     image = tmp_path / "curve.png"
     common = ["lr-find", "digits", *SMALL, "--seeds", "2", "--steps", "60"]
     text = output_of(capsys, *common, "--out", image)
@@ -76,12 +76,12 @@ def test_auto_seeds_compare_and_reproduce(tmp_path: Path, capsys: Capture) -> No
     code, text, errors = glasshouse_here(["reproduce", str(out / "seed-0")], capsys)
     assert (code, "DIFFERS  evaluation.json" in text) == (1, True)
     assert text.count("agrees ") == 6
-    # The second run is gone by then, so nobody is sent there.
+    # The second run was temporary, so its path must not be printed.
     assert tempfile.gettempdir() not in (text + errors).replace(str(tmp_path), "")
     assert "report:" not in errors
 
 
-def test_minutes_become_a_recipe_that_resumes_and_reproduces(
+def test_a_time_budget_becomes_a_recipe_that_resumes_and_reproduces(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budget, "MOST_EPOCHS", 2)
@@ -97,16 +97,18 @@ def test_minutes_become_a_recipe_that_resumes_and_reproduces(
     assert "2 times the width" in (out / "report.html").read_text()
     (out / "report.html").unlink()
     code, _, errors = glasshouse_here([*arguments, "--out", str(out), "--resume"], capsys)
-    assert (code, "going on after epoch 2" in errors, "Chosen" in errors) == (0, True, False)
+    assert (code, "resuming after epoch 2" in errors, "Chosen" in errors) == (0, True, False)
     assert "every file agrees" in output_of(capsys, "reproduce", out)
     usual = ["train", "digits", "--set", "data.train_limit=64", "--minutes", "600"]
     code, _, errors = glasshouse_here([*usual, "--out", str(tmp_path / "usual")], capsys)
-    assert (code, "too small for fast: small-residual instead" in errors) == (0, True)
+    assert (code, "too small for fast; using small-residual instead" in errors) == (0, True)
     code, _, errors = glasshouse_here([*arguments[:-1], "0.0001"], capsys)
     assert (code, "the shortest run takes" in errors) == (2, True)
 
 
-def test_wrong_searches_are_named_before_anything_runs(tmp_path: Path, capsys: Capture) -> None:
+def test_an_invalid_search_is_rejected_before_anything_runs(
+    tmp_path: Path, capsys: Capture
+) -> None:
     arguments = ["tune", "digits", *SMALL, "--out", str(tmp_path / "tune")]
     code, _, errors = glasshouse_here(arguments, capsys)
     assert (code, "needs a --search" in errors) == (2, True)
@@ -170,6 +172,6 @@ def test_a_process_is_known_by_its_start() -> None:
     assert process_started(os.getpid()) == own
     child = subprocess.Popen(["true"])
     time.sleep(0.3)
-    assert process_started(child.pid) is None  # ended, though nobody has waited for it
+    assert process_started(child.pid) is None  # ended, although nobody has waited for it
     child.wait()
     assert process_started(child.pid) is None

@@ -1,4 +1,4 @@
-"""`glasshouse check`: what may be wrong with the images."""
+"""`glasshouse check`: problems in a data set, found before training."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -20,16 +20,19 @@ def check(
     set_: Set = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="write check.html, with the images, and check.json into this folder"),
+        typer.Option(help="Folder to write check.html, which shows the images, and check.json to."),
     ] = None,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 on any warning.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with code 3 on warnings too.")
+    ] = False,
 ) -> None:
-    """Look at every image of SOURCE and say what may be wrong, before training.
+    """Check every image of SOURCE for problems before training.
 
-    Exits with 3 on what would make figures wrong, at which training stops too.
+    Exits with code 3 on errors, the problems that would invalidate the results; training refuses
+    to start on them too.
     """
     from glasshouse.cli.progress_bars import data_progress, say
     from glasshouse.recipe import load_recipe
@@ -50,7 +53,7 @@ def check(
 
 
 def print_findings(findings: "Iterable[Finding]") -> None:
-    """A line a finding, and below it the first images or files that it is about."""
+    """One line per finding, followed by the first images or files concerned."""
     for finding in findings:
         print(f"{finding.level:>7}  {finding.title}: {finding.detail}")
         for line in _names(finding):
@@ -74,4 +77,7 @@ def _names(finding: "Finding") -> list[str]:
 
 def _first(lines: list[str], most: int) -> list[str]:
     more = len(lines) - most
-    return [*lines[:most], *([f"and {more:,} more: --out or --json has all"] if more > 0 else [])]
+    return [
+        *lines[:most],
+        *([f"and {more:,} more; see all with --out or --json"] if more > 0 else []),
+    ]

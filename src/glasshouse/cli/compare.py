@@ -1,4 +1,4 @@
-"""`glasshouse compare`: which of two or more runs is better, on the same images."""
+"""`glasshouse compare`: which of two or more runs is better on the same images."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glasshouse.cli.options import DataDir, Json, Offline, print_json
+from glasshouse.wording import pluralize
 
 if TYPE_CHECKING:
     from glasshouse.evaluation.compare import Comparison, Disagreement
@@ -15,19 +16,21 @@ _IMAGES, _LONGEST_HEADING = 5, 30
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="run folders")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run folders.")
+    ],
     on: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="the test split of other images, instead"),
+        typer.Option(metavar="SOURCE", help="Compare on the test split of this source instead."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="write a report that opens offline, a .html file")
+        Path | None, typer.Option(help="Write a self-contained report to this .html file.")
     ] = None,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Compare RUNs image by image: is one better, in which classes, on which images."""
+    """Compare RUNs image by image: which is better, in which classes and on which images."""
     from glasshouse.cli.progress_bars import say
     from glasshouse.errors import GlasshouseError, UsageError
     from glasshouse.evaluation.evaluation import to_json
@@ -35,7 +38,7 @@ def compare(
     from glasshouse.workflow.compare.compare_runs import compare_runs, disagreement_images
 
     if out is not None and out.suffix not in (".html", ".htm"):
-        raise UsageError(f"--out {out}: expected a name that ends in .html")
+        raise UsageError(f"--out {out}: expected a file name ending in .html")
     comparisons = compare_runs(runs, on, data_dir=data_dir, offline=offline)
     if json:
         print_json([to_json(comparison) for comparison in comparisons])
@@ -48,36 +51,37 @@ def compare(
             )
         except GlasshouseError as error:
             images = {}
-            say(f"the report names images without showing them: {error}")
+            say(f"the report lists image names only, because the images could not be read: {error}")
         write_comparison(comparisons, out, images)
         say(f"report: {out}")
 
 
 def format_comparison(comparison: "Comparison") -> str:
-    """The verdict, the figures of both, the classes and some of the images that tell."""
+    """The verdict, the metrics of both runs, the classes and some images they disagree on."""
     return "\n".join(
         [
             comparison.verdict,
             "",
-            *_figures(comparison),
+            *_metrics(comparison),
             "",
             *_classes(comparison),
             *_images(f"only {comparison.first} is right", comparison.only_first_right),
             *_images(f"only {comparison.second} is right", comparison.only_second_right),
-            *_images("both are wrong, each in its own way", comparison.both_wrong),
+            *_images("both are wrong, with different answers", comparison.both_wrong),
         ]
     )
 
 
-def _figures(comparison: "Comparison") -> Iterator[str]:
-    from glasshouse.cli.figures import with_interval
+def _metrics(comparison: "Comparison") -> Iterator[str]:
+    from glasshouse.cli.metrics_text import with_interval
 
     width = max(len(comparison.first), len(comparison.second))
     yield f"{comparison.first:<{width}}  {with_interval(comparison.first_accuracy)}"
     yield f"{comparison.second:<{width}}  {with_interval(comparison.second_accuracy)}"
     change, loss = comparison.difference, comparison.loss_difference
     yield (
-        f"points, {comparison.second} minus {comparison.first}: {100 * change.value:+.2f} "
+        f"accuracy in points, {comparison.second} minus {comparison.first}: "
+        f"{100 * change.value:+.2f} "
         f"({100 * change.low:+.2f} to {100 * change.high:+.2f}, paired bootstrap)"
     )
     yield (
@@ -85,11 +89,11 @@ def _figures(comparison: "Comparison") -> Iterator[str]:
         f"({loss.low:+.4f} to {loss.high:+.4f})"
     )
     yield (
-        f"both right {comparison.both_right_count:,}, only {comparison.first} "
-        f"{len(comparison.only_first_right):,}, only {comparison.second} "
-        f"{len(comparison.only_second_right):,}, both wrong {comparison.both_wrong_count:,}"
+        f"both right: {comparison.both_right_count:,}; only {comparison.first}: "
+        f"{len(comparison.only_first_right):,}; only {comparison.second}: "
+        f"{len(comparison.only_second_right):,}; both wrong: {comparison.both_wrong_count:,}"
     )
-    yield f"McNemar's exact p {comparison.p:.3g}, after Holm {comparison.p_adjusted:.3g}"
+    yield f"McNemar's exact test: p = {comparison.p:.3g}, Holm-adjusted {comparison.p_adjusted:.3g}"
 
 
 def _classes(comparison: "Comparison") -> Iterator[str]:
@@ -115,8 +119,8 @@ def _images(title: str, rows: "Sequence[Disagreement]") -> Iterator[str]:
     if not rows:
         return
     yield ""
-    yield f"{title}: {len(rows):,} images"
+    yield f"{title}: {pluralize(len(rows), 'image')}"
     for row in rows[:_IMAGES]:
-        yield f"  {row.id}: {row.true}, answered {row.first} and {row.second}"
+        yield f"  {row.id}: {row.true}, predicted {row.first} and {row.second}"
     if len(rows) > _IMAGES:
-        yield f"  and {len(rows) - _IMAGES:,} more; --json has all"
+        yield f"  and {len(rows) - _IMAGES:,} more; see all with --json"

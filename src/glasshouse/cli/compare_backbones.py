@@ -1,4 +1,4 @@
-"""`glasshouse compare-backbones`: which pretrained network suits these images."""
+"""`glasshouse compare-backbones`: which pretrained network suits a data set."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,25 +28,30 @@ def compare_backbones(
             "--backbone",
             "-b",
             metavar="NAME[:KEY=VALUE,...]",
-            help="a network; may be repeated. weights=FILE, mean, std and input_size are keys too",
+            help="A network, with weights=FILE, mean, std or input_size as further keys; may be "
+            "repeated.",
         ),
     ] = None,
     backbones: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="plain names, in one option")
+        str | None, typer.Option(metavar="A,B,C", help="Several networks by name in one option.")
     ] = None,
     run: Annotated[
-        list[Path] | None, typer.Option(help="a finished run on SOURCE, to compare with")
+        list[Path] | None,
+        typer.Option(help="A finished run on SOURCE to compare with; may be repeated."),
     ] = None,
-    recipe: Annotated[str, typer.Option(help="how heads are fitted")] = "transfer-features",
+    recipe: Annotated[str, typer.Option(help="Recipe that fits the heads.")] = "transfer-features",
     set_: Set = None,
-    out: Annotated[Path | None, typer.Option(help="an .html page with every pair compared")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a page that compares every pair to this .html file.")
+    ] = None,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Measure networks by a head on their features, on the same images, pair by pair.
+    """Compare pretrained networks by fitting a head to the features of each.
 
-    Heads are chosen on validation and measured on test, so look once and decide.
+    Heads are chosen on the validation split and measured on the test split, so run this once and
+    decide: comparing again and again would fit the choice to the test split.
     """
     from glasshouse.cli.progress_bars import data_progress, say
     from glasshouse.errors import UsageError
@@ -72,11 +77,11 @@ def compare_backbones(
         from glasshouse.report.run_report import write_comparison
 
         write_comparison(table.comparisons, out)
-        say(f"page: {out}")
+        say(f"report: {out}")
 
 
 def _names(specs: list[str]) -> list[str]:
-    """The networks' bare names, and the whole text for those that stand there twice."""
+    """The bare names, and the whole specification of networks that are given twice."""
     bare = [spec.partition(":")[0] for spec in specs]
     return [name if bare.count(name) == 1 else spec
             for name, spec in zip(bare, specs, strict=True)]  # fmt: skip
@@ -89,7 +94,7 @@ def _recipe(base: str, spec: str, overrides: list[str]) -> "Recipe":
 
 
 def _text(table: "BackboneTable") -> str:
-    from glasshouse.cli.figures import with_interval
+    from glasshouse.cli.metrics_text import with_interval
 
     lines = [("network", "test accuracy, 95 % interval", "input", "parameters", "features", "head")]
     for row in table.backbones:

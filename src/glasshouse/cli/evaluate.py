@@ -1,25 +1,25 @@
-"""`glasshouse evaluate`: the figures of a run."""
+"""`glasshouse evaluate`: the metrics of a run."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from glasshouse.cli.figures import format_evaluation
+from glasshouse.cli.metrics_text import format_evaluation
 from glasshouse.cli.options import DataDir, Json, Offline, print_json
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     on: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="the test split of other images, instead"),
+        typer.Option(metavar="SOURCE", help="Evaluate on the test split of this source instead."),
     ] = None,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Print accuracy with its interval, the classes, the confusions and the calibration of RUN."""
+    """Print the accuracy, metrics per class, confusions and calibration of RUN."""
     from glasshouse.evaluation.evaluation import evaluate as evaluate_predictions
     from glasshouse.evaluation.evaluation import to_json
     from glasshouse.workflow.use.predictions import predictions_of

@@ -1,14 +1,15 @@
 """Run an experiment with progress on the terminal."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from glasshouse.cli.figures import with_interval
+from glasshouse.cli.metrics_text import with_interval
 from glasshouse.cli.progress_bars import data_progress, say, show_training
 from glasshouse.cli.signals import catch_signals
-from glasshouse.wording import duration
+from glasshouse.wording import duration, pluralize
 
 if TYPE_CHECKING:
     from glasshouse.data.images import Splits
@@ -21,10 +22,10 @@ _FEW_UPDATES = 100
 def run_to_the_end(
     request: "Request", logs: "Sequence[LogName]" = (), *, is_kept: bool = True
 ) -> "Result":
-    """Open, fit and finish, saying what is done; signals save the state and raise Interrupted.
+    """Open, fit and finish with progress; a signal saves the state and raises Interrupted.
 
-    logs: where copies of the figures go besides. is_kept: False where nobody can look at the folder
-    afterwards, so that its path is not worth a word.
+    logs: loggers that receive a copy of the metrics. is_kept: False for a temporary folder, whose
+    path is then not printed.
     """
     train = _run_features if request.recipe.transfer.way == "features" else _train
     result = train(request, logs, is_kept)
@@ -55,7 +56,7 @@ def _train(request: "Request", logs: "Sequence[LogName]", is_kept: bool) -> "Res
 
 
 def fit_request(request: "Request", minutes: float, *, started: float, runs: int) -> "Request":
-    """Measure the machine, fit the recipe to the minutes since started, and say what was chosen."""
+    """Fit the recipe to a time budget that began at `started`, and print the plan."""
     from glasshouse.workflow.train.time_budget import describe_budget, fit_to_minutes
 
     with data_progress() as progress:
@@ -67,11 +68,15 @@ def fit_request(request: "Request", minutes: float, *, started: float, runs: int
 
 
 def say_time_used(minutes: float, started: float) -> None:
-    """How much of the minutes was used, and whether it was too much."""
+    """Print how much of the time budget was used, and by how much it was exceeded."""
     seconds = time.monotonic() - started
     late = seconds - 60 * minutes
     text = f"{duration(seconds)} of {duration(60 * minutes)} used"
-    say(text if late <= 0 else f"{text}: late by {late:.0f} s, slower than it was measured")
+    say(
+        text
+        if late <= 0
+        else f"{text}: {late:.0f} s over, because training ran slower than the benchmark"
+    )
 
 
 def _run_features(request: "Request", logs: "Sequence[LogName]", is_kept: bool) -> "Result":
@@ -82,31 +87,32 @@ def _run_features(request: "Request", logs: "Sequence[LogName]", is_kept: bool) 
         with data_progress() as progress:
             run = run_features(request, progress)
     except KeyboardInterrupt:
-        how = f" and --out {request.out} --resume" if is_kept else ""
-        say(f"stopped; the features that were computed are kept. Go on with the same command{how}")
+        how = f" and --out {shlex.quote(str(request.out))} --resume" if is_kept else ""
+        say(f"stopped; the features computed so far are cached. Resume with the same command{how}")
         raise
     with open_logs(logs, request, ()) as log:
         log.result(run.result.evaluation)
     _say_what_was_read(run.splits)
     for fitted, loss in zip_longest(run.choice.fits, run.choice.fold_losses):
         kept = ", kept" * (fitted is run.choice.best)
-        folds = "" if loss is None else f", over folds {loss:.4f}"
+        folds = "" if loss is None else f", cross-validation loss {loss:.4f}"
         say(f"head {fitted.describe()}{folds}{kept}")
-    say(f"features in {run.feature_seconds:.1f} s; kept for the next heads")
+    say(f"features computed in {run.feature_seconds:.1f} s and cached for other heads")
     return run.result
 
 
 def headline(result: "Result") -> str:
-    """The figure that matters, with its interval."""
+    """The test accuracy with its confidence interval, in one line."""
     accuracy = with_interval(result.evaluation.accuracy)
-    return f"test accuracy {accuracy}, 95 % interval, on {len(result.predictions):,} images"
+    images = pluralize(len(result.predictions), "image")
+    return f"test accuracy {accuracy}, 95 % confidence interval, on {images}"
 
 
 def _say_what_was_read(splits: "Splits") -> None:
     for note in splits.notes:
         say(f"note: {note}")
     for bad in splits.bad_files:
-        say(f"left out: {bad.path}: {bad.reason}")
+        say(f"skipped {bad.path}: {bad.reason}")
 
 
 def _say_what_will_be_done(experiment: "Experiment", where: str) -> None:
@@ -125,10 +131,10 @@ def _say_what_will_be_done(experiment: "Experiment", where: str) -> None:
     updates = recipe.train.epochs * step_count(len(splits.train), recipe.train.batch_size)
     if updates < _FEW_UPDATES:
         say(
-            f"note: so few updates in all ({updates}) teach little; for a small set, raise "
-            "train.epochs or lower train.batch_size with --set"
+            f"note: {pluralize(updates, 'update')} in all is too few to learn much; for a small "
+            "data set, raise train.epochs or lower train.batch_size with --set"
         )
     if experiment.found_rate is not None:
         say(f"learning rate {describe_found_rate(experiment.found_rate)}")
     if experiment.resumed_epochs:
-        say(f"going on after epoch {experiment.resumed_epochs}")
+        say(f"resuming after epoch {experiment.resumed_epochs}")

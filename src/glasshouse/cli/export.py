@@ -1,4 +1,4 @@
-"""`glasshouse export`: a classifier as a file for other programs."""
+"""`glasshouse export`: a classifier as an ONNX file."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -6,21 +6,25 @@ from typing import Annotated, Literal
 import typer
 
 from glasshouse.cli.options import Json, Model, Offline, Weights, print_json
+from glasshouse.wording import pluralize
 
 
 def export(
     model: Model,
-    out: Annotated[Path, typer.Option(help="the file to write")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
     images: Annotated[
         list[Path] | None,
-        typer.Option("--image", help="an image to compare answers on; may be repeated [noise]"),
+        typer.Option(
+            "--image",
+            help="Image to verify the exported file on; may be repeated. Default: random noise.",
+        ),
     ] = None,
-    format: Annotated[Literal["onnx"], typer.Option(help="the kind of file")] = "onnx",
+    format: Annotated[Literal["onnx"], typer.Option(help="File format.")] = "onnx",
     weights: Weights = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Write MODEL as one ONNX file, and check that onnxruntime gives the same answers."""
+    """Export MODEL as one ONNX file and verify that onnxruntime predicts the same."""
     from glasshouse.errors import UsageError
     from glasshouse.export.onnx import export_onnx, require_extra
     from glasshouse.export.parity import check_parity
@@ -29,7 +33,7 @@ def export(
 
     require_extra()
     if out.is_dir():
-        raise UsageError(f"{out} is a folder: expected the name of a file, such as model.onnx")
+        raise UsageError(f"{out} is a folder: expected a file name such as model.onnx")
     classifier = classifier_by_name(model, weights=weights, offline=offline)
     decoded = read_images(images, classifier) if images else None
     export_onnx(classifier, out)
@@ -47,6 +51,7 @@ def export(
         )
         return
     print(
-        f"{out}: {size / 1e6:.1f} MB; on {parity.images} images onnxruntime's probabilities "
-        f"differ by {parity.difference:.1e} at the most, {parity.same_class} top classes agree"
+        f"{out}: {size / 1e6:.1f} MB; verified with onnxruntime on "
+        f"{pluralize(parity.images, 'image')}: probabilities differ by at most "
+        f"{parity.difference:.1e}, and the predicted class agrees on {parity.same_class}"
     )

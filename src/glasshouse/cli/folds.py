@@ -1,4 +1,4 @@
-"""`glasshouse folds` and `glasshouse label-errors`: small sets, judged image by image."""
+"""`glasshouse folds` and `glasshouse label-errors`: cross-validation on frozen features."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from glasshouse.workflow.compare.cross_validation import Folds
     from glasshouse.workflow.train.experiment import Request
 
-Recipe = Annotated[str, typer.Option(help="a recipe with a pretrained net")]
-Count = Annotated[int, typer.Option("--folds", help="how many parts are held out in turn")]
+Recipe = Annotated[str, typer.Option(help="A recipe with a pretrained network.")]
+Count = Annotated[int, typer.Option("--folds", help="Number of folds.")]
 
 
 def folds(
@@ -37,13 +37,13 @@ def folds(
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Hold out each part of SOURCE in turn and predict it from the others, on frozen features.
+    """Cross-validate a head on the features of a frozen pretrained network.
 
-    The test split is left alone.
+    The test split is not used.
     """
     from dataclasses import asdict
 
-    from glasshouse.cli.figures import class_lines, with_interval
+    from glasshouse.cli.metrics_text import class_lines, with_interval
     from glasshouse.evaluation.metrics import per_class
 
     request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
@@ -61,9 +61,9 @@ def folds(
             }
         )
         return
-    print(f"accuracy  {with_interval(found.accuracy)}, 95 % interval")
+    print(f"accuracy  {with_interval(found.accuracy)}, 95 % confidence interval")
     print(f"folds     {', '.join(f'{each:.1%}' for each in found.accuracies)}")
-    print(f"images  {len(found.fold_of):,}, each predicted by a head that has not seen it\n")
+    print(f"images    {len(found.fold_of):,}, each predicted by a head that was not fitted to it\n")
     print("\n".join(class_lines(classes)))
 
 
@@ -75,18 +75,18 @@ def label_errors(
     weights: Weights = None,
     count: Count = 5,
     with_test: Annotated[
-        bool, typer.Option("--with-test", help="Look at the test images too.")
+        bool, typer.Option("--with-test", help="Include the test images.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="how many to show at most")] = 100,
-    out: Annotated[Path, typer.Option(help="the folder for the gallery")] = Path("label-errors"),
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many images.")] = 100,
+    out: Annotated[Path, typer.Option(help="Folder for the gallery.")] = Path("label-errors"),
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Rank images of SOURCE whose label may be wrong, in a gallery; no file is changed.
+    """Find images of SOURCE that may be mislabelled and show them in a gallery.
 
-    The test split is left alone unless --with-test asks for it: labels that are changed because a
-    network doubts them flatter such networks.
+    No file is changed. The test split is left out unless --with-test is given: correcting test
+    labels that a network disagrees with biases the test accuracy in favour of such networks.
     """
     from dataclasses import asdict
 
@@ -102,9 +102,12 @@ def label_errors(
     for each in () if json else candidates[:20]:
         print(
             f"{each.id}: labelled {each.label} ({each.label_probability:.0%}), "
-            f"looks like {each.suggested} ({each.suggested_probability:.0%})"
+            f"predicted {each.suggested} ({each.suggested_probability:.0%})"
         )
-    say(f"{len(candidates)} of {len(found.fold_of)} labels in doubt: {out / 'label-errors.html'}")
+    say(
+        f"{len(candidates)} of {len(found.fold_of):,} images may be mislabelled: "
+        f"{out / 'label-errors.html'}"
+    )
 
 
 def _request(
@@ -116,7 +119,10 @@ def _request(
 
     settings = load_recipe(recipe, overrides)
     if settings.model.pretrained is None:
-        raise UsageError(f"--recipe {recipe} has no model.pretrained, whose features are needed")
+        raise UsageError(
+            f"--recipe {recipe}: expected a recipe with model.pretrained, whose features the heads "
+            f"are fitted to; use --recipe {BACKBONE_RECIPE} or name a network with --backbone"
+        )
     return Request(source, settings, Path(), data_dir=data_dir, offline=offline)
 
 

@@ -1,4 +1,4 @@
-"""`glasshouse ladder`: what augmentation, width, BatchNorm and schedules are worth on a source."""
+"""`glasshouse ladder`: what each training technique gains on a data set."""
 
 import shlex
 import sys
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glasshouse.cli.options import DataDir, Json, Offline, Set, Source, print_json
+from glasshouse.wording import pluralize
 
 if TYPE_CHECKING:
     from glasshouse.report.ladder_report import Ladder, LadderRow
@@ -15,17 +16,21 @@ if TYPE_CHECKING:
 
 def ladder(
     source: Source,
-    epochs: Annotated[int, typer.Option(help="the budget of each step")] = 10,
-    seeds: Annotated[int, typer.Option(help="runs of each step")] = 3,
+    epochs: Annotated[int, typer.Option(help="Epochs per step.")] = 10,
+    seeds: Annotated[int, typer.Option(help="Runs per step, each with its own seed.")] = 3,
     set_: Set = None,
     out: Annotated[
-        Path | None, typer.Option(help="where all runs and the table go [runs/SOURCE-ladder]")
+        Path | None,
+        typer.Option(help="Folder for the runs and the report. Default: runs/SOURCE-ladder."),
     ] = None,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Train step after step under one budget and say what each gains; goes on where it stopped."""
+    """Add one technique at a time under the same budget and measure what each gains.
+
+    Running the same command again resumes where it stopped.
+    """
     from dataclasses import asdict
 
     from glasshouse.cli.experiments import run_to_the_end
@@ -50,22 +55,24 @@ def ladder(
 
 
 def format_ladder(found: "Ladder") -> str:
-    """One line per step, then what it comes to."""
+    """One line per step, then the overall gain."""
     from glasshouse.report.ladder_report import lead
 
     width = max(len(row.name) for row in found.rows)
-    heading = f"{'step':<{width}}  test accuracy, 95 % interval   seconds  points over the last"
+    heading = (
+        f"{'step':<{width}}  test accuracy, 95 % interval   seconds  gain over the step before"
+    )
     note = (
-        f"{found.epochs} epochs a step, {found.seeds} seed{'s' * (found.seeds > 1)}, "
-        f"{found.image_count:,} test images; gains are paired by seed and image."
+        f"{pluralize(found.epochs, 'epoch')} and {pluralize(found.seeds, 'seed')} per step, "
+        f"{pluralize(found.image_count, 'test image')}; gains are paired by seed and image."
     )
     if found.seeds == 1:
-        note += " With one seed their intervals leave out what another seed would change."
+        note += " With a single seed, the intervals do not include the variation between seeds."
     return "\n".join([heading, *(_line(row, width) for row in found.rows), lead(found), note])
 
 
 def _line(row: "LadderRow", width: int) -> str:
-    from glasshouse.cli.figures import with_interval
+    from glasshouse.cli.metrics_text import with_interval
     from glasshouse.report.ladder_report import gain_text, seconds_text
 
     if row.accuracy is None:

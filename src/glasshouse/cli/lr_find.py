@@ -1,4 +1,4 @@
-"""`glasshouse lr-find`: a learning rate by the range test."""
+"""`glasshouse lr-find`: a learning rate from a range test."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,18 +27,23 @@ def lr_find(
     rule: Annotated[
         str, typer.Option(help="how the rate is read: minimum/10, valley or steepest")
     ] = "minimum/10",
-    seeds: Annotated[int, typer.Option(help="how often the test is made")] = 3,
-    steps: Annotated[int, typer.Option(help="updates in each test")] = 100,
-    start: Annotated[float | None, typer.Option(help="the lowest rate [1e-5; of sgd 1e-4]")] = None,
-    end: Annotated[float | None, typer.Option(help="the highest rate [0.1; of sgd 10]")] = None,
+    seeds: Annotated[int, typer.Option(help="Number of tests, each with its own seed.")] = 3,
+    steps: Annotated[int, typer.Option(help="Updates per test.")] = 100,
+    start: Annotated[
+        float | None, typer.Option(help="Lowest rate. Default: 1e-5, for SGD 1e-4.")
+    ] = None,
+    end: Annotated[
+        float | None, typer.Option(help="Highest rate. Default: 0.1, for SGD 10.")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="a .png for the curve [lr-find.png]; - for none")
+        Path | None,
+        typer.Option(help="A .png file for the curve, or - for none. Default: lr-find.png."),
     ] = None,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Train copies of the net at rising rates and say which rate suits; trains nothing for good."""
+    """Train with a rising rate and suggest a learning rate; the model is not modified."""
     from glasshouse.cli.progress_bars import data_progress, say
     from glasshouse.recipe import load_recipe
     from glasshouse.training.finder import RangeTest, with_found_rate
@@ -60,8 +65,8 @@ def lr_find(
         print(format_curve(curve))
         if found is not None:
             print(
-                f"train.lr=auto takes {found.peak_lr:.3g} here, as the schedule of {settings.name} "
-                f"is {found.schedule.type}"
+                f"train.lr=auto would use {found.peak_lr:.3g}, because the schedule of "
+                f"{settings.name} is {found.schedule.type}"
             )
     if image is not None:
         write_curve_image(curve, image)
@@ -71,7 +76,7 @@ def lr_find(
 
 
 def format_curve(curve: "LrCurve") -> str:
-    """Suggestions by rule, the bounds for cyclical schedules and the verdict."""
+    """The suggestion of each rule, the bounds for cyclical schedules and the verdict."""
     lines = [f"{rule:<11} {lr:.3g}" for rule, lr in curve.suggestions.items()]
     if curve.band is not None:
         lines.append(f"{'band':<11} {curve.band[0]:.3g} to {curve.band[1]:.3g} ({curve.rule})")
@@ -89,5 +94,5 @@ def _image_path(out: Path | None) -> Path | None:
     if str(out) == "-":
         return None
     if out.suffix != ".png":
-        raise UsageError(f"--out {out}: expected a name that ends in .png")
+        raise UsageError(f"--out {out}: expected a file name ending in .png, or - for no file")
     return out

@@ -1,4 +1,4 @@
-"""The command `glasshouse`: one thin file per verb, gathered here."""
+"""The `glasshouse` command: one thin file per subcommand, assembled here."""
 
 import sys
 from typing import Annotated
@@ -31,7 +31,7 @@ from glasshouse.memory import keep_freed_memory
 
 app = typer.Typer(
     name="glasshouse",
-    help="Image classifiers that you can see through: train, measure, explain.",
+    help="Image classifiers that you can see through: train, evaluate and explain them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -69,14 +69,17 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """Run a command; errors that the user can mend are printed without a traceback."""
+    """Run a command; errors that the user can fix are printed without a traceback."""
     keep_freed_memory()
     try:
         app(standalone_mode=True)
@@ -86,6 +89,6 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output, `head` for example, has seen enough.
+        # Whoever reads our output, `head` for example, has closed the pipe.
         sys.stderr.close()
         sys.exit(0)

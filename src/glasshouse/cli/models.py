@@ -1,4 +1,4 @@
-"""`glasshouse models`: the networks that can be named."""
+"""`glasshouse models`: the networks that can be used by name."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,19 +9,20 @@ from glasshouse.cli.options import Json, print_json
 if TYPE_CHECKING:
     from glasshouse.models.pretrained import ModelCard
 
-_HEADINGS = ("network", "from", "parameters", "input", "licence of the weights")
+_HEADINGS = ("network", "source", "parameters", "input", "licence of the weights")
 
 
 def models(
     pattern: Annotated[
-        str | None, typer.Argument(metavar="[PATTERN]", help="for example 'resnet*'; unset: all")
+        str | None,
+        typer.Argument(metavar="[PATTERN]", help="For example 'resnet*'. Default: all networks."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """List bundled models, presets and pretrained networks (torchvision, timm) that fit PATTERN.
+    """List bundled models, presets and pretrained networks whose names match PATTERN.
 
-    timm states no numbers of parameters: with a PATTERN they are counted, once, by building each
-    network.
+    Pretrained networks come from torchvision and timm. timm does not publish parameter counts:
+    with a PATTERN, each network is built once to count them, and the counts are cached.
     """
     from fnmatch import fnmatch
 
@@ -36,7 +37,7 @@ def models(
     presets = [name for name in preset_names() if fnmatch(name, pattern or "*")]
     cards = list_models(pattern or "*")
     if not bundled and not presets and not cards:
-        raise UsageError(f"no network's name fits '{pattern}'; * stands for any letters")
+        raise UsageError(f"no network matches '{pattern}'; use * as a wildcard, as in 'resnet*'")
     with data_progress() as progress:
         cards = with_parameters(cards, count=pattern is not None, progress=progress)
     if json:
@@ -45,7 +46,7 @@ def models(
         print_json([*named, *map(_facts, cards)])
         return
     if bundled:
-        print("bundled, trained, for glasshouse predict NAME IMAGE: " + ", ".join(bundled))
+        print("bundled models, ready for glasshouse predict NAME IMAGE: " + ", ".join(bundled))
     if presets:
         print("presets, for --set model.preset=NAME: " + ", ".join(presets))
     if cards:

@@ -1,4 +1,4 @@
-"""Arguments and options that several verbs share."""
+"""Arguments and options that several commands share."""
 
 import json
 from pathlib import Path
@@ -12,55 +12,70 @@ BACKBONE_RECIPE = "transfer-features"
 Source = Annotated[
     str,
     typer.Argument(
-        metavar="SOURCE", help="cifar10, digits, shapes, a folder of class folders, or a .csv table"
+        metavar="SOURCE",
+        help="cifar10, digits, shapes, a folder with one subfolder of images per class, or a "
+        ".csv or .parquet table.",
     ),
 ]
 Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="a run folder, a bundled model, or a net that `glasshouse models` lists, with its "
-        "usual weights or --weights; e.g. mobilenetv2_100:pad_type=same,mean=0.5,std=0.5",
+        help="A run folder, a bundled model, or a pretrained network from `glasshouse models`, "
+        "with its published weights or those of --weights; for example "
+        "mobilenetv2_100:pad_type=same,mean=0.5,std=0.5.",
     ),
 ]
 AnyNet = Annotated[
-    str, typer.Argument(metavar="MODEL", help="as for predict, or a preset or recipe by name")
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Any MODEL that predict takes, or the name of a preset or recipe."
+    ),
 ]
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        "--data-dir", help="where data sets lie or are downloaded to [env: GLASSHOUSE_DATA]"
+        "--data-dir",
+        help="Folder that holds the data sets and receives downloads. [env: GLASSHOUSE_DATA]",
     ),
 ]
-Recipe = Annotated[str, typer.Option(help="a recipe by name or a .toml file")]
-Offline = Annotated[bool, typer.Option("--offline", help="Open no connection to other hosts.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Recipe = Annotated[str, typer.Option(help="Name of a recipe, or a .toml file.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never connect to another host.")]
+Json = Annotated[bool, typer.Option("--json", help="Print a single JSON document.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe key, e.g. train.epochs=3."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a recipe key, for example train.epochs=3; may be repeated.",
+    ),
 ]
 
 Backbone = Annotated[
     str | None,
     typer.Option(
         metavar="NAME[:KEY=VALUE,...]",
-        help="a net that `glasshouse models` lists, e.g. mobilenetv2_100:pad_type=same,mean=0.5",
+        help="Pretrained network from `glasshouse models`, for example "
+        "mobilenetv2_100:pad_type=same,mean=0.5.",
     ),
 ]
-Weights = Annotated[Path | None, typer.Option(help="a file with the weights of the pretrained net")]
+Weights = Annotated[
+    Path | None, typer.Option(help="File with the weights of the pretrained network.")
+]
 
 
 def overrides_of(
     set_: list[str] | None, backbone: str | None = None, weights: Path | None = None
 ) -> list[str]:
-    """The recipe keys of --backbone and --weights, and those of --set after them."""
+    """The overrides that --backbone and --weights stand for, then those of --set, which win."""
     return [*backbone_overrides(backbone, weights), *(set_ or [])]
 
 
 def backbone_overrides(backbone: str | None, weights: Path | None) -> list[str]:
-    """The recipe keys that --backbone and --weights stand for.
+    """The recipe overrides that --backbone and --weights stand for.
 
-    Keys of model.pretrained, such as mean and input_size, may stand among the arguments.
+    After the colon, keys of model.pretrained such as mean and input_size may be mixed with the
+    arguments of the network itself.
     """
     from glasshouse.settings import PretrainedSettings
 
@@ -77,5 +92,5 @@ def backbone_overrides(backbone: str | None, weights: Path | None) -> list[str]:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output, and nothing else there."""
+    """Print one JSON document; a command that does prints nothing else to standard output."""
     print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""`glasshouse predict`: what a trained classifier says of images."""
+"""`glasshouse predict`: the most probable classes of images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +10,13 @@ from glasshouse.cli.options import Json, Model, Offline, Weights, print_json
 
 def predict(
     model: Model,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="image files")],
-    top: Annotated[int, typer.Option(min=1, help="how many classes to name")] = 5,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 5,
     weights: Weights = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Name the most probable classes of each IMAGE."""
+    """Print the most probable classes of each IMAGE."""
     import numpy as np
 
     from glasshouse.models.predict import logits_of, most_probable, softmax

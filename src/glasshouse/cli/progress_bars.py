@@ -20,7 +20,7 @@ _QUIET_SECONDS = 5.0
 
 
 def say(text: str) -> None:
-    """A line of news on standard error."""
+    """Print a message to standard error, which leaves standard output to the results."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -34,7 +34,7 @@ class DataProgress:
     last_line: float = field(default_factory=time.monotonic)
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Move the bar, or print a line every few seconds where there is no terminal."""
+        """Advance the bar, or print a line every few seconds where there is no terminal."""
         if what not in self.tasks:
             self.tasks[what] = self.bars.add_task(what, total=total, detail="")
             self.begun[what] = time.monotonic(), done
@@ -46,7 +46,7 @@ class DataProgress:
             say(f"{what}: {done:,} of {total:,}{left}")
 
     def _left(self, what: str, done: int, total: int) -> str:
-        """The time that is left at the pace so far, which leaves out what was there before."""
+        """The time left at the current pace, not counting what was already done at the start."""
         started, first = self.begun[what]
         seconds = time.monotonic() - started
         if done <= first or done >= total or seconds < 1:
@@ -56,13 +56,13 @@ class DataProgress:
 
 @contextmanager
 def data_progress() -> Iterator[DataProgress]:
-    """Bars for reading data, gone when it is done."""
+    """Bars for reading data, cleared when it is done."""
     with _bars() as bars:
         yield DataProgress(bars)
 
 
 def show_training(records: "Iterable[Step | Epoch]", epochs: int) -> None:
-    """Take every record of a training run, showing images/s, time left and a line per epoch."""
+    """Consume the records of a training run, showing images/s, time left and a line per epoch."""
     from glasshouse.training.state import Epoch
 
     pace = _Pace(epochs)
@@ -88,7 +88,7 @@ def epoch_line(epoch: "Epoch", epochs: int) -> str:
 
 
 class _Pace:
-    """How fast training goes, measured from the first step seen."""
+    """The pace of training, measured from the first step seen."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs

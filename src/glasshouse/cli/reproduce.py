@@ -1,4 +1,4 @@
-"""`glasshouse reproduce`: a run's recipe again, and whether the bytes agree."""
+"""`glasshouse reproduce`: train a run again and compare the files byte by byte."""
 
 import tempfile
 from dataclasses import asdict, replace
@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="a finished run folder")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run folder.")],
     out: Annotated[
-        Path | None, typer.Option(help="keep the new run here [a temporary folder, removed]")
+        Path | None,
+        typer.Option(help="Folder to keep the new run in. Default: a temporary folder."),
     ] = None,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Run RUN's recipe again and say file by file whether it agrees; exit code 1 if not."""
+    """Train RUN again and compare the results file by file; exit with code 1 if they differ."""
     if out is not None:
         found = _reproduce(run, out, data_dir, offline)
     else:
@@ -37,7 +38,7 @@ def reproduce(
 
 
 def format_reproduction(found: "Reproduction") -> str:
-    """A line a file, what differs between the machines, and the verdict."""
+    """One line per file, the differences between the machines, and the verdict."""
     width = max(len(each.file) for each in found.files)
     lines = [
         f"{'agrees ' if each.agrees else 'DIFFERS'}  {each.file:<{width}}  {each.detail}"
@@ -45,10 +46,13 @@ def format_reproduction(found: "Reproduction") -> str:
     ]
     lines += [f"note: {difference}" for difference in found.environment]
     if found.agrees:
-        return "\n".join([*lines, f"{found.run} can be reproduced: every file agrees"])
+        return "\n".join([*lines, f"{found.run} is reproducible: every file agrees"])
     count = sum(not each.agrees for each in found.files)
-    known = "the notes above may be why" if found.environment else "nothing on record says why"
-    return "\n".join([*lines, f"{found.run} was not reproduced: {count} files differ; {known}"])
+    differing = "1 file differs" if count == 1 else f"{count} files differ"
+    known = (
+        "the notes above may explain why" if found.environment else "the records do not explain why"
+    )
+    return "\n".join([*lines, f"{found.run} was not reproduced: {differing}; {known}"])
 
 
 def _reproduce(
@@ -62,7 +66,7 @@ def _reproduce(
 
 
 def _reproduce_for_now(run: Path, data_dir: Path | None, offline: bool) -> "Reproduction":
-    """The same in a folder that is removed afterwards, whose path is worth nothing to anybody."""
+    """Reproduce in a temporary folder, whose path is therefore never printed."""
     from glasshouse.errors import Interrupted
 
     with tempfile.TemporaryDirectory(prefix="glasshouse-again-") as folder:
@@ -70,8 +74,8 @@ def _reproduce_for_now(run: Path, data_dir: Path | None, offline: bool) -> "Repr
             found = _reproduce(run, Path(folder) / "run", data_dir, offline, is_kept=False)
         except Interrupted as stopped:
             raise Interrupted(
-                "stopped, and what was trained is removed. With --out FOLDER the same command goes "
-                "on where it was stopped.",
+                "stopped; the temporary run was removed. With --out FOLDER the same command can be "
+                "resumed.",
                 stopped.exit_code - 128,
             ) from stopped
     return replace(found, again=None)

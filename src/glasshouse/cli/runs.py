@@ -1,4 +1,4 @@
-"""`glasshouse runs`: what has been trained."""
+"""`glasshouse runs`: a list of training runs."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,24 +9,26 @@ from glasshouse.cli.options import Json, print_json
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="where to look")] = Path(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder to search.")] = Path(
         "runs"
     ),
     json: Json = False,
 ) -> None:
-    """List the runs below FOLDER, the newest first, with their accuracy."""
+    """List the runs in FOLDER and its subfolders with their accuracy, newest first."""
     from glasshouse.errors import UsageError
     from glasshouse.runs.folder import find_runs
 
     if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder. `glasshouse train` makes runs in runs/.")
+        raise UsageError(
+            f"{folder} is not a folder; `glasshouse train SOURCE` writes its runs to runs/"
+        )
     rows = [_row(run) for run in find_runs(folder)]
     if json:
         print_json(rows)
     elif rows:
         _print_table(rows)
     else:
-        print(f"no runs in {folder}; `glasshouse train SOURCE` makes one")
+        print(f"no runs in {folder}; `glasshouse train SOURCE` creates one")
 
 
 def _row(run: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish to stop at the next whole step."""
+"""SIGINT and SIGTERM as requests to stop after the current step."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -10,9 +10,9 @@ from glasshouse.cli.progress_bars import say
 
 @contextmanager
 def catch_signals() -> Iterator[Callable[[], int | None]]:
-    """Inside, the first signal is only noted, and the second one stops at once.
+    """In this context, the first signal is only recorded; a second one stops at once.
 
-    Gives a function that tells the number of the signal received, or None.
+    Yields a function that returns the number of the signal received, or None.
     """
     received: list[int] = []
 
@@ -21,7 +21,7 @@ def catch_signals() -> Iterator[Callable[[], int | None]]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         received.append(number)
-        say("stopping after this step; once more to stop at once")
+        say("stopping after this step; repeat to stop at once")
 
     watched = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, note) for number in watched}

@@ -10,8 +10,12 @@ from glasshouse.cli.options import AnyNet, Json, Set, print_json
 def summary(
     model: AnyNet,
     set_: Set = None,
-    size: Annotated[int, typer.Option(min=1, help="pixels a side, for a preset or recipe")] = 32,
-    classes: Annotated[int, typer.Option(min=2, help="for a preset or recipe")] = 10,
+    size: Annotated[
+        int, typer.Option(min=1, help="Width and height in pixels, for a preset or recipe.")
+    ] = 32,
+    classes: Annotated[
+        int, typer.Option(min=2, help="Number of classes, for a preset or recipe.")
+    ] = 10,
     json: Json = False,
 ) -> None:
     """Print each layer of MODEL with its output shape, parameters and multiply-adds."""

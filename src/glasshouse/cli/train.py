@@ -1,4 +1,4 @@
-"""`glasshouse train`: from images to a measured classifier."""
+"""`glasshouse train`: from images to a classifier with a report."""
 
 import shlex
 import sys
@@ -42,28 +42,35 @@ class OnBadFile(Enum):
 RecipeName = Annotated[
     str | None,
     typer.Option(
-        help=f"a recipe by name or a .toml file [{DEFAULT_RECIPE}; with --backbone "
-        f"{BACKBONE_RECIPE}]"
+        help=f"Name of a recipe, or a .toml file. Default: {DEFAULT_RECIPE}, with --backbone "
+        f"{BACKBONE_RECIPE}."
     ),
 ]
-Out = Annotated[Path | None, typer.Option(help="the run folder [runs/SOURCE-RECIPE-1, -2 ...]")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Run folder. Default: runs/SOURCE-RECIPE-1, then -2 and so on."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")]
 Seeds = Annotated[
     int | None,
-    typer.Option(help="train with so many seeds, in OUT/seed-0 and on, and give the mean"),
+    typer.Option(
+        help="Train with this many seeds, in OUT/seed-0, OUT/seed-1 and so on, and report the mean."
+    ),
 ]
 Minutes = Annotated[
     float | None,
     typer.Option(
-        help="measure this machine and fit epochs, width and schedule to end in so many minutes, "
-        f"all in all; without --recipe, of {BUDGET_RECIPE}"
+        help="Time budget for the whole command: benchmark this machine, then choose epochs, "
+        f"width and schedule to fit. Without --recipe this starts from {BUDGET_RECIPE}."
     ),
 ]
 Snapshots = Annotated[
     int,
-    typer.Option(min=0, help="explain so many validation images after each epoch, as a strip"),
+    typer.Option(min=0, help="Explain this many validation images after each epoch."),
 ]
-Bad = Annotated[OnBadFile | None, typer.Option(help="what to do with a file that cannot be read")]
+Bad = Annotated[
+    OnBadFile | None, typer.Option(help="What to do with an image file that cannot be read.")
+]
 Log = Annotated[
     list[str] | None,
     typer.Option(help="write the figures to tensorboard or mlflow too; may be repeated"),
@@ -87,7 +94,7 @@ def train(
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Train a classifier on SOURCE, measure it on the test split and write a report."""
+    """Train a classifier on SOURCE, evaluate it on the test split and write a report."""
     started = time.monotonic()
     from glasshouse.cli.experiments import fit_request, say_time_used
     from glasshouse.recipe import load_recipe
@@ -100,7 +107,7 @@ def train(
     overrides += [f"data.on_bad_file={on_bad_file.value}"] if on_bad_file else []
     begun = _recipe_of(out) if resume else None
     if begun is not None and minutes is not None:
-        # What was fitted then is what the run goes on with; the clock of that time has run out.
+        # A resumed run keeps the plan that was made for it; its time budget has long run out.
         recipe, overrides, minutes = begun, [], None
     usual = DEFAULT_RECIPE if backbone is None else BACKBONE_RECIPE
     usual = usual if minutes is None else BUDGET_RECIPE
@@ -123,15 +130,15 @@ def _require_epochs(request: "Request") -> None:
 
     if request.snapshots and request.recipe.transfer.way == "features":
         raise UsageError(
-            "--snapshots needs epochs, but transfer.way = 'features' fits its heads in one go; use "
-            "another way, or glasshouse explain RUN IMAGE afterwards"
+            "--snapshots needs epochs, but transfer.way = 'features' fits its heads in one step; "
+            "choose another transfer.way, or run glasshouse explain RUN IMAGE afterwards"
         )
 
 
 def _fit_or_instead(
     fit: "Callable[[Request], Request]", request: "Request", overrides: list[str]
 ) -> "Request":
-    """Fit the usual recipe; where its net is not for images so small, the other usual one."""
+    """Fit the default recipe, or the smaller one where the images are too small for its network."""
     from dataclasses import replace
 
     from glasshouse.cli.progress_bars import say
@@ -141,17 +148,17 @@ def _fit_or_instead(
     try:
         return fit(request)
     except ModelError:
-        say(f"the images are too small for {request.recipe.name}: {DEFAULT_RECIPE} instead")
+        say(f"the images are too small for {request.recipe.name}; using {DEFAULT_RECIPE} instead")
         return fit(replace(request, recipe=load_recipe(DEFAULT_RECIPE, overrides)))
 
 
 def _recipe_of(out: Path | None) -> str | None:
-    """The recipe of the run to go on with, or of the first of its seeds; None before the start."""
+    """The recipe file of the run to resume, or of its first seed; None if it has not begun."""
     from glasshouse.errors import UsageError
     from glasshouse.runs import folder as runs
 
     if out is None:
-        raise UsageError("--resume needs --out RUN, the folder of the run to go on with")
+        raise UsageError("--resume needs --out RUN, the folder of the run to resume")
     found = [out / runs.RECIPE, *sorted(out.glob(f"seed-*/{runs.RECIPE}"), key=_seed_of)]
     return next((str(path) for path in found if path.is_file()), None)
 
@@ -165,7 +172,7 @@ def _train(request: "Request", seeds: int | None, logs: "Sequence[LogName]", jso
     from dataclasses import asdict
 
     from glasshouse.cli.experiments import run_to_the_end
-    from glasshouse.cli.figures import format_seeds
+    from glasshouse.cli.metrics_text import format_seeds
     from glasshouse.evaluation.evaluation import to_json
     from glasshouse.workflow.compare.seeds import train_seeds
 

@@ -1,5 +1,6 @@
-"""`glasshouse tune`: a search over recipe keys on validation images."""
+"""`glasshouse tune`: a hyperparameter search on the validation split."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from glasshouse.cli.options import (
     Source,
     print_json,
 )
+from glasshouse.wording import pluralize
 
 if TYPE_CHECKING:
     from glasshouse.report.tuning_plots import TrialRecord
@@ -26,17 +28,19 @@ SearchKeys = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KEY=VALUES",
-        help="what varies: train.lr=1e-4..1e-1:log, train.batch_size=32,64, model.filters=16..64 "
-        "(of the first convolution, all others in proportion) or model.width=0.5..2 (a factor of "
-        "all filters and units); may be repeated",
+        help="What to vary: train.lr=1e-4..1e-1:log, train.batch_size=32,64, model.filters=16..64 "
+        "(filters of the first convolution; the others scale along) or model.width=0.5..2 (scales "
+        "all filters and units). May be repeated.",
     ),
 ]
-Trials = Annotated[int, typer.Option(help="how many in all")]
-Workers = Annotated[int, typer.Option(help="processes that train at the same time")]
-Prune = Annotated[bool, typer.Option(help="stop trials that fall behind the median")]
-Seed = Annotated[int, typer.Option(help="of the search; the recipe has its own")]
+Trials = Annotated[int, typer.Option(help="Total number of trials.")]
+Workers = Annotated[int, typer.Option(help="Number of processes that train in parallel.")]
+Prune = Annotated[bool, typer.Option(help="Stop trials that fall behind the median.")]
+Seed = Annotated[
+    int, typer.Option(help="Seed of the search; training uses the seed of the recipe.")
+]
 Out = Annotated[
-    Path | None, typer.Option(help="the folder of the search [runs/SOURCE-RECIPE-tune]")
+    Path | None, typer.Option(help="Folder of the search. Default: runs/SOURCE-RECIPE-tune.")
 ]
 
 
@@ -54,7 +58,10 @@ def tune(
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Search recipe keys for the best validation accuracy; goes on where it was stopped."""
+    """Search recipe keys for the best validation accuracy.
+
+    Running the same command again resumes where it stopped; a larger --trials adds to it.
+    """
     from glasshouse.cli.progress_bars import say
     from glasshouse.cli.signals import catch_signals
     from glasshouse.workflow.tune.space import parse_search
@@ -75,11 +82,12 @@ def tune(
         print_json({**_as_json(found), "best_recipe": str(folder / BEST)})
     else:
         print(format_search(found))
-    say(f"best recipe: glasshouse train {source} --recipe {folder / BEST}")
+    command = shlex.join(["glasshouse", "train", source, "--recipe", str(folder / BEST)])
+    say(f"train with the best recipe: {command}")
 
 
 def format_search(found: "Found") -> str:
-    """The best values, what mattered, and how far to trust it."""
+    """The best values, the importance of each key, and a caution."""
     states = [trial.state for trial in found.trials]
     counts = ", ".join(
         f"{states.count(state)} {state}"
@@ -88,20 +96,27 @@ def format_search(found: "Found") -> str:
     )
     lines = [f"best: trial {found.best_number}, validation accuracy {found.best_value:.2%}"]
     lines += [f"  {key} = {_shown(value)}" for key, value in found.best_values.items()]
-    lines += [f"  {key} explains {share:.0%}" for key, share in found.importance.items()]
+    lines += [
+        f"  {key} explains {share:.0%} of the variation" for key, share in found.importance.items()
+    ]
     lines.append(f"trials: {counts}")
     lines.append(
-        "The best of many is partly luck: train it (with --seeds 3) for a figure on test images."
+        "The best of many trials is partly luck: train it again, with --seeds 3, to measure its "
+        "test accuracy."
     )
     return "\n".join(lines)
 
 
 def _line(trial: "TrialRecord") -> str:
-    value = "" if trial.value is None else f" {trial.value:.2%} after {trial.epochs} epochs"
+    value = (
+        ""
+        if trial.value is None
+        else f" {trial.value:.2%} after {pluralize(trial.epochs, 'epoch')}"
+    )
     values = ", ".join(f"{key}={_shown(value)}" for key, value in trial.values.items())
     problem = f" ({trial.problem.splitlines()[0]})" if trial.problem else ""
     if trial.state == "lost":
-        problem = " (its process died; it will be run again)"
+        problem = " (its process died; the trial will run again)"
     return f"trial {trial.number}: {trial.state}{value}{problem}  {values}"
 
 

@@ -1,4 +1,4 @@
-"""An evaluation as text for a terminal."""
+"""Metrics as text for a terminal."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -13,40 +13,41 @@ _CLASSES, _PAIRS, _MISTAKES = 40, 5, 5
 
 
 def format_evaluation(evaluation: "Evaluation") -> str:
-    """The figures that matter, a few lines each; the report and --json have all of them."""
+    """The main metrics, the classes and the mistakes; the report and --json hold the rest."""
     return "\n".join(
         [*_headline(evaluation), "", *class_lines(evaluation.per_class), "", *_mistakes(evaluation)]
     )
 
 
 def with_interval(share: "Interval") -> str:
-    """A share in percent with its 95 % interval."""
+    """A share in percent, followed by its 95 % confidence interval."""
     return f"{share.value:.2%} ({share.low:.2%} to {share.high:.2%})"
 
 
 def format_seeds(summary: "SeedSummary") -> str:
-    """A line per seed, then the mean with its interval."""
+    """One line per seed, then the mean with its confidence interval."""
     rows = zip(summary.folders, summary.accuracies, summary.losses, strict=True)
     lines = [f"{name}  accuracy {accuracy:.2%}  loss {loss:.4f}" for name, accuracy, loss in rows]
     interval = summary.accuracy_interval
     if interval is None:
-        return "\n".join([*lines, "one seed has no interval over seeds; give --seeds 3 or more"])
+        return "\n".join([*lines, "one seed gives no confidence interval; use --seeds 3 or more"])
     return "\n".join(
         [
             *lines,
             f"mean accuracy {with_interval(interval)}, 95 % t-interval over "
-            f"{len(summary.seeds)} seeds; deviation {summary.accuracy_deviation:.2%}",
-            f"{summary.seconds:,.1f} s of training a seed",
+            f"{len(summary.seeds)} seeds; standard deviation {summary.accuracy_deviation:.2%}",
+            f"{summary.seconds:,.1f} s of training per seed",
         ]
     )
 
 
 def _headline(evaluation: "Evaluation") -> Iterator[str]:
-    yield f"accuracy       {with_interval(evaluation.accuracy)}, 95 % interval"
+    yield f"accuracy       {with_interval(evaluation.accuracy)}, 95 % confidence interval"
     for top in evaluation.top_k:
         yield f"top-{top.k}          {with_interval(top.accuracy)}"
-    yield f"images       {evaluation.image_count:,}, {evaluation.mistake_count:,} wrong"
-    yield f"always the commonest class would reach {evaluation.commonest_share:.2%}"
+    yield f"images         {evaluation.image_count:,}, {evaluation.mistake_count:,} misclassified"
+    baseline = f"{evaluation.commonest_share:.2%}"
+    yield f"baseline       {baseline}, always predicting the most common class"
     before, after = evaluation.before, evaluation.after
     yield f"loss           {before.loss:.4f}, calibrated {after.loss:.4f}"
     yield (
@@ -56,9 +57,9 @@ def _headline(evaluation: "Evaluation") -> Iterator[str]:
 
 
 def class_lines(rows: "Sequence[ClassFigures]") -> Iterator[str]:
-    """A table of the classes, the recall of each with its 95 % interval."""
+    """A table of the classes, each with the 95 % confidence interval of its recall."""
     width = max(5, *(len(row.name) for row in rows))
-    yield f"{'class':<{width}}  images  precision  recall                       F1"
+    yield f"{'class':<{width}}    images  precision  recall                       F1"
     for row in rows[:_CLASSES]:
         recall = with_interval(row.recall) if row.recall else "-"
         yield (
@@ -66,21 +67,21 @@ def class_lines(rows: "Sequence[ClassFigures]") -> Iterator[str]:
             f"{recall:<27}  {_percent(row.f1):>6}"
         )
     if len(rows) > _CLASSES:
-        yield f"and {len(rows) - _CLASSES} classes more; --json has them all"
+        yield f"and {len(rows) - _CLASSES} more classes; see all with --json"
 
 
 def _mistakes(evaluation: "Evaluation") -> Iterator[str]:
     if evaluation.mistake_count == 0:
         yield "no mistakes"
         return
-    yield "most confused"
+    yield "most confused classes"
     for pair in evaluation.confused_pairs[:_PAIRS]:
-        share = f"{pair.share:.1%} of its class"
-        yield f"  {pair.true} taken for {pair.predicted}: {pair.count} ({share})"
-    yield "surest mistakes"
+        share = f"{pair.share:.1%} of the class"
+        yield f"  {pair.true} predicted as {pair.predicted}: {pair.count} ({share})"
+    yield "most confident mistakes"
     for mistake in evaluation.mistakes[:_MISTAKES]:
         yield (
-            f"  {mistake.id}: {mistake.true} taken for {mistake.predicted} "
+            f"  {mistake.id}: {mistake.true} predicted as {mistake.predicted} "
             f"with {mistake.probability:.1%}"
         )
 
