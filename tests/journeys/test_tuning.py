@@ -91,7 +91,7 @@ def test_a_time_budget_becomes_a_recipe_that_resumes_and_reproduces(
     code, output, errors = glasshouse_here([*arguments, "--out", str(out)], capsys)
     assert (code, output) == (0, "")
     assert "Chosen: 2 times the width, 2 epochs of all 128 images" in errors
-    assert "of 10:00:00 used" in errors
+    assert "of 10:00:00 h used" in errors
     recipe = load_recipe(out / "recipe.toml")
     assert (recipe.name, recipe.train.epochs) == ("tutorial-basic-600min", 2)
     assert "2 times the width" in (out / "report.html").read_text()
