@@ -31,41 +31,41 @@ def texts(figure: Figure) -> str:
 
 
 def test_curves_draw_what_was_recorded() -> None:
-    loss, accuracy, rate = plots.curves(make_epochs(5)).axes
+    loss, accuracy, rate = plots.plot_curves(make_epochs(5)).axes
     assert loss.lines[1].get_ydata() == pytest.approx([2.2, 1.1, 2.2 / 3, 0.55, 0.44])
     assert [line.get_label() for line in accuracy.lines] == ["training", "validation"]
     assert rate.get_ylabel() == "learning rate"
 
 
 def test_one_epoch_and_missing_values_can_be_drawn() -> None:
-    figure_png(plots.curves(make_epochs(1)), dpi=40)
+    figure_png(plots.plot_curves(make_epochs(1)), dpi=40)
     epochs = [{**epoch, "train_accuracy": None} for epoch in make_epochs(3)]
-    accuracy = plots.curves(epochs, panels=["accuracy"]).axes[0]
+    accuracy = plots.plot_curves(epochs, panels=["accuracy"]).axes[0]
     assert [line.get_label() for line in accuracy.lines] == ["validation"]
 
 
 def test_rates_over_many_powers_of_ten_have_a_log_axis() -> None:
     falling = [{**epoch, "lr": 10.0 ** -epoch["epoch"]} for epoch in make_epochs(4)]
-    assert plots.curves(falling, panels=["rate"]).axes[0].get_yscale() == "log"
-    assert plots.curves(make_epochs(4), panels=["rate"]).axes[0].get_yscale() == "linear"
+    assert plots.plot_curves(falling, panels=["rate"]).axes[0].get_yscale() == "log"
+    assert plots.plot_curves(make_epochs(4), panels=["rate"]).axes[0].get_yscale() == "linear"
 
 
 def test_no_epochs_are_refused() -> None:
     with pytest.raises(UsageError, match="received none"):
-        plots.curves([])
+        plots.plot_curves([])
 
 
 def test_confusion_shows_counts_and_names_where_they_fit(predictions: Predictions) -> None:
     evaluation = evaluate(predictions)
-    shown = texts(plots.confusion(evaluation)).split("\n")
+    shown = texts(plots.plot_confusion(evaluation)).split("\n")
     assert str(evaluation.confusion[0, 0]) in shown
     assert shown.count("class 2") == 2
-    many = texts(plots.confusion(evaluate(make_predictions(900, 70))))
+    many = texts(plots.plot_confusion(evaluate(make_predictions(900, 70))))
     assert "class" not in many.replace("of a class", "")
 
 
 def test_right_and_wrong_have_their_own_colours(predictions: Predictions) -> None:
-    colours = np.asarray(plots.confusion(evaluate(predictions)).axes[0].images[0].get_array())
+    colours = np.asarray(plots.plot_confusion(evaluate(predictions)).axes[0].images[0].get_array())
     red, blue = colours[..., 0], colours[..., 2]
     diagonal = np.eye(4, dtype=bool)
     assert (blue > red)[diagonal].all()
@@ -73,7 +73,7 @@ def test_right_and_wrong_have_their_own_colours(predictions: Predictions) -> Non
 
 
 def test_a_thousand_classes_become_dots() -> None:
-    axes = plots.confusion(evaluate(make_predictions(3000, 1000))).axes[0]
+    axes = plots.plot_confusion(evaluate(make_predictions(3000, 1000))).axes[0]
     assert not axes.images
     (dots,) = [c for c in axes.collections if isinstance(c, PathCollection)]
     assert len(dots.get_offsets()) > 1000  # type: ignore[arg-type]
@@ -87,11 +87,11 @@ def test_every_figure_takes_names_of_any_kind(dark: bool) -> None:
     evaluation = evaluate(predictions)
     comparison = compare(predictions, replace(make_predictions(80, 5, seed=0), class_names=HOSTILE))
     for figure in (
-        plots.confusion(evaluation, dark=dark),
-        plots.reliability_plot(evaluation, dark=dark),
-        plots.per_class_plot(evaluation, dark=dark),
-        plots.class_differences(comparison, dark=dark),
-        plots.examples(images, predictions, count=6, dark=dark),
+        plots.plot_confusion(evaluation, dark=dark),
+        plots.plot_reliability(evaluation, dark=dark),
+        plots.plot_classes(evaluation, dark=dark),
+        plots.plot_class_differences(comparison, dark=dark),
+        plots.plot_examples(images, predictions, count=6, dark=dark),
     ):
         assert figure_png(figure, dpi=40)[1:4] == b"PNG"
 
@@ -103,14 +103,14 @@ def test_extreme_evaluations_can_be_drawn() -> None:
     perfect = replace(make_predictions(), labels=make_predictions().logits.argmax(axis=1))
     for predictions in (single, perfect, make_predictions(5, 30)):
         evaluation = evaluate(predictions)
-        for draw in (plots.confusion, plots.reliability_plot, plots.per_class_plot):
+        for draw in (plots.plot_confusion, plots.plot_reliability, plots.plot_classes):
             figure_png(draw(evaluation), dpi=40)
 
 
 def test_reliability_draws_both_temperatures_unless_they_are_one(predictions: Predictions) -> None:
     def labels(drawn: Predictions) -> list[str]:
         found = [
-            str(line.get_label()) for line in plots.reliability_plot(evaluate(drawn)).axes[0].lines
+            str(line.get_label()) for line in plots.plot_reliability(evaluate(drawn)).axes[0].lines
         ]
         return [label for label in found if not label.startswith("_")]
 
@@ -120,7 +120,7 @@ def test_reliability_draws_both_temperatures_unless_they_are_one(predictions: Pr
 
 def test_classes_are_drawn_from_the_weakest_and_at_most_forty() -> None:
     evaluation = evaluate(make_predictions(2000, 50))
-    axes = plots.per_class_plot(evaluation).axes[0]
+    axes = plots.plot_classes(evaluation).axes[0]
     lengths = [bar.get_width() for bar in axes.patches if isinstance(bar, Rectangle)]
     assert lengths == sorted(lengths)
     assert len(lengths) == 40
@@ -128,7 +128,7 @@ def test_classes_are_drawn_from_the_weakest_and_at_most_forty() -> None:
 
 
 def test_examples_show_the_worst_mistakes_first(images: ImageSet, predictions: Predictions) -> None:
-    figure = plots.examples(images, predictions, count=5)
+    figure = plots.plot_examples(images, predictions, count=5)
     worst = evaluate(predictions).mistakes[0]
     place = predictions.ids.tolist().index(worst.id)
     shown = figure.axes[0].images[0].get_array()
@@ -140,36 +140,36 @@ def test_examples_show_the_worst_mistakes_first(images: ImageSet, predictions: P
 
 def test_random_examples_have_a_seed(images: ImageSet, predictions: Predictions) -> None:
     def titles(seed: int) -> str:
-        return texts(plots.examples(images, predictions, choice="random", count=9, seed=seed))
+        return texts(plots.plot_examples(images, predictions, choice="random", count=9, seed=seed))
 
     assert titles(1) == titles(1) != titles(2)
 
 
 def test_without_mistakes_the_grid_says_so(images: ImageSet, predictions: Predictions) -> None:
     right = replace(predictions, labels=predictions.logits.argmax(axis=1))
-    assert "no mistakes" in texts(plots.examples(images, right))
+    assert "no mistakes" in texts(plots.plot_examples(images, right))
 
 
 def test_examples_of_other_images_are_refused(images: ImageSet, predictions: Predictions) -> None:
     with pytest.raises(UsageError, match="the same images"):
-        plots.examples(images, replace(predictions, ids=predictions.ids[::-1]))
+        plots.plot_examples(images, replace(predictions, ids=predictions.ids[::-1]))
 
 
 def test_augmented_images_stand_beside_their_original(images: ImageSet) -> None:
     originals = images.pixels[:2]
     variants = np.stack([originals.astype(np.float32) + 300, originals.astype(np.float32)], axis=1)
-    figure = plots.augmentation_preview(originals, variants)
+    figure = plots.plot_augmentation(originals, variants)
     grids = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
     assert len(grids) == 6
     assert np.array_equal(grids[0], grids[2])
     assert (grids[1] == 255).all()
     with pytest.raises(UsageError, match=r"received \(1, 3, 8, 8\) and \(2, 2, 3, 8, 8\)"):
-        plots.augmentation_preview(originals[:1], variants)
+        plots.plot_augmentation(originals[:1], variants)
 
 
 def test_drawing_changes_no_global_setting(predictions: Predictions) -> None:
     before = dict(mpl.rcParams)
-    figure_png(plots.confusion(evaluate(predictions), dark=True), dpi=40)
+    figure_png(plots.plot_confusion(evaluate(predictions), dark=True), dpi=40)
     assert dict(mpl.rcParams) == before
     pyplot = pytest.importorskip("matplotlib.pyplot")
     assert pyplot.get_fignums() == []

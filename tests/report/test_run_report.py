@@ -15,7 +15,7 @@ from glasshouse.evaluation.compare import compare, compare_all
 from glasshouse.evaluation.evaluation import evaluate
 from glasshouse.models.predict import Predictions
 from glasshouse.report.encoding import figure_png
-from glasshouse.report.plots import curves
+from glasshouse.report.plots import plot_curves
 from glasshouse.report.run_report import (
     GALLERY,
     IMAGES_OF_PAIR,
@@ -106,7 +106,7 @@ def run(predictions: Predictions, images: ImageSet) -> RunReport:
         cost={"training": "7.5 s"},
         environment={"torch": "2.13.0"},
         explanations=(
-            Section("Grad-CAM", figure_png(curves(make_epochs()), dpi=30), "Looks at it."),
+            Section("Grad-CAM", figure_png(plot_curves(make_epochs()), dpi=30), "Looks at it."),
         ),
     )
 

@@ -6,7 +6,7 @@ import pytest
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.report.encoding import figure_png
-from glasshouse.report.finder_plots import finder_curve
+from glasshouse.report.finder_plots import plot_lr_curve
 from glasshouse.report.ladder_report import (
     Ladder,
     LadderRow,
@@ -41,17 +41,17 @@ ROWS = (
 
 def test_the_finder_curve_marks_the_suggestion() -> None:
     curve = read_curve(LRS, np.stack([textbook(), textbook(-2.8)]), "valley", guess_loss=2.3)
-    axes = finder_curve(curve).axes[0]
+    axes = plot_lr_curve(curve).axes[0]
     marked = [line for line in axes.lines if str(line.get_label()).startswith("valley")]
     assert marked[0].get_xdata()[0] == pytest.approx(curve.suggestion)  # type: ignore[index]
     assert axes.get_xscale() == "log"
     assert axes.get_ylim()[1] < 4  # the explosion would hide the valley
-    figure_png(finder_curve(curve, dark=True), dpi=40)
+    figure_png(plot_lr_curve(curve, dark=True), dpi=40)
 
 
 def test_a_curve_without_a_valley_can_be_drawn() -> None:
     for losses in (np.full_like(X, 2.3), np.full_like(X, math.nan)):
-        figure = finder_curve(read_curve(LRS, losses[None], "valley"))
+        figure = plot_lr_curve(read_curve(LRS, losses[None], "valley"))
         assert "No usable valley" in figure.axes[0].get_title(loc="left")
         figure_png(figure, dpi=40)
 

@@ -12,7 +12,7 @@ from glasshouse.training.lr_curve import LrCurve
 _MARKS: dict[str, Literal["v", "o", "s"]] = {"steepest": "v", "valley": "o", "minimum/10": "s"}
 
 
-def finder_curve(curve: LrCurve, *, dark: bool = False) -> Figure:
+def plot_lr_curve(curve: LrCurve, *, dark: bool = False) -> Figure:
     """Losses against the rate: each batch faintly, smoothed lines, every rule's suggestion.
 
     The band of the chosen rule and, for cyclical schedules, base and max rate stand below.

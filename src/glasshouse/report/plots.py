@@ -33,7 +33,7 @@ _ROWS_SHOWN, _LARGEST_MATRIX = 40, 150
 _FEW = 10
 
 
-def curves(
+def plot_curves(
     epochs: Sequence[EpochRecord],
     *,
     panels: Sequence[Panel] = ("loss", "accuracy", "rate"),
@@ -45,7 +45,7 @@ def curves(
     rates: (epochs passed, rate) along the whole run; without it, the last rate of each epoch.
     """
     if not epochs:
-        raise UsageError("curves: expected the records of one epoch or more, received none")
+        raise UsageError("plot_curves: expected the records of one epoch or more, received none")
     theme = theme_of(dark)
     figure = new_figure(4.3 * len(panels), 3.0, theme)
     draw: dict[Panel, Callable[[Axes, Sequence[EpochRecord], Theme], None]] = {
@@ -64,7 +64,7 @@ def curves(
     return figure
 
 
-def confusion(evaluation: Evaluation, *, dark: bool = False) -> Figure:
+def plot_confusion(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     """Rows are true classes, columns answers; blue is right, orange wrong, by the row's share."""
     theme = theme_of(dark)
     count = len(evaluation.class_names)
@@ -89,7 +89,7 @@ def confusion(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     return figure
 
 
-def reliability_plot(evaluation: Evaluation, *, dark: bool = False) -> Figure:
+def plot_reliability(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     """How often the classifier is right, against how sure it says it is; counts below."""
     theme = theme_of(dark)
     figure = new_figure(4.3, 4.7, theme)
@@ -113,7 +113,7 @@ def reliability_plot(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     return figure
 
 
-def per_class_plot(evaluation: Evaluation, *, dark: bool = False) -> Figure:
+def plot_classes(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     """Recall of each class with its 95 % interval, lowest first, and precision as a diamond.
 
     Of many classes, the 40 with the lowest recall.
@@ -142,7 +142,7 @@ def per_class_plot(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     return figure
 
 
-def class_differences(comparison: Comparison, *, dark: bool = False) -> Figure:
+def plot_class_differences(comparison: Comparison, *, dark: bool = False) -> Figure:
     """The second's recall minus the first's, class by class, with 95 % intervals."""
     theme = theme_of(dark)
     ranked = sorted(comparison.per_class, key=lambda c: -abs(c.difference.value))[:_ROWS_SHOWN]
@@ -166,7 +166,7 @@ def class_differences(comparison: Comparison, *, dark: bool = False) -> Figure:
     return figure
 
 
-def examples(
+def plot_examples(
     images: ImageSet,
     predictions: Predictions,
     *,
@@ -181,7 +181,9 @@ def examples(
     hold the same images in the same order.
     """
     if not np.array_equal(images.ids, predictions.ids):
-        raise UsageError("examples: images and predictions must hold the same images, in order")
+        raise UsageError(
+            "plot_examples: images and predictions must hold the same images, in order"
+        )
     theme = theme_of(dark)
     shares = probabilities(predictions)
     answers = shares.argmax(axis=1)
@@ -203,7 +205,7 @@ def examples(
     return figure
 
 
-def augmentation_preview(
+def plot_augmentation(
     originals: NDArray[np.uint8], variants: NDArray[np.float32], *, dark: bool = False
 ) -> Figure:
     """Images ``(n, 3, h, w)`` on the left, their changed forms ``(n, v, 3, h, w)`` beside them.
@@ -212,7 +214,7 @@ def augmentation_preview(
     """
     if len(originals) != len(variants) or variants.ndim != 5 or len(originals) == 0:
         raise UsageError(
-            f"augmentation_preview: expected (n, 3, h, w) and (n, v, 3, h, w) with n >= 1, "
+            f"plot_augmentation: expected (n, 3, h, w) and (n, v, 3, h, w) with n >= 1, "
             f"received {originals.shape} and {variants.shape}"
         )
     theme = theme_of(dark)

@@ -19,7 +19,7 @@ from glasshouse.evaluation.metrics import ClassFigures, Mistake, worst_mistakes
 from glasshouse.models.predict import Predictions
 from glasshouse.report import plots
 from glasshouse.report.encoding import data_uri
-from glasshouse.report.finder_plots import finder_curve
+from glasshouse.report.finder_plots import plot_lr_curve
 from glasshouse.report.html import Chart, Tile, chart, render_template, tile
 from glasshouse.storage import write_text
 from glasshouse.training.lr_curve import LrCurve
@@ -183,8 +183,8 @@ def render_comparison(comparisons: Sequence[Comparison], images: Images | None =
 def _charts(run: RunReport) -> dict[str, Chart]:
     figures, epochs = run.evaluation, run.epochs
     charts = {
-        "confusion": chart(partial(plots.confusion, figures), _confusion_text(figures)),
-        "reliability": chart(partial(plots.reliability_plot, figures), _confidence_text(figures)),
+        "confusion": chart(partial(plots.plot_confusion, figures), _confusion_text(figures)),
+        "reliability": chart(partial(plots.plot_reliability, figures), _confidence_text(figures)),
     }
     texts: dict[plots.Panel, str] = {
         "loss": _curve_text("loss", epochs),
@@ -193,10 +193,10 @@ def _charts(run: RunReport) -> dict[str, Chart]:
     }
     if epochs:
         for panel, text in texts.items():
-            draw = partial(plots.curves, epochs, panels=(panel,), rates=run.rates)
+            draw = partial(plots.plot_curves, epochs, panels=(panel,), rates=run.rates)
             charts[panel] = chart(draw, text)
     if run.finder is not None:
-        charts["finder"] = chart(partial(finder_curve, run.finder), run.finder.verdict)
+        charts["finder"] = chart(partial(plot_lr_curve, run.finder), run.finder.verdict)
     return charts
 
 
@@ -205,7 +205,7 @@ def _difference_chart(comparison: Comparison) -> Chart:
         f"Recall of {comparison.second} minus that of {comparison.first}, class by class, with "
         "intervals; the table has the figures."
     )
-    return chart(partial(plots.class_differences, comparison), text)
+    return chart(partial(plots.plot_class_differences, comparison), text)
 
 
 def _weakness(row: ClassFigures) -> float:

@@ -8,7 +8,7 @@ from torch import nn
 
 from glasshouse.progress import Progress
 from glasshouse.report.encoding import figure_png
-from glasshouse.report.finder_plots import finder_curve
+from glasshouse.report.finder_plots import plot_lr_curve
 from glasshouse.runs.folder import FINDER
 from glasshouse.settings import TrainSettings
 from glasshouse.storage import read_json, write_bytes, write_json
@@ -71,4 +71,4 @@ def describe_found_rate(found: FoundRate) -> str:
 
 def write_curve_image(curve: LrCurve, path: Path) -> None:
     """Write the curve with its suggestions as a PNG."""
-    write_bytes(path, figure_png(finder_curve(curve)))
+    write_bytes(path, figure_png(plot_lr_curve(curve)))

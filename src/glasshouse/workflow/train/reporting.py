@@ -17,7 +17,7 @@ from glasshouse.models.predict import Predictions
 from glasshouse.models.summary import Summary, summarize
 from glasshouse.report import plots
 from glasshouse.report.encoding import figure_png
-from glasshouse.report.finder_plots import finder_curve
+from glasshouse.report.finder_plots import plot_lr_curve
 from glasshouse.report.run_report import (
     GALLERY,
     RunReport,
@@ -56,13 +56,13 @@ def write_run_report(
     run = runs.read_run(folder)
     curve = _found_curve(run)
     figures = {
-        **({"curves": plots.curves(run.epochs, rates=_rates(run))} if run.epochs else {}),
-        **({} if curve is None else {"finder": finder_curve(curve)}),
-        "confusion": plots.confusion(evaluation),
-        "reliability": plots.reliability_plot(evaluation),
-        "per-class": plots.per_class_plot(evaluation),
-        "examples": plots.examples(splits.test, predictions, choice="random"),
-        "mistakes": plots.examples(splits.test, predictions, choice="worst"),
+        **({"curves": plots.plot_curves(run.epochs, rates=_rates(run))} if run.epochs else {}),
+        **({} if curve is None else {"finder": plot_lr_curve(curve)}),
+        "confusion": plots.plot_confusion(evaluation),
+        "reliability": plots.plot_reliability(evaluation),
+        "per-class": plots.plot_classes(evaluation),
+        "examples": plots.plot_examples(splits.test, predictions, choice="random"),
+        "mistakes": plots.plot_examples(splits.test, predictions, choice="worst"),
     }
     for name, figure in figures.items():
         write_bytes(folder / "plots" / f"{name}.png", figure_png(figure))

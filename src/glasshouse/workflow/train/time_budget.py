@@ -181,9 +181,9 @@ def report_seconds() -> float:
     """What the figures and the report of a run take here, judged by one of their figures."""
     names = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy", "lr")
     epochs = [{"epoch": number, **dict.fromkeys(names, 0.5)} for number in (1, 2)]
-    figure_png(plots.curves(epochs))  # imports, fonts
+    figure_png(plots.plot_curves(epochs))  # imports, fonts
     started = time.perf_counter()
-    figure_png(plots.curves(epochs))
+    figure_png(plots.plot_curves(epochs))
     return _FIGURES * (time.perf_counter() - started)
 
 
