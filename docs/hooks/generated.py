@@ -3,10 +3,12 @@
 A line `<!-- made from the code: NAME -->` in a page stands for a table or a list of this file.
 """
 
+import ast
 import json
 import re
 import types
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -89,10 +91,13 @@ def commands() -> Iterator[str]:
 
 
 def python_names() -> Iterator[str]:
-    """A reference of each public name, by the room it lives in."""
-    for module, names in glasshouse._PUBLIC.items():
-        yield f"\n## {module.removeprefix('glasshouse.')}\n"
-        yield from (f"\n::: {module}.{name}\n" for name in names)
+    """A reference of the public names, grouped by package in the order of the front door."""
+    stub = ast.parse(Path(glasshouse.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    for package, group in groupby(imports, key=lambda node: str(node.module).partition(".")[0]):
+        yield f"\n## {package.capitalize()}\n"
+        for node in group:
+            yield from (f"\n::: glasshouse.{node.module}.{alias.name}\n" for alias in node.names)
 
 
 def tutorial() -> Iterator[str]:

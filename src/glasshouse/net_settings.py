@@ -39,7 +39,7 @@ class Pool(Settings):
 
     type: Literal["max_pool", "average_pool"]
     pool_size: Size = 2
-    strides: Size | None = Field(None, description="unset: as pool_size")
+    strides: Size | None = Field(default=None, description="unset: as pool_size")
     padding: Literal["same", "valid"] = "valid"
 
 
@@ -55,7 +55,9 @@ class BatchNorm(Settings):
     type: Literal["batch_norm"] = "batch_norm"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
     epsilon: Annotated[float, Field(gt=0)] = 1e-3
-    scale: bool = Field(True, description="false: only the shift of each channel is trained")
+    scale: bool = Field(
+        default=True, description="false: only the shift of each channel is trained"
+    )
 
 
 class Whitening(Settings):
@@ -110,7 +112,7 @@ class Residual(Settings):
 
     type: Literal["residual"] = "residual"
     layers: tuple["Layer", ...]
-    activation: Activation = Field("linear", description="applied to the sum")
+    activation: Activation = Field(default="linear", description="applied to the sum")
 
 
 class TorchLayer(Settings):
@@ -120,9 +122,9 @@ class TorchLayer(Settings):
     name: str = Field(description="the class in torch.nn, for example Conv2d")
     arguments: dict[str, Any] = {}
     label: Annotated[str, Field(pattern=r"^[^.]+$")] | None = Field(
-        None, description="its name inside the net; unset: the class, counted"
+        default=None, description="its name inside the net; unset: the class, counted"
     )
-    layers: tuple["TorchLayer", ...] = Field((), description="the parts of a Sequential")
+    layers: tuple["TorchLayer", ...] = Field(default=(), description="the parts of a Sequential")
 
 
 Layer = Annotated[

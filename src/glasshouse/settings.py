@@ -11,50 +11,20 @@ from pydantic import Field, model_validator
 from glasshouse.errors import UsageError
 from glasshouse.net_settings import (
     Activation as Activation,
-)
-from glasshouse.net_settings import (
     ActivationLayer as ActivationLayer,
-)
-from glasshouse.net_settings import (
     BatchNorm as BatchNorm,
-)
-from glasshouse.net_settings import (
     Conv as Conv,
-)
-from glasshouse.net_settings import (
     Dense as Dense,
-)
-from glasshouse.net_settings import (
     Dropout as Dropout,
-)
-from glasshouse.net_settings import (
     Flatten as Flatten,
-)
-from glasshouse.net_settings import (
     Fraction as Fraction,
-)
-from glasshouse.net_settings import (
     GlobalPool as GlobalPool,
-)
-from glasshouse.net_settings import (
     Layer as Layer,
-)
-from glasshouse.net_settings import (
     Pool as Pool,
-)
-from glasshouse.net_settings import (
     Rescaling as Rescaling,
-)
-from glasshouse.net_settings import (
     Residual as Residual,
-)
-from glasshouse.net_settings import (
     Settings as Settings,
-)
-from glasshouse.net_settings import (
     TorchLayer as TorchLayer,
-)
-from glasshouse.net_settings import (
     Whitening as Whitening,
 )
 
@@ -66,33 +36,36 @@ class DataSettings(Settings):
     """How images are read and split."""
 
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = Field(
-        None, description="pixels a side; unset: the source's own size, 64 for files"
+        default=None, description="pixels a side; unset: the source's own size, 64 for files"
     )
     resize: Literal["auto", "crop", "letterbox", "stretch"] = Field(
-        "auto",
+        default="auto",
         description="how an image that is not square is made so; auto: cropped, or letterboxed "
         "where a crop would take too much of the images",
     )
     validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = Field(
-        0.1, description="held out of train for model selection, where the source has no such split"
+        default=0.1,
+        description="held out of train for model selection, where the source has no such split",
     )
     train_on_validation: bool = Field(
-        False,
+        default=False,
         description="train on the validation images too, once nothing is left to choose: figures "
         "on them are then too good, and probabilities stay uncalibrated",
     )
     test_fraction: Annotated[float, Field(gt=0, lt=0.9)] = Field(
-        0.2, description="held out for the final figure, where the source has no such split"
+        default=0.2, description="held out for the final figure, where the source has no such split"
     )
-    split_seed: int = Field(0, description="decides which images are held out")
+    split_seed: int = Field(default=0, description="decides which images are held out")
     train_limit: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="train on this many images only, as many of each class as possible"
+        default=None,
+        description="train on this many images only, as many of each class as possible",
     )
     on_bad_file: Literal["error", "skip"] = Field(
-        "error", description="what to do when a file cannot be read as an image"
+        default="error", description="what to do when a file cannot be read as an image"
     )
     on_finding: Literal["error", "ignore"] = Field(
-        "error", description="whether training stops where `check` says that figures would be wrong"
+        default="error",
+        description="whether training stops where `check` says that figures would be wrong",
     )
 
 
@@ -100,37 +73,46 @@ class AugmentSettings(Settings):
     """Random changes of the training images; each image has its own draw."""
 
     rotation_range: Annotated[float, Field(ge=0, le=180)] = Field(
-        0.0, description="turn by up to so many degrees, either way"
+        default=0.0, description="turn by up to so many degrees, either way"
     )
     width_shift_range: Fraction = Field(
-        0.0, description="move sideways by up to this fraction of the width"
+        default=0.0, description="move sideways by up to this fraction of the width"
     )
     height_shift_range: Fraction = Field(
-        0.0, description="move up or down by up to this fraction of the height"
+        default=0.0, description="move up or down by up to this fraction of the height"
     )
-    zoom_range: Fraction = Field(0.0, description="larger or smaller; 0.1: 90 to 110 %")
+    zoom_range: Fraction = Field(default=0.0, description="larger or smaller; 0.1: 90 to 110 %")
     horizontal_flip: bool | Literal["alternating"] = Field(
-        False,
+        default=False,
         description="mirror every other image, at random; alternating: each image is mirrored "
         "in every other epoch, so that two epochs show all views",
     )
     random_crop: Annotated[int, Field(ge=0)] = Field(
-        0, description="whole pixels of shift in each direction"
+        default=0, description="whole pixels of shift in each direction"
     )
     fill_mode: Literal["nearest", "reflect", "constant"] = Field(
-        "nearest", description="what stands where the moved image leaves a gap (constant: black)"
+        default="nearest",
+        description="what stands where the moved image leaves a gap (constant: black)",
     )
-    brightness_range: Fraction = Field(0.0, description="lighter or darker; 0.1: 90 to 110 %")
-    contrast_range: Fraction = Field(0.0, description="more or less contrast; 0.1: 90 to 110 %")
-    saturation_range: Fraction = Field(0.0, description="more or less colour; 0.1: 90 to 110 %")
-    cutout: Fraction = Field(0.0, description="side of a grey square, as a fraction of the side")
+    brightness_range: Fraction = Field(
+        default=0.0, description="lighter or darker; 0.1: 90 to 110 %"
+    )
+    contrast_range: Fraction = Field(
+        default=0.0, description="more or less contrast; 0.1: 90 to 110 %"
+    )
+    saturation_range: Fraction = Field(
+        default=0.0, description="more or less colour; 0.1: 90 to 110 %"
+    )
+    cutout: Fraction = Field(
+        default=0.0, description="side of a grey square, as a fraction of the side"
+    )
     mixup: Annotated[float, Field(ge=0)] = Field(
-        0.0,
+        default=0.0,
         description="blend each image and its label with another's; 0: never, 0.2: a little, "
         "1: any share (alpha of Beta(alpha, alpha))",
     )
     cutmix: Annotated[float, Field(ge=0)] = Field(
-        0.0,
+        default=0.0,
         description="paste a rectangle of another image, with its part of the label; 0: never, "
         "1: of any size (alpha of Beta(alpha, alpha))",
     )
@@ -140,40 +122,47 @@ class PretrainedSettings(Settings):
     """A net of torchvision or timm, with what its weights expect and a head for other classes."""
 
     name: str = Field(description="as `glasshouse models` lists it")
-    arguments: dict[str, Any] = Field({}, description="for the net's constructor")
-    weights: str = Field("usual", description="usual: the published ones; none; or a file")
-    mean: Level | None = Field(None, description="of the input, 0..1; unset: as the net is known")
-    std: Level | None = Field(None, description="of the input, 0..1; unset: as the net is known")
+    arguments: dict[str, Any] = Field(default={}, description="for the net's constructor")
+    weights: str = Field(default="usual", description="usual: the published ones; none; or a file")
+    mean: Level | None = Field(
+        default=None, description="of the input, 0..1; unset: as the net is known"
+    )
+    std: Level | None = Field(
+        default=None, description="of the input, 0..1; unset: as the net is known"
+    )
     input_size: Annotated[int, Field(ge=16, le=1024)] | None = Field(
-        None, description="pixels a side that the net sees; unset: its own, or by a quick probe"
+        default=None,
+        description="pixels a side that the net sees; unset: its own, or by a quick probe",
     )
     stem: Literal["kept", "fine"] | None = Field(
-        None,
+        default=None,
         description="fine: for small images, the first convolution and the pooling behind it "
         "keep their resolution; unset: kept, or by a quick probe",
     )
     hidden: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="units of a hidden layer in the new head; unset: none"
+        default=None, description="units of a hidden layer in the new head; unset: none"
     )
-    dropout: Fraction = Field(0.0, description="in the new head")
+    dropout: Fraction = Field(default=0.0, description="in the new head")
 
 
 class ModelSettings(Settings):
     """The network: a preset's name, a list of layers, or a pretrained net."""
 
-    preset: str | None = Field(None, description="a name that `glasshouse models` lists")
+    preset: str | None = Field(default=None, description="a name that `glasshouse models` lists")
     layers: tuple[Layer, ...] | None = None
     pretrained: PretrainedSettings | None = None
     scaling: Literal["rescale", "standardize"] = Field(
-        "rescale", description="pixels to 0..1, or to the training set's mean 0 and deviation 1"
+        default="rescale",
+        description="pixels to 0..1, or to the training set's mean 0 and deviation 1",
     )
     initialization: Literal["keras", "torch", "identity"] = Field(
-        "keras",
+        default="keras",
         description="keras: Glorot uniform and zero biases; torch: PyTorch's defaults; identity: "
         "as torch, but convolutions begin by passing their channels on",
     )
     mirror: bool = Field(
-        False, description="predict with the mean of the image's and its mirror image's logits"
+        default=False,
+        description="predict with the mean of the image's and its mirror image's logits",
     )
 
     @model_validator(mode="after")
@@ -216,9 +205,9 @@ class OneCycle(Settings):
     """Up by a cosine for a share of the run, then down to almost nothing (Smith, Topin 2017)."""
 
     type: Literal["one_cycle"] = "one_cycle"
-    rise: Annotated[float, Field(gt=0, lt=1)] = Field(0.3, description="share of the run")
-    start: Annotated[float, Field(gt=0, le=1)] = Field(0.04, description="of the peak rate")
-    final: Annotated[float, Field(ge=0, le=1)] = Field(4e-6, description="of the peak rate")
+    rise: Annotated[float, Field(gt=0, lt=1)] = Field(default=0.3, description="share of the run")
+    start: Annotated[float, Field(gt=0, le=1)] = Field(default=0.04, description="of the peak rate")
+    final: Annotated[float, Field(ge=0, le=1)] = Field(default=4e-6, description="of the peak rate")
 
 
 class Triangular(Settings):
@@ -226,13 +215,13 @@ class Triangular(Settings):
 
     type: Literal["triangular"] = "triangular"
     cycle: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="epochs up and down; unset: one cycle is the whole run"
+        default=None, description="epochs up and down; unset: one cycle is the whole run"
     )
-    base: Annotated[float, Field(ge=0, le=1)] = Field(0.1, description="of the peak rate")
-    rise: Annotated[float, Field(gt=0, lt=1)] = Field(0.5, description="share of a cycle")
-    halve: bool = Field(False, description="halve the height with each cycle (triangular2)")
+    base: Annotated[float, Field(ge=0, le=1)] = Field(default=0.1, description="of the peak rate")
+    rise: Annotated[float, Field(gt=0, lt=1)] = Field(default=0.5, description="share of a cycle")
+    halve: bool = Field(default=False, description="halve the height with each cycle (triangular2)")
     end: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="of the peak rate, where the last cycle ends; unset: as base"
+        default=None, description="of the peak rate, where the last cycle ends; unset: as base"
     )
 
 
@@ -256,55 +245,64 @@ class TrainSettings(Settings):
     """How the weights are found."""
 
     epochs: Annotated[int, Field(ge=1)] = Field(
-        10, description="how often every training image is seen"
+        default=10, description="how often every training image is seen"
     )
     batch_size: Annotated[int, Field(ge=1)] = Field(
-        32, description="images in one update; small sets need small batches"
+        default=32, description="images in one update; small sets need small batches"
     )
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        "adam", description="how weights are moved; sgd: with Nesterov momentum, needs higher rates"
+        default="adam",
+        description="how weights are moved; sgd: with Nesterov momentum, needs higher rates",
     )
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
-        1e-3, description="the (peak) learning rate; auto: found by a range test before training"
+        default=1e-3,
+        description="the (peak) learning rate; auto: found by a range test before training",
     )
-    momentum: Fraction = Field(0.9, description="of sgd")
+    momentum: Fraction = Field(default=0.9, description="of sgd")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="pulls the weights towards zero, against learning by heart"
+        default=0.0, description="pulls the weights towards zero, against learning by heart"
     )
     bias_lr_factor: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="the rate of biases and of BatchNorm's shifts, as a factor of lr"
+        default=1.0, description="the rate of biases and of BatchNorm's shifts, as a factor of lr"
     )
     label_smoothing: Fraction = Field(
-        0.0, description="share of each answer that is spread over the other classes"
+        default=0.0, description="share of each answer that is spread over the other classes"
     )
-    schedule: Schedule = Field(Constant(), description="how the rate changes over the run")
-    warmup_epochs: Annotated[float, Field(ge=0)] = Field(0.0, description="linear rise from 0")
-    gradient_clip: Annotated[float, Field(gt=0)] | None = Field(None, description="largest norm")
+    schedule: Schedule = Field(default=Constant(), description="how the rate changes over the run")
+    warmup_epochs: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="linear rise from 0"
+    )
+    gradient_clip: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="largest norm"
+    )
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="keep a moving average of the weights and use it at the end"
+        default=None, description="keep a moving average of the weights and use it at the end"
     )
     class_weights: Literal["none", "balanced"] = Field(
-        "none", description="balanced: rare classes weigh more, so that all weigh alike in sum"
+        default="none",
+        description="balanced: rare classes weigh more, so that all weigh alike in sum",
     )
     sampling: Sampling = Field(
-        "shuffle",
+        default="shuffle",
         description="shuffle: an epoch shows every training image once; balanced: as many, but "
         "each class equally often, so that rare ones come again and common ones in turns",
     )
     early_stopping: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="stop after so many epochs without a better validation loss"
+        default=None, description="stop after so many epochs without a better validation loss"
     )
-    keep: Literal["last", "best"] = Field("last", description="best: by validation loss")
+    keep: Literal["last", "best"] = Field(default="last", description="best: by validation loss")
     keep_every: Annotated[int, Field(ge=0)] = Field(
-        0,
+        default=0,
         description="keep the weights of one in so many epochs to look back at, in half precision; "
         "0: of the last two alone",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 where the processor computes in it, else fp32"
+        default="auto", description="auto: bf16 where the processor computes in it, else fp32"
     )
-    device: str = Field("auto", description="auto: cuda where present, else cpu")
-    seed: int = Field(0, description="decides the first weights, the order and the augmentation")
+    device: str = Field(default="auto", description="auto: cuda where present, else cpu")
+    seed: int = Field(
+        default=0, description="decides the first weights, the order and the augmentation"
+    )
 
     @model_validator(mode="after")
     def _balanced_once(self) -> "TrainSettings":
@@ -333,30 +331,34 @@ class TransferSettings(Settings):
     """Which part of the net is trained, and how."""
 
     way: Literal["tune", "gradual", "features"] = Field(
-        "tune",
+        default="tune",
         description="tune: train a part; gradual: ever more of it; features: the body stays frozen "
         "and is run once, and heads are fitted to what it gives",
     )
     trainable: str = Field(
-        "all", description="for tune: all, head, last-N or names of the net's parts, with commas"
+        default="all",
+        description="for tune: all, head, last-N or names of the net's parts, with commas",
     )
     unfreeze: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        ("head", "last-2", "all"),
+        default=("head", "last-2", "all"),
         description="for gradual: what is trainable, each for an equal share of the epochs",
     )
     rate_factor: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.3, description="for gradual: the rate of what joins later, times this at each stage"
+        default=0.3,
+        description="for gradual: the rate of what joins later, times this at each stage",
     )
     batch_statistics: bool = Field(
-        True, description="false: batch normalisation keeps the statistics of the weights"
+        default=True, description="false: batch normalisation keeps the statistics of the weights"
     )
     heads: Annotated[tuple[HeadKind, ...], Field(min_length=1)] = Field(
-        ("logistic",), description="for features: the best on validation is kept"
+        default=("logistic",), description="for features: the best on validation is kept"
     )
     strengths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = Field(
-        (0.001, 0.01, 0.1, 1.0), description="C of the logistic heads to try"
+        default=(0.001, 0.01, 0.1, 1.0), description="C of the logistic heads to try"
     )
-    flips: bool = Field(True, description="for features: those of the mirrored images as well")
+    flips: bool = Field(
+        default=True, description="for features: those of the mirrored images as well"
+    )
 
 
 class Recipe(Settings):

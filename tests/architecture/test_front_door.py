@@ -20,8 +20,18 @@ def test_every_public_name_exists_and_says_what_it_is(name: str) -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'tarin'"):
-        glasshouse.tarin  # noqa: B018
+    with pytest.raises(AttributeError, match="attribute tarin"):
+        getattr(glasshouse, "tarin")  # noqa: B009
+
+
+def test_the_package_ships_its_types_and_imports_nothing_by_itself() -> None:
+    folder = Path(glasshouse.__file__).parent
+    assert (folder / "py.typed").is_file()
+    stub = (folder / "__init__.pyi").read_text(encoding="ascii")
+    assert all(f"{name} as {name}" in stub for name in glasshouse.__all__)
+    code = "import sys, glasshouse; print([m for m in sys.modules if m.startswith('glasshouse.')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["runs", "."]])

@@ -6,9 +6,12 @@ import pytest
 import torch
 from scipy import ndimage
 
-from glasshouse.data.augment import _affine as affine_of
-from glasshouse.data.augment import _sampling_grid as sampling_grid
-from glasshouse.data.augment import augment, mix
+from glasshouse.data.augment import (
+    _affine as affine_of,
+    _sampling_grid as sampling_grid,
+    augment,
+    mix,
+)
 from glasshouse.data.images import ImageSet
 from glasshouse.rng import keys_of, uniforms
 from glasshouse.settings import AugmentSettings

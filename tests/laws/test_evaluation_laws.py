@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from glasshouse.evaluation.calibration import fit_temperature, reliability_bins
 from glasshouse.evaluation.compare import compare, holm, mcnemar

@@ -2,8 +2,7 @@
 
 import numpy as np
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as some
+from hypothesis import given, settings, strategies as some
 
 from glasshouse.explanation.explain import explain
 from glasshouse.explanation.maps.cam import eigen_cam, enlarge, grad_cam, hires_cam, xgrad_cam

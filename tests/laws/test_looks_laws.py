@@ -1,8 +1,7 @@
 """What holds for any images when equal and near ones are looked for."""
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from glasshouse.data.images import ImageSet

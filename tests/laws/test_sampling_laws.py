@@ -1,8 +1,7 @@
 """What holds for the draws of every epoch, whatever the classes."""
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from glasshouse.data.sampling import draw_epoch
 from glasshouse.rng import keys_of

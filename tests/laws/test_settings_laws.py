@@ -4,8 +4,7 @@ import tomllib
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from glasshouse.recipe import parse_recipe, to_toml
 from glasshouse.rng import keys_of, permutation, uniforms

@@ -20,8 +20,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Print the accuracy, metrics per class, confusions and calibration of RUN."""
-    from glasshouse.evaluation.evaluation import evaluate as evaluate_predictions
-    from glasshouse.evaluation.evaluation import to_json
+    from glasshouse.evaluation.evaluation import evaluate as evaluate_predictions, to_json
     from glasshouse.workflow.use.predictions import predictions_of
 
     predictions = predictions_of(run, on, data_dir=data_dir, offline=offline)

@@ -17,20 +17,18 @@ def predict(
     json: Json = False,
 ) -> None:
     """Print the most probable classes of each IMAGE."""
-    import numpy as np
-
-    from glasshouse.models.predict import logits_of, most_probable, softmax
+    from glasshouse.models.predict import classify, most_probable
     from glasshouse.workflow.use.model_names import classifier_by_name
     from glasshouse.workflow.use.predictions import read_images
 
     classifier = classifier_by_name(model, weights=weights, offline=offline)
-    logits = logits_of(classifier, read_images(images, classifier)).astype(np.float64)
+    probabilities = classify(classifier, read_images(images, classifier))
     answers = [
         {
             "image": str(image),
             "top": most_probable(row, classifier.class_names, top),
         }
-        for image, row in zip(images, softmax(logits / classifier.temperature), strict=True)
+        for image, row in zip(images, probabilities, strict=True)
     ]
     if json:
         print_json(answers)

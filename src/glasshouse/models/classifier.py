@@ -12,8 +12,7 @@ from torch import nn
 
 from glasshouse.errors import ModelError, StorageError
 from glasshouse.models.layers import build_architecture
-from glasshouse.models.preprocessing import Preprocessing as Preprocessing
-from glasshouse.models.preprocessing import scale as scale
+from glasshouse.models.preprocessing import Preprocessing as Preprocessing, scale as scale
 from glasshouse.models.weights import load_weights
 from glasshouse.storage import (
     read_json,

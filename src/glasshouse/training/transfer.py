@@ -3,8 +3,7 @@
 import copy
 from collections.abc import Iterator
 
-from torch import device as Device
-from torch import nn
+from torch import device as Device, nn
 
 from glasshouse.models.freezing import freeze
 from glasshouse.settings import TrainSettings, TransferSettings

@@ -1,0 +1,132 @@
+# The public names, once. Type checkers read this file; at run time lazy_loader imports from it
+# each name when it is first used.
+
+from .data.augment import augment as augment
+from .data.checks import check as check
+from .data.decode import decode as decode
+from .data.findings import Finding as Finding
+from .data.images import BadFile as BadFile, ImageSet as ImageSet, Splits as Splits, take as take
+from .data.sources import load_splits as load_splits
+from .errors import (
+    BadImage as BadImage,
+    DataError as DataError,
+    DivergedError as DivergedError,
+    GlasshouseError as GlasshouseError,
+    Interrupted as Interrupted,
+    ModelError as ModelError,
+    RecipeError as RecipeError,
+    StorageError as StorageError,
+    UsageError as UsageError,
+)
+from .evaluation.calibration import fit_temperature as fit_temperature
+from .evaluation.compare import Comparison as Comparison, compare as compare
+from .evaluation.evaluation import Evaluation as Evaluation, evaluate as evaluate
+from .evaluation.intervals import Interval as Interval
+from .explanation.activations import Activations as Activations, activations as activations
+from .explanation.explain import (
+    explain as explain,
+    explain_contrast as explain_contrast,
+    explain_page as explain_page,
+)
+from .explanation.maps.class_maps import class_maps as class_maps
+from .explanation.methods import ExplainSettings as ExplainSettings
+from .explanation.mistakes import explain_mistakes as explain_mistakes
+from .explanation.nouns import (
+    Explanation as Explanation,
+    load_explanation as load_explanation,
+    save_explanation as save_explanation,
+)
+from .explanation.trust.checks import check_all as check_all, telling_layers as telling_layers
+from .explanation.trust.localisation import score_localisation as score_localisation
+from .export.onnx import export_onnx as export_onnx
+from .models.classifier import (
+    Classifier as Classifier,
+    load_classifier as load_classifier,
+    save_classifier as save_classifier,
+)
+from .models.freezing import Freezing as Freezing, freeze as freeze, thaw as thaw
+from .models.layers import build as build
+from .models.predict import (
+    Predictions as Predictions,
+    classify as classify,
+    predict as predict,
+    probabilities as probabilities,
+)
+from .models.preprocessing import Preprocessing as Preprocessing
+from .models.pretrained import ModelCard as ModelCard, list_models as list_models
+from .models.summary import (
+    Summary as Summary,
+    format_summary as format_summary,
+    summarize as summarize,
+)
+from .recipe import load_recipe as load_recipe, recipe_names as recipe_names
+from .report.finder_plots import plot_lr_curve as plot_lr_curve
+from .report.plots import (
+    plot_augmentation as plot_augmentation,
+    plot_class_differences as plot_class_differences,
+    plot_classes as plot_classes,
+    plot_confusion as plot_confusion,
+    plot_curves as plot_curves,
+    plot_examples as plot_examples,
+    plot_reliability as plot_reliability,
+)
+from .settings import (
+    AugmentSettings as AugmentSettings,
+    DataSettings as DataSettings,
+    ModelSettings as ModelSettings,
+    PretrainedSettings as PretrainedSettings,
+    Recipe as Recipe,
+    TrainSettings as TrainSettings,
+    TransferSettings as TransferSettings,
+    Triangular as Triangular,
+)
+from .training.adapting import Adapted as Adapted, adapt as adapt, with_head as with_head
+from .training.features import (
+    Features as Features,
+    extract as extract,
+    make_extractor as make_extractor,
+)
+from .training.finder import (
+    RangeTest as RangeTest,
+    find_lr as find_lr,
+    with_found_rate as with_found_rate,
+)
+from .training.fit import (
+    train_classifier as train_classifier,
+    untrained_classifier as untrained_classifier,
+)
+from .training.heads import (
+    HeadSettings as HeadSettings,
+    best_head as best_head,
+    fit_heads as fit_heads,
+)
+from .training.loop import Step as Step, TrainingSetup as TrainingSetup, train as train
+from .training.lr_curve import LrCurve as LrCurve
+from .training.state import (
+    Epoch as Epoch,
+    TrainingState as TrainingState,
+    begin as begin,
+    final_net as final_net,
+)
+from .training.transfer import begin_transfer as begin_transfer, train_transfer as train_transfer
+from .workflow.compare.compare_runs import compare_runs as compare_runs
+from .workflow.compare.cross_validation import Folds as Folds, cross_validate as cross_validate
+from .workflow.compare.ladder import climb as climb
+from .workflow.compare.reproduce import reproduce as reproduce
+from .workflow.compare.seeds import train_seeds as train_seeds
+from .workflow.train.experiment import (
+    Experiment as Experiment,
+    Request as Request,
+    Result as Result,
+    finish_experiment as finish_experiment,
+    fit_experiment as fit_experiment,
+    open_experiment as open_experiment,
+)
+from .workflow.train.feature_run import FeatureRun as FeatureRun, run_features as run_features
+from .workflow.tune.space import parse_search as parse_search
+from .workflow.tune.tune import Search as Search, tune as tune
+from .workflow.use.model_names import classifier_by_name as classifier_by_name
+from .workflow.use.predictions import read_images as read_images
+
+__all__: list[str]
+__version__: str
