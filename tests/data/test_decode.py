@@ -122,6 +122,50 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         decode(tmp_path)
 
 
+def test_a_path_a_string_bytes_and_a_file_object_give_the_same_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(encoded("PNG"))
+    with path.open("rb") as file:
+        found = [decode(source) for source in (path, str(path), path.read_bytes(), file)]
+    found.append(decode(io.BytesIO(path.read_bytes())))
+    for pixels in found:
+        assert pixels.shape == (24, 32, 3)
+        assert pixels.dtype == np.uint8
+        assert np.array_equal(pixels, scene())
+
+
+def test_errors_name_the_source_however_it_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"hello, world")
+    with path.open("rb") as file:
+        for source in (path, str(path), file):
+            with pytest.raises(BadImage, match=r"photo\.jpg: not an image in a known format"):
+                decode(source)
+    with pytest.raises(BadImage, match=r"^image: the file is empty"):
+        decode(io.BytesIO())
+    with pytest.raises(BadImage, match=r"nothing\.png: the file does not exist"):
+        decode("nothing.png")
+    with os.fdopen(os.open(path, os.O_RDONLY), "rb") as numbered:
+        assert isinstance(numbered.name, int)
+        with pytest.raises(BadImage, match=r"^image: not an image"):
+            decode(numbered)
+
+
+def test_what_is_no_source_is_a_type_error_that_says_what_is() -> None:
+    with pytest.raises(TypeError, match=r"a path, bytes or a binary file object.* ndarray"):
+        decode(np.zeros((2, 2, 3), np.uint8))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="open the file in binary mode"):
+        decode(io.StringIO("hello"))  # type: ignore[arg-type]
+
+
+def test_a_file_object_is_not_read_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 100)
+    stream = io.BytesIO(encoded("PNG") + bytes(10_000))
+    with pytest.raises(BadImage, match="larger than 512 MiB"):
+        decode(stream, name="upload.png")
+    assert stream.tell() == 101
+
+
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(BadImage, match="not a file"):

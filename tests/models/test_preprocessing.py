@@ -1,8 +1,12 @@
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from glasshouse.data.decode import fit_to_size
+from glasshouse.data.decode import decode, fit_to_size
+from glasshouse.errors import DataError
 from glasshouse.models.preprocessing import Preprocessing, preprocess, scale
 
 
@@ -23,3 +27,26 @@ def test_a_crop_fraction_keeps_the_middle_of_a_larger_image() -> None:
     prepared = preprocess(image, Preprocessing(224, 224, crop_fraction=0.875))
     assert prepared.shape == (3, 224, 224)
     assert np.array_equal(prepared, fit_to_size(image, 256, 256, "crop")[:, 16:240, 16:240])
+
+
+def test_a_decoded_file_is_accepted_as_it_is() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    stream.seek(0)
+    expected = preprocess(image, Preprocessing(32, 24))
+    assert np.array_equal(preprocess(decode(stream), Preprocessing(32, 24)), expected)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((3, 40, 50), np.uint8),
+        np.zeros((40, 50), np.uint8),
+        np.zeros((40, 50, 3), np.float32),
+        np.zeros((0, 50, 3), np.uint8),
+    ],
+)
+def test_an_array_that_is_no_decoded_image_is_refused(image: np.ndarray) -> None:
+    with pytest.raises(DataError, match=r"expected a decoded image of shape \(height, width, 3\)"):
+        preprocess(image, Preprocessing(32, 24))

@@ -7,9 +7,12 @@ other, and few files carry one.
 
 import io
 import logging
+import os
 import threading
 import warnings
+from os import PathLike
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +22,8 @@ from glasshouse.data.images import Resize as Resize
 from glasshouse.errors import BadImage
 
 Pixels = NDArray[np.uint8]
+Source = str | PathLike[str] | bytes | BinaryIO
+
 # What Pillow logs of a damaged file would stand between our own lines; whoever listens still hears.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -26,6 +31,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 DECODER_VERSION = "1"
 MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 512 << 20
+_LARGE_FILE = f"larger than {MAX_FILE_BYTES >> 20} MiB"
 # Larger images are halved on the way, so that one photo of a modern phone fits in memory.
 _ROOMY_PIXELS = 24_000_000
 # Transparent pixels become white, as on a web page; bars of a letterbox are mid-grey, so that they
@@ -78,17 +84,21 @@ _ORIENTATION = 0x0112
 _filters = threading.RLock()
 
 
-def decode(source: Path | bytes, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> Pixels:
-    """The first frame of a file as upright 8-bit RGB ``(h, w, 3)``.
+def decode(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Decode the first frame of an image as upright 8-bit RGB ``(h, w, 3)``.
 
-    JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF, PPM and JPEG 2000, up to 100 megapixels; above 24 the
-    image comes back at a half or a quarter of its sides. 16-bit and floating-point values are
-    scaled by the range of their type; transparency is laid on white. name stands in errors when
-    the source is bytes; max_pixels lowers the bound. Raises BadImage.
+    source: a path, the bytes of a file, or a binary file object, which is read to its end. name:
+    what errors call the image; by default its path.
+
+    Reads JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF, PPM and JPEG 2000 of up to max_pixels, 100
+    megapixels at most; an image above 24 megapixels is returned at a half or a quarter of its
+    height and width. 16-bit and floating-point values are scaled by the range of their type;
+    transparent pixels are laid on white. Raises BadImage, also for a file that does not exist.
     """
-    name = str(source) if isinstance(source, Path) else name
-    data = read_file(source) if isinstance(source, Path) else source
-    # The filters are one list for the whole process: two threads that change it would leave it so.
+    name = _name_of(source) if name is None else name
+    data = _read_source(source, name)
+    # Warning filters are one list per process: two threads that change it at the same time would
+    # leave each other's filters behind.
     with _filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _decode(data, name, min(max_pixels, MAX_PIXELS))
@@ -127,7 +137,7 @@ def fit_to_size(image: Pixels, height: int, width: int, resize: Resize = "crop")
     return np.ascontiguousarray(fitted.transpose(2, 0, 1))
 
 
-def read_image(source: Path | bytes, height: int, width: int, resize: Resize = "crop") -> Pixels:
+def read_image(source: Source, height: int, width: int, resize: Resize = "crop") -> Pixels:
     """Decode a file and fit it: uint8 ``(3, height, width)``. Raises BadImage."""
     return fit_to_size(decode(source), height, width, resize)
 
@@ -135,13 +145,47 @@ def read_image(source: Path | bytes, height: int, width: int, resize: Resize = "
 def read_file(path: Path) -> bytes:
     """The bytes of an ordinary file of at most 512 MiB; raises BadImage."""
     try:
+        # Checked before it is opened: reading a pipe or a device would wait forever.
         if not path.is_file():
             raise BadImage(path, "not a file" if path.exists() else "the file does not exist")
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise BadImage(path, f"larger than {MAX_FILE_BYTES >> 20} MiB")
+            raise BadImage(path, _LARGE_FILE)
         return path.read_bytes()
     except OSError as error:
         raise BadImage(path, f"cannot be read: {error.strerror}") from error
+
+
+def _name_of(source: Source) -> str:
+    """What errors call a source: its path where it has one."""
+    known = source if isinstance(source, str | PathLike) else getattr(source, "name", None)
+    # The name of a file object may be a file descriptor, which says nothing to a reader.
+    return os.fspath(known) if isinstance(known, str | PathLike) else "image"
+
+
+def _read_source(source: Source, name: str) -> bytes:
+    """The bytes of a source; raises BadImage, and TypeError for what is no source."""
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, str | PathLike):
+        return read_file(Path(source))
+    if not hasattr(source, "read"):
+        raise TypeError(
+            "decode: expected a path, bytes or a binary file object, received "
+            f"{type(source).__name__}"
+        )
+    try:
+        # One byte more than is accepted shows that there are more, however many there are.
+        data = source.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise BadImage(name, f"cannot be read: {error.strerror}") from error
+    if not isinstance(data, bytes):
+        raise TypeError(
+            f"decode: expected a file object of bytes, received one of {type(data).__name__}; "
+            "open the file in binary mode ('rb')"
+        )
+    if len(data) > MAX_FILE_BYTES:
+        raise BadImage(name, _LARGE_FILE)
+    return data
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -4,7 +4,6 @@ Alpaydin and Kaynak 1998, "Optical recognition of handwritten digits", the test 
 """
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from glasshouse.data.images import ImageSet
 
@@ -13,6 +12,9 @@ CLASS_NAMES = tuple(str(digit) for digit in range(10))
 
 def read_digits() -> ImageSet:
     """1,797 images of 8 x 8 pixels, grey in three equal channels; ids "digits/0042"."""
+    # Local: scikit-learn and SciPy take a second to import, and only this source needs them.
+    from sklearn.datasets import load_digits
+
     values, labels = load_digits(return_X_y=True)
     grey = np.rint(values * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     ids = np.array([f"digits/{number:04d}" for number in range(len(labels))])

@@ -27,6 +27,7 @@ TIMEOUT_S = 30.0
 _MEMORY_BYTES = 6 << 30
 _LENGTH = struct.Struct("<I")
 _READY = b"ready"
+_CHILD = f"from {__name__} import serve_decoding; serve_decoding()"
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def _start() -> "subprocess.Popen[bytes]":
         [
             sys.executable,
             "-c",
-            "from glasshouse.data.workers import serve_decoding; serve_decoding()",
+            f"from {__name__} import {serve_decoding.__name__} as serve; serve()",
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glasshouse.data.decode import Pixels, fit_to_size
+from glasshouse.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,17 @@ class Preprocessing:
 
 
 def preprocess(image: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """A decoded image ``(h, w, 3)`` at the net's size, channels first: uint8 ``(3, h, w)``.
+    """Bring a decoded image ``(h, w, 3)`` to the network's size: uint8 ``(3, height, width)``.
 
-    With a crop_fraction of 0.875, the usual way of ImageNet: 256 pixels, of which 224 are kept.
+    image: what ``decode`` returns, or any 8-bit RGB array of that layout. With a crop_fraction of
+    0.875, the convention for ImageNet, 224 of 256 pixels are kept. Raises DataError for an array
+    of another layout or type.
     """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise DataError(
+            "preprocess: expected a decoded image of shape (height, width, 3) and type uint8, "
+            f"received shape {image.shape} and type {image.dtype}; read image files with decode"
+        )
     wanted = preprocessing.height, preprocessing.width
     height, width = (max(round(side / preprocessing.crop_fraction), side) for side in wanted)
     fitted = fit_to_size(image, height, width, preprocessing.resize)
