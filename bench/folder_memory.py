@@ -23,7 +23,7 @@ import numpy as np
 from contest import judge, machine
 from PIL import Image
 
-from glasshouse.data.cache import gather
+from glasshouse.data.pixel_blocks import gather
 from glasshouse.data.sources import load_splits
 from glasshouse.settings import DataSettings
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from glasshouse.data import batches as module
-from glasshouse.data.batches import batches, channel_statistics, prepare_images, step_count
+from glasshouse.data.batches import batches, prepare_images, step_count
 from glasshouse.data.images import ImageSet, take
 from glasshouse.settings import AugmentSettings
 from tests.conftest import make_images
@@ -121,17 +121,3 @@ def test_a_memory_mapped_set_gives_the_same_batches(tiny_images: ImageSet, tmp_p
     )
     for one, other in zip(all_batches(tiny_images), all_batches(mapped), strict=True):
         assert torch.equal(one.images, other.images)
-
-
-def test_channel_statistics_equal_numpys(tiny_images: ImageSet) -> None:
-    mean, std = channel_statistics(tiny_images)
-    values = tiny_images.pixels / 255
-    assert mean == pytest.approx(values.mean(axis=(0, 2, 3)), abs=1e-6)
-    assert std == pytest.approx(values.std(axis=(0, 2, 3)), abs=1e-6)
-
-
-def test_a_constant_channel_has_a_deviation_that_can_be_divided_by(tiny_images: ImageSet) -> None:
-    black = take(tiny_images, [0, 1])
-    black.pixels[:] = 0
-    _, std = channel_statistics(black)
-    assert min(std) > 0

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from glasshouse.data import cache as module
-from glasshouse.data.cache import Cached, blocks, cached_images, gather
+from glasshouse.data.cache import Cached, cached_images
 from glasshouse.data.decode import read_image
+from glasshouse.data.survey import survey as survey_of
+from glasshouse.data.survey import survey_to_bytes
 from glasshouse.data.workers import Fitting
 from glasshouse.errors import StorageError
 from glasshouse.storage import cache_folder
@@ -37,6 +39,8 @@ def _cached(paths: list[Path], progress: Decoding | None = None) -> Cached:
 def _expect(cached: Cached, paths: list[Path]) -> None:
     expected = np.stack([read_image(path, 8, 8) for path in paths])
     assert np.array_equal(cached.images, expected)
+    # What comes from the cache is what a survey of these pixels finds.
+    assert survey_to_bytes(cached.survey) == survey_to_bytes(survey_of(expected))
 
 
 def test_the_cache_holds_what_the_decoder_gives_in_order(tmp_path: Path) -> None:
@@ -126,6 +130,57 @@ def test_a_damaged_cache_is_built_again(tmp_path: Path, damage: str) -> None:
     _expect(_cached(paths), paths)
 
 
+@pytest.mark.parametrize("damage", ["flip", "cut", "missing", "other images"])
+def test_a_damaged_survey_is_made_again_and_nothing_decoded(tmp_path: Path, damage: str) -> None:
+    paths, progress = _images(tmp_path / "data", 4), Decoding()
+    _cached(paths)
+    (survey,) = cache_folder().rglob("*.survey")
+    whole = survey.read_bytes()
+    if damage == "flip":
+        survey.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    elif damage == "cut":
+        os.truncate(survey, 20)
+    elif damage == "missing":
+        survey.unlink()
+    else:
+        survey.write_bytes(survey_to_bytes(survey_of(np.zeros((4, 3, 8, 8), np.uint8))))
+    _expect(_cached(paths, progress), paths)
+    assert progress.last == (0, 0)
+    assert survey.read_bytes() == whole
+
+
+def test_a_file_listed_twice_is_not_built_again(tmp_path: Path) -> None:
+    paths, progress = _images(tmp_path, 4), Decoding()
+    twice = [*paths, *paths[:2]]
+    _expect(_cached(twice), twice)
+    (pixels,) = cache_folder().rglob("*.pixels")
+    before = pixels.stat().st_mtime_ns
+    _expect(_cached(twice, progress), twice)
+    assert pixels.stat().st_mtime_ns == before
+    assert progress.last == (0, 0)
+
+
+def test_where_a_mapped_file_cannot_be_replaced_the_equal_one_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, where a file cannot be replaced while a process has mapped it."""
+
+    def refuse(self: Path, target: Path) -> Path:
+        if target.suffix == ".pixels" and target.exists():
+            raise PermissionError(13, "Access is denied")
+        return replaced(self, target)
+
+    paths = _images(tmp_path / "data", 4)
+    mapped = _cached(paths)
+    (record,) = (path for path in cache_folder().rglob("*.json") if "index" not in path.name)
+    record.unlink()
+    replaced = Path.replace
+    monkeypatch.setattr(Path, "replace", refuse)
+    _expect(_cached(paths), paths)
+    _expect(mapped, paths)
+    assert not list(cache_folder().rglob(".building*"))
+
+
 def test_a_damaged_index_is_written_again(tmp_path: Path) -> None:
     paths = _images(tmp_path / "data", 4)
     _cached(paths)
@@ -163,38 +218,3 @@ def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     cache_folder().write_text("a file, where a folder should be")
     with pytest.raises(StorageError, match=r"cannot write the cache in .*GLASSHOUSE_CACHE"):
         _cached(paths)
-
-
-def test_gather_reads_rows_of_arrays_maps_and_their_slices(tmp_path: Path) -> None:
-    mapped = _cached(_images(tmp_path, 9)).images
-    plain = np.array(mapped)
-    positions = np.array([3, 0, 3, 1])
-    for images, expected in ((plain, plain), (mapped, plain), (mapped[4:], plain[4:])):
-        rows = gather(images, positions)
-        assert np.array_equal(rows, expected[positions])
-        assert not isinstance(rows, np.memmap)
-        assert rows.flags.writeable
-
-
-def test_gather_gives_the_pages_of_a_map_back(tmp_path: Path) -> None:
-    shape = (64, 3, 512, 512)
-    np.memmap(tmp_path / "big", np.uint8, mode="w+", shape=shape).flush()
-    images = np.memmap(tmp_path / "big", np.uint8, mode="r", shape=shape)
-    before = _resident_bytes()
-    for start in range(0, 64, 4):
-        gather(images, np.arange(start, start + 4))
-    assert _resident_bytes() - before < 12 << 20
-    for _ in range(2):
-        assert images.sum() == 0
-    assert _resident_bytes() - before > 40 << 20
-
-
-def test_blocks_cover_everything_once(tmp_path: Path) -> None:
-    images = _cached(_images(tmp_path, 10)).images
-    parts = list(blocks(images, 3 * 8 * 8 * 4))
-    assert [len(part) for part in parts] == [4, 4, 2]
-    assert np.array_equal(np.concatenate(parts), images)
-
-
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -28,7 +28,7 @@ def copy_into_test(splits: Splits, count: int) -> Splits:
     return splits
 
 
-def test_a_sound_set_gets_counts_and_no_alarm() -> None:
+def test_a_sound_source_gets_counts_and_no_warning() -> None:
     findings = check(sound())
     assert {finding.level for finding in findings} == {"info"}
     assert blocking(sound()) == ()
@@ -36,26 +36,26 @@ def test_a_sound_set_gets_counts_and_no_alarm() -> None:
     assert counts.detail.startswith("north-west 100")
 
 
-def test_images_of_train_in_test_are_named_with_what_they_may_do_to_the_accuracy() -> None:
-    finding = found(copy_into_test(sound(), 3), "leaked-copies")
+def test_training_images_in_test_are_named_with_their_effect_on_the_accuracy() -> None:
+    finding = found(copy_into_test(sound(), 3), "leaked-duplicates")
     assert finding.level == "warning"
     assert finding.groups[0] == ("train/0000", "test/0000")
     assert "0.75 points too high" in finding.detail
 
 
-def test_copies_that_may_move_the_accuracy_by_a_point_stop_training() -> None:
+def test_duplicates_that_may_move_the_accuracy_by_a_point_stop_training() -> None:
     splits = copy_into_test(sound(), 4)
-    assert found(splits, "leaked-copies").level == "error"
-    assert [finding.kind for finding in blocking(splits)] == ["leaked-copies"]
+    assert found(splits, "leaked-duplicates").level == "error"
+    assert [finding.kind for finding in blocking(splits)] == ["leaked-duplicates"]
 
 
-def test_copies_of_train_in_validation_leave_the_final_figure_right() -> None:
+def test_duplicates_of_train_in_validation_leave_the_test_accuracy_right() -> None:
     splits = sound()
     splits.validation.pixels[:40] = splits.train.pixels[:40]
     splits.validation.labels[:40] = splits.train.labels[:40]
-    finding = found(splits, "leaked-copies")
+    finding = found(splits, "leaked-duplicates")
     assert finding.level == "warning"
-    assert "The test images are not among them" in finding.detail
+    assert "No test image is among them" in finding.detail
 
 
 @pytest.mark.parametrize(("count", "level"), [(1, "warning"), (2, "error")])
@@ -63,12 +63,12 @@ def test_equal_images_with_different_labels_contradict(count: int, level: str) -
     splits = sound()
     for k in range(count):
         splits.train.pixels[4 * k + 1] = splits.train.pixels[4 * k]
-    finding = found(splits, "contradicting-copies")
+    finding = found(splits, "contradicting-duplicates")
     assert finding.groups[0] == ("train/0000", "train/0001")
     assert finding.level == level  # 2 and 4 of 400
 
 
-def test_an_image_that_is_in_two_parts_by_intent_is_no_copy() -> None:
+def test_an_image_that_is_in_two_splits_on_purpose_is_no_duplicate() -> None:
     splits = sound()
     both = ImageSet(
         np.concatenate([splits.train.pixels, splits.validation.pixels]),
@@ -77,33 +77,34 @@ def test_an_image_that_is_in_two_parts_by_intent_is_no_copy() -> None:
         splits.class_names,
     )
     kinds = {finding.kind for finding in check(replace(splits, train=both))}
-    assert not {kind for kind in kinds if "copies" in kind}
+    assert not {kind for kind in kinds if "duplicates" in kind}
 
 
-def test_copies_within_a_part_are_a_warning() -> None:
+def test_duplicates_within_a_split_are_a_warning() -> None:
     splits = sound()
     splits.train.pixels[4] = splits.train.pixels[0]
-    finding = found(splits, "repeated-copies")
+    finding = found(splits, "repeated-duplicates")
     assert finding.level == "warning"
     assert finding.ids == ("train/0000", "train/0004")
 
 
-def test_near_copies_are_found_in_other_parts_and_with_other_labels() -> None:
+def test_near_duplicates_are_found_in_other_splits_and_with_other_labels() -> None:
     splits = sound(32)
     brighter = np.clip(splits.train.pixels[0] * 1.1 + 9, 0, 255).astype(np.uint8)
     splits.test.pixels[1] = brighter
-    assert found(splits, "leaked-near-copies").groups == (("train/0000", "test/0001"),)
-    assert found(splits, "leaked-near-copies").level == "warning"
-    assert found(splits, "contradicting-near-copies").ids == ("train/0000", "test/0001")
+    assert found(splits, "leaked-near-duplicates").groups == (("train/0000", "test/0001"),)
+    assert found(splits, "leaked-near-duplicates").level == "warning"
+    assert found(splits, "contradicting-near-duplicates").ids == ("train/0000", "test/0001")
+    splits = sound(32)
     splits.train.pixels[4] = brighter
-    assert found(splits, "repeated-near-copies").level == "info"
+    assert found(splits, "repeated-near-duplicates").level == "info"
 
 
-def test_images_too_small_for_near_copies_say_so() -> None:
-    assert "8x8 pixels" in found(sound(8), "near-copies-not-sought").detail
+def test_images_too_small_for_near_duplicates_say_so() -> None:
+    assert "8x8 pixels" in found(sound(8), "near-duplicates-not-checked").detail
 
 
-def test_imbalance_names_the_classes_and_what_guessing_reaches() -> None:
+def test_imbalance_names_the_classes_and_the_baseline_accuracy() -> None:
     splits = sound()
     labels = splits.train.labels
     kept = np.flatnonzero((labels != 2) | (np.arange(400) < 40))
@@ -112,7 +113,7 @@ def test_imbalance_names_the_classes_and_what_guessing_reaches() -> None:
     assert "32% of the time" in finding.detail
 
 
-def test_other_shares_of_classes_in_a_part_are_a_warning() -> None:
+def test_other_class_proportions_in_a_split_are_a_warning() -> None:
     splits = sound()
     kept = np.flatnonzero((splits.test.labels != 1) | (np.arange(400) < 80))
     finding = found(replace(splits, test=take(splits.test, kept)), "class-shares")
@@ -140,10 +141,10 @@ def test_constant_images_and_bad_files_are_named() -> None:
     assert finding.reasons == ("cut short",)
 
 
-def test_odd_files_are_counted_by_what_is_odd() -> None:
+def test_odd_files_are_grouped_by_remark() -> None:
     odd = tuple(OddFile(f"train/000{k}", "transparency, laid on white") for k in range(2))
     finding = found(replace(sound(), odd_files=odd), "odd-files")
-    assert finding.title == "2 files are odd"
+    assert finding.title == "2 unusual files"
     assert finding.detail == "Transparency, laid on white."
     assert finding.ids == ("train/0000", "train/0001")
 
@@ -163,9 +164,9 @@ def test_sizes_of_files_are_compared_with_the_median() -> None:
     assert found(with_sizes, "sizes").detail == "From 3x3 to 1000x1000."
 
 
-def test_a_small_part_says_what_it_can_tell() -> None:
+def test_a_small_split_says_what_it_can_detect() -> None:
     splits = replace(sound(), test=make_images(100, seed=3, prefix="test"))
-    (finding,) = [f for f in check(splits) if f.title.startswith("test can only tell")]
+    (finding,) = [f for f in check(splits) if f.title.startswith("test can only detect")]
     assert finding.level == "warning"
     assert "± 7.8 points" in finding.detail  # 1.96 * sqrt(0.8 * 0.2 / 100)
     assert "6.2 points" in finding.title  # 1.96 * sqrt(0.1 / 100)

@@ -118,7 +118,7 @@ def test_leaked_images_are_trained_on_when_findings_are_ignored(
     assert glasshouse_here(arguments, capsys)[0] == 0
     code, output, _ = glasshouse_here(["check", "leaked", "--out", "checked", "--json"], capsys)
     assert code == 3
-    assert "leaked-copies" in {finding["kind"] for finding in json.loads(output)}
+    assert "leaked-duplicates" in {finding["kind"] for finding in json.loads(output)}
     assert "side by side" in (folder / "checked" / "check.html").read_text(encoding="utf-8")
 
 

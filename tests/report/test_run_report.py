@@ -91,7 +91,7 @@ def run(predictions: Predictions, images: ImageSet) -> RunReport:
         epochs=make_epochs(),
         findings=(
             Finding(
-                "repeated-copies",
+                "repeated-duplicates",
                 "warning",
                 "2 images twice",
                 "Remove one.",

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glasshouse.data.augment import augment, mix
-from glasshouse.data.cache import gather
 from glasshouse.data.images import ImageSet
+from glasshouse.data.pixel_blocks import gather
 from glasshouse.data.sampling import draw_epoch
 from glasshouse.rng import Keys, keys_of
 from glasshouse.settings import AugmentSettings, Sampling
@@ -18,9 +18,6 @@ from glasshouse.settings import AugmentSettings, Sampling
 # Augmenting some batches at once spreads the fixed cost of its many small operations.
 _CHUNK_BYTES = 2 << 20
 _DEVICE_BYTES = 4 << 30
-_STATISTICS_ROWS = 256
-
-Channels = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -111,26 +108,6 @@ def batches(
                 epoch=showings[start:stop],
             )
             yield Batch(step, images, labels, chosen, partner_labels, own_share)
-
-
-def channel_statistics(images: ImageSet) -> tuple[Channels, Channels]:
-    """Mean and standard deviation of each channel over all images, in units of 0..1."""
-    total, squares = np.zeros(3), np.zeros(3)
-    for start in range(0, len(images), _STATISTICS_ROWS):
-        positions = np.arange(start, min(start + _STATISTICS_ROWS, len(images)))
-        values = gather(images.pixels, positions).astype(np.float64) / 255
-        total += values.sum(axis=(0, 2, 3))
-        squares += np.square(values).sum(axis=(0, 2, 3))
-    count = len(images) * images.height * images.width
-    mean = total / count
-    # A channel without any variation, in grey or black images, must not divide by zero.
-    std = np.sqrt(np.maximum(squares / count - mean**2, 1e-8))
-    return _three(mean), _three(std)
-
-
-def _three(values: NDArray[np.float64]) -> Channels:
-    red, green, blue = (round(float(value), 6) for value in values)
-    return red, green, blue
 
 
 def _memory_rows(

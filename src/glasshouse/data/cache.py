@@ -1,16 +1,16 @@
 """Files decoded once, into a memory-mapped array of one size that is keyed by their content.
 
-A cache is two files that are whole or absent: ``<key>.pixels``, the images one after the other,
-and ``<key>.json``, their digests and a checksum. Two processes that build the same one write the
-same bytes. Beside them an index remembers the digest of each file by its size and time, so that
-20,000 files need not be read again to be known again.
+An entry is three files that are whole or absent: ``<key>.pixels``, the images one after the other;
+``<key>.survey``, what one pass over them found; and ``<key>.json``, the digests of their files and
+what the other two are verified by. It is written last, so that an entry with a record is complete.
+Two processes that build the same entry write the same bytes. Next to the entries an index remembers
+the digest of each file by its size and time, so that 20,000 files need not be read again.
 """
 
 import contextlib
-import mmap
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,46 +19,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.decode import DECODER_VERSION
+from glasshouse.data.file_index import (
+    FileIndex,
+    KnownFile,
+    read_index,
+    readable,
+    size_and_time,
+    unchanged,
+)
 from glasshouse.data.headers import Header
 from glasshouse.data.images import BadFile
+from glasshouse.data.pixel_blocks import BLOCK_BYTES, Images, Positions, images_per_block
+from glasshouse.data.survey import (
+    Survey,
+    survey,
+    survey_blocks,
+    survey_from_bytes,
+    survey_to_bytes,
+)
 from glasshouse.data.workers import Fitting, decode_files
 from glasshouse.errors import StorageError
 from glasshouse.progress import Progress
-from glasshouse.storage import cache_folder, read_json, sha256_of_bytes, write_json
-
-Images = NDArray[np.uint8]
-Positions = NDArray[np.int64]
-
-_BLOCK_BYTES = 8 << 20
-
-
-class Known(NamedTuple):
-    """What is remembered of a file: when it was read, its digest, and why it is bad, if it is.
-
-    changed: nanoseconds. height, width: of the upright image in the file.
-    """
-
-    file_bytes: int
-    changed: int
-    sha256: str
-    reason: str
-    height: int
-    width: int
-    oddities: tuple[str, ...]
-
-
-# By path.
-Index = dict[str, Known]
+from glasshouse.storage import (
+    cache_folder,
+    read_json,
+    sha256_of_bytes,
+    write_bytes,
+    write_json,
+)
 
 
 @dataclass(frozen=True)
 class Cached:
-    """The images of the files that could be read; good: their positions in the list asked for.
+    """The images of the files that could be read; good: their positions in the list of files.
 
     sizes: int32 ``(n, 2)``, rows and columns in the file. oddities: remarks on each file.
     """
 
     images: Images
+    survey: Survey
     good: Positions
     bad_files: tuple[BadFile, ...]
     sizes: NDArray[np.int32]
@@ -74,54 +73,33 @@ def cached_images(
 ) -> Cached:
     """The images of these files, uint8 ``(n, 3, h, w)`` in their order, read-only.
 
-    Decodes only what is in no cache yet; a damaged cache is built again. A file that cannot be
-    read is listed, not raised. Raises StorageError when the cache cannot be written.
+    Decodes only what no entry has yet; a damaged entry is built again. The pixels are read once: to
+    be surveyed when they were just written, to be verified otherwise. A file that cannot be read is
+    listed, not raised. Raises StorageError when the cache cannot be written.
     """
     folder = _folder(fitting)
     index_path = folder / f"index-{sha256_of_bytes(str(_common(paths)).encode())[:16]}.json"
-    index = _known(paths, _read_index(index_path))
-    if len(index) < len(paths):
-        _build(paths, fitting, index, progress=progress, workers=workers)
-        write_json(index_path, index)
-    found = _open(paths, fitting, index)
+    index = unchanged(paths, read_index(index_path))
+    # A path may be listed twice: validation images that are trained on as well.
+    is_known = len(index) == len(set(map(str, paths)))
+    # All files may be known although their entry is missing or damaged.
+    found = _open(paths, fitting, index) if is_known else None
     if found is None:
-        # What is remembered has no images any more; read those files again.
-        _build(paths, fitting, index, progress=progress, workers=workers)
+        surveyed = _build(paths, fitting, index, progress=progress, workers=workers)
         write_json(index_path, index)
-        found = _open(paths, fitting, index)
-    if found is None:
-        raise StorageError(f"the cache in {folder} changes while it is read; try again")
+        found = _mapped(paths, fitting, index, surveyed)
     return found
-
-
-def gather(images: Images, positions: Positions) -> Images:
-    """The images at these positions, copied, and the pages of a memory map given back.
-
-    Pages that were read once stay resident otherwise, and a large cache would fill the memory.
-    """
-    rows = np.ascontiguousarray(np.asarray(images)[positions])
-    mapping = _mapping(images)
-    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
-    return rows
-
-
-def blocks(images: Images, block_bytes: int = _BLOCK_BYTES) -> Iterator[Images]:
-    """All images in order, a few at a time, without keeping a memory map resident."""
-    each = max(1, block_bytes // max(1, int(np.prod(images.shape[1:]))))
-    for start in range(0, len(images), each):
-        yield gather(images, np.arange(start, min(start + each, len(images))))
 
 
 def _build(
     paths: Sequence[Path],
     fitting: Fitting,
-    index: Index,
+    index: FileIndex,
     *,
     progress: Progress | None,
     workers: int | None,
-) -> None:
-    """Decode or copy every image into a new file, and give it the name of its content."""
+) -> Survey:
+    """Decode or copy every image into a new file, survey it, and name it by its content."""
     folder = _folder(fitting)
     row_bytes = 3 * fitting.height * fitting.width
     temporary = folder / f".building-{os.getpid()}-{id(index)}"
@@ -130,14 +108,14 @@ def _build(
         with temporary.open("w+b") as file:
             todo = _copy_known(file, paths, index, folder, row_bytes)
             _decode_rest(file, paths, todo, index, fitting, (progress, workers))
-            good = _good(paths, index)
+            good = readable(paths, index)
             _close_gaps(file, good, row_bytes)
-            digests = [index[str(paths[number])].sha256 for number in good]
-            checksum = _checksum(file)
+            found, checksum = _survey_file(file, fitting)
             os.fsync(file.fileno())
-        key = _key(digests, fitting)
-        temporary.replace(folder / f"{key}.pixels")
-        write_json(folder / f"{key}.json", {"crc32": checksum, "digests": digests})
+        digests = [index[str(paths[number])].sha256 for number in good]
+        record = _record_path(digests, fitting)
+        _put(temporary, record.with_suffix(".pixels"))
+        _write_record(record, digests, checksum, found)
     except OSError as error:
         raise StorageError(
             f"cannot write the cache in {folder}: {error.strerror}. "
@@ -146,24 +124,56 @@ def _build(
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+    return found
+
+
+def _put(temporary: Path, target: Path) -> None:
+    """Move a finished file to its name."""
+    try:
+        temporary.replace(target)
+    except PermissionError:
+        # Windows does not replace a file that a process has mapped. The name says what is in it,
+        # and a mapped one was verified when it was opened.
+        if not target.is_file() or target.stat().st_size != temporary.stat().st_size:
+            raise
+
+
+def _write_record(record: Path, digests: list[str], checksum: int, found: Survey) -> None:
+    data = survey_to_bytes(found)
+    write_bytes(record.with_suffix(".survey"), data)
+    # Last: an entry counts as complete once its record is there.
+    write_json(
+        record, {"crc32": checksum, "survey_sha256": sha256_of_bytes(data), "digests": digests}
+    )
 
 
 def _copy_known(
-    file: Any, paths: Sequence[Path], index: Index, folder: Path, row_bytes: int
+    file: Any, paths: Sequence[Path], index: FileIndex, folder: Path, row_bytes: int
 ) -> list[int]:
-    """Copy the rows that an older cache has; returns the positions that have to be decoded."""
+    """Copy the images that an older entry has; returns the positions that have to be decoded."""
     wanted: dict[str, list[int]] = {}
     for number, path in enumerate(paths):
         known = index.get(str(path))
         if known and not known.reason:
             wanted.setdefault(known.sha256, []).append(number)
-    for record_path in sorted(folder.glob("*.json")) if wanted else []:
-        digests = _whole_record(record_path, row_bytes) if "index" not in record_path.name else None
-        for row, digest in enumerate(digests or ()):
+    for record in sorted(folder.glob("*.json")) if wanted else []:
+        if not wanted or record.name.startswith("index-"):
+            continue
+        for row, digest in enumerate(_verified_digests(record, row_bytes, wanted)):
             if numbers := wanted.pop(digest, None):
-                _copy_row(file, record_path.with_suffix(".pixels"), row, numbers, row_bytes)
+                _copy_row(file, record.with_suffix(".pixels"), row, numbers, row_bytes)
     missing = {number for numbers in wanted.values() for number in numbers}
     return [n for n, path in enumerate(paths) if str(path) not in index or n in missing]
+
+
+def _verified_digests(record: Path, row_bytes: int, wanted: Container[str]) -> list[str]:
+    """The digests of an undamaged entry that has any of those wanted, else none."""
+    entry = _read_record(record, row_bytes)
+    # Reading all pixels of an entry to verify them is only worth it when some are needed.
+    if entry is None or not any(digest in wanted for digest in entry.digests):
+        return []
+    with record.with_suffix(".pixels").open("rb") as pixels:
+        return entry.digests if _checksum(_file_blocks(pixels)) == entry.crc32 else []
 
 
 def _copy_row(file: Any, source: Path, row: int, numbers: list[int], row_bytes: int) -> None:
@@ -179,12 +189,12 @@ def _decode_rest(
     file: Any,
     paths: Sequence[Path],
     todo: list[int],
-    index: Index,
+    index: FileIndex,
     fitting: Fitting,
     how: tuple[Progress | None, int | None],
 ) -> None:
     progress, workers = how
-    before = [_stamp(paths[number]) for number in todo]
+    before = [size_and_time(paths[number]) for number in todo]
     row_bytes = 3 * fitting.height * fitting.width
     chosen = [paths[number] for number in todo]
     for done, result in enumerate(decode_files(chosen, fitting, workers=workers), start=1):
@@ -193,7 +203,7 @@ def _decode_rest(
             file.seek(number * row_bytes)
             file.write(result.pixels)
         header = result.header or Header(0, 0)
-        index[str(paths[number])] = Known(
+        index[str(paths[number])] = KnownFile(
             *before[result.position],
             result.sha256,
             result.reason,
@@ -206,7 +216,7 @@ def _decode_rest(
 
 
 def _close_gaps(file: Any, good: list[int], row_bytes: int) -> None:
-    """Move the rows behind a bad file forward."""
+    """Move the images that follow a bad file forward."""
     for row, number in enumerate(good):
         if row != number:
             file.seek(number * row_bytes)
@@ -217,94 +227,125 @@ def _close_gaps(file: Any, good: list[int], row_bytes: int) -> None:
     file.flush()
 
 
-def _open(paths: Sequence[Path], fitting: Fitting, index: Index) -> Cached | None:
-    """The cache of these files, or None when it is missing or damaged."""
-    good = _good(paths, index)
-    digests = [index[str(paths[number])].sha256 for number in good]
-    record = _folder(fitting) / f"{_key(digests, fitting)}.json"
-    row_bytes = 3 * fitting.height * fitting.width
-    shape = (len(good), 3, fitting.height, fitting.width)
-    if good and _whole_record(record, row_bytes) != digests:
+def _open(paths: Sequence[Path], fitting: Fitting, index: FileIndex) -> Cached | None:
+    """The entry of these files, or None when it is missing or damaged."""
+    digests = [index[str(paths[number])].sha256 for number in readable(paths, index)]
+    if not digests:
+        return _mapped(paths, fitting, index, survey(_no_images(fitting)))
+    record = _record_path(digests, fitting)
+    entry = _read_record(record, 3 * fitting.height * fitting.width)
+    if entry is None or entry.digests != digests:
         return None
-    images = (
-        np.memmap(record.with_suffix(".pixels"), np.uint8, mode="r", shape=shape)
-        if good
-        else np.empty(shape, np.uint8)
-    )
+    found = _verified_survey(record, entry, fitting)
+    return None if found is None else _mapped(paths, fitting, index, found)
+
+
+def _mapped(paths: Sequence[Path], fitting: Fitting, index: FileIndex, found: Survey) -> Cached:
+    """The images of an entry whose pixels are known to be right."""
+    good = readable(paths, index)
     known = [index[str(paths[number])] for number in good]
+    pixels = _record_path([each.sha256 for each in known], fitting).with_suffix(".pixels")
+    shape = (len(good), 3, fitting.height, fitting.width)
     return Cached(
-        images,
-        np.array(good, dtype=np.int64),
-        tuple(BadFile(str(path), reason) for path in paths if (reason := index[str(path)].reason)),
-        np.array([(each.height, each.width) for each in known], np.int32).reshape(-1, 2),
-        tuple(each.oddities for each in known),
+        # An empty file cannot be mapped.
+        images=np.memmap(pixels, np.uint8, mode="r", shape=shape) if good else _no_images(fitting),
+        survey=found,
+        good=np.array(good, dtype=np.int64),
+        bad_files=tuple(
+            BadFile(str(path), reason) for path in paths if (reason := index[str(path)].reason)
+        ),
+        sizes=np.array([(each.height, each.width) for each in known], np.int32).reshape(-1, 2),
+        oddities=tuple(each.oddities for each in known),
     )
 
 
-def _whole_record(path: Path, row_bytes: int) -> list[str] | None:
-    """The digests of a cache whose pixels are all there and unchanged."""
-    pixels = path.with_suffix(".pixels")
+def _no_images(fitting: Fitting) -> Images:
+    return np.empty((0, 3, fitting.height, fitting.width), np.uint8)
+
+
+class _Record(NamedTuple):
+    """What the record of an entry says: the digests of the files, and how to verify the rest."""
+
+    digests: list[str]
+    crc32: int
+    survey_sha256: str
+
+
+def _read_record(path: Path, row_bytes: int) -> _Record | None:
+    """The record of an entry whose pixels have the right size, which are not read."""
     try:
-        record = read_json(path)
-        digests, checksum = list(record["digests"]), int(record["crc32"])
-        if pixels.stat().st_size != len(digests) * row_bytes:
+        values = read_json(path)
+        digests = [str(digest) for digest in values["digests"]]
+        if path.with_suffix(".pixels").stat().st_size != len(digests) * row_bytes:
             return None
-        with pixels.open("rb") as file:
-            return digests if _checksum(file) == checksum else None
-    except (StorageError, OSError, KeyError, TypeError, ValueError):
+        return _Record(digests, int(values["crc32"]), str(values.get("survey_sha256", "")))
+    except (StorageError, OSError, KeyError, TypeError, ValueError, AttributeError):
         return None
 
 
-def _checksum(file: Any) -> int:
-    """CRC-32 of a whole file: against decay, not against malice, and fast enough for each start."""
-    file.seek(0)
+def _verified_survey(record: Path, entry: _Record, fitting: Fitting) -> Survey | None:
+    """The survey of an entry after one pass over its pixels; None when they are damaged.
+
+    The pass verifies the pixels, and surveys them again where the survey itself is damaged.
+    """
+    kept = _read_survey(record.with_suffix(".survey"), entry)
+    try:
+        with record.with_suffix(".pixels").open("rb") as file:
+            if kept is not None:
+                return kept if _checksum(_file_blocks(file)) == entry.crc32 else None
+            found, checksum = _survey_file(file, fitting)
+    except OSError:
+        return None
+    if checksum != entry.crc32:
+        return None
+    _write_record(record, entry.digests, checksum, found)
+    return found
+
+
+def _read_survey(path: Path, entry: _Record) -> Survey | None:
+    try:
+        data = path.read_bytes()
+        return survey_from_bytes(data) if sha256_of_bytes(data) == entry.survey_sha256 else None
+    except (OSError, StorageError):
+        return None
+
+
+def _survey_file(file: Any, fitting: Fitting) -> tuple[Survey, int]:
+    """Survey a file of pixels and compute its checksum, in the same pass."""
+    shape = (3, fitting.height, fitting.width)
     checksum = 0
-    while block := file.read(_BLOCK_BYTES):
+
+    def images() -> Iterator[Images]:
+        nonlocal checksum
+        block_bytes = images_per_block(shape) * 3 * fitting.height * fitting.width
+        for block in _file_blocks(file, block_bytes):
+            checksum = zlib.crc32(block, checksum)
+            yield np.frombuffer(block, np.uint8).reshape(-1, *shape)
+
+    found = survey_blocks(images(), fitting.height * fitting.width)
+    return found, checksum
+
+
+def _checksum(parts: Iterator[bytes]) -> int:
+    """CRC-32 of a file: detects decay, not malice, and is fast enough for each start."""
+    checksum = 0
+    for block in parts:
         checksum = zlib.crc32(block, checksum)
     return checksum
 
 
-def _known(paths: Sequence[Path], index: Index) -> Index:
-    """The entries of files that have the size and the time that they had."""
-    known = {}
-    for path in paths:
-        entry = index.get(str(path))
-        # A file whose process died may have been unlucky; it gets another chance.
-        if entry and entry.sha256 and entry[:2] == _stamp(path):
-            known[str(path)] = entry
-    return known
+def _file_blocks(file: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """A whole file, some bytes at a time."""
+    file.seek(0)
+    while block := file.read(block_bytes):
+        yield block
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    with contextlib.suppress(OSError):
-        status = path.stat()
-        return status.st_size, status.st_mtime_ns
-    return -1, -1
-
-
-def _read_index(path: Path) -> Index:
-    try:
-        return {str(name): _as_known(*values) for name, values in read_json(path).items()}
-    except (StorageError, AttributeError, TypeError, ValueError):
-        return {}
-
-
-def _as_known(*values: Any) -> Known:
-    # An index of an earlier version has fewer values, and the files are read again.
-    *numbers, digest, reason, height, width, oddities = values
-    size, time = numbers
-    return Known(
-        int(size), int(time), str(digest), str(reason), int(height), int(width), tuple(oddities)
-    )
-
-
-def _good(paths: Sequence[Path], index: Index) -> list[int]:
-    return [number for number, path in enumerate(paths) if not index[str(path)].reason]
-
-
-def _key(digests: Sequence[str], fitting: Fitting) -> str:
+def _record_path(digests: Sequence[str], fitting: Fitting) -> Path:
+    """Where the record of an entry is: its name is made from all that decides its pixels."""
     parts = (DECODER_VERSION, fitting.height, fitting.width, fitting.resize, *digests)
-    return sha256_of_bytes("\n".join(map(str, parts)).encode())[:32]
+    key = sha256_of_bytes("\n".join(map(str, parts)).encode())[:32]
+    return _folder(fitting) / f"{key}.json"
 
 
 def _folder(fitting: Fitting) -> Path:
@@ -313,11 +354,9 @@ def _folder(fitting: Fitting) -> Path:
 
 
 def _common(paths: Sequence[Path]) -> Path:
-    return Path(os.path.commonpath([path.absolute().parent for path in paths]))
-
-
-def _mapping(images: Images) -> mmap.mmap | None:
-    base: object = images
-    while isinstance(base, np.ndarray):
-        base = base.base
-    return base if isinstance(base, mmap.mmap) else None
+    """The folder that all files are in, which their index is named by."""
+    folders = [path.absolute().parent for path in paths]
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError:  # on several drives of Windows
+        return folders[0]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from glasshouse.data.cache import cached_images
 from glasshouse.data.cropping import choose_resize
-from glasshouse.data.images import BadFile, ImageSet, OddFile, Resize, Splits
+from glasshouse.data.images import BadFile, ImageSet, OddFile, Resize, Splits, with_survey
 from glasshouse.data.splits import (
     TRAINED_ON_VALIDATION,
     Positions,
@@ -18,6 +18,7 @@ from glasshouse.data.splits import (
     three_parts,
     two_parts,
 )
+from glasshouse.data.survey import survey_slice
 from glasshouse.data.workers import Fitting
 from glasshouse.errors import DataError
 from glasshouse.progress import Progress
@@ -181,13 +182,14 @@ def _decode(
     left: dict[Part, Positions] = {}
     for part, start, stop in zip(positions, bounds, bounds[1:], strict=False):
         left[part] = order[cached.good[start:stop]]
-        sets[part] = ImageSet(
+        images = ImageSet(
             cached.images[start:stop],
             listing.labels[left[part]],
             listing.ids[left[part]],
             listing.class_names,
             sizes=cached.sizes[start:stop],
         )
+        sets[part] = with_survey(images, survey_slice(cached.survey, start, stop))
     _check_parts(listing, listing.labels, left)
     ids = listing.ids[order[cached.good]].tolist()
     odd_files = tuple(

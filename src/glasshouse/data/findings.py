@@ -1,4 +1,4 @@
-"""What a check finds, and the images of a source seen as one row."""
+"""What a check finds, and all images of a source as one table."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,20 +10,21 @@ from glasshouse.data.images import ImageSet, Splits
 
 Level = Literal["error", "warning", "info"]
 
+# Most serious first.
 LEVELS: tuple[Level, ...] = ("error", "warning", "info")
-PARTS = ("train", "validation", "test")
-TEST = PARTS.index("test")
+SPLIT_NAMES = ("train", "validation", "test")
+TEST = SPLIT_NAMES.index("test")
 _NAMED = 4
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One observation on the images of a source.
+    """One observation about the images of a source.
 
-    kind: its name for programs, such as "leaked-copies". level: error, figures would be wrong;
-    warning, they may mislead; info, what there is. ids: the images, or the files, that it is
-    about; reasons: why, one for each file, where they are bad. groups: ids of images that belong
-    side by side, the plainest first.
+    kind: its name for programs, such as "leaked-duplicates". level: error, metrics would be wrong;
+    warning, they may mislead; info, a fact worth knowing. ids: the images or files concerned;
+    reasons: why, one per file, where files are unreadable. groups: ids of images that belong
+    together, the clearest case first.
     """
 
     kind: str
@@ -36,45 +37,45 @@ class Finding:
 
 
 def names_of(group: tuple[str, ...]) -> str:
-    """The first of a group's images in words: ``a = b = c = d and 7 more``."""
+    """The first images of a group in words: ``a = b = c = d and 7 more``."""
     more = len(group) - _NAMED
     return " = ".join(group[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 @dataclass(frozen=True)
-class Everything:
-    """All images of a source, one part after the other: ids, labels and parts ``(n,)``.
+class AllImages:
+    """All images of a source, one split after the other: ids, labels, split_numbers ``(n,)``.
 
-    parts: positions in PARTS. sizes: int32 ``(n, 2)`` where the source has files.
+    split_numbers: positions in SPLIT_NAMES. sizes: int32 ``(n, 2)`` where the source has files.
     """
 
     ids: NDArray[np.str_]
     labels: NDArray[np.int64]
-    parts: NDArray[np.int64]
+    split_numbers: NDArray[np.int64]
     sizes: NDArray[np.int32] | None
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def everything(splits: Splits) -> Everything:
-    """The three parts one after the other."""
-    sets = list(parts_of(splits).values())
+def all_images(splits: Splits) -> AllImages:
+    """The three splits one after the other."""
+    sets = list(by_split(splits).values())
     sizes = [images.sizes for images in sets if images.sizes is not None]
-    return Everything(
-        np.concatenate([images.ids for images in sets]),
-        np.concatenate([images.labels for images in sets]),
-        np.repeat(np.arange(len(sets)), [len(images) for images in sets]),
-        np.concatenate(sizes) if len(sizes) == len(sets) else None,
+    return AllImages(
+        ids=np.concatenate([images.ids for images in sets]),
+        labels=np.concatenate([images.labels for images in sets]),
+        split_numbers=np.repeat(np.arange(len(sets)), [len(images) for images in sets]),
+        sizes=np.concatenate(sizes) if len(sizes) == len(sets) else None,
     )
 
 
-def parts_of(splits: Splits) -> dict[str, ImageSet]:
-    """The parts by their names."""
-    return dict(zip(PARTS, (splits.train, splits.validation, splits.test), strict=True))
+def by_split(splits: Splits) -> dict[str, ImageSet]:
+    """The image sets by the names of their splits."""
+    return dict(zip(SPLIT_NAMES, (splits.train, splits.validation, splits.test), strict=True))
 
 
 def counts_of(images: ImageSet) -> dict[str, int]:
-    """How many images each class has."""
+    """The number of images of each class."""
     counts = np.bincount(images.labels, minlength=len(images.class_names)).tolist()
     return dict(zip(images.class_names, counts, strict=True))

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from glasshouse.data.survey import Survey, survey
 
 Resize = Literal["crop", "letterbox", "stretch"]
 
@@ -39,6 +42,12 @@ class ImageSet:
     def width(self) -> int:
         """Columns of pixels."""
         return int(self.pixels.shape[3])
+
+    # Kept outside the fields, so that `replace` with other pixels never keeps a stale survey.
+    @cached_property
+    def survey(self) -> Survey:
+        """What one pass over the pixels finds: made at first use, then kept with this object."""
+        return survey(self.pixels)
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,14 @@ class Splits:
     def class_names(self) -> tuple[str, ...]:
         """The same for all three parts."""
         return self.train.class_names
+
+
+def with_survey(images: ImageSet, known: Survey) -> ImageSet:
+    """The same images with the survey that their cache kept, so that no pass is needed."""
+    surveyed = replace(images)
+    # A frozen dataclass refuses assignment; this is where cached_property looks first.
+    surveyed.__dict__["survey"] = known
+    return surveyed
 
 
 def take(images: ImageSet, positions: NDArray[np.int64] | Sequence[int]) -> ImageSet:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from glasshouse.data.cache import blocks
 from glasshouse.data.cifar import find_cifar, read_cifar
 from glasshouse.data.decode import Resize, fit_to_size
 from glasshouse.data.digits import read_digits
@@ -69,15 +68,18 @@ def has_own_size(source: str | Path) -> bool:
 
 
 def fingerprint(splits: Splits) -> str:
-    """A SHA-256 over ids, labels, class names and pixels of all parts, in hexadecimal."""
+    """A SHA-256 over ids, labels, class names and pixels of all splits, in hexadecimal.
+
+    The pixels take part by the digests of their survey, so that they are not read again.
+    """
     digest = hashlib.sha256()
-    for part in (splits.train, splits.validation, splits.test):
-        for text in ("\n".join(part.class_names), "\n".join(part.ids.tolist())):
+    for images in (splits.train, splits.validation, splits.test):
+        for text in ("\n".join(images.class_names), "\n".join(images.ids.tolist())):
+            # With its length, so that no two lists of names can run into the same text.
             digest.update(f"{len(text)}\n{text}".encode())
-        digest.update(f"{part.pixels.shape}".encode())
-        digest.update(part.labels.astype("<i8").tobytes())
-        for block in blocks(part.pixels):
-            digest.update(block.data)
+        digest.update(f"{images.pixels.shape}".encode())
+        digest.update(images.labels.astype("<i8").tobytes())
+        digest.update(images.survey.digests.tobytes())
     return digest.hexdigest()
 
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from glasshouse.data.cache import gather
 from glasshouse.data.images import ImageSet
+from glasshouse.data.pixel_blocks import gather
 from glasshouse.errors import StorageError
 from glasshouse.models.classifier import Classifier, Preprocessing, scale
 from glasshouse.storage import read_tensors, write_tensors

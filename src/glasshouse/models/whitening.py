@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glasshouse.data.cache import gather
 from glasshouse.data.images import ImageSet
+from glasshouse.data.pixel_blocks import gather
 from glasshouse.models.layers import WhiteningLayer
 from glasshouse.models.preprocessing import Preprocessing, scale
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.data.findings import Finding, counts_of, parts_of
+from glasshouse.data.findings import Finding, by_split, counts_of
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.report.html import Tile, render_template, tile
 from glasshouse.wording import pluralize
@@ -57,7 +57,7 @@ def find_places(splits: Splits, ids: set[str]) -> dict[str, ImageLocation]:
     """Where the images of these ids are."""
     return {
         image: ImageLocation(part, images, row)
-        for part, images in parts_of(splits).items()
+        for part, images in by_split(splits).items()
         for row, image in enumerate(images.ids.tolist())
         if image in ids
     }
@@ -65,7 +65,7 @@ def find_places(splits: Splits, ids: set[str]) -> dict[str, ImageLocation]:
 
 def class_rows(splits: Splits) -> list[ClassRow]:
     """The images of each class in each part, for a chart of bars."""
-    by_part = [counts_of(images) for images in parts_of(splits).values()]
+    by_part = [counts_of(images) for images in by_split(splits).values()]
     counts = {name: tuple(part[name] for part in by_part) for name in splits.class_names}
     most = max((sum(each) for each in counts.values()), default=0)
     return [ClassRow(name, each, sum(each) / max(1, most)) for name, each in counts.items()]
@@ -89,7 +89,7 @@ def render_data_report(source: str, findings: Sequence[Finding], splits: Splits 
             "findings": [(f, *_images(f, places)) for f in findings if f.kind != "counts"],
             "verdict": verdict(findings),
             "classes": class_rows(splits) if splits else [],
-            "part_counts": {p: len(i) for p, i in parts_of(splits).items()} if splits else {},
+            "part_counts": {p: len(i) for p, i in by_split(splits).items()} if splits else {},
             "samples": _samples(splits) if splits else [],
             "class_count": len(splits.class_names) if splits else 0,
             "bad_files": splits.bad_files if splits else (),

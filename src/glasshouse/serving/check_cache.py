@@ -9,7 +9,7 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.data.findings import parts_of
+from glasshouse.data.findings import by_split
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.progress import Progress
 from glasshouse.report.encoding import image_file
@@ -39,12 +39,12 @@ class CachedCheck:
     @cached_property
     def row_of(self) -> dict[str, int]:
         """The row of each image, by its id."""
-        sets = parts_of(self.splits).values() if self.splits else ()
+        sets = by_split(self.splits).values() if self.splits else ()
         return {name: row for row, name in enumerate(i for s in sets for i in s.ids.tolist())}
 
     def locate(self, row: int) -> tuple[str, ImageSet, int] | None:
         """The split that holds a row, its images and the position there; None: no such row."""
-        for split, images in parts_of(self.splits).items() if self.splits and row >= 0 else ():
+        for split, images in by_split(self.splits).items() if self.splits and row >= 0 else ():
             if row < len(images):
                 return split, images, row
             row -= len(images)

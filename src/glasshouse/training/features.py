@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 
-from glasshouse.data.cache import blocks, gather
 from glasshouse.data.images import ImageSet
+from glasshouse.data.pixel_blocks import blocks, gather
 from glasshouse.data.splits import limit
 from glasshouse.errors import StorageError
 from glasshouse.models.adapted import body_of

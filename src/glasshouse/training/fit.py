@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from glasshouse.data.batches import channel_statistics
 from glasshouse.data.images import ImageSet, Resize, Splits
+from glasshouse.data.survey import channel_statistics
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.layers import architecture_of, build
 from glasshouse.models.sequential import describe_sequential
@@ -109,5 +109,5 @@ def fit_preprocessing(
     plain = Preprocessing(train_set.height, train_set.width, resize)
     if scaling == "rescale":
         return plain
-    mean, std = channel_statistics(train_set)
+    mean, std = channel_statistics(train_set.survey)
     return Preprocessing(plain.height, plain.width, plain.resize, mean, std)

@@ -47,7 +47,7 @@ def test_a_source_that_cannot_be_loaded_is_a_finding(tmp_path: Path) -> None:
 
 
 def test_a_verdict_counts_what_stops_training() -> None:
-    error = Finding("leaked-copies", "error", "", "")
+    error = Finding("leaked-duplicates", "error", "", "")
     warning = Finding("small-part", "warning", "", "")
     assert verdict([error]) == "1 finding would make figures wrong. Training stops at it."
     assert verdict([error, error, warning]) == (
@@ -92,4 +92,4 @@ def test_the_page_shows_copies_side_by_side_and_names_as_text(tmp_path: Path) ->
     assert page.count("data:image/png;base64,") > 16
     assert "http" not in page.replace("http-equiv", "")
     kinds = {finding["kind"] for finding in read_json(tmp_path / "out" / "check.json")}
-    assert "contradicting-copies" in kinds
+    assert "contradicting-duplicates" in kinds

@@ -10,7 +10,7 @@ import numpy as np
 from fastapi import Request
 from nicegui import ui
 
-from glasshouse.data.findings import Finding, parts_of
+from glasshouse.data.findings import Finding, by_split
 from glasshouse.data.images import BadFile, Splits
 from glasshouse.report.data_report import class_rows, verdict
 from glasshouse.runs.folder import find_runs
@@ -108,7 +108,7 @@ def _show(found: CachedCheck) -> None:
     findings, splits = found.examination.findings, found.splits
     if splits is not None:
         with panel():
-            counts = {part: f"{len(images):,}" for part, images in parts_of(splits).items()}
+            counts = {part: f"{len(images):,}" for part, images in by_split(splits).items()}
             figures(
                 {
                     **counts,
@@ -207,7 +207,7 @@ def _image(found: CachedCheck, row: int, description: str) -> None:
 def _balance(splits: Splits) -> None:
     """A bar for each class, of the images of the three parts."""
     with box("gh-legend"):
-        for number, part in enumerate(parts_of(splits)):
+        for number, part in enumerate(by_split(splits)):
             with box("", "span"):
                 box(f"gh-part-{number}", "i")
                 text(part)
@@ -234,11 +234,11 @@ def _samples(found: CachedCheck, splits: Splits) -> None:
             "outlined dense options-dense"
         )
         chosen.classes("gh-select gh-class")
-        part = ui.toggle(list(parts_of(splits)), value="train").props("no-caps dense unelevated")
+        part = ui.toggle(list(by_split(splits)), value="train").props("no-caps dense unelevated")
     place = box("gh-samples")
 
     def show() -> None:
-        images = parts_of(splits)[str(part.value)]
+        images = by_split(splits)[str(part.value)]
         before = {"train": 0, "validation": len(splits.train)}.get(
             str(part.value), len(splits.train) + len(splits.validation)
         )
