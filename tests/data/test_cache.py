@@ -8,8 +8,7 @@ import pytest
 from glasshouse.data import cache as module
 from glasshouse.data.cache import Cached, cached_images
 from glasshouse.data.decode import read_image
-from glasshouse.data.survey import survey as survey_of
-from glasshouse.data.survey import survey_to_bytes
+from glasshouse.data.survey import survey as survey_of, survey_to_bytes
 from glasshouse.data.workers import Fitting
 from glasshouse.errors import StorageError
 from glasshouse.storage import cache_folder
