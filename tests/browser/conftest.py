@@ -72,16 +72,16 @@ def start_workbench() -> Iterator[StartWorkbench]:
         command = [sys.executable, "-m", "glasshouse", "ui", str(runs), "--no-browser", "--offline"]
         started.append(subprocess.Popen([*command, "--port", str(port)], env={**os.environ}))
         address = f"http://127.0.0.1:{port}"
-        wait_for(lambda: _answers(address), "the workbench to answer", 120)
+        wait_for(lambda: _answers(address), "the workbench to respond")
         return address
 
     yield start
     for process in started:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(timeout=120)
 
 
-def wait_for(happens: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+def wait_for(happens: Callable[[], Any], what: str, seconds: float = 120.0) -> Any:
     """The first true answer of a question that is asked again and again."""
     end = time.monotonic() + seconds
     while True:
@@ -96,7 +96,7 @@ def wait_for(happens: Callable[[], Any], what: str, seconds: float = 30.0) -> An
         time.sleep(0.1)
 
 
-def find(browser: WebDriver, css: str, seconds: float = 20.0) -> WebElement:
+def find(browser: WebDriver, css: str, seconds: float = 120.0) -> WebElement:
     """The first element of a CSS selector that can be seen, as soon as there is one."""
     found = wait_for(
         lambda: [e for e in browser.find_elements(By.CSS_SELECTOR, css) if e.is_displayed()],
@@ -107,7 +107,7 @@ def find(browser: WebDriver, css: str, seconds: float = 20.0) -> WebElement:
     return element
 
 
-def find_words(browser: WebDriver, words: str, seconds: float = 20.0) -> WebElement:
+def find_words(browser: WebDriver, words: str, seconds: float = 120.0) -> WebElement:
     """The innermost element that can be seen and holds these words."""
     path = f"//*[contains(normalize-space(text()), {json.dumps(words)})]"
     found = wait_for(
@@ -202,7 +202,7 @@ def _free_port() -> int:
 
 def _answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(address, timeout=10) as answer:
+        with urllib.request.urlopen(address, timeout=120) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

@@ -65,20 +65,20 @@ def test_a_training_is_started_watched_stopped_gone_on_with_and_looked_into(
     fill(chromium, "Name of the run", "watched")
     press(chromium, "Start training")
     wait_for(lambda: chromium.current_url.endswith("/run/watched"), "the page of the run")
-    wait_for(lambda: status_of(chromium) == "training", "the training to begin", 90)
+    wait_for(lambda: status_of(chromium) == "training", "the training to begin")
     find(chromium, ".gh-curves canvas")
-    wait_for(lambda: figure(chromium, "Time left").endswith((" s", " min")), "the time left", 30)
-    wait_for(lambda: figure(chromium, "Validation accuracy").endswith("%"), "an epoch's end", 60)
+    wait_for(lambda: figure(chromium, "Time left").endswith((" s", " min")), "the time left")
+    wait_for(lambda: figure(chromium, "Validation accuracy").endswith("%"), "an epoch's end")
     press(chromium, "Stop")
-    wait_for(lambda: status_of(chromium) == "stopped", "the training to stop", 30)
+    wait_for(lambda: status_of(chromium) == "stopped", "the training to stop")
     reached = list_run(runs, runs / "watched").epochs
     assert 0 < reached < 40
     press(chromium, "Go on")
-    wait_for(lambda: status_of(chromium) != "stopped", "the training to go on", 60)
-    wait_for(lambda: status_of(chromium) == "finished", "the end", 180)
+    wait_for(lambda: status_of(chromium) != "stopped", "the training to go on")
+    wait_for(lambda: status_of(chromium) == "finished", "the end", 600)
     assert list_run(runs, runs / "watched").epochs == 40
     look_into_a_cell(chromium)
-    wait_for(lambda: loaded_images(chromium, ".gh-mistakes .gh-heat") > 0, "maps of mistakes", 60)
+    wait_for(lambda: loaded_images(chromium, ".gh-mistakes .gh-heat") > 0, "maps of mistakes")
     chromium.get(chromium.current_url.replace("/run/watched", "/"))
     assert read_text(chromium, "a.gh-run") == "watched"
 
@@ -91,10 +91,10 @@ def figure(browser: WebDriver, name: str) -> str:
 def look_into_a_cell(browser: WebDriver) -> None:
     """Open a cell with the keyboard alone, see its images, and close it again."""
     cell = "button[data-cell='4-4']"
-    find(browser, cell, 60)
+    find(browser, cell)
     count = int(read_text(browser, cell))
     type_into(browser, cell, Keys.ENTER)
-    wait_for(lambda: loaded_images(browser, ".gh-card .gh-pixels") > 0, "images of a cell", 60)
+    wait_for(lambda: loaded_images(browser, ".gh-card .gh-pixels") > 0, "images of a cell")
     assert len(browser.find_elements(By.CSS_SELECTOR, ".gh-card .gh-pixels")) == count
     browser.switch_to.active_element.send_keys(Keys.ESCAPE)
     wait_for(lambda: not browser.find_elements(By.CSS_SELECTOR, ".gh-card"), "the dialog to close")
@@ -139,4 +139,4 @@ def test_an_unknown_source_is_said_where_it_was_asked_for(
     chromium.get(start_workbench(tmp_path / "runs") + "/train")
     fill(chromium, "Images", "digist")
     press(chromium, "Look at the images")
-    find_words(chromium, "digits'", 60)
+    find_words(chromium, "digits'")

@@ -46,10 +46,10 @@ def test_the_service_starts_answers_as_predict_does_and_stops(
     assert "pets, 3 classes" in line
     headers = {"X-API-Key": "s3cret", "Content-Type": "image/png"}
     request = urllib.request.Request(f"{line.split()[0]}predict?top=3", png(0), headers)
-    with urllib.request.urlopen(request, timeout=20) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         found = json.load(answer)["predictions"][0]["top"]
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "everything that was accepted is answered" in errors and "Traceback" not in errors
     _, output, _ = glasshouse_here(

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +16,18 @@ from nicegui.testing.general import nicegui_reset_globals
 from glasshouse.serving.app import create_app
 from glasshouse.serving.workbench import Workbench
 from tests.serving.runs import train_small, trained_run
+
+# In tenths of a second: a busy machine may take long, and a page that never comes is rare.
+_RETRIES = 1200
+
+
+class PatientUser(User):
+    """A user who waits for what a page fills in later, up to two minutes."""
+
+    async def should_see(self, *args: Any, retries: int = _RETRIES, **options: Any) -> None:
+        """Assert that the page shows something, as soon as it does."""
+        await super().should_see(*args, retries=retries, **options)
+
 
 Story = Callable[[User], Awaitable[None]]
 
@@ -34,7 +47,7 @@ async def _visit(workbench: Workbench, story: Story) -> None:
                 core.app.router.lifespan_context(core.app),
                 httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client,
             ):
-                await story(User(client))
+                await story(PatientUser(client))
         finally:
             os.environ.pop("NICEGUI_USER_SIMULATION")
             # NiceGUI would forget the modules of our pages, which other tests have imported.

@@ -18,7 +18,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 def test_without_a_source_it_says_what_to_do(workbench: Workbench) -> None:
     async def story(user: User) -> None:
         await user.open("/data")
-        await user.should_see("Choose images to check", retries=100)
+        await user.should_see("Choose images to check")
         await user.should_see("digits")
 
     visit(workbench, story)
@@ -32,7 +32,7 @@ def test_a_folder_is_checked_and_shown(workbench: Workbench, tmp_path: Path) -> 
 
     async def story(user: User) -> None:
         await user.open(f"/data?source={source}")
-        await user.should_see("contradicting labels", retries=100)
+        await user.should_see("contradicting labels")
         await user.should_see("1 file cannot be read")
         await user.should_see("broken.png")
         await user.should_see(HOSTILE)
@@ -43,7 +43,7 @@ def test_a_folder_is_checked_and_shown(workbench: Workbench, tmp_path: Path) -> 
 def test_an_unknown_source_is_an_answer_and_not_a_crash(workbench: Workbench) -> None:
     async def story(user: User) -> None:
         await user.open("/data?source=digit")
-        await user.should_see("Did you mean 'digits'", retries=100)
+        await user.should_see("Did you mean 'digits'")
 
     visit(workbench, story)
 
@@ -51,7 +51,7 @@ def test_an_unknown_source_is_an_answer_and_not_a_crash(workbench: Workbench) ->
 def test_a_source_that_cannot_be_loaded_is_a_finding(workbench: Workbench, tmp_path: Path) -> None:
     async def story(user: User) -> None:
         await user.open(f"/data?source={tmp_path}")
-        await user.should_see("The source cannot be loaded", retries=100)
+        await user.should_see("The source cannot be loaded")
 
     visit(workbench, story)
 

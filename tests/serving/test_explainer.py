@@ -272,12 +272,12 @@ def test_the_page_says_what_to_do_with_and_without_models(
         with monkeypatch.context() as patch:
             patch.setattr(bundled, "ASSETS", tmp_path / "none")
             await user.open("/explain")
-            await user.should_see("No model to explain yet", retries=100)
+            await user.should_see("No model to explain yet")
 
     async def with_models(user: User) -> None:
         await user.open("/explain")
-        await user.should_see("Drop a photo, or take one of the test images", retries=100)
-        await user.should_see("Its worst mistakes", retries=100)
+        await user.should_see("Drop a photo, or take one of the test images")
+        await user.should_see("Its worst mistakes")
 
     visit(workbench, without)
     visit(Workbench(folder, offline=True), with_models)
@@ -289,7 +289,7 @@ def test_a_test_image_can_be_linked_to(folder: Path) -> None:
 
     async def story(user: User) -> None:
         await user.open(f"/explain?model=sweep/digits&image={name}")
-        await user.should_see("Grad-CAM", retries=200)
+        await user.should_see("Grad-CAM")
         await user.should_see(f"{name}, labelled")
 
     visit(workbench, story)

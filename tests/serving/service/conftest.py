@@ -92,12 +92,12 @@ def running(
     finally:
         if not service.is_closing.is_set():
             server.handle_exit(15, None)
-        thread.join(20)
+        thread.join(120)
     assert not thread.is_alive()
 
 
 def _wait_for(port: int) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connection.recv(1000).startswith(b"HTTP/1.1 200")
 

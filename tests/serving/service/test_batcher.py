@@ -19,7 +19,7 @@ class Slow:
 
     def __call__(self, items: list[int]) -> Sequence[int | Exception]:
         self.batches.append(items)
-        assert self.gate.wait(5)
+        assert self.gate.wait(120)
         return [2 * item for item in items]
 
 
@@ -28,14 +28,14 @@ async def until_computing(slow: Slow) -> None:
         await asyncio.sleep(0.001)
 
 
-def test_what_comes_while_the_thread_is_at_work_becomes_the_next_batches() -> None:
+def test_items_that_arrive_during_a_batch_form_the_next_batches() -> None:
     async def story() -> None:
         slow = Slow()
         batcher: Batcher[int, int] = Batcher(slow, name="t", max_batch=3)
         first = asyncio.create_task(batcher.submit(0))
         await until_computing(slow)
         others = [asyncio.create_task(batcher.submit(i)) for i in range(1, 6)]
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # each task runs up to its first wait: it has submitted
         assert batcher.load == 6
         slow.gate.set()
         assert await asyncio.gather(first, *others) == [0, 2, 4, 6, 8, 10]
@@ -60,23 +60,23 @@ def test_an_idle_thread_starts_at_once_unless_more_is_coming() -> None:
         await batcher.close()
         return took
 
-    assert asyncio.run(story(False, 20)) < 10
+    assert asyncio.run(story(False, 600)) < 300
     assert asyncio.run(story(True, 0.1)) >= 0.1
 
 
 def test_a_full_batch_waits_for_nobody() -> None:
     async def story() -> float:
         batcher: Batcher[int, int] = Batcher(
-            lambda items: items, name="t", max_batch=4, max_wait=20, is_more_coming=lambda: True
+            lambda items: items, name="t", max_batch=4, max_wait=600, is_more_coming=lambda: True
         )
         began = time.monotonic()
         await asyncio.gather(*(batcher.submit(i) for i in range(4)))
         return time.monotonic() - began
 
-    assert asyncio.run(story()) < 10
+    assert asyncio.run(story()) < 300
 
 
-def test_an_exception_reaches_the_one_it_belongs_to() -> None:
+def test_an_exception_is_raised_where_its_item_was_submitted() -> None:
     def compute(items: list[int]) -> list[int | Exception]:
         return [ValueError("odd") if item % 2 else item for item in items]
 
@@ -89,7 +89,7 @@ def test_an_exception_reaches_the_one_it_belongs_to() -> None:
     assert isinstance(found[1], ValueError) and isinstance(found[3], ValueError)
 
 
-def test_a_failure_of_the_whole_batch_reaches_all_and_the_thread_goes_on() -> None:
+def test_a_failed_batch_raises_for_all_its_items_and_the_thread_survives() -> None:
     def compute(items: list[int]) -> list[int]:
         if 0 in items:
             raise RuntimeError("broken")
@@ -104,11 +104,11 @@ def test_a_failure_of_the_whole_batch_reaches_all_and_the_thread_goes_on() -> No
     asyncio.run(story())
 
 
-def test_several_threads_compute_beside_each_other() -> None:
+def test_several_threads_compute_concurrently() -> None:
     meeting = threading.Barrier(2)
 
     def together(items: list[int]) -> Sequence[int]:
-        meeting.wait(5)
+        meeting.wait(120)
         return items
 
     async def story() -> None:
@@ -122,7 +122,7 @@ def test_several_threads_compute_beside_each_other() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a priority of a thread's own")
-def test_the_threads_stand_back_for_the_event_loop() -> None:
+def test_the_threads_have_a_lower_priority_than_the_event_loop() -> None:
     def priorities(items: list[int]) -> Sequence[int]:
         return [os.getpriority(os.PRIO_PROCESS, threading.get_native_id())] * len(items)
 
@@ -132,7 +132,7 @@ def test_the_threads_stand_back_for_the_event_loop() -> None:
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 
-def test_what_nobody_waits_for_any_more_is_not_computed() -> None:
+def test_a_job_whose_caller_is_gone_is_not_computed() -> None:
     async def story() -> list[list[int]]:
         slow = Slow()
         batcher: Batcher[int, int] = Batcher(slow, name="t", max_batch=8)
@@ -141,7 +141,7 @@ def test_what_nobody_waits_for_any_more_is_not_computed() -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(batcher.submit(1), 0.02)
         last = asyncio.create_task(batcher.submit(2))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         slow.gate.set()
         assert [await first, await last] == [0, 4]
         return slow.batches
@@ -149,14 +149,14 @@ def test_what_nobody_waits_for_any_more_is_not_computed() -> None:
     assert asyncio.run(story()) == [[0], [2]]
 
 
-def test_closing_computes_what_was_taken_and_takes_no_more() -> None:
+def test_closing_computes_what_was_accepted_and_accepts_no_more() -> None:
     async def story() -> None:
         slow = Slow()
         batcher: Batcher[int, int] = Batcher(slow, name="t")
         waiting = [asyncio.create_task(batcher.submit(i)) for i in range(5)]
         await until_computing(slow)
         closing = asyncio.create_task(batcher.close())
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         with pytest.raises(Closed):
             await batcher.submit(9)
         slow.gate.set()

@@ -61,7 +61,7 @@ def _ask_all(cases: Cases, count: int, turn: int, statuses: Counter[int]) -> Non
     )
     @given(cases)
     def ask(case: schemathesis.Case[Any]) -> None:
-        answer = case.call(timeout=30)
+        answer = case.call(timeout=120)
         statuses[answer.status_code] += 1
         assert answer.status_code < 500, (case.as_curl_command(), answer.text)
         kind = answer.headers.get("content-type", [""])[0]
@@ -102,7 +102,7 @@ def test_a_file_name_that_leads_out_is_a_name(service: Service) -> None:
 
 def _status(port: int, path: str) -> int:
     # A client library would tidy the path.
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         answer = b""
         while part := connection.recv(65536):
@@ -120,7 +120,7 @@ def _ask(port: int, name: str) -> bytes:
         "POST /predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
         f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(form)}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
         connection.sendall(head.encode() + form)
         answer = b""
         while part := connection.recv(65536):

@@ -1,12 +1,20 @@
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 from glasshouse.models.classifier import Classifier
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.server import ShutdownPolicy
 from glasshouse.serving.service.service import Service, make_service
 from tests.serving.service.conftest import png, running
+
+
+def wait_until(happens: Callable[[], bool], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < end, f"waited {seconds:g} s"
+        time.sleep(0.005)
 
 
 def request(data: bytes, path: str = "/predict") -> bytes:
@@ -38,7 +46,7 @@ def test_a_stop_loses_no_request_that_was_sent(service: Service) -> None:
     data = request(png(0))
 
     def call(number: int, port: int) -> None:
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
             while True:
                 connection.sendall(data)
                 sent[number] += 1
@@ -54,10 +62,10 @@ def test_a_stop_loses_no_request_that_was_sent(service: Service) -> None:
         callers = [threading.Thread(target=call, args=(i, server.port)) for i in range(16)]
         for caller in callers:
             caller.start()
-        time.sleep(0.4)
+        wait_until(lambda: bool(lost) or min(answered) > 0)
         server.stop()
         for caller in callers:
-            caller.join(15)
+            caller.join(120)
     assert not lost, lost[:2]
     assert sent == answered and min(answered) > 0
 
@@ -67,26 +75,28 @@ def test_a_request_that_comes_in_slowly_is_answered_although_the_server_stops(
 ) -> None:
     data = request(png(0))
     with running(service) as server:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
             connection.sendall(data[:-100])
-            time.sleep(0.1)
+            # The request is being read: it has its slot.
+            wait_until(lambda: service.capacity.images == 1)
             server.stop()
-            time.sleep(0.3)
+            wait_until(lambda: not any(each.is_serving() for each in server.server.servers))
             connection.sendall(data[-100:])
             assert read_answer(connection).startswith(b"HTTP/1.1 200")
-        server.thread.join(10)
+        server.thread.join(120)
         assert not server.thread.is_alive()
 
 
 def test_while_it_drains_it_is_not_ready_and_takes_connections(service: Service) -> None:
-    with running(service, policy=ShutdownPolicy(drain=0.6)) as server:
+    with running(service, policy=ShutdownPolicy(drain=600)) as server:
         server.stop()
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
             connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             assert read_answer(connection).startswith(b"HTTP/1.1 503")
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
             connection.sendall(request(png(0)))
             assert read_answer(connection).startswith(b"HTTP/1.1 200")
+        server.stop()  # a second signal skips the rest of the drain
 
 
 def test_under_overload_requests_are_rejected_and_the_capacity_is_released(
@@ -96,7 +106,7 @@ def test_under_overload_requests_are_rejected_and_the_capacity_is_released(
     statuses: list[bytes] = []
 
     def call(port: int) -> None:
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
             for _ in range(20):
                 connection.sendall(request(png(0)))
                 answer = read_answer(connection)
@@ -108,7 +118,7 @@ def test_under_overload_requests_are_rejected_and_the_capacity_is_released(
         for caller in callers:
             caller.start()
         for caller in callers:
-            caller.join(20)
+            caller.join(120)
     assert len(statuses) == 240
     assert set(statuses) == {b"200", b"503"}
     assert (service.capacity.images, service.capacity.bytes) == (0, 0)

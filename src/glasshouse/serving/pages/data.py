@@ -32,7 +32,7 @@ def _routes(workbench: Workbench) -> APIRouter:
 PAGE = Page(
     "/data",
     "Data",
-    lazy_page("glasshouse.serving.pages.data_view", "fill_data"),
+    lazy_page("glasshouse.serving.pages.data_view"),
     label="Data",
     icon="fact_check",
     routes=_routes,

@@ -11,8 +11,8 @@ from glasshouse.serving.pages.parts import box, text
 from glasshouse.serving.workbench import Workbench
 
 
-def lazy_page(module: str, fill: str) -> Callable[[Workbench, Request], Awaitable[None]]:
-    """Build a page with the function named ``fill`` of ``module``, imported at the first visit."""
+def lazy_page(module: str) -> Callable[[Workbench, Request], Awaitable[None]]:
+    """Build a page with the function ``fill`` of a module that is imported at the first visit."""
 
     async def build(workbench: Workbench, request: Request) -> None:
         with box("gh-waiting").props("role=status") as waiting:
@@ -24,6 +24,6 @@ def lazy_page(module: str, fill: str) -> Callable[[Workbench, Request], Awaitabl
         if waiting.is_deleted:
             return  # the page was closed in the meantime
         waiting.delete()
-        await getattr(view, fill)(workbench, request)
+        await view.fill(workbench, request)
 
     return build

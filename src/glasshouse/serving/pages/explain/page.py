@@ -7,7 +7,7 @@ from glasshouse.serving.workbench import Page
 PAGE = Page(
     "/explain",
     "Explain",
-    lazy_page("glasshouse.serving.pages.explain.view", "fill_explain"),
+    lazy_page("glasshouse.serving.pages.explain.view"),
     label="Explain",
     icon="visibility",
     routes=routes,
