@@ -7,7 +7,7 @@ export MPLBACKEND := Agg
 # serving and live_page say how to run them.
 BENCHES := train_speed tutorial_recipes to_accuracy fuzz_decode folder_memory cifar_memory \
 	finder_cost finder_rates tuner_kill budget explain_page explain_cam explain_memory \
-	transfer_hymenoptera transfer_cifar feature_speed finetune_step
+	transfer_hymenoptera transfer_cifar feature_speed finetune_step startup
 
 .PHONY: setup tour test check slow bench docs clean
 

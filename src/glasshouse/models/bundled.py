@@ -6,6 +6,8 @@ from pathlib import Path
 from glasshouse.models.classifier import MODEL_FILE, Classifier, load_classifier
 
 ASSETS = Path(str(resources.files("glasshouse"))) / "assets"
+# A cat, 451 x 300, in the public domain: something to try a classifier on without a download.
+EXAMPLE_PHOTO = ASSETS / "photos" / "chelsea.png"
 
 
 def bundled_names() -> list[str]:
