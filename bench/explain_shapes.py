@@ -24,10 +24,11 @@ from contest import judge, machine
 
 from glasshouse.data.images import ImageSet, take
 from glasshouse.data.sources import load_splits
-from glasshouse.explanation.explain import explain
+from glasshouse.explanation.explain import explain_page
+from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.methods import SLOW_METHODS, MethodName
-from glasshouse.explanation.nouns import Explanation, shown
-from glasshouse.explanation.trust.checks import sheet_methods
+from glasshouse.explanation.nouns import Explanation
+from glasshouse.explanation.pipeline import sheet_methods
 from glasshouse.explanation.trust.localisation import (
     Localisation,
     Masks,
@@ -76,7 +77,7 @@ def score(classifier: Classifier, count: int) -> float:
     test = load_splits("shapes", DataSettings(image_size=classifier.preprocessing.height)).test
     images = take(test, np.arange(min(count, len(test))))
     assert images.masks is not None
-    methods = sheet_methods(classifier, images.images[0])
+    methods = sheet_methods(classifier, images.pixels[0])
     found = maps_of(classifier, images, [name for name in methods if name not in SLOW_METHODS])
     accuracy = float((found[0].logits.argmax(1) == images.labels).mean())
     margin = usual_margin(*images.masks.shape[1:])
@@ -98,7 +99,8 @@ def score(classifier: Classifier, count: int) -> float:
 def maps_of(
     classifier: Classifier, images: ImageSet, methods: Sequence[MethodName]
 ) -> tuple[Explanation, ...]:
-    return explain(classifier, images.images, methods=methods, target_class=images.labels)
+    page = explain_page(classifier, images.pixels, methods=methods, target_class=images.labels)
+    return page.explanations
 
 
 def print_rows(rows: Sequence[Localisation]) -> None:

@@ -22,21 +22,24 @@ from .evaluation.calibration import fit_temperature as fit_temperature
 from .evaluation.compare import Comparison as Comparison, compare as compare
 from .evaluation.evaluation import Evaluation as Evaluation, evaluate as evaluate
 from .evaluation.intervals import Interval as Interval
-from .explanation.activations import Activations as Activations, activations as activations
+from .explanation.activations import activations as activations
 from .explanation.explain import (
+    ExplanationWarning as ExplanationWarning,
     explain as explain,
     explain_contrast as explain_contrast,
     explain_page as explain_page,
 )
+from .explanation.graph.layer_choice import shallow_and_deep_layers as shallow_and_deep_layers
 from .explanation.maps.class_maps import class_maps as class_maps
 from .explanation.methods import ExplainSettings as ExplainSettings
 from .explanation.mistakes import explain_mistakes as explain_mistakes
-from .explanation.nouns import (
-    Explanation as Explanation,
+from .explanation.nouns import Activations as Activations, Explanation as Explanation
+from .explanation.store import (
     load_explanation as load_explanation,
-    save_explanation as save_explanation,
+    load_page as load_page,
+    save_page as save_page,
 )
-from .explanation.trust.checks import check_all as check_all, telling_layers as telling_layers
+from .explanation.trust.checks import check_all as check_all
 from .explanation.trust.localisation import score_localisation as score_localisation
 from .export.onnx import export_onnx as export_onnx
 from .models.classifier import (

@@ -9,8 +9,12 @@ from torch import Tensor, nn
 
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import DataError, ModelError, UsageError
-from glasshouse.explanation.explain import explain, explain_contrast, explain_page
-from glasshouse.explanation.graph.relu_rules import ExplanationWarning
+from glasshouse.explanation.explain import (
+    ExplanationWarning,
+    explain,
+    explain_contrast,
+    explain_page,
+)
 from glasshouse.explanation.methods import ALL_METHODS, ExplainSettings
 from glasshouse.models.predict import predict
 from tests.explanation.nets import (
@@ -23,9 +27,7 @@ from tests.explanation.nets import (
     some_images,
 )
 
-quiet = pytest.mark.filterwarnings(
-    "ignore::glasshouse.explanation.graph.relu_rules.ExplanationWarning"
-)
+quiet = pytest.mark.filterwarnings("ignore::glasshouse.explanation.explain.ExplanationWarning")
 
 
 @quiet
@@ -187,7 +189,7 @@ def test_a_contrast_is_the_difference_of_the_two_classes() -> None:
 
 
 def test_a_rule_without_relus_behind_the_layer_is_said_to_do_nothing() -> None:
-    with pytest.warns(ExplanationWarning, match="no ReLU to act on behind this layer"):
+    with pytest.warns(ExplanationWarning, match="no ReLU to act on after this layer"):
         found = explain(
             classifier_of(pooled_net()),
             some_images(),
@@ -195,7 +197,17 @@ def test_a_rule_without_relus_behind_the_layer_is_said_to_do_nothing() -> None:
             layer="5",
         )
     np.testing.assert_array_equal(found[0].maps, found[1].maps)
-    assert "vanilla map under another name" in found[1].warnings[0]
+    assert "identical to the vanilla map" in found[1].warnings[0]
+
+
+def test_explain_issues_each_warning_once_and_explain_page_none() -> None:
+    classifier = classifier_of(nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), *pooled_net()[6:7]))
+    classifier.net.append(nn.Flatten()).append(nn.Linear(4, 5))  # type: ignore[operator]
+    with pytest.warns(ExplanationWarning, match="only 2x2 cells") as issued:
+        found = explain(classifier, some_images(), methods=["grad-cam", "hires-cam"])
+    assert len(issued) == 1 and issued[0].filename == __file__
+    page = explain_page(classifier, some_images(), methods=["grad-cam", "hires-cam"])
+    assert [each.warnings for each in page.explanations] == [each.warnings for each in found]
 
 
 def test_a_net_without_relus_gets_an_error_for_guided() -> None:

@@ -13,7 +13,7 @@ from glasshouse.data.sources import load_splits
 from glasshouse.explanation.activations import activations
 from glasshouse.explanation.explain import explain, explain_contrast
 from glasshouse.explanation.maps.class_maps import class_maps
-from glasshouse.explanation.nouns import shown
+from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.trust.faithfulness import faithfulness
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.settings import DataSettings
@@ -48,7 +48,7 @@ def real(net: str) -> tuple[Classifier, NDArray[np.uint8]]:
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("net", sorted(NETS))
-@pytest.mark.filterwarnings("ignore::glasshouse.explanation.graph.relu_rules.ExplanationWarning")
+@pytest.mark.filterwarnings("ignore::glasshouse.explanation.explain.ExplanationWarning")
 def test_dog_and_cat_maps_point_to_different_animals(net: str, real_data: Path) -> None:
     classifier, images = real(net)
     for name, place, other in (("bull mastiff", DOG, CAT), ("tiger cat", CAT, DOG)):
@@ -63,7 +63,7 @@ def test_dog_and_cat_maps_point_to_different_animals(net: str, real_data: Path) 
 
 
 @pytest.mark.realdata
-@pytest.mark.filterwarnings("ignore::glasshouse.explanation.graph.relu_rules.ExplanationWarning")
+@pytest.mark.filterwarnings("ignore::glasshouse.explanation.explain.ExplanationWarning")
 def test_a_foreign_net_with_functional_relus_is_explained_on_real_images(real_data: Path) -> None:
     splits = load_splits("cifar10", DataSettings(), data_dir=real_data, offline=True)
     images = take(splits.test, range(40))

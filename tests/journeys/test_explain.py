@@ -45,10 +45,13 @@ def test_a_photo_gets_its_sheet_and_its_records(run: Path, folder: Path, capsys:
     files = {Path(path).name: Path(path) for path in answer["files"]}
     with Image.open(files["sheet.png"]) as sheet:
         assert sheet.width > 300
-    record = json.loads(files["grad-cam.json"].read_text(encoding="utf-8"))
-    known = {"image_sha256", "weights_sha256", "targets", "layer", "method", "rule", "versions"}
+    page = json.loads(files["page.json"].read_text(encoding="utf-8"))
+    assert {"image_sha256", "weights_sha256", "versions"} <= set(page)
+    assert page["weights_sha256"] and page["maps"] == answer["maps"]
+    record = page["maps"][0]
+    known = {"targets", "layer", "method", "rule"}
     assert known <= set(record) and None not in [record[key] for key in known]
-    maps = np.load(files["grad-cam.json"].with_name("grad-cam.maps.npy"), allow_pickle=False)
+    maps = np.load(files["grad-cam.maps.npy"], allow_pickle=False)
     assert maps.ndim == 3 and np.isfinite(maps).all()
 
 

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings, strategies as some
 
 from glasshouse.explanation.explain import explain
-from glasshouse.explanation.maps.cam import eigen_cam, enlarge, grad_cam, hires_cam, xgrad_cam
+from glasshouse.explanation.maps.cam import eigen_cam, grad_cam, hires_cam, xgrad_cam
+from glasshouse.explanation.maps.enlargement import enlarge
 from glasshouse.explanation.trust.localisation import energy_inside, pointing_game
 from glasshouse.explanation.trust.sanity import rank_correlation
 from tests.explanation.nets import classifier_of, functional_net, relative, some_images

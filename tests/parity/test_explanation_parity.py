@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input as torch_conv2d_input
 
-from glasshouse.explanation.explain import explain
-from glasshouse.explanation.graph.relu_rules import ExplanationWarning
+from glasshouse.explanation.explain import ExplanationWarning, explain
 from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.methods import ExplainSettings, MethodName
 from glasshouse.explanation.nouns import Explanation
@@ -303,7 +302,7 @@ def test_grad_cam_of_a_pooled_linear_head_is_the_class_activation_map() -> None:
     expected = torch.einsum("nchw,nc->nhw", activation, weights) / (height * width)
     for each in found:
         assert relative(each.maps, expected) < 1e-14
-        assert "one and the same map" in " ".join(each.notes)
+        assert "CAM are the same map" in " ".join(each.notes)
 
 
 def test_relu6_gets_the_rule_with_its_own_gate_and_a_warning() -> None:
@@ -328,7 +327,7 @@ def test_relu6_gets_the_rule_with_its_own_gate_and_a_warning() -> None:
     assert relative(found.channels, expected.detach()) < 1e-12
 
 
-@pytest.mark.filterwarnings("ignore::glasshouse.explanation.graph.relu_rules.ExplanationWarning")
+@pytest.mark.filterwarnings("ignore::glasshouse.explanation.explain.ExplanationWarning")
 def test_mobilenet_warns_where_others_give_plain_gradients_under_the_name_guided() -> None:
     classifier = zoo_classifier("torchvision/mobilenet_v2", double=True)
     found, inputs = page_of(classifier, "features.13", 64)

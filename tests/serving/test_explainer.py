@@ -16,7 +16,7 @@ from glasshouse.models import bundled
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import load_predictions, predict_logits
 from glasshouse.models.pretrained import build_net, names_at_hand
-from glasshouse.serving.explainer import Explainer, Photo, layers_along, photo_of, read_photo
+from glasshouse.serving.explainer import Explainer, Photo, photo_of, read_photo
 from glasshouse.serving.map_images import activation_file, is_signed, map_file
 from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import tensors_to_bytes, write_bytes
@@ -200,10 +200,10 @@ def test_a_brought_file_is_read_in_a_process_of_its_own(tmp_path: Path) -> None:
 
 
 def test_layers_run_from_the_first_to_the_last_with_a_map(explainer: Explainer) -> None:
-    classifier = explainer.classifier(RUN)
-    found = layers_along(classifier, noise(8, 8).transpose(2, 0, 1))
-    assert [info.name for info in found] == sorted(info.name for info in found)
-    assert all(info.has_extent for info in found)
+    found = explainer.explain(RUN, Photo("x.png", noise(40, 60))).page.activations
+    names = [each.layer for each in found]
+    assert names == sorted(names)
+    assert all(each.values.ndim == 4 and min(each.values.shape[2:]) > 1 for each in found)
     assert 2 <= len(found) <= 12
 
 

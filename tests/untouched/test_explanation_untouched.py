@@ -71,7 +71,7 @@ def everything(classifier: Classifier) -> None:
     activations(classifier, some_images(), ["0", "5"])
 
 
-@pytest.mark.filterwarnings("ignore::glasshouse.explanation.graph.relu_rules.ExplanationWarning")
+@pytest.mark.filterwarnings("ignore::glasshouse.explanation.explain.ExplanationWarning")
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_explaining_changes_nothing_in_any_gradient_mode(mode: Callable[[], Any]) -> None:
     net = mixed_net()
@@ -111,7 +111,7 @@ def test_an_interrupted_explanation_leaves_the_net_as_it_was(where: str) -> None
     assert torch.is_grad_enabled()
 
 
-@pytest.mark.filterwarnings("ignore::glasshouse.explanation.graph.relu_rules.ExplanationWarning")
+@pytest.mark.filterwarnings("ignore::glasshouse.explanation.explain.ExplanationWarning")
 def test_training_bytes_are_the_same_with_explanations_in_between() -> None:
     def trained(with_explanations: bool) -> dict[str, Tensor]:
         torch.manual_seed(5)
@@ -130,7 +130,7 @@ def test_training_bytes_are_the_same_with_explanations_in_between() -> None:
     assert all(torch.equal(plain[name], explained[name]) for name in plain)
 
 
-@pytest.mark.filterwarnings("ignore::glasshouse.explanation.graph.relu_rules.ExplanationWarning")
+@pytest.mark.filterwarnings("ignore::glasshouse.explanation.explain.ExplanationWarning")
 def test_images_and_earlier_explanations_are_not_written_to() -> None:
     images = some_images()
     before = images.copy()

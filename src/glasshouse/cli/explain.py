@@ -81,7 +81,7 @@ def explain(
     json: Json = False,
 ) -> None:
     """Draw why MODEL predicts what it predicts for each IMAGE, and whether to believe it."""
-    from glasshouse.workflow.use.explain_files import ExplainRequest, explain_images
+    from glasshouse.workflow.use.explain_files import ExplainRequest, explain_images, map_request
     from glasshouse.workflow.use.model_names import classifier_by_name
 
     if errors:
@@ -93,11 +93,13 @@ def explain(
         return
     request = ExplainRequest(
         out=out or Path("explanations"),
-        methods=tuple(method or ["activations" if activations else "all"]),
-        class_name=class_name,
-        layer=layer,
-        activation_layers=tuple(activations or ()),
-        checks=checks,
+        maps=map_request(
+            method or ["activations" if activations else "all"],
+            activation_layers=activations or (),
+            class_name=class_name,
+            layer=layer,
+            is_checked=checks,
+        ),
         colours=colours,
         channel=channel,
         tiles=tiles,
@@ -111,7 +113,7 @@ def explain(
 def _write_mistakes(
     run: Path, out: Path | None, data_dir: Path | None, offline: bool, json: bool
 ) -> None:
-    from glasshouse.workflow.use.explain_files import explain_run_mistakes
+    from glasshouse.workflow.use.run_mistakes import explain_run_mistakes
 
     page = explain_run_mistakes(run, out, data_dir=data_dir, offline=offline)
     if json:

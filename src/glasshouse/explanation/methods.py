@@ -1,13 +1,13 @@
-"""The methods by name: which gradients each is made from."""
+"""The methods by name: what each shows, and which gradients it is made from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from glasshouse.errors import UsageError, did_you_mean
-from glasshouse.explanation.graph.relu_rules import Rule
-from glasshouse.explanation.maps.cam import CAMS
 
+# How gradients pass back through ReLUs: graph/relu_rules.py defines the three.
+Rule = Literal["vanilla", "guided", "relu"]
 MethodName = Literal[
     "saliency", "guided", "relu", "grad-cam", "guided-grad-cam", "grad-cam-guided-rule",
     "grad-cam-relu-rule", "hires-cam", "xgrad-cam", "grad-cam++", "layer-cam", "eigen-cam",
@@ -15,15 +15,22 @@ MethodName = Literal[
 ]  # fmt: skip
 PAGE_METHODS: tuple[MethodName, ...] = ("saliency", "guided", "relu", "grad-cam", "guided-grad-cam")
 ALL_METHODS: tuple[MethodName, ...] = get_args(MethodName)
+SHEET_METHODS: tuple[MethodName, ...] = (
+    "saliency", "guided", "relu", "grad-cam", "grad-cam-guided-rule", "grad-cam-relu-rule",
+    "guided-grad-cam", "hires-cam", "grad-cam++", "layer-cam", "eigen-cam", "smoothgrad",
+    "integrated-gradients", "occlusion",
+)  # fmt: skip
+# Stands for every method of a sheet that suits the network.
+ALL = "all"
 
 
 @dataclass(frozen=True)
 class ExplainSettings:
-    """What the methods need besides images, class and layer.
+    """What the methods need in addition to images, class and layer.
 
-    activation_layers: whose outputs a page keeps. batch_size: images in one pass.
-    samples, noise: SmoothGrad. steps: integrated gradients. window: pixels a side of
-    occlusion's square; unset: an eighth of the image.
+    activation_layers: the layers whose outputs a page keeps. batch_size: images per pass.
+    samples, noise: SmoothGrad. steps: integrated gradients. window: side of occlusion's square
+    in pixels; unset: an eighth of the image.
     """
 
     activation_layers: tuple[str, ...] = ()
@@ -37,8 +44,13 @@ class ExplainSettings:
 
 @dataclass(frozen=True)
 class Method:
-    """Gradients at the image, at the layer, at both, or passes of its own; and the ReLU rule."""
+    """How a method is made and what people call it.
 
+    source: gradients at the image, at the layer, at both, or passes of its own. rule: the ReLU
+    rule of these gradients. cam: the function of `CAMS`, for the sources layer and both.
+    """
+
+    title: str
     source: Literal["image", "layer", "both", "own"]
     rule: Rule = "vanilla"
     cam: str = "grad-cam"
@@ -50,16 +62,21 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "saliency": Method("image"),
-    "guided": Method("image", "guided"),
-    "relu": Method("image", "relu"),
-    "guided-grad-cam": Method("both", "guided"),
-    "grad-cam-guided-rule": Method("layer", "guided"),
-    "grad-cam-relu-rule": Method("layer", "relu"),
-    **{name: Method("layer", cam=name) for name in CAMS},
-    "smoothgrad": Method("own"),
-    "integrated-gradients": Method("own"),
-    "occlusion": Method("own"),
+    "saliency": Method("Saliency", "image"),
+    "guided": Method("Guided saliency", "image", "guided"),
+    "relu": Method("ReLU saliency", "image", "relu"),
+    "grad-cam": Method("Grad-CAM", "layer"),
+    "guided-grad-cam": Method("Guided Grad-CAM", "both", "guided"),
+    "grad-cam-guided-rule": Method("Grad-CAM, guided rule", "layer", "guided"),
+    "grad-cam-relu-rule": Method("Grad-CAM, ReLU rule", "layer", "relu"),
+    "hires-cam": Method("HiResCAM", "layer", cam="hires-cam"),
+    "xgrad-cam": Method("XGrad-CAM", "layer", cam="xgrad-cam"),
+    "grad-cam++": Method("Grad-CAM++", "layer", cam="grad-cam++"),
+    "layer-cam": Method("LayerCAM", "layer", cam="layer-cam"),
+    "eigen-cam": Method("Eigen-CAM", "layer", cam="eigen-cam"),
+    "smoothgrad": Method("SmoothGrad", "own"),
+    "integrated-gradients": Method("Integrated gradients", "own"),
+    "occlusion": Method("Occlusion", "own"),
 }
 
 # Many passes each, where all the others share one.

@@ -1,6 +1,5 @@
 """Why a net is wrong: its worst mistakes and most confused pairs, predicted against true class."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +7,9 @@ from numpy.typing import NDArray
 
 from glasshouse.data.images import ImageSet, take
 from glasshouse.errors import DataError
-from glasshouse.explanation.explain import explain, explain_contrast
+from glasshouse.explanation.explain import contrast, explain_page
 from glasshouse.explanation.methods import MethodName
-from glasshouse.explanation.nouns import Explanation
+from glasshouse.explanation.nouns import Mistakes
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions, probabilities
 from glasshouse.wording import pluralize
@@ -18,27 +17,6 @@ from glasshouse.wording import pluralize
 # A pair is strongly confused when so large a share of its class, and more than one image, is
 # taken for the other. The most frequent few are shown also where none is, and never more than most.
 _STRONG, _FEW, _MOST = 0.05, 3, 12
-
-
-@dataclass(frozen=True)
-class Mistakes:
-    """Wrongly classified images ``(n, 3, h, w)`` with three explanations of each.
-
-    title says what they have in common. predicted, true: what speaks for either class; contrast:
-    what speaks for the predicted rather than the true one.
-    """
-
-    title: str
-    ids: NDArray[np.str_]
-    probabilities: NDArray[np.float64]
-    predicted: Explanation
-    true: Explanation
-    contrast: Explanation
-
-    def _repr_png_(self) -> bytes:
-        from glasshouse.explanation.draw.cells import draw_mistakes, to_png
-
-        return to_png(draw_mistakes(self))
 
 
 @dataclass(frozen=True)
@@ -127,21 +105,15 @@ def _explained(
     wrong = take(images, positions)
     certain = probabilities(predictions)[positions]
     guesses = certain.argmax(1)
-    methods: Sequence[MethodName] = (method,)
-    (predicted,) = explain(classifier, wrong.pixels, methods=methods, target_class=guesses)
-    (true,) = explain(
-        classifier,
-        wrong.pixels,
-        methods=methods,
-        target_class=wrong.labels,
-        layer=predicted.layer,
+    pixels = wrong.pixels
+    (predicted,) = explain_page(
+        classifier, pixels, methods=[method], target_class=guesses
+    ).explanations
+    layer = predicted.layer
+    (true,) = explain_page(
+        classifier, pixels, methods=[method], target_class=wrong.labels, layer=layer
+    ).explanations
+    rather = contrast(
+        classifier, pixels, target_class=guesses, against=wrong.labels, method=method, layer=layer
     )
-    contrast = explain_contrast(
-        classifier,
-        wrong.pixels,
-        target_class=guesses,
-        against=wrong.labels,
-        method=method,
-        layer=predicted.layer,
-    )
-    return Mistakes(title, wrong.ids, certain.max(1), predicted, true, contrast)
+    return Mistakes(title, wrong.ids, certain.max(1), predicted, true, rather)

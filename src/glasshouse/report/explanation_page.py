@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from glasshouse.explanation.draw.cells import draw_mistakes, to_png
-from glasshouse.explanation.mistakes import Mistakes
-from glasshouse.explanation.nouns import target_name
+from glasshouse.explanation.draw.canvas import to_png
+from glasshouse.explanation.draw.rows import draw_mistakes
+from glasshouse.explanation.nouns import Mistakes, target_name
 from glasshouse.explanation.trust.localisation import Localisation
 from glasshouse.report.encoding import data_uri
 from glasshouse.report.html import render_template

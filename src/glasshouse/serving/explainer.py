@@ -3,7 +3,6 @@
 import secrets
 import tempfile
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,12 +17,9 @@ from glasshouse.data.decode import Pixels, decode
 from glasshouse.data.images import ImageSet
 from glasshouse.data.workers import Fitting, decode_files
 from glasshouse.errors import BadImage, UsageError
-from glasshouse.explanation.explain import explain, explain_page
-from glasshouse.explanation.graph.layer_choice import LayerInfo, layers
-from glasshouse.explanation.graph.relu_rules import ExplanationWarning
-from glasshouse.explanation.methods import SLOW_METHODS, ExplainSettings
-from glasshouse.explanation.page import ExplanationPage
-from glasshouse.explanation.trust.checks import check_all, sheet_methods
+from glasshouse.explanation.nouns import ExplanationPage
+from glasshouse.explanation.pipeline import MapRequest, add_slow_maps, explain_image
+from glasshouse.explanation.trust.checks import check_page
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.preprocessing import Preprocessing, preprocess
 from glasshouse.runs import folder as runs
@@ -35,7 +31,6 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 _WARM_MODELS, _ANSWERS = 4, 24
-_MOST_LAYERS = 12
 _SHOWN_SIDE = 448
 
 
@@ -93,10 +88,7 @@ class Explainer:
             answer = self.answer(key)
             if answer is None:
                 return None
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExplanationWarning)
-                found = check_all(answer.classifier, answer.page.explanations)
-            return self._keep(replace(answer, page=replace(answer.page, explanations=found)))
+            return self._keep(replace(answer, page=check_page(answer.classifier, answer.page)))
 
     def with_more(self, key: str) -> ExplainedPhoto | None:
         """The same answer with the maps that need many passes, checked as well."""
@@ -104,18 +96,7 @@ class Explainer:
             answer = self.answer(key)
             if answer is None:
                 return None
-            page = answer.page
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExplanationWarning)
-                found = explain(
-                    answer.classifier,
-                    page.images,
-                    methods=SLOW_METHODS,
-                    target_class=page.explanations[0].targets,
-                )
-                more = check_all(answer.classifier, found)
-            known = tuple(each for each in page.explanations if each.method not in SLOW_METHODS)
-            return self._keep(replace(answer, page=replace(page, explanations=(*known, *more))))
+            return self._keep(replace(answer, page=add_slow_maps(answer.classifier, answer.page)))
 
     def answer(self, key: str) -> ExplainedPhoto | None:
         """An answer by its key, if it is still kept."""
@@ -178,16 +159,6 @@ def photo_of(images: ImageSet, row: int) -> Photo:
     return Photo(str(images.ids[row]), pixels, is_ready=True, class_name=label)
 
 
-def layers_along(classifier: Classifier, image: NDArray[np.uint8]) -> list[LayerInfo]:
-    """Up to a dozen layers with rows and columns, from the first to the last: activations, where
-    there are enough of them."""
-    spatial = [info for info in layers(classifier, image) if info.has_extent]
-    bent = [info for info in spatial if "LU" in info.kind or "Swish" in info.kind]
-    chosen = bent if len(bent) >= 2 else spatial
-    places = np.linspace(0, len(chosen) - 1, min(_MOST_LAYERS, len(chosen))).round().astype(int)
-    return [chosen[place] for place in dict.fromkeys(places.tolist())]
-
-
 def _answered(
     model: ModelChoice, classifier: Classifier, photo: Photo, class_name: str | None
 ) -> ExplainedPhoto:
@@ -198,18 +169,10 @@ def _answered(
         if is_there
         else preprocess(photo.pixels, wanted)
     )
-    with warnings.catch_warnings():
-        # The notes of each map say the same.
-        warnings.simplefilter("ignore", ExplanationWarning)
-        page = explain_page(
-            classifier,
-            image[None],
-            methods=[n for n in sheet_methods(classifier, image) if n not in SLOW_METHODS],
-            target_class=class_name,
-            settings=ExplainSettings(
-                activation_layers=tuple(info.name for info in layers_along(classifier, image))
-            ),
-        )
+    request = MapRequest(
+        target_class=class_name, activations="in depth", has_slow=False, is_checked=False
+    )
+    page = explain_image(classifier, image, request)
     shown = _shown(photo, image, wanted)
     return ExplainedPhoto(secrets.token_hex(8), model, photo, classifier, page, shown)
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glasshouse.data.decode import Pixels
-from glasshouse.explanation.activations import Activations, channel_grid
-from glasshouse.explanation.draw.cells import SIGNED_COLOURS, to_png
+from glasshouse.explanation.draw.canvas import SIGNED_COLOURS, to_png
+from glasshouse.explanation.draw.mosaic import channel_grid
 from glasshouse.explanation.draw.sheet import draw_sheet
-from glasshouse.explanation.maps.cam import enlarge
-from glasshouse.explanation.nouns import Explanation
+from glasshouse.explanation.maps.enlargement import enlarge
+from glasshouse.explanation.nouns import Activations, Explanation
 from glasshouse.serving.explainer import ExplainedPhoto
 
 COLOURS = ("jet", "inferno", "viridis")

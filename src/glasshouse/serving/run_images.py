@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from glasshouse.explanation.explain import explain
-from glasshouse.explanation.nouns import shown
+from glasshouse.explanation.explain import explain_page
+from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.models.predict import probabilities
 from glasshouse.runs import folder as runs
 from glasshouse.serving.run_cache import (
@@ -96,8 +96,8 @@ def _class_map_png(
     image = _image_at(workbench, folder, position)
     label = predictions.labels[position] if of == "true" else predictions.logits[position].argmax()
     with busy:
-        (found,) = explain(classifier, image[None], methods=("grad-cam",), target_class=int(label))
-    return heat_png(shown(found)[0])
+        page = explain_page(classifier, image, methods=("grad-cam",), target_class=int(label))
+    return heat_png(shown(page.explanations[0])[0])
 
 
 def _image_at(workbench: Workbench, folder: Path, position: int) -> NDArray[np.uint8]:

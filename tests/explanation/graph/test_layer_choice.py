@@ -3,8 +3,8 @@ import torch
 from torch import Tensor, nn
 
 from glasshouse.errors import UsageError
-from glasshouse.explanation.explain import explain
-from glasshouse.explanation.graph.layer_choice import layers
+from glasshouse.explanation.explain import explain_page
+from glasshouse.explanation.graph.layer_choice import layers, shallow_and_deep_layers
 from glasshouse.models.bundled import load_bundled
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.pretrained import build_net
@@ -16,7 +16,8 @@ def zoo(name: str, side: int) -> Classifier:
 
 
 def chosen(classifier: Classifier, side: int = 16) -> tuple[str | None, str]:
-    (found,) = explain(classifier, some_images(1, side=side), methods=["grad-cam"])
+    page = explain_page(classifier, some_images(1, side=side), methods=["grad-cam"])
+    (found,) = page.explanations
     return found.layer, " ".join([*found.notes, *found.warnings])
 
 
@@ -35,7 +36,7 @@ def test_the_last_layer_before_pooling_is_chosen() -> None:
 
 def test_a_place_that_a_skip_goes_around_is_not_chosen() -> None:
     layer, why = chosen(zoo("torchvision/resnet18", 64), 64)
-    assert layer == "layer3" and "layer4 behind it has only 2x2" in why
+    assert layer == "layer3" and "the later layer4 has only 2x2" in why
 
 
 class TinyMaps(nn.Sequential):
@@ -51,6 +52,11 @@ def test_a_map_of_few_cells_is_warned_of() -> None:
 def test_the_bundled_model_is_explained_behind_its_last_convolution() -> None:
     layer, why = chosen(load_bundled("cifar10-small"), 32)
     assert layer == "relu7" and "only 3x3 cells" in why
+
+
+def test_the_first_activation_and_the_chosen_layer_are_the_shallow_and_the_deep_one() -> None:
+    found = shallow_and_deep_layers(classifier_of(module_net()), some_images()[0])
+    assert [info.name for info in found] == ["1", "3"]
 
 
 class FlatNet(nn.Module):
@@ -73,4 +79,4 @@ def test_early_maps_of_a_net_that_mixes_places_are_warned_of() -> None:
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(784, 8), nn.Linear(8, 8), nn.Linear(8, 5)
     )
-    assert "3 of 4 layers with weights lie behind 0" in chosen(classifier_of(net))[1]
+    assert "3 of 4 layers with weights come after 0" in chosen(classifier_of(net))[1]

@@ -78,12 +78,14 @@ def test_counts_name_the_activations_that_are_left_alone() -> None:
 
 
 def test_words_say_what_was_done_and_what_was_not() -> None:
-    assert describe_count(ReluCount(relu=49), "guided", "behind it") == (
-        "The guided rule acted on 49 ReLU operations behind it.",
+    assert describe_count(ReluCount(relu=49), "guided", "after it") == (
+        ("The guided rule was applied to 49 ReLU operations after it.",),
+        (),
     )
-    empty = describe_count(ReluCount(other=(("GELU", 3),)), "relu", "behind it")
-    assert "no ReLU to act on" in empty[0] and "not defined for 3 GELU" in empty[1]
-    assert describe_count(ReluCount(), "vanilla", "behind it") == ()
+    notes, warnings = describe_count(ReluCount(other=(("GELU", 3),)), "relu", "after it")
+    assert notes == ()
+    assert "no ReLU to act on" in warnings[0] and "not defined for 3 GELU" in warnings[1]
+    assert describe_count(ReluCount(), "vanilla", "after it") == ((), ())
 
 
 class Hidden(torch.autograd.Function):

@@ -5,7 +5,6 @@ import torch
 from glasshouse.explanation.maps.cam import (
     CAMS,
     eigen_cam,
-    enlarge,
     first_component,
     grad_cam,
     grad_cam_plus_plus,
@@ -65,8 +64,3 @@ def test_the_component_is_precise_in_float32() -> None:
     exact = first_component(rows.double())[0]
     found = first_component(rows)[0].double()
     assert float((found.abs() - exact.abs()).abs().max() / exact.abs().max()) < 1e-4
-
-
-def test_enlarging_is_bilinear_with_half_pixel_centres() -> None:
-    found = enlarge(torch.tensor([[[0.0, 1.0]]]), 1, 4)
-    np.testing.assert_allclose(found[0, 0], [0, 0.25, 0.75, 1])

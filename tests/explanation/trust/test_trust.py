@@ -98,14 +98,14 @@ def test_an_edge_detector_is_called_one() -> None:
 def test_equal_maps_and_empty_maps_are_named() -> None:
     first, second = explanation_of(np.ones((1, 4, 4))), explanation_of(np.zeros((1, 4, 4)))
     (empty,) = check_content([second])
-    assert "It is empty, not broken: no gradient" in empty.checks[0].words
+    assert "correct but empty: no gradient" in empty.checks[0].words
     assert check_content([first])[0].checks == ()
     classifier = classifier_of(pooled_net())
     found = explain(
         classifier, some_images(), methods=["grad-cam", "hires-cam", "layer-cam"], layer="5"
     )
     checked = check_sameness(found)
-    assert "same map as hires-cam" in checked[0].checks[0].words
+    assert "Identical to hires-cam" in checked[0].checks[0].words
     assert checked[2].checks == ()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glasshouse.explanation.nouns import load_explanation
+from glasshouse.explanation.store import load_explanation
 from glasshouse.recipe import load_recipe
 from glasshouse.storage import read_tensors
 from glasshouse.training.state import Epoch
@@ -47,7 +47,8 @@ def test_training_gives_the_same_bytes_with_snapshots_also_when_it_goes_on(tmp_p
 def test_snapshots_show_the_same_images_with_the_weights_of_their_epoch(tmp_path: Path) -> None:
     train(tmp_path, 3, until=1)
     before, after = (
-        load_explanation(path) for path in sorted(tmp_path.glob("snapshots/*/grad-cam.json"))
+        load_explanation(page.parent, "grad-cam")
+        for page in sorted(tmp_path.glob("snapshots/*/page.json"))
     )
     np.testing.assert_array_equal(before.images, after.images)
     assert len(set(before.targets.tolist())) == 3

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from glasshouse.explanation.draw.cells import (
+from glasshouse.explanation.draw.canvas import (
     TITLE,
     ColourMap,
     add_cell,
@@ -21,8 +21,8 @@ from glasshouse.explanation.draw.cells import (
     shorten,
     write,
 )
-from glasshouse.explanation.nouns import Explanation, shown, target_name
-from glasshouse.explanation.page import ExplanationPage
+from glasshouse.explanation.maps.enlargement import shown
+from glasshouse.explanation.nouns import Explanation, ExplanationPage, target_name
 from glasshouse.models.predict import softmax
 
 _VERDICTS = {

@@ -7,8 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from glasshouse.explanation.draw.cells import new_figure, shorten
-from glasshouse.explanation.nouns import Explanation, Floats, shown, target_name
+from glasshouse.explanation.draw.canvas import new_figure, shorten
+from glasshouse.explanation.maps.enlargement import shown
+from glasshouse.explanation.nouns import Explanation, Floats, target_name
 from glasshouse.models.predict import softmax
 
 # A strip of more snapshots shows so many of them.

@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from glasshouse.errors import UsageError
-from glasshouse.explanation.activations import Activations, channel_grid
-from glasshouse.explanation.draw.cells import new_figure
-from glasshouse.explanation.nouns import Floats
+from glasshouse.explanation.draw.canvas import new_figure
+from glasshouse.explanation.draw.mosaic import channel_grid
+from glasshouse.explanation.nouns import Activations, Floats
 
 
 def draw_activations(

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from glasshouse.errors import ModelError
-from glasshouse.explanation.graph.relu_rules import Rule, applied, require_open_graph
+from glasshouse.explanation.graph.relu_rules import applied, require_open_graph
+from glasshouse.explanation.methods import Rule
 from glasshouse.models.predict import evaluating
 
 

@@ -1,4 +1,4 @@
-"""What may pass back through a ReLU: the vanilla, guided and deconvnet ("relu") rules.
+"""The vanilla, guided and deconvnet ("relu") rules for gradients that pass back through a ReLU.
 
 For ``y = max(x, 0)`` and the gradient p that arrives at y:
 
@@ -6,11 +6,11 @@ For ``y = max(x, 0)`` and the gradient p that arrives at y:
 - relu: ``p * [p > 0]`` (Zeiler and Fergus 2014, "deconvnet")
 - guided: ``p * [p > 0] * [x > 0]`` (Springenberg et al. 2015)
 
-The rules act on the ReLU operations of the autograd graph, so that modules, functions, in-place,
-reused and nested ReLUs are all alike, and a gradient that reaches x by another way is left alone.
+The rules act on the ReLU operations of the autograd graph. Modules, functions, in-place, reused and
+nested ReLUs are therefore all treated alike, and a gradient that reaches x along another path is
+left unchanged.
 """
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from glasshouse.errors import ModelError
+from glasshouse.explanation.methods import Rule
 
-Rule = Literal["vanilla", "guided", "relu"]
 Kind = Literal["relu", "relu6", "other", "hidden", "none"]
 
-# Activations for which the rules are not defined; their own derivative stays in place.
+# Activations for which the rules are not defined; they keep their derivative.
 _OTHER_ACTIVATIONS = {
     "LeakyRelu": "LeakyReLU", "PreluKernel": "PReLU", "RreluWithNoise": "RReLU", "Silu": "SiLU",
     "Gelu": "GELU", "Elu": "ELU", "Celu": "CELU", "Mish": "Mish", "Hardswish": "Hardswish",
@@ -34,15 +34,11 @@ _OTHER_ACTIVATIONS = {
 _HIDING = ("CompiledFunction", "DifferentiableGraph", "CheckpointFunction")
 
 
-class ExplanationWarning(UserWarning):
-    """An image that may mislead, and why."""
-
-
 @dataclass(frozen=True)
 class ReluCount:
-    """How many operations of each kind lie between a logit and what is explained.
+    """How many activations of each kind lie between a logit and what is explained.
 
-    other: counts by name of the activations that a rule leaves as they are.
+    other: counts by name of the activations that the rules leave unchanged.
     """
 
     relu: int = 0
@@ -51,7 +47,7 @@ class ReluCount:
 
     @property
     def changed(self) -> int:
-        """Operations that a rule acts on."""
+        """The operations that a rule acts on."""
         return self.relu + self.relu6
 
 
@@ -67,7 +63,7 @@ def count_relus(nodes: Iterable[Node]) -> ReluCount:
 
 
 def kind_of(node: Node) -> Kind:
-    """What a node of the graph is to the rules."""
+    """How the rules treat a node of the graph."""
     name = node.name()
     if name == "ReluBackward0":
         return "relu"
@@ -79,53 +75,44 @@ def kind_of(node: Node) -> Kind:
 
 
 def require_open_graph(nodes: Iterable[Node]) -> None:
-    """Raise ModelError when a part of the graph cannot be looked into."""
+    """Raise ModelError when part of the graph is opaque."""
     hidden = sorted({_stem(node.name()) for node in nodes if kind_of(node) == "hidden"})
     if hidden:
         raise ModelError(
-            "the guided and relu rules need every operation of the network, but a part of it is "
-            f"hidden in {', '.join(hidden)}: explain the network as it was before torch.compile, "
-            "torch.jit or activation checkpointing"
+            "the guided and relu rules need every operation of the network, but some are hidden in "
+            f"{', '.join(hidden)}: explain the network as it was before torch.compile, torch.jit "
+            "or activation checkpointing"
         )
 
 
-def describe_count(count: ReluCount, rule: Rule, behind: str) -> tuple[str, ...]:
-    """Plain words on what a rule did; behind names where the operations lie.
-
-    The first sentence says how many operations were changed, the others are warnings.
-    """
+def describe_count(
+    count: ReluCount, rule: Rule, behind: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Sentences on what a rule did: notes, then warnings; behind says where the operations are."""
     if rule == "vanilla":
-        return ()
-    words = [f"The {rule} rule acted on {count.changed} ReLU operations {behind}."]
-    if not count.changed:
-        words = [
-            f"The {rule} rule has no ReLU to act on {behind}: this is the vanilla map under "
-            "another name."
-        ]
+        return (), ()
+    notes, warnings = [], []
+    if count.changed:
+        notes.append(f"The {rule} rule was applied to {count.changed} ReLU operations {behind}.")
+    else:
+        warnings.append(
+            f"The {rule} rule has no ReLU to act on {behind}: this map is identical to the vanilla "
+            "map."
+        )
     if count.relu6:
-        words.append(
-            f"{count.relu6} ReLU operations are ReLU6: the {rule} rule was applied with "
-            "the gate 0 < x < 6, which its paper does not define and other libraries leave out."
+        warnings.append(
+            f"{count.relu6} ReLU operations are ReLU6: the {rule} rule was applied with the gate "
+            "0 < x < 6, which its paper does not define and other libraries omit."
         )
     if count.other:
         names = ", ".join(f"{number} {name}" for name, number in count.other)
-        words.append(
-            f"The {rule} rule is not defined for {names}; these keep their own derivative."
-        )
-    return tuple(words)
-
-
-def warn_of_count(count: ReluCount, rule: Rule, behind: str) -> None:
-    """Issue an ExplanationWarning where a rule did nothing, or not what its paper defines."""
-    words = describe_count(count, rule, behind)
-    doubtful = words if not count.changed else words[1:]
-    for sentence in doubtful:
-        warnings.warn(sentence, ExplanationWarning, stacklevel=2)
+        warnings.append(f"The {rule} rule is not defined for {names}; these keep their derivative.")
+    return tuple(notes), tuple(warnings)
 
 
 @contextmanager
 def applied(rule: Rule, nodes: Iterable[Node]) -> Iterator[None]:
-    """Backward passes inside follow the rule at the ReLUs among the nodes; hooks go afterwards."""
+    """Apply a rule at the ReLUs among the nodes during backward passes; hooks are then removed."""
     handles: list[Any] = []
     try:
         for node in nodes if rule != "vanilla" else ():
@@ -138,7 +125,8 @@ def applied(rule: Rule, nodes: Iterable[Node]) -> Iterator[None]:
 
 
 def _guided(node: Node) -> Any:
-    # The node itself applies [x > 0]; its buffer may be shared with a skip, so nothing in place.
+    # The node itself applies [x > 0]. Its buffer may be shared with a skip connection, so nothing
+    # is changed in place.
     return node.register_prehook(lambda arriving: _positive_parts(arriving))
 
 
@@ -149,7 +137,7 @@ def _deconvnet(node: Node) -> Any:
 def _replace_by_arriving(
     leaving: tuple[Tensor | None, ...], arriving: tuple[Tensor | None, ...]
 ) -> tuple[Tensor | None, ...]:
-    # Only the first gradient is the input's: a clamp's bounds may have gradients of their own.
+    # Only the first gradient belongs to the input: a clamp's bounds may have their own.
     return (*_positive_parts(arriving[:1]), *leaving[1:])
 
 
@@ -165,7 +153,7 @@ def _bounds(node: Any, name: str) -> tuple[float | None, float | None]:
         return node._saved_threshold, None
     if name.startswith("Hardtanh"):
         return node._saved_min_val, node._saved_max_val
-    # Clamp by tensors saves tensors and is no plain ReLU; clamp_max saves no lower bound.
+    # A clamp by tensors saves tensors and is not a plain ReLU; clamp_max saves no lower bound.
     lower, upper = getattr(node, "_saved_min", None), getattr(node, "_saved_max", None)
     return (_number(lower), _number(upper))
 

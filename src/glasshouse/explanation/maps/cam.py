@@ -7,7 +7,6 @@ and in the layer's own resolution, in units of the logit.
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
 CamFunction = Callable[[Tensor, Tensor], Tensor]
@@ -42,15 +41,15 @@ def grad_cam_plus_plus(activation: Tensor, gradient: Tensor) -> Tensor:
 
 
 def layer_cam(activation: Tensor, gradient: Tensor) -> Tensor:
-    """Activation times positive gradient, place by place (Jiang et al. 2021)."""
+    """Activation times positive gradient, elementwise, summed over channels (Jiang 2021)."""
     return (activation * gradient.clamp(min=0)).sum(1)
 
 
 def eigen_cam(activation: Tensor, gradient: Tensor | None = None) -> Tensor:
-    """The first principal component of the activations, whatever the class (Muhammad 2020).
+    """The first principal component of the activations; ignores the class (Muhammad 2020).
 
-    Channels are centred over the places. The component comes from the Gram matrix of the shorter
-    side, and its sign is chosen so that it grows with the mean activation.
+    Channels are centred over the places. The component comes from the smaller Gram matrix; its
+    sign is chosen so that it grows with the mean activation.
     """
     height, width = activation.shape[2:]
     places = activation.flatten(2).transpose(1, 2)
@@ -64,7 +63,7 @@ def eigen_cam(activation: Tensor, gradient: Tensor | None = None) -> Tensor:
 def first_component(rows: Tensor) -> Tensor:
     """Each row's coordinate ``(n, rows)`` along the first right singular vector of its matrix.
 
-    The larger side is never factored: the smaller Gram matrix has the same leading vectors.
+    Both Gram matrices have the same leading vectors, so only the smaller one is factored.
     """
     # Squares of a float32 matrix lose half the digits, so the small matrix is made in float64.
     count, width = rows.shape[1:]
@@ -86,13 +85,6 @@ CAMS: dict[str, CamFunction] = {
     "layer-cam": layer_cam,
     "eigen-cam": eigen_cam,
 }
-
-
-def enlarge(maps: Tensor, height: int, width: int) -> Tensor:
-    """Maps ``(n, h, w)`` in another size, bilinear with half-pixel centres."""
-    return functional.interpolate(
-        maps[:, None], (height, width), mode="bilinear", align_corners=False
-    )[:, 0]
 
 
 def _weighted(activation: Tensor, weights: Tensor) -> Tensor:

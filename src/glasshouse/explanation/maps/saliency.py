@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from glasshouse.explanation.graph.recording import computing, gradients, input_edge, record
-from glasshouse.explanation.graph.relu_rules import Rule
+from glasshouse.explanation.methods import Rule
 from glasshouse.models.predict import evaluating
 from glasshouse.rng import derive
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from glasshouse.explanation.graph.recording import computing
 from glasshouse.explanation.inputs import as_inputs
-from glasshouse.explanation.nouns import Check, Explanation, Floats, shown
+from glasshouse.explanation.maps.enlargement import shown
+from glasshouse.explanation.nouns import Check, Explanation, Floats
 from glasshouse.explanation.trust.sanity import sobel
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import evaluating

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.errors import DataError
-from glasshouse.explanation.nouns import Explanation, Floats, shown
+from glasshouse.explanation.maps.enlargement import shown
+from glasshouse.explanation.nouns import Explanation, Floats
 
 Masks = NDArray[np.bool_]
 
@@ -96,5 +97,5 @@ def _require_same_size(maps: Floats, masks: Masks) -> None:
     if maps.shape != masks.shape:
         raise DataError(
             f"expected a mask of each map's size, got maps {maps.shape} and masks {masks.shape}; "
-            "maps are brought to the image's size by glasshouse.explanation.nouns.shown"
+            "maps are brought to the image's size by glasshouse.explanation.maps.enlargement.shown"
         )

@@ -1,7 +1,6 @@
-"""May a map be trusted? Does it need the class, and does it see more than edges?"""
+"""Sanity checks: does a map depend on the class, and does it show more than edges?"""
 
 import copy
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,12 +10,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from glasshouse.errors import ModelError
-from glasshouse.explanation.explain import explain
-from glasshouse.explanation.graph.recording import record
-from glasshouse.explanation.graph.relu_rules import ExplanationWarning
+from glasshouse.explanation.explain import explain_page
+from glasshouse.explanation.graph.recording import Recording, record
 from glasshouse.explanation.inputs import as_inputs
-from glasshouse.explanation.methods import ExplainSettings, MethodName
-from glasshouse.explanation.nouns import Check, Explanation, Floats, shown
+from glasshouse.explanation.maps.enlargement import shown
+from glasshouse.explanation.methods import ExplainSettings, require_methods
+from glasshouse.explanation.nouns import Check, Explanation, Floats
 from glasshouse.models.classifier import Classifier
 from glasshouse.rng import derive
 
@@ -26,9 +25,19 @@ TOO_EDGY = 0.6
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
-def with_random_head(classifier: Classifier, image: NDArray[np.uint8], seed: int = 0) -> Classifier:
-    """A copy whose last layer with weights has random ones of the same spread."""
-    head = _head_name(classifier, image)
+def with_random_head(
+    classifier: Classifier,
+    image: NDArray[np.uint8],
+    seed: int = 0,
+    recording: Recording | None = None,
+) -> Classifier:
+    """A copy whose last layer with weights has random ones of the same standard deviation.
+
+    recording: of such an image with every layer, where there is one.
+    """
+    if recording is None:
+        recording = record(classifier.net, as_inputs(classifier, image)[:1], see_all=True)
+    head = _head_name(recording)
     generator = torch.Generator().manual_seed(derive(seed, "random head"))
     with torch.inference_mode(False), torch.no_grad():
         net = copy.deepcopy(classifier.net)
@@ -45,26 +54,35 @@ def check_head(
     *,
     settings: ExplainSettings | None = None,
     seed: int = 0,
+    recording: Recording | None = None,
 ) -> tuple[Explanation, ...]:
-    """Add to each map whether it changes with the net's last layer (Adebayo et al. 2018).
+    """Check whether each map depends on the network's last layer (Adebayo et al. 2018).
 
-    The figure is the rank correlation of the map with that of a net whose head is random: one
-    that stays above 0.7 shows the image rather than the reason for the class.
+    The value is the rank correlation with the map of a copy whose last layer is random. A map
+    that stays above 0.7 reflects the image rather than the reason for the class.
     """
-    others = _with_random_head_explained(classifier, explanations, settings, seed)
-    return tuple(
-        _with(explanation, _head_check(explanation, other))
-        for explanation, other in zip(explanations, others, strict=True)
+    first = explanations[0]
+    random_one = with_random_head(classifier, first.images[0], seed, recording)
+    layers = {explanation.layer for explanation in explanations if explanation.layer}
+    page = explain_page(
+        random_one,
+        first.images,
+        methods=require_methods([explanation.method for explanation in explanations]),
+        target_class=first.targets,
+        layer=next(iter(layers), None),
+        settings=settings,
     )
+    others = {other.method: other for other in page.explanations}
+    return tuple(_with(each, _head_check(each, others[each.method])) for each in explanations)
 
 
 def check_edges(explanations: Sequence[Explanation]) -> tuple[Explanation, ...]:
-    """Add to each map how much it looks like an edge detector (Sobel) that knows no net."""
+    """Check how much each map resembles edges (Sobel), which need no network to draw."""
     return tuple(_with(explanation, _edge_check(explanation)) for explanation in explanations)
 
 
 def check_content(explanations: Sequence[Explanation]) -> tuple[Explanation, ...]:
-    """Add a check to the maps in which nothing speaks for the class, which draw as one colour."""
+    """Mark the maps that are empty, which are drawn in a single colour."""
     checked = []
     for explanation in explanations:
         strength = np.abs(shown(explanation)).max((1, 2))
@@ -74,16 +92,16 @@ def check_content(explanations: Sequence[Explanation]) -> tuple[Explanation, ...
         where = (
             "no gradient reaches the image"
             if explanation.layer is None
-            else ("nothing in this layer speaks for the class")
+            else "nothing in this layer speaks for the class"
         )
-        words = f"It is empty, not broken: {where} under the {explanation.rule} rule."
+        words = f"The map is correct but empty: {where} under the {explanation.rule} rule."
         check = Check("empty", tuple(map(float, strength)), "doubtful", words)
         checked.append(_with(explanation, check))
     return tuple(checked)
 
 
 def check_sameness(explanations: Sequence[Explanation]) -> tuple[Explanation, ...]:
-    """Add a note to the maps that are equal to another one of these to within rounding."""
+    """Note which of the maps are equal to another one, up to rounding."""
     return tuple(_with_sameness(explanation, explanations) for explanation in explanations)
 
 
@@ -107,59 +125,33 @@ def rank_correlation(first: Floats, second: Floats) -> float:
     return float(a @ b) / size if size else 0.0
 
 
-def _head_name(classifier: Classifier, image: NDArray[np.uint8]) -> str:
-    calls = record(classifier.net, as_inputs(classifier, image)[:1], see_all=True).calls
-    weighted = [call.name for call in calls if call.is_leaf and call.has_weights]
+def _head_name(recording: Recording) -> str:
+    weighted = [call.name for call in recording.calls if call.is_leaf and call.has_weights]
     if not weighted:
-        raise ModelError("this network has no layer with weights whose randomising could be seen")
+        raise ModelError("this network has no layer with weights that could be randomised")
     return weighted[-1]
-
-
-def _with_random_head_explained(
-    classifier: Classifier,
-    explanations: Sequence[Explanation],
-    settings: ExplainSettings | None,
-    seed: int,
-) -> list[Explanation]:
-    first = explanations[0]
-    random_one = with_random_head(classifier, first.images[0], seed)
-    layers = {explanation.layer for explanation in explanations if explanation.layer}
-    methods: list[MethodName] = [explanation.method for explanation in explanations]  # type: ignore[misc]
-    with warnings.catch_warnings():
-        # The same warnings were issued when the explanations themselves were made.
-        warnings.simplefilter("ignore", ExplanationWarning)
-        others = explain(
-            random_one,
-            first.images,
-            methods=methods,
-            target_class=first.targets,
-            layer=next(iter(layers), None),
-            settings=settings,
-        )
-    by_method = {other.method: other for other in others}
-    return [by_method[explanation.method] for explanation in explanations]
 
 
 def _head_check(explanation: Explanation, other: Explanation) -> Check:
     values = _correlations(explanation.maps, other.maps)
     if explanation.method == "eigen-cam":
-        words = "It does not depend on the class at all: it shows what the layer sees most."
+        words = "Independent of the class: it shows what dominates the layer's activations."
         return Check("random head", values, "note", words)
     doubt = (
-        "It hardly changes when the last layer is random (rank correlation {:.2f}): it shows the "
+        "It hardly changes with a random last layer (rank correlation {:.2f}): it reflects the "
         "image more than the reason for the class."
     )
-    good = "It changes when the last layer is random (rank correlation {:.2f})."
+    good = "It changes with a random last layer (rank correlation {:.2f})."
     return _judged("random head", values, TOO_STABLE, doubt, good)
 
 
 def _edge_check(explanation: Explanation) -> Check:
     values = _correlations(np.abs(shown(explanation)), sobel(explanation.images))
     doubt = (
-        "It looks like an edge detector (rank correlation with Sobel {:.2f}): much of it could be "
+        "It resembles an edge detector (rank correlation with Sobel {:.2f}): much of it could be "
         "drawn without the network."
     )
-    good = "It is not an edge detector (rank correlation with Sobel {:.2f})."
+    good = "It is not just an edge detector (rank correlation with Sobel {:.2f})."
     return _judged("edges", values, TOO_EDGY, doubt, good)
 
 
@@ -167,10 +159,10 @@ def _correlations(maps: Floats, others: Floats) -> tuple[float, ...]:
     return tuple(rank_correlation(*pair) for pair in zip(maps, others, strict=True))
 
 
-def _judged(name: str, values: tuple[float, ...], most: float, doubt: str, good: str) -> Check:
-    """Doubtful where the middle of the values is above the most that is allowed."""
+def _judged(name: str, values: tuple[float, ...], limit: float, doubt: str, good: str) -> Check:
+    """Doubtful where the median of the values exceeds the limit."""
     middle = float(np.median(values))
-    if middle > most:
+    if middle > limit:
         return Check(name, values, "doubtful", doubt.format(middle))
     return Check(name, values, "good", good.format(middle))
 
@@ -183,7 +175,7 @@ def _with_sameness(explanation: Explanation, others: Sequence[Explanation]) -> E
     ]
     if not names:
         return explanation
-    words = f"It is the same map as {', '.join(names)} here."
+    words = f"Identical to {', '.join(names)} here."
     return _with(explanation, Check("sameness", (), "note", words))
 
 

@@ -2,8 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -16,12 +15,13 @@ from pydantic import StringConstraints
 from starlette.responses import Response
 
 from glasshouse.data.decode import Pixels
-from glasshouse.explanation.explain import explain_page
-from glasshouse.explanation.methods import PAGE_METHODS, MethodName, require_methods
-from glasshouse.explanation.nouns import Explanation, shown, target_name
-from glasshouse.explanation.trust.checks import check_all, sheet_methods
+from glasshouse.explanation.maps.enlargement import shown
+from glasshouse.explanation.methods import ALL, PAGE_METHODS, require_methods
+from glasshouse.explanation.nouns import Explanation, ExplanationPage
+from glasshouse.explanation.pipeline import MapRequest, explain_image
+from glasshouse.explanation.store import explanation_json
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.predict import logits_of, most_probable, softmax
+from glasshouse.models.predict import most_probable, softmax
 from glasshouse.serving.service.capacity import Slot
 from glasshouse.serving.service.responses import IMAGES_BODY, PROBLEMS, json_response
 from glasshouse.serving.service.schemas import Explanations
@@ -38,11 +38,8 @@ _OPACITY = 0.55
 class Question:
     """What is asked of each image; form: how its maps are given."""
 
-    methods: tuple[str, ...]
-    class_name: str | None
-    layer: str | None
+    maps: MapRequest
     form: Form
-    is_checked: bool
 
 
 def explain_routes(service: Service) -> APIRouter:
@@ -73,11 +70,12 @@ def explain_routes(service: Service) -> APIRouter:
         ),
         checks: Annotated[bool, Query(description="say whether each map may be trusted")] = False,
     ) -> Response:
-        names = tuple(name for name in method if name != "all")
-        require_methods(names)
-        question = Question(tuple(method), class_name, layer, form, checks)
+        require_methods([name for name in method if name != ALL])
+        maps = MapRequest(
+            methods=tuple(method), target_class=class_name, layer=layer, is_checked=checks
+        )
         with service.explain_capacity.enter() as slot:
-            found = await _answers(service, slot, request, question)
+            found = await _answers(service, slot, request, Question(maps, form))
         return json_response({"model": service.name, "explanations": found})
 
     return router
@@ -104,19 +102,10 @@ def explained(
     classifier: Classifier, upload: Upload, pixels: Pixels, question: Question
 ) -> dict[str, Any]:
     """One image's part of the answer; raises UsageError for an unknown method, class or layer."""
-    page = explain_page(
-        classifier,
-        pixels[None],
-        methods=_methods(classifier, pixels, question.methods, question.layer),
-        target_class=question.class_name,
-        layer=question.layer,
-    )
-    if question.is_checked:
-        page = replace(page, explanations=check_all(classifier, page.explanations))
+    page = explain_image(classifier, pixels, question.maps)
     return {
         "image": upload.name,
-        "predicted": _predicted(classifier, pixels),
-        "explained": target_name(page.explanations[0], 0),
+        "predicted": _predicted(page),
         "maps": [_map(each, question.form) for each in page.explanations],
     }
 
@@ -136,31 +125,13 @@ def overlay_png(explanation: Explanation, index: int = 0) -> bytes:
     return buffer.getvalue()
 
 
-def _methods(
-    classifier: Classifier, pixels: Pixels, asked: Sequence[str], layer: str | None
-) -> tuple[MethodName, ...]:
-    names = [name for name in asked if name != "all"]
-    every = sheet_methods(classifier, pixels[None], layer) if "all" in asked else ()
-    return require_methods([*every, *names])
-
-
-def _predicted(classifier: Classifier, pixels: Pixels) -> dict[str, Any]:
-    """As /predict says it: the maps' own logits know nothing of a mirror image."""
-    logits = logits_of(classifier, pixels[None])[0].astype(np.float64)
-    return most_probable(softmax(logits / classifier.temperature), classifier.class_names, 1)[0]
+def _predicted(page: ExplanationPage) -> dict[str, Any]:
+    shares = softmax(page.logits[0].astype(np.float64) / page.temperature)
+    return most_probable(shares, page.class_names, 1)[0]
 
 
 def _map(explanation: Explanation, form: Form) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "method": explanation.method,
-        "layer": explanation.layer,
-        "notes": list(explanation.notes),
-        "warnings": list(explanation.warnings),
-        "checks": [
-            {"name": each.name, "verdict": each.verdict, "words": each.words}
-            for each in explanation.checks
-        ],
-    }
+    document = explanation_json(explanation)
     if form in ("values", "both"):
         document["values"] = np.asarray(explanation.maps[0], dtype=np.float64).tolist()
     if form in ("overlay", "both"):

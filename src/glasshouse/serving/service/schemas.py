@@ -33,22 +33,30 @@ class PredictionsDocument(Document):
 
 
 class MapCheck(Document):
-    """The result of one sanity check of a map, in plain words."""
+    """The result of one sanity check of a map, in a sentence; values: one per image."""
 
     name: str
     verdict: Literal["good", "doubtful", "note"]
     words: str
+    values: list[float]
 
 
 class ExplanationMap(Document):
-    """One method's map of one image.
+    """One method's map of one image, as in page.json of the command.
 
-    values: the raw signed map as rows of numbers, in logit units. overlay_png: the map over the
-    image, as a PNG file in base64.
+    rule: how gradients passed back through ReLUs; relu_operations: how many it acted on.
+    targets, explained: position and name of the explained class. against: the position of the
+    class that was subtracted. values: the raw signed map, rows of numbers in logit units.
+    overlay_png: the map on the image, a PNG file in base64.
     """
 
     method: str
+    rule: Literal["vanilla", "guided", "relu"]
     layer: str | None
+    relu_operations: int
+    targets: list[int]
+    against: list[int] | None
+    explained: list[str]
     notes: list[str]
     warnings: list[str]
     checks: list[MapCheck]
@@ -57,11 +65,10 @@ class ExplanationMap(Document):
 
 
 class ExplainedImage(Document):
-    """One image: its predicted class, the class that is explained, and the maps."""
+    """One image: what was predicted, and its maps, which name the class that they explain."""
 
     image: str
     predicted: ClassShare
-    explained: str
     maps: list[ExplanationMap]
 
 

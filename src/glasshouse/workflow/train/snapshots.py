@@ -4,7 +4,6 @@ import copy
 import shutil
 import tempfile
 import time
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +11,12 @@ import numpy as np
 from torch import nn
 
 from glasshouse.data.images import ImageSet, take
-from glasshouse.explanation.draw.cells import to_png
+from glasshouse.explanation.draw.canvas import to_png
 from glasshouse.explanation.draw.strip import COLUMNS, draw_strip
-from glasshouse.explanation.explain import explain
-from glasshouse.explanation.graph.relu_rules import ExplanationWarning
+from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.methods import MethodName
-from glasshouse.explanation.nouns import load_explanation, save_explanation
+from glasshouse.explanation.nouns import Explanation
+from glasshouse.explanation.store import PAGE, load_explanation, save_page
 from glasshouse.models.classifier import Classifier
 from glasshouse.storage import write_bytes
 from glasshouse.training.state import TrainingState
@@ -40,8 +39,8 @@ def fixed_images(images: ImageSet, count: int) -> ImageSet:
 
 def snapshot_count(run: Path, wanted: int) -> int:
     """How many images to explain: as many as before where a run goes on."""
-    before = _records(run)
-    return len(load_explanation(before[0])) if before else wanted
+    before = _folders(run)
+    return len(_loaded(before[0])) if before else wanted
 
 
 def take_snapshot(
@@ -69,7 +68,7 @@ def snapshot_seconds(classifier: Classifier, images: ImageSet) -> float:
 
 def draw_snapshots(run: Path) -> Path:
     """Draw the strip of all snapshots that lie in a run folder; returns its path."""
-    found = [(_title(path), load_explanation(path)) for path in _records(run)]
+    found = [(_title(folder), _loaded(folder)) for folder in _folders(run)]
     path = run / FOLDER / STRIP
     write_bytes(path, to_png(draw_strip(found)))
     return path
@@ -77,8 +76,7 @@ def draw_snapshots(run: Path) -> Path:
 
 def describe_snapshots(run: Path) -> str:
     """What the strip shows, in words, with the share of the images that were right at the end."""
-    records = _records(run)
-    last = load_explanation(records[-1])
+    last = _loaded(_folders(run)[-1])
     right = int((last.logits.argmax(1) == last.targets).sum())
     return (
         f"The same {len(last)} validation images after each epoch: where the net sees the true "
@@ -88,10 +86,8 @@ def describe_snapshots(run: Path) -> str:
 
 
 def _snapshot(run: Path, epoch: int, now: Classifier, images: ImageSet) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExplanationWarning)
-        (found,) = explain(now, images.pixels, methods=[_METHOD], target_class=images.labels)
-    save_explanation(found, _folder(run, epoch), now)
+    page = explain_page(now, images.pixels, methods=[_METHOD], target_class=images.labels)
+    save_page(page, _folder(run, epoch), now)
     draw_snapshots(run)
 
 
@@ -106,10 +102,14 @@ def _current_net(state: TrainingState) -> nn.Module:
     return net.cpu().eval()
 
 
-def _records(run: Path) -> list[Path]:
-    return sorted((run / FOLDER).glob(f"epoch-*/{_METHOD}.json"))
+def _folders(run: Path) -> list[Path]:
+    return sorted(page.parent for page in (run / FOLDER).glob(f"epoch-*/{PAGE}"))
 
 
-def _title(record: Path) -> str:
-    number = int(record.parent.name.removeprefix("epoch-"))
+def _loaded(folder: Path) -> Explanation:
+    return load_explanation(folder, _METHOD)
+
+
+def _title(folder: Path) -> str:
+    number = int(folder.name.removeprefix("epoch-"))
     return f"epoch {number}" if number else "untrained"

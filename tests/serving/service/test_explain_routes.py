@@ -19,7 +19,8 @@ def test_the_maps_are_those_of_explain(ask: Caller, classifier: Classifier) -> N
     answer = ask("POST", path, content=png(3), headers=RAW)
     assert answer.status_code == 200, answer.text
     found = answer.json()["explanations"][0]
-    assert found["explained"] == "dog"
+    assert {each["explained"][0] for each in found["maps"]} == {"dog"}
+    assert {each["targets"][0] for each in found["maps"]} == {CLASS_NAMES.index("dog")}
     assert found["predicted"]["class"] in CLASS_NAMES
     for made, wanted in zip(found["maps"], expected, strict=True):
         assert (made["method"], made["layer"]) == (wanted.method, wanted.layer)

@@ -1,0 +1,327 @@
+"""Every map of one batch of images, from one recorded forward pass.
+
+A batch costs one forward pass and one backward pass per ReLU rule in use, whatever the number of
+methods. SmoothGrad, integrated gradients and occlusion need passes of their own.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from glasshouse.errors import ModelError
+from glasshouse.explanation.graph.layer_choice import (
+    choose_layer,
+    find_call,
+    module_of,
+    require_extent,
+    require_layer,
+)
+from glasshouse.explanation.graph.recording import (
+    Call,
+    Recording,
+    gradients,
+    input_edge,
+    nodes_between,
+    record,
+    require_traceable,
+)
+from glasshouse.explanation.graph.relu_rules import ReluCount, count_relus, describe_count
+from glasshouse.explanation.inputs import Targets, as_inputs, as_positions, reported_logits
+from glasshouse.explanation.maps import saliency
+from glasshouse.explanation.maps.cam import CAMS
+from glasshouse.explanation.maps.guided import guided_grad_cam
+from glasshouse.explanation.methods import (
+    METHODS,
+    ExplainSettings,
+    Rule,
+    require_methods,
+    rules_needed,
+)
+from glasshouse.explanation.nouns import (
+    Activations,
+    Explanation,
+    ExplanationPage,
+    Floats,
+    LayerChoice,
+)
+from glasshouse.models.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every batch: which methods, at which layer, with which settings."""
+
+    classifier: Classifier
+    methods: tuple[str, ...]
+    layer: str | None
+    settings: ExplainSettings
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A forward pass and, where class activation maps need one, their layer."""
+
+    recording: Recording
+    choice: LayerChoice | None = None
+
+    @property
+    def call(self) -> Call | None:
+        """The output of the layer of the class activation maps."""
+        return None if self.choice is None else find_call(self.recording.calls, self.choice.name)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Gradients of one batch by rule, and the ReLUs between the logits and them."""
+
+    at_image: dict[Rule, Tensor]
+    at_layer: dict[Rule, Tensor]
+    image_count: ReluCount
+    layer_count: ReluCount
+
+
+def ask(
+    classifier: Classifier,
+    methods: Sequence[str],
+    layer: str | None,
+    settings: ExplainSettings | None,
+) -> Question:
+    """A question whose names all exist.
+
+    Raises UsageError for an unknown method or layer, ModelError for a network whose operations
+    are hidden.
+    """
+    chosen = require_methods(methods)
+    require_traceable(classifier.net)
+    settings = settings or ExplainSettings()
+    for name in (*settings.activation_layers, *([layer] if layer else [])):
+        require_layer(classifier.net, name)
+    return Question(classifier, chosen, layer, settings)
+
+
+def record_batch(
+    question: Question, images: NDArray[np.uint8], *, see_all: bool = False
+) -> Recorded:
+    """The forward pass of images ``(n, 3, h, w)``, with the layer of the class activation maps.
+
+    see_all: record every layer, for a caller that chooses among them.
+    """
+    net = question.classifier.net
+    inputs = as_inputs(question.classifier, images)
+    methods = [METHODS[name] for name in question.methods]
+    keep = {module_of(name) for name in question.settings.activation_layers}
+    if not any(method.needs_layer for method in methods):
+        return Recorded(record(net, inputs, keep=keep, see_all=see_all))
+    if question.layer is None:
+        recording = record(net, inputs, keep=keep, see_all=True)
+        found = Recorded(recording, choose_layer(recording))
+        found = with_values(question, found, ())
+    else:
+        layer, name = question.layer, module_of(question.layer)
+        # Only what comes after the layer is differentiated, so only that needs a graph.
+        is_enough = all(m.source == "layer" for m in methods) and not keep and layer == name
+        cut = name if is_enough and not see_all else None
+        recording = record(net, inputs, keep={name, *keep}, see_all=see_all, cut=cut)
+        found = Recorded(recording, LayerChoice(layer, "the requested layer"))
+    assert found.call is not None
+    require_extent(found.call)
+    return found
+
+
+def with_values(question: Question, recorded: Recorded, names: Sequence[str]) -> Recorded:
+    """The recording, made anew where a later operation overwrote a value that is needed.
+
+    names: layers whose outputs are needed besides that of the class activation maps.
+    """
+    recording = recorded.recording
+    wanted = [*names, *([] if recorded.choice is None else [recorded.choice.name])]
+    if not any(find_call(recording.calls, name).is_overwritten for name in wanted):
+        return recorded
+    keep = {module_of(name) for name in (*wanted, *question.settings.activation_layers)}
+    inputs = recording.inputs.detach()
+    again = record(question.classifier.net, inputs, keep=keep, see_all=True)
+    return replace(recorded, recording=again)
+
+
+def explain_recorded(
+    question: Question,
+    recorded: Recorded,
+    images: NDArray[np.uint8],
+    target_class: Targets | None,
+    against: Targets | None = None,
+) -> ExplanationPage:
+    """Every map of the images ``(n, 3, h, w)`` that were recorded; nothing is warned about."""
+    classifier, recording = question.classifier, recorded.recording
+    answers = reported_logits(classifier, recording.inputs, recording.logits)
+    targets = as_positions(target_class, classifier.class_names, answers)
+    selector = _one_hot(targets, recording.logits)
+    rivals = None
+    if against is not None:
+        rivals = as_positions(against, classifier.class_names, recording.logits)
+        selector = selector - _one_hot(rivals, recording.logits)
+    found = _differentiated(question.methods, recorded, selector)
+    blank = Explanation(
+        method="",
+        maps=np.empty(0),
+        images=images,
+        logits=_array(recording.logits),
+        targets=targets,
+        class_names=classifier.class_names,
+        against=rivals,
+    )
+    made = []
+    for name in question.methods:
+        maps, channels = _values(name, question, recorded, selector, found)
+        described = _described(replace(blank, method=name), found, recorded.choice)
+        made.append(replace(described, maps=maps, channels=channels))
+    return ExplanationPage(
+        images=images,
+        logits=_array(answers),
+        class_names=classifier.class_names,
+        explanations=tuple(made),
+        activations=tuple(
+            _activations(name, recording.calls) for name in question.settings.activation_layers
+        ),
+        layer_choice=recorded.choice,
+        temperature=classifier.temperature,
+    )
+
+
+def relus_before(recording: Recording, edge: GradientEdge | None) -> ReluCount:
+    """The activations between an edge of the graph and the logits; none without an edge."""
+    return ReluCount() if edge is None else count_relus(nodes_between(recording.logits, [edge]))
+
+
+def _differentiated(methods: Sequence[str], recorded: Recorded, selector: Tensor) -> _Found:
+    """One backward pass per rule, to the image and the layer together."""
+    recording, call = recorded.recording, recorded.call
+    image_rules, layer_rules = rules_needed(methods)
+    # Without a layer, or with the graph cut at it, one of the two ends does not exist.
+    image_edge = input_edge(recording) if image_rules else None
+    layer_edge = None if call is None else call.edge
+    found = _Found({}, {}, relus_before(recording, image_edge), relus_before(recording, layer_edge))
+    for rule in dict.fromkeys([*image_rules, *layer_rules]):
+        if rule in image_rules:
+            _require_relus(rule, found.image_count)
+        ends = [
+            (found.at_image, image_edge if rule in image_rules else None),
+            (found.at_layer, layer_edge if rule in layer_rules else None),
+        ]
+        wanted = [(into, edge) for into, edge in ends if edge is not None]
+        results = gradients(recording, selector, [edge for _, edge in wanted], rule)
+        for (into, _), gradient in zip(wanted, results, strict=True):
+            into[rule] = gradient
+    return found
+
+
+def _require_relus(rule: Rule, count: ReluCount) -> None:
+    if rule == "vanilla" or count.changed:
+        return
+    others = ", ".join(name for name, _ in count.other) or "none"
+    raise ModelError(
+        f"the {rule} rule changes the gradient at ReLUs, but this network has none (other "
+        f"activations: {others}): use saliency, smoothgrad or integrated-gradients"
+    )
+
+
+def _described(blank: Explanation, found: _Found, choice: LayerChoice | None) -> Explanation:
+    """The explanation with its rule, layer, notes and warnings; its maps are still missing."""
+    method = METHODS[blank.method]
+    at_image = method.source != "layer"
+    count = found.image_count if at_image else found.layer_count
+    place = "between the image and the score" if at_image else "after this layer"
+    notes, warnings = describe_count(count, method.rule, place)
+    layer = None
+    if choice is not None and method.needs_layer:
+        layer = choice.name
+        notes = (*notes, f"Layer: {choice.reason}.", *_identities(blank.method, found))
+        warnings = (*warnings, *choice.warnings)
+    return replace(
+        blank,
+        rule=method.rule,
+        layer=layer,
+        relu_operations=count.changed if method.rule != "vanilla" else 0,
+        notes=notes,
+        warnings=warnings,
+    )
+
+
+def _identities(name: str, found: _Found) -> Iterator[str]:
+    """Which other methods provably give this very map here."""
+    if name == "grad-cam" and not found.layer_count.changed:
+        yield (
+            "No ReLU comes after this layer, so Grad-CAM under the guided and the relu rule is "
+            "identical to this map."
+        )
+    gradient = found.at_layer.get("vanilla")
+    if name not in ("grad-cam", "hires-cam", "xgrad-cam") or gradient is None:
+        return
+    spread = gradient.amax((2, 3)) - gradient.amin((2, 3))
+    if float(spread.max()) <= 1e-6 * float(gradient.abs().max()):
+        yield (
+            "After this layer the score is a weighted sum of channel means (global average pooling "
+            "and a linear layer), so Grad-CAM, HiResCAM, XGrad-CAM and CAM are the same map."
+        )
+
+
+def _values(
+    name: str, question: Question, recorded: Recorded, selector: Tensor, found: _Found
+) -> tuple[Floats, Floats | None]:
+    """A method's maps ``(n, h, w)``, and the channels they were made from, if any."""
+    method, call = METHODS[name], recorded.call
+    if method.source == "own":
+        return _own_values(name, question, recorded.recording.inputs.detach(), selector)
+    if method.source == "image":
+        gradient = found.at_image[method.rule]
+        return _array(saliency.largest_channel(gradient)), _array(gradient)
+    assert call is not None and call.value is not None
+    if method.source == "layer":
+        # Eigen-CAM needs no gradient; the others find theirs.
+        at_layer = found.at_layer.get(method.rule, call.value)
+        return _array(CAMS[method.cam](call.value, at_layer)), None
+    cam = CAMS["grad-cam"](call.value, found.at_layer["vanilla"])
+    product = guided_grad_cam(found.at_image[method.rule], cam)
+    return _array(saliency.largest_channel(product)), _array(product)
+
+
+def _own_values(
+    name: str, question: Question, inputs: Tensor, selector: Tensor
+) -> tuple[Floats, Floats | None]:
+    net, settings = question.classifier.net, question.settings
+    if name == "occlusion":
+        return _array(saliency.occlusion(net, inputs, selector, window=settings.window)), None
+    if name == "smoothgrad":
+        gradient = saliency.smooth_grad(
+            net,
+            inputs,
+            selector,
+            samples=settings.samples,
+            noise=settings.noise,
+            seed=settings.seed,
+        )
+        return _array(saliency.largest_channel(gradient)), _array(gradient)
+    shares = saliency.integrated_gradients(net, inputs, selector, steps=settings.steps)
+    return _array(shares.sum(1)), _array(shares)
+
+
+def _activations(name: str, calls: Sequence[Call]) -> Activations:
+    call = find_call(calls, name)
+    assert call.value is not None
+    return Activations(name, _array(call.value))
+
+
+def _one_hot(positions: NDArray[np.int64], logits: Tensor) -> Tensor:
+    chosen = torch.zeros_like(logits, requires_grad=False)
+    rows = torch.arange(len(positions), device=logits.device)
+    chosen[rows, torch.from_numpy(positions).to(logits.device)] = 1
+    return chosen
+
+
+def _array(values: Tensor) -> Floats:
+    result: Floats = values.detach().cpu().numpy()
+    return result

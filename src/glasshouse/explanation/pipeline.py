@@ -1,0 +1,154 @@
+"""From an image to its page: choose methods and layers, explain, check; all from one recording.
+
+The command, the workbench and the service all come through here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.explanation.explain import explain_page
+from glasshouse.explanation.graph.layer_choice import (
+    choose_layer,
+    layers_in_depth,
+    shallow_and_deep,
+)
+from glasshouse.explanation.graph.recording import computing, input_edge
+from glasshouse.explanation.inputs import Target, as_batch
+from glasshouse.explanation.methods import (
+    ALL,
+    METHODS,
+    SHEET_METHODS,
+    SLOW_METHODS,
+    ExplainSettings,
+    MethodName,
+    require_methods,
+)
+from glasshouse.explanation.nouns import ExplanationPage
+from glasshouse.explanation.one_pass import (
+    Question,
+    Recorded,
+    ask,
+    explain_recorded,
+    record_batch,
+    relus_before,
+    with_values,
+)
+from glasshouse.explanation.trust.checks import check_page
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.predict import device_of
+
+LayerGroup = Literal["shallow and deep", "in depth"]
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """What to explain in an image.
+
+    methods: names, or "all": every method that suits the network, those of many passes only with
+    has_slow. target_class: a name or position; unset: the predicted class. layer: where class
+    activation maps are computed; unset: `choose_layer`'s. activations: the layers whose outputs
+    the page keeps, by name or as a group. is_checked: whether to check if each map can be trusted.
+    """
+
+    methods: tuple[str, ...] = (ALL,)
+    target_class: Target | None = None
+    layer: str | None = None
+    activations: tuple[str, ...] | LayerGroup = ()
+    has_slow: bool = True
+    is_checked: bool = True
+
+
+def explain_image(
+    classifier: Classifier, image: NDArray[np.uint8], request: MapRequest
+) -> ExplanationPage:
+    """The page of one image, uint8 ``(3, h, w)`` of the network's input size.
+
+    Warnings are only recorded in the explanations. Raises UsageError for an unknown method, class
+    or layer, DataError for an array that is not an image, ModelError for a network whose graph is
+    hidden.
+    """
+    # The checks ask for the last layer with weights.
+    is_open = ALL in request.methods or request.is_checked or isinstance(request.activations, str)
+    question = _asked(classifier, request)
+    batch = as_batch(image)[:1]
+    with computing(device_of(classifier.net)):
+        recorded = record_batch(question, batch, see_all=is_open)
+        question = _narrowed(question, recorded, request)
+        recorded = with_values(question, recorded, question.settings.activation_layers)
+        page = explain_recorded(question, recorded, batch, request.target_class)
+    return check_page(classifier, page, recorded.recording) if request.is_checked else page
+
+
+def add_slow_maps(classifier: Classifier, page: ExplanationPage) -> ExplanationPage:
+    """The page with the maps that need many passes, checked, for the same classes."""
+    found = explain_page(
+        classifier,
+        page.images,
+        methods=SLOW_METHODS,
+        target_class=page.explanations[0].targets,
+    )
+    checked = check_page(classifier, found)
+    known = tuple(each for each in page.explanations if each.method not in SLOW_METHODS)
+    return replace(page, explanations=(*known, *checked.explanations))
+
+
+def sheet_methods(
+    classifier: Classifier, image: NDArray[np.uint8], layer: str | None = None
+) -> tuple[MethodName, ...]:
+    """What "all" means for this network: a ReLU rule is left out where it has no ReLU to act on.
+
+    layer: where class activation maps are computed; unset: `choose_layer`'s. Raises UsageError
+    for an unknown one.
+    """
+    question = ask(classifier, SHEET_METHODS, layer, None)
+    with computing(device_of(classifier.net)):
+        recorded = record_batch(question, as_batch(image)[:1], see_all=True)
+        return _suitable(SHEET_METHODS, recorded)
+
+
+def _asked(classifier: Classifier, request: MapRequest) -> Question:
+    """The question before anything is known of the network's graph."""
+    named = [name for name in request.methods if name != ALL]
+    every = _every(request) if ALL in request.methods else ()
+    layers = () if isinstance(request.activations, str) else request.activations
+    settings = ExplainSettings(activation_layers=layers)
+    return ask(classifier, [*every, *named], request.layer, settings)
+
+
+def _narrowed(question: Question, recorded: Recorded, request: MapRequest) -> Question:
+    """The question with the methods that suit the network, and with the layers of a group."""
+    methods: Sequence[str] = question.methods
+    if ALL in request.methods:
+        named = [name for name in request.methods if name != ALL]
+        methods = require_methods([*_suitable(_every(request), recorded), *named])
+    layers = question.settings.activation_layers
+    if request.activations == "in depth":
+        layers = layers_in_depth(recorded.recording)
+    elif request.activations == "shallow and deep":
+        # With a layer of one's own for the maps, the deep one is still the default.
+        is_default = recorded.choice is not None and request.layer is None
+        choice = recorded.choice if is_default else choose_layer(recorded.recording)
+        assert choice is not None
+        layers = shallow_and_deep(recorded.recording, choice)
+    settings = replace(question.settings, activation_layers=layers)
+    return replace(question, methods=tuple(methods), settings=settings)
+
+
+def _every(request: MapRequest) -> tuple[MethodName, ...]:
+    return tuple(m for m in SHEET_METHODS if request.has_slow or m not in SLOW_METHODS)
+
+
+def _suitable(names: Sequence[MethodName], recorded: Recorded) -> tuple[MethodName, ...]:
+    recording, call = recorded.recording, recorded.call
+    everywhere = relus_before(recording, input_edge(recording)).changed > 0
+    behind = call is not None and relus_before(recording, call.edge).changed > 0
+    return tuple(
+        name
+        for name in names
+        if METHODS[name].rule == "vanilla"
+        or (behind if METHODS[name].source == "layer" else everywhere)
+    )

@@ -1,0 +1,201 @@
+"""Pages of explanations on disk, and the one JSON form of an explanation."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from glasshouse.errors import StorageError, UsageError
+from glasshouse.explanation.nouns import (
+    Check,
+    Explanation,
+    ExplanationPage,
+    LayerChoice,
+    target_name,
+)
+from glasshouse.models.classifier import Classifier
+from glasshouse.storage import read_json, sha256_of_bytes, write_bytes, write_json
+
+PAGE = "page.json"
+_IMAGES = "images.npy"
+
+
+def save_page(
+    page: ExplanationPage, folder: Path, classifier: Classifier | None = None
+) -> tuple[Path, ...]:
+    """Write page.json, the images once, and raw maps per method as .npy; returns the paths.
+
+    classifier: the one that was explained, for the hash of its weights. Activations are not saved.
+    Raises StorageError when the folder cannot be written.
+    """
+    arrays: dict[str, NDArray[Any]] = {_IMAGES: page.images}
+    for each in page.explanations:
+        arrays[_maps_file(each.method)] = each.maps
+        if each.channels is not None:
+            arrays[_channels_file(each.method)] = each.channels
+    for name, array in arrays.items():
+        write_bytes(folder / name, _npy(array))
+    # Last, so that a page.json stands for a complete folder.
+    write_json(folder / PAGE, _page_json(page, classifier))
+    return (folder / PAGE, *(folder / name for name in arrays))
+
+
+def load_page(folder: Path) -> ExplanationPage:
+    """Read what `save_page` wrote, without activations.
+
+    Raises StorageError when a file is missing, damaged, or does not belong to the others.
+    """
+    return _loaded(folder, None)
+
+
+def load_explanation(folder: Path, method: str) -> Explanation:
+    """One method's maps from a folder of `save_page`.
+
+    Raises UsageError for a method that the page lacks, StorageError as `load_page`.
+    """
+    page = _loaded(folder, method)
+    if not page.explanations:
+        raise UsageError(f"{folder / PAGE} holds no map of the method {method!r}")
+    return page.explanations[0]
+
+
+def explanation_json(explanation: Explanation) -> dict[str, Any]:
+    """What is known of an explanation besides its arrays, as JSON values.
+
+    targets, explained and against have one entry per image.
+    """
+    against = explanation.against
+    return {
+        "method": explanation.method,
+        "rule": explanation.rule,
+        "layer": explanation.layer,
+        "relu_operations": explanation.relu_operations,
+        "targets": explanation.targets.tolist(),
+        "against": None if against is None else against.tolist(),
+        "explained": [target_name(explanation, index) for index in range(len(explanation))],
+        "notes": list(explanation.notes),
+        "warnings": list(explanation.warnings),
+        "checks": [
+            {
+                "name": check.name,
+                "verdict": check.verdict,
+                "words": check.words,
+                "values": list(check.values),
+            }
+            for check in explanation.checks
+        ],
+    }
+
+
+def weights_hash(classifier: Classifier) -> str:
+    """The SHA-256 of all parameters and buffers, by name, in hexadecimal."""
+    parts = []
+    for name, tensor in sorted(classifier.net.state_dict().items()):
+        values = tensor.detach().cpu().contiguous().view(-1)
+        raw = values.view(torch.uint8) if values.numel() else values
+        parts.append(f"{name}{tuple(tensor.shape)}{sha256_of_bytes(raw.numpy().tobytes())}")
+    return sha256_of_bytes("\n".join(parts).encode())
+
+
+def _page_json(page: ExplanationPage, classifier: Classifier | None) -> dict[str, Any]:
+    choice = page.layer_choice
+    return {
+        "image_sha256": [sha256_of_bytes(image.tobytes()) for image in page.images],
+        "weights_sha256": None if classifier is None else weights_hash(classifier),
+        "versions": {name: metadata.version(name) for name in ("glasshouse", "torch", "numpy")},
+        "class_names": list(page.class_names),
+        "temperature": page.temperature,
+        "precision": str(page.logits.dtype),
+        "logits": page.logits.tolist(),
+        "layer_choice": None
+        if choice is None
+        else {"name": choice.name, "reason": choice.reason, "warnings": list(choice.warnings)},
+        "maps": [
+            # Only a classifier that averages with the mirror image has two kinds of logits.
+            explanation_json(each)
+            if np.array_equal(each.logits, page.logits)
+            else {**explanation_json(each), "logits": each.logits.tolist()}
+            for each in page.explanations
+        ],
+    }
+
+
+def _loaded(folder: Path, method: str | None) -> ExplanationPage:
+    """The page with all its explanations, or with those of one method only."""
+    facts = read_json(folder / PAGE)
+    try:
+        images = np.load(folder / _IMAGES, allow_pickle=False)
+        if [sha256_of_bytes(image.tobytes()) for image in images] != facts["image_sha256"]:
+            raise ValueError(f"{_IMAGES} holds other images than {PAGE} describes")
+        page = ExplanationPage(
+            images=images,
+            logits=np.asarray(facts["logits"], dtype=facts["precision"]),
+            class_names=tuple(facts["class_names"]),
+            explanations=(),
+            layer_choice=_layer_choice(facts["layer_choice"]),
+            temperature=float(facts["temperature"]),
+        )
+        found = tuple(
+            _explanation(each, folder, page)
+            for each in facts["maps"]
+            if method in (None, each["method"])
+        )
+    # np.load raises EOFError, which is not an OSError, for an empty file.
+    except (AttributeError, KeyError, TypeError, ValueError, OSError, EOFError) as error:
+        raise StorageError(
+            f"{folder} does not hold a complete page of explanations ({error!r}): explain again"
+        ) from error
+    return replace(page, explanations=found)
+
+
+def _layer_choice(facts: Mapping[str, Any] | None) -> LayerChoice | None:
+    if facts is None:
+        return None
+    return LayerChoice(facts["name"], facts["reason"], tuple(facts["warnings"]))
+
+
+def _explanation(facts: Mapping[str, Any], folder: Path, page: ExplanationPage) -> Explanation:
+    method, against = facts["method"], facts["against"]
+    channels = folder / _channels_file(method)
+    found = Explanation(
+        method=method,
+        maps=np.load(folder / _maps_file(method), allow_pickle=False),
+        images=page.images,
+        logits=np.asarray(facts.get("logits", page.logits), dtype=page.logits.dtype),
+        targets=np.asarray(facts["targets"], dtype=np.int64),
+        class_names=page.class_names,
+        against=None if against is None else np.asarray(against, dtype=np.int64),
+        layer=facts["layer"],
+        rule=facts["rule"],
+        relu_operations=facts["relu_operations"],
+        channels=np.load(channels, allow_pickle=False) if channels.exists() else None,
+        notes=tuple(facts["notes"]),
+        warnings=tuple(facts["warnings"]),
+        checks=tuple(
+            Check(c["name"], tuple(c["values"]), c["verdict"], c["words"]) for c in facts["checks"]
+        ),
+    )
+    counts = {len(each) for each in (found.maps, found.images, found.logits, found.targets)}
+    if found.maps.ndim != 3 or len(counts) != 1:
+        raise ValueError(f"{_maps_file(method)} has the shape {found.maps.shape}")
+    return found
+
+
+def _maps_file(method: str) -> str:
+    return f"{method}.maps.npy"
+
+
+def _channels_file(method: str) -> str:
+    return f"{method}.channels.npy"
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()

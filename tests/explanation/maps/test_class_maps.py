@@ -1,0 +1,17 @@
+import pytest
+
+from glasshouse.errors import UsageError
+from glasshouse.explanation.explain import explain
+from glasshouse.explanation.maps.class_maps import class_maps
+from tests.explanation.nets import classifier_of, module_net, pooled_net, relative, some_images
+
+
+def test_all_classes_at_once_equal_each_class_alone() -> None:
+    classifier = classifier_of(pooled_net(), double=True)
+    maps = class_maps(classifier, some_images(2))
+    assert maps.shape == (2, 5, 12, 12)
+    for k in range(5):
+        (one,) = explain(classifier, some_images(2), methods=["grad-cam"], target_class=k)
+        assert relative(maps[:, k], one.maps) < 1e-12
+    with pytest.raises(UsageError, match=r"not linear \(.*Relu"):
+        class_maps(classifier_of(module_net()), some_images(2))

@@ -1,0 +1,136 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glasshouse.errors import UsageError
+from glasshouse.explanation.explain import explain, explain_page
+from glasshouse.explanation.graph import recording
+from glasshouse.explanation.methods import ExplainSettings
+from glasshouse.explanation.pipeline import MapRequest, add_slow_maps, explain_image, sheet_methods
+from glasshouse.explanation.trust.checks import check_all
+from tests.explanation.nets import (
+    activated_net,
+    classifier_of,
+    module_net,
+    pooled_net,
+    some_images,
+)
+
+
+def test_rules_about_relus_are_left_out_where_there_are_none() -> None:
+    smooth = classifier_of(activated_net(torch.nn.SiLU()))
+    assert not {"guided", "relu", "guided-grad-cam"} & {*sheet_methods(smooth, some_images()[0])}
+    classifier = classifier_of(module_net())
+    assert "guided" in sheet_methods(classifier, some_images()[0])
+
+
+def test_grad_cam_under_the_rules_is_on_the_sheet_where_it_is_another_map() -> None:
+    rules = {"grad-cam-guided-rule", "grad-cam-relu-rule"}
+    image = some_images()[0]
+    dense = classifier_of(module_net())  # a ReLU between dense layers, behind the last map
+    assert rules <= {*sheet_methods(dense, image)} and rules <= {*sheet_methods(dense, image, "0")}
+    pooled = classifier_of(pooled_net())
+    assert not rules & {*sheet_methods(pooled, image)}
+    assert rules <= {*sheet_methods(pooled, image, "0")}
+    (cam,) = explain(pooled, some_images(), methods=["grad-cam"])
+    assert "under the guided and the relu rule is identical to this map" in " ".join(cam.notes)
+    (cam,) = explain(dense, some_images(), methods=["grad-cam"])
+    assert "identical to this map" not in " ".join(cam.notes)
+    with pytest.raises(UsageError, match="Did you mean"):
+        sheet_methods(dense, image, "00")
+
+
+class CountedNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.forwards = pooled_net(), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.forwards += 1
+        logits: Tensor = self.inner(x)
+        return logits
+
+
+def test_methods_layers_and_maps_come_from_one_forward_pass() -> None:
+    net = CountedNet()
+    request = MapRequest(activations="shallow and deep", has_slow=False, is_checked=False)
+    page = explain_image(classifier_of(net), some_images(1)[0], request)
+    assert net.forwards == 1
+    assert len(page.explanations) == 9
+    assert [each.layer for each in page.activations] == ["inner.2", "inner.5"]
+
+
+def test_the_checks_use_the_same_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[nn.Module] = []
+    monkeypatch.setattr(
+        recording, "require_traceable", lambda net: recorded.append(net)
+    )  # record() begins with it
+    classifier = classifier_of(module_net())
+    explain_image(classifier, some_images(1)[0], MapRequest(has_slow=False))
+    # The other one is the copy with a random head.
+    assert [net is classifier.net for net in recorded] == [True, False]
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_the_maps_are_those_of_explain(inplace: bool) -> None:
+    classifier, image = classifier_of(module_net(inplace=inplace)), some_images(1)[0]
+    request = MapRequest(activations=("0", "7"), has_slow=False, is_checked=False)
+    page = explain_image(classifier, image, request)
+    methods = sheet_methods(classifier, image)[:11]
+    settings = ExplainSettings(activation_layers=("0", "7"))
+    expected = explain_page(classifier, image, methods=methods, settings=settings)
+    assert [each.method for each in page.explanations] == list(methods)
+    for one, other in zip(page.explanations, expected.explanations, strict=True):
+        np.testing.assert_array_equal(one.maps, other.maps)
+        assert (one.layer, one.notes, one.warnings) == (other.layer, other.notes, other.warnings)
+    for mine, theirs in zip(page.activations, expected.activations, strict=True):
+        np.testing.assert_array_equal(mine.values, theirs.values)
+
+
+def test_a_layer_that_a_group_chooses_keeps_its_own_values() -> None:
+    # The ReLUs overwrite the outputs of the convolutions in front of them.
+    classifier, image = classifier_of(module_net(inplace=True)), some_images(1)[0]
+    found = explain_image(
+        classifier, image, MapRequest(("saliency",), activations="in depth", is_checked=False)
+    )
+    expected = explain_page(
+        classifier,
+        image,
+        methods=["saliency"],
+        settings=ExplainSettings(activation_layers=tuple(a.layer for a in found.activations)),
+    )
+    for mine, theirs in zip(found.activations, expected.activations, strict=True):
+        np.testing.assert_array_equal(mine.values, theirs.values)
+
+
+def test_named_methods_and_a_named_class_are_checked_as_asked() -> None:
+    classifier, image = classifier_of(module_net()), some_images(1)[0]
+    request = MapRequest(("xgrad-cam", "saliency"), target_class="ship", layer="2")
+    page = explain_image(classifier, image, request)
+    assert [each.method for each in page.explanations] == ["xgrad-cam", "saliency"]
+    assert page.explanations[0].layer == "2" and page.explanations[0].targets.tolist() == [3]
+    assert all(each.checks for each in page.explanations)
+    with pytest.raises(UsageError, match="no method"):
+        explain_image(classifier, image, replace(request, methods=("all", "x")))
+
+
+def test_slow_maps_are_added_once_and_checked() -> None:
+    classifier, image = classifier_of(module_net()), some_images(1)[0]
+    page = explain_image(classifier, image, MapRequest(("saliency",), target_class=1))
+    for _ in range(2):
+        page = add_slow_maps(classifier, page)
+    methods = [each.method for each in page.explanations]
+    assert methods == ["saliency", "smoothgrad", "integrated-gradients", "occlusion"]
+    assert all(each.checks and each.targets.tolist() == [1] for each in page.explanations)
+
+
+def test_nothing_below_explain_issues_warnings() -> None:
+    # Warnings are errors in the tests.
+    classifier = classifier_of(pooled_net())
+    methods = ("grad-cam", "grad-cam-guided-rule")
+    page = explain_image(classifier, some_images(1)[0], MapRequest(methods, layer="5"))
+    assert "no ReLU to act on" in page.explanations[1].warnings[0]
+    assert check_all(classifier, page.explanations)

@@ -1,0 +1,51 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from glasshouse.errors import UsageError
+from glasshouse.explanation.store import load_page
+from glasshouse.workflow.use.explain_files import (
+    ExplainRequest,
+    as_json,
+    explain_images,
+    map_request,
+)
+from tests.explanation.nets import classifier_of, module_net, some_images
+
+
+def test_an_image_gets_a_folder_with_its_sheet_and_its_page(tmp_path: Path) -> None:
+    maps = map_request(["grad-cam", "activations"], class_name="ship")
+    found = explain_images(
+        classifier_of(module_net()),
+        some_images(2),
+        ["a.png", "b/a.png"],
+        ExplainRequest(tmp_path, maps),
+    )
+    assert len({path.parent for each in found for path in each.files}) == 2
+    names = {path.name for path in found[0].files}
+    assert {"sheet.png", "activations-one-channel.png", "page.json"} <= names
+    assert {"images.npy", "grad-cam.maps.npy"} <= names
+    assert {path for each in found for path in each.files} == {
+        path for path in tmp_path.rglob("*") if path.is_file()
+    }
+    answer = json.loads(json.dumps(as_json(found[0])))
+    (written,) = answer["maps"]
+    assert answer["explained"] == "ship" and written["explained"] == ["ship"]
+    assert "faithfulness" in {check["name"] for check in written["checks"]}
+    page = json.loads((found[0].files[0].parent / "page.json").read_text(encoding="utf-8"))
+    assert page["maps"] == answer["maps"]
+    assert load_page(found[1].files[0].parent).explanations[0].method == "grad-cam"
+
+
+def test_all_methods_and_activations_bring_a_shallow_and_a_deep_layer() -> None:
+    assert map_request(["all"]).activations == "shallow and deep"
+    only = map_request(["activations"])
+    assert only.methods == () and only.activations == "shallow and deep"
+    assert map_request(["activations"], activation_layers=["0"]).activations == ("0",)
+    assert map_request(["grad-cam"]).activations == ()
+
+
+def test_an_unknown_method_names_the_nearest_and_the_groups() -> None:
+    with pytest.raises(UsageError, match=r"Did you mean 'grad-cam'.*Also possible: all, activ"):
+        map_request(["gradcam"])
