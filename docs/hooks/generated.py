@@ -1,6 +1,6 @@
-"""What the pages repeat from the code is made from the code when the site is built.
+"""Generate the parts of the documentation that repeat the code when the site is built.
 
-A line `<!-- made from the code: NAME -->` in a page stands for a table or a list of this file.
+A line `<!-- made from the code: NAME -->` in a page is replaced by what `MAKERS[NAME]` yields.
 """
 
 import ast
@@ -41,52 +41,52 @@ SECTIONS: dict[str, type[settings.Settings]] = {
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) -> str:
-    """MkDocs calls this for each page: put in what is made from the code."""
+    """Replace the marks of a page by generated text; MkDocs calls this for each page."""
     made = _MARK.sub(lambda found: "\n".join(MAKERS[found.group(1)]()), markdown)
     return _FORMULA.sub(_formula, made) if page.file.src_uri in PAGES_WITH_FORMULAS else made
 
 
 def _formula(found: re.Match[str]) -> str:
-    """MathML, which browsers draw by themselves: no script, and no other host's."""
+    """MathML, which browsers render without a script from another host."""
     drawn = latex2mathml.converter.convert(" ".join(found.group(1).split()))
-    # Markdown would take a bare formula at the start of a line for a paragraph of its own.
+    # At the start of a line, Markdown would turn a bare formula into a paragraph of its own.
     return f"<span>{drawn}</span>"
 
 
 def named_recipes() -> Iterator[str]:
-    """A row a recipe: its name and what it says of itself."""
-    yield "| recipe | what it is |\n|--|--|"
+    """A row per recipe: its name and its description."""
+    yield "| recipe | description |\n|--|--|"
     for name in recipe_names():
         yield f"| `{name}` | {load_recipe(name).description} |"
 
 
 def recipe_keys() -> Iterator[str]:
-    """A table a section of a recipe."""
+    """A table per section of a recipe."""
     for section, model in SECTIONS.items():
         yield f"\n### `[{section}]` {{ #{section.replace('.', '-')} }}\n\n{_words(model)}\n"
         yield from _key_table(model)
 
 
 def layer_keys() -> Iterator[str]:
-    """A table a kind of layer."""
+    """A table per kind of layer."""
     for model in get_args(get_args(settings.Layer)[0]):
         yield from _variant(model)
 
 
 def schedule_keys() -> Iterator[str]:
-    """A table a schedule."""
+    """A table per schedule."""
     for model in get_args(get_args(settings.Schedule)[0]):
         yield from _variant(model)
 
 
 def commands() -> Iterator[str]:
-    """Every command with its arguments and options, as the command line itself knows them."""
+    """Every command with its arguments and options, from the command line itself."""
     group: Any = typer.main.get_command(app)
     for name, command in group.commands.items():
         yield f"\n## `{name}`\n\n{(command.help or '').strip()}\n"
         pieces = [_metavar(p) for p in command.params if p.param_type_name == "argument"]
         yield f"```\nglasshouse {' '.join([name, *pieces, '[OPTIONS]'])}\n```\n"
-        yield "| argument or option | what | default |\n|--|--|--|"
+        yield "| argument or option | description | default |\n|--|--|--|"
         yield from (_parameter(p) for p in command.params if p.name != "help")
 
 
@@ -101,7 +101,7 @@ def python_names() -> Iterator[str]:
 
 
 def tutorial() -> Iterator[str]:
-    """The notebook as a page: its words and its code, without outputs."""
+    """The notebook as a page: its text and its code, without outputs."""
     for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
         text = "".join(cell["source"])
         yield text + "\n" if cell["cell_type"] == "markdown" else f"```python\n{text}\n```\n"
@@ -126,7 +126,7 @@ def _variant(model: type[settings.Settings]) -> Iterator[str]:
 
 
 def _key_table(model: type[settings.Settings]) -> Iterator[str]:
-    yield "| key | values | default | |\n|--|--|--|--|"
+    yield "| key | values | default | description |\n|--|--|--|--|"
     for name, field in model.model_fields.items():
         if name != "type":
             words = [text for text in (field.description or "", _bounds(field)) if text]
@@ -135,7 +135,7 @@ def _key_table(model: type[settings.Settings]) -> Iterator[str]:
 
 
 def _values(kind: Any) -> str:
-    """A type in words: names and alternatives, nothing of Python's."""
+    """A type in words: the values and alternatives, without Python's notation."""
     if kind is types.NoneType:
         return "unset"
     origin, parts = get_origin(kind), get_args(kind)
@@ -152,7 +152,7 @@ def _values(kind: Any) -> str:
         return f"a list of {inner[0]}" if Ellipsis in parts else f"{len(parts)} of {inner[0]}"
     if isinstance(kind, type) and issubclass(kind, settings.Settings):
         return "a table"
-    return {int: "whole number", float: "number", str: "text", bool: "true, false"}.get(
+    return {int: "integer", float: "number", str: "string", bool: "true, false"}.get(
         kind, "a table"
     )
 
@@ -170,7 +170,7 @@ def _bounds(field: FieldInfo) -> str:
 
 def _default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
-        return "**needed**"
+        return "**required**"
     if isinstance(field.default, settings.Settings):
         return f"`{getattr(field.default, 'type', '...')}`"
     if field.default is None or field.default == {}:

@@ -1,8 +1,8 @@
 """Both type checkers know every public name, accept typical use and reject misspelt names.
 
 mypy and basedpyright (pyright with Node.js in its wheel, so that nothing is fetched when it runs)
-read the same pages: the code of README and tutorial, a page of typical use, and one of mistakes
-that shows that the checkers would notice.
+read the same pages: the code of README, documentation and tutorial, a page of typical use, and one
+of mistakes, which shows that the checkers would notice.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ import glasshouse
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".mypy_cache" / "public"
 TYPICAL = "typical_use.py"
-GOOD = ("readme.py", "notebook.py", TYPICAL)
+GOOD = ("readme.py", "docs.py", "notebook.py", TYPICAL)
 # One mistake on each line that ends in "# wrong".
 MISTAKES = """
 import glasshouse as gh
@@ -45,6 +45,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = "\n".join(f"reveal_type(gh.{name})" for name in glasshouse.__all__)
     texts = {
         "readme.py": "\n".join(python_blocks(ROOT / "README.md")),
+        "docs.py": "\n".join(
+            block for page in sorted((ROOT / "docs").glob("*.md")) for block in python_blocks(page)
+        ),
         "notebook.py": notebook_code(ROOT / "examples" / "tutorial.ipynb"),
         TYPICAL: Path(__file__).with_name(TYPICAL).read_text(encoding="utf-8"),
         "mistakes.py": MISTAKES,

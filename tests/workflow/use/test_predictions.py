@@ -29,7 +29,7 @@ def test_a_path_a_text_and_a_decoded_image_give_the_same_pixels(photo: Path) -> 
 def test_one_source_needs_no_list(photo: Path) -> None:
     classifier = load_bundled("cifar10-small")
     expected = gh.read_images([photo], classifier)
-    for source in (photo, str(photo), gh.decode(photo)):
+    for source in (photo, str(photo), gh.decode(str(photo))):
         assert np.array_equal(gh.read_images(source, classifier), expected)
 
 

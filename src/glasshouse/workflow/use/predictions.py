@@ -71,7 +71,7 @@ def read_images(sources: ImageSource | Sequence[ImageSource], classifier: Classi
 
 def _decoded(source: ImageSource) -> Pixels:
     if isinstance(source, str | Path):
-        return decode(Path(source))
+        return decode(source)
     if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
         raise DataError(
             "expected a decoded image, uint8 (h, w, 3) with values 0 to 255, received "
