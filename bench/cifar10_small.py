@@ -26,7 +26,7 @@ from glasshouse.training.loop import Step
 from glasshouse.training.state import final_net
 from glasshouse.workflow.train.experiment import (
     Experiment,
-    Request,
+    TrainRequest,
     fit_experiment,
     open_experiment,
 )
@@ -60,7 +60,7 @@ those. It knows airplanes, automobiles, birds, cats, deer, dogs, frogs, horses, 
 def trained(folder: Path, *overrides: str) -> tuple[Experiment, Classifier]:
     """The recipe trained to its end in this folder, without a look at the test images."""
     recipe = load_recipe("fast", [*overrides])
-    request = Request("cifar10", recipe, folder, resume=True, command="bench/cifar10_small.py")
+    request = TrainRequest("cifar10", recipe, folder, resume=True, command="bench/cifar10_small.py")
     experiment = open_experiment(request)
     for record in fit_experiment(experiment):
         if not isinstance(record, Step):

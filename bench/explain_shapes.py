@@ -40,7 +40,7 @@ from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.recipe import load_recipe
 from glasshouse.settings import DataSettings
 from glasshouse.workflow.train.experiment import (
-    Request,
+    TrainRequest,
     finish_experiment,
     fit_experiment,
     open_experiment,
@@ -66,7 +66,7 @@ def trained(seed: int) -> Classifier:
     overrides = ["data.image_size=64", f"train.seed={seed}"]
     with tempfile.TemporaryDirectory() as folder:
         recipe = load_recipe("small-residual", overrides)
-        experiment = open_experiment(Request("shapes", recipe, Path(folder) / "run"))
+        experiment = open_experiment(TrainRequest("shapes", recipe, Path(folder) / "run"))
         for _ in fit_experiment(experiment):
             pass
         return finish_experiment(experiment).classifier

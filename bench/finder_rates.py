@@ -22,7 +22,7 @@ from glasshouse.training.finder import find_lr, with_found_rate
 from glasshouse.training.fit import train_until_done
 from glasshouse.training.loop import TrainingSetup
 from glasshouse.training.state import begin, final_net
-from glasshouse.workflow.train.experiment import Request, first_classifier, make_setup
+from glasshouse.workflow.train.experiment import TrainRequest, first_classifier, make_setup
 
 FEW = ["data.train_limit=6000", "train.epochs=4"]
 CASES = {
@@ -46,7 +46,7 @@ TEST_IMAGES = 2000
 def accuracies(source: str, name: str, overrides: list[str]) -> dict[str, tuple[float, float]]:
     """The rate and the test accuracy with each way to choose it."""
     recipe = load_recipe(name, overrides)
-    splits, untrained = first_classifier(Request(source, recipe, Path("unused")))
+    splits, untrained = first_classifier(TrainRequest(source, recipe, Path("unused")))
     setup = make_setup(recipe, splits, untrained)
     test = take(splits.test, np.arange(min(TEST_IMAGES, len(splits.test))))
     own = recipe.train.peak_lr

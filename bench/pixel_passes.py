@@ -18,7 +18,7 @@ from PIL import Image
 
 from glasshouse.data import cache, pixel_blocks
 from glasshouse.recipe import load_recipe
-from glasshouse.workflow.train.experiment import Request, open_experiment
+from glasshouse.workflow.train.experiment import TrainRequest, open_experiment
 
 READ = {"bytes": 0}
 
@@ -55,7 +55,9 @@ def passes(source: str, out: Path, size: int) -> float:
     READ["bytes"] = 0
     overrides = [f"data.image_size={size}", "model.scaling=standardize"]
     recipe = load_recipe("tutorial-basic", overrides)
-    splits = open_experiment(Request(source=source, recipe=recipe, out=out, command="bench")).splits
+    splits = open_experiment(
+        TrainRequest(source=source, recipe=recipe, out=out, command="bench")
+    ).splits
     whole = sum(part.pixels.nbytes for part in (splits.train, splits.validation, splits.test))
     return READ["bytes"] / whole
 

@@ -42,7 +42,8 @@ def finished(out: Path) -> dict[int, float]:
     """The value of every finished trial, read from the journal as any other program would."""
     import optuna
 
-    from glasshouse.workflow.tune.study import JOURNAL, records
+    from glasshouse.runs.folder import JOURNAL
+    from glasshouse.workflow.tune.study import records
 
     if not (out / JOURNAL).is_file():
         return {}

@@ -119,8 +119,8 @@ from .workflow.compare.reproduce import reproduce as reproduce
 from .workflow.compare.seeds import train_seeds as train_seeds
 from .workflow.train.experiment import (
     Experiment as Experiment,
-    Request as Request,
     Result as Result,
+    TrainRequest as TrainRequest,
     finish_experiment as finish_experiment,
     fit_experiment as fit_experiment,
     open_experiment as open_experiment,

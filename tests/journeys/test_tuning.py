@@ -12,7 +12,7 @@ import pytest
 
 from glasshouse.recipe import load_recipe
 from glasshouse.runs.processes import process_started
-from glasshouse.workflow.train import time_budget as budget
+from glasshouse.workflow.train import time_budget, time_plan
 from tests.journeys.command import COMMAND, glasshouse, glasshouse_here, own_environment
 
 SMALL = [
@@ -84,8 +84,8 @@ def test_auto_seeds_compare_and_reproduce(tmp_path: Path, capsys: Capture) -> No
 def test_a_time_budget_becomes_a_recipe_that_resumes_and_reproduces(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(budget, "MOST_EPOCHS", 2)
-    monkeypatch.setattr(budget, "_LONGEST", 0.2)
+    monkeypatch.setattr(time_plan, "MOST_EPOCHS", 2)
+    monkeypatch.setattr(time_budget, "_LONGEST", 0.2)
     arguments = ["train", "digits", *SMALL, "--minutes", "600"]
     out = tmp_path / "run"
     code, output, errors = glasshouse_here([*arguments, "--out", str(out)], capsys)

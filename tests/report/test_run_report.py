@@ -203,6 +203,8 @@ def test_charts_exist_for_light_and_dark(run: RunReport) -> None:
     page = Page(render_report(run))
     media = [attributes["media"] for attributes in page.attributes("source")]
     assert media == ["screen and (prefers-color-scheme: dark)"] * 6
+    # A browser looks for sources in <picture> alone.
+    assert len(list(page.attributes("picture"))) == 6
 
 
 def test_the_gallery_holds_the_worst_mistakes(run: RunReport, images: ImageSet) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from glasshouse.recipe import load_recipe, to_toml
+from glasshouse.runs.folder import STEPS
 from glasshouse.runs.listing import RunListing
 from glasshouse.runs.processes import process_started
-from glasshouse.runs.steps import STEPS
 
 
 def write_run(

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from glasshouse.data.images import Splits
+from glasshouse.runs.folder import STEPS
 from glasshouse.runs.processes import process_started
-from glasshouse.runs.steps import STEPS, Mark, StepReader, is_running, last_mark
+from glasshouse.runs.steps import Mark, StepReader, is_running, last_mark
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.fit import fit_preprocessing
 from glasshouse.training.loop import Step, TrainingSetup, train

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from glasshouse.recipe import load_recipe
 from glasshouse.workflow.train.experiment import (
-    Request,
+    TrainRequest,
     finish_experiment,
     fit_experiment,
     open_experiment,
@@ -19,7 +19,9 @@ SMALL = ("train.epochs=2", "train.precision=fp32", "train.device=cpu", "data.tra
 def train_small(folder: Path, source: str = "digits", *overrides: str) -> Path:
     """A finished run of a small net."""
     recipe = load_recipe("tutorial-basic", [*SMALL, *overrides])
-    experiment = open_experiment(Request(source, recipe, folder, command="a test", offline=True))
+    experiment = open_experiment(
+        TrainRequest(source, recipe, folder, command="a test", offline=True)
+    )
     for _ in fit_experiment(experiment):
         pass
     finish_experiment(experiment)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from glasshouse.runs.folder import STEPS
 from glasshouse.runs.processes import this_process
-from glasshouse.runs.steps import STEPS
 from glasshouse.serving import run_watch as watching
 from glasshouse.serving.pages import run
 from glasshouse.serving.pages.curves import curve_series

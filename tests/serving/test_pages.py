@@ -10,8 +10,8 @@ from nicegui import ui
 from nicegui.testing import User
 
 from glasshouse.runs import listing
+from glasshouse.runs.folder import STEPS
 from glasshouse.runs.listing import Listed, RunListing
-from glasshouse.runs.steps import STEPS
 from glasshouse.serving import run_lookup, run_watch
 from glasshouse.serving.pages.live import epochs_of
 from glasshouse.serving.pages.results import chosen_classes

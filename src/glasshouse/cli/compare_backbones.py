@@ -56,7 +56,7 @@ def compare_backbones(
     from glasshouse.cli.progress_bars import data_progress, say
     from glasshouse.errors import UsageError
     from glasshouse.workflow.compare.backbones import compare_backbones as compare
-    from glasshouse.workflow.train.experiment import Request
+    from glasshouse.workflow.train.experiment import TrainRequest
 
     specs = [*(backbone or []), *(backbones.split(",") if backbones else [])]
     recipes = {
@@ -66,7 +66,7 @@ def compare_backbones(
     if not recipes:
         raise UsageError("compare-backbones needs --backbones A,B,C or --backbone NAME")
     first = next(iter(recipes.values()))
-    request = Request(source, first, Path(), data_dir=data_dir, offline=offline)
+    request = TrainRequest(source, first, Path(), data_dir=data_dir, offline=offline)
     with data_progress() as progress:
         table = compare(request, recipes, run_folders=run or (), progress=progress)
     if json:

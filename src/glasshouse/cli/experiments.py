@@ -13,14 +13,14 @@ from glasshouse.wording import duration, pluralize
 
 if TYPE_CHECKING:
     from glasshouse.data.images import Splits
-    from glasshouse.workflow.train.experiment import Experiment, Request, Result
+    from glasshouse.workflow.train.experiment import Experiment, Result, TrainRequest
     from glasshouse.workflow.train.logs import LogName
 
 _FEW_UPDATES = 100
 
 
 def run_to_the_end(
-    request: "Request", logs: "Sequence[LogName]" = (), *, is_kept: bool = True
+    request: "TrainRequest", logs: "Sequence[LogName]" = (), *, is_kept: bool = True
 ) -> "Result":
     """Open, fit and finish with progress; a signal saves the state and raises Interrupted.
 
@@ -35,7 +35,7 @@ def run_to_the_end(
     return result
 
 
-def _train(request: "Request", logs: "Sequence[LogName]", is_kept: bool) -> "Result":
+def _train(request: "TrainRequest", logs: "Sequence[LogName]", is_kept: bool) -> "Result":
     from glasshouse.workflow.train.experiment import (
         finish_experiment,
         fit_experiment,
@@ -55,9 +55,12 @@ def _train(request: "Request", logs: "Sequence[LogName]", is_kept: bool) -> "Res
     return result
 
 
-def fit_request(request: "Request", minutes: float, *, started: float, runs: int) -> "Request":
+def fit_request(
+    request: "TrainRequest", minutes: float, *, started: float, runs: int
+) -> "TrainRequest":
     """Fit the recipe to a time budget that began at `started`, and print the plan."""
-    from glasshouse.workflow.train.time_budget import describe_budget, fit_to_minutes
+    from glasshouse.workflow.train.time_budget import fit_to_minutes
+    from glasshouse.workflow.train.time_plan import describe_budget
 
     with data_progress() as progress:
         fitted, budget = fit_to_minutes(
@@ -79,7 +82,7 @@ def say_time_used(minutes: float, started: float) -> None:
     )
 
 
-def _run_features(request: "Request", logs: "Sequence[LogName]", is_kept: bool) -> "Result":
+def _run_features(request: "TrainRequest", logs: "Sequence[LogName]", is_kept: bool) -> "Result":
     from glasshouse.workflow.train.feature_run import run_features
     from glasshouse.workflow.train.logs import open_logs
 

@@ -20,7 +20,7 @@ from glasshouse.cli.options import (
 
 if TYPE_CHECKING:
     from glasshouse.workflow.compare.cross_validation import Folds
-    from glasshouse.workflow.train.experiment import Request
+    from glasshouse.workflow.train.experiment import TrainRequest
 
 Recipe = Annotated[str, typer.Option(help="A recipe with a pretrained network.")]
 Count = Annotated[int, typer.Option("--folds", help="Number of folds.")]
@@ -91,31 +91,29 @@ def label_errors(
     from dataclasses import asdict
 
     from glasshouse.cli.progress_bars import say
-    from glasshouse.workflow.compare.label_errors import label_candidates, write_candidates
+    from glasshouse.evaluation.suspect_labels import suspect_labels
+    from glasshouse.workflow.compare.label_errors import write_label_errors
 
     request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
     found = _folds(request, count, with_test=with_test)
-    candidates = label_candidates(found, limit=limit)
-    write_candidates(candidates, found, out, source=source)
+    suspects = suspect_labels(found.predictions, limit=limit)
+    page = write_label_errors(suspects, found, out, source=source)
     if json:
-        print_json([asdict(candidate) for candidate in candidates])
-    for each in () if json else candidates[:20]:
+        print_json([asdict(suspect) for suspect in suspects])
+    for each in () if json else suspects[:20]:
         print(
             f"{each.id}: labelled {each.label} ({each.label_probability:.0%}), "
             f"predicted {each.suggested} ({each.suggested_probability:.0%})"
         )
-    say(
-        f"{len(candidates)} of {len(found.fold_of):,} images may be mislabelled: "
-        f"{out / 'label-errors.html'}"
-    )
+    say(f"{len(suspects)} of {len(found.fold_of):,} images may be mislabelled: {page}")
 
 
 def _request(
     source: str, recipe: str, overrides: list[str], data_dir: Path | None, offline: bool
-) -> "Request":
+) -> "TrainRequest":
     from glasshouse.errors import UsageError
     from glasshouse.recipe import load_recipe
-    from glasshouse.workflow.train.experiment import Request
+    from glasshouse.workflow.train.experiment import TrainRequest
 
     settings = load_recipe(recipe, overrides)
     if settings.model.pretrained is None:
@@ -123,10 +121,10 @@ def _request(
             f"--recipe {recipe}: expected a recipe with model.pretrained, whose features the heads "
             f"are fitted to; use --recipe {BACKBONE_RECIPE} or name a network with --backbone"
         )
-    return Request(source, settings, Path(), data_dir=data_dir, offline=offline)
+    return TrainRequest(source, settings, Path(), data_dir=data_dir, offline=offline)
 
 
-def _folds(request: "Request", count: int, *, with_test: bool = False) -> "Folds":
+def _folds(request: "TrainRequest", count: int, *, with_test: bool = False) -> "Folds":
     from glasshouse.cli.progress_bars import data_progress, say
     from glasshouse.workflow.compare.cross_validation import cross_validate
 

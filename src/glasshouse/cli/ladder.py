@@ -36,13 +36,14 @@ def ladder(
     from glasshouse.cli.experiments import run_to_the_end
     from glasshouse.cli.progress_bars import say
     from glasshouse.recipe import load_recipe
-    from glasshouse.workflow.compare.ladder import PAGE, RUNGS, climb
-    from glasshouse.workflow.train.experiment import Request
+    from glasshouse.runs.folder import LADDER_PAGE
+    from glasshouse.workflow.compare.ladder import RUNGS, climb
+    from glasshouse.workflow.train.experiment import TrainRequest
 
     folder = out or Path("runs") / f"{Path(source).stem}-ladder"
     recipe = load_recipe(RUNGS[0].recipe, [f"train.epochs={epochs}"])
     command = shlex.join(["glasshouse", *sys.argv[1:]])
-    request = Request(source, recipe, folder, True, data_dir, offline, command)
+    request = TrainRequest(source, recipe, folder, True, data_dir, offline, command)
     found = climb(
         request, overrides=set_ or [], seeds=seeds, run=run_to_the_end,
         on_step=lambda so_far: say(f"\n{_line(so_far.rows[-1], 0)}\n"),
@@ -51,7 +52,7 @@ def ladder(
         print_json({**asdict(found), "folder": str(folder)})
     else:
         print(format_ladder(found))
-    say(f"report: {folder / PAGE}")
+    say(f"report: {folder / LADDER_PAGE}")
 
 
 def format_ladder(found: "Ladder") -> str:

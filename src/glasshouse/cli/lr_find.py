@@ -48,13 +48,13 @@ def lr_find(
     from glasshouse.recipe import load_recipe
     from glasshouse.training.finder import RangeTest, with_found_rate
     from glasshouse.training.lr_curve import curve_to_json
-    from glasshouse.workflow.train.experiment import Request
+    from glasshouse.workflow.train.experiment import TrainRequest
     from glasshouse.workflow.train.learning_rate import write_curve_image
     from glasshouse.workflow.train.range_test import find_recipe_lr
 
     image = _image_path(out)
     settings = load_recipe(recipe, set_ or [])
-    request = Request(source, settings, Path(), data_dir=data_dir, offline=offline)
+    request = TrainRequest(source, settings, Path(), data_dir=data_dir, offline=offline)
     test = RangeTest(start=start, end=end, steps=steps, seeds=seeds)
     with data_progress() as progress:
         curve = find_recipe_lr(request, test=test, rule=rule, progress=progress)

@@ -26,7 +26,7 @@ def tour(
     from glasshouse.cli.predict import predict
     from glasshouse.cli.summary import summary
     from glasshouse.recipe import load_recipe
-    from glasshouse.workflow.train.experiment import Request
+    from glasshouse.workflow.train.experiment import TrainRequest
 
     folder = out or Path(tempfile.mkdtemp(prefix="glasshouse-tour-")) / "run"
     _stop("1  Check", f"What may be wrong with the images: glasshouse check {SOURCE}")
@@ -39,7 +39,7 @@ def tour(
     command = f"glasshouse train {SOURCE} --recipe {RECIPE} {settings} --out {folder}"
     _stop("4  Train", f"Four epochs at the recipe's own rate: {command}")
     recipe = load_recipe(RECIPE, OVERRIDES)
-    result = run_to_the_end(Request(SOURCE, recipe, folder, offline=True, command=command))
+    result = run_to_the_end(TrainRequest(SOURCE, recipe, folder, offline=True, command=command))
     _stop("5  Evaluate", f"How good it is, honestly: glasshouse evaluate {folder}")
     evaluate(folder)
     image = _write_image(folder, result.predictions.ids[0])

@@ -26,7 +26,7 @@ from glasshouse.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from glasshouse.workflow.train.experiment import Request
+    from glasshouse.workflow.train.experiment import TrainRequest
     from glasshouse.workflow.train.logs import LogName
 
 BUDGET_RECIPE = "fast"
@@ -99,7 +99,7 @@ def train(
     from glasshouse.cli.experiments import fit_request, say_time_used
     from glasshouse.recipe import load_recipe
     from glasshouse.runs import folder as runs
-    from glasshouse.workflow.train.experiment import Request
+    from glasshouse.workflow.train.experiment import TrainRequest
     from glasshouse.workflow.train.logs import require_logs
 
     logs = require_logs(log or (), offline=offline)
@@ -115,7 +115,7 @@ def train(
     name = f"{Path(source).stem}-{settings.name}{'' if minutes is None else f'-{minutes:g}min'}"
     folder = out or runs.next_run_folder(Path("runs"), name)
     command = shlex.join(["glasshouse", *sys.argv[1:]])
-    request = Request(source, settings, folder, resume, data_dir, offline, command, snapshots)
+    request = TrainRequest(source, settings, folder, resume, data_dir, offline, command, snapshots)
     _require_epochs(request)
     if minutes is not None:
         fit = partial(fit_request, minutes=minutes, started=started, runs=seeds or 1)
@@ -125,7 +125,7 @@ def train(
         say_time_used(minutes, started)
 
 
-def _require_epochs(request: "Request") -> None:
+def _require_epochs(request: "TrainRequest") -> None:
     from glasshouse.errors import UsageError
 
     if request.snapshots and request.recipe.transfer.way == "features":
@@ -136,8 +136,8 @@ def _require_epochs(request: "Request") -> None:
 
 
 def _fit_or_instead(
-    fit: "Callable[[Request], Request]", request: "Request", overrides: list[str]
-) -> "Request":
+    fit: "Callable[[TrainRequest], TrainRequest]", request: "TrainRequest", overrides: list[str]
+) -> "TrainRequest":
     """Fit the default recipe, or the smaller one where the images are too small for its network."""
     from dataclasses import replace
 
@@ -168,7 +168,9 @@ def _seed_of(path: Path) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _train(request: "Request", seeds: int | None, logs: "Sequence[LogName]", json: bool) -> None:
+def _train(
+    request: "TrainRequest", seeds: int | None, logs: "Sequence[LogName]", json: bool
+) -> None:
     from dataclasses import asdict
 
     from glasshouse.cli.experiments import run_to_the_end

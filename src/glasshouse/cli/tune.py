@@ -64,8 +64,9 @@ def tune(
     """
     from glasshouse.cli.progress_bars import say
     from glasshouse.cli.signals import catch_signals
+    from glasshouse.runs.folder import BEST
     from glasshouse.workflow.tune.space import parse_search
-    from glasshouse.workflow.tune.tune import BEST, Search, tune as run_search
+    from glasshouse.workflow.tune.tune import Search, tune as run_search
 
     folder = out or Path("runs") / f"{Path(source).stem}-{Path(recipe).stem}-tune"
     wanted = Search(

@@ -1,30 +1,28 @@
-"""A gallery of labels in doubt, as one page that needs nothing else."""
+"""A self-contained gallery of images whose label may be wrong."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glasshouse.evaluation.suspect_labels import SuspectLabel
 from glasshouse.report.html import render_template, tile
 from glasshouse.storage import write_text
 
 
-@dataclass(frozen=True)
-class Doubt:
-    """An image uint8 ``(3, h, w)``, its label, and what is suggested; probabilities in 0..1."""
+def write_label_page(
+    suspects: Sequence[SuspectLabel],
+    images: Mapping[str, NDArray[np.uint8]],
+    path: Path,
+    *,
+    source: str,
+    image_count: int,
+) -> None:
+    """Write the page; names are escaped.
 
-    id: str
-    label: str
-    suggested: str
-    label_probability: float
-    suggested_probability: float
-    image: NDArray[np.uint8]
-
-
-def write_label_page(doubts: Sequence[Doubt], path: Path, *, source: str, looked_at: int) -> None:
-    """Write the page; names are shown as they are, never taken as HTML."""
-    rows = [(doubt, tile(doubt.image)) for doubt in doubts]
-    values = {"rows": rows, "source": source, "looked_at": looked_at}
+    images: uint8 ``(3, h, w)`` by id. image_count: how many images were examined.
+    """
+    rows = [(suspect, tile(images[suspect.id])) for suspect in suspects]
+    values = {"rows": rows, "source": source, "image_count": image_count}
     write_text(path, render_template("labels.html.jinja", values))

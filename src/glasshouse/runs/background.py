@@ -16,8 +16,6 @@ from glasshouse.runs.processes import process_started
 from glasshouse.runs.steps import is_running, last_mark
 from glasshouse.storage import read_json, write_json
 
-# Beside the runs, not inside: a new run's folder has to be empty.
-FOLDER = ".background"
 _NAME = re.compile(r"[\w][\w.+-]*(/[\w][\w.+-]*)*")
 _LOG_BYTES = 4000
 
@@ -49,9 +47,8 @@ def start_training(
             f"'{run}' cannot name a run: use letters, digits, dots, dashes and underscores, and "
             "begin with a letter or digit"
         )
-    folder = parent / run
     before = launch_of(parent, run)
-    if (folder.exists() and any(folder.iterdir())) or (before is not None and before.is_running):
+    if not runs.is_free(parent / run) or (before is not None and before.is_running):
         raise UsageError(f"there is already a run named {run} in {parent}: choose another name")
     return _launch(parent, run, ["train", source, "--recipe", str(recipe), *arguments])
 
@@ -87,7 +84,7 @@ def launch_of(parent: Path, run: str) -> Launch | None:
 
 def launches(parent: Path) -> list[Launch]:
     """Every run that was ever started in the background here."""
-    folder = parent / FOLDER
+    folder = parent / runs.BACKGROUND
     names = [path.relative_to(folder).as_posix()[:-5] for path in folder.glob("**/*.json")]
     return [launch for name in names if (launch := launch_of(parent, name))]
 
@@ -124,4 +121,4 @@ def _launch(parent: Path, run: str, arguments: list[str]) -> Launch:
 
 
 def _record_path(parent: Path, run: str) -> Path:
-    return parent / FOLDER / f"{run}.json"
+    return parent / runs.BACKGROUND / f"{run}.json"

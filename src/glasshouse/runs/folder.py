@@ -1,4 +1,4 @@
-"""Run folders, read without torch: what was trained, how far, how well."""
+"""Run folders, read without torch: their layout, and what was trained, how far and how well."""
 
 import json
 import math
@@ -13,24 +13,52 @@ from glasshouse.recipe import parse_recipe
 from glasshouse.settings import Recipe
 from glasshouse.storage import read_json
 
+# Every name below a run folder is defined here and nowhere else, in the order of writing.
 RECIPE = "recipe.toml"
 ENVIRONMENT = "environment.json"
-METRICS = "metrics.jsonl"
 FINDER = "finder.json"
+STEPS = "steps.jsonl"
+CHECKPOINTS = "checkpoint"
+KEPT_EPOCHS = "epochs"
+METRICS = "metrics.jsonl"
 HEADS = "heads.json"
+SNAPSHOTS = "snapshots"
+SNAPSHOT_STRIP = "snapshots/strip.png"
+# The two files of a saved classifier; models/classifier.py, a lower layer, names them as well.
+WEIGHTS = "model.safetensors"
 MODEL = "model.json"
 PREDICTIONS = "predictions.safetensors"
 VALIDATION_PREDICTIONS = "validation-predictions.safetensors"
 EVALUATION = "evaluation.json"
-REPORT = "report.html"
 COST = "cost.json"
+PLOTS = "plots"
+REPORT = "report.html"
 MISTAKES = "mistakes.html"
 EXPLAINED_MISTAKES = "plots/explained-mistakes.png"
+TENSORBOARD = "tensorboard"
+MLFLOW = "mlflow.json"
+
+# Folders that hold several runs. The record of background runs lies next to them and not inside,
+# because the folder of a new run has to be empty.
+BACKGROUND = ".background"
+SEED_FOLDER = "seed-{}"
+SEEDS = "seeds.json"
+LADDER = "ladder.json"
+LADDER_CHART = "ladder.png"
+LADDER_PAGE = "ladder.html"
+
+# The folder of a hyperparameter search.
+SEARCH = "tune.json"
+JOURNAL = "study.journal"
+TRIALS = "trials.json"
+TRIAL_FOLDERS = "trials"
+TRIAL = "trial.json"
+BEST = "best.toml"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder; evaluation is None until the run has ended."""
+    """One run folder; evaluation is None until the run has finished."""
 
     folder: Path
     recipe: Recipe
@@ -40,17 +68,17 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """True when the test split has been touched and the report can be written."""
+        """True once the test split has been evaluated."""
         return self.evaluation is not None
 
     @property
     def seconds(self) -> float:
-        """What training took: of the epochs, or of features and heads where there are none."""
+        """Training time: of the epochs, or of features and heads where there are none."""
         return training_seconds(self.folder, self.epochs)
 
     @property
     def finder_seconds(self) -> float:
-        """What the range test took, where the rate was left to it."""
+        """Time of the learning-rate range test; 0 where there was none."""
         path = self.folder / FINDER
         return float(read_json(path)["seconds"]) if path.is_file() else 0.0
 
@@ -61,17 +89,42 @@ def read_run(folder: Path) -> Run:
         what = "does not exist" if not folder.exists() else f"has no {RECIPE}"
         raise UsageError(
             f"{folder} is not a run folder: it {what}. "
-            "`glasshouse runs FOLDER` lists the runs in a folder, `glasshouse train` makes one."
+            "`glasshouse runs FOLDER` lists the runs in a folder, `glasshouse train` creates one."
         )
     recipe = parse_recipe(tomllib.loads((folder / RECIPE).read_text(encoding="utf-8")))
     evaluation = read_json(folder / EVALUATION) if (folder / EVALUATION).is_file() else None
     return Run(
-        folder, recipe, read_json(folder / ENVIRONMENT), _read_epochs(folder / METRICS), evaluation
+        folder=folder,
+        recipe=recipe,
+        environment=read_json(folder / ENVIRONMENT),
+        epochs=_read_epochs(folder / METRICS),
+        evaluation=evaluation,
     )
 
 
+def claim(folder: Path, *, resume: bool) -> Run | None:
+    """The run to resume in a folder, or None where a new one starts.
+
+    Raises UsageError when the folder holds anything and resume is False, or when it holds
+    something other than a run.
+    """
+    if is_free(folder):
+        return None
+    if not resume:
+        # Only a run can be resumed, so that the advice would be wrong for other folders.
+        runs = any(folder.glob(RECIPE)) or any(folder.glob(f"{SEED_FOLDER.format('*')}/{RECIPE}"))
+        advice = "Add --resume to continue the run in it, or name" if runs else "Name"
+        raise UsageError(f"{folder} is not empty. {advice} another folder with --out.")
+    return read_run(folder) if _has_begun(folder) else None
+
+
+def is_free(folder: Path) -> bool:
+    """True when a folder does not exist or is empty."""
+    return not folder.exists() or not any(folder.iterdir())
+
+
 def training_seconds(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> float:
-    """What training took: of the epochs, or of features and heads where there are none."""
+    """Training time: of the epochs, or of features and heads where there are none."""
     path = folder / HEADS
     if path.is_file():
         record = read_json(path)
@@ -80,7 +133,7 @@ def training_seconds(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> float
 
 
 def find_runs(folder: Path) -> list[Run]:
-    """Every run below a folder, the newest first."""
+    """Every run below a folder, newest first."""
     found = [read_run(path.parent) for path in sorted(folder.glob(f"**/{RECIPE}"))
              if (path.parent / ENVIRONMENT).is_file()]  # fmt: skip
     return sorted(found, key=lambda run: str(run.environment.get("started")), reverse=True)
@@ -92,6 +145,14 @@ def next_run_folder(parent: Path, name: str) -> Path:
     while (parent / f"{name}-{number}").exists():
         number += 1
     return parent / f"{name}-{number}"
+
+
+def _has_begun(folder: Path) -> bool:
+    """False when a run was killed so early that only pieces of its first two files are there."""
+    # An atomic write that was killed leaves its temporary file, named after the final one.
+    pieces = tuple(f".{name}." for name in (RECIPE, ENVIRONMENT))
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(pieces)}
+    return not names <= {RECIPE}
 
 
 def _read_epochs(path: Path) -> tuple[dict[str, Any], ...]:

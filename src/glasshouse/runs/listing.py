@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from glasshouse.runs import folder as runs
-from glasshouse.runs.steps import STEPS, is_running, last_mark
+from glasshouse.runs.steps import is_running, last_mark
 
 Status = Literal["training", "measuring", "finished", "stopped", "damaged"]
-_FILES = (runs.RECIPE, runs.ENVIRONMENT, runs.METRICS, runs.HEADS, runs.EVALUATION, STEPS)
+_FILES = (runs.RECIPE, runs.ENVIRONMENT, runs.METRICS, runs.HEADS, runs.EVALUATION, runs.STEPS)
 _OF_STEPS = -2  # the last two numbers of a signature
 
 

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from glasshouse.runs.folder import STEPS
 from glasshouse.runs.processes import process_started
 from glasshouse.storage import write_text
 
-STEPS = "steps.jsonl"
 _TAIL = 4096
 
 

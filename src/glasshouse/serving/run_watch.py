@@ -9,7 +9,7 @@ from typing import Any
 from glasshouse.runs import folder as runs
 from glasshouse.runs.background import launch_of, log_end
 from glasshouse.runs.listing import Listed, RunListing
-from glasshouse.runs.steps import STEPS, Mark, StepReader
+from glasshouse.runs.steps import Mark, StepReader
 from glasshouse.serving.workbench import Workbench
 
 # Pages ask together, every two seconds: the first of them reads for all.
@@ -82,7 +82,9 @@ def snapshot_of(workbench: Workbench, name: str) -> Snapshot | None:
     """The run as it is now, not more than two seconds old; None when there is no such run."""
     folder = workbench.runs / name
     key = (workbench.runs, name)
-    watch = _watches.setdefault(key, _Watch(RunListing(workbench.runs), StepReader(folder / STEPS)))
+    watch = _watches.setdefault(
+        key, _Watch(RunListing(workbench.runs), StepReader(folder / runs.STEPS))
+    )
     if time.monotonic() - watch.read_at >= _FRESH_SECONDS:
         watch.read_at = time.monotonic()
         _read(watch, workbench, name)

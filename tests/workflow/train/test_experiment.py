@@ -8,13 +8,13 @@ from glasshouse.recipe import load_recipe
 from glasshouse.runs.folder import find_runs, next_run_folder, read_run
 from glasshouse.training.loop import Step
 from glasshouse.training.state import Epoch
-from glasshouse.workflow.train.experiment import Request, fit_experiment, open_experiment
+from glasshouse.workflow.train.experiment import TrainRequest, fit_experiment, open_experiment
 
 SMALL = ["train.epochs=2", "data.train_limit=96", "train.precision=fp32", "train.device=cpu"]
 
 
-def request(out: Path, *overrides: str, resume: bool = False) -> Request:
-    return Request("digits", load_recipe("tutorial-basic", [*SMALL, *overrides]), out, resume)
+def request(out: Path, *overrides: str, resume: bool = False) -> TrainRequest:
+    return TrainRequest("digits", load_recipe("tutorial-basic", [*SMALL, *overrides]), out, resume)
 
 
 def test_opening_writes_down_what_will_be_done(tmp_path: Path) -> None:
@@ -60,9 +60,17 @@ def test_going_on_with_other_images_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_with_something_in_it_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(UsageError, match=r"is not empty.*--resume.*--out"):
+    with pytest.raises(UsageError, match=r"is not empty\. Name another folder with --out"):
         open_experiment(request(tmp_path))
+    with pytest.raises(UsageError, match=r"not a run folder: it has no recipe\.toml"):
+        open_experiment(request(tmp_path, resume=True))
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_an_existing_run_is_only_continued_on_request(tmp_path: Path) -> None:
+    open_experiment(request(tmp_path / "run"))
+    with pytest.raises(UsageError, match=r"is not empty.*--resume.*--out"):
+        open_experiment(request(tmp_path / "run"))
 
 
 def test_resuming_what_never_began_begins(tmp_path: Path) -> None:

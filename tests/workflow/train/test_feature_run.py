@@ -7,15 +7,16 @@ import pytest
 from PIL import Image
 
 from glasshouse.errors import DataError, UsageError
+from glasshouse.evaluation.suspect_labels import suspect_labels
 from glasshouse.models.classifier import load_classifier
 from glasshouse.models.predict import load_predictions, predict
 from glasshouse.recipe import load_recipe
 from glasshouse.settings import Recipe
 from glasshouse.workflow.compare.backbones import compare_backbones
 from glasshouse.workflow.compare.cross_validation import cross_validate
-from glasshouse.workflow.compare.label_errors import label_candidates, write_candidates
+from glasshouse.workflow.compare.label_errors import write_label_errors
 from glasshouse.workflow.train.experiment import (
-    Request,
+    TrainRequest,
     finish_experiment,
     first_classifier,
     fit_experiment,
@@ -59,8 +60,8 @@ def recipe(name: str = "transfer-features", *overrides: str) -> Recipe:
     return load_recipe(name, [*SMALL, *overrides])
 
 
-def request(source: Path | str, out: Path, *overrides: str) -> Request:
-    return Request(str(source), recipe("transfer-features", *overrides), out)
+def request(source: Path | str, out: Path, *overrides: str) -> TrainRequest:
+    return TrainRequest(str(source), recipe("transfer-features", *overrides), out)
 
 
 def test_features_go_from_files_to_a_report(photos: Path, tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_tuning_says_what_is_trainable_and_thaws_the_net(
     name: str, photos: Path, tmp_path: Path
 ) -> None:
     small = ("data.image_size=24", "train.epochs=3", "augment.random_crop=1")
-    experiment = open_experiment(Request(str(photos), recipe(name, *small), tmp_path / "run"))
+    experiment = open_experiment(TrainRequest(str(photos), recipe(name, *small), tmp_path / "run"))
     notes = " ".join(experiment.splits.notes)
     assert "rainable: body.fc" in notes
     assert "enlarged to 32x32 inside the net" in notes
@@ -121,7 +122,7 @@ def test_backbones_are_ranked_and_every_pair_is_compared(photos: Path, tmp_path:
         "larger": recipe(),
         "smaller": recipe("transfer-features", "model.pretrained.input_size=16"),
     }
-    base = Request(str(photos), recipes["larger"], tmp_path / "run")
+    base = TrainRequest(str(photos), recipes["larger"], tmp_path / "run")
     run_features(base)
     table = compare_backbones(base, recipes, run_folders=[tmp_path / "run"])
     assert {row.name for row in table.backbones} == {"larger", "smaller"}
@@ -164,10 +165,10 @@ def test_the_wrong_label_leads_the_candidates_and_no_file_changes(
         (target / "held.png").write_bytes(first.read_bytes())
     (tmp_path / "all" / "val" / "x").rmdir()
     found = cross_validate(request(tmp_path / "all", tmp_path), folds=4)
-    candidates = label_candidates(found)
+    candidates = suspect_labels(found.predictions)
     assert candidates[0].id == "train/south-east/wrong.png"
     assert (candidates[0].label, candidates[0].suggested) == ("south-east", "north-west")
-    write_candidates(candidates, found, tmp_path / "out", source="<photos>")
+    write_label_errors(candidates, found, tmp_path / "out", source="<photos>")
     page = (tmp_path / "out" / "label-errors.html").read_text()
     assert "wrong.png" in page and "&lt;photos&gt;" in page
     assert (

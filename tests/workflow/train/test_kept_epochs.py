@@ -9,7 +9,7 @@ from glasshouse.errors import StorageError
 from glasshouse.recipe import load_recipe
 from glasshouse.training.state import Epoch
 from glasshouse.workflow.train import experiment
-from glasshouse.workflow.train.experiment import Request, fit_experiment, open_experiment
+from glasshouse.workflow.train.experiment import TrainRequest, fit_experiment, open_experiment
 from glasshouse.workflow.train.kept_epochs import kept_epochs, weights_of_epoch
 from tests.workflow.train.test_snapshots import SMALL, weights_of
 
@@ -17,7 +17,7 @@ from tests.workflow.train.test_snapshots import SMALL, weights_of
 def train(out: Path, every: int, *, epochs: int = 4, until: int = 4, resume: bool = False) -> None:
     overrides = [*SMALL, f"train.epochs={epochs}", f"train.keep_every={every}"]
     opened = open_experiment(
-        Request("digits", load_recipe("tutorial-basic", overrides), out, resume)
+        TrainRequest("digits", load_recipe("tutorial-basic", overrides), out, resume)
     )
     for record in fit_experiment(opened):
         if isinstance(record, Epoch) and record.epoch == until:

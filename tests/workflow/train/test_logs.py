@@ -9,10 +9,11 @@ import pytest
 from glasshouse.errors import Interrupted, UsageError
 from glasshouse.evaluation.evaluation import Evaluation, evaluate
 from glasshouse.recipe import load_recipe
+from glasshouse.runs.folder import MLFLOW, TENSORBOARD
 from glasshouse.storage import read_json, write_text
 from glasshouse.training.state import Epoch
-from glasshouse.workflow.train.experiment import Request
-from glasshouse.workflow.train.logs import MLFLOW, TENSORBOARD, logged, open_logs, require_logs
+from glasshouse.workflow.train.experiment import TrainRequest
+from glasshouse.workflow.train.logs import logged, open_logs, require_logs
 from tests.report.conftest import make_predictions
 
 
@@ -22,9 +23,11 @@ def make_history(count: int) -> list[Epoch]:
 
 
 @pytest.fixture
-def request_(tmp_path: Path) -> Request:
+def request_(tmp_path: Path) -> TrainRequest:
     write_text(tmp_path / "run" / "report.html", "<p>report</p>")
-    return Request("digits", load_recipe("tutorial-basic"), tmp_path / "run", command="glasshouse")
+    return TrainRequest(
+        "digits", load_recipe("tutorial-basic"), tmp_path / "run", command="glasshouse"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_tensorboard_gets_every_epoch_once_also_when_a_run_goes_on(
-    request_: Request, figures: Evaluation
+    request_: TrainRequest, figures: Evaluation
 ) -> None:
     module = "tensorboard.backend.event_processing.event_accumulator"
     reader = pytest.importorskip(module)
@@ -68,7 +71,7 @@ def test_tensorboard_gets_every_epoch_once_also_when_a_run_goes_on(
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_mlflow_gets_recipe_epochs_figures_and_report_in_one_run(
-    request_: Request, figures: Evaluation, store: str
+    request_: TrainRequest, figures: Evaluation, store: str
 ) -> None:
     history = make_history(3)
     with pytest.raises(Interrupted), open_logs(["mlflow"], request_, []) as log:
@@ -107,7 +110,7 @@ def test_what_cannot_be_logged_to_is_said_before_training(monkeypatch: pytest.Mo
     assert require_logs(["mlflow", "tensorboard"], offline=False) == ("tensorboard", "mlflow")
 
 
-def test_nothing_is_opened_where_no_log_is_wanted(request_: Request) -> None:
+def test_nothing_is_opened_where_no_log_is_wanted(request_: TrainRequest) -> None:
     with open_logs([], request_, make_history(2)) as log:
         log.epoch(make_history(1)[0])
     assert sorted(path.name for path in request_.out.iterdir()) == ["report.html"]

@@ -12,7 +12,7 @@ from glasshouse.data.checks import check
 from glasshouse.data.images import Splits
 from glasshouse.recipe import load_recipe
 from glasshouse.training.loop import Step
-from glasshouse.workflow.train.experiment import Request, fit_experiment, open_experiment
+from glasshouse.workflow.train.experiment import TrainRequest, fit_experiment, open_experiment
 from tests.data.image_files import write_folder
 
 
@@ -42,11 +42,11 @@ class Reads:
         return count
 
 
-def request(source: str, out: Path) -> Request:
+def request(source: str, out: Path) -> TrainRequest:
     recipe = load_recipe(
         "tutorial-basic", ["data.image_size=8", "model.scaling=standardize", "train.epochs=1"]
     )
-    return Request(source=source, recipe=recipe, out=out, command="test")
+    return TrainRequest(source=source, recipe=recipe, out=out, command="test")
 
 
 def pixel_bytes(splits: Splits) -> int:

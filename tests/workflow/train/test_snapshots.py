@@ -11,7 +11,7 @@ from glasshouse.recipe import load_recipe
 from glasshouse.storage import read_tensors
 from glasshouse.training.state import Epoch
 from glasshouse.workflow.train import snapshots
-from glasshouse.workflow.train.experiment import Request, fit_experiment, open_experiment
+from glasshouse.workflow.train.experiment import TrainRequest, fit_experiment, open_experiment
 from tests.conftest import make_images
 
 SMALL = ["train.epochs=2", "data.train_limit=120", "train.precision=fp32", "train.ema_decay=0.9"]
@@ -19,7 +19,7 @@ SMALL = ["train.epochs=2", "data.train_limit=120", "train.precision=fp32", "trai
 
 def train(out: Path, count: int, *, until: int = 2, resume: bool = False) -> None:
     recipe = load_recipe("tutorial-basic", SMALL)
-    experiment = open_experiment(Request("digits", recipe, out, resume, snapshots=count))
+    experiment = open_experiment(TrainRequest("digits", recipe, out, resume, snapshots=count))
     for record in fit_experiment(experiment):
         if isinstance(record, Epoch) and record.epoch == until:
             break

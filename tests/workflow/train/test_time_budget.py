@@ -12,19 +12,20 @@ from glasshouse.errors import UsageError
 from glasshouse.recipe import load_recipe, parse_recipe, to_toml
 from glasshouse.runs.folder import read_run
 from glasshouse.training.pace import Pace
-from glasshouse.workflow.train import time_budget as budgets
-from glasshouse.workflow.train.experiment import Request, open_experiment
+from glasshouse.workflow.train import time_budget as budgets, time_plan
+from glasshouse.workflow.train.experiment import TrainRequest, open_experiment
 from glasshouse.workflow.train.reporting import _budget
-from glasshouse.workflow.train.time_budget import (
+from glasshouse.workflow.train.time_budget import fit_to_minutes, fitted_recipe
+from glasshouse.workflow.train.time_plan import (
     ENOUGH_EPOCHS,
     MOST_EPOCHS,
     TimePlan,
     Work,
-    choose,
+    choose_plan,
     describe_budget,
+    epoch_seconds,
     epochs_in,
-    fit_to_minutes,
-    fitted_recipe,
+    fixed_seconds,
 )
 
 WORK = Work(train=45_000, validation=5_000, test=10_000, finder=0, seconds=5.0)
@@ -36,7 +37,7 @@ PACES = tuple(
 
 
 def test_more_time_buys_width_and_epochs() -> None:
-    plans = [choose(PACES, seconds, WORK, 10) for seconds in (60, 180, 600, 3600)]
+    plans = [choose_plan(PACES, seconds, WORK, 10) for seconds in (60, 180, 600, 3600)]
     widths = [plan.width for plan in plans]
     assert widths == sorted(widths)
     assert widths[0] < 1 <= widths[-1]
@@ -46,7 +47,7 @@ def test_more_time_buys_width_and_epochs() -> None:
 
 @given(st.floats(30, 20_000), st.integers(1, 60))
 def test_whatever_is_planned_fits_and_wastes_little(seconds: float, recipe_epochs: int) -> None:
-    plan = choose(PACES, seconds, WORK, recipe_epochs)
+    plan = choose_plan(PACES, seconds, WORK, recipe_epochs)
     assert plan.seconds <= seconds
     assert plan.epochs == MOST_EPOCHS or plan.seconds > 0.7 * seconds
     pace = next(pace for pace in PACES if pace.width == plan.width)
@@ -56,17 +57,17 @@ def test_whatever_is_planned_fits_and_wastes_little(seconds: float, recipe_epoch
 def test_the_widest_net_that_sees_enough_is_taken_and_wider_ones_only_beyond_the_recipe() -> None:
     own = next(pace for pace in PACES if pace.width == 1)
     seconds = next(s for s in range(60, 3600) if epochs_in(own, s, WORK) >= ENOUGH_EPOCHS)
-    assert choose(PACES, seconds, WORK, 10).width == 1.0
-    assert choose(PACES, seconds - 1, WORK, 10).width == 0.75
+    assert choose_plan(PACES, seconds, WORK, 10).width == 1.0
+    assert choose_plan(PACES, seconds - 1, WORK, 10).width == 0.75
     wider = next(pace for pace in PACES if pace.width == 1.5)
     seconds = next(s for s in range(60, 9000) if epochs_in(wider, s, WORK) >= 10)
-    assert choose(PACES, seconds, WORK, 10).width == 1.5
-    assert choose(PACES, seconds - 1, WORK, 10).width == 1.0
+    assert choose_plan(PACES, seconds, WORK, 10).width == 1.5
+    assert choose_plan(PACES, seconds - 1, WORK, 10).width == 1.0
 
 
 def test_less_than_an_epoch_is_one_epoch_of_fewer_images() -> None:
     slow = (Pace(1.0, 500, 2000, 1500, 0.1),)
-    plan = choose(slow, 60, WORK, 10)
+    plan = choose_plan(slow, 60, WORK, 10)
     assert plan.epochs == 1
     assert 15_000 < plan.images < 25_000
 
@@ -74,13 +75,13 @@ def test_less_than_an_epoch_is_one_epoch_of_fewer_images() -> None:
 def test_snapshots_take_their_time_from_the_epochs() -> None:
     plain = (Pace(1.0, 1000, 5000, 3000, 0.1),)
     watched = (Pace(1.0, 1000, 5000, 3000, 0.1, explaining=20.0),)
-    without, with_them = choose(plain, 600, WORK, 10), choose(watched, 600, WORK, 10)
+    without, with_them = choose_plan(plain, 600, WORK, 10), choose_plan(watched, 600, WORK, 10)
     assert with_them.epochs < without.epochs
     assert with_them.seconds <= 600
     # One after each epoch, and one of the untrained net.
     assert with_them.seconds == pytest.approx(
-        20 * (with_them.epochs + 1) + budgets._beside(plain[0], WORK)
-        + with_them.epochs * budgets._epoch_seconds(plain[0], with_them.images, WORK), abs=0.1
+        20 * (with_them.epochs + 1) + fixed_seconds(plain[0], WORK)
+        + with_them.epochs * epoch_seconds(plain[0], with_them.images, WORK), abs=0.1
     )  # fmt: skip
 
 
@@ -100,7 +101,7 @@ def test_too_short_a_time_says_how_long_it_takes() -> None:
     with pytest.raises(
         UsageError, match=r"too short.*the shortest run takes 18 s. Give 1 more minutes"
     ):
-        choose((Pace(1.0, 500, 2000, 1500, 0.1),), 10, WORK, 10)
+        choose_plan((Pace(1.0, 500, 2000, 1500, 0.1),), 10, WORK, 10)
     with pytest.raises(UsageError, match="above 0"):
         fit_to_minutes(request(Path("run")), -1, started=0.0)
 
@@ -136,15 +137,15 @@ def test_a_net_of_fixed_width_is_measured_once() -> None:
     assert list(budgets._paces(only.get, lambda pace: False)) == [PACES[3]]
 
 
-def request(out: Path) -> Request:
+def request(out: Path) -> TrainRequest:
     small = ["data.train_limit=96", "train.precision=fp32", "train.device=cpu"]
-    return Request("digits", load_recipe("tutorial-basic", small), out)
+    return TrainRequest("digits", load_recipe("tutorial-basic", small), out)
 
 
 def test_what_was_measured_and_chosen_is_on_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(budgets, "MOST_EPOCHS", 3)
+    monkeypatch.setattr(time_plan, "MOST_EPOCHS", 3)
     monkeypatch.setattr(budgets, "_LONGEST", 0.2)
     fitted, budget = fit_to_minutes(request(tmp_path / "run"), 600, started=time.monotonic())
     # This is enough for the widest net, and three epochs are said to be the most.

@@ -19,14 +19,14 @@ from glasshouse.workflow.compare.compare_runs import compare_runs, disagreement_
 from glasshouse.workflow.compare.ladder import RUNGS, climb, rung_recipe
 from glasshouse.workflow.compare.reproduce import compare_folders, reproduce
 from glasshouse.workflow.compare.seeds import is_finished, run_quietly, seed_requests, train_seeds
-from glasshouse.workflow.train.experiment import Request, open_experiment
+from glasshouse.workflow.train.experiment import TrainRequest, open_experiment
 from glasshouse.workflow.train.range_test import find_recipe_lr
 
 SMALL = ["train.epochs=2", "data.train_limit=96", "train.precision=fp32", "train.device=cpu"]
 
 
-def request(out: Path, *overrides: str) -> Request:
-    return Request("digits", load_recipe("tutorial-basic", [*SMALL, *overrides]), out)
+def request(out: Path, *overrides: str) -> TrainRequest:
+    return TrainRequest("digits", load_recipe("tutorial-basic", [*SMALL, *overrides]), out)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_seeds_are_summed_up_with_an_interval(folder: Path) -> None:
 def test_finished_seeds_are_kept_when_more_are_asked_for(folder: Path) -> None:
     trained: list[Path] = []
 
-    def note(one: Request) -> None:
+    def note(one: TrainRequest) -> None:
         trained.append(one.out)
         run_quietly(one)
 
@@ -169,7 +169,7 @@ def test_the_ladder_measures_each_step_against_the_one_before(tmp_path: Path) ->
     base = request(tmp_path / "ladder")
     trained: list[str] = []
 
-    def run(one: Request) -> None:
+    def run(one: TrainRequest) -> None:
         trained.append(f"{one.out.parent.name}/{one.out.name}")
         if one.out.parent.name.startswith("2"):
             raise DivergedError("the loss became nan")
@@ -198,7 +198,7 @@ def test_the_ladder_measures_each_step_against_the_one_before(tmp_path: Path) ->
 
 
 def test_a_ladder_of_which_nothing_trains_says_so(tmp_path: Path) -> None:
-    def run(one: Request) -> None:
+    def run(one: TrainRequest) -> None:
         raise NoUsableRate("no usable valley")
 
     with pytest.raises(DivergedError, match=r"no step .* no usable valley"):

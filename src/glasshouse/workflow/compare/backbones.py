@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glasshouse.errors import UsageError
@@ -15,7 +15,7 @@ from glasshouse.runs import folder as runs
 from glasshouse.settings import Recipe
 from glasshouse.training.features import make_extractor
 from glasshouse.training.head_choice import choose_head
-from glasshouse.workflow.train.experiment import Request, first_classifier
+from glasshouse.workflow.train.experiment import TrainRequest, first_classifier
 from glasshouse.workflow.train.feature_run import head_predictions, head_settings, split_features
 from glasshouse.workflow.use.source_check import require_held_out
 
@@ -54,7 +54,7 @@ class BackboneTable:
 
 
 def compare_backbones(
-    request: Request,
+    request: TrainRequest,
     recipes: Mapping[str, Recipe],
     *,
     run_folders: Sequence[Path] = (),
@@ -71,7 +71,7 @@ def compare_backbones(
     for recipe in recipes.values():
         require_held_out(recipe.data, "compare-backbones")
     measured = {
-        name: _measure(name, _with_recipe(request, recipe), progress)
+        name: _measure(name, replace(request, recipe=recipe), progress)
         for name, recipe in recipes.items()
     }
     ranked = sorted(measured.values(), key=lambda each: each[2])
@@ -87,7 +87,7 @@ def compare_backbones(
 
 
 def _measure(
-    name: str, request: Request, progress: Progress | None
+    name: str, request: TrainRequest, progress: Progress | None
 ) -> tuple[Backbone, Predictions, float]:
     """The row of a net, its test predictions, and the loss off test that ranks it."""
     splits, classifier = first_classifier(request, progress)
@@ -111,10 +111,6 @@ def _measure(
         notes=splits.notes,
     )
     return row, predictions, min(choice.fold_losses, default=best.validation_loss)
-
-
-def _with_recipe(request: Request, recipe: Recipe) -> Request:
-    return Request(request.source, recipe, request.out, False, request.data_dir, request.offline)
 
 
 def _free_name(folder: Path, taken: set[str]) -> str:

@@ -15,7 +15,7 @@ from glasshouse.training.features import Features, extract, make_extractor
 from glasshouse.training.folds import Positions, assign_folds, join, rows_of
 from glasshouse.training.head_choice import choose_head
 from glasshouse.training.heads import HeadSettings, fit_heads
-from glasshouse.workflow.train.experiment import Request, first_classifier
+from glasshouse.workflow.train.experiment import TrainRequest, first_classifier
 from glasshouse.workflow.train.feature_run import head_predictions, head_settings
 from glasshouse.workflow.use.source_check import require_held_out
 
@@ -41,7 +41,11 @@ class Folds:
 
 
 def cross_validate(
-    request: Request, *, folds: int = 5, with_test: bool = False, progress: Progress | None = None
+    request: TrainRequest,
+    *,
+    folds: int = 5,
+    with_test: bool = False,
+    progress: Progress | None = None,
 ) -> Folds:
     """Hold out each k-th of the images in turn, class by class, and predict it from the rest.
 

@@ -1,80 +1,39 @@
-"""Images whose label may be wrong: those that heads which have not seen them contradict most."""
+"""Possible label errors of a source: as JSON, and as a gallery with the images."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.models.predict import probabilities
-from glasshouse.report.label_page import Doubt, write_label_page
+from glasshouse.evaluation.suspect_labels import SuspectLabel
+from glasshouse.report.label_page import write_label_page
 from glasshouse.storage import write_json
 from glasshouse.workflow.compare.cross_validation import Folds
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """An image with its label and what the others of the set say; probabilities in 0..1."""
-
-    id: str
-    label: str
-    suggested: str
-    label_probability: float
-    suggested_probability: float
+CANDIDATES, GALLERY_PAGE = "candidates.json", "label-errors.html"
 
 
-def label_candidates(folds: Folds, *, limit: int = 100) -> tuple[Candidate, ...]:
-    """The contradicted labels, the most contradicted first: suggested minus own probability.
+def write_label_errors(
+    suspects: Sequence[SuspectLabel], folds: Folds, out: Path, *, source: str
+) -> Path:
+    """Write candidates.json and the gallery into a folder; no label is changed.
 
-    A ranking to look through, not a verdict: hard images stand in it beside mislabelled ones.
+    Returns the path of the gallery.
     """
-    predictions = folds.predictions
-    shares = probabilities(predictions)
-    rows = np.arange(len(predictions))
-    own, best = shares[rows, predictions.labels], shares.argmax(axis=1)
-    gap = shares[rows, best] - own
-    order = [int(row) for row in np.argsort(-gap, kind="stable") if gap[row] > 0][:limit]
-    return tuple(
-        Candidate(
-            str(predictions.ids[row]),
-            predictions.class_names[predictions.labels[row]],
-            predictions.class_names[best[row]],
-            float(own[row]),
-            float(shares[row, best[row]]),
-        )
-        for row in order
+    write_json(out / CANDIDATES, [asdict(suspect) for suspect in suspects])
+    write_label_page(
+        suspects,
+        _images({suspect.id for suspect in suspects}, folds),
+        out / GALLERY_PAGE,
+        source=source,
+        image_count=len(folds.fold_of),
     )
+    return out / GALLERY_PAGE
 
 
-def write_candidates(
-    candidates: tuple[Candidate, ...], folds: Folds, out: Path, *, source: str
-) -> None:
-    """Write candidates.json and the gallery label-errors.html into a folder; edits nothing."""
-    images = _images(candidates, folds)
-    doubts = [
-        Doubt(
-            c.id, c.label, c.suggested, c.label_probability, c.suggested_probability, images[c.id]
-        )
-        for c in candidates
-    ]
-    write_json(
-        out / "candidates.json",
-        [
-            {
-                "id": c.id,
-                "label": c.label,
-                "suggested": c.suggested,
-                "label_probability": c.label_probability,
-                "suggested_probability": c.suggested_probability,
-            }
-            for c in candidates
-        ],
-    )
-    write_label_page(doubts, out / "label-errors.html", source=source, looked_at=len(folds.fold_of))
-
-
-def _images(candidates: tuple[Candidate, ...], folds: Folds) -> dict[str, NDArray[np.uint8]]:
-    wanted = {candidate.id for candidate in candidates}
+def _images(wanted: set[str], folds: Folds) -> dict[str, NDArray[np.uint8]]:
     return {
         image: np.array(images.pixels[row])
         for images in folds.image_sets

@@ -31,9 +31,7 @@ from glasshouse.workflow.compare.seeds import (
     seconds_of,
     seed_requests,
 )
-from glasshouse.workflow.train.experiment import Request
-
-TABLE, CHART, PAGE = "ladder.json", "ladder.png", "ladder.html"
+from glasshouse.workflow.train.experiment import TrainRequest
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def rung_recipe(rung: Rung, epochs: int, overrides: Sequence[str] = ()) -> Recip
 
 
 def climb(
-    request: Request,
+    request: TrainRequest,
     *,
     overrides: Sequence[str] = (),
     seeds: int = 3,
@@ -131,7 +129,7 @@ class _Measured:
 
 def _step(
     rung: Rung,
-    request: Request,
+    request: TrainRequest,
     how: tuple[int, Sequence[str]],
     run: Runner,
     before: _Measured | None,
@@ -179,6 +177,6 @@ def _measure(finished: Sequence[runs.Run]) -> _Measured:
 
 def _write(ladder: Ladder, folder: Path) -> None:
     rows = [asdict(row) | {"verdict": row.verdict} for row in ladder.rows]
-    write_json(folder / TABLE, asdict(ladder) | {"rows": rows})
-    write_bytes(folder / CHART, figure_png(ladder_chart(ladder.rows)))
-    write_ladder_page(ladder, folder / PAGE)
+    write_json(folder / runs.LADDER, asdict(ladder) | {"rows": rows})
+    write_bytes(folder / runs.LADDER_CHART, figure_png(ladder_chart(ladder.rows)))
+    write_ladder_page(ladder, folder / runs.LADDER_PAGE)

@@ -13,9 +13,8 @@ from glasshouse.errors import UsageError
 from glasshouse.runs import folder as runs
 from glasshouse.storage import read_json, read_tensors, sha256_of_file
 from glasshouse.workflow.compare.seeds import Runner, run_all, run_quietly
-from glasshouse.workflow.train.experiment import Request
+from glasshouse.workflow.train.experiment import TrainRequest
 
-WEIGHTS = "model.safetensors"
 # What the clock says is never the same twice.
 _TIMED = {"seconds", "images_per_second"}
 
@@ -65,8 +64,13 @@ def reproduce(
         raise UsageError(f"{folder} has not finished training, so there is nothing to compare with")
     if out.resolve() == folder.resolve():
         raise UsageError(f"--out {out} is the run itself; name another folder")
-    request = Request(
-        before.environment["data"]["source"], before.recipe, out, True, data_dir, offline
+    request = TrainRequest(
+        source=before.environment["data"]["source"],
+        recipe=before.recipe,
+        out=out,
+        resume=True,
+        data_dir=data_dir,
+        offline=offline,
     )
     with _threads(int(before.environment["threads"])):
         (again,) = run_all([request], run)
@@ -76,7 +80,7 @@ def reproduce(
 def compare_folders(before: runs.Run, again: runs.Run) -> Reproduction:
     """What agrees between two finished runs, file by file."""
     files = [
-        _same_tensors(before.folder, again.folder, WEIGHTS),
+        _same_tensors(before.folder, again.folder, runs.WEIGHTS),
         _same_json(before.folder, again.folder, runs.MODEL),
         _same_tensors(before.folder, again.folder, runs.PREDICTIONS),
         _same_tensors(before.folder, again.folder, runs.VALIDATION_PREDICTIONS),

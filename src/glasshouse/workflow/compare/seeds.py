@@ -12,15 +12,13 @@ from glasshouse.evaluation.over_seeds import mean_over_seeds
 from glasshouse.runs import folder as runs
 from glasshouse.storage import write_json
 from glasshouse.workflow.train.experiment import (
-    Request,
+    TrainRequest,
     finish_experiment,
     fit_experiment,
     open_experiment,
 )
 
-SUMMARY = "seeds.json"
-
-Runner = Callable[[Request], object]
+Runner = Callable[[TrainRequest], object]
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class SeedSummary:
     seconds: float
 
 
-def run_quietly(request: Request) -> None:
+def run_quietly(request: TrainRequest) -> None:
     """Open, fit and finish, without a word."""
     experiment = open_experiment(request)
     for _ in fit_experiment(experiment):
@@ -47,7 +45,7 @@ def run_quietly(request: Request) -> None:
     finish_experiment(experiment)
 
 
-def seed_requests(request: Request, count: int) -> tuple[Request, ...]:
+def seed_requests(request: TrainRequest, count: int) -> tuple[TrainRequest, ...]:
     """The same experiment with ``count`` seeds from the recipe's own on, in OUT/seed-N."""
     if count < 1:
         raise UsageError(f"--seeds: expected 1 or more, received {count}")
@@ -59,13 +57,13 @@ def seed_requests(request: Request, count: int) -> tuple[Request, ...]:
             recipe=request.recipe.model_copy(
                 update={"train": train.model_copy(update={"seed": number})}
             ),
-            out=request.out / f"seed-{number}",
+            out=request.out / runs.SEED_FOLDER.format(number),
         )
         for number in numbers
     )
 
 
-def run_all(requests: Sequence[Request], run: Runner = run_quietly) -> tuple[runs.Run, ...]:
+def run_all(requests: Sequence[TrainRequest], run: Runner = run_quietly) -> tuple[runs.Run, ...]:
     """Every run, made where it is not finished yet; a finished folder is kept as it is.
 
     Raises UsageError when a folder was started with another recipe.
@@ -76,7 +74,7 @@ def run_all(requests: Sequence[Request], run: Runner = run_quietly) -> tuple[run
     return tuple(runs.read_run(request.out) for request in requests)
 
 
-def _run_or_explain(request: Request, run: Runner) -> None:
+def _run_or_explain(request: TrainRequest, run: Runner) -> None:
     try:
         run(replace(request, resume=True))
     except Interrupted as stopped:
@@ -88,7 +86,7 @@ def _run_or_explain(request: Request, run: Runner) -> None:
         ) from stopped
 
 
-def is_finished(request: Request) -> bool:
+def is_finished(request: TrainRequest) -> bool:
     """True when the folder holds the finished run of this recipe on this source."""
     if not (request.out / runs.REPORT).is_file():
         return False
@@ -98,18 +96,15 @@ def is_finished(request: Request) -> bool:
     return run.is_finished and same_source and run.recipe == request.recipe
 
 
-def train_seeds(request: Request, count: int, run: Runner = run_quietly) -> SeedSummary:
+def train_seeds(request: TrainRequest, count: int, run: Runner = run_quietly) -> SeedSummary:
     """Train with ``count`` seeds and write seeds.json; goes on where it was stopped.
 
     Raises UsageError when the folder is not empty and resume is not asked for.
     """
-    if not request.resume and request.out.exists() and any(request.out.iterdir()):
-        raise UsageError(
-            f"{request.out} is not empty. Go on with it by --resume, or name another folder with "
-            "--out."
-        )
+    if not request.resume:
+        runs.claim(request.out, resume=False)
     summary = summarize_seeds(run_all(seed_requests(request, count), run))
-    write_json(request.out / SUMMARY, asdict(summary))
+    write_json(request.out / runs.SEEDS, asdict(summary))
     return summary
 
 

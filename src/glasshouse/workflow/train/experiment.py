@@ -1,4 +1,4 @@
-"""From a recipe to a run folder to a report, in three verbs: open, fit, finish."""
+"""From a recipe to a run folder with a report, in three verbs: open, fit, finish."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -36,16 +36,22 @@ from glasshouse.workflow.train.environment import describe_environment
 from glasshouse.workflow.train.kept_epochs import keep_epoch
 from glasshouse.workflow.train.learning_rate import FoundRate, find_rate_of_run, write_found_rate
 from glasshouse.workflow.train.pretrained import adapted_classifier, data_settings
+from glasshouse.workflow.train.reporting import write_run_report
+from glasshouse.workflow.train.snapshots import fixed_images, snapshot_count, take_snapshot
 from glasshouse.workflow.train.step_log import recorded
 from glasshouse.workflow.use.source_check import require_no_errors
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user asked for.
+class TrainRequest:
+    """What to train, on what, and where the run folder goes.
 
-    snapshots: how many validation images are explained after each epoch.
-    budget: how the recipe was fitted to a time, for the record; None where it was not.
+    source: a built-in data set, a folder of class folders or a .csv table. out: the run folder,
+    created if necessary. resume: continue the run in ``out`` from its newest checkpoint, or start
+    it where there is none. data_dir: where data sets are looked for and downloaded to. offline:
+    never open a connection. command: recorded in the run as it was typed. snapshots: how many
+    validation images are explained after each epoch. budget: how the recipe was fitted to a time
+    budget, for the record; None where it was not.
     """
 
     source: str
@@ -61,12 +67,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A run folder with its data, its first classifier and the state of its training.
+    """An open run: its data, its untrained classifier and the state of training.
 
-    settings: those of the recipe, with the rate that was found where it says "auto".
+    settings: those of the recipe, with the learning rate that was found where it says "auto".
+    resumed_epochs: how many epochs were complete when the run was opened.
     """
 
-    request: Request
+    request: TrainRequest
     splits: Splits
     classifier: Classifier
     state: TrainingState
@@ -76,27 +83,35 @@ class Experiment:
 
     @property
     def folder(self) -> Path:
-        """Where everything is written."""
+        """The run folder."""
         return self.request.out
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished experiment leaves in memory."""
+    """What a finished run leaves in memory: all of it is in the run folder, too."""
 
     classifier: Classifier
     predictions: Predictions
     evaluation: Evaluation
 
 
-def open_experiment(request: Request, progress: Progress | None = None) -> Experiment:
-    """Load the data, build the net and write down what will be done.
+def open_experiment(request: TrainRequest, progress: Progress | None = None) -> Experiment:
+    """Load the images, build the classifier and write recipe.toml and environment.json.
 
-    With resume, goes on from the newest whole checkpoint of the folder. Raises UsageError when the
-    folder holds something else, or another recipe or other data, and DataError for images that
-    would make the figures wrong, unless the recipe says otherwise.
+    The first of three verbs; nothing is trained yet, except that a recipe with
+    ``train.lr = "auto"`` runs its range test here. With ``request.resume``, a run in the folder
+    continues from its newest intact checkpoint and ends with the bytes of an uninterrupted run.
+
+    request: what to train and where. progress: called with (what, done, total) while images are
+    read.
+
+    Raises UsageError when the folder holds anything else, a run with another recipe, or a run and
+    ``resume`` is False; DataError when the images are not those that the run started with, or have
+    errors that would invalidate its metrics (``data.on_finding = "ignore"`` trains anyway); and
+    NoUsableRate when the range test finds no learning rate.
     """
-    before = _recorded(request)
+    before = claim_run(request)
     splits, classifier = first_classifier(request, progress)
     recipe, settings = request.recipe, request.recipe.train
     require_no_errors(splits, recipe.data)
@@ -104,28 +119,45 @@ def open_experiment(request: Request, progress: Progress | None = None) -> Exper
     if settings.lr == "auto":
         net = starting_net(classifier.net, recipe.transfer, settings.epochs)
         found = find_rate_of_run(net, make_setup(recipe, splits, classifier), request.out, progress)
-    settings = found.settings if found else settings
-    device = choose_device(settings.device)
-    state = begin_transfer(classifier.net, settings, recipe.transfer, device)
-    record = _record(request, splits, device)
+        settings = found.settings
+    state = begin_transfer(
+        classifier.net, settings, recipe.transfer, choose_device(settings.device)
+    )
+    write_start(request, splits, before)
     if before is not None:
-        _require_same_data(before, record, request)
-        load_checkpoint(state, request.out / "checkpoint")
-    else:
-        write_text(request.out / runs.RECIPE, to_toml(request.recipe))
-        write_json(request.out / runs.ENVIRONMENT, record)
+        load_checkpoint(state, request.out / runs.CHECKPOINTS)
     if found is not None:
         write_found_rate(found, request.out)
-    return Experiment(request, splits, classifier, state, state.epoch, settings, found)
+    return Experiment(
+        request=request,
+        splits=splits,
+        classifier=classifier,
+        state=state,
+        resumed_epochs=state.epoch,
+        settings=settings,
+        found_rate=found,
+    )
 
 
 def fit_experiment(
     experiment: Experiment, signal_received: Callable[[], int | None] = lambda: None
 ) -> Iterator[Step | Epoch]:
-    """Train to the end, with a checkpoint after each epoch and snapshots where asked for.
+    """Train to the last epoch, yielding a ``Step`` after each update and an ``Epoch`` after each.
 
-    When signal_received gives a signal's number, the state is saved at the next whole step and
-    Interrupted is raised.
+    The second verb, and a generator: nothing happens until it is iterated, and progress bars or
+    early exits are ordinary for-loops around it::
+
+        for record in fit_experiment(experiment):
+            if isinstance(record, Epoch):
+                print(record.epoch, record.validation_accuracy)
+
+    After each epoch the run folder has a checkpoint, a line in metrics.jsonl, and snapshots and
+    kept weights where requested. ``experiment.state`` advances in place. Leaving the loop early
+    loses the steps since the last checkpoint and nothing else.
+
+    signal_received: asked after every step; when it returns a signal number, the state is saved
+    and Interrupted is raised with that number. Raises DivergedError, naming the images, when the
+    loss is not finite, and StorageError when the disk is full.
     """
     state, folder = experiment.state, experiment.folder
     transfer = experiment.request.recipe.transfer
@@ -135,20 +167,26 @@ def fit_experiment(
     records = train_transfer(state, setup_of(experiment), transfer)
     for record in recorded(records, state, experiment.settings.epochs, folder):
         if isinstance(record, Epoch):
-            # First, so that a kill between the two leaves none out: the epoch is done again.
+            # Before the checkpoint: a kill in between repeats the epoch, and so keeps it again.
             keep_epoch(state, folder, experiment.settings.keep_every)
-            save_checkpoint(state, folder / "checkpoint")
+            save_checkpoint(state, folder / runs.CHECKPOINTS)
             _write_metrics(state, folder)
             explain_now()
         yield record
         number = signal_received()
         if number is not None:
-            save_checkpoint(state, folder / "checkpoint")
+            save_checkpoint(state, folder / runs.CHECKPOINTS)
             raise Interrupted(_interrupted_message(experiment), number)
 
 
 def finish_experiment(experiment: Experiment) -> Result:
-    """Calibrate on validation, touch the test split once, and write model, figures and report."""
+    """Calibrate, evaluate on the test split once, and write the model, metrics and report.
+
+    The third verb. The weights are those of the best epoch with ``train.keep = "best"``, else
+    their moving average where there is one, else the last. The temperature is fitted on the
+    validation split, unless ``data.train_on_validation`` made it part of the training images.
+    Returns the calibrated classifier, its test predictions and their evaluation.
+    """
     _write_metrics(experiment.state, experiment.folder)
     net = final_net(experiment.state)
     thaw(net)
@@ -168,14 +206,13 @@ def conclude(
     calibrate: bool = True,
     calibrate_on: Predictions | None = None,
 ) -> Result:
-    """Calibrate, and write model, predictions, figures and report into a run folder.
+    """Calibrate, and write model, predictions, metrics and report into a run folder.
 
-    measured: the predictions of the trained classifier on validation and test. calibrate: False
-    where the validation images were trained on, so that they cannot tell how sure to be.
-    calibrate_on: what the temperature is fitted to, where that is not validation.
+    measured: the predictions of the trained classifier on the validation and test splits.
+    calibrate: False where the validation images were trained on, since confidence on training
+    images says nothing about others. calibrate_on: what the temperature is fitted to instead of
+    the validation split.
     """
-    from glasshouse.workflow.train.reporting import write_run_report
-
     validation, test = measured
     on = validation if calibrate_on is None else calibrate_on
     temperature = fit_temperature(on) if calibrate else trained.temperature
@@ -193,12 +230,12 @@ def conclude(
 
 
 def first_classifier(
-    request: Request, progress: Progress | None = None
+    request: TrainRequest, progress: Progress | None = None
 ) -> tuple[Splits, Classifier]:
-    """The images of a request and its classifier before training.
+    """The images of a request and its untrained classifier.
 
-    For a pretrained net the images have the size that it sees, and what was done stands in the
-    notes of the splits. Raises DataError when there is nothing to train on.
+    Images for a pretrained network have the size that it expects, and the notes of the splits say
+    how it was adapted. Raises DataError when there is nothing to train on.
     """
     recipe = request.recipe
     splits = load_splits(
@@ -215,42 +252,42 @@ def first_classifier(
     return replace(splits, notes=(*splits.notes, *adapted.notes)), adapted.classifier
 
 
-def write_start(request: Request, splits: Splits) -> None:
-    """Write recipe.toml and environment.json, or check them when a run goes on.
+def claim_run(request: TrainRequest) -> runs.Run | None:
+    """The earlier run that a request resumes, or None for a new one.
 
-    Raises UsageError when the folder holds something else or another recipe, DataError when the
-    images are others.
+    Raises UsageError when the folder holds anything else, or was started with another recipe.
     """
-    before = _recorded(request)
+    run = runs.claim(request.out, resume=request.resume)
+    if run is not None and run.recipe != request.recipe:
+        difference = _difference(run.recipe, request.recipe)
+        raise UsageError(f"{request.out} was started with another recipe: {difference}")
+    return run
+
+
+def write_start(request: TrainRequest, splits: Splits, before: runs.Run | None) -> None:
+    """Write recipe.toml and environment.json, or check the images of a resumed run.
+
+    before: the answer of ``claim_run``. Raises DataError when a resumed run had other images.
+    """
     record = _record(request, splits, choose_device(request.recipe.train.device))
-    if before is not None:
-        _require_same_data(before, record, request)
-        return
-    write_text(request.out / runs.RECIPE, to_toml(request.recipe))
-    write_json(request.out / runs.ENVIRONMENT, record)
+    if before is None:
+        write_text(request.out / runs.RECIPE, to_toml(request.recipe))
+        write_json(request.out / runs.ENVIRONMENT, record)
+    elif before.environment["data"]["fingerprint"] != record["data"]["fingerprint"]:
+        raise DataError(
+            f"the images of {request.source} are not those that {request.out} was started with "
+            f"({before.environment['data']['source']}). Restore them, or train into another folder."
+        )
 
 
 def setup_of(experiment: Experiment) -> TrainingSetup:
-    """What the training loop needs."""
+    """What the training loop needs, with the learning rate that is really used."""
     setup = make_setup(experiment.request.recipe, experiment.splits, experiment.classifier)
     return replace(setup, settings=experiment.settings)
 
 
-def _snapshots(experiment: Experiment) -> Callable[[], None]:
-    """What is to be done after each epoch: nothing unless snapshots were asked for."""
-    from glasshouse.workflow.train.snapshots import fixed_images, snapshot_count, take_snapshot
-
-    folder, state = experiment.folder, experiment.state
-    count = snapshot_count(folder, experiment.request.snapshots)
-    if not count:
-        return lambda: None
-    images = fixed_images(experiment.splits.validation, count)
-    classifier = experiment.classifier
-    return lambda: take_snapshot(folder, state, classifier, images)
-
-
 def make_setup(recipe: Recipe, splits: Splits, classifier: Classifier) -> TrainingSetup:
-    """What the training loop needs, with the settings as they stand in the recipe."""
+    """What the training loop needs, with the settings of the recipe unchanged."""
     return TrainingSetup(
         train=splits.train,
         validation=splits.validation,
@@ -261,57 +298,35 @@ def make_setup(recipe: Recipe, splits: Splits, classifier: Classifier) -> Traini
     )
 
 
-def _recorded(request: Request) -> dict[str, Any] | None:
-    """The record of the run to go on with, or None for a new one."""
-    out = request.out
-    if not request.resume:
-        if out.exists() and any(out.iterdir()):
-            raise UsageError(
-                f"{out} is not empty. Go on with it by --resume, or name another folder with --out."
-            )
-        return None
-    if not out.exists() or not _has_begun(out):
-        return None  # killed before anything was trained: resuming means starting
-    run = runs.read_run(out)
-    if run.recipe != request.recipe:
-        raise UsageError(f"{out} was started with another recipe: {_difference(run, request)}")
-    return run.environment
+def _snapshots(experiment: Experiment) -> Callable[[], None]:
+    """What to do after each epoch: nothing unless snapshots were requested."""
+    folder, state = experiment.folder, experiment.state
+    count = snapshot_count(folder, experiment.request.snapshots)
+    if not count:
+        return lambda: None
+    images = fixed_images(experiment.splits.validation, count)
+    classifier = experiment.classifier
+    return lambda: take_snapshot(folder, state, classifier, images)
 
 
-def _has_begun(out: Path) -> bool:
-    """False when a kill left no more in the folder than parts of the first two files."""
-    first = (runs.RECIPE, runs.ENVIRONMENT)
-    parts = tuple(f".{name}." for name in first)  # what an atomic write leaves when killed
-    names = {path.name for path in out.iterdir() if not path.name.startswith(parts)}
-    return not names <= {runs.RECIPE}
-
-
-def _difference(run: runs.Run, request: Request) -> str:
-    before, now = run.recipe.model_dump(mode="json"), request.recipe.model_dump(mode="json")
+def _difference(before: Recipe, now: Recipe) -> str:
+    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
     changed = [
-        f"{section}.{key} was {before[section].get(key)!r} and is now {value!r}"
+        f"{section}.{key} was {old[section].get(key)!r} and is now {value!r}"
         for section in ("data", "augment", "model", "train", "transfer")
-        for key, value in now[section].items()
-        if before[section].get(key) != value
+        for key, value in new[section].items()
+        if old[section].get(key) != value
     ]
-    return "; ".join(changed or [f"{run.recipe.name} and now {request.recipe.name}"])
+    return "; ".join(changed or [f"{before.name} and now {now.name}"])
 
 
 def _require_trainable(splits: Splits) -> None:
-    for name, part in (("train", splits.train), ("validation", splits.validation)):
-        if len(part) == 0:
+    for name, split in (("train", splits.train), ("validation", splits.validation)):
+        if len(split) == 0:
             raise DataError(f"the {name} split has no images: add some, or change data.*_fraction")
 
 
-def _require_same_data(before: dict[str, Any], now: dict[str, Any], request: Request) -> None:
-    if before["data"]["fingerprint"] != now["data"]["fingerprint"]:
-        raise DataError(
-            f"the images of {request.source} are not those that {request.out} was started with "
-            f"({before['data']['source']}). Bring them back, or train into another folder."
-        )
-
-
-def _record(request: Request, splits: Splits, device: torch.device) -> dict[str, Any]:
+def _record(request: TrainRequest, splits: Splits, device: torch.device) -> dict[str, Any]:
     precision = choose_precision(request.recipe.train, device)
     return {
         **describe_environment(device, precision),
@@ -334,7 +349,7 @@ def _record(request: Request, splits: Splits, device: torch.device) -> dict[str,
 
 
 def _write_metrics(state: TrainingState, folder: Path) -> None:
-    # Written whole each time, from the state: a resumed run leaves no line twice.
+    # Rewritten from the state each time, so that a resumed run has no line twice.
     lines = [json.dumps(asdict(epoch)) + "\n" for epoch in state.history]
     write_text(folder / runs.METRICS, "".join(lines))
 
@@ -343,6 +358,6 @@ def _interrupted_message(experiment: Experiment) -> str:
     state = experiment.state
     return (
         f"stopped in epoch {state.epoch + 1}, step {state.step}; everything is saved. "
-        f"Go on with: glasshouse train {experiment.request.source} "
+        f"Resume with: glasshouse train {experiment.request.source} "
         f"--out {experiment.folder} --resume"
     )

@@ -23,8 +23,9 @@ from glasshouse.training.heads import (
     head_logits,
 )
 from glasshouse.workflow.train.experiment import (
-    Request,
     Result,
+    TrainRequest,
+    claim_run,
     conclude,
     first_classifier,
     write_start,
@@ -55,15 +56,16 @@ class FeatureRun:
     feature_seconds: float
 
 
-def run_features(request: Request, progress: Progress | None = None) -> FeatureRun:
+def run_features(request: TrainRequest, progress: Progress | None = None) -> FeatureRun:
     """Compute features, fit the heads of the recipe, keep the best, measure it and report.
 
     Features come from the cache where they are in it; an interrupted extraction goes on where it
     stopped. Raises UsageError or DataError as ``open_experiment`` does.
     """
+    before = claim_run(request)
     splits, classifier = first_classifier(request, progress)
     require_no_errors(splits, request.recipe.data)
-    write_start(request, splits)
+    write_start(request, splits, before)
     recipe = request.recipe
     extractor = make_extractor(classifier, splits.train, recipe.train)
     features = split_features(extractor, splits, flips=recipe.transfer.flips, progress=progress)

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from glasshouse.runs import folder as runs
 from glasshouse.storage import read_tensors, tensors_to_bytes, write_bytes
 from glasshouse.training.state import TrainingState, finished_epochs, weights_of_checkpoint
-
-FOLDER = "epochs"
 
 
 def keep_epoch(state: TrainingState, run: Path, every: int) -> None:
@@ -24,8 +23,8 @@ def keep_epoch(state: TrainingState, run: Path, every: int) -> None:
 
 def kept_epochs(run: Path) -> list[int]:
     """The epochs whose weights are there: those asked for, and those of the checkpoints."""
-    asked_for = (int(path.stem) for path in (run / FOLDER).glob("[0-9]*.safetensors"))
-    return sorted({*asked_for, *finished_epochs(run / "checkpoint")})
+    asked_for = (int(path.stem) for path in (run / runs.KEPT_EPOCHS).glob("[0-9]*.safetensors"))
+    return sorted({*asked_for, *finished_epochs(run / runs.CHECKPOINTS)})
 
 
 def weights_of_epoch(run: Path, epoch: int) -> dict[str, Tensor]:
@@ -33,12 +32,12 @@ def weights_of_epoch(run: Path, epoch: int) -> dict[str, Tensor]:
 
     Raises StorageError for a missing or damaged file.
     """
-    whole = finished_epochs(run / "checkpoint").get(epoch)
+    whole = finished_epochs(run / runs.CHECKPOINTS).get(epoch)
     return read_tensors(_path(run, epoch))[0] if whole is None else weights_of_checkpoint(whole)
 
 
 def _path(run: Path, epoch: int) -> Path:
-    return run / FOLDER / f"{epoch:05d}.safetensors"
+    return run / runs.KEPT_EPOCHS / f"{epoch:05d}.safetensors"
 
 
 def _halved(tensor: Tensor) -> Tensor:

@@ -14,13 +14,13 @@ from typing import Any, Literal, get_args
 
 from glasshouse.errors import Interrupted, UsageError, did_you_mean
 from glasshouse.evaluation.evaluation import Evaluation
+from glasshouse.runs import folder as runs
 from glasshouse.storage import read_json, write_json
 from glasshouse.training.loop import Step
 from glasshouse.training.state import Epoch
-from glasshouse.workflow.train.experiment import Request
+from glasshouse.workflow.train.experiment import TrainRequest
 
 LogName = Literal["tensorboard", "mlflow"]
-TENSORBOARD, MLFLOW = "tensorboard", "mlflow.json"
 
 _PANELS = {
     "loss/train": "train_loss",
@@ -60,7 +60,7 @@ def require_logs(names: Sequence[str], *, offline: bool) -> tuple[LogName, ...]:
 
 @contextmanager
 def open_logs(
-    names: Sequence[LogName], request: Request, history: Sequence[Epoch]
+    names: Sequence[LogName], request: TrainRequest, history: Sequence[Epoch]
 ) -> Iterator[Log]:
     """One log that feeds all the named ones; history: the epochs of a run that goes on."""
     with ExitStack() as stack:
@@ -86,9 +86,9 @@ def logged(records: Iterable[Step | Epoch], log: Log) -> Iterator[Step | Epoch]:
 
 
 @contextmanager
-def _tensorboard(request: Request, history: Sequence[Epoch]) -> Iterator[Log]:
+def _tensorboard(request: TrainRequest, history: Sequence[Epoch]) -> Iterator[Log]:
     """Event files in RUN/tensorboard, written anew when a run goes on: no gap, no epoch twice."""
-    folder = request.out / TENSORBOARD
+    folder = request.out / runs.TENSORBOARD
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
     events = importlib.import_module("tensorboard.compat.proto.event_pb2")
@@ -119,7 +119,7 @@ def _tensorboard(request: Request, history: Sequence[Epoch]) -> Iterator[Log]:
 
 
 @contextmanager
-def _mlflow(request: Request, history: Sequence[Epoch]) -> Iterator[Log]:
+def _mlflow(request: TrainRequest, history: Sequence[Epoch]) -> Iterator[Log]:
     """A run in MLflow's own store (MLFLOW_TRACKING_URI, else mlflow.db here), found again later."""
     # MLflow reports its use to its makers unless told not to; nothing here calls another host.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -138,7 +138,7 @@ def _mlflow(request: Request, history: Sequence[Epoch]) -> Iterator[Log]:
 
     def result(evaluation: Evaluation) -> None:
         write({f"test_{name}": value for name, value in _figures(evaluation).items()}, 0)
-        client.log_artifact(run, str(request.out / "report.html"))
+        client.log_artifact(run, str(request.out / runs.REPORT))
 
     client.log_batch(run, params=[entities.Param(*pair) for pair in _parameters(request)])
     written = {metric.step for metric in client.get_metric_history(run, "train_loss")}
@@ -150,13 +150,13 @@ def _mlflow(request: Request, history: Sequence[Epoch]) -> Iterator[Log]:
 
 
 _OPEN: dict[
-    LogName, Callable[[Request, Sequence[Epoch]], AbstractContextManager[Log]]
+    LogName, Callable[[TrainRequest, Sequence[Epoch]], AbstractContextManager[Log]]
 ] = {"tensorboard": _tensorboard, "mlflow": _mlflow}  # fmt: skip
 
 
-def _mlflow_run(client: Any, request: Request) -> str:
+def _mlflow_run(client: Any, request: TrainRequest) -> str:
     """The id of the run in MLflow: the one on record, else a new one."""
-    path = request.out / MLFLOW
+    path = request.out / runs.MLFLOW
     if path.is_file():
         run = str(read_json(path)["run_id"])
         client.update_run(run, "RUNNING")
@@ -192,7 +192,7 @@ def _figures(evaluation: Evaluation) -> dict[str, float]:
     }
 
 
-def _parameters(request: Request) -> Iterator[tuple[str, str]]:
+def _parameters(request: TrainRequest) -> Iterator[tuple[str, str]]:
     """Every key of the recipe by its dotted name; what is long, such as layers, is cut."""
     for section, values in request.recipe.model_dump(mode="json", exclude_none=True).items():
         pairs = values.items() if isinstance(values, dict) else [("", values)]

@@ -4,11 +4,11 @@ from glasshouse.progress import Progress
 from glasshouse.training.finder import RangeTest, find_lr
 from glasshouse.training.lr_curve import DEFAULT_RULE, LrCurve
 from glasshouse.training.transfer import starting_net
-from glasshouse.workflow.train.experiment import Request, first_classifier, make_setup
+from glasshouse.workflow.train.experiment import TrainRequest, first_classifier, make_setup
 
 
 def find_recipe_lr(
-    request: Request,
+    request: TrainRequest,
     *,
     test: RangeTest | None = None,
     rule: str = DEFAULT_RULE,

@@ -36,7 +36,7 @@ from glasshouse.training.schedules import learning_rate
 from glasshouse.wording import pluralize
 from glasshouse.workflow.train import snapshots
 from glasshouse.workflow.train.environment import peak_memory_bytes
-from glasshouse.workflow.train.time_budget import describe_budget
+from glasshouse.workflow.train.time_plan import describe_budget
 
 _RATE_POINTS = 400
 _MISTAKES_TEXT = (
@@ -65,7 +65,7 @@ def write_run_report(
         "mistakes": plots.plot_examples(splits.test, predictions, choice="worst"),
     }
     for name, figure in figures.items():
-        write_bytes(folder / "plots" / f"{name}.png", figure_png(figure))
+        write_bytes(folder / runs.PLOTS / f"{name}.png", figure_png(figure))
     page = _describe(run, splits, classifier, evaluation)
     confused = confused_mistakes(evaluation, predictions)
     shown = [*evaluation.mistakes[:GALLERY], *chain.from_iterable(confused)]
@@ -105,10 +105,7 @@ def _describe(
 def _explanations(folder: Path) -> tuple[Section, ...]:
     """The worst mistakes explained, and the strip of snapshots, where the run has them."""
     sections = []
-    mistakes, strip = (
-        folder / runs.EXPLAINED_MISTAKES,
-        folder / snapshots.FOLDER / snapshots.STRIP,
-    )
+    mistakes, strip = folder / runs.EXPLAINED_MISTAKES, folder / runs.SNAPSHOT_STRIP
     if mistakes.is_file():
         title = "Its worst mistakes on the validation images"
         sections.append(Section(title, mistakes.read_bytes(), _MISTAKES_TEXT))

@@ -18,11 +18,10 @@ from glasshouse.explanation.methods import MethodName
 from glasshouse.explanation.nouns import Explanation
 from glasshouse.explanation.store import PAGE, load_explanation, save_page
 from glasshouse.models.classifier import Classifier
+from glasshouse.runs import folder as runs
 from glasshouse.storage import write_bytes
 from glasshouse.training.state import TrainingState
 
-FOLDER = "snapshots"
-STRIP = "strip.png"
 _METHOD: MethodName = "grad-cam"
 
 
@@ -69,7 +68,7 @@ def snapshot_seconds(classifier: Classifier, images: ImageSet) -> float:
 def draw_snapshots(run: Path) -> Path:
     """Draw the strip of all snapshots that lie in a run folder; returns its path."""
     found = [(_title(folder), _loaded(folder)) for folder in _folders(run)]
-    path = run / FOLDER / STRIP
+    path = run / runs.SNAPSHOT_STRIP
     write_bytes(path, to_png(draw_strip(found)))
     return path
 
@@ -92,7 +91,7 @@ def _snapshot(run: Path, epoch: int, now: Classifier, images: ImageSet) -> None:
 
 
 def _folder(run: Path, epoch: int) -> Path:
-    return run / FOLDER / f"epoch-{epoch:04}"
+    return run / runs.SNAPSHOTS / f"epoch-{epoch:04}"
 
 
 def _current_net(state: TrainingState) -> nn.Module:
@@ -103,7 +102,7 @@ def _current_net(state: TrainingState) -> nn.Module:
 
 
 def _folders(run: Path) -> list[Path]:
-    return sorted(page.parent for page in (run / FOLDER).glob(f"epoch-*/{PAGE}"))
+    return sorted(page.parent for page in (run / runs.SNAPSHOTS).glob(f"epoch-*/{PAGE}"))
 
 
 def _loaded(folder: Path) -> Explanation:

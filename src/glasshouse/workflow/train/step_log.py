@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from glasshouse.runs.folder import STEPS
 from glasshouse.runs.processes import this_process
-from glasshouse.runs.steps import STEPS, Mark, forget_after
+from glasshouse.runs.steps import Mark, forget_after
 from glasshouse.training.loop import Step
 from glasshouse.training.state import Epoch, TrainingState
 

@@ -1,13 +1,12 @@
-"""A recipe fitted to a time: the machine is measured, then width, epochs and schedule follow.
+"""A recipe fitted to a time budget: this machine is measured, then width and epochs are chosen.
 
-What is chosen is an ordinary recipe, so that the run resumes and is reproduced as any other.
+The outcome is an ordinary recipe, so that the run can be resumed and reproduced like any other.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, replace
 
 from glasshouse.data.images import ImageSet
 from glasshouse.data.sources import fingerprint
@@ -23,87 +22,46 @@ from glasshouse.training.fit import untrained_classifier
 from glasshouse.training.pace import Pace, measure_pace
 from glasshouse.training.schedules import fitted_to
 from glasshouse.training.transfer import starting_net
-from glasshouse.workflow.train.experiment import Request, first_classifier, make_setup
+from glasshouse.workflow.train.experiment import TrainRequest, first_classifier, make_setup
 from glasshouse.workflow.train.snapshots import fixed_images, snapshot_seconds
+from glasshouse.workflow.train.time_plan import (
+    Budget,
+    TimePlan,
+    Work,
+    choose_plan,
+    enough_epochs,
+    epochs_in,
+)
 from glasshouse.workflow.use.source_check import require_no_errors
 
 # Factors of the recipe's width.
 WIDTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-# Below so many passes over the images a narrower net learns more in the same time. Seen with
-# small-residual on CIFAR-10, some 70 s each: 71.9 % with 0.9 epochs, 74.4 % at half the width with
-# 1.8, 74.0 % at a quarter with 4.
-ENOUGH_EPOCHS = 3
-# A small set is not seen more often, however much time there is.
-MOST_EPOCHS = 200
-# Where an epoch fewer would waste so much of the time, another is made, on fewer images.
-_WASTE = 0.1
-# Training is planned to take this share of what is left for it, as machines slow down when warm.
-_SURE = 0.9
-# Seconds of starting Python before the clock is looked at, and of leaving it after the report.
+# Seconds to start Python before the clock can be read, and to exit after the report.
 _AROUND = 3.0
-# Seconds of measuring a width: a share of the whole time, within these bounds.
+# Seconds of measuring one width: a share of the budget, within these bounds.
 _SHARE, _SHORTEST, _LONGEST = 0.01, 0.5, 2.0
-# Fewer images teach nothing.
-_FEWEST_IMAGES = 200
-
-
-@dataclass(frozen=True)
-class Work:
-    """What there is to do in a run: the images of each part, and of the range test, if any.
-
-    seconds: of everything that is neither training nor answering: loading, figures, report.
-    """
-
-    train: int
-    validation: int
-    test: int
-    finder: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class TimePlan:
-    """What fits: a width as a factor of the recipe's, epochs on so many training images.
-
-    seconds: what the whole run is expected to take.
-    """
-
-    width: float
-    epochs: int
-    images: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What was asked for, measured and chosen; recorded in the run."""
-
-    minutes: float
-    runs: int
-    seconds_before: float
-    work: Work
-    paces: tuple[Pace, ...]
-    plan: TimePlan
+# A whole report takes as long as this many of its figures.
+_FIGURES = 20.0
 
 
 def fit_to_minutes(
-    request: Request,
+    request: TrainRequest,
     minutes: float,
     *,
     started: float,
     runs: int = 1,
     progress: Progress | None = None,
-) -> tuple[Request, Budget]:
-    """Measure this machine for some seconds, and fit the recipe to what is left of the minutes.
+) -> tuple[TrainRequest, Budget]:
+    """Measure this machine for a few seconds, and fit the recipe to what is left of the budget.
 
-    started: the time.monotonic() from which the minutes count. With several runs each has an equal
-    share. Raises UsageError when the time is too short for any training.
+    started: the time.monotonic() from which the minutes count. Several runs share the time
+    equally. Raises UsageError when the time is too short for any training.
     """
     recipe = request.recipe
     _require_fittable(recipe, minutes)
     opened = time.monotonic()
     measure, work = _measuring(request, minutes, progress)
-    # The run will read its images once more.
+    # The run itself will read the images once more.
     reading = time.monotonic() - opened
     work = replace(work, seconds=round(reading + report_seconds() + _AROUND / runs, 2))
 
@@ -112,40 +70,27 @@ def fit_to_minutes(
 
     own = recipe.train.epochs
     paces = tuple(
-        _paces(measure, lambda pace: epochs_in(pace, left(), work) >= _enough(pace.width, own))
+        _paces(
+            measure, lambda pace: epochs_in(pace, left(), work) >= enough_epochs(pace.width, own)
+        )
     )
-    plan = choose(paces, left(), work, own)
-    budget = Budget(minutes, runs, round(time.monotonic() - started, 1), work, paces, plan)
-    fitted = fitted_recipe(recipe, plan, minutes, whole=work.train)
+    budget = Budget(
+        minutes=minutes,
+        runs=runs,
+        plan=choose_plan(paces, left(), work, own),
+        seconds_before=round(time.monotonic() - started, 1),
+        work=work,
+        paces=paces,
+    )
+    fitted = fitted_recipe(recipe, budget.plan, minutes, whole=work.train)
     return replace(request, recipe=fitted, budget=asdict(budget)), budget
 
 
-def choose(paces: tuple[Pace, ...], seconds: float, work: Work, recipe_epochs: int) -> TimePlan:
-    """The plan that fits into so many seconds.
-
-    The widest net that sees the images often enough; the narrowest where none does. Wider than
-    the recipe's own only where that has all the recipe's epochs. Raises UsageError when nothing
-    fits.
-    """
-    enough = [
-        pace
-        for pace in paces
-        if epochs_in(pace, seconds, work) >= _enough(pace.width, recipe_epochs)
-    ]
-    widest = max(enough, key=lambda pace: pace.width, default=None)
-    pace = widest or min(paces, key=lambda pace: pace.width)
-    epochs, images = _whole_epochs(pace, seconds, work)
-    training = epochs * _epoch_seconds(pace, images, work)
-    return TimePlan(pace.width, epochs, images, round(training + _beside(pace, work), 1))
-
-
-def epochs_in(pace: Pace, seconds: float, work: Work) -> float:
-    """Passes over all training images that fit, as a fraction; below 0 where nothing does."""
-    return _training_seconds(pace, seconds, work) / _epoch_seconds(pace, work.train, work)
-
-
 def fitted_recipe(recipe: Recipe, plan: TimePlan, minutes: float, *, whole: int) -> Recipe:
-    """The recipe with the width, epochs and images of a plan, annealed at its end."""
+    """The recipe with the width, epochs and images of a plan, its learning rate annealed.
+
+    whole: the number of training images there are.
+    """
     model = recipe.model if plan.width == 1 else widened(recipe.model, plan.width)
     limit = {} if plan.images == whole else {"train_limit": plan.images}
     description = (
@@ -163,32 +108,14 @@ def fitted_recipe(recipe: Recipe, plan: TimePlan, minutes: float, *, whole: int)
     )
 
 
-def describe_budget(budget: Budget | dict[str, Any]) -> str:
-    """What was measured and chosen, in two sentences."""
-    record = budget if isinstance(budget, dict) else asdict(budget)
-    plan, work = record["plan"], record["work"]
-    paces = ", ".join(f"{p['training']:,.0f} at {p['width']:g}" for p in record["paces"])
-    share = "all" if plan["images"] == work["train"] else f"{plan['images']:,} of"
-    each = f" for each of {record['runs']} runs" if record["runs"] > 1 else ""
-    return (
-        f"training images/s by width: {paces}. Chosen: {plan['width']:g} times the width, "
-        f"{plan['epochs']} epochs of {share} {work['train']:,} images, about "
-        f"{plan['seconds']:.0f} s{each} after {record['seconds_before']:.0f} s of measuring."
-    )
-
-
 def report_seconds() -> float:
-    """What the figures and the report of a run take here, judged by one of their figures."""
+    """How long metrics and report of a run take here, estimated from one of its figures."""
     names = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy", "lr")
     epochs = [{"epoch": number, **dict.fromkeys(names, 0.5)} for number in (1, 2)]
-    figure_png(plots.plot_curves(epochs))  # imports, fonts
+    figure_png(plots.plot_curves(epochs))  # imports and fonts, once per process
     started = time.perf_counter()
     figure_png(plots.plot_curves(epochs))
     return _FIGURES * (time.perf_counter() - started)
-
-
-# What a whole report takes, in figures of that kind.
-_FIGURES = 20.0
 
 
 def _require_fittable(recipe: Recipe, minutes: float) -> None:
@@ -196,24 +123,30 @@ def _require_fittable(recipe: Recipe, minutes: float) -> None:
         raise UsageError(f"--minutes: expected a number above 0, received {minutes:g}")
     if recipe.transfer.way == "features":
         raise UsageError(
-            f"--minutes: recipe {recipe.name} has no epochs that could be fitted; train without it"
+            f"--minutes: recipe {recipe.name} has no epochs to fit to a time; train without it"
         )
 
 
 def _measuring(
-    request: Request, minutes: float, progress: Progress | None
+    request: TrainRequest, minutes: float, progress: Progress | None
 ) -> tuple[Callable[[float], Pace | None], Work]:
-    """A function that measures a width, None where there is none, and how much there is to do."""
+    """A function that measures a width, or returns None where it is fixed, and the work to do."""
     recipe = request.recipe
     splits, own = first_classifier(request, progress)
-    # As the run does when it opens: what would stop it there does so before anything is measured.
+    # What would stop the run when it opens stops it here, before anything is measured.
     require_no_errors(splits, recipe.data)
     fingerprint(splits)
     test = RangeTest()
     found = test.steps * test.seeds * recipe.train.batch_size if recipe.train.lr == "auto" else 0
-    work = Work(len(splits.train), len(splits.validation), len(splits.test), found, 0.0)
+    work = Work(
+        train=len(splits.train),
+        validation=len(splits.validation),
+        test=len(splits.test),
+        finder=found,
+        seconds=0.0,
+    )
     seconds = min(_LONGEST, max(_SHORTEST, _SHARE * 60 * minutes))
-    # Most of a snapshot is drawing, so that one width tells of all.
+    # Most of a snapshot is drawing, so one width is representative of all.
     explaining = _explaining(own, splits.validation, request.snapshots)
 
     def measure(width: float) -> Pace | None:
@@ -233,7 +166,7 @@ def _measuring(
 
 
 def _explaining(classifier: Classifier, validation: ImageSet, count: int) -> float:
-    """Seconds of a snapshot of so many images."""
+    """Seconds of one snapshot of ``count`` images."""
     if not count:
         return 0.0
     return snapshot_seconds(classifier, fixed_images(validation, count))
@@ -242,53 +175,12 @@ def _explaining(classifier: Classifier, validation: ImageSet, count: int) -> flo
 def _paces(
     measure: Callable[[float], Pace | None], is_enough: Callable[[Pace], bool]
 ) -> Iterator[Pace]:
-    """The recipe's own width and those that tell, by halving, which is the widest for the time."""
+    """The recipe's own width first, then a binary search for the widest that is fast enough."""
     widest, too_wide, place = -1, len(WIDTHS), WIDTHS.index(1.0)
     while widest < place < too_wide:
         pace = measure(WIDTHS[place])
         if pace is None:
-            return  # the width of this net is fixed
+            return  # the width of this network is fixed
         yield pace
         widest, too_wide = (place, too_wide) if is_enough(pace) else (widest, place)
         place = (widest + too_wide) // 2
-
-
-def _enough(width: float, recipe_epochs: int) -> int:
-    return recipe_epochs if width > 1 else min(recipe_epochs, ENOUGH_EPOCHS)
-
-
-def _whole_epochs(pace: Pace, seconds: float, work: Work) -> tuple[int, int]:
-    """Whole epochs and the images of each: all, or fewer where whole epochs would waste time."""
-    fitting = epochs_in(pace, seconds, work)
-    if fitting >= MOST_EPOCHS:
-        return MOST_EPOCHS, work.train
-    if fitting >= ENOUGH_EPOCHS and fitting < (1 - _WASTE) * math.ceil(fitting):
-        return math.floor(fitting), work.train
-    epochs = max(1, math.ceil(fitting))
-    beside = _epoch_seconds(pace, 0, work)
-    images = pace.training * (_training_seconds(pace, seconds, work) / epochs - beside)
-    if images < min(_FEWEST_IMAGES, work.train):
-        shortest = _beside(pace, work) + (beside + _FEWEST_IMAGES / pace.training) / _SURE
-        more = math.ceil((shortest - seconds) / 60)
-        raise UsageError(
-            f"--minutes is too short: reading, measuring and reporting leave {max(seconds, 0):.0f} "
-            f"s here, and the shortest run takes {shortest:.0f} s. Give {more} more minutes, or a "
-            "faster recipe."
-        )
-    return epochs, min(math.floor(images), work.train)
-
-
-def _training_seconds(pace: Pace, seconds: float, work: Work) -> float:
-    return _SURE * (seconds - _beside(pace, work))
-
-
-def _beside(pace: Pace, work: Work) -> float:
-    """Seconds of a run that are not of its epochs."""
-    answering = (work.validation + work.test) / pace.answering
-    # Each epoch has a snapshot, and the net before the first one.
-    return work.seconds + answering + work.finder / pace.training + pace.explaining
-
-
-def _epoch_seconds(pace: Pace, images: int, work: Work) -> float:
-    validating = work.validation / pace.validating
-    return images / pace.training + validating + pace.saving + pace.explaining

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from glasshouse.errors import UsageError
 from glasshouse.report.tuning_plots import TrialRecord
 from glasshouse.rng import derive
+from glasshouse.runs.folder import JOURNAL
 from glasshouse.runs.processes import process_started, this_process
 from glasshouse.workflow.tune.space import Categorical, Dimension, Value
 
@@ -21,7 +22,6 @@ except ImportError:  # Windows
 if TYPE_CHECKING:
     import optuna
 
-JOURNAL = "study.journal"
 # A trial whose process dies so often without another epoch, for want of memory perhaps, is given
 # up.
 _ATTEMPTS = 3

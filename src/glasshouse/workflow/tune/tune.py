@@ -19,6 +19,7 @@ from glasshouse.errors import Interrupted, UsageError
 from glasshouse.recipe import load_recipe, to_toml
 from glasshouse.report.encoding import figure_png
 from glasshouse.report.tuning_plots import TrialRecord, search_history, search_importance
+from glasshouse.runs import folder as runs
 from glasshouse.settings import Recipe
 from glasshouse.storage import read_json, write_bytes, write_json, write_text
 from glasshouse.workflow.tune import study as studies
@@ -35,8 +36,6 @@ from glasshouse.workflow.use.source_check import require_held_out
 
 if TYPE_CHECKING:
     import optuna
-
-SETTINGS, TRIALS, BEST = "tune.json", "trials.json", "best.toml"
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def _task(search: Search, trial: Trial) -> Task:
     return Task(
         search.source,
         recipe.model_dump(mode="json", exclude_none=True),
-        search.out / "trials" / trial.folder,
+        search.out / runs.TRIAL_FOLDERS / trial.folder,
         search.data_dir,
         search.offline,
     )
@@ -233,10 +232,9 @@ def _write_or_compare_settings(search: Search) -> None:
         "recipe": recipe.model_dump(mode="json"),
         "search": describe_space(search.space),
     }
-    path = search.out / SETTINGS
+    path = search.out / runs.SEARCH
     if not path.is_file():
-        if search.out.exists() and any(search.out.iterdir()):
-            raise UsageError(f"{search.out} is not empty and holds no search; name another --out")
+        runs.claim(search.out, resume=False)
         write_json(path, now)
         return
     before = read_json(path)
@@ -259,16 +257,16 @@ def _write_results(search: Search, study: "optuna.Study") -> Found:
     trials = studies.records(study)
     importance = studies.importances(study)
     write_json(
-        search.out / TRIALS,
+        search.out / runs.TRIALS,
         {"trials": [asdict(trial) for trial in trials], "importance": importance},
     )
     best = _best(search, trials)
     recipe = _best_recipe(search, best)
-    write_text(search.out / BEST, to_toml(recipe))
-    write_bytes(search.out / "plots" / "history.png", figure_png(search_history(trials)))
+    write_text(search.out / runs.BEST, to_toml(recipe))
+    write_bytes(search.out / runs.PLOTS / "history.png", figure_png(search_history(trials)))
     if importance:
         image = figure_png(search_importance(importance))
-        write_bytes(search.out / "plots" / "importance.png", image)
+        write_bytes(search.out / runs.PLOTS / "importance.png", image)
     return Found(recipe, best.number, best.value or 0.0, dict(best.values), trials, importance)
 
 

@@ -13,16 +13,15 @@ import torch
 
 from glasshouse.errors import DivergedError, GlasshouseError
 from glasshouse.recipe import parse_recipe
+from glasshouse.runs import folder as runs
 from glasshouse.storage import write_json
 from glasshouse.training.state import Epoch
 from glasshouse.workflow.train.experiment import (
     Experiment,
-    Request,
+    TrainRequest,
     fit_experiment,
     open_experiment,
 )
-
-RESULT = "trial.json"
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,14 @@ def _train(task: Task, connection: Connection) -> Ended:
 
 def _train_and_report(task: Task, connection: Connection) -> Ended:
     recipe = parse_recipe(task.recipe)
-    request = Request(task.source, recipe, task.folder, True, task.data_dir, task.offline)
+    request = TrainRequest(
+        source=task.source,
+        recipe=recipe,
+        out=task.folder,
+        resume=True,
+        data_dir=task.data_dir,
+        offline=task.offline,
+    )
     experiment = open_experiment(request)
     go_on = True
     for epoch in experiment.state.history:
@@ -97,8 +103,8 @@ def _train_and_report(task: Task, connection: Connection) -> Ended:
                 break
     ended = Ended(objective(experiment), len(experiment.state.history), was_pruned=not go_on)
     # Weights of thousands of trials would fill the disk; the recipe makes them again.
-    shutil.rmtree(task.folder / "checkpoint", ignore_errors=True)
-    write_json(task.folder / RESULT, {"value": ended.value, "epochs": ended.epochs})
+    shutil.rmtree(task.folder / runs.CHECKPOINTS, ignore_errors=True)
+    write_json(task.folder / runs.TRIAL, {"value": ended.value, "epochs": ended.epochs})
     return ended
 
 

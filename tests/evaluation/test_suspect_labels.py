@@ -1,0 +1,26 @@
+import numpy as np
+import pytest
+
+from glasshouse.evaluation.suspect_labels import suspect_labels
+from glasshouse.models.predict import Predictions
+
+
+def predictions() -> Predictions:
+    return Predictions(
+        logits=np.array([[0, 4], [3, 0], [0, 1], [0, 2]], dtype=np.float32),
+        labels=np.array([0, 0, 0, 1]),
+        ids=np.array(["strong", "right", "weak", "also right"]),
+        class_names=("cat", "dog"),
+    )
+
+
+def test_contradicted_labels_come_most_contradicted_first() -> None:
+    found = suspect_labels(predictions())
+    assert [each.id for each in found] == ["strong", "weak"]
+    assert (found[0].label, found[0].suggested) == ("cat", "dog")
+    assert found[0].suggested_probability == pytest.approx(1 / (1 + np.exp(-4)))
+    assert found[0].label_probability == pytest.approx(1 / (1 + np.exp(4)))
+
+
+def test_no_more_than_the_limit_are_returned() -> None:
+    assert [each.id for each in suspect_labels(predictions(), limit=1)] == ["strong"]

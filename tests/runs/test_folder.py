@@ -1,0 +1,55 @@
+"""The layout of run folders, and who may write into one."""
+
+from pathlib import Path
+
+import pytest
+
+from glasshouse.errors import UsageError
+from glasshouse.models.classifier import MODEL_FILE, WEIGHTS_FILE
+from glasshouse.recipe import load_recipe, to_toml
+from glasshouse.runs import folder as runs
+
+
+def write_run(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / runs.RECIPE).write_text(to_toml(load_recipe("small-residual")), encoding="utf-8")
+    (folder / runs.ENVIRONMENT).write_text("{}", encoding="utf-8")
+
+
+def test_a_saved_classifier_has_the_same_file_names_in_a_run() -> None:
+    assert (runs.MODEL, runs.WEIGHTS) == (MODEL_FILE, WEIGHTS_FILE)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_missing_or_empty_folder_starts_a_new_run(tmp_path: Path, resume: bool) -> None:
+    assert runs.claim(tmp_path / "none", resume=resume) is None
+    assert runs.claim(tmp_path, resume=resume) is None
+
+
+def test_a_run_is_resumed_on_request_only(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    resumed = runs.claim(tmp_path / "run", resume=True)
+    assert resumed is not None and resumed.recipe == load_recipe("small-residual")
+    with pytest.raises(UsageError, match=r"not empty\. Add --resume to continue the run in it"):
+        runs.claim(tmp_path / "run", resume=False)
+
+
+def test_runs_over_several_seeds_can_be_resumed_as_well(tmp_path: Path) -> None:
+    write_run(tmp_path / runs.SEED_FOLDER.format(3))
+    with pytest.raises(UsageError, match=r"Add --resume"):
+        runs.claim(tmp_path, resume=False)
+
+
+def test_a_folder_of_something_else_is_refused_without_advice_to_resume(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(UsageError, match=r"not empty\. Name another folder"):
+        runs.claim(tmp_path, resume=False)
+    with pytest.raises(UsageError, match="not a run folder"):
+        runs.claim(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("names", [[".recipe.toml.12"], ["recipe.toml"], [".environment.json.7"]])
+def test_pieces_of_a_start_that_was_killed_do_not_count(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).write_text("half a rec")
+    assert runs.claim(tmp_path, resume=True) is None
