@@ -51,7 +51,7 @@ def test_the_service_starts_answers_as_predict_does_and_stops(
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0
-    assert "everything that was accepted is answered" in errors and "Traceback" not in errors
+    assert "every accepted request was answered" in errors and "Traceback" not in errors
     _, output, _ = glasshouse_here(
         ["predict", str(folder), str(tmp_path / "one.png"), "--json"], capsys
     )
@@ -70,7 +70,7 @@ def test_a_service_that_cannot_start_says_why(
         taken.listen()
         port = str(taken.getsockname()[1])
         cases = {
-            ("--port", port): f"cannot listen at 127.0.0.1:{port}",
+            ("--port", port): f"cannot listen on 127.0.0.1:{port}",
             ("--port", "0", "--api-key-file", str(tmp_path / "no")): "cannot read the API key",
             ("--port", "0", "--max-queue", "2"): "--max-images 64 is more than --max-queue 2",
             ("--port", "0", "--weights", "x"): "has its own weights",

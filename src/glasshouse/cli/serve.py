@@ -16,49 +16,57 @@ if TYPE_CHECKING:
 
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
+ServedName = Annotated[
+    str | None, typer.Option(help="Model name in responses. Default: the name of its folder.")
+]
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option(help="File with the key that clients must send. Or set GLASSHOUSE_API_KEY."),
+]
+AllowedHosts = Annotated[
+    list[str] | None, typer.Option(help="Further host name to accept; repeatable.")
+]
+PassThreads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads per forward pass. Default: a quarter of the cores."),
+]
+
 
 def serve(
     model: Model,
-    host: Annotated[str, typer.Option(help="the address to listen at")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one")] = 8000,
-    name: Annotated[str | None, typer.Option(help="the model's name [of its folder]")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free port.")] = 8000,
+    name: ServedName = None,
     weights: Weights = None,
     offline: Offline = False,
-    api_key_file: Annotated[
-        Path | None,
-        typer.Option(help="a file with the key that callers must send [env: GLASSHOUSE_API_KEY]"),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(help="another name that callers use; may be repeated")
-    ] = None,
-    max_batch: Annotated[int, typer.Option(min=1, max=1024, help="images in one pass")] = 16,
+    api_key_file: ApiKeyFile = None,
+    allow_host: AllowedHosts = None,
+    max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Images per forward pass.")] = 16,
     max_wait_ms: Annotated[
-        float, typer.Option(min=0, max=1000, help="how long a batch waits for more images")
+        float, typer.Option(min=0, max=1000, help="Longest wait for a larger batch.")
     ] = 2.0,
     max_queue: Annotated[
-        int, typer.Option(min=1, help="images that may be waiting; one more is answered 503")
+        int, typer.Option(min=1, help="Images in flight; requests beyond that get 503.")
     ] = 256,
     deadline: Annotated[
-        float, typer.Option(min=0.01, help="seconds for an answer, after which it is 503")
+        float, typer.Option(min=0.01, help="Seconds per request; after that it gets 503.")
     ] = 10.0,
-    max_body_mb: Annotated[int, typer.Option(min=1, help="MiB of one request")] = 32,
-    max_megapixels: Annotated[int, typer.Option(min=1, max=100, help="of one image")] = 50,
-    max_images: Annotated[int, typer.Option(min=1, help="in one request")] = 64,
+    max_body_mb: Annotated[int, typer.Option(min=1, help="MiB per request.")] = 32,
+    max_megapixels: Annotated[int, typer.Option(min=1, max=100, help="Size per image.")] = 50,
+    max_images: Annotated[int, typer.Option(min=1, help="Images per request.")] = 64,
     drain: Annotated[
-        float, typer.Option(min=0, help="seconds of not being ready before the stop")
+        float, typer.Option(min=0, help="Seconds from reporting not ready to shutting down.")
     ] = 0.0,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="of one pass, of which as many run as fill the cores [cores / 4]"),
-    ] = None,
+    threads: PassThreads = None,
 ) -> None:
-    """Answer over HTTP what MODEL says of images, and why; Ctrl+C ends it."""
+    """Serve predictions and explanations of MODEL over HTTP; Ctrl+C stops it."""
     from glasshouse.errors import UsageError
     from glasshouse.serving.service.limits import Limits
 
     key = _api_key(api_key_file)
     cores = os.cpu_count() or 1
-    # Passes beside each other never wait for each other, as the threads of one pass do.
+    # The threads of one pass wait for each other after every layer; separate passes never do, so
+    # several narrow passes fill the cores better than one wide one.
     threads = threads or max(1, cores // 4)
     limits = Limits(
         passes=max(1, cores // threads),
@@ -71,7 +79,10 @@ def serve(
         max_images=max_images,
     )
     if max_images > max_queue:
-        raise UsageError(f"--max-images {max_images} is more than --max-queue {max_queue}")
+        raise UsageError(
+            f"--max-images {max_images} is more than --max-queue {max_queue}: requests of that "
+            "size would never be accepted"
+        )
     hosts = _LOCAL if host in _LOCAL and key is None else frozenset()
     with _reserve(host, port) as listener:
         service = _service((model, weights, offline), name, limits, threads)
@@ -88,7 +99,7 @@ def _api_key(file: Path | None) -> str | None:
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read the API key from {file}: {error}") from error
     if not key:
-        raise UsageError(f"{file} is empty: expected the API key in it")
+        raise UsageError(f"{file} is empty: expected an API key")
     return key
 
 
@@ -100,8 +111,8 @@ def _reserve(host: str, port: int) -> "socket.socket":
         return reserve(host, port)
     except OSError as error:
         raise UsageError(
-            f"cannot listen at {host}:{port}: {error.strerror or error}. Name another --port, or 0 "
-            "for any that is free."
+            f"cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port, or "
+            "0 for a free one."
         ) from error
 
 
@@ -111,8 +122,8 @@ def _service(
     limits: "Limits",
     threads: int,
 ) -> "Service":
-    # Threads that spin while they wait for each other would take the cores from everybody else;
-    # read when torch is loaded.
+    # OpenMP threads spin while they wait for each other, which takes the cores from the event loop
+    # and the other passes. Read when torch is imported, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
@@ -138,15 +149,15 @@ def _serve(
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     if host not in _LOCAL and key is None:
-        say("warning: anybody who can reach this address can ask; set a key with --api-key-file")
+        say("warning: anyone who can reach this address can use the service; set --api-key-file")
     names = service.classifier.class_names
-    # Whoever reads the line may ask at once.
+    # Before the line is printed: whoever reads it may connect at once.
     listener.listen(BACKLOG)
     print(
-        f"http://{shown}:{port}/  {service.name}, {len(names)} classes  (Ctrl+C ends it)",
+        f"http://{shown}:{port}/  {service.name}, {len(names)} classes  (Ctrl+C stops it)",
         flush=True,
     )
     run(
         create_api(service, AccessRules(key, hosts)), service, listener, ShutdownPolicy(drain=drain)
     )
-    say("stopped; everything that was accepted is answered")
+    say("stopped; every accepted request was answered")
