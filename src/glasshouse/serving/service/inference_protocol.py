@@ -30,7 +30,7 @@ from glasshouse.serving.service.schemas import (
     ServerReady,
     TensorMetadata,
 )
-from glasshouse.serving.service.service import Scores, Service, Work, classify, within_deadline
+from glasshouse.serving.service.service import Scores, Service, Work, score_images, within_deadline
 from glasshouse.serving.service.uploads import Upload, pixels_of, read_body
 
 VERSION = "1"
@@ -134,7 +134,7 @@ async def _infer(service: Service, request: Request) -> dict[str, Any]:
         async with within_deadline(service.limits.deadline, service.capacity):
             # Parsing a tensor in JSON takes long: in the event loop it would block every request.
             asked, works = await service.reader.submit(partial(_read_request, service, body))
-        answers = await classify(service, slot, works)
+        answers = await score_images(service, slot, works)
     document = {
         "model_name": service.name,
         "model_version": VERSION,

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from glasshouse.models.predict import most_probable
 from glasshouse.serving.service.responses import IMAGES_BODY, PROBLEMS, json_response
 from glasshouse.serving.service.schemas import PredictionsDocument
-from glasshouse.serving.service.service import Service, classify
+from glasshouse.serving.service.service import Service, score_images
 from glasshouse.serving.service.uploads import pixels_of, read_uploads
 
 
@@ -33,7 +33,7 @@ def predict_routes(service: Service) -> APIRouter:
             uploads = await read_uploads(request, slot, limits)
             preprocessing = classifier.preprocessing
             works = [partial(pixels_of, upload, preprocessing, limits) for upload in uploads]
-            answers = await classify(service, slot, works)
+            answers = await score_images(service, slot, works)
         found = [
             {
                 "image": upload.name,

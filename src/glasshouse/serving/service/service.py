@@ -117,7 +117,7 @@ async def within_deadline(seconds: float, capacity: Capacity) -> AsyncIterator[N
         raise overloaded(detail, capacity.retry_after()) from error
 
 
-async def classify(service: Service, slot: Slot, images: Sequence[Work]) -> list[Scores]:
+async def score_images(service: Service, slot: Slot, images: Sequence[Work]) -> list[Scores]:
     """Decode and classify; images: functions that return arrays ``(3, h, w)`` of the input size.
 
     Raises Full, what decoding raised, and Problem 503 at the deadline.
