@@ -24,7 +24,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc on Linux only")
-def test_freed_memory_is_used_again_without_new_pages() -> None:
+def test_freed_memory_is_reused_without_new_pages() -> None:
     def faults(way: str) -> int:
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, way], capture_output=True, text=True, check=True

@@ -21,7 +21,7 @@ def test_seeds_are_the_same_on_every_machine() -> None:
     assert keys_of(np.array(["train/00001"])).tolist() == [1230920507078283151]
 
 
-def test_an_image_gets_the_same_numbers_in_any_company() -> None:
+def test_an_image_gets_the_same_numbers_next_to_any_others() -> None:
     keys = keys_of(IDS[:100])
     together = uniforms(0, "augment", 4, keys, 12)
     alone = uniforms(0, "augment", 4, keys[17:18], 12)
@@ -39,7 +39,7 @@ def test_numbers_are_uniform_and_without_correlation() -> None:
     assert np.abs(correlations).max() < 0.03
 
 
-def test_the_order_is_another_one_each_epoch_and_a_permutation_always() -> None:
+def test_the_order_is_a_different_permutation_in_each_epoch() -> None:
     keys = keys_of(IDS[:1000])
     first, second = permutation(0, "order", 0, keys), permutation(0, "order", 1, keys)
     assert sorted(first.tolist()) == list(range(1000))

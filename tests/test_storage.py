@@ -41,7 +41,7 @@ def test_equal_tensors_and_metadata_give_equal_bytes() -> None:
     assert tensors_to_bytes(tensors, metadata) == tensors_to_bytes(tensors, turned)
 
 
-def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
+def test_tensors_and_metadata_are_read_as_written(tmp_path: Path) -> None:
     write_tensors(tmp_path / "t", {"x": torch.tensor([1.5, -2.0])}, {"epoch": 3})
     tensors, metadata = read_tensors(tmp_path / "t")
     assert tensors["x"].tolist() == [1.5, -2.0]

@@ -1,4 +1,4 @@
-"""The named errors, each with the exit code that the command line ends with."""
+"""The named errors, each with the exit code of the command line."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,19 +6,19 @@ from pathlib import Path
 
 
 class GlasshouseError(Exception):
-    """A failure that the user can understand and mend; printed without a traceback."""
+    """A failure that the user can understand and fix; printed without a traceback."""
 
     exit_code = 1
 
 
 class UsageError(GlasshouseError):
-    """The command, or an argument of a function, does not fit."""
+    """A command or an argument of a function is not valid."""
 
     exit_code = 2
 
 
 class RecipeError(UsageError):
-    """A recipe has an unknown key or a value that does not fit."""
+    """A recipe has an unknown key or an invalid value."""
 
 
 class ModelError(UsageError):
@@ -26,17 +26,17 @@ class ModelError(UsageError):
 
 
 class WrongInputSize(ModelError):
-    """A net cannot take images of this size."""
+    """A network cannot process images of this size."""
 
 
 class DataError(GlasshouseError):
-    """Images, tables or folders are not as they should be."""
+    """Images, tables or folders are missing, damaged or inconsistent."""
 
     exit_code = 3
 
 
 class BadImage(DataError):
-    """One file that cannot be read as an image, and why."""
+    """A file that cannot be read as an image, and the reason."""
 
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -44,12 +44,12 @@ class BadImage(DataError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[type["BadImage"], tuple[str, str]]:
-        # Worker processes send their errors home; the default would lose the two arguments.
+        # Errors are pickled between processes; by default, only the message would be passed on.
         return type(self), (self.path, self.reason)
 
 
 class NoUsableRate(UsageError):
-    """train.lr = "auto", and the range test saw no rate at which the loss falls."""
+    """train.lr is "auto", but the range test found no learning rate at which the loss falls."""
 
 
 class StorageError(GlasshouseError):
@@ -59,13 +59,13 @@ class StorageError(GlasshouseError):
 
 
 class DivergedError(GlasshouseError):
-    """Training met a loss that is not a number."""
+    """The training loss became NaN or infinite."""
 
     exit_code = 4
 
 
 class Interrupted(GlasshouseError):
-    """A signal asked to stop; what was reached is saved. The exit code is 128 + the signal."""
+    """Stopped by a signal, with the progress saved. The exit code is 128 + the signal."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
@@ -73,7 +73,7 @@ class Interrupted(GlasshouseError):
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """A closing half-sentence: the nearest of the options, else all of them."""
+    """A hint for the end of a message: the nearest option, or all options if none is near."""
     known = sorted(options)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."

@@ -1,6 +1,6 @@
-"""The settings of layers: what a net is made of, as the keys of model.layers in a recipe.
+"""The settings of layers, which are the keys of model.layers in a recipe.
 
-Names are Keras's where Keras has one.
+Names follow Keras where Keras has one.
 """
 
 from typing import Annotated, Any, Literal
@@ -16,13 +16,13 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Settings(BaseModel):
-    """Frozen, and strict about unknown keys."""
+    """The base of all settings: frozen, and strict about unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Conv(Settings):
-    """A two-dimensional convolution, with its activation."""
+    """A two-dimensional convolution with an activation."""
 
     type: Literal["conv"] = "conv"
     filters: Annotated[int, Field(ge=1)]
@@ -35,36 +35,34 @@ class Conv(Settings):
 
 
 class Pool(Settings):
-    """The largest or the mean value of each window."""
+    """The maximum or mean of each window."""
 
     type: Literal["max_pool", "average_pool"]
     pool_size: Size = 2
-    strides: Size | None = Field(default=None, description="unset: as pool_size")
+    strides: Size | None = Field(default=None, description="unset: pool_size")
     padding: Literal["same", "valid"] = "valid"
 
 
 class GlobalPool(Settings):
-    """The largest or the mean value of each channel; its output is flat."""
+    """The maximum or mean of each channel; the output is flat."""
 
     type: Literal["global_max_pool", "global_average_pool"]
 
 
 class BatchNorm(Settings):
-    """Batch normalisation; momentum in Keras's sense (0.99 keeps 99 % of the old statistics)."""
+    """Batch normalisation; momentum as in Keras (0.99 keeps 99 % of the old statistics)."""
 
     type: Literal["batch_norm"] = "batch_norm"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
     epsilon: Annotated[float, Field(gt=0)] = 1e-3
-    scale: bool = Field(
-        default=True, description="false: only the shift of each channel is trained"
-    )
+    scale: bool = Field(default=True, description="false: train only the shift of each channel")
 
 
 class Whitening(Settings):
-    """A fixed convolution whose outputs are uncorrelated over the patches of training images.
+    """A fixed convolution whose outputs are uncorrelated over patches of the training images.
 
-    Each principal component of the patches gives two filters, one with each sign, so that a relu
-    behind it loses nothing (Page 2019, Jordan 2024). Only the first layer can be one.
+    Each principal component of the patches gives two filters of opposite sign, so that a following
+    relu loses no information (Page 2019, Jordan 2024). Must be the first layer.
     """
 
     type: Literal["whitening"] = "whitening"
@@ -72,28 +70,28 @@ class Whitening(Settings):
 
 
 class Rescaling(Settings):
-    """Multiplies its input by a constant."""
+    """Multiplication by a constant."""
 
     type: Literal["rescaling"] = "rescaling"
     scale: Annotated[float, Field(gt=0)]
 
 
 class ActivationLayer(Settings):
-    """An activation that stands alone, for example behind a batch_norm."""
+    """A separate activation, for example after a batch_norm."""
 
     type: Literal["activation"] = "activation"
     activation: Activation
 
 
 class Dropout(Settings):
-    """Sets this share of the values to zero while training."""
+    """Sets a random share of the values to zero during training."""
 
     type: Literal["dropout"] = "dropout"
     rate: Fraction
 
 
 class Flatten(Settings):
-    """Rows, columns and channels become one row of numbers."""
+    """Flattens rows, columns and channels into one vector."""
 
     type: Literal["flatten"] = "flatten"
 
@@ -108,7 +106,7 @@ class Dense(Settings):
 
 
 class Residual(Settings):
-    """Adds its input to what its layers give; a 1x1 convolution fits the shapes where needed."""
+    """Adds its input to the output of its layers, through a 1x1 convolution if shapes differ."""
 
     type: Literal["residual"] = "residual"
     layers: tuple["Layer", ...]
@@ -116,15 +114,15 @@ class Residual(Settings):
 
 
 class TorchLayer(Settings):
-    """A layer of torch.nn by its class and constructor arguments, as found in a Sequential."""
+    """A layer of torch.nn, given by its class and constructor arguments."""
 
     type: Literal["torch"] = "torch"
     name: str = Field(description="the class in torch.nn, for example Conv2d")
     arguments: dict[str, Any] = {}
     label: Annotated[str, Field(pattern=r"^[^.]+$")] | None = Field(
-        default=None, description="its name inside the net; unset: the class, counted"
+        default=None, description="its name in the network; unset: the class and a number"
     )
-    layers: tuple["TorchLayer", ...] = Field(default=(), description="the parts of a Sequential")
+    layers: tuple["TorchLayer", ...] = Field(default=(), description="the layers of a Sequential")
 
 
 Layer = Annotated[

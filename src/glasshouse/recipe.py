@@ -1,4 +1,4 @@
-"""Recipes: the whole experiment as data, in a TOML file whose keys are those of settings.py."""
+"""Recipes: a complete experiment as a TOML file, with the keys of settings.py."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ from glasshouse.errors import RecipeError, did_you_mean
 from glasshouse.settings import Layer, Recipe, Schedule, Settings
 
 _NETS = {"preset", "layers", "pretrained"}
-# What a Keras user writes in a layer, where no name of ours is near to it.
+# What Keras users write in a layer and no spelling suggestion would find.
 _KERAS_NAMES = {
-    "softmax": "Nets give logits, of which loss and predictions take the softmax: leave it out.",
+    "softmax": "Networks return logits; loss and predictions apply the softmax. Leave it out.",
     "swish": "Did you mean 'silu'?",
 }
 
@@ -42,16 +42,16 @@ def load_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Reci
 
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:
-    """Nested values to a Recipe; raises RecipeError that names each wrong key."""
+    """A Recipe from nested values; raises RecipeError that names each wrong key."""
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
         lines = [_explain(dict(problem), values) for problem in error.errors()]
-        raise RecipeError("the recipe does not fit:\n  " + "\n  ".join(lines)) from error
+        raise RecipeError("the recipe is not valid:\n  " + "\n  ".join(lines)) from error
 
 
 def to_toml(recipe: Recipe) -> str:
-    """The whole recipe, defaults and all, as TOML that load_recipe reads back."""
+    """The recipe including all defaults, as TOML that load_recipe can read."""
     return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
 
 
@@ -59,14 +59,16 @@ def _read(name: str) -> str:
     path = Path(name)
     if path.suffix == ".toml" or path.is_file():
         if not path.is_file():
-            raise RecipeError(f"there is no recipe file {path}")
+            raise RecipeError(f"the recipe file {path} does not exist")
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"cannot read the recipe {path}: {error}") from error
     if name not in recipe_names():
         hint = did_you_mean(name, recipe_names())
-        raise RecipeError(f"unknown recipe '{name}'. {hint} A file needs the ending .toml.")
+        raise RecipeError(
+            f"unknown recipe '{name}'. {hint} The name of a recipe file must end in .toml."
+        )
     return (resources.files("glasshouse") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
 
 
@@ -81,9 +83,9 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 
 def _put(values: Any, parts: Sequence[str], value: Any) -> None:
-    """Set a value in sections, which are made, or in a list, by number, that must be there.
+    """Set a value by its path: missing sections are created, items of a list must exist.
 
-    Raises LookupError that says what is not there.
+    Raises LookupError that says what is missing.
     """
     part, *rest = parts
     place: int | str = part
@@ -92,9 +94,9 @@ def _put(values: Any, parts: Sequence[str], value: Any) -> None:
             raise LookupError(f"expected a number from 0 to {len(values) - 1}, not '{part}'")
         place = int(part)
     elif rest and rest[0].isdecimal() and part not in values:
-        raise LookupError(f"the recipe lists no {part} of which one could change: give all of them")
+        raise LookupError(f"the recipe has no list {part} to change an item of: set the whole list")
     else:
-        _make_way(values, part, None if rest else value)
+        _remove_excluded(values, part, None if rest else value)
         values.setdefault(part, {})
     if not rest:
         values[place] = value
@@ -104,16 +106,16 @@ def _put(values: Any, parts: Sequence[str], value: Any) -> None:
         raise LookupError(f"'{part}' is not a section")
 
 
-def _make_way(values: dict[str, Any], key: str, value: Any = None) -> None:
-    """Take out what excludes the key: an override means to replace the recipe's choice."""
+def _remove_excluded(values: dict[str, Any], key: str, value: Any = None) -> None:
+    """Remove what excludes the key: an override replaces the choice of the recipe."""
     if key == "type" and values.get("type") != value:
-        values.clear()  # the keys of another type
+        values.clear()  # they are the keys of another type
     for other in _NETS - {key} if key in _NETS else ():
         values.pop(other, None)
 
 
 def _parse_value(text: str) -> Any:
-    """A TOML value; what is not one is taken as a plain word."""
+    """A TOML value; anything else is taken as a plain string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -121,7 +123,7 @@ def _parse_value(text: str) -> Any:
 
 
 def _explain(problem: dict[str, Any], values: Mapping[str, Any]) -> str:
-    # Pydantic adds the chosen variant of a union to the path; the user's keys do not have it.
+    # Pydantic adds the chosen variant of a union to the path; the keys in the file lack it.
     path = _user_path(problem["loc"], values)
     where = ".".join(str(part) for part in path)
     if problem["type"] == "extra_forbidden":
@@ -133,10 +135,10 @@ def _explain(problem: dict[str, Any], values: Mapping[str, Any]) -> str:
         tag = problem["ctx"].get("tag")
         received = tag if tag is not None else problem["input"]
         hint = _KERAS_NAMES.get(str(received)) or did_you_mean(str(received), options)
-        return f"{where}: '{received}' is not known. {hint}"
+        return f"{where}: unknown value '{received}'. {hint}"
     received = problem["input"]
     shown = "" if isinstance(received, dict) else f" Received: {received!r}."
-    # A rule between sections names its keys itself.
+    # A validator of several sections names the keys in its message.
     prefix = f"{where}: " if where else ""
     return f"{prefix}{problem['msg'].removeprefix('Value error, ')}.{shown}"
 
@@ -155,7 +157,7 @@ def _user_path(loc: Sequence[int | str], values: Any) -> list[int | str]:
 
 
 def _known_keys(section: Sequence[int | str]) -> list[str]:
-    """The field names at this place of the model; variants of unions are found by their tag."""
+    """The field names of a section; variants of unions are found by their tag."""
     model: Any = Recipe
     for part in section:
         if isinstance(part, int):

@@ -1,9 +1,8 @@
 """Randomness as a pure function of (seed, purpose, epoch, image id).
 
-No generator is carried along: the same image in the same epoch of the same seed gets the same
-numbers whatever the batch, the worker or the number of interruptions. The mixing function is the
-finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
-generators").
+There is no generator with a state: for the same seed, epoch and image, the numbers are the same in
+any batch, in any worker and after any interruption. The mixing function is the finaliser of
+SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
 """
 
 import hashlib
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Keys = NDArray[np.uint64]
-# One epoch for all keys, or one for each ``(n,)``.
+# One epoch for all keys, or one per key ``(n,)``.
 Epochs = int | NDArray[np.int64]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -26,19 +25,20 @@ def derive(seed: int, *purpose: object) -> int:
 
 
 def keys_of(ids: NDArray[np.str_]) -> Keys:
-    """A 64-bit key for each image id ``(n,)``, equal on every machine."""
+    """A 64-bit key per image id ``(n,)``, the same on every machine."""
     digests = b"".join(hashlib.blake2b(i.encode(), digest_size=8).digest() for i in ids.tolist())
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
 def uniforms(seed: int, purpose: str, epoch: Epochs, keys: Keys, count: int) -> NDArray[np.float32]:
-    """Numbers in [0, 1), shape ``(n, count)``: a row per key."""
+    """Uniform numbers in [0, 1), shape ``(n, count)``: one row per key."""
     bits = _bits(seed, purpose, epoch, keys, count)
+    # 24 bits are what a float32 in [0, 1) can hold exactly.
     return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
 
 
 def permutation(seed: int, purpose: str, epoch: Epochs, keys: Keys) -> NDArray[np.int64]:
-    """An order of ``n`` images: the positions sorted by a hash of their keys."""
+    """A random order of ``n`` images: their positions, sorted by a hash of their keys."""
     return np.argsort(_bits(seed, purpose, epoch, keys, 1)[:, 0], kind="stable")
 
 

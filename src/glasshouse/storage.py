@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and the folders that Glasshouse keeps."""
+"""Atomic writes, common file formats, and the folders for caches and data sets."""
 
 import contextlib
 import hashlib
@@ -21,19 +21,19 @@ _METADATA_KEY = "glasshouse"
 
 
 def cache_folder() -> Path:
-    """Where decoded images and features are kept; ``GLASSHOUSE_CACHE`` moves it."""
+    """The folder of decoded images and features; ``GLASSHOUSE_CACHE`` overrides it."""
     return Path(os.environ.get("GLASSHOUSE_CACHE") or platformdirs.user_cache_dir("glasshouse"))
 
 
 def data_folder() -> Path:
-    """Where data sets lie or are downloaded to; ``GLASSHOUSE_DATA`` moves it."""
+    """The folder that data sets are downloaded to; ``GLASSHOUSE_DATA`` overrides it."""
     return Path(os.environ.get("GLASSHOUSE_DATA") or platformdirs.user_data_dir("glasshouse"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old bytes or the new ones.
+    """Write a file atomically: a reader, or a crash, sees either the old or the new bytes.
 
-    Raises StorageError with the space left when the disk is full or not writable.
+    Raises StorageError, with the free space, when the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,12 +53,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8, whole or not at all."""
+    """Write text as UTF-8, atomically."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write one JSON document, whole or not at all."""
+    """Write one JSON document, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -75,7 +75,7 @@ def read_json(path: Path) -> Any:
 def write_tensors(
     path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, Any] | None = None
 ) -> None:
-    """Write named tensors as one safetensors file, whole or not at all."""
+    """Write named tensors as one safetensors file, atomically."""
     write_bytes(path, tensors_to_bytes(tensors, metadata))
 
 
@@ -86,7 +86,7 @@ def tensors_to_bytes(
     from safetensors.torch import save
 
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # The library writes several metadata keys in any order, so everything travels under one.
+    # The library writes metadata keys in no fixed order, so there is only one.
     text = json.dumps(metadata or {}, sort_keys=True, allow_nan=False)
     return save(whole, {_METADATA_KEY: text})
 
@@ -120,7 +120,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    # The rename itself is durable only once the folder is; some systems cannot open folders.
+    # A rename survives a power failure only once its folder is synced; Windows cannot open folders.
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -135,6 +135,6 @@ def _cannot_write(path: Path, error: OSError) -> str:
         free = shutil.disk_usage(existing).free / 1e6
         return (
             f"cannot write {path}: {error.strerror} ({free:,.1f} MB free). "
-            "Free some space or name another folder with --out; what was written before is kept."
+            "Free some space or name another folder with --out; files written before are kept."
         )
     return f"cannot write {path}: {error.strerror}"

@@ -189,9 +189,9 @@ def test_a_broken_file_gets_a_clear_message_and_the_next_one_an_answer(
     find_words(chromium, "Its worst mistakes")
     drop(chromium, photo()[:900], HOSTILE)
     message = read_text(chromium, ".gh-message [role=alert]")
-    assert message == f"{HOSTILE}: the PNG is cut short"
+    assert message == f"{HOSTILE}: the PNG is truncated"
     drop(chromium, b"MZ\x90\x00 a program", "holiday.png")
-    find_words(chromium, "not an image in a known format")
+    find_words(chromium, "not an image in a supported format")
     click(lambda: find(chromium, ".gh-thumb"))
     find(chromium, ".gh-tile")
     wait_for(lambda: are_whole(chromium), "every image")

@@ -83,7 +83,7 @@ def test_flip_mirrors_about_half_of_the_images_exactly(tiny_images: ImageSet) ->
 
 
 @pytest.mark.parametrize("fill_mode", ["nearest", "reflect", "constant"])
-def test_random_crop_equals_padding_and_cutting(tiny_images: ImageSet, fill_mode: str) -> None:
+def test_random_crop_equals_padding_and_cropping(tiny_images: ImageSet, fill_mode: str) -> None:
     result = changed(tiny_images, random_crop=3, fill_mode=fill_mode).numpy()
     mode: Any = {"nearest": "edge", "reflect": "symmetric", "constant": "constant"}[fill_mode]
     padded = np.pad(tiny_images.pixels, ((0, 0), (0, 0), (3, 3), (3, 3)), mode=mode)
@@ -163,7 +163,7 @@ def test_contrast_keeps_the_mean_luminance() -> None:
     assert float(result.std(dim=(1, 2, 3)).var()) > 1
 
 
-def test_cutout_leaves_a_grey_square_of_the_asked_size() -> None:
+def test_cutout_leaves_a_grey_square_of_the_requested_size() -> None:
     images = torch.zeros(2000, 3, 16, 16)
     keys = keys_of(np.array([str(i) for i in range(2000)]))
     result = augment(images, keys, AugmentSettings(cutout=0.25), seed=0, epoch=0)

@@ -17,7 +17,7 @@ def all_batches(images: ImageSet, first_step: int = 0, epoch: int = 0) -> list[m
     return list(batches(data, AUGMENT, batch_size=10, seed=0, epoch=epoch, first_step=first_step))
 
 
-def test_every_image_comes_once_an_epoch(tiny_images: ImageSet) -> None:
+def test_every_image_is_used_once_per_epoch(tiny_images: ImageSet) -> None:
     positions = np.concatenate([batch.positions for batch in all_batches(tiny_images)])
     assert sorted(positions.tolist()) == list(range(64))
 
@@ -30,7 +30,7 @@ def test_labels_follow_their_images(tiny_images: ImageSet) -> None:
 
 
 @pytest.mark.parametrize("first_step", [1, 3, 6])
-def test_starting_in_the_middle_gives_the_same_batches(
+def test_starting_in_mid_epoch_gives_the_same_batches(
     tiny_images: ImageSet, first_step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Chunks of three batches, so that the start falls inside, between and at the end of chunks.
@@ -60,7 +60,9 @@ def test_the_order_changes_with_the_epoch(tiny_images: ImageSet) -> None:
     ("images", "batch_size", "steps"),
     [(64, 10, 7), (61, 10, 6), (60, 10, 6), (5, 10, 1), (1, 10, 1)],
 )
-def test_a_single_image_left_joins_the_last_batch(images: int, batch_size: int, steps: int) -> None:
+def test_a_single_remaining_image_is_added_to_the_last_batch(
+    images: int, batch_size: int, steps: int
+) -> None:
     assert step_count(images, batch_size) == steps
     whole = make_images(images)
     sizes = [
@@ -86,7 +88,7 @@ def balanced_batches(images: ImageSet, epoch: int, first_step: int = 0) -> list[
     return list(batches(data, wanted, batch_size=10, seed=0, epoch=epoch, first_step=first_step))
 
 
-def test_balanced_batches_start_in_the_middle_and_know_their_labels() -> None:
+def test_balanced_batches_can_start_in_mid_epoch_and_match_their_labels() -> None:
     images = skewed_images()
     whole, rest = balanced_batches(images, 1), balanced_batches(images, 1, first_step=2)
     for one, other in zip(whole[2:], rest, strict=True):
@@ -96,7 +98,7 @@ def test_balanced_batches_start_in_the_middle_and_know_their_labels() -> None:
     assert sum(len(batch.labels) for batch in whole) == len(images) == 39
 
 
-def test_an_image_that_comes_again_looks_another_way_and_is_mirrored_every_other_time() -> None:
+def test_a_repeated_image_looks_different_and_is_mirrored_every_second_time() -> None:
     images = skewed_images()
     data = prepare_images(images, CPU, "balanced")
     only_flips = AugmentSettings(horizontal_flip="alternating")

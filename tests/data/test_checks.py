@@ -121,7 +121,7 @@ def test_other_class_proportions_in_a_split_are_a_warning() -> None:
     assert "'north-east' is 25% of train and 6% here" in finding.detail
 
 
-def test_a_class_that_a_part_lacks_is_an_error() -> None:
+def test_a_class_that_is_missing_in_a_split_is_an_error() -> None:
     splits = sound()
     kept = np.flatnonzero(splits.validation.labels != 1)
     lacking = replace(splits, validation=take(splits.validation, kept))
@@ -135,17 +135,17 @@ def test_constant_images_and_bad_files_are_named() -> None:
     splits = sound()
     splits.train.pixels[9] = 77
     assert found(splits, "constant").ids == ("train/0009",)
-    with_bad = replace(splits, bad_files=(BadFile("cat/x.jpg", "cut short"),))
+    with_bad = replace(splits, bad_files=(BadFile("cat/x.jpg", "truncated"),))
     finding = found(with_bad, "bad-files")
     assert finding.ids == ("cat/x.jpg",)
-    assert finding.reasons == ("cut short",)
+    assert finding.reasons == ("truncated",)
 
 
 def test_odd_files_are_grouped_by_remark() -> None:
-    odd = tuple(OddFile(f"train/000{k}", "transparency, laid on white") for k in range(2))
+    odd = tuple(OddFile(f"train/000{k}", "transparency, placed on white") for k in range(2))
     finding = found(replace(sound(), odd_files=odd), "odd-files")
     assert finding.title == "2 unusual files"
-    assert finding.detail == "Transparency, laid on white."
+    assert finding.detail == "Transparency, placed on white."
     assert finding.ids == ("train/0000", "train/0001")
 
 

@@ -48,11 +48,11 @@ def test_batches_become_images_labels_and_ids(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
-def test_a_batch_that_is_cut_short_is_named(tmp_path: Path, name: str) -> None:
+def test_a_truncated_batch_is_named(tmp_path: Path, name: str) -> None:
     checksums = write_batches(tmp_path / FOLDER)
     path = tmp_path / FOLDER / name
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(DataError, match=f"{name} is cut short or changed"):
+    with pytest.raises(DataError, match=f"{name} is truncated or changed"):
         read_cifar(tmp_path / FOLDER, checksums)
 
 

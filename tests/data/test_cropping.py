@@ -18,7 +18,7 @@ def _images(folder: Path, sizes: list[tuple[int, int]]) -> list[Path]:
     return paths
 
 
-def test_square_images_need_no_word(tmp_path: Path) -> None:
+def test_square_images_need_no_note(tmp_path: Path) -> None:
     assert choose_resize(_images(tmp_path, [(20, 20), (30, 30)])) == ("crop", "")
 
 
@@ -26,7 +26,7 @@ def test_square_images_need_no_word(tmp_path: Path) -> None:
 def test_usual_photos_are_cropped(tmp_path: Path, size: tuple[int, int]) -> None:
     resize, why = choose_resize(_images(tmp_path, [size] * 4))
     assert resize == "crop"
-    assert f"takes {1 - min(size) / max(size):.0%} of an image" in why
+    assert f"removes {1 - min(size) / max(size):.0%} of an image" in why
     assert "0% of the 4 images" in why
 
 
@@ -34,10 +34,10 @@ def test_usual_photos_are_cropped(tmp_path: Path, size: tuple[int, int]) -> None
 def test_long_images_are_letterboxed(tmp_path: Path, size: tuple[int, int]) -> None:
     resize, why = choose_resize(_images(tmp_path, [size] * 3))
     assert resize == "letterbox"
-    assert "100% of the 3 images looked at, so grey bars" in why
+    assert "100% of the 3 images sampled, so grey bars" in why
 
 
-def test_files_that_are_no_images_have_no_say(tmp_path: Path) -> None:
+def test_files_that_are_no_images_are_not_counted(tmp_path: Path) -> None:
     good = _images(tmp_path, [(12, 40)])
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"\x89PNG\r\n\x1a\n nothing")

@@ -36,16 +36,16 @@ def test_a_plain_file_has_its_size_and_nothing_odd() -> None:
     ("data", "name", "remark"),
     [
         (saved(Image.new("RGB", (9, 9)), "PNG"), "x.jpg", "named .jpg, but a PNG"),
-        (saved(Image.new("RGBA", (9, 9)), "PNG"), "x.png", "transparency, laid on white"),
+        (saved(Image.new("RGBA", (9, 9)), "PNG"), "x.png", "transparency, placed on white"),
         (
             saved(Image.new("CMYK", (9, 9)), "JPEG"),
             "x.jpg",
-            "CMYK colours, turned to RGB without their profile",
+            "CMYK colours, converted to RGB without their colour profile",
         ),
         (
             saved(Image.fromarray(np.zeros((9, 9), np.uint16)), "PNG"),
             "x.png",
-            "more than 8 bits a channel, scaled to 8",
+            "more than 8 bits per channel, scaled to 8",
         ),
         (
             saved(
@@ -55,12 +55,12 @@ def test_a_plain_file_has_its_size_and_nothing_odd() -> None:
                 append_images=[Image.new("L", (9, 9), 9)],
             ),
             "x.gif",
-            "several frames or pages, of which the first is used",
+            "several frames or pages, of which only the first is used",
         ),
-        (turned(3), "x.jpg", "turned upright, as its EXIF tag says"),
+        (turned(3), "x.jpg", "rotated upright as its EXIF tag says"),
     ],
 )
-def test_each_oddity_is_said_in_words(data: bytes, name: str, remark: str) -> None:
+def test_each_oddity_has_a_remark(data: bytes, name: str, remark: str) -> None:
     assert read_header(data, name).oddities == (remark,)
 
 
@@ -69,7 +69,7 @@ def test_the_size_is_that_of_the_upright_image() -> None:
     assert (lying.height, lying.width) == (30, 20)
 
 
-def test_a_folder_knows_the_sizes_and_oddities_of_its_files_also_from_the_cache(
+def test_sizes_and_oddities_of_files_are_also_known_from_the_cache(
     tmp_path: Path,
 ) -> None:
     random = np.random.default_rng(0)
@@ -90,7 +90,7 @@ def test_a_folder_knows_the_sizes_and_oddities_of_its_files_also_from_the_cache(
         assert sizes["dog/4.png"] == (24, 40)
         assert sizes["cat/3.png"] == (5, 7)
         (odd,) = splits.odd_files
-        assert (odd.id, odd.remark) == ("cat/3.png", "transparency, laid on white")
+        assert (odd.id, odd.remark) == ("cat/3.png", "transparency, placed on white")
         tiny = [finding for finding in check(splits) if finding.kind == "tiny"]
         assert [finding.ids for finding in tiny] == [("cat/3.png",)]
 
@@ -105,7 +105,7 @@ def test_every_odd_file_is_read_with_a_remark_or_refused_with_a_reason(
         shutil.copytree(real_data / source, tmp_path / "set" / name)
     splits = load_splits(tmp_path / "set", DataSettings(on_bad_file="skip"))
     reasons = {Path(bad.path).name: bad.reason for bad in splits.bad_files}
-    assert reasons["truncated_jpeg.jpg"] == "the JPEG is cut short"
+    assert reasons["truncated_jpeg.jpg"] == "the JPEG is truncated"
     assert "icon" in reasons["decompression_bomb.ico"]
     assert all(reasons.values())
     remarks = {(odd.id, odd.remark.split(" ")[0]) for odd in splits.odd_files}

@@ -20,7 +20,7 @@ def test_an_image_does_not_depend_on_how_many_there_are() -> None:
     assert np.array_equal(few.pixels, many.pixels[:30])
 
 
-def test_other_parts_and_seeds_give_other_images() -> None:
+def test_other_splits_and_seeds_give_other_images() -> None:
     train = make_shapes("train", 10).pixels
     assert not np.array_equal(train, make_shapes("test", 10).pixels)
     assert not np.array_equal(train, make_shapes("train", 10, seed=1).pixels)
@@ -44,7 +44,7 @@ def test_masks_cover_about_the_same_area_in_every_class_and_size(size: int) -> N
     assert max(means) < 1.25 * min(means)
 
 
-def test_the_object_stands_out_from_what_is_around_it() -> None:
+def test_the_object_stands_out_from_its_surroundings() -> None:
     images = make_shapes("train", 300)
     assert images.masks is not None
     grey = images.pixels.mean(axis=1)
@@ -60,7 +60,7 @@ def test_masks_never_touch_the_border() -> None:
     assert masks[:, 0].mean() < 0.03
 
 
-def test_objects_lie_anywhere_so_that_pointing_at_the_middle_is_no_answer() -> None:
+def test_objects_are_anywhere_so_that_the_centre_is_rarely_on_them() -> None:
     masks = make_shapes("train", 1000).masks
     assert masks is not None
     covered = masks.mean(axis=0)
@@ -69,14 +69,14 @@ def test_objects_lie_anywhere_so_that_pointing_at_the_middle_is_no_answer() -> N
     assert min(covered[8, 16], covered[24, 16], covered[16, 8], covered[16, 24]) > 0.1
 
 
-def test_colour_does_not_give_the_class_away() -> None:
+def test_colour_does_not_reveal_the_class() -> None:
     images = make_shapes("train", 2000)
     train, test = take(images, range(1500)), take(images, range(1500, 2000))
     model = LogisticRegression(max_iter=200).fit(_histograms(train), train.labels)
     assert model.score(_histograms(test), test.labels) < 0.2
 
 
-def test_the_form_gives_the_class_away() -> None:
+def test_the_shape_reveals_the_class() -> None:
     images = make_shapes("train", 1000)
     assert images.masks is not None
     # Moments that do not change with turn, place and size know a ring from a circle.
@@ -90,7 +90,7 @@ def test_the_form_gives_the_class_away() -> None:
 
 
 def test_a_small_size_is_refused() -> None:
-    with pytest.raises(UsageError, match="32 pixels a side or more, not 16"):
+    with pytest.raises(UsageError, match="at least 32 pixels, received 16"):
         make_shapes("train", 10, size=16)
 
 

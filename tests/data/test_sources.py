@@ -9,7 +9,7 @@ from glasshouse.settings import DataSettings
 from tests.data.image_files import write_folder
 
 
-def test_digits_are_divided_without_overlap_and_reproducibly() -> None:
+def test_digits_are_split_without_overlap_and_reproducibly() -> None:
     splits, again = load_splits("digits", DataSettings()), load_splits("digits", DataSettings())
     parts = [set(part.ids) for part in (splits.train, splits.validation, splits.test)]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 1797
@@ -18,7 +18,7 @@ def test_digits_are_divided_without_overlap_and_reproducibly() -> None:
     assert fingerprint(other) != fingerprint(splits)
 
 
-def test_a_limit_keeps_the_classes_even_and_the_other_parts_whole() -> None:
+def test_a_limit_keeps_classes_balanced_and_other_splits_complete() -> None:
     whole = load_splits("digits", DataSettings())
     limited = load_splits("digits", DataSettings(train_limit=55))
     assert sorted(np.bincount(limited.train.labels).tolist()) == [5] * 5 + [6] * 5
@@ -28,7 +28,7 @@ def test_a_limit_keeps_the_classes_even_and_the_other_parts_whole() -> None:
         load_splits("digits", DataSettings(train_limit=9))
 
 
-def test_a_source_is_brought_to_the_size_asked_for() -> None:
+def test_a_source_is_resized_to_the_requested_size() -> None:
     splits = load_splits("digits", DataSettings(image_size=20, train_limit=20))
     assert splits.train.pixels.shape == (20, 3, 20, 20)
     shapes = load_splits("shapes", DataSettings(image_size=16))
@@ -54,7 +54,7 @@ def test_the_fingerprint_sees_pixels_labels_and_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["digits", "folder"])
-def test_validation_images_can_be_trained_on_and_it_is_said(source: str, tmp_path: Path) -> None:
+def test_training_on_validation_images_is_noted(source: str, tmp_path: Path) -> None:
     if source == "folder":
         source = str(write_folder(tmp_path / "images", {"ant": 12, "bee": 12}))
     apart = load_splits(source, DataSettings())

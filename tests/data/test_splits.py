@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from glasshouse.data.splits import hold_out, limit, three_parts
+from glasshouse.data.splits import hold_out, limit, three_way_split
 from glasshouse.errors import DataError
 
 
@@ -9,9 +9,9 @@ def _ids(count: int) -> np.ndarray:
     return np.array([f"p{number}" for number in range(count)])
 
 
-def test_the_parts_have_about_the_fractions() -> None:
+def test_the_splits_have_approximately_the_given_fractions() -> None:
     labels = np.arange(5000) % 5
-    train, validation, test = three_parts(
+    train, validation, test = three_way_split(
         _ids(5000), labels, validation_fraction=0.1, test_fraction=0.2, seed=0
     )
     assert abs(len(test) - 1000) < 100
@@ -26,13 +26,13 @@ def test_another_seed_holds_out_others() -> None:
     assert 350 < (first != second).sum() < 650
 
 
-def test_a_class_of_three_has_one_in_each_part() -> None:
+def test_a_class_of_three_has_one_image_in_each_split() -> None:
     labels = np.repeat(np.arange(30), 3)
-    parts = three_parts(_ids(90), labels, validation_fraction=0.1, test_fraction=0.2, seed=0)
+    parts = three_way_split(_ids(90), labels, validation_fraction=0.1, test_fraction=0.2, seed=0)
     assert [np.unique(labels[part]).tolist() for part in parts] == [list(range(30))] * 3
 
 
-def test_a_limit_takes_evenly_and_fills_up_from_larger_classes() -> None:
+def test_a_limit_is_spread_evenly_and_filled_up_from_larger_classes() -> None:
     labels = np.repeat([0, 1, 2], [3, 50, 50])
     chosen = limit(_ids(103), labels, 40, seed=0)
     assert np.bincount(labels[chosen]).tolist() == [3, 19, 18]

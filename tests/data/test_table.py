@@ -25,7 +25,7 @@ def csv_of(delimiter: str = ",") -> str:
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_any_usual_delimiter_and_a_byte_order_mark(
+def test_any_common_delimiter_and_a_byte_order_mark_are_read(
     tmp_path: Path, delimiter: str, encoding: str
 ) -> None:
     listing = list_table(write_table(tmp_path, csv_of(delimiter), encoding))
@@ -79,10 +79,10 @@ def test_parquet_without_pyarrow_says_what_to_install(
         ("path,label\n", "no rows below its header"),
         ("file,label\na.png,cat\n", "no column 'path': .*found file, label"),
         ("path,lable\na.png,cat\n", "no column 'label': .*Did you mean 'lable'"),
-        ("path,label\na.png,cat\nb.png,\n", "row 3, column label: it is empty"),
-        ("path,label\na.png\n", "row 2, column label: it is empty"),
-        ("path,label\na.png,cat\na.png,dog\n", "row 3, column path: .*row 2 already"),
-        ("path,label,split\na.png,cat,tset\n", "row 2, column split: 'tset' .*'test'"),
+        ("path,label\na.png,cat\nb.png,\n", "row 3, column label: the cell is empty"),
+        ("path,label\na.png\n", "row 2, column label: the cell is empty"),
+        ("path,label\na.png,cat\na.png,dog\n", "row 3, column path: .*already in row 2"),
+        ("path,label,split\na.png,cat,tset\n", "row 2, column split: unknown split 'tset'.*'test'"),
     ],
 )
 def test_what_is_wrong_is_named_by_row_and_column(tmp_path: Path, text: str, message: str) -> None:
@@ -90,7 +90,7 @@ def test_what_is_wrong_is_named_by_row_and_column(tmp_path: Path, text: str, mes
         list_table(write_table(tmp_path, text))
 
 
-def test_an_image_that_is_not_there_is_a_bad_file(tmp_path: Path) -> None:
+def test_a_missing_image_is_a_bad_file(tmp_path: Path) -> None:
     table = write_table(tmp_path, csv_of() + "cat/gone.png,cat\n")
     with pytest.raises(DataError, match=r"gone\.png: "):
         load_splits(table, DataSettings(image_size=8))

@@ -27,7 +27,7 @@ def classifier(tiny_net: nn.Sequential) -> Classifier:
     return Classifier(tiny_net, Preprocessing(16, 16, "crop", *levels), NAMES, temperature=1.7)
 
 
-def test_the_file_answers_as_the_classifier(classifier: Classifier, tmp_path: Path) -> None:
+def test_the_file_predicts_as_the_classifier(classifier: Classifier, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     classifier.net.train()
     export_onnx(classifier, path)
@@ -46,7 +46,9 @@ def test_the_file_answers_as_the_classifier(classifier: Classifier, tmp_path: Pa
     np.testing.assert_allclose(shares, wanted, atol=1e-6)
 
 
-def test_the_mirror_image_takes_part_where_it_does(classifier: Classifier, tmp_path: Path) -> None:
+def test_the_mirror_image_is_included_where_the_classifier_uses_it(
+    classifier: Classifier, tmp_path: Path
+) -> None:
     mirrored = replace(classifier, mirror=True)
     export_onnx(mirrored, tmp_path / "model.onnx")
     assert check_parity(mirrored, tmp_path / "model.onnx").difference < 1e-6
@@ -54,7 +56,7 @@ def test_the_mirror_image_takes_part_where_it_does(classifier: Classifier, tmp_p
         check_parity(classifier, tmp_path / "model.onnx")
 
 
-def test_the_file_is_whole_and_says_what_its_numbers_mean(
+def test_the_file_is_self_contained_and_describes_its_outputs(
     classifier: Classifier, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.onnx"
@@ -74,7 +76,7 @@ def test_a_file_of_another_net_is_refused(classifier: Classifier, tmp_path: Path
         check_parity(classifier, path)
 
 
-def test_a_net_that_looks_at_its_own_values_is_refused(tmp_path: Path) -> None:
+def test_a_network_with_data_dependent_control_flow_is_refused(tmp_path: Path) -> None:
     class Moody(nn.Module):
         def forward(self, inputs: Tensor) -> Tensor:
             means = inputs.mean((1, 2, 3))

@@ -59,7 +59,7 @@ CASES = [
     (["lr-find", "broken", "--out", "-"], 3, "--set data.on_bad_file=skip"),
     (["train", "leaked"], 3, "train/cats/0.png = test/cats/0.png"),
     (["train", "leaked"], 3, "--set data.on_finding=ignore"),
-    (["train", "cifar10", "--data-dir", "data", "--offline"], 3, "batches.meta is cut short"),
+    (["train", "cifar10", "--data-dir", "data", "--offline"], 3, "batches.meta is truncated"),
     (["train", "cifar10", "--data-dir", "empty", "--offline"], 3, "digits"),
     (["train", "digits", "--recipe", "tutorial-basik"], 2, "'tutorial-basic'"),
     (["train", "digits", "--set", "train.epoch=3"], 2, "'epochs'"),

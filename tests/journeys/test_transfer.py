@@ -119,7 +119,7 @@ def test_a_rare_class_is_learned_with_balanced_sampling(
     output, _ = run(capsys, "train", photos, "--backbone", NET, *FAST, *balanced, *heads, "--json")
     assert json.loads(output)["accuracy"]["value"] > 0.6
     twice = [*own, *balanced, "--set", "train.class_weights=balanced", "--out", tmp_path / "no"]
-    assert "rare classes twice over: choose one" in run(capsys, *twice, code=2)[1]
+    assert "compensate for rare classes twice: choose one" in run(capsys, *twice, code=2)[1]
 
 
 def test_skipped_files_are_named_when_only_a_head_is_fitted(

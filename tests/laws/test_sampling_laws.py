@@ -18,7 +18,7 @@ def keys_for(labels: np.ndarray) -> np.ndarray:
 
 @given(labels_of, seeds, epochs)
 @settings(max_examples=150, deadline=None)
-def test_each_class_has_its_share_to_within_a_draw(
+def test_each_class_has_its_share_to_within_one_draw(
     labels: np.ndarray, seed: int, last: int
 ) -> None:
     keys, present = keys_for(labels), np.unique(labels)
@@ -36,7 +36,7 @@ def test_each_class_has_its_share_to_within_a_draw(
 
 @given(labels_of, seeds, epochs)
 @settings(max_examples=150, deadline=None)
-def test_within_a_class_no_image_comes_again_before_all_have_come(
+def test_within_a_class_no_image_is_repeated_before_all_were_used(
     labels: np.ndarray, seed: int, last: int
 ) -> None:
     keys, shown = keys_for(labels), np.zeros(len(labels), dtype=np.int64)
@@ -53,7 +53,7 @@ def test_within_a_class_no_image_comes_again_before_all_have_come(
 
 @given(labels_of, seeds, epochs)
 @settings(max_examples=50, deadline=None)
-def test_an_epoch_is_known_without_those_before_and_in_any_order_of_the_images(
+def test_an_epoch_depends_neither_on_earlier_ones_nor_on_the_order_of_images(
     labels: np.ndarray, seed: int, epoch: int
 ) -> None:
     keys = keys_for(labels)
@@ -65,7 +65,7 @@ def test_an_epoch_is_known_without_those_before_and_in_any_order_of_the_images(
         assert other.showings.tolist() == one.showings.tolist()
 
 
-def test_without_balance_every_image_comes_once() -> None:
+def test_without_balancing_every_image_is_used_once() -> None:
     labels = np.array([0] * 30 + [1] * 2)
     draws = draw_epoch(keys_for(labels), labels, "shuffle", seed=0, epoch=3)
     assert sorted(draws.positions.tolist()) == list(range(32))

@@ -70,7 +70,7 @@ def test_one_cycle_has_no_jumps(rise: float, start: float, final: float) -> None
 
 @given(st.integers(0, 2**40), st.integers(0, 1000), st.lists(st.text(min_size=1), unique=True))
 @settings(max_examples=100, deadline=None)
-def test_numbers_follow_the_image_and_not_its_place(
+def test_numbers_depend_on_the_image_and_not_on_its_position(
     seed: int, epoch: int, names: list[str]
 ) -> None:
     keys = keys_of(np.array(names, dtype=np.str_))

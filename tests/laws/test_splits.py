@@ -1,7 +1,7 @@
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
-from glasshouse.data.splits import hold_out, limit, three_parts
+from glasshouse.data.splits import hold_out, limit, three_way_split
 
 _labels = st.lists(st.integers(0, 4), min_size=1, max_size=120).map(np.array)
 _fractions = st.floats(0.05, 0.6)
@@ -13,20 +13,20 @@ def _ids(count: int) -> np.ndarray:
 
 
 @given(_labels, _fractions, _fractions, _seeds)
-def test_three_parts_are_a_partition(
+def test_a_three_way_split_is_a_partition(
     labels: np.ndarray, validation: float, test: float, seed: int
 ) -> None:
-    parts = three_parts(
+    parts = three_way_split(
         _ids(len(labels)), labels, validation_fraction=validation, test_fraction=test, seed=seed
     )
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
 
 
 @given(_labels, _fractions, _fractions, _seeds)
-def test_every_part_has_every_class_that_has_three(
+def test_every_split_has_every_class_of_three_or_more(
     labels: np.ndarray, validation: float, test: float, seed: int
 ) -> None:
-    parts = three_parts(
+    parts = three_way_split(
         _ids(len(labels)), labels, validation_fraction=validation, test_fraction=test, seed=seed
     )
     for label, count in enumerate(np.bincount(labels)):
@@ -71,7 +71,7 @@ def test_a_class_stays_between_half_and_twice_its_share(
 
 
 @given(_labels, st.integers(5, 100), st.integers(0, 50), _seeds)
-def test_a_larger_limit_keeps_what_a_smaller_one_had(
+def test_a_larger_limit_includes_the_images_of_a_smaller_one(
     labels: np.ndarray, count: int, more: int, seed: int
 ) -> None:
     ids = _ids(len(labels))

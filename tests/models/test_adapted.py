@@ -21,7 +21,7 @@ NAMES = ("mobilenetv2_035", "squeezenet1_1", "resnet10t", "torchvision/mobilenet
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_body_and_head_give_what_the_net_gives(name: str) -> None:
+def test_backbone_and_head_together_are_the_network(name: str) -> None:
     net = build_net(name, 3, {}).eval()
     replace_head(net, 4, hidden=5, dropout=0.5)
     images = torch.rand(2, 3, 64, 64)
@@ -33,7 +33,7 @@ def test_body_and_head_give_what_the_net_gives(name: str) -> None:
         torch.testing.assert_close(nn.Sequential(*head)(features), net(images))
 
 
-def test_taking_the_body_leaves_the_net_as_it_was() -> None:
+def test_extracting_the_backbone_leaves_the_network_unchanged() -> None:
     net = build_net("resnet10t", 3, {}).eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     body_of(net)
@@ -41,7 +41,7 @@ def test_taking_the_body_leaves_the_net_as_it_was() -> None:
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
-def test_a_new_head_is_the_head_and_all_of_it_is_trained() -> None:
+def test_a_new_head_is_found_as_the_head_and_is_trainable() -> None:
     net = build_net("mobilenetv2_035", 3, {})
     replace_head(net, 3, hidden=8)
     assert head_of(net) == ("classifier",)
@@ -49,7 +49,7 @@ def test_a_new_head_is_the_head_and_all_of_it_is_trained() -> None:
     assert freezing.trainable_parameters == 1280 * 8 + 8 + 8 * 3 + 3
 
 
-def test_an_enlarged_net_sees_larger_images_and_knows_its_head_and_stages() -> None:
+def test_a_resizing_network_sees_larger_images_and_has_the_same_head_and_stages() -> None:
     net = Enlarged(build_net("mobilenetv2_035", 3, {}).eval(), 64)
     small = torch.rand(2, 3, 32, 32)
     larger = nn.functional.interpolate(small, size=(64, 64), mode="bicubic", align_corners=False)
@@ -59,7 +59,7 @@ def test_an_enlarged_net_sees_larger_images_and_knows_its_head_and_stages() -> N
     assert len(stages(net)) == len(stages(net.body))
 
 
-def test_initializing_the_head_is_decided_by_the_seed_alone() -> None:
+def test_the_seed_alone_decides_the_initial_head() -> None:
     net, other = (build_net("resnet10t", 3, {}, seed=seed) for seed in (0, 1))
     state = torch.get_rng_state()
     initialize_head(net, 7)
@@ -89,7 +89,7 @@ def test_an_adapted_classifier_is_saved_and_loaded(
         assert torch.equal(load_classifier(tmp_path).net(images), net(images))
 
 
-def test_a_damaged_architecture_is_said_so() -> None:
+def test_a_damaged_architecture_is_reported() -> None:
     architecture = architecture_of_pretrained("mobilenetv2_035", 3, {})
     with pytest.raises(ModelError, match="does not describe a net"):
         rebuild({**architecture, "head": {"at": "classifier"}})

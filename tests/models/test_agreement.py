@@ -22,7 +22,7 @@ def drawn(count: int, noise: float, *, seed: int = 0, classes: int = 10) -> tupl
 
 
 @pytest.mark.parametrize("noise", [0.003, 0.02, 0.1])
-def test_some_tens_of_images_tell_how_many_answers_change(noise: float) -> None:
+def test_a_few_dozen_images_estimate_how_many_predictions_change(noise: float) -> None:
     expected, found = drawn(200_000, noise)
     truth = float((expected.argmax(dim=1) != found.argmax(dim=1)).float().mean())
     told = [changed_logits(*drawn(64, noise, seed=seed)) for seed in range(200)]
@@ -40,7 +40,7 @@ def test_what_all_classes_share_hides_changes_from_the_cosine_alone() -> None:
     assert agreement(expected, expected + 1e-5, changed_logits).is_enough
 
 
-def test_what_is_no_number_agrees_with_nothing() -> None:
+def test_nan_agrees_with_nothing() -> None:
     expected, _ = drawn(8, 0)
     broken = torch.full_like(expected, torch.nan)
     compared = agreement(expected, broken, changed_logits)

@@ -31,7 +31,7 @@ def classifier() -> Classifier:
     return Classifier(net, preprocessing, ("a", "ü", "c"), 1.5, architecture)
 
 
-def test_a_saved_classifier_comes_back_whole(classifier: Classifier, tmp_path: Path) -> None:
+def test_a_saved_classifier_is_loaded_completely(classifier: Classifier, tmp_path: Path) -> None:
     save_classifier(classifier, tmp_path)
     again = load_classifier(tmp_path)
     assert replace(again, net=classifier.net) == classifier
@@ -41,7 +41,7 @@ def test_a_saved_classifier_comes_back_whole(classifier: Classifier, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
-def test_either_file_stands_for_the_folder(
+def test_either_file_can_be_given_in_place_of_the_folder(
     classifier: Classifier, tmp_path: Path, name: str
 ) -> None:
     save_classifier(classifier, tmp_path)
@@ -71,7 +71,7 @@ class _Tied(nn.Module):
         self.second.weight = self.first.weight
 
 
-def test_a_net_of_ones_own_needs_its_owner(classifier: Classifier, tmp_path: Path) -> None:
+def test_a_custom_network_must_be_given(classifier: Classifier, tmp_path: Path) -> None:
     own = replace(classifier, net=_Tied(), architecture=None)
     save_classifier(own, tmp_path)
     with pytest.raises(ModelError, match=r"load_classifier\(folder, net="):
@@ -91,7 +91,7 @@ def test_another_net_is_refused_by_the_names_of_its_keys(
         load_classifier(tmp_path, net=net)
 
 
-def test_a_tensor_too_few_is_named(classifier: Classifier, tmp_path: Path) -> None:
+def test_a_missing_tensor_is_named(classifier: Classifier, tmp_path: Path) -> None:
     save_classifier(classifier, tmp_path)
     weights, record = tmp_path / "model.safetensors", tmp_path / "model.json"
     tensors, _ = read_tensors(weights)
@@ -154,7 +154,7 @@ def test_a_broken_record_is_refused_by_its_key(
         load_classifier(tmp_path)
 
 
-def test_what_is_no_model_is_said_so(classifier: Classifier, tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_reported(classifier: Classifier, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"holds no model\.json"):
         load_classifier(tmp_path)
     with pytest.raises(ModelError, match="does not exist"):
@@ -168,7 +168,7 @@ def test_what_is_no_model_is_said_so(classifier: Classifier, tmp_path: Path) -> 
         load_classifier(tmp_path)
 
 
-def test_half_precision_halves_the_file_and_comes_back_as_float32(
+def test_half_precision_halves_the_file_and_is_loaded_as_float32(
     classifier: Classifier, tmp_path: Path
 ) -> None:
     save_classifier(classifier, tmp_path / "whole")

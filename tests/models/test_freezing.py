@@ -64,7 +64,7 @@ def test_frozen_bytes_are_equal_after_training(trainable: Any, moves: set[str]) 
         assert (parameter.grad is None) == (name.partition(".")[0] not in moves)
 
 
-def test_dropout_of_the_frozen_part_is_off_and_that_of_the_head_is_on() -> None:
+def test_dropout_is_off_in_frozen_layers_and_on_in_the_head() -> None:
     net = _net()
     freeze(net, "head")
     net.train()
@@ -76,7 +76,7 @@ def test_dropout_of_the_frozen_part_is_off_and_that_of_the_head_is_on() -> None:
     assert not torch.equal(net(images), net(images))
 
 
-def test_freezing_survives_whoever_sets_the_mode_and_a_copy() -> None:
+def test_freezing_survives_train_mode_and_copies() -> None:
     net = _net()
     freeze(net, "head")
     for each in (net, copy.deepcopy(net)):
@@ -98,7 +98,7 @@ def test_freezing_again_replaces_what_was_frozen() -> None:
     assert not net.batch_norm1.training
 
 
-def test_gradients_of_what_becomes_frozen_are_dropped() -> None:
+def test_gradients_of_newly_frozen_parameters_are_dropped() -> None:
     net = _net()
     _train(net, steps=1)
     freeze(net, "head")
@@ -108,7 +108,7 @@ def test_gradients_of_what_becomes_frozen_are_dropped() -> None:
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit", "squeezenet1_0"])
-def test_foreign_bodies_stand_still_too(name: str) -> None:
+def test_backbones_of_other_libraries_can_be_frozen_too(name: str) -> None:
     drop = {"drop_path_rate": 0.5} if name.startswith("test_") else {}
     net = build_net(name, 3, drop)
     head = set(freeze(net, "head").trainable)
@@ -122,7 +122,7 @@ def test_foreign_bodies_stand_still_too(name: str) -> None:
     assert moved == head
 
 
-def test_thawing_gives_the_net_back() -> None:
+def test_unfreezing_restores_the_network() -> None:
     net = _net().train()
     freeze(net, "head")
     thaw(net)
@@ -141,7 +141,7 @@ def test_the_report_says_what_is_trainable() -> None:
     assert str(freeze(net, "all")).startswith("trainable: everything")
 
 
-def test_stages_join_a_normalisation_to_what_it_follows() -> None:
+def test_a_normalisation_belongs_to_the_stage_that_it_follows() -> None:
     assert stages(_net()) == (("conv1", "batch_norm1"), ("conv2", "batch_norm2"), ("dense1",))
     assert head_of(_net()) == ("dense1",)
 
@@ -183,7 +183,7 @@ def test_parameters_at_the_root_are_frozen_unless_all_is_trainable() -> None:
         (["head"], "no module of the net"),
     ],
 )
-def test_what_cannot_be_trained_is_named_and_nothing_changes(trainable: Any, message: str) -> None:
+def test_an_unknown_module_is_named_and_nothing_changes(trainable: Any, message: str) -> None:
     net = _net()
     freeze(net, "head")
     with pytest.raises(ModelError, match=message):

@@ -28,7 +28,7 @@ def lively(net: nn.Module) -> nn.Module:
     ("name", "arguments", "count"),
     [("resnet18", {}, 20), ("mobilenetv2_035", {"pad_type": "same"}, 52), ("resnet10t", {}, 14)],
 )
-def test_folding_takes_every_normalisation_and_keeps_the_answers(
+def test_folding_removes_every_normalisation_and_keeps_the_outputs(
     name: str, arguments: dict[str, str], count: int
 ) -> None:
     net = body_of(lively(build_net(name, 4, arguments)))
@@ -54,7 +54,7 @@ def test_low_precision_is_used_where_it_agrees() -> None:
     assert 0.995 <= ready.agreement.cosine < 1
 
 
-def test_a_head_that_stays_whole_gives_logits_that_are_not_rounded() -> None:
+def test_a_head_in_float32_gives_logits_that_are_not_rounded() -> None:
     net = lively(build_net("resnet10t", 4, {}))
     rounded = inference_net(net, IMAGES, torch.bfloat16)(IMAGES)
     whole = inference_net(net, IMAGES, torch.bfloat16, head=("fc",))(IMAGES)

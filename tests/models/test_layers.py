@@ -24,7 +24,7 @@ def _build(*layers: dict[str, Any], size: int = 8, seed: int = 0, **more: Any) -
     return build(_settings(*layers, **more), 3, (3, size, size), seed=seed)
 
 
-def test_a_stack_gives_a_logit_for_each_class() -> None:
+def test_a_stack_of_layers_gives_a_logit_for_each_class() -> None:
     net = _build(CONV, {"type": "max_pool"}, FLAT, LAST)
     assert net(torch.rand(5, 3, 8, 8)).shape == (5, 3)
 
@@ -113,7 +113,7 @@ def test_activations_have_the_constants_of_keras() -> None:
 
 
 @pytest.mark.parametrize(("strides", "size"), [(1, 8), (2, 8), (2, 7)])
-def test_a_residual_adds_its_input(strides: int, size: int) -> None:
+def test_a_residual_block_adds_its_input(strides: int, size: int) -> None:
     body = {**CONV, "filters": 3 if strides == 1 else 6, "strides": strides}
     net = _build({"type": "residual", "layers": [body]}, FLAT, LAST, size=size)
     images = torch.rand(2, 3, size, size)
@@ -214,7 +214,7 @@ def test_rescaling_multiplies_by_its_constant() -> None:
     assert torch.equal(net(inputs), net[:-1](inputs) / 2)
 
 
-def test_identity_convolutions_begin_by_passing_their_channels_on() -> None:
+def test_identity_convolutions_start_out_passing_their_channels_through() -> None:
     wide = {**CONV, "filters": 8, "use_bias": False}
     net = _build(wide, FLAT, LAST, initialization="identity")
     inputs = torch.rand(2, 3, 8, 8)

@@ -33,7 +33,9 @@ def test_mirrored_predictions_are_the_mean_of_both_views(
     assert not np.allclose(both, views[0], rtol=1e-3)
 
 
-def test_a_classifier_that_looks_twice_is_saved_as_one(tiny_splits: Splits, tmp_path: Path) -> None:
+def test_mirrored_prediction_is_saved_with_the_classifier(
+    tiny_splits: Splits, tmp_path: Path
+) -> None:
     settings = ModelSettings(preset="tutorial-small", mirror=True)
     classifier = untrained_classifier(settings, tiny_splits, seed=0)
     save_classifier(classifier, tmp_path)
@@ -43,7 +45,7 @@ def test_a_classifier_that_looks_twice_is_saved_as_one(tiny_splits: Splits, tmp_
     assert torch.equal(torch.from_numpy(first), torch.from_numpy(second))
 
 
-def test_large_images_go_through_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_are_processed_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glasshouse.models.predict._MOST_VALUES", 3 * 3 * 8 * 8)
     sizes: list[int] = []
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))

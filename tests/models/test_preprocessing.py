@@ -16,13 +16,13 @@ def test_scaling_is_in_units_of_the_whole_range() -> None:
     assert scale(images, preprocessing).flatten().tolist() == pytest.approx([0.0, 1.0, -3.2])
 
 
-def test_without_a_margin_preparing_is_fitting() -> None:
+def test_without_a_crop_preprocessing_is_resizing() -> None:
     image = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
     prepared = preprocess(image, Preprocessing(32, 24))
     assert np.array_equal(prepared, fit_to_size(image, 32, 24, "crop"))
 
 
-def test_a_crop_fraction_keeps_the_middle_of_a_larger_image() -> None:
+def test_a_crop_fraction_keeps_the_centre_of_a_larger_image() -> None:
     image = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
     prepared = preprocess(image, Preprocessing(224, 224, crop_fraction=0.875))
     assert prepared.shape == (3, 224, 224)

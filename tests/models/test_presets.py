@@ -11,7 +11,7 @@ def _filters(name: str) -> list[int]:
     return [layer.filters for layer in preset_layers(name) if isinstance(layer, Conv)]
 
 
-def test_the_presets_are_those_that_are_promised() -> None:
+def test_the_presets_are_those_that_are_documented() -> None:
     assert preset_names() == [
         "fast",
         "small-residual",

@@ -31,7 +31,7 @@ def test_every_net_is_listed_once_under_a_name_that_finds_it() -> None:
         assert find_model(card.name) == card
 
 
-def test_a_name_that_both_have_is_torchvisions_unless_said() -> None:
+def test_a_name_in_both_libraries_means_torchvision_by_default() -> None:
     names = [card.name for card in list_models("resnet50")]
     assert names == ["resnet50", "timm/resnet50"]
     assert find_model("resnet50").source == "torchvision"
@@ -41,7 +41,7 @@ def test_a_name_that_both_have_is_torchvisions_unless_said() -> None:
     assert find_model("resnet50.a2_in1k").source == "timm"
 
 
-def test_cards_tell_size_licence_and_source() -> None:
+def test_cards_have_size_licence_and_source() -> None:
     card = find_model("mobilenetv2_100")
     assert (card.input_size, card.license, card.parameters) == ((3, 224, 224), "apache-2.0", None)
     assert card.weights_url is not None
@@ -80,7 +80,7 @@ def test_building_is_decided_by_the_seed_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_nets_with_second_heads_give_one_tensor_while_training() -> None:
+def test_networks_with_auxiliary_heads_return_one_tensor_in_training() -> None:
     net = build_net("googlenet", 3, {}).train()
     assert net(torch.rand(2, 3, 64, 64)).shape == (2, 3)
 
@@ -127,7 +127,9 @@ def test_offline_says_which_file_to_put_where(tmp_path: Path) -> None:
         usual_weights("mobilenetv2_100", offline=True)
 
 
-def test_no_network_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_connection_the_message_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("Name or service not known")
 
@@ -139,7 +141,7 @@ def test_no_network_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         usual_weights("mobilenetv2_100", offline=False)
 
 
-def test_a_net_without_published_weights_is_said_to_have_none() -> None:
+def test_a_network_without_published_weights_is_reported() -> None:
     with pytest.raises(ModelError, match="nobody publishes weights of mobilenetv2_035"):
         usual_weights("mobilenetv2_035", offline=False)
 

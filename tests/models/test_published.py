@@ -139,7 +139,7 @@ def test_offline_the_file_may_be_put_where_the_error_says(tmp_path: Path) -> Non
     assert create("test_resnet", tuple("abcdefg"), offline=True).notes == ()
 
 
-def test_names_of_a_nets_first_makers_are_translated(tmp_path: Path) -> None:
+def test_weight_names_of_the_original_authors_are_translated(tmp_path: Path) -> None:
     net = build_net("swin_tiny_patch4_window7_224", 5, {})
     state = dict(net.state_dict())
     # The makers' files hold the tables that the net computes by itself.

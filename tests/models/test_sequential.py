@@ -111,5 +111,5 @@ def _extended() -> nn.Sequential:
         "infinite",
     ],
 )
-def test_what_settings_cannot_say_is_not_described(net: nn.Module) -> None:
+def test_what_settings_cannot_express_is_not_described(net: nn.Module) -> None:
     assert describe_sequential(net) is None

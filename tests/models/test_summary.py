@@ -24,7 +24,7 @@ def test_rows_have_shapes_parameters_and_multiply_adds() -> None:
     assert (summary.parameters, summary.macs) == (42 + 12 + 365, 432 + 360)
 
 
-def test_frozen_parameters_are_told_apart() -> None:
+def test_frozen_parameters_are_counted_separately() -> None:
     net = _net()
     net[0].weight.requires_grad_(False)
     net[4].requires_grad_(False)

@@ -32,7 +32,7 @@ def test_the_old_format_of_torch_is_read(tmp_path: Path) -> None:
     assert read_weights(tmp_path / "old.th")[0].keys() == _state().keys()
 
 
-def test_wrappers_and_prefixes_are_taken_off_with_a_note(tmp_path: Path) -> None:
+def test_wrappers_and_prefixes_are_removed_with_a_note(tmp_path: Path) -> None:
     inner = {f"module.{key}": value for key, value in _state().items()}
     torch.save({"epoch": 3, "state_dict": inner}, tmp_path / "w.pt")
     weights, notes = read_weights(tmp_path / "w.pt")

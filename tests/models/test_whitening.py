@@ -54,7 +54,7 @@ def test_each_component_comes_with_both_signs() -> None:
     assert torch.equal(weight[:12], -weight[12:])
 
 
-def test_kernels_are_no_parameters_and_thawing_leaves_them_fixed(tiny_splits: Splits) -> None:
+def test_kernels_are_no_parameters_and_unfreezing_leaves_them_fixed(tiny_splits: Splits) -> None:
     net = untrained_classifier(SETTINGS, tiny_splits, seed=0).net
     names = [name for name, _ in net.named_parameters()]
     assert names == ["whitening1.bias", "dense1.weight", "dense1.bias"]
@@ -73,7 +73,7 @@ def test_a_whitening_net_is_rebuilt_with_the_same_keys(tiny_splits: Splits) -> N
     assert torch.equal(again[0].weight, classifier.net.state_dict()["whitening1.weight"])
 
 
-def test_a_net_without_such_a_layer_is_left_alone(
+def test_a_network_without_a_whitening_layer_is_left_alone(
     tiny_net: nn.Sequential, tiny_splits: Splits
 ) -> None:
     before = {k: v.clone() for k, v in tiny_net.state_dict().items()}
@@ -81,7 +81,7 @@ def test_a_net_without_such_a_layer_is_left_alone(
     assert all(torch.equal(v, before[k]) for k, v in tiny_net.state_dict().items())
 
 
-def test_only_the_first_layer_can_be_one() -> None:
+def test_only_the_first_layer_can_be_a_whitening() -> None:
     layers = ({"type": "conv", "filters": 3}, *LAYERS)
     with pytest.raises(ModelError, match=r"layer 2 \(whitening\).*only the first layer"):
         build(ModelSettings.model_validate({"layers": layers}), 4, (3, 16, 16), seed=0)

@@ -20,7 +20,7 @@ def _file(folder: Path, name: str = "test_resnet", classes: int = 7) -> Path:
     return path
 
 
-def test_a_file_fills_the_body_and_the_head_is_replaced(tmp_path: Path) -> None:
+def test_a_file_fills_the_backbone_and_the_head_is_replaced(tmp_path: Path) -> None:
     file = _file(tmp_path)
     created = create("test_resnet", NAMES, weights=file)
     assert "(7 -> 2 classes)" in created.notes[0]
@@ -31,7 +31,7 @@ def test_a_file_fills_the_body_and_the_head_is_replaced(tmp_path: Path) -> None:
     assert net(torch.rand(1, 3, 64, 64)).shape == (1, 2)
 
 
-def test_the_head_of_the_file_is_kept_where_the_classes_are_as_many(tmp_path: Path) -> None:
+def test_the_head_of_the_file_is_kept_for_the_same_number_of_classes(tmp_path: Path) -> None:
     created = create("test_resnet", tuple("abcdefg"), weights=_file(tmp_path))
     assert created.notes == ()
     theirs = build_net("test_resnet", 7, {}, seed=5).state_dict()["fc.weight"]
@@ -83,7 +83,7 @@ def test_resnet50_takes_a_local_file_of_1000_classes(tmp_path: Path) -> None:
     assert created.classifier.net(torch.rand(1, 3, 32, 32)).shape == (1, 2)
 
 
-def test_second_heads_in_a_file_are_left_out(tmp_path: Path) -> None:
+def test_auxiliary_heads_in_a_file_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     arguments = {"aux_logits": True}
     save_file(build_net("googlenet", 5, arguments).state_dict(), path)
@@ -91,7 +91,7 @@ def test_second_heads_in_a_file_are_left_out(tmp_path: Path) -> None:
     assert created.notes == ("the second heads that only training uses were left out",)
 
 
-def test_arguments_may_stand_behind_the_name() -> None:
+def test_arguments_may_follow_the_name() -> None:
     assert split_name("a:pad_type=same,drop_rate=0.2", {"x": 1}) == (
         "a",
         {"x": 1, "pad_type": "same", "drop_rate": 0.2},

@@ -30,7 +30,7 @@ def draw(n: int = 500, classes: int = 7, seed: int = 0, sharpness: float = 3.0) 
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_class_figures_and_averages_are_scikit_learns(seed: int) -> None:
+def test_class_metrics_and_averages_are_scikit_learns(seed: int) -> None:
     predictions = draw(seed=seed)
     found = evaluate(predictions)
     answers = predicted_labels(predictions)

@@ -182,7 +182,7 @@ def test_balancing_twice_is_refused() -> None:
     balanced = ["train.sampling=balanced", "train.class_weights=balanced"]
     for one in balanced:
         load_recipe("tutorial-basic", [one])
-    with pytest.raises(RecipeError, match=r"rare classes twice over: choose one"):
+    with pytest.raises(RecipeError, match=r"compensate for rare classes twice: choose one"):
         load_recipe("tutorial-basic", balanced)
 
 

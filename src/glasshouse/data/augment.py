@@ -1,14 +1,14 @@
-"""Random changes of a batch of images; each image has parameters of its own.
+"""Random augmentation of batches, with separate parameters for each image.
 
-The parameters are a pure function of (seed, epoch, image id), so an image looks the same
-whatever batch it travels in; where images come more than once in an epoch, each has its own
-number in place of the epoch. Geometry is one affine map per image, sampled once.
+The parameters are a pure function of (seed, epoch, image id), so an image looks the same in any
+batch. If images are repeated within an epoch, the number of the repetition takes the place of the
+epoch. All geometric changes are composed into one affine map per image, so that it is interpolated
+only once.
 """
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,7 +22,7 @@ _GREY = 127.5
 def augment(
     images: Tensor, keys: Keys, settings: AugmentSettings, *, seed: int, epoch: Epochs
 ) -> Tensor:
-    """Changed images, float32 in 0..255 ``(n, 3, h, w)``, from uint8 ones on the same device."""
+    """Augment uint8 images ``(n, 3, h, w)``: float32 in 0..255, on the same device."""
     draws = uniforms(seed, "augment", epoch, keys, 12)
     if settings.horizontal_flip == "alternating":
         draws[:, 5] = _alternating(seed, keys, epoch)
@@ -40,20 +40,23 @@ def mix(
     seed: int,
     epoch: Epochs,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Blend each image of a batch with its neighbour, by mixup or cutmix.
+    """Blend each image of a batch with its neighbour, by mixup or CutMix.
 
-    Returns the images, the neighbours' labels and each image's own share ``(n,)`` of the
-    target; the last two are None where nothing is mixed. With both switched on, each image gets
-    one of them at random. Zhang et al. 2018 (mixup), Yun et al. 2019 (CutMix).
+    Returns the images, the labels of the neighbours and the share ``(n,)`` that each image keeps
+    of its own target; the last two are None where nothing is mixed. If both are enabled, each image
+    gets one of them at random. Zhang et al. 2018 (mixup), Yun et al. 2019 (CutMix).
     """
     if settings.mixup == 0 and settings.cutmix == 0:
         return images, None, None
+    # Local: SciPy takes a quarter of a second to import, and most recipes mix nothing.
+    from scipy.special import betaincinv
+
     draws = uniforms(seed, "mix", epoch, keys, 5)
     is_cut = draws[:, 0] < _cutmix_chance(settings)
-    # Below this the shares are 0 or 1 to the last bit, and the inverse is not a number.
+    # For a smaller alpha, all shares round to 0 or 1, and the inverse becomes NaN.
     alpha = np.where(is_cut, settings.cutmix, settings.mixup).clip(min=0.01)
     share = betaincinv(alpha, alpha, draws[:, 1].astype(np.float64)).astype(np.float32)
-    # The order of an epoch is random already, so the neighbour is a random partner.
+    # The order of an epoch is random, so the neighbour is a random partner.
     partners = images.roll(1, dims=0)
     boxes, areas = _boxes(draws[:, 2:4], np.sqrt(1 - share), images.shape[-2:])
     own = torch.from_numpy(np.where(is_cut, 1 - areas, share)).to(images.device)
@@ -85,10 +88,10 @@ def _move(images: Tensor, draws: NDArray[np.float32], settings: AugmentSettings)
 
 
 def _sampling_grid(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """The points ``(n, h, w, 2)`` that maps ``(n, 2, 3)`` look at, as functional.affine_grid.
+    """The sampling points ``(n, h, w, 2)`` of affine maps ``(n, 2, 3)``, as functional.affine_grid.
 
-    Each point is one complex number, so that an image is the sum of a row and a column; the
-    matrix product of an image that affine_grid makes takes ten times as long.
+    With points as complex numbers, the grid is the sum of a row and a column; the matrix product
+    in affine_grid takes ten times as long.
     """
     height, width = size
     across, down, shift = torch.view_as_complex(maps.transpose(1, 2).contiguous()).unbind(1)
@@ -113,7 +116,7 @@ def _is_flipped(draws: NDArray[np.float32], settings: AugmentSettings) -> NDArra
 
 
 def _alternating(seed: int, keys: Keys, epoch: Epochs) -> NDArray[np.float32]:
-    """Below a half in every other epoch; chance decides once which (Jordan 2024)."""
+    """Below 0.5 in every second epoch; a random draw decides in which (Jordan 2024)."""
     is_first = uniforms(seed, "flip", 0, keys, 1)[:, 0] < 0.5
     return np.where(is_first == (epoch % 2 == 0), np.float32(0.25), np.float32(0.75))
 
@@ -121,7 +124,7 @@ def _alternating(seed: int, keys: Keys, epoch: Epochs) -> NDArray[np.float32]:
 def _affine(
     draws: NDArray[np.float32], settings: AugmentSettings, size: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Where each output pixel looks in its input: ``(n, 2, 3)`` in coordinates from -1 to 1."""
+    """Maps from output to input coordinates, ``(n, 2, 3)``, both from -1 to 1."""
     height, width = size
     symmetric = 2 * draws - 1
     angle = np.radians(settings.rotation_range) * symmetric[:, 0]
@@ -132,7 +135,7 @@ def _affine(
     zoom_y = 1 + settings.zoom_range * symmetric[:, 4]
     mirror = np.where(_is_flipped(draws, settings), -1.0, 1.0)
     matrix = np.empty((len(draws), 2, 3), dtype=np.float32)
-    # A turn in pixels is skewed in -1..1 coordinates unless height and width are equal.
+    # Unless the image is square, a rotation of the pixels is skewed in these coordinates.
     matrix[:, 0, 0] = np.cos(angle) * zoom_x * mirror
     matrix[:, 0, 1] = -np.sin(angle) * zoom_y * (height / width)
     matrix[:, 0, 2] = shift_x + 2 * pixels_x / width
@@ -145,7 +148,8 @@ def _affine(
 def _crop_shift(
     draws: NDArray[np.float32], settings: AugmentSettings
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Whole pixels to the side and down, each from -p to p."""
+    """Shifts in whole pixels, horizontally and vertically, each from -p to p."""
+    # uniforms are float32: a draw just below 1 may round up to reach when it is multiplied.
     reach = 2 * settings.random_crop + 1
     steps = np.minimum(np.floor(draws[:, 6:8] * reach), reach - 1) - settings.random_crop
     return steps[:, 0].astype(np.int64), steps[:, 1].astype(np.int64)
@@ -154,7 +158,7 @@ def _crop_shift(
 def _shift_by_pixels(
     images: Tensor, draws: NDArray[np.float32], settings: AugmentSettings
 ) -> Tensor:
-    """Flip and whole-pixel shift by indexing alone: no rounding, and uint8 stays uint8."""
+    """Flip and shift by whole pixels through indexing: exact, and uint8 stays uint8."""
     height, width = images.shape[-2:]
     pixels_x, pixels_y = _crop_shift(draws, settings)
     columns = np.arange(width)[None, :] + pixels_x[:, None]
@@ -186,7 +190,7 @@ def _indices(
 
 
 def _colour(images: Tensor, draws: NDArray[np.float32], settings: AugmentSettings) -> Tensor:
-    """Brightness, contrast and saturation, defined as torchvision's adjust functions."""
+    """Brightness, contrast and saturation, with the definitions of torchvision."""
     ranges = (settings.brightness_range, settings.contrast_range, settings.saturation_range)
     if not any(ranges):
         return images
@@ -208,9 +212,10 @@ def _luminance(images: Tensor) -> Tensor:
 
 
 def _cut_out(images: Tensor, draws: NDArray[np.float32], settings: AugmentSettings) -> Tensor:
-    """A grey square at a random place (DeVries and Taylor 2017)."""
+    """A grey square at a random position (DeVries and Taylor 2017)."""
     if settings.cutout == 0:
         return images
+    # The lower bits of the same draw give the second coordinate.
     places = np.stack([draws[:, 11], (draws[:, 11] * 4096) % 1], axis=1)
     sides = np.full(len(draws), settings.cutout, dtype=np.float32)
     boxes, _ = _boxes(places, sides, images.shape[-2:])
@@ -220,7 +225,7 @@ def _cut_out(images: Tensor, draws: NDArray[np.float32], settings: AugmentSettin
 def _boxes(
     places: NDArray[np.float32], sides: NDArray[np.float32], size: tuple[int, ...]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Boxes with centres anywhere, clipped at the border, and the share that each covers."""
+    """Boxes with centres anywhere, clipped at the border, and the share of the image they cover."""
     height, width = size
     inside_y = _spans(places[:, 0], sides, height)
     inside_x = _spans(places[:, 1], sides, width)

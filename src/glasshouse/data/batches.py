@@ -15,16 +15,16 @@ from glasshouse.data.sampling import draw_epoch
 from glasshouse.rng import Keys, keys_of
 from glasshouse.settings import AugmentSettings, Sampling
 
-# Augmenting some batches at once spreads the fixed cost of its many small operations.
+# Augmenting several batches at once spreads the overhead of its many small operations.
 _CHUNK_BYTES = 2 << 20
 _DEVICE_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Float images in 0..255 on the device, with what the loss needs.
+    """Float images in 0..255 ``(n, 3, h, w)`` on the device, and what the loss needs.
 
-    partner_labels and own_share ``(n,)`` are set where images were mixed.
+    partner_labels and own_share ``(n,)`` are set if images were mixed.
     """
 
     step: int
@@ -37,9 +37,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """A training set made ready for a device: rows by position, labels and random keys.
+    """A training set prepared for a device: images by position, labels and random keys.
 
-    sampling: which of them an epoch shows.
+    sampling: which images an epoch uses.
     """
 
     rows: Callable[[NDArray[np.int64]], Tensor]
@@ -55,7 +55,7 @@ class TrainingImages:
 def prepare_images(
     images: ImageSet, device: torch.device, sampling: Sampling = "shuffle"
 ) -> TrainingImages:
-    """Keep a set in memory, or on the device, as uint8 where it fits; else read it row by row."""
+    """Keep a set as uint8 in memory, or on the device if it fits; read a memory map by rows."""
     labels = torch.from_numpy(images.labels).to(device)
     rows = _memory_rows if not isinstance(images.pixels, np.memmap) else _mapped_rows
     bytes_each = images.pixels[0].nbytes
@@ -64,9 +64,9 @@ def prepare_images(
 
 
 def step_count(image_count: int, batch_size: int) -> int:
-    """Batches in an epoch; a last batch of a single image joins the one before."""
+    """Batches per epoch; a last batch of a single image is added to the one before."""
     full, rest = divmod(image_count, batch_size)
-    # Batch statistics of one image are meaningless, and BatchNorm refuses them.
+    # BatchNorm cannot compute statistics over a single value per channel, and refuses to.
     return max(1, full + (rest > 1))
 
 
@@ -79,7 +79,7 @@ def batches(
     epoch: int,
     first_step: int = 0,
 ) -> Iterator[Batch]:
-    """The batches of one epoch from first_step on, the same whatever came before."""
+    """Yield the batches of one epoch from first_step on; they do not depend on earlier steps."""
     own_labels = data.labels.cpu().numpy()
     draws = draw_epoch(data.keys, own_labels, data.sampling, seed=seed, epoch=epoch)
     order, showings = draws.positions, draws.showings

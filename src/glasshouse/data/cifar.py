@@ -1,7 +1,7 @@
 """CIFAR-10 from the official python batches, checked against the published digests.
 
-Krizhevsky 2009, "Learning multiple layers of features from tiny images". 50,000 images to train
-on and 10,000 to test on, 32 x 32 pixels.
+Krizhevsky 2009, "Learning multiple layers of features from tiny images". 50,000 training
+and 10,000 test images of 32x32 pixels.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ CHECKSUMS: Mapping[str, str] = {
     "test_batch": "40351d587109b95175f43aff81a1287e",
     "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
-# All that the batches need to be rebuilt; a pickle may otherwise call anything.
+# All names that the batches need; a pickle could otherwise call any function.
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): ("numpy._core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"): ("numpy._core.multiarray", "_reconstruct"),
@@ -50,7 +50,7 @@ def find_cifar(
 ) -> Path:
     """The folder of the batches: in data_dir, else in the data folder, else downloaded to it.
 
-    Raises DataError that names the folders looked in when offline, or when the download fails.
+    Raises DataError that names the searched folders when offline or when the download fails.
     """
     places = list(dict.fromkeys([*([data_dir] if data_dir else []), data_folder()]))
     for place in places:
@@ -73,7 +73,7 @@ def fetch_cifar(
     checksums: Mapping[str, str] = CHECKSUMS,
     progress: Progress | None = None,
 ) -> Path:
-    """Download and unpack the batches below place; a broken download goes on where it stopped."""
+    """Download and unpack the batches below place; an interrupted download is resumed."""
     archive = download(address, place / Path(address).name, md5=md5, progress=progress)
     _unpack(archive, place / FOLDER, checksums)
     archive.unlink()
@@ -81,28 +81,28 @@ def fetch_cifar(
 
 
 def read_cifar(folder: Path, checksums: Mapping[str, str] = CHECKSUMS) -> tuple[ImageSet, ImageSet]:
-    """The train and the test images; ids "train/00042" and "test/00007".
+    """The training and test images, with ids such as "train/00042" and "test/00007".
 
-    Raises DataError that names the batch that is missing, cut short or changed.
+    Raises DataError that names the batch that is missing, truncated or changed.
     """
     names = _class_names(folder, checksums)
     batches = [name for name in checksums if name.startswith("data_batch")]
     return (
-        _read_part(folder, "train", batches, checksums, names),
-        _read_part(folder, "test", ["test_batch"], checksums, names),
+        _read_batches(folder, "train", batches, checksums, names),
+        _read_batches(folder, "test", ["test_batch"], checksums, names),
     )
 
 
-def _read_part(
+def _read_batches(
     folder: Path,
-    part: str,
+    split: str,
     batches: list[str],
     checksums: Mapping[str, str],
     class_names: tuple[str, ...],
 ) -> ImageSet:
     parts = [_read_batch(folder / name, checksums[name], len(class_names)) for name in batches]
     labels = np.concatenate([labels for _, labels in parts])
-    ids = np.array([f"{part}/{number:05d}" for number in range(len(labels))])
+    ids = np.array([f"{split}/{number:05d}" for number in range(len(labels))])
     return ImageSet(np.concatenate([rows for rows, _ in parts]), labels, ids, class_names)
 
 
@@ -120,7 +120,9 @@ def _read_batch(
         and all(isinstance(label, int) and 0 <= label < class_count for label in labels)
     )
     if not is_whole:
-        raise DataError(f"{path} has not the rows of 3,072 bytes and the labels of a CIFAR batch")
+        raise DataError(
+            f"{path} is not a CIFAR batch: expected rows of 3,072 bytes and a label for each"
+        )
     return rows.reshape(-1, 3, 32, 32), np.array(labels, dtype=np.int64)
 
 
@@ -137,11 +139,13 @@ def _read_pickle(path: Path, md5: str) -> dict[bytes, Any]:
     _check(path, data, md5)
     try:
         content = _Batches(io.BytesIO(data), encoding="bytes").load()
-    # A damaged pickle can fail in any way.
+    # A damaged pickle can raise any error.
     except Exception as error:
         raise DataError(f"{path} is not a CIFAR batch: {error}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path} is not a CIFAR batch: it holds a {type(content).__name__}")
+        raise DataError(
+            f"{path} is not a CIFAR batch: expected a dict, received a {type(content).__name__}"
+        )
     return content
 
 
@@ -149,22 +153,22 @@ def _check(path: Path, data: bytes, md5: str) -> None:
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != md5:
         raise DataError(
-            f"{path} is cut short or changed ({len(data):,} bytes, md5 {found}, expected {md5}). "
-            "Delete it, and it is downloaded again."
+            f"{path} is truncated or changed ({len(data):,} bytes, md5 {found}, expected {md5}). "
+            "Delete it to have it downloaded again."
         )
 
 
 class _Batches(pickle.Unpickler):
-    """Rebuilds arrays and plain values, and refuses every other name in a pickle."""
+    """Loads arrays and plain values, and refuses every other name in a pickle."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch needs")
+            raise pickle.UnpicklingError(f"it imports {module}.{name}, which no batch needs")
         return super().find_class(*_ALLOWED[module, name])
 
 
 def _unpack(archive: Path, folder: Path, checksums: Mapping[str, str]) -> None:
-    """Only the members that are known by name: nothing in the archive chooses where it lands."""
+    """Extract known members only, so that no path in the archive decides where a file is put."""
     try:
         with tarfile.open(archive) as tar:
             for name, md5 in checksums.items():

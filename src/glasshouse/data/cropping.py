@@ -1,4 +1,4 @@
-"""Crop or letterbox: by what a crop to squares would take from the images."""
+"""Crop or letterbox, depending on how much of the images cropping would remove."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,27 +8,27 @@ import numpy as np
 from glasshouse.data.decode import image_size
 from glasshouse.data.images import Resize
 
-_LOOKED_AT = 1000
-# A photo of 4:3 loses a quarter and one of 3:2 a third, and what shows is usually in the middle.
-# Beyond that the edges are too much of the image to be thrown away unseen.
-_BEARABLE = 0.35
+_SAMPLED = 1000
+# A 4:3 photo loses a quarter and a 3:2 photo a third, and the subject is usually in the middle.
+# Beyond that, the edges are too large a part of the image to be discarded.
+_ACCEPTABLE = 0.35
 
 
 def choose_resize(paths: Sequence[Path]) -> tuple[Resize, str]:
-    """How files should be made square, with a sentence on why; empty where all are square.
+    """How to make files square, and a sentence on why; the sentence is empty if all are square.
 
-    Looks at the sizes in the headers of up to a thousand files.
+    Reads the sizes in the headers of up to a thousand files.
     """
-    chosen = paths[:: max(1, len(paths) // _LOOKED_AT)]
+    chosen = paths[:: max(1, len(paths) // _SAMPLED)]
     sizes = [size for path in chosen if (size := image_size(path)) is not None]
     losses = np.array([1 - min(size) / max(size) for size in sizes if min(size) > 0])
     if not losses.any():
         return "crop", ""
-    mean, much = losses.mean(), (losses > _BEARABLE).mean()
+    mean, much = losses.mean(), (losses > _ACCEPTABLE).mean()
     found = (
-        f"A crop to squares takes {mean:.0%} of an image on average, and more than "
-        f"{_BEARABLE:.0%} of {much:.0%} of the {len(losses):,} images looked at"
+        f"Cropping to squares removes {mean:.0%} of an image on average, and more than "
+        f"{_ACCEPTABLE:.0%} from {much:.0%} of the {len(losses):,} images sampled"
     )
-    if mean <= _BEARABLE:
-        return "crop", f"{found}, so they are cropped; data.resize sets it by hand."
-    return "letterbox", f"{found}, so grey bars are added instead; data.resize sets it by hand."
+    if mean <= _ACCEPTABLE:
+        return "crop", f"{found}, so images are cropped; change it with data.resize."
+    return "letterbox", f"{found}, so grey bars are added instead; change it with data.resize."

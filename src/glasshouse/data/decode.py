@@ -1,8 +1,8 @@
-"""The only decoder: training, prediction and serving see the same pixels of the same file.
+"""The only decoder, so that training, prediction and serving see the same pixels of a file.
 
-A file's content decides what it is, never its name. What cannot be read is a BadImage with a
-plain reason, whatever Pillow raised. Colour profiles are ignored: images are compared with each
-other, and few files carry one.
+The content of a file decides its format, never its name. Whatever Pillow raises becomes a BadImage
+with a plain reason. Colour profiles are ignored, as is common in training: few files have
+one.
 """
 
 import io
@@ -24,22 +24,23 @@ from glasshouse.errors import BadImage
 Pixels = NDArray[np.uint8]
 Source = str | PathLike[str] | bytes | BinaryIO
 
-# What Pillow logs of a damaged file would stand between our own lines; whoever listens still hears.
+# Without a handler, Python would print what Pillow logs about damaged files between our own output.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-# Part of every cache key: change it with anything that changes a pixel.
+# Part of every cache key: to be changed with anything that changes a pixel.
 DECODER_VERSION = "1"
 MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 512 << 20
 _LARGE_FILE = f"larger than {MAX_FILE_BYTES >> 20} MiB"
-# Larger images are halved on the way, so that one photo of a modern phone fits in memory.
+# Larger images are decoded at half their size, so that a photo of a modern phone needs less memory.
 _ROOMY_PIXELS = 24_000_000
-# Transparent pixels become white, as on a web page; bars of a letterbox are mid-grey, so that they
-# are near zero after standardisation.
+# Transparent pixels become white, as on a web page. The bars of a letterbox are mid-grey, which is
+# about zero after standardisation.
 _BACKGROUND = (255, 255, 255)
 _BAR = 127
 
-# (offset, first bytes, Pillow's name). Only these decoders are ever run.
+# (offset, first bytes, Pillow's name). No other decoder is ever run: each one is more code that a
+# malicious file could attack.
 _FORMATS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\xd8\xff", "JPEG"),
     (0, b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -57,7 +58,7 @@ _FORMATS: tuple[tuple[int, bytes, str], ...] = (
     (4, b"jP  \r\n\x87\n", "JPEG2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG2000"),
 )
-# Files that people take for images, with what they are.
+# Files that are often mistaken for readable images, and what they are.
 _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (0, b"8BPS", "a Photoshop document"),
     (0, b"%PDF", "a PDF document"),
@@ -93,7 +94,7 @@ def decode(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIX
     Reads JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF, PPM and JPEG 2000 of up to max_pixels, 100
     megapixels at most; an image above 24 megapixels is returned at a half or a quarter of its
     height and width. 16-bit and floating-point values are scaled by the range of their type;
-    transparent pixels are laid on white. Raises BadImage, also for a file that does not exist.
+    transparent pixels are placed on white. Raises BadImage, also for a file that does not exist.
     """
     name = _name_of(source) if name is None else name
     data = _read_source(source, name)
@@ -105,9 +106,9 @@ def decode(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIX
 
 
 def image_size(path: Path) -> tuple[int, int] | None:
-    """Rows and columns as a file's header states them; None where it is no image that is read.
+    """Height and width from the header of a file; None if it cannot be read as an image.
 
-    Cheap, since no pixel is decoded; a turn that EXIF asks for is left out.
+    Fast, since no pixel is decoded. The rotation in an EXIF tag is ignored.
     """
     try:
         if not path.is_file():
@@ -118,16 +119,17 @@ def image_size(path: Path) -> tuple[int, int] | None:
             warnings.simplefilter("ignore")
             with Image.open(path, formats=[kind]) as image:
                 return image.height, image.width
-    # As in decode: Pillow's readers raise nearly anything on damaged input.
+    # As in _decode: Pillow's readers raise nearly anything on damaged input.
     except Exception:
         return None
 
 
 def fit_to_size(image: Pixels, height: int, width: int, resize: Resize = "crop") -> Pixels:
-    """An image ``(h, w, 3)`` at the given size, channels first: uint8 ``(3, height, width)``.
+    """Resize an image ``(h, w, 3)`` to channels-first uint8 ``(3, height, width)``.
 
-    crop keeps the middle, letterbox adds grey bars, stretch changes the aspect. Bicubic with
-    antialiasing: sharper than bilinear, rings less than Lanczos, and usual for pretrained nets.
+    crop keeps the centre, letterbox adds grey bars, stretch changes the aspect ratio. The
+    interpolation is bicubic with antialiasing: sharper than bilinear, with less ringing than
+    Lanczos, and common for pretrained networks.
     """
     if resize == "letterbox":
         fitted = _letterbox(image, height, width)
@@ -189,7 +191,7 @@ def _read_source(source: Source, name: str) -> bytes:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """EXIF's number from 1, upright, to 8; a damaged tag is no reason to refuse an image."""
+    """The EXIF orientation from 1 (upright) to 8; also 1 if the tag is missing or damaged."""
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
         return orientation if orientation in _TURNS else 1
@@ -214,7 +216,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Pixels:
 
 
 def format_of(data: bytes, name: str) -> str:
-    """Pillow's name of the format, by the first bytes; raises BadImage for any other."""
+    """Pillow's name of the format, from the first bytes; raises BadImage if not supported."""
     if not data:
         raise BadImage(name, "the file is empty")
     for offset, magic, kind in _FORMATS:
@@ -222,8 +224,8 @@ def format_of(data: bytes, name: str) -> str:
             return kind
     for offset, magic, kind in _REFUSED:
         if data.startswith(magic, offset):
-            raise BadImage(name, f"{kind}, which is not read; save it as PNG or JPEG")
-    raise BadImage(name, f"not an image in a known format (begins with {data[:8]!r})")
+            raise BadImage(name, f"{kind}, which is not supported; save it as PNG or JPEG")
+    raise BadImage(name, f"not an image in a supported format (starts with {data[:8]!r})")
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -244,7 +246,10 @@ def _factor(width: int, height: int) -> int:
 
 
 def _draft(image: Image.Image) -> None:
-    """Let a JPEG be decoded at a half or less: exact box means, at a quarter of the memory."""
+    """Have a large JPEG decoded at half its size or less, which takes a quarter of the memory.
+
+    libjpeg then averages blocks of pixels exactly, as `_shrink` does for other formats.
+    """
     factor = _factor(image.width, image.height)
     if factor > 1:
         image.draft(None, (image.width // factor, image.height // factor))
@@ -267,20 +272,21 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _to_eight_bits(values: NDArray[np.generic], name: str) -> Pixels:
-    """One channel of 16-bit integers, or of floats in 0..1, to 0..255."""
+    """One channel of 16-bit integers, or of floats in 0..1, scaled to 0..255."""
     numbers = values.astype(np.float64)
     top = 1.0 if values.dtype.kind == "f" else 65535.0
     low, high = float(numbers.min()), float(numbers.max())
-    # Written so that NaN fails too.
+    # Negated, so that NaN fails as well.
     if not (low >= 0 and high <= top):
         raise BadImage(
-            name, f"values from {low:g} to {high:g}, where 0 to {top:g} was expected; rescale it"
+            name,
+            f"expected values from 0 to {top:g}, received {low:g} to {high:g}; rescale the image",
         )
     return np.rint(numbers * (255.0 / top)).astype(np.uint8)
 
 
 def _upright(original: Image.Image, image: Image.Image) -> Image.Image:
-    """Turn the image as its EXIF or XMP tag says."""
+    """Rotate or mirror the image as its EXIF or XMP tag says."""
     turn = _TURNS.get(orientation_of(original))
     return image if turn is None else image.transpose(turn)
 
@@ -290,11 +296,11 @@ def _reason(error: Exception, kind: str) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return _too_large("its size")
     if isinstance(error, MemoryError):
-        return f"damaged {kind}: more memory was asked for than there is"
+        return f"damaged {kind}: it asks for more memory than is available"
     if "truncated" in text.lower() or isinstance(error, EOFError):
-        return f"the {kind} is cut short"
+        return f"the {kind} is truncated"
     if isinstance(error, UnidentifiedImageError):
-        return f"a {kind} whose header is damaged or of a kind that is not read"
+        return f"a {kind} whose header is damaged or not supported"
     return f"damaged {kind}: {text or type(error).__name__}"
 
 
@@ -309,12 +315,13 @@ def _resample(
 
 
 def _middle(size: tuple[int, ...], height: int, width: int) -> tuple[float, float, float, float]:
-    """The largest centred box of the wanted aspect, in source pixels: left, top, right, bottom.
+    """The largest centred box of the target aspect ratio: left, top, right, bottom in pixels.
 
-    Cropping before scaling: an image of 60,000 x 1 pixels would be gigantic the other way round.
+    Cropping comes before scaling: the other way round, an image of 60,000x1 pixels would become
+    huge.
     """
     scale = min(size[0] / height, size[1] / width)
-    # Rounding may carry a product past the side that it came from, and Pillow refuses such a box.
+    # Rounding can make a product larger than the side itself, and Pillow refuses such a box.
     rows, columns = min(height * scale, size[0]), min(width * scale, size[1])
     left, top = (size[1] - columns) / 2, (size[0] - rows) / 2
     return (left, top, min(left + columns, size[1]), min(top + rows, size[0]))

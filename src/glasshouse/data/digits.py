@@ -1,4 +1,4 @@
-"""Real handwriting without a download: the 1,797 digits that come with scikit-learn.
+"""Handwritten digits without a download: the 1,797 images that come with scikit-learn.
 
 Alpaydin and Kaynak 1998, "Optical recognition of handwritten digits", the test half.
 """
@@ -11,7 +11,7 @@ CLASS_NAMES = tuple(str(digit) for digit in range(10))
 
 
 def read_digits() -> ImageSet:
-    """1,797 images of 8 x 8 pixels, grey in three equal channels; ids "digits/0042"."""
+    """1,797 images of 8x8 pixels, grey in three equal channels, with ids like "digits/0042"."""
     # Local: scikit-learn and SciPy take a second to import, and only this source needs them.
     from sklearn.datasets import load_digits
 

@@ -1,4 +1,4 @@
-"""One file from the network, resumed where it broke off, and whole or absent."""
+"""Download of one file: resumed after an interruption, and complete or absent."""
 
 import hashlib
 import http.client
@@ -16,10 +16,10 @@ _TIMEOUT_S = 30
 
 
 def download(address: str, path: Path, *, md5: str, progress: Progress | None = None) -> Path:
-    """Fetch a file to path and check its md5.
+    """Download a file to path and verify its MD5.
 
-    What came before a break stays in ``<path>.part`` and is completed by the next call. Raises
-    DataError when the network fails five times, or when the file is not the expected one.
+    A partial download stays in ``<path>.part`` and is resumed by the next call. Raises DataError
+    when the connection fails five times, or when the file is not the expected one.
     """
     partial = path.with_name(path.name + ".part")
     try:
@@ -42,17 +42,20 @@ def _fetch(address: str, partial: Path, progress: Progress | None) -> None:
         except urllib.error.HTTPError as error:
             with error:
                 raise DataError(f"{address} answered {error.code} {error.reason}") from error
-        # The rest is asked for anew; what has come stays.
+        # The next attempt requests the rest; what was received is kept.
         except (OSError, http.client.HTTPException) as error:
             if attempt == _ATTEMPTS - 1:
                 raise DataError(
                     f"cannot download {address}: {error}. "
-                    f"The part that came is kept in {partial}, and the next try goes on from it."
+                    f"The partial download is kept in {partial} and resumed by the next attempt."
                 ) from error
 
 
 def _receive(address: str, partial: Path) -> Iterator[tuple[int, int]]:
-    """Append what is missing; yields bytes done and in all. The server may not know ranges."""
+    """Append what is missing, and yield the bytes done and in total.
+
+    A server that does not support ranges sends the whole file, which then replaces the old part.
+    """
     have = partial.stat().st_size if partial.exists() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
     try:
@@ -74,7 +77,7 @@ def _receive(address: str, partial: Path) -> Iterator[tuple[int, int]]:
                 have += len(block)
                 yield have, max(total, have)
     if have < total:
-        raise ConnectionError(f"it broke off after {have:,} of {total:,} bytes")
+        raise ConnectionError(f"the connection ended after {have:,} of {total:,} bytes")
 
 
 def _check(partial: Path, address: str, md5: str) -> None:
@@ -84,5 +87,5 @@ def _check(partial: Path, address: str, md5: str) -> None:
         partial.unlink()
         raise DataError(
             f"{address} is not the expected file: md5 {found}, expected {md5}. "
-            "It was deleted; try again, or fetch it by another way."
+            "It was deleted; try again, or download it by other means."
         )

@@ -1,4 +1,4 @@
-"""From a list of image files to three parts: what a folder and a table have in common."""
+"""From a list of image files to three splits, for folders and for tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from glasshouse.data.splits import (
     TRAINED_ON_VALIDATION,
     Positions,
     limit,
-    three_parts,
-    two_parts,
+    three_way_split,
+    two_way_split,
 )
 from glasshouse.data.survey import survey_slice
 from glasshouse.data.workers import Fitting
@@ -24,18 +24,19 @@ from glasshouse.errors import DataError
 from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
 
-Part = Literal["train", "validation", "test"]
+SplitName = Literal["train", "validation", "test"]
 
 DEFAULT_SIZE = 64
+_SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 _SHOWN = 20
 
 
 @dataclass(frozen=True)
 class FileListing:
-    """Files with what is known of them before any is opened.
+    """Image files, and what is known about them before any is opened.
 
-    ids and labels ``(n,)``; parts: which part each file was given to, or None where the source
-    leaves that to us; origin: the folder or table, for errors.
+    ids and labels ``(n,)``; given_splits: the split that the source puts each file in, or None
+    where it does not; origin: the folder or table, for error messages.
     """
 
     origin: Path
@@ -43,7 +44,7 @@ class FileListing:
     ids: NDArray[np.str_]
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
-    parts: tuple[Part, ...] | None = None
+    given_splits: tuple[SplitName, ...] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -52,8 +53,8 @@ def load_files(
 ) -> Splits:
     """Split, decode and cache the files of a listing.
 
-    Raises DataError for a class that is missing in a part, and, unless settings.on_bad_file is
-    "skip", for files that are no images.
+    Raises DataError for a class that is missing in a split and, unless settings.on_bad_file is
+    "skip", for files that cannot be read as images.
     """
     _check_classes(listing)
     positions, notes = _divide(listing, settings)
@@ -65,7 +66,7 @@ def load_files(
     if settings.train_on_validation:
         both = np.concatenate([positions["train"], positions["validation"]])
         positions, notes = {**positions, "train": both}, (*notes, TRAINED_ON_VALIDATION)
-    _check_parts(listing, listing.labels, positions)
+    _check_splits(listing, listing.labels, positions)
     resize, why = (
         choose_resize(listing.paths) if settings.resize == "auto" else (settings.resize, "")
     )
@@ -83,12 +84,12 @@ def load_files(
 
 def _divide(
     listing: FileListing, settings: DataSettings
-) -> tuple[dict[Part, Positions], tuple[str, ...]]:
-    """Which positions belong to which part, and a sentence on how that came about."""
+) -> tuple[dict[SplitName, Positions], tuple[str, ...]]:
+    """The positions of each split, and sentences on how they were chosen."""
     given = _given(listing)
     share, seed = settings.validation_fraction, settings.split_seed
     if set(given) <= {"train"}:
-        parts = three_parts(
+        found = three_way_split(
             listing.ids,
             listing.labels,
             validation_fraction=share,
@@ -96,23 +97,24 @@ def _divide(
             seed=seed,
         )
         note = (
-            f"{settings.test_fraction:.0%} of the images were held out as test and {share:.0%} "
-            "of the rest as validation, by a hash of their ids."
+            f"{settings.test_fraction:.0%} of the images were held out for test and {share:.0%} "
+            "of the rest for validation, by a hash of their ids."
         )
-        return dict(zip(("train", "validation", "test"), parts, strict=True)), (note,)
+        return dict(zip(_SPLIT_NAMES, found, strict=True)), (note,)
     if "train" not in given:
-        found = " and ".join(given)
-        raise DataError(f"{listing.origin} has only a {found} part; expected a train part as well")
+        raise DataError(
+            f"{listing.origin} has only a {' and '.join(given)} split; expected a train split too"
+        )
     if len(given) == 3:
-        return given, ("train, validation and test are as the source gives them.",)
+        return given, ("Train, validation and test are the splits of the source.",)
     train = given["train"]
-    inner, held = two_parts(listing.ids[train], listing.labels[train], share, seed=seed)
-    note = f"{share:.0%} of train were held out as validation, by a hash of their ids."
+    inner, held = two_way_split(listing.ids[train], listing.labels[train], share, seed=seed)
+    note = f"{share:.0%} of train were held out for validation, by a hash of their ids."
     if "test" in given:
         return {"train": train[inner], "validation": train[held], "test": given["test"]}, (note,)
     renamed = (
-        "The source has a validation part and no test part. It is used as test, for the final "
-        "figure, so that nothing is selected on it."
+        "The source has a validation split but no test split. It is used as test split, for the "
+        "final evaluation only, so nothing is selected on it."
     )
     return {"train": train[inner], "validation": train[held], "test": given["validation"]}, (
         renamed,
@@ -120,54 +122,56 @@ def _divide(
     )
 
 
-def _given(listing: FileListing) -> dict[Part, Positions]:
-    names = np.array(listing.parts or ())
-    order: tuple[Part, ...] = ("train", "validation", "test")
-    found: dict[Part, Positions] = {part: np.flatnonzero(names == part) for part in order}
-    given = {part: positions for part, positions in found.items() if len(positions)}
-    _check_parts(listing, listing.labels, given)
+def _given(listing: FileListing) -> dict[SplitName, Positions]:
+    """The positions of the splits that the source gives."""
+    names = np.array(listing.given_splits or ())
+    found: dict[SplitName, Positions] = {
+        name: np.flatnonzero(names == name) for name in _SPLIT_NAMES
+    }
+    given = {name: positions for name, positions in found.items() if len(positions)}
+    _check_splits(listing, listing.labels, given)
     return given
 
 
 def _check_classes(listing: FileListing) -> None:
     if not listing.paths:
-        raise DataError(f"{listing.origin} has no images; expected at least two classes of them")
+        raise DataError(f"{listing.origin} has no images; expected images of at least two classes")
     if len(listing.class_names) < 2:
         raise DataError(
-            f"{listing.origin} has one class only ('{listing.class_names[0]}'); "
+            f"{listing.origin} has only one class ('{listing.class_names[0]}'); "
             "a classifier needs at least two"
         )
     counts = np.bincount(listing.labels, minlength=len(listing.class_names)).tolist()
-    needed = 2 if listing.parts else 3
+    needed = 2 if listing.given_splits else 3
     for name, count in zip(listing.class_names, counts, strict=True):
         if count < needed:
             raise DataError(
                 f"class '{name}' of {listing.origin} has {count} image{'s' * (count != 1)}; "
-                f"expected at least {needed}, so that each part has one"
+                f"expected at least {needed}, so that each split has one"
             )
 
 
-def _check_parts(
-    listing: FileListing, labels: NDArray[np.int64], positions: Mapping[Part, Positions]
+def _check_splits(
+    listing: FileListing, labels: NDArray[np.int64], positions: Mapping[SplitName, Positions]
 ) -> None:
-    for part, chosen in positions.items():
+    for split, chosen in positions.items():
         counts = np.bincount(labels[chosen], minlength=len(listing.class_names))
         missing = [n for n, count in zip(listing.class_names, counts, strict=True) if not count]
         if missing:
             names = ", ".join(f"'{name}'" for name in missing[:_SHOWN])
             raise DataError(
-                f"the {part} part of {listing.origin} has no image of class {names}; "
-                "every part needs images of every class"
+                f"the {split} split of {listing.origin} has no image of class {names}; "
+                "every split needs images of every class"
             )
 
 
 def _decode(
     listing: FileListing,
-    positions: Mapping[Part, Positions],
+    positions: Mapping[SplitName, Positions],
     reading: tuple[DataSettings, Resize],
     progress: Progress | None,
-) -> tuple[dict[Part, ImageSet], tuple[BadFile, ...], tuple[OddFile, ...]]:
-    """One cache for all parts, each a slice of it: slices of a memory map are memory maps."""
+) -> tuple[dict[SplitName, ImageSet], tuple[BadFile, ...], tuple[OddFile, ...]]:
+    """One cache entry for all splits: a slice of a memory map is a memory map, too."""
     settings, resize = reading
     order = np.concatenate(list(positions.values()))
     size = settings.image_size or DEFAULT_SIZE
@@ -178,19 +182,19 @@ def _decode(
         raise DataError(_bad_files(bad_files, len(paths)))
     ends = np.cumsum([len(chosen) for chosen in positions.values()])
     bounds = [0, *np.searchsorted(cached.good, ends).tolist()]
-    sets: dict[Part, ImageSet] = {}
-    left: dict[Part, Positions] = {}
-    for part, start, stop in zip(positions, bounds, bounds[1:], strict=False):
-        left[part] = order[cached.good[start:stop]]
+    sets: dict[SplitName, ImageSet] = {}
+    left: dict[SplitName, Positions] = {}
+    for split, start, stop in zip(positions, bounds, bounds[1:], strict=False):
+        left[split] = order[cached.good[start:stop]]
         images = ImageSet(
             cached.images[start:stop],
-            listing.labels[left[part]],
-            listing.ids[left[part]],
+            listing.labels[left[split]],
+            listing.ids[left[split]],
             listing.class_names,
             sizes=cached.sizes[start:stop],
         )
-        sets[part] = with_survey(images, survey_slice(cached.survey, start, stop))
-    _check_parts(listing, listing.labels, left)
+        sets[split] = with_survey(images, survey_slice(cached.survey, start, stop))
+    _check_splits(listing, listing.labels, left)
     ids = listing.ids[order[cached.good]].tolist()
     odd_files = tuple(
         OddFile(image, remark)
@@ -207,6 +211,6 @@ def _bad_files(bad: Sequence[BadFile], count: int) -> str:
     listed = "\n".join(lines)
     return (
         f"{len(bad)} of {count} files cannot be read as images:\n{listed}\n"
-        "Repair or remove them, or leave them out with --set data.on_bad_file=skip (of train also: "
+        "Repair or remove them, or skip them with --set data.on_bad_file=skip (`train` also takes "
         "--on-bad-file skip)."
     )

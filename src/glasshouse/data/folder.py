@@ -1,4 +1,4 @@
-"""A folder of class folders, with or without train, validation and test folders around them."""
+"""A folder of class folders, optionally inside train, validation and test folders."""
 
 import os
 from collections.abc import Iterator
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from glasshouse.data.files import FileListing, Part
+from glasshouse.data.files import FileListing, SplitName
 from glasshouse.errors import DataError
+from glasshouse.wording import pluralize
 
-_PART_NAMES: dict[str, Part] = {
+_SPLIT_FOLDERS: dict[str, SplitName] = {
     "train": "train",
     "training": "train",
     "val": "validation",
@@ -19,7 +20,7 @@ _PART_NAMES: dict[str, Part] = {
     "test": "test",
     "testing": "test",
 }
-# What someone meant as an image; the content decides whether it is one, and is named if not.
+# Files with these endings are meant as images: those that cannot be read are reported.
 _IMAGE_ENDINGS = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".avif", ".avifs", ".bmp",
     ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".heic",
@@ -28,17 +29,17 @@ _IMAGE_ENDINGS = {
 
 
 def list_folder(root: Path) -> FileListing:
-    """The images below a folder; ids are paths inside it, with forward slashes.
+    """List the images below a folder; ids are relative paths with forward slashes.
 
-    Images deeper inside a class folder belong to the class. Hidden files and files without an
-    image's ending are left out, and the latter counted. Raises DataError for a folder without
-    classes, with one class, or with a class that a part lacks.
+    Images in subfolders of a class folder belong to the class. Hidden files are skipped, as are
+    files without the extension of an image, which are counted in a note. Raises DataError for a
+    folder without class folders or images.
     """
-    parts = _part_folders(root)
-    folders = parts or [(root, None)]
+    split_folders = _split_folders(root)
+    folders = split_folders or [(root, None)]
     found = [
-        (path, part, class_folder.name)
-        for folder, part in folders
+        (path, split, class_folder.name)
+        for folder, split in folders
         for class_folder in _visible_folders(folder)
         for path in _files(class_folder)
     ]
@@ -53,17 +54,17 @@ def list_folder(root: Path) -> FileListing:
         ids=np.array([path.relative_to(root).as_posix() for path, _, _ in images]),
         labels=np.array(labels, dtype=np.int64),
         class_names=tuple(class_names),
-        parts=tuple(part for _, part, _ in images if part) if parts else None,
+        given_splits=tuple(s for _, s, _ in images if s) if split_folders else None,
         notes=_notes(len(found) - len(images)),
     )
 
 
-def _part_folders(root: Path) -> list[tuple[Path, Part | None]]:
-    """The folders of the parts, where all folders are such; else none."""
+def _split_folders(root: Path) -> list[tuple[Path, SplitName | None]]:
+    """The folders of the splits if all folders are named so; else none."""
     folders = _visible_folders(root)
-    if not all(folder.name.lower() in _PART_NAMES for folder in folders):
+    if not all(folder.name.lower() in _SPLIT_FOLDERS for folder in folders):
         return []
-    return [(folder, _PART_NAMES[folder.name.lower()]) for folder in folders]
+    return [(folder, _SPLIT_FOLDERS[folder.name.lower()]) for folder in folders]
 
 
 def _visible_folders(folder: Path) -> list[Path]:
@@ -75,7 +76,7 @@ def _visible_folders(folder: Path) -> list[Path]:
 
 def _files(folder: Path) -> Iterator[Path]:
     for place, subfolders, names in os.walk(folder):
-        # Changed in place: this is how os.walk is told where to go on, and in which order.
+        # Changed in place: os.walk reads from this list which folders to visit, and in which order.
         subfolders[:] = sorted(name for name in subfolders if not _is_hidden(name))
         yield from (Path(place) / name for name in sorted(names) if not _is_hidden(name))
 
@@ -87,13 +88,14 @@ def _is_hidden(name: str) -> bool:
 def _notes(ignored: int) -> tuple[str, ...]:
     if not ignored:
         return ()
-    return (f"{ignored} file{'s' * (ignored != 1)} without an image's ending were ignored.",)
+    verb = "was" if ignored == 1 else "were"
+    return (f"{pluralize(ignored, 'file')} without the extension of an image {verb} ignored.",)
 
 
 def _nothing(root: Path) -> str:
     loose = sum(1 for f in root.iterdir() if f.suffix.lower() in _IMAGE_ENDINGS)
-    beside = f" {loose} images lie in it directly; move them to folders." if loose else ""
+    hint = f" {loose} images are directly in it; move them to class folders." if loose else ""
     return (
-        f"{root} has no class folders with images. Expected a folder for each class, as in "
-        f"{root.name}/cat/1.jpg, or {root.name}/train/cat/1.jpg.{beside}"
+        f"{root} has no class folders with images. Expected one folder per class, as in "
+        f"{root.name}/cat/1.jpg, or {root.name}/train/cat/1.jpg.{hint}"
     )

@@ -1,4 +1,4 @@
-"""The noun of this layer: images of one size, decoded, with labels, ids and class names."""
+"""The central type of this package: decoded images of one size, with labels and class names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +17,11 @@ Resize = Literal["crop", "letterbox", "stretch"]
 class ImageSet:
     """RGB images of one size, in memory or memory-mapped.
 
-    pixels: uint8 ``(n, 3, h, w)``. labels: int64 ``(n,)``, positions in class_names.
+    pixels: uint8 ``(n, 3, h, w)``, not to be changed in place. labels: int64 ``(n,)``, positions in
+    class_names.
     ids: str ``(n,)``, unique and stable (a path inside the source, or "train/00042").
     masks: bool ``(n, h, w)`` of the labelled object, only where the source knows it.
-    sizes: int32 ``(n, 2)``, rows and columns of each image in its file, only for files.
+    sizes: int32 ``(n, 2)``, height and width of each image in its file, only for files.
     """
 
     pixels: NDArray[np.uint8]
@@ -35,12 +36,12 @@ class ImageSet:
 
     @property
     def height(self) -> int:
-        """Rows of pixels."""
+        """Height of the images in pixels."""
         return int(self.pixels.shape[2])
 
     @property
     def width(self) -> int:
-        """Columns of pixels."""
+        """Width of the images in pixels."""
         return int(self.pixels.shape[3])
 
     # Kept outside the fields, so that `replace` with other pixels never keeps a stale survey.
@@ -60,7 +61,7 @@ class BadFile:
 
 @dataclass(frozen=True)
 class OddFile:
-    """A file that was read, by the id of its image, and what is unusual about it."""
+    """The id of an image whose file was read, and what is unusual about the file."""
 
     id: str
     remark: str
@@ -68,11 +69,11 @@ class OddFile:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a source; test is touched once, at the end.
+    """The training, validation and test split of a source; test is used once, at the end.
 
-    bad_files: what was left out. notes: plain sentences on how the parts were made. odd_files:
-    what was read in a way that its owner may not expect, a file and a remark each. resize: how
-    images that are not square were made so.
+    bad_files: files that were skipped. notes: sentences on how the splits were made. odd_files:
+    files that were read in a way that their owner may not expect. resize: how images that are not
+    square were made square.
     """
 
     train: ImageSet
@@ -85,7 +86,7 @@ class Splits:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The same for all three parts."""
+        """The class names, which all three splits share."""
         return self.train.class_names
 
 

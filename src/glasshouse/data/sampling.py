@@ -1,7 +1,7 @@
-"""Which images per epoch shows, and in what order: each one once, or every class equally often.
+"""Which images an epoch uses, and in which order: each image once, or each class equally often.
 
-Everything is a pure function of (seed, epoch, image ids), so that a run that is gone on with sees
-what it would have seen.
+Everything is a pure function of (seed, epoch, image ids), so that a resumed run sees the same
+images as an uninterrupted one.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ Positions = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Draws:
-    """The images of an epoch in order.
+    """The images of an epoch, in order.
 
-    positions ``(n,)`` in the set. showings ``(n,)``: how often each was shown before, which stands
-    for the epoch in all randomness of an image, so that no two showings look alike.
+    positions ``(n,)`` in the set. showings ``(n,)``: how often each image was shown before. In all
+    randomness of an image it takes the place of the epoch, so that repetitions differ.
     """
 
     positions: Positions
@@ -30,11 +30,10 @@ class Draws:
 def draw_epoch(
     keys: Keys, labels: Positions, sampling: Sampling, *, seed: int, epoch: int
 ) -> Draws:
-    """As many draws as there are images, in random order.
+    """Draw as many images as the set has, in random order.
 
-    shuffle: each image once. balanced: each class that has images equally often, to within one
-    draw, over an epoch and over the run; within a class, every image comes once before any comes
-    again.
+    shuffle: each image once. balanced: each class equally often, to within one draw, over an epoch
+    and over the run; within a class, all images are used once before any is repeated.
     """
     if sampling == "shuffle":
         order = permutation(seed, "order", epoch, keys)
@@ -50,18 +49,21 @@ def draw_epoch(
 
 
 def _turns(count: int, epoch: int, place: int, classes: int) -> range:
-    """Which draws of its class, counted over the run, fall into an epoch: classes take turns."""
+    """The draws of a class, counted over the whole run, that fall into an epoch.
+
+    Draws go round the classes in turn, so that draw d of the run belongs to class d modulo classes.
+    """
     first, last = (-((place - drawn) // classes) for drawn in (epoch * count, (epoch + 1) * count))
     return range(first, last)
 
 
 def _draw_class(keys: Keys, own: Positions, turns: range, seed: int) -> tuple[Positions, Positions]:
-    """Positions and showings of these draws of a class, which is shuffled anew for each pass."""
+    """Positions and showings of these draws of a class, which is reshuffled for each pass."""
     count = len(own)
     passes = np.arange(turns.start // count, -(-turns.stop // count))
     positions, showings = np.tile(own, len(passes)), np.repeat(passes, count)
     order = permutation(seed, "sampling", showings, keys[positions])
-    # Pass after pass, each in the order that chance gave it.
+    # Stable: the passes in order, each keeping its own random order.
     order = order[np.argsort(showings[order], kind="stable")]
     skipped = turns.start % count
     chosen = order[skipped : skipped + len(turns)]

@@ -1,10 +1,10 @@
-"""Generated images whose truth is known: ten classes of shapes and textures, with the mask.
+"""Generated images with known ground truth: ten classes of shapes and textures, with masks.
 
-Each image is a pure function of (seed, id, size): an object of random colour, place, size and
-turn before a background of soft waves, lines and blobs. Clutter is never one of the ten objects:
-lines have no inside, blobs have no texture. Colours are drawn alike for all classes, and the
-objects have equal areas, so only the form gives the class away. Objects are small enough to lie
-anywhere: always pointing at the middle of the image hits one in five.
+Each image is a pure function of (seed, id, size): an object of random colour, position, size and
+rotation in front of a background of soft waves, lines and blobs. The clutter never looks like one
+of the ten objects: lines enclose no area, blobs have no texture. All classes have the same
+distribution of colours and objects of equal area, so only the shape or texture reveals the class.
+Objects are small enough to be anywhere: the centre of the image is on the object in one of five.
 """
 
 import math
@@ -27,15 +27,17 @@ _WAVES = 3
 _NOISE = 0.04
 
 
-def make_shapes(part: str, count: int, *, size: int = DEFAULT_SIZE, seed: int = 0) -> ImageSet:
-    """Images ``(count, 3, size, size)`` with masks; ids "shapes/train/00042".
+def make_shapes(split: str, count: int, *, size: int = DEFAULT_SIZE, seed: int = 0) -> ImageSet:
+    """Generate images ``(count, 3, size, size)`` with masks and ids like "shapes/train/00042".
 
-    Classes follow each other in turn, so that any count is balanced. Raises UsageError for a size
-    under 32, where the forms can no longer be told apart.
+    Classes alternate, so that any count is balanced. Raises UsageError for a size below 32, at
+    which the shapes cannot be distinguished.
     """
     if size < DEFAULT_SIZE:
-        raise UsageError(f"shapes are drawn at {DEFAULT_SIZE} pixels a side or more, not {size}")
-    ids = np.array([f"shapes/{part}/{number:05d}" for number in range(count)])
+        raise UsageError(
+            f"shapes: expected a size of at least {DEFAULT_SIZE} pixels, received {size}"
+        )
+    ids = np.array([f"shapes/{split}/{number:05d}" for number in range(count)])
     labels = np.arange(count, dtype=np.int64) % len(CLASS_NAMES)
     images = np.empty((count, 3, size, size), dtype=np.uint8)
     masks = np.empty((count, size, size), dtype=np.bool_)
@@ -116,7 +118,7 @@ def _add_object(
 
 
 def _contrasting(canvas: Floats, masks: NDArray[np.bool_], colour: Floats, draw: Floats) -> Floats:
-    """Colours ``(n, 3, 1, 1)`` whose brightness is away from that of the place they cover."""
+    """Colours ``(n, 3, 1, 1)`` whose brightness differs from that of the background they cover."""
     covered = (canvas.mean(axis=1) * masks).sum(axis=(1, 2)) / np.maximum(1, masks.sum(axis=(1, 2)))
     aim = np.where(covered > 0.5, covered - 0.25 - 0.2 * draw, covered + 0.25 + 0.2 * draw)
     shifted = colour + (aim - colour.mean(axis=1))[:, None]
@@ -125,13 +127,13 @@ def _contrasting(canvas: Floats, masks: NDArray[np.bool_], colour: Floats, draw:
 
 
 def _two_tones(colours: Floats, tint: Floats, draw: Floats) -> Floats:
-    """The second tone of a texture is darker or lighter; plain objects have a little shading."""
+    """A darker or lighter second tone for textures, where tint is 0."""
     (step,) = _wide(np.where(draw < 0.5, -0.45 + 0.3 * draw, 0.15 + 0.3 * draw).astype(np.float32))
     return colours + ((1 - tint) * step)[:, None]
 
 
 def _paint(canvas: Floats, distance: Floats, colours: Floats) -> Floats:
-    """Colour where the distance is negative, with an edge one pixel soft."""
+    """Colour where the distance is negative, with an antialiased edge one pixel wide."""
     pixel = 2 / canvas.shape[-1]
     cover = (0.5 - distance / np.float32(pixel)).clip(0, 1)[:, None]
     painted: Floats = canvas + (colours - canvas) * cover
@@ -141,7 +143,7 @@ def _paint(canvas: Floats, distance: Floats, colours: Floats) -> Floats:
 def _placed(
     centre: Floats, scale: Floats, turn: Floats, x: Floats, y: Floats
 ) -> tuple[Floats, Floats]:
-    """The grid in the object's own coordinates: moved, turned and scaled, ``(n, size, size)``."""
+    """The grid in the object's coordinates: shifted, rotated and scaled, ``(n, size, size)``."""
     cx, cy, unit, angle = _wide(centre[:, 0], centre[:, 1], scale, turn * (2 * math.pi))
     dx, dy = (x - cx) / unit, (y - cy) / unit
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -152,7 +154,7 @@ def _wide(*values: Floats) -> tuple[Floats, ...]:
     return tuple(value.astype(np.float32)[:, None, None] for value in values)
 
 
-# Forms: about the distance to the edge, negative inside, in units of the object's radius.
+# Shapes as approximate signed distances to the edge: negative inside, in units of the radius.
 
 
 def _circle(u: Floats, v: Floats, draw: Floats) -> Floats:
@@ -181,7 +183,7 @@ def _star(u: Floats, v: Floats, draw: Floats) -> Floats:
     fifth = np.float32(2 * math.pi / 5)
     angle = np.abs((np.arctan2(v, u) + fifth / 2) % fifth - fifth / 2)
     reach = np.hypot(u, v)
-    # One straight edge from the tip to the notch, folded ten times around the middle.
+    # By symmetry, one straight edge from tip to notch stands for all ten.
     notch_x, notch_y = 0.42 * math.cos(math.pi / 5), 0.42 * math.sin(math.pi / 5)
     length = math.hypot(notch_x - 1, notch_y)
     along = (reach * np.cos(angle) - 1) * np.float32(notch_y / length)
@@ -222,7 +224,7 @@ def _pace(draw: Floats) -> Floats:
 
 
 def _tone(wave: Floats) -> Floats:
-    """0 and 1 with soft borders."""
+    """0 and 1 with soft transitions."""
     return (wave * 4 + np.float32(0.5)).clip(0, 1)
 
 
@@ -242,7 +244,7 @@ _TEXTURES: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {
     "striped": _stripes,
     "checked": _checks,
 }
-# Areas of the forms in units of the squared radius, so that all objects are equally large.
+# Areas of the shapes in units of the squared radius, by which all objects get the same area.
 _AREAS = {
     "circle": 2.27,
     "ring": 2.07,

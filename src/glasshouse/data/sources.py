@@ -1,4 +1,4 @@
-"""From the name of a source to its three parts."""
+"""From the name of a source to its training, validation and test split."""
 
 import hashlib
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from glasshouse.data.files import load_files
 from glasshouse.data.folder import list_folder
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.data.shapes import DEFAULT_SIZE, make_shapes
-from glasshouse.data.splits import TRAINED_ON_VALIDATION, limit, three_parts, two_parts
+from glasshouse.data.splits import TRAINED_ON_VALIDATION, limit, three_way_split, two_way_split
 from glasshouse.data.table import ENDINGS, list_table
 from glasshouse.errors import DataError, UsageError, did_you_mean
 from glasshouse.progress import Progress
@@ -26,7 +26,7 @@ _SHAPES_COUNTS = {"train": 5000, "validation": 1000, "test": 1000}
 
 @dataclass(frozen=True)
 class Access:
-    """Where a source may look, and how it tells what it does."""
+    """Where a source may look for data, and how it reports progress."""
 
     data_dir: Path | None = None
     offline: bool = False
@@ -41,16 +41,16 @@ def load_splits(
     offline: bool = False,
     progress: Progress | None = None,
 ) -> Splits:
-    """Train, validation and test of a source, decoded and of one size.
+    """Load train, validation and test of a source, decoded and resized to one size.
 
-    source: "cifar10", "digits", "shapes", a folder of class folders, or a .csv or .parquet table.
-    A folder with such a name is meant by "./digits". Raises UsageError for an unknown name, and
-    DataError for images that are not as they should be.
+    source: "cifar10", "digits", "shapes", a folder of class folders, or a .csv or .parquet table;
+    "./digits" is a folder of that name. Raises UsageError for an unknown name, and DataError for
+    missing or damaged images.
     """
     name = str(source)
     if isinstance(source, str) and source in _NAMED:
         splits = _NAMED[source](settings, Access(data_dir, offline, progress))
-        # Their images are square, so that all ways are the same.
+        # Their images are square, so all ways to resize are the same.
         resize: Resize = "crop" if settings.resize == "auto" else settings.resize
         resized = _resized(replace(splits, resize=resize), settings)
         return _joined(_limited(resized, settings), settings)
@@ -63,7 +63,7 @@ def load_splits(
 
 
 def has_own_size(source: str | Path) -> bool:
-    """True for a source whose images have one small size; files are decoded at any."""
+    """True for a source whose images have a fixed small size; files are decoded at any size."""
     return isinstance(source, str) and source in _NAMED
 
 
@@ -87,14 +87,14 @@ def _cifar10(settings: DataSettings, access: Access) -> Splits:
     folder = find_cifar(access.data_dir, offline=access.offline, progress=access.progress)
     images, test = read_cifar(folder)
     share = settings.validation_fraction
-    train, validation = two_parts(images.ids, images.labels, share, seed=settings.split_seed)
-    note = f"{share:.0%} of the 50,000 were held out as validation; test is the official one."
+    train, validation = two_way_split(images.ids, images.labels, share, seed=settings.split_seed)
+    note = f"{share:.0%} of the 50,000 were held out for validation; test is the official test set."
     return Splits(take(images, train), take(images, validation), test, notes=(note,))
 
 
 def _digits(settings: DataSettings, access: Access) -> Splits:
     images = read_digits()
-    train, validation, test = three_parts(
+    train, validation, test = three_way_split(
         images.ids,
         images.labels,
         validation_fraction=settings.validation_fraction,
@@ -102,8 +102,8 @@ def _digits(settings: DataSettings, access: Access) -> Splits:
         seed=settings.split_seed,
     )
     note = (
-        f"{settings.test_fraction:.0%} of the images were held out as test and "
-        f"{settings.validation_fraction:.0%} of the rest as validation, by a hash of their ids."
+        f"{settings.test_fraction:.0%} of the images were held out for test and "
+        f"{settings.validation_fraction:.0%} of the rest for validation, by a hash of their ids."
     )
     return Splits(take(images, train), take(images, validation), take(images, test), notes=(note,))
 
@@ -111,9 +111,9 @@ def _digits(settings: DataSettings, access: Access) -> Splits:
 def _shapes(settings: DataSettings, access: Access) -> Splits:
     size = max(DEFAULT_SIZE, settings.image_size or DEFAULT_SIZE)
     train, validation, test = (
-        make_shapes(part, count, size=size) for part, count in _SHAPES_COUNTS.items()
+        make_shapes(split, count, size=size) for split, count in _SHAPES_COUNTS.items()
     )
-    return Splits(train, validation, test, notes=("Images are generated, with seed 0.",))
+    return Splits(train, validation, test, notes=("The images are generated with seed 0.",))
 
 
 _NAMED: dict[str, Callable[[DataSettings, Access], Splits]] = {
@@ -154,8 +154,8 @@ def _resized(splits: Splits, settings: DataSettings) -> Splits:
     if size is None or splits.train.pixels.shape[2:] == (size, size):
         return splits
     train, validation, test = (
-        _resize(part, size, splits.resize)
-        for part in (splits.train, splits.validation, splits.test)
+        _resize(images, size, splits.resize)
+        for images in (splits.train, splits.validation, splits.test)
     )
     return replace(splits, train=train, validation=validation, test=test)
 
@@ -166,7 +166,7 @@ def _resize(images: ImageSet, size: int, resize: Resize) -> ImageSet:
         resized[number] = fit_to_size(image.transpose(1, 2, 0), size, size, resize)
     masks = None
     if images.masks is not None:
-        # The sources with masks have square images, for which all three ways are the same.
+        # The sources with masks have square images, for which all ways to resize are the same.
         masks = np.stack([_resize_mask(mask, size) for mask in images.masks])
     return replace(images, pixels=resized, masks=masks)
 
@@ -183,7 +183,7 @@ def _unknown(name: str, path: Path) -> UsageError | DataError:
             f"({', '.join(ENDINGS)})"
         )
     if path.suffix or len(path.parts) > 1:
-        return DataError(f"there is no folder or table {path}")
+        return DataError(f"the folder or table {path} does not exist")
     return UsageError(
         f"unknown source '{name}': expected {', '.join(_NAMED)}, a folder or a table. "
         f"{did_you_mean(name, _NAMED)}"

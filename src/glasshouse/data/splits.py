@@ -1,7 +1,7 @@
-"""Which image is held out: a threshold on a hash of its id, class by class.
+"""Which images are held out: those whose hashed id is below a threshold, class by class.
 
-An image stays where it is when others come or go, so that a test figure of today can be compared
-with one of next month. The price is a part whose size is only about the fraction asked for.
+An image stays in its split when others are added or removed, so that test results of today can be
+compared with those of next month. The price: the size of a split only approximates its fraction.
 """
 
 import math
@@ -13,8 +13,8 @@ from glasshouse.errors import DataError
 from glasshouse.rng import keys_of, uniforms
 
 TRAINED_ON_VALIDATION = (
-    "The validation images were trained on as well, as asked: figures on them are too good, and "
-    "probabilities are not calibrated."
+    "The validation images were trained on as well, as requested: metrics on them are too "
+    "optimistic, and probabilities are not calibrated."
 )
 
 Labels = NDArray[np.int64]
@@ -25,11 +25,11 @@ Positions = NDArray[np.int64]
 def hold_out(
     ids: Ids, labels: Labels, fraction: float, *, seed: int, purpose: str, leave: int = 1
 ) -> NDArray[np.bool_]:
-    """True ``(n,)`` for the images held out, about the fraction of each class.
+    """True ``(n,)`` for the images held out, about the given fraction of each class.
 
-    The hash alone decides, unless chance gave a class less than half or more than twice its share:
-    then the draws nearest to the threshold are moved. At least one of each class is held out, but
-    never so many that fewer than leave remain.
+    The hash alone decides, unless it gave a class less than half or more than twice its share:
+    then the images closest to the threshold are moved. At least one image of each class is held
+    out, but always at least `leave` of them remain.
     """
     draws = uniforms(seed, f"split {purpose}", 0, keys_of(ids), 1)[:, 0]
     held = np.zeros(len(ids), dtype=bool)
@@ -39,25 +39,25 @@ def hold_out(
         share = fraction * len(members)
         count = min(max(drawn, math.ceil(share / 2)), math.floor(2 * share) + 1)
         count = min(count, max(0, len(members) - leave))
-        # Within the bounds this is the plain threshold, which no other image can move.
+        # Within these bounds it is the plain threshold, so that no other image has an influence.
         held[members[np.argsort(draws[members], kind="stable")[:count]]] = True
     return held
 
 
-def three_parts(
+def three_way_split(
     ids: Ids, labels: Labels, *, validation_fraction: float, test_fraction: float, seed: int
 ) -> tuple[Positions, Positions, Positions]:
     """Positions of train, validation and test; validation is a fraction of what test leaves.
 
-    A class of three or more images has at least one in each part.
+    Every split has at least one image of each class that has three or more.
     """
     in_test = hold_out(ids, labels, test_fraction, seed=seed, purpose="test", leave=2)
     rest = np.flatnonzero(~in_test)
-    train, validation = two_parts(ids[rest], labels[rest], validation_fraction, seed=seed)
+    train, validation = two_way_split(ids[rest], labels[rest], validation_fraction, seed=seed)
     return rest[train], rest[validation], np.flatnonzero(in_test)
 
 
-def two_parts(
+def two_way_split(
     ids: Ids, labels: Labels, validation_fraction: float, *, seed: int
 ) -> tuple[Positions, Positions]:
     """Positions of train and validation."""
@@ -66,9 +66,10 @@ def two_parts(
 
 
 def limit(ids: Ids, labels: Labels, count: int, *, seed: int) -> Positions:
-    """Positions of count images in their old order, as evenly over the classes as can be.
+    """Positions of count images in their original order, spread evenly over the classes.
 
-    A larger count keeps what a smaller one had. Raises DataError for fewer than the classes.
+    A larger count includes the images of a smaller one. Raises DataError for a count below the
+    number of classes.
     """
     classes, sizes = np.unique(labels, return_counts=True)
     if count < len(classes):
@@ -86,7 +87,7 @@ def limit(ids: Ids, labels: Labels, count: int, *, seed: int) -> Positions:
 
 
 def _shares(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """How many of each class: raise a common level until the count is reached."""
+    """Images per class: the highest common limit that the count allows, and the rest one by one."""
     level = next(
         (n for n in range(int(sizes.max()), -1, -1) if np.minimum(sizes, n).sum() <= count), 0
     )

@@ -1,4 +1,4 @@
-"""A CSV or Parquet table of images: the columns path and label, and split where it is given."""
+"""A CSV or Parquet table of images with the columns path and label, and optionally split."""
 
 import csv
 import importlib
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from glasshouse.data.files import FileListing, Part
+from glasshouse.data.files import FileListing, SplitName
 from glasshouse.errors import DataError, UsageError, did_you_mean
 
 ENDINGS = (".csv", ".tsv", ".parquet")
 _DELIMITERS = ",;\t|"
-_SPLIT_NAMES: dict[str, Part] = {
+_SPLIT_NAMES: dict[str, SplitName] = {
     "train": "train",
     "training": "train",
     "val": "validation",
@@ -21,18 +21,18 @@ _SPLIT_NAMES: dict[str, Part] = {
     "dev": "validation",
     "test": "test",
 }
-# A row: the number that a text editor or a viewer shows, then path, label and split.
+# The row number that a text editor or viewer shows, then path, label and split.
 Row = tuple[int, str, str, str]
 
 
 def list_table(table: Path) -> FileListing:
-    """The images that a table names; relative paths begin where the table lies.
+    """List the images that a table names; paths are relative to the folder of the table.
 
     The ids are the paths as written. Raises DataError that names the row and the column.
     """
     rows = list(_read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table))
     if not rows:
-        raise DataError(f"{table} has no rows below its header; expected an image in each")
+        raise DataError(f"{table} has no rows below its header; expected one row per image")
     _check_unique(table, rows)
     class_names = _sorted_names({label for _, _, label, _ in rows})
     numbers = {name: number for number, name in enumerate(class_names)}
@@ -42,7 +42,7 @@ def list_table(table: Path) -> FileListing:
         ids=np.array([path for _, path, _, _ in rows]),
         labels=np.array([numbers[label] for _, _, label, _ in rows], dtype=np.int64),
         class_names=class_names,
-        parts=_parts(table, rows),
+        given_splits=_given_splits(rows),
     )
 
 
@@ -73,7 +73,7 @@ def _read_parquet(table: Path) -> Iterator[Row]:
         ) from error
     try:
         content = parquet.read_table(table)
-    # Its errors share no class with each other or with ours.
+    # pyarrow raises errors of many classes that have no base class in common.
     except Exception as error:
         raise DataError(f"{table} is not a Parquet table: {error}") from error
     columns = _columns(table, content.column_names)
@@ -83,7 +83,7 @@ def _read_parquet(table: Path) -> Iterator[Row]:
 
 
 def _columns(table: Path, header: Sequence[str]) -> dict[str, int]:
-    """Where path, label and split are."""
+    """The positions of path, label and split."""
     names = [name.strip().lower() for name in header]
     for wanted in ("path", "label"):
         if wanted not in names:
@@ -101,12 +101,12 @@ def _row(table: Path, number: int, cells: Sequence[str], columns: dict[str, int]
     for name, position in columns.items():
         text = cells[position].strip() if position < len(cells) else ""
         if not text:
-            raise DataError(f"{table}, row {number}, column {name}: it is empty")
+            raise DataError(f"{table}, row {number}, column {name}: the cell is empty")
         values[name] = text
     split = values.get("split", "")
     if split and split.lower() not in _SPLIT_NAMES:
         hint = did_you_mean(split, _SPLIT_NAMES)
-        raise DataError(f"{table}, row {number}, column split: '{split}' is not known. {hint}")
+        raise DataError(f"{table}, row {number}, column split: unknown split '{split}'. {hint}")
     return number, values["path"], values["label"], split.lower()
 
 
@@ -115,17 +115,17 @@ def _check_unique(table: Path, rows: Sequence[Row]) -> None:
     for number, path, _, _ in rows:
         if path in seen:
             raise DataError(
-                f"{table}, row {number}, column path: '{path}' stands in row {seen[path]} already"
+                f"{table}, row {number}, column path: '{path}' is already in row {seen[path]}"
             )
         seen[path] = number
 
 
 def _sorted_names(labels: set[str]) -> tuple[str, ...]:
-    """Numbers by value, everything else by the alphabet."""
+    """Numbers by value, everything else alphabetically."""
     if all(label.isdecimal() for label in labels):
         return tuple(sorted(labels, key=lambda label: (int(label), label)))
     return tuple(sorted(labels))
 
 
-def _parts(table: Path, rows: Sequence[Row]) -> tuple[Part, ...] | None:
+def _given_splits(rows: Sequence[Row]) -> tuple[SplitName, ...] | None:
     return tuple(_SPLIT_NAMES[split] for _, _, _, split in rows) if rows[0][3] else None

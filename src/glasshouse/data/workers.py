@@ -1,8 +1,8 @@
-"""Files decoded by processes of their own: a file that crashes or hangs one costs only itself.
+"""Decoding in child processes, so that a file that crashes or hangs a decoder is only skipped.
 
-Each process is asked for one file at a time, so that it is known which file it died of. They are
-plain child processes: no fork of a process with threads, and no second import of the caller's
-script, which a process pool would need.
+Each process decodes one file at a time, so that it is known which file ended it. They are plain
+child processes: a pool would either fork a process that has threads, or import the script of the
+caller a second time.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _CHILD = f"from {__name__} import serve_decoding; serve_decoding()"
 
 @dataclass(frozen=True)
 class Fitting:
-    """The size that every image is brought to."""
+    """The size that every image is resized to, and how."""
 
     height: int
     width: int
@@ -43,7 +43,7 @@ class Fitting:
 class Decoded:
     """One file: the SHA-256 of its bytes, and its pixels or the reason why there are none.
 
-    header: what the file says of itself, where there are pixels.
+    header: the size of the image in the file and what is unusual about it, if it was decoded.
     """
 
     position: int
@@ -60,9 +60,10 @@ def decode_files(
     workers: int | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Iterator[Decoded]:
-    """Decode every file, in any order; one that ends its process is a bad file like others.
+    """Decode every file and yield the results in any order.
 
-    workers: processes; unset: as many as there are processors for this process.
+    A file that crashes its process or takes longer than timeout_s is a bad file. workers: number
+    of processes; by default, one for each processor that this process may use.
     """
     count = max(1, min(workers or _processors(), len(paths)))
     todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
@@ -81,11 +82,11 @@ def decode_files(
 
 
 def serve_decoding() -> None:
-    """What a child process does: read requests from stdin, write answers to stdout."""
+    """The main function of a child process: requests from stdin, answers to stdout."""
     _bound_memory()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     _send(answers, _READY)
-    # The end of the requests is the end of the parent.
+    # The requests end when the parent closes the pipe, or dies.
     with suppress(EOFError, BrokenPipeError):
         while True:
             request = _receive(requests).decode("utf-8", "surrogateescape")
@@ -106,7 +107,7 @@ def _decode_one(path: Path, fitting: Fitting) -> tuple[bytes, bytes, bytes, byte
     except BadImage as error:
         reason = error.reason.encode("utf-8", "replace")
     except MemoryError:
-        reason = b"needs more memory than an image may"
+        reason = b"decoding exceeds the memory limit"
     return digest, pixels, reason, header
 
 
@@ -118,7 +119,7 @@ def _feed(
     done: "queue.Queue[Decoded | BaseException]",
     stop: threading.Event,
 ) -> None:
-    """Hand files to one process, and start another when it is lost."""
+    """Pass files to one process, and replace the process when it dies."""
     process = None
     try:
         while (number := todo.get()) is not None and not stop.is_set():
@@ -139,7 +140,7 @@ def _feed(
 def _ask(
     process: "subprocess.Popen[bytes]", number: int, path: Path, fitting: Fitting, timeout_s: float
 ) -> Decoded:
-    """The answer, or one without pixels and reason when the process died or hung."""
+    """The result, with neither pixels nor reason if the process died or did not answer in time."""
     lines = [str(fitting.height), str(fitting.width), fitting.resize, str(path)]
     assert process.stdin and process.stdout
     clock = threading.Timer(timeout_s, process.kill)
@@ -161,11 +162,11 @@ def _as_header(data: bytes) -> Header | None:
 
 
 def _death(timeout_s: float) -> str:
-    return f"the decoder crashed, or did not end within {timeout_s:g} s"
+    return f"the decoder crashed or took longer than {timeout_s:g} s"
 
 
 def _start() -> "subprocess.Popen[bytes]":
-    """A process that has said that it is ready: one that cannot start is no file's fault."""
+    """Start a process and wait until it is ready: no file is to blame if it cannot start."""
     package = Path(__file__).resolve().parents[2]
     search = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
     process = subprocess.Popen(
@@ -176,11 +177,13 @@ def _start() -> "subprocess.Popen[bytes]":
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # The C libraries print their complaints; the reason travels in the answer.
+        # The C libraries print warnings there; the reason of a failure is part of the answer.
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1"},
-        # Ctrl-C is for the parent, which then ends its children.
+        # Ctrl-C is meant for the parent, which then ends its children. A session keeps it from
+        # them on Linux and macOS, where the flag is 0; a process group does so on Windows.
         start_new_session=True,
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
     assert process.stdout
     try:
@@ -209,7 +212,7 @@ def _offer(
     result: Decoded | BaseException,
     stop: threading.Event,
 ) -> None:
-    """Wait for room, unless nobody reads any more."""
+    """Put a result into the queue once there is room, unless nobody reads it any more."""
     while not stop.is_set():
         with suppress(queue.Full):
             done.put(result, timeout=0.2)
@@ -249,7 +252,7 @@ def _processors() -> int:
 
 
 def _bound_memory() -> None:
-    """A damaged header may ask for any amount; not every system can be told to refuse."""
+    """Limit the memory of this process, where supported: a damaged file may ask for any amount."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 

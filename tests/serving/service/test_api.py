@@ -65,7 +65,7 @@ def test_a_form_of_several_is_answered_in_order_with_their_names(ask: Caller) ->
 @pytest.mark.parametrize(
     ("more", "status", "words"),
     [
-        ({"content": b"hello", "headers": RAW}, 422, "not an image in a known format"),
+        ({"content": b"hello", "headers": RAW}, 422, "not an image in a supported format"),
         ({"content": b"", "headers": RAW}, 422, "empty"),
         ({"content": png(0)[:200], "headers": RAW}, 422, "image:"),
         ({"content": png(0, (200, 60)), "headers": RAW}, 422, "0.01 megapixels"),
