@@ -16,6 +16,7 @@ BASE = {
     "memory",
     "storage",
     "net_settings",
+    "schedule_settings",
     "settings",
     "recipe",
 }

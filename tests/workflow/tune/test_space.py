@@ -88,7 +88,7 @@ def test_a_layer_of_a_list_can_vary() -> None:
     assert values_in(own, [parse_search(f"{key}=8,16")]) == {key: 8}
     with pytest.raises(RecipeError, match="expected a number from 0 to 2, not '3'"):
         recipe_of("tutorial-basic", [layers], {"model.layers.3.filters": 16})
-    with pytest.raises(RecipeError, match="lists no layers of which one could change"):
+    with pytest.raises(RecipeError, match="the recipe has no list layers to change an item of"):
         recipe_of("tutorial-basic", [], {key: 16})
 
 
