@@ -1,4 +1,4 @@
-"""`kill -9` at any moment, again and again, and the bytes at the end are still the same."""
+"""`kill -9` at random moments, again and again, ends with the same bytes."""
 
 import random
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from tests.journeys.command import COMMAND, glasshouse, own_environment
 from tests.journeys.test_train import SMALL, epochs, result_bytes
 
-# A slow machine makes fewer kills, not a longer test.
+# On a slow machine there are fewer kills, rather than a longer test.
 LONGEST_S, MOST, FEWEST = 90, 20, 5
 
 
@@ -34,6 +34,8 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(tmp_path: Path)
         try:
             # From before the first epoch to the middle of writing the report.
             process.wait(moments.uniform(0.3, 1.0) * whole_seconds)
+            # It got there first, so the machine has become faster since the first run.
+            whole_seconds /= 2
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -118,8 +118,9 @@ def test_predict_names_the_most_probable_classes(run: Path, folder: Path, capsys
 def test_kill_and_resume_ends_with_the_same_bytes(run: Path, folder: Path, when: str) -> None:
     out = folder / f"killed-{when[11:16]}"
     stopped = glasshouse_signalled(
-        "train", "digits", *SMALL, "--out", out, cwd=folder, number=signal.SIGKILL, when=out / when
-    )
+        "train", "digits", *SMALL, "--out", out,
+        cwd=folder, number=signal.SIGKILL, out=out, when=when,
+    )  # fmt: skip
     assert stopped.returncode == -signal.SIGKILL
     glasshouse("train", "digits", "--out", out, "--resume", cwd=folder)
     assert result_bytes(out) == result_bytes(run)
@@ -133,7 +134,7 @@ def test_signals_save_the_state_and_print_how_to_resume(
     out = folder / f"stopped-{code}"
     stopped = glasshouse_signalled(
         "train", "digits", *SMALL, "--out", out,
-        cwd=folder, number=number, when=out / "checkpoint" / "00001-*",
+        cwd=folder, number=number, out=out, when="checkpoint/00001-*",
     )  # fmt: skip
     assert stopped.returncode == code, stopped.stderr
     assert f"glasshouse train digits --out {out} --resume" in stopped.stderr

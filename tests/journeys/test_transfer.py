@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ from safetensors.torch import save_file
 
 from glasshouse.models.pretrained import build_net
 from tests.conftest import make_images
-from tests.journeys.command import COMMAND, glasshouse, glasshouse_here, own_environment
+from tests.journeys.command import glasshouse, glasshouse_here, start, wait_for_file
 
 Capture = pytest.CaptureFixture[str]
 FAST = ["--set", "train.precision=fp32", "--set", "train.device=cpu"]
@@ -178,17 +176,11 @@ def test_label_errors_are_shown_and_no_file_is_changed(
 @pytest.mark.slow
 def test_a_killed_extraction_resumes_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     arguments = ["train", "shapes", "--backbone", NET, *FAST]
-    process = subprocess.Popen(
-        [*COMMAND, *arguments, "--out", "killed"],
-        cwd=tmp_path, env=own_environment(tmp_path),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    cache, deadline = tmp_path / "cache", time.monotonic() + 120
-    while len(list(cache.glob("features/*/*/*.npy"))) < 2:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    cache, process = tmp_path / "cache", start(*arguments, "--out", "killed", cwd=tmp_path)
+    wait_for_file(cache, "features/*/*/*.npy", process)
+    assert process.poll() is None
     process.kill()
-    process.wait()
+    process.communicate()
     glasshouse(*arguments, "--out", "killed", "--resume", cwd=tmp_path)
     cache.rename(tmp_path / "old-cache")
     glasshouse(*arguments, "--out", "whole", cwd=tmp_path)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from glasshouse.recipe import load_recipe
 from glasshouse.runs.processes import process_started
 from glasshouse.workflow.train import time_budget, time_plan
-from tests.journeys.command import COMMAND, glasshouse, glasshouse_here, own_environment
+from tests.journeys.command import LONGEST_S, glasshouse, glasshouse_here, start, wait_for_file
 
 SMALL = [
     "--recipe", "tutorial-basic",
@@ -135,13 +134,10 @@ def children(pid: int) -> list[int]:
 def test_a_search_survives_a_killed_worker_and_writes_its_best_recipe(tmp_path: Path) -> None:
     arguments = ["tune", "digits", *SMALL, "--set", "train.epochs=12", *SEARCH, "--trials", "3",
                  "--workers", "2", "--no-prune", "--out", "tune", "--json"]  # fmt: skip
-    process = subprocess.Popen(
-        [*COMMAND, *arguments], cwd=tmp_path, env=own_environment(tmp_path),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    wait_for_checkpoint(tmp_path / "tune" / "trials", process)
+    process = start(*arguments, cwd=tmp_path)
+    wait_for_file(tmp_path / "tune" / "trials", "*/checkpoint/*", process)
     os.kill(children(process.pid)[0], signal.SIGKILL)
-    output, errors = process.communicate(timeout=90)
+    output, errors = process.communicate(timeout=LONGEST_S)
     assert process.returncode == 0, errors
     found = json.loads(output)
     states = [trial["state"] for trial in found["trials"]]
@@ -159,19 +155,13 @@ def test_a_search_survives_a_killed_worker_and_writes_its_best_recipe(tmp_path: 
     assert best.train.lr == found["best"]["values"]["train.lr"]
 
 
-def wait_for_checkpoint(folder: Path, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 60
-    while not list(folder.glob("*/checkpoint/*")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_a_process_is_known_by_its_start() -> None:
     own = process_started(os.getpid())
     assert own is not None
     assert process_started(os.getpid()) == own
     child = subprocess.Popen(["true"])
-    time.sleep(0.3)
-    assert process_started(child.pid) is None  # ended, although nobody has waited for it
+    # Ended, although nobody has waited for it: the system still lists it.
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert process_started(child.pid) is None
     child.wait()
     assert process_started(child.pid) is None
