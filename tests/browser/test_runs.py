@@ -62,7 +62,7 @@ def test_runs_are_filtered_sorted_and_compared_by_keyboard(
     chromium.switch_to.active_element.send_keys(Keys.DELETE)
     wait_for(lambda: len(names(chromium)) == 4, "all of them again")
     for name in ("alpha", "<b>bold<_b>"):
-        type_into(chromium, f"[role='checkbox'][aria-label='Choose {name}']", Keys.SPACE)
+        type_into(chromium, f"[role='checkbox'][aria-label='Select {name}']", Keys.SPACE)
     click(lambda: find_words(chromium, "Compare 2"))
     wait_for(lambda: "/compare?run=" in chromium.current_url, "the comparison")
     find_words(chromium, "Fewer than two of these runs are finished")
@@ -79,6 +79,6 @@ def test_two_trained_runs_are_compared_image_by_image(
         chromium.get(address + "/compare?run=first&run=second")
         wait_for(lambda: count(chromium, ".gh-three canvas") == 3, "three charts of curves")
         find_words(chromium, "paired test on the same test images")
-        find_words(chromium, "p, corrected")
+        find_words(chromium, "adjusted p")
         find(chromium, ".gh-verdict")
         require_fits(chromium, width)

@@ -62,7 +62,7 @@ def test_a_training_is_started_watched_stopped_gone_on_with_and_looked_into(
     chromium.get(start_workbench(runs) + "/train")
     fill(chromium, "Epochs", "40")
     fill(chromium, "Batch size", "16")
-    fill(chromium, "Name of the run", "watched")
+    fill(chromium, "Run name", "watched")
     press(chromium, "Start training")
     wait_for(lambda: chromium.current_url.endswith("/run/watched"), "the page of the run")
     wait_for(lambda: status_of(chromium) == "training", "the training to begin")
@@ -73,7 +73,7 @@ def test_a_training_is_started_watched_stopped_gone_on_with_and_looked_into(
     wait_for(lambda: status_of(chromium) == "stopped", "the training to stop")
     reached = list_run(runs, runs / "watched").epochs
     assert 0 < reached < 40
-    press(chromium, "Go on")
+    press(chromium, "Resume")
     wait_for(lambda: status_of(chromium) != "stopped", "the training to go on")
     wait_for(lambda: status_of(chromium) == "finished", "the end", 600)
     assert list_run(runs, runs / "watched").epochs == 40
@@ -115,14 +115,14 @@ def test_images_and_a_rate_are_found_before_training(
 ) -> None:
     set_width(chromium, 390)
     chromium.get(start_workbench(tmp_path / "runs") + "/train")
-    press(chromium, "Look at the images")
-    find(chromium, ".gh-preview img", 60)
+    press(chromium, "Show images")
+    find(chromium, ".gh-preview img")
     wait_for(lambda: loaded_images(chromium, ".gh-preview img") == 20, "all images")
     last = ".gh-preview img:last-child"
     before = read_attribute(chromium, last, "src")
     fill(chromium, "Rotation range", "90")
     wait_for(lambda: read_attribute(chromium, last, "src") != before, "turned images")
-    press(chromium, "Find a rate")
+    press(chromium, "Run test")
     use = ".gh-found .gh-main"
     find(chromium, use, 120)
     rate = read_text(chromium, use).rpartition(" ")[2]
@@ -137,6 +137,6 @@ def test_an_unknown_source_is_said_where_it_was_asked_for(
     chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
 ) -> None:
     chromium.get(start_workbench(tmp_path / "runs") + "/train")
-    fill(chromium, "Images", "digist")
-    press(chromium, "Look at the images")
+    fill(chromium, "Source", "digist")
+    press(chromium, "Show images")
     find_words(chromium, "digits'")

@@ -18,7 +18,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 def test_without_a_source_it_says_what_to_do(workbench: Workbench) -> None:
     async def story(user: User) -> None:
         await user.open("/data")
-        await user.should_see("Choose images to check")
+        await user.should_see("No source selected")
         await user.should_see("digits")
 
     visit(workbench, story)

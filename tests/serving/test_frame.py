@@ -1,4 +1,8 @@
-"""Every page has the frame; only this machine's own pages are answered."""
+"""Every page has the frame; only requests from this machine's own pages are accepted."""
+
+import re
+from importlib import resources
+from pathlib import Path
 
 import pytest
 from nicegui.testing import User
@@ -65,6 +69,25 @@ def test_a_socket_from_elsewhere_is_refused(headers: dict[str, str]) -> None:
     client = TestClient(OwnHostsOnly(inside), base_url="http://127.0.0.1")
     with pytest.raises(WebSocketDenialResponse), client.websocket_connect("/", headers=headers):
         pass
+
+
+# Classes without a style of their own: tests find elements by them.
+HOOKS = {"gh-curves", "gh-dialog", "gh-runs", "gh-why"}
+# Classes whose ends come from data: a status of a run, the level of a finding, a verdict, a split.
+FROM_DATA = {
+    "gh-damaged", "gh-doubtful", "gh-error", "gh-failed", "gh-finished", "gh-good", "gh-measuring",
+    "gh-split-1", "gh-split-2", "gh-starting", "gh-training", "gh-warning",
+}  # fmt: skip
+
+
+def test_every_class_of_the_pages_has_a_style_and_every_style_a_class() -> None:
+    package = Path(str(resources.files("glasshouse.serving")))
+    code = "".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    style = (package / "assets" / "workbench.css").read_text(encoding="utf-8")
+    used = set(re.findall(r"\bgh-[a-z0-9-]*[a-z0-9]\b", code)) - {"gh-split"}
+    styled = set(re.findall(r"\.(gh-[a-z0-9-]+)", style))
+    assert used - styled == HOOKS
+    assert styled - used == FROM_DATA | {"gh-split-0"}
 
 
 def test_no_page_names_another_host(workbench: Workbench) -> None:

@@ -104,7 +104,7 @@ def test_only_new_points_and_words_are_sent(growing: Growing) -> None:
     assert message(None, first)["charts"]["loss"][0]["from"] == 0
     found = message(first, second)
     assert [(o["name"], o["from"], len(o["data"])) for o in found["charts"]["loss"]] == [
-        ("between epochs", 100, 1)
+        ("training, per step", 100, 1)
     ]
     assert "Source" not in found["words"] and "share-done" in found["words"]
     assert len(change(first, second)) < 600 < len(change(None, second))
@@ -125,7 +125,7 @@ def test_a_run_that_begins_anew_takes_its_lines_back(growing: Growing) -> None:
     assert before is not None and now is not None
     charts = as_drawn(before)
     apply(charts, message(before, now)["charts"])
-    assert charts["loss"]["between epochs"] == []
+    assert charts["loss"]["training, per step"] == []
     assert {n: {k: v for k, v in c.items() if v} for n, c in charts.items()} == as_drawn(now)
 
 

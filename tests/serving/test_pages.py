@@ -46,7 +46,7 @@ def test_a_finished_run_shows_what_was_measured(full: Workbench) -> None:
     async def story(user: User) -> None:
         await user.open("/run/first")
         await user.should_see(f"{100 * figures['accuracy']['value']:.2f} %")
-        await user.should_see("Is it as sure as it is right?")
+        await user.should_see("Reliability diagram")
         await user.should_see("tutorial-basic")
         assert user.client is not None
         cells = {
@@ -115,7 +115,7 @@ def test_runs_are_compared_with_the_paired_test(full: Workbench) -> None:
 def test_too_few_or_too_many_runs_are_not_compared(full: Workbench, count: int) -> None:
     async def story(user: User) -> None:
         await user.open("/compare?" + "&".join(f"run=r{i}" for i in range(count)))
-        await user.should_see("Choose two to 8")
+        await user.should_see("Select 2 to 8 runs")
 
     visit(full, story)
 
@@ -243,7 +243,7 @@ def test_images_that_are_gone_are_said_to_be_gone(full: Workbench) -> None:
 
     async def story(user: User) -> None:
         await user.open("/run/first")
-        await user.should_see("They cannot be shown: there is no folder")
+        await user.should_see("Cannot show the images: there is no folder")
         await user.open("/explain?model=first")
         await user.should_see("Its test images cannot be read")
         await user.should_see("A photo of your own can still be explained")

@@ -1,4 +1,4 @@
-"""The workbench as one FastAPI application: its pages, its files, and who may ask for them."""
+"""The workbench as one FastAPI application: its pages, its files and its guard."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from glasshouse.serving.pages.explain import page as explain
 from glasshouse.serving.pages.frame import framed
 from glasshouse.serving.workbench import Page, Workbench
 
-# In the order of the navigation. A page's file says what it is; here it is only named.
+# In the order of the navigation; each page describes itself in its own file.
 PAGES: tuple[Page, ...] = (
     runs.PAGE,
     compare.PAGE,
@@ -24,17 +24,17 @@ PAGES: tuple[Page, ...] = (
     explain.PAGE,
 )
 
-# A machine that trains may be slow to answer.
-_PATIENCE_SECONDS = 30.0
+# Generous, because a training run may slow this machine down.
+_RESPONSE_SECONDS = 30.0
 _ASSETS = Path(__file__).parent / "assets"
-# A viewer that lost its connection gets so many messages again; each may hold a whole chart.
+# Messages that are sent again after a lost connection; few, as each may hold a whole chart.
 _KEPT_MESSAGES = 20
-# For so long a viewer may be out of reach; the rarer signs of life follow from it.
+# NiceGUI derives the interval of its pings from this: a longer one wakes the server less often.
 _RECONNECT_SECONDS = 15.0
 
 
 def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI:
-    """The application; NiceGUI knows one in each process."""
+    """The application; NiceGUI allows one per process."""
     app = FastAPI(title="Glasshouse", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(OwnHostsOnly)
     app.mount("/assets", StaticFiles(directory=_ASSETS), name="assets")
@@ -43,8 +43,8 @@ def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI
         if page.routes is not None:
             app.include_router(page.routes(workbench))
         title = f"{page.title} · Glasshouse"
-        shown = ui.page(page.path, title=title, response_timeout=_PATIENCE_SECONDS)
-        shown(_shown(page, workbench, pages))
+        route = ui.page(page.path, title=title, response_timeout=_RESPONSE_SECONDS)
+        route(_handler(page, workbench, pages))
     ui.run_with(
         app,
         title="Glasshouse",
@@ -60,7 +60,7 @@ def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI
     return app
 
 
-def _shown(
+def _handler(
     page: Page, workbench: Workbench, pages: tuple[Page, ...]
 ) -> Callable[[Request], Awaitable[None]]:
     async def show(request: Request) -> None:

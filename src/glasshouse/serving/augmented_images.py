@@ -63,5 +63,5 @@ def _facts(splits: Splits) -> dict[str, str]:
         "notes": " ".join(splits.notes) or "–",
     }
     if splits.bad_files:
-        facts["left out"] = pluralize(len(splits.bad_files), "file")
+        facts["unreadable"] = pluralize(len(splits.bad_files), "file")
     return facts

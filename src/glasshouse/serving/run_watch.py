@@ -1,4 +1,4 @@
-"""What a page that watches a run shows: read once for all who look, however many they are."""
+"""The state of a run as its page shows it, read once for all viewers."""
 
 import json
 import time
@@ -12,20 +12,22 @@ from glasshouse.runs.listing import Listed, RunListing
 from glasshouse.runs.steps import Mark, StepReader
 from glasshouse.serving.workbench import Workbench
 
-# Pages ask together, every two seconds: the first of them reads for all.
+# All pages refresh at the same moment, every two seconds: the first of them reads for all.
 _FRESH_SECONDS = 1.5
 _MOST_EPOCHS = 400
 
 Curve = tuple[tuple[float, float, float, float], ...]
 
 
-@dataclass(frozen=True, eq=False)  # one at a time for each version, so being the same will do
+# Compared and hashed by identity, because there is one object per version: as a key of the caches
+# in live.py and curves.py it must not be walked through.
+@dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A run at one moment; version changes when anything else does.
+    """A run at one moment; version increases with every change.
 
-    status: that of the list, or "starting" and "failed" for a run without a folder yet. epochs:
-    the lines of metrics.jsonl, at most some hundreds, evenly chosen. curve: rows of position in
-    epochs, loss, accuracy and rate. log: the end of what a training in the background said.
+    status: as in the list of runs, or "starting" and "failed" for a run without a folder. epochs:
+    the lines of metrics.jsonl, evenly thinned to a few hundred. curve: rows of position in epochs,
+    loss, accuracy and learning rate. log: the last output of a training run in the background.
     """
 
     version: int
@@ -40,13 +42,13 @@ class Snapshot:
 
     @property
     def stage(self) -> tuple[Any, ...]:
-        """What decides which parts a page of the run has; the rest are words and points."""
+        """What decides which panels the page has; everything else is texts and points."""
         parts = bool(self.listed.recipe), bool(self.curve or self.epochs), self.has_report
         return self.status, *parts
 
     @property
     def is_at_work(self) -> bool:
-        """True while something may still change by itself."""
+        """True while the run may still change by itself."""
         return self.status in ("starting", "training", "measuring")
 
     @property
@@ -56,7 +58,7 @@ class Snapshot:
 
     @property
     def done(self) -> float:
-        """The share of training that is done, 0 to 1."""
+        """The finished share of training, 0 to 1."""
         if self.status in ("finished", "measuring"):
             return 1.0
         if self.mark is not None:
@@ -79,7 +81,7 @@ _watches: dict[tuple[Path, str], _Watch] = {}
 
 
 def snapshot_of(workbench: Workbench, name: str) -> Snapshot | None:
-    """The run as it is now, not more than two seconds old; None when there is no such run."""
+    """The run as it is now, at most two seconds old; None when there is no such run."""
     folder = workbench.runs / name
     key = (workbench.runs, name)
     watch = _watches.setdefault(
@@ -134,5 +136,5 @@ def _epochs(path: Path, listed: Listed, before: Snapshot | None) -> tuple[dict[s
         return ()
     lines = [json.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
     step = max(1, len(lines) // _MOST_EPOCHS)
-    # Counted from the first, so that those of before stay; and always the newest.
+    # Thinned from the first on, so that points that are drawn stay; the newest is always shown.
     return tuple(lines[:-1][::step] + lines[-1:])

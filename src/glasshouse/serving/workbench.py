@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 class Workbench:
     """What `glasshouse ui` was started with.
 
-    runs: the folder that holds the run folders; it may not exist yet.
+    runs: the folder with the run folders; it may not exist yet.
     """
 
     runs: Path
@@ -20,7 +20,7 @@ class Workbench:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """The same wishes for a command that the workbench starts."""
+        """The same options for a command that the workbench starts."""
         where = ("--data-dir", str(self.data_dir)) if self.data_dir else ()
         return (*where, "--offline") if self.offline else where
 
@@ -29,8 +29,8 @@ class Workbench:
 class Page:
     """One page; build fills it, with the path and query parameters in the request.
 
-    label: its word in the navigation; empty: it is reached from other pages. icon: a Material name.
-    routes: what the page needs besides, for example its images.
+    label: its name in the navigation; empty: it is reached from other pages only. icon: a Material
+    icon. routes: further routes that the page needs, for example of its images.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""Charts as the options of ECharts: greys that suit light and dark, and few, telling lines."""
+"""Charts as options of ECharts, in colours that work in light and dark mode."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -9,13 +9,13 @@ Points = Sequence[Sequence[float | None]]
 Options = dict[str, Any]
 
 BLUE, ORANGE = "#3b8fd4", "#e07b2e"
-# Eight that differ in hue and in lightness, on light and on dark paper.
+# Eight that differ in hue and in lightness, on a light and on a dark background.
 COLOURS = (BLUE, ORANGE, "#3fa573", "#a06fd0", "#d9605a", "#2fa6ad", "#d06fa6", "#8c96a5")
 _INK, _LINES = "#8590a2", "rgba(128,140,160,.22)"
 
 
 def echart(options: Options, description: str, classes: str = "") -> ui.echart:
-    """A chart on the page; the description is for whoever cannot see it."""
+    """A chart on the page; description: for screen readers."""
     element = ui.echart(options).classes(f"gh-chart {classes}")
     element.props.update({"role": "img", "aria-label": description})
     return element
@@ -24,7 +24,7 @@ def echart(options: Options, description: str, classes: str = "") -> ui.echart:
 def line(
     name: str, points: Points, colour: str, *, dashed: bool = False, faint: bool = False
 ) -> Options:
-    """One line; faint: the noisy one behind a line that says the same more calmly."""
+    """One line; faint: noisy values behind their smoothed line."""
     return {
         "type": "line",
         "name": name,
@@ -45,7 +45,7 @@ def line(
 def lines(
     series: Sequence[Options], *, x: str, scale: Literal["value", "log"] = "value"
 ) -> Options:
-    """Lines over the epochs, or over anything else; the title beside it tells the unit of y."""
+    """A line chart; x: the name of the horizontal axis. The heading above it has the unit of y."""
     return {
         "animation": False,
         "color": list(COLOURS),
@@ -68,47 +68,47 @@ def lines(
 
 
 def reliability_options(bins: Sequence[Mapping[str, Any]]) -> Options:
-    """Accuracy against confidence, a bar a bin; on the diagonal the two are equal."""
+    """A reliability diagram: accuracy over confidence, one bar per bin; the diagonal is ideal."""
     bars = [
         [100 * (one["low"] + one["high"]) / 2, _rounded(100 * one["accuracy"]["value"])]
         for one in bins
         if one["count"]
     ]
-    ideal = line("as sure as right", [(0, 0), (100, 100)], "#8c96a5", dashed=True)
+    ideal = line("perfect calibration", [(0, 0), (100, 100)], "#8c96a5", dashed=True)
     options = lines(
         [
             {
-                "type": "bar", "name": "right, %", "data": bars, "barWidth": 14,
+                "type": "bar", "name": "accuracy, %", "data": bars, "barWidth": 14,
                 "itemStyle": {"color": BLUE, "borderRadius": [2, 2, 0, 0]},
                 "emphasis": {"disabled": True},
             },
             ideal | {"lineStyle": {"width": 1.5, "type": "dashed"}},
         ],
-        x="sure, %",
+        x="confidence, %",
     )  # fmt: skip
     for axis in ("xAxis", "yAxis"):
         options[axis] |= {"min": 0, "max": 100, "scale": False}
     return options
 
 
-def mark_points(options: Options, name: str, place: float, low: float, high: float) -> Options:
-    """The same chart with a named upright line from low to high.
+def mark_points(options: Options, name: str, x: float, low: float, high: float) -> Options:
+    """The same chart with a labelled vertical line from low to high.
 
-    A line like the others, because ECharts draws no upright mark on a logarithmic axis.
+    A series like the others, because ECharts draws no vertical mark on a logarithmic axis.
     """
     label = {"show": True, "position": "top", "formatter": name, "color": ORANGE, "fontSize": 11}
-    upright = line(name, [], ORANGE, dashed=True) | {
-        "data": [[place, low], {"value": [place, high], "label": label}],
-        "showSymbol": True,  # without its symbols, which have no size, a line has no labels
+    vertical = line(name, [], ORANGE, dashed=True) | {
+        "data": [[x, low], {"value": [x, high], "label": label}],
+        "showSymbol": True,  # labels belong to symbols: these have no size, but must be shown
         "symbolSize": 0,
         "tooltip": {"show": False},
         "silent": True,
     }
-    return options | {"series": [*options["series"], upright]}
+    return options | {"series": [*options["series"], vertical]}
 
 
 def spark_path(values: Sequence[float], width: int = 72, height: int = 18) -> str:
-    """A tiny line as the path of an SVG; empty when there are fewer than two values."""
+    """A sparkline as the path of an SVG; empty for fewer than two values."""
     if len(values) < 2:
         return ""
     step = max(1, len(values) // 48)

@@ -1,4 +1,4 @@
-"""Up to eight runs side by side: their curves in one chart, and whether they differ at all."""
+"""The page that compares runs: their curves in one chart, and paired tests."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Page, Workbench
 from glasshouse.wording import duration
 
-if TYPE_CHECKING:  # the page comes up before torch does
+if TYPE_CHECKING:  # the workbench starts without torch
     from glasshouse.evaluation.compare import Comparison
     from glasshouse.serving.paired_tests import PairedTests
 
@@ -33,25 +33,25 @@ _CURVES = {
 
 
 async def build_compare(workbench: Workbench, request: Request) -> None:
-    """The runs that the address names."""
+    """Compare the runs that the address names."""
     names = list(dict.fromkeys(request.query_params.getlist("run")))
     heading("Compare", f"{len(names)} runs" if names else "")
     if not 2 <= len(names) <= MOST_COMPARED:
         empty_state(
-            "Which runs?",
-            f"Choose two to {MOST_COMPARED} on the page Runs, then press Compare.",
+            "No runs selected",
+            f"Select 2 to {MOST_COMPARED} runs on the page Runs, then press Compare.",
             icon="compare_arrows",
         )
         return
     found = [_read(workbench, name) for name in names]
     _table(names, found)
-    with panel("Curves", "over the epochs"), box("gh-three"):
+    with panel("Curves", "by epoch"), box("gh-three"):
         for title, (key, factor) in _CURVES.items():
             with box():
                 text(title, "h3")
                 echart(_overlaid(names, found, key, factor), f"{title} of {len(names)} runs")
-    with panel("Is the difference real?", "paired test on the same test images") as section:
-        waiting = text("Comparing image by image …", "p", "gh-quiet")
+    with panel("Significance", "paired tests on the same test images") as section:
+        waiting = text("Comparing predictions …", "p", "gh-quiet")
 
     async def fill() -> None:
         folders = {name: run.folder for name, run in zip(names, found, strict=True)}
@@ -78,12 +78,12 @@ def _overlaid(names: Sequence[str], found: Sequence[runs.Run], key: str, factor:
         )
         for name, run, colour in zip(names, found, COLOURS, strict=False)
     ]
-    return lines(series, x="epochs")
+    return lines(series, x="epoch")
 
 
 def _table(names: Sequence[str], found: Sequence[runs.Run]) -> None:
-    # What is compared comes first: on a phone the rest has to be scrolled to.
-    columns = ("Run", "Test accuracy", "95 % interval", "Epochs", "Training", "Source", "Recipe")
+    # The results come first: on a phone the other columns have to be scrolled to.
+    columns = ("Run", "Test accuracy", "95 % CI", "Epochs", "Training time", "Source", "Recipe")
     with panel(), box("gh-scroll"), box("gh-table", "table"):
         with box("", "thead"), box("", "tr"):
             for i, name in enumerate(columns):
@@ -95,15 +95,15 @@ def _table(names: Sequence[str], found: Sequence[runs.Run]) -> None:
 
 def _row(name: str, run: runs.Run, colour: str) -> None:
     share = run.evaluation["accuracy"] if run.evaluation else None
-    is_by_features = run.recipe.transfer.way == "features"
+    has_no_epochs = run.recipe.transfer.way == "features"
     with box("", "tr"):
         with box("", "td"):
             box("gh-key").style(f"background: {colour}")
             link(name, run_address(name), "gh-run")
         cells = (
-            percent(share["value"]) if share else "not measured yet",
+            percent(share["value"]) if share else "not evaluated yet",
             f"{percent(share['low'])} to {percent(share['high'])}" if share else "",
-            "features" if is_by_features else f"{len(run.epochs)} / {run.recipe.train.epochs}",
+            "features" if has_no_epochs else f"{len(run.epochs)} / {run.recipe.train.epochs}",
             duration(run.seconds),
             str(run.environment["data"]["source"]),
             run.recipe.name,
@@ -116,20 +116,20 @@ def _tests(paired: "PairedTests") -> None:
     if paired.problem:
         text(paired.problem, "p", "gh-quiet")
     if paired.unfinished:
-        text(f"Not measured yet: {', '.join(paired.unfinished)}.", "p", "gh-quiet")
+        text(f"Not evaluated yet: {', '.join(paired.unfinished)}.", "p", "gh-quiet")
     if not paired.comparisons:
         return
     for one in paired.comparisons[:3]:
         text(one.verdict, "p", "gh-verdict")
     table(
-        ("First", "Second", "Second minus first", "95 % interval", "Only first right",
-         "Only second right", "p", "p, corrected"),
+        ("First", "Second", "Second minus first", "95 % CI", "Only first correct",
+         "Only second correct", "p", "adjusted p"),
         [_pair(one) for one in paired.comparisons],
         numbers_from=2,
     )  # fmt: skip
     text(
-        "p: McNemar's exact test; corrected: Holm's over all pairs. Intervals by a paired "
-        "bootstrap. Points are hundredths of accuracy.",
+        "p: McNemar's exact test; adjusted p: Holm's correction over all pairs. CI: paired "
+        "bootstrap. Differences in percentage points of accuracy.",
         "p",
         "gh-note",
     )

@@ -1,4 +1,4 @@
-"""Loss, accuracy and rate of a run as three charts that follow it."""
+"""Loss, accuracy and learning rate of a run as three charts that follow its training."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -13,16 +13,16 @@ Epochs = Sequence[dict[str, Any]]
 
 
 def show_curves() -> Callable[[Snapshot], None]:
-    """The panel of curves, still empty; gives what shows it as soon as there are some.
+    """Add the panel of curves, still empty; returns what shows it once there are points.
 
-    The charts are marked by their names, so that points reach them: a text that is made once for
-    all viewers, where a chart's own points would be walked through for each.
+    The charts are marked with data-live. Their points arrive as messages that are made once for all
+    viewers; as options of the charts, NiceGUI would serialise every point for every viewer.
     """
     with panel("Training", classes="gh-curves") as section, box("gh-three"):
         for name, title in _TITLES.items():
             with box():
                 text(title, "h3")
-                element = echart(lines([], x="epochs"), f"{title} over the epochs")
+                element = echart(lines([], x="epoch"), f"{title} by epoch")
                 element.props["data-live"] = name
 
     def update(now: Snapshot) -> None:
@@ -33,7 +33,7 @@ def show_curves() -> Callable[[Snapshot], None]:
 
 @lru_cache(maxsize=16)
 def curve_series(now: Snapshot | None) -> dict[str, list[Options]]:
-    """What the three charts show of a run at one moment; None: nothing yet."""
+    """The lines of the three charts for a run at one moment; None: no lines yet."""
     if now is None:
         return {name: [] for name in _TITLES}
     epochs = now.epochs
@@ -57,7 +57,7 @@ def _steps(now: Snapshot, column: int, factor: float) -> list[Options]:
     if len(now.curve) < 2:
         return []
     points = [(round(row[0], 3), round(factor * row[column], 4)) for row in now.curve]
-    return [line("between epochs", points, BLUE, faint=True)]
+    return [line("training, per step", points, BLUE, faint=True)]
 
 
 def _column(epochs: Epochs, key: str, factor: float = 1.0) -> list[tuple[float, float]]:

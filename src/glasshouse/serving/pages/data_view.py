@@ -1,4 +1,4 @@
-"""What the page Data holds: a source, what its check finds, and the images."""
+"""The contents of the page Data: a source, the findings of its check, and the images."""
 
 import asyncio
 from collections.abc import Sequence
@@ -31,21 +31,21 @@ from glasshouse.serving.workbench import Workbench
 from glasshouse.wording import pluralize
 
 _OFFERED = ("digits", "shapes", "cifar10")
-_GROUPS_AT_ONCE, _SAMPLES_AT_ONCE, _FILES_SHOWN, _CLASSES_SHOWN = 12, 40, 200, 60
-_IN_A_GROUP = 6
+_GROUPS_PER_STEP, _SAMPLES_SHOWN, _FILES_SHOWN, _CLASSES_SHOWN = 12, 40, 200, 60
+_PER_GROUP = 6
 _ICONS = {"error": "block", "warning": "warning_amber", "info": "info_outline"}
 
 
 async def fill(workbench: Workbench, request: Request) -> None:
-    """A source to choose, and below it what its check found."""
+    """A field for the source, and below it the results of its check."""
     source = request.query_params.get("source", "").strip()
-    heading("Data", "What may be wrong with the images, before anything is trained on them.")
+    heading("Data", "Check images for problems before training on them.")
     _chooser(workbench, source)
     if not source:
         empty_state(
-            "Choose images to check",
-            "A folder with a folder of images for each class, a .csv table of path,label, or one "
-            "of the sources that come with Glasshouse. On the command line:",
+            "No source selected",
+            "Enter a folder with one folder per class, a .csv table with the columns path and "
+            "label, or the name of a built-in data set. On the command line:",
             icon="fact_check",
             command="glasshouse check FOLDER --out report",
         )
@@ -54,15 +54,15 @@ async def fill(workbench: Workbench, request: Request) -> None:
     with box("gh-data") as place:
         found = await _examined(workbench, source, again=again)
         if place.is_deleted:
-            return  # the viewer has left meanwhile
+            return  # the page was closed in the meantime
         place.clear()
         with place:
             _show(found)
 
 
 async def _examined(workbench: Workbench, source: str, *, again: bool) -> CachedCheck:
-    """Check in a thread, and say how far it is meanwhile."""
-    state = {"words": "Looking at every image …"}
+    """Check in a thread, showing the progress."""
+    state = {"words": "Checking the images …"}
 
     def progress(what: str, done: int, total: int) -> None:
         state["words"] = f"{what[0].upper()}{what[1:]}: {done:,} of {total:,}"
@@ -93,7 +93,7 @@ def _chooser(workbench: Workbench, source: str) -> None:
 
     with box("gh-panel gh-source", "section"):
         with box("gh-row"):
-            field = ui.input(value=source, placeholder="a folder, a table, or a name").props(
+            field = ui.input(value=source, placeholder="folder, .csv table or data set").props(
                 'outlined dense aria-label="Source"'
             )
             field.classes("gh-entry").on("keydown.enter", go)
@@ -114,23 +114,23 @@ def _show(found: CachedCheck) -> None:
                     **counts,
                     "classes": f"{len(splits.class_names):,}",
                     "size": f"{splits.train.width}×{splits.train.height}",
-                    "left out": f"{len(splits.bad_files):,}",
+                    "unreadable": f"{len(splits.bad_files):,}",
                 }
             )
     with panel("Findings", verdict(findings)):
         for finding in findings:
-            # The panel of the classes shows the counts.
+            # The panel with the class balance shows them.
             if finding.kind != "counts":
                 _finding(finding, found)
     if splits is None:
         return
     with box("gh-columns"):
-        with panel("Balance of the classes"):
+        with panel("Class balance"):
             _balance(splits)
         with panel("Samples"):
             _samples(found, splits)
     if splits.bad_files:
-        with panel("Files that cannot be read", pluralize(len(splits.bad_files), "file")):
+        with panel("Unreadable files", pluralize(len(splits.bad_files), "file")):
             _bad_files(splits.bad_files)
 
 
@@ -153,14 +153,14 @@ def _finding(finding: Finding, found: CachedCheck) -> None:
 def _groups(
     groups: Sequence[Sequence[int]], found: CachedCheck, *, is_open: bool, are_pairs: bool
 ) -> None:
-    """Images side by side, a dozen groups at once."""
+    """Groups of images next to each other, a dozen at a time."""
     left = iter(groups)
     shown = 0
 
     def show_some() -> None:
         nonlocal shown
         with place:
-            for group in islice(left, _GROUPS_AT_ONCE):
+            for group in islice(left, _GROUPS_PER_STEP):
                 _group(group, found)
                 shown += 1
         more.set_visibility(shown < len(groups))
@@ -175,17 +175,17 @@ def _groups(
 
 def _what(groups: Sequence[Sequence[int]], *, are_pairs: bool) -> str:
     if not are_pairs:
-        return f"{pluralize(len(groups), 'image')} to look at"
+        return f"Show {pluralize(len(groups), 'image')}"
     noun = "pair" if all(len(group) == 2 for group in groups) else "group"
-    return f"{pluralize(len(groups), noun)} side by side"
+    return f"Show {pluralize(len(groups), noun)}"
 
 
 def _group(rows: Sequence[int], found: CachedCheck) -> None:
     with box("", "li"):
-        for row in rows[:_IN_A_GROUP]:
+        for row in rows[:_PER_GROUP]:
             _figure(found, row)
-        if len(rows) > _IN_A_GROUP:
-            text(f"and {len(rows) - _IN_A_GROUP} more", "span", "gh-quiet")
+        if len(rows) > _PER_GROUP:
+            text(f"and {len(rows) - _PER_GROUP} more", "span", "gh-quiet")
 
 
 def _figure(found: CachedCheck, row: int) -> None:
@@ -205,11 +205,11 @@ def _image(found: CachedCheck, row: int, description: str) -> None:
 
 
 def _balance(splits: Splits) -> None:
-    """A bar for each class, of the images of the three parts."""
+    """One bar per class, divided into the three splits."""
     with box("gh-legend"):
         for number, part in enumerate(by_split(splits)):
             with box("", "span"):
-                box(f"gh-part-{number}", "i")
+                box(f"gh-split-{number}", "i")
                 text(part)
     rows = class_rows(splits)
     with box("gh-scroll gh-bounded"), box("gh-bars", "table"), box("", "tbody"):
@@ -220,7 +220,7 @@ def _balance(splits: Splits) -> None:
                 with box("", "td"), box("gh-bar").props("aria-hidden=true"):
                     for number, count in enumerate(row.counts):
                         share = 100 * row.share * count / max(1, total)
-                        box(f"gh-part-{number}", "i").style(f"width:{share:.2f}%")
+                        box(f"gh-split-{number}", "i").style(f"width:{share:.2f}%")
                 parts = " · ".join(f"{count:,}" for count in row.counts)
                 text(f"{total:,}", "td", "gh-number").props["title"] = parts
     if len(rows) > _CLASSES_SHOWN:
@@ -228,7 +228,7 @@ def _balance(splits: Splits) -> None:
 
 
 def _samples(found: CachedCheck, splits: Splits) -> None:
-    """Some images of a class, as the net sees them."""
+    """Some images of a class, at the input size of the network."""
     with box("gh-row"):
         chosen = ui.select(dict(enumerate(splits.class_names)), value=0, label="Class").props(
             "outlined dense options-dense"
@@ -243,13 +243,13 @@ def _samples(found: CachedCheck, splits: Splits) -> None:
             str(part.value), len(splits.train) + len(splits.validation)
         )
         rows = np.flatnonzero(images.labels == chosen.value)
-        kept = rows[np.linspace(0, len(rows) - 1, min(_SAMPLES_AT_ONCE, len(rows))).astype(int)]
+        kept = rows[np.linspace(0, len(rows) - 1, min(_SAMPLES_SHOWN, len(rows))).astype(int)]
         place.clear()
         with place:
             for row in kept.tolist():
                 _image(found, before + row, f"{images.ids[row]}")
             if not len(kept):
-                text("None in this part.", "p", "gh-quiet")
+                text("No images of this class in this split.", "p", "gh-quiet")
 
     chosen.on_value_change(show)
     part.on_value_change(show)
@@ -258,8 +258,10 @@ def _samples(found: CachedCheck, splits: Splits) -> None:
 
 def _bad_files(bad_files: Sequence[BadFile]) -> None:
     rows = [(bad.path, bad.reason) for bad in bad_files[:_FILES_SHOWN]]
-    table(("File", "Why"), rows, numbers_from=2).classes("gh-bounded gh-wrap")
+    table(("File", "Reason"), rows, numbers_from=2).classes("gh-bounded gh-wrap")
     if len(bad_files) > _FILES_SHOWN:
         text(
-            f"and {len(bad_files) - _FILES_SHOWN:,} more; `check --json` has all.", "p", "gh-quiet"
+            f"and {len(bad_files) - _FILES_SHOWN:,} more; `glasshouse check --json` lists all.",
+            "p",
+            "gh-quiet",
         )

@@ -1,4 +1,4 @@
-"""The range test: how the loss answers to rising rates, and one click to use what it suggests."""
+"""The learning rate range test, and one click to use the suggestion."""
 
 import asyncio
 import json
@@ -31,32 +31,32 @@ _LOG_CHARACTERS = 400
 
 
 def show_finder(workbench: Workbench, plan: TrainingPlan) -> None:
-    """The panel with the button that makes the test, in a process of its own."""
-    with panel("Learning rate", "a short test on copies of the net"):
+    """The panel that runs the test, in a process of its own."""
+    with panel("Learning rate finder", "range test on copies of the network"):
         with box("gh-row"):
-            find = button("Find a rate", "query_stats")
+            find = button("Run test", "query_stats")
             stop = button("Stop", "stop")
         stop.set_visibility(False)
-        said = text("", "p", "gh-help")
+        progress = text("", "p", "gh-help")
         problem = text("", "p", "gh-bad gh-problem")
         found = box("gh-stack gh-found")
     running: dict[str, asyncio.subprocess.Process] = {}
 
     async def make() -> None:
-        problem.text, said.text = "", "training copies of the net at rising rates …"
+        problem.text, progress.text = "", "training copies at increasing learning rates …"
         found.clear()
         find.disable()
         stop.set_visibility(True)
         try:
             source = str(plan.source.value).strip()
-            curve = await _test(workbench, source, plan.resolved(), running, said.set_text)
+            curve = await _test(workbench, source, plan.resolved(), running, progress.set_text)
         except GlasshouseError as error:
             problem.text = str(error)
             return
         finally:
             find.enable()
             stop.set_visibility(False)
-            said.text = ""
+            progress.text = ""
             running.clear()
         with found:
             _result(plan, curve)
@@ -69,7 +69,7 @@ def show_finder(workbench: Workbench, plan: TrainingPlan) -> None:
                 process.kill()
 
     stop.on_click(end)
-    ui.context.client.on_delete(end)  # nobody waits for the answer any more
+    ui.context.client.on_delete(end)  # the page was closed: nobody waits for the result
 
 
 async def _test(
@@ -77,11 +77,11 @@ async def _test(
     source: str,
     recipe: Recipe,
     running: dict[str, asyncio.subprocess.Process],
-    tell: Callable[[str], object],
+    show_progress: Callable[[str], object],
 ) -> dict[str, Any]:
-    """What `glasshouse lr-find --json` answers; raises UsageError with what it said instead.
+    """The result of `glasshouse lr-find --json`; raises UsageError with its error message.
 
-    tell is called with what it says of its progress.
+    show_progress: called with each line of its progress.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recipe.toml"
@@ -94,15 +94,18 @@ async def _test(
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         running["test"] = process
-        answer, said = await asyncio.gather(_read(process.stdout), _follow(process.stderr, tell))
+        output, messages = await asyncio.gather(
+            _read(process.stdout), _follow(process.stderr, show_progress)
+        )
         await process.wait()
+    # Negative: ended by a signal, which is what the Stop button sends.
     if process.returncode is not None and process.returncode < 0:
-        raise UsageError("The test was stopped.")
+        raise UsageError("Test stopped.")
     try:
-        curve: dict[str, Any] = json.loads(answer)
+        curve: dict[str, Any] = json.loads(output)
     except ValueError:
-        words = said.strip()[-_LOG_CHARACTERS:]
-        raise UsageError(words.removeprefix("glasshouse: ") or "the test failed") from None
+        words = messages.strip()[-_LOG_CHARACTERS:]
+        raise UsageError(words.removeprefix("glasshouse: ") or "The test failed.") from None
     return curve
 
 
@@ -110,19 +113,21 @@ async def _read(stream: asyncio.StreamReader | None) -> bytes:
     return await stream.read() if stream is not None else b""
 
 
-async def _follow(stream: asyncio.StreamReader | None, tell: Callable[[str], object]) -> str:
-    """Everything that is said, each line passed on as it comes."""
+async def _follow(
+    stream: asyncio.StreamReader | None, show_progress: Callable[[str], object]
+) -> str:
+    """The whole output; each line is passed on as it arrives."""
     lines: list[str] = []
     if stream is not None:
-        async for said in stream:
-            lines.append(said.decode("utf-8", "replace"))
-            tell(lines[-1].strip())
+        async for line_read in stream:
+            lines.append(line_read.decode("utf-8", "replace"))
+            show_progress(lines[-1].strip())
     return "".join(lines)
 
 
 def _result(plan: TrainingPlan, curve: dict[str, Any]) -> None:
-    echart(finder_options(curve), f"Loss over the learning rate. {curve['verdict']}", "gh-short")
-    text(f"The curve alone says: {curve['verdict']}.", "p", "gh-help")
+    echart(finder_options(curve), f"Loss over learning rate. {curve['verdict']}", "gh-short")
+    text(f"Curve: {curve['verdict']}.", "p", "gh-help")
     for why, lr in rates_to_use(curve).items():
         with box("gh-row"):
             button(f"Use {rate(lr)}", main=lr == curve["auto_lr"]).on_click(
@@ -132,34 +137,34 @@ def _result(plan: TrainingPlan, curve: dict[str, Any]) -> None:
 
 
 def rates_to_use(curve: dict[str, Any]) -> dict[str, float]:
-    """Every rate that may be used, and why; first the one that suits the schedule."""
-    by_rule = {f"by the rule {rule}": lr for rule, lr in curve["suggestions"].items()}
+    """The suggested learning rates by their reasons; first the one that suits the schedule."""
+    by_rule = {f"rule: {rule}": lr for rule, lr in curve["suggestions"].items()}
     if curve["auto_lr"] in (None, *by_rule.values()):
         return by_rule
-    return {"suits this schedule; what train.lr = auto takes": curve["auto_lr"], **by_rule}
+    return {"for this schedule; same as train.lr = auto": curve["auto_lr"], **by_rule}
 
 
 def _use(plan: TrainingPlan, lr: float) -> None:
     plan.form.fields["train.lr"].value = rate(lr)
-    ui.notify(f"The learning rate is now {rate(lr)}.")
+    ui.notify(f"Learning rate set to {rate(lr)}.")
 
 
 def finder_options(curve: dict[str, Any]) -> Options:
-    """The chart of a range test: each seed smoothed, and where the rules point."""
+    """The chart of a range test: each seed raw and smoothed, with the suggestion marked."""
     lrs = curve["lrs"]
-    colours = [colour for colour in COLOURS if colour != ORANGE]  # in which the mark stands out
+    colours = [colour for colour in COLOURS if colour != ORANGE]  # so that the mark stands out
     series = []
     for seed, (raw, smoothed) in enumerate(zip(curve["losses"], curve["smoothed"], strict=True)):
         colour = colours[seed % len(colours)]
         series.append(line(f"seed {seed}", _points(lrs, smoothed), colour))
-        series.append(line(f"seed {seed}, each step", _points(lrs, raw), colour, faint=True))
+        series.append(line(f"seed {seed}, per step", _points(lrs, raw), colour, faint=True))
     options = lines(series, x="learning rate", scale="log")
     options["legend"]["show"] = False
     options["grid"]["top"] = 22
     smoothed = [value for row in curve["smoothed"] for value in row if value is not None]
     if not smoothed:
         return options
-    # What explodes at the end would flatten all that matters.
+    # The loss explodes at the end; drawn in full, it would flatten the part that matters.
     high = max(row[0] or 0 for row in curve["smoothed"]) * 1.6
     low = min(smoothed) - 0.1 * (high - min(smoothed))
     low, high = round(max(low, 0.0), 1), round(high, 1)

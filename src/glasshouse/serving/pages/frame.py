@@ -1,4 +1,4 @@
-"""What surrounds every page: the navigation, the look, and what is shown when a page fails."""
+"""What surrounds every page: the navigation, the style and the error display."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -16,7 +16,7 @@ _HEAD = f"""
 
 
 async def framed(page: Page, pages: Sequence[Page], fill: Callable[[], Awaitable[None]]) -> None:
-    """The frame with the page in it; a GlasshouseError is shown in the page's place."""
+    """Show a page inside the frame; a GlasshouseError is shown in place of the page."""
     ui.add_head_html(_HEAD)
     with ui.element("header").classes("gh-top"):
         _navigation(page, pages)
@@ -24,11 +24,11 @@ async def framed(page: Page, pages: Sequence[Page], fill: Callable[[], Awaitable
         try:
             await fill()
         except GlasshouseError as error:
-            empty_state("This cannot be shown", str(error), icon="report_problem")
+            empty_state("Cannot show this page", str(error), icon="report_problem")
 
 
 def _navigation(page: Page, pages: Sequence[Page]) -> None:
-    link("Skip to the page", "#main").classes("gh-skip")
+    link("Skip to content", "#main").classes("gh-skip")
     with link("", "/").classes("gh-brand").props('aria-label="Glasshouse, all runs"'):
         ui.element("img").props('src="/assets/favicon.svg" alt="" width=22 height=22')
         text("Glasshouse")
@@ -38,7 +38,7 @@ def _navigation(page: Page, pages: Sequence[Page]) -> None:
                 _navigation_link(other, is_here=other is page)
     (
         ui.button(icon="contrast", color=None)
-        .props('flat round dense aria-label="Light or dark"')
+        .props('flat round dense aria-label="Toggle dark mode"')
         .classes("gh-theme")
         .on("click", js_handler="() => glasshouse.toggleTheme()")
     )

@@ -1,4 +1,4 @@
-"""Test images of a run, plain or with what speaks for an answer."""
+"""Test images of a run, plain or with explanation maps."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from glasshouse.serving.pages.parts import box, image, link, text
 
 
 def plain_image(name: str, position: int, identity: str, caption: str) -> None:
-    """An image that leads to its explanation, with its caption and its id under it."""
+    """An image with caption and id, as a link to its explanation."""
     with link("", explain_address(name, identity), "gh-image"):
         image(f"/image/{position}/{quote(name)}", identity, "gh-pixels")
         text(caption, "span")
@@ -16,7 +16,7 @@ def plain_image(name: str, position: int, identity: str, caption: str) -> None:
 
 
 def mapped_image(name: str, position: int, mistake: Mapping[str, Any]) -> None:
-    """A mistake: the image, and what speaks for the given and for the true class."""
+    """A misclassified image with the maps of its predicted and its true class."""
     with link("", explain_address(name, str(mistake["id"])), "gh-mistake"):
         with box("gh-trio"):
             address = f"/image/{position}/{quote(name)}"
@@ -24,18 +24,18 @@ def mapped_image(name: str, position: int, mistake: Mapping[str, Any]) -> None:
             for of in ("predicted", "true"):
                 with box("gh-layers"):
                     image(address, "", "gh-pixels")
-                    what = f"what speaks for {mistake[of]}"
+                    what = f"explanation map for {mistake[of]}"
                     image(f"/map/{position}/{quote(name)}?of={of}", what, "gh-heat")
         with box("gh-caption"):
             text(str(mistake["predicted"]), "span", "gh-wrong")
             text(f"{mistake['probability']:.0%}", "span", "gh-quiet")
-            text("is", "span", "gh-quiet")
+            text("true class", "span", "gh-quiet")
             text(str(mistake["true"]), "span", "gh-right")
             text(f"{mistake['probability_of_true']:.0%}", "span", "gh-quiet")
         text(str(mistake["id"]), "span", "gh-quiet gh-id").props["title"] = str(mistake["id"])
 
 
 def explain_address(name: str, identity: str = "") -> str:
-    """The page that explains a run's answers, beginning with one test image if it has an id."""
+    """The page that explains a run's predictions, optionally of one test image by its id."""
     chosen = {"model": name, **({"image": identity} if identity else {})}
     return f"/explain?{urlencode(chosen)}"

@@ -1,7 +1,7 @@
-"""What changes on the page of a run while it trains, as small messages that viewers share.
+"""What changes on the page of a run during training, as small messages shared by all viewers.
 
-Words stand in elements marked with `data-live`, charts carry the same mark; `glasshouse.live` in
-the page's script takes a message and changes them.
+Texts and charts that change are marked with `data-live`; `glasshouse.live` in the page's script
+applies a message to them.
 """
 
 import json
@@ -18,27 +18,27 @@ from glasshouse.serving.pages.words import percent, rate
 from glasshouse.serving.run_watch import Snapshot
 from glasshouse.wording import duration
 
-# What a page says when its tab comes into sight or is left: nothing is sent where nobody looks.
+# The event that a page sends when its tab is shown or hidden: hidden tabs get no messages.
 IN_SIGHT = "glasshouse-in-sight"
 SHARE_DONE = "share-done"
 LOG = "log"
 
 
 def marked(element: Element, name: str) -> Element:
-    """The element, as one that messages change."""
+    """Mark an element as one that messages change."""
     element.props["data-live"] = name
     return element
 
 
 def send_change(before: Snapshot | None, now: Snapshot) -> None:
-    """Bring the viewer's page from one moment to another; before is None: from anything."""
-    # The whole of it is one text, made once: lists would be walked through for each viewer.
+    """Update the viewer's page from one moment to another; before is None: from any state."""
+    # One cached string: NiceGUI would serialise structured arguments for every viewer.
     ui.run_javascript(change(before, now))
 
 
 @lru_cache(maxsize=32)
 def change(before: Snapshot | None, now: Snapshot) -> str:
-    """The message as JavaScript."""
+    """The message, as JavaScript."""
     known = {} if before is None else live_words(before)
     words = {name: text for name, text in live_words(now).items() if known.get(name) != text}
     old, new = curve_series(before), curve_series(now)
@@ -48,7 +48,7 @@ def change(before: Snapshot | None, now: Snapshot) -> str:
 
 
 def live_words(now: Snapshot) -> dict[str, str]:
-    """Every word and figure that changes, by the mark of its place."""
+    """Every text that changes, by the mark of its element."""
     last = now.epochs[-1] if now.epochs else {}
     mark, listed = now.mark, now.listed
     at_work = now.status == "training" and mark is not None
@@ -63,7 +63,7 @@ def live_words(now: Snapshot) -> dict[str, str]:
         else f"{percent(last['validation_accuracy'])}"
         + (f" (best {percent(best)})" if best and best > last["validation_accuracy"] else ""),
         "Time left": _left(now),
-        "Trained for": duration(listed.seconds) if listed.seconds else "–",
+        "Training time": duration(listed.seconds) if listed.seconds else "–",
         "Speed": f"{speed:,.0f} images/s" if speed else "–",
         "Learning rate": rate(lr) if lr is not None else "–",
         "Source": listed.source or "–",
@@ -74,21 +74,21 @@ def live_words(now: Snapshot) -> dict[str, str]:
 
 
 def epochs_of(epoch: int, listed: Listed) -> str:
-    """How far training is: 3 / 10, or features where there are no epochs."""
+    """The progress in epochs, such as 3 / 10; "features" for runs that have no epochs."""
     if listed.of:
         return f"{epoch} / {listed.of}"
     return "features" if listed.recipe else "–"
 
 
 def _left(now: Snapshot) -> str:
-    words = {"starting": "reading the images", "measuring": "measuring", "finished": "done"}
+    words = {"starting": "loading images", "measuring": "evaluating", "finished": "done"}
     if now.status == "training":
         return "–" if now.seconds_left is None else duration(now.seconds_left)
     return words.get(now.status, "–")
 
 
 def _new_points(before: list[Options], now: list[Options]) -> list[dict[str, Any]]:
-    """For each line that changed: from which of its points on, and those; a new line is whole."""
+    """For each line that changed, its points from the first difference on; new lines in full."""
     old = {line["name"]: line for line in before}
     gone = [{"name": name, "from": 0, "data": []} for name in old.keys() - {o["name"] for o in now}]
     found = []

@@ -1,4 +1,4 @@
-"""The fields in which a model is chosen on the page Explain: its name, its epoch or its weights."""
+"""The fields that select the models on the page Explain: name, epoch or weights."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,14 +12,14 @@ from glasshouse.models.pretrained import names_at_hand
 from glasshouse.serving.pages.parts import box, text
 from glasshouse.workflow.use.model_choices import HOW_TO_KEEP, ModelChoice, epochs_of_choice
 
-_AS_IT_ENDED = 0
+_FINAL = 0
 _LOOK = "outlined dense options-dense"
 
 
 class Chooser:
-    """Two places for models, the second of which may be empty; on_change is told of each change.
+    """Fields for two models, the second of which is optional; on_change: called at each change.
 
-    names: runs and bundled models, the first of them chosen unless first says another.
+    names: runs and bundled models. first: the model that is selected at the beginning.
     """
 
     def __init__(
@@ -31,49 +31,52 @@ class Chooser:
     ) -> None:
         self._folder, self._on_change = folder, on_change
         self._names = {*names}
-        self._fields = [_Place("Model", names, first), _Place("Beside it", names, None)]
+        self._fields = [
+            _ModelFields("Model", names, first),
+            _ModelFields("Compare with", names, None),
+        ]
         for place in self._fields:
             place.name.on_value_change(partial(self._renamed, place))
             place.epoch.on_value_change(self._told)
             place.weights.on("change", self._told)
             self._fit(place)
-        text("a run, a bundled model, or any net of torchvision or timm", "span", "gh-help")
+        text("a run, a bundled model, or any network of torchvision or timm", "span", "gh-help")
 
     @property
     def chosen(self) -> list[ModelChoice]:
-        """What is chosen now, the first place first; empty where nothing is."""
+        """The selected models in order; empty where none is selected."""
         return [choice for place in self._fields if (choice := place.choice) is not None]
 
     async def offer_nets_at_hand(self) -> None:
-        """Add to the lists the nets of the zoo whose weights are on this machine; it takes time."""
+        """Add the pretrained networks whose weights are on this machine; this takes time."""
         found = await asyncio.to_thread(names_at_hand)
         for place in self._fields:
             if found and not place.name.is_deleted:
                 place.name.set_options(list(dict.fromkeys([*place.name.options, *found])))
 
-    async def _renamed(self, place: "_Place") -> None:
-        place.is_quiet = True  # what is set here is not somebody's choice
-        place.epoch.value, place.weights.value = _AS_IT_ENDED, ""
+    async def _renamed(self, place: "_ModelFields") -> None:
+        place.is_quiet = True  # the fields set here are no changes by the user
+        place.epoch.value, place.weights.value = _FINAL, ""
         self._fit(place)
         place.is_quiet = False
         await self._on_change()
 
     def _told(self) -> Awaitable[None] | None:
-        # Asked at once: what is awaited would find that quiet is over.
+        # Checked here and not in a coroutine: by the time it ran, is_quiet would be over.
         return None if any(place.is_quiet for place in self._fields) else self._on_change()
 
-    def _fit(self, place: "_Place") -> None:
-        """Show what goes with the name: a run's epochs, the file of a net of the zoo."""
+    def _fit(self, place: "_ModelFields") -> None:
+        """Show the fields that the model has: the epochs of a run, or the weights of a network."""
         name = place.name.value or ""
         epochs = epochs_of_choice(self._folder, ModelChoice(name))
         options = {epoch: f"epoch {epoch}" for epoch in reversed(epochs)}
-        place.epoch.set_options({_AS_IT_ENDED: "as it ended", **options}, value=_AS_IT_ENDED)
+        place.epoch.set_options({_FINAL: "final", **options}, value=_FINAL)
         place.epoch.set_visibility(bool(epochs))
         place.hint.set_visibility(0 < len(epochs) <= 2)
         place.weights.set_visibility(bool(name) and name not in self._names)
 
 
-class _Place:
+class _ModelFields:
     """The fields of one model."""
 
     def __init__(self, label: str, names: list[str], first: ModelChoice | None) -> None:
@@ -86,15 +89,15 @@ class _Place:
                 new_value_mode="add-unique",
                 clearable=first is None,
             )
-            self.epoch = ui.select({_AS_IT_ENDED: ""}, value=_AS_IT_ENDED, label="Epoch")
-            self.hint = text(f"Its last two epochs are kept. {HOW_TO_KEEP}", "span", "gh-help")
-            self.weights = ui.input("Weights file", placeholder="the published ones")
+            self.epoch = ui.select({_FINAL: ""}, value=_FINAL, label="Epoch")
+            self.hint = text(f"Only the last two epochs are kept. {HOW_TO_KEEP}", "span", "gh-help")
+            self.weights = ui.input("Weights file", placeholder="published weights")
         for field in (self.name, self.epoch, self.weights):
             _look(field)
 
     @property
     def choice(self) -> ModelChoice | None:
-        """What stands in the fields; None while the name is empty."""
+        """The model that the fields describe; None while the name is empty."""
         name, file = str(self.name.value or "").strip(), str(self.weights.value or "").strip()
         if not name:
             return None

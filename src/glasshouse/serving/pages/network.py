@@ -1,4 +1,4 @@
-"""What a run is made of: its recipe, its surroundings and the layers of its net."""
+"""What a run is made of: its recipe, its environment and the layers of its network."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from glasshouse.serving.pages.parts import box, button, facts, panel, table, tex
 from glasshouse.serving.pages.words import moment
 from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import read_json
+from glasshouse.wording import pluralize
 
 Rows = list[tuple[str, ...]]
 _layer_rows: Callable[..., tuple[Rows, str]] = deferred(
@@ -21,25 +22,26 @@ _layer_rows: Callable[..., tuple[Rows, str]] = deferred(
 
 
 def show_recipe(folder: Path) -> None:
-    """The recipe as it is, and what it ran on."""
+    """The resolved recipe, the data and the environment of the run."""
     environment = read_json(folder / runs.ENVIRONMENT)
     data = environment["data"]
-    images = ", ".join(f"{count:,} {part}" for part, count in data["images"].items())
+    images = ", ".join(f"{count:,} {split}" for split, count in data["images"].items())
+    bad = pluralize(len(data["bad_files"]), "file") if data["bad_files"] else ""
     with box("gh-columns"):
-        with panel("Recipe", "with every default"):
+        with panel("Recipe", "resolved, with all defaults"):
             text((folder / runs.RECIPE).read_text(encoding="utf-8"), "pre", "gh-code")
-        with panel("Data and surroundings"):
+        with panel("Data and environment"):
             facts(
                 {
                     "source": str(data["source"]),
                     "images": images,
                     "classes": f"{len(data['class_names'])}: {_some(data['class_names'])}",
                     "notes": "\n".join(data["notes"]) or "–",
-                    "left out": f"{len(data['bad_files'])} files" if data["bad_files"] else "–",
+                    "unreadable": bad or "–",
                     "started": moment(str(environment["started"])),
                     "command": str(environment["command"]),
-                    "machine": f"{environment['processor']}, threads: {environment['threads']}",
-                    "computed": f"on {environment['device']} in {environment['precision']}",
+                    "machine": f"{environment['processor']}, {environment['threads']} threads",
+                    "device": f"{environment['device']}, {environment['precision']}",
                     **{k: str(v) for k, v in environment["versions"].items()},
                     "folder": str(folder),
                 }
@@ -47,13 +49,13 @@ def show_recipe(folder: Path) -> None:
 
 
 def show_network(workbench: Workbench, name: str, *, at_once: bool) -> None:
-    """The layers of the net, at once or when they are asked for.
+    """The layers of the network, at once or when the button is pressed.
 
-    Reading them costs seconds of a processor, which a training that is watched can better use.
+    Loading torch and the network takes seconds of processor time, better left to a run in training.
     """
     with panel("Network", classes="gh-limited") as section:
-        waiting = text("Reading the net …", "p", "gh-quiet")
-        show = button("Show the layers", "layers")
+        waiting = text("Loading the network …", "p", "gh-quiet")
+        show = button("Show layers", "layers")
     waiting.set_visibility(at_once)
     show.set_visibility(not at_once)
 

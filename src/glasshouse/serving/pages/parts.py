@@ -1,4 +1,4 @@
-"""The small parts that all pages are made of, with one look each."""
+"""The building blocks of all pages."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ from nicegui.elements.mixins.text_element import TextElement
 
 
 def text(words: str, kind: str = "span", classes: str = "") -> TextElement:
-    """Words in an element of that kind; whatever they hold is shown as text."""
+    """A text in an element of this kind; HTML in it is shown as text, never interpreted."""
     return TextElement(tag=kind, text=words).classes(classes)
 
 
 def name_field(words: str, field: Element) -> TextElement:
-    """Tie the words above a field to it, for whoever hears the page; the field moves below them.
+    """Put a label above a field and tie it to the field, for screen readers.
 
-    Quasar drops the aria-label of a select that cannot be typed into.
+    A label element, because Quasar drops the aria-label of a select that cannot be typed into.
     """
     label = text(words, "label", "gh-label")
     field.props["for"] = label.props["for"] = f"field-{field.id}"
@@ -25,26 +25,26 @@ def name_field(words: str, field: Element) -> TextElement:
 
 
 def box(classes: str = "", kind: str = "div") -> Element:
-    """An element to put others into, by `with`."""
+    """An element that holds others; use it with `with`."""
     return ui.element(kind).classes(classes)
 
 
 def link(words: str, address: str, classes: str = "") -> TextElement:
-    """A link to another page; it can also hold other parts."""
+    """A link to another page; it can hold other elements too."""
     element = text(words, "a", classes)
     element.props["href"] = address
     return element
 
 
 def image(address: str, description: str, classes: str = "") -> Element:
-    """An image from this server, with what stands for it when it cannot be seen."""
+    """An image from this server; description: its alternative text."""
     element = ui.element("img").classes(classes)
     element.props.update({"src": address, "alt": description, "loading": "lazy"})
     return element
 
 
 def button(words: str, icon: str = "", *, main: bool = False) -> ui.button:
-    """A button; main: the one that most people want here."""
+    """A button; main: the primary action of its panel."""
     element = ui.button(words, icon=icon or None, color=None)
     return element.props("no-caps unelevated").classes("gh-button" + (" gh-main" if main else ""))
 
@@ -57,7 +57,7 @@ def link_button(words: str, address: str, *, icon: str = "", main: bool = False)
 
 
 def heading(title: str, remark: str = "") -> None:
-    """The title of a page, and a line of what it shows."""
+    """The title of a page, with a line on what it shows."""
     with box("gh-heading"):
         text(title, "h1")
         if remark:
@@ -66,7 +66,7 @@ def heading(title: str, remark: str = "") -> None:
 
 @contextmanager
 def panel(title: str = "", remark: str = "", classes: str = "") -> Iterator[Element]:
-    """A framed part of a page with its own title; inside, its parts are put."""
+    """A framed section of a page with a title of its own; use it with `with`."""
     with box(f"gh-panel {classes}", "section") as section:
         if title:
             with box("gh-panel-head"):
@@ -77,7 +77,7 @@ def panel(title: str = "", remark: str = "", classes: str = "") -> Iterator[Elem
 
 
 def figures(values: Mapping[str, str]) -> None:
-    """A row of figures, each below its name."""
+    """A row of values, each below its name."""
     with box("gh-figures", "dl"):
         for name, value in values.items():
             with box("gh-figure"):
@@ -86,7 +86,7 @@ def figures(values: Mapping[str, str]) -> None:
 
 
 def facts(values: Mapping[str, str]) -> None:
-    """Names and values, a line each."""
+    """Names and values, one pair per line."""
     with box("gh-facts", "dl"):
         for name, value in values.items():
             text(name, "dt")
@@ -94,7 +94,7 @@ def facts(values: Mapping[str, str]) -> None:
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 1) -> Element:
-    """A plain table; the columns from numbers_from on are figures and stand to the right."""
+    """A plain table; the columns from numbers_from on hold numbers and are right-aligned."""
     with box("gh-scroll") as whole, box("gh-table", "table"):
         with box("", "thead"), box("", "tr"):
             for i, name in enumerate(names):
@@ -108,7 +108,7 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: 
 
 
 def empty_state(title: str, words: str, *, icon: str = "", command: str = "") -> Element:
-    """What to do when there is nothing to show yet; command: what to type instead."""
+    """What to do when there is nothing to show yet; command: the equivalent command line."""
     with box("gh-empty") as element:
         if icon:
             ui.icon(icon).props("aria-hidden=true")

@@ -1,4 +1,4 @@
-"""Real training images, as they are and as they are trained on."""
+"""Training images before and after augmentation."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,45 +17,46 @@ _augmented_images: Callable[..., tuple[list[list[str]], dict[str, str]]] = defer
 
 
 def show_preview(workbench: Workbench, plan: TrainingPlan) -> None:
-    """The panel with the button that looks; what it found stays until it is asked again."""
-    with panel("Images", "as they are, and as they are trained on"):
-        look = button("Look at the images", "image_search")
+    """The panel that previews the augmentation; once shown, it follows every change."""
+    with panel("Preview", "training images, original and augmented"):
+        look = button("Show images", "image_search")
         problem = text("", "p", "gh-bad gh-problem")
         found = box("gh-stack gh-found")
 
-    wanted = {"again": False, "at work": False}
+    state = {"again": False, "busy": False}
 
     async def show() -> None:
-        wanted["again"] = wanted["at work"]
-        if wanted["at work"]:
+        # A change during loading is shown right after it, however many changes there were.
+        state["again"] = state["busy"]
+        if state["busy"]:
             return
-        wanted["at work"] = True
+        state["busy"] = True
         problem.text = ""
         look.props("loading")
         try:
             recipe = plan.resolved()
             source = str(plan.source.value).strip()
-            images, told = await asyncio.to_thread(_augmented_images, workbench, source, recipe)
+            images, known = await asyncio.to_thread(_augmented_images, workbench, source, recipe)
         except GlasshouseError as error:
             problem.text = str(error)
         else:
             found.clear()
             with found:
                 _images(images)
-                facts(told)
+                facts(known)
         finally:
             look.props(remove="loading")
-            wanted["at work"] = False
-        if wanted["again"]:
+            state["busy"] = False
+        if state["again"]:
             await show()
 
     async def follow() -> None:
-        # Whoever has looked once sees what each change does.
+        # Only after the button was pressed once: loading a source takes time.
         if found.default_slot.children:
             await show()
 
     look.on_click(show)
-    plan.source.on_value_change(found.clear)  # they are of another source
+    plan.source.on_value_change(found.clear)  # the images belong to the old one
     plan.changed.append(lambda: background_tasks.create(follow()))
 
 
@@ -64,5 +65,5 @@ def _images(rows: list[list[str]]) -> None:
         for row in rows:
             for i, address in enumerate(row):
                 image = box("gh-pixels" + (" gh-original" if i == 0 else ""), "img")
-                what = "a training image" if i == 0 else "the same as it is trained on"
+                what = "training image" if i == 0 else "the same image, augmented"
                 image.props.update({"src": address, "alt": what})

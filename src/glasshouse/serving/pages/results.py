@@ -1,4 +1,4 @@
-"""How good a finished run is: figures, confusion, confidence, and its worst mistakes."""
+"""The results of a finished run: metrics, confusion matrix, calibration and mistakes."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +19,10 @@ from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import read_json
 from glasshouse.wording import pluralize
 
-Figures = Mapping[str, Any]
-# A matrix of more classes cannot be read; then only those that are most often confused.
+Metrics = Mapping[str, Any]
+# A larger matrix cannot be read: then only the most confused classes are shown.
 _MOST_CLASSES = 20
-_PAIRS, _MISTAKES, _IN_A_CELL = 8, 12, 60
+_PAIRS, _MISTAKES, _PER_CELL = 8, 12, 60
 _RUN_IMAGES = "glasshouse.serving.run_images"
 _confusion_cell: Callable[..., tuple[tuple[str, str], int, list[tuple[int, str, float]]]] = (
     deferred(_RUN_IMAGES, "confusion_cell")
@@ -31,9 +31,9 @@ _positions_by_id: Callable[..., dict[str, int]] = deferred(_RUN_IMAGES, "positio
 
 
 def show_results(workbench: Workbench, name: str) -> None:
-    """Every part of the evaluation of a run."""
+    """Every panel of the evaluation of a run."""
     found = read_json(run_folder(workbench, name) / runs.EVALUATION)
-    with panel("On the test images", f"{found['image_count']:,} images, touched once"):
+    with panel("Test results", f"{found['image_count']:,} test images, used only once"):
         figures(_headline(found))
     with box("gh-columns gh-wide-left"):
         _confusion(workbench, name, found)
@@ -43,29 +43,29 @@ def show_results(workbench: Workbench, name: str) -> None:
     _mistakes(workbench, name, found)
 
 
-def _headline(found: Figures) -> dict[str, str]:
+def _headline(found: Metrics) -> dict[str, str]:
     share = found["accuracy"]
-    top = {f"Among the first {one['k']}": percent(one["accuracy"]["value"])
+    top = {f"Top-{one['k']} accuracy": percent(one["accuracy"]["value"])
            for one in found["top_k"]}  # fmt: skip
     return {
         "Accuracy": percent(share["value"]),
-        "95 % interval": f"{percent(share['low'])} to {percent(share['high'])}",
+        "95 % confidence interval": f"{percent(share['low'])} to {percent(share['high'])}",
         **top,
-        "Wrong": f"{found['mistake_count']:,}",
-        "Always the commonest": percent(found["commonest_share"]),
-        "Loss, calibrated": f"{found['calibrated_loss']:.4f}",
-        "Mean F1": percent(found["macro"]["f1"]),
+        "Mistakes": f"{found['mistake_count']:,}",
+        "Baseline accuracy": percent(found["commonest_share"]),
+        "Calibrated loss": f"{found['calibrated_loss']:.4f}",
+        "Macro F1": percent(found["macro"]["f1"]),
     }
 
 
-def _confusion(workbench: Workbench, name: str, found: Figures) -> None:
+def _confusion(workbench: Workbench, name: str, found: Metrics) -> None:
     chosen = chosen_classes(found["confusion"], _MOST_CLASSES)
     names = [found["class_names"][i] for i in chosen]
-    remark = "rows are true classes; a cell opens its images"
+    remark = "rows: true class, columns: predicted class; click a cell to see its images"
     if len(chosen) < len(found["class_names"]):
-        remark = f"the {len(chosen)} classes most often confused; a cell opens its images"
+        remark = f"the {len(chosen)} most confused classes; click a cell to see its images"
     dialog = ui.dialog().classes("gh-dialog")
-    with panel("Confusion", remark), box() as whole:
+    with panel("Confusion matrix", remark), box() as whole:
         with box("gh-scroll"), box("gh-confusion", "table"):
             with box("", "thead"), box("", "tr"):
                 text("", "th")
@@ -94,20 +94,20 @@ def _confusion(workbench: Workbench, name: str, found: Figures) -> None:
     )
 
 
-def _pairs(found: Figures) -> None:
-    """The pairs most often confused, each of which opens its images."""
+def _pairs(found: Metrics) -> None:
+    """The most confused pairs of classes, each of which opens its images."""
     positions = {class_name: i for i, class_name in enumerate(found["class_names"])}
     if found["confused_pairs"]:
-        text("Most often confused", "h3", "gh-pairs-title")
+        text("Most confused classes", "h3", "gh-pairs-title")
     with box("gh-pairs"):
         for pair in found["confused_pairs"][:_PAIRS]:
-            words = f"{pair['true']} taken for {pair['predicted']}: {pair['count']:,}"
+            words = f"{pair['true']} classified as {pair['predicted']}: {pair['count']:,}"
             cell = f"{positions[pair['true']]}-{positions[pair['predicted']]}"
             text(words, "button", "gh-pair").props.update({"data-cell": cell, "type": "button"})
 
 
 def chosen_classes(confusion: Sequence[Sequence[int]], most: int) -> list[int]:
-    """All classes, or where they are too many, those with most mistakes in or out, in order."""
+    """All classes, or if there are too many, those with the most mistakes, in their order."""
     count = len(confusion)
     if count <= most:
         return list(range(count))
@@ -128,12 +128,12 @@ def _cell(row: Sequence[int], true: int, predicted: int, names: Sequence[str]) -
     with box("", "td"):
         cell = text(str(count), "button", "gh-cell" + (" gh-strong" if share > 62 else ""))
     cell.style(f"background: color-mix(in srgb, var(--{colour}) {share}%, transparent)")
-    what = "right" if true == predicted else f"taken for {names[predicted]}"
+    what = "correct" if true == predicted else f"classified as {names[predicted]}"
     cell.props.update(
         {
             "data-cell": f"{true}-{predicted}",
             "aria-label": f"{names[true]} {what}: {count}",
-            "title": f"{names[true]} {what}: {count}, {100 * count / of:.1f} % of its class",
+            "title": f"{names[true]} {what}: {count}, {100 * count / of:.1f} % of the class",
             "type": "button",
         }
     )
@@ -144,10 +144,10 @@ async def _open_cell(
 ) -> None:
     dialog.clear()
     with dialog, ui.card().classes("gh-card"):
-        waiting = text("Reading the images …", "p", "gh-quiet")
+        waiting = text("Loading images …", "p", "gh-quiet")
     dialog.open()
     try:
-        found = await asyncio.to_thread(_confusion_cell, workbench, name, cell, _IN_A_CELL)
+        found = await asyncio.to_thread(_confusion_cell, workbench, name, cell, _PER_CELL)
     except GlasshouseError as error:
         waiting.text = str(error)
         return
@@ -168,16 +168,13 @@ async def _open_cell(
 def _cell_words(names: tuple[str, str], count: int, shown: int) -> tuple[str, str]:
     """The title and the remark above the images of a cell."""
     true, predicted = names
-    title = (
-        f"{true}, classified correctly"
-        if true == predicted
-        else f"{true} classified as {predicted}"
-    )
+    is_correct = true == predicted
+    title = f"{true}, classified correctly" if is_correct else f"{true} classified as {predicted}"
     remark = pluralize(count, "image")
     return title, remark if count == shown else f"the {shown} most confident of {remark}"
 
 
-def _per_class(found: Figures) -> None:
+def _per_class(found: Metrics) -> None:
     rows = [
         (
             one["name"],
@@ -189,32 +186,34 @@ def _per_class(found: Figures) -> None:
         )
         for one in sorted(found["per_class"], key=lambda one: one["f1"] or 0.0)
     ]
-    with panel("Classes", "the weakest first", classes="gh-limited"):
-        table(("Class", "Images", "Precision", "Recall", "95 %", "F1"), rows)
+    with panel("Classes", "lowest F1 first", classes="gh-limited"):
+        table(("Class", "Images", "Precision", "Recall", "95 % CI", "F1"), rows)
 
 
 def _range(interval: Mapping[str, float] | None) -> str:
     return "" if interval is None else f"{100 * interval['low']:.0f} – {100 * interval['high']:.0f}"
 
 
-def _reliability(found: Figures) -> None:
+def _reliability(found: Metrics) -> None:
     before, after = found["before"], found["after"]
     remark = (
-        f"off by {percent(after['ece'], 1)} on average, {percent(before['ece'], 1)} before "
-        f"calibration (temperature {after['temperature']:.2f})"
+        f"calibration error (ECE) {percent(after['ece'], 1)}, {percent(before['ece'], 1)} before "
+        f"temperature scaling (T = {after['temperature']:.2f})"
     )
-    with panel("Is it as sure as it is right?", remark):
-        echart(reliability_options(after["bins"]), f"Reliability: {remark}", "gh-short")
+    with panel("Reliability diagram", remark):
+        echart(
+            reliability_options(after["bins"]), f"Accuracy over confidence; {remark}", "gh-short"
+        )
 
 
-def _mistakes(workbench: Workbench, name: str, found: Figures) -> None:
+def _mistakes(workbench: Workbench, name: str, found: Metrics) -> None:
     worst = found["mistakes"][:_MISTAKES]
     if not worst:
-        with panel("Worst mistakes"):
-            text("None: every test image is recognised.", "p", "gh-quiet")
+        with panel("Most confident mistakes"):
+            text("None: every test image is classified correctly.", "p", "gh-quiet")
         return
-    remark = "the surest wrong answers: the image, what speaks for the answer, and for the truth"
-    with panel("Worst mistakes", remark) as section:
+    remark = "each with the maps of its predicted and its true class"
+    with panel("Most confident mistakes", remark) as section:
         grid = box("gh-mistakes")
 
     async def fill() -> None:
@@ -223,7 +222,7 @@ def _mistakes(workbench: Workbench, name: str, found: Figures) -> None:
         except GlasshouseError as error:
             grid.delete()
             with section:
-                text(f"They cannot be shown: {error}.", "p", "gh-quiet")
+                text(f"Cannot show the images: {error}.", "p", "gh-quiet")
             return
         with grid:
             for mistake in worst:

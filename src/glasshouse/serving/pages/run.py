@@ -1,4 +1,4 @@
-"""The page of one run: how training goes, and when it is over, how good it is."""
+"""The page of one run: its training while it lasts, then its results."""
 
 import time
 from collections.abc import Callable
@@ -28,12 +28,12 @@ from glasshouse.serving.pages.results import show_results
 from glasshouse.serving.run_watch import Snapshot, snapshot_of
 from glasshouse.serving.workbench import Page, Workbench
 
-# Charts of what changes once a second, on as many screens as look: often enough, and cheap.
+# A compromise between smooth curves and processor time, which training needs more.
 _REFRESH_SECONDS = 2.0
 
 
 async def build_run(workbench: Workbench, request: Request) -> None:
-    """The run that the address names, kept up to date while it is at work."""
+    """The run that the address names, kept up to date while it is in progress."""
     name = str(request.path_params["name"])
     first = snapshot_of(workbench, name) if _is_inside(workbench, name) else None
     if first is None:
@@ -41,20 +41,20 @@ async def build_run(workbench: Workbench, request: Request) -> None:
     viewer = _Viewer(workbench, name, first)
     await viewer.show(first)
     viewer.timer = ui.timer(_REFRESH_SECONDS, viewer.refresh)
-    ui.on(IN_SIGHT, viewer.come_or_go)
+    ui.on(IN_SIGHT, viewer.set_visible)
 
 
 def _until_next_refresh() -> float:
-    """Seconds until the moment at which all pages refresh, not the very next if that is near.
+    """Seconds until the moment at which all pages refresh, skipping one that is too near.
 
-    One waking for all disturbs a training less than one for each.
+    Waking up once for all viewers disturbs training less than once per viewer.
     """
     left = _REFRESH_SECONDS - time.monotonic() % _REFRESH_SECONDS
     return left if left > _REFRESH_SECONDS / 2 else left + _REFRESH_SECONDS
 
 
 class _Viewer:
-    """The page of a run as one viewer has it; sent: the moment that it was last brought to."""
+    """The page of a run in one browser tab; sent: the state that it shows."""
 
     def __init__(self, workbench: Workbench, name: str, first: Snapshot) -> None:
         self.workbench, self.name = workbench, name
@@ -64,7 +64,7 @@ class _Viewer:
         self.updates = [_head(workbench, name), _figures(first), show_curves()]
         self.results = box("gh-stack gh-results")
         _log(first)
-        self.surroundings = box("gh-surroundings")
+        self.details = box("gh-details")
 
     async def refresh(self) -> None:
         """Bring the page up to date."""
@@ -81,8 +81,8 @@ class _Viewer:
         if now.is_over and self.timer is not None:
             self.timer.deactivate()
 
-    async def come_or_go(self, event: GenericEventArguments) -> None:
-        """Wait while nobody looks."""
+    async def set_visible(self, event: GenericEventArguments) -> None:
+        """Pause while the tab is hidden."""
         if self.timer is None or (self.sent and self.sent.is_over):
             return
         self.timer.active = bool(event.args)
@@ -90,11 +90,11 @@ class _Viewer:
             await self.refresh()
 
     async def show(self, now: Snapshot) -> None:
-        """The parts that a run has at this stage."""
+        """Show the panels that a run has at this stage."""
         for update in self.updates:
             update(now)
-        if now.listed.recipe and not self.surroundings.default_slot.children:
-            with self.surroundings:
+        if now.listed.recipe and not self.details.default_slot.children:
+            with self.details:
                 show_network(self.workbench, self.name, at_once=now.status == "finished")
                 show_recipe(now.listed.folder)
         if now.status == "finished" and not self.results.default_slot.children:
@@ -106,7 +106,7 @@ async def _fill(results: Element, workbench: Workbench, name: str) -> None:
         try:
             show_results(workbench, name)
         except (GlasshouseError, KeyError, TypeError) as error:
-            text(f"The results cannot be shown: {error}", "p", "gh-bad")
+            text(f"Cannot show the results: {error}", "p", "gh-bad")
 
 
 def _is_inside(workbench: Workbench, name: str) -> bool:
@@ -117,7 +117,7 @@ def _is_inside(workbench: Workbench, name: str) -> bool:
 
 
 def _head(workbench: Workbench, name: str) -> Callable[[Snapshot], None]:
-    """Name, status and what can be done now."""
+    """Name, status and the actions that are possible now."""
 
     def attempt(action: Callable[[], object], done: str) -> None:
         try:
@@ -131,7 +131,7 @@ def _head(workbench: Workbench, name: str) -> Callable[[Snapshot], None]:
         status = text("", "span", "gh-status")
         with box("gh-row gh-push"):
             stop = button("Stop", "stop").classes("gh-danger")
-            go_on = button("Go on", "play_arrow", main=True)
+            resume = button("Resume", "play_arrow", main=True)
             again = link_button("Train again", f"/train?{urlencode({'like': name})}", icon="replay")
             explain = link_button("Explain", explain_address(name), icon="visibility")
             report = link_button("Report", f"/report/{quote(name)}", icon="description")
@@ -139,13 +139,13 @@ def _head(workbench: Workbench, name: str) -> Callable[[Snapshot], None]:
     stop.on_click(
         lambda: attempt(
             lambda: stop_training(workbench.runs, name),
-            "It stops after this step; everything is saved.",
+            "Stopping after the current step. Progress is saved.",
         )
     )
-    go_on.on_click(
+    resume.on_click(
         lambda: attempt(
             lambda: resume_training(workbench.runs, name, workbench.arguments),
-            "It goes on where it stopped.",
+            "Resumed from the last checkpoint.",
         )
     )
 
@@ -153,7 +153,7 @@ def _head(workbench: Workbench, name: str) -> Callable[[Snapshot], None]:
         status.text = now.status
         status.classes(replace=f"gh-status gh-{now.status}")
         stop.set_visibility(now.is_at_work)
-        go_on.set_visibility(now.status == "stopped")
+        resume.set_visibility(now.status == "stopped")
         again.set_visibility((now.listed.folder / runs.RECIPE).is_file())
         explain.set_visibility(now.status == "finished")
         report.set_visibility(now.has_report)
@@ -162,18 +162,18 @@ def _head(workbench: Workbench, name: str) -> Callable[[Snapshot], None]:
 
 
 def _figures(first: Snapshot) -> Callable[[Snapshot], None]:
-    """The figures that change, above a line that fills."""
+    """The values that change, above a progress bar."""
     words = live_words(first)
     with panel(classes="gh-live"):
         with box("gh-figures", "dl"):
-            for name in ("Epoch", "Validation accuracy", "Time left", "Trained for", "Speed",
+            for name in ("Epoch", "Validation accuracy", "Time left", "Training time", "Speed",
                          "Learning rate", "Source", "Recipe"):  # fmt: skip
                 with box("gh-figure"):
                     text(name, "dt")
                     marked(text(words[name], "dd"), name)
         with box("gh-progress") as frame:
             marked(box("gh-progress-done"), SHARE_DONE).style(f"width: {words[SHARE_DONE]}")
-    frame.props("role=progressbar aria-valuemin=0 aria-valuemax=100 aria-label='Share trained'")
+    frame.props("role=progressbar aria-valuemin=0 aria-valuemax=100 aria-label='Training progress'")
     frame.props["aria-valuenow"] = round(100 * first.done)
 
     def update(now: Snapshot) -> None:
@@ -183,8 +183,8 @@ def _figures(first: Snapshot) -> Callable[[Snapshot], None]:
 
 
 def _log(first: Snapshot) -> None:
-    """What a training in the background said, while it is not finished, or what is damaged."""
-    with panel("What it says", classes="gh-log-panel"):
+    """The output of a training run in the background, or what is damaged in the run folder."""
+    with panel("Log", classes="gh-log-panel"):
         marked(text(live_words(first)[LOG], "pre", "gh-log"), LOG)
 
 

@@ -1,4 +1,4 @@
-"""The page of all runs: filter, sort, choose some and compare them."""
+"""The page of all runs: filter, sort, select some and compare them."""
 
 import asyncio
 from typing import Any
@@ -23,7 +23,7 @@ from glasshouse.wording import duration
 
 MOST_COMPARED = 8
 _REFRESH_SECONDS = 3.0
-_ROWS_A_PAGE = 50
+_ROWS_PER_PAGE = 50
 
 _STATUS = """
 <q-td :props="props">
@@ -41,19 +41,19 @@ _ACCURACY = """
 <q-td :props="props"><span :title="props.row.problem">{{ props.row.accuracy_text }}</span>
 <span class="gh-interval">{{ props.row.interval }}</span></q-td>
 """
-_CHOOSE = """
-<q-checkbox dense v-model="props.selected" :aria-label="'Choose ' + props.row.name" />
+_SELECT = """
+<q-checkbox dense v-model="props.selected" :aria-label="'Select ' + props.row.name" />
 """
-_CHOOSE_ALL = """
-<q-checkbox dense v-model="props.selected" aria-label="Choose all" />
+_SELECT_ALL = """
+<q-checkbox dense v-model="props.selected" aria-label="Select all" />
 """
-_NOTHING_FITS = """
-<div class="gh-quiet">No run fits the filter.</div>
+_NO_MATCH = """
+<div class="gh-quiet">No runs match the filter.</div>
 """
 
 
 async def build_runs(workbench: Workbench, request: Request) -> None:
-    """Every run below the folder, the newest first."""
+    """Every run below the folder, newest first."""
     rows = await asyncio.to_thread(run_rows, workbench)
     with box("gh-heading"):
         text("Runs", "h1")
@@ -65,16 +65,16 @@ async def build_runs(workbench: Workbench, request: Request) -> None:
         with box("gh-row gh-tools"):
             filter_ = (
                 ui.input(placeholder="Filter by name, source, recipe or status")
-                .props('outlined dense clearable aria-label="Filter the runs"')
+                .props('outlined dense clearable aria-label="Filter runs"')
                 .classes("gh-filter gh-input")
             )
             note = text("", "span", "gh-quiet gh-push")
             compare = button("Compare", "compare_arrows").props("disable")
         table = _table(rows)
         table.bind_filter_from(filter_, "value", backward=lambda value: value or "")
-    table.on_select(lambda: _chosen(table, compare, note))
+    table.on_select(lambda: _show_selection(table, compare, note))
     compare.on_click(lambda: ui.navigate.to(compare_address([r["name"] for r in table.selected])))
-    _chosen(table, compare, note)
+    _show_selection(table, compare, note)
 
     async def refresh() -> None:
         now = await asyncio.to_thread(run_rows, workbench)
@@ -85,7 +85,7 @@ async def build_runs(workbench: Workbench, request: Request) -> None:
 
 
 def run_rows(workbench: Workbench) -> list[dict[str, Any]]:
-    """The rows of the table: every run, and what was started but has no folder yet."""
+    """The rows of the table: every run, and runs in the background without a folder yet."""
     listed = listed_runs(workbench)
     known = {one.name for one in listed}
     waiting = [
@@ -126,8 +126,8 @@ def _table(rows: list[dict[str, Any]]) -> ui.table:
         _column("recipe", "Recipe", "left", hidden="gh-narrow-hidden"),
         _column("epochs", "Epochs", "right", hidden="gh-phone-hidden"),
         _column("curve", "Validation", "left", hidden="gh-phone-hidden") | {"sortable": False},
-        _column("accuracy", "Test accuracy, 95 %", "right"),
-        _column("seconds", "Training", "right", hidden="gh-narrow-hidden"),
+        _column("accuracy", "Test accuracy, 95 % CI", "right"),
+        _column("seconds", "Training time", "right", hidden="gh-narrow-hidden"),
         _column("started", "Started", "right", hidden="gh-narrow-hidden"),
     ]
     table = ui.table(
@@ -135,10 +135,10 @@ def _table(rows: list[dict[str, Any]]) -> ui.table:
         columns=columns,
         row_key="name",
         selection="multiple",
-        pagination={"rowsPerPage": _ROWS_A_PAGE if len(rows) > _ROWS_A_PAGE else 0},
+        pagination={"rowsPerPage": _ROWS_PER_PAGE if len(rows) > _ROWS_PER_PAGE else 0},
     ).classes("gh-qtable")
     table.props(
-        "flat dense binary-state-sort :hide-bottom=" + str(len(rows) <= _ROWS_A_PAGE).lower()
+        "flat dense binary-state-sort :hide-bottom=" + str(len(rows) <= _ROWS_PER_PAGE).lower()
     )
     for name, slot in (
         ("name", _NAME), ("status", _STATUS), ("curve", _CURVE),
@@ -147,9 +147,9 @@ def _table(rows: list[dict[str, Any]]) -> ui.table:
         table.add_slot(f"body-cell-{name}", slot)
     table.add_slot("body-cell-epochs", '<q-td :props="props">{{ props.row.epochs_text }}</q-td>')
     table.add_slot("body-cell-seconds", '<q-td :props="props">{{ props.row.time }}</q-td>')
-    table.add_slot("body-selection", _CHOOSE)
-    table.add_slot("header-selection", _CHOOSE_ALL)
-    table.add_slot("no-data", _NOTHING_FITS)
+    table.add_slot("body-selection", _SELECT)
+    table.add_slot("header-selection", _SELECT_ALL)
+    table.add_slot("no-data", _NO_MATCH)
     return table
 
 
@@ -165,21 +165,20 @@ def _column(name: str, label: str, align: str, *, hidden: str = "") -> dict[str,
     }
 
 
-def _chosen(table: ui.table, compare: ui.button, note: Any) -> None:
+def _show_selection(table: ui.table, compare: ui.button, note: Any) -> None:
     count = len(table.selected)
     compare.set_enabled(2 <= count <= MOST_COMPARED)
     compare.text = f"Compare {count}" if count >= 2 else "Compare"
     if count > MOST_COMPARED:
-        note.text = f"{MOST_COMPARED} runs can be compared at once, and {count} are chosen"
+        note.text = f"At most {MOST_COMPARED} runs can be compared; {count} are selected"
     else:
-        note.text = "" if count >= 2 else "Choose two to eight runs to compare them"
+        note.text = "" if count >= 2 else f"Select 2 to {MOST_COMPARED} runs to compare"
 
 
 def _nothing_yet(workbench: Workbench) -> None:
     with empty_state(
         "No runs yet",
-        f"Nothing has been trained into {workbench.runs}. Train a first classifier here, or on the "
-        "command line:",
+        f"{workbench.runs} has no runs. Train a first classifier here or on the command line:",
         icon="view_list",
         command=f"glasshouse train digits --out {workbench.runs / 'digits-1'}",
     ):

@@ -1,4 +1,4 @@
-"""The settings of a recipe as fields to fill in; names, kinds, choices and help come from them."""
+"""A form for the settings of a recipe, derived from their types, bounds and help."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ Value = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Setting:
-    """One key of a recipe as a field: what may stand in it, and what it means."""
+    """One key of a recipe as a field of the form; optional: it may be left empty."""
 
     key: str
     kind: Kind
@@ -37,13 +37,13 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """Its name as people read it."""
+        """The name of the field: "Learning rate" for train.lr."""
         words = self.key.rpartition(".")[2].replace("_", " ")
         return {"lr": "learning rate"}.get(words, words).capitalize()
 
 
 def setting_of(key: str) -> Setting:
-    """What settings.py says of a key such as train.epochs."""
+    """The field for a key such as train.epochs, derived from the settings."""
     section, name = key.split(".")
     model: type[Settings] = Recipe.model_fields[section].annotation  # type: ignore[assignment]
     field = model.model_fields[name]
@@ -54,7 +54,7 @@ def setting_of(key: str) -> Setting:
 
 
 def value_in(recipe: Recipe, key: str) -> Value:
-    """The value of a key as a field shows it."""
+    """The value of a key as its field shows it."""
     section, name = key.split(".")
     value: Any = getattr(getattr(recipe, section), name)
     if key == "train.schedule":
@@ -64,7 +64,7 @@ def value_in(recipe: Recipe, key: str) -> Value:
 
 
 def overrides(recipe: Recipe, values: dict[str, Value]) -> list[str]:
-    """What has to be set with --set, so that the recipe gets these values."""
+    """The overrides for --set that give the recipe these values; only where they differ."""
     found = []
     for key, value in values.items():
         setting = setting_of(key)
@@ -76,26 +76,26 @@ def overrides(recipe: Recipe, values: dict[str, Value]) -> list[str]:
 
 
 def with_values(name_or_file: str, values: dict[str, Value], more: Sequence[str]) -> Recipe:
-    """The recipe with the values of the form; raises RecipeError that names what does not fit."""
+    """The recipe with the values of the form; raises RecipeError that names the invalid key."""
     recipe = load_recipe(name_or_file)
     return load_recipe(name_or_file, [*overrides(recipe, values), *more])
 
 
 class Form:
-    """The fields on the page, by key."""
+    """The fields of the form, by key."""
 
     def __init__(self, on_change: Callable[[], Any]) -> None:
         self.fields: dict[str, Any] = {}
         self._on_change = on_change
 
     def add(self, keys: Sequence[str]) -> None:
-        """Put these settings on the page."""
+        """Add fields for these keys to the page."""
         with box("gh-fields"):
             for key in keys:
                 self._field(setting_of(key))
 
     def show(self, recipe: Recipe) -> None:
-        """Fill in what a recipe says."""
+        """Fill in the values of a recipe."""
         for key, field in self.fields.items():
             value = value_in(recipe, key)
             is_text = setting_of(key).kind == "text"
@@ -103,7 +103,7 @@ class Form:
 
     @property
     def values(self) -> dict[str, Value]:
-        """What stands in the fields now."""
+        """The current values of the fields."""
         return {key: field.value for key, field in self.fields.items()}
 
     def _field(self, setting: Setting) -> None:
@@ -131,7 +131,7 @@ def _input(setting: Setting, on_change: Callable[[], Any]) -> Any:
 
 
 def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...], bool]:
-    """The kind of field for an annotation, its choices, and whether it may be empty."""
+    """The kind of field for a type annotation, its choices, and whether it may be empty."""
     origin = get_origin(annotation)
     if origin is Literal:
         return "choice", tuple(str(choice) for choice in get_args(annotation)), False
@@ -151,7 +151,7 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...], bool]:
 
 
 def _typed(setting: Setting, value: Value) -> Value:
-    """A field's value as the setting's own type; the recipe says what does not fit."""
+    """A field's value in the setting's type; the recipe itself rejects what is invalid."""
     if value is None or value == "":
         return None
     if setting.kind == "whole" and isinstance(value, float) and value.is_integer():
@@ -166,7 +166,7 @@ def _typed(setting: Setting, value: Value) -> Value:
 
 def _toml(key: str, value: Value, values: dict[str, Value]) -> str:
     if key == "train.schedule":
-        # A step schedule has to be told how often; three steps in a run are usual.
+        # A step schedule needs its interval; three steps per run are common.
         epochs = values.get("train.epochs")
         every = max(1, int(epochs) // 3) if isinstance(epochs, int | float) else 3
         return f'{{type="{value}"{f", every={every}" if value == "step" else ""}}}'

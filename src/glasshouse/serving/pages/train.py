@@ -1,4 +1,4 @@
-"""The page that starts a training: what to train on, how, and a look at both before."""
+"""The page that starts a training run: source, recipe, settings and their preview."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,8 +26,8 @@ _DEFAULT_RECIPE = "small-residual"
 
 
 async def build_train(workbench: Workbench, request: Request) -> None:
-    """An empty plan, or that of an earlier run that the address names."""
-    heading("Train", "a classifier on your own images or on built-in ones")
+    """A new plan, or that of the earlier run that the address names."""
+    heading("Train", "Train a classifier on your own images or a built-in data set.")
     plan = TrainingPlan()
     with box("gh-train"):
         with box("gh-stack"):
@@ -48,19 +48,23 @@ def _what(workbench: Workbench, plan: TrainingPlan, request: Request) -> None:
     if earlier:
         folder = run_folder(workbench, earlier)
         recipe = str(folder / runs.RECIPE)
-        options = {recipe: f"as {earlier}", **options}
+        options = {recipe: f"as in {earlier}", **options}
         source = str(runs.read_run(folder).environment["data"]["source"])
     source = request.query_params.get("source") or source
-    with panel("What"), box("gh-fields gh-halves"):
+    with panel("Data and recipe"), box("gh-fields gh-halves"):
         with box("gh-field"):
-            text("Images", "span", "gh-label")
+            text("Source", "span", "gh-label")
             plan.source = ui.input(value=source).props("outlined dense").classes("gh-input")
-            plan.source.props["aria-label"] = "Images"
+            plan.source.props["aria-label"] = "Source"
             with box("gh-row gh-chips"):
                 for name in SOURCES:
                     chip = text(name, "button", "gh-pair gh-chip").props("type=button")
                     chip.on("click", lambda name=name: plan.source.set_value(name))
-            text("one of these, a folder of class folders, or a .csv table", "span", "gh-help")
+            text(
+                "a built-in data set, a folder with one folder per class, or a .csv table",
+                "span",
+                "gh-help",
+            )
         with box("gh-field"):
             plan.recipe = ui.select(options, value=recipe, on_change=lambda: _changed(plan))
             plan.recipe.props("outlined dense options-dense").classes("gh-input")
@@ -80,31 +84,31 @@ def _changed(plan: TrainingPlan) -> None:
 
 
 def _how(plan: TrainingPlan) -> None:
-    with panel("Settings", "the recipe's own until you change them"):
+    with panel("Settings", "defaults come from the recipe"):
         plan.form.add(COMMON)
-    with panel("Augmentation", "random changes of the training images, new ones each time"):
+    with panel("Augmentation", "random changes to the training images, new in every epoch"):
         plan.form.add(AUGMENT)
-    with panel("Any other key"), box("gh-field"):
+    with panel("Other settings"), box("gh-field"):
         plan.more = ui.textarea(placeholder="train.ema_decay=0.99").classes("gh-input gh-area")
-        plan.more.props('outlined dense autogrow aria-label="Other keys"')
-        text("one key=value a line, as with --set", "span", "gh-help")
+        plan.more.props('outlined dense autogrow aria-label="Other settings"')
+        text("one key=value per line, as with --set", "span", "gh-help")
 
 
 def _start(workbench: Workbench, plan: TrainingPlan) -> None:
     """The name of the run and the button that starts it."""
     with panel("Start", classes="gh-start"):
         with box("gh-field"):
-            text("Name of the run", "span", "gh-label")
+            text("Run name", "span", "gh-label")
             name = ui.input(value=_free_name(workbench, plan)).classes("gh-input")
-            name.props('outlined dense aria-label="Name of the run"')
+            name.props('outlined dense aria-label="Run name"')
         problem = text("", "p", "gh-bad gh-problem")
         note = text("", "p", "gh-help")
         go = button("Start training", "play_arrow", main=True).classes("gh-go")
-    named_by_us = {"value": name.value}
+    suggested = {"value": name.value}
 
     def rename() -> None:
-        if name.value == named_by_us["value"]:
-            name.value = named_by_us["value"] = _free_name(workbench, plan)
+        if name.value == suggested["value"]:
+            name.value = suggested["value"] = _free_name(workbench, plan)
 
     plan.source.on_value_change(rename)
     plan.recipe.on_value_change(rename)
@@ -127,19 +131,19 @@ def _start(workbench: Workbench, plan: TrainingPlan) -> None:
         ui.navigate.to(run_address(str(name.value).strip()))
 
     go.on_click(start)
-    _say_what_is_at_work(workbench, note)
+    _show_busy_runs(workbench, note)
 
 
-def _say_what_is_at_work(workbench: Workbench, note: Any) -> None:
+def _show_busy_runs(workbench: Workbench, note: Any) -> None:
     busy = [run.name for run in listed_runs(workbench) if run.is_at_work]
     if busy:
-        note.text = f"At work now: {', '.join(busy[:3])}. Together, each is slower."
+        note.text = f"In progress: {', '.join(busy[:3])}. Runs slow each other down."
     else:
-        note.text = "It goes on when this page, or the workbench, is closed."
+        note.text = "Training continues when you close this page or the workbench."
 
 
 def _free_name(workbench: Workbench, plan: TrainingPlan) -> str:
-    """A name that no run has: source-recipe-1, -2 and so on."""
+    """A name that is not taken: source-recipe-1, -2 and so on."""
     source = Path(str(plan.source.value or "run")).stem
     try:
         recipe = load_recipe(str(plan.recipe.value)).name

@@ -1,4 +1,4 @@
-"""What stands on the page Train before anything is started."""
+"""The plan of a training run, as filled in on the page Train."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,27 +9,27 @@ from glasshouse.settings import Recipe
 
 
 class TrainingPlan:
-    """What stands on the page: source, recipe and settings, before anything is started."""
+    """Source, recipe and settings as the page shows them; changed: called after each change."""
 
     def __init__(self) -> None:
         self.source: Any = None
         self.recipe: Any = None
         self.more: Any = None
         self.changed: list[Callable[[], Any]] = []
-        self.form = Form(lambda: [tell() for tell in self.changed])
+        self.form = Form(lambda: [call() for call in self.changed])
 
     @property
     def extra(self) -> list[str]:
-        """The keys that were typed, a line each."""
+        """The overrides that were typed, one per line."""
         lines = (self.more.value or "").splitlines()
         return [line.strip() for line in lines if line.strip()]
 
     def resolved(self) -> Recipe:
-        """The whole recipe; raises RecipeError that names what does not fit."""
+        """The resolved recipe; raises RecipeError that names the invalid key."""
         return with_values(str(self.recipe.value), self.form.values, self.extra)
 
     def arguments(self) -> list[str]:
-        """The same as --set of the command line."""
+        """The same as options of the command line: --set KEY=VALUE."""
         base = load_recipe(str(self.recipe.value))
         found = [*overrides(base, self.form.values), *self.extra]
         return [part for override in found for part in ("--set", override)]

@@ -1,11 +1,11 @@
-"""Figures as people read them, and addresses of runs."""
+"""Numbers as people read them, and addresses of pages."""
 
 from datetime import datetime
 from urllib.parse import quote, urlencode
 
 
 def percent(share: float | None, digits: int = 2) -> str:
-    """A share of 1 in percent; a dash when there is none."""
+    """A share (0 to 1) in percent; a dash when there is none."""
     return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
@@ -15,7 +15,7 @@ def rate(lr: float) -> str:
 
 
 def moment(iso: str) -> str:
-    """A moment on this machine's clock, to the minute; empty when it is none."""
+    """An ISO timestamp in local time, to the minute; empty when it is invalid."""
     try:
         return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M")
     except ValueError:

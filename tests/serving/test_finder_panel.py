@@ -33,14 +33,14 @@ def test_the_chart_marks_the_rate_that_is_recommended(auto_lr: float | None, mar
 
 def test_a_chart_without_a_rate_has_no_mark() -> None:
     options = finder_options({**CURVE, "auto_lr": None, "suggestion": None})
-    assert [series["name"] for series in options["series"]] == ["seed 0", "seed 0, each step"]
+    assert [series["name"] for series in options["series"]] == ["seed 0", "seed 0, per step"]
 
 
 def test_every_rate_says_where_it_is_from_and_the_recommended_one_comes_first() -> None:
     assert list(rates_to_use(CURVE).items()) == [
-        ("suits this schedule; what train.lr = auto takes", 4e-3),
-        ("by the rule minimum/10", 1e-3),
-        ("by the rule steepest", 5e-4),
+        ("for this schedule; same as train.lr = auto", 4e-3),
+        ("rule: minimum/10", 1e-3),
+        ("rule: steepest", 5e-4),
     ]
     assert list(rates_to_use({**CURVE, "auto_lr": 1e-3}).values()) == [1e-3, 5e-4]
 
