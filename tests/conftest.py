@@ -9,10 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from glasshouse.data.images import ImageSet, Splits
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A busy machine says nothing about a law, so examples may take as long as they need.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +95,12 @@ def tiny_net() -> torch.nn.Sequential:
             torch.nn.Dropout(0.2),
             torch.nn.Linear(16 * 4 * 4, 4),
         )
+
+
+@pytest.fixture(autouse=True)
+def _gpu_only_where_there_is_one(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """`kill -9` at random moments, again and again, ends with the same bytes."""
 
 import random
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -23,8 +24,8 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(tmp_path: Path)
     whole_seconds = time.monotonic() - started
     moments = random.Random(0)
     begun, kills = time.monotonic(), 0
-    for attempt in range(MOST):
-        if attempt >= FEWEST and time.monotonic() - begun > LONGEST_S:
+    for _ in range(MOST):
+        if kills >= FEWEST and time.monotonic() - begun > LONGEST_S:
             break
         process = subprocess.Popen(
             [*COMMAND, *arguments, "--out", "killed", "--resume"],
@@ -40,7 +41,11 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(tmp_path: Path)
             process.kill()
             process.wait()
             kills += 1
-    assert kills >= 3
+        else:
+            # The machine has become faster since it was timed: start again, and kill earlier.
+            shutil.rmtree(tmp_path / "killed")
+            whole_seconds /= 2
+    assert kills >= FEWEST
     glasshouse(*arguments, "--out", "killed", "--resume", cwd=tmp_path)
     assert result_bytes(tmp_path / "killed") == result_bytes(tmp_path / "whole")
     assert epochs(tmp_path / "killed") == epochs(tmp_path / "whole")

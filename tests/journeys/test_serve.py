@@ -12,7 +12,7 @@ import pytest
 from glasshouse.models.classifier import Classifier, Preprocessing, save_classifier
 from glasshouse.models.layers import architecture_of, build
 from glasshouse.settings import ModelSettings
-from tests.journeys.command import COMMAND, glasshouse_here, own_environment
+from tests.journeys.command import COMMAND, LONGEST_S, glasshouse_here, own_environment
 from tests.serving.service.conftest import png
 
 
@@ -46,10 +46,10 @@ def test_the_service_starts_answers_as_predict_does_and_stops(
     assert "pets, 3 classes" in line
     headers = {"X-API-Key": "s3cret", "Content-Type": "image/png"}
     request = urllib.request.Request(f"{line.split()[0]}predict?top=3", png(0), headers)
-    with urllib.request.urlopen(request, timeout=120) as answer:
+    with urllib.request.urlopen(request, timeout=LONGEST_S) as answer:
         found = json.load(answer)["predictions"][0]["top"]
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=LONGEST_S)
     assert process.returncode == 0
     assert "every accepted request was answered" in errors and "Traceback" not in errors
     _, output, _ = glasshouse_here(

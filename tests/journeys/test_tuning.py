@@ -3,14 +3,12 @@
 import json
 import os
 import signal
-import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from glasshouse.recipe import load_recipe
-from glasshouse.runs.processes import process_started
 from glasshouse.workflow.train import time_budget, time_plan
 from tests.journeys.command import LONGEST_S, glasshouse, glasshouse_here, start, wait_for_file
 
@@ -153,15 +151,3 @@ def test_a_search_survives_a_killed_worker_and_writes_its_best_recipe(tmp_path: 
     assert not list((tmp_path / "tune").rglob("predictions.safetensors"))
     best = load_recipe(tmp_path / "tune" / "best.toml")
     assert best.train.lr == found["best"]["values"]["train.lr"]
-
-
-def test_a_process_is_known_by_its_start() -> None:
-    own = process_started(os.getpid())
-    assert own is not None
-    assert process_started(os.getpid()) == own
-    child = subprocess.Popen(["true"])
-    # Ended, although nobody has waited for it: the system still lists it.
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert process_started(child.pid) is None
-    child.wait()
-    assert process_started(child.pid) is None

@@ -28,7 +28,7 @@ def _one_thread_each(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def wait_for(happens: Callable[[], object], seconds: float = 60.0) -> None:
+def wait_for(happens: Callable[[], object], seconds: float = 600.0) -> None:
     end = time.monotonic() + seconds
     while not happens():
         assert time.monotonic() < end

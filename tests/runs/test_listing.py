@@ -31,7 +31,7 @@ def write_run(
     return folder
 
 
-def write_mark(folder: Path, *, pid_started: str | None, step: int = 5) -> None:
+def write_mark(folder: Path, *, pid_started: float | None, step: int = 5) -> None:
     mark = {
         "time": 0.0, "epoch": 3, "epochs": 3, "step": step, "steps": 10, "loss": 1.0,
         "accuracy": 0.5, "lr": 0.1, "images_per_second": 9.0, "pid": os.getpid(),
@@ -59,7 +59,7 @@ def test_the_status_is_that_of_the_process(
     tmp_path: Path, is_alive: bool, step: int, status: str
 ) -> None:
     folder = write_run(tmp_path / "run", done=False)
-    write_mark(folder, pid_started=process_started(os.getpid()) if is_alive else "0", step=step)
+    write_mark(folder, pid_started=process_started(os.getpid()) if is_alive else 0.0, step=step)
     assert RunListing(tmp_path).read()[0].status == status
 
 

@@ -21,7 +21,7 @@ from glasshouse.workflow.train.step_log import recorded
 
 
 def mark(epoch: int, step: int, *, loss: float = 1.0, time: float = 0.0, pid: int = 1) -> Mark:
-    return Mark(time, epoch, 4, step, 10, loss, 0.5, 0.1, 100.0, pid, "7")
+    return Mark(time, epoch, 4, step, 10, loss, 0.5, 0.1, 100.0, pid, 7.0)
 
 
 def write(path: Path, marks: list[Mark]) -> None:
@@ -119,4 +119,4 @@ def test_a_process_that_has_ended_does_not_run() -> None:
     assert not is_running(None)
     assert not is_running(here)
     assert is_running(Mark(**{**vars(here), "pid": os.getpid(), "pid_started": own}))
-    assert not is_running(Mark(**{**vars(here), "pid": os.getpid(), "pid_started": "0"}))
+    assert not is_running(Mark(**{**vars(here), "pid": os.getpid(), "pid_started": 0.0}))

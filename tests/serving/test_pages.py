@@ -88,7 +88,7 @@ def test_a_damaged_run_says_what_is_damaged(full: Workbench, name: str) -> None:
 
 
 def test_a_start_that_failed_says_why(workbench: Workbench) -> None:
-    record = {"run": "lost", "pid": 1, "pid_started": "0"}
+    record = {"run": "lost", "pid": 1, "pid_started": 0.0}
     command = ["python", "-m", "glasshouse", "train", "no-such-source"]
     write_json(workbench.runs / ".background" / "lost.json", record | {"command": command})
     said = "glasshouse: unknown source 'no-such-source'"
@@ -177,7 +177,7 @@ def test_a_snapshot_is_shared_and_follows_the_files(
     folder = write_run(tmp_path / "run", done=False)
     first = snapshot_of(workbench, "run")
     assert first is not None and first.status == "stopped" and len(first.epochs) == 3
-    write_mark(folder, pid_started="0")
+    write_mark(folder, pid_started=0.0)
     assert snapshot_of(workbench, "run") is first  # still fresh: nothing is read
     monkeypatch.setattr(run_watch, "_FRESH_SECONDS", 0.0)
     second = snapshot_of(workbench, "run")

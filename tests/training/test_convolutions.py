@@ -96,6 +96,6 @@ def test_float32_stays_as_it_is() -> None:
 def test_small_batches_and_processors_without_tiles_are_left_alone(
     count: int, has_tiles: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_tiles)
+    monkeypatch.setattr(convolutions, "has_matrix_tiles", lambda: has_tiles)
     chosen = faster_convolutions(torch.empty(count, 3, 32, 32))
     assert isinstance(chosen, SideBySide) == (count == 512 and has_tiles)

@@ -75,6 +75,45 @@ def test_stopping_anywhere_and_going_on_ends_with_the_same_bytes(
         assert one.validation_loss == other.validation_loss
 
 
+def resumed(net: nn.Module, splits: Splits, folder: Path, device: str) -> TrainingState:
+    """A state with averaged and best weights, saved after an epoch and loaded again."""
+    setup = made(splits, ema_decay=0.9, keep="best", device=device)
+    first = begin(net, setup.settings, torch.device(device))
+    run(first, setup, 7)
+    save_checkpoint(first, folder)
+    second = begin(net, setup.settings, torch.device(device))
+    assert load_checkpoint(second, folder)
+    return second
+
+
+def require_placed_like_the_net(state: TrainingState) -> None:
+    assert state.averaged and state.best
+    for name, own in state.net.state_dict().items():
+        for tensors in (state.averaged, state.best):
+            assert tensors[name].device == own.device, name
+            assert tensors[name].dtype == own.dtype, name
+            assert tensors[name].stride() == own.stride(), name
+
+
+def test_loaded_averages_lie_where_the_weights_lie(
+    tiny_net: nn.Module, tiny_splits: Splits, tmp_path: Path
+) -> None:
+    # On the CPU it is the layout in memory that tells a tensor that was placed from one that
+    # was taken as the file had it.
+    state = resumed(tiny_net, tiny_splits, tmp_path, "cpu")
+    assert not state.net.state_dict()["4.weight"].is_contiguous()
+    require_placed_like_the_net(state)
+
+
+@pytest.mark.gpu
+def test_a_run_with_averaged_weights_resumes_on_a_gpu(
+    tiny_net: nn.Module, tiny_splits: Splits, tmp_path: Path
+) -> None:
+    state = resumed(tiny_net, tiny_splits, tmp_path, "cuda")
+    require_placed_like_the_net(state)
+    run(state, made(tiny_splits, ema_decay=0.9, keep="best", device="cuda"), 7)
+
+
 def test_an_empty_folder_is_a_fresh_start(
     tiny_net: nn.Module, tiny_splits: Splits, tmp_path: Path
 ) -> None:

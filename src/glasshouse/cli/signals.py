@@ -23,7 +23,9 @@ def catch_signals() -> Iterator[Callable[[], int | None]]:
         received.append(number)
         say("stopping after this step; repeat to stop at once")
 
-    watched = (signal.SIGINT, signal.SIGTERM)
+    # The last is what Windows sends in place of SIGTERM, and exists only there.
+    names = ("SIGINT", "SIGTERM", "SIGBREAK")
+    watched = [getattr(signal, name) for name in names if hasattr(signal, name)]
     before = {number: signal.signal(number, note) for number in watched}
     try:
         yield lambda: received[0] if received else None

@@ -1,8 +1,6 @@
-"""Trainings in processes of their own, which go on when whoever started them has ended."""
+"""Training in background processes, which outlive whoever started them."""
 
-import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -12,35 +10,37 @@ from pathlib import Path
 
 from glasshouse.errors import GlasshouseError, UsageError
 from glasshouse.runs import folder as runs
-from glasshouse.runs.processes import process_started
+from glasshouse.runs.processes import ask_to_stop, is_alive, process_started
 from glasshouse.runs.steps import is_running, last_mark
 from glasshouse.storage import read_json, write_json
 
 _NAME = re.compile(r"[\w][\w.+-]*(/[\w][\w.+-]*)*")
 _LOG_BYTES = 4000
+# Exists on Windows alone.
+_NEW_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A training that was started in the background; pid and pid_started name its process."""
+    """A training process that was started in the background; pid and pid_started identify it."""
 
     run: str
     pid: int
-    pid_started: str | None
+    pid_started: float | None
     command: tuple[str, ...]
 
     @property
     def is_running(self) -> bool:
-        """True while its process is there."""
-        return self.pid_started is not None and process_started(self.pid) == self.pid_started
+        """True while its process is running."""
+        return is_alive(self.pid, self.pid_started)
 
 
 def start_training(
     parent: Path, run: str, source: str, recipe: Path | str, arguments: Sequence[str] = ()
 ) -> Launch:
-    """Start `glasshouse train` into a new folder parent/run.
+    """Start `glasshouse train` with a new run folder parent/run.
 
-    Raises UsageError when the name does not fit or is taken.
+    Raises UsageError when the name is invalid or taken.
     """
     if not _NAME.fullmatch(run):
         raise UsageError(
@@ -54,27 +54,27 @@ def start_training(
 
 
 def resume_training(parent: Path, run: str, arguments: Sequence[str] = ()) -> Launch:
-    """Go on with a run that was stopped; raises UsageError when it is still at work."""
+    """Resume a stopped run; raises UsageError when it is still training."""
     recorded = runs.read_run(parent / run)
     if is_running(last_mark(parent / run)):
-        raise UsageError(f"{run} is at work already")
+        raise UsageError(f"{run} is training already")
     source = str(recorded.environment["data"]["source"])
     return _launch(parent, run, ["train", source, "--resume", *arguments])
 
 
 def stop_training(parent: Path, run: str) -> None:
-    """Ask a training to save its state and end; raises UsageError when it does not run."""
+    """Ask a run to save its state and stop; raises UsageError when it is not training."""
     mark, launch = last_mark(parent / run), launch_of(parent, run)
     if mark is not None and is_running(mark):
-        os.kill(mark.pid, signal.SIGTERM)
+        ask_to_stop(mark.pid)
     elif launch is not None and launch.is_running:
-        os.kill(launch.pid, signal.SIGTERM)
+        ask_to_stop(launch.pid)
     else:
-        raise UsageError(f"{run} is not at work, so there is nothing to stop")
+        raise UsageError(f"{run} is not training, so there is nothing to stop")
 
 
 def launch_of(parent: Path, run: str) -> Launch | None:
-    """The last start of a run in the background, or None."""
+    """The last background launch of a run, or None."""
     try:
         record = read_json(_record_path(parent, run))
         return Launch(**{**record, "command": tuple(record["command"])})
@@ -90,7 +90,7 @@ def launches(parent: Path) -> list[Launch]:
 
 
 def log_end(parent: Path, run: str) -> str:
-    """The last lines that a training in the background said."""
+    """The end of the output of a run in the background."""
     path = _record_path(parent, run).with_name(f"{Path(run).name}.log")
     try:
         with path.open("rb") as file:
@@ -110,12 +110,19 @@ def _launch(parent: Path, run: str, arguments: list[str]) -> Launch:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            # Its own session: the end of the terminal or of the server does not reach it.
+            # A session of its own, so that it survives the end of the terminal or server; a group
+            # of its own on Windows, which ignores sessions.
             start_new_session=True,
+            creationflags=_NEW_GROUP,
         )
-    # Whoever started a process has to take note of its end.
+    # A child that nobody waits for stays behind as a zombie and would look alive.
     threading.Thread(target=process.wait, daemon=True).start()
-    launch = Launch(run, process.pid, process_started(process.pid), tuple(command))
+    launch = Launch(
+        run=run,
+        pid=process.pid,
+        pid_started=process_started(process.pid),
+        command=tuple(command),
+    )
     write_json(record, asdict(launch))
     return launch
 

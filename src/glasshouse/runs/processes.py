@@ -1,30 +1,45 @@
-"""Processes by their number and their start, which together name one for good."""
+"""Processes, named for good by their number and the time they started."""
 
 import os
-import subprocess
-from pathlib import Path
+import signal
+import sys
 from typing import Any
 
+import psutil
 
-def process_started(pid: int) -> str | None:
-    """When a process was started, as the system tells it; None when it does not run.
 
-    Together with its number this names a process for good: numbers are used again.
+def process_started(pid: int) -> float | None:
+    """When a process was started, in seconds; None when it is not running.
+
+    Numbers are reused, but never together with the same start. The value is the same whoever asks
+    and whenever; its origin depends on the system.
     """
-    stat = Path(f"/proc/{pid}/stat")
-    if Path("/proc/self/stat").exists():
-        try:
-            # The name, in brackets, may hold anything, so fields count from the last bracket.
-            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except OSError:
-            return None
-        return None if fields[0] in "ZX" else fields[19]
-    done = subprocess.run(
-        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or None
+    try:
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return None  # ended, although its parent has not taken note of it yet
+        started = process.create_time()
+    except psutil.Error:
+        return None
+    # Linux knows the ticks since boot, to which psutil adds the time of the boot: that moves when
+    # the clock is set, and a process would seem to be another one.
+    return round(started - psutil.boot_time() if psutil.LINUX else started, 2)
+
+
+def is_alive(pid: int, started: float | None) -> bool:
+    """True while the process with this number and this start is running."""
+    return started is not None and process_started(pid) == started
 
 
 def this_process() -> dict[str, Any]:
-    """What names this process: its number and its start."""
+    """What names this process, as keys of a record: ``pid`` and ``pid_started``."""
     return {"pid": os.getpid(), "pid_started": process_started(os.getpid())}
+
+
+def ask_to_stop(pid: int) -> None:
+    """Ask a process to save its state and end."""
+    if sys.platform == "win32":
+        # SIGTERM would end it at once there; this one can be caught, as SIGBREAK.
+        os.kill(pid, signal.CTRL_BREAK_EVENT)
+    else:
+        os.kill(pid, signal.SIGTERM)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glasshouse.runs.folder import STEPS
-from glasshouse.runs.processes import process_started
+from glasshouse.runs.processes import is_alive
 from glasshouse.storage import write_text
 
 _TAIL = 4096
@@ -33,7 +33,7 @@ class Mark:
     lr: float
     images_per_second: float
     pid: int
-    pid_started: str | None
+    pid_started: float | None
 
     @property
     def position(self) -> float:
@@ -59,12 +59,8 @@ def last_mark(folder: Path) -> Mark | None:
 
 
 def is_running(mark: Mark | None) -> bool:
-    """True when the process that wrote the line is still there."""
-    return (
-        mark is not None
-        and mark.pid_started is not None
-        and process_started(mark.pid) == mark.pid_started
-    )
+    """True while the process that wrote the line is running."""
+    return mark is not None and is_alive(mark.pid, mark.pid_started)
 
 
 @dataclass

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 from torch.overrides import TorchFunctionMode
 
+from glasshouse.training.devices import has_matrix_tiles
+
 # A matrix tile holds 32 values of bf16, and oneDNN fills it from a single row of one map: rows of
 # 7 pixels leave most of it empty. Wider rows, or fewer channels, gained nothing where measured.
 _TILE = 32
@@ -24,7 +26,7 @@ _Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 def faster_convolutions(images: Tensor) -> AbstractContextManager[object]:
     """SideBySide where it pays: on a processor with tiles, for a batch that is large enough."""
-    pays = torch.cpu._is_amx_tile_supported() and images.numel() >= _FEWEST_VALUES
+    pays = has_matrix_tiles() and images.numel() >= _FEWEST_VALUES
     return SideBySide() if pays else nullcontext()
 
 

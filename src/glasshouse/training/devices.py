@@ -1,5 +1,7 @@
 """Where and in what precision training computes."""
 
+from functools import cache
+
 import torch
 
 from glasshouse.errors import UsageError
@@ -33,6 +35,20 @@ def computes_in_bf16(device: torch.device) -> bool:
     """True when the device has instructions for bf16, so that it is faster than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
-    return device.type == "cpu" and (
-        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    )
+    return device.type == "cpu" and (_cpu_has("avx512_bf16") or has_matrix_tiles())
+
+
+def has_matrix_tiles() -> bool:
+    """True when the processor multiplies matrices in tiles (Intel AMX)."""
+    return _cpu_has("amx_tile")
+
+
+@cache
+def _cpu_has(instructions: str) -> bool:
+    # Public in newer versions of torch, one private function each in older ones. Where neither is
+    # there, training is in float32, which is slower and never wrong.
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if capabilities is not None:
+        return bool(capabilities().get(instructions, False))
+    ask = getattr(torch.cpu, f"_is_{instructions}_supported", None)
+    return ask is not None and bool(ask())

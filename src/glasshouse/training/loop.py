@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from glasshouse.data.batches import Batch, TrainingImages, batches, prepare_images, step_count
 from glasshouse.data.images import ImageSet
@@ -197,11 +198,13 @@ def _weights(net: nn.Module, weights: dict[str, Tensor] | None) -> Iterator[None
 def _update_average(state: TrainingState, settings: TrainSettings) -> None:
     if state.averaged is None or settings.ema_decay is None:
         return
-    for name, tensor in state.net.state_dict().items():
-        if tensor.is_floating_point():
-            state.averaged[name].lerp_(tensor, 1 - settings.ema_decay)
-        else:
-            state.averaged[name].copy_(tensor)
+    now = state.net.state_dict()
+    floating = [name for name, tensor in now.items() if tensor.is_floating_point()]
+    # All tensors in one call: one by one, a GPU would mostly wait for the next kernel.
+    average = get_ema_multi_avg_fn(settings.ema_decay)  # type: ignore[no-untyped-call]
+    average([state.averaged[name] for name in floating], [now[name] for name in floating], None)
+    for name in now.keys() - floating:
+        state.averaged[name].copy_(now[name])  # counters have no meaningful average
 
 
 def _require_finite(loss: Tensor, batch: Batch, state: TrainingState, setup: TrainingSetup) -> None:

@@ -160,14 +160,20 @@ def _pack(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _unpack(state: TrainingState, tensors: Mapping[str, Tensor], metadata: Any) -> None:
     state.net.load_state_dict(_part(tensors, "net/"))
-    state.averaged = _part(tensors, "averaged/") or None
-    state.best = _part(tensors, "best/") or None
+    state.averaged = _placed_like(state.net, _part(tensors, "averaged/")) or None
+    state.best = _placed_like(state.net, _part(tensors, "best/")) or None
     _unpack_optimizer(state.optimizer, _part(tensors, "optimizer/"))
     state.epoch, state.step = metadata["epoch"], metadata["step"]
     state.loss_sum = float.fromhex(metadata["loss_sum"])
     state.correct, state.seen = metadata["correct"], metadata["seen"]
     state.seconds = metadata["seconds"]
     state.history = [Epoch(**epoch) for epoch in metadata["history"]]
+
+
+def _placed_like(net: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of loaded tensors on the device and in the layout of the network's own."""
+    own = net.state_dict()
+    return {name: torch.empty_like(own[name]).copy_(tensor) for name, tensor in tensors.items()}
 
 
 def _unpack_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, machine, command."""
+"""What a run was made with: versions, machine, threads, device."""
 
 import os
 import platform
@@ -8,13 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
+
+if sys.platform != "win32":
+    import resource
 
 _PACKAGES = ("glasshouse", "torch", "numpy", "pillow", "scikit-learn")
 
 
 def describe_environment(device: torch.device, precision: torch.dtype) -> dict[str, Any]:
-    """Plain values for environment.json; nothing in it changes a result but threads and device."""
+    """Plain values for environment.json; of these only threads and device change results."""
     return {
         "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
         "system": platform.platform(),
@@ -28,9 +32,10 @@ def describe_environment(device: torch.device, precision: torch.dtype) -> dict[s
 
 
 def peak_memory_bytes() -> int:
-    """The largest resident size that this process has had."""
-    import resource  # not on Windows
-
+    """The largest resident size that this process has reached."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    # Elsewhere psutil knows the present size only.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

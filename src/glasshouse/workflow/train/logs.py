@@ -87,35 +87,35 @@ def logged(records: Iterable[Step | Epoch], log: Log) -> Iterator[Step | Epoch]:
 
 @contextmanager
 def _tensorboard(request: TrainRequest, history: Sequence[Epoch]) -> Iterator[Log]:
-    """Event files in RUN/tensorboard, written anew when a run goes on: no gap, no epoch twice."""
+    """An event file in RUN/tensorboard, rewritten by a resumed run: no gap, no epoch twice.
+
+    purge_step would only hide what comes after the resumed epoch, and an epoch whose checkpoint
+    was saved just before a kill would be missing.
+    """
     folder = request.out / runs.TENSORBOARD
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
-    events = importlib.import_module("tensorboard.compat.proto.event_pb2")
-    summaries = importlib.import_module("tensorboard.compat.proto.summary_pb2")
-    files = importlib.import_module("tensorboard.summary.writer.event_file_writer")
-    file = files.EventFileWriter(str(folder))
+    writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter(str(folder))
     last = [0]
 
     def write(values: Mapping[str, float], step: int) -> None:
         last[0] = step
-        parts = [summaries.Summary.Value(tag=tag, simple_value=v) for tag, v in values.items()]
-        summary = summaries.Summary(value=parts)
-        file.add_event(events.Event(wall_time=time.time(), step=step, summary=summary))
-        file.flush()
+        for tag, value in values.items():
+            writer.add_scalar(tag, value, step)
+        writer.flush()
 
     def epoch(record: Epoch) -> None:
         write({tag: getattr(record, name) for tag, name in _PANELS.items()}, record.epoch)
 
     def result(evaluation: Evaluation) -> None:
-        write({f"test/{name}": value for name, value in _figures(evaluation).items()}, last[0])
+        write({f"test/{name}": value for name, value in _metrics(evaluation).items()}, last[0])
 
     try:
         for record in history:
             epoch(record)
         yield Log(epoch, result)
     finally:
-        file.close()
+        writer.close()
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def _mlflow(request: TrainRequest, history: Sequence[Epoch]) -> Iterator[Log]:
         write(values, values.pop("epoch"))
 
     def result(evaluation: Evaluation) -> None:
-        write({f"test_{name}": value for name, value in _figures(evaluation).items()}, 0)
+        write({f"test_{name}": value for name, value in _metrics(evaluation).items()}, 0)
         client.log_artifact(run, str(request.out / runs.REPORT))
 
     client.log_batch(run, params=[entities.Param(*pair) for pair in _parameters(request)])
@@ -181,7 +181,7 @@ def _telling_how_it_ended(client: Any, run: str) -> Iterator[None]:
     client.set_terminated(run, "FINISHED")
 
 
-def _figures(evaluation: Evaluation) -> dict[str, float]:
+def _metrics(evaluation: Evaluation) -> dict[str, float]:
     accuracy = evaluation.accuracy
     return {
         "accuracy": accuracy.value,

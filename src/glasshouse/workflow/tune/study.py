@@ -1,6 +1,5 @@
 """The only file that knows Optuna: a study on disk, its trials, and what became of them."""
 
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +10,9 @@ from glasshouse.errors import UsageError
 from glasshouse.report.tuning_plots import TrialRecord
 from glasshouse.rng import derive
 from glasshouse.runs.folder import JOURNAL
-from glasshouse.runs.processes import process_started, this_process
+from glasshouse.runs.processes import is_alive, this_process
+from glasshouse.workflow.tune.file_lock import FileLock
 from glasshouse.workflow.tune.space import Categorical, Dimension, Value
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     import optuna
@@ -44,7 +39,10 @@ def open_study(folder: Path, *, seed: int, prune: bool) -> "optuna.Study":
     """
     library = _optuna()
     folder.mkdir(parents=True, exist_ok=True)
-    storage = library.storages.JournalStorage(_journal(library, folder / JOURNAL))
+    path = folder / JOURNAL
+    lock = FileLock(path.with_name(f"{path.name}.flock"))
+    journal = library.storages.journal.JournalFileBackend(str(path), lock_obj=lock)
+    storage = library.storages.JournalStorage(journal)
     pruner = (
         library.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2, n_min_trials=3)
         if prune
@@ -162,35 +160,6 @@ def _optuna() -> Any:
     return optuna
 
 
-def _journal(library: Any, path: Path) -> Any:
-    """The journal, with a lock that the system lets go of when its holder is killed.
-
-    Optuna's own locks stay behind then, and hold up the next process for half a minute or more.
-    """
-    if fcntl is None:
-        return library.storages.journal.JournalFileBackend(str(path.absolute()))
-    return library.storages.journal.JournalFileBackend(str(path), lock_obj=_FileLock(path))
-
-
-class _FileLock:
-    """What Optuna asks of a lock, by flock."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path.with_name(f"{path.name}.flock")
-        self.handle: int | None = None
-
-    def acquire(self) -> bool:
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        self.handle = handle
-        return True
-
-    def release(self) -> None:
-        if self.handle is not None:
-            os.close(self.handle)
-            self.handle = None
-
-
 def _draw(handle: "optuna.Trial", dimension: Dimension) -> Value:
     if isinstance(dimension, Categorical):
         # Its annotation admits None, for choices that hold it; ours do not.
@@ -207,8 +176,7 @@ def _requeue_dead(study: "optuna.Study") -> None:
         attributes = trial.user_attrs
         if trial.state.name != "RUNNING":
             continue
-        started = process_started(int(attributes["pid"])) if "pid" in attributes else None
-        if started is None or started != attributes.get("pid_started"):
+        if "pid" not in attributes or not is_alive(attributes["pid"], attributes["pid_started"]):
             # The whole search was stopped, which says nothing against this trial.
             _note_loss(study, trial, 0)
     _requeue_unfinished_losses(study)

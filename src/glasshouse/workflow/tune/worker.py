@@ -1,6 +1,6 @@
 """One trial of a search in a process of its own: trains, reports each epoch, never tests."""
 
-import os
+import multiprocessing
 import shutil
 import signal
 from collections.abc import Mapping
@@ -93,10 +93,7 @@ def _train_and_report(task: Task, connection: Connection) -> Ended:
     for epoch in experiment.state.history:
         go_on &= _may_go_on(epoch, connection)
     if go_on:
-        parent = os.getppid()
-        # Nobody hears an orphan; it saves its state and makes room for the one that goes on.
-        orphaned = lambda: signal.SIGTERM if os.getppid() != parent else None  # noqa: E731
-        for record in fit_experiment(experiment, orphaned):
+        for record in fit_experiment(experiment, _orphaned):
             if isinstance(record, Epoch) and not _may_go_on(record, connection):
                 # Stopping after the last epoch would save nothing and lose the value.
                 go_on = record.epoch == recipe.train.epochs
@@ -106,6 +103,15 @@ def _train_and_report(task: Task, connection: Connection) -> Ended:
     shutil.rmtree(task.folder / runs.CHECKPOINTS, ignore_errors=True)
     write_json(task.folder / runs.TRIAL, {"value": ended.value, "epochs": ended.epochs})
     return ended
+
+
+def _orphaned() -> int | None:
+    """A signal once the search has died: nobody would receive the result.
+
+    The state is saved, and the search that takes over resumes the trial.
+    """
+    search = multiprocessing.parent_process()
+    return None if search is None or search.is_alive() else signal.SIGTERM
 
 
 def _may_go_on(epoch: Epoch, connection: Connection) -> bool:

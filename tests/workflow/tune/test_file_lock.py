@@ -1,0 +1,56 @@
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from glasshouse.workflow.tune.file_lock import FileLock
+
+PATIENCE_S = 600
+HOLDER = """
+import sys, time
+from pathlib import Path
+from glasshouse.workflow.tune.file_lock import FileLock
+FileLock(Path(sys.argv[1])).acquire()
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def acquire_in_a_thread(lock: FileLock) -> tuple[threading.Thread, threading.Event]:
+    acquired = threading.Event()
+
+    def acquire() -> None:
+        lock.acquire()
+        acquired.set()
+
+    thread = threading.Thread(target=acquire, daemon=True)
+    thread.start()
+    return thread, acquired
+
+
+def test_a_second_holder_waits_for_the_first(tmp_path: Path) -> None:
+    first, second = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
+    assert first.acquire()
+    thread, acquired = acquire_in_a_thread(second)
+    assert not acquired.wait(0.2)
+    first.release()
+    assert acquired.wait(PATIENCE_S)
+    thread.join()
+    second.release()
+    second.release()  # releasing what is not held does nothing
+
+
+def test_a_killed_holder_lets_go(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / "lock")], stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    lock = FileLock(tmp_path / "lock")
+    thread, acquired = acquire_in_a_thread(lock)
+    assert acquired.wait(PATIENCE_S)
+    thread.join()
+    lock.release()
