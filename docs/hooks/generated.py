@@ -100,6 +100,23 @@ def python_names() -> Iterator[str]:
             yield from (f"\n::: glasshouse.{node.module}.{alias.name}\n" for alias in node.names)
 
 
+def files() -> Iterator[str]:
+    """A table per package: each file with the first paragraph of its docstring."""
+    package = Path(glasshouse.__file__).parent
+    for folder in sorted({path.parent for path in package.rglob("*.py")}):
+        modules = {path: _docstring(path) for path in sorted(folder.glob("*.py"))}
+        if any(modules.values()):
+            yield f"\n### {folder.relative_to(package.parent)}\n\n| file | purpose |\n|--|--|"
+        for path, words in modules.items():
+            if words:
+                first = " ".join(words.partition("\n\n")[0].replace("``", "`").split())
+                yield f"| `{path.name}` | {_cell(first)} |"
+
+
+def _docstring(path: Path) -> str | None:
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
 def tutorial() -> Iterator[str]:
     """The notebook as a page: its text and its code, without outputs."""
     for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
@@ -114,6 +131,7 @@ MAKERS: dict[str, Callable[[], Iterator[str]]] = {
     "schedule-keys": schedule_keys,
     "commands": commands,
     "python-names": python_names,
+    "files": files,
     "tutorial": tutorial,
 }
 

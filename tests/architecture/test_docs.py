@@ -76,3 +76,15 @@ def test_no_mark_is_left_unfilled(site: Path) -> None:
     for page in site.glob("*.html"):
         assert "<!-- made from" not in text_of(site, page.name)
     assert "visualize_saliency" in text_of(site, "tutorial.html")
+
+
+def test_files_named_by_the_architecture_exist_and_all_are_listed(site: Path) -> None:
+    package = Path(glasshouse.__file__).parent
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:\w+/)*\w+\.pyi?)`", text))
+    roots = (package, ROOT)
+    assert len(named) > 20
+    assert [name for name in named if not any((root / name).exists() for root in roots)] == []
+    page = text_of(site, "architecture.html")
+    modules = [path for path in package.rglob("*.py") if path.stat().st_size]
+    assert [path for path in modules if f"<code>{path.name}</code>" not in page] == []

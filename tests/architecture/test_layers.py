@@ -1,6 +1,7 @@
 """The layer table of docs/architecture.md, held against the imports."""
 
 import ast
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,31 +10,11 @@ import pytest
 import glasshouse
 
 ROOT = Path(glasshouse.__file__).parent
-BASE = {
-    "progress",
-    "wording",
-    "errors",
-    "rng",
-    "memory",
-    "storage",
-    "net_settings",
-    "schedule_settings",
-    "settings",
-    "recipe",
-}
-NOUNS = {"data", "models", "training", "evaluation", "explanation"}
+TABLE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
+BASE = set(re.findall(r"^\| base: `([a-z_ ]+)`", TABLE, re.M)[0].split())
 MAY_IMPORT = {
-    "runs": set(),
-    "data": set(),
-    "models": {"data"},
-    "training": {"data", "models"},
-    "evaluation": {"data", "models"},
-    "explanation": {"data", "models"},
-    "export": {"data", "models", "evaluation"},
-    "report": NOUNS,
-    "workflow": NOUNS | {"runs", "report"},
-    "serving": NOUNS | {"runs", "report", "workflow"},
-    "cli": NOUNS | {"runs", "report", "workflow", "serving", "export"},
+    layer: set(re.findall(r"\w+", allowed))
+    for layer, allowed in re.findall(r"^\| `([a-z]+)` \| [^|]+ \|([a-z, ]*)\|$", TABLE, re.M)
 }
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 LIGHT = [ROOT / f"{name}.py" for name in sorted(BASE)] + [ROOT / "data" / "images.py"]
@@ -56,6 +37,15 @@ def modules_in(nodes: Iterable[ast.AST]) -> set[str]:
             names.add(node.module)
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
+
+
+def test_the_table_has_every_layer_once_and_only_names_layers_above() -> None:
+    parts = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in FILES}
+    assert parts - {"__init__", "__main__"} == BASE | set(MAY_IMPORT)
+    above: set[str] = set()
+    for layer, allowed in MAY_IMPORT.items():
+        assert allowed <= above, layer
+        above.add(layer)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
