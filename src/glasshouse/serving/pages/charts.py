@@ -11,6 +11,9 @@ Options = dict[str, Any]
 BLUE, ORANGE = "#3b8fd4", "#e07b2e"
 # Eight that differ in hue and in lightness, on a light and on a dark background.
 COLOURS = (BLUE, ORANGE, "#3fa573", "#a06fd0", "#d9605a", "#2fa6ad", "#d06fa6", "#8c96a5")
+# Ticks at whole epochs only.
+_EPOCH_RANGE: Options = {"min": 0, "minInterval": 1}
+_LOG_RANGE: Options = {"min": "dataMin", "max": "dataMax"}
 _INK, _LINES = "#8590a2", "rgba(128,140,160,.22)"
 
 
@@ -59,7 +62,7 @@ def lines(
         "xAxis": _axis(scale)
         | {
             "name": x, "nameLocation": "middle", "nameGap": 24,
-            **({"min": "dataMin", "max": "dataMax"} if scale == "log" else {"min": 0}),
+            **(_LOG_RANGE if scale == "log" else _EPOCH_RANGE),
             "nameTextStyle": {"color": _INK, "fontSize": 11}, "splitLine": {"show": False},
         },
         "yAxis": _axis("value") | {"scale": True},

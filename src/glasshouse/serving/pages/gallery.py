@@ -27,9 +27,10 @@ def mapped_image(name: str, position: int, mistake: Mapping[str, Any]) -> None:
                     what = f"explanation map for {mistake[of]}"
                     image(f"/map/{position}/{quote(name)}?of={of}", what, "gh-heat")
         with box("gh-caption"):
+            text("predicted", "span", "gh-quiet")
             text(str(mistake["predicted"]), "span", "gh-wrong")
             text(f"{mistake['probability']:.0%}", "span", "gh-quiet")
-            text("true class", "span", "gh-quiet")
+            text("· true", "span", "gh-quiet")
             text(str(mistake["true"]), "span", "gh-right")
             text(f"{mistake['probability_of_true']:.0%}", "span", "gh-quiet")
         text(str(mistake["id"]), "span", "gh-quiet gh-id").props["title"] = str(mistake["id"])

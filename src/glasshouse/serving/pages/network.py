@@ -26,6 +26,7 @@ def show_recipe(folder: Path) -> None:
     environment = read_json(folder / runs.ENVIRONMENT)
     data = environment["data"]
     images = ", ".join(f"{count:,} {split}" for split, count in data["images"].items())
+    threads = pluralize(int(environment["threads"]), "thread")
     bad = pluralize(len(data["bad_files"]), "file") if data["bad_files"] else ""
     with box("gh-columns"):
         with panel("Recipe", "resolved, with all defaults"):
@@ -40,7 +41,7 @@ def show_recipe(folder: Path) -> None:
                     "unreadable": bad or "–",
                     "started": moment(str(environment["started"])),
                     "command": str(environment["command"]),
-                    "machine": f"{environment['processor']}, {environment['threads']} threads",
+                    "machine": f"{environment['processor']}, {threads}",
                     "device": f"{environment['device']}, {environment['precision']}",
                     **{k: str(v) for k, v in environment["versions"].items()},
                     "folder": str(folder),

@@ -164,7 +164,7 @@ def _top_five(answer: ExplainedPhoto) -> None:
                 text(_class_name(answer, place))
                 text(f"{shares[place]:.1%}", "span", "gh-number")
                 with box("gh-bar").props("aria-hidden=true"):
-                    box("gh-part-0", "i").style(f"width:{100 * shares[place]:.2f}%")
+                    box("gh-filled", "i").style(f"width:{100 * shares[place]:.2f}%")
 
 
 def _downloads(answer: ExplainedPhoto, place: int, colours: str) -> None:
