@@ -100,7 +100,7 @@ def explain(
             layer=layer,
             is_checked=checks,
         ),
-        colours=colours,
+        palette=colours,
         channel=channel,
         tiles=tiles,
         shared_scale=shared_scale,

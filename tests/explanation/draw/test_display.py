@@ -19,10 +19,10 @@ def test_everything_draws_itself_and_equal_things_give_equal_bytes() -> None:
     assert explanation._repr_html_().startswith('<img src="data:image/png')
     for layer in page.activations:
         assert layer._repr_png_().startswith(PNG)
-    for figure in (
+    for image in (
         draw_sheet(page),
         draw_channel(page.activations[0], 2),
         draw_activations(page.activations[0], most=4, shared_scale=True),
         draw_strip([("epoch 1", explanation), ("epoch 2", explanation)]),
     ):
-        assert to_png(figure).startswith(PNG)
+        assert to_png(image).startswith(PNG)

@@ -1,40 +1,72 @@
-"""Images of explanations: matplotlib figures that touch no global state of it."""
+"""A white canvas for images, text and colour bars, measured in pixels.
+
+Drawn with Pillow: matplotlib spends a second on the layout of a sheet, which needs no axes at all.
+"""
 
 import base64
 import html
 import io
+import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from functools import cache
+from pathlib import Path
 
+import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
-from glasshouse.explanation.nouns import Explanation, Floats
+from glasshouse.explanation.draw.overlay import RGB, ColourScale, coloured
 
-ColourMap = Literal["jet", "inferno", "viridis"]
-SIGNED_COLOURS = "RdBu_r"
-# Inches: a title's height, an image's side, a colour bar's width, and what a cell takes with them.
-TITLE, SIDE, BAR = 0.26, 2.3, 0.09
-CELL, ROW = SIDE + 0.6, TITLE + SIDE + 0.12
+# Font sizes.
+HEADLINE, TITLE, BODY, SMALL = 21, 13, 11, 9
+INK, QUIET = "#222222", "#555555"
+# Space for a title above an image, and for a colour bar with its numbers to the right of one.
+TITLE_HEIGHT, BAR_WIDTH = 24, 62
+Point = tuple[float, float]
 
 
-def to_png(figure: Figure, dots_per_inch: int = 110) -> bytes:
-    """The figure as a PNG file; equal figures give equal bytes."""
+class Canvas:
+    """An image that is drawn on; a point is (from the left, from the top)."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.image = Image.new("RGB", (math.ceil(width), math.ceil(height)), "white")
+        self._draw = ImageDraw.Draw(self.image)
+
+    def write(
+        self, point: Point, text: str, size: int = BODY, colour: str = INK, anchor: str = "la"
+    ) -> None:
+        """A line of text; anchor: as in Pillow, "la" puts its upper left corner at the point."""
+        self._draw.text(point, text, fill=colour, font=_font(size), anchor=anchor)
+
+    def paste(self, point: Point, pixels: RGB, side: int) -> None:
+        """Pixels ``(h, w, 3)``, enlarged or reduced so that the longer side has this length."""
+        self.image.paste(_resized(pixels, side), (round(point[0]), round(point[1])))
+
+    def fill(self, point: Point, size: Point, colour: str) -> None:
+        """A rectangle of this (width, height)."""
+        if size[0] >= 1:
+            corner = (point[0] + size[0] - 1, point[1] + size[1] - 1)
+            self._draw.rectangle((*point, *corner), fill=colour)
+
+    def line(self, start: Point, end: Point, colour: str) -> None:
+        """A thin line."""
+        self._draw.line((*start, *end), fill=colour, width=1)
+
+    def colour_bar(self, point: Point, scale: ColourScale, height: int) -> None:
+        """The colours of a scale from high to low, with three of their values."""
+        values = np.linspace(scale.high, scale.low, height)
+        strip = coloured(np.repeat(values[:, None], 10, axis=1), scale)
+        self.image.paste(Image.fromarray(strip), (round(point[0]), round(point[1])))
+        for share in (0, 0.5, 1):
+            value = scale.high + share * (scale.low - scale.high)
+            place = point[0] + 14, point[1] + share * (height - 1)
+            self.write(place, f"{value:.2g}", SMALL, anchor="lm")
+
+
+def to_png(image: Image.Image) -> bytes:
+    """The image as a PNG file; equal images give equal bytes."""
     buffer = io.BytesIO()
-    # What was placed by hand needs no second drawing to find its bounds. matplotlib would write its
-    # own version into the file.
-    bounds = "tight" if figure.get_layout_engine() is not None else None
-    figure.savefig(
-        buffer,
-        format="png",
-        dpi=dots_per_inch,
-        bbox_inches=bounds,
-        metadata={"Software": None},
-    )
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -44,136 +76,39 @@ def to_html(png: bytes, sentences: Sequence[str]) -> str:
     return image + "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches that touches no global state and arranges itself."""
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+def wrap(text: str, width: float, size: int = BODY) -> list[str]:
+    """The text as lines of at most this width, broken between words."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and _font(size).getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(shorten(word, width, size))
+    return lines
 
 
-def plain_figure(width: float, height: float) -> Figure:
-    """One whose parts are placed by hand, which is many times faster where there are many."""
-    figure = Figure(figsize=(width, height), dpi=110)
-    FigureCanvasAgg(figure)
-    return figure
+def shorten(text: str, width: float, size: int = BODY, *, keep_end: bool = False) -> str:
+    """The text, with an ellipsis for what does not fit into the width."""
+    if _font(size).getlength(text) <= width:
+        return text
+    kept = text
+    while kept and _font(size).getlength(f"{kept}…") > width:
+        kept = kept[1:] if keep_end else kept[:-1]
+    return f"…{kept}" if keep_end else f"{kept}…"
 
 
-def add_cell(
-    figure: Figure, left: float, top: float, *, side: float = SIDE, has_bar: bool = False
-) -> tuple[Axes, Axes | None]:
-    """Axes for an image and for its colour bar, under a title.
-
-    left, top: the upper left corner in inches from the lower left of the figure.
-    """
-    wide, tall = figure.get_size_inches()
-    low = top - TITLE - side
-    axes = figure.add_axes((left / wide, low / tall, side / wide, side / tall))
-    axes.set_axis_off()
-    if not has_bar:
-        return axes, None
-    right, inset = left + side + 0.06, 0.15 * side
-    box = (right / wide, (low + inset) / tall, BAR / wide, (side - 2 * inset) / tall)
-    return axes, figure.add_axes(box)
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # matplotlib brings the font, so that a sheet has the same bytes on every machine.
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
 
 
-def set_title(axes: Axes, text: str) -> None:
-    """A title over the left edge."""
-    axes.set_title(text, fontsize=8.5, loc="left", pad=4)
-
-
-def write(
-    figure: Figure,
-    place: tuple[float, float],
-    text: str,
-    *,
-    size: float = 7,
-    colour: str = "#222222",
-) -> None:
-    """Text whose upper left corner is at this place, in inches from the lower left."""
-    wide, tall = figure.get_size_inches()
-    figure.text(place[0] / wide, place[1] / tall, text, fontsize=size, va="top", color=colour)
-
-
-def draw_image(axes: Axes, image: NDArray[np.uint8]) -> None:
-    """An image ``(3, h, w)`` with its pixels as they are."""
-    axes.imshow(np.moveaxis(image, 0, 2), interpolation="nearest")
-    axes.set_axis_off()
-
-
-def draw_map(
-    axes: Axes,
-    explanation: Explanation,
-    values: Floats,
-    image: NDArray[np.uint8],
-    colours: str,
-    bar: Axes | None = None,
-) -> None:
-    """A map in the way that suits it: over the photo, signed around zero, or bare.
-
-    bar: where the colour bar goes; unset: beside the map, which gets smaller.
-    """
-    figure: Any = axes.figure
-    is_signed = explanation.against is not None or bool((values < 0).any())
-    colours = SIGNED_COLOURS if is_signed else colours
-    if explanation.layer is not None and explanation.channels is None:
-        drawn_map = draw_overlay(axes, values, image, colours, float(np.abs(values).max()) or 1.0)
-    else:
-        limit = _robust_limit(values)
-        drawn_map = axes.imshow(
-            values,
-            cmap=colours,
-            vmin=-limit if is_signed else 0,
-            vmax=limit,
-            interpolation="nearest",
-        )
-    place = {"ax": axes, "shrink": 0.7} if bar is None else {"cax": bar}
-    drawn = figure.colorbar(_opaque(drawn_map), **place)
-    drawn.outline.set_visible(False)
-    drawn.ax.tick_params(labelsize=6, length=2)
-    drawn.formatter.set_powerlimits((-4, 5))
-    drawn.ax.yaxis.get_offset_text().set_fontsize(6)
-    axes.set_axis_off()
-
-
-def draw_overlay(
-    axes: Axes, values: Floats, image: NDArray[np.uint8], colours: str, limit: float
-) -> Any:
-    """A map over the grey photo, which shows through where the map is weak.
-
-    In the signed colours, one stands for the class and one against it.
-    """
-    grey = np.moveaxis(image, 0, 2).astype(np.float64).mean(2)
-    axes.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axes.set_axis_off()
-    is_signed = colours == SIGNED_COLOURS
-    strength = np.clip(np.abs(values) / limit, 0, 1).astype(np.float64)
-    return axes.imshow(
-        values,
-        cmap=colours,
-        vmin=-limit if is_signed else 0,
-        vmax=limit,
-        alpha=0.8 * strength if is_signed else 0.25 + 0.4 * strength,
-    )
-
-
-def _opaque(image: Any) -> ScalarMappable:
-    """The colours of an image without its transparency, for the bar beside it."""
-    return ScalarMappable(norm=image.norm, cmap=image.cmap)
-
-
-def _robust_limit(values: Floats) -> float:
-    # A few single pixels would otherwise darken all the others.
-    limit = float(np.percentile(np.abs(values), 99.5))
-    return limit or float(np.abs(values).max()) or 1.0
-
-
-def method_title(explanation: Explanation) -> str:
-    """The method and, for a class activation map, its layer."""
-    return explanation.method + (f" at {explanation.layer}" if explanation.layer else "")
-
-
-def shorten(name: str, limit: int = 22, *, keep_end: bool = False) -> str:
-    """A name of at most so many letters, with an ellipsis for what was left out."""
-    if len(name) <= limit:
-        return name
-    return "…" + name[1 - limit :] if keep_end else name[: limit - 1] + "…"
+def _resized(pixels: RGB, side: int) -> Image.Image:
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    factor = side / max(image.size)
+    # Enlarged little, unequal pixels would look like a pattern; enlarged much, they stay pixels.
+    way = Image.Resampling.NEAREST if factor >= 3 or factor == 1 else Image.Resampling.BICUBIC
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image.resize(size, way)

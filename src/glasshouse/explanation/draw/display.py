@@ -2,7 +2,7 @@
 
 from functools import singledispatch
 
-from matplotlib.figure import Figure
+from PIL.Image import Image
 
 from glasshouse.explanation.draw.canvas import to_html, to_png
 from glasshouse.explanation.draw.rows import draw_explanation, draw_mistakes
@@ -23,25 +23,25 @@ def html_of(explanation: Explanation) -> str:
 
 
 @singledispatch
-def _drawn(thing: object) -> Figure:
+def _drawn(thing: object) -> Image:
     raise TypeError(f"expected an explanation, a page, activations or mistakes, got {type(thing)}")
 
 
 @_drawn.register
-def _(explanation: Explanation) -> Figure:
+def _(explanation: Explanation) -> Image:
     return draw_explanation(explanation)
 
 
 @_drawn.register
-def _(page: ExplanationPage) -> Figure:
+def _(page: ExplanationPage) -> Image:
     return draw_sheet(page)
 
 
 @_drawn.register
-def _(activations: Activations) -> Figure:
+def _(activations: Activations) -> Image:
     return draw_activations(activations)
 
 
 @_drawn.register
-def _(mistakes: Mistakes) -> Figure:
+def _(mistakes: Mistakes) -> Image:
     return draw_mistakes(mistakes)

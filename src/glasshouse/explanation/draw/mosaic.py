@@ -1,4 +1,4 @@
-"""The channels of a layer laid out as tiles of one image."""
+"""The channels of a layer as tiles of one image."""
 
 import math
 from dataclasses import dataclass
@@ -7,16 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.errors import UsageError
+from glasshouse.explanation.draw.overlay import ColourScale, coloured
 from glasshouse.explanation.nouns import Activations, Floats
 
 
 @dataclass(frozen=True)
 class Grid:
-    """All channels of one image as one image.
+    """All channels of one image as tiles.
 
-    tiles ``(rows, columns, h, w)`` in 0..1, NaN in places without a channel; dead ``(channels,)``
-    says which channels are the same value everywhere. scale: the (low, high) that became 0 and 1,
-    a pair a channel.
+    tiles ``(rows, columns, h, w)`` in 0..1, NaN where there is no channel. dead ``(channels,)``:
+    which channels have the same value everywhere. scale ``(channels, 2)``: the values that became
+    0 and 1.
     """
 
     tiles: Floats
@@ -27,14 +28,14 @@ class Grid:
 def channel_grid(
     layer: Activations, *, image: int = 0, columns: int | None = None, shared_scale: bool = False
 ) -> Grid:
-    """Every channel of one image as a tile; the last row is filled up with nothing.
+    """Every channel of one image as a tile; the last row is padded with NaN.
 
     columns: as square as possible unless given. shared_scale: one scale for all channels, which
     keeps weak channels weak; otherwise each channel has its own.
     """
     values = _require_maps(layer)[image]
     low, high = values.min((1, 2)), values.max((1, 2))
-    # A flat layer's units are single values: those that give nothing are zero.
+    # A unit of a flat layer is a single value: it is dead where that is zero.
     dead = (low == high) & ((low == 0) | (values[0].size > 1))
     if shared_scale:
         low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
@@ -45,6 +46,28 @@ def channel_grid(
     tiles = np.full((rows * wide, *values.shape[1:]), np.nan, dtype=values.dtype)
     tiles[: len(values)] = scaled
     return Grid(tiles.reshape(rows, wide, *values.shape[1:]), dead, np.stack([low, high], 1))
+
+
+def mosaic(grid: Grid, factor: int = 1) -> NDArray[np.uint8]:
+    """The tiles as one image in viridis, RGBA ``(h, w, 4)``; the gaps are transparent.
+
+    factor: pixels per value of a tile.
+    """
+    tiles = grid.tiles.repeat(factor, axis=2).repeat(factor, axis=3)
+    rows, columns, height, width = tiles.shape
+    gap = gap_between(grid, factor)
+    canvas = np.full((rows, height + gap, columns, width + gap), np.nan)
+    canvas[:, :height, :, :width] = tiles.transpose(0, 2, 1, 3)
+    values = canvas.reshape(rows * (height + gap), columns * (width + gap))[:-gap, :-gap]
+    pixels = coloured(np.nan_to_num(values), ColourScale(0.0, 1.0, "viridis"))
+    opacity = np.where(np.isnan(values), 0, 255)[..., None].astype(np.uint8)
+    return np.concatenate([pixels, opacity], axis=2)
+
+
+def gap_between(grid: Grid, factor: int = 1) -> int:
+    """Pixels between two tiles of a mosaic."""
+    height, width = grid.tiles.shape[2:]
+    return max(1, round(max(height, width) * factor / 24))
 
 
 def _require_maps(layer: Activations) -> Floats:

@@ -1,59 +1,69 @@
-"""Images next to their maps: one method for several images, and misclassified images."""
+"""Images next to their maps: one explanation of several images, and misclassified images."""
 
-from matplotlib.figure import Figure
+from PIL.Image import Image
 
 from glasshouse.explanation.draw.canvas import (
-    CELL,
-    ROW,
-    ColourMap,
-    add_cell,
-    draw_image,
-    draw_map,
-    method_title,
-    plain_figure,
-    set_title,
+    BAR_WIDTH,
+    HEADLINE,
+    TITLE,
+    TITLE_HEIGHT,
+    Canvas,
+    Point,
     shorten,
-    write,
 )
-from glasshouse.explanation.maps.enlargement import shown
+from glasshouse.explanation.draw.overlay import RGB, ColouredMap, Palette, as_rgb, colour_maps
 from glasshouse.explanation.nouns import Explanation, Mistakes, target_name
+
+_SIDE, _MARGIN, _HEAD = 252, 10, 40
+_CELL, _ROW = _SIDE + BAR_WIDTH + 8, TITLE_HEIGHT + _SIDE + 14
 
 
 def draw_explanation(
-    explanation: Explanation, *, colours: ColourMap = "inferno", most: int = 8
-) -> Figure:
-    """The images in a row, and under each its map with a colour bar in units of the logit."""
-    count = min(len(explanation), most)
-    figure = plain_figure(count * CELL + 0.1, 2 * ROW + 0.35)
-    write(figure, (0.1, 2 * ROW + 0.3), method_title(explanation), size=10)
-    maps = shown(explanation)
-    for index in range(count):
-        image, left = explanation.images[index], 0.1 + index * CELL
-        above, _ = add_cell(figure, left, 2 * ROW)
-        draw_image(above, image)
-        set_title(above, shorten(target_name(explanation, index), 32))
-        axes, bar = add_cell(figure, left, ROW, has_bar=True)
-        draw_map(axes, explanation, maps[index], image, colours, bar)
-    return figure
+    explanation: Explanation, *, palette: Palette = "inferno", most: int = 8
+) -> Image:
+    """The images in a row, and below each its map with a colour bar in logit units."""
+    maps = colour_maps(explanation, palette, most)
+    canvas = Canvas(len(maps) * _CELL + _MARGIN, _HEAD + 2 * _ROW)
+    canvas.write((_MARGIN, 12), method_title(explanation), TITLE + 2)
+    for index, drawn in enumerate(maps):
+        left = _MARGIN + index * _CELL
+        image = as_rgb(explanation.images[index])
+        _place(canvas, (left, _HEAD), target_name(explanation, index), image)
+        _place(canvas, (left, _HEAD + _ROW), "", drawn)
+    return canvas.image
 
 
-def draw_mistakes(mistakes: Mistakes, *, colours: ColourMap = "inferno") -> Figure:
+def draw_mistakes(mistakes: Mistakes, *, palette: Palette = "inferno") -> Image:
     """A row per image: original, why the predicted, why the true, why one rather than the other."""
     count = len(mistakes.ids)
     columns = (mistakes.predicted, mistakes.true, mistakes.contrast)
-    figure = plain_figure(4 * CELL + 0.1, count * ROW + 0.35)
-    write(figure, (0.1, count * ROW + 0.3), mistakes.title, size=12)
-    maps = [shown(explanation) for explanation in columns]
+    maps = [colour_maps(explanation, palette, count) for explanation in columns]
+    canvas = Canvas(4 * _CELL + _MARGIN, _HEAD + count * _ROW)
+    canvas.write((_MARGIN, 10), mistakes.title, HEADLINE - 3)
     for row in range(count):
-        top = (count - row) * ROW
-        axes, _ = add_cell(figure, 0.1, top)
-        draw_image(axes, mistakes.predicted.images[row])
-        set_title(axes, shorten(str(mistakes.ids[row]), 32, keep_end=True))
+        top = _HEAD + row * _ROW
+        title = shorten(str(mistakes.ids[row]), _SIDE, TITLE, keep_end=True)
+        _place(canvas, (_MARGIN, top), title, as_rgb(mistakes.predicted.images[row]))
         for column, explanation in enumerate(columns):
-            axes, bar = add_cell(figure, 0.1 + (column + 1) * CELL, top, has_bar=True)
-            image = explanation.images[row]
-            draw_map(axes, explanation, maps[column][row], image, colours, bar)
-            probability = f" ({mistakes.probabilities[row]:.0%})" if column == 0 else ""
             words = ("predicted: ", "true: ", "")[column] + target_name(explanation, row)
-            set_title(axes, shorten(words, 36) + probability)
-    return figure
+            share = f" ({mistakes.probabilities[row]:.0%})" if column == 0 else ""
+            title = shorten(words, _SIDE - (50 if share else 0), TITLE) + share
+            left = _MARGIN + (column + 1) * _CELL
+            _place(canvas, (left, top), title, maps[column][row])
+    return canvas.image
+
+
+def method_title(explanation: Explanation) -> str:
+    """The method and, for a class activation map, its layer."""
+    return explanation.method + (f" at {explanation.layer}" if explanation.layer else "")
+
+
+def _place(canvas: Canvas, corner: Point, title: str, what: RGB | ColouredMap) -> None:
+    left, top = corner
+    canvas.write((left, top + 4), shorten(title, _SIDE, TITLE), TITLE)
+    pixels = what.pixels if isinstance(what, ColouredMap) else what
+    canvas.paste((left, top + TITLE_HEIGHT), pixels, _SIDE)
+    if isinstance(what, ColouredMap):
+        inset = _SIDE // 7
+        place = left + _SIDE + 7, top + TITLE_HEIGHT + inset
+        canvas.colour_bar(place, what.scale, _SIDE - 2 * inset)

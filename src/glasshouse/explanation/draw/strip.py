@@ -1,84 +1,51 @@
-"""The same images' maps as training goes on: a row per image, a column per epoch."""
+"""The same images' maps in the course of training: a row per image, a column per epoch."""
 
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from PIL.Image import Image
 
-from glasshouse.explanation.draw.canvas import new_figure, shorten
+from glasshouse.explanation.draw.canvas import BODY, Canvas, shorten
+from glasshouse.explanation.draw.overlay import ColourScale, as_rgb, overlaid
 from glasshouse.explanation.maps.enlargement import shown
-from glasshouse.explanation.nouns import Explanation, Floats, target_name
+from glasshouse.explanation.nouns import Explanation, target_name
 from glasshouse.models.predict import softmax
 
-# A strip of more snapshots shows so many of them.
+# Of more snapshots, this many are drawn.
 COLUMNS = 10
-_TILE = 1.25
+_SIDE, _GAP, _NAME, _HEAD = 132, 8, 90, 22
+_STEP = _SIDE + _GAP
 _COLOURS = "inferno"
 
 
 def draw_strip(
     snapshots: Sequence[tuple[str, Explanation]], *, most: int = 8, columns: int = COLUMNS
-) -> Figure:
+) -> Image:
     """Each image, and its map in every snapshot with the probability of the explained class.
 
-    snapshots: a title, for example "epoch 3", and the explanation. A row has one colour scale. Of
-    more snapshots than columns, as many are drawn, the first and the last among them.
+    snapshots: a title, for example "epoch 3", and the explanation. A row has one colour scale. If
+    there are more snapshots than columns, evenly spaced ones are drawn, with the first and last.
     """
     places = np.linspace(0, len(snapshots) - 1, min(columns, len(snapshots))).round().astype(int)
     chosen = [snapshots[place] for place in places]
     first = chosen[0][1]
     rows = min(len(first), most)
     maps = [shown(explanation) for _, explanation in chosen]
-    side = max(first.images.shape[2:])
-    gap = max(1, side // 16)
-    step = side + gap
-    canvas = np.ones((rows * step - gap, (len(chosen) + 1) * step - gap, 3))
+    canvas = Canvas(_NAME + (len(chosen) + 1) * _STEP, _HEAD + rows * _STEP)
+    for column, (title, _) in enumerate(chosen, start=1):
+        middle = _NAME + column * _STEP + _SIDE / 2
+        canvas.write((middle, _HEAD - 5), shorten(title, _SIDE), anchor="ms")
     for row in range(rows):
+        top = _HEAD + row * _STEP
+        name = shorten(target_name(first, row), _NAME - 12)
+        canvas.write((_NAME - 6, top + _SIDE / 2), name, anchor="rm")
+        image = as_rgb(first.images[row])
+        canvas.paste((_NAME, top), image, _SIDE)
         limit = max(float(np.abs(each[row]).max()) for each in maps) or 1.0
-        tiles = [np.moveaxis(first.images[row], 0, 2) / 255]
-        tiles += [_overlaid(tiles[0], each[row], limit) for each in maps]
-        for column, tile in enumerate(tiles):
-            height, width = tile.shape[:2]
-            top, left = row * step, column * step
-            canvas[top : top + height, left : left + width] = tile
-    figure = new_figure((len(chosen) + 1) * _TILE, rows * _TILE + 0.4)
-    axes = figure.add_subplot(1, 1, 1)
-    axes.imshow(canvas, interpolation="nearest")
-    axes.set_axis_off()
-    _label(axes, chosen, rows, (side, step))
-    return figure
-
-
-def _overlaid(image: Floats, values: Floats, limit: float) -> Floats:
-    """A map over the grey image ``(h, w, 3)``, which shows through where the map is weak."""
-    strength = np.clip(np.abs(values) / limit, 0, 1)
-    colours = matplotlib.colormaps[_COLOURS](strength)[..., :3]
-    share = (0.25 + 0.5 * strength)[..., None]
-    mixed: Floats = image.mean(2, keepdims=True) * (1 - share) + colours * share
-    return mixed
-
-
-def _label(
-    axes: Axes,
-    chosen: Sequence[tuple[str, Explanation]],
-    rows: int,
-    sizes: tuple[int, int],
-) -> None:
-    side, step = sizes
-    for column, (title, explanation) in enumerate(chosen, start=1):
-        middle = column * step + side / 2
-        axes.text(middle, -0.06 * side, title, fontsize=7, ha="center", va="bottom")
-        for row in range(rows):
-            words = f"{_probability(explanation, row):.0%}"
-            place = column * step + 0.04 * side, (row * step + 0.97 * side)
-            axes.text(*place, words, fontsize=6.5, color="white", va="bottom")
-    for row in range(rows):
-        name = shorten(target_name(chosen[0][1], row), 14)
-        place = -0.06 * side, row * step + side / 2
-        axes.text(*place, name, fontsize=7, ha="right", va="center")
-
-
-def _probability(explanation: Explanation, row: int) -> float:
-    return float(softmax(explanation.logits[row])[explanation.targets[row]])
+        scale = ColourScale(0.0, limit, _COLOURS)
+        for column, (_, explanation) in enumerate(chosen, start=1):
+            left = _NAME + column * _STEP
+            canvas.paste((left, top), overlaid(image, maps[column - 1][row], scale), _SIDE)
+            share = softmax(explanation.logits[row])[explanation.targets[row]]
+            canvas.write((left + 5, top + _SIDE - 4), f"{share:.0%}", BODY, "white", anchor="ls")
+    return canvas.image

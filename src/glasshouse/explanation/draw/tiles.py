@@ -1,14 +1,23 @@
-"""Images of activations: every channel of a layer as a tile."""
+"""Activations as images: every channel of a layer as a tile, or one channel alone."""
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from PIL.Image import Image
 
 from glasshouse.errors import UsageError
-from glasshouse.explanation.draw.canvas import new_figure
-from glasshouse.explanation.draw.mosaic import channel_grid
-from glasshouse.explanation.nouns import Activations, Floats
+from glasshouse.explanation.draw.canvas import (
+    BAR_WIDTH,
+    TITLE,
+    TITLE_HEIGHT,
+    Canvas,
+    Point,
+    shorten,
+)
+from glasshouse.explanation.draw.mosaic import Grid, channel_grid, gap_between, mosaic
+from glasshouse.explanation.draw.overlay import RGB, ColourScale, coloured
+from glasshouse.explanation.nouns import Activations
+
+_MARGIN, _LARGEST_TILE, _LARGEST_SIDE, _SMALLEST_WIDTH = 10, 132, 1792, 420
+_ALONE = 352
 
 
 def draw_activations(
@@ -18,10 +27,10 @@ def draw_activations(
     columns: int | None = None,
     shared_scale: bool = False,
     most: int | None = None,
-) -> Figure:
+) -> Image:
     """Every channel as a tile in viridis; dead channels are crossed out.
 
-    most: draw only the first so many channels, which the title says.
+    most: draw only this many channels, which the title says.
     """
     count = layer.values.shape[1]
     kept = count if most is None else min(most, count)
@@ -32,53 +41,64 @@ def draw_activations(
         shared_scale=shared_scale,
     )
     rows, wide, height, width = grid.tiles.shape
-    side = min(1.2, 16 / max(rows, wide))
-    figure = new_figure(max(3.0, wide * side), rows * side + 0.6)
-    axes = figure.add_subplot(1, 1, 1)
-    colours = matplotlib.colormaps["viridis"].with_extremes(bad="white")
-    axes.imshow(_mosaic(grid.tiles), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
-    for channel in np.flatnonzero(grid.dead):
-        _cross_out(axes, divmod(int(channel), wide), (height, width))
-    shown_of = f"{count} channels" if kept == count else f"the first {kept} of {count} channels"
-    scale = "one scale" if shared_scale else "each its own scale"
-    size = f"{height}x{width}, " if layer.values.ndim == 4 else ""
-    dead = f", {int(grid.dead.sum())} dead (crossed)" if grid.dead.any() else ""
-    axes.set_title(f"{layer.layer}: {shown_of}, {size}{scale}{dead}", fontsize=9)
-    axes.set_axis_off()
-    return figure
+    tile = min(_LARGEST_TILE, _LARGEST_SIDE // max(rows, wide))
+    factor = max(1, tile // max(height, width))
+    pixels = _on_white(mosaic(grid, factor))
+    side = min(max(pixels.shape), _LARGEST_SIDE)
+    scale = side / max(pixels.shape)
+    tall, broad = (scale * length for length in pixels.shape[:2])
+    canvas = Canvas(max(_SMALLEST_WIDTH, broad + 2 * _MARGIN), TITLE_HEIGHT + tall + 2 * _MARGIN)
+    title = _title(layer, grid, kept, shared_scale)
+    canvas.write((_MARGIN, _MARGIN), shorten(title, canvas.image.width - 20, TITLE), TITLE)
+    top = _MARGIN + TITLE_HEIGHT
+    canvas.paste((_MARGIN, top), pixels, side)
+    size = scale * factor * width, scale * factor * height
+    gap = scale * gap_between(grid, factor)
+    for channel in np.flatnonzero(grid.dead).tolist():
+        row, column = divmod(channel, wide)
+        corner = _MARGIN + column * (size[0] + gap), top + row * (size[1] + gap)
+        _cross_out(canvas, corner, size)
+    return canvas.image
 
 
-def draw_channel(layer: Activations, channel: int, image: int = 0) -> Figure:
+def draw_channel(layer: Activations, channel: int, image: int = 0) -> Image:
     """One channel of a layer in viridis, with a colour bar in the layer's own units.
 
-    Raises UsageError for a channel that is not there.
+    Raises UsageError for a channel that does not exist.
     """
     count = layer.values.shape[1]
     if not 0 <= channel < count:
         raise UsageError(f"no channel {channel}: layer {layer.layer} has 0 to {count - 1}")
-    figure = new_figure(4.2, 3.8)
-    axes = figure.add_subplot(1, 1, 1)
-    drawn = axes.imshow(layer.values[image, channel], cmap="viridis", interpolation="nearest")
-    figure.colorbar(drawn, ax=axes, shrink=0.85)
-    axes.set_title(f"{layer.layer}, channel {channel}", fontsize=9)
-    axes.set_axis_off()
-    return figure
+    values = layer.values[image, channel]
+    low, high = float(values.min()), float(values.max())
+    scale = ColourScale(low, high, "viridis")
+    canvas = Canvas(_ALONE + BAR_WIDTH + 2 * _MARGIN, TITLE_HEIGHT + _ALONE + 2 * _MARGIN)
+    title = shorten(f"{layer.layer}, channel {channel}", _ALONE, TITLE)
+    canvas.write((_MARGIN, _MARGIN), title, TITLE)
+    top = _MARGIN + TITLE_HEIGHT
+    canvas.paste((_MARGIN, top), coloured(values, scale), _ALONE)
+    canvas.colour_bar((_MARGIN + _ALONE + 8, top), scale, _ALONE)
+    return canvas.image
 
 
-def _mosaic(tiles: Floats) -> Floats:
-    rows, columns, height, width = tiles.shape
-    gap = 1 if max(height, width) < 64 else 2
-    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
-    for row in range(rows):
-        for column in range(columns):
-            top, left = row * (height + gap), column * (width + gap)
-            canvas[top : top + height, left : left + width] = tiles[row, column]
-    return canvas
+def _title(layer: Activations, grid: Grid, kept: int, shared_scale: bool) -> str:
+    count = layer.values.shape[1]
+    channels = f"{count} channels" if kept == count else f"the first {kept} of {count} channels"
+    size = "x".join(map(str, layer.values.shape[2:]))
+    scale = "one scale" if shared_scale else "each its own scale"
+    dead = int(grid.dead.sum())
+    said = [channels, size, scale, f"{dead} dead (crossed out)" if dead else ""]
+    return f"{layer.layer}: {', '.join(part for part in said if part)}"
 
 
-def _cross_out(axes: Axes, place: tuple[int, int], size: tuple[int, int]) -> None:
-    height, width = size
-    gap = 1 if max(height, width) < 64 else 2
-    top, left = place[0] * (height + gap), place[1] * (width + gap)
-    for ends in ((top, top + height - 1), (top + height - 1, top)):
-        axes.plot([left, left + width - 1], ends, color="white", linewidth=0.8)
+def _on_white(pixels: RGB) -> RGB:
+    opacity = pixels[..., 3:] / 255
+    result: RGB = np.rint(pixels[..., :3] * opacity + 255 * (1 - opacity)).astype(np.uint8)
+    return result
+
+
+def _cross_out(canvas: Canvas, corner: Point, size: tuple[float, float]) -> None:
+    left, top = corner
+    right, bottom = left + size[0] - 1, top + size[1] - 1
+    canvas.line((left, top), (right, bottom), "white")
+    canvas.line((left, bottom), (right, top), "white")

@@ -1,20 +1,19 @@
 """POST /explain: why the net says what it says, as maps."""
 
 import base64
-import io
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import matplotlib
 import numpy as np
 from fastapi import APIRouter, Query, Request
-from numpy.typing import NDArray
 from PIL import Image
 from pydantic import StringConstraints
 from starlette.responses import Response
 
 from glasshouse.data.decode import Pixels
+from glasshouse.explanation.draw.canvas import to_png
+from glasshouse.explanation.draw.overlay import Palette, as_rgb, colour_scale, overlaid
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.methods import ALL, PAGE_METHODS, require_methods
 from glasshouse.explanation.nouns import Explanation, ExplanationPage
@@ -31,7 +30,7 @@ from glasshouse.serving.service.uploads import Upload, pixels_of, read_uploads
 # Longer ones are no names, and would take long to be compared with those that are.
 Name = Annotated[str, StringConstraints(max_length=200)]
 Form = Literal["overlay", "values", "both"]
-_OPACITY = 0.55
+_PALETTE: Palette = "inferno"
 
 
 @dataclass(frozen=True)
@@ -110,19 +109,11 @@ def explained(
     }
 
 
-def overlay_png(explanation: Explanation, index: int = 0) -> bytes:
-    """The map over the grey image, as a PNG file of the net's image size."""
-    values = shown(explanation)[index].astype(np.float64)
-    limit = float(np.percentile(np.abs(values), 99.5)) or float(np.abs(values).max()) or 1.0
-    is_signed = bool((values < 0).any())
-    share = (values / limit + 1) / 2 if is_signed else values / limit
-    colours = matplotlib.colormaps["RdBu_r" if is_signed else "inferno"]
-    coloured: NDArray[np.float64] = np.asarray(colours(share.clip(0, 1)))[..., :3] * 255
-    grey = explanation.images[index].astype(np.float64).mean(0)[..., None]
-    mixed = _OPACITY * coloured + (1 - _OPACITY) * grey
-    buffer = io.BytesIO()
-    Image.fromarray(np.rint(mixed).astype(np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
+def overlay_png(explanation: Explanation) -> bytes:
+    """The map over the grey image, as a PNG file of the network's input size."""
+    values, image = shown(explanation)[0], as_rgb(explanation.images[0])
+    scale = colour_scale(explanation, values, _PALETTE)
+    return to_png(Image.fromarray(overlaid(image, values, scale)))
 
 
 def _predicted(page: ExplanationPage) -> dict[str, Any]:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from glasshouse.errors import UsageError
-from glasshouse.explanation.draw.canvas import ColourMap, to_png
+from glasshouse.explanation.draw.canvas import to_png
+from glasshouse.explanation.draw.overlay import Palette
 from glasshouse.explanation.draw.sheet import draw_sheet
 from glasshouse.explanation.draw.tiles import draw_activations, draw_channel
 from glasshouse.explanation.methods import ALL, require_methods
@@ -40,7 +41,7 @@ class ExplainRequest:
 
     out: Path
     maps: MapRequest = field(default_factory=MapRequest)
-    colours: ColourMap = "jet"
+    palette: Palette = "jet"
     channel: int = 0
     tiles: int | None = None
     shared_scale: bool = False
@@ -120,9 +121,9 @@ def _written(
 ) -> Explained:
     folder = request.out / _folder_name(name)
     files = []
-    for stem, figure in _drawn(page, request).items():
+    for stem, image in _drawn(page, request).items():
         files.append(folder / f"{stem}.png")
-        write_bytes(files[-1], to_png(figure))
+        write_bytes(files[-1], to_png(image))
     files += save_page(page, folder, classifier)
     shares = softmax(page.logits[0].astype(np.float64) / page.temperature)
     best = int(shares.argmax())
@@ -137,11 +138,11 @@ def _written(
     )
 
 
-def _drawn(page: ExplanationPage, request: ExplainRequest) -> dict[str, Figure]:
-    """The figures of a page by the stem of their file."""
-    drawn: dict[str, Figure] = {}
+def _drawn(page: ExplanationPage, request: ExplainRequest) -> dict[str, Image]:
+    """The images of a page by the stem of their file."""
+    drawn: dict[str, Image] = {}
     if page.explanations:
-        drawn["sheet"] = draw_sheet(page, colours=request.colours)
+        drawn["sheet"] = draw_sheet(page, palette=request.palette)
     if page.activations and page.activations[0].values.ndim == 4:
         drawn["activations-one-channel"] = draw_channel(page.activations[0], request.channel)
     for layer in page.activations:

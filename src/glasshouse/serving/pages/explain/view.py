@@ -13,6 +13,7 @@ from nicegui.events import UploadEventArguments
 
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import GlasshouseError
+from glasshouse.explanation.draw.overlay import PALETTES
 from glasshouse.models.predict import load_predictions, probabilities
 from glasshouse.report.encoding import image_uri
 from glasshouse.runs import folder as runs
@@ -24,7 +25,6 @@ from glasshouse.serving.explainer import (
     photo_of,
     read_photo,
 )
-from glasshouse.serving.map_images import COLOURS
 from glasshouse.serving.pages.explain.panel import Column
 from glasshouse.serving.pages.model_picker import Chooser
 from glasshouse.serving.pages.parts import (
@@ -55,7 +55,7 @@ class _View:
     photo: Photo | None = None
     class_name: str | None = None
     method: str = "grad-cam"
-    colours: str = COLOURS[0]
+    colours: str = PALETTES[0]
     turn: int = 0
     shuffles: int = 0
     columns: list[Column] = field(default_factory=list)
@@ -331,7 +331,7 @@ def _looks(view: _View, answer: ExplainedPhoto, place: Element) -> None:
                 ".setProperty('--map-opacity', value / 100)",
             )
         ui.toggle(
-            list(COLOURS), value=view.colours, on_change=lambda e: choose_colours(e.value)
+            list(PALETTES), value=view.colours, on_change=lambda e: choose_colours(e.value)
         ).props("no-caps dense unelevated")
 
 

@@ -1,0 +1,101 @@
+"""Maps in colours: the one place where the numbers of a map become pixels."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.explanation.maps.enlargement import shown
+from glasshouse.explanation.nouns import Explanation, Floats
+
+Palette = Literal["jet", "inferno", "viridis"]
+PALETTES: tuple[Palette, ...] = get_args(Palette)
+_SIGNED = "RdBu_r"
+
+RGB = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ColourScale:
+    """Which value gets which colour: low the first and high the last of a colour map."""
+
+    low: float
+    high: float
+    colours: str
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether there are two colours, of which zero has neither."""
+        return self.colours == _SIGNED
+
+
+@dataclass(frozen=True)
+class ColouredMap:
+    """A map as pixels ``(h, w, 3)``, and the scale of its colours."""
+
+    pixels: RGB
+    scale: ColourScale
+
+
+def colour_scale(explanation: Explanation, values: Floats, palette: Palette) -> ColourScale:
+    """The scale for one shown map ``(h, w)`` of an explanation.
+
+    Maps with negative values and contrasts get two colours, red for the class and blue against
+    it. A class activation map spans its whole range; at pixel resolution a few extreme pixels
+    would make all others pale, so the scale ends at the 99.5th percentile.
+    """
+    is_signed = explanation.against is not None or bool((values < 0).any())
+    strength = np.abs(values)
+    largest = float(strength.max())
+    limit = largest if explanation.is_cam else float(np.percentile(strength, 99.5)) or largest
+    limit = limit or 1.0
+    return ColourScale(-limit, limit, _SIGNED) if is_signed else ColourScale(0.0, limit, palette)
+
+
+def coloured(values: Floats, scale: ColourScale) -> RGB:
+    """Opaque pixels ``(h, w, 3)`` for a map ``(h, w)``."""
+    return _as_bytes(_colours(values, scale))
+
+
+def overlaid(image: RGB, values: Floats, scale: ColourScale) -> RGB:
+    """A map over the grey image ``(h, w, 3)``, which shows through where the map is weak."""
+    strength = np.clip(np.abs(values) / scale.high, 0, 1)[..., None]
+    opacity = 0.8 * strength if scale.is_signed else 0.25 + 0.4 * strength
+    grey = image.astype(np.float64).mean(2, keepdims=True) / 255
+    return _as_bytes(opacity * _colours(values, scale) + (1 - opacity) * grey)
+
+
+def blended(image: RGB, values: Floats, scale: ColourScale, opacity: float) -> RGB:
+    """A map over the image in colour ``(h, w, 3)``, with one opacity (0 to 1) everywhere."""
+    return _as_bytes(opacity * _colours(values, scale) + (1 - opacity) * image / 255)
+
+
+def colour_maps(explanation: Explanation, palette: Palette, most: int = 1) -> list[ColouredMap]:
+    """The first maps of an explanation; class activation maps lie over the grey image."""
+    drawn = []
+    for index, values in enumerate(shown(explanation)[:most]):
+        scale = colour_scale(explanation, values, palette)
+        image = as_rgb(explanation.images[index])
+        is_over = explanation.is_cam
+        pixels = overlaid(image, values, scale) if is_over else coloured(values, scale)
+        drawn.append(ColouredMap(pixels, scale))
+    return drawn
+
+
+def as_rgb(image: NDArray[np.uint8]) -> RGB:
+    """An image ``(3, h, w)`` with its colours last."""
+    return np.ascontiguousarray(np.moveaxis(image, 0, 2))
+
+
+def _colours(values: Floats, scale: ColourScale) -> NDArray[np.float64]:
+    span = scale.high - scale.low or 1.0
+    shares = (np.asarray(values, dtype=np.float64) - scale.low) / span
+    colours: NDArray[np.float64] = matplotlib.colormaps[scale.colours](np.clip(shares, 0, 1))
+    return colours[..., :3]
+
+
+def _as_bytes(shares: NDArray[np.float64]) -> RGB:
+    result: RGB = np.rint(shares * 255).astype(np.uint8)
+    return result

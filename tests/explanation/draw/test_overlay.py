@@ -1,0 +1,77 @@
+from dataclasses import replace
+
+import numpy as np
+
+from glasshouse.explanation.draw.overlay import (
+    blended,
+    colour_maps,
+    colour_scale,
+    coloured,
+    overlaid,
+)
+from glasshouse.explanation.nouns import Explanation
+from tests.explanation.nets import NAMES, some_images
+
+GREY = np.full((2, 2, 3), 128, dtype=np.uint8)
+
+
+def explanation_of(maps: object, layer: str | None = None) -> Explanation:
+    return Explanation(
+        method="grad-cam" if layer else "integrated-gradients",
+        maps=np.asarray(maps, dtype=np.float64),
+        images=some_images(1, side=4),
+        logits=np.zeros((1, 5)),
+        targets=np.zeros(1, dtype=np.int64),
+        class_names=NAMES,
+        layer=layer,
+    )
+
+
+def test_positive_maps_take_the_palette_and_signed_ones_two_colours() -> None:
+    positive, signed = np.array([[0.0, 2.0]]), np.array([[-1.0, 1.0]])
+    scale = colour_scale(explanation_of([positive], "conv"), positive, "viridis")
+    assert (scale.low, scale.high, scale.colours) == (0, 2, "viridis")
+    assert not scale.is_signed
+    scale = colour_scale(explanation_of([signed]), signed, "viridis")
+    assert scale.is_signed and scale.low == -scale.high
+    contrast = replace(explanation_of([positive], "conv"), against=np.array([1]))
+    assert colour_scale(contrast, positive, "jet").is_signed
+
+
+def test_a_few_extreme_pixels_do_not_make_all_others_pale() -> None:
+    values = np.ones((100, 100))
+    values[0, 0] = 1000
+    assert colour_scale(explanation_of([values]), values, "jet").high == 1
+    assert colour_scale(explanation_of([values], "conv"), values, "jet").high == 1000
+    assert colour_scale(explanation_of([values * 0]), values * 0, "jet").high == 1
+
+
+def test_red_is_for_the_class_and_blue_against_it() -> None:
+    values = np.array([[-1.0, 0.0, 1.0]])
+    against, neither, towards = coloured(
+        values, colour_scale(explanation_of([values]), values, "jet")
+    )[0]
+    assert towards[0] > towards[2] and against[2] > against[0]
+    assert neither.min() > 240
+
+
+def test_the_image_shows_through_where_the_map_is_weak() -> None:
+    values = np.array([[0.0, 1.0], [0.5, 0.25]])
+    scale = colour_scale(explanation_of([values], "conv"), values, "inferno")
+    drawn = overlaid(GREY, values, scale).astype(int)
+    # The first colour of inferno is black, over a quarter of which lies the image.
+    assert abs(drawn[0, 0] - 0.75 * 128).max() <= 1
+    np.testing.assert_array_equal(blended(GREY, values, scale, 0), GREY)
+    np.testing.assert_array_equal(blended(GREY, values, scale, 1), coloured(values, scale))
+
+
+def test_only_class_activation_maps_lie_over_the_image() -> None:
+    values = np.arange(16.0).reshape(1, 4, 4)
+    bare, over = explanation_of(values), explanation_of(values[:, :2, :2], "conv")
+    scale = colour_scale(bare, values[0], "jet")
+    np.testing.assert_array_equal(colour_maps(bare, "jet")[0].pixels, coloured(values[0], scale))
+    (drawn,) = colour_maps(over, "jet")
+    assert drawn.pixels.shape == (4, 4, 3)
+    assert not np.array_equal(
+        drawn.pixels, colour_maps(replace(over, images=255 - over.images), "jet")[0].pixels
+    )
