@@ -12,6 +12,7 @@ from glasshouse.evaluation.metrics import (
     confusion_matrix,
     hits,
     losses,
+    mistake_positions,
     per_class,
     require_valid,
     top_k_hits,
@@ -75,6 +76,35 @@ def test_the_most_confident_mistake_comes_first() -> None:
 def test_mistakes_of_probability_one_are_ranked_by_their_margin() -> None:
     sure = replace(SIX, logits=SIX.logits * 30)
     assert [mistake.id for mistake in worst_mistakes(sure, 2)] == ["d", "b"]
+
+
+def made_up_predictions() -> Predictions:
+    labels = np.array([0, 0, 0, 1, 2], dtype=np.int64)
+    logits = np.zeros((5, 3), dtype=np.float32)
+    for row, (guess, strength) in enumerate([(0, 1), (1, 2), (1, 5), (0, 3), (2, 1)]):
+        logits[row, guess] = strength
+    return Predictions(logits, labels, np.array(list("abcde")), ("x", "y", "z"))
+
+
+def test_positions_of_mistakes_are_sorted_by_confidence_within_a_pair_too() -> None:
+    predictions = made_up_predictions()
+    assert mistake_positions(predictions).tolist() == [2, 3, 1]
+    first, second = confused_pairs(predictions, 5)
+    assert (first.true, first.predicted, first.count) == ("x", "y", 2)
+    assert mistake_positions(predictions, first).tolist() == [2, 1]
+    assert (second.true, second.predicted) == ("y", "x")
+    assert mistake_positions(predictions, second).tolist() == [3]
+
+
+def test_equally_confident_mistakes_and_equally_frequent_pairs_keep_their_order() -> None:
+    labels = np.array([2, 0, 1, 2, 0, 1], dtype=np.int64)
+    logits = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]]
+    ids = np.array(list("fedcba"))
+    tied = Predictions(logits, labels, ids, ("x", "y", "z"))
+    assert mistake_positions(tied).tolist() == [0, 1, 2, 3, 4, 5]
+    assert [mistake.id for mistake in worst_mistakes(tied, 9)] == list("fedcba")
+    pairs = [(pair.true, pair.predicted) for pair in confused_pairs(tied, 9)]
+    assert pairs == [("x", "y"), ("y", "z"), ("z", "x")]
 
 
 def test_losses_survive_huge_logits_and_follow_the_temperature() -> None:

@@ -5,14 +5,15 @@ import pytest
 
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import DataError
+from glasshouse.evaluation.evaluation import evaluate
+from glasshouse.evaluation.metrics import ConfusedPair
 from glasshouse.explanation.mistakes import (
-    confused_pairs,
     explain_mistakes,
     strongly_confused,
-    worst_mistakes,
 )
 from glasshouse.models.predict import Predictions, predict
 from glasshouse.report.explanation_page import render_mistakes_page
+from glasshouse.report.run_report import confused_mistakes
 from tests.explanation.nets import NAMES, classifier_of, pooled_net, relative, some_images
 
 
@@ -20,21 +21,6 @@ def some_image_set(count: int = 12) -> ImageSet:
     labels = np.arange(count, dtype=np.int64) % 5
     ids = np.array([f"p/{i}" for i in range(count)])
     return ImageSet(some_images(count), labels, ids, NAMES)
-
-
-def made_up_predictions() -> Predictions:
-    labels = np.array([0, 0, 0, 1, 2], dtype=np.int64)
-    logits = np.zeros((5, 3), dtype=np.float32)
-    for row, (guess, strength) in enumerate([(0, 1), (1, 2), (1, 5), (0, 3), (2, 1)]):
-        logits[row, guess] = strength
-    return Predictions(logits, labels, np.array(list("abcde")), ("x", "y", "z"))
-
-
-def test_mistakes_are_sorted_by_how_certain_they_were() -> None:
-    assert worst_mistakes(made_up_predictions(), 2).tolist() == [2, 3]
-    first, second = confused_pairs(made_up_predictions(), 5)
-    assert (first.true, first.predicted, first.positions) == (0, 1, (2, 1))
-    assert (second.true, second.predicted, second.positions) == (1, 0, (3,))
 
 
 def test_every_strongly_confused_pair_is_shown_and_three_at_least() -> None:
@@ -45,13 +31,13 @@ def test_every_strongly_confused_pair_is_shown_and_three_at_least() -> None:
         guesses[start : start + len(places)] = places
     logits = np.eye(6, dtype=np.float32)[guesses]
     predictions = Predictions(logits, labels, labels.astype(np.str_), tuple("abcdef"))
-    found = [(pair.true, pair.predicted) for pair in strongly_confused(predictions)]
-    assert found == [(0, 1), (0, 2), (0, 3)]
+    found = [pair.true + pair.predicted for pair in strongly_confused(predictions)]
+    assert found == ["ab", "ac", "ad"]
     guesses[80:90] = 5
     guesses[120:124] = 5
     strong = replace(predictions, logits=np.eye(6, dtype=np.float32)[guesses])
-    found = [(pair.true, pair.predicted) for pair in strongly_confused(strong)]
-    assert found == [(0, 1), (2, 5), (3, 5), (0, 2), (0, 3)]
+    found = [pair.true + pair.predicted for pair in strongly_confused(strong)]
+    assert found == ["ab", "cf", "df", "ac", "ad"]
 
 
 def test_mistakes_are_explained_for_both_classes_and_their_difference() -> None:
@@ -67,3 +53,26 @@ def test_mistakes_are_explained_for_both_classes_and_their_difference() -> None:
     other = replace(predictions, ids=predictions.ids[::-1])
     with pytest.raises(DataError, match="the predictions of these images"):
         explain_mistakes(classifier, images, other)
+
+
+def test_the_report_and_the_page_of_mistakes_name_the_same_pairs_and_images() -> None:
+    classifier, images = classifier_of(pooled_net()), some_image_set(60)
+    predictions = predict(classifier, images)
+    # Equal rows are tied, so that only the order of the images and classes can tell them apart.
+    middle = predictions.logits.mean(axis=1, keepdims=True)
+    tied = replace(predictions, logits=np.sign(predictions.logits - middle))
+    for given in (predictions, tied):
+        evaluation = evaluate(given)
+        worst, *pairs = explain_mistakes(classifier, images, given, count=4, pairs=8)
+        assert worst.ids.tolist() == [mistake.id for mistake in evaluation.mistakes[:4]]
+        reported = confused_mistakes(evaluation, given)
+        assert len(reported) > 1
+        for pair, group, mistakes in zip(evaluation.confused_pairs, reported, pairs, strict=False):
+            assert pairs_title(pair) == mistakes.title
+            count = min(len(group), 4)
+            assert mistakes.ids.tolist()[:count] == [mistake.id for mistake in group[:count]]
+
+
+def pairs_title(pair: ConfusedPair) -> str:
+    times = "time" if pair.count == 1 else "times"
+    return f"{pair.true} taken for {pair.predicted} ({pair.count} {times})"

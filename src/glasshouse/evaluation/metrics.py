@@ -153,27 +153,48 @@ def average(predictions: Predictions, weighting: str) -> Average:
 
 
 def confused_pairs(predictions: Predictions, limit: int) -> tuple[ConfusedPair, ...]:
-    """The most frequent (true, predicted) pairs of different classes, most frequent first."""
+    """The most frequent pairs of a true and a different predicted class, most frequent first.
+
+    Equally frequent pairs keep the order of their classes.
+    """
     answers = predicted_labels(predictions)
     wrong = answers != predictions.labels
     pairs = Counter(zip(predictions.labels[wrong].tolist(), answers[wrong].tolist(), strict=True))
     support = np.bincount(predictions.labels, minlength=len(predictions.class_names))
     names = predictions.class_names
-    ranked = sorted(pairs.items(), key=lambda item: (-item[1], -item[1] / support[item[0][0]]))
+    ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
     return tuple(
         ConfusedPair(names[true], names[answer], count, count / int(support[true]))
         for (true, answer), count in ranked[:limit]
     )
 
 
-def worst_mistakes(predictions: Predictions, limit: int) -> tuple[Mistake, ...]:
-    """The mistakes made with the highest probability, highest first."""
+def mistake_positions(
+    predictions: Predictions, pair: ConfusedPair | None = None
+) -> NDArray[np.int64]:
+    """Positions of the misclassified images, most confident first; equal ones keep their order.
+
+    pair: only those of this true and predicted class.
+    """
     shares = probabilities(predictions)
     answers = predicted_labels(predictions)
-    wrong = np.flatnonzero(answers != predictions.labels)
-    # Saturated probabilities are all 1; the margin between the logits still ranks them.
-    margin = np.log(np.maximum(shares[wrong, predictions.labels[wrong]], np.finfo(float).tiny))
-    ranked = wrong[np.lexsort((predictions.ids[wrong], margin, -shares[wrong, answers[wrong]]))]
+    is_wrong = answers != predictions.labels
+    if pair is not None:
+        names = predictions.class_names
+        is_wrong &= predictions.labels == names.index(pair.true)
+        is_wrong &= answers == names.index(pair.predicted)
+    wrong = np.flatnonzero(is_wrong)
+    # Saturated probabilities are all 1; the probability of the true class still ranks them.
+    tiny = np.finfo(float).tiny
+    of_true = np.log(np.maximum(shares[wrong, predictions.labels[wrong]], tiny))
+    order = np.lexsort((of_true, -shares[wrong, answers[wrong]]))
+    return np.asarray(wrong[order], dtype=np.int64)
+
+
+def worst_mistakes(predictions: Predictions, limit: int) -> tuple[Mistake, ...]:
+    """The mistakes made with the highest probability, in the order of `mistake_positions`."""
+    shares = probabilities(predictions)
+    answers = predicted_labels(predictions)
     return tuple(
         Mistake(
             id=str(predictions.ids[i]),
@@ -182,5 +203,5 @@ def worst_mistakes(predictions: Predictions, limit: int) -> tuple[Mistake, ...]:
             probability=float(shares[i, answers[i]]),
             probability_of_true=float(shares[i, predictions.labels[i]]),
         )
-        for i in ranked[:limit].tolist()
+        for i in mistake_positions(predictions)[:limit].tolist()
     )

@@ -1,12 +1,16 @@
-"""Why a net is wrong: its worst mistakes and most confused pairs, predicted against true class."""
-
-from dataclasses import dataclass
+"""Why a classifier is wrong: its mistakes, explained for the predicted against the true class."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.images import ImageSet, take
 from glasshouse.errors import DataError
+from glasshouse.evaluation.metrics import (
+    ConfusedPair,
+    confused_pairs,
+    mistake_positions,
+    predicted_labels,
+)
 from glasshouse.explanation.explain import contrast, explain_page
 from glasshouse.explanation.methods import MethodName
 from glasshouse.explanation.nouns import Mistakes
@@ -14,51 +18,20 @@ from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions, probabilities
 from glasshouse.wording import pluralize
 
-# A pair is strongly confused when so large a share of its class, and more than one image, is
-# taken for the other. The most frequent few are shown also where none is, and never more than most.
+# A pair is strongly confused when at least this share of the true class, and more than one image,
+# is taken for the other. A few pairs are shown in any case, and no more than fit on a page.
 _STRONG, _FEW, _MOST = 0.05, 3, 12
 
 
-@dataclass(frozen=True)
-class ConfusedPair:
-    """A true and a predicted class, and the positions of the images, most certain first."""
-
-    true: int
-    predicted: int
-    positions: tuple[int, ...]
-
-
-def worst_mistakes(predictions: Predictions, count: int) -> NDArray[np.int64]:
-    """Positions of the wrong predictions, the most certain first."""
-    certain = probabilities(predictions)
-    predicted = certain.argmax(1)
-    wrong = np.flatnonzero(predicted != predictions.labels)
-    order = np.argsort(-certain[wrong, predicted[wrong]], kind="stable")
-    result: NDArray[np.int64] = wrong[order][:count].astype(np.int64)
-    return result
-
-
-def confused_pairs(predictions: Predictions, count: int) -> tuple[ConfusedPair, ...]:
-    """The pairs of classes that are most often taken for one another, most frequent first."""
-    wrong = worst_mistakes(predictions, len(predictions))
-    predicted = predictions.logits.argmax(1)
-    positions: dict[tuple[int, int], list[int]] = {}
-    for position in wrong.tolist():
-        pair = (int(predictions.labels[position]), int(predicted[position]))
-        positions.setdefault(pair, []).append(position)
-    ordered = sorted(positions.items(), key=lambda item: (-len(item[1]), item[0]))
-    return tuple(
-        ConfusedPair(true, guess, tuple(places)) for (true, guess), places in ordered[:count]
-    )
-
-
 def strongly_confused(predictions: Predictions) -> tuple[ConfusedPair, ...]:
-    """The pairs of which a twentieth of the true class is taken for the other, at least three."""
-    counts = np.bincount(predictions.labels, minlength=predictions.logits.shape[1])
+    """The pairs of which a twentieth of the true class is taken for the other; 3 to 12 of them.
+
+    Fewer than 3 only where fewer are confused at all.
+    """
     chosen = [
         pair
-        for place, pair in enumerate(confused_pairs(predictions, len(predictions)))
-        if place < _FEW or len(pair.positions) >= max(2, _STRONG * counts[pair.true])
+        for rank, pair in enumerate(confused_pairs(predictions, len(predictions)))
+        if rank < _FEW or (pair.count >= 2 and pair.share >= _STRONG)
     ]
     return tuple(chosen[:_MOST])
 
@@ -72,27 +45,24 @@ def explain_mistakes(
     pairs: int | None = None,
     method: MethodName = "grad-cam",
 ) -> tuple[Mistakes, ...]:
-    """The worst mistakes, then each strongly confused pair, each with up to count images.
+    """The worst mistakes, then each strongly confused pair of classes, most confident first.
 
-    pairs: so many of the most frequent ones instead. Empty when nothing is wrong. Raises DataError
-    when predictions are not of these images.
+    count: at most this many images each. pairs: this many of the most frequent pairs instead of
+    the strongly confused ones. Empty when nothing is misclassified. Raises DataError when the
+    predictions are not of these images.
     """
     if not np.array_equal(images.ids, predictions.ids):
         raise DataError("expected the predictions of these images, got other ids; predict again")
-    found = []
-    worst = worst_mistakes(predictions, count)
-    if len(worst):
-        found.append(
-            _explained("The worst mistakes", classifier, images, (predictions, worst, method))
-        )
+    groups = {"The worst mistakes": mistake_positions(predictions)}
     strong = strongly_confused(predictions) if pairs is None else confused_pairs(predictions, pairs)
     for pair in strong:
-        names = predictions.class_names
-        often = pluralize(len(pair.positions), "time")
-        title = f"{names[pair.true]} taken for {names[pair.predicted]} ({often})"
-        chosen = np.asarray(pair.positions[:count], dtype=np.int64)
-        found.append(_explained(title, classifier, images, (predictions, chosen, method)))
-    return tuple(found)
+        title = f"{pair.true} taken for {pair.predicted} ({pluralize(pair.count, 'time')})"
+        groups[title] = mistake_positions(predictions, pair)
+    return tuple(
+        _explained(title, classifier, images, (predictions, positions[:count], method))
+        for title, positions in groups.items()
+        if len(positions)
+    )
 
 
 def _explained(
@@ -103,8 +73,8 @@ def _explained(
 ) -> Mistakes:
     predictions, positions, method = what
     wrong = take(images, positions)
-    certain = probabilities(predictions)[positions]
-    guesses = certain.argmax(1)
+    guesses = predicted_labels(predictions)[positions]
+    shares = probabilities(predictions)[positions].max(1)
     pixels = wrong.pixels
     (predicted,) = explain_page(
         classifier, pixels, methods=[method], target_class=guesses
@@ -116,4 +86,4 @@ def _explained(
     rather = contrast(
         classifier, pixels, target_class=guesses, against=wrong.labels, method=method, layer=layer
     )
-    return Mistakes(title, wrong.ids, certain.max(1), predicted, true, rather)
+    return Mistakes(title, wrong.ids, shares, predicted, true, rather)

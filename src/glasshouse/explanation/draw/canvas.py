@@ -38,6 +38,11 @@ class Canvas:
         """A line of text; anchor: as in Pillow, "la" puts its upper left corner at the point."""
         self._draw.text(point, text, fill=colour, font=_font(size), anchor=anchor)
 
+    def write_over(self, point: Point, text: str) -> None:
+        """White text with a dark outline, legible on any image, from its lower left corner."""
+        font = _font(BODY)
+        self._draw.text(point, text, "white", font, "ls", stroke_width=1, stroke_fill="#333333")
+
     def paste(self, point: Point, pixels: RGB, side: int) -> None:
         """Pixels ``(h, w, 3)``, enlarged or reduced so that the longer side has this length."""
         self.image.paste(_resized(pixels, side), (round(point[0]), round(point[1])))

@@ -66,8 +66,8 @@ def mosaic(grid: Grid, factor: int = 1) -> NDArray[np.uint8]:
 
 def gap_between(grid: Grid, factor: int = 1) -> int:
     """Pixels between two tiles of a mosaic."""
-    height, width = grid.tiles.shape[2:]
-    return max(1, round(max(height, width) * factor / 24))
+    longer = int(max(grid.tiles.shape[2:]))
+    return max(1, round(longer * factor / 24))
 
 
 def _require_maps(layer: Activations) -> Floats:

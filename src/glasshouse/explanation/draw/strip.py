@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL.Image import Image
 
-from glasshouse.explanation.draw.canvas import BODY, Canvas, shorten
+from glasshouse.explanation.draw.canvas import Canvas, shorten
 from glasshouse.explanation.draw.overlay import ColourScale, as_rgb, overlaid
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.nouns import Explanation, target_name
@@ -47,5 +47,5 @@ def draw_strip(
             left = _NAME + column * _STEP
             canvas.paste((left, top), overlaid(image, maps[column - 1][row], scale), _SIDE)
             share = softmax(explanation.logits[row])[explanation.targets[row]]
-            canvas.write((left + 5, top + _SIDE - 4), f"{share:.0%}", BODY, "white", anchor="ls")
+            canvas.write_over((left + 5, top + _SIDE - 5), f"{share:.0%}")
     return canvas.image

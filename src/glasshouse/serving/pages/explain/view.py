@@ -13,8 +13,9 @@ from nicegui.events import UploadEventArguments
 
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import GlasshouseError
+from glasshouse.evaluation.metrics import worst_mistakes
 from glasshouse.explanation.draw.overlay import PALETTES
-from glasshouse.models.predict import load_predictions, probabilities
+from glasshouse.models.predict import load_predictions
 from glasshouse.report.encoding import image_uri
 from glasshouse.runs import folder as runs
 from glasshouse.serving.explainer import (
@@ -229,18 +230,13 @@ def _strip_row(
 
 
 def _worst_mistakes(workbench: Workbench, model: ModelChoice, images: ImageSet) -> list[int]:
-    """Rows of the surest wrong answers of the run, the surest first."""
+    """Rows of the run's most confident mistakes, the most confident first."""
     folder = run_of_choice(workbench.runs, model)
     if folder is None or not (folder / runs.PREDICTIONS).is_file():
         return []
-    predictions = load_predictions(folder / runs.PREDICTIONS)
-    shares = probabilities(predictions)
-    answers = shares.argmax(axis=1)
-    sure = np.where(answers != predictions.labels, shares.max(axis=1), -1)
+    worst = worst_mistakes(load_predictions(folder / runs.PREDICTIONS), _MISTAKES_SHOWN)
     row_of = {name: row for row, name in enumerate(images.ids.tolist())}
-    order = [k for k in np.argsort(-sure, kind="stable")[:_MISTAKES_SHOWN] if sure[k] >= 0]
-    names = [str(predictions.ids[k]) for k in order]
-    return [row_of[name] for name in names if name in row_of]
+    return [row_of[mistake.id] for mistake in worst if mistake.id in row_of]
 
 
 def _nothing_yet() -> None:
