@@ -39,7 +39,7 @@ from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.data.sources import load_splits
 from glasshouse.data.splits import limit
 from glasshouse.evaluation.compare import compare
-from glasshouse.models.adapted import Enlarged, body_of
+from glasshouse.models.backbone import ResizedInput, backbone_of
 from glasshouse.models.bundled import load_bundled
 from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.predict import Predictions, predict
@@ -132,8 +132,8 @@ def usual(classifier: Classifier, splits: Splits, size: int, found: Ours) -> tup
 
 
 def body_of_usual(classifier: Classifier, size: int) -> Run:
-    assert isinstance(classifier.net, Enlarged)
-    body = body_of(classifier.net.body).eval().requires_grad_(False)
+    assert isinstance(classifier.net, ResizedInput)
+    body = backbone_of(classifier.net.body).eval().requires_grad_(False)
 
     def run(chosen: np.ndarray) -> Tensor:
         batch = scale(torch.from_numpy(chosen), classifier.preprocessing)

@@ -47,7 +47,7 @@ from .models.classifier import (
     load_classifier as load_classifier,
     save_classifier as save_classifier,
 )
-from .models.freezing import Freezing as Freezing, freeze as freeze, thaw as thaw
+from .models.freezing import Freezing as Freezing, freeze as freeze, unfreeze as unfreeze
 from .models.layers import build as build
 from .models.predict import (
     Predictions as Predictions,

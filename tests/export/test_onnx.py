@@ -72,7 +72,7 @@ def test_a_file_of_another_net_is_refused(classifier: Classifier, tmp_path: Path
     export_onnx(classifier, path)
     last = classifier.net[-1]  # type: ignore[index]
     last.weight.data.mul_(-1)
-    with pytest.raises(ModelError, match="does not answer as the classifier"):
+    with pytest.raises(ModelError, match="does not predict the same as the classifier"):
         check_parity(classifier, path)
 
 
@@ -85,5 +85,5 @@ def test_a_network_with_data_dependent_control_flow_is_refused(tmp_path: Path) -
             )
 
     classifier = Classifier(Moody(), Preprocessing(16, 16), ("a", "b"))
-    with pytest.raises(ModelError, match="cannot be written as ONNX"):
+    with pytest.raises(ModelError, match="cannot be exported to ONNX"):
         export_onnx(classifier, tmp_path / "x.onnx")

@@ -65,7 +65,7 @@ def test_weights_that_do_not_fit_are_named_by_their_keys(tmp_path: Path, capsys:
     arguments = ["train", "digits", "--backbone", "resnet10t", "--out", tmp_path / "r"]
     errors = run(capsys, *arguments, "--weights", tmp_path / "w.safetensors", code=2)[1]
     assert "1 missing: layer4.0.conv1.weight" in errors
-    assert "1 surplus: fc2.weight" in errors
+    assert "1 unexpected: fc2.weight" in errors
 
 
 def test_ten_images_per_class_are_enough_for_a_report(

@@ -42,5 +42,5 @@ def test_gradual_training(tiny_splits: Splits) -> None:
 def test_freezing_ones_own_network(tiny_net: torch.nn.Module) -> None:
     freezing = glasshouse.freeze(tiny_net, "head")
     assert str(freezing).startswith("trainable: 9 (1,028 of")
-    glasshouse.thaw(tiny_net)
+    glasshouse.unfreeze(tiny_net)
     assert all(parameter.requires_grad for parameter in tiny_net.parameters())

@@ -87,7 +87,9 @@ def test_another_net_is_refused_by_the_names_of_its_keys(
 ) -> None:
     save_classifier(classifier, tmp_path)
     net = nn.Sequential(nn.Linear(3, 3))
-    with pytest.raises(ModelError, match=r"2 missing: 0.weight, 0.bias; \d+ surplus: batch_norm1"):
+    with pytest.raises(
+        ModelError, match=r"2 missing: 0.weight, 0.bias; \d+ unexpected: batch_norm1"
+    ):
         load_classifier(tmp_path, net=net)
 
 
@@ -136,7 +138,7 @@ def _without(key: str) -> Callable[[dict[str, Any]], None]:
         (lambda record: record.update(temperature=-1), "temperature: .*greater than 0"),
         (lambda record: record.update(format=2), "format"),
         (lambda record: record["preprocessing"].pop("height"), "preprocessing.height"),
-        (lambda record: record["architecture"].pop("layers"), "does not describe a net"),
+        (lambda record: record["architecture"].pop("layers"), "does not describe a network"),
     ],
 )
 def test_a_broken_record_is_refused_by_its_key(
@@ -155,7 +157,7 @@ def test_a_broken_record_is_refused_by_its_key(
 
 
 def test_a_folder_without_a_model_is_reported(classifier: Classifier, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"holds no model\.json"):
+    with pytest.raises(ModelError, match=r"has no model\.json"):
         load_classifier(tmp_path)
     with pytest.raises(ModelError, match="does not exist"):
         load_classifier(tmp_path / "nowhere")

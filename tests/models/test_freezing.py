@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from glasshouse.errors import ModelError
-from glasshouse.models.freezing import freeze, head_of, stages, thaw
+from glasshouse.models.freezing import freeze, head_of, stages, unfreeze
 from glasshouse.models.layers import build
 from glasshouse.models.pretrained import build_net
 from glasshouse.settings import ModelSettings
@@ -125,7 +125,7 @@ def test_backbones_of_other_libraries_can_be_frozen_too(name: str) -> None:
 def test_unfreezing_restores_the_network() -> None:
     net = _net().train()
     freeze(net, "head")
-    thaw(net)
+    unfreeze(net)
     assert all(module.training for module in net.modules())
     assert all(parameter.requires_grad for parameter in net.parameters())
     assert all(not module._forward_pre_hooks for module in net.modules())
@@ -178,7 +178,7 @@ def test_parameters_at_the_root_are_frozen_unless_all_is_trainable() -> None:
     [
         ("dense2", "no module of the net.*Did you mean 'dense1'"),
         ("relu1", "'relu1': it has no parameters"),
-        ("last-3", "last-3: the net has 2 stages before its head"),
+        ("last-3", "last-3: the network has 2 stages before its head"),
         ("last-0", "last-0"),
         (["head"], "no module of the net"),
     ],

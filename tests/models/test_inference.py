@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from glasshouse.models.adapted import body_of
+from glasshouse.models.backbone import backbone_of
 from glasshouse.models.inference import fold_normalisations, inference_net
 from glasshouse.models.pretrained import build_net
 
@@ -31,7 +31,7 @@ def lively(net: nn.Module) -> nn.Module:
 def test_folding_removes_every_normalisation_and_keeps_the_outputs(
     name: str, arguments: dict[str, str], count: int
 ) -> None:
-    net = body_of(lively(build_net(name, 4, arguments)))
+    net = backbone_of(lively(build_net(name, 4, arguments)))
     ready = inference_net(net, IMAGES)
     with torch.inference_mode():
         expected = net(IMAGES)

@@ -138,35 +138,35 @@ def test_layers_of_torch_are_taken_by_class_and_arguments() -> None:
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([{**CONV, "kernel_size": 9, "padding": "valid"}], r"layer 1 \(conv\).*3x8x8.*below 1x1"),
+        ([{**CONV, "kernel_size": 9, "padding": "valid"}], r"layer 1 .*3x8x8.*window of 9x9"),
         (
             [{"type": "max_pool", "pool_size": 4}, CONV, {"type": "max_pool", "pool_size": 3}],
-            r"layer 3 \(max_pool\), which gets the shape 4x2x2",
+            r"layer 3 \(max_pool\) with the input shape 4x2x2",
         ),
-        ([CONV, LAST], r"layer 2 \(dense\), which gets the shape 4x8x8.*put a flatten"),
-        ([{**CONV, "groups": 2}], r"layer 1 \(conv\).*groups = 2 must divide the 3 channels"),
-        ([FLAT, CONV], r"layer 2 \(conv\), which gets the shape 192.*flat by now"),
-        ([FLAT, {"type": "dense", "units": 7}], r"gives the shape 7, but there are 3 classes"),
-        ([CONV], r"gives the shape 4x8x8, but there are 3 classes"),
+        ([CONV, LAST], r"layer 2 \(dense\) with the input shape 4x8x8.*put a flatten"),
+        ([{**CONV, "groups": 2}], r"layer 1 \(conv\).*groups = 2 must divide both the 3"),
+        ([FLAT, CONV], r"layer 2 \(conv\) with the input shape 192.*its input is flat"),
+        ([FLAT, {"type": "dense", "units": 7}], r"returns the shape 7, but there are 3 classes"),
+        ([CONV], r"returns the shape 4x8x8, but there are 3 classes"),
         (
             [{"type": "residual", "layers": [{**CONV, "padding": "valid"}]}],
             r"layer 1 \(residual\).*shape 4x6x6, to which its input cannot be added",
         ),
         (
             [{"type": "residual", "layers": [CONV, LAST]}],
-            r"layer 1\.2 \(dense\), which gets the shape 4x8x8",
+            r"layer 1\.2 \(dense\) with the input shape 4x8x8",
         ),
         ([{"type": "residual", "layers": []}], r"layer 1 \(residual\).*has no layers"),
         ([{"type": "torch", "name": "Conv2D"}], r"no 'Conv2D'. Did you mean 'Conv2d'"),
         ([{"type": "torch", "name": "functional"}], r"torch.nn has no 'functional'"),
         (
             [{"type": "torch", "name": "Conv2d", "arguments": {"wide": 1}}],
-            r"layer 1 \(torch\).*refuses its arguments.*wide",
+            r"layer 1 \(torch\).*does not accept its arguments.*wide",
         ),
         (
             [{"type": "torch", "name": "Linear", "arguments": {
                 "in_features": 4, "out_features": 3}}],
-            r"layer 1 \(torch\), which gets the shape 3x8x8: it cannot take this shape",
+            r"layer 1 \(torch\) with the input shape 3x8x8: it does not accept this shape",
         ),
         (
             [{"type": "torch", "name": "ReLU", "label": "a"}] * 2,
@@ -197,7 +197,7 @@ def test_a_net_is_built_again_from_its_architecture(preset: str) -> None:
     [{}, {"layers": [FLAT, LAST], "class_count": 3}, {"layers": 3, "class_count": 3}],
 )
 def test_a_broken_architecture_is_refused(architecture: dict[str, Any]) -> None:
-    with pytest.raises(ModelError, match="does not describe a net"):
+    with pytest.raises(ModelError, match="does not describe a network"):
         build_architecture(architecture)
 
 

@@ -122,7 +122,7 @@ def test_offline_says_which_file_to_put_where(tmp_path: Path) -> None:
     target.write_bytes(b"")
     assert usual_weights("resnet18", offline=True) == target
     with pytest.raises(
-        ModelError, match=r"https://huggingface\.co/timm/mobilenetv2_100.*put it at .*--weights"
+        ModelError, match=r"https://huggingface\.co/timm/mobilenetv2_100.*save it as .*--weights"
     ):
         usual_weights("mobilenetv2_100", offline=True)
 
@@ -134,15 +134,15 @@ def test_without_a_connection_the_message_is_the_same(
         raise OSError("Name or service not known")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
-    with pytest.raises(ModelError, match=r"cannot be downloaded \(Name.*put it at"):
+    with pytest.raises(ModelError, match=r"cannot be downloaded \(Name.*save it as"):
         usual_weights("resnet18", offline=False)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
-    with pytest.raises(ModelError, match=r"cannot be downloaded.*name the weights file"):
+    with pytest.raises(ModelError, match=r"cannot be downloaded.*name a weights file"):
         usual_weights("mobilenetv2_100", offline=False)
 
 
 def test_a_network_without_published_weights_is_reported() -> None:
-    with pytest.raises(ModelError, match="nobody publishes weights of mobilenetv2_035"):
+    with pytest.raises(ModelError, match="no published weights for mobilenetv2_035"):
         usual_weights("mobilenetv2_035", offline=False)
 
 

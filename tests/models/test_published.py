@@ -90,7 +90,7 @@ def test_a_file_that_is_not_the_one_that_its_name_says_is_refused(
     address, files, _ = served
     files["/net-00000000.safetensors"] = WEIGHTS
     published = Published("net", f"{address}/net-00000000.safetensors")
-    with pytest.raises(ModelError, match=r"cannot be downloaded \(invalid hash.*put it at"):
+    with pytest.raises(ModelError, match=r"cannot be downloaded \(invalid hash.*save it as"):
         fetch(published, offline=False)
     assert not published.place.exists()
 
@@ -131,7 +131,7 @@ def test_offline_the_file_may_be_put_where_the_error_says(tmp_path: Path) -> Non
     for name in ("test_resnet", "resnet18"):
         with pytest.raises(ModelError, match="are not on this machine") as caught:
             usual_weights(name, offline=True)
-        place = Path(str(caught.value).partition("put it at ")[2].partition(",")[0])
+        place = Path(str(caught.value).partition("save it as ")[2].partition(",")[0])
         assert place.is_relative_to(tmp_path / "hub")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(WEIGHTS)

@@ -54,7 +54,7 @@ class _Odd(nn.Module):
 
 def test_odd_nets_are_counted_right() -> None:
     rows = {row.name: row for row in summarize(_Odd(), (3, 4, 4)).rows}
-    assert rows["(net)"].parameters == 3
+    assert rows["(network)"].parameters == 3
     assert rows["twice"].macs == 2 * 9
     assert (rows["never"].output_shape, rows["never"].parameters) == (None, 8)
     assert (rows["shared"].parameters, rows["shared"].macs) == (0, 9)
@@ -70,7 +70,7 @@ def test_the_net_is_left_as_it_was_also_after_an_error(size: int) -> None:
     if size == 8:
         summarize(net, (4, size, size))
     else:
-        with pytest.raises(ModelError, match="does not take images of 4x9x9"):
+        with pytest.raises(ModelError, match="does not accept images of 4x9x9"):
             summarize(net, (4, size, size))
     assert modes == [module.training for module in net.modules()]
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())

@@ -5,7 +5,7 @@ from torch import nn
 
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.errors import ModelError
-from glasshouse.models.freezing import freeze, thaw
+from glasshouse.models.freezing import freeze, unfreeze
 from glasshouse.models.layers import WhiteningLayer, build, build_architecture
 from glasshouse.models.preprocessing import Preprocessing, scale
 from glasshouse.models.whitening import fit_whitening
@@ -59,7 +59,7 @@ def test_kernels_are_no_parameters_and_unfreezing_leaves_them_fixed(tiny_splits:
     names = [name for name, _ in net.named_parameters()]
     assert names == ["whitening1.bias", "dense1.weight", "dense1.bias"]
     freeze(net, "head")
-    thaw(net)
+    unfreeze(net)
     assert not net.get_buffer("whitening1.weight").requires_grad
     assert "whitening1.weight" in net.state_dict()
 
@@ -83,5 +83,5 @@ def test_a_network_without_a_whitening_layer_is_left_alone(
 
 def test_only_the_first_layer_can_be_a_whitening() -> None:
     layers = ({"type": "conv", "filters": 3}, *LAYERS)
-    with pytest.raises(ModelError, match=r"layer 2 \(whitening\).*only the first layer"):
+    with pytest.raises(ModelError, match=r"layer 2 \(whitening\).*must be the first layer"):
         build(ModelSettings.model_validate({"layers": layers}), 4, (3, 16, 16), seed=0)

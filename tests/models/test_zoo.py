@@ -53,7 +53,9 @@ def test_without_class_names_the_usual_ones_are_taken() -> None:
 
 
 def test_weights_of_another_net_are_refused_by_their_keys(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"weights\.safetensors does not fit.*missing.*surplus"):
+    with pytest.raises(
+        ModelError, match=r"weights\.safetensors does not match.*missing.*unexpected"
+    ):
         create("test_vit", NAMES, weights=_file(tmp_path))
 
 
@@ -88,7 +90,7 @@ def test_auxiliary_heads_in_a_file_are_skipped(tmp_path: Path) -> None:
     arguments = {"aux_logits": True}
     save_file(build_net("googlenet", 5, arguments).state_dict(), path)
     created = create("googlenet", tuple("abcde"), weights=path)
-    assert created.notes == ("the second heads that only training uses were left out",)
+    assert created.notes == ("the auxiliary heads, which only training uses, were dropped",)
 
 
 def test_arguments_may_follow_the_name() -> None:
@@ -97,5 +99,5 @@ def test_arguments_may_follow_the_name() -> None:
         {"x": 1, "pad_type": "same", "drop_rate": 0.2},
     )
     assert split_name("a", {}) == ("a", {})
-    with pytest.raises(ModelError, match="expected NAME:key=value, got 'pad_type'"):
+    with pytest.raises(ModelError, match="expected NAME:key=value, received 'pad_type'"):
         split_name("a:pad_type", {})

@@ -118,7 +118,7 @@ def resnet20(data: Path) -> _ResNet20:
     """With the weights that others trained on CIFAR-10."""
     file = data / "weights" / "cifar10-resnet" / "resnet20-12fca82f.th"
     weights, notes = read_weights(file)
-    assert "'module.' was taken off each key of resnet20-12fca82f.th" in notes
+    assert "'module.' was removed from each key of resnet20-12fca82f.th" in notes
     net = _ResNet20()
     load_weights(net, weights, file)
     return net

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from glasshouse.data.images import ImageSet, Splits
-from glasshouse.models.adapted import body_of
+from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.freezing import freeze
 from glasshouse.settings import PretrainedSettings, TrainSettings
@@ -38,7 +38,7 @@ def test_features_are_what_the_body_gives(classifier: Classifier, tiny_splits: S
     found = extract(make_extractor(classifier, images, FLOAT), images, flips=True)
     inputs = scale(torch.from_numpy(images.pixels), classifier.preprocessing)
     with torch.inference_mode():
-        body = body_of(classifier.net).eval()
+        body = backbone_of(classifier.net).eval()
         expected, mirrored = body(inputs).numpy(), body(inputs.flip(-1)).numpy()
     assert found.mirrored is not None
     np.testing.assert_allclose(found.values, expected, rtol=2e-3, atol=2e-3)

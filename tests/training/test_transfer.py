@@ -69,7 +69,7 @@ def test_mean_and_deviation_can_be_given_and_default_to_the_nets_own(tiny_splits
 
 
 def test_a_missing_weights_file_is_named(tiny_splits: Splits) -> None:
-    with pytest.raises(ModelError, match=r"no weights file nowhere\.safetensors"):
+    with pytest.raises(ModelError, match=r"weights file nowhere\.safetensors does not exist"):
         adapt(SMALL.model_copy(update={"weights": "nowhere.safetensors"}), tiny_splits.train)
 
 

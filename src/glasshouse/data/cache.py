@@ -263,7 +263,7 @@ def _no_images(fitting: Fitting) -> Images:
     return np.empty((0, 3, fitting.height, fitting.width), np.uint8)
 
 
-class _Record(NamedTuple):
+class _EntryRecord(NamedTuple):
     """What the record of an entry says: the digests of the files, and how to verify the rest."""
 
     digests: list[str]
@@ -271,19 +271,19 @@ class _Record(NamedTuple):
     survey_sha256: str
 
 
-def _read_record(path: Path, row_bytes: int) -> _Record | None:
+def _read_record(path: Path, row_bytes: int) -> _EntryRecord | None:
     """The record of an entry whose pixels have the right size, which are not read."""
     try:
         values = read_json(path)
         digests = [str(digest) for digest in values["digests"]]
         if path.with_suffix(".pixels").stat().st_size != len(digests) * row_bytes:
             return None
-        return _Record(digests, int(values["crc32"]), str(values.get("survey_sha256", "")))
+        return _EntryRecord(digests, int(values["crc32"]), str(values.get("survey_sha256", "")))
     except (StorageError, OSError, KeyError, TypeError, ValueError, AttributeError):
         return None
 
 
-def _verified_survey(record: Path, entry: _Record, fitting: Fitting) -> Survey | None:
+def _verified_survey(record: Path, entry: _EntryRecord, fitting: Fitting) -> Survey | None:
     """The survey of an entry after one pass over its pixels; None when they are damaged.
 
     The pass verifies the pixels, and surveys them again where the survey itself is damaged.
@@ -302,7 +302,7 @@ def _verified_survey(record: Path, entry: _Record, fitting: Fitting) -> Survey |
     return found
 
 
-def _read_survey(path: Path, entry: _Record) -> Survey | None:
+def _read_survey(path: Path, entry: _EntryRecord) -> Survey | None:
     try:
         data = path.read_bytes()
         return survey_from_bytes(data) if sha256_of_bytes(data) == entry.survey_sha256 else None

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from glasshouse.data.cifar import find_cifar, read_cifar
+from glasshouse.data.class_folders import list_folder
 from glasshouse.data.decode import Resize, fit_to_size
 from glasshouse.data.digits import read_digits
-from glasshouse.data.files import load_files
-from glasshouse.data.folder import list_folder
+from glasshouse.data.file_splits import load_files
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.data.shapes import DEFAULT_SIZE, make_shapes
 from glasshouse.data.splits import TRAINED_ON_VALIDATION, limit, three_way_split, two_way_split

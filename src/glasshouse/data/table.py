@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glasshouse.data.files import FileListing, SplitName
+from glasshouse.data.file_splits import FileListing, SplitName
 from glasshouse.errors import DataError, UsageError, did_you_mean
 
 ENDINGS = (".csv", ".tsv", ".parquet")

@@ -1,4 +1,4 @@
-"""A classifier as one ONNX file that takes decoded images and gives probabilities."""
+"""Export of a classifier as one ONNX file, from decoded images to probabilities."""
 
 import json
 import warnings
@@ -17,7 +17,7 @@ _OPSET = 20
 
 
 class _Whole(nn.Module):
-    """What the file computes: scaling, net, mirror image where it takes part, temperature."""
+    """What the file computes: normalisation, network, mirror image if used, temperature."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -36,11 +36,12 @@ class _Whole(nn.Module):
 
 
 def export_onnx(classifier: Classifier, path: Path) -> None:
-    """Write the classifier as one ONNX file, its weights inside; it is left as it was.
+    """Write the classifier as one ONNX file that includes its weights.
 
-    Input: ``images``, uint8 ``(n, 3, h, w)`` at the net's size, any n. Outputs: ``logits`` and
-    ``probabilities``, float32 ``(n, k)``. The class names and the preprocessing are in the file's
-    metadata. Raises UsageError without the extra, ModelError for a net that cannot be exported.
+    Input: ``images``, uint8 ``(n, 3, h, w)`` of the network's size, any n. Outputs: ``logits`` and
+    ``probabilities``, float32 ``(n, k)``. Class names and preprocessing are in the metadata of the
+    file. Raises UsageError if the onnx extra is not installed, and ModelError for a network that
+    cannot be exported.
     """
     require_extra()
     import onnx
@@ -48,7 +49,7 @@ def export_onnx(classifier: Classifier, path: Path) -> None:
     wanted = classifier.preprocessing
     example = torch.zeros((2, 3, wanted.height, wanted.width), dtype=torch.uint8)
     with evaluating(classifier.net), warnings.catch_warnings():
-        # The exporter warns of its own workings.
+        # The exporter warns about its internals, which a user can do nothing about.
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
@@ -63,8 +64,8 @@ def export_onnx(classifier: Classifier, path: Path) -> None:
             )
         except Exception as error:
             raise ModelError(
-                f"this net cannot be written as ONNX: {_first_line(error)}. Its forward pass must "
-                "not depend on the values it computes."
+                f"this network cannot be exported to ONNX: {_first_line(error)}. The control flow "
+                "of its forward pass must not depend on computed values."
             ) from error
     assert program is not None
     model = program.model_proto
@@ -76,7 +77,7 @@ def export_onnx(classifier: Classifier, path: Path) -> None:
 
 
 def require_extra() -> None:
-    """Raise UsageError that says how to install what is missing."""
+    """Raise UsageError with the command that installs what is missing."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401

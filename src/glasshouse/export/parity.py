@@ -1,4 +1,4 @@
-"""Whether an exported file answers as the classifier does."""
+"""Whether an exported file predicts the same as the classifier."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ _SEEDED = 24
 
 @dataclass(frozen=True)
 class Parity:
-    """images compared; the largest difference of a probability; how many top classes agree."""
+    """Number of images; largest difference of a probability; images with the same top class."""
 
     images: int
     difference: float
@@ -28,8 +28,8 @@ def check_parity(
 ) -> Parity:
     """Compare the file's probabilities, computed by onnxruntime, with the classifier's own.
 
-    images: uint8 ``(n, 3, h, w)`` of the net's size; unset: noise, fine and coarse. Raises
-    ModelError where a probability differs by more than a ten-thousandth.
+    images: uint8 ``(n, 3, h, w)`` of the network's size; by default, fine and coarse noise. Raises
+    ModelError if a probability differs by more than 0.0001.
     """
     shown = _noise(classifier) if images is None else images
     logits = logits_of(classifier, shown).astype(np.float64)
@@ -40,10 +40,10 @@ def check_parity(
         float(np.abs(own - found).max()),
         int((own.argmax(1) == found.argmax(1)).sum()),
     )
-    # Written so that NaN fails too.
+    # Negated, so that NaN fails as well.
     if not parity.difference <= _TOLERANCE:
         raise ModelError(
-            f"{path} does not answer as the classifier does: a probability differs by "
+            f"{path} does not predict the same as the classifier: a probability differs by "
             f"{parity.difference:.2g}, more than {_TOLERANCE:g}. Do not use it."
         )
     return parity
@@ -53,7 +53,7 @@ def _run(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    # One at a time and all together: the file must take any number.
+    # One image alone and all together: the file must accept any number.
     name = session.get_inputs()[0].name
     together = session.run(["probabilities"], {name: images})[0]
     first = session.run(["probabilities"], {name: images[:1]})[0]
@@ -61,7 +61,7 @@ def _run(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _noise(classifier: Classifier) -> NDArray[np.uint8]:
-    """Images from single pixels of noise to large patches of one colour."""
+    """Noise from single pixels to large patches of one colour."""
     random = np.random.default_rng(0)
     height, width = classifier.preprocessing.height, classifier.preprocessing.width
     images = []

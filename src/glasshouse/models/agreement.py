@@ -1,8 +1,8 @@
-"""Whether answers in low precision are those in float32: judged by margins, not by eye.
+"""Whether outputs in lower precision agree with those in float32, judged by margins.
 
-Some tens of images hardly ever show a changed answer, even where one in a hundred changes. What
-they do show is how far answers move and how narrow decisions are; a change is where the one exceeds
-the other.
+A few dozen images hardly ever show a changed prediction, even if one in a hundred changes. They do
+show how far outputs move and how narrow the margins are: a prediction changes where the shift
+exceeds the margin.
 """
 
 from collections.abc import Callable
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Least cosine of an image's numbers, and the largest share of first places that may change: half
-# of what is promised (99.5 % the same), as some tens of images tell it roughly.
+# The least cosine per image, and the largest share of predicted classes that may change: half of
+# what the documentation promises (99.5 % equal), because a few dozen images give a rough estimate.
 LEAST_COSINE, MOST_CHANGED = 0.995, 0.0025
 
-# Answers in float32 and others ``(n, d)`` to the share of first places that would change.
+# From outputs in float32 and others ``(n, d)`` to the share of predictions that would change.
 Changed = Callable[[Tensor, Tensor], float]
 
 
 @dataclass(frozen=True)
 class PrecisionAgreement:
-    """How answers compare with those in float32.
+    """How outputs compare with those in float32.
 
-    cosine: the least of any image. changed: the share of first places that is expected to change,
-    0..1; None where nothing is known of the classes.
+    cosine: the smallest of any image. changed: the expected share of predicted classes that change,
+    0..1; None if nothing is known about the classes.
     """
 
     cosine: float
@@ -32,35 +32,35 @@ class PrecisionAgreement:
 
     @property
     def is_enough(self) -> bool:
-        """Whether the other answers may stand for those in float32."""
+        """Whether the outputs may be used in place of those in float32."""
         return self.cosine >= LEAST_COSINE and (self.changed or 0.0) <= MOST_CHANGED
 
     def describe(self) -> str:
-        """The figures in words."""
+        """The numbers in words."""
         changed = self.changed
-        share = "" if changed is None else f", {changed:.2%} of the answers expected to change"
-        return f"a cosine of {self.cosine:.4f} at the least{share}"
+        share = "" if changed is None else f", {changed:.2%} of the predictions expected to change"
+        return f"a cosine of at least {self.cosine:.4f}{share}"
 
 
 def agreement(
     expected: Tensor, found: Tensor, changed: Changed | None = None
 ) -> PrecisionAgreement:
-    """Compare answers ``(n, d)``; what is no number agrees with nothing."""
+    """Compare outputs ``(n, d)``; NaN agrees with nothing."""
     share = None if changed is None else changed(expected, found)
     return PrecisionAgreement(least_cosine(expected, found), share)
 
 
 def least_cosine(expected: Tensor, found: Tensor) -> float:
-    """The least cosine over the rows; -1 where one is no number."""
+    """The smallest cosine of any row; -1 if there is a NaN."""
     each = torch.nn.functional.cosine_similarity(expected, found, dim=1)
     return float(torch.nan_to_num(each, nan=-1.0).min())
 
 
 def changed_logits(expected: Tensor, found: Tensor) -> float:
-    """The share of first places that is expected to change, of logits ``(n, k)``.
+    """The expected share of predicted classes that change, from logits ``(n, k)``.
 
-    Every margin is held against the shift of every image, in either direction, which tells far
-    smaller shares than counting changes. 0 for a single class.
+    The margin of every image is compared with the shift of every image, in either direction, which
+    resolves far smaller shares than counting changes. 0 for a single class.
     """
     if expected.shape[1] < 2 or not len(expected):
         return 0.0
@@ -71,10 +71,10 @@ def changed_logits(expected: Tensor, found: Tensor) -> float:
 
 
 def changed_by_class_means(labels: Tensor, expected: Tensor, found: Tensor) -> float:
-    """The same for features ``(n, d)``, as the simplest head would see them.
+    """The same for features ``(n, d)`` with labels ``(n,)``, as a nearest-mean head would see them.
 
-    Its logits are nearness to the mean of each class, in float32 and without the image itself;
-    only images whose class has others count. labels ``(n,)``.
+    Its logits measure nearness to the mean of each class in float32, without the image itself; only
+    images whose class has other images count.
     """
     scale = expected.std(dim=0).clamp_min(1e-6)
     ours, theirs = (each / scale - expected.mean(dim=0) / scale for each in (expected, found))
@@ -91,11 +91,11 @@ def changed_by_class_means(labels: Tensor, expected: Tensor, found: Tensor) -> f
 
 
 def _nearness(rows: Tensor, means: Tensor) -> Tensor:
-    """Larger, the nearer a row is to a mean, as a linear function of the row."""
+    """Larger the closer a row is to a mean; linear in the row, as the logits of a head are."""
     return (rows * means).sum(dim=-1) - means.square().sum(dim=-1) / 2
 
 
 def _margins(logits: Tensor, first: Tensor) -> Tensor:
-    """By how much the class of first is above all others ``(n,)``."""
+    """By how much the logit of the class in first exceeds all others ``(n,)``."""
     others = logits.scatter(1, first, -torch.inf)
     return logits.gather(1, first)[:, 0] - others.max(dim=1).values

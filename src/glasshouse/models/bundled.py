@@ -1,4 +1,4 @@
-"""The models that come with Glasshouse: trained by this project, one folder each in ``assets``."""
+"""The models that come with Glasshouse, trained by this project: one folder each in ``assets``."""
 
 from importlib import resources
 from pathlib import Path
@@ -11,7 +11,7 @@ EXAMPLE_PHOTO = ASSETS / "photos" / "chelsea.png"
 
 
 def bundled_names() -> list[str]:
-    """The bundled models, in alphabetical order."""
+    """The names of the bundled models, in alphabetical order."""
     return sorted(path.parent.name for path in ASSETS.glob(f"*/{MODEL_FILE}"))
 
 

@@ -1,4 +1,4 @@
-"""The noun of this layer: a net with all that is needed to use it on an image."""
+"""The central type of this package: a network with all that is needed to classify an image."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from glasshouse.errors import ModelError, StorageError
+from glasshouse.models.backbone import rebuild_pretrained
 from glasshouse.models.layers import build_architecture
 from glasshouse.models.preprocessing import Preprocessing as Preprocessing, scale as scale
 from glasshouse.models.weights import load_weights
@@ -30,12 +31,12 @@ WEIGHTS_FILE = "model.safetensors"
 
 @dataclass(frozen=True)
 class Classifier:
-    """What training returns, and the only thing that the layers above take.
+    """What training returns and what prediction, evaluation and explanation take.
 
-    The net maps float ``(n, 3, h, w)`` to logits ``(n, k)``; probabilities are
-    ``softmax(logits / temperature)``. architecture is what the net can be built from again, as
-    JSON values; None for a net that only its owner can build. mirror: predictions are made of the
-    mean logits of an image and its mirror image.
+    The network maps float ``(n, 3, h, w)`` to logits ``(n, k)``; probabilities are
+    ``softmax(logits / temperature)``. architecture: JSON values from which the network can be built
+    again; None for a custom network, which only its own code can build. mirror: predictions use the
+    mean logits of each image and its mirror image.
     """
 
     net: nn.Module
@@ -49,8 +50,8 @@ class Classifier:
 def save_classifier(classifier: Classifier, folder: Path, *, half: bool = False) -> None:
     """Write model.safetensors and model.json; equal classifiers give equal bytes.
 
-    half: store the weights in half precision, in half the bytes; they are loaded into float32.
-    Raises ModelError for a net whose state is more than tensors.
+    half: store the weights in half precision, which halves the file; they are loaded as float32.
+    Raises ModelError for a network whose state is not only tensors.
     """
     state = _state(classifier.net)
     if half:
@@ -67,35 +68,35 @@ def save_classifier(classifier: Classifier, folder: Path, *, half: bool = False)
         "versions": {name: version(name) for name in ("glasshouse", "torch")},
     }
     write_bytes(folder / WEIGHTS_FILE, weights)
-    # Last, so that a folder with a model.json is a whole model; its hash tells a mixed one.
+    # Last: a folder with a model.json is complete, and its hash detects weights of another model.
     write_json(folder / MODEL_FILE, record)
 
 
 def load_classifier(folder_or_file: str | Path, *, net: nn.Module | None = None) -> Classifier:
-    """What save_classifier wrote, in evaluation mode and on the CPU.
+    """Load what save_classifier wrote, in evaluation mode and on the CPU.
 
-    net: for a model of one's own code, a net of the same layers; its weights are overwritten.
-    Raises ModelError when this is no model, is damaged, or when keys are missing or surplus.
+    net: for a custom network, an instance with the same layers; its weights are overwritten. Raises
+    ModelError for a missing or damaged model, and for missing or unexpected keys.
     """
     folder = _model_folder(Path(folder_or_file))
     record = _read_record(folder / MODEL_FILE)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
-        raise ModelError(f"{weights} is missing; {MODEL_FILE} is of no use without it")
+        raise ModelError(f"{weights} is missing; {MODEL_FILE} cannot be used without it")
     if sha256_of_file(weights) != record.weights.sha256:
         raise ModelError(
             f"{weights} is not the file that {MODEL_FILE} describes (its SHA-256 differs): it is "
-            "damaged or belongs to another model. Copy the whole folder again."
+            "damaged or belongs to another model. Copy the complete folder again."
         )
     net = _rebuilt(record, folder) if net is None else net
     load_weights(net, read_tensors(weights)[0], weights)
     return Classifier(
-        net.eval(),
-        record.preprocessing,
-        record.class_names,
-        record.temperature,
-        record.architecture,
-        record.mirror,
+        net=net.eval(),
+        preprocessing=record.preprocessing,
+        class_names=record.class_names,
+        temperature=record.temperature,
+        architecture=record.architecture,
+        mirror=record.mirror,
     )
 
 
@@ -105,7 +106,7 @@ class _Weights(BaseModel):
 
 
 class _Record(BaseModel):
-    """What model.json holds; keys that a later version may add are left alone."""
+    """The contents of model.json; unknown keys, which a later version may add, are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -122,17 +123,18 @@ def _state(net: nn.Module) -> dict[str, torch.Tensor]:
     state = net.state_dict()
     strange = [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
     if strange:
-        raise ModelError(f"the net cannot be saved: {strange[0]} of its state is not a tensor")
-    # Cloned, since safetensors refuses tensors that share memory.
+        raise ModelError(f"the network cannot be saved: {strange[0]} of its state is not a tensor")
+    # Cloned, because safetensors refuses tensors that share memory.
     return {name: value.detach().clone() for name, value in state.items()}
 
 
 def _model_folder(path: Path) -> Path:
     folder = path.parent if path.name in (MODEL_FILE, WEIGHTS_FILE) else path
     if not (folder / MODEL_FILE).is_file():
-        what = "does not exist" if not path.exists() else f"holds no {MODEL_FILE}"
+        what = "does not exist" if not path.exists() else f"has no {MODEL_FILE}"
         raise ModelError(
-            f"{path} {what}. Name the folder of a finished run, or one that save_classifier wrote."
+            f"{path} {what}. Expected the folder of a finished run, or one written by "
+            "save_classifier."
         )
     return folder
 
@@ -145,18 +147,16 @@ def _read_record(path: Path) -> _Record:
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"]) or "the document"
-        raise ModelError(f"{path} is not the record of a model: {key}: {problem['msg']}") from error
+        raise ModelError(f"{path} does not describe a model: {key}: {problem['msg']}") from error
 
 
 def _rebuilt(record: _Record, folder: Path) -> nn.Module:
     architecture = record.architecture
     if architecture is None:
         raise ModelError(
-            f"{folder} holds the weights of a net that was made by code of one's own. "
-            "Load it in Python: load_classifier(folder, net=YourNet())."
+            f"{folder} has the weights of a custom network, which only its own code can build. "
+            "Load it in Python: load_classifier(folder, net=YourNetwork())."
         )
     if "pretrained" in architecture:
-        from glasshouse.models.adapted import rebuild
-
-        return rebuild(architecture)
+        return rebuild_pretrained(architecture)
     return build_architecture(architecture)

@@ -1,28 +1,29 @@
-"""Freezing as one idea: parameters, batch statistics and dropout of a part stand still."""
+"""Freezing of layers: their parameters, their batch statistics and their dropout."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
 from glasshouse.errors import ModelError, did_you_mean
 
-# What the families call the modules that only hold a row of stages.
+# Names that architectures give to modules that only contain a sequence of stages.
 _CONTAINERS = ("features", "blocks", "stages", "layers", "encoder", "body")
 _NORMS = ("BatchNorm", "LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")
 
 
 @dataclass(frozen=True)
 class Freezing:
-    """What can be trained: names of modules, empty for all of them; numbers of parameters."""
+    """What is trainable: names of modules, empty for all of them; and numbers of parameters."""
 
     trainable: tuple[str, ...]
     trainable_parameters: int
     frozen_parameters: int
 
     def __str__(self) -> str:
-        """One line for the log of a run."""
+        """A line for the log of a run."""
         total = self.trainable_parameters + self.frozen_parameters
         share = 100 * self.trainable_parameters / max(total, 1)
         names = ", ".join(self.trainable) or "everything"
@@ -32,48 +33,53 @@ class Freezing:
 def freeze(
     net: nn.Module, trainable: str | Sequence[str], *, batch_statistics: bool = True
 ) -> Freezing:
-    """Freeze all of the net but a part, whatever was frozen before; changes the net.
+    """Freeze all of a network except some modules, in place; replaces earlier freezing.
 
-    trainable: "all", "head" (the layer that gives the logits), "last-3" (the head and the three
-    stages before it), or names of modules. Frozen parameters get no gradient; frozen modules
-    compute as in evaluation, also after ``net.train()``: their batch statistics stand still and
-    their dropout is off. A dropout belongs to the layer that it feeds. batch_statistics: False
-    lets those of trainable parts stand still as well, which few images or small batches need.
-    Raises ModelError.
+    trainable: "all", "head" (the layer that returns the logits), "last-3" (the head and the three
+    stages before it), or names of modules. Frozen parameters get no gradient. Frozen modules
+    compute as in evaluation mode, even after ``net.train()``: their batch statistics are not
+    updated and their dropout is off. A dropout layer belongs to the layer that it feeds.
+    batch_statistics: False also freezes the statistics of trainable modules, which helps with few
+    images or small batches. Raises ModelError for unknown modules.
     """
     chosen = _chosen(net, trainable)
-    thaw(net)
+    unfreeze(net)
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(_is_inside(name, chosen))
         if not parameter.requires_grad:
             parameter.grad = None
-    still = _still(net)
+    frozen = _frozen_modules(net)
     if not batch_statistics:
-        still.update(module for module in net.modules() if hasattr(module, "running_mean"))
-    for module in still:
+        frozen.update(module for module in net.modules() if hasattr(module, "running_mean"))
+    for module in frozen:
         module.eval()
-        module.register_forward_pre_hook(_stand_still)
+        module.register_forward_pre_hook(_keep_evaluating)
     counts = [(p.requires_grad, p.numel()) for p in net.parameters()]
-    moving = sum(count for is_trainable, count in counts if is_trainable)
+    trained = sum(count for is_trainable, count in counts if is_trainable)
     named = tuple(name for name in chosen if name)
-    return Freezing(named, moving, sum(count for _, count in counts) - moving)
+    return Freezing(
+        trainable=named,
+        trainable_parameters=trained,
+        frozen_parameters=sum(count for _, count in counts) - trained,
+    )
 
 
-def thaw(net: nn.Module) -> None:
-    """Undo ``freeze``: every parameter gets gradients, every module follows ``net.train()``."""
+def unfreeze(net: nn.Module) -> None:
+    """Undo ``freeze``, in place: parameters get gradients, modules follow ``net.train()`` again."""
     for parameter in net.parameters():
         parameter.requires_grad_(True)
     for module in net.modules():
-        for key, hook in list(module._forward_pre_hooks.items()):
-            if hook is _stand_still:
-                del module._forward_pre_hooks[key]
+        hooks = forward_pre_hooks(module)
+        for key, hook in list(hooks.items()):
+            if hook is _keep_evaluating:
+                del hooks[key]
                 module.training = net.training
 
 
 def stages(net: nn.Module) -> tuple[tuple[str, ...], ...]:
-    """The net's parts with parameters, in order, each a tuple of names of modules.
+    """The stages of a network in order, each a tuple of names of modules with parameters.
 
-    Rows of blocks are opened; a normalisation belongs to the part before it.
+    Containers are replaced by their blocks; a normalisation belongs to the stage before it.
     """
     found: list[tuple[str, ...]] = []
     for name, module in _parts(net, ""):
@@ -85,15 +91,16 @@ def stages(net: nn.Module) -> tuple[tuple[str, ...], ...]:
 
 
 def head_of(net: nn.Module) -> tuple[str, ...]:
-    """The names of the modules that give the logits: timm says which, else the last layer."""
+    """The names of the modules that return the logits: as marked or told by timm, else the last."""
     marked = tuple(name for name, module in net.named_modules() if hasattr(module, "is_head"))
     if marked:
         return marked
     names = {module: name for name, module in net.named_modules()}
-    ask = getattr(net, "get_classifier", None)
-    if callable(ask):
-        answer = ask()
-        heads = answer if isinstance(answer, tuple) else (answer,)
+    # The convention of timm; some of its networks have two heads and return a tuple.
+    get_classifier = getattr(net, "get_classifier", None)
+    if callable(get_classifier):
+        found = get_classifier()
+        heads = found if isinstance(found, tuple) else (found,)
         known = tuple(names[head] for head in heads if _has_parameters(head))
         if known:
             return known
@@ -101,14 +108,24 @@ def head_of(net: nn.Module) -> tuple[str, ...]:
         name for name, leaf in net.named_modules() if _is_leaf(leaf) and _has_parameters(leaf)
     ]
     if not leaves:
-        raise ModelError("the net has no parameters, so nothing can be frozen or trained")
+        raise ModelError("the network has no parameters, so nothing can be frozen or trained")
     return (leaves[-1],)
 
 
-# A hook rather than an own train(): it holds whoever changes the mode, goes along when the net is
-# copied, and leaves classes and keys as they are.
-def _stand_still(module: nn.Module, inputs: object) -> None:
+# A hook rather than an overridden train(): it works whoever changes the mode, is copied with the
+# network, and changes neither classes nor the keys of the weights.
+def _keep_evaluating(module: nn.Module, inputs: object) -> None:
     module.training = False
+
+
+def forward_pre_hooks(module: nn.Module) -> MutableMapping[int, Any]:
+    """The pre-hooks of a module by their keys.
+
+    torch offers handles to whoever registered a hook, but no public list of hooks, which is needed
+    for copies of a network. Without this attribute, no hook is found.
+    """
+    hooks: MutableMapping[int, Any] = getattr(module, "_forward_pre_hooks", {})
+    return hooks
 
 
 def _chosen(net: nn.Module, trainable: str | Sequence[str]) -> tuple[str, ...]:
@@ -128,8 +145,8 @@ def _last(net: nn.Module, count: int) -> tuple[str, ...]:
     parts = stages(net)
     body = [stage for stage in parts if not any(_is_inside(name, stage) for name in head)]
     if not 1 <= count <= len(body):
-        raise ModelError(f"last-{count}: the net has {len(body)} stages before its head")
-    # What stands in one part with the head, such as the dense layers before it, moves too.
+        raise ModelError(f"last-{count}: the network has {len(body)} stages before its head")
+    # The rest of the head's own stage, such as dense layers before the last one, is trained too.
     wanted = [*body[-count:], *(stage for stage in parts if stage not in body)]
     return tuple(name for stage in wanted for name in stage)
 
@@ -138,33 +155,34 @@ def _checked(net: nn.Module, name: str) -> str:
     known = dict(net.named_modules())
     if name and name in known and _has_parameters(known[name]):
         return name
-    what = "has no parameters" if name in known else "is no module of the net"
+    what = "has no parameters" if name in known else "is no module of the network"
     options = [each for stage in stages(net) for each in stage]
     hint = did_you_mean(name, options)
-    hint = hint if hint.startswith("Did") else f"Its parts are {', '.join(options)}."
+    hint = hint if hint.startswith("Did") else f"Its stages are {', '.join(options)}."
     raise ModelError(
-        f'cannot train \'{name}\': it {what}. Expected "all", "head", "last-N" or names. {hint}'
+        f'cannot train \'{name}\': it {what}. Expected "all", "head", "last-N" or names of '
+        f"modules. {hint}"
     )
 
 
-def _still(net: nn.Module) -> set[nn.Module]:
-    """The modules that compute as in evaluation, from which parameters are trainable.
+def _frozen_modules(net: nn.Module) -> set[nn.Module]:
+    """The modules that compute as in evaluation mode, given which parameters are trainable.
 
-    A module whose parameters are all frozen stands still with all inside it; one without
-    parameters follows the layer that it feeds.
+    A module whose parameters are all frozen is frozen with everything inside it; one without
+    parameters, such as dropout, is frozen if the layer that it feeds is.
     """
-    still: set[nn.Module] = set()
-    feeds_moving = False
-    # Backwards, so that what a module feeds is known when it is reached.
+    frozen: set[nn.Module] = set()
+    feeds_trainable = False
+    # Backwards, so that it is known what a module feeds when it is reached.
     for module in reversed(list(net.modules())):
         own = list(module.parameters(recurse=False))
-        feeds_moving = any(p.requires_grad for p in own) if own else feeds_moving
+        feeds_trainable = any(p.requires_grad for p in own) if own else feeds_trainable
         if _has_parameters(module):
             if not any(p.requires_grad for p in module.parameters()):
-                still.update(module.modules())
-        elif _is_leaf(module) and not feeds_moving:
-            still.add(module)
-    return still
+                frozen.update(module.modules())
+        elif _is_leaf(module) and not feeds_trainable:
+            frozen.add(module)
+    return frozen
 
 
 def _parts(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:

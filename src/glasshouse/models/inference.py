@@ -1,4 +1,4 @@
-"""A net made ready for inference alone: normalisations folded, weights packed, low precision."""
+"""Networks optimised for inference: normalisations folded, weights packed, lower precision."""
 
 import copy
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from glasshouse.models.packing import can_pack, pack_convolutions
 from glasshouse.models.predict import evaluating
 from glasshouse.models.tracing import called_once, layer_calls
 
-# Folding changes nothing but rounding; bf16 keeps eight bits of each number.
+# Folding and packing change nothing but rounding.
 _FOLD_TOLERANCE = 1e-3
 _PACK_TOLERANCE = 1e-4
-# So many images show whether folding and packing compute the same; precision is judged on all.
+# Enough images to verify folding and packing; lower precision is judged on all of them.
 _FEW = 16
 
 
 @dataclass(frozen=True)
 class InferenceNet:
-    """A copy of a net for inference, and how its answers compare with the net's own.
+    """A copy of a network for inference, and how its outputs compare with the original's.
 
-    folded: normalisations that went into the convolution before them. packed: convolutions whose
-    weights lie in the processor's own order. agreement: how its answers compare with the net's own
-    in float32. refused: that of the lower precision, where it was tried and did not agree.
+    folded: number of normalisations folded into the convolution before them. packed: number of
+    convolutions with prepacked weights. agreement: how its outputs compare with those of the
+    original in float32. refused: the agreement of a lower precision that was tried and rejected.
     """
 
     net: nn.Module
@@ -37,7 +37,7 @@ class InferenceNet:
     refused: PrecisionAgreement | None = None
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Float32 inputs ``(n, 3, h, w)`` to float32 answers ``(n, d)``."""
+        """Float32 inputs ``(n, 3, h, w)`` to float32 outputs ``(n, d)``."""
         with torch.inference_mode():
             ready = inputs.to(self.precision, memory_format=torch.channels_last)
             answer: Tensor = self.net(ready).float()
@@ -52,12 +52,13 @@ def inference_net(
     head: Sequence[str] = (),
     changed: Changed | None = None,
 ) -> InferenceNet:
-    """A faster copy of the net, which itself is left as it was.
+    """Make a faster copy of the network, which itself is left unchanged.
 
-    example: inputs ``(n, 3, h, w)``, on which it is held against the net: what does not agree is
-    not done, so that lower precision may be refused (see ``agreement``). head: modules that stay in
-    float32 with what follows them, since logits that are rounded tie. changed: from float32's
-    answers and others to the share of decisions that would change, for example ``changed_logits``.
+    example: inputs ``(n, 3, h, w)`` on which each step is compared with the original; steps that do
+    not agree are skipped, so that lower precision may be refused (see ``agreement``). head: modules
+    that stay in float32 with everything after them, because rounded logits have ties. changed: a
+    function of the float32 outputs and others that estimates the share of predictions that change,
+    for example ``changed_logits``.
     """
     few = example[:_FEW]
     with evaluating(net), torch.inference_mode():
@@ -78,9 +79,9 @@ def inference_net(
 
 
 def fold_normalisations(net: nn.Module) -> int:
-    """Fold each BatchNorm into the convolution that feeds nothing else, changing the net.
+    """Fold each BatchNorm into the convolution that feeds it and nothing else, in place.
 
-    Returns how many were folded: none where the net's graph cannot be read.
+    Returns how many were folded: none if the network cannot be traced.
     """
     modules = dict(net.named_modules())
     pairs = _pairs(net, modules)
@@ -103,7 +104,7 @@ def _folded(net: nn.Module, example: Tensor, expected: Tensor) -> tuple[nn.Modul
 
 
 def _packed(ready: InferenceNet, example: Tensor, expected: Tensor) -> InferenceNet:
-    """With packed convolutions where they compute the same; in any case with its own cosine."""
+    """With packed convolutions if they compute the same; in any case with its own cosine."""
     answers = ready(example)
     plain = _with_cosine(ready, expected, answers)
     if not can_pack(ready.net):
@@ -113,7 +114,7 @@ def _packed(ready: InferenceNet, example: Tensor, expected: Tensor) -> Inference
     try:
         packed = replace(ready, net=own, packed=pack_convolutions(own, inputs))
         found = packed(example)
-    # Some processor may lack a kernel for some layer.
+    # A processor may lack a kernel for a layer.
     except RuntimeError:
         return plain
     packed = _with_cosine(packed, expected, found)
@@ -130,7 +131,7 @@ def _with_cosine(ready: InferenceNet, expected: Tensor, found: Tensor) -> Infere
 
 
 def _pairs(net: nn.Module, modules: dict[str, nn.Module]) -> list[tuple[str, str]]:
-    """Names of convolutions and normalisations of which one feeds the other and nothing else."""
+    """Names of convolutions and the normalisations that are their only users."""
     nodes = layer_calls(net)
     once = called_once(nodes)
     found = []
@@ -146,12 +147,13 @@ def _pairs(net: nn.Module, modules: dict[str, nn.Module]) -> list[tuple[str, str
 
 
 def _can_fold(norm: nn.Module) -> bool:
+    # timm's subclass adds an activation and a dropout; others may compute anything.
     known = type(norm) is nn.BatchNorm2d or (hasattr(norm, "act") and hasattr(norm, "drop"))
     return isinstance(norm, nn.BatchNorm2d) and known and norm.running_mean is not None
 
 
 def _rest_of(norm: nn.Module) -> nn.Module:
-    """What a normalisation does beside normalising: timm's hold an activation."""
+    """What a normalisation does in addition to normalising: timm's include an activation."""
     if type(norm) is nn.BatchNorm2d:
         return nn.Identity()
     return nn.Sequential(norm.get_submodule("drop"), norm.get_submodule("act"))
@@ -173,6 +175,6 @@ def _in_float32(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, 
 
 
 def _difference(expected: Tensor, found: Tensor) -> float:
-    """The largest difference as a share of the largest value; infinite where one is no number."""
+    """The largest difference relative to the largest value; infinite if there is a NaN."""
     share = (found - expected).abs().max() / expected.abs().max().clamp_min(1e-6)
     return float(torch.nan_to_num(share, nan=float("inf")))

@@ -1,4 +1,4 @@
-"""Layer settings to a net: shapes are checked while building, and errors name the layer."""
+"""Build a network from layer settings; shapes are checked on the way, and errors name the layer."""
 
 import math
 from collections import Counter, OrderedDict
@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from glasshouse import settings
 from glasshouse.errors import ModelError
 from glasshouse.models.presets import preset_layers
-from glasshouse.models.sequential import Unfit, make_torch
+from glasshouse.models.sequential import LayerError, make_torch
 from glasshouse.rng import derive
 from glasshouse.settings import Activation, Layer, ModelSettings
 
 Shape = tuple[int, ...]
+# Modules with the kinds that their names are made of.
 Parts = list[tuple[str, nn.Module]]
 Pair = tuple[int, int]
 
-# Slopes and approximations are those of Keras 3.
+# Slopes and approximations follow Keras 3.
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "linear": nn.Identity,
     "relu": nn.ReLU,
@@ -40,7 +41,7 @@ ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
 
 
 class ResidualSum(nn.Module):
-    """What the body gives, plus its input, fitted where the shapes differ."""
+    """The output of the body plus its input, through a shortcut that matches the shapes."""
 
     def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
         super().__init__()
@@ -63,19 +64,19 @@ class WhiteningLayer(nn.Conv2d):
 
 
 class RescalingLayer(nn.Module):
-    """Its input times a constant."""
+    """Multiplication by a constant."""
 
     def __init__(self, scale: float) -> None:
         super().__init__()
         self.scale = scale
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Of any shape."""
+        """Accepts any shape."""
         return inputs * self.scale
 
 
 class PaddedAveragePool(nn.Module):
-    """The mean of each window, counting only what lies inside the image."""
+    """The mean of each window, counting only pixels inside the image, as TensorFlow does."""
 
     def __init__(self, pool_size: Pair, strides: Pair, padding: tuple[int, int, int, int]) -> None:
         super().__init__()
@@ -94,20 +95,20 @@ class PaddedAveragePool(nn.Module):
 def build(
     settings: ModelSettings, class_count: int, input_shape: tuple[int, int, int], *, seed: int
 ) -> nn.Sequential:
-    """The net of these settings, from float ``(n, *input_shape)`` to logits ``(n, class_count)``.
+    """Build a network from float ``(n, *input_shape)`` to logits ``(n, class_count)``.
 
-    Equal seeds give equal weights; the global random state is left as it was. Layers of torch.nn
-    keep torch's initialisation. Raises ModelError that names the layer and the shape it got.
+    Equal seeds give equal weights; the global random state is left unchanged. Layers of torch.nn
+    keep torch's initialisation. Raises ModelError that names the layer and its input shape.
     """
     layers = _layers_of(settings)
     plan = _Plan(class_count, settings.initialization, seed)
-    # torch's constructors draw from the global generator and accept no other.
+    # torch's constructors draw from the global generator and accept no other one.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         net, shape = _stack(layers, tuple(input_shape), plan, ())
     if shape != (class_count,):
         raise ModelError(
-            f"the last layer ({layers[-1].type}) gives the shape {_text(shape)}, but there are "
-            f'{class_count} classes. End with a dense layer of units = "classes".'
+            f"the last layer ({layers[-1].type}) returns the shape {_text(shape)}, but there are "
+            f'{class_count} classes. End with a dense layer with units = "classes".'
         )
     return net
 
@@ -115,28 +116,28 @@ def build(
 def architecture_of(
     settings: ModelSettings, class_count: int, input_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
-    """What ``build_architecture`` needs to build the same net again, as JSON values."""
+    """What ``build_architecture`` needs to build the same network again, as JSON values."""
     layers = [layer.model_dump(mode="json", exclude_none=True) for layer in _layers_of(settings)]
     return {"layers": layers, "class_count": class_count, "input_shape": list(input_shape)}
 
 
 def build_architecture(architecture: Mapping[str, Any]) -> nn.Sequential:
-    """A net with the same keys and shapes as the described one, its weights still to be loaded.
+    """The described network with its keys and shapes, before its weights are loaded.
 
-    Raises ModelError when the description does not fit.
+    Raises ModelError when the description is not valid.
     """
     try:
         settings = ModelSettings.model_validate({"layers": architecture["layers"]})
         class_count = int(architecture["class_count"])
         channels, height, width = (int(size) for size in architecture["input_shape"])
     except (KeyError, TypeError, ValidationError, ValueError) as error:
-        raise ModelError(f"the architecture does not describe a net: {error}") from error
+        raise ModelError(f"the architecture does not describe a network: {error}") from error
     return build(settings, class_count, (channels, height, width), seed=0)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What holds for every layer of one net."""
+    """What all layers of one network have in common."""
 
     class_count: int
     initialization: str
@@ -146,7 +147,7 @@ class _Plan:
 def _layers_of(settings: ModelSettings) -> tuple[Layer, ...]:
     layers = preset_layers(settings.preset) if settings.preset is not None else settings.layers
     if not layers:
-        raise ModelError("a net needs at least one layer; model.layers is empty")
+        raise ModelError("model.layers is empty: expected at least one layer")
     return layers
 
 
@@ -156,47 +157,48 @@ def _stack(
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     counts: Counter[str] = Counter()
     for position, layer in enumerate(layers, start=1):
-        place, came = (*path, position), shape
+        place, input_shape = (*path, position), shape
+        # Per layer, so that a change of one layer leaves the initial weights of the others alone.
         torch.default_generator.manual_seed(derive(plan.seed, "weights", *place))
         try:
             for kind, module in _PARTS[type(layer)](layer, shape, plan, place):
                 counts[kind] += 1
                 _add(modules, getattr(layer, "label", None) or f"{kind}{counts[kind]}", module)
                 shape = _output_shape(module, shape)
-        except Unfit as error:
+        except LayerError as error:
             where = ".".join(str(part) for part in place)
             raise ModelError(
-                f"layer {where} ({layer.type}), which gets the shape {_text(came)}: {error}"
+                f"layer {where} ({layer.type}) with the input shape {_text(input_shape)}: {error}"
             ) from error
     return nn.Sequential(modules), shape
 
 
 def _add(modules: "OrderedDict[str, nn.Module]", name: str, module: nn.Module) -> None:
     if name in modules:
-        raise Unfit(f"the label '{name}' is used twice; give each layer its own")
+        raise LayerError(f"the label '{name}' is used twice; give each layer a different one")
     modules[name] = module
 
 
 def _output_shape(module: nn.Module, shape: Shape) -> Shape:
-    # Asking the layer itself leaves no second set of shape formulas that could disagree.
+    # Running the layer avoids a second set of shape formulas, which could disagree with torch.
     module.eval()
     try:
         with torch.no_grad():
             output = module(torch.zeros(1, *shape))
     except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
-        raise Unfit(f"it cannot take this shape ({str(error).splitlines()[0]})") from error
+        raise LayerError(f"it does not accept this shape ({str(error).splitlines()[0]})") from error
     finally:
         module.train()
     if not isinstance(output, Tensor) or output.shape[0] != 1 or 0 in output.shape:
-        raise Unfit("it does not give one row of numbers, or one stack of maps, an image")
+        raise LayerError("expected one vector or one stack of feature maps per image as its output")
     return tuple(output.shape[1:])
 
 
 def _conv(layer: settings.Conv, shape: Shape, plan: _Plan, place: tuple[int, ...]) -> Parts:
     channels = _maps(shape)[0]
     if channels % layer.groups or layer.filters % layer.groups:
-        raise Unfit(
-            f"groups = {layer.groups} must divide the {channels} channels that come in and the "
+        raise LayerError(
+            f"groups = {layer.groups} must divide both the {channels} input channels and "
             f"filters = {layer.filters}"
         )
     kernel, strides = _pair(layer.kernel_size), _pair(layer.strides)
@@ -251,9 +253,9 @@ def _whitening(
 ) -> Parts:
     channels, height, width = _maps(shape)
     if place != (1,):
-        raise Unfit("it is fitted to the images themselves, so only the first layer can be one")
+        raise LayerError("it is fitted to the input images, so it must be the first layer")
     if min(height, width) < layer.kernel_size:
-        raise Unfit(f"its kernel_size of {layer.kernel_size} is larger than the image")
+        raise LayerError(f"its kernel_size of {layer.kernel_size} is larger than the image")
     return [("whitening", WhiteningLayer(channels, layer.kernel_size))]
 
 
@@ -279,7 +281,7 @@ def _flatten(layer: settings.Flatten, shape: Shape, plan: _Plan, place: tuple[in
 
 def _dense(layer: settings.Dense, shape: Shape, plan: _Plan, place: tuple[int, ...]) -> Parts:
     if len(shape) != 1:
-        raise Unfit("it needs one row of numbers; put a flatten or a global pool before it")
+        raise LayerError("it needs a vector per image; put a flatten or a global pool before it")
     units = plan.class_count if layer.units == "classes" else layer.units
     module = nn.Linear(shape[0], units, bias=layer.use_bias)
     _initialise(module, plan, place)
@@ -288,9 +290,9 @@ def _dense(layer: settings.Dense, shape: Shape, plan: _Plan, place: tuple[int, .
 
 def _residual(layer: settings.Residual, shape: Shape, plan: _Plan, place: tuple[int, ...]) -> Parts:
     if not layer.layers:
-        raise Unfit("it has no layers")
-    body, came_out = _stack(layer.layers, shape, plan, place)
-    shortcut = nn.Identity() if came_out == shape else _shortcut(shape, came_out)
+        raise LayerError("it has no layers")
+    body, output_shape = _stack(layer.layers, shape, plan, place)
+    shortcut = nn.Identity() if output_shape == shape else _shortcut(shape, output_shape)
     if isinstance(shortcut, nn.Conv2d):
         _initialise(shortcut, plan, (*place, 0))
     return [("residual", ResidualSum(body, shortcut)), *_activation(layer.activation)]
@@ -302,8 +304,8 @@ def _shortcut(shape: Shape, wanted: Shape) -> nn.Conv2d:
         reached = (math.ceil(shape[1] / strides[0]), math.ceil(shape[2] / strides[1]))
         if reached == wanted[1:]:
             return nn.Conv2d(shape[0], wanted[0], 1, strides)
-    raise Unfit(
-        f"its layers give the shape {_text(wanted)}, to which its input cannot be added. "
+    raise LayerError(
+        f"its layers return the shape {_text(wanted)}, to which its input cannot be added. "
         'Use padding = "same", and strides that divide the shape'
     )
 
@@ -316,9 +318,9 @@ def _torch(layer: settings.TorchLayer, shape: Shape, plan: _Plan, place: tuple[i
 
 
 def _initialise(module: nn.Conv2d | nn.Linear, plan: _Plan, place: tuple[int, ...]) -> None:
-    """Keras's default, Glorot uniform and zero biases; otherwise torch's own stays.
+    """Glorot uniform and zero biases as in Keras, or torch's own initialisation.
 
-    With "identity", a convolution's first filters each copy one channel (Jordan 2024).
+    With "identity", the first filters of a convolution each copy one channel (Jordan 2024).
     """
     if plan.initialization == "identity" and isinstance(module, nn.Conv2d) and module.groups == 1:
         nn.init.dirac_(module.weight[: module.in_channels])
@@ -331,7 +333,7 @@ def _initialise(module: nn.Conv2d | nn.Linear, plan: _Plan, place: tuple[int, ..
 
 
 def _fix(module: nn.Module, name: str) -> None:
-    """Turn a parameter into a buffer of the same name, which no optimizer and no thawing moves."""
+    """Turn a parameter into a buffer of the same name, which is neither trained nor unfrozen."""
     values = getattr(module, name).detach()
     delattr(module, name)
     module.register_buffer(name, values)
@@ -343,18 +345,18 @@ def _activation(name: Activation) -> Parts:
 
 def _maps(shape: Shape) -> tuple[int, int, int]:
     if len(shape) != 3:
-        raise Unfit("it needs feature maps (channels, height, width), but they are flat by now")
+        raise LayerError("it needs feature maps (channels, height, width), but its input is flat")
     return shape[0], shape[1], shape[2]
 
 
 def _padding(kind: str, shape: Shape, window: Pair, strides: Pair) -> tuple[int, int, int, int]:
-    """Zeros to the left, right, top and bottom; "same" is TensorFlow's, the odd one last."""
+    """Padding left, right, top and bottom; "same" is TensorFlow's, with an odd pixel at the end."""
     _, height, width = _maps(shape)
     if kind == "same":
         return (*_same(width, window[1], strides[1]), *_same(height, window[0], strides[0]))
     if window[0] > height or window[1] > width:
-        raise Unfit(
-            f"its window of {window[0]}x{window[1]} would bring {height}x{width} below 1x1. "
+        raise LayerError(
+            f"its window of {window[0]}x{window[1]} is larger than its input of {height}x{width}. "
             'Use padding = "same", a smaller window, fewer pools or larger images'
         )
     return 0, 0, 0, 0

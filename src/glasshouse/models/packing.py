@@ -1,7 +1,7 @@
-"""Convolutions whose weights lie ready for the processor, each with its activation in one step.
+"""Convolutions with prepacked weights, fused with their activations, for inference on a CPU.
 
-oneDNN computes with weights in blocks of its own. torch brings them into that order at every call;
-here it is done once, and the activation is applied while the values are still in the cache.
+oneDNN computes with weights in a blocked layout. torch reorders them at every call; here they are
+reordered once, and the activation is applied while the values are still in the processor's cache.
 """
 
 from collections.abc import Callable
@@ -9,13 +9,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, fx, nn
 
+from glasshouse.models.freezing import forward_pre_hooks
 from glasshouse.models.tracing import called_once, layer_calls
 
-# torch's own compiler makes nets of these operations; they are not part of its documented surface,
-# so they are looked for, and what they compute is compared by those who use this file.
+# Operations that torch's compiler emits. They are not documented, so `can_pack` checks that this
+# version has them, and `inference_net` compares what they compute with the plain convolutions.
 _OPERATIONS = ("_reorder_convolution_weight", "_convolution_pointwise")
 
-# The activation's name there, and its numbers.
+# The name of each activation in oneDNN, and its parameters.
 _ACTIVATIONS: dict[type[nn.Module], Callable[[nn.Module], tuple[str, list[float]]]] = {
     nn.ReLU: lambda _: ("relu", []),
     nn.ReLU6: lambda _: ("hardtanh", [0.0, 6.0]),
@@ -25,7 +26,7 @@ _ACTIVATIONS: dict[type[nn.Module], Callable[[nn.Module], tuple[str, list[float]
 
 
 class PackedConv(nn.Module):
-    """A convolution on the CPU, for inference only, and the activation behind it."""
+    """A convolution and the activation after it, for inference on the CPU only."""
 
     def __init__(self, conv: nn.Conv2d, activation: nn.Module | None, shape: list[int]) -> None:
         super().__init__()
@@ -33,14 +34,14 @@ class PackedConv(nn.Module):
         self._activation: tuple[str, list[float]] = ("none", [])
         if activation is not None:
             self._activation = _ACTIVATIONS[type(activation)](activation)
-        # Not buffers: their layout cannot be saved, copied or moved.
+        # Not buffers: tensors of this layout cannot be saved, copied or moved.
         self._weight = torch.ops.mkldnn._reorder_convolution_weight(
             conv.weight.detach(), *self._places, shape
         )
         self._bias = None if conv.bias is None else conv.bias.detach()
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Maps ``(n, channels, h, w)`` of any batch and image size."""
+        """Feature maps ``(n, channels, h, w)`` of any batch and image size."""
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(
             inputs, self._weight, self._bias, *self._places, *self._activation, ""
         )
@@ -48,7 +49,7 @@ class PackedConv(nn.Module):
 
 
 def can_pack(net: nn.Module) -> bool:
-    """Whether this torch, this processor and this net allow it."""
+    """Whether this version of torch, this processor and this network support packing."""
     return (
         bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
         and all(hasattr(torch.ops.mkldnn, name) for name in _OPERATIONS)
@@ -57,9 +58,9 @@ def can_pack(net: nn.Module) -> bool:
 
 
 def pack_convolutions(net: nn.Module, example: Tensor) -> int:
-    """Replace the net's convolutions by packed ones, changing it; returns how many.
+    """Replace convolutions by packed ones, in place; returns how many.
 
-    example: inputs ``(n, 3, h, w)`` of the usual size, to which the order of the weights is fitted.
+    example: inputs ``(n, 3, h, w)`` of the usual size, for which the layout is optimised.
     """
     shapes = _input_shapes(net, example)
     nodes = layer_calls(net)
@@ -78,7 +79,7 @@ def pack_convolutions(net: nn.Module, example: Tensor) -> int:
 
 
 def _input_shapes(net: nn.Module, example: Tensor) -> dict[str, list[int]]:
-    """The input's shape of each convolution that runs and can be packed."""
+    """The input shape of each convolution that is called and can be packed."""
     shapes: dict[str, list[int]] = {}
     hooks = []
 
@@ -98,15 +99,15 @@ def _input_shapes(net: nn.Module, example: Tensor) -> dict[str, list[int]]:
 
 
 def _is_packable(module: nn.Module) -> bool:
-    # A subclass may compute something else.
+    # A subclass may compute something different.
     is_plain = type(module) is nn.Conv2d and module.padding_mode == "zeros"
-    # One with hooks changes what it is given, which packing would lose.
-    is_plain = is_plain and not module._forward_pre_hooks
+    # Packing would lose a hook that changes the input, such as one that casts it to float32.
+    is_plain = is_plain and not forward_pre_hooks(module)
     return is_plain and not isinstance(module.padding, str)
 
 
 def _activation_behind(node: fx.Node, modules: dict[str, nn.Module], once: set[str]) -> str | None:
-    """The name of the activation that alone uses what a layer gives, if both run once."""
+    """The name of the activation that is the only user of a layer's output, if both run once."""
     while node.op == "call_module" and str(node.target) in once and len(node.users) == 1:
         node = next(iter(node.users))
         module = modules.get(str(node.target)) if node.op == "call_module" else None

@@ -1,4 +1,4 @@
-"""How many parameters nets have: counted by building them, and remembered."""
+"""Numbers of parameters, counted by building networks and kept in the cache."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,10 +14,10 @@ from glasshouse.storage import cache_folder, read_json, write_json
 def with_parameters(
     cards: Iterable[ModelCard], *, count: bool = True, progress: Progress | None = None
 ) -> tuple[ModelCard, ...]:
-    """The cards with their numbers of parameters.
+    """The model cards with their numbers of parameters.
 
-    count: False gives only those that are known already. Each net is built without memory for its
-    weights, a fraction of a second, and its number kept in the cache for this version of timm.
+    count: False fills in only those in the cache. Each network is built without memory for its
+    weights, in a fraction of a second; the numbers are kept for this version of timm.
     """
     cards = tuple(cards)
     known = _read()
@@ -40,6 +40,6 @@ def _file() -> Path:
 def _read() -> dict[str, int]:
     try:
         return {str(name): int(count) for name, count in read_json(_file()).items()}
-    # Absent or damaged, it is only made again.
+    # If it is missing or damaged, the networks are counted again.
     except (StorageError, AttributeError, TypeError, ValueError):
         return {}

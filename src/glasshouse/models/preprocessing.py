@@ -1,4 +1,4 @@
-"""How a decoded image becomes the input of a net."""
+"""From a decoded image to the input of a network."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,11 +15,11 @@ from glasshouse.errors import DataError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a decoded image becomes the net's input.
+    """How a decoded image becomes the input of a network.
 
-    mean and std are a value per channel in units of 0..1: rescaling is mean 0 and std 1.
-    crop_fraction: the share of the fitted image's side that is kept, from its centre; 0.875 is
-    the usual 256 pixels cropped to 224.
+    mean and std: one value per channel in units of 0..1; mean 0 and std 1 only rescale to 0..1.
+    crop_fraction: the share of each side of the resized image that is kept around its centre;
+    0.875 is the common crop from 256 to 224 pixels.
     """
 
     height: int
@@ -50,14 +50,14 @@ def preprocess(image: Pixels, preprocessing: Preprocessing) -> Pixels:
 
 
 def scale(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 or float images in 0..255 ``(n, 3, h, w)`` to the net's input, float32."""
+    """Normalise uint8 or float images in 0..255 ``(n, 3, h, w)``: the network's input, float32."""
     mean, std = (torch.from_numpy(each).to(images.device) for each in _mean_and_std(preprocessing))
     return (images.float() - mean) / std
 
 
 @lru_cache(maxsize=64)
 def _mean_and_std(preprocessing: Preprocessing) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """In units of 0..255 ``(1, 3, 1, 1)``; kept, as a training step notices small operations."""
+    """In units of 0..255 ``(1, 3, 1, 1)``; cached, because it is needed in every training step."""
     mean, std = (
         np.array(each, dtype=np.float32).reshape(1, 3, 1, 1) * np.float32(255)
         for each in (preprocessing.mean, preprocessing.std)

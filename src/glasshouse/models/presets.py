@@ -1,4 +1,4 @@
-"""Named nets, as data: ``presets.toml`` beside this file."""
+"""Named networks, which are data: ``presets.toml`` next to this file."""
 
 import tomllib
 from functools import cache
@@ -10,7 +10,7 @@ from glasshouse.settings import Layer, ModelSettings
 
 
 def preset_names() -> list[str]:
-    """Every preset, in alphabetical order."""
+    """The names of all presets, in alphabetical order."""
     return sorted(_presets())
 
 
@@ -22,7 +22,7 @@ def preset_layers(name: str) -> tuple[Layer, ...]:
 
 
 def preset_description(name: str) -> str:
-    """One sentence on what the preset is for; raises RecipeError when there is none."""
+    """One sentence on the purpose of a preset; raises RecipeError when there is none."""
     return str(_preset(name)["description"])
 
 

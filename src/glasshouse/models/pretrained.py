@@ -1,7 +1,7 @@
-"""The nets of torchvision and timm by name; the only file that knows the two libraries.
+"""The networks of torchvision and timm by name; the only file that uses the two libraries.
 
-``torchvision/NAME`` and ``timm/NAME`` say whose net is meant. A bare name is torchvision's where it
-has one, else timm's. Both are imported when first needed: together they take seconds.
+``torchvision/NAME`` and ``timm/NAME`` are unambiguous. A bare name means torchvision's network if
+there is one, otherwise timm's. Both are imported when first needed: together they take seconds.
 """
 
 import fnmatch
@@ -24,13 +24,13 @@ from glasshouse.rng import derive
 
 Source = Literal["torchvision", "timm"]
 
-# Without their training-only second heads, which would change what the nets return. Their weights
-# expect a change of the input that torchvision switches on together with the weights.
+# Without their auxiliary heads, which in training would add outputs. Their weights expect an input
+# normalisation that torchvision enables only together with its own download of the weights.
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     name: {"aux_logits": False, "init_weights": False, "transform_input": True}
     for name in ("torchvision/googlenet", "torchvision/inception_v3")
 }
-SECOND_HEADS = ("aux1.", "aux2.", "AuxLogits.")
+AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 _CROP_MODES: dict[str, Literal["crop", "letterbox", "stretch"]] = {
     "center": "crop",
     "squash": "stretch",
@@ -41,11 +41,11 @@ _IMAGENET_CLASSES = 1000
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What is known of a net without building it.
+    """What is known about a network without building it.
 
-    input_size: channels, rows, columns of its usual weights, which licence covers; None where
-    there are no weights, or where their licence is not stated. parameters: with the usual head;
-    None until ``count_parameters`` has built the net.
+    input_size: channels, height and width that its published weights expect. license: of these
+    weights. Both are None if there are no weights, or if it is not stated. parameters: including
+    the published head; None until ``count_parameters`` has built the network.
     """
 
     name: str
@@ -57,7 +57,7 @@ class ModelCard:
 
 
 def list_models(pattern: str = "*") -> tuple[ModelCard, ...]:
-    """Every classification net whose name fits a pattern such as ``resnet*``, sorted."""
+    """Every classification network whose name matches a pattern such as ``resnet*``, sorted."""
     return tuple(
         _card(name)
         for name in sorted(_names())
@@ -66,13 +66,13 @@ def list_models(pattern: str = "*") -> tuple[ModelCard, ...]:
 
 
 def find_model(name: str) -> ModelCard:
-    """The card of one net; raises ModelError with the nearest name when there is none."""
+    """The card of one network; raises ModelError with the nearest name if there is none."""
     source, bare = _resolve(name)
     return _card(f"{source}/{bare}")
 
 
 def count_parameters(card: ModelCard) -> ModelCard:
-    """The card with its number of parameters, by building the net without memory for it."""
+    """The card with its number of parameters, for which the network is built without memory."""
     if card.parameters is not None:
         return card
     net = _on_meta(card.name, None, {})
@@ -82,10 +82,10 @@ def count_parameters(card: ModelCard) -> ModelCard:
 def build_net(
     name: str, class_count: int | None, arguments: Mapping[str, Any], *, seed: int = 0
 ) -> nn.Module:
-    """An untrained net with this number of classes; None: the usual number of its weights.
+    """An untrained network with this number of classes; None: that of its published weights.
 
-    arguments go to the net's constructor. Equal seeds give equal weights. Raises ModelError for an
-    unknown name or argument.
+    arguments: for the constructor. Equal seeds give equal weights. Raises ModelError for an unknown
+    name or argument.
     """
     source, bare = _resolve(name)
     given = {**_ARGUMENTS.get(f"{source}/{bare}", {}), **arguments}
@@ -101,12 +101,12 @@ def build_net(
 
 
 def build_pretrained(architecture: Mapping[str, Any]) -> nn.Module:
-    """The net that ``architecture_of_pretrained`` describes, untrained."""
+    """The untrained network that ``architecture_of_pretrained`` describes."""
     try:
         name, count = str(architecture["pretrained"]), int(architecture["class_count"])
         arguments = dict(architecture["arguments"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"the architecture does not describe a net: {error}") from error
+        raise ModelError(f"the architecture does not describe a network: {error}") from error
     return build_net(name, count, arguments)
 
 
@@ -124,13 +124,13 @@ def architecture_of_pretrained(
 
 def head_keys(name: str, arguments: Mapping[str, Any]) -> frozenset[str]:
     """The weights whose shape depends on the number of classes."""
-    # Asking two nets needs no table of what each family calls its last layer.
+    # Comparing two networks needs no table of what each architecture calls its last layer.
     few, more = (_on_meta(name, count, arguments).state_dict() for count in (7, 11))
     return frozenset(key for key, value in few.items() if more[key].shape != value.shape)
 
 
 def preprocessing_of(name: str) -> Preprocessing:
-    """What the usual weights of this net expect, at their own image size."""
+    """The preprocessing that the published weights expect, at their own image size."""
     source, bare = _resolve(name)
     if source == "torchvision":
         return _torchvision_preprocessing(bare)
@@ -148,7 +148,7 @@ def preprocessing_of(name: str) -> Preprocessing:
 
 
 def usual_class_names(name: str, class_count: int) -> tuple[str, ...]:
-    """The classes of the usual weights; "class 0" and so on where they are not known."""
+    """The classes of the published weights; "class 0" and so on if they are not known."""
     if class_count == _IMAGENET_CLASSES:
         weights = _torchvision().models.get_model_weights("resnet50").DEFAULT
         return tuple(weights.meta["categories"])
@@ -156,15 +156,15 @@ def usual_class_names(name: str, class_count: int) -> tuple[str, ...]:
 
 
 def usual_weights(name: str, *, offline: bool) -> Path:
-    """The file with the usual weights, downloaded into the usual cache where it is not there.
+    """The file of the published weights, downloaded into its library's cache if necessary.
 
     Raises ModelError that says which file is missing and where to put it.
     """
     card = find_model(name)
     if card.weights_url is None:
         raise ModelError(
-            f"nobody publishes weights of {name}; use its own training, or name a weights file "
-            "(--weights)"
+            f"there are no published weights for {name}; train it from scratch, or name a weights "
+            "file (--weights)"
         )
     if card.source == "torchvision":
         return fetch(Published(card.name, card.weights_url), offline=offline)
@@ -174,7 +174,7 @@ def usual_weights(name: str, *, offline: bool) -> Path:
 
 
 def names_at_hand() -> list[str]:
-    """The nets whose usual weights are on this machine, sorted."""
+    """The networks whose published weights are on this machine, sorted."""
     found = []
     for name in sorted(_names()):
         with suppress(ModelError):
@@ -184,20 +184,21 @@ def names_at_hand() -> list[str]:
 
 
 def renamed(name: str, net: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The weights under the names of timm's net, where they come from its first makers.
+    """Weights of the original authors under the names that timm uses.
 
-    timm keeps such a translation beside many a net, and leaves its own names alone.
+    timm has such a translation for many networks; weights with its own names are returned as is.
     """
     source, bare = _resolve(name)
     if source == "torchvision" or set(weights) == set(net.state_dict()):
         return weights
     entry = _timm().models.model_entrypoint(bare.partition(".")[0])
+    # Not part of timm's public interface, so it may be missing.
     translate = getattr(sys.modules[entry.__module__], "checkpoint_filter_fn", None)
     if translate is None:
         return weights
     try:
         found: dict[str, Tensor] = dict(translate(dict(weights), net))
-    # Each is written for certain files only; what it cannot take is named by the strict check.
+    # Each is written for certain files only; whatever does not match is reported by strict loading.
     except Exception:
         return weights
     return found
@@ -205,7 +206,7 @@ def renamed(name: str, net: nn.Module, weights: Mapping[str, Tensor]) -> Mapping
 
 @cache
 def _names() -> frozenset[str]:
-    """Bare names where one library has the net, and ``timm/NAME`` where both do."""
+    """Bare names, and ``timm/NAME`` for the networks that both libraries have."""
     ours, theirs = _torchvision_names(), _timm_names()
     return frozenset(ours | {f"timm/{name}" if name in ours else name for name in theirs})
 
@@ -218,7 +219,7 @@ def _resolve(name: str) -> tuple[Source, str]:
         return "timm", bare
     hint = did_you_mean(name, _names())
     hint = hint if hint.startswith("Did") else "`glasshouse models` lists all names."
-    raise ModelError(f"neither torchvision nor timm has a net '{name}'. {hint}")
+    raise ModelError(f"neither torchvision nor timm has a network '{name}'. {hint}")
 
 
 def _card(name: str) -> ModelCard:
@@ -312,12 +313,12 @@ def _torchvision() -> ModuleType:
 
 @cache
 def _declare_operators() -> torch.library.Library:
-    """Names for the box operators that torchvision describes at import.
+    """Declare the box operators for which torchvision registers implementations at import.
 
-    Its compiled part loads only with the build of torch (CUDA or not) that it was compiled for.
-    Without it these two do not exist, and the import fails although no classifier uses them.
-    Declared, they can be described; calling them still raises torch's error. The library object
-    has to live on, hence the cache.
+    Its compiled extension loads only with the build of torch (CUDA or not) that it was compiled
+    for. Without it the operators do not exist, and the import fails although no classifier uses
+    them. Once declared, they can be registered; calling them still raises torch's error. The
+    library object must stay alive, hence the cache.
     """
     library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for operator in ("nms", "qnms"):

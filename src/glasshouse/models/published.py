@@ -1,4 +1,4 @@
-"""Files of published weights: found in the usual caches, or fetched into them."""
+"""Files of published weights: found in the caches of torch and Hugging Face, or downloaded."""
 
 import re
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 @dataclass(frozen=True)
 class Published:
-    """Where a net's weights come from.
+    """Where the weights of a network are published.
 
-    url: of the file itself. repository: on the Hugging Face Hub, None for a file that lies
-    elsewhere; hub_file: its name there, unset where it is one of the usual two.
+    url: of the file. repository: on the Hugging Face Hub, None for other hosts; hub_file: its name
+    there, None for one of the two default names.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Published:
 
     @property
     def place(self) -> Path:
-        """Where the file may also be put by hand: among torch's own downloads."""
+        """Where the file can be placed by hand: in torch's download folder."""
         file = self.url.rsplit("/", 1)[1]
         if self.repository is not None:
             file = f"{self.repository.rpartition('/')[2]}{Path(file).suffix}"
@@ -36,10 +36,10 @@ class Published:
 
 
 def fetch(published: Published, *, offline: bool) -> Path:
-    """The file, downloaded with progress into the usual cache where it is not on this machine.
+    """The path of the file, which is downloaded into a cache if it is not on this machine.
 
-    torch's cache holds plain files, the Hub's its own. Raises ModelError that says which file is
-    missing and where to put it.
+    Files of the Hub go to its own cache, others to torch's. Raises ModelError that says which file
+    is missing and where to put it.
     """
     if published.place.is_file():
         return published.place
@@ -90,7 +90,7 @@ def _from_hub(published: Published) -> Path:
             if not others:
                 raise
             return Path(huggingface_hub.hf_hub_download(published.repository, others[0]))
-    # The hub's client raises errors of several HTTP libraries, depending on its version.
+    # The client of the Hub raises errors of several HTTP libraries, depending on its version.
     except Exception as error:
         reason = f"cannot be downloaded ({str(error).splitlines()[0]})"
         raise ModelError(_missing(published, reason)) from error
@@ -98,6 +98,6 @@ def _from_hub(published: Published) -> Path:
 
 def _missing(published: Published, reason: str) -> str:
     return (
-        f"the weights of {published.name} {reason}. Get {published.url} on another machine and put "
-        f"it at {published.place}, or name the weights file (--weights)."
+        f"the weights of {published.name} {reason}. Download {published.url} on another machine "
+        f"and save it as {published.place}, or name a weights file (--weights)."
     )

@@ -1,4 +1,4 @@
-"""Layers of torch.nn to settings and back, so that a plain Sequential can be saved as data."""
+"""Layers of torch.nn to settings and back, so that a Sequential can be saved as data."""
 
 import inspect
 import json
@@ -12,15 +12,15 @@ from glasshouse.errors import did_you_mean
 from glasshouse.settings import TorchLayer
 
 
-class Unfit(Exception):
-    """A layer that cannot be built; its place is added by the stack that holds it."""
+class LayerError(Exception):
+    """A layer cannot be built; whoever builds the stack adds its position to the message."""
 
 
 def describe_sequential(net: nn.Module) -> tuple[TorchLayer, ...] | None:
-    """The settings of a ``torch.nn.Sequential`` of torch.nn layers, nested ones too.
+    """The settings of a ``torch.nn.Sequential`` of torch.nn layers, also of nested ones.
 
-    None where the settings would not give a net with the same layers, keys and shapes: layers of
-    one's own, shared weights, hooks that add parameters, arguments that are not plain values.
+    None if a network built from the settings would differ in layers, keys or shapes: custom layers,
+    shared weights, hooks that add parameters, arguments that are not plain values.
     """
     if type(net) is not nn.Sequential:
         return None
@@ -28,27 +28,27 @@ def describe_sequential(net: nn.Module) -> tuple[TorchLayer, ...] | None:
     if layers is None:
         return None
     try:
-        # Building draws first weights, for which the caller's random numbers are too good.
+        # Building draws initial weights, which must not advance the random state of the caller.
         with torch.random.fork_rng(devices=[]):
             again = nn.Sequential(
                 OrderedDict((str(layer.label), make_torch(layer)) for layer in layers)
             )
-    except Unfit:
+    except LayerError:
         return None
     return layers if _are_alike(net, again) else None
 
 
 def make_torch(layer: TorchLayer) -> nn.Module:
-    """One module of torch.nn from its class name and arguments; lists stand for tuples."""
+    """A module of torch.nn from its class name and arguments; lists become tuples."""
     kind = getattr(nn, layer.name, None)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise Unfit(f"torch.nn has no '{layer.name}'. {_nearest(layer.name)}")
+        raise LayerError(f"torch.nn has no '{layer.name}'. {_nearest(layer.name)}")
     if kind is nn.Sequential:
         return nn.Sequential(OrderedDict(_labelled(layer.layers)))
     try:
         return kind(**{name: _tuples(value) for name, value in layer.arguments.items()})
     except (TypeError, ValueError, RuntimeError) as error:
-        raise Unfit(f"torch.nn.{layer.name} refuses its arguments: {error}") from error
+        raise LayerError(f"torch.nn.{layer.name} does not accept its arguments: {error}") from error
 
 
 def _labelled(layers: tuple[TorchLayer, ...]) -> list[tuple[str, nn.Module]]:
@@ -57,9 +57,11 @@ def _labelled(layers: tuple[TorchLayer, ...]) -> list[tuple[str, nn.Module]]:
 
 def _describe_children(net: nn.Sequential) -> tuple[TorchLayer, ...] | None:
     layers = []
-    # Not named_children(), which leaves out a module that stands in two places.
-    for label, module in net._modules.items():
-        layer = None if module is None else _describe_one(label, module)
+    # Not named_children(), which skips a module that occurs a second time.
+    for label, module in net.named_modules(remove_duplicate=False):
+        if not label or "." in label:
+            continue
+        layer = _describe_one(label, module)
         if layer is None:
             return None
         layers.append(layer)
@@ -96,7 +98,7 @@ def _arguments(module: nn.Module) -> dict[str, Any] | None:
 
 
 def _are_alike(net: nn.Module, again: nn.Module) -> bool:
-    # The printed form shows what is not in the state, such as strides and slopes.
+    # The printed form also shows what is not in the state, such as strides and slopes.
     shapes = {name: (v.shape, v.dtype) for name, v in net.state_dict().items()}
     shapes_again = {name: (v.shape, v.dtype) for name, v in again.state_dict().items()}
     same_count = len(list(net.parameters())) == len(list(again.parameters()))
@@ -106,7 +108,7 @@ def _are_alike(net: nn.Module, again: nn.Module) -> bool:
 def _nearest(name: str) -> str:
     known = [key for key, kind in vars(nn).items() if isinstance(kind, type)]
     hint = did_you_mean(name, known)
-    return hint if hint.startswith("Did") else "Its layers are listed in the docs of torch.nn."
+    return hint if hint.startswith("Did") else "The documentation of torch.nn lists its layers."
 
 
 def _tuples(value: Any) -> Any:

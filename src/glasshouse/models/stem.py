@@ -1,4 +1,4 @@
-"""The first layers of a net made finer, for images smaller than those it was trained on."""
+"""A finer stem: first layers that keep the resolution of images smaller than the network's own."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 @dataclass(frozen=True)
 class Stem:
-    """What halves the maps first: a convolution, and a pooling before the next such step.
+    """The first layers that halve the resolution: a convolution, and a pooling if it comes next.
 
-    factor: how many times finer, a side, the maps are without them.
+    factor: how many times larger per side the maps are without them.
     """
 
     convolution: str
@@ -26,10 +26,10 @@ class Stem:
 
 
 def stem_of(net: nn.Module) -> Stem | None:
-    """The stem of a net that begins with a convolution of stride 2; None for other nets.
+    """The stem of a network that begins with a convolution of stride 2; None for others.
 
-    Those that cut images into patches are among the others: their strides are 4 and more, and
-    their weights expect a certain number of patches.
+    Networks that cut images into patches have none: their strides are 4 or more, and their weights
+    expect a fixed number of patches.
     """
     coarse = [(name, module) for name, module in net.named_modules() if _halves(module)]
     if not coarse or not isinstance(coarse[0][1], nn.Conv2d) or coarse[0][1].stride != (2, 2):
@@ -40,18 +40,18 @@ def stem_of(net: nn.Module) -> Stem | None:
 
 
 def refine_stem(net: nn.Module) -> Stem:
-    """Let the stem keep the resolution of the images, changing the net.
+    """Let the stem keep the resolution of the images, in place.
 
-    The convolution gets stride 1 and the pooling is left out, so that small images give maps as
-    large as a larger image would; the weights, and their names, stay as they are (as He et al.
-    2016 did for CIFAR). Raises ModelError for a net without such a stem.
+    The convolution gets stride 1 and the pooling is removed, so that small images give maps as
+    large as those of a larger image; weights and their names are unchanged (as He et al. 2016 did
+    for CIFAR). Raises ModelError for a network without such a stem.
     """
     stem = stem_of(net)
     if stem is None:
         raise ModelError(
-            "model.pretrained.stem = 'fine': expected a net that begins with a convolution of "
-            f"stride 2, got {type(net).__name__}, which does not; set model.pretrained.input_size "
-            "to enlarge its images instead"
+            "model.pretrained.stem = 'fine': expected a network that begins with a convolution of "
+            f"stride 2, received {type(net).__name__}, which does not; set "
+            "model.pretrained.input_size to enlarge its input instead"
         )
     convolution = net.get_submodule(stem.convolution)
     assert isinstance(convolution, nn.Conv2d)
@@ -62,7 +62,7 @@ def refine_stem(net: nn.Module) -> Stem:
 
 
 def _halves(module: nn.Module) -> bool:
-    """True for what makes maps smaller by a stride."""
+    """True for layers that reduce the resolution by a stride."""
     if not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         return False
     stride = module.stride if isinstance(module.stride, tuple) else (module.stride, module.stride)

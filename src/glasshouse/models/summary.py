@@ -1,4 +1,4 @@
-"""Output shapes, parameters and multiply-adds of any net."""
+"""Output shapes, parameters and multiply-adds of any network."""
 
 import math
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 @dataclass(frozen=True)
 class Row:
-    """One layer; macs are the multiply-adds for one image, over all calls of the layer.
+    """One layer; macs: multiply-adds per image, over all calls of the layer.
 
-    output_shape is that of its last call without the batch, None when the forward pass does not
-    call it. Parameters shared with an earlier layer count there.
+    output_shape: of its last call, without the batch dimension; None if the forward pass does not
+    call it. Shared parameters are counted in the first layer that has them.
     """
 
     name: str
@@ -33,11 +33,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """The layers in the order of the module tree, and their sums.
+    """The layers in the order of the module tree, and their totals.
 
-    Multiply-adds are those of convolutions and dense layers, without biases; normalisation,
-    activations, pooling and what is not a module of its own (attention products, sums) are left
-    out.
+    Multiply-adds are counted for convolutions and dense layers, without biases. Normalisation,
+    activations, pooling and operations that are no modules (attention products, sums) are not
+    counted.
     """
 
     rows: tuple[Row, ...]
@@ -48,9 +48,9 @@ class Summary:
 
 
 def summarize(net: nn.Module, input_shape: tuple[int, ...]) -> Summary:
-    """One forward pass of a blank image, measured layer by layer; the net is left as it was.
+    """Measure each layer in a forward pass of a blank image; the network is left unchanged.
 
-    input_shape: ``(3, h, w)``. Raises ModelError when the net does not take this shape.
+    input_shape: ``(3, h, w)``. Raises ModelError if the network does not accept this shape.
     """
     calls = _run(net, input_shape)
     counted: set[Tensor] = set()
@@ -97,20 +97,21 @@ def _run(net: nn.Module, input_shape: tuple[int, ...]) -> dict[nn.Module, list[t
             reason = (str(error) or type(error).__name__).splitlines()[0]
             shape = _shape(input_shape)
             raise ModelError(
-                f"the net does not take images of {shape} (channels x height x width): {reason}"
+                f"the network does not accept images of {shape} (channels x height x width): "
+                f"{reason}"
             ) from error
     return calls
 
 
 @contextmanager
 def _recording(net: nn.Module) -> Iterator[dict[nn.Module, list[tuple[Tensor, ...]]]]:
-    """The tensors of each call, on meta: (input, output); the hooks are gone afterwards."""
+    """Record (input, output) of each call as meta tensors; hooks are removed afterwards."""
     calls: dict[nn.Module, list[tuple[Tensor, ...]]] = {}
 
     def record(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
         tensors = [value for value in (*inputs[:1], output) if isinstance(value, Tensor)]
         if len(tensors) == 2:
-            # Only shapes are needed; keeping the maps of a large net would keep its memory.
+            # Only shapes are needed; the maps of a large network would fill the memory.
             calls.setdefault(module, []).append(tuple(t.to("meta") for t in tensors))
 
     handles = [m.register_forward_hook(record) for m in net.modules() if _is_row(m)]
@@ -122,7 +123,7 @@ def _recording(net: nn.Module) -> Iterator[dict[nn.Module, list[tuple[Tensor, ..
 
 
 def _is_row(module: nn.Module) -> bool:
-    """Leaves, and modules that hold parameters beside their children."""
+    """Leaves, and modules with parameters in addition to their children's."""
     is_leaf = next(module.children(), None) is None
     return is_leaf or next(module.parameters(recurse=False), None) is not None
 
@@ -133,7 +134,7 @@ def _row(
     new = [p for p in module.parameters(recurse=False) if p not in counted]
     counted.update(new)
     return Row(
-        name or "(net)",
+        name or "(network)",
         type(module).__name__,
         tuple(calls[-1][1].shape[1:]) if calls else None,
         sum(p.numel() for p in new),

@@ -1,4 +1,4 @@
-"""Which layer of a net feeds which, as far as its code can be followed."""
+"""Which layer of a network feeds which, as far as its code can be traced."""
 
 from collections import Counter
 
@@ -6,10 +6,10 @@ from torch import fx, nn
 
 
 def layer_calls(net: nn.Module) -> list[fx.Node]:
-    """Every operation of the net in order; none where its code cannot be followed."""
+    """Every operation of the network in order; none if its code cannot be traced."""
     try:
         return list(_Tracer().trace(net).nodes)
-    # Tracing runs the net's own code on stand-ins, which may raise anything.
+    # Tracing runs the code of the network on proxies, which may raise any error.
     except Exception:
         return []
 
@@ -21,7 +21,7 @@ def called_once(nodes: list[fx.Node]) -> set[str]:
 
 
 class _Tracer(fx.Tracer):
-    """Sees convolutions and normalisations of any library as one step each."""
+    """Treats convolutions and normalisations, also those of other libraries, as one step each."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, nn.Conv2d | nn.BatchNorm2d) or next(m.children(), None) is None

@@ -1,4 +1,4 @@
-"""Weights from files into nets, strictly: what is missing, surplus or misshapen is named."""
+"""Strict loading of weights: keys that are missing, unexpected or of another shape are named."""
 
 import pickle
 from collections.abc import Collection, Iterable, Mapping
@@ -13,20 +13,20 @@ from torch import Tensor, nn
 from glasshouse.errors import ModelError
 
 _PICKLED = (".pt", ".pth", ".th", ".bin", ".ckpt")
-# Where training scripts put the weights among other things, and what wrappers prefix to each key.
+# Keys under which training scripts store weights in a checkpoint, and prefixes added by wrappers.
 _WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")
 _PREFIXES = ("module.", "_orig_mod.")
 _COUNTER = "num_batches_tracked"
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The named tensors of a .safetensors or a .pt, .pth, .th, .bin or .ckpt file, with notes.
+    """Read the named tensors of a .safetensors, .pt, .pth, .th, .bin or .ckpt file, with notes.
 
-    Pickled files are read with weights_only, so that no code in them runs; the ``module.`` of
-    DataParallel is taken off. Raises ModelError when the file is not such a file.
+    Pickled files are read with weights_only, so that no code in them runs; prefixes such as the
+    ``module.`` of DataParallel are removed. Raises ModelError for any other or a damaged file.
     """
     if not path.is_file():
-        raise ModelError(f"there is no weights file {path}")
+        raise ModelError(f"the weights file {path} does not exist")
     if path.suffix == ".safetensors":
         try:
             return load_file(path), ()
@@ -34,7 +34,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
             raise ModelError(f"{path} is damaged or not a safetensors file: {error}") from error
     if path.suffix not in _PICKLED:
         known = ", ".join((".safetensors", *_PICKLED))
-        raise ModelError(f"{path}: weights are read from {known} files only")
+        raise ModelError(f"{path}: expected a weights file of type {known}")
     return _unwrap(_unpickle(path), path)
 
 
@@ -45,25 +45,25 @@ def load_weights(
     *,
     replaceable: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """Copy the weights into the net, in the net's own precision; returns notes.
+    """Copy the weights into the network, in its own precision; returns notes.
 
-    replaceable: keys of the head, which keeps its own values where the number of classes differs.
-    Raises ModelError that names the first keys that are missing, surplus or of another shape; the
-    net is then as it was.
+    replaceable: keys of the head, which keeps its own values if the number of classes differs.
+    Raises ModelError that names the first keys that are missing, unexpected or of another shape;
+    the network is then unchanged.
     """
     expected = net.state_dict()
     weights, notes = _without_other_head(expected, weights, replaceable)
-    # The counter is newer than many files, and only tells how often the statistics were updated.
+    # Many files are older than this counter, which only counts updates of the statistics.
     kept = {key: value for key, value in expected.items() if key.endswith(_COUNTER) or key in notes}
     whole = {**kept, **weights}
     problems = [
         *_listed("missing", [key for key in expected if key not in whole]),
-        *_listed("surplus", [key for key in whole if key not in expected]),
+        *_listed("unexpected", [key for key in whole if key not in expected]),
         *_listed("of another shape", _misshapen(expected, whole)),
     ]
     if problems:
         raise ModelError(
-            f"{source} does not fit the net: {'; '.join(problems)}. "
+            f"{source} does not match the network: {'; '.join(problems)}. "
             "Load it into the architecture that it was trained with."
         )
     net.load_state_dict(whole, strict=True)
@@ -73,7 +73,7 @@ def load_weights(
 def _without_other_head(
     expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], replaceable: Collection[str]
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The weights without a head for other classes, and a note for each key that was left out."""
+    """The weights without a head for other classes, and a note for each key that was dropped."""
     head = [key for key in expected if key in replaceable]
     if all(key in weights and weights[key].shape == expected[key].shape for key in head):
         return dict(weights), {}
@@ -81,7 +81,7 @@ def _without_other_head(
     note = (
         f"the head was replaced and is untrained ({there} -> {here} classes): {', '.join(head)}"
         if there
-        else f"the file has no head; the net's own is untrained: {', '.join(head)}"
+        else f"the file has no head; the head is untrained: {', '.join(head)}"
     )
     rest = {key: value for key, value in weights.items() if key not in head}
     return rest, dict.fromkeys(head, note)
@@ -93,7 +93,7 @@ def _rows(head: list[str], tensors: Mapping[str, Tensor]) -> int:
 
 def _misshapen(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
     return [
-        f"{key} is {_shape(weights[key])} and should be {_shape(value)}"
+        f"{key} is {_shape(weights[key])}, expected {_shape(value)}"
         for key, value in expected.items()
         if key in weights and weights[key].shape != value.shape
     ]
@@ -104,11 +104,11 @@ def _unpickle(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{path} holds more than tensors, or is no torch file, and is not opened for safety. "
-            "Save only the state_dict of the net in it, best as .safetensors."
+            f"{path} contains more than tensors, or is not a torch file, and is not loaded for "
+            "safety. Save only the state_dict of the network, preferably as .safetensors."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{path} is damaged or not a file of torch.save: {error}") from error
+        raise ModelError(f"{path} is damaged or was not written by torch.save: {error}") from error
 
 
 def _unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -116,15 +116,15 @@ def _unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-            notes.append(f"the weights are those under '{wrapper}' in {path.name}")
+            notes.append(f"the weights were read from '{wrapper}' in {path.name}")
     if not isinstance(content, Mapping) or not all(
         isinstance(value, Tensor) for value in content.values()
     ):
-        raise ModelError(f"{path} holds no named tensors; save net.state_dict() in it")
+        raise ModelError(f"{path} has no named tensors; save net.state_dict() to it")
     for prefix in _PREFIXES:
         if content and all(key.startswith(prefix) for key in content):
             content = {key.removeprefix(prefix): value for key, value in content.items()}
-            notes.append(f"'{prefix}' was taken off each key of {path.name}")
+            notes.append(f"'{prefix}' was removed from each key of {path.name}")
     return dict(content), tuple(notes)
 
 

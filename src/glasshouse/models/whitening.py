@@ -1,4 +1,4 @@
-"""The kernels of a whitening layer, from the training images."""
+"""Fit the kernels of a whitening layer to the training images."""
 
 import numpy as np
 import torch
@@ -10,15 +10,15 @@ from glasshouse.models.layers import WhiteningLayer
 from glasshouse.models.preprocessing import Preprocessing, scale
 
 _IMAGES, _AT_ONCE = 5000, 250
-# Keeps directions in which the patches hardly vary from becoming noise.
+# Directions in which the patches hardly vary would otherwise be amplified to pure noise.
 _FLOOR = 5e-4
 
 
 def fit_whitening(net: nn.Module, images: ImageSet, preprocessing: Preprocessing) -> None:
-    """Set the kernels of the net's whitening layer, where it has one, and nothing else.
+    """Set the kernels of the whitening layer, if the network has one, in place.
 
-    Output channels of the first half have variance 1 and no covariance over the patches of the
-    first 5,000 images; those of the second half are their negatives.
+    Over the patches of the first 5,000 images, the first half of the output channels have variance
+    1 and no covariance; the second half are their negatives.
     """
     for module in net.modules():
         if isinstance(module, WhiteningLayer):
@@ -30,7 +30,7 @@ def _components(images: ImageSet, preprocessing: Preprocessing, size: int) -> Te
     """Principal components of all patches ``(3 * size ** 2, 3, size, size)``, the largest first."""
     count, width = min(_IMAGES, len(images)), 3 * size * size
     products, rows = torch.zeros(width, width, dtype=torch.float64), 0
-    # A part at a time: each value is in as many patches as a patch has pixels.
+    # In portions: the patches need as much memory as the images times the pixels of a patch.
     for start in range(0, count, _AT_ONCE):
         positions = np.arange(start, min(start + _AT_ONCE, count))
         inputs = scale(torch.from_numpy(gather(images.pixels, positions)), preprocessing)

@@ -1,4 +1,4 @@
-"""A net with more or fewer filters: the same layers, scaled."""
+"""Scale the width of a network: the same layers with more or fewer filters."""
 
 from collections.abc import Iterator
 
@@ -8,19 +8,19 @@ from glasshouse.settings import Conv, Dense, Layer, ModelSettings, Residual
 
 
 def widened(model: ModelSettings, factor: float) -> ModelSettings:
-    """The same layers with ``factor`` times as many filters and units, one at least.
+    """The same layers with ``factor`` times as many filters and units, at least one each.
 
-    Raises RecipeError for what cannot be scaled: pretrained nets, torch layers and groups.
+    Raises RecipeError for what cannot be scaled: pretrained networks, torch layers and groups.
     """
     if model.pretrained is not None:
-        raise RecipeError(f"the width of the pretrained net {model.pretrained.name} is fixed")
+        raise RecipeError(f"the width of the pretrained network {model.pretrained.name} is fixed")
     layers = model.layers if model.layers is not None else preset_layers(str(model.preset))
     scaled = tuple(_widened(layer, factor) for layer in layers)
     return model.model_copy(update={"preset": None, "layers": _with_old_end(layers, scaled)})
 
 
 def first_filters(model: ModelSettings) -> int | None:
-    """The filters of a net's first convolution; None without one, or of a fixed width."""
+    """The filters of the first convolution; None without one, or if the width is fixed."""
     if model.pretrained is not None:
         return None
     layers = model.layers if model.layers is not None else preset_layers(str(model.preset))
@@ -44,7 +44,7 @@ def _widened(layer: Layer, factor: float) -> Layer:
         raise RecipeError(
             f"the width of a layer of type {layer.type} cannot be scaled"
             + (" with groups" if isinstance(layer, Conv) else "")
-            + "; choose among presets by model.preset instead"
+            + "; choose another preset with model.preset instead"
         )
     if isinstance(layer, Conv):
         return layer.model_copy(update={"filters": max(1, round(layer.filters * factor))})
@@ -54,7 +54,7 @@ def _widened(layer: Layer, factor: float) -> Layer:
 
 
 def _with_old_end(layers: tuple[Layer, ...], scaled: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    """The scaled layers, but the last one that decides the number of classes as it was."""
+    """The scaled layers, except the last convolution or dense layer, which returns the logits."""
     for place in range(len(layers) - 1, -1, -1):
         if isinstance(layers[place], (Conv, Dense)):
             return (*scaled[:place], layers[place], *scaled[place + 1 :])

@@ -1,4 +1,4 @@
-"""A net of torchvision or timm, with its weights and the preprocessing they expect."""
+"""Classifiers made of torchvision's and timm's networks and their published weights."""
 
 import tomllib
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from glasshouse.models.weights import load_weights, read_weights
 
 @dataclass(frozen=True)
 class Created:
-    """A classifier from the zoo, and plain sentences on how its weights came about."""
+    """A classifier, and sentences on where its weights come from."""
 
     classifier: Classifier
     notes: tuple[str, ...]
@@ -31,12 +31,12 @@ def create(
     offline: bool = False,
     seed: int = 0,
 ) -> Created:
-    """The net of this name, in evaluation mode on the CPU, ready for its own image size.
+    """Create the network of this name, in evaluation mode on the CPU, for its own image size.
 
-    class_names: None keeps the classes of the weights, whose head must then be there; others get
-    a new head where their number differs. weights: the published ones, none, or a file. arguments:
-    for the constructor; the name may carry some too, as in ``mobilenetv2_100:pad_type=same``.
-    Raises ModelError.
+    class_names: None keeps the classes of the weights, which must then include a head; otherwise
+    the head is replaced if the number of classes differs. weights: the published ones, none, or a
+    file. arguments: for the constructor; more may follow the name, as in
+    ``mobilenetv2_100:pad_type=same``. Raises ModelError.
     """
     name, arguments = split_name(name, arguments or {})
     file = None if weights == "none" else _read(name, weights, offline)
@@ -56,20 +56,22 @@ def create(
 
 
 def split_name(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """``NAME:key=value,...`` to the name and all arguments; raises ModelError."""
+    """Split ``NAME:key=value,...`` into the name and all arguments; raises ModelError."""
     bare, colon, text = name.partition(":")
     found = dict(arguments)
     for part in text.split(",") if colon else ():
         key, equals, value = part.partition("=")
         if not equals or not key.isidentifier():
-            raise ModelError(f"'{name}': expected NAME:key=value, got '{part}' behind the colon")
+            raise ModelError(
+                f"'{name}': expected NAME:key=value, received '{part}' after the colon"
+            )
         found[key] = _value(value)
     return bare, found
 
 
 @dataclass(frozen=True)
 class _File:
-    """Weights as a file has them, and notes on how they were read."""
+    """The weights of a file, and notes on how they were read."""
 
     path: Path
     weights: Mapping[str, Tensor]
@@ -84,10 +86,12 @@ def _read(name: str, weights: Path | str, offline: bool) -> _File:
 
 def _fill(net: nn.Module, name: str, arguments: Mapping[str, Any], file: _File) -> tuple[str, ...]:
     weights, notes = dict(file.weights), file.notes
-    second = [key for key in weights if key.startswith(pretrained.SECOND_HEADS)]
-    if second and not any(key.startswith(pretrained.SECOND_HEADS) for key in net.state_dict()):
-        weights = {key: value for key, value in weights.items() if key not in second}
-        notes = (*notes, "the second heads that only training uses were left out")
+    auxiliary = [key for key in weights if key.startswith(pretrained.AUXILIARY_HEADS)]
+    if auxiliary and not any(
+        key.startswith(pretrained.AUXILIARY_HEADS) for key in net.state_dict()
+    ):
+        weights = {key: value for key, value in weights.items() if key not in auxiliary}
+        notes = (*notes, "the auxiliary heads, which only training uses, were dropped")
     weights = dict(pretrained.renamed(name, net, weights))
     head = pretrained.head_keys(name, arguments)
     return *notes, *load_weights(net, weights, file.path, replaceable=head)
@@ -99,8 +103,9 @@ def _classes_in(file: _File, name: str, arguments: Mapping[str, Any]) -> int:
     missing = [key for key in head if key not in file.weights]
     if missing:
         raise ModelError(
-            f"{file.path} has no head for {name} ({missing[0]} is missing), so that it can name no "
-            f"class. Train one: glasshouse train SOURCE --backbone {name} --weights {file.path}"
+            f"{file.path} has no head for {name} ({missing[0]} is missing), so it cannot name "
+            "classes. Train a head: "
+            f"glasshouse train SOURCE --backbone {name} --weights {file.path}"
         )
     return max((int(file.weights[key].shape[0]) for key in head), default=0)
 

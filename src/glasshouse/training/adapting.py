@@ -11,7 +11,7 @@ from torch import nn
 from glasshouse.data.images import ImageSet, Resize
 from glasshouse.errors import WrongInputSize
 from glasshouse.models import pretrained
-from glasshouse.models.adapted import Enlarged, head_spot, initialize_head, replace_head
+from glasshouse.models.backbone import ResizedInput, initialize_head, locate_head, replace_head
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.stem import Stem, refine_stem
 from glasshouse.models.zoo import create, split_name
@@ -84,10 +84,10 @@ def with_head(classifier: Classifier, fit: HeadFit) -> Classifier:
     net, dense = copy.deepcopy(classifier.net), dense_parameters(fit.layers)
     architecture = dict(classifier.architecture or {})
     # A single dense layer goes where the net has one, so that the net keeps its usual form.
-    if len(dense) > 1 or not isinstance(net.get_submodule(head_spot(net).at), nn.Linear):
+    if len(dense) > 1 or not isinstance(net.get_submodule(locate_head(net).at), nn.Linear):
         hidden = len(dense[0][1]) if len(dense) > 1 else None
         architecture["head"] = replace_head(net, len(classifier.class_names), hidden=hidden)
-    module = net.get_submodule(head_spot(net).at)
+    module = net.get_submodule(locate_head(net).at)
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
     with torch.no_grad():
         for layer, (kernel, bias) in zip(layers, dense, strict=True):
@@ -102,7 +102,7 @@ def _fitted(
     """The net with the head and the input size that are asked for, and what rebuilding needs."""
     changes: dict[str, Any] = {"stem": "fine"} if settings.stem == "fine" else {}
     if (images.height, images.width) != (size, size):
-        net = Enlarged(net, size)
+        net = ResizedInput(net, size)
         changes["input_size"] = size
     if settings.hidden is not None or settings.dropout:
         changes["head"] = replace_head(

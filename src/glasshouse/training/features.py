@@ -23,8 +23,8 @@ from glasshouse.data.images import ImageSet
 from glasshouse.data.pixel_blocks import blocks, gather
 from glasshouse.data.splits import limit
 from glasshouse.errors import StorageError
-from glasshouse.models.adapted import body_of
 from glasshouse.models.agreement import changed_by_class_means
+from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier, Preprocessing, scale
 from glasshouse.models.inference import InferenceNet, inference_net
 from glasshouse.progress import Progress
@@ -93,7 +93,7 @@ def make_extractor(
     """
     settings = settings or TrainSettings()
     device = choose_device(settings.device)
-    body = body_of(classifier.net).to(device).eval()
+    body = backbone_of(classifier.net).to(device).eval()
     chosen = _examples(images)
     rows = torch.from_numpy(gather(images.pixels, chosen)).to(device)
     labels = torch.from_numpy(images.labels[chosen]).to(device)

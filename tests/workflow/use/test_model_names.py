@@ -78,5 +78,5 @@ def test_weights_that_are_not_on_this_machine_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(ModelError, match=r"not on this machine.*resnet18-.*put it at"):
+    with pytest.raises(ModelError, match=r"not on this machine.*resnet18-.*save it as"):
         classifier_by_name("resnet18", offline=True)

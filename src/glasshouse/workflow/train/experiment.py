@@ -14,7 +14,7 @@ from glasshouse.errors import DataError, Interrupted, UsageError
 from glasshouse.evaluation.calibration import fit_temperature
 from glasshouse.evaluation.evaluation import Evaluation, evaluate, to_json
 from glasshouse.models.classifier import Classifier, save_classifier
-from glasshouse.models.freezing import thaw
+from glasshouse.models.freezing import unfreeze
 from glasshouse.models.predict import Predictions, predict, save_predictions
 from glasshouse.progress import Progress
 from glasshouse.recipe import to_toml
@@ -189,7 +189,7 @@ def finish_experiment(experiment: Experiment) -> Result:
     """
     _write_metrics(experiment.state, experiment.folder)
     net = final_net(experiment.state)
-    thaw(net)
+    unfreeze(net)
     trained = replace(experiment.classifier, net=net.eval())
     splits = experiment.splits
     measured = predict(trained, splits.validation), predict(trained, splits.test)

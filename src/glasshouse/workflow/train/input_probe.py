@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.data.splits import limit
 from glasshouse.errors import WrongInputSize
-from glasshouse.models.adapted import Enlarged
+from glasshouse.models.backbone import ResizedInput
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.stem import stem_of
 from glasshouse.progress import Progress
@@ -77,7 +77,7 @@ def _looks(pretrained: PretrainedSettings, images: ImageSet, offline: bool) -> l
     side, largest = images.height, own_size(pretrained)
     looks = {Look(n, "kept", n) for n in (side, *_SIZES, largest) if side <= n <= largest}
     whole = adapt(_settings(pretrained, Look(largest)), images, offline=offline).classifier.net
-    stem = stem_of(whole.body if isinstance(whole, Enlarged) else whole)
+    stem = stem_of(whole.body if isinstance(whole, ResizedInput) else whole)
     if stem is not None and pretrained.stem is None:
         looks.add(Look(side, "fine", side * stem.factor))
     return sorted(looks, key=lambda look: (look.cost, look.stem))

@@ -6,7 +6,7 @@ from pathlib import Path
 from glasshouse.errors import ModelError, UsageError
 from glasshouse.models.bundled import bundled_names
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.freezing import thaw
+from glasshouse.models.freezing import unfreeze
 from glasshouse.runs import folder as runs
 from glasshouse.workflow.train.kept_epochs import kept_epochs, weights_of_epoch
 from glasshouse.workflow.use.model_names import classifier_without_folder
@@ -70,7 +70,7 @@ def classifier_of_choice(folder: Path, choice: ModelChoice) -> Classifier:
         return classifier
     if choice.epoch not in kept_epochs(run):
         raise UsageError(f"epoch {choice.epoch} of {choice.name} is not kept. {HOW_TO_KEEP}")
-    thaw(classifier.net)
+    unfreeze(classifier.net)
     try:
         classifier.net.load_state_dict(weights_of_epoch(run, choice.epoch))
     except RuntimeError as error:

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from glasshouse.errors import ModelError
-from glasshouse.models.adapted import (
-    Enlarged,
-    body_of,
-    head_spot,
+from glasshouse.models.backbone import (
+    ResizedInput,
+    backbone_of,
     initialize_head,
-    rebuild,
+    locate_head,
+    rebuild_pretrained,
     replace_head,
 )
 from glasshouse.models.classifier import Classifier, Preprocessing, load_classifier, save_classifier
@@ -25,9 +25,9 @@ def test_backbone_and_head_together_are_the_network(name: str) -> None:
     net = build_net(name, 3, {}).eval()
     replace_head(net, 4, hidden=5, dropout=0.5)
     images = torch.rand(2, 3, 64, 64)
-    spot = head_spot(net)
+    spot = locate_head(net)
     with torch.inference_mode():
-        features = body_of(net.eval())(images)
+        features = backbone_of(net.eval())(images)
         head = [layer for layer in net.get_submodule(spot.at).children() if not _pools(layer)]
         assert features.shape == (2, spot.width)
         torch.testing.assert_close(nn.Sequential(*head)(features), net(images))
@@ -36,7 +36,7 @@ def test_backbone_and_head_together_are_the_network(name: str) -> None:
 def test_extracting_the_backbone_leaves_the_network_unchanged() -> None:
     net = build_net("resnet10t", 3, {}).eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    body_of(net)
+    backbone_of(net)
     assert head_of(net) == ("fc",)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
@@ -50,7 +50,7 @@ def test_a_new_head_is_found_as_the_head_and_is_trainable() -> None:
 
 
 def test_a_resizing_network_sees_larger_images_and_has_the_same_head_and_stages() -> None:
-    net = Enlarged(build_net("mobilenetv2_035", 3, {}).eval(), 64)
+    net = ResizedInput(build_net("mobilenetv2_035", 3, {}).eval(), 64)
     small = torch.rand(2, 3, 32, 32)
     larger = nn.functional.interpolate(small, size=(64, 64), mode="bicubic", align_corners=False)
     with torch.inference_mode():
@@ -77,7 +77,7 @@ def test_an_adapted_classifier_is_saved_and_loaded(
     net = build_net("mobilenetv2_035", 3, {"pad_type": "same"}).eval()
     architecture = architecture_of_pretrained("mobilenetv2_035", 3, {"pad_type": "same"})
     if size:
-        net, architecture["input_size"] = Enlarged(net, size), size
+        net, architecture["input_size"] = ResizedInput(net, size), size
     if hidden:
         architecture["head"] = replace_head(net, 3, hidden=hidden)
     classifier = Classifier(
@@ -91,14 +91,14 @@ def test_an_adapted_classifier_is_saved_and_loaded(
 
 def test_a_damaged_architecture_is_reported() -> None:
     architecture = architecture_of_pretrained("mobilenetv2_035", 3, {})
-    with pytest.raises(ModelError, match="does not describe a net"):
-        rebuild({**architecture, "head": {"at": "classifier"}})
+    with pytest.raises(ModelError, match="does not describe a network"):
+        rebuild_pretrained({**architecture, "head": {"at": "classifier"}})
 
 
 def test_a_net_with_two_heads_is_refused() -> None:
     net = build_net("deit_tiny_distilled_patch16_224", 3, {})
     with pytest.raises(ModelError, match=r"one dense layer or one convolution.*head, head_dist"):
-        head_spot(net)
+        locate_head(net)
 
 
 def _pools(layer: nn.Module) -> bool:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from glasshouse.data.folder import list_folder
+from glasshouse.data.class_folders import list_folder
 from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError
 from glasshouse.settings import DataSettings

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glasshouse.data.files import FileListing, SplitName
+from glasshouse.data.file_splits import FileListing, SplitName
 from glasshouse.errors import DataError
 from glasshouse.wording import pluralize
 

@@ -1,4 +1,4 @@
-"""Nets of the zoo adapted to other images: a head of other layers, an input of another size."""
+"""The backbone and the head of a pretrained network, and networks that resize their input."""
 
 import copy
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ from glasshouse.models.stem import refine_stem
 from glasshouse.rng import derive
 
 
-class Enlarged(nn.Module):
-    """A net that sees its images at another size, by bicubic interpolation.
+class ResizedInput(nn.Module):
+    """A network that resizes its input, by bicubic interpolation.
 
-    Small images stay small on disk, in memory and under augmentation.
+    Small images stay small on disk, in memory and during augmentation.
     """
 
     def __init__(self, body: nn.Module, size: int) -> None:
@@ -28,28 +28,28 @@ class Enlarged(nn.Module):
         self.size = size
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``(n, 3, h, w)`` to what the body gives for ``(n, 3, size, size)``."""
+        """Images ``(n, 3, h, w)`` to the output of the body for ``(n, 3, size, size)``."""
         size = (self.size, self.size)
         larger = interpolate(images, size=size, mode="bicubic", align_corners=False)
         answer: Tensor = self.body(larger)
         return answer
 
     def get_classifier(self) -> tuple[nn.Module, ...]:
-        """The modules that give the logits, which ``head_of`` asks for."""
+        """The modules that return the logits, for ``head_of``."""
         return tuple(self.body.get_submodule(name) for name in head_of(self.body))
 
 
 class Head(nn.Sequential):
-    """New last layers; the mark tells ``head_of`` that they belong together."""
+    """New last layers; ``head_of`` takes modules with is_head as the whole head."""
 
     is_head = True
 
 
 @dataclass(frozen=True)
-class HeadSpot:
-    """Where a net's features become logits: a module's name, and the numbers that it is given.
+class HeadLocation:
+    """Where features become logits: the name of a module, and the number of its input features.
 
-    is_pooled: the module gets flat features; else it gets maps, and a new head must pool them.
+    is_pooled: the module receives flat features; otherwise maps, which a new head must pool.
     """
 
     at: str
@@ -57,31 +57,31 @@ class HeadSpot:
     is_pooled: bool
 
 
-def head_spot(net: nn.Module) -> HeadSpot:
-    """Where new last layers go; raises ModelError for a net with several heads."""
+def locate_head(net: nn.Module) -> HeadLocation:
+    """Find the place of the head; raises ModelError for a network with several heads."""
     names = head_of(net)
     module = net.get_submodule(names[0])
     if len(names) == 1 and isinstance(module, Head):
         first = next(layer for layer in module if isinstance(layer, nn.Linear))
-        return HeadSpot(
+        return HeadLocation(
             names[0], first.in_features, not isinstance(module[0], nn.AdaptiveAvgPool2d)
         )
     if len(names) == 1 and isinstance(module, nn.Linear):
-        return HeadSpot(names[0], module.in_features, True)
+        return HeadLocation(names[0], module.in_features, True)
     if len(names) == 1 and isinstance(module, nn.Conv2d):
-        # The activation and the pooling behind such a head are part of it.
+        # SqueezeNet: the activation and the pooling after such a convolution are part of the head.
         depth = 2 if names[0].startswith("body.") else 1
-        return HeadSpot(".".join(names[0].split(".")[:depth]), module.in_channels, False)
+        return HeadLocation(".".join(names[0].split(".")[:depth]), module.in_channels, False)
     raise ModelError(
-        "expected a net with one dense layer or one convolution as its head, got "
-        f"{', '.join(names)} ({type(module).__name__}); choose another net, or train this one with "
-        "transfer.way = 'tune' and no hidden layer"
+        "expected a network with one dense layer or one convolution as its head, received "
+        f"{', '.join(names)} ({type(module).__name__}); choose another network, or train this one "
+        "with transfer.way = 'tune' and no hidden layer"
     )
 
 
-def body_of(net: nn.Module) -> nn.Module:
-    """A copy of the net without its head: images to features ``(n, width)``."""
-    spot = head_spot(net)
+def backbone_of(net: nn.Module) -> nn.Module:
+    """A copy of the network without its head: images to features ``(n, width)``."""
+    spot = locate_head(net)
     body = copy.deepcopy(net)
     body.set_submodule(spot.at, nn.Identity() if spot.is_pooled else nn.Sequential(*_pooling()))
     return body
@@ -90,17 +90,20 @@ def body_of(net: nn.Module) -> nn.Module:
 def replace_head(
     net: nn.Module, class_count: int, *, hidden: int | None = None, dropout: float = 0.0
 ) -> dict[str, Any]:
-    """Give the net new, untrained last layers, changing it; returns what ``rebuild`` needs."""
-    spot = head_spot(net)
+    """Replace the head by new, untrained layers, in place.
+
+    Returns the "head" of the architecture that ``rebuild_pretrained`` takes.
+    """
+    spot = locate_head(net)
     shape = {**asdict(spot), "hidden": hidden, "dropout": dropout, "class_count": class_count}
     _place_head(net, shape)
     return shape
 
 
-def new_layers(
+def head_layers(
     width: int, class_count: int, *, hidden: int | None, dropout: float
 ) -> list[nn.Module]:
-    """Features ``(n, width)`` to logits: dropout, and a hidden layer with ReLU where asked for."""
+    """Layers from features ``(n, width)`` to logits, with optional dropout and hidden layer."""
     rest = [nn.Dropout(dropout)] if dropout else []
     if hidden is None:
         return [*rest, nn.Linear(width, class_count)]
@@ -108,7 +111,7 @@ def new_layers(
 
 
 def initialize_head(net: nn.Module, seed: int) -> None:
-    """Glorot-uniform kernels and zero biases in the net's head; equal seeds give equal weights."""
+    """Glorot uniform kernels and zero biases in the head; equal seeds give equal weights."""
     random = torch.Generator().manual_seed(derive(seed, "head"))
     for name in head_of(net):
         for layer in net.get_submodule(name).modules():
@@ -118,24 +121,24 @@ def initialize_head(net: nn.Module, seed: int) -> None:
                     nn.init.zeros_(layer.bias)
 
 
-def rebuild(architecture: Mapping[str, Any]) -> nn.Module:
-    """The net of an architecture with a "pretrained" entry, untrained; raises ModelError."""
+def rebuild_pretrained(architecture: Mapping[str, Any]) -> nn.Module:
+    """The untrained network of an architecture with a "pretrained" entry; raises ModelError."""
     net = build_pretrained(architecture)
     try:
         if architecture.get("stem") == "fine":
             refine_stem(net)
         if architecture.get("input_size") is not None:
-            net = Enlarged(net, int(architecture["input_size"]))
+            net = ResizedInput(net, int(architecture["input_size"]))
         if architecture.get("head") is not None:
             _place_head(net, architecture["head"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"the architecture does not describe a net: {error}") from error
+        raise ModelError(f"the architecture does not describe a network: {error}") from error
     return net
 
 
 def _place_head(net: nn.Module, shape: Mapping[str, Any]) -> None:
     with torch.random.fork_rng(devices=[]):
-        layers = new_layers(
+        layers = head_layers(
             shape["width"], shape["class_count"], hidden=shape["hidden"], dropout=shape["dropout"]
         )
     before = [] if shape["is_pooled"] else _pooling()
