@@ -1,4 +1,4 @@
-"""What files the pages give out: those of runs, and never anything else."""
+"""The files that pages point to: those of runs, and never anything else."""
 
 import asyncio
 import io
@@ -17,10 +17,9 @@ from glasshouse.data.sources import load_splits
 from glasshouse.models.predict import load_predictions
 from glasshouse.runs.folder import read_run
 from glasshouse.serving.file_routes import file_routes
-from glasshouse.serving.run_images import heat_png
 from glasshouse.serving.workbench import Workbench
 
-SECRET = "the secret beside the runs"
+SECRET = "the secret next to the runs"
 
 
 def client_of(workbench: Workbench) -> TestClient:
@@ -58,7 +57,7 @@ def _twice(name: str) -> str:
 
 
 def ask(app: FastAPI, raw_path: str) -> tuple[int, bytes]:
-    """What the application answers to a path as it stands on the wire: a client would tidy it."""
+    """The response to a path exactly as it is on the wire: a client would normalise it."""
     answer: dict[str, Any] = {"status": 0, "body": b""}
 
     async def receive() -> dict[str, Any]:
@@ -77,7 +76,7 @@ def ask(app: FastAPI, raw_path: str) -> tuple[int, bytes]:
     return answer["status"], answer["body"]
 
 
-def test_a_hundred_ways_out_of_the_folder_lead_nowhere(full: Workbench, tmp_path: Path) -> None:
+def test_no_path_leads_outside_the_folder_of_runs(full: Workbench, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     for name in ("recipe.toml", "report.html", "predictions.safetensors", "model.json"):
@@ -95,14 +94,14 @@ def test_a_hundred_ways_out_of_the_folder_lead_nowhere(full: Workbench, tmp_path
                 assert SECRET.encode() not in body
 
 
-def test_the_report_is_given_and_may_load_nothing(full: Workbench) -> None:
+def test_the_report_is_served_and_may_load_nothing(full: Workbench) -> None:
     answer = client_of(full).get("/report/sub/second")
     assert answer.status_code == 200
     assert answer.content == (full.runs / "sub" / "second" / "report.html").read_bytes()
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
-def test_an_image_is_the_test_image_at_that_place(full: Workbench) -> None:
+def test_an_image_is_the_test_image_at_that_position(full: Workbench) -> None:
     folder = full.runs / "first"
     predictions = load_predictions(folder / "predictions.safetensors")
     images = load_splits("digits", read_run(folder).recipe.data).test
@@ -114,21 +113,14 @@ def test_an_image_is_the_test_image_at_that_place(full: Workbench) -> None:
 
 
 @pytest.mark.parametrize("position", ["-1", "99999", "nan", "1e3"])
-def test_a_position_that_is_none_is_not_found(full: Workbench, position: str) -> None:
+def test_an_invalid_position_is_not_found(full: Workbench, position: str) -> None:
     assert client_of(full).get(f"/image/{position}/first").status_code in (404, 422)
 
 
-def test_maps_of_the_given_and_of_the_true_class_lie_over_the_image(full: Workbench) -> None:
+def test_maps_of_the_predicted_and_of_the_true_class_fit_the_image(full: Workbench) -> None:
     client = client_of(full)
     shape = np.asarray(Image.open(io.BytesIO(client.get("/image/3/first").content))).shape[:2]
     for of in ("predicted", "true"):
         heat = np.asarray(Image.open(io.BytesIO(client.get(f"/map/3/first?of={of}").content)))
         assert heat.shape == (*shape, 4)
     assert client.get("/map/3/first?of=else").status_code == 422
-
-
-def test_what_is_stronger_hides_more() -> None:
-    heat = np.array([[0.0, 0.5], [1.0, -3.0]], dtype=np.float32)
-    alpha = np.asarray(Image.open(io.BytesIO(heat_png(heat))))[..., 3]
-    assert alpha[0, 0] == alpha[1, 1] == 0
-    assert 0 < alpha[0, 1] < alpha[1, 0]

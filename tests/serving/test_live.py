@@ -8,7 +8,7 @@ import pytest
 
 from glasshouse.runs.folder import STEPS
 from glasshouse.runs.processes import this_process
-from glasshouse.serving import run_watch as watching
+from glasshouse.serving import run_watch
 from glasshouse.serving.pages import run
 from glasshouse.serving.pages.curves import curve_series
 from glasshouse.serving.pages.live import change, live_words
@@ -20,7 +20,7 @@ Charts = dict[str, dict[str, list[Any]]]
 
 
 class Growing:
-    """A run that seems to train, a line at a time."""
+    """A run that appears to train, line by line."""
 
     def __init__(self, parent: Path) -> None:
         self.folder = write_run(parent / "run", done=False)
@@ -59,7 +59,7 @@ def as_drawn(now: Snapshot) -> Charts:
 
 
 def apply(charts: Charts, lines: dict[str, Any]) -> None:
-    """What the page's script does."""
+    """The same as the script of the page."""
     for name, changed in lines.items():
         for one in changed:
             kept = charts.setdefault(name, {}).get(one["name"], [])[: one["from"]]
@@ -68,16 +68,16 @@ def apply(charts: Charts, lines: dict[str, Any]) -> None:
 
 @pytest.fixture
 def growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Growing:
-    monkeypatch.setattr(watching, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(run_watch, "_FRESH_SECONDS", 0.0)
     return Growing(tmp_path)
 
 
-def test_changes_add_up_to_what_is_there_however_the_run_grows(growing: Growing) -> None:
+def test_messages_add_up_to_the_current_state(growing: Growing) -> None:
     workbench = Workbench(growing.folder.parent)
     before: Snapshot | None = None
     charts: Charts = {}
     words: dict[str, str] = {}
-    for _ in range(300):  # past the place where two points of the curve become one
+    for _ in range(300):  # beyond the length at which the curve is thinned
         growing.step()
         if growing.steps % 10 == 0:
             growing.epoch()
@@ -108,11 +108,11 @@ def test_only_new_points_and_words_are_sent(growing: Growing) -> None:
     ]
     assert "Source" not in found["words"] and "share-done" in found["words"]
     assert len(change(first, second)) < 600 < len(change(None, second))
-    assert change(first, second) is change(first, second)  # made once for all who look
+    assert change(first, second) is change(first, second)  # made once for all viewers
     assert message(second, second) == {"words": {}, "charts": {}}
 
 
-def test_a_run_that_begins_anew_takes_its_lines_back(growing: Growing) -> None:
+def test_a_restarted_run_clears_its_lines(growing: Growing) -> None:
     workbench = Workbench(growing.folder.parent)
     for _ in range(30):
         growing.step()

@@ -9,9 +9,9 @@ from glasshouse.serving.pages.settings_form import (
     COMMON,
     Value,
     overrides,
+    recipe_with_values,
     setting_of,
     value_in,
-    with_values,
 )
 
 
@@ -50,7 +50,7 @@ def test_changed_fields_reach_the_recipe() -> None:
         "train.epochs": 7.0, "train.lr": "auto", "train.schedule": "step",
         "augment.horizontal_flip": "no", "train.early_stopping": 3, "data.image_size": None,
     }  # fmt: skip
-    recipe = with_values("small-residual", values, ["train.ema_decay=0.9"])
+    recipe = recipe_with_values("small-residual", values, ["train.ema_decay=0.9"])
     assert (recipe.train.epochs, recipe.train.lr) == (7, "auto")
     assert recipe.train.schedule.type == "step"
     assert not recipe.augment.horizontal_flip
@@ -63,12 +63,12 @@ def test_changed_fields_reach_the_recipe() -> None:
 )
 def test_a_value_that_does_not_fit_is_named(key: str, value: float | str) -> None:
     with pytest.raises(RecipeError, match=key.rpartition(".")[2]):
-        with_values("small-residual", {key: value}, [])
+        recipe_with_values("small-residual", {key: value}, [])
 
 
 @pytest.mark.parametrize(("word", "value"), [("no", False), ("alternating", "alternating")])
 def test_yes_no_or_another_way_is_a_choice(word: str, value: bool | str) -> None:
     assert setting_of("augment.horizontal_flip").choices == ("no", "yes", "alternating")
-    recipe = with_values("small-residual", {"augment.horizontal_flip": word}, [])
+    recipe = recipe_with_values("small-residual", {"augment.horizontal_flip": word}, [])
     assert recipe.augment.horizontal_flip == value
     assert value_in(recipe, "augment.horizontal_flip") == word

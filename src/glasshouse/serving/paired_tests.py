@@ -10,7 +10,7 @@ from pathlib import Path
 from glasshouse.errors import GlasshouseError
 from glasshouse.evaluation.compare import Comparison, compare_all
 from glasshouse.runs import folder as runs
-from glasshouse.serving.run_cache import answers
+from glasshouse.serving.run_cache import test_predictions
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def paired_tests(folders: Mapping[str, Path]) -> PairedTests:
         problem = "Fewer than two of these runs are finished."
         return PairedTests(problem=problem, unfinished=unfinished)
     try:
-        predictions = {name: answers(folder) for name, folder in finished.items()}
+        predictions = {name: test_predictions(folder) for name, folder in finished.items()}
         return PairedTests(compare_all(predictions), unfinished=unfinished)
     except GlasshouseError as error:
         return PairedTests(problem=str(error), unfinished=unfinished)

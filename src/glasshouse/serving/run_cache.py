@@ -22,18 +22,19 @@ from glasshouse.serving.workbench import Workbench
 from glasshouse.settings import DataSettings
 from glasshouse.storage import read_json
 
-# Loading and explaining are slow and large: one thread does it, and who asks for the same waits.
+# Loading and explaining take time and memory: one thread at a time does it, and requests for the
+# same thing wait for its result instead of repeating the work.
 busy = threading.RLock()
 
 
 def load_source(workbench: Workbench, source: str, settings: DataSettings) -> Splits:
-    """The three parts of a source; the last few are kept."""
+    """The splits of a source; the last few sources are kept."""
     with busy:
         return _splits(source, settings, workbench.data_dir, workbench.offline)
 
 
 def test_images(workbench: Workbench, folder: Path) -> ImageSet:
-    """The test images of a run, of the size that its net sees."""
+    """The test images of a run, at the input size of its network."""
     run = runs.read_run(folder)
     settings = run.recipe.data
     if (folder / runs.MODEL).is_file():
@@ -42,11 +43,11 @@ def test_images(workbench: Workbench, folder: Path) -> ImageSet:
     return load_source(workbench, str(run.environment["data"]["source"]), settings).test
 
 
-def answers(folder: Path) -> Predictions:
+def test_predictions(folder: Path) -> Predictions:
     """The predictions of a finished run on its test split."""
     path = folder / runs.PREDICTIONS
     if not path.is_file():
-        raise UsageError(f"{folder.name} has not been measured yet: it is not finished.")
+        raise UsageError(f"{folder.name} has no predictions yet: it is not finished.")
     with busy:
         return _predictions(path, path.stat().st_mtime_ns)
 
@@ -61,9 +62,9 @@ def classifier_of(folder: Path) -> Classifier:
 
 
 def net_of(folder: Path) -> tuple[nn.Module, tuple[int, int, int]]:
-    """The net of a run and its input shape; a fresh one of the same layers before the end.
+    """The network of a run and its input shape; before the end, an untrained one of its layers.
 
-    Raises UsageError where only the trained one can tell, as for a pretrained net.
+    Raises UsageError where that is not possible: for a pretrained network.
     """
     if (folder / runs.MODEL).is_file():
         classifier = classifier_of(folder)
@@ -72,7 +73,7 @@ def net_of(folder: Path) -> tuple[nn.Module, tuple[int, int, int]]:
     run = runs.read_run(folder)
     size = run.environment["data"].get("size")
     if run.recipe.model.pretrained is not None or size is None:
-        raise UsageError("The net can be shown when the run is finished.")
+        raise UsageError("The network can be shown when the run is finished.")
     class_count = len(run.environment["data"]["class_names"])
     shape = (3, int(size[0]), int(size[1]))
     return build(run.recipe.model, class_count, shape, seed=0), shape
@@ -82,7 +83,9 @@ def image_with_id(images: ImageSet, identity: str) -> NDArray[np.uint8]:
     """The image ``(3, h, w)`` with this id; raises UsageError when there is none."""
     found = np.flatnonzero(images.ids == identity)
     if not len(found):
-        raise UsageError(f"There is no test image {identity}: the source has changed since.")
+        raise UsageError(
+            f"There is no test image {identity}: the source has changed since the run."
+        )
     image: NDArray[np.uint8] = images.pixels[int(found[0])]
     return image
 
@@ -90,7 +93,10 @@ def image_with_id(images: ImageSet, identity: str) -> NDArray[np.uint8]:
 def cell_positions(
     predictions: Predictions, true: int, predicted: int, limit: int
 ) -> tuple[list[int], int]:
-    """Where images of one class were taken for another, the surest first, and how many in all."""
+    """Positions of up to limit images of one class classified as another, and how many there are.
+
+    The most confident come first.
+    """
     certain = probabilities(predictions)
     guesses = certain.argmax(1)
     found = np.flatnonzero((predictions.labels == true) & (guesses == predicted))

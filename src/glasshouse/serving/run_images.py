@@ -18,12 +18,12 @@ from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.models.predict import probabilities
 from glasshouse.runs import folder as runs
 from glasshouse.serving.run_cache import (
-    answers,
     busy,
     cell_positions,
     classifier_of,
     image_with_id,
     test_images,
+    test_predictions,
 )
 from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Workbench
@@ -65,7 +65,7 @@ def positions_by_id(workbench: Workbench, name: str) -> dict[str, int]:
     """
     folder = run_folder(workbench, name)
     test_images(workbench, folder)
-    return {str(identity): i for i, identity in enumerate(answers(folder).ids)}
+    return {str(identity): i for i, identity in enumerate(test_predictions(folder).ids)}
 
 
 def confusion_cell(
@@ -77,7 +77,7 @@ def confusion_cell(
     position, id and the probability of the predicted class.
     """
     folder = run_folder(workbench, name)
-    predictions = answers(folder)
+    predictions = test_predictions(folder)
     true, predicted = cell
     positions, count = cell_positions(predictions, true, predicted, limit)
     test_images(workbench, folder)
@@ -92,7 +92,7 @@ def _class_map_png(
     workbench: Workbench, folder: Path, changed: int, what: tuple[int, str]
 ) -> bytes:
     position, of = what
-    predictions, classifier = answers(folder), classifier_of(folder)
+    predictions, classifier = test_predictions(folder), classifier_of(folder)
     image = _image_at(workbench, folder, position)
     label = predictions.labels[position] if of == "true" else predictions.logits[position].argmax()
     with busy:
@@ -101,7 +101,7 @@ def _class_map_png(
 
 
 def _image_at(workbench: Workbench, folder: Path, position: int) -> NDArray[np.uint8]:
-    predictions = answers(folder)
+    predictions = test_predictions(folder)
     if not 0 <= position < len(predictions):
         raise IndexError(f"there are {len(predictions)} test images, counted from 0")
     return image_with_id(test_images(workbench, folder), str(predictions.ids[position]))

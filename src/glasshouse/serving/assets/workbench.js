@@ -1,4 +1,4 @@
-// Light or dark before anything is drawn, and the keys.
+// Theme, keyboard shortcuts and live updates. Loaded in the head, so that a dark page never flashes white.
 const glasshouse = (() => {
   const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
   const stored = () => localStorage.getItem("glasshouse-theme");
@@ -32,37 +32,37 @@ const glasshouse = (() => {
     before = event.key;
   }
 
-  // The heads of a table sort it with a click; the keyboard has to get there as well.
+  // Quasar sorts a table by a click on its header cells; make them reachable by keyboard as well.
   const reachHeads = () =>
     document.querySelectorAll("th.sortable:not([tabindex])").forEach((th) => (th.tabIndex = 0));
   new MutationObserver(reachHeads).observe(document, { childList: true, subtree: true });
 
-  // What changes while a run trains: words in their places, and new points of the charts.
+  // Apply a message about a run in training: changed texts, and new points of the charts.
   const SHARE_DONE = "share-done", IN_SIGHT = "glasshouse-in-sight";
   function live(change) {
     if (document.hidden) emitEvent(IN_SIGHT, false);
     for (const [name, words] of Object.entries(change.words)) {
-      const place = document.querySelector(`[data-live="${name}"]`);
-      if (!place) continue;
+      const element = document.querySelector(`[data-live="${name}"]`);
+      if (!element) continue;
       if (name === SHARE_DONE) {
-        place.style.width = words;
-        place.parentElement.setAttribute("aria-valuenow", Math.round(parseFloat(words)));
+        element.style.width = words;
+        element.parentElement.setAttribute("aria-valuenow", Math.round(parseFloat(words)));
       } else {
-        // The text that is there belongs to the page's framework: it is changed, not replaced.
-        (place.firstChild ?? place.appendChild(document.createTextNode(""))).nodeValue = words;
+        // Vue holds on to its text node: change that node instead of replacing it.
+        (element.firstChild ?? element.appendChild(document.createTextNode(""))).nodeValue = words;
       }
     }
     for (const [name, lines] of Object.entries(change.charts)) drawLines(name, lines);
   }
   function drawLines(name, lines) {
-    const place = document.querySelector(`[data-live="${name}"]`);
-    const chart = place && getElement(Number(place.id.slice(1)))?.chart;
-    if (!chart) { if (place) setTimeout(() => drawLines(name, lines), 50); return; }
+    const element = document.querySelector(`[data-live="${name}"]`);
+    const chart = element && getElement(Number(element.id.slice(1)))?.chart;
+    if (!chart) { if (element) setTimeout(() => drawLines(name, lines), 50); return; }
     const series = new Map(chart.getOption().series.map((one) => [one.name, { name: one.name }]));
     const known = new Map(chart.getOption().series.map((one) => [one.name, one.data]));
     for (const { from, data, ...line } of lines)
       series.set(line.name, { ...line, data: [...(known.get(line.name) ?? []).slice(0, from), ...data] });
-    chart.setOption({ series: [...series.values()] });  // all of them: a new line takes no other's place
+    chart.setOption({ series: [...series.values()] });  // in full: ECharts merges series by position
   }
   document.addEventListener("visibilitychange", () => {
     if (document.querySelector("[data-live]")) emitEvent(IN_SIGHT, !document.hidden);

@@ -19,11 +19,11 @@ from glasshouse.serving.pages.parts import (
     box,
     button,
     empty_state,
-    figures,
     heading,
     image,
     link,
     panel,
+    stats,
     table,
     text,
 )
@@ -109,7 +109,7 @@ def _show(found: CachedCheck) -> None:
     if splits is not None:
         with panel():
             counts = {part: f"{len(images):,}" for part, images in by_split(splits).items()}
-            figures(
+            stats(
                 {
                     **counts,
                     "classes": f"{len(splits.class_names):,}",

@@ -76,11 +76,11 @@ def panel(title: str = "", remark: str = "", classes: str = "") -> Iterator[Elem
         yield section
 
 
-def figures(values: Mapping[str, str]) -> None:
+def stats(values: Mapping[str, str]) -> None:
     """A row of values, each below its name."""
-    with box("gh-figures", "dl"):
+    with box("gh-stats", "dl"):
         for name, value in values.items():
-            with box("gh-figure"):
+            with box("gh-stat"):
                 text(name, "dt")
                 text(value, "dd")
 

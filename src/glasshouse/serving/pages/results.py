@@ -12,7 +12,7 @@ from glasshouse.runs import folder as runs
 from glasshouse.serving.deferred import deferred
 from glasshouse.serving.pages.charts import echart, reliability_options
 from glasshouse.serving.pages.gallery import mapped_image, plain_image
-from glasshouse.serving.pages.parts import box, figures, panel, table, text
+from glasshouse.serving.pages.parts import box, panel, stats, table, text
 from glasshouse.serving.pages.words import percent
 from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Workbench
@@ -34,7 +34,7 @@ def show_results(workbench: Workbench, name: str) -> None:
     """Every panel of the evaluation of a run."""
     found = read_json(run_folder(workbench, name) / runs.EVALUATION)
     with panel("Test results", f"{found['image_count']:,} test images, used only once"):
-        figures(_headline(found))
+        stats(_headline(found))
     with box("gh-columns gh-wide-left"):
         _confusion(workbench, name, found)
         with box("gh-stack"):

@@ -61,7 +61,7 @@ class _Viewer:
         self.sent: Snapshot | None = None
         self.stage = first.stage
         self.timer: ui.timer | None = None
-        self.updates = [_head(workbench, name), _figures(first), show_curves()]
+        self.updates = [_head(workbench, name), _live_stats(first), show_curves()]
         self.results = box("gh-stack gh-results")
         _log(first)
         self.details = box("gh-details")
@@ -161,14 +161,14 @@ def _head(workbench: Workbench, name: str) -> Callable[[Snapshot], None]:
     return update
 
 
-def _figures(first: Snapshot) -> Callable[[Snapshot], None]:
+def _live_stats(first: Snapshot) -> Callable[[Snapshot], None]:
     """The values that change, above a progress bar."""
     words = live_words(first)
     with panel(classes="gh-live"):
-        with box("gh-figures", "dl"):
+        with box("gh-stats", "dl"):
             for name in ("Epoch", "Validation accuracy", "Time left", "Training time", "Speed",
                          "Learning rate", "Source", "Recipe"):  # fmt: skip
-                with box("gh-figure"):
+                with box("gh-stat"):
                     text(name, "dt")
                     marked(text(words[name], "dd"), name)
         with box("gh-progress") as frame:

@@ -75,7 +75,7 @@ def overrides(recipe: Recipe, values: dict[str, Value]) -> list[str]:
     return found
 
 
-def with_values(name_or_file: str, values: dict[str, Value], more: Sequence[str]) -> Recipe:
+def recipe_with_values(name_or_file: str, values: dict[str, Value], more: Sequence[str]) -> Recipe:
     """The recipe with the values of the form; raises RecipeError that names the invalid key."""
     recipe = load_recipe(name_or_file)
     return load_recipe(name_or_file, [*overrides(recipe, values), *more])

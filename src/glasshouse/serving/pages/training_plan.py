@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from glasshouse.recipe import load_recipe
-from glasshouse.serving.pages.settings_form import Form, overrides, with_values
+from glasshouse.serving.pages.settings_form import Form, overrides, recipe_with_values
 from glasshouse.settings import Recipe
 
 
@@ -26,7 +26,7 @@ class TrainingPlan:
 
     def resolved(self) -> Recipe:
         """The resolved recipe; raises RecipeError that names the invalid key."""
-        return with_values(str(self.recipe.value), self.form.values, self.extra)
+        return recipe_with_values(str(self.recipe.value), self.form.values, self.extra)
 
     def arguments(self) -> list[str]:
         """The same as options of the command line: --set KEY=VALUE."""

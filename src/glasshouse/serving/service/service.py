@@ -146,14 +146,14 @@ async def _all_of(waiting: Sequence[Coroutine[Any, Any, Scores]]) -> list[Scores
 
 
 def _run_each(works: Sequence[Work]) -> list[Any]:
-    answers: list[Any] = []
+    results: list[Any] = []
     for work in works:
         try:
-            answers.append(work())
+            results.append(work())
         # Each work belongs to another caller, so its exception is a result like any other.
         except Exception as error:
-            answers.append(error)
-    return answers
+            results.append(error)
+    return results
 
 
 def _classify(

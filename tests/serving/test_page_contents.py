@@ -1,0 +1,39 @@
+"""What the pages show that needs torch: layers, paired tests and augmented images."""
+
+import json
+
+import pytest
+
+from glasshouse.recipe import load_recipe
+from glasshouse.serving.augmented_images import augmented_images
+from glasshouse.serving.layer_table import layer_rows
+from glasshouse.serving.paired_tests import paired_tests
+from glasshouse.serving.workbench import Workbench
+
+
+def test_the_layers_of_a_run_add_up_to_its_parameters(full: Workbench) -> None:
+    rows, total = layer_rows(full, "first")
+    parameters = sum(int(row[3].replace(",", "")) for row in rows)
+    assert total.startswith(f"{parameters:,} parameters")
+    assert total.endswith("8 × 8 pixels.")
+
+
+def test_runs_without_predictions_are_left_out_of_the_tests(full: Workbench) -> None:
+    folders = {name: full.runs / name for name in ("first", "sub/second")}
+    (one,) = paired_tests(folders).comparisons
+    assert (one.first, one.second) == ("first", "sub/second")
+    (folders["first"] / "predictions.safetensors").unlink()
+    found = paired_tests(folders)
+    assert found.unfinished == ("first",) and not found.comparisons
+    assert "Fewer than two" in found.problem
+
+
+@pytest.mark.parametrize("override", ["augment.rotation_range=0", "augment.rotation_range=90"])
+def test_each_row_starts_with_the_original(workbench: Workbench, override: str) -> None:
+    plain = ["augment.horizontal_flip=false", "augment.random_crop=0", override]
+    rows, facts = augmented_images(workbench, "digits", load_recipe("small-residual", plain))
+    assert [len(row) for row in rows] == [5] * 4
+    assert len({row[0] for row in rows}) == 4
+    is_changed = override.endswith("90")
+    assert all((len(set(row)) > 1) == is_changed for row in rows), json.dumps(rows)[:200]
+    assert facts["size"] == "8 × 8" and "training" in facts["images"]
