@@ -33,14 +33,24 @@ from .explanation.graph.layer_choice import shallow_and_deep_layers as shallow_a
 from .explanation.maps.class_maps import class_maps as class_maps
 from .explanation.methods import ExplainSettings as ExplainSettings
 from .explanation.mistakes import explain_mistakes as explain_mistakes
-from .explanation.nouns import Activations as Activations, Explanation as Explanation
+from .explanation.nouns import (
+    Activations as Activations,
+    Check as Check,
+    Explanation as Explanation,
+    ExplanationPage as ExplanationPage,
+    LayerInfo as LayerInfo,
+    Mistakes as Mistakes,
+)
 from .explanation.store import (
     load_explanation as load_explanation,
     load_page as load_page,
     save_page as save_page,
 )
 from .explanation.trust.checks import check_all as check_all
-from .explanation.trust.localisation import score_localisation as score_localisation
+from .explanation.trust.localisation import (
+    Localisation as Localisation,
+    score_localisation as score_localisation,
+)
 from .export.onnx import export_onnx as export_onnx
 from .models.classifier import (
     Classifier as Classifier,
@@ -64,6 +74,7 @@ from .models.summary import (
 )
 from .recipe import load_recipe as load_recipe, recipe_names as recipe_names
 from .report.finder_plots import plot_lr_curve as plot_lr_curve
+from .report.ladder_report import Ladder as Ladder
 from .report.plots import (
     plot_augmentation as plot_augmentation,
     plot_class_differences as plot_class_differences,
@@ -72,6 +83,14 @@ from .report.plots import (
     plot_curves as plot_curves,
     plot_examples as plot_examples,
     plot_reliability as plot_reliability,
+)
+from .schedule_settings import (
+    Constant as Constant,
+    Cosine as Cosine,
+    Exponential as Exponential,
+    OneCycle as OneCycle,
+    PerEpoch as PerEpoch,
+    StepDecay as StepDecay,
 )
 from .settings import (
     AugmentSettings as AugmentSettings,
@@ -85,6 +104,7 @@ from .settings import (
 )
 from .training.adapting import Adapted as Adapted, adapt as adapt, with_head as with_head
 from .training.features import (
+    Extractor as Extractor,
     Features as Features,
     extract as extract,
     make_extractor as make_extractor,
@@ -98,7 +118,9 @@ from .training.fit import (
     train_classifier as train_classifier,
     untrained_classifier as untrained_classifier,
 )
+from .training.head_choice import HeadChoice as HeadChoice
 from .training.heads import (
+    HeadFit as HeadFit,
     HeadSettings as HeadSettings,
     best_head as best_head,
     fit_heads as fit_heads,
@@ -114,9 +136,9 @@ from .training.state import (
 from .training.transfer import begin_transfer as begin_transfer, train_transfer as train_transfer
 from .workflow.compare.compare_runs import compare_runs as compare_runs
 from .workflow.compare.cross_validation import Folds as Folds, cross_validate as cross_validate
-from .workflow.compare.ladder import climb as climb
-from .workflow.compare.reproduce import reproduce as reproduce
-from .workflow.compare.seeds import train_seeds as train_seeds
+from .workflow.compare.ladder import Rung as Rung, climb as climb
+from .workflow.compare.reproduce import Reproduction as Reproduction, reproduce as reproduce
+from .workflow.compare.seeds import SeedSummary as SeedSummary, train_seeds as train_seeds
 from .workflow.train.experiment import (
     Experiment as Experiment,
     Result as Result,
@@ -126,8 +148,12 @@ from .workflow.train.experiment import (
     open_experiment as open_experiment,
 )
 from .workflow.train.feature_run import FeatureRun as FeatureRun, run_features as run_features
-from .workflow.tune.space import parse_search as parse_search
-from .workflow.tune.tune import Search as Search, tune as tune
+from .workflow.tune.space import (
+    Categorical as Categorical,
+    Range as Range,
+    parse_search as parse_search,
+)
+from .workflow.tune.tune import Search as Search, SearchResult as SearchResult, tune as tune
 from .workflow.use.model_names import classifier_by_name as classifier_by_name
 from .workflow.use.predictions import read_images as read_images
 

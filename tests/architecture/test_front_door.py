@@ -4,6 +4,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -22,6 +23,22 @@ def test_every_public_name_exists_and_says_what_it_is(name: str) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="attribute tarin"):
         getattr(glasshouse, "tarin")  # noqa: B009
+
+
+def own_types(hint: object) -> set[type]:
+    """The classes of this package in an annotation, however deep."""
+    own = isinstance(hint, type) and hint.__module__.startswith("glasshouse.")
+    found = {hint} if isinstance(hint, type) and own else set()
+    return found.union(*(own_types(each) for each in get_args(hint)))
+
+
+@pytest.mark.parametrize("name", glasshouse.__all__)
+def test_what_a_public_function_takes_and_returns_is_public(name: str) -> None:
+    value = getattr(glasshouse, name)
+    if not isinstance(value, type):
+        used = set().union(*(own_types(hint) for hint in get_type_hints(value).values()))
+        # check_all can reuse a recording that explain's own pipeline has made; users leave it out.
+        assert {each.__name__ for each in used} - {"Recording"} <= set(glasshouse.__all__)
 
 
 def test_the_package_ships_its_types_and_imports_nothing_by_itself() -> None:

@@ -21,7 +21,7 @@ from glasshouse.wording import pluralize
 
 if TYPE_CHECKING:
     from glasshouse.report.tuning_plots import TrialRecord
-    from glasshouse.workflow.tune.tune import Found
+    from glasshouse.workflow.tune.tune import SearchResult
 
 
 SearchKeys = Annotated[
@@ -86,7 +86,7 @@ def tune(
     say(f"train with the best recipe: {command}")
 
 
-def format_search(found: "Found") -> str:
+def format_search(found: "SearchResult") -> str:
     """The best values, the importance of each key, and a caution."""
     states = [trial.state for trial in found.trials]
     counts = ", ".join(
@@ -124,7 +124,7 @@ def _shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _as_json(found: "Found") -> dict[str, object]:
+def _as_json(found: "SearchResult") -> dict[str, object]:
     return {
         "best": {
             "trial": found.best_number,

@@ -56,7 +56,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The best recipe by validation accuracy, and every trial; importance by key."""
 
     best: Recipe
@@ -89,7 +89,7 @@ def tune(
     *,
     on_trial: Callable[[TrialRecord], None] = lambda trial: None,
     signal_received: Callable[[], int | None] = lambda: None,
-) -> Found:
+) -> SearchResult:
     """Run trials until there are as many as wanted; a search in the folder is gone on with.
 
     Call it below ``if __name__ == "__main__"`` in a script, as it starts processes. on_trial hears
@@ -253,7 +253,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _write_results(search: Search, study: "optuna.Study") -> Found:
+def _write_results(search: Search, study: "optuna.Study") -> SearchResult:
     trials = studies.records(study)
     importance = studies.importances(study)
     write_json(
@@ -267,7 +267,9 @@ def _write_results(search: Search, study: "optuna.Study") -> Found:
     if importance:
         image = figure_png(search_importance(importance))
         write_bytes(search.out / runs.PLOTS / "importance.png", image)
-    return Found(recipe, best.number, best.value or 0.0, dict(best.values), trials, importance)
+    return SearchResult(
+        recipe, best.number, best.value or 0.0, dict(best.values), trials, importance
+    )
 
 
 def _best(search: Search, trials: Sequence[TrialRecord]) -> TrialRecord:
