@@ -19,6 +19,7 @@ from glasshouse.models.predict import load_predictions, predict_logits
 from glasshouse.models.pretrained import build_net, names_at_hand
 from glasshouse.serving.explainer import Explainer, Photo, photo_of, read_photo
 from glasshouse.serving.map_images import activation_file, map_file
+from glasshouse.serving.run_cache import classifier_of
 from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import tensors_to_bytes, write_bytes
 from glasshouse.workflow.train.kept_epochs import weights_of_epoch
@@ -143,6 +144,14 @@ def test_an_answer_is_the_one_that_was_measured(explainer: Explainer, folder: Pa
     np.testing.assert_allclose(answer.page.logits[0], measured.logits[7], atol=1e-4)
     assert answer.photo.class_name == images.class_names[measured.labels[7]]
     assert explainer.explain(RUN, photo_of(images, 7)).classifier is answer.classifier
+
+
+def test_all_pages_share_one_classifier_of_a_run(explainer: Explainer, folder: Path) -> None:
+    found = explainer.classifier(RUN)
+    assert classifier_of(folder / RUN.name) is found
+    elsewhere = Explainer(Workbench(folder / "sweep", offline=True))
+    assert elsewhere.classifier(ModelChoice("digits")) is found
+    assert explainer.classifier(ModelChoice(RUN.name, 1)) is not found
 
 
 def test_a_class_can_be_chosen_and_an_unknown_one_is_named(explainer: Explainer) -> None:

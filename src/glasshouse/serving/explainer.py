@@ -1,14 +1,12 @@
-"""Explanations for a page: warm models, images that people bring, and the answers of a while."""
+"""Explanations for the workbench: uploaded photos, test images, and what was explained lately."""
 
 import secrets
 import tempfile
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,21 +20,17 @@ from glasshouse.explanation.pipeline import MapRequest, add_slow_maps, explain_i
 from glasshouse.explanation.trust.checks import check_page
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.preprocessing import Preprocessing, preprocess
-from glasshouse.runs import folder as runs
-from glasshouse.serving.run_cache import test_images
+from glasshouse.serving.run_cache import busy, chosen_classifier, test_images
 from glasshouse.serving.workbench import Workbench
-from glasshouse.workflow.use.model_choices import ModelChoice, classifier_of_choice, run_of_choice
+from glasshouse.workflow.use.model_choices import ModelChoice, run_of_choice
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
-
-_WARM_MODELS, _ANSWERS = 4, 24
+_ANSWERS = 24
 _SHOWN_SIDE = 448
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded image ``(h, w, 3)``; is_ready: it has been brought to a net's size already."""
+    """A decoded image ``(h, w, 3)``; is_ready: it already has a network's input size."""
 
     name: str
     pixels: Pixels
@@ -46,10 +40,10 @@ class Photo:
 
 @dataclass(frozen=True)
 class ExplainedPhoto:
-    """What one model makes of one photo; key: its place in addresses.
+    """One photo, explained by one model; key: its part of addresses.
 
-    shown: the photo as large as it is looked at, uint8 ``(h, w, 3)``, with the same field of view
-    as the net's own input in page.images.
+    shown: the photo at the size it is displayed, uint8 ``(h, w, 3)``, with the same field of view
+    as the network's input in page.images.
     """
 
     key: str
@@ -62,86 +56,80 @@ class ExplainedPhoto:
 
 @dataclass
 class Explainer:
-    """What a workbench keeps warm; safe to ask from several threads."""
+    """The explained photos that a workbench keeps; safe to call from several threads."""
 
     workbench: Workbench
-    _models: "OrderedDict[tuple[ModelChoice, int], Classifier]" = field(default_factory=OrderedDict)
     _answers: "OrderedDict[str, ExplainedPhoto]" = field(default_factory=OrderedDict)
-    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def explain(
         self, model: ModelChoice, photo: Photo, class_name: str | None = None
     ) -> ExplainedPhoto:
-        """Every map of a photo and the activations along the net, from one pass.
+        """Every fast map of a photo, and activations from first to last layer, from one pass.
 
         Raises UsageError for an unknown model, or a class that it does not know.
         """
-        # One at a time: hooks and modes belong to the net, and the processor is shared anyway.
-        with self._lock:
+        with busy:
             classifier = self.classifier(model)
-            answer = _answered(model, classifier, photo, class_name)
-            return self._keep(answer)
+            return self._keep(_explained(model, classifier, photo, class_name))
 
     def checked(self, key: str) -> ExplainedPhoto | None:
-        """The same answer with what the checks say of each map; None when it is forgotten."""
-        with self._lock:
+        """The same photo with its maps checked; None when it is no longer kept."""
+        with busy:
             answer = self.answer(key)
             if answer is None:
                 return None
             return self._keep(replace(answer, page=check_page(answer.classifier, answer.page)))
 
     def with_more(self, key: str) -> ExplainedPhoto | None:
-        """The same answer with the maps that need many passes, checked as well."""
-        with self._lock:
+        """The same photo with the maps that need many passes, checked as well."""
+        with busy:
             answer = self.answer(key)
             if answer is None:
                 return None
             return self._keep(replace(answer, page=add_slow_maps(answer.classifier, answer.page)))
 
     def answer(self, key: str) -> ExplainedPhoto | None:
-        """An answer by its key, if it is still kept."""
+        """An explained photo by its key, if it is still kept."""
         return self._answers.get(key)
 
     def classifier(self, model: ModelChoice) -> Classifier:
-        """The classifier of a choice, loaded once for each version of its file."""
-        with self._lock:
-            run = run_of_choice(self.workbench.runs, model)
-            file = model.weights if run is None else run / runs.MODEL
-            version = file.stat().st_mtime_ns if file is not None and file.is_file() else 0
-            if (model, version) not in self._models:
-                self._models[model, version] = classifier_of_choice(self.workbench.runs, model)
-            return _used(self._models, (model, version), _WARM_MODELS)
+        """The classifier of a choice, kept as long as others are not used more recently."""
+        return chosen_classifier(self.workbench, model)
 
     def image_model(self, models: Sequence[ModelChoice]) -> ModelChoice:
-        """Whose test images to offer: the first with a run behind it, else simply the first."""
+        """The model whose test images are offered: the first that is a run, else the first."""
         have = (m for m in models if run_of_choice(self.workbench.runs, m) is not None)
         return next(have, models[0])
 
     def test_images(self, model: ModelChoice) -> ImageSet:
-        """The test images of the run behind a model.
+        """The test images of a model that is a run.
 
-        Raises UsageError for a model that is no run, DataError when its source has gone.
+        Raises UsageError for a model that is not a run, DataError when its source is missing.
         """
         folder = run_of_choice(self.workbench.runs, model)
         if folder is None:
-            raise UsageError(f"{model} comes without its images")
+            raise UsageError(f"{model} has no test images")
         return test_images(self.workbench, folder)
 
     def _keep(self, answer: ExplainedPhoto) -> ExplainedPhoto:
         self._answers[answer.key] = answer
-        return _used(self._answers, answer.key, _ANSWERS)
+        self._answers.move_to_end(answer.key)
+        while len(self._answers) > _ANSWERS:
+            self._answers.popitem(last=False)
+        return answer
 
 
 @cache
 def explainer_of(workbench: Workbench) -> Explainer:
-    """What this workbench keeps."""
+    """The one explainer of this workbench."""
     return Explainer(workbench)
 
 
 def read_photo(data: bytes, name: str) -> Photo:
-    """A file that somebody brought, decoded; raises BadImage.
+    """An uploaded file, decoded; raises BadImage.
 
-    A process of its own reads it first: a file that crashes or hangs its decoder ends only that.
+    A separate process reads it first, so that a file that crashes or hangs its decoder ends only
+    that process.
     """
     with tempfile.TemporaryDirectory(prefix="glasshouse-") as folder:
         path = Path(folder) / "image"
@@ -153,13 +141,13 @@ def read_photo(data: bytes, name: str) -> Photo:
 
 
 def photo_of(images: ImageSet, row: int) -> Photo:
-    """An image of a set, which has the net's size already."""
+    """An image of a set, which already has the network's size."""
     pixels = np.ascontiguousarray(images.pixels[row].transpose(1, 2, 0))
     label = images.class_names[int(images.labels[row])]
     return Photo(str(images.ids[row]), pixels, is_ready=True, class_name=label)
 
 
-def _answered(
+def _explained(
     model: ModelChoice, classifier: Classifier, photo: Photo, class_name: str | None
 ) -> ExplainedPhoto:
     wanted = classifier.preprocessing
@@ -178,9 +166,9 @@ def _answered(
 
 
 def _shown(photo: Photo, image: NDArray[np.uint8], wanted: Preprocessing) -> Pixels:
-    """The photo at a whole multiple of the net's size, as large as a page needs it.
+    """The photo at an integer multiple of the network's size, large enough for a page.
 
-    What the file holds beyond the net's own input is shown; a small image keeps its pixels.
+    A large file is shown with more detail than the network sees; a small one keeps its pixels.
     """
     times = max(1, _SHOWN_SIDE // max(image.shape[1:]))
     sharp = 1 if photo.is_ready else min(photo.pixels.shape[:2]) // min(image.shape[1:])
@@ -189,11 +177,3 @@ def _shown(photo: Photo, image: NDArray[np.uint8], wanted: Preprocessing) -> Pix
     drawn = image if sharp == 1 else preprocess(photo.pixels, large)
     whole = drawn.transpose(1, 2, 0).repeat(times // sharp, axis=0).repeat(times // sharp, axis=1)
     return np.ascontiguousarray(whole)
-
-
-def _used(kept: "OrderedDict[Key, Value]", key: Key, most: int) -> Value:
-    """The value of a key, now the newest; the oldest ones are forgotten."""
-    kept.move_to_end(key)
-    while len(kept) > most:
-        kept.popitem(last=False)
-    return kept[key]

@@ -1,9 +1,10 @@
-"""What is slow to load of a run, kept for the next request: images, predictions, the classifier.
+"""What is slow to load, kept for the next request: images, predictions, classifiers.
 
 It needs torch: pages reach it through functions that are imported at their first call.
 """
 
 import threading
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,16 +15,17 @@ from torch import nn
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.data.sources import load_splits
 from glasshouse.errors import UsageError
-from glasshouse.models.classifier import Classifier, load_classifier
+from glasshouse.models.classifier import Classifier
 from glasshouse.models.layers import build
 from glasshouse.models.predict import Predictions, load_predictions, probabilities
 from glasshouse.runs import folder as runs
 from glasshouse.serving.workbench import Workbench
 from glasshouse.settings import DataSettings
 from glasshouse.storage import read_json
+from glasshouse.workflow.use.model_choices import ModelChoice, classifier_of_choice, run_of_choice
 
-# Loading and explaining take time and memory: one thread at a time does it, and requests for the
-# same thing wait for its result instead of repeating the work.
+# The one lock for torch. Loading and explaining take seconds and much memory, and explaining hooks
+# a network that all pages share: one thread at a time does either, the others wait.
 busy = threading.RLock()
 
 
@@ -53,12 +55,22 @@ def test_predictions(folder: Path) -> Predictions:
 
 
 def classifier_of(folder: Path) -> Classifier:
-    """The trained classifier of a run; the last few are kept."""
-    path = folder / runs.MODEL
-    if not path.is_file():
+    """The trained classifier of a run, kept as by `chosen_classifier`."""
+    if not (folder / runs.MODEL).is_file():
         raise UsageError(f"{folder.name} has no trained model yet: it is not finished.")
+    return _run_classifier(folder, ModelChoice(folder.name))
+
+
+def chosen_classifier(workbench: Workbench, choice: ModelChoice) -> Classifier:
+    """The classifier of a choice, loaded once per version of its file; the last few are kept.
+
+    Raises UsageError for an unknown one, ModelError for weights that are missing or do not fit.
+    """
+    run = run_of_choice(workbench.runs, choice)
+    if run is not None:
+        return _run_classifier(run, choice)
     with busy:
-        return _classifier(folder, path.stat().st_mtime_ns)
+        return _classifier(workbench.runs, choice, _version(choice.weights))
 
 
 def net_of(folder: Path) -> tuple[nn.Module, tuple[int, int, int]]:
@@ -114,6 +126,18 @@ def _predictions(path: Path, changed: int) -> Predictions:
     return load_predictions(path)
 
 
-@lru_cache(maxsize=3)
-def _classifier(folder: Path, changed: int) -> Classifier:
-    return load_classifier(folder)
+def _run_classifier(run: Path, choice: ModelChoice) -> Classifier:
+    # By the folder itself, so that every page finds the same one, whatever it calls the run.
+    run = run.resolve()
+    with busy:
+        version = _version(run / runs.MODEL)
+        return _classifier(run.parent, replace(choice, name=run.name), version)
+
+
+def _version(file: Path | None) -> int:
+    return file.stat().st_mtime_ns if file is not None and file.is_file() else 0
+
+
+@lru_cache(maxsize=4)
+def _classifier(folder: Path, choice: ModelChoice, version: int) -> Classifier:
+    return classifier_of_choice(folder, choice)

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -246,3 +247,26 @@ def test_a_faster_copy_serves_where_it_agrees_and_only_there(
 
     monkeypatch.setattr(rooms, "inference_net", spoiled)
     assert rooms.faster(classifier) is classifier
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_what_is_explained_shares_no_module_with_what_predicts(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch, agrees: bool
+) -> None:
+    if not agrees:
+        monkeypatch.setattr(rooms, "faster", lambda given: given)
+    used: list[Classifier] = []
+    classify = rooms._classify
+
+    def noted(given: Classifier, *more: Any) -> Any:
+        used.append(given)
+        return classify(given, *more)
+
+    monkeypatch.setattr(rooms, "_classify", noted)
+    service = rooms.make_service(classifier, "tiny")
+    answer = Caller(create_api(service))("POST", "/predict", content=png(1), headers=RAW)
+    assert answer.status_code == 200, answer.text
+    assert used
+    explained = {id(module) for module in service.classifier.net.modules()}
+    for predicting in used:
+        assert not explained & {id(module) for module in predicting.net.modules()}

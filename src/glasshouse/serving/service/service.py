@@ -1,6 +1,7 @@
 """A loaded classifier with the threads, queues and limits that serve it."""
 
 import asyncio
+import copy
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -63,6 +64,9 @@ def make_service(classifier: Classifier, name: str, limits: Limits | None = None
     limits = limits or Limits()
     metrics = Metrics()
     fast_classifier = faster(classifier)
+    if fast_classifier.net is classifier.net:
+        # The explainer hooks the network in a thread of its own: it must not see other requests.
+        fast_classifier = replace(classifier, net=copy.deepcopy(classifier.net))
     reader: Batcher[Work, Any] = Batcher(_run_each, name="reader", max_batch=_DECODED_PER_TURN)
     predictor: Batcher[NDArray[Any], Scores] = Batcher(
         lambda images: _classify(fast_classifier, metrics, images),
