@@ -1,4 +1,4 @@
-"""Small images that a small net can learn, and a closed network."""
+"""Small images that a small network can learn, and no access to the internet."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ settings.load_profile("patient")
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only addresses of this machine can be reached."""
+    """Allow connections to this machine only."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
@@ -35,7 +35,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caches go to the test's own folder."""
+    """Put caches into the folder of the test."""
     monkeypatch.setenv("GLASSHOUSE_CACHE", str(tmp_path / "cache"))
 
 
@@ -48,7 +48,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def make_images(count: int, *, size: int = 16, seed: int = 0, prefix: str = "p") -> ImageSet:
-    """Noise with a bright quarter; the label says which quarter, top left to bottom right."""
+    """Noise with one bright quarter, whose position is the label: top left to bottom right."""
     random = np.random.default_rng(seed)
     labels = np.arange(count, dtype=np.int64) % 4
     images = random.integers(0, 120, (count, 3, size, size), dtype=np.uint8)
@@ -70,7 +70,7 @@ def tiny_images() -> ImageSet:
 
 @pytest.fixture
 def tiny_splits() -> Splits:
-    """Three parts of different images of 16x16."""
+    """Three splits of different 16x16 images."""
     return Splits(
         make_images(96, seed=1, prefix="train"),
         make_images(32, seed=2, prefix="validation"),

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,14 @@ def test_a_full_disk_leaves_the_old_file_and_says_how_much_is_free(
     with pytest.raises(StorageError, match=r"cannot write .*file: No space left.*MB free"):
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_threads_may_write_the_same_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: write_bytes(path, bytes(100_000)), range(80)))
+    assert path.read_bytes() == bytes(100_000)
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -1,4 +1,4 @@
-"""Image files in every format, made on the spot, and folders of them."""
+"""Image files in every format, generated when needed, and folders of them."""
 
 import io
 from pathlib import Path
@@ -25,7 +25,7 @@ def encoded(kind: str, image: Image.Image | None = None, **options: object) -> b
 
 
 def all_formats() -> dict[str, bytes]:
-    """One good file of each kind that can be written."""
+    """One intact file of each kind that can be written."""
     rgb = Image.fromarray(scene())
     return {
         "rgb.jpg": encoded("JPEG", quality=95),
@@ -45,7 +45,7 @@ def all_formats() -> dict[str, bytes]:
 
 
 def write_folder(root: Path, classes: dict[str, int], size: int = 12) -> Path:
-    """Class folders with so many different PNG files each; names may hold a part, "train/cat"."""
+    """Class folders with this many different PNG files; names may include a split, "train/cat"."""
     for number, (name, count) in enumerate(classes.items()):
         (root / name).mkdir(parents=True, exist_ok=True)
         for i in range(count):

@@ -1,4 +1,4 @@
-"""A small web server on this machine, with or without ranges, that may break off."""
+"""A small local web server, with or without ranges, that may drop connections."""
 
 import http.server
 import threading
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Files:
-    """What is served: breaks is how many answers stop half way; ranges whether they are known."""
+    """What is served; breaks: responses that stop half way; ranges: whether they are supported."""
 
     contents: Mapping[str, bytes]
     breaks: int = 0
@@ -19,7 +19,7 @@ class Files:
 
 @contextmanager
 def serving(files: Files) -> Iterator[str]:
-    """The address of a server that lives inside."""
+    """The address of a server that runs inside the block."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

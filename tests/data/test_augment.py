@@ -101,7 +101,7 @@ def test_random_crop_equals_padding_and_cropping(tiny_images: ImageSet, fill_mod
 
 
 def test_geometry_agrees_with_scipy(tiny_images: ImageSet) -> None:
-    """The maps mean what Keras's ImageDataGenerator does with scipy: order 1, mode nearest."""
+    """The affine maps do what Keras's ImageDataGenerator does with SciPy: order 1, mode nearest."""
     smooth = np.stack([ndimage.gaussian_filter(p.astype(float), (0, 2, 2)) for p in
                        tiny_images.pixels[:8]])  # fmt: skip
     ids = tiny_images.ids[:8]

@@ -110,7 +110,7 @@ def test_a_repeated_image_looks_different_and_is_mirrored_every_second_time() ->
                 shown.append((place, not torch.equal(image, own.float())))
     rare = np.flatnonzero(images.labels == 3)
     flips = [[flipped for place, flipped in shown if place == one] for one in rare.tolist()]
-    # Some 20 draws of three images in two epochs: each as often mirrored as not.
+    # About 20 draws of three images in two epochs: each is mirrored half of the time.
     assert sum(map(len, flips)) in (19, 20)
     assert all(abs(sum(found) - len(found) / 2) <= 0.5 for found in flips)
 

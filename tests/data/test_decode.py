@@ -39,7 +39,7 @@ def test_the_content_decides_the_format_and_not_the_name(tmp_path: Path) -> None
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_are_turned_upright(orientation: int) -> None:
     upright = scene()
-    # What a camera stores, so that the turn named by the tag gives the upright image.
+    # What a camera stores, so that the rotation in the tag gives the upright image.
     stored = {
         1: upright,
         2: upright[:, ::-1],
@@ -251,7 +251,7 @@ def test_crop_is_scale_and_centre_crop() -> None:
     scaled = Image.fromarray(image).resize((30, 20), Image.Resampling.BICUBIC)
     expected = np.asarray(scaled.crop((5, 0, 25, 20)))
     fitted = fit_to_size(image, 20, 20, "crop").transpose(1, 2, 0)
-    # The kernel sees nothing outside the box, so the outermost columns may differ a little.
+    # The kernel does not reach outside the box, so the outermost columns may differ slightly.
     assert np.array_equal(fitted[:, 2:-2], expected[:, 2:-2])
 
 

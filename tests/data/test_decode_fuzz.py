@@ -7,7 +7,7 @@ from tests.data.image_files import all_formats
 
 
 def mutate(data: bytes, random: np.random.Generator) -> bytes:
-    """Cut short somewhere, or a few bits flipped."""
+    """Truncated somewhere, or with a few bits flipped."""
     if random.random() < 0.4:
         return data[: int(random.integers(0, len(data)))]
     changed = bytearray(data)

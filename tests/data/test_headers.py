@@ -1,4 +1,4 @@
-"""What a file says of itself: its own size, and what its owner may not expect."""
+"""Headers of files: the size of the image, and what the owner may not expect."""
 
 import io
 from pathlib import Path

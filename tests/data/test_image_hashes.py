@@ -14,7 +14,7 @@ from glasshouse.data.images import ImageSet
 
 
 def scene(seed: int, size: int = 48) -> Image.Image:
-    """A few smooth blobs of colour, as unlike from seed to seed as photos are."""
+    """A few smooth blobs of colour, which differ between seeds as much as photos do."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC)

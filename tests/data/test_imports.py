@@ -5,7 +5,7 @@ HEAVY = ("sklearn", "scipy", "matplotlib", "torchvision", "timm", "onnx", "multi
 
 
 def test_what_prediction_needs_imports_no_heavy_library() -> None:
-    # In a process of its own: other tests have imported all of these already.
+    # In a new process, since other tests have imported all of these already.
     code = (
         "import sys\n"
         "import glasshouse.data.sources, glasshouse.models.pretrained, glasshouse.models.bundled\n"

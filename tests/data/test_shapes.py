@@ -65,7 +65,7 @@ def test_objects_are_anywhere_so_that_the_centre_is_rarely_on_them() -> None:
     assert masks is not None
     covered = masks.mean(axis=0)
     assert 0.1 < covered[16, 16] < 0.25
-    # Eight pixels from the middle, objects are nearly as frequent as in it.
+    # Eight pixels from the centre, objects are nearly as frequent as at the centre.
     assert min(covered[8, 16], covered[24, 16], covered[16, 8], covered[16, 24]) > 0.1
 
 
@@ -79,7 +79,7 @@ def test_colour_does_not_reveal_the_class() -> None:
 def test_the_shape_reveals_the_class() -> None:
     images = make_shapes("train", 1000)
     assert images.masks is not None
-    # Moments that do not change with turn, place and size know a ring from a circle.
+    # Moments that are invariant to rotation, position and size distinguish a ring from a circle.
     rows, columns = np.mgrid[:32, :32]
     spread = []
     for mask in images.masks:

@@ -117,7 +117,7 @@ def test_a_constant_channel_has_a_deviation_that_can_be_divided_by(tiny_images: 
 def test_channel_statistics_are_those_of_summing_floats_image_by_image(
     seed: int, side: int, levels: int, count: int
 ) -> None:
-    """Trained networks contain these numbers: they must stay what they were, to the last digit."""
+    """These numbers are part of trained classifiers, so they must not change in any digit."""
     random = np.random.default_rng(seed)
     pixels = random.integers(0, levels, (count, 3, side, side), dtype=np.uint8)
     total, squares = np.zeros(3), np.zeros(3)

@@ -57,7 +57,7 @@ def test_names_with_line_breaks_and_odd_bytes_work(tmp_path: Path) -> None:
 def test_a_file_that_crashes_or_hangs_the_decoder_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    """A decoder in the child that fails on one file stands for a fault in a C library."""
+    """A decoder that fails on one file in the child process, as a bug in a C library would."""
     paths = _images(tmp_path, 6)
     hook = tmp_path / "hook"
     hook.mkdir()

@@ -1,4 +1,4 @@
-"""What must hold of every set of predictions, whatever its numbers."""
+"""What must hold for every set of predictions."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Laws of maps: linear in the score, indifferent to company, order and scale."""
+"""Laws of maps: linear in the score, independent of other images, order and scale."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""What holds for any images when duplicates and near-duplicates are searched."""
+"""What holds for duplicates and near-duplicates of any images."""
 
 import numpy as np
 from hypothesis import given, settings, strategies as st

@@ -1,4 +1,4 @@
-"""What holds for the draws of every epoch, whatever the classes."""
+"""What holds for the draws of every epoch, for any classes."""
 
 import numpy as np
 from hypothesis import given, settings, strategies as st
@@ -27,7 +27,7 @@ def test_each_class_has_its_share_to_within_one_draw(
         for epoch in range(last + 1)
     ]
     assert all(len(each) == len(labels) for each in drawn)
-    # Of an epoch, and of all epochs up to any one.
+    # In one epoch, and in all epochs up to it.
     for some in (drawn[-1], np.concatenate(drawn)):
         counts = np.bincount(some, minlength=5)
         assert np.abs(counts[present] - len(some) / len(present)).max() < 1

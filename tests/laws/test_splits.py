@@ -50,7 +50,7 @@ def test_the_order_of_the_images_does_not_matter(
 def test_no_image_moves_when_others_are_added(
     before: int, added: int, fraction: float, seed: int
 ) -> None:
-    # From 100 a class on, chance stays within half and twice the share.
+    # With 100 images per class or more, chance stays between half and twice the share.
     labels = np.arange(before + added) % 2
     ids = _ids(before + added)
     first = hold_out(ids[:before], labels[:before], fraction, seed=seed, purpose="test")

@@ -32,6 +32,6 @@ def test_the_bundled_model_gives_ten_logits_from_both_views() -> None:
 def test_the_bundled_model_is_as_good_as_its_card_says(real_data: Path) -> None:
     splits = load_splits("cifar10", DataSettings(), data_dir=real_data)
     few = take(splits.test, np.arange(0, 10_000, 5))
-    figures = evaluate(predict(load_bundled("cifar10-small"), few))
-    assert figures.accuracy.value > 0.925  # 93.84 % of all; the interval of 2,000 reaches to 92.7
-    assert figures.after.ece < 0.03
+    found = evaluate(predict(load_bundled("cifar10-small"), few))
+    assert found.accuracy.value > 0.925  # 93.84 % of all; the interval of 2,000 reaches to 92.7
+    assert found.after.ece < 0.03

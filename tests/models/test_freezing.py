@@ -102,7 +102,7 @@ def test_gradients_of_newly_frozen_parameters_are_dropped() -> None:
     net = _net()
     _train(net, steps=1)
     freeze(net, "head")
-    # An optimizer would go on moving whatever has a gradient, frozen or not.
+    # An optimizer would keep updating whatever has a gradient, frozen or not.
     assert net.conv1.weight.grad is None
     assert net.dense1.weight.grad is not None
 
@@ -147,7 +147,7 @@ def test_a_normalisation_belongs_to_the_stage_that_it_follows() -> None:
 
 
 class _OwnParameters(nn.Module):
-    """A parameter at the root, a functional dropout there, and a row of blocks."""
+    """A parameter and a functional dropout at the root, and a sequence of blocks."""
 
     def __init__(self) -> None:
         super().__init__()

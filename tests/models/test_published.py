@@ -1,4 +1,4 @@
-"""Weights fetched from a server on this machine, by the clients that fetch them from the makers."""
+"""Weights downloaded from a local server, by the clients that download the published ones."""
 
 import hashlib
 import http.server
@@ -23,7 +23,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture
 def served() -> Iterator[tuple[str, dict[str, bytes], list[str]]]:
-    """An address, the files that it gives by path, and those of them that were asked for."""
+    """An address, the files that it serves by path, and the requested ones."""
     files: dict[str, bytes] = {}
     asked: list[str] = []
 
@@ -142,7 +142,7 @@ def test_offline_the_file_may_be_put_where_the_error_says(tmp_path: Path) -> Non
 def test_weight_names_of_the_original_authors_are_translated(tmp_path: Path) -> None:
     net = build_net("swin_tiny_patch4_window7_224", 5, {})
     state = dict(net.state_dict())
-    # The makers' files hold the tables that the net computes by itself.
+    # The files of the authors include tables that the network computes itself.
     state["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49)
     (tmp_path / "w.safetensors").write_bytes(save(state))
     created = create(

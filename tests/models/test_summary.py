@@ -36,7 +36,7 @@ def test_frozen_parameters_are_counted_separately() -> None:
 
 
 class _Odd(nn.Module):
-    """Own parameters beside children, a layer called twice, one never called, a shared weight."""
+    """Parameters next to children, a layer called twice, one never called, a shared weight."""
 
     def __init__(self) -> None:
         super().__init__()

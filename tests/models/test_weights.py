@@ -44,7 +44,7 @@ def test_wrappers_and_prefixes_are_removed_with_a_note(tmp_path: Path) -> None:
 
 
 class _Marker:
-    """Stands for code that a file would run when it is opened."""
+    """Represents code that a file would run when it is opened."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (Path("pwned"),)

@@ -22,7 +22,7 @@ SETTINGS = ModelSettings.model_validate({"layers": LAYERS})
 
 
 def smooth_images(count: int) -> ImageSet:
-    """Images whose neighbouring pixels and colours go together, as in photos."""
+    """Images with correlated neighbouring pixels and colours, as in photos."""
     random = np.random.default_rng(0)
     noise = random.normal(size=(count, 3, 18, 18))
     grey = noise.mean(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Figures against independent implementations: scikit-learn, SciPy and a brute-force grid."""
+"""Metrics compared with independent implementations: scikit-learn, SciPy and a brute-force grid."""
 
 import warnings
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Real weights, made by others, through the whole way: file, net, preprocessing, prediction."""
+"""Published weights from end to end: file, network, preprocessing, prediction."""
 
 import csv
 import os
@@ -32,7 +32,7 @@ def _photos() -> list[tuple[Path, int]]:
 
 
 def _the_usual_way(path: Path) -> NDArray[np.uint8]:
-    """Shorter side 256, bicubic, the longer side rounded down; the middle 224."""
+    """Shorter side 256, bicubic, the longer side rounded down; then the central 224."""
     with Image.open(path) as file:
         image = file.convert("RGB")
     scale = 256 / min(image.size)
@@ -75,7 +75,7 @@ def test_squeezenet_knows_28_of_45_photos() -> None:
     file = DATA / "weights" / "imagenet" / "squeezenet1_0.fp16.safetensors"
     classifier = create("squeezenet1_0", weights=file).classifier
     assert _right(classifier, is_ours=False) == 28
-    # Our crop is not rounded to whole pixels first, which turns two close calls of a weak net.
+    # Our crop is not rounded to whole pixels first, which changes two close decisions of a weak network.
     assert _right(classifier, is_ours=True) == 30
 
 
@@ -115,7 +115,7 @@ class _ResNet20(nn.Module):
 
 
 def resnet20(data: Path) -> _ResNet20:
-    """With the weights that others trained on CIFAR-10."""
+    """With weights that others trained on CIFAR-10."""
     file = data / "weights" / "cifar10-resnet" / "resnet20-12fca82f.th"
     weights, notes = read_weights(file)
     assert "'module.' was removed from each key of resnet20-12fca82f.th" in notes

@@ -1,4 +1,4 @@
-"""Our curves against PyTorch's schedulers, step by step."""
+"""Our schedules compared with PyTorch's schedulers, step by step."""
 
 import warnings
 from typing import Any

@@ -16,13 +16,13 @@ from glasshouse.errors import StorageError
 from glasshouse.models.classifier import Classifier, Preprocessing, scale
 from glasshouse.storage import read_tensors, write_tensors
 
-# Of the inputs of one pass: 32 images of 224x224. More take memory and no less time.
+# Input values per pass, those of 32 images of 224x224: more would need memory and save no time.
 _MOST_VALUES = 32 * 3 * 224 * 224
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Raw logits ``(n, k)`` with what is known of the images; every figure is made from it."""
+    """Raw logits ``(n, k)`` with labels and ids ``(n,)``; all metrics are pure functions of it."""
 
     logits: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -85,8 +85,8 @@ def predict_logits(
 ) -> Tensor:
     """Logits ``(n, k)`` of uint8 images ``(n, 3, h, w)``, on the CPU in float32.
 
-    batch_size: at most; large images go through the net in smaller batches. mirror: the mean of
-    those of each image and of its mirror image.
+    batch_size: an upper bound; large images are processed in smaller batches. mirror: the mean of
+    the logits of each image and its mirror image.
     """
     device = device_of(net)
     batch_size = max(1, min(batch_size, _MOST_VALUES // max(1, images[:1].size)))
@@ -129,7 +129,7 @@ def load_predictions(path: Path) -> Predictions:
             float(metadata["temperature"]),
         )
     except KeyError as error:
-        raise StorageError(f"{path} holds no predictions: {error} is missing") from error
+        raise StorageError(f"{path} has no predictions: {error} is missing") from error
 
 
 def probabilities(predictions: Predictions) -> NDArray[np.float64]:
@@ -152,8 +152,8 @@ def most_probable(
 ) -> list[dict[str, str | float]]:
     """The most probable classes of one image's probabilities ``(k,)``, best first.
 
-    Each with its name and its probability, rounded to six digits: what `predict` and the service
-    answer.
+    Each with its name and its probability rounded to six digits, as `predict` and the service
+    return them.
     """
     return [
         {
@@ -171,7 +171,7 @@ def device_of(net: nn.Module) -> torch.device:
 
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, and every module's own mode back afterwards."""
+    """Evaluation mode inside; afterwards every module has its previous mode again."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
@@ -182,7 +182,7 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
-    """Mixed precision for this device; float32 switches it off."""
+    """Mixed precision on this device; float32 disables it."""
     enabled = precision != torch.float32
     return torch.autocast(
         device.type, dtype=precision if enabled else torch.bfloat16, enabled=enabled
