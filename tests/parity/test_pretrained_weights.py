@@ -75,7 +75,7 @@ def test_squeezenet_knows_28_of_45_photos() -> None:
     file = DATA / "weights" / "imagenet" / "squeezenet1_0.fp16.safetensors"
     classifier = create("squeezenet1_0", weights=file).classifier
     assert _right(classifier, is_ours=False) == 28
-    # Our crop is not rounded to whole pixels first, which changes two close decisions of a weak network.
+    # Our crop is not rounded to whole pixels first, which changes two close decisions.
     assert _right(classifier, is_ours=True) == 30
 
 

@@ -1,10 +1,10 @@
 """Files decoded once, into a memory-mapped array of one size that is keyed by their content.
 
-An entry is three files that are complete or absent: ``<key>.pixels``, the images one after the other;
-``<key>.survey``, what one pass over them found; and ``<key>.json``, the digests of their files and
-what the other two are verified by. It is written last, so that an entry with a record is complete.
-Two processes that build the same entry write the same bytes. Next to the entries an index remembers
-the digest of each file by its size and time, so that 20,000 files need not be read again.
+An entry consists of ``<key>.pixels``, the images one after the other; ``<key>.survey``, what one
+pass over them found; and ``<key>.json``, the digests of their files and what the other two are
+verified by. The latter is written last, so that an entry that has it is complete. Two processes
+that build the same entry write the same bytes. Next to the entries, an index remembers the digest
+of each file by its size and time, so that 20,000 files need not be read again.
 """
 
 import contextlib
