@@ -4,7 +4,7 @@ import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -22,7 +22,7 @@ SOURCE = "shapes"
 OVERRIDES = ("train.epochs=4",)
 EXAMPLES = "right-and-wrong.png"
 # Integrated gradients divide the score among the pixels, so that shares of it mean something.
-SHARED = "integrated-gradients"
+SHARED: Final = "integrated-gradients"
 # The eyes and the nose in the 32 x 32 pixels that the network sees: left, top, right, bottom.
 _FACE = ((6, 9, 14, 16), (22, 11, 29, 18), (16, 23, 24, 29))
 _REASONS = {
@@ -190,8 +190,13 @@ def _sentences(is_right: bool, example: "Example | None") -> str:
         f"{kind}: {example.id} is of the class {example.true}, the network says "
         f"{example.predicted} ({share}).\n"
         f"    {example.on_object:.0%} of the evidence lies on the object, which covers "
-        f"{example.area:.0%} of the image.\n    {verdict}\n"
+        f"{example.area:.0%} of the image.\n    {verdict}{_caution(example.explanation)}\n"
     )
+
+
+def _caution(explanation: "Explanation") -> str:
+    problem = _problem(explanation)
+    return "" if problem is None else f"\n    But this map failed a check: {problem}."
 
 
 def _show_next_steps(run: Path) -> None:

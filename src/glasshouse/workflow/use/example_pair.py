@@ -1,23 +1,24 @@
 """One right and one wrong answer of a classifier, explained and held against the object's mask."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import DataError
 from glasshouse.explanation.draw.canvas import (
-    CELL,
-    ROW,
-    ColourMap,
-    add_cell,
-    draw_image,
-    draw_map,
-    plain_figure,
-    set_title,
+    BAR_WIDTH,
+    INK,
+    TITLE,
+    TITLE_HEIGHT,
+    Canvas,
+    Point,
+    shorten,
 )
+from glasshouse.explanation.draw.overlay import RGB, Palette, as_rgb, colour_maps
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.methods import MethodName
 from glasshouse.explanation.nouns import Explanation
@@ -25,6 +26,9 @@ from glasshouse.explanation.pipeline import MapRequest, explain_image
 from glasshouse.explanation.trust.localisation import energy_inside
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions, probabilities
+
+_SIDE, _MARGIN = 256, 10
+_COLUMN, _ROW = _SIDE + 24, TITLE_HEIGHT + _SIDE + 14
 
 
 @dataclass(frozen=True)
@@ -86,20 +90,43 @@ def explain_example(
     )
 
 
-def draw_examples(examples: list[Example], *, colours: ColourMap = "inferno") -> Figure:
-    """A row per example: the image, the object's mask, and the map of the predicted class."""
-    figure = plain_figure(3 * CELL + 0.1, len(examples) * ROW + 0.1)
+def draw_examples(examples: Sequence[Example], *, palette: Palette = "inferno") -> Image:
+    """A row per example: the image, the object's mask, and the map of the predicted class.
+
+    The outline of the object is drawn on the map as well.
+    """
+    canvas = Canvas(2 * _MARGIN + 3 * _COLUMN + BAR_WIDTH, _MARGIN + len(examples) * _ROW)
     for row, each in enumerate(examples):
-        top = (len(examples) - row) * ROW + 0.05
-        axes, _ = add_cell(figure, 0.1, top)
-        draw_image(axes, each.image)
+        (drawn,) = colour_maps(each.explanation, palette, 1)
         verdict = "Right" if each.is_right else "Wrong"
-        set_title(axes, f"{verdict}: {each.predicted} ({each.probability:.1%})")
-        axes, _ = add_cell(figure, 0.1 + CELL, top)
-        axes.imshow(each.mask, cmap="gray", interpolation="nearest")
-        set_title(axes, f"The object: {each.true}, {each.area:.0%} of the image")
-        axes, bar = add_cell(figure, 0.1 + 2 * CELL, top, has_bar=True)
-        draw_map(axes, each.explanation, shown(each.explanation)[0], each.image, colours, bar)
-        axes.contour(each.mask, levels=[0.5], colors="#222222", linewidths=0.8)
-        set_title(axes, f"Why {each.predicted}: {each.on_object:.0%} on the object")
-    return figure
+        titles = (
+            f"{verdict}: {each.predicted} ({each.probability:.1%})",
+            f"The object: {each.true}, {each.area:.0%} of the image",
+            f"Why {each.predicted}: {each.on_object:.0%} on the object",
+        )
+        top = _MARGIN + row * _ROW
+        lefts = [_MARGIN + column * _COLUMN for column in range(3)]
+        contents = (as_rgb(each.image), _mask_pixels(each.mask), drawn.pixels)
+        for left, title, pixels in zip(lefts, titles, contents, strict=True):
+            canvas.write((left, top + 2), shorten(title, _SIDE, TITLE), TITLE)
+            canvas.paste((left, top + TITLE_HEIGHT), pixels, _SIDE)
+        _outline(canvas, (lefts[2], top + TITLE_HEIGHT), each.mask)
+        inset = _SIDE // 7
+        place = lefts[2] + _SIDE + 7, top + TITLE_HEIGHT + inset
+        canvas.colour_bar(place, drawn.scale, _SIDE - 2 * inset)
+    return canvas.image
+
+
+def _mask_pixels(mask: NDArray[np.bool_]) -> RGB:
+    return np.repeat(np.where(mask, 255, 0).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def _outline(canvas: Canvas, corner: Point, mask: NDArray[np.bool_]) -> None:
+    """Lines along the pixel edges at which the mask begins or ends."""
+    (left, top), scale = corner, _SIDE / max(mask.shape)
+    for row, column in np.argwhere(mask[:, 1:] != mask[:, :-1]):
+        x, y = left + (column + 1) * scale, top + row * scale
+        canvas.line((x, y), (x, y + scale), INK)
+    for row, column in np.argwhere(mask[1:] != mask[:-1]):
+        x, y = left + column * scale, top + (row + 1) * scale
+        canvas.line((x, y), (x + scale, y), INK)
