@@ -19,8 +19,10 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 def derive(seed: int, *purpose: object) -> int:
     """A 63-bit seed for one named purpose, for example ``derive(seed, "dropout", epoch)``."""
+    # A separator that no purpose contains: ("a", "bc") and ("ab", "c") must differ.
     text = "\x1f".join(str(part) for part in (seed, *purpose))
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    # 63 bits, since torch takes seeds as signed 64-bit integers.
     return int.from_bytes(digest, "little") >> 1
 
 
@@ -44,6 +46,7 @@ def permutation(seed: int, purpose: str, epoch: Epochs, keys: Keys) -> NDArray[n
 
 def _bits(seed: int, purpose: str, epoch: Epochs, keys: Keys, count: int) -> NDArray[np.uint64]:
     start = _starts(seed, purpose, epoch)
+    # Arithmetic modulo 2**64 is meant, and numpy would warn of it for scalars.
     with np.errstate(over="ignore"):
         rows = _mix(keys ^ start)[:, None]
         columns = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN

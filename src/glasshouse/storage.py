@@ -44,6 +44,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
+                # Otherwise a power failure could leave the new name with no content.
                 os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:

@@ -23,6 +23,8 @@ def augment(
     images: Tensor, keys: Keys, settings: AugmentSettings, *, seed: int, epoch: Epochs
 ) -> Tensor:
     """Augment uint8 images ``(n, 3, h, w)``: float32 in 0..255, on the same device."""
+    # Columns: 0 rotation, 1-2 shift, 3-4 zoom, 5 flip, 6-7 crop, 8-10 colour, 11 cutout. Their
+    # number is fixed, so that switching one change on does not alter the others.
     draws = uniforms(seed, "augment", epoch, keys, 12)
     if settings.horizontal_flip == "alternating":
         draws[:, 5] = _alternating(seed, keys, epoch)
@@ -79,6 +81,7 @@ def _move(images: Tensor, draws: NDArray[np.float32], settings: AugmentSettings)
         return functional.grid_sample(
             images.float(), grid, mode="bilinear", padding_mode=padding, align_corners=False
         )
+    # Without interpolation, indexing is faster and exact.
     if settings.random_crop:
         return _shift_by_pixels(images, draws, settings)
     if settings.horizontal_flip:
@@ -133,6 +136,7 @@ def _affine(
     pixels_x, pixels_y = _crop_shift(draws, settings)
     zoom_x = 1 + settings.zoom_range * symmetric[:, 3]
     zoom_y = 1 + settings.zoom_range * symmetric[:, 4]
+    # Mirroring the output axis, so that the crop and the shift keep their direction.
     mirror = np.where(_is_flipped(draws, settings), -1.0, 1.0)
     matrix = np.empty((len(draws), 2, 3), dtype=np.float32)
     # Unless the image is square, a rotation of the pixels is skewed in these coordinates.
@@ -184,6 +188,7 @@ def _indices(
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     inside = (positions >= 0) & (positions < size)
     if fill_mode == "reflect":
+        # The edge pixel is repeated, as grid_sample does with align_corners=False.
         wrapped = positions % (2 * size)
         return inside, np.where(wrapped < size, wrapped, 2 * size - 1 - wrapped)
     return inside, positions.clip(0, size - 1)
@@ -207,6 +212,7 @@ def _colour(images: Tensor, draws: NDArray[np.float32], settings: AugmentSetting
 
 
 def _luminance(images: Tensor) -> Tensor:
+    # ITU-R BT.601, with the digits that torchvision uses.
     weights = torch.tensor([0.2989, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
     return (images * weights).sum(dim=1, keepdim=True)
 

@@ -17,6 +17,7 @@ from glasshouse.settings import AugmentSettings, Sampling
 
 # Augmenting several batches at once spreads the overhead of its many small operations.
 _CHUNK_BYTES = 2 << 20
+# A larger training set stays in main memory, to leave room for the network on the device.
 _DEVICE_BYTES = 4 << 30
 
 
@@ -57,6 +58,7 @@ def prepare_images(
 ) -> TrainingImages:
     """Keep a set as uint8 in memory, or on the device if it fits; read a memory map by rows."""
     labels = torch.from_numpy(images.labels).to(device)
+    # Handing a memory map to torch would make all of it resident in the end.
     rows = _memory_rows if not isinstance(images.pixels, np.memmap) else _mapped_rows
     bytes_each = images.pixels[0].nbytes
     keys = keys_of(images.ids)
@@ -85,6 +87,8 @@ def batches(
     order, showings = draws.positions, draws.showings
     steps = step_count(len(data), batch_size)
     per_chunk = max(1, _CHUNK_BYTES // (data.image_bytes * batch_size))
+    # Chunks begin at fixed steps: a resumed epoch then augments the same images together, and gets
+    # the same bytes.
     for chunk_start in range(first_step - first_step % per_chunk, steps, per_chunk):
         chunk_steps = range(chunk_start, min(chunk_start + per_chunk, steps))
         bounds = [step * batch_size for step in chunk_steps]

@@ -102,6 +102,7 @@ def _build(
     """Decode or copy every image into a new file, survey it, and name it by its content."""
     folder = _folder(fitting)
     row_bytes = 3 * fitting.height * fitting.width
+    # Of this build alone: other processes, or threads of this one, may build the same entry.
     temporary = folder / f".building-{os.getpid()}-{id(index)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,6 +112,7 @@ def _build(
             good = readable(paths, index)
             _close_gaps(file, good, row_bytes)
             found, checksum = _survey_file(file, fitting)
+            # Otherwise a power failure could leave the new name with half of the pixels.
             os.fsync(file.fileno())
         digests = [index[str(paths[number])].sha256 for number in good]
         record = _record_path(digests, fitting)
@@ -156,6 +158,7 @@ def _copy_known(
         known = index.get(str(path))
         if known and not known.reason:
             wanted.setdefault(known.sha256, []).append(number)
+    # A folder that has grown by a few files needs to have only those decoded.
     for record in sorted(folder.glob("*.json")) if wanted else []:
         if not wanted or record.name.startswith("index-"):
             continue
@@ -194,11 +197,13 @@ def _decode_rest(
     how: tuple[Progress | None, int | None],
 ) -> None:
     progress, workers = how
+    # Read before decoding: a file that is changed meanwhile will not match, and is decoded again.
     before = [size_and_time(paths[number]) for number in todo]
     row_bytes = 3 * fitting.height * fitting.width
     chosen = [paths[number] for number in todo]
     for done, result in enumerate(decode_files(chosen, fitting, workers=workers), start=1):
         number = todo[result.position]
+        # Results arrive in any order, so every image has a fixed place in the file.
         if result.pixels:
             file.seek(number * row_bytes)
             file.write(result.pixels)
@@ -298,7 +303,9 @@ def _verified_survey(record: Path, entry: _EntryRecord, fitting: Fitting) -> Sur
         return None
     if checksum != entry.crc32:
         return None
-    _write_record(record, entry.digests, checksum, found)
+    # A cache that cannot be written to can still be read.
+    with contextlib.suppress(StorageError):
+        _write_record(record, entry.digests, checksum, found)
     return found
 
 

@@ -24,6 +24,7 @@ from glasshouse.storage import data_folder, write_bytes
 FOLDER = "cifar-10-batches-py"
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
+# A batch has 31 MB; an archive that claims more is not unpacked into memory.
 _MAX_MEMBER_BYTES = 64 << 20
 _IMAGE_BYTES = 3 * 32 * 32
 CHECKSUMS: Mapping[str, str] = {

@@ -207,6 +207,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Pixels:
             _draft(image)
             image.load()
             upright = _upright(image, _shrink(_to_rgb(image, name)))
+            # A copy, since np.asarray would return a read-only array.
             return np.array(upright, dtype=np.uint8)
     except BadImage:
         raise
@@ -251,6 +252,7 @@ def _draft(image: Image.Image) -> None:
     libjpeg then averages blocks of pixels exactly, as `_shrink` does for other formats.
     """
     factor = _factor(image.width, image.height)
+    # Does nothing for formats other than JPEG, and only works before the image is loaded.
     if factor > 1:
         image.draft(None, (image.width // factor, image.height // factor))
 
@@ -261,8 +263,10 @@ def _shrink(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    # Pillow's own conversion of these modes clips at 255 instead of scaling.
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_to_eight_bits(np.asarray(image), name)).convert("RGB")
+    # The modes at the end have an alpha channel, too.
     if not (image.has_transparency_data or image.mode in ("PA", "La", "RGBa")):
         return image.convert("RGB")
     layer = image.convert("RGBA")

@@ -11,6 +11,7 @@ from glasshouse.errors import DataError
 from glasshouse.progress import Progress
 
 _BLOCK = 1 << 20
+# A connection that ends early is resumed, so that each attempt makes progress.
 _ATTEMPTS = 5
 _TIMEOUT_S = 30
 
@@ -63,6 +64,7 @@ def _receive(address: str, partial: Path) -> Iterator[tuple[int, int]]:
             urllib.request.Request(address, headers=headers), timeout=_TIMEOUT_S
         )
     except urllib.error.HTTPError as error:
+        # The partial file is complete already: there is nothing left to send.
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:
             error.close()
             return

@@ -142,6 +142,7 @@ def _check_classes(listing: FileListing) -> None:
             "a classifier needs at least two"
         )
     counts = np.bincount(listing.labels, minlength=len(listing.class_names)).tolist()
+    # Splits of the source are checked one by one; here, one image could not be in all of them.
     needed = 2 if listing.given_splits else 3
     for name, count in zip(listing.class_names, counts, strict=True):
         if count < needed:
@@ -173,7 +174,7 @@ def _decode(
 ) -> tuple[dict[SplitName, ImageSet], tuple[BadFile, ...], tuple[OddFile, ...]]:
     """One cache entry for all splits: a slice of a memory map is a memory map, too."""
     settings, resize = reading
-    order = np.concatenate(list(positions.values()))
+    order = np.concatenate(list(positions.values()))  # the splits one after the other
     size = settings.image_size or DEFAULT_SIZE
     paths = [listing.paths[number] for number in order]
     cached = cached_images(paths, Fitting(size, size, resize), progress=progress)
@@ -181,6 +182,7 @@ def _decode(
     if bad_files and settings.on_bad_file == "error":
         raise DataError(_bad_files(bad_files, len(paths)))
     ends = np.cumsum([len(chosen) for chosen in positions.values()])
+    # Bad files leave no gap, so the bounds of the splits move forward by those before them.
     bounds = [0, *np.searchsorted(cached.good, ends).tolist()]
     sets: dict[SplitName, ImageSet] = {}
     left: dict[SplitName, Positions] = {}
@@ -194,6 +196,7 @@ def _decode(
             sizes=cached.sizes[start:stop],
         )
         sets[split] = with_survey(images, survey_slice(cached.survey, start, stop))
+    # Again: skipped files may have been the only ones of their class.
     _check_splits(listing, listing.labels, left)
     ids = listing.ids[order[cached.good]].tolist()
     odd_files = tuple(

@@ -11,6 +11,7 @@ from glasshouse.data.decode import format_of, orientation_of
 
 # EXIF orientations that swap height and width.
 _TRANSPOSED = (5, 6, 7, 8)
+# Modes of Pillow: more than 8 bits per value, and those that convert to RGB without loss.
 _DEEP = ("I", "F")
 _PLAIN = ("RGB", "RGBA", "RGBX", "RGBa", "L", "LA", "La", "P", "PA", "1")
 # Extensions that stand for one format; with any other, no format is unexpected.

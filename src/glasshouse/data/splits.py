@@ -31,6 +31,7 @@ def hold_out(
     then the images closest to the threshold are moved. At least one image of each class is held
     out, but always at least `leave` of them remain.
     """
+    # By purpose, so that the choice for validation is independent of that for test.
     draws = uniforms(seed, f"split {purpose}", 0, keys_of(ids), 1)[:, 0]
     held = np.zeros(len(ids), dtype=bool)
     for label in np.unique(labels):

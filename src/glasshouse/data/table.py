@@ -48,6 +48,7 @@ def list_table(table: Path) -> FileListing:
 
 def _read_csv(table: Path) -> Iterator[Row]:
     try:
+        # utf-8-sig: spreadsheets write a byte order mark, which would become part of the header.
         with table.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
             file.seek(0)

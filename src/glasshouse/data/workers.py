@@ -24,7 +24,9 @@ from glasshouse.data.headers import Header, read_header
 from glasshouse.errors import BadImage, DataError
 
 TIMEOUT_S = 30.0
+# Enough for the largest image that decode accepts, several times over.
 _MEMORY_BYTES = 6 << 30
+# Every message is its length followed by that many bytes: no pickle crosses the pipe.
 _LENGTH = struct.Struct("<I")
 _READY = b"ready"
 _CHILD = f"from {__name__} import serve_decoding; serve_decoding()"
@@ -67,7 +69,9 @@ def decode_files(
     """
     count = max(1, min(workers or _processors(), len(paths)))
     todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    # Bounded, so that decoding waits when the consumer writes more slowly to disk.
     done: queue.Queue[Decoded | BaseException] = queue.Queue(maxsize=4 * count)
+    # One None per thread, which ends it.
     for number in [*range(len(paths)), *[None] * count]:
         todo.put(number)
     with _stopping() as stop:
@@ -143,6 +147,7 @@ def _ask(
     """The result, with neither pixels nor reason if the process died or did not answer in time."""
     lines = [str(fitting.height), str(fitting.width), fitting.resize, str(path)]
     assert process.stdin and process.stdout
+    # A blocking read of a pipe takes no timeout on every system, but ends with the process.
     clock = threading.Timer(timeout_s, process.kill)
     clock.daemon = True
     clock.start()
@@ -167,6 +172,7 @@ def _death(timeout_s: float) -> str:
 
 def _start() -> "subprocess.Popen[bytes]":
     """Start a process and wait until it is ready: no file is to blame if it cannot start."""
+    # The child must find this package, also where it is imported from a folder of its own.
     package = Path(__file__).resolve().parents[2]
     search = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
     process = subprocess.Popen(
@@ -246,6 +252,7 @@ def _receive(pipe: IO[bytes]) -> bytes:
 
 
 def _processors() -> int:
+    # Linux only; a container or taskset may allow fewer processors than the machine has.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -68,6 +68,7 @@ def inference_net(
     full = InferenceNet(folded, torch.float32, count, PrecisionAgreement(1.0))
     if precision == torch.float32:
         return _packed(full, few, expected)
+    # A copy, since the float32 network is still needed for the comparison.
     rounded = copy.deepcopy(folded).to(precision)
     for name in head:
         rounded.get_submodule(name).float().register_forward_pre_hook(_in_float32)

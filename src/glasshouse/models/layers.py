@@ -59,6 +59,7 @@ class WhiteningLayer(nn.Conv2d):
 
     def __init__(self, channels: int, kernel_size: int) -> None:
         super().__init__(channels, 2 * channels * kernel_size**2, kernel_size)
+        # A buffer, so that it is saved and moved with the network but never trained.
         _fix(self, "weight")
         nn.init.zeros_(self.bias)  # type: ignore[arg-type]
 
@@ -181,6 +182,7 @@ def _add(modules: "OrderedDict[str, nn.Module]", name: str, module: nn.Module) -
 
 def _output_shape(module: nn.Module, shape: Shape) -> Shape:
     # Running the layer avoids a second set of shape formulas, which could disagree with torch.
+    # In evaluation mode: batch normalisation refuses a single image, and would keep its statistics.
     module.eval()
     try:
         with torch.no_grad():
@@ -203,6 +205,7 @@ def _conv(layer: settings.Conv, shape: Shape, plan: _Plan, place: tuple[int, ...
         )
     kernel, strides = _pair(layer.kernel_size), _pair(layer.strides)
     left, right, top, bottom = _padding(layer.padding, shape, kernel, strides)
+    # nn.Conv2d pads both sides alike; TensorFlow's odd pixel needs a layer of its own.
     is_even = (left, top) == (right, bottom)
     module = nn.Conv2d(
         channels, layer.filters, kernel, strides, (top, left) if is_even else 0,
@@ -224,6 +227,7 @@ def _pool(layer: settings.Pool, shape: Shape, plan: _Plan, place: tuple[int, ...
         average = nn.AvgPool2d(window, strides, (top, left), count_include_pad=False)
         return [(layer.type, average)]
     if is_max:
+        # Zeros would win against negative values.
         pad = nn.ConstantPad2d(padding, -math.inf)
         return [("pad", pad), (layer.type, nn.MaxPool2d(window, strides))]
     return [(layer.type, PaddedAveragePool(window, strides, padding))]
@@ -242,6 +246,7 @@ def _batch_norm(
     layer: settings.BatchNorm, shape: Shape, plan: _Plan, place: tuple[int, ...]
 ) -> Parts:
     kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
+    # torch's momentum is the weight of the new statistics, Keras's that of the old ones.
     module = kind(shape[0], eps=layer.epsilon, momentum=1 - layer.momentum)
     if not layer.scale:
         _fix(module, "weight")
@@ -326,6 +331,7 @@ def _initialise(module: nn.Conv2d | nn.Linear, plan: _Plan, place: tuple[int, ..
         nn.init.dirac_(module.weight[: module.in_channels])
     if plan.initialization != "keras":
         return
+    # A generator of its own: torch's constructor has drawn a varying amount from the global one.
     generator = torch.Generator().manual_seed(derive(plan.seed, "weights", *place))
     nn.init.xavier_uniform_(module.weight, generator=generator)
     if module.bias is not None:

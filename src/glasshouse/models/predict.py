@@ -95,6 +95,7 @@ def predict_logits(
         for start in range(0, len(images), batch_size):
             positions = np.arange(start, min(start + batch_size, len(images)))
             batch = torch.from_numpy(gather(images, positions)).to(device)
+            # The layout that convolutions on CPUs and GPUs compute fastest in.
             inputs = scale(batch, preprocessing).contiguous(memory_format=torch.channels_last)
             logits = net(inputs).float()
             if mirror:

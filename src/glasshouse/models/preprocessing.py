@@ -43,6 +43,7 @@ def preprocess(image: Pixels, preprocessing: Preprocessing) -> Pixels:
             f"received shape {image.shape} and type {image.dtype}; read image files with decode"
         )
     wanted = preprocessing.height, preprocessing.width
+    # Resizing to the larger size first keeps the field of view that the weights were trained on.
     height, width = (max(round(side / preprocessing.crop_fraction), side) for side in wanted)
     fitted = fit_to_size(image, height, width, preprocessing.resize)
     top, left = (height - wanted[0]) // 2, (width - wanted[1]) // 2

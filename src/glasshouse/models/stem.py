@@ -55,6 +55,7 @@ def refine_stem(net: nn.Module) -> Stem:
         )
     convolution = net.get_submodule(stem.convolution)
     assert isinstance(convolution, nn.Conv2d)
+    # Changed rather than replaced, so that the names of its weights stay the same.
     convolution.stride = (1, 1)
     if stem.pooling is not None:
         net.set_submodule(stem.pooling, nn.Identity())

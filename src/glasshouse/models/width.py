@@ -40,6 +40,7 @@ def _widened(layer: Layer, factor: float) -> Layer:
         return layer.model_copy(
             update={"layers": tuple(_widened(inner, factor) for inner in layer.layers)}
         )
+    # The arguments of a torch layer include channels of its neighbours; groups must divide them.
     if layer.type == "torch" or (isinstance(layer, Conv) and layer.groups > 1):
         raise RecipeError(
             f"the width of a layer of type {layer.type} cannot be scaled"

@@ -43,6 +43,7 @@ def create(
     class_count = None if class_names is None else len(class_names)
     if class_names is None and file is not None:
         class_count = _classes_in(file, name, arguments)
+    # Built without the library's own download: the file is found, verified and loaded here.
     net = pretrained.build_net(name, class_count, arguments, seed=seed)
     notes = () if file is None else _fill(net, name, arguments, file)
     count = class_count or _count_classes(net, name, arguments)
