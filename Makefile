@@ -1,15 +1,20 @@
-# Every target sets itself up from nothing: uv where it is present, else venv and pip.
+# Every target sets itself up from nothing, with uv if it is installed, else with venv and pip.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export MPLBACKEND := Agg
-# Most read GLASSHOUSE_DATA; all together take about an hour and a half on two cores. explain_shapes,
-# serving and live_page say how to run them.
+# Most read GLASSHOUSE_DATA; together they take about an hour and a half on two cores. explain_shapes,
+# serving and live_page are not among them: they describe how to run them.
 BENCHES := train_speed tutorial_recipes to_accuracy fuzz_decode folder_memory cifar_memory \
 	finder_cost finder_rates tuner_kill budget explain_page explain_cam explain_memory \
-	transfer_hymenoptera transfer_cifar feature_speed finetune_step startup
+	transfer_hymenoptera transfer_cifar feature_speed finetune_step startup pixel_passes
 
-.PHONY: setup tour test check slow bench docs clean
+# The dependencies that the package allows, at both ends; each has an environment of its own.
+NEWEST := .venv-newest
+LOWEST := .venv-lowest
+UV = $$(command -v uv || echo $(BIN)/uv)
+
+.PHONY: setup tour test newest lowest uv check slow bench docs clean
 
 $(VENV)/installed: pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
@@ -28,6 +33,21 @@ test: setup check
 	# Two processes of one thread each: threads that wait for each other would take the cores from both.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
+uv: setup
+	@command -v uv >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet uv
+
+# The newest versions of everything, on Python 3.13 if there is one.
+newest: uv
+	$(UV) venv --allow-existing --python 3.13 $(NEWEST) || $(UV) venv --allow-existing $(NEWEST)
+	$(UV) pip install --python $(NEWEST)/bin/python --upgrade -e '.[dev]'
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2
+
+# The lowest versions that pyproject.toml allows, on the oldest Python.
+lowest: uv
+	$(UV) venv --allow-existing --python 3.11 $(LOWEST)
+	$(UV) pip install --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[dev]'
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2
+
 check: setup
 	$(BIN)/ruff check src tests bench docs examples
 	$(BIN)/ruff format --check src tests bench docs examples
@@ -41,10 +61,10 @@ bench: setup
 	$(BIN)/python -m pip install --quiet -e '.[bench]' || uv pip install --python $(BIN)/python -e '.[bench]'
 	cd bench && for script in $(BENCHES); do ../$(BIN)/python $$script.py || failed=1; done; exit $${failed:-0}
 
-# Material warns of a later MkDocs, which the bounds in pyproject.toml exclude.
+# Material warns about MkDocs 2, which the bounds in pyproject.toml exclude.
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "open site/index.html"
 
 clean:
-	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(NEWEST) $(LOWEST) site .mypy_cache .ruff_cache .pytest_cache
