@@ -1,4 +1,4 @@
-"""A real workbench in its own process, and a real headless Chromium that reaches nothing else."""
+"""A workbench in its own process, and a headless Chromium that can reach nothing else."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--window-size=1440,900",
-    # Whoever names another host is told that there is none.
+    # Every other host name is unknown.
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
 WIDTHS = (390, 768, 1440)
@@ -43,7 +43,7 @@ Answer = TypeVar("Answer")
 
 @pytest.fixture
 def chromium(tmp_path: Path) -> Iterator[WebDriver]:
-    """A fresh browser; at the end nothing may stand in its console, nor another host in its log."""
+    """A fresh browser; afterwards its console must have no errors and its log no other host."""
     program, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if program is None or driver is None:
         pytest.skip("chromium and chromedriver are not installed")
@@ -55,7 +55,7 @@ def chromium(tmp_path: Path) -> Iterator[WebDriver]:
     browser = webdriver.Chrome(options=options, service=Service(driver))
     try:
         yield browser
-        # Only after a test that went well: its own failure says more.
+        # Only after a passed test: the failure of the test itself says more.
         assert console_errors(browser) == []
         assert hosts_contacted(browser) <= {"127.0.0.1"}
     finally:
@@ -64,7 +64,7 @@ def chromium(tmp_path: Path) -> Iterator[WebDriver]:
 
 @pytest.fixture
 def start_workbench() -> Iterator[StartWorkbench]:
-    """Start `glasshouse ui` over a folder of runs; gives the address, ends it after the test."""
+    """Start `glasshouse ui` on a folder of runs; returns the address, stops it after the test."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(runs: Path) -> str:
@@ -82,7 +82,7 @@ def start_workbench() -> Iterator[StartWorkbench]:
 
 
 def wait_for(happens: Callable[[], Any], what: str, seconds: float = 120.0) -> Any:
-    """The first true answer of a question that is asked again and again."""
+    """Poll until the result is true, and return it."""
     end = time.monotonic() + seconds
     while True:
         answer = None
@@ -97,7 +97,7 @@ def wait_for(happens: Callable[[], Any], what: str, seconds: float = 120.0) -> A
 
 
 def find(browser: WebDriver, css: str, seconds: float = 120.0) -> WebElement:
-    """The first element of a CSS selector that can be seen, as soon as there is one."""
+    """The first visible element of a CSS selector, as soon as there is one."""
     found = wait_for(
         lambda: [e for e in browser.find_elements(By.CSS_SELECTOR, css) if e.is_displayed()],
         css,
@@ -108,7 +108,7 @@ def find(browser: WebDriver, css: str, seconds: float = 120.0) -> WebElement:
 
 
 def find_words(browser: WebDriver, words: str, seconds: float = 120.0) -> WebElement:
-    """The innermost element that can be seen and holds these words."""
+    """The innermost visible element that holds these words."""
     path = f"//*[contains(normalize-space(text()), {json.dumps(words)})]"
     found = wait_for(
         lambda: [e for e in browser.find_elements(By.XPATH, path) if e.is_displayed()],
@@ -120,23 +120,23 @@ def find_words(browser: WebDriver, words: str, seconds: float = 120.0) -> WebEle
 
 
 def act(look: Callable[[], WebElement], action: Callable[[WebElement], Answer]) -> Answer:
-    """Find an element and do something with it; both anew where the page was redrawn between."""
+    """Find an element and act on it; repeat both if the page was redrawn in between."""
     done: list[Answer] = wait_for(lambda: [action(look())], "an element that stays")
     return done[0]
 
 
 def type_into(browser: WebDriver, css: str, *keys: str) -> None:
-    """Send keys to an element that can be seen."""
+    """Send keys to a visible element."""
     act(lambda: find(browser, css), lambda found: found.send_keys(*keys))
 
 
 def read_text(browser: WebDriver, css: str) -> str:
-    """The words of an element that can be seen."""
+    """The text of a visible element."""
     return act(lambda: find(browser, css), lambda found: found.text)
 
 
 def read_attribute(browser: WebDriver, css: str, name: str) -> str:
-    """An attribute of an element that can be seen."""
+    """An attribute of a visible element."""
     return act(lambda: find(browser, css), lambda found: found.get_attribute(name) or "")
 
 
@@ -154,7 +154,7 @@ def click(look: Callable[[], WebElement]) -> None:
 
 
 def set_width(browser: WebDriver, width: int, height: int = 900) -> None:
-    """As if the window were so many pixels wide; a phone below 500."""
+    """Emulate a window of this width in pixels; below 500, a phone."""
     settings = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", settings)
 
@@ -172,13 +172,13 @@ def require_fits(browser: WebDriver, width: int) -> None:
 
 
 def console_errors(browser: WebDriver) -> list[str]:
-    """What stands in the console as an error since the last question."""
+    """Errors in the console since the last call."""
     log: list[dict[str, Any]] = browser.get_log("browser")  # type: ignore[no-untyped-call]
     return [str(entry["message"]) for entry in log if entry["level"] == "SEVERE"]
 
 
 def hosts_contacted(browser: WebDriver) -> set[str]:
-    """The hosts of every request since the last question."""
+    """The hosts of every request since the last call."""
     log: list[dict[str, Any]] = browser.get_log("performance")  # type: ignore[no-untyped-call]
     messages = [json.loads(entry["message"])["message"] for entry in log]
     addresses = [

@@ -1,4 +1,4 @@
-"""The check of a folder in a real browser: findings, copies side by side, samples of a class."""
+"""The check of a folder in a browser: findings, pairs of duplicates, samples of a class."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
-def test_a_folder_is_typed_checked_and_looked_through(
+def test_a_folder_is_entered_checked_and_browsed(
     chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
 ) -> None:
     source = write_folder(tmp_path / "set", ("cat", HOSTILE))
@@ -37,7 +37,7 @@ def test_a_folder_is_typed_checked_and_looked_through(
     chromium.get(start_workbench(tmp_path / "runs") + "/data")
     type_into(chromium, ".gh-source input", str(source), Keys.ENTER)
     find_words(chromium, "contradicting labels")
-    wait_for(lambda: images_of_first_pair(chromium) == 2, "a pair of copies")
+    wait_for(lambda: images_of_first_pair(chromium) == 2, "a pair of duplicates")
     wait_for(lambda: whole_images(chromium), "every image in sight")
     find_words(chromium, "broken.png")
     find_words(chromium, HOSTILE)

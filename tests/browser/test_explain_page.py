@@ -1,4 +1,4 @@
-"""A photo dropped and explained in a real browser; hostile files and names."""
+"""A photo dropped and explained in a browser; hostile files and names."""
 
 import io
 from pathlib import Path
@@ -34,7 +34,7 @@ from tests.browser.conftest import (
 from tests.serving.runs import trained_run
 
 pytestmark = pytest.mark.browser
-BESIDE = ".gh-model:nth-of-type(2) label"
+SECOND = ".gh-model:nth-of-type(2) label"
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 
 # What a hand does that drops a file: the browser's own events, with the file in them.
@@ -151,9 +151,9 @@ def test_a_photo_is_dropped_and_explained_by_two_epochs(
     click(lambda: find(chromium, ".gh-more-maps"))
     wait_for(lambda: count(chromium, ".gh-tile") == few + 3, "the maps of many passes")
 
-    choose(chromium, BESIDE, "digits")
+    choose(chromium, SECOND, "digits")
     wait_for(lambda: count(chromium, ".gh-answer") == 2, "two answers")
-    choose(chromium, f"{BESIDE} ~ label", "epoch 1")
+    choose(chromium, f"{SECOND} ~ label", "epoch 1")
     find_words(chromium, "digits @ epoch 1")
     choose(chromium, ".gh-class", "7")
     wait_for(lambda: texts(chromium, ".gh-why") == ["why 7"] * 2, "both answers about class 7")
@@ -162,7 +162,7 @@ def test_a_photo_is_dropped_and_explained_by_two_epochs(
         require_fits(chromium, width)
 
 
-def test_any_net_of_the_zoo_can_stand_beside_a_run(
+def test_any_pretrained_network_can_be_compared_with_a_run(
     chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
 ) -> None:
     trained_run(tmp_path / "runs" / "digits")
@@ -172,7 +172,7 @@ def test_any_net_of_the_zoo_can_stand_beside_a_run(
     find_words(chromium, "Its worst mistakes")
     click(lambda: find(chromium, ".gh-thumb"))
     find(chromium, ".gh-tile")
-    type_into(chromium, f"{BESIDE} input", "test_resnet:input_size=64", Keys.ENTER)
+    type_into(chromium, f"{SECOND} input", "test_resnet:input_size=64", Keys.ENTER)
     find_words(chromium, "are not on this machine")
     file = "[aria-label='Weights file'] input, input[aria-label='Weights file']"
     type_into(chromium, file, str(weights), Keys.TAB)
@@ -181,7 +181,7 @@ def test_any_net_of_the_zoo_can_stand_beside_a_run(
     wait_for(lambda: are_whole(chromium), "every image")
 
 
-def test_a_broken_file_gets_a_clear_message_and_the_next_one_an_answer(
+def test_a_broken_file_gets_a_clear_message_and_the_next_file_is_explained(
     chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
 ) -> None:
     trained_run(tmp_path / "runs" / "digits")

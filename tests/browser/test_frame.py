@@ -1,4 +1,4 @@
-"""Every page in a real browser: keys, widths, light and dark, nothing from elsewhere."""
+"""Every page in a browser: keyboard, widths, dark mode, no other hosts."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The pages that a run writes, opened from the disk without any server."""
+"""The pages that a run writes, opened from disk without a server."""
 
 from pathlib import Path
 

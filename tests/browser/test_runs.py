@@ -1,4 +1,4 @@
-"""The list of runs in a real browser, with the keyboard alone."""
+"""The list of runs in a browser, with the keyboard only."""
 
 from pathlib import Path
 
@@ -52,12 +52,12 @@ def test_runs_are_filtered_sorted_and_compared_by_keyboard(
     assert "<b>bold<_b>" in names(chromium)
     assert not chromium.find_elements(By.CSS_SELECTOR, "td b")
     sort_by_name(chromium)
-    wait_for(lambda: names(chromium) == sorted(names(chromium)), "rising names")
+    wait_for(lambda: names(chromium) == sorted(names(chromium)), "ascending names")
     sort_by_name(chromium)
-    wait_for(lambda: names(chromium) == sorted(names(chromium), reverse=True), "falling names")
+    wait_for(lambda: names(chromium) == sorted(names(chromium), reverse=True), "descending names")
     type_into(chromium, "body", "/")
     chromium.switch_to.active_element.send_keys("alp")
-    wait_for(lambda: names(chromium) == ["alpha"], "the one that fits")
+    wait_for(lambda: names(chromium) == ["alpha"], "the match")
     chromium.switch_to.active_element.send_keys(Keys.CONTROL, "a")
     chromium.switch_to.active_element.send_keys(Keys.DELETE)
     wait_for(lambda: len(names(chromium)) == 4, "all of them again")

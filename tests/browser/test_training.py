@@ -1,4 +1,4 @@
-"""A whole training in a real browser: started, watched to its end, and looked into."""
+"""A whole training run in a browser: started, watched to its end, and inspected."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def fill(browser: WebDriver, label: str, words: str) -> None:
 
 
 def press(browser: WebDriver, words: str) -> None:
-    """Click the button with just these words: the log may say them as well."""
+    """Click the button with exactly these words, which the log may contain as well."""
     path = (
         f"//button[normalize-space(.)='{words}' or normalize-space(.//*[@class='block'])='{words}']"
     )
@@ -55,7 +55,7 @@ def status_of(browser: WebDriver) -> str:
     return read_text(browser, "main .gh-status")
 
 
-def test_a_training_is_started_watched_stopped_gone_on_with_and_looked_into(
+def test_a_training_run_is_started_watched_stopped_resumed_and_inspected(
     chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
 ) -> None:
     runs = tmp_path / "runs"
@@ -65,7 +65,7 @@ def test_a_training_is_started_watched_stopped_gone_on_with_and_looked_into(
     fill(chromium, "Run name", "watched")
     press(chromium, "Start training")
     wait_for(lambda: chromium.current_url.endswith("/run/watched"), "the page of the run")
-    wait_for(lambda: status_of(chromium) == "training", "the training to begin")
+    wait_for(lambda: status_of(chromium) == "training", "the training to start")
     find(chromium, ".gh-curves canvas")
     wait_for(lambda: figure(chromium, "Time left").endswith((" s", " min")), "the time left")
     wait_for(lambda: figure(chromium, "Validation accuracy").endswith("%"), "an epoch's end")
@@ -74,7 +74,7 @@ def test_a_training_is_started_watched_stopped_gone_on_with_and_looked_into(
     reached = list_run(runs, runs / "watched").epochs
     assert 0 < reached < 40
     press(chromium, "Resume")
-    wait_for(lambda: status_of(chromium) != "stopped", "the training to go on")
+    wait_for(lambda: status_of(chromium) != "stopped", "the training to resume")
     wait_for(lambda: status_of(chromium) == "finished", "the end", 600)
     assert list_run(runs, runs / "watched").epochs == 40
     look_into_a_cell(chromium)
@@ -89,7 +89,7 @@ def figure(browser: WebDriver, name: str) -> str:
 
 
 def look_into_a_cell(browser: WebDriver) -> None:
-    """Open a cell with the keyboard alone, see its images, and close it again."""
+    """Open a cell of the confusion matrix by keyboard, see its images, and close it again."""
     cell = "button[data-cell='4-4']"
     find(browser, cell)
     count = int(read_text(browser, cell))
@@ -101,7 +101,7 @@ def look_into_a_cell(browser: WebDriver) -> None:
 
 
 def loaded_images(browser: WebDriver, css: str) -> int:
-    """How many images have really come; those far down the page are fetched when seen."""
+    """How many images are loaded; those further down are fetched when they come into view."""
     browser.execute_script(
         "const e = document.querySelector(arguments[0]); if (e) e.scrollIntoView();", css
     )
@@ -110,7 +110,7 @@ def loaded_images(browser: WebDriver, css: str) -> int:
                for one in images)  # fmt: skip
 
 
-def test_images_and_a_rate_are_found_before_training(
+def test_augmentation_and_learning_rate_are_previewed_before_training(
     chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
 ) -> None:
     set_width(chromium, 390)
@@ -121,7 +121,7 @@ def test_images_and_a_rate_are_found_before_training(
     last = ".gh-preview img:last-child"
     before = read_attribute(chromium, last, "src")
     fill(chromium, "Rotation range", "90")
-    wait_for(lambda: read_attribute(chromium, last, "src") != before, "turned images")
+    wait_for(lambda: read_attribute(chromium, last, "src") != before, "rotated images")
     press(chromium, "Run test")
     use = ".gh-found .gh-main"
     find(chromium, use, 120)
@@ -133,7 +133,7 @@ def test_images_and_a_rate_are_found_before_training(
     )
 
 
-def test_an_unknown_source_is_said_where_it_was_asked_for(
+def test_an_unknown_source_is_reported_in_its_panel(
     chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
 ) -> None:
     chromium.get(start_workbench(tmp_path / "runs") + "/train")

@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_the_service_starts_answers_as_predict_does_and_stops(
+def test_the_service_starts_agrees_with_predict_and_stops(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "one.png").write_bytes(png(0))
@@ -81,7 +81,7 @@ def test_a_service_that_cannot_start_says_why(
             assert words in errors
 
 
-def test_an_exported_file_is_compared_before_it_is_praised(
+def test_an_exported_file_is_compared_with_the_classifier(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnxruntime")

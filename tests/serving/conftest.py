@@ -33,7 +33,7 @@ Story = Callable[[User], Awaitable[None]]
 
 
 def visit(workbench: Workbench, story: Story) -> None:
-    """Tell a story of one user of a new workbench; the user comes from this machine."""
+    """Run a story of one user of a new workbench, who visits it from this machine."""
     asyncio.run(_visit(workbench, story))
 
 

@@ -1,4 +1,4 @@
-"""Small runs that have really been trained, for pages that need a model."""
+"""Small trained runs, for pages that need a model."""
 
 import functools
 import shutil
@@ -17,7 +17,7 @@ SMALL = ("train.epochs=2", "train.precision=fp32", "train.device=cpu", "data.tra
 
 
 def train_small(folder: Path, source: str = "digits", *overrides: str) -> Path:
-    """A finished run of a small net."""
+    """A finished run of a small network."""
     recipe = load_recipe("tutorial-basic", [*SMALL, *overrides])
     experiment = open_experiment(
         TrainRequest(source, recipe, folder, command="a test", offline=True)

@@ -14,7 +14,7 @@ from tests.workflow.use.test_source_check import write_folder
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
-def test_without_a_source_it_says_what_to_do(workbench: Workbench) -> None:
+def test_without_a_source_the_page_says_what_to_do(workbench: Workbench) -> None:
     async def story(user: User) -> None:
         await user.open("/data")
         await user.should_see("No source selected")

@@ -1,4 +1,4 @@
-"""What the page Train makes of a range test."""
+"""How the page Train shows a range test."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ CURVE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("auto_lr", "marked"), [(4e-3, 4e-3), (None, 1e-3)])
-def test_the_chart_marks_the_rate_that_is_recommended(auto_lr: float | None, marked: float) -> None:
+def test_the_chart_marks_the_suggested_rate(auto_lr: float | None, marked: float) -> None:
     options = finder_options({**CURVE, "auto_lr": auto_lr})
     upright = options["series"][-1]
     foot, top = upright["data"]
@@ -36,7 +36,7 @@ def test_a_chart_without_a_rate_has_no_mark() -> None:
     assert [series["name"] for series in options["series"]] == ["seed 0", "seed 0, per step"]
 
 
-def test_every_rate_says_where_it_is_from_and_the_recommended_one_comes_first() -> None:
+def test_every_rate_has_its_reason_and_the_suggested_one_comes_first() -> None:
     assert list(rates_to_use(CURVE).items()) == [
         ("for this schedule; same as train.lr = auto", 4e-3),
         ("rule: minimum/10", 1e-3),
@@ -45,7 +45,7 @@ def test_every_rate_says_where_it_is_from_and_the_recommended_one_comes_first() 
     assert list(rates_to_use({**CURVE, "auto_lr": 1e-3}).values()) == [1e-3, 5e-4]
 
 
-def test_what_a_process_says_is_passed_on_line_by_line() -> None:
+def test_the_output_of_a_process_is_passed_on_line_by_line() -> None:
     async def story() -> tuple[str, list[str]]:
         program = "import sys; print('first', file=sys.stderr); print('second', file=sys.stderr)"
         process = await asyncio.create_subprocess_exec(

@@ -52,7 +52,7 @@ def test_an_empty_folder_says_what_to_do(workbench: Workbench) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/", "/assets/workbench.css"])
-def test_only_own_hosts_and_origins_are_answered(
+def test_only_own_hosts_and_origins_are_accepted(
     workbench: Workbench, path: str, headers: dict[str, str], status: int
 ) -> None:
     async def story(user: User) -> None:
@@ -62,7 +62,7 @@ def test_only_own_hosts_and_origins_are_answered(
 
 
 @pytest.mark.parametrize("headers", [{"host": "evil.example"}, {"origin": "https://evil.example"}])
-def test_a_socket_from_elsewhere_is_refused(headers: dict[str, str]) -> None:
+def test_a_websocket_from_another_host_is_rejected(headers: dict[str, str]) -> None:
     async def inside(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError("the request came through")
 

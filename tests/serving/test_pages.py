@@ -1,4 +1,4 @@
-"""Runs, Run, Compare and Train, as one user sees them."""
+"""The pages Runs, Run, Compare and Train."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def table_of(user: User) -> ui.table:
     return next(e for e in user.client.elements.values() if isinstance(e, ui.table))
 
 
-def test_the_runs_are_listed_with_their_figures(full: Workbench) -> None:
+def test_the_runs_are_listed_with_their_metrics(full: Workbench) -> None:
     async def story(user: User) -> None:
         await user.open("/")
         rows = {row["name"]: row for row in table_of(user).rows}
@@ -40,7 +40,7 @@ def test_the_runs_are_listed_with_their_figures(full: Workbench) -> None:
     visit(full, story)
 
 
-def test_a_finished_run_shows_what_was_measured(full: Workbench) -> None:
+def test_a_finished_run_shows_its_evaluation(full: Workbench) -> None:
     figures = json.loads((full.runs / "first" / "evaluation.json").read_text())
 
     async def story(user: User) -> None:
@@ -67,7 +67,7 @@ def test_a_finished_run_shows_what_was_measured(full: Workbench) -> None:
 
 
 @pytest.mark.parametrize("name", ["no-such-run", "%2e%2e%2foutside", "sub%2f..%2f..%2foutside"])
-def test_a_run_that_is_none_says_so(full: Workbench, name: str) -> None:
+def test_an_unknown_run_is_an_error_on_the_page(full: Workbench, name: str) -> None:
     async def story(user: User) -> None:
         page = await user.http_client.get(f"/run/{name}")
         assert "There is no run" in page.text or page.status_code == 404
@@ -87,7 +87,7 @@ def test_a_damaged_run_says_what_is_damaged(full: Workbench, name: str) -> None:
     visit(full, story)
 
 
-def test_a_start_that_failed_says_why(workbench: Workbench) -> None:
+def test_a_failed_start_shows_the_error(workbench: Workbench) -> None:
     record = {"run": "lost", "pid": 1, "pid_started": 0.0}
     command = ["python", "-m", "glasshouse", "train", "no-such-source"]
     write_json(workbench.runs / ".background" / "lost.json", record | {"command": command})
@@ -120,7 +120,7 @@ def test_too_few_or_too_many_runs_are_not_compared(full: Workbench, count: int) 
     visit(full, story)
 
 
-def test_what_does_not_fit_is_said_before_anything_starts(workbench: Workbench) -> None:
+def test_invalid_settings_are_reported_before_anything_starts(workbench: Workbench) -> None:
     async def story(user: User) -> None:
         await user.open("/train")
         with user:
@@ -136,7 +136,7 @@ def test_what_does_not_fit_is_said_before_anything_starts(workbench: Workbench) 
     visit(workbench, story)
 
 
-def test_many_classes_are_cut_to_the_most_confused() -> None:
+def test_of_many_classes_the_most_confused_are_shown() -> None:
     confusion = [[0] * 30 for _ in range(30)]
     for i in range(30):
         confusion[i][i] = 50
@@ -202,7 +202,7 @@ def test_five_hundred_runs_are_read_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert run_rows(workbench) == rows
 
 
-def test_every_field_of_the_form_is_named_by_the_words_above_it(workbench: Workbench) -> None:
+def test_every_field_of_the_form_has_its_label(workbench: Workbench) -> None:
     async def story(user: User) -> None:
         await user.open("/train")
         assert user.client is not None
@@ -219,7 +219,7 @@ def test_every_field_of_the_form_is_named_by_the_words_above_it(workbench: Workb
     visit(workbench, story)
 
 
-def test_a_run_by_features_shows_no_epochs_that_it_never_had(workbench: Workbench) -> None:
+def test_a_run_on_features_shows_no_epochs(workbench: Workbench) -> None:
     listed = Listed("heads", workbench.runs, "finished", recipe="transfer-features", seconds=4.5)
     assert epochs_of(0, listed) == "features"
     assert epochs_of(3, replace(listed, of=10)) == "3 / 10"
@@ -235,7 +235,7 @@ def test_explain_says_what_to_do_where_there_is_no_run(workbench: Workbench) -> 
     visit(workbench, story)
 
 
-def test_images_that_are_gone_are_said_to_be_gone(full: Workbench) -> None:
+def test_missing_images_are_reported_on_the_page(full: Workbench) -> None:
     path = full.runs / "first" / "environment.json"
     environment = json.loads(path.read_text(encoding="utf-8"))
     environment["data"]["source"] = str(full.runs / "vanished")
@@ -243,7 +243,7 @@ def test_images_that_are_gone_are_said_to_be_gone(full: Workbench) -> None:
 
     async def story(user: User) -> None:
         await user.open("/run/first")
-        await user.should_see("Cannot show the images: there is no folder")
+        await user.should_see("Cannot show the images: the folder or table")
         await user.open("/explain?model=first")
         await user.should_see("Its test images cannot be read")
         await user.should_see("A photo of your own can still be explained")

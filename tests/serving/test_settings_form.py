@@ -1,4 +1,4 @@
-"""Fields come from the settings, and give back what the recipe needs."""
+"""Fields are derived from the settings, and their values become overrides of the recipe."""
 
 import pytest
 
@@ -61,13 +61,13 @@ def test_changed_fields_reach_the_recipe() -> None:
     ("key", "value"),
     [("train.epochs", 0), ("train.epochs", 2.5), ("train.lr", "fast"), ("augment.zoom_range", 3.0)],
 )
-def test_a_value_that_does_not_fit_is_named(key: str, value: float | str) -> None:
+def test_an_error_names_the_invalid_value(key: str, value: float | str) -> None:
     with pytest.raises(RecipeError, match=key.rpartition(".")[2]):
         recipe_with_values("small-residual", {key: value}, [])
 
 
 @pytest.mark.parametrize(("word", "value"), [("no", False), ("alternating", "alternating")])
-def test_yes_no_or_another_way_is_a_choice(word: str, value: bool | str) -> None:
+def test_a_boolean_with_further_options_is_a_choice(word: str, value: bool | str) -> None:
     assert setting_of("augment.horizontal_flip").choices == ("no", "yes", "alternating")
     recipe = recipe_with_values("small-residual", {"augment.horizontal_flip": word}, [])
     assert recipe.augment.horizontal_flip == value

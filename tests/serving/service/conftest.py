@@ -35,7 +35,7 @@ def png(seed: int, size: tuple[int, int] = (20, 24)) -> bytes:
 
 @dataclass(frozen=True)
 class Caller:
-    """Asks an application without a socket."""
+    """Sends requests to an application without a socket."""
 
     app: Any
 
@@ -67,11 +67,11 @@ class Running:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Its address."""
         return f"http://127.0.0.1:{self.port}"
 
     def stop(self) -> None:
-        """As a signal would."""
+        """Stop it as a signal would."""
         self.server.handle_exit(15, None)
 
 
@@ -79,7 +79,7 @@ class Running:
 def running(
     service: Service, rules: AccessRules | None = None, policy: ShutdownPolicy | None = None
 ) -> Iterator[Running]:
-    """The service at a free port, stopped in the end."""
+    """The service on a free port, stopped at the end."""
     listener = reserve("127.0.0.1", 0)
     listener.listen(BACKLOG)
     port = listener.getsockname()[1]
@@ -119,5 +119,5 @@ def service(classifier: Classifier) -> Service:
 
 @pytest.fixture
 def ask(service: Service) -> Caller:
-    """Asks the service."""
+    """Sends requests to the service."""
     return Caller(create_api(service))

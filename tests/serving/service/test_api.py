@@ -32,7 +32,7 @@ def offline(classifier: Classifier, files: list[bytes], folder: Path) -> list[di
     return [{str(each["class"]): float(each["probability"]) for each in row} for row in rows]
 
 
-def test_answers_are_the_offline_ones_however_they_were_batched(
+def test_predictions_equal_the_offline_ones_however_they_were_batched(
     ask: Caller, classifier: Classifier, tmp_path: Path
 ) -> None:
     files = [png(seed) for seed in range(64)]
@@ -48,7 +48,7 @@ def test_answers_are_the_offline_ones_however_they_were_batched(
         )
 
 
-def test_a_form_of_several_is_answered_in_order_with_their_names(ask: Caller) -> None:
+def test_the_images_of_a_form_come_back_in_order_with_their_names(ask: Caller) -> None:
     names = ["one.png", "<b>two</b>.png", "../../three.png"]
     form = [("images", (name, png(i), "image/png")) for i, name in enumerate(names)]
     answer = ask("POST", "/predict?top=2", files=form)
@@ -77,7 +77,7 @@ def test_a_form_of_several_is_answered_in_order_with_their_names(ask: Caller) ->
         ({"data": {"top": "3"}, "files": [("a", ("a.png", png(0)))]}, 422, "query"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_answered_is_a_problem_with_a_reason(
+def test_an_invalid_request_is_a_problem_with_a_reason(
     ask: Caller, more: dict[str, object], status: int, words: str
 ) -> None:
     answer = ask("POST", "/predict", **more)
@@ -89,7 +89,7 @@ def test_what_cannot_be_answered_is_a_problem_with_a_reason(
     assert problem["request_id"] == answer.headers["x-request-id"]
 
 
-def test_a_body_without_a_length_is_bounded_too(ask: Caller) -> None:
+def test_a_body_without_a_declared_length_is_limited_too(ask: Caller) -> None:
     def chunks() -> list[bytes]:
         return [b"x" * 500_000] * 4
 
@@ -121,7 +121,7 @@ def test_framework_errors_are_problems_too(
     assert answer.json()["type"].startswith("urn:glasshouse:problem:")
 
 
-def test_a_mistake_of_the_service_says_nothing_of_its_inside(
+def test_an_internal_error_reveals_no_details(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = create_api(service)
@@ -137,7 +137,7 @@ def test_a_mistake_of_the_service_says_nothing_of_its_inside(
     assert answer.json()["request_id"] in caplog.text and "secret" in caplog.text
 
 
-def test_a_request_keeps_its_good_id_and_loses_a_bad_one(ask: Caller) -> None:
+def test_a_valid_request_id_is_kept_and_an_invalid_one_replaced(ask: Caller) -> None:
     assert (
         ask("GET", "/healthz", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
     )
@@ -145,7 +145,7 @@ def test_a_request_keeps_its_good_id_and_loses_a_bad_one(ask: Caller) -> None:
     assert len(found) == 32
 
 
-def test_with_a_key_only_its_holders_are_answered(service: Service) -> None:
+def test_with_a_key_requests_without_it_are_rejected(service: Service) -> None:
     ask = Caller(create_api(service, AccessRules(api_key="s3cret")))
     for headers in ({}, {"x-api-key": "s3cre"}, {"authorization": "Bearer no"}):
         answer = ask("GET", "/metrics", headers=headers)
@@ -156,14 +156,14 @@ def test_with_a_key_only_its_holders_are_answered(service: Service) -> None:
     assert ask("GET", "/v2/health/ready").status_code == 200
 
 
-def test_other_names_of_this_host_are_refused_where_names_are_given(service: Service) -> None:
+def test_with_allowed_hosts_other_host_names_are_rejected(service: Service) -> None:
     ask = Caller(create_api(service, AccessRules(hosts=frozenset({"127.0.0.1"}))))
     assert ask("GET", "/healthz").status_code == 200
     assert ask("GET", "/healthz", headers={"host": "evil.example:80"}).status_code == 421
     assert ask("GET", "/healthz", headers={"host": "["}).status_code == 421
 
 
-def test_more_than_fit_are_refused_at_once(classifier: Classifier) -> None:
+def test_requests_beyond_the_capacity_are_rejected_at_once(classifier: Classifier) -> None:
     service = make_service(classifier, "tiny", Limits(max_queue=2))
     ask = Caller(create_api(service))
     form = [("p", (f"{i}.png", png(i))) for i in range(3)]
@@ -174,7 +174,7 @@ def test_more_than_fit_are_refused_at_once(classifier: Classifier) -> None:
     assert service.capacity.images == 0
 
 
-def test_an_answer_that_is_late_is_a_503(classifier: Classifier) -> None:
+def test_a_missed_deadline_is_a_503(classifier: Classifier) -> None:
     ask = Caller(create_api(make_service(classifier, "tiny", Limits(deadline=0.0))))
     answer = ask("POST", "/predict", content=png(0), headers=RAW)
     assert answer.status_code == 503
@@ -182,7 +182,7 @@ def test_an_answer_that_is_late_is_a_503(classifier: Classifier) -> None:
     assert "retry-after" in answer.headers
 
 
-def test_a_closing_service_is_not_ready_but_still_answers(ask: Caller, service: Service) -> None:
+def test_a_closing_service_is_not_ready_but_still_responds(ask: Caller, service: Service) -> None:
     service.is_closing.set()
     assert ask("GET", "/v2/health/ready").status_code == 503
     assert ask("GET", "/v2/models/tiny/ready").status_code == 503
@@ -202,7 +202,7 @@ def test_metrics_count_requests_and_images_under_bounded_names(ask: Caller) -> N
     assert "/x" not in text and "two" not in text
 
 
-def test_the_page_shows_names_as_text_and_loads_nothing_from_elsewhere(ask: Caller) -> None:
+def test_the_page_escapes_names_and_loads_nothing_from_other_hosts(ask: Caller) -> None:
     answer = ask("GET", "/")
     assert answer.headers["content-type"].startswith("text/html")
     assert CLASS_NAMES[2] not in answer.text
@@ -212,7 +212,7 @@ def test_the_page_shows_names_as_text_and_loads_nothing_from_elsewhere(ask: Call
     assert "default-src 'none'" in policy and "unsafe" not in policy
 
 
-def test_the_description_stands_alone(ask: Caller) -> None:
+def test_the_openapi_description_is_self_contained(ask: Caller) -> None:
     answer = ask("GET", "/openapi.json")
     document = answer.json()
     text = json.dumps(document)
@@ -221,7 +221,7 @@ def test_the_description_stands_alone(ask: Caller) -> None:
     assert {"/predict", "/explain", "/v2/models/{model_name}/infer"} <= set(document["paths"])
 
 
-def test_a_name_in_half_characters_is_mended(ask: Caller) -> None:
+def test_lone_surrogates_in_a_file_name_are_replaced(ask: Caller) -> None:
     form = (
         b'--b\r\nContent-Disposition: form-data; name="p"; filename="\\ud800.png"\r\n\r\n'
         + png(0)

@@ -11,7 +11,7 @@ from glasshouse.serving.service.batcher import Batcher, Closed
 
 
 class Slow:
-    """Doubles numbers, when it is let; remembers the batches."""
+    """Doubles numbers once its gate is open; remembers the batches."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""Thousands of generated requests, and paths that try to leave."""
+"""Thousands of generated requests, and paths that try to reach files."""
 
 import socket
 from collections import Counter
@@ -24,7 +24,7 @@ PAYLOADS = [slash.join((up,) * 6) + slash + target
 
 
 def fuzz(service: Service, count: int) -> Counter[int]:
-    """Ask as many requests as that, at least, of every operation; the statuses of the answers."""
+    """Send at least this many requests to every operation; returns the statuses."""
     statuses: Counter[int] = Counter()
     with running(service) as server:
         schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
@@ -85,7 +85,7 @@ def test_ten_thousand_generated_requests_find_no_failure(service: Service) -> No
     assert statuses[200] > 500 and statuses[422] > 500
 
 
-def test_a_hundred_paths_that_lead_out_lead_nowhere(service: Service) -> None:
+def test_no_path_reaches_a_file(service: Service) -> None:
     assert len(PAYLOADS) == 100
     with running(service) as server:
         for payload in PAYLOADS:
@@ -93,7 +93,7 @@ def test_a_hundred_paths_that_lead_out_lead_nowhere(service: Service) -> None:
                 assert _status(server.port, before + payload) in (400, 404)
 
 
-def test_a_file_name_that_leads_out_is_a_name(service: Service) -> None:
+def test_a_file_name_that_looks_like_a_path_is_only_a_name(service: Service) -> None:
     with running(service) as server:
         for payload in PAYLOADS[:20]:
             answer = _ask(server.port, payload)

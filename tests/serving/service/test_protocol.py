@@ -17,7 +17,7 @@ def body(datatype: str, shape: list[int], data: object, name: str = "pixels") ->
     return {"inputs": [{"name": name, "datatype": datatype, "shape": shape, "data": data}]}
 
 
-def test_the_server_and_the_model_say_what_they_are(ask: Caller) -> None:
+def test_server_and_model_metadata(ask: Caller) -> None:
     assert ask("GET", "/v2").json()["name"] == "glasshouse"
     assert ask("GET", "/v2/health/live").json() == {"live": True}
     assert ask("GET", "/v2/health/ready").json() == {"ready": True}
@@ -58,7 +58,7 @@ def test_files_and_pixels_give_the_offline_logits(ask: Caller, classifier: Class
         )
 
 
-def test_only_the_wanted_outputs_come(ask: Caller) -> None:
+def test_only_the_requested_outputs_are_returned(ask: Caller) -> None:
     text = base64.b64encode(png(0)).decode()
     asked = body("BYTES", [1], [text], "images") | {"outputs": [{"name": "class"}]}
     found = ask("POST", "/v2/models/tiny/versions/1/infer", json=asked).json()
@@ -101,10 +101,10 @@ def test_a_tensor_that_does_not_fit_is_a_problem(
 
 
 @pytest.mark.parametrize("text", ["", "[", "null", '{"inputs": NaN}', "[" * 5000, '"\\ud800"'])
-def test_a_body_that_is_no_request_is_a_problem(ask: Caller, text: str) -> None:
+def test_a_body_that_is_not_a_request_is_a_problem(ask: Caller, text: str) -> None:
     assert ask("POST", PATH, content=text.encode()).status_code == 422
 
 
-def test_numbers_that_are_none_are_refused(ask: Caller) -> None:
+def test_nan_and_infinity_are_rejected(ask: Caller) -> None:
     document = json.dumps(body("FP32", [1, 3, 16, 16], [*FLAT[1:], float("nan")]))
     assert ask("POST", PATH, content=document).status_code == 422

@@ -26,7 +26,7 @@ def request(data: bytes, path: str = "/predict") -> bytes:
 
 
 def read_answer(connection: socket.socket) -> bytes:
-    """One whole answer; empty when the connection was closed before its first byte."""
+    """One whole response; empty when the connection was closed before its first byte."""
     data = b""
     while b"\r\n\r\n" not in data:
         part = connection.recv(65536)
@@ -40,8 +40,8 @@ def read_answer(connection: socket.socket) -> bytes:
     return head + b"\r\n\r\n" + body
 
 
-def test_a_stop_loses_no_request_that_was_sent(service: Service) -> None:
-    """Sixteen callers ask without a pause; the server is stopped in the midst of it."""
+def test_a_shutdown_loses_no_request_that_was_sent(service: Service) -> None:
+    """Sixteen clients send requests without a pause while the server is stopped."""
     sent, answered, lost = [0] * 16, [0] * 16, []
     data = request(png(0))
 
@@ -70,7 +70,7 @@ def test_a_stop_loses_no_request_that_was_sent(service: Service) -> None:
     assert sent == answered and min(answered) > 0
 
 
-def test_a_request_that_comes_in_slowly_is_answered_although_the_server_stops(
+def test_a_slow_request_is_answered_during_shutdown(
     service: Service,
 ) -> None:
     data = request(png(0))
@@ -87,7 +87,7 @@ def test_a_request_that_comes_in_slowly_is_answered_although_the_server_stops(
         assert not server.thread.is_alive()
 
 
-def test_while_it_drains_it_is_not_ready_and_takes_connections(service: Service) -> None:
+def test_while_draining_the_server_is_not_ready_but_accepts_connections(service: Service) -> None:
     with running(service, policy=ShutdownPolicy(drain=600)) as server:
         server.stop()
         with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:

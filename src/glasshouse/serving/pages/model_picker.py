@@ -35,45 +35,45 @@ class Chooser:
             _ModelFields("Model", names, first),
             _ModelFields("Compare with", names, None),
         ]
-        for place in self._fields:
-            place.name.on_value_change(partial(self._renamed, place))
-            place.epoch.on_value_change(self._told)
-            place.weights.on("change", self._told)
-            self._fit(place)
+        for fields in self._fields:
+            fields.name.on_value_change(partial(self._on_name_change, fields))
+            fields.epoch.on_value_change(self._on_field_change)
+            fields.weights.on("change", self._on_field_change)
+            self._fit(fields)
         text("a run, a bundled model, or any network of torchvision or timm", "span", "gh-help")
 
     @property
     def chosen(self) -> list[ModelChoice]:
         """The selected models in order; empty where none is selected."""
-        return [choice for place in self._fields if (choice := place.choice) is not None]
+        return [choice for fields in self._fields if (choice := fields.choice) is not None]
 
     async def offer_nets_at_hand(self) -> None:
         """Add the pretrained networks whose weights are on this machine; this takes time."""
         found = await asyncio.to_thread(names_at_hand)
-        for place in self._fields:
-            if found and not place.name.is_deleted:
-                place.name.set_options(list(dict.fromkeys([*place.name.options, *found])))
+        for fields in self._fields:
+            if found and not fields.name.is_deleted:
+                fields.name.set_options(list(dict.fromkeys([*fields.name.options, *found])))
 
-    async def _renamed(self, place: "_ModelFields") -> None:
-        place.is_quiet = True  # the fields set here are no changes by the user
-        place.epoch.value, place.weights.value = _FINAL, ""
-        self._fit(place)
-        place.is_quiet = False
+    async def _on_name_change(self, fields: "_ModelFields") -> None:
+        fields.is_quiet = True  # the fields set here are no changes by the user
+        fields.epoch.value, fields.weights.value = _FINAL, ""
+        self._fit(fields)
+        fields.is_quiet = False
         await self._on_change()
 
-    def _told(self) -> Awaitable[None] | None:
+    def _on_field_change(self) -> Awaitable[None] | None:
         # Checked here and not in a coroutine: by the time it ran, is_quiet would be over.
-        return None if any(place.is_quiet for place in self._fields) else self._on_change()
+        return None if any(fields.is_quiet for fields in self._fields) else self._on_change()
 
-    def _fit(self, place: "_ModelFields") -> None:
+    def _fit(self, fields: "_ModelFields") -> None:
         """Show the fields that the model has: the epochs of a run, or the weights of a network."""
-        name = place.name.value or ""
+        name = fields.name.value or ""
         epochs = epochs_of_choice(self._folder, ModelChoice(name))
         options = {epoch: f"epoch {epoch}" for epoch in reversed(epochs)}
-        place.epoch.set_options({_FINAL: "final", **options}, value=_FINAL)
-        place.epoch.set_visibility(bool(epochs))
-        place.hint.set_visibility(0 < len(epochs) <= 2)
-        place.weights.set_visibility(bool(name) and name not in self._names)
+        fields.epoch.set_options({_FINAL: "final", **options}, value=_FINAL)
+        fields.epoch.set_visibility(bool(epochs))
+        fields.hint.set_visibility(0 < len(epochs) <= 2)
+        fields.weights.set_visibility(bool(name) and name not in self._names)
 
 
 class _ModelFields:
