@@ -95,7 +95,7 @@ def python_names() -> Iterator[str]:
     stub = ast.parse(Path(glasshouse.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
     imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
     for package, group in groupby(imports, key=lambda node: str(node.module).partition(".")[0]):
-        yield f"\n## {package.capitalize()}\n"
+        yield f"\n## {package.replace('_', ' ').capitalize()}\n"
         for node in group:
             yield from (f"\n::: glasshouse.{node.module}.{alias.name}\n" for alias in node.names)
 
