@@ -40,8 +40,8 @@ class BadImage(DataError):
 
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
-        self.path = str(path)
-        self.reason = reason
+        self.path: str = str(path)
+        self.reason: str = reason
 
     def __reduce__(self) -> tuple[type["BadImage"], tuple[str, str]]:
         # Errors are pickled between processes; by default, only the message would be passed on.
@@ -69,7 +69,7 @@ class Interrupted(GlasshouseError):
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
-        self.exit_code = 128 + signal_number
+        self.exit_code: int = 128 + signal_number
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

@@ -29,7 +29,7 @@ from glasshouse.cli import (
 from glasshouse.errors import GlasshouseError
 from glasshouse.memory import keep_freed_memory
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="glasshouse",
     help="Image classifiers that you can see through: train, evaluate and explain them.",
     no_args_is_help=True,

@@ -81,7 +81,9 @@ class PaddedAveragePool(nn.Module):
 
     def __init__(self, pool_size: Pair, strides: Pair, padding: tuple[int, int, int, int]) -> None:
         super().__init__()
-        self.pool_size, self.strides, self.padding = pool_size, strides, padding
+        self.pool_size: Pair = pool_size
+        self.strides: Pair = strides
+        self.padding: tuple[int, int, int, int] = padding
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Feature maps ``(n, c, h, w)``; padding is left, right, top, bottom."""

@@ -26,7 +26,7 @@ from glasshouse.workflow.use.model_choices import ModelChoice, classifier_of_cho
 
 # The one lock for torch. Loading and explaining take seconds and much memory, and explaining hooks
 # a network that all pages share: one thread at a time does either, the others wait.
-busy = threading.RLock()
+busy: threading.RLock = threading.RLock()
 
 
 def load_source(workbench: Workbench, source: str, settings: DataSettings) -> Splits:

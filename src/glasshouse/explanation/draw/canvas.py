@@ -29,7 +29,7 @@ class Canvas:
     """An image that is drawn on; a point is (from the left, from the top)."""
 
     def __init__(self, width: float, height: float) -> None:
-        self.image = Image.new("RGB", (math.ceil(width), math.ceil(height)), "white")
+        self.image: Image.Image = Image.new("RGB", (math.ceil(width), math.ceil(height)), "white")
         self._draw = ImageDraw.Draw(self.image)
 
     def write(

@@ -16,7 +16,7 @@ class TrainingPlan:
         self.recipe: Any = None
         self.more: Any = None
         self.changed: list[Callable[[], Any]] = []
-        self.form = Form(lambda: [call() for call in self.changed])
+        self.form: Form = Form(lambda: [call() for call in self.changed])
 
     @property
     def extra(self) -> list[str]:

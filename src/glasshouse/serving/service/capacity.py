@@ -23,8 +23,8 @@ class Slot:
 
     def __init__(self, capacity: "Capacity") -> None:
         self._capacity = capacity
-        self.images = 0
-        self.bytes = 0
+        self.images: int = 0
+        self.bytes: int = 0
 
     def grow(self, *, images: int = 0, size: int = 0) -> None:
         """Take more; raises Full, and takes nothing, where it does not fit."""
@@ -43,8 +43,8 @@ class Capacity:
     def __init__(self, max_images: int, max_bytes: int) -> None:
         self.max_images = max_images
         self.max_bytes = max_bytes
-        self.images = 0
-        self.bytes = 0
+        self.images: int = 0
+        self.bytes: int = 0
         # When the last requests were answered and how many images each held: the throughput.
         self._answered: deque[tuple[float, int]] = deque(maxlen=_RECENT_REQUESTS)
 

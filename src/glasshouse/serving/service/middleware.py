@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from glasshouse.serving.service.problems import REQUEST_ID, Problem, problem_of, problem_response
 from glasshouse.serving.service.service import Service
 
-log = logging.getLogger("glasshouse.service")
+log: logging.Logger = logging.getLogger("glasshouse.service")
 
 # Health checks of an orchestrator carry no API key.
 OPEN_PATHS = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})

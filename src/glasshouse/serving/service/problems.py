@@ -37,8 +37,8 @@ class Problem(Exception):
         self.status = status
         self.kind = kind
         self.detail = detail
-        self.headers = dict(headers or {})
-        self.more = dict(more or {})
+        self.headers: dict[str, str] = dict(headers or {})
+        self.more: dict[str, Any] = dict(more or {})
 
 
 def problem_of(error: Exception) -> Problem:

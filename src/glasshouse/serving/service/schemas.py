@@ -1,6 +1,6 @@
 """Schemas of requests and responses; the OpenAPI description is generated from them."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Document(BaseModel):
     """Base of the response documents: unknown members are errors."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", populate_by_name=True)
 
 
 class ClassShare(Document):

@@ -38,25 +38,26 @@ class Column:
     """The parts of one answer that change when something else is chosen."""
 
     def __init__(self, answer: ExplainedPhoto, method: str, colours: str) -> None:
-        self.answer = answer
-        self.colours = colours
+        self.answer: ExplainedPhoto = answer
+        self.colours: str = colours
         self.on_method: Callable[[str], None] = self.show_method
         self.on_more: Callable[[], Awaitable[None]] | None = None
-        self.methods = [each.method for each in answer.page.explanations]
-        self.method = method if method in self.methods else self.methods[0]
+        self.methods: list[str] = [each.method for each in answer.page.explanations]
+        self.method: str = method if method in self.methods else self.methods[0]
         self.maps: dict[str, list[Element]] = {name: [] for name in self.methods}
         self.tiles: dict[str, Element] = {}
         self.marks: dict[str, Element] = {}
         with panel(str(answer.model), _what(answer), classes="gh-answer"):
             with box("gh-seen"):
                 with box():
-                    self.stage = box("gh-stage")
-                    self.words = box("gh-words")
+                    self.stage: Element = box("gh-stage")
+                    self.words: Element = box("gh-words")
                 _top_five(answer)
-            with box("gh-tiles").props('role=group aria-label="Maps"') as self.place:
+            self.place: Element = box("gh-tiles").props('role=group aria-label="Maps"')
+            with self.place:
                 for name in self.methods:
                     self._tile(name)
-            self.more = button("SmoothGrad, Integrated Gradients, occlusion", "add")
+            self.more: ui.button = button("SmoothGrad, Integrated Gradients, occlusion", "add")
             self.more.on_click(self._ask_for_more).classes("gh-more-maps")
             _layers(answer)
         self.show_method(self.method)
