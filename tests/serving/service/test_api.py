@@ -9,7 +9,7 @@ import torch
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.inference import InferenceNet, inference_net
 from glasshouse.models.predict import logits_of, most_probable, softmax
-from glasshouse.serving.service import service as rooms
+from glasshouse.serving.service import service as serving
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.middleware import AccessRules
@@ -233,37 +233,42 @@ def test_lone_surrogates_in_a_file_name_are_replaced(ask: Caller) -> None:
     assert answer.json()["predictions"][0]["image"] == "?.png"
 
 
-def test_a_faster_copy_serves_where_it_agrees_and_only_there(
+def spoiled(net: torch.nn.Module, example: torch.Tensor) -> InferenceNet:
+    """An inference network whose logits do not agree."""
+    made = inference_net(net, example)
+    return replace(made, net=torch.nn.Sequential(made.net, torch.nn.Hardtanh(-0.01, 0.01)))
+
+
+def test_an_optimised_copy_serves_only_where_its_logits_agree(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {name: value.clone() for name, value in classifier.net.state_dict().items()}
-    fast_classifier = rooms.faster(classifier)
-    assert fast_classifier.net is not classifier.net
+    optimised = serving.inference_copy(classifier)
+    assert optimised.net is not classifier.net
+    assert repr(optimised.net) != repr(classifier.net)
     assert all(torch.equal(v, before[n]) for n, v in classifier.net.state_dict().items())
 
-    def spoiled(net: torch.nn.Module, example: torch.Tensor) -> InferenceNet:
-        made = inference_net(net, example)
-        return replace(made, net=torch.nn.Sequential(made.net, torch.nn.Hardtanh(-0.01, 0.01)))
-
-    monkeypatch.setattr(rooms, "inference_net", spoiled)
-    assert rooms.faster(classifier) is classifier
+    monkeypatch.setattr(serving, "inference_net", spoiled)
+    plain = serving.inference_copy(classifier)
+    assert plain.net is not classifier.net and repr(plain.net) == repr(classifier.net)
+    assert all(torch.equal(v, before[n]) for n, v in plain.net.state_dict().items())
 
 
 @pytest.mark.parametrize("agrees", [True, False])
-def test_what_is_explained_shares_no_module_with_what_predicts(
+def test_the_predictor_shares_no_module_with_the_explainer(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch, agrees: bool
 ) -> None:
     if not agrees:
-        monkeypatch.setattr(rooms, "faster", lambda given: given)
+        monkeypatch.setattr(serving, "inference_net", spoiled)
     used: list[Classifier] = []
-    classify = rooms._classify
+    classify = serving._classify
 
     def noted(given: Classifier, *more: Any) -> Any:
         used.append(given)
         return classify(given, *more)
 
-    monkeypatch.setattr(rooms, "_classify", noted)
-    service = rooms.make_service(classifier, "tiny")
+    monkeypatch.setattr(serving, "_classify", noted)
+    service = serving.make_service(classifier, "tiny")
     answer = Caller(create_api(service))("POST", "/predict", content=png(1), headers=RAW)
     assert answer.status_code == 200, answer.text
     assert used

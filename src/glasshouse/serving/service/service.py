@@ -63,10 +63,7 @@ def make_service(classifier: Classifier, name: str, limits: Limits | None = None
     """A service for a classifier, warmed up; the classifier itself is not changed."""
     limits = limits or Limits()
     metrics = Metrics()
-    fast_classifier = faster(classifier)
-    if fast_classifier.net is classifier.net:
-        # The explainer hooks the network in a thread of its own: it must not see other requests.
-        fast_classifier = replace(classifier, net=copy.deepcopy(classifier.net))
+    fast_classifier = inference_copy(classifier)
     reader: Batcher[Work, Any] = Batcher(_run_each, name="reader", max_batch=_DECODED_PER_TURN)
     predictor: Batcher[NDArray[Any], Scores] = Batcher(
         lambda images: _classify(fast_classifier, metrics, images),
@@ -93,15 +90,19 @@ def make_service(classifier: Classifier, name: str, limits: Limits | None = None
     return service
 
 
-def faster(classifier: Classifier) -> Classifier:
-    """The classifier with a net for inference alone, or itself where that would not agree."""
+def inference_copy(classifier: Classifier) -> Classifier:
+    """The classifier with a network of its own: optimised for inference if the logits agree.
+
+    Always a copy, since the explainer hooks the original network in another thread, where it must
+    not see the predictor's requests.
+    """
     wanted = classifier.preprocessing
     shape = (_EXAMPLES, 3, wanted.height, wanted.width)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     made = inference_net(classifier.net, scale(torch.from_numpy(images), wanted))
     own, found = (predict_logits(net, wanted, images) for net in (classifier.net, made.net))
     agrees = bool((found - own).abs().max() <= _TOLERANCE * own.abs().max())
-    return replace(classifier, net=made.net) if agrees else classifier
+    return replace(classifier, net=made.net if agrees else copy.deepcopy(classifier.net))
 
 
 async def close_service(service: Service) -> None:
