@@ -42,27 +42,6 @@ Answer = TypeVar("Answer")
 
 
 @pytest.fixture
-def chromium(tmp_path: Path) -> Iterator[WebDriver]:
-    """A fresh browser; afterwards its console must have no errors and its log no other host."""
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(driver))
-    try:
-        yield browser
-        # Only after a passed test: the failure of the test itself says more.
-        assert console_errors(browser) == []
-        assert hosts_contacted(browser) <= {"127.0.0.1"}
-    finally:
-        browser.quit()
-
-
-@pytest.fixture
 def start_workbench() -> Iterator[StartWorkbench]:
     """Start `glasshouse ui` on a folder of runs; returns the address, stops it after the test."""
     started: list[subprocess.Popen[bytes]] = []
@@ -79,6 +58,31 @@ def start_workbench() -> Iterator[StartWorkbench]:
     for process in started:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=120)
+
+
+@pytest.fixture
+def chromium(tmp_path: Path, start_workbench: StartWorkbench) -> Iterator[WebDriver]:
+    """A fresh browser; afterwards its console must have no errors and its log no other host.
+
+    Asks for start_workbench only to end before it does: a page whose workbench has stopped reports
+    lost connections.
+    """
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("chromium and chromedriver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=Service(driver))
+    try:
+        yield browser
+        # Only after a passed test: the failure of the test itself says more.
+        assert console_errors(browser) == []
+        assert hosts_contacted(browser) <= {"127.0.0.1"}
+    finally:
+        browser.quit()
 
 
 def wait_for(happens: Callable[[], Any], what: str, seconds: float = 120.0) -> Any:

@@ -78,7 +78,7 @@ def test_two_trained_runs_are_compared_image_by_image(
         set_width(chromium, width)
         chromium.get(address + "/compare?run=first&run=second")
         wait_for(lambda: count(chromium, ".gh-three canvas") == 3, "three charts of curves")
-        find_words(chromium, "paired test on the same test images")
+        find_words(chromium, "paired tests on the same test images")
         find_words(chromium, "adjusted p")
         find(chromium, ".gh-verdict")
         require_fits(chromium, width)
