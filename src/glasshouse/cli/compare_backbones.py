@@ -28,8 +28,8 @@ def compare_backbones(
             "--backbone",
             "-b",
             metavar="NAME[:KEY=VALUE,...]",
-            help="A network, with weights=FILE, mean, std or input_size as further keys; may be "
-            "repeated.",
+            help="A network, with weights=FILE, mean, std or input_size as further keys; "
+            "repeatable.",
         ),
     ] = None,
     backbones: Annotated[
@@ -37,7 +37,7 @@ def compare_backbones(
     ] = None,
     run: Annotated[
         list[Path] | None,
-        typer.Option(help="A finished run on SOURCE to compare with; may be repeated."),
+        typer.Option(help="A finished run on SOURCE to compare with; repeatable."),
     ] = None,
     recipe: Annotated[str, typer.Option(help="Recipe that fits the heads.")] = "transfer-features",
     set_: Set = None,

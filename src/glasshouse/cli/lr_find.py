@@ -25,7 +25,7 @@ def lr_find(
     recipe: Recipe = DEFAULT_RECIPE,
     set_: Set = None,
     rule: Annotated[
-        str, typer.Option(help="how the rate is read: minimum/10, valley or steepest")
+        str, typer.Option(help="Reads the rate off the curve: minimum/10, valley or steepest.")
     ] = "minimum/10",
     seeds: Annotated[int, typer.Option(help="Number of tests, each with its own seed.")] = 3,
     steps: Annotated[int, typer.Option(help="Updates per test.")] = 100,

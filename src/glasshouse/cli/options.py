@@ -47,7 +47,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override a recipe key, for example train.epochs=3; may be repeated.",
+        help="Override a recipe key, for example train.epochs=3; repeatable.",
     ),
 ]
 

@@ -73,7 +73,7 @@ Bad = Annotated[
 ]
 Log = Annotated[
     list[str] | None,
-    typer.Option(help="write the figures to tensorboard or mlflow too; may be repeated"),
+    typer.Option(help="Copy the metrics to tensorboard or mlflow as well; repeatable."),
 ]
 
 

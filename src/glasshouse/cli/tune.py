@@ -30,7 +30,7 @@ SearchKeys = Annotated[
         metavar="KEY=VALUES",
         help="What to vary: train.lr=1e-4..1e-1:log, train.batch_size=32,64, model.filters=16..64 "
         "(filters of the first convolution; the others scale along) or model.width=0.5..2 (scales "
-        "all filters and units). May be repeated.",
+        "all filters and units). Repeatable.",
     ),
 ]
 Trials = Annotated[int, typer.Option(help="Total number of trials.")]
