@@ -148,6 +148,21 @@ def test_a_damaged_survey_is_made_again_and_nothing_decoded(tmp_path: Path, dama
     assert survey.read_bytes() == whole
 
 
+def test_a_cache_that_cannot_be_written_to_can_still_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, data: bytes) -> None:
+        raise StorageError(f"cannot write {path}")
+
+    paths, progress = _images(tmp_path / "data", 4), Decoding()
+    _cached(paths)
+    (survey,) = cache_folder().rglob("*.survey")
+    survey.unlink()
+    monkeypatch.setattr(module, "write_bytes", refuse)
+    _expect(_cached(paths, progress), paths)
+    assert progress.last == (0, 0)
+
+
 def test_a_file_listed_twice_is_not_built_again(tmp_path: Path) -> None:
     paths, progress = _images(tmp_path, 4), Decoding()
     twice = [*paths, *paths[:2]]
