@@ -2,9 +2,9 @@
 # each name when it is first used.
 
 from .data.augment import augment as augment
-from .data.checks import check as check
 from .data.decode import decode as decode
 from .data.findings import Finding as Finding
+from .data.image_checks import check as check
 from .data.images import BadFile as BadFile, ImageSet as ImageSet, Splits as Splits, take as take
 from .data.sources import load_splits as load_splits
 from .errors import (

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glasshouse.data.checks import check
 from glasshouse.data.headers import Header, read_header
+from glasshouse.data.image_checks import check
 from glasshouse.data.sources import load_splits
 from glasshouse.settings import DataSettings
 

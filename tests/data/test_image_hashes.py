@@ -118,7 +118,7 @@ def test_any_size_gives_the_mean_of_each_sixteenth() -> None:
 
 @pytest.mark.realdata
 def test_cifar_has_near_duplicates_across_splits_and_no_exact_ones(real_data: Path) -> None:
-    from glasshouse.data.checks import check
+    from glasshouse.data.image_checks import check
     from glasshouse.data.sources import load_splits
     from glasshouse.settings import DataSettings
 

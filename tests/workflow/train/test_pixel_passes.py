@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glasshouse.data import cache, pixel_blocks
-from glasshouse.data.checks import check
+from glasshouse.data.image_checks import check
 from glasshouse.data.images import Splits
 from glasshouse.recipe import load_recipe
 from glasshouse.training.loop import Step

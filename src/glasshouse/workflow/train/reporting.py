@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from glasshouse.data.checks import check
+from glasshouse.data.image_checks import check
 from glasshouse.data.images import Splits
 from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.models.classifier import Classifier

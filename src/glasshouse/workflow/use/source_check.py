@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from glasshouse.data.checks import blocking, check
 from glasshouse.data.findings import Finding, names_of
+from glasshouse.data.image_checks import blocking, check
 from glasshouse.data.images import Splits
 from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError, RecipeError

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from glasshouse.data.checks import blocking, check, resolution
 from glasshouse.data.findings import LEVELS, Finding
+from glasshouse.data.image_checks import blocking, check, resolution
 from glasshouse.data.images import BadFile, ImageSet, OddFile, Splits, take
 from tests.conftest import make_images
 
