@@ -14,7 +14,7 @@ from glasshouse.settings import DataSettings
 from glasshouse.storage import read_json
 from glasshouse.workflow.use.source_check import examine, require_no_errors, write_examination
 from tests.conftest import make_images
-from tests.data.test_checks import copy_into_test, sound
+from tests.data.test_image_checks import copy_into_test, sound
 
 
 def write_folder(root: Path, names: tuple[str, ...] = ("cat", "dog")) -> Path:
