@@ -49,13 +49,13 @@ def test_the_verdict_names_the_better_run_whichever_comes_first() -> None:
 
 def test_a_small_difference_is_not_called_one() -> None:
     found = compare(run_that_is_right("+" * 50 + "--+"), run_that_is_right("+" * 50 + "++-"))
-    assert found.verdict.startswith("No difference can be shown on 53 images")
+    assert found.verdict.startswith("No significant difference on 53 images")
     assert found.p == 1.0
 
 
 def test_runs_that_agree_everywhere_are_said_to() -> None:
     run = run_that_is_right("+-+")
-    assert compare(run, run).verdict.startswith("No difference: both are right on the same")
+    assert compare(run, run).verdict.startswith("No difference: both classify the same of")
 
 
 def test_the_order_of_images_and_classes_does_not_matter() -> None:
@@ -81,9 +81,9 @@ def test_missing_images_are_named_with_the_run_that_lacks_them() -> None:
 
 def test_labels_classes_and_ids_must_fit() -> None:
     run = run_that_is_right("++++")
-    with pytest.raises(DataError, match="different labels to 1 images: image 0000"):
+    with pytest.raises(DataError, match="different labels for 1 images: image 0000"):
         compare(run, replace(run, labels=np.array([1, 1, 0, 1])))
-    with pytest.raises(DataError, match="known to one of them only: fox, wolf"):
+    with pytest.raises(DataError, match="only one of them has the classes fox, wolf"):
         compare(run, replace(run, class_names=("cat", "dog", "wolf")))
     with pytest.raises(DataError, match="must be unique"):
         compare(run, replace(run, ids=np.array(["x", "x", "y", "z"])))
@@ -126,7 +126,7 @@ def test_several_runs_are_compared_in_pairs_with_correction() -> None:
     assert found[1].p == pytest.approx(2 / 64)
     # 0.031 alone would be called a difference; of three pairs it is not.
     assert found[1].p_adjusted == pytest.approx(6 / 64)
-    assert found[1].verdict.startswith("No difference can be shown")
+    assert found[1].verdict.startswith("No significant difference")
 
 
 def test_one_run_cannot_be_compared() -> None:

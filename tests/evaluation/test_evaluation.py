@@ -73,7 +73,7 @@ def test_one_image_and_one_class_can_be_evaluated() -> None:
 
 def test_diverged_logits_are_refused() -> None:
     predictions = noisy(5)
-    with pytest.raises(DataError, match="are not numbers"):
+    with pytest.raises(DataError, match="are not finite"):
         evaluate(replace(predictions, logits=predictions.logits * np.float32("inf")))
 
 

@@ -117,7 +117,7 @@ def test_losses_survive_huge_logits_and_follow_the_temperature() -> None:
 def test_logits_that_are_not_numbers_are_refused_by_image() -> None:
     logits = SIX.logits.copy()
     logits[3, 1] = np.nan
-    with pytest.raises(DataError, match=r"1 images are not numbers \(first: d\)"):
+    with pytest.raises(DataError, match=r"1 images are not finite \(first: d\)"):
         require_valid(replace(SIX, logits=logits))
 
 

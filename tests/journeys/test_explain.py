@@ -79,9 +79,9 @@ def test_the_page_of_mistakes_belongs_to_the_report(run: Path, capsys: Capture) 
     assert output.strip() == str(Path("run") / "mistakes.html")
     report = (run / "report.html").read_text(encoding="utf-8")
     page = (run / "mistakes.html").read_text(encoding="utf-8")
-    assert "Its worst mistakes on the validation images" in report
+    assert "Worst mistakes on the validation split" in report
     assert 'href="mistakes.html"' in report and 'href="report.html"' in page
-    assert "How it learned where to look" in report
+    assert "Saliency after each epoch" in report
     assert "The worst mistakes" in page and "taken for" in page and "Pointing game" in page
     assert "http://" not in page and "https://" not in page
     assert (run / "cost.json").read_bytes() == cost
@@ -96,7 +96,7 @@ BAD = [
     (["run", "words.png"], 3, "words.png"),
     (["run", "nowhere.png"], 3, "nowhere.png"),
     (["run"], 2, "at least one IMAGE"),
-    (["rnu", "photo.png"], 2, "neither a run folder"),
+    (["rnu", "photo.png"], 2, "is not a run folder"),
     (["photo.png", "--errors"], 2, "not a run folder"),
 ]
 

@@ -75,10 +75,10 @@ def test_ten_images_per_class_are_enough_for_a_report(
     output, errors = run(capsys, *common, "--json")
     assert json.loads(output)["accuracy"]["value"] > 0.7
     assert "Only a new head was fitted" in errors
-    assert "since validation has few images" in errors
+    assert "because the validation split is small" in errors
     assert "cross-validation loss" in errors
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "The pretrained net was run once" in page
+    assert "Features of all images were extracted once" in page
     output, _ = run(capsys, "predict", tmp_path / "run", photos / "north-west" / "000.png")
     assert "north-west" in output
 
@@ -128,7 +128,7 @@ def test_skipped_files_are_named_when_only_a_head_is_fitted(
     errors = run(capsys, "train", photos, *skip, "--out", tmp_path / "run")[1]
     assert "words.png: not an image" in errors
     errors = run(capsys, "folds", photos, *skip, "--folds", "2")[1]
-    assert "words.png was left out: not an image" in errors
+    assert "words.png was skipped: not an image" in errors
 
 
 def test_cross_validation_gives_an_accuracy_with_its_interval(
@@ -149,7 +149,7 @@ def test_cross_validation_gives_an_accuracy_with_its_interval(
     for command in (common, ["label-errors", *common[1:]], compare):
         name = "compare-backbones" if command is compare else "folds"
         errors = run(capsys, *command, *twice, code=2)[1]
-        assert f"data.train_on_validation: {name} judges by images" in errors
+        assert f"data.train_on_validation: {name} needs held-out images" in errors
     assert (
         "expected a recipe with model.pretrained"
         in run(capsys, "folds", photos, "--recipe", "tutorial-basic", code=2)[1]

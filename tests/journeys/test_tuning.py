@@ -117,7 +117,7 @@ def test_an_invalid_search_is_rejected_before_anything_runs(
         [*rates, "--search", "data.train_on_validation=true,false"],
     ):
         code, _, errors = glasshouse_here([*arguments, *twice], capsys)
-        assert (code, "data.train_on_validation: tune judges by images" in errors) == (2, True)
+        assert (code, "data.train_on_validation: tune needs held-out images" in errors) == (2, True)
     assert not (tmp_path / "tune").exists()
 
 

@@ -114,7 +114,7 @@ def test_reliability_draws_both_temperatures_unless_they_are_one(predictions: Pr
         ]
         return [label for label in found if not label.startswith("_")]
 
-    assert labels(predictions) == ["ideal", "as trained", "calibrated"]
+    assert labels(predictions) == ["ideal", "uncalibrated", "calibrated"]
     assert labels(replace(predictions, temperature=1.0)) == ["ideal", "calibrated"]
 
 

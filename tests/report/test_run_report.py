@@ -111,24 +111,27 @@ def run(predictions: Predictions, images: ImageSet) -> RunReport:
     )
 
 
-def test_the_page_tells_the_whole_run(run: RunReport) -> None:
+def test_the_report_has_every_part_of_the_run(run: RunReport) -> None:
     page = Page(render_report(run))
     accuracy = run.evaluation.accuracy
     right = run.evaluation.image_count - run.evaluation.mistake_count
+    baseline = run.evaluation.commonest_share
     for said in (
-        "my run", f"{100 * accuracy.value:.1f} %", f"Right on {right} of 300 test images",
-        f"between {100 * accuracy.low:.1f} and {100 * accuracy.high:.1f} % (95 % interval)",
+        "my run", f"{100 * accuracy.value:.1f} %",
+        f"{right} of 300 test images are classified correctly",
+        "95 % confidence interval for other images of the same kind is "
+        f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f} %",
+        f"always predicting the most frequent class, is {100 * baseline:.1f} %",
         "1,200", "The split is stable.", "cats/broken.jpg", "truncated", "1,234,567", "7.5 s",
         "lr = 0.001", "glasshouse train digits --out 'my run'", "2.13.0", "Looks at it.",
-        "Grad-CAM", "Abstaining below", "2 images twice", "cats/2", "a valley at 0.01",
+        "Grad-CAM", "Rejecting predictions below", "2 images twice", "cats/2", "a valley at 0.01",
         run.evaluation.confused_pairs[0].true,
     ):  # fmt: skip
         assert said in page.text, said
     headings = re.findall("<h2>(.*?)</h2>", render_report(run))
     assert headings == [
-        "Training", "Class by class", "What is taken for what", "The worst mistakes",
-        "Can its confidence be believed?", "Why it answers what it answers", "Data", "Network",
-        "Do it again",
+        "Training", "Metrics per class", "Most confused classes", "The worst mistakes",
+        "Calibration", "Explanations", "Data", "Network", "Reproduce",
     ]  # fmt: skip
 
 
@@ -193,7 +196,7 @@ def test_every_image_has_a_text_alternative(run: RunReport) -> None:
     assert any("Validation loss goes from 2.200 in epoch 1" in (alt or "") for alt in alternatives)
 
 
-def test_of_a_single_epoch_no_way_from_it_to_itself_is_told(run: RunReport) -> None:
+def test_a_single_epoch_is_not_described_as_a_trend(run: RunReport) -> None:
     text = Page(render_report(replace(run, epochs=run.epochs[:1]))).text
     assert "Validation loss is 2.200 in epoch 1, the only one." in text
     assert "goes from" not in text
@@ -214,7 +217,7 @@ def test_the_gallery_holds_the_worst_mistakes(run: RunReport, images: ImageSet) 
     assert images_of([replace(run.evaluation.mistakes[0], id="elsewhere")], images) == {}
 
 
-def test_each_of_the_most_confused_pairs_shows_its_surest_mistakes(run: RunReport) -> None:
+def test_the_most_confused_classes_show_their_most_confident_mistakes(run: RunReport) -> None:
     pairs = run.evaluation.confused_pairs
     assert [(group[0].true, group[0].predicted) for group in run.confused] == [
         (pair.true, pair.predicted) for pair in pairs[:PAIRS_SHOWN]
@@ -235,24 +238,24 @@ def test_samples_are_training_images_of_their_class(images: ImageSet) -> None:
     assert class_samples(many) == {}
 
 
-def test_a_run_with_the_least_known_of_it_has_a_page(predictions: Predictions) -> None:
+def test_a_minimal_run_has_a_report(predictions: Predictions) -> None:
     least = RunReport("bare", evaluate(predictions), "folder", {"test": 300})
     page = Page(render_report(least))
-    assert "Every file could be read." in page.text
+    assert "All files were readable." in page.text
     assert "Training" not in page.text
 
 
-def test_a_perfect_run_and_a_single_image_have_a_page() -> None:
+def test_a_perfect_run_and_a_single_image_have_a_report() -> None:
     right = replace(make_predictions(), labels=make_predictions().logits.argmax(axis=1))
     one = Predictions(
         np.ones((1, 2), np.float32), np.zeros(1, np.int64), np.array(["a"]), ("x", "y")
     )
     for drawn in (right, one):
         page = Page(render_report(RunReport("r", evaluate(drawn), "s", {"test": len(drawn)})))
-        assert "there is no mistake" in page.text
+        assert "There are no mistakes" in page.text
 
 
-def test_many_classes_stand_in_the_order_of_weakness() -> None:
+def test_many_classes_are_listed_by_recall() -> None:
     evaluation = evaluate(make_predictions(900, 30))
     html = render_report(RunReport("r", evaluation, "s", {"test": 900}))
     named = re.findall(r'<th scope="row" class="name">(.*?)</th>', html)
@@ -260,16 +263,20 @@ def test_many_classes_stand_in_the_order_of_weakness() -> None:
     assert [recalls[name] for name in named] == sorted(recalls.values())
 
 
-def test_overconfidence_is_said_in_plain_words(predictions: Predictions) -> None:
+def test_overconfidence_is_described(predictions: Predictions) -> None:
     sure = replace(predictions, logits=predictions.logits * 5)
     html = render_report(RunReport("r", evaluate(sure), "s", {"test": 300}))
-    assert re.search(r"\d+\.\d points too sure", html)
-    assert "the temperature fitted on the validation images" in html
+    assert re.search(r"overconfident by \d+\.\d percentage points", html)
+    assert re.search(r"the temperature \d+\.?\d* fitted on the validation split", html)
 
 
-def test_a_classifier_that_is_never_sure_is_said_to_be(predictions: Predictions) -> None:
+def test_a_classifier_without_any_confident_prediction_is_described(
+    predictions: Predictions,
+) -> None:
     unsure = replace(predictions, logits=predictions.logits * np.float32(1e-4))
-    assert "No answer is sure enough" in render_report(RunReport("r", evaluate(unsure), "s", {}))
+    assert "No prediction reaches the lowest threshold" in render_report(
+        RunReport("r", evaluate(unsure), "s", {})
+    )
 
 
 def test_the_report_is_one_file_with_equal_bytes_for_equal_runs(
@@ -301,10 +308,10 @@ def test_a_comparison_of_two_lists_their_disagreements(predictions: Predictions)
     other = replace(predictions, logits=predictions.logits[:, ::-1].copy())
     page = Page(render_comparison([compare(predictions, other, names=("a", "b"))]))
     found = compare(predictions, other)
-    assert f"Only a is right: all {len(found.only_first_right)} images" in page.text
+    assert f"Only a is correct: all {len(found.only_first_right)} images" in page.text
     assert found.only_first_right[0].id in page.text
 
 
-def test_nothing_to_compare_is_said() -> None:
+def test_a_comparison_page_needs_a_comparison() -> None:
     with pytest.raises(UsageError, match="one comparison or more"):
         render_comparison([])

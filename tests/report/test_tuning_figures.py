@@ -78,7 +78,7 @@ def test_the_ladder_page_says_what_is_chance_and_escapes_names() -> None:
     assert "&lt;b&gt;change&lt;/b&gt;" in page
     assert "<b>change" not in page
     assert "the loss became nan" in page
-    assert "Gains beyond chance: better. Losses beyond chance: worse. Within noise: alike." in lead(
+    assert "Significant gains: better. Significant losses: worse. Within noise: alike." in lead(
         ladder
     )
     assert "'alike' with 75.10 %" in lead(ladder)

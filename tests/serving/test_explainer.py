@@ -132,7 +132,7 @@ def test_only_runs_below_the_folder_are_ever_loaded(
 ) -> None:
     monkeypatch.chdir(folder)
     assert run_of_choice(folder, ModelChoice(name)) is None
-    with pytest.raises(UsageError, match="is neither a run folder"):
+    with pytest.raises(UsageError, match="is not a run folder"):
         classifier_of_choice(folder, ModelChoice(name))
 
 

@@ -141,7 +141,7 @@ def test_without_a_fall_there_is_no_suggestion_but_advice(flat: Any) -> None:
     assert result.suggestion is None
     assert result.suggestions == {}
     assert "no usable valley" in result.verdict
-    assert "Look at your data" in result.verdict
+    assert "Check the data" in result.verdict
 
 
 def test_a_real_net_gets_a_rate_that_trains(tiny_net: nn.Module, tiny_splits: Splits) -> None:
@@ -205,7 +205,7 @@ def test_noise_alone_is_no_valley() -> None:
 
 def test_doubts_are_told() -> None:
     falling = read_curve(LRS[:90], textbook()[None, :90], "valley")
-    assert "still fell at" in falling.verdict
+    assert "still falling at the highest rate" in falling.verdict
     learned_part = read_curve(LRS, textbook()[None], "valley", guess_loss=2.3)
     assert "guessing" not in learned_part.verdict
     guessed = read_curve(LRS, textbook()[None] + 1.5, "valley", guess_loss=2.3)
@@ -218,7 +218,7 @@ def test_doubts_are_told() -> None:
 def test_auto_becomes_the_rate_that_suits_the_schedule(schedule: str) -> None:
     curve = read_curve(LRS, textbook()[None], "valley")
     wanted = TrainSettings.model_validate({"lr": "auto", "schedule": {"type": schedule}})
-    with pytest.raises(UsageError, match="no range test has been made"):
+    with pytest.raises(UsageError, match="no range test has been run"):
         _ = wanted.peak_lr
     found = with_found_rate(wanted, curve)
     cyclical = schedule in ("one_cycle", "triangular")
@@ -229,7 +229,7 @@ def test_auto_becomes_the_rate_that_suits_the_schedule(schedule: str) -> None:
 
 def test_auto_without_a_valley_is_refused_with_advice() -> None:
     curve = read_curve(LRS, np.full((2, len(X)), 2.3), "valley")
-    with pytest.raises(NoUsableRate, match=r"Look at your data.*give train\.lr a number"):
+    with pytest.raises(NoUsableRate, match=r"Check the data.*set train\.lr to a number"):
         with_found_rate(TrainSettings(lr="auto"), curve)
 
 

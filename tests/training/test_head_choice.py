@@ -41,9 +41,9 @@ def test_folds_are_even_in_each_class_and_do_not_depend_on_the_order() -> None:
 
 def test_too_few_images_for_the_folds_are_said_so() -> None:
     images = make_images(12)
-    with pytest.raises(DataError, match="a class has 3 images, which is less than 5 folds"):
+    with pytest.raises(DataError, match="a class has 3 images, fewer than the 5 folds"):
         assign_folds(images.ids, images.labels, 5, seed=0)
-    with pytest.raises(UsageError, match="two or more, received 1"):
+    with pytest.raises(UsageError, match="2 or more, received 1"):
         assign_folds(images.ids, images.labels, 1, seed=0)
 
 
@@ -94,7 +94,7 @@ def test_few_validation_images_are_joined_by_folds() -> None:
     assert len(choice.fold_losses) == len(choice.fits) == 3
     assert choice.best is choice.fits[int(np.argmin(choice.fold_losses))]
     assert choice.held_out.ids.tolist() == [*train.ids, *held.ids]
-    assert "each judged by heads that had not seen it" in choice.describe()
+    assert "each predicted by heads that had not seen it" in choice.describe()
 
 
 def test_the_four_images_that_mislead_do_not_choose() -> None:
@@ -111,7 +111,7 @@ def test_many_validation_images_decide_alone(monkeypatch: pytest.MonkeyPatch) ->
     choice = choose_head(made(60, 0), made(200, 1), SETTINGS)
     assert choice.held_out is None
     assert choice.best.validation_loss == min(fit.validation_loss for fit in choice.fits)
-    assert "kept by validation loss" in choice.describe()
+    assert "kept for its validation loss" in choice.describe()
 
 
 def test_two_images_of_a_class_are_enough_to_choose() -> None:

@@ -124,7 +124,7 @@ def test_a_column_that_never_varies_is_no_trouble() -> None:
 def test_features_that_are_no_numbers_name_the_image() -> None:
     train = make_features()
     train.values[5, 2] = np.nan
-    with pytest.raises(DataError, match=r"no numbers for the image p0/5"):
+    with pytest.raises(DataError, match=r"features of image p0/5 are not finite"):
         fit_heads(train, train, HeadSettings())
 
 

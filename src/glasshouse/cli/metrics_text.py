@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from glasshouse.evaluation.evaluation import Evaluation
     from glasshouse.evaluation.intervals import Interval
-    from glasshouse.evaluation.metrics import ClassFigures
+    from glasshouse.evaluation.metrics import ClassMetrics
     from glasshouse.workflow.compare.seeds import SeedSummary
 
 _CLASSES, _PAIRS, _MISTAKES = 40, 5, 5
@@ -56,7 +56,7 @@ def _headline(evaluation: "Evaluation") -> Iterator[str]:
     )
 
 
-def class_lines(rows: "Sequence[ClassFigures]") -> Iterator[str]:
+def class_lines(rows: "Sequence[ClassMetrics]") -> Iterator[str]:
     """A table of the classes, each with the 95 % confidence interval of its recall."""
     width = max(5, *(len(row.name) for row in rows))
     yield f"{'class':<{width}}    images  precision  recall                       F1"

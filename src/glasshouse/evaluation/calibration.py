@@ -1,4 +1,4 @@
-"""Whether the probabilities mean what they say, and one number that mends them."""
+"""Calibration: how far probabilities can be trusted, and temperature scaling to improve them."""
 
 import math
 from dataclasses import dataclass, replace
@@ -16,9 +16,9 @@ THRESHOLDS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 @dataclass(frozen=True)
 class Bin:
-    """Images whose largest probability lies from low to high.
+    """The images whose confidence, the largest probability, lies between low and high.
 
-    confidence is the mean of it; accuracy how often it was right. None in an empty bin.
+    confidence: its mean; accuracy: the share that is correct. Both None in an empty bin.
     """
 
     low: float
@@ -30,11 +30,11 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How well probabilities fit at one temperature.
+    """Calibration metrics at one temperature.
 
     loss: mean cross-entropy in nats. ece, ece_equal_mass: expected calibration error in 0..1, over
-    bins of equal width and of equal counts (Guo et al. 2017). brier: mean squared distance to the
-    truth summed over classes, in 0..2 (Brier 1950). confidence: the mean largest probability.
+    bins of equal width and of equal counts (Guo et al. 2017). brier: mean squared error of the
+    probabilities summed over classes, in 0..2 (Brier 1950). confidence: mean largest probability.
     """
 
     temperature: float
@@ -48,7 +48,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Selective:
-    """What remains when the classifier abstains below a probability; coverage in 0..1."""
+    """Selective classification: what remains when predictions below a threshold are rejected.
+
+    kept: images that remain; coverage: their share, in 0..1.
+    """
 
     threshold: float
     kept: int
@@ -57,11 +60,11 @@ class Selective:
 
 
 def fit_temperature(predictions: Predictions) -> float:
-    """The temperature with the least cross-entropy on these (validation) images.
+    """The temperature with the lowest cross-entropy on these (validation) images.
 
-    Between 0.05 and 20, and never worse than 1 here. It is 1 when every image is right: the loss
-    would then fall without end towards certainty, which a finite sample cannot support.
-    Guo et al. 2017, "On Calibration of Modern Neural Networks".
+    Between 0.05 and 20, and never worse than 1 on these images. It is 1 when every image is
+    correct: the loss would then fall indefinitely towards certainty, which a finite sample cannot
+    justify. Guo et al. 2017, "On Calibration of Modern Neural Networks".
     """
     require_valid(predictions)
     if hits(predictions).all():
@@ -83,7 +86,7 @@ def fit_temperature(predictions: Predictions) -> float:
 
 
 def calibration(predictions: Predictions, temperature: float) -> Calibration:
-    """How well the probabilities fit at this temperature, in 15 bins."""
+    """Calibration metrics at this temperature, over 15 bins."""
     at = replace(predictions, temperature=temperature)
     shares = probabilities(at)
     wide = reliability_bins(at)
@@ -101,7 +104,7 @@ def calibration(predictions: Predictions, temperature: float) -> Calibration:
 def reliability_bins(
     predictions: Predictions, *, bins: int = 15, equal_mass: bool = False
 ) -> tuple[Bin, ...]:
-    """Confidence against accuracy, in bins of equal width or of about equal counts.
+    """The bins of a reliability diagram: of equal width, or of about equal counts.
 
     Equal confidences always share a bin, so the order of the images does not matter.
     """
@@ -119,7 +122,7 @@ def reliability_bins(
 
 
 def expected_error(bins: tuple[Bin, ...]) -> float:
-    """The mean distance of confidence and accuracy, weighted by images, in 0..1."""
+    """Expected calibration error: the mean gap of confidence and accuracy over images, in 0..1."""
     total = sum(b.count for b in bins)
     return sum(
         b.count / total * abs(b.confidence - b.accuracy.value)
@@ -129,9 +132,9 @@ def expected_error(bins: tuple[Bin, ...]) -> float:
 
 
 def selective(predictions: Predictions) -> tuple[Selective, ...]:
-    """Accuracy on the images that pass each of a few fixed probabilities, the lowest first.
+    """Accuracy and coverage at each of a few fixed thresholds of confidence, lowest first.
 
-    The thresholds are fixed beforehand, so that reading off one does not flatter the figures.
+    The thresholds are fixed in advance: one chosen on the test split would look too good.
     """
     confidence = probabilities(predictions).max(axis=1)
     right = hits(predictions)
@@ -146,7 +149,7 @@ def selective(predictions: Predictions) -> tuple[Selective, ...]:
 
 
 def _slope(logits: NDArray[np.float64], own: NDArray[np.float64], inverse: float) -> float:
-    """The derivative of the mean loss by 1/T: how much the mean logit exceeds the true one."""
+    """Derivative of the mean loss by 1/T: the expected logit minus that of the true class."""
     mean = (softmax(logits * inverse) * logits).sum(axis=1)
     return float((mean - own).mean())
 

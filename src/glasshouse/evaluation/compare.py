@@ -1,4 +1,4 @@
-"""Whether one classifier is better than another on the same images, or only luckier."""
+"""Paired comparison of two classifiers on the same images: is the difference significant?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from glasshouse.models.predict import Predictions
 
 @dataclass(frozen=True)
 class ClassDifference:
-    """One class: the recall of both, second minus first, and Holm's p over the classes."""
+    """One class: recall of both, second minus first, and the p-value after Holm's correction."""
 
     name: str
     support: int
@@ -33,7 +33,7 @@ class ClassDifference:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """An image on which the answers differ."""
+    """An image for which the two predict different classes."""
 
     id: str
     true: str
@@ -47,8 +47,8 @@ class Comparison:
 
     p: McNemar's exact test; p_adjusted: after Holm's correction over all pairs compared.
     loss_difference: of the mean cross-entropy, each at its own temperature; below 0 the second is
-    better. only_first_right, only_second_right: where just one of them is right. both_wrong:
-    where the two give different wrong answers.
+    better. only_first_right, only_second_right: images that only one of them classifies
+    correctly. both_wrong: images with two different wrong predictions.
     """
 
     first: str
@@ -76,7 +76,7 @@ def compare(
     names: tuple[str, str] = ("the first", "the second"),
     seed: int = 0,
 ) -> Comparison:
-    """Compare two runs image by image; the order of images and classes may differ.
+    """Compare two sets of predictions image by image; order of images and classes may differ.
 
     Raises DataError when the images, their labels or the class names are not the same.
     """
@@ -119,14 +119,15 @@ def compare_all(runs: Mapping[str, Predictions], *, seed: int = 0) -> tuple[Comp
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The two-sided exact p that both are right equally often (McNemar 1947, binomial form).
+    """The two-sided exact p-value of McNemar's test (1947, binomial form).
 
-    The arguments count the images on which just one of the two is right.
+    Null hypothesis: both are correct equally often. The arguments count the images that only one
+    of the two classifies correctly.
     """
     n, fewer = only_first + only_second, min(only_first, only_second)
     if only_first == only_second:
         return 1.0
-    # Whole numbers: no rounding, and no overflow however many images there are.
+    # Integers neither round nor overflow, however many images there are.
     ways: int = 1
     tail: int = 1
     for i in range(fewer):
@@ -136,7 +137,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values that keep the chance of any false alarm at the level (Holm 1979)."""
+    """p-values adjusted to control the family-wise error rate (Holm 1979)."""
     count, largest = len(p_values), 0.0
     adjusted = [0.0] * count
     for rank, position in enumerate(sorted(range(count), key=lambda i: p_values[i])):
@@ -146,14 +147,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def align(first: Predictions, second: Predictions, names: tuple[str, str]) -> Predictions:
-    """The second's predictions with the first's order of images and classes."""
+    """The second predictions in the order of images and classes of the first."""
     for predictions in (first, second):
         require_valid(predictions)
     if set(first.class_names) != set(second.class_names):
         extra = sorted(set(first.class_names) ^ set(second.class_names))
         raise DataError(
-            f"{names[0]} and {names[1]} cannot be compared: these classes are known to one of "
-            f"them only: {_some(extra)}"
+            f"{names[0]} and {names[1]} cannot be compared: only one of them has the classes "
+            f"{_some(extra)}"
         )
     rows = _positions(first, second, names)
     columns = [second.class_names.index(name) for name in first.class_names]
@@ -168,7 +169,7 @@ def align(first: Predictions, second: Predictions, names: tuple[str, str]) -> Pr
     differing = first.ids[first.labels != aligned.labels].tolist()
     if differing:
         raise DataError(
-            f"{names[0]} and {names[1]} give different labels to {len(differing)} images: "
+            f"{names[0]} and {names[1]} have different labels for {len(differing)} images: "
             f"{_some(differing)}. Evaluate both on the same version of the data."
         )
     return aligned
@@ -177,7 +178,7 @@ def align(first: Predictions, second: Predictions, names: tuple[str, str]) -> Pr
 def _positions(
     first: Predictions, second: Predictions, names: tuple[str, str]
 ) -> NDArray[np.int64]:
-    """Where the first's images stand in the second."""
+    """The positions of the first's images in the second."""
     ours, theirs = first.ids.tolist(), second.ids.tolist()
     place = {image: position for position, image in enumerate(theirs)}
     if len(place) < len(theirs) or len(set(ours)) < len(ours):
@@ -236,8 +237,8 @@ def _verdict(comparison: Comparison) -> str:
     images = f"{comparison.image_count:,} images"
     p = "p < 0.001" if comparison.p_adjusted < 0.001 else f"p = {comparison.p_adjusted:.3f}"
     if not comparison.only_first_right and not comparison.only_second_right:
-        return f"No difference: both are right on the same of {images}."
-    # The p-value decides alone, so that the verdict cannot contradict the test beside it.
+        return f"No difference: both classify the same of {images} correctly."
+    # The p-value alone decides, so that the verdict cannot contradict the test shown next to it.
     if comparison.p_adjusted < 0.05:
         better, worse, gain = (
             (comparison.second, comparison.first, (points, low, high))
@@ -249,9 +250,9 @@ def _verdict(comparison: Comparison) -> str:
             f"(95 % interval {gain[1]:.2f} to {gain[2]:.2f}, {p}, {images})."
         )
     return (
-        f"No difference can be shown on {images}: {comparison.second} minus {comparison.first} "
-        f"is {points:+.2f} points, but the truth may be anywhere from {low:+.2f} to {high:+.2f} "
-        f"({p}). More test images or more seeds would tell."
+        f"No significant difference on {images}: {comparison.second} minus {comparison.first} "
+        f"is {points:+.2f} points, with a 95 % interval from {low:+.2f} to {high:+.2f} ({p}). "
+        "More test images or more seeds would narrow it."
     )
 
 

@@ -1,4 +1,4 @@
-"""Everything that a report says about one set of predictions."""
+"""All metrics of one set of predictions."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from glasshouse.evaluation.compare import Comparison
 from glasshouse.evaluation.intervals import Interval, wilson_of
 from glasshouse.evaluation.metrics import (
     Average,
-    ClassFigures,
+    ClassMetrics,
     ConfusedPair,
     Mistake,
     average,
@@ -30,7 +30,7 @@ PAIRS, MISTAKES = 20, 100
 
 @dataclass(frozen=True)
 class TopAccuracy:
-    """How often the true class is among the k most probable."""
+    """Top-k accuracy: how often the true class is among the k most probable."""
 
     k: int
     accuracy: Interval
@@ -38,11 +38,11 @@ class TopAccuracy:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every figure of one set of predictions; shares in 0..1, losses in nats.
+    """All metrics of one set of predictions; shares in 0..1, losses in nats.
 
-    commonest_share: what always answering the most frequent class would reach.
-    confusion: counts ``(k, k)``, a row a true class. before and after: at temperature 1 and at the
-    calibrated one. mistakes: the most confident first, of mistake_count in all.
+    commonest_share: the baseline accuracy of always predicting the most frequent class.
+    confusion: counts ``(k, k)``, one row per true class. before, after: at temperature 1 and at the
+    calibrated one. mistakes: the most confident first, of mistake_count in total.
     """
 
     image_count: int
@@ -52,7 +52,7 @@ class Evaluation:
     top_k: tuple[TopAccuracy, ...]
     loss: float
     calibrated_loss: float
-    per_class: tuple[ClassFigures, ...]
+    per_class: tuple[ClassMetrics, ...]
     macro: Average
     weighted: Average
     confusion: NDArray[np.int64]
@@ -65,9 +65,9 @@ class Evaluation:
 
 
 def evaluate(predictions: Predictions) -> Evaluation:
-    """Every figure of a report; accuracies with 95 % Wilson intervals.
+    """All metrics of a report; accuracies with 95 % Wilson intervals.
 
-    Raises DataError when there are no images or the logits are not numbers.
+    Raises DataError when there are no images or the logits are not finite.
     """
     require_valid(predictions)
     right = hits(predictions)
@@ -95,12 +95,12 @@ def evaluate(predictions: Predictions) -> Evaluation:
 
 
 def to_json(result: Evaluation | Comparison) -> dict[str, Any]:
-    """The same figures as plain JSON values; what could not be measured is null."""
+    """The same metrics as plain JSON values; what is undefined is null."""
     return {key: _plain(value) for key, value in asdict(result).items()}
 
 
 def _top_k(predictions: Predictions) -> tuple[TopAccuracy, ...]:
-    # Among k classes or fewer the true one is always there, which says nothing.
+    # With k classes or fewer, top-k accuracy is always 1.
     sizes = [k for k in (3, 5) if k < len(predictions.class_names)]
     return tuple(TopAccuracy(k, wilson_of(top_k_hits(predictions, k))) for k in sizes)
 

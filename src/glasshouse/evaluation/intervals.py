@@ -1,4 +1,4 @@
-"""How far a figure may lie from the truth, since only so many images were looked at."""
+"""Confidence intervals for metrics on a finite test set."""
 
 import math
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ from numpy.typing import NDArray
 
 from glasshouse.errors import UsageError
 
-# Resampled counts are drawn in pieces of about this many numbers, to bound the memory.
+# Resampled counts are drawn in chunks of about this many numbers, to bound the memory.
 _CHUNK = 2_000_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A measured value and the range that holds the true one at the chosen level."""
+    """A measured value and its confidence interval."""
 
     value: float
     low: float
     high: float
 
     def within(self, least: float, most: float) -> "Interval":
-        """Cut to what is possible: t-intervals of few values reach beyond it."""
+        """Clipped to possible values, which t-intervals of few measurements exceed."""
         return Interval(self.value, max(self.low, least), min(self.high, most))
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
-    """The score interval of a share, good for small n and shares near 0 and 1 (Wilson 1927).
+    """The score interval of a proportion, also good for small n and near 0 and 1 (Wilson 1927).
 
     All in 0..1. Raises UsageError unless 0 <= successes <= n and n >= 1.
     """
@@ -39,7 +39,7 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # Rounding could leave the share itself a hair outside at 0 and 1.
+    # Rounding could leave the share itself just outside at 0 and 1.
     return Interval(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
 
 
@@ -56,10 +56,10 @@ def bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """The percentile interval of the mean of ``(n,)`` values (Efron 1979).
+    """The bootstrap percentile interval of the mean of ``(n,)`` values (Efron 1979).
 
-    With other, of the mean of ``values - other``: both are measured on the same images, which
-    are drawn together (paired). The same seed gives the same interval, whatever the order.
+    other: makes it the paired interval of the mean of ``values - other``, measured on the same
+    images. The same seed gives the same interval, whatever the order of the images.
     """
     sample = np.asarray(values, dtype=np.float64)
     if other is not None:
@@ -78,9 +78,9 @@ def bootstrap(
 
 
 def difference(first: tuple[int, int], second: tuple[int, int], level: float = 0.95) -> Interval:
-    """Second share minus first share, of different images; each is (successes, n).
+    """Second proportion minus first, on different images; each is (successes, n).
 
-    Newcombe 1998, method 10: the two Wilson intervals joined.
+    Newcombe 1998, method 10, which combines the two Wilson intervals.
     """
     a, b = wilson(*first, level), wilson(*second, level)
     value = b.value - a.value
@@ -89,10 +89,10 @@ def difference(first: tuple[int, int], second: tuple[int, int], level: float = 0
 
 
 def paired_difference(only_first: int, only_second: int, n: int, level: float = 0.95) -> Interval:
-    """Second share minus first share on the same n images.
+    """Second proportion minus first, on the same n images.
 
-    only_first and only_second count the images on which just one of the two succeeds.
-    Bonett and Price 2012: Wald's interval with one imaginary image added to each count.
+    only_first and only_second count the images on which only one of the two succeeds.
+    Bonett and Price 2012: Wald's interval after adding one to each count.
     """
     if n < 1 or min(only_first, only_second) < 0 or only_first + only_second > n:
         raise UsageError(
@@ -107,15 +107,17 @@ def paired_difference(only_first: int, only_second: int, n: int, level: float = 
 
 def _z(level: float) -> float:
     if not 0 < level < 1:
-        raise UsageError(f"level: expected a share between 0 and 1, such as 0.95, received {level}")
+        raise UsageError(
+            f"level: expected a number between 0 and 1, such as 0.95, received {level}"
+        )
     return NormalDist().inv_cdf((1 + level) / 2)
 
 
 def _resampled_means(sample: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
     """Means of samples drawn with replacement, ``(resamples,)``.
 
-    How often each distinct value is drawn is multinomial, which for hits and misses is a few
-    numbers a resample instead of one per image.
+    The counts of the distinct values are multinomial: for hits and misses, a few numbers per
+    resample instead of one per image.
     """
     distinct, counts = np.unique(sample, return_counts=True)
     generator = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""How often a classifier is right, on which classes, and where it is most wrong."""
+"""Classification metrics: accuracy, per-class metrics, confusion, and the worst mistakes."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from glasshouse.models.predict import Predictions, log_softmax, probabilities
 
 
 @dataclass(frozen=True)
-class ClassFigures:
-    """One class: support is its number of images, predicted how often it was the answer.
+class ClassMetrics:
+    """The metrics of one class, in 0..1; None where undefined.
 
-    Shares in 0..1; None where there is nothing to divide by.
+    support: its number of images. predicted: how often it was predicted.
     """
 
     name: str
@@ -29,7 +29,7 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Average:
-    """The mean over the classes that have images, in 0..1."""
+    """Means over the classes that have images, in 0..1."""
 
     precision: float
     recall: float
@@ -48,7 +48,7 @@ class ConfusedPair:
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image taken for something else, with the calibrated probabilities of both classes."""
+    """A misclassified image, with the calibrated probabilities of both classes."""
 
     id: str
     true: str
@@ -58,13 +58,13 @@ class Mistake:
 
 
 def require_valid(predictions: Predictions) -> None:
-    """Raise DataError when no figure can be made: no images, wrong shapes, labels or numbers."""
+    """Raise DataError when metrics are undefined: no images, wrong shapes, labels or numbers."""
     shape = (len(predictions.labels), len(predictions.class_names))
     if len(predictions) == 0:
-        raise DataError("there are no images to evaluate; expected at least one")
+        raise DataError("there are no images to evaluate: expected at least one")
     if predictions.logits.shape != shape or len(predictions.ids) != shape[0]:
         raise DataError(
-            f"expected logits of {shape[0]} images by {shape[1]} classes and as many ids, "
+            f"expected logits of {shape[0]} images by {shape[1]} classes and {shape[0]} ids, "
             f"received logits {predictions.logits.shape} and {len(predictions.ids)} ids"
         )
     outside = np.flatnonzero((predictions.labels < 0) | (predictions.labels >= shape[1]))
@@ -76,8 +76,8 @@ def require_valid(predictions: Predictions) -> None:
     bad = np.flatnonzero(~np.isfinite(predictions.logits).all(axis=1))
     if len(bad):
         raise DataError(
-            f"the logits of {len(bad)} images are not numbers (first: "
-            f"{predictions.ids[bad[0]]}); the training has diverged, or an image is damaged"
+            f"the logits of {len(bad)} images are not finite (first: "
+            f"{predictions.ids[bad[0]]}); training has diverged, or an image is damaged"
         )
 
 
@@ -87,13 +87,13 @@ def predicted_labels(predictions: Predictions) -> NDArray[np.int64]:
 
 
 def hits(predictions: Predictions) -> NDArray[np.bool_]:
-    """Whether the largest logit is that of the true class, ``(n,)``."""
+    """True where the predicted class is the true one, ``(n,)``."""
     result: NDArray[np.bool_] = predicted_labels(predictions) == predictions.labels
     return result
 
 
 def top_k_hits(predictions: Predictions, k: int) -> NDArray[np.bool_]:
-    """Whether the true class is among the k largest logits, ``(n,)``; ties as in hits."""
+    """True where the true class is among the k largest logits, ``(n,)``; ties as in hits."""
     own = np.take_along_axis(predictions.logits, predictions.labels[:, None], axis=1)
     earlier = np.arange(predictions.logits.shape[1])[None, :] < predictions.labels[:, None]
     ahead = (predictions.logits > own) | ((predictions.logits == own) & earlier)
@@ -103,12 +103,12 @@ def top_k_hits(predictions: Predictions, k: int) -> NDArray[np.bool_]:
 def losses(predictions: Predictions, temperature: float = 1.0) -> NDArray[np.float64]:
     """Cross-entropy of each image in nats, ``(n,)``, at this temperature."""
     logs = log_softmax(predictions.logits.astype(np.float64) / temperature)
-    # Subtracted from 0 rather than negated, so that a perfect answer costs 0 and not -0.
+    # Subtracted from 0 rather than negated: the loss of a certain prediction is 0, not -0.
     return 0.0 - np.take_along_axis(logs, predictions.labels[:, None], axis=1)[:, 0]
 
 
 def confusion_matrix(predictions: Predictions) -> NDArray[np.int64]:
-    """Counts ``(k, k)``: a row a true class, a column a predicted one."""
+    """Counts ``(k, k)``: one row per true class, one column per predicted class."""
     count = len(predictions.class_names)
     cells = np.bincount(
         predictions.labels * count + predicted_labels(predictions), minlength=count * count
@@ -116,7 +116,7 @@ def confusion_matrix(predictions: Predictions) -> NDArray[np.int64]:
     return cells.reshape(count, count).astype(np.int64)
 
 
-def per_class(predictions: Predictions) -> tuple[ClassFigures, ...]:
+def per_class(predictions: Predictions) -> tuple[ClassMetrics, ...]:
     """Precision, recall with its 95 % interval and F1 of each class, in order."""
     cells = confusion_matrix(predictions)
     classes = np.arange(len(cells))
@@ -125,7 +125,7 @@ def per_class(predictions: Predictions) -> tuple[ClassFigures, ...]:
     )
     predicted = cells.sum(axis=0)
     return tuple(
-        ClassFigures(
+        ClassMetrics(
             name=name,
             support=int(support[c]),
             predicted=int(predicted[c]),
@@ -138,9 +138,9 @@ def per_class(predictions: Predictions) -> tuple[ClassFigures, ...]:
 
 
 def average(predictions: Predictions, weighting: str) -> Average:
-    """The mean over classes with images: "macro" counts classes alike, "weighted" images.
+    """Means over classes with images: "macro" counts classes alike, "weighted" images.
 
-    A class that was never the answer counts with precision 0.
+    A class that was never predicted counts with precision 0.
     """
     precision, recall, f1, _ = precision_recall_fscore_support(
         predictions.labels,

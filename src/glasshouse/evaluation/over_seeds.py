@@ -1,4 +1,4 @@
-"""Intervals for figures that were measured with several seeds."""
+"""Confidence intervals for metrics measured with several seeds."""
 
 import math
 from statistics import NormalDist
@@ -14,10 +14,10 @@ Numbers = NDArray[np.float64]
 
 
 def mean_over_seeds(values: Numbers, level: float = 0.95) -> Interval:
-    """The mean of ``(seeds,)`` figures with Student's t-interval (Gosset 1908).
+    """The mean over ``(seeds,)`` with Student's t-interval (Gosset 1908).
 
-    It says where the mean over all seeds lies on these very images, not how far a single run may
-    be from it. Raises UsageError below two seeds.
+    An interval for the mean over all seeds on these test images, not for a single run. Raises
+    UsageError for fewer than two seeds.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or len(values) < 2:
@@ -29,16 +29,16 @@ def mean_over_seeds(values: Numbers, level: float = 0.95) -> Interval:
 
 
 def paired_gain(first: Numbers, second: Numbers, level: float = 0.95) -> Interval:
-    """Mean of second minus first, both ``(seeds, images)``, for other seeds and other images.
+    """Mean of second minus first, both ``(seeds, images)``, generalised to other seeds and images.
 
-    Seeds and images are crossed random effects: the variance of the mean is what the two-way
-    analysis of variance says, with Satterthwaite's degrees of freedom (1946). With one seed only
-    the choice of the images counts, so the interval is too short.
+    Seeds and images are crossed random effects: the variance of the mean follows from a two-way
+    analysis of variance, with Satterthwaite's degrees of freedom (1946). With a single seed only
+    the choice of images is accounted for, so the interval is too short.
     """
     gains = np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)
     if gains.ndim != 2 or gains.shape[1] < 2 or gains.shape[0] < 1:
         raise UsageError(
-            "paired_gain: expected (seeds, images) with a seed and two images or more, "
+            "paired_gain: expected (seeds, images) with at least one seed and two images, "
             f"received shape {gains.shape}"
         )
     seeds, images = gains.shape
@@ -50,7 +50,7 @@ def paired_gain(first: Numbers, second: Numbers, level: float = 0.95) -> Interva
     by_seed = _mean_square(gains.mean(axis=1) - mean, images, seeds - 1)
     rest = gains - gains.mean(axis=0) - gains.mean(axis=1, keepdims=True) + mean
     within = _mean_square(rest.ravel(), 1, (seeds - 1) * (images - 1))
-    # Chance may make the difference too small, or negative: never below what the seeds say.
+    # By chance the estimate may come out too small or negative; the seeds are its lower bound.
     total = max(by_seed + by_image - within, by_seed)
     parts = (by_seed, seeds - 1), (by_image, images - 1), (within, rest.size - seeds - images)
     spread = sum(square**2 / max(freedom, 1) for square, freedom in parts)
@@ -64,7 +64,9 @@ def _mean_square(deviations: Numbers, weight: int, freedom: int) -> float:
 
 def _t(level: float, freedom: float) -> float:
     if not 0 < level < 1:
-        raise UsageError(f"level: expected a share between 0 and 1, such as 0.95, received {level}")
+        raise UsageError(
+            f"level: expected a number between 0 and 1, such as 0.95, received {level}"
+        )
     return float(stdtrit(freedom, (1 + level) / 2))
 
 

@@ -1,4 +1,4 @@
-"""What a check found, with the images, on one page that needs nothing else."""
+"""The findings of a data check with the images concerned, as a self-contained page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,36 +17,36 @@ CLASSES_SHOWN, SAMPLES_A_CLASS = 20, 8
 
 @dataclass(frozen=True)
 class ImageLocation:
-    """Where an image is: its part, and its row there."""
+    """Where an image is: its split, and its row in it."""
 
-    part: str
+    split: str
     images: ImageSet
     row: int
 
     @property
     def class_name(self) -> str:
-        """What it is labelled as."""
+        """The name of its label."""
         return self.images.class_names[int(self.images.labels[self.row])]
 
     @property
     def image(self) -> NDArray[np.uint8]:
-        """uint8 ``(3, h, w)``."""
+        """The image, uint8 ``(3, h, w)``."""
         return np.asarray(self.images.pixels[self.row])
 
 
 @dataclass(frozen=True)
 class Shown:
-    """An image on the page, and what it is."""
+    """An image on the page, with its split and label."""
 
     id: str
-    part: str
+    split: str
     class_name: str
     tile: Tile
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """How many images of a class each part has; share: of all, in the most frequent class's."""
+    """Images of a class in each split; share: in total, relative to the most frequent class."""
 
     name: str
     counts: tuple[int, ...]
@@ -54,42 +54,44 @@ class ClassRow:
 
 
 def find_places(splits: Splits, ids: set[str]) -> dict[str, ImageLocation]:
-    """Where the images of these ids are."""
+    """The locations of the images with these ids."""
     return {
-        image: ImageLocation(part, images, row)
-        for part, images in by_split(splits).items()
+        image: ImageLocation(split, images, row)
+        for split, images in by_split(splits).items()
         for row, image in enumerate(images.ids.tolist())
         if image in ids
     }
 
 
 def class_rows(splits: Splits) -> list[ClassRow]:
-    """The images of each class in each part, for a chart of bars."""
-    by_part = [counts_of(images) for images in by_split(splits).values()]
-    counts = {name: tuple(part[name] for part in by_part) for name in splits.class_names}
+    """The number of images of each class in each split, for a bar chart."""
+    per_split = [counts_of(images) for images in by_split(splits).values()]
+    counts = {name: tuple(counts[name] for counts in per_split) for name in splits.class_names}
     most = max((sum(each) for each in counts.values()), default=0)
     return [ClassRow(name, each, sum(each) / max(1, most)) for name, each in counts.items()]
 
 
-def sample_places(images: ImageSet, part: str, label: int, most: int) -> list[ImageLocation]:
-    """Up to so many images of a class, evenly from its first to its last."""
+def sample_places(images: ImageSet, split: str, label: int, most: int) -> list[ImageLocation]:
+    """At most ``most`` images of a class, evenly spaced from its first to its last."""
     rows = np.flatnonzero(images.labels == label)
     chosen = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
-    return [ImageLocation(part, images, int(row)) for row in chosen]
+    return [ImageLocation(split, images, int(row)) for row in chosen]
 
 
 def render_data_report(source: str, findings: Sequence[Finding], splits: Splits | None) -> str:
-    """The page as text; names are shown as they are, never taken as HTML."""
+    """The page as HTML; names are escaped."""
     places = find_places(splits, _ids_shown(findings)) if splits else {}
     return render_template(
         "data.html.jinja",
         {
             "source": source,
-            # The table of the classes has the counts.
+            # The table of classes has the counts already.
             "findings": [(f, *_images(f, places)) for f in findings if f.kind != "counts"],
             "verdict": verdict(findings),
             "classes": class_rows(splits) if splits else [],
-            "part_counts": {p: len(i) for p, i in by_split(splits).items()} if splits else {},
+            "split_counts": {name: len(i) for name, i in by_split(splits).items()}
+            if splits
+            else {},
             "samples": _samples(splits) if splits else [],
             "class_count": len(splits.class_names) if splits else 0,
             "bad_files": splits.bad_files if splits else (),
@@ -100,17 +102,17 @@ def render_data_report(source: str, findings: Sequence[Finding], splits: Splits 
 
 
 def verdict(findings: Sequence[Finding]) -> str:
-    """What the findings come to, in a sentence."""
+    """The findings summarised in one sentence."""
     errors = sum(finding.level == "error" for finding in findings)
     warnings = sum(finding.level == "warning" for finding in findings)
     if errors:
         also = f", and {pluralize(warnings, 'warning')}" if warnings else ""
         them = "it" if errors == 1 else "them"
-        found = pluralize(errors, "finding")
-        return f"{found} would make figures wrong{also}. Training stops at {them}."
+        found = pluralize(errors, "error")
+        return f"{found} would invalidate metrics{also}. Training stops at {them}."
     if warnings:
-        return f"Nothing that makes figures wrong; {pluralize(warnings, 'warning')} to look at."
-    return "Nothing is wrong with these images, as far as a check can see."
+        return f"No errors; {pluralize(warnings, 'warning')} to review."
+    return "No problems found."
 
 
 def _ids_shown(findings: Sequence[Finding]) -> set[str]:
@@ -125,7 +127,7 @@ def _groups_shown(finding: Finding) -> list[tuple[str, ...]]:
 def _images(
     finding: Finding, places: Mapping[str, ImageLocation]
 ) -> tuple[list[list[Shown]], list[Shown]]:
-    """The groups of a finding to show side by side, or else its single images."""
+    """The groups of a finding to show side by side, or its single images."""
     groups = [
         [_shown(i, places[i]) for i in group if i in places] for group in _groups_shown(finding)
     ]
@@ -147,4 +149,4 @@ def _samples(splits: Splits) -> list[tuple[str, list[Shown]]]:
 
 
 def _shown(image_id: str, place: ImageLocation) -> Shown:
-    return Shown(image_id, place.part, place.class_name, tile(place.image))
+    return Shown(image_id, place.split, place.class_name, tile(place.image))

@@ -1,4 +1,4 @@
-"""Images and figures as bytes, and as text that a page can hold in itself."""
+"""Images and figures as bytes and as data: URIs, which a page can embed."""
 
 import base64
 import io
@@ -9,18 +9,18 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-# Small images are kept to the pixel; large ones are shrunk, so that a page stays light.
+# Small images are stored losslessly; large ones are shrunk, which keeps pages small.
 _EXACT, _LARGEST = 64, 192
 
 
 def rows_first(image: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.uint8]:
-    """An image ``(3, h, w)`` in 0..255 as uint8 ``(h, w, 3)``, as displays want it."""
+    """An image ``(3, h, w)`` in 0..255 as uint8 ``(h, w, 3)``, for display."""
     whole = np.clip(np.rint(np.asarray(image, dtype=np.float32)), 0, 255).astype(np.uint8)
     return np.ascontiguousarray(whole.transpose(1, 2, 0))
 
 
 def image_file(image: NDArray[np.uint8]) -> tuple[bytes, str]:
-    """An image ``(3, h, w)`` as a file, and its media type; over 64 pixels a JPEG of up to 192."""
+    """An image ``(3, h, w)`` as a file, and its media type; JPEG of at most 192 pixels above 64."""
     pil = Image.fromarray(rows_first(image))
     buffer = io.BytesIO()
     if max(pil.size) <= _EXACT:
@@ -32,20 +32,20 @@ def image_file(image: NDArray[np.uint8]) -> tuple[bytes, str]:
 
 
 def image_uri(image: NDArray[np.uint8]) -> str:
-    """An image ``(3, h, w)`` as a data: address; over 64 pixels as JPEG of at most 192."""
+    """An image ``(3, h, w)`` as a data: URI; above 64 pixels a JPEG of at most 192."""
     return data_uri(*image_file(image))
 
 
 def figure_png(figure: Figure, dpi: int = 160) -> bytes:
-    """A figure as PNG; letters that the font lacks become boxes, without a warning."""
+    """A figure as PNG; glyphs missing from the font become boxes, without a warning."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # Class names may be in any script; the tables beside the figure show them whole.
+        # Class names may be in any script; the tables next to the figure show them correctly.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor())
     return buffer.getvalue()
 
 
 def data_uri(data: bytes, media_type: str) -> str:
-    """Bytes as an address that needs no other file."""
+    """Bytes as a data: URI."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"

@@ -13,9 +13,9 @@ _MARKS: dict[str, Literal["v", "o", "s"]] = {"steepest": "v", "valley": "o", "mi
 
 
 def plot_lr_curve(curve: LrCurve, *, dark: bool = False) -> Figure:
-    """Losses against the rate: each batch faintly, smoothed lines, every rule's suggestion.
+    """Loss against learning rate: batches as faint dots, smoothed curves, suggestions of all rules.
 
-    The band of the chosen rule and, for cyclical schedules, base and max rate stand below.
+    Also marks the band of the chosen rule, and the bounds for cyclical schedules.
     """
     theme = theme_of(dark)
     figure = new_figure(7.4, 4.5, theme)
@@ -66,7 +66,7 @@ def _draw_suggestions(axes: Axes, curve: LrCurve, theme: Theme) -> None:
 
 
 def _mean(curve: LrCurve) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """The mean of the seeds that still ran, and its last value from there on."""
+    """The mean over the seeds still running, extended by its last value."""
     known = np.isfinite(curve.smoothed)
     counts = known.sum(axis=0)
     sums = np.where(known, curve.smoothed, 0.0).sum(axis=0)
@@ -77,7 +77,7 @@ def _mean(curve: LrCurve) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 
 
 def _limits(curve: LrCurve) -> tuple[float, float]:
-    """The explosion would hide the valley, so the axis ends a little above the start."""
+    """Axis limits up to a little above the initial loss; divergence would hide the valley."""
     known = curve.smoothed[np.isfinite(curve.smoothed)]
     if not len(known):
         return 0.0, 1.0
@@ -87,7 +87,7 @@ def _limits(curve: LrCurve) -> tuple[float, float]:
 
 
 def _end(curve: LrCurve) -> float:
-    """Beyond the last rate at which any seed still ran there is nothing to see."""
+    """The last learning rate at which any seed was still running."""
     known = np.isfinite(curve.losses).any(axis=0)
     last = int(np.flatnonzero(known)[-1]) if known.any() else len(curve.lrs) - 1
     return float(curve.lrs[max(last, 1)])
@@ -95,9 +95,9 @@ def _end(curve: LrCurve) -> float:
 
 def _title(curve: LrCurve) -> str:
     if curve.suggestion is None:
-        return "No usable valley: look at your data"
+        return "No usable valley: check the data"
     assert curve.band is not None
     low, high = curve.band
     seeds = len(curve.losses)
     spread = f"; band {low:.2g} to {high:.2g} over {seeds} seeds" if high > low else ""
-    return f"Suggested rate: {curve.suggestion:.2g} (rule {curve.rule}{spread})"
+    return f"Suggested learning rate: {curve.suggestion:.2g} (rule {curve.rule}{spread})"

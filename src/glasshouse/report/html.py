@@ -1,4 +1,4 @@
-"""What pages are made of: a template with values, and images and charts in the page itself."""
+"""Pages from templates, with images and charts embedded."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glasshouse.report.encoding import data_uri, figure_png, image_uri
 
-# Images of fewer pixels are shown with sharp edges: smoothed, they would only look blurred.
+# Smaller images are shown with sharp pixels, because smoothing would only blur them.
 SMALLEST_SMOOTH = 100
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -20,7 +20,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure as two data: addresses, for light and dark pages, and the same in words."""
+    """A figure as two data: URIs, for light and dark pages, and a text alternative."""
 
     light: str
     dark: str
@@ -29,14 +29,14 @@ class Chart:
 
 @dataclass(frozen=True)
 class Tile:
-    """An image as a data: address, and whether its pixels are to be shown with sharp edges."""
+    """An image as a data: URI, and whether to show it with sharp pixels."""
 
     address: str
     is_small: bool
 
 
 def render_template(template: str, values: Mapping[str, Any]) -> str:
-    """A page of ``templates/`` with these values; texts are escaped."""
+    """A template of ``templates/`` rendered with these values; texts are escaped."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -55,7 +55,7 @@ def render_template(template: str, values: Mapping[str, Any]) -> str:
 
 
 def chart(draw: Callable[..., Figure], text: str) -> Chart:
-    """What ``draw(dark=...)`` draws, for light and dark pages."""
+    """The figure of ``draw(dark=...)`` for light and dark pages."""
     light, dark = (data_uri(figure_png(draw(dark=dark)), "image/png") for dark in (False, True))
     return Chart(light, dark, text)
 
@@ -70,7 +70,7 @@ def _percent(share: float, digits: int = 1) -> str:
 
 
 def _value(number: object) -> str:
-    """A table's cell: numbers with four figures, thousands apart."""
+    """A table cell: numbers with four significant digits and thousands separators."""
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         return "–" if number is None else str(number)
     if isinstance(number, int) or (number.is_integer() and abs(number) >= 1000):

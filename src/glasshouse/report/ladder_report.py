@@ -1,4 +1,4 @@
-"""The ladder as a chart and a page: what each step gains, and whether it is more than chance."""
+"""The ladder as a chart and a page: the gain of each step, and whether it is significant."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ Verdict = Literal["first", "gain", "loss", "within noise", "failed"]
 
 @dataclass(frozen=True)
 class LadderRow:
-    """One step: mean test accuracy over the seeds, and the gain over the step before.
+    """One step: mean test accuracy over the seeds, and the gain over the previous step.
 
-    accuracy, gain: 95 % intervals for other seeds and other images; None where training failed
-    (problem says why), and gain for the first step. seconds: of training, a seed.
+    accuracy, gain: 95 % intervals, generalised to other seeds and images; None where training
+    failed (problem says why), and gain is None for the first step. seconds: of training per seed.
     """
 
     name: str
@@ -38,7 +38,7 @@ class LadderRow:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the interval of the gain excludes no gain at all."""
+        """Whether the interval of the gain excludes 0, and on which side."""
         if self.accuracy is None:
             return "failed"
         if self.gain is None:
@@ -50,7 +50,7 @@ class LadderRow:
 
 @dataclass(frozen=True)
 class Ladder:
-    """All steps so far, under one budget."""
+    """All steps so far, under one budget of epochs."""
 
     source: str
     epochs: int
@@ -60,9 +60,9 @@ class Ladder:
 
 
 def ladder_chart(rows: Sequence[LadderRow], *, dark: bool = False) -> Figure:
-    """Test accuracy of each step with its interval, from the first at the top; gains beside it.
+    """Test accuracy of each step with its interval, first step at the top, and its gain.
 
-    Filled marks differ from the step before by more than chance, hollow ones do not.
+    Filled marks: the difference from the previous step is significant; hollow: it is not.
     """
     shown = [row for row in rows if row.accuracy is not None]
     if not shown:
@@ -83,7 +83,7 @@ def ladder_chart(rows: Sequence[LadderRow], *, dark: bool = False) -> Figure:
 
 
 def _span(accuracies: Sequence[float]) -> tuple[float, float]:
-    """Room for what was measured; an interval over few seeds may run out of it on both sides."""
+    """Axis limits from the measurements; intervals over few seeds may extend beyond them."""
     low, high = min(accuracies), max(accuracies)
     room = max(0.4 * (high - low), 0.02)
     return max(0.0, low - room), min(1.0, high + room)
@@ -103,28 +103,28 @@ def _draw_step(axes: Axes, row: LadderRow, place: int, theme: Theme) -> None:
 
 
 def seconds_text(row: LadderRow) -> str:
-    """Whole seconds, and tenths where there are few."""
+    """Whole seconds, with a decimal below ten."""
     return f"{row.seconds:,.0f}" if row.seconds >= 10 else f"{row.seconds:.1f}"
 
 
 def gain_text(row: LadderRow) -> str:
-    """The gain in points with half its interval; words where there is none."""
+    """The gain in percentage points, plus or minus half its interval, or why there is none."""
     if row.verdict == "failed":
         return "failed"
     if row.gain is None:
-        return "the start"
+        return "baseline"
     half = 50 * (row.gain.high - row.gain.low)
     noise = ", within noise" if row.verdict == "within noise" else ""
     return f"{100 * row.gain.value:+.2f} ± {half:.2f}{noise}"
 
 
 def write_ladder_page(ladder: Ladder, path: Path) -> None:
-    """Write the page: self-contained, opens offline, for light and dark."""
+    """Write the self-contained page."""
     write_text(path, render_ladder_page(ladder))
 
 
 def render_ladder_page(ladder: Ladder) -> str:
-    """The page as text; raises UsageError before the first step has finished."""
+    """The page as HTML; raises UsageError before the first step has finished."""
     text = lead(ladder)
     values = {
         "ladder": ladder,
@@ -137,13 +137,13 @@ def render_ladder_page(ladder: Ladder) -> str:
 
 
 def lead(ladder: Ladder) -> str:
-    """What the ladder comes to, in two sentences."""
+    """The ladder summarised in a few sentences."""
     done = [row for row in ladder.rows if row.accuracy is not None]
     best = max(done, key=lambda row: row.accuracy.value if row.accuracy else 0.0)
     assert best.accuracy is not None
     kinds: tuple[tuple[Verdict, str], ...] = (
-        ("gain", "Gains beyond chance"),
-        ("loss", "Losses beyond chance"),
+        ("gain", "Significant gains"),
+        ("loss", "Significant losses"),
         ("within noise", "Within noise"),
     )
     text = (

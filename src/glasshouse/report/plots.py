@@ -1,7 +1,7 @@
-"""Figures for a report or a notebook: each function returns a matplotlib Figure and draws no more.
+"""Figures for reports and notebooks: each function returns a matplotlib Figure.
 
-Blue stands for training and for what is right, orange for validation and for mistakes: the two that
-every kind of colour vision tells apart. Shapes and labels say the same again.
+Blue stands for training and for correct predictions, orange for validation and for mistakes: a pair
+that every kind of colour vision can distinguish. Shapes and labels repeat the distinction.
 """
 
 import math
@@ -40,9 +40,10 @@ def plot_curves(
     rates: Sequence[tuple[float, float]] = (),
     dark: bool = False,
 ) -> Figure:
-    """Loss, accuracy and learning rate against the epoch, from the lines of metrics.jsonl.
+    """Loss, accuracy and learning rate over the epochs, from the lines of metrics.jsonl.
 
-    rates: (epochs passed, rate) along the whole run; without it, the last rate of each epoch.
+    rates: (completed epochs, learning rate) along the whole run; without it, the last learning rate
+    of each epoch is shown. Raises UsageError without epochs.
     """
     if not epochs:
         raise UsageError("plot_curves: expected the records of one epoch or more, received none")
@@ -65,7 +66,7 @@ def plot_curves(
 
 
 def plot_confusion(evaluation: Evaluation, *, dark: bool = False) -> Figure:
-    """Rows are true classes, columns answers; blue is right, orange wrong, by the row's share."""
+    """The confusion matrix: rows are true classes, coloured by their share of the row."""
     theme = theme_of(dark)
     count = len(evaluation.class_names)
     side = float(np.clip(1.6 + 0.33 * count, 4.6, 8.5))
@@ -85,18 +86,18 @@ def plot_confusion(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     axes.set_ylabel("true")
     worst = _worst_share(shares)
     scale = f"deepest orange: {worst:.0%} of a class" if worst else "no mistakes"
-    figure.suptitle(f"Blue: right. Orange: wrong ({scale})", fontsize=9, color=theme.quiet)
+    figure.suptitle(f"Blue: correct. Orange: wrong ({scale})", fontsize=9, color=theme.quiet)
     return figure
 
 
 def plot_reliability(evaluation: Evaluation, *, dark: bool = False) -> Figure:
-    """How often the classifier is right, against how sure it says it is; counts below."""
+    """Reliability diagram: accuracy against confidence, with the number of images below."""
     theme = theme_of(dark)
     figure = new_figure(4.3, 4.7, theme)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     upper.plot([0, 1], [0, 1], color=theme.quiet, linewidth=1, linestyle="--", label="ideal")
     if evaluation.after.temperature != 1.0:
-        _draw_bins(upper, evaluation.before.bins, theme, "as trained", calibrated=False)
+        _draw_bins(upper, evaluation.before.bins, theme, "uncalibrated", calibrated=False)
     _draw_bins(upper, evaluation.after.bins, theme, "calibrated", calibrated=True)
     bins = evaluation.after.bins
     widths = [0.92 * (b.high - b.low) for b in bins]
@@ -104,9 +105,9 @@ def plot_reliability(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     lower.bar(middles, [b.count for b in bins], widths, color=theme.blue)
     for axes in (upper, lower):
         style(axes, theme)
-    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share that is right")
+    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
     upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    lower.set(xlabel="probability of the answer", ylabel="images")
+    lower.set(xlabel="confidence", ylabel="images")
     lower.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     lower.yaxis.set_major_locator(MaxNLocator(2, integer=True))
     legend(figure, theme, "outside upper center", columns=3)
@@ -116,7 +117,7 @@ def plot_reliability(evaluation: Evaluation, *, dark: bool = False) -> Figure:
 def plot_classes(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     """Recall of each class with its 95 % interval, lowest first, and precision as a diamond.
 
-    Of many classes, the 40 with the lowest recall.
+    With many classes, the 40 with the lowest recall.
     """
     theme = theme_of(dark)
     known = [c for c in evaluation.per_class if c.recall is not None]
@@ -143,7 +144,7 @@ def plot_classes(evaluation: Evaluation, *, dark: bool = False) -> Figure:
 
 
 def plot_class_differences(comparison: Comparison, *, dark: bool = False) -> Figure:
-    """The second's recall minus the first's, class by class, with 95 % intervals."""
+    """Difference in recall per class, second minus first, with 95 % intervals."""
     theme = theme_of(dark)
     ranked = sorted(comparison.per_class, key=lambda c: -abs(c.difference.value))[:_ROWS_SHOWN]
     rows = sorted(ranked, key=lambda c: c.difference.value)
@@ -160,8 +161,8 @@ def plot_class_differences(comparison: Comparison, *, dark: bool = False) -> Fig
     style(axes, theme)
     axes.set_yticks(range(len(rows)), [_short(c.name) for c in rows], parse_math=False)
     axes.set_xlabel(
-        "points of recall: left the first is better, right the second\n"
-        "filled: more than chance, over all classes", fontsize=9,
+        "recall in percentage points: left the first is better, right the second\n"
+        "filled: significant after correction for all classes", fontsize=9,
     )  # fmt: skip
     return figure
 
@@ -175,14 +176,14 @@ def plot_examples(
     seed: int = 0,
     dark: bool = False,
 ) -> Figure:
-    """A grid of images with true class, answer and probability; mistakes are orange.
+    """A grid of images with true class, predicted class and probability; mistakes in orange.
 
-    worst: the mistakes with the highest probability. random: any images. Both arguments must
-    hold the same images in the same order.
+    choice: "worst" for the most confident mistakes, "random" for any images. Raises UsageError
+    unless images and predictions have the same images in the same order.
     """
     if not np.array_equal(images.ids, predictions.ids):
         raise UsageError(
-            "plot_examples: images and predictions must hold the same images, in order"
+            "plot_examples: expected images and predictions of the same images in the same order"
         )
     theme = theme_of(dark)
     shares = probabilities(predictions)
@@ -208,9 +209,9 @@ def plot_examples(
 def plot_augmentation(
     originals: NDArray[np.uint8], variants: NDArray[np.float32], *, dark: bool = False
 ) -> Figure:
-    """Images ``(n, 3, h, w)`` on the left, their changed forms ``(n, v, 3, h, w)`` beside them.
+    """Images ``(n, 3, h, w)`` on the left, next to augmented versions ``(n, v, 3, h, w)``.
 
-    All in 0..255; what lies outside is cut off for display.
+    All in 0..255; values outside are clipped for display.
     """
     if len(originals) != len(variants) or variants.ndim != 5 or len(originals) == 0:
         raise UsageError(
@@ -265,7 +266,7 @@ def _draw_rate(
     if known:
         axes.plot(times, rates, color=theme.quiet, linewidth=1.8)
     else:
-        # One rate was recorded for each epoch; a slope between two would be invented.
+        # One learning rate is known per epoch; a line between two would be invented.
         axes.step(times, rates, where="mid", color=theme.quiet, linewidth=1.8)
     if len(times) == 1:
         axes.plot(times, rates, "o", color=theme.quiet)
@@ -287,7 +288,7 @@ def _worst_share(shares: NDArray[np.float64]) -> float:
 def _confusion_colours(shares: NDArray[np.float64], theme: Theme) -> NDArray[np.float64]:
     right = LinearSegmentedColormap.from_list("right", [theme.paper, theme.blue])
     wrong = LinearSegmentedColormap.from_list("wrong", [theme.paper, theme.orange])
-    # A root lifts the rare mistakes, which are what the figure is looked at for.
+    # The square root makes rare mistakes visible, which are the point of the figure.
     scaled = np.sqrt(shares / max(_worst_share(shares), 1e-12))
     colours = wrong(np.minimum(scaled, 1.0))
     diagonal = np.arange(len(shares))
@@ -296,7 +297,7 @@ def _confusion_colours(shares: NDArray[np.float64], theme: Theme) -> NDArray[np.
 
 
 def _scatter_cells(axes: Axes, shares: NDArray[np.float64], theme: Theme) -> None:
-    """Cells too small to be seen as squares become dots, larger for larger shares."""
+    """Cells too small to be visible as squares become dots, sized by their share."""
     rows, columns = np.nonzero(shares)
     colours = np.where(rows == columns, theme.blue, theme.orange)
     areas = np.maximum(1.5, 2 * (500 / len(shares)) ** 2 * np.sqrt(shares[rows, columns]))

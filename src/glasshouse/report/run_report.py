@@ -1,4 +1,4 @@
-"""One page that tells the whole of a run, in a single file that needs nothing else."""
+"""The report of a run, and that of a comparison, as self-contained pages."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from glasshouse.errors import UsageError
 from glasshouse.evaluation.compare import Comparison, Disagreement
 from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.evaluation.intervals import Interval
-from glasshouse.evaluation.metrics import ClassFigures, Mistake, worst_mistakes
+from glasshouse.evaluation.metrics import ClassMetrics, Mistake, worst_mistakes
 from glasshouse.models.predict import Predictions
 from glasshouse.report import plots
 from glasshouse.report.encoding import data_uri
@@ -25,9 +25,9 @@ from glasshouse.storage import write_text
 from glasshouse.training.lr_curve import LrCurve
 
 GALLERY, CLASSES_IN_TABLE = 24, 20
-# Images beside the most confused pairs, and samples of each class.
+# Images shown for the most confused classes, and samples of each class.
 PAIRS_SHOWN, IMAGES_OF_PAIR, SAMPLES_OF_CLASS = 6, 6, 3
-# Of each kind: only the one is right, only the other, both wrong.
+# Per kind of disagreement: only the first correct, only the second, both wrong.
 DISAGREEMENTS = 16
 
 Images = Mapping[str, NDArray[np.uint8]]
@@ -35,7 +35,7 @@ Images = Mapping[str, NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of plain texts and numbers under headings."""
+    """Rows of texts and numbers under headings."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str | int | float | None, ...], ...]
@@ -43,7 +43,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """An image with its title and what it says, for example an explanation; png may be empty."""
+    """An image with a title and a text, for example an explanation; png may be empty."""
 
     title: str
     png: bytes
@@ -52,14 +52,14 @@ class Section:
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a page is made of, as plain values; what is empty is left out.
+    """The content of a report as plain values; empty parts are left out.
 
-    split_counts: images in each split. findings: of the check. samples: some training images
-    of each class. images: uint8 ``(3, h, w)`` by image id, for the mistakes. confused: mistakes
-    of the most confused pairs, a sequence each. epochs: the lines of metrics.jsonl. rates: (epochs
-    passed, learning rate). finder: the range test. heads: those that were fitted to frozen
-    features. cost, environment: names to texts. mistakes_page: the name of the page of explained
-    mistakes beside this one.
+    split_counts: images in each split. findings: of the data check. samples: a few training
+    images per class. images: uint8 ``(3, h, w)`` by image id, for the mistakes. confused: mistakes
+    of the most confused classes, one sequence per pair. epochs: the lines of metrics.jsonl. rates:
+    (completed epochs, learning rate). finder: the range test. heads: those fitted to frozen
+    features. cost, environment: names to texts. mistakes_page: the file name of the page of
+    explained mistakes next to this one.
     """
 
     title: str
@@ -87,7 +87,7 @@ class RunReport:
 
 
 def confused_mistakes(evaluation: Evaluation, predictions: Predictions) -> list[list[Mistake]]:
-    """The most confident mistakes of each of the most confused pairs."""
+    """The most confident mistakes for each of the most confused pairs of classes."""
     groups: dict[tuple[str, str], list[Mistake]] = {
         (pair.true, pair.predicted): [] for pair in evaluation.confused_pairs[:PAIRS_SHOWN]
     }
@@ -106,7 +106,7 @@ def images_of(mistakes: Iterable[Mistake], images: ImageSet) -> dict[str, NDArra
 
 
 def class_samples(images: ImageSet) -> dict[str, list[NDArray[np.uint8]]]:
-    """The first images of each class; none where there are more classes than fit a page."""
+    """The first images of each class; none where there are too many classes for a page."""
     if len(images.class_names) > CLASSES_IN_TABLE:
         return {}
     places = [np.flatnonzero(images.labels == label) for label in range(len(images.class_names))]
@@ -122,18 +122,18 @@ def write_report(run: RunReport, path: Path) -> None:
 
 
 def render_report(run: RunReport) -> str:
-    """The page as text; names and paths are shown as they are, never taken as HTML."""
-    figures = run.evaluation
-    small = len(figures.class_names) <= CLASSES_IN_TABLE
+    """The page as HTML; names and paths are escaped."""
+    evaluation = run.evaluation
+    small = len(evaluation.class_names) <= CLASSES_IN_TABLE
     confused = [_gallery(group, run) for group in run.confused]
     values = {
         "run": run,
-        "figures": figures,
+        "evaluation": evaluation,
         "charts": _charts(run),
-        "classes": figures.per_class if small else sorted(figures.per_class, key=_weakness),
+        "classes": evaluation.per_class if small else sorted(evaluation.per_class, key=_weakness),
         "epoch_table": _epoch_table(run.epochs),
-        "abstain_text": _abstain_text(figures),
-        "gallery": _gallery(figures.mistakes[:GALLERY], run),
+        "abstain_text": _abstain_text(evaluation),
+        "gallery": _gallery(evaluation.mistakes[:GALLERY], run),
         "confused": [group for group in confused if group],
         "samples": {name: [tile(p) for p in images] for name, images in run.samples.items()},
         "small": small,
@@ -156,15 +156,15 @@ def _gallery(mistakes: Sequence[Mistake], run: RunReport) -> list[tuple[Mistake,
 def write_comparison(
     comparisons: Sequence[Comparison], path: Path, images: Images | None = None
 ) -> None:
-    """Write one page on two or more runs that were measured on the same images.
+    """Write a page that compares two or more runs on the same test images.
 
-    images: uint8 ``(3, h, w)`` by id, of those on which the runs disagree.
+    images: uint8 ``(3, h, w)`` by id, for which the runs disagree.
     """
     write_text(path, render_comparison(comparisons, images))
 
 
 def render_comparison(comparisons: Sequence[Comparison], images: Images | None = None) -> str:
-    """The page of write_comparison as text; raises UsageError without comparisons."""
+    """The page of write_comparison as HTML; raises UsageError without comparisons."""
     if not comparisons:
         raise UsageError("a comparison page needs one comparison or more, received none")
     known = images or {}
@@ -181,15 +181,17 @@ def render_comparison(comparisons: Sequence[Comparison], images: Images | None =
 
 
 def _charts(run: RunReport) -> dict[str, Chart]:
-    figures, epochs = run.evaluation, run.epochs
+    evaluation, epochs = run.evaluation, run.epochs
     charts = {
-        "confusion": chart(partial(plots.plot_confusion, figures), _confusion_text(figures)),
-        "reliability": chart(partial(plots.plot_reliability, figures), _confidence_text(figures)),
+        "confusion": chart(partial(plots.plot_confusion, evaluation), _confusion_text(evaluation)),
+        "reliability": chart(
+            partial(plots.plot_reliability, evaluation), _confidence_text(evaluation)
+        ),
     }
     texts: dict[plots.Panel, str] = {
         "loss": _curve_text("loss", epochs),
         "accuracy": _curve_text("accuracy", epochs),
-        "rate": "The learning rate along the run." if run.rates else "The rate of each epoch.",
+        "rate": "The learning rate over the run." if run.rates else "The learning rate per epoch.",
     }
     if epochs:
         for panel, text in texts.items():
@@ -202,13 +204,13 @@ def _charts(run: RunReport) -> dict[str, Chart]:
 
 def _difference_chart(comparison: Comparison) -> Chart:
     text = (
-        f"Recall of {comparison.second} minus that of {comparison.first}, class by class, with "
-        "intervals; the table has the figures."
+        f"Recall of {comparison.second} minus that of {comparison.first} per class, with "
+        "intervals; the table has the numbers."
     )
     return chart(partial(plots.plot_class_differences, comparison), text)
 
 
-def _weakness(row: ClassFigures) -> float:
+def _weakness(row: ClassMetrics) -> float:
     return row.recall.value if row.recall else 2.0
 
 
@@ -219,7 +221,7 @@ def _epoch_table(epochs: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _curve_text(what: str, epochs: Sequence[Mapping[str, Any]]) -> str:
-    """What a curve shows, in words; empty where nothing was recorded."""
+    """A text alternative for a curve; empty where nothing was recorded."""
     key = f"validation_{what}"
     known = [epoch for epoch in epochs if epoch.get(key) is not None]
     if not known:
@@ -238,48 +240,48 @@ def _curve_value(what: str, number: float) -> str:
     return f"{number:.3f}" if what == "loss" else f"{100 * number:.1f} %"
 
 
-def _confusion_text(figures: Evaluation) -> str:
-    """The two most confused pairs in words."""
+def _confusion_text(evaluation: Evaluation) -> str:
+    """The two most confused pairs of classes in words."""
     pairs = [
-        f"{pair.true} is taken for {pair.predicted} on {pair.count:,} images "
+        f"{pair.true} is predicted as {pair.predicted} for {pair.count:,} images "
         f"({100 * pair.share:.1f} % of its class)"
-        for pair in figures.confused_pairs[:2]
+        for pair in evaluation.confused_pairs[:2]
     ]
-    return f"Most often, {', and '.join(pairs)}." if pairs else "There is no mistake."
+    return f"Most often, {', and '.join(pairs)}." if pairs else "There are no mistakes."
 
 
-def _confidence_text(figures: Evaluation) -> str:
-    before, after = figures.before, figures.after
-    text = f"As trained, {_gap(before.confidence, figures.accuracy)}."
+def _confidence_text(evaluation: Evaluation) -> str:
+    before, after = evaluation.before, evaluation.after
+    text = f"Before calibration, {_gap(before.confidence, evaluation.accuracy)}."
     if after.temperature == 1.0:
         return f"{text} No temperature was fitted, or none was better than 1."
     return (
-        f"{text} With the logits divided by {after.temperature:.3g}, the temperature fitted on "
-        f"the validation images, {_gap(after.confidence, figures.accuracy)}. "
-        "The order of the classes, and so the accuracy, stays as it is."
+        f"{text} After calibration, with the logits divided by the temperature "
+        f"{after.temperature:.3g} fitted on the validation split, "
+        f"{_gap(after.confidence, evaluation.accuracy)}. Calibration does not change which class "
+        "is predicted, and so not the accuracy."
     )
 
 
 def _gap(confidence: float, accuracy: Interval) -> str:
-    says = (
-        f"it says {100 * confidence:.1f} % on average and is right on {100 * accuracy.value:.1f} %"
-    )
+    says = f"mean confidence is {100 * confidence:.1f} % and accuracy {100 * accuracy.value:.1f} %"
     if accuracy.low <= confidence <= accuracy.high:
-        return f"{says}: they agree within the interval"
+        return f"{says}, which agree within the confidence interval"
     points = 100 * abs(confidence - accuracy.value)
-    return f"{says}: {points:.1f} points too {'sure' if confidence > accuracy.value else 'modest'}"
+    kind = "overconfident" if confidence > accuracy.value else "underconfident"
+    return f"{says}: {kind} by {points:.1f} percentage points"
 
 
-def _abstain_text(figures: Evaluation) -> str:
-    """The row that gains most without leaving out more than half of the images."""
-    rows = [row for row in figures.selective if row.threshold > 0 and row.coverage >= 0.5]
-    if len(figures.selective) == 1:
-        return "No answer is sure enough for the lowest of the usual thresholds, 30 %."
-    if not rows or figures.mistake_count == 0:
-        return "How often it is right on the images on which it is sure enough."
+def _abstain_text(evaluation: Evaluation) -> str:
+    """The threshold with the highest accuracy that keeps at least half of the images."""
+    rows = [row for row in evaluation.selective if row.threshold > 0 and row.coverage >= 0.5]
+    if len(evaluation.selective) == 1:
+        return "No prediction reaches the lowest threshold, 30 %."
+    if not rows or evaluation.mistake_count == 0:
+        return "Accuracy on the images whose confidence reaches a threshold."
     best = max(rows, key=lambda row: (row.accuracy.value, row.coverage))
     return (
-        f"Abstaining below a probability of {100 * best.threshold:.0f} %, it answers on "
-        f"{100 * best.coverage:.1f} % of the images and is right on "
-        f"{100 * best.accuracy.value:.1f} % of these."
+        f"Rejecting predictions below {100 * best.threshold:.0f} % confidence keeps "
+        f"{100 * best.coverage:.1f} % of the images, with an accuracy of "
+        f"{100 * best.accuracy.value:.1f} %."
     )

@@ -1,4 +1,4 @@
-"""The look that all figures share, on light and on dark pages."""
+"""The style shared by all figures, for light and dark pages."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -26,7 +26,7 @@ DARK = Theme("#171b22", "#e8ebf0", "#9aa5b5", "#2f3743", "#6cb8f5", "#f2a054")
 
 
 def theme_of(dark: bool) -> Theme:
-    """The colours for a page that is dark, or not."""
+    """The colours for a dark or a light page."""
     return DARK if dark else LIGHT
 
 
@@ -36,7 +36,7 @@ def new_figure(width: float, height: float, theme: Theme) -> Figure:
 
 
 def style(axes: Axes, theme: Theme) -> None:
-    """Quiet grid and labels, no frame but the line below."""
+    """A subdued grid and labels, and no frame except for the bottom line."""
     axes.set_facecolor(theme.paper)
     axes.grid(visible=True, color=theme.grid, linewidth=0.8)
     axes.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""A search in images: how the best value rose, and which keys mattered."""
+"""Plots of a hyperparameter search: its history, and which keys mattered."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ from glasshouse.report.theme import legend, new_figure, style, theme_of
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial: complete, pruned, failed, lost (its process died) or running.
+    """One trial; state: complete, pruned, failed, lost (its process died), running or waiting.
 
-    value: validation accuracy, for a pruned trial the last one reached.
+    value: validation accuracy; for a pruned trial the last one reached. values: of the keys that
+    vary. problem: why a trial failed.
     """
 
     number: int
@@ -56,7 +57,7 @@ def search_history(trials: Sequence[TrialRecord], *, dark: bool = False) -> Figu
 
 
 def search_importance(importance: Mapping[str, float], *, dark: bool = False) -> Figure:
-    """The share of the differences between trials that each key explains, the largest on top."""
+    """The share of the variance between trials that each key explains, largest at the top."""
     if not importance:
         raise UsageError("search_importance: expected one key or more, received none")
     theme = theme_of(dark)
@@ -68,5 +69,5 @@ def search_importance(importance: Mapping[str, float], *, dark: bool = False) ->
     axes.grid(visible=False, axis="y")
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_xlabel("share of the differences in validation accuracy")
+    axes.set_xlabel("share of the variance of validation accuracy")
     return figure

@@ -1,4 +1,4 @@
-"""The runs below a folder at a glance, read without torch and only as far as a list shows them."""
+"""The runs below a folder, one line each; reads no more than such a list shows, without torch."""
 
 import json
 import tomllib
@@ -11,16 +11,18 @@ from glasshouse.runs.steps import is_running, last_mark
 
 Status = Literal["training", "measuring", "finished", "stopped", "damaged"]
 _FILES = (runs.RECIPE, runs.ENVIRONMENT, runs.METRICS, runs.HEADS, runs.EVALUATION, runs.STEPS)
-_OF_STEPS = -2  # the last two numbers of a signature
+# Time and size of steps.jsonl, which changes every second during training, are the last two
+# numbers of a signature.
+_OF_STEPS = -2
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One run as a line of a list; name: its path below the folder.
+    """One run as a line of a list; name: its path relative to the folder.
 
-    of: the epochs that it is to have; 0 where heads are fitted to features instead. accuracy: of
-    the test split with its 95 % interval, once measured. validation: the accuracy on validation
-    after each epoch. seconds: what training took. problem: what is wrong with a damaged one.
+    epochs, of: completed and planned; both 0 where heads are fitted to features. accuracy: on the
+    test split with its 95 % interval, once evaluated. validation: validation accuracy per epoch.
+    seconds: training time. problem: why a run is listed as damaged.
     """
 
     name: str
@@ -38,13 +40,13 @@ class Listed:
 
     @property
     def is_at_work(self) -> bool:
-        """True while a process trains or measures it."""
+        """True while a process trains or evaluates it."""
         return self.status in ("training", "measuring")
 
 
 @dataclass
 class RunListing:
-    """Lists the runs of one folder again and again; what has not changed is not read again."""
+    """Lists the runs of a folder repeatedly; what has not changed is not read again."""
 
     folder: Path
 
@@ -53,14 +55,14 @@ class RunListing:
         self._known: dict[Path, tuple[tuple[int, ...], Listed]] = {}
 
     def read(self) -> list[Listed]:
-        """Every run below the folder, the newest first; damaged ones are listed as such."""
+        """Every run below the folder, newest first; damaged ones are listed as such."""
         found = [self.read_one(path.parent) for path in self.folder.glob(f"**/{runs.RECIPE}")]
         present = {run.folder for run in found}
         self._known = {k: v for k, v in self._known.items() if k in present}
         return sorted(found, key=lambda run: (run.started, run.name), reverse=True)
 
     def read_one(self, folder: Path) -> Listed:
-        """One run below the folder; while only its steps go on, only its status is read again."""
+        """One run below the folder; while only its steps advance, only its status is read again."""
         signature = _signature(folder)
         before, known = self._known.get(folder, ((), None))
         if known is None or before[:_OF_STEPS] != signature[:_OF_STEPS]:
@@ -128,7 +130,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _signature(folder: Path) -> tuple[int, ...]:
-    """Changes whenever one of the files does."""
+    """A value that changes whenever one of the files does."""
     found: list[int] = []
     for name in _FILES:
         try:

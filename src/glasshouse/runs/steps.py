@@ -17,10 +17,10 @@ _TAIL = 4096
 
 @dataclass(frozen=True)
 class Mark:
-    """One line: step of steps in an epoch of epochs, counted from 1, and what was seen since.
+    """One line: the step within the epoch, both counted from 1, and the metrics since the last.
 
-    loss and accuracy: means over the training images since the line before, or since the epoch
-    began. time: seconds since 1970. pid, pid_started: name the process that trains.
+    loss and accuracy: means over the training images since the previous line, or since the epoch
+    began. time: seconds since 1970. pid, pid_started: identify the training process.
     """
 
     time: float
@@ -37,17 +37,17 @@ class Mark:
 
     @property
     def position(self) -> float:
-        """The epochs passed."""
+        """Epochs completed, as a fraction."""
         return self.epoch - 1 + self.step / self.steps
 
     @property
     def is_last(self) -> bool:
-        """True when the last step is done and only measuring is left."""
+        """True after the last step, when only evaluation is left."""
         return self.epoch >= self.epochs and self.step >= self.steps
 
 
 def last_mark(folder: Path) -> Mark | None:
-    """The newest line, read from the end of the file; None where there is none."""
+    """The latest line, read from the end of the file; None where there is none."""
     try:
         with (folder / STEPS).open("rb") as file:
             size = file.seek(0, 2)
@@ -65,11 +65,11 @@ def is_running(mark: Mark | None) -> bool:
 
 @dataclass
 class StepReader:
-    """Reads a growing file once, however many look at it, and keeps a bounded curve.
+    """Follows a growing file, reading each line once, and keeps a curve of bounded length.
 
-    curve: rows of position in epochs, loss, accuracy and rate; when there are limit of them (an
-    even number), each two neighbours become their mean. first, last: the ends of the newest
-    stretch without a stop.
+    curve: rows of position in epochs, loss, accuracy and learning rate; on reaching ``limit`` rows
+    (an even number), neighbours are averaged in pairs. first, last: the ends of the latest
+    uninterrupted stretch.
     """
 
     path: Path
@@ -83,13 +83,13 @@ class StepReader:
     _waiting: list[tuple[float, float, float, float]] = field(default_factory=list)
 
     def read(self) -> None:
-        """Take in what was written since the last time."""
+        """Read what was written since the last call."""
         try:
             status = self.path.stat()
         except OSError:
             return
         if status.st_ino != self._inode or status.st_size < self._offset:
-            # Written anew by a run that goes on.
+            # A resumed run has rewritten the file.
             self._forget(status.st_ino)
         with self.path.open("rb") as file:
             file.seek(self._offset)
@@ -103,7 +103,7 @@ class StepReader:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the rest of training takes at the pace of this stretch; None: not known yet."""
+        """Expected time for the rest of training, at the speed of this stretch; None: unknown."""
         if self.first is None or self.last is None:
             return None
         gained = self.last.position - self.first.position
@@ -148,7 +148,7 @@ def _parse(line: str) -> Mark | None:
         values: dict[str, Any] = json.loads(line)
         return Mark(**{name: values[name] for name in _NAMES})
     except (ValueError, KeyError, TypeError):
-        return None  # the first or the last line of what was read may be cut off
+        return None  # what was read may begin or end in the middle of a line
 
 
 def _mean(rows: list[tuple[float, float, float, float]]) -> tuple[float, float, float, float]:

@@ -1,4 +1,4 @@
-"""A pretrained net made ready for other images: their classes, their size, a fitted head."""
+"""A pretrained network adapted to other images: their classes, their size, a fitted head."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -22,14 +22,14 @@ from glasshouse.training.heads import HeadFit, dense_parameters
 
 @dataclass(frozen=True)
 class Adapted:
-    """A classifier with a new head, and plain sentences on how it came about."""
+    """A classifier with a new head, and sentences on what was changed."""
 
     classifier: Classifier
     notes: tuple[str, ...]
 
 
 def own_size(settings: PretrainedSettings) -> int:
-    """Pixels a side that the net's usual weights were trained with."""
+    """The input size, in pixels per side, that the published weights were trained with."""
     name, _ = split_name(settings.name, settings.arguments)
     return pretrained.preprocessing_of(name).height
 
@@ -42,11 +42,12 @@ def adapt(
     seed: int = 0,
     offline: bool = False,
 ) -> Adapted:
-    """The pretrained net for the classes and the size of these images.
+    """The pretrained network for the classes and the size of these images.
 
-    Images of another size than settings.input_size are enlarged or shrunk inside the net; unset,
-    that is the net's own size, or with a fine stem that of the images. Raises ModelError, namely
-    WrongInputSize where the net cannot take such images.
+    Images of another size than settings.input_size are resized inside the network; unset, that is
+    the network's own input size, or with a fine stem the size of the images. seed: of the new
+    head. Raises ModelError for unknown names and weights that do not fit, and its subclass
+    WrongInputSize when the network cannot take such images.
     """
     weights: Path | Literal["usual", "none"] = (
         "usual" if settings.weights == "usual"
@@ -83,7 +84,8 @@ def with_head(classifier: Classifier, fit: HeadFit) -> Classifier:
     """A copy of the classifier with a fitted head in place of its own."""
     net, dense = copy.deepcopy(classifier.net), dense_parameters(fit.layers)
     architecture = dict(classifier.architecture or {})
-    # A single dense layer goes where the net has one, so that the net keeps its usual form.
+    # A single dense layer replaces the network's own where it has one, so that its usual layer
+    # names remain.
     if len(dense) > 1 or not isinstance(net.get_submodule(locate_head(net).at), nn.Linear):
         hidden = len(dense[0][1]) if len(dense) > 1 else None
         architecture["head"] = replace_head(net, len(classifier.class_names), hidden=hidden)
@@ -99,7 +101,7 @@ def with_head(classifier: Classifier, fit: HeadFit) -> Classifier:
 def _fitted(
     net: nn.Module, settings: PretrainedSettings, images: ImageSet, size: int
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The net with the head and the input size that are asked for, and what rebuilding needs."""
+    """The network with the requested head and input size, and what rebuilding it needs."""
     changes: dict[str, Any] = {"stem": "fine"} if settings.stem == "fine" else {}
     if (images.height, images.width) != (size, size):
         net = ResizedInput(net, size)
@@ -114,17 +116,17 @@ def _fitted(
 def _require_size(
     net: nn.Module, settings: PretrainedSettings, images: ImageSet, size: int
 ) -> None:
-    """Raise WrongInputSize when the net fails on an image of this size, as many do."""
+    """Raise WrongInputSize when the network fails on an image of this size, as many do."""
     try:
         with torch.inference_mode():
             net(torch.zeros(1, 3, images.height, images.width))
-    # Foreign nets fail in many ways: by assertions, by shapes, by windows that do not divide.
+    # Networks of other libraries fail in many ways: assertions, shapes, windows that do not divide.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WrongInputSize(
-            f"{settings.name} cannot take images of {size}x{size} ({reason}); leave out "
+            f"{settings.name} cannot take images of {size}x{size} ({reason}). Unset "
             f"model.pretrained.stem and set model.pretrained.input_size = {own_size(settings)}, "
-            "its own size"
+            "its own input size"
         ) from error
 
 
@@ -141,22 +143,22 @@ def _channels(level: float | tuple[float, float, float]) -> tuple[float, float, 
 
 
 def _size_note(images: ImageSet, size: int, known: Preprocessing) -> str:
-    trained = f"whose weights were trained at {known.width}x{known.height}"
+    trained = f"its weights were trained at {known.width}x{known.height}"
     if images.height == size == known.height:
         left = f", without the usual crop to {known.crop_fraction:.1%}" * (known.crop_fraction < 1)
-        return f"Images are read at {size}x{size}, the size that the net sees{left}."
+        return f"Images are read at {size}x{size}, the input size of the network{left}."
     if images.height == size:
-        return f"Images are seen at their {size}x{size} by the net, {trained}."
+        return f"The network sees images at their own size of {size}x{size}, and {trained}."
     verb = "enlarged" if size > images.height else "shrunk"
     return (
-        f"Images of {images.width}x{images.height} are {verb} to {size}x{size} inside the net, "
+        f"Images of {images.width}x{images.height} are {verb} to {size}x{size} inside the network; "
         f"{trained}."
     )
 
 
 def _stem_note(stem: Stem) -> str:
-    pooling = "" if stem.pooling is None else f" and {stem.pooling} is left out"
+    pooling = "" if stem.pooling is None else f" and {stem.pooling} is removed"
     return (
-        f"The stem is finer than usual: {stem.convolution} has stride 1{pooling}, so that the maps "
-        f"of small images are {stem.factor} times as wide and high; the weights are unchanged."
+        f"The stem is finer than usual: {stem.convolution} has stride 1{pooling}, so that feature "
+        f"maps of small images are {stem.factor} times as wide and high; the weights are unchanged."
     )

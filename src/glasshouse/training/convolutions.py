@@ -1,4 +1,4 @@
-"""Faster weight gradients of convolutions over small maps, in bf16 on a CPU."""
+"""Faster weight gradients of convolutions over small feature maps, in bf16 on a CPU."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -11,13 +11,13 @@ from torch.overrides import TorchFunctionMode
 
 from glasshouse.training.devices import has_matrix_tiles
 
-# A matrix tile holds 32 values of bf16, and oneDNN fills it from a single row of one map: rows of
-# 7 pixels leave most of it empty. Wider rows, or fewer channels, gained nothing where measured.
+# A matrix tile holds 32 bf16 values, and oneDNN fills it from a single row of one map: rows of 7
+# pixels leave most of it empty. Wider rows, or fewer channels, gained nothing when measured.
 _TILE = 32
 _WIDEST, _FEWEST_CHANNELS = 12, 64
-# Asking every function of a net what it is costs more than it gains on a small batch.
+# On a small batch, intercepting every torch function costs more than it gains.
 _FEWEST_VALUES = 128 * 3 * 32 * 32
-# What torch.conv2d takes where nothing is said: stride, padding, dilation, groups.
+# The defaults of torch.conv2d: stride, padding, dilation, groups.
 _PLAIN: tuple[Any, ...] = ((1, 1), (0, 0), (1, 1), 1)
 _PLAIN_STEPS = ((1, 1), (1, 1), 1)
 
@@ -25,16 +25,16 @@ _Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 def faster_convolutions(images: Tensor) -> AbstractContextManager[object]:
-    """SideBySide where it pays: on a processor with tiles, for a batch that is large enough."""
+    """SideBySide where it pays: on a processor with matrix tiles, for a large enough batch."""
     pays = has_matrix_tiles() and images.numel() >= _FEWEST_VALUES
     return SideBySide() if pays else nullcontext()
 
 
 class SideBySide(TorchFunctionMode):
-    """Inside, convolutions over small maps get their weight gradient from maps laid side by side.
+    """A context in which weight gradients over small maps are computed from maps side by side.
 
-    Every result is the same sum in another order. It concerns convolutions in bf16 autocast on a
-    CPU with stride 1, an odd kernel and "same" padding; all others stay as they are.
+    Every result is the same sum in another order. Affects convolutions in bf16 autocast on a CPU
+    with stride 1, an odd kernel and "same" padding; all others are unchanged.
     """
 
     def __torch_function__(
@@ -60,7 +60,7 @@ def maps_in_a_row(maps: Tensor, weight: Tensor) -> int:
 
 
 def _is_small(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *how: Any) -> bool:
-    """Whether conv2d of these arguments is one that gains, in bf16 autocast on a CPU."""
+    """True for the arguments of a conv2d that gains: small maps in bf16 autocast on a CPU."""
     stride, padding, dilation, groups = how + _PLAIN[len(how) :]
     kernel = tuple(weight.shape[2:])
     is_same = padding == tuple(size // 2 for size in kernel) and all(size % 2 for size in kernel)
@@ -78,7 +78,7 @@ def _is_small(inputs: Tensor, weight: Tensor, bias: Tensor | None = None, *how: 
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution with stride 1 and "same" padding, whose backward pass is ours."""
+    """A convolution with stride 1 and "same" padding, and a backward pass of our own."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -102,9 +102,9 @@ class _Convolution(torch.autograd.Function):
 
 
 def _side_by_side(maps: Tensor, count: int, gap: int) -> Tensor:
-    """Every so many maps ``(n, c, h, w)`` as one: ``(n / count, c, h, count (w + gap))``.
+    """Each ``count`` maps of ``(n, c, h, w)`` as one: ``(n / count, c, h, count (w + gap))``.
 
-    The columns of zeros between two maps serve both as padding, so no kernel sees two images.
+    The columns of zeros between neighbours are padding for both, so no kernel sees two images.
     """
     n, c, h, w = maps.shape
     row = maps.new_zeros(n // count, h, count, w + gap, c)

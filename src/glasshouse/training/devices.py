@@ -1,4 +1,4 @@
-"""Where and in what precision training computes."""
+"""The device and the precision of training."""
 
 from functools import cache
 
@@ -17,22 +17,22 @@ def choose_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        reason = "no such kind of device" if reason.startswith("Expected one of") else reason
+        reason = "unknown device type" if reason.startswith("Expected one of") else reason
         raise UsageError(
-            f"train.device: '{name}' cannot be used here ({reason}). Expected auto, cpu or cuda."
+            f"train.device: '{name}' is not available ({reason}). Expected auto, cpu or cuda."
         ) from error
     return device
 
 
 def choose_precision(settings: TrainSettings, device: torch.device) -> torch.dtype:
-    """bf16 where asked for or where the device computes in it; never a question of time."""
+    """bf16 where requested or where the device supports it; never decided by timing."""
     if settings.precision == "auto":
         return torch.bfloat16 if computes_in_bf16(device) else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[settings.precision]
 
 
 def computes_in_bf16(device: torch.device) -> bool:
-    """True when the device has instructions for bf16, so that it is faster than float32."""
+    """True when the device has bf16 instructions, and so is faster in it than in float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     return device.type == "cpu" and (_cpu_has("avx512_bf16") or has_matrix_tiles())

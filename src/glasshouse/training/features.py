@@ -1,8 +1,8 @@
-"""What a frozen net gives for images, computed once and kept on disk.
+"""Features of images from a frozen backbone, computed once and cached on disk.
 
-A cache is keyed by the content of the net's body, of the images, their preprocessing and the
-precision. It is one ``.npy`` file that is whole or absent; while it is made, blocks of rows lie in
-a folder beside it, so that an interrupted extraction goes on where it stopped.
+The cache is keyed by the content of backbone and images, the preprocessing and the precision. It
+is one ``.npy`` file that is whole or absent; until then, blocks of rows lie in a folder next to it,
+so that an interrupted extraction resumes.
 """
 
 import hashlib
@@ -34,18 +34,18 @@ from glasshouse.training.devices import choose_device, choose_precision
 
 Values = NDArray[np.floating]
 
-# Part of every key: change it with anything that changes a feature.
+# Part of every key: increase it with any change that alters features.
 FEATURES_VERSION = "2"
 _BLOCK_ROWS, _BATCH = 512, 32
-# So many images, of so many classes at most, show whether the lower precision agrees.
+# At most this many images and classes decide whether the lower precision agrees.
 _EXAMPLES, _EXAMPLE_CLASSES = 64, 32
-# Kept as float16, whose largest number is 65,504; a block with a larger one is kept as float32.
+# Stored as float16, whose largest number is 65,504; a block that comes close is stored as float32.
 _LARGEST = 60_000.0
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """A frozen body that is ready to run; key names it by content."""
+    """A frozen backbone ready for inference; key identifies it by content."""
 
     body: InferenceNet
     preprocessing: Preprocessing
@@ -58,19 +58,19 @@ class Extractor:
         ready = self.body
         low = ""
         if ready.refused is not None:
-            low = f" Half as many bits were refused, with {ready.refused.describe()}."
+            low = f" A lower precision was rejected, with {ready.refused.describe()}."
         return (
-            f"Features are computed in {bits} with {ready.folded} normalisations folded; beside "
-            f"the net's own they have {ready.agreement.describe()}.{low}"
+            f"Features are computed in {bits} with {ready.folded} normalisations folded; compared "
+            f"with the original network they have {ready.agreement.describe()}.{low}"
         )
 
 
 @dataclass(frozen=True)
 class Features:
-    """Rows of numbers for the images of a set, in their order.
+    """The features of a set of images, in the order of the images.
 
-    values, and mirrored for the mirrored images where asked for: ``(n, width)``, read-only and
-    memory-mapped. labels, ids and class_names are those of the images.
+    values: ``(n, width)``, read-only and memory-mapped; mirrored: the same for the mirrored
+    images, on request. labels, ids and class_names are those of the images.
     """
 
     values: Values
@@ -86,9 +86,9 @@ class Features:
 def make_extractor(
     classifier: Classifier, images: ImageSet, settings: TrainSettings | None = None
 ) -> Extractor:
-    """The body of a classifier made ready for inference; the classifier is left as it was.
+    """The backbone of a classifier, prepared for inference; the classifier is left unchanged.
 
-    images: some of each class show whether the lower precision agrees. settings: device and
+    images: a few of each class decide whether the lower precision agrees. settings: device and
     precision.
     """
     settings = settings or TrainSettings()
@@ -117,7 +117,7 @@ def make_extractor(
 
 
 def _examples(images: ImageSet) -> NDArray[np.int64]:
-    """Positions of some images of each class, or of some classes where there are many."""
+    """Positions of a few images of each class, or of some classes where there are many."""
     present = np.unique(images.labels)
     places = np.linspace(0, len(present) - 1, min(_EXAMPLE_CLASSES, len(present))).round()
     own = np.flatnonzero(np.isin(images.labels, present[places.astype(np.int64)]))
@@ -132,10 +132,10 @@ def extract(
     progress: Progress | None = None,
     name: str = "features",
 ) -> Features:
-    """The features of every image, from the cache where they are in it.
+    """The features of every image, from the cache where possible.
 
-    flips: those of the mirrored images as well. progress is called with (name, rows done, rows
-    in all). Raises StorageError when the cache cannot be written.
+    flips: include those of the mirrored images. progress: called with (name, rows done, rows in
+    total). Raises StorageError when the cache cannot be written.
     """
     key = _images_key(images)
     found = [
@@ -176,7 +176,7 @@ def _compute(
     telling: tuple[Progress | None, str],
 ) -> Values:
     rows = []
-    # First where it begins, so that the pace is that of what is computed, not of what was there.
+    # The first report is the starting point, so that cached rows do not count towards the speed.
     if telling[0] is not None:
         telling[0](telling[1], bounds[0], len(images))
     for start in range(*bounds, _BATCH):
@@ -198,7 +198,7 @@ def _write_block(path: Path, values: Values) -> None:
 
 
 def _join(paths: list[Path], whole: Path) -> None:
-    """One file of all blocks, made beside its place and then moved there."""
+    """One file of all blocks, written next to its final place and then moved there."""
     parts = [np.load(path, mmap_mode="r") for path in paths]
     shape = (sum(len(part) for part in parts), parts[0].shape[1])
     temporary = whole.with_name(f".{whole.name}.{os.getpid()}")
@@ -220,7 +220,7 @@ def _join(paths: list[Path], whole: Path) -> None:
 
 
 def _structure(classifier: Classifier) -> dict[str, object]:
-    """What is known of the body beside its weights; the head has no say in features."""
+    """What identifies the backbone apart from its weights; features do not depend on the head."""
     known = classifier.architecture or {"net": type(classifier.net).__name__}
     return {key: known[key] for key in known if key not in ("head", "class_count")}
 

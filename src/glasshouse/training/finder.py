@@ -1,4 +1,4 @@
-"""The learning-rate range test (Smith 2015), on copies: nothing of the caller's changes."""
+"""The learning-rate range test (Smith 2015), on copies of the caller's network."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,18 +16,18 @@ from glasshouse.training.loop import TrainingSetup, update
 from glasshouse.training.lr_curve import DEFAULT_RULE, Losses, LrCurve, read_curve, require_rule
 from glasshouse.training.state import begin
 
-# Past four times its least the loss only explodes, and tells nothing more.
+# Beyond four times its minimum the loss diverges, and further steps tell nothing.
 _EXPLODED = 4.0
-# From where to where rates are useful. Adam's is the size of a step whatever the gradient, so that
-# its rates lie closer together, and no step of a test is spent on others.
+# The range of useful learning rates. Adam's rate is the size of a step whatever the gradient, so
+# its range is narrower, and no step of a test is wasted outside it.
 _RATES = {"adam": (1e-5, 0.1), "adamw": (1e-5, 0.1), "sgd": (1e-4, 10.0)}
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """From which to which rate, in how many steps, and how often.
+    """The learning rates to test, in how many steps, and with how many seeds.
 
-    start, end: None: where the useful rates of the optimizer begin and end.
+    start, end: lowest and highest rate; None: the usual range of the optimizer.
     """
 
     start: float | None = None
@@ -38,12 +38,12 @@ class RangeTest:
     def __post_init__(self) -> None:
         if self.steps < 20 or self.seeds < 1:
             raise UsageError(
-                "range test: expected 20 steps or more and a seed or more; received "
+                "range test: expected at least 20 steps and 1 seed, received "
                 f"steps={self.steps}, seeds={self.seeds}"
             )
 
     def rates(self, settings: TrainSettings) -> Losses:
-        """The rates of all steps, rising evenly in the logarithm."""
+        """The learning rate of each step, evenly spaced in the logarithm."""
         lowest, highest = _RATES[settings.optimizer]
         start = lowest if self.start is None else self.start
         end = highest if self.end is None else self.end
@@ -62,10 +62,11 @@ def find_lr(
     rule: str = DEFAULT_RULE,
     progress: Progress | None = None,
 ) -> LrCurve:
-    """Train copies of the net for some steps at rising rates and read the losses.
+    """Train copies of the network for a few steps at rising learning rates and read the losses.
 
-    Each seed has an order, augmentation and dropout of its own. progress is called with
-    ("range test", steps done, steps in all). Raises UsageError for an unknown rule.
+    Each seed has its own order, augmentation and dropout. rule: one of ``lr_curve.RULES``.
+    progress: called with ("range test", steps done, steps in total). Raises UsageError for an
+    unknown rule.
     """
     require_rule(rule)
     test = test or RangeTest()
@@ -80,13 +81,13 @@ def find_lr(
 
 
 def with_found_rate(settings: TrainSettings, curve: LrCurve) -> TrainSettings:
-    """The settings with the rate that suits their schedule in place of train.lr.
+    """The settings with the learning rate that suits their schedule.
 
-    One-cycle rises to max_lr, triangular goes from base_lr to max_lr, all others start at the
-    suggestion. Raises NoUsableRate when there is no usable valley.
+    One-cycle rises to max_lr, triangular cycles between base_lr and max_lr, and all others start
+    at the suggestion. Raises NoUsableRate when the loss has no usable valley.
     """
     if curve.suggestion is None or curve.max_lr is None or curve.base_lr is None:
-        raise NoUsableRate(f"train.lr = 'auto': {curve.verdict} Or give train.lr a number.")
+        raise NoUsableRate(f"train.lr = 'auto': {curve.verdict} Or set train.lr to a number.")
     schedule = settings.schedule
     if schedule.type == "triangular":
         schedule = schedule.model_copy(update={"base": curve.base_lr / curve.max_lr})
@@ -96,7 +97,7 @@ def with_found_rate(settings: TrainSettings, curve: LrCurve) -> TrainSettings:
 
 
 def _one_test(net: nn.Module, setup: TrainingSetup, lrs: Losses) -> Losses:
-    """The loss before each step at these rates; nan from where it exploded."""
+    """The loss before each step at these learning rates; nan after it has diverged."""
     state = begin(net, setup.settings, choose_device(setup.settings.device))
     losses = np.full(len(lrs), np.nan)
     for i, (lr, batch) in enumerate(zip(lrs, _endless(setup, len(lrs)), strict=False)):
@@ -111,7 +112,7 @@ def _one_test(net: nn.Module, setup: TrainingSetup, lrs: Losses) -> Losses:
 
 
 def _endless(setup: TrainingSetup, steps: int) -> Iterator[Batch]:
-    """So many batches, over as many epochs as they take."""
+    """At least ``steps`` batches, over as many epochs as it takes."""
     settings = setup.settings
     data = prepare_images(setup.train, choose_device(settings.device), settings.sampling)
     epochs = -(-steps // step_count(len(data), settings.batch_size))
@@ -122,7 +123,7 @@ def _endless(setup: TrainingSetup, steps: int) -> Iterator[Batch]:
 
 
 def _with_seed(setup: TrainingSetup, number: int) -> TrainingSetup:
-    # The rate of the settings plays no part and may be "auto"; an average of weights has no use.
+    # The learning rate of the settings is not used and may be "auto"; averaged weights neither.
     changes = {
         "seed": derive(setup.settings.seed, "finder", number),
         "lr": 1e-3,
@@ -132,13 +133,13 @@ def _with_seed(setup: TrainingSetup, number: int) -> TrainingSetup:
 
 
 def _guess_loss(setup: TrainingSetup) -> float:
-    """The entropy of the (smoothed) class shares: what a net that sees nothing can reach.
+    """The entropy of the class frequencies: the loss of the best constant prediction.
 
-    A class has the share that it has in the loss.
+    Frequencies are weighted and smoothed as in the loss.
     """
     counts = np.bincount(setup.train.labels, minlength=len(setup.train.class_names))
     if setup.settings.sampling == "balanced":
-        counts = np.minimum(counts, 1)  # all classes that there are come equally often
+        counts = np.minimum(counts, 1)  # every class that occurs is drawn equally often
     counts = counts * np.array(setup.class_weights or 1.0)
     smoothing = setup.settings.label_smoothing
     shares = (1 - smoothing) * counts / counts.sum() + smoothing / len(counts)

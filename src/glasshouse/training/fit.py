@@ -1,4 +1,4 @@
-"""Training in one call, for a notebook or a script that wants no run folder."""
+"""Training in one call, for a notebook or script without a run folder."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,10 +30,13 @@ def train_classifier(
     preprocessing: Preprocessing | None = None,
     rate: Rate | None = None,
 ) -> tuple[Classifier, tuple[Epoch, ...]]:
-    """Train a copy of a net, a ``torch.nn.Sequential`` for example, or a net of these settings.
+    """Train a copy of a network, or one that is built from settings, without a run folder.
 
-    preprocessing: unless given, that of the settings, else rescaling to 0..1. rate: epochs passed
-    -> learning rate, in place of settings.schedule. The test split is not touched.
+    net: any module from float ``(n, 3, h, w)`` to logits ``(n, k)``, or model settings.
+    preprocessing: the default is that of the settings, or rescaling to 0..1. rate: a function from
+    completed epochs to a learning rate, in place of settings.schedule. Returns the classifier and
+    the metrics of each epoch; the test split is not used. Raises DivergedError when the loss is not
+    finite, and NoUsableRate with ``lr = "auto"`` and no usable valley.
     """
     untrained = untrained_classifier(net, splits, seed=settings.seed)
     if preprocessing is not None:
@@ -59,9 +62,9 @@ def train_classifier(
 def untrained_classifier(
     net: nn.Module | ModelSettings, splits: Splits, *, seed: int
 ) -> Classifier:
-    """A net with the preprocessing fitted to the training images, and how to build it again.
+    """A classifier whose preprocessing is fitted to the training images.
 
-    A pretrained net has its weights and the preprocessing they expect, and an untrained head.
+    A pretrained network has its weights, the preprocessing they expect, and an untrained head.
     """
     if isinstance(net, ModelSettings) and net.pretrained is not None:
         return adapt(net.pretrained, splits.train, resize=splits.resize, seed=seed).classifier
@@ -84,7 +87,7 @@ def untrained_classifier(
 
 
 def class_weights_of(settings: TrainSettings, splits: Splits) -> tuple[float, ...] | None:
-    """What each class counts in the loss, where the settings ask for balance."""
+    """The weight of each class in the loss, or None where all count alike."""
     if settings.class_weights == "none":
         return None
     weights = class_weights(splits.train.labels, len(splits.class_names))
@@ -92,7 +95,7 @@ def class_weights_of(settings: TrainSettings, splits: Splits) -> tuple[float, ..
 
 
 def train_until_done(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
-    """The loop with early stopping where the settings ask for it."""
+    """The training loop, with early stopping where the settings ask for it."""
     patience = setup.settings.early_stopping
     if patience and has_stalled(state.history, patience):
         return
@@ -105,7 +108,7 @@ def train_until_done(state: TrainingState, setup: TrainingSetup) -> Iterator[Ste
 def fit_preprocessing(
     train_set: ImageSet, scaling: str = "rescale", resize: Resize = "crop"
 ) -> Preprocessing:
-    """Rescaling to 0..1, or standardisation by the training images' own mean and deviation."""
+    """Rescaling to 0..1, or standardisation with mean and deviation of the training images."""
     plain = Preprocessing(train_set.height, train_set.width, resize)
     if scaling == "rescale":
         return plain

@@ -1,4 +1,4 @@
-"""Features held out in turn, for sets so small that one validation part would say little."""
+"""Folds of features, for data sets too small for a single validation split."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,24 +21,24 @@ def assign_folds(ids: NDArray[np.str_], labels: Positions, folds: int, *, seed: 
     Raises UsageError for fewer than two folds, DataError where a class has fewer images.
     """
     if folds < 2:
-        raise UsageError(f"--folds: expected two or more, received {folds}")
+        raise UsageError(f"--folds: expected 2 or more, received {folds}")
     counts = np.bincount(labels)
     if counts[counts > 0].min() < folds:
         raise DataError(
-            f"a class has {counts[counts > 0].min()} images, which is less than {folds} folds: "
-            "each fold needs an image of every class. Use fewer folds, or add images."
+            f"a class has {counts[counts > 0].min()} images, fewer than the {folds} folds: each "
+            "fold needs an image of every class. Use fewer folds, or add images."
         )
     fold_of = np.empty(len(ids), dtype=np.int64)
     order = permutation(seed, "folds", 0, keys_of(ids))
     for label in np.unique(labels):
         own = order[labels[order] == label]
-        # Classes begin at different folds, so that small ones do not all fill the first.
+        # Classes start at different folds, so that small ones do not all fill the first.
         fold_of[own] = (np.arange(len(own)) + label) % folds
     return fold_of
 
 
 def join(parts: Sequence[Features]) -> Features:
-    """Features of several sets, one below the other, in memory."""
+    """The features of several sets concatenated, in memory."""
     mirrored = [part.mirrored for part in parts if part.mirrored is not None]
     return Features(
         np.concatenate([part.values for part in parts]),
@@ -50,7 +50,7 @@ def join(parts: Sequence[Features]) -> Features:
 
 
 def rows_of(features: Features, positions: Positions) -> Features:
-    """The features of some images."""
+    """The features of the images at these positions."""
     mirrored = None if features.mirrored is None else features.mirrored[positions]
     return replace(
         features,
@@ -64,9 +64,9 @@ def rows_of(features: Features, positions: Positions) -> Features:
 def held_out_logits(
     features: Features, fold_of: Positions, settings: HeadSettings
 ) -> NDArray[np.float32]:
-    """What each head says of the images that it has not seen: logits ``(heads, n, k)``.
+    """Logits ``(heads, n, k)`` of every image from heads that have not seen it.
 
-    The heads are those of ``fit_heads``, in its order, fitted once for each fold.
+    The heads are those of ``fit_heads``, in its order, fitted once per fold.
     """
     folds = int(fold_of.max()) + 1
     found: list[list[NDArray[np.float32]]] = []

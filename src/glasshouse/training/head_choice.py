@@ -1,4 +1,4 @@
-"""Which of several heads to keep: by the validation part, or by folds where that is small."""
+"""Which of several heads to keep: by the validation split, or by folds where that is small."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from glasshouse.training.features import Features
 from glasshouse.training.folds import assign_folds, held_out_logits, join, mean_losses
 from glasshouse.training.heads import HeadFit, HeadSettings, best_head, fit_heads
 
-# Fewer validation images than this can hardly tell one head from another.
+# With fewer validation images, the best of several heads is mostly chance.
 FEW = 200
 _FOLDS = 5
 
@@ -19,8 +19,8 @@ _FOLDS = 5
 class HeadChoice:
     """Every head fitted to the training features, and the one to keep.
 
-    fold_losses: by how much each is wrong on images held out in turn, in nats; empty where the
-    validation part decided. held_out: what the kept one says of those images, else None.
+    fold_losses: cross-validated loss of each in nats; empty where the validation split decided.
+    held_out: the cross-validated predictions of the kept head, else None.
     """
 
     fits: tuple[HeadFit, ...]
@@ -29,23 +29,23 @@ class HeadChoice:
     held_out: Predictions | None = None
 
     def describe(self) -> str:
-        """How the head was chosen, in a sentence."""
+        """How the head was chosen, in one sentence."""
         found = f"{len(self.fits)} heads were tried" if len(self.fits) > 1 else "One head was tried"
         if self.held_out is None:
-            return f"{found}; kept by validation loss: {self.best.describe()}."
+            return f"{found}; kept for its validation loss: {self.best.describe()}."
         right = (self.held_out.logits.argmax(axis=1) == self.held_out.labels).mean()
         return (
-            f"{found}; since validation has few images, the choice and the temperature come from "
-            f"{len(self.held_out)} training and validation images, each judged by heads that had "
-            f"not seen it ({right:.1%} right): kept {self.best.title()}."
+            f"{found}; because the validation split is small, choice and temperature come from "
+            f"{len(self.held_out)} training and validation images, each predicted by heads that "
+            f"had not seen it ({right:.1%} correct): kept {self.best.title()}."
         )
 
 
 def choose_head(train: Features, validation: Features, settings: HeadSettings) -> HeadChoice:
     """Fit every head to the training features and choose by validation loss.
 
-    With fewer than 200 validation images, by the loss on training and validation images that
-    are held out in turn; both then need mirrored features, or neither.
+    With fewer than 200 validation images, choose by cross-validation over training and validation
+    images together; mirrored features are then needed of both, or neither.
     """
     fits = tuple(fit_heads(train, validation, settings))
     fewest = _fewest([train, validation])
@@ -61,6 +61,6 @@ def choose_head(train: Features, validation: Features, settings: HeadSettings) -
 
 
 def _fewest(parts: Sequence[Features]) -> int:
-    """Images of the smallest class."""
+    """The number of images of the smallest class."""
     labels = np.concatenate([part.labels for part in parts])
     return int(np.bincount(labels, minlength=len(parts[0].class_names)).min())

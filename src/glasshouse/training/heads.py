@@ -1,4 +1,4 @@
-"""Heads fitted to features: logistic regression over several strengths, dense layers by AdamW."""
+"""Heads fitted to features: logistic regression at several strengths, dense layers by AdamW."""
 
 import copy
 import time
@@ -26,17 +26,17 @@ Rows = NDArray[np.float32]
 
 DEFAULT_HIDDEN = 256
 _EPOCHS, _BATCH, _LR, _DECAY = 20, 256, 1e-3, 1e-2
-# With few images, an epoch is a handful of updates: go on until there were this many.
+# With few images an epoch is a handful of updates, so epochs are added until there are this many.
 _LEAST_UPDATES = 400
 _ITERATIONS, _TOLERANCE = 200, 1e-3
 
 
 @dataclass(frozen=True)
 class HeadFit:
-    """One fitted head and how it does on the validation features.
+    """One fitted head and its metrics on the validation features.
 
-    layers: features ``(n, width)``, as the body gives them, to logits. strength: C of a logistic
-    head, else None. validation_loss in nats.
+    layers: from features ``(n, width)`` of the backbone to logits. strength: C of a logistic head,
+    else None. validation_loss: in nats.
     """
 
     kind: HeadKind
@@ -53,7 +53,7 @@ class HeadFit:
     def describe(self) -> str:
         """The head in one line."""
         return (
-            f"{self.title()}: {self.validation_accuracy:.2%} of the validation images, "
+            f"{self.title()}: validation accuracy {self.validation_accuracy:.2%}, "
             f"loss {self.validation_loss:.4f}, fitted in {self.seconds:.1f} s"
         )
 
@@ -63,11 +63,11 @@ Balance = Literal["none", "class_weights", "sampling"]
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """How heads are fitted.
+    """Which heads are fitted, and how.
 
-    balance: how each class counts alike, however many images it has. sampling: dense heads are
-    shown each class equally often; a logistic one is fitted to all images at once, for which
-    that is the same as class weights.
+    strengths: the values of C that a logistic head is fitted with. balance: how classes of
+    different size are made to count alike. "sampling" shows dense heads each class equally often;
+    a logistic head is fitted to all images at once, where that is the same as class weights.
     """
 
     kinds: tuple[HeadKind, ...] = ("logistic",)
@@ -79,10 +79,9 @@ class HeadSettings:
 
 
 def fit_heads(train: Features, validation: Features, settings: HeadSettings) -> list[HeadFit]:
-    """Every head that the settings ask for, a logistic one for each strength.
+    """Fit every head of the settings, a logistic one at each strength.
 
-    The best by validation loss is ``best_head(...)``. Raises DataError for features that are not
-    numbers.
+    ``best_head`` returns the best of them. Raises DataError for features that are not finite.
     """
     rows, labels = _training_rows(train)
     mean, deviation = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
@@ -104,7 +103,7 @@ def fit_heads(train: Features, validation: Features, settings: HeadSettings) -> 
 
 
 def best_head(fits: Sequence[HeadFit]) -> HeadFit:
-    """The fit with the least validation loss, which is finer than accuracy on few images."""
+    """The head with the lowest validation loss, which is finer than accuracy on few images."""
     return min(fits, key=lambda fit: fit.validation_loss)
 
 
@@ -128,7 +127,7 @@ def score(layers: nn.Module, features: Features) -> tuple[float, float]:
 
 
 def class_weights(labels: NDArray[np.int64], class_count: int) -> Rows:
-    """Weights ``(k,)`` with which all classes weigh alike in sum; their mean over images is 1."""
+    """Weights ``(k,)`` that give every class the same total; their mean over images is 1."""
     counts = np.bincount(labels, minlength=class_count)
     present = np.count_nonzero(counts)
     shares = len(labels) / (present * np.maximum(counts, 1))
@@ -137,14 +136,14 @@ def class_weights(labels: NDArray[np.int64], class_count: int) -> Rows:
 
 
 def _training_rows(train: Features) -> tuple[Rows, NDArray[np.int64]]:
-    """The rows of both views, one below the other, in float32."""
+    """The features of both views concatenated, in float32."""
     views = [train.values] if train.mirrored is None else [train.values, train.mirrored]
     rows = np.concatenate([np.asarray(view, dtype=np.float32) for view in views])
     if not np.isfinite(rows).all():
         wrong = train.ids[np.flatnonzero(~np.isfinite(rows).all(axis=1))[0] % len(train)]
         raise DataError(
-            f"the net gives no numbers for the image {wrong}: are its weights whole? "
-            "Try train.precision=fp32."
+            f"the features of image {wrong} are not finite. Check the weights of the network, or "
+            "try train.precision=fp32."
         )
     return rows, np.tile(train.labels, len(views))
 
@@ -152,7 +151,7 @@ def _training_rows(train: Features) -> tuple[Rows, NDArray[np.int64]]:
 def _logistic(
     rows: Rows, labels: NDArray[np.int64], strengths: Sequence[float], weights: Rows | None
 ) -> list[tuple[float | None, nn.Sequential, float]]:
-    """Along rising C, each fit starting from the one before."""
+    """Fits at rising C, each starting from the previous one."""
     each = None if weights is None else weights[labels]
     model = LogisticRegression(max_iter=_ITERATIONS, tol=_TOLERANCE, warm_start=True)
     found: list[tuple[float | None, nn.Sequential, float]] = []
@@ -160,7 +159,7 @@ def _logistic(
         started = time.perf_counter()
         model.set_params(C=strength)
         with warnings.catch_warnings():
-            # The validation loss judges a fit, whether or not it has settled to the last digit.
+            # A fit is judged by its validation loss, whether or not it has fully converged.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(rows, labels, sample_weight=each)
         layer = _linear(model.coef_, model.intercept_)
@@ -169,7 +168,7 @@ def _logistic(
 
 
 def _linear(kernel: NDArray[np.floating], bias: NDArray[np.floating]) -> nn.Linear:
-    # Of two classes scikit-learn keeps one row: the logit of the second less that of the first.
+    # For two classes scikit-learn keeps one row: logit of the second minus that of the first.
     if len(kernel) == 1:
         kernel, bias = np.concatenate([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -209,7 +208,7 @@ def _order(labels: NDArray[np.int64], settings: HeadSettings, epoch: int) -> Ten
     """The rows of an epoch: each once, or every class equally often."""
     if settings.balance != "sampling":
         return torch.randperm(len(labels))
-    # A head is fitted in one go on one machine: a row's place is name enough.
+    # A head is fitted in one go, never resumed, so positions serve as ids.
     places = np.arange(len(labels), dtype=np.uint64)
     draws = draw_epoch(places, labels, "balanced", seed=settings.seed, epoch=epoch)
     return torch.from_numpy(draws.positions)
@@ -222,7 +221,7 @@ def _descend(
     weights: Rows | None,
     order: Callable[[int], Tensor],
 ) -> None:
-    """AdamW with a rate that falls by a cosine to nothing; order: the rows of each epoch."""
+    """AdamW with a cosine schedule down to 0; order: the rows of each epoch."""
     class_weight = None if weights is None else torch.from_numpy(weights)
     steps_each = -(-len(rows) // _BATCH)
     epochs = max(_EPOCHS, -(-_LEAST_UPDATES // steps_each))
@@ -239,7 +238,7 @@ def _descend(
 
 @torch.no_grad()
 def _unstandardise(layers: nn.Sequential, mean: Rows, deviation: Rows) -> None:
-    """Put the standardisation into the first dense layer, so that it takes features as they are."""
+    """Fold the standardisation into the first dense layer, which then takes raw features."""
     first = next(layer for layer in layers if isinstance(layer, nn.Linear))
     first.weight.div_(torch.from_numpy(deviation))
     first.bias.sub_(first.weight @ torch.from_numpy(mean))

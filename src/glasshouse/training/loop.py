@@ -1,7 +1,7 @@
 """The only training loop: a generator that yields a Step after each update and an Epoch after each.
 
-Progress bars, checkpoints and early stopping are ordinary for-loops around it. Whoever stops taking
-records leaves the state at a whole step, ready to be saved and gone on with.
+Progress bars, checkpoints and early stopping are ordinary for-loops around it. A caller that stops
+iterating leaves the state after a whole step, ready to be saved and resumed.
 """
 
 import math
@@ -34,7 +34,10 @@ Rate = Callable[[float], float]
 
 @dataclass(frozen=True)
 class Step:
-    """One update has been made: step of steps in this epoch, both counted from 1."""
+    """One update of the weights.
+
+    epoch, step: counted from 1, of ``steps`` in this epoch. images: seen in the epoch so far.
+    """
 
     epoch: int
     step: int
@@ -45,10 +48,10 @@ class Step:
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What a training run is made of, beside its state.
+    """Everything that defines a training run, except for its state.
 
-    rate maps the epochs passed to a learning rate; None follows settings.schedule.
-    class_weights: what an image of each class counts in the loss; None: all alike.
+    rate: a function from completed epochs to a learning rate; None follows settings.schedule.
+    class_weights: weight of each class in the loss; None: all alike.
     """
 
     train: ImageSet
@@ -61,9 +64,9 @@ class TrainingSetup:
 
 
 def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
-    """Go on from the state to the last epoch, changing nothing but the state.
+    """Train from the present state to the last epoch; nothing but the state changes.
 
-    Raises DivergedError, naming the images, when a loss is not a number.
+    Raises DivergedError, naming the images of the batch, when a loss is not finite.
     """
     settings = setup.settings
     device = device_of(state.net)
@@ -85,7 +88,7 @@ def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
 def update(
     state: TrainingState, batch: Batch, setup: TrainingSetup, lr: float
 ) -> tuple[Tensor, Tensor]:
-    """One step of the optimizer on one batch; gives the loss and the logits before it."""
+    """One step of the optimizer on one batch; returns loss and logits from before the step."""
     settings, device = setup.settings, device_of(state.net)
     if not state.net.training:
         state.net.train()
@@ -111,7 +114,7 @@ def _class_weights(setup: TrainingSetup, device: torch.device) -> Tensor | None:
 
 
 def _batches(state: TrainingState, data: TrainingImages, setup: TrainingSetup) -> Iterator[Batch]:
-    """The batches left in this epoch; the time to make each counts as training."""
+    """The remaining batches of this epoch; preparing them counts as training time."""
     remaining = batches(
         data,
         setup.augment,
@@ -158,18 +161,18 @@ def _end_epoch(state: TrainingState, setup: TrainingSetup, lr: float) -> Epoch:
 
 
 def is_best(epoch: Epoch, before: list[Epoch]) -> bool:
-    """True when no earlier epoch had as low a validation loss."""
+    """True when the validation loss is below that of every earlier epoch."""
     return all(epoch.validation_loss < other.validation_loss for other in before)
 
 
 def has_stalled(history: list[Epoch], patience: int) -> bool:
-    """True when the last so many epochs brought no new best validation loss."""
+    """True when none of the last ``patience`` epochs lowered the best validation loss."""
     recent = [is_best(epoch, history[:i]) for i, epoch in enumerate(history)][-patience:]
     return len(history) > patience and not any(recent)
 
 
 def _validate(state: TrainingState, setup: TrainingSetup) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy on validation images, never augmented."""
+    """Mean cross-entropy and accuracy on the validation split, without augmentation."""
     precision = choose_precision(setup.settings, device_of(state.net))
     with _weights(state.net, state.averaged):
         logits = predict_logits(
@@ -182,7 +185,7 @@ def _validate(state: TrainingState, setup: TrainingSetup) -> tuple[float, float]
 
 @contextmanager
 def _weights(net: nn.Module, weights: dict[str, Tensor] | None) -> Iterator[None]:
-    """The net with other weights inside, and its own back afterwards."""
+    """A context in which the network has other weights; its own return afterwards."""
     if weights is None:
         yield
         return
@@ -214,15 +217,15 @@ def _require_finite(loss: Tensor, batch: Batch, state: TrainingState, setup: Tra
     shown = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     raise DivergedError(
         f"the loss became {loss.item()} in epoch {state.epoch + 1}, step {batch.step + 1}. "
-        f"The batch held the images {shown}. Lower train.lr, or set train.gradient_clip=1, "
-        "and look at these images."
+        f"The batch had the images {shown}. Lower train.lr or set train.gradient_clip=1, and "
+        "check these images."
     )
 
 
 @contextmanager
 def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Torch's random numbers from this seed inside; the caller's go on untouched afterwards."""
-    # The generators themselves: torch.random.fork_rng takes a hundred times as long, each step.
+    """A context with torch seeded; the caller's random state returns afterwards."""
+    # Not torch.random.fork_rng, which takes a hundred times as long at every step.
     generators = [torch.default_generator]
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index

@@ -10,13 +10,13 @@ from glasshouse.data.batches import Batch
 def batch_loss(
     logits: Tensor, batch: Batch, label_smoothing: float, class_weights: Tensor | None = None
 ) -> Tensor:
-    """Mean cross-entropy in nats; where images were mixed, the two labels share it.
+    """Mean cross-entropy in nats, shared between two labels where images were mixed.
 
-    class_weights ``(k,)``: what each image counts by its own label; their mean should be 1.
+    class_weights ``(k,)``: weight of an image by its own label; their mean should be 1.
     """
     own = cross_entropy(logits, batch.labels, label_smoothing=label_smoothing, reduction="none")
     if class_weights is not None:
-        # By the image's own label throughout, so that the mean stays on the scale of the others.
+        # Weighted by the own label only, so that the mean keeps its scale when images are mixed.
         return (class_weights[batch.labels] * _shared(own, logits, batch, label_smoothing)).mean()
     return _shared(own, logits, batch, label_smoothing).mean()
 
@@ -32,5 +32,5 @@ def _shared(own: Tensor, logits: Tensor, batch: Batch, label_smoothing: float) -
 
 
 def correct_count(logits: Tensor, batch: Batch) -> Tensor:
-    """How many images of the batch are given their own label, as a tensor on the device."""
+    """The number of images predicted as their own label, as a tensor on the device."""
     return (logits.detach().argmax(dim=1) == batch.labels).sum(dtype=torch.int64)

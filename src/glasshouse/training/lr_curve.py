@@ -1,4 +1,4 @@
-"""The curve of a range test: what the losses at rising rates say about the rate to train at."""
+"""The curve of a range test: losses at rising learning rates, and the rates they suggest."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -12,38 +12,38 @@ from glasshouse.errors import UsageError, did_you_mean
 
 Losses = NDArray[np.float64]
 
-# In powers of ten: slopes need more neighbours than values.
+# In powers of ten. Slopes need more neighbours than values.
 _BANDWIDTH, _SLOPE_BANDWIDTH = 0.15, 0.25
-# A fall counts from 2 % of the loss on, and from twice the scatter of single batches, which is
-# some four standard errors of the smoothed curve.
+# A fall counts when it exceeds 2 % of the loss and twice the scatter of single batches, which is
+# about four standard errors of the smoothed curve.
 _LEAST_DROP, _LEAST_SIGNAL = 0.02, 2.0
-# A net has learned something when its loss came so far below that of guessing.
+# A network has learned something when its loss is this far below that of a constant prediction.
 _LEARNED = 0.98
 _FIRST = 5
-# Where a tenth of what is learned has come, the fall begins; where a quarter is missing again, more
-# than the noise of the smoothed curve, the floor of the valley ends.
+# The fall begins where a tenth of it is done. The floor of the valley ends where a quarter is lost
+# again, which is more than the noise of the smoothed curve.
 _BEGUN, _MISSING, _LOST = 0.1, 0.25, 3.0
-# A peak that is held for a moment only may be higher than a rate that is kept. Seen with shapes,
-# digits and CIFAR-10 on four nets: see docs/tuning.md.
+# The peak of a schedule may be higher than a rate that is kept throughout. Measured with shapes,
+# digits and CIFAR-10 on four networks: see docs/tuning.md.
 _PEAK_SHARE, _KEPT_SHARE = 1 / 3, 1 / 10
 _NO_VALLEY = (
-    "no usable valley: the loss never fell by 2 % and clear of its noise. Look at your data "
-    "(labels, scaling, augmentation) and at the net before training."
+    "no usable valley: the loss never fell by more than 2 % beyond its noise. Check the data "
+    "(labels, scaling, augmentation) and the network before training."
 )
 DEFAULT_RULE = "minimum/10"
 
 
 @dataclass(frozen=True)
 class LrCurve:
-    """What a range test saw and what follows from it.
+    """The result of a range test.
 
-    lrs ``(steps,)`` rise evenly in the logarithm. losses and smoothed ``(seeds, steps)`` are in
-    nats, nan after a seed was stopped. suggestions: by rule, of the mean of the seeds; band: the
-    lowest and the highest of the chosen rule when one of the seeds is left out. base_lr and max_lr
-    bound cyclical schedules (Smith 2015); one-cycle rises to max_lr (Smith and Topin 2017), a
-    third of the highest rate at which the loss is about its least. All rates are None when there
-    is no usable valley. guess_loss: what answering with the shares of the classes would cost, in
-    nats; nan where it is not known.
+    lrs ``(steps,)``: evenly spaced in the logarithm. losses, smoothed ``(seeds, steps)``: in nats,
+    nan after a seed was stopped. suggestions: one per rule, from the mean over seeds. band: lowest
+    and highest suggestion of the chosen rule when one seed is left out. base_lr, max_lr: bounds of
+    cyclical schedules (Smith 2015); one-cycle rises to max_lr (Smith and Topin 2017), a third of
+    the highest rate at which the loss is close to its minimum. All of these are None without a
+    usable valley. guess_loss: the loss of predicting the class frequencies, in nats; nan where
+    unknown.
     """
 
     lrs: Losses
@@ -60,7 +60,7 @@ class LrCurve:
 
 
 def read_curve(lrs: Losses, losses: Losses, rule: str, *, guess_loss: float = math.nan) -> LrCurve:
-    """Suggestions, band and verdict of measured losses ``(seeds, steps)``."""
+    """Suggestions, band and verdict for measured losses ``(seeds, steps)``."""
     require_rule(rule)
     smoothed = np.stack([smooth(lrs, row) for row in losses])
     nothing = LrCurve(
@@ -86,13 +86,14 @@ def read_curve(lrs: Losses, losses: Losses, rule: str, *, guess_loss: float = ma
 
 
 def learned_part(losses: Losses, guess_loss: float = math.nan) -> Losses:
-    """A smoothed curve of what was learned alone, and nothing unknown.
+    """The part of a smoothed curve that is due to learning, without unknown values.
 
-    An untrained head costs more than guessing, and any rate brings that down, so no loss counts as
-    more than that of guessing, nor as more than at the start. A hump is passed over, as nets leave
-    steep places that way and go on learning at higher rates, but not one that loses three times
-    what was learned: a dip after that is no place to train at. A net that only comes down to
-    guessing may be dead, and its floor goes on for ever, so that one ends where it begins.
+    An untrained head has a higher loss than a constant prediction, and any learning rate brings
+    that down, so losses are capped at that of a constant prediction and at the initial loss. Humps
+    are ignored, because networks leave steep regions that way and learn on at higher rates, unless
+    one loses three times what was learned: a dip after that is no rate to train at. A network that
+    only reaches the constant prediction may be dead, and its floor would never end, so the curve
+    ends where that floor begins.
     """
     level = _level(losses)
     has_learned = not np.nanmin(losses) >= _LEARNED * guess_loss
@@ -107,7 +108,7 @@ def learned_part(losses: Losses, guess_loss: float = math.nan) -> Losses:
 
 
 def curve_to_json(curve: LrCurve) -> dict[str, Any]:
-    """The same as plain JSON values; what was not measured is null."""
+    """The curve as plain JSON values; what was not measured is null."""
     plain = {
         name: value.tolist() if isinstance(value, np.ndarray) else value
         for name, value in asdict(curve).items()
@@ -118,7 +119,7 @@ def curve_to_json(curve: LrCurve) -> dict[str, Any]:
 
 
 def curve_from_json(values: dict[str, Any]) -> LrCurve:
-    """What curve_to_json wrote."""
+    """The curve from the values of curve_to_json."""
     arrays = {
         name: np.array(values[name], dtype=np.float64) for name in ("lrs", "losses", "smoothed")
     }
@@ -132,9 +133,9 @@ def curve_from_json(values: dict[str, Any]) -> LrCurve:
 
 
 def smooth(lrs: Losses, losses: Losses) -> Losses:
-    """A local line fitted in log10 of the rate; it does not lag as running means do.
+    """Local linear regression over log10 of the learning rate; has no lag, unlike running means.
 
-    nan where the loss is not known.
+    nan where the loss is unknown.
     """
     known = np.isfinite(losses)
     places, values = np.log10(lrs[known]), losses[known]
@@ -144,21 +145,21 @@ def smooth(lrs: Losses, losses: Losses) -> Losses:
 
 
 def steepest(lrs: Losses, losses: Losses) -> float:
-    """The rate at which the loss falls most for each step in the logarithm."""
+    """The learning rate at which the loss falls most steeply over its logarithm."""
     return float(lrs[int(np.nanargmin(_slopes(lrs, losses)))])
 
 
 def minimum_tenth(lrs: Losses, losses: Losses) -> float:
-    """A tenth of the highest rate at which the loss is about its least.
+    """A tenth of the highest learning rate at which the loss is close to its minimum.
 
-    The floor of a valley may be flat over a power of ten and more, and where on it the noise puts
-    the least value tells nothing; where it ends does.
+    The floor of a valley may be flat over more than a power of ten, so that noise decides where the
+    minimum lies; the end of the floor is well defined.
     """
     return _KEPT_SHARE * _floor_end(lrs, losses)
 
 
 def valley(lrs: Losses, losses: Losses) -> float:
-    """Two thirds of the way, in the logarithm, from where the loss begins to fall to its least."""
+    """Two thirds of the way, in the logarithm, from the start of the fall to the minimum."""
     start, end = np.log(_onset(lrs, losses)), np.log(lrs[int(np.nanargmin(losses))])
     return float(np.exp(start + 2 / 3 * (end - start)))
 
@@ -171,7 +172,7 @@ RULES: dict[str, Callable[[Losses, Losses], float]] = {
 
 
 def require_rule(rule: str) -> None:
-    """Raise UsageError, naming the nearest, for a rule that is not known."""
+    """Raise UsageError, naming the closest match, for an unknown rule."""
     if rule not in RULES:
         raise UsageError(f"rule '{rule}' is not known. {did_you_mean(rule, RULES)}")
 
@@ -181,7 +182,7 @@ def _number_or_none(value: float) -> float | None:
 
 
 def _line(offsets: Losses, values: Losses, bandwidth: float) -> tuple[float, float]:
-    """Value at offset 0 and slope of the least-squares line, near neighbours weighing most."""
+    """Value at offset 0 and slope of a least-squares line with Gaussian weights."""
     weights: Losses = np.exp(-0.5 * (offsets / bandwidth) ** 2)
     weights /= weights.sum()
     mean_x, mean_y = weights @ offsets, weights @ values
@@ -195,7 +196,7 @@ def _slopes(lrs: Losses, losses: Losses) -> Losses:
     slopes = np.full(len(lrs), np.nan)
     places, values = np.log10(lrs[known]), losses[known]
     slopes[known] = [_line(places - place, values, _SLOPE_BANDWIDTH)[1] for place in places]
-    # The loss after its least only rises; a dip on the way up is no place to train at.
+    # After its minimum the loss only rises; a dip on the way up is no rate to train at.
     slopes[int(np.nanargmin(losses)) + 1 :] = np.nan
     return slopes
 
@@ -209,7 +210,7 @@ def _has_valley(losses: Losses, smoothed: Losses) -> bool:
 
 
 def _noise(losses: Losses, smoothed: Losses) -> float:
-    """The scatter of single batches before the loss turns up, in the units of a deviation."""
+    """The scatter of single batches before the loss rises, as a standard deviation."""
     end = max(int(np.nanargmin(smoothed)), 2 * _FIRST)
     return 1.4826 * float(np.nanmedian(np.abs(losses[:end] - smoothed[:end])))
 
@@ -220,31 +221,31 @@ def _level(losses: Losses) -> float:
 
 
 def _onset(lrs: Losses, losses: Losses) -> float:
-    """Where a tenth of the whole fall has been made for good."""
+    """The learning rate from which at least a tenth of the whole fall is done."""
     above = np.flatnonzero(losses[: int(np.nanargmin(losses))] > _left(losses, 1 - _BEGUN))
     return float(lrs[above[-1] + 1 if len(above) else 0])
 
 
 def _floor_end(lrs: Losses, losses: Losses) -> float:
-    """The highest rate at which the loss is about its least."""
+    """The highest learning rate at which the loss is close to its minimum."""
     return float(lrs[np.flatnonzero(losses <= _left(losses, _MISSING))[-1]])
 
 
 def _left(losses: Losses, share: float) -> float:
-    """The loss when this share of the whole fall is left."""
+    """The loss at which this share of the whole fall is left."""
     least = float(np.nanmin(losses))
     return least + share * (_level(losses) - least)
 
 
 def _without_one(curves: Losses) -> Iterator[Losses]:
-    """The mean of all curves but one, for each of them; the only one itself."""
+    """The mean of all curves but one, for each in turn; a single curve itself."""
     for number in range(len(curves)):
         others = np.delete(curves, number, axis=0)
         yield (others if len(others) else curves).mean(axis=0)
 
 
 def _verdict(curve: LrCurve, usable: Losses) -> str:
-    """The suggestion in words, and every doubt about it."""
+    """The suggestion in words, with every reservation about it."""
     assert curve.band is not None
     low, high = curve.band
     spread = f", {low:.2g} to {high:.2g} over {len(usable)} seeds" if len(usable) > 1 else ""
@@ -259,16 +260,16 @@ def _doubts(curve: LrCurve, usable: Losses) -> list[str]:
     least = float(np.median(usable.min(axis=1)))
     possible = {
         f"{seeds - len(usable)} of {seeds} seeds found no valley": len(usable) < seeds,
-        "the seeds disagree by more than ten times, so try both ends": curve.band[1]
+        "the seeds disagree by more than a factor of ten, so try both ends": curve.band[1]
         > 10 * curve.band[0],
-        f"the loss still fell at {curve.lrs[-1]:.2g}, the highest rate tried: raise the end": (
+        f"the loss was still falling at the highest rate, {curve.lrs[-1]:.2g}: raise the end": (
             np.median(lowest) >= steps - 2
         ),
-        f"the loss fell from {curve.lrs[0]:.2g} on, the lowest rate tried: lower the start": (
+        f"the loss was falling at the lowest rate already, {curve.lrs[0]:.2g}: lower the start": (
             np.median([_onset(curve.lrs, row) for row in usable]) <= curve.lrs[min(2, steps - 1)]
         ),
-        f"but the loss came to {least:.2f} at best, and guessing costs {curve.guess_loss:.2f}: "
-        "try more steps, and if that does not help, look at your data": (
+        f"but the lowest loss was {least:.2f}, and guessing costs {curve.guess_loss:.2f}: "
+        "try more steps, and if that does not help, check the data": (
             least > _LEARNED * curve.guess_loss
         ),
     }

@@ -13,11 +13,11 @@ from glasshouse.settings import TrainSettings
 def build_optimizer(
     net: nn.Module, settings: TrainSettings, factors: Mapping[str, float] | None = None
 ) -> Optimizer:
-    """The optimizer of a net's trainable parameters, in the order of their names.
+    """The optimizer of a network's trainable parameters.
 
-    factors: of the learning rate, for parameters by name; those without one are left out.
-    Weight decay acts on kernels only: pulling biases and BatchNorm's scales to zero changes what
-    the net can express rather than how smooth it is.
+    factors: multiply the learning rate, by name of the parameter; parameters without a factor are
+    not trained. Weight decay acts on kernels only: shrinking biases and BatchNorm scales restricts
+    what the network can express without making it smoother.
     """
     named = {name: p for name, p in net.named_parameters() if p.requires_grad}
     factors = dict.fromkeys(named, 1.0) if factors is None else factors
@@ -33,13 +33,13 @@ def build_optimizer(
 
 
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
-    """Give every group of parameters this rate, times the group's own factor where it has one."""
+    """Set the learning rate of every parameter group, multiplied by the group's own factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
 def clip_gradients(net: nn.Module, largest_norm: float) -> None:
-    """Scale all gradients down together when their norm is larger."""
+    """Scale all gradients down together when their joint norm is larger than this."""
     torch.nn.utils.clip_grad_norm_(net.parameters(), largest_norm)
 
 
@@ -51,7 +51,7 @@ def _sgd(groups: list[dict[str, Any]], settings: TrainSettings) -> Optimizer:
 
 
 _OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], TrainSettings], Optimizer]] = {
-    # Keras's epsilon; PyTorch's 1e-8 makes Adam's first steps on dead units larger.
+    # The epsilon of Keras; PyTorch's 1e-8 makes Adam's first steps on dead units larger.
     "adam": lambda groups, settings: Adam(groups, lr=settings.peak_lr, eps=1e-7, fused=True),
     "adamw": lambda groups, settings: AdamW(groups, lr=settings.peak_lr, eps=1e-7, fused=True),
     "sgd": _sgd,

@@ -1,4 +1,4 @@
-"""How fast this machine trains a net and answers with it, measured for a moment on copies."""
+"""A short benchmark of training and inference speed on this machine, on copies."""
 
 import tempfile
 import time
@@ -16,16 +16,17 @@ from glasshouse.training.loop import Step, TrainingSetup, train
 from glasshouse.training.state import TrainingState, begin, save_checkpoint
 
 _WARM_UP, _FEWEST = 3, 3
-# Answering is measured on so many images at the least, and for this share of the time.
+# Inference is measured on at least this many images, and for this share of the time.
 _FEW_ANSWERS, _SHARE = 64, 0.25
 
 
 @dataclass(frozen=True)
 class Pace:
-    """A net's speed, for a width as a factor of the recipe's.
+    """The speed of a network, for a width as a factor of the recipe's.
 
-    training, validating, answering: images a second, the first with augmentation and all.
-    saving: seconds of one checkpoint. explaining: seconds of one snapshot, 0 where none is taken.
+    training: images per second, including augmentation. validating: the same in the precision of
+    training, answering: in float32. saving: seconds per checkpoint. explaining: seconds per
+    snapshot, 0 without snapshots.
     """
 
     width: float
@@ -39,14 +40,14 @@ class Pace:
 def measure_pace(
     classifier: Classifier, setup: TrainingSetup, *, width: float = 1.0, seconds: float = 1.0
 ) -> Pace:
-    """Train copies of an untrained classifier's net for about so many seconds, and let it answer.
+    """Benchmark training and inference of an untrained classifier for about ``seconds``.
 
-    The real loop runs on images of the setup, at a rate so low that no loss explodes.
+    Runs the real loop on images of the setup, at a learning rate so low that no loss diverges.
     """
-    # However small the set, there is always another epoch.
+    # Enough epochs for any number of steps, however small the data set.
     settings = setup.settings.model_copy(update={"lr": 1e-3, "epochs": 1_000_000})
     setup = replace(setup, settings=settings, rate=lambda epoch: 1e-6)
-    # The first steps choose kernels, and the quickest says how many more there is time for.
+    # The first steps select kernels, and the fastest tells how many more there is time for.
     _, warm_up = _train_steps(classifier, setup, _WARM_UP)
     state, steps = _train_steps(classifier, setup, max(_FEWEST, round(seconds / min(warm_up))))
     images = min(settings.batch_size, len(setup.train))
@@ -57,9 +58,9 @@ def measure_pace(
 def _train_steps(
     classifier: Classifier, setup: TrainingSetup, count: int
 ) -> tuple[TrainingState, list[float]]:
-    """A state after so many steps, and the seconds of each."""
+    """A state after ``count`` steps, and the seconds of each."""
     state = begin(classifier.net, setup.settings, choose_device(setup.settings.device))
-    # Batches are augmented many at a time, so there must be no more of them than are timed.
+    # Batches are augmented many at a time; any that are not timed would distort the result.
     setup = replace(setup, train=_some(setup.train, count * setup.settings.batch_size))
     durations: list[float] = []
     last = time.perf_counter()
@@ -76,7 +77,7 @@ def _train_steps(
 def _answering(
     classifier: Classifier, state: TrainingState, setup: TrainingSetup, seconds: float
 ) -> tuple[float, float]:
-    """Images a second while validating in training's precision, and in the end."""
+    """Images per second of validation in the precision of training, and of final predictions."""
     trained = replace(classifier, net=state.net)
     precision = choose_precision(setup.settings, choose_device(setup.settings.device))
 
@@ -93,7 +94,7 @@ def _answering(
 
 
 def _rate(way: Callable[[ImageSet], None], images: ImageSet, seconds: float) -> float:
-    """Images a second, after a first few that choose kernels."""
+    """Images per second, after a warm-up that selects kernels."""
     few = _some(images, _FEW_ANSWERS)
     first = min(_timed(way, few) for _ in range(2)) / len(few)
     chosen = _some(images, max(len(few), round(seconds / first)))
@@ -114,7 +115,7 @@ def _saving(state: TrainingState) -> float:
 
 
 def _some(images: ImageSet, count: int) -> ImageSet:
-    """So many images from all over a set; the set itself where it has no more."""
+    """``count`` evenly spaced images of a set, or the set itself where it has no more."""
     if count >= len(images):
         return images
     return take(images, np.linspace(0, len(images) - 1, count).astype(np.int64))

@@ -1,7 +1,7 @@
-"""Learning rates as pure functions of the position in the run.
+"""Learning-rate schedules as pure functions of the position in the run.
 
-Every curve maps (settings, epoch, epochs) to a factor of the peak rate, where epoch is the time
-passed in epochs, a float from 0 to epochs.
+Every curve maps (settings, epoch, epochs) to a factor of the peak learning rate, where epoch is the
+number of completed epochs, a float from 0 to epochs.
 """
 
 import math
@@ -13,12 +13,12 @@ from glasshouse.settings import TrainSettings
 
 
 def learning_rate(settings: TrainSettings, epoch: float) -> float:
-    """The rate when this many epochs have passed, warm-up included."""
+    """The learning rate after this many epochs, a float, including warm-up."""
     warmup = settings.warmup_epochs
     if epoch < warmup:
         return settings.peak_lr * epoch / warmup
     curve = _CURVES[settings.schedule.type]
-    # Shape curves start after the warm-up; rates given epoch by epoch keep their epochs.
+    # Curves start after the warm-up; rates listed per epoch keep their epochs.
     if settings.schedule.type == "per_epoch":
         return curve(settings.schedule, epoch, settings.epochs)
     length = max(settings.epochs - warmup, 1e-9)
@@ -26,7 +26,7 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
 
 
 def fitted_to(train: TrainSettings, epochs: int) -> TrainSettings:
-    """The same setup of the rate over other epochs; a constant one falls to 0 by half a cosine."""
+    """The schedule stretched to another number of epochs; a constant one becomes a cosine."""
     ratio, schedule = epochs / train.epochs, train.schedule
     fitted: settings.Schedule = schedule
     if isinstance(schedule, settings.Constant):
@@ -48,7 +48,7 @@ def _constant(schedule: settings.Constant, epoch: float, epochs: float) -> float
 
 
 def _step(schedule: settings.StepDecay, epoch: float, epochs: float) -> float:
-    # Steps divide epochs into fractions that may fall a rounding error short of a whole one.
+    # Fractions of an epoch may fall short of a whole number by a rounding error.
     passed = math.floor(epoch / schedule.every + 1e-9)
     return math.pow(schedule.factor, passed)
 
@@ -72,7 +72,7 @@ def _triangular(schedule: settings.Triangular, epoch: float, epochs: float) -> f
     length = schedule.cycle or epochs
     cycles, position = divmod(epoch / length, 1.0)
     if epoch >= epochs and position == 0.0:
-        cycles, position = cycles - 1, 1.0  # the run ends at the foot of its last cycle
+        cycles, position = cycles - 1, 1.0  # the run ends at the bottom of its last cycle
     top = schedule.base + (1 - schedule.base) * (0.5**cycles if schedule.halve else 1.0)
     if position < schedule.rise:
         return schedule.base + (top - schedule.base) * position / schedule.rise

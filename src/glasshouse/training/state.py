@@ -1,4 +1,4 @@
-"""All that the next training step depends on, saved and loaded exactly."""
+"""Everything that the next training step depends on, saved and loaded exactly."""
 
 import copy
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _HASH_LETTERS = 16
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to; epoch counts from 1, seconds are those of training alone."""
+    """The metrics of one epoch, counted from 1; seconds: of training, without validation."""
 
     epoch: int
     train_loss: float
@@ -40,7 +40,12 @@ class Epoch:
 
 @dataclass
 class TrainingState:
-    """The one thing that training changes; epoch and step are the next ones to do, from 0."""
+    """The only thing that training changes.
+
+    averaged: moving averages of the weights, and best: weights of the best epoch so far, where the
+    settings ask for them. epoch, step: the next ones, counted from 0. loss_sum, correct, seen,
+    seconds: sums over the present epoch. history: completed epochs.
+    """
 
     net: nn.Module
     optimizer: Optimizer
@@ -56,7 +61,7 @@ class TrainingState:
 
 
 def begin(net: nn.Module, settings: TrainSettings, device: torch.device) -> TrainingState:
-    """A fresh state around a copy of the net; the caller's net stays as it is."""
+    """A new state around a copy of the network; the caller's is left unchanged."""
     own = copy.deepcopy(net).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = TrainingState(own, build_optimizer(own, settings))
     if settings.ema_decay is not None:
@@ -70,7 +75,7 @@ def copy_weights(net: nn.Module) -> dict[str, Tensor]:
 
 
 def final_net(state: TrainingState) -> nn.Module:
-    """A copy of the net with the weights that training ends with: best, else averaged, else last.
+    """A copy of the network with the final weights: best, else averaged, else last.
 
     It is on the CPU and in evaluation mode.
     """
@@ -82,10 +87,10 @@ def final_net(state: TrainingState) -> nn.Module:
 
 
 def save_checkpoint(state: TrainingState, folder: Path) -> Path:
-    """Write the state as one file that is whole or absent; the one before it is kept.
+    """Write the state as one file that is whole or absent, and keep the previous one.
 
-    The name carries the position and a hash of the bytes. Raises StorageError when the disk is
-    full; older checkpoints are untouched then.
+    The name contains the position and a hash of the content. Raises StorageError when the disk is
+    full, which leaves older checkpoints intact.
     """
     tensors, metadata = _pack(state)
     data = tensors_to_bytes(tensors, metadata)
@@ -97,9 +102,9 @@ def save_checkpoint(state: TrainingState, folder: Path) -> Path:
 
 
 def load_checkpoint(state: TrainingState, folder: Path) -> bool:
-    """Bring a fresh state to the newest whole checkpoint; False when there is none at all.
+    """Load the newest intact checkpoint into a new state; False when there is none at all.
 
-    A damaged file is passed over for the one before it. Raises StorageError when all are damaged.
+    A damaged file is skipped for the one before it. Raises StorageError when all are damaged.
     """
     paths = _checkpoints(folder)
     for path in reversed(paths):
@@ -109,19 +114,19 @@ def load_checkpoint(state: TrainingState, folder: Path) -> bool:
     if paths:
         raise StorageError(
             f"every checkpoint in {folder} is damaged: {', '.join(p.name for p in paths)}. "
-            "Start again without --resume, into another folder."
+            "Train again without --resume, into another folder."
         )
     return False
 
 
 def finished_epochs(folder: Path) -> dict[int, Path]:
-    """The checkpoints of a folder that were written at the end of an epoch, by its number."""
+    """The checkpoints that were written at the end of an epoch, by its number."""
     paths = (path for path in _checkpoints(folder) if path.stem.split("-")[1] == "0000000")
     return {int(path.stem.split("-")[0]): path for path in paths}
 
 
 def weights_of_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The weights that a checkpoint's epoch was measured with: averaged ones, where there are any.
+    """The weights that a checkpoint's epoch was validated with: averaged ones where available.
 
     Raises StorageError for a damaged file.
     """
@@ -183,7 +188,7 @@ def _unpack_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> No
         index, key = name.split("/", 1)
         like = parameters[int(index)]
         if tensor.shape == like.shape:
-            # Fused optimizers walk through memory, so the layout must be the parameter's own.
+            # Fused optimizers walk through memory, so the layout must be that of the parameter.
             tensor = torch.empty_like(like).copy_(tensor)
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

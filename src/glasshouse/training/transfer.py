@@ -1,4 +1,4 @@
-"""Which parts of a pretrained net are trained when, and how fast."""
+"""Fine-tuning: which layers of a pretrained network are trained when, and how fast."""
 
 import copy
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from glasshouse.training.state import Epoch, TrainingState, begin
 
 
 def trainable_now(transfer: TransferSettings, epoch: int, epochs: int) -> str:
-    """What is trainable in an epoch, counted from 0, as ``freeze`` understands it."""
+    """The trainable part in an epoch, counted from 0, as ``freeze`` understands it."""
     if transfer.way != "gradual":
         return transfer.trainable if transfer.way == "tune" else "head"
     stage = min(epoch * len(transfer.unfreeze) // epochs, len(transfer.unfreeze) - 1)
@@ -22,7 +22,7 @@ def trainable_now(transfer: TransferSettings, epoch: int, epochs: int) -> str:
 
 
 def starting_net(net: nn.Module, transfer: TransferSettings, epochs: int) -> nn.Module:
-    """A copy of the net, frozen as the first epoch wants it."""
+    """A copy of the network, frozen as in the first epoch."""
     own = copy.deepcopy(net)
     _freeze(own, transfer, trainable_now(transfer, 0, epochs))
     return own
@@ -31,10 +31,10 @@ def starting_net(net: nn.Module, transfer: TransferSettings, epochs: int) -> nn.
 def begin_transfer(
     net: nn.Module, settings: TrainSettings, transfer: TransferSettings, device: Device
 ) -> TrainingState:
-    """A fresh state around a copy of the net, frozen as the first epoch wants it.
+    """A new state around a copy of the network, frozen as in the first epoch.
 
-    Going gradually, the optimizer knows every part from the start, each with its factor of the
-    rate, so that a state can be saved and gone on with anywhere.
+    With gradual unfreezing the optimizer has all parameters from the start, each with its factor
+    of the learning rate, so that a run can be saved and resumed anywhere.
     """
     if transfer.way != "gradual":
         return begin(starting_net(net, transfer, settings.epochs), settings, device)
@@ -47,7 +47,7 @@ def begin_transfer(
 
 
 def rate_factors(net: nn.Module, transfer: TransferSettings) -> dict[str, float]:
-    """For each parameter that is ever trained, the factor of the rate: less, the later it joins."""
+    """The learning-rate factor of each parameter that is ever trained; lower for later stages."""
     factors: dict[str, float] = {}
     own = copy.deepcopy(net)
     for stage, trainable in enumerate(transfer.unfreeze):
@@ -61,7 +61,7 @@ def rate_factors(net: nn.Module, transfer: TransferSettings) -> dict[str, float]
 def train_transfer(
     state: TrainingState, setup: TrainingSetup, transfer: TransferSettings
 ) -> Iterator[Step | Epoch]:
-    """The usual loop, unfreezing more between epochs where the settings say so."""
+    """The training loop, unfreezing further layers between epochs where the settings say so."""
     epochs = setup.settings.epochs
     _freeze(state.net, transfer, trainable_now(transfer, state.epoch, epochs))
     for record in train_until_done(state, setup):
@@ -71,7 +71,7 @@ def train_transfer(
 
 
 def describe_stages(net: nn.Module, transfer: TransferSettings, epochs: int) -> tuple[str, ...]:
-    """A line on what is trainable in each stretch of epochs."""
+    """One line per range of epochs on what is trainable in it."""
     own = copy.deepcopy(net)
     seen: dict[str, list[int]] = {}
     for epoch in range(epochs):

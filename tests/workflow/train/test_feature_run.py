@@ -70,7 +70,7 @@ def test_features_go_from_files_to_a_report(photos: Path, tmp_path: Path) -> Non
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Features are computed in float32" in page
     assert "Only a new head was fitted" in page
-    assert "loss over folds" in page and "for all that were tried" in page
+    assert "loss over folds" in page and "for all heads" in page
     assert "learning rate" not in page
     heads = json.loads((tmp_path / "run" / "heads.json").read_text())["heads"]
     assert [head["kind"] for head in heads] == ["logistic"] * 4 + ["mlp"]
@@ -130,11 +130,11 @@ def test_backbones_are_ranked_and_every_pair_is_compared(photos: Path, tmp_path:
     assert set(table.runs) == {"run"}
     assert len(table.comparisons) == 3
     same = next(c for c in table.comparisons if {c.first, c.second} == {"larger", "run"})
-    assert same.verdict.startswith("No difference: both are right on the same")
+    assert same.verdict.startswith("No difference: both classify the same of")
 
 
 def test_one_backbone_alone_is_not_compared(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="two nets or more"):
+    with pytest.raises(UsageError, match="two networks or more"):
         compare_backbones(request("digits", tmp_path), {"one": recipe()})
 
 

@@ -93,7 +93,7 @@ def test_the_probe_really_measures_and_what_it_did_is_said(tiny_splits: Splits) 
     adapted = adapted_classifier(recipe(), tiny_splits)
     notes = " ".join(adapted.notes)
     assert "was chosen by a probe with 96 training and 32 validation images" in notes
-    assert "whose weights were trained at 176x176" in notes
+    assert "its weights were trained at 176x176" in notes
 
 
 def test_a_finer_stem_by_hand_needs_no_probe(
@@ -103,8 +103,8 @@ def test_a_finer_stem_by_hand_needs_no_probe(
     adapted = adapted_classifier(recipe("model.pretrained.stem=fine"), tiny_splits)
     assert asked == []
     notes = " ".join(adapted.notes)
-    assert "conv1.0 has stride 1 and maxpool is left out" in notes
-    assert "seen at their 16x16" in notes
+    assert "conv1.0 has stride 1 and maxpool is removed" in notes
+    assert "at their own size of 16x16" in notes
     assert "input_size" not in (adapted.classifier.architecture or {})
 
 

@@ -40,7 +40,7 @@ def test_a_found_rate_and_its_schedule_stand_in_place_of_auto(tmp_path: Path) ->
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(0.5, rel=0.01)
     assert (
-        "0.5 at its highest, found by a range test in 9.0 s: the maximum"
+        "peak 0.5, found by a range test in 9.0 s: its maximum"
         in (reporting._cost(run)["learning rate"])
     )
 

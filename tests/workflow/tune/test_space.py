@@ -73,7 +73,7 @@ def test_filters_are_those_of_the_first_convolution_and_all_others_follow() -> N
     with pytest.raises(RecipeError, match="no convolution whose filters could vary"):
         recipe_of("transfer-head", [], {"model.filters": 12})
     both = [parse_search("model.filters=4..8"), parse_search("model.width=1..2")]
-    with pytest.raises(RecipeError, match="the same thing"):
+    with pytest.raises(RecipeError, match="both set the width"):
         require_space("tutorial-basic", [], both)
 
 

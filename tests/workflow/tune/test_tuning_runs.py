@@ -109,7 +109,7 @@ def test_runs_are_compared_by_their_stored_predictions(folder: Path) -> None:
     figures = read_run(folder / "seed-1").evaluation
     assert figures is not None
     assert found.second_accuracy.value == pytest.approx(figures["accuracy"]["value"])
-    with pytest.raises(UsageError, match="named twice"):
+    with pytest.raises(UsageError, match="given twice"):
         compare_runs([folder / "seed-0", folder / "seed-0"])
     with pytest.raises(UsageError, match="two run folders or more"):
         compare_runs([folder / "seed-0"])

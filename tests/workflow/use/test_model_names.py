@@ -66,7 +66,7 @@ def test_weights_without_a_head_cannot_name_a_class(tmp_path: Path) -> None:
 def test_what_is_no_model_gets_the_nearest_name(model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"'resnet5'.*Did you mean 'resnet50'"):
         classifier_by_name("resnet5")
-    with pytest.raises(UsageError, match=r"'pett' is neither .*Did you mean 'pet'"):
+    with pytest.raises(UsageError, match=r"'pett' is not a run folder, .*Did you mean 'pet'"):
         classifier_by_name("pett")
     with pytest.raises(UsageError, match="runs/none is not a run folder: it does not exist"):
         classifier_by_name("runs/none")

@@ -49,9 +49,9 @@ def test_a_source_that_cannot_be_loaded_is_a_finding(tmp_path: Path) -> None:
 def test_a_verdict_counts_what_stops_training() -> None:
     error = Finding("leaked-duplicates", "error", "", "")
     warning = Finding("small-part", "warning", "", "")
-    assert verdict([error]) == "1 finding would make figures wrong. Training stops at it."
+    assert verdict([error]) == "1 error would invalidate metrics. Training stops at it."
     assert verdict([error, error, warning]) == (
-        "2 findings would make figures wrong, and 1 warning. Training stops at them."
+        "2 errors would invalidate metrics, and 1 warning. Training stops at them."
     )
 
 

@@ -1,4 +1,4 @@
-"""Pretrained nets compared on one source: features once, a head in seconds, paired tests."""
+"""Pretrained backbones compared on one source: features once, a head in seconds, paired tests."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,10 @@ from glasshouse.workflow.use.source_check import require_held_out
 
 @dataclass(frozen=True)
 class Backbone:
-    """One net with a head on its features, measured on the test images.
+    """One backbone with a head on its features, evaluated on the test split.
 
-    feature_seconds: to run it over all images, or to read the cache. head_seconds: of all heads
-    that were tried. input_size in pixels a side; parameters without the head of its weights.
+    feature_seconds: to extract the features, or to read the cache. head_seconds: for all heads
+    that were tried. input_size: in pixels per side. parameters: without the original head.
     """
 
     name: str
@@ -41,10 +41,9 @@ class Backbone:
 
 @dataclass(frozen=True)
 class BackboneTable:
-    """Backbones in the order of their loss on held-out images, the best first, and every pair.
+    """Backbones ranked by their loss on held-out images, best first, and every pair compared.
 
-    The loss is that by which heads are chosen; the test images have no say.
-
+    The loss is the one that heads are chosen by; the test split has no influence on the ranking.
     runs: accuracies of finished runs on the same test images, by name.
     """
 
@@ -60,14 +59,14 @@ def compare_backbones(
     run_folders: Sequence[Path] = (),
     progress: Progress | None = None,
 ) -> BackboneTable:
-    """Measure each recipe's net by a head on its features, and finished runs beside them.
+    """Evaluate each recipe's backbone by a head on its features, next to finished runs.
 
-    request: source and access; its recipe is not used. Every net sees the same images in the
-    same parts. Raises UsageError for fewer than two to compare, and DataError when a run was
-    measured on other images.
+    request: source and access; its recipe is not used. Every backbone sees the same images in the
+    same splits. Raises UsageError for fewer than two to compare, RecipeError for
+    data.train_on_validation, and DataError when a run was evaluated on other images.
     """
     if len(recipes) + len(run_folders) < 2:
-        raise UsageError("compare-backbones needs two nets or more, or one and --run RUN")
+        raise UsageError("compare-backbones needs two networks or more, or one and --run RUN")
     for recipe in recipes.values():
         require_held_out(recipe.data, "compare-backbones")
     measured = {
@@ -89,7 +88,7 @@ def compare_backbones(
 def _measure(
     name: str, request: TrainRequest, progress: Progress | None
 ) -> tuple[Backbone, Predictions, float]:
-    """The row of a net, its test predictions, and the loss off test that ranks it."""
+    """The row of a backbone, its test predictions, and the held-out loss that ranks it."""
     splits, classifier = first_classifier(request, progress)
     recipe = request.recipe
     extractor = make_extractor(classifier, splits.train, recipe.train)

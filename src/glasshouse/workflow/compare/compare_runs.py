@@ -1,4 +1,4 @@
-"""Run folders against each other, image by image."""
+"""Run folders compared image by image."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -24,10 +24,10 @@ def compare_runs(
     data_dir: Path | None = None,
     offline: bool = False,
 ) -> tuple[Comparison, ...]:
-    """Every pair of runs on their own test split, or on that of another source.
+    """Every pair of runs, on their own test split or on that of another source.
 
-    Raises UsageError for fewer than two runs or the same run twice, DataError when the runs were
-    not measured on the same images.
+    Raises UsageError for fewer than two runs or the same run twice, and DataError when the runs
+    were not evaluated on the same images.
     """
     names = _names(folders)
     found: dict[str, Predictions] = {
@@ -45,10 +45,10 @@ def disagreement_images(
     data_dir: Path | None = None,
     offline: bool = False,
 ) -> dict[str, NDArray[np.uint8]]:
-    """The images that a page of the comparisons shows, uint8 ``(3, h, w)`` by id.
+    """The images that a comparison page shows, uint8 ``(3, h, w)`` by id.
 
     folder: one of the runs, whose settings say how images are read. Raises DataError when they
-    are not there any more.
+    no longer exist.
     """
     wanted = {
         row.id
@@ -71,18 +71,18 @@ def disagreement_images(
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The folders' own names where they differ, else with as much of their paths as it takes."""
+    """The folders' names, with as many parent folders as it takes to tell them apart."""
     whole = [folder.resolve() for folder in folders]
     twice = sorted({str(folder) for folder in whole if whole.count(folder) > 1})
     if twice:
-        raise UsageError(f"compare needs different runs; named twice: {', '.join(twice)}")
+        raise UsageError(f"compare needs different runs; given twice: {', '.join(twice)}")
     if len(whole) < 2:
         raise UsageError(f"compare needs two run folders or more, received {len(whole)}")
     return next(names for names in map(partial(_tails, whole), count(1)) if _differ(names))
 
 
 def _tails(folders: Sequence[Path], parts: int) -> list[str]:
-    """The last so many parts of each path."""
+    """The last ``parts`` parts of each path."""
     return [str(Path(*folder.parts[-parts:])) for folder in folders]
 
 

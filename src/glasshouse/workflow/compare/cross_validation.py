@@ -1,4 +1,4 @@
-"""Small sets: k-fold evaluation on frozen features, where one held-out part would say little."""
+"""k-fold cross-validation on frozen features, for data sets too small for one held-out split."""
 
 import time
 from dataclasses import dataclass, replace
@@ -26,9 +26,9 @@ _INNER = 4
 class Folds:
     """Every image predicted by a head that has not seen it.
 
-    predictions: of the training and validation images in order, and of the test images where
-    asked for. fold_of ``(n,)``: the fold in which each was held out. accuracies: one for each
-    fold; accuracy: over all images. image_sets: where the images lie, for galleries.
+    predictions: for the training and validation images in order, and the test images on request.
+    fold_of ``(n,)``: the fold in which each was held out. accuracies: one per fold; accuracy: over
+    all images. image_sets: the images themselves, for galleries.
     """
 
     predictions: Predictions
@@ -47,12 +47,12 @@ def cross_validate(
     with_test: bool = False,
     progress: Progress | None = None,
 ) -> Folds:
-    """Hold out each k-th of the images in turn, class by class, and predict it from the rest.
+    """Stratified k-fold cross-validation: each fold is predicted by heads fitted to the others.
 
-    The head is chosen inside the rest, so that the held-out images have no say. with_test: those
-    of the test part take part, else it is left alone. Raises UsageError for fewer than two folds,
-    RecipeError for data.train_on_validation, which would count images twice, and DataError when a
-    class has fewer images than folds.
+    The head is chosen by an inner split, so that held-out images have no influence on it.
+    with_test: include the test split, which is otherwise left alone. Raises UsageError for fewer
+    than two folds, RecipeError for data.train_on_validation, which would count images twice, and
+    DataError when a class has fewer images than folds.
     """
     started = time.perf_counter()
     require_held_out(request.recipe.data, "folds")
@@ -64,7 +64,7 @@ def cross_validate(
         np.concatenate([getattr(part, name) for part in parts.values()])
         for name in ("labels", "ids")
     )
-    # First, since it may refuse, and the features take long.
+    # Before the features, which take long: this may refuse.
     fold_of = assign_folds(ids, labels, folds, seed=recipe.data.split_seed)
     extractor = make_extractor(classifier, splits.train, recipe.train)
     flips = recipe.transfer.flips
@@ -74,7 +74,7 @@ def cross_validate(
     ])  # fmt: skip
     predictions = _held_out(whole, fold_of, recipe)
     right = hits(predictions)
-    left_out = (f"{bad.path} was left out: {bad.reason}" for bad in splits.bad_files)
+    left_out = (f"{bad.path} was skipped: {bad.reason}" for bad in splits.bad_files)
     accuracies = tuple(float(right[fold_of == fold].mean()) for fold in range(folds))
     return Folds(
         predictions, fold_of, wilson_of(right), accuracies, tuple(parts.values()),
@@ -94,7 +94,7 @@ def _held_out(whole: Features, fold_of: Positions, recipe: Recipe) -> Prediction
 
 
 def _chosen(seen: Features, settings: HeadSettings) -> HeadSettings:
-    """The one head that does best on seen images when it is fitted to other seen ones."""
+    """The head with the best score on an inner split of the images that were not held out."""
     if len(settings.kinds) == 1 and (
         settings.kinds[0] != "logistic" or len(settings.strengths) == 1
     ):

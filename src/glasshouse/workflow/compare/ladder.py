@@ -1,4 +1,4 @@
-"""The ladder: one change after another under one budget, each measured against the one before."""
+"""The ladder: one change after another under one budget, each compared with the one before."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -36,10 +36,10 @@ from glasshouse.workflow.train.experiment import TrainRequest
 
 @dataclass(frozen=True)
 class Rung:
-    """A step as data: a recipe and what is overridden.
+    """One step as data: a recipe and its overrides.
 
-    of_epochs: keys that are shares of the budget, such as the length of a cycle. instead: the
-    recipe where the net of the first one does not fit the images, if any.
+    of_epochs: keys whose values are shares of the epochs, such as the length of a cycle. instead:
+    a recipe for images that the network of the first one cannot take, if any.
     """
 
     name: str
@@ -52,11 +52,11 @@ class Rung:
 
 RUNGS = (
     Rung("no augmentation", "a small CNN, Adam at 0.001", "tutorial-basic-no-augment"),
-    Rung("augmentation", "turns, shifts and mirrored images", "tutorial-basic"),
+    Rung("augmentation", "rotation, translation and horizontal flips", "tutorial-basic"),
     Rung("wider", "more filters, standardised images", "tutorial-wide"),
     Rung("lower rate", "Adam at 0.0003", "tutorial-wide", ("train.lr=3e-4",)),
     Rung(
-        "step schedule", "from 0.001, times 0.3 after each 40 % of the run",
+        "step schedule", "from 0.001, multiplied by 0.3 after each 40 % of the run",
         "tutorial-wide-schedule", (), (("train.schedule.every", 0.4),),
     ),
     Rung(
@@ -64,23 +64,23 @@ RUNGS = (
         "tutorial-wide-bn", (), (("train.schedule.every", 0.4),),
     ),
     Rung(
-        "finder + cyclical", "two triangles between the rates that the range test found",
+        "finder + cyclical", "two triangular cycles between the bounds that the range test found",
         "tutorial-wide-bn", ("train.lr=auto", "train.schedule={type='triangular'}"),
         (("train.schedule.cycle", 0.5),),
     ),
     Rung(
-        "finder + one-cycle", "one cycle up to the rate that the range test found",
+        "finder + one-cycle", "one cycle up to the maximum that the range test found",
         "tutorial-wide-bn", ("train.lr=auto", "train.schedule={type='one_cycle'}"),
     ),
     Rung(
-        "our best", "another net, and a schedule made for it", "fast",
+        "our best", "another network with a schedule tuned for it", "fast",
         instead="small-residual",  # for images below 16x16
     ),
 )  # fmt: skip
 
 
 def rung_recipe(rung: Rung, epochs: int, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of a step under a budget; overrides hold for every step and come last."""
+    """The recipe of a step under a budget; the overrides apply to every step and come last."""
     shares = [f"{key}={share * epochs:g}" for key, share in rung.of_epochs]
     fixed = [*rung.overrides, *shares, f"train.epochs={epochs}"]
     return load_recipe(rung.recipe, [*fixed, *overrides])
@@ -95,11 +95,14 @@ def climb(
     run: Runner = run_quietly,
     on_step: Callable[[Ladder], None] = lambda ladder: None,
 ) -> Ladder:
-    """Run every step with every seed in folders of their own, and write table, chart and page.
+    """Run every step with every seed, each in its own folder, and write table, chart and page.
 
-    The budget is the request's recipe's train.epochs; the rest of that recipe plays no part.
-    Finished folders are kept, so the same call goes on where it was stopped. A step whose training
-    diverges, or finds no rate, is marked and passed over.
+    The budget is ``train.epochs`` of the request's recipe; the rest of that recipe is ignored.
+    Finished folders are kept, so that repeating the call resumes it. A step whose training
+    diverges, or whose range test finds no learning rate, is marked as failed and skipped.
+
+    on_step: called with the ladder so far after each step. Raises UsageError without seeds or
+    steps, and DivergedError when no step could be trained.
     """
     epochs = request.recipe.train.epochs
     if seeds < 1 or not rungs:
@@ -121,7 +124,7 @@ def climb(
 
 @dataclass(frozen=True)
 class _Measured:
-    """The last step that finished: hits ``(seeds, images)`` as 0 and 1, and which images."""
+    """The last step that finished: hits ``(seeds, images)`` as 0 and 1, and the image ids."""
 
     hits: NDArray[np.float64]
     ids: NDArray[np.str_]
@@ -134,7 +137,7 @@ def _step(
     run: Runner,
     before: _Measured | None,
 ) -> tuple[LadderRow, _Measured | None]:
-    """One step, its row and what the next is measured against; how: seeds, and overrides."""
+    """One step: its row, and what the next is compared with; how: seeds and overrides."""
     seeds, overrides = how
     recipe = rung_recipe(rung, request.recipe.train.epochs, overrides)
     step = replace(request, recipe=recipe, resume=True)
@@ -143,7 +146,7 @@ def _step(
     except ModelError as error:
         if rung.instead is None:
             return _failed(rung, error), before
-        # In a folder of its own: a run is never gone on with under another recipe.
+        # In another folder, because a run cannot be resumed with another recipe.
         other = replace(request, out=request.out.with_name(f"{request.out.name}-{rung.instead}"))
         return _step(replace(rung, recipe=rung.instead, instead=None), other, how, run, before)
     except (DivergedError, NoUsableRate) as error:
@@ -151,8 +154,8 @@ def _step(
     now = _measure(finished)
     if before is not None and not np.array_equal(before.ids, now.ids):
         raise DataError(
-            f"the test images of '{rung.name}' are not those of the step before, so no gain can "
-            "be told. Do not override data.* for single steps."
+            f"the test images of '{rung.name}' are not those of the previous step, so the two "
+            "cannot be compared. Do not override data.* for single steps."
         )
     row = LadderRow(
         name=rung.name,

@@ -1,4 +1,4 @@
-"""A run folder's recipe once more, and whether the bytes agree."""
+"""A finished run repeated, and compared file by file."""
 
 import json
 from collections.abc import Iterator, Mapping, Set as AbstractSet
@@ -15,13 +15,13 @@ from glasshouse.storage import read_json, read_tensors, sha256_of_file
 from glasshouse.workflow.compare.seeds import Runner, run_all, run_quietly
 from glasshouse.workflow.train.experiment import TrainRequest
 
-# What the clock says is never the same twice.
+# Measured times differ from run to run.
 _TIMED = {"seconds", "images_per_second"}
 
 
 @dataclass(frozen=True)
 class FileComparison:
-    """One file of the two runs: whether it agrees, and what differs first."""
+    """One file of the two runs: whether it agrees, and the first difference."""
 
     file: str
     agrees: bool
@@ -30,7 +30,7 @@ class FileComparison:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Every file compared, and what differs between the machines and versions of the two runs.
+    """Every file compared, and how machine and versions of the two runs differ.
 
     again: the folder of the second run; None where it was not kept.
     """
@@ -54,16 +54,17 @@ def reproduce(
     data_dir: Path | None = None,
     offline: bool = False,
 ) -> Reproduction:
-    """Run the recipe of a finished run again in ``out`` and compare file by file.
+    """Repeat a finished run in ``out`` and compare the two file by file.
 
-    Uses as many threads as the run did, since the order of sums depends on it. A run in ``out``
-    that was stopped goes on. Raises UsageError when the run is not finished or is ``out`` itself.
+    Uses as many threads as the run did, because the order of floating-point sums depends on it. A
+    stopped run in ``out`` is resumed. Raises UsageError when the run is not finished or is ``out``
+    itself.
     """
     before = runs.read_run(folder)
     if not before.is_finished:
         raise UsageError(f"{folder} has not finished training, so there is nothing to compare with")
     if out.resolve() == folder.resolve():
-        raise UsageError(f"--out {out} is the run itself; name another folder")
+        raise UsageError(f"--out {out} is the run itself: name another folder")
     request = TrainRequest(
         source=before.environment["data"]["source"],
         recipe=before.recipe,
@@ -78,7 +79,7 @@ def reproduce(
 
 
 def compare_folders(before: runs.Run, again: runs.Run) -> Reproduction:
-    """What agrees between two finished runs, file by file."""
+    """Two finished runs compared file by file."""
     files = [
         _same_tensors(before.folder, again.folder, runs.WEIGHTS),
         _same_json(before.folder, again.folder, runs.MODEL),
@@ -113,13 +114,15 @@ def _same_tensors(first: Path, second: Path, name: str) -> FileComparison:
         read_tensors(second / name),
     )
     if ours.keys() != theirs.keys():
-        return FileComparison(name, False, "other tensors: " + _first(ours.keys() ^ theirs.keys()))
+        return FileComparison(
+            name, False, "different tensors: " + _first(ours.keys() ^ theirs.keys())
+        )
     different = [key for key in ours if not torch.equal(ours[key], theirs[key])]
     if not different:
         return FileComparison(name, False, _first_difference(our_metadata, their_metadata))
     shapes = [key for key in different if ours[key].shape != theirs[key].shape]
     if shapes:
-        return FileComparison(name, False, "other shapes: " + _first(set(shapes)))
+        return FileComparison(name, False, "different shapes: " + _first(set(shapes)))
     largest = max(
         float((ours[key].double() - theirs[key].double()).abs().max()) for key in different
     )
@@ -143,7 +146,7 @@ def _same_json(first: Path, second: Path, name: str) -> FileComparison:
 def _same_metrics(before: runs.Run, again: runs.Run) -> FileComparison:
     ours, theirs = _untimed(list(before.epochs)), _untimed(list(again.epochs))
     if ours == theirs:
-        return FileComparison(runs.METRICS, True, "the same values, times aside")
+        return FileComparison(runs.METRICS, True, "the same values, except for times")
     return FileComparison(runs.METRICS, False, _first_difference(ours, theirs))
 
 
@@ -159,14 +162,14 @@ def _untimed(value: Any) -> Any:
 
 
 def _first_difference(first: Any, second: Any, path: str = "") -> str:
-    """Where two JSON values differ first, and how."""
+    """The first place where two JSON values differ, and how."""
     if isinstance(first, dict) and isinstance(second, dict):
         if first.keys() != second.keys():
-            return f"{path or 'top'}: other keys: {_first(first.keys() ^ second.keys())}"
+            return f"{path or 'top level'}: different keys: {_first(first.keys() ^ second.keys())}"
         pairs = [(f"{path}.{key}".lstrip("."), first[key], second[key]) for key in first]
     elif isinstance(first, list) and isinstance(second, list):
         if len(first) != len(second):
-            return f"{path or 'top'}: {len(first)} entries, again {len(second)}"
+            return f"{path or 'top level'}: {len(first)} entries before, {len(second)} now"
         pairs = [(f"{path}[{i}]", *both) for i, both in enumerate(zip(first, second, strict=True))]
     else:
         return f"{path} was {first!r} and is now {second!r}"

@@ -1,4 +1,4 @@
-"""One recipe with several seeds, each in a run folder of its own, and what they come to."""
+"""One recipe trained with several seeds, each in its own run folder, and their summary."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,7 +23,10 @@ Runner = Callable[[TrainRequest], object]
 
 @dataclass(frozen=True)
 class SeedSummary:
-    """Test accuracy and loss over seeds; intervals are None for one seed, deviations likewise."""
+    """Test accuracy and loss over seeds; intervals and deviation are None for a single seed.
+
+    seconds: mean training time of a run.
+    """
 
     folders: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -38,7 +41,7 @@ class SeedSummary:
 
 
 def run_quietly(request: TrainRequest) -> None:
-    """Open, fit and finish, without a word."""
+    """Open, fit and finish without printing anything."""
     experiment = open_experiment(request)
     for _ in fit_experiment(experiment):
         pass
@@ -46,7 +49,7 @@ def run_quietly(request: TrainRequest) -> None:
 
 
 def seed_requests(request: TrainRequest, count: int) -> tuple[TrainRequest, ...]:
-    """The same experiment with ``count`` seeds from the recipe's own on, in OUT/seed-N."""
+    """The same request with ``count`` seeds, counted from the recipe's own, in OUT/seed-N."""
     if count < 1:
         raise UsageError(f"--seeds: expected 1 or more, received {count}")
     train = request.recipe.train
@@ -64,9 +67,10 @@ def seed_requests(request: TrainRequest, count: int) -> tuple[TrainRequest, ...]
 
 
 def run_all(requests: Sequence[TrainRequest], run: Runner = run_quietly) -> tuple[runs.Run, ...]:
-    """Every run, made where it is not finished yet; a finished folder is kept as it is.
+    """Every run, trained or resumed unless it is finished already.
 
-    Raises UsageError when a folder was started with another recipe.
+    run: trains one request; ``run_quietly`` or a function with progress. Raises UsageError when a
+    folder was started with another recipe.
     """
     for request in requests:
         if not is_finished(request):
@@ -78,10 +82,10 @@ def _run_or_explain(request: TrainRequest, run: Runner) -> None:
     try:
         run(replace(request, resume=True))
     except Interrupted as stopped:
-        # The inner advice is for this one folder; the user asked for several.
+        # The advice of the inner error is for one folder, but the user started several.
         how = "" if request.resume else " with --resume"
         raise Interrupted(
-            f"stopped in {request.out}; everything is saved. The same command{how} goes on.",
+            f"stopped in {request.out}; everything is saved. The same command{how} resumes.",
             stopped.exit_code - 128,
         ) from stopped
 
@@ -92,14 +96,14 @@ def is_finished(request: TrainRequest) -> bool:
         return False
     run = runs.read_run(request.out)
     same_source = run.environment["data"]["source"] == request.source
-    # Another recipe is left to open_experiment, whose error names the difference.
+    # For another recipe, open_experiment raises an error that names the difference.
     return run.is_finished and same_source and run.recipe == request.recipe
 
 
 def train_seeds(request: TrainRequest, count: int, run: Runner = run_quietly) -> SeedSummary:
-    """Train with ``count`` seeds and write seeds.json; goes on where it was stopped.
+    """Train with ``count`` seeds and write seeds.json; finished runs are kept.
 
-    Raises UsageError when the folder is not empty and resume is not asked for.
+    Raises UsageError when the folder is not empty and ``request.resume`` is False.
     """
     if not request.resume:
         runs.claim(request.out, resume=False)
@@ -109,10 +113,10 @@ def train_seeds(request: TrainRequest, count: int, run: Runner = run_quietly) ->
 
 
 def summarize_seeds(finished: Sequence[runs.Run]) -> SeedSummary:
-    """Mean and t-interval of the runs' test figures; raises UsageError for an unfinished run."""
-    figures = [_figures(run) for run in finished]
-    accuracies = np.array([accuracy for accuracy, _, _ in figures])
-    losses = np.array([loss for _, loss, _ in figures])
+    """Mean and t-interval of the runs' test metrics; raises UsageError for an unfinished run."""
+    metrics = [_test_metrics(run) for run in finished]
+    accuracies = np.array([accuracy for accuracy, _, _ in metrics])
+    losses = np.array([loss for _, loss, _ in metrics])
     several = len(finished) > 1
     return SeedSummary(
         folders=tuple(run.folder.name for run in finished),
@@ -124,16 +128,16 @@ def summarize_seeds(finished: Sequence[runs.Run]) -> SeedSummary:
         losses=tuple(losses.tolist()),
         loss=float(losses.mean()),
         loss_interval=mean_over_seeds(losses).within(0, math.inf) if several else None,
-        seconds=sum(seconds for _, _, seconds in figures) / len(figures),
+        seconds=sum(seconds for _, _, seconds in metrics) / len(metrics),
     )
 
 
 def seconds_of(run: runs.Run) -> float:
-    """Seconds of training alone, and of the range test where there was one."""
+    """Seconds of training, and of the range test where there was one."""
     return run.seconds + run.finder_seconds
 
 
-def _figures(run: runs.Run) -> tuple[float, float, float]:
+def _test_metrics(run: runs.Run) -> tuple[float, float, float]:
     if run.evaluation is None:
         raise UsageError(f"{run.folder} has not finished training")
     evaluation = run.evaluation

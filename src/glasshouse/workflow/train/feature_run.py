@@ -1,4 +1,4 @@
-"""Transfer by features: a frozen body run once, heads fitted to what it gives, a run folder."""
+"""Feature extraction: a frozen backbone run once, heads fitted to its features, a run folder."""
 
 import time
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ _CHECKED = 64
 
 @dataclass(frozen=True)
 class SplitFeatures:
-    """The features of the three parts of a source, and the seconds that they took."""
+    """The features of the three splits, and the seconds that they took."""
 
     train: Features
     validation: Features
@@ -48,7 +48,7 @@ class SplitFeatures:
 
 @dataclass(frozen=True)
 class FeatureRun:
-    """What transfer by features leaves in memory: the result, and every head that was tried."""
+    """What a feature-extraction run leaves in memory: its result, and every head that was tried."""
 
     result: Result
     choice: HeadChoice
@@ -57,10 +57,10 @@ class FeatureRun:
 
 
 def run_features(request: TrainRequest, progress: Progress | None = None) -> FeatureRun:
-    """Compute features, fit the heads of the recipe, keep the best, measure it and report.
+    """Extract features, fit the heads of the recipe, keep the best, evaluate it and report.
 
-    Features come from the cache where they are in it; an interrupted extraction goes on where it
-    stopped. Raises UsageError or DataError as ``open_experiment`` does.
+    Cached features are reused, and an interrupted extraction resumes. progress: called with (what,
+    done, total). Raises UsageError and DataError as ``open_experiment`` does.
     """
     before = claim_run(request)
     splits, classifier = first_classifier(request, progress)
@@ -96,10 +96,10 @@ def run_features(request: TrainRequest, progress: Progress | None = None) -> Fea
 def split_features(
     extractor: Extractor, splits: Splits, *, flips: bool, progress: Progress | None = None
 ) -> SplitFeatures:
-    """Features of all three parts.
+    """Features of all three splits.
 
-    flips: of the mirrored training images as well, and of a small validation part's, which then
-    takes part in choosing heads.
+    flips: of mirrored training images as well, and of mirrored validation images where the split
+    is so small that it takes part in choosing heads.
     """
     started = time.perf_counter()
     is_few = len(splits.validation) < FEW
@@ -115,7 +115,7 @@ def split_features(
 
 
 def head_settings(recipe: Recipe) -> HeadSettings:
-    """What a recipe says of heads."""
+    """The heads that a recipe asks for."""
     pretrained, transfer = pretrained_of(recipe), recipe.transfer
     return HeadSettings(
         kinds=transfer.heads,
@@ -134,25 +134,25 @@ def _balance(settings: TrainSettings) -> Balance:
 
 
 def head_predictions(fit: HeadFit, features: Features) -> Predictions:
-    """What a head says of features, as predictions on their images."""
+    """The predictions of a head for the images of these features."""
     logits = head_logits(fit.layers, features.values)
     return Predictions(logits, features.labels, features.ids, features.class_names)
 
 
 def _agreement(trained: Classifier, images: ImageSet, measured: Predictions) -> str:
-    """Hold the saved classifier against the cached features that the figures come from."""
+    """How the saved classifier agrees with the cached features that the metrics come from."""
     some = take(images, np.arange(min(_CHECKED, len(images))))
     own = predict(trained, some, batch_size=32).logits
     theirs = measured.logits[: len(some)]
     same = int((own.argmax(axis=1) == theirs.argmax(axis=1)).sum())
     return (
-        f"The figures come from the cached features; run as a whole, the classifier gives the same "
-        f"answer on {same} of the first {len(some)} test images."
+        f"The metrics come from cached features; run end to end, the classifier gives the same "
+        f"prediction for {same} of the first {len(some)} test images."
     )
 
 
 def _heads(choice: HeadChoice) -> list[dict[str, object]]:
-    """The heads as they stand in heads.json."""
+    """The heads as written to heads.json."""
     folds = choice.fold_losses or (None,) * len(choice.fits)
     return [
         {

@@ -1,4 +1,4 @@
-"""How a net should look at images smaller than it was trained on: measured, on a few of them."""
+"""Which input size suits images smaller than a network was trained on, measured on a few."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from glasshouse.training.adapting import adapt, own_size
 from glasshouse.training.features import extract, make_extractor
 from glasshouse.training.heads import HeadSettings, best_head, fit_heads
 
-# How many images the probe looks at, the sizes, and the gain in accuracy below which it stops.
+# Images the probe uses, the input sizes it tries, and the gain in accuracy below which it stops.
 _TRAIN, _VALIDATION = 600, 400
 _SIZES = (64, 96, 128, 160, 192, 224)
 _WORTH = 0.01
@@ -29,14 +29,14 @@ _WORTH = 0.01
 
 @dataclass(frozen=True)
 class Look:
-    """Pixels a side that the net is given, and its stem; cost: the size of equal work, a side."""
+    """An input size in pixels per side, and a stem; cost: the size that costs as much."""
 
     size: int
     stem: Literal["kept", "fine"] = "kept"
     cost: int = 0
 
     def __str__(self) -> str:
-        """As it stands in the note on the probe."""
+        """As in the note about the probe."""
         return f"{self.size}" + " with a finer stem" * (self.stem == "fine")
 
 
@@ -48,21 +48,20 @@ def probe(
     offline: bool = False,
     progress: Progress | None = None,
 ) -> tuple[PretrainedSettings, str]:
-    """The settings with the cheapest look within one standard error of the best.
+    """The settings with the cheapest input within one standard error of the best, and why.
 
-    That rule takes no costlier look for a gain that some hundred images cannot show. Returns a
-    sentence on what was measured as well. The images are enlarged ever more, up to the
-    net's own size, and in between seen as they are through a finer stem, where the net has one;
-    the probe stops where two costlier looks gained too little.
+    The one-standard-error rule pays for no gain that a few hundred images cannot show. Images are
+    enlarged step by step up to the network's own input size, and also passed unchanged through a
+    finer stem where the network has one; the probe stops when two costlier inputs gain too little.
     """
-    # What is judged by must not be learnt from, though the training may have it in the end.
+    # Images to be judged by must not be trained on, even where the final training includes them.
     own = np.flatnonzero(~np.isin(splits.train.ids, splits.validation.ids))
     every = np.arange(len(splits.validation))
     train, held = _some(splits.train, own, _TRAIN), _some(splits.validation, every, _VALIDATION)
     measured: dict[Look, float] = {}
     for look in _looks(pretrained, train, offline):
         given = _settings(pretrained, look)
-        # A net may take its own size only, or none as small as this.
+        # Some networks take their own input size only, or none as small as this.
         with suppress(WrongInputSize):
             classifier = adapt(given, train, seed=recipe.train.seed, offline=offline).classifier
             measured[look] = _accuracy(classifier, recipe, (train, held), (progress, str(look)))
@@ -73,7 +72,7 @@ def probe(
 
 
 def _looks(pretrained: PretrainedSettings, images: ImageSet, offline: bool) -> list[Look]:
-    """Every look that may suit, the cheapest first."""
+    """Every input worth trying, cheapest first."""
     side, largest = images.height, own_size(pretrained)
     looks = {Look(n, "kept", n) for n in (side, *_SIZES, largest) if side <= n <= largest}
     whole = adapt(_settings(pretrained, Look(largest)), images, offline=offline).classifier.net
@@ -110,7 +109,7 @@ def _cheapest(measured: Mapping[Look, float], count: int) -> Look:
 
 
 def _has_levelled(measured: Mapping[Look, float]) -> bool:
-    """True when the last two looks gained less than is worth it over the best before them."""
+    """True when the last two inputs gained too little over the best before them."""
     found = list(measured.values())
     return len(found) > 3 and max(found[-2:]) < max(found[:-2]) + _WORTH
 
@@ -119,14 +118,14 @@ def _sentence(chosen: Look, measured: Mapping[Look, float], counts: tuple[int, i
     found = ", ".join(f"{look}: {accuracy:.1%}" for look, accuracy in measured.items())
     return (
         f"The input size {chosen} was chosen by a probe with {counts[0]} training and {counts[1]} "
-        "validation images, as the cheapest within a standard error of the best (a logistic head "
-        f"on frozen features, by pixels a side: {found}); model.pretrained.input_size and "
-        "model.pretrained.stem set it by hand."
+        "validation images, as the cheapest within one standard error of the best (accuracy of a "
+        f"logistic head on frozen features, by pixels per side: {found}); "
+        "model.pretrained.input_size and model.pretrained.stem set it by hand."
     )
 
 
 def _some(images: ImageSet, own: NDArray[np.int64], count: int) -> ImageSet:
-    """So many of the images at these positions."""
+    """At most ``count`` of the images at these positions."""
     if len(own) > count:
         own = own[np.sort(limit(images.ids[own], images.labels[own], count, seed=0))]
     return take(images, own)

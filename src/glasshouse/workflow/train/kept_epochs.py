@@ -1,4 +1,4 @@
-"""The weights of a run's epochs, kept to look back at."""
+"""The weights of earlier epochs, kept on request."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from glasshouse.training.state import TrainingState, finished_epochs, weights_of
 
 
 def keep_epoch(state: TrainingState, run: Path, every: int) -> None:
-    """Write the weights that the epoch just ended was measured with, if it is its turn.
+    """Write the weights that the completed epoch was validated with, if it is due.
 
-    every: of so many epochs one is kept; 0: none. Raises StorageError when the disk is full.
+    every: keep one epoch out of this many; 0: none. Raises StorageError when the disk is full.
     """
     if not every or state.epoch % every:
         return
@@ -22,13 +22,13 @@ def keep_epoch(state: TrainingState, run: Path, every: int) -> None:
 
 
 def kept_epochs(run: Path) -> list[int]:
-    """The epochs whose weights are there: those asked for, and those of the checkpoints."""
+    """The epochs whose weights are available: those kept on request, and those of checkpoints."""
     asked_for = (int(path.stem) for path in (run / runs.KEPT_EPOCHS).glob("[0-9]*.safetensors"))
     return sorted({*asked_for, *finished_epochs(run / runs.CHECKPOINTS)})
 
 
 def weights_of_epoch(run: Path, epoch: int) -> dict[str, Tensor]:
-    """The weights that a kept epoch was measured with, in the precision they were kept in.
+    """The weights that a kept epoch was validated with, in the precision they were kept in.
 
     Raises StorageError for a missing or damaged file.
     """
@@ -41,5 +41,5 @@ def _path(run: Path, epoch: int) -> Path:
 
 
 def _halved(tensor: Tensor) -> Tensor:
-    """Half precision for what is large; biases and statistics are few, and may go beyond it."""
+    """Kernels in half precision; biases and statistics are small, and may exceed its range."""
     return tensor.half() if tensor.is_floating_point() and tensor.dim() > 1 else tensor

@@ -1,4 +1,4 @@
-"""The learning rate of a run that leaves it to a range test, and the record of it."""
+"""The learning rate of a run with ``train.lr = "auto"``, and its record."""
 
 import time
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from glasshouse.training.lr_curve import LrCurve, curve_from_json, curve_to_json
 
 @dataclass(frozen=True)
 class FoundRate:
-    """What a range test found for a run, and the settings with the rate that is used."""
+    """What a range test found for a run, and the settings with the learning rate that is used."""
 
     curve: LrCurve
     settings: TrainSettings
@@ -29,10 +29,10 @@ class FoundRate:
 def find_rate_of_run(
     net: nn.Module, setup: TrainingSetup, folder: Path, progress: Progress | None = None
 ) -> FoundRate:
-    """The rate for ``train.lr = "auto"``: the one on record, else by a test.
+    """The learning rate for ``train.lr = "auto"``: the recorded one, or a new range test.
 
-    A run that goes on keeps its rate, so that the bytes at the end are the same.
-    Raises NoUsableRate when there is no usable valley.
+    A resumed run keeps its learning rate, and so ends with the same bytes. Raises NoUsableRate
+    when the loss has no usable valley.
     """
     if (folder / FINDER).is_file():
         record = read_json(folder / FINDER)
@@ -45,7 +45,7 @@ def find_rate_of_run(
 
 
 def write_found_rate(found: FoundRate, folder: Path) -> None:
-    """Write finder.json: the rate that is used, why, and the whole curve."""
+    """Write finder.json: the learning rate that is used, why, and the whole curve."""
     record = {
         "lr": found.settings.peak_lr,
         "schedule": found.settings.schedule.model_dump(mode="json"),
@@ -57,15 +57,15 @@ def write_found_rate(found: FoundRate, folder: Path) -> None:
 
 
 def describe_found_rate(found: FoundRate) -> str:
-    """Which rate is used and where it comes from, in one line."""
+    """Which learning rate is used and where it comes from, in one line."""
     peak, schedule = found.settings.peak_lr, found.settings.schedule
     how = f"{peak:.3g}, found by a range test in {found.seconds:.1f} s"
     if schedule.type == "triangular":
         return (
-            f"{how}: the peak of a triangular schedule, which starts at {schedule.base * peak:.3g}"
+            f"{how}: the maximum of a triangular schedule that starts at {schedule.base * peak:.3g}"
         )
     if schedule.type == "one_cycle":
-        return f"{how}: the peak of a one_cycle schedule"
+        return f"{how}: the maximum of a one_cycle schedule"
     return f"{how}: {found.curve.verdict}"
 
 

@@ -1,6 +1,6 @@
-"""Copies of a run's figures for TensorBoard and MLflow: beside the run folder, never the truth.
+"""Copies of a run's metrics for TensorBoard and MLflow; the run folder stays authoritative.
 
-The only file that knows the two libraries. Both are consumers of Epoch records like any other.
+The only file that knows the two libraries. Both consume Epoch records like any other loop.
 """
 
 import importlib
@@ -35,16 +35,17 @@ _LONGEST_PARAMETER = 500
 
 @dataclass(frozen=True)
 class Log:
-    """Where copies go: epoch is called after each epoch, result once at the end."""
+    """Receives metrics: epoch is called after each epoch, result once at the end."""
 
     epoch: Callable[[Epoch], None]
     result: Callable[[Evaluation], None]
 
 
 def require_logs(names: Sequence[str], *, offline: bool) -> tuple[LogName, ...]:
-    """The names as they are known; raises UsageError, before anything is trained, for others.
+    """The names, checked before anything is trained.
 
-    Also when the package is missing, or when MLflow would be reached over the network offline.
+    Raises UsageError for an unknown one, when its package is not installed, and when MLflow would
+    be reached over the network although ``offline`` is True.
     """
     known = get_args(LogName)
     for name in names:
@@ -62,7 +63,7 @@ def require_logs(names: Sequence[str], *, offline: bool) -> tuple[LogName, ...]:
 def open_logs(
     names: Sequence[LogName], request: TrainRequest, history: Sequence[Epoch]
 ) -> Iterator[Log]:
-    """One log that feeds all the named ones; history: the epochs of a run that goes on."""
+    """One log that feeds all the named ones; history: the earlier epochs of a resumed run."""
     with ExitStack() as stack:
         logs = [stack.enter_context(_OPEN[name](request, history)) for name in names]
 
@@ -78,7 +79,7 @@ def open_logs(
 
 
 def logged(records: Iterable[Step | Epoch], log: Log) -> Iterator[Step | Epoch]:
-    """The same records, with each epoch written to the log on its way."""
+    """The same records, with each epoch written to the log on the way."""
     for record in records:
         if isinstance(record, Epoch):
             log.epoch(record)
@@ -120,8 +121,8 @@ def _tensorboard(request: TrainRequest, history: Sequence[Epoch]) -> Iterator[Lo
 
 @contextmanager
 def _mlflow(request: TrainRequest, history: Sequence[Epoch]) -> Iterator[Log]:
-    """A run in MLflow's own store (MLFLOW_TRACKING_URI, else mlflow.db here), found again later."""
-    # MLflow reports its use to its makers unless told not to; nothing here calls another host.
+    """A run in MLflow's store (MLFLOW_TRACKING_URI, or mlflow.db here), continued on resuming."""
+    # MLflow sends usage statistics unless told otherwise; Glasshouse contacts no host unasked.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     entities = importlib.import_module("mlflow.entities")
     client = importlib.import_module("mlflow.tracking").MlflowClient()
@@ -145,7 +146,7 @@ def _mlflow(request: TrainRequest, history: Sequence[Epoch]) -> Iterator[Log]:
     for record in history:
         if record.epoch not in written:
             epoch(record)
-    with _telling_how_it_ended(client, run):
+    with _status_on_exit(client, run):
         yield Log(epoch, result)
 
 
@@ -155,7 +156,7 @@ _OPEN: dict[
 
 
 def _mlflow_run(client: Any, request: TrainRequest) -> str:
-    """The id of the run in MLflow: the one on record, else a new one."""
+    """The id of the run in MLflow: the recorded one, or a new one."""
     path = request.out / runs.MLFLOW
     if path.is_file():
         run = str(read_json(path)["run_id"])
@@ -171,7 +172,7 @@ def _mlflow_run(client: Any, request: TrainRequest) -> str:
 
 
 @contextmanager
-def _telling_how_it_ended(client: Any, run: str) -> Iterator[None]:
+def _status_on_exit(client: Any, run: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
@@ -193,7 +194,7 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
 
 
 def _parameters(request: TrainRequest) -> Iterator[tuple[str, str]]:
-    """Every key of the recipe by its dotted name; what is long, such as layers, is cut."""
+    """Every recipe key by its dotted name; long values, such as layers, are truncated."""
     for section, values in request.recipe.model_dump(mode="json", exclude_none=True).items():
         pairs = values.items() if isinstance(values, dict) else [("", values)]
         for key, value in pairs:

@@ -1,4 +1,4 @@
-"""From a recipe with a pretrained net to a classifier of the right size, with sentences on why."""
+"""From a recipe with a pretrained network to a classifier of the right size, with notes on why."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +13,13 @@ from glasshouse.workflow.train.input_probe import probe
 
 
 def pretrained_of(recipe: Recipe) -> PretrainedSettings:
-    """The settings of a recipe's pretrained net, which must be there."""
+    """The settings of the pretrained network in a recipe that has one."""
     assert recipe.model.pretrained is not None
     return recipe.model.pretrained
 
 
 def data_settings(source: str | Path, recipe: Recipe) -> DataSettings:
-    """How a source is read for the net: files at the size that it sees, small images as is."""
+    """How a source is read for the network: files at its input size, small images as they are."""
     if recipe.data.image_size is not None or has_own_size(source):
         return recipe.data
     settings = pretrained_of(recipe)
@@ -30,10 +30,10 @@ def data_settings(source: str | Path, recipe: Recipe) -> DataSettings:
 def adapted_classifier(
     recipe: Recipe, splits: Splits, *, offline: bool = False, progress: Progress | None = None
 ) -> Adapted:
-    """The pretrained net for these images; its notes also say what is trainable.
+    """The pretrained network for these images; its notes also say what is trainable.
 
-    Where the images are smaller than the net's own size and neither a size nor a fine stem is
-    given, a quick probe on training and validation images chooses.
+    Where the images are smaller than the network's own input size, and neither an input size nor a
+    fine stem is set, a quick probe on training and validation images chooses.
     """
     settings, seed = pretrained_of(recipe), recipe.train.seed
     probed: tuple[str, ...] = ()

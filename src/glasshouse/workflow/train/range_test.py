@@ -1,4 +1,4 @@
-"""The range test of a recipe: what would be trained, at rising rates, on copies."""
+"""The learning-rate range test of a recipe, on copies of the network it would train."""
 
 from glasshouse.progress import Progress
 from glasshouse.training.finder import RangeTest, find_lr
@@ -14,7 +14,7 @@ def find_recipe_lr(
     rule: str = DEFAULT_RULE,
     progress: Progress | None = None,
 ) -> LrCurve:
-    """The range test of a recipe's net on its training images; nothing is written.
+    """The range test of a recipe's network on its training images; nothing is written.
 
     Raises UsageError for an unknown rule, DataError when there is nothing to train on.
     """

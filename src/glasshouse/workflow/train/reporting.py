@@ -1,4 +1,4 @@
-"""A finished run to its plots and its report; everything drawn comes from plain files or nouns."""
+"""Plots and report of a finished run, made from its files."""
 
 import math
 from collections.abc import Mapping
@@ -40,8 +40,8 @@ from glasshouse.workflow.train.time_plan import describe_budget
 
 _RATE_POINTS = 400
 _MISTAKES_TEXT = (
-    "A row per image: as it is, what speaks for the class it was taken for, what speaks for the "
-    "true one, and what speaks for the first rather than the second."
+    "One row per image: the image, evidence for the predicted class, evidence for the true class, "
+    "and evidence for the predicted rather than the true class."
 )
 
 
@@ -103,15 +103,15 @@ def _describe(
 
 
 def _explanations(folder: Path) -> tuple[Section, ...]:
-    """The worst mistakes explained, and the strip of snapshots, where the run has them."""
+    """The explained mistakes and the strip of snapshots, where the run has them."""
     sections = []
     mistakes, strip = folder / runs.EXPLAINED_MISTAKES, folder / runs.SNAPSHOT_STRIP
     if mistakes.is_file():
-        title = "Its worst mistakes on the validation images"
+        title = "Worst mistakes on the validation split"
         sections.append(Section(title, mistakes.read_bytes(), _MISTAKES_TEXT))
     if strip.is_file():
         text = snapshots.describe_snapshots(folder)
-        sections.append(Section("How it learned where to look", strip.read_bytes(), text))
+        sections.append(Section("Saliency after each epoch", strip.read_bytes(), text))
     return tuple(sections)
 
 
@@ -121,7 +121,7 @@ def _found_curve(run: runs.Run) -> LrCurve | None:
 
 
 def _rates(run: runs.Run) -> list[tuple[float, float]]:
-    """The schedule as it was followed, from the first step to the last."""
+    """The learning-rate schedule from the first step to the last."""
     settings = run.recipe.train
     if not run.epochs:
         return []
@@ -133,17 +133,14 @@ def _rates(run: runs.Run) -> list[tuple[float, float]]:
 
 
 def _rate_text(run: runs.Run) -> str:
-    """The rate that was really used, where the recipe leaves it to the range test."""
+    """The peak learning rate and where it came from."""
     if run.recipe.train.lr != "auto":
-        return f"{run.recipe.train.lr:.3g} at its highest, from the recipe"
+        return f"peak {run.recipe.train.lr:.3g}, from the recipe"
     record = read_json(run.folder / runs.FINDER)
     kind = record["schedule"]["type"]
     is_cyclical = kind in ("one_cycle", "triangular")
-    why = f"the maximum that it gives for {kind}" if is_cyclical else record["verdict"]
-    return (
-        f"{record['lr']:.3g} at its highest, found by a range test in {record['seconds']:.1f} s: "
-        f"{why}"
-    )
+    why = f"its maximum for a {kind} schedule" if is_cyclical else record["verdict"]
+    return f"peak {record['lr']:.3g}, found by a range test in {record['seconds']:.1f} s: {why}"
 
 
 def _network_table(summary: Summary) -> Table:
@@ -162,7 +159,7 @@ def _network_table(summary: Summary) -> Table:
 
 
 def _heads_table(run: runs.Run) -> Table | None:
-    """The heads that were tried on frozen features, where there were any."""
+    """The heads that were fitted to frozen features, where there were any."""
     if run.recipe.transfer.way != "features":
         return None
     heads = read_json(run.folder / runs.HEADS)["heads"]
@@ -189,7 +186,7 @@ def _cost(run: runs.Run) -> dict[str, str]:
     return {
         **(_training_cost(run) if run.epochs else {}),
         **(_features_cost(record) if features else {}),
-        "largest memory": f"{_peak_memory(run.folder) / 2**20:,.0f} MiB",
+        "peak memory": f"{_peak_memory(run.folder) / 2**20:,.0f} MiB",
         "machine": f"{run.environment['processor']}, threads: {run.environment['threads']}",
         "device": f"{run.environment['device']}, "
         f"{record.get('precision', run.environment['precision'])}",
@@ -198,8 +195,8 @@ def _cost(run: runs.Run) -> dict[str, str]:
 
 def _features_cost(record: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "features": f"{record['feature_seconds']:,.1f} s, or what reading the cache took",
-        "heads": f"{record['head_seconds']:,.1f} s for all that were tried",
+        "features": f"{record['feature_seconds']:,.1f} s to extract, or to read from the cache",
+        "heads": f"{record['head_seconds']:,.1f} s for all heads",
     }
 
 
@@ -215,7 +212,7 @@ def _training_cost(run: runs.Run) -> dict[str, str]:
 
 
 def _peak_memory(folder: Path) -> int:
-    """That of the process that wrote the report first; a later one has not trained."""
+    """That of the process that first wrote the report; a later one did not train."""
     path = folder / runs.COST
     if not path.is_file():
         write_json(path, {"peak_memory_bytes": peak_memory_bytes()})

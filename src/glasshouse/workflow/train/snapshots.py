@@ -1,4 +1,4 @@
-"""How a net learns where to look: the same images explained after each epoch of a run."""
+"""How a network learns where to look: the same images explained after each epoch of a run."""
 
 import copy
 import shutil
@@ -26,7 +26,7 @@ _METHOD: MethodName = "grad-cam"
 
 
 def fixed_images(images: ImageSet, count: int) -> ImageSet:
-    """The first images of the classes in turn: one of each before a second of any."""
+    """The first images of each class in turn: one of every class before a second of any."""
     turns = [
         (turn, int(label), int(place))
         for label in np.unique(images.labels)
@@ -37,7 +37,7 @@ def fixed_images(images: ImageSet, count: int) -> ImageSet:
 
 
 def snapshot_count(run: Path, wanted: int) -> int:
-    """How many images to explain: as many as before where a run goes on."""
+    """How many images to explain: in a resumed run as many as before."""
     before = _folders(run)
     return len(_loaded(before[0])) if before else wanted
 
@@ -45,16 +45,16 @@ def snapshot_count(run: Path, wanted: int) -> int:
 def take_snapshot(
     run: Path, state: TrainingState, classifier: Classifier, images: ImageSet
 ) -> None:
-    """Explain the true classes of the images with the net as it is now, and redraw the strip.
+    """Explain the true classes of the images with the present weights, and redraw the strip.
 
-    The net is a copy on the CPU, so that training goes on as if nothing had happened. Raises
-    UsageError for a net without a layer that a map could be drawn at.
+    Works on a copy of the network on the CPU, so that training is unaffected. Raises UsageError for
+    a network without a layer that a map could be drawn at.
     """
     _snapshot(run, state.epoch, replace(classifier, net=_current_net(state)), images)
 
 
 def snapshot_seconds(classifier: Classifier, images: ImageSet) -> float:
-    """What a snapshot of these images takes here, once the strip is as wide as it becomes."""
+    """Seconds of a snapshot of these images here, once the strip has reached its full width."""
     with tempfile.TemporaryDirectory(prefix="glasshouse-snapshots-") as folder:
         run = Path(folder)
         _snapshot(run, 0, classifier, images)  # imports, kernels, fonts
@@ -66,7 +66,7 @@ def snapshot_seconds(classifier: Classifier, images: ImageSet) -> float:
 
 
 def draw_snapshots(run: Path) -> Path:
-    """Draw the strip of all snapshots that lie in a run folder; returns its path."""
+    """Draw the strip of all snapshots in a run folder; returns its path."""
     found = [(_title(folder), _loaded(folder)) for folder in _folders(run)]
     path = run / runs.SNAPSHOT_STRIP
     write_bytes(path, to_png(draw_strip(found)))
@@ -74,13 +74,13 @@ def draw_snapshots(run: Path) -> Path:
 
 
 def describe_snapshots(run: Path) -> str:
-    """What the strip shows, in words, with the share of the images that were right at the end."""
+    """A caption for the strip, with the number of images classified correctly at the end."""
     last = _loaded(_folders(run)[-1])
     right = int((last.logits.argmax(1) == last.targets).sum())
     return (
-        f"The same {len(last)} validation images after each epoch: where the net sees the true "
-        f"class ({_METHOD} at {last.layer}), with the probability it gives that class. A row has "
-        f"one colour scale. At the end {right} of {len(last)} are right."
+        f"The same {len(last)} validation images after each epoch: evidence for the true class "
+        f"({_METHOD} at {last.layer}), with its probability. Each row has one colour scale. "
+        f"At the end {right} of {len(last)} are classified correctly."
     )
 
 

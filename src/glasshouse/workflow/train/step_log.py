@@ -1,4 +1,4 @@
-"""Writes steps.jsonl while a run trains, for whoever watches it."""
+"""Writes steps.jsonl during training, for whoever watches the run."""
 
 import json
 import time
@@ -18,14 +18,14 @@ _EVERY_SECONDS = 1.0
 def recorded(
     records: Iterator[Step | Epoch], state: TrainingState, epochs: int, folder: Path
 ) -> Iterator[Step | Epoch]:
-    """Pass on what training yields, and note a line in steps.jsonl, at most one per second."""
+    """Pass on the records of training and write a line to steps.jsonl, at most one per second."""
     path = folder / STEPS
     forget_after(path, state.epoch, state.step)
     process, since, is_first = this_process(), _Since.now(state), True
     with path.open("a", encoding="utf-8") as file:
         for record in records:
             if isinstance(record, Step):
-                # The first and the last step tell at once that training runs, and that it is over.
+                # Watchers learn from the first step that training runs, from the last that it ends.
                 is_last = record.step == record.steps and record.epoch == epochs
                 is_due = time.monotonic() - since.moment >= _EVERY_SECONDS
                 if is_first or is_last or is_due:
@@ -37,13 +37,15 @@ def recorded(
                     file.flush()
                     since, is_first = _Since.now(state), False
             else:
-                since = replace(_Since.now(state), moment=since.moment)  # the sums begin anew
+                since = replace(
+                    _Since.now(state), moment=since.moment
+                )  # the sums restart with each epoch
             yield record
 
 
 @dataclass(frozen=True)
 class _Since:
-    """The sums of training at a moment, to tell what came after it."""
+    """The running sums at one moment, subtracted later to give means over what followed."""
 
     moment: float
     loss_sum: float

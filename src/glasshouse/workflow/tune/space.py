@@ -1,4 +1,4 @@
-"""A search space over recipe keys: what may vary, and the recipe that a choice of values gives."""
+"""A search space over recipe keys, and the recipe that a choice of values gives."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ from glasshouse.settings import Recipe
 
 Value = str | int | float | bool
 
-# Not keys of recipes: a factor of every number of filters and units, but the last layer's; and the
-# same said by what it makes of the first convolution.
+# Two ways to vary the width, neither of them a recipe key: the factor by which filters and units of
+# all layers but the last are multiplied, or the filters of the first convolution that result.
 WIDTH, FILTERS = "model.width", "model.filters"
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high; whole numbers only, or even in the logarithm, where asked for."""
+    """Numbers from low to high; is_log: sampled uniformly in the logarithm."""
 
     key: str
     low: float
@@ -32,7 +32,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Categorical:
-    """One of some values."""
+    """One of several values."""
 
     key: str
     values: tuple[Value, ...]
@@ -42,9 +42,9 @@ Dimension = Range | Categorical
 
 
 def parse_search(text: str) -> Dimension:
-    """``train.lr=1e-4..1e-1:log`` to a Range, ``train.batch_size=32,64`` to a Choice.
+    """``train.lr=1e-4..1e-1:log`` to a Range, ``train.batch_size=32,64`` to a Categorical.
 
-    A range of whole numbers has two whole ends. Raises RecipeError that says what is expected.
+    A range whose ends are whole numbers has whole numbers only. Raises RecipeError.
     """
     key, equals, values = (part.strip() for part in text.partition("="))
     if not equals or not key or not values:
@@ -61,7 +61,7 @@ def parse_search(text: str) -> Dimension:
 
 
 def recipe_of(name: str, overrides: Sequence[str], values: Mapping[str, Value]) -> Recipe:
-    """The recipe with a choice of values; raises RecipeError where one does not fit."""
+    """The recipe with these values; raises RecipeError where one is invalid."""
     own = [f"{key}={_toml(value)}" for key, value in values.items() if key not in (WIDTH, FILTERS)]
     recipe = load_recipe(name, [*overrides, *own])
     factor = _width(recipe, values)
@@ -71,7 +71,7 @@ def recipe_of(name: str, overrides: Sequence[str], values: Mapping[str, Value]) 
 
 
 def _width(recipe: Recipe, values: Mapping[str, Value]) -> float | None:
-    """The factor that is asked for, if any."""
+    """The requested factor of the width, if any."""
     if FILTERS not in values:
         return float(values[WIDTH]) if WIDTH in values else None
     first = first_filters(recipe.model)
@@ -81,7 +81,7 @@ def _width(recipe: Recipe, values: Mapping[str, Value]) -> float | None:
 
 
 def values_in(recipe: Recipe, space: Sequence[Dimension]) -> dict[str, Value] | None:
-    """The recipe's own values, where all of them lie in the space; else None."""
+    """The recipe's own values, or None unless all of them lie in the space."""
     found: dict[str, Value] = {}
     for dimension in space:
         value = _own_value(recipe, dimension.key)
@@ -95,7 +95,7 @@ def values_in(recipe: Recipe, space: Sequence[Dimension]) -> dict[str, Value] | 
 
 
 def require_space(name: str, overrides: Sequence[str], space: Sequence[Dimension]) -> None:
-    """Raises RecipeError for no dimensions, a key twice, or ends that do not fit the recipe."""
+    """Raise RecipeError for an empty space, a repeated key, or ends that the recipe refuses."""
     keys = [dimension.key for dimension in space]
     if not keys:
         raise RecipeError("tune needs a --search or more, for example train.lr=1e-4..1e-1:log")
@@ -103,7 +103,7 @@ def require_space(name: str, overrides: Sequence[str], space: Sequence[Dimension
     if twice:
         raise RecipeError(f"--search names {', '.join(twice)} more than once")
     if {WIDTH, FILTERS} <= set(keys):
-        raise RecipeError(f"--search: {WIDTH} and {FILTERS} are the same thing; choose one of them")
+        raise RecipeError(f"--search: {WIDTH} and {FILTERS} both set the width; use one of them")
     for dimension in space:
         for value in _ends(dimension):
             recipe_of(name, overrides, {dimension.key: value})

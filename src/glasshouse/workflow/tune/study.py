@@ -1,4 +1,4 @@
-"""The only file that knows Optuna: a study on disk, its trials, and what became of them."""
+"""The only file that knows Optuna: a study on disk, its trials and their outcomes."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from glasshouse.workflow.tune.space import Categorical, Dimension, Value
 if TYPE_CHECKING:
     import optuna
 
-# A trial whose process dies so often without another epoch, for want of memory perhaps, is given
-# up.
+# A trial is given up when its process dies this often without completing another epoch, for
+# example because memory runs out.
 _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial that this process owns: its number, its values, and the folder's name."""
+    """One trial owned by this process: its number, its values and the name of its folder."""
 
     number: int
     values: dict[str, Value]
@@ -33,9 +33,9 @@ class Trial:
 
 
 def open_study(folder: Path, *, seed: int, prune: bool) -> "optuna.Study":
-    """The study in a folder, begun where there is none; trials of dead processes wait again.
+    """The study in a folder, created if necessary; trials of dead processes are queued again.
 
-    Raises UsageError where Optuna is not installed.
+    Raises UsageError when Optuna is not installed.
     """
     library = _optuna()
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def open_study(folder: Path, *, seed: int, prune: bool) -> "optuna.Study":
     study: optuna.Study = library.create_study(
         storage=storage, study_name="tune", direction="maximize", load_if_exists=True, pruner=pruner
     )
-    # Going on with the seed of the start would draw the first values a second time.
+    # With the same seed a resumed search would draw its first values again.
     study.sampler = library.samplers.TPESampler(
         seed=derive(seed, "tune", len(study.trials)) % 2**32, constant_liar=True
     )
@@ -59,18 +59,18 @@ def open_study(folder: Path, *, seed: int, prune: bool) -> "optuna.Study":
     return study
 
 
-def wait_for(study: "optuna.Study", values: dict[str, Value]) -> None:
-    """Put these values in front of what the sampler would draw."""
+def queue_first(study: "optuna.Study", values: dict[str, Value]) -> None:
+    """Queue these values before those that the sampler draws."""
     study.enqueue_trial(values)
 
 
 def count_started(study: "optuna.Study") -> int:
-    """Trials that run or have ended, lost ones apart."""
+    """Trials that are running or have ended, not counting lost ones."""
     return sum(r.state not in ("waiting", "lost") for r in records(study))
 
 
 def next_trial(study: "optuna.Study", space: Sequence[Dimension]) -> Trial:
-    """Draw the values of the next trial and mark it as this process's."""
+    """Draw the values of the next trial and mark it as owned by this process."""
     handle = study.ask()
     for key, value in this_process().items():
         handle.set_user_attr(key, value)
@@ -81,14 +81,14 @@ def next_trial(study: "optuna.Study", space: Sequence[Dimension]) -> Trial:
 
 
 def report(trial: Trial, epoch: int, accuracy: float) -> bool:
-    """Note what an epoch reached; False when the trial shall stop."""
+    """Record the accuracy of an epoch; False when the trial should be pruned."""
     trial.handle.report(accuracy, epoch)
     trial.handle.set_user_attr("epochs", epoch)
     return not trial.handle.should_prune()
 
 
 def close_trial(study: "optuna.Study", trial: Trial, value: float | None, *, pruned: bool) -> None:
-    """Note how a trial ended; without a value it has failed."""
+    """Record how a trial ended; without a value it has failed."""
     states = _optuna().trial.TrialState
     if pruned:
         study.tell(trial.handle, state=states.PRUNED)
@@ -99,17 +99,17 @@ def close_trial(study: "optuna.Study", trial: Trial, value: float | None, *, pru
 
 
 def fail(study: "optuna.Study", trial: Trial, problem: str) -> None:
-    """Note that a trial gave no value, and why."""
+    """Record that a trial failed, and why."""
     trial.handle.set_user_attr("problem", problem)
     close_trial(study, trial, None, pruned=False)
 
 
 def lose(study: "optuna.Study", number: int) -> None:
-    """A trial's worker has died: note it, and let its values wait again unless that is hopeless."""
+    """Record that a trial's worker died, and queue its values again unless that is hopeless."""
     frozen = next(trial for trial in study.trials if trial.number == number)
     deaths = _deaths_without_progress(frozen) + 1
     if deaths < _ATTEMPTS:
-        _note_loss(study, frozen, deaths)
+        _record_loss(study, frozen, deaths)
         return
     optuna = _optuna()
     problem = f"its process died {deaths} times without another epoch"
@@ -123,10 +123,10 @@ def records(study: "optuna.Study") -> tuple[TrialRecord, ...]:
 
 
 def importances(study: "optuna.Study") -> dict[str, float]:
-    """The share of the differences that each key explains; empty where that cannot be told.
+    """The share of the variance that each key explains (fANOVA); empty with too few trials.
 
-    Pruned trials count with the value that they had reached: bad rates, for example, are mostly
-    pruned, and without them the rate would hardly seem to matter.
+    Pruned trials count with the value they had reached: bad learning rates, for example, are
+    mostly pruned, and without them the learning rate would hardly seem to matter.
     """
     library = _optuna()
     values = {r.number: r.value for r in records(study) if r.value is not None}
@@ -155,14 +155,14 @@ def _optuna() -> Any:
         import optuna
     except ImportError as error:
         raise UsageError("tune needs Optuna: pip install 'glasshouse[tune]'") from error
-    # Progress is told by the command; Optuna's own lines would say it twice.
+    # The command reports progress itself; Optuna's own lines would repeat it.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
 
 def _draw(handle: "optuna.Trial", dimension: Dimension) -> Value:
     if isinstance(dimension, Categorical):
-        # Its annotation admits None, for choices that hold it; ours do not.
+        # Its annotation allows None, for categories that contain it; ours do not.
         return cast(Value, handle.suggest_categorical(dimension.key, dimension.values))
     if dimension.is_whole:
         return handle.suggest_int(
@@ -177,34 +177,34 @@ def _requeue_dead(study: "optuna.Study") -> None:
         if trial.state.name != "RUNNING":
             continue
         if "pid" not in attributes or not is_alive(attributes["pid"], attributes["pid_started"]):
-            # The whole search was stopped, which says nothing against this trial.
-            _note_loss(study, trial, 0)
+            # The whole search was stopped, so this does not count as a death of the trial.
+            _record_loss(study, trial, 0)
     _requeue_unfinished_losses(study)
 
 
-def _note_loss(study: "optuna.Study", trial: "optuna.trial.FrozenTrial", deaths: int) -> None:
+def _record_loss(study: "optuna.Study", trial: "optuna.trial.FrozenTrial", deaths: int) -> None:
     optuna = _optuna()
     optuna.Trial(study, trial._trial_id).set_user_attr("lost", True)
     study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    _wait_again(study, trial, deaths)
+    _queue_again(study, trial, deaths)
 
 
 def _requeue_unfinished_losses(study: "optuna.Study") -> None:
-    """A kill between noting a loss and letting its values wait must not forget them."""
+    """Queue lost trials whose loss was recorded just before a kill."""
     successors = {trial.user_attrs.get("requeued_from") for trial in study.trials}
     for trial in study.trials:
         if trial.user_attrs.get("lost") and trial.number not in successors:
-            _wait_again(study, trial, 0)
+            _queue_again(study, trial, 0)
 
 
-def _wait_again(study: "optuna.Study", lost: "optuna.trial.FrozenTrial", deaths: int) -> None:
+def _queue_again(study: "optuna.Study", lost: "optuna.trial.FrozenTrial", deaths: int) -> None:
     attributes: dict[str, Any] = {
         "requeued_from": lost.number,
         "deaths": deaths,
         "epochs_at_death": lost.user_attrs.get("epochs", 0),
     }
     if "folder" in lost.user_attrs:
-        attributes["folder"] = lost.user_attrs["folder"]  # its checkpoint is gone on with
+        attributes["folder"] = lost.user_attrs["folder"]  # resumes from its checkpoint
     study.enqueue_trial(lost.params, user_attrs=attributes)
 
 

@@ -1,7 +1,7 @@
-"""A search over recipe keys: this process hands out trials, worker processes train them.
+"""Hyperparameter search: this process assigns trials, worker processes train them.
 
 Only this process writes the study, so a worker may be killed at any moment without harm: its trial
-waits again and goes on from its checkpoint. Nothing here looks at the test split.
+is queued again and resumes from its checkpoint. The test split is never used.
 """
 
 import multiprocessing
@@ -40,7 +40,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched: a recipe by name or file, its overrides, and what may vary."""
+    """What to search: a recipe by name or file, its overrides, and the keys that vary.
+
+    out: the folder of the search. trials: how many to run in all. workers: processes that train
+    at the same time. prune: stop unpromising trials early. seed: of the sampler.
+    """
 
     source: str
     recipe: str
@@ -57,7 +61,10 @@ class Search:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The best recipe by validation accuracy, and every trial; importance by key."""
+    """The best recipe by validation accuracy, and every trial.
+
+    importance: the share of the variance that each key explains.
+    """
 
     best: Recipe
     best_number: int
@@ -75,8 +82,8 @@ class _Worker:
 
 
 @dataclass(frozen=True)
-class _Desk:
-    """Where trials are handed out: the search, its study and who works."""
+class _Pool:
+    """The search, its study, and the pool of workers."""
 
     search: Search
     study: "optuna.Study"
@@ -90,12 +97,13 @@ def tune(
     on_trial: Callable[[TrialRecord], None] = lambda trial: None,
     signal_received: Callable[[], int | None] = lambda: None,
 ) -> SearchResult:
-    """Run trials until there are as many as wanted; a search in the folder is gone on with.
+    """Run trials until there are ``search.trials``; an earlier search in the folder is resumed.
 
-    Call it below ``if __name__ == "__main__"`` in a script, as it starts processes. on_trial hears
-    of every trial that ends. Raises UsageError when the folder holds another search, where trials
-    would be judged by what they train on, or when none came to a value; Interrupted when a signal
-    asked to stop.
+    In a script, call it below ``if __name__ == "__main__"``, because it starts processes.
+    on_trial: called with every trial that ends. signal_received: polled, and a signal number stops
+    the search with everything saved. Raises UsageError when the folder holds another search or no
+    trial succeeds, RecipeError when trials would train on the images that judge them, and
+    Interrupted after a signal.
     """
     if search.trials < 1 or search.workers < 1:
         raise UsageError(
@@ -108,48 +116,48 @@ def tune(
     study = studies.open_study(search.out, seed=search.seed, prune=search.prune)
     own = values_in(load_recipe(search.recipe, search.overrides), search.space)
     if not studies.records(study) and own is not None:
-        # The recipe's own values come first, so that the best is never worse than the start.
-        studies.wait_for(study, own)
-    with _workers(_Desk(search, study, on_trial)) as desk:
-        _serve(desk, signal_received)
+        # The recipe's own values come first, so that the best is never worse than the original.
+        studies.queue_first(study, own)
+    with _workers(_Pool(search, study, on_trial)) as pool:
+        _serve(pool, signal_received)
     return _write_results(search, study)
 
 
 def _require_held_out(search: Search) -> None:
-    """The recipe, and every value that may be tried, must leave the validation images alone."""
+    """Raise RecipeError when the recipe, or a value in the space, trains on validation images."""
     key = "data.train_on_validation"
     varies = any(dimension.key == key for dimension in search.space)
     overrides = [*search.overrides, *([f"{key}=true"] if varies else [])]
     require_held_out(load_recipe(search.recipe, overrides).data, "tune")
 
 
-def _serve(desk: _Desk, signal_received: Callable[[], int | None]) -> None:
+def _serve(pool: _Pool, signal_received: Callable[[], int | None]) -> None:
     while True:
-        _hand_out(desk)
-        busy = [worker for worker in desk.workers if worker.trial is not None]
+        _assign(pool)
+        busy = [worker for worker in pool.workers if worker.trial is not None]
         if not busy:
             return
         ready = wait([worker.connection for worker in busy], timeout=0.2)
         for worker in busy:
             if worker.connection in ready:
-                _listen(desk, worker)
+                _listen(pool, worker)
         number = signal_received()
         if number is not None:
             raise Interrupted(
-                f"stopped; every finished trial is in {desk.search.out}, and what was being "
-                "trained is saved. The same command again goes on.",
+                f"stopped; finished trials are in {pool.search.out}, and unfinished ones are "
+                "saved. The same command resumes.",
                 number,
             )
 
 
-def _hand_out(desk: _Desk) -> None:
-    for worker in desk.workers:
-        if worker.trial is None and studies.count_started(desk.study) < desk.search.trials:
-            worker.trial = studies.next_trial(desk.study, desk.search.space)
+def _assign(pool: _Pool) -> None:
+    for worker in pool.workers:
+        if worker.trial is None and studies.count_started(pool.study) < pool.search.trials:
+            worker.trial = studies.next_trial(pool.study, pool.search.space)
             try:
-                worker.connection.send(_task(desk.search, worker.trial))
+                worker.connection.send(_task(pool.search, worker.trial))
             except OSError:
-                _replace(desk, worker)
+                _replace(pool, worker)
 
 
 def _task(search: Search, trial: Trial) -> Task:
@@ -163,8 +171,8 @@ def _task(search: Search, trial: Trial) -> Task:
     )
 
 
-def _listen(desk: _Desk, worker: _Worker) -> None:
-    """Take one message of a worker that has a trial."""
+def _listen(pool: _Pool, worker: _Worker) -> None:
+    """Handle one message of a worker that has a trial."""
     trial = worker.trial
     assert trial is not None
     try:
@@ -174,47 +182,47 @@ def _listen(desk: _Desk, worker: _Worker) -> None:
             worker.connection.send(go_on)
             return
     except (EOFError, OSError):
-        _replace(desk, worker)
+        _replace(pool, worker)
         return
     if message.problem:
-        studies.fail(desk.study, trial, message.problem)
+        studies.fail(pool.study, trial, message.problem)
     else:
-        studies.close_trial(desk.study, trial, message.value, pruned=message.was_pruned)
+        studies.close_trial(pool.study, trial, message.value, pruned=message.was_pruned)
     worker.trial = None
-    _tell(desk, trial)
+    _tell(pool, trial)
 
 
-def _replace(desk: _Desk, worker: _Worker) -> None:
-    """A worker has died: its trial waits again, and another worker takes its place."""
+def _replace(pool: _Pool, worker: _Worker) -> None:
+    """Replace a worker that has died, and queue its trial again."""
     trial = worker.trial
     assert trial is not None
     worker.connection.close()
     worker.process.join(5)
-    studies.lose(desk.study, trial.number)
-    desk.workers[desk.workers.index(worker)] = _start(desk.search)
-    _tell(desk, trial)
+    studies.lose(pool.study, trial.number)
+    pool.workers[pool.workers.index(worker)] = _start(pool.search)
+    _tell(pool, trial)
 
 
-def _tell(desk: _Desk, trial: Trial) -> None:
-    desk.on_trial(next(r for r in studies.records(desk.study) if r.number == trial.number))
+def _tell(pool: _Pool, trial: Trial) -> None:
+    pool.on_trial(next(r for r in studies.records(pool.study) if r.number == trial.number))
 
 
 @contextmanager
-def _workers(desk: _Desk) -> Iterator[_Desk]:
+def _workers(pool: _Pool) -> Iterator[_Pool]:
     try:
-        for _ in range(min(desk.search.workers, desk.search.trials)):
-            desk.workers.append(_start(desk.search))
-        yield desk
+        for _ in range(min(pool.search.workers, pool.search.trials)):
+            pool.workers.append(_start(pool.search))
+        yield pool
     finally:
-        for worker in desk.workers:
+        for worker in pool.workers:
             worker.connection.close()
             worker.process.terminate()
-        for worker in desk.workers:
+        for worker in pool.workers:
             worker.process.join(10)
 
 
 def _start(search: Search) -> _Worker:
-    # A fresh process: forking one that has used torch's threads may hang.
+    # Forking a process in which torch has used threads may hang.
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     threads = max(1, torch.get_num_threads() // search.workers)
@@ -225,7 +233,7 @@ def _start(search: Search) -> _Worker:
 
 
 def _write_or_compare_settings(search: Search) -> None:
-    """What the folder's trials have in common must stay the same, or they could not be compared."""
+    """Record what all trials have in common; raise UsageError when it differs from before."""
     recipe = load_recipe(search.recipe, search.overrides)
     now = {
         "source": search.source,
@@ -238,12 +246,12 @@ def _write_or_compare_settings(search: Search) -> None:
         write_json(path, now)
         return
     before = read_json(path)
-    # Both as JSON would have them: tuples and lists are alike there.
+    # Compared as JSON, where tuples and lists are the same.
     changed = [key for key in now if _plain(before.get(key)) != _plain(now[key])]
     if changed:
         raise UsageError(
-            f"{search.out} holds a search with another {' and '.join(changed)}; name another "
-            "folder with --out, or ask for the same again to go on"
+            f"{search.out} holds a search with another {' and '.join(changed)}: name another "
+            "folder with --out, or repeat the original command to resume"
         )
 
 
@@ -277,9 +285,9 @@ def _best(search: Search, trials: Sequence[TrialRecord]) -> TrialRecord:
     if not complete:
         problems = "; ".join(sorted({trial.problem for trial in trials if trial.problem})[:3])
         raise UsageError(
-            f"none of {len(trials)} trials in {search.out} came to a value"
+            f"none of the {len(trials)} trials in {search.out} succeeded"
             + (f": {problems.rstrip('.')}" if problems else "")
-            + ". If that is no matter of the images, search a narrower range or raise --trials."
+            + ". Unless the images are at fault, search a narrower range or raise --trials."
         )
     return max(complete, key=lambda trial: (trial.value or 0.0, -trial.number))
 

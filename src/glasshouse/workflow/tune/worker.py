@@ -1,4 +1,4 @@
-"""One trial of a search in a process of its own: trains, reports each epoch, never tests."""
+"""One trial of a search in its own process: trains and reports each epoch, never tests."""
 
 import multiprocessing
 import shutil
@@ -26,7 +26,7 @@ from glasshouse.workflow.train.experiment import (
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is asked to train: plain values, since it goes to another process."""
+    """What a worker is to train: plain values, because it is sent to another process."""
 
     source: str
     recipe: Mapping[str, Any]
@@ -37,7 +37,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Reached:
-    """Validation accuracy after an epoch; the worker waits to hear whether it shall go on."""
+    """Validation accuracy after an epoch; the worker waits for the answer whether to continue."""
 
     epoch: int
     accuracy: float
@@ -45,7 +45,7 @@ class Reached:
 
 @dataclass(frozen=True)
 class Ended:
-    """The trial's value, or why there is none; was_pruned when it was told to stop."""
+    """The value of the trial, or why there is none; was_pruned: it was stopped early."""
 
     value: float | None
     epochs: int
@@ -54,8 +54,8 @@ class Ended:
 
 
 def work(connection: Connection, threads: int) -> None:
-    """Train task after task until the other end closes; the entry of a worker process."""
-    # A Ctrl-C reaches every process of the terminal; the one that hands out tasks decides.
+    """Train task after task until the other end closes; the entry point of a worker process."""
+    # Ctrl-C reaches every process of the terminal; the one that assigns trials decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     while True:
@@ -89,17 +89,17 @@ def _train_and_report(task: Task, connection: Connection) -> Ended:
         offline=task.offline,
     )
     experiment = open_experiment(request)
-    go_on = True
+    is_wanted = True
     for epoch in experiment.state.history:
-        go_on &= _may_go_on(epoch, connection)
-    if go_on:
+        is_wanted &= _is_wanted(epoch, connection)
+    if is_wanted:
         for record in fit_experiment(experiment, _orphaned):
-            if isinstance(record, Epoch) and not _may_go_on(record, connection):
-                # Stopping after the last epoch would save nothing and lose the value.
-                go_on = record.epoch == recipe.train.epochs
+            if isinstance(record, Epoch) and not _is_wanted(record, connection):
+                # After the last epoch there is nothing left to save, and a value to lose.
+                is_wanted = record.epoch == recipe.train.epochs
                 break
-    ended = Ended(objective(experiment), len(experiment.state.history), was_pruned=not go_on)
-    # Weights of thousands of trials would fill the disk; the recipe makes them again.
+    ended = Ended(objective(experiment), len(experiment.state.history), was_pruned=not is_wanted)
+    # Checkpoints of thousands of trials would fill the disk; the recipe can repeat any of them.
     shutil.rmtree(task.folder / runs.CHECKPOINTS, ignore_errors=True)
     write_json(task.folder / runs.TRIAL, {"value": ended.value, "epochs": ended.epochs})
     return ended
@@ -114,13 +114,13 @@ def _orphaned() -> int | None:
     return None if search is None or search.is_alive() else signal.SIGTERM
 
 
-def _may_go_on(epoch: Epoch, connection: Connection) -> bool:
+def _is_wanted(epoch: Epoch, connection: Connection) -> bool:
     connection.send(Reached(epoch.epoch, epoch.validation_accuracy))
     return bool(connection.recv())
 
 
 def objective(experiment: Experiment) -> float:
-    """Validation accuracy of the weights that training would end with: best or last."""
+    """Validation accuracy of the weights that the trial ends with: best or last."""
     history = experiment.state.history
     if experiment.settings.keep == "best":
         return min(history, key=lambda epoch: epoch.validation_loss).validation_accuracy

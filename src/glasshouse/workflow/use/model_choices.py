@@ -1,4 +1,4 @@
-"""The models that can be chosen beside a folder of runs, by names that are shown to people."""
+"""The models offered for a choice: runs in a folder with their kept epochs, and ready-made ones."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +17,10 @@ HOW_TO_KEEP = "Train with train.keep_every=1 to keep every epoch."
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """One model: a finished run below the folder, a bundled model, or a net of the zoo.
+    """One model: a finished run below the folder, a bundled model, or a network of a library.
 
-    epoch: of a run; None: as it ended. weights: a file for a net of the zoo; None: its usual ones.
+    epoch: an earlier epoch of a run; None: its final weights. weights: a file for a library's
+    network; None: its published ones.
     """
 
     name: str
@@ -27,23 +28,23 @@ class ModelChoice:
     weights: Path | None = None
 
     def __str__(self) -> str:
-        """As people read it."""
+        """As shown to people."""
         epoch = "" if self.epoch is None else f" @ epoch {self.epoch}"
         return f"{self.name}{epoch}" + ("" if self.weights is None else f" ({self.weights.name})")
 
 
 def model_names(folder: Path) -> list[str]:
-    """Finished runs, the newest first, and bundled models."""
+    """Finished runs, newest first, and bundled models."""
     found = [path for path in folder.glob(f"**/{runs.MODEL}") if _is_run(path.parent)]
     found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     return [*(path.parent.relative_to(folder).as_posix() for path in found), *bundled_names()]
 
 
 def run_of_choice(folder: Path, choice: ModelChoice) -> Path | None:
-    """The run folder behind a choice; None for a bundled model or a net of the zoo."""
+    """The run folder of a choice; None for a bundled model or a library's network."""
     try:
         path, root = (folder / choice.name).resolve(), folder.resolve()
-        # By its own name alone, so that no way round leads anywhere else.
+        # The name must be the resolved path, so that no ".." or link leads out of the folder.
         is_below = path != root and path == root / choice.name and path.is_relative_to(root)
         return path if is_below and _is_run(path) and (path / runs.MODEL).is_file() else None
     except (OSError, ValueError):
@@ -51,16 +52,16 @@ def run_of_choice(folder: Path, choice: ModelChoice) -> Path | None:
 
 
 def epochs_of_choice(folder: Path, choice: ModelChoice) -> list[int]:
-    """The epochs that can be chosen of a run; of anything else none."""
+    """The epochs of a run that can be chosen; none for other models."""
     run = run_of_choice(folder, choice)
     return [] if run is None else kept_epochs(run)
 
 
 def classifier_of_choice(folder: Path, choice: ModelChoice) -> Classifier:
-    """The classifier that a choice means, in evaluation mode on the CPU; nothing is downloaded.
+    """The chosen classifier, in evaluation mode on the CPU; nothing is downloaded.
 
-    Of the runs, only those below the folder are ever loaded. Raises UsageError for an unknown name
-    or epoch, ModelError for weights that are missing or do not fit.
+    No run outside the folder is ever loaded. Raises UsageError for an unknown name or epoch, and
+    ModelError for weights that are missing or do not fit.
     """
     run = run_of_choice(folder, choice)
     if run is None:
@@ -74,7 +75,7 @@ def classifier_of_choice(folder: Path, choice: ModelChoice) -> Classifier:
     try:
         classifier.net.load_state_dict(weights_of_epoch(run, choice.epoch))
     except RuntimeError as error:
-        raise ModelError(f"the weights of {choice} belong to another net: {error}") from error
+        raise ModelError(f"the weights of {choice} belong to another network: {error}") from error
     return replace(classifier, net=classifier.net.eval())
 
 

@@ -1,4 +1,4 @@
-"""From the name that a user gives to the thing it names."""
+"""From a model's name on the command line to the model."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,12 +23,12 @@ from glasshouse.workflow.use.predictions import load_run_classifier
 def classifier_by_name(
     name: str | Path, *, weights: Path | None = None, offline: bool = False
 ) -> Classifier:
-    """The trained classifier that MODEL means, in evaluation mode on the CPU.
+    """The trained classifier of a name, in evaluation mode on the CPU.
 
-    name: a run folder, a folder that save_classifier wrote, a bundled model, or a net of the zoo
-    with its usual weights or those of a file. Behind a colon may stand arguments of the net and
-    mean, std and input_size of its preprocessing: ``mobilenetv2_100:pad_type=same,mean=0.5``.
-    Raises UsageError with the nearest name.
+    name: a run folder, a folder that save_classifier wrote, a bundled model, or a network of
+    torchvision or timm with its published weights or those of a file. Arguments of the network,
+    and mean, std and input_size of its preprocessing, may follow a colon:
+    ``mobilenetv2_100:pad_type=same,mean=0.5``. Raises UsageError, naming the closest match.
     """
     name = str(name)
     if _is_folder(name):
@@ -42,7 +42,7 @@ def classifier_by_name(
 def classifier_without_folder(
     name: str, *, weights: Path | None = None, offline: bool = False
 ) -> Classifier:
-    """What MODEL means where no folder can be meant: a bundled model or a net of the zoo."""
+    """The same for names that cannot be folders: a bundled model or a library's network."""
     if name in bundled_names():
         _require_no_weights(name, weights)
         return load_bundled(name)
@@ -58,10 +58,10 @@ def classifier_without_folder(
 def net_by_name(
     name: str, overrides: Sequence[str], *, size: int, class_count: int
 ) -> tuple[nn.Module, tuple[int, int, int]]:
-    """The net that a name means, with its input shape ``(3, h, w)``; trained where MODEL is.
+    """The network of a name, with its input shape ``(3, h, w)``.
 
-    Besides what `classifier_by_name` takes, a preset or a recipe by name; nets of the zoo come
-    without their weights, which take no part in a summary.
+    name: as for `classifier_by_name`, or a preset or recipe. A library's network comes without its
+    weights, which a summary does not need.
     """
     if name in recipe_names() or name.endswith(".toml"):
         return _built(load_recipe(name, overrides).model, size, class_count)
@@ -84,7 +84,7 @@ def _built(
 
 
 def _is_folder(name: str) -> bool:
-    # A name with a slash that is neither of a library's nets can only be meant as a path.
+    # A slash can only belong to a path, unless it follows the name of a library.
     is_zoo = name.partition("/")[0] in ("torchvision", "timm")
     return Path(name).is_dir() or ("/" in name and not is_zoo)
 
@@ -92,7 +92,7 @@ def _is_folder(name: str) -> bool:
 def _require_no_weights(name: str, weights: Path | None) -> None:
     if weights is not None:
         raise UsageError(
-            f"{name} has its own weights: --weights goes with a net that `glasshouse models` lists"
+            f"{name} has its own weights: --weights is for networks that `glasshouse models` lists"
         )
 
 
@@ -104,14 +104,14 @@ def _require_known(name: str, others: Sequence[str] = ()) -> None:
         hint = did_you_mean(name, ours) if ours else ""
         nearest = hint if hint.startswith("Did") else str(error).rpartition("'. ")[2]
         raise UsageError(
-            f"'{name}' is neither a run folder nor a bundled model"
-            f"{' nor a preset nor a recipe' if others else ''} nor a net of torchvision or timm. "
+            f"'{name}' is not a run folder, a bundled model"
+            f"{', a preset, a recipe' if others else ''} or a network of torchvision or timm. "
             f"{nearest}"
         ) from error
 
 
 def _changed(known: Preprocessing, wanted: dict[str, Any]) -> Preprocessing:
-    """The preprocessing with other levels or another size; raises UsageError for no number."""
+    """The preprocessing with other values; raises UsageError for one that is not a number."""
     for key, value in wanted.items():
         if not isinstance(value, int | float) or (key != "mean" and value <= 0):
             raise UsageError(f"{key}={value}: expected a number, for example mean=0.5")

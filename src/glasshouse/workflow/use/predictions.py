@@ -1,4 +1,4 @@
-"""Trained classifiers on images: a run's own test split, another source, single files."""
+"""Trained classifiers applied to images: a run's test split, another source, single files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,12 +17,12 @@ ImageSource = str | Path | Pixels
 
 
 def load_run_classifier(folder: Path) -> Classifier:
-    """The trained classifier of a run; raises UsageError when there is none (yet)."""
+    """The trained classifier of a run; raises UsageError while it has none."""
     run = runs.read_run(folder)
     if not (folder / runs.MODEL).is_file():
         raise UsageError(
             f"{folder} has not finished training ({len(run.epochs)} of {run.recipe.train.epochs} "
-            f"epochs). Go on with: glasshouse train {run.environment['data']['source']} "
+            f"epochs). Resume with: glasshouse train {run.environment['data']['source']} "
             f"--out {folder} --resume"
         )
     return load_classifier(folder)
@@ -31,7 +31,7 @@ def load_run_classifier(folder: Path) -> Classifier:
 def predictions_of(
     folder: Path, source: str | None, *, data_dir: Path | None, offline: bool
 ) -> Predictions:
-    """The stored predictions of a run, or new ones on the test split of another source.
+    """The stored test predictions of a run, or new ones on the test split of another source.
 
     Raises DataError when the other source has other classes.
     """
@@ -49,8 +49,9 @@ def predictions_of(
     )
     if splits.class_names != classifier.class_names:
         raise DataError(
-            f"{source} has the classes {', '.join(splits.class_names[:10])}, but {folder} knows "
-            f"{', '.join(classifier.class_names[:10])}: the figures would mean nothing."
+            f"{source} has the classes {', '.join(splits.class_names[:10])}, but {folder} was "
+            f"trained for {', '.join(classifier.class_names[:10])}. Use a source with the same "
+            "classes."
         )
     return predict(classifier, splits.test)
 

@@ -1,4 +1,4 @@
-"""The check of a source: loaded, looked at, and, before training, held to what must not be."""
+"""Checks of a source: for a report, and before training."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Examination:
-    """What a check found in a source; splits is None when the source cannot be loaded at all."""
+    """The findings of a check; splits is None when the source cannot be loaded at all."""
 
     source: str
     findings: tuple[Finding, ...]
@@ -26,7 +26,7 @@ class Examination:
 
     @property
     def blocks(self) -> bool:
-        """Whether training would stop at it."""
+        """True when training would refuse this source."""
         return any(finding.level == "error" for finding in self.findings)
 
 
@@ -38,11 +38,11 @@ def examine(
     offline: bool = False,
     progress: Progress | None = None,
 ) -> Examination:
-    """Load a source, leaving out files that cannot be read, and look at every image.
+    """Load a source, skipping unreadable files, and check every image.
 
-    A source that cannot be loaded is a finding too. Raises UsageError for an unknown source.
+    A source that cannot be loaded is a finding as well. Raises UsageError for an unknown source.
     """
-    # Trained on or not, the validation images are a part of their own here.
+    # The validation split is checked on its own, even where it is also trained on.
     lenient = settings.model_copy(update={"on_bad_file": "skip", "train_on_validation": False})
     try:
         splits = load_splits(source, lenient, data_dir=data_dir, offline=offline, progress=progress)
@@ -62,27 +62,27 @@ def write_examination(examination: Examination, out: Path) -> Path:
 
 
 def require_no_errors(splits: Splits, settings: DataSettings) -> None:
-    """Raise DataError for what would make figures wrong, unless settings.on_finding is ignore."""
+    """Raise DataError for errors that invalidate metrics, unless settings.on_finding is ignore."""
     if settings.on_finding == "ignore":
         return
     found = blocking(splits)
     if found:
         lines = [f"  {finding.title}: {finding.detail}{_names(finding)}" for finding in found]
         raise DataError(
-            "the figures of this run would be wrong:\n"
+            "errors in the data would invalidate the metrics of this run:\n"
             + "\n".join(lines)
-            + "\nMend the images (`glasshouse check SOURCE --out FOLDER` shows them side by "
-            "side), or train all the same with --set data.on_finding=ignore."
+            + "\nFix the images (`glasshouse check SOURCE --out FOLDER` shows them side by side), "
+            "or train anyway with --set data.on_finding=ignore."
         )
 
 
 def require_held_out(settings: DataSettings, command: str) -> None:
-    """Raise RecipeError where a command judges by images that the settings train on as well."""
+    """Raise RecipeError when a command would judge by images that are also trained on."""
     if settings.train_on_validation:
         raise RecipeError(
-            f"data.train_on_validation: {command} judges by images that were held out, and this "
-            "trains on them too. Leave it out here, and set it for the last training, once nothing "
-            "is left to choose."
+            f"data.train_on_validation: {command} needs held-out images, but this trains on them. "
+            "Leave it unset here, and set it for the final training, when nothing is left to "
+            "choose."
         )
 
 
