@@ -53,15 +53,20 @@ def mosaic(grid: Grid, factor: int = 1) -> NDArray[np.uint8]:
 
     factor: pixels per value of a tile.
     """
-    tiles = grid.tiles.repeat(factor, axis=2).repeat(factor, axis=3)
-    rows, columns, height, width = tiles.shape
+    rows, columns, height, width = grid.tiles.shape
+    # Row by row of values, so that each is coloured once and only then enlarged.
+    values = grid.tiles.transpose(0, 2, 1, 3)
+    pixels = np.empty((*values.shape, 4), dtype=np.uint8)
+    flat = np.nan_to_num(values).reshape(-1, columns * width)
+    colours = coloured(flat, ColourScale(0.0, 1.0, "viridis"))
+    pixels[..., :3] = colours.reshape(*values.shape, 3)
+    pixels[..., 3] = np.where(np.isnan(values), 0, 255)
+    large = pixels.repeat(factor, axis=1).repeat(factor, axis=3)
     gap = gap_between(grid, factor)
-    canvas = np.full((rows, height + gap, columns, width + gap), np.nan)
-    canvas[:, :height, :, :width] = tiles.transpose(0, 2, 1, 3)
-    values = canvas.reshape(rows * (height + gap), columns * (width + gap))[:-gap, :-gap]
-    pixels = coloured(np.nan_to_num(values), ColourScale(0.0, 1.0, "viridis"))
-    opacity = np.where(np.isnan(values), 0, 255)[..., None].astype(np.uint8)
-    return np.concatenate([pixels, opacity], axis=2)
+    tall, wide = height * factor + gap, width * factor + gap
+    canvas = np.zeros((rows, tall, columns, wide, 4), dtype=np.uint8)
+    canvas[:, :-gap, :, :-gap] = large
+    return canvas.reshape(rows * tall, columns * wide, 4)[:-gap, :-gap]
 
 
 def gap_between(grid: Grid, factor: int = 1) -> int:

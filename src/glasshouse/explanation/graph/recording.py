@@ -1,6 +1,6 @@
-"""One forward pass that keeps its graph, and gradients along it; the net is left as it was.
+"""One forward pass that keeps its graph, and gradients along it; the network is left as it was.
 
-The only file that attaches hooks to modules; `relu_rules` has those of the graph's nodes.
+The only file that attaches hooks to modules; `relu_rules` attaches those to nodes of the graph.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -22,8 +22,9 @@ from glasshouse.models.predict import evaluating
 class Call:
     """One output of one layer.
 
-    number counts the calls of a layer that runs several times, is_leaf says that the layer has no
-    layers inside. value is detached; edge is where its gradient is found, None without a graph.
+    number counts the calls of a layer that runs several times; is_leaf: the layer contains no
+    others. value is detached; edge is where its gradient is found, None without a graph. version
+    is that of the value when the layer returned it.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Call:
 
     @property
     def is_overwritten(self) -> bool:
-        """Whether a later operation worked in place on the value."""
+        """Whether a later in-place operation changed the value."""
         return self.value is not None and self.value._version != self.version
 
 
@@ -59,11 +60,12 @@ def record(
     see_all: bool = False,
     cut: str | None = None,
 ) -> Recording:
-    """Run the net in evaluation mode and keep what explanations need.
+    """Run the network in evaluation mode and keep what explanations need.
 
-    keep: the layers whose outputs are wanted, as copies. see_all: record every other layer too,
-    where a value that a later operation overwrites is lost. cut: record the graph behind this
-    layer only, which saves the memory of everything before it.
+    keep: layers whose outputs are copied. see_all: record every other layer as well, but without
+    a copy, so that a later in-place operation may overwrite its output. cut: build the graph only
+    after this layer, which saves the memory of everything before it. Raises ModelError for a
+    network whose operations are hidden.
     """
     require_traceable(net)
     calls: list[Call] = []
@@ -91,20 +93,20 @@ def gradients(
         else:
             context = ExitStack()
         with context:
-            found = torch.autograd.grad(
-                recording.logits, edges, selector, retain_graph=True, allow_unused=True
-            )
+            # As a scalar: gradients of a vector import SymPy, which takes a third of a second.
+            score = (recording.logits * selector).sum()
+            found = torch.autograd.grad(score, edges, retain_graph=True, allow_unused=True)
     return tuple(_given(gradient) for gradient in found)
 
 
 def input_edge(recording: Recording) -> GradientEdge:
-    """Where the gradient of the images is found."""
+    """The edge at which the gradient of the images is found."""
     with differentiating(recording.inputs.device):
         return get_gradient_edge(recording.inputs)
 
 
 def nodes_between(logits: Tensor, edges: Iterable[GradientEdge]) -> tuple[Node, ...]:
-    """The nodes on any way from the logits to the edges; an edge's own node is not on its way."""
+    """The nodes on any path from the logits to the edges, without the edges' own nodes."""
     parents: dict[Node, list[Node]] = {}
     waiting = [] if logits.grad_fn is None else [logits.grad_fn]
     seen = set(waiting)
@@ -120,7 +122,7 @@ def nodes_between(logits: Tensor, edges: Iterable[GradientEdge]) -> tuple[Node, 
 
 
 def is_bypassed(recording: Recording, edge: GradientEdge) -> bool:
-    """Whether some way from the image to the logits does not pass the edge, as a skip does."""
+    """Whether some path from the image to the logits avoids the edge, as a skip connection does."""
     image = input_edge(recording).node
     waiting = [recording.logits.grad_fn]
     seen: set[Node | None] = {edge.node, *waiting}
@@ -136,7 +138,7 @@ def is_bypassed(recording: Recording, edge: GradientEdge) -> bool:
 
 @contextmanager
 def computing(device: torch.device) -> Iterator[None]:
-    """Gradients and autocast off inside, and ordinary tensors made, whatever the caller's modes."""
+    """Gradients and autocast off and ordinary tensors created, whatever the caller's modes."""
     with (
         torch.inference_mode(False),
         torch.no_grad(),
@@ -147,7 +149,7 @@ def computing(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def differentiating(device: torch.device) -> Iterator[None]:
-    """Gradients on and autocast off inside, whatever the caller's own modes are."""
+    """Gradients on and autocast off, whatever the caller's modes."""
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -157,7 +159,7 @@ def differentiating(device: torch.device) -> Iterator[None]:
 
 
 def require_traceable(net: nn.Module) -> None:
-    """Raise ModelError for a net whose operations cannot be seen."""
+    """Raise ModelError for a network whose operations are hidden."""
     for name, module in net.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise ModelError(
@@ -184,7 +186,7 @@ def _above(targets: list[Node], parents: Mapping[Node, list[Node]]) -> list[Node
 
 def _run(net: nn.Module, inputs: Tensor) -> Tensor:
     named = [*net.named_parameters(), *net.named_buffers()]
-    # Tensors made inside inference_mode may not be saved for a backward pass; copies may.
+    # Tensors created in inference mode cannot be saved for a backward pass; copies can.
     stand_ins = {name: tensor.clone() for name, tensor in named if tensor.is_inference()}
     if not stand_ins:
         return net(inputs)  # type: ignore[no-any-return]
@@ -192,7 +194,7 @@ def _run(net: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _own(inputs: Tensor) -> Tensor:
-    # A copy, since a net may work in place on its input, and the caller's may be in another graph.
+    # A copy: the network may change its input in place, and the caller's may be in another graph.
     return inputs.detach().clone()
 
 
@@ -222,7 +224,7 @@ def _recorder(
             torch.set_grad_enabled(True)
             leaf = output.detach().requires_grad_()
             calls.append(_call(name, module, leaf, calls, copies=False))
-            # What follows may work in place, which a leaf does not allow.
+            # Later in-place operations are allowed on a copy, but not on a leaf of the graph.
             return leaf.clone()
         calls.append(_call(name, module, output, calls, copies=copies))
         return None
@@ -250,19 +252,19 @@ def _call(
 def _require_logits(logits: object) -> None:
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits)
-        raise ModelError(f"expected the net to give logits (n, classes), got {got}")
+        raise ModelError(f"expected the network to return logits (n, classes), got {got}")
     if not logits.requires_grad:
         raise ModelError(
-            "the net's logits have no graph: something in its forward detaches them or turns "
-            "gradients off; explain a net that stays differentiable from image to logits"
+            "the network's logits have no graph: its forward detaches them or turns gradients "
+            "off; explain a network that is differentiable from image to logits"
         )
 
 
 def _given(gradient: Tensor | None) -> Tensor:
     if gradient is None:
         raise ModelError(
-            "the class score does not depend on the layer that is to be explained: choose a layer "
-            "that lies between the image and the logits"
+            "the class score does not depend on the requested layer: choose a layer between the "
+            "image and the logits"
         )
     return gradient
 

@@ -106,23 +106,25 @@ def check_sameness(explanations: Sequence[Explanation]) -> tuple[Explanation, ..
 
 
 def sobel(images: NDArray[np.uint8]) -> Floats:
-    """The length of the grey-value gradient ``(n, h, w)`` by Sobel's 3x3 filters."""
+    """The magnitude of the grey-value gradient ``(n, h, w)`` by Sobel's 3x3 filters."""
+    # Only checks need SciPy, which takes most of a second to import; so below.
+    from scipy import ndimage
+
     grey = np.einsum("nchw,c->nhw", images.astype(np.float64), _LUMA)
-    padded = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="edge")
-    down = padded[:, 2:] - padded[:, :-2]
-    across = padded[:, :, 2:] - padded[:, :, :-2]
-    vertical = down[:, :, :-2] + 2 * down[:, :, 1:-1] + down[:, :, 2:]
-    horizontal = across[:, :-2] + 2 * across[:, 1:-1] + across[:, 2:]
-    result: Floats = np.hypot(vertical, horizontal)
-    return result
+    edges = [
+        np.hypot(*(ndimage.sobel(each, axis, mode="nearest") for axis in (0, 1))) for each in grey
+    ]
+    return np.stack(edges)
 
 
 def rank_correlation(first: Floats, second: Floats) -> float:
     """Spearman's rank correlation of two maps; 0 where one of them is constant."""
-    a, b = _ranks(first), _ranks(second)
-    a, b = a - a.mean(), b - b.mean()
-    size = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / size if size else 0.0
+    from scipy.stats import rankdata
+
+    # spearmanr would warn of constant maps, which are common here.
+    a, b = (rankdata(values) - (values.size + 1) / 2 for values in (first, second))
+    size = float(np.sqrt((a.ravel() @ a.ravel()) * (b.ravel() @ b.ravel())))
+    return float(a.ravel() @ b.ravel()) / size if size else 0.0
 
 
 def _head_name(recording: Recording) -> str:
@@ -189,10 +191,3 @@ def _is_same(first: Floats, second: Floats) -> bool:
 def _with(explanation: Explanation, check: Check) -> Explanation:
     kept = tuple(old for old in explanation.checks if old.name != check.name)
     return replace(explanation, checks=(*kept, check))
-
-
-def _ranks(values: Floats) -> NDArray[np.float64]:
-    _, places, counts = np.unique(values.ravel(), return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    middles: NDArray[np.float64] = last - (counts - 1) / 2
-    return middles[places]
