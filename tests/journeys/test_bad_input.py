@@ -66,7 +66,7 @@ CASES = [
     (
         ["train", "digits", "--set", "model.layers=[{type='conv',filters=2,kernel_size=9}]"],
         2,
-        "1x1",
+        "its window of 9x9 is larger than its input of 8x8",
     ),
     (["train", "digits", "--out", "notes"], 2, "is not empty"),
     (["train", "digits", "--resume"], 2, "--out"),
