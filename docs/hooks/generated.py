@@ -212,7 +212,9 @@ def _parameter(parameter: Any) -> str:
 
 
 def _metavar(parameter: Any) -> str:
-    return str(parameter.metavar or parameter.name.upper())
+    name = str(parameter.metavar or parameter.name.upper())
+    name += "..." * (parameter.nargs == -1)
+    return name if parameter.required else f"[{name}]"
 
 
 def _words(model: type[settings.Settings]) -> str:

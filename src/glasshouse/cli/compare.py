@@ -16,9 +16,7 @@ _IMAGES, _LONGEST_HEADING = 5, 30
 
 
 def compare(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run folders.")
-    ],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Two or more run folders.")],
     on: Annotated[
         str | None,
         typer.Option(metavar="SOURCE", help="Compare on the test split of this source instead."),

@@ -15,7 +15,7 @@ _HEADINGS = ("network", "source", "parameters", "input", "licence of the weights
 def models(
     pattern: Annotated[
         str | None,
-        typer.Argument(metavar="[PATTERN]", help="For example 'resnet*'. Default: all networks."),
+        typer.Argument(metavar="PATTERN", help="For example 'resnet*'. Default: all networks."),
     ] = None,
     json: Json = False,
 ) -> None:

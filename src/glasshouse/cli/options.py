@@ -36,7 +36,8 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
-        help="Folder that holds the data sets and receives downloads. [env: GLASSHOUSE_DATA]",
+        help="Folder with the data sets, also for downloads. Default: that of GLASSHOUSE_DATA, or "
+        "the user's data folder.",
     ),
 ]
 Recipe = Annotated[str, typer.Option(help="Name of a recipe, or a .toml file.")]

@@ -10,7 +10,7 @@ from glasshouse.cli.options import Json, Model, Offline, Weights, print_json
 
 def predict(
     model: Model,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files.")],
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 5,
     weights: Weights = None,
     offline: Offline = False,

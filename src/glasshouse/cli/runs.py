@@ -9,7 +9,7 @@ from glasshouse.cli.options import Json, print_json
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder to search.")] = Path(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to search.")] = Path(
         "runs"
     ),
     json: Json = False,

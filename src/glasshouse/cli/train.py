@@ -61,7 +61,7 @@ Minutes = Annotated[
     float | None,
     typer.Option(
         help="Time budget for the whole command: benchmark this machine, then choose epochs, "
-        f"width and schedule to fit. Without --recipe this starts from {BUDGET_RECIPE}."
+        f"width and schedule to fit. Default recipe: {BUDGET_RECIPE}."
     ),
 ]
 Snapshots = Annotated[

@@ -15,7 +15,7 @@ _HOST, _USUAL_PORT, _PORTS_TRIED = "127.0.0.1", 8080, 20
 
 
 def ui(
-    runs: Annotated[Path, typer.Argument(metavar="[RUNS]", help="Folder with the runs.")] = Path(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder with the runs.")] = Path(
         "runs"
     ),
     port: Annotated[
