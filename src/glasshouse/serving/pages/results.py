@@ -19,7 +19,7 @@ from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import read_json
 from glasshouse.wording import pluralize
 
-Metrics = Mapping[str, Any]
+EvaluationRecord = Mapping[str, Any]
 # A larger matrix cannot be read: then only the most confused classes are shown.
 _MOST_CLASSES = 20
 _PAIRS, _MISTAKES, _PER_CELL = 8, 12, 60
@@ -43,7 +43,7 @@ def show_results(workbench: Workbench, name: str) -> None:
     _mistakes(workbench, name, found)
 
 
-def _headline(found: Metrics) -> dict[str, str]:
+def _headline(found: EvaluationRecord) -> dict[str, str]:
     share = found["accuracy"]
     top = {f"Top-{one['k']} accuracy": percent(one["accuracy"]["value"])
            for one in found["top_k"]}  # fmt: skip
@@ -58,7 +58,7 @@ def _headline(found: Metrics) -> dict[str, str]:
     }
 
 
-def _confusion(workbench: Workbench, name: str, found: Metrics) -> None:
+def _confusion(workbench: Workbench, name: str, found: EvaluationRecord) -> None:
     chosen = chosen_classes(found["confusion"], _MOST_CLASSES)
     names = [found["class_names"][i] for i in chosen]
     remark = "rows: true class, columns: predicted class; click a cell to see its images"
@@ -94,7 +94,7 @@ def _confusion(workbench: Workbench, name: str, found: Metrics) -> None:
     )
 
 
-def _pairs(found: Metrics) -> None:
+def _pairs(found: EvaluationRecord) -> None:
     """The most confused pairs of classes, each of which opens its images."""
     positions = {class_name: i for i, class_name in enumerate(found["class_names"])}
     if found["confused_pairs"]:
@@ -174,7 +174,7 @@ def _cell_words(names: tuple[str, str], count: int, shown: int) -> tuple[str, st
     return title, remark if count == shown else f"the {shown} most confident of {remark}"
 
 
-def _per_class(found: Metrics) -> None:
+def _per_class(found: EvaluationRecord) -> None:
     rows = [
         (
             one["name"],
@@ -194,7 +194,7 @@ def _range(interval: Mapping[str, float] | None) -> str:
     return "" if interval is None else f"{100 * interval['low']:.0f} – {100 * interval['high']:.0f}"
 
 
-def _reliability(found: Metrics) -> None:
+def _reliability(found: EvaluationRecord) -> None:
     before, after = found["before"], found["after"]
     remark = (
         f"calibration error (ECE) {percent(after['ece'], 1)}, {percent(before['ece'], 1)} before "
@@ -206,19 +206,19 @@ def _reliability(found: Metrics) -> None:
         )
 
 
-def _mistakes(workbench: Workbench, name: str, found: Metrics) -> None:
+def _mistakes(workbench: Workbench, name: str, found: EvaluationRecord) -> None:
     worst = found["mistakes"][:_MISTAKES]
     if not worst:
         with panel("Most confident mistakes"):
             text("None: every test image is classified correctly.", "p", "gh-quiet")
         return
-    remark = "each with the maps of its predicted and its true class"
+    remark = "with Grad-CAM maps of the predicted and the true class"
     with panel("Most confident mistakes", remark) as section:
         grid = box("gh-mistakes")
 
     async def fill() -> None:
         try:
-            places = await asyncio.to_thread(_positions_by_id, workbench, name)
+            positions = await asyncio.to_thread(_positions_by_id, workbench, name)
         except GlasshouseError as error:
             grid.delete()
             with section:
@@ -226,6 +226,10 @@ def _mistakes(workbench: Workbench, name: str, found: Metrics) -> None:
             return
         with grid:
             for mistake in worst:
-                mapped_image(name, places[mistake["id"]], mistake)
+                mapped_image(name, positions[mistake["id"]], mistake)
+        with section:
+            # Common early in training, and otherwise taken for a failure to load.
+            note = "An image without an overlay: its map has no positive values."
+            text(note, "p", "gh-note")
 
     ui.timer(0.05, fill, once=True)
