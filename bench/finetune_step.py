@@ -53,7 +53,7 @@ def glasshouse() -> float:
     from glasshouse.training.adapting import adapt
     from glasshouse.training.loop import Step, TrainingSetup
     from glasshouse.training.transfer import begin_transfer, train_transfer
-    from glasshouse.workflow.train.pretrained import data_settings
+    from glasshouse.workflow.train.pretrained_setup import data_settings
 
     with tempfile.TemporaryDirectory() as folder:
         source = photos(folder)

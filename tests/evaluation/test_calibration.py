@@ -67,14 +67,14 @@ def test_no_images_have_no_temperature() -> None:
         )  # fmt: skip
 
 
-def test_truthful_probabilities_have_almost_no_calibration_error() -> None:
+def test_calibrated_probabilities_have_almost_no_calibration_error() -> None:
     found = calibration(truthful(), 1.0)
     assert found.ece < 0.015
     assert found.ece_equal_mass < 0.015
     assert found.confidence == pytest.approx(probabilities(truthful()).max(axis=1).mean())
 
 
-def test_overconfidence_is_measured_as_it_was_made() -> None:
+def test_a_known_overconfidence_is_measured() -> None:
     # Always 0.75 sure of the first of two classes, right on 3 of 10.
     logits = np.tile(np.array([np.log(3.0), 0.0], np.float32), (10, 1))
     labels = np.array([0] * 3 + [1] * 7)
@@ -109,7 +109,7 @@ def test_saturated_probabilities_do_not_depend_on_the_order() -> None:
     assert next(same) == pytest.approx(next(same))
 
 
-def test_abstaining_trades_images_for_accuracy() -> None:
+def test_rejecting_trades_coverage_for_accuracy() -> None:
     rows = selective(truthful())
     assert (rows[0].threshold, rows[0].coverage) == (0.0, 1.0)
     assert all(a.kept >= b.kept for a, b in pairwise(rows))

@@ -47,13 +47,13 @@ def test_the_verdict_names_the_better_run_whichever_comes_first() -> None:
     assert found.verdict.startswith("wide is better than basic by 80.00 points")
 
 
-def test_a_small_difference_is_not_called_one() -> None:
+def test_an_insignificant_difference_is_called_so() -> None:
     found = compare(run_that_is_right("+" * 50 + "--+"), run_that_is_right("+" * 50 + "++-"))
     assert found.verdict.startswith("No significant difference on 53 images")
     assert found.p == 1.0
 
 
-def test_runs_that_agree_everywhere_are_said_to() -> None:
+def test_runs_without_any_difference_are_called_so() -> None:
     run = run_that_is_right("+-+")
     assert compare(run, run).verdict.startswith("No difference: both classify the same of")
 

@@ -20,7 +20,7 @@ def noisy(n: int = 600, classes: int = 6) -> Predictions:
     return Predictions(4 * logits.astype(np.float32), labels, np.arange(n).astype(str), names, 2.0)
 
 
-def test_the_figures_agree_with_each_other() -> None:
+def test_the_metrics_agree_with_each_other() -> None:
     found = evaluate(noisy())
     right = int(np.trace(found.confusion))
     assert found.image_count == found.confusion.sum() == 600
@@ -34,7 +34,7 @@ def test_the_figures_agree_with_each_other() -> None:
     assert found.commonest_share == max(c.support for c in found.per_class) / 600
 
 
-def test_calibration_is_told_before_and_after() -> None:
+def test_calibration_is_reported_before_and_after() -> None:
     found = evaluate(noisy())
     assert (found.before.temperature, found.after.temperature) == (1.0, 2.0)
     assert (found.loss, found.calibrated_loss) == (found.before.loss, found.after.loss)
@@ -42,7 +42,7 @@ def test_calibration_is_told_before_and_after() -> None:
     assert found.after.ece < found.before.ece
 
 
-def test_top_k_is_left_out_where_it_says_nothing() -> None:
+def test_top_k_is_left_out_where_it_is_always_1() -> None:
     assert [top.k for top in evaluate(noisy(classes=6)).top_k] == [3, 5]
     assert [top.k for top in evaluate(noisy(classes=5)).top_k] == [3]
     assert evaluate(noisy(classes=3)).top_k == ()

@@ -19,7 +19,7 @@ def test_wilson_gives_the_published_interval() -> None:
     assert (round(found.low, 4), round(found.high, 4)) == (0.2553, 0.3662)
 
 
-def test_what_is_not_possible_is_cut_off() -> None:
+def test_intervals_are_clipped_to_possible_values() -> None:
     assert Interval(0.5, -0.4, 1.4).within(0, 1) == Interval(0.5, 0, 1)
     assert Interval(0.5, 0.4, 0.6).within(0, 1) == Interval(0.5, 0.4, 0.6)
 
@@ -78,7 +78,7 @@ def test_pairing_removes_what_both_have_in_common() -> None:
     assert found.low < 0.5 < found.high
 
 
-def test_bootstrap_has_a_seed_and_forgets_the_order() -> None:
+def test_bootstrap_depends_on_the_seed_and_not_on_the_order() -> None:
     values = np.random.default_rng(2).random(50)
     assert bootstrap(values, seed=4) == bootstrap(values, seed=4)
     assert bootstrap(values, seed=4) != bootstrap(values, seed=5)
@@ -86,7 +86,7 @@ def test_bootstrap_has_a_seed_and_forgets_the_order() -> None:
     assert backwards.low == bootstrap(values, seed=4).low
 
 
-def test_bootstrap_refuses_pairs_that_are_none() -> None:
+def test_bootstrap_refuses_unpaired_values() -> None:
     with pytest.raises(UsageError, match="received 3 and 2"):
         bootstrap(np.zeros(3), np.zeros(2))
     with pytest.raises(UsageError, match=r"shape \(n,\), received \(0,\)"):

@@ -51,7 +51,7 @@ def test_averages_leave_out_classes_without_images() -> None:
     assert average(SIX, "weighted").f1 == pytest.approx(1 / 3)
 
 
-def test_ties_count_as_the_answer_counts_them() -> None:
+def test_ties_count_as_in_the_predicted_class() -> None:
     tied = replace(SIX, logits=np.zeros((6, 3), dtype=np.float32))
     assert top_k_hits(tied, 1).tolist() == hits(tied).tolist()
     assert top_k_hits(tied, 2).all()
@@ -114,7 +114,7 @@ def test_losses_survive_huge_logits_and_follow_the_temperature() -> None:
     assert losses(SIX, 2.0)[0] == pytest.approx(expected)
 
 
-def test_logits_that_are_not_numbers_are_refused_by_image() -> None:
+def test_logits_that_are_not_finite_are_refused_by_image() -> None:
     logits = SIX.logits.copy()
     logits[3, 1] = np.nan
     with pytest.raises(DataError, match=r"1 images are not finite \(first: d\)"):
@@ -128,7 +128,7 @@ def test_labels_and_shapes_that_do_not_fit_are_refused() -> None:
         require_valid(replace(SIX, class_names=("cat", "dog")))
 
 
-def test_nothing_to_evaluate_is_said() -> None:
+def test_an_empty_set_is_refused() -> None:
     empty = Predictions(np.zeros((0, 2), np.float32), np.zeros(0, np.int64), np.zeros(0, "U1"),
                         ("a", "b"))  # fmt: skip
     with pytest.raises(DataError, match="no images"):

@@ -29,7 +29,7 @@ def test_with_one_seed_the_gain_has_the_interval_of_a_mean_over_images() -> None
 
 
 @pytest.mark.parametrize(("seed_effect", "image_effect"), [(0.0, 1.0), (0.3, 1.0), (0.3, 0.0)])
-def test_the_gain_covers_the_truth_as_often_as_it_says(
+def test_the_interval_of_the_gain_has_its_nominal_coverage(
     seed_effect: float, image_effect: float
 ) -> None:
     random = np.random.default_rng(1)

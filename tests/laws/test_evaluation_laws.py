@@ -34,7 +34,7 @@ counts = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.
 
 
 @given(counts)
-def test_wilson_holds_the_share_and_shrinks_with_more_images(count: tuple[int, int]) -> None:
+def test_wilson_contains_the_share_and_shrinks_with_more_images(count: tuple[int, int]) -> None:
     successes, n = count
     found, more = wilson(successes, n), wilson(4 * successes, 4 * n)
     assert 0 <= found.low <= found.value <= found.high <= 1
@@ -74,7 +74,9 @@ def test_the_temperature_never_raises_the_loss(drawn: Predictions) -> None:
 
 
 @given(predictions(), st.booleans())
-def test_bins_are_a_partition_that_forgets_the_order(drawn: Predictions, equal_mass: bool) -> None:
+def test_bins_are_a_partition_independent_of_the_order(
+    drawn: Predictions, equal_mass: bool
+) -> None:
     order = np.random.default_rng(0).permutation(len(drawn))
     mixed = replace(drawn, logits=drawn.logits[order], labels=drawn.labels[order])
     found, same = (reliability_bins(p, equal_mass=equal_mass) for p in (drawn, mixed))

@@ -33,7 +33,7 @@ def test_a_large_image_is_shrunk_in_proportion() -> None:
     assert (found.format, found.size) == ("JPEG", (192, 96))
 
 
-def test_floats_are_rounded_and_cut_off_at_the_ends() -> None:
+def test_floats_are_rounded_and_clipped() -> None:
     changed = np.array([-9.0, 0.4, 0.6, 300.0], np.float32).reshape(1, 2, 2).repeat(3, axis=0)
     assert rows_first(changed)[:, :, 0].tolist() == [[0, 0], [1, 255]]
 
@@ -45,11 +45,11 @@ def test_a_figure_becomes_png_with_its_own_background() -> None:
 
 
 @pytest.mark.parametrize("name", ["猫", "قطة", "🐈"])
-def test_letters_that_the_font_lacks_give_no_warning(name: str) -> None:
+def test_missing_glyphs_give_no_warning(name: str) -> None:
     figure = Figure((2, 1))
     figure.text(0.5, 0.5, name, parse_math=False)
     assert figure_png(figure, dpi=40)[1:4] == b"PNG"
 
 
-def test_a_data_address_holds_the_bytes() -> None:
+def test_a_data_uri_has_the_bytes() -> None:
     assert data_uri(b"glass", "image/png") == "data:image/png;base64,Z2xhc3M="

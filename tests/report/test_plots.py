@@ -64,7 +64,7 @@ def test_confusion_shows_counts_and_names_where_they_fit(predictions: Prediction
     assert "class" not in many.replace("of a class", "")
 
 
-def test_right_and_wrong_have_their_own_colours(predictions: Predictions) -> None:
+def test_correct_and_wrong_have_their_own_colours(predictions: Predictions) -> None:
     colours = np.asarray(plots.plot_confusion(evaluate(predictions)).axes[0].images[0].get_array())
     red, blue = colours[..., 0], colours[..., 2]
     diagonal = np.eye(4, dtype=bool)
@@ -80,7 +80,7 @@ def test_a_thousand_classes_become_dots() -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_every_figure_takes_names_of_any_kind(dark: bool) -> None:
+def test_every_figure_accepts_any_class_name(dark: bool) -> None:
     predictions = replace(make_predictions(80, 5), class_names=HOSTILE)
     pixels = np.zeros((80, 3, 8, 8), np.uint8)
     images = ImageSet(pixels, predictions.labels, predictions.ids, HOSTILE)
@@ -155,7 +155,7 @@ def test_examples_of_other_images_are_refused(images: ImageSet, predictions: Pre
         plots.plot_examples(images, replace(predictions, ids=predictions.ids[::-1]))
 
 
-def test_augmented_images_stand_beside_their_original(images: ImageSet) -> None:
+def test_augmented_images_are_next_to_their_original(images: ImageSet) -> None:
     originals = images.pixels[:2]
     variants = np.stack([originals.astype(np.float32) + 300, originals.astype(np.float32)], axis=1)
     figure = plots.plot_augmentation(originals, variants)

@@ -62,7 +62,7 @@ def test_verdicts_follow_the_intervals() -> None:
     assert gain_text(ROWS[2]).endswith("within noise")
 
 
-def test_the_ladder_chart_has_a_line_a_step_that_finished() -> None:
+def test_the_ladder_chart_has_one_line_per_finished_step() -> None:
     figure = ladder_chart(ROWS)
     shown = texts(figure)
     assert "better" in shown
@@ -72,7 +72,7 @@ def test_the_ladder_chart_has_a_line_a_step_that_finished() -> None:
         ladder_chart(ROWS[4:])
 
 
-def test_the_ladder_page_says_what_is_chance_and_escapes_names() -> None:
+def test_the_ladder_page_says_what_is_significant_and_escapes_names() -> None:
     ladder = Ladder("<source>", 10, 2, 10000, ROWS)
     page = render_ladder_page(ladder)
     assert "&lt;b&gt;change&lt;/b&gt;" in page

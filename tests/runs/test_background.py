@@ -36,7 +36,7 @@ def wait_for(happens: Callable[[], object], seconds: float = 600.0) -> None:
 
 
 @pytest.mark.slow
-def test_a_training_is_started_stopped_and_gone_on_with(tmp_path: Path) -> None:
+def test_background_training_is_started_stopped_and_resumed(tmp_path: Path) -> None:
     epochs = ("--set", "train.epochs=12", "--set", "train.batch_size=8")
     launch = start_training(tmp_path, "a", "digits", "tutorial-basic", [*SMALL, *epochs])
     assert launch.is_running
@@ -56,7 +56,7 @@ def test_a_training_is_started_stopped_and_gone_on_with(tmp_path: Path) -> None:
     assert [one.run for one in launches(tmp_path)] == ["a"]
 
 
-def test_a_start_that_fails_leaves_its_reason(tmp_path: Path) -> None:
+def test_a_failed_start_leaves_its_reason_in_the_log(tmp_path: Path) -> None:
     launch = start_training(tmp_path, "b", "no-such-source", "tutorial-basic")
     wait_for(lambda: not launch.is_running)
     assert "no-such-source" in log_end(tmp_path, "b")
@@ -66,7 +66,7 @@ def test_a_start_that_fails_leaves_its_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["", "..", "../x", "/etc/x", "a/../../x", ".hidden", "a b", "a//b", "-x"]
 )
-def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="cannot name a run"):
         start_training(tmp_path / "runs", name, "digits", "tutorial-basic")
     assert list(tmp_path.iterdir()) == []

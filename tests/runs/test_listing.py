@@ -40,7 +40,7 @@ def write_mark(folder: Path, *, pid_started: float | None, step: int = 5) -> Non
     (folder / STEPS).write_text(json.dumps(mark) + "\n", encoding="utf-8")
 
 
-def test_the_newest_run_comes_first_with_its_figures(tmp_path: Path) -> None:
+def test_the_newest_run_comes_first_with_its_metrics(tmp_path: Path) -> None:
     write_run(tmp_path / "old")
     write_run(tmp_path / "sweep" / "new", started="2026-11-02T00:00:00+00:00")
     new, old = RunListing(tmp_path).read()
@@ -55,7 +55,7 @@ def test_the_newest_run_comes_first_with_its_figures(tmp_path: Path) -> None:
     ("is_alive", "step", "status"),
     [(True, 5, "training"), (True, 10, "measuring"), (False, 5, "stopped")],
 )
-def test_the_status_is_that_of_the_process(
+def test_the_status_follows_the_process(
     tmp_path: Path, is_alive: bool, step: int, status: str
 ) -> None:
     folder = write_run(tmp_path / "run", done=False)
@@ -63,7 +63,7 @@ def test_the_status_is_that_of_the_process(
     assert RunListing(tmp_path).read()[0].status == status
 
 
-def test_heads_on_features_have_no_epochs_but_a_time(tmp_path: Path) -> None:
+def test_heads_on_features_have_no_epochs_but_a_training_time(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "heads")
     (folder / "metrics.jsonl").unlink()
     recipe = load_recipe("transfer-features")
@@ -85,7 +85,7 @@ def test_a_damaged_run_is_listed_as_such_and_hides_no_other(tmp_path: Path, name
     assert "Error" in by_name["bad"].problem
 
 
-def test_a_list_notices_what_changes_and_what_goes(tmp_path: Path) -> None:
+def test_a_list_follows_changes_and_removals(tmp_path: Path) -> None:
     listing = RunListing(tmp_path)
     folder = write_run(tmp_path / "run", done=False)
     assert listing.read()[0].status == "stopped"

@@ -32,7 +32,7 @@ def test_a_reused_number_is_not_taken_for_the_same_process() -> None:
     assert not is_alive(os.getpid(), None)
 
 
-def test_a_process_that_nobody_waited_for_has_ended_all_the_same() -> None:
+def test_a_zombie_process_counts_as_ended() -> None:
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     wait_until_ended(child.pid)
     assert child.returncode is None  # still a zombie

@@ -36,7 +36,7 @@ def _each_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_each_step")
-def test_the_lines_hold_the_means_of_the_steps_between_them(
+def test_each_line_has_the_means_since_the_previous_one(
     tmp_path: Path, tiny_splits: Splits, tiny_net: torch.nn.Sequential
 ) -> None:
     settings = TrainSettings(epochs=2, batch_size=32, precision="fp32")
@@ -61,7 +61,7 @@ def test_the_lines_hold_the_means_of_the_steps_between_them(
     assert last.pid == os.getpid()
 
 
-def test_going_on_forgets_the_lines_that_are_done_again(
+def test_resuming_drops_the_lines_of_repeated_steps(
     tmp_path: Path, tiny_splits: Splits, tiny_net: torch.nn.Sequential
 ) -> None:
     write(tmp_path / STEPS, [mark(1, 5), mark(1, 10), mark(2, 3), mark(2, 6)])
@@ -73,7 +73,7 @@ def test_going_on_forgets_the_lines_that_are_done_again(
     assert [row[0] for row in reader.curve] == [0.5, 1.0, 1.3]
 
 
-def test_a_reader_takes_in_only_what_is_new_and_whole(tmp_path: Path) -> None:
+def test_a_reader_reads_only_new_and_complete_lines(tmp_path: Path) -> None:
     path = tmp_path / STEPS
     reader = StepReader(path)
     reader.read()
@@ -104,7 +104,7 @@ def test_the_curve_stays_bounded_and_keeps_its_mean(tmp_path: Path) -> None:
     assert sum(losses) / len(losses) == pytest.approx(1023 / 2, rel=0.05)
 
 
-def test_time_left_follows_the_pace_of_the_newest_stretch(tmp_path: Path) -> None:
+def test_time_left_follows_the_speed_of_the_latest_stretch(tmp_path: Path) -> None:
     path = tmp_path / STEPS
     write(path, [mark(1, 10, time=0.0, pid=1), mark(2, 10, time=999.0, pid=2)])
     write(path, [mark(3, 10, time=1009.0, pid=2)])
@@ -113,7 +113,7 @@ def test_time_left_follows_the_pace_of_the_newest_stretch(tmp_path: Path) -> Non
     assert reader.seconds_left == pytest.approx(10.0)  # one epoch of ten seconds is left
 
 
-def test_a_process_that_has_ended_does_not_run() -> None:
+def test_a_process_that_has_ended_is_not_running() -> None:
     own = process_started(os.getpid())
     here = mark(1, 1)
     assert not is_running(None)

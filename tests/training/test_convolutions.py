@@ -73,7 +73,7 @@ def test_as_many_maps_in_a_row_as_fill_a_tile(count: int, width: int, expected: 
         nn.Conv2d(64, 32, 3, padding=1),
     ],
 )
-def test_other_convolutions_stay_as_they_are(
+def test_other_convolutions_are_unchanged(
     layer: nn.Conv2d, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(convolutions, "_side_by_side", None)
@@ -83,7 +83,7 @@ def test_other_convolutions_stay_as_they_are(
     assert all(torch.equal(one, other) for one, other in zip(ours, plain, strict=True))
 
 
-def test_float32_stays_as_it_is() -> None:
+def test_float32_is_unchanged() -> None:
     torch.manual_seed(0)
     layer, maps = nn.Conv2d(64, 64, 3, padding=1), torch.randn(8, 64, 7, 7)
     with SideBySide():

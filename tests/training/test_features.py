@@ -33,7 +33,9 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def test_features_are_what_the_body_gives(classifier: Classifier, tiny_splits: Splits) -> None:
+def test_features_are_the_output_of_the_backbone(
+    classifier: Classifier, tiny_splits: Splits
+) -> None:
     images = tiny_splits.validation
     found = extract(make_extractor(classifier, images, FLOAT), images, flips=True)
     inputs = scale(torch.from_numpy(images.pixels), classifier.preprocessing)
@@ -47,7 +49,7 @@ def test_features_are_what_the_body_gives(classifier: Classifier, tiny_splits: S
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_the_second_time_nothing_is_computed(
+def test_cached_features_are_not_computed_again(
     classifier: Classifier, tiny_images: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extractor = make_extractor(classifier, tiny_images, FLOAT)
@@ -60,7 +62,7 @@ def test_the_second_time_nothing_is_computed(
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_an_interrupted_extraction_goes_on_where_it_stopped(
+def test_an_interrupted_extraction_resumes(
     classifier: Classifier, tiny_images: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extractor = make_extractor(classifier, tiny_images, FLOAT)
@@ -135,7 +137,7 @@ def test_progress_ends_at_the_number_of_images(
     assert told == [("features", done, 64) for done in (0, 32, 64)]
 
 
-def test_extracting_leaves_the_classifier_as_it_was(
+def test_extracting_leaves_the_classifier_unchanged(
     classifier: Classifier, tiny_images: ImageSet, tmp_path: Path
 ) -> None:
     freeze(classifier.net, "head")

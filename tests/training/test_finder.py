@@ -48,7 +48,7 @@ def flat_valley(low: float, high: float, dent: float) -> Any:
 
 
 @pytest.mark.parametrize("dent", [-2.6, -2.0, -1.4])
-def test_on_a_flat_floor_its_end_counts_and_not_where_noise_puts_the_least(dent: float) -> None:
+def test_the_end_of_a_flat_floor_counts_and_not_its_noisy_minimum(dent: float) -> None:
     result = read_curve(LRS, flat_valley(-3, -1.5, dent)[None], "minimum/10", guess_loss=2.3)
     assert result.suggestion == pytest.approx(10**-2.5, rel=0.5)
     assert result.suggestion is not None and result.max_lr is not None
@@ -57,7 +57,7 @@ def test_on_a_flat_floor_its_end_counts_and_not_where_noise_puts_the_least(dent:
     assert 10**-2.5 < result.max_lr < 10**-1.5
 
 
-def test_coming_down_to_guessing_is_not_learning() -> None:
+def test_reaching_the_loss_of_guessing_is_not_learning() -> None:
     dear = 2.3 + 1.5 / (1 + np.exp(6 * (X + 5)))  # at any rate, long before anything is learned
     result = read_curve(LRS, np.minimum(dear, dear - 2.3 + textbook())[None], "steepest",
                         guess_loss=2.3)  # fmt: skip
@@ -70,7 +70,7 @@ def test_coming_down_to_guessing_is_not_learning() -> None:
     assert "lower the start" not in told.verdict
 
 
-def test_a_hump_is_passed_over_but_what_follows_an_explosion_is_not() -> None:
+def test_a_hump_is_ignored_but_not_a_divergence() -> None:
     valley_loss = textbook(-4, -1)
     small = 0.9 * np.exp(-0.5 * ((X + 2.6) / 0.15) ** 2)
     plain = minimum_tenth(LRS, learned_part(valley_loss, 2.3))
@@ -78,7 +78,7 @@ def test_a_hump_is_passed_over_but_what_follows_an_explosion_is_not() -> None:
     assert minimum_tenth(LRS, learned_part(valley_loss + 7 * small, 2.3)) < plain / 10
 
 
-def test_a_dead_net_s_endless_floor_ends_where_it_begins() -> None:
+def test_the_endless_floor_of_a_dead_network_ends_where_it_begins() -> None:
     dead = 2.3 + 0.8 / (1 + np.exp(5 * (X + 4)))
     result = read_curve(LRS, dead[None], "minimum/10", guess_loss=2.3)
     assert result.suggestion is not None
@@ -86,7 +86,7 @@ def test_a_dead_net_s_endless_floor_ends_where_it_begins() -> None:
     assert "guessing costs 2.30" in result.verdict
 
 
-def test_one_lucky_seed_does_not_move_the_rate_far_and_the_band_tells() -> None:
+def test_one_lucky_seed_moves_the_band_more_than_the_suggestion() -> None:
     plain, lucky = textbook(-3, -1.5), textbook(-3, -0.3)
     agreed = read_curve(LRS, np.stack([plain, plain, plain]), "minimum/10")
     result = read_curve(LRS, np.stack([plain, plain, lucky]), "minimum/10")
@@ -125,7 +125,7 @@ def test_smoothing_keeps_straight_lines_and_does_not_lag() -> None:
     )
 
 
-def test_what_exploded_is_left_out() -> None:
+def test_losses_after_divergence_are_left_out() -> None:
     cut = textbook()
     cut[120:] = np.nan
     result = read_curve(LRS, cut[None], "valley")
@@ -144,7 +144,9 @@ def test_without_a_fall_there_is_no_suggestion_but_advice(flat: Any) -> None:
     assert "Check the data" in result.verdict
 
 
-def test_a_real_net_gets_a_rate_that_trains(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+def test_a_real_network_gets_a_learning_rate_that_trains(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
     from tests.training.test_loop import trained
 
     wanted = settings(optimizer="sgd")
@@ -165,7 +167,7 @@ def test_equal_seeds_give_equal_curves(tiny_net: nn.Module, tiny_splits: Splits)
     assert not np.array_equal(first.losses[0], first.losses[1])
 
 
-def test_guessing_costs_what_the_classes_count_in_the_loss(
+def test_the_loss_of_guessing_follows_the_class_weights(
     tiny_net: nn.Module, tiny_splits: Splits
 ) -> None:
     labels = tiny_splits.train.labels
@@ -189,7 +191,7 @@ def test_wrong_arguments_are_named(tiny_net: nn.Module, tiny_splits: Splits) -> 
         RangeTest(steps=3)
 
 
-def test_steps_go_to_the_rates_that_the_optimizer_can_use() -> None:
+def test_steps_cover_the_useful_range_of_the_optimizer() -> None:
     adam, sgd = (RangeTest().rates(settings(optimizer=name)) for name in ("adamw", "sgd"))
     assert (adam[0], adam[-1]) == pytest.approx((1e-5, 0.1))
     assert (sgd[0], sgd[-1]) == pytest.approx((1e-4, 10))
@@ -197,13 +199,13 @@ def test_steps_go_to_the_rates_that_the_optimizer_can_use() -> None:
     assert RangeTest(end=1.0).rates(settings(optimizer="adam"))[-1] == pytest.approx(1)
 
 
-def test_noise_alone_is_no_valley() -> None:
+def test_noise_alone_is_not_a_valley() -> None:
     random = np.random.default_rng(0)
     noise = 2.3 + random.normal(0, 0.2, (3, len(X)))
     assert read_curve(LRS, noise, "valley").suggestion is None
 
 
-def test_doubts_are_told() -> None:
+def test_reservations_are_part_of_the_verdict() -> None:
     falling = read_curve(LRS[:90], textbook()[None, :90], "valley")
     assert "still falling at the highest rate" in falling.verdict
     learned_part = read_curve(LRS, textbook()[None], "valley", guess_loss=2.3)

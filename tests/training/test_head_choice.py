@@ -39,7 +39,7 @@ def test_folds_are_even_in_each_class_and_do_not_depend_on_the_order() -> None:
     assert not np.array_equal(assign_folds(images.ids, images.labels, 3, seed=1), fold_of)
 
 
-def test_too_few_images_for_the_folds_are_said_so() -> None:
+def test_too_few_images_for_the_folds_are_refused() -> None:
     images = make_images(12)
     with pytest.raises(DataError, match="a class has 3 images, fewer than the 5 folds"):
         assign_folds(images.ids, images.labels, 5, seed=0)
@@ -58,7 +58,7 @@ def test_features_are_joined_in_order() -> None:
     assert rows_of(whole, np.array([3, 0])).values[:, 0].tolist() == [2, 1]
 
 
-def test_what_is_held_out_is_judged_by_heads_of_the_other_folds() -> None:
+def test_held_out_images_are_predicted_by_heads_of_the_other_folds() -> None:
     features = made(40, 0)
     fold_of = assign_folds(features.ids, features.labels, 4, seed=0)
     logits = held_out_logits(features, fold_of, SETTINGS)

@@ -56,7 +56,7 @@ def test_the_logistic_head_is_scikit_learns_on_standardised_features(classes: in
     np.testing.assert_allclose(shares.numpy(), expected, atol=5e-3)
 
 
-def test_a_head_a_strength_and_the_best_has_the_least_validation_loss() -> None:
+def test_the_best_of_all_strengths_has_the_lowest_validation_loss() -> None:
     train, held = make_features(noise=4), make_features(seed=1, noise=4)
     fits = fit_heads(train, held, HeadSettings(strengths=(1.0, 0.001, 0.03)))
     assert [fit.strength for fit in fits] == [0.001, 0.03, 1.0]
@@ -65,7 +65,7 @@ def test_a_head_a_strength_and_the_best_has_the_least_validation_loss() -> None:
     assert f"C = {best.strength:g}" in best.describe()
 
 
-def test_equal_seeds_give_equal_heads_and_the_global_state_is_left_alone() -> None:
+def test_equal_seeds_give_equal_heads_and_leave_the_global_state_unchanged() -> None:
     train, held = make_features(), make_features(seed=1)
     state = torch.get_rng_state()
     settings = HeadSettings(kinds=("mlp",), hidden=8, dropout=0.5, seed=4)
@@ -75,7 +75,7 @@ def test_equal_seeds_give_equal_heads_and_the_global_state_is_left_alone() -> No
         assert torch.equal(one, other)
 
 
-def test_mirrored_features_are_learned_from_as_well() -> None:
+def test_mirrored_features_are_trained_on_as_well() -> None:
     train, held = make_features((6, 6, 6)), make_features(seed=1)
     away = Features(
         train.values,
@@ -105,7 +105,7 @@ def test_balance_helps_the_rare_class(kind: HeadKind, balanced: Balance) -> None
     assert recalls[1] > recalls[0]
 
 
-def test_class_weights_sum_alike_and_average_to_one() -> None:
+def test_class_weights_give_equal_totals_and_average_to_one() -> None:
     labels = np.repeat([0, 1, 3], [10, 30, 60])
     weights = class_weights(labels, 4)
     sums = [weights[labels][labels == label].sum() for label in (0, 1, 3)]
@@ -114,14 +114,14 @@ def test_class_weights_sum_alike_and_average_to_one() -> None:
     assert weights[2] == 0
 
 
-def test_a_column_that_never_varies_is_no_trouble() -> None:
+def test_a_constant_feature_is_harmless() -> None:
     train = make_features()
     train.values[:, 3] = 7
     fit = fit_heads(train, train, HeadSettings(strengths=(0.1,)))[0]
     assert np.isfinite(head_logits(fit.layers, train.values)).all()
 
 
-def test_features_that_are_no_numbers_name_the_image() -> None:
+def test_features_that_are_not_finite_name_the_image() -> None:
     train = make_features()
     train.values[5, 2] = np.nan
     with pytest.raises(DataError, match=r"features of image p0/5 are not finite"):

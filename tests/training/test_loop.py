@@ -52,7 +52,7 @@ def weights(net: nn.Module) -> bytes:
         {"precision": "bf16"},
     ],
 )
-def test_a_tiny_net_learns(tiny_net: nn.Module, tiny_splits: Splits, values: Any) -> None:
+def test_a_tiny_network_learns(tiny_net: nn.Module, tiny_splits: Splits, values: Any) -> None:
     state = trained(tiny_net, tiny_splits, settings(epochs=6, **values))
     assert [epoch.epoch for epoch in state.history] == [1, 2, 3, 4, 5, 6]
     assert state.history[-1].validation_accuracy == 1.0
@@ -119,7 +119,7 @@ def test_a_rate_function_replaces_the_schedule(tiny_net: nn.Module, tiny_splits:
     assert [step.lr for step in steps] == 6 * [0.01] + 6 * [0.001]
 
 
-def test_a_loss_that_is_not_a_number_names_the_images(
+def test_a_loss_that_is_not_finite_names_the_images(
     tiny_net: nn.Sequential, tiny_splits: Splits
 ) -> None:
     wanted = settings(optimizer="sgd", lr=1e30)
@@ -163,7 +163,7 @@ def test_balanced_sampling_is_for_training_images_alone(
     )
 
 
-def test_training_in_one_call_weighs_the_classes_where_asked_for(
+def test_training_in_one_call_weights_the_classes_on_request(
     tiny_net: nn.Module, tiny_splits: Splits
 ) -> None:
     labels = tiny_splits.train.labels
@@ -214,9 +214,7 @@ def test_keep_best_ends_with_the_weights_of_the_lowest_validation_loss(
     assert weights(final_net(state)) == best != weights(state.net)
 
 
-def test_early_stopping_ends_after_so_many_epochs_without_a_better_loss(
-    tiny_net: nn.Module, tiny_splits: Splits
-) -> None:
+def test_early_stopping_ends_after_its_patience(tiny_net: nn.Module, tiny_splits: Splits) -> None:
     wanted = settings(epochs=50, early_stopping=2, optimizer="sgd", lr=1e-12, momentum=0.0)
     frozen = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))
     state = trained(frozen, tiny_splits, wanted)
@@ -236,7 +234,7 @@ def test_stalling_is_counted_from_the_best_epoch() -> None:
     assert not math.isnan(history(1)[0].validation_loss)
 
 
-def test_biases_have_their_own_rate_and_no_decay(tiny_net: nn.Module) -> None:
+def test_biases_have_their_own_learning_rate_and_no_decay(tiny_net: nn.Module) -> None:
     settings = TrainSettings(optimizer="sgd", lr=0.1, bias_lr_factor=64, weight_decay=0.01)
     optimizer = build_optimizer(tiny_net, settings)
     set_learning_rate(optimizer, 0.5)

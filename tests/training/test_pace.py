@@ -7,7 +7,7 @@ from tests.training.test_loop import settings, setup
 from tests.untouched.test_training_untouched import snapshot
 
 
-def test_a_wider_net_is_slower_and_nothing_is_changed(
+def test_a_wider_network_is_slower_and_nothing_is_changed(
     tiny_net: nn.Module, tiny_splits: Splits
 ) -> None:
     wide = nn.Sequential(nn.Conv2d(3, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 64, 3),

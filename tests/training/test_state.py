@@ -52,7 +52,7 @@ EVERY_PART = [
 
 @pytest.mark.parametrize("values", EVERY_PART)
 @pytest.mark.parametrize("stop_after", [1, 5, 6, 7, 11, 20])
-def test_stopping_anywhere_and_going_on_ends_with_the_same_bytes(
+def test_stopping_anywhere_and_resuming_ends_with_the_same_bytes(
     tiny_net: nn.Module, tiny_splits: Splits, tmp_path: Path, values: Any, stop_after: int
 ) -> None:
     # Classes of 24, 24, 24 and 4 images.
@@ -95,7 +95,7 @@ def require_placed_like_the_net(state: TrainingState) -> None:
             assert tensors[name].stride() == own.stride(), name
 
 
-def test_loaded_averages_lie_where_the_weights_lie(
+def test_loaded_averages_are_placed_like_the_weights(
     tiny_net: nn.Module, tiny_splits: Splits, tmp_path: Path
 ) -> None:
     # On the CPU it is the layout in memory that tells a tensor that was placed from one that
@@ -114,7 +114,7 @@ def test_a_run_with_averaged_weights_resumes_on_a_gpu(
     run(state, made(tiny_splits, ema_decay=0.9, keep="best", device="cuda"), 7)
 
 
-def test_an_empty_folder_is_a_fresh_start(
+def test_an_empty_folder_leaves_a_new_state(
     tiny_net: nn.Module, tiny_splits: Splits, tmp_path: Path
 ) -> None:
     state = begin(tiny_net, made(tiny_splits).settings, CPU)
@@ -153,7 +153,7 @@ def test_any_damage_is_noticed_and_the_one_before_is_used(
             assert state.epoch == 2
 
 
-def test_when_all_are_damaged_it_says_so(
+def test_damage_to_every_checkpoint_is_an_error(
     tiny_net: nn.Module, tiny_splits: Splits, tmp_path: Path
 ) -> None:
     for path in three_checkpoints(tiny_net, tiny_splits, tmp_path):
@@ -162,7 +162,7 @@ def test_when_all_are_damaged_it_says_so(
         load_checkpoint(begin(tiny_net, made(tiny_splits).settings, CPU), tmp_path)
 
 
-def test_a_disk_that_fills_up_leaves_the_checkpoints_before(
+def test_a_full_disk_leaves_earlier_checkpoints_intact(
     tiny_net: nn.Module, tiny_splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = three_checkpoints(tiny_net, tiny_splits, tmp_path)
@@ -182,7 +182,9 @@ def test_a_disk_that_fills_up_leaves_the_checkpoints_before(
     assert state.epoch == 3
 
 
-def test_beginning_leaves_the_callers_net_alone(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+def test_a_new_state_leaves_the_callers_network_unchanged(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
     before = weights(tiny_net)
     setup = made(tiny_splits)
     state = begin(tiny_net, setup.settings, CPU)

@@ -104,7 +104,7 @@ def test_only_the_head_moves_and_frozen_bytes_stay_equal(tiny_splits: Splits) ->
     assert changed(before, state_of(net)) == set()
 
 
-def test_batch_statistics_stand_still_where_asked_for(tiny_splits: Splits) -> None:
+def test_batch_statistics_are_frozen_on_request(tiny_splits: Splits) -> None:
     net, setup = course_for(tiny_splits)
     for moving in (True, False):
         transfer = TransferSettings(batch_statistics=moving)
@@ -136,7 +136,7 @@ def test_gradual_goes_from_the_head_to_everything(tiny_splits: Splits) -> None:
     assert seen[2] >= {"conv1", "layer1", "layer4", "fc"}
 
 
-def test_what_joins_later_moves_at_a_lower_rate(tiny_splits: Splits) -> None:
+def test_layers_that_join_later_have_a_lower_learning_rate(tiny_splits: Splits) -> None:
     net, setup = course_for(tiny_splits)
     factors = rate_factors(net, GRADUAL)
     assert factors["body.fc.weight"] == 1
@@ -147,7 +147,7 @@ def test_what_joins_later_moves_at_a_lower_rate(tiny_splits: Splits) -> None:
     assert {group["lr"] for group in state.optimizer.param_groups} == {1e-3, 5e-4, 2.5e-4}
 
 
-def test_a_gradual_run_that_is_gone_on_with_ends_with_the_same_bytes(
+def test_resuming_gradual_unfreezing_ends_with_the_same_bytes(
     tmp_path: Path, tiny_splits: Splits
 ) -> None:
     net, setup = course_for(tiny_splits)
@@ -175,7 +175,7 @@ def test_the_stages_are_described_with_their_epochs(tiny_splits: Splits) -> None
     assert all(p.requires_grad for p in net.parameters())
 
 
-def test_rare_classes_weigh_more_where_asked_for(tiny_splits: Splits) -> None:
+def test_rare_classes_have_a_larger_weight_on_request(tiny_splits: Splits) -> None:
     net, setup = course_for(tiny_splits, TRAIN.model_copy(update={"epochs": 1}))
     transfer = TransferSettings(trainable="head")
     heads = []

@@ -53,7 +53,7 @@ def test_training_changes_nothing_but_what_it_returns(
     assert classifier.net is not tiny_net
 
 
-def test_nor_when_it_diverges(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+def test_diverging_training_changes_nothing(tiny_net: nn.Module, tiny_splits: Splits) -> None:
     before = snapshot(tiny_net)
     settings = TrainSettings(epochs=2, batch_size=16, optimizer="sgd", lr=1e30, device="cpu")
     with pytest.raises(DivergedError):
@@ -80,7 +80,7 @@ def test_the_finder_changes_nothing(tiny_net: nn.Module, tiny_splits: Splits) ->
     assert snapshot(tiny_net) == before
 
 
-def test_nor_when_the_finder_raises(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+def test_a_failing_finder_changes_nothing(tiny_net: nn.Module, tiny_splits: Splits) -> None:
     def fail(what: str, done: int, total: int) -> None:
         if done:
             raise KeyboardInterrupt
@@ -97,7 +97,7 @@ def test_nor_when_the_finder_raises(tiny_net: nn.Module, tiny_splits: Splits) ->
     assert np.array_equal(tiny_splits.train.pixels, images)
 
 
-def test_the_finder_in_the_middle_of_a_training_leaves_its_every_byte(
+def test_the_finder_during_training_leaves_its_bytes_unchanged(
     tiny_net: nn.Module, tiny_splits: Splits
 ) -> None:
     """Weights, optimizer, BatchNorm statistics, random state and data order, to the end."""

@@ -31,7 +31,7 @@ def theme_of(dark: bool) -> Theme:
 
 
 def new_figure(width: float, height: float, theme: Theme) -> Figure:
-    """An empty figure of so many inches."""
+    """An empty figure in the colours of a theme; width and height in inches."""
     return Figure((width, height), facecolor=theme.paper, layout="constrained")
 
 

@@ -17,7 +17,7 @@ def request(out: Path, *overrides: str, resume: bool = False) -> TrainRequest:
     return TrainRequest("digits", load_recipe("tutorial-basic", [*SMALL, *overrides]), out, resume)
 
 
-def test_opening_writes_down_what_will_be_done(tmp_path: Path) -> None:
+def test_opening_writes_recipe_and_environment(tmp_path: Path) -> None:
     experiment = open_experiment(request(tmp_path / "run"))
     run = read_run(tmp_path / "run")
     assert run.recipe == experiment.request.recipe
@@ -28,7 +28,7 @@ def test_opening_writes_down_what_will_be_done(tmp_path: Path) -> None:
     assert run.epochs == ()
 
 
-def test_a_signal_saves_at_the_next_step_and_tells_how_to_go_on(tmp_path: Path) -> None:
+def test_a_signal_saves_after_the_step_and_says_how_to_resume(tmp_path: Path) -> None:
     experiment = open_experiment(request(tmp_path / "run"))
     steps = 0
 
@@ -45,13 +45,13 @@ def test_a_signal_saves_at_the_next_step_and_tells_how_to_go_on(tmp_path: Path) 
     assert [epoch.epoch for epoch in epochs] == [1, 2]
 
 
-def test_going_on_with_another_recipe_names_the_difference(tmp_path: Path) -> None:
+def test_resuming_with_another_recipe_names_the_difference(tmp_path: Path) -> None:
     open_experiment(request(tmp_path / "run"))
     with pytest.raises(UsageError, match=r"train\.epochs was 2 and is now 5"):
         open_experiment(request(tmp_path / "run", "train.epochs=5", resume=True))
 
 
-def test_going_on_with_other_images_is_refused(tmp_path: Path) -> None:
+def test_resuming_a_run_with_other_images_is_refused(tmp_path: Path) -> None:
     first = request(tmp_path / "run", "data.image_size=32")
     open_experiment(first)
     with pytest.raises(DataError, match=r"not those that .* was started with"):
@@ -73,12 +73,12 @@ def test_an_existing_run_is_only_continued_on_request(tmp_path: Path) -> None:
         open_experiment(request(tmp_path / "run"))
 
 
-def test_resuming_what_never_began_begins(tmp_path: Path) -> None:
+def test_resuming_a_missing_run_starts_it(tmp_path: Path) -> None:
     experiment = open_experiment(request(tmp_path / "run", resume=True))
     assert experiment.state.epoch == 0
 
 
-def test_runs_are_found_below_a_folder_and_named_in_turn(tmp_path: Path) -> None:
+def test_runs_are_found_below_a_folder_and_numbered(tmp_path: Path) -> None:
     assert next_run_folder(tmp_path, "digits-x").name == "digits-x-1"
     open_experiment(request(tmp_path / "digits-x-1"))
     open_experiment(request(tmp_path / "deep" / "other"))
@@ -87,14 +87,14 @@ def test_runs_are_found_below_a_folder_and_named_in_turn(tmp_path: Path) -> None
     assert found == {"digits-x-1", "other"}
 
 
-def test_what_is_no_run_is_said_so(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"not a run folder: it has no recipe\.toml"):
         read_run(tmp_path)
     with pytest.raises(UsageError, match="does not exist"):
         read_run(tmp_path / "none")
 
 
-def test_a_run_killed_at_its_first_file_begins_again(tmp_path: Path) -> None:
+def test_a_run_killed_at_its_first_file_starts_again(tmp_path: Path) -> None:
     first = request(tmp_path / "run", resume=True)
     first.out.mkdir()
     (first.out / ".recipe.toml.123").write_text("half a rec")

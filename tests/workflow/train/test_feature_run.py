@@ -23,7 +23,7 @@ from glasshouse.workflow.train.experiment import (
     open_experiment,
 )
 from glasshouse.workflow.train.feature_run import run_features
-from glasshouse.workflow.train.pretrained import data_settings
+from glasshouse.workflow.train.pretrained_setup import data_settings
 from tests.conftest import make_images
 
 SMALL = (
@@ -82,7 +82,7 @@ def test_features_go_from_files_to_a_report(photos: Path, tmp_path: Path) -> Non
     np.testing.assert_allclose(own.logits, stored.logits, atol=0.05)
 
 
-def test_a_second_run_on_other_images_is_refused(photos: Path, tmp_path: Path) -> None:
+def test_resuming_on_other_images_is_refused(photos: Path, tmp_path: Path) -> None:
     run_features(request(photos, tmp_path / "run"))
     with pytest.raises(UsageError, match="not empty"):
         run_features(request(photos, tmp_path / "run"))
@@ -91,7 +91,7 @@ def test_a_second_run_on_other_images_is_refused(photos: Path, tmp_path: Path) -
         run_features(replace(request(photos, tmp_path / "run"), resume=True))
 
 
-def test_files_are_read_at_the_nets_size_and_small_sources_stay_small(tmp_path: Path) -> None:
+def test_files_are_read_at_the_input_size_and_small_sources_stay_small(tmp_path: Path) -> None:
     plain = load_recipe("transfer-features", ["model.pretrained.name=resnet10t"])
     assert data_settings(tmp_path, plain).image_size == 176
     assert data_settings(tmp_path, recipe()).image_size == 32
@@ -100,7 +100,7 @@ def test_files_are_read_at_the_nets_size_and_small_sources_stay_small(tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["transfer-head", "transfer-gradual"])
-def test_tuning_says_what_is_trainable_and_thaws_the_net(
+def test_fine_tuning_says_what_is_trainable_and_unfreezes_the_result(
     name: str, photos: Path, tmp_path: Path
 ) -> None:
     small = ("data.image_size=24", "train.epochs=3", "augment.random_crop=1")
@@ -150,7 +150,7 @@ def test_every_image_is_predicted_once_by_heads_that_have_not_seen_it(
     assert len(found.accuracies) == 3
 
 
-def test_the_wrong_label_leads_the_candidates_and_no_file_changes(
+def test_the_wrong_label_is_the_first_suspect_and_no_file_changes(
     photos: Path, tmp_path: Path
 ) -> None:
     before = {path: path.read_bytes() for path in photos.rglob("*.png")}

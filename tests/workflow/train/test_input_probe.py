@@ -11,7 +11,7 @@ from glasshouse.settings import PretrainedSettings, Recipe
 from glasshouse.training.adapting import adapt
 from glasshouse.workflow.train import input_probe as probing
 from glasshouse.workflow.train.input_probe import probe
-from glasshouse.workflow.train.pretrained import adapted_classifier, pretrained_of
+from glasshouse.workflow.train.pretrained_setup import adapted_classifier, pretrained_of
 
 NET = (
     "model.pretrained.name=resnet10t",
@@ -37,7 +37,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, accuracies: Mapping[str, float]) -
     return asked
 
 
-def test_the_smallest_size_that_is_as_good_is_taken(
+def test_the_smallest_size_within_the_error_is_chosen(
     tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A standard error of 32 images is five points here.
@@ -56,7 +56,7 @@ def test_the_smallest_size_that_is_as_good_is_taken(
     assert "64: 86.0%" in why and "The input size 64 was chosen" in why
 
 
-def test_nothing_is_judged_by_what_is_trained_on(
+def test_no_image_is_used_both_to_train_and_to_judge(
     tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from glasshouse.data.sources import _concatenate
@@ -74,7 +74,7 @@ def test_nothing_is_judged_by_what_is_trained_on(
     assert seen and all(ids == set(tiny_splits.train.ids) for ids in seen)
 
 
-def test_a_finer_stem_is_taken_where_it_is_as_good_and_cheaper(
+def test_a_finer_stem_is_chosen_where_it_is_cheaper(
     tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {"16": 0.5, "16 with a finer stem": 0.9, "64": 0.905, "96": 0.9}
@@ -88,7 +88,7 @@ def test_a_finer_stem_is_taken_where_it_is_as_good_and_cheaper(
     assert "16 with a finer stem was chosen" in why
 
 
-def test_the_probe_really_measures_and_what_it_did_is_said(tiny_splits: Splits) -> None:
+def test_the_probe_measures_and_is_described_in_the_notes(tiny_splits: Splits) -> None:
     # The net's own size is 176; the images of 16 pixels are told apart at any.
     adapted = adapted_classifier(recipe(), tiny_splits)
     notes = " ".join(adapted.notes)
@@ -108,7 +108,7 @@ def test_a_finer_stem_by_hand_needs_no_probe(
     assert "input_size" not in (adapted.classifier.architecture or {})
 
 
-def test_sizes_that_a_net_cannot_take_are_passed_over(
+def test_sizes_that_a_network_cannot_take_are_skipped(
     tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = recipe("model.pretrained.name=vit_tiny_patch16_224")
@@ -118,7 +118,7 @@ def test_sizes_that_a_net_cannot_take_are_passed_over(
     assert settings.input_size == 224
 
 
-def test_a_size_by_hand_that_a_net_cannot_take_is_refused(tiny_splits: Splits) -> None:
+def test_a_size_set_by_hand_that_a_network_cannot_take_is_refused(tiny_splits: Splits) -> None:
     settings = PretrainedSettings(name="vit_tiny_patch16_224", weights="none", input_size=64)
     with pytest.raises(WrongInputSize, match=r"cannot take images of 64x64.*= 224"):
         adapt(settings, tiny_splits.train)

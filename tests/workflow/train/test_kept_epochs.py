@@ -28,7 +28,7 @@ def files_of(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (run / "epochs").iterdir()}
 
 
-def test_training_gives_the_same_bytes_with_kept_epochs_also_when_it_goes_on(
+def test_kept_epochs_do_not_change_the_bytes_of_training_or_resuming(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(tmp_path / "plain", 0)
@@ -47,7 +47,7 @@ def test_training_gives_the_same_bytes_with_kept_epochs_also_when_it_goes_on(
     assert kept_epochs(tmp_path / "plain") == [3, 4]
 
 
-def test_kept_weights_are_those_that_the_epoch_was_measured_with(tmp_path: Path) -> None:
+def test_kept_weights_are_those_that_the_epoch_was_validated_with(tmp_path: Path) -> None:
     train(tmp_path / "long", 1)
     train(tmp_path / "short", 0, until=2)
     kept, whole = (weights_of_epoch(tmp_path / run, 2) for run in ("long", "short"))
@@ -60,7 +60,7 @@ def test_kept_weights_are_those_that_the_epoch_was_measured_with(tmp_path: Path)
     assert all(values.dtype != torch.float16 for values in again.values())
 
 
-def test_one_in_so_many_epochs_is_kept(tmp_path: Path) -> None:
+def test_every_nth_epoch_is_kept(tmp_path: Path) -> None:
     train(tmp_path, 2, epochs=5, until=5)
     assert sorted(files_of(tmp_path)) == ["00002.safetensors", "00004.safetensors"]
     assert kept_epochs(tmp_path) == [2, 4, 5]

@@ -49,7 +49,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         del os.environ[name]
 
 
-def test_tensorboard_gets_every_epoch_once_also_when_a_run_goes_on(
+def test_tensorboard_gets_every_epoch_once_also_after_resuming(
     request_: TrainRequest, figures: Evaluation
 ) -> None:
     module = "tensorboard.backend.event_processing.event_accumulator"
@@ -70,7 +70,7 @@ def test_tensorboard_gets_every_epoch_once_also_when_a_run_goes_on(
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_mlflow_gets_recipe_epochs_figures_and_report_in_one_run(
+def test_mlflow_gets_recipe_metrics_and_report_in_one_run(
     request_: TrainRequest, figures: Evaluation, store: str
 ) -> None:
     history = make_history(3)
@@ -96,7 +96,7 @@ def test_mlflow_gets_recipe_epochs_figures_and_report_in_one_run(
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 
-def test_what_cannot_be_logged_to_is_said_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_loggers_are_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="Did you mean 'tensorboard'"):
         require_logs(["tensorbord"], offline=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -110,7 +110,7 @@ def test_what_cannot_be_logged_to_is_said_before_training(monkeypatch: pytest.Mo
     assert require_logs(["mlflow", "tensorboard"], offline=False) == ("tensorboard", "mlflow")
 
 
-def test_nothing_is_opened_where_no_log_is_wanted(request_: TrainRequest) -> None:
+def test_nothing_is_opened_without_a_logger(request_: TrainRequest) -> None:
     with open_logs([], request_, make_history(2)) as log:
         log.epoch(make_history(1)[0])
     assert sorted(path.name for path in request_.out.iterdir()) == ["report.html"]

@@ -19,7 +19,7 @@ def make_run(folder: Path, epochs: int, *overrides: str) -> runs.Run:
     return runs.Run(folder, recipe, machine, lines, None)
 
 
-def test_rates_are_those_of_the_schedule_up_to_where_the_run_ended(tmp_path: Path) -> None:
+def test_learning_rates_follow_the_schedule_to_the_end_of_the_run(tmp_path: Path) -> None:
     run = make_run(tmp_path, 2)
     rates = reporting._rates(run)
     assert (rates[0][0], rates[-1][0]) == (0.0, 2.0)
@@ -27,7 +27,7 @@ def test_rates_are_those_of_the_schedule_up_to_where_the_run_ended(tmp_path: Pat
     assert max(rate for _, rate in rates) == pytest.approx(3e-3, rel=1e-4)
 
 
-def test_a_found_rate_and_its_schedule_stand_in_place_of_auto(tmp_path: Path) -> None:
+def test_a_found_learning_rate_and_schedule_replace_auto(tmp_path: Path) -> None:
     found = {
         "lr": 0.5,
         "schedule": {"type": "triangular", "base": 0.2},
@@ -45,7 +45,7 @@ def test_a_found_rate_and_its_schedule_stand_in_place_of_auto(tmp_path: Path) ->
     )
 
 
-def test_heads_on_frozen_features_follow_no_rate(tmp_path: Path) -> None:
+def test_heads_on_frozen_features_have_no_learning_rate(tmp_path: Path) -> None:
     run = make_run(tmp_path, 0, "train.lr=auto")
     assert reporting._rates(run) == []
     assert not {"learning rate", "training", "speed"} & reporting._cost(run).keys()

@@ -31,7 +31,7 @@ def weights_of(run: Path) -> list[dict[str, bytes]]:
     return [{name: value.numpy().tobytes() for name, value in c.items()} for c in checkpoints]
 
 
-def test_training_gives_the_same_bytes_with_snapshots_also_when_it_goes_on(tmp_path: Path) -> None:
+def test_snapshots_do_not_change_the_bytes_of_training_or_resuming(tmp_path: Path) -> None:
     train(tmp_path / "plain", 0)
     train(tmp_path / "watched", 3)
     train(tmp_path / "stopped", 3, until=1)
@@ -59,7 +59,7 @@ def test_snapshots_show_the_same_images_with_the_weights_of_their_epoch(tmp_path
 
 
 @pytest.mark.parametrize(("count", "labels"), [(2, [0, 1]), (6, [0, 1, 2, 3, 0, 1])])
-def test_every_class_has_its_turn(count: int, labels: list[int]) -> None:
+def test_the_fixed_images_cover_every_class(count: int, labels: list[int]) -> None:
     chosen = snapshots.fixed_images(make_images(16), count)
     assert chosen.labels.tolist() == labels
     assert len(set(chosen.ids.tolist())) == count

@@ -46,7 +46,7 @@ def test_more_time_buys_width_and_epochs() -> None:
 
 
 @given(st.floats(30, 20_000), st.integers(1, 60))
-def test_whatever_is_planned_fits_and_wastes_little(seconds: float, recipe_epochs: int) -> None:
+def test_every_plan_fits_and_wastes_little(seconds: float, recipe_epochs: int) -> None:
     plan = choose_plan(PACES, seconds, WORK, recipe_epochs)
     assert plan.seconds <= seconds
     assert plan.epochs == MOST_EPOCHS or plan.seconds > 0.7 * seconds
@@ -54,7 +54,7 @@ def test_whatever_is_planned_fits_and_wastes_little(seconds: float, recipe_epoch
     assert plan.images == WORK.train or plan.epochs <= epochs_in(pace, seconds, WORK) + 1
 
 
-def test_the_widest_net_that_sees_enough_is_taken_and_wider_ones_only_beyond_the_recipe() -> None:
+def test_the_widest_network_with_enough_epochs_is_chosen() -> None:
     own = next(pace for pace in PACES if pace.width == 1)
     seconds = next(s for s in range(60, 3600) if epochs_in(own, s, WORK) >= ENOUGH_EPOCHS)
     assert choose_plan(PACES, seconds, WORK, 10).width == 1.0
@@ -72,7 +72,7 @@ def test_less_than_an_epoch_is_one_epoch_of_fewer_images() -> None:
     assert 15_000 < plan.images < 25_000
 
 
-def test_snapshots_take_their_time_from_the_epochs() -> None:
+def test_snapshots_leave_less_time_for_epochs() -> None:
     plain = (Pace(1.0, 1000, 5000, 3000, 0.1),)
     watched = (Pace(1.0, 1000, 5000, 3000, 0.1, explaining=20.0),)
     without, with_them = choose_plan(plain, 600, WORK, 10), choose_plan(watched, 600, WORK, 10)
@@ -85,7 +85,7 @@ def test_snapshots_take_their_time_from_the_epochs() -> None:
     )  # fmt: skip
 
 
-def test_what_a_snapshot_takes_is_measured_where_some_are_asked_for(
+def test_the_cost_of_snapshots_is_measured_on_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budgets, "_LONGEST", 0.1)
@@ -97,7 +97,7 @@ def test_what_a_snapshot_takes_is_measured_where_some_are_asked_for(
     assert plain(1.0).explaining == 0  # type: ignore[union-attr]
 
 
-def test_too_short_a_time_says_how_long_it_takes() -> None:
+def test_a_budget_that_is_too_short_says_what_is_needed() -> None:
     with pytest.raises(
         UsageError, match=r"too short.*the shortest run takes 18 s. Give 1 more minutes"
     ):
@@ -120,7 +120,7 @@ def test_a_plan_becomes_a_recipe_that_is_written_and_read_back() -> None:
 
 
 @pytest.mark.parametrize("limit", [0.1, 0.3, 0.6, 0.8, 1.2, 1.7, 9.0])
-def test_few_widths_are_measured_and_they_tell_the_widest_that_is_quick_enough(
+def test_a_binary_search_finds_the_widest_network_that_is_fast_enough(
     limit: float,
 ) -> None:
     by_width = {pace.width: pace for pace in PACES}
@@ -132,7 +132,7 @@ def test_few_widths_are_measured_and_they_tell_the_widest_that_is_quick_enough(
     assert measured[0].width == 1.0
 
 
-def test_a_net_of_fixed_width_is_measured_once() -> None:
+def test_a_network_of_fixed_width_is_measured_once() -> None:
     only = {1.0: PACES[3]}
     assert list(budgets._paces(only.get, lambda pace: False)) == [PACES[3]]
 
@@ -142,7 +142,7 @@ def request(out: Path) -> TrainRequest:
     return TrainRequest("digits", load_recipe("tutorial-basic", small), out)
 
 
-def test_what_was_measured_and_chosen_is_on_record(
+def test_measurements_and_choice_are_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time_plan, "MOST_EPOCHS", 3)

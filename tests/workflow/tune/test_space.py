@@ -17,7 +17,7 @@ from glasshouse.workflow.tune.space import (
 LR, BATCH = "train.lr=0.0001..0.1:log", "train.batch_size=32,64"
 
 
-def test_ranges_and_choices_are_read() -> None:
+def test_ranges_and_categories_are_parsed() -> None:
     assert parse_search("train.lr=1e-4..1e-1:log") == Range("train.lr", 1e-4, 0.1, True, False)
     assert parse_search("train.epochs=2..9") == Range("train.epochs", 2, 9, False, True)
     assert parse_search("model.width=1..2") == Range("model.width", 1, 2, False, False)
@@ -28,7 +28,7 @@ def test_ranges_and_choices_are_read() -> None:
     assert parse_search("augment.horizontal_flip=true,false").values == (True, False)  # type: ignore[union-attr]
 
 
-def test_what_describes_a_space_is_read_back() -> None:
+def test_a_described_space_is_parsed_back() -> None:
     for text in (LR, BATCH, "train.epochs=2..9", "model.width=0.5..2.0"):
         assert describe_space([parse_search(text)]) == [text]
 
@@ -44,7 +44,7 @@ def test_what_describes_a_space_is_read_back() -> None:
         ("train.lr=1", "two values or more"),
     ],
 )
-def test_what_cannot_be_read_says_what_is_expected(text: str, message: str) -> None:
+def test_an_invalid_search_says_what_is_expected(text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         parse_search(text)
 
@@ -92,7 +92,7 @@ def test_a_layer_of_a_list_can_vary() -> None:
         recipe_of("tutorial-basic", [], {key: 16})
 
 
-def test_the_recipes_own_values_are_found_where_they_lie_inside() -> None:
+def test_the_recipes_own_values_are_found_within_the_space() -> None:
     recipe = load_recipe("tutorial-basic")
     assert values_in(recipe, [parse_search(LR), parse_search(BATCH)]) == {
         "train.lr": 1e-3,

@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_seeds_are_summed_up_with_an_interval(folder: Path) -> None:
+def test_seeds_are_summarised_with_an_interval(folder: Path) -> None:
     summary = read_json(folder / "seeds.json")
     values = [read_run(folder / f"seed-{n}").evaluation["accuracy"]["value"] for n in (0, 1)]  # type: ignore[index]
     assert summary["accuracies"] == values
@@ -80,7 +80,7 @@ def test_a_run_is_reproduced_byte_by_byte(folder: Path, tmp_path: Path) -> None:
     assert found.environment == ()
 
 
-def test_what_does_not_agree_is_named(folder: Path, tmp_path: Path) -> None:
+def test_differences_between_runs_are_named(folder: Path, tmp_path: Path) -> None:
     found = compare_folders(read_run(folder / "seed-0"), read_run(folder / "seed-1"))
     assert not found.agrees
     details = {each.file: each.detail for each in found.files}
@@ -115,9 +115,7 @@ def test_runs_are_compared_by_their_stored_predictions(folder: Path) -> None:
         compare_runs([folder / "seed-0"])
 
 
-def test_images_of_disagreements_are_shown_under_names_that_tell_runs_apart(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_disagreements_are_shown_under_distinct_run_names(folder: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         shutil.copytree(folder / "seed-0", tmp_path / name / "seed-0")
     runs = [tmp_path / "a" / "seed-0", tmp_path / "b" / "seed-0", folder / "seed-1"]
@@ -132,7 +130,7 @@ def test_images_of_disagreements_are_shown_under_names_that_tell_runs_apart(
     assert render_comparison(found).count("<li>") == 0
 
 
-def test_the_rate_of_a_frozen_body_is_that_of_its_head(tmp_path: Path) -> None:
+def test_the_range_test_of_a_frozen_backbone_trains_its_head(tmp_path: Path) -> None:
     auto = request(tmp_path / "run", "train.lr=auto", "train.optimizer=sgd")
     frozen = TransferSettings(way="tune", trainable="head")
     curve = find_recipe_lr(auto)
@@ -142,7 +140,7 @@ def test_the_rate_of_a_frozen_body_is_that_of_its_head(tmp_path: Path) -> None:
     assert np.isfinite(head.losses).sum() > np.isfinite(curve.losses).sum()
 
 
-def test_the_rate_that_was_found_is_on_record_and_kept(tmp_path: Path) -> None:
+def test_the_learning_rate_that_was_found_is_recorded_and_kept(tmp_path: Path) -> None:
     auto = request(tmp_path / "run", "train.lr=auto", "train.schedule={type='one_cycle'}")
     experiment = open_experiment(auto)
     record = read_json(tmp_path / "run" / "finder.json")
@@ -197,7 +195,7 @@ def test_the_ladder_measures_each_step_against_the_one_before(tmp_path: Path) ->
     assert again == found
 
 
-def test_a_ladder_of_which_nothing_trains_says_so(tmp_path: Path) -> None:
+def test_a_ladder_without_any_trainable_step_raises(tmp_path: Path) -> None:
     def run(one: TrainRequest) -> None:
         raise NoUsableRate("no usable valley")
 

@@ -38,14 +38,14 @@ def test_a_folder_and_a_bundled_name_give_the_saved_model(model: Path) -> None:
         assert net_by_name(name, (), size=9, class_count=9)[1] == (3, 160, 160)
 
 
-def test_a_net_of_the_zoo_has_the_classes_of_its_weights(tmp_path: Path) -> None:
+def test_a_librarys_network_has_the_classes_of_its_weights(tmp_path: Path) -> None:
     classifier = classifier_by_name("test_resnet", weights=weights_file(tmp_path, 7))
     assert len(classifier.class_names) == 7
     wanted = build_net("test_resnet", 7, {}, seed=5).state_dict()
     assert torch.equal(classifier.net.state_dict()["fc.weight"], wanted["fc.weight"])
 
 
-def test_arguments_and_preprocessing_stand_behind_the_colon(tmp_path: Path) -> None:
+def test_arguments_and_preprocessing_follow_a_colon(tmp_path: Path) -> None:
     file = weights_file(tmp_path, 7)
     name = "test_resnet:act_layer=silu,mean=0.5,std=0.25,input_size=64"
     classifier = classifier_by_name(name, weights=file)
@@ -63,7 +63,7 @@ def test_weights_without_a_head_cannot_name_a_class(tmp_path: Path) -> None:
         classifier_by_name("test_resnet", weights=file)
 
 
-def test_what_is_no_model_gets_the_nearest_name(model: Path, tmp_path: Path) -> None:
+def test_an_unknown_model_names_the_closest_match(model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"'resnet5'.*Did you mean 'resnet50'"):
         classifier_by_name("resnet5")
     with pytest.raises(UsageError, match=r"'pett' is not a run folder, .*Did you mean 'pet'"):
@@ -74,7 +74,7 @@ def test_what_is_no_model_gets_the_nearest_name(model: Path, tmp_path: Path) -> 
         classifier_by_name("pet", weights=weights_file(tmp_path, 7))
 
 
-def test_weights_that_are_not_on_this_machine_are_asked_for(
+def test_missing_weights_say_where_to_put_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))

@@ -55,12 +55,12 @@ def test_a_verdict_counts_what_stops_training() -> None:
     )
 
 
-def test_an_unknown_source_is_the_users_mistake() -> None:
+def test_an_unknown_source_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="Did you mean 'digits'"):
         examine("digit", DataSettings())
 
 
-def test_wrong_figures_stop_training_unless_they_are_wanted() -> None:
+def test_data_errors_stop_training_unless_they_are_ignored() -> None:
     splits = copy_into_test(sound(), 8)
     with pytest.raises(DataError, match=r"train/0000 = test/0000(.|\n)*data\.on_finding=ignore"):
         require_no_errors(splits, DataSettings())
@@ -79,7 +79,7 @@ def test_of_a_thousand_equal_images_a_few_are_named() -> None:
     assert len(str(caught.value)) < 1000
 
 
-def test_the_page_shows_copies_side_by_side_and_names_as_text(tmp_path: Path) -> None:
+def test_the_page_shows_duplicates_side_by_side_and_escapes_names(tmp_path: Path) -> None:
     hostile = "<img src=x onerror=alert(1)>"
     source = write_folder(tmp_path / "set", ("cat", hostile))
     pixels = np.asarray(Image.open(source / "cat" / "000.png"))

@@ -35,7 +35,7 @@ from glasshouse.training.transfer import begin_transfer, starting_net, train_tra
 from glasshouse.workflow.train.environment import describe_environment
 from glasshouse.workflow.train.kept_epochs import keep_epoch
 from glasshouse.workflow.train.learning_rate import FoundRate, find_rate_of_run, write_found_rate
-from glasshouse.workflow.train.pretrained import adapted_classifier, data_settings
+from glasshouse.workflow.train.pretrained_setup import adapted_classifier, data_settings
 from glasshouse.workflow.train.reporting import write_run_report
 from glasshouse.workflow.train.snapshots import fixed_images, snapshot_count, take_snapshot
 from glasshouse.workflow.train.step_log import recorded

@@ -30,7 +30,7 @@ from glasshouse.workflow.train.experiment import (
     first_classifier,
     write_start,
 )
-from glasshouse.workflow.train.pretrained import pretrained_of
+from glasshouse.workflow.train.pretrained_setup import pretrained_of
 from glasshouse.workflow.use.source_check import require_no_errors
 
 _CHECKED = 64

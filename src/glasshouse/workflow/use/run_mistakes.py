@@ -20,7 +20,7 @@ from glasshouse.models.predict import load_predictions, predict
 from glasshouse.report.explanation_page import write_mistakes_page
 from glasshouse.runs import folder as runs
 from glasshouse.storage import write_bytes
-from glasshouse.workflow.train.pretrained import data_settings
+from glasshouse.workflow.train.pretrained_setup import data_settings
 from glasshouse.workflow.train.reporting import write_run_report
 from glasshouse.workflow.use.predictions import load_run_classifier
 
