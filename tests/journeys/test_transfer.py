@@ -55,7 +55,7 @@ def test_offline_a_missing_weights_file_and_its_place_are_named(
     arguments = ["train", "digits", "--backbone", "resnet18", "--offline", "--out", tmp_path / "r"]
     errors = run(capsys, *arguments, code=2)[1]
     assert "https://download.pytorch.org/models/resnet18-f37072fd.pth" in errors
-    assert f"put it at {tmp_path}/hub/checkpoints/resnet18-f37072fd.pth" in errors
+    assert f"save it as {tmp_path}/hub/checkpoints/resnet18-f37072fd.pth" in errors
 
 
 def test_weights_that_do_not_fit_are_named_by_their_keys(tmp_path: Path, capsys: Capture) -> None:
@@ -143,7 +143,7 @@ def test_cross_validation_gives_an_accuracy_with_its_interval(
     assert len(rows) == 4 and sum(row["support"] for row in rows) == facts["images"]
     correct = sum(row["support"] * row["recall"]["value"] for row in rows)
     assert correct / facts["images"] == pytest.approx(facts["accuracy"]["value"])
-    assert "less than 30 folds" in run(capsys, *common[:-1], "30", code=3)[1]
+    assert "fewer than the 30 folds" in run(capsys, *common[:-1], "30", code=3)[1]
     twice = ["--recipe", "transfer-head", "--set", "data.train_on_validation=true"]
     compare = ["compare-backbones", photos, "-b", NET, "-b", "resnet18"]
     for command in (common, ["label-errors", *common[1:]], compare):
