@@ -282,7 +282,7 @@ def test_the_page_says_what_to_do_with_and_without_models(
 
     async def with_models(user: User) -> None:
         await user.open("/explain")
-        await user.should_see("Drop a photo, or take one of the test images")
+        await user.should_see("Drop a photo or choose a test image")
         await user.should_see("Its worst mistakes")
 
     visit(workbench, without)

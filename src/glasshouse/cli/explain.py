@@ -1,4 +1,4 @@
-"""`glasshouse explain`: why a classifier says what it says of images."""
+"""`glasshouse explain`: why a classifier predicts what it predicts."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from glasshouse.cli.options import DataDir, Json, Model, Offline, Weights, print_json
+from glasshouse.explanation.methods import ALL, ALL_METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,46 +18,43 @@ if TYPE_CHECKING:
     from glasshouse.models.classifier import Classifier
     from glasshouse.workflow.use.explain_files import Explained
 
-_METHOD_HELP = (
-    "all, activations, saliency, guided, relu, grad-cam, guided-grad-cam, grad-cam-guided-rule, "
-    "grad-cam-relu-rule, hires-cam, xgrad-cam, grad-cam++, layer-cam, eigen-cam, smoothgrad, "
-    "integrated-gradients, occlusion; may be repeated"
-)
-
+_METHOD_HELP = f"{ALL}, activations, {', '.join(ALL_METHODS)}; may be repeated"
 
 Images = Annotated[list[Path] | None, typer.Argument(metavar="IMAGE...", help="image files")]
 Methods = Annotated[list[str] | None, typer.Option("--method", help=_METHOD_HELP)]
 ClassName = Annotated[
     str | None,
-    typer.Option("--class", help="the class to explain, by name or number [the predicted]"),
+    typer.Option("--class", help="class to explain, by name or number [the predicted class]"),
 ]
 Layer = Annotated[
-    str | None, typer.Option(help="where class activation maps are drawn [chosen, with why]")
+    str | None, typer.Option(help="layer of the class activation maps [chosen; the sheet says why]")
 ]
 Activations = Annotated[
     list[str] | None,
     typer.Option("--activations", help="draw all channels of this layer; may be repeated"),
 ]
-Channel = Annotated[int, typer.Option(min=0, help="of the first of these layers, drawn alone")]
-Tiles = Annotated[int | None, typer.Option(min=1, help="draw only so many channels together [all]")]
+Channel = Annotated[int, typer.Option(min=0, help="channel of the first layer to draw alone")]
+Tiles = Annotated[
+    int | None, typer.Option(min=1, help="draw only this many channels together [all]")
+]
 SharedScale = Annotated[
-    bool, typer.Option("--shared-scale", help="one scale for all channels of a layer")
+    bool, typer.Option("--shared-scale", help="one colour scale for all channels of a layer")
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(help="the folder for the images [explanations; for --errors the run]"),
+    typer.Option(help="output folder [explanations; with --errors the run folder]"),
 ]
-Checks = Annotated[
-    bool, typer.Option(help="say of each map whether it may be trusted (takes longer)")
-]
+Checks = Annotated[bool, typer.Option(help="check whether each map can be trusted (takes longer)")]
 Colours = Annotated[
-    Literal["jet", "inferno", "viridis"], typer.Option(help="the colours of positive maps")
+    Literal["jet", "inferno", "viridis"],
+    typer.Option(help="colours of unsigned maps"),
 ]
 Layers = Annotated[
-    bool, typer.Option("--layers", help="list the layers that can be named, and stop")
+    bool, typer.Option("--layers", help="list the layers that can be named, and exit")
 ]
 Errors = Annotated[
-    bool, typer.Option("--errors", help="a page of the run's worst mistakes and confused classes")
+    bool,
+    typer.Option("--errors", help="explain a run's worst mistakes and confused classes"),
 ]
 
 
@@ -80,7 +78,7 @@ def explain(
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Draw why MODEL predicts what it predicts for each IMAGE, and whether to believe it."""
+    """Explain what MODEL predicts for each IMAGE, and check whether the maps can be trusted."""
     from glasshouse.workflow.use.explain_files import ExplainRequest, explain_images, map_request
     from glasshouse.workflow.use.model_names import classifier_by_name
 
@@ -170,4 +168,4 @@ def _lines(answer: "Explained") -> "Iterator[str]":
 
 
 def _silence(explanation: "Explanation") -> str:
-    return "no doubts" if explanation.checks else "not checked"
+    return "passed all checks" if explanation.checks else "not checked"

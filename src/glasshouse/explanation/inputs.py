@@ -1,4 +1,4 @@
-"""Images as the net sees them, and classes as the user names them."""
+"""Images as the network sees them, and classes as the user names them."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ def as_batch(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def as_inputs(classifier: Classifier, images: NDArray[np.uint8]) -> Tensor:
-    """The net's input ``(n, 3, h, w)`` for uint8 images, on its device and in its precision."""
+    """The network's input ``(n, 3, h, w)`` for uint8 images, on its device, in its precision."""
     batch = torch.from_numpy(as_batch(images).copy())
     weight = next((p for p in classifier.net.parameters() if p.is_floating_point()), None)
     if weight is None:
@@ -42,9 +42,9 @@ def as_inputs(classifier: Classifier, images: NDArray[np.uint8]) -> Tensor:
 
 
 def reported_logits(classifier: Classifier, inputs: Tensor, logits: Tensor) -> Tensor:
-    """The logits ``(n, k)`` that the classifier answers with: of both views where it sees both.
+    """The logits ``(n, k)`` of the classifier: averaged with the mirror image where it does so.
 
-    logits: those of the inputs as they are, which are what maps explain.
+    logits: those of the inputs as they are, which the maps explain.
     """
     if not classifier.mirror:
         return logits.detach()
@@ -58,7 +58,7 @@ def as_positions(
 ) -> NDArray[np.int64]:
     """The class of each image ``(n,)`` as a position in class_names; None: the predicted one.
 
-    Raises UsageError for an unknown class and for a count that is not the images'.
+    Raises UsageError for an unknown class, or for a number of classes other than that of images.
     """
     count = len(logits)
     if targets is None:

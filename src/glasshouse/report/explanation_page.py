@@ -1,4 +1,4 @@
-"""A self-contained page of explained mistakes, beside the report of a run."""
+"""A self-contained page of explained mistakes, next to the report of a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from glasshouse.storage import write_text
 
 @dataclass(frozen=True)
 class _Group:
-    """One image of the page; text says the same in words."""
+    """One image of the page; text is its alternative text."""
 
     title: str
     image: str
@@ -32,10 +32,10 @@ def write_mistakes_page(
     scores: Sequence[Localisation] = (),
     report: str = "",
 ) -> None:
-    """Write one HTML file that opens offline: the worst mistakes, then the confused pairs.
+    """Write one HTML file that opens offline: the worst mistakes, then the confused classes.
 
-    scores: how well maps find the objects, where that is known. report: the name of the run's
-    report, where it lies beside the page.
+    scores: how well maps locate the objects, where masks are known. report: file name of the
+    run's report, where it is in the same folder.
     """
     write_text(path, render_mistakes_page(mistakes, scores=scores, report=report))
 
@@ -43,7 +43,7 @@ def write_mistakes_page(
 def render_mistakes_page(
     mistakes: Sequence[Mistakes], *, scores: Sequence[Localisation] = (), report: str = ""
 ) -> str:
-    """The page as HTML that loads nothing from elsewhere."""
+    """The page as HTML that loads nothing from another host."""
     values = {"groups": [_group(each) for each in mistakes], "scores": scores, "report": report}
     return render_template("mistakes.html.jinja", values)
 
@@ -54,7 +54,7 @@ def _group(mistakes: Mistakes) -> _Group:
         mistakes.title,
         data_uri(to_png(draw_mistakes(mistakes)), "image/png"),
         "; ".join(
-            f"{name}: {target_name(explained, row)} at {probability:.0%}, in truth "
+            f"{name}: {target_name(explained, row)} at {probability:.0%}, true class "
             f"{target_name(mistakes.true, row)}"
             for row, (name, probability) in enumerate(
                 zip(mistakes.ids.tolist(), np.asarray(mistakes.probabilities), strict=True)

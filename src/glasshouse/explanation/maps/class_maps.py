@@ -1,4 +1,4 @@
-"""Class activation maps of every class at once, where the head is linear."""
+"""Class activation maps of all classes at once, for a linear head."""
 
 from collections.abc import Iterator
 
@@ -38,11 +38,11 @@ _CHUNK = 100
 def class_maps(
     classifier: Classifier, images: NDArray[np.uint8], *, layer: str | None = None
 ) -> Floats:
-    """Raw Grad-CAMs ``(n, classes, h, w)`` of all classes, for one forward pass.
+    """Raw Grad-CAMs ``(n, classes, h, w)`` of all classes, from one forward pass.
 
-    With pooling and a linear layer behind the map, one class's gradient is the same for every
-    image, so that all maps are one product. Raises UsageError for a head with activations in
-    it, where each class costs a backward pass: ask `explain` for the classes of interest.
+    After pooling and a linear layer, the gradient of a class is the same for every image, so all
+    maps are one product. Raises UsageError for a head with activations, where each class needs a
+    backward pass: call `explain` for the classes of interest.
     """
     recording, call = _recorded(classifier, images, layer)
     assert call.value is not None and call.edge is not None
@@ -73,13 +73,13 @@ def _require_linear(recording: Recording, call: Call) -> None:
     bent = sorted(names - set(_LINEAR))
     if bent:
         raise UsageError(
-            f"behind layer {call.name} the network is not linear ({', '.join(bent)}), so that the "
-            "maps of all classes cannot be had at once: explain single classes instead"
+            f"after layer {call.name} the network is not linear ({', '.join(bent)}), so the maps "
+            "of all classes cannot be computed at once: explain single classes instead"
         )
 
 
 def _class_weights(recording: Recording, call: Call) -> Iterator[Tensor]:
-    """The mean gradient of each logit ``(classes, channels)``, some classes at a time."""
+    """The mean gradient of each logit ``(classes, channels)``, in blocks of classes."""
     assert call.edge is not None
     logits = recording.logits
     count = logits.shape[1]

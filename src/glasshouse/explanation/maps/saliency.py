@@ -1,6 +1,6 @@
-"""Which pixels the class score reacts to: gradients at the image, and relatives of them.
+"""Which pixels the class score depends on: gradients at the image, and related methods.
 
-``inputs`` is the net's input ``(n, 3, h, w)``; ``selector`` ``(n, k)`` weighs the logits, so that
+``inputs`` is the network's input ``(n, 3, h, w)``; ``selector`` ``(n, k)`` weights the logits:
 ``sum(logits * selector, 1)`` is the score that is explained. Results are signed, in logit units.
 """
 
@@ -41,13 +41,13 @@ def smooth_grad(
 ) -> Tensor:
     """The mean signed gradient ``(n, 3, h, w)`` of noisy copies (Smilkov et al. 2017).
 
-    noise: the standard deviation as a share of each image's own range of values.
+    noise: standard deviation as a fraction of each image's range of values.
     """
     spread = noise * (inputs.amax((1, 2, 3)) - inputs.amin((1, 2, 3))).view(-1, 1, 1, 1)
     total = torch.zeros_like(inputs)
     for sample in range(samples):
         generator = torch.Generator().manual_seed(derive(seed, "smoothgrad", sample))
-        # One draw for every image, so that an image's map does not depend on its company.
+        # All images get the same noise, so that a map does not depend on the rest of the batch.
         draw = torch.randn(inputs.shape[1:], generator=generator).to(inputs)
         total += input_gradients(net, inputs + spread * draw, selector)
     return total / samples
@@ -63,7 +63,7 @@ def integrated_gradients(
 ) -> Tensor:
     """Shares ``(n, 3, h, w)`` that sum to score minus baseline score (Sundararajan et al. 2017).
 
-    baseline: the input that counts as nothing, zeros unless given. The path is integrated by
+    baseline: the input without information; unset: zeros. The path is integrated by
     Gauss-Legendre quadrature with this many steps.
     """
     nothing = torch.zeros_like(inputs) if baseline is None else baseline
@@ -84,10 +84,10 @@ def occlusion(
     stride: int | None = None,
     batch_size: int = 64,
 ) -> Tensor:
-    """How far the score falls ``(n, h, w)`` when a square is set to zero (Zeiler and Fergus 2014).
+    """The drop in score ``(n, h, w)`` when a square is set to zero (Zeiler and Fergus 2014).
 
-    window: pixels a side, an eighth of the image unless given; stride: half a window. A pixel
-    has the mean fall of all the squares that cover it.
+    window: side in pixels; unset: an eighth of the image. stride: unset: half a window. A pixel
+    gets the mean drop over all squares that cover it.
     """
     height, width = inputs.shape[2:]
     side = window or max(1, math.ceil(min(height, width) / 8))

@@ -1,4 +1,4 @@
-"""Do maps point at the object? Scores against known masks, with the centre as a baseline."""
+"""Do maps locate the object? Scores against known masks, with the image centre as baseline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ Masks = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Localisation:
-    """How well one method finds the object, over all images; shares in 0..1.
+    """How well one method locates the object, over all images; shares in 0..1.
 
-    on_object: the largest value lies on the object. pointing: on it or nearer to it than the usual
-    margin, which is the pointing game as it is published. energy: the positive mass on the object.
+    on_object: the largest value lies on the object. pointing: on it or within the margin, as in
+    the published pointing game. energy: the share of positive mass on the object.
     """
 
     method: str
@@ -28,7 +28,7 @@ class Localisation:
 
 
 def usual_margin(height: int, width: int) -> float:
-    """The pointing game's margin in pixels: 15 where the shorter side is 224, and in proportion."""
+    """The pointing game's margin in pixels: 15 for a shorter side of 224, scaled in proportion."""
     return 15 / 224 * min(height, width)
 
 
@@ -50,7 +50,7 @@ def pointing_game(maps: Floats, masks: Masks, *, margin: float = 0) -> NDArray[n
 
 
 def energy_inside(maps: Floats, masks: Masks) -> NDArray[np.float64]:
-    """The share of each map's positive mass that lies on its mask ``(n,)``; 0 for empty maps."""
+    """The share of each map's positive mass on its mask ``(n,)``; 0 for empty maps."""
     _require_same_size(maps, masks)
     positive = np.clip(maps.astype(np.float64), 0, None)
     total = positive.sum((1, 2))
@@ -64,9 +64,9 @@ def energy_inside(maps: Floats, masks: Masks) -> NDArray[np.float64]:
 def score_localisation(
     explanations: Sequence[Explanation], masks: Masks, *, margin: float | None = None
 ) -> tuple[Localisation, ...]:
-    """A row per method, then the centre of the image, which needs no net.
+    """One row per method, then the image centre, a baseline that needs no network.
 
-    margin: in pixels; unset: the usual one.
+    margin: in pixels; unset: `usual_margin`.
     """
     rows = [(explanation.method, shown(explanation)) for explanation in explanations]
     rows.append(("centre", _centre_maps(masks)))
@@ -75,7 +75,7 @@ def score_localisation(
 
 
 def _distance(mask: NDArray[np.bool_], point: tuple[int, int]) -> float:
-    """Pixels from a point to the nearest of a mask; infinite for an empty mask."""
+    """Distance in pixels from a point to a mask; infinite for an empty mask."""
     places = np.argwhere(mask) - point
     return float(np.sqrt((places**2).sum(1).min())) if len(places) else np.inf
 

@@ -1,4 +1,4 @@
-"""POST /explain: why the net says what it says, as maps."""
+"""POST /explain: maps that explain a prediction."""
 
 import base64
 from dataclasses import dataclass
@@ -27,22 +27,22 @@ from glasshouse.serving.service.schemas import Explanations
 from glasshouse.serving.service.service import Service, within_deadline
 from glasshouse.serving.service.uploads import Upload, pixels_of, read_uploads
 
-# Longer ones are no names, and would take long to be compared with those that are.
+# Longer strings are not names, and comparing them with the known names would take long.
 Name = Annotated[str, StringConstraints(max_length=200)]
 Form = Literal["overlay", "values", "both"]
 _PALETTE: Palette = "inferno"
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked of each image; form: how its maps are given."""
+class ExplainQuery:
+    """What is asked about each image; form: how its maps are returned."""
 
     maps: MapRequest
     form: Form
 
 
 def explain_routes(service: Service) -> APIRouter:
-    """The route that explains."""
+    """The route POST /explain."""
     router = APIRouter(tags=["explain"])
 
     @router.post(
@@ -50,38 +50,42 @@ def explain_routes(service: Service) -> APIRouter:
         response_model=None,
         responses={200: {"model": Explanations}, **PROBLEMS},
         openapi_extra=IMAGES_BODY,
-        summary="Maps of what speaks for a class in one or several images",
+        summary="Maps that explain the predicted or another class, for one or several images",
     )
     async def explain(
         request: Request,
         method: Annotated[
-            list[Name], Query(description="a method's name, or all; may be repeated", max_length=16)
+            list[Name],
+            Query(description="a method, or all; may be repeated", max_length=16),
         ] = list(PAGE_METHODS),  # noqa: B006 - FastAPI copies it
         class_name: Annotated[
             Name | None,
-            Query(alias="class", description="a class by name or number; else the predicted one"),
+            Query(
+                alias="class",
+                description="class by name or number; default: the predicted one",
+            ),
         ] = None,
         layer: Annotated[
-            Name | None, Query(description="where class activation maps are drawn; else chosen")
+            Name | None, Query(description="layer of the class activation maps; default: chosen")
         ] = None,
         form: Annotated[Form, Query(description="overlay: PNG in base64; values: numbers")] = (
             "overlay"
         ),
-        checks: Annotated[bool, Query(description="say whether each map may be trusted")] = False,
+        checks: Annotated[bool, Query(description="check whether each map can be trusted")] = False,
     ) -> Response:
         require_methods([name for name in method if name != ALL])
         maps = MapRequest(
             methods=tuple(method), target_class=class_name, layer=layer, is_checked=checks
         )
         with service.explain_capacity.enter() as slot:
-            found = await _answers(service, slot, request, Question(maps, form))
+            found = await _answers(service, slot, request, ExplainQuery(maps, form))
         return json_response({"model": service.name, "explanations": found})
 
     return router
 
 
 async def _answers(
-    service: Service, slot: Slot, request: Request, question: Question
+    service: Service, slot: Slot, request: Request, query: ExplainQuery
 ) -> list[dict[str, Any]]:
     limits, classifier = service.limits, service.classifier
     uploads = await read_uploads(request, slot, limits, limits.explain_images)
@@ -92,20 +96,20 @@ async def _answers(
             pixels = await service.reader.submit(
                 partial(pixels_of, upload, classifier.preprocessing, limits)
             )
-            work = partial(explained, classifier, upload, pixels, question)
+            work = partial(explained, classifier, upload, pixels, query)
             found.append(await service.explainer.submit(work))
     return found
 
 
 def explained(
-    classifier: Classifier, upload: Upload, pixels: Pixels, question: Question
+    classifier: Classifier, upload: Upload, pixels: Pixels, query: ExplainQuery
 ) -> dict[str, Any]:
-    """One image's part of the answer; raises UsageError for an unknown method, class or layer."""
-    page = explain_image(classifier, pixels, question.maps)
+    """The result of one image; raises UsageError for an unknown method, class or layer."""
+    page = explain_image(classifier, pixels, query.maps)
     return {
         "image": upload.name,
         "predicted": _predicted(page),
-        "maps": [_map(each, question.form) for each in page.explanations],
+        "maps": [_map(each, query.form) for each in page.explanations],
     }
 
 

@@ -1,14 +1,14 @@
-"""The images and arrays of an explanation, by the key of its answer and plain numbers."""
+"""The images and arrays of an explained photo, by its key and by plain numbers."""
 
 from fastapi import APIRouter, Response
 
 from glasshouse.serving.workbench import Workbench
 
-_FORGOTTEN = "There is no such file any more; explain the image again."
+_FORGOTTEN = "This file is no longer available: explain the image again."
 
 
 def routes(workbench: Workbench) -> APIRouter:
-    """What the page Explain shows and offers to keep; no name ever chooses a file."""
+    """What the page Explain displays and offers for download; no request names a file on disk."""
     router = APIRouter(prefix="/explain/answers/{key}")
 
     @router.get("/{kind}")

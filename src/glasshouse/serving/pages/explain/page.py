@@ -1,4 +1,4 @@
-"""The page that shows why: a photo or a test image, one model or two, every map and layer."""
+"""The page Explain: a photo or a test image, one model or two, every map and layer."""
 
 from glasshouse.serving.pages.explain.files import routes
 from glasshouse.serving.pages.lazy_page import lazy_page

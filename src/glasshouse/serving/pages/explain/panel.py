@@ -1,4 +1,4 @@
-"""One model's answer on the page Explain: the photo, the top five, every map, every layer."""
+"""One model's result on the page Explain: the photo, the top five, every map, every layer."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -8,6 +8,7 @@ import numpy as np
 from nicegui import ui
 from nicegui.element import Element
 
+from glasshouse.explanation.methods import METHODS, SLOW_METHODS
 from glasshouse.explanation.nouns import Explanation, target_name
 from glasshouse.models.predict import softmax
 from glasshouse.serving.explainer import ExplainedPhoto
@@ -15,27 +16,10 @@ from glasshouse.serving.pages.parts import box, button, link, panel, text
 
 _TOP = 5
 _MARKS = {"good": "check_circle", "doubtful": "error_outline", "note": "info_outline"}
-_TITLES = {
-    "saliency": "Saliency",
-    "guided": "Guided saliency",
-    "relu": "ReLU saliency",
-    "grad-cam": "Grad-CAM",
-    "grad-cam-guided-rule": "Grad-CAM, guided rule",
-    "grad-cam-relu-rule": "Grad-CAM, ReLU rule",
-    "guided-grad-cam": "Guided Grad-CAM",
-    "xgrad-cam": "XGrad-CAM",
-    "hires-cam": "HiResCAM",
-    "grad-cam++": "Grad-CAM++",
-    "layer-cam": "LayerCAM",
-    "eigen-cam": "Eigen-CAM",
-    "smoothgrad": "SmoothGrad",
-    "integrated-gradients": "Integrated Gradients",
-    "occlusion": "Occlusion",
-}
 
 
 class Column:
-    """The parts of one answer that change when something else is chosen."""
+    """One result, whose parts change with the chosen map and colours."""
 
     def __init__(self, answer: ExplainedPhoto, method: str, colours: str) -> None:
         self.answer: ExplainedPhoto = answer
@@ -57,13 +41,15 @@ class Column:
             with self.place:
                 for name in self.methods:
                     self._tile(name)
-            self.more: ui.button = button("SmoothGrad, Integrated Gradients, occlusion", "add")
+            self.more: ui.button = button(
+                ", ".join(_title(method) for method in SLOW_METHODS), "add"
+            )
             self.more.on_click(self._ask_for_more).classes("gh-more-maps")
             _layers(answer)
         self.show_method(self.method)
 
     def show_method(self, method: str) -> None:
-        """Bring a map to the large place; one that this answer has not is left out."""
+        """Show a map in large; ignored for a method that this result lacks."""
         if method not in self.methods:
             return
         self.method = method
@@ -77,7 +63,7 @@ class Column:
         self._say()
 
     def show_colours(self, colours: str) -> None:
-        """Draw every map in other colours."""
+        """Redraw every map in other colours."""
         self.colours = colours
         for name, images in self.maps.items():
             for image in images:
@@ -86,7 +72,7 @@ class Column:
         self._say()
 
     def show_checks(self, checked: ExplainedPhoto) -> None:
-        """What the checks say, once they are made."""
+        """Show the results of the checks."""
         self.answer = checked
         for explanation in checked.page.explanations:
             verdicts = {check.verdict for check in explanation.checks}
@@ -101,7 +87,7 @@ class Column:
         self._say()
 
     def show_more(self, answer: ExplainedPhoto) -> None:
-        """Add the maps that took longer."""
+        """Add the maps that need many passes."""
         self.more.delete()
         self.answer = answer
         new = [e.method for e in answer.page.explanations if e.method not in self.methods]
@@ -128,7 +114,7 @@ class Column:
         self.tiles[name] = tile
 
     def _images(self, name: str, description: str) -> None:
-        """The photo and, over it, a map whose opacity the page's slider sets."""
+        """The photo under a map whose opacity the page's slider sets."""
         photo, over = ui.element("img"), ui.element("img").classes("gh-over")
         photo.props.update({"src": f"{_folder(self.answer)}/photo", "alt": description})
         over.props.update({"src": self._address(name), "alt": ""})
@@ -139,7 +125,7 @@ class Column:
         return f"{_folder(self.answer)}/map/{self.methods.index(name)}?{query}"
 
     def _say(self) -> None:
-        """The words on the map in the large place, and what can be kept of it."""
+        """The sentences on the large map, and its downloads."""
         place = self.methods.index(self.method)
         explanation = self.answer.page.explanations[place]
         self.words.clear()
@@ -189,7 +175,7 @@ def _sentences(explanation: Explanation) -> None:
 
 
 def _layers(answer: ExplainedPhoto) -> None:
-    """A slider along the net, and all channels of the layer that it stands at."""
+    """A slider through the layers of the network, and all channels of the chosen one."""
     found = answer.page.activations
     if not found:
         return
@@ -204,9 +190,8 @@ def _layers(answer: ExplainedPhoto) -> None:
 
     def show(place: int) -> None:
         _, channels, height, width = found[place].values.shape
-        said = (
-            f"{found[place].layer}: {channels} channels of {width}×{height}, each in its own scale"
-        )
+        size = f"{channels} channels of {width}×{height}"
+        said = f"{found[place].layer}: {size}, each with its own colour scale"
         words.set_text(said)
         image.props.update({"src": f"{_folder(answer)}/layer/{place}", "alt": said})
         image.update()
@@ -224,7 +209,7 @@ def _class_name(answer: ExplainedPhoto, place: int) -> str:
 
 
 def _title(method: str) -> str:
-    return _TITLES.get(method, method)
+    return METHODS[method].title
 
 
 def _folder(answer: ExplainedPhoto) -> str:

@@ -1,4 +1,4 @@
-"""What the page Explain holds: models, an image, and the answers; it needs torch."""
+"""The contents of the page Explain: models, an image, and the results; it needs torch."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -46,9 +46,9 @@ _MISTAKES_SHOWN, _OTHERS_SHOWN = 6, 10
 
 @dataclass
 class _View:
-    """What one viewer looks at.
+    """What one viewer sees.
 
-    turn counts what was asked, so that a late answer is dropped; shuffles, which images to show.
+    turn counts requests, so that a late result is dropped; shuffles counts random selections.
     """
 
     explainer: Explainer
@@ -62,13 +62,13 @@ class _View:
     columns: list[Column] = field(default_factory=list)
 
     def is_at(self, turn: int, place: Element) -> bool:
-        """Whether an answer still belongs to its place: nothing else was asked, nobody left."""
+        """Whether a result is still wanted: no newer request, and the viewer is still there."""
         return turn == self.turn and not place.is_deleted
 
 
 async def fill(workbench: Workbench, request: Request) -> None:
-    """Models and an image to choose, and below them what explains the answer."""
-    heading("Explain", "Which parts of an image speak for an answer, and how sure that is.")
+    """Choose models and an image; below them, the explanation."""
+    heading("Explain", "Which parts of an image support a prediction, and how far to trust that.")
     names = await asyncio.to_thread(model_names, workbench.runs)
     if not names:
         empty_state(
@@ -96,7 +96,7 @@ async def fill(workbench: Workbench, request: Request) -> None:
 def _controls(
     view: _View, names: list[str], show: Callable[[], Awaitable[None]]
 ) -> tuple[Element, Chooser]:
-    """The models and the image; gives where the test images go, and the models' fields."""
+    """The models and the image; returns the place of the test images and the model fields."""
 
     async def choose() -> None:
         if not chooser.chosen:
@@ -136,11 +136,11 @@ def _drop(view: _View, show: Callable[[], Awaitable[None]]) -> None:
             text(words, "p", "gh-bad").props("role=alert")
 
     drop = ui.upload(
-        label="Drop a photo here, or choose one by +",
+        label="Drop a photo here, or choose one with +",
         auto_upload=True,
         max_file_size=_LARGEST_UPLOAD,
         on_upload=take,
-        on_rejected=lambda: refused(f"Files of up to {_LARGEST_UPLOAD >> 20} MB are read."),
+        on_rejected=lambda: refused(f"The file is too large: at most {_LARGEST_UPLOAD >> 20} MB."),
     )
     drop.classes("gh-drop").props("flat bordered")
     message = box("gh-message")
@@ -149,10 +149,10 @@ def _drop(view: _View, show: Callable[[], Awaitable[None]]) -> None:
 async def _fill_strip(
     view: _View, strip: Element, show: Callable[[], Awaitable[None]], wanted: str
 ) -> None:
-    """Test images of the first run among the models: its worst mistakes, and some at random."""
+    """Test images of the first run among the models: its worst mistakes, and a random selection."""
     strip.clear()
     with strip:
-        text("Fetching the test images …", "p", "gh-quiet")
+        text("Loading the test images …", "p", "gh-quiet")
     model = view.explainer.image_model(view.models)
     try:
         images = await asyncio.to_thread(view.explainer.test_images, model)
@@ -178,20 +178,20 @@ async def _fill_strip(
 
 
 def _no_images(view: _View, error: GlasshouseError) -> None:
-    """Why there are no test images to choose from, and what can be done all the same."""
+    """Why there are no test images to choose from, and what is still possible."""
     folder = run_of_choice(view.explainer.workbench.runs, view.explainer.image_model(view.models))
     if folder is None:
-        text("Drop a photo of your own", "h3")
+        text("Drop a photo", "h3")
         text(
-            f"{error}. Of a run that was trained here, its test images and its worst mistakes "
-            "stand here, and its epochs can be looked at.",
+            f"{error}. For a run that was trained here, this panel offers its test images, its "
+            "worst mistakes and its epochs.",
             "p",
             "gh-quiet",
         )
         link_button("Train a classifier", "/train", icon="play_arrow")
         return
     text("Its test images cannot be read", "h3")
-    text(f"{error}. A photo of your own can still be explained.", "p", "gh-quiet")
+    text(f"{error}. Uploaded photos can still be explained.", "p", "gh-quiet")
 
 
 def _others(
@@ -241,15 +241,15 @@ def _worst_mistakes(workbench: Workbench, model: ModelChoice, images: ImageSet) 
 
 def _nothing_yet() -> None:
     empty_state(
-        "Drop a photo, or take one of the test images",
-        "You see what the model answers, which pixels and regions speak for it, what each layer "
-        "makes of the image, and whether the maps can be trusted.",
+        "Drop a photo or choose a test image",
+        "You see the prediction, the pixels and regions that support it, the activations of each "
+        "layer, and whether the maps can be trusted.",
         icon="visibility",
     )
 
 
 async def _show(view: _View, place: Element) -> None:
-    """Explain the image by each model, then check the maps; both in a thread."""
+    """Explain the image with each model, then check the maps, both in a thread."""
     if view.photo is None:
         return
     view.turn += 1
@@ -267,7 +267,7 @@ async def _show(view: _View, place: Element) -> None:
         if view.is_at(turn, place):
             place.clear()
             with place:
-                empty_state("This cannot be explained", str(error), icon="report_problem")
+                empty_state("This image cannot be explained", str(error), icon="report_problem")
         return
     if not view.is_at(turn, place):
         return
@@ -279,7 +279,7 @@ async def _show(view: _View, place: Element) -> None:
     for column in view.columns:
         column.on_method = partial(_choose_method, view)
         column.on_more = partial(_add_more, view, turn, column)
-    # On a phone the answer lies below what is in sight.
+    # On a phone the result is below the visible part of the page.
     place.client.run_javascript(
         f"const place = document.getElementById('{place.html_id}');"
         "if (place.getBoundingClientRect().top > innerHeight * 0.6)"
@@ -291,13 +291,13 @@ async def _show(view: _View, place: Element) -> None:
 def _explained(
     explainer: Explainer, model: ModelChoice, photo: Photo, class_name: str | None
 ) -> ExplainedPhoto:
-    """By the class that was chosen; by the model's own answer where it does not know that class."""
+    """For the chosen class, or the predicted one where the model does not know that class."""
     knows = class_name in explainer.classifier(model).class_names
     return explainer.explain(model, photo, class_name if knows else None)
 
 
 def _looks(view: _View, answer: ExplainedPhoto, place: Element) -> None:
-    """What holds for both sides: the class, how strongly maps cover the photo, their colours."""
+    """What applies to both models: the class, the opacity of the maps, their colours."""
     names = answer.page.class_names
     explained = int(answer.page.explanations[0].targets[0])
 
