@@ -99,7 +99,7 @@ def main(count: int, side: int) -> bool:
             start = time.perf_counter()
             splits = load_splits(photos, settings)
             print(f"{what} in {time.perf_counter() - start:.1f} s")
-        train = splits.train.images
+        train = splits.train.pixels
         order = np.random.default_rng(0).permutation(len(train))
         start = time.perf_counter()
         for first in range(0, len(order), BATCH):

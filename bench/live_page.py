@@ -215,6 +215,7 @@ async def memory(minutes: float) -> bool:
                 before = before or now
                 print(f"{second // 60:>3} min: server {now[0]:.1f} MB ({now[0] - before[0]:+.1f}), "
                       f"page {now[1]:.1f} MB ({now[1] - before[1]:+.1f})", flush=True)  # fmt: skip
+            assert before is not None, "the training ended within half a minute"
             shown = browser.find_element("css selector", ".gh-live dd").text
             assert int(shown.split(" / ")[0]) >= training.count // 10 - 6, shown
             held = [

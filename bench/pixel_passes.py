@@ -38,7 +38,7 @@ def count_reads() -> None:
             yield block
 
     pixel_blocks._copy_rows = counting_rows
-    cache._file_blocks = counting_blocks
+    cache._file_blocks = counting_blocks  # type: ignore[assignment]
 
 
 def write_images(folder: Path, count: int, size: int) -> None:

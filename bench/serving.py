@@ -76,7 +76,7 @@ def write_files(model: str, folder: Path) -> list[Path]:
     from glasshouse.data.sources import load_splits
     from glasshouse.settings import DataSettings
 
-    images = load_splits("cifar10", DataSettings(), data_dir=DATA, offline=True).test.images
+    images = load_splits("cifar10", DataSettings(), data_dir=DATA, offline=True).test.pixels
     paths = [folder / f"{i}.png" for i in range(FILES)]
     for path, image in zip(paths, images, strict=False):
         Image.fromarray(image.transpose(1, 2, 0)).save(path)

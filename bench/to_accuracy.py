@@ -31,7 +31,7 @@ def keras_seconds(epochs: int) -> float:
     from glasshouse.settings import DataSettings
 
     train = load_splits("cifar10", DataSettings(train_on_validation=True)).train
-    net, flow = tutorial_keras.program(train.images, train.labels, batch_size=32)
+    net, flow = tutorial_keras.program(train.pixels, train.labels, batch_size=32)
     net.fit(flow, steps_per_epoch=30, epochs=1, verbose=0)  # compiles
     started = time.perf_counter()
     net.fit(flow, epochs=epochs, verbose=0)

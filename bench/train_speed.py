@@ -23,7 +23,7 @@ def images() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         from glasshouse.settings import DataSettings
 
         train = load_splits("cifar10", DataSettings()).train
-        return train.images, train.labels
+        return train.pixels, train.labels
     random = np.random.default_rng(0)
     count = 20_000
     return (
@@ -62,7 +62,7 @@ def glasshouse() -> float:
     classifier = untrained_classifier(recipe.model, splits, seed=0)
     state = begin(classifier.net, recipe.train, torch.device("cpu"))
     setup = TrainingSetup(
-        images, splits.validation, classifier.preprocessing, recipe.train, recipe.augment
+        whole, splits.validation, classifier.preprocessing, recipe.train, recipe.augment
     )
     return rate(r for r in train(state, setup) if isinstance(r, Step))
 

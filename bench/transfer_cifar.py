@@ -111,10 +111,10 @@ def usual(classifier: Classifier, splits: Splits, size: int, found: Ours) -> tup
     taught, asked = _some(train, TAUGHT), _some(test, ASKED)
     run = body_of_usual(classifier, size)
     started = time.perf_counter()
-    head = head_training(lambda rows: run(train.images[taught[rows]]), train.labels[taught])
+    head = head_training(lambda rows: run(train.pixels[taught[rows]]), train.labels[taught])
     seconds = time.perf_counter() - started
     epoch = seconds / EPOCHS * len(train) / len(taught)
-    real = torch.cat([head(run(test.images[rows])) for rows in _batches(asked)]).detach().numpy()
+    real = torch.cat([head(run(test.pixels[rows])) for rows in _batches(asked)]).detach().numpy()
     some = rows_of(found.features.train, taught)
     cached = cached_way(some, found.features.test)[asked]
     best = choose_head(some, found.features.validation, SETTINGS).best

@@ -41,6 +41,7 @@ def workers_of(pid: int) -> list[int]:
 def finished(out: Path) -> dict[int, float]:
     """The value of every finished trial, read from the journal as any other program would."""
     import optuna
+    from optuna.storages.journal import JournalFileBackend
 
     from glasshouse.runs.folder import JOURNAL
     from glasshouse.workflow.tune.study import records
@@ -48,7 +49,7 @@ def finished(out: Path) -> dict[int, float]:
     if not (out / JOURNAL).is_file():
         return {}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    backend = optuna.storages.journal.JournalFileBackend(str(out / JOURNAL))
+    backend = JournalFileBackend(str(out / JOURNAL))
     storage = optuna.storages.JournalStorage(backend)
     if not storage.get_all_studies():
         return {}
