@@ -95,9 +95,10 @@ def _show_maps(explained: "Explained") -> None:
     _tell(f"    passed every check:\n        {', '.join(names)}\n")
     best = next((each for each in trusted if each.method == SHARED), trusted[0])
     share, area = _share_of_face(best)
+    looks = "the network looks at the face: " if share > 2 * area else ""
     _tell(
         f"{passed} of {len(explained.explanations)} passed, so trust {best.method}. It shows that\n"
-        f"the network looks at the face: the eyes and the nose cover {area:.0%} of the image and\n"
+        f"{looks}the eyes and the nose cover {area:.0%} of the image and\n"
         f"account for {share:.0%} of the evidence for {explained.explained}.\n"
     )
     sheet = next(path for path in explained.files if path.name == "sheet.png")
@@ -179,24 +180,26 @@ def _sentences(is_right: bool, example: "Example | None") -> str:
     if example is None:
         return f"{kind}: no answer on the test images was {kind.lower()}.\n"
     share = "over 99.9%" if example.probability > 0.9995 else f"{example.probability:.1%}"
-    on_object = example.on_object >= 0.5
-    if is_right:
-        reason = "for the right reason" if on_object else "but not because of the object alone"
-        verdict = f"It was right {reason}."
-    else:
-        reason = "looked at the object and mistook it" if on_object else "was misled by the clutter"
-        verdict = f"It {reason}."
     return (
         f"{kind}: {example.id} is of the class {example.true}, the network says "
         f"{example.predicted} ({share}).\n"
         f"    {example.on_object:.0%} of the evidence lies on the object, which covers "
-        f"{example.area:.0%} of the image.\n    {verdict}{_caution(example.explanation)}\n"
+        f"{example.area:.0%} of the image.\n    {_verdict(example)}\n"
     )
 
 
-def _caution(explanation: "Explanation") -> str:
-    problem = _problem(explanation)
-    return "" if problem is None else f"\n    But this map failed a check: {problem}."
+def _verdict(example: "Example") -> str:
+    on_object = example.on_object >= 0.5
+    if example.is_right:
+        reason = "for the right reason" if on_object else "but not because of the object alone"
+        reason = f"it was right {reason}"
+    else:
+        reason = "looked at the object and mistook it" if on_object else "was misled by the clutter"
+        reason = f"it {reason}"
+    problem = _problem(example.explanation)
+    if problem is None:
+        return f"So {reason}."
+    return f"So perhaps {reason}; but this map failed a check, because\n    {problem}."
 
 
 def _show_next_steps(run: Path) -> None:
