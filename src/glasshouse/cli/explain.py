@@ -18,43 +18,48 @@ if TYPE_CHECKING:
     from glasshouse.models.classifier import Classifier
     from glasshouse.workflow.use.explain_files import Explained
 
-_METHOD_HELP = f"{ALL}, activations, {', '.join(ALL_METHODS)}; may be repeated"
+_METHOD_HELP = f"One of {ALL}, activations, {', '.join(ALL_METHODS)}; repeatable."
 
-Images = Annotated[list[Path] | None, typer.Argument(metavar="IMAGE...", help="image files")]
+Images = Annotated[list[Path] | None, typer.Argument(metavar="IMAGE", help="Image files.")]
 Methods = Annotated[list[str] | None, typer.Option("--method", help=_METHOD_HELP)]
 ClassName = Annotated[
     str | None,
-    typer.Option("--class", help="class to explain, by name or number [the predicted class]"),
+    typer.Option(
+        "--class", help="Class to explain, by name or number. Default: the predicted class."
+    ),
 ]
 Layer = Annotated[
-    str | None, typer.Option(help="layer of the class activation maps [chosen; the sheet says why]")
+    str | None,
+    typer.Option(
+        help="Layer of the class activation maps. Default: chosen, and the sheet says why."
+    ),
 ]
 Activations = Annotated[
     list[str] | None,
-    typer.Option("--activations", help="draw all channels of this layer; may be repeated"),
+    typer.Option("--activations", help="Draw all channels of this layer; repeatable."),
 ]
-Channel = Annotated[int, typer.Option(min=0, help="channel of the first layer to draw alone")]
+Channel = Annotated[int, typer.Option(min=0, help="Channel of the first layer to draw alone.")]
 Tiles = Annotated[
-    int | None, typer.Option(min=1, help="draw only this many channels together [all]")
+    int | None, typer.Option(min=1, help="Draw only this many channels together. Default: all.")
 ]
 SharedScale = Annotated[
-    bool, typer.Option("--shared-scale", help="one colour scale for all channels of a layer")
+    bool, typer.Option("--shared-scale", help="Use one colour scale for all channels of a layer.")
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(help="output folder [explanations; with --errors the run folder]"),
+    typer.Option(help="Output folder. Default: explanations, with --errors the run folder."),
 ]
-Checks = Annotated[bool, typer.Option(help="check whether each map can be trusted (takes longer)")]
+Checks = Annotated[bool, typer.Option(help="Check whether each map can be trusted.")]
 Colours = Annotated[
     Literal["jet", "inferno", "viridis"],
-    typer.Option(help="colours of unsigned maps"),
+    typer.Option(help="Colours of unsigned maps."),
 ]
 Layers = Annotated[
-    bool, typer.Option("--layers", help="list the layers that can be named, and exit")
+    bool, typer.Option("--layers", help="List the layers that can be named, and exit.")
 ]
 Errors = Annotated[
     bool,
-    typer.Option("--errors", help="explain a run's worst mistakes and confused classes"),
+    typer.Option("--errors", help="Explain a run's worst mistakes and most confused classes."),
 ]
 
 
