@@ -69,6 +69,16 @@ def test_foreign_zoos_are_known_to_one_file_only(path: Path) -> None:
     assert not foreign or path == ROOT / "models" / "pretrained.py"
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_the_command_line_imports_its_own_modules_inside_functions(path: Path) -> None:
+    if path.relative_to(ROOT).parts[0] == "cli":
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    local = {name for function in functions for name in modules_in(ast.walk(function))}
+    assert {name for name in local if name.split(".")[0] == "glasshouse"} == set()
+
+
 def test_there_are_no_import_cycles() -> None:
     """Imports in functions and under TYPE_CHECKING count: they hide a cycle and do not end it."""
     modules = {module_of(path): path for path in FILES if path.name != "__init__.py"}

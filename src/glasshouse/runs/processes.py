@@ -1,4 +1,4 @@
-"""Processes, named for good by their number and the time they started."""
+"""Processes, identified by their number and start time, since numbers are reused."""
 
 import os
 import signal

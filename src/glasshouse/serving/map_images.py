@@ -20,7 +20,8 @@ from glasshouse.explanation.draw.overlay import (
 from glasshouse.explanation.draw.sheet import draw_sheet
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.nouns import Activations, Floats
-from glasshouse.serving.explainer import ExplainedPhoto
+from glasshouse.serving.explainer import ExplainedPhoto, explainer_of
+from glasshouse.serving.workbench import Workbench
 
 _LARGEST_GRID = 900
 
@@ -53,6 +54,16 @@ def drawn_file(answer: ExplainedPhoto, kind: str, wanted: Wanted) -> DrawnFile |
     if kind not in _FILES or not 0 <= wanted.place < count:
         return None
     return _FILES[kind](answer, wanted)
+
+
+def file_of_answer(
+    workbench: Workbench, key: str, kind: str, *, place: int, colours: str, opacity: float
+) -> DrawnFile | None:
+    """`drawn_file` of the answer with this key; None also where the answer is no longer kept."""
+    answer = explainer_of(workbench).answer(key)
+    if answer is None:
+        return None
+    return drawn_file(answer, kind, Wanted(place, colours, opacity))
 
 
 def map_file(answer: ExplainedPhoto, place: int, colours: str) -> bytes:

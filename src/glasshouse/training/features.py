@@ -150,7 +150,7 @@ def _cached(
     extractor: Extractor,
     images: ImageSet,
     key: str,
-    telling: tuple[Progress | None, str],
+    reporting: tuple[Progress | None, str],
 ) -> Values:
     folder = cache_folder() / "features" / extractor.key[:32]
     whole = folder / f"{key}.npy"
@@ -161,7 +161,7 @@ def _cached(
             block = parts / f"{start:09d}.npy"
             if not block.is_file():
                 stop = min(start + _BLOCK_ROWS, len(images))
-                _write_block(block, _compute(extractor, images, (start, stop), key, telling))
+                _write_block(block, _compute(extractor, images, (start, stop), key, reporting))
         _join([parts / f"{start:09d}.npy" for start in starts], whole)
         shutil.rmtree(parts, ignore_errors=True)
     values: Values = np.load(whole, mmap_mode="r")
@@ -173,20 +173,20 @@ def _compute(
     images: ImageSet,
     bounds: tuple[int, int],
     key: str,
-    telling: tuple[Progress | None, str],
+    reporting: tuple[Progress | None, str],
 ) -> Values:
     rows = []
     # The first report is the starting point, so that cached rows do not count towards the speed.
-    if telling[0] is not None:
-        telling[0](telling[1], bounds[0], len(images))
+    if reporting[0] is not None:
+        reporting[0](reporting[1], bounds[0], len(images))
     for start in range(*bounds, _BATCH):
         chosen = gather(images.pixels, np.arange(start, min(start + _BATCH, bounds[1])))
         batch = torch.from_numpy(chosen).to(extractor.device)
         if key.endswith("-mirrored"):
             batch = batch.flip(-1)
         rows.append(extractor.body(scale(batch, extractor.preprocessing)).cpu().numpy())
-        if telling[0] is not None:
-            telling[0](telling[1], min(start + _BATCH, bounds[1]), len(images))
+        if reporting[0] is not None:
+            reporting[0](reporting[1], min(start + _BATCH, bounds[1]), len(images))
     values: Values = np.concatenate(rows)
     return values.astype(np.float16) if np.abs(values).max() < _LARGEST else values
 

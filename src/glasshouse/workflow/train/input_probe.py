@@ -90,11 +90,11 @@ def _accuracy(
     classifier: Classifier,
     recipe: Recipe,
     parts: tuple[ImageSet, ImageSet],
-    telling: tuple[Progress | None, str],
+    reporting: tuple[Progress | None, str],
 ) -> float:
     extractor = make_extractor(classifier, parts[0], recipe.train)
     train, held = (
-        extract(extractor, part, progress=telling[0], name=f"probe at {telling[1]}, {name}")
+        extract(extractor, part, progress=reporting[0], name=f"probe at {reporting[1]}, {name}")
         for part, name in zip(parts, ("train", "validation"), strict=True)
     )
     fits = fit_heads(train, held, HeadSettings(strengths=(0.001, 0.01, 0.1)))

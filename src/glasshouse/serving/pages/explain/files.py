@@ -1,9 +1,19 @@
 """The images and arrays of an explained photo, by its key and by plain numbers."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from fastapi import APIRouter, Response
 
+from glasshouse.serving.deferred import deferred
 from glasshouse.serving.workbench import Workbench
 
+if TYPE_CHECKING:
+    from glasshouse.serving.map_images import DrawnFile
+
+_file_of_answer: "Callable[..., DrawnFile | None]" = deferred(
+    "glasshouse.serving.map_images", "file_of_answer"
+)
 _FORGOTTEN = "This file is no longer available: explain the image again."
 
 
@@ -16,12 +26,7 @@ def routes(workbench: Workbench) -> APIRouter:
     def one_file(
         key: str, kind: str, place: int = 0, colours: str = "jet", opacity: float = 0.6
     ) -> Response:
-        # It needs torch, and the workbench starts without it.
-        from glasshouse.serving.explainer import explainer_of
-        from glasshouse.serving.map_images import Wanted, drawn_file
-
-        answer = explainer_of(workbench).answer(key)
-        found = answer and drawn_file(answer, kind, Wanted(place, colours, opacity))
+        found = _file_of_answer(workbench, key, kind, place=place, colours=colours, opacity=opacity)
         if not found:
             return Response(_FORGOTTEN, status_code=404)
         headers = {"Cache-Control": "private, max-age=3600"}
