@@ -31,7 +31,7 @@ quiet = pytest.mark.filterwarnings("ignore::glasshouse.explanation.explain.Expla
 
 
 @quiet
-def test_every_method_gives_one_map_an_image() -> None:
+def test_every_method_returns_one_map_per_image() -> None:
     settings = ExplainSettings(samples=2, steps=2)
     found = explain(
         classifier_of(module_net()), some_images(), methods=ALL_METHODS, settings=settings
@@ -188,7 +188,7 @@ def test_a_contrast_is_the_difference_of_the_two_classes() -> None:
     assert relative(contrast.maps, one.maps - other.maps) < 1e-12
 
 
-def test_a_rule_without_relus_behind_the_layer_is_said_to_do_nothing() -> None:
+def test_a_rule_without_relus_after_the_layer_is_reported_to_do_nothing() -> None:
     with pytest.warns(ExplanationWarning, match="no ReLU to act on after this layer"):
         found = explain(
             classifier_of(pooled_net()),

@@ -71,7 +71,7 @@ def test_layers_are_listed_without_an_image(run: Path, capsys: Capture) -> None:
     assert output.splitlines()[0].split() == ["conv1", "6x32x32", "Conv2d"]
 
 
-def test_the_page_of_mistakes_belongs_to_the_report(run: Path, capsys: Capture) -> None:
+def test_the_mistakes_page_is_linked_from_the_report(run: Path, capsys: Capture) -> None:
     cost = (run / "cost.json").read_bytes()
     assert 'href="mistakes.html"' not in (run / "report.html").read_text(encoding="utf-8")
     code, output, errors = glasshouse_here(["explain", "run", "--errors"], capsys)

@@ -1,4 +1,4 @@
-"""What the page Explain stands on: warm models, brought images, kept answers, their files."""
+"""What the page Explain relies on: cached models, uploaded images, kept results, their files."""
 
 import io
 import shutil
@@ -172,7 +172,7 @@ def test_checks_come_later_under_the_same_key(explainer: Explainer) -> None:
     assert explainer.checked("0") is None
 
 
-def test_maps_of_many_passes_come_when_they_are_asked_for(explainer: Explainer) -> None:
+def test_slow_maps_are_added_on_request(explainer: Explainer) -> None:
     answer = explainer.explain(RUN, Photo("x.png", noise(40, 60)), "3")
     before = [e.method for e in answer.page.explanations]
     for _ in range(2):
@@ -185,7 +185,7 @@ def test_maps_of_many_passes_come_when_they_are_asked_for(explainer: Explainer) 
     assert explainer.with_more("0") is None
 
 
-def test_answers_are_forgotten_in_their_order(explainer: Explainer) -> None:
+def test_the_oldest_results_are_dropped_first(explainer: Explainer) -> None:
     photo = Photo("x.png", noise(8, 8))
     keys = [explainer.explain(RUN, photo).key for _ in range(26)]
     assert [explainer.answer(key) is None for key in keys[:3]] == [True, True, False]
@@ -199,7 +199,7 @@ def test_the_photo_is_shown_with_the_nets_own_field_of_view(explainer: Explainer
     np.testing.assert_array_equal(small.shown[::56, ::56], small.page.images[0].transpose(1, 2, 0))
 
 
-def test_a_brought_file_is_read_in_a_process_of_its_own(tmp_path: Path) -> None:
+def test_an_uploaded_file_is_read_in_a_separate_process(tmp_path: Path) -> None:
     pixels = noise(20, 30)
     photo = read_photo(png(pixels), "<b>mine</b>.png")
     np.testing.assert_array_equal(photo.pixels, pixels)
@@ -232,7 +232,7 @@ def test_maps_are_coloured_by_what_they_are(explainer: Explainer) -> None:
     assert drawn[row, column].sum() > 0.8 * drawn.reshape(-1, 3).sum(1).max()
 
 
-def test_activations_are_tiles_in_which_every_channel_is(explainer: Explainer) -> None:
+def test_activations_are_drawn_with_one_tile_per_channel(explainer: Explainer) -> None:
     answer = explainer.explain(RUN, Photo("x.png", noise(40, 60)))
     layer = answer.page.activations[0]
     drawn = Image.open(io.BytesIO(activation_file(layer)))

@@ -246,6 +246,6 @@ def test_missing_images_are_reported_on_the_page(full: Workbench) -> None:
         await user.should_see("Cannot show the images: the folder or table")
         await user.open("/explain?model=first")
         await user.should_see("Its test images cannot be read")
-        await user.should_see("A photo of your own can still be explained")
+        await user.should_see("Uploaded photos can still be explained")
 
     visit(full, story)

@@ -136,7 +136,7 @@ def record_batch(
 def with_values(question: Question, recorded: Recorded, names: Sequence[str]) -> Recorded:
     """The recording, made anew where a later operation overwrote a value that is needed.
 
-    names: layers whose outputs are needed besides that of the class activation maps.
+    names: layers whose outputs are needed in addition to that of the class activation maps.
     """
     recording = recorded.recording
     wanted = [*names, *([] if recorded.choice is None else [recorded.choice.name])]

@@ -66,7 +66,7 @@ def load_explanation(folder: Path, method: str) -> Explanation:
 
 
 def explanation_json(explanation: Explanation) -> dict[str, Any]:
-    """What is known of an explanation besides its arrays, as JSON values.
+    """Everything about an explanation except its arrays, as JSON values.
 
     targets, explained and against have one entry per image.
     """

@@ -34,7 +34,7 @@ def test_the_last_layer_before_pooling_is_chosen() -> None:
     assert chosen(classifier_of(pooled_net()))[0] == "5"
 
 
-def test_a_place_that_a_skip_goes_around_is_not_chosen() -> None:
+def test_a_layer_bypassed_by_a_skip_connection_is_not_chosen() -> None:
     layer, why = chosen(zoo("torchvision/resnet18", 64), 64)
     assert layer == "layer3" and "the later layer4 has only 2x2" in why
 
@@ -44,7 +44,7 @@ class TinyMaps(nn.Sequential):
         super().__init__(nn.Conv2d(3, 4, 8, stride=8), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5))
 
 
-def test_a_map_of_few_cells_is_warned_of() -> None:
+def test_a_map_with_few_cells_has_a_warning() -> None:
     layer, why = chosen(classifier_of(TinyMaps()))
     assert layer == "1" and "only 2x2 cells" in why
 
@@ -69,12 +69,12 @@ class FlatNet(nn.Module):
         return logits
 
 
-def test_a_net_without_maps_is_told_what_to_use_instead() -> None:
+def test_the_error_for_a_net_without_maps_names_alternatives() -> None:
     with pytest.raises(UsageError, match=r"no layer.*rows and columns.*use saliency"):
         chosen(classifier_of(FlatNet()))
 
 
-def test_early_maps_of_a_net_that_mixes_places_are_warned_of() -> None:
+def test_an_early_map_of_a_net_that_mixes_positions_has_a_warning() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(784, 8), nn.Linear(8, 8), nn.Linear(8, 5)

@@ -63,7 +63,7 @@ def test_the_rules_at_one_relu_are_those_of_the_papers(rule: str, expected: list
     assert afterwards.tolist() == [1, 0, -1]
 
 
-def test_hooks_go_when_the_backward_pass_is_interrupted() -> None:
+def test_hooks_are_removed_when_the_backward_pass_is_interrupted() -> None:
     x = torch.tensor([-1.0, 1.0], requires_grad=True)
     y = torch.relu(x)
     assert y.grad_fn is not None
@@ -72,12 +72,12 @@ def test_hooks_go_when_the_backward_pass_is_interrupted() -> None:
     assert torch.autograd.grad(y.sum(), x)[0].tolist() == [0, 1]
 
 
-def test_counts_name_the_activations_that_are_left_alone() -> None:
+def test_counts_name_the_activations_that_are_left_unchanged() -> None:
     nodes = [node_of(f) for f in (torch.relu, functional.relu6, functional.silu, functional.silu)]
     assert count_relus(nodes) == ReluCount(relu=1, relu6=1, other=(("SiLU", 2),))
 
 
-def test_words_say_what_was_done_and_what_was_not() -> None:
+def test_sentences_state_what_was_done_and_what_was_not() -> None:
     assert describe_count(ReluCount(relu=49), "guided", "after it") == (
         ("The guided rule was applied to 49 ReLU operations after it.",),
         (),

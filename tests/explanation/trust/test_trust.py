@@ -86,7 +86,7 @@ def test_a_map_that_needs_the_head_passes_and_one_that_does_not_is_doubtful() ->
     assert eigen.checks[0].verdict == "note" and eigen.checks[0].values == pytest.approx((1, 1, 1))
 
 
-def test_an_edge_detector_is_called_one() -> None:
+def test_an_edge_detector_is_doubtful() -> None:
     images = some_images(2)
     edges = explanation_of(sobel(images), images)
     noise = explanation_of(np.random.default_rng(1).random((2, 16, 16)), images)
@@ -121,7 +121,7 @@ def test_deleting_what_matters_lowers_the_probability_fastest() -> None:
     assert (right.insertion > wrong.insertion).all()
 
 
-def test_faithfulness_is_told_beside_its_baselines() -> None:
+def test_faithfulness_is_reported_with_its_baselines() -> None:
     classifier = classifier_of(CornerNet())
     images = some_images(2)
     corner = np.zeros((2, 16, 16))
@@ -141,7 +141,7 @@ class DeafNet(CornerNet):
         return deaf
 
 
-def test_a_lead_that_its_figures_do_not_show_is_none() -> None:
+def test_a_lead_smaller_than_the_reported_precision_does_not_count() -> None:
     corner = np.zeros((2, 16, 16))
     corner[:, :4, :4] = 1
     classifier, image = classifier_of(DeafNet()), some_images(2)
@@ -167,7 +167,7 @@ def test_pointing_and_energy_against_a_mask() -> None:
         pointing_game(maps, masks[:2])
 
 
-def test_the_centre_is_scored_beside_the_methods() -> None:
+def test_the_centre_is_scored_like_a_method() -> None:
     masks = np.zeros((2, 9, 9), dtype=bool)
     masks[0, 4, 4] = True
     masks[1, 0, 0] = True
@@ -177,7 +177,7 @@ def test_the_centre_is_scored_beside_the_methods() -> None:
     assert score_localisation([], masks, margin=6)[0].pointing == 1.0
 
 
-def test_nothing_more_is_asked_of_an_empty_map() -> None:
+def test_an_empty_map_gets_no_further_checks() -> None:
     classifier = classifier_of(pooled_net())
     first, second = explain(classifier, some_images(), methods=["saliency", "grad-cam"])
     empty = replace(second, maps=np.zeros_like(second.maps))

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,22 @@ def test_all_methods_and_activations_bring_a_shallow_and_a_deep_layer() -> None:
 def test_an_unknown_method_names_the_nearest_and_the_groups() -> None:
     with pytest.raises(UsageError, match=r"Did you mean 'grad-cam'.*Also possible: all, activ"):
         map_request(["gradcam"])
+
+
+def test_explaining_an_image_imports_no_library_that_it_does_not_use(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from glasshouse.models.bundled import load_bundled
+from glasshouse.workflow.use.explain_files import ExplainRequest, explain_images, map_request
+import numpy as np
+request = ExplainRequest(Path("out"), map_request(["all"], is_checked=False))
+images = np.random.default_rng(0).integers(0, 256, (1, 3, 32, 32), dtype=np.uint8)
+explain_images(load_bundled("cifar10-small"), images, ["a.png"], request)
+heavy = {"scipy", "sklearn", "torchvision", "timm", "sympy", "matplotlib.figure"}
+print("heavy:", sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "heavy: []" in done.stdout, done.stdout + done.stderr
