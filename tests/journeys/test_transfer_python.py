@@ -30,7 +30,7 @@ def test_features_and_a_head(tiny_splits: Splits) -> None:
 def test_gradual_training(tiny_splits: Splits) -> None:
     classifier = glasshouse.adapt(SMALL, tiny_splits.train).classifier
     transfer = glasshouse.TransferSettings(way="gradual", unfreeze=("head", "all"))
-    setup = glasshouse.Course(
+    setup = glasshouse.TrainingSetup(
         tiny_splits.train, tiny_splits.validation, classifier.preprocessing,
         TRAIN.model_copy(update={"epochs": 2}), glasshouse.AugmentSettings(),
     )  # fmt: skip

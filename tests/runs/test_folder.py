@@ -1,5 +1,6 @@
 """The layout of run folders, and who may write into one."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,10 @@ def test_pieces_of_a_start_that_was_killed_do_not_count(tmp_path: Path, names: l
     for name in names:
         (tmp_path / name).write_text("half a rec")
     assert runs.claim(tmp_path, resume=True) is None
+
+
+def test_the_command_to_resume_can_be_pasted_into_a_shell() -> None:
+    command = runs.resume_command("my photos/it's", Path("runs/a b"))
+    assert shlex.split(command) == [
+        "glasshouse", "train", "my photos/it's", "--out", str(Path("runs/a b")), "--resume",
+    ]  # fmt: skip

@@ -43,7 +43,15 @@ def ladder(
     folder = out or Path("runs") / f"{Path(source).stem}-ladder"
     recipe = load_recipe(RUNGS[0].recipe, [f"train.epochs={epochs}"])
     command = shlex.join(["glasshouse", *sys.argv[1:]])
-    request = TrainRequest(source, recipe, folder, True, data_dir, offline, command)
+    request = TrainRequest(
+        source=source,
+        recipe=recipe,
+        out=folder,
+        resume=True,
+        data_dir=data_dir,
+        offline=offline,
+        command=command,
+    )
     found = climb(
         request, overrides=set_ or [], seeds=seeds, run=run_to_the_end,
         on_step=lambda so_far: say(f"\n{_line(so_far.rows[-1], 0)}\n"),

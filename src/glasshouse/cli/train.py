@@ -115,7 +115,16 @@ def train(
     name = f"{Path(source).stem}-{settings.name}{'' if minutes is None else f'-{minutes:g}min'}"
     folder = out or runs.next_run_folder(Path("runs"), name)
     command = shlex.join(["glasshouse", *sys.argv[1:]])
-    request = TrainRequest(source, settings, folder, resume, data_dir, offline, command, snapshots)
+    request = TrainRequest(
+        source=source,
+        recipe=settings,
+        out=folder,
+        resume=resume,
+        data_dir=data_dir,
+        offline=offline,
+        command=command,
+        snapshots=snapshots,
+    )
     _require_epochs(request)
     if minutes is not None:
         fit = partial(fit_request, minutes=minutes, started=started, runs=seeds or 1)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,6 +101,11 @@ def read_run(folder: Path) -> Run:
         epochs=_read_epochs(folder / METRICS),
         evaluation=evaluation,
     )
+
+
+def resume_command(source: str, folder: Path) -> str:
+    """The command that resumes a run, quoted for the shell."""
+    return shlex.join(["glasshouse", "train", source, "--out", str(folder), "--resume"])
 
 
 def claim(folder: Path, *, resume: bool) -> Run | None:

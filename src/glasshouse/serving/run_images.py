@@ -8,11 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from glasshouse.explanation.draw.overlay import transparent
 from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.models.predict import probabilities
@@ -51,11 +51,7 @@ def class_map_png(workbench: Workbench, name: str, position: int, of: str) -> by
 
 def heat_png(heat: NDArray[np.floating[Any]]) -> bytes:
     """A map ``(h, w)`` as an overlay: the larger a value, the more opaque its pixel."""
-    strength = np.clip(heat, 0, None)
-    strength = strength / (strength.max() or 1.0)
-    colours = matplotlib.colormaps["inferno"](0.25 + 0.75 * strength, bytes=True)
-    colours[..., 3] = np.rint(225 * strength**0.75).astype(np.uint8)
-    return _png(colours)
+    return _png(transparent(heat))
 
 
 def positions_by_id(workbench: Workbench, name: str) -> dict[str, int]:

@@ -14,7 +14,9 @@ SMALL = ["train.epochs=2", "data.train_limit=96", "train.precision=fp32", "train
 
 
 def request(out: Path, *overrides: str, resume: bool = False) -> TrainRequest:
-    return TrainRequest("digits", load_recipe("tutorial-basic", [*SMALL, *overrides]), out, resume)
+    return TrainRequest(
+        "digits", load_recipe("tutorial-basic", [*SMALL, *overrides]), out, resume=resume
+    )
 
 
 def test_opening_writes_recipe_and_environment(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ SMALL = ["train.epochs=2", "data.train_limit=120", "train.precision=fp32", "trai
 
 def train(out: Path, count: int, *, until: int = 2, resume: bool = False) -> None:
     recipe = load_recipe("tutorial-basic", SMALL)
-    experiment = open_experiment(TrainRequest("digits", recipe, out, resume, snapshots=count))
+    experiment = open_experiment(
+        TrainRequest("digits", recipe, out, resume=resume, snapshots=count)
+    )
     for record in fit_experiment(experiment):
         if isinstance(record, Epoch) and record.epoch == until:
             break

@@ -54,6 +54,16 @@ def colour_scale(explanation: Explanation, values: Floats, palette: Palette) -> 
     return ColourScale(-limit, limit, _SIGNED) if is_signed else ColourScale(0.0, limit, palette)
 
 
+def transparent(values: Floats) -> NDArray[np.uint8]:
+    """Pixels ``(h, w, 4)`` to lay over an image: only what speaks for the class is opaque."""
+    strength = np.clip(values, 0, None)
+    strength = strength / (strength.max() or 1.0)
+    # From a quarter up: the first colours are nearly black, which would darken the image.
+    colours: NDArray[np.uint8] = matplotlib.colormaps["inferno"](0.25 + 0.75 * strength, bytes=True)
+    colours[..., 3] = np.rint(225 * strength**0.75).astype(np.uint8)
+    return colours
+
+
 def coloured(values: Floats, scale: ColourScale) -> RGB:
     """Opaque pixels ``(h, w, 3)`` for a map ``(h, w)``."""
     return _as_bytes(_colours(values, scale))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class TrainRequest:
     source: str
     recipe: Recipe
     out: Path
+    _: KW_ONLY
     resume: bool = False
     data_dir: Path | None = None
     offline: bool = False
@@ -358,6 +359,5 @@ def _interrupted_message(experiment: Experiment) -> str:
     state = experiment.state
     return (
         f"stopped in epoch {state.epoch + 1}, step {state.step}; everything is saved. "
-        f"Resume with: glasshouse train {experiment.request.source} "
-        f"--out {experiment.folder} --resume"
+        f"Resume with: {runs.resume_command(experiment.request.source, experiment.folder)}"
     )

@@ -20,10 +20,10 @@ def load_run_classifier(folder: Path) -> Classifier:
     """The trained classifier of a run; raises UsageError while it has none."""
     run = runs.read_run(folder)
     if not (folder / runs.MODEL).is_file():
+        command = runs.resume_command(run.environment["data"]["source"], folder)
         raise UsageError(
             f"{folder} has not finished training ({len(run.epochs)} of {run.recipe.train.epochs} "
-            f"epochs). Resume with: glasshouse train {run.environment['data']['source']} "
-            f"--out {folder} --resume"
+            f"epochs). Resume with: {command}"
         )
     return load_classifier(folder)
 
