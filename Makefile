@@ -12,9 +12,11 @@ BENCHES := train_speed tutorial_recipes to_accuracy fuzz_decode folder_memory ci
 # The dependencies that the package allows, at both ends; each has an environment of its own.
 NEWEST := .venv-newest
 LOWEST := .venv-lowest
+NEWEST_PYTHON ?= 3.13
+LOWEST_PYTHON ?= 3.11
 UV = $$(command -v uv || echo $(BIN)/uv)
 
-.PHONY: setup tour test newest lowest uv check slow bench docs clean
+.PHONY: setup tour test newest lowest uv lint check slow bench docs clean
 
 $(VENV)/installed: pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
@@ -29,29 +31,32 @@ setup: $(VENV)/installed
 tour: setup
 	$(BIN)/glasshouse tour
 
-test: setup check
+test: lint
 	# Two processes of one thread each: threads that wait for each other would take the cores from both.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 uv: setup
 	@command -v uv >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet uv
 
-# The newest versions of everything, on Python 3.13 if there is one.
+# The newest versions of everything, on Python 3.13 if uv finds one.
 newest: uv
-	$(UV) venv --allow-existing --python 3.13 $(NEWEST) || $(UV) venv --allow-existing $(NEWEST)
+	$(UV) venv --allow-existing --python $(NEWEST_PYTHON) $(NEWEST) || $(UV) venv --allow-existing $(NEWEST)
 	$(UV) pip install --python $(NEWEST)/bin/python --upgrade -e '.[dev]'
 	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2
 
 # The lowest versions that pyproject.toml allows, on the oldest Python.
 lowest: uv
-	$(UV) venv --allow-existing --python 3.11 $(LOWEST)
+	$(UV) venv --allow-existing --python $(LOWEST_PYTHON) $(LOWEST)
 	$(UV) pip install --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[dev]'
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2
 
-check: setup
+lint: setup
 	$(BIN)/ruff check src tests bench docs examples
 	$(BIN)/ruff format --check src tests bench docs examples
 	$(BIN)/mypy
+
+# What is quick enough for every commit.
+check: lint
 	$(BIN)/python -m pytest -q tests/architecture
 
 slow: setup
