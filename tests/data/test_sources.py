@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glasshouse.data.sources import fingerprint, load_splits
+from glasshouse.data.sources import fingerprint, load_splits, require_source
 from glasshouse.errors import DataError, UsageError
 from glasshouse.settings import DataSettings
 from tests.data.image_files import write_folder
@@ -64,3 +64,14 @@ def test_training_on_validation_images_is_noted(source: str, tmp_path: Path) -> 
     assert joined.validation.ids.tolist() == apart.validation.ids.tolist()
     assert joined.test.ids.tolist() == apart.test.ids.tolist()
     assert "trained on as well" in joined.notes[-1]
+
+
+def test_a_source_is_required_by_name_without_reading_it(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "table.csv").write_text("not a table")
+    for source in ("digits", tmp_path, tmp_path / "table.csv"):
+        require_source(source)
+    with pytest.raises(DataError, match="is not a source"):
+        require_source(tmp_path / "notes.txt")
+    with pytest.raises(UsageError, match="Did you mean 'digits'"):
+        require_source("digit")

@@ -61,3 +61,11 @@ def test_the_command_to_resume_can_be_pasted_into_a_shell() -> None:
     assert shlex.split(command) == [
         "glasshouse", "train", "my photos/it's", "--out", str(Path("runs/a b")), "--resume",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("no/such/run", True), ("timm/resnet18", False), ("resnet18", False), (".", True)],
+)
+def test_only_paths_are_names_of_folders(name: str, expected: bool) -> None:
+    assert runs.names_folder(name) is expected

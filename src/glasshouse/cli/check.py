@@ -34,11 +34,14 @@ def check(
     Exits with code 3 on errors, the problems that would invalidate the results; training refuses
     to start on them too.
     """
+    from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import data_progress, say
     from glasshouse.recipe import load_recipe
-    from glasshouse.workflow.use.source_check import examine, write_examination
 
     settings = load_recipe("small-residual", set_ or ()).data
+    early_checks.require_folder_free_of_files(out)
+    from glasshouse.workflow.use.source_check import examine, write_examination
+
     with data_progress() as progress:
         found = examine(source, settings, data_dir=data_dir, offline=offline, progress=progress)
     if out is not None:

@@ -29,14 +29,21 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare RUNs image by image: which is better, in which classes and on which images."""
+    from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import say
     from glasshouse.errors import GlasshouseError, UsageError
+
+    if len(runs) < 2:
+        raise UsageError(f"compare needs two run folders or more, received {len(runs)}")
+    if out is not None and out.suffix not in (".html", ".htm"):
+        raise UsageError(f"--out {out}: expected a file name ending in .html")
+    early_checks.require_finished(runs)
+    if on is not None:
+        early_checks.require_source(on)
     from glasshouse.evaluation.evaluation import to_json
     from glasshouse.report.run_report import write_comparison
     from glasshouse.workflow.compare.compare_runs import compare_runs, disagreement_images
 
-    if out is not None and out.suffix not in (".html", ".htm"):
-        raise UsageError(f"--out {out}: expected a file name ending in .html")
     comparisons = compare_runs(runs, on, data_dir=data_dir, offline=offline)
     if json:
         print_json([to_json(comparison) for comparison in comparisons])

@@ -53,18 +53,17 @@ def compare_backbones(
     Heads are chosen on the validation split and measured on the test split, so run this once and
     decide: comparing again and again would fit the choice to the test split.
     """
+    from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import data_progress, say
-    from glasshouse.errors import UsageError
+
+    specs = [*(backbone or []), *(backbones.split(",") if backbones else [])]
+    recipes = _recipes(recipe, specs, set_ or [], is_alone=not run)
+    early_checks.require_source(source)
+    early_checks.require_finished(run or ())
+    early_checks.require_file_name(out, ".html")
     from glasshouse.workflow.compare.backbones import compare_backbones as compare
     from glasshouse.workflow.train.experiment import TrainRequest
 
-    specs = [*(backbone or []), *(backbones.split(",") if backbones else [])]
-    recipes = {
-        name: _recipe(recipe, spec, set_ or [])
-        for name, spec in zip(_names(specs), specs, strict=True)
-    }
-    if not recipes:
-        raise UsageError("compare-backbones needs --backbones A,B,C or --backbone NAME")
     first = next(iter(recipes.values()))
     request = TrainRequest(source, first, Path(), data_dir=data_dir, offline=offline)
     with data_progress() as progress:
@@ -87,10 +86,25 @@ def _names(specs: list[str]) -> list[str]:
             for name, spec in zip(bare, specs, strict=True)]  # fmt: skip
 
 
-def _recipe(base: str, spec: str, overrides: list[str]) -> "Recipe":
+def _recipes(
+    base: str, specs: list[str], overrides: list[str], *, is_alone: bool
+) -> "dict[str, Recipe]":
+    """The recipe of each network by name; is_alone: there is no run to compare one with."""
+    from glasshouse.cli import early_checks
+    from glasshouse.errors import UsageError
     from glasshouse.recipe import load_recipe
 
-    return load_recipe(base, [*overrides, *backbone_overrides(spec, None)])
+    found = {
+        name: load_recipe(base, [*overrides, *backbone_overrides(spec, None)])
+        for name, spec in zip(_names(specs), specs, strict=True)
+    }
+    if not found:
+        raise UsageError("compare-backbones needs --backbones A,B,C or --backbone NAME")
+    if is_alone and len(found) < 2:
+        raise UsageError("compare-backbones needs two networks or more, or one and --run RUN")
+    for each in found.values():
+        early_checks.require_weights(each)
+    return found
 
 
 def _text(table: "BackboneTable") -> str:

@@ -20,6 +20,11 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Print the accuracy, metrics per class, confusions and calibration of RUN."""
+    from glasshouse.cli import early_checks
+
+    early_checks.require_finished([run])
+    if on is not None:
+        early_checks.require_source(on)
     from glasshouse.evaluation.evaluation import evaluate as evaluate_predictions, to_json
     from glasshouse.workflow.use.predictions import predictions_of
 

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from glasshouse.cli.options import DataDir, Json, Model, Offline, Weights, print_json
-from glasshouse.explanation.methods import ALL, ALL_METHODS
+from glasshouse.errors import UsageError
+from glasshouse.explanation.methods import ALL, ALL_METHODS, require_named_methods
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from glasshouse.explanation.nouns import Explanation
     from glasshouse.models.classifier import Classifier
@@ -84,8 +82,20 @@ def explain(
     json: Json = False,
 ) -> None:
     """Explain what MODEL predicts for each IMAGE, and check whether the maps can be trusted."""
+    from glasshouse.cli import early_checks
+
+    if errors:
+        early_checks.require_finished([Path(model)])
+    elif not images and not layers:
+        raise UsageError("expected at least one IMAGE to explain, or --errors; got none")
+    early_checks.require_model(model, weights)
+    early_checks.require_images(images or ())
+    early_checks.require_folder_free_of_files(out)
+    require_named_methods(method or ())
+    early_checks.require_class(model, class_name)
     from glasshouse.workflow.use.explain_files import ExplainRequest, explain_images, map_request
     from glasshouse.workflow.use.model_names import classifier_by_name
+    from glasshouse.workflow.use.predictions import read_images
 
     if errors:
         _write_mistakes(Path(model), out, data_dir, offline, json)
@@ -109,7 +119,7 @@ def explain(
         shared_scale=shared_scale,
     )
     names = [str(image) for image in images or ()]
-    answers = explain_images(classifier, _read(images, classifier), names, request)
+    answers = explain_images(classifier, read_images(images or (), classifier), names, request)
     _print_answers(answers, json)
 
 
@@ -141,15 +151,6 @@ def _print_layers(classifier: "Classifier", json: bool) -> None:
         shape = "x".join(str(size) for size in info.shape)
         calls = f"  runs {info.calls} times" if info.calls > 1 else ""
         print(f"{info.name:32} {shape:>16}  {info.kind}{calls}")
-
-
-def _read(images: list[Path] | None, classifier: "Classifier") -> "NDArray[np.uint8]":
-    from glasshouse.errors import UsageError
-    from glasshouse.workflow.use.predictions import read_images
-
-    if not images:
-        raise UsageError("expected at least one IMAGE to explain, or --errors; got none")
-    return read_images(images, classifier)
 
 
 def _print_answers(answers: "list[Explained]", json: bool) -> None:

@@ -25,15 +25,19 @@ def export(
     json: Json = False,
 ) -> None:
     """Export MODEL as one ONNX file and verify that onnxruntime predicts the same."""
+    from glasshouse.cli import early_checks
     from glasshouse.errors import UsageError
+
+    early_checks.require_model(model, weights)
+    early_checks.require_images(images or ())
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder: expected a file name such as model.onnx")
     from glasshouse.export.onnx import export_onnx, require_extra
     from glasshouse.export.parity import check_parity
     from glasshouse.workflow.use.model_names import classifier_by_name
     from glasshouse.workflow.use.predictions import read_images
 
     require_extra()
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder: expected a file name such as model.onnx")
     classifier = classifier_by_name(model, weights=weights, offline=offline)
     decoded = read_images(images, classifier) if images else None
     export_onnx(classifier, out)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from glasshouse.workflow.train.experiment import TrainRequest
 
 Recipe = Annotated[str, typer.Option(help="A recipe with a pretrained network.")]
-Count = Annotated[int, typer.Option("--folds", help="Number of folds.")]
+Count = Annotated[int, typer.Option("--folds", min=2, help="Number of folds.")]
 
 
 def folds(
@@ -44,9 +44,10 @@ def folds(
     from dataclasses import asdict
 
     from glasshouse.cli.metrics_text import class_lines, with_interval
-    from glasshouse.evaluation.metrics import per_class
 
     request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
+    from glasshouse.evaluation.metrics import per_class
+
     found = _folds(request, count)
     classes = per_class(found.predictions)
     if json:
@@ -90,11 +91,14 @@ def label_errors(
     """
     from dataclasses import asdict
 
+    from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import say
+
+    early_checks.require_folder_free_of_files(out)
+    request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
     from glasshouse.evaluation.suspect_labels import suspect_labels
     from glasshouse.workflow.compare.label_errors import write_label_errors
 
-    request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
     found = _folds(request, count, with_test=with_test)
     suspects = suspect_labels(found.predictions, limit=limit)
     page = write_label_errors(suspects, found, out, source=source)
@@ -111,9 +115,9 @@ def label_errors(
 def _request(
     source: str, recipe: str, overrides: list[str], data_dir: Path | None, offline: bool
 ) -> "TrainRequest":
+    from glasshouse.cli import early_checks
     from glasshouse.errors import UsageError
     from glasshouse.recipe import load_recipe
-    from glasshouse.workflow.train.experiment import TrainRequest
 
     settings = load_recipe(recipe, overrides)
     if settings.model.pretrained is None:
@@ -121,6 +125,10 @@ def _request(
             f"--recipe {recipe}: expected a recipe with model.pretrained, whose features the heads "
             f"are fitted to; use --recipe {BACKBONE_RECIPE} or name a network with --backbone"
         )
+    early_checks.require_source(source)
+    early_checks.require_weights(settings)
+    from glasshouse.workflow.train.experiment import TrainRequest
+
     return TrainRequest(source, settings, Path(), data_dir=data_dir, offline=offline)
 
 

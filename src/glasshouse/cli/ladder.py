@@ -13,11 +13,14 @@ from glasshouse.wording import pluralize
 if TYPE_CHECKING:
     from glasshouse.report.ladder_report import Ladder, LadderRow
 
+# The recipe of the first step: overrides that it refuses are refused without a wait.
+FIRST_RECIPE = "tutorial-basic-no-augment"
+
 
 def ladder(
     source: Source,
-    epochs: Annotated[int, typer.Option(help="Epochs per step.")] = 10,
-    seeds: Annotated[int, typer.Option(help="Runs per step, each with its own seed.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs per step.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs per step, each with its own seed.")] = 3,
     set_: Set = None,
     out: Annotated[
         Path | None,
@@ -33,14 +36,20 @@ def ladder(
     """
     from dataclasses import asdict
 
-    from glasshouse.cli.experiments import run_to_the_end
+    from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import say
     from glasshouse.recipe import load_recipe
     from glasshouse.runs.folder import LADDER_PAGE
+
+    folder = out or Path("runs") / f"{Path(source).stem}-ladder"
+    load_recipe(FIRST_RECIPE, set_ or [])
+    early_checks.require_folder_free_of_files(folder)
+    if not folder.exists():
+        early_checks.require_source(source)
+    from glasshouse.cli.experiments import run_to_the_end
     from glasshouse.workflow.compare.ladder import RUNGS, climb
     from glasshouse.workflow.train.experiment import TrainRequest
 
-    folder = out or Path("runs") / f"{Path(source).stem}-ladder"
     recipe = load_recipe(RUNGS[0].recipe, [f"train.epochs={epochs}"])
     command = shlex.join(["glasshouse", *sys.argv[1:]])
     request = TrainRequest(

@@ -27,8 +27,8 @@ def lr_find(
     rule: Annotated[
         str, typer.Option(help="Reads the rate off the curve: minimum/10, valley or steepest.")
     ] = "minimum/10",
-    seeds: Annotated[int, typer.Option(help="Number of tests, each with its own seed.")] = 3,
-    steps: Annotated[int, typer.Option(help="Updates per test.")] = 100,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of tests, each with its own seed.")] = 3,
+    steps: Annotated[int, typer.Option(min=20, help="Updates per test.")] = 100,
     start: Annotated[
         float | None, typer.Option(help="Lowest rate. Default: 1e-5, for SGD 1e-4.")
     ] = None,
@@ -44,16 +44,21 @@ def lr_find(
     json: Json = False,
 ) -> None:
     """Train with a rising rate and suggest a learning rate; the model is not modified."""
+    from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import data_progress, say
     from glasshouse.recipe import load_recipe
+    from glasshouse.training.lr_curve import curve_to_json, require_rule
+
+    image = _image_path(out)
+    require_rule(rule)
+    settings = load_recipe(recipe, set_ or [])
+    early_checks.require_source(source)
+    early_checks.require_weights(settings)
     from glasshouse.training.finder import RangeTest, with_found_rate
-    from glasshouse.training.lr_curve import curve_to_json
     from glasshouse.workflow.train.experiment import TrainRequest
     from glasshouse.workflow.train.learning_rate import write_curve_image
     from glasshouse.workflow.train.range_test import find_recipe_lr
 
-    image = _image_path(out)
-    settings = load_recipe(recipe, set_ or [])
     request = TrainRequest(source, settings, Path(), data_dir=data_dir, offline=offline)
     test = RangeTest(start=start, end=end, steps=steps, seeds=seeds)
     with data_progress() as progress:

@@ -17,6 +17,10 @@ def predict(
     json: Json = False,
 ) -> None:
     """Print the most probable classes of each IMAGE."""
+    from glasshouse.cli import early_checks
+
+    early_checks.require_model(model, weights)
+    early_checks.require_images(images)
     from glasshouse.models.predict import classify, most_probable
     from glasshouse.workflow.use.model_names import classifier_by_name
     from glasshouse.workflow.use.predictions import read_images

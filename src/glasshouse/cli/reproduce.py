@@ -25,6 +25,13 @@ def reproduce(
     json: Json = False,
 ) -> None:
     """Train RUN again and compare the results file by file; exit with code 1 if they differ."""
+    from glasshouse.cli import early_checks
+    from glasshouse.errors import UsageError
+
+    early_checks.require_finished([run])
+    if out is not None and out.resolve() == run.resolve():
+        raise UsageError(f"--out {out} is the run itself: name another folder")
+    early_checks.require_folder_free_of_files(out)
     if out is not None:
         found = _reproduce(run, out, data_dir, offline)
     else:

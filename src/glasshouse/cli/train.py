@@ -26,6 +26,7 @@ from glasshouse.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from glasshouse.settings import Recipe as Settings
     from glasshouse.workflow.train.experiment import TrainRequest
     from glasshouse.workflow.train.logs import LogName
 
@@ -54,7 +55,9 @@ Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in --out.
 Seeds = Annotated[
     int | None,
     typer.Option(
-        help="Train with this many seeds, in OUT/seed-0, OUT/seed-1 and so on, and report the mean."
+        min=1,
+        help="Train with this many seeds, in OUT/seed-0, OUT/seed-1 and so on, and report the "
+        "mean.",
     ),
 ]
 Minutes = Annotated[
@@ -96,13 +99,10 @@ def train(
 ) -> None:
     """Train a classifier on SOURCE, evaluate it on the test split and write a report."""
     started = time.monotonic()
-    from glasshouse.cli.experiments import fit_request, say_time_used
+    from glasshouse.cli import early_checks
     from glasshouse.recipe import load_recipe
     from glasshouse.runs import folder as runs
-    from glasshouse.workflow.train.experiment import TrainRequest
-    from glasshouse.workflow.train.logs import require_logs
 
-    logs = require_logs(log or (), offline=offline)
     overrides = overrides_of(set_, backbone, weights)
     overrides += [f"data.on_bad_file={on_bad_file.value}"] if on_bad_file else []
     begun = _recipe_of(out) if resume else None
@@ -114,7 +114,17 @@ def train(
     settings = load_recipe(recipe or begun or usual, overrides)
     name = f"{Path(source).stem}-{settings.name}{'' if minutes is None else f'-{minutes:g}min'}"
     folder = out or runs.next_run_folder(Path("runs"), name)
-    command = shlex.join(["glasshouse", *sys.argv[1:]])
+    early_checks.require_folder_free_of_files(folder)
+    early_checks.require_weights(settings)
+    _require_epochs(settings, snapshots)
+    if not resume:
+        early_checks.require_source(source)
+        runs.claim(folder, resume=False)
+    from glasshouse.cli.experiments import fit_request, say_time_used
+    from glasshouse.workflow.train.experiment import TrainRequest
+    from glasshouse.workflow.train.logs import require_logs
+
+    logs = require_logs(log or (), offline=offline)
     request = TrainRequest(
         source=source,
         recipe=settings,
@@ -122,10 +132,9 @@ def train(
         resume=resume,
         data_dir=data_dir,
         offline=offline,
-        command=command,
+        command=shlex.join(["glasshouse", *sys.argv[1:]]),
         snapshots=snapshots,
     )
-    _require_epochs(request)
     if minutes is not None:
         fit = partial(fit_request, minutes=minutes, started=started, runs=seeds or 1)
         request = fit(request) if recipe else _fit_or_instead(fit, request, overrides)
@@ -134,10 +143,10 @@ def train(
         say_time_used(minutes, started)
 
 
-def _require_epochs(request: "TrainRequest") -> None:
+def _require_epochs(recipe: "Settings", snapshots: int) -> None:
     from glasshouse.errors import UsageError
 
-    if request.snapshots and request.recipe.transfer.way == "features":
+    if snapshots and recipe.transfer.way == "features":
         raise UsageError(
             "--snapshots needs epochs, but transfer.way = 'features' fits its heads in one step; "
             "choose another transfer.way, or run glasshouse explain RUN IMAGE afterwards"

@@ -33,8 +33,8 @@ SearchKeys = Annotated[
         "all filters and units). Repeatable.",
     ),
 ]
-Trials = Annotated[int, typer.Option(help="Total number of trials.")]
-Workers = Annotated[int, typer.Option(help="Number of processes that train in parallel.")]
+Trials = Annotated[int, typer.Option(min=1, help="Total number of trials.")]
+Workers = Annotated[int, typer.Option(min=1, help="Number of processes that train in parallel.")]
 Prune = Annotated[bool, typer.Option(help="Stop trials that fall behind the median.")]
 Seed = Annotated[
     int, typer.Option(help="Seed of the search; training uses the seed of the recipe.")
@@ -62,15 +62,22 @@ def tune(
 
     Running the same command again resumes where it stopped; a larger --trials adds to it.
     """
+    from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import say
     from glasshouse.cli.signals import catch_signals
     from glasshouse.runs.folder import BEST
-    from glasshouse.workflow.tune.space import parse_search
-    from glasshouse.workflow.tune.tune import Search, tune as run_search
+    from glasshouse.workflow.tune.space import parse_search, require_space
 
     folder = out or Path("runs") / f"{Path(source).stem}-{Path(recipe).stem}-tune"
+    space = tuple(parse_search(text) for text in search or ())
+    require_space(recipe, set_ or (), space)
+    early_checks.require_folder_free_of_files(folder)
+    if not folder.exists():
+        early_checks.require_source(source)
+    from glasshouse.workflow.tune.tune import Search, tune as run_search
+
     wanted = Search(
-        source, recipe, tuple(parse_search(text) for text in search or ()), folder,
+        source, recipe, space, folder,
         overrides=tuple(set_ or ()), trials=trials, workers=workers, prune=prune, seed=seed,
         data_dir=data_dir, offline=offline,
     )  # fmt: skip

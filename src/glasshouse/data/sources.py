@@ -47,19 +47,24 @@ def load_splits(
     "./digits" is a folder of that name. Raises UsageError for an unknown name, and DataError for
     missing or damaged images.
     """
-    name = str(source)
     if isinstance(source, str) and source in _NAMED:
         splits = _NAMED[source](settings, Access(data_dir, offline, progress))
         # Their images are square, so all ways to resize are the same.
         resize: Resize = "crop" if settings.resize == "auto" else settings.resize
         resized = _resized(replace(splits, resize=resize), settings)
         return _joined(_limited(resized, settings), settings)
+    require_source(source)
     path = Path(source)
-    if path.is_dir():
-        return load_files(list_folder(path), settings, progress)
-    if path.is_file() and path.suffix.lower() in ENDINGS:
-        return load_files(list_table(path), settings, progress)
-    raise _unknown(name, path)
+    listing = list_folder(path) if path.is_dir() else list_table(path)
+    return load_files(listing, settings, progress)
+
+
+def require_source(source: str | Path) -> None:
+    """Raise what `load_splits` would for a name that is no source; nothing is read."""
+    path = Path(source)
+    is_table = path.is_file() and path.suffix.lower() in ENDINGS
+    if not (has_own_size(source) or path.is_dir() or is_table):
+        raise _unknown(str(source), path)
 
 
 def has_own_size(source: str | Path) -> bool:

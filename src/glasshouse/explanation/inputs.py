@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glasshouse.errors import DataError, UsageError, did_you_mean
+from glasshouse.errors import DataError, UsageError
+from glasshouse.explanation.nouns import class_position
 from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.predict import evaluating
 
@@ -67,7 +68,7 @@ def as_positions(
     if isinstance(targets, str | int | np.integer):
         targets = (targets,) * count
     known = class_names or tuple(str(i) for i in range(logits.shape[1]))
-    found = [_position(target, known) for target in targets]
+    found = [class_position(target, known) for target in targets]
     return np.asarray(found, dtype=np.int64)
 
 
@@ -78,25 +79,3 @@ def require_count(targets: Targets | None, count: int) -> None:
     raise UsageError(
         f"expected one class for all images or one for each of the {count}, got {len(targets)}"
     )
-
-
-def _position(target: object, class_names: tuple[str, ...]) -> int:
-    name = str(target)
-    if isinstance(target, str) and name in class_names:
-        return class_names.index(name)
-    if isinstance(target, str):
-        folded = [known.casefold() for known in class_names]
-        if folded.count(name.casefold()) == 1:
-            return folded.index(name.casefold())
-    if name.isdecimal() and int(name) < len(class_names):
-        return int(name)
-    if name.lstrip("-").isdecimal():
-        raise UsageError(f"no class {name}: expected 0 to {len(class_names) - 1}")
-    raise UsageError(f"no class {name!r}. {_nearest(name, class_names)}")
-
-
-def _nearest(name: str, class_names: tuple[str, ...]) -> str:
-    sentence = did_you_mean(name, class_names)
-    if sentence.startswith("Known") and len(class_names) > 30:
-        return f"There are {len(class_names)}, from {class_names[0]!r} to {class_names[-1]!r}."
-    return sentence

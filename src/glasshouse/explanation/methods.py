@@ -22,6 +22,8 @@ SHEET_METHODS: tuple[MethodName, ...] = (
 )  # fmt: skip
 # Stands for every method of a sheet that suits the network.
 ALL = "all"
+# Stands for no maps at all, only activations.
+ACTIVATIONS = "activations"
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,14 @@ def require_methods(names: Sequence[str]) -> tuple[MethodName, ...]:
         if name not in METHODS:
             raise UsageError(f"no method {name!r}. {did_you_mean(name, METHODS)}")
     return cast(tuple[MethodName, ...], tuple(dict.fromkeys(names)))
+
+
+def require_named_methods(names: Sequence[str]) -> None:
+    """The same for names on a command line, where ALL and ACTIVATIONS are names as well."""
+    try:
+        require_methods([name for name in names if name not in (ALL, ACTIVATIONS)])
+    except UsageError as error:
+        raise UsageError(f"{error} Also possible: {ALL}, {ACTIVATIONS}.") from error
 
 
 def rules_needed(names: Sequence[str]) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:

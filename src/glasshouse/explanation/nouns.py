@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from glasshouse.errors import UsageError, did_you_mean
 from glasshouse.explanation.methods import Rule
 
 Floats = NDArray[np.floating[Any]]
@@ -151,6 +152,29 @@ def target_name(explanation: Explanation, index: int) -> str:
 def class_name_at(class_names: tuple[str, ...], position: int) -> str:
     """The name of a class; its number where the names are unknown."""
     return class_names[position] if position < len(class_names) else str(position)
+
+
+def class_position(target: object, class_names: tuple[str, ...]) -> int:
+    """The position of a class by name or number; raises UsageError with the nearest name."""
+    name = str(target)
+    if isinstance(target, str) and name in class_names:
+        return class_names.index(name)
+    if isinstance(target, str):
+        folded = [known.casefold() for known in class_names]
+        if folded.count(name.casefold()) == 1:
+            return folded.index(name.casefold())
+    if name.isdecimal() and int(name) < len(class_names):
+        return int(name)
+    if name.lstrip("-").isdecimal():
+        raise UsageError(f"no class {name}: expected 0 to {len(class_names) - 1}")
+    raise UsageError(f"no class {name!r}. {_nearest(name, class_names)}")
+
+
+def _nearest(name: str, class_names: tuple[str, ...]) -> str:
+    sentence = did_you_mean(name, class_names)
+    if sentence.startswith("Known") and len(class_names) > 30:
+        return f"There are {len(class_names)}, from {class_names[0]!r} to {class_names[-1]!r}."
+    return sentence
 
 
 def _drawing() -> Any:

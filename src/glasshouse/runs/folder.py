@@ -103,6 +103,25 @@ def read_run(folder: Path) -> Run:
     )
 
 
+def require_trained(folder: Path) -> Run:
+    """The run in a folder; raises UsageError when it is not one or has no trained model yet."""
+    run = read_run(folder)
+    if not (folder / MODEL).is_file():
+        command = resume_command(run.environment["data"]["source"], folder)
+        raise UsageError(
+            f"{folder} has not finished training ({len(run.epochs)} of {run.recipe.train.epochs} "
+            f"epochs). Resume with: {command}"
+        )
+    return run
+
+
+def names_folder(model: str) -> bool:
+    """Whether the name of a model is that of a folder, also of one that does not exist."""
+    # A slash can only belong to a path, unless it follows the name of a library.
+    is_zoo = model.partition("/")[0] in ("torchvision", "timm")
+    return Path(model).is_dir() or ("/" in model and not is_zoo)
+
+
 def resume_command(source: str, folder: Path) -> str:
     """The command that resumes a run, quoted for the shell."""
     return shlex.join(["glasshouse", "train", source, "--out", str(folder), "--resume"])

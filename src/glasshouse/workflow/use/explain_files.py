@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from glasshouse.errors import UsageError
 from glasshouse.explanation.draw.canvas import to_png
 from glasshouse.explanation.draw.overlay import Palette
 from glasshouse.explanation.draw.sheet import draw_sheet
 from glasshouse.explanation.draw.tiles import draw_activations, draw_channel
-from glasshouse.explanation.methods import ALL, require_methods
+from glasshouse.explanation.methods import ACTIVATIONS, ALL, require_named_methods
 from glasshouse.explanation.nouns import (
     Explanation,
     ExplanationPage,
@@ -26,9 +25,6 @@ from glasshouse.explanation.store import explanation_json, save_page
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import softmax
 from glasshouse.storage import sha256_of_bytes, write_bytes
-
-# Stands for no maps at all, only activations.
-ACTIVATIONS = "activations"
 
 
 @dataclass(frozen=True)
@@ -72,11 +68,8 @@ def map_request(
     methods: names, "all", or "activations", which draws a shallow and a deep layer unless
     activation_layers names others; so does "all". Raises UsageError for an unknown one.
     """
+    require_named_methods(methods)
     names = [name for name in methods if name != ACTIVATIONS]
-    try:
-        require_methods([name for name in names if name != ALL])
-    except UsageError as error:
-        raise UsageError(f"{error} Also possible: {ALL}, {ACTIVATIONS}.") from error
     is_group = not activation_layers and {ALL, ACTIVATIONS} & set(methods)
     return MapRequest(
         methods=tuple(names),

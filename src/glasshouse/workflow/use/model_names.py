@@ -31,7 +31,7 @@ def classifier_by_name(
     ``mobilenetv2_100:pad_type=same,mean=0.5``. Raises UsageError, naming the closest match.
     """
     name = str(name)
-    if _is_folder(name):
+    if runs.names_folder(name):
         _require_no_weights(name, weights)
         folder = Path(name)
         has_run = (folder / runs.RECIPE).is_file() or not (folder / MODEL_FILE).is_file()
@@ -67,7 +67,7 @@ def net_by_name(
         return _built(load_recipe(name, overrides).model, size, class_count)
     if name in preset_names():
         return _built(Recipe(model=ModelSettings(preset=name)).model, size, class_count)
-    if _is_folder(name) or name in bundled_names():
+    if runs.names_folder(name) or name in bundled_names():
         classifier = classifier_by_name(name)
     else:
         _require_known(name.partition(":")[0], (*preset_names(), *recipe_names()))
@@ -81,12 +81,6 @@ def _built(
 ) -> tuple[nn.Module, tuple[int, int, int]]:
     shape = (3, size, size)
     return build(settings, class_count, shape, seed=0), shape
-
-
-def _is_folder(name: str) -> bool:
-    # A slash can only belong to a path, unless it follows the name of a library.
-    is_zoo = name.partition("/")[0] in ("torchvision", "timm")
-    return Path(name).is_dir() or ("/" in name and not is_zoo)
 
 
 def _require_no_weights(name: str, weights: Path | None) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from glasshouse.data.decode import Pixels, decode
 from glasshouse.data.sources import load_splits
-from glasshouse.errors import DataError, UsageError
+from glasshouse.errors import DataError
 from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.models.predict import Predictions, load_predictions, predict
 from glasshouse.models.preprocessing import preprocess
@@ -18,13 +18,7 @@ ImageSource = str | Path | Pixels
 
 def load_run_classifier(folder: Path) -> Classifier:
     """The trained classifier of a run; raises UsageError while it has none."""
-    run = runs.read_run(folder)
-    if not (folder / runs.MODEL).is_file():
-        command = runs.resume_command(run.environment["data"]["source"], folder)
-        raise UsageError(
-            f"{folder} has not finished training ({len(run.epochs)} of {run.recipe.train.epochs} "
-            f"epochs). Resume with: {command}"
-        )
+    runs.require_trained(folder)
     return load_classifier(folder)
 
 

@@ -1,0 +1,79 @@
+"""Checks of arguments that need neither torch nor images, so that a typing error costs no wait.
+
+Commands call them before they import what takes seconds. What they do not know (the classes of
+a network with published weights, say) is checked again where it is used.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from glasshouse.data.sources import require_source as require_source
+from glasshouse.errors import BadImage, GlasshouseError, ModelError, UsageError
+from glasshouse.runs import folder as runs
+from glasshouse.settings import Recipe
+
+
+def require_model(model: str, weights: Path | None = None) -> None:
+    """Raise UsageError for a folder without a trained model, ModelError for missing weights."""
+    if runs.names_folder(model) and not (Path(model) / runs.MODEL).is_file():
+        runs.require_trained(Path(model))
+    _require_weights_file(weights)
+
+
+def require_weights(recipe: Recipe) -> None:
+    """Raise ModelError when the weights that a recipe starts from are a file that is missing."""
+    pretrained = recipe.model.pretrained
+    if pretrained is not None and pretrained.weights not in ("usual", "none"):
+        _require_weights_file(Path(pretrained.weights))
+
+
+def _require_weights_file(weights: Path | None) -> None:
+    if weights is not None and not weights.is_file():
+        raise ModelError(f"the weights file {weights} does not exist")
+
+
+def require_finished(folders: Sequence[Path]) -> None:
+    """Raise UsageError for a folder that is no run, or a run that has not finished training."""
+    for folder in folders:
+        runs.require_trained(folder)
+
+
+def require_images(paths: Sequence[Path]) -> None:
+    """Raise BadImage when none of the files exists, naming the first."""
+    if paths and not any(path.exists() for path in paths):
+        raise BadImage(paths[0], "the file does not exist")
+
+
+def require_class(model: str, name: str | None) -> None:
+    """Raise UsageError for a class that the model in a folder does not have."""
+    from glasshouse.explanation.nouns import class_position
+    from glasshouse.storage import read_json
+
+    record = Path(model) / runs.MODEL
+    if name is None or not record.is_file():
+        return
+    try:
+        names = read_json(record)["class_names"]
+    except (GlasshouseError, LookupError, TypeError):
+        return  # A damaged model is named, with the reason, by the function that loads it.
+    if names:
+        class_position(name, tuple(names))
+
+
+def require_folder_free_of_files(out: Path | None) -> None:
+    """Raise UsageError when an output folder cannot be made, because a file is in its place."""
+    if out is None:
+        return
+    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise UsageError(f"--out {out}: expected a folder, but {nearest} is a file")
+
+
+def require_file_name(out: Path | None, ending: str) -> None:
+    """Raise UsageError when an output file has another ending, or cannot be written there."""
+    if out is None:
+        return
+    if out.suffix.lower() != ending or out.is_dir():
+        what = ", which is a folder" if out.is_dir() else ""
+        raise UsageError(f"--out {out}{what}: expected a file name ending in {ending}")
+    require_folder_free_of_files(out.parent)

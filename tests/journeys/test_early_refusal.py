@@ -1,0 +1,94 @@
+"""Arguments that can be seen to be wrong are refused before torch is imported."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glasshouse.cli.ladder import FIRST_RECIPE
+from glasshouse.recipe import load_recipe, to_toml
+from glasshouse.workflow.compare.ladder import RUNGS
+from tests.journeys.command import own_environment
+
+CODE = """
+import sys
+from glasshouse.cli.main import main
+try:
+    main()
+finally:
+    print("torch imported:", "torch" in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("early")
+    environment = {"data": {"source": "digits"}}
+    for name, classes in {"unfinished": None, "run": ["cat", "dog"]}.items():
+        (root / name).mkdir()
+        (root / name / "recipe.toml").write_text(to_toml(load_recipe("tutorial-basic")))
+        (root / name / "environment.json").write_text(json.dumps(environment))
+        if classes is not None:
+            (root / name / "model.json").write_text(json.dumps({"class_names": classes}))
+    (root / "notes.txt").write_text("x")
+    (root / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return root
+
+
+BOTH = ["--backbones", "resnet18,resnet34"]
+CASES = [
+    (["predict", "run", "nowhere.png"], 3, "nowhere.png: the file does not exist"),
+    (["predict", "unfinished", "photo.png"], 2, "unfinished has not finished training (0 of"),
+    (["predict", "runs/nowhere", "photo.png"], 2, "runs/nowhere is not a run folder"),
+    (["predict", "resnet18", "photo.png", "--weights", "w.pth"], 2, "weights file w.pth does not"),
+    (["explain", "run", "nowhere.png"], 3, "nowhere.png: the file does not exist"),
+    (["explain", "run"], 2, "expected at least one IMAGE"),
+    (["explain", "run", "photo.png", "--class", "cow"], 2, "no class 'cow'"),
+    (["explain", "run", "photo.png", "--class", "2"], 2, "no class 2: expected 0 to 1"),
+    (["explain", "run", "photo.png", "--method", "gradcam"], 2, "'grad-cam'"),
+    (["explain", "run", "photo.png", "--out", "notes.txt"], 2, "notes.txt is a file"),
+    (["explain", "nowhere", "--errors"], 2, "nowhere is not a run folder"),
+    (["export", "run", "--out", "."], 2, "expected a file name such as model.onnx"),
+    (["compare-backbones", "digits"], 2, "needs --backbones A,B,C or --backbone NAME"),
+    (["compare-backbones", "digits", "--backbone", "resnet18"], 2, "two networks or more"),
+    (["compare-backbones", "digits", "--backbones", "a,a"], 2, "two networks or more"),
+    (["compare-backbones", "nowhere/x", *BOTH], 3, "nowhere/x does not exist"),
+    (["compare-backbones", "digits", *BOTH, "--run", "unfinished"], 2, "not finished"),
+    (["compare-backbones", "digits", *BOTH, "--out", "a.txt"], 2, "ending in .html"),
+    (["train", "digit"], 2, "'digits'"),
+    (["train", "digits", "--set", "train.epoch=3"], 2, "'epochs'"),
+    (["train", "digits", "--out", "run"], 2, "run is not empty"),
+    (["train", "digits", "--out", "notes.txt"], 2, "notes.txt is a file"),
+    (["train", "digits", "--seeds", "0"], 2, "--seeds"),
+    (["train", "digits", "--backbone", "resnet18", "--weights", "w.pth"], 2, "w.pth does not"),
+    (["lr-find", "digits", "--rule", "valey"], 2, "'valley'"),
+    (["lr-find", "digits", "--out", "curve.jpg"], 2, "ending in .png"),
+    (["tune", "digits"], 2, "needs a --search"),
+    (["tune", "digits", "--search", "train.lr=1..2", "--workers", "0"], 2, "--workers"),
+    (["ladder", "digits", "--set", "train.epoch=3"], 2, "'epochs'"),
+    (["folds", "digits", "--folds", "1"], 2, "--folds"),
+    (["label-errors", "digits", "--out", "notes.txt"], 2, "notes.txt is a file"),
+    (["check", "digits", "--out", "notes.txt/deep"], 2, "notes.txt is a file"),
+    (["evaluate", "unfinished"], 2, "Resume with: glasshouse train digits --out unfinished"),
+    (["compare", "run"], 2, "two run folders or more"),
+    (["reproduce", "run", "--out", "run"], 2, "is the run itself"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), CASES)
+def test_a_wrong_argument_is_refused_before_torch_is_imported(
+    folder: Path, arguments: list[str], code: int, message: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *arguments],
+        cwd=folder, env=own_environment(folder), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert done.stdout == "torch imported: False\n"
+
+
+def test_the_ladder_checks_overrides_against_its_first_step() -> None:
+    assert RUNGS[0].recipe == FIRST_RECIPE
