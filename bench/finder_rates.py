@@ -26,12 +26,14 @@ from glasshouse.workflow.train.experiment import TrainRequest, first_classifier,
 
 FEW = ["data.train_limit=6000", "train.epochs=4"]
 CASES = {
-    "digits/tutorial-basic": ("digits", "tutorial-basic", []),
+    "digits/small-cnn": ("digits", "small-cnn", []),
     "cifar10/tutorial-wide-bn": (
-        "cifar10", "tutorial-wide-bn", [*FEW, "train.schedule.every=1.6"]
+        "cifar10", "tutorial-wide-bn",
+        [*FEW, "train.lr=1e-3", "train.schedule={type='step', every=1.6, factor=0.3}"],
     ),
     "cifar10/tutorial-wide-bn, one-cycle": (
-        "cifar10", "tutorial-wide-bn", [*FEW, "train.schedule={type='one_cycle'}"]
+        "cifar10", "tutorial-wide-bn",
+        [*FEW, "train.lr=1e-3", "train.schedule={type='one_cycle'}"],
     ),
     "cifar10/small-residual": (
         "cifar10", "small-residual", ["data.train_limit=4000", "train.epochs=4"]

@@ -75,7 +75,7 @@ def train_peak_mib(photos: Path, side: int) -> float:
         "[{type='conv', filters=8, kernel_size=8, strides=8, activation='relu'},"
         " {type='global_average_pool'}, {type='dense', units='classes'}]"
     )
-    arguments = ["train", str(photos), "--recipe", "tutorial-basic", "--set", "train.epochs=1"]
+    arguments = ["train", str(photos), "--recipe", "small-cnn", "--set", "train.epochs=1"]
     arguments += ["--set", f"data.image_size={side}", "--set", f"model.layers={layers}"]
     # The photos are copies of twenty, which is no way to measure a net, but one to measure memory.
     arguments += ["--set", "data.on_finding=ignore", "--out", str(photos.parent / "run")]

@@ -60,7 +60,7 @@ def answers() -> bool:
 
 
 def train(run: Path, epochs: int, source: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "glasshouse", "train", source, "--recipe", "tutorial-basic"]
+    command = [sys.executable, "-m", "glasshouse", "train", source, "--recipe", "small-cnn"]
     command += ["--set", f"train.epochs={epochs}", "--set", "train.keep=last", "--out", str(run)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

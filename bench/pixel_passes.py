@@ -54,7 +54,7 @@ def passes(source: str, out: Path, size: int) -> float:
     """Bytes read per byte of pixels until everything is ready for the first step."""
     READ["bytes"] = 0
     overrides = [f"data.image_size={size}", "model.scaling=standardize"]
-    recipe = load_recipe("tutorial-basic", overrides)
+    recipe = load_recipe("small-cnn", overrides)
     splits = open_experiment(
         TrainRequest(source=source, recipe=recipe, out=out, command="bench")
     ).splits

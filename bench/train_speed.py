@@ -145,12 +145,13 @@ def data_loader(workers: int) -> float:
             image = Image.fromarray(data[index].transpose(1, 2, 0))
             return change(image), int(labels[index])
 
-    def conv(inside: int, outside: int) -> list[nn.Module]:
-        return [nn.Conv2d(inside, outside, 3, padding=1), nn.ReLU()]
+    def conv(inside: int, outside: int, padding: int) -> list[nn.Module]:
+        return [nn.Conv2d(inside, outside, 3, padding=padding), nn.ReLU()]
 
     net = nn.Sequential(
-        *conv(3, 32), *conv(32, 32), nn.MaxPool2d(2), *conv(32, 64), *conv(64, 128),
-        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8192, 128), nn.ReLU(), nn.Linear(128, 10),
+        *conv(3, 32, 1), *conv(32, 32, 0), nn.MaxPool2d(2), *conv(32, 64, 1), *conv(64, 128, 0),
+        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4608, 512), nn.ReLU(), nn.Dropout(0.5),
+        nn.Linear(512, 10),
     )  # fmt: skip
     optimizer = torch.optim.Adam(net.parameters())
     loader = DataLoader(Images(), BATCH, shuffle=True, num_workers=workers)

@@ -24,7 +24,7 @@ def command(out: Path) -> list[str]:
     settings = ["train.epochs=15", "train.device=cpu", "train.precision=fp32"]
     sets = [word for setting in settings for word in ("--set", setting)]
     return [
-        sys.executable, "-m", "glasshouse", "tune", "digits", "--recipe", "tutorial-basic", *sets,
+        sys.executable, "-m", "glasshouse", "tune", "digits", "--recipe", "small-cnn", *sets,
         "--search", "train.lr=1e-4..1e-2:log", "--search", "train.batch_size=32,64",
         "--trials", str(TRIALS), "--workers", str(WORKERS), "--out", str(out), "--no-prune",
         "--json",

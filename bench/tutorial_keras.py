@@ -20,13 +20,14 @@ def program(
         [
             k.Input((32, 32, 3)),
             layers.Conv2D(32, 3, padding="same", activation="relu"),
-            layers.Conv2D(32, 3, padding="same", activation="relu"),
+            layers.Conv2D(32, 3, activation="relu"),
             layers.MaxPooling2D(),
             layers.Conv2D(64, 3, padding="same", activation="relu"),
-            layers.Conv2D(128, 3, padding="same", activation="relu"),
+            layers.Conv2D(128, 3, activation="relu"),
             layers.MaxPooling2D(),
             layers.Flatten(),
-            layers.Dense(128, activation="relu"),
+            layers.Dense(512, activation="relu"),
+            layers.Dropout(0.5),
             layers.Dense(10, activation="softmax"),
         ]
     )
@@ -35,5 +36,6 @@ def program(
         rotation_range=15, width_shift_range=0.1, height_shift_range=0.1, horizontal_flip=True
     )
     inputs = images.transpose(0, 2, 3, 1).astype("float32") / 255
+    inputs = (inputs - inputs.mean()) / (inputs.std() + 1e-7)
     targets = k.utils.to_categorical(labels, 10)
     return net, generator.flow(inputs, targets, batch_size=batch_size)

@@ -32,7 +32,8 @@ def test_another_type_of_schedule_drops_the_keys_of_the_old_one() -> None:
     assert load_recipe("tutorial-wide-schedule", ["train.schedule.type=cosine"]).train.schedule == (
         Cosine()
     )
-    same = ["train.schedule.type=step", "train.schedule.every=2"]
+    step = "train.schedule={type='step', every=4, factor=0.3}"
+    same = [step, "train.schedule.type=step", "train.schedule.every=2"]
     kept = load_recipe("tutorial-wide-schedule", same).train.schedule
     assert kept == StepDecay(every=2, factor=0.3)
 
@@ -89,4 +90,4 @@ def test_a_missing_file_and_broken_toml_are_named(tmp_path: Path) -> None:
 
 def test_preset_and_layers_exclude_each_other() -> None:
     with pytest.raises(RecipeError, match="expected exactly one of preset, layers and pretrained"):
-        parse_recipe({"model": {"preset": "tutorial-small", "layers": [{"type": "flatten"}]}})
+        parse_recipe({"model": {"preset": "tutorial-basic", "layers": [{"type": "flatten"}]}})

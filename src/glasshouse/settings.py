@@ -169,10 +169,11 @@ class ModelSettings(Settings):
     preset: str | None = Field(default=None, description="a name that `glasshouse models` lists")
     layers: tuple[Layer, ...] | None = None
     pretrained: PretrainedSettings | None = None
-    scaling: Literal["rescale", "standardize"] = Field(
+    scaling: Literal["rescale", "standardize", "standardize_global"] = Field(
         default="rescale",
-        description="rescale: pixels to 0..1; standardize: to mean 0 and standard deviation 1 over "
-        "the training images",
+        description="rescale: pixels to 0..1; standardize: each channel to mean 0 and standard "
+        "deviation 1 over the training images; standardize_global: the same with one mean and one "
+        "deviation of all channels",
     )
     initialization: Literal["keras", "torch", "identity"] = Field(
         default="keras",

@@ -29,7 +29,7 @@ import glasshouse as gh
 from glasshouse import lod_splits  # wrong
 
 splits = gh.load_splits("digits", gh.DataSetings())  # wrong
-recipe = gh.load_recipe("tutorial-basic")
+recipe = gh.load_recipe("small-cnn")
 print(recipe.trian)  # wrong
 classifier, epochs = gh.train_clasifier(recipe.model, splits, recipe.train)  # wrong
 gh.explain(gh.classifier_by_name("cifar10-small"), splits.test.pixels, metods=["relu"])  # wrong

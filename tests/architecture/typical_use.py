@@ -13,7 +13,7 @@ import glasshouse as gh
 
 def train_and_evaluate(source: str) -> float:
     splits = gh.load_splits(source, gh.DataSettings(image_size=32))
-    recipe = gh.load_recipe("tutorial-basic", ["train.epochs=3"])
+    recipe = gh.load_recipe("small-cnn", ["train.epochs=3"])
     for finding in gh.check(splits):
         print(finding.level, finding.title)
     classifier, epochs = gh.train_classifier(recipe.model, splits, recipe.train)

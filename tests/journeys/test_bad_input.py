@@ -100,7 +100,7 @@ def test_bad_input_is_named(
 def test_skipping_bad_files_names_them_and_trains_on_the_rest(folder: Path) -> None:
     done = glasshouse(
         "train", "broken", "--on-bad-file", "skip", "--out", "skipped",
-        "--set", "train.epochs=1", "--set", "data.image_size=16", "--recipe", "tutorial-basic",
+        "--set", "train.epochs=1", "--set", "data.image_size=16", "--recipe", "small-cnn",
         cwd=folder,
     )  # fmt: skip
     assert "skipped " in done.stderr
@@ -112,7 +112,7 @@ def test_leaked_images_are_trained_on_when_findings_are_ignored(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    arguments = ["train", "leaked", "--recipe", "tutorial-basic", "--out", "wanted"]
+    arguments = ["train", "leaked", "--recipe", "small-cnn", "--out", "wanted"]
     overrides = ("train.epochs=1", "data.image_size=32", "data.on_finding=ignore")
     arguments += [part for override in overrides for part in ("--set", override)]
     assert glasshouse_here(arguments, capsys)[0] == 0

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.journeys.command import glasshouse_here
 
 TRAIN = [
-    "train", "shapes", "--recipe", "tutorial-basic", "--out", "run", "--snapshots", "2",
+    "train", "shapes", "--recipe", "small-cnn", "--out", "run", "--snapshots", "2",
     "--set", "train.epochs=1", "--set", "data.train_limit=200", "--set", "train.precision=fp32",
 ]  # fmt: skip
 

@@ -19,7 +19,7 @@ from tests.serving.service.conftest import png
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A small saved model."""
-    settings, shape = ModelSettings(preset="tutorial-small"), (3, 32, 32)
+    settings, shape = ModelSettings(preset="small-cnn"), (3, 32, 32)
     classifier = Classifier(
         build(settings, 3, shape, seed=0),
         Preprocessing(32, 32),

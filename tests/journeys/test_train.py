@@ -11,7 +11,7 @@ from tests.journeys.command import glasshouse, glasshouse_here, glasshouse_signa
 
 # A tiny network on the digits of scikit-learn, so that a journey takes seconds.
 SMALL = [
-    "--recipe", "tutorial-basic",
+    "--recipe", "small-cnn",
     "--set", "train.epochs=3",
     "--set", "train.precision=fp32",
     "--set", "data.train_limit=400",
@@ -94,8 +94,8 @@ def test_evaluate_on_another_source_uses_its_images_only(run: Path, capsys: Capt
 def test_runs_lists_the_run(run: Path, folder: Path, capsys: Capture) -> None:
     rows = json.loads(output_of(capsys, "runs", folder, "--json"))
     row = next(row for row in rows if row["run"] == str(run))
-    assert (row["recipe"], row["epochs"], row["finished"]) == ("tutorial-basic", 3, True)
-    assert "tutorial-basic" in output_of(capsys, "runs", folder)
+    assert (row["recipe"], row["epochs"], row["finished"]) == ("small-cnn", 3, True)
+    assert "small-cnn" in output_of(capsys, "runs", folder)
 
 
 def test_summary_counts_the_layers(run: Path, capsys: Capture) -> None:

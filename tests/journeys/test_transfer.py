@@ -88,7 +88,7 @@ def test_a_run_and_pretrained_networks_are_compared_on_the_same_images(
 ) -> None:
     own = tmp_path / "own"
     small = ["--set", "data.image_size=24", "--set", "train.epochs=1", *FAST]
-    run(capsys, "train", photos, "--recipe", "tutorial-basic", *small, "--out", own)
+    run(capsys, "train", photos, "--recipe", "small-cnn", *small, "--out", own)
     nets = ["-b", NET, "-b", "resnet10t:weights=none,input_size=24"]
     page = tmp_path / "pairs.html"
     text, _ = run(capsys, "compare-backbones", photos, *nets, *FAST, "--run", own, "--out", page)
@@ -109,7 +109,7 @@ def test_a_rare_class_is_learned_with_balanced_sampling(
     for image in sorted((photos / "south-west").iterdir())[4:]:
         image.unlink()
     small = ["--set", "data.image_size=24", "--set", "train.epochs=1", *FAST]
-    own = ["train", photos, "--recipe", "tutorial-basic", *small]
+    own = ["train", photos, "--recipe", "small-cnn", *small]
     balanced = ["--set", "train.sampling=balanced"]
     run(capsys, *own, *balanced, "--out", tmp_path / "own")
     assert 'sampling = "balanced"' in (tmp_path / "own" / "recipe.toml").read_text()
@@ -152,7 +152,7 @@ def test_cross_validation_gives_an_accuracy_with_its_interval(
         assert f"data.train_on_validation: {name} needs held-out images" in errors
     assert (
         "expected a recipe with model.pretrained"
-        in run(capsys, "folds", photos, "--recipe", "tutorial-basic", code=2)[1]
+        in run(capsys, "folds", photos, "--recipe", "small-cnn", code=2)[1]
     )
 
 

@@ -13,7 +13,7 @@ from glasshouse.workflow.train import time_budget, time_plan
 from tests.journeys.command import LONGEST_S, glasshouse, glasshouse_here, start, wait_for_file
 
 SMALL = [
-    "--recipe", "tutorial-basic",
+    "--recipe", "small-cnn",
     "--set", "train.epochs=2",
     "--set", "train.precision=fp32",
     "--set", "train.device=cpu",
@@ -90,7 +90,7 @@ def test_a_time_budget_becomes_a_recipe_that_resumes_and_reproduces(
     assert "Chosen: 2 times the width, 2 epochs of all 128 images" in errors
     assert "of 10:00:00 h used" in errors
     recipe = load_recipe(out / "recipe.toml")
-    assert (recipe.name, recipe.train.epochs) == ("tutorial-basic-600min", 2)
+    assert (recipe.name, recipe.train.epochs) == ("small-cnn-600min", 2)
     assert "2 times the width" in (out / "report.html").read_text()
     (out / "report.html").unlink()
     code, _, errors = glasshouse_here([*arguments, "--out", str(out), "--resume"], capsys)

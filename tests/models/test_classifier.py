@@ -23,7 +23,7 @@ from glasshouse.storage import read_tensors, sha256_of_file, write_tensors
 
 @pytest.fixture
 def classifier() -> Classifier:
-    settings = ModelSettings(preset="tutorial-small-bn")
+    settings = ModelSettings(preset="tutorial-wide-bn")
     net = build(settings, 3, (3, 16, 16), seed=0)
     net(torch.rand(8, 3, 16, 16))  # moves the batch statistics away from their start
     preprocessing = Preprocessing(16, 16, "letterbox", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 0.9)

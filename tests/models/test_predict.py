@@ -36,7 +36,7 @@ def test_mirrored_predictions_are_the_mean_of_both_views(
 def test_mirrored_prediction_is_saved_with_the_classifier(
     tiny_splits: Splits, tmp_path: Path
 ) -> None:
-    settings = ModelSettings(preset="tutorial-small", mirror=True)
+    settings = ModelSettings(preset="small-cnn", mirror=True)
     classifier = untrained_classifier(settings, tiny_splits, seed=0)
     save_classifier(classifier, tmp_path)
     again = load_classifier(tmp_path)

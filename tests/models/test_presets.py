@@ -14,9 +14,9 @@ def _filters(name: str) -> list[int]:
 def test_the_presets_are_those_that_are_documented() -> None:
     assert preset_names() == [
         "fast",
+        "small-cnn",
         "small-residual",
-        "tutorial-small",
-        "tutorial-small-bn",
+        "tutorial-basic",
         "tutorial-wide",
         "tutorial-wide-bn",
     ]
@@ -27,14 +27,16 @@ def test_every_preset_says_what_it_is_for(name: str) -> None:
     assert preset_description(name).endswith(".")
 
 
-@pytest.mark.parametrize("suffix", ["", "-bn"])
-def test_the_tutorial_nets_have_the_filters_of_the_tutorial(suffix: str) -> None:
-    assert _filters(f"tutorial-small{suffix}") == [6, 16, 16, 32]
-    assert _filters(f"tutorial-wide{suffix}") == [32, 32, 64, 128]
+def test_the_tutorial_nets_have_the_filters_of_the_tutorial() -> None:
+    for name in ("small-cnn", "tutorial-basic"):
+        assert _filters(name) == [6, 16, 16, 32]
+    for name in ("tutorial-wide", "tutorial-wide-bn"):
+        assert _filters(name) == [32, 32, 64, 128]
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("tutorial-small", 271_570), ("tutorial-wide", 1_152_490)]
+    ("name", "count"),
+    [("small-cnn", 271_570), ("tutorial-basic", 603_474), ("tutorial-wide", 2_467_434)],
 )
 def test_the_tutorial_nets_have_as_many_parameters_as_in_keras(name: str, count: int) -> None:
     net = build(ModelSettings(preset=name), 10, (3, 32, 32), seed=0)
@@ -48,5 +50,5 @@ def test_the_residual_net_takes_images_of_any_size(size: int) -> None:
 
 
 def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
-    with pytest.raises(RecipeError, match="Did you mean 'tutorial-small'"):
-        preset_layers("tutorial-smal")
+    with pytest.raises(RecipeError, match="Did you mean 'tutorial-basic'"):
+        preset_layers("tutorial-basik")

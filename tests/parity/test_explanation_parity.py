@@ -126,7 +126,7 @@ class FunctionalTwin(nn.Module):
 
 
 def tutorial_net(*, double: bool) -> nn.Module:
-    settings = load_recipe("tutorial-basic").model
+    settings = load_recipe("small-cnn").model
     net = build(settings, 10, (3, 32, 32), seed=0).eval()
     return net.double() if double else net
 

@@ -19,7 +19,7 @@ from glasshouse.runs.background import (
 from glasshouse.runs.listing import list_run
 from glasshouse.runs.steps import last_mark
 
-SMALL = ("--set", "model.preset=tutorial-small", "--set", "train.precision=fp32")
+SMALL = ("--set", "model.preset=small-cnn", "--set", "train.precision=fp32")
 
 
 @pytest.fixture(autouse=True)
@@ -38,11 +38,11 @@ def wait_for(happens: Callable[[], object], seconds: float = 600.0) -> None:
 @pytest.mark.slow
 def test_background_training_is_started_stopped_and_resumed(tmp_path: Path) -> None:
     epochs = ("--set", "train.epochs=12", "--set", "train.batch_size=8")
-    launch = start_training(tmp_path, "a", "digits", "tutorial-basic", [*SMALL, *epochs])
+    launch = start_training(tmp_path, "a", "digits", "small-cnn", [*SMALL, *epochs])
     assert launch.is_running
     assert os.getsid(launch.pid) == launch.pid  # the end of our terminal does not reach it
     with pytest.raises(UsageError, match="already a run named a"):
-        start_training(tmp_path, "a", "digits", "tutorial-basic")
+        start_training(tmp_path, "a", "digits", "small-cnn")
     wait_for(lambda: last_mark(tmp_path / "a"))
     stop_training(tmp_path, "a")
     wait_for(lambda: not launch.is_running)
@@ -57,7 +57,7 @@ def test_background_training_is_started_stopped_and_resumed(tmp_path: Path) -> N
 
 
 def test_a_failed_start_leaves_its_reason_in_the_log(tmp_path: Path) -> None:
-    launch = start_training(tmp_path, "b", "no-such-source", "tutorial-basic")
+    launch = start_training(tmp_path, "b", "no-such-source", "small-cnn")
     wait_for(lambda: not launch.is_running)
     assert "no-such-source" in log_end(tmp_path, "b")
     assert launch_of(tmp_path, "b") == launch
@@ -68,5 +68,5 @@ def test_a_failed_start_leaves_its_reason_in_the_log(tmp_path: Path) -> None:
 )
 def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="cannot name a run"):
-        start_training(tmp_path / "runs", name, "digits", "tutorial-basic")
+        start_training(tmp_path / "runs", name, "digits", "small-cnn")
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,7 @@ SMALL = ("train.epochs=2", "train.precision=fp32", "train.device=cpu", "data.tra
 
 def train_small(folder: Path, source: str = "digits", *overrides: str) -> Path:
     """A finished run of a small network."""
-    recipe = load_recipe("tutorial-basic", [*SMALL, *overrides])
+    recipe = load_recipe("small-cnn", [*SMALL, *overrides])
     experiment = open_experiment(
         TrainRequest(source, recipe, folder, command="a test", offline=True)
     )

@@ -47,7 +47,7 @@ def test_a_finished_run_shows_its_evaluation(full: Workbench) -> None:
         await user.open("/run/first")
         await user.should_see(f"{100 * figures['accuracy']['value']:.2f} %")
         await user.should_see("Reliability diagram")
-        await user.should_see("tutorial-basic")
+        await user.should_see("small-cnn")
         assert user.client is not None
         cells = {
             e.props["data-cell"]: e.text  # type: ignore[attr-defined]

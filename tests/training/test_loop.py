@@ -181,9 +181,9 @@ def test_balancing_twice_is_refused() -> None:
 
     balanced = ["train.sampling=balanced", "train.class_weights=balanced"]
     for one in balanced:
-        load_recipe("tutorial-basic", [one])
+        load_recipe("small-cnn", [one])
     with pytest.raises(RecipeError, match=r"compensate for rare classes twice: choose one"):
-        load_recipe("tutorial-basic", balanced)
+        load_recipe("small-cnn", balanced)
 
 
 def test_the_average_follows_its_definition(tiny_net: nn.Module, tiny_splits: Splits) -> None:

@@ -71,6 +71,15 @@ def channel_statistics(found: Survey) -> tuple[Channels, Channels]:
     return _three(mean), _three(np.sqrt(np.maximum(variance, _SMALLEST_VARIANCE)))
 
 
+def global_statistics(found: Survey) -> tuple[Channels, Channels]:
+    """One mean and one standard deviation of all values, for every channel, in units of 0..1."""
+    count = 3 * len(found) * found.image_pixels
+    mean = found.sums.sum() / (255 * count)
+    variance = found.squares.sum() / (255**2 * count) - mean**2
+    deviation = np.sqrt(max(variance, _SMALLEST_VARIANCE))
+    return _three(np.full(3, mean)), _three(np.full(3, deviation))
+
+
 def survey_to_bytes(found: Survey) -> bytes:
     """The survey as a safetensors file; equal surveys give equal bytes."""
     return save(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from torch import nn
 
 from glasshouse.data.images import ImageSet, Resize, Splits
-from glasshouse.data.survey import channel_statistics
+from glasshouse.data.survey import channel_statistics, global_statistics
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.layers import architecture_of, build
 from glasshouse.models.sequential import describe_sequential
@@ -108,9 +108,14 @@ def train_until_done(state: TrainingState, setup: TrainingSetup) -> Iterator[Ste
 def fit_preprocessing(
     train_set: ImageSet, scaling: str = "rescale", resize: Resize = "crop"
 ) -> Preprocessing:
-    """Rescaling to 0..1, or standardisation with mean and deviation of the training images."""
+    """Rescaling to 0..1, or standardisation with mean and deviation of the training images.
+
+    scaling: a value of ``model.scaling``.
+    """
     plain = Preprocessing(train_set.height, train_set.width, resize)
     if scaling == "rescale":
         return plain
-    mean, std = channel_statistics(train_set.survey)
+    is_global = scaling == "standardize_global"
+    statistics = global_statistics if is_global else channel_statistics
+    mean, std = statistics(train_set.survey)
     return Preprocessing(plain.height, plain.width, plain.resize, mean, std)

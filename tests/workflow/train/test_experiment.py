@@ -15,7 +15,7 @@ SMALL = ["train.epochs=2", "data.train_limit=96", "train.precision=fp32", "train
 
 def request(out: Path, *overrides: str, resume: bool = False) -> TrainRequest:
     return TrainRequest(
-        "digits", load_recipe("tutorial-basic", [*SMALL, *overrides]), out, resume=resume
+        "digits", load_recipe("small-cnn", [*SMALL, *overrides]), out, resume=resume
     )
 
 

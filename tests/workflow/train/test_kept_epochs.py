@@ -17,7 +17,7 @@ from tests.workflow.train.test_snapshots import SMALL, weights_of
 def train(out: Path, every: int, *, epochs: int = 4, until: int = 4, resume: bool = False) -> None:
     overrides = [*SMALL, f"train.epochs={epochs}", f"train.keep_every={every}"]
     opened = open_experiment(
-        TrainRequest("digits", load_recipe("tutorial-basic", overrides), out, resume=resume)
+        TrainRequest("digits", load_recipe("small-cnn", overrides), out, resume=resume)
     )
     for record in fit_experiment(opened):
         if isinstance(record, Epoch) and record.epoch == until:

@@ -25,9 +25,7 @@ def make_history(count: int) -> list[Epoch]:
 @pytest.fixture
 def request_(tmp_path: Path) -> TrainRequest:
     write_text(tmp_path / "run" / "report.html", "<p>report</p>")
-    return TrainRequest(
-        "digits", load_recipe("tutorial-basic"), tmp_path / "run", command="glasshouse"
-    )
+    return TrainRequest("digits", load_recipe("small-cnn"), tmp_path / "run", command="glasshouse")
 
 
 @pytest.fixture(scope="module")

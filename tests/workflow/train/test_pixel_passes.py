@@ -44,7 +44,7 @@ class Reads:
 
 def request(source: str, out: Path) -> TrainRequest:
     recipe = load_recipe(
-        "tutorial-basic", ["data.image_size=8", "model.scaling=standardize", "train.epochs=1"]
+        "small-cnn", ["data.image_size=8", "model.scaling=standardize", "train.epochs=1"]
     )
     return TrainRequest(source=source, recipe=recipe, out=out, command="test")
 

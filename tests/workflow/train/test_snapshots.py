@@ -18,7 +18,7 @@ SMALL = ["train.epochs=2", "data.train_limit=120", "train.precision=fp32", "trai
 
 
 def train(out: Path, count: int, *, until: int = 2, resume: bool = False) -> None:
-    recipe = load_recipe("tutorial-basic", SMALL)
+    recipe = load_recipe("small-cnn", SMALL)
     experiment = open_experiment(
         TrainRequest("digits", recipe, out, resume=resume, snapshots=count)
     )

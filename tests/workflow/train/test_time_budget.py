@@ -111,8 +111,8 @@ def test_a_plan_becomes_a_recipe_that_is_written_and_read_back() -> None:
     fitted = fitted_recipe(recipe, TimePlan(0.5, 5, 30_000, 100.0), 2.5, whole=45_000)
     assert fitted.name == "tutorial-wide-schedule-2.5min"
     assert (fitted.train.epochs, fitted.data.train_limit) == (5, 30_000)
-    assert fitted.train.schedule.type == "step"
-    assert fitted.train.schedule.every == recipe.train.schedule.every / 2  # type: ignore[union-attr]
+    assert fitted.train.schedule.type == "per_epoch"
+    assert fitted.train.schedule.rates == (1e-4, 1e-4, 1e-4, 5e-5, 5e-5)
     assert fitted.model.layers is not None
     filters = [layer.filters for layer in fitted.model.layers if layer.type == "conv"]
     assert filters == [16, 16, 32, 64]
@@ -139,7 +139,7 @@ def test_a_network_of_fixed_width_is_measured_once() -> None:
 
 def request(out: Path) -> TrainRequest:
     small = ["data.train_limit=96", "train.precision=fp32", "train.device=cpu"]
-    return TrainRequest("digits", load_recipe("tutorial-basic", small), out)
+    return TrainRequest("digits", load_recipe("small-cnn", small), out)
 
 
 def test_measurements_and_choice_are_recorded(

@@ -53,7 +53,7 @@ class Impatient:
 @pytest.mark.parametrize(("enough", "was_pruned"), [(2, True), (EPOCHS, False)])
 def test_a_worker_stops_where_it_is_told_to(enough: int, was_pruned: bool, tmp_path: Path) -> None:
     small = ["data.train_limit=64", "train.device=cpu", f"train.epochs={EPOCHS}"]
-    recipe: Any = load_recipe("tutorial-basic", small).model_dump(mode="json", exclude_none=True)
+    recipe: Any = load_recipe("small-cnn", small).model_dump(mode="json", exclude_none=True)
     connection = Impatient(enough)
     ended = _train(Task("digits", recipe, tmp_path / "0000", None, True), cast(Any, connection))
     assert isinstance(ended, Ended)

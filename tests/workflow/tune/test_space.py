@@ -55,7 +55,7 @@ def test_a_choice_of_values_becomes_a_recipe() -> None:
         "train.optimizer": "sgd",
         "model.width": 0.5,
     }
-    recipe = recipe_of("tutorial-basic", ["train.epochs=2"], values)
+    recipe = recipe_of("small-cnn", ["train.epochs=2"], values)
     assert (recipe.train.lr, recipe.train.optimizer) == (0.123456789012345, "sgd")
     assert recipe.train.epochs == 2
     assert recipe.model.layers is not None
@@ -63,18 +63,18 @@ def test_a_choice_of_values_becomes_a_recipe() -> None:
 
 
 def test_filters_are_those_of_the_first_convolution_and_all_others_follow() -> None:
-    for name, filters in {"tutorial-basic": [12, 32, 32, 64], "fast": [12, 12, *[48] * 4]}.items():
+    for name, filters in {"small-cnn": [12, 32, 32, 64], "fast": [12, 12, *[48] * 4]}.items():
         layers = recipe_of(name, [], {"model.filters": 12}).model.layers
         assert layers is not None
         assert [layer.filters for layer in layers if isinstance(layer, Conv)] == filters
-    assert values_in(load_recipe("tutorial-basic"), [parse_search("model.filters=4..8")]) == {
+    assert values_in(load_recipe("small-cnn"), [parse_search("model.filters=4..8")]) == {
         "model.filters": 6
     }
     with pytest.raises(RecipeError, match="no convolution whose filters could vary"):
         recipe_of("transfer-head", [], {"model.filters": 12})
     both = [parse_search("model.filters=4..8"), parse_search("model.width=1..2")]
     with pytest.raises(RecipeError, match="both set the width"):
-        require_space("tutorial-basic", [], both)
+        require_space("small-cnn", [], both)
 
 
 def test_a_layer_of_a_list_can_vary() -> None:
@@ -82,18 +82,18 @@ def test_a_layer_of_a_list_can_vary() -> None:
         "model.layers=[{type='conv',filters=8},{type='flatten'},{type='dense',units='classes'}]"
     )
     key = "model.layers.0.filters"
-    model = recipe_of("tutorial-basic", [layers], {key: 16}).model
+    model = recipe_of("small-cnn", [layers], {key: 16}).model
     assert model.layers is not None and model.layers[0] == Conv(filters=16)
-    own = load_recipe("tutorial-basic", [layers])
+    own = load_recipe("small-cnn", [layers])
     assert values_in(own, [parse_search(f"{key}=8,16")]) == {key: 8}
     with pytest.raises(RecipeError, match="expected a number from 0 to 2, not '3'"):
-        recipe_of("tutorial-basic", [layers], {"model.layers.3.filters": 16})
+        recipe_of("small-cnn", [layers], {"model.layers.3.filters": 16})
     with pytest.raises(RecipeError, match="the recipe has no list layers to change an item of"):
-        recipe_of("tutorial-basic", [], {key: 16})
+        recipe_of("small-cnn", [], {key: 16})
 
 
 def test_the_recipes_own_values_are_found_within_the_space() -> None:
-    recipe = load_recipe("tutorial-basic")
+    recipe = load_recipe("small-cnn")
     assert values_in(recipe, [parse_search(LR), parse_search(BATCH)]) == {
         "train.lr": 1e-3,
         "train.batch_size": 32,
@@ -104,10 +104,10 @@ def test_the_recipes_own_values_are_found_within_the_space() -> None:
 
 def test_a_space_is_checked_before_anything_is_trained() -> None:
     with pytest.raises(RecipeError, match="Did you mean 'lr'"):
-        require_space("tutorial-basic", [], [parse_search("train.lrr=1e-4..1e-1")])
+        require_space("small-cnn", [], [parse_search("train.lrr=1e-4..1e-1")])
     with pytest.raises(RecipeError, match="unknown value 'adamm'"):
-        require_space("tutorial-basic", [], [parse_search("train.optimizer=adam,adamm")])
+        require_space("small-cnn", [], [parse_search("train.optimizer=adam,adamm")])
     with pytest.raises(RecipeError, match="more than once"):
-        require_space("tutorial-basic", [], [parse_search(LR), parse_search(LR)])
+        require_space("small-cnn", [], [parse_search(LR), parse_search(LR)])
     with pytest.raises(RecipeError, match="needs a --search"):
-        require_space("tutorial-basic", [], [])
+        require_space("small-cnn", [], [])

@@ -13,7 +13,7 @@ from glasshouse.errors import DivergedError, NoUsableRate, UsageError
 from glasshouse.recipe import load_recipe
 from glasshouse.report.run_report import DISAGREEMENTS, render_comparison
 from glasshouse.runs.folder import read_run
-from glasshouse.settings import TransferSettings
+from glasshouse.settings import StepDecay, TransferSettings
 from glasshouse.storage import read_json, read_tensors, write_tensors
 from glasshouse.workflow.compare.compare_runs import compare_runs, disagreement_images
 from glasshouse.workflow.compare.ladder import RUNGS, climb, rung_recipe
@@ -26,7 +26,7 @@ SMALL = ["train.epochs=2", "data.train_limit=96", "train.precision=fp32", "train
 
 
 def request(out: Path, *overrides: str) -> TrainRequest:
-    return TrainRequest("digits", load_recipe("tutorial-basic", [*SMALL, *overrides]), out)
+    return TrainRequest("digits", load_recipe("small-cnn", [*SMALL, *overrides]), out)
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +161,11 @@ def test_steps_of_the_ladder_scale_with_the_budget_and_take_overrides() -> None:
     assert cyclical.train.schedule.type == "triangular"
     assert cyclical.train.schedule.cycle == 3.5
     assert cyclical.train.lr == "auto"
+    step = rung_recipe(next(r for r in RUNGS if r.name == "step schedule"), 20)
+    norm = rung_recipe(next(r for r in RUNGS if r.name == "BatchNorm"), 20)
+    assert step.train == norm.train
+    assert step.train.schedule == StepDecay(every=8, factor=0.3)
+    assert step.train.lr == 1e-3
 
 
 def test_the_ladder_measures_each_step_against_the_one_before(tmp_path: Path) -> None:
@@ -173,13 +178,15 @@ def test_the_ladder_measures_each_step_against_the_one_before(tmp_path: Path) ->
             raise DivergedError("the loss became nan")
         run_quietly(one)
 
-    rungs = (RUNGS[0], RUNGS[1], RUNGS[8])
+    # The tutorial's networks need images of 10x10 pixels or more; digits have 8x8.
+    first, second = (replace(rung, recipe="small-cnn") for rung in RUNGS[:2])
+    rungs = (first, second, RUNGS[8])
     found = climb(base, overrides=SMALL[1:], seeds=2, rungs=rungs, run=run)
     assert [row.verdict for row in found.rows][:2] == ["first", "failed"]
     assert found.rows[1].problem == "the loss became nan"
-    first, last = found.rows[0], found.rows[2]
+    start, last = found.rows[0], found.rows[2]
     assert last.gain is not None
-    gain = sum(last.accuracies) / 2 - sum(first.accuracies) / 2
+    gain = sum(last.accuracies) / 2 - sum(start.accuracies) / 2
     assert last.gain.value == pytest.approx(gain)
     for name in ("ladder.json", "ladder.png", "ladder.html"):
         assert (tmp_path / "ladder" / name).stat().st_size > 500

@@ -37,7 +37,7 @@ def test_there_may_be_no_right_or_no_wrong_answer() -> None:
 
 def test_an_example_names_both_classes_and_measures_its_map_against_the_mask() -> None:
     images = make_shapes("test", 10)
-    net = build(ModelSettings(preset="tutorial-small"), 10, (3, 32, 32), seed=0).eval()
+    net = build(ModelSettings(preset="small-cnn"), 10, (3, 32, 32), seed=0).eval()
     classifier = Classifier(net, Preprocessing(32, 32), images.class_names)
     predictions = predict(classifier, images)
     example = explain_example(classifier, images, predictions, 3, "saliency")

@@ -54,14 +54,16 @@ RUNGS = (
     Rung("no augmentation", "a small CNN, Adam at 0.001", "tutorial-basic-no-augment"),
     Rung("augmentation", "rotation, translation and horizontal flips", "tutorial-basic"),
     Rung("wider", "more filters, standardised images", "tutorial-wide"),
-    Rung("lower rate", "Adam at 0.0003", "tutorial-wide", ("train.lr=3e-4",)),
+    Rung("lower rate", "Adam at 0.0001", "tutorial-wide-fixed-lr"),
     Rung(
         "step schedule", "from 0.001, multiplied by 0.3 after each 40 % of the run",
-        "tutorial-wide-schedule", (), (("train.schedule.every", 0.4),),
+        "tutorial-wide", ("train.schedule={type='step', factor=0.3}",),
+        (("train.schedule.every", 0.4),),
     ),
     Rung(
-        "BatchNorm", "after each convolution; the same schedule",
-        "tutorial-wide-bn", (), (("train.schedule.every", 0.4),),
+        "BatchNorm", "after the second convolution; the same schedule",
+        "tutorial-wide-bn", ("train.lr=1e-3", "train.schedule={type='step', factor=0.3}"),
+        (("train.schedule.every", 0.4),),
     ),
     Rung(
         "finder + cyclical", "two triangular cycles between the bounds that the range test found",
