@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from glasshouse.errors import RecipeError
-from glasshouse.recipe import load_recipe, parse_recipe, recipe_names, to_toml
-from glasshouse.settings import Cosine, StepDecay
+from glasshouse.recipe import _SYNONYMS, load_recipe, parse_recipe, recipe_names, to_toml
+from glasshouse.settings import AugmentSettings, Cosine, StepDecay
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -26,6 +26,20 @@ def test_overrides_take_toml_values_and_plain_words() -> None:
     assert recipe.train.optimizer == "sgd"
     assert recipe.augment.horizontal_flip is False
     assert recipe.train.schedule.type == "step"
+
+
+def test_augmentation_is_turned_off_as_a_whole_and_single_ones_on_again() -> None:
+    assert load_recipe("small-residual").augment != AugmentSettings()
+    assert load_recipe("small-residual", ["augment=off"]).augment == AugmentSettings()
+    changed = load_recipe("small-residual", ["augment=off", "augment.mixup=0.2"])
+    assert changed.augment == AugmentSettings(mixup=0.2)
+
+
+@pytest.mark.parametrize("key", sorted(_SYNONYMS.values()))
+def test_synonyms_name_keys_that_exist(key: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        load_recipe("tutorial-basic", [f"{key}=[[]]"])
+    assert "unknown key" not in str(error.value)
 
 
 def test_another_type_of_schedule_drops_the_keys_of_the_old_one() -> None:
@@ -51,6 +65,14 @@ def test_layers_replace_the_recipes_preset() -> None:
     ("override", "message"),
     [
         ("train.epoch=3", r"unknown key 'train\.epoch'. Did you mean 'epochs'"),
+        ("epochs=3", r"unknown key 'epochs'. Did you mean 'train\.epochs'"),
+        ("epoch=3", r"unknown key 'epoch'. Did you mean 'train\.epochs'"),
+        ("learning_rate=0.1", r"unknown key 'learning_rate'. Did you mean 'train\.lr'"),
+        ("train.learning_rate=0.1", r"'train\.learning_rate'. Did you mean 'train\.lr'"),
+        ("batch=8", r"Did you mean 'train\.batch_size'"),
+        ("data.img_size=64", r"'data\.img_size'. Did you mean 'data\.image_size'"),
+        ("model.layers=[{type='conv', size=3}]", r"layers\.0\.size'\. (?!.*image_size)"),
+        ("augment=on", r"augment: "),
         ("trian.epochs=3", r"unknown key 'trian'. Did you mean 'train'"),
         ("train.epochs=zero", r"train\.epochs: .*integer.*Received: 'zero'"),
         ("train.epochs=0", r"train\.epochs: .*greater than or equal to 1"),

@@ -1,5 +1,6 @@
 """Recipes: a complete experiment as a TOML file, with the keys of settings.py."""
 
+import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -18,6 +19,26 @@ _KERAS_NAMES = {
     "softmax": "Networks return logits; loss and predictions apply the softmax. Leave it out.",
     "swish": "Did you mean 'silu'?",
 }
+# What other libraries call a key, and no spelling suggestion would find.
+_SYNONYMS = {
+    "learning_rate": "train.lr",
+    "lr0": "train.lr",
+    "batch": "train.batch_size",
+    "bs": "train.batch_size",
+    "max_epochs": "train.epochs",
+    "num_epochs": "train.epochs",
+    "wd": "train.weight_decay",
+    "patience": "train.early_stopping",
+    "random_state": "train.seed",
+    "scheduler": "train.schedule.type",
+    "size": "data.image_size",
+    "img_size": "data.image_size",
+    "imgsz": "data.image_size",
+    "flip": "augment.horizontal_flip",
+    "rotation": "augment.rotation_range",
+    "backbone": "model.pretrained.name",
+    "architecture": "model.preset",
+}
 
 
 def recipe_names() -> list[str]:
@@ -31,7 +52,7 @@ def load_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Reci
 
     Raises RecipeError that names the key and the nearest known one.
     """
-    text = _read(str(name_or_file))
+    text = recipe_text(str(name_or_file))
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -55,7 +76,8 @@ def to_toml(recipe: Recipe) -> str:
     return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
 
 
-def _read(name: str) -> str:
+def recipe_text(name: str) -> str:
+    """The TOML of a named recipe or of a file, as it is written; raises RecipeError."""
     path = Path(name)
     if path.suffix == ".toml" or path.is_file():
         if not path.is_file():
@@ -76,8 +98,12 @@ def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"--set {override}: expected key=value, for example train.epochs=3")
+    if key.strip() == "augment" and text.strip() == "off":
+        # The defaults of all augmentations are off; single ones can be turned on again after it.
+        values["augment"] = {}
+        return
     try:
-        _put(values, key.strip().split("."), _parse_value(text.strip()))
+        _put(values, key.strip().split("."), parse_value(text.strip()))
     except LookupError as error:
         raise RecipeError(f"--set {override}: {error.args[0]}") from error
 
@@ -114,7 +140,7 @@ def _remove_excluded(values: dict[str, Any], key: str, value: Any = None) -> Non
         values.pop(other, None)
 
 
-def _parse_value(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """A TOML value; anything else is taken as a plain string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
@@ -128,7 +154,7 @@ def _explain(problem: dict[str, Any], values: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in path)
     if problem["type"] == "extra_forbidden":
         *section, name = problem["loc"]
-        return f"unknown key '{where}'. {did_you_mean(str(name), _known_keys(section))}"
+        return f"unknown key '{where}'. {_nearest_key(section, str(name))}"
     if problem["type"] in ("union_tag_invalid", "literal_error"):
         expected = problem["ctx"].get("expected_tags") or problem["ctx"].get("expected")
         options = [word.strip(" '") for word in str(expected).replace(" or ", ",").split(",")]
@@ -154,6 +180,21 @@ def _user_path(loc: Sequence[int | str], values: Any) -> list[int | str]:
         elif position == len(loc) - 1 and isinstance(values, dict) and part not in _tags():
             path.append(part)
     return path
+
+
+def _nearest_key(section: Sequence[int | str], name: str) -> str:
+    """A hint: the nearest key of the section, or the same key where it belongs."""
+    near = did_you_mean(name, _known_keys(section))
+    if any(isinstance(part, int) for part in section):
+        return near  # The keys of a layer have nothing to do with those of other sections.
+    places = _SYNONYMS | {
+        key: f"{place}.{key}"
+        for place, field in Recipe.model_fields.items()
+        for key in getattr(_model_in(field.annotation), "model_fields", ())
+    }
+    if name not in places and near.startswith("Known") and not section:
+        name = next(iter(difflib.get_close_matches(name, places, n=1)), name)
+    return f"Did you mean '{places[name]}'?" if name in places else near
 
 
 def _known_keys(section: Sequence[int | str]) -> list[str]:

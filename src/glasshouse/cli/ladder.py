@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glasshouse.cli.options import DataDir, Json, Offline, Set, Source, print_json
+from glasshouse.cli.options import (
+    BatchSize,
+    DataDir,
+    ImageSize,
+    Json,
+    Offline,
+    Set,
+    Source,
+    print_json,
+    with_shorthands,
+)
 from glasshouse.wording import pluralize
 
 if TYPE_CHECKING:
@@ -21,6 +31,8 @@ def ladder(
     source: Source,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs per step.")] = 10,
     seeds: Annotated[int, typer.Option(min=1, help="Runs per step, each with its own seed.")] = 3,
+    batch_size: BatchSize = None,
+    image_size: ImageSize = None,
     set_: Set = None,
     out: Annotated[
         Path | None,
@@ -42,7 +54,8 @@ def ladder(
     from glasshouse.runs.folder import LADDER_PAGE
 
     folder = out or Path("runs") / f"{Path(source).stem}-ladder"
-    load_recipe(FIRST_RECIPE, set_ or [])
+    overrides = with_shorthands(set_, batch_size=batch_size, image_size=image_size)
+    load_recipe(FIRST_RECIPE, overrides)
     early_checks.require_folder_free_of_files(folder)
     if not folder.exists():
         early_checks.require_source(source)
@@ -62,7 +75,7 @@ def ladder(
         command=command,
     )
     found = climb(
-        request, overrides=set_ or [], seeds=seeds, run=run_to_the_end,
+        request, overrides=overrides, seeds=seeds, run=run_to_the_end,
         on_step=lambda so_far: say(f"\n{_line(so_far.rows[-1], 0)}\n"),
     )  # fmt: skip
     if json:

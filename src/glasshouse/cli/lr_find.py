@@ -7,13 +7,16 @@ import typer
 
 from glasshouse.cli.options import (
     DEFAULT_RECIPE,
+    BatchSize,
     DataDir,
+    ImageSize,
     Json,
     Offline,
     Recipe,
     Set,
     Source,
     print_json,
+    with_shorthands,
 )
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 def lr_find(
     source: Source,
     recipe: Recipe = DEFAULT_RECIPE,
+    batch_size: BatchSize = None,
+    image_size: ImageSize = None,
     set_: Set = None,
     rule: Annotated[
         str, typer.Option(help="Reads the rate off the curve: minimum/10, valley or steepest.")
@@ -51,7 +56,8 @@ def lr_find(
 
     image = _image_path(out)
     require_rule(rule)
-    settings = load_recipe(recipe, set_ or [])
+    overrides = with_shorthands(set_, batch_size=batch_size, image_size=image_size)
+    settings = load_recipe(recipe, overrides)
     early_checks.require_source(source)
     early_checks.require_weights(settings)
     from glasshouse.training.finder import RangeTest, with_found_rate

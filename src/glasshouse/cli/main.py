@@ -17,6 +17,7 @@ from glasshouse.cli import (
     lr_find,
     models,
     predict,
+    recipes,
     reproduce,
     runs,
     serve,
@@ -51,6 +52,7 @@ app.command()(export.export)
 app.command()(serve.serve)
 app.command()(summary.summary)
 app.command()(models.models)
+app.command()(recipes.recipes)
 app.command("compare-backbones")(compare_backbones.compare_backbones)
 app.command()(folds.folds)
 app.command("label-errors")(folds.label_errors)

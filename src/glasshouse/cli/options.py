@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from glasshouse.errors import UsageError
+
 DEFAULT_RECIPE = "small-residual"
 BACKBONE_RECIPE = "transfer-features"
 
@@ -48,9 +50,17 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override a recipe key, for example train.epochs=3; repeatable.",
+        help="Override a recipe key, for example train.epochs=3, or turn all augmentation off with "
+        "augment=off; repeatable.",
     ),
 ]
+
+Epochs = Annotated[int | None, typer.Option(help="Short for --set train.epochs=.")]
+BatchSize = Annotated[int | None, typer.Option(help="Short for --set train.batch_size=.")]
+LearningRate = Annotated[
+    str | None, typer.Option(help="Short for --set train.lr=: a number, or auto.")
+]
+ImageSize = Annotated[int | None, typer.Option(help="Short for --set data.image_size=, in pixels.")]
 
 Backbone = Annotated[
     str | None,
@@ -70,6 +80,38 @@ def overrides_of(
 ) -> list[str]:
     """The overrides that --backbone and --weights stand for, then those of --set, which win."""
     return [*backbone_overrides(backbone, weights), *(set_ or [])]
+
+
+def with_shorthands(
+    set_: list[str] | None,
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: str | None = None,
+    image_size: int | None = None,
+) -> list[str]:
+    """The overrides of --set and of the options that stand for a key.
+
+    Raises UsageError, naming both, when an option and --set give a key different values.
+    """
+    from glasshouse.recipe import parse_value
+
+    given = {
+        "train.epochs": ("--epochs", epochs),
+        "train.batch_size": ("--batch-size", batch_size),
+        "train.lr": ("--lr", lr),
+        "data.image_size": ("--image-size", image_size),
+    }
+    for override in set_ or ():
+        key, _, text = override.partition("=")
+        option, value = given.get(key.strip(), ("", None))
+        if value is not None and parse_value(text.strip()) != parse_value(str(value)):
+            raise UsageError(
+                f"{option} {value} and --set {override} give {key.strip()} different values: "
+                "use one of them"
+            )
+    found = [f"{key}={value}" for key, (_, value) in given.items() if value is not None]
+    return [*(set_ or []), *found]
 
 
 def backbone_overrides(backbone: str | None, weights: Path | None) -> list[str]:

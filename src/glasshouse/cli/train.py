@@ -15,14 +15,19 @@ from glasshouse.cli.options import (
     BACKBONE_RECIPE,
     DEFAULT_RECIPE,
     Backbone,
+    BatchSize,
     DataDir,
+    Epochs,
+    ImageSize,
     Json,
+    LearningRate,
     Offline,
     Set,
     Source,
     Weights,
     overrides_of,
     print_json,
+    with_shorthands,
 )
 
 if TYPE_CHECKING:
@@ -83,6 +88,10 @@ Log = Annotated[
 def train(
     source: Source,
     recipe: RecipeName = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    image_size: ImageSize = None,
     set_: Set = None,
     backbone: Backbone = None,
     weights: Weights = None,
@@ -99,10 +108,10 @@ def train(
 ) -> None:
     """Train a classifier on SOURCE, evaluate it on the test split and write a report."""
     started = time.monotonic()
-    from glasshouse.cli import early_checks
     from glasshouse.recipe import load_recipe
     from glasshouse.runs import folder as runs
 
+    set_ = with_shorthands(set_, epochs=epochs, batch_size=batch_size, lr=lr, image_size=image_size)
     overrides = overrides_of(set_, backbone, weights)
     overrides += [f"data.on_bad_file={on_bad_file.value}"] if on_bad_file else []
     begun = _recipe_of(out) if resume else None
@@ -114,12 +123,8 @@ def train(
     settings = load_recipe(recipe or begun or usual, overrides)
     name = f"{Path(source).stem}-{settings.name}{'' if minutes is None else f'-{minutes:g}min'}"
     folder = out or runs.next_run_folder(Path("runs"), name)
-    early_checks.require_folder_free_of_files(folder)
-    early_checks.require_weights(settings)
     _require_epochs(settings, snapshots)
-    if not resume:
-        early_checks.require_source(source)
-        runs.claim(folder, resume=False)
+    _require_places(source, settings, folder, resume)
     from glasshouse.cli.experiments import fit_request, say_time_used
     from glasshouse.workflow.train.experiment import TrainRequest
     from glasshouse.workflow.train.logs import require_logs
@@ -151,6 +156,18 @@ def _require_epochs(recipe: "Settings", snapshots: int) -> None:
             "--snapshots needs epochs, but transfer.way = 'features' fits its heads in one step; "
             "choose another transfer.way, or run glasshouse explain RUN IMAGE afterwards"
         )
+
+
+def _require_places(source: str, recipe: "Settings", folder: Path, resume: bool) -> None:
+    from glasshouse.cli import early_checks
+    from glasshouse.runs import folder as runs
+
+    early_checks.require_folder_free_of_files(folder)
+    early_checks.require_weights(recipe)
+    # Seeds that have finished need their source no more, so a resumed run looks for it later.
+    if not resume:
+        early_checks.require_source(source)
+        runs.claim(folder, resume=False)
 
 
 def _fit_or_instead(

@@ -9,13 +9,18 @@ import typer
 
 from glasshouse.cli.options import (
     DEFAULT_RECIPE,
+    BatchSize,
     DataDir,
+    Epochs,
+    ImageSize,
     Json,
+    LearningRate,
     Offline,
     Recipe,
     Set,
     Source,
     print_json,
+    with_shorthands,
 )
 from glasshouse.wording import pluralize
 
@@ -48,6 +53,10 @@ def tune(
     source: Source,
     recipe: Recipe = DEFAULT_RECIPE,
     search: SearchKeys = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    image_size: ImageSize = None,
     set_: Set = None,
     trials: Trials = 20,
     workers: Workers = 1,
@@ -70,7 +79,10 @@ def tune(
 
     folder = out or Path("runs") / f"{Path(source).stem}-{Path(recipe).stem}-tune"
     space = tuple(parse_search(text) for text in search or ())
-    require_space(recipe, set_ or (), space)
+    overrides = with_shorthands(
+        set_, epochs=epochs, batch_size=batch_size, lr=lr, image_size=image_size
+    )
+    require_space(recipe, overrides, space)
     early_checks.require_folder_free_of_files(folder)
     if not folder.exists():
         early_checks.require_source(source)
@@ -78,7 +90,7 @@ def tune(
 
     wanted = Search(
         source, recipe, space, folder,
-        overrides=tuple(set_ or ()), trials=trials, workers=workers, prune=prune, seed=seed,
+        overrides=tuple(overrides), trials=trials, workers=workers, prune=prune, seed=seed,
         data_dir=data_dir, offline=offline,
     )  # fmt: skip
     with catch_signals() as signal_received:
