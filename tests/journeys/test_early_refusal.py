@@ -69,6 +69,7 @@ CASES = [
     (["tune", "digits", "--search", "train.lr=1..2", "--workers", "0"], 2, "--workers"),
     (["ladder", "digits", "--set", "train.epoch=3"], 2, "'epochs'"),
     (["folds", "digits", "--folds", "1"], 2, "--folds"),
+    (["folds", "digits", "--out", "run"], 2, "run is not empty"),
     (["label-errors", "digits", "--out", "notes.txt"], 2, "notes.txt is a file"),
     (["check", "digits", "--out", "notes.txt/deep"], 2, "notes.txt is a file"),
     (["evaluate", "unfinished"], 2, "Resume with: glasshouse train digits --out unfinished"),

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from glasshouse.models.predict import load_predictions
 from glasshouse.models.pretrained import build_net
 from tests.conftest import make_images
 from tests.journeys.command import glasshouse, glasshouse_here, start, wait_for_file
@@ -132,11 +133,17 @@ def test_skipped_files_are_named_when_only_a_head_is_fitted(
 
 
 def test_cross_validation_gives_an_accuracy_with_its_interval(
-    photos: Path, capsys: Capture
+    photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     common = ["folds", photos, "--backbone", NET, *FAST, "--folds", "3"]
     assert re.search(r"accuracy +[\d.]+% \([\d.]+% to [\d.]+%\)", run(capsys, *common)[0])
-    facts = json.loads(run(capsys, *common, "--json")[0])
+    out = tmp_path / "folds"
+    facts = json.loads(run(capsys, *common, "--json", "--out", out)[0])
+    assert json.loads((out / "evaluation.json").read_text(encoding="utf-8")) == facts
+    kept = load_predictions(out / "predictions.safetensors")
+    right = kept.logits.argmax(axis=1) == kept.labels
+    assert float(right.mean()) == pytest.approx(facts["accuracy"]["value"])
+    assert "is not empty" in run(capsys, *common, "--out", out, code=2)[1]
     assert facts["accuracy"]["low"] < facts["accuracy"]["value"] <= facts["accuracy"]["high"]
     assert len(facts["folds"]) == 3
     rows = facts["per_class"]

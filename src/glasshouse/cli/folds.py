@@ -1,7 +1,7 @@
 """`glasshouse folds` and `glasshouse label-errors`: cross-validation on frozen features."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,6 +33,10 @@ def folds(
     backbone: Backbone = None,
     weights: Weights = None,
     count: Count = 5,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Empty folder for evaluation.json and predictions.safetensors."),
+    ] = None,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -41,31 +45,51 @@ def folds(
 
     The test split is not used.
     """
-    from dataclasses import asdict
-
+    from glasshouse.cli import early_checks
     from glasshouse.cli.metrics_text import class_lines, with_interval
+    from glasshouse.runs import folder as runs
 
+    early_checks.require_folder_free_of_files(out)
+    if out is not None:
+        runs.claim(out, resume=False)
     request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
     from glasshouse.evaluation.metrics import per_class
 
     found = _folds(request, count)
-    classes = per_class(found.predictions)
+    if out is not None:
+        _write(found, out)
     if json:
-        accuracy = {name: getattr(found.accuracy, name) for name in ("value", "low", "high")}
-        print_json(
-            {
-                "images": len(found.fold_of),
-                "accuracy": accuracy,
-                "folds": list(found.accuracies),
-                "per_class": [asdict(row) for row in classes],
-                "seconds": round(found.seconds, 1),
-            }
-        )
+        print_json(_facts(found))
         return
     print(f"accuracy  {with_interval(found.accuracy)}, 95 % confidence interval")
     print(f"folds     {', '.join(f'{each:.1%}' for each in found.accuracies)}")
     print(f"images    {len(found.fold_of):,}, each predicted by a head that was not fitted to it\n")
-    print("\n".join(class_lines(classes)))
+    print("\n".join(class_lines(per_class(found.predictions))))
+
+
+def _facts(found: "Folds") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from glasshouse.evaluation.metrics import per_class
+
+    return {
+        "images": len(found.fold_of),
+        "accuracy": {name: getattr(found.accuracy, name) for name in ("value", "low", "high")},
+        "folds": list(found.accuracies),
+        "per_class": [asdict(row) for row in per_class(found.predictions)],
+        "seconds": round(found.seconds, 1),
+    }
+
+
+def _write(found: "Folds", out: Path) -> None:
+    from glasshouse.cli.progress_bars import say
+    from glasshouse.models.predict import save_predictions
+    from glasshouse.runs import folder as runs
+    from glasshouse.storage import write_json
+
+    save_predictions(found.predictions, out / runs.PREDICTIONS)
+    write_json(out / runs.EVALUATION, _facts(found))
+    say(f"evaluation and predictions: {out}")
 
 
 def label_errors(
