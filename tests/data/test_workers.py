@@ -71,9 +71,9 @@ def test_a_file_that_crashes_or_hangs_the_decoder_is_named(
         "module.decode = decode\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(hook))
-    results = _decode(paths, timeout_s=1.0)
+    results = _decode(paths, timeout_s=5.0)
     assert [bool(result.pixels) for result in results] == [True] * 3 + [False] + [True] * 2
-    assert results[3].reason == "the decoder crashed or took longer than 1 s"
+    assert results[3].reason == "the decoder crashed or took longer than 5 s"
 
 
 def test_stopping_early_ends_the_processes(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_stopping_early_ends_the_processes(tmp_path: Path) -> None:
     results = decode_files(paths, FITTING, workers=2)
     next(iter(results))
     results.close()  # type: ignore[attr-defined]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while any("_feed" in thread.name for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -101,7 +101,7 @@ def test_a_script_without_a_main_guard_works_and_can_be_interrupted(tmp_path: Pa
     assert process.stdout
     assert process.stdout.readline() == b"going\n"
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode != 0
     assert b"KeyboardInterrupt" in errors
 
