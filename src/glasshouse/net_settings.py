@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Activation = Literal[
     "linear", "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish",
-    "hard_swish", "softplus", "sigmoid", "tanh",
+    "hard_swish", "softplus", "sigmoid", "tanh", "softmax",
 ]  # fmt: skip
 Size = Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 Fraction = Annotated[float, Field(ge=0, lt=1)]

@@ -15,10 +15,7 @@ from glasshouse.settings import Layer, Recipe, Schedule, Settings
 
 _NETS = {"preset", "layers", "pretrained"}
 # What Keras users write in a layer and no spelling suggestion would find.
-_KERAS_NAMES = {
-    "softmax": "Networks return logits; loss and predictions apply the softmax. Leave it out.",
-    "swish": "Did you mean 'silu'?",
-}
+_KERAS_NAMES = {"swish": "Did you mean 'silu'?"}
 # What other libraries call a key, and no spelling suggestion would find.
 _SYNONYMS = {
     "learning_rate": "train.lr",

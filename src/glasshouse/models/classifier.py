@@ -12,6 +12,7 @@ from torch import nn
 
 from glasshouse.errors import ModelError, StorageError
 from glasshouse.models.backbone import rebuild_pretrained
+from glasshouse.models.final_softmax import logit_net
 from glasshouse.models.layers import build_architecture
 from glasshouse.models.preprocessing import Preprocessing as Preprocessing, scale as scale
 from glasshouse.models.weights import load_weights
@@ -36,7 +37,8 @@ class Classifier:
     The network maps float ``(n, 3, h, w)`` to logits ``(n, k)``; probabilities are
     ``softmax(logits / temperature)``. architecture: JSON values from which the network can be built
     again; None for a custom network, which only its own code can build. mirror: predictions use the
-    mean logits of each image and its mirror image.
+    mean logits of each image and its mirror image. A softmax at the end of a
+    ``torch.nn.Sequential`` is left off, because it is applied to the logits.
     """
 
     net: nn.Module
@@ -45,6 +47,10 @@ class Classifier:
     temperature: float = 1.0
     architecture: Mapping[str, Any] | None = None
     mirror: bool = False
+
+    def __post_init__(self) -> None:
+        # The only way to set a field of a frozen dataclass.
+        object.__setattr__(self, "net", logit_net(self.net))
 
 
 def save_classifier(classifier: Classifier, folder: Path, *, half: bool = False) -> None:

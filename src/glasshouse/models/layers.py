@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from glasshouse import settings
 from glasshouse.errors import ModelError
+from glasshouse.models.final_softmax import logit_layers
 from glasshouse.models.presets import preset_layers
 from glasshouse.models.sequential import LayerError, make_torch
 from glasshouse.rng import derive
@@ -37,6 +38,7 @@ ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "softplus": nn.Softplus,
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
+    "softmax": lambda: nn.Softmax(dim=1),
 }
 
 
@@ -151,7 +153,7 @@ def _layers_of(settings: ModelSettings) -> tuple[Layer, ...]:
     layers = preset_layers(settings.preset) if settings.preset is not None else settings.layers
     if not layers:
         raise ModelError("model.layers is empty: expected at least one layer")
-    return layers
+    return logit_layers(layers)
 
 
 def _stack(
@@ -226,8 +228,7 @@ def _pool(layer: settings.Pool, shape: Shape, plan: _Plan, place: tuple[int, ...
     if (left, top) == (right, bottom):
         if is_max:
             return [(layer.type, nn.MaxPool2d(window, strides, (top, left)))]
-        average = nn.AvgPool2d(window, strides, (top, left), count_include_pad=False)
-        return [(layer.type, average)]
+        return [(layer.type, nn.AvgPool2d(window, strides, (top, left), count_include_pad=False))]
     if is_max:
         # Zeros would win against negative values.
         pad = nn.ConstantPad2d(padding, -math.inf)

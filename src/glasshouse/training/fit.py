@@ -32,7 +32,8 @@ def train_classifier(
 ) -> tuple[Classifier, tuple[Epoch, ...]]:
     """Train a copy of a network, or one that is built from settings, without a run folder.
 
-    net: any module from float ``(n, 3, h, w)`` to logits ``(n, k)``, or model settings.
+    net: any module from float ``(n, 3, h, w)`` to logits ``(n, k)``, or model settings; a softmax
+    at the end of a Sequential is left off, because loss and predictions apply it.
     preprocessing: the default is that of the settings, or rescaling to 0..1. rate: a function from
     completed epochs to a learning rate, in place of settings.schedule. Returns the classifier and
     the metrics of each epoch; the test split is not used. Raises DivergedError when the loss is not

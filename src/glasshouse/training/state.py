@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from glasshouse.errors import StorageError
+from glasshouse.models.final_softmax import logit_net
 from glasshouse.settings import TrainSettings
 from glasshouse.storage import (
     read_tensors,
@@ -61,8 +62,11 @@ class TrainingState:
 
 
 def begin(net: nn.Module, settings: TrainSettings, device: torch.device) -> TrainingState:
-    """A new state around a copy of the network; the caller's is left unchanged."""
-    own = copy.deepcopy(net).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """A new state around a copy of the network; the caller's is left unchanged.
+
+    A softmax at the end of a ``torch.nn.Sequential`` is left off, as the loss takes logits.
+    """
+    own = copy.deepcopy(logit_net(net)).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = TrainingState(own, build_optimizer(own, settings))
     if settings.ema_decay is not None:
         state.averaged = copy_weights(own)

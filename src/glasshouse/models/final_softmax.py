@@ -1,0 +1,50 @@
+"""A softmax at the end of a network, as Keras users write it, belongs to loss and predictions.
+
+Both apply it to the logits, so a network that ended in one would have it twice: training would
+still run, but with small gradients, and probabilities would be nearly equal.
+"""
+
+from collections import OrderedDict
+
+from torch import nn
+
+from glasshouse.settings import ActivationLayer, Conv, Dense, Layer, Residual, TorchLayer
+
+
+def logit_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """The layers without a final softmax, so that they return logits."""
+    if not layers:
+        return layers
+    *rest, last = layers
+    if isinstance(last, ActivationLayer) and last.activation == "softmax":
+        return tuple(rest)
+    if isinstance(last, Conv | Dense | Residual) and last.activation == "softmax":
+        return (*rest, last.model_copy(update={"activation": "linear"}))
+    if isinstance(last, TorchLayer) and last.name == "Sequential":
+        return (*rest, last.model_copy(update={"layers": logit_layers(last.layers)}))
+    if isinstance(last, TorchLayer) and last.name == "Softmax":
+        return tuple(rest) if last.arguments.get("dim") in _OVER_CLASSES else layers
+    return layers
+
+
+def logit_net(net: nn.Module) -> nn.Module:
+    """A Sequential without a final softmax, sharing its layers; any other network as it is."""
+    # Subclasses may have a constructor and a forward of their own.
+    if type(net) is not nn.Sequential or len(net) == 0:
+        return net
+    *rest, (name, last) = net._modules.items()
+    if isinstance(last, nn.Softmax) and last.dim in _OVER_CLASSES:
+        return _like(net, rest)
+    inner = logit_net(last) if isinstance(last, nn.Module) else last
+    return net if inner is last else _like(net, [*rest, (name, inner)])
+
+
+# Without a dim, torch takes that of the classes for an output (n, k).
+_OVER_CLASSES = (None, 1, -1)
+
+
+def _like(net: nn.Module, children: list[tuple[str, nn.Module | None]]) -> nn.Module:
+    modules = OrderedDict((name, module) for name, module in children if module is not None)
+    kept = nn.Sequential(modules)
+    kept.training = net.training  # .train() would also change the shared layers
+    return kept
