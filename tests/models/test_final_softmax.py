@@ -75,7 +75,7 @@ def test_a_classifier_applies_the_softmax_once(tiny_net: nn.Sequential) -> None:
     assert repr(logit_net(inner)) == repr(
         nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(4, 2)))
     )
-    assert len(inner[1]) == 2
+    assert len(list(inner[1].children())) == 2
     state = begin(inner, TrainSettings(), torch.device("cpu"))
     assert repr(state.net) == repr(logit_net(inner))
 

@@ -35,7 +35,7 @@ def logit_net(net: nn.Module) -> nn.Module:
     *rest, (name, last) = net._modules.items()
     if isinstance(last, nn.Softmax) and last.dim in _OVER_CLASSES:
         return _like(net, rest)
-    inner = logit_net(last) if isinstance(last, nn.Module) else last
+    inner = logit_net(last)
     return net if inner is last else _like(net, [*rest, (name, inner)])
 
 
@@ -43,8 +43,7 @@ def logit_net(net: nn.Module) -> nn.Module:
 _OVER_CLASSES = (None, 1, -1)
 
 
-def _like(net: nn.Module, children: list[tuple[str, nn.Module | None]]) -> nn.Module:
-    modules = OrderedDict((name, module) for name, module in children if module is not None)
-    kept = nn.Sequential(modules)
+def _like(net: nn.Module, children: list[tuple[str, nn.Module]]) -> nn.Module:
+    kept = nn.Sequential(OrderedDict(children))
     kept.training = net.training  # .train() would also change the shared layers
     return kept
