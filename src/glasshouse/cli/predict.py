@@ -1,43 +1,58 @@
 """`glasshouse predict`: the most probable classes of images."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from glasshouse.cli.options import Json, Model, Offline, Weights, print_json
 
+Images = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IMAGE",
+        help="Image files, folders, quoted patterns, or - for names on standard input.",
+    ),
+]
+
 
 def predict(
     model: Model,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files.")],
+    images: Images,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 5,
     weights: Weights = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Print the most probable classes of each IMAGE."""
+    """Print the most probable classes of each IMAGE; files that cannot be read come at the end."""
     from glasshouse.cli import early_checks
+    from glasshouse.cli.image_paths import image_paths, readable_chunks
+    from glasshouse.cli.progress_bars import say
+    from glasshouse.errors import BadImage
 
     early_checks.require_model(model, weights)
-    early_checks.require_images(images)
+    paths = image_paths(images)
+    early_checks.require_images(paths)
     from glasshouse.models.predict import classify, most_probable
     from glasshouse.workflow.use.model_names import classifier_by_name
-    from glasshouse.workflow.use.predictions import read_images
 
     classifier = classifier_by_name(model, weights=weights, offline=offline)
-    probabilities = classify(classifier, read_images(images, classifier))
-    answers = [
-        {
-            "image": str(image),
-            "top": most_probable(row, classifier.class_names, top),
-        }
-        for image, row in zip(images, probabilities, strict=True)
-    ]
+    bad: list[BadImage] = []
+    answers = []
+    for names, pixels in readable_chunks(paths, classifier, bad):
+        for name, row in zip(names, classify(classifier, pixels), strict=True):
+            best = most_probable(row, classifier.class_names, top)
+            answers.append({"image": str(name), "top": best})
+            for line in () if json else (str(name), *map(_line, best)):
+                print(line)
     if json:
         print_json(answers)
-        return
-    for answer in answers:
-        print(answer["image"])
-        for entry in answer["top"]:
-            print(f"  {entry['probability']:7.2%}  {entry['class']}")  # type: ignore[index]
+    for error in bad:
+        say(f"glasshouse: {error}")
+    if bad:
+        raise typer.Exit(bad[0].exit_code)
+
+
+def _line(entry: "Mapping[str, Any]") -> str:
+    return f"  {entry['probability']:7.2%}  {entry['class']}"

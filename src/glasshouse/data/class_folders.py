@@ -74,6 +74,11 @@ def _visible_folders(folder: Path) -> list[Path]:
         raise DataError(f"cannot read the folder {folder}: {error.strerror}") from error
 
 
+def image_files(folder: Path) -> Iterator[Path]:
+    """The visible files below a folder that have the extension of an image, in order."""
+    return (path for path in _files(folder) if path.suffix.lower() in _IMAGE_ENDINGS)
+
+
 def _files(folder: Path) -> Iterator[Path]:
     for place, subfolders, names in os.walk(folder):
         # Changed in place: os.walk reads from this list which folders to visit, and in which order.

@@ -1,0 +1,63 @@
+"""Image files named by paths, folders, quoted patterns, or a list on standard input."""
+
+import glob
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glasshouse.errors import BadImage, DataError
+
+if TYPE_CHECKING:
+    from glasshouse.data.decode import Pixels
+    from glasshouse.models.classifier import Classifier
+
+# Images in memory at the same time: those of one forward pass.
+_CHUNK = 256
+
+
+def image_paths(names: Sequence[Path]) -> list[Path]:
+    """The files that arguments stand for, in order.
+
+    A folder stands for the image files below it, a pattern such as ``photos/*.jpg`` for those that
+    match, and ``-`` for the names on standard input, one per line. Other names stay, also those of
+    files that do not exist. Raises DataError when nothing is left.
+    """
+    found = [path for name in names for path in _paths_of(name)]
+    if not found:
+        raise DataError(f"no image file in {', '.join(map(str, names))}")
+    return found
+
+
+def readable_chunks(
+    paths: Sequence[Path], classifier: "Classifier", bad: list[BadImage]
+) -> "Iterator[tuple[list[Path], Pixels]]":
+    """Chunks of files that could be read, with their images; the others are added to bad."""
+    import numpy as np
+
+    from glasshouse.workflow.use.predictions import read_images
+
+    for start in range(0, len(paths), _CHUNK):
+        # Pairs, not a dict: a file may be named twice.
+        read: list[tuple[Path, Pixels]] = []
+        for path in paths[start : start + _CHUNK]:
+            try:
+                read.append((path, read_images(path, classifier)))
+            except BadImage as error:
+                bad.append(error)
+        if read:
+            yield [path for path, _ in read], np.concatenate([pixels for _, pixels in read])
+
+
+def _paths_of(name: Path) -> list[Path]:
+    if str(name) == "-":
+        return [Path(line.rstrip("\n")) for line in sys.stdin if line.strip()]
+    if name.is_dir():
+        from glasshouse.data.class_folders import image_files
+
+        return list(image_files(name))
+    # A file may have brackets in its name, so a pattern is what no file is called.
+    if not name.exists() and glob.has_magic(str(name)):
+        # Not Path.glob, which takes no absolute pattern.
+        return [Path(match) for match in sorted(glob.glob(str(name), recursive=True))]  # noqa: PTH207
+    return [name]
