@@ -127,6 +127,7 @@ from .training.heads import (
 )
 from .training.loop import Step as Step, TrainingSetup as TrainingSetup, train as train
 from .training.lr_curve import LrCurve as LrCurve
+from .training.schedules import EveryStep as EveryStep
 from .training.state import (
     Epoch as Epoch,
     TrainingState as TrainingState,

@@ -14,6 +14,7 @@ from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.fit import train_classifier, train_until_done
 from glasshouse.training.loop import Step, TrainingSetup, has_stalled, is_best, train
 from glasshouse.training.optimizers import build_optimizer, set_learning_rate
+from glasshouse.training.schedules import EveryStep
 from glasshouse.training.state import Epoch, TrainingState, begin, final_net
 
 CPU = torch.device("cpu")
@@ -106,6 +107,31 @@ def test_steps_and_epochs_come_in_order(tiny_net: nn.Module, tiny_splits: Splits
         (1, 1, 6, 16),
         (1, 2, 6, 32),
     ]
+
+
+def test_a_rate_function_is_called_once_per_epoch_as_by_keras(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    wanted = settings(epochs=3)
+    calls: list[int] = []
+
+    def schedule(epoch: int) -> float:
+        calls.append(epoch)
+        return 0.001 if epoch > 1 else 0.01
+
+    followed = replace(setup(tiny_splits, wanted), rate=schedule)
+    steps = [r for r in train(begin(tiny_net, wanted, CPU), followed) if isinstance(r, Step)]
+    # Called with fractions, `epoch > 1` would hold in the second epoch.
+    assert [step.lr for step in steps] == 12 * [0.01] + 6 * [0.001]
+    assert calls == [0, 1, 2]
+    assert all(type(epoch) is int for epoch in calls)
+
+
+def test_a_rate_may_change_within_an_epoch(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+    wanted = settings(epochs=1)
+    followed = replace(setup(tiny_splits, wanted), rate=EveryStep(lambda epoch: 0.1 - 0.06 * epoch))
+    steps = [r for r in train(begin(tiny_net, wanted, CPU), followed) if isinstance(r, Step)]
+    assert [step.lr for step in steps] == pytest.approx([0.1, 0.09, 0.08, 0.07, 0.06, 0.05])
 
 
 def test_a_rate_function_replaces_the_schedule(tiny_net: nn.Module, tiny_splits: Splits) -> None:

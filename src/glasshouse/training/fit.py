@@ -17,7 +17,8 @@ from glasshouse.training.adapting import adapt
 from glasshouse.training.devices import choose_device
 from glasshouse.training.finder import find_lr, with_found_rate
 from glasshouse.training.heads import class_weights
-from glasshouse.training.loop import Rate, Step, TrainingSetup, has_stalled, train
+from glasshouse.training.loop import Step, TrainingSetup, has_stalled, train
+from glasshouse.training.schedules import Rate
 from glasshouse.training.state import Epoch, TrainingState, begin, final_net
 
 
@@ -34,10 +35,11 @@ def train_classifier(
 
     net: any module from float ``(n, 3, h, w)`` to logits ``(n, k)``, or model settings; a softmax
     at the end of a Sequential is left off, because loss and predictions apply it.
-    preprocessing: the default is that of the settings, or rescaling to 0..1. rate: a function from
-    completed epochs to a learning rate, in place of settings.schedule. Returns the classifier and
-    the metrics of each epoch; the test split is not used. Raises DivergedError when the loss is not
-    finite, and NoUsableRate with ``lr = "auto"`` and no usable valley.
+    preprocessing: the default is that of the settings, or rescaling to 0..1. rate: in place of
+    settings.schedule, a function that is called once per epoch with an integer counted from 0, and
+    returns the learning rate; EveryStep: one that changes within an epoch. Returns the classifier
+    and the metrics of each epoch; the test split is not used. Raises DivergedError when the loss is
+    not finite, and NoUsableRate with ``lr = "auto"`` and no usable valley.
     """
     untrained = untrained_classifier(net, splits, seed=settings.seed)
     if preprocessing is not None:

@@ -6,7 +6,7 @@ iterating leaves the state after a whole step, ready to be saved and resumed.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -26,10 +26,8 @@ from glasshouse.training.convolutions import faster_convolutions
 from glasshouse.training.devices import choose_precision
 from glasshouse.training.losses import batch_loss, correct_count
 from glasshouse.training.optimizers import clip_gradients, set_learning_rate
-from glasshouse.training.schedules import learning_rate
+from glasshouse.training.schedules import EveryStep, Rate, learning_rate, rate_of
 from glasshouse.training.state import Epoch, TrainingState, copy_weights
-
-Rate = Callable[[float], float]
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,8 @@ class Step:
 class TrainingSetup:
     """Everything that defines a training run, except for its state.
 
-    rate: a function from completed epochs to a learning rate; None follows settings.schedule.
+    rate: a function that is called once per epoch, counted from 0, and returns the learning rate;
+    EveryStep for one that changes within an epoch; None follows settings.schedule.
     class_weights: weight of each class in the loss; None: all alike.
     """
 
@@ -72,7 +71,7 @@ def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
     device = device_of(state.net)
     data = prepare_images(setup.train, device, settings.sampling)
     steps = step_count(len(data), settings.batch_size)
-    rate = setup.rate or (lambda epoch: learning_rate(settings, epoch))
+    rate = rate_of(setup.rate or EveryStep(lambda epoch: learning_rate(settings, epoch)))
     while state.epoch < settings.epochs:
         for batch in _batches(state, data, setup):
             started = time.perf_counter()

@@ -6,10 +6,38 @@ number of completed epochs, a float from 0 to epochs.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from glasshouse import settings
 from glasshouse.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class EveryStep:
+    """A learning rate that changes within an epoch.
+
+    function: from the number of completed epochs, a float, to a learning rate.
+    """
+
+    function: Callable[[float], float]
+
+
+# A plain function is called as Keras's LearningRateScheduler does: with 0 in the first epoch.
+Rate = Callable[[int], float] | EveryStep
+
+
+def rate_of(rate: Rate) -> Callable[[float], float]:
+    """A learning rate by the number of completed epochs, a float.
+
+    A plain function is called once per epoch, with the epoch counted from 0 as an integer.
+    """
+    if isinstance(rate, EveryStep):
+        return rate.function
+    # Called with fractions, `epoch > 5` would hold one epoch too early.
+    once_per_epoch = lru_cache(maxsize=1)(rate)
+    return lambda epoch: once_per_epoch(math.floor(epoch))
 
 
 def learning_rate(settings: TrainSettings, epoch: float) -> float:
