@@ -24,7 +24,7 @@ def some_image_set(count: int = 12) -> ImageSet:
 
 
 def test_every_strongly_confused_pair_is_shown_and_three_at_least() -> None:
-    # Of 40 images a class a twentieth is two.
+    # Two of the 40 images of a class are 5 %.
     labels = np.repeat(np.arange(6), 40)
     guesses = labels.copy()
     for start, places in {0: [1] * 12 + [2] * 3 + [3] * 2 + [4], 40: [0, 2]}.items():
@@ -44,7 +44,7 @@ def test_mistakes_are_explained_for_both_classes_and_their_difference() -> None:
     classifier, images = classifier_of(pooled_net(), double=True), some_image_set()
     predictions = predict(classifier_of(pooled_net()), images)
     found = explain_mistakes(classifier, images, predictions, count=3, pairs=1)
-    assert len(found) == 2 and "taken for" in found[1].title
+    assert len(found) == 2 and "predicted as" in found[1].title
     worst = found[0]
     assert relative(worst.contrast.maps, worst.predicted.maps - worst.true.maps) < 1e-9
     page = render_mistakes_page(found)
@@ -74,5 +74,5 @@ def test_the_report_and_the_page_of_mistakes_name_the_same_pairs_and_images() ->
 
 
 def pairs_title(pair: ConfusedPair) -> str:
-    times = "time" if pair.count == 1 else "times"
-    return f"{pair.true} taken for {pair.predicted} ({pair.count} {times})"
+    images = "image" if pair.count == 1 else "images"
+    return f"{pair.true} predicted as {pair.predicted} ({pair.count} {images})"

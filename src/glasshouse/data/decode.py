@@ -58,7 +58,7 @@ _FORMATS: tuple[tuple[int, bytes, str], ...] = (
     (4, b"jP  \r\n\x87\n", "JPEG2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG2000"),
 )
-# Files that are often mistaken for readable images, and what they are.
+# File formats that people try to load as images but that are not supported, by signature.
 _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (0, b"8BPS", "a Photoshop document"),
     (0, b"%PDF", "a PDF document"),

@@ -38,7 +38,7 @@ class Average:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """Images of one class taken for another; share is of the true class."""
+    """Images of one class predicted as another; share: of the images of the true class."""
 
     true: str
     predicted: str

@@ -19,14 +19,14 @@ from glasshouse.models.predict import Predictions, probabilities
 from glasshouse.wording import pluralize
 
 # A pair is strongly confused when at least this share of the true class, and more than one image,
-# is taken for the other. A few pairs are shown in any case, and no more than fit on a page.
+# is predicted as the other. The most frequent few are always shown; the limit keeps the page short.
 _STRONG, _FEW, _MOST = 0.05, 3, 12
 
 
 def strongly_confused(predictions: Predictions) -> tuple[ConfusedPair, ...]:
-    """The pairs of which a twentieth of the true class is taken for the other; 3 to 12 of them.
+    """The pairs where at least 5 % of the true class is predicted as the other; 3 to 12 of them.
 
-    Fewer than 3 only where fewer are confused at all.
+    Fewer than 3 only if fewer pairs are confused at all.
     """
     chosen = [
         pair
@@ -56,7 +56,7 @@ def explain_mistakes(
     groups = {"The worst mistakes": mistake_positions(predictions)}
     strong = strongly_confused(predictions) if pairs is None else confused_pairs(predictions, pairs)
     for pair in strong:
-        title = f"{pair.true} taken for {pair.predicted} ({pluralize(pair.count, 'time')})"
+        title = f"{pair.true} predicted as {pair.predicted} ({pluralize(pair.count, 'image')})"
         groups[title] = mistake_positions(predictions, pair)
     return tuple(
         _explained(title, classifier, images, (predictions, positions[:count], method))

@@ -228,7 +228,7 @@ def _mistakes(workbench: Workbench, name: str, found: EvaluationRecord) -> None:
             for mistake in worst:
                 mapped_image(name, positions[mistake["id"]], mistake)
         with section:
-            # Common early in training, and otherwise taken for a failure to load.
+            # Common early in training; without the note it looks like an image that failed to load.
             note = "An image without an overlay: its map has no positive values."
             text(note, "p", "gh-note")
 
