@@ -75,3 +75,11 @@ def test_a_source_is_required_by_name_without_reading_it(tmp_path: Path) -> None
         require_source(tmp_path / "notes.txt")
     with pytest.raises(UsageError, match="Did you mean 'digits'"):
         require_source("digit")
+
+
+def test_splits_load_without_settings_and_print_as_a_few_lines() -> None:
+    splits = load_splits("digits")
+    assert fingerprint(splits) == fingerprint(load_splits("digits", DataSettings()))
+    count = f"{len(splits.train):,} images"
+    assert count in repr(splits.train) and repr(splits.train) in repr(splits)
+    assert len(repr(splits).splitlines()) == 6

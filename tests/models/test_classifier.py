@@ -181,3 +181,9 @@ def test_half_precision_halves_the_file_and_is_loaded_as_float32(
     for name, value in classifier.net.state_dict().items():
         assert again[name].dtype == value.dtype
         torch.testing.assert_close(again[name], value, rtol=1e-3, atol=1e-6)
+
+
+def test_the_text_of_a_classifier_is_one_line_even_with_a_lazy_layer() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.LazyLinear(2))
+    text = repr(Classifier(net, Preprocessing(2, 2), ("a", "b")))
+    assert text == "Classifier(Sequential with 15 parameters, 2 classes)"

@@ -34,6 +34,13 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    # From shapes alone: the fields' own text would read the pixels of a memory-mapped file.
+    def __repr__(self) -> str:
+        return (
+            f"ImageSet({len(self):,} images of {self.height}x{self.width}, "
+            f"{len(self.class_names)} classes)"
+        )
+
     @property
     def height(self) -> int:
         """Height of the images in pixels."""
@@ -83,6 +90,11 @@ class Splits:
     notes: tuple[str, ...] = ()
     odd_files: tuple[OddFile, ...] = ()
     resize: Resize = "crop"
+
+    def __repr__(self) -> str:
+        splits = ("train", self.train), ("validation", self.validation), ("test", self.test)
+        lines = [f"  {name}={images!r}," for name, images in splits]
+        return "\n".join(["Splits(", *lines, f"  bad_files={len(self.bad_files)},", ")"])
 
     @property
     def class_names(self) -> tuple[str, ...]:

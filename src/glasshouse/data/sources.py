@@ -35,7 +35,7 @@ class Access:
 
 def load_splits(
     source: str | Path,
-    settings: DataSettings,
+    settings: DataSettings | None = None,
     *,
     data_dir: Path | None = None,
     offline: bool = False,
@@ -44,9 +44,11 @@ def load_splits(
     """Load train, validation and test of a source, decoded and resized to one size.
 
     source: "cifar10", "digits", "shapes", a folder of class folders, or a .csv or .parquet table;
-    "./digits" is a folder of that name. Raises UsageError for an unknown name, and DataError for
+    "./digits" is a folder of that name. settings: the defaults of
+    `DataSettings` if unset. Raises UsageError for an unknown name, and DataError for
     missing or damaged images.
     """
+    settings = DataSettings() if settings is None else settings
     if isinstance(source, str) and source in _NAMED:
         splits = _NAMED[source](settings, Access(data_dir, offline, progress))
         # Their images are square, so all ways to resize are the same.

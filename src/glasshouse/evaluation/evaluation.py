@@ -63,6 +63,14 @@ class Evaluation:
     after: Calibration
     selective: tuple[Selective, ...]
 
+    def __repr__(self) -> str:
+        low, high = self.accuracy.low, self.accuracy.high
+        return (
+            f"Evaluation({self.image_count:,} images, {len(self.class_names)} classes, "
+            f"accuracy {self.accuracy.value:.1%} ({low:.1%} to {high:.1%}), "
+            f"loss {self.loss:.3f}, {self.mistake_count:,} mistakes)"
+        )
+
 
 def evaluate(predictions: Predictions) -> Evaluation:
     """All metrics of a report; accuracies with 95 % Wilson intervals.

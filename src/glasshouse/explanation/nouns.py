@@ -65,6 +65,11 @@ class Explanation(Drawable):
     def __len__(self) -> int:
         return len(self.maps)
 
+    def __repr__(self) -> str:
+        rows, columns = self.maps.shape[1:]
+        place = "" if self.layer is None else f" at layer {self.layer}"
+        return f"Explanation({self.method}{place}, {len(self)} maps of {rows}x{columns})"
+
     @property
     def is_cam(self) -> bool:
         """Whether this is a class activation map, in the resolution of its layer."""

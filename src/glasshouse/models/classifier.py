@@ -52,6 +52,15 @@ class Classifier:
         # The only way to set a field of a frozen dataclass.
         object.__setattr__(self, "net", logit_net(self.net))
 
+    def __repr__(self) -> str:
+        # A lazy layer has no size until its first input.
+        known = (p for p in self.net.parameters() if not isinstance(p, nn.UninitializedParameter))
+        count = sum(each.numel() for each in known)
+        return (
+            f"Classifier({type(self.net).__name__} with {count:,} parameters, "
+            f"{len(self.class_names)} classes)"
+        )
+
 
 def save_classifier(classifier: Classifier, folder: Path, *, half: bool = False) -> None:
     """Write model.safetensors and model.json; equal classifiers give equal bytes.

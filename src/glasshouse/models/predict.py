@@ -33,6 +33,9 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"Predictions({len(self):,} images, {len(self.class_names)} classes)"
+
 
 def predict(classifier: Classifier, images: ImageSet, *, batch_size: int = 256) -> Predictions:
     """The logits of every image, in order, in float32; the network is left unchanged."""
