@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from glasshouse.data.decode import Pixels, decode, fit_to_size
+from glasshouse.data.images import Resize
+
 
 def scene(height: int = 24, width: int = 32, seed: int = 0) -> np.ndarray:
     """A smooth gradient with a mark in the top left corner, uint8 ``(height, width, 3)``."""
@@ -15,6 +18,11 @@ def scene(height: int = 24, width: int = 32, seed: int = 0) -> np.ndarray:
     image = np.stack([grey, 250 - grey, np.full_like(grey, 10 * (seed % 25))], axis=2)
     image[: height // 4, : width // 4] = 255
     return image.astype(np.uint8)
+
+
+def decoded(path: Path, height: int, width: int, resize: Resize = "crop") -> Pixels:
+    """A file as a source holds it, uint8 ``(3, height, width)``."""
+    return fit_to_size(decode(path), height, width, resize)
 
 
 def encoded(kind: str, image: Image.Image | None = None, **options: object) -> bytes:

@@ -7,12 +7,11 @@ import pytest
 
 from glasshouse.data import cache as module
 from glasshouse.data.cache import Cached, cached_images
-from glasshouse.data.decode import read_image
 from glasshouse.data.survey import survey as survey_of, survey_to_bytes
 from glasshouse.data.workers import Fitting
 from glasshouse.errors import StorageError
 from glasshouse.storage import cache_folder
-from tests.data.image_files import write_folder
+from tests.data.image_files import decoded, write_folder
 
 FITTING = Fitting(8, 8, "crop")
 
@@ -36,7 +35,7 @@ def _cached(paths: list[Path], progress: Decoding | None = None) -> Cached:
 
 
 def _expect(cached: Cached, paths: list[Path]) -> None:
-    expected = np.stack([read_image(path, 8, 8) for path in paths])
+    expected = np.stack([decoded(path, 8, 8) for path in paths])
     assert np.array_equal(cached.images, expected)
     # What comes from the cache is what a survey of these pixels finds.
     assert survey_to_bytes(cached.survey) == survey_to_bytes(survey_of(expected))
@@ -76,7 +75,7 @@ def test_another_size_is_another_cache(tmp_path: Path) -> None:
     _cached(paths)
     other = cached_images(paths, Fitting(6, 10, "stretch"), workers=1)
     assert other.images.shape == (3, 3, 6, 10)
-    assert np.array_equal(other.images[2], read_image(paths[2], 6, 10, "stretch"))
+    assert np.array_equal(other.images[2], decoded(paths[2], 6, 10, "stretch"))
 
 
 def test_another_decoder_is_another_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from glasshouse.data import decode as module
-from glasshouse.data.decode import decode, fit_to_size, read_image
+from glasshouse.data.decode import decode, fit_to_size
 from glasshouse.errors import BadImage
 from tests.data.image_files import all_formats, encoded, scene
 
@@ -286,11 +286,10 @@ def test_a_fitting_image_is_unchanged() -> None:
     assert np.array_equal(fit_to_size(image, 16, 16), image.transpose(2, 0, 1))
 
 
-def test_read_image_is_decode_and_fit(tmp_path: Path) -> None:
+def test_bytes_are_decoded_as_their_file_is(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(encoded("JPEG"))
-    assert np.array_equal(read_image(path, 8, 8), fit_to_size(decode(path), 8, 8))
-    assert np.array_equal(read_image(path.read_bytes(), 8, 8), read_image(path, 8, 8))
+    assert np.array_equal(decode(path.read_bytes()), decode(path))
 
 
 def test_a_few_hundred_damaged_files_are_read_or_named() -> None:

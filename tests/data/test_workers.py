@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glasshouse.data.decode import read_image
 from glasshouse.data.workers import Decoded, Fitting, decode_files
 from glasshouse.errors import DataError
 from glasshouse.storage import sha256_of_file
-from tests.data.image_files import write_folder
+from tests.data.image_files import decoded, write_folder
 
 FITTING = Fitting(8, 8, "crop")
 
@@ -32,7 +31,7 @@ def test_processes_give_what_the_decoder_gives(tmp_path: Path) -> None:
     paths = _images(tmp_path, 7)
     for path, result in zip(paths, _decode(paths), strict=True):
         pixels = np.frombuffer(result.pixels, np.uint8).reshape(3, 8, 8)
-        assert np.array_equal(pixels, read_image(path, 8, 8))
+        assert np.array_equal(pixels, decoded(path, 8, 8))
         assert result.sha256 == sha256_of_file(path)
         assert not result.reason
 

@@ -4,13 +4,14 @@ import re
 import resource
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import typer
 
 from glasshouse.cli.main import app
-from glasshouse.cli.tour import _sentences
+from glasshouse.cli.tour import _sentences, _tell_how_to_activate
 from tests.journeys.command import COMMAND, LONGEST_S, own_environment
 
 # Two minutes for the tour after a minute of set-up; processor time, which other work on the machine
@@ -60,6 +61,20 @@ def assert_parses(words: list[str]) -> None:
     group = typer.main.get_command(app)
     command = group.commands[words[0]]  # type: ignore[attr-defined]
     command.make_context(words[0], words[1:])
+
+
+def test_commands_that_a_shell_would_not_find_come_with_their_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "activate").touch()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    _tell_how_to_activate()
+    assert f"    source {tmp_path / 'activate'}" in capsys.readouterr().out
+    command = tmp_path / "glasshouse"
+    command.touch(mode=0o755)
+    _tell_how_to_activate()
+    assert capsys.readouterr().out == ""
 
 
 def test_the_tour_says_so_where_no_answer_was_wrong() -> None:

@@ -1,6 +1,8 @@
 """`glasshouse tour`: what a network sees, when to believe the explanation, and how to train one."""
 
 import shlex
+import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -218,6 +220,17 @@ def _show_next_steps(run: Path) -> None:
     ):
         _tell(f"    glasshouse {command}")
     _tell("\nThe last command opens the workbench, which does all of this in the browser.")
+    _tell_how_to_activate()
+
+
+def _tell_how_to_activate() -> None:
+    """Without this, a command pasted after `make tour` would not be found."""
+    script = Path(sys.executable).parent / "activate"
+    if shutil.which("glasshouse") is None and script.is_file():
+        _tell(
+            "To paste any of these commands into a new terminal, activate the environment first:\n"
+            f"\n    source {shlex.quote(str(script))}"
+        )
 
 
 def _heading(number: int, title: str) -> None:

@@ -139,11 +139,6 @@ def fit_to_size(image: Pixels, height: int, width: int, resize: Resize = "crop")
     return np.ascontiguousarray(fitted.transpose(2, 0, 1))
 
 
-def read_image(source: Source, height: int, width: int, resize: Resize = "crop") -> Pixels:
-    """Decode a file and fit it: uint8 ``(3, height, width)``. Raises BadImage."""
-    return fit_to_size(decode(source), height, width, resize)
-
-
 def read_file(path: Path) -> bytes:
     """The bytes of an ordinary file of at most 512 MiB; raises BadImage."""
     try:
