@@ -1,10 +1,6 @@
 """The site is built without warnings, loads nothing from another host and leaves nothing out."""
 
-import importlib.util
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +11,7 @@ from glasshouse import settings
 from glasshouse.cli.main import app
 from glasshouse.explanation.methods import ALL_METHODS
 from glasshouse.recipe import recipe_names
+from tests.architecture.site import build_site
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
@@ -22,17 +19,7 @@ PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if importlib.util.find_spec("mkdocs") is None:
-        pytest.skip("the extra docs is not installed")
-    folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
-        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "WARNING" not in done.stderr
-    return folder
+    return build_site(tmp_path_factory.mktemp("site"))
 
 
 def text_of(site: Path, page: str) -> str:
