@@ -24,6 +24,12 @@ def test_intervals_are_clipped_to_possible_values() -> None:
     assert Interval(0.5, 0.4, 0.6).within(0, 1) == Interval(0.5, 0.4, 0.6)
 
 
+def test_an_interval_is_a_short_text() -> None:
+    accuracy = wilson(7204, 10_000)
+    assert str(accuracy) == "72.04 % (71.15 to 72.91)"
+    assert repr(accuracy) == "Interval(0.7204, 0.7115 to 0.7291)"
+
+
 def test_wilson_reaches_the_ends_and_stays_inside() -> None:
     assert wilson(0, 20).low == 0.0
     assert wilson(0, 20).high == pytest.approx(0.1611, abs=1e-4)

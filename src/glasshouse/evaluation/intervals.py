@@ -15,11 +15,19 @@ _CHUNK = 2_000_000
 
 @dataclass(frozen=True)
 class Interval:
-    """A measured value and its confidence interval."""
+    """A measured value and its confidence interval; ``str`` writes them as percentages."""
 
     value: float
     low: float
     high: float
+
+    def __str__(self) -> str:
+        value, low, high = (f"{100 * each:.2f}" for each in (self.value, self.low, self.high))
+        return f"{value} % ({low} to {high})"
+
+    def __repr__(self) -> str:
+        # In its own unit: the difference of two losses is no percentage.
+        return f"Interval({self.value:.4g}, {self.low:.4g} to {self.high:.4g})"
 
     def within(self, least: float, most: float) -> "Interval":
         """Clipped to possible values, which t-intervals of few measurements exceed."""
