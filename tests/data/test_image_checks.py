@@ -3,10 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from glasshouse.data.decode import fit_to_size
 from glasshouse.data.findings import LEVELS, Finding
 from glasshouse.data.image_checks import blocking, check, resolution
 from glasshouse.data.images import BadFile, ImageSet, OddFile, Splits, take
 from tests.conftest import make_images
+from tests.data.placeholder_cards import card
 
 
 def sound(size: int = 16) -> Splits:
@@ -168,7 +170,7 @@ def test_a_small_split_says_what_it_can_detect() -> None:
     splits = replace(sound(), test=make_images(100, seed=3, prefix="test"))
     (finding,) = [f for f in check(splits) if f.title.startswith("test can only detect")]
     assert finding.level == "warning"
-    assert "± 7.8 points" in finding.detail  # 1.96 * sqrt(0.8 * 0.2 / 100)
+    assert "± 7.8 percentage points" in finding.detail  # 1.96 * sqrt(0.8 * 0.2 / 100)
     assert "6.2 points" in finding.title  # 1.96 * sqrt(0.1 / 100)
     assert resolution(100).unpaired == pytest.approx(0.1109, abs=1e-4)
 
@@ -177,3 +179,18 @@ def test_errors_come_first() -> None:
     levels = [finding.level for finding in check(copy_into_test(sound(), 9))]
     assert levels == sorted(levels, key=LEVELS.index)
     assert levels[0] == "error"
+
+
+def test_a_placeholder_is_a_warning_that_names_the_image() -> None:
+    splits = sound(64)
+    splits.train.pixels[5] = fit_to_size(card("image not found"), 64, 64)
+    finding = found(splits, "placeholders")
+    assert finding.level == "warning"
+    assert finding.title == "1 image looks like a placeholder"
+    assert finding.ids == ("train/0005",)
+
+
+def test_formulas_are_kept_apart_from_the_words() -> None:
+    (finding,) = [f for f in check(sound()) if f.title.startswith("test can only detect")]
+    assert "√" not in finding.detail
+    assert "1.96 √(d/n)" in finding.formula

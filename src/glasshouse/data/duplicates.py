@@ -6,12 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.findings import SPLIT_NAMES, TEST, AllImages, Finding, Level
-from glasshouse.data.image_hashes import Thumbnails, near_pairs
+from glasshouse.data.image_hashes import LEAST_LIKENESS, MOST_BITS, Thumbnails, near_pairs
 from glasshouse.wording import pluralize
 
 # Duplicates of less than this share of the test images cannot move the accuracy by a point.
 BLOCKING_SHARE = 0.01
 _LOOK = "Look at them: drawings and symbols can be alike without being duplicates."
+_NEAR_RULE = (
+    f"Hashes of the coarse structure differ in at most {MOST_BITS} of 64 bits, and the edges of "
+    f"the grey thumbnails correlate by {LEAST_LIKENESS} or more."
+)
 
 Group = tuple[int, ...]
 
@@ -147,6 +151,15 @@ def _finding(
     kind: str, level: Level, title: str, detail: str, about: tuple[Sequence[Group], AllImages]
 ) -> Finding:
     groups, whole = about
+    formula = _NEAR_RULE if "near" in kind else "Equal means that every pixel is the same."
     named = tuple(tuple(str(whole.ids[place]) for place in group) for group in groups)
     ids = tuple(dict.fromkeys(image for group in named for image in group))
-    return Finding(kind=kind, level=level, title=title, detail=detail, ids=ids, groups=named)
+    return Finding(
+        kind=kind,
+        level=level,
+        title=title,
+        detail=detail,
+        ids=ids,
+        groups=named,
+        formula=formula,
+    )

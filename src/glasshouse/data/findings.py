@@ -24,7 +24,7 @@ class Finding:
     kind: its name for programs, such as "leaked-duplicates". level: error, metrics would be wrong;
     warning, they may mislead; info, a fact worth knowing. ids: the images or files concerned;
     reasons: why, one per file, where files are unreadable. groups: ids of images that belong
-    together, the clearest case first.
+    together, the clearest case first. formula: the rule behind it, for readers who want to know.
     """
 
     kind: str
@@ -34,6 +34,7 @@ class Finding:
     ids: tuple[str, ...] = ()
     groups: tuple[tuple[str, ...], ...] = ()
     reasons: tuple[str, ...] = ()
+    formula: str = ""
 
 
 def names_of(group: tuple[str, ...]) -> str:

@@ -19,6 +19,7 @@ from glasshouse.data.findings import (
 )
 from glasshouse.data.image_hashes import thumbnails_of
 from glasshouse.data.images import ImageSet, Splits
+from glasshouse.data.placeholders import PLACEHOLDER_RULE, placeholders_in
 from glasshouse.wording import pluralize
 
 # The most frequent class has this many times the images of the rarest.
@@ -29,6 +30,15 @@ _Z95 = 1.959964
 # A class share differs between two splits when it does so by this many points and by more standard
 # errors than chance explains.
 _SHARE_POINTS, _SHARE_ERRORS = 0.05, 3.0
+_SHARE_RULE = (
+    f"Reported where a share differs by more than {100 * _SHARE_POINTS:.0f} percentage points and "
+    f"by more than {_SHARE_ERRORS:.0f} standard errors of a difference between two proportions."
+)
+_RESOLUTION_RULE = (
+    "n images, accuracy p = 80 %: ± 1.96 √(p(1-p)/n) for one accuracy. Same images, exactly one of "
+    "two classifiers right on a share d = 10 % of them: 1.96 √(d/n) (McNemar). Different images: "
+    "1.96 √(2p(1-p)/n)."
+)
 # A thumbnail has 16x16 pixels; smaller images would be enlarged and all look alike.
 _SMALLEST_FOR_NEAR = 16
 _LARGEST_ENLARGEMENT = 4.0
@@ -68,6 +78,7 @@ def check(splits: Splits) -> tuple[Finding, ...]:
             *_class_shares(splits),
             *_imbalance(splits),
             *_constant(splits, whole),
+            *_placeholders(splits, whole),
             *_sizes(splits, whole),
             *_odd_files(splits),
             *_resolutions(splits),
@@ -143,7 +154,7 @@ def _class_shares(splits: Splits) -> Iterator[Finding]:
                 "in train; look at the recall of each class, or split again."
             )
             title = f"{name} has other class proportions than train"
-            yield Finding("class-shares", "warning", title, detail)
+            yield Finding("class-shares", "warning", title, detail, formula=_SHARE_RULE)
 
 
 def _changed_shares(train: ImageSet, images: ImageSet) -> list[tuple[str, float, float]]:
@@ -197,6 +208,24 @@ def _constant(splits: Splits, whole: AllImages) -> Iterator[Finding]:
         title = f"{pluralize(len(ids), 'image')} of a single colour"
         detail = "They show nothing: placeholders, or 16-bit files with a narrow range of values."
         yield Finding("constant", "warning", title, detail, ids)
+
+
+def _placeholders(splits: Splits, whole: AllImages) -> Iterator[Finding]:
+    is_placeholder = np.concatenate(
+        [placeholders_in(images) for images in by_split(splits).values()]
+    )
+    if is_placeholder.any():
+        ids = _ids(whole, is_placeholder)
+        are = "looks like a placeholder" if len(ids) == 1 else "look like placeholders"
+        yield Finding(
+            "placeholders",
+            "warning",
+            f"{pluralize(len(ids), 'image')} {are}",
+            "A flat grey or white card with text or an icon, such as 'image not found', in place "
+            "of a photo. Remove it, or the network learns it as an example of its class.",
+            ids,
+            formula=PLACEHOLDER_RULE,
+        )
 
 
 def _sizes(splits: Splits, whole: AllImages) -> Iterator[Finding]:
@@ -257,13 +286,13 @@ def _resolutions(splits: Splits) -> Iterator[Finding]:
         level: Level = "warning" if smallest.alone > _COARSE else "info"
         detail = (
             f"With {count:,} images, an accuracy of 80 % is known to ± {100 * smallest.alone:.1f} "
-            "points (1.96 √(p(1-p)/n)). Two classifiers can be told apart on the same images, if "
-            f"exactly one is right on 10 % of them, from {100 * smallest.paired:.1f} points "
-            f"upwards (1.96 √(0.1/n)); on different images, from {100 * smallest.unpaired:.1f} "
-            "(1.96 √(2p(1-p)/n))."
+            "percentage points. Of two classifiers tested on these images, one is reliably better "
+            f"if it leads by {100 * smallest.paired:.1f} points or more; tested on different "
+            f"images, by {100 * smallest.unpaired:.1f}. More images make smaller differences "
+            "visible."
         )
         title = f"{name} can only detect differences above {100 * smallest.paired:.1f} points"
-        yield Finding("resolution", level, title, detail)
+        yield Finding("resolution", level, title, detail, formula=_RESOLUTION_RULE)
 
 
 def _counts(splits: Splits) -> Iterator[Finding]:

@@ -140,6 +140,10 @@ def _finding(finding: Finding, found: CachedCheck) -> None:
         with box():
             text(finding.title, "h3")
             text(finding.detail, "p", "gh-quiet")
+            if finding.formula:
+                with box("gh-more gh-formula", "details"):
+                    text("How this is decided", "summary")
+                    text(finding.formula, "p", "gh-quiet")
             groups = finding.groups or tuple((name,) for name in finding.ids)
             rows = [
                 [found.row_of[name] for name in group if name in found.row_of] for group in groups
