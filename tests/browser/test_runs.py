@@ -1,9 +1,13 @@
-"""The list of runs in a browser, with the keyboard only."""
+"""The list of runs in a browser, mostly with the keyboard only."""
 
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -81,4 +85,47 @@ def test_two_trained_runs_are_compared_image_by_image(
         find_words(chromium, "paired tests on the same test images")
         find_words(chromium, "adjusted p")
         find(chromium, ".gh-verdict")
+        require_fits(chromium, width)
+
+
+def contrast(browser: WebDriver, css: str) -> int:
+    """The range of grey values of an element as it is drawn, while the pointer is over it."""
+
+    def drawn(element: WebElement) -> bytes:
+        ActionChains(browser).move_to_element(element).perform()
+        picture: bytes = element.screenshot_as_png
+        return picture
+
+    drawn_png = act(lambda: find(browser, css), drawn)
+    grey = np.asarray(Image.open(io.BytesIO(drawn_png)).convert("L"), dtype=int)
+    return int(grey.max() - grey.min())
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_row_under_the_pointer_keeps_its_text(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path, theme: str
+) -> None:
+    for name in ("alpha", "beta"):
+        write_run(tmp_path / "runs" / name)
+    media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    chromium.get(start_workbench(tmp_path / "runs"))
+    for css in ("a.gh-run", "tbody .gh-status", "tbody td:last-child"):
+        assert contrast(chromium, css) > 90, css
+    click(lambda: find(chromium, "tbody [role='checkbox']"))
+    find(chromium, "tbody tr.selected")
+    assert contrast(chromium, "tr.selected a.gh-run") > 90
+
+
+def test_no_column_is_cut_off_by_a_long_name(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    write_run(tmp_path / "runs" / "a-name-of-a-run-that-says-very-much-of-what-was-tried-in-it-1")
+    address = start_workbench(tmp_path / "runs")
+    table = ".gh-qtable .q-table__middle"
+    script = "const e = arguments[0]; return e.scrollWidth - e.clientWidth"
+    for width in WIDTHS:
+        set_width(chromium, width)
+        chromium.get(address)
+        assert act(lambda: find(chromium, table), lambda e: chromium.execute_script(script, e)) == 0
         require_fits(chromium, width)

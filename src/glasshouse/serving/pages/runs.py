@@ -120,13 +120,13 @@ def _row(run: Listed) -> dict[str, Any]:
 
 def _table(rows: list[dict[str, Any]]) -> ui.table:
     columns = [
-        _column("name", "Run", "left"),
+        _column("name", "Run", "left", classes="gh-name"),
         _column("status", "Status", "left", hidden="gh-phone-hidden"),
         _column("source", "Source", "left", hidden="gh-narrow-hidden"),
         _column("recipe", "Recipe", "left", hidden="gh-narrow-hidden"),
         _column("epochs", "Epochs", "right", hidden="gh-phone-hidden"),
         _column("curve", "Validation", "left", hidden="gh-phone-hidden") | {"sortable": False},
-        _column("accuracy", "Test accuracy, 95 % CI", "right"),
+        _column("accuracy", "Test accuracy, 95\u00a0%\u00a0CI", "right"),
         _column("seconds", "Training time", "right", hidden="gh-narrow-hidden"),
         _column("started", "Started", "right", hidden="gh-narrow-hidden"),
     ]
@@ -153,14 +153,16 @@ def _table(rows: list[dict[str, Any]]) -> ui.table:
     return table
 
 
-def _column(name: str, label: str, align: str, *, hidden: str = "") -> dict[str, Any]:
+def _column(
+    name: str, label: str, align: str, *, hidden: str = "", classes: str = ""
+) -> dict[str, Any]:
     return {
         "name": name,
         "label": label,
         "field": name,
         "align": align,
         "sortable": True,
-        "classes": hidden,
+        "classes": f"{hidden} {classes}".strip(),
         "headerClasses": hidden,
     }
 
@@ -172,7 +174,7 @@ def _show_selection(table: ui.table, compare: ui.button, note: Any) -> None:
     if count > MOST_COMPARED:
         note.text = f"At most {MOST_COMPARED} runs can be compared; {count} are selected"
     else:
-        note.text = "" if count >= 2 else f"Select 2 to {MOST_COMPARED} runs to compare"
+        note.text = "" if count >= 2 else f"Select 2 to {MOST_COMPARED} runs"
 
 
 def _nothing_yet(workbench: Workbench) -> None:
