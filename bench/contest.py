@@ -11,6 +11,12 @@ from collections.abc import Callable, Mapping
 
 def play(script: str, contenders: list[str], rounds: int) -> dict[str, float]:
     """The median figure of each contender over some rounds, each round in its own process."""
+    figures = play_rounds(script, contenders, rounds)
+    return {name: statistics.median(values) for name, values in figures.items()}
+
+
+def play_rounds(script: str, contenders: list[str], rounds: int) -> dict[str, list[float]]:
+    """The figures of each contender, one per round."""
     figures: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds):
         for name in contenders:
@@ -20,7 +26,7 @@ def play(script: str, contenders: list[str], rounds: int) -> dict[str, float]:
                 raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
             figures[name].append(json.loads(done.stdout.splitlines()[-1]))
             print(f"  round {turn + 1}/{rounds}  {name:<28} {figures[name][-1]:,.1f}", flush=True)
-    return {name: statistics.median(values) for name, values in figures.items()}
+    return figures
 
 
 def run_contender(contenders: Mapping[str, Callable[[], float]]) -> bool:
