@@ -49,8 +49,8 @@ Out = Annotated[
 ]
 Checks = Annotated[bool, typer.Option(help="Check whether each map can be trusted.")]
 Colours = Annotated[
-    Literal["jet", "inferno", "viridis"],
-    typer.Option(help="Colours of unsigned maps."),
+    Literal["inferno", "viridis", "jet"],
+    typer.Option(help="Colours of unsigned maps and of activations."),
 ]
 Layers = Annotated[
     bool, typer.Option("--layers", help="List the layers that can be named, and exit.")
@@ -73,7 +73,7 @@ def explain(
     shared_scale: SharedScale = False,
     out: Out = None,
     checks: Checks = True,
-    colours: Colours = "jet",
+    colours: Colours = "inferno",
     layers: Layers = False,
     errors: Errors = False,
     weights: Weights = None,

@@ -11,6 +11,7 @@ from PIL import Image
 from glasshouse.explanation.draw.canvas import to_png
 from glasshouse.explanation.draw.mosaic import channel_grid, mosaic
 from glasshouse.explanation.draw.overlay import (
+    DEFAULT,
     PALETTES,
     ColourScale,
     blended,
@@ -31,7 +32,7 @@ class Wanted:
     """Which map or layer to draw, in which colours; opacity 0..1 for a map over the photo."""
 
     place: int = 0
-    colours: str = PALETTES[0]
+    colours: str = DEFAULT
     opacity: float = 0.6
 
 
@@ -72,7 +73,7 @@ def map_file(answer: ExplainedPhoto, place: int, colours: str) -> bytes:
 
 
 def activation_file(layer: Activations) -> bytes:
-    """All channels of a layer as tiles in viridis, each in its own scale; gaps are transparent."""
+    """All channels of a layer as tiles, each in its own scale; gaps are transparent."""
     grid = channel_grid(layer)
     factor = max(1, _LARGEST_GRID // max(mosaic(grid).shape))
     return _png(mosaic(grid, factor))
@@ -82,7 +83,7 @@ def _map_of(answer: ExplainedPhoto, place: int, colours: str) -> tuple[Floats, C
     """A map at the size of the displayed photo, and its colours."""
     explanation = answer.page.explanations[place]
     values = shown(explanation, answer.shown.shape[:2])[0]
-    palette = colours if colours in PALETTES else PALETTES[0]
+    palette = colours if colours in PALETTES else DEFAULT
     return values, colour_scale(explanation, values, palette)
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 
 from glasshouse.explanation.draw.mosaic import channel_grid, mosaic
+from glasshouse.explanation.draw.tiles import draw_channel
 from glasshouse.explanation.nouns import Activations
 
 
@@ -16,6 +17,27 @@ def test_a_grid_keeps_every_channel_and_marks_the_dead() -> None:
     np.testing.assert_array_equal(values, before)
     shared = channel_grid(layer, columns=5, shared_scale=True)
     np.testing.assert_allclose(shared.tiles[1, 2], (values[0, 7] - values.min()) / np.ptp(values))
+
+
+def test_a_dead_channel_is_crossed_out_in_grey_at_any_size() -> None:
+    values = np.random.default_rng(0).random((1, 4, 4, 4))
+    values[0, 1] = 0
+    for factor in (1, 8):
+        side = 4 * factor
+        pixels = mosaic(channel_grid(Activations("conv", values)), factor)
+        dead, alive = pixels[:side, -side:, :3], pixels[:side, :side, :3]
+        assert (dead == dead[..., :1]).all() and not (alive == alive[..., :1]).all()
+        corners = dead[[0, 0, -1, -1], [0, -1, 0, -1], 0]
+        assert (corners == corners[0]).all() and (dead[0, side // 2] > corners[0]).all()
+
+
+def test_a_dead_channel_alone_says_so() -> None:
+    layer = Activations("conv", np.zeros((1, 2, 4, 4)))
+    layer.values[0, 1, 2, 2] = 1.0
+    dead, alive = (np.asarray(draw_channel(layer, channel)) for channel in (0, 1))
+    inside = slice(40, 300), slice(20, 340)
+    assert (dead[inside] == dead[inside][..., :1]).all()
+    assert not (alive[inside] == alive[inside][..., :1]).all()
 
 
 def test_a_mosaic_shows_every_tile_and_nothing_between_them() -> None:

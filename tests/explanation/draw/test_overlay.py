@@ -3,11 +3,15 @@ from dataclasses import replace
 import numpy as np
 
 from glasshouse.explanation.draw.overlay import (
+    DEFAULT,
+    PALETTES,
+    ColourScale,
     blended,
     colour_maps,
     colour_scale,
     coloured,
     overlaid,
+    transparent,
 )
 from glasshouse.explanation.nouns import Explanation
 from tests.explanation.nets import NAMES, some_images
@@ -59,10 +63,27 @@ def test_the_image_shows_through_where_the_map_is_weak() -> None:
     values = np.array([[0.0, 1.0], [0.5, 0.25]])
     scale = colour_scale(explanation_of([values], "conv"), values, "inferno")
     drawn = overlaid(GREY, values, scale).astype(int)
-    # The first colour of inferno is black, over a quarter of which lies the image.
-    assert abs(drawn[0, 0] - 0.75 * 128).max() <= 1
+    np.testing.assert_array_equal(drawn[0, 0], GREY[0, 0])
+    full = coloured(values, scale).astype(float)
+    assert abs(drawn[0, 1] - (0.85 * full[0, 1] + 0.15 * 128)).max() <= 1
+    assert abs(drawn[1, 0] - GREY[1, 0]).sum() > abs(drawn[1, 1] - GREY[1, 1]).sum() > 0
     np.testing.assert_array_equal(blended(GREY, values, scale, 0), GREY)
     np.testing.assert_array_equal(blended(GREY, values, scale, 1), coloured(values, scale))
+
+
+def test_what_does_not_speak_for_the_class_is_transparent() -> None:
+    drawn = transparent(np.array([[-1.0, 0.0, 0.5, 1.0]]))
+    assert drawn[0, :2, 3].tolist() == [0, 0]
+    assert 0 < drawn[0, 2, 3] < drawn[0, 3, 3] < 255
+    assert not transparent(np.zeros((2, 2)))[..., 3].any()
+
+
+def test_one_palette_is_the_default_and_equal_steps_are_equally_bright() -> None:
+    assert PALETTES[0] == DEFAULT
+    steps = np.linspace(0, 1, 9)[None]
+    values = coloured(steps, ColourScale(0.0, 1.0, DEFAULT)).astype(float)[0]
+    brightness = values @ [0.299, 0.587, 0.114]
+    assert (np.diff(brightness) > 5).all()
 
 
 def test_only_class_activation_maps_lie_over_the_image() -> None:

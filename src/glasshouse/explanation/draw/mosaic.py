@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.errors import UsageError
-from glasshouse.explanation.draw.overlay import ColourScale, coloured
+from glasshouse.explanation.draw.overlay import DEFAULT, RGB, ColourScale, Palette, coloured
 from glasshouse.explanation.nouns import Activations, Floats
+
+_DEAD, _CROSS = 224, 120
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ def channel_grid(
     return Grid(tiles.reshape(rows, wide, *values.shape[1:]), dead, np.stack([low, high], 1))
 
 
-def mosaic(grid: Grid, factor: int = 1) -> NDArray[np.uint8]:
-    """The tiles as one image in viridis, RGBA ``(h, w, 4)``; the gaps are transparent.
+def mosaic(grid: Grid, factor: int = 1, palette: Palette = DEFAULT) -> NDArray[np.uint8]:
+    """The tiles as one image, RGBA ``(h, w, 4)``; gaps are transparent, dead channels crossed out.
 
     factor: pixels per value of a tile.
     """
@@ -58,7 +60,7 @@ def mosaic(grid: Grid, factor: int = 1) -> NDArray[np.uint8]:
     values = grid.tiles.transpose(0, 2, 1, 3)
     pixels = np.empty((*values.shape, 4), dtype=np.uint8)
     flat = np.nan_to_num(values).reshape(-1, columns * width)
-    colours = coloured(flat, ColourScale(0.0, 1.0, "viridis"))
+    colours = coloured(flat, ColourScale(0.0, 1.0, palette))
     pixels[..., :3] = colours.reshape(*values.shape, 3)
     pixels[..., 3] = np.where(np.isnan(values), 0, 255)
     large = pixels.repeat(factor, axis=1).repeat(factor, axis=3)
@@ -66,7 +68,21 @@ def mosaic(grid: Grid, factor: int = 1) -> NDArray[np.uint8]:
     tall, wide = height * factor + gap, width * factor + gap
     canvas = np.zeros((rows, tall, columns, wide, 4), dtype=np.uint8)
     canvas[:, :-gap, :, :-gap] = large
+    for channel in np.flatnonzero(grid.dead).tolist():
+        row, column = divmod(channel, columns)
+        canvas[row, :-gap, column, :-gap, :3] = crossed_out(height * factor, width * factor)
     return canvas.reshape(rows * tall, columns * wide, 4)[:-gap, :-gap]
+
+
+def crossed_out(height: int, width: int) -> RGB:
+    """What stands for a dead channel ``(h, w, 3)``: a cross in grey, which no palette contains."""
+    down, right = (np.arange(length) + 0.5 for length in (height, width))
+    # The distance of each pixel's centre to both diagonals, along the rows.
+    ahead = np.abs(down[:, None] / height - right[None, :] / width)
+    back = np.abs(down[:, None] / height - 1 + right[None, :] / width)
+    # Two pixels at least, so that the cross survives where tiles are drawn smaller.
+    is_cross = np.minimum(ahead, back) * max(height, width) < max(1.0, max(height, width) / 50)
+    return np.where(is_cross[..., None], _CROSS, _DEAD).astype(np.uint8).repeat(3, axis=2)
 
 
 def gap_between(grid: Grid, factor: int = 1) -> int:

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.nouns import Explanation, Floats
 
-Palette = Literal["jet", "inferno", "viridis"]
+Palette = Literal["inferno", "viridis", "jet"]
 PALETTES: tuple[Palette, ...] = get_args(Palette)
+# Everything that is drawn has these colours unless others are asked for. Equal steps of a value are
+# equally visible steps of colour; jet has bright bands that are not in the data.
+DEFAULT: Palette = "inferno"
 _SIGNED = "RdBu_r"
 
 RGB = NDArray[np.uint8]
@@ -57,11 +60,9 @@ def colour_scale(explanation: Explanation, values: Floats, palette: Palette) -> 
 def transparent(values: Floats) -> NDArray[np.uint8]:
     """Pixels ``(h, w, 4)`` to lay over an image: only what speaks for the class is opaque."""
     strength = np.clip(values, 0, None)
-    strength = strength / (strength.max() or 1.0)
-    # From a quarter up: the first colours are nearly black, which would darken the image.
-    colours: NDArray[np.uint8] = matplotlib.colormaps["inferno"](0.25 + 0.75 * strength, bytes=True)
-    colours[..., 3] = np.rint(225 * strength**0.75).astype(np.uint8)
-    return colours
+    scale = ColourScale(0.0, float(strength.max()) or 1.0, DEFAULT)
+    opacity = np.rint(255 * _opacity(strength, scale)).astype(np.uint8)
+    return np.dstack([coloured(strength, scale), opacity])
 
 
 def coloured(values: Floats, scale: ColourScale) -> RGB:
@@ -70,9 +71,8 @@ def coloured(values: Floats, scale: ColourScale) -> RGB:
 
 
 def overlaid(image: RGB, values: Floats, scale: ColourScale) -> RGB:
-    """A map over the grey image ``(h, w, 3)``, which shows through where the map is weak."""
-    strength = np.clip(np.abs(values) / scale.high, 0, 1)[..., None]
-    opacity = 0.8 * strength if scale.is_signed else 0.25 + 0.4 * strength
+    """A map over the grey image ``(h, w, 3)``: where it is zero, only the image is seen."""
+    opacity = _opacity(values, scale)[..., None]
     grey = image.astype(np.float64).mean(2, keepdims=True) / 255
     return _as_bytes(opacity * _colours(values, scale) + (1 - opacity) * grey)
 
@@ -97,6 +97,13 @@ def colour_maps(explanation: Explanation, palette: Palette, most: int = 1) -> li
 def as_rgb(image: NDArray[np.uint8]) -> RGB:
     """An image ``(3, h, w)`` with its colours last."""
     return np.ascontiguousarray(np.moveaxis(image, 0, 2))
+
+
+def _opacity(values: Floats, scale: ColourScale) -> NDArray[np.float64]:
+    strength = np.clip(np.abs(np.asarray(values, dtype=np.float64)) / scale.high, 0, 1)
+    # Below one, so that the image is seen everywhere. The root keeps weak values visible.
+    opacity: NDArray[np.float64] = 0.85 * np.sqrt(strength)
+    return opacity
 
 
 def _colours(values: Floats, scale: ColourScale) -> NDArray[np.float64]:

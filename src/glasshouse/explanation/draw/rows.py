@@ -11,7 +11,14 @@ from glasshouse.explanation.draw.canvas import (
     Point,
     shorten,
 )
-from glasshouse.explanation.draw.overlay import RGB, ColouredMap, Palette, as_rgb, colour_maps
+from glasshouse.explanation.draw.overlay import (
+    DEFAULT,
+    RGB,
+    ColouredMap,
+    Palette,
+    as_rgb,
+    colour_maps,
+)
 from glasshouse.explanation.nouns import Explanation, Mistakes, target_name
 
 _SIDE, _MARGIN, _HEAD = 252, 10, 40
@@ -19,7 +26,7 @@ _CELL, _ROW = _SIDE + BAR_WIDTH + 8, TITLE_HEIGHT + _SIDE + 14
 
 
 def draw_explanation(
-    explanation: Explanation, *, palette: Palette = "inferno", most: int = 8
+    explanation: Explanation, *, palette: Palette = DEFAULT, most: int = 8
 ) -> Image:
     """The images in a row, and below each its map with a colour bar in logit units."""
     maps = colour_maps(explanation, palette, most)
@@ -33,7 +40,7 @@ def draw_explanation(
     return canvas.image
 
 
-def draw_mistakes(mistakes: Mistakes, *, palette: Palette = "inferno") -> Image:
+def draw_mistakes(mistakes: Mistakes, *, palette: Palette = DEFAULT) -> Image:
     """A row per image: original, why the predicted, why the true, why one rather than the other."""
     count = len(mistakes.ids)
     columns = (mistakes.predicted, mistakes.true, mistakes.contrast)

@@ -17,7 +17,7 @@ from glasshouse.explanation.draw.canvas import (
     shorten,
     wrap,
 )
-from glasshouse.explanation.draw.overlay import ColouredMap, Palette, as_rgb, colour_maps
+from glasshouse.explanation.draw.overlay import DEFAULT, ColouredMap, Palette, as_rgb, colour_maps
 from glasshouse.explanation.draw.rows import method_title
 from glasshouse.explanation.nouns import (
     Explanation,
@@ -48,7 +48,7 @@ class _Cell:
 
 
 def draw_sheet(
-    page: ExplanationPage, index: int = 0, *, palette: Palette = "jet", columns: int = 4
+    page: ExplanationPage, index: int = 0, *, palette: Palette = DEFAULT, columns: int = 4
 ) -> Image:
     """One image's whole page: original, prediction, every map, and what the checks say."""
     cells = _cells(page, index, palette)

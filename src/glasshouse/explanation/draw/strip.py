@@ -6,7 +6,7 @@ import numpy as np
 from PIL.Image import Image
 
 from glasshouse.explanation.draw.canvas import Canvas, shorten
-from glasshouse.explanation.draw.overlay import ColourScale, as_rgb, overlaid
+from glasshouse.explanation.draw.overlay import DEFAULT, ColourScale, as_rgb, overlaid
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.nouns import Explanation, target_name
 from glasshouse.models.predict import softmax
@@ -15,7 +15,6 @@ from glasshouse.models.predict import softmax
 COLUMNS = 10
 _SIDE, _GAP, _NAME, _HEAD = 132, 8, 90, 22
 _STEP = _SIDE + _GAP
-_COLOURS = "inferno"
 
 
 def draw_strip(
@@ -42,7 +41,7 @@ def draw_strip(
         image = as_rgb(first.images[row])
         canvas.paste((_NAME, top), image, _SIDE)
         limit = max(float(np.abs(each[row]).max()) for each in maps) or 1.0
-        scale = ColourScale(0.0, limit, _COLOURS)
+        scale = ColourScale(0.0, limit, DEFAULT)
         for column, (_, explanation) in enumerate(chosen, start=1):
             left = _NAME + column * _STEP
             canvas.paste((left, top), overlaid(image, maps[column - 1][row], scale), _SIDE)

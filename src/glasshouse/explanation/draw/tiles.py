@@ -9,11 +9,10 @@ from glasshouse.explanation.draw.canvas import (
     TITLE,
     TITLE_HEIGHT,
     Canvas,
-    Point,
     shorten,
 )
-from glasshouse.explanation.draw.mosaic import Grid, channel_grid, gap_between, mosaic
-from glasshouse.explanation.draw.overlay import RGB, ColourScale, coloured
+from glasshouse.explanation.draw.mosaic import Grid, channel_grid, crossed_out, mosaic
+from glasshouse.explanation.draw.overlay import DEFAULT, RGB, ColourScale, Palette, coloured
 from glasshouse.explanation.nouns import Activations
 
 _MARGIN, _LARGEST_TILE, _LARGEST_SIDE, _SMALLEST_WIDTH = 10, 132, 1792, 420
@@ -27,8 +26,9 @@ def draw_activations(
     columns: int | None = None,
     shared_scale: bool = False,
     most: int | None = None,
+    palette: Palette = DEFAULT,
 ) -> Image:
-    """Every channel as a tile in viridis; dead channels are crossed out.
+    """Every channel as a tile; dead channels are crossed out.
 
     most: draw only this many channels, which the title says.
     """
@@ -43,7 +43,7 @@ def draw_activations(
     rows, wide, height, width = grid.tiles.shape
     tile = min(_LARGEST_TILE, _LARGEST_SIDE // max(rows, wide))
     factor = max(1, tile // max(height, width))
-    pixels = _on_white(mosaic(grid, factor))
+    pixels = _on_white(mosaic(grid, factor, palette))
     side = min(max(pixels.shape), _LARGEST_SIDE)
     scale = side / max(pixels.shape)
     tall, broad = (scale * length for length in pixels.shape[:2])
@@ -52,17 +52,13 @@ def draw_activations(
     canvas.write((_MARGIN, _MARGIN), shorten(title, canvas.image.width - 20, TITLE), TITLE)
     top = _MARGIN + TITLE_HEIGHT
     canvas.paste((_MARGIN, top), pixels, side)
-    size = scale * factor * width, scale * factor * height
-    gap = scale * gap_between(grid, factor)
-    for channel in np.flatnonzero(grid.dead).tolist():
-        row, column = divmod(channel, wide)
-        corner = _MARGIN + column * (size[0] + gap), top + row * (size[1] + gap)
-        _cross_out(canvas, corner, size)
     return canvas.image
 
 
-def draw_channel(layer: Activations, channel: int, image: int = 0) -> Image:
-    """One channel of a layer in viridis, with a colour bar in the layer's own units.
+def draw_channel(
+    layer: Activations, channel: int, image: int = 0, *, palette: Palette = DEFAULT
+) -> Image:
+    """One channel of a layer with a colour bar in the layer's own units; crossed out if dead.
 
     Raises UsageError for a channel that does not exist.
     """
@@ -71,11 +67,16 @@ def draw_channel(layer: Activations, channel: int, image: int = 0) -> Image:
         raise UsageError(f"no channel {channel}: layer {layer.layer} has 0 to {count - 1}")
     values = layer.values[image, channel]
     low, high = float(values.min()), float(values.max())
-    scale = ColourScale(low, high, "viridis")
+    scale = ColourScale(low, high, palette)
     canvas = Canvas(_ALONE + BAR_WIDTH + 2 * _MARGIN, TITLE_HEIGHT + _ALONE + 2 * _MARGIN)
-    title = shorten(f"{layer.layer}, channel {channel}", _ALONE, TITLE)
+    is_dead = low == high
+    said = f": dead, {low:.3g} everywhere" if is_dead else ""
+    title = shorten(f"{layer.layer}, channel {channel}{said}", canvas.image.width - 20, TITLE)
     canvas.write((_MARGIN, _MARGIN), title, TITLE)
     top = _MARGIN + TITLE_HEIGHT
+    if is_dead:
+        canvas.paste((_MARGIN, top), crossed_out(_ALONE, _ALONE), _ALONE)
+        return canvas.image
     canvas.paste((_MARGIN, top), coloured(values, scale), _ALONE)
     canvas.colour_bar((_MARGIN + _ALONE + 8, top), scale, _ALONE)
     return canvas.image
@@ -95,10 +96,3 @@ def _on_white(pixels: RGB) -> RGB:
     opacity = pixels[..., 3:] / 255
     result: RGB = np.rint(pixels[..., :3] * opacity + 255 * (1 - opacity)).astype(np.uint8)
     return result
-
-
-def _cross_out(canvas: Canvas, corner: Point, size: tuple[float, float]) -> None:
-    left, top = corner
-    right, bottom = left + size[0] - 1, top + size[1] - 1
-    canvas.line((left, top), (right, bottom), "white")
-    canvas.line((left, bottom), (right, top), "white")

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from glasshouse.data.decode import Pixels
 from glasshouse.explanation.draw.canvas import to_png
-from glasshouse.explanation.draw.overlay import Palette, as_rgb, colour_scale, overlaid
+from glasshouse.explanation.draw.overlay import DEFAULT, as_rgb, colour_scale, overlaid
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.methods import ALL, PAGE_METHODS, require_methods
 from glasshouse.explanation.nouns import Explanation, ExplanationPage
@@ -30,7 +30,6 @@ from glasshouse.serving.service.uploads import Upload, pixels_of, read_uploads
 # Longer strings are not names, and comparing them with the known names would take long.
 Name = Annotated[str, StringConstraints(max_length=200)]
 Form = Literal["overlay", "values", "both"]
-_PALETTE: Palette = "inferno"
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def explained(
 def overlay_png(explanation: Explanation) -> bytes:
     """The map over the grey image, as a PNG file of the network's input size."""
     values, image = shown(explanation)[0], as_rgb(explanation.images[0])
-    scale = colour_scale(explanation, values, _PALETTE)
+    scale = colour_scale(explanation, values, DEFAULT)
     return to_png(Image.fromarray(overlaid(image, values, scale)))
 
 

@@ -18,7 +18,7 @@ from glasshouse.explanation.draw.canvas import (
     Point,
     shorten,
 )
-from glasshouse.explanation.draw.overlay import RGB, Palette, as_rgb, colour_maps
+from glasshouse.explanation.draw.overlay import DEFAULT, RGB, Palette, as_rgb, colour_maps
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.methods import MethodName
 from glasshouse.explanation.nouns import Explanation
@@ -90,7 +90,7 @@ def explain_example(
     )
 
 
-def draw_examples(examples: Sequence[Example], *, palette: Palette = "inferno") -> Image:
+def draw_examples(examples: Sequence[Example], *, palette: Palette = DEFAULT) -> Image:
     """A row per example: the image, the object's mask, and the map of the predicted class.
 
     The outline of the object is drawn on the map as well.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from glasshouse.explanation.draw.canvas import to_png
-from glasshouse.explanation.draw.overlay import Palette
+from glasshouse.explanation.draw.overlay import DEFAULT, Palette
 from glasshouse.explanation.draw.sheet import draw_sheet
 from glasshouse.explanation.draw.tiles import draw_activations, draw_channel
 from glasshouse.explanation.methods import ACTIVATIONS, ALL, require_named_methods
@@ -37,7 +37,7 @@ class ExplainRequest:
 
     out: Path
     maps: MapRequest = field(default_factory=MapRequest)
-    palette: Palette = "jet"
+    palette: Palette = DEFAULT
     channel: int = 0
     tiles: int | None = None
     shared_scale: bool = False
@@ -137,10 +137,15 @@ def _drawn(page: ExplanationPage, request: ExplainRequest) -> dict[str, Image]:
     if page.explanations:
         drawn["sheet"] = draw_sheet(page, palette=request.palette)
     if page.activations and page.activations[0].values.ndim == 4:
-        drawn["activations-one-channel"] = draw_channel(page.activations[0], request.channel)
+        drawn["activations-one-channel"] = draw_channel(
+            page.activations[0], request.channel, palette=request.palette
+        )
     for layer in page.activations:
         drawn[f"activations-{layer.layer.replace(':', '-')}"] = draw_activations(
-            layer, shared_scale=request.shared_scale, most=request.tiles
+            layer,
+            shared_scale=request.shared_scale,
+            most=request.tiles,
+            palette=request.palette,
         )
     return drawn
 

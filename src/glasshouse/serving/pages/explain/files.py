@@ -24,7 +24,7 @@ def routes(workbench: Workbench) -> APIRouter:
     @router.get("/{kind}")
     @router.get("/{kind}/{place}")
     def one_file(
-        key: str, kind: str, place: int = 0, colours: str = "jet", opacity: float = 0.6
+        key: str, kind: str, place: int = 0, colours: str = "", opacity: float = 0.6
     ) -> Response:
         found = _file_of_answer(workbench, key, kind, place=place, colours=colours, opacity=opacity)
         if not found:
