@@ -64,6 +64,7 @@ from .models.predict import (
     classify as classify,
     predict as predict,
     probabilities as probabilities,
+    read_images as read_images,
 )
 from .models.preprocessing import Preprocessing as Preprocessing
 from .models.pretrained import ModelCard as ModelCard, list_models as list_models
@@ -156,7 +157,6 @@ from .workflow.tune.space import (
 )
 from .workflow.tune.tune import Search as Search, SearchResult as SearchResult, tune as tune
 from .workflow.use.model_names import classifier_by_name as classifier_by_name
-from .workflow.use.predictions import read_images as read_images
 
 __all__: list[str]
 __version__: str

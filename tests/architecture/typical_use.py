@@ -65,3 +65,10 @@ def keep_a_classifier(classifier: gh.Classifier, folder: Path) -> gh.Classifier:
     gh.save_classifier(classifier, folder)
     gh.export_onnx(classifier, folder / "model.onnx")
     return gh.load_classifier(folder)
+
+
+def ask_about_files(classifier: gh.Classifier, path: Path) -> tuple[str, ...]:
+    predictions = assert_type(classifier.predict([path, "cat.jpg"]), gh.Predictions)
+    print(predictions.probabilities.max(), gh.classify(classifier, str(path)))
+    gh.explain(classifier, path, methods="grad-cam")
+    return predictions.names

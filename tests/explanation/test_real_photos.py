@@ -16,9 +16,9 @@ from glasshouse.explanation.maps.class_maps import class_maps
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.trust.faithfulness import faithfulness
 from glasshouse.models.classifier import Classifier, Preprocessing
+from glasshouse.models.predict import read_images
 from glasshouse.settings import DataSettings
 from glasshouse.workflow.use.model_names import classifier_by_name
-from glasshouse.workflow.use.predictions import read_images
 from tests.parity.test_pretrained_weights import IMAGENET_MEAN, IMAGENET_STD, resnet20
 
 # Where the animals lie in the centred square of the photo, as (rows, columns) of 224 pixels.

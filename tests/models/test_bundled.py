@@ -21,7 +21,7 @@ def test_every_bundled_model_has_a_card_and_is_small() -> None:
 def test_the_bundled_model_gives_ten_logits_from_both_views() -> None:
     classifier = load_bundled("cifar10-small")
     splits = load_splits("shapes", DataSettings())
-    logits = predict(classifier, take(splits.test, np.arange(32))).logits
+    logits = predict(classifier, take(splits.test, np.arange(32)).pixels).logits
     assert logits.shape == (32, 10)
     assert np.isfinite(logits).all()
     assert classifier.mirror

@@ -46,7 +46,7 @@ def test_mirrored_prediction_is_saved_with_the_classifier(
 
 
 def test_large_images_are_processed_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glasshouse.models.predict._MOST_VALUES", 3 * 3 * 8 * 8)
+    monkeypatch.setattr("glasshouse.models.forward._MOST_VALUES", 3 * 3 * 8 * 8)
     sizes: list[int] = []
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
     net.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))

@@ -93,9 +93,9 @@ def explain(
     early_checks.require_folder_free_of_files(out)
     require_named_methods(method or ())
     early_checks.require_class(model, class_name)
+    from glasshouse.models.predict import read_images
     from glasshouse.workflow.use.explain_files import ExplainRequest, explain_images, map_request
     from glasshouse.workflow.use.model_names import classifier_by_name
-    from glasshouse.workflow.use.predictions import read_images
 
     if errors:
         _write_mistakes(Path(model), out, data_dir, offline, json)

@@ -34,8 +34,8 @@ def export(
         raise UsageError(f"{out} is a folder: expected a file name such as model.onnx")
     from glasshouse.export.onnx import export_onnx, require_extra
     from glasshouse.export.parity import check_parity
+    from glasshouse.models.predict import read_images
     from glasshouse.workflow.use.model_names import classifier_by_name
-    from glasshouse.workflow.use.predictions import read_images
 
     require_extra()
     classifier = classifier_by_name(model, weights=weights, offline=offline)

@@ -35,7 +35,7 @@ def readable_chunks(
     """Chunks of files that could be read, with their images; the others are added to bad."""
     import numpy as np
 
-    from glasshouse.workflow.use.predictions import read_images
+    from glasshouse.models.predict import read_images
 
     for start in range(0, len(paths), _CHUNK):
         # Pairs, not a dict: a file may be named twice.

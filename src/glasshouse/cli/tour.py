@@ -54,10 +54,9 @@ def tour(
 def _show_photo(folder: Path) -> "Explained":
     """The first stop: what the bundled network predicts, with its explanation for the second."""
     from glasshouse.models.bundled import EXAMPLE_PHOTO
-    from glasshouse.models.predict import logits_of, most_probable, softmax
+    from glasshouse.models.predict import logits_of, most_probable, read_images, softmax
     from glasshouse.workflow.use.explain_files import ExplainRequest, explain_images
     from glasshouse.workflow.use.model_names import classifier_by_name
-    from glasshouse.workflow.use.predictions import read_images
 
     _heading(1, "A photo that the network has never seen")
     _tell(

@@ -105,6 +105,28 @@ def decode(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIX
         return _decode(data, name, min(max_pixels, MAX_PIXELS))
 
 
+def decode_opened(image: Image.Image, *, name: str = "image") -> Pixels:
+    """An image that Pillow has opened or made, with the pixels that `decode` reads from its file.
+
+    Its EXIF orientation is applied, as in a file. A JPEG above 24 megapixels may differ by
+    rounding, since libjpeg does not halve it here. Raises BadImage.
+    """
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            _check_size(image, name, MAX_PIXELS)
+            # A copy reads the pixels of a file that is still closed, and leaves the image its size.
+            upright = _upright(image, _shrink(_to_rgb(image.copy(), name)))
+            return np.array(upright, dtype=np.uint8)
+        except BadImage:
+            raise
+        except Exception as error:
+            # Pillow only asserts that an image it has not yet read still has its file.
+            is_closed = getattr(image, "fp", image) is None
+            reason = "its file is already closed" if is_closed else _reason(error, "image")
+            raise BadImage(name, reason) from error
+
+
 def image_size(path: Path) -> tuple[int, int] | None:
     """Height and width from the header of a file; None if it cannot be read as an image.
 

@@ -9,6 +9,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from glasshouse.errors import DataError
 from glasshouse.evaluation.intervals import Interval, wilson
+from glasshouse.models.outputs import UNKNOWN
 from glasshouse.models.predict import Predictions, log_softmax, probabilities
 
 
@@ -66,6 +67,12 @@ def require_valid(predictions: Predictions) -> None:
         raise DataError(
             f"expected logits of {shape[0]} images by {shape[1]} classes and {shape[0]} ids, "
             f"received logits {predictions.logits.shape} and {len(predictions.ids)} ids"
+        )
+    if (predictions.labels == UNKNOWN).any():
+        first = predictions.ids[predictions.labels == UNKNOWN][0]
+        raise DataError(
+            f"image {first} has no label, without which nothing can be evaluated: predict an "
+            "ImageSet, such as the test split of load_splits"
         )
     outside = np.flatnonzero((predictions.labels < 0) | (predictions.labels >= shape[1]))
     if len(outside):

@@ -13,7 +13,8 @@ from glasshouse.explanation.methods import PAGE_METHODS, ExplainSettings, Method
 from glasshouse.explanation.nouns import Activations, Explanation, ExplanationPage
 from glasshouse.explanation.one_pass import Question, ask, explain_recorded, record_batch
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.predict import device_of
+from glasshouse.models.image_inputs import Images
+from glasshouse.models.predict import device_of, read_images
 
 
 class ExplanationWarning(UserWarning):
@@ -22,20 +23,21 @@ class ExplanationWarning(UserWarning):
 
 def explain(
     classifier: Classifier,
-    images: NDArray[np.uint8],
+    images: Images,
     *,
-    methods: Sequence[MethodName] = PAGE_METHODS,
+    methods: MethodName | Sequence[MethodName] = PAGE_METHODS,
     target_class: Targets | None = None,
     layer: str | None = None,
     settings: ExplainSettings | None = None,
 ) -> tuple[Explanation, ...]:
     """One Explanation per method for all images; the network is left as it was.
 
-    images: uint8 ``(n, 3, h, w)`` of the network's input size. target_class: a name or position
+    images: as for `Classifier.predict`: a path, a Pillow image, an array, a list of them, or an
+    ImageSet. methods: one name or several. target_class: a name or position
     for all, or one per image; unset: the predicted class. layer: where class activation maps are
     computed; unset: `choose_layer`'s. Issues an ExplanationWarning per sentence in their warnings.
-    Raises UsageError for an unknown method, class or layer, DataError for arrays that are not
-    images, ModelError for a network whose graph is hidden.
+    Raises UsageError for an unknown method, class or layer, BadImage and DataError for what is no
+    image, ModelError for a network whose graph is hidden.
     """
     page = explain_page(
         classifier,
@@ -51,7 +53,7 @@ def explain(
 
 def explain_contrast(
     classifier: Classifier,
-    images: NDArray[np.uint8],
+    images: Images,
     *,
     target_class: Targets,
     against: Targets,
@@ -71,9 +73,9 @@ def explain_contrast(
 
 def explain_page(
     classifier: Classifier,
-    images: NDArray[np.uint8],
+    images: Images,
     *,
-    methods: Sequence[MethodName] = PAGE_METHODS,
+    methods: MethodName | Sequence[MethodName] = PAGE_METHODS,
     target_class: Targets | None = None,
     layer: str | None = None,
     settings: ExplainSettings | None = None,
@@ -82,13 +84,15 @@ def explain_page(
 
     Warnings are only recorded in the explanations, not issued.
     """
-    question = ask(classifier, methods, layer, settings)
-    return _page(question, images, target_class, None)
+    pixels = read_images(images, classifier)
+    names = (methods,) if isinstance(methods, str) else methods
+    question = ask(classifier, names, layer, settings)
+    return _page(question, pixels, target_class, None)
 
 
 def contrast(
     classifier: Classifier,
-    images: NDArray[np.uint8],
+    images: Images,
     *,
     target_class: Targets,
     against: Targets,
@@ -96,8 +100,9 @@ def contrast(
     layer: str | None = None,
 ) -> Explanation:
     """`explain_contrast` with warnings only recorded, not issued."""
+    pixels = read_images(images, classifier)
     question = ask(classifier, (method,), layer, None)
-    return _page(question, images, target_class, against).explanations[0]
+    return _page(question, pixels, target_class, against).explanations[0]
 
 
 def _page(

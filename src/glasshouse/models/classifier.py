@@ -6,14 +6,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from glasshouse.errors import ModelError, StorageError
+from glasshouse.data.images import ImageSet
+from glasshouse.errors import DataError, ModelError, StorageError
 from glasshouse.models.backbone import rebuild_pretrained
 from glasshouse.models.final_softmax import logit_net
+from glasshouse.models.forward import predict_logits
+from glasshouse.models.image_inputs import Images, names_of, pixels_of
 from glasshouse.models.layers import build_architecture
+from glasshouse.models.outputs import UNKNOWN, Predictions
 from glasshouse.models.preprocessing import Preprocessing as Preprocessing, scale as scale
 from glasshouse.models.weights import load_weights
 from glasshouse.storage import (
@@ -60,6 +65,51 @@ class Classifier:
             f"Classifier({type(self.net).__name__} with {count:,} parameters, "
             f"{len(self.class_names)} classes)"
         )
+
+    def predict(self, images: Images, *, batch_size: int = 256) -> Predictions:
+        """The logits of every image, in order, in float32; the network is left unchanged.
+
+        images: an ImageSet, whose labels and ids the predictions keep; or the path of a file, a
+        Pillow image, a uint8 array ``(h, w, 3)``, or a list of them. Files are decoded, resized
+        and cropped as `glasshouse predict` does. batch_size: an upper bound; the results of an
+        image do not depend on it beyond rounding. Raises BadImage for a file that cannot be read,
+        DataError for what is no image, for a size the network was not trained on, and for an
+        ImageSet of other classes.
+        """
+        pixels = pixels_of(images, self.preprocessing)
+        labels = np.full(len(pixels), UNKNOWN, dtype=np.int64)
+        if isinstance(images, ImageSet):
+            require_same_classes(images, self)
+            labels = images.labels
+        logits = predict_logits(
+            self.net,
+            self.preprocessing,
+            pixels,
+            batch_size=batch_size,
+            mirror=self.mirror,
+        )
+        return Predictions(
+            logits=logits.numpy(),
+            labels=labels,
+            ids=names_of(images),
+            class_names=self.class_names,
+            temperature=self.temperature,
+        )
+
+
+def require_same_classes(images: ImageSet, classifier: Classifier) -> None:
+    """Raise DataError when labels would be compared with the names of other classes."""
+    own, other = classifier.class_names, images.class_names
+    # A network from elsewhere may have no names.
+    if own and own != other:
+        raise DataError(
+            f"the images have the classes {_few(other)}, but the classifier was trained for "
+            f"{_few(own)}: use images with the same classes in the same order"
+        )
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:5]) + (f", ... ({len(names)} in total)" if len(names) > 5 else "")
 
 
 def save_classifier(classifier: Classifier, folder: Path, *, half: bool = False) -> None:

@@ -8,13 +8,12 @@ import torch
 
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.inference import InferenceNet, inference_net
-from glasshouse.models.predict import logits_of, most_probable, softmax
+from glasshouse.models.predict import logits_of, most_probable, read_images, softmax
 from glasshouse.serving.service import service as serving
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.middleware import AccessRules
 from glasshouse.serving.service.service import Service, make_service
-from glasshouse.workflow.use.predictions import read_images
 from tests.serving.service.conftest import CLASS_NAMES, Caller, png
 
 RAW = {"content-type": "image/png"}

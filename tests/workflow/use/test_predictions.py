@@ -1,7 +1,6 @@
 """Image files and decoded images as a classifier's input, and from a file to an explanation."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -42,20 +41,6 @@ def test_from_a_file_to_probabilities_and_an_explanation_in_three_lines(photo: P
     assert probabilities.shape == (1, 10)
     assert probabilities.sum() == pytest.approx(1)
     assert int(explanation.targets[0]) == int(probabilities.argmax())
-
-
-@pytest.mark.parametrize(
-    ("array", "received"),
-    [
-        (np.zeros((2, 8, 8, 3), np.uint8), r"uint8 \(2, 8, 8, 3\)"),
-        (np.zeros((3, 8, 8), np.uint8), r"uint8 \(3, 8, 8\)"),
-        (np.zeros((8, 8, 3), np.float32), r"float32 \(8, 8, 3\)"),
-        (np.zeros((0, 8, 3), np.uint8), r"uint8 \(0, 8, 3\)"),
-    ],
-)
-def test_an_array_that_is_not_a_decoded_image_is_refused(array: Any, received: str) -> None:
-    with pytest.raises(gh.DataError, match=received):
-        gh.read_images(array, load_bundled("cifar10-small"))
 
 
 def test_no_image_and_a_missing_file_are_errors(tmp_path: Path) -> None:

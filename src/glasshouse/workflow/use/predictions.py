@@ -1,19 +1,12 @@
-"""Trained classifiers applied to images: a run's test split, another source, single files."""
+"""Trained classifiers applied to a run's test split or to another source."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from glasshouse.data.decode import Pixels, decode
 from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError
 from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.models.predict import Predictions, load_predictions, predict
-from glasshouse.models.preprocessing import preprocess
 from glasshouse.runs import folder as runs
-
-ImageSource = str | Path | Pixels
 
 
 def load_run_classifier(folder: Path) -> Classifier:
@@ -48,28 +41,3 @@ def predictions_of(
             "classes."
         )
     return predict(classifier, splits.test)
-
-
-def read_images(sources: ImageSource | Sequence[ImageSource], classifier: Classifier) -> Pixels:
-    """One image or several as the classifier takes them, uint8 ``(n, 3, h, w)``.
-
-    sources: paths of image files, or what `decode` returns, uint8 ``(h, w, 3)`` of any size. Raises
-    BadImage, naming the file, and DataError for an array that is not a decoded image or for no
-    source at all.
-    """
-    # A path and an array are sequences themselves, of letters and of rows.
-    wanted = [sources] if isinstance(sources, str | Path | np.ndarray) else list(sources)
-    if not wanted:
-        raise DataError("expected one image or more, received none")
-    return np.stack([preprocess(_decoded(each), classifier.preprocessing) for each in wanted])
-
-
-def _decoded(source: ImageSource) -> Pixels:
-    if isinstance(source, str | Path):
-        return decode(source)
-    if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
-        raise DataError(
-            "expected a decoded image, uint8 (h, w, 3) with values 0 to 255, received "
-            f"{source.dtype} {source.shape}"
-        )
-    return source

@@ -1,0 +1,70 @@
+"""The only forward pass in evaluation mode."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from glasshouse.data.pixel_blocks import gather
+from glasshouse.models.preprocessing import Preprocessing, scale
+
+# Input values per pass, those of 32 images of 224x224: more would need memory and save no time.
+_MOST_VALUES = 32 * 3 * 224 * 224
+
+
+def predict_logits(
+    net: nn.Module,
+    preprocessing: Preprocessing,
+    images: NDArray[np.uint8],
+    *,
+    batch_size: int = 256,
+    precision: torch.dtype = torch.float32,
+    mirror: bool = False,
+) -> Tensor:
+    """Logits ``(n, k)`` of uint8 images ``(n, 3, h, w)``, on the CPU in float32.
+
+    batch_size: an upper bound; large images are processed in smaller batches. mirror: the mean of
+    the logits of each image and its mirror image.
+    """
+    device = device_of(net)
+    batch_size = max(1, min(batch_size, _MOST_VALUES // max(1, images[:1].size)))
+    parts = []
+    with evaluating(net), torch.inference_mode(), autocast(device, precision):
+        for start in range(0, len(images), batch_size):
+            positions = np.arange(start, min(start + batch_size, len(images)))
+            batch = torch.from_numpy(gather(images, positions)).to(device)
+            # The layout that convolutions on CPUs and GPUs compute fastest in.
+            inputs = scale(batch, preprocessing).contiguous(memory_format=torch.channels_last)
+            logits = net(inputs).float()
+            if mirror:
+                logits = (logits + net(inputs.flip(-1)).float()) / 2
+            parts.append(logits.cpu())
+    return torch.cat(parts)
+
+
+def device_of(net: nn.Module) -> torch.device:
+    """Where the network computes: the device of its parameters; the CPU where it has none."""
+    return next((p.device for p in net.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards every module has its previous mode again."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Mixed precision on this device; float32 disables it."""
+    enabled = precision != torch.float32
+    return torch.autocast(
+        device.type, dtype=precision if enabled else torch.bfloat16, enabled=enabled
+    )
