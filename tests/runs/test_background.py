@@ -9,14 +9,18 @@ import pytest
 
 from glasshouse.errors import UsageError
 from glasshouse.runs.background import (
+    Launch,
+    forget_launch,
     launch_of,
     launches,
     log_end,
     resume_training,
     start_training,
+    status_without_folder,
     stop_training,
 )
 from glasshouse.runs.listing import list_run
+from glasshouse.runs.processes import process_started
 from glasshouse.runs.steps import last_mark
 
 SMALL = ("--set", "model.preset=small-cnn", "--set", "train.precision=fp32")
@@ -61,6 +65,50 @@ def test_a_failed_start_leaves_its_reason_in_the_log(tmp_path: Path) -> None:
     wait_for(lambda: not launch.is_running)
     assert "no-such-source" in log_end(tmp_path, "b")
     assert launch_of(tmp_path, "b") == launch
+
+
+def test_a_start_that_failed_is_listed_until_it_is_forgotten(tmp_path: Path) -> None:
+    launch = start_training(tmp_path, "c", "no-such-source", "small-cnn")
+    wait_for(lambda: not launch.is_running)
+    assert status_without_folder(tmp_path, launch) == "failed"
+    forget_launch(tmp_path, "c")
+    assert launches(tmp_path) == [] and log_end(tmp_path, "c") == ""
+    with pytest.raises(UsageError, match="stays in the list"):
+        forget_launch(tmp_path, "c")
+
+
+def test_a_run_stopped_before_it_began_is_no_failure_and_starts_again(tmp_path: Path) -> None:
+    launch = start_training(tmp_path, "d", "digits", "small-cnn", ["--epochs", "1"])
+    # At once: Python itself takes longer to start.
+    assert status_without_folder(tmp_path, launch) == "starting"
+    stop_training(tmp_path, "d")
+    wait_for(lambda: not launch.is_running)
+    stopped = launch_of(tmp_path, "d")
+    assert stopped is not None and stopped.was_stopped
+    assert status_without_folder(tmp_path, stopped) == "stopped"
+    again = resume_training(tmp_path, "d")
+    assert again.command == (*launch.command[:-2], "--resume", *launch.command[-2:])
+    with pytest.raises(UsageError, match="training already"):
+        resume_training(tmp_path, "d")
+    stop_training(tmp_path, "d")
+    wait_for(lambda: not again.is_running)
+    assert resume_training(tmp_path, "d").command == again.command
+    stop_training(tmp_path, "d")
+
+
+@pytest.mark.parametrize(("is_running", "status"), [(True, "deleted"), (False, None)])
+def test_a_run_whose_folder_was_deleted_is_told_from_one_that_has_not_begun(
+    tmp_path: Path, is_running: bool, status: str | None
+) -> None:
+    started = process_started(os.getpid()) if is_running else 0.0
+    launch = Launch("e", os.getpid(), started, ("python", "-m", "glasshouse", "train", "digits"))
+    (tmp_path / ".background").mkdir()
+    log = tmp_path / ".background" / "e.log"
+    log.write_text(f"{tmp_path / 'e'}: recipe small-cnn, 9 parameters\n", encoding="utf-8")
+    assert status_without_folder(tmp_path, launch) == status
+    log.write_text(f"glasshouse: {tmp_path / 'e'} is not empty\n", encoding="utf-8")
+    assert status_without_folder(tmp_path, launch) == ("starting" if is_running else "failed")
+    assert launch.source == "digits"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,13 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
+import pytest
+
+from glasshouse.errors import UsageError
 from glasshouse.runs.processes import ask_to_stop, is_alive, process_started, this_process
 
 PATIENCE_S = 600
@@ -41,6 +46,27 @@ def test_a_zombie_process_counts_as_ended() -> None:
 
 
 def test_a_process_is_asked_to_stop_by_a_signal_that_it_can_handle() -> None:
+    child = start_stoppable()
+    ask_to_stop(child.pid, process_started(child.pid))
+    assert child.wait(PATIENCE_S) == 7
+
+
+@pytest.mark.parametrize(
+    ("is_ours", "offset", "reason"), [(False, 0.0, "not started by"), (True, 1.0, "has ended")]
+)
+def test_no_other_process_is_asked_to_stop(is_ours: bool, offset: float, reason: str) -> None:
+    child = start_stoppable(is_ours=is_ours)
+    started = process_started(child.pid)
+    assert started is not None
+    with pytest.raises(UsageError, match=reason):
+        ask_to_stop(child.pid, started + offset)
+    assert is_alive(child.pid, started)
+    child.kill()
+    child.wait()
+
+
+def start_stoppable(*, is_ours: bool = True) -> "subprocess.Popen[bytes]":
+    """A process that ends with 7 when it is asked to stop, and looks like one of Glasshouse."""
     script = (
         "import signal, sys, time\n"
         "name = 'SIGBREAK' if sys.platform == 'win32' else 'SIGTERM'\n"
@@ -48,9 +74,11 @@ def test_a_process_is_asked_to_stop_by_a_signal_that_it_can_handle() -> None:
         "print('ready', flush=True)\n"
         "time.sleep(600)\n"
     )
-    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
-    assert child.stdout is not None
-    child.stdout.readline()
-    ask_to_stop(child.pid)
-    assert child.wait(PATIENCE_S) == 7
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ("glasshouse" if is_ours else "other.py")
+        path.write_text(script, encoding="utf-8")
+        child = subprocess.Popen([sys.executable, str(path)], stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        child.stdout.readline()
     child.stdout.close()
+    return child

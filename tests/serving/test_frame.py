@@ -36,6 +36,9 @@ def test_an_empty_folder_says_what_to_do(workbench: Workbench) -> None:
     visit(workbench, story)
 
 
+LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -46,9 +49,19 @@ def test_an_empty_folder_says_what_to_do(workbench: Workbench) -> None:
         ({"host": "127.0.0.1@evil.example"}, 421),
         ({"host": "[::bad"}, 421),
         ({"host": ""}, 421),
+        ({"host": "evil.example:80@127.0.0.1"}, 421),
+        ({"host": "127.0.0.1:80:80"}, 421),
+        ({"host": "localhost\x00"}, 421),
         ({"origin": "http://127.0.0.1:8080"}, 200),
         ({"origin": "https://evil.example"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://evil.example:80@127.0.0.1"}, 403),
+        ({"sec-fetch-site": "same-origin"}, 200),
+        ({"sec-fetch-site": "none"}, 200),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-dest": "image"}, 403),
+        ({"sec-fetch-site": "same-site", "sec-fetch-mode": "no-cors"}, 403),
+        ({**LINK, "sec-fetch-dest": "document"}, 200),
+        ({**LINK, "sec-fetch-dest": "iframe"}, 403),
     ],
 )
 @pytest.mark.parametrize("path", ["/", "/assets/workbench.css"])
@@ -71,12 +84,36 @@ def test_a_websocket_from_another_host_is_rejected(headers: dict[str, str]) -> N
         pass
 
 
+@pytest.mark.parametrize("path", ["/", "/assets/workbench.css", "/report/first", "/nowhere"])
+def test_no_site_can_frame_the_workbench(full: Workbench, path: str) -> None:
+    async def story(user: User) -> None:
+        headers = (await user.http_client.get(path)).headers
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+
+    visit(full, story)
+
+
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/runs/first", "/train/x", "/run/none", "/run/" + "a" * 5000, "/run/%00"]
+)
+def test_an_unknown_address_leads_back(workbench: Workbench, path: str) -> None:
+    async def story(user: User) -> None:
+        answer = await user.http_client.get(path)
+        assert answer.status_code == 404
+        for words in ("All runs", "Skip to content", "Train"):
+            assert words in answer.text
+
+    visit(workbench, story)
+
+
 # Classes without a style of their own: tests find elements by them.
 HOOKS = {"gh-curves", "gh-dialog", "gh-runs", "gh-why"}
 # Classes whose ends come from data: a status of a run, the level of a finding, a verdict, a split.
 FROM_DATA = {
-    "gh-damaged", "gh-doubtful", "gh-error", "gh-failed", "gh-finished", "gh-good", "gh-measuring",
-    "gh-split-1", "gh-split-2", "gh-starting", "gh-training", "gh-warning",
+    "gh-damaged", "gh-deleted", "gh-doubtful", "gh-error", "gh-failed", "gh-finished", "gh-good",
+    "gh-measuring", "gh-split-1", "gh-split-2", "gh-starting", "gh-training", "gh-warning",
 }  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 """The pages Runs, Run, Compare and Train."""
 
+import asyncio
 import json
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from glasshouse.runs.folder import STEPS
 from glasshouse.runs.listing import Listed, RunListing
 from glasshouse.serving import run_lookup, run_watch
 from glasshouse.serving.pages.live import epochs_of
+from glasshouse.serving.pages.parts import in_thread
 from glasshouse.serving.pages.results import chosen_classes
 from glasshouse.serving.pages.runs import run_rows
 from glasshouse.serving.run_watch import snapshot_of
@@ -98,6 +101,57 @@ def test_a_failed_start_shows_the_error(workbench: Workbench) -> None:
         await user.open("/run/lost")
         await user.should_see("failed")
         await user.should_see(said)
+
+    visit(workbench, story)
+
+
+def test_a_failed_start_stays_in_the_list(workbench: Workbench) -> None:
+    command = ["python", "-m", "glasshouse", "train", "digits", "--out", "lost"]
+    for name, was_stopped in (("lost", False), ("early", True)):
+        record = {"run": name, "pid": 1, "pid_started": 0.0, "was_stopped": was_stopped}
+        write_json(workbench.runs / ".background" / f"{name}.json", record | {"command": command})
+    rows = {row["name"]: row for row in run_rows(workbench)}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "lost": "failed",
+        "early": "stopped",
+    }
+    assert rows["lost"]["source"] == "digits"
+
+    async def story(user: User) -> None:
+        await user.open("/run/early")
+        await user.should_see("stopped")
+        await user.should_see("Start again")
+        user.find("Remove").click()
+        for _ in range(600):
+            await asyncio.sleep(0.1)
+            if not (workbench.runs / ".background" / "early.json").exists():
+                break
+        assert [row["name"] for row in run_rows(workbench)] == ["lost"]
+
+    visit(workbench, story)
+
+
+def test_what_was_loaded_for_a_closed_page_is_dropped(workbench: Workbench) -> None:
+    async def story(user: User) -> None:
+        await user.open("/")
+        client = user.client
+        assert client is not None
+
+        def load() -> int:
+            loop.call_soon_threadsafe(client.delete)
+            time.sleep(0.2)
+            return 1
+
+        async def fill() -> None:
+            with client:
+                await in_thread(load)
+            raise AssertionError("the task went on after its page was closed")
+
+        loop = asyncio.get_running_loop()
+        with client:
+            assert await in_thread(lambda: 2) == 2
+        with pytest.raises(asyncio.CancelledError):
+            await fill()
 
     visit(workbench, story)
 

@@ -5,8 +5,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from glasshouse.errors import GlasshouseError, UsageError
 from glasshouse.runs import folder as runs
@@ -16,23 +17,37 @@ from glasshouse.storage import read_json, write_json
 
 _NAME = re.compile(r"[\w][\w.+-]*(/[\w][\w.+-]*)*")
 _LOG_BYTES = 4000
+# In front of the arguments: the interpreter, -m and glasshouse. After them: --out and the folder.
+_ARGUMENTS, _OUT = 3, 2
 # Exists on Windows alone.
 _NEW_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 
 
+LaunchStatus = Literal["starting", "stopped", "failed", "deleted"]
+
+
 @dataclass(frozen=True)
 class Launch:
-    """A training process that was started in the background; pid and pid_started identify it."""
+    """A training process that was started in the background; pid and pid_started identify it.
+
+    was_stopped: someone asked it to stop, so that its end is no failure.
+    """
 
     run: str
     pid: int
     pid_started: float | None
     command: tuple[str, ...]
+    was_stopped: bool = False
 
     @property
     def is_running(self) -> bool:
         """True while its process is running."""
         return is_alive(self.pid, self.pid_started)
+
+    @property
+    def source(self) -> str:
+        """Where its images come from."""
+        return self.command[_ARGUMENTS + 1] if len(self.command) > _ARGUMENTS + 1 else ""
 
 
 def start_training(
@@ -54,10 +69,17 @@ def start_training(
 
 
 def resume_training(parent: Path, run: str, arguments: Sequence[str] = ()) -> Launch:
-    """Resume a stopped run; raises UsageError when it is still training."""
-    recorded = runs.read_run(parent / run)
-    if is_running(last_mark(parent / run)):
+    """Resume a stopped run; raises UsageError when it is still training.
+
+    One that ended before its run folder was complete starts again, with the arguments it had.
+    """
+    launch = launch_of(parent, run)
+    if is_running(last_mark(parent / run)) or (launch is not None and launch.is_running):
         raise UsageError(f"{run} is training already")
+    if launch is not None and not (parent / run / runs.ENVIRONMENT).is_file():
+        before = list(launch.command[_ARGUMENTS:-_OUT])
+        return _launch(parent, run, before if "--resume" in before else [*before, "--resume"])
+    recorded = runs.read_run(parent / run)
     source = str(recorded.environment["data"]["source"])
     return _launch(parent, run, ["train", source, "--resume", *arguments])
 
@@ -66,9 +88,11 @@ def stop_training(parent: Path, run: str) -> None:
     """Ask a run to save its state and stop; raises UsageError when it is not training."""
     mark, launch = last_mark(parent / run), launch_of(parent, run)
     if mark is not None and is_running(mark):
-        ask_to_stop(mark.pid)
+        ask_to_stop(mark.pid, mark.pid_started)
     elif launch is not None and launch.is_running:
-        ask_to_stop(launch.pid)
+        # Recorded before the signal: a process that still reads images ends without a word.
+        write_json(_record_path(parent, run), asdict(replace(launch, was_stopped=True)))
+        ask_to_stop(launch.pid, launch.pid_started)
     else:
         raise UsageError(f"{run} is not training, so there is nothing to stop")
 
@@ -82,6 +106,30 @@ def launch_of(parent: Path, run: str) -> Launch | None:
         return None
 
 
+def status_without_folder(parent: Path, launch: Launch) -> LaunchStatus | None:
+    """The status of a launched run that has no folder; None when it had one, deleted since."""
+    # Once training begins, the output names the run folder; an error message may do so earlier.
+    begun = any(
+        str(parent / launch.run) in line and not line.startswith("glasshouse: ")
+        for line in _log(parent, launch.run).splitlines()
+    )
+    if launch.is_running:
+        return "deleted" if begun else "starting"
+    if begun:
+        return None
+    return "stopped" if launch.was_stopped else "failed"
+
+
+def forget_launch(parent: Path, run: str) -> None:
+    """Forget a launch that came to nothing; raises UsageError for one that runs or has a folder."""
+    launch = launch_of(parent, run)
+    if launch is None or launch.is_running or not runs.is_free(parent / run):
+        raise UsageError(f"{run} is training or has a folder with results, so it stays in the list")
+    record = _record_path(parent, run)
+    for path in (record, record.with_name(f"{Path(run).name}.log")):
+        path.unlink(missing_ok=True)
+
+
 def launches(parent: Path) -> list[Launch]:
     """Every run that was ever started in the background here."""
     folder = parent / runs.BACKGROUND
@@ -91,11 +139,13 @@ def launches(parent: Path) -> list[Launch]:
 
 def log_end(parent: Path, run: str) -> str:
     """The end of the output of a run in the background."""
+    return _log(parent, run)[-_LOG_BYTES:].strip()
+
+
+def _log(parent: Path, run: str) -> str:
     path = _record_path(parent, run).with_name(f"{Path(run).name}.log")
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _LOG_BYTES))
-            return file.read().decode("utf-8", "replace").strip()
+        return path.read_bytes().decode("utf-8", "replace")
     except OSError:
         return ""
 

@@ -3,9 +3,12 @@
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import psutil
+
+from glasshouse.errors import UsageError
 
 
 def process_started(pid: int) -> float | None:
@@ -31,13 +34,32 @@ def is_alive(pid: int, started: float | None) -> bool:
     return started is not None and process_started(pid) == started
 
 
+def _is_ours(pid: int) -> bool:
+    try:
+        command = psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return False
+    # `python -m glasshouse` in the first case, the path of the script `glasshouse` in the second.
+    return any(part == "glasshouse" or Path(part).stem == "glasshouse" for part in command[:3])
+
+
 def this_process() -> dict[str, Any]:
     """What names this process, as keys of a record: ``pid`` and ``pid_started``."""
     return {"pid": os.getpid(), "pid_started": process_started(os.getpid())}
 
 
-def ask_to_stop(pid: int) -> None:
-    """Ask a process to save its state and end."""
+def ask_to_stop(pid: int, started: float | None) -> None:
+    """Ask a process of Glasshouse to save its state and end.
+
+    Raises UsageError when the process with this number has another start, or runs something else:
+    the numbers come from files that anyone may have written.
+    """
+    if not is_alive(pid, started):
+        raise UsageError(f"process {pid} has ended already, so there is nothing to stop")
+    if not _is_ours(pid):
+        raise UsageError(
+            f"process {pid} was not started by the command glasshouse: stop it where it was started"
+        )
     if sys.platform == "win32":
         # SIGTERM would end it at once there; this one can be caught, as SIGBREAK.
         os.kill(pid, signal.CTRL_BREAK_EVENT)

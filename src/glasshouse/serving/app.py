@@ -9,7 +9,7 @@ from starlette.staticfiles import StaticFiles
 
 from glasshouse.serving.file_routes import file_routes
 from glasshouse.serving.guard import OwnHostsOnly
-from glasshouse.serving.pages import compare, data, run, runs, train
+from glasshouse.serving.pages import compare, data, run, runs, train, unknown
 from glasshouse.serving.pages.explain import page as explain
 from glasshouse.serving.pages.frame import framed
 from glasshouse.serving.workbench import Page, Workbench
@@ -39,7 +39,8 @@ def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI
     app.add_middleware(OwnHostsOnly)
     app.mount("/assets", StaticFiles(directory=_ASSETS), name="assets")
     app.include_router(file_routes(workbench))
-    for page in pages:
+    # Routes are tried in order: the last page takes every address that no other has taken.
+    for page in (*pages, unknown.PAGE):
         if page.routes is not None:
             app.include_router(page.routes(workbench))
         title = f"{page.title} · Glasshouse"

@@ -14,7 +14,9 @@ from glasshouse.serving.workbench import Workbench
 # Images of a finished run do not change; the browser asks again after an hour.
 _CACHED = {"Cache-Control": "private, max-age=3600"}
 # A report carries its styles and images inside; it may load nothing and run no script.
-_REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_REPORT_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'"
+)
 _IMAGES = "glasshouse.serving.run_images"
 _test_image_png: Callable[..., bytes] = deferred(_IMAGES, "test_image_png")
 _class_map_png: Callable[..., bytes] = deferred(_IMAGES, "class_map_png")

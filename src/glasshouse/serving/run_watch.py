@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glasshouse.runs import folder as runs
-from glasshouse.runs.background import launch_of, log_end
+from glasshouse.runs.background import launch_of, log_end, status_without_folder
 from glasshouse.runs.listing import Listed, RunListing
 from glasshouse.runs.steps import Mark, StepReader
 from glasshouse.serving.workbench import Workbench
@@ -15,6 +15,7 @@ from glasshouse.serving.workbench import Workbench
 # All pages refresh at the same moment, every two seconds: the first of them reads for all.
 _FRESH_SECONDS = 1.5
 _MOST_EPOCHS = 400
+_DELETED = "The folder of this run was deleted during training; its process is still running."
 
 Curve = tuple[tuple[float, float, float, float], ...]
 
@@ -25,7 +26,7 @@ Curve = tuple[tuple[float, float, float, float], ...]
 class Snapshot:
     """A run at one moment; version increases with every change.
 
-    status: as in the list of runs, or "starting" and "failed" for a run without a folder. epochs:
+    status: as in the list of runs; without a folder, that of its launch. epochs:
     the lines of metrics.jsonl, evenly thinned to a few hundred. curve: rows of position in epochs,
     loss, accuracy and learning rate. log: the last output of a training run in the background.
     """
@@ -49,7 +50,17 @@ class Snapshot:
     @property
     def is_at_work(self) -> bool:
         """True while the run may still change by itself."""
-        return self.status in ("starting", "training", "measuring")
+        return self.status in ("starting", "training", "measuring", "deleted")
+
+    @property
+    def can_resume(self) -> bool:
+        """True when nothing is running and there is something left to do."""
+        return self.status in ("stopped", "failed")
+
+    @property
+    def has_begun(self) -> bool:
+        """True when there is a run folder."""
+        return bool(self.listed.recipe)
 
     @property
     def is_over(self) -> bool:
@@ -104,9 +115,10 @@ def _read(watch: _Watch, workbench: Workbench, name: str) -> None:
         listed = watch.listing.read_one(folder)
         is_early = listed.status == "stopped" and is_launched
         status: str = "starting" if is_early else listed.status
-    elif launch is not None:
-        listed = Listed(name, folder, "stopped", source=launch.command[4])
-        status = "starting" if is_launched else "failed"
+    elif launch is not None and (found := status_without_folder(workbench.runs, launch)):
+        problem = _DELETED if found == "deleted" else ""
+        listed = Listed(name, folder, "stopped", source=launch.source, problem=problem)
+        status = found
     else:
         watch.snapshot = None
         return

@@ -1,6 +1,5 @@
 """The page that compares runs: their curves in one chart, and paired tests."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,16 @@ from glasshouse.errors import UsageError
 from glasshouse.runs import folder as runs
 from glasshouse.serving.deferred import deferred
 from glasshouse.serving.pages.charts import COLOURS, Options, echart, line, lines
-from glasshouse.serving.pages.parts import box, empty_state, heading, link, panel, table, text
+from glasshouse.serving.pages.parts import (
+    box,
+    empty_state,
+    heading,
+    in_thread,
+    link,
+    panel,
+    table,
+    text,
+)
 from glasshouse.serving.pages.runs import MOST_COMPARED
 from glasshouse.serving.pages.words import percent, run_address
 from glasshouse.serving.run_lookup import run_folder
@@ -55,7 +63,7 @@ async def build_compare(workbench: Workbench, request: Request) -> None:
 
     async def fill() -> None:
         folders = {name: run.folder for name, run in zip(names, found, strict=True)}
-        paired = await asyncio.to_thread(_paired_tests, folders)
+        paired = await in_thread(_paired_tests, folders)
         waiting.delete()
         with section:
             _tests(paired)

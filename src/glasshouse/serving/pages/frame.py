@@ -6,7 +6,7 @@ from nicegui import ui
 
 from glasshouse import __version__
 from glasshouse.errors import GlasshouseError
-from glasshouse.serving.pages.parts import empty_state, link, text
+from glasshouse.serving.pages.parts import empty_state, link, link_button, text
 from glasshouse.serving.workbench import Page
 
 _HEAD = f"""
@@ -24,7 +24,8 @@ async def framed(page: Page, pages: Sequence[Page], fill: Callable[[], Awaitable
         try:
             await fill()
         except GlasshouseError as error:
-            empty_state("Cannot show this page", str(error), icon="report_problem")
+            with empty_state("Cannot show this page", str(error), icon="report_problem"):
+                link_button("All runs", "/", icon="view_list")
 
 
 def _navigation(page: Page, pages: Sequence[Page]) -> None:

@@ -1,13 +1,12 @@
 """Pages whose module is imported at the first visit, because it needs torch."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 
 from fastapi import Request
 from nicegui import ui
 
-from glasshouse.serving.pages.parts import box, text
+from glasshouse.serving.pages.parts import box, in_thread, text
 from glasshouse.serving.workbench import Workbench
 
 
@@ -20,9 +19,7 @@ def lazy_page(module: str) -> Callable[[Workbench, Request], Awaitable[None]]:
             text("Loading …")
         # The spinner is on the screen from here on; what follows is sent to the open page.
         await ui.context.client.connected()
-        view = await asyncio.to_thread(import_module, module)
-        if waiting.is_deleted:
-            return  # the page was closed in the meantime
+        view = await in_thread(import_module, module)
         waiting.delete()
         await view.fill(workbench, request)
 

@@ -69,7 +69,7 @@ def live_words(now: Snapshot) -> dict[str, str]:
         "Source": listed.source or "–",
         "Recipe": listed.recipe or "–",
         SHARE_DONE: f"{100 * now.done:.1f}%",
-        LOG: now.log or listed.problem,
+        LOG: "\n\n".join(part for part in (listed.problem, now.log) if part),
     }
 
 

@@ -1,6 +1,5 @@
 """What a run is made of: its recipe, its environment and the layers of its network."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from nicegui import ui
 from glasshouse.errors import GlasshouseError
 from glasshouse.runs import folder as runs
 from glasshouse.serving.deferred import deferred
-from glasshouse.serving.pages.parts import box, button, facts, panel, table, text
+from glasshouse.serving.pages.parts import box, button, facts, in_thread, panel, table, text
 from glasshouse.serving.pages.words import moment
 from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import read_json
@@ -64,7 +63,7 @@ def show_network(workbench: Workbench, name: str, *, at_once: bool) -> None:
         waiting.set_visibility(True)
         show.delete()
         try:
-            rows, total = await asyncio.to_thread(_layer_rows, workbench, name)
+            rows, total = await in_thread(_layer_rows, workbench, name)
         except GlasshouseError as error:
             waiting.text = str(error)
             return

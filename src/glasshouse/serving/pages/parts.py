@@ -1,11 +1,32 @@
 """The building blocks of all pages."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
 
 from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+async def in_thread(
+    function: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs
+) -> Result:
+    """Call a function in a thread; if the page is closed meanwhile, its task ends here, silently.
+
+    What follows would add the result to elements that no longer exist.
+    """
+    client = ui.context.client
+    try:
+        return await asyncio.to_thread(function, *arguments, **options)
+    finally:
+        if client.is_deleted:
+            # Also in place of an error of the function, which nobody would see.
+            raise asyncio.CancelledError
 
 
 def text(words: str, kind: str = "span", classes: str = "") -> TextElement:

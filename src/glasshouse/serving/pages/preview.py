@@ -1,13 +1,12 @@
 """Training images before and after augmentation."""
 
-import asyncio
 from collections.abc import Callable
 
 from nicegui import background_tasks
 
 from glasshouse.errors import GlasshouseError
 from glasshouse.serving.deferred import deferred
-from glasshouse.serving.pages.parts import box, button, facts, panel, text
+from glasshouse.serving.pages.parts import box, button, facts, in_thread, panel, text
 from glasshouse.serving.pages.training_plan import TrainingPlan
 from glasshouse.serving.workbench import Workbench
 
@@ -36,7 +35,7 @@ def show_preview(workbench: Workbench, plan: TrainingPlan) -> None:
         try:
             recipe = plan.resolved()
             source = str(plan.source.value).strip()
-            images, known = await asyncio.to_thread(_augmented_images, workbench, source, recipe)
+            images, known = await in_thread(_augmented_images, workbench, source, recipe)
         except GlasshouseError as error:
             problem.text = str(error)
         else:

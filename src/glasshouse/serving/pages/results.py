@@ -1,6 +1,5 @@
 """The results of a finished run: metrics, confusion matrix, calibration and mistakes."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from glasshouse.runs import folder as runs
 from glasshouse.serving.deferred import deferred
 from glasshouse.serving.pages.charts import echart, reliability_options
 from glasshouse.serving.pages.gallery import mapped_image, plain_image
-from glasshouse.serving.pages.parts import box, panel, stats, table, text
+from glasshouse.serving.pages.parts import box, in_thread, panel, stats, table, text
 from glasshouse.serving.pages.words import percent
 from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Workbench
@@ -147,7 +146,7 @@ async def _open_cell(
         waiting = text("Loading images …", "p", "gh-quiet")
     dialog.open()
     try:
-        found = await asyncio.to_thread(_confusion_cell, workbench, name, cell, _PER_CELL)
+        found = await in_thread(_confusion_cell, workbench, name, cell, _PER_CELL)
     except GlasshouseError as error:
         waiting.text = str(error)
         return
@@ -218,7 +217,7 @@ def _mistakes(workbench: Workbench, name: str, found: EvaluationRecord) -> None:
 
     async def fill() -> None:
         try:
-            positions = await asyncio.to_thread(_positions_by_id, workbench, name)
+            positions = await in_thread(_positions_by_id, workbench, name)
         except GlasshouseError as error:
             grid.delete()
             with section:

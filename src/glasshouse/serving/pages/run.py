@@ -11,7 +11,7 @@ from nicegui.events import GenericEventArguments
 
 from glasshouse.errors import GlasshouseError, UsageError
 from glasshouse.runs import folder as runs
-from glasshouse.runs.background import resume_training, stop_training
+from glasshouse.runs.background import forget_launch, resume_training, stop_training
 from glasshouse.serving.pages.curves import show_curves
 from glasshouse.serving.pages.gallery import explain_address
 from glasshouse.serving.pages.live import (
@@ -30,6 +30,8 @@ from glasshouse.serving.workbench import Page, Workbench
 
 # A compromise between smooth curves and processor time, which training needs more.
 _REFRESH_SECONDS = 2.0
+_STOPPING = "Stopping after the current step. Progress is saved."
+_STOPPED_EARLY = "Stopped before training began, so there is nothing to lose."
 
 
 async def build_run(workbench: Workbench, request: Request) -> None:
@@ -37,6 +39,7 @@ async def build_run(workbench: Workbench, request: Request) -> None:
     name = str(request.path_params["name"])
     first = snapshot_of(workbench, name) if _is_inside(workbench, name) else None
     if first is None:
+        ui.status_code(404)
         raise UsageError(f"There is no run named {name} in {workbench.runs}.")
     viewer = _Viewer(workbench, name, first)
     await viewer.show(first)
@@ -71,7 +74,12 @@ class _Viewer:
         if self.timer is not None:
             self.timer.interval = _until_next_refresh()
         now = snapshot_of(self.workbench, self.name)
-        if now is None or now is self.sent:
+        if now is None:
+            ui.notify("This run has been deleted.", type="warning", timeout=0, close_button=True)
+            if self.timer is not None:
+                self.timer.deactivate()
+            return
+        if now is self.sent:
             return
         before, self.sent = self.sent, now
         send_change(before, now)
@@ -111,20 +119,15 @@ async def _fill(results: Element, workbench: Workbench, name: str) -> None:
 
 def _is_inside(workbench: Workbench, name: str) -> bool:
     try:
-        return (workbench.runs / name).resolve().is_relative_to(workbench.runs.resolve())
-    except (OSError, ValueError):
+        folder = (workbench.runs / name).resolve()
+        folder.exists()  # raises OSError for a name that is too long for a file
+        return folder.is_relative_to(workbench.runs.resolve())
+    except (OSError, ValueError, RuntimeError):
         return False
 
 
 def _head(workbench: Workbench, name: str) -> Callable[[Snapshot], None]:
     """Name, status and the actions that are possible now."""
-
-    def attempt(action: Callable[[], object], done: str) -> None:
-        try:
-            action()
-            ui.notify(done)
-        except GlasshouseError as error:
-            ui.notify(str(error), type="negative")
 
     with box("gh-heading gh-run-head"):
         text(name, "h1")
@@ -132,33 +135,53 @@ def _head(workbench: Workbench, name: str) -> Callable[[Snapshot], None]:
         with box("gh-row gh-push"):
             stop = button("Stop", "stop").classes("gh-danger")
             resume = button("Resume", "play_arrow", main=True)
+            remove = button("Remove", "close").tooltip("Remove this failed start from the list")
             again = link_button("Train again", f"/train?{urlencode({'like': name})}", icon="replay")
             explain = link_button("Explain", explain_address(name), icon="visibility")
             report = link_button("Report", f"/report/{quote(name)}", icon="description")
     report.props("target=_blank")
-    stop.on_click(
-        lambda: attempt(
-            lambda: stop_training(workbench.runs, name),
-            "Stopping after the current step. Progress is saved.",
-        )
-    )
-    resume.on_click(
-        lambda: attempt(
-            lambda: resume_training(workbench.runs, name, workbench.arguments),
-            "Resumed from the last checkpoint.",
-        )
-    )
+    stop.on_click(lambda: _attempt(_stop, workbench, name))
+    resume.on_click(lambda: _attempt(_resume, workbench, name))
+    remove.on_click(lambda: _attempt(_remove, workbench, name))
 
     def update(now: Snapshot) -> None:
         status.text = now.status
         status.classes(replace=f"gh-status gh-{now.status}")
         stop.set_visibility(now.is_at_work)
-        resume.set_visibility(now.status == "stopped")
+        resume.set_visibility(now.can_resume)
+        resume.text = "Resume" if now.has_begun else "Start again"
+        remove.set_visibility(now.can_resume and not now.has_begun)
         again.set_visibility((now.listed.folder / runs.RECIPE).is_file())
         explain.set_visibility(now.status == "finished")
         report.set_visibility(now.has_report)
 
     return update
+
+
+def _attempt(action: Callable[[Workbench, str], None], workbench: Workbench, name: str) -> None:
+    try:
+        action(workbench, name)
+    except GlasshouseError as error:
+        ui.notify(str(error), type="negative")
+
+
+def _stop(workbench: Workbench, name: str) -> None:
+    stop_training(workbench.runs, name)
+    ui.notify(_STOPPING if _has_begun(workbench, name) else _STOPPED_EARLY)
+
+
+def _resume(workbench: Workbench, name: str) -> None:
+    resume_training(workbench.runs, name, workbench.arguments)
+    ui.notify("Resumed." if _has_begun(workbench, name) else "Started again.")
+
+
+def _remove(workbench: Workbench, name: str) -> None:
+    forget_launch(workbench.runs, name)
+    ui.navigate.to("/")
+
+
+def _has_begun(workbench: Workbench, name: str) -> bool:
+    return (workbench.runs / name / runs.RECIPE).is_file()
 
 
 def _live_stats(first: Snapshot) -> Callable[[Snapshot], None]:

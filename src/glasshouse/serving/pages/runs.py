@@ -1,16 +1,22 @@
 """The page of all runs: filter, sort, select some and compare them."""
 
-import asyncio
 from typing import Any
 
 from fastapi import Request
 from nicegui import ui
 
-from glasshouse.runs.background import launches
+from glasshouse.runs.background import launches, status_without_folder
 from glasshouse.runs.listing import Listed
 from glasshouse.serving.pages.charts import spark_path
 from glasshouse.serving.pages.live import epochs_of
-from glasshouse.serving.pages.parts import box, button, empty_state, link_button, text
+from glasshouse.serving.pages.parts import (
+    box,
+    button,
+    empty_state,
+    in_thread,
+    link_button,
+    text,
+)
 from glasshouse.serving.pages.words import (
     compare_address,
     moment,
@@ -54,7 +60,7 @@ _NO_MATCH = """
 
 async def build_runs(workbench: Workbench, request: Request) -> None:
     """Every run below the folder, newest first."""
-    rows = await asyncio.to_thread(run_rows, workbench)
+    rows = await in_thread(run_rows, workbench)
     with box("gh-heading"):
         text("Runs", "h1")
         text(str(workbench.runs), "p", "gh-quiet")
@@ -77,7 +83,7 @@ async def build_runs(workbench: Workbench, request: Request) -> None:
     _show_selection(table, compare, note)
 
     async def refresh() -> None:
-        now = await asyncio.to_thread(run_rows, workbench)
+        now = await in_thread(run_rows, workbench)
         if now != table.rows:
             table.rows = now
 
@@ -85,15 +91,16 @@ async def build_runs(workbench: Workbench, request: Request) -> None:
 
 
 def run_rows(workbench: Workbench) -> list[dict[str, Any]]:
-    """The rows of the table: every run, and runs in the background without a folder yet."""
+    """The rows of the table: first the launches without a run folder, then every run."""
     listed = listed_runs(workbench)
     known = {one.name for one in listed}
     waiting = [
-        Listed(one.run, workbench.runs / one.run, "stopped")
+        _row(Listed(one.run, workbench.runs / one.run, "stopped", source=one.source))
+        | {"status": status}
         for one in launches(workbench.runs)
-        if one.run not in known and one.is_running
+        if one.run not in known and (status := status_without_folder(workbench.runs, one))
     ]
-    return [_row(one) | {"status": "starting"} for one in waiting] + [_row(one) for one in listed]
+    return waiting + [_row(one) for one in listed]
 
 
 def _row(run: Listed) -> dict[str, Any]:
