@@ -17,8 +17,9 @@ from glasshouse.cli.progress_bars import epoch_line
 from glasshouse.evaluation.calibration import fit_temperature
 from glasshouse.evaluation.evaluation import Evaluation, evaluate
 from glasshouse.memory import keep_freed_memory
-from glasshouse.models.bundled import ASSETS, load_bundled
+from glasshouse.models.bundled import load_bundled
 from glasshouse.models.classifier import Classifier, save_classifier
+from glasshouse.models.known_names import ASSETS
 from glasshouse.models.predict import predict
 from glasshouse.recipe import load_recipe
 from glasshouse.storage import write_text

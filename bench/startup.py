@@ -20,7 +20,7 @@ from pathlib import Path
 
 from contest import judge, machine
 
-from glasshouse.models.bundled import EXAMPLE_PHOTO
+from glasshouse.models.known_names import EXAMPLE_PHOTO
 
 MODEL = "cifar10-small"
 # Runs the command and writes down every module it imported, in the order of the imports.

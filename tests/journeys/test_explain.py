@@ -1,5 +1,6 @@
 """From training with snapshots to sheets and the page of mistakes, with the real command."""
 
+import io
 import json
 from pathlib import Path
 
@@ -63,6 +64,22 @@ def test_one_command_draws_the_activations(run: Path, folder: Path, capsys: Capt
     assert len([line for line in output.splitlines() if line.endswith(".png")]) == 3
     code, _, errors = glasshouse_here([*arguments, "--channel", "999"], capsys)
     assert code == 2 and "no channel 999" in errors
+
+
+def test_folders_and_lists_are_explained_and_files_that_cannot_be_read_come_at_the_end(
+    run: Path, folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "many").mkdir(exist_ok=True)
+    for name in ("many/a.png", "many/b.png"):
+        (folder / name).write_bytes((folder / "photo.png").read_bytes())
+    (folder / "many" / "words.png").write_text("not an image")
+    monkeypatch.setattr("sys.stdin", io.StringIO("photo.png\nnowhere.png\n"))
+    start = ["explain", "run", "--method", "saliency", "--no-checks", "--out", "all", "--json"]
+    code, output, errors = glasshouse_here([*start, "many", "many/?.png", "-"], capsys)
+    assert code == 3
+    names = ["many/a.png", "many/b.png", "many/a.png", "many/b.png", "photo.png"]
+    assert [each["image"] for each in json.loads(output)] == names
+    assert "words.png: not an image" in errors and "nowhere.png: the file does not" in errors
 
 
 def test_layers_are_listed_without_an_image(run: Path, capsys: Capture) -> None:

@@ -15,7 +15,7 @@ from glasshouse.data.sources import has_own_size
 from glasshouse.explanation.methods import ALL_METHODS
 from glasshouse.settings import DataSettings
 from glasshouse.training.lr_curve import DEFAULT_RULE, RULES
-from glasshouse.workflow.train.logs import LogName
+from glasshouse.workflow.train.log_names import LogName
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glasshouse.models.bundled import EXAMPLE_PHOTO, bundled_names
+from glasshouse.models.known_names import EXAMPLE_PHOTO, bundled_names
 from tests.journeys.command import glasshouse_here
 
 

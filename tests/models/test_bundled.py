@@ -6,7 +6,8 @@ import pytest
 from glasshouse.data.images import take
 from glasshouse.data.sources import load_splits
 from glasshouse.evaluation.evaluation import evaluate
-from glasshouse.models.bundled import ASSETS, bundled_names, load_bundled
+from glasshouse.models.bundled import load_bundled
+from glasshouse.models.known_names import ASSETS, bundled_names
 from glasshouse.models.predict import predict
 from glasshouse.settings import DataSettings
 

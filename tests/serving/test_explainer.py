@@ -13,7 +13,7 @@ from PIL import Image
 from glasshouse.errors import BadImage, ModelError, UsageError
 from glasshouse.explanation.draw.overlay import colour_scale
 from glasshouse.explanation.maps.enlargement import shown
-from glasshouse.models import bundled
+from glasshouse.models import known_names
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import load_predictions, predict_logits
 from glasshouse.models.pretrained import build_net, names_at_hand
@@ -62,7 +62,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 def test_runs_and_their_kept_epochs_can_be_chosen(folder: Path) -> None:
     assert model_names(folder)[0] == "sweep/digits"
-    assert model_names(folder)[1:] == bundled.bundled_names()
+    assert model_names(folder)[1:] == known_names.bundled_names()
     assert epochs_of_choice(folder, RUN) == [1, 2]
     first, second, final = (
         classifier_of_choice(folder, ModelChoice(RUN.name, epoch)) for epoch in (1, 2, None)
@@ -276,7 +276,7 @@ def test_the_page_says_what_to_do_with_and_without_models(
 ) -> None:
     async def without(user: User) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(bundled, "ASSETS", tmp_path / "none")
+            patch.setattr(known_names, "ASSETS", tmp_path / "none")
             await user.open("/explain")
             await user.should_see("No model to explain yet")
 

@@ -9,15 +9,36 @@ from pathlib import Path
 
 from glasshouse.data.sources import require_source as require_source
 from glasshouse.errors import BadImage, GlasshouseError, ModelError, UsageError
+from glasshouse.models.known_names import require_known
+from glasshouse.models.presets import preset_names
+from glasshouse.recipe import load_recipe, recipe_names
 from glasshouse.runs import folder as runs
 from glasshouse.settings import Recipe
 
 
 def require_model(model: str, weights: Path | None = None) -> None:
-    """Raise UsageError for a folder without a trained model, ModelError for missing weights."""
-    if runs.names_folder(model) and not (Path(model) / runs.MODEL).is_file():
+    """Raise UsageError for a name or folder that has no model, ModelError for missing weights."""
+    if not runs.names_folder(model):
+        require_known(model)
+    elif not (Path(model) / runs.MODEL).is_file():
         runs.require_trained(Path(model))
     _require_weights_file(weights)
+
+
+def require_net(model: str, overrides: Sequence[str]) -> None:
+    """Raise what `require_model` does, or for a recipe what is wrong with it or its overrides.
+
+    model: a preset or a recipe as well. Raises UsageError for overrides of anything but a recipe.
+    """
+    if model in recipe_names() or model.endswith(".toml"):
+        load_recipe(model, overrides)
+        return
+    if overrides:
+        raise UsageError(f"--set overrides the keys of a recipe, but {model} is not a recipe")
+    if runs.names_folder(model):
+        require_model(model)
+    else:
+        require_known(model, (*preset_names(), *recipe_names()))
 
 
 def require_weights(recipe: Recipe) -> None:

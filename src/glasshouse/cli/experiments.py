@@ -14,7 +14,7 @@ from glasshouse.wording import duration, pluralize
 if TYPE_CHECKING:
     from glasshouse.data.images import Splits
     from glasshouse.workflow.train.experiment import Experiment, Result, TrainRequest
-    from glasshouse.workflow.train.logs import LogName
+    from glasshouse.workflow.train.log_names import LogName
 
 _FEW_UPDATES = 100
 

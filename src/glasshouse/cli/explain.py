@@ -5,20 +5,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from glasshouse.cli.options import DataDir, Json, Model, Offline, Weights, print_json
+from glasshouse.cli.options import IMAGE_HELP, DataDir, Json, Model, Offline, Weights, print_json
 from glasshouse.errors import UsageError
 from glasshouse.explanation.methods import ALL, ALL_METHODS, require_named_methods
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from glasshouse.errors import BadImage
     from glasshouse.explanation.nouns import Explanation
     from glasshouse.models.classifier import Classifier
-    from glasshouse.workflow.use.explain_files import Explained
+    from glasshouse.workflow.use.explain_files import Explained, ExplainRequest
 
 _METHOD_HELP = f"One of {ALL}, activations, {', '.join(ALL_METHODS)}; repeatable."
 
-Images = Annotated[list[Path] | None, typer.Argument(metavar="IMAGE", help="Image files.")]
+Images = Annotated[list[Path] | None, typer.Argument(metavar="IMAGE", help=IMAGE_HELP)]
 Methods = Annotated[list[str] | None, typer.Option("--method", help=_METHOD_HELP)]
 ClassName = Annotated[
     str | None,
@@ -83,24 +84,25 @@ def explain(
 ) -> None:
     """Explain what MODEL predicts for each IMAGE, and check whether the maps can be trusted."""
     from glasshouse.cli import early_checks
+    from glasshouse.cli.image_paths import end_with_bad_files, image_paths
 
     if errors:
         early_checks.require_finished([Path(model)])
     elif not images and not layers:
         raise UsageError("expected at least one IMAGE to explain, or --errors; got none")
     early_checks.require_model(model, weights)
-    early_checks.require_images(images or ())
+    paths = image_paths(images) if images and not (errors or layers) else []
+    early_checks.require_images(paths)
     early_checks.require_folder_free_of_files(out)
     require_named_methods(method or ())
     early_checks.require_class(model, class_name)
-    from glasshouse.models.predict import read_images
-    from glasshouse.workflow.use.explain_files import ExplainRequest, explain_images, map_request
-    from glasshouse.workflow.use.model_names import classifier_by_name
+    from glasshouse.cli.named_classifier import classifier_named
+    from glasshouse.workflow.use.explain_files import ExplainRequest, map_request
 
     if errors:
         _write_mistakes(Path(model), out, data_dir, offline, json)
         return
-    classifier = classifier_by_name(model, weights=weights, offline=offline)
+    classifier = classifier_named(model, weights, offline=offline)
     if layers:
         _print_layers(classifier, json)
         return
@@ -118,9 +120,24 @@ def explain(
         tiles=tiles,
         shared_scale=shared_scale,
     )
-    names = [str(image) for image in images or ()]
-    answers = explain_images(classifier, read_images(images or (), classifier), names, request)
-    _print_answers(answers, json)
+    bad: list[BadImage] = []
+    _print_answers(_explained(classifier, paths, request, bad), json)
+    end_with_bad_files(bad)
+
+
+def _explained(
+    classifier: "Classifier",
+    paths: "Sequence[Path]",
+    request: "ExplainRequest",
+    bad: "list[BadImage]",
+) -> "Iterator[Explained]":
+    """One result after another, so that the maps of many images never fill the memory."""
+    from glasshouse.cli.image_paths import readable_chunks
+    from glasshouse.workflow.use.explain_files import explain_images
+
+    for chunk, pixels in readable_chunks(paths, classifier, bad):
+        for path, image in zip(chunk, pixels, strict=True):
+            yield from explain_images(classifier, image[None], [str(path)], request)
 
 
 def _write_mistakes(
@@ -153,14 +170,14 @@ def _print_layers(classifier: "Classifier", json: bool) -> None:
         print(f"{info.name:32} {shape:>16}  {info.kind}{calls}")
 
 
-def _print_answers(answers: "list[Explained]", json: bool) -> None:
+def _print_answers(answers: "Iterator[Explained]", json: bool) -> None:
     from glasshouse.workflow.use.explain_files import as_json
 
     if json:
         print_json([as_json(answer) for answer in answers])
         return
     for answer in answers:
-        print("\n".join(_lines(answer)))
+        print("\n".join(_lines(answer)), flush=True)
 
 
 def _lines(answer: "Explained") -> "Iterator[str]":

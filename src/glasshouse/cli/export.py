@@ -32,13 +32,13 @@ def export(
     early_checks.require_images(images or ())
     if out.is_dir():
         raise UsageError(f"{out} is a folder: expected a file name such as model.onnx")
+    from glasshouse.cli.named_classifier import classifier_named
     from glasshouse.export.onnx import export_onnx, require_extra
     from glasshouse.export.parity import check_parity
     from glasshouse.models.predict import read_images
-    from glasshouse.workflow.use.model_names import classifier_by_name
 
     require_extra()
-    classifier = classifier_by_name(model, weights=weights, offline=offline)
+    classifier = classifier_named(model, weights, offline=offline)
     decoded = read_images(images, classifier) if images else None
     export_onnx(classifier, out)
     parity = check_parity(classifier, out, decoded)

@@ -35,18 +35,31 @@ def readable_chunks(
     """Chunks of files that could be read, with their images; the others are added to bad."""
     import numpy as np
 
-    from glasshouse.models.predict import read_images
+    from glasshouse.workflow.use.image_files import read_image_files
 
     for start in range(0, len(paths), _CHUNK):
+        chunk = paths[start : start + _CHUNK]
         # Pairs, not a dict: a file may be named twice.
         read: list[tuple[Path, Pixels]] = []
-        for path in paths[start : start + _CHUNK]:
-            try:
-                read.append((path, read_images(path, classifier)))
-            except BadImage as error:
-                bad.append(error)
+        for path, result in zip(chunk, read_image_files(chunk, classifier), strict=True):
+            if isinstance(result, BadImage):
+                bad.append(result)
+            else:
+                read.append((path, result))
         if read:
-            yield [path for path, _ in read], np.concatenate([pixels for _, pixels in read])
+            yield [path for path, _ in read], np.stack([pixels for _, pixels in read])
+
+
+def end_with_bad_files(bad: Sequence[BadImage]) -> None:
+    """Name the files that could not be read, and end with their exit code if there are any."""
+    import typer
+
+    from glasshouse.cli.progress_bars import say
+
+    for error in bad:
+        say(f"glasshouse: {error}")
+    if bad:
+        raise typer.Exit(bad[0].exit_code)
 
 
 def _paths_of(name: Path) -> list[Path]:

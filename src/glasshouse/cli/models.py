@@ -28,7 +28,7 @@ def models(
 
     from glasshouse.cli.progress_bars import data_progress
     from glasshouse.errors import UsageError
-    from glasshouse.models.bundled import bundled_names
+    from glasshouse.models.known_names import bundled_names
     from glasshouse.models.parameter_counts import with_parameters
     from glasshouse.models.presets import preset_names
     from glasshouse.models.pretrained import list_models

@@ -11,6 +11,8 @@ from glasshouse.errors import UsageError
 DEFAULT_RECIPE = "small-residual"
 BACKBONE_RECIPE = "transfer-features"
 
+IMAGE_HELP = "Image files, folders, quoted patterns, or - for names on standard input."
+
 Source = Annotated[
     str,
     typer.Argument(

@@ -6,15 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from glasshouse.cli.options import Json, Model, Offline, Weights, print_json
+from glasshouse.cli.options import IMAGE_HELP, Json, Model, Offline, Weights, print_json
 
-Images = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="IMAGE",
-        help="Image files, folders, quoted patterns, or - for names on standard input.",
-    ),
-]
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help=IMAGE_HELP)]
 
 
 def predict(
@@ -27,17 +21,16 @@ def predict(
 ) -> None:
     """Print the most probable classes of each IMAGE; files that cannot be read come at the end."""
     from glasshouse.cli import early_checks
-    from glasshouse.cli.image_paths import image_paths, readable_chunks
-    from glasshouse.cli.progress_bars import say
+    from glasshouse.cli.image_paths import end_with_bad_files, image_paths, readable_chunks
     from glasshouse.errors import BadImage
 
     early_checks.require_model(model, weights)
     paths = image_paths(images)
     early_checks.require_images(paths)
+    from glasshouse.cli.named_classifier import classifier_named
     from glasshouse.models.predict import classify, most_probable
-    from glasshouse.workflow.use.model_names import classifier_by_name
 
-    classifier = classifier_by_name(model, weights=weights, offline=offline)
+    classifier = classifier_named(model, weights, offline=offline)
     bad: list[BadImage] = []
     answers = []
     for names, pixels in readable_chunks(paths, classifier, bad):
@@ -48,10 +41,7 @@ def predict(
                 print(line)
     if json:
         print_json(answers)
-    for error in bad:
-        say(f"glasshouse: {error}")
-    if bad:
-        raise typer.Exit(bad[0].exit_code)
+    end_with_bad_files(bad)
 
 
 def _line(entry: "Mapping[str, Any]") -> str:

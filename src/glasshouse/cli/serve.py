@@ -60,9 +60,11 @@ def serve(
     threads: PassThreads = None,
 ) -> None:
     """Serve predictions and explanations of MODEL over HTTP; Ctrl+C stops it."""
+    from glasshouse.cli import early_checks
     from glasshouse.errors import UsageError
     from glasshouse.serving.service.limits import Limits
 
+    early_checks.require_model(model, weights)
     key = _api_key(api_key_file)
     cores = os.cpu_count() or 1
     # The threads of one pass wait for each other after every layer; separate passes never do, so
@@ -127,12 +129,12 @@ def _service(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
+    from glasshouse.cli.named_classifier import classifier_named
     from glasshouse.serving.service.service import make_service
-    from glasshouse.workflow.use.model_names import classifier_by_name
 
     torch.set_num_threads(threads)
     source, weights, offline = model
-    classifier = classifier_by_name(source, weights=weights, offline=offline)
+    classifier = classifier_named(source, weights, offline=offline)
     usual = Path(source).resolve().name if Path(source).is_dir() else source.partition(":")[0]
     return make_service(classifier, name or usual, limits)
 

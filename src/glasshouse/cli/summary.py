@@ -21,6 +21,9 @@ def summary(
     """Print each layer of MODEL with its output shape, parameters and multiply-adds."""
     from dataclasses import asdict
 
+    from glasshouse.cli import early_checks
+
+    early_checks.require_net(model, set_ or ())
     from glasshouse.models.summary import format_summary, summarize
     from glasshouse.workflow.use.model_names import net_by_name
 

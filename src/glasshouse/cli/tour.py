@@ -53,7 +53,7 @@ def tour(
 
 def _show_photo(folder: Path) -> "Explained":
     """The first stop: what the bundled network predicts, with its explanation for the second."""
-    from glasshouse.models.bundled import EXAMPLE_PHOTO
+    from glasshouse.models.known_names import EXAMPLE_PHOTO
     from glasshouse.models.predict import logits_of, most_probable, read_images, softmax
     from glasshouse.workflow.use.explain_files import ExplainRequest, explain_images
     from glasshouse.workflow.use.model_names import classifier_by_name

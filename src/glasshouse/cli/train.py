@@ -33,7 +33,7 @@ from glasshouse.cli.options import (
 if TYPE_CHECKING:
     from glasshouse.settings import Recipe as Settings
     from glasshouse.workflow.train.experiment import TrainRequest
-    from glasshouse.workflow.train.logs import LogName
+    from glasshouse.workflow.train.log_names import LogName
 
 BUDGET_RECIPE = "fast"
 
@@ -109,7 +109,9 @@ def train(
     """Train a classifier on SOURCE, evaluate it on the test split and write a report."""
     started = time.monotonic()
     from glasshouse.recipe import load_recipe
-    from glasshouse.runs import folder as runs
+    from glasshouse.workflow.train.log_names import require_logs
+
+    logs = require_logs(log or (), offline=offline)
 
     set_ = with_shorthands(set_, epochs=epochs, batch_size=batch_size, lr=lr, image_size=image_size)
     overrides = overrides_of(set_, backbone, weights)
@@ -121,15 +123,14 @@ def train(
     usual = DEFAULT_RECIPE if backbone is None else BACKBONE_RECIPE
     usual = usual if minutes is None else BUDGET_RECIPE
     settings = load_recipe(recipe or begun or usual, overrides)
-    name = f"{Path(source).stem}-{settings.name}{'' if minutes is None else f'-{minutes:g}min'}"
-    folder = out or runs.next_run_folder(Path("runs"), name)
+    folder = out or _next_folder(source, settings, minutes)
     _require_epochs(settings, snapshots)
     _require_places(source, settings, folder, resume)
     from glasshouse.cli.experiments import fit_request, say_time_used
+    from glasshouse.cli.named_classifier import warn_of_weights
     from glasshouse.workflow.train.experiment import TrainRequest
-    from glasshouse.workflow.train.logs import require_logs
 
-    logs = require_logs(log or (), offline=offline)
+    warn_of_weights(settings)
     request = TrainRequest(
         source=source,
         recipe=settings,
@@ -146,6 +147,13 @@ def train(
     _train(request, seeds, logs, json)
     if minutes is not None:
         say_time_used(minutes, started)
+
+
+def _next_folder(source: str, recipe: "Settings", minutes: float | None) -> Path:
+    from glasshouse.runs import folder as runs
+
+    budget = "" if minutes is None else f"-{minutes:g}min"
+    return runs.next_run_folder(Path("runs"), f"{Path(source).stem}-{recipe.name}{budget}")
 
 
 def _require_epochs(recipe: "Settings", snapshots: int) -> None:

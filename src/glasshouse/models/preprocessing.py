@@ -42,12 +42,23 @@ def preprocess(image: Pixels, preprocessing: Preprocessing) -> Pixels:
             "preprocess: expected a decoded image of shape (height, width, 3) and type uint8, "
             f"received shape {image.shape} and type {image.dtype}; read image files with decode"
         )
-    wanted = preprocessing.height, preprocessing.width
+    fitted = fit_to_size(image, *resized_size(preprocessing), preprocessing.resize)
+    return crop_centre(fitted, preprocessing)
+
+
+def resized_size(preprocessing: Preprocessing) -> tuple[int, int]:
+    """The height and width that an image is resized to before its centre is cropped."""
     # Resizing to the larger size first keeps the field of view that the weights were trained on.
+    wanted = preprocessing.height, preprocessing.width
     height, width = (max(round(side / preprocessing.crop_fraction), side) for side in wanted)
-    fitted = fit_to_size(image, height, width, preprocessing.resize)
-    top, left = (height - wanted[0]) // 2, (width - wanted[1]) // 2
-    return np.ascontiguousarray(fitted[:, top : top + wanted[0], left : left + wanted[1]])
+    return height, width
+
+
+def crop_centre(resized: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """The centre of an image of ``resized_size``, channels first, that the network receives."""
+    height, width = preprocessing.height, preprocessing.width
+    top, left = (resized.shape[1] - height) // 2, (resized.shape[2] - width) // 2
+    return np.ascontiguousarray(resized[:, top : top + height, left : left + width])
 
 
 def scale(images: Tensor, preprocessing: Preprocessing) -> Tensor:

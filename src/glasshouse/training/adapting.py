@@ -70,14 +70,23 @@ def adapt(
     initialize_head(net, seed)
     architecture = {**(created.classifier.architecture or {}), **changes}
     known = created.classifier.preprocessing
+    wanted = with_levels(created.classifier, settings).preprocessing
     classifier = replace(
         created.classifier,
         net=net.eval(),
-        preprocessing=_preprocessing(known, settings, images, resize),
+        preprocessing=Preprocessing(images.height, images.width, resize, wanted.mean, wanted.std),
         architecture=architecture,
     )
     notes = (*created.notes, _size_note(images, size, known))
     return Adapted(classifier, notes if stem is None else (*notes, _stem_note(stem)))
+
+
+def with_levels(classifier: Classifier, settings: PretrainedSettings) -> Classifier:
+    """The classifier with the mean and std of the settings, where they are set."""
+    known = classifier.preprocessing
+    mean = known.mean if settings.mean is None else _channels(settings.mean)
+    std = known.std if settings.std is None else _channels(settings.std)
+    return replace(classifier, preprocessing=replace(known, mean=mean, std=std))
 
 
 def with_head(classifier: Classifier, fit: HeadFit) -> Classifier:
@@ -128,14 +137,6 @@ def _require_size(
             f"model.pretrained.stem and set model.pretrained.input_size = {own_size(settings)}, "
             "its own input size"
         ) from error
-
-
-def _preprocessing(
-    known: Preprocessing, settings: PretrainedSettings, images: ImageSet, resize: Resize
-) -> Preprocessing:
-    mean = known.mean if settings.mean is None else _channels(settings.mean)
-    std = known.std if settings.std is None else _channels(settings.std)
-    return Preprocessing(images.height, images.width, resize, mean, std)
 
 
 def _channels(level: float | tuple[float, float, float]) -> tuple[float, float, float]:

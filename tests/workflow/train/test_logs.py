@@ -13,7 +13,8 @@ from glasshouse.runs.folder import MLFLOW, TENSORBOARD
 from glasshouse.storage import read_json, write_text
 from glasshouse.training.state import Epoch
 from glasshouse.workflow.train.experiment import TrainRequest
-from glasshouse.workflow.train.logs import logged, open_logs, require_logs
+from glasshouse.workflow.train.log_names import require_logs
+from glasshouse.workflow.train.logs import logged, open_logs
 from tests.report.conftest import make_predictions
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from glasshouse.errors import ModelError, UsageError
-from glasshouse.models import bundled
+from glasshouse.models import known_names
 from glasshouse.models.classifier import save_classifier
 from glasshouse.models.pretrained import build_net
 from glasshouse.models.zoo import create
@@ -21,7 +21,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_classifier(
         create("test_resnet", ("ant", "bee"), weights="none").classifier, folder / "pet"
     )
-    monkeypatch.setattr(bundled, "ASSETS", folder)
+    monkeypatch.setattr(known_names, "ASSETS", folder)
     return folder / "pet"
 
 

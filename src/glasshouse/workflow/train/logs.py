@@ -4,23 +4,21 @@ The only file that knows the two libraries. Both consume Epoch records like any 
 """
 
 import importlib
-import importlib.util
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
-from glasshouse.errors import Interrupted, UsageError, did_you_mean
+from glasshouse.errors import Interrupted
 from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.runs import folder as runs
 from glasshouse.storage import read_json, write_json
 from glasshouse.training.loop import Step
 from glasshouse.training.state import Epoch
 from glasshouse.workflow.train.experiment import TrainRequest
-
-LogName = Literal["tensorboard", "mlflow"]
+from glasshouse.workflow.train.log_names import LogName
 
 _PANELS = {
     "loss/train": "train_loss",
@@ -39,24 +37,6 @@ class Log:
 
     epoch: Callable[[Epoch], None]
     result: Callable[[Evaluation], None]
-
-
-def require_logs(names: Sequence[str], *, offline: bool) -> tuple[LogName, ...]:
-    """The names, checked before anything is trained.
-
-    Raises UsageError for an unknown one, when its package is not installed, and when MLflow would
-    be reached over the network although ``offline`` is True.
-    """
-    known = get_args(LogName)
-    for name in names:
-        if name not in known:
-            raise UsageError(f"--log {name} is not known. {did_you_mean(name, known)}")
-        if importlib.util.find_spec(name) is None:
-            raise UsageError(f"--log {name} needs {name}: pip install 'glasshouse[{name}]'")
-    address = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if offline and "mlflow" in names and address.startswith(("http:", "https:", "databricks")):
-        raise UsageError(f"--offline, but MLFLOW_TRACKING_URI names a server: {address}. Unset it.")
-    return tuple(name for name in known if name in names)
 
 
 @contextmanager

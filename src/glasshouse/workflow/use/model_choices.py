@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glasshouse.errors import ModelError, UsageError
-from glasshouse.models.bundled import bundled_names
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.freezing import unfreeze
+from glasshouse.models.known_names import bundled_names
 from glasshouse.runs import folder as runs
 from glasshouse.workflow.train.kept_epochs import kept_epochs, weights_of_epoch
 from glasshouse.workflow.use.model_names import classifier_without_folder

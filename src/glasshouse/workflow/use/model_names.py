@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from glasshouse.errors import ModelError, UsageError, did_you_mean
+from glasshouse.errors import ModelError, UsageError
 from glasshouse.models import pretrained
-from glasshouse.models.bundled import bundled_names, load_bundled
+from glasshouse.models.bundled import load_bundled
 from glasshouse.models.classifier import MODEL_FILE, Classifier, Preprocessing, load_classifier
+from glasshouse.models.known_names import bundled_names, unknown_name
 from glasshouse.models.layers import build
 from glasshouse.models.presets import preset_names
 from glasshouse.models.zoo import create, split_name
@@ -94,14 +95,8 @@ def _require_known(name: str, others: Sequence[str] = ()) -> None:
     try:
         pretrained.find_model(name)
     except ModelError as error:
-        ours = (*bundled_names(), *others)
-        hint = did_you_mean(name, ours) if ours else ""
-        nearest = hint if hint.startswith("Did") else str(error).rpartition("'. ")[2]
-        raise UsageError(
-            f"'{name}' is not a run folder, a bundled model"
-            f"{', a preset, a recipe' if others else ''} or a network of torchvision or timm. "
-            f"{nearest}"
-        ) from error
+        networks = tuple(card.name for card in pretrained.list_models())
+        raise unknown_name(name, networks, tuple(others)) from error
 
 
 def _changed(known: Preprocessing, wanted: dict[str, Any]) -> Preprocessing:

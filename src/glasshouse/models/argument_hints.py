@@ -1,0 +1,226 @@
+"""Whether a weights file fits the arguments of its network, which loading it cannot show.
+
+Padding and normalisation leave no trace in the shapes of weights, so that a file for
+``pad_type=same`` or for another mean and std loads without an error and predicts worse. The hints
+come from timm's config.json next to the file, from its name, and from its first batch
+normalisation, whose statistics were recorded under the right normalisation.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from sklearn.datasets import load_sample_images
+from torch import Tensor, nn
+
+from glasshouse.data.decode import decode
+from glasshouse.errors import StorageError
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.known_names import EXAMPLE_PHOTO
+from glasshouse.models.preprocessing import Preprocessing, preprocess, scale
+from glasshouse.models.pretrained import preprocessing_of
+from glasshouse.storage import read_json
+
+_Levels = tuple[float, float, float]
+_LEVELS: dict[str, tuple[_Levels, _Levels]] = {
+    "mean=0.449,std=0.226": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "mean=0.5,std=0.5": ((0.5,) * 3, (0.5,) * 3),
+    "mean=0,std=1": ((0.0,) * 3, (1.0,) * 3),
+    "mean=0,std=0.00392": ((0.0,) * 3, (1 / 255,) * 3),
+}
+_SATURATED = "mean=0,std=0.00392"
+# For networks without batch normalisation: SqueezeNet's entropy under the right normalisation is
+# 0.37 of that under mean = std = 0.5, and MobileNetV2's falls to 0.71 under a wrong one.
+_SURER = 0.5
+# Variances of photos under the right normalisation differ from the recorded ones by a factor of
+# about 1.1, under a wrong one of those above by 3.7 or more; these are their logarithms.
+_DOUBTFUL, _PLAUSIBLE = 0.9, 0.5
+_SAME_LEVEL = 0.05
+_FROM_TENSORFLOW = re.compile(r"(?<![a-z])tf(?:same)?(?![a-z])")
+
+
+def argument_hint(classifier: Classifier, weights: Path) -> str | None:
+    """The arguments that a weights file seems to need in addition, or None when all seems right.
+
+    classifier: a pretrained network of a library, loaded from the file, with the preprocessing in
+    use. Returns a sentence with the name and arguments to use.
+    """
+    architecture = classifier.architecture or {}
+    name = str(architecture.get("pretrained", "")).rpartition("/")[2].partition(".")[0]
+    given = dict(architecture.get("arguments", {}))
+    config = _config_near(weights)
+    wanted: dict[str, str] = {}
+    is_tf = _is_from_tensorflow(config, weights) and not name.startswith("tf_")
+    if is_tf and given.get("pad_type") != "same" and architecture["pretrained"].startswith("timm/"):
+        wanted["pad_type"] = "same"
+    levels, reason = _levels(classifier, config, is_tf=is_tf)
+    if levels is not None:
+        wanted.update(_parts(levels))
+    if not wanted:
+        return None
+    # What was given stays, so that the whole can be pasted.
+    whole = {**given, **_given_levels(classifier, architecture["pretrained"]), **wanted}
+    arguments = ",".join(f"{key}={value}" for key, value in whole.items())
+    why = ", and ".join(filter(None, (_why_tf(config) if "pad_type" in wanted else "", reason)))
+    return (
+        f"{weights.name} loads into {name}, but {why}. Its predictions are probably wrong; use "
+        f"{name}:{arguments}"
+    )
+
+
+def _given_levels(classifier: Classifier, name: str) -> dict[str, str]:
+    """The mean and std in use, where they are not the usual ones of the network."""
+    used, usual = classifier.preprocessing, preprocessing_of(name)
+    if (used.mean, used.std) == (usual.mean, usual.std):
+        return {}
+    return _parts(_as_arguments((used.mean, used.std)))
+
+
+def _parts(arguments: str) -> dict[str, str]:
+    return {key: value for key, _, value in (part.partition("=") for part in arguments.split(","))}
+
+
+def _levels(
+    classifier: Classifier, config: Mapping[str, Any], *, is_tf: bool
+) -> tuple[str | None, str]:
+    """The mean and std that fit better than those in use, with the reason."""
+    used = classifier.preprocessing
+    known = _config_levels(config)
+    if known is not None:
+        if _is_near(known, (used.mean, used.std)):
+            return None, ""
+        return _as_arguments(known), "its config.json names another mean and std"
+    if any(isinstance(module, nn.BatchNorm2d) for module in classifier.net.modules()):
+        measured = _misfits(classifier)
+        if measured is not None:
+            best = min(measured, key=lambda key: measured[key])
+            if measured["used"] > _DOUBTFUL and measured[best] < _PLAUSIBLE:
+                return best, "its batch normalisation was recorded under another mean and std"
+            return None, ""
+    else:
+        entropy = _entropies(classifier)
+        best = min(entropy, key=lambda key: entropy[key])
+        if entropy[best] < _SURER * entropy["used"]:
+            return best, "it is far surer of photos under another mean and std"
+    # Normalisation that was folded into the convolutions has no statistics left to compare.
+    if is_tf and not _is_near(_LEVELS["mean=0.5,std=0.5"], (used.mean, used.std)):
+        return "mean=0.5,std=0.5", "TensorFlow's networks usually take values from -1 to 1"
+    return None, ""
+
+
+def _config_near(weights: Path) -> Mapping[str, Any]:
+    """What timm's config.json in the folder of the file says; empty without one."""
+    try:
+        found = read_json(weights.with_name("config.json"))
+    except StorageError:
+        return {}
+    return found if isinstance(found, dict) and "architecture" in found else {}
+
+
+def _is_from_tensorflow(config: Mapping[str, Any], weights: Path) -> bool:
+    if config:
+        return str(config["architecture"]).startswith("tf_")
+    return _FROM_TENSORFLOW.search(weights.name.lower().replace("-", "_")) is not None
+
+
+def _why_tf(config: Mapping[str, Any]) -> str:
+    where = "config.json" if config else "name"
+    return f"its {where} says that it comes from TensorFlow, which pads differently"
+
+
+def _config_levels(config: Mapping[str, Any]) -> tuple[_Levels, _Levels] | None:
+    try:
+        found = config["pretrained_cfg"]
+        mean, std = (tuple(float(value) for value in found[key]) for key in ("mean", "std"))
+        return ((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+    except (KeyError, TypeError, ValueError, IndexError):
+        return None
+
+
+def _is_near(one: tuple[_Levels, _Levels], other: tuple[_Levels, _Levels]) -> bool:
+    return bool(np.abs(np.array(one) - np.array(other)).max() < _SAME_LEVEL)
+
+
+def _as_arguments(levels: tuple[_Levels, _Levels]) -> str:
+    mean, std = (f"{float(np.mean(each)):.3g}" for each in levels)
+    return f"mean={mean},std={std}"
+
+
+def _entropies(classifier: Classifier) -> dict[str, float]:
+    """The mean entropy of what the network predicts for photos, in nats, by mean and std."""
+    found = {}
+    for key, preprocessing in _candidates(classifier):
+        with torch.inference_mode():
+            logits = classifier.net(_photos(preprocessing)).double()
+        shares = logits.log_softmax(dim=1)
+        found[key] = float(-(shares.exp() * shares).sum(dim=1).mean())
+    # A network with saturated inputs is sure of everything.
+    return {key: value for key, value in found.items() if key != _SATURATED}
+
+
+def _candidates(classifier: Classifier) -> list[tuple[str, Preprocessing]]:
+    used = classifier.preprocessing
+    others = [(key, replace(used, mean=mean, std=std)) for key, (mean, std) in _LEVELS.items()]
+    return [("used", used), *others]
+
+
+def _photos(preprocessing: Preprocessing) -> Tensor:
+    """Three photos and their corners as the network takes them, ``(15, 3, h, w)``."""
+    views = []
+    for photo in (decode(EXAMPLE_PHOTO), *load_sample_images().images):
+        height, width = photo.shape[0] // 5, photo.shape[1] // 5
+        rows, columns = ((slice(None, -cut), slice(cut, None)) for cut in (height, width))
+        views += [photo, *(photo[one, other] for one in rows for other in columns)]
+    pixels = np.stack([preprocess(each, preprocessing) for each in views])
+    return scale(torch.from_numpy(pixels), preprocessing)
+
+
+def _misfits(classifier: Classifier) -> dict[str, float] | None:
+    """How far photos are from the first batch normalisation's statistics, by mean and std.
+
+    In natural logarithms of the ratio of variances; "used" is the preprocessing of the classifier.
+    None for a network without batch normalisation, or with placeholders for its statistics.
+    """
+    first = next((m for m in classifier.net.modules() if isinstance(m, nn.BatchNorm2d)), None)
+    if first is None or first.running_mean is None or first.running_var is None:
+        return None
+    if not first.running_mean.any() or not (first.running_var > 0).all():
+        return None
+    found = {}
+    for key, preprocessing in _candidates(classifier):
+        inputs = _inputs_of(first, classifier, preprocessing)
+        if inputs is None:
+            return None
+        variances = inputs.double().var(dim=(0, 2, 3))
+        ratio = variances.clamp_min(1e-12) / first.running_var.double()
+        found[key] = float(ratio.log().abs().median())
+    return found
+
+
+class _Reached(Exception):
+    """The layer has its inputs, and the rest of the network need not run."""
+
+
+def _inputs_of(
+    layer: nn.Module, classifier: Classifier, preprocessing: Preprocessing
+) -> Tensor | None:
+    """What the layer receives for a few photos ``(n, channels, h, w)``; None if it is not run."""
+    received: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> Literal[None]:
+        received.append(inputs[0])
+        raise _Reached
+
+    hook = layer.register_forward_pre_hook(keep)
+    try:
+        with torch.inference_mode():
+            classifier.net(_photos(preprocessing))
+    except (_Reached, RuntimeError):
+        pass
+    finally:
+        hook.remove()
+    return received[0] if received and received[0].ndim == 4 else None

@@ -1,0 +1,41 @@
+"""Many image files for a classifier, decoded on all processors."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from glasshouse.data.decode import Pixels, decode
+from glasshouse.data.workers import Fitting, decode_files
+from glasshouse.errors import BadImage
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.preprocessing import crop_centre, preprocess, resized_size
+
+# Starting the decoding processes takes longer than decoding fewer files than this.
+_WORTH_PROCESSES = 16
+
+
+def read_image_files(paths: Sequence[Path], classifier: Classifier) -> list[Pixels | BadImage]:
+    """Each file as the classifier takes it, uint8 ``(3, h, w)``, or why it cannot be read.
+
+    In the order of the paths, with the pixels of `read_images`.
+    """
+    if len(paths) < _WORTH_PROCESSES:
+        return [_read_or_error(path, classifier) for path in paths]
+    wanted = classifier.preprocessing
+    height, width = resized_size(wanted)
+    found: dict[int, Pixels | BadImage] = {}
+    for result in decode_files(paths, Fitting(height, width, wanted.resize)):
+        if result.pixels:
+            pixels = np.frombuffer(result.pixels, np.uint8).reshape(3, height, width)
+            found[result.position] = crop_centre(pixels, wanted)
+        else:
+            found[result.position] = BadImage(paths[result.position], result.reason)
+    return [found[number] for number in range(len(paths))]
+
+
+def _read_or_error(path: Path, classifier: Classifier) -> Pixels | BadImage:
+    try:
+        return preprocess(decode(path), classifier.preprocessing)
+    except BadImage as error:
+        return error

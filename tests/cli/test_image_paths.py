@@ -1,0 +1,99 @@
+"""What IMAGE arguments stand for, and reading many of them in bounded memory."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+
+from glasshouse.cli import image_paths as module
+from glasshouse.cli.image_paths import end_with_bad_files, image_paths, readable_chunks
+from glasshouse.errors import BadImage, DataError
+from glasshouse.models.bundled import load_bundled
+from glasshouse.models.known_names import bundled_names
+from glasshouse.models.predict import read_images
+from glasshouse.models.preprocessing import Preprocessing
+from glasshouse.workflow.use.image_files import read_image_files
+from tests.explanation.nets import classifier_of, module_net
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep").mkdir()
+    random = np.random.default_rng(0)
+    for number in range(20):
+        noise = random.integers(0, 256, (30 + number, 41, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / "deep" / f"{number:02}.png")
+    (tmp_path / "deep" / "words.png").write_text("not an image")
+    (tmp_path / "deep" / "notes.txt").write_text("x")
+    (tmp_path / "a[1].png").write_bytes((tmp_path / "deep" / "00.png").read_bytes())
+    return tmp_path
+
+
+def test_folders_patterns_and_names_stand_for_files_in_order(folder: Path) -> None:
+    found = image_paths([Path("a[1].png"), Path("deep/1*.png"), Path("nowhere.png")])
+    assert found[0] == Path("a[1].png") and found[-1] == Path("nowhere.png")
+    assert found[1:-1] == [Path(f"deep/{number}.png") for number in range(10, 20)]
+    assert len(image_paths([Path("deep")])) == 21
+    assert image_paths([folder / "*.png"]) == [folder / "a[1].png"]
+
+
+def test_names_on_standard_input_may_contain_spaces_and_blank_lines_are_skipped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("my photo.png\n\n b.png\n"))
+    assert image_paths([Path("-")]) == [Path("my photo.png"), Path(" b.png")]
+
+
+def test_nothing_left_is_an_error_that_names_the_arguments(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"no image file in \*\.gif"):
+        image_paths([Path("*.gif")])
+
+
+def test_chunks_hold_a_bounded_number_of_images_and_bad_files_are_collected(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 8)
+    classifier = load_bundled(bundled_names()[0])
+    bad: list[BadImage] = []
+    paths = image_paths([Path("deep")])
+    chunks = list(readable_chunks(paths, classifier, bad))
+    assert [len(names) for names, _ in chunks] == [8, 8, 4]
+    assert [name for names, _ in chunks for name in names] == paths[:20]
+    for names, pixels in chunks:
+        assert np.array_equal(pixels, read_images(names, classifier))
+    (error,) = bad
+    assert str(error).startswith("deep/words.png: not an image")
+
+
+def test_files_read_by_several_processes_have_the_pixels_of_those_read_in_this_one(
+    folder: Path,
+) -> None:
+    cropped = Preprocessing(20, 24, "crop", crop_fraction=0.8)
+    classifier = replace(classifier_of(module_net()), preprocessing=cropped)
+    paths = [*image_paths([Path("deep")]), Path("nowhere.png")]
+    found = read_image_files(paths, classifier)
+    expected = [read_image_files([path], classifier)[0] for path in paths]
+    for one, other in zip(found, expected, strict=True):
+        if isinstance(one, BadImage):
+            assert str(one) == str(other)
+        else:
+            assert isinstance(other, np.ndarray) and np.array_equal(one, other)
+    assert sum(isinstance(one, BadImage) for one in found) == 2
+
+
+def test_bad_files_are_named_and_end_the_command_with_the_code_for_data(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    end_with_bad_files([])
+    with pytest.raises(typer.Exit) as caught:
+        end_with_bad_files([BadImage("a.png", "not an image"), BadImage("b.png", "empty")])
+    assert caught.value.exit_code == 3
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == [
+        "a.png:",
+        "b.png:",
+    ]

@@ -1,0 +1,129 @@
+"""Weights that load without an error and predict wrongly, because their network needs arguments."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.datasets import load_sample_images
+from torch import nn
+
+from glasshouse.data.decode import decode
+from glasshouse.models.argument_hints import argument_hint
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.known_names import EXAMPLE_PHOTO
+from glasshouse.models.preprocessing import preprocess, scale
+from glasshouse.models.zoo import create
+from glasshouse.workflow.use.model_names import classifier_by_name
+
+LEVELS = {"0.5": ((0.5,) * 3, (0.5,) * 3), "0..1": ((0.0,) * 3, (1.0,) * 3)}
+
+
+def named(classifier: Classifier, key: str) -> Classifier:
+    mean, std = LEVELS[key]
+    return replace(classifier, preprocessing=replace(classifier.preprocessing, mean=mean, std=std))
+
+
+@pytest.fixture(scope="module")
+def usual() -> Classifier:
+    """A network whose statistics were recorded on photos under its usual mean and std."""
+    classifier = create("timm/resnet18", weights="none").classifier
+    return recorded(classifier)
+
+
+def recorded(classifier: Classifier) -> Classifier:
+    photos = [decode(EXAMPLE_PHOTO), *load_sample_images().images]
+    pixels = [torch.from_numpy(preprocess(photo, classifier.preprocessing)) for photo in photos]
+    # Not the same views as those that the check itself takes.
+    turned = torch.stack([*pixels, *[each.flip(-1) for each in pixels[:1]]])
+    for module in classifier.net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        classifier.net.train()(scale(turned, classifier.preprocessing))
+    classifier.net.eval()
+    return classifier
+
+
+def test_weights_under_the_right_normalisation_raise_no_doubt(usual: Classifier) -> None:
+    assert argument_hint(usual, Path("resnet18.safetensors")) is None
+
+
+@pytest.mark.parametrize("key", LEVELS)
+def test_another_normalisation_than_the_recorded_one_is_told_with_the_arguments_that_fit(
+    usual: Classifier, key: str
+) -> None:
+    hint = argument_hint(named(usual, key), Path("resnet18.safetensors"))
+    assert hint is not None and "recorded under another mean and std" in hint
+    assert hint.endswith("use resnet18:mean=0.449,std=0.226")
+
+
+@pytest.mark.parametrize("key", LEVELS)
+def test_weights_recorded_under_another_normalisation_than_the_usual_one_are_told(key: str) -> None:
+    other = recorded(named(create("timm/resnet18", weights="none").classifier, key))
+    assert argument_hint(other, Path("w.pth")) is None
+    usual = create("timm/resnet18", weights="none").classifier.preprocessing
+    hint = argument_hint(replace(other, preprocessing=usual), Path("w.pth"))
+    wanted = {"0.5": "mean=0.5,std=0.5", "0..1": "mean=0,std=1"}[key]
+    assert hint is not None and hint.endswith(f"use resnet18:{wanted}")
+
+
+def test_untrained_statistics_say_nothing() -> None:
+    classifier = create("timm/resnet18", weights="none").classifier
+    assert argument_hint(named(classifier, "0..1"), Path("w.pth")) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "wanted"),
+    [
+        ({}, None, "mobilenetv2_100:pad_type=same,mean=0.5,std=0.5"),
+        ({}, "0.5", "mobilenetv2_100:mean=0.5,std=0.5,pad_type=same"),
+        ({"pad_type": "same"}, None, "mobilenetv2_100:pad_type=same,mean=0.5,std=0.5"),
+        ({"pad_type": "same"}, "0.5", None),
+    ],
+)
+def test_a_file_named_after_tensorflow_needs_its_padding_and_its_normalisation(
+    arguments: dict[str, str], key: str | None, wanted: str | None
+) -> None:
+    classifier = create("mobilenetv2_100", weights="none", arguments=arguments).classifier
+    classifier = classifier if key is None else named(classifier, key)
+    hint = argument_hint(classifier, Path("mobilenetv2_100_tfsame.fp16.safetensors"))
+    assert hint is None if wanted is None else hint is not None and hint.endswith(f"use {wanted}")
+
+
+def test_the_config_of_timm_next_to_the_file_decides(tmp_path: Path) -> None:
+    config = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    record = {"architecture": "tf_mobilenetv3_small_100", "pretrained_cfg": config}
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    classifier = create("mobilenetv3_small_100", weights="none").classifier
+    hint = argument_hint(classifier, tmp_path / "model.safetensors")
+    assert hint is not None and "config.json" in hint
+    assert hint.endswith("use mobilenetv3_small_100:pad_type=same,mean=0.5,std=0.5")
+    own = create("tf_mobilenetv3_small_100", weights="none").classifier
+    assert argument_hint(own, tmp_path / "model.safetensors") is None
+
+
+@pytest.mark.parametrize("name", ["resnet18.safetensors", "artful.pth", "outfit_tfx.pth"])
+def test_letters_within_a_word_do_not_make_a_file_tensorflow_s(name: str) -> None:
+    classifier = create("mobilenetv2_100", weights="none").classifier
+    assert argument_hint(classifier, Path(name)) is None
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "file", "wanted"),
+    [
+        ("squeezenet1_0", "squeezenet1_0.fp16", None),
+        ("squeezenet1_0:mean=0.5,std=0.5", "squeezenet1_0.fp16", "mean=0.449,std=0.226"),
+        ("squeezenet1_0:mean=0,std=1", "squeezenet1_0.fp16", "mean=0.449,std=0.226"),
+        ("mobilenetv2_100", "mobilenetv2_100_tfsame.fp16", "pad_type=same,mean=0.5,std=0.5"),
+        ("mobilenetv2_100:pad_type=same,mean=0.5,std=0.5", "mobilenetv2_100_tfsame.fp16", None),
+    ],
+)
+def test_real_weights_are_told_for_the_wrong_arguments_alone(
+    name: str, file: str, wanted: str | None, real_data: Path
+) -> None:
+    path = real_data / "weights" / "imagenet" / f"{file}.safetensors"
+    hint = argument_hint(classifier_by_name(name, weights=path), path)
+    assert hint is None if wanted is None else hint is not None and hint.endswith(wanted)

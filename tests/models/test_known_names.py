@@ -1,0 +1,25 @@
+import pytest
+
+from glasshouse.errors import UsageError
+from glasshouse.models import known_names
+from glasshouse.models.known_names import require_known
+from glasshouse.models.pretrained import list_models
+
+
+def test_the_names_read_from_source_files_are_those_that_the_libraries_list() -> None:
+    listed = {card.name.rpartition("/")[2] for card in list_models()}
+    assert known_names._library_names() == listed
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "timm/resnet18", "resnet50.a1_in1k", "mobilenetv2_100:pad_type=same", "mine"],
+)
+def test_the_name_of_a_network_passes_with_its_library_tag_or_arguments(name: str) -> None:
+    require_known(name, ("mine",))
+
+
+@pytest.mark.parametrize("name", ["keras/resnet18", "resnett18", "mine"])
+def test_another_name_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="is not a run folder, a bundled model or a network"):
+        require_known(name)
