@@ -127,10 +127,8 @@ def train(
     _require_epochs(settings, snapshots)
     _require_places(source, settings, folder, resume)
     from glasshouse.cli.experiments import fit_request, say_time_used
-    from glasshouse.cli.named_classifier import warn_of_weights
     from glasshouse.workflow.train.experiment import TrainRequest
 
-    warn_of_weights(settings)
     request = TrainRequest(
         source=source,
         recipe=settings,
@@ -218,9 +216,11 @@ def _train(
 
     from glasshouse.cli.experiments import run_to_the_end
     from glasshouse.cli.metrics_text import format_seeds
+    from glasshouse.cli.named_classifier import warn_of_weights
     from glasshouse.evaluation.evaluation import to_json
     from glasshouse.workflow.compare.seeds import train_seeds
 
+    warn_of_weights(request.recipe)
     run = partial(run_to_the_end, logs=logs)
     if seeds is None:
         result = run(request)
