@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from glasshouse.errors import RecipeError
-from glasshouse.recipe import _SYNONYMS, load_recipe, parse_recipe, recipe_names, to_toml
+from glasshouse.recipe import load_recipe, parse_recipe, recipe_names, to_toml
+from glasshouse.setting_errors import _SYNONYMS
 from glasshouse.settings import AugmentSettings, Cosine, StepDecay
 
 

@@ -73,6 +73,20 @@ from .models.summary import (
     format_summary as format_summary,
     summarize as summarize,
 )
+from .net_settings import (
+    ActivationLayer as ActivationLayer,
+    BatchNorm as BatchNorm,
+    Conv as Conv,
+    Dense as Dense,
+    Dropout as Dropout,
+    Flatten as Flatten,
+    GlobalPool as GlobalPool,
+    Pool as Pool,
+    Rescaling as Rescaling,
+    Residual as Residual,
+    TorchLayer as TorchLayer,
+    Whitening as Whitening,
+)
 from .recipe import load_recipe as load_recipe, recipe_names as recipe_names
 from .report.finder_plots import plot_lr_curve as plot_lr_curve
 from .report.ladder_report import Ladder as Ladder

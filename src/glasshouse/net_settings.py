@@ -3,9 +3,13 @@
 Names follow Keras where Keras has one.
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from glasshouse.errors import RecipeError, UsageError
+from glasshouse.setting_errors import explain_problems, nearest_key
 
 Activation = Literal[
     "linear", "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "mish",
@@ -21,6 +25,45 @@ class Settings(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False
     )
+
+    # Hidden from type checkers, which know the fields.
+    if not TYPE_CHECKING:
+
+        def __init__(self, *unnamed: Any, **values: Any) -> None:
+            if unnamed:
+                names = ", ".join(type(self).model_fields)
+                raise RecipeError(
+                    f"{type(self).__name__}: expected name=value, received {unnamed[0]!r} without "
+                    f"a name. Known: {names}."
+                )
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise RecipeError(_message(type(self), error, values)) from error
+
+        # As BaseModel marks its own: pydantic validates nested settings itself, so that one error
+        # names all wrong keys by their full path.
+        __init__.__pydantic_base_init__ = True
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            raise UsageError(
+                f"settings do not change: make a copy with model_copy(update={{{name!r}: ...}})"
+            )
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other values, which are not validated; RecipeError for unknown keys."""
+        for name in update or {}:
+            if name not in type(self).model_fields:
+                hint = nearest_key((), name, type(self))
+                raise RecipeError(f"{type(self).__name__}: unknown key '{name}'. {hint}")
+        return super().model_copy(update=update, deep=deep)
+
+
+def _message(kind: type[BaseModel], error: ValidationError, values: Mapping[str, Any]) -> str:
+    lines = explain_problems(error, values, kind)
+    if len(lines) == 1:
+        return f"{kind.__name__}: {lines[0]}"
+    return f"{kind.__name__} is not valid:\n  " + "\n  ".join(lines)
 
 
 class Conv(Settings):

@@ -1,41 +1,19 @@
 """Recipes: a complete experiment as a TOML file, with the keys of settings.py."""
 
-import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import tomli_w
 from pydantic import ValidationError
 
 from glasshouse.errors import RecipeError, did_you_mean
-from glasshouse.settings import Layer, Recipe, Schedule, Settings
+from glasshouse.setting_errors import explain_problems
+from glasshouse.settings import Recipe
 
 _NETS = {"preset", "layers", "pretrained"}
-# What Keras users write in a layer and no spelling suggestion would find.
-_KERAS_NAMES = {"swish": "Did you mean 'silu'?"}
-# What other libraries call a key, and no spelling suggestion would find.
-_SYNONYMS = {
-    "learning_rate": "train.lr",
-    "lr0": "train.lr",
-    "batch": "train.batch_size",
-    "bs": "train.batch_size",
-    "max_epochs": "train.epochs",
-    "num_epochs": "train.epochs",
-    "wd": "train.weight_decay",
-    "patience": "train.early_stopping",
-    "random_state": "train.seed",
-    "scheduler": "train.schedule.type",
-    "size": "data.image_size",
-    "img_size": "data.image_size",
-    "imgsz": "data.image_size",
-    "flip": "augment.horizontal_flip",
-    "rotation": "augment.rotation_range",
-    "backbone": "model.pretrained.name",
-    "architecture": "model.preset",
-}
 
 
 def recipe_names() -> list[str]:
@@ -49,6 +27,8 @@ def load_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Reci
 
     Raises RecipeError that names the key and the nearest known one.
     """
+    if isinstance(overrides, str):
+        raise RecipeError(f"overrides: expected a list, such as [{overrides!r}]; received a text")
     text = recipe_text(str(name_or_file))
     try:
         values = tomllib.loads(text)
@@ -64,7 +44,7 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(dict(problem), values) for problem in error.errors()]
+        lines = explain_problems(error, values, Recipe)
         raise RecipeError("the recipe is not valid:\n  " + "\n  ".join(lines)) from error
 
 
@@ -143,82 +123,3 @@ def parse_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
-
-
-def _explain(problem: dict[str, Any], values: Mapping[str, Any]) -> str:
-    # Pydantic adds the chosen variant of a union to the path; the keys in the file lack it.
-    path = _user_path(problem["loc"], values)
-    where = ".".join(str(part) for part in path)
-    if problem["type"] == "extra_forbidden":
-        *section, name = problem["loc"]
-        return f"unknown key '{where}'. {_nearest_key(section, str(name))}"
-    if problem["type"] in ("union_tag_invalid", "literal_error"):
-        expected = problem["ctx"].get("expected_tags") or problem["ctx"].get("expected")
-        options = [word.strip(" '") for word in str(expected).replace(" or ", ",").split(",")]
-        tag = problem["ctx"].get("tag")
-        received = tag if tag is not None else problem["input"]
-        hint = _KERAS_NAMES.get(str(received)) or did_you_mean(str(received), options)
-        return f"{where}: unknown value '{received}'. {hint}"
-    received = problem["input"]
-    shown = "" if isinstance(received, dict) else f" Received: {received!r}."
-    # A validator of several sections names the keys in its message.
-    prefix = f"{where}: " if where else ""
-    return f"{prefix}{problem['msg'].removeprefix('Value error, ')}.{shown}"
-
-
-def _user_path(loc: Sequence[int | str], values: Any) -> list[int | str]:
-    path: list[int | str] = []
-    for position, part in enumerate(loc):
-        known = isinstance(values, dict) and part in values
-        known = known or (isinstance(values, list) and isinstance(part, int) and part < len(values))
-        if known:
-            values = values[part]
-            path.append(part)
-        elif position == len(loc) - 1 and isinstance(values, dict) and part not in _tags():
-            path.append(part)
-    return path
-
-
-def _nearest_key(section: Sequence[int | str], name: str) -> str:
-    """A hint: the nearest key of the section, or the same key where it belongs."""
-    near = did_you_mean(name, _known_keys(section))
-    if any(isinstance(part, int) for part in section):
-        return near  # The keys of a layer have nothing to do with those of other sections.
-    places = _SYNONYMS | {
-        key: f"{place}.{key}"
-        for place, field in Recipe.model_fields.items()
-        for key in getattr(_model_in(field.annotation), "model_fields", ())
-    }
-    if name not in places and near.startswith("Known") and not section:
-        name = next(iter(difflib.get_close_matches(name, places, n=1)), name)
-    return f"Did you mean '{places[name]}'?" if name in places else near
-
-
-def _known_keys(section: Sequence[int | str]) -> list[str]:
-    """The field names of a section; variants of unions are found by their tag."""
-    model: Any = Recipe
-    for part in section:
-        if isinstance(part, int):
-            continue
-        model = _tags().get(str(part)) or _model_in(model.model_fields[part].annotation) or model
-    return list(model.model_fields)
-
-
-def _model_in(annotation: Any) -> type[Settings] | None:
-    """The settings class in an annotation, looking through Optional."""
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return annotation
-    if get_origin(annotation) is None:
-        return None
-    found = [_model_in(argument) for argument in get_args(annotation)]
-    return found[0] if len(found) == 1 or (len(found) == 2 and found[1] is None) else None
-
-
-def _tags() -> dict[str, type[Settings]]:
-    """Every variant of a layer or a schedule by its ``type``."""
-    variants = (*get_args(get_args(Layer)[0]), *get_args(get_args(Schedule)[0]))
-    return {
-        tag: variant
-        for variant in variants
-        for tag in get_args(variant.model_fields["type"].annotation)
-    }

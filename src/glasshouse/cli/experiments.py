@@ -7,7 +7,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from glasshouse.cli.metrics_text import with_interval
-from glasshouse.cli.progress_bars import data_progress, say, show_training
+from glasshouse.cli.progress_bars import data_progress, say
 from glasshouse.cli.signals import catch_signals
 from glasshouse.wording import duration, pluralize
 
@@ -36,6 +36,7 @@ def run_to_the_end(
 
 
 def _train(request: "TrainRequest", logs: "Sequence[LogName]", is_kept: bool) -> "Result":
+    from glasshouse.training.watch import show_training
     from glasshouse.workflow.train.experiment import (
         finish_experiment,
         fit_experiment,

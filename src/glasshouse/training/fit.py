@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from torch import nn
-
 from glasshouse.data.images import ImageSet, Resize, Splits
 from glasshouse.data.survey import channel_statistics, global_statistics
-from glasshouse.models.classifier import Classifier, Preprocessing
+from glasshouse.errors import DataError, UsageError
+from glasshouse.models.classifier import Classifier, Preprocessing, require_same_classes
 from glasshouse.models.layers import architecture_of, build
+from glasshouse.models.network_inputs import Network, network_of, require_logits
 from glasshouse.models.sequential import describe_sequential
 from glasshouse.models.whitening import fit_whitening
 from glasshouse.rng import derive
@@ -20,30 +20,37 @@ from glasshouse.training.heads import class_weights
 from glasshouse.training.loop import Step, TrainingSetup, has_stalled, train
 from glasshouse.training.schedules import Rate
 from glasshouse.training.state import Epoch, TrainingState, begin, final_net
+from glasshouse.training.watch import is_watched, show_training
 
 
 def train_classifier(
-    net: nn.Module | ModelSettings,
+    net: Network,
     splits: Splits,
-    settings: TrainSettings,
+    settings: TrainSettings | None = None,
     *,
     augment: AugmentSettings | None = None,
-    preprocessing: Preprocessing | None = None,
     rate: Rate | None = None,
+    progress: bool = True,
 ) -> tuple[Classifier, tuple[Epoch, ...]]:
     """Train a copy of a network, or one that is built from settings, without a run folder.
 
-    net: any module from float ``(n, 3, h, w)`` to logits ``(n, k)``, or model settings; a softmax
-    at the end of a Sequential is left off, because loss and predictions apply it.
-    preprocessing: the default is that of the settings, or rescaling to 0..1. rate: in place of
-    settings.schedule, a function that is called once per epoch with an integer counted from 0, and
-    returns the learning rate; EveryStep: one that changes within an epoch. Returns the classifier
-    and the metrics of each epoch; the test split is not used. Raises DivergedError when the loss is
-    not finite, and NoUsableRate with ``lr = "auto"`` and no usable valley.
+    net: model settings; a list of layers, either settings such as ``{"type": "flatten"}`` or
+    modules; any module from float ``(n, 3, h, w)`` to logits ``(n, k)``; or a classifier, which is
+    trained further with its own preprocessing. A softmax at the end of a Sequential is left off,
+    because loss and predictions apply it. settings: the default is TrainSettings(). rate: in place
+    of settings.schedule, a function that is called once per epoch with an integer counted from 0,
+    and returns the learning rate; EveryStep: one that changes within an epoch. progress: show a
+    line per epoch and the time left, in a notebook or on a terminal only.
+
+    Returns the classifier and the metrics of each epoch; the test split is not used. Raises
+    UsageError, ModelError and DataError for a network or images that do not fit together,
+    DivergedError when the loss is not finite, and NoUsableRate with ``lr = "auto"`` and no usable
+    valley.
     """
+    settings = TrainSettings() if settings is None else settings
+    _require(settings, TrainSettings, "settings", "TrainSettings(epochs=3) or recipe.train")
+    _require(augment or AugmentSettings(), AugmentSettings, "augment", "recipe.augment")
     untrained = untrained_classifier(net, splits, seed=settings.seed)
-    if preprocessing is not None:
-        untrained = replace(untrained, preprocessing=preprocessing)
     setup = TrainingSetup(
         splits.train,
         splits.validation,
@@ -57,36 +64,76 @@ def train_classifier(
         settings = with_found_rate(settings, find_lr(untrained.net, setup))
         setup = replace(setup, settings=settings)
     state = begin(untrained.net, settings, choose_device(settings.device))
-    for _ in train_until_done(state, setup):
+    records = train_until_done(state, setup)
+    if progress and is_watched():
+        show_training(records, settings.epochs)
+    # What has been shown is used up; otherwise this is the training.
+    for _ in records:
         pass
-    return replace(untrained, net=final_net(state)), tuple(state.history)
+    return replace(untrained, net=final_net(state), temperature=1.0), tuple(state.history)
 
 
-def untrained_classifier(
-    net: nn.Module | ModelSettings, splits: Splits, *, seed: int
-) -> Classifier:
+def untrained_classifier(net: Network, splits: Splits, *, seed: int) -> Classifier:
     """A classifier whose preprocessing is fitted to the training images.
 
-    A pretrained network has its weights, the preprocessing they expect, and an untrained head.
+    net: as for `train_classifier`; a classifier is returned as it is. A pretrained network has its
+    weights, the preprocessing they expect, and an untrained head. Raises UsageError, ModelError
+    and DataError for a network or images that do not fit together.
     """
-    if isinstance(net, ModelSettings) and net.pretrained is not None:
-        return adapt(net.pretrained, splits.train, resize=splits.resize, seed=seed).classifier
-    scaling = net.scaling if isinstance(net, ModelSettings) else "rescale"
-    preprocessing = fit_preprocessing(splits.train, scaling, splits.resize)
+    given = network_of(net)
+    require_splits(splits)
+    if isinstance(given, Classifier):
+        require_same_classes(splits.train, given)
+        return given
+    if isinstance(given, ModelSettings):
+        return _from_settings(given, splits, seed)
+    preprocessing = fit_preprocessing(splits.train, resize=splits.resize)
+    layers = describe_sequential(given)
+    architecture = None
+    if layers is not None:
+        shape = (3, splits.train.height, splits.train.width)
+        described = ModelSettings(layers=layers)
+        architecture = architecture_of(described, len(splits.class_names), shape)
+    own = Classifier(given, preprocessing, splits.class_names, architecture=architecture)
+    require_logits(own.net, splits.train, preprocessing, len(splits.class_names))
+    return own
+
+
+def _from_settings(settings: ModelSettings, splits: Splits, seed: int) -> Classifier:
+    if settings.pretrained is not None:
+        return adapt(settings.pretrained, splits.train, resize=splits.resize, seed=seed).classifier
+    preprocessing = fit_preprocessing(splits.train, settings.scaling, splits.resize)
     class_count = len(splits.class_names)
     shape = (3, splits.train.height, splits.train.width)
-    if isinstance(net, nn.Module):
-        layers = describe_sequential(net)
-        settings = None if layers is None else ModelSettings(layers=layers)
-    else:
-        settings = net
-        net = build(settings, class_count, shape, seed=derive(seed, "weights"))
-        fit_whitening(net, splits.train, preprocessing)
-    architecture = None if settings is None else architecture_of(settings, class_count, shape)
-    mirror = settings is not None and settings.mirror
+    net = build(settings, class_count, shape, seed=derive(seed, "weights"))
+    fit_whitening(net, splits.train, preprocessing)
+    architecture = architecture_of(settings, class_count, shape)
     return Classifier(
-        net, preprocessing, splits.class_names, architecture=architecture, mirror=mirror
+        net,
+        preprocessing,
+        splits.class_names,
+        architecture=architecture,
+        mirror=settings.mirror,
     )
+
+
+def require_splits(splits: Splits) -> None:
+    """Raise UsageError for what is no Splits, and DataError where there is nothing to train on."""
+    _require(splits, Splits, "splits", "load_splits(source), or Splits(train, validation, test)")
+    for name, images in (("training", splits.train), ("validation", splits.validation)):
+        if not len(images):
+            raise DataError(
+                f"the {name} split has no images: expected one or more; load_splits holds out "
+                "validation images by itself"
+            )
+
+
+def _require(given: object, kind: type, name: str, example: str) -> None:
+    if not isinstance(given, kind):
+        raise UsageError(
+            f"{name}: expected {kind.__name__}, for example {example}; "
+            f"received a {type(given).__name__}"
+        )
 
 
 def class_weights_of(settings: TrainSettings, splits: Splits) -> tuple[float, ...] | None:
