@@ -133,7 +133,7 @@ class AugmentSettings(Settings):
 
 
 class PretrainedSettings(Settings):
-    """A pretrained network of torchvision or timm, its expected input and its new head."""
+    """A pretrained network of torchvision or timm or a bundled one, its input and its new head."""
 
     name: str = Field(description="a name that `glasshouse models` lists")
     arguments: dict[str, Any] = Field(default={}, description="passed to the network's constructor")

@@ -10,7 +10,7 @@ from glasshouse.models.backbone import (
     backbone_of,
     initialize_head,
     locate_head,
-    rebuild_pretrained,
+    rebuild_net,
     replace_head,
 )
 from glasshouse.models.classifier import Classifier, Preprocessing, load_classifier, save_classifier
@@ -92,7 +92,7 @@ def test_an_adapted_classifier_is_saved_and_loaded(
 def test_a_damaged_architecture_is_reported() -> None:
     architecture = architecture_of_pretrained("mobilenetv2_035", 3, {})
     with pytest.raises(ModelError, match="does not describe a network"):
-        rebuild_pretrained({**architecture, "head": {"at": "classifier"}})
+        rebuild_net({**architecture, "head": {"at": "classifier"}})
 
 
 def test_a_net_with_two_heads_is_refused() -> None:

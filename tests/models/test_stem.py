@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from glasshouse.errors import ModelError
-from glasshouse.models.backbone import rebuild_pretrained
+from glasshouse.models.backbone import rebuild_net
 from glasshouse.models.classifier import Classifier, Preprocessing, load_classifier, save_classifier
 from glasshouse.models.pretrained import architecture_of_pretrained, build_net
 from glasshouse.models.stem import Stem, refine_stem, stem_of
@@ -58,6 +58,4 @@ def test_a_classifier_with_a_finer_stem_is_saved_and_loaded(tmp_path: Path) -> N
     images = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(load_classifier(tmp_path).net(images), net(images))
-        assert not torch.equal(
-            rebuild_pretrained({**architecture, "stem": "kept"})(images), net(images)
-        )
+        assert not torch.equal(rebuild_net({**architecture, "stem": "kept"})(images), net(images))

@@ -5,9 +5,14 @@ import torch
 from safetensors.torch import save_file
 
 from glasshouse.errors import ModelError
+from glasshouse.models.backbone import backbone_of
+from glasshouse.models.bundled import load_bundled
 from glasshouse.models.classifier import load_classifier, save_classifier
 from glasshouse.models.pretrained import build_net, usual_class_names
 from glasshouse.models.zoo import create, split_name
+from glasshouse.settings import PretrainedSettings
+from glasshouse.training.adapting import adapt
+from tests.conftest import make_images
 
 NAMES = ("ant", "bee")
 
@@ -101,3 +106,36 @@ def test_arguments_may_follow_the_name() -> None:
     assert split_name("a", {}) == ("a", {})
     with pytest.raises(ModelError, match="expected NAME:key=value, received 'pad_type'"):
         split_name("a:pad_type", {})
+
+
+def test_a_bundled_model_is_a_backbone_for_other_classes() -> None:
+    known, created = load_bundled("cifar10-small"), create("cifar10-small", NAMES)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    own = backbone_of(created.classifier.net)
+    # The original network up to its head: all but the dense layer and the scaling behind it.
+    theirs = known.net[:-2]  # type: ignore[index]
+    assert torch.equal(own(images), theirs(images))
+    assert created.classifier.net(images).shape == (2, 2)
+    assert created.classifier.temperature == 1.0 and not created.classifier.mirror
+    assert created.classifier.class_names == NAMES
+    assert created.notes == (
+        "The weights are those of cifar10-small, which comes with Glasshouse; its head is new.",
+    )
+
+
+def test_a_bundled_backbone_is_saved_and_loaded_at_any_size_of_images(tmp_path: Path) -> None:
+    for size in (32, 48):
+        settings = PretrainedSettings(name="cifar10-small", input_size=32)
+        images = make_images(8, size=size)
+        ours = adapt(settings, images, offline=True).classifier
+        save_classifier(ours, tmp_path / str(size))
+        again = load_classifier(tmp_path / str(size))
+        batch = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+        assert torch.equal(again.net(batch), ours.net(batch))
+
+
+def test_a_bundled_backbone_takes_no_other_weights(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="comes with its weights"):
+        create("cifar10-small", NAMES, weights=_file(tmp_path))
+    with pytest.raises(ModelError, match="takes no other weights or arguments"):
+        create("cifar10-small:width=2", NAMES)

@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 
 from glasshouse.errors import ModelError
 from glasshouse.models.freezing import head_of
+from glasshouse.models.layers import build_architecture
 from glasshouse.models.pretrained import build_pretrained
 from glasshouse.models.stem import refine_stem
 from glasshouse.rng import derive
@@ -92,7 +93,7 @@ def replace_head(
 ) -> dict[str, Any]:
     """Replace the head by new, untrained layers, in place.
 
-    Returns the "head" of the architecture that ``rebuild_pretrained`` takes.
+    Returns the "head" of the architecture that ``rebuild_net`` takes.
     """
     spot = locate_head(net)
     shape = {**asdict(spot), "hidden": hidden, "dropout": dropout, "class_count": class_count}
@@ -121,9 +122,13 @@ def initialize_head(net: nn.Module, seed: int) -> None:
                     nn.init.zeros_(layer.bias)
 
 
-def rebuild_pretrained(architecture: Mapping[str, Any]) -> nn.Module:
-    """The untrained network of an architecture with a "pretrained" entry; raises ModelError."""
-    net = build_pretrained(architecture)
+def rebuild_net(architecture: Mapping[str, Any]) -> nn.Module:
+    """The untrained network of an architecture, with its changes; raises ModelError.
+
+    A "pretrained" entry names a network of a library, otherwise "layers" lists its layers.
+    """
+    is_known = "pretrained" in architecture
+    net = build_pretrained(architecture) if is_known else build_architecture(architecture)
     try:
         if architecture.get("stem") == "fine":
             refine_stem(net)

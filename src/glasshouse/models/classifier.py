@@ -13,11 +13,10 @@ from torch import nn
 
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import DataError, ModelError, StorageError
-from glasshouse.models.backbone import rebuild_pretrained
+from glasshouse.models.backbone import rebuild_net
 from glasshouse.models.final_softmax import logit_net
 from glasshouse.models.forward import predict_logits
 from glasshouse.models.image_inputs import Images, names_of, pixels_of
-from glasshouse.models.layers import build_architecture
 from glasshouse.models.outputs import UNKNOWN, Predictions
 from glasshouse.models.preprocessing import Preprocessing as Preprocessing, scale as scale
 from glasshouse.models.weights import load_weights
@@ -222,6 +221,4 @@ def _rebuilt(record: _Record, folder: Path) -> nn.Module:
             f"{folder} has the weights of a custom network, which only its own code can build. "
             "Load it in Python: load_classifier(folder, net=YourNetwork())."
         )
-    if "pretrained" in architecture:
-        return rebuild_pretrained(architecture)
-    return build_architecture(architecture)
+    return rebuild_net(architecture)

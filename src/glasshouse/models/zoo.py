@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from glasshouse.errors import ModelError
 from glasshouse.models import pretrained
+from glasshouse.models.bundled import bundled_backbone, load_bundled
 from glasshouse.models.classifier import Classifier
+from glasshouse.models.known_names import bundled_names
+from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.models.weights import load_weights, read_weights
 
 
@@ -36,9 +39,12 @@ def create(
     class_names: None keeps the classes of the weights, which must then include a head; otherwise
     the head is replaced if the number of classes differs. weights: the published ones, none, or a
     file. arguments: for the constructor; more may follow the name, as in
-    ``mobilenetv2_100:pad_type=same``. Raises ModelError.
+    ``mobilenetv2_100:pad_type=same``. A bundled model has its own weights and takes neither.
+    Raises ModelError.
     """
     name, arguments = split_name(name, arguments or {})
+    if name in bundled_names():
+        return _from_bundled(name, class_names, has_changes=weights != "usual" or bool(arguments))
     file = None if weights == "none" else _read(name, weights, offline)
     class_count = None if class_names is None else len(class_names)
     if class_names is None and file is not None:
@@ -54,6 +60,13 @@ def create(
         architecture=pretrained.architecture_of_pretrained(name, count, arguments),
     )
     return Created(classifier, notes)
+
+
+def usual_preprocessing(name: str) -> Preprocessing:
+    """The preprocessing that the usual weights of a network expect, at their own image size."""
+    if name in bundled_names():
+        return load_bundled(name).preprocessing
+    return pretrained.preprocessing_of(name)
 
 
 def split_name(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -77,6 +90,15 @@ class _File:
     path: Path
     weights: Mapping[str, Tensor]
     notes: tuple[str, ...]
+
+
+def _from_bundled(name: str, class_names: tuple[str, ...] | None, *, has_changes: bool) -> Created:
+    if has_changes:
+        raise ModelError(f"{name} comes with its weights and takes no other weights or arguments")
+    if class_names is None:
+        return Created(load_bundled(name), ())
+    note = f"The weights are those of {name}, which comes with Glasshouse; its head is new."
+    return Created(bundled_backbone(name, class_names), (note,))
 
 
 def _read(name: str, weights: Path | str, offline: bool) -> _File:

@@ -10,11 +10,10 @@ from torch import nn
 
 from glasshouse.data.images import ImageSet, Resize
 from glasshouse.errors import WrongInputSize
-from glasshouse.models import pretrained
 from glasshouse.models.backbone import ResizedInput, initialize_head, locate_head, replace_head
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.stem import Stem, refine_stem
-from glasshouse.models.zoo import create, split_name
+from glasshouse.models.zoo import create, split_name, usual_preprocessing
 from glasshouse.rng import derive
 from glasshouse.settings import PretrainedSettings
 from glasshouse.training.heads import HeadFit, dense_parameters
@@ -31,7 +30,7 @@ class Adapted:
 def own_size(settings: PretrainedSettings) -> int:
     """The input size, in pixels per side, that the published weights were trained with."""
     name, _ = split_name(settings.name, settings.arguments)
-    return pretrained.preprocessing_of(name).height
+    return usual_preprocessing(name).height
 
 
 def adapt(
