@@ -17,8 +17,9 @@ from glasshouse.models import known_names
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import load_predictions, predict_logits
 from glasshouse.models.pretrained import build_net, names_at_hand
-from glasshouse.serving.explainer import Explainer, Photo, photo_of, read_photo
+from glasshouse.serving.explainer import Explainer, photo_of
 from glasshouse.serving.map_images import activation_file, map_file
+from glasshouse.serving.photos import Photo, read_photo
 from glasshouse.serving.run_cache import classifier_of
 from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import tensors_to_bytes, write_bytes

@@ -10,7 +10,7 @@ from glasshouse.data.file_splits import FileListing, SplitName
 from glasshouse.errors import DataError
 from glasshouse.wording import pluralize
 
-_SPLIT_FOLDERS: dict[str, SplitName] = {
+SPLIT_FOLDERS: dict[str, SplitName] = {
     "train": "train",
     "training": "train",
     "val": "validation",
@@ -62,9 +62,9 @@ def list_folder(root: Path) -> FileListing:
 def _split_folders(root: Path) -> list[tuple[Path, SplitName | None]]:
     """The folders of the splits if all folders are named so; else none."""
     folders = _visible_folders(root)
-    if not all(folder.name.lower() in _SPLIT_FOLDERS for folder in folders):
+    if not all(folder.name.lower() in SPLIT_FOLDERS for folder in folders):
         return []
-    return [(folder, _SPLIT_FOLDERS[folder.name.lower()]) for folder in folders]
+    return [(folder, SPLIT_FOLDERS[folder.name.lower()]) for folder in folders]
 
 
 def _visible_folders(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from glasshouse.serving.guard import OwnHostsOnly
 from glasshouse.serving.pages import compare, data, run, runs, train, unknown
 from glasshouse.serving.pages.explain import page as explain
 from glasshouse.serving.pages.frame import framed
+from glasshouse.serving.pages.teach import page as teach
 from glasshouse.serving.workbench import Page, Workbench
 
 # In the order of the navigation; each page describes itself in its own file.
@@ -20,6 +21,7 @@ PAGES: tuple[Page, ...] = (
     compare.PAGE,
     run.PAGE,
     train.PAGE,
+    teach.PAGE,
     data.PAGE,
     explain.PAGE,
 )

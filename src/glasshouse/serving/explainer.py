@@ -1,41 +1,29 @@
 """Explanations for the workbench: uploaded photos, test images, and what was explained lately."""
 
 import secrets
-import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.data.decode import Pixels, decode
+from glasshouse.data.decode import Pixels
 from glasshouse.data.images import ImageSet
-from glasshouse.data.workers import Fitting, decode_files
-from glasshouse.errors import BadImage, UsageError
+from glasshouse.errors import UsageError
 from glasshouse.explanation.nouns import ExplanationPage
 from glasshouse.explanation.pipeline import MapRequest, add_slow_maps, explain_image
 from glasshouse.explanation.trust.checks import check_page
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.preprocessing import Preprocessing, preprocess
+from glasshouse.serving.photos import Photo
 from glasshouse.serving.run_cache import busy, chosen_classifier, test_images
 from glasshouse.serving.workbench import Workbench
 from glasshouse.workflow.use.model_choices import ModelChoice, run_of_choice
 
 _ANSWERS = 24
 _SHOWN_SIDE = 448
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A decoded image ``(h, w, 3)``; is_ready: it already has a network's input size."""
-
-    name: str
-    pixels: Pixels
-    is_ready: bool = False
-    class_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,21 +111,6 @@ class Explainer:
 def explainer_of(workbench: Workbench) -> Explainer:
     """The one explainer of this workbench."""
     return Explainer(workbench)
-
-
-def read_photo(data: bytes, name: str) -> Photo:
-    """An uploaded file, decoded; raises BadImage.
-
-    A separate process reads it first, so that a file that crashes or hangs its decoder ends only
-    that process.
-    """
-    with tempfile.TemporaryDirectory(prefix="glasshouse-") as folder:
-        path = Path(folder) / "image"
-        path.write_bytes(data)
-        (result,) = decode_files([path], Fitting(8, 8, "stretch"), workers=1)
-    if not result.pixels:
-        raise BadImage(name, result.reason)
-    return Photo(name, decode(data, name=name))
 
 
 def photo_of(images: ImageSet, row: int) -> Photo:

@@ -21,10 +21,8 @@ from glasshouse.runs import folder as runs
 from glasshouse.serving.explainer import (
     ExplainedPhoto,
     Explainer,
-    Photo,
     explainer_of,
     photo_of,
-    read_photo,
 )
 from glasshouse.serving.pages.explain.panel import Column
 from glasshouse.serving.pages.model_picker import Chooser
@@ -37,6 +35,7 @@ from glasshouse.serving.pages.parts import (
     panel,
     text,
 )
+from glasshouse.serving.photos import Photo, read_photo
 from glasshouse.serving.workbench import Workbench
 from glasshouse.workflow.use.model_choices import ModelChoice, model_names, run_of_choice
 

@@ -1,0 +1,42 @@
+"""Uploaded photos are kept for a while, under ids that cannot be guessed."""
+
+import pytest
+
+from glasshouse.errors import BadImage
+from glasshouse.serving import photos
+from glasshouse.serving.photos import PhotoStore, read_photo, reasons_against
+from tests.serving.test_taught_sets import png
+
+
+def test_a_photo_is_found_by_its_id_alone() -> None:
+    store = PhotoStore()
+    key = store.keep("cat.png", png(0))
+    found = store.photo(key)
+    assert found is not None and found.name == "cat.png" and found.pixels.shape == (20, 24, 3)
+    assert len(key) >= 20 and store.keep("cat.png", png(0)) != key
+    assert store.photo("cat.png") is None and store.photo("") is None
+
+
+def test_the_oldest_photos_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photos, "_MOST_KEPT", 2)
+    store = PhotoStore()
+    first, second = store.keep("1", png(1)), store.keep("2", png(2))
+    assert store.photo(first) is not None  # used: the second is now the oldest
+    third = store.keep("3", png(3))
+    assert [store.photo(key) is not None for key in (first, second, third)] == [True, False, True]
+    monkeypatch.setattr(photos, "_MOST_BYTES", len(png(3)) + 10)
+    assert store.photo(store.keep("4", png(4))) is not None
+    assert store.photo(third) is None
+
+
+def test_reasons_come_in_the_order_of_the_files() -> None:
+    good, bad = png(0), b"GIF89a"
+    assert [bool(reason) for reason in reasons_against([bad, good, b"", good])] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert reasons_against([]) == []
+    with pytest.raises(BadImage, match=r"cat\.gif"):
+        read_photo(bad, "cat.gif")
