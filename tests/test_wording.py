@@ -1,6 +1,6 @@
 import pytest
 
-from glasshouse.wording import duration, pluralize
+from glasshouse.wording import duration, percentage, pluralize
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,14 @@ def test_a_count_agrees_with_its_noun() -> None:
     assert pluralize(1, "image") == "1 image"
     assert pluralize(2000, "image") == "2,000 images"
     assert pluralize(2, "class", "classes") == "2 classes"
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (0, "0 %"), (1, "100 %"), (0.742, "74 %"), (0.0004, "under 0.1 %"), (0.004, "0.4 %"),
+        (0.998, "99.8 %"), (0.99999, "over 99.9 %"), (0.0195, "2 %"), (0.98, "98 %"),
+    ],
+)  # fmt: skip
+def test_percentages_are_never_rounded_to_nothing_or_to_certainty(share: float, words: str) -> None:
+    assert percentage(share) == words

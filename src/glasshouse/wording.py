@@ -6,6 +6,16 @@ def pluralize(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+def percentage(share: float) -> str:
+    """A share in 0..1 as a text: "74 %", "99.8 %", and never "0 %" or "100 %" by rounding."""
+    if 0 < share < 0.0005:
+        return "under 0.1 %"
+    if 0.9995 < share < 1:
+        return "over 99.9 %"
+    is_whole = share in (0, 1) or 0.0195 <= share < 0.9805
+    return f"{100 * share:.{0 if is_whole else 1}f} %"
+
+
 def duration(seconds: float) -> str:
     """A length of time to the second: "42 s", "3:20 min" or "1:02:03 h"."""
     whole = round(seconds)

@@ -88,8 +88,7 @@ def explain(
 
     if errors:
         early_checks.require_finished([Path(model)])
-    elif not images and not layers:
-        raise UsageError("expected at least one IMAGE to explain, or --errors; got none")
+    _require_something(images, is_enough=errors or layers)
     early_checks.require_model(model, weights)
     paths = image_paths(images) if images and not (errors or layers) else []
     early_checks.require_images(paths)
@@ -119,6 +118,7 @@ def explain(
         channel=channel,
         tiles=tiles,
         shared_scale=shared_scale,
+        model=model,
     )
     bad: list[BadImage] = []
     _print_answers(_explained(classifier, paths, request, bad), json)
@@ -138,6 +138,11 @@ def _explained(
     for chunk, pixels in readable_chunks(paths, classifier, bad):
         for path, image in zip(chunk, pixels, strict=True):
             yield from explain_images(classifier, image[None], [str(path)], request)
+
+
+def _require_something(images: list[Path] | None, *, is_enough: bool) -> None:
+    if not images and not is_enough:
+        raise UsageError("expected at least one IMAGE to explain, or --errors; got none")
 
 
 def _write_mistakes(

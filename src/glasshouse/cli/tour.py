@@ -78,7 +78,9 @@ def _show_photo(folder: Path) -> "Explained":
         "follow from what the network learned, and does the answer depend on the marked pixels?"
     )
     _command("glasshouse", "explain", MODEL, EXAMPLE_PHOTO, "--out", folder)
-    (explained,) = explain_images(classifier, pixels, [str(EXAMPLE_PHOTO)], ExplainRequest(folder))
+    (explained,) = explain_images(
+        classifier, pixels, [str(EXAMPLE_PHOTO)], ExplainRequest(folder, model=MODEL)
+    )
     return explained
 
 

@@ -44,15 +44,26 @@ class ExplainSettings:
     seed: int = 0
 
 
+# What a map answers about the class {name}; a sheet groups its maps by these questions.
+QuestionName = Literal["where", "how much", "sensitivity", "seen"]
+QUESTIONS: dict[QuestionName, str] = {
+    "where": "Where is the evidence for {name}?",
+    "how much": "How much does each part count for {name}?",
+    "sensitivity": "Which pixels would change the score of {name} most?",
+    "seen": "What does the network respond to, almost whatever the class?",
+}
+
+
 @dataclass(frozen=True)
 class Method:
-    """How a method is made and what people call it.
+    """How a method is made, what people call it, and which question it answers.
 
     source: gradients at the image, at the layer, at both, or passes of its own. rule: the ReLU
     rule of these gradients. cam: the function of `CAMS`, for the sources layer and both.
     """
 
     title: str
+    question: QuestionName
     source: Literal["image", "layer", "both", "own"]
     rule: Rule = "vanilla"
     cam: str = "grad-cam"
@@ -64,21 +75,21 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "saliency": Method("Saliency", "image"),
-    "guided": Method("Guided saliency", "image", "guided"),
-    "relu": Method("ReLU saliency", "image", "relu"),
-    "grad-cam": Method("Grad-CAM", "layer"),
-    "guided-grad-cam": Method("Guided Grad-CAM", "both", "guided"),
-    "grad-cam-guided-rule": Method("Grad-CAM, guided rule", "layer", "guided"),
-    "grad-cam-relu-rule": Method("Grad-CAM, ReLU rule", "layer", "relu"),
-    "hires-cam": Method("HiResCAM", "layer", cam="hires-cam"),
-    "xgrad-cam": Method("XGrad-CAM", "layer", cam="xgrad-cam"),
-    "grad-cam++": Method("Grad-CAM++", "layer", cam="grad-cam++"),
-    "layer-cam": Method("LayerCAM", "layer", cam="layer-cam"),
-    "eigen-cam": Method("Eigen-CAM", "layer", cam="eigen-cam"),
-    "smoothgrad": Method("SmoothGrad", "own"),
-    "integrated-gradients": Method("Integrated gradients", "own"),
-    "occlusion": Method("Occlusion", "own"),
+    "saliency": Method("Saliency", "sensitivity", "image"),
+    "guided": Method("Guided saliency", "seen", "image", "guided"),
+    "relu": Method("ReLU saliency", "seen", "image", "relu"),
+    "grad-cam": Method("Grad-CAM", "where", "layer"),
+    "guided-grad-cam": Method("Guided Grad-CAM", "seen", "both", "guided"),
+    "grad-cam-guided-rule": Method("Grad-CAM, guided rule", "where", "layer", "guided"),
+    "grad-cam-relu-rule": Method("Grad-CAM, ReLU rule", "where", "layer", "relu"),
+    "hires-cam": Method("HiResCAM", "where", "layer", cam="hires-cam"),
+    "xgrad-cam": Method("XGrad-CAM", "where", "layer", cam="xgrad-cam"),
+    "grad-cam++": Method("Grad-CAM++", "where", "layer", cam="grad-cam++"),
+    "layer-cam": Method("LayerCAM", "where", "layer", cam="layer-cam"),
+    "eigen-cam": Method("Eigen-CAM", "seen", "layer", cam="eigen-cam"),
+    "smoothgrad": Method("SmoothGrad", "sensitivity", "own"),
+    "integrated-gradients": Method("Integrated gradients", "how much", "own"),
+    "occlusion": Method("Occlusion", "how much", "own"),
 }
 
 # Many passes each, where all the others share one.

@@ -75,6 +75,11 @@ class Explanation(Drawable):
         """Whether this is a class activation map, in the resolution of its layer."""
         return self.layer is not None and self.channels is None
 
+    @property
+    def is_region(self) -> bool:
+        """Whether its values belong to regions of the image rather than to single pixels."""
+        return self.is_cam or self.method == "occlusion"
+
     def _repr_html_(self) -> str:
         page: str = _drawing().html_of(self)
         return page
@@ -117,7 +122,8 @@ class ExplanationPage(Drawable):
     """What one pass over some images yields: scores, explanations, activations of layers.
 
     logits ``(n, k)``: the classifier's answer, averaged with that of the mirror image where the
-    classifier does so; maps explain the image as it is.
+    classifier does so; maps explain the image as it is. names: of the image files, where they are
+    known; model: what the classifier is called.
     """
 
     images: NDArray[np.uint8]
@@ -127,6 +133,8 @@ class ExplanationPage(Drawable):
     activations: tuple[Activations, ...] = ()
     layer_choice: LayerChoice | None = None
     temperature: float = 1.0
+    names: tuple[str, ...] = ()
+    model: str = ""
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,8 @@ def weights_hash(classifier: Classifier) -> str:
 def _page_json(page: ExplanationPage, classifier: Classifier | None) -> dict[str, Any]:
     choice = page.layer_choice
     return {
+        "model": page.model,
+        "images": list(page.names),
         "image_sha256": [sha256_of_bytes(image.tobytes()) for image in page.images],
         "weights_sha256": None if classifier is None else weights_hash(classifier),
         "versions": {name: metadata.version(name) for name in ("glasshouse", "torch", "numpy")},
@@ -140,6 +142,8 @@ def _loaded(folder: Path, method: str | None) -> ExplanationPage:
             explanations=(),
             layer_choice=_layer_choice(facts["layer_choice"]),
             temperature=float(facts["temperature"]),
+            names=tuple(facts["images"]),
+            model=facts["model"],
         )
         found = tuple(
             _explanation(each, folder, page)

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,11 @@ def _array(answer: ExplainedPhoto, wanted: Wanted) -> DrawnFile:
     return DrawnFile(buffer.getvalue(), name, "application/octet-stream")
 
 
+def _sheet(answer: ExplainedPhoto) -> bytes:
+    page = replace(answer.page, names=(answer.photo.name,), model=str(answer.model))
+    return to_png(draw_sheet(page))
+
+
 def _method(answer: ExplainedPhoto, wanted: Wanted) -> str:
     return answer.page.explanations[wanted.place].method
 
@@ -117,5 +122,5 @@ _FILES: dict[str, Callable[[ExplainedPhoto, Wanted], DrawnFile]] = {
     ),
     "overlay": _overlay,
     "array": _array,
-    "sheet": lambda answer, _: DrawnFile(to_png(draw_sheet(answer.page)), "sheet.png"),
+    "sheet": lambda answer, _: DrawnFile(_sheet(answer), "sheet.png"),
 }

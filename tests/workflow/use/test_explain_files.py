@@ -22,11 +22,11 @@ def test_an_image_gets_a_folder_with_its_sheet_and_its_page(tmp_path: Path) -> N
         classifier_of(module_net()),
         some_images(2),
         ["a.png", "b/a.png"],
-        ExplainRequest(tmp_path, maps),
+        ExplainRequest(tmp_path, maps, model="my-network"),
     )
     assert len({path.parent for each in found for path in each.files}) == 2
     names = {path.name for path in found[0].files}
-    assert {"sheet.png", "activations-one-channel.png", "page.json"} <= names
+    assert {"sheet.png", "activations-one-channel.png", "page.json", "grad-cam.png"} <= names
     assert {"images.npy", "grad-cam.maps.npy"} <= names
     assert {path for each in found for path in each.files} == {
         path for path in tmp_path.rglob("*") if path.is_file()
@@ -37,6 +37,7 @@ def test_an_image_gets_a_folder_with_its_sheet_and_its_page(tmp_path: Path) -> N
     assert "faithfulness" in {check["name"] for check in written["checks"]}
     page = json.loads((found[0].files[0].parent / "page.json").read_text(encoding="utf-8"))
     assert page["maps"] == answer["maps"]
+    assert (page["images"], page["model"]) == (["a.png"], "my-network")
     assert load_page(found[1].files[0].parent).explanations[0].method == "grad-cam"
 
 

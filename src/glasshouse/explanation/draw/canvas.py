@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from glasshouse.explanation.draw.overlay import RGB, ColourScale, coloured
 
 # Font sizes.
-HEADLINE, TITLE, BODY, SMALL = 21, 13, 11, 9
+HEADLINE, TITLE, BODY, SMALL = 21, 13, 11, 10
 INK, QUIET = "#222222", "#555555"
 # Space for a title above an image, and for a colour bar with its numbers to the right of one.
 TITLE_HEIGHT, BAR_WIDTH = 24, 62
@@ -53,9 +53,9 @@ class Canvas:
             corner = (point[0] + size[0] - 1, point[1] + size[1] - 1)
             self._draw.rectangle((*point, *corner), fill=colour)
 
-    def line(self, start: Point, end: Point, colour: str) -> None:
-        """A thin line."""
-        self._draw.line((*start, *end), fill=colour, width=1)
+    def line(self, start: Point, end: Point, colour: str, width: int = 1) -> None:
+        """A line of this width."""
+        self._draw.line((*start, *end), fill=colour, width=width)
 
     def colour_bar(self, point: Point, scale: ColourScale, height: int) -> None:
         """The colours of a scale from high to low, with three of their values."""

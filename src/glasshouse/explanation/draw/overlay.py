@@ -83,14 +83,12 @@ def blended(image: RGB, values: Floats, scale: ColourScale, opacity: float) -> R
 
 
 def colour_maps(explanation: Explanation, palette: Palette, most: int = 1) -> list[ColouredMap]:
-    """The first maps of an explanation; class activation maps lie over the grey image."""
+    """The first maps of an explanation, each over its grey image."""
     drawn = []
     for index, values in enumerate(shown(explanation)[:most]):
         scale = colour_scale(explanation, values, palette)
         image = as_rgb(explanation.images[index])
-        is_over = explanation.is_cam
-        pixels = overlaid(image, values, scale) if is_over else coloured(values, scale)
-        drawn.append(ColouredMap(pixels, scale))
+        drawn.append(ColouredMap(overlaid(image, values, scale), scale))
     return drawn
 
 

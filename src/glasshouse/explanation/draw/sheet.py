@@ -1,136 +1,237 @@
-"""The sheet of one image: original, prediction, every map, and what the checks say of each."""
+"""The sheet of one image: the photo, the map to begin with and a sentence, then the other maps."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL.Image import Image
 
-from glasshouse.explanation.draw.canvas import (
-    HEADLINE,
-    QUIET,
-    TITLE,
-    TITLE_HEIGHT,
-    Canvas,
-    Point,
-    shorten,
-    wrap,
+from glasshouse.explanation.draw.canvas import BAR_WIDTH, INK, QUIET, Canvas, Point, shorten, wrap
+from glasshouse.explanation.draw.overlay import DEFAULT, Palette, as_rgb, colour_maps
+from glasshouse.explanation.draw.sheet_words import (
+    MARKS,
+    described_page,
+    grouped,
+    method_titles,
+    notes_of,
+    short_checks,
 )
-from glasshouse.explanation.draw.overlay import DEFAULT, ColouredMap, Palette, as_rgb, colour_maps
-from glasshouse.explanation.draw.rows import method_title
-from glasshouse.explanation.nouns import (
-    Explanation,
-    ExplanationPage,
-    class_name_at,
-    target_name,
-)
+from glasshouse.explanation.nouns import Explanation, ExplanationPage, class_name_at, target_name
+from glasshouse.explanation.trust.hiding import ELSEWHERE, HIDING, MARKED, marked_area
+from glasshouse.explanation.trust.lead import doubts_of, lead_of
 from glasshouse.models.predict import softmax
+from glasshouse.wording import percentage
 
-_VERDICTS = {
-    "good": ("\N{CHECK MARK}", "#2e7d32"),
-    "doubtful": ("!", "#b3261e"),
-    "note": ("\N{BULLET}", QUIET),
-}
-_CELL, _SIDE, _LINE, _GAP, _HEAD, _MARGIN, _INDENT = 390, 308, 15, 24, 50, 11, 15
-_MOST_CLASSES = 5
+_WIDTH, _MARGIN, _GAP = 1240, 26, 18
+_HEADLINE, _SENTENCE, _HEADING, _TITLE, _BODY, _SMALL = 27, 20, 17, 14, 13, 12
+_LARGE, _SIDE, _COLUMNS = 356, 176, 5
+_CELL = (_WIDTH - 2 * _MARGIN + _GAP) // _COLUMNS
+_MOST_CLASSES = 4
 
-Draw = Callable[[Canvas, Point], None]
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """One cell of the sheet; lines are (verdict, text), the verdict only on a check's first."""
-
-    title: str
-    draw: Draw
-    lines: tuple[tuple[str, str], ...] = ()
+Group = tuple[str, list[list[Explanation]]]
 
 
 def draw_sheet(
-    page: ExplanationPage, index: int = 0, *, palette: Palette = DEFAULT, columns: int = 4
+    page: ExplanationPage, index: int = 0, *, palette: Palette = DEFAULT, columns: int = _COLUMNS
 ) -> Image:
-    """One image's whole page: original, prediction, every map, and what the checks say."""
-    cells = _cells(page, index, palette)
-    columns = min(columns, len(cells))
-    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
-    heights = [
-        TITLE_HEIGHT + _SIDE + _LINE * max(len(cell.lines) for cell in row) + _GAP for row in rows
-    ]
-    notes = _notes(page.explanations, columns * _CELL - 2 * _MARGIN)
-    canvas = Canvas(columns * _CELL + _MARGIN, _HEAD + sum(heights) + _LINE * (len(notes) + 1))
+    """One image's page: photo, the map to begin with, what was measured, then all other maps.
+
+    Maps that are identical are drawn once. columns: how many of the other maps are in a row.
+    """
+    sheet = _Sheet(page, index, palette, columns)
+    # How high it gets is known once it is drawn; the rest is cut off.
+    canvas = Canvas(_WIDTH, 8_000)
+    top = sheet.head(canvas, _MARGIN)
     if page.explanations:
-        title = f"Why {target_name(page.explanations[0], index)}?"
-        canvas.write((_MARGIN, 12), shorten(title, columns * _CELL, HEADLINE), HEADLINE)
-    top = _HEAD
-    for row, height in zip(rows, heights, strict=True):
-        for column, cell in enumerate(row):
-            _place(canvas, cell, (column * _CELL + _MARGIN, top))
-        top += height
-    for number, line in enumerate(notes):
-        canvas.write((_MARGIN, top + number * _LINE), line, colour=QUIET)
+        top = sheet.lead(canvas, top)
+        top = sheet.others(canvas, top)
+        top = sheet.notes(canvas, top)
+    canvas.image = canvas.image.crop((0, 0, _WIDTH, round(top)))
     return canvas.image
 
 
-def _cells(page: ExplanationPage, index: int, palette: Palette) -> list[_Cell]:
-    original = as_rgb(page.images[index])
-    cells = [
-        _Cell("original", lambda canvas, point: canvas.paste(point, original, _SIDE)),
-        _Cell("prediction", partial(_draw_prediction, page=page, index=index)),
+@dataclass(frozen=True)
+class _Sheet:
+    """Draws its parts one below another; each returns where the next one begins."""
+
+    page: ExplanationPage
+    index: int
+    palette: Palette
+    columns: int
+
+    def head(self, canvas: Canvas, top: float) -> float:
+        """The question, and the image, model and class that it is about."""
+        question = "What is this?"
+        if self.page.explanations:
+            question = f"Why {target_name(self.page.explanations[0], self.index)}?"
+        width = _WIDTH - 2 * _MARGIN
+        canvas.write((_MARGIN, top), shorten(question, width, _HEADLINE), _HEADLINE)
+        said = shorten(described_page(self.page, self.index), width, _BODY)
+        canvas.write((_MARGIN, top + 40), said, _BODY, QUIET)
+        return top + 76
+
+    def lead(self, canvas: Canvas, top: float) -> float:
+        """The photo and the map to begin with in large, and next to them what was measured."""
+        first = lead_of(self.page.explanations)
+        second = _MARGIN + _LARGE + _GAP
+        canvas.write((_MARGIN, top), "The photo, as the network sees it", _TITLE)
+        canvas.write((second, top), shorten(_lead_title(first), _LARGE + 40, _TITLE), _TITLE)
+        below = top + 26
+        canvas.paste((_MARGIN, below), as_rgb(self.page.images[self.index]), _LARGE)
+        self._map(canvas, (second, below), first, _LARGE)
+        left = second + _LARGE + BAR_WIDTH + _GAP
+        end = self._answer(canvas, (left, below - 6), first)
+        under = below + _LARGE + 8
+        if first.is_region:
+            corner = second, below
+            _outline(canvas, corner, marked_area(first)[self.index])
+            said = f"Outlined: the marked area, the strongest {percentage(MARKED)} of the image."
+            canvas.write((second, under), said, _SMALL, QUIET)
+            under += 22
+        under = self._checks(canvas, (_MARGIN, under), first)
+        return max(under, end) + 20
+
+    def others(self, canvas: Canvas, top: float) -> float:
+        """The other maps in small, by the question that they answer."""
+        for band in _bands(grouped(self.page.explanations, self.index), self.columns):
+            canvas.line((_MARGIN, top), (_WIDTH - _MARGIN, top), "#d5dae1")
+            ends = [self._group(canvas, (left, top + 14), group) for left, group in band]
+            top = max(ends)
+        return top
+
+    def notes(self, canvas: Canvas, top: float) -> float:
+        """What the marks mean, then the notes and warnings of all maps."""
+        canvas.line((_MARGIN, top), (_WIDTH - _MARGIN, top), "#d5dae1")
+        top += 14
+        for sentence in notes_of(self.page.explanations):
+            for line in wrap(sentence, _WIDTH - 2 * _MARGIN, _SMALL):
+                canvas.write((_MARGIN, top), line, _SMALL, QUIET)
+                top += 17
+        return top + 14
+
+    def _group(self, canvas: Canvas, corner: Point, group: Group) -> float:
+        """A question and the maps that answer it, as many in a row as there are columns."""
+        left, top = corner
+        question, members = group
+        canvas.write((left, top), question, _HEADING)
+        top += 34
+        for start in range(0, len(members), self.columns):
+            row = members[start : start + self.columns]
+            ends = [
+                self._small(canvas, (left + i * _CELL, top), each) for i, each in enumerate(row)
+            ]
+            top = max(ends)
+        return top
+
+    def _small(self, canvas: Canvas, corner: Point, same: Sequence[Explanation]) -> float:
+        left, top = corner
+        width = _CELL - _GAP
+        for line in wrap(method_titles(same), width, _BODY):
+            canvas.write((left, top), line, _BODY)
+            top += 18
+        self._map(canvas, (left, top + 4), same[0], _SIDE)
+        top += _SIDE + 12
+        for verdict, words in short_checks(same[0]):
+            mark, colour = MARKS[verdict]
+            canvas.write((left, top), mark, _SMALL, colour)
+            for line in wrap(words, width - 16, _SMALL):
+                canvas.write((left + 16, top), line, _SMALL)
+                top += 16
+        return top + 22
+
+    def _checks(self, canvas: Canvas, corner: Point, first: Explanation) -> float:
+        """What the checks say of the map to begin with, with their numbers."""
+        left, top = corner
+        for check in first.checks:
+            if check.name in (HIDING, ELSEWHERE, "sameness"):
+                continue
+            mark, colour = MARKS[check.verdict]
+            canvas.write((left, top), mark, _SMALL, colour)
+            for line in wrap(check.words, 2 * _LARGE + _GAP, _SMALL):
+                canvas.write((left + 16, top), line, _SMALL)
+                top += 17
+        return top
+
+    def _map(self, canvas: Canvas, corner: Point, explanation: Explanation, side: int) -> None:
+        drawn = colour_maps(explanation, self.palette, self.index + 1)[self.index]
+        canvas.paste(corner, drawn.pixels, side)
+        inset = side // 8
+        place = corner[0] + side + 7, corner[1] + inset
+        canvas.colour_bar(place, drawn.scale, side - 2 * inset)
+
+    def _answer(self, canvas: Canvas, corner: Point, first: Explanation) -> float:
+        """The sentence, the numbers behind it, and the most probable classes."""
+        left, top = corner
+        width = _WIDTH - _MARGIN - left
+        found = {check.name: check.words for check in first.checks}
+        for line in wrap(found.get(HIDING, ""), width, _SENTENCE):
+            canvas.write((left, top), line, _SENTENCE)
+            top += 27
+        top += 6
+        for line in wrap(found.get(ELSEWHERE, ""), width, _SMALL):
+            canvas.write((left, top), line, _SMALL, QUIET)
+            top += 17
+        return self._classes(canvas, (left, top + 12), width)
+
+    def _classes(self, canvas: Canvas, corner: Point, width: float) -> float:
+        """The most probable classes and the explained one, with bars as long as probabilities."""
+        left, top = corner
+        logits = self.page.logits[self.index].astype(np.float64)
+        shares = softmax(logits / self.page.temperature)
+        explained = int(self.page.explanations[0].targets[self.index])
+        for place in classes_shown(shares, explained):
+            is_own = place == explained
+            colour = INK if is_own else QUIET
+            said = f"{class_name_at(self.page.class_names, place)}"
+            said += " (explained)" if is_own else ""
+            canvas.write((left, top), shorten(said, width - 80, _BODY), _BODY, colour)
+            share = percentage(float(shares[place]))
+            canvas.write((left + width, top), share, _BODY, colour, anchor="ra")
+            canvas.fill((left, top + 19), (width, 9), "#e8edf3")
+            filled = round(width * float(shares[place]))
+            canvas.fill((left, top + 19), (filled, 9), "#3b6ea5" if is_own else "#a9b8c9")
+            top += 38
+        return top
+
+
+def classes_shown(shares: NDArray[np.float64], explained: int) -> list[int]:
+    """The most probable classes, and the explained one even where it is not among them."""
+    best: list[int] = shares.argsort()[::-1][:_MOST_CLASSES].tolist()
+    return best if explained in best else [*best, explained]
+
+
+def _bands(groups: Sequence[Group], columns: int) -> list[list[tuple[float, Group]]]:
+    """The groups from top to bottom, small ones next to each other; each with its left edge."""
+    bands: list[list[tuple[float, Group]]] = []
+    free = 0
+    for group in groups:
+        # The question is wider than a single map.
+        width = max(2, len(group[1]))
+        if width > free or not bands:
+            bands.append([])
+            free = columns
+        bands[-1].append((_MARGIN + (columns - free) * _CELL, group))
+        free -= width
+    return bands
+
+
+def _lead_title(first: Explanation) -> str:
+    if not first.checks:
+        return f"{method_titles([first])}, not checked"
+    doubts = len(doubts_of(first))
+    passed = "passed all checks" if not doubts else f"failed {doubts} of its checks"
+    return f"{method_titles([first])}: begin here; it {passed}"
+
+
+def _outline(canvas: Canvas, corner: Point, mask: NDArray[np.bool_]) -> None:
+    """White lines with dark sides along the pixel edges at which a mask begins or ends."""
+    scale = _LARGE / max(mask.shape)
+    edges = [
+        *((column + 1, row, 0, 1) for row, column in np.argwhere(mask[:, 1:] != mask[:, :-1])),
+        *((column, row + 1, 1, 0) for row, column in np.argwhere(mask[1:] != mask[:-1])),
     ]
-    for each in page.explanations:
-        drawn = colour_maps(each, palette, index + 1)[index]
-        lines = tuple(_check_lines(each))
-        cells.append(_Cell(method_title(each), partial(_draw_map, drawn=drawn), lines))
-    return cells
-
-
-def _place(canvas: Canvas, cell: _Cell, corner: Point) -> None:
-    left, top = corner
-    canvas.write((left, top + 5), shorten(cell.title, _SIDE, TITLE), TITLE)
-    cell.draw(canvas, (left, top + TITLE_HEIGHT))
-    below = top + TITLE_HEIGHT + _SIDE + 6
-    for number, (verdict, line) in enumerate(cell.lines):
-        if verdict:
-            mark, colour = _VERDICTS[verdict]
-            canvas.write((left, below + number * _LINE), mark, colour=colour)
-        canvas.write((left + _INDENT, below + number * _LINE), line)
-
-
-def _draw_map(canvas: Canvas, point: Point, *, drawn: ColouredMap) -> None:
-    canvas.paste(point, drawn.pixels, _SIDE)
-    inset = _SIDE // 7
-    place = point[0] + _SIDE + 7, point[1] + inset
-    canvas.colour_bar(place, drawn.scale, _SIDE - 2 * inset)
-
-
-def _draw_prediction(canvas: Canvas, point: Point, *, page: ExplanationPage, index: int) -> None:
-    """The most probable classes with bars as long as their probabilities."""
-    shares = softmax(page.logits[index].astype(np.float64) / page.temperature)
-    left, top = point
-    for row, position in enumerate(shares.argsort()[::-1][:_MOST_CLASSES].tolist()):
-        base = top + 26 + row * 56
-        name = shorten(class_name_at(page.class_names, position), _SIDE - 60, TITLE)
-        canvas.write((left, base), name, TITLE, anchor="ls")
-        canvas.write((left + _SIDE, base), f"{shares[position]:.1%}", TITLE, anchor="rs")
-        canvas.fill((left, base + 6), (_SIDE, 16), "#e8edf3")
-        canvas.fill((left, base + 6), (round(_SIDE * float(shares[position])), 16), "#3b6ea5")
-
-
-def _check_lines(explanation: Explanation) -> Iterator[tuple[str, str]]:
-    for check in explanation.checks:
-        lines = wrap(check.words, _CELL - 2 * _INDENT - _MARGIN)
-        yield from ((check.verdict if not number else "", x) for number, x in enumerate(lines))
-
-
-def _notes(explanations: Sequence[Explanation], width: float) -> list[str]:
-    """The notes and warnings of all maps, each once, with the methods that it applies to."""
-    methods: dict[str, list[str]] = {}
-    for explanation in explanations:
-        for sentence in (*explanation.warnings, *explanation.notes):
-            methods.setdefault(sentence, []).append(explanation.method)
-    lines: list[str] = []
-    for sentence, names in methods.items():
-        whom = "" if sentence.startswith("Layer: ") else f"{', '.join(names)}: "
-        lines += wrap(whom + sentence, width)
-    return lines
+    for colour, width in (("#202020", 4), ("#ffffff", 2)):
+        for right, down, along, below in edges:
+            start = corner[0] + right * scale, corner[1] + down * scale
+            canvas.line(start, (start[0] + along * scale, start[1] + below * scale), colour, width)

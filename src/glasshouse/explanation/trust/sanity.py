@@ -105,6 +105,15 @@ def check_sameness(explanations: Sequence[Explanation]) -> tuple[Explanation, ..
     return tuple(_with_sameness(explanation, explanations) for explanation in explanations)
 
 
+def is_same_map(first: Explanation, second: Explanation) -> bool:
+    """Whether two explanations have equal maps, up to rounding."""
+    one, other = first.maps, second.maps
+    if one.shape != other.shape:
+        return False
+    size = float(np.abs(other).max())
+    return float(np.abs(one - other).max()) <= 1e-5 * size
+
+
 def sobel(images: NDArray[np.uint8]) -> Floats:
     """The magnitude of the grey-value gradient ``(n, h, w)`` by Sobel's 3x3 filters."""
     # Only checks need SciPy, which takes most of a second to import; so below.
@@ -173,19 +182,12 @@ def _with_sameness(explanation: Explanation, others: Sequence[Explanation]) -> E
     names = [
         other.method
         for other in others
-        if other.method != explanation.method and _is_same(explanation.maps, other.maps)
+        if other.method != explanation.method and is_same_map(explanation, other)
     ]
     if not names:
         return explanation
     words = f"Identical to {', '.join(names)} here."
     return _with(explanation, Check("sameness", (), "note", words))
-
-
-def _is_same(first: Floats, second: Floats) -> bool:
-    if first.shape != second.shape:
-        return False
-    size = float(np.abs(second).max())
-    return float(np.abs(first - second).max()) <= 1e-5 * size
 
 
 def _with(explanation: Explanation, check: Check) -> Explanation:

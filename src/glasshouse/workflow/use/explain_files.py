@@ -1,7 +1,7 @@
 """Image files to folders of sheets, raw maps and records."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from PIL.Image import Image
 
 from glasshouse.explanation.draw.canvas import to_png
 from glasshouse.explanation.draw.overlay import DEFAULT, Palette
+from glasshouse.explanation.draw.photo_and_map import draw_photo_and_map
 from glasshouse.explanation.draw.sheet import draw_sheet
 from glasshouse.explanation.draw.tiles import draw_activations, draw_channel
 from glasshouse.explanation.methods import ACTIVATIONS, ALL, require_named_methods
@@ -32,7 +33,7 @@ class ExplainRequest:
     """What to explain, how to draw it, and the folder it goes to.
 
     channel: which channel of the first layer is drawn alone. tiles: how many channels are drawn
-    together; unset: all. shared_scale: one scale for all of them.
+    together; unset: all. shared_scale: one scale for all of them. model: what it is called.
     """
 
     out: Path
@@ -41,6 +42,7 @@ class ExplainRequest:
     channel: int = 0
     tiles: int | None = None
     shared_scale: bool = False
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,14 @@ def explain_images(
     names: Sequence[str],
     request: ExplainRequest,
 ) -> list[Explained]:
-    """Explain each image and write its sheet, activations, raw maps and page.json.
+    """Explain each image: write its sheet, a PNG per map, activations, raw maps and page.json.
 
     pixels: uint8 ``(n, 3, h, w)``; names: one per image, from which its folder is named.
     """
     results = []
     for image, name in zip(pixels, names, strict=True):
         page = explain_image(classifier, image, request.maps)
+        page = replace(page, names=(name,), model=request.model)
         results.append(_written(classifier, page, name, request))
     return results
 
@@ -136,6 +139,8 @@ def _drawn(page: ExplanationPage, request: ExplainRequest) -> dict[str, Image]:
     drawn: dict[str, Image] = {}
     if page.explanations:
         drawn["sheet"] = draw_sheet(page, palette=request.palette)
+    for place, each in enumerate(page.explanations):
+        drawn[each.method] = draw_photo_and_map(page, place, palette=request.palette)
     if page.activations and page.activations[0].values.ndim == 4:
         drawn["activations-one-channel"] = draw_channel(
             page.activations[0], request.channel, palette=request.palette

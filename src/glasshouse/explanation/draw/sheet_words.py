@@ -1,0 +1,105 @@
+"""What a sheet says of an image and of its maps, as text without any drawing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from glasshouse.explanation.methods import METHODS, QUESTIONS
+from glasshouse.explanation.nouns import Explanation, ExplanationPage, class_name_at, target_name
+from glasshouse.explanation.trust.hiding import ELSEWHERE, HIDING
+from glasshouse.explanation.trust.lead import lead_of
+from glasshouse.explanation.trust.sanity import is_same_map
+from glasshouse.models.predict import softmax
+from glasshouse.wording import percentage
+
+MARKS = {
+    "good": ("\N{CHECK MARK}", "#2e7d32"),
+    "doubtful": ("!", "#b3261e"),
+    "note": ("\N{BULLET}", "#555555"),
+}
+# Under a small map, each doubt in a few words; the record of the page has the numbers.
+_DOUBTS = {
+    "random head": "hardly depends on the class",
+    "edges": "resembles an edge detector",
+    "faithfulness": "marks no more than random pixels or edges would",
+    "empty": "empty: it marks nothing",
+}
+_CHECKS_SAID = (
+    "Checks of each map: does it change when the last layer is random, is it more than edges, does "
+    "the answer rely on its pixels? The numbers are in page.json."
+)
+
+
+def described_page(page: ExplanationPage, index: int) -> str:
+    """The image, the model, the answer and the explained class with their probabilities."""
+    shares = softmax(page.logits[index].astype(np.float64) / page.temperature)
+    best = int(shares.argmax())
+    answer = f"answer: {class_name_at(page.class_names, best)} {percentage(float(shares[best]))}"
+    said = [Path(page.names[index]).name if page.names else "", page.model, answer]
+    if page.explanations:
+        own = int(page.explanations[0].targets[index])
+        if own != best:
+            name = target_name(page.explanations[0], index)
+            said.append(f"explained: {name} {percentage(float(shares[own]))}")
+    return "  \N{MIDDLE DOT}  ".join(part for part in said if part)
+
+
+def grouped(
+    explanations: Sequence[Explanation], index: int
+) -> list[tuple[str, list[list[Explanation]]]]:
+    """Each question with the maps that answer it, without the one to begin with.
+
+    Identical maps are one entry; those identical to the first map are named with it instead.
+    """
+    first = lead_of(explanations)
+    rest = [each for each in explanations if not is_same_map(each, first)]
+    groups = []
+    for key, question in QUESTIONS.items():
+        members: list[list[Explanation]] = []
+        for each in rest:
+            if METHODS[each.method].question != key:
+                continue
+            same = next((known for known in members if is_same_map(known[0], each)), None)
+            if same is None:
+                members.append([each])
+            else:
+                same.append(each)
+        if members:
+            groups.append((question.format(name=target_name(first, index)), members))
+    return groups
+
+
+def method_titles(same: Sequence[Explanation]) -> str:
+    """What identical maps are called, for example "Grad-CAM and HiResCAM at conv5"."""
+    names = [METHODS[each.method].title for each in same]
+    said = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    layer = same[0].layer
+    return f"{said} at {layer}" if layer else said
+
+
+def short_checks(explanation: Explanation) -> list[tuple[str, str]]:
+    """Each doubt about a map in a few words, or that there is none; (verdict, words)."""
+    checks = [c for c in explanation.checks if c.name not in (HIDING, ELSEWHERE)]
+    doubts = [("doubtful", _DOUBTS[c.name]) for c in checks if c.verdict == "doubtful"]
+    notes = [("note", c.words) for c in checks if c.verdict == "note" and c.name != "sameness"]
+    if not checks:
+        return []
+    return [*doubts, *notes] or [("good", "passed all checks")]
+
+
+def notes_of(explanations: Sequence[Explanation]) -> list[str]:
+    """The notes and warnings of all maps, each once, with the methods that it applies to."""
+    methods: dict[str, list[str]] = {}
+    for explanation in explanations:
+        for sentence in (*explanation.warnings, *explanation.notes):
+            methods.setdefault(sentence, []).append(METHODS[explanation.method].title)
+    lines = [_CHECKS_SAID] if any(each.checks for each in explanations) else []
+    first = lead_of(explanations)
+    same = [each for each in explanations if each is not first and is_same_map(each, first)]
+    if same:
+        lines.append(f"Identical to the map to begin with: {method_titles(same)}.")
+    for sentence, names in methods.items():
+        whom = "" if sentence.startswith("Layer: ") else f"{', '.join(names)}: "
+        lines.append(whom + sentence)
+    return lines

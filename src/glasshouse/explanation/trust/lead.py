@@ -1,0 +1,36 @@
+"""Which of several maps to begin with."""
+
+from collections.abc import Sequence
+
+from glasshouse.explanation.maps.enlargement import shown
+from glasshouse.explanation.nouns import Explanation
+from glasshouse.explanation.trust.hiding import HIDING
+
+# Maps of regions come first, because a person can see what they mark; those that hardly depend on
+# the class come last.
+_ORDER = (
+    "grad-cam", "hires-cam", "xgrad-cam", "layer-cam", "grad-cam++", "occlusion",
+    "integrated-gradients", "smoothgrad", "saliency", "grad-cam-guided-rule", "grad-cam-relu-rule",
+    "guided-grad-cam", "guided", "relu", "eigen-cam",
+)  # fmt: skip
+
+
+def lead_of(explanations: Sequence[Explanation]) -> Explanation:
+    """The map to begin with: of those with the fewest doubts the one that is easiest to read."""
+    return min(explanations, key=_rank)
+
+
+def doubts_of(explanation: Explanation) -> tuple[str, ...]:
+    """The names of the checks that a map did not pass; what hiding does is told separately."""
+    return tuple(
+        check.name
+        for check in explanation.checks
+        if check.verdict == "doubtful" and check.name != HIDING
+    )
+
+
+def _rank(explanation: Explanation) -> tuple[bool, int, int]:
+    is_empty = not (shown(explanation) > 0).any()
+    place = _ORDER.index(explanation.method) if explanation.method in _ORDER else len(_ORDER)
+    # Without any judgement, Eigen-CAM would have the fewest doubts and still explain no class.
+    return is_empty or explanation.method == "eigen-cam", len(doubts_of(explanation)), place

@@ -1,0 +1,101 @@
+from dataclasses import replace
+
+import numpy as np
+
+from glasshouse.explanation.draw.canvas import to_png
+from glasshouse.explanation.draw.photo_and_map import draw_photo_and_map
+from glasshouse.explanation.draw.sheet import classes_shown, draw_sheet
+from glasshouse.explanation.draw.sheet_words import (
+    described_page,
+    grouped,
+    method_titles,
+    notes_of,
+    short_checks,
+)
+from glasshouse.explanation.methods import METHODS, QUESTIONS
+from glasshouse.explanation.nouns import Check, Explanation, ExplanationPage
+from tests.explanation.nets import NAMES, some_images
+
+
+def explanation_of(method: str, number: int) -> Explanation:
+    return Explanation(
+        method=method,
+        maps=np.random.default_rng(number).random((1, 4, 4)),
+        images=some_images(1),
+        logits=np.zeros((1, 5)),
+        targets=np.zeros(1, dtype=np.int64),
+        class_names=NAMES,
+        layer="conv" if METHODS[method].source == "layer" else None,
+    )
+
+
+def page_of(*explanations: Explanation) -> ExplanationPage:
+    logits = np.array([[0.0, 2.0, 1.0, 0.5, 0.2]])
+    names = ("photos/holiday.png",)
+    return ExplanationPage(
+        some_images(1), logits, NAMES, explanations, names=names, model="my-network"
+    )
+
+
+def test_the_sheet_names_the_file_the_model_and_the_class_with_its_probability() -> None:
+    page = page_of(explanation_of("grad-cam", 0))
+    said = described_page(page, 0)
+    assert said.split("  \N{MIDDLE DOT}  ") == [
+        "holiday.png", "my-network", "answer: dog 53 %", "explained: cat 7 %"
+    ]  # fmt: skip
+    predicted = replace(page.explanations[0], targets=np.ones(1, dtype=np.int64))
+    assert "explained" not in described_page(page_of(predicted), 0)
+    assert described_page(replace(page, names=(), model=""), 0).startswith("answer: dog")
+
+
+def test_the_explained_class_has_a_bar_even_where_it_is_improbable() -> None:
+    shares = np.array([0.02, 0.4, 0.3, 0.2, 0.05, 0.03])
+    assert classes_shown(shares, 0) == [1, 2, 3, 4, 0]
+    assert classes_shown(shares, 2) == [1, 2, 3, 4]
+
+
+def test_maps_are_grouped_by_question_and_identical_ones_appear_once() -> None:
+    first, saliency = explanation_of("grad-cam", 0), explanation_of("saliency", 1)
+    twin = replace(first, method="hires-cam")
+    layer, plus = explanation_of("layer-cam", 2), explanation_of("grad-cam++", 2)
+    groups = grouped([saliency, first, twin, layer, plus], 0)
+    assert [question for question, _ in groups] == [
+        "Where is the evidence for cat?", "Which pixels would change the score of cat most?"
+    ]  # fmt: skip
+    assert [[e.method for e in same] for same in groups[0][1]] == [["layer-cam", "grad-cam++"]]
+    assert method_titles(groups[0][1][0]) == "LayerCAM and Grad-CAM++ at conv"
+    said = notes_of([saliency, first, twin])
+    assert said == ["Identical to the map to begin with: HiResCAM at conv."]
+    assert {method.question for method in METHODS.values()} == set(QUESTIONS)
+
+
+def test_a_doubt_is_told_in_a_few_words_and_so_is_that_there_is_none() -> None:
+    plain = explanation_of("saliency", 0)
+    assert short_checks(plain) == []
+    good = replace(plain, checks=(Check("edges", (0.1,), "good", "It is not."),))
+    assert short_checks(good) == [("good", "passed all checks")]
+    bad = replace(plain, checks=(*good.checks, Check("random head", (0.9,), "doubtful", "...")))
+    assert short_checks(bad) == [("doubtful", "hardly depends on the class")]
+
+
+def test_sheets_and_single_maps_are_drawn_for_any_number_of_maps_and_equal_bytes() -> None:
+    names = ("grad-cam", "occlusion", "saliency", "guided", "eigen-cam", "layer-cam")
+    heights = []
+    for count in (1, 3, 6):
+        page = page_of(*(explanation_of(name, i) for i, name in enumerate(names[:count])))
+        heights.append(draw_sheet(page).height)
+        assert to_png(draw_sheet(page)) == to_png(draw_sheet(page))
+        single = draw_photo_and_map(page, count - 1)
+        assert to_png(single) == to_png(draw_photo_and_map(page, count - 1))
+    assert heights == sorted(set(heights))
+    assert draw_sheet(page, columns=2).height > draw_sheet(page).height
+    assert draw_sheet(page_of()).width == draw_sheet(page).width
+
+
+def test_a_single_map_shows_the_photo_and_next_to_it_the_same_photo_in_grey() -> None:
+    empty = replace(explanation_of("occlusion", 0), maps=np.zeros((1, 16, 16)))
+    drawn = np.asarray(draw_photo_and_map(page_of(empty), 0))
+    photo, over = drawn[70:550, 22:502], drawn[70:550, 518:998]
+    grey = np.rint(photo.astype(float).mean(2))
+    assert not (photo == photo[..., :1]).all() and (over == over[..., :1]).all()
+    assert np.abs(over[..., 0] - grey).max() <= 1
