@@ -190,7 +190,7 @@ def _lines(answer: "Explained") -> "Iterator[str]":
     if answer.explained != answer.predicted:
         yield f"  explained: {answer.explained}"
     for each in answer.explanations:
-        doubts = [check.words for check in each.checks if check.verdict == "doubtful"]
+        doubts = [c.words for c in each.checks if c.verdict == "doubtful" or c.is_open]
         yield f"  {each.method}: {' '.join([*doubts, *each.warnings]) or _silence(each)}"
     yield from (f"  {path}" for path in answer.files if path.suffix == ".png")
 

@@ -12,6 +12,8 @@ from glasshouse.explanation.methods import Rule
 
 Floats = NDArray[np.floating[Any]]
 Verdict = Literal["good", "doubtful", "note"]
+# How the sentence of a check begins that cannot judge.
+CANNOT = "Cannot be judged"
 
 
 class Drawable:
@@ -33,6 +35,11 @@ class Check:
     values: tuple[float, ...]
     verdict: Verdict
     words: str
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing could be judged; the sentence then begins with this and says why."""
+        return self.words.startswith(CANNOT)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from glasshouse.explanation.draw.sheet_words import (
 )
 from glasshouse.explanation.methods import METHODS, QUESTIONS
 from glasshouse.explanation.nouns import Check, Explanation, ExplanationPage
+from glasshouse.explanation.trust.lead import verdict_on
 from tests.explanation.nets import NAMES, some_images
 
 
@@ -75,6 +76,13 @@ def test_a_doubt_is_told_in_a_few_words_and_so_is_that_there_is_none() -> None:
     good = replace(plain, checks=(Check("edges", (0.1,), "good", "It is not."),))
     assert short_checks(good) == [("good", "passed all checks")]
     bad = replace(plain, checks=(*good.checks, Check("random head", (0.9,), "doubtful", "...")))
+    untold = Check("faithfulness", (0.9,), "note", "Cannot be judged: it is improbable.")
+    unsure = replace(plain, checks=(*good.checks, untold))
+    assert short_checks(unsure) == [("note", "faithfulness: cannot be judged")]
+    assert verdict_on(unsure) == "no doubts, but faithfulness cannot be judged"
+    assert [verdict_on(each) for each in (plain, good, bad)] == [
+        "not checked", "passed all checks", "failed 1 of its checks"
+    ]  # fmt: skip
     assert short_checks(bad) == [("doubtful", "hardly depends on the class")]
 
 

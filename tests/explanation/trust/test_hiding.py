@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.nouns import Check, Explanation
 from glasshouse.explanation.pipeline import MapRequest, explain_image
 from glasshouse.explanation.trust.checks import check_all
@@ -78,8 +79,8 @@ SENTENCES = [
     ),
     (
         replace(MEASURED, before=0.002, answer="dog"),
-        "Nothing can be judged: cat has a probability of only 0.2 %, which hiding an area can "
-        "hardly lower.",
+        "Nothing can be judged: cat has a probability of 0.2 %, too low for hiding an area to "
+        "lower it.",
     ),
     (replace(MEASURED, area=0), "The map is empty: it marks nothing that speaks for cat."),
 ]
@@ -169,7 +170,5 @@ def test_only_a_single_image_is_told_what_hiding_does() -> None:
 
 
 def explained_twice() -> tuple[Explanation, ...]:
-    from glasshouse.explanation.explain import explain_page
-
     page = explain_page(classifier_of(module_net()), some_images(2), methods=["grad-cam"])
     return page.explanations

@@ -11,7 +11,12 @@ from glasshouse.errors import DataError
 from glasshouse.explanation.explain import explain
 from glasshouse.explanation.nouns import Explanation
 from glasshouse.explanation.trust.checks import check_all
-from glasshouse.explanation.trust.faithfulness import check_faithfulness, faithfulness
+from glasshouse.explanation.trust.faithfulness import (
+    Faithfulness,
+    _check,
+    check_faithfulness,
+    faithfulness,
+)
 from glasshouse.explanation.trust.localisation import (
     energy_inside,
     pointing_game,
@@ -185,3 +190,44 @@ def test_an_empty_map_gets_no_further_checks() -> None:
     assert [check.name for check in checked.checks] == ["empty"]
     assert {"edges", "random head", "faithfulness"} <= {check.name for check in filled.checks}
     assert [c.name for c in check_all(classifier, [empty])[0].checks] == ["empty"]
+
+
+def corner_of(count: int) -> Explanation:
+    corner = np.zeros((count, 16, 16))
+    corner[:, :4, :4] = 1
+    return explanation_of(corner, some_images(count))
+
+
+def test_nothing_is_judged_where_the_class_is_improbable() -> None:
+    explanation = corner_of(2)
+    logits = np.array([[-9.0, 0, 0, 0, 0]] * 2)
+    (checked,) = check_faithfulness(
+        classifier_of(CornerNet()), [replace(explanation, logits=logits)]
+    )
+    check = checked.checks[-1]
+    assert check.is_open and check.verdict == "note"
+    assert "probability of under 0.1 %" in check.words and len(check.values) == 2
+
+
+def test_a_single_image_is_named_and_a_small_lead_on_it_is_not_judged() -> None:
+    def area(insertion: float) -> Faithfulness:
+        return Faithfulness(np.zeros(1), np.array([insertion]))
+
+    rivals = {"random pixels": area(0.6), "edges": area(0.1)}
+    close, clear, worse = (_check(area(value), rivals) for value in (0.62, 0.7, 0.5))
+    assert close.verdict == "note" and close.is_open and "may be chance" in close.words
+    assert clear.verdict == "good" and "+0.70 (one image)" in clear.words
+    assert worse.verdict == "doubtful"
+
+
+def test_a_lead_over_several_images_counts_if_it_is_beyond_two_standard_errors() -> None:
+    rival = Faithfulness(np.zeros(4), np.full(4, 0.5))
+    steady = Faithfulness(np.zeros(4), np.array([0.52, 0.53, 0.52, 0.53]))
+    erratic = Faithfulness(np.zeros(4), np.array([0.9, 0.1, 0.95, 0.2]))
+    assert _check(steady, {"edges": rival}).verdict == "good"
+    assert _check(erratic, {"edges": rival}).is_open
+
+
+def test_an_image_of_one_colour_has_no_edges_to_compare_with() -> None:
+    (checked,) = check_edges([explanation_of(np.ones((1, 16, 16)))])
+    assert checked.checks[0].is_open and checked.checks[0].verdict == "note"

@@ -19,7 +19,7 @@ from glasshouse.explanation.draw.sheet_words import (
 )
 from glasshouse.explanation.nouns import Explanation, ExplanationPage, class_name_at, target_name
 from glasshouse.explanation.trust.hiding import ELSEWHERE, HIDING, MARKED, marked_area
-from glasshouse.explanation.trust.lead import doubts_of, lead_of
+from glasshouse.explanation.trust.lead import lead_of, verdict_on
 from glasshouse.models.predict import softmax
 from glasshouse.wording import percentage
 
@@ -217,11 +217,7 @@ def _bands(groups: Sequence[Group], columns: int) -> list[list[tuple[float, Grou
 
 
 def _lead_title(first: Explanation) -> str:
-    if not first.checks:
-        return f"{method_titles([first])}, not checked"
-    doubts = len(doubts_of(first))
-    passed = "passed all checks" if not doubts else f"failed {doubts} of its checks"
-    return f"{method_titles([first])}: begin here; it {passed}"
+    return f"Begin here: {method_titles([first])}, {verdict_on(first)}"
 
 
 def _outline(canvas: Canvas, corner: Point, mask: NDArray[np.bool_]) -> None:

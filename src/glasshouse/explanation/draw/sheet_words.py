@@ -82,7 +82,12 @@ def short_checks(explanation: Explanation) -> list[tuple[str, str]]:
     """Each doubt about a map in a few words, or that there is none; (verdict, words)."""
     checks = [c for c in explanation.checks if c.name not in (HIDING, ELSEWHERE)]
     doubts = [("doubtful", _DOUBTS[c.name]) for c in checks if c.verdict == "doubtful"]
-    notes = [("note", c.words) for c in checks if c.verdict == "note" and c.name != "sameness"]
+    # The sentence of a note begins with what it says in short.
+    notes = [
+        ("note", f"{c.name}: cannot be judged" if c.is_open else c.words.split(":")[0].lower())
+        for c in checks
+        if c.verdict == "note" and c.name != "sameness"
+    ]
     if not checks:
         return []
     return [*doubts, *notes] or [("good", "passed all checks")]

@@ -13,16 +13,21 @@ from torch import Tensor
 from glasshouse.explanation.graph.recording import computing
 from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.maps.enlargement import shown
-from glasshouse.explanation.nouns import Check, Explanation, Floats
+from glasshouse.explanation.nouns import CANNOT, Check, Explanation, Floats
 from glasshouse.explanation.trust.sanity import sobel
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.predict import evaluating
+from glasshouse.models.predict import evaluating, softmax
 from glasshouse.rng import derive
+from glasshouse.wording import percentage
 
 Scores = NDArray[np.float64]
 
 # Images per forward pass.
 _BATCH = 64
+# On a single image, another random order of pixels may change its area by this much.
+_SMALL_LEAD = 0.05
+# Below this probability of the explained class, hiding pixels has nothing left to lower.
+NEGLIGIBLE = 0.01
 
 
 @dataclass(frozen=True)
@@ -98,10 +103,26 @@ def check_faithfulness(
     orders = [random_order, sobel(images), *maps]
     found = faithfulness(classifier, images, orders, targets, steps=steps)
     baselines = {"random pixels": found[0], "edges": found[1]}
+    share = softmax(first.logits.astype(np.float64) / classifier.temperature)
+    largest = float(share[np.arange(len(targets)), targets].max())
     return tuple(
-        replace(explanation, checks=(*explanation.checks, _check(own, baselines)))
+        replace(
+            explanation,
+            checks=(
+                *explanation.checks,
+                _check(own, baselines) if largest >= NEGLIGIBLE else _too_improbable(own, largest),
+            ),
+        )
         for explanation, own in zip(explanations, found[2:], strict=True)
     )
+
+
+def _too_improbable(own: Faithfulness, largest: float) -> Check:
+    words = (
+        f"{CANNOT}: the explained class has a probability of {percentage(largest)}, "
+        "too low for deleting pixels to lower it."
+    )
+    return Check("faithfulness", tuple(_gap(own).tolist()), "note", words)
 
 
 def _check(own: Faithfulness, baselines: dict[str, Faithfulness]) -> Check:
@@ -110,15 +131,25 @@ def _check(own: Faithfulness, baselines: dict[str, Faithfulness]) -> Check:
     rivals = {n: round(float(np.mean(_gap(r))), 2) + 0.0 for n, r in baselines.items()}
     mean, best = round(float(np.mean(ours)), 2) + 0.0, max(rivals, key=lambda name: rivals[name])
     error = float(np.std(ours, ddof=1) / math.sqrt(len(ours))) if len(ours) > 1 else math.nan
-    spread = "" if math.isnan(error) else f" ± {error:.2f}"
+    spread = " (one image)" if math.isnan(error) else f" ± {error:.2f}"
     listed = ", ".join(f"{name} {value:+.2f}" for name, value in rivals.items())
-    figures = f"insertion minus deletion {mean:+.2f}{spread}; {listed}"
+    numbers = f"insertion minus deletion {mean:+.2f}{spread}; {listed}"
     values = tuple(float(value) for value in ours)
+    if mean > rivals[best] and _may_be_chance(ours - _gap(baselines[best])):
+        words = f"{CANNOT}: the lead over {best} is so small that it may be chance ({numbers})."
+        return Check("faithfulness", values, "note", words)
     if mean > rivals[best]:
-        words = f"The prediction relies on the pixels this map highlights ({figures})."
+        words = f"The prediction relies on the pixels this map highlights ({numbers})."
         return Check("faithfulness", values, "good", words)
-    words = f"The prediction relies no more on the highlighted pixels than on {best} ({figures})."
+    words = f"The prediction relies no more on the highlighted pixels than on {best} ({numbers})."
     return Check("faithfulness", values, "doubtful", words)
+
+
+def _may_be_chance(leads: Scores) -> bool:
+    """Whether a mean lead is within two standard errors, or small where one image has none."""
+    if len(leads) == 1:
+        return bool(leads[0] < _SMALL_LEAD)
+    return bool(leads.mean() < 2 * leads.std(ddof=1) / math.sqrt(len(leads)))
 
 
 def _gap(result: Faithfulness) -> Scores:

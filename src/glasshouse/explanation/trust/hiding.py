@@ -10,6 +10,7 @@ from glasshouse.explanation.graph.recording import computing
 from glasshouse.explanation.inputs import as_inputs, reported_logits
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.nouns import Check, Explanation, Verdict, class_name_at
+from glasshouse.explanation.trust.faithfulness import NEGLIGIBLE
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import evaluating, softmax
 from glasshouse.wording import percentage
@@ -17,8 +18,6 @@ from glasshouse.wording import percentage
 HIDING, ELSEWHERE = "hiding", "hiding elsewhere"
 # The share of an image that a map marks: the strongest fifth, as far as it speaks for the class.
 MARKED = 0.2
-# Below this probability of the explained class, hiding has nothing left to lower.
-NEGLIGIBLE = 0.01
 # Smaller changes of a probability are not worth a reader's attention.
 _LITTLE = 0.05
 _THIRDS = tuple((down, right) for down in range(3) for right in range(3) if down or right)
@@ -57,8 +56,8 @@ def hiding_sentence(found: Hiding) -> str:
     if found.before < NEGLIGIBLE:
         share = percentage(found.before)
         return (
-            f"Nothing can be judged: {name} has a probability of only {share}, which hiding an "
-            "area can hardly lower."
+            f"Nothing can be judged: {name} has a probability of {share}, too low for hiding an "
+            "area to lower it."
         )
     if found.answer != name:
         return f"It answers {found.answer}, not {name}; hiding the marked area {_change(found)}."

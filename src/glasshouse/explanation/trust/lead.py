@@ -29,6 +29,17 @@ def doubts_of(explanation: Explanation) -> tuple[str, ...]:
     )
 
 
+def verdict_on(explanation: Explanation) -> str:
+    """All checks of a map in a few words, for example "passed all checks"."""
+    doubts = len(doubts_of(explanation))
+    if doubts:
+        return f"failed {doubts} of its checks"
+    unjudged = [check.name for check in explanation.checks if check.is_open]
+    if unjudged:
+        return f"no doubts, but {' and '.join(unjudged)} cannot be judged"
+    return "passed all checks" if explanation.checks else "not checked"
+
+
 def _rank(explanation: Explanation) -> tuple[bool, int, int]:
     is_empty = not (shown(explanation) > 0).any()
     place = _ORDER.index(explanation.method) if explanation.method in _ORDER else len(_ORDER)

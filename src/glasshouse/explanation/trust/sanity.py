@@ -15,7 +15,7 @@ from glasshouse.explanation.graph.recording import Recording, record
 from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.methods import ExplainSettings, require_methods
-from glasshouse.explanation.nouns import Check, Explanation, Floats
+from glasshouse.explanation.nouns import CANNOT, Check, Explanation, Floats
 from glasshouse.models.classifier import Classifier
 from glasshouse.rng import derive
 
@@ -148,6 +148,9 @@ def _head_check(explanation: Explanation, other: Explanation) -> Check:
     if explanation.method == "eigen-cam":
         words = "Independent of the class: it shows what dominates the layer's activations."
         return Check("random head", values, "note", words)
+    if not any(np.ptp(each) for each in other.maps):
+        words = f"{CANNOT}: with a random last layer, the map is empty."
+        return Check("random head", values, "note", words)
     doubt = (
         "It hardly changes with a random last layer (rank correlation {:.2f}): it reflects the "
         "image more than the reason for the class."
@@ -157,7 +160,10 @@ def _head_check(explanation: Explanation, other: Explanation) -> Check:
 
 
 def _edge_check(explanation: Explanation) -> Check:
-    values = _correlations(np.abs(shown(explanation)), sobel(explanation.images))
+    edges = sobel(explanation.images)
+    values = _correlations(np.abs(shown(explanation)), edges)
+    if not edges.any():
+        return Check("edges", values, "note", f"{CANNOT}: the image has no edges to compare with.")
     doubt = (
         "It resembles an edge detector (rank correlation with Sobel {:.2f}): much of it could be "
         "drawn without the network."
