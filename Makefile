@@ -16,7 +16,7 @@ NEWEST_PYTHON ?= 3.13
 LOWEST_PYTHON ?= 3.11
 UV = $$(command -v uv || echo $(BIN)/uv)
 
-.PHONY: setup tour test newest lowest uv lint check slow bench docs clean
+.PHONY: setup tour test newest lowest uv lint check slow bench docs figures clean
 
 $(VENV)/installed: pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
@@ -70,6 +70,10 @@ bench: setup
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "open site/index.html"
+
+# The images in docs/images: run it after a change of pages, sheets or the tutorial. Needs Chromium.
+figures: setup
+	$(BIN)/python docs/figures.py
 
 clean:
 	rm -rf $(VENV) $(NEWEST) $(LOWEST) site .mypy_cache .ruff_cache .pytest_cache

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import latex2mathml.converter
 import typer
+from keras_steps import PAGE, TIMES, read_steps
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.pages import Page
 from pydantic.fields import FieldInfo
@@ -28,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "examples" / "tutorial.ipynb"
 PAGES_WITH_FORMULAS = ("explanations.md",)
 _FORMULA = re.compile(r"\$([^$]+)\$")
+_FIGURE = re.compile(r"^!\[([^\]]+)\]\((images/[^)]+)\)$", re.MULTILINE)
 _MARK = re.compile(r"^<!-- made from the code: ([a-z-]+) -->$", re.MULTILINE)
 
 SECTIONS: dict[str, type[settings.Settings]] = {
@@ -43,6 +45,8 @@ SECTIONS: dict[str, type[settings.Settings]] = {
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) -> str:
     """Replace the marks of a page by generated text; MkDocs calls this for each page."""
     made = _MARK.sub(lambda found: "\n".join(MAKERS[found.group(1)]()), markdown)
+    # A click opens an image alone, in its full size.
+    made = _FIGURE.sub(r"[![\1](\2)](\2)", made)
     return _FORMULA.sub(_formula, made) if page.file.src_uri in PAGES_WITH_FORMULAS else made
 
 
@@ -124,6 +128,17 @@ def tutorial() -> Iterator[str]:
         yield text + "\n" if cell["cell_type"] == "markdown" else f"```python\n{text}\n```\n"
 
 
+def keras_steps() -> Iterator[str]:
+    """A row per step of the Keras tutorial: its successor, and the seconds that it takes."""
+    seconds = json.loads(TIMES.read_text(encoding="utf-8")) if TIMES.is_file() else {}
+    yield "| step | Glasshouse | seconds |\n|--|--|--:|"
+    for step in read_steps(PAGE.read_text(encoding="utf-8")):
+        anchor = f"{step.number}-{step.title.lower().replace(' ', '-')}"
+        found = seconds.get(str(step.number))
+        shown = "" if found is None else "< 0.1" if found < 0.1 else f"{found:.{found < 10:d}f}"
+        yield f"| {step.number}. [{step.title}](#{anchor}) | `{step.short}` | {shown} |"
+
+
 MAKERS: dict[str, Callable[[], Iterator[str]]] = {
     "named-recipes": named_recipes,
     "recipe-keys": recipe_keys,
@@ -133,6 +148,7 @@ MAKERS: dict[str, Callable[[], Iterator[str]]] = {
     "python-names": python_names,
     "files": files,
     "tutorial": tutorial,
+    "keras-steps": keras_steps,
 }
 
 

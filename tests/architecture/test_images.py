@@ -1,0 +1,33 @@
+"""The images of the documentation: every one is shown, drawn by the script, and small."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+IMAGES = ROOT / "docs" / "images"
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+
+def test_every_image_is_shown_and_every_image_shown_exists() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    shown = set(re.findall(r"\(images/([\w-]+\.webp)\)", text))
+    # The page of the tutorial is made from the notebook, with one image per cell that draws.
+    there = {path.name for path in IMAGES.glob("*.webp") if not path.stem.startswith("tutorial-")}
+    assert shown == there
+
+
+def test_every_image_has_a_description() -> None:
+    for page in PAGES:
+        for words in re.findall(r"!\[([^\]]*)\]\(", page.read_text(encoding="utf-8")):
+            assert len(words.split()) >= 2, page.name
+
+
+def test_the_images_are_small() -> None:
+    assert sum(path.stat().st_size for path in IMAGES.iterdir()) < 3_000_000
+
+
+def test_only_their_script_puts_images_there() -> None:
+    assert {path.suffix for path in IMAGES.iterdir()} <= {".webp", ".json"}
+    script = (ROOT / "docs" / "figures.py").read_text(encoding="utf-8")
+    names = {path.stem for path in IMAGES.glob("*.webp")}
+    assert [name for name in names if name.split("-")[0] not in script] == []
