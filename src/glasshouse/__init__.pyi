@@ -89,14 +89,17 @@ from .net_settings import (
 )
 from .recipe import load_recipe as load_recipe, recipe_names as recipe_names
 from .report.finder_plots import plot_lr_curve as plot_lr_curve
+from .report.image_plots import (
+    plot_augmentation as plot_augmentation,
+    plot_images as plot_images,
+    plot_mistakes as plot_mistakes,
+)
 from .report.ladder_report import Ladder as Ladder
 from .report.plots import (
-    plot_augmentation as plot_augmentation,
     plot_class_differences as plot_class_differences,
     plot_classes as plot_classes,
     plot_confusion as plot_confusion,
     plot_curves as plot_curves,
-    plot_examples as plot_examples,
     plot_reliability as plot_reliability,
 )
 from .schedule_settings import (

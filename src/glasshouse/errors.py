@@ -72,6 +72,12 @@ class Interrupted(GlasshouseError):
         self.exit_code: int = 128 + signal_number
 
 
+def require_type(given: object, kind: type, what: str) -> None:
+    """Raise UsageError unless given is of this type; what: the type and how to get one."""
+    if not isinstance(given, kind):
+        raise UsageError(f"expected {what}; received a {type(given).__name__}")
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """A hint for the end of a message: the nearest option, or all options if none is near."""
     known = sorted(options)

@@ -16,6 +16,8 @@ from glasshouse.evaluation.evaluation import evaluate
 from glasshouse.models.predict import Predictions
 from glasshouse.report import plots
 from glasshouse.report.encoding import figure_png
+from glasshouse.report.image_plots import plot_images, plot_mistakes
+from glasshouse.training.state import Epoch
 from tests.report.conftest import make_epochs, make_predictions
 
 HOSTILE = ("$x_{", "<b>&", "a\nb", "名前", "w" * 80)
@@ -91,7 +93,9 @@ def test_every_figure_accepts_any_class_name(dark: bool) -> None:
         plots.plot_reliability(evaluation, dark=dark),
         plots.plot_classes(evaluation, dark=dark),
         plots.plot_class_differences(comparison, dark=dark),
-        plots.plot_examples(images, predictions, count=6, dark=dark),
+        plot_images(images, predictions, count=6, dark=dark),
+        plot_images(images, count=6, dark=dark),
+        plot_mistakes(images, predictions, count=6, dark=dark),
     ):
         assert figure_png(figure, dpi=40)[1:4] == b"PNG"
 
@@ -127,44 +131,10 @@ def test_classes_are_drawn_from_the_weakest_and_at_most_forty() -> None:
     assert axes.get_title() == "the 40 weakest of 50 classes"
 
 
-def test_examples_show_the_worst_mistakes_first(images: ImageSet, predictions: Predictions) -> None:
-    figure = plots.plot_examples(images, predictions, count=5)
-    worst = evaluate(predictions).mistakes[0]
-    place = predictions.ids.tolist().index(worst.id)
-    shown = figure.axes[0].images[0].get_array()
-    assert np.array_equal(np.asarray(shown), images.pixels[place].transpose(1, 2, 0))
-    expected = f"{worst.true}\n→ {worst.predicted} {worst.probability:.0%}"
-    assert figure.axes[0].get_title() == expected
-    assert sum(bool(axes.images) for axes in figure.axes) == 5
-
-
-def test_random_examples_have_a_seed(images: ImageSet, predictions: Predictions) -> None:
-    def titles(seed: int) -> str:
-        return texts(plots.plot_examples(images, predictions, choice="random", count=9, seed=seed))
-
-    assert titles(1) == titles(1) != titles(2)
-
-
-def test_without_mistakes_the_grid_says_so(images: ImageSet, predictions: Predictions) -> None:
-    right = replace(predictions, labels=predictions.logits.argmax(axis=1))
-    assert "no mistakes" in texts(plots.plot_examples(images, right))
-
-
-def test_examples_of_other_images_are_refused(images: ImageSet, predictions: Predictions) -> None:
-    with pytest.raises(UsageError, match="the same images"):
-        plots.plot_examples(images, replace(predictions, ids=predictions.ids[::-1]))
-
-
-def test_augmented_images_are_next_to_their_original(images: ImageSet) -> None:
-    originals = images.pixels[:2]
-    variants = np.stack([originals.astype(np.float32) + 300, originals.astype(np.float32)], axis=1)
-    figure = plots.plot_augmentation(originals, variants)
-    grids = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
-    assert len(grids) == 6
-    assert np.array_equal(grids[0], grids[2])
-    assert (grids[1] == 255).all()
-    with pytest.raises(UsageError, match=r"received \(1, 3, 8, 8\) and \(2, 2, 3, 8, 8\)"):
-        plots.plot_augmentation(originals[:1], variants)
+def test_a_training_in_python_draws_what_its_log_would() -> None:
+    lines = make_epochs(3)
+    epochs = [Epoch(int(line["epoch"]), *list(line.values())[1:]) for line in lines]
+    assert figure_png(plots.plot_curves(epochs)) == figure_png(plots.plot_curves(lines))
 
 
 def test_drawing_changes_no_global_setting(predictions: Predictions) -> None:

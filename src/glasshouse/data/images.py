@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.survey import Survey, survey
+from glasshouse.errors import DataError
+from glasshouse.notebook import html_for_notebook
 
 Resize = Literal["crop", "letterbox", "stretch"]
 
@@ -22,6 +24,7 @@ class ImageSet:
     ids: str ``(n,)``, unique and stable (a path inside the source, or "train/00042").
     masks: bool ``(n, h, w)`` of the labelled object, only where the source knows it.
     sizes: int32 ``(n, 2)``, height and width of each image in its file, only for files.
+    Raises DataError for fields of other types or lengths, and for labels without a class name.
     """
 
     pixels: NDArray[np.uint8]
@@ -30,6 +33,11 @@ class ImageSet:
     class_names: tuple[str, ...]
     masks: NDArray[np.bool_] | None = None
     sizes: NDArray[np.int32] | None = None
+
+    def __post_init__(self) -> None:
+        # The only way to set a field of a frozen dataclass. A list would equal no other names.
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        _require_valid(self)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -40,6 +48,9 @@ class ImageSet:
             f"ImageSet({len(self):,} images of {self.height}x{self.width}, "
             f"{len(self.class_names)} classes)"
         )
+
+    def _repr_html_(self) -> str:
+        return html_for_notebook(self)
 
     @property
     def height(self) -> int:
@@ -96,6 +107,9 @@ class Splits:
         lines = [f"  {name}={images!r}," for name, images in splits]
         return "\n".join(["Splits(", *lines, f"  bad_files={len(self.bad_files)},", ")"])
 
+    def _repr_html_(self) -> str:
+        return html_for_notebook(self)
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """The class names, which all three splits share."""
@@ -123,3 +137,33 @@ def take(images: ImageSet, positions: NDArray[np.int64] | Sequence[int]) -> Imag
         masks=masks,
         sizes=sizes,
     )
+
+
+def _require_valid(images: ImageSet) -> None:
+    """Raise DataError for what would fail later, far from where the images were made."""
+    for name in ("pixels", "labels", "ids"):
+        if not isinstance(getattr(images, name), np.ndarray):
+            kind = type(getattr(images, name)).__name__
+            raise DataError(f"{name}: expected a numpy array, received a {kind}; use np.array(...)")
+    pixels, labels = images.pixels, images.labels
+    if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.dtype != np.uint8:
+        is_last = pixels.ndim == 4 and pixels.shape[3] == 3
+        hint = "; move the channels with .transpose(0, 3, 1, 2)" if is_last else ""
+        raise DataError(
+            "pixels: expected uint8 (n, 3, height, width) with values 0 to 255, received "
+            f"{pixels.dtype} {pixels.shape}{hint}"
+        )
+    for name, count in (("labels", labels.shape), ("ids", images.ids.shape)):
+        if count != (len(pixels),):
+            received = count[0] if len(count) == 1 else f"the shape {count}"
+            raise DataError(f"{name}: expected {len(pixels)}, one per image; received {received}")
+    if labels.dtype != np.int64:
+        raise DataError(
+            f"labels: expected integers (int64), received {labels.dtype}; use .astype('int64')"
+        )
+    known = len(images.class_names)
+    if len(labels) and not 0 <= labels.min() <= labels.max() < known:
+        raise DataError(
+            f"labels: expected 0 to {known - 1}, the positions of {known} class names; received "
+            f"{labels.min()} to {labels.max()}"
+        )

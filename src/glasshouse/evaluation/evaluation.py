@@ -24,6 +24,7 @@ from glasshouse.evaluation.metrics import (
     worst_mistakes,
 )
 from glasshouse.models.predict import Predictions
+from glasshouse.notebook import html_for_notebook
 
 PAIRS, MISTAKES = 20, 100
 
@@ -70,6 +71,9 @@ class Evaluation:
             f"accuracy {self.accuracy.value:.1%} ({low:.1%} to {high:.1%}), "
             f"loss {self.loss:.3f}, {self.mistake_count:,} mistakes)"
         )
+
+    def _repr_html_(self) -> str:
+        return html_for_notebook(self)
 
 
 def evaluate(predictions: Predictions) -> Evaluation:

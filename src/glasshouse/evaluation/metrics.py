@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_fscore_support
 
-from glasshouse.errors import DataError
+from glasshouse.errors import DataError, require_type
 from glasshouse.evaluation.intervals import Interval, wilson
 from glasshouse.models.outputs import UNKNOWN
 from glasshouse.models.predict import Predictions, log_softmax, probabilities
@@ -60,6 +60,7 @@ class Mistake:
 
 def require_valid(predictions: Predictions) -> None:
     """Raise DataError when metrics are undefined: no images, wrong shapes, labels or numbers."""
+    require_type(predictions, Predictions, "predictions, such as predict(classifier, splits.test)")
     shape = (len(predictions.labels), len(predictions.class_names))
     if len(predictions) == 0:
         raise DataError("there are no images to evaluate: expected at least one")

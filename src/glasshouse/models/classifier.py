@@ -20,6 +20,7 @@ from glasshouse.models.image_inputs import Images, names_of, pixels_of
 from glasshouse.models.outputs import UNKNOWN, Predictions
 from glasshouse.models.preprocessing import Preprocessing as Preprocessing, scale as scale
 from glasshouse.models.weights import load_weights
+from glasshouse.notebook import html_for_notebook
 from glasshouse.storage import (
     read_json,
     read_tensors,
@@ -57,13 +58,19 @@ class Classifier:
         object.__setattr__(self, "net", logit_net(self.net))
 
     def __repr__(self) -> str:
-        # A lazy layer has no size until its first input.
-        known = (p for p in self.net.parameters() if not isinstance(p, nn.UninitializedParameter))
-        count = sum(each.numel() for each in known)
         return (
-            f"Classifier({type(self.net).__name__} with {count:,} parameters, "
+            f"Classifier({type(self.net).__name__} with {self.parameter_count:,} parameters, "
             f"{len(self.class_names)} classes)"
         )
+
+    def _repr_html_(self) -> str:
+        return html_for_notebook(self)
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of parameters; a lazy layer has none until its first input."""
+        known = (p for p in self.net.parameters() if not isinstance(p, nn.UninitializedParameter))
+        return sum(each.numel() for each in known)
 
     def predict(self, images: Images, *, batch_size: int = 256) -> Predictions:
         """The logits of every image, in order, in float32; the network is left unchanged.

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from glasshouse.errors import StorageError
+from glasshouse.notebook import html_for_notebook
 from glasshouse.storage import read_tensors, write_tensors
 from glasshouse.wording import pluralize
 
@@ -39,6 +40,9 @@ class Predictions:
             return head
         rows = zip(self.ids, self.probabilities, strict=True)
         return "\n".join([head, *(f"  {name}: {self._best(shares)}" for name, shares in rows)])
+
+    def _repr_html_(self) -> str:
+        return html_for_notebook(self)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ that every kind of colour vision can distinguish. Shapes and labels repeat the d
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal
 
@@ -16,14 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from glasshouse.data.images import ImageSet
-from glasshouse.errors import UsageError
+from glasshouse.errors import UsageError, require_type
 from glasshouse.evaluation.calibration import Bin
 from glasshouse.evaluation.compare import Comparison
 from glasshouse.evaluation.evaluation import Evaluation
-from glasshouse.models.predict import Predictions, probabilities
-from glasshouse.report.encoding import rows_first
-from glasshouse.report.theme import LIGHT, Theme, legend, new_figure, style, theme_of
+from glasshouse.report.theme import LIGHT, Theme, legend, new_figure, shorten_name, style, theme_of
+from glasshouse.training.state import Epoch
 
 Panel = Literal["loss", "accuracy", "rate"]
 EpochRecord = Mapping[str, Any]
@@ -34,19 +33,22 @@ _FEW = 10
 
 
 def plot_curves(
-    epochs: Sequence[EpochRecord],
+    epochs: Sequence[Epoch] | Sequence[EpochRecord],
     *,
     panels: Sequence[Panel] = ("loss", "accuracy", "rate"),
     rates: Sequence[tuple[float, float]] = (),
     dark: bool = False,
 ) -> Figure:
-    """Loss, accuracy and learning rate over the epochs, from the lines of metrics.jsonl.
+    """Loss, accuracy and learning rate over the epochs.
 
-    rates: (completed epochs, learning rate) along the whole run; without it, the last learning rate
-    of each epoch is shown. Raises UsageError without epochs.
+    epochs: what `train_classifier` returns, or the lines of metrics.jsonl. rates: (completed
+    epochs, learning rate) along the whole run; without it, the last learning rate of each epoch is
+    shown. Raises UsageError without epochs.
     """
+    require_type(epochs, Sequence, "the epochs that train_classifier returns")
     if not epochs:
         raise UsageError("plot_curves: expected the records of one epoch or more, received none")
+    records = [asdict(each) if isinstance(each, Epoch) else each for each in epochs]
     theme = theme_of(dark)
     figure = new_figure(4.3 * len(panels), 3.0, theme)
     draw: dict[Panel, Callable[[Axes, Sequence[EpochRecord], Theme], None]] = {
@@ -56,17 +58,18 @@ def plot_curves(
     }
     for place, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), place)
-        draw[panel](axes, epochs, theme)
+        draw[panel](axes, records, theme)
         style(axes, theme)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        if len(epochs) == 1 and panel != "rate":
-            axes.set_xticks([int(epochs[0]["epoch"])])
+        if len(records) == 1 and panel != "rate":
+            axes.set_xticks([int(records[0]["epoch"])])
     return figure
 
 
 def plot_confusion(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     """The confusion matrix: rows are true classes, coloured by their share of the row."""
+    require_type(evaluation, Evaluation, "an Evaluation, such as evaluate(predictions)")
     theme = theme_of(dark)
     count = len(evaluation.class_names)
     side = float(np.clip(1.6 + 0.33 * count, 4.6, 8.5))
@@ -133,7 +136,7 @@ def plot_classes(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     precision = [math.nan if c.precision is None else c.precision for c in rows]
     axes.plot(precision, places, "D", markersize=5, color=theme.orange, label="precision")
     style(axes, theme)
-    axes.set_yticks(places, [_short(c.name) for c in rows], parse_math=False)
+    axes.set_yticks(places, [shorten_name(c.name) for c in rows], parse_math=False)
     axes.set(xlim=(0, 1.01), ylim=(len(rows) - 0.4, -0.6))
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -159,74 +162,11 @@ def plot_class_differences(comparison: Comparison, *, dark: bool = False) -> Fig
                   markerfacecolor=colour if clear else theme.paper)  # fmt: skip
     axes.axvline(0, color=theme.quiet, linewidth=1)
     style(axes, theme)
-    axes.set_yticks(range(len(rows)), [_short(c.name) for c in rows], parse_math=False)
+    axes.set_yticks(range(len(rows)), [shorten_name(c.name) for c in rows], parse_math=False)
     axes.set_xlabel(
         "recall in percentage points: left the first is better, right the second\n"
         "filled: significant after correction for all classes", fontsize=9,
     )  # fmt: skip
-    return figure
-
-
-def plot_examples(
-    images: ImageSet,
-    predictions: Predictions,
-    *,
-    choice: Literal["worst", "random"] = "worst",
-    count: int = 24,
-    seed: int = 0,
-    dark: bool = False,
-) -> Figure:
-    """A grid of images with true class, predicted class and probability; mistakes in orange.
-
-    choice: "worst" for the most confident mistakes, "random" for any images. Raises UsageError
-    unless images and predictions have the same images in the same order.
-    """
-    if not np.array_equal(images.ids, predictions.ids):
-        raise UsageError(
-            "plot_examples: expected images and predictions of the same images in the same order"
-        )
-    theme = theme_of(dark)
-    shares = probabilities(predictions)
-    answers = shares.argmax(axis=1)
-    chosen = _choose(predictions, shares, choice, seed)[:count]
-    figure, tiles = _grid(len(chosen), 6, theme)
-    for tile, i in zip(tiles, chosen.tolist(), strict=False):
-        true, answer = predictions.labels[i], answers[i]
-        _show(tile, images.pixels[i])
-        names = predictions.class_names
-        text = _short(names[true], 16)
-        if true != answer:
-            text += f"\n→ {_short(names[answer], 14)}"
-        tile.set_title(
-            f"{text} {shares[i, answer]:.0%}", fontsize=8, parse_math=False, linespacing=1.1,
-            color=theme.ink if true == answer else theme.orange,
-        )  # fmt: skip
-    if len(chosen) == 0:
-        figure.text(0.5, 0.5, "no mistakes", ha="center", va="center", color=theme.quiet)
-    return figure
-
-
-def plot_augmentation(
-    originals: NDArray[np.uint8], variants: NDArray[np.float32], *, dark: bool = False
-) -> Figure:
-    """Images ``(n, 3, h, w)`` on the left, next to augmented versions ``(n, v, 3, h, w)``.
-
-    All in 0..255; values outside are clipped for display.
-    """
-    if len(originals) != len(variants) or variants.ndim != 5 or len(originals) == 0:
-        raise UsageError(
-            f"plot_augmentation: expected (n, 3, h, w) and (n, v, 3, h, w) with n >= 1, "
-            f"received {originals.shape} and {variants.shape}"
-        )
-    theme = theme_of(dark)
-    columns = variants.shape[1] + 1
-    figure, tiles = _grid(len(originals) * columns, columns, theme)
-    for row, (original, changed) in enumerate(zip(originals, variants, strict=True)):
-        for column, image in enumerate([original, *changed]):
-            _show(tiles[row * columns + column], image)
-    tiles[0].set_title("original", fontsize=9, color=theme.quiet)
-    if columns > 1:
-        tiles[1].set_title("as trained on", fontsize=9, color=theme.quiet)
     return figure
 
 
@@ -324,7 +264,7 @@ def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
         axes.yaxis.set_major_locator(MaxNLocator(8, integer=True))
         return
     size = 9 if count <= 20 else 180 / count
-    names = [_short(name) for name in class_names]
+    names = [shorten_name(name) for name in class_names]
     upright = max(map(len, names)) <= max(2, 40 // count)
     axes.set_xticks(range(count), names, parse_math=False, fontsize=size,
                     rotation=0 if upright else 90)  # fmt: skip
@@ -346,30 +286,3 @@ def _draw_bins(
         if b.confidence is not None and b.accuracy is not None:
             axes.plot([b.confidence] * 2, [b.accuracy.low, b.accuracy.high], color=colour,
                       linewidth=1.1, alpha=1.0 if b.count >= _FEW else 0.3)  # fmt: skip
-
-
-def _choose(
-    predictions: Predictions, shares: NDArray[np.float64], choice: str, seed: int
-) -> NDArray[np.int64]:
-    if choice == "random":
-        return np.random.default_rng(seed).permutation(len(predictions))
-    wrong = np.flatnonzero(shares.argmax(axis=1) != predictions.labels)
-    return wrong[np.argsort(-shares[wrong].max(axis=1), kind="stable")]
-
-
-def _grid(count: int, columns: int, theme: Theme) -> tuple[Figure, list[Axes]]:
-    rows = max(1, math.ceil(count / columns))
-    figure = new_figure(1.45 * columns, 1.75 * rows, theme)
-    tiles = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for tile in tiles:
-        tile.set_axis_off()
-    return figure, tiles
-
-
-def _show(axes: Axes, image: NDArray[np.uint8] | NDArray[np.float32]) -> None:
-    axes.imshow(rows_first(image), interpolation="nearest" if image.shape[-1] < 100 else None)
-
-
-def _short(name: str, limit: int = 22) -> str:
-    line = " ".join(name.split())
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"

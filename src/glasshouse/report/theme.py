@@ -6,6 +6,8 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from glasshouse.report.encoding import figure_png
+
 Place = Literal["best", "outside upper center", "outside lower center"]
 
 
@@ -30,9 +32,25 @@ def theme_of(dark: bool) -> Theme:
     return DARK if dark else LIGHT
 
 
+class _ShownOnce(Figure):
+    """A figure that a notebook shows whether or not pyplot has been imported, and never twice.
+
+    Notebooks learn to draw figures when pyplot is imported, which nothing here does.
+    """
+
+    def _repr_png_(self) -> bytes:
+        return figure_png(self, dpi=100)
+
+
 def new_figure(width: float, height: float, theme: Theme) -> Figure:
     """An empty figure in the colours of a theme; width and height in inches."""
-    return Figure((width, height), facecolor=theme.paper, layout="constrained")
+    return _ShownOnce((width, height), facecolor=theme.paper, layout="constrained")
+
+
+def shorten_name(name: str, limit: int = 22) -> str:
+    """A class name in one line of at most this many characters."""
+    line = " ".join(name.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def style(axes: Axes, theme: Theme) -> None:

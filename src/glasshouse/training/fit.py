@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from glasshouse.data.images import ImageSet, Resize, Splits
 from glasshouse.data.survey import channel_statistics, global_statistics
-from glasshouse.errors import DataError, UsageError
+from glasshouse.errors import DataError, require_type
 from glasshouse.models.classifier import Classifier, Preprocessing, require_same_classes
 from glasshouse.models.layers import architecture_of, build
 from glasshouse.models.network_inputs import Network, network_of, require_logits
@@ -48,15 +48,16 @@ def train_classifier(
     valley.
     """
     settings = TrainSettings() if settings is None else settings
-    _require(settings, TrainSettings, "settings", "TrainSettings(epochs=3) or recipe.train")
-    _require(augment or AugmentSettings(), AugmentSettings, "augment", "recipe.augment")
+    augment = AugmentSettings() if augment is None else augment
+    require_type(settings, TrainSettings, "settings such as TrainSettings(epochs=3)")
+    require_type(augment, AugmentSettings, "augment such as recipe.augment")
     untrained = untrained_classifier(net, splits, seed=settings.seed)
     setup = TrainingSetup(
         splits.train,
         splits.validation,
         untrained.preprocessing,
         settings,
-        augment or AugmentSettings(),
+        augment,
         rate,
         class_weights_of(settings, splits),
     )
@@ -119,21 +120,13 @@ def _from_settings(settings: ModelSettings, splits: Splits, seed: int) -> Classi
 
 def require_splits(splits: Splits) -> None:
     """Raise UsageError for what is no Splits, and DataError where there is nothing to train on."""
-    _require(splits, Splits, "splits", "load_splits(source), or Splits(train, validation, test)")
+    require_type(splits, Splits, "splits, from load_splits or Splits(train, validation, test)")
     for name, images in (("training", splits.train), ("validation", splits.validation)):
         if not len(images):
             raise DataError(
                 f"the {name} split has no images: expected one or more; load_splits holds out "
                 "validation images by itself"
             )
-
-
-def _require(given: object, kind: type, name: str, example: str) -> None:
-    if not isinstance(given, kind):
-        raise UsageError(
-            f"{name}: expected {kind.__name__}, for example {example}; "
-            f"received a {type(given).__name__}"
-        )
 
 
 def class_weights_of(settings: TrainSettings, splits: Splits) -> tuple[float, ...] | None:

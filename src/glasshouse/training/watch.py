@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from rich.progress import Progress as Bars
 
-from glasshouse.progress import display_in_notebook, in_notebook, live_bars
+from glasshouse.notebook import display_in_notebook, in_notebook
+from glasshouse.progress import live_bars
 from glasshouse.training.loop import Step
 from glasshouse.training.state import Epoch
 from glasshouse.wording import duration

@@ -18,6 +18,7 @@ from glasshouse.models.summary import Summary, summarize
 from glasshouse.report import plots
 from glasshouse.report.encoding import figure_png
 from glasshouse.report.finder_plots import plot_lr_curve
+from glasshouse.report.image_plots import plot_images, plot_mistakes
 from glasshouse.report.run_report import (
     GALLERY,
     RunReport,
@@ -61,8 +62,8 @@ def write_run_report(
         "confusion": plots.plot_confusion(evaluation),
         "reliability": plots.plot_reliability(evaluation),
         "per-class": plots.plot_classes(evaluation),
-        "examples": plots.plot_examples(splits.test, predictions, choice="random"),
-        "mistakes": plots.plot_examples(splits.test, predictions, choice="worst"),
+        "examples": plot_images(splits.test, predictions),
+        "mistakes": plot_mistakes(splits.test, predictions),
     }
     for name, figure in figures.items():
         write_bytes(folder / runs.PLOTS / f"{name}.png", figure_png(figure))

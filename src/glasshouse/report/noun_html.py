@@ -1,0 +1,201 @@
+"""What a notebook shows for each noun: short HTML that loads nothing and suits light and dark."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from glasshouse.data.images import ImageSet, Splits
+from glasshouse.evaluation.evaluation import Evaluation
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.outputs import UNKNOWN, Predictions
+from glasshouse.report.encoding import data_uri, rows_first
+from glasshouse.report.html import render_template
+from glasshouse.wording import pluralize
+
+# Enough to see what a class looks like; together at most about 100 kB.
+_CLASSES, _PER_CLASS, _SIDE = 10, 6, 40
+_ROWS, _TOP, _NAMES = 10, 3, 12
+
+Cell = str | float
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """Images of one class next to each other, as a data: URI."""
+
+    name: str
+    count: int
+    address: str
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table; cells that are numbers from 0 to 1 are shares, drawn as bars."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: Sequence[Sequence[Cell]]
+
+
+@dataclass(frozen=True)
+class _View:
+    """What is shown of a noun: facts by name, tables, strips of images and sentences."""
+
+    title: str
+    facts: Sequence[tuple[str, str]] = ()
+    tables: Sequence[_Table] = ()
+    strips: Sequence[_Strip] = ()
+    notes: Sequence[str] = ()
+
+
+def noun_html(noun: object) -> str:
+    """A noun as HTML below 200 kB; texts are escaped."""
+    return render_template("noun.html.jinja", {"view": _view(noun), "side": _SIDE})
+
+
+@singledispatch
+def _view(noun: object) -> _View:
+    raise TypeError(f"noun_html: expected a noun of Glasshouse, received a {type(noun).__name__}")
+
+
+@_view.register
+def _(images: ImageSet) -> _View:
+    title = f"{pluralize(len(images), 'image')} of {images.height}x{images.width}"
+    strips, notes = _strips(images)
+    names = pluralize(len(images.class_names), "class", "classes")
+    return _View(f"ImageSet: {title}, {names}", strips=strips, notes=notes)
+
+
+@_view.register
+def _(splits: Splits) -> _View:
+    rows = []
+    named = ("training", splits.train), ("validation", splits.validation), ("test", splits.test)
+    for name, images in named:
+        counts = np.bincount(images.labels, minlength=len(images.class_names))
+        least, most = (f"{count:,}" for count in (counts.min(), counts.max()))
+        spread = least if least == most else f"{least} to {most}"
+        size = f"{images.height}x{images.width}"
+        rows.append((name, f"{len(images):,}", size, spread))
+    head = "split", "images", "size", "images per class"
+    strips, more = _strips(splits.train)
+    skipped = [f"{pluralize(len(splits.bad_files), 'file')} could not be read."]
+    notes = (*more, *splits.notes, *(skipped if splits.bad_files else ()))
+    title = f"Splits: {pluralize(len(splits.class_names), 'class', 'classes')}"
+    return _View(title, tables=[_Table("", head, rows)], strips=strips, notes=notes)
+
+
+@_view.register
+def _(classifier: Classifier) -> _View:
+    own = classifier.preprocessing
+    is_plain = own.mean == (0, 0, 0) and own.std == (1, 1, 1)
+    statistics = f"mean {_channels(own.mean)}, deviation {_channels(own.std)}"
+    facts = [
+        ("network", f"{type(classifier.net).__name__}, {_parameters(classifier)}"),
+        ("input", f"{own.height}x{own.width} RGB; {_RESIZED[own.resize]}"),
+        ("scaling", "to 0..1" if is_plain else statistics),
+        ("classes", _listed(classifier.class_names)),
+    ]
+    if classifier.mirror:
+        facts.append(("prediction", "mean of each image and its mirror image"))
+    if classifier.temperature != 1.0:
+        facts.append(("calibration", f"temperature {classifier.temperature:.3g}"))
+    return _View("Classifier", facts)
+
+
+@_view.register
+def _(predictions: Predictions) -> _View:
+    names, shares = predictions.class_names, predictions.probabilities[:_ROWS]
+    has_labels = bool((predictions.labels != UNKNOWN).any())
+    rows: list[tuple[Cell, ...]] = []
+    for i, row in enumerate(shares):
+        best = row.argsort()[::-1][:_TOP]
+        cells: list[Cell] = [str(predictions.ids[i])]
+        if has_labels:
+            cells.append(_name(names, int(predictions.labels[i])))
+        for k in best:
+            cells += [_name(names, int(k)), float(row[k])]
+        rows.append(tuple(cells))
+    ranked = [cell for rank in range(min(_TOP, shares.shape[1])) for cell in (_RANKS[rank], "")]
+    head = ("image", *(("true class",) if has_labels else ()), *ranked)
+    left = len(predictions) - len(rows)
+    notes = [f"and {pluralize(left, 'more image')}"] if left else []
+    title = f"Predictions: {pluralize(len(predictions), 'image')}, {len(names)} classes"
+    return _View(title, tables=[_Table("", head, rows)], notes=notes)
+
+
+@_view.register
+def _(evaluation: Evaluation) -> _View:
+    facts = [
+        ("accuracy", str(evaluation.accuracy)),
+        ("baseline accuracy", f"{100 * evaluation.commonest_share:.2f} % (most frequent class)"),
+        *((f"top-{each.k} accuracy", str(each.accuracy)) for each in evaluation.top_k),
+        ("loss", f"{evaluation.loss:.3f}; calibrated {evaluation.calibrated_loss:.3f}"),
+        ("calibration error", f"{100 * evaluation.after.ece:.2f} %"),
+        ("mistakes", f"{evaluation.mistake_count:,} of {evaluation.image_count:,}"),
+    ]
+    known = [each for each in evaluation.per_class if each.recall is not None]
+    weak = sorted(known, key=lambda each: each.recall.value if each.recall else 0.0)[:5]
+    recalls = [(each.name, each.recall.value, f"{each.support:,}") for each in weak if each.recall]
+    pairs = [(p.true, p.predicted, f"{p.count:,}", p.share) for p in evaluation.confused_pairs[:5]]
+    tables = [_Table("Weakest classes", ("class", "recall", "images"), recalls)]
+    if pairs:
+        head = "true class", "predicted as", "images", "share of the class"
+        tables.append(_Table("Most confused classes", head, pairs))
+    return _View(f"Evaluation: {pluralize(evaluation.image_count, 'image')}", facts, tables)
+
+
+_RESIZED = {
+    "crop": "other images are resized and cropped",
+    "letterbox": "other images are resized and get grey bars",
+    "stretch": "other images are stretched",
+}
+_RANKS = ("most probable", "second", "third")
+
+
+def _strips(images: ImageSet) -> tuple[list[_Strip], list[str]]:
+    """The first images of the first classes, and a sentence on classes that are left out."""
+    strips = []
+    for label, name in enumerate(images.class_names[:_CLASSES]):
+        found = np.flatnonzero(images.labels == label)
+        if len(found):
+            strips.append(_Strip(name, len(found), _strip(images.pixels[found[:_PER_CLASS]])))
+    left = len(images.class_names) - _CLASSES
+    return strips, [f"and {pluralize(left, 'more class', 'more classes')}"] if left > 0 else []
+
+
+def _strip(pixels: NDArray[np.uint8]) -> str:
+    """Images ``(n, 3, h, w)`` in a row, as JPEG: noise would make a lossless file large."""
+    tiles = []
+    for each in pixels:
+        tile = Image.fromarray(rows_first(each))
+        # Enlarged without smoothing, so that an image of 8x8 pixels looks like one.
+        method = Image.Resampling.NEAREST if tile.height < _SIDE else Image.Resampling.BICUBIC
+        width = max(1, round(_SIDE * tile.width / tile.height))
+        tiles.append(np.asarray(tile.resize((min(width, 4 * _SIDE), _SIDE), method)))
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(tiles, axis=1)).save(buffer, "JPEG", quality=82)
+    return data_uri(buffer.getvalue(), "image/jpeg")
+
+
+def _parameters(classifier: Classifier) -> str:
+    return pluralize(classifier.parameter_count, "parameter")
+
+
+def _channels(values: tuple[float, float, float]) -> str:
+    return " ".join(f"{value:.3g}" for value in values)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = f", and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return f"{len(names)}: {', '.join(names[:_NAMES])}{more}"
+
+
+def _name(names: tuple[str, ...], position: int) -> str:
+    if position == UNKNOWN:
+        return "?"
+    return names[position] if position < len(names) else str(position)
