@@ -16,7 +16,7 @@ NEWEST_PYTHON ?= 3.13
 LOWEST_PYTHON ?= 3.11
 UV = $$(command -v uv || echo $(BIN)/uv)
 
-.PHONY: setup tour test newest lowest uv lint check slow bench docs figures clean
+.PHONY: setup tour test newest lowest uv lint check slow campaign bench docs figures clean
 
 $(VENV)/installed: pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
@@ -61,6 +61,10 @@ check: lint
 
 slow: setup
 	$(BIN)/python -m pytest -m 'slow or realdata or browser'
+
+# Damage of every kind, seeded; a small part of it is in the default tests.
+campaign: setup
+	$(BIN)/python -m pytest -m 'slow or not slow' tests/campaign
 
 bench: setup
 	$(BIN)/python -m pip install --quiet -e '.[bench]' || uv pip install --python $(BIN)/python -e '.[bench]'

@@ -46,8 +46,9 @@ def model_arguments(model: str, folder: Path) -> list[str]:
 
 def save_small(folder: Path) -> None:
     """The preset small-residual with random weights: their values make no difference in time."""
+    from glasshouse.models.architecture import architecture_of
     from glasshouse.models.classifier import Classifier, Preprocessing, save_classifier
-    from glasshouse.models.layers import architecture_of, build
+    from glasshouse.models.layers import build
     from glasshouse.settings import ModelSettings
 
     settings, shape = ModelSettings(preset="small-residual"), (3, 32, 32)

@@ -31,8 +31,8 @@ def load_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Reci
         raise RecipeError(f"overrides: expected a list, such as [{overrides!r}]; received a text")
     text = recipe_text(str(name_or_file))
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(text.removeprefix("\ufeff"))  # some editors begin with a mark
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"{name_or_file} is not valid TOML: {error}") from error
     for override in overrides:
         _override(values, override)

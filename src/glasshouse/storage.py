@@ -68,7 +68,15 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path) -> Any:
     """Read one JSON document; raises StorageError when it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"{path} is damaged: {error}") from error
+
+
+def read_text(path: Path) -> str:
+    """Read UTF-8 text; raises StorageError when it is missing or damaged."""
+    try:
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:

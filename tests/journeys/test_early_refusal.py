@@ -11,6 +11,7 @@ from glasshouse.cli.ladder import FIRST_RECIPE
 from glasshouse.recipe import load_recipe, to_toml
 from glasshouse.workflow.compare.ladder import RUNGS
 from tests.journeys.command import own_environment
+from tests.run_files import environment
 
 CODE = """
 import sys
@@ -25,11 +26,10 @@ finally:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("early")
-    environment = {"data": {"source": "digits"}}
     for name, classes in {"unfinished": None, "run": ["cat", "dog"]}.items():
         (root / name).mkdir()
         (root / name / "recipe.toml").write_text(to_toml(load_recipe("tutorial-basic")))
-        (root / name / "environment.json").write_text(json.dumps(environment))
+        (root / name / "environment.json").write_text(json.dumps(environment()))
         if classes is not None:
             (root / name / "model.json").write_text(json.dumps({"class_names": classes}))
     (root / "notes.txt").write_text("x")

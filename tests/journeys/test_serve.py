@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from glasshouse.models.architecture import architecture_of
 from glasshouse.models.classifier import Classifier, Preprocessing, save_classifier
-from glasshouse.models.layers import architecture_of, build
+from glasshouse.models.layers import build
 from glasshouse.settings import ModelSettings
 from tests.journeys.command import COMMAND, LONGEST_S, glasshouse_here, own_environment
 from tests.serving.service.conftest import png

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from glasshouse.errors import ModelError
+from glasshouse.models.architecture import architecture_of
 from glasshouse.models.classifier import (
     WEIGHTS_FILE,
     Classifier,
@@ -16,7 +17,7 @@ from glasshouse.models.classifier import (
     load_classifier,
     save_classifier,
 )
-from glasshouse.models.layers import architecture_of, build
+from glasshouse.models.layers import build
 from glasshouse.settings import ModelSettings
 from glasshouse.storage import read_tensors, sha256_of_file, write_tensors
 

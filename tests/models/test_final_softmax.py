@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from glasshouse.data.images import Splits
+from glasshouse.models.architecture import architecture_of
 from glasshouse.models.classifier import Classifier, Preprocessing, load_classifier, save_classifier
 from glasshouse.models.final_softmax import logit_net
-from glasshouse.models.layers import architecture_of, build
+from glasshouse.models.layers import build
 from glasshouse.models.predict import predict, probabilities
 from glasshouse.settings import ModelSettings, TrainSettings
 from glasshouse.training.fit import train_classifier

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from glasshouse.errors import ModelError
-from glasshouse.models.layers import ACTIVATIONS, architecture_of, build, build_architecture
+from glasshouse.models.architecture import architecture_of, build_architecture
+from glasshouse.models.layers import ACTIVATIONS, build
 from glasshouse.models.presets import preset_names
 from glasshouse.settings import ModelSettings
 

@@ -5,8 +5,9 @@ from torch import nn
 
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.errors import ModelError
+from glasshouse.models.architecture import build_architecture
 from glasshouse.models.freezing import freeze, unfreeze
-from glasshouse.models.layers import WhiteningLayer, build, build_architecture
+from glasshouse.models.layers import WhiteningLayer, build
 from glasshouse.models.preprocessing import Preprocessing, scale
 from glasshouse.models.whitening import fit_whitening
 from glasshouse.settings import ModelSettings

@@ -1,5 +1,6 @@
 """The layout of run folders, and who may write into one."""
 
+import json
 import shlex
 from pathlib import Path
 
@@ -9,12 +10,13 @@ from glasshouse.errors import UsageError
 from glasshouse.models.classifier import MODEL_FILE, WEIGHTS_FILE
 from glasshouse.recipe import load_recipe, to_toml
 from glasshouse.runs import folder as runs
+from tests.run_files import environment
 
 
 def write_run(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / runs.RECIPE).write_text(to_toml(load_recipe("small-residual")), encoding="utf-8")
-    (folder / runs.ENVIRONMENT).write_text("{}", encoding="utf-8")
+    (folder / runs.ENVIRONMENT).write_text(json.dumps(environment()), encoding="utf-8")
 
 
 def test_a_saved_classifier_has_the_same_file_names_in_a_run() -> None:

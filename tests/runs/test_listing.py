@@ -10,6 +10,7 @@ from glasshouse.recipe import load_recipe, to_toml
 from glasshouse.runs.folder import STEPS
 from glasshouse.runs.listing import RunListing
 from glasshouse.runs.processes import process_started
+from tests.run_files import environment, epoch_line, evaluation, write_lines
 
 
 def write_run(
@@ -19,15 +20,11 @@ def write_run(
     folder.mkdir(parents=True)
     recipe = load_recipe("small-residual", ["train.epochs=3"])
     (folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
-    environment = {"started": started, "data": {"source": "digits"}}
-    (folder / "environment.json").write_text(json.dumps(environment), encoding="utf-8")
-    lines = [
-        {"epoch": i + 1, "validation_accuracy": 0.5 + i / 10, "seconds": 2.0} for i in range(3)
-    ]
-    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    (folder / "environment.json").write_text(json.dumps(environment(started=started)))
+    lines = [epoch_line(i + 1, validation_accuracy=0.5 + i / 10) for i in range(3)]
+    write_lines(folder / "metrics.jsonl", lines)
     if done:
-        figures = {"accuracy": {"value": 0.7, "low": 0.6, "high": 0.8}}
-        (folder / "evaluation.json").write_text(json.dumps(figures), encoding="utf-8")
+        (folder / "evaluation.json").write_text(json.dumps(evaluation(0.7, 0.6, 0.8)))
     return folder
 
 
@@ -68,7 +65,7 @@ def test_heads_on_features_have_no_epochs_but_a_training_time(tmp_path: Path) ->
     (folder / "metrics.jsonl").unlink()
     recipe = load_recipe("transfer-features")
     (folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
-    heads = {"feature_seconds": 4.0, "head_seconds": 0.5, "heads": []}
+    heads = {"feature_seconds": 4.0, "head_seconds": 0.5, "heads": [{}]}
     (folder / "heads.json").write_text(json.dumps(heads), encoding="utf-8")
     run = RunListing(tmp_path).read()[0]
     assert (run.status, run.epochs, run.of, run.seconds) == ("finished", 0, 0, 4.5)
@@ -82,7 +79,8 @@ def test_a_damaged_run_is_listed_as_such_and_hides_no_other(tmp_path: Path, name
     by_name = {run.name: run for run in RunListing(tmp_path).read()}
     assert by_name["good"].status == "finished"
     assert by_name["bad"].status == "damaged"
-    assert "Error" in by_name["bad"].problem
+    assert f"{damaged / name}" in by_name["bad"].problem
+    assert "damaged" in by_name["bad"].problem
 
 
 def test_a_list_follows_changes_and_removals(tmp_path: Path) -> None:
@@ -90,8 +88,7 @@ def test_a_list_follows_changes_and_removals(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", done=False)
     assert listing.read()[0].status == "stopped"
     write_run(tmp_path / "other")
-    figures = {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}}
-    (folder / "evaluation.json").write_text(json.dumps(figures), encoding="utf-8")
+    (folder / "evaluation.json").write_text(json.dumps(evaluation(0.9, 0.8, 1.0)))
     assert {run.name: run.status for run in listing.read()} == {
         "run": "finished",
         "other": "finished",

@@ -85,7 +85,7 @@ def test_a_damaged_run_says_what_is_damaged(full: Workbench, name: str) -> None:
     async def story(user: User) -> None:
         await user.open("/run/first")
         await user.should_see("damaged")
-        await user.should_see("Error")
+        await user.should_see(f"first/{name} is")
 
     visit(full, story)
 

@@ -1,11 +1,15 @@
 """`glasshouse runs`: a list of training runs."""
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from glasshouse.cli.options import Json, print_json
+
+if TYPE_CHECKING:
+    from glasshouse.runs.listing import Listed
 
 
 def runs(
@@ -16,34 +20,40 @@ def runs(
 ) -> None:
     """List the runs in FOLDER and its subfolders with their accuracy, newest first."""
     from glasshouse.errors import UsageError
-    from glasshouse.runs.folder import find_runs
+    from glasshouse.runs.listing import RunListing
 
     if not folder.is_dir():
         raise UsageError(
             f"{folder} is not a folder; `glasshouse train SOURCE` writes its runs to runs/"
         )
-    rows = [_row(run) for run in find_runs(folder)]
+    found = RunListing(folder).read()
+    rows = [_row(run) for run in found]
     if json:
         print_json(rows)
     elif rows:
         _print_table(rows)
     else:
         print(f"no runs in {folder}; `glasshouse train SOURCE` creates one")
+    for run in found:
+        if run.problem:
+            print(f"glasshouse: {run.problem}", file=sys.stderr)
 
 
-def _row(run: Any) -> dict[str, Any]:
-    accuracy = run.evaluation["accuracy"] if run.evaluation else None
+def _row(run: "Listed") -> dict[str, Any]:
+    accuracy = run.accuracy
     return {
         "run": str(run.folder),
-        "source": run.environment["data"]["source"],
-        "recipe": run.recipe.name,
-        "epochs": len(run.epochs),
-        "of": 0 if run.recipe.transfer.way == "features" else run.recipe.train.epochs,
-        "finished": run.is_finished,
-        "accuracy": accuracy["value"] if accuracy else None,
-        "interval": [accuracy["low"], accuracy["high"]] if accuracy else None,
+        "source": run.source,
+        "recipe": run.recipe,
+        "epochs": run.epochs,
+        "of": run.of,
+        "status": run.status,
+        "finished": run.status == "finished",
+        "accuracy": accuracy[0] if accuracy else None,
+        "interval": list(accuracy[1:]) if accuracy else None,
         "seconds": round(run.seconds, 1),
-        "started": run.environment["started"],
+        "started": run.started,
+        **({"problem": run.problem} if run.problem else {}),
     }
 
 
@@ -59,6 +69,8 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    if row["status"] == "damaged":
+        return row["run"], "", "", "", "damaged", ""
     accuracy = "not finished"
     if row["accuracy"] is not None:
         low, high = row["interval"]

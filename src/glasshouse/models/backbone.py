@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from glasshouse.errors import ModelError
+from glasshouse.models.architecture import build_architecture
 from glasshouse.models.freezing import head_of
-from glasshouse.models.layers import build_architecture
 from glasshouse.models.pretrained import build_pretrained
 from glasshouse.models.stem import refine_stem
 from glasshouse.rng import derive
@@ -125,10 +125,14 @@ def initialize_head(net: nn.Module, seed: int) -> None:
 def rebuild_net(architecture: Mapping[str, Any]) -> nn.Module:
     """The untrained network of an architecture, with its changes; raises ModelError.
 
-    A "pretrained" entry names a network of a library, otherwise "layers" lists its layers.
+    A "pretrained" entry names a network of a library, otherwise "layers" lists its layers. These
+    are on the meta device until their weights are there, so that no memory is taken for sizes that
+    only a damaged file asks for.
     """
-    is_known = "pretrained" in architecture
-    net = build_pretrained(architecture) if is_known else build_architecture(architecture)
+    if "pretrained" in architecture:
+        net = build_pretrained(architecture)
+    else:
+        net = build_architecture(architecture, device="meta")
     try:
         if architecture.get("stem") == "fine":
             refine_stem(net)

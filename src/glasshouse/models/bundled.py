@@ -5,9 +5,9 @@ from dataclasses import replace
 from torch import nn
 
 from glasshouse.models import known_names
+from glasshouse.models.architecture import build_architecture
 from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.models.freezing import head_of
-from glasshouse.models.layers import build_architecture
 
 
 def load_bundled(name: str) -> Classifier:

@@ -2,12 +2,11 @@
 
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from glasshouse import settings
@@ -98,17 +97,23 @@ class PaddedAveragePool(nn.Module):
 
 
 def build(
-    settings: ModelSettings, class_count: int, input_shape: tuple[int, int, int], *, seed: int
+    settings: ModelSettings,
+    class_count: int,
+    input_shape: tuple[int, int, int],
+    *,
+    seed: int,
+    device: Literal["cpu", "meta"] = "cpu",
 ) -> nn.Sequential:
     """Build a network from float ``(n, *input_shape)`` to logits ``(n, class_count)``.
 
     Equal seeds give equal weights; the global random state is left unchanged. Layers of torch.nn
-    keep torch's initialisation. Raises ModelError that names the layer and its input shape.
+    keep torch's initialisation. device: meta for the shapes alone, which takes no memory. Raises
+    ModelError that names the layer and its input shape.
     """
-    layers = _layers_of(settings)
+    layers = layers_of(settings)
     plan = _Plan(class_count, settings.initialization, seed)
     # torch's constructors draw from the global generator and accept no other one.
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+    with torch.random.fork_rng(devices=[]), torch.device(device):
         net, shape = _stack(layers, tuple(input_shape), plan, ())
     if shape != (class_count,):
         raise ModelError(
@@ -116,28 +121,6 @@ def build(
             f'{class_count} classes. End with a dense layer with units = "classes".'
         )
     return net
-
-
-def architecture_of(
-    settings: ModelSettings, class_count: int, input_shape: tuple[int, int, int]
-) -> dict[str, Any]:
-    """What ``build_architecture`` needs to build the same network again, as JSON values."""
-    layers = [layer.model_dump(mode="json", exclude_none=True) for layer in _layers_of(settings)]
-    return {"layers": layers, "class_count": class_count, "input_shape": list(input_shape)}
-
-
-def build_architecture(architecture: Mapping[str, Any]) -> nn.Sequential:
-    """The described network with its keys and shapes, before its weights are loaded.
-
-    Raises ModelError when the description is not valid.
-    """
-    try:
-        settings = ModelSettings.model_validate({"layers": architecture["layers"]})
-        class_count = int(architecture["class_count"])
-        channels, height, width = (int(size) for size in architecture["input_shape"])
-    except (KeyError, TypeError, ValidationError, ValueError) as error:
-        raise ModelError(f"the architecture does not describe a network: {error}") from error
-    return build(settings, class_count, (channels, height, width), seed=0)
 
 
 @dataclass(frozen=True)
@@ -149,7 +132,8 @@ class _Plan:
     seed: int
 
 
-def _layers_of(settings: ModelSettings) -> tuple[Layer, ...]:
+def layers_of(settings: ModelSettings) -> tuple[Layer, ...]:
+    """The layers of a network, those of its preset, without a final softmax."""
     layers = preset_layers(settings.preset) if settings.preset is not None else settings.layers
     if not layers:
         raise ModelError("model.layers is empty: expected at least one layer")
@@ -332,7 +316,7 @@ def _initialise(module: nn.Conv2d | nn.Linear, plan: _Plan, place: tuple[int, ..
     """
     if plan.initialization == "identity" and isinstance(module, nn.Conv2d) and module.groups == 1:
         nn.init.dirac_(module.weight[: module.in_channels])
-    if plan.initialization != "keras":
+    if plan.initialization != "keras" or module.weight.is_meta:
         return
     # A generator of its own: torch's constructor has drawn a varying amount from the global one.
     generator = torch.Generator().manual_seed(derive(plan.seed, "weights", *place))

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glasshouse.errors import StorageError
 from glasshouse.notebook import html_for_notebook
@@ -59,6 +61,14 @@ class Predictions:
         return ", ".join(f"{each['class']} {each['probability']:.1%}" for each in best)
 
 
+class _Metadata(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    ids: list[str]
+    class_names: list[str]
+    temperature: Annotated[float, Field(gt=0)]
+
+
 def save_predictions(predictions: Predictions, path: Path) -> None:
     """Write predictions as one safetensors file; equal predictions give equal bytes."""
     tensors = {
@@ -77,15 +87,26 @@ def load_predictions(path: Path) -> Predictions:
     """Read what save_predictions wrote; raises StorageError when it is missing or damaged."""
     tensors, metadata = read_tensors(path)
     try:
-        return Predictions(
-            tensors["logits"].numpy(),
-            tensors["labels"].numpy(),
-            np.array(metadata["ids"], dtype=np.str_),
-            tuple(metadata["class_names"]),
-            float(metadata["temperature"]),
-        )
+        known = _Metadata.model_validate(metadata)
+        logits, labels = tensors["logits"].numpy(), tensors["labels"].numpy()
     except KeyError as error:
         raise StorageError(f"{path} has no predictions: {error} is missing") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"]) or "the metadata"
+        raise StorageError(f"{path} has no predictions: {key}: {problem['msg']}") from error
+    ids = np.array(known.ids, dtype=np.str_)
+    if logits.shape != (len(ids), len(known.class_names)) or labels.shape != (len(ids),):
+        raise StorageError(
+            f"{path} is damaged: logits {logits.shape} and labels {labels.shape} do not fit "
+            f"{len(ids)} ids and {len(known.class_names)} classes"
+        )
+    if logits.dtype.kind != "f" or labels.dtype.kind != "i":
+        raise StorageError(
+            f"{path} is damaged: logits are {logits.dtype} and labels {labels.dtype}, not "
+            "floating-point numbers and integers"
+        )
+    return Predictions(logits, labels, ids, tuple(known.class_names), known.temperature)
 
 
 def probabilities(predictions: Predictions) -> NDArray[np.float64]:

@@ -1,18 +1,18 @@
 """Run folders, read without torch: their layout, and what was trained, how far and how well."""
 
-import json
 import math
 import shlex
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from glasshouse.errors import UsageError
-from glasshouse.recipe import parse_recipe
+from glasshouse.recipe import load_recipe
+from glasshouse.runs import records
+from glasshouse.runs.records import read_epoch_lines, read_record
 from glasshouse.settings import Recipe
-from glasshouse.storage import read_json
 
 # Every name below a run folder is defined here and nowhere else, in the order of writing.
 RECIPE = "recipe.toml"
@@ -59,18 +59,31 @@ BEST = "best.toml"
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder; evaluation is None until the run has finished."""
+    """One run folder.
+
+    epochs and evaluation are read when they are first asked for, so that a damaged file stops only
+    those who need it; they raise StorageError then. evaluation is None until the run has finished.
+    """
 
     folder: Path
     recipe: Recipe
     environment: dict[str, Any]
-    epochs: tuple[dict[str, Any], ...]
-    evaluation: dict[str, Any] | None
+
+    @cached_property
+    def epochs(self) -> tuple[dict[str, Any], ...]:
+        """The lines of metrics.jsonl."""
+        return read_epoch_lines(self.folder / METRICS)
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any] | None:
+        """The metrics on the test split."""
+        path = self.folder / EVALUATION
+        return read_record(path, records.Evaluation) if path.is_file() else None
 
     @property
     def is_finished(self) -> bool:
         """True once the test split has been evaluated."""
-        return self.evaluation is not None
+        return (self.folder / EVALUATION).is_file()
 
     @property
     def seconds(self) -> float:
@@ -81,25 +94,24 @@ class Run:
     def finder_seconds(self) -> float:
         """Time of the learning-rate range test; 0 where there was none."""
         path = self.folder / FINDER
-        return float(read_json(path)["seconds"]) if path.is_file() else 0.0
+        return float(read_record(path, records.Finder)["seconds"]) if path.is_file() else 0.0
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run folder; raises UsageError when it is not one."""
+    """Read a run folder.
+
+    Raises UsageError when it is not one, and RecipeError or StorageError when a file is damaged.
+    """
     if not (folder / RECIPE).is_file() or not (folder / ENVIRONMENT).is_file():
         what = "does not exist" if not folder.exists() else f"has no {RECIPE}"
         raise UsageError(
             f"{folder} is not a run folder: it {what}. "
             "`glasshouse runs FOLDER` lists the runs in a folder, `glasshouse train` creates one."
         )
-    recipe = parse_recipe(tomllib.loads((folder / RECIPE).read_text(encoding="utf-8")))
-    evaluation = read_json(folder / EVALUATION) if (folder / EVALUATION).is_file() else None
     return Run(
         folder=folder,
-        recipe=recipe,
-        environment=read_json(folder / ENVIRONMENT),
-        epochs=_read_epochs(folder / METRICS),
-        evaluation=evaluation,
+        recipe=load_recipe(folder / RECIPE),
+        environment=read_record(folder / ENVIRONMENT, records.Environment),
     )
 
 
@@ -152,16 +164,9 @@ def training_seconds(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> float
     """Training time: of the epochs, or of features and heads where there are none."""
     path = folder / HEADS
     if path.is_file():
-        record = read_json(path)
+        record = read_record(path, records.Heads)
         return float(record["feature_seconds"]) + float(record["head_seconds"])
     return math.fsum(float(epoch["seconds"]) for epoch in epochs)
-
-
-def find_runs(folder: Path) -> list[Run]:
-    """Every run below a folder, newest first."""
-    found = [read_run(path.parent) for path in sorted(folder.glob(f"**/{RECIPE}"))
-             if (path.parent / ENVIRONMENT).is_file()]  # fmt: skip
-    return sorted(found, key=lambda run: str(run.environment.get("started")), reverse=True)
 
 
 def next_run_folder(parent: Path, name: str) -> Path:
@@ -178,10 +183,3 @@ def _has_begun(folder: Path) -> bool:
     pieces = tuple(f".{name}." for name in (RECIPE, ENVIRONMENT))
     names = {path.name for path in folder.iterdir() if not path.name.startswith(pieces)}
     return not names <= {RECIPE}
-
-
-def _read_epochs(path: Path) -> tuple[dict[str, Any], ...]:
-    if not path.is_file():
-        return ()
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return tuple(json.loads(line) for line in lines if line)

@@ -1,12 +1,13 @@
 """The runs below a folder, one line each; reads no more than such a list shows, without torch."""
 
-import json
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from glasshouse.runs import folder as runs
+from glasshouse.errors import GlasshouseError
+from glasshouse.runs import folder as runs, records
+from glasshouse.runs.records import read_epoch_lines, read_record
 from glasshouse.runs.steps import is_running, last_mark
 
 Status = Literal["training", "measuring", "finished", "stopped", "damaged"]
@@ -80,15 +81,18 @@ def list_run(parent: Path, folder: Path) -> Listed:
     name = folder.relative_to(parent).as_posix()
     try:
         return _read(name, folder)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        problem = f"{type(error).__name__}: {error}"
+    except GlasshouseError as error:
+        return Listed(name, folder, "damaged", problem=str(error))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        # recipe.toml is read without its settings, which a long list would wait for.
+        problem = f"{folder / runs.RECIPE} is damaged: {type(error).__name__}: {error}"
         return Listed(name, folder, "damaged", problem=problem)
 
 
 def _read(name: str, folder: Path) -> Listed:
     recipe = tomllib.loads((folder / runs.RECIPE).read_text(encoding="utf-8"))
-    environment = json.loads((folder / runs.ENVIRONMENT).read_bytes())
-    epochs = _lines(folder / runs.METRICS)
+    environment = read_record(folder / runs.ENVIRONMENT, records.Environment)
+    epochs = read_epoch_lines(folder / runs.METRICS)
     accuracy = _accuracy(folder / runs.EVALUATION)
     return Listed(
         name=name,
@@ -119,14 +123,8 @@ def _status(folder: Path) -> Status:
 def _accuracy(path: Path) -> tuple[float, float, float] | None:
     if not path.is_file():
         return None
-    share = json.loads(path.read_bytes())["accuracy"]
+    share = read_record(path, records.Evaluation)["accuracy"]
     return float(share["value"]), float(share["low"]), float(share["high"])
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
 
 
 def _signature(folder: Path) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ Reading it does not wait for torch; `workflow/train/step_log.py` writes it.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -146,8 +147,11 @@ _NAMES = frozenset(one.name for one in fields(Mark))
 def _parse(line: str) -> Mark | None:
     try:
         values: dict[str, Any] = json.loads(line)
-        return Mark(**{name: values[name] for name in _NAMES})
-    except (ValueError, KeyError, TypeError):
+        mark = Mark(**{name: values[name] for name in _NAMES})
+        numbers = [value for name, value in vars(mark).items() if name != "pid_started" or value]
+        usable = all(type(value) in (int, float) and math.isfinite(value) for value in numbers)
+        return mark if usable and mark.steps > 0 and mark.pid > 0 else None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None  # what was read may begin or end in the middle of a line
 
 

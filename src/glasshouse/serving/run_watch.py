@@ -1,6 +1,5 @@
 """The state of a run as its page shows it, read once for all viewers."""
 
-import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from glasshouse.runs import folder as runs
 from glasshouse.runs.background import launch_of, log_end, status_without_folder
 from glasshouse.runs.listing import Listed, RunListing
+from glasshouse.runs.records import read_epoch_lines
 from glasshouse.runs.steps import Mark, StepReader
 from glasshouse.serving.workbench import Workbench
 
@@ -146,7 +146,7 @@ def _epochs(path: Path, listed: Listed, before: Snapshot | None) -> tuple[dict[s
         return before.epochs
     if listed.status == "damaged" or not path.is_file():
         return ()
-    lines = [json.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
+    lines = list(read_epoch_lines(path))
     step = max(1, len(lines) // _MOST_EPOCHS)
     # Thinned from the first on, so that points that are drawn stay; the newest is always shown.
     return tuple(lines[:-1][::step] + lines[-1:])

@@ -6,8 +6,9 @@ from dataclasses import replace
 from glasshouse.data.images import ImageSet, Resize, Splits
 from glasshouse.data.survey import channel_statistics, global_statistics
 from glasshouse.errors import DataError, require_type
+from glasshouse.models.architecture import architecture_of
 from glasshouse.models.classifier import Classifier, Preprocessing, require_same_classes
-from glasshouse.models.layers import architecture_of, build
+from glasshouse.models.layers import build
 from glasshouse.models.network_inputs import Network, network_of, require_logits
 from glasshouse.models.sequential import describe_sequential
 from glasshouse.models.whitening import fit_whitening

@@ -5,7 +5,8 @@ import pytest
 
 from glasshouse.errors import DataError, Interrupted, UsageError
 from glasshouse.recipe import load_recipe
-from glasshouse.runs.folder import find_runs, next_run_folder, read_run
+from glasshouse.runs.folder import next_run_folder, read_run
+from glasshouse.runs.listing import RunListing
 from glasshouse.training.loop import Step
 from glasshouse.training.state import Epoch
 from glasshouse.workflow.train.experiment import TrainRequest, fit_experiment, open_experiment
@@ -85,7 +86,7 @@ def test_runs_are_found_below_a_folder_and_numbered(tmp_path: Path) -> None:
     open_experiment(request(tmp_path / "digits-x-1"))
     open_experiment(request(tmp_path / "deep" / "other"))
     assert next_run_folder(tmp_path, "digits-x").name == "digits-x-2"
-    found = {run.folder.name for run in find_runs(tmp_path)}
+    found = {run.folder.name for run in RunListing(tmp_path).read()}
     assert found == {"digits-x-1", "other"}
 
 

@@ -9,14 +9,13 @@ from glasshouse.runs import folder as runs
 from glasshouse.storage import write_json
 from glasshouse.training.schedules import learning_rate
 from glasshouse.workflow.train import reporting
+from tests.run_files import environment, epoch_line, write_lines
 
 
 def make_run(folder: Path, epochs: int, *overrides: str) -> runs.Run:
-    record = {"seconds": 2.0, "images_per_second": 100.0}
-    lines = tuple({**record, "epoch": n} for n in range(1, epochs + 1))
+    write_lines(folder / runs.METRICS, [epoch_line(n) for n in range(1, epochs + 1)])
     recipe = load_recipe("small-residual", ["train.epochs=4", *overrides])
-    machine = {"processor": "a", "threads": 1, "device": "cpu", "precision": "float32"}
-    return runs.Run(folder, recipe, machine, lines, None)
+    return runs.Run(folder, recipe, environment())
 
 
 def test_learning_rates_follow_the_schedule_to_the_end_of_the_run(tmp_path: Path) -> None:
@@ -33,6 +32,7 @@ def test_a_found_learning_rate_and_schedule_replace_auto(tmp_path: Path) -> None
         "schedule": {"type": "triangular", "base": 0.2},
         "verdict": "",
         "seconds": 9,
+        "curve": {},
     }
     write_json(tmp_path / runs.FINDER, found)
     run = make_run(tmp_path, 4, "train.lr=auto", "train.schedule={type='triangular'}")

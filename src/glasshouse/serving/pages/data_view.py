@@ -13,7 +13,7 @@ from nicegui import ui
 from glasshouse.data.findings import Finding, by_split
 from glasshouse.data.images import BadFile, Splits
 from glasshouse.report.data_report import class_rows, verdict
-from glasshouse.runs.folder import find_runs
+from glasshouse.runs.listing import RunListing
 from glasshouse.serving.check_cache import CachedCheck, check_cache_of
 from glasshouse.serving.pages.parts import (
     box,
@@ -80,9 +80,7 @@ async def _examined(workbench: Workbench, source: str, *, again: bool) -> Cached
 
 
 def _chooser(workbench: Workbench, source: str) -> None:
-    used = [str(r.environment["data"]["source"]) for r in find_runs(workbench.runs)] if (
-        workbench.runs.is_dir()
-    ) else []  # fmt: skip
+    used = [run.source for run in RunListing(workbench.runs).read() if run.source]
     offered = list(dict.fromkeys([*used, *_OFFERED]))
 
     def go() -> None:

@@ -7,7 +7,8 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from glasshouse.errors import GlasshouseError
-from glasshouse.runs import folder as runs
+from glasshouse.runs import folder as runs, records
+from glasshouse.runs.records import read_record
 from glasshouse.serving.deferred import deferred
 from glasshouse.serving.pages.charts import echart, reliability_options
 from glasshouse.serving.pages.gallery import mapped_image, plain_image
@@ -15,7 +16,6 @@ from glasshouse.serving.pages.parts import box, in_thread, panel, stats, table, 
 from glasshouse.serving.pages.words import percent
 from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Workbench
-from glasshouse.storage import read_json
 from glasshouse.wording import pluralize
 
 EvaluationRecord = Mapping[str, Any]
@@ -31,7 +31,7 @@ _positions_by_id: Callable[..., dict[str, int]] = deferred(_RUN_IMAGES, "positio
 
 def show_results(workbench: Workbench, name: str) -> None:
     """Every panel of the evaluation of a run."""
-    found = read_json(run_folder(workbench, name) / runs.EVALUATION)
+    found = read_record(run_folder(workbench, name) / runs.EVALUATION, records.Evaluation)
     with panel("Test results", f"{found['image_count']:,} test images, used only once"):
         stats(_headline(found))
     with box("gh-columns gh-wide-left"):

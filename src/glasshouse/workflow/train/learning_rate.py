@@ -10,8 +10,9 @@ from glasshouse.progress import Progress
 from glasshouse.report.encoding import figure_png
 from glasshouse.report.finder_plots import plot_lr_curve
 from glasshouse.runs.folder import FINDER
+from glasshouse.runs.records import Finder, read_record
 from glasshouse.settings import TrainSettings
-from glasshouse.storage import read_json, write_bytes, write_json
+from glasshouse.storage import write_bytes, write_json
 from glasshouse.training.finder import find_lr, with_found_rate
 from glasshouse.training.loop import TrainingSetup
 from glasshouse.training.lr_curve import LrCurve, curve_from_json, curve_to_json
@@ -35,7 +36,7 @@ def find_rate_of_run(
     when the loss has no usable valley.
     """
     if (folder / FINDER).is_file():
-        record = read_json(folder / FINDER)
+        record = read_record(folder / FINDER, Finder)
         curve, seconds = curve_from_json(record["curve"]), float(record["seconds"])
     else:
         started = time.perf_counter()

@@ -29,9 +29,10 @@ from glasshouse.report.run_report import (
     images_of,
     write_report,
 )
-from glasshouse.runs import folder as runs
+from glasshouse.runs import folder as runs, records
+from glasshouse.runs.records import read_record
 from glasshouse.settings import TrainSettings
-from glasshouse.storage import read_json, write_bytes, write_json
+from glasshouse.storage import write_bytes, write_json
 from glasshouse.training.lr_curve import LrCurve, curve_from_json
 from glasshouse.training.schedules import learning_rate
 from glasshouse.wording import pluralize
@@ -118,7 +119,7 @@ def _explanations(folder: Path) -> tuple[Section, ...]:
 
 def _found_curve(run: runs.Run) -> LrCurve | None:
     path = run.folder / runs.FINDER
-    return curve_from_json(read_json(path)["curve"]) if path.is_file() else None
+    return curve_from_json(read_record(path, records.Finder)["curve"]) if path.is_file() else None
 
 
 def _rates(run: runs.Run) -> list[tuple[float, float]]:
@@ -127,7 +128,8 @@ def _rates(run: runs.Run) -> list[tuple[float, float]]:
     if not run.epochs:
         return []
     if settings.lr == "auto":
-        found = {key: read_json(run.folder / runs.FINDER)[key] for key in ("lr", "schedule")}
+        record = read_record(run.folder / runs.FINDER, records.Finder)
+        found = {key: record[key] for key in ("lr", "schedule")}
         settings = TrainSettings.model_validate({**settings.model_dump(), **found})
     times = np.linspace(0, len(run.epochs), _RATE_POINTS).tolist()
     return [(time, learning_rate(settings, time)) for time in times]
@@ -137,7 +139,7 @@ def _rate_text(run: runs.Run) -> str:
     """The peak learning rate and where it came from."""
     if run.recipe.train.lr != "auto":
         return f"peak {run.recipe.train.lr:.3g}, from the recipe"
-    record = read_json(run.folder / runs.FINDER)
+    record = read_record(run.folder / runs.FINDER, records.Finder)
     kind = record["schedule"]["type"]
     is_cyclical = kind in ("one_cycle", "triangular")
     why = f"its maximum for a {kind} schedule" if is_cyclical else record["verdict"]
@@ -163,7 +165,7 @@ def _heads_table(run: runs.Run) -> Table | None:
     """The heads that were fitted to frozen features, where there were any."""
     if run.recipe.transfer.way != "features":
         return None
-    heads = read_json(run.folder / runs.HEADS)["heads"]
+    heads = read_record(run.folder / runs.HEADS, records.Heads)["heads"]
     by_folds = heads[0]["fold_loss"] is not None
     headings = ("head", "C", "validation accuracy", "validation loss")
     rows = tuple(
@@ -183,7 +185,7 @@ def _heads_table(run: runs.Run) -> Table | None:
 
 def _cost(run: runs.Run) -> dict[str, str]:
     features = run.recipe.transfer.way == "features"
-    record = read_json(run.folder / runs.HEADS) if features else {}
+    record = read_record(run.folder / runs.HEADS, records.Heads) if features else {}
     return {
         **(_training_cost(run) if run.epochs else {}),
         **(_features_cost(record) if features else {}),
@@ -217,7 +219,7 @@ def _peak_memory(folder: Path) -> int:
     path = folder / runs.COST
     if not path.is_file():
         write_json(path, {"peak_memory_bytes": peak_memory_bytes()})
-    return int(read_json(path)["peak_memory_bytes"])
+    return int(read_record(path, records.Cost)["peak_memory_bytes"])
 
 
 def _budget(environment: Mapping[str, Any]) -> dict[str, str]:

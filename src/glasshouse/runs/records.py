@@ -1,0 +1,132 @@
+"""What the JSON files of a run must hold; more keys are kept, wrong ones are a named error."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from glasshouse.errors import StorageError
+from glasshouse.storage import read_json, read_text
+
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class _Record(BaseModel):
+    # Strict: "3" or true in place of a number is damage. JSON has no NaN and infinity.
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class _Data(_Record):
+    source: str
+    fingerprint: str
+    images: dict[str, Count]
+    class_names: list[str]
+    size: list[Count] | None = None
+    notes: list[str]
+
+
+class Environment(_Record):
+    """environment.json."""
+
+    versions: dict[str, str]
+    system: str
+    processor: str
+    threads: Annotated[int, Field(ge=1, le=2**16)]
+    device: str
+    precision: str
+    started: str
+    command: str
+    data: _Data
+    budget: dict[str, Any] | None = None
+
+
+class EpochLine(_Record):
+    """One line of metrics.jsonl."""
+
+    epoch: Annotated[int, Field(ge=1)]
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    lr: float
+    seconds: Seconds
+    images_per_second: float
+
+
+class _Share(_Record):
+    value: float
+    low: float
+    high: float
+
+
+class _Calibration(_Record):
+    loss: float
+
+
+class Evaluation(_Record):
+    """evaluation.json."""
+
+    image_count: Count
+    class_names: list[str]
+    accuracy: _Share
+    top_k: list[dict[str, Any]]
+    confusion: list[list[Count]]
+    before: _Calibration
+
+
+class Heads(_Record):
+    """heads.json."""
+
+    heads: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    feature_seconds: Seconds
+    head_seconds: Seconds
+
+
+class Finder(_Record):
+    """finder.json."""
+
+    lr: Annotated[float, Field(gt=0)]
+    schedule: dict[str, Any]
+    verdict: str
+    seconds: Seconds
+    curve: dict[str, Any]
+
+
+class Cost(_Record):
+    """cost.json."""
+
+    peak_memory_bytes: Count
+
+
+def read_record(path: Path, shape: type[_Record]) -> dict[str, Any]:
+    """The document as it is, once it has been checked; raises StorageError that names the key."""
+    document: dict[str, Any] = read_json(path)
+    _require(document, shape, path)
+    return document
+
+
+def read_epoch_lines(path: Path) -> tuple[dict[str, Any], ...]:
+    """The lines of metrics.jsonl, none when it is missing; raises StorageError for damage."""
+    if not path.is_file():
+        return ()
+    lines = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            lines.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            raise StorageError(f"{path} is damaged: line {number}: {error}") from error
+        _require(lines[-1], EpochLine, path)
+    return tuple(lines)
+
+
+def _require(document: object, shape: type[_Record], path: Path) -> None:
+    try:
+        shape.model_validate(document)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        key = ".".join(str(part) for part in problem["loc"]) or "the document"
+        raise StorageError(f"{path} is damaged: {key}: {problem['msg']}") from error
