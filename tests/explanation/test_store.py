@@ -119,3 +119,21 @@ def test_the_hash_of_the_weights_changes_with_any_of_them() -> None:
     with torch.no_grad():
         next(second.net.parameters())[0, 0, 0, 0] += 1e-3
     assert weights_hash(first) != weights_hash(second)
+
+
+@pytest.mark.parametrize("key", ["method", "precision"])
+def test_a_page_of_somebody_else_names_no_other_file_and_no_object(
+    tmp_path: Path, key: str
+) -> None:
+    classifier = classifier_of(module_net())
+    save_page(some_page(classifier), tmp_path / "page", classifier)
+    facts = json.loads((tmp_path / "page" / "page.json").read_text(encoding="utf-8"))
+    if key == "method":
+        name = facts["maps"][0]["method"]
+        (tmp_path / "page" / f"{name}.maps.npy").rename(tmp_path / "other.maps.npy")
+        facts["maps"][0]["method"] = "../other"
+    else:
+        facts["precision"] = "O"
+    (tmp_path / "page" / "page.json").write_text(json.dumps(facts), encoding="utf-8")
+    with pytest.raises(StorageError, match="does not hold a complete page"):
+        load_page(tmp_path / "page")

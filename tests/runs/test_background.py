@@ -1,5 +1,6 @@
 """Trainings in the background: started, stopped with everything saved, gone on with."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from glasshouse.errors import UsageError
+from glasshouse.recipe import load_recipe, to_toml
 from glasshouse.runs.background import (
     Launch,
     forget_launch,
@@ -118,3 +120,12 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: st
     with pytest.raises(UsageError, match="cannot name a run"):
         start_training(tmp_path / "runs", name, "digits", "small-cnn")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recorded_source_is_never_taken_for_an_option(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "recipe.toml").write_text(to_toml(load_recipe("small-cnn")))
+    record = {"data": {"source": "--log=mlflow"}}
+    (tmp_path / "a" / "environment.json").write_text(json.dumps(record))
+    with pytest.raises(UsageError, match="does not name a source: --log=mlflow"):
+        resume_training(tmp_path, "a")

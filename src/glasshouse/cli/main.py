@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from glasshouse.child_python import safe_children
 from glasshouse.cli import (
     check,
     compare,
@@ -84,7 +85,8 @@ def main() -> None:
     """Run a command; errors that the user can fix are printed without a traceback."""
     keep_freed_memory()
     try:
-        app(standalone_mode=True)
+        with safe_children():
+            app(standalone_mode=True)
     except GlasshouseError as error:
         print(f"glasshouse: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

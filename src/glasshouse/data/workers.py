@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, cast
 
+from glasshouse.child_python import child_environment
 from glasshouse.data.decode import Resize, decode, fit_to_size, read_file
 from glasshouse.data.headers import Header, read_header
 from glasshouse.errors import BadImage, DataError
@@ -29,7 +30,6 @@ _MEMORY_BYTES = 6 << 30
 # Every message is its length followed by that many bytes: no pickle crosses the pipe.
 _LENGTH = struct.Struct("<I")
 _READY = b"ready"
-_CHILD = f"from {__name__} import serve_decoding; serve_decoding()"
 
 
 @dataclass(frozen=True)
@@ -172,9 +172,6 @@ def _death(timeout_s: float) -> str:
 
 def _start() -> "subprocess.Popen[bytes]":
     """Start a process and wait until it is ready: no file is to blame if it cannot start."""
-    # The child must find this package, also where it is imported from a folder of its own.
-    package = Path(__file__).resolve().parents[2]
-    search = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
     process = subprocess.Popen(
         [
             sys.executable,
@@ -185,7 +182,7 @@ def _start() -> "subprocess.Popen[bytes]":
         stdout=subprocess.PIPE,
         # The C libraries print warnings there; the reason of a failure is part of the answer.
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1"},
+        env={**child_environment(), "OPENBLAS_NUM_THREADS": "1"},
         # Ctrl-C is meant for the parent, which then ends its children. A session keeps it from
         # them on Linux and macOS, where the flag is 0; a process group does so on Windows.
         start_new_session=True,

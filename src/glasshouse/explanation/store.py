@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from glasshouse.errors import StorageError, UsageError
+from glasshouse.explanation.methods import ALL_METHODS
 from glasshouse.explanation.nouns import (
     Check,
     Explanation,
@@ -133,6 +134,11 @@ def _loaded(folder: Path, method: str | None) -> ExplanationPage:
     facts = read_json(folder / PAGE)
     try:
         images = np.load(folder / _IMAGES, allow_pickle=False)
+        # Both name what follows, and a page may come from anybody.
+        if not {each["method"] for each in facts["maps"]} <= set(ALL_METHODS):
+            raise ValueError("a map of an unknown method")
+        if facts["precision"] not in ("float16", "float32", "float64"):
+            raise ValueError(f"the precision {facts['precision']!r} is not one of numbers")
         if [sha256_of_bytes(image.tobytes()) for image in images] != facts["image_sha256"]:
             raise ValueError(f"{_IMAGES} holds other images than {PAGE} describes")
         page = ExplanationPage(
@@ -151,7 +157,15 @@ def _loaded(folder: Path, method: str | None) -> ExplanationPage:
             if method in (None, each["method"])
         )
     # np.load raises EOFError, which is not an OSError, for an empty file.
-    except (AttributeError, KeyError, TypeError, ValueError, OSError, EOFError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+        EOFError,
+        UsageError,
+    ) as error:
         raise StorageError(
             f"{folder} does not hold a complete page of explanations ({error!r}): explain again"
         ) from error

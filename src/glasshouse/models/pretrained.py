@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from glasshouse.errors import ModelError, did_you_mean
+from glasshouse.models.net_arguments import require_shaping
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.models.published import Published, fetch
 from glasshouse.rng import derive
@@ -85,9 +86,10 @@ def build_net(
     """An untrained network with this number of classes; None: that of its published weights.
 
     arguments: for the constructor. Equal seeds give equal weights. Raises ModelError for an unknown
-    name or argument.
+    name or argument, and for one that does more than shape the network.
     """
     source, bare = _resolve(name)
+    require_shaping(name, arguments)
     given = {**_ARGUMENTS.get(f"{source}/{bare}", {}), **arguments}
     if class_count is not None:
         given["num_classes"] = class_count
@@ -95,7 +97,8 @@ def build_net(
         torch.default_generator.manual_seed(derive(seed, "pretrained"))
         try:
             net: nn.Module = _builder(source, bare)(**given)
-        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        # Constructors of other libraries fail on wrong values in many ways.
+        except Exception as error:
             raise ModelError(f"{name} cannot be built with {given}: {error}") from error
     return net
 

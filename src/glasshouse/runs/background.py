@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from glasshouse.child_python import child_environment
 from glasshouse.errors import GlasshouseError, UsageError
 from glasshouse.runs import folder as runs
 from glasshouse.runs.processes import ask_to_stop, is_alive, process_started
@@ -81,6 +82,9 @@ def resume_training(parent: Path, run: str, arguments: Sequence[str] = ()) -> La
         return _launch(parent, run, before if "--resume" in before else [*before, "--resume"])
     recorded = runs.read_run(parent / run)
     source = str(recorded.environment["data"]["source"])
+    if source.startswith("-"):
+        # The record may come from anybody, and the command would take it for one of its options.
+        raise UsageError(f"{parent / run} does not name a source: {source}")
     return _launch(parent, run, ["train", source, "--resume", *arguments])
 
 
@@ -158,6 +162,7 @@ def _launch(parent: Path, run: str, arguments: list[str]) -> Launch:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
+            env=child_environment(),
             stdout=log,
             stderr=subprocess.STDOUT,
             # A session of its own, so that it survives the end of the terminal or server; a group

@@ -60,3 +60,10 @@ def test_a_worker_stops_where_it_is_told_to(enough: int, was_pruned: bool, tmp_p
     assert [reached.epoch for reached in connection.heard] == list(range(1, enough + 1))
     assert (ended.epochs, ended.was_pruned) == (enough, was_pruned)
     assert ended.value is not None and not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("folder", ["../../elsewhere", "/tmp/elsewhere", ".."])
+def test_a_journal_of_somebody_else_leads_out_of_no_folder(tmp_path: Path, folder: str) -> None:
+    study = studies.open_study(tmp_path, seed=0, prune=False)
+    study.enqueue_trial({"train.lr": 0.1}, user_attrs={"folder": folder})
+    assert studies.next_trial(study, [parse_search("train.lr=0.1..1")]).folder == "0000"

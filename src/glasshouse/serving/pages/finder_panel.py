@@ -10,6 +10,7 @@ from typing import Any
 
 from nicegui import ui
 
+from glasshouse.child_python import child_environment
 from glasshouse.errors import GlasshouseError, UsageError
 from glasshouse.recipe import to_toml
 from glasshouse.serving.pages.charts import (
@@ -90,6 +91,7 @@ async def _test(
             sys.executable, "-m", "glasshouse", "lr-find", source, "--recipe", str(path),
             "--out", "-", "--json", *workbench.arguments,
             stdin=asyncio.subprocess.DEVNULL,
+            env=child_environment(),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip

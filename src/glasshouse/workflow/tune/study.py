@@ -75,7 +75,9 @@ def next_trial(study: "optuna.Study", space: Sequence[Dimension]) -> Trial:
     for key, value in this_process().items():
         handle.set_user_attr(key, value)
     values = {dimension.key: _draw(handle, dimension) for dimension in space}
-    folder = handle.user_attrs.get("folder") or f"{handle.number:04d}"
+    folder = str(handle.user_attrs.get("folder") or "")
+    # A journal that was written by somebody else must not lead out of the folder of the search.
+    folder = folder if folder.isdecimal() else f"{handle.number:04d}"
     handle.set_user_attr("folder", folder)
     return Trial(handle.number, values, folder, handle)
 

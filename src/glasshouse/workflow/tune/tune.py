@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from glasshouse.child_python import safe_children
 from glasshouse.errors import Interrupted, UsageError
 from glasshouse.recipe import load_recipe, to_toml
 from glasshouse.report.encoding import figure_png
@@ -227,7 +228,8 @@ def _start(search: Search) -> _Worker:
     ours, theirs = context.Pipe()
     threads = max(1, torch.get_num_threads() // search.workers)
     process = context.Process(target=work, args=(theirs, threads), daemon=True)
-    process.start()
+    with safe_children():
+        process.start()
     theirs.close()
     return _Worker(process, ours)
 

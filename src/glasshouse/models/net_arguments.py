@@ -1,0 +1,68 @@
+"""Which arguments of a library's network a file or a command line may set.
+
+A run folder may come from anybody. The constructors of torchvision and timm also take arguments
+that download, unpickle or name a file, and their number grows with each version; so the list is one
+of what is allowed. Everything on it decides the shape of a network, or how it is trained.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from glasshouse.errors import ModelError, did_you_mean
+
+SHAPING = frozenset(
+    {
+        # Layers of timm's networks, by name or by size.
+        "act_layer", "norm_layer", "aa_layer", "attn_layer", "mlp_layer", "norm_act_layer",
+        "pad_type", "global_pool", "output_stride", "bn_eps", "bn_momentum", "bn_tf",
+        "drop_rate", "drop_path_rate", "drop_block_rate", "proj_drop_rate", "attn_drop_rate",
+        "pos_drop_rate", "patch_drop_rate", "channel_multiplier", "channel_divisor",
+        "stem_size", "stem_width", "stem_type", "stem_stride", "stem_norm",
+        "stem_chs", "fix_stem", "num_features", "head_hidden_size", "head_norm_first", "head_bias",
+        "img_size", "patch_size", "window_size", "embed_dim", "embed_dims", "depth", "depths",
+        "dims", "num_heads", "mlp_ratio", "mlp_ratios", "qkv_bias", "qk_norm", "init_values",
+        "class_token", "reg_tokens", "no_embed_class", "pos_embed", "pre_norm", "fc_norm",
+        "final_norm", "dynamic_img_size", "dynamic_img_pad", "always_partition", "strict_img_size",
+        "use_fc_norm", "ls_init_value", "use_grn", "conv_mlp", "conv_bias", "kernel_sizes",
+        "layers", "channels", "base_width", "cardinality", "block_reduce_first", "down_kernel_size",
+        "avg_down", "zero_init_last", "zero_init_last_bn", "replace_stem_pool", "bottle_ratio",
+        "group_size", "width_factor", "in_chans",
+        # torchvision.
+        "aux_logits", "transform_input", "init_weights", "dropout", "width_mult", "groups",
+        "width_per_group", "zero_init_residual", "replace_stride_with_dilation", "growth_rate",
+        "block_config", "num_init_features", "bn_size", "memory_efficient", "reduced_tail",
+        "dilated", "round_nearest", "stochastic_depth_prob", "layer_scale", "image_size",
+        "hidden_dim", "mlp_dim", "num_layers", "attention_dropout",
+    }
+)  # fmt: skip
+# The names of layers and modes; no path or address can be written with these characters.
+_WORD = re.compile(r"[A-Za-z0-9_]{0,32}")
+
+
+def require_shaping(name: str, arguments: Mapping[str, Any]) -> None:
+    """Raise ModelError for an argument of a network that does not shape it.
+
+    Values may be numbers, true and false, plain words, and lists of those.
+    """
+    for key, value in arguments.items():
+        if key not in SHAPING:
+            hint = did_you_mean(key, SHAPING)
+            raise ModelError(
+                f"{name}: '{key}' cannot be set. Expected an argument that shapes the network, "
+                "such as pad_type or drop_rate; those that load files or weights are refused."
+                f"{f' {hint}' if hint.startswith('Did') else ''}"
+            )
+        if not _is_plain(value):
+            raise ModelError(
+                f"{name}: {key}={value!r} is refused; expected a number, true or false, a plain "
+                "word, or a list of those"
+            )
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(each) for each in value)
+    if isinstance(value, str):
+        return _WORD.fullmatch(value) is not None
+    return value is None or isinstance(value, bool | int | float)
