@@ -48,7 +48,9 @@ def write_bytes(path: Path, data: bytes) -> None:
                 os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            # Removing it may fail for the same reason, which must not hide the first error.
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise
         _sync_folder(path.parent)
     except OSError as error:

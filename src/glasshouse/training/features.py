@@ -6,13 +6,9 @@ so that an interrupted extraction resumes.
 """
 
 import hashlib
-import io
 import json
-import os
-import shutil
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,17 +18,15 @@ from safetensors.torch import save
 from glasshouse.data.images import ImageSet
 from glasshouse.data.pixel_blocks import blocks, gather
 from glasshouse.data.splits import limit
-from glasshouse.errors import StorageError
 from glasshouse.models.agreement import changed_by_class_means
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier, Preprocessing, scale
 from glasshouse.models.inference import InferenceNet, inference_net
 from glasshouse.progress import Progress
 from glasshouse.settings import TrainSettings
-from glasshouse.storage import cache_folder, sha256_of_bytes, write_bytes
+from glasshouse.storage import cache_folder, sha256_of_bytes
 from glasshouse.training.devices import choose_device, choose_precision
-
-Values = NDArray[np.floating]
+from glasshouse.training.feature_cache import Values, cached_rows
 
 # Part of every key: increase it with any change that alters features.
 FEATURES_VERSION = "2"
@@ -152,20 +146,12 @@ def _cached(
     key: str,
     reporting: tuple[Progress | None, str],
 ) -> Values:
-    folder = cache_folder() / "features" / extractor.key[:32]
-    whole = folder / f"{key}.npy"
-    if not whole.is_file():
-        parts = folder / key
-        starts = range(0, len(images), _BLOCK_ROWS)
-        for start in starts:
-            block = parts / f"{start:09d}.npy"
-            if not block.is_file():
-                stop = min(start + _BLOCK_ROWS, len(images))
-                _write_block(block, _compute(extractor, images, (start, stop), key, reporting))
-        _join([parts / f"{start:09d}.npy" for start in starts], whole)
-        shutil.rmtree(parts, ignore_errors=True)
-    values: Values = np.load(whole, mmap_mode="r")
-    return values
+    whole = cache_folder() / "features" / extractor.key[:32] / f"{key}.npy"
+    starts = range(0, len(images), _BLOCK_ROWS)
+    bounds = [(start, min(start + _BLOCK_ROWS, len(images))) for start in starts]
+    return cached_rows(
+        whole, bounds, lambda block: _compute(extractor, images, block, key, reporting)
+    )
 
 
 def _compute(
@@ -189,34 +175,6 @@ def _compute(
             reporting[0](reporting[1], min(start + _BATCH, bounds[1]), len(images))
     values: Values = np.concatenate(rows)
     return values.astype(np.float16) if np.abs(values).max() < _LARGEST else values
-
-
-def _write_block(path: Path, values: Values) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, values)
-    write_bytes(path, buffer.getvalue())
-
-
-def _join(paths: list[Path], whole: Path) -> None:
-    """One file of all blocks, written next to its final place and then moved there."""
-    parts = [np.load(path, mmap_mode="r") for path in paths]
-    shape = (sum(len(part) for part in parts), parts[0].shape[1])
-    temporary = whole.with_name(f".{whole.name}.{os.getpid()}")
-    try:
-        kind = np.result_type(*(part.dtype for part in parts))
-        joined = np.lib.format.open_memmap(temporary, mode="w+", dtype=kind, shape=shape)
-        row = 0
-        for part in parts:
-            joined[row : row + len(part)] = part
-            row += len(part)
-        joined.flush()
-        temporary.replace(whole)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"cannot write the features in {whole.parent}: {error.strerror}. Free some space, or "
-            "move the cache by GLASSHOUSE_CACHE; what was computed is kept."
-        ) from error
 
 
 def _structure(classifier: Classifier) -> dict[str, object]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from glasshouse.errors import UsageError
+from glasshouse.file_lock import FileLock
 from glasshouse.report.tuning_plots import TrialRecord
 from glasshouse.rng import derive
 from glasshouse.runs.folder import JOURNAL
 from glasshouse.runs.processes import is_alive, this_process
-from glasshouse.workflow.tune.file_lock import FileLock
 from glasshouse.workflow.tune.space import Categorical, Dimension, Value
 
 if TYPE_CHECKING:

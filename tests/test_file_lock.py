@@ -3,13 +3,13 @@ import sys
 import threading
 from pathlib import Path
 
-from glasshouse.workflow.tune.file_lock import FileLock
+from glasshouse.file_lock import FileLock
 
 PATIENCE_S = 600
 HOLDER = """
 import sys, time
 from pathlib import Path
-from glasshouse.workflow.tune.file_lock import FileLock
+from glasshouse.file_lock import FileLock
 FileLock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
 time.sleep(600)

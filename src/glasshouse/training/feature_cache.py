@@ -1,0 +1,173 @@
+"""Features on disk: one ``.npy`` file that is whole or absent, and blocks of rows before that.
+
+A file is used only after its checksum was verified, once per process; a damaged one is made again
+from its blocks or from the images. It is written with ordinary writes and mapped only when it is
+complete: writing to a mapped file ends the process where the disk is full.
+"""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.errors import StorageError
+from glasshouse.file_lock import locked
+from glasshouse.storage import write_bytes, write_json
+
+Values = NDArray[np.floating]
+_READ_BYTES = 8 << 20
+_CHECKSUM_BYTES = 4
+# The files that this process has verified, with their identity at that time.
+_verified: dict[Path, tuple[int, int, int]] = {}
+
+
+def cached_rows(
+    whole: Path, bounds: list[tuple[int, int]], compute: Callable[[tuple[int, int]], Values]
+) -> Values:
+    """The rows of a cache file, read-only and memory-mapped; what is missing is computed.
+
+    bounds: first row and end of each block; compute: the values of a block ``(rows, width)``. Two
+    processes that need the same file wait for each other. Raises StorageError when the cache cannot
+    be written.
+    """
+    count = bounds[-1][1] if bounds else 0
+    found = _open(whole, count)
+    if found is not None:
+        return found
+    with contextlib.suppress(OSError):
+        whole.parent.mkdir(parents=True, exist_ok=True)
+    with locked(whole.with_name(f".{whole.name}.lock")):
+        found = _open(whole, count)
+        if found is None:
+            _make(whole, bounds, compute)
+            found = _open(whole, count)
+    if found is None:
+        raise StorageError(
+            f"{whole} was damaged while it was written: check the disk, or name another folder "
+            "with GLASSHOUSE_CACHE"
+        )
+    return found
+
+
+def _make(
+    whole: Path, bounds: list[tuple[int, int]], compute: Callable[[tuple[int, int]], Values]
+) -> None:
+    parts = whole.with_suffix("")
+    paths = [parts / f"{start:09d}.npy" for start, _ in bounds]
+    for path, block in zip(paths, bounds, strict=True):
+        if _read_block(path) is None:
+            _write_block(path, compute(block))
+    _join(paths, whole)
+    shutil.rmtree(parts, ignore_errors=True)
+
+
+def _open(whole: Path, count: int) -> Values | None:
+    """The verified file; None when it is missing, damaged or has another number of rows."""
+    try:
+        status = whole.stat()
+        identity = (status.st_size, status.st_mtime_ns, status.st_ino)
+        if _verified.get(whole) != identity:
+            record = json.loads(_record_path(whole).read_text(encoding="utf-8"))
+            if record["bytes"] != status.st_size or record["crc32"] != _checksum(whole):
+                return None
+        # Mapping less than the header promises would end the process at the first missing page.
+        values: Values = np.load(whole, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, LookupError, TypeError, EOFError):
+        return None
+    if values.ndim != 2 or len(values) != count:
+        return None
+    _verified[whole] = identity
+    return values
+
+
+def _record_path(whole: Path) -> Path:
+    return whole.with_suffix(".json")
+
+
+def _checksum(path: Path) -> int:
+    """CRC-32 of a file: detects decay, not malice."""
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(_READ_BYTES):
+            found = zlib.crc32(block, found)
+    return found
+
+
+def _write_block(path: Path, values: Values) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    data = buffer.getvalue()
+    write_bytes(path, data + zlib.crc32(data).to_bytes(_CHECKSUM_BYTES, "little"))
+
+
+def _read_block(path: Path) -> Values | None:
+    """The values of a block; None when it is missing or damaged."""
+    try:
+        whole = path.read_bytes()
+        data, checksum = whole[:-_CHECKSUM_BYTES], whole[-_CHECKSUM_BYTES:]
+        if zlib.crc32(data) != int.from_bytes(checksum, "little"):
+            return None
+        values: Values = np.load(io.BytesIO(data), allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return values
+
+
+def _join(paths: list[Path], whole: Path) -> None:
+    """One file of all blocks, written next to its final place and then moved there."""
+    # A fixed name: the lock allows one writer, and what a killed one left is overwritten.
+    temporary = whole.with_name(f".{whole.name}.joining")
+    try:
+        with temporary.open("wb") as file:
+            checksum = 0
+            for data in _joined_bytes(paths):
+                file.write(data)
+                checksum = zlib.crc32(data, checksum)
+            file.flush()
+            # Otherwise a power failure could leave the new name with half of the rows.
+            os.fsync(file.fileno())
+        size = temporary.stat().st_size
+        temporary.replace(whole)
+        # Last: a file without its record is not used.
+        write_json(_record_path(whole), {"bytes": size, "crc32": checksum})
+    except OSError as error:
+        # Removing it may fail for the same reason, which must not hide the first error.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise StorageError(
+            f"cannot write the features in {whole.parent}: {error.strerror}. Free some space, or "
+            "move the cache by GLASSHOUSE_CACHE; what was computed is kept."
+        ) from error
+
+
+def _joined_bytes(paths: list[Path]) -> Iterator[bytes]:
+    """The bytes of a ``.npy`` file of all blocks, one block in memory at a time."""
+    shapes = [(block.shape, block.dtype) for block in map(_block, paths)]
+    kind = np.result_type(*(dtype for _, dtype in shapes))
+    rows = sum(shape[0] for shape, _ in shapes)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header,
+        {
+            "descr": np.lib.format.dtype_to_descr(kind),
+            "fortran_order": False,
+            "shape": (rows, shapes[0][0][1]),
+        },
+    )
+    yield header.getvalue()
+    for path in paths:
+        yield np.ascontiguousarray(_block(path), dtype=kind).tobytes()
+
+
+def _block(path: Path) -> Values:
+    values = _read_block(path)
+    if values is None:
+        raise OSError(0, f"{path} was damaged after it was written")
+    return values
