@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from glasshouse.serving.pages.finder_panel import _follow, finder_options, rates_to_use
+from glasshouse.serving.pages.finder_panel import _follow, finder_options, recommended_rate
 
 CURVE: dict[str, Any] = {
     "lrs": [1e-5, 1e-3, 1e-1],
@@ -36,13 +36,15 @@ def test_a_chart_without_a_rate_has_no_mark() -> None:
     assert [series["name"] for series in options["series"]] == ["seed 0", "seed 0, per step"]
 
 
-def test_every_rate_has_its_reason_and_the_suggested_one_comes_first() -> None:
-    assert list(rates_to_use(CURVE).items()) == [
-        ("for this schedule; same as train.lr = auto", 4e-3),
-        ("rule: minimum/10", 1e-3),
-        ("rule: steepest", 5e-4),
-    ]
-    assert list(rates_to_use({**CURVE, "auto_lr": 1e-3}).values()) == [1e-3, 5e-4]
+@pytest.mark.parametrize(
+    ("auto_lr", "suggestion", "recommended"),
+    [(4e-3, 1e-3, 4e-3), (None, 1e-3, 1e-3), (None, None, None)],
+)
+def test_one_rate_is_recommended(
+    auto_lr: float | None, suggestion: float | None, recommended: float | None
+) -> None:
+    curve = {**CURVE, "auto_lr": auto_lr, "suggestion": suggestion}
+    assert recommended_rate(curve) == recommended
 
 
 def test_the_output_of_a_process_is_passed_on_line_by_line() -> None:

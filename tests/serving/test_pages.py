@@ -6,12 +6,14 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nicegui import ui
 from nicegui.testing import User
 
 from glasshouse.runs import listing
+from glasshouse.runs.background import launches, stop_training
 from glasshouse.runs.folder import STEPS
 from glasshouse.runs.listing import Listed, RunListing
 from glasshouse.serving import run_lookup, run_watch
@@ -174,18 +176,66 @@ def test_too_few_or_too_many_runs_are_not_compared(full: Workbench, count: int) 
     visit(full, story)
 
 
-def test_invalid_settings_are_reported_before_anything_starts(workbench: Workbench) -> None:
+def field_of(user: User, label: str) -> Any:
+    assert user.client is not None
+    found = [e for e in user.client.elements.values() if e.props.get("aria-label") == label]
+    return found[0]
+
+
+def problem_of(user: User, label: str) -> str:
+    """The message below a field, in the same box."""
+    box = field_of(user, label).parent_slot.parent
+    box = (
+        box if any(e.tag == "label" for e in box.default_slot.children) else box.parent_slot.parent
+    )
+    return "".join(e.text for e in box.default_slot.children if e.props.get("role") == "alert")
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "words"),
+    [
+        ("Epochs", -3, "greater than or equal to 1"),
+        ("Epochs", None, "but the field is empty"),
+        ("Batch size", None, "but the field is empty"),
+        ("Zoom range", 7, "less than"),
+        ("Time budget, minutes", 0, "more than 0"),
+        ("Source", "no/such/folder", "does not exist"),
+        ("Source", "", "expected"),
+        ("Other settings", "train.no_such_key=1", "no_such_key"),
+        ("Other settings", "train.epochs", "expected key=value"),
+    ],
+)
+def test_an_invalid_value_is_reported_at_its_field_before_anything_starts(
+    workbench: Workbench, label: str, value: float | str | None, words: str
+) -> None:
     async def story(user: User) -> None:
         await user.open("/train")
         with user:
-            field = next(
-                e for e in user.client.elements.values()  # type: ignore[union-attr]
-                if isinstance(e, ui.number) and e.props.get("aria-label") == "Epochs"
-            )  # fmt: skip
-            field.value = -3
+            field_of(user, label).value = value
         user.find("Start training").click()
-        await user.should_see("train.epochs")
+        await user.should_see("Check the ")
+        assert words in problem_of(user, label)
+        assert "error" in field_of(user, label).props
         assert not workbench.runs.exists()
+
+    visit(workbench, story)
+
+
+def test_a_time_budget_takes_the_place_of_the_epochs(workbench: Workbench) -> None:
+    async def story(user: User) -> None:
+        await user.open("/train")
+        with user:
+            field_of(user, "Epochs").value = None
+            field_of(user, "Time budget, minutes").value = 2.5
+        user.find("Start training").click()
+        for _ in range(600):
+            await asyncio.sleep(0.1)
+            if launches(workbench.runs):
+                break
+        (launch,) = launches(workbench.runs)
+        assert launch.command[launch.command.index("--minutes") + 1] == "2.5"
+        assert not any(part.startswith("train.epochs") for part in launch.command)
+        stop_training(workbench.runs, launch.run)
 
     visit(workbench, story)
 

@@ -6,7 +6,8 @@ from glasshouse.errors import RecipeError
 from glasshouse.recipe import load_recipe, recipe_names
 from glasshouse.serving.pages.settings_form import (
     AUGMENT,
-    COMMON,
+    FIRST,
+    MORE,
     Value,
     overrides,
     recipe_with_values,
@@ -15,7 +16,7 @@ from glasshouse.serving.pages.settings_form import (
 )
 
 
-@pytest.mark.parametrize("key", [*COMMON, *AUGMENT])
+@pytest.mark.parametrize("key", [*FIRST, *MORE, *AUGMENT])
 def test_every_field_has_help_in_plain_words(key: str) -> None:
     assert len(setting_of(key).help) > 6
 
@@ -39,7 +40,7 @@ def test_the_kind_of_a_field_is_that_of_the_setting(key: str, kind: str, optiona
 @pytest.mark.parametrize("name", recipe_names())
 def test_an_untouched_form_changes_nothing(name: str) -> None:
     recipe = load_recipe(name)
-    values = {key: value_in(recipe, key) for key in (*COMMON, *AUGMENT)}
+    values = {key: value_in(recipe, key) for key in (*FIRST, *MORE, *AUGMENT)}
     assert overrides(recipe, values) == []
     as_fields = {k: str(v) if setting_of(k).kind == "text" else v for k, v in values.items()}
     assert overrides(recipe, as_fields) == []

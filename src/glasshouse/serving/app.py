@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request
 from nicegui import ui
+from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from glasshouse.serving.file_routes import file_routes
@@ -29,6 +30,7 @@ PAGES: tuple[Page, ...] = (
 # Generous, because a training run may slow this machine down.
 _RESPONSE_SECONDS = 30.0
 _ASSETS = Path(__file__).parent / "assets"
+_FAVICON = _ASSETS / "favicon.svg"
 # Messages that are sent again after a lost connection; few, as each may hold a whole chart.
 _KEPT_MESSAGES = 20
 # NiceGUI derives the interval of its pings from this: a longer one wakes the server less often.
@@ -41,6 +43,8 @@ def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI
     app.add_middleware(OwnHostsOnly)
     app.mount("/assets", StaticFiles(directory=_ASSETS), name="assets")
     app.include_router(file_routes(workbench))
+    # NiceGUI adds its own route only when it starts, behind the page for unknown addresses.
+    app.add_route("/favicon.ico", lambda request: FileResponse(_FAVICON))
     # Routes are tried in order: the last page takes every address that no other has taken.
     for page in (*pages, unknown.PAGE):
         if page.routes is not None:
@@ -51,7 +55,7 @@ def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI
     ui.run_with(
         app,
         title="Glasshouse",
-        favicon=_ASSETS / "favicon.svg",
+        favicon=_FAVICON,
         dark=None,
         language="en-US",
         tailwind=False,

@@ -68,9 +68,19 @@ const glasshouse = (() => {
     if (document.querySelector("[data-live]")) emitEvent(IN_SIGHT, !document.hidden);
   });
 
+  // Open what a field is folded into, and move to the first field that is marked as wrong.
+  function reveal(id) {
+    document.getElementById(id)?.closest("details")?.setAttribute("open", "");
+    setTimeout(() => {
+      const first = document.querySelector(".q-field--error");
+      first?.scrollIntoView({ block: "center" });
+      first?.querySelector("input, textarea")?.focus();
+    }, 100);
+  }
+
   apply();
   systemIsDark.addEventListener("change", apply);
   addEventListener("load", () => setTimeout(apply));
   addEventListener("keydown", onKey);
-  return { toggleTheme, isDark, live };
+  return { toggleTheme, isDark, live, reveal };
 })();

@@ -49,8 +49,8 @@ def show_finder(workbench: Workbench, plan: TrainingPlan) -> None:
         find.disable()
         stop.set_visibility(True)
         try:
-            source = str(plan.source.value).strip()
-            curve = await _test(workbench, source, plan.resolved(), running, progress.set_text)
+            recipe, source = plan.resolved(), plan.checked_source()
+            curve = await _test(workbench, source, recipe, running, progress.set_text)
         except GlasshouseError as error:
             problem.text = str(error)
             return
@@ -129,21 +129,20 @@ async def _follow(
 
 def _result(plan: TrainingPlan, curve: dict[str, Any]) -> None:
     echart(finder_options(curve), f"Loss over learning rate. {curve['verdict']}", "gh-short")
-    text(f"Curve: {curve['verdict']}.", "p", "gh-help")
-    for why, lr in rates_to_use(curve).items():
-        with box("gh-row"):
-            button(f"Use {rate(lr)}", main=lr == curve["auto_lr"]).on_click(
-                lambda lr=lr: _use(plan, lr)
-            )
-            text(why, "span", "gh-help")
+    lr = recommended_rate(curve)
+    if lr is None:
+        text(f"No recommendation: {curve['verdict']}.", "p", "gh-quiet")
+        return
+    with box("gh-row gh-recommended"):
+        text(f"Recommended: {rate(lr)}", "strong")
+        button(f"Use {rate(lr)}", "check", main=True).on_click(lambda: _use(plan, lr))
+    text("for this schedule, as train.lr = auto would choose it", "p", "gh-help")
 
 
-def rates_to_use(curve: dict[str, Any]) -> dict[str, float]:
-    """The suggested learning rates by their reasons; first the one that suits the schedule."""
-    by_rule = {f"rule: {rule}": lr for rule, lr in curve["suggestions"].items()}
-    if curve["auto_lr"] in (None, *by_rule.values()):
-        return by_rule
-    return {"for this schedule; same as train.lr = auto": curve["auto_lr"], **by_rule}
+def recommended_rate(curve: dict[str, Any]) -> float | None:
+    """The learning rate that suits the schedule; None where the loss falls at no rate."""
+    found: float | None = curve["suggestion"] if curve["auto_lr"] is None else curve["auto_lr"]
+    return found
 
 
 def _use(plan: TrainingPlan, lr: float) -> None:
@@ -172,7 +171,7 @@ def finder_options(curve: dict[str, Any]) -> Options:
     low, high = round(max(low, 0.0), 1), round(high, 1)
     options["yAxis"] |= {"min": low, "max": high}
     options["yAxis"]["axisLabel"] |= {"showMinLabel": False, "showMaxLabel": False}
-    wanted = curve["suggestion"] if curve["auto_lr"] is None else curve["auto_lr"]
+    wanted = recommended_rate(curve)
     return options if wanted is None else mark_points(options, rate(wanted), wanted, low, high)
 
 

@@ -97,6 +97,16 @@ def panel(title: str = "", remark: str = "", classes: str = "") -> Iterator[Elem
         yield section
 
 
+@contextmanager
+def folded_panel(title: str, remark: str = "") -> Iterator[Element]:
+    """A panel that is closed at first; a click or Enter on its title opens it."""
+    with box("gh-panel gh-fold", "details") as section:
+        with box("gh-panel-head", "summary"):
+            text(title, "h2")
+            text(remark, "span", "gh-quiet")
+        yield section
+
+
 def stats(values: Mapping[str, str]) -> None:
     """A row of values, each below its name."""
     with box("gh-stats", "dl"):

@@ -34,7 +34,7 @@ def show_preview(workbench: Workbench, plan: TrainingPlan) -> None:
         look.props("loading")
         try:
             recipe = plan.resolved()
-            source = str(plan.source.value).strip()
+            source = plan.checked_source()
             images, known = await in_thread(_augmented_images, workbench, source, recipe)
         except GlasshouseError as error:
             problem.text = str(error)

@@ -1,19 +1,22 @@
 """A form for the settings of a recipe, derived from their types, bounds and help."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from nicegui import ui
+from nicegui.element import Element
 
+from glasshouse.errors import RecipeError
 from glasshouse.recipe import load_recipe
 from glasshouse.serving.pages.parts import box, name_field, text
 from glasshouse.settings import AugmentSettings, Recipe, Schedule, Settings
 
-COMMON = (
-    "train.epochs", "train.batch_size", "train.lr", "train.optimizer", "train.schedule",
+FIRST = ("train.epochs", "train.lr")
+MORE = (
+    "train.batch_size", "train.optimizer", "train.schedule",
     "train.weight_decay", "train.label_smoothing", "train.early_stopping", "train.keep",
     "train.keep_every", "train.seed", "data.image_size", "data.train_limit",
 )  # fmt: skip
@@ -81,18 +84,39 @@ def recipe_with_values(name_or_file: str, values: dict[str, Value], more: Sequen
     return load_recipe(name_or_file, [*overrides(recipe, values), *more])
 
 
+class FieldProblem:
+    """The error message below a field, which is marked while there is one."""
+
+    def __init__(self, field: Any) -> None:
+        self._field = field
+        self._words = text("", "p", "gh-bad gh-problem").props("role=alert")
+
+    def show(self, words: str) -> None:
+        """Add a message, and bring the field into view."""
+        self._words.text = "\n".join(part for part in (self._words.text, words) if part)
+        self._field.props("error no-error-icon")
+        ui.run_javascript(f"glasshouse.reveal('{self._field.html_id}')")
+
+    def clear(self) -> None:
+        """Remove the message."""
+        self._words.text = ""
+        self._field.props(remove="error")
+
+
 class Form:
     """The fields of the form, by key."""
 
     def __init__(self, on_change: Callable[[], Any]) -> None:
         self.fields: dict[str, Any] = {}
+        self._problems: dict[str, FieldProblem] = {}
         self._on_change = on_change
 
-    def add(self, keys: Sequence[str]) -> None:
-        """Add fields for these keys to the page."""
-        with box("gh-fields"):
+    def add(self, keys: Sequence[str]) -> Element:
+        """Add fields for these keys to the page, in an element that can hold more."""
+        with box("gh-fields") as fields:
             for key in keys:
                 self._field(setting_of(key))
+        return fields
 
     def show(self, recipe: Recipe) -> None:
         """Fill in the values of a recipe."""
@@ -106,6 +130,27 @@ class Form:
         """The current values of the fields."""
         return {key: field.value for key, field in self.fields.items()}
 
+    def require_filled(self, values: Mapping[str, Value]) -> None:
+        """Raise RecipeError for fields that are empty but need a value, one line each."""
+        kinds = {"whole": "a whole number", "number": "a number"}
+        missing = [
+            f"{key}: expected {kinds.get(setting_of(key).kind, 'a value')}, but the field is empty."
+            for key, value in values.items()
+            if value in (None, "") and not setting_of(key).optional
+        ]
+        if missing:
+            raise RecipeError("\n".join(missing))
+
+    def show_problem(self, key: str, words: str) -> str:
+        """Show a message below the field of a key; the field's label."""
+        self._problems[key].show(words)
+        return setting_of(key).label
+
+    def clear_problems(self) -> None:
+        """Remove all messages."""
+        for problem in self._problems.values():
+            problem.clear()
+
     def _field(self, setting: Setting) -> None:
         with box("gh-field"):
             if setting.kind == "flag":
@@ -116,6 +161,7 @@ class Form:
                 name_field(setting.label, field).props["title"] = setting.key
                 field.props.update({"aria-label": setting.label})
                 field.classes("gh-input").props("outlined dense")
+            self._problems[setting.key] = FieldProblem(field)
             text(setting.help, "span", "gh-help")
         self.fields[setting.key] = field
 
