@@ -12,7 +12,7 @@ from glasshouse.explanation.mistakes import (
     strongly_confused,
 )
 from glasshouse.models.predict import Predictions, predict
-from glasshouse.report.explanation_page import render_mistakes_page
+from glasshouse.report.explanation_page import mistake_rows, render_mistakes_page
 from glasshouse.report.run_report import confused_mistakes
 from tests.explanation.nets import NAMES, classifier_of, pooled_net, relative, some_images
 
@@ -48,7 +48,15 @@ def test_mistakes_are_explained_for_both_classes_and_their_difference() -> None:
     worst = found[0]
     assert relative(worst.contrast.maps, worst.predicted.maps - worst.true.maps) < 1e-9
     page = render_mistakes_page(found)
-    assert page.count("data:image/png;base64") == 2 and "http://" not in page
+    # The image and three maps of each.
+    count = sum(len(each.ids) for each in found)
+    assert page.count("data:image/png;base64") == 4 * count and "http://" not in page
+    assert page.count(" rather than ") >= 2 * count and "Each row is one validation image" in page
+    rows = mistake_rows(worst)
+    assert [row.id for row in rows] == worst.ids.tolist()
+    assert rows[0].tiles[0][0] == "The image" and rows[0].tiles[1][0].startswith("Why ")
+    empty = replace(worst, true=replace(worst.true, maps=np.zeros_like(worst.true.maps)))
+    assert mistake_rows(empty)[0].tiles[2][0].endswith(": nothing speaks for it")
     assert worst._repr_png_().startswith(b"\x89PNG")
     other = replace(predictions, ids=predictions.ids[::-1])
     with pytest.raises(DataError, match="the predictions of these images"):

@@ -13,8 +13,10 @@ from glasshouse.data.images import BadFile, ImageSet
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.compare import compare, compare_all
 from glasshouse.evaluation.evaluation import evaluate
+from glasshouse.explanation.nouns import Explanation, Mistakes
 from glasshouse.models.predict import Predictions
 from glasshouse.report.encoding import figure_png
+from glasshouse.report.explanation_page import ExplainedMistakes
 from glasshouse.report.plots import plot_curves
 from glasshouse.report.run_report import (
     GALLERY,
@@ -133,6 +135,36 @@ def test_the_report_has_every_part_of_the_run(run: RunReport) -> None:
         "Training", "Metrics per class", "Most confused classes", "The worst mistakes",
         "Calibration", "Explanations", "Data", "Network", "Reproduce",
     ]  # fmt: skip
+
+
+def test_the_conclusions_lead_and_the_explained_mistakes_have_four_tiles_each(
+    run: RunReport,
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8), dtype=np.uint8)
+    maps = np.random.default_rng(1).random((2, 4, 4))
+    names = ("cat", ATTACK)
+    one, other = np.zeros(2, dtype=np.int64), np.ones(2, dtype=np.int64)
+    why = Explanation("grad-cam", maps, images, maps[:, 0, :2], one, names, layer="conv")
+    rather = replace(why, against=other)
+    explained = Mistakes(
+        "worst",
+        np.array(["a", ATTACK]),
+        np.array([0.9, 0.8]),
+        why,
+        replace(why, targets=other),
+        rather,
+    )
+    told = ExplainedMistakes("Worst mistakes, explained", "All 2 mistakes.", explained)
+    html = render_report(replace(run, conclusions=("Train longer.", ATTACK), explained=told))
+    page = Page(html)
+    assert page.text.index("Train longer.") < page.text.index("Top 3")
+    assert "<img src=x" not in html and html.count("<figcaption>Why cat: up to 0.") == 2
+    assert f"cat rather than {ATTACK}" in page.text and "All 2 mistakes." in page.text
+    alternatives = [a.get("alt") or "" for a in page.attributes("img")]
+    assert sum(said.startswith(("The image", "Why", "cat rather")) for said in alternatives) == 8
+    untold = replace(told, mistakes=None, text="There are no mistakes.")
+    page = Page(render_report(replace(run, explained=untold)))
+    assert "There are no mistakes." in page.text and "Method:" not in page.text
 
 
 def test_the_page_loads_nothing(run: RunReport) -> None:

@@ -6,23 +6,67 @@ from pathlib import Path
 
 import numpy as np
 
-from glasshouse.explanation.draw.canvas import to_png
-from glasshouse.explanation.draw.rows import draw_mistakes
-from glasshouse.explanation.nouns import Mistakes, target_name
+from glasshouse.explanation.draw.overlay import DEFAULT, colour_maps
+from glasshouse.explanation.maps.enlargement import shown
+from glasshouse.explanation.methods import METHODS
+from glasshouse.explanation.nouns import Explanation, Mistakes, target_name
 from glasshouse.explanation.trust.localisation import Localisation
-from glasshouse.report.encoding import data_uri
-from glasshouse.report.html import render_template
+from glasshouse.report.html import Tile, render_template, tile
 from glasshouse.storage import write_text
 
 
 @dataclass(frozen=True)
-class _Group:
-    """One image of the page; text is its alternative text."""
+class ExplainedMistakes:
+    """What a report says of the worst mistakes; without mistakes, the text says why."""
 
     title: str
-    image: str
     text: str
+    mistakes: Mistakes | None = None
+
+
+@dataclass(frozen=True)
+class MistakeRow:
+    """A misclassified image; tiles: the image and its three maps, each with a caption."""
+
+    id: str
+    true: str
+    predicted: str
+    probability: float
+    tiles: tuple[tuple[str, Tile], ...]
+
+
+@dataclass(frozen=True)
+class _Group:
+    title: str
+    rows: tuple[MistakeRow, ...]
     remarks: tuple[str, ...]
+
+
+def mistake_rows(mistakes: Mistakes) -> tuple[MistakeRow, ...]:
+    """Each image with what speaks for the predicted class, the true one, and their difference."""
+    count = len(mistakes.ids)
+    columns = (mistakes.predicted, mistakes.true, mistakes.contrast)
+    maps = [colour_maps(each, DEFAULT, count) for each in columns]
+    rows = []
+    for row in range(count):
+        drawn = [column[row] for column in maps]
+        predicted, true = (target_name(each, row) for each in columns[:2])
+        named = (f"Why {predicted}", f"Why {true}", f"{predicted} rather than {true}")
+        tiles = [
+            (f"{words}: {_strength(each, row)}", tile(np.moveaxis(one.pixels, 2, 0)))
+            for words, each, one in zip(named, columns, drawn, strict=True)
+        ]
+        probability = float(mistakes.probabilities[row])
+        image = ("The image", tile(mistakes.predicted.images[row]))
+        name = str(mistakes.ids[row])
+        rows.append(MistakeRow(name, true, predicted, probability, (image, *tiles)))
+    return tuple(rows)
+
+
+def _strength(explanation: Explanation, row: int) -> str:
+    """What the strongest colour of a map stands for, since each map has its own scale."""
+    largest = float(np.abs(shown(explanation)[row]).max())
+    return f"up to {largest:.2g}" if largest else "nothing speaks for it"
 
 
 def write_mistakes_page(
@@ -31,34 +75,36 @@ def write_mistakes_page(
     *,
     scores: Sequence[Localisation] = (),
     report: str = "",
+    where: str = "validation",
 ) -> None:
     """Write one HTML file that opens offline: the worst mistakes, then the confused classes.
 
     scores: how well maps locate the objects, where masks are known. report: file name of the
-    run's report, where it is in the same folder.
+    run's report, where it is in the same folder. where: which images these are.
     """
-    write_text(path, render_mistakes_page(mistakes, scores=scores, report=report))
+    page = render_mistakes_page(mistakes, scores=scores, report=report, where=where)
+    write_text(path, page)
 
 
 def render_mistakes_page(
-    mistakes: Sequence[Mistakes], *, scores: Sequence[Localisation] = (), report: str = ""
+    mistakes: Sequence[Mistakes],
+    *,
+    scores: Sequence[Localisation] = (),
+    report: str = "",
+    where: str = "validation",
 ) -> str:
     """The page as HTML that loads nothing from another host."""
-    values = {"groups": [_group(each) for each in mistakes], "scores": scores, "report": report}
+    groups = [_group(each) for each in mistakes]
+    values = {"groups": groups, "scores": scores, "report": report, "where": where}
     return render_template("mistakes.html.jinja", values)
 
 
 def _group(mistakes: Mistakes) -> _Group:
+    return _Group(mistakes.title, mistake_rows(mistakes), remarks_on(mistakes))
+
+
+def remarks_on(mistakes: Mistakes) -> tuple[str, ...]:
+    """The method of the maps, and its notes and warnings."""
     explained = mistakes.predicted
-    return _Group(
-        mistakes.title,
-        data_uri(to_png(draw_mistakes(mistakes)), "image/png"),
-        "; ".join(
-            f"{name}: {target_name(explained, row)} at {probability:.0%}, true class "
-            f"{target_name(mistakes.true, row)}"
-            for row, (name, probability) in enumerate(
-                zip(mistakes.ids.tolist(), np.asarray(mistakes.probabilities), strict=True)
-            )
-        ),
-        (f"Method: {explained.method}.", *explained.notes, *explained.warnings),
-    )
+    method = f"Method: {METHODS[explained.method].title}."
+    return method, *explained.notes, *explained.warnings

@@ -19,6 +19,7 @@ from glasshouse.evaluation.metrics import ClassMetrics, Mistake, worst_mistakes
 from glasshouse.models.predict import Predictions
 from glasshouse.report import plots
 from glasshouse.report.encoding import data_uri
+from glasshouse.report.explanation_page import ExplainedMistakes, mistake_rows, remarks_on
 from glasshouse.report.finder_plots import plot_lr_curve
 from glasshouse.report.html import Chart, Tile, chart, render_template, tile
 from glasshouse.storage import write_text
@@ -58,8 +59,9 @@ class RunReport:
     images per class. images: uint8 ``(3, h, w)`` by image id, for the mistakes. confused: mistakes
     of the most confused classes, one sequence per pair. epochs: the lines of metrics.jsonl. rates:
     (completed epochs, learning rate). finder: the range test. heads: those fitted to frozen
-    features. cost, environment: names to texts. mistakes_page: the file name of the page of
-    explained mistakes next to this one.
+    features. cost, environment: names to texts. conclusions: what the metrics mean, in sentences.
+    explained: the worst mistakes that are not test images, with their maps. mistakes_page: the
+    file name of the page of explained mistakes next to this one.
     """
 
     title: str
@@ -83,6 +85,8 @@ class RunReport:
     cost: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     explanations: Sequence[Section] = ()
+    conclusions: Sequence[str] = ()
+    explained: ExplainedMistakes | None = None
     mistakes_page: str = ""
 
 
@@ -126,6 +130,7 @@ def render_report(run: RunReport) -> str:
     evaluation = run.evaluation
     small = len(evaluation.class_names) <= CLASSES_IN_TABLE
     confused = [_gallery(group, run) for group in run.confused]
+    explained = run.explained.mistakes if run.explained else None
     values = {
         "run": run,
         "evaluation": evaluation,
@@ -137,6 +142,8 @@ def render_report(run: RunReport) -> str:
         "confused": [group for group in confused if group],
         "samples": {name: [tile(p) for p in images] for name, images in run.samples.items()},
         "small": small,
+        "explained_rows": () if explained is None else mistake_rows(explained),
+        "explained_remarks": () if explained is None else remarks_on(explained),
         "explanations": [
             (section, data_uri(section.png, "image/png") if section.png else "")
             for section in run.explanations

@@ -44,7 +44,7 @@ SENTENCES = [
     (
         replace(MEASURED, changed_elsewhere=3),
         "Hiding the marked area changes the answer from cat to dog, but hiding an equal area "
-        "elsewhere also changes it in 3 of 8 places: the map does not show where the reason is.",
+        "elsewhere also changes it in 3 of 8 places: the reason is not in this area alone.",
     ),
     (
         replace(STAYS, after=0.74),

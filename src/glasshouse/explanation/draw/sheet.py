@@ -96,7 +96,8 @@ class _Sheet:
         """The other maps in small, by the question that they answer."""
         for band in _bands(grouped(self.page.explanations, self.index), self.columns):
             canvas.line((_MARGIN, top), (_WIDTH - _MARGIN, top), "#d5dae1")
-            ends = [self._group(canvas, (left, top + 14), group) for left, group in band]
+            lines = max(len(_heading(group)) for _, group in band)
+            ends = [self._group(canvas, (left, top + 14), group, lines) for left, group in band]
             top = max(ends)
         return top
 
@@ -110,12 +111,13 @@ class _Sheet:
                 top += 17
         return top + 14
 
-    def _group(self, canvas: Canvas, corner: Point, group: Group) -> float:
-        """A question and the maps that answer it, as many in a row as there are columns."""
+    def _group(self, canvas: Canvas, corner: Point, group: Group, lines: int) -> float:
+        """A question, with room for some lines of it, and below it the maps that answer it."""
         left, top = corner
-        question, members = group
-        canvas.write((left, top), question, _HEADING)
-        top += 34
+        members = group[1]
+        for number, line in enumerate(_heading(group)):
+            canvas.write((left, top + 23 * number), line, _HEADING)
+        top += 23 * lines + 11
         for start in range(0, len(members), self.columns):
             row = members[start : start + self.columns]
             ends = [
@@ -201,13 +203,21 @@ def classes_shown(shares: NDArray[np.float64], explained: int) -> list[int]:
     return best if explained in best else [*best, explained]
 
 
+def _width(group: Group) -> int:
+    """How many columns a group takes; a question is wider than a single map."""
+    return max(2, len(group[1]))
+
+
+def _heading(group: Group) -> list[str]:
+    return wrap(group[0], _width(group) * _CELL - _GAP, _HEADING)
+
+
 def _bands(groups: Sequence[Group], columns: int) -> list[list[tuple[float, Group]]]:
     """The groups from top to bottom, small ones next to each other; each with its left edge."""
     bands: list[list[tuple[float, Group]]] = []
     free = 0
     for group in groups:
-        # The question is wider than a single map.
-        width = max(2, len(group[1]))
+        width = _width(group)
         if width > free or not bands:
             bands.append([])
             free = columns

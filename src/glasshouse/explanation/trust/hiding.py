@@ -156,7 +156,7 @@ def _changed_answer(found: Hiding) -> str:
     return (
         f"Hiding the marked area changes the answer from {found.name} to {found.answer_after}, but "
         f"hiding an equal area elsewhere also changes it in {found.changed_elsewhere} of {count} "
-        "places: the map does not show where the reason is."
+        "places: the reason is not in this area alone."
     )
 
 
@@ -168,10 +168,9 @@ def _verdict(found: Hiding) -> Verdict:
         return "doubtful"
     if drop < _LITTLE:
         return "note"
-    is_everywhere = 4 * found.changed_elsewhere > len(found.elsewhere)
-    if _is_as_low_elsewhere(found) or is_everywhere:
+    if _is_as_low_elsewhere(found):
         return "doubtful"
-    return "good"
+    return "note" if 4 * found.changed_elsewhere > len(found.elsewhere) else "good"
 
 
 def _is_as_low_elsewhere(found: Hiding) -> bool:

@@ -39,6 +39,7 @@ from glasshouse.workflow.train.pretrained_setup import adapted_classifier, data_
 from glasshouse.workflow.train.reporting import write_run_report
 from glasshouse.workflow.train.snapshots import fixed_images, snapshot_count, take_snapshot
 from glasshouse.workflow.train.step_log import recorded
+from glasshouse.workflow.train.worst_mistakes import explain_worst
 from glasshouse.workflow.use.source_check import require_no_errors
 
 
@@ -211,8 +212,9 @@ def conclude(
 
     measured: the predictions of the trained classifier on the validation and test splits.
     calibrate: False where the validation images were trained on, since confidence on training
-    images says nothing about others. calibrate_on: what the temperature is fitted to instead of
-    the validation split.
+    images says nothing about others. calibrate_on: out-of-fold predictions of training
+    and validation images, which replace a small validation split: the temperature is fitted to
+    them, and the explained mistakes are theirs.
     """
     validation, test = measured
     on = validation if calibrate_on is None else calibrate_on
@@ -226,7 +228,17 @@ def conclude(
     )
     save_predictions(predictions, folder / runs.PREDICTIONS)
     write_json(folder / runs.EVALUATION, to_json(evaluation))
-    write_run_report(folder, splits, classifier, predictions, evaluation)
+    held_out = None if calibrate_on is None else replace(calibrate_on, temperature=temperature)
+    if held_out is not None:
+        save_predictions(held_out, folder / runs.OUT_OF_FOLD_PREDICTIONS)
+    explained = explain_worst(
+        classifier,
+        splits,
+        replace(validation, temperature=temperature),
+        held_out,
+        is_trained_on=not calibrate,
+    )
+    write_run_report(folder, splits, classifier, predictions, evaluation, explained)
     return Result(classifier, predictions, evaluation)
 
 

@@ -12,11 +12,15 @@ import numpy as np
 from glasshouse.data.image_checks import check
 from glasshouse.data.images import Splits
 from glasshouse.evaluation.evaluation import Evaluation
+from glasshouse.explanation.draw.canvas import to_png
+from glasshouse.explanation.draw.rows import draw_mistakes
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions
 from glasshouse.models.summary import Summary, summarize
 from glasshouse.report import plots
+from glasshouse.report.conclusions import evaluation_conclusions, training_conclusions
 from glasshouse.report.encoding import figure_png
+from glasshouse.report.explanation_page import ExplainedMistakes
 from glasshouse.report.finder_plots import plot_lr_curve
 from glasshouse.report.image_plots import plot_images, plot_mistakes
 from glasshouse.report.run_report import (
@@ -41,10 +45,6 @@ from glasshouse.workflow.train.environment import peak_memory_bytes
 from glasshouse.workflow.train.time_plan import describe_budget
 
 _RATE_POINTS = 400
-_MISTAKES_TEXT = (
-    "One row per image: the image, evidence for the predicted class, evidence for the true class, "
-    "and evidence for the predicted rather than the true class."
-)
 
 
 def write_run_report(
@@ -53,9 +53,13 @@ def write_run_report(
     classifier: Classifier,
     predictions: Predictions,
     evaluation: Evaluation,
+    explained: ExplainedMistakes,
 ) -> None:
     """Write plots/*.png and the self-contained report.html of a run folder."""
     run = runs.read_run(folder)
+    if explained.mistakes is not None:
+        drawn = to_png(draw_mistakes(explained.mistakes))
+        write_bytes(folder / runs.EXPLAINED_MISTAKES, drawn)
     curve = _found_curve(run)
     figures = {
         **({"curves": plots.plot_curves(run.epochs, rates=_rates(run))} if run.epochs else {}),
@@ -71,7 +75,8 @@ def write_run_report(
     page = _describe(run, splits, classifier, evaluation)
     confused = confused_mistakes(evaluation, predictions)
     shown = [*evaluation.mistakes[:GALLERY], *chain.from_iterable(confused)]
-    page = replace(page, confused=confused, images=images_of(shown, splits.test))
+    images = images_of(shown, splits.test)
+    page = replace(page, confused=confused, images=images, explained=explained)
     write_report(page, folder / runs.REPORT)
 
 
@@ -99,22 +104,25 @@ def _describe(
         finder=_found_curve(run),
         cost=_cost(run),
         environment=_environment(run.environment),
-        explanations=_explanations(run.folder),
+        explanations=_snapshot_sections(run.folder),
+        conclusions=_conclusions(run, evaluation),
         mistakes_page=runs.MISTAKES if (run.folder / runs.MISTAKES).is_file() else "",
     )
 
 
-def _explanations(folder: Path) -> tuple[Section, ...]:
-    """The explained mistakes and the strip of snapshots, where the run has them."""
-    sections = []
-    mistakes, strip = folder / runs.EXPLAINED_MISTAKES, folder / runs.SNAPSHOT_STRIP
-    if mistakes.is_file():
-        title = "Worst mistakes on the validation split"
-        sections.append(Section(title, mistakes.read_bytes(), _MISTAKES_TEXT))
-    if strip.is_file():
-        text = snapshots.describe_snapshots(folder)
-        sections.append(Section("Saliency after each epoch", strip.read_bytes(), text))
-    return tuple(sections)
+def _conclusions(run: runs.Run, evaluation: Evaluation) -> tuple[str, ...]:
+    settings = run.recipe.train
+    trained = training_conclusions(run.epochs, settings.epochs, settings.keep)
+    return (*evaluation_conclusions(evaluation), *trained)
+
+
+def _snapshot_sections(folder: Path) -> tuple[Section, ...]:
+    """The strip of snapshots, where the run has it."""
+    strip = folder / runs.SNAPSHOT_STRIP
+    if not strip.is_file():
+        return ()
+    text = snapshots.describe_snapshots(folder)
+    return (Section("Saliency after each epoch", strip.read_bytes(), text),)
 
 
 def _found_curve(run: runs.Run) -> LrCurve | None:

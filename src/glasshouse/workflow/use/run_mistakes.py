@@ -8,20 +8,18 @@ import numpy as np
 from glasshouse.data.images import ImageSet, take
 from glasshouse.data.sources import load_splits
 from glasshouse.evaluation.evaluation import evaluate
-from glasshouse.explanation.draw.canvas import to_png
-from glasshouse.explanation.draw.rows import draw_mistakes
 from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.methods import SLOW_METHODS
 from glasshouse.explanation.mistakes import explain_mistakes
 from glasshouse.explanation.pipeline import sheet_methods
 from glasshouse.explanation.trust.localisation import Localisation, score_localisation
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.predict import load_predictions, predict
+from glasshouse.models.predict import Predictions, load_predictions, predict
 from glasshouse.report.explanation_page import write_mistakes_page
 from glasshouse.runs import folder as runs
-from glasshouse.storage import write_bytes
 from glasshouse.workflow.train.pretrained_setup import data_settings
 from glasshouse.workflow.train.reporting import write_run_report
+from glasshouse.workflow.train.worst_mistakes import explain_worst, images_named
 from glasshouse.workflow.use.predictions import load_run_classifier
 
 
@@ -30,9 +28,10 @@ def explain_run_mistakes(
 ) -> Path:
     """Write a page of a run's worst mistakes and most confused classes; returns its path.
 
-    out: a folder to write the page to; unset: the run folder, whose report then shows its first
-    part and links to it. The mistakes are those on the validation split: conclusions drawn from
-    them may change the model, and the test split must not influence that.
+    out: a folder to write the page to; unset: the run folder, whose report then links to it. The
+    mistakes are those on the validation split, or of the out-of-fold predictions where the run has
+    some: conclusions drawn from them may change the model, and the test split must not influence
+    that.
     """
     classifier, facts = load_run_classifier(run), runs.read_run(run)
     recorded, recipe = facts.environment["data"], facts.recipe
@@ -42,18 +41,33 @@ def explain_run_mistakes(
         load_splits(recorded["source"], settings, data_dir=data_dir, offline=offline),
         notes=tuple(recorded["notes"]),
     )
-    predictions = predict(classifier, splits.validation)
-    found = explain_mistakes(classifier, splits.validation, predictions)
+    validation = predict(classifier, splits.validation)
+    held_out = _out_of_fold(run)
+    predictions, images, where = validation, splits.validation, "validation"
+    if held_out is not None:
+        predictions, images = held_out, images_named(splits, held_out.ids)
+        where = "training or validation"
+    found = explain_mistakes(classifier, images, predictions)
     scores = score_maps(classifier, splits.validation)
     if out is not None:
-        write_mistakes_page(found, out / runs.MISTAKES, scores=scores)
+        write_mistakes_page(found, out / runs.MISTAKES, scores=scores, where=where)
         return out / runs.MISTAKES
-    write_mistakes_page(found, run / runs.MISTAKES, scores=scores, report=runs.REPORT)
-    if found:
-        write_bytes(run / runs.EXPLAINED_MISTAKES, to_png(draw_mistakes(found[0])))
-    predictions = load_predictions(run / runs.PREDICTIONS)
-    write_run_report(run, splits, classifier, predictions, evaluate(predictions))
+    write_mistakes_page(found, run / runs.MISTAKES, scores=scores, report=runs.REPORT, where=where)
+    explained = explain_worst(
+        classifier,
+        splits,
+        validation,
+        held_out,
+        is_trained_on=recipe.data.train_on_validation,
+    )
+    test = load_predictions(run / runs.PREDICTIONS)
+    write_run_report(run, splits, classifier, test, evaluate(test), explained)
     return run / runs.MISTAKES
+
+
+def _out_of_fold(run: Path) -> Predictions | None:
+    path = run / runs.OUT_OF_FOLD_PREDICTIONS
+    return load_predictions(path) if path.is_file() else None
 
 
 def score_maps(
