@@ -59,9 +59,13 @@ class StorageError(GlasshouseError):
 
 
 class DivergedError(GlasshouseError):
-    """The training loss became NaN or infinite."""
+    """The training or validation loss became NaN or infinite."""
 
     exit_code = 4
+
+
+class GlasshouseWarning(UserWarning):
+    """Something that is not needed for a result could not be done; the work continues."""
 
 
 class Interrupted(GlasshouseError):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from glasshouse.data.images import Splits
+from glasshouse.errors import GlasshouseWarning, StorageError
 from glasshouse.runs.folder import STEPS
 from glasshouse.runs.processes import process_started
 from glasshouse.runs.steps import Mark, StepReader, is_running, last_mark
@@ -71,6 +73,42 @@ def test_resuming_drops_the_lines_of_repeated_steps(
     reader = StepReader(tmp_path / STEPS)
     reader.read()
     assert [row[0] for row in reader.curve] == [0.5, 1.0, 1.3]
+
+
+@pytest.mark.usefixtures("_each_step")
+def test_a_full_disk_costs_the_progress_and_not_the_training(
+    tmp_path: Path, tiny_splits: Splits, tiny_net: torch.nn.Sequential
+) -> None:
+    (tmp_path / STEPS).symlink_to("/dev/full")
+    settings = TrainSettings(epochs=2, batch_size=32, precision="fp32")
+    setup = TrainingSetup(
+        tiny_splits.train, tiny_splits.validation, fit_preprocessing(tiny_splits.train),
+        settings, AugmentSettings(),
+    )  # fmt: skip
+    state = begin(tiny_net, settings, torch.device("cpu"))
+    with pytest.warns(GlasshouseWarning, match="No space left on device") as said:
+        list(recorded(train(state, setup), state, 2, tmp_path))
+    assert len(said) == 1
+    assert len(state.history) == 2
+
+
+@pytest.mark.usefixtures("_each_step")
+def test_deleting_the_run_stops_its_training_at_once(
+    tmp_path: Path, tiny_splits: Splits, tiny_net: torch.nn.Sequential
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    settings = TrainSettings(epochs=2, batch_size=32, precision="fp32")
+    setup = TrainingSetup(
+        tiny_splits.train, tiny_splits.validation, fit_preprocessing(tiny_splits.train),
+        settings, AugmentSettings(),
+    )  # fmt: skip
+    state = begin(tiny_net, settings, torch.device("cpu"))
+    with pytest.raises(StorageError, match="was deleted or moved"):
+        for _ in recorded(train(state, setup), state, 2, folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    assert state.step == 2
+    assert not folder.exists()
 
 
 def test_a_reader_reads_only_new_and_complete_lines(tmp_path: Path) -> None:

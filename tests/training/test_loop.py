@@ -154,6 +154,33 @@ def test_a_loss_that_is_not_finite_names_the_images(
         list(train(state, setup(tiny_splits, wanted)))
 
 
+class Explodes(nn.Module):
+    """Answers infinity in evaluation mode for images whose first pixel is white."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.net(inputs)
+        white = inputs[:, :1, 0, 0] == 1
+        return logits if self.training else logits.masked_fill(white, float("inf"))
+
+
+def test_a_validation_loss_that_is_not_finite_names_the_images_and_keeps_nothing(
+    tiny_net: nn.Sequential, tiny_splits: Splits
+) -> None:
+    wanted = settings(epochs=2)
+    plain = setup(tiny_splits, wanted)
+    pixels = plain.validation.pixels.copy()
+    pixels[3, :, 0, 0] = 255
+    state = begin(Explodes(tiny_net), wanted, CPU)
+    where = f"after epoch 1. The answers for {plain.validation.ids[3]} are not finite"
+    with pytest.raises(DivergedError, match=where):
+        list(train(state, replace(plain, validation=replace(plain.validation, pixels=pixels))))
+    assert state.history == []
+
+
 def test_validation_images_are_never_augmented(tiny_net: nn.Module, tiny_splits: Splits) -> None:
     from glasshouse.models.predict import predict_logits
 

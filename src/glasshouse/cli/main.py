@@ -1,7 +1,8 @@
 """The `glasshouse` command: one thin file per subcommand, assembled here."""
 
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 
@@ -28,7 +29,7 @@ from glasshouse.cli import (
     tune,
     ui,
 )
-from glasshouse.errors import GlasshouseError
+from glasshouse.errors import GlasshouseError, GlasshouseWarning
 from glasshouse.memory import keep_freed_memory
 
 app: typer.Typer = typer.Typer(
@@ -81,9 +82,24 @@ def _options(
     pass
 
 
+def _print_warnings() -> None:
+    """Print our own warnings as messages, without the line of code that they come from."""
+    show_others = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, GlasshouseWarning):
+            print(f"glasshouse: {message}", file=sys.stderr)
+        else:
+            show_others(message, category, *place, **more)
+
+    warnings.showwarning = show
+    warnings.simplefilter("always", GlasshouseWarning)
+
+
 def main() -> None:
     """Run a command; errors that the user can fix are printed without a traceback."""
     keep_freed_memory()
+    _print_warnings()
     try:
         with safe_children():
             app(standalone_mode=True)

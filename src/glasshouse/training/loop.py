@@ -65,7 +65,7 @@ class TrainingSetup:
 def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
     """Train from the present state to the last epoch; nothing but the state changes.
 
-    Raises DivergedError, naming the images of the batch, when a loss is not finite.
+    Raises DivergedError, naming the images, when a training or validation loss is not finite.
     """
     settings = setup.settings
     device = device_of(state.net)
@@ -179,6 +179,13 @@ def _validate(state: TrainingState, setup: TrainingSetup) -> tuple[float, float]
         )
     labels = torch.from_numpy(setup.validation.labels)
     loss = cross_entropy(logits, labels).item()
+    if not math.isfinite(loss):
+        bad = setup.validation.ids[(~logits.isfinite().all(dim=1)).numpy()].tolist()
+        where = f"The answers for {_shortened(bad)} are not finite. " if bad else ""
+        raise DivergedError(
+            f"the validation loss became {loss} after epoch {state.epoch + 1}. {where}"
+            "Lower train.lr or set train.gradient_clip=1."
+        )
     return loss, (logits.argmax(dim=1) == labels).float().mean().item()
 
 
@@ -212,13 +219,16 @@ def _update_average(state: TrainingState, settings: TrainSettings) -> None:
 def _require_finite(loss: Tensor, batch: Batch, state: TrainingState, setup: TrainingSetup) -> None:
     if math.isfinite(loss.item()):
         return
-    ids = setup.train.ids[batch.positions].tolist()
-    shown = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
+    shown = _shortened(setup.train.ids[batch.positions].tolist())
     raise DivergedError(
         f"the loss became {loss.item()} in epoch {state.epoch + 1}, step {batch.step + 1}. "
         f"The batch had the images {shown}. Lower train.lr or set train.gradient_clip=1, and "
         "check these images."
     )
+
+
+def _shortened(ids: list[str]) -> str:
+    return ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
 
 
 @contextmanager

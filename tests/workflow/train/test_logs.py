@@ -2,19 +2,21 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from glasshouse.errors import Interrupted, UsageError
+from glasshouse.errors import GlasshouseWarning, Interrupted, UsageError
 from glasshouse.evaluation.evaluation import Evaluation, evaluate
 from glasshouse.recipe import load_recipe
 from glasshouse.runs.folder import MLFLOW, TENSORBOARD
 from glasshouse.storage import read_json, write_text
 from glasshouse.training.state import Epoch
+from glasshouse.workflow.train import logs
 from glasshouse.workflow.train.experiment import TrainRequest
 from glasshouse.workflow.train.log_names import require_logs
-from glasshouse.workflow.train.logs import logged, open_logs
+from glasshouse.workflow.train.logs import Log, logged, open_logs
 from tests.report.conftest import make_predictions
 
 
@@ -93,6 +95,72 @@ def test_mlflow_gets_recipe_metrics_and_report_in_one_run(
     assert found.data.metrics["test_accuracy"] == pytest.approx(figures.accuracy.value)
     assert [file.path for file in client.list_artifacts(run)] == ["report.html"]
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+class Broken:
+    """A copy that accepts one epoch, and fails from the second on."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def epoch(self, record: Epoch) -> None:
+        self.calls += 1
+        if self.calls > 1:
+            raise OSError("connection reset")
+
+    def result(self, evaluation: Evaluation) -> None:
+        raise AssertionError("a copy that has failed is not written to")
+
+
+def test_a_copy_that_breaks_is_left_out_with_one_warning(
+    request_: TrainRequest, figures: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Broken()
+
+    @contextmanager
+    def opened(request: TrainRequest, history: object) -> Iterator[Log]:
+        yield Log(broken.epoch, broken.result)
+        raise AssertionError("closing fails as well")
+
+    monkeypatch.setitem(logs._OPEN, "tensorboard", opened)
+    with (
+        pytest.warns(GlasshouseWarning, match="tensorboard: connection reset") as said,
+        open_logs(["tensorboard"], request_, []) as log,
+    ):
+        for record in make_history(4):
+            log.epoch(record)
+        log.result(figures)
+    assert len(said) == 1
+    assert broken.calls == 2
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_server_that_nobody_can_reach_costs_a_warning(
+    request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    mlflow.set_tracking_uri(None)
+    with (
+        pytest.warns(GlasshouseWarning, match="no longer copied to mlflow"),
+        open_logs(["mlflow"], request_, []) as log,
+    ):
+        log.epoch(make_history(1)[0])
+
+
+def test_the_error_of_the_training_is_the_one_that_is_raised(
+    request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def opened(request: TrainRequest, history: object) -> Iterator[Log]:
+        try:
+            yield Log(lambda record: None, lambda evaluation: None)
+        finally:
+            raise OSError("closing fails")
+
+    monkeypatch.setitem(logs._OPEN, "tensorboard", opened)
+    with pytest.raises(Interrupted), open_logs(["tensorboard"], request_, []):
+        raise Interrupted("stopped", 2)
 
 
 def test_unusable_loggers_are_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,15 +3,17 @@
 The only file that knows the two libraries. Both consume Epoch records like any other loop.
 """
 
+import contextlib
 import importlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from glasshouse.errors import Interrupted
+from glasshouse.errors import GlasshouseWarning, Interrupted
 from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.runs import folder as runs
 from glasshouse.storage import read_json, write_json
@@ -29,6 +31,7 @@ _PANELS = {
     "images per second": "images_per_second",
 }
 _LONGEST_PARAMETER = 500
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,13 @@ class Log:
 def open_logs(
     names: Sequence[LogName], request: TrainRequest, history: Sequence[Epoch]
 ) -> Iterator[Log]:
-    """One log that feeds all the named ones; history: the earlier epochs of a resumed run."""
+    """One log that feeds all the named ones; history: the earlier epochs of a resumed run.
+
+    One that cannot be opened or written to is left out from then on, with a GlasshouseWarning:
+    copies never stop a training run.
+    """
     with ExitStack() as stack:
-        logs = [stack.enter_context(_OPEN[name](request, history)) for name in names]
+        logs = [stack.enter_context(_harmless(name, request, history)) for name in names]
 
         def epoch(record: Epoch) -> None:
             for log in logs:
@@ -64,6 +71,55 @@ def logged(records: Iterable[Step | Epoch], log: Log) -> Iterator[Step | Epoch]:
         if isinstance(record, Epoch):
             log.epoch(record)
         yield record
+
+
+@contextmanager
+def _harmless(name: LogName, request: TrainRequest, history: Sequence[Epoch]) -> Iterator[Log]:
+    """The named log, which stays silent once anything about it has failed."""
+    stack, guard = ExitStack(), _Guard(name)
+    log = guard.attempt(lambda: stack.enter_context(_OPEN[name](request, history)))
+
+    def epoch(record: Epoch) -> None:
+        if log is not None:
+            guard.attempt(lambda: log.epoch(record))
+
+    def result(evaluation: Evaluation) -> None:
+        if log is not None:
+            guard.attempt(lambda: log.result(evaluation))
+
+    try:
+        yield Log(epoch, result)
+    except BaseException as error:
+        # The log learns how the run ended; whatever it says, that error is the one to report.
+        with contextlib.suppress(BaseException):
+            stack.__exit__(type(error), error, error.__traceback__)
+        raise
+    guard.attempt(stack.close, again=True)
+
+
+@dataclass
+class _Guard:
+    """Runs actions until one fails; of those that are run again, it says nothing."""
+
+    name: str
+    has_failed: bool = False
+
+    def attempt(self, action: Callable[[], Result], *, again: bool = False) -> Result | None:
+        if self.has_failed and not again:
+            return None
+        try:
+            return action()
+        except Exception as error:
+            if self.has_failed:
+                return None
+            self.has_failed = True
+            reason = " ".join(str(error).split())[:_LONGEST_PARAMETER] or type(error).__name__
+            warnings.warn(
+                f"metrics are no longer copied to {self.name}: {reason}. Training continues",
+                GlasshouseWarning,
+                stacklevel=3,
+            )
+            return None
 
 
 @contextmanager
@@ -104,6 +160,9 @@ def _mlflow(request: TrainRequest, history: Sequence[Epoch]) -> Iterator[Log]:
     """A run in MLflow's store (MLFLOW_TRACKING_URI, or mlflow.db here), continued on resuming."""
     # MLflow sends usage statistics unless told otherwise; Glasshouse contacts no host unasked.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    # Its own values, 120 s and 7 attempts, would hold up training for minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     entities = importlib.import_module("mlflow.entities")
     client = importlib.import_module("mlflow.tracking").MlflowClient()
     run = _mlflow_run(client, request)

@@ -2,10 +2,12 @@
 
 import json
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from glasshouse.errors import GlasshouseWarning, StorageError
 from glasshouse.runs.folder import STEPS
 from glasshouse.runs.processes import this_process
 from glasshouse.runs.steps import Mark, forget_after
@@ -19,28 +21,61 @@ def recorded(
     records: Iterator[Step | Epoch], state: TrainingState, epochs: int, folder: Path
 ) -> Iterator[Step | Epoch]:
     """Pass on the records of training and write a line to steps.jsonl, at most one per second."""
-    path = folder / STEPS
-    forget_after(path, state.epoch, state.step)
+    log = _StepLog(folder / STEPS)
+    log.attempt(lambda: forget_after(log.path, state.epoch, state.step))
     process, since, is_first = this_process(), _Since.now(state), True
-    with path.open("a", encoding="utf-8") as file:
-        for record in records:
-            if isinstance(record, Step):
-                # Watchers learn from the first step that training runs, from the last that it ends.
-                is_last = record.step == record.steps and record.epoch == epochs
-                is_due = time.monotonic() - since.moment >= _EVERY_SECONDS
-                if is_first or is_last or is_due:
-                    mark = Mark(
-                        time.time(), record.epoch, epochs, record.step, record.steps,
-                        *since.means(state), record.lr, state.seen / state.seconds, **process,
-                    )  # fmt: skip
-                    file.write(json.dumps(asdict(mark)) + "\n")
-                    file.flush()
-                    since, is_first = _Since.now(state), False
-            else:
-                since = replace(
-                    _Since.now(state), moment=since.moment
-                )  # the sums restart with each epoch
-            yield record
+    for record in records:
+        if isinstance(record, Step):
+            # Watchers learn from the first step that training runs, from the last that it ends.
+            is_last = record.step == record.steps and record.epoch == epochs
+            is_due = time.monotonic() - since.moment >= _EVERY_SECONDS
+            if is_first or is_last or is_due:
+                _require_folder(folder)
+                mark = Mark(
+                    time.time(), record.epoch, epochs, record.step, record.steps,
+                    *since.means(state), record.lr, state.seen / state.seconds, **process,
+                )  # fmt: skip
+                log.append(mark)
+                since, is_first = _Since.now(state), False
+        else:
+            # Before anything is written after an epoch, which would create the folder again.
+            _require_folder(folder)
+            # The sums restart with each epoch.
+            since = replace(_Since.now(state), moment=since.moment)
+        yield record
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise StorageError(f"{folder} was deleted or moved while it was training, which stops here")
+
+
+@dataclass
+class _StepLog:
+    """Appends to the file until that fails once: it holds nothing that training needs."""
+
+    path: Path
+    is_usable: bool = True
+
+    def append(self, mark: Mark) -> None:
+        def write() -> None:
+            # Opened each time: no handle is left open when nobody finishes the loop.
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(mark)) + "\n")
+
+        if self.is_usable:
+            self.attempt(write)
+
+    def attempt(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except (OSError, StorageError) as error:
+            self.is_usable = False
+            warnings.warn(
+                f"the progress of the run can no longer be written ({error}); training continues",
+                GlasshouseWarning,
+                stacklevel=3,
+            )
 
 
 @dataclass(frozen=True)
