@@ -17,6 +17,7 @@ from tests.browser.conftest import (
     StartWorkbench,
     act,
     click,
+    console_errors,
     count,
     find,
     find_words,
@@ -129,3 +130,54 @@ def test_no_column_is_cut_off_by_a_long_name(
         chromium.get(address)
         assert act(lambda: find(chromium, table), lambda e: chromium.execute_script(script, e)) == 0
         require_fits(chromium, width)
+
+
+def test_the_runs_of_a_comparison_are_reached_by_arrow_keys(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    for name in ("first", "second"):
+        trained_run(tmp_path / "runs" / name)
+    chromium.get(start_workbench(tmp_path / "runs") + "/compare?run=first&run=second")
+    type_into(chromium, "[role='grid'] [tabindex='0']", Keys.ARROW_DOWN)
+    chromium.switch_to.active_element.send_keys(Keys.ENTER)
+    wait_for(lambda: chromium.current_url.endswith("/run/second"), "the page of the second run")
+
+
+def test_a_wide_table_has_a_shadow_where_it_can_be_scrolled(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    for name in ("first", "second"):
+        trained_run(tmp_path / "runs" / name)
+    set_width(chromium, 390)
+    chromium.get(start_workbench(tmp_path / "runs") + "/compare?run=first&run=second")
+    find(chromium, ".gh-scroll")
+
+    def edges(position: str) -> tuple[int, int]:
+        """How dark the left and the right edge of the table are, scrolled to a position."""
+        script = "arguments[0].scrollLeft = arguments[1] === 'end' ? 9999 : 0"
+
+        def drawn(element: WebElement) -> bytes:
+            chromium.execute_script(script, element, position)
+            png: bytes = element.screenshot_as_png
+            return png
+
+        png = act(lambda: find(chromium, ".gh-scroll"), drawn)
+        grey = np.asarray(Image.open(io.BytesIO(png)).convert("L"), dtype=int)
+        # The lightest pixel of a column is its background, whatever the text covers.
+        light = grey.max(axis=0)
+        return 255 - int(light[2]), 255 - int(light[-3])
+
+    left, right = edges("start")
+    assert right > left + 15
+    left, right = edges("end")
+    assert left > right + 15
+
+
+def test_an_unknown_address_leads_back_to_the_runs(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    chromium.get(start_workbench(tmp_path / "runs") + "/nowhere/at/all")
+    find_words(chromium, "Page not found")
+    assert all("404" in message for message in console_errors(chromium))
+    click(lambda: find_words(chromium, "All runs"))
+    find_words(chromium, "No runs yet")

@@ -20,6 +20,7 @@ from tests.browser.conftest import (
     type_into,
     wait_for,
 )
+from tests.serving.runs import trained_run
 
 pytestmark = pytest.mark.browser
 
@@ -61,6 +62,7 @@ def test_a_training_run_is_started_watched_stopped_resumed_and_inspected(
     runs = tmp_path / "runs"
     chromium.get(start_workbench(runs) + "/train")
     fill(chromium, "Epochs", "40")
+    click(lambda: find_words(chromium, "More settings"))
     fill(chromium, "Batch size", "16")
     fill(chromium, "Run name", "watched")
     press(chromium, "Start training")
@@ -90,7 +92,7 @@ def figure(browser: WebDriver, name: str) -> str:
 
 def look_into_a_cell(browser: WebDriver) -> None:
     """Open a cell of the confusion matrix by keyboard, see its images, and close it again."""
-    cell = "button[data-cell='4-4']"
+    cell = "td[data-cell='4-4']"
     find(browser, cell)
     count = int(read_text(browser, cell))
     type_into(browser, cell, Keys.ENTER)
@@ -98,6 +100,59 @@ def look_into_a_cell(browser: WebDriver) -> None:
     assert len(browser.find_elements(By.CSS_SELECTOR, ".gh-card .gh-pixels")) == count
     browser.switch_to.active_element.send_keys(Keys.ESCAPE)
     wait_for(lambda: not browser.find_elements(By.CSS_SELECTOR, ".gh-card"), "the dialog to close")
+
+
+def test_the_confusion_matrix_is_one_stop_of_the_tab_key(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    trained_run(tmp_path / "runs" / "done")
+    chromium.get(start_workbench(tmp_path / "runs") + "/run/done")
+    find(chromium, "[role='grid'] [data-cell]")
+    stops = "return document.querySelectorAll('[role=grid] [tabindex=\"0\"]').length"
+    assert chromium.execute_script(stops) == 1
+    type_into(chromium, "[role='grid'] [tabindex='0']", Keys.ARROW_DOWN)
+    for key, there in (
+        (Keys.ARROW_RIGHT, "1 correct"), (Keys.ARROW_DOWN, "2 classified as 1"),
+        (Keys.END, "2 classified as 9"), (Keys.ARROW_RIGHT, "2 classified as 9"),
+        (Keys.HOME, "2 classified as 0"), (Keys.ARROW_UP, "1 classified as 0"),
+    ):  # fmt: skip
+        chromium.switch_to.active_element.send_keys(key)
+        label = chromium.switch_to.active_element.get_attribute("aria-label") or ""
+        assert label.startswith(f"{there}: "), (key, label)
+        assert chromium.execute_script(stops) == 1
+    type_into(chromium, "[data-cell='1-1']", Keys.ENTER)
+    find(chromium, ".gh-card")
+
+
+def test_a_folder_is_chosen_by_browsing(
+    chromium: WebDriver,
+    start_workbench: StartWorkbench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("pets/cats", "pets/dogs"):
+        (tmp_path / "work" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    chromium.get(start_workbench(tmp_path / "runs") + "/train")
+    press(chromium, "Browse")
+    click(lambda: find_words(chromium, "pets"))
+    find_words(chromium, "2 subfolders, 0 files")
+    press(chromium, "Use this folder")
+    wanted = str((tmp_path / "work" / "pets").resolve())
+    wait_for(lambda: read_attribute(chromium, "[aria-label='Source']", "value") == wanted, wanted)
+
+
+def test_a_wrong_value_in_a_folded_field_is_shown_where_it_is(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    chromium.get(start_workbench(tmp_path / "runs") + "/train")
+    click(lambda: find_words(chromium, "More settings"))
+    fill(chromium, "Batch size", "")
+    click(lambda: find_words(chromium, "More settings"))
+    press(chromium, "Start training")
+    find_words(chromium, "but the field is empty")
+    label = "return document.activeElement.getAttribute('aria-label')"
+    wait_for(lambda: chromium.execute_script(label) == "Batch size", "the focus in the field")
 
 
 def loaded_images(browser: WebDriver, css: str) -> int:
@@ -120,6 +175,7 @@ def test_augmentation_and_learning_rate_are_previewed_before_training(
     wait_for(lambda: loaded_images(chromium, ".gh-preview img") == 20, "all images")
     last = ".gh-preview img:last-child"
     before = read_attribute(chromium, last, "src")
+    click(lambda: find_words(chromium, "random changes to the training images"))
     fill(chromium, "Rotation range", "90")
     wait_for(lambda: read_attribute(chromium, last, "src") != before, "rotated images")
     press(chromium, "Run test")

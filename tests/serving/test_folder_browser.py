@@ -1,5 +1,6 @@
 """Only folders below the roots are listed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,5 +42,7 @@ def test_the_roots_are_the_working_home_and_data_folders(
     monkeypatch.chdir(root)
     monkeypatch.setenv("HOME", str(root / "Empty"))
     workbench = Workbench(root / "runs", data_dir=root / "photos")
-    assert browse_roots(workbench) == (root, root / "Empty", root / "photos")
-    assert browse_roots(Workbench(root / "runs", data_dir=root / "none")) == (root, root / "Empty")
+    working_and_home = {"Working folder": root, "Home": root / "Empty"}
+    assert browse_roots(workbench) == {**working_and_home, "Data sets": root / "photos"}
+    assert browse_roots(replace(workbench, data_dir=root / "none")) == working_and_home
+    assert browse_roots(replace(workbench, data_dir=root / "Empty")) == working_and_home

@@ -12,6 +12,7 @@ import pytest
 from nicegui import ui
 from nicegui.testing import User
 
+from glasshouse.recipe import load_recipe, to_toml
 from glasshouse.runs import listing
 from glasshouse.runs.background import launches, stop_training
 from glasshouse.runs.folder import STEPS
@@ -19,7 +20,7 @@ from glasshouse.runs.listing import Listed, RunListing
 from glasshouse.serving import run_lookup, run_watch
 from glasshouse.serving.pages.live import epochs_of
 from glasshouse.serving.pages.parts import in_thread
-from glasshouse.serving.pages.results import chosen_classes
+from glasshouse.serving.pages.results import chosen_classes, result_sentence
 from glasshouse.serving.pages.runs import run_rows
 from glasshouse.serving.run_watch import snapshot_of
 from glasshouse.serving.workbench import Workbench
@@ -50,14 +51,16 @@ def test_a_finished_run_shows_its_evaluation(full: Workbench) -> None:
 
     async def story(user: User) -> None:
         await user.open("/run/first")
-        await user.should_see(f"{100 * figures['accuracy']['value']:.2f} %")
+        await user.should_see(f"{100 * figures['accuracy']['value']:.1f} %")
+        await user.should_see(f"{100 * figures['accuracy']['low']:.1f} % to ")
+        await user.should_see("always predicting the most frequent class gets")
         await user.should_see("Reliability diagram")
         await user.should_see("small-cnn")
         assert user.client is not None
         cells = {
-            e.props["data-cell"]: e.text  # type: ignore[attr-defined]
+            e.props["data-cell"]: e.default_slot.children[0].text  # type: ignore[attr-defined]
             for e in user.client.elements.values()
-            if "data-cell" in e.props and e.tag == "button" and e.text.isdigit()  # type: ignore[attr-defined]
+            if "data-cell" in e.props and e.tag == "td"
         }
         confusion = figures["confusion"]
         expected = {
@@ -183,12 +186,12 @@ def field_of(user: User, label: str) -> Any:
 
 
 def problem_of(user: User, label: str) -> str:
-    """The message below a field, in the same box."""
-    box = field_of(user, label).parent_slot.parent
-    box = (
-        box if any(e.tag == "label" for e in box.default_slot.children) else box.parent_slot.parent
-    )
-    return "".join(e.text for e in box.default_slot.children if e.props.get("role") == "alert")
+    """The message next to a field, whose box may have a row of its own for the field."""
+    inner = field_of(user, label).parent_slot.parent
+    boxes = (inner, inner.parent_slot.parent)
+    assert user.client is not None
+    alerts = [e for e in user.client.elements.values() if e.props.get("role") == "alert"]
+    return "".join(e.text for e in alerts if e.parent_slot.parent in boxes)  # type: ignore[attr-defined, union-attr]
 
 
 @pytest.mark.parametrize(
@@ -238,6 +241,59 @@ def test_a_time_budget_takes_the_place_of_the_epochs(workbench: Workbench) -> No
         stop_training(workbench.runs, launch.run)
 
     visit(workbench, story)
+
+
+def evaluation_of(right: int, low: float) -> dict[str, Any]:
+    return {
+        "image_count": 1000, "mistake_count": 1000 - right, "commonest_share": 0.2,
+        "accuracy": {"value": right / 1000, "low": low, "high": 1.0},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("right", "low", "words"),
+    [
+        (
+            900,
+            0.87,
+            "900 of 1,000 test images are classified correctly; always predicting the most",
+        ),
+        (210, 0.18, "does not show that anything was learned"),
+    ],
+)
+def test_the_result_is_compared_with_the_most_frequent_class(
+    right: int, low: float, words: str
+) -> None:
+    found = result_sentence(evaluation_of(right, low))
+    assert words in found and found.endswith("class gets 200.")
+
+
+def test_a_run_on_features_has_no_figures_of_epochs(workbench: Workbench) -> None:
+    folder = write_run(workbench.runs / "heads", done=False)
+    recipe = to_toml(load_recipe("transfer-features"))
+    (folder / "recipe.toml").write_text(recipe, encoding="utf-8")
+    (folder / "metrics.jsonl").unlink()
+
+    async def story(user: User) -> None:
+        await user.open("/run/heads")
+        await user.should_see("transfer-features")
+        for words in ("Epoch", "Speed", "Learning rate", "Time left"):
+            await user.should_not_see(words)
+
+    visit(workbench, story)
+
+
+def test_mistakes_that_other_files_do_not_know_are_left_out(full: Workbench) -> None:
+    path = full.runs / "first" / "evaluation.json"
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    figures["mistakes"][0]["id"] = "digits/none"
+    path.write_text(json.dumps(figures), encoding="utf-8")
+
+    async def story(user: User) -> None:
+        await user.open("/run/first")
+        await user.should_see("1 mistake in evaluation.json cannot be found")
+
+    visit(full, story)
 
 
 def test_of_many_classes_the_most_confused_are_shown() -> None:

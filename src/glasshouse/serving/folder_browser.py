@@ -28,11 +28,16 @@ class BrowsedFolder:
     is_cut: bool
 
 
-def browse_roots(workbench: Workbench) -> tuple[Path, ...]:
+def browse_roots(workbench: Workbench) -> dict[str, Path]:
     """The working folder, the home folder and the folder of data sets, as far as they exist."""
-    wanted = (Path.cwd(), Path.home(), workbench.data_dir)
-    found = [path.resolve() for path in wanted if path is not None and path.is_dir()]
-    return tuple(dict.fromkeys(found))
+    wanted = {
+        "Working folder": Path.cwd(),
+        "Home": Path.home(),
+        "Data sets": workbench.data_dir,
+    }
+    found = {name: path.resolve() for name, path in wanted.items() if path and path.is_dir()}
+    by_path = {path: name for name, path in reversed(found.items())}
+    return {name: path for name, path in found.items() if by_path[path] == name}
 
 
 def browse(roots: Sequence[Path], folder: Path) -> BrowsedFolder:

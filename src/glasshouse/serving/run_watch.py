@@ -63,6 +63,11 @@ class Snapshot:
         return bool(self.listed.recipe)
 
     @property
+    def has_epochs(self) -> bool:
+        """False for a head that is fitted to features, without epochs."""
+        return bool(self.listed.of) or not self.has_begun
+
+    @property
     def is_over(self) -> bool:
         """True when nothing will change any more."""
         return self.status == "finished" and self.has_report

@@ -68,6 +68,32 @@ const glasshouse = (() => {
     if (document.querySelector("[data-live]")) emitEvent(IN_SIGHT, !document.hidden);
   });
 
+  // Within a grid the arrow keys move: it is one stop of the Tab key, however many cells it has.
+  const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+  function onGridKey(event) {
+    const cell = event.target.closest?.("[role=gridcell]");
+    if (!cell || event.ctrlKey || event.metaKey || event.altKey) return;
+    const rows = [...cell.closest("[role=grid]").querySelectorAll("[role=row]")]
+      .map((row) => [...row.querySelectorAll("[role=gridcell]")]).filter((row) => row.length);
+    const y = rows.findIndex((row) => row.includes(cell)), x = rows[y].indexOf(cell);
+    let to;
+    if (event.key in STEPS) to = rows[y + STEPS[event.key][0]]?.[x + STEPS[event.key][1]] ?? cell;
+    else if (event.key === "Home") to = rows[y][0];
+    else if (event.key === "End") to = rows[y].at(-1);
+    else if (event.key === "Enter" || event.key === " ") (cell.querySelector("a, button") ?? cell).click();
+    else return;
+    event.preventDefault();
+    to?.focus();
+  }
+  function onGridFocus(event) {
+    const cell = event.target.closest?.("[role=gridcell]");
+    if (!cell) return;
+    for (const other of cell.closest("[role=grid]").querySelectorAll("[role=gridcell]"))
+      other.tabIndex = other === cell ? 0 : -1;
+  }
+  addEventListener("keydown", onGridKey);
+  addEventListener("focusin", onGridFocus);
+
   // Open what a field is folded into, and move to the first field that is marked as wrong.
   function reveal(id) {
     document.getElementById(id)?.closest("details")?.setAttribute("open", "");

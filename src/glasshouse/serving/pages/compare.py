@@ -92,22 +92,27 @@ def _overlaid(names: Sequence[str], found: Sequence[runs.Run], key: str, factor:
 def _table(names: Sequence[str], found: Sequence[runs.Run]) -> None:
     # The results come first: on a phone the other columns have to be scrolled to.
     columns = ("Run", "Test accuracy", "95 % CI", "Epochs", "Training time", "Source", "Recipe")
-    with panel(), box("gh-scroll"), box("gh-table", "table"):
-        with box("", "thead"), box("", "tr"):
+    with panel(), box("gh-scroll"), box("gh-table", "table") as grid:
+        with box("", "thead"), box("", "tr").props("role=row"):
             for i, name in enumerate(columns):
-                text(name, "th", "gh-number" if 0 < i < 5 else "").props("scope=col")
+                head = text(name, "th", "gh-number" if 0 < i < 5 else "")
+                head.props("scope=col role=columnheader")
         with box("", "tbody"):
-            for name, run, colour in zip(names, found, COLOURS, strict=False):
-                _row(name, run, colour)
+            for i, (name, run, colour) in enumerate(zip(names, found, COLOURS, strict=False)):
+                _row(name, run, colour, is_entry=i == 0)
+    grid.props["role"] = "grid"
+    grid.props["aria-label"] = "Runs: arrow keys move, Enter opens the run"
 
 
-def _row(name: str, run: runs.Run, colour: str) -> None:
+def _row(name: str, run: runs.Run, colour: str, *, is_entry: bool) -> None:
+    """One run; is_entry: the Tab key enters the grid here."""
     share = run.evaluation["accuracy"] if run.evaluation else None
     has_no_epochs = run.recipe.transfer.way == "features"
-    with box("", "tr"):
-        with box("", "td"):
+    with box("", "tr").props("role=row"):
+        with box("", "td").props("role=gridcell") as first:
             box("gh-key").style(f"background: {colour}")
-            link(name, run_address(name), "gh-run")
+            link(name, run_address(name), "gh-run").props("tabindex=-1")
+        first.props["tabindex"] = 0 if is_entry else -1
         cells = (
             percent(share["value"]) if share else "not evaluated yet",
             f"{percent(share['low'])} to {percent(share['high'])}" if share else "",
@@ -117,7 +122,7 @@ def _row(name: str, run: runs.Run, colour: str) -> None:
             run.recipe.name,
         )
         for i, cell in enumerate(cells):
-            text(cell, "td", "gh-number" if i < 4 else "")
+            text(cell, "td", "gh-number" if i < 4 else "").props("role=gridcell tabindex=-1")
 
 
 def _tests(paired: "PairedTests") -> None:

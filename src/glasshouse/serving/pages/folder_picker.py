@@ -1,6 +1,6 @@
 """A dialog that lists the folders of this machine, for choosing a source."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nicegui import ui
@@ -31,11 +31,12 @@ def folder_picker(
 
     async def show(folder: Path) -> None:
         roots = browse_roots(workbench)
+        allowed = tuple(roots.values())
         try:
-            found = await in_thread(browse, roots, folder)
+            found = await in_thread(browse, allowed, folder)
         except UsageError:
             # What was typed need not exist: begin where the workbench was started.
-            found = await in_thread(browse, roots, roots[0])
+            found = await in_thread(browse, allowed, allowed[0])
         listed.clear()
         with listed:
             _places(roots, found, show)
@@ -48,11 +49,13 @@ def folder_picker(
     return button("Browse", "folder_open").on_click(open_dialog)
 
 
-def _places(roots: tuple[Path, ...], found: BrowsedFolder, show: Callable[[Path], object]) -> None:
+def _places(
+    roots: Mapping[str, Path], found: BrowsedFolder, show: Callable[[Path], object]
+) -> None:
     """The roots as shortcuts, and the path of the folder that is shown."""
     with box("gh-row"):
-        for root in roots:
-            here = text(root.name or str(root), "button", "gh-pair gh-chip")
+        for name, root in roots.items():
+            here = text(name, "button", "gh-pair gh-chip")
             here.props.update({"type": "button", "title": str(root)})
             here.on("click", lambda root=root: show(root))
     text(str(found.path), "code", "gh-path")

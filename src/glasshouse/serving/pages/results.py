@@ -1,6 +1,7 @@
 """The results of a finished run: metrics, confusion matrix, calibration and mistakes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from nicegui import ui
@@ -16,7 +17,7 @@ from glasshouse.serving.pages.parts import box, in_thread, panel, stats, table, 
 from glasshouse.serving.pages.words import percent
 from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Workbench
-from glasshouse.wording import pluralize
+from glasshouse.wording import duration, pluralize
 
 EvaluationRecord = Mapping[str, Any]
 # A larger matrix cannot be read: then only the most confused classes are shown.
@@ -29,11 +30,49 @@ _confusion_cell: Callable[..., tuple[tuple[str, str], int, list[tuple[int, str, 
 _positions_by_id: Callable[..., dict[str, int]] = deferred(_RUN_IMAGES, "positions_by_id")
 
 
+def show_result(workbench: Workbench, name: str) -> None:
+    """What one wants to know first: the accuracy with its interval, and what it means."""
+    folder = run_folder(workbench, name)
+    found = read_record(folder / runs.EVALUATION, records.Evaluation)
+    share = found["accuracy"]
+    with panel(classes="gh-headline"):
+        with box("gh-row"):
+            text(percent(share["value"], 1), "strong", "gh-accuracy")
+            interval = f"{percent(share['low'], 1)} to {percent(share['high'], 1)}"
+            with box("gh-stat", "dl"):
+                text("Test accuracy, 95 % confidence interval", "dt")
+                text(interval, "dd")
+        text(result_sentence(found), "p")
+        text(_training_words(folder), "p", "gh-quiet")
+
+
+def result_sentence(found: EvaluationRecord) -> str:
+    """The result in one sentence, compared with always predicting the most frequent class."""
+    count, wrong = found["image_count"], found["mistake_count"]
+    baseline = found["commonest_share"]
+    of = pluralize(count, "test image")
+    start = f"{count - wrong:,} of {of} are classified correctly"
+    always = f"always predicting the most frequent class gets {round(baseline * count):,}"
+    if found["accuracy"]["low"] <= baseline:
+        return f"{start}, which does not show that anything was learned: {always}."
+    return f"{start}; {always}."
+
+
+def _training_words(folder: Path) -> str:
+    run = runs.read_run(folder)
+    data = run.environment["data"]
+    if run.recipe.transfer.way == "features":
+        how = f"heads fitted to features in {duration(run.seconds)}"
+    else:
+        how = f"{pluralize(len(run.epochs), 'epoch')} in {duration(run.seconds)}"
+    return f"Recipe {run.recipe.name} on {data['source']}, {how}."
+
+
 def show_results(workbench: Workbench, name: str) -> None:
     """Every panel of the evaluation of a run."""
     found = read_record(run_folder(workbench, name) / runs.EVALUATION, records.Evaluation)
-    with panel("Test results", f"{found['image_count']:,} test images, used only once"):
-        stats(_headline(found))
+    with panel("Test metrics", f"{found['image_count']:,} test images, used only once"):
+        stats(_metrics(found))
     with box("gh-columns gh-wide-left"):
         _confusion(workbench, name, found)
         with box("gh-stack"):
@@ -42,13 +81,10 @@ def show_results(workbench: Workbench, name: str) -> None:
     _mistakes(workbench, name, found)
 
 
-def _headline(found: EvaluationRecord) -> dict[str, str]:
-    share = found["accuracy"]
+def _metrics(found: EvaluationRecord) -> dict[str, str]:
     top = {f"Top-{one['k']} accuracy": percent(one["accuracy"]["value"])
            for one in found["top_k"]}  # fmt: skip
     return {
-        "Accuracy": percent(share["value"]),
-        "95 % confidence interval": f"{percent(share['low'])} to {percent(share['high'])}",
         **top,
         "Mistakes": f"{found['mistake_count']:,}",
         "Baseline accuracy": percent(found["commonest_share"]),
@@ -65,20 +101,24 @@ def _confusion(workbench: Workbench, name: str, found: EvaluationRecord) -> None
         remark = f"the {len(chosen)} most confused classes; click a cell to see its images"
     dialog = ui.dialog().classes("gh-dialog")
     with panel("Confusion matrix", remark), box() as whole:
-        with box("gh-scroll"), box("gh-confusion", "table"):
-            with box("", "thead"), box("", "tr"):
+        with box("gh-scroll"), box("gh-confusion", "table") as grid:
+            with box("", "thead"), box("", "tr").props("role=row"):
                 text("", "th")
                 for class_name in names:
-                    with box("", "th").props("scope=col"):
+                    with box("", "th").props("scope=col role=columnheader"):
                         text(class_name, "span", "gh-column")
             with box("", "tbody"):
                 for true, class_name in zip(chosen, names, strict=True):
                     row = found["confusion"][true]
-                    with box("", "tr"):
-                        text(class_name, "th").props("scope=row")
+                    with box("", "tr").props("role=row"):
+                        text(class_name, "th").props("scope=row role=rowheader")
                         for predicted in chosen:
                             _cell(row, true, predicted, found["class_names"])
-
+        # The script of the page moves the focus within a grid, which is one stop of the Tab key.
+        first = grid.default_slot.children[1].default_slot.children[0].default_slot.children[1]
+        first.props["tabindex"] = 0
+        grid.props["role"] = "grid"
+        grid.props["aria-label"] = "Confusion matrix: arrow keys move, Enter shows the images"
         _pairs(found)
 
     async def opened(event: GenericEventArguments) -> None:
@@ -119,23 +159,21 @@ def chosen_classes(confusion: Sequence[Sequence[int]], most: int) -> list[int]:
 
 def _cell(row: Sequence[int], true: int, predicted: int, names: Sequence[str]) -> None:
     count, of = row[predicted], sum(row) or 1
+    what = "correct" if true == predicted else f"classified as {names[predicted]}"
+    with box("", "td") as cell:
+        cell.props["tabindex"] = -1
+        cell.props.update({"role": "gridcell", "aria-label": f"{names[true]} {what}: {count}"})
     if not count:
-        text("·", "td", "gh-none")
+        with cell:
+            text("·", "span", "gh-none").props("aria-hidden=true")
         return
     colour = "accent" if true == predicted else "warm"
     share = round(12 + 78 * (count / of) ** 0.6)
-    with box("", "td"):
-        cell = text(str(count), "button", "gh-cell" + (" gh-strong" if share > 62 else ""))
-    cell.style(f"background: color-mix(in srgb, var(--{colour}) {share}%, transparent)")
-    what = "correct" if true == predicted else f"classified as {names[predicted]}"
-    cell.props.update(
-        {
-            "data-cell": f"{true}-{predicted}",
-            "aria-label": f"{names[true]} {what}: {count}",
-            "title": f"{names[true]} {what}: {count}, {100 * count / of:.1f} % of the class",
-            "type": "button",
-        }
-    )
+    with cell:
+        shown = text(str(count), "span", "gh-cell" + (" gh-strong" if share > 62 else ""))
+    shown.style(f"background: color-mix(in srgb, var(--{colour}) {share}%, transparent)")
+    cell.props["data-cell"] = f"{true}-{predicted}"
+    cell.props["title"] = f"{names[true]} {what}: {count}, {100 * count / of:.1f} % of the class"
 
 
 async def _open_cell(
@@ -223,9 +261,15 @@ def _mistakes(workbench: Workbench, name: str, found: EvaluationRecord) -> None:
             with section:
                 text(f"Cannot show the images: {error}.", "p", "gh-quiet")
             return
+        known = [mistake for mistake in worst if mistake["id"] in positions]
         with grid:
-            for mistake in worst:
+            for mistake in known:
                 mapped_image(name, positions[mistake["id"]], mistake)
+        if len(known) < len(worst):
+            with section:
+                missing = pluralize(len(worst) - len(known), "mistake")
+                words = f"{missing} in {runs.EVALUATION} cannot be found in {runs.PREDICTIONS}."
+                text(words, "p", "gh-bad")
         with section:
             # Common early in training; without the note it looks like an image that failed to load.
             note = "An image without an overlay: its map has no positive values."

@@ -24,12 +24,13 @@ from glasshouse.serving.pages.live import (
 )
 from glasshouse.serving.pages.network import show_network, show_recipe
 from glasshouse.serving.pages.parts import box, button, link_button, panel, text
-from glasshouse.serving.pages.results import show_results
+from glasshouse.serving.pages.results import show_result, show_results
 from glasshouse.serving.run_watch import Snapshot, snapshot_of
 from glasshouse.serving.workbench import Page, Workbench
 
 # A compromise between smooth curves and processor time, which training needs more.
 _REFRESH_SECONDS = 2.0
+_OF_EPOCHS = ("Epoch", "Validation accuracy", "Time left", "Speed", "Learning rate")
 _STOPPING = "Stopping after the current step. Progress is saved."
 _STOPPED_EARLY = "Stopped before training began, so there is nothing to lose."
 
@@ -64,7 +65,9 @@ class _Viewer:
         self.sent: Snapshot | None = None
         self.stage = first.stage
         self.timer: ui.timer | None = None
-        self.updates = [_head(workbench, name), _live_stats(first), show_curves()]
+        head = _head(workbench, name)
+        self.result = box("gh-result")
+        self.updates = [head, _live_stats(first), show_curves()]
         self.results = box("gh-stack gh-results")
         _log(first)
         self.details = box("gh-details")
@@ -106,13 +109,16 @@ class _Viewer:
                 show_network(self.workbench, self.name, at_once=now.status == "finished")
                 show_recipe(now.listed.folder)
         if now.status == "finished" and not self.results.default_slot.children:
-            await _fill(self.results, self.workbench, self.name)
+            _fill(self.result, show_result, self.workbench, self.name)
+            _fill(self.results, show_results, self.workbench, self.name)
 
 
-async def _fill(results: Element, workbench: Workbench, name: str) -> None:
-    with results:
+def _fill(
+    place: Element, show: Callable[[Workbench, str], None], workbench: Workbench, name: str
+) -> None:
+    with place:
         try:
-            show_results(workbench, name)
+            show(workbench, name)
         except (GlasshouseError, KeyError, TypeError) as error:
             text(f"Cannot show the results: {error}", "p", "gh-bad")
 
@@ -187,11 +193,12 @@ def _has_begun(workbench: Workbench, name: str) -> bool:
 def _live_stats(first: Snapshot) -> Callable[[Snapshot], None]:
     """The values that change, above a progress bar."""
     words = live_words(first)
-    with panel(classes="gh-live"):
+    with panel(classes="gh-live") as section:
         with box("gh-stats", "dl"):
+            stats: dict[str, Element] = {}
             for name in ("Epoch", "Validation accuracy", "Time left", "Training time", "Speed",
                          "Learning rate", "Source", "Recipe"):  # fmt: skip
-                with box("gh-stat"):
+                with box("gh-stat") as stats[name]:
                     text(name, "dt")
                     marked(text(words[name], "dd"), name)
         with box("gh-progress") as frame:
@@ -200,7 +207,11 @@ def _live_stats(first: Snapshot) -> Callable[[Snapshot], None]:
     frame.props["aria-valuenow"] = round(100 * first.done)
 
     def update(now: Snapshot) -> None:
-        frame.set_visibility(now.status != "finished")
+        # The result says how it ended, and a head on features has no epochs to watch.
+        section.set_visibility(now.status != "finished")
+        for name in _OF_EPOCHS:
+            stats[name].set_visibility(now.has_epochs)
+        frame.set_visibility(now.has_epochs)
 
     return update
 

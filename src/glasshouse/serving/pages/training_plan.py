@@ -90,11 +90,11 @@ class TrainingPlan:
         names, rest = [], []
         for line in message.removeprefix("the recipe is not valid:").strip().splitlines():
             key, _, words = line.strip().partition(": ")
-            if key in typed or key.startswith("--set") or not words:
+            if key in self.form.fields and key not in typed:
+                names.append(self.form.show_problem(key, words))
+            elif typed:
                 self.problems["more"].show(line.strip())
                 names.append("Any other key")
-            elif key in self.form.fields:
-                names.append(self.form.show_problem(key, words))
             else:
                 rest.append(line.strip())
         marked = f"Check the marked field: {', '.join(dict.fromkeys(names))}." if names else ""
