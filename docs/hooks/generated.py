@@ -1,6 +1,7 @@
 """Generate the parts of the documentation that repeat the code when the site is built.
 
-A line `<!-- made from the code: NAME -->` in a page is replaced by what `MAKERS[NAME]` yields.
+A line `<!-- made from the code: NAME -->` in a page is replaced by what `MAKERS[NAME]` yields, and
+a list of public names in a comment by their reference.
 """
 
 import ast
@@ -8,7 +9,7 @@ import json
 import re
 import types
 from collections.abc import Callable, Iterator
-from itertools import groupby
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -30,6 +31,7 @@ NOTEBOOK = ROOT / "examples" / "tutorial.ipynb"
 PAGES_WITH_FORMULAS = ("explanations.md",)
 _FORMULA = re.compile(r"\$([^$]+)\$")
 _FIGURE = re.compile(r"^!\[([^\]]+)\]\((images/[^)]+)\)$", re.MULTILINE)
+_NAMES = re.compile(r"^<!-- names:\n(.*?)\n-->$", re.MULTILINE | re.DOTALL)
 _MARK = re.compile(r"^<!-- made from the code: ([a-z-]+) -->$", re.MULTILINE)
 
 SECTIONS: dict[str, type[settings.Settings]] = {
@@ -45,6 +47,7 @@ SECTIONS: dict[str, type[settings.Settings]] = {
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) -> str:
     """Replace the marks of a page by generated text; MkDocs calls this for each page."""
     made = _MARK.sub(lambda found: "\n".join(MAKERS[found.group(1)]()), markdown)
+    made = _NAMES.sub(_reference, made)
     # A click opens an image alone, in its full size.
     made = _FIGURE.sub(r"[![\1](\2)](\2)", made)
     return _FORMULA.sub(_formula, made) if page.file.src_uri in PAGES_WITH_FORMULAS else made
@@ -94,14 +97,29 @@ def commands() -> Iterator[str]:
         yield from (_parameter(p) for p in command.params if p.name != "help")
 
 
-def python_names() -> Iterator[str]:
-    """A reference of the public names, grouped by package in the order of the front door."""
+def _reference(found: re.Match[str]) -> str:
+    """The reference of the public names that a page lists: a table, then each by itself."""
+    names = found.group(1).split()
+    rows = [f"| [`{name}`](#{_path_of(name)}) | {_cell(_first_line(name))} |" for name in names]
+    entries = [f"::: {_path_of(name)}" for name in names]
+    return "\n\n".join(["\n".join(["| name | purpose |\n|--|--|", *rows]), *entries])
+
+
+def _path_of(name: str) -> str:
+    """Where a public name is defined; its import path and its anchor."""
+    return f"glasshouse.{_modules()[name]}.{name}"
+
+
+@cache
+def _modules() -> dict[str, str]:
     stub = ast.parse(Path(glasshouse.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
     imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
-    for package, group in groupby(imports, key=lambda node: str(node.module).partition(".")[0]):
-        yield f"\n## {package.replace('_', ' ').capitalize()}\n"
-        for node in group:
-            yield from (f"\n::: glasshouse.{node.module}.{alias.name}\n" for alias in node.names)
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+def _first_line(name: str) -> str:
+    words = (getattr(glasshouse, name).__doc__ or "").partition("\n\n")[0]
+    return " ".join(words.replace("``", "`").split())
 
 
 def files() -> Iterator[str]:
@@ -145,7 +163,6 @@ MAKERS: dict[str, Callable[[], Iterator[str]]] = {
     "layer-keys": layer_keys,
     "schedule-keys": schedule_keys,
     "commands": commands,
-    "python-names": python_names,
     "files": files,
     "tutorial": tutorial,
     "keras-steps": keras_steps,

@@ -59,9 +59,16 @@ def test_every_key_recipe_command_method_and_public_name_is_described(site: Path
     assert [name for name in glasshouse.__all__ if f".{name}" not in reference] == []
 
 
+def test_every_public_name_is_listed_under_one_topic() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    listed = " ".join(re.findall(r"^<!-- names:\n(.*?)\n-->$", text, re.MULTILINE | re.DOTALL))
+    assert sorted(listed.split()) == sorted(glasshouse.__all__)
+
+
 def test_no_mark_is_left_unfilled(site: Path) -> None:
     for page in site.glob("*.html"):
-        assert "<!-- made from" not in text_of(site, page.name)
+        for mark in ("<!-- made from", "<!-- names"):
+            assert mark not in text_of(site, page.name)
     assert "visualize_saliency" in text_of(site, "tutorial.html")
 
 
