@@ -36,6 +36,8 @@ FLAGS = (
     # Every other host name is unknown.
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
+# A moving picture in place of a camera, which pages may use without asking.
+FAKE_WEBCAM = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 WIDTHS = (390, 768, 1440)
 StartWorkbench = Callable[[Path], str]
 Answer = TypeVar("Answer")
@@ -61,9 +63,12 @@ def start_workbench() -> Iterator[StartWorkbench]:
 
 
 @pytest.fixture
-def chromium(tmp_path: Path, start_workbench: StartWorkbench) -> Iterator[WebDriver]:
+def chromium(
+    request: pytest.FixtureRequest, tmp_path: Path, start_workbench: StartWorkbench
+) -> Iterator[WebDriver]:
     """A fresh browser; afterwards its console must have no errors and its log no other host.
 
+    An indirect parameter adds flags of the command line, such as FAKE_WEBCAM.
     Asks for start_workbench only to end before it does: a page whose workbench has stopped reports
     lost connections.
     """
@@ -72,7 +77,7 @@ def chromium(tmp_path: Path, start_workbench: StartWorkbench) -> Iterator[WebDri
         pytest.skip("chromium and chromedriver are not installed")
     options = webdriver.ChromeOptions()
     options.binary_location = program
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
+    for flag in (*FLAGS, *getattr(request, "param", ()), f"--user-data-dir={tmp_path / 'profile'}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = webdriver.Chrome(options=options, service=Service(driver))

@@ -48,6 +48,13 @@ send(target, 'dragenter'); send(target, 'dragover');
 setTimeout(() => send(target.querySelector('.q-uploader__dnd') || target, 'drop'), 300);
 """
 
+# However short the checks are, the page says that they are being made.
+NOTICE_CHECKING = """
+new MutationObserver(() => {
+  window.hasSaidChecking ||= Boolean(document.querySelector('.gh-checking'));
+}).observe(document, {childList: true, subtree: true});
+"""
+
 
 def photo() -> bytes:
     buffer = io.BytesIO()
@@ -160,6 +167,54 @@ def test_a_photo_is_dropped_and_explained_by_two_epochs(
     wait_for(lambda: are_whole(chromium), "every image")
     for width in WIDTHS:
         require_fits(chromium, width)
+
+
+def test_a_reload_keeps_the_photo_the_map_and_its_layer(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    trained_run(tmp_path / "runs" / "digits")
+    address = start_workbench(tmp_path / "runs")
+    chromium.get(f"{address}/explain")
+    find_words(chromium, "Its worst mistakes")
+    chromium.execute_script(NOTICE_CHECKING)
+    drop(chromium, photo(), "holiday.png")
+    find_words(chromium, "rank correlation")
+    assert count(chromium, ".gh-checking") == 0
+    assert chromium.execute_script("return window.hasSaidChecking")
+    assert count(chromium, ".gh-at") == 1
+    click(lambda: find(chromium, ".gh-tile"))
+    wait_for(lambda: count(chromium, ".gh-at") == 0, "saliency, which has no layer")
+    before = texts(chromium, ".gh-layer")
+    choose_first_layer(chromium)
+    wait_for(lambda: "layer=" in chromium.current_url, "the layer in the address")
+    assert "method=saliency" in chromium.current_url and "photo=" in chromium.current_url
+    find(chromium, ".gh-tile")
+    chosen = wait_for(lambda: texts(chromium, ".gh-layer"), "the layer")
+    assert chosen != before
+
+    chromium.get(chromium.current_url)
+    find_words(chromium, "holiday.png")
+    wait_for(lambda: texts(chromium, ".gh-layer") == chosen, "the same layer")
+    pressed = ".gh-tile[aria-pressed=true]"
+    assert read_text(chromium, pressed).startswith("Saliency")
+    # The photo without a map, next to it under the map.
+    assert count(chromium, ".gh-twins img:not(.gh-over)") == 2
+    chromium.get(f"{address}/explain?photo=guessed")
+    find_words(chromium, "This photo is no longer kept")
+
+
+def choose_first_layer(browser: WebDriver) -> None:
+    """The earliest layer of the list, which is not the default."""
+
+    def take() -> bool:
+        if "layer=" in browser.current_url:
+            return True
+        entries = browser.find_elements(By.CSS_SELECTOR, ".q-menu .q-item")
+        _clicked(entries[1] if len(entries) > 1 else find(browser, ".gh-layer"))
+        return False
+
+    browser.execute_script("scrollTo(0, 0)")
+    wait_for(take, "a layer to be chosen")
 
 
 def test_any_pretrained_network_can_be_compared_with_a_run(

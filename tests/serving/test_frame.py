@@ -109,10 +109,12 @@ def test_an_unknown_address_leads_back(workbench: Workbench, path: str) -> None:
 
 
 # Classes without a style of their own: tests find elements by them.
-HOOKS = {"gh-curves", "gh-dialog", "gh-runs", "gh-why"}
+HOOKS = {
+    "gh-at", "gh-checking", "gh-curves", "gh-dialog", "gh-runs", "gh-try-drop", "gh-why",
+}  # fmt: skip
 # Classes whose ends come from data: a status of a run, the level of a finding, a verdict, a split.
 FROM_DATA = {
-    "gh-damaged", "gh-deleted", "gh-doubtful", "gh-error", "gh-failed", "gh-finished", "gh-good",
+    "gh-damaged", "gh-deleted", "gh-doubtful", "gh-error", "gh-failed", "gh-finished",
     "gh-measuring", "gh-split-1", "gh-split-2", "gh-starting", "gh-training", "gh-warning",
 }  # fmt: skip
 

@@ -50,15 +50,27 @@ class Explainer:
     _answers: "OrderedDict[str, ExplainedPhoto]" = field(default_factory=OrderedDict)
 
     def explain(
-        self, model: ModelChoice, photo: Photo, class_name: str | None = None
+        self,
+        model: ModelChoice,
+        photo: Photo,
+        class_name: str | None = None,
+        layer: str | None = None,
     ) -> ExplainedPhoto:
         """Every fast map of a photo, and activations from first to last layer, from one pass.
 
-        Raises UsageError for an unknown model, or a class that it does not know.
+        layer: where class activation maps are computed; None: the default one. Raises UsageError
+        for an unknown model, or a class or layer that it does not have.
         """
         with busy:
             classifier = self.classifier(model)
-            return self._keep(_explained(model, classifier, photo, class_name))
+            request = MapRequest(
+                target_class=class_name,
+                layer=layer,
+                activations="in depth",
+                has_slow=False,
+                is_checked=False,
+            )
+            return self._keep(_explained(model, classifier, photo, request))
 
     def checked(self, key: str) -> ExplainedPhoto | None:
         """The same photo with its maps checked; None when it is no longer kept."""
@@ -121,7 +133,7 @@ def photo_of(images: ImageSet, row: int) -> Photo:
 
 
 def _explained(
-    model: ModelChoice, classifier: Classifier, photo: Photo, class_name: str | None
+    model: ModelChoice, classifier: Classifier, photo: Photo, request: MapRequest
 ) -> ExplainedPhoto:
     wanted = classifier.preprocessing
     is_there = photo.is_ready and photo.pixels.shape[:2] == (wanted.height, wanted.width)
@@ -129,9 +141,6 @@ def _explained(
         np.ascontiguousarray(photo.pixels.transpose(2, 0, 1))
         if is_there
         else preprocess(photo.pixels, wanted)
-    )
-    request = MapRequest(
-        target_class=class_name, activations="in depth", has_slow=False, is_checked=False
     )
     page = explain_image(classifier, image, request)
     shown = _shown(photo, image, wanted)

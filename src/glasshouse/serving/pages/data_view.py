@@ -139,7 +139,7 @@ def _finding(finding: Finding, found: CachedCheck) -> None:
             text(finding.title, "h3")
             text(finding.detail, "p", "gh-quiet")
             if finding.formula:
-                with box("gh-more gh-formula", "details"):
+                with box("gh-more", "details"):
                     text("How this is decided", "summary")
                     text(finding.formula, "p", "gh-quiet")
             groups = finding.groups or tuple((name,) for name in finding.ids)

@@ -1,8 +1,9 @@
 """The fields that select the models on the page Explain: name, epoch or weights."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 from nicegui import ui
@@ -19,27 +20,32 @@ _LOOK = "outlined dense options-dense"
 class Chooser:
     """Fields for two models, the second of which is optional; on_change: called at each change.
 
-    names: runs and bundled models. first: the model that is selected at the beginning.
+    names: runs and bundled models. chosen: the models that are selected at the beginning, at least
+    one.
     """
 
     def __init__(
         self,
         folder: Path,
         names: list[str],
-        first: ModelChoice,
+        chosen: Sequence[ModelChoice],
         on_change: Callable[[], Awaitable[None]],
     ) -> None:
         self._folder, self._on_change = folder, on_change
         self._names = {*names}
         self._fields = [
-            _ModelFields("Model", names, first),
-            _ModelFields("Compare with", names, None),
+            _ModelFields("Model", names, chosen[0]),
+            _ModelFields("Compare with", names, chosen[1] if len(chosen) > 1 else None),
         ]
-        for fields in self._fields:
+        self._fields[1].name.props("clearable")
+        for fields, choice in zip_longest(self._fields, chosen):
+            self._fit(fields)
+            if choice is not None and choice.epoch in fields.epoch.options:
+                fields.epoch.value = choice.epoch
+            # Only now, since what is set above is no change by the user.
             fields.name.on_value_change(partial(self._on_name_change, fields))
             fields.epoch.on_value_change(self._on_field_change)
             fields.weights.on("change", self._on_field_change)
-            self._fit(fields)
         text("a run, a bundled model, or any network of torchvision or timm", "span", "gh-help")
 
     @property
@@ -83,11 +89,10 @@ class _ModelFields:
         self.is_quiet = False
         with box("gh-model"):
             self.name = ui.select(
-                list(names),
+                list(dict.fromkeys([*names, *([] if first is None else [first.name])])),
                 value=None if first is None else first.name,
                 label=label,
                 new_value_mode="add-unique",
-                clearable=first is None,
             )
             self.epoch = ui.select({_FINAL: ""}, value=_FINAL, label="Epoch")
             self.hint = text(f"Only the last two epochs are kept. {HOW_TO_KEEP}", "span", "gh-help")

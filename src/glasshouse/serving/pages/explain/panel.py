@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import numpy as np
 from nicegui import ui
 from nicegui.element import Element
+from nicegui.elements.mixins.text_element import TextElement
 
 from glasshouse.explanation.methods import METHODS, SLOW_METHODS
 from glasshouse.explanation.nouns import Explanation, target_name
@@ -23,6 +24,7 @@ class Column:
 
     def __init__(self, answer: ExplainedPhoto, method: str, colours: str) -> None:
         self.answer: ExplainedPhoto = answer
+        self.is_checking: bool = True
         self.colours: str = colours
         self.on_method: Callable[[str], None] = self.show_method
         self.on_more: Callable[[], Awaitable[None]] | None = None
@@ -34,7 +36,14 @@ class Column:
         with panel(str(answer.model), _what(answer), classes="gh-answer"):
             with box("gh-seen"):
                 with box():
-                    self.stage: Element = box("gh-stage")
+                    with box("gh-twins"):
+                        with box("", "figure"):
+                            with box("gh-stage"):
+                                _photo(answer, "The photo")
+                            text(_seen(answer), "figcaption", "gh-quiet")
+                        with box("", "figure"):
+                            self.stage: Element = box("gh-stage")
+                            self.caption: TextElement = text("", "figcaption", "gh-quiet")
                     self.words: Element = box("gh-words")
                 _top_five(answer)
             self.place: Element = box("gh-tiles").props('role=group aria-label="Maps"')
@@ -55,6 +64,7 @@ class Column:
         self.method = method
         self.maps = {name: images[:1] for name, images in self.maps.items()}
         self.stage.clear()
+        self.caption.text = _title(method)
         with self.stage:
             self._images(method, f"{_title(method)} over the photo")
         for name, tile in self.tiles.items():
@@ -73,7 +83,7 @@ class Column:
 
     def show_checks(self, checked: ExplainedPhoto) -> None:
         """Show the results of the checks."""
-        self.answer = checked
+        self.answer, self.is_checking = checked, False
         for explanation in checked.page.explanations:
             verdicts = {check.verdict for check in explanation.checks}
             verdict = "doubtful" if "doubtful" in verdicts else "good"
@@ -84,6 +94,11 @@ class Column:
             with mark:
                 icon = ui.icon(_MARKS[verdict]).classes(f"gh-{verdict}")
                 icon.props(f'role=img aria-label="{verdict}"')
+        self._say()
+
+    def show_no_checks(self) -> None:
+        """Stop saying that the maps are being checked."""
+        self.is_checking = False
         self._say()
 
     def show_more(self, answer: ExplainedPhoto) -> None:
@@ -115,8 +130,8 @@ class Column:
 
     def _images(self, name: str, description: str) -> None:
         """The photo under a map whose opacity the page's slider sets."""
-        photo, over = ui.element("img"), ui.element("img").classes("gh-over")
-        photo.props.update({"src": f"{_folder(self.answer)}/photo", "alt": description})
+        _photo(self.answer, description)
+        over = ui.element("img").classes("gh-over")
         over.props.update({"src": self._address(name), "alt": ""})
         self.maps[name].append(over)
 
@@ -133,8 +148,25 @@ class Column:
             with box("gh-row"):
                 text(_title(self.method), "h3")
                 text(f"why {target_name(explanation, 0)}", "span", "gh-why gh-quiet")
+                if explanation.layer is not None:
+                    text(f"at layer {explanation.layer}", "span", "gh-at gh-quiet")
                 _downloads(self.answer, place, self.colours)
+            if self.is_checking:
+                with box("gh-row gh-step gh-checking").props("role=status"):
+                    ui.spinner(size="16px").props("aria-hidden=true")
+                    text("Checking how far this map can be trusted …", "span", "gh-quiet")
             _sentences(explanation)
+
+
+def _seen(answer: ExplainedPhoto) -> str:
+    """The size that the network gets: a large photo is shown with more detail than that."""
+    _, _, height, width = answer.page.images.shape
+    return f"Original: the network sees {width}×{height} pixels"
+
+
+def _photo(answer: ExplainedPhoto, description: str) -> None:
+    photo = ui.element("img")
+    photo.props.update({"src": f"{_folder(answer)}/photo", "alt": description})
 
 
 def _what(answer: ExplainedPhoto) -> str:

@@ -1,68 +1,39 @@
 """The contents of the page Explain: models, an image, and the results; it needs torch."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
 from fastapi import Request
 from nicegui import ui
 from nicegui.element import Element
 from nicegui.events import UploadEventArguments
 
-from glasshouse.data.images import ImageSet
-from glasshouse.errors import GlasshouseError
-from glasshouse.evaluation.metrics import worst_mistakes
+from glasshouse.errors import GlasshouseError, UsageError
 from glasshouse.explanation.draw.overlay import PALETTES
-from glasshouse.models.predict import load_predictions
-from glasshouse.report.encoding import image_uri
-from glasshouse.runs import folder as runs
+from glasshouse.explanation.methods import METHODS
 from glasshouse.serving.explainer import (
     ExplainedPhoto,
-    Explainer,
     explainer_of,
-    photo_of,
 )
+from glasshouse.serving.pages.explain.address import read_address
 from glasshouse.serving.pages.explain.panel import Column
+from glasshouse.serving.pages.explain.state import ExplainState
+from glasshouse.serving.pages.explain.strip import fill_strip
 from glasshouse.serving.pages.model_picker import Chooser
 from glasshouse.serving.pages.parts import (
     box,
-    button,
     empty_state,
     heading,
-    link_button,
     panel,
     text,
 )
-from glasshouse.serving.photos import Photo, read_photo
+from glasshouse.serving.photos import Photo, photo_store_of, read_photo
 from glasshouse.serving.workbench import Workbench
-from glasshouse.workflow.use.model_choices import ModelChoice, model_names, run_of_choice
+from glasshouse.workflow.use.model_choices import ModelChoice, model_names
 
 _LARGEST_UPLOAD = 64 << 20
-_MISTAKES_SHOWN, _OTHERS_SHOWN = 6, 10
-
-
-@dataclass
-class _View:
-    """What one viewer sees.
-
-    turn counts requests, so that a late result is dropped; shuffles counts random selections.
-    """
-
-    explainer: Explainer
-    models: list[ModelChoice]
-    photo: Photo | None = None
-    class_name: str | None = None
-    method: str = "grad-cam"
-    colours: str = PALETTES[0]
-    turn: int = 0
-    shuffles: int = 0
-    columns: list[Column] = field(default_factory=list)
-
-    def is_at(self, turn: int, place: Element) -> bool:
-        """Whether a result is still wanted: no newer request, and the viewer is still there."""
-        return turn == self.turn and not place.is_deleted
 
 
 async def fill(workbench: Workbench, request: Request) -> None:
@@ -77,8 +48,14 @@ async def fill(workbench: Workbench, request: Request) -> None:
             command=f"glasshouse train digits --out {workbench.runs / 'digits-1'}",
         )
         return
-    asked = request.query_params.get("model", "")
-    view = _View(explainer_of(workbench), [ModelChoice(asked if asked in names else names[0])])
+    asked = read_address(request.query_params, names)
+    view = ExplainState(
+        explainer_of(workbench),
+        list(asked.models),
+        class_name=asked.class_name,
+        layer=asked.layer,
+        method=asked.method if asked.method in METHODS else "grad-cam",
+    )
     with box("gh-explain"):
         controls = box()
         place = box("gh-answers").props("aria-live=polite")
@@ -88,12 +65,14 @@ async def fill(workbench: Workbench, request: Request) -> None:
     with place:
         _nothing_yet()
     await ui.context.client.connected()
-    await _fill_strip(view, strip, show, request.query_params.get("image", ""))
+    if asked.photo:
+        await _show_upload(view, place, show, asked.photo)
+    await fill_strip(view, strip, show, "" if asked.photo else asked.image)
     await chooser.offer_nets_at_hand()
 
 
 def _controls(
-    view: _View, names: list[str], show: Callable[[], Awaitable[None]]
+    view: ExplainState, names: list[str], show: Callable[[], Awaitable[None]]
 ) -> tuple[Element, Chooser]:
     """The models and the image; returns the place of the test images and the model fields."""
 
@@ -102,21 +81,21 @@ def _controls(
             return
         before, view.models = view.models, chooser.chosen
         if before[0] != view.models[0]:
-            view.class_name = None
+            view.class_name = view.layer = None
         if view.explainer.image_model(before) != view.explainer.image_model(view.models):
-            await _fill_strip(view, strip, show, "")
+            await fill_strip(view, strip, show, "")
         await show()
 
     with panel(), box("gh-choose"):
         with box("gh-stack"):
             folder = view.explainer.workbench.runs
-            chooser = Chooser(folder, names, view.models[0], choose)
+            chooser = Chooser(folder, names, view.models, choose)
             _drop(view, show)
         strip = box("gh-strip")
     return strip, chooser
 
 
-def _drop(view: _View, show: Callable[[], Awaitable[None]]) -> None:
+def _drop(view: ExplainState, show: Callable[[], Awaitable[None]]) -> None:
     async def take(event: UploadEventArguments) -> None:
         event.sender.reset()  # type: ignore[attr-defined]
         data = await event.file.read()
@@ -125,7 +104,9 @@ def _drop(view: _View, show: Callable[[], Awaitable[None]]) -> None:
         except GlasshouseError as error:
             refused(str(error))
             return
-        view.class_name = None
+        # Under an id of its own, so that a reload of the page finds the photo again.
+        key = photo_store_of(view.explainer.workbench).keep(event.file.name, data)
+        view.asked, view.class_name = {"photo": key}, None
         message.clear()
         await show()
 
@@ -145,97 +126,22 @@ def _drop(view: _View, show: Callable[[], Awaitable[None]]) -> None:
     message = box("gh-message")
 
 
-async def _fill_strip(
-    view: _View, strip: Element, show: Callable[[], Awaitable[None]], wanted: str
+async def _show_upload(
+    view: ExplainState, place: Element, show: Callable[[], Awaitable[None]], key: str
 ) -> None:
-    """Test images of the first run among the models: its worst mistakes, and a random selection."""
-    strip.clear()
-    with strip:
-        text("Loading the test images …", "p", "gh-quiet")
-    model = view.explainer.image_model(view.models)
-    try:
-        images = await asyncio.to_thread(view.explainer.test_images, model)
-        mistakes = await asyncio.to_thread(_worst_mistakes, view.explainer.workbench, model, images)
-    except GlasshouseError as error:
-        if not strip.is_deleted:
-            strip.clear()
-            with strip:
-                _no_images(view, error)
-        return
-    if strip.is_deleted or model != view.explainer.image_model(view.models):
-        return
-    strip.clear()
-    with strip:
-        _strip_row("Its worst mistakes", images, mistakes, view, show)
-        others = box()
-        button("Other images", "shuffle").on_click(partial(_others, others, images, view, show))
-    _others(others, images, view, show)
-    rows = np.flatnonzero(images.ids == wanted)
-    if len(rows):
-        view.photo = photo_of(images, int(rows[0]))
+    """Explain an earlier upload again, where it is still kept."""
+    view.photo = await asyncio.to_thread(photo_store_of(view.explainer.workbench).photo, key)
+    if view.photo is not None:
+        view.asked = {"photo": key}
         await show()
-
-
-def _no_images(view: _View, error: GlasshouseError) -> None:
-    """Why there are no test images to choose from, and what is still possible."""
-    folder = run_of_choice(view.explainer.workbench.runs, view.explainer.image_model(view.models))
-    if folder is None:
-        text("Drop a photo", "h3")
-        text(
-            f"{error}. For a run that was trained here, this panel offers its test images, its "
-            "worst mistakes and its epochs.",
-            "p",
-            "gh-quiet",
-        )
-        link_button("Train a classifier", "/train", icon="play_arrow")
-        return
-    text("Its test images cannot be read", "h3")
-    text(f"{error}. Uploaded photos can still be explained.", "p", "gh-quiet")
-
-
-def _others(
-    place: Element, images: ImageSet, view: _View, show: Callable[[], Awaitable[None]]
-) -> None:
-    view.shuffles += 1
-    rows = np.random.default_rng(view.shuffles).permutation(len(images))[:_OTHERS_SHOWN]
-    place.clear()
-    with place:
-        _strip_row("Test images", images, rows.tolist(), view, show)
-
-
-def _strip_row(
-    title: str,
-    images: ImageSet,
-    rows: list[int],
-    view: _View,
-    show: Callable[[], Awaitable[None]],
-) -> None:
-    async def choose(row: int) -> None:
-        view.photo, view.class_name = photo_of(images, row), None
-        await show()
-
-    if not rows:
-        return
-    text(title, "h3")
-    with box("gh-thumbs"):
-        for row in rows:
-            label = images.class_names[int(images.labels[row])]
-            words = f"Explain {images.ids[row]}, an image of {label}"
-            with box("gh-thumb", "button").on("click", partial(choose, row)) as thumb:
-                thumb.props["aria-label"] = words
-                thumb.props["title"] = f"{label} · {images.ids[row]}"
-                image = ui.element("img").classes("gh-pixels" if images.width < 100 else "")
-                image.props.update({"src": image_uri(images.pixels[row]), "alt": ""})
-
-
-def _worst_mistakes(workbench: Workbench, model: ModelChoice, images: ImageSet) -> list[int]:
-    """Rows of the run's most confident mistakes, the most confident first."""
-    folder = run_of_choice(workbench.runs, model)
-    if folder is None or not (folder / runs.PREDICTIONS).is_file():
-        return []
-    worst = worst_mistakes(load_predictions(folder / runs.PREDICTIONS), _MISTAKES_SHOWN)
-    row_of = {name: row for row, name in enumerate(images.ids.tolist())}
-    return [row_of[mistake.id] for mistake in worst if mistake.id in row_of]
+    elif not place.is_deleted:
+        place.clear()
+        with place:
+            empty_state(
+                "This photo is no longer kept",
+                "The workbench keeps the last photos until it is stopped. Drop the photo again.",
+                icon="visibility",
+            )
 
 
 def _nothing_yet() -> None:
@@ -247,7 +153,7 @@ def _nothing_yet() -> None:
     )
 
 
-async def _show(view: _View, place: Element) -> None:
+async def _show(view: ExplainState, place: Element) -> None:
     """Explain the image with each model, then check the maps, both in a thread."""
     if view.photo is None:
         return
@@ -259,8 +165,7 @@ async def _show(view: _View, place: Element) -> None:
         text("Explaining …")
     try:
         answers = [
-            await asyncio.to_thread(_explained, view.explainer, model, view.photo, view.class_name)
-            for model in view.models
+            await asyncio.to_thread(_explained, view, model, view.photo) for model in view.models
         ]
     except GlasshouseError as error:
         if view.is_at(turn, place):
@@ -271,12 +176,13 @@ async def _show(view: _View, place: Element) -> None:
     if not view.is_at(turn, place):
         return
     place.clear()
+    _remember(view, place)
     with place:
         _looks(view, answers[0], place)
         with box("gh-columns" if len(answers) > 1 else "gh-single"):
             view.columns = [Column(answer, view.method, view.colours) for answer in answers]
     for column in view.columns:
-        column.on_method = partial(_choose_method, view)
+        column.on_method = partial(_choose_method, view, place)
         column.on_more = partial(_add_more, view, turn, column)
     # On a phone the result is below the visible part of the page.
     place.client.run_javascript(
@@ -287,15 +193,26 @@ async def _show(view: _View, place: Element) -> None:
     await _check(view, turn)
 
 
-def _explained(
-    explainer: Explainer, model: ModelChoice, photo: Photo, class_name: str | None
-) -> ExplainedPhoto:
-    """For the chosen class, or the predicted one where the model does not know that class."""
-    knows = class_name in explainer.classifier(model).class_names
-    return explainer.explain(model, photo, class_name if knows else None)
+def _explained(view: ExplainState, model: ModelChoice, photo: Photo) -> ExplainedPhoto:
+    """For the chosen class and layer, or the defaults where the model does not have them."""
+    classifier = view.explainer.classifier(model)
+    class_name = view.class_name if view.class_name in classifier.class_names else None
+    layers = {name for name, _ in classifier.net.named_modules()}
+    layer = view.layer if view.layer in layers else None
+    try:
+        return view.explainer.explain(model, photo, class_name, layer)
+    except UsageError:
+        # A layer without rows and columns, from an address that somebody typed.
+        return view.explainer.explain(model, photo, class_name)
 
 
-def _looks(view: _View, answer: ExplainedPhoto, place: Element) -> None:
+def _remember(view: ExplainState, place: Element) -> None:
+    """Show the state in the address bar, without loading the page anew."""
+    address = json.dumps(view.address.url)
+    place.client.run_javascript(f"history.replaceState({{}}, '', {address})")
+
+
+def _looks(view: ExplainState, answer: ExplainedPhoto, place: Element) -> None:
     """What applies to both models: the class, the opacity of the maps, their colours."""
     names = answer.page.class_names
     explained = int(answer.page.explanations[0].targets[0])
@@ -317,6 +234,7 @@ def _looks(view: _View, answer: ExplainedPhoto, place: Element) -> None:
             with_input=len(names) > 20,
             on_change=lambda event: choose_class(event.value),
         ).props("outlined dense options-dense").classes("gh-select gh-class")
+        _layer_field(view, answer, place)
         with box("gh-opacity"):
             text("Map over photo", "span", "gh-quiet")
             slider = ui.slider(min=0, max=100, value=60).props('aria-label="Opacity of the maps"')
@@ -330,22 +248,49 @@ def _looks(view: _View, answer: ExplainedPhoto, place: Element) -> None:
         ).props("no-caps dense unelevated")
 
 
-def _choose_method(view: _View, method: str) -> None:
+def _layer_field(view: ExplainState, answer: ExplainedPhoto, place: Element) -> None:
+    """Where class activation maps are computed: an early layer is sharp, a late one abstract."""
+    found = answer.page.activations
+    if not found:
+        return
+
+    async def choose(name: str) -> None:
+        view.layer = name or None
+        await _show(view, place)
+
+    used = next((e.layer for e in answer.page.explanations if e.layer is not None), "")
+    default = "default" if view.layer else f"default ({used})"
+    sizes = {each.layer: "×".join(map(str, each.values.shape[3:1:-1])) for each in found}
+    options = {"": default, **{name: f"{name}, {size}" for name, size in sizes.items()}}
+    if view.layer and view.layer not in options:
+        options[view.layer] = view.layer
+    ui.select(
+        options,
+        value=view.layer or "",
+        label="Layer of the maps",
+        on_change=lambda event: choose(event.value),
+    ).props("outlined dense options-dense").classes("gh-select gh-layer")
+
+
+def _choose_method(view: ExplainState, place: Element, method: str) -> None:
     view.method = method
+    _remember(view, place)
     for column in view.columns:
         column.show_method(method)
 
 
-async def _add_more(view: _View, turn: int, column: Column) -> None:
+async def _add_more(view: ExplainState, turn: int, column: Column) -> None:
     found = await asyncio.to_thread(view.explainer.with_more, column.answer.key)
     if found is not None and view.is_at(turn, column.words):
         column.show_more(found)
 
 
-async def _check(view: _View, turn: int) -> None:
+async def _check(view: ExplainState, turn: int) -> None:
     for column in list(view.columns):
         checked = await asyncio.to_thread(view.explainer.checked, column.answer.key)
         if not view.is_at(turn, column.words):
             return
         if checked is not None:
             column.show_checks(checked)
+        else:
+            column.show_no_checks()

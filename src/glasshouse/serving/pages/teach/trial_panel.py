@@ -47,7 +47,7 @@ class TrialPanel:
                 )
                 drop.classes("gh-drop gh-try-drop").props('flat bordered accept="image/*"')
             self._body.set_visibility(False)
-            with box("gh-row gh-webcam-row"):
+            with box("gh-row"):
                 self._camera = button("Turn the webcam on", "videocam")
                 self._camera.on("click", js_handler="() => webcam.start()")
                 self._off = button("Turn the webcam off", "videocam_off")
