@@ -138,18 +138,19 @@ def _finding(finding: Finding, found: CachedCheck) -> None:
         with box():
             text(finding.title, "h3")
             text(finding.detail, "p", "gh-quiet")
-            if finding.formula:
-                with box("gh-more", "details"):
-                    text("How this is decided", "summary")
-                    text(finding.formula, "p", "gh-quiet")
             groups = finding.groups or tuple((name,) for name in finding.ids)
             rows = [
                 [found.row_of[name] for name in group if name in found.row_of] for group in groups
             ]
             rows = [group for group in rows if group]
             if rows:
-                is_open = bool(finding.groups) and finding.level != "info"
+                is_short = bool(finding.groups) or len(rows) <= _GROUPS_PER_STEP
+                is_open = is_short and finding.level != "info"
                 _groups(rows, found, is_open=is_open, are_pairs=bool(finding.groups))
+            if finding.formula:
+                with box("gh-more", "details"):
+                    text("How this is decided", "summary")
+                    text(finding.formula, "p", "gh-quiet")
 
 
 def _groups(
