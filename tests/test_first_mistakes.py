@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from torch import Tensor, nn
 
 import glasshouse as gh
@@ -66,6 +67,8 @@ SETTINGS: list[tuple[Mistake, str]] = [
     (lambda s, c: api.load_recipe("small-cn"), "Did you mean 'small-cnn'?"),
     (lambda s, c: api.load_recipe("small-cnn", "train.epochs=3"), r"a list, such as \['train"),
     (lambda s, c: api.load_splits("digit"), "digit"),
+    (lambda s, c: api.load_splits("digits", 32), r"DataSettings\(image_size=32\)"),
+    (lambda s, c: api.load_splits(["a.jpg"]), "expected a source.* received a list"),
 ]
 NETWORKS: list[tuple[Any, str]] = [
     ([{"type": "convv"}], "layers.0: unknown value 'convv'. Did you mean 'conv'?"),
@@ -97,7 +100,7 @@ USES: list[tuple[Mistake, str]] = [
     (lambda s, c: api.predict(s.test, c), "expected a Classifier first, received a ImageSet"),
     (lambda s, c: api.evaluate(s.test), "expected predictions, such as predict"),
     (lambda s, c: api.evaluate(c), "predictions, such as predict.* received a Classifier"),
-    (lambda s, c: gh.evaluate(c.predict(s.test.pixels)), "has no label"),
+    (lambda s, c: gh.evaluate(c.predict(s.test.pixels)), "image 0 has no label"),
     (lambda s, c: c.predict(make_images(4, size=8)), "are 8x8, but the classifier takes 16x16"),
     (lambda s, c: api.explain(c, s.test, methods="gradcam"), "Did you mean 'grad-cam'?"),
     (
@@ -106,6 +109,18 @@ USES: list[tuple[Mistake, str]] = [
     ),
     (lambda s, c: api.plot_confusion(c.predict(s.test)), "expected an Evaluation"),
     (lambda s, c: api.plot_curves(c), "expected the epochs"),
+    (lambda s, c: api.plot_curves((c, ())), "the epochs alone"),
+    (lambda s, c: api.plot_classes(c.predict(s.test)), "expected an Evaluation"),
+    (lambda s, c: api.plot_reliability(c), "expected an Evaluation"),
+    (lambda s, c: api.plot_augmentation(s.train, gh.load_recipe("fast")), "recipe.augment"),
+    (lambda s, c: api.probabilities(c), "expected predictions"),
+    (lambda s, c: api.check(s.train), "expected splits"),
+    (lambda s, c: gh.take(s.test, [99]), "positions from 0 to 7, received 99"),
+    (lambda s, c: api.build(gh.load_recipe("fast"), 4, (3, 16, 16), seed=0), "recipe.model"),
+    (lambda s, c: api.summarize(c, (3, 16, 16)), "such as classifier.net"),
+    (lambda s, c: api.find_lr(c, s), "expected a network"),
+    (lambda s, c: api.train_classifier(c, s, rate=0.1), r"TrainSettings\(lr=0.1\)"),
+    (lambda s, c: replace(c, class_names=("a", "b")).predict(s.test.pixels), "has 2 class names"),
     (lambda s, c: api.plot_images(s), "expected an ImageSet.*splits.test"),
     (lambda s, c: gh.plot_mistakes(s.train, c.predict(s.test)), "the same images"),
 ]
@@ -168,6 +183,22 @@ def test_layers_in_every_form_train_the_same_network(splits: gh.Splits) -> None:
     assert len(set(logits)) == 1
     own = gh.train_classifier([nn.Flatten(), nn.Linear(768, 4)], splits, settings)[0]
     assert own.predict(splits.test).logits.shape == (8, 4)
+
+
+def test_a_lazy_layer_gets_its_size_and_its_weights_from_the_seed(splits: gh.Splits) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(4))
+    settings = gh.TrainSettings(epochs=1, device="cpu")
+    first, second = (gh.train_classifier(net, splits, settings)[0] for _ in range(2))
+    assert isinstance(net[-1], nn.LazyLinear) and first.architecture is not None
+    logits = [each.predict(splits.test).logits.tobytes() for each in (first, second)]
+    assert logits[0] == logits[1]
+
+
+def test_files_may_come_from_a_glob(classifier: gh.Classifier, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 30)).save(tmp_path / "a.png")
+    Image.new("RGB", (20, 30)).save(tmp_path / "b.png")
+    assert len(classifier.predict(tmp_path.glob("*.png")).ids) == 2
+    assert len(gh.take(make_images(8), slice(2, 5))) == 3
 
 
 def test_a_classifier_is_trained_further_with_its_own_preprocessing(

@@ -84,6 +84,7 @@ from .net_settings import (
     Pool as Pool,
     Rescaling as Rescaling,
     Residual as Residual,
+    Settings as Settings,
     TorchLayer as TorchLayer,
     Whitening as Whitening,
 )

@@ -76,7 +76,7 @@ class Interrupted(GlasshouseError):
         self.exit_code: int = 128 + signal_number
 
 
-def require_type(given: object, kind: type, what: str) -> None:
+def require_type(given: object, kind: type | tuple[type, ...], what: str) -> None:
     """Raise UsageError unless given is of this type; what: the type and how to get one."""
     if not isinstance(given, kind):
         raise UsageError(f"expected {what}; received a {type(given).__name__}")

@@ -20,6 +20,7 @@ from glasshouse.data.findings import (
 from glasshouse.data.image_hashes import thumbnails_of
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.data.placeholders import PLACEHOLDER_RULE, placeholders_in
+from glasshouse.errors import require_type
 from glasshouse.wording import pluralize
 
 # The most frequent class has this many times the images of the rarest.
@@ -62,6 +63,7 @@ class Resolution:
 
 def check(splits: Splits) -> tuple[Finding, ...]:
     """Everything worth knowing about the images before training, errors first."""
+    require_type(splits, Splits, "splits, such as load_splits returns")
     sets, whole = list(by_split(splits).values()), all_images(splits)
     is_close = min(splits.train.height, splits.train.width) >= _SMALLEST_FOR_NEAR
     digests = _digests(splits)

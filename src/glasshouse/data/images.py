@@ -124,9 +124,16 @@ def with_survey(images: ImageSet, known: Survey) -> ImageSet:
     return surveyed
 
 
-def take(images: ImageSet, positions: NDArray[np.int64] | Sequence[int]) -> ImageSet:
-    """The images at these positions, copied into memory."""
-    chosen = np.asarray(positions, dtype=np.int64)
+def take(images: ImageSet, positions: NDArray[np.int64] | Sequence[int] | slice) -> ImageSet:
+    """The images at these positions, copied into memory; raises DataError outside of them."""
+    everything = np.arange(len(images), dtype=np.int64)
+    is_slice = isinstance(positions, slice)
+    chosen = everything[positions] if is_slice else np.asarray(positions, dtype=np.int64)
+    if len(chosen) and not -len(images) <= chosen.min() <= chosen.max() < len(images):
+        raise DataError(
+            f"take: expected positions from 0 to {len(images) - 1}, received {chosen.min()} to "
+            f"{chosen.max()}"
+        )
     masks = None if images.masks is None else images.masks[chosen]
     sizes = None if images.sizes is None else images.sizes[chosen]
     return replace(

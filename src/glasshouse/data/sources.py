@@ -17,7 +17,7 @@ from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.data.shapes import DEFAULT_SIZE, make_shapes
 from glasshouse.data.splits import TRAINED_ON_VALIDATION, limit, three_way_split, two_way_split
 from glasshouse.data.table import ENDINGS, list_table
-from glasshouse.errors import DataError, UsageError, did_you_mean
+from glasshouse.errors import DataError, UsageError, did_you_mean, require_type
 from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
 
@@ -49,6 +49,8 @@ def load_splits(
     missing or damaged images.
     """
     settings = DataSettings() if settings is None else settings
+    require_type(source, (str, Path), "a source: a name such as 'digits', a folder or a table")
+    require_type(settings, DataSettings, "settings such as DataSettings(image_size=32)")
     if isinstance(source, str) and source in _NAMED:
         splits = _NAMED[source](settings, Access(data_dir, offline, progress))
         # Their images are square, so all ways to resize are the same.

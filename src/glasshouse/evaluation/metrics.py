@@ -72,7 +72,7 @@ def require_valid(predictions: Predictions) -> None:
     if (predictions.labels == UNKNOWN).any():
         first = predictions.ids[predictions.labels == UNKNOWN][0]
         raise DataError(
-            f"image {first} has no label, without which nothing can be evaluated: predict an "
+            f"{first} has no label, without which nothing can be evaluated: predict an "
             "ImageSet, such as the test split of load_splits"
         )
     outside = np.flatnonzero((predictions.labels < 0) | (predictions.labels >= shape[1]))

@@ -35,7 +35,7 @@ class _Whole(nn.Module):
         return logits, (logits / self._temperature).softmax(1)
 
 
-def export_onnx(classifier: Classifier, path: Path) -> None:
+def export_onnx(classifier: Classifier, path: str | Path) -> None:
     """Write the classifier as one ONNX file that includes its weights.
 
     Input: ``images``, uint8 ``(n, 3, h, w)`` of the network's size, any n. Outputs: ``logits`` and
@@ -46,6 +46,7 @@ def export_onnx(classifier: Classifier, path: Path) -> None:
     require_extra()
     import onnx
 
+    path = Path(path)
     wanted = classifier.preprocessing
     example = torch.zeros((2, 3, wanted.height, wanted.width), dtype=torch.uint8)
     with evaluating(classifier.net), warnings.catch_warnings():

@@ -16,7 +16,7 @@ from glasshouse.errors import DataError, ModelError, StorageError
 from glasshouse.models.backbone import rebuild_net
 from glasshouse.models.final_softmax import logit_net
 from glasshouse.models.forward import predict_logits
-from glasshouse.models.image_inputs import Images, names_of, pixels_of
+from glasshouse.models.image_inputs import Images, as_given, image_ids, image_pixels
 from glasshouse.models.outputs import UNKNOWN, Predictions
 from glasshouse.models.preprocessing import Preprocessing as Preprocessing, scale as scale
 from glasshouse.models.weights import load_weights, require_fit
@@ -82,7 +82,8 @@ class Classifier:
         DataError for what is no image, for a size the network was not trained on, and for an
         ImageSet of other classes.
         """
-        pixels = pixels_of(images, self.preprocessing)
+        images = as_given(images)
+        pixels = image_pixels(images, self.preprocessing)
         labels = np.full(len(pixels), UNKNOWN, dtype=np.int64)
         if isinstance(images, ImageSet):
             require_same_classes(images, self)
@@ -94,10 +95,15 @@ class Classifier:
             batch_size=batch_size,
             mirror=self.mirror,
         )
+        if self.class_names and logits.shape[1:] != (len(self.class_names),):
+            raise ModelError(
+                f"the network returns the shape {tuple(logits.shape[1:])} per image, but the "
+                f"classifier has {len(self.class_names)} class names"
+            )
         return Predictions(
             logits=logits.numpy(),
             labels=labels,
-            ids=names_of(images),
+            ids=image_ids(images),
             class_names=self.class_names,
             temperature=self.temperature,
         )
@@ -118,12 +124,13 @@ def _few(names: tuple[str, ...]) -> str:
     return ", ".join(names[:5]) + (f", ... ({len(names)} in total)" if len(names) > 5 else "")
 
 
-def save_classifier(classifier: Classifier, folder: Path, *, half: bool = False) -> None:
+def save_classifier(classifier: Classifier, folder: str | Path, *, half: bool = False) -> None:
     """Write model.safetensors and model.json; equal classifiers give equal bytes.
 
     half: store the weights in half precision, which halves the file; they are loaded as float32.
     Raises ModelError for a network whose state is not only tensors.
     """
+    folder = Path(folder)
     state = _state(classifier.net)
     if half:
         state = {key: v.half() if v.is_floating_point() else v for key, v in state.items()}

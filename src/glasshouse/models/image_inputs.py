@@ -1,6 +1,6 @@
 """What a user may pass as images, in one place: files, Pillow images, arrays and image sets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from glasshouse.errors import BadImage, DataError
 from glasshouse.models.preprocessing import Preprocessing, preprocess
 
 OneImage = str | PathLike[str] | PillowImage | NDArray[np.uint8]
-Images = OneImage | Sequence[OneImage] | ImageSet
+Images = OneImage | Iterable[OneImage] | ImageSet
 
 _EXPECTED = (
     "expected the path of an image file, a PIL image, a uint8 array (height, width, 3), "
@@ -23,7 +23,12 @@ _EXPECTED = (
 _NONE = "expected one image or more, received none"
 
 
-def pixels_of(images: Images, preprocessing: Preprocessing) -> Pixels:
+def as_given(images: Images) -> Images:
+    """The same images, to be used more than once: what a glob yields becomes a list."""
+    return list(images) if isinstance(images, Iterator) else images
+
+
+def image_pixels(images: Images, preprocessing: Preprocessing) -> Pixels:
     """Images as the network takes them, uint8 ``(n, 3, height, width)``.
 
     images: as for `Classifier.predict`. Files, Pillow images and arrays ``(h, w)``, ``(h, w, 3)``
@@ -42,7 +47,7 @@ def pixels_of(images: Images, preprocessing: Preprocessing) -> Pixels:
     return np.stack([_prepared(each, preprocessing) for each in given])
 
 
-def names_of(images: Images) -> NDArray[np.str_]:
+def image_ids(images: Images) -> NDArray[np.str_]:
     """An id for each image ``(n,)``: its id in the set, its path, or its position."""
     if isinstance(images, ImageSet):
         return images.ids

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from glasshouse import settings
-from glasshouse.errors import ModelError
+from glasshouse.errors import ModelError, require_type
 from glasshouse.models.final_softmax import logit_layers
 from glasshouse.models.presets import preset_layers
 from glasshouse.models.sequential import LayerError, make_torch
@@ -110,6 +110,7 @@ def build(
     keep torch's initialisation. device: meta for the shapes alone, which takes no memory. Raises
     ModelError that names the layer and its input shape.
     """
+    require_type(settings, ModelSettings, "model settings, such as recipe.model")
     layers = layers_of(settings)
     plan = _Plan(class_count, settings.initialization, seed)
     # torch's constructors draw from the global generator and accept no other one.

@@ -7,19 +7,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.errors import ModelError, UsageError
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.forward import device_of, evaluating
 from glasshouse.models.preprocessing import Preprocessing, scale
-from glasshouse.settings import Layer, ModelSettings, Recipe, Settings
+from glasshouse.rng import derive
+from glasshouse.settings import ModelSettings, Recipe, Settings
 
 Network = (
     nn.Module
     | ModelSettings
     | Classifier
-    | Sequence[Layer]
+    | Sequence[Settings]
     | Sequence[Mapping[str, Any]]
     | Sequence[nn.Module]
 )
@@ -52,24 +54,32 @@ def network_of(given: Network) -> nn.Module | ModelSettings | Classifier:
     )
 
 
-def require_logits(
-    net: nn.Module, images: ImageSet, preprocessing: Preprocessing, class_count: int
-) -> None:
-    """Raise ModelError unless the network returns one logit per class for these images.
+def checked_net(
+    net: nn.Module, images: ImageSet, preprocessing: Preprocessing, *, seed: int
+) -> nn.Module:
+    """The network itself, or a copy whose lazy layers have the sizes that these images need.
 
-    It is tried on a copy: lazy layers are sized by their first input, from the random state.
+    seed: of the initial weights of lazy layers. Raises ModelError unless the network returns one
+    logit per class.
     """
-    first = np.ascontiguousarray(images.pixels[:2])
+    # A copy, since also a network that fails must be left as it was.
     own = copy.deepcopy(net)
-    with evaluating(own), torch.inference_mode(), torch.random.fork_rng(devices=[]):
+    first = np.ascontiguousarray(images.pixels[:2])
+    with evaluating(own), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive(seed, "weights"))
         inputs = scale(torch.from_numpy(first).to(device_of(own)), preprocessing)
         try:
             logits = own(inputs)
         # A network of the user's own may raise anything.
         except Exception as error:
             raise ModelError(_failure(own, inputs, error)) from error
+    _require_logits(logits, len(first), len(images.class_names))
+    return own if any(is_lazy(p) for p in net.parameters()) else net
+
+
+def _require_logits(logits: object, count: int, class_count: int) -> None:
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else None
-    if shape == (len(first), class_count):
+    if shape == (count, class_count):
         return
     if shape is not None and len(shape) == 2:
         raise ModelError(
@@ -78,8 +88,8 @@ def require_logits(
         )
     received = f"a {type(logits).__name__}" if shape is None else f"the shape {shape}"
     raise ModelError(
-        f"expected logits ({len(first)}, {class_count}) for {len(first)} images, received "
-        f"{received}: end the network with a global pool or Flatten, then Linear"
+        f"expected logits ({count}, {class_count}) for {count} images, received {received}: end "
+        "the network with a global pool or Flatten, then Linear"
     )
 
 

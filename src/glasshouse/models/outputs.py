@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from glasshouse.errors import StorageError
+from glasshouse.errors import StorageError, require_type
 from glasshouse.notebook import html_for_notebook
 from glasshouse.storage import read_tensors, write_tensors
 from glasshouse.wording import pluralize
@@ -111,6 +111,7 @@ def load_predictions(path: Path) -> Predictions:
 
 def probabilities(predictions: Predictions) -> NDArray[np.float64]:
     """``softmax(logits / temperature)``, shape ``(n, k)``."""
+    require_type(predictions, Predictions, "predictions, such as predict(classifier, images)")
     return predictions.probabilities
 
 

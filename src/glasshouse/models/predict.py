@@ -12,7 +12,7 @@ from glasshouse.models.forward import (
     evaluating as evaluating,
     predict_logits as predict_logits,
 )
-from glasshouse.models.image_inputs import Images, pixels_of
+from glasshouse.models.image_inputs import Images, image_pixels
 from glasshouse.models.outputs import (
     Predictions as Predictions,
     load_predictions as load_predictions,
@@ -35,7 +35,7 @@ def read_images(images: Images, classifier: Classifier) -> Pixels:
     images: as for `Classifier.predict`. Raises BadImage, naming the file, and DataError for what is
     no image or for no image at all.
     """
-    return pixels_of(images, require_classifier(classifier).preprocessing)
+    return image_pixels(images, require_classifier(classifier).preprocessing)
 
 
 def logits_of(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from glasshouse.errors import ModelError
+from glasshouse.errors import ModelError, require_type
 from glasshouse.models.predict import evaluating
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -52,6 +52,7 @@ def summarize(net: nn.Module, input_shape: tuple[int, ...]) -> Summary:
 
     input_shape: ``(3, h, w)``. Raises ModelError if the network does not accept this shape.
     """
+    require_type(net, nn.Module, "a network, such as classifier.net")
     calls = _run(net, input_shape)
     counted: set[Tensor] = set()
     rows = tuple(

@@ -102,6 +102,7 @@ def plot_augmentation(
     DataError without images.
     """
     require_type(images, ImageSet, "an ImageSet, such as splits.test")
+    require_type(settings, AugmentSettings, "augmentation such as recipe.augment")
     few = take(images, range(min(count, len(images))))
     if not len(few):
         raise DataError("plot_augmentation: expected one image or more, received none")

@@ -27,6 +27,7 @@ from glasshouse.training.state import Epoch
 Panel = Literal["loss", "accuracy", "rate"]
 EpochRecord = Mapping[str, Any]
 
+_EVALUATION = "an Evaluation, such as evaluate(predictions)"
 _ROWS_SHOWN, _LARGEST_MATRIX = 40, 150
 # Bins with fewer images are drawn faintly: their accuracy is mostly chance.
 _FEW = 10
@@ -48,6 +49,8 @@ def plot_curves(
     require_type(epochs, Sequence, "the epochs that train_classifier returns")
     if not epochs:
         raise UsageError("plot_curves: expected the records of one epoch or more, received none")
+    for each in epochs:
+        require_type(each, (Epoch, Mapping), "the epochs alone, which train_classifier returns")
     records = [asdict(each) if isinstance(each, Epoch) else each for each in epochs]
     theme = theme_of(dark)
     figure = new_figure(4.3 * len(panels), 3.0, theme)
@@ -69,7 +72,7 @@ def plot_curves(
 
 def plot_confusion(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     """The confusion matrix: rows are true classes, coloured by their share of the row."""
-    require_type(evaluation, Evaluation, "an Evaluation, such as evaluate(predictions)")
+    require_type(evaluation, Evaluation, _EVALUATION)
     theme = theme_of(dark)
     count = len(evaluation.class_names)
     side = float(np.clip(1.6 + 0.33 * count, 4.6, 8.5))
@@ -95,6 +98,7 @@ def plot_confusion(evaluation: Evaluation, *, dark: bool = False) -> Figure:
 
 def plot_reliability(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     """Reliability diagram: accuracy against confidence, with the number of images below."""
+    require_type(evaluation, Evaluation, _EVALUATION)
     theme = theme_of(dark)
     figure = new_figure(4.3, 4.7, theme)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
@@ -122,6 +126,7 @@ def plot_classes(evaluation: Evaluation, *, dark: bool = False) -> Figure:
 
     With many classes, the 40 with the lowest recall.
     """
+    require_type(evaluation, Evaluation, _EVALUATION)
     theme = theme_of(dark)
     known = [c for c in evaluation.per_class if c.recall is not None]
     rows = sorted(known, key=lambda c: c.recall.value if c.recall else 0.0)[:_ROWS_SHOWN]

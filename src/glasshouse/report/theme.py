@@ -32,7 +32,7 @@ def theme_of(dark: bool) -> Theme:
     return DARK if dark else LIGHT
 
 
-class _ShownOnce(Figure):
+class NotebookFigure(Figure):
     """A figure that a notebook shows whether or not pyplot has been imported, and never twice.
 
     Notebooks learn to draw figures when pyplot is imported, which nothing here does.
@@ -44,7 +44,7 @@ class _ShownOnce(Figure):
 
 def new_figure(width: float, height: float, theme: Theme) -> Figure:
     """An empty figure in the colours of a theme; width and height in inches."""
-    return _ShownOnce((width, height), facecolor=theme.paper, layout="constrained")
+    return NotebookFigure((width, height), facecolor=theme.paper, layout="constrained")
 
 
 def shorten_name(name: str, limit: int = 22) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from torch import nn
 
 from glasshouse.data.batches import Batch, batches, prepare_images, step_count
-from glasshouse.errors import DivergedError, NoUsableRate, UsageError
+from glasshouse.errors import DivergedError, NoUsableRate, UsageError, require_type
 from glasshouse.progress import Progress
 from glasshouse.rng import derive
 from glasshouse.settings import TrainSettings
@@ -68,6 +68,8 @@ def find_lr(
     progress: called with ("range test", steps done, steps in total). Raises UsageError for an
     unknown rule.
     """
+    require_type(net, nn.Module, "a network, such as untrained_classifier(...).net")
+    require_type(setup, TrainingSetup, "a TrainingSetup")
     require_rule(rule)
     test = test or RangeTest()
     lrs = test.rates(setup.settings)

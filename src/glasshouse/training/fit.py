@@ -5,11 +5,12 @@ from dataclasses import replace
 
 from glasshouse.data.images import ImageSet, Resize, Splits
 from glasshouse.data.survey import channel_statistics, global_statistics
-from glasshouse.errors import DataError, require_type
+from glasshouse.errors import DataError, UsageError, require_type
 from glasshouse.models.architecture import architecture_of
 from glasshouse.models.classifier import Classifier, Preprocessing, require_same_classes
+from glasshouse.models.final_softmax import logit_net
 from glasshouse.models.layers import build
-from glasshouse.models.network_inputs import Network, network_of, require_logits
+from glasshouse.models.network_inputs import Network, checked_net, network_of
 from glasshouse.models.sequential import describe_sequential
 from glasshouse.models.whitening import fit_whitening
 from glasshouse.rng import derive
@@ -19,7 +20,7 @@ from glasshouse.training.devices import choose_device
 from glasshouse.training.finder import find_lr, with_found_rate
 from glasshouse.training.heads import class_weights
 from glasshouse.training.loop import Step, TrainingSetup, has_stalled, train
-from glasshouse.training.schedules import Rate
+from glasshouse.training.schedules import EveryStep, Rate
 from glasshouse.training.state import Epoch, TrainingState, begin, final_net
 from glasshouse.training.watch import is_watched, show_training
 
@@ -52,6 +53,11 @@ def train_classifier(
     augment = AugmentSettings() if augment is None else augment
     require_type(settings, TrainSettings, "settings such as TrainSettings(epochs=3)")
     require_type(augment, AugmentSettings, "augment such as recipe.augment")
+    if not (rate is None or callable(rate) or isinstance(rate, EveryStep)):
+        raise UsageError(
+            f"rate: expected a function of the epoch, received {rate!r}; a constant rate "
+            f"is a setting: TrainSettings(lr={rate!r})"
+        )
     untrained = untrained_classifier(net, splits, seed=settings.seed)
     setup = TrainingSetup(
         splits.train,
@@ -90,15 +96,14 @@ def untrained_classifier(net: Network, splits: Splits, *, seed: int) -> Classifi
     if isinstance(given, ModelSettings):
         return _from_settings(given, splits, seed)
     preprocessing = fit_preprocessing(splits.train, resize=splits.resize)
-    layers = describe_sequential(given)
+    ready = checked_net(logit_net(given), splits.train, preprocessing, seed=seed)
+    layers = describe_sequential(ready)
     architecture = None
     if layers is not None:
         shape = (3, splits.train.height, splits.train.width)
         described = ModelSettings(layers=layers)
         architecture = architecture_of(described, len(splits.class_names), shape)
-    own = Classifier(given, preprocessing, splits.class_names, architecture=architecture)
-    require_logits(own.net, splits.train, preprocessing, len(splits.class_names))
-    return own
+    return Classifier(ready, preprocessing, splits.class_names, architecture=architecture)
 
 
 def _from_settings(settings: ModelSettings, splits: Splits, seed: int) -> Classifier:

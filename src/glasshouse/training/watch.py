@@ -16,7 +16,9 @@ from glasshouse.wording import duration
 _LINE_SECONDS, _REDRAW_SECONDS = 10.0, 0.25
 # A longer table would push the rest of the notebook off the screen.
 _ROWS = 20
-_COLUMNS = ("epoch", "train loss", "accuracy", "val. loss", "accuracy", "learning rate", "time")
+_COLUMNS = (
+    "epoch", "training loss", "accuracy", "validation loss", "accuracy", "learning rate", "seconds",
+)  # fmt: skip
 
 
 def show_training(records: Iterable[Step | Epoch], epochs: int) -> None:
@@ -114,7 +116,7 @@ def _table(epochs: list[Epoch], below: str) -> str:
     rows = "".join(
         f"<tr><td>{e.epoch}</td><td>{e.train_loss:.3f}</td><td>{e.train_accuracy:.2%}</td>"
         f"<td>{e.validation_loss:.3f}</td><td>{e.validation_accuracy:.2%}</td>"
-        f"<td>{e.lr:.2g}</td><td>{duration(e.seconds)}</td></tr>"
+        f"<td>{e.lr:.2g}</td><td>{e.seconds:.1f}</td></tr>"
         for e in epochs[-_ROWS:]
     )
     head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
