@@ -13,7 +13,6 @@ from pathlib import Path
 
 from contest import judge, machine
 
-from glasshouse.cli.progress_bars import epoch_line
 from glasshouse.evaluation.calibration import fit_temperature
 from glasshouse.evaluation.evaluation import Evaluation, evaluate
 from glasshouse.memory import keep_freed_memory
@@ -25,6 +24,7 @@ from glasshouse.recipe import load_recipe
 from glasshouse.storage import write_text
 from glasshouse.training.loop import Step
 from glasshouse.training.state import final_net
+from glasshouse.training.watch import epoch_line
 from glasshouse.workflow.train.experiment import (
     Experiment,
     TrainRequest,
