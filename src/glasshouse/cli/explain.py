@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from glasshouse.errors import BadImage
-    from glasshouse.explanation.nouns import Explanation
     from glasshouse.models.classifier import Classifier
     from glasshouse.workflow.use.explain_files import Explained, ExplainRequest
 
@@ -186,14 +185,16 @@ def _print_answers(answers: "Iterator[Explained]", json: bool) -> None:
 
 
 def _lines(answer: "Explained") -> "Iterator[str]":
+    from glasshouse.explanation.trust.hiding import HIDING
+    from glasshouse.explanation.trust.lead import verdict_on
+
     yield f"{answer.image}: {answer.predicted} ({answer.probability:.1%})"
     if answer.explained != answer.predicted:
         yield f"  explained: {answer.explained}"
     for each in answer.explanations:
-        doubts = [c.words for c in each.checks if c.verdict == "doubtful" or c.is_open]
-        yield f"  {each.method}: {' '.join([*doubts, *each.warnings]) or _silence(each)}"
+        yield from (f"  {c.words} ({each.method})" for c in each.checks if c.name == HIDING)
+    for each in answer.explanations:
+        said = (c for c in each.checks if c.name != HIDING)
+        doubts = [c.words for c in said if c.verdict == "doubtful" or c.is_open]
+        yield f"  {each.method}: {' '.join([*doubts, *each.warnings]) or verdict_on(each)}"
     yield from (f"  {path}" for path in answer.files if path.suffix == ".png")
-
-
-def _silence(explanation: "Explanation") -> str:
-    return "passed all checks" if explanation.checks else "not checked"

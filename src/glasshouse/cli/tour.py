@@ -27,6 +27,7 @@ EXAMPLES = "right-and-wrong.png"
 SHARED: Final = "integrated-gradients"
 # The eyes and the nose in the 32 x 32 pixels that the network sees: left, top, right, bottom.
 _FACE = ((6, 9, 14, 16), (22, 11, 29, 18), (16, 23, 24, 29))
+_OPEN = "the lead over random pixels is so small that it may be chance"
 _REASONS = {
     "empty": "the map is empty",
     "faithfulness": "hiding the marked pixels changes the answer no more than hiding random ones",
@@ -110,9 +111,13 @@ def _show_maps(explained: "Explained") -> None:
 
 def _problem(explanation: "Explanation") -> str | None:
     """The first reason to doubt a map; None for one that passed every check."""
-    doubts = [check.name for check in explanation.checks if check.verdict == "doubtful"]
+    from glasshouse.explanation.trust.lead import doubts_of
+
+    doubts = doubts_of(explanation)
     if doubts:
         return _REASONS.get(doubts[0], doubts[0])
+    if any(check.is_open for check in explanation.checks):
+        return _OPEN
     return _COARSE if explanation.warnings else None
 
 

@@ -44,7 +44,7 @@ SENTENCES = [
     (
         replace(MEASURED, changed_elsewhere=3),
         "Hiding the marked area changes the answer from cat to dog, but hiding an equal area "
-        "elsewhere also changes it in 3 of 8 places: the reason is not in this area alone.",
+        "elsewhere also changes it in 3 of 8 places: the reason is not in the marked area alone.",
     ),
     (
         replace(STAYS, after=0.74),
@@ -57,13 +57,13 @@ SENTENCES = [
     ),
     (
         replace(STAYS, after=0.9),
-        "The answer cat does not depend on the marked area alone: without it, cat is still at "
+        "The answer cat does not depend on the marked area alone: with it hidden, cat is still at "
         "90 %.",
     ),
     (
         replace(STAYS, before=0.5, after=0.8),
         "Hiding the marked area makes it more certain of cat (from 50 % to 80 %): the answer does "
-        "not depend on this area.",
+        "not depend on what this map marks.",
     ),
     (
         replace(MEASURED, before=0.2, answer="dog"),
@@ -81,6 +81,16 @@ SENTENCES = [
         replace(MEASURED, before=0.002, answer="dog"),
         "Nothing can be judged: cat has a probability of 0.2 %, too low for hiding an area to "
         "lower it.",
+    ),
+    (
+        replace(MEASURED, is_region=False),
+        "It answers cat mainly because of the marked pixels: hiding them changes the answer to "
+        "dog.",
+    ),
+    (
+        replace(STAYS, after=0.85, is_region=False),
+        "Hiding the marked pixels lowers cat from 91 % to 85 %; it still answers cat, and hiding "
+        "as many pixels elsewhere lowers it as much on average.",
     ),
     (replace(MEASURED, area=0), "The map is empty: it marks nothing that speaks for cat."),
 ]

@@ -86,9 +86,10 @@ class _Sheet:
         if first.is_region:
             corner = second, below
             _outline(canvas, corner, marked_area(first)[self.index])
-            said = f"Outlined: the marked area, the strongest {percentage(MARKED)} of the image."
-            canvas.write((second, under), said, _SMALL, QUIET)
-            under += 22
+        what = "Outlined: the marked area, the" if first.is_region else "Marked pixels: the"
+        said = f"{what} strongest {percentage(MARKED)} of the image."
+        canvas.write((second, under), said, _SMALL, QUIET)
+        under += 22
         under = self._checks(canvas, (_MARGIN, under), first)
         return max(under, end) + 20
 

@@ -30,7 +30,7 @@ class Hiding:
     name: the explained class; before, after: its probability. answer, answer_after: the predicted
     classes. elsewhere: its probability with an area of the same shape hidden in each of several
     other places; changed_elsewhere: in how many of them the answer changed. area: the share of the
-    image that was hidden.
+    image that was hidden. is_region: whether the map marks regions and not single pixels.
     """
 
     name: str
@@ -41,6 +41,17 @@ class Hiding:
     elsewhere: tuple[float, ...]
     changed_elsewhere: int
     area: float
+    is_region: bool = True
+
+    @property
+    def marked(self) -> str:
+        """What is hidden, in words."""
+        return "marked area" if self.is_region else "marked pixels"
+
+    @property
+    def equal(self) -> str:
+        """What is hidden in other places for comparison, in words."""
+        return "an equal area elsewhere" if self.is_region else "as many pixels elsewhere"
 
     @property
     def mean_elsewhere(self) -> float:
@@ -60,23 +71,24 @@ def hiding_sentence(found: Hiding) -> str:
             "area to lower it."
         )
     if found.answer != name:
-        return f"It answers {found.answer}, not {name}; hiding the marked area {_change(found)}."
+        return f"It answers {found.answer}, not {name}; hiding the {found.marked} {_change(found)}."
     if other != name:
         return _changed_answer(found)
     drop = found.before - found.after
     if drop < -_LITTLE:
         return (
-            f"Hiding the marked area makes it more certain of {name} ({_from_to(found)}): the "
-            "answer does not depend on this area."
+            f"Hiding the {found.marked} makes it more certain of {name} ({_from_to(found)}): the "
+            "answer does not depend on what this map marks."
         )
     if drop < _LITTLE:
         return (
-            f"The answer {name} does not depend on the marked area alone: without it, {name} is "
-            f"still at {percentage(found.after)}."
+            f"The answer {name} does not depend on the {found.marked} alone: with "
+            f"{'it' if found.is_region else 'them'} hidden, {name} is still at "
+            f"{percentage(found.after)}."
         )
-    sentence = f"Hiding the marked area {_change(found)}; it still answers {name}"
+    sentence = f"Hiding the {found.marked} {_change(found)}; it still answers {name}"
     if _is_as_low_elsewhere(found):
-        return f"{sentence}, and hiding an equal area elsewhere lowers it as much on average."
+        return f"{sentence}, and hiding {found.equal} lowers it as much on average."
     return f"{sentence}."
 
 
@@ -143,6 +155,7 @@ def hide(classifier: Classifier, explanation: Explanation) -> Hiding:
         elsewhere=tuple(shares[2:, target].tolist()),
         changed_elsewhere=int((answers[2:] != answers[0]).sum()),
         area=float(marked.mean()),
+        is_region=explanation.is_region,
     )
 
 
@@ -150,13 +163,13 @@ def _changed_answer(found: Hiding) -> str:
     count = len(found.elsewhere)
     if 4 * found.changed_elsewhere <= count:
         return (
-            f"It answers {found.name} mainly because of the marked area: hiding it changes the "
-            f"answer to {found.answer_after}."
+            f"It answers {found.name} mainly because of the {found.marked}: hiding "
+            f"{'it' if found.is_region else 'them'} changes the answer to {found.answer_after}."
         )
     return (
-        f"Hiding the marked area changes the answer from {found.name} to {found.answer_after}, but "
-        f"hiding an equal area elsewhere also changes it in {found.changed_elsewhere} of {count} "
-        "places: the reason is not in this area alone."
+        f"Hiding the {found.marked} changes the answer from {found.name} to {found.answer_after}, "
+        f"but hiding {found.equal} also changes it in {found.changed_elsewhere} of {count} places: "
+        f"the reason is not in the {found.marked} alone."
     )
 
 
