@@ -134,6 +134,7 @@ def test_probabilities_are_said_to_agree_only_where_they_agree_with_the_accuracy
     evaluation = evaluate(predictions_of(LABELS, answers))
     fitting = replace(evaluation, after=replace(evaluation.after, confidence=0.76))
     assert any(
-        "agree with the accuracy on average" in said for said in evaluation_conclusions(fitting)
+        "agree with the accuracy, within the confidence interval" in said
+        for said in evaluation_conclusions(fitting)
     )
     assert evaluation.accuracy == wilson(760, 1000)

@@ -168,8 +168,9 @@ def _calibration(evaluation: Evaluation) -> str:
     confidence, accuracy = evaluation.after.confidence, evaluation.accuracy
     if accuracy.low <= confidence <= accuracy.high:
         return (
-            f"Its probabilities agree with the accuracy on average: mean confidence "
-            f"{percentage(confidence)}, accuracy {percentage(accuracy.value)}."
+            f"On average its probabilities agree with the accuracy, within the confidence interval "
+            f"of the latter: mean confidence {percentage(confidence)}, accuracy "
+            f"{percentage(accuracy.value)}."
         )
     kind, way = (
         ("overconfident", "high") if confidence > accuracy.value else ("underconfident", "low")

@@ -77,7 +77,8 @@ def _where(
             "Worst mistakes on the training and validation images, explained",
             f"The validation split has only {pluralize(validation, 'image')}, so each of the "
             f"{len(found):,} training and validation images was predicted by a head that was not "
-            "fitted to it; the maps are those of the final classifier.",
+            "fitted to it; the maps are those of the final classifier, which was fitted to some of "
+            "them and may answer differently.",
         )
     title = "Worst mistakes on the validation split, explained"
     if is_trained_on:
