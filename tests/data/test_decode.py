@@ -104,7 +104,7 @@ def test_only_the_first_frame_of_an_animation_is_read() -> None:
         (b"<svg xmlns=''/>", "SVG"),
         (b"%PDF-1.7", "a PDF document"),
         (b"%!PS-Adobe", "a PostScript document"),
-        (b"\x00\x00\x00\x18ftypheic", "a HEIC image"),
+        (b"\x00\x00\x00\x18ftypqt  ", "a video"),
         (encoded("PNG")[:20], "PNG"),
         (encoded("PNG")[:100], "the PNG is truncated"),
         (encoded("JPEG")[:-200], "the JPEG is truncated"),

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from glasshouse.data.image_formats import HEAD_BYTES, format_of
 from glasshouse.data.images import Resize as Resize
 from glasshouse.errors import BadImage
 
@@ -39,39 +40,6 @@ _ROOMY_PIXELS = 24_000_000
 _BACKGROUND = (255, 255, 255)
 _BAR = 127
 
-# (offset, first bytes, Pillow's name). No other decoder is ever run: each one is more code that a
-# malicious file could attack.
-_FORMATS: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\xff\xd8\xff", "JPEG"),
-    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
-    (0, b"GIF87a", "GIF"),
-    (0, b"GIF89a", "GIF"),
-    (8, b"WEBP", "WEBP"),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftypavis", "AVIF"),
-    (0, b"BM", "BMP"),
-    (0, b"II*\x00", "TIFF"),
-    (0, b"MM\x00*", "TIFF"),
-    (0, b"II+\x00", "TIFF"),
-    (0, b"MM\x00+", "TIFF"),
-    *((0, b"P%d" % number, "PPM") for number in range(1, 7)),
-    (4, b"jP  \r\n\x87\n", "JPEG2000"),
-    (0, b"\xff\x4f\xff\x51", "JPEG2000"),
-)
-# File formats that people try to load as images but that are not supported, by signature.
-_REFUSED: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"8BPS", "a Photoshop document"),
-    (0, b"%PDF", "a PDF document"),
-    (0, b"%!PS", "a PostScript document"),
-    (0, b"SIMPLE  =", "a FITS file"),
-    (4, b"ftypheic", "a HEIC image"),
-    (4, b"ftyp", "a video"),
-    (0, b"\x00\x00\x01\x00", "an icon or cursor"),
-    (0, b"\x00\x00\x02\x00", "an icon or cursor"),
-    (0, b"\x01\xda", "an SGI image"),
-    (0, b"<", "a web page, SVG or XML text"),
-    (0, b"PK\x03\x04", "a ZIP archive"),
-)
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -91,10 +59,11 @@ def decode(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIX
     source: a path, the bytes of a file, or a binary file object, which is read to its end. name:
     what errors call the image; by default its path.
 
-    Reads JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF, PPM and JPEG 2000 of up to max_pixels, 100
-    megapixels at most; an image above 24 megapixels is returned at a half or a quarter of its
-    height and width. 16-bit and floating-point values are scaled by the range of their type;
-    transparent pixels are placed on white. Raises BadImage, also for a file that does not exist.
+    Reads JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF, PPM and JPEG 2000, and HEIC with the extra `heic`,
+    of up to max_pixels, 100 megapixels at most; an image above 24 megapixels is returned at a half
+    or a quarter of its height and width. 16-bit and floating-point values are scaled by the range
+    of their type; transparent pixels are placed on white. Raises BadImage, also for a file that
+    does not exist.
     """
     name = _name_of(source) if name is None else name
     data = _read_source(source, name)
@@ -136,7 +105,7 @@ def image_size(path: Path) -> tuple[int, int] | None:
         if not path.is_file():
             return None
         with path.open("rb") as file:
-            kind = format_of(file.read(64), str(path))
+            kind = format_of(file.read(HEAD_BYTES), str(path))
         with _filters, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=[kind]) as image:
@@ -231,19 +200,6 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Pixels:
     # Pillow's readers raise nearly anything on damaged input, down to IndexError.
     except Exception as error:
         raise BadImage(name, _reason(error, kind)) from error
-
-
-def format_of(data: bytes, name: str) -> str:
-    """Pillow's name of the format, from the first bytes; raises BadImage if not supported."""
-    if not data:
-        raise BadImage(name, "the file is empty")
-    for offset, magic, kind in _FORMATS:
-        if data.startswith(magic, offset):
-            return kind
-    for offset, magic, kind in _REFUSED:
-        if data.startswith(magic, offset):
-            raise BadImage(name, f"{kind}, which is not supported; save it as PNG or JPEG")
-    raise BadImage(name, f"not an image in a supported format (starts with {data[:8]!r})")
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:

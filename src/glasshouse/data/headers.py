@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from glasshouse.data.decode import format_of, orientation_of
+from glasshouse.data.decode import orientation_of
+from glasshouse.data.image_formats import format_of
 
 # EXIF orientations that swap height and width.
 _TRANSPOSED = (5, 6, 7, 8)
@@ -25,6 +26,7 @@ _ENDINGS: dict[str, tuple[str, ...]] = {
     "TIFF": (".tif", ".tiff", ".dng"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
     "JPEG2000": (".jp2", ".j2k", ".jpx"),
+    "HEIF": (".heic", ".heif", ".hif"),
 }
 _SAYING = {ending for endings in _ENDINGS.values() for ending in endings}
 

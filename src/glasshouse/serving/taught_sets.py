@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glasshouse.data.class_folders import SPLIT_FOLDERS
-from glasshouse.data.decode import format_of
+from glasshouse.data.image_formats import format_of
 from glasshouse.errors import UsageError
 from glasshouse.serving.photos import reasons_against
 from glasshouse.serving.workbench import Workbench
