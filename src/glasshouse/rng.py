@@ -28,7 +28,10 @@ def derive(seed: int, *purpose: object) -> int:
 
 def keys_of(ids: NDArray[np.str_]) -> Keys:
     """A 64-bit key per image id ``(n,)``, the same on every machine."""
-    digests = b"".join(hashlib.blake2b(i.encode(), digest_size=8).digest() for i in ids.tolist())
+    digests = b"".join(
+        hashlib.blake2b(i.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+        for i in ids.tolist()
+    )
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 

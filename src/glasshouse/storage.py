@@ -58,8 +58,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8, atomically."""
-    write_bytes(path, text.encode())
+    """Write text as UTF-8, atomically.
+
+    What UTF-8 cannot hold, from the name of a file for example, is written as an escape, which JSON
+    reads back.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: object) -> None:

@@ -1,5 +1,6 @@
 """The `glasshouse` command: one thin file per subcommand, assembled here."""
 
+import io
 import sys
 import warnings
 from typing import Annotated, Any
@@ -99,6 +100,11 @@ def _print_warnings() -> None:
 def main() -> None:
     """Run a command; errors that the user can fix are printed without a traceback."""
     keep_freed_memory()
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or a file in another encoding, and names of files in none, are no reason to
+        # stop: what cannot be written becomes an escape, which JSON reads back.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     _print_warnings()
     try:
         with safe_children():

@@ -1,6 +1,7 @@
 """Arguments and options that several commands share."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -138,4 +139,5 @@ def backbone_overrides(backbone: str | None, weights: Path | None) -> list[str]:
 
 def print_json(value: Any) -> None:
     """Print one JSON document; a command that does prints nothing else to standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    is_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, indent=2, ensure_ascii=not is_unicode))

@@ -78,7 +78,7 @@ def cached_images(
     listed, not raised. Raises StorageError when the cache cannot be written.
     """
     folder = _folder(fitting)
-    index_path = folder / f"index-{sha256_of_bytes(str(_common(paths)).encode())[:16]}.json"
+    index_path = folder / f"index-{sha256_of_bytes(os.fsencode(_common(paths)))[:16]}.json"
     index = unchanged(paths, read_index(index_path))
     # A path may be listed twice: validation images that are trained on as well.
     is_known = len(index) == len(set(map(str, paths)))
@@ -351,7 +351,7 @@ def _file_blocks(file: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
 def _record_path(digests: Sequence[str], fitting: Fitting) -> Path:
     """Where the record of an entry is: its name is made from all that decides its pixels."""
     parts = (DECODER_VERSION, fitting.height, fitting.width, fitting.resize, *digests)
-    key = sha256_of_bytes("\n".join(map(str, parts)).encode())[:32]
+    key = sha256_of_bytes(os.fsencode("\n".join(map(str, parts))))[:32]
     return _folder(fitting) / f"{key}.json"
 
 

@@ -85,7 +85,7 @@ def fingerprint(splits: Splits) -> str:
     for images in (splits.train, splits.validation, splits.test):
         for text in ("\n".join(images.class_names), "\n".join(images.ids.tolist())):
             # With its length, so that no two lists of names can run into the same text.
-            digest.update(f"{len(text)}\n{text}".encode())
+            digest.update(f"{len(text)}\n{text}".encode("utf-8", "surrogateescape"))
         digest.update(f"{images.pixels.shape}".encode())
         digest.update(images.labels.astype("<i8").tobytes())
         digest.update(images.survey.digests.tobytes())

@@ -101,7 +101,7 @@ def weights_hash(classifier: Classifier) -> str:
         values = tensor.detach().cpu().contiguous().view(-1)
         raw = values.view(torch.uint8) if values.numel() else values
         parts.append(f"{name}{tuple(tensor.shape)}{sha256_of_bytes(raw.numpy().tobytes())}")
-    return sha256_of_bytes("\n".join(parts).encode())
+    return sha256_of_bytes("\n".join(parts).encode("utf-8", "backslashreplace"))
 
 
 def _page_json(page: ExplanationPage, classifier: Classifier | None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Image files to folders of sheets, raw maps and records."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -157,5 +158,5 @@ def _drawn(page: ExplanationPage, request: ExplainRequest) -> dict[str, Image]:
 
 def _folder_name(image: str) -> str:
     # Files of the same name from different folders must not share a folder.
-    digest = sha256_of_bytes(image.encode())[:6]
+    digest = sha256_of_bytes(os.fsencode(image))[:6]
     return f"{Path(image).stem}-{digest}"
