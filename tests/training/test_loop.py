@@ -1,4 +1,5 @@
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from glasshouse.data.images import ImageSet, Splits, take
-from glasshouse.errors import DivergedError, RecipeError
+from glasshouse.errors import DivergedError, RecipeError, UsageError
 from glasshouse.models.classifier import Preprocessing
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.fit import train_classifier, train_until_done
@@ -152,6 +153,16 @@ def test_a_loss_that_is_not_finite_names_the_images(
     state = begin(tiny_net, wanted, CPU)
     with pytest.raises(DivergedError, match=r"epoch 1, step \d.*train/\d{4}.*Lower train\.lr"):
         list(train(state, setup(tiny_splits, wanted)))
+
+
+def test_one_image_per_batch_that_cannot_be_normalised_is_a_named_error(
+    tiny_splits: Splits,
+) -> None:
+    normalised = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
+    for batch_size in (1, 2):
+        wanted = settings(epochs=1, batch_size=batch_size)
+        with pytest.raises(UsageError, match="batch_size=2") if batch_size == 1 else nullcontext():
+            list(train(begin(normalised, wanted, CPU), setup(tiny_splits, wanted)))
 
 
 class Explodes(nn.Module):

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from glasshouse.data.batches import Batch, TrainingImages, batches, prepare_images, step_count
 from glasshouse.data.images import ImageSet
-from glasshouse.errors import DivergedError
+from glasshouse.errors import DivergedError, UsageError
 from glasshouse.models.classifier import Preprocessing, scale
 from glasshouse.models.predict import autocast, device_of, predict_logits
 from glasshouse.rng import derive
@@ -95,7 +95,7 @@ def update(
     with _seeded(device, derive(settings.seed, "dropout", state.epoch, batch.step)):
         inputs = scale(batch.images, setup.preprocessing)
         with autocast(device, choose_precision(settings, device)), faster_convolutions(inputs):
-            logits = state.net(inputs.contiguous(memory_format=torch.channels_last))
+            logits = _answered(state.net, inputs)
         weights = _class_weights(setup, device)
         loss = batch_loss(logits.float(), batch, settings.label_smoothing, weights)
         _require_finite(loss, batch, state, setup)
@@ -106,6 +106,19 @@ def update(
     state.optimizer.zero_grad(set_to_none=True)
     _update_average(state, settings)
     return loss, logits
+
+
+def _answered(net: nn.Module, inputs: Tensor) -> Tensor:
+    try:
+        logits: Tensor = net(inputs.contiguous(memory_format=torch.channels_last))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            "batch normalisation of single values needs more than one image per batch: "
+            "set train.batch_size=2 or more"
+        ) from error
+    return logits
 
 
 def _class_weights(setup: TrainingSetup, device: torch.device) -> Tensor | None:
