@@ -23,7 +23,6 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import nbformat
-import numpy as np
 import torch
 from nbclient import NotebookClient
 from PIL import Image
@@ -233,6 +232,18 @@ def sheets(studio: Studio) -> None:
         save(Image.open(path), f"activations-{name}")
 
 
+def first_look(studio: Studio) -> None:
+    """A sheet of three maps, for the first page."""
+    out = studio.work / "first-look"
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copy(PHOTO, studio.work / "photo.png")
+    model, *weights = model_of_photo()
+    three = [f"--method={name}" for name in ("guided", "grad-cam", "guided-grad-cam")]
+    studio.glasshouse("explain", model, "photo.png", *weights, *three, "--out", "first-look")
+    (sheet,) = out.glob("*/sheet.png")
+    save(Image.open(sheet), "first-look")
+
+
 def reports(studio: Studio) -> None:
     """The report of a run, its mistakes and its snapshots."""
     run = shapes_run(studio)
@@ -327,33 +338,29 @@ def service(studio: Studio) -> None:
 
 def augmentation(studio: Studio) -> None:
     """What an augmentation does to images, as the workbench and the tutorial draw it."""
-    images = make_shapes("train", 4, size=64)
     settings = gh.load_recipe("tutorial-basic").augment
-    keys = np.arange(4, dtype=np.uint64)
-    variants = [
-        gh.augment(torch.from_numpy(images.pixels), keys, settings, seed=0, epoch=epoch).numpy()
-        for epoch in range(7)
-    ]
     drawn = BytesIO()
-    gh.plot_augmentation(images.pixels, np.stack(variants, axis=1)).savefig(drawn, dpi=110)
+    gh.plot_augmentation(make_shapes("train", 4, size=64), settings, epochs=7).savefig(drawn)
     save(Image.open(drawn), "augmentation")
 
 
 def tutorial(studio: Studio) -> None:
     """The outputs of the notebook, small and offline: images as files, texts in one file."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    # Of the page's images, only those of digits and of the photo may be published.
     os.environ.pop("GLASSHOUSE_DATA", None)
+    os.environ.update(GLASSHOUSE_EPOCHS="4", GLASSHOUSE_IMAGES="800")
     NotebookClient(notebook, timeout=1200, kernel_name="python3").execute()
     texts: dict[str, str] = {}
     for old in IMAGES.glob("tutorial-*.webp"):
         old.unlink()
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            if output.output_type == "stream" and output.name == "stdout":
+            data = output.get("data", {})
+            if "image/png" in data:
+                save(Image.open(BytesIO(b64decode(data["image/png"]))), f"tutorial-{cell.id}")
+            elif output.output_type == "stream" and output.name == "stdout":
                 texts[cell.id] = texts.get(cell.id, "") + output.text
-            drawn = output.get("data", {}).get("image/png")
-            if drawn:
-                save(Image.open(BytesIO(b64decode(drawn))), f"tutorial-{cell.id}")
     (IMAGES / "tutorial.json").write_text(json.dumps(texts, indent=1) + "\n", encoding="utf-8")
 
 
@@ -386,6 +393,7 @@ def times(studio: Studio) -> None:
 
 
 FIGURES: dict[str, Callable[[Studio], None]] = {
+    "first-look": first_look,
     "sheets": sheets,
     "reports": reports,
     "checks": checks,

@@ -28,6 +28,7 @@ from glasshouse.recipe import load_recipe, recipe_names
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "examples" / "tutorial.ipynb"
+IMAGES = ROOT / "docs" / "images"
 PAGES_WITH_FORMULAS = ("explanations.md",)
 _FORMULA = re.compile(r"\$([^$]+)\$")
 _FIGURE = re.compile(r"^!\[([^\]]+)\]\((images/[^)]+)\)$", re.MULTILINE)
@@ -140,10 +141,15 @@ def _docstring(path: Path) -> str | None:
 
 
 def tutorial() -> Iterator[str]:
-    """The notebook as a page: its text and its code, without outputs."""
+    """The notebook as a page: its text, its code, and the outputs that docs/figures.py stored."""
+    texts = json.loads((IMAGES / "tutorial.json").read_text(encoding="utf-8"))
     for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
-        text = "".join(cell["source"])
+        text, name = "".join(cell["source"]), cell["id"]
         yield text + "\n" if cell["cell_type"] == "markdown" else f"```python\n{text}\n```\n"
+        if name in texts:
+            yield f"```text\n{texts[name].rstrip()}\n```\n"
+        if (IMAGES / f"tutorial-{name}.webp").is_file():
+            yield f"![Output of the code above](images/tutorial-{name}.webp)\n"
 
 
 def keras_steps() -> Iterator[str]:

@@ -39,8 +39,8 @@ class KerasStep:
         """The command, or else the last statement of the code, shortened."""
         if self.commands:
             return self.commands[0]
-        line = ast.unparse(ast.parse(self.python).body[-1]).splitlines()[0]
-        return line if len(line) <= 72 else line[:70] + " …"
+        line = ast.unparse(ast.parse(self.python).body[-1]).splitlines()[0].replace("'", '"')
+        return line if len(line) <= 60 else f"{line.partition('(')[0]}(...)"
 
 
 def read_steps(text: str) -> list[KerasStep]:

@@ -69,7 +69,8 @@ def test_no_mark_is_left_unfilled(site: Path) -> None:
     for page in site.glob("*.html"):
         for mark in ("<!-- made from", "<!-- names"):
             assert mark not in text_of(site, page.name)
-    assert "visualize_saliency" in text_of(site, "tutorial.html")
+    assert "images/tutorial-cell-29.webp" in text_of(site, "tutorial.html")
+    assert "visualize_saliency" in text_of(site, "keras.html")
 
 
 def test_files_named_by_the_architecture_exist_and_all_are_listed(site: Path) -> None:

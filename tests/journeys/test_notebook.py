@@ -1,6 +1,7 @@
 """The tutorial runs from its first cell to its last, on a small budget and without a network."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,17 @@ def test_it_is_stored_without_outputs() -> None:
     codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert len(codes) > 15
     assert all(not cell.outputs and cell.execution_count is None for cell in codes)
+
+
+def test_it_uses_public_names_only() -> None:
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    assert re.findall(r"^.*import.*glasshouse.*$", code, re.MULTILINE) == [
+        "import glasshouse as gh"
+    ]
+    assert "from glasshouse" not in code
+    modules = set(re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE))
+    assert modules == {"os", "tempfile", "warnings", "pathlib", "glasshouse"}
 
 
 @pytest.mark.slow
