@@ -120,7 +120,7 @@ def test_the_confusion_matrix_is_one_stop_of_the_tab_key(
         label = chromium.switch_to.active_element.get_attribute("aria-label") or ""
         assert label.startswith(f"{there}: "), (key, label)
         assert chromium.execute_script(stops) == 1
-    type_into(chromium, "[data-cell='1-1']", Keys.ENTER)
+    type_into(chromium, "[role='grid'] [data-cell]", Keys.ENTER)
     find(chromium, ".gh-card")
 
 
@@ -147,7 +147,7 @@ def test_a_wrong_value_in_a_folded_field_is_shown_where_it_is(
 ) -> None:
     chromium.get(start_workbench(tmp_path / "runs") + "/train")
     click(lambda: find_words(chromium, "More settings"))
-    fill(chromium, "Batch size", "")
+    fill(chromium, "Batch size", Keys.DELETE)
     click(lambda: find_words(chromium, "More settings"))
     press(chromium, "Start training")
     find_words(chromium, "but the field is empty")

@@ -73,7 +73,9 @@ def test_a_service_that_cannot_start_says_why(
         cases = {
             ("--port", port): f"cannot listen on 127.0.0.1:{port}",
             ("--port", "0", "--api-key-file", str(tmp_path / "no")): "cannot read the API key",
-            ("--port", "0", "--max-queue", "2"): "--max-images 64 is more than --max-queue 2",
+            ("--port", "0", "--max-queue", "2", "--max-images", "3"): (
+                "--max-images 3 is more than --max-queue 2"
+            ),
             ("--port", "0", "--weights", "x"): "has its own weights",
         }
         for options, words in cases.items():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from glasshouse.serving.service.limits import Limits
     from glasshouse.serving.service.service import Service
 
+_MAX_IMAGES = 64
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
 ServedName = Annotated[
@@ -53,7 +54,10 @@ def serve(
     ] = 10.0,
     max_body_mb: Annotated[int, typer.Option(min=1, help="MiB per request.")] = 32,
     max_megapixels: Annotated[int, typer.Option(min=1, max=100, help="Size per image.")] = 50,
-    max_images: Annotated[int, typer.Option(min=1, help="Images per request.")] = 64,
+    max_images: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images per request. Default: 64, or --max-queue if smaller."),
+    ] = None,
     drain: Annotated[
         float, typer.Option(min=0, help="Seconds from reporting not ready to shutting down.")
     ] = 0.0,
@@ -78,12 +82,12 @@ def serve(
         deadline=deadline,
         max_body=max_body_mb << 20,
         max_pixels=max_megapixels * 10**6,
-        max_images=max_images,
+        max_images=min(_MAX_IMAGES, max_queue) if max_images is None else max_images,
     )
-    if max_images > max_queue:
+    if limits.max_images > max_queue:
         raise UsageError(
-            f"--max-images {max_images} is more than --max-queue {max_queue}: requests of that "
-            "size would never be accepted"
+            f"--max-images {limits.max_images} is more than --max-queue {max_queue}: requests of "
+            "that size would never be accepted"
         )
     hosts = _LOCAL if host in _LOCAL and key is None else frozenset()
     with _reserve(host, port) as listener:

@@ -6,10 +6,11 @@ import re
 from importlib import resources
 
 import jinja2
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import HTMLResponse, Response
 
+from glasshouse.serving.service.docs_page import docs_html
 from glasshouse.serving.service.inference_protocol import require_served
 from glasshouse.serving.service.responses import PROBLEMS, document_response
 from glasshouse.serving.service.schemas import Health
@@ -19,7 +20,7 @@ _SHOWN_CLASSES = 1000
 
 
 def about_routes(service: Service) -> APIRouter:
-    """GET /, /healthz and /metrics."""
+    """GET /, /docs, /healthz and /metrics."""
     router = APIRouter(tags=["operations"])
     page = _page(service)
     policy = content_policy(page)
@@ -27,6 +28,11 @@ def about_routes(service: Service) -> APIRouter:
     @router.get("/", include_in_schema=False)
     async def index() -> Response:
         return HTMLResponse(page, headers={"Content-Security-Policy": policy})
+
+    @router.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        found = docs_html(request.app.openapi(), service.name)
+        return HTMLResponse(found, headers={"Content-Security-Policy": content_policy(found)})
 
     @router.get(
         "/healthz", response_model=Health, responses=PROBLEMS, summary="Readiness of the service"

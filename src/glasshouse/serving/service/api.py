@@ -32,7 +32,7 @@ def create_api(service: Service, rules: AccessRules | None = None) -> FastAPI:
         yield
         await close_service(service)
 
-    # FastAPI's documentation pages load their scripts from another host, so they are off.
+    # FastAPI's documentation pages load their scripts from another host; /docs is a page of ours.
     app = FastAPI(
         title=f"{service.name}: image classification",
         description="Predictions and explanations of one image classifier, served by Glasshouse.",
