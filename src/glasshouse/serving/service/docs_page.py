@@ -105,7 +105,8 @@ def _responses(found: Schema) -> Iterator[tuple[str, str]]:
     for status, one in found.items():
         kinds = {_kind(content.get("schema", {})) for content in one.get("content", {}).values()}
         shown = ", ".join(sorted(kinds - {"any"}))
-        yield status, ": ".join(part for part in (one.get("description", ""), shown) if part)
+        words = one.get("description", "").rstrip(".").replace("Successful Response", "")
+        yield status, ": ".join(part for part in (words, shown) if part)
 
 
 def _kind(schema: Schema) -> str:
