@@ -119,7 +119,7 @@ def test_other_class_proportions_in_a_split_are_a_warning() -> None:
     splits = sound()
     kept = np.flatnonzero((splits.test.labels != 1) | (np.arange(400) < 80))
     finding = found(replace(splits, test=take(splits.test, kept)), "class-shares")
-    assert finding.title.startswith("test")
+    assert finding.title.startswith("The test split")
     assert "'north-east' is 25% of train and 6% here" in finding.detail
 
 
@@ -168,10 +168,10 @@ def test_sizes_of_files_are_compared_with_the_median() -> None:
 
 def test_a_small_split_says_what_it_can_detect() -> None:
     splits = replace(sound(), test=make_images(100, seed=3, prefix="test"))
-    (finding,) = [f for f in check(splits) if f.title.startswith("test can only detect")]
+    (finding,) = [f for f in check(splits) if f.title.startswith("The test split can only detect")]
     assert finding.level == "warning"
     assert "± 7.8 percentage points" in finding.detail  # 1.96 * sqrt(0.8 * 0.2 / 100)
-    assert "6.2 points" in finding.title  # 1.96 * sqrt(0.1 / 100)
+    assert "6.2 percentage points" in finding.title  # 1.96 * sqrt(0.1 / 100)
     assert resolution(100).unpaired == pytest.approx(0.1109, abs=1e-4)
 
 
@@ -191,6 +191,6 @@ def test_a_placeholder_is_a_warning_that_names_the_image() -> None:
 
 
 def test_formulas_are_kept_apart_from_the_words() -> None:
-    (finding,) = [f for f in check(sound()) if f.title.startswith("test can only detect")]
+    (finding,) = [f for f in check(sound()) if f.title.startswith("The test split can only detect")]
     assert "√" not in finding.detail
     assert "1.96 √(d/n)" in finding.formula

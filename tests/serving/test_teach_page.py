@@ -8,10 +8,10 @@ from nicegui.testing import User
 from glasshouse.errors import BadImage
 from glasshouse.serving import teaching
 from glasshouse.serving.pages.teach.trial_panel import _jpeg
-from glasshouse.serving.photo_classes import shares_of_frame, verdict_on
+from glasshouse.serving.photo_classes import photo_result, shares_of_frame
 from glasshouse.serving.photos import read_photo
 from glasshouse.serving.taught_sets import add_class, add_images, classes_of, set_folder
-from glasshouse.serving.teaching import BUNDLED, Backbone, backbones, start_teaching
+from glasshouse.serving.teaching import BUNDLED, BackboneChoice, backbones, start_teaching
 from glasshouse.serving.workbench import Workbench
 from tests.serving.conftest import visit
 from tests.serving.test_taught_sets import png
@@ -110,7 +110,7 @@ def test_training_opens_no_connection_unless_it_is_a_download(
     calls: list[tuple[object, ...]] = []
     monkeypatch.setattr(teaching, "start_training", lambda *arguments: calls.append(arguments))
     source = set_folder(workbench, "pets")
-    assert start_teaching(workbench, source, Backbone("resnet18", is_download)) == "pets-1"
+    assert start_teaching(workbench, source, BackboneChoice("resnet18", is_download)) == "pets-1"
     parent, name, given, recipe, arguments = calls[0]
     assert (parent, name, given, recipe) == (
         workbench.runs,
@@ -125,7 +125,7 @@ def test_training_opens_no_connection_unless_it_is_a_download(
 def test_a_frame_and_a_photo_get_probabilities_and_a_map(full: Workbench) -> None:
     shares = shares_of_frame(full, "first", png(0, "JPEG"))
     assert len(shares) == 10 and sum(shares.values()) == pytest.approx(1)
-    found = verdict_on(full, "first", read_photo(png(0, "PNG"), "a.png"))
+    found = photo_result(full, "first", read_photo(png(0, "PNG"), "a.png"))
     assert found.shares.keys() == shares.keys()
     assert found.method == "Grad-CAM"
     with pytest.raises(BadImage, match="the webcam image"):

@@ -155,7 +155,7 @@ def _class_shares(splits: Splits) -> Iterator[Finding]:
                 f"{'; '.join(pieces)}. An accuracy on it says little about images distributed as "
                 "in train; look at the recall of each class, or split again."
             )
-            title = f"{name} has other class proportions than train"
+            title = f"The {name} split has other class proportions than train"
             yield Finding("class-shares", "warning", title, detail, formula=_SHARE_RULE)
 
 
@@ -247,9 +247,9 @@ def _sizes(splits: Splits, whole: AllImages) -> Iterator[Finding]:
         yield Finding("tiny", "warning", title, detail, ids)
     middle = f"{np.median(width):.0f}x{np.median(height):.0f}"
     side, aspect = np.sqrt(height * width), width / height
-    for kind, values, limit, words in (
-        ("odd-size", side, _ODD_SIDE, f"{_ODD_SIDE:.0f} times larger or smaller per side"),
-        ("odd-aspect", aspect, _ODD_ASPECT, f"{_ODD_ASPECT:.0f} times wider or taller in shape"),
+    for kind, what, values, limit, words in (
+        ("odd-size", "size", side, _ODD_SIDE, f"{_ODD_SIDE:.0f} times larger or smaller per side"),
+        ("odd-aspect", "shape", aspect, _ODD_ASPECT, f"{_ODD_ASPECT:.0f} times wider or taller"),
     ):
         is_odd = np.abs(np.log(values / np.median(values))) > math.log(limit)
         if is_odd.any():
@@ -259,7 +259,7 @@ def _sizes(splits: Splits, whole: AllImages) -> Iterator[Finding]:
                 "they are resized: crop keeps the centre, letterbox and stretch keep everything."
             )
             yield Finding(
-                kind, "info", f"{pluralize(len(ids), 'image')} of unusual {kind[4:]}", detail, ids
+                kind, "info", f"{pluralize(len(ids), 'image')} of unusual {what}", detail, ids
             )
     small, large = np.argmin(side), np.argmax(side)
     yield Finding(
@@ -293,7 +293,8 @@ def _resolutions(splits: Splits) -> Iterator[Finding]:
             f"images, by {100 * smallest.unpaired:.1f}. More images make smaller differences "
             "visible."
         )
-        title = f"{name} can only detect differences above {100 * smallest.paired:.1f} points"
+        points = f"{100 * smallest.paired:.1f} percentage points"
+        title = f"The {name} split can only detect differences above {points}"
         yield Finding("resolution", level, title, detail, formula=_RESOLUTION_RULE)
 
 

@@ -23,7 +23,7 @@ Shares = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PhotoResult:
     """Probabilities by class; key and place: of the explanation map, as the page Explain has it."""
 
     shares: Shares
@@ -41,7 +41,7 @@ def shares_of_frame(workbench: Workbench, run: str, data: bytes) -> Shares:
         return _shares(classifier.class_names, classify(classifier, image[None])[0])
 
 
-def verdict_on(workbench: Workbench, run: str, photo: Photo) -> Verdict:
+def photo_result(workbench: Workbench, run: str, photo: Photo) -> PhotoResult:
     """The probabilities and a map of the predicted class; raises UsageError."""
     answer = explainer_of(workbench).explain(ModelChoice(run), photo)
     page = answer.page
@@ -49,7 +49,7 @@ def verdict_on(workbench: Workbench, run: str, photo: Photo) -> Verdict:
     methods = [each.method for each in page.explanations]
     place = methods.index(_MAP) if _MAP in methods else 0
     title = METHODS[methods[place]].title
-    return Verdict(_shares(page.class_names, shares), answer.key, place, title)
+    return PhotoResult(_shares(page.class_names, shares), answer.key, place, title)
 
 
 def _shares(names: tuple[str, ...], values: NDArray[np.float64]) -> Shares:

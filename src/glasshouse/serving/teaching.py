@@ -17,7 +17,7 @@ _DOWNLOAD, _DOWNLOAD_SIZE = "mobilenet_v2", "14 MB from download.pytorch.org"
 
 
 @dataclass(frozen=True)
-class Backbone:
+class BackboneChoice:
     """A network whose features a new head is fitted to; is_download: its weights are not here."""
 
     name: str
@@ -47,19 +47,19 @@ class Backbone:
         return "Pretrained on ImageNet. Its weights are on this machine: nothing is downloaded."
 
 
-def backbones(workbench: Workbench, at_hand: list[str]) -> list[Backbone]:
+def backbones(workbench: Workbench, at_hand: list[str]) -> list[BackboneChoice]:
     """The choices, the best first; at_hand: networks whose weights are on this machine.
 
     A download is offered last and only where the workbench may download.
     """
     good = [name for name in _PREFERRED if name in at_hand]
-    found = [Backbone(name) for name in (*good, BUNDLED)]
-    others = [Backbone(name) for name in at_hand if name not in good]
+    found = [BackboneChoice(name) for name in (*good, BUNDLED)]
+    others = [BackboneChoice(name) for name in at_hand if name not in good]
     is_open = not workbench.offline and _DOWNLOAD not in at_hand
-    return [*found, *others, *([Backbone(_DOWNLOAD, is_download=True)] if is_open else [])]
+    return [*found, *others, *([BackboneChoice(_DOWNLOAD, is_download=True)] if is_open else [])]
 
 
-def start_teaching(workbench: Workbench, source: Path, backbone: Backbone) -> str:
+def start_teaching(workbench: Workbench, source: Path, backbone: BackboneChoice) -> str:
     """Start training in the background; returns the name of the run.
 
     No connection is opened, unless the backbone is a download. Raises UsageError.

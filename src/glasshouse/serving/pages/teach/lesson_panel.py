@@ -17,7 +17,7 @@ from glasshouse.serving.pages.words import run_address
 from glasshouse.serving.run_watch import snapshot_of
 from glasshouse.serving.taught_sets import what_is_missing
 from glasshouse.serving.teaching import (
-    Backbone,
+    BackboneChoice,
     backbones,
     launch_of_set,
     runs_of_set,
@@ -37,7 +37,7 @@ class LessonPanel:
     def __init__(self, workbench: Workbench, folder: Path) -> None:
         self.on_trained: Callable[[str], None] = lambda run: None
         self._workbench, self._folder = workbench, folder
-        self._backbones: dict[str, Backbone] = {}
+        self._backbones: dict[str, BackboneChoice] = {}
         self._run, self._started = "", 0.0
         with panel("Train", "a new classifier on top of a pretrained network", "gh-lesson"):
             with box("gh-field"):

@@ -22,7 +22,7 @@ _MOST_FRAME = 400_000
 _shares_of_frame: Callable[..., dict[str, float]] = deferred(
     "glasshouse.serving.photo_classes", "shares_of_frame"
 )
-_verdict_on: Callable[..., Any] = deferred("glasshouse.serving.photo_classes", "verdict_on")
+_photo_result: Callable[..., Any] = deferred("glasshouse.serving.photo_classes", "photo_result")
 
 
 class TrialPanel:
@@ -98,7 +98,7 @@ class TrialPanel:
             text("Looking at the photo …")
         try:
             photo = await asyncio.to_thread(read_photo, data, name)
-            found = await asyncio.to_thread(_verdict_on, self._workbench, self._run, photo)
+            found = await asyncio.to_thread(_photo_result, self._workbench, self._run, photo)
         except GlasshouseError as error:
             self._refuse(str(error))
             return
