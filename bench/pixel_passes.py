@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from glasshouse.data import cache, pixel_blocks
+from glasshouse.data import cache, cache_entry, pixel_blocks
 from glasshouse.recipe import load_recipe
 from glasshouse.workflow.train.experiment import TrainRequest, open_experiment
 
@@ -25,7 +25,7 @@ READ = {"bytes": 0}
 
 def count_reads() -> None:
     """Count what the two functions read that all pixels pass through."""
-    copy_rows, file_blocks = pixel_blocks._copy_rows, cache._file_blocks
+    copy_rows, file_blocks = pixel_blocks._copy_rows, cache_entry.file_blocks
 
     def counting_rows(images: np.ndarray, positions: np.ndarray) -> np.ndarray:
         rows = copy_rows(images, positions)
@@ -38,7 +38,7 @@ def count_reads() -> None:
             yield block
 
     pixel_blocks._copy_rows = counting_rows
-    cache._file_blocks = counting_blocks  # type: ignore[assignment]
+    cache.file_blocks = cache_entry.file_blocks = counting_blocks  # type: ignore[assignment]
 
 
 def write_images(folder: Path, count: int, size: int) -> None:

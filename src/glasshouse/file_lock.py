@@ -18,13 +18,6 @@ if sys.platform == "win32":
                 continue  # it gives up after ten seconds; we wait for as long as it takes
             return
 
-    def _try_lock(handle: int) -> bool:
-        try:
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
     def _unlock(handle: int) -> None:
         msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
 else:
@@ -32,15 +25,6 @@ else:
 
     def _lock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX)
-
-    def _try_lock(handle: int) -> bool:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True  # some network file systems have no locks, and must not stop anybody
-        return True
 
     def _unlock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_UN)
@@ -65,15 +49,6 @@ class FileLock:
         self.handle = handle
         return True
 
-    def acquire_now(self) -> bool:
-        """Take the lock if nobody holds it; False if somebody does."""
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT)
-        if not _try_lock(handle):
-            os.close(handle)
-            return False
-        self.handle = handle
-        return True
-
     def release(self) -> None:
         """Give the lock back, if this object holds it."""
         if self.handle is not None:
@@ -84,13 +59,50 @@ class FileLock:
             self.handle = None
 
 
+class FolderLock:
+    """A lock on a folder itself, which leaves no file behind; on Windows there is none."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: exists when the lock is taken."""
+        self.folder = folder
+        self.handle: int | None = None
+
+    def acquire(self, *, wait: bool) -> bool:
+        """Take the lock; False if it is held by somebody else and should not be waited for.
+
+        Where the system or the file system has no such locks, nobody holds any.
+        """
+        if sys.platform == "win32":
+            return True
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(handle)
+            return False
+        except OSError:
+            os.close(handle)
+            return True
+        except BaseException:
+            os.close(handle)
+            raise
+        self.handle = handle
+        return True
+
+    def release(self) -> None:
+        """Give the lock back, if this object holds it."""
+        if self.handle is not None:
+            # The last handle that is closed releases the lock.
+            os.close(self.handle)
+            self.handle = None
+
+
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, waiting for it; where there are no locks, go on without one."""
-    lock = FileLock(path)
+def locked_folder(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a folder, waiting for it; yields False where there are no locks."""
+    lock = FolderLock(folder)
+    lock.acquire(wait=True)
     try:
-        with contextlib.suppress(OSError):
-            lock.acquire()
-        yield
+        yield lock.handle is not None
     finally:
         lock.release()

@@ -4,14 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from glasshouse.data import cache as module
-from glasshouse.data.cache import Cached, cached_images
+from glasshouse.data import cache as module, cache_entry, file_index
+from glasshouse.data.cache import Cached, cached_images, forget_files
+from glasshouse.data.pixel_blocks import gather
 from glasshouse.data.survey import survey as survey_of, survey_to_bytes
 from glasshouse.data.workers import Fitting
 from glasshouse.errors import StorageError
 from glasshouse.storage import cache_folder
-from tests.data.image_files import decoded, write_folder
+from tests.data.image_files import decoded, encoded, scene, write_folder
 
 FITTING = Fitting(8, 8, "crop")
 
@@ -50,11 +52,12 @@ def test_the_cache_holds_what_the_decoder_gives_in_order(tmp_path: Path) -> None
     assert not cached.images.flags.writeable
 
 
-def test_a_second_time_nothing_is_decoded_or_even_opened(tmp_path: Path) -> None:
+def test_a_second_time_nothing_is_decoded_or_even_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths, progress = _images(tmp_path, 5), Decoding()
     first = np.array(_cached(paths).images)
-    for path in paths:
-        path.chmod(0)
+    monkeypatch.setattr(module, "decode_files", None)
     second = _cached(paths, progress)
     assert np.array_equal(first, second.images)
     assert progress.last == (0, 0)
@@ -157,7 +160,7 @@ def test_a_cache_that_cannot_be_written_to_can_still_be_read(
     _cached(paths)
     (survey,) = cache_folder().rglob("*.survey")
     survey.unlink()
-    monkeypatch.setattr(module, "write_bytes", refuse)
+    monkeypatch.setattr(cache_entry, "write_bytes", refuse)
     _expect(_cached(paths, progress), paths)
     assert progress.last == (0, 0)
 
@@ -231,3 +234,67 @@ def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     cache_folder().write_text("a file, where a folder should be")
     with pytest.raises(StorageError, match=r"cannot write the cache in .*GLASSHOUSE_CACHE"):
         _cached(paths)
+
+
+def test_new_pixels_in_files_of_equal_size_and_time_are_seen(tmp_path: Path) -> None:
+    paths, progress = _images(tmp_path / "data", 4), Decoding()
+    for path in paths:
+        path.write_bytes(encoded("BMP", Image.fromarray(scene(8, 8))))
+        os.utime(path, ns=(10**18, 10**18))
+    _cached(paths)
+    before = paths[1].stat()
+    paths[1].write_bytes(encoded("BMP", Image.fromarray(255 - scene(8, 8))))
+    os.utime(paths[1], ns=(10**18, 10**18))
+    after = paths[1].stat()
+    assert (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    _expect(_cached(paths, progress), paths)
+    assert progress.last == (1, 1)
+
+
+def test_another_file_in_the_place_of_one_is_seen_whatever_its_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, progress = _images(tmp_path / "data", 3), Decoding()
+    _cached(paths)
+    stamp = module.file_stamp
+
+    def moved(path: Path) -> tuple[int, int, int, int]:
+        size, changed, stamped, inode = stamp(path)
+        return size, changed, stamped, inode + (path == paths[2])
+
+    monkeypatch.setattr(module, "file_stamp", moved)
+    monkeypatch.setattr(file_index, "file_stamp", moved)
+    _expect(_cached(paths, progress), paths)
+    assert progress.last == (1, 1)
+
+
+def test_files_that_are_forgotten_are_read_again_and_others_are_not(tmp_path: Path) -> None:
+    paths, others = _images(tmp_path / "data", 3), _images(tmp_path / "others", 2)
+    progress = Decoding()
+    _cached(paths)
+    _cached(others)
+    forget_files(paths[:1])
+    _cached(others, progress)
+    assert progress.last == (0, 0)
+    _expect(_cached(paths, progress), paths)
+    assert progress.last == (3, 3)
+
+
+def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    paths = _images(tmp_path / "data", 2)
+    _cached(paths)
+    (pixels,) = cache_folder().rglob("*.pixels")
+    left = pixels.with_name(".building-1-1")
+    left.write_bytes(b"x" * 1000)
+    _cached(_images(tmp_path / "others", 3))
+    assert not left.exists()
+
+
+def test_a_cache_that_shrinks_while_it_is_in_use_is_an_error(tmp_path: Path) -> None:
+    paths = _images(tmp_path / "data", 40)
+    images = cached_images(paths, Fitting(64, 64, "crop"), workers=1).images
+    (pixels,) = cache_folder().rglob("*.pixels")
+    os.truncate(pixels, 4096)
+    with pytest.raises(StorageError, match=r"\.pixels was truncated while it was in use: run ag"):
+        gather(images[20:], np.arange(20))
+    _expect(_cached(paths), paths)

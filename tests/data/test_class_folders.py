@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,9 @@ def test_deeper_files_belong_to_the_class_and_hidden_ones_to_none(tmp_path: Path
     (tmp_path / "dog" / "notes.txt").write_text("good dog")
     listing = list_folder(tmp_path)
     assert listing.ids.tolist() == ["cat/000.png", "cat/2024/may/000.png", "dog/000.png"]
-    assert listing.notes == ("1 file without the extension of an image was ignored.",)
+    assert listing.notes == (
+        "1 file without the extension of an image was ignored: dog/notes.txt.",
+    )
 
 
 def test_without_given_splits_each_class_is_split_by_a_hash(tmp_path: Path) -> None:
@@ -109,3 +112,119 @@ def test_bad_files_are_refused_or_skipped_by_name(tmp_path: Path) -> None:
     assert len(splits.bad_files) == 25
     assert len(splits.train) + len(splits.validation) + len(splits.test) == 72
     assert not any("bad" in i for i in splits.train.ids)
+
+
+SPLITS = {f"{part}/{name}": 3 for part in ("train", "val", "test") for name in ("cat", "dog")}
+
+
+@pytest.mark.parametrize("extra", ["extra", "data", "data/train/cat"])
+def test_a_folder_next_to_the_splits_is_left_out_and_named(tmp_path: Path, extra: str) -> None:
+    write_folder(tmp_path, {**SPLITS, extra: 2})
+    listing = list_folder(tmp_path)
+    assert listing.class_names == ("cat", "dog")
+    assert set(listing.given_splits or ()) == {"train", "validation", "test"}
+    name = extra.partition("/")[0]
+    assert listing.notes == (f"1 folder next to the splits was left out: {name} (2 images).",)
+    assert not any(each.startswith(name) for each in listing.ids)
+
+
+def test_one_split_next_to_folders_with_images_may_be_a_class_and_is_refused(
+    tmp_path: Path,
+) -> None:
+    write_folder(tmp_path, {"train/steam": 3, "train/diesel": 3, "bus": 3, "car": 3})
+    with pytest.raises(DataError, match="train, which looks like a split, next to bus, car, which"):
+        list_folder(tmp_path)
+
+
+def test_one_split_next_to_a_folder_without_images_is_used(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"train/cat": 3, "train/dog": 3, "docs": 0})
+    listing = list_folder(tmp_path)
+    assert listing.class_names == ("cat", "dog")
+    assert listing.notes == ("1 folder next to the splits was left out: docs (0 images).",)
+
+
+def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"train": 3, "bus": 3})
+    assert list_folder(tmp_path).class_names == ("bus", "train")
+
+
+def test_a_test_split_without_class_folders_is_left_out_and_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"train/cat": 3, "train/dog": 3, "test": 4})
+    listing = list_folder(tmp_path)
+    assert set(listing.given_splits or ()) == {"train"}
+    assert listing.notes == ("1 split without class folders was left out: test (4 images).",)
+
+
+@pytest.mark.parametrize("classes", [SPLITS, {"cat": 3, "dog": 3}])
+def test_a_folder_that_an_archive_has_doubled_is_looked_into(
+    tmp_path: Path, classes: dict[str, int]
+) -> None:
+    root = tmp_path / "data"
+    write_folder(root / "data", classes)
+    listing = list_folder(root)
+    assert listing.class_names == ("cat", "dog")
+    assert all(name.startswith("data/") for name in listing.ids)
+
+
+def test_a_single_class_with_subfolders_is_not_taken_apart(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"cat/2023": 5, "cat/2024": 5})
+    assert list_folder(tmp_path).class_names == ("cat",)
+
+
+def test_results_of_runs_are_never_classes_or_images(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"cat": 2, "dog": 2, "cat/deep": 1})
+    for run in ("runs/photos-1", "runs/many/seed-0", "cat/deep/run"):
+        write_folder(tmp_path, {f"{run}/plots": 2})
+        for name in ("recipe.toml", "environment.json"):
+            (tmp_path / run / name).write_text("")
+    write_folder(tmp_path, {"explanations/a-1": 1})
+    for name in ("page.json", "images.npy"):
+        (tmp_path / "explanations" / "a-1" / name).write_text("")
+    listing = list_folder(tmp_path)
+    assert listing.class_names == ("cat", "dog")
+    assert len(listing.paths) == 5
+    (note,) = listing.notes
+    assert note.startswith("4 folders with results of Glasshouse are no class: cat/deep/run, ex")
+
+
+def test_nothing_vanishes_without_being_counted_and_named(tmp_path: Path) -> None:
+    write_folder(tmp_path / "root", {"cat": 2, "dog": 2, "cat/@eaDir": 2, "dog/.thumbnails": 1})
+    write_folder(tmp_path / "elsewhere", {"more": 3})
+    root = tmp_path / "root"
+    (root / "cat" / "linked").symlink_to(tmp_path / "elsewhere" / "more")
+    (root / "loose.png").write_bytes((root / "cat" / "000.png").read_bytes())
+    (root / "cat" / "IMG_0001").write_bytes((root / "cat" / "000.png").read_bytes())
+    listing = list_folder(root)
+    assert len(listing.paths) == 4
+    assert set(listing.notes) == {
+        "1 image next to the class folders was left out: loose.png.",
+        "1 link to a folder was not followed: cat/linked.",
+        "2 folders of thumbnails were left out: cat/@eaDir, dog/.thumbnails.",
+        "1 file without the extension of an image was ignored: cat/IMG_0001.",
+    }
+
+
+def test_many_names_are_shortened(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"cat": 2, "dog": 2})
+    for number in range(8):
+        (tmp_path / "cat" / f"{number}.txt").write_text("")
+    (note,) = list_folder(tmp_path).notes
+    assert note.endswith(
+        "ignored: cat/0.txt, cat/1.txt, cat/2.txt, cat/3.txt, cat/4.txt and 3 more."
+    )
+
+
+def test_a_folder_that_may_not_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path, {"cat": 2, "dog": 2, "cat/deep": 2})
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"cannot read the folder .*deep: Permission denied"):
+        list_folder(tmp_path)

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glasshouse.data.sources import fingerprint, load_splits, require_source
+from glasshouse.data.sources import fingerprint, load_splits, require_source, source_name
 from glasshouse.errors import DataError, UsageError
 from glasshouse.settings import DataSettings
 from tests.data.image_files import write_folder
@@ -83,3 +83,15 @@ def test_splits_load_without_settings_and_print_as_a_few_lines() -> None:
     count = f"{len(splits.train):,} images"
     assert count in repr(splits.train) and repr(splits.train) in repr(splits)
     assert len(repr(splits).splitlines()) == 6
+
+
+def test_the_name_of_a_source_is_that_of_its_folder_or_file_also_from_within(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "photos.v2"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "table.csv").write_text("")
+    monkeypatch.chdir(folder / "deep")
+    assert source_name("..") == source_name(folder) == "photos.v2"
+    assert source_name("../table.csv") == "table"
+    assert source_name("digits") == "digits"

@@ -53,6 +53,8 @@ CASES = [
     (["summary", "resnet18", "--set", "train.epochs=3"], 2, "resnet18 is not a recipe"),
     (["summary", "nowhere.toml"], 2, "nowhere.toml"),
     (["summary", "unfinished"], 2, "unfinished has not finished training"),
+    (["train", ".", "--out", "new"], 2, "--out new is inside ., where its files would be among"),
+    (["check", ".", "--out", "deep/new"], 2, "--out deep/new is inside ."),
     (["train", "digits", "--log", "tensorbord"], 2, "Did you mean 'tensorboard'"),
     (["explain", "run", "nowhere.png"], 3, "nowhere.png: the file does not exist"),
     (["explain", "run"], 2, "expected at least one IMAGE"),

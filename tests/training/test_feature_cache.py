@@ -38,7 +38,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-def test_rows_are_computed_once_and_leave_a_file_its_record_and_its_lock(tmp_path: Path) -> None:
+def test_rows_are_computed_once_and_leave_a_file_and_its_record(tmp_path: Path) -> None:
     compute = Backbone()
     found = cached_rows(tmp_path / "a.npy", BOUNDS, compute)
     assert np.array_equal(found, ROWS) and not found.flags.writeable
@@ -46,7 +46,7 @@ def test_rows_are_computed_once_and_leave_a_file_its_record_and_its_lock(tmp_pat
     assert np.array_equal(np.load(tmp_path / "a.npy"), ROWS)
     assert np.array_equal(cached_rows(tmp_path / "a.npy", BOUNDS, compute), ROWS)
     assert compute.calls == BOUNDS
-    assert names(tmp_path) == [".a.npy.lock", "a.json", "a.npy"]
+    assert names(tmp_path) == ["a.json", "a.npy"]
 
 
 @pytest.mark.parametrize("damage", ["flipped bits", "truncated", "empty", "longer", "no record"])
@@ -116,12 +116,12 @@ def test_a_full_disk_is_an_error_that_keeps_the_blocks_also_where_nothing_can_be
     opened, unlink = Path.open, Path.unlink
 
     def no_space(path: Path, mode: str = "r", *rest: Any, **options: Any) -> IO[Any]:
-        if path.name.endswith(".joining"):
+        if path.name.endswith(".unfinished"):
             full()
         return opened(path, mode, *rest, **options)
 
     def read_only(path: Path, missing_ok: bool = False) -> None:
-        if path.name.endswith(".joining"):
+        if path.name.endswith(".unfinished"):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         unlink(path, missing_ok)
 
@@ -135,10 +135,10 @@ def test_a_full_disk_is_an_error_that_keeps_the_blocks_also_where_nothing_can_be
     assert compute.calls == []
 
 
-def test_what_a_killed_writer_left_is_overwritten(tmp_path: Path) -> None:
-    (tmp_path / ".a.npy.joining").write_bytes(b"x" * 10_000)
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".b.npy.1.unfinished").write_bytes(b"x" * 10_000)
     cached_rows(tmp_path / "a.npy", BOUNDS, Backbone())
-    assert names(tmp_path) == [".a.npy.lock", "a.json", "a.npy"]
+    assert names(tmp_path) == ["a.json", "a.npy"]
 
 
 def test_two_processes_compute_the_rows_once(tmp_path: Path) -> None:

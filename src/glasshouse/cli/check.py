@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glasshouse.cli.options import DataDir, Json, Offline, Set, Source, print_json
+from glasshouse.cli.options import DataDir, Json, Offline, Reread, Set, Source, print_json
 
 if TYPE_CHECKING:
     from glasshouse.data.findings import Finding
@@ -22,6 +22,7 @@ def check(
         Path | None,
         typer.Option(help="Folder to write check.html, which shows the images, and check.json to."),
     ] = None,
+    reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -36,10 +37,15 @@ def check(
     """
     from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import data_progress, say
+    from glasshouse.data.sources import read_again
     from glasshouse.recipe import load_recipe
 
     settings = load_recipe("small-residual", set_ or ()).data
     early_checks.require_folder_free_of_files(out)
+    early_checks.require_outside(out, source)
+    if reread:
+        early_checks.require_source(source)
+        read_again(source)
     from glasshouse.workflow.use.source_check import examine, write_examination
 
     with data_progress() as progress:

@@ -7,7 +7,7 @@ a network with published weights, say) is checked again where it is used.
 from collections.abc import Sequence
 from pathlib import Path
 
-from glasshouse.data.sources import require_source as require_source
+from glasshouse.data.sources import has_own_size, require_source as require_source
 from glasshouse.errors import BadImage, GlasshouseError, ModelError, UsageError
 from glasshouse.models.known_names import require_known
 from glasshouse.models.presets import preset_names
@@ -88,6 +88,17 @@ def require_folder_free_of_files(out: Path | None) -> None:
     nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise UsageError(f"--out {out}: expected a folder, but {nearest} is a file")
+
+
+def require_outside(out: Path | None, source: str) -> None:
+    """Raise UsageError for an output folder inside the folder that the images come from."""
+    if out is None or has_own_size(source) or not Path(source).is_dir():
+        return
+    if out.resolve().is_relative_to(Path(source).resolve()):
+        raise UsageError(
+            f"--out {out} is inside {source}, where its files would be among the images: name a "
+            "folder elsewhere"
+        )
 
 
 def require_file_name(out: Path | None, ending: str) -> None:

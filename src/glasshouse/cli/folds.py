@@ -50,6 +50,7 @@ def folds(
     from glasshouse.runs import folder as runs
 
     early_checks.require_folder_free_of_files(out)
+    early_checks.require_outside(out, source)
     if out is not None:
         runs.claim(out, resume=False)
     request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
@@ -119,6 +120,7 @@ def label_errors(
     from glasshouse.cli.progress_bars import say
 
     early_checks.require_folder_free_of_files(out)
+    early_checks.require_outside(out, source)
     request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
     from glasshouse.evaluation.suspect_labels import suspect_labels
     from glasshouse.workflow.compare.label_errors import write_label_errors

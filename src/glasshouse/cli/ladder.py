@@ -50,13 +50,15 @@ def ladder(
 
     from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import say
+    from glasshouse.data.sources import source_name
     from glasshouse.recipe import load_recipe
     from glasshouse.runs.folder import LADDER_PAGE
 
-    folder = out or Path("runs") / f"{Path(source).stem}-ladder"
+    folder = out or Path("runs") / f"{source_name(source)}-ladder"
     overrides = with_shorthands(set_, batch_size=batch_size, image_size=image_size)
     load_recipe(FIRST_RECIPE, overrides)
     early_checks.require_folder_free_of_files(folder)
+    early_checks.require_outside(out, source)
     if not folder.exists():
         early_checks.require_source(source)
     from glasshouse.cli.experiments import run_to_the_end

@@ -47,6 +47,9 @@ DataDir = Annotated[
 ]
 Recipe = Annotated[str, typer.Option(help="Name of a recipe, or a .toml file.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never connect to another host.")]
+Reread = Annotated[
+    bool, typer.Option("--reread", help="Decode files again although they look unchanged.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print a single JSON document.")]
 Set = Annotated[
     list[str] | None,

@@ -22,6 +22,7 @@ from glasshouse.cli.options import (
     Json,
     LearningRate,
     Offline,
+    Reread,
     Set,
     Source,
     Weights,
@@ -102,6 +103,7 @@ def train(
     snapshots: Snapshots = 0,
     on_bad_file: Bad = None,
     log: Log = None,
+    reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -120,12 +122,11 @@ def train(
     if begun is not None and minutes is not None:
         # A resumed run keeps the plan that was made for it; its time budget has long run out.
         recipe, overrides, minutes = begun, [], None
-    usual = DEFAULT_RECIPE if backbone is None else BACKBONE_RECIPE
-    usual = usual if minutes is None else BUDGET_RECIPE
-    settings = load_recipe(recipe or begun or usual, overrides)
+    settings = load_recipe(recipe or begun or _usual_recipe(backbone, minutes), overrides)
     folder = out or _next_folder(source, settings, minutes)
     _require_epochs(settings, snapshots)
     _require_places(source, settings, folder, resume)
+    _prepare_source(source, out, reread)
     from glasshouse.cli.experiments import fit_request, say_time_used
     from glasshouse.workflow.train.experiment import TrainRequest
 
@@ -147,11 +148,27 @@ def train(
         say_time_used(minutes, started)
 
 
+def _usual_recipe(backbone: str | None, minutes: float | None) -> str:
+    if minutes is not None:
+        return BUDGET_RECIPE
+    return DEFAULT_RECIPE if backbone is None else BACKBONE_RECIPE
+
+
 def _next_folder(source: str, recipe: "Settings", minutes: float | None) -> Path:
+    from glasshouse.data.sources import source_name
     from glasshouse.runs import folder as runs
 
     budget = "" if minutes is None else f"-{minutes:g}min"
-    return runs.next_run_folder(Path("runs"), f"{Path(source).stem}-{recipe.name}{budget}")
+    return runs.next_run_folder(Path("runs"), f"{source_name(source)}-{recipe.name}{budget}")
+
+
+def _prepare_source(source: str, out: Path | None, reread: bool) -> None:
+    from glasshouse.cli import early_checks
+    from glasshouse.data.sources import read_again
+
+    early_checks.require_outside(out, source)
+    if reread:
+        read_again(source)
 
 
 def _require_epochs(recipe: "Settings", snapshots: int) -> None:

@@ -74,16 +74,18 @@ def tune(
     from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import say
     from glasshouse.cli.signals import catch_signals
+    from glasshouse.data.sources import source_name
     from glasshouse.runs.folder import BEST
     from glasshouse.workflow.tune.space import parse_search, require_space
 
-    folder = out or Path("runs") / f"{Path(source).stem}-{Path(recipe).stem}-tune"
+    folder = out or Path("runs") / f"{source_name(source)}-{Path(recipe).stem}-tune"
     space = tuple(parse_search(text) for text in search or ())
     overrides = with_shorthands(
         set_, epochs=epochs, batch_size=batch_size, lr=lr, image_size=image_size
     )
     require_space(recipe, overrides, space)
     early_checks.require_folder_free_of_files(folder)
+    early_checks.require_outside(out, source)
     if not folder.exists():
         early_checks.require_source(source)
     from glasshouse.workflow.tune.tune import Search, tune as run_search

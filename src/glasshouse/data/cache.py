@@ -3,50 +3,49 @@
 An entry consists of ``<key>.pixels``, the images one after the other; ``<key>.survey``, what one
 pass over them found; and ``<key>.json``, the digests of their files and what the other two are
 verified by. The latter is written last, so that an entry that has it is complete. Two processes
-that build the same entry write the same bytes. Next to the entries, an index remembers the digest
-of each file by its size and time, so that 20,000 files need not be read again.
+that need the same entry wait for each other. Next to the entries, an index remembers the digest
+of each file by its size, times and inode, so that 20,000 files need not be read again.
 """
 
 import contextlib
 import os
-import zlib
-from collections.abc import Container, Iterator, Sequence
+import threading
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glasshouse.data.cache_entry import (
+    checksum_of,
+    file_blocks,
+    read_record,
+    survey_file,
+    verified_survey,
+    write_record,
+)
 from glasshouse.data.decode import DECODER_VERSION
 from glasshouse.data.file_index import (
     FileIndex,
     KnownFile,
+    file_stamp,
     read_index,
     readable,
-    size_and_time,
     unchanged,
 )
 from glasshouse.data.headers import Header
 from glasshouse.data.images import BadFile
-from glasshouse.data.pixel_blocks import BLOCK_BYTES, Images, Positions, images_per_block
-from glasshouse.data.survey import (
-    Survey,
-    survey,
-    survey_blocks,
-    survey_from_bytes,
-    survey_to_bytes,
-)
+from glasshouse.data.pixel_blocks import Images, Positions
+from glasshouse.data.survey import Survey, survey
 from glasshouse.data.workers import Fitting, decode_files
 from glasshouse.errors import StorageError
+from glasshouse.file_lock import locked_folder
 from glasshouse.progress import Progress
-from glasshouse.storage import (
-    cache_folder,
-    read_json,
-    sha256_of_bytes,
-    write_bytes,
-    write_json,
-)
+from glasshouse.storage import cache_folder, sha256_of_bytes, write_json
+
+_UNFINISHED = ".building-"
 
 
 @dataclass(frozen=True)
@@ -77,18 +76,40 @@ def cached_images(
     be surveyed when they were just written, to be verified otherwise. A file that cannot be read is
     listed, not raised. Raises StorageError when the cache cannot be written.
     """
+    found = _open(paths, fitting)
+    if found is not None:
+        return found
     folder = _folder(fitting)
-    index_path = folder / f"index-{sha256_of_bytes(os.fsencode(_common(paths)))[:16]}.json"
-    index = unchanged(paths, read_index(index_path))
-    # A path may be listed twice: validation images that are trained on as well.
-    is_known = len(index) == len(set(map(str, paths)))
-    # All files may be known although their entry is missing or damaged.
-    found = _open(paths, fitting, index) if is_known else None
-    if found is None:
-        surveyed = _build(paths, fitting, index, progress=progress, workers=workers)
-        write_json(index_path, index)
-        found = _mapped(paths, fitting, index, surveyed)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    with locked_folder(folder) as is_alone:
+        if is_alone:
+            _remove_left_behind(folder)
+            # Whoever held the lock before may have built it.
+            found = _open(paths, fitting)
+        if found is None:
+            index = unchanged(paths, read_index(_index_path(paths, fitting)))
+            surveyed = _build(paths, fitting, index, progress=progress, workers=workers)
+            write_json(_index_path(paths, fitting), index)
+            found = _mapped(paths, fitting, index, surveyed)
     return found
+
+
+def forget_files(paths: Sequence[Path]) -> None:
+    """Have these files read again, however unchanged they look."""
+    names = set(map(str, paths))
+    for path in (cache_folder() / "images").glob("*/index-*.json"):
+        if names & read_index(path).keys():
+            path.unlink(missing_ok=True)
+
+
+def _remove_left_behind(folder: Path) -> None:
+    """Remove what processes that were killed have left; nobody else builds here now."""
+    for path in folder.glob(f"{_UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _build(
@@ -102,31 +123,34 @@ def _build(
     """Decode or copy every image into a new file, survey it, and name it by its content."""
     folder = _folder(fitting)
     row_bytes = 3 * fitting.height * fitting.width
-    # Of this build alone: other processes, or threads of this one, may build the same entry.
-    temporary = folder / f".building-{os.getpid()}-{id(index)}"
+    # Of this build alone: where there are no locks, others may build the same entry.
+    temporary = folder / f"{_UNFINISHED}{os.getpid()}-{threading.get_ident()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with temporary.open("w+b") as file:
             todo = _copy_known(file, paths, index, folder, row_bytes)
             _decode_rest(file, paths, todo, index, fitting, (progress, workers))
             good = readable(paths, index)
             _close_gaps(file, good, row_bytes)
-            found, checksum = _survey_file(file, fitting)
+            found, checksum = survey_file(file, fitting)
             # Otherwise a power failure could leave the new name with half of the pixels.
             os.fsync(file.fileno())
         digests = [index[str(paths[number])].sha256 for number in good]
         record = _record_path(digests, fitting)
         _put(temporary, record.with_suffix(".pixels"))
-        _write_record(record, digests, checksum, found)
+        write_record(record, digests, checksum, found)
     except OSError as error:
-        raise StorageError(
-            f"cannot write the cache in {folder}: {error.strerror}. "
-            "Free some space, or name another folder with GLASSHOUSE_CACHE."
-        ) from error
+        raise _cannot_write(folder, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
     return found
+
+
+def _cannot_write(folder: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"cannot write the cache in {folder}: {error.strerror}. "
+        "Free some space, or name another folder with GLASSHOUSE_CACHE."
+    )
 
 
 def _put(temporary: Path, target: Path) -> None:
@@ -138,15 +162,6 @@ def _put(temporary: Path, target: Path) -> None:
         # and a mapped one was verified when it was opened.
         if not target.is_file() or target.stat().st_size != temporary.stat().st_size:
             raise
-
-
-def _write_record(record: Path, digests: list[str], checksum: int, found: Survey) -> None:
-    data = survey_to_bytes(found)
-    write_bytes(record.with_suffix(".survey"), data)
-    # Last: an entry counts as complete once its record is there.
-    write_json(
-        record, {"crc32": checksum, "survey_sha256": sha256_of_bytes(data), "digests": digests}
-    )
 
 
 def _copy_known(
@@ -171,12 +186,12 @@ def _copy_known(
 
 def _verified_digests(record: Path, row_bytes: int, wanted: Container[str]) -> list[str]:
     """The digests of an undamaged entry that has any of those wanted, else none."""
-    entry = _read_record(record, row_bytes)
+    entry = read_record(record, row_bytes)
     # Reading all pixels of an entry to verify them is only worth it when some are needed.
     if entry is None or not any(digest in wanted for digest in entry.digests):
         return []
     with record.with_suffix(".pixels").open("rb") as pixels:
-        return entry.digests if _checksum(_file_blocks(pixels)) == entry.crc32 else []
+        return entry.digests if checksum_of(file_blocks(pixels)) == entry.crc32 else []
 
 
 def _copy_row(file: Any, source: Path, row: int, numbers: list[int], row_bytes: int) -> None:
@@ -198,7 +213,7 @@ def _decode_rest(
 ) -> None:
     progress, workers = how
     # Read before decoding: a file that is changed meanwhile will not match, and is decoded again.
-    before = [size_and_time(paths[number]) for number in todo]
+    before = [file_stamp(paths[number]) for number in todo]
     row_bytes = 3 * fitting.height * fitting.width
     chosen = [paths[number] for number in todo]
     for done, result in enumerate(decode_files(chosen, fitting, workers=workers), start=1):
@@ -232,16 +247,20 @@ def _close_gaps(file: Any, good: list[int], row_bytes: int) -> None:
     file.flush()
 
 
-def _open(paths: Sequence[Path], fitting: Fitting, index: FileIndex) -> Cached | None:
-    """The entry of these files, or None when it is missing or damaged."""
+def _open(paths: Sequence[Path], fitting: Fitting) -> Cached | None:
+    """The entry of these files; None when a file is unknown or the entry missing or damaged."""
+    index = unchanged(paths, read_index(_index_path(paths, fitting)))
+    # A path may be listed twice: validation images that are trained on as well.
+    if len(index) != len(set(map(str, paths))):
+        return None
     digests = [index[str(paths[number])].sha256 for number in readable(paths, index)]
     if not digests:
         return _mapped(paths, fitting, index, survey(_no_images(fitting)))
     record = _record_path(digests, fitting)
-    entry = _read_record(record, 3 * fitting.height * fitting.width)
+    entry = read_record(record, 3 * fitting.height * fitting.width)
     if entry is None or entry.digests != digests:
         return None
-    found = _verified_survey(record, entry, fitting)
+    found = verified_survey(record, entry, fitting)
     return None if found is None else _mapped(paths, fitting, index, found)
 
 
@@ -251,6 +270,9 @@ def _mapped(paths: Sequence[Path], fitting: Fitting, index: FileIndex, found: Su
     known = [index[str(paths[number])] for number in good]
     pixels = _record_path([each.sha256 for each in known], fitting).with_suffix(".pixels")
     shape = (len(good), 3, fitting.height, fitting.width)
+    # Mapping more than the file holds would end the process at the first missing page.
+    if good and pixels.stat().st_size != int(np.prod(shape)):
+        raise StorageError(f"{pixels} was truncated: run again, and the cache is built again")
     return Cached(
         # An empty file cannot be mapped.
         images=np.memmap(pixels, np.uint8, mode="r", shape=shape) if good else _no_images(fitting),
@@ -268,91 +290,16 @@ def _no_images(fitting: Fitting) -> Images:
     return np.empty((0, 3, fitting.height, fitting.width), np.uint8)
 
 
-class _EntryRecord(NamedTuple):
-    """What the record of an entry says: the digests of the files, and how to verify the rest."""
-
-    digests: list[str]
-    crc32: int
-    survey_sha256: str
-
-
-def _read_record(path: Path, row_bytes: int) -> _EntryRecord | None:
-    """The record of an entry whose pixels have the right size, which are not read."""
-    try:
-        values = read_json(path)
-        digests = [str(digest) for digest in values["digests"]]
-        if path.with_suffix(".pixels").stat().st_size != len(digests) * row_bytes:
-            return None
-        return _EntryRecord(digests, int(values["crc32"]), str(values.get("survey_sha256", "")))
-    except (StorageError, OSError, KeyError, TypeError, ValueError, AttributeError):
-        return None
-
-
-def _verified_survey(record: Path, entry: _EntryRecord, fitting: Fitting) -> Survey | None:
-    """The survey of an entry after one pass over its pixels; None when they are damaged.
-
-    The pass verifies the pixels, and surveys them again where the survey itself is damaged.
-    """
-    kept = _read_survey(record.with_suffix(".survey"), entry)
-    try:
-        with record.with_suffix(".pixels").open("rb") as file:
-            if kept is not None:
-                return kept if _checksum(_file_blocks(file)) == entry.crc32 else None
-            found, checksum = _survey_file(file, fitting)
-    except OSError:
-        return None
-    if checksum != entry.crc32:
-        return None
-    # A cache that cannot be written to can still be read.
-    with contextlib.suppress(StorageError):
-        _write_record(record, entry.digests, checksum, found)
-    return found
-
-
-def _read_survey(path: Path, entry: _EntryRecord) -> Survey | None:
-    try:
-        data = path.read_bytes()
-        return survey_from_bytes(data) if sha256_of_bytes(data) == entry.survey_sha256 else None
-    except (OSError, StorageError):
-        return None
-
-
-def _survey_file(file: Any, fitting: Fitting) -> tuple[Survey, int]:
-    """Survey a file of pixels and compute its checksum, in the same pass."""
-    shape = (3, fitting.height, fitting.width)
-    checksum = 0
-
-    def images() -> Iterator[Images]:
-        nonlocal checksum
-        block_bytes = images_per_block(shape) * 3 * fitting.height * fitting.width
-        for block in _file_blocks(file, block_bytes):
-            checksum = zlib.crc32(block, checksum)
-            yield np.frombuffer(block, np.uint8).reshape(-1, *shape)
-
-    found = survey_blocks(images(), fitting.height * fitting.width)
-    return found, checksum
-
-
-def _checksum(parts: Iterator[bytes]) -> int:
-    """CRC-32 of a file: detects decay, not malice, and is fast enough for each start."""
-    checksum = 0
-    for block in parts:
-        checksum = zlib.crc32(block, checksum)
-    return checksum
-
-
-def _file_blocks(file: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
-    """A whole file, some bytes at a time."""
-    file.seek(0)
-    while block := file.read(block_bytes):
-        yield block
-
-
 def _record_path(digests: Sequence[str], fitting: Fitting) -> Path:
     """Where the record of an entry is: its name is made from all that decides its pixels."""
     parts = (DECODER_VERSION, fitting.height, fitting.width, fitting.resize, *digests)
     key = sha256_of_bytes(os.fsencode("\n".join(map(str, parts))))[:32]
     return _folder(fitting) / f"{key}.json"
+
+
+def _index_path(paths: Sequence[Path], fitting: Fitting) -> Path:
+    key = sha256_of_bytes(os.fsencode(_common(paths)))[:16]
+    return _folder(fitting) / f"index-{key}.json"
 
 
 def _folder(fitting: Fitting) -> Path:

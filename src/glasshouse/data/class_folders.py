@@ -1,7 +1,8 @@
 """A folder of class folders, optionally inside train, validation and test folders."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,79 +27,215 @@ _IMAGE_ENDINGS = {
     ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".heic",
     ".heif", ".psd", ".tga", ".ico", ".cur", ".sgi", ".svg", ".raw", ".dng",
 }  # fmt: skip
+# Made by the indexing of some file managers and storage devices; small copies of the images.
+_THUMBNAILS = ("@eaDir", ".thumbnails", ".@__thumb")
+# Files of which one says that a folder holds results of ours, all of them in a set.
+_RESULTS = (
+    {"recipe.toml", "environment.json"}, {"page.json", "images.npy"}, {"seeds.json"},
+    {"ladder.json"}, {"tune.json"},
+)  # fmt: skip
+_SHOWN = 5
+
+
+@dataclass
+class _LeftOut:
+    """What is not taken from a folder, by the sentence that says so; names relative to the root."""
+
+    root: Path
+    names: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, sentence: str, path: Path, detail: str = "") -> None:
+        """sentence: with a place for the count, which ends in a verb for one and for several."""
+        self.names.setdefault(sentence, []).append(f"{path.relative_to(self.root)}{detail}")
+
+    def notes(self) -> tuple[str, ...]:
+        return tuple(_note(sentence, names) for sentence, names in self.names.items())
+
+
+_NO_EXTENSION = "file without the extension of an image {was} ignored"
+_LOOSE = "image next to the class folders {was} left out"
+_THUMBNAIL = "folder of thumbnails {was} left out"
+_LINK = "link to a folder {was} not followed"
+_RUN = "folder with results of Glasshouse {is} no class"
+_OTHER = "folder next to the splits {was} left out"
+_UNLABELLED = "split without class folders {was} left out"
 
 
 def list_folder(root: Path) -> FileListing:
     """List the images below a folder; ids are relative paths with forward slashes.
 
-    Images in subfolders of a class folder belong to the class. Hidden files are skipped, as are
-    files without the extension of an image, which are counted in a note. Raises DataError for a
-    folder without class folders or images.
+    Images in subfolders of a class folder belong to the class. Hidden files and results of runs
+    are skipped; everything else that is left out is counted and named in the notes. Raises
+    DataError for a folder without class folders or images, for one that cannot be read, and where
+    it is unclear whether folders are splits or classes.
     """
-    split_folders = _split_folders(root)
-    folders = split_folders or [(root, None)]
-    found = [
-        (path, split, class_folder.name)
-        for folder, split in folders
-        for class_folder in _visible_folders(folder)
-        for path in _files(class_folder)
-    ]
-    images = [row for row in found if row[0].suffix.lower() in _IMAGE_ENDINGS]
-    class_names = sorted({f.name for folder, _ in folders for f in _visible_folders(folder)})
+    left = _LeftOut(root)
+    start = _start(root)
+    folders, has_splits = _split_folders(start, left)
+    images: list[tuple[Path, SplitName | None, str]] = []
+    class_names: set[str] = set()
+    for folder, split in folders:
+        _note_loose(folder, left)
+        for class_folder in _visible_folders(folder, left):
+            found = list(_images(class_folder, left))
+            images += [(path, split, class_folder.name) for path in found]
+            if found or not _holds_results(class_folder):
+                class_names.add(class_folder.name)
     if not class_names or not images:
         raise DataError(_nothing(root))
-    labels = [class_names.index(name) for _, _, name in images]
+    names = sorted(class_names)
     return FileListing(
         origin=root,
         paths=tuple(path for path, _, _ in images),
         ids=np.array([path.relative_to(root).as_posix() for path, _, _ in images]),
-        labels=np.array(labels, dtype=np.int64),
-        class_names=tuple(class_names),
-        given_splits=tuple(s for _, s, _ in images if s) if split_folders else None,
-        notes=_notes(len(found) - len(images)),
+        labels=np.array([names.index(name) for _, _, name in images], dtype=np.int64),
+        class_names=tuple(names),
+        given_splits=tuple(s for _, s, _ in images if s) if has_splits else None,
+        notes=left.notes(),
     )
-
-
-def _split_folders(root: Path) -> list[tuple[Path, SplitName | None]]:
-    """The folders of the splits if all folders are named so; else none."""
-    folders = _visible_folders(root)
-    if not all(folder.name.lower() in SPLIT_FOLDERS for folder in folders):
-        return []
-    return [(folder, SPLIT_FOLDERS[folder.name.lower()]) for folder in folders]
-
-
-def _visible_folders(folder: Path) -> list[Path]:
-    try:
-        return sorted(f for f in folder.iterdir() if f.is_dir() and not _is_hidden(f.name))
-    except OSError as error:
-        raise DataError(f"cannot read the folder {folder}: {error.strerror}") from error
 
 
 def image_files(folder: Path) -> Iterator[Path]:
     """The visible files below a folder that have the extension of an image, in order."""
-    return (path for path in _files(folder) if path.suffix.lower() in _IMAGE_ENDINGS)
+    return _images(folder, _LeftOut(folder))
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for place, subfolders, names in os.walk(folder):
+def _start(root: Path) -> Path:
+    """The folder itself, or the one in it that unpacking an archive has doubled."""
+    folders = _visible_folders(root)
+    if len(folders) != 1 or _is_split(folders[0]) or _loose(root):
+        return root
+    (only,) = folders
+    is_doubled = only.name == root.resolve().name or any(
+        _is_split(inner) and _visible_folders(inner) for inner in _visible_folders(only)
+    )
+    return _start(only) if is_doubled and not _loose(only) else root
+
+
+def _split_folders(root: Path, left: _LeftOut) -> tuple[list[tuple[Path, SplitName | None]], bool]:
+    """The folders that hold class folders, with their split if they are splits; whether they are.
+
+    Raises DataError where one folder is named like a split, holds folders, and stands next to
+    folders with images: it may be a class as well.
+    """
+    folders = _visible_folders(root)
+    splits = [folder for folder in folders if _is_split(folder)]
+    whole = [folder for folder in splits if _visible_folders(folder)]
+    others = [folder for folder in folders if folder not in splits]
+    if not splits or (others and not whole):
+        return [(root, None)], False
+    counts = {folder: len(list(image_files(folder))) for folder in others}
+    if len(whole) == 1 and any(counts.values()):
+        raise DataError(
+            f"{root} has {whole[0].name}, which looks like a split, next to "
+            f"{', '.join(folder.name for folder in others[:_SHOWN])}, which look like classes. "
+            f"Name {root / whole[0].name} as the source, or rename it if it is a class."
+        )
+    for folder, count in counts.items():
+        if not _holds_results(folder):
+            left.add(_OTHER, folder, f" ({pluralize(count, 'image')})")
+    used = whole or splits
+    for folder in splits:
+        if folder not in used:
+            count = len(list(image_files(folder)))
+            left.add(_UNLABELLED, folder, f" ({pluralize(count, 'image')})")
+    return [(folder, SPLIT_FOLDERS[folder.name.lower()]) for folder in used], True
+
+
+def _is_split(folder: Path) -> bool:
+    return folder.name.lower() in SPLIT_FOLDERS
+
+
+def _visible_folders(folder: Path, left: _LeftOut | None = None) -> list[Path]:
+    try:
+        found = sorted(f for f in folder.iterdir() if f.is_dir())
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    for path in found if left else ():
+        if path.name in _THUMBNAILS and left:
+            left.add(_THUMBNAIL, path)
+    return [f for f in found if not _is_hidden(f.name) and f.name not in _THUMBNAILS]
+
+
+def _loose(folder: Path) -> list[Path]:
+    return [f for f in sorted(folder.iterdir()) if f.is_file() and _is_image(f)]
+
+
+def _note_loose(folder: Path, left: _LeftOut) -> None:
+    for path in _loose(folder):
+        left.add(_LOOSE, path)
+
+
+def _images(folder: Path, left: _LeftOut) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise _unreadable(Path(error.filename or folder), error)
+
+    # Without onerror, os.walk would pass over folders that it may not read.
+    for place, subfolders, names in os.walk(folder, onerror=refuse):
+        if _is_result(names):
+            left.add(_RUN, Path(place))
+            subfolders.clear()
+            continue
+        here = Path(place)
         # Changed in place: os.walk reads from this list which folders to visit, and in which order.
-        subfolders[:] = sorted(name for name in subfolders if not _is_hidden(name))
-        yield from (Path(place) / name for name in sorted(names) if not _is_hidden(name))
+        subfolders[:] = [name for name in sorted(subfolders) if _is_visited(here / name, left)]
+        for name in sorted(name for name in names if not _is_hidden(name)):
+            path = here / name
+            if _is_image(path):
+                yield path
+            else:
+                left.add(_NO_EXTENSION, path)
+
+
+def _is_visited(folder: Path, left: _LeftOut) -> bool:
+    """Whether the images of a subfolder belong to the class; notes why not."""
+    if folder.name in _THUMBNAILS:
+        left.add(_THUMBNAIL, folder)
+        return False
+    if not _is_hidden(folder.name) and folder.is_symlink():
+        # It could lead back to a folder above, and to the images of another class.
+        left.add(_LINK, folder)
+        return False
+    return not _is_hidden(folder.name)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in _IMAGE_ENDINGS and not _is_hidden(path.name)
+
+
+def _is_result(names: Iterable[str]) -> bool:
+    found = set(names)
+    return any(wanted <= found for wanted in _RESULTS)
+
+
+def _holds_results(folder: Path) -> bool:
+    """Whether a folder without images of its own is one of runs, searches or explanations."""
+    return any(_is_result(names) for _, _, names in os.walk(folder))
 
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
-def _notes(ignored: int) -> tuple[str, ...]:
-    if not ignored:
-        return ()
-    verb = "was" if ignored == 1 else "were"
-    return (f"{pluralize(ignored, 'file')} without the extension of an image {verb} ignored.",)
+def _unreadable(folder: Path, error: OSError) -> DataError:
+    return DataError(
+        f"cannot read the folder {folder}: {error.strerror}. Allow it to be read, or move it away."
+    )
+
+
+def _note(sentence: str, names: list[str]) -> str:
+    noun, _, rest = sentence.partition(" {")
+    verb, _, end = rest.partition("}")
+    verb = {"was": "were", "is": "are"}[verb] if len(names) > 1 else verb
+    first, _, more = noun.partition(" ")
+    counted = f"{pluralize(len(names), first)}{f' {more}' if more else ''}"
+    shown = ", ".join(sorted(names)[:_SHOWN])
+    others = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{counted} {verb}{end}: {shown}{others}."
 
 
 def _nothing(root: Path) -> str:
-    loose = sum(1 for f in root.iterdir() if f.suffix.lower() in _IMAGE_ENDINGS)
+    loose = len(_loose(root))
     hint = f" {loose} images are directly in it; move them to class folders." if loose else ""
     return (
         f"{root} has no class folders with images. Expected one folder per class, as in "

@@ -10,13 +10,17 @@ from glasshouse.storage import read_json
 
 
 class KnownFile(NamedTuple):
-    """What is remembered of a file: its size and time, its digest, why it is bad if it is.
+    """What is remembered of a file: its stamp, its digest, why it is bad if it is.
 
-    changed: time of the last change in nanoseconds. height, width: of the upright image.
+    changed: time of the last change in nanoseconds, which programs can set; stamped: that of the
+    last change of the content or of such facts, which they cannot.
+    height, width: of the upright image.
     """
 
     file_bytes: int
     changed: int
+    stamped: int
+    inode: int
     sha256: str
     reason: str
     height: int
@@ -37,22 +41,26 @@ def read_index(path: Path) -> FileIndex:
 
 
 def unchanged(paths: Sequence[Path], index: FileIndex) -> FileIndex:
-    """The entries of the files whose size and time are still those in the index."""
+    """The entries of the files whose stamps are still those in the index."""
     known = {}
     for path in paths:
         entry = index.get(str(path))
         # No digest: the decoding process died, perhaps by accident; the file is tried again.
-        if entry and entry.sha256 and entry[:2] == size_and_time(path):
+        if entry and entry.sha256 and entry[:4] == file_stamp(path):
             known[str(path)] = entry
     return known
 
 
-def size_and_time(path: Path) -> tuple[int, int]:
-    """Bytes, and nanoseconds of the last change; -1 for a file that is not there."""
+def file_stamp(path: Path) -> tuple[int, int, int, int]:
+    """What changes with the content: size, both times and inode; -1 for a file that is not there.
+
+    Size and time of the last change alone stay equal where an archive is unpacked or a copy keeps
+    the times: images of one size without compression have files of one size.
+    """
     with contextlib.suppress(OSError):
         status = path.stat()
-        return status.st_size, status.st_mtime_ns
-    return -1, -1
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    return -1, -1, -1, -1
 
 
 def readable(paths: Sequence[Path], index: FileIndex) -> list[int]:
@@ -63,10 +71,12 @@ def readable(paths: Sequence[Path], index: FileIndex) -> list[int]:
 def _known_file(*values: Any) -> KnownFile:
     # An index of an earlier version has fewer values: ValueError, and the files are read again.
     *numbers, digest, reason, height, width, oddities = values
-    size, time = numbers
+    size, changed, stamped, inode = numbers
     return KnownFile(
         file_bytes=int(size),
-        changed=int(time),
+        changed=int(changed),
+        stamped=int(stamped),
+        inode=int(inode),
         sha256=str(digest),
         reason=str(reason),
         height=int(height),

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from glasshouse.errors import StorageError
+
 Images = NDArray[np.uint8]
 Positions = NDArray[np.int64]
 
@@ -17,8 +19,14 @@ def gather(images: Images, positions: Positions) -> Images:
 
     Pages that were read once would stay resident otherwise, until a large cache fills the memory.
     """
-    rows = _copy_rows(images, positions)
     mapping = _mapping(images)
+    # The system ends a process that reads a page which the file no longer has.
+    if mapping is not None and mapping.size() < len(mapping):
+        raise StorageError(
+            f"{getattr(images, 'filename', None) or 'a cache file'} was truncated while it was in "
+            "use: run again, and the cache is built again"
+        )
+    rows = _copy_rows(images, positions)
     # Not every system knows this advice; there, the system decides when to drop the pages.
     if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapping.madvise(mmap.MADV_DONTNEED)

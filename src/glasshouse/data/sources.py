@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from glasshouse.data.cache import forget_files
 from glasshouse.data.cifar import find_cifar, read_cifar
 from glasshouse.data.class_folders import list_folder
 from glasshouse.data.decode import Resize, fit_to_size
 from glasshouse.data.digits import read_digits
-from glasshouse.data.file_splits import load_files
+from glasshouse.data.file_splits import FileListing, load_files
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.data.shapes import DEFAULT_SIZE, make_shapes
 from glasshouse.data.splits import TRAINED_ON_VALIDATION, limit, three_way_split, two_way_split
@@ -58,9 +59,7 @@ def load_splits(
         resized = _resized(replace(splits, resize=resize), settings)
         return _joined(_limited(resized, settings), settings)
     require_source(source)
-    path = Path(source)
-    listing = list_folder(path) if path.is_dir() else list_table(path)
-    return load_files(listing, settings, progress)
+    return load_files(_listing(Path(source)), settings, progress)
 
 
 def require_source(source: str | Path) -> None:
@@ -69,6 +68,25 @@ def require_source(source: str | Path) -> None:
     is_table = path.is_file() and path.suffix.lower() in ENDINGS
     if not (has_own_size(source) or path.is_dir() or is_table):
         raise _unknown(str(source), path)
+
+
+def read_again(source: str | Path) -> None:
+    """Have the files of a source decoded again when they are next loaded, also unchanged ones."""
+    if not has_own_size(source):
+        forget_files(_listing(Path(source)).paths)
+
+
+def source_name(source: str | Path) -> str:
+    """A short name for what is made from a source: that of its folder or file, without ending."""
+    if has_own_size(source):
+        return str(source)
+    # Resolved: "." and ".." have no name of their own.
+    path = Path(source).resolve()
+    return (path.name if path.is_dir() else path.stem) or "images"
+
+
+def _listing(path: Path) -> FileListing:
+    return list_folder(path) if path.is_dir() else list_table(path)
 
 
 def has_own_size(source: str | Path) -> bool:

@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.errors import StorageError
-from glasshouse.file_lock import locked
+from glasshouse.file_lock import locked_folder
 from glasshouse.storage import write_bytes, write_json
 
 Values = NDArray[np.floating]
 _READ_BYTES = 8 << 20
 _CHECKSUM_BYTES = 4
+_UNFINISHED = ".unfinished"
 # The files that this process has verified, with their identity at that time.
 _verified: dict[Path, tuple[int, int, int]] = {}
 
@@ -41,9 +42,13 @@ def cached_rows(
     found = _open(whole, count)
     if found is not None:
         return found
-    with contextlib.suppress(OSError):
+    try:
         whole.parent.mkdir(parents=True, exist_ok=True)
-    with locked(whole.with_name(f".{whole.name}.lock")):
+    except OSError as error:
+        raise _cannot_write(whole, error) from error
+    with locked_folder(whole.parent) as is_alone:
+        if is_alone:
+            _remove_left_behind(whole.parent)
         found = _open(whole, count)
         if found is None:
             _make(whole, bounds, compute)
@@ -122,8 +127,7 @@ def _read_block(path: Path) -> Values | None:
 
 def _join(paths: list[Path], whole: Path) -> None:
     """One file of all blocks, written next to its final place and then moved there."""
-    # A fixed name: the lock allows one writer, and what a killed one left is overwritten.
-    temporary = whole.with_name(f".{whole.name}.joining")
+    temporary = whole.with_name(f".{whole.name}.{os.getpid()}{_UNFINISHED}")
     try:
         with temporary.open("wb") as file:
             checksum = 0
@@ -141,10 +145,21 @@ def _join(paths: list[Path], whole: Path) -> None:
         # Removing it may fail for the same reason, which must not hide the first error.
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise StorageError(
-            f"cannot write the features in {whole.parent}: {error.strerror}. Free some space, or "
-            "move the cache by GLASSHOUSE_CACHE; what was computed is kept."
-        ) from error
+        raise _cannot_write(whole, error) from error
+
+
+def _cannot_write(whole: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"cannot write the features in {whole.parent}: {error.strerror}. Free some space, or "
+        "move the cache by GLASSHOUSE_CACHE; what was computed is kept."
+    )
+
+
+def _remove_left_behind(folder: Path) -> None:
+    """Remove what processes that were killed have left; nobody else writes here now."""
+    for path in folder.glob(f".*{_UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _joined_bytes(paths: list[Path]) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glasshouse.data import cache, pixel_blocks
+from glasshouse.data import cache, cache_entry, pixel_blocks
 from glasshouse.data.image_checks import check
 from glasshouse.data.images import Splits
 from glasshouse.recipe import load_recipe
@@ -21,7 +21,7 @@ class Reads:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bytes = 0
-        copy_rows, file_blocks = pixel_blocks._copy_rows, cache._file_blocks
+        copy_rows, file_blocks = pixel_blocks._copy_rows, cache_entry.file_blocks
 
         def counting_rows(images: np.ndarray, positions: np.ndarray) -> np.ndarray:
             rows = copy_rows(images, positions)
@@ -34,7 +34,8 @@ class Reads:
                 yield block
 
         monkeypatch.setattr(pixel_blocks, "_copy_rows", counting_rows)
-        monkeypatch.setattr(cache, "_file_blocks", counting_blocks)
+        for module in (cache, cache_entry):
+            monkeypatch.setattr(module, "file_blocks", counting_blocks)
 
     def taken(self) -> int:
         """The bytes since the last call."""
