@@ -123,10 +123,10 @@ def train(
         # A resumed run keeps the plan that was made for it; its time budget has long run out.
         recipe, overrides, minutes = begun, [], None
     settings = load_recipe(recipe or begun or _usual_recipe(backbone, minutes), overrides)
-    folder = out or _next_folder(source, settings, minutes)
     _require_epochs(settings, snapshots)
-    _require_places(source, settings, folder, resume)
+    _require_places(source, settings, out, resume)
     _prepare_source(source, out, reread)
+    folder = out or _new_folder(source, settings, minutes)
     from glasshouse.cli.experiments import fit_request, say_time_used
     from glasshouse.workflow.train.experiment import TrainRequest
 
@@ -154,12 +154,12 @@ def _usual_recipe(backbone: str | None, minutes: float | None) -> str:
     return DEFAULT_RECIPE if backbone is None else BACKBONE_RECIPE
 
 
-def _next_folder(source: str, recipe: "Settings", minutes: float | None) -> Path:
+def _new_folder(source: str, recipe: "Settings", minutes: float | None) -> Path:
     from glasshouse.data.sources import source_name
-    from glasshouse.runs import folder as runs
+    from glasshouse.runs.holding import hold_new_folder
 
     budget = "" if minutes is None else f"-{minutes:g}min"
-    return runs.next_run_folder(Path("runs"), f"{source_name(source)}-{recipe.name}{budget}")
+    return hold_new_folder(Path("runs"), f"{source_name(source)}-{recipe.name}{budget}")
 
 
 def _prepare_source(source: str, out: Path | None, reread: bool) -> None:
@@ -181,16 +181,20 @@ def _require_epochs(recipe: "Settings", snapshots: int) -> None:
         )
 
 
-def _require_places(source: str, recipe: "Settings", folder: Path, resume: bool) -> None:
+def _require_places(source: str, recipe: "Settings", out: Path | None, resume: bool) -> None:
     from glasshouse.cli import early_checks
     from glasshouse.runs import folder as runs
+    from glasshouse.runs.holding import require_not_held
 
-    early_checks.require_folder_free_of_files(folder)
+    early_checks.require_folder_free_of_files(out)
     early_checks.require_weights(recipe)
+    if out is not None:
+        require_not_held(out)
     # Seeds that have finished need their source no more, so a resumed run looks for it later.
     if not resume:
         early_checks.require_source(source)
-        runs.claim(folder, resume=False)
+        if out is not None:
+            runs.claim(out, resume=False)
 
 
 def _fit_or_instead(

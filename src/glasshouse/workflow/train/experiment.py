@@ -18,7 +18,7 @@ from glasshouse.models.freezing import unfreeze
 from glasshouse.models.predict import Predictions, predict, save_predictions
 from glasshouse.progress import Progress
 from glasshouse.recipe import to_toml
-from glasshouse.runs import folder as runs
+from glasshouse.runs import folder as runs, holding
 from glasshouse.settings import Recipe, TrainSettings
 from glasshouse.storage import write_json, write_text
 from glasshouse.training.devices import choose_device, choose_precision
@@ -113,6 +113,14 @@ def open_experiment(request: TrainRequest, progress: Progress | None = None) -> 
     errors that would invalidate its metrics (``data.on_finding = "ignore"`` trains anyway); and
     NoUsableRate when the range test finds no learning rate.
     """
+    try:
+        return _opened(request, progress)
+    except BaseException:
+        holding.release(request.out)
+        raise
+
+
+def _opened(request: TrainRequest, progress: Progress | None) -> Experiment:
     before = claim_run(request)
     splits, classifier = first_classifier(request, progress)
     recipe, settings = request.recipe, request.recipe.train
@@ -161,7 +169,19 @@ def fit_experiment(
     and Interrupted is raised with that number. Raises DivergedError, naming the images, when the
     loss is not finite, and StorageError when the disk is full.
     """
+    try:
+        yield from _fitted(experiment, signal_received)
+    except BaseException:
+        # Also when the loop around it was left early: the run may be resumed by another process.
+        holding.release(experiment.folder)
+        raise
+
+
+def _fitted(
+    experiment: Experiment, signal_received: Callable[[], int | None]
+) -> Iterator[Step | Epoch]:
     state, folder = experiment.state, experiment.folder
+    holding.hold(folder)
     transfer = experiment.request.recipe.transfer
     explain_now = _snapshots(experiment)
     if state.epoch == state.step == 0:
@@ -239,6 +259,7 @@ def conclude(
         is_trained_on=not calibrate,
     )
     write_run_report(folder, splits, classifier, predictions, evaluation, explained)
+    holding.release(folder)
     return Result(classifier, predictions, evaluation)
 
 
@@ -266,10 +287,12 @@ def first_classifier(
 
 
 def claim_run(request: TrainRequest) -> runs.Run | None:
-    """The earlier run that a request resumes, or None for a new one.
+    """Hold the run folder; returns the earlier run that a request resumes, or None for a new one.
 
-    Raises UsageError when the folder holds anything else, or was started with another recipe.
+    Raises UsageError when another process trains into the folder, or when the folder holds
+    anything else or was started with another recipe.
     """
+    holding.hold(request.out)
     run = runs.claim(request.out, resume=request.resume)
     if run is not None and run.recipe != request.recipe:
         difference = _difference(run.recipe, request.recipe)

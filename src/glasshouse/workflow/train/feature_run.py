@@ -9,7 +9,7 @@ from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions, predict
 from glasshouse.progress import Progress
-from glasshouse.runs import folder as runs
+from glasshouse.runs import folder as runs, holding
 from glasshouse.settings import Recipe, TrainSettings
 from glasshouse.storage import write_json
 from glasshouse.training.adapting import with_head
@@ -62,6 +62,14 @@ def run_features(request: TrainRequest, progress: Progress | None = None) -> Fea
     Cached features are reused, and an interrupted extraction resumes. progress: called with (what,
     done, total). Raises UsageError and DataError as ``open_experiment`` does.
     """
+    try:
+        return _fitted_heads(request, progress)
+    except BaseException:
+        holding.release(request.out)
+        raise
+
+
+def _fitted_heads(request: TrainRequest, progress: Progress | None) -> FeatureRun:
     before = claim_run(request)
     splits, classifier = first_classifier(request, progress)
     require_no_errors(splits, request.recipe.data)

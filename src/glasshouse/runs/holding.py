@@ -1,0 +1,67 @@
+"""Run folders held by the process that trains into them, so that two never write into one."""
+
+import contextlib
+import itertools
+from pathlib import Path
+
+from glasshouse.errors import StorageError, UsageError
+from glasshouse.file_lock import FolderLock
+
+# Those of this process. The system releases the locks when it ends, however it ends.
+_held: dict[Path, FolderLock] = {}
+
+
+def hold(folder: Path) -> None:
+    """Make a run folder if necessary and hold it until `release` or the end of this process.
+
+    What this process holds already stays held. Raises UsageError when another process holds it.
+    """
+    if folder.resolve() in _held:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the run folder {folder}: {error.strerror}") from error
+    lock = FolderLock(folder.resolve())
+    if not lock.acquire(wait=False):
+        raise _in_use(folder)
+    _held[lock.folder] = lock
+
+
+def release(folder: Path) -> None:
+    """Let others train into a folder; one that is still empty is removed."""
+    lock = _held.pop(folder.resolve(), None)
+    if lock is not None:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        lock.release()
+
+
+def require_not_held(folder: Path) -> None:
+    """Raise UsageError when another process trains into a folder; nothing is made or held."""
+    if folder.resolve() in _held or not folder.is_dir():
+        return
+    lock = FolderLock(folder)
+    if not lock.acquire(wait=False):
+        raise _in_use(folder)
+    lock.release()
+
+
+def hold_new_folder(parent: Path, name: str) -> Path:
+    """Make and hold name-1, name-2 and so on: the first that nobody else has made."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = parent / f"{name}-{number}"
+        # Making a folder fails for all but one of several processes.
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            hold(folder)
+            return folder
+    raise AssertionError("unreachable")
+
+
+def _in_use(folder: Path) -> UsageError:
+    return UsageError(
+        f"another process is training into {folder}: wait until it has ended, stop it, or name "
+        "another folder with --out"
+    )
