@@ -24,6 +24,7 @@ from glasshouse.runs.background import (
 from glasshouse.runs.listing import list_run
 from glasshouse.runs.processes import process_started
 from glasshouse.runs.steps import last_mark
+from tests.run_files import environment
 
 SMALL = ("--set", "model.preset=small-cnn", "--set", "train.precision=fp32")
 
@@ -125,7 +126,6 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: st
 def test_a_recorded_source_is_never_taken_for_an_option(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "recipe.toml").write_text(to_toml(load_recipe("small-cnn")))
-    record = {"data": {"source": "--log=mlflow"}}
-    (tmp_path / "a" / "environment.json").write_text(json.dumps(record))
+    (tmp_path / "a" / "environment.json").write_text(json.dumps(environment("--log=mlflow")))
     with pytest.raises(UsageError, match="does not name a source: --log=mlflow"):
         resume_training(tmp_path, "a")

@@ -13,7 +13,11 @@ def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     on: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="Evaluate on the test split of this source instead."),
+        typer.Option(
+            metavar="SOURCE",
+            help="Evaluate on this source instead: on its test split, or on all images of a folder "
+            "or table without splits.",
+        ),
     ] = None,
     data_dir: DataDir = None,
     offline: Offline = False,
@@ -21,6 +25,8 @@ def evaluate(
 ) -> None:
     """Print the accuracy, metrics per class, confusions and calibration of RUN."""
     from glasshouse.cli import early_checks
+    from glasshouse.cli.progress_bars import say
+    from glasshouse.wording import pluralize
 
     early_checks.require_finished([run])
     if on is not None:
@@ -28,8 +34,10 @@ def evaluate(
     from glasshouse.evaluation.evaluation import evaluate as evaluate_predictions, to_json
     from glasshouse.workflow.use.predictions import predictions_of
 
-    predictions = predictions_of(run, on, data_dir=data_dir, offline=offline)
+    predictions = predictions_of(run, on, data_dir=data_dir, offline=offline, is_whole=True)
     evaluation = evaluate_predictions(predictions)
+    if on is not None:
+        say(f"measured on {pluralize(len(predictions), 'image')} of {on}")
     if json:
         print_json(to_json(evaluation))
     else:

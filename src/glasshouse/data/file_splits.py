@@ -82,6 +82,18 @@ def load_files(
     )
 
 
+def load_unsplit(
+    listing: FileListing, settings: DataSettings, progress: Progress | None = None
+) -> ImageSet:
+    """All images of a listing as one set, whatever splits it gives, to be evaluated on.
+
+    Raises DataError as `load_files` does.
+    """
+    everything: dict[SplitName, Positions] = {"test": np.arange(len(listing.paths))}
+    resize, _ = choose_resize(listing.paths) if settings.resize == "auto" else (settings.resize, "")
+    return _decode(listing, everything, (settings, resize), progress)[0]["test"]
+
+
 def _divide(
     listing: FileListing, settings: DataSettings
 ) -> tuple[dict[SplitName, Positions], tuple[str, ...]]:

@@ -13,7 +13,7 @@ from glasshouse.data.cifar import find_cifar, read_cifar
 from glasshouse.data.class_folders import list_folder
 from glasshouse.data.decode import Resize, fit_to_size
 from glasshouse.data.digits import read_digits
-from glasshouse.data.file_splits import FileListing, load_files
+from glasshouse.data.file_splits import FileListing, load_files, load_unsplit
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.data.shapes import DEFAULT_SIZE, make_shapes
 from glasshouse.data.splits import TRAINED_ON_VALIDATION, limit, three_way_split, two_way_split
@@ -68,6 +68,21 @@ def require_source(source: str | Path) -> None:
     is_table = path.is_file() and path.suffix.lower() in ENDINGS
     if not (has_own_size(source) or path.is_dir() or is_table):
         raise _unknown(str(source), path)
+
+
+def load_without_splits(
+    source: str | Path, settings: DataSettings, *, progress: Progress | None = None
+) -> ImageSet | None:
+    """All images of a folder or table that defines no splits; None for any other source.
+
+    For evaluation: nothing of such a source needs to be held out. Raises DataError for missing or
+    damaged images.
+    """
+    if has_own_size(source):
+        return None
+    require_source(source)
+    listing = _listing(Path(source))
+    return None if listing.given_splits else load_unsplit(listing, settings, progress)
 
 
 def read_again(source: str | Path) -> None:

@@ -1,5 +1,6 @@
 """Image files and decoded images as a classifier's input, and from a file to an explanation."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,14 @@ import pytest
 from PIL import Image
 
 import glasshouse as gh
+from glasshouse.models.architecture import architecture_of
 from glasshouse.models.bundled import load_bundled
+from glasshouse.models.classifier import Classifier, save_classifier
+from glasshouse.models.layers import build
+from glasshouse.recipe import load_recipe, to_toml
+from glasshouse.workflow.use.predictions import predictions_of
+from tests.data.image_files import write_folder
+from tests.run_files import environment
 
 
 @pytest.fixture
@@ -49,3 +57,49 @@ def test_no_image_and_a_missing_file_are_errors(tmp_path: Path) -> None:
         gh.read_images([], classifier)
     with pytest.raises(gh.BadImage, match="does not exist"):
         gh.read_images(str(tmp_path / "cat.jpg"), classifier)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """An untrained run for the classes cat and dog, as if trained on the folder trained."""
+    names = ("cat", "dog")
+    recipe = load_recipe("small-cnn", ["data.image_size=32"])
+    net = build(recipe.model, 2, (3, 32, 32), seed=0)
+    architecture = architecture_of(recipe.model, 2, (3, 32, 32))
+    classifier = Classifier(net, gh.Preprocessing(32, 32), names, architecture=architecture)
+    save_classifier(classifier, tmp_path / "run")
+    (tmp_path / "run" / "recipe.toml").write_text(to_toml(recipe))
+    record = environment(str(tmp_path / "trained"))
+    (tmp_path / "run" / "environment.json").write_text(json.dumps(record))
+    return tmp_path / "run"
+
+
+def measured(run: Path, source: Path, *, is_whole: bool = True) -> int:
+    found = predictions_of(run, str(source), data_dir=None, offline=True, is_whole=is_whole)
+    return len(found)
+
+
+def test_all_images_of_a_folder_without_splits_are_measured(run: Path, tmp_path: Path) -> None:
+    write_folder(tmp_path / "photos", {"cat": 2, "dog": 7})
+    assert measured(run, tmp_path / "photos") == 9
+
+
+def test_of_a_folder_with_splits_the_test_split_is_measured(run: Path, tmp_path: Path) -> None:
+    write_folder(tmp_path / "photos", {f"train/{name}": 6 for name in ("cat", "dog")})
+    write_folder(tmp_path / "photos", {f"test/{name}": 2 for name in ("cat", "dog")})
+    assert measured(run, tmp_path / "photos") == 4
+
+
+def test_of_the_source_that_a_run_was_trained_on_the_test_split_is_measured(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "trained", {"cat": 20, "dog": 20})
+    assert measured(run, tmp_path / "trained") < 20
+    monkeypatch.chdir(tmp_path / "trained")
+    assert measured(run, Path()) < 20
+
+
+def test_other_classes_are_refused(run: Path, tmp_path: Path) -> None:
+    write_folder(tmp_path / "photos", {"cat": 3, "cow": 3})
+    with pytest.raises(gh.DataError, match="has the classes cat, cow, but"):
+        measured(run, tmp_path / "photos")

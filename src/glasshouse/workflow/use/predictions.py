@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from glasshouse.data.sources import load_splits
+from glasshouse.data.sources import load_splits, load_without_splits
 from glasshouse.errors import DataError
 from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.models.predict import Predictions, load_predictions, predict
@@ -16,28 +16,39 @@ def load_run_classifier(folder: Path) -> Classifier:
 
 
 def predictions_of(
-    folder: Path, source: str | None, *, data_dir: Path | None, offline: bool
+    folder: Path,
+    source: str | None,
+    *,
+    data_dir: Path | None,
+    offline: bool,
+    is_whole: bool = False,
 ) -> Predictions:
     """The stored test predictions of a run, or new ones on the test split of another source.
 
-    Raises DataError when the other source has other classes.
+    is_whole: on all images of a folder or table that defines no splits, unless the run was trained
+    on that very source. Raises DataError when the other source has other classes.
     """
     classifier = load_run_classifier(folder)
     if source is None:
         return load_predictions(folder / runs.PREDICTIONS)
-    settings = runs.read_run(folder).recipe.data
+    run = runs.read_run(folder)
     wanted = classifier.preprocessing
     given = {"image_size": wanted.height, "resize": wanted.resize, "train_limit": None}
-    splits = load_splits(
-        source,
-        settings.model_copy(update=given),
-        data_dir=data_dir,
-        offline=offline,
-    )
-    if splits.class_names != classifier.class_names:
+    settings = run.recipe.data.model_copy(update=given)
+    images = None
+    if is_whole and not _is_same(source, run.environment["data"]["source"]):
+        images = load_without_splits(source, settings)
+    if images is None:
+        images = load_splits(source, settings, data_dir=data_dir, offline=offline).test
+    if images.class_names != classifier.class_names:
         raise DataError(
-            f"{source} has the classes {', '.join(splits.class_names[:10])}, but {folder} was "
+            f"{source} has the classes {', '.join(images.class_names[:10])}, but {folder} was "
             f"trained for {', '.join(classifier.class_names[:10])}. Use a source with the same "
             "classes."
         )
-    return predict(classifier, splits.test)
+    return predict(classifier, images)
+
+
+def _is_same(source: str, trained_on: str) -> bool:
+    """Whether a folder or table is the one that a run was trained on, whatever leads there."""
+    return Path(source).resolve() == Path(trained_on).resolve()
