@@ -256,7 +256,7 @@ def test_another_file_in_the_place_of_one_is_seen_whatever_its_times(
 ) -> None:
     paths, progress = _images(tmp_path / "data", 3), Decoding()
     _cached(paths)
-    stamp = module.file_stamp
+    stamp = file_index.file_stamp
 
     def moved(path: Path) -> tuple[int, int, int, int]:
         size, changed, stamped, inode = stamp(path)
