@@ -5,6 +5,7 @@ follow Keras where Keras has one. The settings of layers and
 schedules are in ``net_settings`` and ``schedule_settings`` and can be imported from here.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -247,7 +248,8 @@ class TrainSettings(Settings):
     )
     early_stopping: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
-        description="stop after this many epochs without improvement of the validation loss",
+        description="stop after this many epochs without improvement of the validation loss, and "
+        "keep the best epoch unless train.keep says otherwise",
     )
     keep: Literal["last", "best"] = Field(
         default="last", description="best: the epoch with the lowest validation loss"
@@ -265,6 +267,14 @@ class TrainSettings(Settings):
         default=0,
         description="seed of the initial weights, the order of images and the augmentation",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _early_stopping_keeps_the_best_epoch(cls, values: Any) -> Any:
+        # The last epoch is by then several epochs past the best one.
+        if isinstance(values, Mapping) and values.get("early_stopping") is not None:
+            return {"keep": "best", **values}
+        return values
 
     @model_validator(mode="after")
     def _balanced_at_most_once(self) -> "TrainSettings":

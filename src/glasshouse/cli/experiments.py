@@ -36,6 +36,7 @@ def run_to_the_end(
 
 
 def _train(request: "TrainRequest", logs: "Sequence[LogName]", is_kept: bool) -> "Result":
+    from glasshouse.training.fit import describe_early_end
     from glasshouse.training.watch import show_training
     from glasshouse.workflow.train.experiment import (
         finish_experiment,
@@ -51,6 +52,10 @@ def _train(request: "TrainRequest", logs: "Sequence[LogName]", is_kept: bool) ->
     with open_logs(logs, request, experiment.state.history) as log:
         with catch_signals() as signal_received:
             show_training(logged(fit_experiment(experiment, signal_received), log), epochs)
+        losses = [epoch.validation_loss for epoch in experiment.state.history]
+        ended = describe_early_end(experiment.settings, losses)
+        if ended is not None:
+            say(ended)
         result = finish_experiment(experiment)
         log.result(result.evaluation)
     return result

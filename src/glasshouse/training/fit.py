@@ -1,6 +1,6 @@
 """Training in one call, for a notebook or script without a run folder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from glasshouse.data.images import ImageSet, Resize, Splits
@@ -152,6 +152,25 @@ def train_until_done(state: TrainingState, setup: TrainingSetup) -> Iterator[Ste
         yield record
         if patience and isinstance(record, Epoch) and has_stalled(state.history, patience):
             return
+
+
+def describe_early_end(settings: TrainSettings, losses: Sequence[float]) -> str | None:
+    """Where early stopping ended the training and what it kept; None where it did not.
+
+    losses: the validation loss of each epoch.
+    """
+    if settings.early_stopping is None or not losses or len(losses) >= settings.epochs:
+        return None
+    best = max(
+        number
+        for number, loss in enumerate(losses, 1)
+        if all(loss < earlier for earlier in losses[: number - 1])
+    )
+    kept = best if settings.keep == "best" else len(losses)
+    return (
+        f"Training stopped early, after epoch {len(losses)} of {settings.epochs}: the validation "
+        f"loss has not improved since epoch {best}. The weights of epoch {kept} were kept."
+    )
 
 
 def fit_preprocessing(
