@@ -59,7 +59,9 @@ def test_a_level_loss_does_not_ask_for_longer_training() -> None:
 
 def test_early_stopping_is_told_and_never_followed_by_train_longer() -> None:
     first, second = training_conclusions(epochs_of(FALLING, FALLING), 30)
-    assert first == "Training stopped early, after 10 of 30 epochs."
+    assert (
+        first == "Training stopped early, after 10 of 30 epochs; the weights of epoch 10 were kept."
+    )
     assert "Train longer" not in second
 
 
@@ -138,3 +140,10 @@ def test_probabilities_are_said_to_agree_only_where_they_agree_with_the_accuracy
         for said in evaluation_conclusions(fitting)
     )
     assert evaluation.accuracy == wilson(760, 1000)
+
+
+@pytest.mark.parametrize(("kept", "number"), [("best", 4), ("last", 6)])
+def test_an_early_end_names_the_epoch_whose_weights_were_kept(kept: str, number: int) -> None:
+    losses = [1.0, 0.8, 0.7, 0.6, 0.7, 0.8]
+    first = training_conclusions(epochs_of(losses, losses), 30, kept)[0]
+    assert first.endswith(f"the weights of epoch {number} were kept.")

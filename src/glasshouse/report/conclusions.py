@@ -31,7 +31,7 @@ def training_conclusions(epochs: Epochs, planned: int, kept: str = "last") -> tu
     if not known:
         return ()
     stopped = len(epochs) < planned
-    found = [_stopped(epochs, planned)] if stopped else []
+    found = [_stopped(epochs, planned, kept)] if stopped else []
     if len(known) < 3:
         return (
             *found,
@@ -60,8 +60,14 @@ def _is_measured(epoch: Mapping[str, Any]) -> bool:
     return all(loss is not None and np.isfinite(loss) for loss in losses)
 
 
-def _stopped(epochs: Epochs, planned: int) -> str:
-    return f"Training stopped early, after {len(epochs)} of {pluralize(planned, 'epoch')}."
+def _stopped(epochs: Epochs, planned: int, kept: str) -> str:
+    known = [epoch for epoch in epochs if _is_measured(epoch)]
+    best = min(known, key=lambda epoch: float(epoch["validation_loss"]))
+    number = best["epoch"] if kept == "best" else len(epochs)
+    return (
+        f"Training stopped early, after {len(epochs)} of {pluralize(planned, 'epoch')}; the "
+        f"weights of epoch {number} were kept."
+    )
 
 
 def _trend(known: Epochs, kept: str, *, stopped: bool) -> str:

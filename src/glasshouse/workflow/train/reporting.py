@@ -37,7 +37,6 @@ from glasshouse.runs import folder as runs, records
 from glasshouse.runs.records import read_record
 from glasshouse.settings import TrainSettings
 from glasshouse.storage import write_bytes, write_json
-from glasshouse.training.fit import describe_early_end
 from glasshouse.training.lr_curve import LrCurve, curve_from_json
 from glasshouse.training.schedules import learning_rate
 from glasshouse.wording import pluralize
@@ -92,7 +91,7 @@ def _describe(
         split_counts=run.environment["data"]["images"],
         command=run.environment["command"],
         recipe_toml=(run.folder / runs.RECIPE).read_text(encoding="utf-8"),
-        notes=(*splits.notes, *_end_of_training(run)),
+        notes=splits.notes,
         bad_files=splits.bad_files,
         findings=check(splits),
         samples=class_samples(splits.train),
@@ -109,12 +108,6 @@ def _describe(
         conclusions=_conclusions(run, evaluation),
         mistakes_page=runs.MISTAKES if (run.folder / runs.MISTAKES).is_file() else "",
     )
-
-
-def _end_of_training(run: runs.Run) -> tuple[str, ...]:
-    losses = [float(epoch["validation_loss"]) for epoch in run.epochs]
-    text = describe_early_end(run.recipe.train, losses)
-    return () if text is None else (text,)
 
 
 def _conclusions(run: runs.Run, evaluation: Evaluation) -> tuple[str, ...]:
