@@ -133,7 +133,7 @@ def _against_baseline(evaluation: Evaluation) -> str:
 
 
 def _precision(evaluation: Evaluation) -> str:
-    """How far the test split is from telling accuracies apart; silent where it is large."""
+    """How far the test split is from distinguishing accuracies; silent where it is large."""
     half = (evaluation.accuracy.high - evaluation.accuracy.low) / 2
     if half <= 0.03:
         return ""

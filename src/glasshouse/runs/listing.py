@@ -91,7 +91,7 @@ def list_run(parent: Path, folder: Path) -> Listed:
 
 def _read(name: str, folder: Path) -> Listed:
     recipe = tomllib.loads((folder / runs.RECIPE).read_text(encoding="utf-8"))
-    environment = read_record(folder / runs.ENVIRONMENT, records.Environment)
+    environment = read_record(folder / runs.ENVIRONMENT, records.EnvironmentFile)
     epochs = read_epoch_lines(folder / runs.METRICS)
     accuracy = _accuracy(folder / runs.EVALUATION)
     return Listed(
@@ -123,7 +123,7 @@ def _status(folder: Path) -> Status:
 def _accuracy(path: Path) -> tuple[float, float, float] | None:
     if not path.is_file():
         return None
-    share = read_record(path, records.Evaluation)["accuracy"]
+    share = read_record(path, records.EvaluationFile)["accuracy"]
     return float(share["value"]), float(share["low"]), float(share["high"])
 
 

@@ -27,7 +27,7 @@ class _Data(_Record):
     notes: list[str]
 
 
-class Environment(_Record):
+class EnvironmentFile(_Record):
     """environment.json."""
 
     versions: dict[str, str]
@@ -65,7 +65,7 @@ class _Calibration(_Record):
     loss: float
 
 
-class Evaluation(_Record):
+class EvaluationFile(_Record):
     """evaluation.json."""
 
     image_count: Count
@@ -76,7 +76,7 @@ class Evaluation(_Record):
     before: _Calibration
 
 
-class Heads(_Record):
+class HeadsFile(_Record):
     """heads.json."""
 
     heads: Annotated[list[dict[str, Any]], Field(min_length=1)]
@@ -84,7 +84,7 @@ class Heads(_Record):
     head_seconds: Seconds
 
 
-class Finder(_Record):
+class FinderFile(_Record):
     """finder.json."""
 
     lr: Annotated[float, Field(gt=0)]
@@ -94,7 +94,7 @@ class Finder(_Record):
     curve: dict[str, Any]
 
 
-class Cost(_Record):
+class CostFile(_Record):
     """cost.json."""
 
     peak_memory_bytes: Count

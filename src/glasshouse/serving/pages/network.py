@@ -22,7 +22,7 @@ _layer_rows: Callable[..., tuple[Rows, str]] = deferred(
 
 def show_recipe(folder: Path) -> None:
     """The resolved recipe, the data and the environment of the run."""
-    environment = read_record(folder / runs.ENVIRONMENT, records.Environment)
+    environment = read_record(folder / runs.ENVIRONMENT, records.EnvironmentFile)
     data = environment["data"]
     images = ", ".join(f"{count:,} {split}" for split, count in data["images"].items())
     threads = pluralize(int(environment["threads"]), "thread")
