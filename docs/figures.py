@@ -297,6 +297,7 @@ def workbench(studio: Studio) -> None:
         show(studio, f"{address}/train?source=shapes")
         press(browser, "Show images")
         shoot(studio, "workbench-train", until=".gh-preview img")
+        save_page(studio, "workbench-teach", f"{address}/teach")
         save_page(studio, "workbench-data", f"{address}/data?source=photos")
         show(studio, f"{address}/explain?model=cifar10-small", 1000)
         upload(browser, PHOTO)

@@ -20,7 +20,7 @@ def check(
     set_: Set = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder to write check.html, which shows the images, and check.json to."),
+        typer.Option(help="Folder for check.html, which shows the images, and check.json."),
     ] = None,
     reread: Reread = False,
     data_dir: DataDir = None,

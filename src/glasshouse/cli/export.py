@@ -16,7 +16,7 @@ def export(
         list[Path] | None,
         typer.Option(
             "--image",
-            help="Image to verify the exported file on; repeatable. Default: random noise.",
+            help="Image to verify the exported file with; repeatable. Default: random noise.",
         ),
     ] = None,
     format: Annotated[Literal["onnx"], typer.Option(help="File format.")] = "onnx",

@@ -30,7 +30,8 @@ def lr_find(
     image_size: ImageSize = None,
     set_: Set = None,
     rule: Annotated[
-        str, typer.Option(help="Reads the rate off the curve: minimum/10, valley or steepest.")
+        str,
+        typer.Option(help="How to read the rate off the curve: minimum/10, valley or steepest."),
     ] = "minimum/10",
     seeds: Annotated[int, typer.Option(min=1, help="Number of tests, each with its own seed.")] = 3,
     steps: Annotated[int, typer.Option(min=20, help="Updates per test.")] = 100,
@@ -48,7 +49,7 @@ def lr_find(
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Train with a rising rate and suggest a learning rate; the model is not modified."""
+    """Suggest a learning rate from short trainings at rising rates; the model is not modified."""
     from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import data_progress, say
     from glasshouse.recipe import load_recipe

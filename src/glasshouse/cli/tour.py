@@ -43,7 +43,7 @@ def tour(
         typer.Option(help="Folder of the tour. Default: a new folder for temporary files."),
     ] = None,
 ) -> None:
-    """See a photo explained, train a classifier and meet its best and worst answers, offline."""
+    """Explain a photo, train a classifier, and explain its best and worst answers; offline."""
     folder = out or Path(tempfile.mkdtemp(prefix="glasshouse-tour-"))
     explained = _show_photo(folder / "photo")
     _show_maps(explained)
