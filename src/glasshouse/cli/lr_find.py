@@ -30,8 +30,7 @@ def lr_find(
     image_size: ImageSize = None,
     set_: Set = None,
     rule: Annotated[
-        str,
-        typer.Option(help="How to read the rate off the curve: minimum/10, valley or steepest."),
+        str, typer.Option(help="Reads the rate off the curve: minimum/10, valley or steepest.")
     ] = "minimum/10",
     seeds: Annotated[int, typer.Option(min=1, help="Number of tests, each with its own seed.")] = 3,
     steps: Annotated[int, typer.Option(min=20, help="Updates per test.")] = 100,
