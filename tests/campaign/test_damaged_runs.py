@@ -112,9 +112,10 @@ def test_damaged_metrics_stop_only_who_reads_them(run: Path) -> None:
 def test_sizes_that_the_weights_do_not_have_take_no_memory(run: Path) -> None:
     text = (run / runs.MODEL).read_text()
     assert '"units": 128' in text
-    (run / runs.MODEL).write_text(text.replace('"units": 128', '"units": 400000000'))
-    with pytest.raises(GlasshouseError, match="of another shape"):
-        load_classifier(run)
+    for units, problem in ((4_000, "of another shape"), (400_000_000, "more than 1 GiB")):
+        (run / runs.MODEL).write_text(text.replace('"units": 128', f'"units": {units}'))
+        with pytest.raises(GlasshouseError, match=problem):
+            load_classifier(run)
 
 
 def test_a_damaged_run_hides_no_other_from_the_list(

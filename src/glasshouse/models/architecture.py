@@ -1,7 +1,7 @@
 """A network of layers as plain data in model.json, and back."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 from torch import nn
@@ -22,13 +22,11 @@ def architecture_of(
     return {"layers": layers, "class_count": class_count, "input_shape": list(input_shape)}
 
 
-def build_architecture(
-    architecture: Mapping[str, Any], *, device: Literal["cpu", "meta"] = "cpu"
-) -> nn.Sequential:
+def build_architecture(architecture: Mapping[str, Any], *, unset: bool = False) -> nn.Sequential:
     """The described network with its keys and shapes, before its weights are loaded.
 
-    device: meta for the shapes alone, which takes no memory. Raises ModelError when the description
-    is not valid.
+    unset: leave the weights as the memory is; sizes that only a damaged file asks for then take
+    none. Raises ModelError when the description is not valid.
     """
     try:
         settings = ModelSettings.model_validate({"layers": architecture["layers"]})
@@ -36,7 +34,7 @@ def build_architecture(
         channels, height, width = (int(size) for size in architecture["input_shape"])
         if not all(0 < size < _MOST for size in (class_count, channels, height, width)):
             raise ValueError("sizes must be positive")
-        return build(settings, class_count, (channels, height, width), seed=0, device=device)
+        return build(settings, class_count, (channels, height, width), seed=0, unset=unset)
     except (
         KeyError, TypeError, AttributeError, ValidationError, ValueError, OverflowError,
         RuntimeError,

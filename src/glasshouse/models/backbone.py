@@ -125,14 +125,13 @@ def initialize_head(net: nn.Module, seed: int) -> None:
 def rebuild_net(architecture: Mapping[str, Any]) -> nn.Module:
     """The untrained network of an architecture, with its changes; raises ModelError.
 
-    A "pretrained" entry names a network of a library, otherwise "layers" lists its layers. These
-    are on the meta device until their weights are there, so that no memory is taken for sizes that
-    only a damaged file asks for.
+    A "pretrained" entry names a network of a library, otherwise "layers" lists its layers, whose
+    weights are left unset.
     """
     if "pretrained" in architecture:
         net = build_pretrained(architecture)
     else:
-        net = build_architecture(architecture, device="meta")
+        net = build_architecture(architecture, unset=True)
     try:
         if architecture.get("stem") == "fine":
             refine_stem(net)

@@ -19,7 +19,7 @@ from glasshouse.models.forward import predict_logits
 from glasshouse.models.image_inputs import Images, as_given, image_ids, image_pixels
 from glasshouse.models.outputs import UNKNOWN, Predictions
 from glasshouse.models.preprocessing import Preprocessing as Preprocessing, scale as scale
-from glasshouse.models.weights import load_weights, require_fit
+from glasshouse.models.weights import load_weights
 from glasshouse.notebook import html_for_notebook
 from glasshouse.storage import (
     read_json,
@@ -166,12 +166,8 @@ def load_classifier(folder_or_file: str | Path, *, net: nn.Module | None = None)
             f"{weights} is not the file that {MODEL_FILE} describes (its SHA-256 differs): it is "
             "damaged or belongs to another model. Copy the complete folder again."
         )
-    tensors = read_tensors(weights)[0]
     net = _rebuilt(record, folder) if net is None else net
-    if any(value.is_meta for value in net.state_dict().values()):
-        require_fit(net.state_dict(), tensors, weights)
-        net = net.to_empty(device="cpu")
-    load_weights(net, tensors, weights)
+    load_weights(net, read_tensors(weights)[0], weights)
     return Classifier(
         net=net.eval(),
         preprocessing=record.preprocessing,

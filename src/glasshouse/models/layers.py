@@ -4,7 +4,7 @@ import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -102,19 +102,19 @@ def build(
     input_shape: tuple[int, int, int],
     *,
     seed: int,
-    device: Literal["cpu", "meta"] = "cpu",
+    unset: bool = False,
 ) -> nn.Sequential:
     """Build a network from float ``(n, *input_shape)`` to logits ``(n, class_count)``.
 
     Equal seeds give equal weights; the global random state is left unchanged. Layers of torch.nn
-    keep torch's initialisation. device: meta for the shapes alone, which takes no memory. Raises
-    ModelError that names the layer and its input shape.
+    keep torch's initialisation. unset: leave the weights as the memory is, for those that are
+    loaded next. Raises ModelError that names the layer and its input shape.
     """
     require_type(settings, ModelSettings, "model settings, such as recipe.model")
     layers = layers_of(settings)
     plan = _Plan(class_count, settings.initialization, seed)
     # torch's constructors draw from the global generator and accept no other one.
-    with torch.random.fork_rng(devices=[]), torch.device(device):
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if unset else "cpu"):
         net, shape = _stack(layers, tuple(input_shape), plan, ())
     if shape != (class_count,):
         raise ModelError(
@@ -173,16 +173,31 @@ def _output_shape(module: nn.Module, shape: Shape) -> Shape:
     # Running the layer avoids a second set of shape formulas, which could disagree with torch.
     # In evaluation mode: batch normalisation refuses a single image, and would keep its statistics.
     module.eval()
+    is_meta = torch.get_default_device().type == "meta"
     try:
-        with torch.no_grad():
-            output = module(torch.zeros(1, *shape))
+        with torch.no_grad(), torch.device("cpu"):
+            output = _without_images(module, shape) if is_meta else module(torch.zeros(1, *shape))
     except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
         raise LayerError(f"it does not accept this shape ({str(error).splitlines()[0]})") from error
     finally:
         module.train()
-    if not isinstance(output, Tensor) or output.shape[0] != 1 or 0 in output.shape:
+    is_stack = isinstance(output, Tensor) and output.shape[:1] == (0 if is_meta else 1,)
+    if not is_stack or 0 in output.shape[1:]:
         raise LayerError("expected one vector or one stack of feature maps per image as its output")
     return tuple(output.shape[1:])
+
+
+def _without_images(module: nn.Module, shape: Shape) -> Tensor:
+    """What the module returns for a batch of no images: a shape, and no feature maps in memory."""
+    # Not run on the meta device, where torch imports sympy, which takes a second.
+    planned = module.state_dict()
+    if sum(value.numel() for value in planned.values()) > 2**28:
+        raise LayerError("it would have more than 1 GiB of weights")
+    # The system gives memory to what is written to; these values are not, until they are loaded.
+    unset = {key: torch.empty(value.shape, dtype=value.dtype) for key, value in planned.items()}
+    module.load_state_dict(unset, assign=True)
+    output: Tensor = module(torch.zeros(0, *shape))
+    return output
 
 
 def _conv(layer: settings.Conv, shape: Shape, plan: _Plan, place: tuple[int, ...]) -> Parts:

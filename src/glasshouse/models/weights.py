@@ -56,15 +56,6 @@ def load_weights(
     # Many files are older than this counter, which only counts updates of the statistics.
     kept = {key: value for key, value in expected.items() if key.endswith(_COUNTER) or key in notes}
     whole = {**kept, **weights}
-    require_fit(expected, whole, source)
-    net.load_state_dict(whole, strict=True)
-    return tuple(dict.fromkeys(notes.values()))
-
-
-def require_fit(
-    expected: Mapping[str, Tensor], whole: Mapping[str, Tensor], source: object
-) -> None:
-    """Raise ModelError that names the first keys that differ or whose shapes differ."""
     problems = [
         *_listed("missing", [key for key in expected if key not in whole]),
         *_listed("unexpected", [key for key in whole if key not in expected]),
@@ -75,6 +66,8 @@ def require_fit(
             f"{source} does not match the network: {'; '.join(problems)}. "
             "Load it into the architecture that it was trained with."
         )
+    net.load_state_dict(whole, strict=True)
+    return tuple(dict.fromkeys(notes.values()))
 
 
 def _without_other_head(
