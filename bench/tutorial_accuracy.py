@@ -50,13 +50,9 @@ def glasshouse(recipe_name: str, seed: int, folder: Path) -> float:
     splits = cifar10()
     recipe = gh.load_recipe(recipe_name, [f"train.seed={seed}"])
     net: Any = recipe.model
-    preprocessing = None
     if recipe_name in AFTER:
-        before = gh.load_classifier(folder / f"glasshouse-{AFTER[recipe_name]}-{seed}")
-        net, preprocessing = before.net, before.preprocessing
-    classifier, _ = gh.train_classifier(
-        net, splits, recipe.train, augment=recipe.augment, preprocessing=preprocessing
-    )
+        net = gh.load_classifier(folder / f"glasshouse-{AFTER[recipe_name]}-{seed}")
+    classifier, _ = gh.train_classifier(net, splits, recipe.train, augment=recipe.augment)
     kept = folder / f"glasshouse-{recipe_name}-{seed}"
     kept.mkdir(exist_ok=True)
     gh.save_classifier(classifier, kept)
