@@ -1,6 +1,8 @@
+import os
+
 import pytest
 
-from glasshouse.wording import duration, percentage, pluralize
+from glasshouse.wording import duration, percentage, pluralize, readable_name
 
 
 @pytest.mark.parametrize(
@@ -26,3 +28,8 @@ def test_a_count_agrees_with_its_noun() -> None:
 )  # fmt: skip
 def test_percentages_are_never_rounded_to_nothing_or_to_certainty(share: float, words: str) -> None:
     assert percentage(share) == words
+
+
+def test_a_name_that_is_not_utf_8_is_written_with_escapes() -> None:
+    assert readable_name(os.fsdecode(b"caf\xe9.png")) == "caf\\xe9.png"
+    assert readable_name("caf\u00e9 \u732b.png") == "caf\u00e9 \u732b.png"

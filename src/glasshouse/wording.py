@@ -1,4 +1,6 @@
-"""Numbers put into words."""
+"""Numbers and names put into words."""
+
+import os
 
 
 def pluralize(count: int, noun: str, plural: str = "") -> str:
@@ -25,3 +27,11 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}:{minutes:02}:{whole % 60:02} h"
     return f"{minutes}:{whole % 60:02} min"
+
+
+def readable_name(name: str) -> str:
+    """The name of a file or folder as text that any page, plot or file can hold.
+
+    Bytes that are not UTF-8 become escapes such as ``\\xe9``.
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -9,7 +9,7 @@ import numpy as np
 
 from glasshouse.data.file_splits import FileListing, SplitName
 from glasshouse.errors import DataError
-from glasshouse.wording import pluralize
+from glasshouse.wording import pluralize, readable_name
 
 SPLIT_FOLDERS: dict[str, SplitName] = {
     "train": "train",
@@ -46,7 +46,9 @@ class _LeftOut:
 
     def add(self, sentence: str, path: Path, detail: str = "") -> None:
         """sentence: with a place for the count, which ends in a verb for one and for several."""
-        self.names.setdefault(sentence, []).append(f"{path.relative_to(self.root)}{detail}")
+        self.names.setdefault(sentence, []).append(
+            f"{readable_name(str(path.relative_to(self.root)))}{detail}"
+        )
 
     def notes(self) -> tuple[str, ...]:
         return tuple(_note(sentence, names) for sentence, names in self.names.items())
@@ -78,16 +80,16 @@ def list_folder(root: Path) -> FileListing:
         _note_loose(folder, left)
         for class_folder in _visible_folders(folder, left):
             found = list(_images(class_folder, left))
-            images += [(path, split, class_folder.name) for path in found]
+            images += [(path, split, readable_name(class_folder.name)) for path in found]
             if found or not _holds_results(class_folder):
-                class_names.add(class_folder.name)
+                class_names.add(readable_name(class_folder.name))
     if not class_names or not images:
         raise DataError(_nothing(root))
     names = sorted(class_names)
     return FileListing(
         origin=root,
         paths=tuple(path for path, _, _ in images),
-        ids=np.array([path.relative_to(root).as_posix() for path, _, _ in images]),
+        ids=np.array([readable_name(path.relative_to(root).as_posix()) for path, _, _ in images]),
         labels=np.array([names.index(name) for _, _, name in images], dtype=np.int64),
         class_names=tuple(names),
         given_splits=tuple(s for _, s, _ in images if s) if has_splits else None,
