@@ -11,7 +11,7 @@ from typing import Any
 from glasshouse.errors import UsageError
 from glasshouse.recipe import load_recipe
 from glasshouse.runs import records
-from glasshouse.runs.records import read_epoch_lines, read_record
+from glasshouse.runs.records import read_epoch_lines, read_run_file
 from glasshouse.settings import Recipe
 
 # Every name below a run folder is defined here and nowhere else, in the order of writing.
@@ -79,7 +79,7 @@ class Run:
     def evaluation(self) -> dict[str, Any] | None:
         """The metrics on the test split."""
         path = self.folder / EVALUATION
-        return read_record(path, records.EvaluationFile) if path.is_file() else None
+        return read_run_file(path, records.EvaluationFile) if path.is_file() else None
 
     @property
     def is_finished(self) -> bool:
@@ -95,7 +95,7 @@ class Run:
     def finder_seconds(self) -> float:
         """Time of the learning-rate range test; 0 where there was none."""
         path = self.folder / FINDER
-        return float(read_record(path, records.FinderFile)["seconds"]) if path.is_file() else 0.0
+        return float(read_run_file(path, records.FinderFile)["seconds"]) if path.is_file() else 0.0
 
 
 def read_run(folder: Path) -> Run:
@@ -112,7 +112,7 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         recipe=load_recipe(folder / RECIPE),
-        environment=read_record(folder / ENVIRONMENT, records.EnvironmentFile),
+        environment=read_run_file(folder / ENVIRONMENT, records.EnvironmentFile),
     )
 
 
@@ -165,7 +165,7 @@ def training_seconds(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> float
     """Training time: of the epochs, or of features and heads where there are none."""
     path = folder / HEADS
     if path.is_file():
-        record = read_record(path, records.HeadsFile)
+        record = read_run_file(path, records.HeadsFile)
         return float(record["feature_seconds"]) + float(record["head_seconds"])
     return math.fsum(float(epoch["seconds"]) for epoch in epochs)
 

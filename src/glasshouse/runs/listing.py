@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from glasshouse.errors import GlasshouseError
 from glasshouse.runs import folder as runs, records
-from glasshouse.runs.records import read_epoch_lines, read_record
+from glasshouse.runs.records import read_epoch_lines, read_run_file
 from glasshouse.runs.steps import is_running, last_mark
 
 Status = Literal["training", "measuring", "finished", "stopped", "damaged"]
@@ -91,7 +91,7 @@ def list_run(parent: Path, folder: Path) -> Listed:
 
 def _read(name: str, folder: Path) -> Listed:
     recipe = tomllib.loads((folder / runs.RECIPE).read_text(encoding="utf-8"))
-    environment = read_record(folder / runs.ENVIRONMENT, records.EnvironmentFile)
+    environment = read_run_file(folder / runs.ENVIRONMENT, records.EnvironmentFile)
     epochs = read_epoch_lines(folder / runs.METRICS)
     accuracy = _accuracy(folder / runs.EVALUATION)
     return Listed(
@@ -123,7 +123,7 @@ def _status(folder: Path) -> Status:
 def _accuracy(path: Path) -> tuple[float, float, float] | None:
     if not path.is_file():
         return None
-    share = read_record(path, records.EvaluationFile)["accuracy"]
+    share = read_run_file(path, records.EvaluationFile)["accuracy"]
     return float(share["value"]), float(share["low"]), float(share["high"])
 
 

@@ -100,7 +100,7 @@ class CostFile(_Record):
     peak_memory_bytes: Count
 
 
-def read_record(path: Path, shape: type[_Record]) -> dict[str, Any]:
+def read_run_file(path: Path, shape: type[_Record]) -> dict[str, Any]:
     """The document as it is, once it has been checked; raises StorageError that names the key."""
     document: dict[str, Any] = read_json(path)
     _require(document, shape, path)

@@ -7,7 +7,7 @@ from nicegui import ui
 
 from glasshouse.errors import GlasshouseError
 from glasshouse.runs import folder as runs, records
-from glasshouse.runs.records import read_record
+from glasshouse.runs.records import read_run_file
 from glasshouse.serving.deferred import deferred
 from glasshouse.serving.pages.parts import box, button, facts, in_thread, panel, table, text
 from glasshouse.serving.pages.words import moment
@@ -22,7 +22,7 @@ _layer_rows: Callable[..., tuple[Rows, str]] = deferred(
 
 def show_recipe(folder: Path) -> None:
     """The resolved recipe, the data and the environment of the run."""
-    environment = read_record(folder / runs.ENVIRONMENT, records.EnvironmentFile)
+    environment = read_run_file(folder / runs.ENVIRONMENT, records.EnvironmentFile)
     data = environment["data"]
     images = ", ".join(f"{count:,} {split}" for split, count in data["images"].items())
     threads = pluralize(int(environment["threads"]), "thread")

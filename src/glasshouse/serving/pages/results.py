@@ -9,7 +9,7 @@ from nicegui.events import GenericEventArguments
 
 from glasshouse.errors import GlasshouseError
 from glasshouse.runs import folder as runs, records
-from glasshouse.runs.records import read_record
+from glasshouse.runs.records import read_run_file
 from glasshouse.serving.deferred import deferred
 from glasshouse.serving.pages.charts import echart, reliability_options
 from glasshouse.serving.pages.gallery import mapped_image, plain_image
@@ -33,7 +33,7 @@ _positions_by_id: Callable[..., dict[str, int]] = deferred(_RUN_IMAGES, "positio
 def show_result(workbench: Workbench, name: str) -> None:
     """What one wants to know first: the accuracy with its interval, and what it means."""
     folder = run_folder(workbench, name)
-    found = read_record(folder / runs.EVALUATION, records.EvaluationFile)
+    found = read_run_file(folder / runs.EVALUATION, records.EvaluationFile)
     share = found["accuracy"]
     with panel(classes="gh-headline"):
         with box("gh-row"):
@@ -70,7 +70,7 @@ def _training_words(folder: Path) -> str:
 
 def show_results(workbench: Workbench, name: str) -> None:
     """Every panel of the evaluation of a run."""
-    found = read_record(run_folder(workbench, name) / runs.EVALUATION, records.EvaluationFile)
+    found = read_run_file(run_folder(workbench, name) / runs.EVALUATION, records.EvaluationFile)
     with panel("Test metrics", f"{found['image_count']:,} test images, used only once"):
         stats(_metrics(found))
     with box("gh-columns gh-wide-left"):

@@ -10,7 +10,7 @@ from glasshouse.progress import Progress
 from glasshouse.report.encoding import figure_png
 from glasshouse.report.finder_plots import plot_lr_curve
 from glasshouse.runs.folder import FINDER
-from glasshouse.runs.records import FinderFile, read_record
+from glasshouse.runs.records import FinderFile, read_run_file
 from glasshouse.settings import TrainSettings
 from glasshouse.storage import write_bytes, write_json
 from glasshouse.training.finder import find_lr, with_found_rate
@@ -36,7 +36,7 @@ def find_rate_of_run(
     when the loss has no usable valley.
     """
     if (folder / FINDER).is_file():
-        record = read_record(folder / FINDER, FinderFile)
+        record = read_run_file(folder / FINDER, FinderFile)
         curve, seconds = curve_from_json(record["curve"]), float(record["seconds"])
     else:
         started = time.perf_counter()

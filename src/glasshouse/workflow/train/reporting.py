@@ -34,7 +34,7 @@ from glasshouse.report.run_report import (
     write_report,
 )
 from glasshouse.runs import folder as runs, records
-from glasshouse.runs.records import read_record
+from glasshouse.runs.records import read_run_file
 from glasshouse.settings import TrainSettings
 from glasshouse.storage import write_bytes, write_json
 from glasshouse.training.lr_curve import LrCurve, curve_from_json
@@ -128,7 +128,9 @@ def _snapshot_sections(folder: Path) -> tuple[Section, ...]:
 def _found_curve(run: runs.Run) -> LrCurve | None:
     path = run.folder / runs.FINDER
     return (
-        curve_from_json(read_record(path, records.FinderFile)["curve"]) if path.is_file() else None
+        curve_from_json(read_run_file(path, records.FinderFile)["curve"])
+        if path.is_file()
+        else None
     )
 
 
@@ -138,7 +140,7 @@ def _rates(run: runs.Run) -> list[tuple[float, float]]:
     if not run.epochs:
         return []
     if settings.lr == "auto":
-        record = read_record(run.folder / runs.FINDER, records.FinderFile)
+        record = read_run_file(run.folder / runs.FINDER, records.FinderFile)
         found = {key: record[key] for key in ("lr", "schedule")}
         settings = TrainSettings.model_validate({**settings.model_dump(), **found})
     times = np.linspace(0, len(run.epochs), _RATE_POINTS).tolist()
@@ -149,7 +151,7 @@ def _rate_text(run: runs.Run) -> str:
     """The peak learning rate and where it came from."""
     if run.recipe.train.lr != "auto":
         return f"peak {run.recipe.train.lr:.3g}, from the recipe"
-    record = read_record(run.folder / runs.FINDER, records.FinderFile)
+    record = read_run_file(run.folder / runs.FINDER, records.FinderFile)
     kind = record["schedule"]["type"]
     is_cyclical = kind in ("one_cycle", "triangular")
     why = f"its maximum for a {kind} schedule" if is_cyclical else record["verdict"]
@@ -175,7 +177,7 @@ def _heads_table(run: runs.Run) -> Table | None:
     """The heads that were fitted to frozen features, where there were any."""
     if run.recipe.transfer.way != "features":
         return None
-    heads = read_record(run.folder / runs.HEADS, records.HeadsFile)["heads"]
+    heads = read_run_file(run.folder / runs.HEADS, records.HeadsFile)["heads"]
     by_folds = heads[0]["fold_loss"] is not None
     headings = ("head", "C", "validation accuracy", "validation loss")
     rows = tuple(
@@ -195,7 +197,7 @@ def _heads_table(run: runs.Run) -> Table | None:
 
 def _cost(run: runs.Run) -> dict[str, str]:
     features = run.recipe.transfer.way == "features"
-    record = read_record(run.folder / runs.HEADS, records.HeadsFile) if features else {}
+    record = read_run_file(run.folder / runs.HEADS, records.HeadsFile) if features else {}
     return {
         **(_training_cost(run) if run.epochs else {}),
         **(_features_cost(record) if features else {}),
@@ -229,7 +231,7 @@ def _peak_memory(folder: Path) -> int:
     path = folder / runs.COST
     if not path.is_file():
         write_json(path, {"peak_memory_bytes": peak_memory_bytes()})
-    return int(read_record(path, records.CostFile)["peak_memory_bytes"])
+    return int(read_run_file(path, records.CostFile)["peak_memory_bytes"])
 
 
 def _budget(environment: Mapping[str, Any]) -> dict[str, str]:
