@@ -94,7 +94,7 @@ const glasshouse = (() => {
   addEventListener("keydown", onGridKey);
   addEventListener("focusin", onGridFocus);
 
-  // Open what a field is folded into, and move to the first field that is marked as wrong.
+  // Open what an error message is folded into, and move to the first field marked as wrong.
   function reveal(id) {
     document.getElementById(id)?.closest("details")?.setAttribute("open", "");
     setTimeout(() => {

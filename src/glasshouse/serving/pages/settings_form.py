@@ -95,7 +95,8 @@ class FieldProblem:
         """Add a message, and bring the field into view."""
         self._words.text = "\n".join(part for part in (self._words.text, words) if part)
         self._field.props("error no-error-icon")
-        ui.run_javascript(f"glasshouse.reveal('{self._field.html_id}')")
+        # By the message: an input with a label carries the id that the label names, not its own.
+        ui.run_javascript(f"glasshouse.reveal('{self._words.html_id}')")
 
     def clear(self) -> None:
         """Remove the message."""
