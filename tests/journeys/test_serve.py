@@ -76,7 +76,7 @@ def test_a_service_that_cannot_start_says_why(
             ("--port", "0", "--max-queue", "2", "--max-images", "3"): (
                 "--max-images 3 is more than --max-queue 2"
             ),
-            ("--port", "0", "--weights", "x"): "has its own weights",
+            ("--port", "0", "--weights", str(folder / "model.safetensors")): "has its own weights",
         }
         for options, words in cases.items():
             code, _, errors = glasshouse_here(["serve", str(folder), *options], capsys)

@@ -89,7 +89,7 @@ def test_arguments_reach_the_constructor_and_unknown_ones_are_refused() -> None:
     net = build_net("mobilenetv2_100", 3, {"pad_type": "same"})
     assert type(net.conv_stem).__name__ == "Conv2dSame"
     for name in ("resnet18", "mobilenetv2_100"):
-        with pytest.raises(ModelError, match=f"{name} cannot be built.*pad_tipe"):
+        with pytest.raises(ModelError, match=f"{name}: 'pad_tipe' cannot be set.*'pad_type'"):
             build_net(name, 3, {"pad_tipe": "same"})
 
 
