@@ -98,6 +98,8 @@ const glasshouse = (() => {
   function reveal(id) {
     document.getElementById(id)?.closest("details")?.setAttribute("open", "");
     setTimeout(() => {
+      // The preview checks after every change: nobody is moved away from what they are typing.
+      if (document.activeElement?.matches("input, textarea")) return;
       const first = document.querySelector(".q-field--error");
       first?.scrollIntoView({ block: "center" });
       first?.querySelector("input, textarea")?.focus();

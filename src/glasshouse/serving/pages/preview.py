@@ -33,8 +33,7 @@ def show_preview(workbench: Workbench, plan: TrainingPlan) -> None:
         problem.text = ""
         look.props("loading")
         try:
-            recipe = plan.resolved()
-            source = plan.checked_source()
+            recipe, source = plan.resolved(), plan.checked_source()
             images, known = await in_thread(_augmented_images, workbench, source, recipe)
         except GlasshouseError as error:
             problem.text = str(error)
@@ -52,7 +51,8 @@ def show_preview(workbench: Workbench, plan: TrainingPlan) -> None:
     async def follow() -> None:
         # Only after the button was pressed once: loading a source takes time.
         if found.default_slot.children:
-            await show()
+            with found:  # a background task is in no element, and the page is found through one
+                await show()
 
     look.on_click(show)
     plan.source.on_value_change(found.clear)  # the images belong to the old one
