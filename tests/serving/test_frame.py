@@ -108,6 +108,26 @@ def test_an_unknown_address_leads_back(workbench: Workbench, path: str) -> None:
     visit(workbench, story)
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/report/none", "/image/0/none", "/map/0/none?of=true", "/image/99999/first", "/assets/none"],
+)
+def test_a_missing_file_is_a_page_to_people_and_a_line_to_programs(
+    full: Workbench, path: str
+) -> None:
+    async def story(user: User) -> None:
+        page = await user.http_client.get(path, headers={"accept": "text/html,*/*;q=0.8"})
+        assert page.status_code == 404
+        for words in ("Page not found", "All runs", "Skip to content"):
+            assert words in page.text
+        assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+        line = await user.http_client.get(path, headers={"accept": "image/*"})
+        assert line.status_code == 404
+        assert set(line.json()) == {"detail"}
+
+    visit(full, story)
+
+
 # Classes without a style of their own: tests find elements by them.
 HOOKS = {
     "gh-at", "gh-checking", "gh-curves", "gh-dialog", "gh-runs", "gh-try-drop", "gh-why",

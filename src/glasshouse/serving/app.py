@@ -4,9 +4,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from fastapi import FastAPI, Request
-from nicegui import ui
+from fastapi.exception_handlers import http_exception_handler
+from nicegui import app as page_app, ui
+from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from glasshouse.serving.file_routes import file_routes
 from glasshouse.serving.guard import OwnHostsOnly
@@ -41,6 +44,7 @@ def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI
     """The application; NiceGUI allows one per process."""
     app = FastAPI(title="Glasshouse", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(OwnHostsOnly)
+    app.add_exception_handler(404, _not_found)  # type: ignore[arg-type]
     app.mount("/assets", StaticFiles(directory=_ASSETS), name="assets")
     app.include_router(file_routes(workbench))
     # NiceGUI adds its own route only when it starts, behind the page for unknown addresses.
@@ -65,6 +69,14 @@ def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI
         show_welcome_message=False,
     )
     return app
+
+
+async def _not_found(request: Request, error: HTTPException) -> ASGIApp:
+    """The page for unknown addresses where a person looks, one line for anything else."""
+    if "text/html" in request.headers.get("accept", ""):
+        # The application of the pages knows no files, so that its last page takes the address.
+        return page_app
+    return await http_exception_handler(request, error)
 
 
 def _handler(
