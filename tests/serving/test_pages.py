@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,35 @@ def test_an_invalid_value_is_reported_at_its_field_before_anything_starts(
         assert words in problem_of(user, label)
         assert "error" in field_of(user, label).props
         assert not workbench.runs.exists()
+
+    visit(workbench, story)
+
+
+def previewed(user: User) -> list[str]:
+    assert user.client is not None
+    images = [e for e in user.client.elements.values() if "gh-pixels" in e.classes]
+    return [str(image.props["src"]) for image in images]
+
+
+def test_the_preview_follows_a_change_and_reports_an_invalid_one(workbench: Workbench) -> None:
+    async def until(is_so: Callable[[], bool]) -> None:
+        for _ in range(600):
+            if is_so():
+                return
+            await asyncio.sleep(0.1)
+        raise AssertionError("waited 60 s for the preview")
+
+    async def story(user: User) -> None:
+        await user.open("/train")
+        user.find("Show images").click()
+        await until(lambda: len(previewed(user)) == 20)
+        before = previewed(user)
+        with user:
+            field_of(user, "Rotation range").value = 90
+        await until(lambda: len(previewed(user)) == 20 and previewed(user) != before)
+        with user:
+            field_of(user, "Rotation range").value = -1
+        await until(lambda: "greater than" in problem_of(user, "Rotation range"))
 
     visit(workbench, story)
 
