@@ -102,6 +102,7 @@ def look_into_a_cell(browser: WebDriver) -> None:
     wait_for(lambda: not browser.find_elements(By.CSS_SELECTOR, ".gh-card"), "the dialog to close")
 
 
+@pytest.mark.slow
 def test_the_confusion_matrix_is_one_stop_of_the_tab_key(
     chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
 ) -> None:
@@ -165,6 +166,7 @@ def loaded_images(browser: WebDriver, css: str) -> int:
                for one in images)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_augmentation_and_learning_rate_are_previewed_before_training(
     chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
 ) -> None:

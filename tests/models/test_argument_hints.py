@@ -110,6 +110,7 @@ def test_letters_within_a_word_do_not_make_a_file_tensorflow_s(name: str) -> Non
     assert argument_hint(classifier, Path(name)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 @pytest.mark.parametrize(
     ("name", "file", "wanted"),
