@@ -54,3 +54,10 @@ def test_a_killed_holder_lets_go(tmp_path: Path) -> None:
     assert acquired.wait(PATIENCE_S)
     thread.join()
     lock.release()
+
+
+def test_the_file_of_a_lock_is_not_executable(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "lock")
+    lock.acquire()
+    lock.release()
+    assert (tmp_path / "lock").stat().st_mode & 0o111 == 0

@@ -44,7 +44,7 @@ class FileLock:
 
     def acquire(self) -> bool:
         """Wait for the lock."""
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT)
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         _lock(handle)
         self.handle = handle
         return True

@@ -17,7 +17,7 @@ from glasshouse.runs.steps import Mark, StepReader, is_running, last_mark
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.fit import fit_preprocessing
 from glasshouse.training.loop import Step, TrainingSetup, train
-from glasshouse.training.state import Epoch, begin
+from glasshouse.training.state import Epoch, TrainingState, begin
 from glasshouse.workflow.train import step_log
 from glasshouse.workflow.train.step_log import recorded
 
@@ -31,6 +31,15 @@ def write(path: Path, marks: list[Mark]) -> None:
         file.writelines(json.dumps(vars(one)) + "\n" for one in marks)
 
 
+def two_epochs(splits: Splits, net: torch.nn.Sequential) -> tuple[TrainingState, TrainingSetup]:
+    settings = TrainSettings(epochs=2, batch_size=32, precision="fp32")
+    setup = TrainingSetup(
+        splits.train, splits.validation, fit_preprocessing(splits.train),
+        settings, AugmentSettings(),
+    )  # fmt: skip
+    return begin(net, settings, torch.device("cpu")), setup
+
+
 @pytest.fixture
 def _each_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(step_log, "_EVERY_SECONDS", 0.0)
@@ -41,12 +50,7 @@ def _each_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_each_line_has_the_means_since_the_previous_one(
     tmp_path: Path, tiny_splits: Splits, tiny_net: torch.nn.Sequential
 ) -> None:
-    settings = TrainSettings(epochs=2, batch_size=32, precision="fp32")
-    setup = TrainingSetup(
-        tiny_splits.train, tiny_splits.validation, fit_preprocessing(tiny_splits.train),
-        settings, AugmentSettings(),
-    )  # fmt: skip
-    state = begin(tiny_net, settings, torch.device("cpu"))
+    state, setup = two_epochs(tiny_splits, tiny_net)
     records = list(recorded(train(state, setup), state, 2, tmp_path))
     reader = StepReader(tmp_path / STEPS)
     reader.read()
@@ -80,12 +84,7 @@ def test_a_full_disk_costs_the_progress_and_not_the_training(
     tmp_path: Path, tiny_splits: Splits, tiny_net: torch.nn.Sequential
 ) -> None:
     (tmp_path / STEPS).symlink_to("/dev/full")
-    settings = TrainSettings(epochs=2, batch_size=32, precision="fp32")
-    setup = TrainingSetup(
-        tiny_splits.train, tiny_splits.validation, fit_preprocessing(tiny_splits.train),
-        settings, AugmentSettings(),
-    )  # fmt: skip
-    state = begin(tiny_net, settings, torch.device("cpu"))
+    state, setup = two_epochs(tiny_splits, tiny_net)
     with pytest.warns(GlasshouseWarning, match="No space left on device") as said:
         list(recorded(train(state, setup), state, 2, tmp_path))
     assert len(said) == 1
@@ -98,12 +97,7 @@ def test_deleting_the_run_stops_its_training_at_once(
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    settings = TrainSettings(epochs=2, batch_size=32, precision="fp32")
-    setup = TrainingSetup(
-        tiny_splits.train, tiny_splits.validation, fit_preprocessing(tiny_splits.train),
-        settings, AugmentSettings(),
-    )  # fmt: skip
-    state = begin(tiny_net, settings, torch.device("cpu"))
+    state, setup = two_epochs(tiny_splits, tiny_net)
     with pytest.raises(StorageError, match="was deleted or moved"):
         for _ in recorded(train(state, setup), state, 2, folder):
             shutil.rmtree(folder, ignore_errors=True)

@@ -67,7 +67,7 @@ def classify(
 
 
 def require_classifier(thing: object) -> Classifier:
-    """The classifier itself; raises UsageError for what is easily taken for one."""
+    """Return a Classifier unchanged; raise UsageError, with a hint, for anything else."""
     if isinstance(thing, Classifier):
         return thing
     hint = "load one with classifier_by_name or load_classifier"
