@@ -64,7 +64,8 @@ def crop_centre(resized: Pixels, preprocessing: Preprocessing) -> Pixels:
 def scale(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Normalise uint8 or float images in 0..255 ``(n, 3, h, w)``: the network's input, float32."""
     mean, std = (torch.from_numpy(each).to(images.device) for each in _mean_and_std(preprocessing))
-    return (images.float() - mean) / std
+    # In place: a third copy of the batch would push the first out of the cache.
+    return (images.float() - mean).div_(std)
 
 
 @lru_cache(maxsize=64)

@@ -25,7 +25,7 @@ from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.convolutions import faster_convolutions
 from glasshouse.training.devices import choose_precision
 from glasshouse.training.losses import batch_loss, correct_count
-from glasshouse.training.optimizers import clip_gradients, set_learning_rate
+from glasshouse.training.optimizers import clear_gradients, clip_gradients, set_learning_rate
 from glasshouse.training.schedules import EveryStep, Rate, learning_rate, rate_of
 from glasshouse.training.state import Epoch, TrainingState, copy_weights
 
@@ -103,7 +103,7 @@ def update(
     if settings.gradient_clip is not None:
         clip_gradients(state.net, settings.gradient_clip)
     state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
+    clear_gradients(state.optimizer)
     _update_average(state, settings)
     return loss, logits
 

@@ -26,6 +26,9 @@ def build_optimizer(
         trainable = [p for name, p in named.items() if factors.get(name) == factor]
         kernels = [p for p in trainable if p.ndim > 1]
         biases = [p for p in trainable if p.ndim <= 1]
+        if settings.weight_decay == 0 and settings.bias_lr_factor == 1:
+            # One group where all are treated alike: each costs a pass of its own at every step.
+            kernels, biases = trainable, []
         for decay, chosen in ((settings.weight_decay, kernels), (0.0, biases)):
             rate = factor if chosen is kernels else factor * settings.bias_lr_factor
             groups.append({"params": chosen, "weight_decay": decay, "lr_factor": rate})
@@ -36,6 +39,14 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
     """Set the learning rate of every parameter group, multiplied by the group's own factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_factor", 1.0)
+
+
+def clear_gradients(optimizer: Optimizer) -> None:
+    """Forget the gradients of all parameters."""
+    # Not Optimizer.zero_grad, whose profiling costs a small network a tenth of its step.
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
 
 
 def clip_gradients(net: nn.Module, largest_norm: float) -> None:
