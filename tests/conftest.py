@@ -15,9 +15,20 @@ from glasshouse.data.images import ImageSet, Splits
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+# Seconds for a test that trains for real or drives a browser; pyproject.toml has those of the rest.
+_SLOW_LIMIT = 3600
+
 # A busy machine says nothing about a law, so examples may take as long as they need.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests that take long more time, unless they have a limit of their own."""
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        if marks & {"slow", "browser", "realdata"} and "timeout" not in marks:
+            item.add_marker(pytest.mark.timeout(_SLOW_LIMIT))
 
 
 @pytest.fixture(autouse=True)
