@@ -35,6 +35,24 @@ def test_a_full_disk_leaves_the_old_file_and_says_how_much_is_free(
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    ("place", "setting"),
+    [("cache", "GLASSHOUSE_CACHE"), ("data", "GLASSHOUSE_DATA"), ("runs", "--out")],
+)
+def test_a_full_disk_names_the_setting_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, setting: str
+) -> None:
+    monkeypatch.setenv("GLASSHOUSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GLASSHOUSE_DATA", str(tmp_path / "data"))
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=f"name another folder with {setting};"):
+        write_json(tmp_path / place / "images" / "index.json", {})
+
+
 def test_threads_may_write_the_same_file_at_once(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with ThreadPoolExecutor(8) as pool:

@@ -152,6 +152,17 @@ def _cannot_write(path: Path, error: OSError) -> str:
         free = shutil.disk_usage(existing).free / 1e6
         return (
             f"cannot write {path}: {error.strerror} ({free:,.1f} MB free). "
-            "Free some space or name another folder with --out; files written before are kept."
+            f"Free some space or name another folder with {_setting_of(path)}; files written "
+            "before are kept."
         )
     return f"cannot write {path}: {error.strerror}"
+
+
+def _setting_of(path: Path) -> str:
+    """What decides the folder that a file is written to."""
+    folders = {"GLASSHOUSE_CACHE": cache_folder(), "GLASSHOUSE_DATA": data_folder()}
+    # The deepest first: one of them may be inside the other.
+    for name in sorted(folders, key=lambda name: -len(folders[name].absolute().parts)):
+        if path.absolute().is_relative_to(folders[name].absolute()):
+            return name
+    return "--out"

@@ -218,6 +218,30 @@ def test_what_the_library_logs_of_a_damaged_file_is_not_printed() -> None:
     assert (ended.stdout.strip(), ended.stderr) == (b"BadImage", b"")
 
 
+@pytest.mark.parametrize("compression", ["packbits", "group4", "tiff_lzw", "jpeg"])
+def test_what_libtiff_prints_of_a_damaged_file_is_not_shown(compression: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).convert("1" if compression == "group4" else "RGB")
+    file = io.BytesIO()
+    image.save(file, "TIFF", compression=compression)
+    # The file ends, or its pixels are overwritten, where the strips of pixels are.
+    whole = file.getvalue()
+    damaged = [whole[:9] + b"\xff\x81" * 20 + whole[49:], whole[:60] + bytes(100) + whole[160:]]
+    program = (
+        "import sys\nfrom glasshouse.data.decode import decode\n"
+        "for data in sys.stdin.read().split():\n"
+        "    try:\n        print(decode(bytes.fromhex(data)).shape)\n"
+        "    except Exception as error:\n        print(type(error).__name__)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        input=" ".join(data.hex() for data in damaged).encode(),
+        capture_output=True,
+    )
+    assert ended.stdout.count(b"\n") == len(damaged)
+    assert ended.stderr == b""
+
+
 def test_threads_leave_the_warning_filters_as_they_were() -> None:
     data, before = encoded("PNG"), warnings.filters[:]
     threads = [threading.Thread(target=decode, args=(data,)) for _ in range(8)]

@@ -5,6 +5,8 @@ with a plain reason. Colour profiles are ignored, as is common in training: few 
 one.
 """
 
+import contextlib
+import ctypes
 import io
 import logging
 import os
@@ -16,7 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, _imaging
 
 from glasshouse.data.image_formats import HEAD_BYTES, format_of
 from glasshouse.data.images import Resize as Resize
@@ -27,6 +29,24 @@ Source = str | PathLike[str] | bytes | BinaryIO
 
 # Without a handler, Python would print what Pillow logs about damaged files between our own output.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def _silence_libtiff() -> None:
+    """Keep libtiff from printing its own remarks on damaged files to standard error.
+
+    They go to file descriptor 2, past Python: redirecting that would swallow the output of other
+    threads as well. Pillow answers with the same error either way. Where libtiff is linked
+    statically it cannot be reached, and may print.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        # The symbols of the libraries that this extension module is linked with are found, too.
+        library = ctypes.CDLL(_imaging.__file__)
+        for setter in (library.TIFFSetWarningHandler, library.TIFFSetErrorHandler):
+            setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+            setter(None)
+
+
+_silence_libtiff()
 
 # Part of every cache key: to be changed with anything that changes a pixel.
 DECODER_VERSION = "1"
