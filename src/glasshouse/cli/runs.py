@@ -71,7 +71,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     if row["status"] == "damaged":
         return row["run"], "", "", "", "damaged", ""
-    accuracy = "not finished"
+    accuracy = "failed" if row["status"] == "failed" else "not finished"
     if row["accuracy"] is not None:
         low, high = row["interval"]
         accuracy = f"{row['accuracy']:.2%} ({low:.2%} to {high:.2%})"

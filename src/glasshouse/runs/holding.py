@@ -6,6 +6,7 @@ from pathlib import Path
 
 from glasshouse.errors import StorageError, UsageError
 from glasshouse.file_lock import FolderLock
+from glasshouse.runs.failure import record_failure
 
 # Those of this process. The system releases the locks when it ends, however it ends.
 _held: dict[Path, FolderLock] = {}
@@ -28,10 +29,15 @@ def hold(folder: Path) -> None:
     _held[lock.folder] = lock
 
 
-def release(folder: Path) -> None:
-    """Let others train into a folder; one that is still empty is removed."""
+def release(folder: Path, error: BaseException | None = None) -> None:
+    """Let others train into a folder; one that is still empty is removed.
+
+    error: what ended the training, for those who look at the run later.
+    """
     lock = _held.pop(folder.resolve(), None)
     if lock is not None:
+        if error is not None:
+            record_failure(folder, error)
         with contextlib.suppress(OSError):
             folder.rmdir()
         lock.release()

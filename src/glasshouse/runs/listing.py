@@ -7,11 +7,20 @@ from typing import Any, Literal
 
 from glasshouse.errors import GlasshouseError
 from glasshouse.runs import folder as runs, records
+from glasshouse.runs.failure import failure_of
 from glasshouse.runs.records import read_epoch_lines, read_run_file
 from glasshouse.runs.steps import is_running, last_mark
 
-Status = Literal["training", "measuring", "finished", "stopped", "damaged"]
-_FILES = (runs.RECIPE, runs.ENVIRONMENT, runs.METRICS, runs.HEADS, runs.EVALUATION, runs.STEPS)
+Status = Literal["training", "measuring", "finished", "stopped", "failed", "damaged"]
+_FILES = (
+    runs.RECIPE,
+    runs.ENVIRONMENT,
+    runs.METRICS,
+    runs.HEADS,
+    runs.EVALUATION,
+    runs.FAILURE,
+    runs.STEPS,
+)
 # Time and size of steps.jsonl, which changes every second during training, are the last two
 # numbers of a signature.
 _OF_STEPS = -2
@@ -23,7 +32,7 @@ class Listed:
 
     epochs, of: completed and planned; both 0 where heads are fitted to features. accuracy: on the
     test split with its 95 % interval, once evaluated. validation: validation accuracy per epoch.
-    seconds: training time. problem: why a run is listed as damaged.
+    seconds: training time. problem: why a run is listed as failed or damaged.
     """
 
     name: str
@@ -94,10 +103,11 @@ def _read(name: str, folder: Path) -> Listed:
     environment = read_run_file(folder / runs.ENVIRONMENT, records.EnvironmentFile)
     epochs = read_epoch_lines(folder / runs.METRICS)
     accuracy = _accuracy(folder / runs.EVALUATION)
+    status = "finished" if accuracy else _status(folder)
     return Listed(
         name=name,
         folder=folder,
-        status="finished" if accuracy else _status(folder),
+        status=status,
         source=str(environment["data"]["source"]),
         recipe=str(recipe["name"]),
         epochs=len(epochs),
@@ -106,6 +116,7 @@ def _read(name: str, folder: Path) -> Listed:
         validation=tuple(float(epoch["validation_accuracy"]) for epoch in epochs),
         seconds=runs.training_seconds(folder, epochs),
         started=str(environment["started"]),
+        problem=failure_of(folder) if status == "failed" else "",
     )
 
 
@@ -114,6 +125,8 @@ def _is_by_features(recipe: dict[str, Any]) -> bool:
 
 
 def _status(folder: Path) -> Status:
+    if failure_of(folder):  # first: the process of a notebook lives on after a training failed
+        return "failed"
     mark = last_mark(folder)
     if mark is None or not is_running(mark):
         return "stopped"

@@ -44,7 +44,7 @@ class Snapshot:
     @property
     def stage(self) -> tuple[Any, ...]:
         """What decides which panels the page has; everything else is texts and points."""
-        parts = bool(self.listed.recipe), bool(self.curve or self.epochs), self.has_report
+        parts = bool(self.listed.recipe), self.has_points, self.has_report
         return self.status, *parts
 
     @property
@@ -61,6 +61,11 @@ class Snapshot:
     def has_begun(self) -> bool:
         """True when there is a run folder."""
         return bool(self.listed.recipe)
+
+    @property
+    def has_points(self) -> bool:
+        """True when there is something to draw: one step alone makes no line."""
+        return bool(self.epochs) or len(self.curve) > 1
 
     @property
     def has_epochs(self) -> bool:
@@ -118,7 +123,7 @@ def _read(watch: _Watch, workbench: Workbench, name: str) -> None:
     if (folder / runs.RECIPE).is_file():
         watch.reader.read()
         listed = watch.listing.read_one(folder)
-        is_early = listed.status == "stopped" and is_launched
+        is_early = listed.status in ("stopped", "failed") and is_launched
         status: str = "starting" if is_early else listed.status
     elif launch is not None and (found := status_without_folder(workbench.runs, launch)):
         problem = _DELETED if found == "deleted" else ""

@@ -26,7 +26,7 @@ def show_curves() -> Callable[[Snapshot], None]:
                 element.props["data-live"] = name
 
     def update(now: Snapshot) -> None:
-        section.set_visibility(bool(now.curve or now.epochs))
+        section.set_visibility(now.has_points)
 
     return update
 

@@ -22,6 +22,7 @@ from glasshouse.wording import duration
 IN_SIGHT = "glasshouse-in-sight"
 SHARE_DONE = "share-done"
 LOG = "log"
+PROBLEM = "problem"
 
 
 def marked(element: Element, name: str) -> Element:
@@ -69,7 +70,8 @@ def live_words(now: Snapshot) -> dict[str, str]:
         "Source": listed.source or "–",
         "Recipe": listed.recipe or "–",
         SHARE_DONE: f"{100 * now.done:.1f}%",
-        LOG: "\n\n".join(part for part in (listed.problem, now.log) if part),
+        PROBLEM: listed.problem,
+        LOG: now.log,
     }
 
 

@@ -17,6 +17,7 @@ from glasshouse.serving.pages.gallery import explain_address
 from glasshouse.serving.pages.live import (
     IN_SIGHT,
     LOG,
+    PROBLEM,
     SHARE_DONE,
     live_words,
     marked,
@@ -66,6 +67,7 @@ class _Viewer:
         self.stage = first.stage
         self.timer: ui.timer | None = None
         head = _head(workbench, name)
+        marked(text(live_words(first)[PROBLEM], "p", "gh-bad gh-problem"), PROBLEM)
         self.result = box("gh-result")
         self.updates = [head, _live_stats(first), show_curves()]
         self.results = box("gh-stack gh-results")
@@ -217,7 +219,7 @@ def _live_stats(first: Snapshot) -> Callable[[Snapshot], None]:
 
 
 def _log(first: Snapshot) -> None:
-    """The output of a training run in the background, or what is damaged in the run folder."""
+    """The output of a training run in the background."""
     with panel("Log", classes="gh-log-panel"):
         marked(text(live_words(first)[LOG], "pre", "gh-log"), LOG)
 

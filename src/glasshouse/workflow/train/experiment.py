@@ -19,6 +19,7 @@ from glasshouse.models.predict import Predictions, predict, save_predictions
 from glasshouse.progress import Progress
 from glasshouse.recipe import to_toml
 from glasshouse.runs import folder as runs, holding
+from glasshouse.runs.failure import clear_failure
 from glasshouse.settings import Recipe, TrainSettings
 from glasshouse.storage import write_json, write_text
 from glasshouse.training.devices import choose_device, choose_precision
@@ -171,9 +172,9 @@ def fit_experiment(
     """
     try:
         yield from _fitted(experiment, signal_received)
-    except BaseException:
+    except BaseException as error:
         # Also when the loop around it was left early: the run may be resumed by another process.
-        holding.release(experiment.folder)
+        holding.release(experiment.folder, error)
         raise
 
 
@@ -305,6 +306,7 @@ def write_start(request: TrainRequest, splits: Splits, before: runs.Run | None) 
 
     before: the answer of ``claim_run``. Raises DataError when a resumed run had other images.
     """
+    clear_failure(request.out)
     record = _record(request, splits, choose_device(request.recipe.train.device))
     if before is None:
         write_text(request.out / runs.RECIPE, to_toml(request.recipe))

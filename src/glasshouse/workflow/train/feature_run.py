@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from glasshouse.data.images import ImageSet, Splits, take
+from glasshouse.errors import UsageError
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions, predict
 from glasshouse.progress import Progress
@@ -64,8 +65,9 @@ def run_features(request: TrainRequest, progress: Progress | None = None) -> Fea
     """
     try:
         return _fitted_heads(request, progress)
-    except BaseException:
-        holding.release(request.out)
+    except BaseException as error:
+        # A refused request says nothing about the run that is in the folder.
+        holding.release(request.out, None if isinstance(error, UsageError) else error)
         raise
 
 

@@ -1,0 +1,37 @@
+"""Why a run failed, so that a list of runs and its page can say it later."""
+
+import contextlib
+from pathlib import Path
+
+from glasshouse.errors import GlasshouseError, Interrupted
+from glasshouse.runs.folder import FAILURE
+from glasshouse.storage import write_text
+
+_LONGEST = 4000  # characters of a message that are shown
+
+
+def record_failure(folder: Path, error: BaseException) -> None:
+    """Write why training ended; nothing for one that was stopped or left early."""
+    if isinstance(error, Interrupted) or not isinstance(error, Exception):
+        return
+    named = isinstance(error, GlasshouseError)
+    message = str(error) if named else f"{type(error).__name__}: {error}"
+    # What failed may be the disk; the error itself is reported in any case.
+    with contextlib.suppress(OSError, GlasshouseError):
+        if folder.is_dir():
+            write_text(folder / FAILURE, message + "\n")
+
+
+def clear_failure(folder: Path) -> None:
+    """Forget the failure of an earlier attempt."""
+    with contextlib.suppress(OSError):
+        (folder / FAILURE).unlink(missing_ok=True)
+
+
+def failure_of(folder: Path) -> str:
+    """Why the last attempt failed; empty when it did not."""
+    try:
+        with (folder / FAILURE).open(encoding="utf-8", errors="replace") as file:
+            return file.read(_LONGEST).strip()
+    except OSError:
+        return ""
