@@ -1,8 +1,12 @@
 """The named errors, each with the exit code of the command line."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+# Of many files that cannot be read, the first ones are enough to see what is wrong.
+_FILES_NAMED = 20
+_PATH_SHOWN = 120
 
 
 class GlasshouseError(Exception):
@@ -48,6 +52,21 @@ class BadImage(DataError):
         return type(self), (self.path, self.reason)
 
 
+class UnreadableFiles(DataError):
+    """Files that cannot be read as images, without which there is nothing to train on.
+
+    files: the path of each file and the reason.
+    """
+
+    def __init__(self, summary: str, files: Sequence[tuple[str, str]], advice: str = "") -> None:
+        self.summary: str = summary
+        self.files: tuple[tuple[str, str], ...] = tuple(files)
+        lines = [f"  {path}: {reason}" for path, reason in self.files[:_FILES_NAMED]]
+        if len(self.files) > _FILES_NAMED:
+            lines.append(f"  and {len(self.files) - _FILES_NAMED} more")
+        super().__init__("\n".join([summary, *lines, *([advice] if advice else [])]))
+
+
 class NoUsableRate(UsageError):
     """train.lr is "auto", but the range test found no learning rate at which the loss falls."""
 
@@ -80,6 +99,13 @@ def require_type(given: object, kind: type | tuple[type, ...], what: str) -> Non
     """Raise UsageError unless given is of this type; what: the type and how to get one."""
     if not isinstance(given, kind):
         raise UsageError(f"expected {what}; received a {type(given).__name__}")
+
+
+def describe_refused(error: OSError) -> str:
+    """A path that the system refuses, and why; of a very long one, both ends."""
+    path = str(error.filename)
+    shown = path if len(path) <= _PATH_SHOWN else f"{path[:60]}...{path[-20:]}"
+    return f"cannot use the path {shown}: {error.strerror}; name another"
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

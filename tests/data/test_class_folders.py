@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from glasshouse.data.class_folders import list_folder
@@ -228,3 +229,33 @@ def test_a_folder_that_may_not_be_read_is_refused(
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match=r"cannot read the folder .*deep: Permission denied"):
         list_folder(tmp_path)
+
+
+def test_folders_that_are_numbers_are_ordered_by_value(tmp_path: Path) -> None:
+    write_folder(tmp_path, dict.fromkeys(["0", "1", "10", "2"], 1))
+    listing = list_folder(tmp_path)
+    assert listing.class_names == ("0", "1", "2", "10")
+    assert [listing.class_names[k] for k in listing.labels] == ["0", "1", "10", "2"]
+
+
+def test_one_name_in_two_unicode_forms_is_one_class_in_all_splits(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    write_folder(
+        tmp_path,
+        {
+            f"train/{composed}": 6, "train/bar": 6, f"val/{decomposed}": 2, "val/bar": 2,
+            f"test/{decomposed}": 2, "test/bar": 2,
+        },
+    )  # fmt: skip
+    splits = load_splits(tmp_path, SMALL)
+    assert splits.class_names == ("bar", composed)
+    assert np.bincount(splits.test.labels).tolist() == [2, 2]
+    assert any("are one class" in note for note in splits.notes)
+
+
+def test_names_that_look_alike_stay_classes_with_a_note(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"Cat": 3, "cat": 3, "cat ": 3, "dog": 3})
+    splits = load_splits(tmp_path, SMALL)
+    assert splits.class_names == ("Cat", "cat", "dog")
+    (note,) = [note for note in splits.notes if "look alike" in note]
+    assert "'Cat' and 'cat'" in note

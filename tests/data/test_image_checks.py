@@ -194,3 +194,24 @@ def test_formulas_are_kept_apart_from_the_words() -> None:
     (finding,) = [f for f in check(sound()) if f.title.startswith("The test split can only detect")]
     assert "√" not in finding.detail
     assert "1.96 √(d/n)" in finding.formula
+
+
+def with_names(*names: str) -> Splits:
+    splits = sound()
+    train, validation, test = (
+        replace(images, class_names=names)
+        for images in (splits.train, splits.validation, splits.test)
+    )
+    return Splits(train, validation, test)
+
+
+def test_class_names_that_look_alike_are_a_warning() -> None:
+    finding = found(with_names("Cat", "cat", "dog", "bird"), "similar-class-names")
+    assert finding.level == "warning"
+    assert finding.detail.startswith("'Cat' and 'cat' differ in case")
+
+
+def test_a_class_that_may_stand_for_missing_labels_is_named() -> None:
+    finding = found(with_names("none", "cat", "dog", "bird"), "missing-labels")
+    assert finding.level == "info"
+    assert "'none'" in finding.detail

@@ -95,3 +95,8 @@ def test_the_name_of_a_source_is_that_of_its_folder_or_file_also_from_within(
     assert source_name("..") == source_name(folder) == "photos.v2"
     assert source_name("../table.csv") == "table"
     assert source_name("digits") == "digits"
+
+
+def test_a_source_whose_name_is_too_long_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot use the path .*\.\.\..*too long; name another"):
+        load_splits(tmp_path / ("x" * 300))

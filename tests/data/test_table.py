@@ -1,8 +1,13 @@
 import importlib
+import math
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from glasshouse.data.class_folders import list_folder
 from glasshouse.data.sources import load_splits
 from glasshouse.data.table import list_table
 from glasshouse.errors import DataError, UsageError
@@ -81,6 +86,8 @@ def test_parquet_without_pyarrow_says_what_to_install(
         ("path,lable\na.png,cat\n", "no column 'label': .*Did you mean 'lable'"),
         ("path,label\na.png,cat\nb.png,\n", "row 3, column label: the cell is empty"),
         ("path,label\na.png\n", "row 2, column label: the cell is empty"),
+        ("path,label\na.png,cat\nb.png,NaN\n", "row 3, column label: 'NaN' stands for a missing"),
+        ("path,label\na.png,cat\nb\0.png,cat\n", "row 3, column path: .*NUL character"),
         ("path,label\na.png,cat\na.png,dog\n", "row 3, column path: .*already in row 2"),
         ("path,label,split\na.png,cat,tset\n", "row 2, column split: unknown split 'tset'.*'test'"),
     ],
@@ -103,3 +110,107 @@ def test_labels_that_are_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
         "9",
         "10",
     )
+
+
+def write_parquet(root: Path, labels: list[object], **columns: object) -> Path:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"path": [f"{k}.png" for k in range(len(labels))], "label": labels})
+    for name, values in columns.items():
+        table = table.set_column(
+            table.column_names.index(name) if name in table.column_names else table.num_columns,
+            name,
+            [values],
+        )
+    pyarrow.parquet.write_table(table, root / "images.parquet")
+    return root / "images.parquet"
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["cat", None, "dog"],
+        [0.0, math.nan, 1.0],
+        [0, None, 1],
+        [True, None, False],
+        ["cat", "nan", "dog"],
+        [Decimal("1"), None, Decimal("2")],
+        [datetime(2026, 1, 1), None, datetime(2026, 1, 2)],
+    ],
+    ids=["text", "floats", "integers", "booleans", "the word nan", "decimals", "times"],
+)
+def test_a_missing_label_of_any_type_is_refused_by_row(
+    tmp_path: Path, labels: list[object]
+) -> None:
+    with pytest.raises(DataError, match=r"row 2, column label: .*remove the row"):
+        list_table(write_parquet(tmp_path, labels))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ([1.0, 10.0, 2.0, -0.0], ("0", "1", "2", "10")),
+        ([1e16, 3.0], ("3", "10000000000000000")),
+        ([1, 10, 2], ("1", "2", "10")),
+        ([Decimal("1.00"), Decimal("2.00")], ("1", "2")),
+        ([b"cat", b"dog"], ("cat", "dog")),
+        ([0.5, 1.0], ("0.5", "1.0")),
+        ([True, False], ("False", "True")),
+    ],
+    ids=["floats", "large", "integers", "decimals", "bytes", "fractions", "booleans"],
+)
+def test_labels_of_any_type_give_the_names_that_a_csv_file_gives(
+    tmp_path: Path, labels: list[object], names: tuple[str, ...]
+) -> None:
+    assert list_table(write_parquet(tmp_path, labels)).class_names == names
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "category"])
+def test_floats_of_every_width_and_categories_are_read(tmp_path: Path, kind: str) -> None:
+    import pyarrow
+
+    values = (
+        pyarrow.array(["1.0", "0.0", "10.0"]).dictionary_encode()
+        if kind == "category"
+        else pyarrow.array(np.array([1, 0, 10], dtype=kind))
+    )
+    table = write_parquet(tmp_path, [0, 0, 0], label=values)
+    assert list_table(table).class_names == ("0", "1", "10")
+
+
+def test_a_list_or_a_structure_as_a_label_is_refused_by_row(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"row 1: expected text or a number, received \['cat'\]"):
+        list_table(write_parquet(tmp_path, [["cat"], ["dog"]]))
+
+
+def test_a_label_with_white_space_joins_its_class_with_a_note(tmp_path: Path) -> None:
+    listing = list_table(write_table(tmp_path, "path,label\na.png,cat\nb.png,cat \nc.png,dog\n"))
+    assert listing.class_names == ("cat", "dog")
+    assert listing.labels.tolist() == [0, 0, 1]
+    assert listing.notes[0].endswith("are one class: 'cat' and 'cat '.")
+
+
+def test_a_folder_and_a_table_of_it_have_the_same_classes(tmp_path: Path) -> None:
+    names = ["0", "1", "10", "2", "9"]
+    write_folder(tmp_path / "images", dict.fromkeys(names, 1))
+    rows = "\n".join(f"images/{name}/000.png,{name}.0" for name in reversed(names))
+    (tmp_path / "images.csv").write_text(f"path,label\n{rows}\n")
+    folder, table = list_folder(tmp_path / "images"), list_table(tmp_path / "images.csv")
+    assert folder.class_names == table.class_names == ("0", "1", "2", "9", "10")
+
+
+def test_a_path_that_the_system_refuses_is_a_bad_file_with_the_reason(tmp_path: Path) -> None:
+    long, broken = f"{'x' * 300}.png", "with\na line.png"
+    table = write_table(tmp_path, csv_of() + f'{long},cat\n"{broken}",cat\n')
+    settings = DataSettings(image_size=8)
+    with pytest.raises(DataError, match=r"(?s)2 of 14 files cannot be read.*name too long"):
+        load_splits(table, settings)
+    splits = load_splits(table, settings.model_copy(update={"on_bad_file": "skip"}))
+    assert len(splits.bad_files) == 2
+
+
+def test_backslashes_in_paths_are_named_as_the_reason(tmp_path: Path) -> None:
+    table = write_table(tmp_path, csv_of().replace("/", "\\"))
+    with pytest.raises(DataError, match=r"(?s)does not exist.*need forward slashes"):
+        load_splits(table, DataSettings(image_size=8))

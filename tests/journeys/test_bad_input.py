@@ -128,3 +128,38 @@ def test_predict_names_a_file_that_is_not_an_image(folder: Path) -> None:
     bad = folder / "broken" / "dogs" / "no-image.jpg"
     done = glasshouse("predict", "skipped", bad, cwd=folder, code=3)
     assert "no-image.jpg" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "{}"], ["check", "{}"], ["check", "digits", "--out", "{}"], ["evaluate", "{}"],
+        ["train", "digits", "--out", "{}"], ["train", "digits", "--recipe", "{}.toml"],
+        ["predict", "mobilenetv2_100", "{}"], ["tune", "{}"], ["runs", "{}"], ["summary", "{}"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_path_that_the_system_refuses_is_named_in_one_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled = [argument.format("x" * 300) for argument in arguments]
+    code, output, errors = glasshouse_here(filled, capsys)
+    assert code in (2, 3)
+    # `check` reports a source that cannot be loaded as a finding.
+    (line,) = (output + errors).splitlines()
+    assert "cannot use the path" in line and "name too long" in line
+
+
+def test_check_shows_why_a_class_has_no_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            images(tmp_path / "set" / split / name)
+    images(tmp_path / "set" / "test" / "dog")
+    (tmp_path / "set" / "test" / "cat").mkdir()
+    (tmp_path / "set" / "test" / "cat" / "only.png").write_bytes(b"")
+    code, output, _ = glasshouse_here(["check", str(tmp_path / "set")], capsys)
+    assert code == 3
+    assert "has no image of class 'cat'" in output
+    assert "only.png: the file is empty" in output

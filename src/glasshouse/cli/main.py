@@ -1,5 +1,6 @@
 """The `glasshouse` command: one thin file per subcommand, assembled here."""
 
+import errno
 import io
 import sys
 import warnings
@@ -30,8 +31,16 @@ from glasshouse.cli import (
     tune,
     ui,
 )
-from glasshouse.errors import GlasshouseError, GlasshouseWarning
+from glasshouse.errors import (
+    GlasshouseError,
+    GlasshouseWarning,
+    UsageError,
+    describe_refused,
+)
 from glasshouse.memory import keep_freed_memory
+
+# The system refuses a path before it looks whether anything is there.
+_REFUSED_PATHS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EILSEQ)
 
 app: typer.Typer = typer.Typer(
     name="glasshouse",
@@ -118,3 +127,9 @@ def main() -> None:
         # Whoever reads our output, `head` for example, has closed the pipe.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        # Any argument may be a path, so this is caught where all of them pass.
+        if error.errno not in _REFUSED_PATHS or error.filename is None:
+            raise
+        print(f"glasshouse: {describe_refused(error)}", file=sys.stderr)
+        sys.exit(UsageError.exit_code)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glasshouse.data.class_names import list_classes
 from glasshouse.data.file_splits import FileListing, SplitName
 from glasshouse.errors import DataError
 from glasshouse.wording import pluralize, readable_name
@@ -75,25 +76,26 @@ def list_folder(root: Path) -> FileListing:
     start = _start(root)
     folders, has_splits = _split_folders(start, left)
     images: list[tuple[Path, SplitName | None, str]] = []
-    class_names: set[str] = set()
+    empty: list[str] = []
     for folder, split in folders:
         _note_loose(folder, left)
         for class_folder in _visible_folders(folder, left):
+            label = readable_name(class_folder.name)
             found = list(_images(class_folder, left))
-            images += [(path, split, readable_name(class_folder.name)) for path in found]
-            if found or not _holds_results(class_folder):
-                class_names.add(readable_name(class_folder.name))
-    if not class_names or not images:
+            images += [(path, split, label) for path in found]
+            if not found and not _holds_results(class_folder):
+                empty.append(label)
+    if not images:
         raise DataError(_nothing(root))
-    names = sorted(class_names)
+    classes = list_classes([label for _, _, label in images], empty)
     return FileListing(
         origin=root,
         paths=tuple(path for path, _, _ in images),
         ids=np.array([readable_name(path.relative_to(root).as_posix()) for path, _, _ in images]),
-        labels=np.array([names.index(name) for _, _, name in images], dtype=np.int64),
-        class_names=tuple(names),
+        labels=classes.labels,
+        class_names=classes.names,
         given_splits=tuple(s for _, s, _ in images if s) if has_splits else None,
-        notes=left.notes(),
+        notes=(*left.notes(), *classes.notes),
     )
 
 

@@ -1,5 +1,6 @@
 """From a list of image files to three splits, for folders and for tables."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.cache import cached_images
+from glasshouse.data.class_names import describe_similar, similar_names
 from glasshouse.data.cropping import choose_resize
 from glasshouse.data.images import BadFile, ImageSet, OddFile, Resize, Splits, with_survey
 from glasshouse.data.splits import (
@@ -20,7 +22,7 @@ from glasshouse.data.splits import (
 )
 from glasshouse.data.survey import survey_slice
 from glasshouse.data.workers import Fitting
-from glasshouse.errors import DataError
+from glasshouse.errors import DataError, UnreadableFiles
 from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
 
@@ -76,10 +78,15 @@ def load_files(
         sets["validation"],
         sets["test"],
         bad_files,
-        (*listing.notes, *notes, *filter(None, [why])),
+        (*listing.notes, *_similar(listing), *notes, *filter(None, [why])),
         odd_files,
         resize,
     )
+
+
+def _similar(listing: FileListing) -> tuple[str, ...]:
+    groups = similar_names(listing.class_names)
+    return (f"Class names look alike: {describe_similar(groups)}",) if groups else ()
 
 
 def load_unsplit(
@@ -192,7 +199,7 @@ def _decode(
     cached = cached_images(paths, Fitting(size, size, resize), progress=progress)
     bad_files = tuple(sorted(set(cached.bad_files), key=lambda bad: bad.path))
     if bad_files and settings.on_bad_file == "error":
-        raise DataError(_bad_files(bad_files, len(paths)))
+        raise _bad_files(bad_files, len(paths))
     ends = np.cumsum([len(chosen) for chosen in positions.values()])
     # Bad files leave no gap, so the bounds of the splits move forward by those before them.
     bounds = [0, *np.searchsorted(cached.good, ends).tolist()]
@@ -208,8 +215,11 @@ def _decode(
             sizes=cached.sizes[start:stop],
         )
         sets[split] = with_survey(images, survey_slice(cached.survey, start, stop))
-    # Again: skipped files may have been the only ones of their class.
-    _check_splits(listing, listing.labels, left)
+    try:
+        # Again: skipped files may have been the only ones of their class.
+        _check_splits(listing, listing.labels, left)
+    except DataError as error:
+        raise _nothing_left(error, bad_files, len(paths)) from error
     ids = listing.ids[order[cached.good]].tolist()
     odd_files = tuple(
         OddFile(image, remark)
@@ -219,13 +229,27 @@ def _decode(
     return sets, bad_files, odd_files
 
 
-def _bad_files(bad: Sequence[BadFile], count: int) -> str:
-    lines = [f"  {file.path}: {file.reason}" for file in bad[:_SHOWN]]
-    if len(bad) > _SHOWN:
-        lines.append(f"  and {len(bad) - _SHOWN} more")
-    listed = "\n".join(lines)
-    return (
-        f"{len(bad)} of {count} files cannot be read as images:\n{listed}\n"
-        "Repair or remove them, or skip them with --set data.on_bad_file=skip (`train` also takes "
-        "--on-bad-file skip)."
+def _bad_files(bad: Sequence[BadFile], count: int) -> UnreadableFiles:
+    return UnreadableFiles(
+        f"{len(bad)} of {count} files cannot be read as images:",
+        _reasons(bad),
+        f"{_hint(bad)}Repair or remove them, or skip them with --set data.on_bad_file=skip "
+        "(`train` also takes --on-bad-file skip).",
     )
+
+
+def _nothing_left(error: DataError, bad: Sequence[BadFile], count: int) -> UnreadableFiles:
+    """The error for splits that miss a class because its files were skipped."""
+    summary = f"{error}. {len(bad)} of {count} files cannot be read as images:"
+    return UnreadableFiles(summary, _reasons(bad), f"{_hint(bad)}Repair or replace them.")
+
+
+def _reasons(bad: Sequence[BadFile]) -> list[tuple[str, str]]:
+    return [(file.path, file.reason) for file in bad]
+
+
+def _hint(bad: Sequence[BadFile]) -> str:
+    # Windows takes both slashes; elsewhere, a backslash is a letter of the name of a file.
+    if os.sep == "/" and any("\\" in file.path for file in bad):
+        return "Paths in a table need forward slashes (/), not backslashes. "
+    return ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glasshouse.data.class_names import describe_similar, often_missing, similar_names
 from glasshouse.data.duplicates import exact_duplicates, near_duplicates
 from glasshouse.data.findings import (
     LEVELS,
@@ -71,6 +72,7 @@ def check(splits: Splits) -> tuple[Finding, ...]:
         [
             *_missing_classes(splits),
             *_bad_files(splits),
+            *_class_names(splits),
             *exact_duplicates(digests, whole),
             *(
                 near_duplicates(digests, thumbnails_of(sets), whole)
@@ -133,6 +135,19 @@ def _bad_files(splits: Splits) -> Iterator[Finding]:
             ids=tuple(bad.path for bad in splits.bad_files),
             reasons=tuple(bad.reason for bad in splits.bad_files),
         )
+
+
+def _class_names(splits: Splits) -> Iterator[Finding]:
+    """Names that may be one class, and names that may be none."""
+    groups = similar_names(splits.class_names)
+    if groups:
+        title = f"Class names look alike ({pluralize(len(groups), 'group')})"
+        yield Finding("similar-class-names", "warning", title, describe_similar(groups))
+    doubtful = often_missing(splits.class_names)
+    if doubtful:
+        names = ", ".join(f"'{name}'" for name in doubtful)
+        detail = f"Programs write {names} where a label is missing. If so, label these images."
+        yield Finding("missing-labels", "info", "A class may stand for missing labels", detail)
 
 
 def _too_small_for_near(splits: Splits) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.data.shapes import DEFAULT_SIZE, make_shapes
 from glasshouse.data.splits import TRAINED_ON_VALIDATION, limit, three_way_split, two_way_split
 from glasshouse.data.table import ENDINGS, list_table
-from glasshouse.errors import DataError, UsageError, did_you_mean, require_type
+from glasshouse.errors import DataError, UsageError, describe_refused, did_you_mean, require_type
 from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
 
@@ -65,9 +65,12 @@ def load_splits(
 def require_source(source: str | Path) -> None:
     """Raise what `load_splits` would for a name that is no source; nothing is read."""
     path = Path(source)
-    is_table = path.is_file() and path.suffix.lower() in ENDINGS
-    if not (has_own_size(source) or path.is_dir() or is_table):
-        raise _unknown(str(source), path)
+    try:
+        is_table = path.is_file() and path.suffix.lower() in ENDINGS
+        if not (has_own_size(source) or path.is_dir() or is_table):
+            raise _unknown(str(source), path)
+    except OSError as error:
+        raise DataError(describe_refused(error)) from error
 
 
 def load_without_splits(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glasshouse.data.class_names import is_missing, list_classes
 from glasshouse.data.file_splits import FileListing, SplitName
 from glasshouse.errors import DataError, UsageError, did_you_mean
 
@@ -34,15 +35,15 @@ def list_table(table: Path) -> FileListing:
     if not rows:
         raise DataError(f"{table} has no rows below its header; expected one row per image")
     _check_unique(table, rows)
-    class_names = _sorted_names({label for _, _, label, _ in rows})
-    numbers = {name: number for number, name in enumerate(class_names)}
+    classes = list_classes([label for _, _, label, _ in rows])
     return FileListing(
         origin=table,
         paths=tuple(table.parent / path for _, path, _, _ in rows),
         ids=np.array([path for _, path, _, _ in rows]),
-        labels=np.array([numbers[label] for _, _, label, _ in rows], dtype=np.int64),
-        class_names=class_names,
+        labels=classes.labels,
+        class_names=classes.names,
         given_splits=_given_splits(rows),
+        notes=classes.notes,
     )
 
 
@@ -74,13 +75,40 @@ def _read_parquet(table: Path) -> Iterator[Row]:
         ) from error
     try:
         content = parquet.read_table(table)
+        columns = _columns(table, content.column_names)
+        wanted = content.select(list(columns.values())).to_pydict()
+    except DataError:
+        raise
     # pyarrow raises errors of many classes that have no base class in common.
     except Exception as error:
         raise DataError(f"{table} is not a Parquet table: {error}") from error
-    columns = _columns(table, content.column_names)
-    for number, values in enumerate(zip(*content.to_pydict().values(), strict=True), start=1):
-        cells = ["" if value is None else str(value) for value in values]
-        yield _row(table, number, cells, columns)
+    places = {name: place for place, name in enumerate(columns)}
+    for number, values in enumerate(zip(*wanted.values(), strict=True), start=1):
+        try:
+            cells = [_text(value) for value in values]
+        except ValueError as error:
+            raise DataError(f"{table}, row {number}: {error}") from error
+        yield _row(table, number, cells, places)
+
+
+def _text(value: object) -> str:
+    """A value of a Parquet table as a CSV file has it; empty where it is missing.
+
+    Raises ValueError for bytes that are not text, and for lists and structures.
+    """
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, list | dict | tuple):
+        raise ValueError(f"expected text or a number, received {value!r:.60}")
+    # NaN, of whatever type, is the only value that does not equal itself.
+    if value != value:
+        return ""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        # Without an exponent, and without the sign of a negative zero.
+        return f"{float(value) + 0.0:.1f}"
+    return str(value)
 
 
 def _columns(table: Path, header: Sequence[str]) -> dict[str, int]:
@@ -100,15 +128,28 @@ def _columns(table: Path, header: Sequence[str]) -> dict[str, int]:
 def _row(table: Path, number: int, cells: Sequence[str], columns: dict[str, int]) -> Row:
     values = {}
     for name, position in columns.items():
-        text = cells[position].strip() if position < len(cells) else ""
-        if not text:
-            raise DataError(f"{table}, row {number}, column {name}: the cell is empty")
-        values[name] = text
+        text = cells[position] if position < len(cells) else ""
+        if problem := _problem(name, text):
+            raise DataError(f"{table}, row {number}, column {name}: {problem}")
+        # White space around a label decides nothing, but is noted where labels differ by it.
+        values[name] = text if name == "label" else text.strip()
     split = values.get("split", "")
     if split and split.lower() not in _SPLIT_NAMES:
         hint = did_you_mean(split, _SPLIT_NAMES)
         raise DataError(f"{table}, row {number}, column split: unknown split '{split}'. {hint}")
     return number, values["path"], values["label"], split.lower()
+
+
+def _problem(name: str, text: str) -> str:
+    """What is wrong with a cell; empty if nothing is."""
+    if not text.strip():
+        return "the cell is empty; fill it in, or remove the row"
+    if name == "label" and is_missing(text):
+        return f"'{text.strip()}' stands for a missing label; write the label, or remove the row"
+    # The system takes a path to end there, and Python refuses it with an error of its own.
+    if name == "path" and "\0" in text:
+        return f"a path cannot have a NUL character, received {text!r:.60}"
+    return ""
 
 
 def _check_unique(table: Path, rows: Sequence[Row]) -> None:
@@ -119,13 +160,6 @@ def _check_unique(table: Path, rows: Sequence[Row]) -> None:
                 f"{table}, row {number}, column path: '{path}' is already in row {seen[path]}"
             )
         seen[path] = number
-
-
-def _sorted_names(labels: set[str]) -> tuple[str, ...]:
-    """Numbers by value, everything else alphabetically."""
-    if all(label.isdecimal() for label in labels):
-        return tuple(sorted(labels, key=lambda label: (int(label), label)))
-    return tuple(sorted(labels))
 
 
 def _given_splits(rows: Sequence[Row]) -> tuple[SplitName, ...] | None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.findings import Finding, by_split, counts_of
-from glasshouse.data.images import ImageSet, Splits
+from glasshouse.data.images import BadFile, ImageSet, Splits
 from glasshouse.report.html import Tile, render_template, tile
 from glasshouse.wording import pluralize
 
@@ -94,7 +94,7 @@ def render_data_report(source: str, findings: Sequence[Finding], splits: Splits 
             else {},
             "samples": _samples(splits) if splits else [],
             "class_count": len(splits.class_names) if splits else 0,
-            "bad_files": splits.bad_files if splits else (),
+            "bad_files": _unreadable(findings),
             "notes": splits.notes if splits else (),
             "files_shown": FILES_SHOWN,
         },
@@ -118,6 +118,16 @@ def verdict(findings: Sequence[Finding]) -> str:
 def _ids_shown(findings: Sequence[Finding]) -> set[str]:
     grouped = {i for f in findings for group in _groups_shown(f) for i in group}
     return grouped | {i for f in findings if not f.groups for i in f.ids[:IMAGES_SHOWN]}
+
+
+def _unreadable(findings: Sequence[Finding]) -> list[BadFile]:
+    """Files and reasons, also of a source that could not be loaded because of them."""
+    return [
+        BadFile(path, reason)
+        for finding in findings
+        if finding.kind in ("bad-files", "unreadable-source") and finding.reasons
+        for path, reason in zip(finding.ids, finding.reasons, strict=True)
+    ]
 
 
 def _groups_shown(finding: Finding) -> list[tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """The check of a source, and what stops training."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from glasshouse.data.findings import Finding
+from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError, UsageError
 from glasshouse.report.data_report import verdict
 from glasshouse.settings import DataSettings
@@ -93,3 +95,50 @@ def test_the_page_shows_duplicates_side_by_side_and_escapes_names(tmp_path: Path
     assert "http" not in page.replace("http-equiv", "")
     kinds = {finding["kind"] for finding in read_json(tmp_path / "out" / "check.json")}
     assert "contradicting-duplicates" in kinds
+
+
+def one_broken(root: Path) -> Path:
+    """Three splits, in one of which the only image of a class is broken."""
+    for split in ("train", "val", "test"):
+        write_folder(root / split)
+    for path in (root / "test" / "cat").iterdir():
+        path.unlink()
+    (root / "test" / "cat" / "only.png").write_bytes(b"\x89PNG\r\n\x1a\n no more")
+    return root
+
+
+def table_of(root: Path, *, old: str, new: str) -> Path:
+    """A table of class folders whose paths are changed, so that no file is found."""
+    source = write_folder(root / "set")
+    rows = [f"set/{path.parent.name}/{path.name}".replace(old, new) for path in source.rglob("*.*")]
+    lines = [f"{row},{'cat' if 'cat' in row else 'dog'}" for row in rows]
+    (root / "table.csv").write_text("\n".join(["path,label", *lines]))
+    return root / "table.csv"
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (one_broken, "PNG"),
+        (lambda root: table_of(root, old="/", new="\\"), "the file does not exist"),
+        (lambda root: table_of(root, old=".png", new=""), "the file does not exist"),
+    ],
+    ids=["the only file of a class", "backslashes", "no extensions"],
+)
+def test_a_source_without_readable_files_is_a_finding_with_the_reasons(
+    tmp_path: Path, make: Callable[[Path], Path], reason: str
+) -> None:
+    source = make(tmp_path)
+    found = examine(str(source), DataSettings(image_size=8))
+    (finding,) = found.findings
+    assert found.blocks
+    assert "has no image of class 'cat'" in finding.detail
+    assert len(finding.ids) == len(finding.reasons) > 0
+    assert all(reason in each for each in finding.reasons)
+    page = write_examination(found, tmp_path / "out").read_text(encoding="utf-8")
+    assert finding.reasons[0] in page
+    # Training names the same reasons, also where it skips bad files.
+    for on_bad_file in ("error", "skip"):
+        settings = DataSettings(image_size=8, on_bad_file=on_bad_file)
+        with pytest.raises(DataError, match=f"cannot be read as images:\n.*{reason}"):
+            load_splits(str(source), settings)

@@ -7,13 +7,14 @@ from glasshouse.data.findings import Finding, names_of
 from glasshouse.data.image_checks import blocking, check
 from glasshouse.data.images import Splits
 from glasshouse.data.sources import load_splits
-from glasshouse.errors import DataError, RecipeError
+from glasshouse.errors import DataError, RecipeError, UnreadableFiles
 from glasshouse.progress import Progress
 from glasshouse.report.data_report import render_data_report
 from glasshouse.settings import DataSettings
 from glasshouse.storage import write_json, write_text
 
 _SHOWN = 3
+_UNREADABLE = "The source cannot be loaded"
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,21 @@ def examine(
     lenient = settings.model_copy(update={"on_bad_file": "skip", "train_on_validation": False})
     try:
         splits = load_splits(source, lenient, data_dir=data_dir, offline=offline, progress=progress)
-    except DataError as error:
-        found = Finding("unreadable-source", "error", "The source cannot be loaded", str(error))
+    except UnreadableFiles as error:
+        paths, reasons = zip(*error.files, strict=True) if error.files else ((), ())
+        found = Finding(
+            kind="unreadable-source",
+            level="error",
+            title=_UNREADABLE,
+            detail=error.summary,
+            ids=paths,
+            reasons=reasons,
+        )
         return Examination(source, (found,), None)
+    except DataError as error:
+        return Examination(
+            source, (Finding("unreadable-source", "error", _UNREADABLE, str(error)),), None
+        )
     return Examination(source, check(splits), splits)
 
 
