@@ -37,6 +37,7 @@ def ui(
     import uvicorn
 
     from glasshouse.serving.app import create_app
+    from glasshouse.serving.connections import ConnectionLimits, limited_protocol
     from glasshouse.serving.workbench import Workbench
 
     app = create_app(Workbench(runs.resolve(), data_dir, offline))
@@ -45,7 +46,10 @@ def ui(
     if browser:
         threading.Thread(target=_open_when_ready, args=(address, found), daemon=True).start()
     # Messages stay on this machine: compressing them would only cost time.
-    uvicorn.run(app, host=_HOST, port=found, log_level="warning", ws_per_message_deflate=False)
+    uvicorn.run(
+        app, host=_HOST, port=found, log_level="warning", ws_per_message_deflate=False,
+        http=limited_protocol(ConnectionLimits()),
+    )  # fmt: skip
 
 
 def _free_port() -> int:

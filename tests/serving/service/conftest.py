@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from glasshouse.models.classifier import Classifier, Preprocessing
+from glasshouse.serving.connections import ConnectionLimits
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.middleware import AccessRules
@@ -77,13 +78,17 @@ class Running:
 
 @contextmanager
 def running(
-    service: Service, rules: AccessRules | None = None, policy: ShutdownPolicy | None = None
+    service: Service,
+    rules: AccessRules | None = None,
+    policy: ShutdownPolicy | None = None,
+    connections: ConnectionLimits | None = None,
 ) -> Iterator[Running]:
     """The service on a free port, stopped at the end."""
     listener = reserve("127.0.0.1", 0)
     listener.listen(BACKLOG)
     port = listener.getsockname()[1]
-    server = Server(create_api(service, rules), service, policy or ShutdownPolicy())
+    app = create_api(service, rules)
+    server = Server(app, service, policy or ShutdownPolicy(), connections)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

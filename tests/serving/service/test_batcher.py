@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from glasshouse.serving.service.batcher import Batcher, Closed
+from glasshouse.serving.service.batcher import Batcher, Closed, WorkBatcher
 
 
 class Slow:
@@ -168,3 +168,39 @@ def test_closing_computes_what_was_accepted_and_accepts_no_more() -> None:
 
 def test_a_batcher_that_was_never_used_closes() -> None:
     asyncio.run(Batcher[int, int](lambda items: items, name="t").close())
+
+
+def test_a_function_whose_caller_leaves_during_its_batch_is_not_run() -> None:
+    async def story() -> None:
+        gate, run = threading.Event(), []
+        batcher = WorkBatcher(name="t", max_batch=4)
+        busy = asyncio.create_task(batcher.submit(lambda: gate.wait(120)))
+        # Until the thread computes it, the others could join its batch.
+        while batcher._queue or not batcher.load:
+            await asyncio.sleep(0.001)
+        leaving = asyncio.Event()
+        second_gate = threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def first() -> int:
+            loop.call_soon_threadsafe(leaving.set)
+            assert second_gate.wait(120)
+            return 1
+
+        stays = asyncio.create_task(batcher.submit(first))
+        await asyncio.sleep(0)
+        leaves = asyncio.create_task(batcher.submit(lambda: run.append(2)))
+        fails = asyncio.create_task(batcher.submit(lambda: 1 // 0))
+        await asyncio.sleep(0)
+        gate.set()
+        await leaving.wait()
+        leaves.cancel()
+        await asyncio.wait([leaves])
+        second_gate.set()
+        assert await busy and await stays == 1
+        with pytest.raises(ZeroDivisionError):
+            await fails
+        assert not run
+        await batcher.close()
+
+    asyncio.run(story())

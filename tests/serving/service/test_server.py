@@ -1,12 +1,19 @@
+import asyncio
+import contextlib
 import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 from glasshouse.models.classifier import Classifier
+from glasshouse.serving.service import predict_routes
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.server import ShutdownPolicy
 from glasshouse.serving.service.service import Service, make_service
+from glasshouse.serving.service.uploads import Upload, pixels_of
 from tests.serving.service.conftest import png, running
 
 
@@ -70,6 +77,51 @@ def test_a_shutdown_loses_no_request_that_was_sent(service: Service) -> None:
     assert sent == answered and min(answered) > 0
 
 
+def test_what_a_client_that_left_has_asked_for_is_not_computed(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+
+    def note(upload: Upload, *settings: Any) -> Any:
+        decoded.append(upload.name)
+        return pixels_of(upload, *settings)
+
+    monkeypatch.setattr(predict_routes, "pixels_of", note)
+    gate, data = threading.Event(), request(png(0))
+    busy = threading.Thread(target=lambda: asyncio.run(service.reader.submit(gate.wait)))
+    with running(service) as server:
+        busy.start()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=120) as stays:
+            for _ in range(5):
+                with socket.create_connection(("127.0.0.1", server.port), timeout=120) as leaves:
+                    leaves.sendall(data)
+                    wait_until(lambda: service.capacity.images == 1)
+                # Its place is free again although the reader is still busy.
+                wait_until(lambda: service.capacity.images == 0)
+            stays.sendall(data)
+            wait_until(lambda: service.capacity.images == 1)
+            gate.set()
+            assert read_answer(stays).startswith(b"HTTP/1.1 200")
+        busy.join(120)
+    assert decoded == ["image"]
+    counted = service.metrics.text()
+    assert b'route="/predict",status="499"} 5.0' in counted
+
+
+@pytest.mark.parametrize("path", ["/explain", "/predict", "/v2/models/tiny/infer"])
+def test_slow_senders_keep_nobody_out(service: Service, path: str) -> None:
+    capacity = service.explain_capacity if path == "/explain" else service.capacity
+    whole = request(png(0), "/predict" if "infer" in path else path)
+    with running(service) as server, contextlib.ExitStack() as stack:
+        for _ in range(capacity.max_images + 2):
+            slow = socket.create_connection(("127.0.0.1", server.port), timeout=120)
+            stack.enter_context(slow).sendall(request(b"[" * 1000, path)[:-1])
+        wait_until(lambda: capacity.bytes == 999 * (capacity.max_images + 2))
+        with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
+            connection.sendall(whole)
+            assert read_answer(connection).startswith(b"HTTP/1.1 200")
+
+
 def test_a_slow_request_is_answered_during_shutdown(
     service: Service,
 ) -> None:
@@ -77,8 +129,8 @@ def test_a_slow_request_is_answered_during_shutdown(
     with running(service) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
             connection.sendall(data[:-100])
-            # The request is being read: it has its slot.
-            wait_until(lambda: service.capacity.images == 1)
+            # The request is being read.
+            wait_until(lambda: service.capacity.bytes > 0)
             server.stop()
             wait_until(lambda: not any(each.is_serving() for each in server.server.servers))
             connection.sendall(data[-100:])

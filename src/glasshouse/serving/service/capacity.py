@@ -50,17 +50,19 @@ class Capacity:
 
     @contextmanager
     def enter(self) -> Iterator[Slot]:
-        """Hold a slot for one image, which can grow; raises Full."""
+        """An empty slot, which can grow; raises Full where no image has room."""
+        # A request to a full service is refused at once and costs no memory. Its images are only
+        # taken once they are there, so that slow senders keep nobody out.
+        if self.images >= self.max_images:
+            raise Full(self.retry_after())
         slot = Slot(self)
-        # One image is taken before the body is read, so that a request to a full service costs
-        # no memory and is refused at once.
-        slot.grow(images=1)
         try:
             yield slot
         finally:
             self.images -= slot.images
             self.bytes -= slot.bytes
-            self._answered.append((time.monotonic(), slot.images))
+            if slot.images:
+                self._answered.append((time.monotonic(), slot.images))
 
     def retry_after(self) -> int:
         """Whole seconds until the images in flight are answered, at the recent throughput."""

@@ -24,7 +24,7 @@ from glasshouse.models.predict import most_probable, softmax
 from glasshouse.serving.service.capacity import Slot
 from glasshouse.serving.service.responses import IMAGES_BODY, PROBLEMS, json_response
 from glasshouse.serving.service.schemas import Explanations
-from glasshouse.serving.service.service import Service, within_deadline
+from glasshouse.serving.service.service import Service, while_awaited
 from glasshouse.serving.service.uploads import Upload, pixels_of, read_uploads
 
 # Longer strings are not names, and comparing them with the known names would take long.
@@ -88,9 +88,9 @@ async def _answers(
 ) -> list[dict[str, Any]]:
     limits, classifier = service.limits, service.classifier
     uploads = await read_uploads(request, slot, limits, limits.explain_images)
-    slot.grow(images=len(uploads) - 1)
+    slot.grow(images=len(uploads))
     found = []
-    async with within_deadline(limits.explain_deadline, service.explain_capacity):
+    async with while_awaited(request, limits.explain_deadline, service.explain_capacity):
         for upload in uploads:
             pixels = await service.reader.submit(
                 partial(pixels_of, upload, classifier.preprocessing, limits)

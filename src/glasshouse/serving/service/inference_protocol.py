@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from glasshouse import __version__
+from glasshouse.serving.service.batcher import Work
 from glasshouse.serving.service.problems import Problem
 from glasshouse.serving.service.responses import PROBLEMS, document_response, json_response
 from glasshouse.serving.service.schemas import (
@@ -30,7 +31,7 @@ from glasshouse.serving.service.schemas import (
     ServerReady,
     TensorMetadata,
 )
-from glasshouse.serving.service.service import Scores, Service, Work, score_images, within_deadline
+from glasshouse.serving.service.service import Scores, Service, score_images, while_awaited
 from glasshouse.serving.service.uploads import Upload, pixels_of, read_body
 
 VERSION = "1"
@@ -131,10 +132,11 @@ def _model_handlers(service: Service, has_version: bool) -> tuple[Any, Any, Any]
 async def _infer(service: Service, request: Request) -> dict[str, Any]:
     with service.capacity.enter() as slot:
         body = await read_body(request, slot, service.limits)
-        async with within_deadline(service.limits.deadline, service.capacity):
+        slot.grow(images=1)
+        async with while_awaited(request, service.limits.deadline, service.capacity):
             # Parsing a tensor in JSON takes long: in the event loop it would block every request.
             asked, works = await service.reader.submit(partial(_read_request, service, body))
-        answers = await score_images(service, slot, works)
+        answers = await score_images(service, request, slot, works)
     document = {
         "model_name": service.name,
         "model_version": VERSION,

@@ -12,7 +12,13 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from glasshouse.serving.service.problems import REQUEST_ID, Problem, problem_of, problem_response
+from glasshouse.serving.service.problems import (
+    REQUEST_ID,
+    ClientLeft,
+    Problem,
+    problem_of,
+    problem_response,
+)
 from glasshouse.serving.service.service import Service
 
 log: logging.Logger = logging.getLogger("glasshouse.service")
@@ -68,6 +74,8 @@ class RequestMiddleware:
         try:
             self._require_access(scope["path"], headers)
             await self.app(scope, receive, response.send)
+        except ClientLeft:
+            log.info("request %s: the client left", request_id)
         # Nothing above this can turn a failure into a response any more.
         except Exception as error:
             problem = problem_of(error)

@@ -33,7 +33,7 @@ def predict_routes(service: Service) -> APIRouter:
             uploads = await read_uploads(request, slot, limits)
             preprocessing = classifier.preprocessing
             works = [partial(pixels_of, upload, preprocessing, limits) for upload in uploads]
-            answers = await score_images(service, slot, works)
+            answers = await score_images(service, request, slot, works)
         found = [
             {
                 "image": upload.name,

@@ -41,6 +41,10 @@ class Problem(Exception):
         self.more: dict[str, Any] = dict(more or {})
 
 
+class ClientLeft(Exception):
+    """The connection was closed before there was a response, so none is sent."""
+
+
 def problem_of(error: Exception) -> Problem:
     """Any exception as the problem that a client may see."""
     for kind, translate in _TRANSLATIONS.items():

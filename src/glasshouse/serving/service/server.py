@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 
+from glasshouse.serving.connections import ConnectionLimits, limited_protocol
 from glasshouse.serving.service.service import Service
 
 # After this long without a request, none is still on its way to an open connection.
@@ -35,7 +36,13 @@ class ShutdownPolicy:
 class Server(uvicorn.Server):
     """uvicorn, shutting down in steps: not ready, listener closed, connections idle, threads."""
 
-    def __init__(self, app: Any, service: Service, policy: ShutdownPolicy) -> None:
+    def __init__(
+        self,
+        app: Any,
+        service: Service,
+        policy: ShutdownPolicy,
+        connections: ConnectionLimits | None = None,
+    ) -> None:
         config = uvicorn.Config(
             app,
             lifespan="on",
@@ -43,6 +50,7 @@ class Server(uvicorn.Server):
             log_level="warning",
             server_header=False,
             ws="none",
+            http=limited_protocol(connections or ConnectionLimits()),
             backlog=BACKLOG,
             # Longer than the 60 s after which common proxies drop an idle connection: whoever
             # closes first must not be the side that a new request is on its way to.

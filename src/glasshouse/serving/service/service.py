@@ -12,23 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from starlette.requests import Request
 
 from glasshouse.errors import BadImage
 from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.inference import inference_net
 from glasshouse.models.predict import logits_of, predict_logits, softmax
-from glasshouse.serving.service.batcher import Batcher
+from glasshouse.serving.service.batcher import Batcher, Work, WorkBatcher
 from glasshouse.serving.service.capacity import Capacity, Slot
 from glasshouse.serving.service.limits import Limits
-from glasshouse.serving.service.problems import bad_images, overloaded
+from glasshouse.serving.service.problems import ClientLeft, bad_images, overloaded
 from glasshouse.serving.service.prometheus import Metrics
 
 # Largest difference of a logit, as a share of the largest logit, that rounding explains.
 _TOLERANCE = 1e-4
 _EXAMPLES = 4
 _DECODED_PER_TURN = 8
-
-Work = Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,9 @@ class Service:
     metrics: Metrics
     capacity: Capacity
     explain_capacity: Capacity
-    reader: Batcher[Work, Any]
+    reader: WorkBatcher
     predictor: Batcher[NDArray[Any], Scores]
-    explainer: Batcher[Work, Any]
+    explainer: WorkBatcher
     is_closing: threading.Event
 
 
@@ -64,7 +63,7 @@ def make_service(classifier: Classifier, name: str, limits: Limits | None = None
     limits = limits or Limits()
     metrics = Metrics()
     fast_classifier = inference_copy(classifier)
-    reader: Batcher[Work, Any] = Batcher(_run_each, name="reader", max_batch=_DECODED_PER_TURN)
+    reader = WorkBatcher(name="reader", max_batch=_DECODED_PER_TURN)
     predictor: Batcher[NDArray[Any], Scores] = Batcher(
         lambda images: _classify(fast_classifier, metrics, images),
         name="predictor",
@@ -82,7 +81,7 @@ def make_service(classifier: Classifier, name: str, limits: Limits | None = None
         explain_capacity=Capacity(limits.explain_queue, limits.max_held),
         reader=reader,
         predictor=predictor,
-        explainer=Batcher(_run_each, name="explainer"),
+        explainer=WorkBatcher(name="explainer"),
         is_closing=threading.Event(),
     )
     _warm_up(service, fast_classifier)
@@ -112,23 +111,47 @@ async def close_service(service: Service) -> None:
 
 
 @asynccontextmanager
-async def within_deadline(seconds: float, capacity: Capacity) -> AsyncIterator[None]:
-    """Raise 503 when the body takes longer; what is still queued is then not computed."""
+async def while_awaited(
+    request: Request, seconds: float, capacity: Capacity
+) -> AsyncIterator[None]:
+    """Stop waiting when the client leaves or the time is over; raises ClientLeft or Problem 503.
+
+    What is still queued is then not computed. Only for requests whose body has been read.
+    """
+    has_left = False
+
+    async def watch(timer: asyncio.Timeout) -> None:
+        nonlocal has_left
+        # After the body, the server has nothing to report but the end of the connection.
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        has_left = True
+        if not timer.expired():
+            timer.reschedule(asyncio.get_running_loop().time())
+
     try:
-        async with asyncio.timeout(seconds):
-            yield
+        async with asyncio.timeout(seconds) as timer:
+            watcher = asyncio.create_task(watch(timer))
+            try:
+                yield
+            finally:
+                watcher.cancel()
     except TimeoutError as error:
+        if has_left:
+            raise ClientLeft from error
         detail = f"The response was not ready within the deadline of {seconds:g} seconds."
         raise overloaded(detail, capacity.retry_after()) from error
 
 
-async def score_images(service: Service, slot: Slot, images: Sequence[Work]) -> list[Scores]:
+async def score_images(
+    service: Service, request: Request, slot: Slot, images: Sequence[Work]
+) -> list[Scores]:
     """Decode and classify; images: functions that return arrays ``(3, h, w)`` of the input size.
 
-    Raises Full, what decoding raised, and Problem 503 at the deadline.
+    Raises Full, ClientLeft, what decoding raised, and Problem 503 at the deadline.
     """
     slot.grow(images=len(images) - slot.images)
-    async with within_deadline(service.limits.deadline, service.capacity):
+    async with while_awaited(request, service.limits.deadline, service.capacity):
         return await _all_of([_classify_one(service, image) for image in images])
 
 
@@ -148,17 +171,6 @@ async def _all_of(waiting: Sequence[Coroutine[Any, Any, Scores]]) -> list[Scores
         if isinstance(each, BaseException):
             raise each
     return [each for each in found if isinstance(each, Scores)]
-
-
-def _run_each(works: Sequence[Work]) -> list[Any]:
-    results: list[Any] = []
-    for work in works:
-        try:
-            results.append(work())
-        # Each work belongs to another caller, so its exception is a result like any other.
-        except Exception as error:
-            results.append(error)
-    return results
 
 
 def _classify(

@@ -12,7 +12,7 @@ from glasshouse.data.decode import Pixels, decode
 from glasshouse.models.preprocessing import Preprocessing, preprocess
 from glasshouse.serving.service.capacity import Slot
 from glasshouse.serving.service.limits import Limits
-from glasshouse.serving.service.problems import Problem
+from glasshouse.serving.service.problems import ClientLeft, Problem
 
 _MAX_NAME = 200
 _RAW = ("image/", "application/octet-stream")
@@ -31,8 +31,8 @@ async def read_uploads(
 ) -> list[Upload]:
     """The images of a request, at least one.
 
-    most: the largest number of images; None: that of the limits. Raises Full, and Problem 400,
-    408, 413, 415 or 422.
+    most: the largest number of images; None: that of the limits. Raises Full, ClientLeft, and
+    Problem 408, 413, 415 or 422.
     """
     kind = request.headers.get("content-type", "application/octet-stream")
     kind = kind.partition(";")[0].strip().lower()
@@ -52,7 +52,7 @@ async def read_uploads(
 
 
 async def read_body(request: Request, slot: Slot, limits: Limits) -> bytes:
-    """The whole body; raises Problem 400, 408 or 413, and Full where it exceeds the capacity."""
+    """The whole body; raises ClientLeft, Problem 408 or 413, and Full beyond the capacity."""
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limits.max_body:
         raise _too_large(limits)
@@ -73,9 +73,7 @@ async def read_body(request: Request, slot: Slot, limits: Limits) -> bytes:
             headers={"Connection": "close"},
         ) from error  # fmt: skip
     except ClientDisconnect as error:
-        raise Problem(
-            400, "bad-request", "The connection was closed before the end of the body."
-        ) from error
+        raise ClientLeft from error
     return b"".join(chunks)
 
 
