@@ -44,7 +44,8 @@ def ours(folder: Path, epochs: int) -> tuple[float, float]:
         overrides = [f"train.epochs={epochs}", "data.train_on_validation=true"]
         command = [sys.executable, "-m", "glasshouse", "train", "cifar10", "--recipe", "fast",
                    *(part for each in overrides for part in ("--set", each)),
-                   "--out", str(folder), "--resume"]  # fmt: skip
+                   "--out", str(folder),
+                   *(["--resume"] if (folder / "recipe.toml").is_file() else [])]  # fmt: skip
         subprocess.run(command, check=True, capture_output=True)
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     seconds = sum(json.loads(line)["seconds"] for line in lines)

@@ -71,6 +71,12 @@ CASES = [
     (["train", "digits", "--out", "notes"], 2, "is not empty"),
     (["train", "digits", "--resume"], 2, "--out"),
     (["train", "digits", "--out", "notes", "--resume"], 2, "not a run folder"),
+    (["train", "digits", "--out", "runs/mistyped", "--resume"], 2, "no run to resume"),
+    (
+        ["train", "digits", "--out", "mistyped", "--resume", "--recipe", "small-cnn"],
+        2,
+        "To start a new run, leave --resume out.",
+    ),
     (["evaluate", "notes"], 2, "not a run folder"),
     (["evaluate", "nowhere"], 2, "does not exist"),
     (["predict", "notes", "x.png"], 2, "not a run folder"),

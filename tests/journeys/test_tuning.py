@@ -66,6 +66,8 @@ def test_auto_seeds_compare_and_reproduce(tmp_path: Path, capsys: Capture) -> No
     assert (tmp_path / "pair.html").is_file()
     pair = json.loads(output_of(capsys, "compare", out / "seed-0", out / "seed-1", "--json"))
     assert pair[0]["image_count"] > 300
+    code, _, errors = glasshouse_here(["train", "digits", "--resume", "--out", str(out)], capsys)
+    assert (code, "add --seeds N to resume them" in errors) == (2, True)
     text = output_of(capsys, "train", "digits", "--resume", "--out", out, "--seeds", "2")
     assert "mean accuracy" in text
     figures = out / "seed-0" / "evaluation.json"

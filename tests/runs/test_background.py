@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,10 @@ def wait_for(happens: Callable[[], object], seconds: float = 600.0) -> None:
     while not happens():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def has_ended(launch: Launch) -> bool:
+    return not launch.is_running
 
 
 @pytest.mark.slow
@@ -90,13 +95,19 @@ def test_a_run_stopped_before_it_began_is_no_failure_and_starts_again(tmp_path: 
     assert stopped is not None and stopped.was_stopped
     assert status_without_folder(tmp_path, stopped) == "stopped"
     again = resume_training(tmp_path, "d")
-    assert again.command == (*launch.command[:-2], "--resume", *launch.command[-2:])
+    # Nothing was written, so that there is nothing to resume.
+    assert again.command == launch.command
     with pytest.raises(UsageError, match="training already"):
         resume_training(tmp_path, "d")
     stop_training(tmp_path, "d")
     wait_for(lambda: not again.is_running)
-    assert resume_training(tmp_path, "d").command == again.command
-    stop_training(tmp_path, "d")
+    (tmp_path / "d").mkdir(exist_ok=True)
+    (tmp_path / "d" / "recipe.toml").write_text(to_toml(load_recipe("small-cnn")))
+    for _ in range(2):
+        resumed = resume_training(tmp_path, "d")
+        assert resumed.command == (*launch.command[:-2], "--resume", *launch.command[-2:])
+        stop_training(tmp_path, "d")
+        wait_for(partial(has_ended, resumed))
 
 
 @pytest.mark.parametrize(("is_running", "status"), [(True, "deleted"), (False, None)])

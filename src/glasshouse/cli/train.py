@@ -118,7 +118,7 @@ def train(
     set_ = with_shorthands(set_, epochs=epochs, batch_size=batch_size, lr=lr, image_size=image_size)
     overrides = overrides_of(set_, backbone, weights)
     overrides += [f"data.on_bad_file={on_bad_file.value}"] if on_bad_file else []
-    begun = _recipe_of(out) if resume else None
+    begun = _recipe_of(out, seeds) if resume else None
     if begun is not None and minutes is not None:
         # A resumed run keeps the plan that was made for it; its time budget has long run out.
         recipe, overrides, minutes = begun, [], None
@@ -214,20 +214,23 @@ def _fit_or_instead(
         return fit(replace(request, recipe=load_recipe(DEFAULT_RECIPE, overrides)))
 
 
-def _recipe_of(out: Path | None) -> str | None:
-    """The recipe file of the run to resume, or of its first seed; None if it has not begun."""
+def _recipe_of(out: Path | None, seeds: int | None) -> str:
+    """The recipe file of the run to resume, or of its first seed."""
     from glasshouse.errors import UsageError
-    from glasshouse.runs import folder as runs
+    from glasshouse.runs.holding import require_not_held
+    from glasshouse.runs.resuming import recipe_to_resume
 
     if out is None:
         raise UsageError("--resume needs --out RUN, the folder of the run to resume")
-    found = [out / runs.RECIPE, *sorted(out.glob(f"seed-*/{runs.RECIPE}"), key=_seed_of)]
-    return next((str(path) for path in found if path.is_file()), None)
-
-
-def _seed_of(path: Path) -> int:
-    number = path.parent.name.removeprefix("seed-")
-    return int(number) if number.isdecimal() else 0
+    # Another process may just have made the folder, and not yet written its recipe.
+    require_not_held(out)
+    recipe = recipe_to_resume(out)
+    if seeds is None and recipe.parent != out:
+        raise UsageError(
+            f"{out} holds runs with several seeds: add --seeds N to resume them, or resume one of "
+            f"them with --out {shlex.quote(str(recipe.parent))}"
+        )
+    return str(recipe)
 
 
 def _train(

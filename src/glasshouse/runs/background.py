@@ -78,8 +78,9 @@ def resume_training(parent: Path, run: str, arguments: Sequence[str] = ()) -> La
     if is_running(last_mark(parent / run)) or (launch is not None and launch.is_running):
         raise UsageError(f"{run} is training already")
     if launch is not None and not (parent / run / runs.ENVIRONMENT).is_file():
-        before = list(launch.command[_ARGUMENTS:-_OUT])
-        return _launch(parent, run, before if "--resume" in before else [*before, "--resume"])
+        before = [each for each in launch.command[_ARGUMENTS:-_OUT] if each != "--resume"]
+        has_begun = (parent / run / runs.RECIPE).is_file()
+        return _launch(parent, run, [*before, "--resume"] if has_begun else before)
     recorded = runs.read_run(parent / run)
     source = str(recorded.environment["data"]["source"])
     if source.startswith("-"):

@@ -158,8 +158,8 @@ def claim(folder: Path, *, resume: bool) -> Run | None:
 
 
 def is_free(folder: Path) -> bool:
-    """True when a folder does not exist or is empty."""
-    return not folder.exists() or not any(folder.iterdir())
+    """True when a folder does not exist, is empty, or has only pieces of a first file."""
+    return not folder.exists() or not _whole_names(folder)
 
 
 def training_seconds(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> float:
@@ -181,7 +181,11 @@ def next_run_folder(parent: Path, name: str) -> Path:
 
 def _has_begun(folder: Path) -> bool:
     """False when a run was killed so early that only pieces of its first two files are there."""
+    return not _whole_names(folder) <= {RECIPE}
+
+
+def _whole_names(folder: Path) -> set[str]:
+    """The names in a folder, without pieces of a run's first two files."""
     # An atomic write that was killed leaves its temporary file, named after the final one.
     pieces = tuple(f".{name}." for name in (RECIPE, ENVIRONMENT))
-    names = {path.name for path in folder.iterdir() if not path.name.startswith(pieces)}
-    return not names <= {RECIPE}
+    return {path.name for path in folder.iterdir() if not path.name.startswith(pieces)}
