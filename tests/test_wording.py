@@ -7,9 +7,18 @@ from glasshouse.wording import duration, percentage, pluralize, readable_name
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0 s"), (59.4, "59 s"), (59.6, "1:00 min"), (200, "3:20 min"), (3723, "1:02:03 h")],
+    [
+        (0, "0 s"),
+        (0.02, "0.1 s"),
+        (0.44, "0.4 s"),
+        (0.97, "1 s"),
+        (59.4, "59 s"),
+        (59.6, "1:00 min"),
+        (200, "3:20 min"),
+        (3723, "1:02:03 h"),
+    ],
 )
-def test_durations_are_rounded_to_whole_seconds(seconds: float, words: str) -> None:
+def test_durations_are_rounded_to_what_one_reads(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 

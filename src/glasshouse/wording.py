@@ -19,7 +19,9 @@ def percentage(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time to the second: "42 s", "3:20 min" or "1:02:03 h"."""
+    """A length of time to the second: "42 s", "3:20 min" or "1:02:03 h"; "0.4 s" below one."""
+    if 0 < seconds < 0.95:
+        return f"{max(seconds, 0.1):.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

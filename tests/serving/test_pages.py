@@ -419,7 +419,7 @@ def test_a_run_on_features_shows_no_epochs(workbench: Workbench) -> None:
 def test_explain_says_what_to_do_where_there_is_no_run(workbench: Workbench) -> None:
     async def story(user: User) -> None:
         await user.open("/explain")
-        await user.should_see("Drop a photo")
+        await user.should_see("No test images")
         await user.should_see("Train a classifier")
 
     visit(workbench, story)

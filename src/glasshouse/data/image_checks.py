@@ -131,7 +131,7 @@ def _bad_files(splits: Splits) -> Iterator[Finding]:
             kind="bad-files",
             level="warning",
             title=f"{pluralize(len(splits.bad_files), 'file')} cannot be read",
-            detail="They are skipped here; `train` stops at them unless --on-bad-file is skip.",
+            detail="They are skipped here; training stops at them unless --on-bad-file is skip.",
             ids=tuple(bad.path for bad in splits.bad_files),
             reasons=tuple(bad.reason for bad in splits.bad_files),
         )
@@ -276,13 +276,10 @@ def _sizes(splits: Splits, whole: AllImages) -> Iterator[Finding]:
             yield Finding(
                 kind, "info", f"{pluralize(len(ids), 'image')} of unusual {what}", detail, ids
             )
-    small, large = np.argmin(side), np.argmax(side)
-    yield Finding(
-        "sizes",
-        "info",
-        f"The median file has {middle} pixels",
-        f"From {width[small]:.0f}x{height[small]:.0f} to {width[large]:.0f}x{height[large]:.0f}.",
-    )
+    small, large = (f"{width[i]:.0f}x{height[i]:.0f}" for i in (np.argmin(side), np.argmax(side)))
+    is_one = np.ptp(height) == 0 == np.ptp(width)
+    detail = "All files have this size." if is_one else f"From {small} to {large}."
+    yield Finding("sizes", "info", f"The median file has {middle} pixels", detail)
 
 
 def _odd_files(splits: Splits) -> Iterator[Finding]:

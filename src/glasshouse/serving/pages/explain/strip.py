@@ -58,7 +58,7 @@ def _no_images(view: ExplainState, error: GlasshouseError) -> None:
     """Why there are no test images to choose from, and what is still possible."""
     folder = run_of_choice(view.explainer.workbench.runs, view.explainer.image_model(view.models))
     if folder is None:
-        text("Drop a photo", "h3")
+        text("No test images", "h3")
         text(
             f"{error}. For a run that was trained here, this panel offers its test images, its "
             "worst mistakes and its epochs.",
