@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from glasshouse.errors import UsageError
 from glasshouse.explanation.draw.overlay import transparent
 from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.maps.enlargement import shown
@@ -70,11 +71,14 @@ def confusion_cell(
     """The images behind one cell (true class, predicted class) of the confusion matrix.
 
     Both class names, how many images there are, and up to limit of them, most confident first:
-    position, id and the probability of the predicted class.
+    position, id and the probability of the predicted class. Raises UsageError where the run's files
+    do not fit each other.
     """
     folder = run_folder(workbench, name)
     predictions = test_predictions(folder)
     true, predicted = cell
+    if max(cell) >= len(predictions.class_names):
+        raise UsageError(f"{runs.PREDICTIONS} has fewer classes than {runs.EVALUATION}.")
     positions, count = cell_positions(predictions, true, predicted, limit)
     test_images(workbench, folder)
     confidence = probabilities(predictions)[:, predicted]

@@ -7,6 +7,7 @@ import pytest
 from torch import nn
 
 from glasshouse.data.images import ImageSet, Splits
+from glasshouse.errors import DataError
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions, predict
 from glasshouse.workflow.train.worst_mistakes import explain_worst, images_named
@@ -86,3 +87,5 @@ def test_images_are_found_by_name_in_the_order_that_is_asked() -> None:
     found = images_named(SPLITS, names)
     assert found.ids.tolist() == names.tolist() and found.masks is None
     np.testing.assert_array_equal(found.pixels[1], SPLITS.train.pixels[0])
+    with pytest.raises(DataError, match=r"1 image that .* have not, such as gone/0"):
+        images_named(SPLITS, np.array(["validation/2", "gone/0"]))

@@ -140,6 +140,10 @@ def _pairs(found: EvaluationRecord) -> None:
         text("Most confused classes", "h3", "gh-pairs-title")
     with box("gh-pairs"):
         for pair in found["confused_pairs"][:_PAIRS]:
+            if not {pair["true"], pair["predicted"]} <= set(positions):
+                words = f"{runs.EVALUATION} names a pair of classes that it does not list."
+                text(words, "p", "gh-bad")
+                continue
             words = f"{pair['true']} classified as {pair['predicted']}: {pair['count']:,}"
             cell = f"{positions[pair['true']]}-{positions[pair['predicted']]}"
             text(words, "button", "gh-pair").props.update({"data-cell": cell, "type": "button"})

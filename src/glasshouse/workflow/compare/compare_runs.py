@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.sources import load_splits
-from glasshouse.errors import UsageError
+from glasshouse.errors import DataError, UsageError
 from glasshouse.evaluation.compare import Comparison, compare_all
 from glasshouse.models.predict import Predictions
 from glasshouse.report.run_report import DISAGREEMENTS
 from glasshouse.runs import folder as runs
+from glasshouse.wording import pluralize
 from glasshouse.workflow.use.predictions import predictions_of
 
 
@@ -48,7 +49,8 @@ def disagreement_images(
     """The images that a comparison page shows, uint8 ``(3, h, w)`` by id.
 
     folder: one of the runs, whose settings say how images are read. Raises DataError when they
-    no longer exist.
+    no longer exist, also where just some are gone: a source that has changed may have other images
+    under the remaining names as well.
     """
     wanted = {
         row.id
@@ -63,11 +65,18 @@ def disagreement_images(
         data_dir=data_dir,
         offline=offline,
     )
-    return {
+    found = {
         str(image): np.asarray(splits.test.pixels[place])
         for place, image in enumerate(splits.test.ids)
         if str(image) in wanted
     }
+    missing = sorted(wanted - set(found))
+    if missing:
+        raise DataError(
+            f"{pluralize(len(missing), 'image')} of {len(wanted)} cannot be found in the test "
+            f"split, such as {missing[0]}: the source has changed since the runs"
+        )
+    return found
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -177,6 +177,12 @@ def _failed(rung: Rung, error: GlasshouseError) -> LadderRow:
 
 def _measure(finished: Sequence[runs.Run]) -> _Measured:
     found = [load_predictions(run.folder / runs.PREDICTIONS) for run in finished]
+    for run, each in zip(finished, found, strict=True):
+        if not np.array_equal(each.ids, found[0].ids):
+            raise DataError(
+                f"{run.folder / runs.PREDICTIONS} is of other test images than the run with "
+                "another seed, so the two cannot be compared. Train both on the same source."
+            )
     return _Measured(np.stack([hits(each).astype(np.float64) for each in found]), found[0].ids)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.images import ImageSet, Splits, take
-from glasshouse.errors import GlasshouseError
+from glasshouse.errors import DataError, GlasshouseError
 from glasshouse.evaluation.metrics import mistake_positions
 from glasshouse.explanation.mistakes import explain_mistakes
 from glasshouse.models.classifier import Classifier
@@ -54,9 +54,19 @@ def explain_worst(
 
 
 def images_named(splits: Splits, ids: NDArray[np.str_]) -> ImageSet:
-    """The training and validation images with these ids, in this order."""
+    """The training and validation images with these ids, in this order.
+
+    Raises DataError for an id that neither split has.
+    """
     sets = (splits.train, splits.validation)
     places = {name: (s, row) for s in (0, 1) for row, name in enumerate(sets[s].ids.tolist())}
+    missing = [name for name in ids.tolist() if name not in places]
+    if missing:
+        raise DataError(
+            f"the predictions have {pluralize(len(missing), 'image')} that the training and "
+            f"validation split have not, such as {missing[0]}: the source has changed since the "
+            "training, or a file of another run was put in its folder. Train again."
+        )
     parts = [take(sets[s], [row]) for s, row in (places[name] for name in ids.tolist())]
     masks = [part.masks for part in parts if part.masks is not None]
     return ImageSet(

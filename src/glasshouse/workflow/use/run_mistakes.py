@@ -7,6 +7,7 @@ import numpy as np
 
 from glasshouse.data.images import ImageSet, take
 from glasshouse.data.sources import load_splits
+from glasshouse.errors import DataError
 from glasshouse.evaluation.evaluation import evaluate
 from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.methods import SLOW_METHODS
@@ -41,6 +42,9 @@ def explain_run_mistakes(
         load_splits(recorded["source"], settings, data_dir=data_dir, offline=offline),
         notes=tuple(recorded["notes"]),
     )
+    # Before anything is computed or written: the page and the report have to fit each other.
+    test = load_predictions(run / runs.PREDICTIONS)
+    _require_images_of(test, splits.test, run / runs.PREDICTIONS)
     validation = predict(classifier, splits.validation)
     held_out = _out_of_fold(run)
     predictions, images, where = validation, splits.validation, "validation"
@@ -60,7 +64,6 @@ def explain_run_mistakes(
         held_out,
         is_trained_on=recipe.data.train_on_validation,
     )
-    test = load_predictions(run / runs.PREDICTIONS)
     write_run_report(run, splits, classifier, test, evaluate(test), explained)
     return run / runs.MISTAKES
 
@@ -68,6 +71,21 @@ def explain_run_mistakes(
 def _out_of_fold(run: Path) -> Predictions | None:
     path = run / runs.OUT_OF_FOLD_PREDICTIONS
     return load_predictions(path) if path.is_file() else None
+
+
+def _require_images_of(predictions: Predictions, images: ImageSet, file: Path) -> None:
+    """Raise DataError unless the predictions are of these images and their classes."""
+    ours, theirs = predictions.ids.tolist(), images.ids.tolist()
+    if ours == theirs and predictions.class_names == images.class_names:
+        return
+    what = "other classes than its source has"
+    if ours != theirs:
+        differing = sorted(set(ours) ^ set(theirs)) or ["all in another order"]
+        what = f"other images than the test split of its source, such as {differing[0]}"
+    raise DataError(
+        f"{file} has predictions for {what}: the source has changed since the training, or the "
+        "file is that of another run. Train again."
+    )
 
 
 def score_maps(
