@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from glasshouse.wording import duration, percentage, pluralize, readable_name
+from glasshouse.wording import duration, file_size, percentage, pluralize, readable_name
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,15 @@ def test_percentages_are_never_rounded_to_nothing_or_to_certainty(share: float, 
 def test_a_name_that_is_not_utf_8_is_written_with_escapes() -> None:
     assert readable_name(os.fsdecode(b"caf\xe9.png")) == "caf\\xe9.png"
     assert readable_name("caf\u00e9 \u732b.png") == "caf\u00e9 \u732b.png"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1.0 kB"),
+        (26_100_000, "26.1 MB"), (999_960, "1.0 MB"), (5 * 10**9, "5.0 GB"),
+        (2 * 10**15, "2000.0 TB"),
+    ],
+)  # fmt: skip
+def test_a_number_of_bytes_has_the_unit_that_suits_it(count: int, text: str) -> None:
+    assert file_size(count) == text

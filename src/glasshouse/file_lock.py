@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 if sys.platform == "win32":
     import msvcrt
@@ -95,6 +96,37 @@ class FolderLock:
             # The last handle that is closed releases the lock.
             os.close(self.handle)
             self.handle = None
+
+
+def share(file: IO[bytes]) -> None:
+    """Mark an open file as in use until it and every memory map of it is closed.
+
+    A map keeps a handle of its own on what was opened, and the lock belongs to that. Does nothing
+    where there are no locks: on Windows, a file that is open cannot be removed anyway.
+    """
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def is_shared(path: Path) -> bool:
+    """Whether any process, this one included, has marked a file as in use."""
+    if sys.platform == "win32":
+        return False
+    try:
+        # For writing: some network file systems lock a file exclusively only then.
+        handle = os.open(path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False
 
 
 @contextmanager

@@ -89,6 +89,13 @@ def read_text(path: Path) -> str:
         raise StorageError(f"{path} is damaged: {error}") from error
 
 
+def mark_used(path: Path) -> None:
+    """Set the time of a cache file to now, so that it is known when it was last used."""
+    # A cache that cannot be written to can still be read.
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
 def write_tensors(
     path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, Any] | None = None
 ) -> None:

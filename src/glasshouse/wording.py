@@ -31,6 +31,17 @@ def duration(seconds: float) -> str:
     return f"{minutes}:{whole % 60:02} min"
 
 
+def file_size(count: int) -> str:
+    """A number of bytes as a text: "512 bytes", "26.1 MB", "5.0 GB"."""
+    if count < 1000:
+        return pluralize(count, "byte")
+    power = 1
+    # Of what rounds to 1000.0, the next unit.
+    while count >= 999.95 * 1000**power and power < 4:
+        power += 1
+    return f"{count / 1000**power:.1f} {' kMGT'[power]}B"
+
+
 def readable_name(name: str) -> str:
     """The name of a file or folder as text that any page, plot or file can hold.
 

@@ -10,6 +10,7 @@ import typer
 
 from glasshouse.child_python import safe_children
 from glasshouse.cli import (
+    cache,
     check,
     compare,
     compare_backbones,
@@ -69,6 +70,7 @@ app.command("compare-backbones")(compare_backbones.compare_backbones)
 app.command()(folds.folds)
 app.command("label-errors")(folds.label_errors)
 app.command()(runs.runs)
+app.command()(cache.cache)
 app.command()(ui.ui)
 
 

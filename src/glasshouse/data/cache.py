@@ -18,7 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glasshouse.cache_contents import (
+    cache_limit,
+    keep_limit,
+    remove_all_leftovers,
+    remove_leftovers,
+)
 from glasshouse.data.cache_entry import (
+    EntryRecord,
     checksum_of,
     file_blocks,
     read_record,
@@ -41,10 +48,11 @@ from glasshouse.data.pixel_blocks import Images, Positions
 from glasshouse.data.survey import Survey, survey
 from glasshouse.data.workers import Fitting, decode_files
 from glasshouse.errors import StorageError
-from glasshouse.file_lock import locked_folder
+from glasshouse.file_lock import locked_folder, share
 from glasshouse.progress import Progress
-from glasshouse.storage import cache_folder, sha256_of_bytes, write_json
+from glasshouse.storage import cache_folder, mark_used, sha256_of_bytes, write_json
 
+# A name that `cache_contents` knows.
 _UNFINISHED = ".building-"
 
 
@@ -80,13 +88,16 @@ def cached_images(
     if found is not None:
         return found
     folder = _folder(fitting)
+    # Before hours of decoding, not after: it raises an error where the limit is not a size.
+    cache_limit()
+    remove_all_leftovers()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_write(folder, error) from error
     with locked_folder(folder) as is_alone:
         if is_alone:
-            _remove_left_behind(folder)
+            remove_leftovers(folder)
             # Whoever held the lock before may have built it.
             found = _open(paths, fitting)
         if found is None:
@@ -94,6 +105,8 @@ def cached_images(
             surveyed = _build(paths, fitting, index, progress=progress, workers=workers)
             write_json(_index_path(paths, fitting), index)
             found = _mapped(paths, fitting, index, surveyed)
+    # What was just built is mapped, and therefore kept.
+    keep_limit()
     return found
 
 
@@ -103,13 +116,6 @@ def forget_files(paths: Sequence[Path]) -> None:
     for path in (cache_folder() / "images").glob("*/index-*.json"):
         if names & read_index(path).keys():
             path.unlink(missing_ok=True)
-
-
-def _remove_left_behind(folder: Path) -> None:
-    """Remove what processes that were killed have left; nobody else builds here now."""
-    for path in folder.glob(f"{_UNFINISHED}*"):
-        with contextlib.suppress(OSError):
-            path.unlink()
 
 
 def _build(
@@ -137,7 +143,8 @@ def _build(
         digests = [index[str(paths[number])].sha256 for number in good]
         record = _record_path(digests, fitting)
         _put(temporary, record.with_suffix(".pixels"))
-        write_record(record, digests, checksum, found)
+        source = str(_common(paths))
+        write_record(record, EntryRecord(digests, checksum, "", source), found)
     except OSError as error:
         raise _cannot_write(folder, error) from error
     finally:
@@ -261,21 +268,24 @@ def _open(paths: Sequence[Path], fitting: Fitting) -> Cached | None:
     if entry is None or entry.digests != digests:
         return None
     found = verified_survey(record, entry, fitting)
-    return None if found is None else _mapped(paths, fitting, index, found)
+    # Between two looks at it, another process may have removed the entry.
+    with contextlib.suppress(FileNotFoundError):
+        return None if found is None else _mapped(paths, fitting, index, found)
+    return None
 
 
 def _mapped(paths: Sequence[Path], fitting: Fitting, index: FileIndex, found: Survey) -> Cached:
     """The images of an entry whose pixels are known to be right."""
     good = readable(paths, index)
     known = [index[str(paths[number])] for number in good]
-    pixels = _record_path([each.sha256 for each in known], fitting).with_suffix(".pixels")
-    shape = (len(good), 3, fitting.height, fitting.width)
-    # Mapping more than the file holds would end the process at the first missing page.
-    if good and pixels.stat().st_size != int(np.prod(shape)):
-        raise StorageError(f"{pixels} was truncated: run again, and the cache is built again")
+    record = _record_path([each.sha256 for each in known], fitting)
+    mark_used(record)
+    mark_used(_index_path(paths, fitting))
     return Cached(
         # An empty file cannot be mapped.
-        images=np.memmap(pixels, np.uint8, mode="r", shape=shape) if good else _no_images(fitting),
+        images=_map(record.with_suffix(".pixels"), len(good), fitting)
+        if good
+        else _no_images(fitting),
         survey=found,
         good=np.array(good, dtype=np.int64),
         bad_files=tuple(
@@ -284,6 +294,18 @@ def _mapped(paths: Sequence[Path], fitting: Fitting, index: FileIndex, found: Su
         sizes=np.array([(each.height, each.width) for each in known], np.int32).reshape(-1, 2),
         oddities=tuple(each.oddities for each in known),
     )
+
+
+def _map(pixels: Path, count: int, fitting: Fitting) -> Images:
+    """The images of a file, which count as in use for as long as they are mapped."""
+    shape = (count, 3, fitting.height, fitting.width)
+    # By its name as text, which messages about the map then show.
+    with open(str(pixels), "rb") as file:  # noqa: PTH123
+        # Mapping more than the file holds would end the process at the first missing page.
+        if os.fstat(file.fileno()).st_size != int(np.prod(shape)):
+            raise StorageError(f"{pixels} was truncated: run again, and the cache is built again")
+        share(file)
+        return np.memmap(file, np.uint8, mode="r", shape=shape)
 
 
 def _no_images(fitting: Fitting) -> Images:

@@ -16,11 +16,15 @@ from glasshouse.storage import read_json, sha256_of_bytes, write_bytes, write_js
 
 
 class EntryRecord(NamedTuple):
-    """What the record of an entry says: the digests of the files, and how to verify the rest."""
+    """What the record of an entry says: the digests of the files, and how to verify the rest.
+
+    source: the folder of the files that it was made from, for people only.
+    """
 
     digests: list[str]
     crc32: int
     survey_sha256: str
+    source: str
 
 
 def read_record(path: Path, row_bytes: int) -> EntryRecord | None:
@@ -30,7 +34,12 @@ def read_record(path: Path, row_bytes: int) -> EntryRecord | None:
         digests = [str(digest) for digest in values["digests"]]
         if path.with_suffix(".pixels").stat().st_size != len(digests) * row_bytes:
             return None
-        return EntryRecord(digests, int(values["crc32"]), str(values.get("survey_sha256", "")))
+        return EntryRecord(
+            digests=digests,
+            crc32=int(values["crc32"]),
+            survey_sha256=str(values.get("survey_sha256", "")),
+            source=str(values.get("source", "")),
+        )
     except (StorageError, OSError, KeyError, TypeError, ValueError, AttributeError):
         return None
 
@@ -52,7 +61,7 @@ def verified_survey(record: Path, entry: EntryRecord, fitting: Fitting) -> Surve
         return None
     # A cache that cannot be written to can still be read.
     with contextlib.suppress(StorageError):
-        write_record(record, entry.digests, checksum, found)
+        write_record(record, entry, found)
     return found
 
 
@@ -95,11 +104,9 @@ def file_blocks(file: Any, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
         yield block
 
 
-def write_record(record: Path, digests: list[str], checksum: int, found: Survey) -> None:
+def write_record(record: Path, entry: EntryRecord, found: Survey) -> None:
     """Write the survey of an entry and its record, which makes it complete."""
     data = survey_to_bytes(found)
     write_bytes(record.with_suffix(".survey"), data)
     # Last: an entry counts as complete once its record is there.
-    write_json(
-        record, {"crc32": checksum, "survey_sha256": sha256_of_bytes(data), "digests": digests}
-    )
+    write_json(record, entry._replace(survey_sha256=sha256_of_bytes(data))._asdict())

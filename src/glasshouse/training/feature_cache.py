@@ -17,24 +17,36 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from glasshouse.cache_contents import (
+    cache_limit,
+    keep_limit,
+    remove_all_leftovers,
+    remove_leftovers,
+)
 from glasshouse.errors import StorageError
-from glasshouse.file_lock import locked_folder
-from glasshouse.storage import write_bytes, write_json
+from glasshouse.file_lock import locked_folder, share
+from glasshouse.storage import mark_used, write_bytes, write_json
 
 Values = NDArray[np.floating]
 _READ_BYTES = 8 << 20
 _CHECKSUM_BYTES = 4
+# A name that `cache_contents` knows.
 _UNFINISHED = ".unfinished"
+_NPY_VERSION = (1, 0)
 # The files that this process has verified, with their identity at that time.
 _verified: dict[Path, tuple[int, int, int]] = {}
 
 
 def cached_rows(
-    whole: Path, bounds: list[tuple[int, int]], compute: Callable[[tuple[int, int]], Values]
+    whole: Path,
+    bounds: list[tuple[int, int]],
+    compute: Callable[[tuple[int, int]], Values],
+    source: str = "",
 ) -> Values:
     """The rows of a cache file, read-only and memory-mapped; what is missing is computed.
 
-    bounds: first row and end of each block; compute: the values of a block ``(rows, width)``. Two
+    bounds: first row and end of each block; compute: the values of a block ``(rows, width)``;
+    source: what the list of the cache says about them. Two
     processes that need the same file wait for each other. Raises StorageError when the cache cannot
     be written.
     """
@@ -42,17 +54,20 @@ def cached_rows(
     found = _open(whole, count)
     if found is not None:
         return found
+    cache_limit()  # raises an error where it is not a size
+    remove_all_leftovers()
     try:
         whole.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_write(whole, error) from error
     with locked_folder(whole.parent) as is_alone:
         if is_alone:
-            _remove_left_behind(whole.parent)
+            remove_leftovers(whole.parent)
         found = _open(whole, count)
         if found is None:
-            _make(whole, bounds, compute)
+            _make(whole, bounds, compute, source)
             found = _open(whole, count)
+    keep_limit()
     if found is None:
         raise StorageError(
             f"{whole} was damaged while it was written: check the disk, or name another folder "
@@ -62,14 +77,17 @@ def cached_rows(
 
 
 def _make(
-    whole: Path, bounds: list[tuple[int, int]], compute: Callable[[tuple[int, int]], Values]
+    whole: Path,
+    bounds: list[tuple[int, int]],
+    compute: Callable[[tuple[int, int]], Values],
+    source: str,
 ) -> None:
     parts = whole.with_suffix("")
     paths = [parts / f"{start:09d}.npy" for start, _ in bounds]
     for path, block in zip(paths, bounds, strict=True):
         if _read_block(path) is None:
             _write_block(path, compute(block))
-    _join(paths, whole)
+    _join(paths, whole, source)
     shutil.rmtree(parts, ignore_errors=True)
 
 
@@ -82,14 +100,33 @@ def _open(whole: Path, count: int) -> Values | None:
             record = json.loads(_record_path(whole).read_text(encoding="utf-8"))
             if record["bytes"] != status.st_size or record["crc32"] != _checksum(whole):
                 return None
-        # Mapping less than the header promises would end the process at the first missing page.
-        values: Values = np.load(whole, mmap_mode="r", allow_pickle=False)
+        values = _map(whole)
     except (OSError, ValueError, LookupError, TypeError, EOFError):
         return None
     if values.ndim != 2 or len(values) != count:
         return None
     _verified[whole] = identity
+    mark_used(_record_path(whole))
     return values
+
+
+def _map(whole: Path) -> Values:
+    """The rows of a ``.npy`` file, which counts as in use for as long as they are mapped."""
+    with whole.open("rb") as file:
+        share(file)
+        version = np.lib.format.read_magic(file)
+        if version != _NPY_VERSION:
+            raise ValueError(f"expected version {_NPY_VERSION}, received {version}")
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        # Raises ValueError where the file has less than the header promises.
+        return np.memmap(
+            file,
+            dtype,
+            mode="r",
+            offset=file.tell(),
+            shape=shape,
+            order="F" if is_fortran else "C",
+        )
 
 
 def _record_path(whole: Path) -> Path:
@@ -125,7 +162,7 @@ def _read_block(path: Path) -> Values | None:
     return values
 
 
-def _join(paths: list[Path], whole: Path) -> None:
+def _join(paths: list[Path], whole: Path, source: str) -> None:
     """One file of all blocks, written next to its final place and then moved there."""
     temporary = whole.with_name(f".{whole.name}.{os.getpid()}{_UNFINISHED}")
     try:
@@ -140,7 +177,8 @@ def _join(paths: list[Path], whole: Path) -> None:
         size = temporary.stat().st_size
         temporary.replace(whole)
         # Last: a file without its record is not used.
-        write_json(_record_path(whole), {"bytes": size, "crc32": checksum})
+        record = {"bytes": size, "crc32": checksum, "source": source}
+        write_json(_record_path(whole), record)
     except OSError as error:
         # Removing it may fail for the same reason, which must not hide the first error.
         with contextlib.suppress(OSError):
@@ -153,13 +191,6 @@ def _cannot_write(whole: Path, error: OSError) -> StorageError:
         f"cannot write the features in {whole.parent}: {error.strerror}. Free some space, or "
         "move the cache by GLASSHOUSE_CACHE; what was computed is kept."
     )
-
-
-def _remove_left_behind(folder: Path) -> None:
-    """Remove what processes that were killed have left; nobody else writes here now."""
-    for path in folder.glob(f".*{_UNFINISHED}"):
-        with contextlib.suppress(OSError):
-            path.unlink()
 
 
 def _joined_bytes(paths: list[Path]) -> Iterator[bytes]:

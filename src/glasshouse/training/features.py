@@ -39,12 +39,13 @@ _LARGEST = 60_000.0
 
 @dataclass(frozen=True)
 class Extractor:
-    """A frozen backbone ready for inference; key identifies it by content."""
+    """A frozen backbone ready for inference; key identifies it by content, name is for people."""
 
     body: InferenceNet
     preprocessing: Preprocessing
     device: torch.device
     key: str
+    name: str
 
     def describe(self) -> str:
         """A sentence on how the features are computed."""
@@ -107,7 +108,8 @@ def make_extractor(
         ),
     }
     key = sha256_of_bytes(json.dumps(facts, sort_keys=True).encode())
-    return Extractor(ready, classifier.preprocessing, device, key)
+    name = str(_structure(classifier).get("pretrained", "a network of your own"))
+    return Extractor(ready, classifier.preprocessing, device, key, name)
 
 
 def _examples(images: ImageSet) -> NDArray[np.int64]:
@@ -150,7 +152,10 @@ def _cached(
     starts = range(0, len(images), _BLOCK_ROWS)
     bounds = [(start, min(start + _BLOCK_ROWS, len(images))) for start in starts]
     return cached_rows(
-        whole, bounds, lambda block: _compute(extractor, images, block, key, reporting)
+        whole,
+        bounds,
+        lambda block: _compute(extractor, images, block, key, reporting),
+        source=f"{extractor.name}, {len(images):,} images",
     )
 
 
