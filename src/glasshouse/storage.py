@@ -15,6 +15,7 @@ import platformdirs
 from glasshouse.errors import StorageError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and most commands that touch files need none
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -128,8 +129,17 @@ def read_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
             return tensors, json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
     except FileNotFoundError as error:
         raise StorageError(f"{path} does not exist") from error
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, MemoryError) as error:
         raise StorageError(f"{path} is damaged or not a safetensors file: {error}") from error
+
+
+def read_array(path: Path) -> "NDArray[Any]":
+    """The array of a .npy file; raises OSError, or ValueError for a damaged file."""
+    import numpy as np
+
+    # Mapped first: this compares the size that the header declares with that of the file, where
+    # reading would begin by allocating it. Nor does it open archives and pickles, as np.load may.
+    return np.array(np.lib.format.open_memmap(path, mode="r"))
 
 
 def sha256_of_bytes(data: bytes) -> str:

@@ -127,6 +127,42 @@ def write_parquet(root: Path, labels: list[object], **columns: object) -> Path:
     return root / "images.parquet"
 
 
+def test_a_small_parquet_file_with_many_equal_rows_is_left_at_the_second(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = pyarrow.array(np.zeros(200_000, dtype=np.int32))
+    column = pyarrow.DictionaryArray.from_arrays(rows, ["x" * 30_000])
+    table = pyarrow.table({"path": column, "label": column})
+    pyarrow.parquet.write_table(table, tmp_path / "images.parquet")
+    assert (tmp_path / "images.parquet").stat().st_size < 1 << 18
+    before = pyarrow.total_allocated_bytes()
+    with pytest.raises(DataError, match=r"row 2, column path: .* is already in row 1"):
+        list_table(tmp_path / "images.parquet")
+    assert pyarrow.total_allocated_bytes() - before < 1 << 28
+
+
+def test_a_part_of_a_parquet_file_that_is_too_large_unpacked_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_parquet(tmp_path, ["cat", "dog"] * 50)
+    assert len(list_table(path).labels) == 100
+    monkeypatch.setattr("glasshouse.data.table._MOST_PART_BYTES", 100)
+    with pytest.raises(DataError, match=r"images\.parquet: a part of the column path is .* bytes"):
+        list_table(path)
+
+
+def test_the_rows_of_a_parquet_file_are_counted_through_its_groups(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    paths = [f"{k}.png" for k in range(1000)]
+    table = pyarrow.table({"label": ["cat", *["dog"] * 998, None], "path": paths, "other": paths})
+    pyarrow.parquet.write_table(table, tmp_path / "images.parquet", row_group_size=300)
+    with pytest.raises(DataError, match="row 1000, column label: the cell is empty"):
+        list_table(tmp_path / "images.parquet")
+
+
 @pytest.mark.parametrize(
     "labels",
     [

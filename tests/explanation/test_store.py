@@ -137,3 +137,22 @@ def test_a_page_of_somebody_else_names_no_other_file_and_no_object(
     (tmp_path / "page" / "page.json").write_text(json.dumps(facts), encoding="utf-8")
     with pytest.raises(StorageError, match="does not hold a complete page"):
         load_page(tmp_path / "page")
+
+
+def test_an_array_that_declares_more_than_its_file_has_is_never_allocated(tmp_path: Path) -> None:
+    classifier = classifier_of(module_net())
+    save_page(some_page(classifier), tmp_path / "page", classifier)
+    for path in sorted((tmp_path / "page").glob("*.npy")):
+        before = path.read_bytes()
+        header = {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 16, 16)}
+        with path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(bytes(1 << 10))
+        with pytest.raises(StorageError, match="does not hold a complete page"):
+            load_page(tmp_path / "page")
+        np.savez_compressed(file=path.with_suffix(".npz"), zeros=np.zeros(1 << 20))
+        path.with_suffix(".npz").replace(path)
+        with pytest.raises(StorageError, match="does not hold a complete page"):
+            load_page(tmp_path / "page")
+        path.write_bytes(before)
+    assert load_page(tmp_path / "page").explanations

@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +115,16 @@ def test_other_weights_than_described_are_refused(classifier: Classifier, tmp_pa
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(ModelError, match="SHA-256"):
+        load_classifier(tmp_path)
+
+
+def test_a_file_far_larger_than_the_network_is_refused_before_it_is_read(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    save_classifier(classifier, tmp_path)
+    # Sparse: it takes no room on the disk, but reading it would take minutes.
+    os.truncate(tmp_path / WEIGHTS_FILE, 1 << 38)
+    with pytest.raises(ModelError, match=r"is 274,878 MB, but its network has .* MB of weights"):
         load_classifier(tmp_path)
 
 

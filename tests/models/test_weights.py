@@ -1,3 +1,5 @@
+import copy
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +133,55 @@ def test_old_files_without_counters_are_taken() -> None:
     state = _state()
     del state["1.num_batches_tracked"]
     assert load_weights(_net(), state, "file") == ()
+
+
+def test_a_compressed_file_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(4 << 20)}, tmp_path / "plain.pt")
+    small = tmp_path / "small.pt"
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pt") as plain,
+        zipfile.ZipFile(small, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for entry in plain.infolist():
+            packed.writestr(entry.filename, plain.read(entry))
+    assert small.stat().st_size < 1 << 17
+    with pytest.raises(ModelError, match=r"small\.pt is compressed.*small file could fill"):
+        read_weights(small)
+
+
+def test_a_file_whose_entries_share_their_bytes_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "shared.pt", "w") as archive:
+        archive.writestr("shared/data/0", bytes(1 << 16))
+        for number in range(1, 100):
+            again = copy.copy(archive.filelist[0])
+            again.filename = f"shared/data/{number}"
+            archive.filelist.append(again)
+    with pytest.raises(ModelError, match="a small file could fill the memory"):
+        read_weights(tmp_path / "shared.pt")
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (torch.zeros(1).expand(1 << 30, 4), "1073741824x4 values, but the file has fewer"),
+        (torch.empty(1 << 30, device="meta"), "of another kind"),
+        (torch.eye(3).to_sparse(), "of another kind"),
+    ],
+    ids=["one value for all", "no values", "sparse"],
+)
+@pytest.mark.parametrize("is_old", [False, True], ids=["zip", "before zip"])
+def test_tensors_without_their_values_are_refused(
+    tmp_path: Path, tensor: Tensor, words: str, is_old: bool
+) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"weight": tensor}, path, _use_new_zipfile_serialization=not is_old)
+    with pytest.raises(ModelError, match=words):
+        read_weights(path)
+
+
+def test_weights_that_layers_share_are_read(tmp_path: Path) -> None:
+    shared = torch.rand(3, 4)
+    torch.save({"first": shared, "second": shared, "part": shared[1:]}, tmp_path / "w.pt")
+    weights, _ = read_weights(tmp_path / "w.pt")
+    assert torch.equal(weights["second"], shared) and torch.equal(weights["part"], shared[1:])

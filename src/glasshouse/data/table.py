@@ -2,8 +2,9 @@
 
 import csv
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from glasshouse.data.file_splits import FileListing, SplitName
 from glasshouse.errors import DataError, UsageError, did_you_mean
 
 ENDINGS = (".csv", ".tsv", ".parquet")
+# A Parquet table is read in parts of this many rows; one column of a group of rows, as large as the
+# table's writer chose, is unpacked at once.
+_ROWS_AT_ONCE, _MOST_PART_BYTES = 256, 256 << 20
 _DELIMITERS = ",;\t|"
 _SPLIT_NAMES: dict[str, SplitName] = {
     "train": "train",
@@ -31,10 +35,11 @@ def list_table(table: Path) -> FileListing:
 
     The ids are the paths as written. Raises DataError that names the row and the column.
     """
-    rows = list(_read_parquet(table) if table.suffix.lower() == ".parquet" else _read_csv(table))
+    is_parquet = table.suffix.lower() == ".parquet"
+    # Row by row, since a compressed table may have a billion equal rows in a small file.
+    rows = list(_unique(table, _read_parquet(table) if is_parquet else _read_csv(table)))
     if not rows:
         raise DataError(f"{table} has no rows below its header; expected one row per image")
-    _check_unique(table, rows)
     classes = list_classes([label for _, _, label, _ in rows])
     return FileListing(
         origin=table,
@@ -74,21 +79,43 @@ def _read_parquet(table: Path) -> Iterator[Row]:
             f"{table} needs pyarrow: pip install 'glasshouse[parquet]', or save it as CSV"
         ) from error
     try:
-        content = parquet.read_table(table)
-        columns = _columns(table, content.column_names)
-        wanted = content.select(list(columns.values())).to_pydict()
+        content = parquet.ParquetFile(table)
+        columns = _columns(table, content.schema_arrow.names)
+        places = {name: place for place, name in enumerate(columns)}
+        for number, values in enumerate(_parquet_rows(table, content, columns), start=1):
+            yield _row(table, number, _texts(table, number, values), places)
     except DataError:
         raise
     # pyarrow raises errors of many classes that have no base class in common.
     except Exception as error:
         raise DataError(f"{table} is not a Parquet table: {error}") from error
-    places = {name: place for place, name in enumerate(columns)}
-    for number, values in enumerate(zip(*wanted.values(), strict=True), start=1):
-        try:
-            cells = [_text(value) for value in values]
-        except ValueError as error:
-            raise DataError(f"{table}, row {number}: {error}") from error
-        yield _row(table, number, cells, places)
+
+
+def _parquet_rows(
+    table: Path, content: Any, columns: dict[str, int]
+) -> Iterator[tuple[object, ...]]:
+    """The values of the columns in this order, a few rows in memory at a time."""
+    names = [content.schema_arrow.names[position] for position in columns.values()]
+    for group in range(content.metadata.num_row_groups):
+        parts = content.metadata.row_group(group)
+        for place in range(parts.num_columns):
+            part = parts.column(place)
+            name = part.path_in_schema.partition(".")[0]
+            if name in names and part.total_uncompressed_size > _MOST_PART_BYTES:
+                raise DataError(
+                    f"{table}: a part of the column {name} is {part.total_uncompressed_size:,} "
+                    f"bytes when unpacked; expected at most {_MOST_PART_BYTES:,}. Write the table "
+                    "in smaller groups of rows."
+                )
+    for batch in content.iter_batches(batch_size=_ROWS_AT_ONCE, columns=names):
+        yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+
+
+def _texts(table: Path, number: int, values: Iterable[object]) -> list[str]:
+    try:
+        return [_text(value) for value in values]
+    except ValueError as error:
+        raise DataError(f"{table}, row {number}: {error}") from error
 
 
 def _text(value: object) -> str:
@@ -152,14 +179,17 @@ def _problem(name: str, text: str) -> str:
     return ""
 
 
-def _check_unique(table: Path, rows: Sequence[Row]) -> None:
+def _unique(table: Path, rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows; raises DataError at the first path that occurs again."""
     seen: dict[str, int] = {}
-    for number, path, _, _ in rows:
+    for row in rows:
+        number, path, _, _ = row
         if path in seen:
             raise DataError(
                 f"{table}, row {number}, column path: '{path}' is already in row {seen[path]}"
             )
         seen[path] = number
+        yield row
 
 
 def _given_splits(rows: Sequence[Row]) -> tuple[SplitName, ...] | None:

@@ -21,7 +21,7 @@ from glasshouse.explanation.nouns import (
     target_name,
 )
 from glasshouse.models.classifier import Classifier
-from glasshouse.storage import read_json, sha256_of_bytes, write_bytes, write_json
+from glasshouse.storage import read_array, read_json, sha256_of_bytes, write_bytes, write_json
 
 PAGE = "page.json"
 _IMAGES = "images.npy"
@@ -133,7 +133,7 @@ def _loaded(folder: Path, method: str | None) -> ExplanationPage:
     """The page with all its explanations, or with those of one method only."""
     facts = read_json(folder / PAGE)
     try:
-        images = np.load(folder / _IMAGES, allow_pickle=False)
+        images = read_array(folder / _IMAGES)
         # Both name what follows, and a page may come from anybody.
         if not {each["method"] for each in facts["maps"]} <= set(ALL_METHODS):
             raise ValueError("a map of an unknown method")
@@ -156,7 +156,7 @@ def _loaded(folder: Path, method: str | None) -> ExplanationPage:
             for each in facts["maps"]
             if method in (None, each["method"])
         )
-    # np.load raises EOFError, which is not an OSError, for an empty file.
+    # read_array raises EOFError, which is not an OSError, for an empty file.
     except (
         AttributeError,
         KeyError,
@@ -183,7 +183,7 @@ def _explanation(facts: Mapping[str, Any], folder: Path, page: ExplanationPage) 
     channels = folder / _channels_file(method)
     found = Explanation(
         method=method,
-        maps=np.load(folder / _maps_file(method), allow_pickle=False),
+        maps=read_array(folder / _maps_file(method)),
         images=page.images,
         logits=np.asarray(facts.get("logits", page.logits), dtype=page.logits.dtype),
         targets=np.asarray(facts["targets"], dtype=np.int64),
@@ -192,7 +192,7 @@ def _explanation(facts: Mapping[str, Any], folder: Path, page: ExplanationPage) 
         layer=facts["layer"],
         rule=facts["rule"],
         relu_operations=facts["relu_operations"],
-        channels=np.load(channels, allow_pickle=False) if channels.exists() else None,
+        channels=read_array(channels) if channels.exists() else None,
         notes=tuple(facts["notes"]),
         warnings=tuple(facts["warnings"]),
         checks=tuple(

@@ -33,6 +33,8 @@ from glasshouse.storage import (
 
 MODEL_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
+# Of a safetensors file, generously: names and shapes of the tensors.
+_HEADER_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -161,12 +163,13 @@ def load_classifier(folder_or_file: str | Path, *, net: nn.Module | None = None)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise ModelError(f"{weights} is missing; {MODEL_FILE} cannot be used without it")
+    net = _rebuilt(record, folder) if net is None else net
+    _require_size(weights, net)
     if sha256_of_file(weights) != record.weights.sha256:
         raise ModelError(
             f"{weights} is not the file that {MODEL_FILE} describes (its SHA-256 differs): it is "
             "damaged or belongs to another model. Copy the complete folder again."
         )
-    net = _rebuilt(record, folder) if net is None else net
     load_weights(net, read_tensors(weights)[0], weights)
     return Classifier(
         net=net.eval(),
@@ -215,6 +218,21 @@ def _model_folder(path: Path) -> Path:
             "save_classifier."
         )
     return folder
+
+
+def _require_size(weights: Path, net: nn.Module) -> None:
+    """Raise ModelError for a file that is far larger than the network, before it is read."""
+    state = net.state_dict().values()
+    if any(isinstance(value, nn.UninitializedParameter) for value in state):
+        return
+    expected = sum(value.numel() * value.element_size() for value in state)
+    # Double: the network may have been saved in double precision.
+    if weights.stat().st_size > 2 * expected + _HEADER_BYTES:
+        raise ModelError(
+            f"{weights} is {weights.stat().st_size / 1e6:,.0f} MB, but its network has "
+            f"{expected / 1e6:,.1f} MB of weights: it belongs to another model, or is damaged. "
+            "Copy the complete folder again."
+        )
 
 
 def _read_record(path: Path) -> _Record:

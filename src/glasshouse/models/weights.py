@@ -1,6 +1,7 @@
 """Strict loading of weights: keys that are missing, unexpected or of another shape are named."""
 
 import pickle
+import zipfile
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     if path.suffix == ".safetensors":
         try:
             return load_file(path), ()
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, MemoryError) as error:
             raise ModelError(f"{path} is damaged or not a safetensors file: {error}") from error
     if path.suffix not in _PICKLED:
         known = ", ".join((".safetensors", *_PICKLED))
@@ -100,6 +101,7 @@ def _misshapen(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) ->
 
 
 def _unpickle(path: Path) -> Any:
+    _require_uncompressed(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -107,8 +109,44 @@ def _unpickle(path: Path) -> Any:
             f"{path} contains more than tensors, or is not a torch file, and is not loaded for "
             "safety. Save only the state_dict of the network, preferably as .safetensors."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, MemoryError) as error:
         raise ModelError(f"{path} is damaged or was not written by torch.save: {error}") from error
+
+
+def _require_uncompressed(path: Path) -> None:
+    """Raise ModelError for an archive that takes more memory than its file takes on the disk.
+
+    torch.save stores without compression, but torch.load would also unpack what is compressed.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # the format before torch 1.6, or a damaged file, which torch.load names
+    is_compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    # Entries that overlap share their bytes in the file, but not in memory.
+    if is_compressed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise ModelError(
+            f"{path} is compressed, as torch.save writes no file, so a small file could fill the "
+            "memory. Load it where it comes from, and save its state_dict as .safetensors."
+        )
+
+
+def _require_stored(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raise ModelError for tensors whose values are not all in the file.
+
+    A pickle can declare tensors without values, or one value that stands for a billion.
+    """
+    storages: dict[int, int] = {}
+    for key, value in weights.items():
+        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
+            raise ModelError(f"{path}: expected plain tensors, but {key} is of another kind")
+        storage = value.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        if value.numel() * value.element_size() > storage.nbytes():
+            raise ModelError(f"{path}: {key} has {_shape(value)} values, but the file has fewer")
+    if sum(storages.values()) > path.stat().st_size:
+        raise ModelError(f"{path}: its tensors are larger than the file")
 
 
 def _unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -121,6 +159,7 @@ def _unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...
         isinstance(value, Tensor) for value in content.values()
     ):
         raise ModelError(f"{path} has no named tensors; save net.state_dict() to it")
+    _require_stored(content, path)
     for prefix in _PREFIXES:
         if content and all(key.startswith(prefix) for key in content):
             content = {key.removeprefix(prefix): value for key, value in content.items()}
