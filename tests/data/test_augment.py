@@ -130,6 +130,37 @@ def test_grid_is_that_of_affine_grid(size: tuple[int, int]) -> None:
     assert torch.allclose(sampling_grid(maps, size), oracle, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(20, 40), (40, 20), (16, 16)])
+def test_a_rotation_is_one_in_pixels_whatever_the_shape(size: tuple[int, int]) -> None:
+    draws = uniforms(0, "augment", 0, keys_of(np.array(list("abcde"))), 12)
+    matrices = affine_of(draws, AugmentSettings(rotation_range=40), size)
+    # Coordinates from -1 to 1 reach over half the width in x and half the height in y.
+    half = np.diag([size[1] / 2, size[0] / 2])
+    angles = np.radians(40) * (2 * draws[:, 0] - 1)
+    for matrix, angle in zip(matrices, angles, strict=True):
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        np.testing.assert_allclose(half @ matrix[:, :2] @ np.linalg.inv(half), turn, atol=1e-6)
+
+
+def test_a_rotated_disc_stays_a_disc_in_an_image_that_is_not_square() -> None:
+    rows, columns = np.mgrid[:32, :64]
+    disc = (np.hypot(rows - 15.5, columns - 31.5) < 10).astype(np.float32)
+    images = torch.from_numpy(np.tile(200 * disc, (8, 3, 1, 1)))
+    keys = keys_of(np.array(list("abcdefgh")))
+    turned = augment(images, keys, AugmentSettings(rotation_range=90), seed=0, epoch=0)
+    # Only the pixels at its edge are interpolated anew: a skewed disc would miss a fifth of it.
+    assert float((turned - images).abs().mean(dim=(1, 2, 3)).max()) < 0.1 * float(images.mean())
+
+
+def test_a_crop_moves_by_whole_pixels_in_an_image_that_is_not_square() -> None:
+    draws = uniforms(0, "augment", 0, keys_of(np.array([str(i) for i in range(200)])), 12)
+    matrices = affine_of(draws, AugmentSettings(random_crop=2), (20, 40))
+    for place, half in ((0, 20), (1, 10)):
+        moved = matrices[:, place, 2] * half
+        np.testing.assert_allclose(moved, moved.round(), atol=1e-5)
+        assert set(moved.round().astype(int)) == {-2, -1, 0, 1, 2}
+
+
 def test_rotation_and_shift_stay_in_their_ranges() -> None:
     keys = keys_of(np.array([f"{i}" for i in range(4000)]))
     settings = AugmentSettings(rotation_range=15, width_shift_range=0.1, height_shift_range=0.2)

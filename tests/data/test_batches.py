@@ -115,6 +115,22 @@ def test_a_repeated_image_looks_different_and_is_mirrored_every_second_time() ->
     assert all(abs(sum(found) - len(found) / 2) <= 0.5 for found in flips)
 
 
+@pytest.mark.parametrize("mixing", [{"mixup": 0.4}, {"cutmix": 1.0}])
+def test_a_repeated_image_is_mixed_differently_each_time(mixing: dict[str, float]) -> None:
+    images = skewed_images()
+    data = prepare_images(images, CPU, "balanced")
+    wanted = AugmentSettings.model_validate(mixing)
+    shares: dict[int, list[float]] = {}
+    for batch in batches(data, wanted, batch_size=10, seed=0, epoch=0):
+        assert batch.own_share is not None
+        for place, share in zip(batch.positions.tolist(), batch.own_share.tolist(), strict=True):
+            shares.setdefault(place, []).append(share)
+    repeated = [found for found in shares.values() if len(found) > 1]
+    assert len(repeated) == 3
+    # Of a class with 3 images, each is drawn 3 or 4 times.
+    assert all(len(set(found)) == len(found) > 2 for found in repeated)
+
+
 def test_a_memory_mapped_set_gives_the_same_batches(tiny_images: ImageSet, tmp_path: str) -> None:
     path = f"{tmp_path}/images.npy"
     np.save(path, tiny_images.pixels)

@@ -81,6 +81,53 @@ def test_another_size_is_another_cache(tmp_path: Path) -> None:
     assert np.array_equal(other.images[2], decoded(paths[2], 6, 10, "stretch"))
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        [Fitting(8, 8, resize) for resize in ("crop", "letterbox", "stretch")],
+        # Equally many bytes per image.
+        [Fitting(6, 10, "crop"), Fitting(10, 6, "crop")],
+    ],
+)
+def test_the_same_files_fitted_differently_do_not_get_each_other_s_pixels(
+    tmp_path: Path, others: list[Fitting]
+) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, path in enumerate(paths):
+        path.write_bytes(encoded("PNG", Image.fromarray(scene()[number:])))
+    expected = [
+        np.stack([decoded(path, each.height, each.width, each.resize) for path in paths])
+        for each in others
+    ]
+    assert len({pixels.tobytes() for pixels in expected}) == len(others)
+    for _ in range(2):
+        for each, pixels in zip(others, expected, strict=True):
+            assert np.array_equal(cached_images(paths, each, workers=1).images, pixels)
+
+
+def test_pixels_are_on_the_disk_before_they_get_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[tuple[str, int]] = []
+    fsync, replaced = os.fsync, Path.replace
+
+    def note_sync(handle: int) -> None:
+        events.append(("on the disk", os.fstat(handle).st_ino))
+        fsync(handle)
+
+    def note_name(self: Path, target: Path) -> Path:
+        if target.suffix == ".pixels":
+            events.append(("named", self.stat().st_ino))
+        return replaced(self, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "replace", note_name)
+    _cached(_images(tmp_path, 2))
+    (pixels,) = cache_folder().rglob("*.pixels")
+    inode = pixels.stat().st_ino
+    assert [event for event, of in events if of == inode] == ["on the disk", "named"]
+
+
 def test_another_decoder_is_another_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths, progress = _images(tmp_path, 3), Decoding()
     _cached(paths)

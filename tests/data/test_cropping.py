@@ -37,6 +37,16 @@ def test_long_images_are_letterboxed(tmp_path: Path, size: tuple[int, int]) -> N
     assert "100% of the 3 images sampled, so grey bars" in why
 
 
+def test_the_average_image_decides_and_not_a_single_panorama(tmp_path: Path) -> None:
+    photos = [(40, 30)] * 9
+    resize, why = choose_resize(_images(tmp_path / "most", [*photos, (100, 10)]))
+    assert resize == "crop"
+    # 9 times a quarter and once nine tenths.
+    assert "removes 32% of an image on average" in why
+    assert "10% of the 10 images" in why
+    assert choose_resize(_images(tmp_path / "some", [(40, 30)] * 2 + [(100, 10)]))[0] == "letterbox"
+
+
 def test_files_that_are_no_images_are_not_counted(tmp_path: Path) -> None:
     good = _images(tmp_path, [(12, 40)])
     bad = tmp_path / "bad.png"

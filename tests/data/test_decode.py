@@ -372,3 +372,31 @@ def test_bytes_and_files_have_their_name_in_the_error() -> None:
     with pytest.raises(BadImage) as caught:
         decode(io.BytesIO(b"nonsense").getvalue(), name="upload.png")
     assert caught.value.path == "upload.png"
+
+
+def test_no_caller_can_raise_the_bound_on_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PIXELS", 24 * 32 - 1)
+    for most in (24 * 32, 10**12):
+        with pytest.raises(BadImage, match="24"):
+            decode(encoded("PNG"), max_pixels=most)
+    with pytest.raises(BadImage):
+        module.decode_opened(Image.fromarray(scene()))
+    monkeypatch.setattr(module, "MAX_PIXELS", 24 * 32)
+    assert decode(encoded("PNG"), max_pixels=10**12).shape == (24, 32, 3)
+
+
+def test_a_file_beyond_the_bound_on_bytes_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encoded("PNG")
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", len(data))
+    sources = (path, data, io.BytesIO(data))
+    assert all(np.array_equal(decode(source), scene()) for source in sources)
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", len(data) - 1)
+    for source in (path, io.BytesIO(data)):
+        with pytest.raises(BadImage, match="larger than 512 MiB"):
+            decode(source)
+    with pytest.raises(BadImage, match="larger than 512 MiB"):
+        module.read_file(path)

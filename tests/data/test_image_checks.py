@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,6 +116,20 @@ def test_imbalance_names_the_classes_and_the_baseline_accuracy() -> None:
     assert "32% of the time" in finding.detail
 
 
+@pytest.mark.parametrize(("smallest", "is_named"), [(34, False), (33, True)])
+def test_imbalance_is_named_from_a_ratio_of_three(smallest: int, is_named: bool) -> None:
+    splits = sound()
+    labels = splits.train.labels
+    # The other classes have 99 images.
+    kept = [
+        row
+        for label, count in enumerate((99, 99, smallest, 99))
+        for row in np.flatnonzero(labels == label)[:count]
+    ]
+    kinds = {each.kind for each in check(replace(splits, train=take(splits.train, np.sort(kept))))}
+    assert ("imbalance" in kinds) == is_named
+
+
 def test_other_class_proportions_in_a_split_are_a_warning() -> None:
     splits = sound()
     kept = np.flatnonzero((splits.test.labels != 1) | (np.arange(400) < 80))
@@ -123,13 +138,15 @@ def test_other_class_proportions_in_a_split_are_a_warning() -> None:
     assert "'north-east' is 25% of train and 6% here" in finding.detail
 
 
-def test_a_class_that_is_missing_in_a_split_is_an_error() -> None:
+@pytest.mark.parametrize("name", ["train", "validation", "test"])
+def test_a_class_that_is_missing_in_a_split_is_an_error(name: str) -> None:
     splits = sound()
-    kept = np.flatnonzero(splits.validation.labels != 1)
-    lacking = replace(splits, validation=take(splits.validation, kept))
+    images = getattr(splits, name)
+    changed: dict[str, Any] = {name: take(images, np.flatnonzero(images.labels != 1))}
+    lacking = replace(splits, **changed)
     finding = found(lacking, "missing-class")
     assert finding.level == "error"
-    assert "'north-east'" in finding.detail
+    assert finding.detail.startswith(f"The {name} split has no image of 'north-east'.")
     assert [f.kind for f in blocking(lacking)] == ["missing-class"]
 
 

@@ -39,6 +39,12 @@ def test_a_limit_is_spread_evenly_and_filled_up_from_larger_classes() -> None:
     assert (np.diff(chosen) > 0).all()
 
 
+@pytest.mark.parametrize("count", [3, 4, 5, 8, 11, 40, 102, 103])
+def test_a_limit_is_reached_exactly(count: int) -> None:
+    labels = np.repeat([0, 1, 2], [3, 50, 50])
+    assert len(limit(_ids(103), labels, count, seed=0)) == count
+
+
 def test_a_limit_above_the_count_takes_all() -> None:
     assert len(limit(_ids(10), np.arange(10) % 2, 99, seed=0)) == 10
 

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +71,16 @@ def test_a_file_that_crashes_or_hangs_the_decoder_is_named(
         "module.decode = decode\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(hook))
+    allowed: list[float] = []
+
+    class NotedTimer(threading.Timer):
+        def __init__(self, interval: float, *more: Any) -> None:
+            allowed.append(interval)
+            super().__init__(interval, *more)
+
+    monkeypatch.setattr(threading, "Timer", NotedTimer)
     results = _decode(paths, timeout_s=5.0)
+    assert allowed == [5.0] * 6
     assert [bool(result.pixels) for result in results] == [True] * 3 + [False] + [True] * 2
     assert results[3].reason == "the decoder crashed or took longer than 5 s"
 

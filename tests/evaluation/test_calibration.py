@@ -94,6 +94,33 @@ def test_bins_hold_every_image_once() -> None:
     assert max(counts) - min(counts) <= 2
 
 
+def certain_by_half(count: int, classes: int = 2) -> Predictions:
+    """Confidences of exactly 1/2 with two classes, which no rounding moves."""
+    labels = np.arange(count) % classes
+    names = tuple(f"class {c}" for c in range(classes))
+    return Predictions(
+        np.zeros((count, classes), np.float32), labels, np.arange(count).astype(str), names
+    )
+
+
+def test_a_confidence_at_the_edge_of_two_bins_is_in_the_lower_one() -> None:
+    bins = reliability_bins(certain_by_half(6), bins=4)
+    assert [(b.low, b.high, b.count) for b in bins] == [
+        (0.0, 0.25, 0), (0.25, 0.5, 6), (0.5, 0.75, 0), (0.75, 1.0, 0),
+    ]  # fmt: skip
+
+
+def test_a_confidence_of_one_is_in_the_last_bin() -> None:
+    sure = replace(certain_by_half(4), logits=np.array([[900, 0]] * 4, np.float32))
+    assert [b.count for b in reliability_bins(sure, bins=4)] == [0, 0, 0, 4]
+
+
+def test_an_image_at_a_threshold_is_kept() -> None:
+    rows = selective(certain_by_half(6))
+    assert [row.threshold for row in rows] == [0.0, 0.3, 0.5]
+    assert [row.kept for row in rows] == [6, 6, 6]
+
+
 def test_a_bin_says_how_uncertain_its_accuracy_is() -> None:
     empty, *_, full = reliability_bins(truthful(2000, sharpness=5.0))
     assert (empty.count, empty.accuracy, empty.confidence) == (0, None, None)

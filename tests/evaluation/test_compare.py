@@ -7,6 +7,7 @@ import pytest
 
 from glasshouse.errors import DataError, UsageError
 from glasshouse.evaluation.compare import compare, compare_all, holm, mcnemar
+from glasshouse.evaluation.metrics import losses
 from glasshouse.models.predict import Predictions
 
 
@@ -39,6 +40,15 @@ def test_the_difference_is_second_minus_first() -> None:
     assert 0.2 < found.difference.low < 0.3 < found.difference.high < 0.4
     assert found.loss_difference.high < 0
     assert found.verdict.startswith("The second is better than the first by 30.00 points")
+
+
+def test_each_loss_is_at_the_temperature_of_its_own_run() -> None:
+    first = replace(run_that_is_right("++-+" * 5), temperature=0.8)
+    second = replace(run_that_is_right("+-++" * 5), temperature=2.5)
+    expected = losses(second, 2.5).mean() - losses(first, 0.8).mean()
+    assert compare(first, second).loss_difference.value == pytest.approx(expected)
+    assert compare(second, first).loss_difference.value == pytest.approx(-expected)
+    assert abs(expected) > 0.1
 
 
 def test_the_verdict_names_the_better_run_whichever_comes_first() -> None:

@@ -22,5 +22,15 @@ def test_contradicted_labels_come_most_contradicted_first() -> None:
     assert found[0].label_probability == pytest.approx(1 / (1 + np.exp(4)))
 
 
+def test_the_order_does_not_depend_on_that_of_the_images() -> None:
+    whole = predictions()
+    order = np.array([2, 3, 0, 1])
+    mixed = Predictions(
+        whole.logits[order], whole.labels[order], whole.ids[order], whole.class_names
+    )
+    assert suspect_labels(mixed) == suspect_labels(whole)
+    assert [each.id for each in suspect_labels(mixed, limit=1)] == ["strong"]
+
+
 def test_no_more_than_the_limit_are_returned() -> None:
     assert [each.id for each in suspect_labels(predictions(), limit=1)] == ["strong"]

@@ -15,7 +15,7 @@ from glasshouse.explanation.explain import (
     explain_contrast,
     explain_page,
 )
-from glasshouse.explanation.methods import ALL_METHODS, ExplainSettings
+from glasshouse.explanation.methods import ALL_METHODS, ExplainSettings, MethodName
 from glasshouse.models.predict import predict
 from tests.explanation.nets import (
     activated_net,
@@ -165,6 +165,40 @@ def test_an_output_that_is_overwritten_in_place_is_kept_as_it_was() -> None:
     )
     assert chosen.layer == "last"
     np.testing.assert_allclose(chosen.maps, asked.maps, rtol=1e-5, atol=1e-7)
+
+
+class OverwrittenNet(nn.Module):
+    """Its last layer with rows and columns, whose output an in-place ReLU may overwrite."""
+
+    def __init__(self, *, inplace: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 5)
+        self.inplace = inplace
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.conv(x), inplace=self.inplace)
+        logits: Tensor = self.head(x.mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize("layer", [None, "conv"])
+def test_an_in_place_relu_changes_no_map(layer: str | None) -> None:
+    methods: list[MethodName] = ["grad-cam", "hires-cam", "eigen-cam", "guided-grad-cam"]
+    plain, overwritten = (
+        explain(
+            classifier_of(OverwrittenNet(inplace=each)),
+            some_images(),
+            methods=methods,
+            target_class=1,
+            layer=layer,
+        )
+        for each in (False, True)
+    )
+    assert (plain[0].maps < 0).any()
+    for one, other in zip(plain, overwritten, strict=True):
+        np.testing.assert_allclose(other.maps, one.maps, rtol=1e-6, atol=1e-9)
+        assert one.layer == other.layer
 
 
 def test_only_the_head_is_differentiated_for_a_named_layer() -> None:

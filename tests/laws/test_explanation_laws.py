@@ -53,7 +53,11 @@ def test_eigen_cam_has_the_most_variance_of_any_direction(size: tuple[int, ...],
     other = direction.mean((2, 3))
     other = other / other.norm(dim=1, keepdim=True)
     along = torch.einsum("nrc,nc->nr", rows, other)
-    assert (eigen_cam(activation).flatten(1).norm(dim=1) >= along.norm(dim=1) - 1e-9).all()
+    found = eigen_cam(activation).flatten(1)
+    assert (found.norm(dim=1) >= along.norm(dim=1) - 1e-9).all()
+    # The sign: never against the mean of the channels.
+    mean = activation.mean(1).flatten(1)
+    assert ((found * (mean - mean.mean(1, keepdim=True))).sum(1) >= -1e-9).all()
 
 
 @given(sizes, seeds, some.integers(1, 40), some.integers(1, 40))

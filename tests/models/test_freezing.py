@@ -64,6 +64,20 @@ def test_frozen_bytes_are_equal_after_training(trainable: Any, moves: set[str]) 
         assert (parameter.grad is None) == (name.partition(".")[0] not in moves)
 
 
+def test_a_name_that_begins_like_another_trains_only_its_own_layer() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential()
+    for name in ("layer1", "layer10", "layer1x"):
+        net.add_module(name, nn.Sequential(nn.Conv2d(3, 3, 1)))
+    net.add_module("head", nn.Linear(3, 2))
+    freeze(net, ["layer1"])
+    trained = [name for name, parameter in net.named_parameters() if parameter.requires_grad]
+    assert trained == ["layer1.0.weight", "layer1.0.bias"]
+    freeze(net, ["layer10", "head"])
+    trained = [name for name, parameter in net.named_parameters() if parameter.requires_grad]
+    assert trained == ["layer10.0.weight", "layer10.0.bias", "head.weight", "head.bias"]
+
+
 def test_dropout_is_off_in_frozen_layers_and_on_in_the_head() -> None:
     net = _net()
     freeze(net, "head")

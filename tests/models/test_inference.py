@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from glasshouse.models import inference
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.inference import fold_normalisations, inference_net
 from glasshouse.models.pretrained import build_net
@@ -112,3 +113,45 @@ def test_a_net_whose_graph_cannot_be_read_still_runs() -> None:
     assert ready.folded == 0
     with torch.inference_mode():
         torch.testing.assert_close(ready(IMAGES), net(IMAGES))
+
+
+class StandardisedConv(nn.Conv2d):
+    """A convolution that computes with standardised weights, as timm's StdConv2d does."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        spread, mean = torch.std_mean(self.weight, dim=(1, 2, 3), keepdim=True)
+        weight = (self.weight - mean) / spread
+        found: torch.Tensor = nn.functional.conv2d(inputs, weight, self.bias)
+        return found
+
+
+def test_a_normalisation_that_cannot_be_folded_right_is_kept() -> None:
+    torch.manual_seed(0)
+    net = lively(nn.Sequential(StandardisedConv(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))
+    # Folding finds the pair and scales the weights, which are then standardised once more.
+    folded = copy.deepcopy(net)
+    assert fold_normalisations(folded) == 1
+    with torch.inference_mode():
+        expected = net(IMAGES)
+        assert not torch.allclose(folded(IMAGES), expected, atol=1e-2)
+    ready = inference_net(net, IMAGES)
+    assert ready.folded == 0
+    torch.testing.assert_close(ready(IMAGES), expected.flatten(1).view_as(ready(IMAGES)))
+
+
+def test_packed_convolutions_that_compute_something_else_are_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def break_it(net: nn.Module, example: torch.Tensor) -> int:
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.mul_(1.5)
+        return 1
+
+    monkeypatch.setattr(inference, "can_pack", lambda net: True)
+    monkeypatch.setattr(inference, "pack_convolutions", break_it)
+    net = lively(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1)))
+    ready = inference_net(net, IMAGES)
+    assert ready.packed == 0
+    with torch.inference_mode():
+        torch.testing.assert_close(ready(IMAGES).flatten(1), net(IMAGES).flatten(1))

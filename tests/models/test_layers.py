@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 from typing import Any
@@ -56,6 +57,18 @@ def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
     first, again, other = (_build(CONV, FLAT, LAST, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first.conv1.weight, again.conv1.weight)
     assert not torch.equal(first.conv1.weight, other.conv1.weight)
+
+
+@pytest.mark.parametrize("initialization", ["keras", "torch", "identity"])
+def test_every_layer_depends_on_the_seed(initialization: str) -> None:
+    block = {"type": "residual", "layers": [{**CONV, "filters": 12}]}
+    layers = ({**CONV, "filters": 8}, block, FLAT, {"type": "dense", "units": 5}, LAST)
+    nets = [_build(*layers, seed=seed, initialization=initialization) for seed in (1, 2, 0)]
+    names = [name for name, _ in nets[0].named_parameters() if name.endswith("weight")]
+    assert len(names) == 5
+    for name in names:
+        values = [net.get_parameter(name).detach() for net in nets]
+        assert not any(torch.equal(*pair) for pair in itertools.combinations(values, 2)), name
 
 
 @pytest.mark.parametrize("initialization", ["keras", "torch"])

@@ -40,7 +40,9 @@ def test_curves_draw_what_was_recorded() -> None:
 
 
 def test_one_epoch_and_missing_values_can_be_drawn() -> None:
-    figure_png(plots.plot_curves(make_epochs(1)), dpi=40)
+    single = plots.plot_curves(make_epochs(1))
+    assert figure_png(single, dpi=40)[1:4] == b"PNG"
+    assert [len(np.asarray(line.get_ydata())) for line in single.axes[0].lines[:2]] == [1, 1]
     epochs = [{**epoch, "train_accuracy": None} for epoch in make_epochs(3)]
     accuracy = plots.plot_curves(epochs, panels=["accuracy"]).axes[0]
     assert [line.get_label() for line in accuracy.lines] == ["validation"]
@@ -105,10 +107,23 @@ def test_extreme_evaluations_can_be_drawn() -> None:
         np.ones((1, 1), np.float32), np.zeros(1, np.int64), np.array(["a"]), ("x",)
     )
     perfect = replace(make_predictions(), labels=make_predictions().logits.argmax(axis=1))
-    for predictions in (single, perfect, make_predictions(5, 30)):
+    few = make_predictions(5, 30)
+    for predictions in (single, perfect, few):
         evaluation = evaluate(predictions)
         for draw in (plots.plot_confusion, plots.plot_reliability, plots.plot_classes):
-            figure_png(draw(evaluation), dpi=40)
+            assert figure_png(draw(evaluation), dpi=40)[1:4] == b"PNG"
+    assert "1" in texts(plots.plot_confusion(evaluate(single))).split("\n")
+    confusion = evaluate(perfect).confusion
+    shown = texts(plots.plot_confusion(evaluate(perfect))).split("\n")
+    assert [shown.count(str(n)) >= 1 for n in np.diag(confusion)] == [True] * 4
+    assert widths(plots.plot_classes(evaluate(perfect))) == [1.0] * 4
+    # Of 30 classes, five at most have an image, and only those have a recall.
+    assert len(widths(plots.plot_classes(evaluate(few)))) == len(np.unique(few.labels))
+
+
+def widths(figure: Figure) -> list[float]:
+    """The lengths of the bars of the first axes."""
+    return [bar.get_width() for bar in figure.axes[0].patches if isinstance(bar, Rectangle)]
 
 
 def test_reliability_draws_both_temperatures_unless_they_are_one(predictions: Predictions) -> None:

@@ -48,6 +48,13 @@ def test_the_newest_run_comes_first_with_its_metrics(tmp_path: Path) -> None:
     assert new.validation == (0.5, 0.6, 0.7)
 
 
+def test_the_order_is_that_of_the_start_and_not_of_the_names(tmp_path: Path) -> None:
+    days = {"b": "02", "d": "04", "a": "03", "c": "01"}
+    for name, day in days.items():
+        write_run(tmp_path / name, started=f"2026-11-{day}T00:00:00+00:00")
+    assert [run.name for run in RunListing(tmp_path).read()] == ["d", "a", "b", "c"]
+
+
 @pytest.mark.parametrize(
     ("is_alive", "step", "status"),
     [(True, 5, "training"), (True, 10, "measuring"), (False, 5, "stopped")],

@@ -145,6 +145,26 @@ def test_time_left_follows_the_speed_of_the_latest_stretch(tmp_path: Path) -> No
     assert reader.seconds_left == pytest.approx(10.0)  # one epoch of ten seconds is left
 
 
+@pytest.mark.parametrize(
+    ("marks", "left"),
+    [
+        # Half an epoch in 20 seconds; three and a half of four epochs are left, or one half.
+        ([mark(1, 0, time=0.0), mark(1, 5, time=20.0)], 140.0),
+        ([mark(3, 10, time=100.0), mark(4, 5, time=120.0)], 20.0),
+        ([mark(4, 5, time=0.0), mark(4, 10, time=9.0)], 0.0),
+        ([mark(1, 5)], None),
+        ([mark(1, 5, time=0.0), mark(1, 5, time=9.0)], None),
+    ],
+)
+def test_time_left_is_that_of_the_remaining_epochs(
+    tmp_path: Path, marks: list[Mark], left: float | None
+) -> None:
+    write(tmp_path / STEPS, marks)
+    reader = StepReader(tmp_path / STEPS)
+    reader.read()
+    assert reader.seconds_left == (left if left is None else pytest.approx(left))
+
+
 def test_a_process_that_has_ended_is_not_running() -> None:
     own = process_started(os.getpid())
     here = mark(1, 1)

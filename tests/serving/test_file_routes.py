@@ -17,6 +17,7 @@ from glasshouse.data.sources import load_splits
 from glasshouse.models.predict import load_predictions
 from glasshouse.runs.folder import read_run
 from glasshouse.serving.file_routes import file_routes
+from glasshouse.serving.run_images import class_map_png
 from glasshouse.serving.workbench import Workbench
 
 SECRET = "the secret next to the runs"
@@ -119,8 +120,16 @@ def test_an_invalid_position_is_not_found(full: Workbench, position: str) -> Non
 
 def test_maps_of_the_predicted_and_of_the_true_class_fit_the_image(full: Workbench) -> None:
     client = client_of(full)
-    shape = np.asarray(Image.open(io.BytesIO(client.get("/image/3/first").content))).shape[:2]
-    for of in ("predicted", "true"):
-        heat = np.asarray(Image.open(io.BytesIO(client.get(f"/map/3/first?of={of}").content)))
-        assert heat.shape == (*shape, 4)
+    predictions = load_predictions(full.runs / "first" / "predictions.safetensors")
+    mistake = int(np.flatnonzero(predictions.logits.argmax(1) != predictions.labels)[0])
+    image = client.get(f"/image/{mistake}/first").content
+    shape = np.asarray(Image.open(io.BytesIO(image))).shape[:2]
+    found = {
+        of: client.get(f"/map/{mistake}/first?of={of}").content for of in ("predicted", "true")
+    }
+    assert found["predicted"] != found["true"]
+    for of, content in found.items():
+        assert np.asarray(Image.open(io.BytesIO(content))).shape == (*shape, 4)
+        # tests/serving/test_run_images.py compares these with the maps of `explain_page`.
+        assert content == class_map_png(full, "first", mistake, of)
     assert client.get("/map/3/first?of=else").status_code == 422

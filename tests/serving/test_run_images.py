@@ -1,14 +1,22 @@
 """Test images of a run by position, by id and by cell of the confusion matrix."""
 
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from glasshouse.data.sources import load_splits
 from glasshouse.errors import UsageError
+from glasshouse.explanation.explain import explain_page
+from glasshouse.explanation.maps.enlargement import shown
+from glasshouse.models.classifier import load_classifier
 from glasshouse.models.predict import load_predictions, probabilities
+from glasshouse.runs.folder import read_run
 from glasshouse.serving.run_images import (
+    class_map_png,
     confusion_cell,
     heat_png,
     positions_by_id,
@@ -44,6 +52,44 @@ def test_positions_are_those_of_the_predictions(full: Workbench) -> None:
     found = positions_by_id(full, "first")
     assert len(found) == len(predictions)
     assert all(str(predictions.ids[position]) == name for name, position in found.items())
+
+
+def expected_map(folder: Path, position: int, label: int) -> bytes:
+    """The map of a test image for a class, computed without the workbench."""
+    predictions = load_predictions(folder / "predictions.safetensors")
+    images = load_splits("digits", read_run(folder).recipe.data).test
+    image = images.pixels[images.ids.tolist().index(str(predictions.ids[position]))]
+    page = explain_page(load_classifier(folder), image, methods=("grad-cam",), target_class=label)
+    return heat_png(shown(page.explanations[0])[0])
+
+
+def test_the_map_of_a_mistake_is_that_of_its_true_or_of_its_predicted_class(
+    full: Workbench,
+) -> None:
+    folder = full.runs / "first"
+    predictions = load_predictions(folder / "predictions.safetensors")
+    guesses = predictions.logits.argmax(1)
+    position = int(np.flatnonzero(guesses != predictions.labels)[-1])
+    assert position > 0
+    maps = {
+        of: expected_map(folder, position, int(labels[position]))
+        for of, labels in (("true", predictions.labels), ("predicted", guesses))
+    }
+    assert maps["true"] != maps["predicted"]
+    for of, expected in maps.items():
+        assert class_map_png(full, "first", position, of) == expected
+
+
+def test_a_run_that_is_trained_again_gets_new_maps(full: Workbench) -> None:
+    folder, other = full.runs / "first", full.runs / "sub" / "second"
+    label = int(load_predictions(folder / "predictions.safetensors").labels[0])
+    before = class_map_png(full, "first", 0, "true")
+    assert before == expected_map(folder, 0, label)
+    for name in ("model.json", "model.safetensors"):
+        (folder / name).write_bytes((other / name).read_bytes())
+        os.utime(folder / name, ns=(10**18, 10**18))
+    after = class_map_png(full, "first", 0, "true")
+    assert after == expected_map(folder, 0, label) != before
 
 
 def test_an_unknown_run_and_an_unknown_position_are_errors(full: Workbench) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from glasshouse.data.images import ImageSet, Splits
+from glasshouse.models.agreement import PrecisionAgreement
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.freezing import freeze
@@ -112,6 +113,28 @@ def test_other_images_have_other_features_in_the_cache(classifier: Classifier) -
     first = extract(extractor, images).values
     changed = replace(images, pixels=255 - images.pixels)
     assert not np.allclose(extract(extractor, changed).values, first)
+
+
+def test_the_key_of_the_images_covers_every_block_of_them() -> None:
+    # 10 MB, which are read in blocks of 8.
+    images = replace(make_images(200, size=128), pixels=np.zeros((200, 3, 128, 128), np.uint8))
+    key = module._images_key(images)
+    for place in (0, 199):
+        changed = images.pixels.copy()
+        changed[place, 2, 127, 127] = 1
+        assert module._images_key(replace(images, pixels=changed)) != key
+    assert module._images_key(replace(images, pixels=images.pixels.copy())) == key
+
+
+def test_features_of_another_precision_are_not_taken_from_the_cache(
+    classifier: Classifier, tiny_images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An untrained network is rarely close enough, which is beside the point here.
+    monkeypatch.setattr(PrecisionAgreement, "is_enough", property(lambda self: True))
+    low = TrainSettings(precision="bf16", device="cpu")
+    whole, halved = (make_extractor(classifier, tiny_images, each) for each in (FLOAT, low))
+    assert (whole.body.precision, halved.body.precision) == (torch.float32, torch.bfloat16)
+    assert whole.key != halved.key
 
 
 def test_numbers_too_large_for_half_precision_are_kept_whole(

@@ -8,7 +8,7 @@ from torch import nn
 from glasshouse.data.images import Splits, take
 from glasshouse.errors import NoUsableRate, UsageError
 from glasshouse.settings import TrainSettings
-from glasshouse.training.finder import RangeTest, find_lr, with_found_rate
+from glasshouse.training.finder import RangeTest, _guess_loss, find_lr, with_found_rate
 from glasshouse.training.lr_curve import (
     curve_from_json,
     curve_to_json,
@@ -55,6 +55,26 @@ def test_the_end_of_a_flat_floor_counts_and_not_its_noisy_minimum(dent: float) -
     assert result.max_lr == pytest.approx(result.suggestion * 10 / 3)
     # A peak stays below the floor's end, where the loss is about to rise.
     assert 10**-2.5 < result.max_lr < 10**-1.5
+
+
+def test_a_dip_after_the_minimum_is_not_the_steepest_fall() -> None:
+    # While the loss explodes, it falls once more, faster than it ever did while it learned.
+    curve = textbook() + 6 * np.exp(-0.5 * ((X - 0.3) / 0.1) ** 2)
+    assert np.gradient(curve, X)[np.argmin(curve) :].min() < np.gradient(textbook(), X).min() - 1
+    assert np.log10(steepest(LRS, curve)) == pytest.approx(-3, abs=0.06)
+
+
+def test_a_class_without_images_adds_nothing_to_the_loss_of_guessing(tiny_splits: Splits) -> None:
+    labels = tiny_splits.train.labels
+    two = replace(tiny_splits, train=take(tiny_splits.train, np.flatnonzero(labels < 2)))
+    assert _guess_loss(setup(two, settings())) == pytest.approx(np.log(2))
+    balanced = settings(sampling="balanced")
+    assert _guess_loss(setup(two, balanced)) == pytest.approx(np.log(2))
+    # Smoothing gives each of the absent classes a twentieth.
+    smooth_targets = settings(label_smoothing=0.2)
+    shares = np.array([0.45, 0.45, 0.05, 0.05])
+    expected = -(shares * np.log(shares)).sum()
+    assert _guess_loss(setup(two, smooth_targets)) == pytest.approx(expected)
 
 
 def test_reaching_the_loss_of_guessing_is_not_learning() -> None:

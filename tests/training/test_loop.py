@@ -1,3 +1,5 @@
+import copy
+import itertools
 import math
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,8 +17,8 @@ from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.fit import train_classifier, train_until_done
 from glasshouse.training.loop import Step, TrainingSetup, has_stalled, is_best, train
 from glasshouse.training.optimizers import build_optimizer, set_learning_rate
-from glasshouse.training.schedules import EveryStep
-from glasshouse.training.state import Epoch, TrainingState, begin, final_net
+from glasshouse.training.schedules import EveryStep, learning_rate
+from glasshouse.training.state import Epoch, TrainingState, begin, copy_weights, final_net
 
 CPU = torch.device("cpu")
 
@@ -61,31 +63,76 @@ def test_a_tiny_network_learns(tiny_net: nn.Module, tiny_splits: Splits, values:
     assert state.history[-1].train_loss < state.history[0].train_loss
 
 
+@pytest.mark.parametrize(
+    "values", [{}, {"label_smoothing": 0.2, "gradient_clip": 0.3, "warmup_epochs": 1}]
+)
 def test_the_first_losses_are_those_of_a_plain_loop(
-    tiny_net: nn.Module, tiny_splits: Splits
+    tiny_net: nn.Module, tiny_splits: Splits, values: dict[str, float]
 ) -> None:
     """An independent few lines of PyTorch: the same data order, loss and updates."""
     from glasshouse.rng import derive, keys_of, permutation
 
-    wanted = settings(epochs=1, optimizer="sgd", lr=0.05)
+    wanted = settings(epochs=1, optimizer="sgd", lr=0.05, **values)
     ours = trained(tiny_net, tiny_splits, wanted)
     images = tiny_splits.train
     order = permutation(0, "order", 0, keys_of(images.ids))
     net = begin(tiny_net, wanted, CPU).net.train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, nesterov=True)
-    losses = []
+    losses, norms = [], []
     for step in range(6):
         chosen = order[step * 16 : (step + 1) * 16]
         pixels = torch.from_numpy(images.pixels[chosen]) / 255
         torch.manual_seed(derive(0, "dropout", 0, step))
-        loss = nn.functional.cross_entropy(net(pixels), torch.from_numpy(images.labels[chosen]))
+        loss = nn.functional.cross_entropy(
+            net(pixels),
+            torch.from_numpy(images.labels[chosen]),
+            label_smoothing=values.get("label_smoothing", 0.0),
+        )
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        limit = values.get("gradient_clip", math.inf)
+        norms.append(float(nn.utils.clip_grad_norm_(net.parameters(), limit)))
+        optimizer.param_groups[0]["lr"] = 0.05 * (step / 6 if "warmup_epochs" in values else 1)
         optimizer.step()
         losses.append(loss.item())
+    assert max(norms) > 0.3, "clipping would change nothing"
     assert ours.history[0].train_loss == pytest.approx(np.mean(losses), rel=1e-4)
     for one, other in zip(ours.net.parameters(), net.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_no_step_is_longer_than_the_clipped_gradient(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    def vector(net: nn.Module) -> torch.Tensor:
+        return torch.cat([p.detach().reshape(-1) for p in net.parameters()])
+
+    def longest_step(**values: Any) -> float:
+        wanted = settings(epochs=1, optimizer="sgd", lr=1.0, momentum=0.0, **values)
+        state = begin(tiny_net, wanted, CPU)
+        before = vector(state.net)
+        lengths = []
+        for record in train(state, setup(tiny_splits, wanted)):
+            if isinstance(record, Step):
+                after = vector(state.net)
+                lengths.append(float((after - before).norm()))
+                before = after
+        return max(lengths)
+
+    assert longest_step() > 0.1
+    assert longest_step(gradient_clip=0.01) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_every_step_has_the_rate_of_its_own_point_of_the_schedule(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    wanted = settings(epochs=3, schedule={"type": "cosine"}, warmup_epochs=1)
+    records = list(train(begin(tiny_net, wanted, CPU), setup(tiny_splits, wanted)))
+    found = [record.lr for record in records if isinstance(record, Step)]
+    assert found == pytest.approx([learning_rate(wanted, step / 6) for step in range(18)])
+    assert all(one != other for one, other in itertools.pairwise(found))
+    # What an epoch records is the rate of its last step.
+    assert [record.lr for record in records if isinstance(record, Epoch)] == found[5::6]
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(
@@ -276,6 +323,33 @@ def test_keep_best_ends_with_the_weights_of_the_lowest_validation_loss(
     losses = [epoch.validation_loss for epoch in state.history]
     assert int(np.argmin(losses)) < 3
     assert weights(final_net(state)) == best != weights(state.net)
+
+
+def test_averaged_weights_are_what_is_measured_and_what_the_best_epoch_keeps(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    from glasshouse.models.predict import predict_logits
+
+    wanted = settings(epochs=4, keep="best", ema_decay=0.5, optimizer="sgd",
+                      schedule={"type": "per_epoch", "rates": [0.05, 0.05, 5.0, 5.0]})  # fmt: skip
+    state = begin(tiny_net, wanted, CPU)
+    images = tiny_splits.validation
+    averages: list[dict[str, torch.Tensor]] = []
+    for record in train(state, setup(tiny_splits, wanted)):
+        if isinstance(record, Epoch):
+            assert state.averaged is not None
+            averages.append({name: value.clone() for name, value in state.averaged.items()})
+            measured = copy.deepcopy(state.net)
+            measured.load_state_dict(averages[-1])
+            logits = predict_logits(measured, Preprocessing(16, 16), images.pixels)
+            loss = nn.functional.cross_entropy(logits, torch.from_numpy(images.labels)).item()
+            assert record.validation_loss == pytest.approx(loss, rel=1e-5)
+    best = int(np.argmin([epoch.validation_loss for epoch in state.history]))
+    # Neither the last averages nor the weights that were trained.
+    assert best < 3
+    kept = copy_weights(final_net(state))
+    assert all(torch.equal(kept[name], value) for name, value in averages[best].items())
+    assert not torch.equal(kept["0.weight"], averages[-1]["0.weight"])
 
 
 def test_early_stopping_ends_after_its_patience(tiny_net: nn.Module, tiny_splits: Splits) -> None:

@@ -32,6 +32,18 @@ def test_rates_at_known_points(schedule: dict[str, Any], rates: dict[float, floa
         assert learning_rate(settings(schedule), epoch) == pytest.approx(rate, abs=1e-12)
 
 
+def test_a_rounding_error_delays_no_step() -> None:
+    # In floating point, three steps of 0.2 epochs are over after 2.9999999999999996 of them.
+    assert 0.6 / 0.2 < 3
+    short = settings({"type": "step", "every": 0.2, "factor": 0.5})
+    assert learning_rate(short, 0.6) == pytest.approx(0.1 / 8)
+    assert learning_rate(short, 0.599) == pytest.approx(0.1 / 4)
+    ten_tenths = sum([0.1] * 10)
+    assert ten_tenths < 1
+    listed = settings({"type": "per_epoch", "rates": [0.3, 0.2]})
+    assert learning_rate(listed, ten_tenths) == 0.2
+
+
 def test_warmup_rises_in_a_line_and_hands_over_without_a_jump() -> None:
     warm = settings({"type": "cosine"}, warmup_epochs=2)
     assert learning_rate(warm, 0) == 0

@@ -51,10 +51,22 @@ def test_eigen_cam_is_the_first_principal_component(shape: tuple[int, ...]) -> N
     rows = rows - rows.mean(1, keepdim=True)
     left, values, _ = torch.linalg.svd(rows, full_matrices=False)
     expected = (left[..., 0] * values[:, :1]).view(shape[0], *shape[2:])
-    found = eigen_cam(activation)
-    for ours, theirs in zip(found, expected, strict=True):
-        sign = torch.sign((ours * theirs).sum())
-        torch.testing.assert_close(ours, sign * theirs, rtol=1e-6, atol=1e-9)
+    # A component has no sign of its own: this one grows with the mean of the channels.
+    mean = activation.mean(1)
+    agreement = (expected * (mean - mean.mean((1, 2), keepdim=True))).sum((1, 2), keepdim=True)
+    expected = expected * agreement.sign()
+    torch.testing.assert_close(eigen_cam(activation), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_eigen_cam_is_largest_where_most_channels_are_active() -> None:
+    activation = torch.zeros(2, 3, 4, 4)
+    activation[0, :, 1, 2] = torch.tensor([5.0, 4.0, 1.0])
+    # All are active but in one place.
+    activation[1] = 5.0
+    activation[1, :, 3, 0] = 0.0
+    bright, dark = eigen_cam(activation)
+    assert bright.argmax() == 1 * 4 + 2
+    assert dark.argmin() == 3 * 4 + 0
 
 
 def test_the_component_is_precise_in_float32() -> None:

@@ -1,6 +1,8 @@
 """Checks of sanity and faithfulness, and scores against masks."""
 
+import copy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from glasshouse.errors import DataError
 from glasshouse.explanation.explain import explain
+from glasshouse.explanation.methods import ExplainSettings
 from glasshouse.explanation.nouns import Explanation
 from glasshouse.explanation.trust.checks import check_all
 from glasshouse.explanation.trust.faithfulness import (
@@ -24,6 +27,9 @@ from glasshouse.explanation.trust.localisation import (
     usual_margin,
 )
 from glasshouse.explanation.trust.sanity import (
+    TOO_EDGY,
+    TOO_STABLE,
+    _judged,
     check_content,
     check_edges,
     check_head,
@@ -72,6 +78,16 @@ def test_sobel_sees_an_edge_and_nothing_else() -> None:
     edges = sobel(image)[0]
     np.testing.assert_allclose(edges[:, [2, 3]], 400)
     np.testing.assert_allclose(edges[:, [0, 1, 4, 5]], 0)
+    lying = sobel(image.transpose(0, 1, 3, 2))[0]
+    np.testing.assert_allclose(lying, edges.T)
+
+
+def test_sobel_adds_the_slopes_of_both_directions_and_weighs_the_colours() -> None:
+    rows, columns = np.mgrid[:6, :6]
+    slope = np.zeros((1, 3, 6, 6), dtype=np.uint8)
+    slope[0, 1] = 3 * rows + 4 * columns
+    # A kernel has 8 times the slope, and green a weight of 0.587.
+    np.testing.assert_allclose(sobel(slope)[0, 1:-1, 1:-1], 8 * 0.587 * 5)
 
 
 def test_only_the_last_layer_is_randomised_and_only_in_a_copy() -> None:
@@ -89,6 +105,51 @@ def test_a_map_that_needs_the_head_passes_and_one_that_does_not_is_doubtful() ->
     cam, eigen = check_head(classifier, found)
     assert cam.checks[0].name == "random head" and len(cam.checks[0].values) == 3
     assert eigen.checks[0].verdict == "note" and eigen.checks[0].values == pytest.approx((1, 1, 1))
+
+
+@pytest.mark.parametrize("limit", [TOO_STABLE, TOO_EDGY])
+def test_a_map_is_doubtful_only_above_the_limit(limit: float) -> None:
+    def verdict(*values: float) -> str:
+        return _judged("edges", values, limit, "doubt {:.2f}", "good {:.2f}").verdict
+
+    assert [verdict(value) for value in (-0.9, 0.1, 0.45, 0.5, limit)] == ["good"] * 5
+    assert [verdict(value) for value in (limit + 0.01, 0.99)] == ["doubtful"] * 2
+    # The middle one of several images decides.
+    assert verdict(0.1, 0.5, 0.99) == "good"
+    assert verdict(0.1, 0.8, 0.99) == "doubtful"
+    assert verdict(0.0, 0.8, 0.8) == "doubtful"
+
+
+def test_a_map_that_resembles_edges_by_half_is_not_doubtful() -> None:
+    images = some_images(1, side=32)
+    edges = sobel(images)
+    rank = edges.ravel().argsort().argsort().reshape(edges.shape) / edges.size
+    noise = np.random.default_rng(1).random(edges.shape)
+    half, most = (
+        check_edges([explanation_of(share * rank + (1 - share) * noise, images)])[0].checks[0]
+        for share in (0.38, 0.5)
+    )
+    assert 0.45 < half.values[0] < 0.6 and half.verdict == "good"
+    assert 0.6 < most.values[0] < 0.75 and most.verdict == "doubtful"
+
+
+def test_the_random_network_is_asked_for_the_same_class_at_the_same_layer() -> None:
+    classifier, images = classifier_of(pooled_net()), some_images(4)
+    how: dict[str, Any] = {
+        "methods": ["grad-cam", "smoothgrad"],
+        "target_class": 3,
+        "layer": "2",
+        "settings": ExplainSettings(samples=2, noise=0.4, seed=5),
+    }
+    random_one = with_random_head(classifier, images[0], seed=1)
+    found = explain(classifier, images, **how)
+    others = explain(random_one, images, **how)
+    # Left to itself, it would explain another class.
+    assert (others[0].logits.argmax(1) != 3).all()
+    checked = check_head(classifier, found, settings=how["settings"], seed=1)
+    for first, other, own in zip(found, others, checked, strict=True):
+        expected = [rank_correlation(*pair) for pair in zip(first.maps, other.maps, strict=True)]
+        assert own.checks[0].values == pytest.approx(expected, abs=1e-4)
 
 
 def test_an_edge_detector_is_doubtful() -> None:
@@ -124,6 +185,35 @@ def test_deleting_what_matters_lowers_the_probability_fastest() -> None:
     right, wrong = faithfulness(classifier, images, [corner, -corner], targets)
     assert (right.deletion < wrong.deletion - 0.3).all()
     assert (right.insertion > wrong.insertion).all()
+
+
+def test_probabilities_of_faithfulness_are_calibrated() -> None:
+    images = np.full((2, 3, 16, 16), 255, dtype=np.uint8)
+    corner = np.zeros((2, 16, 16))
+    corner[:, :4, :4] = 1
+    targets = np.zeros(2, dtype=np.int64)
+    plain = classifier_of(CornerNet())
+    halved = classifier_of(copy.deepcopy(plain.net))
+    with torch.no_grad():
+        halved.net.get_parameter("head.weight").div_(2)
+        halved.net.get_parameter("head.bias").div_(2)
+    (found,) = faithfulness(replace(plain, temperature=2.0), images, [corner], targets)
+    (expected,) = faithfulness(halved, images, [corner], targets)
+    (uncalibrated,) = faithfulness(plain, images, [corner], targets)
+    np.testing.assert_allclose(found.deletion, expected.deletion, rtol=1e-6)
+    np.testing.assert_allclose(found.insertion, expected.insertion, rtol=1e-6)
+    assert np.abs(found.insertion - uncalibrated.insertion).min() > 0.01
+
+
+@pytest.mark.parametrize(("temperature", "is_judged"), [(1.0, False), (3.0, True)])
+def test_whether_a_class_is_too_improbable_is_a_calibrated_question(
+    temperature: float, is_judged: bool
+) -> None:
+    # 0.003 % at temperature 1, and 1.2 % at 3.
+    explanation = replace(corner_of(2), logits=np.array([[-9.0, 0, 0, 0, 0]] * 2))
+    classifier = replace(classifier_of(CornerNet()), temperature=temperature)
+    (checked,) = check_faithfulness(classifier, [explanation])
+    assert ("too low" not in checked.checks[-1].words) == is_judged
 
 
 def test_faithfulness_is_reported_with_its_baselines() -> None:

@@ -104,6 +104,52 @@ def test_a_failed_batch_raises_for_all_its_items_and_the_thread_survives() -> No
     asyncio.run(story())
 
 
+def test_a_failed_batch_of_several_raises_for_each_and_leaves_no_load() -> None:
+    async def story() -> None:
+        gate = Slow()
+
+        def compute(items: list[int]) -> Sequence[int | Exception]:
+            found = gate(items)
+            if 0 not in items:
+                raise RuntimeError("broken")
+            return found
+
+        batcher: Batcher[int, int] = Batcher(compute, name="t", max_batch=8)
+        first = asyncio.create_task(batcher.submit(0))
+        await until_computing(gate)
+        others = [asyncio.create_task(batcher.submit(i)) for i in (1, 2, 3)]
+        await asyncio.sleep(0)
+        assert batcher.load == 4
+        gate.gate.set()
+        found = await asyncio.wait_for(asyncio.gather(first, *others, return_exceptions=True), 120)
+        assert gate.batches == [[0], [1, 2, 3]]
+        assert found[0] == 0
+        assert [str(each) for each in found[1:]] == ["broken"] * 3
+        assert batcher.load == 0
+        await batcher.close()
+
+    asyncio.run(story())
+
+
+def test_the_load_is_what_waits_and_what_is_computed_and_falls_to_nothing() -> None:
+    async def story() -> None:
+        slow = Slow()
+        batcher: Batcher[int, int] = Batcher(slow, name="t", max_batch=2)
+        assert batcher.load == 0
+        first = asyncio.create_task(batcher.submit(0))
+        await until_computing(slow)
+        others = [asyncio.create_task(batcher.submit(i)) for i in range(1, 6)]
+        await asyncio.sleep(0)
+        assert batcher.load == 6
+        slow.gate.set()
+        await asyncio.gather(first, *others)
+        assert [len(batch) for batch in slow.batches] == [1, 2, 2, 1]
+        assert batcher.load == 0
+        await batcher.close()
+
+    asyncio.run(story())
+
+
 def test_several_threads_compute_concurrently() -> None:
     meeting = threading.Barrier(2)
 
@@ -122,14 +168,31 @@ def test_several_threads_compute_concurrently() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a priority of a thread's own")
-def test_the_threads_have_a_lower_priority_than_the_event_loop() -> None:
-    def priorities(items: list[int]) -> Sequence[int]:
-        return [os.getpriority(os.PRIO_PROCESS, threading.get_native_id())] * len(items)
+def test_the_threads_have_a_lower_priority_than_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted: list[tuple[int, int]] = []
+    set_priority = os.setpriority
 
-    batcher: Batcher[int, int] = Batcher(priorities, name="t")
-    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    assert asyncio.run(batcher.submit(0)) == min(own + 5, 19)
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
+    def note(which: int, who: int, priority: int) -> None:
+        assert which == os.PRIO_PROCESS
+        wanted.append((who, priority))
+        set_priority(which, who, priority)
+
+    def priorities(items: list[int]) -> Sequence[tuple[int, int]]:
+        thread = threading.get_native_id()
+        return [(thread, os.getpriority(os.PRIO_PROCESS, thread))] * len(items)
+
+    # What is asked for shows also in a process of the lowest priority, where nothing changes.
+    monkeypatch.setattr(os, "setpriority", note)
+    batcher: Batcher[int, tuple[int, int]] = Batcher(priorities, name="t")
+    here = threading.get_native_id()
+    own = os.getpriority(os.PRIO_PROCESS, here)
+    thread, found = asyncio.run(batcher.submit(0))
+    assert thread != here
+    assert wanted == [(thread, own + 5)]
+    assert found == min(own + 5, 19)
+    assert os.getpriority(os.PRIO_PROCESS, here) == own
 
 
 def test_a_job_whose_caller_is_gone_is_not_computed() -> None:
@@ -149,6 +212,27 @@ def test_a_job_whose_caller_is_gone_is_not_computed() -> None:
     assert asyncio.run(story()) == [[0], [2]]
 
 
+def test_nothing_is_computed_for_a_caller_that_left_the_middle_of_the_queue() -> None:
+    async def story() -> list[list[int]]:
+        slow = Slow()
+        batcher: Batcher[int, int] = Batcher(slow, name="t", max_batch=3)
+        first = asyncio.create_task(batcher.submit(0))
+        await until_computing(slow)
+        others = [asyncio.create_task(batcher.submit(i)) for i in range(1, 6)]
+        await asyncio.sleep(0)
+        for gone in (others[1], others[3]):
+            gone.cancel()
+        await asyncio.sleep(0)
+        slow.gate.set()
+        assert await asyncio.gather(first, *others[::2]) == [0, 2, 6, 10]
+        await batcher.close()
+        assert batcher.load == 0
+        return slow.batches
+
+    # Those who left take no place in a batch either.
+    assert asyncio.run(story()) == [[0], [1, 3, 5]]
+
+
 def test_closing_computes_what_was_accepted_and_accepts_no_more() -> None:
     async def story() -> None:
         slow = Slow()
@@ -166,8 +250,15 @@ def test_closing_computes_what_was_accepted_and_accepts_no_more() -> None:
     asyncio.run(story())
 
 
-def test_a_batcher_that_was_never_used_closes() -> None:
-    asyncio.run(Batcher[int, int](lambda items: items, name="t").close())
+def test_a_batcher_that_was_never_used_closes_and_has_no_threads() -> None:
+    async def story() -> None:
+        batcher: Batcher[int, int] = Batcher(lambda items: items, name="unused", threads=2)
+        await batcher.close()
+        with pytest.raises(Closed):
+            await batcher.submit(1)
+
+    asyncio.run(story())
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("unused-")]
 
 
 def test_a_function_whose_caller_leaves_during_its_batch_is_not_run() -> None:

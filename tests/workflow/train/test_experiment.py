@@ -4,12 +4,20 @@ from pathlib import Path
 import pytest
 
 from glasshouse.errors import DataError, Interrupted, UsageError
+from glasshouse.models.classifier import load_classifier
 from glasshouse.recipe import load_recipe
+from glasshouse.runs import holding
 from glasshouse.runs.folder import next_run_folder, read_run
 from glasshouse.runs.listing import RunListing
 from glasshouse.training.loop import Step
 from glasshouse.training.state import Epoch
-from glasshouse.workflow.train.experiment import TrainRequest, fit_experiment, open_experiment
+from glasshouse.workflow.train import experiment as experiments
+from glasshouse.workflow.train.experiment import (
+    TrainRequest,
+    finish_experiment,
+    fit_experiment,
+    open_experiment,
+)
 
 SMALL = ["train.epochs=2", "data.train_limit=96", "train.precision=fp32", "train.device=cpu"]
 
@@ -52,6 +60,44 @@ def test_resuming_with_another_recipe_names_the_difference(tmp_path: Path) -> No
     open_experiment(request(tmp_path / "run"))
     with pytest.raises(UsageError, match=r"train\.epochs was 2 and is now 5"):
         open_experiment(request(tmp_path / "run", "train.epochs=5", resume=True))
+
+
+@pytest.mark.parametrize(
+    ("override", "difference"),
+    [
+        ("model.preset='small-residual'", r"model\.preset was 'small-cnn' and is now 'small-res"),
+        ("augment.cutout=0.25", r"augment\.cutout was 0\.0 and is now 0\.25"),
+        ("data.train_limit=90", r"data\.train_limit was 96 and is now 90"),
+    ],
+)
+def test_resuming_compares_every_section_of_the_recipe(
+    tmp_path: Path, override: str, difference: str
+) -> None:
+    started = request(tmp_path / "run")
+    open_experiment(started)
+    holding.release(started.out)
+    before = {path: path.read_bytes() for path in started.out.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match=rf"started with another recipe: {difference}"):
+        open_experiment(request(tmp_path / "run", override, resume=True))
+    after = {path: path.read_bytes() for path in started.out.rglob("*") if path.is_file()}
+    assert after == before
+
+
+@pytest.mark.parametrize("train_on_validation", [False, True])
+def test_the_temperature_is_fitted_only_to_images_that_were_not_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train_on_validation: bool
+) -> None:
+    monkeypatch.setattr(experiments, "write_run_report", lambda *parts: None)
+    wanted = f"data.train_on_validation={str(train_on_validation).lower()}"
+    experiment = open_experiment(
+        request(tmp_path / "run", wanted, "train.epochs=1", "train.keep=last")
+    )
+    for _ in fit_experiment(experiment):
+        pass
+    result = finish_experiment(experiment)
+    assert (result.classifier.temperature == 1.0) == train_on_validation
+    stored = load_classifier(tmp_path / "run").temperature
+    assert stored == result.predictions.temperature == result.classifier.temperature
 
 
 def test_resuming_a_run_with_other_images_is_refused(tmp_path: Path) -> None:

@@ -142,6 +142,26 @@ def request(out: Path) -> TrainRequest:
     return TrainRequest("digits", load_recipe("small-cnn", small), out)
 
 
+def test_several_runs_share_the_time_and_what_has_passed_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_width = {pace.width: pace for pace in PACES}
+    monkeypatch.setattr(budgets, "_measuring", lambda *parts: (by_width.get, WORK))
+    monkeypatch.setattr(budgets, "report_seconds", lambda: 0.0)
+
+    def planned(minutes: float, *, runs: int, ago: float = 0.0) -> TimePlan:
+        started = time.monotonic() - ago
+        _, budget = fit_to_minutes(request(tmp_path), minutes, started=started, runs=runs)
+        assert (budget.minutes, budget.runs) == (minutes, runs)
+        return budget.plan
+
+    for minutes, runs, ago in ((60, 3, 0), (40, 1, 1200), (80, 3, 1200)):
+        plan = planned(minutes, runs=runs, ago=ago)
+        assert 0.7 * 1200 < plan.seconds <= 1200, (minutes, runs, ago)
+        assert plan.width == planned(20, runs=1).width
+    assert planned(60, runs=1).seconds > 1.5 * 1200
+
+
 def test_measurements_and_choice_are_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

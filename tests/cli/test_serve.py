@@ -1,0 +1,100 @@
+"""What the options of `serve` become; the server itself is not started."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from glasshouse.serving.service import server
+from glasshouse.serving.service.limits import Limits
+from glasshouse.serving.service.service import Service
+from tests.journeys.command import glasshouse_here
+from tests.serving.service.conftest import Caller, png
+
+
+@dataclass(frozen=True)
+class Started:
+    """What the command would have run."""
+
+    ask: Caller
+    service: Service
+    policy: server.ShutdownPolicy
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """A function that runs the command up to the point where it would listen."""
+    started: list[Started] = []
+
+    def note(app: Any, service: Service, listener: Any, policy: server.ShutdownPolicy) -> None:
+        started.append(Started(Caller(app), service, policy))
+
+    def run(*options: str) -> Started:
+        code, output, errors = glasshouse_here(
+            ["serve", "cifar10-small", "--port", "0", *options], capsys
+        )
+        assert code == 0, errors
+        assert output.startswith("http://")
+        return started.pop()
+
+    monkeypatch.setattr(server, "run", note)
+    # The command sets it for good; this gives it back.
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.delenv("GLASSHOUSE_API_KEY", raising=False)
+    return run
+
+
+def statuses(started: Started, *hosts: str) -> list[int]:
+    return [started.ask("GET", "/healthz", headers={"host": host}).status_code for host in hosts]
+
+
+def test_a_local_service_answers_under_no_foreign_name(serve: Any) -> None:
+    # A page of another site whose name points to this machine would read the answers otherwise.
+    local, foreign = ("127.0.0.1:80", "localhost", "[::1]:8000"), ("evil.example", "127.0.0.1.x")
+    started = serve()
+    assert statuses(started, *local, *foreign) == [200, 200, 200, 421, 421]
+    allowed = serve("--allow-host", "photos.example", "--allow-host", "evil.example")
+    assert statuses(allowed, *local, *foreign) == [200, 200, 200, 200, 421]
+    assert statuses(allowed, "photos.example") == [200]
+
+
+def test_a_service_with_a_key_answers_under_any_name_but_not_without_it(
+    serve: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("s3cret\n")
+    started = serve("--api-key-file", str(tmp_path / "key"))
+    for host in ("evil.example", "localhost"):
+        for key, status in (("s3cret", 200), ("other", 401)):
+            headers = {"host": host, "x-api-key": key, "content-type": "image/png"}
+            answer = started.ask("POST", "/predict", content=png(0), headers=headers)
+            assert answer.status_code == status
+
+
+def test_every_option_is_the_limit_it_names(serve: Any) -> None:
+    options = {
+        "--max-batch": 3, "--max-wait-ms": 5, "--max-queue": 40, "--deadline": 7,
+        "--max-body-mb": 2, "--max-megapixels": 3, "--max-images": 6, "--drain": 9, "--threads": 1,
+        "--name": "photos",
+    }  # fmt: skip
+    started = serve(*(str(part) for option in options.items() for part in option))
+    expected = Limits(
+        max_batch=3, max_wait=0.005, max_queue=40, deadline=7.0, max_body=2 * 1024 * 1024,
+        max_pixels=3_000_000, max_images=6,
+    )  # fmt: skip
+    assert replace(started.service.limits, passes=1) == expected
+    assert started.service.limits.passes >= 1
+    assert (started.service.name, started.policy.drain) == ("photos", 9.0)
+    assert torch.get_num_threads() == 1
+    headers = {"content-type": "image/png"}
+    for size, status in ((2 << 20, 422), ((2 << 20) + 1, 413)):
+        answer = started.ask("POST", "/predict", content=b"x" * size, headers=headers)
+        assert (answer.status_code, json.loads(answer.text)["status"]) == (status, status)
+
+
+def test_the_default_limit_of_images_fits_into_a_small_queue(serve: Any) -> None:
+    assert serve("--max-queue", "5").service.limits.max_images == 5
+    assert serve().service.limits.max_images == 64
+    assert serve().service.limits.max_body == 32 * 1024 * 1024

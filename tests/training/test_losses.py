@@ -1,0 +1,50 @@
+"""Losses of a batch, against cross-entropy with the targets written out as probabilities."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from glasshouse.data.batches import Batch
+from glasshouse.training.losses import batch_loss, correct_count
+
+CLASSES = 4
+LABELS = torch.tensor([0, 1, 3])
+PARTNERS = torch.tensor([1, 3, 0])
+SHARES = torch.tensor([0.9, 0.6, 0.25])
+LOGITS = torch.randn(3, CLASSES, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def batch(*, mixed: bool) -> Batch:
+    partners, shares = (PARTNERS, SHARES.double()) if mixed else (None, None)
+    return Batch(0, torch.zeros(3, 3, 2, 2), LABELS, LABELS.numpy(), partners, shares)
+
+
+def losses(smoothing: float, *, mixed: bool) -> Tensor:
+    """The loss of each image by its soft target."""
+    hard = torch.eye(CLASSES, dtype=torch.float64)
+    targets = hard[LABELS]
+    if mixed:
+        shares = SHARES.double()[:, None]
+        targets = shares * hard[LABELS] + (1 - shares) * hard[PARTNERS]
+    targets = (1 - smoothing) * targets + smoothing / CLASSES
+    return -(targets * LOGITS.log_softmax(1)).sum(1)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_loss_is_that_of_the_soft_targets(smoothing: float, mixed: bool) -> None:
+    found = batch_loss(LOGITS, batch(mixed=mixed), smoothing)
+    torch.testing.assert_close(found, losses(smoothing, mixed=mixed).mean())
+
+
+def test_the_weight_of_an_image_is_that_of_its_own_label() -> None:
+    weights = torch.tensor([0.5, 2.0, 100.0, 1.5], dtype=torch.float64)
+    found = batch_loss(LOGITS, batch(mixed=True), 0.1, weights)
+    expected = (torch.tensor([0.5, 2.0, 1.5]) * losses(0.1, mixed=True)).mean()
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_mixed_image_is_correct_when_its_own_label_is_predicted() -> None:
+    eye = torch.eye(CLASSES)
+    assert int(correct_count(eye[LABELS], batch(mixed=True))) == 3
+    assert int(correct_count(eye[PARTNERS], batch(mixed=True))) == 0
