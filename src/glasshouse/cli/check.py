@@ -37,15 +37,12 @@ def check(
     """
     from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import data_progress, say
-    from glasshouse.data.sources import read_again
     from glasshouse.recipe import load_recipe
 
     settings = load_recipe("small-residual", set_ or ()).data
     early_checks.require_folder_free_of_files(out)
     early_checks.require_outside(out, source)
-    if reread:
-        early_checks.require_source(source)
-        read_again(source)
+    early_checks.reread(reread, source)
     from glasshouse.workflow.use.source_check import examine, write_examination
 
     with data_progress() as progress:

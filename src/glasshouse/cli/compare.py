@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glasshouse.cli.options import DataDir, Json, Offline, print_json
+from glasshouse.cli.options import DataDir, Json, Offline, Reread, print_json
 from glasshouse.wording import pluralize
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Write a self-contained report to this .html file.")
     ] = None,
+    reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -40,6 +41,10 @@ def compare(
     early_checks.require_finished(runs)
     if on is not None:
         early_checks.require_source(on)
+    if on is None and out is not None:
+        early_checks.reread_run(reread, runs[0])
+    else:
+        early_checks.reread(reread, on, "name a source with --on, or a page with --out")
     from glasshouse.evaluation.evaluation import to_json
     from glasshouse.report.run_report import write_comparison
     from glasshouse.workflow.compare.compare_runs import compare_runs, disagreement_images

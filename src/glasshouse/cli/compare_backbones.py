@@ -9,6 +9,7 @@ from glasshouse.cli.options import (
     DataDir,
     Json,
     Offline,
+    Reread,
     Set,
     Source,
     backbone_overrides,
@@ -44,6 +45,7 @@ def compare_backbones(
     out: Annotated[
         Path | None, typer.Option(help="Write a page that compares every pair to this .html file.")
     ] = None,
+    reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -61,6 +63,7 @@ def compare_backbones(
     early_checks.require_source(source)
     early_checks.require_finished(run or ())
     early_checks.require_file_name(out, ".html")
+    early_checks.reread(reread, source)
     from glasshouse.workflow.compare.backbones import compare_backbones as compare
     from glasshouse.workflow.train.experiment import TrainRequest
 

@@ -7,7 +7,7 @@ a network with published weights, say) is checked again where it is used.
 from collections.abc import Sequence
 from pathlib import Path
 
-from glasshouse.data.sources import has_own_size, require_source as require_source
+from glasshouse.data.sources import has_own_size, read_again, require_source as require_source
 from glasshouse.errors import BadImage, GlasshouseError, ModelError, UsageError
 from glasshouse.models.known_names import require_known
 from glasshouse.models.presets import preset_names
@@ -99,6 +99,26 @@ def require_outside(out: Path | None, source: str) -> None:
             f"--out {out} is inside {source}, where its files would be among the images: name a "
             "folder elsewhere"
         )
+
+
+def reread(wanted: bool, source: str | None, otherwise: str = "") -> None:
+    """Have the files of a source decoded again, where --reread asks for it.
+
+    source: None where the command reads no images as it was called; otherwise: what UsageError then
+    says to add.
+    """
+    if not wanted:
+        return
+    if source is None:
+        raise UsageError(f"--reread: here, no image comes from the cache; {otherwise}")
+    require_source(source)
+    read_again(source)
+
+
+def reread_run(wanted: bool, run: Path) -> None:
+    """The same for the source that a run was trained on."""
+    if wanted:
+        reread(wanted, str(runs.read_run(run).environment["data"]["source"]))
 
 
 def require_file_name(out: Path | None, ending: str) -> None:

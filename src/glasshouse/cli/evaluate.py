@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from glasshouse.cli.metrics_text import format_evaluation
-from glasshouse.cli.options import DataDir, Json, Offline, print_json
+from glasshouse.cli.options import DataDir, Json, Offline, Reread, print_json
 
 
 def evaluate(
@@ -19,6 +19,7 @@ def evaluate(
             "or table without splits.",
         ),
     ] = None,
+    reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -31,6 +32,7 @@ def evaluate(
     early_checks.require_finished([run])
     if on is not None:
         early_checks.require_source(on)
+    early_checks.reread(reread, on, "name a source with --on")
     from glasshouse.evaluation.evaluation import evaluate as evaluate_predictions, to_json
     from glasshouse.workflow.use.predictions import predictions_of
 

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from glasshouse.cli.options import IMAGE_HELP, DataDir, Json, Model, Offline, Weights, print_json
+from glasshouse.cli.options import (
+    IMAGE_HELP,
+    DataDir,
+    Json,
+    Model,
+    Offline,
+    Reread,
+    Weights,
+    print_json,
+)
 from glasshouse.errors import UsageError
 from glasshouse.explanation.methods import ALL, ALL_METHODS, require_named_methods
 
@@ -77,6 +86,7 @@ def explain(
     layers: Layers = False,
     errors: Errors = False,
     weights: Weights = None,
+    reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -85,8 +95,7 @@ def explain(
     from glasshouse.cli import early_checks
     from glasshouse.cli.image_paths import end_with_bad_files, image_paths
 
-    if errors:
-        early_checks.require_finished([Path(model)])
+    _require_source(model, errors, reread)
     _require_something(images, is_enough=errors or layers)
     early_checks.require_model(model, weights)
     paths = image_paths(images) if images and not (errors or layers) else []
@@ -137,6 +146,17 @@ def _explained(
     for chunk, pixels in readable_chunks(paths, classifier, bad):
         for path, image in zip(chunk, pixels, strict=True):
             yield from explain_images(classifier, image[None], [str(path)], request)
+
+
+def _require_source(model: str, errors: bool, reread: bool) -> None:
+    """What --errors needs: the images that a finished run was trained on."""
+    from glasshouse.cli import early_checks
+
+    if not errors:
+        early_checks.reread(reread, None, "IMAGE files are always decoded; use it with --errors")
+        return
+    early_checks.require_finished([Path(model)])
+    early_checks.reread_run(reread, Path(model))
 
 
 def _require_something(images: list[Path] | None, *, is_enough: bool) -> None:

@@ -11,6 +11,7 @@ from glasshouse.cli.options import (
     DataDir,
     Json,
     Offline,
+    Reread,
     Set,
     Source,
     Weights,
@@ -37,6 +38,7 @@ def folds(
         Path | None,
         typer.Option(help="Empty folder for evaluation.json and predictions.safetensors."),
     ] = None,
+    reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -54,6 +56,7 @@ def folds(
     if out is not None:
         runs.claim(out, resume=False)
     request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
+    early_checks.reread(reread, source)
     from glasshouse.evaluation.metrics import per_class
 
     found = _folds(request, count)
@@ -105,6 +108,7 @@ def label_errors(
     ] = False,
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many images.")] = 100,
     out: Annotated[Path, typer.Option(help="Folder for the gallery.")] = Path("label-errors"),
+    reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -122,6 +126,7 @@ def label_errors(
     early_checks.require_folder_free_of_files(out)
     early_checks.require_outside(out, source)
     request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
+    early_checks.reread(reread, source)
     from glasshouse.evaluation.suspect_labels import suspect_labels
     from glasshouse.workflow.compare.label_errors import write_label_errors
 

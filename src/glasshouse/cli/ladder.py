@@ -13,6 +13,7 @@ from glasshouse.cli.options import (
     ImageSize,
     Json,
     Offline,
+    Reread,
     Set,
     Source,
     print_json,
@@ -38,6 +39,7 @@ def ladder(
         Path | None,
         typer.Option(help="Folder for the runs and the report. Default: runs/SOURCE-ladder."),
     ] = None,
+    reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -61,6 +63,7 @@ def ladder(
     early_checks.require_outside(out, source)
     if not folder.exists():
         early_checks.require_source(source)
+    early_checks.reread(reread, source)
     from glasshouse.cli.experiments import run_to_the_end
     from glasshouse.workflow.compare.ladder import RUNGS, climb
     from glasshouse.workflow.train.experiment import TrainRequest

@@ -13,6 +13,7 @@ from glasshouse.cli.options import (
     Json,
     Offline,
     Recipe,
+    Reread,
     Set,
     Source,
     print_json,
@@ -20,6 +21,7 @@ from glasshouse.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from glasshouse.settings import TrainSettings
     from glasshouse.training.lr_curve import LrCurve
 
 
@@ -44,6 +46,7 @@ def lr_find(
         Path | None,
         typer.Option(help="A .png file for the curve, or - for none. Default: lr-find.png."),
     ] = None,
+    reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -60,6 +63,7 @@ def lr_find(
     settings = load_recipe(recipe, overrides)
     early_checks.require_source(source)
     early_checks.require_weights(settings)
+    early_checks.reread(reread, source)
     from glasshouse.training.finder import RangeTest, with_found_rate
     from glasshouse.workflow.train.experiment import TrainRequest
     from glasshouse.workflow.train.learning_rate import write_curve_image
@@ -75,15 +79,19 @@ def lr_find(
     else:
         print(format_curve(curve))
         if found is not None:
-            print(
-                f"train.lr=auto would use {found.peak_lr:.3g}, because the schedule of "
-                f"{settings.name} is {found.schedule.type}"
-            )
+            print(_describe_auto(found, settings.name))
     if image is not None:
         write_curve_image(curve, image)
         say(f"curve: {image}")
     if curve.suggestion is None:
         raise typer.Exit(3)
+
+
+def _describe_auto(found: "TrainSettings", recipe: str) -> str:
+    return (
+        f"train.lr=auto would use {found.peak_lr:.3g}, because the schedule of {recipe} is "
+        f"{found.schedule.type}"
+    )
 
 
 def format_curve(curve: "LrCurve") -> str:

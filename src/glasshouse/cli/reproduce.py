@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glasshouse.cli.options import DataDir, Json, Offline, print_json
+from glasshouse.cli.options import DataDir, Json, Offline, Reread, print_json
 
 if TYPE_CHECKING:
     from glasshouse.workflow.compare.reproduce import Reproduction
@@ -20,6 +20,7 @@ def reproduce(
         Path | None,
         typer.Option(help="Folder to keep the new run in. Default: a temporary folder."),
     ] = None,
+    reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -32,6 +33,7 @@ def reproduce(
     if out is not None and out.resolve() == run.resolve():
         raise UsageError(f"--out {out} is the run itself: name another folder")
     early_checks.require_folder_free_of_files(out)
+    early_checks.reread_run(reread, run)
     if out is not None:
         found = _reproduce(run, out, data_dir, offline)
     else:

@@ -164,11 +164,9 @@ def _new_folder(source: str, recipe: "Settings", minutes: float | None) -> Path:
 
 def _prepare_source(source: str, out: Path | None, reread: bool) -> None:
     from glasshouse.cli import early_checks
-    from glasshouse.data.sources import read_again
 
     early_checks.require_outside(out, source)
-    if reread:
-        read_again(source)
+    early_checks.reread(reread, source)
 
 
 def _require_epochs(recipe: "Settings", snapshots: int) -> None:

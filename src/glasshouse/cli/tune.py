@@ -17,6 +17,7 @@ from glasshouse.cli.options import (
     LearningRate,
     Offline,
     Recipe,
+    Reread,
     Set,
     Source,
     print_json,
@@ -63,6 +64,7 @@ def tune(
     prune: Prune = True,
     seed: Seed = 0,
     out: Out = None,
+    reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
@@ -88,6 +90,7 @@ def tune(
     early_checks.require_outside(out, source)
     if not folder.exists():
         early_checks.require_source(source)
+    early_checks.reread(reread, source)
     from glasshouse.workflow.tune.tune import Search, tune as run_search
 
     wanted = Search(
