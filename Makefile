@@ -14,9 +14,11 @@ NEWEST := .venv-newest
 LOWEST := .venv-lowest
 NEWEST_PYTHON ?= 3.13
 LOWEST_PYTHON ?= 3.11
+# The mutation tester, apart from the dependencies of the package.
+MUTANTS := .venv-mutants
 UV = $$(command -v uv || echo $(BIN)/uv)
 
-.PHONY: setup tour test newest lowest uv lint check slow campaign bench docs figures clean
+.PHONY: setup tour test newest lowest uv lint check slow campaign mutants bench docs figures clean
 
 $(VENV)/installed: pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
@@ -66,6 +68,13 @@ slow: setup
 campaign: setup
 	$(BIN)/python -m pytest -m 'slow or not slow' tests/campaign
 
+# Faults that the tests should notice, some in each core package; takes about an hour. For example:
+# make mutants ARGUMENTS="training --count 50 --seed 1"
+mutants: uv
+	$(UV) venv --allow-existing $(MUTANTS)
+	$(UV) pip install --python $(MUTANTS)/bin/python 'cosmic-ray>=8.4,<9'
+	$(MUTANTS)/bin/python bench/mutants.py $(ARGUMENTS)
+
 bench: setup
 	$(BIN)/python -m pip install --quiet -e '.[bench]' || uv pip install --python $(BIN)/python -e '.[bench]'
 	cd bench && for script in $(BENCHES); do ../$(BIN)/python $$script.py || failed=1; done; exit $${failed:-0}
@@ -80,4 +89,4 @@ figures: setup
 	$(BIN)/python docs/figures.py
 
 clean:
-	rm -rf $(VENV) $(NEWEST) $(LOWEST) site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(NEWEST) $(LOWEST) $(MUTANTS) site .mypy_cache .ruff_cache .pytest_cache

@@ -3,7 +3,9 @@ import sys
 import threading
 from pathlib import Path
 
-from glasshouse.file_lock import FileLock
+import pytest
+
+from glasshouse.file_lock import FileLock, FolderLock, is_shared, share
 
 PATIENCE_S = 600
 HOLDER = """
@@ -61,3 +63,35 @@ def test_the_file_of_a_lock_is_not_executable(tmp_path: Path) -> None:
     lock.acquire()
     lock.release()
     assert (tmp_path / "lock").stat().st_mode & 0o111 == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders have no locks there")
+def test_a_folder_is_locked_for_one_and_free_after_its_release(tmp_path: Path) -> None:
+    first, second = FolderLock(tmp_path), FolderLock(tmp_path)
+    first.release()  # releasing what is not held does nothing
+    assert first.acquire(wait=False)
+    assert not second.acquire(wait=False)
+    assert second.handle is None
+    first.release()
+    assert second.acquire(wait=False)
+    assert not first.acquire(wait=False)
+    second.release()
+    assert first.acquire(wait=True)
+    first.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are not marked there")
+def test_a_file_is_in_use_while_it_is_marked_and_open(tmp_path: Path) -> None:
+    path = tmp_path / "pixels"
+    assert not is_shared(path), "a file that is not there"
+    path.write_bytes(b"x")
+    assert not is_shared(path)
+    with path.open("rb") as one, path.open("rb") as other:
+        assert not is_shared(path)
+        share(one)
+        share(other)
+        assert is_shared(path)
+        one.close()
+        assert is_shared(path)
+    assert not is_shared(path)

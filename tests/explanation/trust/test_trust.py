@@ -256,6 +256,11 @@ def test_pointing_and_energy_against_a_mask() -> None:
     assert pointing_game(maps, masks, margin=2.8).tolist() == [True, False, False]
     assert pointing_game(maps, masks, margin=2.9).tolist() == [True, True, False]
     assert not pointing_game(maps, np.zeros_like(masks), margin=9).any()
+    # A miss by exactly the margin is one.
+    beside = np.zeros((1, 4, 4))
+    beside[0, 1, 3] = 1
+    for margin, is_hit in ((2, False), (2.01, True)):
+        assert pointing_game(beside, masks[:1], margin=margin).tolist() == [is_hit]
     assert usual_margin(224, 300) == 15
     np.testing.assert_allclose(energy_inside(maps, masks), [0.75, 0, 0])
     with pytest.raises(DataError, match="a mask of each map's size"):
