@@ -103,9 +103,21 @@ def require_type(given: object, kind: type | tuple[type, ...], what: str) -> Non
 
 def describe_refused(error: OSError) -> str:
     """A path that the system refuses, and why; of a very long one, both ends."""
-    path = str(error.filename)
-    shown = path if len(path) <= _PATH_SHOWN else f"{path[:60]}...{path[-20:]}"
-    return f"cannot use the path {shown}: {error.strerror}; name another"
+    return f"cannot use the path {_shortened(error.filename)}: {error.strerror}; name another"
+
+
+def describe_failed(error: OSError) -> str:
+    """A file that the system could not read or write, and why."""
+    where = "" if error.filename is None else f"cannot use {_shortened(error.filename)}: "
+    return (
+        f"{where}{error.strerror}. Check the disk and its free space; what was written before is "
+        "kept, and a run continues with --resume."
+    )
+
+
+def _shortened(path: object) -> str:
+    text = str(path)
+    return text if len(text) <= _PATH_SHOWN else f"{text[:60]}...{text[-20:]}"
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

@@ -35,7 +35,9 @@ from glasshouse.cli import (
 from glasshouse.errors import (
     GlasshouseError,
     GlasshouseWarning,
+    StorageError,
     UsageError,
+    describe_failed,
     describe_refused,
 )
 from glasshouse.memory import keep_freed_memory
@@ -130,8 +132,11 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
-        # Any argument may be a path, so this is caught where all of them pass.
-        if error.errno not in _REFUSED_PATHS or error.filename is None:
+        # Any argument may be a path and any file may be on a disk that fails, so both are caught
+        # where everything passes. Without a number it is no answer of the system.
+        if error.errno is None:
             raise
-        print(f"glasshouse: {describe_refused(error)}", file=sys.stderr)
-        sys.exit(UsageError.exit_code)
+        is_refused = error.errno in _REFUSED_PATHS and error.filename is not None
+        words = describe_refused(error) if is_refused else describe_failed(error)
+        print(f"glasshouse: {words}", file=sys.stderr)
+        sys.exit(UsageError.exit_code if is_refused else StorageError.exit_code)

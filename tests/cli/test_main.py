@@ -1,0 +1,48 @@
+"""What the command says of errors that no part of it foresaw."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from glasshouse.cli.main import main
+from tests.journeys.command import glasshouse_here
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (
+            OSError(errno.EIO, "Input/output error", "/disk/x"),
+            3,
+            "cannot use /disk/x: Input/output",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), 3, "No space left on device. Check"),
+        (OSError(errno.EACCES, "Permission denied", "/x"), 2, "cannot use the path /x: Permission"),
+    ],
+)
+def test_a_disk_that_fails_is_a_named_error(
+    error: OSError,
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Path, "is_dir", fail)
+    got, _, errors = glasshouse_here(["runs", "somewhere"], capsys)
+    assert (got, words in errors) == (code, True), errors
+
+
+def test_an_error_that_is_none_of_the_system_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("a library's own words")
+
+    monkeypatch.setattr(Path, "is_dir", fail)
+    monkeypatch.setattr("sys.argv", ["glasshouse", "runs", "somewhere"])
+    with pytest.raises(OSError, match="own words"):
+        main()
