@@ -11,6 +11,7 @@ from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from glasshouse.serving.body_limits import LimitedBodies
 from glasshouse.serving.file_routes import file_routes
 from glasshouse.serving.guard import OwnHostsOnly
 from glasshouse.serving.pages import compare, data, run, runs, train, unknown
@@ -43,6 +44,8 @@ _RECONNECT_SECONDS = 15.0
 def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI:
     """The application; NiceGUI allows one per process."""
     app = FastAPI(title="Glasshouse", docs_url=None, redoc_url=None, openapi_url=None)
+    # The last is the first that a request meets: strangers do not get to send a body.
+    app.add_middleware(LimitedBodies)
     app.add_middleware(OwnHostsOnly)
     app.add_exception_handler(404, _not_found)  # type: ignore[arg-type]
     app.mount("/assets", StaticFiles(directory=_ASSETS), name="assets")

@@ -9,9 +9,10 @@ from urllib.parse import quote
 from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.upload_files import FileUpload
-from nicegui.events import MultiUploadEventArguments
+from nicegui.events import GenericEventArguments, MultiUploadEventArguments
 
 from glasshouse.errors import GlasshouseError
+from glasshouse.serving.body_limits import MOST_BODY_BYTES, MOST_FILES
 from glasshouse.serving.pages.parts import box, button, image, text
 from glasshouse.serving.taught_sets import (
     MOST_FILE_BYTES,
@@ -157,18 +158,30 @@ class ClassCard:
             files = [(file.name, await _content(file)) for file in event.files]
             await self._cards.add(self._name, files)
 
-        def too_large() -> None:
-            most = f"a file has at most {MOST_FILE_BYTES >> 20} MB"
+        most = (
+            f"a file has at most {MOST_FILE_BYTES >> 20} MB, and one upload at most "
+            f"{MOST_BODY_BYTES >> 20} MB and {MOST_FILES:,} files"
+        )
+
+        def refuse() -> None:
             self.show(Added(0, (f"Some files were refused: {most}.",)))
+
+        def fail(event: GenericEventArguments) -> None:
+            event.sender.reset()  # type: ignore[attr-defined]
+            self.show(Added(0, (f"The upload was refused or broke off: {most}.",)))
 
         drop = ui.upload(
             label="Drop images, or choose with +",
             multiple=True,
             auto_upload=True,
             max_file_size=MOST_FILE_BYTES,
+            # Of the files alone: the form around them needs some bytes for each.
+            max_total_size=MOST_BODY_BYTES - (1 << 20),
+            max_files=MOST_FILES,
             on_multi_upload=take,
-            on_rejected=too_large,
+            on_rejected=refuse,
         )
+        drop.on("failed", fail, args=[])
         drop.classes("gh-drop").props('flat bordered accept="image/*"')
         record = button("Hold to record from the webcam", "videocam").classes("gh-record")
         record.props["data-record"] = self._name
