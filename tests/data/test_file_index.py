@@ -12,7 +12,7 @@ from glasshouse.storage import write_json
 
 def known(path: Path, sha256: str = "a" * 64, reason: str = "") -> KnownFile:
     size, changed, stamped, inode = file_stamp(path)
-    return KnownFile(size, changed, stamped, inode, sha256, reason, 3, 4, ("odd",))
+    return KnownFile(size, changed, stamped, inode, sha256, reason, 3, 4, ("odd",), "values 0 to 9")
 
 
 @pytest.fixture

@@ -60,7 +60,8 @@ _UNFINISHED = ".building-"
 class Cached:
     """The images of the files that could be read; good: their positions in the list of files.
 
-    sizes: int32 ``(n, 2)``, rows and columns in the file. oddities: remarks on each file.
+    sizes: int32 ``(n, 2)``, rows and columns in the file. oddities: remarks on each file. narrow:
+    the values of each file that uses few of those that its type has, otherwise empty.
     """
 
     images: Images
@@ -69,6 +70,7 @@ class Cached:
     bad_files: tuple[BadFile, ...]
     sizes: NDArray[np.int32]
     oddities: tuple[tuple[str, ...], ...]
+    narrow: tuple[str, ...]
 
 
 def cached_images(
@@ -237,6 +239,7 @@ def _decode_rest(
             header.height,
             header.width,
             header.oddities,
+            header.narrow,
         )
         if progress:
             progress("decoding images", done, len(todo))
@@ -293,6 +296,7 @@ def _mapped(paths: Sequence[Path], fitting: Fitting, index: FileIndex, found: Su
         ),
         sizes=np.array([(each.height, each.width) for each in known], np.int32).reshape(-1, 2),
         oddities=tuple(each.oddities for each in known),
+        narrow=tuple(each.narrow for each in known),
     )
 
 

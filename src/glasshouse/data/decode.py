@@ -12,6 +12,8 @@ import logging
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError, _imaging
 
+from glasshouse.data.bit_depth import top_value
 from glasshouse.data.image_formats import HEAD_BYTES, format_of
 from glasshouse.data.images import Resize as Resize
 from glasshouse.errors import BadImage
@@ -49,7 +52,7 @@ def _silence_libtiff() -> None:
 _silence_libtiff()
 
 # Part of every cache key: to be changed with anything that changes a pixel.
-DECODER_VERSION = "1"
+DECODER_VERSION = "2"
 MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 512 << 20
 _LARGE_FILE = f"larger than {MAX_FILE_BYTES >> 20} MiB"
@@ -81,17 +84,24 @@ def decode(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIX
 
     Reads JPEG, PNG, GIF, WebP, AVIF, BMP, TIFF, PPM and JPEG 2000, and HEIC with the extra `heic`,
     of up to max_pixels, 100 megapixels at most; an image above 24 megapixels is returned at a half
-    or a quarter of its height and width. 16-bit and floating-point values are scaled by the range
-    of their type; transparent pixels are placed on white. Raises BadImage, also for a file that
-    does not exist.
+    or a quarter of its height and width. 12-bit, 16-bit and floating-point values are scaled by the
+    range of the type that the file declares; transparent pixels are placed on white. Raises
+    BadImage, also for a file that does not exist.
     """
     name = _name_of(source) if name is None else name
     data = _read_source(source, name)
+    with no_warnings():
+        return _decode(data, name, min(max_pixels, MAX_PIXELS))
+
+
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Ignore what Pillow warns of; what matters is an error or a remark on the file."""
     # Warning filters are one list per process: two threads that change it at the same time would
     # leave each other's filters behind.
     with _filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _decode(data, name, min(max_pixels, MAX_PIXELS))
+        yield
 
 
 def decode_opened(image: Image.Image, *, name: str = "image") -> Pixels:
@@ -100,12 +110,11 @@ def decode_opened(image: Image.Image, *, name: str = "image") -> Pixels:
     Its EXIF orientation is applied, as in a file. A JPEG above 24 megapixels may differ by
     rounding, since libjpeg does not halve it here. Raises BadImage.
     """
-    with _filters, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with no_warnings():
         try:
             _check_size(image, name, MAX_PIXELS)
             # A copy reads the pixels of a file that is still closed, and leaves the image its size.
-            upright = _upright(image, _shrink(_to_rgb(image.copy(), name)))
+            upright = _upright(image, _shrink(_to_rgb(image.copy(), top_value(image), name)))
             return np.array(upright, dtype=np.uint8)
         except BadImage:
             raise
@@ -126,10 +135,8 @@ def image_size(path: Path) -> tuple[int, int] | None:
             return None
         with path.open("rb") as file:
             kind = format_of(file.read(HEAD_BYTES), str(path))
-        with _filters, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=[kind]) as image:
-                return image.height, image.width
+        with no_warnings(), Image.open(path, formats=[kind]) as image:
+            return image.height, image.width
     # As in _decode: Pillow's readers raise nearly anything on damaged input.
     except Exception:
         return None
@@ -212,7 +219,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Pixels:
             _check_size(image, name, max_pixels)
             _draft(image)
             image.load()
-            upright = _upright(image, _shrink(_to_rgb(image, name)))
+            upright = _upright(image, _shrink(_to_rgb(image, top_value(image), name)))
             # A copy, since np.asarray would return a read-only array.
             return np.array(upright, dtype=np.uint8)
     except BadImage:
@@ -255,10 +262,11 @@ def _shrink(image: Image.Image) -> Image.Image:
     return image.reduce(factor) if factor > 1 else image
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+def _to_rgb(image: Image.Image, top: float, name: str) -> Image.Image:
+    """top: what a value of one channel can be, which a copy of an image knows no more."""
     # Pillow's own conversion of these modes clips at 255 instead of scaling.
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_eight_bits(np.asarray(image), name)).convert("RGB")
+        return Image.fromarray(_to_eight_bits(np.asarray(image), top, name)).convert("RGB")
     # The modes at the end have an alpha channel, too.
     if not (image.has_transparency_data or image.mode in ("PA", "La", "RGBa")):
         return image.convert("RGB")
@@ -268,10 +276,9 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     return background.convert("RGB")
 
 
-def _to_eight_bits(values: NDArray[np.generic], name: str) -> Pixels:
-    """One channel of 16-bit integers, or of floats in 0..1, scaled to 0..255."""
+def _to_eight_bits(values: NDArray[np.generic], top: float, name: str) -> Pixels:
+    """One channel of integers from 0 to top, or of floats in 0..1, scaled to 0..255."""
     numbers = values.astype(np.float64)
-    top = 1.0 if values.dtype.kind == "f" else 65535.0
     low, high = float(numbers.min()), float(numbers.max())
     # Negated, so that NaN fails as well.
     if not (low >= 0 and high <= top):

@@ -14,7 +14,7 @@ class KnownFile(NamedTuple):
 
     changed: time of the last change in nanoseconds, which programs can set; stamped: that of the
     last change of the content or of such facts, which they cannot.
-    height, width: of the upright image.
+    height, width: of the upright image. oddities, narrow: as in its header.
     """
 
     file_bytes: int
@@ -26,6 +26,7 @@ class KnownFile(NamedTuple):
     height: int
     width: int
     oddities: tuple[str, ...]
+    narrow: str
 
 
 # The key is the path.
@@ -70,7 +71,7 @@ def readable(paths: Sequence[Path], index: FileIndex) -> list[int]:
 
 def _known_file(*values: Any) -> KnownFile:
     # An index of an earlier version has fewer values: ValueError, and the files are read again.
-    *numbers, digest, reason, height, width, oddities = values
+    *numbers, digest, reason, height, width, oddities, narrow = values
     size, changed, stamped, inode = numbers
     return KnownFile(
         file_bytes=int(size),
@@ -82,4 +83,5 @@ def _known_file(*values: Any) -> KnownFile:
         height=int(height),
         width=int(width),
         oddities=tuple(oddities),
+        narrow=str(narrow),
     )

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from glasshouse.data.bit_depth import describe_narrow, warn_of_narrow
 from glasshouse.data.cache import cached_images
 from glasshouse.data.class_names import describe_similar, similar_names
 from glasshouse.data.cropping import choose_resize
@@ -50,6 +51,15 @@ class FileListing:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """What was noticed while files were read, as in `Splits`."""
+
+    bad_files: tuple[BadFile, ...]
+    odd_files: tuple[OddFile, ...]
+    narrow_files: tuple[tuple[str, str], ...]
+
+
 def load_files(
     listing: FileListing, settings: DataSettings, progress: Progress | None = None
 ) -> Splits:
@@ -72,15 +82,17 @@ def load_files(
     resize, why = (
         choose_resize(listing.paths) if settings.resize == "auto" else (settings.resize, "")
     )
-    sets, bad_files, odd_files = _decode(listing, positions, (settings, resize), progress)
+    sets, read = _decode(listing, positions, (settings, resize), progress)
+    narrow = (describe_narrow(read.narrow_files),) if read.narrow_files else ()
     return Splits(
-        sets["train"],
-        sets["validation"],
-        sets["test"],
-        bad_files,
-        (*listing.notes, *_similar(listing), *notes, *filter(None, [why])),
-        odd_files,
-        resize,
+        train=sets["train"],
+        validation=sets["validation"],
+        test=sets["test"],
+        bad_files=read.bad_files,
+        notes=(*listing.notes, *_similar(listing), *narrow, *notes, *filter(None, [why])),
+        odd_files=read.odd_files,
+        resize=resize,
+        narrow_files=read.narrow_files,
     )
 
 
@@ -98,7 +110,10 @@ def load_unsplit(
     """
     everything: dict[SplitName, Positions] = {"test": np.arange(len(listing.paths))}
     resize, _ = choose_resize(listing.paths) if settings.resize == "auto" else (settings.resize, "")
-    return _decode(listing, everything, (settings, resize), progress)[0]["test"]
+    sets, read = _decode(listing, everything, (settings, resize), progress)
+    # The images are all that is returned, so this cannot become a note.
+    warn_of_narrow(read.narrow_files)
+    return sets["test"]
 
 
 def _divide(
@@ -190,7 +205,7 @@ def _decode(
     positions: Mapping[SplitName, Positions],
     reading: tuple[DataSettings, Resize],
     progress: Progress | None,
-) -> tuple[dict[SplitName, ImageSet], tuple[BadFile, ...], tuple[OddFile, ...]]:
+) -> tuple[dict[SplitName, ImageSet], _Reading]:
     """One cache entry for all splits: a slice of a memory map is a memory map, too."""
     settings, resize = reading
     order = np.concatenate(list(positions.values()))  # the splits one after the other
@@ -226,7 +241,8 @@ def _decode(
         for image, remarks in zip(ids, cached.oddities, strict=True)
         for remark in remarks
     )
-    return sets, bad_files, odd_files
+    narrow = ((i, values) for i, values in zip(ids, cached.narrow, strict=True) if values)
+    return sets, _Reading(bad_files, odd_files, tuple(dict(narrow).items()))
 
 
 def _bad_files(bad: Sequence[BadFile], count: int) -> UnreadableFiles:

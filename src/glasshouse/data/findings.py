@@ -23,7 +23,7 @@ class Finding:
 
     kind: its name for programs, such as "leaked-duplicates". level: error, metrics would be wrong;
     warning, they may mislead; info, a fact worth knowing. ids: the images or files concerned;
-    reasons: why, one per file, where files are unreadable. groups: ids of images that belong
+    reasons: why, one per file, where files differ in it. groups: ids of images that belong
     together, the clearest case first. formula: the rule behind it, for readers who want to know.
     """
 

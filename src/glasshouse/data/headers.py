@@ -1,19 +1,20 @@
 """The header of an image file: the size of the image, and what is unusual about the file."""
 
 import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from glasshouse.data.decode import orientation_of
+from glasshouse.data.bit_depth import is_deep, value_range, warn_of_narrow
+from glasshouse.data.decode import Pixels, decode, no_warnings, orientation_of, read_file
 from glasshouse.data.image_formats import format_of
 
 # EXIF orientations that swap height and width.
 _TRANSPOSED = (5, 6, 7, 8)
 # Modes of Pillow: more than 8 bits per value, and those that convert to RGB without loss.
 _DEEP = ("I", "F")
+_MORE_BITS = "more than 8 bits per channel, scaled to 8"
 _PLAIN = ("RGB", "RGBA", "RGBX", "RGBa", "L", "LA", "La", "P", "PA", "1")
 # Extensions that stand for one format; with any other, no format is unexpected.
 _ENDINGS: dict[str, tuple[str, ...]] = {
@@ -35,25 +36,44 @@ _SAYING = {ending for endings in _ENDINGS.values() for ending in endings}
 class Header:
     """The size of the upright image in pixels, and remarks on the file.
 
-    The same oddity always has the same wording, so that files can be grouped by it.
+    The same oddity always has the same wording, so that files can be grouped by it. narrow: the
+    values of a file that uses few of those that its type has; empty for any other.
     """
 
     height: int
     width: int
     oddities: tuple[str, ...] = ()
+    narrow: str = ""
 
 
 def read_header(data: bytes, name: str) -> Header:
     """Read the header of a file that `decode` has accepted; damaged tags are ignored."""
     kind = format_of(data, name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(io.BytesIO(data), formats=[kind]) as image:
-            orientation = orientation_of(image)
-            width, height = image.size
-            if orientation in _TRANSPOSED:
-                width, height = height, width
-            return Header(height, width, tuple(_oddities(image, kind, Path(name), orientation)))
+    with no_warnings(), Image.open(io.BytesIO(data), formats=[kind]) as image:
+        # First: looking for an EXIF tag loads the pixels of a PNG, and with them this is gone.
+        has_more_bits = is_deep(image)
+        orientation = orientation_of(image)
+        width, height = image.size
+        if orientation in _TRANSPOSED:
+            width, height = height, width
+        oddities = _oddities(image, kind, Path(name), orientation)
+        if not has_more_bits:
+            return Header(height, width, tuple(oddities))
+        found = value_range(image)
+        narrow = found.describe() if found.is_narrow else ""
+        return Header(height, width, (_MORE_BITS, *oddities), narrow)
+
+
+def decode_file(path: Path) -> Pixels:
+    """The pixels of a file that somebody asks a prediction for; raises BadImage.
+
+    Warns if it uses few of the values that its type has.
+    """
+    data, name = read_file(path), str(path)
+    pixels = decode(data, name=name)
+    narrow = read_header(data, name).narrow
+    warn_of_narrow([(name, narrow)] if narrow else [])
+    return pixels
 
 
 def _oddities(image: Image.Image, kind: str, path: Path, orientation: int) -> list[str]:
@@ -62,7 +82,6 @@ def _oddities(image: Image.Image, kind: str, path: Path, orientation: int) -> li
         f"named {ending}, but a {kind}": ending in _SAYING - set(_ENDINGS[kind]),
         "rotated upright as its EXIF tag says": orientation != 1,
         "several frames or pages, of which only the first is used": _has_more_frames(image),
-        "more than 8 bits per channel, scaled to 8": image.mode.startswith(_DEEP),
         f"{image.mode} colours, converted to RGB without their colour profile": not (
             image.mode.startswith(_DEEP) or image.mode in _PLAIN
         ),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glasshouse.data.bit_depth import explain_narrow
 from glasshouse.data.class_names import describe_similar, often_missing, similar_names
 from glasshouse.data.duplicates import exact_duplicates, near_duplicates
 from glasshouse.data.findings import (
@@ -84,6 +85,7 @@ def check(splits: Splits) -> tuple[Finding, ...]:
             *_constant(splits, whole),
             *_placeholders(splits, whole),
             *_sizes(splits, whole),
+            *_narrow_files(splits),
             *_odd_files(splits),
             *_resolutions(splits),
             *_counts(splits),
@@ -280,6 +282,15 @@ def _sizes(splits: Splits, whole: AllImages) -> Iterator[Finding]:
     is_one = np.ptp(height) == 0 == np.ptp(width)
     detail = "All files have this size." if is_one else f"From {small} to {large}."
     yield Finding("sizes", "info", f"The median file has {middle} pixels", detail)
+
+
+def _narrow_files(splits: Splits) -> Iterator[Finding]:
+    """Files of more than 8 bits per value that keep few of 256 grey levels."""
+    if splits.narrow_files:
+        ids, values = zip(*splits.narrow_files, strict=True)
+        title = f"{pluralize(len(ids), 'file')} with few grey levels"
+        detail = explain_narrow(len(ids))
+        yield Finding("narrow-range", "warning", title, detail, ids, reasons=values)
 
 
 def _odd_files(splits: Splits) -> Iterator[Finding]:

@@ -90,7 +90,8 @@ class Splits:
     """The training, validation and test split of a source; test is used once, at the end.
 
     bad_files: files that were skipped. notes: sentences on how the splits were made. odd_files:
-    files that were read in a way that their owner may not expect. resize: how images that are not
+    files that were read in a way that their owner may not expect. narrow_files: ids and values of
+    files that use few of the values that their type has. resize: how images that are not
     square were made square.
     """
 
@@ -101,6 +102,7 @@ class Splits:
     notes: tuple[str, ...] = ()
     odd_files: tuple[OddFile, ...] = ()
     resize: Resize = "crop"
+    narrow_files: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:
         splits = ("train", self.train), ("validation", self.validation), ("test", self.test)

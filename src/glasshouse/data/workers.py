@@ -163,7 +163,12 @@ def _ask(
 
 def _as_header(data: bytes) -> Header | None:
     values = json.loads(data) if data else None
-    return values and Header(values["height"], values["width"], tuple(values["oddities"]))
+    return values and Header(
+        height=values["height"],
+        width=values["width"],
+        oddities=tuple(values["oddities"]),
+        narrow=values["narrow"],
+    )
 
 
 def _death(timeout_s: float) -> str:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image as PillowImage, fromarray
 
-from glasshouse.data.decode import Pixels, decode, decode_opened
+from glasshouse.data.decode import Pixels, decode_opened
+from glasshouse.data.headers import decode_file
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import BadImage, DataError
 from glasshouse.models.preprocessing import Preprocessing, preprocess
@@ -105,7 +106,7 @@ def _read(path: str | PathLike[str]) -> Pixels:
     if Path(path).is_dir():
         reason = "a folder; pass its files, or load it with load_splits for training"
         raise BadImage(str(path), reason)
-    return decode(path)
+    return decode_file(Path(path))
 
 
 def _of_network_size(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from glasshouse.data.decode import Pixels, decode
+from glasshouse.data.bit_depth import warn_of_narrow
+from glasshouse.data.decode import Pixels
+from glasshouse.data.headers import decode_file
 from glasshouse.data.workers import Fitting, decode_files
 from glasshouse.errors import BadImage
 from glasshouse.models.classifier import Classifier
@@ -18,24 +20,29 @@ _WORTH_PROCESSES = 16
 def read_image_files(paths: Sequence[Path], classifier: Classifier) -> list[Pixels | BadImage]:
     """Each file as the classifier takes it, uint8 ``(3, h, w)``, or why it cannot be read.
 
-    In the order of the paths, with the pixels of `read_images`.
+    In the order of the paths, with the pixels of `read_images`. Warns of files that use few of the
+    values that their type has.
     """
     if len(paths) < _WORTH_PROCESSES:
         return [_read_or_error(path, classifier) for path in paths]
     wanted = classifier.preprocessing
     height, width = resized_size(wanted)
     found: dict[int, Pixels | BadImage] = {}
+    narrow: dict[str, str] = {}
     for result in decode_files(paths, Fitting(height, width, wanted.resize)):
         if result.pixels:
             pixels = np.frombuffer(result.pixels, np.uint8).reshape(3, height, width)
             found[result.position] = crop_centre(pixels, wanted)
+            if result.header and result.header.narrow:
+                narrow[str(paths[result.position])] = result.header.narrow
         else:
             found[result.position] = BadImage(paths[result.position], result.reason)
+    warn_of_narrow(sorted(narrow.items()))
     return [found[number] for number in range(len(paths))]
 
 
 def _read_or_error(path: Path, classifier: Classifier) -> Pixels | BadImage:
     try:
-        return preprocess(decode(path), classifier.preprocessing)
+        return preprocess(decode_file(path), classifier.preprocessing)
     except BadImage as error:
         return error
