@@ -1,8 +1,16 @@
 import os
+from pathlib import Path
 
 import pytest
 
-from glasshouse.wording import duration, file_size, percentage, pluralize, readable_name
+from glasshouse.wording import (
+    duration,
+    file_size,
+    percentage,
+    pluralize,
+    readable_name,
+    shown_path,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +62,13 @@ def test_a_name_that_is_not_utf_8_is_written_with_escapes() -> None:
 )  # fmt: skip
 def test_a_number_of_bytes_has_the_unit_that_suits_it(count: int, text: str) -> None:
     assert file_size(count) == text
+
+
+def test_a_path_below_the_current_folder_is_shown_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = Path.cwd()
+    assert shown_path(str(here / "my" / "photos")) == str(Path("my/photos"))
+    for other in (str(here), str(here.parent / "photos"), "digits", "my/photos", ""):
+        assert shown_path(other) == other

@@ -1,6 +1,7 @@
 """Numbers and names put into words."""
 
 import os
+from pathlib import Path
 
 
 def pluralize(count: int, noun: str, plural: str = "") -> str:
@@ -40,6 +41,12 @@ def file_size(count: int) -> str:
     while count >= 999.95 * 1000**power and power < 4:
         power += 1
     return f"{count / 1000**power:.1f} {' kMGT'[power]}B"
+
+
+def shown_path(path: str) -> str:
+    """An absolute path from the current folder where it is below that, and anything else as is."""
+    here, whole = Path.cwd(), Path(path)
+    return str(whole.relative_to(here)) if here in whole.parents else path
 
 
 def readable_name(name: str) -> str:

@@ -118,7 +118,7 @@ def reread(wanted: bool, source: str | None, otherwise: str = "") -> None:
 def reread_run(wanted: bool, run: Path) -> None:
     """The same for the source that a run was trained on."""
     if wanted:
-        reread(wanted, str(runs.read_run(run).environment["data"]["source"]))
+        reread(wanted, runs.read_run(run).source)
 
 
 def require_file_name(out: Path | None, ending: str) -> None:

@@ -1,6 +1,6 @@
 """Run an experiment with progress on the terminal."""
 
-import shlex
+import signal
 import time
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -89,16 +89,19 @@ def say_time_used(minutes: float, started: float) -> None:
 
 
 def _run_features(request: "TrainRequest", logs: "Sequence[LogName]", is_kept: bool) -> "Result":
+    from glasshouse.errors import Interrupted
     from glasshouse.workflow.train.feature_run import run_features
     from glasshouse.workflow.train.logs import open_logs
+    from glasshouse.workflow.train.request import resume_command_of
 
     try:
         with data_progress() as progress:
             run = run_features(request, progress)
-    except KeyboardInterrupt:
-        how = f" and --out {shlex.quote(str(request.out))} --resume" if is_kept else ""
-        say(f"stopped; the features computed so far are cached. Resume with the same command{how}")
-        raise
+    except KeyboardInterrupt as stopped:
+        how = f" Resume with: {resume_command_of(request)}" if is_kept else ""
+        raise Interrupted(
+            f"stopped; the features computed so far are cached.{how}", signal.SIGINT
+        ) from stopped
     with open_logs(logs, request, ()) as log:
         log.result(run.result.evaluation)
     _say_what_was_read(run.splits)

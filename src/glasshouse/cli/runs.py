@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glasshouse.cli.options import Json, print_json
+from glasshouse.wording import shown_path
 
 if TYPE_CHECKING:
     from glasshouse.runs.listing import Listed
@@ -77,4 +78,4 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         accuracy = f"{row['accuracy']:.2%} ({low:.2%} to {high:.2%})"
     epochs = f"{row['epochs']}/{row['of']}" if row["of"] else "features"
     seconds = f"{row['seconds']:,.1f}"
-    return row["run"], row["source"], row["recipe"], epochs, accuracy, seconds
+    return row["run"], shown_path(row["source"]), row["recipe"], epochs, accuracy, seconds

@@ -123,6 +123,7 @@ def train(
         # A resumed run keeps the plan that was made for it; its time budget has long run out.
         recipe, overrides, minutes = begun, [], None
     settings = load_recipe(recipe or begun or _usual_recipe(backbone, minutes), overrides)
+    settings = _with_whole_path(settings)
     _require_epochs(settings, snapshots)
     _require_places(source, settings, out, resume)
     _prepare_source(source, out, reread)
@@ -146,6 +147,16 @@ def train(
     _train(request, seeds, logs, json)
     if minutes is not None:
         say_time_used(minutes, started)
+
+
+def _with_whole_path(recipe: "Settings") -> "Settings":
+    """The recipe with the path of its weights, if they are a file, as it is from any folder."""
+    pretrained = recipe.model.pretrained
+    if pretrained is None or pretrained.weights in ("usual", "none"):
+        return recipe
+    whole = pretrained.model_copy(update={"weights": str(Path(pretrained.weights).resolve())})
+    model = recipe.model.model_copy(update={"pretrained": whole})
+    return recipe.model_copy(update={"model": model})
 
 
 def _usual_recipe(backbone: str | None, minutes: float | None) -> str:

@@ -106,8 +106,16 @@ def tune(
         print_json({**_as_json(found), "best_recipe": str(folder / BEST)})
     else:
         print(format_search(found))
-    command = shlex.join(["glasshouse", "train", source, "--recipe", str(folder / BEST)])
-    say(f"train with the best recipe: {command}")
+    say(f"train with the best recipe: {_command(source, folder / BEST, data_dir, offline)}")
+
+
+def _command(source: str, recipe: Path, data_dir: Path | None, offline: bool) -> str:
+    """The command that trains with a recipe, from any folder and any shell."""
+    from glasshouse.data.sources import absolute_source
+
+    words = ["glasshouse", "train", absolute_source(source), "--recipe", str(recipe.resolve())]
+    words += [] if data_dir is None else ["--data-dir", str(data_dir.resolve())]
+    return shlex.join([*words, "--offline"] if offline else words)
 
 
 def format_search(found: "SearchResult") -> str:

@@ -249,8 +249,8 @@ def _bad_files(bad: Sequence[BadFile], count: int) -> UnreadableFiles:
     return UnreadableFiles(
         f"{len(bad)} of {count} files cannot be read as images:",
         _reasons(bad),
-        f"{_hint(bad)}Repair or remove them, or skip them with --set data.on_bad_file=skip "
-        "(`train` also takes --on-bad-file skip).",
+        f"{_hint(bad)}Repair or remove them, or skip them where a command takes "
+        "--set data.on_bad_file=skip (`train` also takes --on-bad-file skip).",
     )
 
 

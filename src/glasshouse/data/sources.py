@@ -94,6 +94,11 @@ def read_again(source: str | Path) -> None:
         forget_files(_listing(Path(source)).paths)
 
 
+def absolute_source(source: str | Path) -> str:
+    """A source as it can be named from any folder: built-in ones by name, files by whole path."""
+    return str(source) if has_own_size(source) else str(Path(source).resolve())
+
+
 def source_name(source: str | Path) -> str:
     """A short name for what is made from a source: that of its folder or file, without ending."""
     if has_own_size(source):

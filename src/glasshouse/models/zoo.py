@@ -1,5 +1,6 @@
 """Classifiers made of torchvision's and timm's networks and their published weights."""
 
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -125,10 +126,13 @@ def _classes_in(file: _File, name: str, arguments: Mapping[str, Any]) -> int:
     head = sorted(pretrained.head_keys(name, arguments))
     missing = [key for key in head if key not in file.weights]
     if missing:
+        weights = str(file.path.resolve())
         raise ModelError(
             f"{file.path} has no head for {name} ({missing[0]} is missing), so it cannot name "
             "classes. Train a head: "
-            f"glasshouse train SOURCE --backbone {name} --weights {file.path}"
+            + shlex.join(
+                ["glasshouse", "train", "SOURCE", "--backbone", name, "--weights", weights]
+            )
         )
     return max((int(file.weights[key].shape[0]) for key in head), default=0)
 

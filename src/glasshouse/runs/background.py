@@ -82,11 +82,13 @@ def resume_training(parent: Path, run: str, arguments: Sequence[str] = ()) -> La
         has_begun = (parent / run / runs.RECIPE).is_file()
         return _launch(parent, run, [*before, "--resume"] if has_begun else before)
     recorded = runs.read_run(parent / run)
-    source = str(recorded.environment["data"]["source"])
+    source = recorded.source
     if source.startswith("-"):
         # The record may come from anybody, and the command would take it for one of its options.
         raise UsageError(f"{parent / run} does not name a source: {source}")
-    return _launch(parent, run, ["train", source, "--resume", *arguments])
+    where = [] if recorded.data_dir is None else ["--data-dir", str(recorded.data_dir)]
+    # What is given now comes last, and so counts.
+    return _launch(parent, run, ["train", source, "--resume", *where, *arguments])
 
 
 def stop_training(parent: Path, run: str) -> None:

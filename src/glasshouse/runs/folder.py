@@ -1,6 +1,7 @@
 """Run folders, read without torch: their layout, and what was trained, how far and how well."""
 
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -83,6 +84,17 @@ class Run:
         return read_run_file(path, records.EvaluationFile) if path.is_file() else None
 
     @property
+    def source(self) -> str:
+        """Where the images are: a built-in name, or a path that is found from any folder."""
+        return str(recorded_path(self.environment, "source", self.folder))
+
+    @property
+    def data_dir(self) -> Path | None:
+        """The folder with the data sets that the run was started with; None for the usual one."""
+        place = recorded_path(self.environment, "data_dir", self.folder)
+        return None if place is None else Path(place)
+
+    @property
     def is_finished(self) -> bool:
         """True once the test split has been evaluated."""
         return (self.folder / EVALUATION).is_file()
@@ -121,7 +133,7 @@ def require_trained(folder: Path) -> Run:
     """The run in a folder; raises UsageError when it is not one or has no trained model yet."""
     run = read_run(folder)
     if not (folder / MODEL).is_file():
-        command = resume_command(run.environment["data"]["source"], folder)
+        command = resume_command(run.source, folder, data_dir=run.data_dir)
         raise UsageError(
             f"{folder} has not finished training ({len(run.epochs)} of {run.recipe.train.epochs} "
             f"epochs). Resume with: {command}"
@@ -136,9 +148,48 @@ def names_folder(model: str) -> bool:
     return Path(model).is_dir() or ("/" in model and not is_zoo)
 
 
-def resume_command(source: str, folder: Path) -> str:
-    """The command that resumes a run, quoted for the shell."""
-    return shlex.join(["glasshouse", "train", source, "--out", str(folder), "--resume"])
+def resume_command(
+    source: str,
+    folder: Path,
+    *,
+    data_dir: Path | None = None,
+    offline: bool = False,
+    seeds: int | None = None,
+) -> str:
+    """The command that resumes a run, or one with several seeds, from any folder and any shell.
+
+    source: a built-in name or an absolute path.
+    """
+    words = ["glasshouse", "train", source, "--out", str(folder.resolve()), "--resume"]
+    words += [] if seeds is None else ["--seeds", str(seeds)]
+    words += [] if data_dir is None else ["--data-dir", str(data_dir.resolve())]
+    return shlex.join([*words, "--offline"] if offline else words)
+
+
+def recorded_path(environment: Mapping[str, Any], key: str, folder: Path) -> str | None:
+    """A path in environment.json, or where it is now if the run was moved together with it.
+
+    key: source or data_dir.
+    """
+    recorded: str | None = environment["data"].get(key)
+    from_run: str | None = environment["data"].get(f"{key}_from_run")
+    if recorded is None or from_run is None or _exists(recorded):
+        return recorded
+    moved = os.path.normpath(folder.resolve() / from_run)
+    return moved if _exists(moved) else recorded
+
+
+def _exists(path: str) -> bool:
+    # Unlike that of Path, this never raises: the record of a run may hold anything.
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def path_from_run(path: str | Path, folder: Path) -> str | None:
+    """A path relative to a run folder; None where there is none, between drives of Windows."""
+    try:
+        return os.path.relpath(Path(path).resolve(), folder.resolve())
+    except ValueError:
+        return None
 
 
 def claim(folder: Path, *, resume: bool) -> Run | None:

@@ -108,7 +108,7 @@ def _read(name: str, folder: Path) -> Listed:
         name=name,
         folder=folder,
         status=status,
-        source=str(environment["data"]["source"]),
+        source=str(runs.recorded_path(environment, "source", folder)),
         recipe=str(recipe["name"]),
         epochs=len(epochs),
         of=0 if _is_by_features(recipe) else int(recipe["train"]["epochs"]),

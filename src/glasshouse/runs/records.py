@@ -20,6 +20,9 @@ class _Record(BaseModel):
 
 class _Data(_Record):
     source: str
+    source_from_run: str | None = None
+    data_dir: str | None = None
+    data_dir_from_run: str | None = None
     fingerprint: str
     images: dict[str, Count]
     class_names: list[str]

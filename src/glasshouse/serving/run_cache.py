@@ -29,10 +29,15 @@ from glasshouse.workflow.use.model_choices import ModelChoice, classifier_of_cho
 busy: threading.RLock = threading.RLock()
 
 
-def load_source(workbench: Workbench, source: str, settings: DataSettings) -> Splits:
-    """The splits of a source; the last few sources are kept."""
+def load_source(
+    workbench: Workbench, source: str, settings: DataSettings, data_dir: Path | None = None
+) -> Splits:
+    """The splits of a source; the last few sources are kept.
+
+    data_dir: where data sets are looked for unless the workbench was started with a folder.
+    """
     with busy:
-        return _splits(source, settings, workbench.data_dir, workbench.offline)
+        return _splits(source, settings, workbench.data_dir or data_dir, workbench.offline)
 
 
 def test_images(workbench: Workbench, folder: Path) -> ImageSet:
@@ -42,7 +47,7 @@ def test_images(workbench: Workbench, folder: Path) -> ImageSet:
     if (folder / runs.MODEL).is_file():
         size = int(read_json(folder / runs.MODEL)["preprocessing"]["height"])
         settings = settings.model_copy(update={"image_size": size})
-    return load_source(workbench, str(run.environment["data"]["source"]), settings).test
+    return load_source(workbench, run.source, settings, run.data_dir).test
 
 
 def test_predictions(folder: Path) -> Predictions:

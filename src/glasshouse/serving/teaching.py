@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from glasshouse.data.sources import absolute_source
 from glasshouse.runs import folder as runs
 from glasshouse.runs.background import Launch, launches, start_training
 from glasshouse.runs.listing import Listed
@@ -74,7 +75,7 @@ def start_teaching(workbench: Workbench, source: Path, backbone: BackboneChoice)
 
 def runs_of_set(workbench: Workbench, source: Path) -> list[Listed]:
     """The runs that were trained on a data set, the newest first."""
-    return [run for run in listed_runs(workbench) if run.source == str(source)]
+    return [run for run in listed_runs(workbench) if run.source == absolute_source(source)]
 
 
 def launch_of_set(workbench: Workbench, source: Path) -> Launch | None:

@@ -1,10 +1,13 @@
 """What every page of the workbench knows, and what a page is."""
 
+import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import APIRouter, Request
+
+from glasshouse.runs.folder import next_run_folder
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,12 @@ class Workbench:
         """The same options for a command that the workbench starts."""
         where = ("--data-dir", str(self.data_dir)) if self.data_dir else ()
         return (*where, "--offline") if self.offline else where
+
+    @property
+    def first_command(self) -> str:
+        """A command that trains a first run, which these pages then show."""
+        folder = str(next_run_folder(self.runs, "digits").resolve())
+        return shlex.join(["glasshouse", "train", "digits", "--out", folder])
 
 
 @dataclass(frozen=True)

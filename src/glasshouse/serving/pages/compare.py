@@ -24,7 +24,7 @@ from glasshouse.serving.pages.runs import MOST_COMPARED
 from glasshouse.serving.pages.words import percent, run_address
 from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Page, Workbench
-from glasshouse.wording import duration
+from glasshouse.wording import duration, shown_path
 
 if TYPE_CHECKING:  # the workbench starts without torch
     from glasshouse.evaluation.compare import Comparison
@@ -118,7 +118,7 @@ def _row(name: str, run: runs.Run, colour: str, *, is_entry: bool) -> None:
             f"{percent(share['low'])} to {percent(share['high'])}" if share else "",
             "features" if has_no_epochs else f"{len(run.epochs)} / {run.recipe.train.epochs}",
             duration(run.seconds),
-            str(run.environment["data"]["source"]),
+            shown_path(run.source),
             run.recipe.name,
         )
         for i, cell in enumerate(cells):

@@ -16,7 +16,7 @@ from glasshouse.serving.pages.charts import Options
 from glasshouse.serving.pages.curves import curve_series
 from glasshouse.serving.pages.words import percent, rate
 from glasshouse.serving.run_watch import Snapshot
-from glasshouse.wording import duration
+from glasshouse.wording import duration, shown_path
 
 # The event that a page sends when its tab is shown or hidden: hidden tabs get no messages.
 IN_SIGHT = "glasshouse-in-sight"
@@ -67,7 +67,7 @@ def live_words(now: Snapshot) -> dict[str, str]:
         "Training time": duration(listed.seconds) if listed.seconds else "–",
         "Speed": f"{speed:,.0f} images/s" if speed else "–",
         "Learning rate": rate(lr) if lr is not None else "–",
-        "Source": listed.source or "–",
+        "Source": shown_path(listed.source) or "–",
         "Recipe": listed.recipe or "–",
         SHARE_DONE: f"{100 * now.done:.1f}%",
         PROBLEM: listed.problem,

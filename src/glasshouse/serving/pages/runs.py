@@ -25,7 +25,7 @@ from glasshouse.serving.pages.words import (
 )
 from glasshouse.serving.run_lookup import listed_runs
 from glasshouse.serving.workbench import Page, Workbench
-from glasshouse.wording import duration
+from glasshouse.wording import duration, shown_path
 
 MOST_COMPARED = 8
 _REFRESH_SECONDS = 3.0
@@ -110,7 +110,7 @@ def _row(run: Listed) -> dict[str, Any]:
         "address": run_address(run.name),
         "status": run.status,
         "problem": run.problem,
-        "source": run.source,
+        "source": shown_path(run.source),
         "recipe": run.recipe,
         "epochs": run.epochs,
         "epochs_text": epochs_of(run.epochs, run),
@@ -189,7 +189,7 @@ def _nothing_yet(workbench: Workbench) -> None:
         "No runs yet",
         f"{workbench.runs} has no runs. Train a first classifier here or on the command line:",
         icon="view_list",
-        command=f"glasshouse train digits --out {workbench.runs / 'digits-1'}",
+        command=workbench.first_command,
     ):
         link_button("Train a classifier", "/train", icon="play_arrow", main=True)
 

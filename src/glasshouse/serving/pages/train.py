@@ -57,7 +57,7 @@ def _what(workbench: Workbench, plan: TrainingPlan, request: Request) -> None:
         folder = run_folder(workbench, earlier)
         recipe = str(folder / runs.RECIPE)
         options = {recipe: f"as in {earlier}", **options}
-        source = str(runs.read_run(folder).environment["data"]["source"])
+        source = runs.read_run(folder).source
     source = request.query_params.get("source") or source
     with panel("What to train"):
         with box("gh-fields gh-halves"):

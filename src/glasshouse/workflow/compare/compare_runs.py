@@ -60,9 +60,9 @@ def disagreement_images(
     }
     run = runs.read_run(folder)
     splits = load_splits(
-        source or run.environment["data"]["source"],
+        source or run.source,
         run.recipe.data,
-        data_dir=data_dir,
+        data_dir=data_dir or run.data_dir,
         offline=offline,
     )
     found = {

@@ -66,11 +66,11 @@ def reproduce(
     if out.resolve() == folder.resolve():
         raise UsageError(f"--out {out} is the run itself: name another folder")
     request = TrainRequest(
-        source=before.environment["data"]["source"],
+        source=before.source,
         recipe=before.recipe,
         out=out,
         resume=True,
-        data_dir=data_dir,
+        data_dir=data_dir or before.data_dir,
         offline=offline,
     )
     with _threads(int(before.environment["threads"])):

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from glasshouse.data.sources import absolute_source
 from glasshouse.errors import Interrupted, UsageError
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.evaluation.over_seeds import mean_over_seeds
@@ -17,6 +18,7 @@ from glasshouse.workflow.train.experiment import (
     fit_experiment,
     open_experiment,
 )
+from glasshouse.workflow.train.request import resume_command_of
 
 Runner = Callable[[TrainRequest], object]
 
@@ -66,27 +68,30 @@ def seed_requests(request: TrainRequest, count: int) -> tuple[TrainRequest, ...]
     )
 
 
-def run_all(requests: Sequence[TrainRequest], run: Runner = run_quietly) -> tuple[runs.Run, ...]:
+def run_all(
+    requests: Sequence[TrainRequest],
+    run: Runner = run_quietly,
+    *,
+    how: str = "The same command resumes.",
+) -> tuple[runs.Run, ...]:
     """Every run, trained or resumed unless it is finished already.
 
-    run: trains one request; ``run_quietly`` or a function with progress. Raises UsageError when a
-    folder was started with another recipe.
+    run: trains one request; ``run_quietly`` or a function with progress. how: what Interrupted
+    advises. Raises UsageError when a folder was started with another recipe.
     """
     for request in requests:
         if not is_finished(request):
-            _run_or_explain(request, run)
+            _run_or_explain(request, run, how)
     return tuple(runs.read_run(request.out) for request in requests)
 
 
-def _run_or_explain(request: TrainRequest, run: Runner) -> None:
+def _run_or_explain(request: TrainRequest, run: Runner, how: str) -> None:
     try:
         run(replace(request, resume=True))
     except Interrupted as stopped:
         # The advice of the inner error is for one folder, but the user started several.
-        how = "" if request.resume else " with --resume"
         raise Interrupted(
-            f"stopped in {request.out}; everything is saved. The same command{how} resumes.",
-            stopped.exit_code - 128,
+            f"stopped in {request.out}; everything is saved. {how}", stopped.exit_code - 128
         ) from stopped
 
 
@@ -95,7 +100,7 @@ def is_finished(request: TrainRequest) -> bool:
     if not (request.out / runs.REPORT).is_file():
         return False
     run = runs.read_run(request.out)
-    same_source = run.environment["data"]["source"] == request.source
+    same_source = run.source == absolute_source(request.source)
     # For another recipe, open_experiment raises an error that names the difference.
     return run.is_finished and same_source and run.recipe == request.recipe
 
@@ -107,7 +112,8 @@ def train_seeds(request: TrainRequest, count: int, run: Runner = run_quietly) ->
     """
     if not request.resume:
         runs.claim(request.out, resume=False)
-    summary = summarize_seeds(run_all(seed_requests(request, count), run))
+    how = f"Resume with: {resume_command_of(request, count)}"
+    summary = summarize_seeds(run_all(seed_requests(request, count), run, how=how))
     write_json(request.out / runs.SEEDS, asdict(summary))
     return summary
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import KW_ONLY, asdict, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,34 +38,15 @@ from glasshouse.workflow.train.kept_epochs import keep_epoch
 from glasshouse.workflow.train.learning_rate import FoundRate, find_rate_of_run, write_found_rate
 from glasshouse.workflow.train.pretrained_setup import adapted_classifier, data_settings
 from glasshouse.workflow.train.reporting import write_run_report
+from glasshouse.workflow.train.request import (
+    TrainRequest as TrainRequest,
+    origin_of,
+    resume_command_of,
+)
 from glasshouse.workflow.train.snapshots import fixed_images, snapshot_count, take_snapshot
 from glasshouse.workflow.train.step_log import recorded
 from glasshouse.workflow.train.worst_mistakes import explain_worst
 from glasshouse.workflow.use.source_check import require_no_errors
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """What to train, on what, and where the run folder goes.
-
-    source: a built-in data set, a folder of class folders or a .csv table. out: the run folder,
-    created if necessary. resume: continue the run in ``out`` from its newest checkpoint, or start
-    it where there is none. data_dir: where data sets are looked for and downloaded to. offline:
-    never open a connection. command: recorded in the run as it was typed. snapshots: how many
-    validation images are explained after each epoch. budget: how the recipe was fitted to a time
-    budget, for the record; None where it was not.
-    """
-
-    source: str
-    recipe: Recipe
-    out: Path
-    _: KW_ONLY
-    resume: bool = False
-    data_dir: Path | None = None
-    offline: bool = False
-    command: str = ""
-    snapshots: int = 0
-    budget: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -314,7 +295,7 @@ def write_start(request: TrainRequest, splits: Splits, before: runs.Run | None) 
     elif before.environment["data"]["fingerprint"] != record["data"]["fingerprint"]:
         raise DataError(
             f"the images of {request.source} are not those that {request.out} was started with "
-            f"({before.environment['data']['source']}). Restore them, or train into another folder."
+            f"({before.source}). Restore them, or train into another folder."
         )
 
 
@@ -371,7 +352,7 @@ def _record(request: TrainRequest, splits: Splits, device: torch.device) -> dict
         "command": request.command,
         **({} if request.budget is None else {"budget": request.budget}),
         "data": {
-            "source": request.source,
+            **origin_of(request),
             "fingerprint": fingerprint(splits),
             "images": {
                 "train": len(splits.train),
@@ -396,5 +377,5 @@ def _interrupted_message(experiment: Experiment) -> str:
     state = experiment.state
     return (
         f"stopped in epoch {state.epoch + 1}, step {state.step}; everything is saved. "
-        f"Resume with: {runs.resume_command(experiment.request.source, experiment.folder)}"
+        f"Resume with: {resume_command_of(experiment.request)}"
     )

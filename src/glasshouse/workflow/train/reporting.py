@@ -87,7 +87,7 @@ def _describe(
     return RunReport(
         title=run.folder.name,
         evaluation=evaluation,
-        source=run.environment["data"]["source"],
+        source=run.source,
         split_counts=run.environment["data"]["images"],
         command=run.environment["command"],
         recipe_toml=(run.folder / runs.RECIPE).read_text(encoding="utf-8"),

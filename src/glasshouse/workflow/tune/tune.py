@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from glasshouse.child_python import safe_children
+from glasshouse.data.sources import absolute_source
 from glasshouse.errors import Interrupted, UsageError
 from glasshouse.recipe import load_recipe, to_toml
 from glasshouse.report.encoding import figure_png
@@ -238,7 +239,7 @@ def _write_or_compare_settings(search: Search) -> None:
     """Record what all trials have in common; raise UsageError when it differs from before."""
     recipe = load_recipe(search.recipe, search.overrides)
     now = {
-        "source": search.source,
+        "source": absolute_source(search.source),
         "recipe": recipe.model_dump(mode="json"),
         "search": describe_space(search.space),
     }

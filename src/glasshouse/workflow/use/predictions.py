@@ -36,7 +36,7 @@ def predictions_of(
     given = {"image_size": wanted.height, "resize": wanted.resize, "train_limit": None}
     settings = run.recipe.data.model_copy(update=given)
     images = None
-    if is_whole and not _is_same(source, run.environment["data"]["source"]):
+    if is_whole and not _is_same(source, run.source):
         images = load_without_splits(source, settings)
     if images is None:
         images = load_splits(source, settings, data_dir=data_dir, offline=offline).test

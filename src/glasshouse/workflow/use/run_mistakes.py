@@ -35,12 +35,12 @@ def explain_run_mistakes(
     that.
     """
     classifier, facts = load_run_classifier(run), runs.read_run(run)
-    recorded, recipe = facts.environment["data"], facts.recipe
+    recipe = facts.recipe
     is_own = recipe.model.pretrained is None
-    settings = recipe.data if is_own else data_settings(recorded["source"], recipe)
+    settings = recipe.data if is_own else data_settings(facts.source, recipe)
     splits = replace(
-        load_splits(recorded["source"], settings, data_dir=data_dir, offline=offline),
-        notes=tuple(recorded["notes"]),
+        load_splits(facts.source, settings, data_dir=data_dir or facts.data_dir, offline=offline),
+        notes=tuple(facts.environment["data"]["notes"]),
     )
     # Before anything is computed or written: the page and the report have to fit each other.
     test = load_predictions(run / runs.PREDICTIONS)

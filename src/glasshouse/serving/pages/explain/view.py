@@ -45,7 +45,7 @@ async def fill(workbench: Workbench, request: Request) -> None:
             "No model to explain yet",
             f"{workbench.runs} has no finished run. Train one, here or on the command line:",
             icon="visibility",
-            command=f"glasshouse train digits --out {workbench.runs / 'digits-1'}",
+            command=workbench.first_command,
         )
         return
     asked = read_address(request.query_params, names)

@@ -1,0 +1,56 @@
+"""What a run is asked to do, where its images come from, and how it is resumed."""
+
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any
+
+from glasshouse.data.sources import absolute_source, has_own_size
+from glasshouse.runs import folder as runs
+from glasshouse.settings import Recipe
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What to train, on what, and where the run folder goes.
+
+    source: a built-in data set, a folder of class folders or a .csv table. out: the run folder,
+    created if necessary. resume: continue the run in ``out`` from its newest checkpoint, or start
+    it where there is none. data_dir: where data sets are looked for and downloaded to. offline:
+    never open a connection. command: recorded in the run as it was typed. snapshots: how many
+    validation images are explained after each epoch. budget: how the recipe was fitted to a time
+    budget, for the record; None where it was not.
+    """
+
+    source: str
+    recipe: Recipe
+    out: Path
+    _: KW_ONLY
+    resume: bool = False
+    data_dir: Path | None = None
+    offline: bool = False
+    command: str = ""
+    snapshots: int = 0
+    budget: dict[str, Any] | None = None
+
+
+def origin_of(request: TrainRequest) -> dict[str, str | None]:
+    """Where the images come from: absolute, for other folders, and from the run, if it is moved."""
+    source, data_dir = absolute_source(request.source), request.data_dir
+    found: dict[str, str | None] = {"source": source}
+    if not has_own_size(request.source):
+        found["source_from_run"] = runs.path_from_run(source, request.out)
+    if data_dir is not None:
+        found["data_dir"] = str(data_dir.resolve())
+        found["data_dir_from_run"] = runs.path_from_run(data_dir, request.out)
+    return found
+
+
+def resume_command_of(request: TrainRequest, seeds: int | None = None) -> str:
+    """The command that resumes what a request started."""
+    return runs.resume_command(
+        absolute_source(request.source),
+        request.out,
+        data_dir=request.data_dir,
+        offline=request.offline,
+        seeds=seeds,
+    )
