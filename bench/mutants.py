@@ -113,7 +113,11 @@ def sample(session: Path, count: int, seed: str) -> int:
     with use_db(session, WorkDB.Mode.open) as database:
         places: dict[tuple[object, ...], list[object]] = {}
         for item in sorted(database.work_items, key=_place):
-            if not item.mutations[0].operator_name.startswith(NO_FAULTS):
+            (fault,) = item.mutations
+            lines = (session.parent / fault.module_path).read_text(encoding="utf-8").splitlines()
+            # Whether a dataclass is frozen, or how much a cache keeps, changes no result.
+            is_decorator = lines[fault.start_pos[0] - 1].lstrip().startswith("@")
+            if not is_decorator and not fault.operator_name.startswith(NO_FAULTS):
                 places.setdefault(_place(item)[:2], []).append(item)
         chosen = chance.sample(sorted(places), min(count, len(places)))
         # An operator has a dozen replacements and a number two: each place counts once.

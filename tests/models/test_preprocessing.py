@@ -29,6 +29,17 @@ def test_a_crop_fraction_keeps_the_centre_of_a_larger_image() -> None:
     assert np.array_equal(prepared, fit_to_size(image, 256, 256, "crop")[:, 16:240, 16:240])
 
 
+@pytest.mark.parametrize(("height", "width"), [(20, 60), (60, 20), (21, 33)])
+def test_the_centre_of_an_image_that_is_not_square_is_kept(height: int, width: int) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (120, 130, 3), dtype=np.uint8)
+    wanted = Preprocessing(height, width, crop_fraction=0.6)
+    tall, wide = round(height / 0.6), round(width / 0.6)
+    top, left = (tall - height) // 2, (wide - width) // 2
+    whole = fit_to_size(image, tall, wide, "crop")
+    expected = whole[:, top : top + height, left : left + width]
+    assert np.array_equal(preprocess(image, wanted), expected)
+
+
 def test_a_decoded_file_is_accepted_as_it_is() -> None:
     image = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
     stream = io.BytesIO()

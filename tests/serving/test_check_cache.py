@@ -27,6 +27,15 @@ def test_the_last_few_checks_are_kept(tmp_path: Path) -> None:
     assert image_of(kept.workbench, first.key, 0) is None
 
 
+def test_the_check_that_was_not_looked_at_for_longest_makes_room(tmp_path: Path) -> None:
+    kept = check_cache_of(Workbench(tmp_path / "runs", offline=True))
+    sources = [str(write_folder(tmp_path / name)) for name in "abcd"]
+    keys = [kept.get(source).key for source in sources[:3]]
+    kept.get(sources[0])
+    kept.get(sources[3])
+    assert [kept.with_key(key) is not None for key in keys] == [True, False, True]
+
+
 def test_rows_run_through_the_training_validation_and_test_split(digits: CachedCheck) -> None:
     assert digits.splits is not None
     first = 0

@@ -2,6 +2,7 @@
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from glasshouse.errors import UsageError
 from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.models.classifier import load_classifier
-from glasshouse.models.predict import load_predictions, probabilities
+from glasshouse.models.predict import load_predictions, probabilities, save_predictions
 from glasshouse.runs.folder import read_run
 from glasshouse.serving.run_images import (
     class_map_png,
@@ -90,6 +91,19 @@ def test_a_run_that_is_trained_again_gets_new_maps(full: Workbench) -> None:
         os.utime(folder / name, ns=(10**18, 10**18))
     after = class_map_png(full, "first", 0, "true")
     assert after == expected_map(folder, 0, label) != before
+
+
+def test_a_run_that_is_evaluated_again_gets_its_new_predictions(full: Workbench) -> None:
+    folder, other = full.runs / "first", full.runs / "sub" / "second"
+    path = folder / "predictions.safetensors"
+    assert list(positions_by_id(full, "first")) == load_predictions(path).ids.tolist()
+    new = load_predictions(other / path.name)
+    order = np.arange(len(new))[::-1]
+    save_predictions(
+        replace(new, logits=new.logits[order], labels=new.labels[order], ids=new.ids[order]), path
+    )
+    os.utime(path, ns=(10**18, 10**18))
+    assert list(positions_by_id(full, "first")) == new.ids[order].tolist()
 
 
 def test_an_unknown_run_and_an_unknown_position_are_errors(full: Workbench) -> None:

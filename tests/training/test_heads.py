@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -69,10 +71,15 @@ def test_equal_seeds_give_equal_heads_and_leave_the_global_state_unchanged() -> 
     train, held = make_features(), make_features(seed=1)
     state = torch.get_rng_state()
     settings = HeadSettings(kinds=("mlp",), hidden=8, dropout=0.5, seed=4)
-    first, second = (fit_heads(train, held, settings)[0].layers for _ in range(2))
+    other_seed = replace(settings, seed=5)
+    first, second, third = (
+        fit_heads(train, held, each)[0].layers for each in (settings, settings, other_seed)
+    )
     assert torch.equal(state, torch.get_rng_state())
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
+    for one, other in zip(first.parameters(), third.parameters(), strict=True):
+        assert not torch.equal(one, other)
 
 
 def test_mirrored_features_are_trained_on_as_well() -> None:
@@ -132,3 +139,15 @@ def test_layers_are_plain_dense_layers() -> None:
     train = make_features()
     fit = fit_heads(train, train, HeadSettings(kinds=("mlp",), hidden=8))[0]
     assert [type(layer) for layer in fit.layers] == [nn.Linear, nn.ReLU, nn.Linear]
+
+
+def test_dropout_comes_before_the_last_layer_and_is_off_in_the_fitted_head() -> None:
+    train = make_features()
+    settings = HeadSettings(kinds=("linear", "mlp"), hidden=8, dropout=0.25)
+    linear, mlp = (fit.layers for fit in fit_heads(train, train, settings))
+    assert [type(layer) for layer in linear] == [nn.Dropout, nn.Linear]
+    assert [type(layer) for layer in mlp] == [nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
+    for layers, place in ((linear, 0), (mlp, 2)):
+        dropout = layers[place]
+        assert isinstance(dropout, nn.Dropout)
+        assert dropout.p == 0.25 and not dropout.training

@@ -372,6 +372,19 @@ def test_stalling_is_counted_from_the_best_epoch() -> None:
     assert not math.isnan(history(1)[0].validation_loss)
 
 
+def test_optimizers_are_those_of_keras_where_they_are_alike(tiny_net: nn.Module) -> None:
+    def group(**values: Any) -> Any:
+        return build_optimizer(tiny_net, settings(**values)).param_groups[0]
+
+    for name in ("adam", "adamw"):
+        assert group(optimizer=name)["eps"] == 1e-7
+        assert group(optimizer=name)["betas"] == (0.9, 0.999)
+    assert group(optimizer="adamw", weight_decay=0.01)["weight_decay"] == 0.01
+    fast, plain = (group(optimizer="sgd", momentum=momentum) for momentum in (0.8, 0.0))
+    assert (fast["momentum"], fast["nesterov"]) == (0.8, True)
+    assert (plain["momentum"], plain["nesterov"]) == (0.0, False)
+
+
 def test_biases_have_their_own_learning_rate_and_no_decay(tiny_net: nn.Module) -> None:
     settings = TrainSettings(optimizer="sgd", lr=0.1, bias_lr_factor=64, weight_decay=0.01)
     optimizer = build_optimizer(tiny_net, settings)

@@ -48,6 +48,11 @@ def test_a_few_extreme_pixels_do_not_make_all_others_pale() -> None:
     assert colour_scale(explanation_of([values]), values, "jet").high == 1
     assert colour_scale(explanation_of([values], "conv"), values, "jet").high == 1000
     assert colour_scale(explanation_of([values * 0]), values * 0, "jet").high == 1
+    # Only the most extreme half per cent: the scale reaches nearly to the end of a plain ramp.
+    ramp = np.linspace(0, 1, 10_001).reshape(73, 137)
+    for sign in (1, -1):
+        scale = colour_scale(explanation_of([sign * ramp]), sign * ramp, "jet")
+        assert abs(scale.high - 0.995) < 1e-9
 
 
 def test_red_is_for_the_class_and_blue_against_it() -> None:

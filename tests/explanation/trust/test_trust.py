@@ -187,6 +187,21 @@ def test_deleting_what_matters_lowers_the_probability_fastest() -> None:
     assert (right.insertion > wrong.insertion).all()
 
 
+def test_the_same_number_of_pixels_is_deleted_at_every_step() -> None:
+    seen: list[int] = []
+
+    class Counting(CornerNet):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.extend((x[:, 0] == 0).flatten(1).sum(1).tolist())
+            return super().forward(x)
+
+    images = np.full((1, 3, 16, 16), 255, dtype=np.uint8)
+    order = np.arange(256.0).reshape(1, 16, 16)
+    faithfulness(classifier_of(Counting()), images, [order], np.zeros(1, np.int64), steps=8)
+    # All and none of the pixels are measured once, and the insertions have none at zero.
+    assert sorted(set(seen)) == [0, 32, 64, 96, 128, 160, 192, 224, 256]
+
+
 def test_probabilities_of_faithfulness_are_calibrated() -> None:
     images = np.full((2, 3, 16, 16), 255, dtype=np.uint8)
     corner = np.zeros((2, 16, 16))
@@ -319,6 +334,10 @@ def test_a_lead_over_several_images_counts_if_it_is_beyond_two_standard_errors()
     rival = Faithfulness(np.zeros(4), np.full(4, 0.5))
     steady = Faithfulness(np.zeros(4), np.array([0.52, 0.53, 0.52, 0.53]))
     erratic = Faithfulness(np.zeros(4), np.array([0.9, 0.1, 0.95, 0.2]))
+    # Leads of 0.1 and 0.4 in turn: 2.9 standard errors above nothing. Of -0.1 and 0.4: 1.0.
+    for low, is_judged in ((0.6, True), (0.4, False)):
+        own = Faithfulness(np.zeros(4), np.array([low, 0.9, low, 0.9]))
+        assert _check(own, {"edges": rival}).is_open != is_judged
     assert _check(steady, {"edges": rival}).verdict == "good"
     assert _check(erratic, {"edges": rival}).is_open
 

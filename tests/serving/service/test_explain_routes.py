@@ -29,6 +29,16 @@ def test_the_maps_are_those_of_explain(ask: Caller, classifier: Classifier) -> N
         assert overlay.shape == (16, 16, 3) and overlay.std() > 0
 
 
+def test_the_predicted_class_has_the_probability_that_predict_gives(ask: Caller) -> None:
+    predicted = ask("POST", "/predict?top=1", content=png(3), headers=RAW).json()
+    explained = ask("POST", "/explain?method=saliency", content=png(3), headers=RAW).json()
+    (expected,) = predicted["predictions"][0]["top"]
+    found = explained["explanations"][0]["predicted"]
+    assert found["class"] == expected["class"]
+    # The classifier is calibrated: without its temperature they would differ.
+    assert found["probability"] == pytest.approx(expected["probability"], abs=1e-5)
+
+
 def test_all_methods_come_with_their_checks(ask: Caller) -> None:
     answer = ask("POST", "/explain?method=all&checks=true", content=png(1), headers=RAW)
     maps = answer.json()["explanations"][0]["maps"]
