@@ -62,7 +62,9 @@ def run_damaged(forks: Server, work: Path, name: str, seed: int) -> Counter[int]
         case = f"{command}, {name}, seed {seed}: exit code {done.code}\n{done.errors[-3000:]}"
         assert "Traceback" not in done.errors, case
         assert 0 <= done.code <= 4, case
-        assert done.code == 0 or "glasshouse: " in done.errors, case
+        # A run whose recipe was changed trains well, and to other results, which reproduce reports.
+        differs = command == "reproduce" and done.code == 1 and "DIFFERS" in done.output
+        assert done.code == 0 or "glasshouse: " in done.errors or differs, case
         assert done.memory < MOST_MIB, f"{done.memory} MiB: {case}"
         codes[done.code] += 1
     return codes
