@@ -57,7 +57,9 @@ Out = Annotated[
     Path | None,
     typer.Option(help="Run folder. Default: runs/SOURCE-RECIPE-1, then -2 and so on."),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Resume the run in --out, also with more --epochs.")
+]
 Seeds = Annotated[
     int | None,
     typer.Option(

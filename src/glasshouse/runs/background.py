@@ -86,9 +86,9 @@ def resume_training(parent: Path, run: str, arguments: Sequence[str] = ()) -> La
     if source.startswith("-"):
         # The record may come from anybody, and the command would take it for one of its options.
         raise UsageError(f"{parent / run} does not name a source: {source}")
-    where = [] if recorded.data_dir is None else ["--data-dir", str(recorded.data_dir)]
     # What is given now comes last, and so counts.
-    return _launch(parent, run, ["train", source, "--resume", *where, *arguments])
+    options = (*recorded.data_options, *arguments)
+    return _launch(parent, run, ["train", source, "--resume", *options])
 
 
 def stop_training(parent: Path, run: str) -> None:

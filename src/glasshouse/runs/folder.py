@@ -95,6 +95,11 @@ class Run:
         return None if place is None else Path(place)
 
     @property
+    def data_options(self) -> tuple[str, ...]:
+        """The option of a command that names this data folder; empty for the usual one."""
+        return () if self.data_dir is None else ("--data-dir", str(self.data_dir))
+
+    @property
     def is_finished(self) -> bool:
         """True once the test split has been evaluated."""
         return (self.folder / EVALUATION).is_file()

@@ -53,6 +53,14 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
     return settings.peak_lr * curve(settings.schedule, epoch - warmup, length)
 
 
+def depends_on_epochs(schedule: settings.Schedule) -> bool:
+    """Whether more epochs would change the learning rates of the first ones."""
+    if isinstance(schedule, settings.Triangular):
+        # A cycle of a given length is always the same, unless the last one ends differently.
+        return schedule.cycle is None or schedule.end is not None
+    return isinstance(schedule, settings.Exponential | settings.Cosine | settings.OneCycle)
+
+
 def fitted_to(train: TrainSettings, epochs: int) -> TrainSettings:
     """The schedule stretched to another number of epochs; a constant one becomes a cosine."""
     ratio, schedule = epochs / train.epochs, train.schedule

@@ -58,8 +58,10 @@ def test_a_signal_saves_after_the_step_and_says_how_to_resume(tmp_path: Path) ->
 
 def test_resuming_with_another_recipe_names_the_difference(tmp_path: Path) -> None:
     open_experiment(request(tmp_path / "run"))
-    with pytest.raises(UsageError, match=r"train\.epochs was 2 and is now 5"):
-        open_experiment(request(tmp_path / "run", "train.epochs=5", resume=True))
+    with pytest.raises(UsageError, match=r"train\.epochs was 2 and is now 1"):
+        open_experiment(request(tmp_path / "run", "train.epochs=1", resume=True))
+    with pytest.raises(UsageError, match=r"train\.seed was 0 and is now 5"):
+        open_experiment(request(tmp_path / "run", "train.seed=5", resume=True))
 
 
 @pytest.mark.parametrize(

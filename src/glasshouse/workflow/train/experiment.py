@@ -10,7 +10,7 @@ import torch
 
 from glasshouse.data.images import Splits
 from glasshouse.data.sources import fingerprint, load_splits
-from glasshouse.errors import DataError, Interrupted, UsageError
+from glasshouse.errors import DataError, Interrupted
 from glasshouse.evaluation.calibration import fit_temperature
 from glasshouse.evaluation.evaluation import Evaluation, evaluate, to_json
 from glasshouse.models.classifier import Classifier, save_classifier
@@ -36,6 +36,7 @@ from glasshouse.training.transfer import begin_transfer, starting_net, train_tra
 from glasshouse.workflow.train.environment import describe_environment
 from glasshouse.workflow.train.kept_epochs import keep_epoch
 from glasshouse.workflow.train.learning_rate import FoundRate, find_rate_of_run, write_found_rate
+from glasshouse.workflow.train.more_epochs import add_epochs, require_same_recipe
 from glasshouse.workflow.train.pretrained_setup import adapted_classifier, data_settings
 from glasshouse.workflow.train.reporting import write_run_report
 from glasshouse.workflow.train.request import (
@@ -85,7 +86,8 @@ def open_experiment(request: TrainRequest, progress: Progress | None = None) -> 
 
     The first of three verbs; nothing is trained yet, except that a recipe with
     ``train.lr = "auto"`` runs its range test here. With ``request.resume``, a run in the folder
-    continues from its newest intact checkpoint and ends with the bytes of an uninterrupted run.
+    continues from its newest intact checkpoint and ends with the bytes of an uninterrupted run,
+    also with a larger ``train.epochs`` than before where the schedule allows for it.
 
     request: what to train and where. progress: called with (what, done, total) while images are
     read.
@@ -118,6 +120,8 @@ def _opened(request: TrainRequest, progress: Progress | None) -> Experiment:
     write_start(request, splits, before)
     if before is not None:
         load_checkpoint(state, request.out / runs.CHECKPOINTS)
+        if before.recipe != recipe:
+            add_epochs(request.out, recipe)
     if found is not None:
         write_found_rate(found, request.out)
     return Experiment(
@@ -272,13 +276,13 @@ def claim_run(request: TrainRequest) -> runs.Run | None:
     """Hold the run folder; returns the earlier run that a request resumes, or None for a new one.
 
     Raises UsageError when another process trains into the folder, or when the folder holds
-    anything else or was started with another recipe.
+    anything else or was started with another recipe, unless that only has fewer epochs of a
+    schedule that allows for more.
     """
     holding.hold(request.out)
     run = runs.claim(request.out, resume=request.resume)
-    if run is not None and run.recipe != request.recipe:
-        difference = _difference(run.recipe, request.recipe)
-        raise UsageError(f"{request.out} was started with another recipe: {difference}")
+    if run is not None:
+        require_same_recipe(run, request)
     return run
 
 
@@ -326,17 +330,6 @@ def _snapshots(experiment: Experiment) -> Callable[[], None]:
     images = fixed_images(experiment.splits.validation, count)
     classifier = experiment.classifier
     return lambda: take_snapshot(folder, state, classifier, images)
-
-
-def _difference(before: Recipe, now: Recipe) -> str:
-    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
-    changed = [
-        f"{section}.{key} was {old[section].get(key)!r} and is now {value!r}"
-        for section in ("data", "augment", "model", "train", "transfer")
-        for key, value in new[section].items()
-        if old[section].get(key) != value
-    ]
-    return "; ".join(changed or [f"{before.name} and now {now.name}"])
 
 
 def _require_trainable(splits: Splits) -> None:
