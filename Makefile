@@ -72,7 +72,7 @@ campaign: setup
 # make mutants ARGUMENTS="training --count 50 --seed 1"
 mutants: uv
 	$(UV) venv --allow-existing $(MUTANTS)
-	$(UV) pip install --python $(MUTANTS)/bin/python 'cosmic-ray>=8.4,<9'
+	$(UV) pip install --python $(MUTANTS)/bin/python 'cosmic-ray>=8.7,<9'
 	$(MUTANTS)/bin/python bench/mutants.py $(ARGUMENTS)
 
 bench: setup
