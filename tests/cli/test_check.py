@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -47,7 +46,7 @@ def test_the_exit_code_follows_from_the_most_serious_finding(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     findings = (Finding("counts", "info", "40 images", ""), Finding("other", level, "Title", "x"))
-    made = SimpleNamespace(findings=findings)
+    made = source_check.Examination("digits", findings, None)
     monkeypatch.setattr(source_check, "examine", lambda *parts, **more: made)
     for options, code in zip(([], ["--strict"]), codes, strict=True):
         found, output, _ = glasshouse_here(["check", "digits", *options], capsys)

@@ -169,3 +169,18 @@ def test_check_shows_why_a_class_has_no_image(
     assert code == 3
     assert "has no image of class 'cat'" in output
     assert "only.png: the file is empty" in output
+
+
+def test_check_says_how_a_source_was_read_without_repeating_a_finding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(("cat", "cat ", "Cat", "dog")):
+        images(tmp_path / "set" / name, 4 + number)
+    _, output, errors = glasshouse_here(["check", str(tmp_path / "set")], capsys)
+    assert "'Cat' and 'cat' differ in case" in output
+    assert "look alike" not in errors
+    assert (
+        "note: Labels that differ in white space or notation only are one class: 'cat' and"
+        in errors
+    )
+    assert "were held out for test" in errors

@@ -11,6 +11,7 @@ from glasshouse.cli.options import DataDir, Json, Offline, Reread, Set, Source, 
 
 if TYPE_CHECKING:
     from glasshouse.data.findings import Finding
+    from glasshouse.workflow.use.source_check import Examination
 
 _FILES_SHOWN, _GROUPS_SHOWN = 20, 3
 
@@ -47,6 +48,8 @@ def check(
 
     with data_progress() as progress:
         found = examine(source, settings, data_dir=data_dir, offline=offline, progress=progress)
+    for note in _notes(found):
+        say(f"note: {note}")
     if out is not None:
         say(f"report: {write_examination(found, out)}")
     if json:
@@ -56,6 +59,13 @@ def check(
     serious = {"error", "warning"} if strict else {"error"}
     if any(finding.level in serious for finding in found.findings):
         raise typer.Exit(3)
+
+
+def _notes(found: "Examination") -> list[str]:
+    """How the source was read, as training prints it, without what is a finding as well."""
+    notes = found.splits.notes if found.splits else ()
+    said = [finding.detail for finding in found.findings if finding.detail]
+    return [note for note in notes if not any(detail in note for detail in said)]
 
 
 def print_findings(findings: "Iterable[Finding]") -> None:
