@@ -72,3 +72,15 @@ def test_the_command_to_resume_can_be_pasted_into_a_shell() -> None:
 )
 def test_only_paths_are_names_of_folders(name: str, expected: bool) -> None:
     assert runs.names_folder(name) is expected
+
+
+@pytest.mark.parametrize("hostile", ["/\0", "x" * 5000, "", "/etc/\udce9", "../" * 2000])
+def test_a_record_with_impossible_paths_is_no_reason_to_stop(tmp_path: Path, hostile: str) -> None:
+    write_run(tmp_path / "run")
+    path = tmp_path / "run" / runs.ENVIRONMENT
+    record = json.loads(path.read_text())
+    for key in ("source", "source_from_run", "data_dir", "data_dir_from_run"):
+        record["data"][key] = hostile
+    path.write_text(json.dumps(record))
+    with pytest.raises(UsageError, match="has not finished training"):
+        runs.require_trained(tmp_path / "run")

@@ -167,7 +167,9 @@ def resume_command(
     """
     words = ["glasshouse", "train", source, "--out", str(folder.resolve()), "--resume"]
     words += [] if seeds is None else ["--seeds", str(seeds)]
-    words += [] if data_dir is None else ["--data-dir", str(data_dir.resolve())]
+    if data_dir is not None:
+        # A recorded one is absolute, and may hold what no path can, such as a null byte.
+        words += ["--data-dir", str(data_dir if data_dir.is_absolute() else data_dir.resolve())]
     return shlex.join([*words, "--offline"] if offline else words)
 
 
