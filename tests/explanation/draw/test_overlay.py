@@ -83,6 +83,12 @@ def test_what_does_not_speak_for_the_class_is_transparent() -> None:
     assert not transparent(np.zeros((2, 2)))[..., 3].any()
 
 
+def test_a_scale_of_one_value_gives_every_pixel_its_first_colour() -> None:
+    first = coloured(np.zeros((1, 1)), ColourScale(0.0, 1.0, DEFAULT))[0, 0]
+    drawn = coloured(np.full((2, 2), 3.0), ColourScale(3.0, 3.0, DEFAULT))
+    assert (drawn == first).all()
+
+
 def test_one_palette_is_the_default_and_equal_steps_are_equally_bright() -> None:
     assert PALETTES[0] == DEFAULT
     steps = np.linspace(0, 1, 9)[None]
