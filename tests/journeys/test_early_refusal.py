@@ -89,7 +89,7 @@ CASES = [
     (["folds", "digits", "--out", "run"], 2, "run is not empty"),
     (["label-errors", "digits", "--out", "notes.txt"], 2, "notes.txt is a file"),
     (["check", "digits", "--out", "notes.txt/deep"], 2, "notes.txt is a file"),
-    (["evaluate", "unfinished"], 2, "Resume with: glasshouse train digits --out unfinished"),
+    (["evaluate", "unfinished"], 2, "/unfinished --resume"),
     (["compare", "run"], 2, "two run folders or more"),
     (["reproduce", "run", "--out", "run"], 2, "is the run itself"),
 ]
