@@ -7,10 +7,15 @@ import pytest
 
 from glasshouse.errors import DivergedError, Interrupted
 from glasshouse.runs.failure import clear_failure, failure_of, record_failure
-from glasshouse.runs.folder import FAILURE
+from glasshouse.runs.folder import FAILURE, RECIPE
 from tests.journeys.command import glasshouse_here
 
 DIGITS = ["train", "digits", "--recipe", "small-cnn", "--epochs", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _a_run(tmp_path: Path) -> None:
+    (tmp_path / RECIPE).touch()
 
 
 def test_the_message_of_a_failure_is_kept_until_it_is_cleared(tmp_path: Path) -> None:
@@ -35,6 +40,12 @@ def test_a_run_that_was_stopped_did_not_fail(tmp_path: Path, error: BaseExceptio
 def test_a_deleted_folder_is_not_made_again(tmp_path: Path) -> None:
     record_failure(tmp_path / "gone", DivergedError("the loss became nan"))
     assert not (tmp_path / "gone").exists()
+
+
+def test_a_folder_in_which_nothing_began_stays_empty(tmp_path: Path) -> None:
+    (tmp_path / RECIPE).unlink()
+    record_failure(tmp_path, DivergedError("the loss became nan"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_file_is_shown_as_far_as_it_can_be_read(tmp_path: Path) -> None:

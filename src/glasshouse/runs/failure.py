@@ -4,21 +4,22 @@ import contextlib
 from pathlib import Path
 
 from glasshouse.errors import GlasshouseError, Interrupted
-from glasshouse.runs.folder import FAILURE
+from glasshouse.runs.folder import FAILURE, RECIPE
 from glasshouse.storage import write_text
 
 _LONGEST = 4000  # characters of a message that are shown
 
 
 def record_failure(folder: Path, error: BaseException) -> None:
-    """Write why training ended; nothing for one that was stopped or left early."""
+    """Write why a run ended; nothing for one that was stopped, left early or never begun."""
     if isinstance(error, Interrupted) or not isinstance(error, Exception):
         return
     named = isinstance(error, GlasshouseError)
     message = str(error) if named else f"{type(error).__name__}: {error}"
     # What failed may be the disk; the error itself is reported in any case.
     with contextlib.suppress(OSError, GlasshouseError):
-        if folder.is_dir():
+        # A folder without a recipe is no run yet, and has to stay empty for the next attempt.
+        if (folder / RECIPE).is_file():
             write_text(folder / FAILURE, message + "\n")
 
 

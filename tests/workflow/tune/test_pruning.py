@@ -21,13 +21,13 @@ def accuracies(level: float) -> list[float]:
 def test_a_trial_below_the_median_is_stopped_after_its_first_epoch(
     prune: bool, tmp_path: Path
 ) -> None:
-    study = studies.open_study(tmp_path, seed=0, prune=prune)
+    study = studies.open_study(tmp_path, prune=prune)
     space = [parse_search("train.lr=1..2")]
     for level in (0.5, 0.6, 0.7, 0.8, 0.9):
-        trial = studies.next_trial(study, space)
+        trial = studies.next_trial(study, space, 0)
         assert all(studies.report(trial, n, v) for n, v in enumerate(accuracies(level), start=1))
         studies.close_trial(study, trial, level, pruned=False)
-    good, bad = studies.next_trial(study, space), studies.next_trial(study, space)
+    good, bad = studies.next_trial(study, space, 0), studies.next_trial(study, space, 0)
     assert all(studies.report(good, n, v) for n, v in enumerate(accuracies(0.75), start=1))
     answers = [studies.report(bad, n, v) for n, v in enumerate(accuracies(0.1), start=1)]
     assert answers == ([True, False, False, False] if prune else [True] * EPOCHS)
@@ -64,6 +64,6 @@ def test_a_worker_stops_where_it_is_told_to(enough: int, was_pruned: bool, tmp_p
 
 @pytest.mark.parametrize("folder", ["../../elsewhere", "/tmp/elsewhere", ".."])
 def test_a_journal_of_somebody_else_leads_out_of_no_folder(tmp_path: Path, folder: str) -> None:
-    study = studies.open_study(tmp_path, seed=0, prune=False)
+    study = studies.open_study(tmp_path, prune=False)
     study.enqueue_trial({"train.lr": 0.1}, user_attrs={"folder": folder})
-    assert studies.next_trial(study, [parse_search("train.lr=0.1..1")]).folder == "0000"
+    assert studies.next_trial(study, [parse_search("train.lr=0.1..1")], 0).folder == "0000"

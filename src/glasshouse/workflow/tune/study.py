@@ -32,7 +32,7 @@ class Trial:
     handle: "optuna.Trial"
 
 
-def open_study(folder: Path, *, seed: int, prune: bool) -> "optuna.Study":
+def open_study(folder: Path, *, prune: bool) -> "optuna.Study":
     """The study in a folder, created if necessary; trials of dead processes are queued again.
 
     Raises UsageError when Optuna is not installed.
@@ -51,10 +51,6 @@ def open_study(folder: Path, *, seed: int, prune: bool) -> "optuna.Study":
     study: optuna.Study = library.create_study(
         storage=storage, study_name="tune", direction="maximize", load_if_exists=True, pruner=pruner
     )
-    # With the same seed a resumed search would draw its first values again.
-    study.sampler = library.samplers.TPESampler(
-        seed=derive(seed, "tune", len(study.trials)) % 2**32, constant_liar=True
-    )
     _requeue_dead(study)
     return study
 
@@ -69,9 +65,14 @@ def count_started(study: "optuna.Study") -> int:
     return sum(r.state not in ("waiting", "lost") for r in records(study))
 
 
-def next_trial(study: "optuna.Study", space: Sequence[Dimension]) -> Trial:
+def next_trial(study: "optuna.Study", space: Sequence[Dimension], seed: int) -> Trial:
     """Draw the values of the next trial and mark it as owned by this process."""
     handle = study.ask()
+    # Seeded by the draw and not by the trial: a search that was killed, whose lost trials have new
+    # numbers, tries the values that it would have tried.
+    study.sampler = _optuna().samplers.TPESampler(
+        seed=derive(seed, "tune", _draw_of(study, handle.number)) % 2**32, constant_liar=True
+    )
     for key, value in this_process().items():
         handle.set_user_attr(key, value)
     values = {dimension.key: _draw(handle, dimension) for dimension in space}
@@ -160,6 +161,16 @@ def _optuna() -> Any:
     # The command reports progress itself; Optuna's own lines would repeat it.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
+
+
+def _draw_of(study: "optuna.Study", number: int) -> int:
+    """Which draw a trial is, from 0; one that was queued again counts as its first attempt."""
+    trials = study.get_trials(deepcopy=False)
+    first, before = number, trials[number].user_attrs.get("requeued_from")
+    # A journal may come from anybody, so a chain that does not lead back ends.
+    while isinstance(before, int) and 0 <= before < first:
+        first, before = before, trials[before].user_attrs.get("requeued_from")
+    return sum("requeued_from" not in trial.user_attrs for trial in trials[:first])
 
 
 def _draw(handle: "optuna.Trial", dimension: Dimension) -> Value:

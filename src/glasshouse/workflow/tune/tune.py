@@ -115,7 +115,7 @@ def tune(
     require_space(search.recipe, search.overrides, search.space)
     _require_held_out(search)
     _write_or_compare_settings(search)
-    study = studies.open_study(search.out, seed=search.seed, prune=search.prune)
+    study = studies.open_study(search.out, prune=search.prune)
     own = values_in(load_recipe(search.recipe, search.overrides), search.space)
     if not studies.records(study) and own is not None:
         # The recipe's own values come first, so that the best is never worse than the original.
@@ -155,7 +155,7 @@ def _serve(pool: _Pool, signal_received: Callable[[], int | None]) -> None:
 def _assign(pool: _Pool) -> None:
     for worker in pool.workers:
         if worker.trial is None and studies.count_started(pool.study) < pool.search.trials:
-            worker.trial = studies.next_trial(pool.study, pool.search.space)
+            worker.trial = studies.next_trial(pool.study, pool.search.space, pool.search.seed)
             try:
                 worker.connection.send(_task(pool.search, worker.trial))
             except OSError:
