@@ -126,7 +126,3 @@ def test_killed_at_random_moments_every_way_to_train_ends_with_the_same_bytes(
     words = kill_and_compare(forks, work, way, WAYS[way][1])
     with capsys.disabled():
         print(f"\n  {words}")
-
-
-def test_a_killed_run_on_a_folder_ends_with_the_same_bytes(work: Path, forks: Server) -> None:
-    assert "1 kills" in kill_and_compare(forks, work, "folder and cache", 1)

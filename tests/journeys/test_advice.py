@@ -130,6 +130,7 @@ def test_the_recipe_of_a_search_is_trained_as_advised(
     assert len(list((elsewhere / "runs").glob("*/report.html"))) == 1
 
 
+@pytest.mark.slow
 def test_a_run_finds_its_images_from_another_folder_and_after_a_move(
     base: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:

@@ -114,7 +114,9 @@ def test_predict_names_the_most_probable_classes(run: Path, folder: Path, capsys
     assert str(image) in output_of(capsys, "predict", run, image)
 
 
-@pytest.mark.parametrize("when", ["checkpoint/00001-*", "checkpoint/00002-*"])
+@pytest.mark.parametrize(
+    "when", [pytest.param("checkpoint/00001-*", marks=pytest.mark.slow), "checkpoint/00002-*"]
+)
 def test_kill_and_resume_ends_with_the_same_bytes(run: Path, folder: Path, when: str) -> None:
     out = folder / f"killed-{when[11:16]}"
     stopped = glasshouse_signalled(
@@ -127,7 +129,10 @@ def test_kill_and_resume_ends_with_the_same_bytes(run: Path, folder: Path, when:
     assert epochs(out) == epochs(run)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_signals_save_the_state_and_print_how_to_resume(
     run: Path, folder: Path, number: signal.Signals, code: int
 ) -> None:

@@ -83,6 +83,7 @@ def test_more_epochs_give_the_bytes_of_a_run_that_had_them_from_the_start(
     assert checkpoints(tmp_path / "longer") == checkpoints(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_trained_for_longer_and_has_the_results_of_a_longer_one(
     tmp_path: Path,
 ) -> None:
