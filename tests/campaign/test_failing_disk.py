@@ -106,6 +106,7 @@ def test_any_operation_may_fail(
         print(f"\n  {way}, {error} disk: {named} named errors, {harmless} harmless, 0 tracebacks")
 
 
+@pytest.mark.slow
 def test_a_few_operations_may_fail(work: Path, forks: Server) -> None:
     expected, operations = undisturbed(forks, work, "images' cache", "full")
     # From the first two thirds, since evaluation and report take most of the time.

@@ -68,6 +68,7 @@ def test_every_name_is_read_and_printed_in_any_encoding(folder: Path, encoding: 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have fewer names")
+@pytest.mark.slow
 def test_a_network_is_trained_on_files_and_classes_of_every_name(folder: Path) -> None:
     done = run_in(
         "ascii", folder, "train", "photos", "--recipe", "small-cnn", "--epochs", "1",

@@ -80,6 +80,7 @@ def test_auto_seeds_compare_and_reproduce(tmp_path: Path, capsys: Capture) -> No
     assert "report:" not in errors
 
 
+@pytest.mark.slow
 def test_a_time_budget_becomes_a_recipe_that_resumes_and_reproduces(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +132,7 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc")
+@pytest.mark.slow
 def test_a_search_survives_a_killed_worker_and_writes_its_best_recipe(tmp_path: Path) -> None:
     arguments = ["tune", "digits", *SMALL, "--set", "train.epochs=12", *SEARCH, "--trials", "3",
                  "--workers", "2", "--no-prune", "--out", "tune", "--json"]  # fmt: skip

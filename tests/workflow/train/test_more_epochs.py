@@ -156,6 +156,7 @@ def test_another_change_next_to_more_epochs_is_refused(tmp_path: Path) -> None:
         open_experiment(request(tmp_path / "run", 1, resume=True))
 
 
+@pytest.mark.slow
 def test_the_command_line_adds_epochs_or_says_how_to_get_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
