@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
 
 from glasshouse.cache_contents import (
     LIMIT_VARIABLE,
@@ -364,10 +363,3 @@ def test_an_age_has_a_unit(text: str, seconds: float) -> None:
 def test_what_is_no_age_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"--prune: expected an age such as 30d"):
         parse_age(text, "--prune")
-
-
-@given(st.integers(0, 10**6), st.sampled_from(["", "k", "M", "G", "T"]))
-def test_sizes_are_read_as_written(number: int, prefix: str) -> None:
-    power = ["", "k", "M", "G", "T"].index(prefix)
-    assert parse_size(f"{number}{prefix}B", "--limit") == number * 1000**power
-    assert parse_size(f"{number} {prefix}iB", "--limit") == number * 1024**power

@@ -12,6 +12,7 @@ from glasshouse.errors import StorageError
 from glasshouse.storage import (
     read_json,
     read_tensors,
+    remove_unfinished,
     tensors_to_bytes,
     write_bytes,
     write_json,
@@ -96,3 +97,31 @@ def test_json_is_written_as_plain_text(tmp_path: Path) -> None:
     text = (tmp_path / "x.json").read_text(encoding="utf-8")
     assert "Käse" in text
     assert json.loads(text) == {"name": "Käse", "n": 1}
+
+
+def test_pieces_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = [".gitignore", ".hidden.txt", "a.json", "plots/b.png"]
+    pieces = [".a.json.123-140000", "plots/.b.png.4-5"]
+    for name in (*kept, *pieces):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    remove_unfinished(tmp_path)
+    left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == set(kept)
+
+
+def test_a_writer_that_is_killed_leaves_a_name_that_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # A process that is killed removes nothing itself.
+    monkeypatch.setattr(Path, "replace", killed)
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    with pytest.raises(KeyboardInterrupt):
+        write_bytes(tmp_path / "a.json", b"{}")
+    monkeypatch.undo()
+    assert len(list(tmp_path.iterdir())) == 1
+    remove_unfinished(tmp_path)
+    assert list(tmp_path.iterdir()) == []

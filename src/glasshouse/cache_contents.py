@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
 from glasshouse.errors import StorageError, UsageError
 from glasshouse.file_lock import FolderLock, is_shared
-from glasshouse.storage import cache_folder, read_json
+from glasshouse.storage import TEMPORARY, cache_folder, read_json
 
 LIMIT_VARIABLE = "GLASSHOUSE_CACHE_LIMIT"
 Kind = Literal["images", "features", "index", "leftover"]
@@ -28,14 +30,13 @@ _IMAGE_FOLDER = re.compile(r"(\d+)x(\d+)-(crop|letterbox|stretch)-\w+")
 _FEATURE_FOLDER = re.compile(r"[0-9a-f]{32}")
 _ENTRY = re.compile(r"([0-9a-f]{32}(?:-mirrored)?)(|\.json|\.pixels|\.survey|\.npy)")
 _INDEX = re.compile(r"index-[0-9a-f]{16}\.json")
-# Made by builders, which hold the lock of the folder; and by anybody who replaces a small file.
+# Made by builders, which hold the lock of the folder; storage.TEMPORARY by anybody who replaces a
+# small file.
 _UNFINISHED = re.compile(r"\.building-\d+-\d+|\..+\.unfinished")
-_TEMPORARY = re.compile(r"\..+\.\d+-\d+")
 # Replacing a small file takes an instant. Where there are no locks, only age says who is dead.
 _OLD_TEMPORARY_S, _OLD_BUILDER_S = 3600.0, 86400.0
 # A time that every system can write as a date, whatever a damaged file system says.
 _LATEST = 4e9
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([mhdw])", re.IGNORECASE)
 _SECONDS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
@@ -126,7 +127,7 @@ def shrink_cache(most_bytes: int) -> Removal:
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed builders have left in a folder whose lock the caller holds."""
     for path in _hidden_files(folder):
-        if not _TEMPORARY.fullmatch(path.name) or path.parent != folder or _is_old(path):
+        if not TEMPORARY.fullmatch(path.name) or path.parent != folder or _is_old(path):
             with contextlib.suppress(OSError):
                 path.unlink()
 
@@ -158,12 +159,12 @@ def keep_limit() -> None:
 
 def parse_size(text: str, name: str) -> int:
     """Bytes from a text such as "5GB", "500 MB" or "1.5GiB"; name: what errors call it."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(f"{name}: expected a size such as 5GB or 500MB, received '{text}'")
-    number, prefix, binary = match.groups()
-    power = " kmgt".index(prefix.lower() or " ")
-    return int(float(number) * (1024 if binary else 1000) ** power)
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError as error:
+        raise UsageError(
+            f"{name}: expected a size such as 5GB or 500MB, received '{text}'"
+        ) from error
 
 
 def parse_age(text: str, name: str) -> float:
@@ -298,7 +299,7 @@ def _leftovers_in(folder: Path, *, is_busy: bool) -> Iterator[CacheEntry]:
 def _hidden_files(folder: Path) -> Iterator[Path]:
     """Temporary files of the folder, and of the blocks of features in it."""
     for path in [*folder.glob(".*"), *folder.glob("*/.*")]:
-        if _UNFINISHED.fullmatch(path.name) or _TEMPORARY.fullmatch(path.name):
+        if _UNFINISHED.fullmatch(path.name) or TEMPORARY.fullmatch(path.name):
             yield path
 
 
@@ -335,7 +336,7 @@ def _is_dead(path: Path, lock: FolderLock) -> bool:
     """Whether whoever wrote a temporary file does so no more."""
     if lock.handle is None:
         return _is_old(path, _OLD_BUILDER_S)
-    return not _TEMPORARY.fullmatch(path.name) or path.parent != lock.folder or _is_old(path)
+    return not TEMPORARY.fullmatch(path.name) or path.parent != lock.folder or _is_old(path)
 
 
 def _record(path: Path | None) -> dict[str, Any]:

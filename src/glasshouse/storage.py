@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Mapping
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 
 from glasshouse.errors import StorageError
+
+# How a file is called until it is whole: its name, the process and the thread.
+TEMPORARY = re.compile(r"\..+\.\d+-\d+")
 
 if TYPE_CHECKING:  # torch takes seconds to import, and most commands that touch files need none
     from numpy.typing import NDArray
@@ -56,6 +60,14 @@ def write_bytes(path: Path, data: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise StorageError(_cannot_write(path, error)) from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what writers that were killed have left below a folder in which nobody writes now."""
+    for path in folder.rglob(".*"):
+        if TEMPORARY.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

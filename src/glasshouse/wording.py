@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from pydantic import ByteSize
+
 
 def pluralize(count: int, noun: str, plural: str = "") -> str:
     """A count with its noun: "1 image", "2,000 images"."""
@@ -33,14 +35,8 @@ def duration(seconds: float) -> str:
 
 
 def file_size(count: int) -> str:
-    """A number of bytes as a text: "512 bytes", "26.1 MB", "5.0 GB"."""
-    if count < 1000:
-        return pluralize(count, "byte")
-    power = 1
-    # Of what rounds to 1000.0, the next unit.
-    while count >= 999.95 * 1000**power and power < 4:
-        power += 1
-    return f"{count / 1000**power:.1f} {' kMGT'[power]}B"
+    """A number of bytes as a text: "512 B", "26.1 MB", "5.0 GB"."""
+    return ByteSize(count).human_readable(decimal=True, separator=" ")
 
 
 def shown_path(path: str) -> str:

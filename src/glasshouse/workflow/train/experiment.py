@@ -21,7 +21,7 @@ from glasshouse.recipe import to_toml
 from glasshouse.runs import folder as runs, holding
 from glasshouse.runs.failure import clear_failure
 from glasshouse.settings import Recipe, TrainSettings
-from glasshouse.storage import write_json, write_text
+from glasshouse.storage import remove_unfinished, write_json, write_text
 from glasshouse.training.devices import choose_device, choose_precision
 from glasshouse.training.fit import class_weights_of, untrained_classifier
 from glasshouse.training.loop import Step, TrainingSetup
@@ -281,6 +281,8 @@ def claim_run(request: TrainRequest) -> runs.Run | None:
     """
     holding.hold(request.out)
     run = runs.claim(request.out, resume=request.resume)
+    # Not before: a folder that is not a run's is none of ours to tidy.
+    remove_unfinished(request.out)
     if run is not None:
         require_same_recipe(run, request)
     return run
@@ -291,7 +293,6 @@ def write_start(request: TrainRequest, splits: Splits, before: runs.Run | None) 
 
     before: the answer of ``claim_run``. Raises DataError when a resumed run had other images.
     """
-    clear_failure(request.out)
     record = _record(request, splits, choose_device(request.recipe.train.device))
     if before is None:
         write_text(request.out / runs.RECIPE, to_toml(request.recipe))
@@ -301,6 +302,7 @@ def write_start(request: TrainRequest, splits: Splits, before: runs.Run | None) 
             f"the images of {request.source} are not those that {request.out} was started with "
             f"({before.source}). Restore them, or train into another folder."
         )
+    clear_failure(request.out)
 
 
 def setup_of(experiment: Experiment) -> TrainingSetup:
