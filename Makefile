@@ -21,6 +21,7 @@ UV = $$(command -v uv || echo $(BIN)/uv)
 .PHONY: setup tour test newest lowest uv lint check slow campaign mutants bench docs figures clean
 
 $(VENV)/installed: pyproject.toml
+	@echo "setting up $(VENV): a few minutes, most of them for torch"
 	@if command -v uv >/dev/null 2>&1; then \
 		uv venv --allow-existing $(VENV) && uv pip install --python $(BIN)/python -e '.[dev]'; \
 	else \

@@ -127,9 +127,9 @@ def _share_of_face(explanation: "Explanation") -> tuple[float, float]:
 
     from glasshouse.explanation.maps.enlargement import shown
 
-    values = shown(explanation)[0]
-    if explanation.method != SHARED:
-        values = values.clip(min=0)
+    # What speaks against the class is not subtracted: where both nearly cancel, a share of the rest
+    # could be anything.
+    values = shown(explanation)[0].clip(min=0)
     face = np.zeros(values.shape, dtype=bool)
     for left, top, right, bottom in _FACE:
         face[top:bottom, left:right] = True

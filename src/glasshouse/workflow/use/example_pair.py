@@ -26,6 +26,7 @@ from glasshouse.explanation.pipeline import MapRequest, explain_image
 from glasshouse.explanation.trust.localisation import energy_inside
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions, probabilities
+from glasshouse.wording import percentage
 
 _SIDE, _MARGIN = 256, 10
 _COLUMN, _ROW = _SIDE + 24, TITLE_HEIGHT + _SIDE + 14
@@ -100,7 +101,7 @@ def draw_examples(examples: Sequence[Example], *, palette: Palette = DEFAULT) ->
         (drawn,) = colour_maps(each.explanation, palette, 1)
         verdict = "Right" if each.is_right else "Wrong"
         titles = (
-            f"{verdict}: {each.predicted} ({each.probability:.1%})",
+            f"{verdict}: {each.predicted} ({percentage(each.probability)})",
             f"The object: {each.true}, {each.area:.0%} of the image",
             f"Why {each.predicted}: {each.on_object:.0%} on the object",
         )
