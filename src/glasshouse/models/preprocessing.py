@@ -64,7 +64,7 @@ def crop_centre(resized: Pixels, preprocessing: Preprocessing) -> Pixels:
 def scale(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Normalise uint8 or float images in 0..255 ``(n, 3, h, w)``: the network's input, float32."""
     mean, std = (torch.from_numpy(each).to(images.device) for each in _mean_and_std(preprocessing))
-    # In place: a third copy of the batch would push the first out of the cache.
+    # In place, which saves a copy of the batch at every step.
     return (images.float() - mean).div_(std)
 
 
