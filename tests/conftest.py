@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,25 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def disk_events(monkeypatch: pytest.MonkeyPatch) -> dict[int, list[str]]:
+    """What happens to each file, by its inode: "on the disk" (fsync) and "named" (its rename)."""
+    events: dict[int, list[str]] = defaultdict(list)
+    fsync, replace = os.fsync, Path.replace
+
+    def note_sync(handle: int) -> None:
+        events[os.fstat(handle).st_ino].append("on the disk")
+        fsync(handle)
+
+    def note_name(self: Path, target: Path) -> Path:
+        events[self.stat().st_ino].append("named")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "replace", note_name)
+    return events
 
 
 def make_images(count: int, *, size: int = 16, seed: int = 0, prefix: str = "p") -> ImageSet:

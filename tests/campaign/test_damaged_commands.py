@@ -3,15 +3,14 @@
 import random
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.campaign.forked import Job, Server, server
+from tests.campaign.forked import Job, Server
+from tests.campaign.inputs import FAST
 from tests.campaign.mutations import damaged
 from tests.campaign.test_damaged_runs import READERS
-from tests.campaign.test_kills import FAST, make_photos
 
 # 500 in all; a hang is what takes several times as long as the slowest sound command.
 DAMAGES = 500
@@ -33,19 +32,6 @@ COMMANDS: dict[str, list[str]] = {
     "resume": [*TRAIN, "run", "--resume"],
     "recipe": ["train", "digits", "--recipe", "run/recipe.toml", "--out", "again"],
 }
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    make_photos(folder / "photos", 8)
-    return folder
-
-
-@pytest.fixture
-def forks(work: Path) -> Iterator[Server]:
-    with server(work) as started:
-        yield started
 
 
 def run_damaged(forks: Server, work: Path, name: str, seed: int) -> Counter[int]:

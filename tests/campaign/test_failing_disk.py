@@ -8,13 +8,12 @@ import errno
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.campaign.forked import Job, Outcome, Server, server
-from tests.campaign.test_kills import FAST, FEATURES, TRAIN, make_photos, run_bytes, stray_files
+from tests.campaign.forked import Job, Outcome, Server
+from tests.campaign.inputs import FAST, FEATURES, TRAIN, run_bytes, stray_files
 
 SOURCE = Path(__file__).with_name("faulty_disk.c")
 COMPILER = shutil.which("cc")
@@ -29,24 +28,11 @@ pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler, as
 
 
 @pytest.fixture(scope="module")
-def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def preload(tmp_path_factory: pytest.TempPathFactory) -> Path:
     library = tmp_path_factory.mktemp("disk") / "faulty_disk.so"
     command = [str(COMPILER), "-O1", "-shared", "-fPIC", "-o", str(library), str(SOURCE), "-ldl"]
     subprocess.run(command, check=True)
     return library
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    make_photos(folder / "photos")
-    return folder
-
-
-@pytest.fixture
-def forks(work: Path, disk: Path) -> Iterator[Server]:
-    with server(work, disk) as started:
-        yield started
 
 
 def clean(work: Path) -> None:

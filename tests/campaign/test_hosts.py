@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaign.test_kills import FAST, FEATURES, TRAIN, make_photos
+from tests.campaign.inputs import FAST, FEATURES, TRAIN, make_photos
 from tests.journeys.command import COMMAND, own_environment
 
 HOOK = """
@@ -43,7 +43,7 @@ COMMANDS: dict[str, list[str]] = {
     "features": ["train", "photos", *FEATURES, *FAST, "--out", "features"],
     "seeds": ["train", "photos", *SHORT, "--seeds", "2", "--out", "seeds"],
     "check": ["check", "photos"],
-    "evaluate": ["evaluate", "run", "--on", "photos"],
+    "evaluate": ["evaluate", "features", "--on", "photos"],
     "predict": ["predict", "cifar10-small", "photos/north-west"],
     "explain": ["explain", "cifar10-small", "photos/north-west/000.png", "--out", "why"],
     "mistakes": ["explain", "run", "--errors"],

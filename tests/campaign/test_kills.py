@@ -1,20 +1,16 @@
 """`kill -9` at 200 random moments of every way to train: resumed, each ends with the same bytes."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from tests.campaign.forked import Job, Outcome, Server, moments, server
-from tests.conftest import make_images
-from tests.journeys.test_train import epochs, result_bytes
+from tests.campaign.forked import Job, Outcome, Server, moments
+from tests.campaign.inputs import FAST, FEATURES, TRAIN, run_bytes, stray_files
+from tests.journeys.test_train import result_bytes
 
-FAST = ["--set", "train.precision=fp32", "--set", "train.device=cpu"]
-TRAIN = ["train", "digits", "--recipe", "small-cnn", "--epochs", "4", *FAST]
-FEATURES = ["--recipe", "transfer-features", "--backbone", "resnet10t:weights=none,input_size=32"]
 TRIALS = 4
 
 # What is trained, and in how many of the 200 kills.
@@ -37,32 +33,6 @@ WAYS: dict[str, tuple[list[str], int]] = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    make_photos(folder / "photos")
-    return folder
-
-
-@pytest.fixture
-def forks(work: Path) -> Iterator[Server]:
-    with server(work) as started:
-        yield started
-
-
-def make_photos(folder: Path, count: int = 120) -> None:
-    images = make_images(count, size=24)
-    for row, label in enumerate(images.labels):
-        path = folder / images.class_names[label] / f"{row:03d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(images.pixels[row].transpose(1, 2, 0)).save(path)
-
-
-def run_bytes(folder: Path) -> object:
-    metrics = epochs(folder) if (folder / "metrics.jsonl").is_file() else None
-    return result_bytes(folder), metrics
-
-
 def ladder_bytes(folder: Path) -> object:
     rungs = sorted(path.parent for path in folder.glob("**/evaluation.json"))
     return {str(rung.relative_to(folder)): result_bytes(rung) for rung in rungs}
@@ -76,14 +46,6 @@ def finished_trials(folder: Path) -> object:
 
 
 RESULTS: dict[str, Callable[[Path], object]] = {"ladder": ladder_bytes, "tune": finished_trials}
-
-
-def stray_files(folder: Path) -> list[str]:
-    """Temporary files that a killed process left behind."""
-    # Names that begin with a dot are those of files before they are complete.
-    return [
-        str(path) for path in folder.rglob(".*") if path.is_file() and path.name != ".gitignore"
-    ]
 
 
 def attempt(forks: Server, work: Path, way: str, out: str, kill_after: float | None) -> Outcome:

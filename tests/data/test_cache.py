@@ -106,26 +106,11 @@ def test_the_same_files_fitted_differently_do_not_get_each_other_s_pixels(
 
 
 def test_pixels_are_on_the_disk_before_they_get_their_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk_events: dict[int, list[str]]
 ) -> None:
-    events: list[tuple[str, int]] = []
-    fsync, replaced = os.fsync, Path.replace
-
-    def note_sync(handle: int) -> None:
-        events.append(("on the disk", os.fstat(handle).st_ino))
-        fsync(handle)
-
-    def note_name(self: Path, target: Path) -> Path:
-        if target.suffix == ".pixels":
-            events.append(("named", self.stat().st_ino))
-        return replaced(self, target)
-
-    monkeypatch.setattr(os, "fsync", note_sync)
-    monkeypatch.setattr(Path, "replace", note_name)
     _cached(_images(tmp_path, 2))
     (pixels,) = cache_folder().rglob("*.pixels")
-    inode = pixels.stat().st_ino
-    assert [event for event, of in events if of == inode] == ["on the disk", "named"]
+    assert disk_events[pixels.stat().st_ino] == ["on the disk", "named"]
 
 
 def test_another_decoder_is_another_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

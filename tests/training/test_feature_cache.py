@@ -50,24 +50,10 @@ def test_rows_are_computed_once_and_leave_a_file_and_its_record(tmp_path: Path) 
 
 
 def test_rows_are_on_the_disk_before_they_get_their_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disk_events: dict[int, list[str]]
 ) -> None:
-    events: list[tuple[str, int]] = []
-    fsync, replaced = os.fsync, Path.replace
-
-    def note_sync(handle: int) -> None:
-        events.append(("on the disk", os.fstat(handle).st_ino))
-        fsync(handle)
-
-    def note_name(self: Path, target: Path) -> Path:
-        events.append(("named", self.stat().st_ino))
-        return replaced(self, target)
-
-    monkeypatch.setattr(os, "fsync", note_sync)
-    monkeypatch.setattr(Path, "replace", note_name)
     cached_rows(tmp_path / "a.npy", BOUNDS, Backbone())
-    inode = (tmp_path / "a.npy").stat().st_ino
-    assert [event for event, of in events if of == inode] == ["on the disk", "named"]
+    assert disk_events[(tmp_path / "a.npy").stat().st_ino] == ["on the disk", "named"]
 
 
 @pytest.mark.parametrize("damage", ["flipped bits", "truncated", "empty", "longer", "no record"])
