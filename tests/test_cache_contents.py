@@ -22,7 +22,7 @@ from glasshouse.cache_contents import (
     shrink_cache,
 )
 from glasshouse.data.cache import Cached, cached_images
-from glasshouse.data.workers import Fitting
+from glasshouse.data.fitting import Fitting
 from glasshouse.errors import StorageError, UsageError
 from glasshouse.storage import cache_folder
 from glasshouse.training.feature_cache import Values, cached_rows
@@ -33,7 +33,7 @@ BUILDER = """
 import sys, time
 from pathlib import Path
 from glasshouse.data.cache import cached_images
-from glasshouse.data.workers import Fitting
+from glasshouse.data.fitting import Fitting
 
 def wait(what, done, total):
     print("decoding", flush=True)
@@ -46,7 +46,7 @@ READER = """
 import sys, time
 from pathlib import Path
 from glasshouse.data.cache import cached_images
-from glasshouse.data.workers import Fitting
+from glasshouse.data.fitting import Fitting
 
 found = cached_images(sorted(Path(sys.argv[1]).rglob("*.png")), Fitting(8, 8, "crop"), workers=1)
 print("reading", flush=True)

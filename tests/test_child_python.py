@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from glasshouse.child_python import child_environment, safe_children
-from glasshouse.data.workers import Fitting, decode_files
+from glasshouse.data.fitting import Fitting
+from glasshouse.data.workers import decode_files
 from glasshouse.runs.background import start_training
 from tests.data.image_files import encoded
 from tests.journeys.command import COMMAND, own_environment

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from glasshouse.data.decode import decode
-from glasshouse.data.workers import Fitting, decode_files
+from glasshouse.data.fitting import Fitting
+from glasshouse.data.workers import decode_files
 from glasshouse.errors import BadImage
 
 # A hang is ended after so long, and its image named as such.

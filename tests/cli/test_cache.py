@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from glasshouse.data.cache import cached_images
-from glasshouse.data.workers import Fitting
+from glasshouse.data.fitting import Fitting
 from glasshouse.storage import cache_folder
 from tests.data.image_files import write_folder
 from tests.journeys.command import glasshouse_here
@@ -33,7 +33,7 @@ def test_the_list_names_what_size_last_use_and_source(
     assert columns.split("  ")[0] == "last used"
     (row,) = (row for row in rows if " 3 images, 8x8, crop" in row)
     assert row.endswith(str(tmp_path / "photos" / "cat"))
-    assert " kB " in row or " bytes " in row
+    assert " KB " in row or " B " in row
 
 
 def test_pruning_prints_what_was_freed_and_json_names_the_files(

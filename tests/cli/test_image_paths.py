@@ -70,10 +70,18 @@ def test_chunks_hold_a_bounded_number_of_images_and_bad_files_are_collected(
     assert str(error).startswith("deep/words.png: not an image")
 
 
+@pytest.mark.parametrize(
+    "cropped",
+    [
+        Preprocessing(20, 24, "crop", crop_fraction=0.8),
+        Preprocessing(21, 21, crop_fraction=0.8, interpolation="bilinear", rounding="torchvision"),
+        Preprocessing(20, 24, "letterbox", (0.4, 0.5, 0.6), crop_fraction=0.9, rounding="timm"),
+    ],
+    ids=["exact", "torchvision", "timm"],
+)
 def test_files_read_by_several_processes_have_the_pixels_of_those_read_in_this_one(
-    folder: Path,
+    folder: Path, cropped: Preprocessing
 ) -> None:
-    cropped = Preprocessing(20, 24, "crop", crop_fraction=0.8)
     classifier = replace(classifier_of(module_net()), preprocessing=cropped)
     paths = [*image_paths([Path("deep")]), Path("nowhere.png")]
     found = read_image_files(paths, classifier)

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from glasshouse.data.decode import Pixels, decode, fit_to_size
+from glasshouse.data.decode import Pixels, decode
+from glasshouse.data.fitting import fit_to_size
 from glasshouse.data.images import Resize
 
 

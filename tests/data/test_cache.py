@@ -8,9 +8,9 @@ from PIL import Image
 
 from glasshouse.data import cache as module, cache_entry, file_index
 from glasshouse.data.cache import Cached, cached_images, forget_files
+from glasshouse.data.fitting import Fitting
 from glasshouse.data.pixel_blocks import gather
 from glasshouse.data.survey import survey as survey_of, survey_to_bytes
-from glasshouse.data.workers import Fitting
 from glasshouse.errors import StorageError
 from glasshouse.storage import cache_folder
 from tests.data.image_files import decoded, encoded, scene, write_folder

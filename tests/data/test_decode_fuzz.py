@@ -2,7 +2,8 @@ from pathlib import Path
 
 import numpy as np
 
-from glasshouse.data.workers import Fitting, decode_files
+from glasshouse.data.fitting import Fitting
+from glasshouse.data.workers import decode_files
 from tests.data.image_files import all_formats
 
 

@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glasshouse.data.decode import fit_to_size
 from glasshouse.data.findings import LEVELS, Finding
+from glasshouse.data.fitting import fit_to_size
 from glasshouse.data.image_checks import blocking, check, resolution
 from glasshouse.data.images import BadFile, ImageSet, OddFile, Splits, take
 from tests.conftest import make_images

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from glasshouse.data.cache import cached_images
+from glasshouse.data.fitting import Fitting
 from glasshouse.data.pixel_blocks import Images, blocks, gather
-from glasshouse.data.workers import Fitting
 from tests.data.image_files import write_folder
 
 

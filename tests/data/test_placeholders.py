@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from glasshouse.data.decode import Resize, decode, fit_to_size
+from glasshouse.data.decode import decode
 from glasshouse.data.digits import read_digits
+from glasshouse.data.fitting import Resize, fit_to_size
 from glasshouse.data.images import ImageSet
 from glasshouse.data.placeholders import placeholders_in
 from glasshouse.data.shapes import make_shapes

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glasshouse.data.workers import Decoded, Fitting, decode_files
+from glasshouse.data.fitting import Fitting
+from glasshouse.data.workers import Decoded, decode_files
 from glasshouse.errors import DataError
 from glasshouse.storage import sha256_of_file
 from tests.data.image_files import decoded, write_folder
@@ -102,7 +103,8 @@ def test_a_script_without_a_main_guard_works_and_can_be_interrupted(tmp_path: Pa
     script.write_text(
         "import signal\n"
         "from pathlib import Path\n"
-        "from glasshouse.data.workers import Fitting, decode_files\n"
+        "from glasshouse.data.fitting import Fitting\n"
+        "from glasshouse.data.workers import decode_files\n"
         # Whoever starts the tests in the background has them ignore this signal.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"paths = sorted(Path({str(tmp_path / 'cat')!r}).iterdir()) * 500\n"

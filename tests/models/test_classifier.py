@@ -29,6 +29,7 @@ def classifier() -> Classifier:
     net = build(settings, 3, (3, 16, 16), seed=0)
     net(torch.rand(8, 3, 16, 16))  # moves the batch statistics away from their start
     preprocessing = Preprocessing(16, 16, "letterbox", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 0.9)
+    preprocessing = replace(preprocessing, interpolation="bilinear", rounding="torchvision")
     architecture = architecture_of(settings, 3, (3, 16, 16))
     return Classifier(net, preprocessing, ("a", "ü", "c"), 1.5, architecture)
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from glasshouse.data.decode import decode, fit_to_size
+from glasshouse.data.decode import decode
+from glasshouse.data.fitting import fit_to_size
 from glasshouse.errors import DataError
 from glasshouse.models.preprocessing import Preprocessing, preprocess, scale
 

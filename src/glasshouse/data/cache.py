@@ -42,11 +42,12 @@ from glasshouse.data.file_index import (
     readable,
     unchanged,
 )
+from glasshouse.data.fitting import Fitting
 from glasshouse.data.headers import Header
 from glasshouse.data.images import BadFile
 from glasshouse.data.pixel_blocks import Images, Positions
 from glasshouse.data.survey import Survey, survey
-from glasshouse.data.workers import Fitting, decode_files
+from glasshouse.data.workers import decode_files
 from glasshouse.errors import StorageError
 from glasshouse.file_lock import locked_folder, share
 from glasshouse.progress import Progress
@@ -318,7 +319,7 @@ def _no_images(fitting: Fitting) -> Images:
 
 def _record_path(digests: Sequence[str], fitting: Fitting) -> Path:
     """Where the record of an entry is: its name is made from all that decides its pixels."""
-    parts = (DECODER_VERSION, fitting.height, fitting.width, fitting.resize, *digests)
+    parts = (DECODER_VERSION, *fitting.key, *digests)
     key = sha256_of_bytes(os.fsencode("\n".join(map(str, parts))))[:32]
     return _folder(fitting) / f"{key}.json"
 
@@ -329,7 +330,8 @@ def _index_path(paths: Sequence[Path], fitting: Fitting) -> Path:
 
 
 def _folder(fitting: Fitting) -> Path:
-    name = f"{fitting.height}x{fitting.width}-{fitting.resize}-{DECODER_VERSION}"
+    height, width, *how = fitting.key
+    name = "-".join([f"{height}x{width}", *how, DECODER_VERSION])
     return cache_folder() / "images" / name
 
 

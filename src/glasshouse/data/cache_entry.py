@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from glasshouse.data.fitting import Fitting
 from glasshouse.data.pixel_blocks import BLOCK_BYTES, Images, images_per_block
 from glasshouse.data.survey import Survey, survey_blocks, survey_from_bytes, survey_to_bytes
-from glasshouse.data.workers import Fitting
 from glasshouse.errors import StorageError
 from glasshouse.storage import read_json, sha256_of_bytes, write_bytes, write_json
 

@@ -24,7 +24,6 @@ from PIL import Image, UnidentifiedImageError, _imaging
 
 from glasshouse.data.bit_depth import top_value
 from glasshouse.data.image_formats import HEAD_BYTES, format_of
-from glasshouse.data.images import Resize as Resize
 from glasshouse.errors import BadImage
 
 Pixels = NDArray[np.uint8]
@@ -58,10 +57,8 @@ MAX_FILE_BYTES = 512 << 20
 _LARGE_FILE = f"larger than {MAX_FILE_BYTES >> 20} MiB"
 # Larger images are decoded at half their size, so that a photo of a modern phone needs less memory.
 _ROOMY_PIXELS = 24_000_000
-# Transparent pixels become white, as on a web page. The bars of a letterbox are mid-grey, which is
-# about zero after standardisation.
+# Transparent pixels become white, as on a web page.
 _BACKGROUND = (255, 255, 255)
-_BAR = 127
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -140,21 +137,6 @@ def image_size(path: Path) -> tuple[int, int] | None:
     # As in _decode: Pillow's readers raise nearly anything on damaged input.
     except Exception:
         return None
-
-
-def fit_to_size(image: Pixels, height: int, width: int, resize: Resize = "crop") -> Pixels:
-    """Resize an image ``(h, w, 3)`` to channels-first uint8 ``(3, height, width)``.
-
-    crop keeps the centre, letterbox adds grey bars, stretch changes the aspect ratio. The
-    interpolation is bicubic with antialiasing: sharper than bilinear, with less ringing than
-    Lanczos, and common for pretrained networks.
-    """
-    if resize == "letterbox":
-        fitted = _letterbox(image, height, width)
-    else:
-        box = _middle(image.shape[:2], height, width) if resize == "crop" else None
-        fitted = _resample(image, height, width, box)
-    return np.ascontiguousarray(fitted.transpose(2, 0, 1))
 
 
 def read_file(path: Path) -> bytes:
@@ -306,36 +288,3 @@ def _reason(error: Exception, kind: str) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"a {kind} whose header is damaged or not supported"
     return f"damaged {kind}: {text or type(error).__name__}"
-
-
-def _resample(
-    image: Pixels, height: int, width: int, box: tuple[float, float, float, float] | None = None
-) -> Pixels:
-    if box is None and image.shape[:2] == (height, width):
-        return image
-    whole = Image.fromarray(image)
-    resized = whole.resize((width, height), Image.Resampling.BICUBIC, box=box)
-    return np.asarray(resized, dtype=np.uint8)
-
-
-def _middle(size: tuple[int, ...], height: int, width: int) -> tuple[float, float, float, float]:
-    """The largest centred box of the target aspect ratio: left, top, right, bottom in pixels.
-
-    Cropping comes before scaling: the other way round, an image of 60,000x1 pixels would become
-    huge.
-    """
-    scale = min(size[0] / height, size[1] / width)
-    # Rounding can make a product larger than the side itself, and Pillow refuses such a box.
-    rows, columns = min(height * scale, size[0]), min(width * scale, size[1])
-    left, top = (size[1] - columns) / 2, (size[0] - rows) / 2
-    return (left, top, min(left + columns, size[1]), min(top + rows, size[0]))
-
-
-def _letterbox(image: Pixels, height: int, width: int) -> Pixels:
-    scale = min(height / image.shape[0], width / image.shape[1])
-    rows = min(height, max(1, round(image.shape[0] * scale)))
-    columns = min(width, max(1, round(image.shape[1] * scale)))
-    canvas = np.full((height, width, 3), _BAR, dtype=np.uint8)
-    top, left = (height - rows) // 2, (width - columns) // 2
-    canvas[top : top + rows, left : left + columns] = _resample(image, rows, columns)
-    return canvas

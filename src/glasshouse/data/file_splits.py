@@ -13,6 +13,7 @@ from glasshouse.data.bit_depth import describe_narrow, warn_of_narrow
 from glasshouse.data.cache import cached_images
 from glasshouse.data.class_names import describe_similar, similar_names
 from glasshouse.data.cropping import choose_resize
+from glasshouse.data.fitting import Fitting
 from glasshouse.data.images import BadFile, ImageSet, OddFile, Resize, Splits, with_survey
 from glasshouse.data.splits import (
     TRAINED_ON_VALIDATION,
@@ -22,7 +23,6 @@ from glasshouse.data.splits import (
     two_way_split,
 )
 from glasshouse.data.survey import survey_slice
-from glasshouse.data.workers import Fitting
 from glasshouse.errors import DataError, UnreadableFiles
 from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings

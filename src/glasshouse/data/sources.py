@@ -11,9 +11,9 @@ from PIL import Image
 from glasshouse.data.cache import forget_files
 from glasshouse.data.cifar import find_cifar, read_cifar
 from glasshouse.data.class_folders import list_folder
-from glasshouse.data.decode import Resize, fit_to_size
 from glasshouse.data.digits import read_digits
 from glasshouse.data.file_splits import FileListing, load_files, load_unsplit
+from glasshouse.data.fitting import Resize, fit_to_size
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.data.shapes import DEFAULT_SIZE, make_shapes
 from glasshouse.data.splits import TRAINED_ON_VALIDATION, limit, three_way_split, two_way_split

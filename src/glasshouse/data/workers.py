@@ -17,10 +17,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from glasshouse.child_python import child_environment
-from glasshouse.data.decode import Resize, decode, fit_to_size, read_file
+from glasshouse.data.decode import decode, read_file
+from glasshouse.data.fitting import Fitting, fit
 from glasshouse.data.headers import Header, read_header
 from glasshouse.errors import BadImage, DataError
 
@@ -30,15 +31,6 @@ _MEMORY_BYTES = 6 << 30
 # Every message is its length followed by that many bytes: no pickle crosses the pipe.
 _LENGTH = struct.Struct("<I")
 _READY = b"ready"
-
-
-@dataclass(frozen=True)
-class Fitting:
-    """The size that every image is resized to, and how."""
-
-    height: int
-    width: int
-    resize: Resize
 
 
 @dataclass(frozen=True)
@@ -94,9 +86,8 @@ def serve_decoding() -> None:
     with suppress(EOFError, BrokenPipeError):
         while True:
             request = _receive(requests).decode("utf-8", "surrogateescape")
-            height, width, resize, path = request.split("\n", 3)
-            fitting = Fitting(int(height), int(width), cast(Resize, resize))
-            for part in _decode_one(Path(path), fitting):
+            fitting, path = request.split("\n", 1)
+            for part in _decode_one(Path(path), Fitting(**json.loads(fitting))):
                 _send(answers, part)
 
 
@@ -107,7 +98,7 @@ def _decode_one(path: Path, fitting: Fitting) -> tuple[bytes, bytes, bytes, byte
         digest = hashlib.sha256(data).hexdigest().encode()
         image = decode(data, name=str(path))
         header = json.dumps(asdict(read_header(data, str(path)))).encode()
-        pixels = fit_to_size(image, fitting.height, fitting.width, fitting.resize).tobytes()
+        pixels = fit(image, fitting).tobytes()
     except BadImage as error:
         reason = error.reason.encode("utf-8", "replace")
     except MemoryError:
@@ -145,7 +136,7 @@ def _ask(
     process: "subprocess.Popen[bytes]", number: int, path: Path, fitting: Fitting, timeout_s: float
 ) -> Decoded:
     """The result, with neither pixels nor reason if the process died or did not answer in time."""
-    lines = [str(fitting.height), str(fitting.width), fitting.resize, str(path)]
+    lines = [json.dumps(asdict(fitting)), str(path)]
     assert process.stdin and process.stdout
     # A blocking read of a pipe takes no timeout on every system, but ends with the process.
     clock = threading.Timer(timeout_s, process.kill)

@@ -95,6 +95,8 @@ def _facts(classifier: Classifier) -> dict[str, str]:
         "class_names": json.dumps(list(classifier.class_names), ensure_ascii=False),
         "resize": wanted.resize,
         "crop_fraction": repr(wanted.crop_fraction),
+        "interpolation": wanted.interpolation,
+        "rounding": wanted.rounding,
         "temperature": repr(classifier.temperature),
     }
 

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glasshouse.data.decode import Pixels, fit_to_size
+from glasshouse.data.decode import Pixels
+from glasshouse.data.fitting import GREY, Colour, Fitting, Interpolation, Resize, Rounding, fit
 from glasshouse.errors import DataError
 
 
@@ -19,46 +19,54 @@ class Preprocessing:
 
     mean and std: one value per channel in units of 0..1; mean 0 and std 1 only rescale to 0..1.
     crop_fraction: the share of each side of the resized image that is kept around its centre;
-    0.875 is the common crop from 256 to 224 pixels.
+    0.875 is the common crop from 256 to 224 pixels. interpolation: the filter of Pillow's resize,
+    which is the one that torchvision and timm use on images. rounding: "none" crops in fractions of
+    a pixel and then resizes, as images are read for training; "torchvision" and "timm" resize, crop
+    whole pixels and round as the transforms of that library, to the pixel.
     """
 
     height: int
     width: int
-    resize: Literal["crop", "letterbox", "stretch"] = "crop"
+    resize: Resize = "crop"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     crop_fraction: float = 1.0
+    interpolation: Interpolation = "bicubic"
+    rounding: Rounding = "none"
+
+    @property
+    def fitting(self) -> Fitting:
+        """What decides the pixels, before they are normalised."""
+        return Fitting(
+            height=self.height,
+            width=self.width,
+            resize=self.resize,
+            crop_fraction=self.crop_fraction,
+            interpolation=self.interpolation,
+            rounding=self.rounding,
+            bars=self._bars(),
+        )
+
+    def _bars(self) -> Colour:
+        # timm fills the bars with the mean, which normalisation turns into zero.
+        if self.rounding == "none":
+            return GREY
+        red, green, blue = (round(255 * value) for value in self.mean)
+        return red, green, blue
 
 
 def preprocess(image: Pixels, preprocessing: Preprocessing) -> Pixels:
     """Bring a decoded image ``(h, w, 3)`` to the network's size: uint8 ``(3, height, width)``.
 
-    image: what ``decode`` returns, or any 8-bit RGB array of that layout. With a crop_fraction of
-    0.875, the convention for ImageNet, 224 of 256 pixels are kept. Raises DataError for an array
-    of another layout or type.
+    image: what ``decode`` returns, or any 8-bit RGB array of that layout. Raises DataError for an
+    array of another layout or type.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise DataError(
             "preprocess: expected a decoded image of shape (height, width, 3) and type uint8, "
             f"received shape {image.shape} and type {image.dtype}; read image files with decode"
         )
-    fitted = fit_to_size(image, *resized_size(preprocessing), preprocessing.resize)
-    return crop_centre(fitted, preprocessing)
-
-
-def resized_size(preprocessing: Preprocessing) -> tuple[int, int]:
-    """The height and width that an image is resized to before its centre is cropped."""
-    # Resizing to the larger size first keeps the field of view that the weights were trained on.
-    wanted = preprocessing.height, preprocessing.width
-    height, width = (max(round(side / preprocessing.crop_fraction), side) for side in wanted)
-    return height, width
-
-
-def crop_centre(resized: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """The centre of an image of ``resized_size``, channels first, that the network receives."""
-    height, width = preprocessing.height, preprocessing.width
-    top, left = (resized.shape[1] - height) // 2, (resized.shape[2] - width) // 2
-    return np.ascontiguousarray(resized[:, top : top + height, left : left + width])
+    return fit(image, preprocessing.fitting)
 
 
 def scale(images: Tensor, preprocessing: Preprocessing) -> Tensor:

@@ -132,11 +132,14 @@ def head_keys(name: str, arguments: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(key for key, value in few.items() if more[key].shape != value.shape)
 
 
-def preprocessing_of(name: str) -> Preprocessing:
-    """The preprocessing that the published weights expect, at their own image size."""
+def preprocessing_of(name: str, file: str | None = None) -> Preprocessing:
+    """The preprocessing that the published weights expect, at their own image size.
+
+    file: the name of a weights file, where torchvision has published several for a network.
+    """
     source, bare = _resolve(name)
     if source == "torchvision":
-        return _torchvision_preprocessing(bare)
+        return _torchvision_preprocessing(bare, file)
     timm = _timm()
     config = timm.data.resolve_data_config(pretrained_cfg=_timm_config(bare).to_dict())
     _, height, width = config["input_size"]
@@ -147,6 +150,8 @@ def preprocessing_of(name: str) -> Preprocessing:
         tuple(config["mean"]),
         tuple(config["std"]),
         float(config["crop_pct"]),
+        config["interpolation"],
+        "timm",
     )
 
 
@@ -265,13 +270,16 @@ def _builder(source: Source, bare: str) -> Any:
     return lambda **given: create(bare, pretrained=False, **given)
 
 
-def _torchvision_preprocessing(bare: str) -> Preprocessing:
-    transforms = _torchvision().models.get_model_weights(bare).DEFAULT.transforms()
+def _torchvision_preprocessing(bare: str, file: str | None) -> Preprocessing:
+    known = _torchvision().models.get_model_weights(bare)
+    # Later weights of a network are often made for another size before the crop.
+    same = (weights for weights in known if weights.url.endswith(f"/{file}"))
+    transforms = next(same, known.DEFAULT).transforms()
     side = int(transforms.crop_size[0])
     fraction = side / int(transforms.resize_size[0])
-    return Preprocessing(
-        side, side, "crop", tuple(transforms.mean), tuple(transforms.std), fraction
-    )
+    mean, std = tuple(transforms.mean), tuple(transforms.std)
+    how = transforms.interpolation.value
+    return Preprocessing(side, side, "crop", mean, std, fraction, how, "torchvision")
 
 
 @cache

@@ -56,7 +56,7 @@ def create(
     count = class_count or _count_classes(net, name, arguments)
     classifier = Classifier(
         net.eval(),
-        pretrained.preprocessing_of(name),
+        pretrained.preprocessing_of(name, None if file is None else file.path.name),
         class_names or pretrained.usual_class_names(name, count),
         architecture=pretrained.architecture_of_pretrained(name, count, arguments),
     )

@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from glasshouse.data.decode import Pixels, decode
-from glasshouse.data.workers import Fitting, decode_files
+from glasshouse.data.fitting import Fitting
+from glasshouse.data.workers import decode_files
 from glasshouse.errors import BadImage
 from glasshouse.serving.workbench import Workbench
 

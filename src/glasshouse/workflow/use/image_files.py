@@ -8,10 +8,10 @@ import numpy as np
 from glasshouse.data.bit_depth import warn_of_narrow
 from glasshouse.data.decode import Pixels
 from glasshouse.data.headers import decode_file
-from glasshouse.data.workers import Fitting, decode_files
+from glasshouse.data.workers import decode_files
 from glasshouse.errors import BadImage
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.preprocessing import crop_centre, preprocess, resized_size
+from glasshouse.models.preprocessing import preprocess
 
 # Starting the decoding processes takes longer than decoding fewer files than this.
 _WORTH_PROCESSES = 16
@@ -26,13 +26,12 @@ def read_image_files(paths: Sequence[Path], classifier: Classifier) -> list[Pixe
     if len(paths) < _WORTH_PROCESSES:
         return [_read_or_error(path, classifier) for path in paths]
     wanted = classifier.preprocessing
-    height, width = resized_size(wanted)
     found: dict[int, Pixels | BadImage] = {}
     narrow: dict[str, str] = {}
-    for result in decode_files(paths, Fitting(height, width, wanted.resize)):
+    for result in decode_files(paths, wanted.fitting):
         if result.pixels:
-            pixels = np.frombuffer(result.pixels, np.uint8).reshape(3, height, width)
-            found[result.position] = crop_centre(pixels, wanted)
+            pixels = np.frombuffer(result.pixels, np.uint8)
+            found[result.position] = pixels.reshape(3, wanted.height, wanted.width)
             if result.header and result.header.narrow:
                 narrow[str(paths[result.position])] = result.header.narrow
         else:

@@ -8,7 +8,8 @@ import numpy as np
 from fastapi import APIRouter, Response
 from PIL import Image
 
-from glasshouse.data.decode import decode, fit_to_size
+from glasshouse.data.decode import decode
+from glasshouse.data.fitting import fit_to_size
 from glasshouse.errors import GlasshouseError
 from glasshouse.serving.pages.teach.view import fill
 from glasshouse.serving.taught_sets import file_of, set_folder

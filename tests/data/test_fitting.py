@@ -1,0 +1,108 @@
+"""The geometry of images; the transforms of torchvision and timm are compared in tests/parity."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glasshouse.data.fitting import Fitting, Interpolation, Resize, Rounding, fit, fit_to_size
+from tests.data.image_files import scene
+
+
+def test_crop_keeps_the_centre() -> None:
+    image = np.zeros((10, 30, 3), dtype=np.uint8)
+    image[:, 10:20] = 200
+    fitted = fit_to_size(image, 10, 10, "crop")
+    assert fitted.shape == (3, 10, 10)
+    assert (fitted == 200).all()
+
+
+def test_crop_accepts_images_whose_sides_do_not_divide_evenly() -> None:
+    for side in (29, 123, 225, 239, 450):
+        assert 224 * (side / 224) > side  # which rounding makes larger than the image
+        assert fit_to_size(np.zeros((side, side + 90, 3), np.uint8), 224, 224).shape == (
+            3,
+            224,
+            224,
+        )
+
+
+def test_crop_is_scale_and_centre_crop() -> None:
+    image = scene(40, 60)
+    scaled = Image.fromarray(image).resize((30, 20), Image.Resampling.BICUBIC)
+    expected = np.asarray(scaled.crop((5, 0, 25, 20)))
+    fitted = fit_to_size(image, 20, 20, "crop").transpose(1, 2, 0)
+    # The kernel does not reach outside the box, so the outermost columns may differ slightly.
+    assert np.array_equal(fitted[:, 2:-2], expected[:, 2:-2])
+
+
+def test_letterbox_keeps_everything_between_grey_bars() -> None:
+    fitted = fit_to_size(np.full((10, 20, 3), 250, np.uint8), 20, 20, "letterbox")
+    assert (fitted[:, 5:15] == 250).all()
+    assert (fitted[:, :5] == 127).all()
+    assert (fitted[:, 15:] == 127).all()
+
+
+def test_stretch_changes_the_aspect_ratio() -> None:
+    image = np.zeros((10, 20, 3), dtype=np.uint8)
+    image[:, 10:] = 100
+    fitted = fit_to_size(image, 8, 8, "stretch")
+    assert fitted[0, 0, [0, 1, 6, 7]].tolist() == [0, 0, 100, 100]
+
+
+def test_shrinking_averages_instead_of_skipping() -> None:
+    board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    fitted = fit_to_size(np.repeat(board[:, :, None], 3, axis=2), 8, 8)
+    assert np.abs(fitted.astype(int) - 127).max() <= 3
+
+
+@pytest.mark.parametrize("resize", ["crop", "letterbox", "stretch"])
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (1, 1)])
+def test_extreme_shapes_fit(resize: Resize, size: tuple[int, int]) -> None:
+    assert fit_to_size(np.full((*size, 3), 9, np.uint8), 16, 16, resize).shape == (3, 16, 16)
+
+
+def test_a_fitting_image_is_unchanged() -> None:
+    image = scene(16, 16)
+    assert np.array_equal(fit_to_size(image, 16, 16), image.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("rounding", ["torchvision", "timm"])
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1)])
+def test_an_image_that_resizing_would_make_huge_is_cropped_first(
+    rounding: Rounding, size: tuple[int, int]
+) -> None:
+    fitting = Fitting(224, 224, crop_fraction=0.875, rounding=rounding)
+    fitted = fit(np.full((*size, 3), 9, np.uint8), fitting)
+    assert fitted.shape == (3, 224, 224) and (fitted == 9).all()
+
+
+def test_half_a_pixel_is_rounded_to_the_even_number() -> None:
+    # Of 342 rows, 43 are cropped: 22 above and 21 below, where rounding down would take 21 above.
+    image = np.zeros((342, 342, 3), np.uint8)
+    image[22] = 255
+    fitted = fit(image, Fitting(299, 299, crop_fraction=299 / 342, rounding="torchvision"))
+    assert (fitted[:, 0] == 255).all() and not fitted[:, 1:].any()
+
+
+def test_the_resized_size_is_rounded_down_as_timm_does() -> None:
+    # 224 / 0.9 = 248.9, so that 12 of 248 columns are cropped on either side.
+    image = np.zeros((248, 248, 3), np.uint8)
+    image[:, 12] = 255
+    fitted = fit(image, Fitting(224, 224, crop_fraction=0.9, rounding="timm"))
+    assert (fitted[:, :, 0] == 255).all() and not fitted[:, :, 1:].any()
+
+
+def test_the_interpolation_is_that_of_pillow() -> None:
+    image = scene(40, 40)
+    for name in get_args(Interpolation):
+        expected = Image.fromarray(image).resize((16, 16), Image.Resampling[name.upper()])
+        fitted = fit(image, Fitting(16, 16, interpolation=name))
+        assert np.array_equal(fitted.transpose(1, 2, 0), np.asarray(expected))
+
+
+def test_the_key_names_what_differs_from_how_data_sets_are_read() -> None:
+    assert Fitting(32, 24).key == ("32", "24", "crop")
+    changed = Fitting(32, 24, interpolation="bilinear", rounding="timm")
+    assert changed.key == ("32", "24", "crop", "interpolation=bilinear", "rounding=timm")
