@@ -130,10 +130,10 @@ SETS: list[tuple[dict[str, Any], str]] = [
     ({"pixels": np.zeros((2, 8, 8, 3), np.uint8)}, r"transpose\(0, 3, 1, 2\)"),
     ({"pixels": np.zeros((2, 3, 8, 8), np.float32)}, "pixels: expected uint8"),
     ({"pixels": np.zeros((2, 8, 8), np.uint8)}, r"received uint8 \(2, 8, 8\)"),
-    ({"labels": np.array([0, 2])}, "labels: expected 0 to 1, the positions of 2 class names"),
-    ({"labels": np.array([0])}, "labels: expected 2, one per image; received 1"),
-    ({"labels": np.array([0.0, 1.0])}, "labels: expected integers"),
-    ({"labels": [0, 1]}, "labels: expected a numpy array, received a list"),
+    ({"targets": np.array([0, 2])}, "targets: expected 0 to 1, the positions of 2 class names"),
+    ({"targets": np.array([0])}, "targets: expected 2, one per image; received 1"),
+    ({"targets": np.array([0.0, 1.0])}, "targets: expected integers"),
+    ({"targets": [0, 1]}, "targets: expected a numpy array, received a list"),
     ({"ids": np.array(["a"])}, "ids: expected 2, one per image; received 1"),
 ]
 
@@ -166,7 +166,7 @@ def test_a_network_that_does_not_fit_is_named_with_its_layer(
     ("wrong", "words"), SETS, ids=lambda value: value if isinstance(value, str) else ""
 )
 def test_an_image_set_is_checked_when_it_is_made(wrong: dict[str, Any], words: str) -> None:
-    right: dict[str, Any] = {"pixels": PIXELS, "labels": LABELS, "ids": IDS}
+    right: dict[str, Any] = {"pixels": PIXELS, "targets": LABELS, "ids": IDS}
     assert len(gh.ImageSet(**right, class_names=("x", "y"))) == 2
     check(gh.DataError, words, lambda: gh.ImageSet(**(right | wrong), class_names=("x", "y")))
 

@@ -21,7 +21,7 @@ def test_ids_are_paths_and_classes_come_from_all_splits(tmp_path: Path) -> None:
         "test/cat/000.png", "test/dog/000.png", "train/cat/000.png", "train/cat/001.png",
         "train/dog/000.png", "train/dog/001.png",
     ]  # fmt: skip
-    assert listing.labels.tolist() == [0, 1, 0, 0, 1, 1]
+    assert listing.targets.tolist() == [0, 1, 0, 0, 1, 1]
     assert listing.given_splits == ("test", "test", "train", "train", "train", "train")
 
 
@@ -235,7 +235,7 @@ def test_folders_that_are_numbers_are_ordered_by_value(tmp_path: Path) -> None:
     write_folder(tmp_path, dict.fromkeys(["0", "1", "10", "2"], 1))
     listing = list_folder(tmp_path)
     assert listing.class_names == ("0", "1", "2", "10")
-    assert [listing.class_names[k] for k in listing.labels] == ["0", "1", "10", "2"]
+    assert [listing.class_names[k] for k in listing.targets] == ["0", "1", "10", "2"]
 
 
 def test_one_name_in_two_unicode_forms_is_one_class_in_all_splits(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_parquet_gives_the_same(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(table, tmp_path / "images.parquet")
     listing = list_table(tmp_path / "images.parquet")
     assert listing.ids.tolist() == [path for path, _ in ROWS]
-    assert listing.labels.tolist() == [0] * 6 + [1] * 6
+    assert listing.targets.tolist() == [0] * 6 + [1] * 6
 
 
 def test_parquet_without_pyarrow_says_what_to_install(
@@ -146,7 +146,7 @@ def test_a_part_of_a_parquet_file_that_is_too_large_unpacked_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_parquet(tmp_path, ["cat", "dog"] * 50)
-    assert len(list_table(path).labels) == 100
+    assert len(list_table(path).targets) == 100
     monkeypatch.setattr("glasshouse.data.table._MOST_PART_BYTES", 100)
     with pytest.raises(DataError, match=r"images\.parquet: a part of the column path is .* bytes"):
         list_table(path)
@@ -223,7 +223,7 @@ def test_a_list_or_a_structure_as_a_label_is_refused_by_row(tmp_path: Path) -> N
 def test_a_label_with_white_space_joins_its_class_with_a_note(tmp_path: Path) -> None:
     listing = list_table(write_table(tmp_path, "path,label\na.png,cat\nb.png,cat \nc.png,dog\n"))
     assert listing.class_names == ("cat", "dog")
-    assert listing.labels.tolist() == [0, 0, 1]
+    assert listing.targets.tolist() == [0, 0, 1]
     assert listing.notes[0].endswith("are one class: 'cat' and 'cat '.")
 
 
@@ -250,3 +250,63 @@ def test_backslashes_in_paths_are_named_as_the_reason(tmp_path: Path) -> None:
     table = write_table(tmp_path, csv_of().replace("/", "\\"))
     with pytest.raises(DataError, match=r"(?s)does not exist.*need forward slashes"):
         load_splits(table, DataSettings(image_size=8))
+
+
+def labelled(root: Path, text: str) -> tuple[tuple[str, ...], list[list[int]], tuple[str, ...]]:
+    listing = list_table(write_table(root, text))
+    return listing.class_names, listing.targets.astype(int).tolist(), listing.notes
+
+
+def test_several_labels_are_a_matrix_and_images_without_any_are_counted(tmp_path: Path) -> None:
+    names, matrix, notes = labelled(
+        tmp_path, "path,labels\na.png,dog|cat\nb.png,\nc.png, cat | sofa |\nd.png,cat|cat\n"
+    )
+    assert names == ("cat", "dog", "sofa")
+    assert matrix == [[1, 1, 0], [0, 0, 0], [1, 0, 1], [1, 0, 0]]
+    assert any("1 image of 4 has none" in note for note in notes)
+
+
+def test_columns_of_0_and_1_give_the_same_as_labels(tmp_path: Path) -> None:
+    text = (
+        "path,dog,cat,Sofa,split\na.png,1,1,0,train\nb.png,0,0.0,FALSE,test\nc.png,0,1,true,val\n"
+    )
+    listing = list_table(write_table(tmp_path, text))
+    assert listing.class_names == ("Sofa", "cat", "dog")
+    assert listing.targets.astype(int).tolist() == [[0, 1, 1], [0, 0, 0], [1, 1, 0]]
+    assert listing.given_splits == ("train", "test", "validation")
+
+
+def test_a_parquet_table_may_have_lists_of_labels_or_truth_values(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    lists = {"path": ["a.png", "b.png"], "labels": [["dog", "cat"], []]}
+    pyarrow.parquet.write_table(pyarrow.table(lists), tmp_path / "lists.parquet")
+    assert list_table(tmp_path / "lists.parquet").targets.tolist() == [[True] * 2, [False] * 2]
+    truths = {"path": ["a.png", "b.png"], "dog": [True, False], "cat": [1, 0]}
+    pyarrow.parquet.write_table(pyarrow.table(truths), tmp_path / "truths.parquet")
+    assert list_table(tmp_path / "truths.parquet").targets.tolist() == [[True] * 2, [False] * 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path|labels\na.png|cat|dog\n", "which separates labels: write commas"),
+        ("path,labels\na.png,cat,dog\n", r"row 2: 3 cells, but the header has 2; write '\|'"),
+        ("path,labels\na.png,cat|NaN\n", "row 2, column labels: 'NaN' stands for a missing"),
+        ("path,label,labels\na.png,cat,cat\n", "both columns 'label' and 'labels'"),
+        ("path,cat,dog\na.png,1,2\n", "row 2, column dog: expected 0 or 1, .*received '2'"),
+        ("path,cat,dog\na.png,1,\n", "row 2, column dog: expected 0 or 1"),
+        ("path,cat,cat,dog\na.png,1,1,0\n", "two columns of the same name"),
+    ],
+)
+def test_labels_that_could_be_misread_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        list_table(write_table(tmp_path, text))
+
+
+def test_notes_say_how_labels_that_look_like_several_were_read(tmp_path: Path) -> None:
+    _, _, notes = labelled(tmp_path, "path,label\na.png,cat|dog\nb.png,cat\n")
+    assert any("'cat|dog' is one class" in note and "'labels'" in note for note in notes)
+    _, _, notes = labelled(tmp_path, 'path,labels\na.png,"cat, dog"\nb.png,cat\n')
+    assert any("'cat, dog' is one class" in note for note in notes)

@@ -42,7 +42,7 @@ def test_the_recorded_temperature_does_not_change_the_fit() -> None:
 
 def test_perfect_predictions_keep_temperature_one() -> None:
     right = truthful(200)
-    right = replace(right, labels=right.logits.argmax(axis=1))
+    right = replace(right, targets=right.logits.argmax(axis=1))
     assert fit_temperature(right) == 1.0
 
 
@@ -54,7 +54,7 @@ def test_one_class_keeps_temperature_one() -> None:
 
 def test_a_classifier_that_is_always_wrong_is_cooled_only_to_the_bound() -> None:
     wrong = truthful(200)
-    wrong = replace(wrong, labels=wrong.logits.argmin(axis=1))
+    wrong = replace(wrong, targets=wrong.logits.argmin(axis=1))
     assert fit_temperature(wrong) == pytest.approx(HOTTEST)
     assert COLDEST < 1 < HOTTEST
 
@@ -63,7 +63,7 @@ def test_no_images_have_no_temperature() -> None:
     with pytest.raises(DataError, match="no images"):
         fit_temperature(
             replace(truthful(5), logits=np.zeros((0, 4), np.float32),
-                    labels=np.zeros(0, np.int64), ids=np.zeros(0, "U1"))
+                    targets=np.zeros(0, np.int64), ids=np.zeros(0, "U1"))
         )  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def test_a_bin_says_how_uncertain_its_accuracy_is() -> None:
 def test_saturated_probabilities_do_not_depend_on_the_order() -> None:
     sure = truthful(300, sharpness=400.0)
     order = np.random.default_rng(0).permutation(300)
-    mixed = replace(sure, logits=sure.logits[order], labels=sure.labels[order])
+    mixed = replace(sure, logits=sure.logits[order], targets=sure.labels[order])
     same = (expected_error(reliability_bins(p, equal_mass=True)) for p in (sure, mixed))
     assert next(same) == pytest.approx(next(same))
 

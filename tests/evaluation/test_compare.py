@@ -92,7 +92,7 @@ def test_missing_images_are_named_with_the_run_that_lacks_them() -> None:
 def test_labels_classes_and_ids_must_fit() -> None:
     run = run_that_is_right("++++")
     with pytest.raises(DataError, match="different labels for 1 images: image 0000"):
-        compare(run, replace(run, labels=np.array([1, 1, 0, 1])))
+        compare(run, replace(run, targets=np.array([1, 1, 0, 1])))
     with pytest.raises(DataError, match="only one of them has the classes fox, wolf"):
         compare(run, replace(run, class_names=("cat", "dog", "wolf")))
     with pytest.raises(DataError, match="must be unique"):

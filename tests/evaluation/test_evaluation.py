@@ -51,7 +51,7 @@ def test_top_k_is_left_out_where_it_is_always_1() -> None:
 
 
 def test_to_json_is_json_also_for_classes_without_images() -> None:
-    predictions = replace(noisy(20), labels=np.zeros(20, np.int64))
+    predictions = replace(noisy(20), targets=np.zeros(20, np.int64))
     figures = json.loads(json.dumps(to_json(evaluate(predictions)), allow_nan=False))
     assert figures["per_class"][3]["recall"] is None
     assert figures["accuracy"].keys() == {"value", "low", "high"}

@@ -25,7 +25,7 @@ SIX = Predictions(
     logits=np.array(
         [[5, 1, 0], [1, 4, 0], [1, 2, 0], [9, 1, 0], [0, 3, 1], [2, 1, 0]], dtype=np.float32
     ),
-    labels=np.array([0, 0, 0, 1, 1, 1]),
+    targets=np.array([0, 0, 0, 1, 1, 1]),
     ids=np.array(["a", "b", "c", "d", "e", "f"]),
     class_names=("cat", "dog", "fox"),
 )
@@ -123,7 +123,7 @@ def test_logits_that_are_not_finite_are_refused_by_image() -> None:
 
 def test_labels_and_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(DataError, match="image f has the label 3; expected 0 to 2"):
-        require_valid(replace(SIX, labels=np.array([0, 0, 0, 1, 1, 3])))
+        require_valid(replace(SIX, targets=np.array([0, 0, 0, 1, 1, 3])))
     with pytest.raises(DataError, match=r"6 images by 2 classes.*\(6, 3\)"):
         require_valid(replace(SIX, class_names=("cat", "dog")))
 

@@ -8,7 +8,7 @@ from glasshouse.models.predict import Predictions
 def predictions() -> Predictions:
     return Predictions(
         logits=np.array([[0, 4], [3, 0], [0, 1], [0, 2]], dtype=np.float32),
-        labels=np.array([0, 0, 0, 1]),
+        targets=np.array([0, 0, 0, 1]),
         ids=np.array(["strong", "right", "weak", "also right"]),
         class_names=("cat", "dog"),
     )

@@ -78,7 +78,7 @@ def test_bins_are_a_partition_independent_of_the_order(
     drawn: Predictions, equal_mass: bool
 ) -> None:
     order = np.random.default_rng(0).permutation(len(drawn))
-    mixed = replace(drawn, logits=drawn.logits[order], labels=drawn.labels[order])
+    mixed = replace(drawn, logits=drawn.logits[order], targets=drawn.labels[order])
     found, same = (reliability_bins(p, equal_mass=equal_mass) for p in (drawn, mixed))
     assert sum(b.count for b in found) == len(drawn)
     assert [b.count for b in found] == [b.count for b in same]

@@ -38,7 +38,7 @@ def test_random_examples_have_a_seed(images: ImageSet, predictions: Predictions)
 
 
 def test_without_mistakes_the_grid_says_so(images: ImageSet, predictions: Predictions) -> None:
-    right = replace(predictions, labels=predictions.logits.argmax(axis=1))
+    right = replace(predictions, targets=predictions.logits.argmax(axis=1))
     assert "no mistakes" in texts(plot_mistakes(images, right))
 
 

@@ -106,7 +106,7 @@ def test_extreme_evaluations_can_be_drawn() -> None:
     single = Predictions(
         np.ones((1, 1), np.float32), np.zeros(1, np.int64), np.array(["a"]), ("x",)
     )
-    perfect = replace(make_predictions(), labels=make_predictions().logits.argmax(axis=1))
+    perfect = replace(make_predictions(), targets=make_predictions().logits.argmax(axis=1))
     few = make_predictions(5, 30)
     for predictions in (single, perfect, few):
         evaluation = evaluate(predictions)

@@ -278,7 +278,7 @@ def test_a_minimal_run_has_a_report(predictions: Predictions) -> None:
 
 
 def test_a_perfect_run_and_a_single_image_have_a_report() -> None:
-    right = replace(make_predictions(), labels=make_predictions().logits.argmax(axis=1))
+    right = replace(make_predictions(), targets=make_predictions().logits.argmax(axis=1))
     one = Predictions(
         np.ones((1, 2), np.float32), np.zeros(1, np.int64), np.array(["a"]), ("x", "y")
     )

@@ -100,7 +100,7 @@ def test_a_run_that_is_evaluated_again_gets_its_new_predictions(full: Workbench)
     new = load_predictions(other / path.name)
     order = np.arange(len(new))[::-1]
     save_predictions(
-        replace(new, logits=new.logits[order], labels=new.labels[order], ids=new.ids[order]), path
+        replace(new, logits=new.logits[order], targets=new.labels[order], ids=new.ids[order]), path
     )
     os.utime(path, ns=(10**18, 10**18))
     assert list(positions_by_id(full, "first")) == new.ids[order].tolist()

@@ -71,7 +71,7 @@ def test_held_out_images_are_predicted_by_heads_of_the_other_folds() -> None:
 
 
 def test_labels_without_a_cause_are_not_predicted_out_of_fold() -> None:
-    features = replace(made(120, 0), labels=np.random.default_rng(1).integers(0, 2, 120))
+    features = replace(made(120, 0), targets=np.random.default_rng(1).integers(0, 2, 120))
     fold_of = assign_folds(features.ids, features.labels, 5, seed=0)
     logits = held_out_logits(features, fold_of, SETTINGS)[-1]
     # Seen in training, ten columns fit such labels well above chance.
@@ -100,7 +100,7 @@ def test_few_validation_images_are_joined_by_folds() -> None:
 def test_the_four_images_that_mislead_do_not_choose() -> None:
     # The validation part has wrong labels throughout: by it, the weakest head is the best.
     wrong = made(4, 1, noise=0.1)
-    misleading = replace(wrong, labels=1 - wrong.labels)
+    misleading = replace(wrong, targets=1 - wrong.labels)
     by_folds = choose_head(made(60, 0, noise=0.5), misleading, SETTINGS)
     assert min(by_folds.fits, key=lambda fit: fit.validation_loss).strength == 1e-4
     assert by_folds.best.strength != 1e-4

@@ -92,7 +92,7 @@ def list_folder(root: Path) -> FileListing:
         origin=root,
         paths=tuple(path for path, _, _ in images),
         ids=np.array([readable_name(path.relative_to(root).as_posix()) for path, _, _ in images]),
-        labels=classes.labels,
+        targets=classes.labels,
         class_names=classes.names,
         given_splits=tuple(s for _, s, _ in images if s) if has_splits else None,
         notes=(*left.notes(), *classes.notes),

@@ -23,6 +23,7 @@ from glasshouse.data.splits import (
     two_way_split,
 )
 from glasshouse.data.survey import survey_slice
+from glasshouse.data.targets import Targets, class_counts
 from glasshouse.errors import DataError, UnreadableFiles
 from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
@@ -38,14 +39,14 @@ _SHOWN = 20
 class FileListing:
     """Image files, and what is known about them before any is opened.
 
-    ids and labels ``(n,)``; given_splits: the split that the source puts each file in, or None
-    where it does not; origin: the folder or table, for error messages.
+    ids ``(n,)``; targets: as those of an ImageSet; given_splits: the split that the source puts
+    each file in, or None where it does not; origin: the folder or table, for error messages.
     """
 
     origin: Path
     paths: tuple[Path, ...]
     ids: NDArray[np.str_]
-    labels: NDArray[np.int64]
+    targets: Targets
     class_names: tuple[str, ...]
     given_splits: tuple[SplitName, ...] | None = None
     notes: tuple[str, ...] = ()
@@ -72,13 +73,13 @@ def load_files(
     positions, notes = _divide(listing, settings)
     if settings.train_limit:
         chosen = positions["train"]
-        ids, labels = listing.ids[chosen], listing.labels[chosen]
-        kept = limit(ids, labels, settings.train_limit, seed=settings.split_seed)
+        ids, targets = listing.ids[chosen], listing.targets[chosen]
+        kept = limit(ids, targets, settings.train_limit, seed=settings.split_seed)
         positions = {**positions, "train": chosen[kept]}
     if settings.train_on_validation:
         both = np.concatenate([positions["train"], positions["validation"]])
         positions, notes = {**positions, "train": both}, (*notes, TRAINED_ON_VALIDATION)
-    _check_splits(listing, listing.labels, positions)
+    _check_splits(listing, listing.targets, positions)
     resize, why = (
         choose_resize(listing.paths) if settings.resize == "auto" else (settings.resize, "")
     )
@@ -125,7 +126,7 @@ def _divide(
     if set(given) <= {"train"}:
         found = three_way_split(
             listing.ids,
-            listing.labels,
+            listing.targets,
             validation_fraction=share,
             test_fraction=settings.test_fraction,
             seed=seed,
@@ -142,7 +143,7 @@ def _divide(
     if len(given) == 3:
         return given, ("Train, validation and test are the splits of the source.",)
     train = given["train"]
-    inner, held = two_way_split(listing.ids[train], listing.labels[train], share, seed=seed)
+    inner, held = two_way_split(listing.ids[train], listing.targets[train], share, seed=seed)
     note = f"{share:.0%} of train were held out for validation, by a hash of their ids."
     if "test" in given:
         return {"train": train[inner], "validation": train[held], "test": given["test"]}, (note,)
@@ -163,7 +164,7 @@ def _given(listing: FileListing) -> dict[SplitName, Positions]:
         name: np.flatnonzero(names == name) for name in _SPLIT_NAMES
     }
     given = {name: positions for name, positions in found.items() if len(positions)}
-    _check_splits(listing, listing.labels, given)
+    _check_splits(listing, listing.targets, given)
     return given
 
 
@@ -175,7 +176,7 @@ def _check_classes(listing: FileListing) -> None:
             f"{listing.origin} has only one class ('{listing.class_names[0]}'); "
             "a classifier needs at least two"
         )
-    counts = np.bincount(listing.labels, minlength=len(listing.class_names)).tolist()
+    counts = class_counts(listing.targets, len(listing.class_names)).tolist()
     # Splits of the source are checked one by one; here, one image could not be in all of them.
     needed = 2 if listing.given_splits else 3
     for name, count in zip(listing.class_names, counts, strict=True):
@@ -187,10 +188,10 @@ def _check_classes(listing: FileListing) -> None:
 
 
 def _check_splits(
-    listing: FileListing, labels: NDArray[np.int64], positions: Mapping[SplitName, Positions]
+    listing: FileListing, targets: Targets, positions: Mapping[SplitName, Positions]
 ) -> None:
     for split, chosen in positions.items():
-        counts = np.bincount(labels[chosen], minlength=len(listing.class_names))
+        counts = class_counts(targets[chosen], len(listing.class_names))
         missing = [n for n, count in zip(listing.class_names, counts, strict=True) if not count]
         if missing:
             names = ", ".join(f"'{name}'" for name in missing[:_SHOWN])
@@ -224,7 +225,7 @@ def _decode(
         left[split] = order[cached.good[start:stop]]
         images = ImageSet(
             cached.images[start:stop],
-            listing.labels[left[split]],
+            listing.targets[left[split]],
             listing.ids[left[split]],
             listing.class_names,
             sizes=cached.sizes[start:stop],
@@ -232,7 +233,7 @@ def _decode(
         sets[split] = with_survey(images, survey_slice(cached.survey, start, stop))
     try:
         # Again: skipped files may have been the only ones of their class.
-        _check_splits(listing, listing.labels, left)
+        _check_splits(listing, listing.targets, left)
     except DataError as error:
         raise _nothing_left(error, bad_files, len(paths)) from error
     ids = listing.ids[order[cached.good]].tolist()

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.images import ImageSet, Splits
+from glasshouse.data.targets import class_counts, combinations_of
 
 Level = Literal["error", "warning", "info"]
 
@@ -47,7 +48,8 @@ def names_of(group: tuple[str, ...]) -> str:
 class AllImages:
     """All images of a source, one split after the other: ids, labels, split_numbers ``(n,)``.
 
-    split_numbers: positions in SPLIT_NAMES. sizes: int32 ``(n, 2)`` where the source has files.
+    labels: equal numbers for images with the same label, or labels. split_numbers: positions in
+    SPLIT_NAMES. sizes: int32 ``(n, 2)`` where the source has files.
     """
 
     ids: NDArray[np.str_]
@@ -56,7 +58,7 @@ class AllImages:
     sizes: NDArray[np.int32] | None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.ids)
 
 
 def all_images(splits: Splits) -> AllImages:
@@ -65,7 +67,7 @@ def all_images(splits: Splits) -> AllImages:
     sizes = [images.sizes for images in sets if images.sizes is not None]
     return AllImages(
         ids=np.concatenate([images.ids for images in sets]),
-        labels=np.concatenate([images.labels for images in sets]),
+        labels=combinations_of(np.concatenate([images.targets for images in sets])),
         split_numbers=np.repeat(np.arange(len(sets)), [len(images) for images in sets]),
         sizes=np.concatenate(sizes) if len(sizes) == len(sets) else None,
     )
@@ -78,5 +80,5 @@ def by_split(splits: Splits) -> dict[str, ImageSet]:
 
 def counts_of(images: ImageSet) -> dict[str, int]:
     """The number of images of each class."""
-    counts = np.bincount(images.labels, minlength=len(images.class_names)).tolist()
+    counts = class_counts(images.targets, len(images.class_names)).tolist()
     return dict(zip(images.class_names, counts, strict=True))

@@ -203,7 +203,14 @@ def _imbalance(splits: Splits) -> Iterator[Finding]:
         return
     most, least = max(counts, key=lambda n: counts[n]), min(counts, key=lambda n: counts[n])
     ratio = counts[most] / counts[least]
-    if ratio >= _IMBALANCE:
+    if ratio >= _IMBALANCE and splits.train.is_multi_label:
+        detail = (
+            f"'{most}' is a label of {counts[most]:,} training images, '{least}' of "
+            f"{counts[least]:,}; look at the average precision of each label, not only at the mean."
+        )
+        title = f"The most frequent label is on {ratio:.1f} times the images of the rarest"
+        yield Finding("imbalance", "warning", title, detail)
+    elif ratio >= _IMBALANCE:
         detail = (
             f"'{most}' has {counts[most]:,} training images, '{least}' {counts[least]:,}. "
             f"Always predicting '{most}' is right {counts[most] / sum(counts.values()):.0%} of "
@@ -325,6 +332,9 @@ def _counts(splits: Splits) -> Iterator[Finding]:
     for name, images in by_split(splits).items():
         counts = counts_of(images)
         title = f"{name}: {len(images):,} images in {len(counts)} classes"
+        if images.is_multi_label:
+            bare = int((~images.label_matrix.any(axis=1)).sum())
+            title = f"{name}: {len(images):,} images with {len(counts)} labels; {bare:,} have none"
         yield Finding("counts", "info", title, f"{_listed(counts)}.")
 
 

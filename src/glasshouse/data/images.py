@@ -9,6 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.survey import Survey, survey
+from glasshouse.data.targets import (
+    Targets,
+    is_matrix,
+    joined_names,
+    label_matrix,
+    names_at,
+    one_label_each,
+)
 from glasshouse.errors import DataError
 from glasshouse.notebook import html_for_notebook
 
@@ -19,16 +27,17 @@ Resize = Literal["crop", "letterbox", "stretch"]
 class ImageSet:
     """RGB images of one size, in memory or memory-mapped.
 
-    pixels: uint8 ``(n, 3, h, w)``, not to be changed in place. labels: int64 ``(n,)``, positions in
-    class_names.
+    pixels: uint8 ``(n, 3, h, w)``, not to be changed in place. targets: one label per image, int64
+    ``(n,)``, positions in class_names; or any number of labels per image, bool ``(n, k)``.
     ids: str ``(n,)``, unique and stable (a path inside the source, or "train/00042").
-    masks: bool ``(n, h, w)`` of the labelled object, only where the source knows it.
+    masks: bool ``(n, h, w)`` of the labelled object, or ``(n, k, h, w)`` of the object of each
+    label, only where the source knows it.
     sizes: int32 ``(n, 2)``, height and width of each image in its file, only for files.
     Raises DataError for fields of other types or lengths, and for labels without a class name.
     """
 
     pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    targets: Targets
     ids: NDArray[np.str_]
     class_names: tuple[str, ...]
     masks: NDArray[np.bool_] | None = None
@@ -40,17 +49,41 @@ class ImageSet:
         _require_valid(self)
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     # From shapes alone: the fields' own text would read the pixels of a memory-mapped file.
     def __repr__(self) -> str:
         return (
             f"ImageSet({len(self):,} images of {self.height}x{self.width}, "
-            f"{len(self.class_names)} classes)"
+            f"{len(self.class_names)} {'labels' if self.is_multi_label else 'classes'})"
         )
 
     def _repr_html_(self) -> str:
         return html_for_notebook(self)
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether an image may have any number of labels, rather than exactly one."""
+        return is_matrix(self.targets)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The only label of each image, ``(n,)``; raises DataError where there may be several."""
+        return one_label_each(self.targets)
+
+    @property
+    def label_matrix(self) -> NDArray[np.bool_]:
+        """Which labels each image has, ``(n, k)``."""
+        return label_matrix(self.targets, len(self.class_names))
+
+    def rows_with(self, label: int) -> NDArray[np.int64]:
+        """Positions of the images that have this label, by its position in class_names."""
+        own = self.targets[:, label] if self.is_multi_label else self.targets == label
+        return np.flatnonzero(own)
+
+    def label_text(self, row: int) -> str:
+        """The label of an image by name; several with commas between them."""
+        return joined_names(names_at(self.targets, row, self.class_names))
 
     @property
     def height(self) -> int:
@@ -141,7 +174,7 @@ def take(images: ImageSet, positions: NDArray[np.int64] | Sequence[int] | slice)
     return replace(
         images,
         pixels=np.ascontiguousarray(images.pixels[chosen]),
-        labels=images.labels[chosen],
+        targets=images.targets[chosen],
         ids=images.ids[chosen],
         masks=masks,
         sizes=sizes,
@@ -150,11 +183,11 @@ def take(images: ImageSet, positions: NDArray[np.int64] | Sequence[int] | slice)
 
 def _require_valid(images: ImageSet) -> None:
     """Raise DataError for what would fail later, far from where the images were made."""
-    for name in ("pixels", "labels", "ids"):
+    for name in ("pixels", "targets", "ids"):
         if not isinstance(getattr(images, name), np.ndarray):
             kind = type(getattr(images, name)).__name__
             raise DataError(f"{name}: expected a numpy array, received a {kind}; use np.array(...)")
-    pixels, labels = images.pixels, images.labels
+    pixels = images.pixels
     if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.dtype != np.uint8:
         is_last = pixels.ndim == 4 and pixels.shape[3] == 3
         hint = "; move the channels with .transpose(0, 3, 1, 2)" if is_last else ""
@@ -162,17 +195,43 @@ def _require_valid(images: ImageSet) -> None:
             "pixels: expected uint8 (n, 3, height, width) with values 0 to 255, received "
             f"{pixels.dtype} {pixels.shape}{hint}"
         )
-    for name, count in (("labels", labels.shape), ("ids", images.ids.shape)):
-        if count != (len(pixels),):
-            received = count[0] if len(count) == 1 else f"the shape {count}"
-            raise DataError(f"{name}: expected {len(pixels)}, one per image; received {received}")
+    _require_lengths(images)
+    if images.is_multi_label:
+        _require_matrix(images)
+    else:
+        _require_positions(images)
+
+
+def _require_lengths(images: ImageSet) -> None:
+    count = len(images.pixels)
+    for name, shape, dimensions in (
+        ("targets", images.targets.shape, (1, 2)),
+        ("ids", images.ids.shape, (1,)),
+    ):
+        if len(shape) not in dimensions or shape[0] != count:
+            received = shape[0] if len(shape) == 1 else f"the shape {shape}"
+            raise DataError(f"{name}: expected {count}, one per image; received {received}")
+
+
+def _require_matrix(images: ImageSet) -> None:
+    """Raise DataError for several labels per image that are no matrix of truth values."""
+    targets, known = images.targets, len(images.class_names)
+    if targets.dtype != np.bool_ or targets.shape[1] != known:
+        raise DataError(
+            f"targets: expected bool (n, {known}), which of the {known} labels each image has; "
+            f"received {targets.dtype} {targets.shape}; use .astype(bool)"
+        )
+
+
+def _require_positions(images: ImageSet) -> None:
+    """Raise DataError for labels that are not positions of class names."""
+    labels, known = images.targets, len(images.class_names)
     if labels.dtype != np.int64:
         raise DataError(
-            f"labels: expected integers (int64), received {labels.dtype}; use .astype('int64')"
+            f"targets: expected integers (int64), received {labels.dtype}; use .astype('int64')"
         )
-    known = len(images.class_names)
     if len(labels) and not 0 <= labels.min() <= labels.max() < known:
         raise DataError(
-            f"labels: expected 0 to {known - 1}, the positions of {known} class names; received "
+            f"targets: expected 0 to {known - 1}, the positions of {known} class names; received "
             f"{labels.min()} to {labels.max()}"
         )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from glasshouse.data.images import ImageSet
 from glasshouse.data.pixel_blocks import Images, blocks
+from glasshouse.data.targets import class_counts, has_any
 
 # Smaller images, enlarged from smaller ones as a rule, have no legible text to recognise.
 SMALLEST_SIDE = 48
@@ -42,12 +43,11 @@ def placeholders_in(images: ImageSet) -> NDArray[np.bool_]:
     crossings = np.concatenate([none[:0].astype(np.int64), *map(_crossings, blocks(images.pixels))])
     is_flat = crossings >= 0
     count = len(images.class_names)
-    flat_count = np.bincount(images.labels[is_flat], minlength=count)
+    flat_count = class_counts(images.targets[is_flat], count)
     # One flat image is always an exception, even in a class of three.
-    is_exception = flat_count <= np.maximum(
-        1, _MOST_OF_CLASS * np.bincount(images.labels, minlength=count)
-    )
-    found: NDArray[np.bool_] = (crossings >= _FEWEST_CROSSINGS) & is_exception[images.labels]
+    is_common = flat_count > np.maximum(1, _MOST_OF_CLASS * class_counts(images.targets, count))
+    is_exception = ~has_any(images.targets, is_common)
+    found: NDArray[np.bool_] = (crossings >= _FEWEST_CROSSINGS) & is_exception
     return found
 
 

@@ -50,17 +50,30 @@ def make_shapes(split: str, count: int, *, size: int = DEFAULT_SIZE, seed: int =
 def _draw(
     keys: Keys, labels: NDArray[np.int64], size: int, seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    draws = uniforms(seed, "shapes object", 0, keys, 14)
+    radius = 0.26 + 0.2 * draws[:, 0]
+    centre = (draws[:, 1:3] * 2 - 1) * (0.95 - radius)[:, None]
+    canvas, masks = add_objects(clutter(keys, size, seed), labels, draws, (centre, radius))
+    return to_pixels(canvas, keys, seed), masks
+
+
+def clutter(keys: Keys, size: int, seed: int) -> Floats:
+    """Backgrounds without an object ``(n, 3, size, size)``: waves, blobs and lines."""
     x, y = _grid(size)
     canvas = _background(uniforms(seed, "shapes background", 0, keys, 9 * _WAVES), x, y)
     for number in range(_BLOBS):
         canvas = _add_blob(canvas, uniforms(seed, f"shapes blob {number}", 0, keys, 9), x, y)
     for number in range(_LINES):
         canvas = _add_line(canvas, uniforms(seed, f"shapes line {number}", 0, keys, 8), x, y)
-    draws = uniforms(seed, "shapes object", 0, keys, 14)
-    canvas, masks = _add_object(canvas, labels, draws, x, y)
-    noise = uniforms(seed, "shapes noise", 0, keys, 3 * size * size).reshape(canvas.shape)
-    noisy = canvas + (noise - 0.5) * (2 * _NOISE)
-    return np.rint(noisy.clip(0, 1) * 255).astype(np.uint8), masks
+    return canvas
+
+
+def to_pixels(canvas: Floats, keys: Keys, seed: int) -> NDArray[np.uint8]:
+    """The finished images with a little noise."""
+    noise = uniforms(seed, "shapes noise", 0, keys, int(np.prod(canvas.shape[1:])))
+    noisy = canvas + (noise.reshape(canvas.shape) - 0.5) * (2 * _NOISE)
+    pixels: NDArray[np.uint8] = np.rint(noisy.clip(0, 1) * 255).astype(np.uint8)
+    return pixels
 
 
 def _grid(size: int) -> tuple[Floats, Floats]:
@@ -96,12 +109,17 @@ def _add_line(canvas: Floats, draws: Floats, x: Floats, y: Floats) -> Floats:
     return _paint(canvas, distance, draws[:, 4:7, None, None])
 
 
-def _add_object(
-    canvas: Floats, labels: NDArray[np.int64], draws: Floats, x: Floats, y: Floats
+def add_objects(
+    canvas: Floats, labels: NDArray[np.int64], draws: Floats, places: tuple[Floats, Floats]
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    size = x.shape[-1]
-    radius = 0.26 + 0.2 * draws[:, 0]
-    centre = (draws[:, 1:3] * 2 - 1) * (0.95 - radius)[:, None]
+    """Canvases with an object of each label, and the masks ``(n, size, size)`` of the objects.
+
+    draws: uniform ``(n, 14)``, for rotation, texture and colours. places: centres ``(n, 2)`` and
+    radii ``(n,)`` on a canvas from -1 to 1.
+    """
+    centre, radius = places
+    size = canvas.shape[-1]
+    x, y = _grid(size)
     distance = np.empty((len(labels), size, size), dtype=np.float32)
     tint = np.ones_like(distance)
     for label, (name, area) in enumerate(_AREAS.items()):

@@ -15,6 +15,7 @@ from glasshouse.data.digits import read_digits
 from glasshouse.data.file_splits import FileListing, load_files, load_unsplit
 from glasshouse.data.fitting import Resize, fit_to_size
 from glasshouse.data.images import ImageSet, Splits, take
+from glasshouse.data.multi_shapes import DEFAULT_SIZE as MULTI_SIZE, make_multi_shapes
 from glasshouse.data.shapes import DEFAULT_SIZE, make_shapes
 from glasshouse.data.splits import TRAINED_ON_VALIDATION, limit, three_way_split, two_way_split
 from glasshouse.data.table import ENDINGS, list_table
@@ -23,6 +24,7 @@ from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
 
 _SHAPES_COUNTS = {"train": 5000, "validation": 1000, "test": 1000}
+_MULTI_SHAPES_COUNTS = {"train": 4000, "validation": 1000, "test": 1000}
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,9 @@ def load_splits(
 ) -> Splits:
     """Load train, validation and test of a source, decoded and resized to one size.
 
-    source: "cifar10", "digits", "shapes", a folder of class folders, or a .csv or .parquet table;
-    "./digits" is a folder of that name. settings: the defaults of
-    `DataSettings` if unset. Raises UsageError for an unknown name, and DataError for
+    source: "cifar10", "digits", "shapes", "shapes-multi", a folder of class folders, or a .csv or
+    .parquet table; "./digits" is a folder of that name. settings: the defaults of `DataSettings`
+    if unset. Raises UsageError for an unknown name, and DataError for
     missing or damaged images.
     """
     settings = DataSettings() if settings is None else settings
@@ -128,7 +130,8 @@ def fingerprint(splits: Splits) -> str:
             # With its length, so that no two lists of names can run into the same text.
             digest.update(f"{len(text)}\n{text}".encode("utf-8", "surrogateescape"))
         digest.update(f"{images.pixels.shape}".encode())
-        digest.update(images.labels.astype("<i8").tobytes())
+        # A matrix of labels has another length, so that it cannot be taken for positions.
+        digest.update(images.targets.astype("<i8").tobytes())
         digest.update(images.survey.digests.tobytes())
     return digest.hexdigest()
 
@@ -166,10 +169,19 @@ def _shapes(settings: DataSettings, access: Access) -> Splits:
     return Splits(train, validation, test, notes=("The images are generated with seed 0.",))
 
 
+def _multi_shapes(settings: DataSettings, access: Access) -> Splits:
+    size = max(MULTI_SIZE, settings.image_size or MULTI_SIZE)
+    train, validation, test = (
+        make_multi_shapes(split, count, size=size) for split, count in _MULTI_SHAPES_COUNTS.items()
+    )
+    return Splits(train, validation, test, notes=("The images are generated with seed 0.",))
+
+
 _NAMED: dict[str, Callable[[DataSettings, Access], Splits]] = {
     "cifar10": _cifar10,
     "digits": _digits,
     "shapes": _shapes,
+    "shapes-multi": _multi_shapes,
 }
 
 
@@ -177,7 +189,7 @@ def _limited(splits: Splits, settings: DataSettings) -> Splits:
     train, count = splits.train, settings.train_limit
     if count is None:
         return splits
-    chosen = limit(train.ids, train.labels, count, seed=settings.split_seed)
+    chosen = limit(train.ids, train.targets, count, seed=settings.split_seed)
     return replace(splits, train=take(train, chosen))
 
 
@@ -193,7 +205,7 @@ def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:
     return replace(
         first,
         pixels=np.concatenate([first.pixels, second.pixels]),
-        labels=np.concatenate([first.labels, second.labels]),
+        targets=np.concatenate([first.targets, second.targets]),
         ids=np.concatenate([first.ids, second.ids]),
         masks=None if masks[0] is None else np.concatenate([m for m in masks if m is not None]),
     )
@@ -217,7 +229,9 @@ def _resize(images: ImageSet, size: int, resize: Resize) -> ImageSet:
     masks = None
     if images.masks is not None:
         # The sources with masks have square images, for which all ways to resize are the same.
-        masks = np.stack([_resize_mask(mask, size) for mask in images.masks])
+        flat = images.masks.reshape(-1, *images.masks.shape[-2:])
+        resized_masks = np.stack([_resize_mask(mask, size) for mask in flat])
+        masks = resized_masks.reshape(*images.masks.shape[:-2], size, size)
     return replace(images, pixels=resized, masks=masks)
 
 

@@ -4,12 +4,16 @@ An image stays in its split when others are added or removed, so that test resul
 compared with those of next month. The price: the size of a split only approximates its fraction.
 """
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.errors import DataError
+from glasshouse.data.label_splits import (
+    held_count,
+    hold_out_by_labels,
+    limit_by_labels,
+    too_few,
+)
+from glasshouse.data.targets import Targets, is_matrix, one_label_each
 from glasshouse.rng import keys_of, uniforms
 
 TRAINED_ON_VALIDATION = (
@@ -17,68 +21,69 @@ TRAINED_ON_VALIDATION = (
     "optimistic, and probabilities are not calibrated."
 )
 
-Labels = NDArray[np.int64]
 Ids = NDArray[np.str_]
 Positions = NDArray[np.int64]
 
 
 def hold_out(
-    ids: Ids, labels: Labels, fraction: float, *, seed: int, purpose: str, leave: int = 1
+    ids: Ids, targets: Targets, fraction: float, *, seed: int, purpose: str, leave: int = 1
 ) -> NDArray[np.bool_]:
     """True ``(n,)`` for the images held out, about the given fraction of each class.
 
     The hash alone decides, unless it gave a class less than half or more than twice its share:
     then the images closest to the threshold are moved. At least one image of each class is held
-    out, but always at least `leave` of them remain.
+    out, but always at least `leave` of them remain. Where images have several labels, the same
+    holds for each label, as far as the labels that occur together allow for it.
     """
     # By purpose, so that the choice for validation is independent of that for test.
     draws = uniforms(seed, f"split {purpose}", 0, keys_of(ids), 1)[:, 0]
+    if is_matrix(targets):
+        return hold_out_by_labels(draws, np.asarray(targets, dtype=np.bool_), fraction, leave)
+    labels = one_label_each(targets)
     held = np.zeros(len(ids), dtype=bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         drawn = int((draws[members] < fraction).sum())
-        share = fraction * len(members)
-        count = min(max(drawn, math.ceil(share / 2)), math.floor(2 * share) + 1)
-        count = min(count, max(0, len(members) - leave))
+        count = held_count(drawn, len(members), fraction, leave)
         # Within these bounds it is the plain threshold, so that no other image has an influence.
         held[members[np.argsort(draws[members], kind="stable")[:count]]] = True
     return held
 
 
 def three_way_split(
-    ids: Ids, labels: Labels, *, validation_fraction: float, test_fraction: float, seed: int
+    ids: Ids, targets: Targets, *, validation_fraction: float, test_fraction: float, seed: int
 ) -> tuple[Positions, Positions, Positions]:
     """Positions of train, validation and test; validation is a fraction of what test leaves.
 
     Every split has at least one image of each class that has three or more.
     """
-    in_test = hold_out(ids, labels, test_fraction, seed=seed, purpose="test", leave=2)
+    in_test = hold_out(ids, targets, test_fraction, seed=seed, purpose="test", leave=2)
     rest = np.flatnonzero(~in_test)
-    train, validation = two_way_split(ids[rest], labels[rest], validation_fraction, seed=seed)
+    train, validation = two_way_split(ids[rest], targets[rest], validation_fraction, seed=seed)
     return rest[train], rest[validation], np.flatnonzero(in_test)
 
 
 def two_way_split(
-    ids: Ids, labels: Labels, validation_fraction: float, *, seed: int
+    ids: Ids, targets: Targets, validation_fraction: float, *, seed: int
 ) -> tuple[Positions, Positions]:
     """Positions of train and validation."""
-    held = hold_out(ids, labels, validation_fraction, seed=seed, purpose="validation")
+    held = hold_out(ids, targets, validation_fraction, seed=seed, purpose="validation")
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def limit(ids: Ids, labels: Labels, count: int, *, seed: int) -> Positions:
+def limit(ids: Ids, targets: Targets, count: int, *, seed: int) -> Positions:
     """Positions of count images in their original order, spread evenly over the classes.
 
     A larger count includes the images of a smaller one. Raises DataError for a count below the
     number of classes.
     """
+    draws = uniforms(seed, "train limit", 0, keys_of(ids), 1)[:, 0]
+    if is_matrix(targets):
+        return limit_by_labels(draws, np.asarray(targets, dtype=np.bool_), count)
+    labels = one_label_each(targets)
     classes, sizes = np.unique(labels, return_counts=True)
     if count < len(classes):
-        raise DataError(
-            f"data.train_limit is {count}, fewer than the {len(classes)} classes: "
-            "expected at least one image of each"
-        )
-    draws = uniforms(seed, "train limit", 0, keys_of(ids), 1)[:, 0]
+        raise too_few(count, len(classes))
     order = np.argsort(draws, kind="stable")
     chosen = [
         order[labels[order] == label][:share]

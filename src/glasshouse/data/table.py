@@ -1,16 +1,23 @@
-"""A CSV or Parquet table of images with the columns path and label, and optionally split."""
+"""A CSV or Parquet table of images: the columns path and label, and optionally split.
+
+Where images may have several labels, the column is named labels and has "|" between them, or there
+is a column of 0 and 1 for each label.
+"""
 
 import csv
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from glasshouse.data.class_names import is_missing, list_classes
+from glasshouse.data.class_names import Classes, list_classes
 from glasshouse.data.file_splits import FileListing, SplitName
+from glasshouse.data.table_columns import Columns, columns_of, labels_in
+from glasshouse.data.targets import Targets
 from glasshouse.errors import DataError, UsageError, did_you_mean
+from glasshouse.wording import pluralize
 
 ENDINGS = (".csv", ".tsv", ".parquet")
 # A Parquet table is read in parts of this many rows; one column of a group of rows, as large as the
@@ -26,8 +33,16 @@ _SPLIT_NAMES: dict[str, SplitName] = {
     "dev": "validation",
     "test": "test",
 }
-# The row number that a text editor or viewer shows, then path, label and split.
-Row = tuple[int, str, str, str]
+_SEPARATOR = "|"
+
+
+class Row(NamedTuple):
+    """A row: the number that a text editor or viewer shows, path, labels and split."""
+
+    number: int
+    path: str
+    labels: tuple[str, ...]
+    split: str
 
 
 def list_table(table: Path) -> FileListing:
@@ -37,29 +52,77 @@ def list_table(table: Path) -> FileListing:
     """
     is_parquet = table.suffix.lower() == ".parquet"
     # Row by row, since a compressed table may have a billion equal rows in a small file.
-    rows = list(_unique(table, _read_parquet(table) if is_parquet else _read_csv(table)))
+    columns, read = _read_parquet(table) if is_parquet else _read_csv(table)
+    rows = list(_unique(table, read))
     if not rows:
         raise DataError(f"{table} has no rows below its header; expected one row per image")
-    classes = list_classes([label for _, _, label, _ in rows])
+    found = list_classes([label for row in rows for label in row.labels], columns.one_hot)
     return FileListing(
         origin=table,
-        paths=tuple(table.parent / path for _, path, _, _ in rows),
-        ids=np.array([path for _, path, _, _ in rows]),
-        labels=classes.labels,
-        class_names=classes.names,
+        paths=tuple(table.parent / row.path for row in rows),
+        ids=np.array([row.path for row in rows]),
+        targets=_matrix(rows, found) if columns.are_several else found.labels,
+        class_names=found.names,
         given_splits=_given_splits(rows),
-        notes=classes.notes,
+        notes=(*found.notes, *_remarks(rows, columns)),
     )
 
 
-def _read_csv(table: Path) -> Iterator[Row]:
+def _matrix(rows: Sequence[Row], found: Classes) -> Targets:
+    """Which labels each image has; found: the classes of the labels of all rows in order."""
+    matrix = np.zeros((len(rows), len(found.names)), dtype=np.bool_)
+    image = np.repeat(np.arange(len(rows)), [len(row.labels) for row in rows])
+    matrix[image, found.labels] = True
+    return matrix
+
+
+def _remarks(rows: Sequence[Row], columns: Columns) -> Iterator[str]:
+    """What the owner of a table may not expect of the way its labels are read."""
+    every = {label for row in rows for label in row.labels}
+    if not columns.are_several:
+        joined = sorted(label for label in every if _SEPARATOR in label)
+        if joined:
+            yield (
+                f"The column label has one label per image, so '{joined[0]}' is one class. If "
+                f"'{_SEPARATOR}' separates several labels, name the column 'labels'."
+            )
+        return
+    bare = sum(not row.labels for row in rows)
+    yield (
+        f"An image may have several labels; {pluralize(bare, 'image')} of {len(rows):,} "
+        f"{'has' if bare == 1 else 'have'} none."
+    )
+    lists = sorted(label for label in every if "," in label or ";" in label)
+    if lists and not columns.one_hot and max(len(row.labels) for row in rows) < 2:
+        yield (
+            f"No image has two labels, and '{lists[0]}' is one class. If it should be several, "
+            f"write '{_SEPARATOR}' between them."
+        )
+
+
+def _read_csv(table: Path) -> tuple[Columns, Iterator[Row]]:
+    rows = _csv_rows(table)
+    # The first thing that it yields; the rest are the rows, which are read as they are needed.
+    columns = next(rows)
+    assert isinstance(columns, Columns)
+    return columns, (row for row in rows if isinstance(row, Row))
+
+
+def _csv_rows(table: Path) -> Iterator[Columns | Row]:
     try:
         # utf-8-sig: spreadsheets write a byte order mark, which would become part of the header.
         with table.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline()
             file.seek(0)
-            reader = csv.reader(file, delimiter=max(_DELIMITERS, key=first.count), strict=True)
-            columns = _columns(table, next(reader, []))
+            delimiter = max(_DELIMITERS, key=first.count)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            columns = columns_of(table, next(reader, []))
+            if columns.labels is not None and delimiter == _SEPARATOR:
+                raise DataError(
+                    f"{table} has '{_SEPARATOR}' between its columns, which separates labels: "
+                    "write commas between the columns"
+                )
+            yield columns
             for cells in reader:
                 if any(cell.strip() for cell in cells):
                     yield _row(table, reader.line_num, cells, columns)
@@ -71,7 +134,7 @@ def _read_csv(table: Path) -> Iterator[Row]:
         raise DataError(f"cannot read {table}: {error.strerror}") from error
 
 
-def _read_parquet(table: Path) -> Iterator[Row]:
+def _read_parquet(table: Path) -> tuple[Columns, Iterator[Row]]:
     try:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
@@ -80,22 +143,34 @@ def _read_parquet(table: Path) -> Iterator[Row]:
         ) from error
     try:
         content = parquet.ParquetFile(table)
-        columns = _columns(table, content.schema_arrow.names)
-        places = {name: place for place, name in enumerate(columns)}
-        for number, values in enumerate(_parquet_rows(table, content, columns), start=1):
-            yield _row(table, number, _texts(table, number, values), places)
+        columns = columns_of(table, content.schema_arrow.names)
     except DataError:
         raise
     # pyarrow raises errors of many classes that have no base class in common.
     except Exception as error:
         raise DataError(f"{table} is not a Parquet table: {error}") from error
+    return columns, _rows_of_parquet(table, content, columns)
 
 
-def _parquet_rows(
-    table: Path, content: Any, columns: dict[str, int]
-) -> Iterator[tuple[object, ...]]:
+def _rows_of_parquet(table: Path, content: Any, columns: Columns) -> Iterator[Row]:
+    names = [content.schema_arrow.names[position] for position in columns.positions]
+    width = max(columns.positions) + 1
+    try:
+        for number, values in enumerate(_parquet_rows(table, content, names), start=1):
+            cells = [""] * width
+            for position, text in zip(
+                columns.positions, _texts(table, number, values, columns), strict=True
+            ):
+                cells[position] = text
+            yield _row(table, number, cells, columns)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{table} is not a Parquet table: {error}") from error
+
+
+def _parquet_rows(table: Path, content: Any, names: Sequence[str]) -> Iterator[tuple[object, ...]]:
     """The values of the columns in this order, a few rows in memory at a time."""
-    names = [content.schema_arrow.names[position] for position in columns.values()]
     for group in range(content.metadata.num_row_groups):
         parts = content.metadata.row_group(group)
         for place in range(parts.num_columns):
@@ -111,11 +186,23 @@ def _parquet_rows(
         yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)
 
 
-def _texts(table: Path, number: int, values: Iterable[object]) -> list[str]:
+def _texts(table: Path, number: int, values: Iterable[object], columns: Columns) -> list[str]:
     try:
-        return [_text(value) for value in values]
+        return [
+            _text(_joined(value) if position == columns.labels else value)
+            for position, value in zip(columns.positions, values, strict=True)
+        ]
     except ValueError as error:
         raise DataError(f"{table}, row {number}: {error}") from error
+
+
+def _joined(value: object) -> object:
+    """A list of labels as a CSV file has it; anything else as it is."""
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        return value
+    if any(_SEPARATOR in each for each in value):
+        raise ValueError(f"a label in a list cannot have '{_SEPARATOR}', received {value!r:.60}")
+    return _SEPARATOR.join(value)
 
 
 def _text(value: object) -> str:
@@ -138,41 +225,32 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _columns(table: Path, header: Sequence[str]) -> dict[str, int]:
-    """The positions of path, label and split."""
-    names = [name.strip().lower() for name in header]
-    for wanted in ("path", "label"):
-        if wanted not in names:
-            found = ", ".join(header) or "nothing"
-            hint = did_you_mean(wanted, names) if names else ""
-            raise DataError(
-                f"{table} has no column '{wanted}': expected path,label[,split] in the first row, "
-                f"found {found}. {hint}".strip()
-            )
-    return {name: names.index(name) for name in ("path", "label", "split") if name in names}
-
-
-def _row(table: Path, number: int, cells: Sequence[str], columns: dict[str, int]) -> Row:
-    values = {}
-    for name, position in columns.items():
-        text = cells[position] if position < len(cells) else ""
-        if problem := _problem(name, text):
+def _row(table: Path, number: int, cells: Sequence[str], columns: Columns) -> Row:
+    def cell(name: str, position: int | None) -> str:
+        text = "" if position is None or position >= len(cells) else cells[position]
+        if position is not None and (problem := _problem(name, text)):
             raise DataError(f"{table}, row {number}, column {name}: {problem}")
-        # White space around a label decides nothing, but is noted where labels differ by it.
-        values[name] = text if name == "label" else text.strip()
-    split = values.get("split", "")
-    if split and split.lower() not in _SPLIT_NAMES:
+        return text
+
+    path, split = cell("path", columns.path).strip(), cell("split", columns.split).strip().lower()
+    if split and split not in _SPLIT_NAMES:
         hint = did_you_mean(split, _SPLIT_NAMES)
         raise DataError(f"{table}, row {number}, column split: unknown split '{split}'. {hint}")
-    return number, values["path"], values["label"], split.lower()
+    if columns.are_several and any(text.strip() for text in cells[columns.width :]):
+        raise DataError(
+            f"{table}, row {number}: {len(cells)} cells, but the header has {columns.width}; "
+            f"write '{_SEPARATOR}' between labels, not the character between columns"
+        )
+    try:
+        return Row(number, path, labels_in(cells, columns), split)
+    except ValueError as error:
+        raise DataError(f"{table}, row {number}, {error}") from error
 
 
 def _problem(name: str, text: str) -> str:
-    """What is wrong with a cell; empty if nothing is."""
+    """What is wrong with a cell for a path or split; empty if nothing is."""
     if not text.strip():
         return "the cell is empty; fill it in, or remove the row"
-    if name == "label" and is_missing(text):
-        return f"'{text.strip()}' stands for a missing label; write the label, or remove the row"
     # The system takes a path to end there, and Python refuses it with an error of its own.
     if name == "path" and "\0" in text:
         return f"a path cannot have a NUL character, received {text!r:.60}"
@@ -183,7 +261,7 @@ def _unique(table: Path, rows: Iterable[Row]) -> Iterator[Row]:
     """The rows; raises DataError at the first path that occurs again."""
     seen: dict[str, int] = {}
     for row in rows:
-        number, path, _, _ = row
+        number, path = row.number, row.path
         if path in seen:
             raise DataError(
                 f"{table}, row {number}, column path: '{path}' is already in row {seen[path]}"
@@ -193,4 +271,4 @@ def _unique(table: Path, rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _given_splits(rows: Sequence[Row]) -> tuple[SplitName, ...] | None:
-    return tuple(_SPLIT_NAMES[split] for _, _, _, split in rows) if rows[0][3] else None
+    return tuple(_SPLIT_NAMES[row.split] for row in rows) if rows[0].split else None

@@ -162,7 +162,7 @@ def align(first: Predictions, second: Predictions, names: tuple[str, str]) -> Pr
     aligned = replace(
         second,
         logits=second.logits[rows][:, columns],
-        labels=new_place[second.labels[rows]].astype(np.int64),
+        targets=new_place[second.labels[rows]].astype(np.int64),
         ids=second.ids[rows],
         class_names=first.class_names,
     )

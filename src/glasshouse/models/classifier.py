@@ -4,20 +4,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from glasshouse.data.images import ImageSet
+from glasshouse.data.targets import Targets
 from glasshouse.errors import DataError, ModelError, StorageError
 from glasshouse.models.backbone import rebuild_net
 from glasshouse.models.final_softmax import logit_net
 from glasshouse.models.forward import predict_logits
 from glasshouse.models.image_inputs import Images, as_given, image_ids, image_pixels
-from glasshouse.models.outputs import UNKNOWN, Predictions
+from glasshouse.models.outputs import UNKNOWN, Predictions, to_probabilities
 from glasshouse.models.preprocessing import Preprocessing as Preprocessing, scale as scale
 from glasshouse.models.weights import load_weights
 from glasshouse.notebook import html_for_notebook
@@ -42,7 +44,9 @@ class Classifier:
     """What training returns and what prediction, evaluation and explanation take.
 
     The network maps float ``(n, 3, h, w)`` to logits ``(n, k)``; probabilities are
-    ``softmax(logits / temperature)``. architecture: JSON values from which the network can be built
+    ``softmax(logits / temperature)``. thresholds: set where an image may have any number of labels;
+    probabilities are then ``sigmoid(logits / temperature)``, one per label, and a label is
+    predicted from its threshold on. architecture: JSON values from which the network can be built
     again; None for a custom network, which only its own code can build. mirror: predictions use the
     mean logits of each image and its mirror image. A softmax at the end of a
     ``torch.nn.Sequential`` is left off, because it is applied to the logits.
@@ -54,19 +58,31 @@ class Classifier:
     temperature: float = 1.0
     architecture: Mapping[str, Any] | None = None
     mirror: bool = False
+    thresholds: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         # The only way to set a field of a frozen dataclass.
         object.__setattr__(self, "net", logit_net(self.net))
+        if self.thresholds is not None:
+            _require_thresholds(self.thresholds, self.class_names)
 
     def __repr__(self) -> str:
         return (
             f"Classifier({type(self.net).__name__} with {self.parameter_count:,} parameters, "
-            f"{len(self.class_names)} classes)"
+            f"{len(self.class_names)} {'labels' if self.is_multi_label else 'classes'})"
         )
 
     def _repr_html_(self) -> str:
         return html_for_notebook(self)
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether an image may have any number of labels, rather than exactly one."""
+        return self.thresholds is not None
+
+    def to_probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Calibrated probabilities ``(n, k)`` of the network's logits ``(n, k)``."""
+        return to_probabilities(logits, self.temperature, self.thresholds)
 
     @property
     def parameter_count(self) -> int:
@@ -86,10 +102,10 @@ class Classifier:
         """
         images = as_given(images)
         pixels = image_pixels(images, self.preprocessing)
-        labels = np.full(len(pixels), UNKNOWN, dtype=np.int64)
+        targets: Targets = np.full(len(pixels), UNKNOWN, dtype=np.int64)
         if isinstance(images, ImageSet):
             require_same_classes(images, self)
-            labels = images.labels
+            targets = images.label_matrix if self.is_multi_label else images.targets
         logits = predict_logits(
             self.net,
             self.preprocessing,
@@ -104,10 +120,11 @@ class Classifier:
             )
         return Predictions(
             logits=logits.numpy(),
-            labels=labels,
+            targets=targets,
             ids=image_ids(images),
             class_names=self.class_names,
             temperature=self.temperature,
+            thresholds=self.thresholds,
         )
 
 
@@ -119,6 +136,19 @@ def require_same_classes(images: ImageSet, classifier: Classifier) -> None:
         raise DataError(
             f"the images have the classes {_few(other)}, but the classifier was trained for "
             f"{_few(own)}: use images with the same classes in the same order"
+        )
+    if images.is_multi_label and not classifier.is_multi_label:
+        raise DataError(
+            "the images may have several labels each, but the classifier gives each image one "
+            "class: train one on images with several labels, or use images with one label each"
+        )
+
+
+def _require_thresholds(thresholds: tuple[float, ...], class_names: tuple[str, ...]) -> None:
+    if len(thresholds) != len(class_names) or not all(each > 0 for each in thresholds):
+        raise ModelError(
+            f"thresholds: expected a probability above 0 for each of the {len(class_names)} "
+            f"labels, received {thresholds}"
         )
 
 
@@ -144,6 +174,7 @@ def save_classifier(classifier: Classifier, folder: str | Path, *, half: bool = 
         "preprocessing": asdict(classifier.preprocessing),
         "architecture": None if classifier.architecture is None else dict(classifier.architecture),
         "mirror": classifier.mirror,
+        **({"thresholds": list(classifier.thresholds)} if classifier.thresholds else {}),
         "weights": {"file": WEIGHTS_FILE, "sha256": sha256_of_bytes(weights)},
         "versions": {name: version(name) for name in ("glasshouse", "torch")},
     }
@@ -178,6 +209,7 @@ def load_classifier(folder_or_file: str | Path, *, net: nn.Module | None = None)
         temperature=record.temperature,
         architecture=record.architecture,
         mirror=record.mirror,
+        thresholds=record.thresholds,
     )
 
 
@@ -197,6 +229,7 @@ class _Record(BaseModel):
     preprocessing: Preprocessing
     architecture: dict[str, Any] | None
     mirror: bool = False
+    thresholds: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     weights: _Weights
 
 

@@ -18,9 +18,13 @@ from glasshouse.models.outputs import (
     load_predictions as load_predictions,
     log_softmax as log_softmax,
     most_probable as most_probable,
+    predicted_classes as predicted_classes,
+    predicted_matrix as predicted_matrix,
     probabilities as probabilities,
     save_predictions as save_predictions,
+    sigmoid as sigmoid,
     softmax as softmax,
+    to_probabilities as to_probabilities,
 )
 
 

@@ -26,7 +26,7 @@ class ImageLocation:
     @property
     def class_name(self) -> str:
         """The name of its label."""
-        return self.images.class_names[int(self.images.labels[self.row])]
+        return self.images.label_text(self.row)
 
     @property
     def image(self) -> NDArray[np.uint8]:
@@ -73,7 +73,7 @@ def class_rows(splits: Splits) -> list[ClassRow]:
 
 def sample_places(images: ImageSet, split: str, label: int, most: int) -> list[ImageLocation]:
     """At most ``most`` images of a class, evenly spaced from its first to its last."""
-    rows = np.flatnonzero(images.labels == label)
+    rows = images.rows_with(label)
     chosen = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
     return [ImageLocation(split, images, int(row)) for row in chosen]
 

@@ -53,7 +53,7 @@ def plot_images(
     figure, tiles = _grid(len(chosen), _COLUMNS, theme)
     for tile, i in zip(tiles, chosen.tolist(), strict=False):
         _show(tile, images.pixels[i])
-        name = shorten_name(images.class_names[images.labels[i]], 16)
+        name = shorten_name(images.label_text(i), 16)
         tile.set_title(name, fontsize=8, parse_math=False, color=theme.ink)
     return figure
 
@@ -107,7 +107,7 @@ def plot_augmentation(
     if not len(few):
         raise DataError("plot_augmentation: expected one image or more, received none")
     keys, originals = keys_of(few.ids), torch.from_numpy(few.pixels)
-    labels = torch.from_numpy(few.labels)
+    labels = torch.from_numpy(few.targets)
     versions = []
     for epoch in range(epochs):
         changed = augmented(originals, keys, settings, seed=seed, epoch=epoch)
@@ -136,7 +136,7 @@ def _answers(images: ImageSet, answers: list[_Answer], theme: Theme) -> Figure:
     figure, tiles = _grid(len(answers), _COLUMNS, theme)
     for tile, answer in zip(tiles, answers, strict=False):
         _show(tile, images.pixels[answer.position])
-        true = images.class_names[images.labels[answer.position]]
+        true = images.label_text(answer.position)
         text = shorten_name(true, 16)
         if answer.predicted != true:
             text += f"\n→ {shorten_name(answer.predicted, 14)}"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glasshouse.data.images import ImageSet, Splits
+from glasshouse.data.targets import class_counts, is_matrix, joined_names, names_at
 from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.outputs import UNKNOWN, Predictions
@@ -76,7 +77,7 @@ def _(splits: Splits) -> _View:
     rows = []
     named = ("training", splits.train), ("validation", splits.validation), ("test", splits.test)
     for name, images in named:
-        counts = np.bincount(images.labels, minlength=len(images.class_names))
+        counts = class_counts(images.targets, len(images.class_names))
         least, most = (f"{count:,}" for count in (counts.min(), counts.max()))
         spread = least if least == most else f"{least} to {most}"
         size = f"{images.height}x{images.width}"
@@ -110,13 +111,14 @@ def _(classifier: Classifier) -> _View:
 @_view.register
 def _(predictions: Predictions) -> _View:
     names, shares = predictions.class_names, predictions.probabilities[:_ROWS]
-    has_labels = bool((predictions.labels != UNKNOWN).any())
+    targets = predictions.targets
+    has_labels = is_matrix(targets) or bool((targets != UNKNOWN).any())
     rows: list[tuple[Cell, ...]] = []
     for i, row in enumerate(shares):
         best = row.argsort()[::-1][:_TOP]
         cells: list[Cell] = [str(predictions.ids[i])]
         if has_labels:
-            cells.append(_name(names, int(predictions.labels[i])))
+            cells.append(_true_name(predictions, i))
         for k in best:
             cells += [_name(names, int(k)), float(row[k])]
         rows.append(tuple(cells))
@@ -161,7 +163,7 @@ def _strips(images: ImageSet) -> tuple[list[_Strip], list[str]]:
     """The first images of the first classes, and a sentence on classes that are left out."""
     strips = []
     for label, name in enumerate(images.class_names[:_CLASSES]):
-        found = np.flatnonzero(images.labels == label)
+        found = images.rows_with(label)
         if len(found):
             strips.append(_Strip(name, len(found), _strip(images.pixels[found[:_PER_CLASS]])))
     left = len(images.class_names) - _CLASSES
@@ -193,6 +195,12 @@ def _channels(values: tuple[float, float, float]) -> str:
 def _listed(names: tuple[str, ...]) -> str:
     more = f", and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
     return f"{len(names)}: {', '.join(names[:_NAMES])}{more}"
+
+
+def _true_name(predictions: Predictions, row: int) -> str:
+    if is_matrix(predictions.targets):
+        return joined_names(names_at(predictions.targets, row, predictions.class_names))
+    return _name(predictions.class_names, int(predictions.targets[row]))
 
 
 def _name(names: tuple[str, ...], position: int) -> str:

@@ -113,7 +113,7 @@ def class_samples(images: ImageSet) -> dict[str, list[NDArray[np.uint8]]]:
     """The first images of each class; none where there are too many classes for a page."""
     if len(images.class_names) > CLASSES_IN_TABLE:
         return {}
-    places = [np.flatnonzero(images.labels == label) for label in range(len(images.class_names))]
+    places = [images.rows_with(label) for label in range(len(images.class_names))]
     return {
         name: [np.asarray(images.pixels[place]) for place in where[:SAMPLES_OF_CLASS]]
         for name, where in zip(images.class_names, places, strict=True)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from glasshouse.data.augment import augment, mix
 from glasshouse.data.images import Splits
+from glasshouse.data.targets import combinations_of
 from glasshouse.report.encoding import image_uri
 from glasshouse.rng import keys_of
 from glasshouse.serving.run_cache import load_source
@@ -29,7 +30,7 @@ def augmented_images(
     first epochs, with the recipe's own seed. Raises GlasshouseError for a bad source.
     """
     splits = load_source(workbench, source, recipe.data)
-    chosen = _one_per_class(splits.train.labels)
+    chosen = _one_per_class(combinations_of(splits.train.targets))
     keys = keys_of(splits.train.ids[chosen])
     originals = np.ascontiguousarray(splits.train.pixels[chosen])
     rows = [[image_uri(image)] for image in originals]

@@ -128,7 +128,7 @@ def explainer_of(workbench: Workbench) -> Explainer:
 def photo_of(images: ImageSet, row: int) -> Photo:
     """An image of a set, which already has the network's size."""
     pixels = np.ascontiguousarray(images.pixels[row].transpose(1, 2, 0))
-    label = images.class_names[int(images.labels[row])]
+    label = images.label_text(row)
     return Photo(str(images.ids[row]), pixels, is_ready=True, class_name=label)
 
 

@@ -18,6 +18,7 @@ from safetensors.torch import save
 from glasshouse.data.images import ImageSet
 from glasshouse.data.pixel_blocks import blocks, gather
 from glasshouse.data.splits import limit
+from glasshouse.data.targets import Targets, combinations_of, is_matrix, one_label_each
 from glasshouse.models.agreement import changed_by_class_means
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier, Preprocessing, scale
@@ -65,17 +66,27 @@ class Features:
     """The features of a set of images, in the order of the images.
 
     values: ``(n, width)``, read-only and memory-mapped; mirrored: the same for the mirrored
-    images, on request. labels, ids and class_names are those of the images.
+    images, on request. targets, ids and class_names are those of the images.
     """
 
     values: Values
-    labels: NDArray[np.int64]
+    targets: Targets
     ids: NDArray[np.str_]
     class_names: tuple[str, ...]
     mirrored: Values | None = None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The only label of each image, ``(n,)``; raises DataError where there may be several."""
+        return one_label_each(self.targets)
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether an image may have any number of labels, rather than exactly one."""
+        return is_matrix(self.targets)
 
 
 def make_extractor(
@@ -91,12 +102,15 @@ def make_extractor(
     body = backbone_of(classifier.net).to(device).eval()
     chosen = _examples(images)
     rows = torch.from_numpy(gather(images.pixels, chosen)).to(device)
-    labels = torch.from_numpy(images.labels[chosen]).to(device)
+    changed = None
+    if not images.is_multi_label:
+        labels = torch.from_numpy(images.labels[chosen]).to(device)
+        changed = partial(changed_by_class_means, labels)
     ready = inference_net(
         body,
         scale(rows, classifier.preprocessing),
         choose_precision(settings, device),
-        changed=partial(changed_by_class_means, labels),
+        changed=changed,
     )
     facts = {
         "version": FEATURES_VERSION,
@@ -114,10 +128,11 @@ def make_extractor(
 
 def _examples(images: ImageSet) -> NDArray[np.int64]:
     """Positions of a few images of each class, or of some classes where there are many."""
-    present = np.unique(images.labels)
+    groups = combinations_of(images.targets)
+    present = np.unique(groups)
     places = np.linspace(0, len(present) - 1, min(_EXAMPLE_CLASSES, len(present))).round()
-    own = np.flatnonzero(np.isin(images.labels, present[places.astype(np.int64)]))
-    return own[limit(images.ids[own], images.labels[own], min(_EXAMPLES, len(own)), seed=0)]
+    own = np.flatnonzero(np.isin(groups, present[places.astype(np.int64)]))
+    return own[limit(images.ids[own], groups[own], min(_EXAMPLES, len(own)), seed=0)]
 
 
 def extract(
@@ -139,7 +154,7 @@ def extract(
         for mirror, label in ((False, name), (True, f"{name}, mirrored"))[: 1 + flips]
     ]
     mirrored = found[1] if flips else None
-    return Features(found[0], images.labels, images.ids, images.class_names, mirrored)
+    return Features(found[0], images.targets, images.ids, images.class_names, mirrored)
 
 
 def _cached(

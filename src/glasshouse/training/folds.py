@@ -42,7 +42,7 @@ def join(parts: Sequence[Features]) -> Features:
     mirrored = [part.mirrored for part in parts if part.mirrored is not None]
     return Features(
         np.concatenate([part.values for part in parts]),
-        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.targets for part in parts]),
         np.concatenate([part.ids for part in parts]),
         parts[0].class_names,
         np.concatenate(mirrored) if len(mirrored) == len(parts) else None,
@@ -55,7 +55,7 @@ def rows_of(features: Features, positions: Positions) -> Features:
     return replace(
         features,
         values=features.values[positions],
-        labels=features.labels[positions],
+        targets=features.targets[positions],
         ids=features.ids[positions],
         mirrored=mirrored,
     )

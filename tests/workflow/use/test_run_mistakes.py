@@ -98,7 +98,7 @@ def test_seeds_of_a_step_are_only_joined_on_the_same_images(run: Path) -> None:
 def test_a_cell_of_classes_that_the_predictions_lack_is_a_named_error(run: Path) -> None:
     change(run, lambda found: replace(
         found, logits=found.logits[:, :3], class_names=found.class_names[:3],
-        labels=np.minimum(found.labels, 2),
+        targets=np.minimum(found.labels, 2),
     ))  # fmt: skip
     workbench = Workbench(run.parent, offline=True)
     with pytest.raises(UsageError, match=r"fewer classes than evaluation\.json"):

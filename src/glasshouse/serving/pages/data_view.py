@@ -194,7 +194,7 @@ def _group(rows: Sequence[int], found: CachedCheck) -> None:
 def _figure(found: CachedCheck, row: int) -> None:
     part, images, place = found.locate(row) or ("", None, 0)
     assert images is not None
-    name, label = str(images.ids[place]), images.class_names[int(images.labels[place])]
+    name, label = str(images.ids[place]), images.label_text(place)
     with box("", "figure"):
         _image(found, row, f"{name}: {label} in {part}")
         with box("", "figcaption"):
@@ -245,7 +245,7 @@ def _samples(found: CachedCheck, splits: Splits) -> None:
         before = {"train": 0, "validation": len(splits.train)}.get(
             str(part.value), len(splits.train) + len(splits.validation)
         )
-        rows = np.flatnonzero(images.labels == chosen.value)
+        rows = images.rows_with(int(chosen.value or 0))
         kept = rows[np.linspace(0, len(rows) - 1, min(_SAMPLES_SHOWN, len(rows))).astype(int)]
         place.clear()
         with place:

@@ -127,5 +127,5 @@ def _sentence(chosen: Look, measured: Mapping[Look, float], counts: tuple[int, i
 def _some(images: ImageSet, own: NDArray[np.int64], count: int) -> ImageSet:
     """At most ``count`` of the images at these positions."""
     if len(own) > count:
-        own = own[np.sort(limit(images.ids[own], images.labels[own], count, seed=0))]
+        own = own[np.sort(limit(images.ids[own], images.targets[own], count, seed=0))]
     return take(images, own)

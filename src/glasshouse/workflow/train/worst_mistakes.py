@@ -71,7 +71,7 @@ def images_named(splits: Splits, ids: NDArray[np.str_]) -> ImageSet:
     masks = [part.masks for part in parts if part.masks is not None]
     return ImageSet(
         np.concatenate([part.pixels for part in parts]),
-        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.targets for part in parts]),
         np.concatenate([part.ids for part in parts]),
         splits.class_names,
         np.concatenate(masks) if len(masks) == len(parts) else None,

@@ -98,7 +98,7 @@ def _strip_row(
     text(title, "h3")
     with box("gh-thumbs"):
         for row in rows:
-            label = images.class_names[int(images.labels[row])]
+            label = images.label_text(row)
             words = f"Explain {images.ids[row]}, an image of {label}"
             with box("gh-thumb", "button").on("click", partial(choose, row)) as thumb:
                 thumb.props["aria-label"] = words
