@@ -60,7 +60,9 @@ class CountingNet(nn.Module):
 def test_the_page_costs_one_forward_and_one_backward_a_rule() -> None:
     net = CountingNet()
     settings = ExplainSettings(activation_layers=("inner.first", "inner.second", "inner.head"))
-    page = explain_page(classifier_of(net), some_images(), settings=settings)
+    classifier = classifier_of(net)
+    net.forwards = 0  # without the trial that every new classifier makes
+    page = explain_page(classifier, some_images(), settings=settings)
     assert (net.forwards, net.backwards) == (1, 3)
     assert len(page.explanations) == 5 and len(page.activations) == 3
 
@@ -219,7 +221,7 @@ def test_a_contrast_is_the_difference_of_the_two_classes() -> None:
         explain(classifier, images, methods=["grad-cam"], target_class=name, layer="2")[0]
         for name in ("cat", "dog")
     )
-    assert relative(contrast.maps, one.maps - other.maps) < 1e-12
+    assert relative(contrast.maps, one.maps - other.maps) < 1e-6
 
 
 def test_a_rule_without_relus_after_the_layer_is_reported_to_do_nothing() -> None:
@@ -235,8 +237,8 @@ def test_a_rule_without_relus_after_the_layer_is_reported_to_do_nothing() -> Non
 
 
 def test_explain_issues_each_warning_once_and_explain_page_none() -> None:
-    classifier = classifier_of(nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), *pooled_net()[6:7]))
-    classifier.net.append(nn.Flatten()).append(nn.Linear(4, 5))  # type: ignore[operator]
+    net = nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), *pooled_net()[6:7])
+    classifier = classifier_of(net.append(nn.Flatten()).append(nn.Linear(4, 5)))
     with pytest.warns(ExplanationWarning, match="only 2x2 cells") as issued:
         found = explain(classifier, some_images(), methods=["grad-cam", "hires-cam"])
     assert len(issued) == 1 and issued[0].filename == __file__

@@ -69,9 +69,13 @@ def test_saving_leaves_the_net_as_it_was(classifier: Classifier, tmp_path: Path)
 class _Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Linear(4, 4, bias=False)
-        self.second = nn.Linear(4, 4, bias=False)
+        self.first = nn.Linear(3, 3, bias=False)
+        self.second = nn.Linear(3, 3, bias=False)
         self.second.weight = self.first.weight
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.second(self.first(images.mean((2, 3))))
+        return answer
 
 
 def test_a_custom_network_must_be_given(classifier: Classifier, tmp_path: Path) -> None:
@@ -135,6 +139,9 @@ def test_a_net_with_other_state_than_tensors_is_refused(
     class Extra(nn.Module):
         def get_extra_state(self) -> str:
             return "words"
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.mean((2, 3))
 
     with pytest.raises(ModelError, match="_extra_state of its state is not a tensor"):
         save_classifier(replace(classifier, net=Extra()), tmp_path)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from glasshouse.data.images import Splits
+from glasshouse.errors import GlasshouseWarning
 from glasshouse.models.architecture import architecture_of
 from glasshouse.models.classifier import Classifier, Preprocessing, load_classifier, save_classifier
 from glasshouse.models.final_softmax import logit_net
@@ -21,6 +22,7 @@ ENDS: list[list[dict[str, Any]]] = [
     [{**DENSE, "activation": "softmax"}],
     [DENSE, SOFTMAX],
     [DENSE, {"type": "torch", "name": "Softmax", "arguments": {"dim": 1}}],
+    [DENSE, {"type": "torch", "name": "LogSoftmax", "arguments": {"dim": 1}}],
 ]
 
 
@@ -59,7 +61,8 @@ def test_training_with_a_final_softmax_is_training_without(
 ) -> None:
     settings = TrainSettings(epochs=1, precision="fp32", device="cpu")
     plain, plain_epochs = train_classifier(tiny_net, tiny_splits, settings)
-    given, epochs = train_classifier(with_softmax(tiny_net, dim), tiny_splits, settings)
+    with pytest.warns(GlasshouseWarning, match="ends in a softmax, which is left off"):
+        given, epochs = train_classifier(with_softmax(tiny_net, dim), tiny_splits, settings)
     assert epochs[0].train_loss == plain_epochs[0].train_loss
     expected = predict(plain, tiny_splits.validation)
     found = predict(given, tiny_splits.validation)
@@ -68,17 +71,19 @@ def test_training_with_a_final_softmax_is_training_without(
 
 
 def test_a_classifier_applies_the_softmax_once(tiny_net: nn.Sequential) -> None:
-    classifier = Classifier(with_softmax(tiny_net), Preprocessing(8, 8), ("a", "b"))
+    with pytest.warns(GlasshouseWarning, match="ends in a softmax, which is left off"):
+        classifier = Classifier(with_softmax(tiny_net), Preprocessing(16, 16), tuple("abcd"))
     assert not any(isinstance(module, nn.Softmax) for module in classifier.net.modules())
     # The caller's layers are shared, not copied.
     assert list(classifier.net.parameters()) == list(tiny_net.parameters())
     inner = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(4, 2), nn.Softmax(dim=1)))
-    assert repr(logit_net(inner)) == repr(
-        nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(4, 2)))
-    )
+    with pytest.warns(GlasshouseWarning, match="ends in a softmax"):
+        without = logit_net(inner)
+    assert repr(without) == repr(nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(4, 2))))
     assert len(list(inner[1].children())) == 2
-    state = begin(inner, TrainSettings(), torch.device("cpu"))
-    assert repr(state.net) == repr(logit_net(inner))
+    with pytest.warns(GlasshouseWarning, match="ends in a softmax"):
+        state = begin(inner, TrainSettings(), torch.device("cpu"))
+    assert repr(state.net) == repr(without)
 
 
 def test_other_networks_are_returned_as_they_are(tiny_net: nn.Sequential) -> None:
@@ -97,7 +102,8 @@ def test_a_sequential_with_a_final_softmax_is_saved_and_loaded(
     size = 3 * tiny_splits.train.height * tiny_splits.train.width
     net = nn.Sequential(nn.Flatten(), nn.Linear(size, len(tiny_splits.class_names)))
     settings = TrainSettings(epochs=1, precision="fp32", device="cpu")
-    trained, _ = train_classifier(with_softmax(net), tiny_splits, settings)
+    with pytest.warns(GlasshouseWarning, match="ends in a softmax"):
+        trained, _ = train_classifier(with_softmax(net), tiny_splits, settings)
     save_classifier(trained, tmp_path)
     again = load_classifier(tmp_path)
     assert np.array_equal(

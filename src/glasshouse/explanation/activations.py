@@ -27,7 +27,7 @@ def activations(
     recording = record(net, inputs, keep={module_of(layer) for layer in layers})
     calls = [find_call(recording.calls, layer) for layer in layers]
     return tuple(
-        Activations(layer, call.value.cpu().numpy())
+        Activations(layer, call.value.float().cpu().numpy())
         for layer, call in zip(layers, calls, strict=True)
         if call.value is not None
     )

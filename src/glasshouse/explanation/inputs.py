@@ -10,7 +10,8 @@ from torch import Tensor
 from glasshouse.errors import DataError, UsageError
 from glasshouse.explanation.nouns import class_position
 from glasshouse.models.classifier import Classifier, scale
-from glasshouse.models.predict import evaluating
+from glasshouse.models.image_inputs import of_network_size
+from glasshouse.models.predict import device_of, evaluating
 
 Target = str | int
 Targets = Target | Sequence[Target] | NDArray[np.int64]
@@ -32,14 +33,14 @@ def as_batch(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def as_inputs(classifier: Classifier, images: NDArray[np.uint8]) -> Tensor:
-    """The network's input ``(n, 3, h, w)`` for uint8 images, on its device, in its precision."""
-    batch = torch.from_numpy(as_batch(images).copy())
-    weight = next((p for p in classifier.net.parameters() if p.is_floating_point()), None)
-    if weight is None:
-        return scale(batch, classifier.preprocessing)
+    """The network's input ``(n, 3, h, w)`` for uint8 images, on its device, in float32.
+
+    Raises DataError for images of another size than the network takes.
+    """
+    pixels = of_network_size(as_batch(images), classifier.preprocessing)
+    batch = torch.from_numpy(pixels.copy())
     with torch.inference_mode(False):
-        scaled = scale(batch.to(weight.device), classifier.preprocessing)
-        return scaled.to(weight.dtype)
+        return scale(batch.to(device_of(classifier.net)), classifier.preprocessing)
 
 
 def reported_logits(classifier: Classifier, inputs: Tensor, logits: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from glasshouse.explanation.graph.layer_choice import (
 from glasshouse.explanation.graph.recording import (
     Call,
     Recording,
+    full,
     gradients,
     input_edge,
     nodes_between,
@@ -282,9 +283,9 @@ def _values(
     assert call is not None and call.value is not None
     if method.source == "layer":
         # Eigen-CAM needs no gradient; the others find theirs.
-        at_layer = found.at_layer.get(method.rule, call.value)
-        return _array(CAMS[method.cam](call.value, at_layer)), None
-    cam = CAMS["grad-cam"](call.value, found.at_layer["vanilla"])
+        at_layer = found.at_layer.get(method.rule, full(call.value))
+        return _array(CAMS[method.cam](full(call.value), at_layer)), None
+    cam = CAMS["grad-cam"](full(call.value), found.at_layer["vanilla"])
     product = guided_grad_cam(found.at_image[method.rule], cam)
     return _array(saliency.largest_channel(product)), _array(product)
 
@@ -323,5 +324,6 @@ def _one_hot(positions: NDArray[np.int64], logits: Tensor) -> Tensor:
 
 
 def _array(values: Tensor) -> Floats:
-    result: Floats = values.detach().cpu().numpy()
+    # NumPy has no bfloat16, and answers are in float32 whatever the network's precision.
+    result: Floats = values.detach().float().cpu().numpy()
     return result

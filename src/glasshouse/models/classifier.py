@@ -19,6 +19,7 @@ from glasshouse.models.backbone import rebuild_net
 from glasshouse.models.final_softmax import logit_net
 from glasshouse.models.forward import predict_logits
 from glasshouse.models.image_inputs import Images, as_given, image_ids, image_pixels
+from glasshouse.models.logit_net import as_logit_net
 from glasshouse.models.outputs import UNKNOWN, Predictions, to_probabilities
 from glasshouse.models.preprocessing import Preprocessing as Preprocessing, scale as scale
 from glasshouse.models.weights import load_weights
@@ -48,8 +49,13 @@ class Classifier:
     probabilities are then ``sigmoid(logits / temperature)``, one per label, and a label is
     predicted from its threshold on. architecture: JSON values from which the network can be built
     again; None for a custom network, which only its own code can build. mirror: predictions use the
-    mean logits of each image and its mirror image. A softmax at the end of a
-    ``torch.nn.Sequential`` is left off, because it is applied to the logits.
+    mean logits of each image and its mirror image.
+
+    A trial forward pass shows what the network returns. What is not yet logits becomes logits, and
+    a GlasshouseWarning says how: a softmax or sigmoid at the end is left off, one output is read as
+    the second of two classes, ``logits`` are taken from a dict, tuple or dataclass. Inputs are cast
+    to the network's precision, and to luminance for one channel. Raises ModelError for a network
+    that does not accept the images, or whose outputs are not one per class name.
     """
 
     net: nn.Module
@@ -62,7 +68,13 @@ class Classifier:
 
     def __post_init__(self) -> None:
         # The only way to set a field of a frozen dataclass.
-        object.__setattr__(self, "net", logit_net(self.net))
+        net = as_logit_net(
+            logit_net(self.net),
+            self.preprocessing,
+            self.class_names,
+            is_multi_label=self.is_multi_label,
+        )
+        object.__setattr__(self, "net", net)
         if self.thresholds is not None:
             _require_thresholds(self.thresholds, self.class_names)
 

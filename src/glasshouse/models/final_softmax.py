@@ -4,10 +4,12 @@ Both apply it to the logits, so a network that ended in one would have it twice:
 still run, but with small gradients, and probabilities would be nearly equal.
 """
 
+import warnings
 from collections import OrderedDict
 
 from torch import nn
 
+from glasshouse.errors import GlasshouseWarning
 from glasshouse.settings import ActivationLayer, Conv, Dense, Layer, Residual, TorchLayer
 
 
@@ -22,7 +24,7 @@ def logit_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
         return (*rest, last.model_copy(update={"activation": "linear"}))
     if isinstance(last, TorchLayer) and last.name == "Sequential":
         return (*rest, last.model_copy(update={"layers": logit_layers(last.layers)}))
-    if isinstance(last, TorchLayer) and last.name == "Softmax":
+    if isinstance(last, TorchLayer) and last.name in ("Softmax", "LogSoftmax"):
         return tuple(rest) if last.arguments.get("dim") in _OVER_CLASSES else layers
     return layers
 
@@ -33,10 +35,17 @@ def logit_net(net: nn.Module) -> nn.Module:
     if type(net) is not nn.Sequential or len(net) == 0:
         return net
     *rest, (name, last) = net._modules.items()
-    if isinstance(last, nn.Softmax) and last.dim in _OVER_CLASSES:
+    if isinstance(last, nn.Softmax | nn.LogSoftmax) and last.dim in _OVER_CLASSES:
+        warnings.warn(describe_left_off(type(last).__name__), GlasshouseWarning, stacklevel=2)
         return _like(net, rest)
     inner = logit_net(last)
     return net if inner is last else _like(net, [*rest, (name, inner)])
+
+
+def describe_left_off(what: str) -> str:
+    """What is said of a network whose last operation is left off."""
+    kind = what.lower()
+    return f"The network ends in a {kind}, which is left off: the values before it are the logits."
 
 
 # Without a dim, torch takes that of the classes for an output (n, k).

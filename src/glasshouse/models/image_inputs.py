@@ -38,12 +38,12 @@ def image_pixels(images: Images, preprocessing: Preprocessing) -> Pixels:
     for anything else.
     """
     if isinstance(images, ImageSet):
-        return _of_network_size(images.pixels, preprocessing)
+        return of_network_size(images.pixels, preprocessing)
     if isinstance(images, np.ndarray) and images.ndim == 4:
         _require_bytes(images)
         # The channels are last in what Pillow and most other libraries return.
         if images.shape[1] == 3:
-            return _of_network_size(images, preprocessing)
+            return of_network_size(images, preprocessing)
     given = _listed(images)
     return np.stack([_prepared(each, preprocessing) for each in given])
 
@@ -87,7 +87,7 @@ def _prepared(image: OneImage, preprocessing: Preprocessing) -> Pixels:
     _require_bytes(image)
     channels = image.shape[2] if image.ndim == 3 else 1
     if image.ndim == 3 and channels not in (3, 4) and image.shape[0] == 3:
-        alone: Pixels = _of_network_size(image[None], preprocessing)[0]
+        alone: Pixels = of_network_size(image[None], preprocessing)[0]
         return alone
     if image.ndim not in (2, 3) or channels not in (1, 3, 4) or not image.size:
         raise DataError(
@@ -109,7 +109,7 @@ def _read(path: str | PathLike[str]) -> Pixels:
     return decode_file(Path(path))
 
 
-def _of_network_size(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
+def of_network_size(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
     """Pixels ``(n, 3, h, w)``, which are taken as they are; raises DataError for another size."""
     wanted = preprocessing.height, preprocessing.width
     if not len(pixels):

@@ -197,7 +197,9 @@ def test_the_same_number_of_pixels_is_deleted_at_every_step() -> None:
 
     images = np.full((1, 3, 16, 16), 255, dtype=np.uint8)
     order = np.arange(256.0).reshape(1, 16, 16)
-    faithfulness(classifier_of(Counting()), images, [order], np.zeros(1, np.int64), steps=8)
+    classifier = classifier_of(Counting())
+    seen.clear()
+    faithfulness(classifier, images, [order], np.zeros(1, np.int64), steps=8)
     # All and none of the pixels are measured once, and the insertions have none at zero.
     assert sorted(set(seen)) == [0, 32, 64, 96, 128, 160, 192, 224, 256]
 

@@ -16,6 +16,7 @@ from glasshouse.errors import ModelError
 from glasshouse.explanation.graph.relu_rules import applied, require_open_graph
 from glasshouse.explanation.methods import Rule
 from glasshouse.models.predict import evaluating
+from glasshouse.models.trial import run_net
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def record(
         stack.enter_context(_hooked(net, calls, {*keep}, see_all=see_all, cut=cut))
         if cut is not None:
             stack.enter_context(torch.set_grad_enabled(False))
-        logits = _run(net, leaf)
+        logits = run_net(net, leaf)
     _require_logits(logits)
     return Recording(leaf, logits, tuple(calls))
 
@@ -96,7 +97,12 @@ def gradients(
             # As a scalar: gradients of a vector import SymPy, which takes a third of a second.
             score = (recording.logits * selector).sum()
             found = torch.autograd.grad(score, edges, retain_graph=True, allow_unused=True)
-    return tuple(_given(gradient) for gradient in found)
+    return tuple(full(_given(gradient)) for gradient in found)
+
+
+def full(values: Tensor) -> Tensor:
+    """Values in half precision as float32, for sums of many; others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def input_edge(recording: Recording) -> GradientEdge:
@@ -182,15 +188,6 @@ def _above(targets: list[Node], parents: Mapping[Node, list[Node]]) -> list[Node
                 found[parent] = None
                 waiting.append(parent)
     return list(found)
-
-
-def _run(net: nn.Module, inputs: Tensor) -> Tensor:
-    named = [*net.named_parameters(), *net.named_buffers()]
-    # Tensors created in inference mode cannot be saved for a backward pass; copies can.
-    stand_ins = {name: tensor.clone() for name, tensor in named if tensor.is_inference()}
-    if not stand_ins:
-        return net(inputs)  # type: ignore[no-any-return]
-    return torch.func.functional_call(net, stand_ins, (inputs,))  # type: ignore[no-any-return]
 
 
 def _own(inputs: Tensor) -> Tensor:

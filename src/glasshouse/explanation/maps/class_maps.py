@@ -19,6 +19,7 @@ from glasshouse.explanation.graph.recording import (
     Call,
     Recording,
     differentiating,
+    full,
     nodes_between,
     record,
 )
@@ -48,7 +49,7 @@ def class_maps(
     assert call.value is not None and call.edge is not None
     _require_linear(recording, call)
     weights = torch.cat(list(_class_weights(recording, call)))
-    maps: Floats = torch.einsum("nchw,kc->nkhw", call.value, weights).cpu().numpy()
+    maps: Floats = torch.einsum("nchw,kc->nkhw", full(call.value), weights).cpu().numpy()
     return maps
 
 

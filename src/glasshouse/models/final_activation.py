@@ -1,0 +1,167 @@
+"""The softmax or sigmoid from which a network's answer comes, found in the graph and left off."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from glasshouse.errors import ModelError
+
+Kind = Literal["softmax", "log-softmax", "sigmoid", "log-sigmoid"]
+
+# Modules such as nn.Softmax call one of these functions, too.
+_KINDS: dict[Callable[..., Any], Kind] = {
+    functional.softmax: "softmax",
+    torch.softmax: "softmax",
+    torch.Tensor.softmax: "softmax",
+    torch.special.softmax: "softmax",
+    functional.log_softmax: "log-softmax",
+    torch.log_softmax: "log-softmax",
+    torch.Tensor.log_softmax: "log-softmax",
+    torch.special.log_softmax: "log-softmax",
+    functional.sigmoid: "sigmoid",
+    torch.sigmoid: "sigmoid",
+    torch.sigmoid_: "sigmoid",
+    torch.Tensor.sigmoid: "sigmoid",
+    torch.Tensor.sigmoid_: "sigmoid",
+    torch.special.expit: "sigmoid",
+    functional.logsigmoid: "log-sigmoid",
+}
+# Operations that change the shape, the place or the type of values, and nothing else.
+_CARRIERS = (
+    "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Clone", "ToCopy", "T",
+    "Transpose", "Permute", "Select", "Slice", "Alias", "Expand",
+)  # fmt: skip
+_SCALINGS = ("Mul", "Div", "Add", "Sub", "Rsub", "Neg")
+
+
+@dataclass(frozen=True)
+class FinalActivation:
+    """One call of an activation among all of its kind with results of the same shape.
+
+    shape: of its result, without the batch. number: which of the calls, counted from 0; calls: how
+    many there are in one forward pass. axis: that of a softmax.
+    """
+
+    kind: Kind
+    shape: tuple[int, ...]
+    number: int
+    calls: int
+    axis: int | None = None
+
+
+@dataclass(frozen=True)
+class _Call:
+    kind: Kind
+    result: Tensor
+    axis: int | None
+
+    @property
+    def like(self) -> tuple[Kind, tuple[int, ...]]:
+        return self.kind, tuple(self.result.shape[1:])
+
+
+class Watching(TorchFunctionMode):
+    """Notes the calls of activations while a network runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: list[_Call] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call the function, and note it if it is an activation."""
+        result = func(*args, **(kwargs or {}))
+        if func in _KINDS and isinstance(result, Tensor):
+            kind = _KINDS[func]
+            axis = _axis(args, kwargs or {}, result) if "softmax" in kind else None
+            self._calls.append(_Call(kind, result, axis))
+        return result
+
+    def final(self, answer: Tensor) -> tuple[FinalActivation | None, str]:
+        """The activation that an answer comes from, and the name of the answer's last operation.
+
+        Operations with a constant are skipped for the name, as in ``1 - x`` and ``x / 2``.
+        """
+        node = _origin(answer.grad_fn)
+        for call in self._calls:
+            is_same = (
+                call.result.untyped_storage().data_ptr() == answer.untyped_storage().data_ptr()
+            )
+            # Without a graph, a result that only changed its shape still shares its memory.
+            if (call.result.grad_fn is node) if node is not None else is_same:
+                alike = [each for each in self._calls if each.like == call.like]
+                number = next(place for place, each in enumerate(alike) if each is call)
+                return FinalActivation(*call.like, number, len(alike), call.axis), call.kind
+        return None, _name(_before_scaling(node))
+
+
+class LeavingOff(TorchFunctionMode):
+    """While a network runs, its final activation returns what it is given."""
+
+    def __init__(self, final: FinalActivation) -> None:
+        super().__init__()
+        self._final = final
+        self._seen = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call the function, unless it is the one that is left off."""
+        if _KINDS.get(func) == self._final.kind:
+            given = args[0] if args else (kwargs or {})["input"]
+            if tuple(given.shape[1:]) == self._final.shape:
+                self._seen += 1
+                if self._seen == self._final.number + 1:
+                    return given
+        return func(*args, **(kwargs or {}))
+
+    def require_found(self) -> None:
+        """Raise ModelError unless the network made the calls that it made in its trial."""
+        if self._seen != self._final.calls:
+            raise ModelError(
+                f"the network ended in a {self._final.kind} for trial images, but computes these "
+                f"ones in another way: pass a network that returns the values before it"
+            )
+
+
+def _origin(node: Node | None) -> Node | None:
+    """The operation that computed a value, before others that only carry it."""
+    while node is not None and _name(node) in _CARRIERS:
+        node = node.next_functions[0][0]
+    return node
+
+
+def _before_scaling(node: Node | None) -> Node | None:
+    while node is not None and _name(node) in (*_CARRIERS, *_SCALINGS):
+        inputs = [each for each, _ in node.next_functions if each is not None]
+        if len(inputs) != 1 or _name(inputs[0]) == "AccumulateGrad":
+            return node
+        node = inputs[0]
+    return node
+
+
+def _name(node: Node | None) -> str:
+    return "" if node is None else node.name().rpartition("::")[2].partition("Backward")[0]
+
+
+def _axis(args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Tensor) -> int | None:
+    given = args[1] if len(args) > 1 else kwargs.get("dim")
+    if given is None:
+        # What softmax does without a dim.
+        return 0 if result.ndim in (0, 1, 3) else 1
+    return int(given) % result.ndim if isinstance(given, int) else None

@@ -1,0 +1,181 @@
+"""One trial forward pass of a network that may come from anywhere, and what it shows.
+
+Networks return logits, probabilities, dictionaries or tuples of them, and take one channel or
+three. What they do is read from the graph of the trial, not from the names of their layers.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glasshouse.errors import ModelError
+from glasshouse.models.final_activation import FinalActivation, Watching
+from glasshouse.models.forward import device_of, evaluating
+from glasshouse.models.net_outputs import Place, logits_at, place_of_logits
+from glasshouse.models.preprocessing import Preprocessing, scale
+
+# Two, because what is right for one image may still mix the images of a batch.
+_IMAGES = 2
+# As Pillow and the ITU (BT.601) weight red, green and blue.
+_LUMINANCE = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a network did with two images of noise.
+
+    channels: how many it takes. place: where in its answer the logits are. logits: the values
+    there, ``(2, k)``. activation: the softmax or sigmoid that they come from, if any. last: the
+    name of the operation that they come from; empty without a graph. is_flat: whether the answer
+    has just this shape. changes_input: whether it writes into its input.
+    """
+
+    channels: int
+    place: Place
+    logits: Tensor
+    activation: FinalActivation | None
+    last: str
+    is_flat: bool
+    changes_input: bool
+
+
+def run_trial(net: nn.Module, preprocessing: Preprocessing, class_count: int | None) -> Trial:
+    """Pass noise through a network, which is left as it was.
+
+    class_count: None where the classes are not known. Raises ModelError for a network that takes
+    no images of this size, or whose answer holds no logits.
+    """
+    inputs = trial_inputs(net, preprocessing)
+    channels, (answer, watching, changes_input) = _answered(net, inputs)
+    place = place_of_logits(answer, _IMAGES, class_count)
+    logits = logits_at(answer, place, _IMAGES)
+    activation, last = watching.final(logits)
+    return Trial(
+        channels=channels,
+        place=place,
+        logits=logits.detach(),
+        activation=activation,
+        last=last,
+        is_flat=isinstance(answer, Tensor) and answer.ndim == 2,
+        changes_input=changes_input,
+    )
+
+
+def trial_inputs(net: nn.Module, preprocessing: Preprocessing) -> Tensor:
+    """Two images of noise as the input ``(2, 3, h, w)`` of a network, on its device."""
+    size = _IMAGES, 3, preprocessing.height, preprocessing.width
+    noise = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    noise[1] //= 4  # darker, since to many networks all noise looks alike
+    return scale(torch.from_numpy(noise).to(device_of(net)), preprocessing)
+
+
+def as_taken(net: nn.Module, inputs: Tensor, channels: int) -> Tensor:
+    """The input in the precision of the network's weights, as luminance for one channel."""
+    if channels == 1:
+        weights = inputs.new_tensor(_LUMINANCE).view(1, 3, 1, 1)
+        inputs = (inputs * weights).sum(1, keepdim=True)
+    weight = next((p for p in net.parameters() if p.is_floating_point()), None)
+    return inputs if weight is None else inputs.to(weight.dtype)
+
+
+def failure_of(net: nn.Module, inputs: Tensor, error: Exception) -> str:
+    """Which layer of a Sequential fails at which shape; for other networks, torch's own words."""
+    words = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    values = inputs
+    for name, layer in net.named_children() if isinstance(net, nn.Sequential) else ():
+        try:
+            result = layer(values)
+        except Exception:
+            shape = "x".join(str(side) for side in values.shape[1:])
+            return (
+                f"layer {name} ({type(layer).__name__}) does not accept its input of {shape} per "
+                f"image. {_advice(layer, values) or words}"
+            )
+        values = result
+    size = "x".join(str(side) for side in inputs.shape[1:])
+    return f"the network does not accept images of {size} ({words})"
+
+
+def _answered(net: nn.Module, inputs: Tensor) -> tuple[int, tuple[Any, Watching, bool]]:
+    """The number of channels that the network takes, and its answer."""
+    try:
+        return 3, _watched(net, as_taken(net, inputs, 3))
+    # A network of the user's own may raise anything.
+    except Exception as error:
+        failed = error
+    grey = as_taken(net, inputs, 1)
+    try:
+        return 1, _watched(net, grey)
+    except Exception:
+        _refuse_other_channels(net, grey)
+    with _quietly(net), torch.no_grad():
+        raise ModelError(failure_of(net, as_taken(net, inputs, 3), failed)) from failed
+
+
+def _refuse_other_channels(net: nn.Module, grey: Tensor) -> None:
+    """Raise ModelError for a network that takes two channels, or four and more."""
+    for channels in (2, 4, 5, 6):
+        try:
+            _watched(net, grey.expand(-1, channels, -1, -1))
+        except Exception:
+            continue
+        raise ModelError(
+            f"the network takes images of {channels} channels, but images have three (red, green "
+            "and blue): put a layer before it that makes its channels of these three"
+        )
+
+
+def _watched(net: nn.Module, inputs: Tensor) -> tuple[Any, Watching, bool]:
+    with _quietly(net), torch.enable_grad():
+        # Its own weights may be frozen, but no operation may write into a leaf of the graph.
+        given = inputs.detach().clone().requires_grad_().clone()
+        version = given._version
+        with Watching() as watching:
+            answer = run_net(net, given)
+        return answer, watching, given._version != version
+
+
+def run_net(net: nn.Module, inputs: Tensor) -> Any:
+    """The network's answer, also with weights that were created in inference mode."""
+    named = [*net.named_parameters(), *net.named_buffers()]
+    # Tensors created in inference mode cannot be saved for a backward pass; copies can.
+    stand_ins = {name: tensor.clone() for name, tensor in named if tensor.is_inference()}
+    if not stand_ins:
+        return net(inputs)
+    return torch.func.functional_call(net, stand_ins, (inputs,))
+
+
+@contextmanager
+def _quietly(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode without warnings; the caller's modes and random state do not matter."""
+    device = device_of(net)
+    # Nothing is gained by compiling for two images.
+    is_compiled = any(hasattr(module, "_orig_mod") for module in net.modules())
+    with (
+        torch.compiler.set_stance("force_eager") if is_compiled else nullcontext(),
+        warnings.catch_warnings(action="ignore"),
+        evaluating(net),
+        torch.inference_mode(False),
+        torch.autocast(device.type, enabled=False),
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+    ):
+        yield
+
+
+def _advice(layer: nn.Module, values: Tensor) -> str:
+    if isinstance(layer, nn.Linear) and values.ndim > 2:
+        return "Put nn.Flatten() before it."
+    if isinstance(layer, nn.Linear):
+        size = values.shape[1]
+        return f"Its in_features is {layer.in_features}, expected {size}; or use nn.LazyLinear."
+    if isinstance(layer, nn.Conv2d) and values.ndim == 4 and values.shape[1] != layer.in_channels:
+        return f"Its in_channels is {layer.in_channels}, expected {values.shape[1]}."
+    if values.ndim == 4:
+        return "Use padding, fewer pools or strides, or larger images."
+    return ""
