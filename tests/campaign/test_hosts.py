@@ -52,8 +52,8 @@ COMMANDS: dict[str, list[str]] = {
     "lr-find": ["lr-find", "digits", *TRAIN[2:4]],
     "ladder": ["ladder", "digits", "--epochs", "1", "--seeds", "1", *FAST],
     "tune": ["tune", "digits", *SHORT, "--search", "train.lr=1e-3..1e-2:log", "--trials", "2"],
-    "folds": ["folds", "photos", *SHORT, "--folds", "2"],
-    "label-errors": ["label-errors", "photos", *SHORT, "--folds", "2"],
+    "folds": ["folds", "photos", *FEATURES, "--folds", "2"],
+    "label-errors": ["label-errors", "photos", *FEATURES, "--folds", "2"],
     "compare-backbones": [
         "compare-backbones", "photos", "--backbones",
         "resnet10t:weights=none,input_size=32,cifar10-small", *FAST,

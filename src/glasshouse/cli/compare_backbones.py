@@ -34,7 +34,7 @@ def compare_backbones(
         ),
     ] = None,
     backbones: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="Several networks by name in one option.")
+        str | None, typer.Option(metavar="A,B,C", help="Several networks in one option.")
     ] = None,
     run: Annotated[
         list[Path] | None,
@@ -58,7 +58,7 @@ def compare_backbones(
     from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import data_progress, say
 
-    specs = [*(backbone or []), *(backbones.split(",") if backbones else [])]
+    specs = [*(backbone or []), *_listed(backbones or "")]
     recipes = _recipes(recipe, specs, set_ or [], is_alone=not run)
     early_checks.require_source(source)
     early_checks.require_finished(run or ())
@@ -80,6 +80,17 @@ def compare_backbones(
 
         write_comparison(table.comparisons, out)
         say(f"report: {out}")
+
+
+def _listed(backbones: str) -> list[str]:
+    """The networks of a list; commas also separate the keys of one: "a,b:mean=0.5,std=0.5,c"."""
+    specs: list[str] = []
+    for part in backbones.split(",") if backbones else []:
+        if specs and "=" in part and ":" not in part.partition("=")[0]:
+            specs[-1] += f",{part}"
+        else:
+            specs.append(part)
+    return specs
 
 
 def _names(specs: list[str]) -> list[str]:
