@@ -2,6 +2,7 @@
 # each name when it is first used.
 
 from .data.augment import augment as augment
+from .data.datasets import from_dataset as from_dataset
 from .data.decode import decode as decode
 from .data.findings import Finding as Finding
 from .data.image_checks import check as check
@@ -122,6 +123,7 @@ from .settings import (
     Triangular as Triangular,
 )
 from .training.adapting import Adapted as Adapted, adapt as adapt, with_head as with_head
+from .training.dataloaders import from_dataloader as from_dataloader
 from .training.features import (
     Extractor as Extractor,
     Features as Features,
@@ -146,6 +148,7 @@ from .training.heads import (
 )
 from .training.loop import Step as Step, TrainingSetup as TrainingSetup, train as train
 from .training.lr_curve import LrCurve as LrCurve
+from .training.own_parts import OwnParts as OwnParts
 from .training.schedules import EveryStep as EveryStep
 from .training.state import (
     Epoch as Epoch,

@@ -31,6 +31,23 @@ def train_a_network_of_your_own(splits: gh.Splits) -> gh.Classifier:
     return classifier
 
 
+def train_with_parts_of_your_own(splits: gh.Splits, loader: object) -> gh.Classifier:
+    classifier, _ = gh.train_classifier(
+        gh.ModelSettings(preset="small-cnn"),
+        splits,
+        batches=gh.from_dataloader(loader),
+        loss=nn.CrossEntropyLoss(),
+        optimizer=lambda net: torch.optim.RMSprop(net.parameters(), lr=1e-3),
+    )
+    return classifier
+
+
+def take_images_from_elsewhere(dataset: object) -> gh.Splits:
+    arrays = gh.ImageSet.from_arrays(np.zeros((2, 8, 8, 3), np.uint8), [0, 1], ["cat", "dog"])
+    read = assert_type(gh.from_dataset(dataset, image_size=8), gh.ImageSet)
+    return gh.Splits(train=read, validation=arrays, test=arrays)
+
+
 def write_the_loop_yourself(splits: gh.Splits, recipe: gh.Recipe) -> gh.Classifier:
     untrained = gh.untrained_classifier(recipe.model, splits, seed=0)
     setup = gh.TrainingSetup(

@@ -6,8 +6,9 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from glasshouse.data.arrays import bytes_hint, class_labels, rgb_pixels
 from glasshouse.data.survey import Survey, survey
 from glasshouse.data.targets import (
     Targets,
@@ -60,6 +61,27 @@ class ImageSet:
 
     def _repr_html_(self) -> str:
         return html_for_notebook(self)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        pixels: ArrayLike,
+        labels: ArrayLike,
+        class_names: Sequence[str] | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+    ) -> "ImageSet":
+        """An image set of arrays as other libraries return them, checked at once.
+
+        pixels: uint8 ``(n, 3, h, w)``, ``(n, h, w, 3)``, or grey ``(n, h, w)``. labels ``(n,)``:
+        positions in class_names, or names. class_names: unset: the names in order, or numbers. ids:
+        unset: the position of each image. Raises DataError, with the expression that corrects it,
+        for another order, type or shape.
+        """
+        rows = rgb_pixels(pixels)
+        classes = class_labels(labels, class_names)
+        names = [f"{i:07d}" for i in range(len(rows))] if ids is None else [str(i) for i in ids]
+        return cls(rows, classes.labels, np.array(names, dtype=np.str_), classes.names)
 
     @property
     def is_multi_label(self) -> bool:
@@ -190,7 +212,7 @@ def _require_valid(images: ImageSet) -> None:
     pixels = images.pixels
     if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.dtype != np.uint8:
         is_last = pixels.ndim == 4 and pixels.shape[3] == 3
-        hint = "; move the channels with .transpose(0, 3, 1, 2)" if is_last else ""
+        hint = "; move the channels with .transpose(0, 3, 1, 2)" if is_last else bytes_hint(pixels)
         raise DataError(
             "pixels: expected uint8 (n, 3, height, width) with values 0 to 255, received "
             f"{pixels.dtype} {pixels.shape}{hint}"

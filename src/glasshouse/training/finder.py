@@ -1,7 +1,9 @@
 """The learning-rate range test (Smith 2015), on copies of the caller's network."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 from torch import nn
@@ -12,8 +14,9 @@ from glasshouse.progress import Progress
 from glasshouse.rng import derive
 from glasshouse.settings import TrainSettings
 from glasshouse.training.devices import choose_device
-from glasshouse.training.loop import TrainingSetup, update
+from glasshouse.training.loop import TrainingSetup, update, use_own_optimizer
 from glasshouse.training.lr_curve import DEFAULT_RULE, Losses, LrCurve, read_curve, require_rule
+from glasshouse.training.own_parts import own_batches
 from glasshouse.training.state import begin
 
 # Beyond four times its minimum the loss diverges, and further steps tell nothing.
@@ -21,6 +24,8 @@ _EXPLODED = 4.0
 # The range of useful learning rates. Adam's rate is the size of a step whatever the gradient, so
 # its range is narrower, and no step of a test is wasted outside it.
 _RATES = {"adam": (1e-5, 0.1), "adamw": (1e-5, 0.1), "sgd": (1e-4, 10.0)}
+# An optimizer of the user's own may be of either kind.
+_ANY_RATES = (1e-5, 10.0)
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,9 @@ class RangeTest:
                 f"steps={self.steps}, seeds={self.seeds}"
             )
 
-    def rates(self, settings: TrainSettings) -> Losses:
+    def rates(self, settings: TrainSettings, *, any_optimizer: bool = False) -> Losses:
         """The learning rate of each step, evenly spaced in the logarithm."""
-        lowest, highest = _RATES[settings.optimizer]
+        lowest, highest = _ANY_RATES if any_optimizer else _RATES[settings.optimizer]
         start = lowest if self.start is None else self.start
         end = highest if self.end is None else self.end
         if not 0 < start < end:
@@ -72,7 +77,7 @@ def find_lr(
     require_type(setup, TrainingSetup, "a TrainingSetup")
     require_rule(rule)
     test = test or RangeTest()
-    lrs = test.rates(setup.settings)
+    lrs = test.rates(setup.settings, any_optimizer=setup.optimizer is not None)
     tell = progress or (lambda what, done, total: None)
     rows = []
     for number in range(test.seeds):
@@ -101,6 +106,7 @@ def with_found_rate(settings: TrainSettings, curve: LrCurve) -> TrainSettings:
 def _one_test(net: nn.Module, setup: TrainingSetup, lrs: Losses) -> Losses:
     """The loss before each step at these learning rates; nan after it has diverged."""
     state = begin(net, setup.settings, choose_device(setup.settings.device))
+    use_own_optimizer(state, setup)
     losses = np.full(len(lrs), np.nan)
     for i, (lr, batch) in enumerate(zip(lrs, _endless(setup, len(lrs)), strict=False)):
         try:
@@ -116,6 +122,9 @@ def _one_test(net: nn.Module, setup: TrainingSetup, lrs: Losses) -> Losses:
 def _endless(setup: TrainingSetup, steps: int) -> Iterator[Batch]:
     """At least ``steps`` batches, over as many epochs as it takes."""
     settings = setup.settings
+    if setup.batches is not None:
+        for epoch in count():
+            yield from own_batches(setup.batches, epoch, 0, choose_device(settings.device))[0]
     data = prepare_images(setup.train, choose_device(settings.device), settings.sampling)
     epochs = -(-steps // step_count(len(data), settings.batch_size))
     for epoch in range(epochs):
@@ -137,8 +146,10 @@ def _with_seed(setup: TrainingSetup, number: int) -> TrainingSetup:
 def _guess_loss(setup: TrainingSetup) -> float:
     """The entropy of the class frequencies: the loss of the best constant prediction.
 
-    Frequencies are weighted and smoothed as in the loss.
+    Frequencies are weighted and smoothed as in the loss; nan for a loss or batches of the user's.
     """
+    if setup.loss is not None or setup.batches is not None:
+        return math.nan
     counts = np.bincount(setup.train.labels, minlength=len(setup.train.class_names))
     if setup.settings.sampling == "balanced":
         counts = np.minimum(counts, 1)  # every class that occurs is drawn equally often

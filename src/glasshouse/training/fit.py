@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Unpack
 
 from glasshouse.data.images import ImageSet, Resize, Splits
 from glasshouse.data.survey import channel_statistics, global_statistics
@@ -20,6 +21,7 @@ from glasshouse.training.devices import choose_device
 from glasshouse.training.finder import find_lr, with_found_rate
 from glasshouse.training.heads import class_weights
 from glasshouse.training.loop import Step, TrainingSetup, has_stalled, train
+from glasshouse.training.own_parts import OwnParts, with_rate
 from glasshouse.training.schedules import EveryStep, Rate
 from glasshouse.training.state import Epoch, TrainingState, begin, final_net
 from glasshouse.training.watch import is_watched, show_training
@@ -33,6 +35,7 @@ def train_classifier(
     augment: AugmentSettings | None = None,
     rate: Rate | None = None,
     progress: bool = True,
+    **own: Unpack[OwnParts],
 ) -> tuple[Classifier, tuple[Epoch, ...]]:
     """Train a copy of a network, or one that is built from settings, without a run folder.
 
@@ -42,7 +45,8 @@ def train_classifier(
     because loss and predictions apply it. settings: the default is TrainSettings(). rate: in place
     of settings.schedule, a function that is called once per epoch with an integer counted from 0,
     and returns the learning rate; EveryStep: one that changes within an epoch. progress: show a
-    line per epoch and the time left, in a notebook or on a terminal only.
+    line per epoch and the time left, in a notebook or on a terminal only. own: batches, loss and
+    optimizer of your own, as in `TrainingSetup`; splits.train still gives size and class names.
 
     Returns the classifier and the metrics of each epoch; the test split is not used. Raises
     UsageError, ModelError and DataError for a network or images that do not fit together,
@@ -67,10 +71,13 @@ def train_classifier(
         augment,
         rate,
         class_weights_of(settings, splits),
+        **own,
     )
     if settings.lr == "auto":
         settings = with_found_rate(settings, find_lr(untrained.net, setup))
         setup = replace(setup, settings=settings)
+        if setup.optimizer is not None:
+            setup = replace(setup, optimizer=with_rate(setup.optimizer, settings.peak_lr))
     state = begin(untrained.net, settings, choose_device(settings.device))
     records = train_until_done(state, setup)
     if progress and is_watched():

@@ -6,9 +6,9 @@ iterating leaves the state after a whole step, ready to be saved and resumed.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,18 @@ from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.convolutions import faster_convolutions
 from glasshouse.training.devices import choose_precision
-from glasshouse.training.losses import batch_loss, correct_count
+from glasshouse.training.losses import batch_loss, correct_count, own_batch_loss
 from glasshouse.training.optimizers import clear_gradients, clip_gradients, set_learning_rate
+from glasshouse.training.own_parts import (
+    BatchSource,
+    Loss,
+    MakeOptimizer,
+    as_labels,
+    own_batches,
+    own_loss,
+    own_optimizer,
+    own_rate,
+)
 from glasshouse.training.schedules import EveryStep, Rate, learning_rate, rate_of
 from glasshouse.training.state import Epoch, TrainingState, copy_weights
 
@@ -51,6 +61,13 @@ class TrainingSetup:
     rate: a function that is called once per epoch, counted from 0, and returns the learning rate;
     EveryStep for one that changes within an epoch; None follows settings.schedule.
     class_weights: weight of each class in the loss; None: all alike.
+
+    batches: in place of our own, a function that is called with the epoch, counted from 0, and
+    returns an iterable of (images, labels): images ``(n, 3, h, w)`` with values 0 to 255, to which
+    the preprocessing is then applied. loss: in place of cross-entropy, a function of logits
+    ``(n, k)`` and labels, also of the validation split's, that returns a mean or a value per image.
+    optimizer: in place of the settings' one, a function from the network to a torch optimizer,
+    whose learning rates the schedule scales.
     """
 
     train: ImageSet
@@ -60,21 +77,30 @@ class TrainingSetup:
     augment: AugmentSettings
     rate: Rate | None = None
     class_weights: tuple[float, ...] | None = None
+    batches: BatchSource | None = None
+    loss: Loss | None = None
+    optimizer: MakeOptimizer | None = None
 
 
 def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
     """Train from the present state to the last epoch; nothing but the state changes.
 
-    Raises DivergedError, naming the images, when a training or validation loss is not finite.
+    Only with our own batches does a state that was saved and loaded continue exactly; of others,
+    those of the present epoch that were used already are skipped. Raises DivergedError, naming the
+    images, when a training or validation loss is not finite, and UsageError and DataError for own
+    parts that do not fit.
     """
+    _require_effect(setup)
+    use_own_optimizer(state, setup)
     settings = setup.settings
-    device = device_of(state.net)
-    data = prepare_images(setup.train, device, settings.sampling)
-    steps = step_count(len(data), settings.batch_size)
-    rate = rate_of(setup.rate or EveryStep(lambda epoch: learning_rate(settings, epoch)))
+    begin_epoch = _batch_source(state, setup)
+    rate = rate_of(setup.rate or _scheduled(state, settings))
     while state.epoch < settings.epochs:
-        for batch in _batches(state, data, setup):
+        remaining, steps = begin_epoch()
+        for batch in _timed(state, remaining):
             started = time.perf_counter()
+            # The length of an epoch of others' batches may be unknown, or wrong.
+            steps = max(steps, batch.step + 1)
             lr = rate(state.epoch + batch.step / steps)
             loss, logits = update(state, batch, setup, lr)
             _account(state, loss, logits, batch)
@@ -82,6 +108,21 @@ def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
             yield Step(state.epoch + 1, state.step, steps, state.seen, lr)
         last_lr = rate(state.epoch + (steps - 1) / steps)
         yield _end_epoch(state, setup, last_lr)
+
+
+def use_own_optimizer(state: TrainingState, setup: TrainingSetup) -> None:
+    """Give a new state the optimizer of its setup, where that has one of its own.
+
+    Raises UsageError for a state that was trained with another.
+    """
+    if setup.optimizer is None or own_rate(state.optimizer) is not None:
+        return
+    if state.epoch or state.step:
+        raise UsageError(
+            "the state was trained with the optimizer of the settings: begin a new one to train "
+            "with another"
+        )
+    state.optimizer = own_optimizer(state.net, setup.optimizer)
 
 
 def update(
@@ -96,8 +137,7 @@ def update(
         inputs = scale(batch.images, setup.preprocessing)
         with autocast(device, choose_precision(settings, device)), faster_convolutions(inputs):
             logits = _answered(state.net, inputs)
-        weights = _class_weights(setup, device)
-        loss = batch_loss(logits.float(), batch, settings.label_smoothing, weights)
+        loss = _loss_of(logits.float(), batch, setup)
         _require_finite(loss, batch, state, setup)
         loss.backward()  # type: ignore[no-untyped-call]
     if settings.gradient_clip is not None:
@@ -121,13 +161,66 @@ def _answered(net: nn.Module, inputs: Tensor) -> Tensor:
     return logits
 
 
-def _class_weights(setup: TrainingSetup, device: torch.device) -> Tensor | None:
-    return None if setup.class_weights is None else torch.tensor(setup.class_weights).to(device)
+def _loss_of(logits: Tensor, batch: Batch, setup: TrainingSetup) -> Tensor:
+    weights = None
+    if setup.class_weights is not None:
+        weights = torch.tensor(setup.class_weights).to(logits.device)
+    if setup.loss is not None:
+        return own_batch_loss(setup.loss, logits, batch, weights)
+    if setup.batches is not None:
+        labels = as_labels(batch.labels, logits.shape[1], f"batch {batch.step + 1}")
+        batch = replace(batch, labels=labels)
+    return batch_loss(logits, batch, setup.settings.label_smoothing, weights)
 
 
-def _batches(state: TrainingState, data: TrainingImages, setup: TrainingSetup) -> Iterator[Batch]:
-    """The remaining batches of this epoch; preparing them counts as training time."""
-    remaining = batches(
+def _require_effect(setup: TrainingSetup) -> None:
+    """Raise UsageError for settings that own parts would leave without any effect."""
+    if setup.loss is not None and setup.settings.label_smoothing:
+        raise UsageError(
+            "train.label_smoothing acts in the built-in loss only: set it to 0, and smooth labels "
+            "in a loss of your own"
+        )
+    if setup.batches is None:
+        return
+    for name, is_set in (
+        ("augmentation", setup.augment != AugmentSettings()),
+        ("train.sampling", setup.settings.sampling != TrainSettings().sampling),
+    ):
+        if is_set:
+            raise UsageError(
+                f"{name} acts on the built-in batches only: leave it out, and do it where your "
+                "own batches are made"
+            )
+
+
+def _scheduled(state: TrainingState, settings: TrainSettings) -> EveryStep:
+    """The schedule of the settings, from the learning rate that an own optimizer brought along."""
+    peak = own_rate(state.optimizer)
+    if peak is not None:
+        settings = settings.model_copy(update={"lr": peak})
+    return EveryStep(lambda epoch: learning_rate(settings, epoch))
+
+
+def _batch_source(
+    state: TrainingState, setup: TrainingSetup
+) -> Callable[[], tuple[Iterator[Batch], int]]:
+    """A function that returns the remaining batches of the present epoch, and how many it has."""
+    device, settings = device_of(state.net), setup.settings
+    usual = step_count(len(setup.train), settings.batch_size)
+    if setup.batches is not None:
+        source = setup.batches
+
+        def others() -> tuple[Iterator[Batch], int]:
+            found, count = own_batches(source, state.epoch, state.step, device)
+            return found, count or usual
+
+        return others
+    data = prepare_images(setup.train, device, settings.sampling)
+    return lambda: (_own(state, data, setup), usual)
+
+
+def _own(state: TrainingState, data: TrainingImages, setup: TrainingSetup) -> Iterator[Batch]:
+    return batches(
         data,
         setup.augment,
         batch_size=setup.settings.batch_size,
@@ -135,6 +228,10 @@ def _batches(state: TrainingState, data: TrainingImages, setup: TrainingSetup) -
         epoch=state.epoch,
         first_step=state.step,
     )
+
+
+def _timed(state: TrainingState, remaining: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches; preparing them counts as training time."""
     while True:
         started = time.perf_counter()
         batch = next(remaining, None)
@@ -145,9 +242,9 @@ def _batches(state: TrainingState, data: TrainingImages, setup: TrainingSetup) -
 
 
 def _account(state: TrainingState, loss: Tensor, logits: Tensor, batch: Batch) -> None:
-    state.loss_sum += loss.item() * len(batch.labels)
-    state.correct += int(correct_count(logits, batch).item())
-    state.seen += len(batch.labels)
+    state.loss_sum += loss.item() * len(logits)
+    state.correct += correct_count(logits, batch).item()
+    state.seen += len(logits)
     state.step += 1
 
 
@@ -184,14 +281,14 @@ def has_stalled(history: list[Epoch], patience: int) -> bool:
 
 
 def _validate(state: TrainingState, setup: TrainingSetup) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy on the validation split, without augmentation."""
+    """Mean loss and accuracy on the validation split, without augmentation."""
     precision = choose_precision(setup.settings, device_of(state.net))
     with _weights(state.net, state.averaged):
         logits = predict_logits(
             state.net, setup.preprocessing, setup.validation.pixels, precision=precision
         )
     labels = torch.from_numpy(setup.validation.labels)
-    loss = cross_entropy(logits, labels).item()
+    loss = _validation_loss(logits, labels, setup, device_of(state.net))
     if not math.isfinite(loss):
         bad = setup.validation.ids[(~logits.isfinite().all(dim=1)).numpy()].tolist()
         where = f"The answers for {_shortened(bad)} are not finite. " if bad else ""
@@ -200,6 +297,16 @@ def _validate(state: TrainingState, setup: TrainingSetup) -> tuple[float, float]
             "Lower train.lr or set train.gradient_clip=1."
         )
     return loss, (logits.argmax(dim=1) == labels).float().mean().item()
+
+
+def _validation_loss(
+    logits: Tensor, labels: Tensor, setup: TrainingSetup, device: torch.device
+) -> float:
+    if setup.loss is None:
+        return cross_entropy(logits, labels).item()
+    # On the device of training, where weights inside the loss may be.
+    with torch.no_grad():
+        return own_loss(setup.loss, logits.to(device), labels.to(device)).mean().item()
 
 
 @contextmanager
@@ -232,11 +339,13 @@ def _update_average(state: TrainingState, settings: TrainSettings) -> None:
 def _require_finite(loss: Tensor, batch: Batch, state: TrainingState, setup: TrainingSetup) -> None:
     if math.isfinite(loss.item()):
         return
-    shown = _shortened(setup.train.ids[batch.positions].tolist())
+    where = "The batch is one of your own."
+    if setup.batches is None:
+        shown = _shortened(setup.train.ids[batch.positions].tolist())
+        where = f"The batch had the images {shown}."
     raise DivergedError(
         f"the loss became {loss.item()} in epoch {state.epoch + 1}, step {batch.step + 1}. "
-        f"The batch had the images {shown}. Lower train.lr or set train.gradient_clip=1, and "
-        "check these images."
+        f"{where} Lower train.lr or set train.gradient_clip=1, and check these images."
     )
 
 

@@ -1,10 +1,14 @@
-"""The loss of a batch."""
+"""The loss of a batch: cross-entropy, or a loss of the user's own."""
+
+import math
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from glasshouse.data.batches import Batch
+from glasshouse.errors import UsageError
+from glasshouse.training.own_parts import Loss, own_loss
 
 
 def batch_loss(
@@ -31,6 +35,39 @@ def _shared(own: Tensor, logits: Tensor, batch: Batch, label_smoothing: float) -
     return batch.own_share * own + (1 - batch.own_share) * partner
 
 
+def own_batch_loss(
+    loss: Loss, logits: Tensor, batch: Batch, class_weights: Tensor | None = None
+) -> Tensor:
+    """The mean of a loss of the user's own, shared and weighted as cross-entropy is.
+
+    Raises UsageError where images are mixed or classes weighted, but the loss returns a mean.
+    """
+    values = own_loss(loss, logits, batch.labels)
+    is_mixed = batch.partner_labels is not None and batch.own_share is not None
+    if (is_mixed or class_weights is not None) and values.shape != (len(logits),):
+        raise UsageError(
+            f"the loss returns a mean, but {'mixed images' if is_mixed else 'class weights'} need "
+            "a value per image (n,): use reduction='none', or leave them out of the settings"
+        )
+    if batch.partner_labels is not None and batch.own_share is not None:
+        partner = own_loss(loss, logits, batch.partner_labels)
+        values = batch.own_share * values + (1 - batch.own_share) * partner
+    if class_weights is not None:
+        values = class_weights[batch.labels] * values
+    return values.mean()
+
+
 def correct_count(logits: Tensor, batch: Batch) -> Tensor:
-    """The number of images predicted as their own label, as a tensor on the device."""
-    return (logits.detach().argmax(dim=1) == batch.labels).sum(dtype=torch.int64)
+    """The number of images predicted as their own label, as a tensor on the device.
+
+    Labels ``(n, k)`` are shares of the classes, of which the largest counts; nan for labels that
+    are no classes.
+    """
+    answers, labels = logits.detach().argmax(dim=1), batch.labels
+    if not isinstance(labels, Tensor):
+        return torch.tensor(math.nan)
+    if labels.shape == logits.shape:
+        labels = labels.argmax(dim=1)
+    if labels.shape != answers.shape or labels.is_floating_point():
+        return torch.tensor(math.nan)
+    return (answers == labels).sum(dtype=torch.int64)

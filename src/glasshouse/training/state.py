@@ -55,7 +55,7 @@ class TrainingState:
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
-    correct: int = 0
+    correct: float = 0
     seen: int = 0
     seconds: float = 0.0
     history: list[Epoch] = field(default_factory=list)

@@ -84,7 +84,7 @@ class _Since:
 
     moment: float
     loss_sum: float
-    correct: int
+    correct: float
     seen: int
 
     @staticmethod

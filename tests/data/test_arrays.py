@@ -1,0 +1,101 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from glasshouse.data.images import ImageSet
+from glasshouse.errors import DataError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 8, 9, 3), dtype=np.uint8)
+LABELS = [0, 1, 0, 2, 1]
+FIRST = PIXELS.transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "pixels", [PIXELS, FIRST, list(PIXELS), torch.from_numpy(PIXELS), np.asfortranarray(PIXELS)]
+)
+def test_both_orders_of_the_axes_are_recognised(pixels: Any) -> None:
+    images = ImageSet.from_arrays(pixels, LABELS)
+    assert np.array_equal(images.pixels, FIRST)
+    assert images.pixels.flags.c_contiguous
+    assert images.labels.dtype == np.int64 and images.labels.tolist() == LABELS
+    assert images.class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("axes", [(5, 8, 9), (5, 1, 8, 9), (5, 8, 9, 1)])
+def test_grey_images_become_three_equal_channels(axes: tuple[int, ...]) -> None:
+    images = ImageSet.from_arrays(PIXELS[..., 0].reshape(axes), LABELS)
+    assert images.pixels.shape == (5, 3, 8, 9)
+    assert all(np.array_equal(images.pixels[:, i], PIXELS[..., 0]) for i in range(3))
+
+
+def test_labels_may_be_names() -> None:
+    named = ["dog", "cat", "dog", "cat", "dog"]
+    images = ImageSet.from_arrays(PIXELS, named)
+    assert images.class_names == ("cat", "dog") and images.labels.tolist() == [1, 0, 1, 0, 1]
+    ordered = ImageSet.from_arrays(PIXELS, named, ["dog", "cat"])
+    assert ordered.class_names == ("dog", "cat") and ordered.labels.tolist() == [0, 1, 0, 1, 0]
+
+
+def test_ids_are_positions_unless_they_are_given() -> None:
+    assert ImageSet.from_arrays(PIXELS, LABELS).ids[4] == "0000004"
+    assert ImageSet.from_arrays(PIXELS, LABELS, ids=list("abcde")).ids[4] == "e"
+
+
+@pytest.mark.parametrize(
+    ("pixels", "advice"),
+    [
+        (PIXELS / 255, "(255 * pixels).round().astype('uint8')"),
+        (PIXELS.astype(np.float32), "pixels.round().astype('uint8')"),
+        (PIXELS.astype(np.int64), "pixels.astype('uint8')"),
+        (PIXELS.astype(np.uint16) * 257, "(pixels // 257).astype('uint8')"),
+        (PIXELS > 127, "255 * pixels.astype('uint8')"),
+        (PIXELS / 255 - 0.5, "undo the normalisation"),
+    ],
+)
+def test_other_types_are_refused_with_the_expression_that_corrects_them(
+    pixels: Any, advice: str
+) -> None:
+    with pytest.raises(DataError) as refused:
+        ImageSet.from_arrays(pixels, LABELS)
+    assert advice in str(refused.value)
+    if "astype" in advice:
+        corrected = eval(advice, {"pixels": pixels})
+        assert corrected.dtype == np.uint8
+        assert ImageSet.from_arrays(corrected, LABELS).height == 8
+
+
+@pytest.mark.parametrize(
+    ("pixels", "advice"),
+    [
+        (PIXELS[0], "pixels[None]"),
+        (PIXELS.transpose(1, 2, 3, 0), ".transpose(3, 2, 0, 1)"),
+        (PIXELS.reshape(5, -1), ".reshape(n, 3, height, width)"),
+        (np.zeros((5, 8, 8, 4), np.uint8), "pixels[..., :3]"),
+        (np.zeros((5, 4, 8, 8), np.uint8), "pixels[:, :3]"),
+        (np.zeros((5, 3, 8, 3), np.uint8), "channels first or channels last"),
+        ([PIXELS[0], PIXELS[1, :4]], "one array of one shape"),
+    ],
+)
+def test_other_shapes_are_refused_with_advice(pixels: Any, advice: str) -> None:
+    with pytest.raises(DataError) as refused:
+        ImageSet.from_arrays(pixels, LABELS)
+    assert advice in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "words"),
+    [
+        ([0, 1], None, "expected 5, one per image"),
+        (np.eye(5), None, "labels.argmax(1)"),
+        ([0.0, 1, 0, 1, 1], None, ".astype('int64')"),
+        ([0, 1, 0, 1, -1], None, "expected 0 or more"),
+        ([0, 1, 0, 1, 2], ["a", "b"], "positions of 2 class names"),
+        (list("abcab"), ["a", "b"], "no class 'c'"),
+    ],
+)
+def test_labels_that_name_no_class_are_refused(labels: Any, names: Any, words: str) -> None:
+    with pytest.raises(DataError) as refused:
+        ImageSet.from_arrays(PIXELS, labels, names)
+    assert words in str(refused.value)

@@ -1,0 +1,134 @@
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torchvision.transforms.v2 import functional as transforms
+
+from glasshouse.data.datasets import from_dataset
+from glasshouse.data.images import ImageSet, Splits
+from glasshouse.errors import DataError, UsageError
+from glasshouse.models.preprocessing import Preprocessing
+from glasshouse.settings import TrainSettings
+from glasshouse.training.dataloaders import from_dataloader
+from glasshouse.training.fit import train_classifier
+from glasshouse.training.state import Epoch
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SETTINGS = TrainSettings(epochs=2, batch_size=16, device="cpu", precision="fp32")
+
+
+def as_floats(pixels: torch.Tensor) -> Any:
+    return transforms.to_dtype(pixels, torch.float32, scale=True)
+
+
+def as_normalized(pixels: torch.Tensor) -> Any:
+    return transforms.normalize(as_floats(pixels), list(MEAN), list(STD))
+
+
+def loader_of(images: ImageSet, change: Any = lambda pixels: pixels, **options: Any) -> Any:
+    pixels = change(torch.from_numpy(images.pixels))
+    return DataLoader(
+        TensorDataset(pixels, torch.from_numpy(images.labels)), batch_size=16, **options
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "normalized"),
+    [
+        (lambda pixels: pixels, None),
+        (as_floats, None),
+        (as_normalized, Preprocessing(16, 16, mean=MEAN, std=STD)),
+    ],
+)
+def test_every_usual_range_becomes_the_same_values(
+    tiny_images: ImageSet, change: Any, normalized: Preprocessing | None
+) -> None:
+    source = from_dataloader(loader_of(tiny_images, change), normalized=normalized)
+    pairs = list(source(0))
+    found = torch.cat([images.float() for images, _ in pairs])
+    assert torch.allclose(found, torch.from_numpy(tiny_images.pixels).float(), atol=1e-3)
+    assert torch.cat([labels for _, labels in pairs]).tolist() == tiny_images.labels.tolist()
+    assert len(source(0)) == 4  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "normalized", "words"),
+    [
+        (as_normalized, None, "expected floats in 0..1.*normalized=Preprocessing"),
+        (lambda pixels: pixels.float(), None, "received 0 to 2"),
+        (lambda pixels: pixels.int(), None, r"expected uint8 or float images, received torch\.int"),
+        (
+            as_normalized,
+            Preprocessing(16, 16, mean=MEAN, std=(0.9, 0.9, 0.9)),
+            "after undoing mean and std",
+        ),
+    ],
+)
+def test_another_range_is_refused(
+    tiny_images: ImageSet, change: Any, normalized: Preprocessing | None, words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        list(from_dataloader(loader_of(tiny_images, change), normalized=normalized)(0))
+
+
+def test_a_classifier_is_trained_on_the_batches_of_a_loader(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    """In the order of the images, with the loss of the first epoch computed by hand."""
+    loader = loader_of(tiny_splits.train, as_floats)
+    still = tiny_net[:8].append(tiny_net[9])  # type: ignore[index]
+    settings = SETTINGS.model_copy(update={"lr": 1e-12, "epochs": 1})
+    classifier, epochs = train_classifier(
+        still, tiny_splits, settings, batches=from_dataloader(loader)
+    )
+    net = still.train()
+    losses = [nn.functional.cross_entropy(net(x), y).item() for x, y in loader]
+    assert epochs[0].train_loss == pytest.approx(np.mean(losses), rel=1e-4)
+    assert classifier.class_names == tiny_splits.class_names
+
+
+def test_a_loader_of_streamed_rows_has_no_length(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+    class Streamed(IterableDataset[Any]):
+        epochs: tuple[int, ...] = ()
+
+        def set_epoch(self, epoch: int) -> None:
+            self.epochs = (*self.epochs, epoch)
+
+        def __iter__(self) -> Iterator[Any]:
+            images = tiny_splits.train
+            return iter(
+                {"image": torch.from_numpy(images.pixels[i]), "label": int(images.labels[i])}
+                for i in range(96)
+            )
+
+    streamed = Streamed()
+    loader = DataLoader(streamed, batch_size=40)
+    _, epochs = train_classifier(tiny_net, tiny_splits, SETTINGS, batches=from_dataloader(loader))
+    assert [epoch.epoch for epoch in epochs] == [1, 2]
+    assert streamed.epochs == (0, 1)
+    assert all(isinstance(each, Epoch) and each.train_loss > 0 for each in epochs)
+    assert all(one.train_loss != other.train_loss for one, other in pairwise(epochs))
+
+
+@pytest.mark.parametrize(
+    ("loader", "words"),
+    [
+        (7, "received a int"),
+        (iter([]), "once per epoch"),
+        ([(1, 2, 3)], "received 3 values"),
+        ([{"pixels": 1, "kind": 2}], "have pixels, kind: expected an image and a label"),
+    ],
+)
+def test_what_is_no_loader_is_refused(loader: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        list(from_dataloader(loader)(0))
+
+
+def test_the_dataset_of_a_loader_can_be_read_once_instead(tiny_images: ImageSet) -> None:
+    loader = loader_of(tiny_images)
+    assert np.array_equal(from_dataset(loader.dataset).pixels, tiny_images.pixels)
