@@ -38,6 +38,16 @@ def test_labels_may_be_names() -> None:
     assert ordered.class_names == ("dog", "cat") and ordered.labels.tolist() == [0, 1, 0, 1, 0]
 
 
+def test_truth_values_are_any_number_of_labels_per_image() -> None:
+    matrix = np.array([[1, 1], [0, 0], [1, 0], [0, 1], [0, 0]], dtype=bool)
+    images = ImageSet.from_arrays(PIXELS, matrix, ["round", "red"])
+    assert images.is_multi_label and np.array_equal(images.label_matrix, matrix)
+    with pytest.raises(
+        DataError, match=r"labels\.argmax\(1\), for any number of labels labels\.asty"
+    ):
+        ImageSet.from_arrays(PIXELS, matrix.astype(int))
+
+
 def test_ids_are_positions_unless_they_are_given() -> None:
     assert ImageSet.from_arrays(PIXELS, LABELS).ids[4] == "0000004"
     assert ImageSet.from_arrays(PIXELS, LABELS, ids=list("abcde")).ids[4] == "e"

@@ -18,7 +18,7 @@ from torch.utils.data import (
 from torchvision.transforms.v2 import functional as transforms
 
 from glasshouse.data.datasets import from_dataset
-from glasshouse.data.decode import fit_to_size
+from glasshouse.data.fitting import fit_to_size
 from glasshouse.errors import DataError, UsageError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 9, 3), dtype=np.uint8)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from glasshouse.data.class_names import Classes, list_classes
+from glasshouse.data.targets import Targets
 from glasshouse.errors import DataError, did_you_mean
 
 _EXPECTED = (
@@ -42,8 +43,12 @@ def rgb_pixels(pixels: ArrayLike) -> NDArray[np.uint8]:
     return np.ascontiguousarray(rgb)
 
 
-def class_labels(labels: ArrayLike, class_names: Sequence[str] | None) -> Classes:
-    """The classes of labels: positions in class_names, or names.
+def named_targets(
+    labels: ArrayLike, class_names: Sequence[str] | None
+) -> tuple[Targets, tuple[str, ...]]:
+    """The targets and class names of labels: positions in class_names, names, or truth values.
+
+    Truth values are bool ``(n, k)``: which labels each image has.
 
     Without class_names, positions are named by their number, and names are ordered as in a folder.
     Raises DataError for labels of another type or shape, or outside of class_names.
@@ -51,11 +56,20 @@ def class_labels(labels: ArrayLike, class_names: Sequence[str] | None) -> Classe
     array = _as_array("labels", labels)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
+    if array.ndim == 2 and array.dtype == np.bool_:
+        return array.astype(np.bool_), _names(class_names, array.shape[1])
     if array.ndim != 1:
-        hint = "; for one-hot rows pass labels.argmax(1)" if array.ndim == 2 else ""
-        raise DataError(f"labels: expected one per image (n,), received {array.shape}{hint}")
+        hint = (
+            "; for one label in each row pass labels.argmax(1), for any number of labels "
+            "labels.astype(bool)"
+        )
+        raise DataError(
+            f"labels: expected one per image (n,), received {array.dtype} {array.shape}"
+            f"{hint if array.ndim == 2 else ''}"
+        )
     if array.dtype.kind in "UO" and all(isinstance(each, str) for each in array.tolist()):
-        return _named(array.tolist(), class_names)
+        classes = _classes(array.tolist(), class_names)
+        return classes.labels, classes.names
     if array.dtype.kind not in "iub" or (array.dtype.kind == "u" and array.max(initial=0) >> 62):
         raise DataError(
             f"labels: expected whole numbers or names, received {array.dtype}; use "
@@ -64,9 +78,7 @@ def class_labels(labels: ArrayLike, class_names: Sequence[str] | None) -> Classe
     positions = array.astype(np.int64)
     if len(positions) and positions.min() < 0:
         raise DataError(f"labels: expected 0 or more, received {positions.min()}")
-    if class_names is None:
-        class_names = [str(i) for i in range(int(positions.max(initial=-1)) + 1)]
-    return Classes(tuple(class_names), positions)
+    return positions, _names(class_names, int(positions.max(initial=-1)) + 1)
 
 
 def bytes_hint(array: NDArray[np.generic]) -> str:
@@ -98,7 +110,11 @@ def _as_array(name: str, given: ArrayLike) -> NDArray[np.generic]:
         raise DataError(f"{name}: cannot be made one array of one shape ({reason})") from error
 
 
-def _named(labels: list[str], class_names: Sequence[str] | None) -> Classes:
+def _names(class_names: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    return tuple(str(i) for i in range(count)) if class_names is None else tuple(class_names)
+
+
+def _classes(labels: list[str], class_names: Sequence[str] | None) -> Classes:
     if class_names is None:
         return list_classes(labels)
     position = {name: number for number, name in enumerate(class_names)}

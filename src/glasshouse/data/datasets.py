@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image as PillowImage
 
-from glasshouse.data.arrays import bytes_hint, class_labels, rgb_pixels
-from glasshouse.data.decode import Resize, decode, decode_opened, fit_to_size
+from glasshouse.data.arrays import bytes_hint, named_targets, rgb_pixels
+from glasshouse.data.decode import decode, decode_opened
+from glasshouse.data.fitting import Resize, fit_to_size
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import BadImage, DataError, UsageError
 
@@ -53,11 +54,11 @@ def from_dataset(
     if not pixels:
         raise DataError("the dataset has no rows: expected one image or more")
     known = class_names if class_names is not None else declared_classes(dataset, columns[1])
-    classes = class_labels(labels, known)
+    targets, names = named_targets(labels, known)
     split = getattr(dataset, "split", None)
     prefix = "" if split is None else f"{split}/"
     ids = np.array([f"{prefix}{i:07d}" for i in range(len(labels))])
-    return ImageSet(np.stack(pixels), classes.labels, ids, classes.names)
+    return ImageSet(np.stack(pixels), targets, ids, names)
 
 
 def image_rows(image: object, where: str) -> NDArray[np.uint8]:
@@ -182,7 +183,8 @@ def _plain(label: Any, where: str) -> int | str:
     value = np.asarray(label)
     if value.size != 1 or value.dtype.kind not in "iub":
         raise DataError(
-            f"{where}: expected one label, a whole number or a name, received {label!r}"[:200]
+            f"{where}: expected one label, a whole number or a name, received {str(label)[:80]}; "
+            "for several labels per image use ImageSet.from_arrays"
         )
     number = int(value.reshape(()))
     if number < 0:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from glasshouse.data.arrays import bytes_hint, class_labels, rgb_pixels
+from glasshouse.data.arrays import bytes_hint, named_targets, rgb_pixels
 from glasshouse.data.survey import Survey, survey
 from glasshouse.data.targets import (
     Targets,
@@ -73,15 +73,15 @@ class ImageSet:
     ) -> "ImageSet":
         """An image set of arrays as other libraries return them, checked at once.
 
-        pixels: uint8 ``(n, 3, h, w)``, ``(n, h, w, 3)``, or grey ``(n, h, w)``. labels ``(n,)``:
-        positions in class_names, or names. class_names: unset: the names in order, or numbers. ids:
-        unset: the position of each image. Raises DataError, with the expression that corrects it,
-        for another order, type or shape.
+        pixels: uint8 ``(n, 3, h, w)``, ``(n, h, w, 3)``, or grey ``(n, h, w)``. labels: positions
+        in class_names, or names, ``(n,)``; or bool ``(n, k)``, which labels each image has.
+        class_names: unset: the names in order, or numbers. ids: unset: the position of each image.
+        Raises DataError, with the expression that corrects it, for another order, type or shape.
         """
         rows = rgb_pixels(pixels)
-        classes = class_labels(labels, class_names)
+        targets, known = named_targets(labels, class_names)
         names = [f"{i:07d}" for i in range(len(rows))] if ids is None else [str(i) for i in ids]
-        return cls(rows, classes.labels, np.array(names, dtype=np.str_), classes.names)
+        return cls(rows, targets, np.array(names, dtype=np.str_), known)
 
     @property
     def is_multi_label(self) -> bool:
