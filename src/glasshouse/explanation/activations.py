@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.explanation.graph.layer_choice import find_call, module_of, require_layer
-from glasshouse.explanation.graph.recording import record
+from glasshouse.explanation.graph.map_layout import Layouts
+from glasshouse.explanation.graph.recording import Recording, record
 from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.nouns import Activations
 from glasshouse.models.classifier import Classifier
@@ -25,9 +26,14 @@ def activations(
         require_layer(net, layer)
     inputs = as_inputs(classifier, images)
     recording = record(net, inputs, keep={module_of(layer) for layer in layers})
-    calls = [find_call(recording.calls, layer) for layer in layers]
-    return tuple(
-        Activations(layer, call.value.float().cpu().numpy())
-        for layer, call in zip(layers, calls, strict=True)
-        if call.value is not None
-    )
+    layouts = Layouts(net, recording)
+    return tuple(activations_of(layer, recording, layouts) for layer in layers)
+
+
+def activations_of(layer: str, recording: Recording, layouts: Layouts) -> Activations:
+    """The recorded output of one layer, with its channels first where it is a map."""
+    call = find_call(recording.calls, layer)
+    assert call.value is not None
+    layout = layouts.find([call]).get((call.name, call.number))
+    values = call.value if layout is None else layout.fold(call.value)
+    return Activations(layer, values.float().cpu().numpy())

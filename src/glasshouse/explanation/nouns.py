@@ -94,17 +94,21 @@ class Explanation(Drawable):
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """A layer that can be explained: name, class, output shape without the batch, calls."""
+    """A layer that can be explained: name, class, output shape without the batch, calls.
+
+    size: rows and columns of its maps, None where the output has no known place in the image.
+    """
 
     name: str
     kind: str
     shape: tuple[int, ...]
     calls: int
+    size: tuple[int, int] | None = None
 
     @property
     def has_extent(self) -> bool:
         """Whether its output has rows and columns, as a map needs."""
-        return len(self.shape) == 3 and min(self.shape[1:]) > 1
+        return self.size is not None and min(self.size) > 1
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,10 @@ class LayerChoice:
 
 @dataclass(frozen=True)
 class Activations(Drawable):
-    """The output of one layer: ``(n, channels, h, w)``, or ``(n, units)`` for a flat layer."""
+    """The output of one layer: ``(n, channels, h, w)``, or ``(n, units)`` for a flat layer.
+
+    Channels-last outputs and tokens are moved into this order; other outputs stay as they are.
+    """
 
     layer: str
     values: Floats

@@ -14,13 +14,15 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from glasshouse.errors import ModelError
+from glasshouse.explanation.activations import activations_of
 from glasshouse.explanation.graph.layer_choice import (
     choose_layer,
     find_call,
     module_of,
-    require_extent,
     require_layer,
+    require_layout,
 )
+from glasshouse.explanation.graph.map_layout import Layouts, MapLayout
 from glasshouse.explanation.graph.recording import (
     Call,
     Recording,
@@ -65,10 +67,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A forward pass and, where class activation maps need one, their layer."""
+    """A forward pass and, where class activation maps need one, their layer and its layout."""
 
     recording: Recording
+    layouts: Layouts
     choice: LayerChoice | None = None
+    layout: MapLayout | None = None
 
     @property
     def call(self) -> Call | None:
@@ -117,21 +121,22 @@ def record_batch(
     methods = [METHODS[name] for name in question.methods]
     keep = {module_of(name) for name in question.settings.activation_layers}
     if not any(method.needs_layer for method in methods):
-        return Recorded(record(net, inputs, keep=keep, see_all=see_all))
+        recording = record(net, inputs, keep=keep, see_all=see_all)
+        return Recorded(recording, Layouts(net, recording))
     if question.layer is None:
         recording = record(net, inputs, keep=keep, see_all=True)
-        found = Recorded(recording, choose_layer(recording))
-        found = with_values(question, found, ())
-    else:
-        layer, name = question.layer, module_of(question.layer)
-        # Only what comes after the layer is differentiated, so only that needs a graph.
-        is_enough = all(m.source == "layer" for m in methods) and not keep and layer == name
-        cut = name if is_enough and not see_all else None
-        recording = record(net, inputs, keep={name, *keep}, see_all=see_all, cut=cut)
-        found = Recorded(recording, LayerChoice(layer, "the requested layer"))
-    assert found.call is not None
-    require_extent(found.call)
-    return found
+        layouts = Layouts(net, recording)
+        found = Recorded(recording, layouts, choose_layer(recording, layouts))
+        return _with_layout(with_values(question, found, ()))
+    layer, name = question.layer, module_of(question.layer)
+    # Only what comes after the layer is differentiated, so only that needs a graph.
+    is_enough = all(m.source == "layer" for m in methods) and not keep and layer == name
+    cut = name if is_enough and not see_all else None
+    recording = record(net, inputs, keep={name, *keep}, see_all=see_all, cut=cut)
+    # The layout follows from the graph before the layer, for which one image is enough.
+    whole = recording if cut is None else record(net, inputs[:1], keep={name})
+    choice = LayerChoice(layer, "the requested layer")
+    return _with_layout(Recorded(recording, Layouts(net, whole), choice))
 
 
 def with_values(question: Question, recorded: Recorded, names: Sequence[str]) -> Recorded:
@@ -147,6 +152,13 @@ def with_values(question: Question, recorded: Recorded, names: Sequence[str]) ->
     inputs = recording.inputs.detach()
     again = record(question.classifier.net, inputs, keep=keep, see_all=True)
     return replace(recorded, recording=again)
+
+
+def _with_layout(recorded: Recorded) -> Recorded:
+    call = recorded.call
+    assert call is not None
+    found = recorded.layouts.find([call]).get((call.name, call.number))
+    return replace(recorded, layout=require_layout(call, found))
 
 
 def explain_recorded(
@@ -186,7 +198,7 @@ def explain_recorded(
         class_names=classifier.class_names,
         explanations=tuple(made),
         activations=tuple(
-            _activations(name, recording.calls) for name in question.settings.activation_layers
+            _activations(name, recorded) for name in question.settings.activation_layers
         ),
         layer_choice=recorded.choice,
         temperature=classifier.temperature,
@@ -200,7 +212,7 @@ def relus_before(recording: Recording, edge: GradientEdge | None) -> ReluCount:
 
 def _differentiated(methods: Sequence[str], recorded: Recorded, selector: Tensor) -> _Found:
     """One backward pass per rule, to the image and the layer together."""
-    recording, call = recorded.recording, recorded.call
+    recording, call, layout = recorded.recording, recorded.call, recorded.layout
     image_rules, layer_rules = rules_needed(methods)
     # Without a layer, or with the graph cut at it, one of the two ends does not exist.
     image_edge = input_edge(recording) if image_rules else None
@@ -216,7 +228,8 @@ def _differentiated(methods: Sequence[str], recorded: Recorded, selector: Tensor
         wanted = [(into, edge) for into, edge in ends if edge is not None]
         results = gradients(recording, selector, [edge for _, edge in wanted], rule)
         for (into, _), gradient in zip(wanted, results, strict=True):
-            into[rule] = gradient
+            # The edge of the image has no layout to be folded by.
+            into[rule] = layout.fold(gradient) if layout and into is found.at_layer else gradient
     return found
 
 
@@ -263,7 +276,8 @@ def _identities(name: str, found: _Found) -> Iterator[str]:
     if name not in ("grad-cam", "hires-cam", "xgrad-cam") or gradient is None:
         return
     spread = gradient.amax((2, 3)) - gradient.amin((2, 3))
-    if float(spread.max()) <= 1e-6 * float(gradient.abs().max()):
+    largest = float(gradient.abs().max())
+    if largest > 0 and float(spread.max()) <= 1e-6 * largest:
         yield (
             "After this layer the score is a weighted sum of channel means (global average pooling "
             "and a linear layer), so Grad-CAM, HiResCAM, XGrad-CAM and CAM are the same map."
@@ -280,12 +294,13 @@ def _values(
     if method.source == "image":
         gradient = found.at_image[method.rule]
         return _array(saliency.largest_channel(gradient)), _array(gradient)
-    assert call is not None and call.value is not None
+    assert call is not None and call.value is not None and recorded.layout is not None
+    value = recorded.layout.fold(full(call.value))
     if method.source == "layer":
         # Eigen-CAM needs no gradient; the others find theirs.
-        at_layer = found.at_layer.get(method.rule, full(call.value))
-        return _array(CAMS[method.cam](full(call.value), at_layer)), None
-    cam = CAMS["grad-cam"](full(call.value), found.at_layer["vanilla"])
+        at_layer = found.at_layer.get(method.rule, value)
+        return _array(CAMS[method.cam](value, at_layer)), None
+    cam = CAMS["grad-cam"](value, found.at_layer["vanilla"])
     product = guided_grad_cam(found.at_image[method.rule], cam)
     return _array(saliency.largest_channel(product)), _array(product)
 
@@ -310,10 +325,8 @@ def _own_values(
     return _array(shares.sum(1)), _array(shares)
 
 
-def _activations(name: str, calls: Sequence[Call]) -> Activations:
-    call = find_call(calls, name)
-    assert call.value is not None
-    return Activations(name, _array(call.value))
+def _activations(name: str, recorded: Recorded) -> Activations:
+    return activations_of(name, recorded.recording, recorded.layouts)
 
 
 def _one_hot(positions: NDArray[np.int64], logits: Tensor) -> Tensor:

@@ -127,13 +127,15 @@ def _narrowed(question: Question, recorded: Recorded, request: MapRequest) -> Qu
         methods = require_methods([*_suitable(_every(request), recorded), *named])
     layers = question.settings.activation_layers
     if request.activations == "in depth":
-        layers = layers_in_depth(recorded.recording)
+        layers = layers_in_depth(recorded.recording, recorded.layouts)
     elif request.activations == "shallow and deep":
         # With a layer of one's own for the maps, the deep one is still the default.
         is_default = recorded.choice is not None and request.layer is None
-        choice = recorded.choice if is_default else choose_layer(recorded.recording)
+        choice = (
+            recorded.choice if is_default else choose_layer(recorded.recording, recorded.layouts)
+        )
         assert choice is not None
-        layers = shallow_and_deep(recorded.recording, choice)
+        layers = shallow_and_deep(recorded.recording, recorded.layouts, choice)
     settings = replace(question.settings, activation_layers=layers)
     return replace(question, methods=tuple(methods), settings=settings)
 

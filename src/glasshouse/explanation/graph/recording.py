@@ -3,6 +3,7 @@
 The only file that attaches hooks to modules; `relu_rules` attaches those to nodes of the graph.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -103,6 +104,35 @@ def gradients(
 def full(values: Tensor) -> Tensor:
     """Values in half precision as float32, for sums of many; others as they are."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def visit_outputs(
+    net: nn.Module,
+    inputs: Tensor,
+    names: Collection[str],
+    visit: Callable[[str, int, Tensor], None],
+) -> None:
+    """Show each output of the named layers, with the number of the call; nothing is kept."""
+    counts: Counter[str] = Counter()
+
+    def hook_of(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, _: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                visit(name, counts[name], output)
+                counts[name] += 1
+
+        return hook
+
+    handles: list[Any] = []
+    with computing(inputs.device), evaluating(net):
+        try:
+            for name, module in net.named_modules():
+                if name in names:
+                    handles.append(module.register_forward_hook(hook_of(name)))
+            net(inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 def input_edge(recording: Recording) -> GradientEdge:

@@ -12,9 +12,10 @@ from glasshouse.explanation.graph.layer_choice import (
     choose_layer,
     find_call,
     module_of,
-    require_extent,
     require_layer,
+    require_layout,
 )
+from glasshouse.explanation.graph.map_layout import Layouts, MapLayout
 from glasshouse.explanation.graph.recording import (
     Call,
     Recording,
@@ -45,26 +46,30 @@ def class_maps(
     maps are one product. Raises UsageError for a head with activations, where each class needs a
     backward pass: call `explain` for the classes of interest.
     """
-    recording, call = _recorded(classifier, images, layer)
+    recording, call, layout = _recorded(classifier, images, layer)
     assert call.value is not None and call.edge is not None
     _require_linear(recording, call)
-    weights = torch.cat(list(_class_weights(recording, call)))
-    maps: Floats = torch.einsum("nchw,kc->nkhw", full(call.value), weights).cpu().numpy()
+    weights = torch.cat(list(_class_weights(recording, call, layout)))
+    maps: Floats = (
+        torch.einsum("nchw,kc->nkhw", layout.fold(full(call.value)), weights).cpu().numpy()
+    )
     return maps
 
 
 def _recorded(
     classifier: Classifier, images: NDArray[np.uint8], layer: str | None
-) -> tuple[Recording, Call]:
+) -> tuple[Recording, Call, MapLayout]:
     inputs = as_inputs(classifier, images)
-    if layer is None:
-        layer = choose_layer(record(classifier.net, inputs[:1], see_all=True)).name
-    require_layer(classifier.net, layer)
+    if layer is not None:
+        require_layer(classifier.net, layer)
+    one = record(classifier.net, inputs[:1], see_all=True)
+    layouts = Layouts(classifier.net, one)
+    layer = layer or choose_layer(one, layouts).name
     name = module_of(layer)
     recording = record(classifier.net, inputs, keep={name}, cut=name if name == layer else None)
-    call = find_call(recording.calls, layer)
-    require_extent(call)
-    return recording, call
+    call, whole = find_call(recording.calls, layer), find_call(one.calls, layer)
+    layout = layouts.find([whole]).get((whole.name, whole.number))
+    return recording, call, require_layout(call, layout)
 
 
 def _require_linear(recording: Recording, call: Call) -> None:
@@ -79,7 +84,7 @@ def _require_linear(recording: Recording, call: Call) -> None:
         )
 
 
-def _class_weights(recording: Recording, call: Call) -> Iterator[Tensor]:
+def _class_weights(recording: Recording, call: Call, layout: MapLayout) -> Iterator[Tensor]:
     """The mean gradient of each logit ``(classes, channels)``, in blocks of classes."""
     assert call.edge is not None
     logits = recording.logits
@@ -92,4 +97,5 @@ def _class_weights(recording: Recording, call: Call) -> Iterator[Tensor]:
             (gradient,) = torch.autograd.grad(
                 logits, [call.edge], selectors, retain_graph=True, is_grads_batched=True
             )
-        yield gradient[:, 0].mean((2, 3))
+        # The first image of each: the gradient is the same for all.
+        yield layout.fold(gradient[:, 0]).mean((2, 3))

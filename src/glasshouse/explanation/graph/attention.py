@@ -1,0 +1,134 @@
+"""The attention layers of a recorded forward pass, read from its graph.
+
+Nothing is replaced or intercepted: a fused attention keeps its queries, keys and values for the
+backward pass, from which its weights are computed again, and the answer is that of the network.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, Node
+
+_FUSED, _SOFTMAX = "ScaledDotProduct", ("Softmax", "SafeSoftmax", "_SafeSoftmax")
+# Operations between the weights and the product with the values that do not change the weights.
+_UNCHANGING = frozenset((
+    "View", "UnsafeView", "ReshapeAlias", "Expand", "Clone", "Alias", "ToCopy", "NativeDropout",
+))  # fmt: skip
+# A recomputed attention must give the output that the network used.
+_ALLOWED_ERROR = 1e-3
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The weights ``(n, heads, queries, keys)`` of one attention layer.
+
+    edge: where a gradient is found that `gradient` turns into that of the weights. is_plain:
+    whether the weights multiply the values as they are.
+    """
+
+    weights: Tensor
+    edge: GradientEdge
+    is_plain: bool
+    values: Tensor | None = None
+
+    def gradient(self, at_edge: Tensor) -> Tensor:
+        """The gradient of the weights, of their own shape."""
+        if self.values is None:
+            return at_edge.reshape(self.weights.shape)
+        return at_edge @ self.values.transpose(-2, -1)
+
+
+def last_attention(logits: Tensor) -> Node | None:
+    """The last operation of an attention layer before the logits; None where there is none."""
+    return max(_attention_nodes(logits), key=_order, default=None)
+
+
+def attention_layers(logits: Tensor) -> tuple[Attention, ...]:
+    """Every attention layer behind the logits ``(n, k)``, in the order of the forward pass."""
+    parents = _parents(logits)
+    nodes = sorted(_attention_nodes(logits), key=_order)
+    return tuple(_read(node, len(logits), parents) for node in nodes)
+
+
+def are_consecutive(layers: tuple[Attention, ...]) -> bool:
+    """Whether each attention layer gets, directly or not, what the one before returned."""
+    nodes = [layer.edge.node for layer in layers]
+    return all(one in _below(other) for one, other in pairwise(nodes))
+
+
+def _read(node: Any, count: int, parents: dict[Node, list[Node]]) -> Attention:
+    edge = GradientEdge(node, 0)
+    if not node.name().startswith(_FUSED):
+        weights = node._saved_result.detach()
+        # Some implementations make one axis of images and heads.
+        if weights.ndim == 3 and len(weights) % count == 0:
+            weights = weights.view(count, -1, *weights.shape[1:])
+        return Attention(weights, edge, _multiplies_values(node, parents))
+    query, key, values = (
+        each.detach() for each in (node._saved_query, node._saved_key, node._saved_value)
+    )
+    scale = node._saved_scale or query.shape[-1] ** -0.5
+    scores = query @ key.transpose(-2, -1) * scale
+    mask = getattr(node, "_saved_attn_mask", getattr(node, "_saved_attn_bias", None))
+    if mask is not None:
+        scores = (
+            scores.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else scores + mask
+        )
+    if node._saved_is_causal:
+        scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -torch.inf)
+    weights = scores.softmax(-1)
+    error = (weights @ values - node._saved_output.detach()).abs().max()
+    is_same = bool(error <= _ALLOWED_ERROR * node._saved_output.abs().max())
+    return Attention(weights, edge, is_same, values)
+
+
+def _multiplies_values(node: Node, parents: dict[Node, list[Node]]) -> bool:
+    waiting = list(parents.get(node, ()))
+    while waiting:
+        parent = waiting.pop()
+        name = parent.name().split("Backward")[0]
+        if name == "Bmm":
+            continue
+        if name not in _UNCHANGING:
+            return False
+        waiting += parents.get(parent, [])
+    return True
+
+
+def _attention_nodes(logits: Tensor) -> Iterator[Node]:
+    for node in _below(logits.grad_fn):
+        name = node.name().split("Backward")[0]
+        if name.startswith(_FUSED) or (name in _SOFTMAX and len(_shape(node)) >= 3):
+            yield node
+
+
+def _shape(node: Any) -> tuple[int, ...]:
+    return tuple(node._input_metadata[0].shape)
+
+
+def _order(node: Any) -> int:
+    return int(node._sequence_nr())
+
+
+def _below(start: Node | None) -> set[Node]:
+    seen: set[Node] = set()
+    waiting = [] if start is None else [start]
+    while waiting:
+        node = waiting.pop()
+        if node not in seen:
+            seen.add(node)
+            waiting += [child for child, _ in node.next_functions if child is not None]
+    return seen
+
+
+def _parents(logits: Tensor) -> dict[Node, list[Node]]:
+    found: dict[Node, list[Node]] = {}
+    for node in _below(logits.grad_fn):
+        for child, _ in node.next_functions:
+            if child is not None:
+                found.setdefault(child, []).append(node)
+    return found

@@ -1,0 +1,215 @@
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from glasshouse.errors import UsageError
+from glasshouse.explanation.activations import activations
+from glasshouse.explanation.explain import explain_page
+from glasshouse.explanation.graph.layer_choice import layers
+from glasshouse.explanation.graph.map_layout import Layouts, MapLayout, candidates
+from glasshouse.explanation.graph.recording import record
+from glasshouse.explanation.inputs import as_inputs
+from glasshouse.explanation.maps.class_maps import class_maps
+from glasshouse.explanation.nouns import Explanation
+from glasshouse.models.classifier import Classifier, Preprocessing
+from tests.explanation.nets import NAMES, relative
+from tests.explanation.token_nets import (
+    PATCHES,
+    TOKEN_SIDE,
+    LastAxisNet,
+    TokenNet,
+    WindowNet,
+    seeded,
+)
+
+FIRST, LAST = (0, 1, 2, 3), (0, 3, 1, 2)
+
+
+def classifier_for(net: nn.Module, height: int = TOKEN_SIDE, width: int = TOKEN_SIDE) -> Classifier:
+    return Classifier(net.double(), Preprocessing(height, width), NAMES)
+
+
+def images_for(classifier: Classifier, count: int = 2) -> NDArray[np.uint8]:
+    size = (count, 3, classifier.preprocessing.height, classifier.preprocessing.width)
+    return np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+
+
+def cam_at(classifier: Classifier, layer: str | None, method: str = "grad-cam") -> Explanation:
+    images = images_for(classifier)
+    (found,) = explain_page(classifier, images, methods=[method], layer=layer).explanations
+    return found
+
+
+def by_hand(
+    classifier: Classifier, layer: str, targets: NDArray[np.int64]
+) -> tuple[Tensor, Tensor]:
+    """The output of a layer and the gradient of the explained logits there, by plain autograd."""
+    kept: list[Tensor] = []
+    handle = classifier.net.get_submodule(layer).register_forward_hook(
+        lambda module, inputs, output: kept.append(output)
+    )
+    logits = classifier.net(as_inputs(classifier, images_for(classifier)))
+    handle.remove()
+    score = logits[torch.arange(len(logits)), torch.from_numpy(targets)].sum()
+    return kept[0].detach(), torch.autograd.grad(score, kept[0])[0]
+
+
+def layout_of(classifier: Classifier, layer: str) -> MapLayout | None:
+    inputs = as_inputs(classifier, images_for(classifier)[:1])
+    recording = record(classifier.net, inputs, see_all=True)
+    call = next(call for call in recording.calls if call.name == layer)
+    return Layouts(classifier.net, recording).find([call]).get((layer, 0))
+
+
+@pytest.mark.parametrize("layer", ["block.norm", "block.dense", "norm"])
+def test_a_map_of_channels_that_come_last_is_that_of_autograd_by_hand(layer: str) -> None:
+    classifier = classifier_for(seeded(LastAxisNet), 16, 20)
+    cam, hires = cam_at(classifier, layer), cam_at(classifier, layer, "hires-cam")
+    value, gradient = by_hand(classifier, layer, cam.targets)
+    assert cam.maps.shape == (2, 8, 10)
+    assert relative(cam.maps, (value * gradient.mean((1, 2), keepdim=True)).sum(-1)) < 1e-9
+    assert relative(hires.maps, (value * gradient).sum(-1)) < 1e-9
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (1, 0), (2, 0), (5, 0), (0, 3), (1, 4)])
+def test_tokens_become_a_map_without_those_that_are_no_patches(before: int, after: int) -> None:
+    classifier = classifier_for(seeded(TokenNet, before=before, after=after))
+    cam = cam_at(classifier, "blocks.1.norm1")
+    value, gradient = by_hand(classifier, "blocks.1.norm1", cam.targets)
+    patches = slice(before, before + PATCHES**2)
+    value, gradient = value[:, patches], gradient[:, patches]
+    expected = (value * gradient.mean(1, keepdim=True)).sum(-1).view(-1, PATCHES, PATCHES)
+    assert relative(cam.maps, expected) < 1e-9
+
+
+def test_tokens_of_an_oblong_image_have_its_aspect_ratio() -> None:
+    net = seeded(TokenNet)
+    net.place = nn.Parameter(torch.zeros(1, 4 * 9 + 1, 16))
+    assert layout_of(classifier_for(net, 16, 36), "norm") == MapLayout(4, 9, first=1)
+    assert layout_of(classifier_for(net, 36, 16), "norm") == MapLayout(9, 4, first=1)
+
+
+def test_the_default_layer_of_a_transformer_is_the_norm_before_its_last_attention() -> None:
+    cam = cam_at(classifier_for(seeded(TokenNet)), None)
+    assert cam.layer == "blocks.1.norm1" and cam.maps.shape == (2, PATCHES, PATCHES)
+    assert np.abs(cam.maps).max() > 0
+    said = "the last normalisation before the last attention (16 channels of 6x6, one per patch"
+    assert said in " ".join(cam.notes)
+
+
+def test_the_default_layer_of_a_network_with_channels_last_is_its_last_norm() -> None:
+    cam = cam_at(classifier_for(seeded(LastAxisNet), 16, 20), None)
+    assert cam.layer == "norm" and cam.maps.shape == (2, 8, 10)
+    assert "8 channels of 8x10, channels last" in " ".join(cam.notes)
+    assert "the same map" in " ".join(cam.notes)  # global average pooling and a linear layer
+
+
+def test_maps_of_all_classes_follow_the_layout() -> None:
+    classifier = classifier_for(seeded(LastAxisNet), 16, 20)
+    cam = cam_at(classifier, "norm")
+    every = class_maps(classifier, images_for(classifier), layer="norm")
+    assert every.shape == (2, 5, 8, 10)
+    for index, target in enumerate(cam.targets):
+        assert relative(every[index, target], cam.maps[index]) < 1e-9
+
+
+def test_tokens_in_another_order_than_the_patches_are_refused() -> None:
+    order = torch.randperm(PATCHES**2, generator=torch.Generator().manual_seed(0))
+    classifier = classifier_for(seeded(TokenNet, order=order))
+    assert layout_of(classifier, "embed") == MapLayout(PATCHES, PATCHES, FIRST)
+    with pytest.raises(UsageError, match=r"blocks\.1\.norm1 is \(37, 16\).*choose another layer"):
+        cam_at(classifier, "blocks.1.norm1")
+
+
+def test_windows_and_flat_outputs_are_refused() -> None:
+    classifier = classifier_for(seeded(WindowNet), 24, 24)
+    assert layout_of(classifier, "norm") is None
+    with pytest.raises(UsageError, match=r"norm is \(9, 16, 8\).*choose another layer"):
+        cam_at(classifier, "norm")
+    with pytest.raises(UsageError, match=r"head is \(5,\)"):
+        cam_at(classifier, "head")
+
+
+class WeightsNet(nn.Module):
+    """Attention weights ``(n, heads, tokens, tokens)`` that a convolution mixes look like maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mix = nn.Conv2d(3, 16, 4, 4), nn.Conv2d(2, 2, 1)
+        self.softmax, self.head = nn.Softmax(-1), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.embed(x).flatten(2).transpose(1, 2)
+        heads = tokens.view(len(x), -1, 2, 8).transpose(1, 2)
+        weights = self.mix(self.softmax(heads @ heads.transpose(-2, -1)))
+        logits: Tensor = self.head((weights @ heads).transpose(1, 2).flatten(2).mean(1))
+        return logits
+
+
+@pytest.mark.parametrize("layer", ["softmax", "mix"])
+def test_attention_weights_are_no_map(layer: str) -> None:
+    classifier = classifier_for(seeded(WeightsNet))
+    with pytest.raises(UsageError, match=rf"{layer} is \(2, 36, 36\)"):
+        cam_at(classifier, layer)
+
+
+class SplitNet(nn.Module):
+    """Scales each colour by itself, as torchvision's GoogLeNet does, before its first layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scaled = torch.cat([x[:, colour, None] * (colour + 1) for colour in range(3)], 1)
+        logits: Tensor = self.head(self.conv(scaled).mean((2, 3)))
+        return logits
+
+
+def test_colours_that_are_taken_apart_do_not_hide_the_axes() -> None:
+    classifier = classifier_for(seeded(SplitNet), 16, 20)
+    assert layout_of(classifier, "conv") == MapLayout(16, 20, FIRST)
+
+
+class CountedNet(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.images = inner, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.images += len(x)
+        logits: Tensor = self.inner(x)
+        return logits
+
+
+def test_only_networks_whose_graph_does_not_tell_are_measured() -> None:
+    exact, measured = CountedNet(seeded(LastAxisNet)), CountedNet(seeded(TokenNet))
+    cam_at(classifier_for(exact, 16, 20), None)
+    cam_at(classifier_for(measured), None)
+    assert exact.images == 2 and measured.images == 2 + 10
+
+
+def test_listed_layers_and_activations_know_the_layout() -> None:
+    classifier = classifier_for(seeded(TokenNet))
+    image = images_for(classifier)
+    found = {info.name: info for info in layers(classifier, image[0])}
+    assert found["norm"].shape == (37, 16) and found["norm"].size == (PATCHES, PATCHES)
+    assert found["norm"].has_extent and not found["head"].has_extent
+    norm, head = activations(classifier, image, ["norm", "head"])
+    assert norm.values.shape == (2, 16, PATCHES, PATCHES) and head.values.shape == (2, 5)
+
+
+def test_the_layouts_that_a_shape_allows() -> None:
+    assert candidates((1, 7, 7, 768), (224, 224)) == [
+        MapLayout(7, 768, FIRST),
+        MapLayout(7, 7, LAST),
+    ]
+    assert candidates((1, 8, 1, 1), (224, 224)) == []
+    assert candidates((1, 197, 192), (224, 224)) == [
+        MapLayout(14, 14, first=1),
+        MapLayout(14, 14, first=0),
+    ]
+    assert candidates((1, 141, 8), (224, 160))[0] == MapLayout(14, 10, first=1)
+    assert candidates((1, 3, 8), (224, 224)) == [] == candidates((1, 8), (224, 224))
