@@ -69,8 +69,8 @@ def test_a_map_of_channels_that_come_last_is_that_of_autograd_by_hand(layer: str
     cam, hires = cam_at(classifier, layer), cam_at(classifier, layer, "hires-cam")
     value, gradient = by_hand(classifier, layer, cam.targets)
     assert cam.maps.shape == (2, 8, 10)
-    assert relative(cam.maps, (value * gradient.mean((1, 2), keepdim=True)).sum(-1)) < 1e-9
-    assert relative(hires.maps, (value * gradient).sum(-1)) < 1e-9
+    assert relative(cam.maps, (value * gradient.mean((1, 2), keepdim=True)).sum(-1)) < 1e-6
+    assert relative(hires.maps, (value * gradient).sum(-1)) < 1e-6
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (1, 0), (2, 0), (5, 0), (0, 3), (1, 4)])
@@ -81,7 +81,7 @@ def test_tokens_become_a_map_without_those_that_are_no_patches(before: int, afte
     patches = slice(before, before + PATCHES**2)
     value, gradient = value[:, patches], gradient[:, patches]
     expected = (value * gradient.mean(1, keepdim=True)).sum(-1).view(-1, PATCHES, PATCHES)
-    assert relative(cam.maps, expected) < 1e-9
+    assert relative(cam.maps, expected) < 1e-6
 
 
 def test_tokens_of_an_oblong_image_have_its_aspect_ratio() -> None:
@@ -112,7 +112,7 @@ def test_maps_of_all_classes_follow_the_layout() -> None:
     every = class_maps(classifier, images_for(classifier), layer="norm")
     assert every.shape == (2, 5, 8, 10)
     for index, target in enumerate(cam.targets):
-        assert relative(every[index, target], cam.maps[index]) < 1e-9
+        assert relative(every[index, target], cam.maps[index]) < 1e-6
 
 
 def test_tokens_in_another_order_than_the_patches_are_refused() -> None:

@@ -129,7 +129,7 @@ def visit_outputs(
             for name, module in net.named_modules():
                 if name in names:
                     handles.append(module.register_forward_hook(hook_of(name)))
-            net(inputs)
+            run_net(net, inputs)
         finally:
             for handle in handles:
                 handle.remove()
