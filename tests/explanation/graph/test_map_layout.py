@@ -12,6 +12,7 @@ from glasshouse.explanation.graph.map_layout import Layouts, MapLayout, candidat
 from glasshouse.explanation.graph.recording import record
 from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.maps.class_maps import class_maps
+from glasshouse.explanation.methods import MethodName
 from glasshouse.explanation.nouns import Explanation
 from glasshouse.models.classifier import Classifier, Preprocessing
 from tests.explanation.nets import NAMES, relative
@@ -36,7 +37,9 @@ def images_for(classifier: Classifier, count: int = 2) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
 
 
-def cam_at(classifier: Classifier, layer: str | None, method: str = "grad-cam") -> Explanation:
+def cam_at(
+    classifier: Classifier, layer: str | None, method: MethodName = "grad-cam"
+) -> Explanation:
     images = images_for(classifier)
     (found,) = explain_page(classifier, images, methods=[method], layer=layer).explanations
     return found
@@ -185,10 +188,12 @@ class CountedNet(nn.Module):
 
 
 def test_only_networks_whose_graph_does_not_tell_are_measured() -> None:
-    exact, measured = CountedNet(seeded(LastAxisNet)), CountedNet(seeded(TokenNet))
-    cam_at(classifier_for(exact, 16, 20), None)
-    cam_at(classifier_for(measured), None)
-    assert exact.images == 2 and measured.images == 2 + 10
+    for net, size, needed in ((LastAxisNet, (16, 20), 2), (TokenNet, (24, 24), 2 + 10)):
+        counted = CountedNet(seeded(net))
+        classifier = classifier_for(counted, *size)
+        counted.images = 0  # creating a classifier takes images as well
+        cam_at(classifier, None)
+        assert counted.images == needed
 
 
 def test_listed_layers_and_activations_know_the_layout() -> None:
