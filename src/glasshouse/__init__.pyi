@@ -23,6 +23,11 @@ from .evaluation.calibration import fit_temperature as fit_temperature
 from .evaluation.compare import Comparison as Comparison, compare as compare
 from .evaluation.evaluation import Evaluation as Evaluation, evaluate as evaluate
 from .evaluation.intervals import Interval as Interval
+from .evaluation.label_calibration import choose_thresholds as choose_thresholds
+from .evaluation.multi_label import (
+    MultiLabelEvaluation as MultiLabelEvaluation,
+    evaluate_labels as evaluate_labels,
+)
 from .explanation.activations import activations as activations
 from .explanation.explain import (
     ExplanationWarning as ExplanationWarning,

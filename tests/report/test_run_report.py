@@ -12,7 +12,7 @@ from glasshouse.data.findings import Finding
 from glasshouse.data.images import BadFile, ImageSet
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.compare import compare, compare_all
-from glasshouse.evaluation.evaluation import evaluate
+from glasshouse.evaluation.evaluation import Evaluation, evaluate
 from glasshouse.explanation.nouns import Explanation, Mistakes
 from glasshouse.models.predict import Predictions
 from glasshouse.report.encoding import figure_png
@@ -115,8 +115,10 @@ def run(predictions: Predictions, images: ImageSet) -> RunReport:
 
 def test_the_report_has_every_part_of_the_run(run: RunReport) -> None:
     page = Page(render_report(run))
+    evaluation = run.evaluation
+    assert isinstance(evaluation, Evaluation)
     accuracy = run.evaluation.accuracy
-    right = run.evaluation.image_count - run.evaluation.mistake_count
+    right = evaluation.image_count - evaluation.mistake_count
     baseline = run.evaluation.commonest_share
     for said in (
         "my run", f"{100 * accuracy.value:.1f} %",
@@ -127,7 +129,7 @@ def test_the_report_has_every_part_of_the_run(run: RunReport) -> None:
         "1,200", "The split is stable.", "cats/broken.jpg", "truncated", "1,234,567", "7.5 s",
         "lr = 0.001", "glasshouse train digits --out 'my run'", "2.13.0", "Looks at it.",
         "Grad-CAM", "Rejecting predictions below", "2 images twice", "cats/2", "a valley at 0.01",
-        run.evaluation.confused_pairs[0].true,
+        evaluation.confused_pairs[0].true,
     ):  # fmt: skip
         assert said in page.text, said
     headings = re.findall("<h2>(.*?)</h2>", render_report(run))
@@ -243,6 +245,7 @@ def test_charts_exist_for_light_and_dark(run: RunReport) -> None:
 
 
 def test_the_gallery_holds_the_worst_mistakes(run: RunReport, images: ImageSet) -> None:
+    assert isinstance(run.evaluation, Evaluation)
     for mistake in run.evaluation.mistakes[:GALLERY]:
         place = images.ids.tolist().index(mistake.id)
         assert np.array_equal(run.images[mistake.id], images.pixels[place])
@@ -250,6 +253,7 @@ def test_the_gallery_holds_the_worst_mistakes(run: RunReport, images: ImageSet) 
 
 
 def test_the_most_confused_classes_show_their_most_confident_mistakes(run: RunReport) -> None:
+    assert isinstance(run.evaluation, Evaluation)
     pairs = run.evaluation.confused_pairs
     assert [(group[0].true, group[0].predicted) for group in run.confused] == [
         (pair.true, pair.predicted) for pair in pairs[:PAIRS_SHOWN]

@@ -33,11 +33,11 @@ def evaluate(
     if on is not None:
         early_checks.require_source(on)
     early_checks.reread(reread, on, "name a source with --on")
-    from glasshouse.evaluation.evaluation import evaluate as evaluate_predictions, to_json
+    from glasshouse.evaluation.evaluation import evaluate_any, to_json
     from glasshouse.workflow.use.predictions import predictions_of
 
     predictions = predictions_of(run, on, data_dir=data_dir, offline=offline, is_whole=True)
-    evaluation = evaluate_predictions(predictions)
+    evaluation = evaluate_any(predictions)
     if on is not None:
         say(f"measured on {pluralize(len(predictions), 'image')} of {on}")
     if json:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from glasshouse.cli.metrics_text import with_interval
+from glasshouse.cli.metrics_text import value_with_interval, with_interval
 from glasshouse.cli.progress_bars import data_progress, say
 from glasshouse.cli.signals import catch_signals
 from glasshouse.wording import duration, pluralize
@@ -114,7 +114,13 @@ def _run_features(request: "TrainRequest", logs: "Sequence[LogName]", is_kept: b
 
 
 def headline(result: "Result") -> str:
-    """The test accuracy with its confidence interval, in one line."""
+    """The main test metric with its confidence interval, in one line."""
+    from glasshouse.evaluation.multi_label import MultiLabelEvaluation
+
+    if isinstance(result.evaluation, MultiLabelEvaluation):
+        found = value_with_interval(result.evaluation.mean_average_precision)
+        images = pluralize(len(result.predictions), "image")
+        return f"test mean average precision {found}, 95 % confidence interval, on {images}"
     accuracy = with_interval(result.evaluation.accuracy)
     images = pluralize(len(result.predictions), "image")
     return f"test accuracy {accuracy}, 95 % confidence interval, on {images}"

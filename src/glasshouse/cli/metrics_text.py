@@ -4,16 +4,21 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from glasshouse.evaluation.evaluation import Evaluation
+    from glasshouse.evaluation.evaluation import AnyEvaluation, Evaluation
     from glasshouse.evaluation.intervals import Interval
     from glasshouse.evaluation.metrics import ClassMetrics
+    from glasshouse.evaluation.multi_label import MultiLabelEvaluation
     from glasshouse.workflow.compare.seeds import SeedSummary
 
 _CLASSES, _PAIRS, _MISTAKES = 40, 5, 5
 
 
-def format_evaluation(evaluation: "Evaluation") -> str:
+def format_evaluation(evaluation: "AnyEvaluation") -> str:
     """The main metrics, the classes and the mistakes; the report and --json hold the rest."""
+    from glasshouse.evaluation.multi_label import MultiLabelEvaluation
+
+    if isinstance(evaluation, MultiLabelEvaluation):
+        return "\n".join([*_label_headline(evaluation), "", *_label_lines(evaluation)])
     return "\n".join(
         [*_headline(evaluation), "", *class_lines(evaluation.per_class), "", *_mistakes(evaluation)]
     )
@@ -54,6 +59,47 @@ def _headline(evaluation: "Evaluation") -> Iterator[str]:
         f"calibration    error (ECE) {before.ece:.2%}, "
         f"{after.ece:.2%} at temperature {after.temperature:.3f}"
     )
+
+
+def value_with_interval(value: "Interval") -> str:
+    """A value in 0..1 that is no share, such as an average precision, with its 95 % interval."""
+    return f"{value.value:.3f} ({value.low:.3f} to {value.high:.3f})"
+
+
+def _label_headline(evaluation: "MultiLabelEvaluation") -> Iterator[str]:
+    found = evaluation.mean_average_precision
+    yield f"mean average precision  {value_with_interval(found)}, 95 % confidence interval"
+    yield f"guessing                {evaluation.chance:.3f}"
+    score = value_with_interval(evaluation.macro_f1)
+    yield f"F1                      macro {score}, micro {evaluation.micro_f1:.3f}"
+    yield f"all labels right        {with_interval(evaluation.accuracy)}"
+    baseline = f"{evaluation.commonest_share:.2%}"
+    yield f"baseline                {baseline}, always predicting the most common combination"
+    bare = f"{evaluation.unlabelled_count:,} without a label"
+    yield f"images                  {evaluation.image_count:,}, {bare}"
+    before, after = evaluation.before, evaluation.after
+    yield f"loss                    {before.loss:.4f}, calibrated {after.loss:.4f}"
+    yield (
+        f"calibration             error (ECE) {before.ece:.2%}, "
+        f"{after.ece:.2%} at temperature {after.temperature:.3f}"
+    )
+
+
+def _label_lines(evaluation: "MultiLabelEvaluation") -> Iterator[str]:
+    rows = evaluation.per_label
+    width = max(5, *(len(row.name) for row in rows))
+    columns = f"{'average precision':<22}  {'F1':<22}  threshold"
+    yield f"{'label':<{width}}    images  {columns}"
+    for row in rows[:_CLASSES]:
+        precision, score = (
+            value_with_interval(each) if each else "-" for each in (row.average_precision, row.f1)
+        )
+        yield (
+            f"{row.name:<{width}}  {row.support:>8,}  {precision:<22}  {score:<22}  "
+            f"{row.threshold:>9.2%}"
+        )
+    if len(rows) > _CLASSES:
+        yield f"and {len(rows) - _CLASSES} more labels; see all with --json"
 
 
 def class_lines(rows: "Sequence[ClassMetrics]") -> Iterator[str]:

@@ -11,6 +11,9 @@ from glasshouse.cli.options import IMAGE_HELP, Json, Model, Offline, Weights, pr
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help=IMAGE_HELP)]
 
 
+_NO_LABEL = "  no label reaches its threshold"
+
+
 def predict(
     model: Model,
     images: Images,
@@ -19,7 +22,10 @@ def predict(
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Print the most probable classes of each IMAGE; files that cannot be read come at the end."""
+    """Print the most probable classes of each IMAGE; files that cannot be read come at the end.
+
+    Where an image may have several labels: every label whose probability reaches its threshold.
+    """
     from glasshouse.cli import early_checks
     from glasshouse.cli.image_paths import end_with_bad_files, image_paths, readable_chunks
     from glasshouse.errors import BadImage
@@ -28,7 +34,7 @@ def predict(
     paths = image_paths(images)
     early_checks.require_images(paths)
     from glasshouse.cli.named_classifier import classifier_named
-    from glasshouse.models.predict import classify, most_probable
+    from glasshouse.models.predict import classify, most_probable, predicted_classes
 
     classifier = classifier_named(model, weights, offline=offline)
     bad: list[BadImage] = []
@@ -36,8 +42,12 @@ def predict(
     for names, pixels in readable_chunks(paths, classifier, bad):
         for name, row in zip(names, classify(classifier, pixels), strict=True):
             best = most_probable(row, classifier.class_names, top)
-            answers.append({"image": str(name), "top": best})
-            for line in () if json else (str(name), *map(_line, best)):
+            answer: dict[str, Any] = {"image": str(name), "top": best}
+            if classifier.thresholds is not None:
+                best = predicted_classes(row, classifier.class_names, top, classifier.thresholds)
+                answer["labels"] = best
+            answers.append(answer)
+            for line in () if json else (str(name), *(map(_line, best) if best else [_NO_LABEL])):
                 print(line)
     if json:
         print_json(answers)

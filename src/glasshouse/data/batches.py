@@ -25,7 +25,8 @@ _DEVICE_BYTES = 4 << 30
 class Batch:
     """Float images in 0..255 ``(n, 3, h, w)`` on the device, and what the loss needs.
 
-    partner_labels and own_share ``(n,)`` are set if images were mixed.
+    labels: positions ``(n,)``, or bool ``(n, k)`` where images may have several. partner_labels of
+    the same form and own_share ``(n,)`` are set if images were mixed.
     """
 
     step: int
@@ -57,7 +58,7 @@ def prepare_images(
     images: ImageSet, device: torch.device, sampling: Sampling = "shuffle"
 ) -> TrainingImages:
     """Keep a set as uint8 in memory, or on the device if it fits; read a memory map by rows."""
-    labels = torch.from_numpy(images.labels).to(device)
+    labels = torch.from_numpy(images.targets).to(device)
     # Handing a memory map to torch would make all of it resident in the end.
     rows = _memory_rows if not isinstance(images.pixels, np.memmap) else _mapped_rows
     bytes_each = images.pixels[0].nbytes

@@ -73,3 +73,12 @@ def names_at(targets: Targets, row: int, class_names: Sequence[str]) -> tuple[st
 def joined_names(names: Sequence[str]) -> str:
     """Labels as text: "cat, dog"; "no label" where there are none."""
     return ", ".join(names) or NO_LABEL
+
+
+def rarest_labels(targets: Targets) -> NDArray[np.int64]:
+    """For each image the rarest of its labels over all images, ``(n,)``; -1 where it has none."""
+    if not is_matrix(targets):
+        return one_label_each(targets)
+    sizes = np.where(targets, targets.sum(axis=0), len(targets) + 1)
+    rarest = sizes.argmin(axis=1)
+    return np.where(targets.any(axis=1), rarest, -1).astype(np.int64)

@@ -1,16 +1,20 @@
 """Calibration: how far probabilities can be trusted, and temperature scaling to improve them."""
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.evaluation.intervals import Interval, wilson, wilson_of
+from glasshouse.evaluation.label_losses import fit_label_temperature
 from glasshouse.evaluation.metrics import hits, losses, require_valid
+from glasshouse.evaluation.temperature import (
+    COLDEST as COLDEST,
+    HOTTEST as HOTTEST,
+    lowest_loss_at,
+)
 from glasshouse.models.predict import Predictions, probabilities, softmax
 
-COLDEST, HOTTEST = 0.05, 20.0
 THRESHOLDS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
@@ -64,23 +68,18 @@ def fit_temperature(predictions: Predictions) -> float:
 
     Between 0.05 and 20, and never worse than 1 on these images. It is 1 when every image is
     correct: the loss would then fall indefinitely towards certainty, which a finite sample cannot
-    justify. Guo et al. 2017, "On Calibration of Modern Neural Networks".
+    justify. Guo et al. 2017, "On Calibration of Modern Neural Networks". With several labels per
+    image the loss is the binary cross-entropy.
     """
+    if predictions.is_multi_label:
+        return fit_label_temperature(predictions)
     require_valid(predictions)
     if hits(predictions).all():
         return 1.0
     logits = predictions.logits.astype(np.float64)
     logits -= logits.max(axis=1, keepdims=True)
     own = np.take_along_axis(logits, predictions.labels[:, None], axis=1)[:, 0]
-    # The loss is convex in 1/T, so its slope changes sign once, also along log T.
-    cold, hot = math.log(COLDEST), math.log(HOTTEST)
-    while hot - cold > 1e-7:
-        middle = (cold + hot) / 2
-        if _slope(logits, own, math.exp(-middle)) > 0:
-            cold = middle
-        else:
-            hot = middle
-    fitted = math.exp((cold + hot) / 2)
+    fitted = lowest_loss_at(lambda inverse: _slope(logits, own, inverse))
     better = losses(predictions, fitted).mean() < losses(predictions, 1.0).mean()
     return fitted if better else 1.0
 
@@ -109,12 +108,18 @@ def reliability_bins(
     Equal confidences always share a bin, so the order of the images does not matter.
     """
     confidence = probabilities(predictions).max(axis=1)
+    return binned(confidence, hits(predictions), bins=bins, equal_mass=equal_mass)
+
+
+def binned(
+    confidence: NDArray[np.float64], right: NDArray[np.bool_], *, bins: int, equal_mass: bool
+) -> tuple[Bin, ...]:
+    """Bins of predictions ``(n,)`` with a probability each, and whether each came true."""
     edges = np.linspace(0.0, 1.0, bins + 1)
     if equal_mass:
         edges = np.unique(np.quantile(confidence, edges))
         edges = np.array([edges[0], edges[0]]) if len(edges) == 1 else edges
     place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, len(edges) - 2)
-    right = hits(predictions)
     return tuple(
         _bin(float(edges[b]), float(edges[b + 1]), confidence[place == b], right[place == b])
         for b in range(len(edges) - 1)

@@ -23,6 +23,7 @@ from glasshouse.evaluation.metrics import (
     top_k_hits,
     worst_mistakes,
 )
+from glasshouse.evaluation.multi_label import MultiLabelEvaluation, evaluate_labels
 from glasshouse.models.predict import Predictions
 from glasshouse.notebook import html_for_notebook
 
@@ -76,10 +77,14 @@ class Evaluation:
         return html_for_notebook(self)
 
 
+AnyEvaluation = Evaluation | MultiLabelEvaluation
+
+
 def evaluate(predictions: Predictions) -> Evaluation:
     """All metrics of a report; accuracies with 95 % Wilson intervals.
 
-    Raises DataError when there are no images or the logits are not finite.
+    Raises DataError when there are no images or the logits are not finite, and for predictions of
+    several labels per image, which `evaluate_labels` is for.
     """
     require_valid(predictions)
     right = hits(predictions)
@@ -106,7 +111,12 @@ def evaluate(predictions: Predictions) -> Evaluation:
     )
 
 
-def to_json(result: Evaluation | Comparison) -> dict[str, Any]:
+def evaluate_any(predictions: Predictions) -> AnyEvaluation:
+    """The metrics of predictions of one label per image or of several."""
+    return evaluate_labels(predictions) if predictions.is_multi_label else evaluate(predictions)
+
+
+def to_json(result: AnyEvaluation | Comparison) -> dict[str, Any]:
     """The same metrics as plain JSON values; what is undefined is null."""
     return {key: _plain(value) for key, value in asdict(result).items()}
 

@@ -61,6 +61,11 @@ class Mistake:
 def require_valid(predictions: Predictions) -> None:
     """Raise DataError when metrics are undefined: no images, wrong shapes, labels or numbers."""
     require_type(predictions, Predictions, "predictions, such as predict(classifier, splits.test)")
+    if predictions.is_multi_label:
+        raise DataError(
+            "these metrics are for one label per image, but the predictions may have several: "
+            "evaluate_labels(predictions) has theirs"
+        )
     shape = (len(predictions.labels), len(predictions.class_names))
     if len(predictions) == 0:
         raise DataError("there are no images to evaluate: expected at least one")

@@ -140,6 +140,11 @@ class Classifier:
         )
 
 
+def first_thresholds(images: ImageSet) -> tuple[float, ...] | None:
+    """A half for each label where images may have several; None for one label per image."""
+    return (0.5,) * len(images.class_names) if images.is_multi_label else None
+
+
 def require_same_classes(images: ImageSet, classifier: Classifier) -> None:
     """Raise DataError when labels would be compared with the names of other classes."""
     own, other = classifier.class_names, images.class_names

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from glasshouse.errors import UsageError, require_type
 from glasshouse.evaluation.calibration import Bin
 from glasshouse.evaluation.compare import Comparison
-from glasshouse.evaluation.evaluation import Evaluation
+from glasshouse.evaluation.evaluation import AnyEvaluation, Evaluation
+from glasshouse.evaluation.multi_label import MultiLabelEvaluation
 from glasshouse.report.theme import LIGHT, Theme, legend, new_figure, shorten_name, style, theme_of
 from glasshouse.training.state import Epoch
 
@@ -96,9 +97,14 @@ def plot_confusion(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     return figure
 
 
-def plot_reliability(evaluation: Evaluation, *, dark: bool = False) -> Figure:
-    """Reliability diagram: accuracy against confidence, with the number of images below."""
-    require_type(evaluation, Evaluation, _EVALUATION)
+def plot_reliability(evaluation: AnyEvaluation, *, dark: bool = False) -> Figure:
+    """Reliability diagram: accuracy against confidence, with the number of images below.
+
+    Where images may have several labels: the share of images with a label against its probability,
+    over all pairs of image and label.
+    """
+    require_type(evaluation, (Evaluation, MultiLabelEvaluation), _EVALUATION)
+    is_single = isinstance(evaluation, Evaluation)
     theme = theme_of(dark)
     figure = new_figure(4.3, 4.7, theme)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
@@ -112,9 +118,11 @@ def plot_reliability(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     lower.bar(middles, [b.count for b in bins], widths, color=theme.blue)
     for axes in (upper, lower):
         style(axes, theme)
-    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
+    what = "accuracy" if is_single else "images with the label"
+    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel=what)
     upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    lower.set(xlabel="confidence", ylabel="images")
+    what = "confidence" if is_single else "probability of the label"
+    lower.set(xlabel=what, ylabel="images" if is_single else "pairs")
     lower.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     lower.yaxis.set_major_locator(MaxNLocator(2, integer=True))
     legend(figure, theme, "outside upper center", columns=3)

@@ -13,15 +13,17 @@ from glasshouse.data.findings import Finding
 from glasshouse.data.images import BadFile, ImageSet
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.compare import Comparison, Disagreement
-from glasshouse.evaluation.evaluation import Evaluation
+from glasshouse.evaluation.evaluation import AnyEvaluation, Evaluation
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.evaluation.metrics import ClassMetrics, Mistake, worst_mistakes
+from glasshouse.evaluation.multi_label import LabelError, MultiLabelEvaluation
 from glasshouse.models.predict import Predictions
 from glasshouse.report import plots
 from glasshouse.report.encoding import data_uri
 from glasshouse.report.explanation_page import ExplainedMistakes, mistake_rows, remarks_on
 from glasshouse.report.finder_plots import plot_lr_curve
 from glasshouse.report.html import Chart, Tile, chart, render_template, tile
+from glasshouse.report.label_report import ExplainedLabels, label_charts, label_values
 from glasshouse.storage import write_text
 from glasshouse.training.lr_curve import LrCurve
 
@@ -60,12 +62,13 @@ class RunReport:
     of the most confused classes, one sequence per pair. epochs: the lines of metrics.jsonl. rates:
     (completed epochs, learning rate). finder: the range test. heads: those fitted to frozen
     features. cost, environment: names to texts. conclusions: what the metrics mean, in sentences.
-    explained: the worst mistakes that are not test images, with their maps. mistakes_page: the
+    explained: the worst mistakes that are not test images, with their maps. labels_explained: the
+    predicted labels of a few such images, where an image may have several. mistakes_page: the
     file name of the page of explained mistakes next to this one.
     """
 
     title: str
-    evaluation: Evaluation
+    evaluation: AnyEvaluation
     source: str
     split_counts: Mapping[str, int]
     command: str = ""
@@ -87,6 +90,7 @@ class RunReport:
     explanations: Sequence[Section] = ()
     conclusions: Sequence[str] = ()
     explained: ExplainedMistakes | None = None
+    labels_explained: ExplainedLabels | None = None
     mistakes_page: str = ""
 
 
@@ -102,7 +106,9 @@ def confused_mistakes(evaluation: Evaluation, predictions: Predictions) -> list[
     return list(groups.values())
 
 
-def images_of(mistakes: Iterable[Mistake], images: ImageSet) -> dict[str, NDArray[np.uint8]]:
+def images_of(
+    mistakes: Iterable[Mistake | LabelError], images: ImageSet
+) -> dict[str, NDArray[np.uint8]]:
     """The images of these mistakes by id."""
     place = {image: position for position, image in enumerate(images.ids.tolist())}
     ids = {mistake.id for mistake in mistakes} & set(place)
@@ -127,29 +133,37 @@ def write_report(run: RunReport, path: Path) -> None:
 
 def render_report(run: RunReport) -> str:
     """The page as HTML; names and paths are escaped."""
-    evaluation = run.evaluation
-    small = len(evaluation.class_names) <= CLASSES_IN_TABLE
-    confused = [_gallery(group, run) for group in run.confused]
-    explained = run.explained.mistakes if run.explained else None
-    values = {
+    shared = {
         "run": run,
-        "evaluation": evaluation,
+        "evaluation": run.evaluation,
         "charts": _charts(run),
-        "classes": evaluation.per_class if small else sorted(evaluation.per_class, key=_weakness),
         "epoch_table": _epoch_table(run.epochs),
-        "abstain_text": _abstain_text(evaluation),
-        "gallery": _gallery(evaluation.mistakes[:GALLERY], run),
-        "confused": [group for group in confused if group],
         "samples": {name: [tile(p) for p in images] for name, images in run.samples.items()},
-        "small": small,
-        "explained_rows": () if explained is None else mistake_rows(explained),
-        "explained_remarks": () if explained is None else remarks_on(explained),
         "explanations": [
             (section, data_uri(section.png, "image/png") if section.png else "")
             for section in run.explanations
         ],
     }
-    return render_template("run.html.jinja", values)
+    if isinstance(run.evaluation, MultiLabelEvaluation):
+        own = label_values(run.evaluation, run.images)
+        return render_template("run-labels.html.jinja", {**shared, **own})
+    return render_template("run.html.jinja", {**shared, **_class_values(run, run.evaluation)})
+
+
+def _class_values(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
+    """The part of the template's values for one label per image."""
+    small = len(evaluation.class_names) <= CLASSES_IN_TABLE
+    confused = [_gallery(group, run) for group in run.confused]
+    explained = run.explained.mistakes if run.explained else None
+    return {
+        "classes": evaluation.per_class if small else sorted(evaluation.per_class, key=_weakness),
+        "abstain_text": _abstain_text(evaluation),
+        "gallery": _gallery(evaluation.mistakes[:GALLERY], run),
+        "confused": [group for group in confused if group],
+        "small": small,
+        "explained_rows": () if explained is None else mistake_rows(explained),
+        "explained_remarks": () if explained is None else remarks_on(explained),
+    }
 
 
 def _gallery(mistakes: Sequence[Mistake], run: RunReport) -> list[tuple[Mistake, Tile]]:
@@ -189,12 +203,10 @@ def render_comparison(comparisons: Sequence[Comparison], images: Images | None =
 
 def _charts(run: RunReport) -> dict[str, Chart]:
     evaluation, epochs = run.evaluation, run.epochs
-    charts = {
-        "confusion": chart(partial(plots.plot_confusion, evaluation), _confusion_text(evaluation)),
-        "reliability": chart(
-            partial(plots.plot_reliability, evaluation), _confidence_text(evaluation)
-        ),
-    }
+    if isinstance(evaluation, MultiLabelEvaluation):
+        charts = label_charts(evaluation)
+    else:
+        charts = _class_charts(evaluation)
     texts: dict[plots.Panel, str] = {
         "loss": _curve_text("loss", epochs),
         "accuracy": _curve_text("accuracy", epochs),
@@ -207,6 +219,15 @@ def _charts(run: RunReport) -> dict[str, Chart]:
     if run.finder is not None:
         charts["finder"] = chart(partial(plot_lr_curve, run.finder), run.finder.verdict)
     return charts
+
+
+def _class_charts(evaluation: Evaluation) -> dict[str, Chart]:
+    return {
+        "confusion": chart(partial(plots.plot_confusion, evaluation), _confusion_text(evaluation)),
+        "reliability": chart(
+            partial(plots.plot_reliability, evaluation), _confidence_text(evaluation)
+        ),
+    }
 
 
 def _difference_chart(comparison: Comparison) -> Chart:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glasshouse.errors import StorageError
 from glasshouse.storage import read_json, read_text
@@ -68,15 +68,30 @@ class _Calibration(_Record):
     loss: float
 
 
+class _LabelMetrics(_Record):
+    name: str
+    threshold: float
+
+
 class EvaluationFile(_Record):
-    """evaluation.json."""
+    """evaluation.json: with one label per image top_k and confusion, with several per_label."""
 
     image_count: Count
     class_names: list[str]
     accuracy: _Share
-    top_k: list[dict[str, Any]]
-    confusion: list[list[Count]]
     before: _Calibration
+    top_k: list[dict[str, Any]] | None = None
+    confusion: list[list[Count]] | None = None
+    per_label: list[_LabelMetrics] | None = None
+    mean_average_precision: _Share | None = None
+
+    @model_validator(mode="after")
+    def _has_its_metrics(self) -> "EvaluationFile":
+        single = self.top_k is not None and self.confusion is not None
+        several = self.per_label is not None and self.mean_average_precision is not None
+        if not (single or several):
+            raise ValueError("top_k and confusion, or per_label, are missing")
+        return self
 
 
 class HeadsFile(_Record):

@@ -11,7 +11,7 @@ from torch import nn
 from glasshouse.data.images import ImageSet, Resize
 from glasshouse.errors import WrongInputSize
 from glasshouse.models.backbone import ResizedInput, initialize_head, locate_head, replace_head
-from glasshouse.models.classifier import Classifier, Preprocessing
+from glasshouse.models.classifier import Classifier, Preprocessing, first_thresholds
 from glasshouse.models.stem import Stem, refine_stem
 from glasshouse.models.zoo import create, split_name, usual_preprocessing
 from glasshouse.rng import derive
@@ -75,6 +75,7 @@ def adapt(
         net=net.eval(),
         preprocessing=Preprocessing(images.height, images.width, resize, wanted.mean, wanted.std),
         architecture=architecture,
+        thresholds=first_thresholds(images),
     )
     notes = (*created.notes, _size_note(images, size, known))
     return Adapted(classifier, notes if stem is None else (*notes, _stem_note(stem)))

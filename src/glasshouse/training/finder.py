@@ -150,6 +150,8 @@ def _guess_loss(setup: TrainingSetup) -> float:
     """
     if setup.loss is not None or setup.batches is not None:
         return math.nan
+    if setup.train.is_multi_label:
+        return _guess_loss_of_labels(setup)
     counts = np.bincount(setup.train.labels, minlength=len(setup.train.class_names))
     if setup.settings.sampling == "balanced":
         counts = np.minimum(counts, 1)  # every class that occurs is drawn equally often
@@ -158,3 +160,11 @@ def _guess_loss(setup: TrainingSetup) -> float:
     shares = (1 - smoothing) * counts / counts.sum() + smoothing / len(counts)
     shares = shares[shares > 0]
     return float(-(shares * np.log(shares)).sum())
+
+
+def _guess_loss_of_labels(setup: TrainingSetup) -> float:
+    """The same where images may have several labels: the mean entropy of each label's frequency."""
+    smoothing = setup.settings.label_smoothing
+    shares = (1 - smoothing) * setup.train.label_matrix.mean(axis=0) + smoothing / 2
+    both = np.stack([shares, 1 - shares]).clip(min=np.finfo(float).tiny)
+    return float(-(both * np.log(both)).sum(axis=0).mean())

@@ -8,7 +8,12 @@ from glasshouse.data.images import ImageSet, Resize, Splits
 from glasshouse.data.survey import channel_statistics, global_statistics
 from glasshouse.errors import DataError, UsageError, require_type
 from glasshouse.models.architecture import architecture_of
-from glasshouse.models.classifier import Classifier, Preprocessing, require_same_classes
+from glasshouse.models.classifier import (
+    Classifier,
+    Preprocessing,
+    first_thresholds,
+    require_same_classes,
+)
 from glasshouse.models.final_softmax import logit_net
 from glasshouse.models.layers import build
 from glasshouse.models.network_inputs import Network, checked_net, network_of
@@ -99,6 +104,11 @@ def untrained_classifier(net: Network, splits: Splits, *, seed: int) -> Classifi
     require_splits(splits)
     if isinstance(given, Classifier):
         require_same_classes(splits.train, given)
+        if given.is_multi_label and not splits.train.is_multi_label:
+            raise DataError(
+                "the classifier gives an image any number of labels, but the images have one "
+                "label each: train a new network on them"
+            )
         return given
     if isinstance(given, ModelSettings):
         return _from_settings(given, splits, seed)
@@ -110,7 +120,13 @@ def untrained_classifier(net: Network, splits: Splits, *, seed: int) -> Classifi
         shape = (3, splits.train.height, splits.train.width)
         described = ModelSettings(layers=layers)
         architecture = architecture_of(described, len(splits.class_names), shape)
-    return Classifier(ready, preprocessing, splits.class_names, architecture=architecture)
+    return Classifier(
+        ready,
+        preprocessing,
+        splits.class_names,
+        architecture=architecture,
+        thresholds=first_thresholds(splits.train),
+    )
 
 
 def _from_settings(settings: ModelSettings, splits: Splits, seed: int) -> Classifier:
@@ -128,6 +144,7 @@ def _from_settings(settings: ModelSettings, splits: Splits, seed: int) -> Classi
         splits.class_names,
         architecture=architecture,
         mirror=settings.mirror,
+        thresholds=first_thresholds(splits.train),
     )
 
 
@@ -142,8 +159,22 @@ def require_splits(splits: Splits) -> None:
             )
 
 
+def require_balance_fits(settings: TrainSettings, images: ImageSet) -> None:
+    """Raise UsageError for settings that balance classes where images may have several labels."""
+    for key, value in (("sampling", settings.sampling), ("class_weights", settings.class_weights)):
+        if images.is_multi_label and value == "balanced":
+            raise UsageError(
+                f"train.{key} = 'balanced' needs one label per image, but these may have several: "
+                "leave it unset. The thresholds of rare labels are chosen on validation images."
+            )
+
+
 def class_weights_of(settings: TrainSettings, splits: Splits) -> tuple[float, ...] | None:
-    """The weight of each class in the loss, or None where all count alike."""
+    """The weight of each class in the loss, or None where all count alike.
+
+    Raises UsageError for settings that balance classes where images may have several labels.
+    """
+    require_balance_fits(settings, splits.train)
     if settings.class_weights == "none":
         return None
     weights = class_weights(splits.train.labels, len(splits.class_names))

@@ -4,30 +4,41 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from glasshouse.data.targets import (
+    Targets,
+    class_counts,
+    is_matrix,
+    one_label_each,
+    rarest_labels,
+)
 from glasshouse.errors import DataError, UsageError
 from glasshouse.models.predict import log_softmax
 from glasshouse.rng import keys_of, permutation
 from glasshouse.training.features import Features
 from glasshouse.training.heads import HeadSettings, fit_heads, head_logits
+from glasshouse.training.losses import image_losses
 
 Positions = NDArray[np.int64]
 
 
-def assign_folds(ids: NDArray[np.str_], labels: Positions, folds: int, *, seed: int) -> Positions:
+def assign_folds(ids: NDArray[np.str_], targets: Targets, folds: int, *, seed: int) -> Positions:
     """A fold ``(n,)`` for each image, by a hash of its id and evenly within each class.
 
-    Raises UsageError for fewer than two folds, DataError where a class has fewer images.
+    Where images may have several labels, evenly within the rarest label of each. Raises UsageError
+    for fewer than two folds, DataError where a class has fewer images.
     """
     if folds < 2:
         raise UsageError(f"--folds: expected 2 or more, received {folds}")
-    counts = np.bincount(labels)
+    counts = class_counts(targets, 0)
     if counts[counts > 0].min() < folds:
         raise DataError(
             f"a class has {counts[counts > 0].min()} images, fewer than the {folds} folds: each "
             "fold needs an image of every class. Use fewer folds, or add images."
         )
+    labels = rarest_labels(targets)
     fold_of = np.empty(len(ids), dtype=np.int64)
     order = permutation(seed, "folds", 0, keys_of(ids))
     for label in np.unique(labels):
@@ -81,8 +92,13 @@ def held_out_logits(
     return logits
 
 
-def mean_losses(logits: NDArray[np.float32], labels: Positions) -> NDArray[np.float64]:
-    """Mean cross-entropy in nats ``(heads,)`` of logits ``(heads, n, k)``."""
+def mean_losses(logits: NDArray[np.float32], targets: Targets) -> NDArray[np.float64]:
+    """Mean loss in nats ``(heads,)`` of logits ``(heads, n, k)``."""
+    if is_matrix(targets):
+        known = torch.from_numpy(targets)
+        each = [image_losses(torch.from_numpy(own), known).mean().item() for own in logits]
+        return np.array(each)
+    labels = one_label_each(targets)
     own = np.take_along_axis(log_softmax(logits), labels[None, :, None], axis=2)[:, :, 0]
     losses: NDArray[np.float64] = -own.mean(axis=1)
     return losses

@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
+from glasshouse.data.targets import class_counts
 from glasshouse.models.predict import Predictions
 from glasshouse.training.features import Features
 from glasshouse.training.folds import assign_folds, held_out_logits, join, mean_losses
 from glasshouse.training.heads import HeadFit, HeadSettings, best_head, fit_heads
+from glasshouse.training.losses import correct_images
 
 # With fewer validation images, the best of several heads is mostly chance.
 FEW = 200
@@ -33,7 +37,8 @@ class HeadChoice:
         found = f"{len(self.fits)} heads were tried" if len(self.fits) > 1 else "One head was tried"
         if self.held_out is None:
             return f"{found}; kept for its validation loss: {self.best.describe()}."
-        right = (self.held_out.logits.argmax(axis=1) == self.held_out.labels).mean()
+        logits = torch.from_numpy(self.held_out.logits)
+        right = correct_images(logits, torch.from_numpy(self.held_out.targets)).float().mean()
         return (
             f"{found}; because the validation split is small, choice and temperature come from "
             f"{len(self.held_out)} training and validation images, each predicted by heads that "
@@ -52,15 +57,27 @@ def choose_head(train: Features, validation: Features, settings: HeadSettings) -
     if len(validation) >= FEW or fewest < 2:
         return HeadChoice(fits, best_head(fits))
     whole = join([train, validation])
-    fold_of = assign_folds(whole.ids, whole.labels, min(_FOLDS, fewest), seed=settings.seed)
+    fold_of = assign_folds(whole.ids, whole.targets, min(_FOLDS, fewest), seed=settings.seed)
     logits = held_out_logits(whole, fold_of, settings)
-    losses = mean_losses(logits, whole.labels)
+    losses = mean_losses(logits, whole.targets)
     best = int(losses.argmin())
-    held_out = Predictions(logits[best], whole.labels, whole.ids, whole.class_names)
+    held_out = head_answers(logits[best], whole)
     return HeadChoice(fits, fits[best], tuple(float(loss) for loss in losses), held_out)
+
+
+def head_answers(logits: NDArray[np.float32], features: Features) -> Predictions:
+    """The predictions of a head, before any calibration."""
+    thresholds = (0.5,) * len(features.class_names) if features.is_multi_label else None
+    return Predictions(
+        logits=logits,
+        targets=features.targets,
+        ids=features.ids,
+        class_names=features.class_names,
+        thresholds=thresholds,
+    )
 
 
 def _fewest(parts: Sequence[Features]) -> int:
     """The number of images of the smallest class."""
-    labels = np.concatenate([part.labels for part in parts])
-    return int(np.bincount(labels, minlength=len(parts[0].class_names)).min())
+    targets = np.concatenate([part.targets for part in parts])
+    return int(class_counts(targets, len(parts[0].class_names)).min())

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from glasshouse.data.sampling import draw_epoch
-from glasshouse.errors import DataError
+from glasshouse.data.targets import SEVERAL, Targets, one_label_each
+from glasshouse.errors import DataError, UsageError
 from glasshouse.rng import derive
 from glasshouse.settings import HeadKind
 from glasshouse.training.features import Features
+from glasshouse.training.losses import correct_images, image_losses
 
 Rows = NDArray[np.float32]
 
@@ -84,14 +86,18 @@ def fit_heads(train: Features, validation: Features, settings: HeadSettings) -> 
     ``best_head`` returns the best of them. Raises DataError for features that are not finite.
     """
     rows, labels = _training_rows(train)
+    if train.is_multi_label and settings.balance != "none":
+        raise UsageError(SEVERAL)
     mean, deviation = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
     standard = (rows - mean) / deviation
-    balancing = class_weights(labels, len(train.class_names))
-    weights = None if settings.balance == "none" else balancing
+    weights = None
+    if settings.balance != "none":
+        weights = class_weights(labels, len(train.class_names))
     fits: list[HeadFit] = []
     for kind in dict.fromkeys(settings.kinds):
         if kind == "logistic":
-            found = _logistic(standard, labels, settings.strengths, weights)
+            fitted = _logistic_each if train.is_multi_label else _logistic
+            found = fitted(standard, labels, settings.strengths, weights)
         else:
             shown = None if settings.balance == "sampling" else weights
             found = [_dense(standard, labels, settings, kind, shown, len(train.class_names))]
@@ -119,23 +125,23 @@ def head_logits(layers: nn.Module, features: NDArray[np.floating]) -> NDArray[np
 
 
 def score(layers: nn.Module, features: Features) -> tuple[float, float]:
-    """Mean cross-entropy in nats, and accuracy, of a head on features."""
+    """Mean loss in nats, and accuracy, of a head on features; both as those of an epoch."""
     logits = torch.from_numpy(head_logits(layers, features.values))
-    labels = torch.from_numpy(features.labels)
-    accuracy = (logits.argmax(dim=1) == labels).float().mean().item()
-    return cross_entropy(logits, labels).item(), accuracy
+    labels = torch.from_numpy(features.targets)
+    accuracy = correct_images(logits, labels).float().mean().item()
+    return image_losses(logits, labels).mean().item(), accuracy
 
 
-def class_weights(labels: NDArray[np.int64], class_count: int) -> Rows:
+def class_weights(labels: Targets, class_count: int) -> Rows:
     """Weights ``(k,)`` that give every class the same total; their mean over images is 1."""
-    counts = np.bincount(labels, minlength=class_count)
+    counts = np.bincount(one_label_each(labels), minlength=class_count)
     present = np.count_nonzero(counts)
     shares = len(labels) / (present * np.maximum(counts, 1))
     weights: Rows = np.where(counts > 0, shares, 0.0).astype(np.float32)
     return weights
 
 
-def _training_rows(train: Features) -> tuple[Rows, NDArray[np.int64]]:
+def _training_rows(train: Features) -> tuple[Rows, Targets]:
     """The features of both views concatenated, in float32."""
     views = [train.values] if train.mirrored is None else [train.values, train.mirrored]
     rows = np.concatenate([np.asarray(view, dtype=np.float32) for view in views])
@@ -145,11 +151,11 @@ def _training_rows(train: Features) -> tuple[Rows, NDArray[np.int64]]:
             f"the features of image {wrong} are not finite. Check the weights of the network, or "
             "try train.precision=fp32."
         )
-    return rows, np.tile(train.labels, len(views))
+    return rows, np.concatenate([train.targets] * len(views))
 
 
 def _logistic(
-    rows: Rows, labels: NDArray[np.int64], strengths: Sequence[float], weights: Rows | None
+    rows: Rows, labels: Targets, strengths: Sequence[float], weights: Rows | None
 ) -> list[tuple[float | None, nn.Sequential, float]]:
     """Fits at rising C, each starting from the previous one."""
     each = None if weights is None else weights[labels]
@@ -167,10 +173,45 @@ def _logistic(
     return found
 
 
+def _logistic_each(
+    rows: Rows, labels: Targets, strengths: Sequence[float], weights: Rows | None
+) -> list[tuple[float | None, nn.Sequential, float]]:
+    """Fits at rising C where images may have several labels: a regression for each label."""
+    model = LogisticRegression(max_iter=_ITERATIONS, tol=_TOLERANCE)
+    found: list[tuple[float | None, nn.Sequential, float]] = []
+    for strength in sorted(strengths):
+        started = time.perf_counter()
+        model.set_params(C=strength)
+        fits = [_one_against_rest(model, rows, own) for own in labels.T]
+        kernel, bias = (np.stack(parts) for parts in zip(*fits, strict=True))
+        layers = nn.Sequential(_dense_layer(kernel, bias))
+        found.append((strength, layers, time.perf_counter() - started))
+    return found
+
+
+def _one_against_rest(
+    model: LogisticRegression, rows: Rows, own: NDArray[np.generic]
+) -> tuple[NDArray[np.floating], np.floating]:
+    """Kernel ``(width,)`` and bias for images with a label against those without it."""
+    if own.all() or not own.any():
+        # Nothing to tell apart: the log-odds of its frequency by Laplace's rule of succession.
+        odds = (own.sum() + 1) / (len(own) - own.sum() + 1)
+        return np.zeros(rows.shape[1]), np.float64(np.log(odds))
+    with warnings.catch_warnings():
+        # As for a single label: judged by the validation loss.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(rows, own)
+    return model.coef_[0], model.intercept_[0]
+
+
 def _linear(kernel: NDArray[np.floating], bias: NDArray[np.floating]) -> nn.Linear:
     # For two classes scikit-learn keeps one row: logit of the second minus that of the first.
     if len(kernel) == 1:
         kernel, bias = np.concatenate([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
+    return _dense_layer(kernel, bias)
+
+
+def _dense_layer(kernel: NDArray[np.floating], bias: NDArray[np.floating]) -> nn.Linear:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         layer = nn.Linear(kernel.shape[1], len(kernel))
         layer.weight.copy_(torch.from_numpy(kernel))
@@ -180,7 +221,7 @@ def _linear(kernel: NDArray[np.floating], bias: NDArray[np.floating]) -> nn.Line
 
 def _dense(
     rows: Rows,
-    labels: NDArray[np.int64],
+    labels: Targets,
     settings: HeadSettings,
     kind: HeadKind,
     weights: Rows | None,
@@ -204,13 +245,13 @@ def _layers(width: int, class_count: int, settings: HeadSettings, kind: HeadKind
     return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), *dropout, last)
 
 
-def _order(labels: NDArray[np.int64], settings: HeadSettings, epoch: int) -> Tensor:
+def _order(labels: Targets, settings: HeadSettings, epoch: int) -> Tensor:
     """The rows of an epoch: each once, or every class equally often."""
     if settings.balance != "sampling":
         return torch.randperm(len(labels))
     # A head is fitted in one go, never resumed, so positions serve as ids.
     places = np.arange(len(labels), dtype=np.uint64)
-    draws = draw_epoch(places, labels, "balanced", seed=settings.seed, epoch=epoch)
+    draws = draw_epoch(places, one_label_each(labels), "balanced", seed=settings.seed, epoch=epoch)
     return torch.from_numpy(draws.positions)
 
 
@@ -229,11 +270,17 @@ def _descend(
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps_each)
     for epoch in range(epochs):
         for chosen in torch.split(order(epoch), _BATCH):
-            loss = cross_entropy(layers(rows[chosen]), labels[chosen], weight=class_weight)
+            loss = _head_loss(layers(rows[chosen]), labels[chosen], class_weight)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             falling.step()
+
+
+def _head_loss(logits: Tensor, labels: Tensor, class_weight: Tensor | None) -> Tensor:
+    if labels.ndim == 2:
+        return image_losses(logits, labels).mean()
+    return cross_entropy(logits, labels, weight=class_weight)
 
 
 @torch.no_grad()

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from glasshouse.data.batches import Batch, TrainingImages, batches, prepare_images, step_count
@@ -24,7 +23,13 @@ from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.convolutions import faster_convolutions
 from glasshouse.training.devices import choose_precision
-from glasshouse.training.losses import batch_loss, correct_count, own_batch_loss
+from glasshouse.training.losses import (
+    batch_loss,
+    correct_count,
+    correct_images,
+    image_losses,
+    own_batch_loss,
+)
 from glasshouse.training.optimizers import clear_gradients, clip_gradients, set_learning_rate
 from glasshouse.training.own_parts import (
     BatchSource,
@@ -168,7 +173,12 @@ def _loss_of(logits: Tensor, batch: Batch, setup: TrainingSetup) -> Tensor:
     if setup.loss is not None:
         return own_batch_loss(setup.loss, logits, batch, weights)
     if setup.batches is not None:
-        labels = as_labels(batch.labels, logits.shape[1], f"batch {batch.step + 1}")
+        labels = as_labels(
+            batch.labels,
+            logits.shape[1],
+            f"batch {batch.step + 1}",
+            are_several=setup.train.is_multi_label,
+        )
         batch = replace(batch, labels=labels)
     return batch_loss(logits, batch, setup.settings.label_smoothing, weights)
 
@@ -287,7 +297,7 @@ def _validate(state: TrainingState, setup: TrainingSetup) -> tuple[float, float]
         logits = predict_logits(
             state.net, setup.preprocessing, setup.validation.pixels, precision=precision
         )
-    labels = torch.from_numpy(setup.validation.labels)
+    labels = torch.from_numpy(setup.validation.targets)
     loss = _validation_loss(logits, labels, setup, device_of(state.net))
     if not math.isfinite(loss):
         bad = setup.validation.ids[(~logits.isfinite().all(dim=1)).numpy()].tolist()
@@ -296,14 +306,14 @@ def _validate(state: TrainingState, setup: TrainingSetup) -> tuple[float, float]
             f"the validation loss became {loss} after epoch {state.epoch + 1}. {where}"
             "Lower train.lr or set train.gradient_clip=1."
         )
-    return loss, (logits.argmax(dim=1) == labels).float().mean().item()
+    return loss, correct_images(logits, labels).float().mean().item()
 
 
 def _validation_loss(
     logits: Tensor, labels: Tensor, setup: TrainingSetup, device: torch.device
 ) -> float:
     if setup.loss is None:
-        return cross_entropy(logits, labels).item()
+        return image_losses(logits, labels).mean().item()
     # On the device of training, where weights inside the loss may be.
     with torch.no_grad():
         return own_loss(setup.loss, logits.to(device), labels.to(device)).mean().item()

@@ -1,10 +1,10 @@
-"""The loss of a batch: cross-entropy, or a loss of the user's own."""
+"""The loss of a batch: of one label per image, of several, or a loss of the user's own."""
 
 import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from glasshouse.data.batches import Batch
 from glasshouse.errors import UsageError
@@ -14,24 +14,61 @@ from glasshouse.training.own_parts import Loss, own_loss
 def batch_loss(
     logits: Tensor, batch: Batch, label_smoothing: float, class_weights: Tensor | None = None
 ) -> Tensor:
-    """Mean cross-entropy in nats, shared between two labels where images were mixed.
+    """Mean loss in nats, shared between the labels of two images where images were mixed.
 
     class_weights ``(k,)``: weight of an image by its own label; their mean should be 1.
     """
-    own = cross_entropy(logits, batch.labels, label_smoothing=label_smoothing, reduction="none")
+    own = image_losses(logits, batch.labels, label_smoothing)
     if class_weights is not None:
         # Weighted by the own label only, so that the mean keeps its scale when images are mixed.
         return (class_weights[batch.labels] * _shared(own, logits, batch, label_smoothing)).mean()
     return _shared(own, logits, batch, label_smoothing).mean()
 
 
+def image_losses(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """The loss of each image ``(n,)`` in nats.
+
+    labels: positions ``(n,)``; or bool ``(n, k)``, of which the loss is the mean over the labels.
+    Smoothing then moves each target towards a half, as it moves a single label towards all classes.
+    """
+    if labels.ndim == 1:
+        return cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+    targets = labels.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
+    return binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
+
+
+def correct_images(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether each image is answered correctly ``(n,)``: its only label, or all its labels.
+
+    Several labels count as predicted from a probability of a half on.
+    """
+    if labels.ndim == 1:
+        return logits.argmax(dim=1) == labels
+    return ((logits >= 0) == labels).all(dim=1)
+
+
+def correct_count(logits: Tensor, batch: Batch) -> Tensor:
+    """The number of images predicted as their own label or labels, as a tensor on the device.
+
+    Float labels ``(n, k)`` are shares of the classes, of which the largest counts; nan for labels
+    that are no classes.
+    """
+    labels = batch.labels
+    if not isinstance(labels, Tensor):
+        return torch.tensor(math.nan)
+    if labels.dtype != torch.bool and labels.shape == logits.shape:
+        labels = labels.argmax(dim=1)
+    is_class = labels.dtype == torch.bool or not labels.is_floating_point()
+    if not is_class or labels.shape not in (logits.shape[:1], logits.shape):
+        return torch.tensor(math.nan)
+    return correct_images(logits.detach(), labels).sum(dtype=torch.int64)
+
+
 def _shared(own: Tensor, logits: Tensor, batch: Batch, label_smoothing: float) -> Tensor:
     """The loss of each image ``(n,)``, shared between two labels where images were mixed."""
     if batch.partner_labels is None or batch.own_share is None:
         return own
-    partner = cross_entropy(
-        logits, batch.partner_labels, label_smoothing=label_smoothing, reduction="none"
-    )
+    partner = image_losses(logits, batch.partner_labels, label_smoothing)
     return batch.own_share * own + (1 - batch.own_share) * partner
 
 
@@ -55,19 +92,3 @@ def own_batch_loss(
     if class_weights is not None:
         values = class_weights[batch.labels] * values
     return values.mean()
-
-
-def correct_count(logits: Tensor, batch: Batch) -> Tensor:
-    """The number of images predicted as their own label, as a tensor on the device.
-
-    Labels ``(n, k)`` are shares of the classes, of which the largest counts; nan for labels that
-    are no classes.
-    """
-    answers, labels = logits.detach().argmax(dim=1), batch.labels
-    if not isinstance(labels, Tensor):
-        return torch.tensor(math.nan)
-    if labels.shape == logits.shape:
-        labels = labels.argmax(dim=1)
-    if labels.shape != answers.shape or labels.is_floating_point():
-        return torch.tensor(math.nan)
-    return (answers == labels).sum(dtype=torch.int64)

@@ -143,11 +143,14 @@ def own_batches(
     return _checked(pairs, epoch, first_step, device), _length(pairs)
 
 
-def as_labels(labels: Any, class_count: int, where: str) -> Tensor:
+def as_labels(labels: Any, class_count: int, where: str, *, are_several: bool = False) -> Tensor:
     """Labels as the built-in loss takes them, int64 ``(n,)`` below class_count.
 
-    Raises DataError for others, which need a loss of their own.
+    are_several: bool ``(n, class_count)``, for images that may have several labels. Raises
+    DataError for others, which need a loss of their own.
     """
+    if are_several:
+        return _as_matrix(labels, class_count, where)
     is_tensor = isinstance(labels, Tensor)
     if not is_tensor or labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
         raise DataError(
@@ -161,6 +164,17 @@ def as_labels(labels: Any, class_count: int, where: str) -> Tensor:
             f"{int(values.max())}"
         )
     return values.to(torch.int64)
+
+
+def _as_matrix(labels: Any, class_count: int, where: str) -> Tensor:
+    is_matrix = isinstance(labels, Tensor) and labels.dtype == torch.bool and labels.ndim == 2
+    if not is_matrix or labels.shape[1] != class_count:
+        raise DataError(
+            f"{where}: expected bool labels (n, {class_count}), as the images may have several "
+            f"each; received {_kind(labels)}; for other labels pass a loss of your own: loss=..."
+        )
+    matrix: Tensor = labels
+    return matrix
 
 
 def _length(pairs: Iterable[Any]) -> int | None:

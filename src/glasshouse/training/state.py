@@ -27,7 +27,11 @@ _HASH_LETTERS = 16
 
 @dataclass(frozen=True)
 class Epoch:
-    """The metrics of one epoch, counted from 1; seconds: of training, without validation."""
+    """The metrics of one epoch, counted from 1; seconds: of training, without validation.
+
+    An accuracy is the share of the images with the right label; where images may have several,
+    with all labels right at a probability of a half. Losses are in nats.
+    """
 
     epoch: int
     train_loss: float

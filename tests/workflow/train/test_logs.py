@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from glasshouse.errors import GlasshouseWarning, Interrupted, UsageError
-from glasshouse.evaluation.evaluation import Evaluation, evaluate
+from glasshouse.evaluation.evaluation import AnyEvaluation, Evaluation, evaluate
 from glasshouse.recipe import load_recipe
 from glasshouse.runs.folder import MLFLOW, TENSORBOARD
 from glasshouse.storage import read_json, write_text
@@ -108,7 +108,7 @@ class Broken:
         if self.calls > 1:
             raise OSError("connection reset")
 
-    def result(self, evaluation: Evaluation) -> None:
+    def result(self, evaluation: AnyEvaluation) -> None:
         raise AssertionError("a copy that has failed is not written to")
 
 

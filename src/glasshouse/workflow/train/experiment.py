@@ -10,14 +10,17 @@ import torch
 
 from glasshouse.data.images import Splits
 from glasshouse.data.sources import fingerprint, load_splits
-from glasshouse.errors import DataError, Interrupted
+from glasshouse.errors import DataError, Interrupted, UsageError
 from glasshouse.evaluation.calibration import fit_temperature
-from glasshouse.evaluation.evaluation import Evaluation, evaluate, to_json
+from glasshouse.evaluation.evaluation import AnyEvaluation, evaluate_any, to_json
+from glasshouse.evaluation.label_calibration import choose_thresholds
 from glasshouse.models.classifier import Classifier, save_classifier
 from glasshouse.models.freezing import unfreeze
 from glasshouse.models.predict import Predictions, predict, save_predictions
 from glasshouse.progress import Progress
 from glasshouse.recipe import to_toml
+from glasshouse.report.explanation_page import ExplainedMistakes
+from glasshouse.report.label_report import ExplainedLabels
 from glasshouse.runs import folder as runs, holding
 from glasshouse.runs.failure import clear_failure
 from glasshouse.settings import Recipe, TrainSettings
@@ -34,6 +37,7 @@ from glasshouse.training.state import (
 )
 from glasshouse.training.transfer import begin_transfer, starting_net, train_transfer
 from glasshouse.workflow.train.environment import describe_environment
+from glasshouse.workflow.train.explained_labels import explain_labels
 from glasshouse.workflow.train.kept_epochs import keep_epoch
 from glasshouse.workflow.train.learning_rate import FoundRate, find_rate_of_run, write_found_rate
 from glasshouse.workflow.train.more_epochs import add_epochs, require_same_recipe
@@ -78,7 +82,7 @@ class Result:
 
     classifier: Classifier
     predictions: Predictions
-    evaluation: Evaluation
+    evaluation: AnyEvaluation
 
 
 def open_experiment(request: TrainRequest, progress: Progress | None = None) -> Experiment:
@@ -222,31 +226,46 @@ def conclude(
     and validation images, which replace a small validation split: the temperature is fitted to
     them, and the explained mistakes are theirs.
     """
-    validation, test = measured
-    on = validation if calibrate_on is None else calibrate_on
-    temperature = fit_temperature(on) if calibrate else trained.temperature
-    classifier = replace(trained, temperature=temperature)
-    predictions = replace(test, temperature=temperature)
-    evaluation = evaluate(predictions)
+    on = measured[0] if calibrate_on is None else calibrate_on
+    classifier = calibrated(trained, on) if calibrate else trained
+    validation, predictions = (_answered_by(classifier, each) for each in measured)
+    evaluation = evaluate_any(predictions)
     save_classifier(classifier, folder)
-    save_predictions(
-        replace(validation, temperature=temperature), folder / runs.VALIDATION_PREDICTIONS
-    )
+    save_predictions(validation, folder / runs.VALIDATION_PREDICTIONS)
     save_predictions(predictions, folder / runs.PREDICTIONS)
     write_json(folder / runs.EVALUATION, to_json(evaluation))
-    held_out = None if calibrate_on is None else replace(calibrate_on, temperature=temperature)
+    held_out = None if calibrate_on is None else _answered_by(classifier, calibrate_on)
     if held_out is not None:
         save_predictions(held_out, folder / runs.OUT_OF_FOLD_PREDICTIONS)
-    explained = explain_worst(
-        classifier,
-        splits,
-        replace(validation, temperature=temperature),
-        held_out,
-        is_trained_on=not calibrate,
-    )
+    explained: ExplainedMistakes | ExplainedLabels
+    if classifier.is_multi_label:
+        explained = explain_labels(classifier, splits.validation, validation)
+    else:
+        explained = explain_worst(
+            classifier, splits, validation, held_out, is_trained_on=not calibrate
+        )
     write_run_report(folder, splits, classifier, predictions, evaluation, explained)
     holding.release(folder)
     return Result(classifier, predictions, evaluation)
+
+
+def calibrated(classifier: Classifier, held_out: Predictions) -> Classifier:
+    """The classifier with the temperature, and the thresholds of labels, that suit these images.
+
+    held_out: its predictions of images that it was not trained on.
+    """
+    temperature = fit_temperature(held_out)
+    if not classifier.is_multi_label:
+        return replace(classifier, temperature=temperature)
+    thresholds = choose_thresholds(replace(held_out, temperature=temperature))
+    return replace(classifier, temperature=temperature, thresholds=thresholds)
+
+
+def _answered_by(classifier: Classifier, predictions: Predictions) -> Predictions:
+    """The predictions with the classifier's temperature and thresholds."""
+    return replace(
+        predictions, temperature=classifier.temperature, thresholds=classifier.thresholds
+    )
 
 
 def first_classifier(
@@ -329,6 +348,11 @@ def _snapshots(experiment: Experiment) -> Callable[[], None]:
     count = snapshot_count(folder, experiment.request.snapshots)
     if not count:
         return lambda: None
+    if experiment.classifier.is_multi_label:
+        raise UsageError(
+            "snapshots follow the only label of an image, but these may have several: train "
+            "without them; the report explains each label of a few images"
+        )
     images = fixed_images(experiment.splits.validation, count)
     classifier = experiment.classifier
     return lambda: take_snapshot(folder, state, classifier, images)

@@ -15,7 +15,8 @@ from glasshouse.settings import Recipe, TrainSettings
 from glasshouse.storage import write_json
 from glasshouse.training.adapting import with_head
 from glasshouse.training.features import Extractor, Features, extract, make_extractor
-from glasshouse.training.head_choice import FEW, HeadChoice, choose_head
+from glasshouse.training.fit import require_balance_fits
+from glasshouse.training.head_choice import FEW, HeadChoice, choose_head, head_answers
 from glasshouse.training.heads import (
     DEFAULT_HIDDEN,
     Balance,
@@ -75,6 +76,7 @@ def _fitted_heads(request: TrainRequest, progress: Progress | None) -> FeatureRu
     before = claim_run(request)
     splits, classifier = first_classifier(request, progress)
     require_no_errors(splits, request.recipe.data)
+    require_balance_fits(request.recipe.train, splits.train)
     write_start(request, splits, before)
     recipe = request.recipe
     extractor = make_extractor(classifier, splits.train, recipe.train)
@@ -146,7 +148,7 @@ def _balance(settings: TrainSettings) -> Balance:
 def head_predictions(fit: HeadFit, features: Features) -> Predictions:
     """The predictions of a head for the images of these features."""
     logits = head_logits(fit.layers, features.values)
-    return Predictions(logits, features.labels, features.ids, features.class_names)
+    return head_answers(logits, features)
 
 
 def _agreement(trained: Classifier, images: ImageSet, measured: Predictions) -> str:
@@ -154,7 +156,9 @@ def _agreement(trained: Classifier, images: ImageSet, measured: Predictions) -> 
     some = take(images, np.arange(min(_CHECKED, len(images))))
     own = predict(trained, some, batch_size=32).logits
     theirs = measured.logits[: len(some)]
-    same = int((own.argmax(axis=1) == theirs.argmax(axis=1)).sum())
+    answered = replace(measured, logits=theirs), replace(measured, logits=own)
+    first, second = (each.predicted_matrix for each in answered)
+    same = int((first == second).all(axis=1).sum())
     return (
         f"The metrics come from cached features; run end to end, the classifier gives the same "
         f"prediction for {same} of the first {len(some)} test images."

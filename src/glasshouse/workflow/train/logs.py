@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from glasshouse.errors import GlasshouseWarning, Interrupted
-from glasshouse.evaluation.evaluation import Evaluation
+from glasshouse.evaluation.evaluation import AnyEvaluation
+from glasshouse.evaluation.multi_label import MultiLabelEvaluation
 from glasshouse.runs import folder as runs
 from glasshouse.storage import read_json, write_json
 from glasshouse.training.loop import Step
@@ -39,7 +40,7 @@ class Log:
     """Receives metrics: epoch is called after each epoch, result once at the end."""
 
     epoch: Callable[[Epoch], None]
-    result: Callable[[Evaluation], None]
+    result: Callable[[AnyEvaluation], None]
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def open_logs(
             for log in logs:
                 log.epoch(record)
 
-        def result(evaluation: Evaluation) -> None:
+        def result(evaluation: AnyEvaluation) -> None:
             for log in logs:
                 log.result(evaluation)
 
@@ -83,7 +84,7 @@ def _harmless(name: LogName, request: TrainRequest, history: Sequence[Epoch]) ->
         if log is not None:
             guard.attempt(lambda: log.epoch(record))
 
-    def result(evaluation: Evaluation) -> None:
+    def result(evaluation: AnyEvaluation) -> None:
         if log is not None:
             guard.attempt(lambda: log.result(evaluation))
 
@@ -144,7 +145,7 @@ def _tensorboard(request: TrainRequest, history: Sequence[Epoch]) -> Iterator[Lo
     def epoch(record: Epoch) -> None:
         write({tag: getattr(record, name) for tag, name in _PANELS.items()}, record.epoch)
 
-    def result(evaluation: Evaluation) -> None:
+    def result(evaluation: AnyEvaluation) -> None:
         write({f"test/{name}": value for name, value in _metrics(evaluation).items()}, last[0])
 
     try:
@@ -176,7 +177,7 @@ def _mlflow(request: TrainRequest, history: Sequence[Epoch]) -> Iterator[Log]:
         values = asdict(record)
         write(values, values.pop("epoch"))
 
-    def result(evaluation: Evaluation) -> None:
+    def result(evaluation: AnyEvaluation) -> None:
         write({f"test_{name}": value for name, value in _metrics(evaluation).items()}, 0)
         client.log_artifact(run, str(request.out / runs.REPORT))
 
@@ -221,9 +222,16 @@ def _status_on_exit(client: Any, run: str) -> Iterator[None]:
     client.set_terminated(run, "FINISHED")
 
 
-def _metrics(evaluation: Evaluation) -> dict[str, float]:
+def _metrics(evaluation: AnyEvaluation) -> dict[str, float]:
     accuracy = evaluation.accuracy
+    several = {}
+    if isinstance(evaluation, MultiLabelEvaluation):
+        several = {
+            "mean_average_precision": evaluation.mean_average_precision.value,
+            "macro_f1": evaluation.macro_f1.value,
+        }
     return {
+        **several,
         "accuracy": accuracy.value,
         "accuracy_low": accuracy.low,
         "accuracy_high": accuracy.high,

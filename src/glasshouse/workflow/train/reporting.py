@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from glasshouse.data.image_checks import check
 from glasshouse.data.images import Splits
-from glasshouse.evaluation.evaluation import Evaluation
+from glasshouse.evaluation.evaluation import AnyEvaluation, Evaluation
+from glasshouse.evaluation.multi_label import MultiLabelEvaluation
 from glasshouse.explanation.draw.canvas import to_png
 from glasshouse.explanation.draw.rows import draw_mistakes
 from glasshouse.models.classifier import Classifier
@@ -23,6 +25,8 @@ from glasshouse.report.encoding import figure_png
 from glasshouse.report.explanation_page import ExplainedMistakes
 from glasshouse.report.finder_plots import plot_lr_curve
 from glasshouse.report.image_plots import plot_images, plot_mistakes
+from glasshouse.report.label_plots import plot_labels
+from glasshouse.report.label_report import ExplainedLabels, label_conclusions
 from glasshouse.report.run_report import (
     GALLERY,
     RunReport,
@@ -52,36 +56,72 @@ def write_run_report(
     splits: Splits,
     classifier: Classifier,
     predictions: Predictions,
-    evaluation: Evaluation,
-    explained: ExplainedMistakes,
+    evaluation: AnyEvaluation,
+    explained: ExplainedMistakes | ExplainedLabels,
 ) -> None:
-    """Write plots/*.png and the self-contained report.html of a run folder."""
+    """Write plots/*.png and the self-contained report.html of a run folder.
+
+    explained: the worst mistakes on the validation split; where images may have several labels, the
+    predicted labels of a few of its images.
+    """
     run = runs.read_run(folder)
-    if explained.mistakes is not None:
+    page = _describe(run, splits, classifier, evaluation)
+    if isinstance(explained, ExplainedMistakes) and explained.mistakes is not None:
         drawn = to_png(draw_mistakes(explained.mistakes))
         write_bytes(folder / runs.EXPLAINED_MISTAKES, drawn)
+    if isinstance(evaluation, MultiLabelEvaluation):
+        assert isinstance(explained, ExplainedLabels)
+        images = images_of(evaluation.errors[:GALLERY], splits.test)
+        page = replace(page, images=images, labels_explained=explained)
+        figures = _label_figures(evaluation)
+    else:
+        assert isinstance(explained, ExplainedMistakes)
+        page = _with_mistakes(page, splits, predictions, evaluation, explained)
+        figures = _class_figures(splits, predictions, evaluation)
     curve = _found_curve(run)
-    figures = {
+    figures |= {
         **({"curves": plots.plot_curves(run.epochs, rates=_rates(run))} if run.epochs else {}),
         **({} if curve is None else {"finder": plot_lr_curve(curve)}),
+    }
+    for name, figure in figures.items():
+        write_bytes(folder / runs.PLOTS / f"{name}.png", figure_png(figure))
+    write_report(page, folder / runs.REPORT)
+
+
+def _with_mistakes(
+    page: RunReport,
+    splits: Splits,
+    predictions: Predictions,
+    evaluation: Evaluation,
+    explained: ExplainedMistakes,
+) -> RunReport:
+    confused = confused_mistakes(evaluation, predictions)
+    shown = [*evaluation.mistakes[:GALLERY], *chain.from_iterable(confused)]
+    images = images_of(shown, splits.test)
+    return replace(page, confused=confused, images=images, explained=explained)
+
+
+def _class_figures(
+    splits: Splits, predictions: Predictions, evaluation: Evaluation
+) -> dict[str, Figure]:
+    return {
         "confusion": plots.plot_confusion(evaluation),
         "reliability": plots.plot_reliability(evaluation),
         "per-class": plots.plot_classes(evaluation),
         "examples": plot_images(splits.test, predictions),
         "mistakes": plot_mistakes(splits.test, predictions),
     }
-    for name, figure in figures.items():
-        write_bytes(folder / runs.PLOTS / f"{name}.png", figure_png(figure))
-    page = _describe(run, splits, classifier, evaluation)
-    confused = confused_mistakes(evaluation, predictions)
-    shown = [*evaluation.mistakes[:GALLERY], *chain.from_iterable(confused)]
-    images = images_of(shown, splits.test)
-    page = replace(page, confused=confused, images=images, explained=explained)
-    write_report(page, folder / runs.REPORT)
+
+
+def _label_figures(evaluation: MultiLabelEvaluation) -> dict[str, Figure]:
+    return {
+        "reliability": plots.plot_reliability(evaluation),
+        "per-label": plot_labels(evaluation),
+    }
 
 
 def _describe(
-    run: runs.Run, splits: Splits, classifier: Classifier, evaluation: Evaluation
+    run: runs.Run, splits: Splits, classifier: Classifier, evaluation: AnyEvaluation
 ) -> RunReport:
     summary = summarize(classifier.net, (3, splits.train.height, splits.train.width))
     return RunReport(
@@ -110,9 +150,11 @@ def _describe(
     )
 
 
-def _conclusions(run: runs.Run, evaluation: Evaluation) -> tuple[str, ...]:
+def _conclusions(run: runs.Run, evaluation: AnyEvaluation) -> tuple[str, ...]:
     settings = run.recipe.train
     trained = training_conclusions(run.epochs, settings.epochs, settings.keep)
+    if isinstance(evaluation, MultiLabelEvaluation):
+        return (*label_conclusions(evaluation), *trained)
     return (*evaluation_conclusions(evaluation), *trained)
 
 
