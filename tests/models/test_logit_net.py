@@ -283,6 +283,7 @@ def test_copies_and_pickles_return_logits_as_well() -> None:
     for other in (copy.deepcopy(read), copy.copy(read), pickle.loads(pickle.dumps(read))):
         assert torch.equal(other(inputs()), expected)
         assert isinstance(other, nn.Sequential)
+        assert other[:3](inputs()).shape == (3, 8, 12, 12)
     independent = copy.deepcopy(read)
     with torch.no_grad():
         next(independent.parameters()).zero_()

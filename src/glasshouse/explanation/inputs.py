@@ -33,14 +33,17 @@ def as_batch(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def as_inputs(classifier: Classifier, images: NDArray[np.uint8]) -> Tensor:
-    """The network's input ``(n, 3, h, w)`` for uint8 images, on its device, in float32.
+    """The network's input ``(n, 3, h, w)`` for uint8 images, on its device.
 
-    Raises DataError for images of another size than the network takes.
+    In float64 for a network in float64, else in float32. Raises DataError for images of another
+    size than the network takes.
     """
     pixels = of_network_size(as_batch(images), classifier.preprocessing)
     batch = torch.from_numpy(pixels.copy())
+    weight = next((p for p in classifier.net.parameters() if p.is_floating_point()), None)
     with torch.inference_mode(False):
-        return scale(batch.to(device_of(classifier.net)), classifier.preprocessing)
+        inputs = scale(batch.to(device_of(classifier.net)), classifier.preprocessing)
+        return inputs.double() if weight is not None and weight.dtype == torch.float64 else inputs
 
 
 def reported_logits(classifier: Classifier, inputs: Tensor, logits: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Export of a classifier as one ONNX file, from decoded images to probabilities."""
 
+import copy
 import json
 import warnings
 from pathlib import Path
@@ -21,7 +22,10 @@ class _Whole(nn.Module):
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        self.net = classifier.net
+        net = classifier.net
+        is_double = any(each.dtype == torch.float64 for each in net.parameters())
+        # onnxruntime has no convolutions in float64.
+        self.net = copy.deepcopy(net).float() if is_double else net
         self._preprocessing = classifier.preprocessing
         self._temperature = classifier.temperature
         self._is_mirrored = classifier.mirror
@@ -32,6 +36,7 @@ class _Whole(nn.Module):
         logits = self.net(inputs)
         if self._is_mirrored:
             logits = (logits + self.net(inputs.flip(-1))) / 2
+        logits = logits.float()
         return logits, (logits / self._temperature).softmax(1)
 
 

@@ -1,4 +1,4 @@
-"""Any network as one that takes float32 RGB images and returns float32 logits.
+"""Any network as one that takes float32 RGB images and returns logits.
 
 Training, prediction and explanation need no more of a network than that, so differences between
 networks end here.
@@ -251,7 +251,7 @@ class _ReadNet(nn.Module):
     reading: Reading
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Float32 images ``(n, 3, h, w)`` to float32 logits ``(n, k)``."""
+        """Images ``(n, 3, h, w)`` to logits ``(n, k)``, float32 or those of a float64 network."""
         reading = self.reading
         taken = as_taken(self, inputs, reading.channels)
         taken = taken.clone() if reading.is_copied else taken
@@ -262,7 +262,8 @@ class _ReadNet(nn.Module):
             with LeavingOff(reading.activation) as without:
                 answer = call(taken)
             without.require_found()
-        values = logits_at(answer, reading.place, inputs.shape[0]).float()
+        values = logits_at(answer, reading.place, inputs.shape[0])
+        values = values if values.dtype == torch.float64 else values.float()
         if reading.are_probabilities:
             values = values.clamp_min(torch.finfo(values.dtype).tiny).log()
         if reading.is_single:
@@ -295,4 +296,6 @@ def _blank(kind: Any, reading: Reading) -> nn.Module:
 
 @lru_cache(maxsize=256)
 def _class(kind: Any, reading: Reading) -> type[nn.Module]:
-    return type(kind.__name__, (_ReadNet, kind), {"reading": reading})
+    # Networks make others of their own class, as a Sequential does of a slice of its layers.
+    own = {"reading": reading, "__class__": property(lambda _: kind)}
+    return type(kind.__name__, (_ReadNet, kind), own)
