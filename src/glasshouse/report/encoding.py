@@ -2,7 +2,6 @@
 
 import base64
 import io
-import warnings
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -37,12 +36,9 @@ def image_uri(image: NDArray[np.uint8]) -> str:
 
 
 def figure_png(figure: Figure, dpi: int = 160) -> bytes:
-    """A figure as PNG; glyphs missing from the font become boxes, without a warning."""
+    """A figure as PNG."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # Class names may be in any script; the tables next to the figure show them correctly.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor())
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor=figure.get_facecolor())
     return buffer.getvalue()
 
 

@@ -14,6 +14,7 @@ from glasshouse.data.images import ImageSet, take
 from glasshouse.errors import DataError, UsageError, require_type
 from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.evaluation.metrics import mistake_positions
+from glasshouse.explanation.draw.fonts import families
 from glasshouse.models.predict import Predictions
 from glasshouse.report.encoding import rows_first
 from glasshouse.report.theme import Theme, new_figure, shorten_name, theme_of
@@ -54,7 +55,9 @@ def plot_images(
     for tile, i in zip(tiles, chosen.tolist(), strict=False):
         _show(tile, images.pixels[i])
         name = shorten_name(images.label_text(i), 16)
-        tile.set_title(name, fontsize=8, parse_math=False, color=theme.ink)
+        tile.set_title(
+            name, fontsize=8, parse_math=False, color=theme.ink, fontfamily=families([name])
+        )
     return figure
 
 
@@ -142,6 +145,7 @@ def _answers(images: ImageSet, answers: list[_Answer], theme: Theme) -> Figure:
             text += f"\n→ {shorten_name(answer.predicted, 14)}"
         tile.set_title(
             f"{text} {answer.probability:.0%}", fontsize=8, parse_math=False, linespacing=1.1,
+            fontfamily=families([text]),
             color=theme.ink if answer.predicted == true else theme.orange,
         )  # fmt: skip
     return figure

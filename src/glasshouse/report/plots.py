@@ -22,6 +22,7 @@ from glasshouse.evaluation.calibration import Bin
 from glasshouse.evaluation.compare import Comparison
 from glasshouse.evaluation.evaluation import AnyEvaluation, Evaluation
 from glasshouse.evaluation.multi_label import MultiLabelEvaluation
+from glasshouse.explanation.draw.fonts import families
 from glasshouse.report.theme import LIGHT, Theme, legend, new_figure, shorten_name, style, theme_of
 from glasshouse.training.state import Epoch
 
@@ -149,7 +150,8 @@ def plot_classes(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     precision = [math.nan if c.precision is None else c.precision for c in rows]
     axes.plot(precision, places, "D", markersize=5, color=theme.orange, label="precision")
     style(axes, theme)
-    axes.set_yticks(places, [shorten_name(c.name) for c in rows], parse_math=False)
+    names = [shorten_name(c.name) for c in rows]
+    axes.set_yticks(places, names, parse_math=False, fontfamily=families(names))
     axes.set(xlim=(0, 1.01), ylim=(len(rows) - 0.4, -0.6))
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -175,7 +177,8 @@ def plot_class_differences(comparison: Comparison, *, dark: bool = False) -> Fig
                   markerfacecolor=colour if clear else theme.paper)  # fmt: skip
     axes.axvline(0, color=theme.quiet, linewidth=1)
     style(axes, theme)
-    axes.set_yticks(range(len(rows)), [shorten_name(c.name) for c in rows], parse_math=False)
+    names = [shorten_name(c.name) for c in rows]
+    axes.set_yticks(range(len(rows)), names, parse_math=False, fontfamily=families(names))
     axes.set_xlabel(
         "recall in percentage points: left the first is better, right the second\n"
         "filled: significant after correction for all classes", fontsize=9,
@@ -280,8 +283,10 @@ def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
     names = [shorten_name(name) for name in class_names]
     upright = max(map(len, names)) <= max(2, 40 // count)
     axes.set_xticks(range(count), names, parse_math=False, fontsize=size,
-                    rotation=0 if upright else 90)  # fmt: skip
-    axes.set_yticks(range(count), names, parse_math=False, fontsize=size)
+                    rotation=0 if upright else 90, fontfamily=families(names))  # fmt: skip
+    axes.set_yticks(
+        range(count), names, parse_math=False, fontsize=size, fontfamily=families(names)
+    )
 
 
 def _draw_bins(

@@ -6,6 +6,7 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from glasshouse.explanation.draw.fonts import can_matplotlib_shape, drawable
 from glasshouse.report.encoding import figure_png
 
 Place = Literal["best", "outside upper center", "outside lower center"]
@@ -48,8 +49,8 @@ def new_figure(width: float, height: float, theme: Theme) -> Figure:
 
 
 def shorten_name(name: str, limit: int = 22) -> str:
-    """A class name in one line of at most this many characters."""
-    line = " ".join(name.split())
+    """A name in one line of at most this many characters, all of which can be drawn."""
+    line = drawable(" ".join(name.split()), can_shape=can_matplotlib_shape())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from glasshouse.explanation.draw.fonts import OWN_FONT, drawable, is_shaped, pieces
 from glasshouse.explanation.draw.overlay import RGB, ColourScale, coloured
 
 # Font sizes.
@@ -36,7 +36,17 @@ class Canvas:
         self, point: Point, text: str, size: int = BODY, colour: str = INK, anchor: str = "la"
     ) -> None:
         """A line of text; anchor: as in Pillow, "la" puts its upper left corner at the point."""
-        self._draw.text(point, text, fill=colour, font=_font(size), anchor=anchor)
+        text = drawable(text)
+        if text.isascii() or pieces(text) == ((text, OWN_FONT),):
+            font = _font_for(text, size)
+            self._draw.text(point, text, fill=colour, font=font, anchor=anchor)
+            return
+        left = point[0] - {"l": 0.0, "m": 0.5, "r": 1.0}[anchor[0]] * text_width(text, size)
+        base = point[1] + _above_baseline(size, anchor[1])
+        for part, path in pieces(text):
+            font = _font(size, path, is_shaped(part))
+            self._draw.text((left, base), part, fill=colour, font=font, anchor="ls")
+            left += font.getlength(part)
 
     def write_over(self, point: Point, text: str) -> None:
         """White text with a dark outline, legible on any image, from its lower left corner."""
@@ -86,28 +96,46 @@ def wrap(text: str, width: float, size: int = BODY) -> list[str]:
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and _font(size).getlength(longer) <= width:
+        if lines and text_width(longer, size) <= width:
             lines[-1] = longer
         else:
             lines.append(shorten(word, width, size))
     return lines
 
 
+def text_width(text: str, size: int) -> float:
+    """How wide a line of text is when it is written."""
+    text = drawable(text)
+    if text.isascii():
+        return _font(size).getlength(text)
+    return sum(_font(size, path, is_shaped(part)).getlength(part) for part, path in pieces(text))
+
+
 def shorten(text: str, width: float, size: int = BODY, *, keep_end: bool = False) -> str:
     """The text, with an ellipsis for what does not fit into the width."""
-    if _font(size).getlength(text) <= width:
+    if text_width(text, size) <= width:
         return text
-    kept = text
-    while kept and _font(size).getlength(f"{kept}…") > width:
+    kept = drawable(text)
+    while kept and text_width(f"{kept}…", size) > width:
         kept = kept[1:] if keep_end else kept[:-1]
     return f"…{kept}" if keep_end else f"{kept}…"
 
 
+def _font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
+    return _font(size, OWN_FONT, is_shaped(text))
+
+
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    # matplotlib brings the font, so that a sheet has the same bytes on every machine.
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
+def _font(size: int, path: Path = OWN_FONT, shapes: bool = False) -> ImageFont.FreeTypeFont:
+    # The plain layout is used where it is enough, so that a sheet has the same bytes everywhere.
+    layout = ImageFont.Layout.RAQM if shapes else ImageFont.Layout.BASIC
+    return ImageFont.truetype(path, size, layout_engine=layout)
+
+
+def _above_baseline(size: int, vertical: str) -> float:
+    """How far the baseline is below what an anchor means: the same for all fonts of a line."""
+    ascent, descent = _font(size).getmetrics()
+    return {"a": float(ascent), "m": (ascent - descent) / 2, "s": 0.0}[vertical]
 
 
 def _resized(pixels: RGB, side: int) -> Image.Image:
