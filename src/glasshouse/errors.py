@@ -33,6 +33,14 @@ class WrongInputSize(ModelError):
     """A network cannot process images of this size."""
 
 
+class WrongWeights(ModelError):
+    """The names or shapes in a weights file are not those of the network."""
+
+
+class NotFinite(ModelError):
+    """A network's weights or answers are NaN or infinite, so that it has no answer."""
+
+
 class DataError(GlasshouseError):
     """Images, tables or folders are missing, damaged or inconsistent."""
 

@@ -8,7 +8,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from glasshouse.data.images import ImageSet
-from glasshouse.errors import DataError, ModelError, UsageError
+from glasshouse.errors import DataError, ModelError, NotFinite, UsageError
 from glasshouse.explanation.explain import (
     ExplanationWarning,
     explain,
@@ -326,3 +326,29 @@ class DetachedNet(nn.Module):
 def test_logits_without_a_graph_are_refused() -> None:
     with pytest.raises(ModelError, match="logits have no graph"):
         explain(classifier_of(DetachedNet()), some_images())
+
+
+def test_a_network_without_an_answer_is_not_explained() -> None:
+    net = module_net()
+    with torch.no_grad():
+        next(net.parameters()).view(-1)[0] = float("nan")
+    for methods in (ALL_METHODS, "saliency", "grad-cam"):
+        with pytest.raises(NotFinite, match="logits are NaN or infinite"):
+            explain(classifier_of(net), some_images(), methods=methods)
+
+
+def test_a_map_that_is_not_finite_is_refused() -> None:
+    class Rooted(nn.Module):
+        """Finite logits whose gradient at zero is infinite."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3, 3)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            logits: Tensor = self.head(inputs.abs().sqrt().mean((2, 3)))
+            return logits
+
+    black = np.zeros((3, 16, 16), np.uint8)
+    with pytest.raises(NotFinite, match="the map of saliency has values that are NaN or infinite"):
+        explain(classifier_of(Rooted()), black, methods="saliency")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glasshouse.errors import ModelError
+from glasshouse.errors import ModelError, NotFinite
 from glasshouse.export.onnx import export_onnx
 from glasshouse.export.parity import check_parity
 from glasshouse.models.classifier import Classifier, Preprocessing
@@ -87,3 +87,11 @@ def test_a_network_with_data_dependent_control_flow_is_refused(tmp_path: Path) -
     classifier = Classifier(Moody(), Preprocessing(16, 16), ("a", "b"))
     with pytest.raises(ModelError, match="cannot be exported to ONNX"):
         export_onnx(classifier, tmp_path / "x.onnx")
+
+
+def test_a_network_without_answers_writes_no_file(classifier: Classifier, tmp_path: Path) -> None:
+    last = classifier.net[-1]  # type: ignore[index]
+    last.weight.data[0, 0] = float("nan")
+    with pytest.raises(NotFinite, match="logits are NaN or infinite"):
+        export_onnx(classifier, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())

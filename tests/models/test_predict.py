@@ -8,13 +8,16 @@ import torch
 from torch import nn
 
 from glasshouse.data.images import ImageSet, Splits
+from glasshouse.errors import NotFinite, StorageError
 from glasshouse.models.classifier import Classifier, load_classifier, save_classifier
 from glasshouse.models.predict import (
     device_of,
+    load_predictions,
     log_softmax,
     logits_of,
     predict,
     predict_logits,
+    save_predictions,
     softmax,
 )
 from glasshouse.models.preprocessing import Preprocessing
@@ -82,3 +85,32 @@ def test_softmax_agrees_with_scipy_and_survives_extreme_logits() -> None:
 def test_the_device_is_that_of_the_parameters() -> None:
     assert device_of(nn.Linear(2, 2, device="meta")) == torch.device("meta")
     assert device_of(nn.Flatten()) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_are_no_answer(
+    tiny_net: nn.Sequential, tiny_images: ImageSet, value: float
+) -> None:
+    class Broken(nn.Module):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = tiny_net(inputs)
+            brightest = inputs.mean((1, 2, 3)).argmax()
+            return torch.where(torch.arange(len(inputs)) == brightest, value, logits.T).T
+
+    classifier = Classifier(Broken(), Preprocessing(16, 16), tiny_images.class_names)
+    brightest = tiny_images.pixels.mean((1, 2, 3)).argmax()
+    with pytest.raises(NotFinite, match=f"no answer for {tiny_images.ids[brightest]}: its logits"):
+        predict(classifier, tiny_images)
+    with pytest.raises(NotFinite, match=f"no answer for image {brightest}: its logits are NaN"):
+        logits_of(classifier, tiny_images.pixels)
+
+
+def test_stored_logits_that_are_not_finite_are_damaged(
+    tiny_net: nn.Sequential, tiny_images: ImageSet, tmp_path: Path
+) -> None:
+    classifier = Classifier(tiny_net, Preprocessing(16, 16), tiny_images.class_names)
+    found = predict(classifier, tiny_images)
+    found.logits[3, 1] = np.nan
+    save_predictions(found, tmp_path / "p.safetensors")
+    with pytest.raises(StorageError, match="some logits are NaN or infinite"):
+        load_predictions(tmp_path / "p.safetensors")

@@ -9,11 +9,11 @@ from glasshouse.models.pretrained import (
     build_net,
     count_parameters,
     find_model,
-    head_keys,
     list_models,
     preprocessing_of,
     usual_class_names,
     usual_weights,
+    weight_names,
 )
 
 
@@ -68,7 +68,7 @@ def test_parameters_are_counted(name: str, count: int) -> None:
     ],
 )
 def test_the_head_is_found_in_every_family(name: str, keys: set[str]) -> None:
-    assert head_keys(name, {}) == keys
+    assert weight_names(name, {}).head == keys
 
 
 def test_building_is_decided_by_the_seed_alone() -> None:

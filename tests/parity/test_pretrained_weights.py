@@ -18,7 +18,8 @@ from torchvision.models import SqueezeNet1_0_Weights
 
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.predict import predict_logits
-from glasshouse.models.weights import load_weights, read_weights
+from glasshouse.models.weight_files import read_weights
+from glasshouse.models.weights import load_weights
 from glasshouse.models.zoo import create
 
 DATA = Path(os.environ.get("GLASSHOUSE_DATA", "."))
@@ -110,10 +111,9 @@ class _ResNet20(nn.Module):
 def resnet20(data: Path) -> _ResNet20:
     """With weights that others trained on CIFAR-10."""
     file = data / "weights" / "cifar10-resnet" / "resnet20-12fca82f.th"
-    weights, notes = read_weights(file)
-    assert "'module.' was removed from each key of resnet20-12fca82f.th" in notes
+    weights, _ = read_weights(file)
     net = _ResNet20()
-    load_weights(net, weights, file)
+    assert load_weights(net, weights, file) == (f"'module.' was removed from the names in {file}",)
     return net
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from glasshouse.errors import ModelError
+from glasshouse.errors import ModelError, NotFinite
 from glasshouse.explanation.activations import activations_of
 from glasshouse.explanation.graph.layer_choice import (
     choose_layer,
@@ -53,6 +53,7 @@ from glasshouse.explanation.nouns import (
     LayerChoice,
 )
 from glasshouse.models.classifier import Classifier
+from glasshouse.models.predict import require_finite
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ def explain_recorded(
     """Every map of the images ``(n, 3, h, w)`` that were recorded; nothing is warned about."""
     classifier, recording = question.classifier, recorded.recording
     answers = reported_logits(classifier, recording.inputs, recording.logits)
+    require_finite(answers)
     targets = as_positions(target_class, classifier.class_names, answers)
     selector = _one_hot(targets, recording.logits)
     rivals = None
@@ -190,6 +192,11 @@ def explain_recorded(
     made = []
     for name in question.methods:
         maps, channels = _values(name, question, recorded, selector, found)
+        if not np.isfinite(maps).all():
+            raise NotFinite(
+                f"the map of {name} has values that are NaN or infinite: the gradient is not "
+                "defined for this image; choose another method"
+            )
         described = _described(replace(blank, method=name), found, recorded.choice)
         made.append(replace(described, maps=maps, channels=channels))
     return ExplanationPage(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from glasshouse.errors import ModelError, UsageError
 from glasshouse.models.classifier import Classifier, scale
-from glasshouse.models.predict import evaluating
+from glasshouse.models.predict import evaluating, logits_of
 from glasshouse.storage import write_bytes
 
 IMAGES, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
@@ -54,6 +54,7 @@ def export_onnx(classifier: Classifier, path: str | Path) -> None:
     path = Path(path)
     wanted = classifier.preprocessing
     example = torch.zeros((2, 3, wanted.height, wanted.width), dtype=torch.uint8)
+    logits_of(classifier, example.numpy())  # raises NotFinite before there is a file
     with evaluating(classifier.net), warnings.catch_warnings():
         # The exporter warns about its internals, which a user can do nothing about.
         warnings.simplefilter("ignore")

@@ -17,7 +17,7 @@ from glasshouse.data.targets import Targets
 from glasshouse.errors import DataError, ModelError, StorageError
 from glasshouse.models.backbone import rebuild_net
 from glasshouse.models.final_softmax import logit_net
-from glasshouse.models.forward import predict_logits
+from glasshouse.models.forward import predict_logits, require_finite
 from glasshouse.models.image_inputs import Images, as_given, image_ids, image_pixels
 from glasshouse.models.logit_net import as_logit_net
 from glasshouse.models.outputs import UNKNOWN, Predictions, to_probabilities
@@ -110,7 +110,7 @@ class Classifier:
         and cropped as `glasshouse predict` does. batch_size: an upper bound; the results of an
         image do not depend on it beyond rounding. Raises BadImage for a file that cannot be read,
         DataError for what is no image, for a size the network was not trained on, and for an
-        ImageSet of other classes.
+        ImageSet of other classes, NotFinite for logits that are NaN or infinite.
         """
         images = as_given(images)
         pixels = image_pixels(images, self.preprocessing)
@@ -130,10 +130,12 @@ class Classifier:
                 f"the network returns the shape {tuple(logits.shape[1:])} per image, but the "
                 f"classifier has {len(self.class_names)} class names"
             )
+        ids = image_ids(images)
+        require_finite(logits, ids)
         return Predictions(
             logits=logits.numpy(),
             targets=targets,
-            ids=image_ids(images),
+            ids=ids,
             class_names=self.class_names,
             temperature=self.temperature,
             thresholds=self.thresholds,

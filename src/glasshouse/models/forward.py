@@ -1,6 +1,6 @@
 """The only forward pass in evaluation mode."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glasshouse.data.pixel_blocks import gather
+from glasshouse.errors import NotFinite
 from glasshouse.models.preprocessing import Preprocessing, scale
 
 # Input values per pass, those of 32 images of 224x224: more would need memory and save no time.
@@ -43,6 +44,22 @@ def predict_logits(
                 logits = (logits + net(inputs.flip(-1)).float()) / 2
             parts.append(logits.cpu())
     return torch.cat(parts)
+
+
+def require_finite(logits: Tensor, ids: Sequence[str] | NDArray[np.str_] = ()) -> None:
+    """Raise NotFinite, naming the first image, unless all logits ``(n, k)`` are numbers.
+
+    ids: what the error calls the images; their positions where there are none.
+    """
+    bad = (~logits.isfinite().flatten(1).all(dim=1)).nonzero().flatten().tolist()
+    if bad:
+        first = ids[bad[0]] if len(ids) else f"image {bad[0]}"
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise NotFinite(
+            f"the network has no answer for {first}{more}: its logits are NaN or infinite. Its "
+            "weights are damaged, or its values exceed the range of their type; use weights that "
+            "are whole, in float32"
+        )
 
 
 def device_of(net: nn.Module) -> torch.device:

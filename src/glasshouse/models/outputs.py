@@ -152,6 +152,8 @@ def load_predictions(path: Path) -> Predictions:
             f"{path} is damaged: logits are {logits.dtype} and labels {labels.dtype}, not "
             f"floating-point numbers and {'truth values' if is_several else 'integers'}"
         )
+    if not np.isfinite(logits).all():
+        raise StorageError(f"{path} is damaged: some logits are NaN or infinite")
     if is_several and len(known.thresholds or ()) != classes:
         raise StorageError(
             f"{path} is damaged: {len(known.thresholds or ())} thresholds do not fit {classes} "

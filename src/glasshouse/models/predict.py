@@ -11,6 +11,7 @@ from glasshouse.models.forward import (
     device_of as device_of,
     evaluating as evaluating,
     predict_logits as predict_logits,
+    require_finite as require_finite,
 )
 from glasshouse.models.image_inputs import Images, image_pixels
 from glasshouse.models.outputs import (
@@ -48,7 +49,7 @@ def logits_of(
     """Logits ``(n, k)`` of decoded images alone, uint8 ``(n, 3, h, w)`` of the network's size.
 
     Includes the mirrored view where the classifier uses one. batch_size: an upper bound; the
-    results of an image do not depend on it beyond rounding.
+    results of an image do not depend on it beyond rounding. Raises NotFinite for NaN or infinity.
     """
     logits = predict_logits(
         classifier.net,
@@ -57,6 +58,7 @@ def logits_of(
         batch_size=batch_size,
         mirror=classifier.mirror,
     )
+    require_finite(logits)
     return logits.numpy()
 
 

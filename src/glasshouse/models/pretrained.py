@@ -125,11 +125,39 @@ def architecture_of_pretrained(
     }
 
 
-def head_keys(name: str, arguments: Mapping[str, Any]) -> frozenset[str]:
-    """The weights whose shape depends on the number of classes."""
+@dataclass(frozen=True)
+class WeightNames:
+    """The names of a network's weights; head: those whose shape depends on the classes."""
+
+    all: frozenset[str]
+    head: frozenset[str]
+
+
+def weight_names(name: str, arguments: Mapping[str, Any]) -> WeightNames:
+    """The names of a network's weights, for which it is built without memory."""
     # Comparing two networks needs no table of what each architecture calls its last layer.
     few, more = (_on_meta(name, count, arguments).state_dict() for count in (7, 11))
-    return frozenset(key for key, value in few.items() if more[key].shape != value.shape)
+    head = (key for key, value in few.items() if more[key].shape != value.shape)
+    return WeightNames(frozenset(few), frozenset(head))
+
+
+def weight_shapes(name: str) -> frozenset[tuple[str, tuple[int, ...]]]:
+    """The names and shapes of a network's weights with the head of its published ones."""
+    state = _on_meta(name, None, {}).state_dict()
+    return frozenset((key, tuple(value.shape)) for key, value in state.items())
+
+
+def network_names() -> frozenset[str]:
+    """All names: bare ones, and ``timm/NAME`` for the networks that both libraries have."""
+    return _names()
+
+
+def torchvision_families() -> dict[str, list[str]]:
+    """The networks of each module of torchvision, the smallest first."""
+    models, found = _torchvision().models, dict[str, list[str]]()
+    for name in sorted(_torchvision_names(), key=lambda name: _card(name).parameters or 0):
+        found.setdefault(models.get_model_builder(name).__module__, []).append(name)
+    return found
 
 
 def preprocessing_of(name: str, file: str | None = None) -> Preprocessing:

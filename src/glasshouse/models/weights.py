@@ -1,42 +1,15 @@
-"""Strict loading of weights: keys that are missing, unexpected or of another shape are named."""
+"""Strict loading of weights: keys that do not fit, and values that are no weights, are named."""
 
-import pickle
-import zipfile
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from glasshouse.errors import ModelError
+from glasshouse.errors import ModelError, NotFinite, WrongWeights
+from glasshouse.models.weight_names import without_prefix
 
-_PICKLED = (".pt", ".pth", ".th", ".bin", ".ckpt")
-# Keys under which training scripts store weights in a checkpoint, and prefixes added by wrappers.
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")
-_PREFIXES = ("module.", "_orig_mod.")
-_COUNTER = "num_batches_tracked"
-
-
-def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Read the named tensors of a .safetensors, .pt, .pth, .th, .bin or .ckpt file, with notes.
-
-    Pickled files are read with weights_only, so that no code in them runs; prefixes such as the
-    ``module.`` of DataParallel are removed. Raises ModelError for any other or a damaged file.
-    """
-    if not path.is_file():
-        raise ModelError(f"the weights file {path} does not exist")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path), ()
-        except (SafetensorError, OSError, MemoryError) as error:
-            raise ModelError(f"{path} is damaged or not a safetensors file: {error}") from error
-    if path.suffix not in _PICKLED:
-        known = ", ".join((".safetensors", *_PICKLED))
-        raise ModelError(f"{path}: expected a weights file of type {known}")
-    return _unwrap(_unpickle(path), path)
+# Many files are older than this counter, which only counts updates of the statistics.
+COUNTER = "num_batches_tracked"
 
 
 def load_weights(
@@ -48,14 +21,15 @@ def load_weights(
 ) -> tuple[str, ...]:
     """Copy the weights into the network, in its own precision; returns notes.
 
-    replaceable: keys of the head, which keeps its own values if the number of classes differs.
-    Raises ModelError that names the first keys that are missing, unexpected or of another shape;
-    the network is then unchanged.
+    Prefixes of wrappers are removed. replaceable: keys of the head, which keeps its own values if
+    the number of classes differs. Raises WrongWeights that names the first keys that are missing,
+    unexpected or of another shape, ModelError for integers in place of weights, and NotFinite for
+    NaN or infinity; the network is then unchanged.
     """
     expected = net.state_dict()
+    weights, removed = without_prefix(weights, expected, source)
     weights, notes = _without_other_head(expected, weights, replaceable)
-    # Many files are older than this counter, which only counts updates of the statistics.
-    kept = {key: value for key, value in expected.items() if key.endswith(_COUNTER) or key in notes}
+    kept = {key: value for key, value in expected.items() if key.endswith(COUNTER) or key in notes}
     whole = {**kept, **weights}
     problems = [
         *_listed("missing", [key for key in expected if key not in whole]),
@@ -63,12 +37,40 @@ def load_weights(
         *_listed("of another shape", _misshapen(expected, whole)),
     ]
     if problems:
-        raise ModelError(
+        raise WrongWeights(
             f"{source} does not match the network: {'; '.join(problems)}. "
             "Load it into the architecture that it was trained with."
         )
+    _require_usable(expected, weights, source)
     net.load_state_dict(whole, strict=True)
-    return tuple(dict.fromkeys(notes.values()))
+    return *removed, *dict.fromkeys(notes.values())
+
+
+def _require_usable(
+    expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: object
+) -> None:
+    """Raise ModelError for the first tensor whose values cannot be the network's."""
+    for key, own in expected.items():
+        given = weights.get(key)
+        if given is None or key.endswith(COUNTER):
+            continue
+        kind = str(given.dtype).removeprefix("torch.")
+        if own.is_floating_point() and not given.is_floating_point():
+            raise ModelError(
+                f"{source}: {key} has values of type {kind}, expected floating-point numbers: the "
+                "file is quantised. Use the weights as they were before"
+            )
+        values = given.to(own.dtype)  # in which a value may be too large
+        bad = ~values.isfinite()
+        # A few buffers, such as masks, are infinite by themselves.
+        if bad.any() and not torch.equal(values[bad], own.cpu()[bad]):
+            count = int(bad.sum())
+            raise NotFinite(
+                f"{source}: {key} has {count} of {values.numel()} values that are NaN or infinite, "
+                "as after training that has diverged, or in a damaged file. Use other weights"
+            )
+        if not own.is_floating_point() and not (given == values).all():
+            raise ModelError(f"{source}: {key} has values that are not {own.dtype} numbers")
 
 
 def _without_other_head(
@@ -98,73 +100,6 @@ def _misshapen(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) ->
         for key, value in expected.items()
         if key in weights and weights[key].shape != value.shape
     ]
-
-
-def _unpickle(path: Path) -> Any:
-    _require_uncompressed(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path} contains more than tensors, or is not a torch file, and is not loaded for "
-            "safety. Save only the state_dict of the network, preferably as .safetensors."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, MemoryError) as error:
-        raise ModelError(f"{path} is damaged or was not written by torch.save: {error}") from error
-
-
-def _require_uncompressed(path: Path) -> None:
-    """Raise ModelError for an archive that takes more memory than its file takes on the disk.
-
-    torch.save stores without compression, but torch.load would also unpack what is compressed.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return  # the format before torch 1.6, or a damaged file, which torch.load names
-    is_compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-    # Entries that overlap share their bytes in the file, but not in memory.
-    if is_compressed or sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise ModelError(
-            f"{path} is compressed, as torch.save writes no file, so a small file could fill the "
-            "memory. Load it where it comes from, and save its state_dict as .safetensors."
-        )
-
-
-def _require_stored(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Raise ModelError for tensors whose values are not all in the file.
-
-    A pickle can declare tensors without values, or one value that stands for a billion.
-    """
-    storages: dict[int, int] = {}
-    for key, value in weights.items():
-        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
-            raise ModelError(f"{path}: expected plain tensors, but {key} is of another kind")
-        storage = value.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-        if value.numel() * value.element_size() > storage.nbytes():
-            raise ModelError(f"{path}: {key} has {_shape(value)} values, but the file has fewer")
-    if sum(storages.values()) > path.stat().st_size:
-        raise ModelError(f"{path}: its tensors are larger than the file")
-
-
-def _unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    notes = []
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            notes.append(f"the weights were read from '{wrapper}' in {path.name}")
-    if not isinstance(content, Mapping) or not all(
-        isinstance(value, Tensor) for value in content.values()
-    ):
-        raise ModelError(f"{path} has no named tensors; save net.state_dict() to it")
-    _require_stored(content, path)
-    for prefix in _PREFIXES:
-        if content and all(key.startswith(prefix) for key in content):
-            content = {key.removeprefix(prefix): value for key, value in content.items()}
-            notes.append(f"'{prefix}' was removed from each key of {path.name}")
-    return dict(content), tuple(notes)
 
 
 def _listed(what: str, names: Iterable[str], shown: int = 3) -> list[str]:

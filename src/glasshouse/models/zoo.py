@@ -2,20 +2,24 @@
 
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from glasshouse.errors import ModelError
+from glasshouse.errors import ModelError, WrongWeights
 from glasshouse.models import pretrained
 from glasshouse.models.bundled import bundled_backbone, load_bundled
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.known_names import bundled_names
+from glasshouse.models.nearest_network import describe_nearest
 from glasshouse.models.preprocessing import Preprocessing
-from glasshouse.models.weights import load_weights, read_weights
+from glasshouse.models.pretrained import WeightNames
+from glasshouse.models.weight_files import read_weights
+from glasshouse.models.weight_names import without_prefix
+from glasshouse.models.weights import COUNTER, load_weights
 
 
 @dataclass(frozen=True)
@@ -46,14 +50,18 @@ def create(
     name, arguments = split_name(name, arguments or {})
     if name in bundled_names():
         return _from_bundled(name, class_names, has_changes=weights != "usual" or bool(arguments))
-    file = None if weights == "none" else _read(name, weights, offline)
+    found = None if weights == "none" else _find(name, weights, offline)
+    known = pretrained.weight_names(name, arguments)
+    file = None if found is None else _read(found, known)
     class_count = None if class_names is None else len(class_names)
     if class_names is None and file is not None:
-        class_count = _classes_in(file, name, arguments)
+        class_count = _classes_in(file, name, arguments, known)
     # Built without the library's own download: the file is found, verified and loaded here.
     net = pretrained.build_net(name, class_count, arguments, seed=seed)
-    notes = () if file is None else _fill(net, name, arguments, file)
-    count = class_count or _count_classes(net, name, arguments)
+    # Without names for the classes, the head has to come from the file.
+    replaceable = () if class_names is None else known.head
+    notes = () if file is None else _fill(net, name, file, replaceable)
+    count = class_count or _count_classes(net, known)
     classifier = Classifier(
         net.eval(),
         pretrained.preprocessing_of(name, None if file is None else file.path.name),
@@ -102,13 +110,19 @@ def _from_bundled(name: str, class_names: tuple[str, ...] | None, *, has_changes
     return Created(bundled_backbone(name, class_names), (note,))
 
 
-def _read(name: str, weights: Path | str, offline: bool) -> _File:
-    usual = None if isinstance(weights, Path) else pretrained.usual_weights(name, offline=offline)
-    path = usual or Path(weights)
-    return _File(path, *read_weights(path))
+def _find(name: str, weights: Path | str, offline: bool) -> Path:
+    if isinstance(weights, Path):
+        return weights
+    return pretrained.usual_weights(name, offline=offline)
 
 
-def _fill(net: nn.Module, name: str, arguments: Mapping[str, Any], file: _File) -> tuple[str, ...]:
+def _read(path: Path, known: WeightNames) -> _File:
+    found, notes = read_weights(path)
+    weights, removed = without_prefix(found, known.all, path)
+    return _File(path, weights, (*notes, *removed))
+
+
+def _fill(net: nn.Module, name: str, file: _File, replaceable: Collection[str]) -> tuple[str, ...]:
     weights, notes = dict(file.weights), file.notes
     auxiliary = [key for key in weights if key.startswith(pretrained.AUXILIARY_HEADS)]
     if auxiliary and not any(
@@ -117,29 +131,41 @@ def _fill(net: nn.Module, name: str, arguments: Mapping[str, Any], file: _File) 
         weights = {key: value for key, value in weights.items() if key not in auxiliary}
         notes = (*notes, "the auxiliary heads, which only training uses, were dropped")
     weights = dict(pretrained.renamed(name, net, weights))
-    head = pretrained.head_keys(name, arguments)
-    return *notes, *load_weights(net, weights, file.path, replaceable=head)
+    try:
+        return *notes, *load_weights(net, weights, file.path, replaceable=replaceable)
+    except WrongWeights as error:
+        nearest = describe_nearest(name, file.path.name, file.weights)
+        raise WrongWeights(f"{error} {nearest}".rstrip()) from error
 
 
-def _classes_in(file: _File, name: str, arguments: Mapping[str, Any]) -> int:
-    """The number of classes of a file's head; raises ModelError for a file without one."""
-    head = sorted(pretrained.head_keys(name, arguments))
-    missing = [key for key in head if key not in file.weights]
-    if missing:
-        weights = str(file.path.resolve())
-        raise ModelError(
-            f"{file.path} has no head for {name} ({missing[0]} is missing), so it cannot name "
-            "classes. Train a head: "
-            + shlex.join(
-                ["glasshouse", "train", "SOURCE", "--backbone", name, "--weights", weights]
-            )
-        )
-    return max((int(file.weights[key].shape[0]) for key in head), default=0)
+def _classes_in(
+    file: _File, name: str, arguments: Mapping[str, Any], known: WeightNames
+) -> int | None:
+    """The number of classes of a file's head; None for a file that is of another network.
+
+    Raises ModelError for a file without a head.
+    """
+    weights = file.weights
+    if not known.head <= weights.keys():
+        # The original authors may call the head by another name.
+        weights = pretrained.renamed(name, pretrained.build_net(name, None, arguments), weights)
+    missing = sorted(key for key in known.head if key not in weights)
+    if not missing:
+        return max((int(weights[key].shape[0]) for key in known.head), default=0)
+    needed = (key for key in known.all - known.head if not key.endswith(COUNTER))
+    if any(key not in weights for key in needed):
+        return None  # which is raised with the names of what does not fit
+    where = str(file.path.resolve())
+    command = ["glasshouse", "train", "SOURCE", "--backbone", name, "--weights", where]
+    raise ModelError(
+        f"{file.path} has no head for {name} ({missing[0]} is missing), so it cannot name classes. "
+        f"Train a head: {shlex.join(command)}"
+    )
 
 
-def _count_classes(net: nn.Module, name: str, arguments: Mapping[str, Any]) -> int:
+def _count_classes(net: nn.Module, known: WeightNames) -> int:
     state = net.state_dict()
-    return max((int(state[k].shape[0]) for k in pretrained.head_keys(name, arguments)), default=0)
+    return max((int(state[key].shape[0]) for key in known.head), default=0)
 
 
 def _value(text: str) -> Any:

@@ -1,3 +1,4 @@
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -5,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.inference import InferenceNet, inference_net
@@ -274,3 +276,31 @@ def test_the_predictor_shares_no_module_with_the_explainer(
     explained = {id(module) for module in service.classifier.net.modules()}
     for predicting in used:
         assert not explained & {id(module) for module in predicting.net.modules()}
+
+
+def test_an_image_without_an_answer_is_a_problem_of_its_own(classifier: Classifier) -> None:
+    class Broken(torch.nn.Module):
+        """No answer for black images."""
+
+        def __init__(self, net: torch.nn.Module) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            spread = inputs.flatten(1).std(dim=1, keepdim=True)
+            logits: torch.Tensor = self.net(inputs) * (spread / spread)
+            return logits
+
+    broken = replace(classifier, net=Broken(classifier.net))
+    ask = Caller(create_api(make_service(broken, "tiny")))
+    buffer = io.BytesIO()
+    Image.new("RGB", (24, 20)).save(buffer, "PNG")
+    black = {"content": buffer.getvalue(), "headers": RAW}
+    noise = {"content": png(1), "headers": RAW}
+    answers = ask.together(
+        [("POST", "/predict", black), ("POST", "/predict", noise), ("POST", "/explain", black)]
+    )
+    assert [each.status_code for each in answers] == [500, 200, 500]
+    for bad in (answers[0], answers[2]):
+        assert bad.json()["type"] == "urn:glasshouse:problem:not-finite"
+        assert "logits are NaN or infinite" in bad.json()["detail"]

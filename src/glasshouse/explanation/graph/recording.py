@@ -16,7 +16,7 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from glasshouse.errors import ModelError
 from glasshouse.explanation.graph.relu_rules import applied, require_open_graph
 from glasshouse.explanation.methods import Rule
-from glasshouse.models.predict import evaluating
+from glasshouse.models.predict import evaluating, require_finite
 from glasshouse.models.trial import run_net
 
 
@@ -67,7 +67,7 @@ def record(
     keep: layers whose outputs are copied. see_all: record every other layer as well, but without
     a copy, so that a later in-place operation may overwrite its output. cut: build the graph only
     after this layer, which saves the memory of everything before it. Raises ModelError for a
-    network whose operations are hidden.
+    network whose operations are hidden, NotFinite for logits that are NaN or infinite.
     """
     require_traceable(net)
     calls: list[Call] = []
@@ -285,6 +285,7 @@ def _require_logits(logits: object) -> None:
             "the network's logits have no graph: its forward detaches them or turns gradients "
             "off; explain a network that is differentiable from image to logits"
         )
+    require_finite(logits)
 
 
 def _given(gradient: Tensor | None) -> Tensor:

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from glasshouse.errors import BadImage, DataError, UsageError
+from glasshouse.errors import BadImage, DataError, NotFinite, UsageError
 from glasshouse.serving.service.batcher import Closed
 from glasshouse.serving.service.capacity import Full
 
@@ -106,7 +106,8 @@ def _from_validation(error: RequestValidationError) -> Problem:
     return Problem(422, "invalid", detail, more={"errors": found})
 
 
-# The first that fits is taken: BadImage is a DataError, so it has to come before it.
+# The first that fits is taken: BadImage is a DataError and NotFinite a UsageError, so they come
+# first.
 _TRANSLATIONS: dict[type[Exception], Any] = {
     Problem: lambda error: error,
     HTTPException: _from_http,
@@ -116,6 +117,7 @@ _TRANSLATIONS: dict[type[Exception], Any] = {
     ),
     Closed: lambda error: overloaded("The service is shutting down.", 1),
     BadImage: lambda error: bad_images([error]),
+    NotFinite: lambda error: Problem(500, "not-finite", str(error)),
     UsageError: lambda error: Problem(422, "invalid", str(error)),
     DataError: lambda error: Problem(422, "invalid", str(error)),
 }

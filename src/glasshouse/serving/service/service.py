@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from starlette.requests import Request
 
-from glasshouse.errors import BadImage
+from glasshouse.errors import BadImage, NotFinite
 from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.inference import inference_net
-from glasshouse.models.predict import logits_of, predict_logits, softmax
+from glasshouse.models.predict import predict_logits, softmax
 from glasshouse.serving.service.batcher import Batcher, Work, WorkBatcher
 from glasshouse.serving.service.capacity import Capacity, Slot
 from glasshouse.serving.service.limits import Limits
@@ -175,18 +175,25 @@ async def _all_of(waiting: Sequence[Coroutine[Any, Any, Scores]]) -> list[Scores
 
 def _classify(
     classifier: Classifier, metrics: Metrics, images: Sequence[NDArray[Any]]
-) -> list[Scores]:
+) -> list[Scores | NotFinite]:
     # Pixels are uint8, or float32 from the inference protocol; one float image makes the whole
     # batch float, which changes no value.
     batch = np.stack(images)
     count = len(batch)
     began = time.monotonic()
-    logits = logits_of(classifier, batch)
+    net, wanted = classifier.net, classifier.preprocessing
+    logits = predict_logits(net, wanted, batch, mirror=classifier.mirror).numpy()
     metrics.forward_seconds.observe(time.monotonic() - began)
     metrics.batch_sizes.observe(count)
     metrics.images.inc(count)
-    shares = softmax(logits.astype(np.float64) / classifier.temperature)
-    return [Scores(logits[i], shares[i]) for i in range(count)]
+    return [_scores(each, classifier.temperature) for each in logits]
+
+
+def _scores(logits: NDArray[np.float32], temperature: float) -> Scores | NotFinite:
+    # An error of its own: other images of the batch may belong to other callers.
+    if not np.isfinite(logits).all():
+        return NotFinite("the network has no answer for this image: its logits are NaN or infinite")
+    return Scores(logits, softmax(logits.astype(np.float64) / temperature))
 
 
 def _warm_up(service: Service, fast_classifier: Classifier) -> None:
