@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from glasshouse.errors import DataError
+from glasshouse.errors import DataError, UsageError
 from glasshouse.settings import HeadKind
 from glasshouse.training.features import Features
 from glasshouse.training.heads import (
@@ -151,3 +151,29 @@ def test_dropout_comes_before_the_last_layer_and_is_off_in_the_fitted_head() -> 
         dropout = layers[place]
         assert isinstance(dropout, nn.Dropout)
         assert dropout.p == 0.25 and not dropout.training
+
+
+def test_several_labels_get_a_logistic_regression_each() -> None:
+    features = make_features((60, 60, 60))
+    matrix = np.random.default_rng(3).random((180, 3)) < 0.3
+    matrix |= np.eye(3, dtype=bool)[features.labels]
+    several = replace(features, targets=matrix)
+    settings = HeadSettings(strengths=(0.1,))
+    (fit,) = fit_heads(several, several, settings)
+    values = features.values.astype(np.float64)
+    standard = (values - values.mean(axis=0)) / values.std(axis=0)
+    logits = head_logits(fit.layers, features.values)
+    for label in range(3):
+        model = LogisticRegression(C=0.1, max_iter=1000).fit(standard, matrix[:, label])
+        wanted = model.decision_function(standard)
+        assert np.abs(logits[:, label] - wanted).max() < 0.05
+    for kind in ("linear", "mlp"):
+        (dense,) = fit_heads(several, several, HeadSettings(kinds=(kind,)))
+        assert dense.validation_loss < 0.6
+
+
+def test_balancing_refuses_several_labels() -> None:
+    features = make_features()
+    several = replace(features, targets=np.eye(3, dtype=bool)[features.labels])
+    with pytest.raises(UsageError, match="several labels"):
+        fit_heads(several, several, HeadSettings(balance="class_weights"))

@@ -48,3 +48,21 @@ def test_a_mixed_image_is_correct_when_its_own_label_is_predicted() -> None:
     eye = torch.eye(CLASSES)
     assert int(correct_count(eye[LABELS], batch(mixed=True))) == 3
     assert int(correct_count(eye[PARTNERS], batch(mixed=True))) == 0
+
+
+def test_the_loss_of_several_labels_is_binary_cross_entropy_also_when_mixed() -> None:
+    labels = torch.tensor([[1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)
+    partners, shares = labels.roll(1, dims=0), SHARES.double()
+    batch = Batch(0, torch.zeros(3, 3, 2, 2), labels, LABELS.numpy(), partners, shares)
+    own = shares[:, None]
+    soft = own * labels.double() + (1 - own) * partners.double()
+    soft = 0.9 * soft + 0.1 / 2
+    wanted = -(soft * LOGITS.sigmoid().log() + (1 - soft) * (-LOGITS).sigmoid().log()).mean()
+    torch.testing.assert_close(batch_loss(LOGITS, batch, 0.1), wanted)
+
+
+def test_an_image_with_several_labels_is_correct_when_all_are() -> None:
+    labels = LOGITS >= 0
+    labels[0, 0] = ~labels[0, 0]
+    batch = Batch(0, torch.zeros(3, 3, 2, 2), labels, LABELS.numpy())
+    assert correct_count(LOGITS, batch).item() == 2

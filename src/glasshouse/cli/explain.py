@@ -208,8 +208,12 @@ def _lines(answer: "Explained") -> "Iterator[str]":
     from glasshouse.explanation.trust.hiding import HIDING
     from glasshouse.explanation.trust.lead import verdict_on
 
-    yield f"{answer.image}: {answer.predicted} ({answer.probability:.1%})"
-    if answer.explained != answer.predicted:
+    if answer.is_multi_label:
+        yield f"{answer.image}: {answer.predicted}"
+        yield f"  explained: {answer.explained} ({answer.probability:.1%})"
+    else:
+        yield f"{answer.image}: {answer.predicted} ({answer.probability:.1%})"
+    if answer.explained != answer.predicted and not answer.is_multi_label:
         yield f"  explained: {answer.explained}"
     for each in answer.explanations:
         yield from (f"  {c.words} ({each.method})" for c in each.checks if c.name == HIDING)

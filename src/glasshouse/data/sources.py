@@ -19,6 +19,7 @@ from glasshouse.data.multi_shapes import DEFAULT_SIZE as MULTI_SIZE, make_multi_
 from glasshouse.data.shapes import DEFAULT_SIZE, make_shapes
 from glasshouse.data.splits import TRAINED_ON_VALIDATION, limit, three_way_split, two_way_split
 from glasshouse.data.table import ENDINGS, list_table
+from glasshouse.data.targets import is_matrix
 from glasshouse.errors import DataError, UsageError, describe_refused, did_you_mean, require_type
 from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
@@ -73,6 +74,14 @@ def require_source(source: str | Path) -> None:
             raise _unknown(str(source), path)
     except OSError as error:
         raise DataError(describe_refused(error)) from error
+
+
+def is_multi_label(source: str | Path) -> bool:
+    """Whether the images of a source may have several labels; reads no image, but a whole table."""
+    if has_own_size(source):
+        return source == "shapes-multi"
+    require_source(source)
+    return not Path(source).is_dir() and is_matrix(list_table(Path(source)).targets)
 
 
 def load_without_splits(

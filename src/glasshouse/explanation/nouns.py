@@ -136,7 +136,8 @@ class ExplanationPage(Drawable):
     """What one pass over some images yields: scores, explanations, activations of layers.
 
     logits ``(n, k)``: the classifier's answer, averaged with that of the mirror image where the
-    classifier does so; maps explain the image as it is. names: of the image files, where they are
+    classifier does so; maps explain the image as it is. temperature and thresholds: those of the
+    classifier, by which logits become probabilities. names: of the image files, where they are
     known; model: what the classifier is called.
     """
 
@@ -147,6 +148,7 @@ class ExplanationPage(Drawable):
     activations: tuple[Activations, ...] = ()
     layer_choice: LayerChoice | None = None
     temperature: float = 1.0
+    thresholds: tuple[float, ...] | None = None
     names: tuple[str, ...] = ()
     model: str = ""
 

@@ -209,6 +209,7 @@ def explain_recorded(
         ),
         layer_choice=recorded.choice,
         temperature=classifier.temperature,
+        thresholds=classifier.thresholds,
     )
 
 

@@ -83,6 +83,31 @@ def explain_image(
     return check_page(classifier, page, recorded.recording) if request.is_checked else page
 
 
+def explain_each_label(
+    classifier: Classifier, image: NDArray[np.uint8], request: MapRequest
+) -> tuple[ExplanationPage, ...]:
+    """A page for each label that is predicted for an image, the most probable first.
+
+    One page where the request names a class, where an image has one class, and where no label
+    reaches its threshold: that of the most probable one. Raises what `explain_image` does.
+    """
+    first = explain_image(classifier, image, request)
+    if classifier.thresholds is None or request.target_class is not None:
+        return (first,)
+    shares = classifier.to_probabilities(first.logits)[0]
+    found = np.flatnonzero(shares >= np.asarray(classifier.thresholds))
+    explained = int(first.logits[0].argmax())
+    # Thresholds differ, so that the most probable label need not be among the predicted ones.
+    order = [int(label) for label in found[np.argsort(-shares[found], kind="stable")]]
+    pages = (
+        first
+        if label == explained
+        else explain_image(classifier, image, replace(request, target_class=label))
+        for label in order or [explained]
+    )
+    return tuple(pages)
+
+
 def add_slow_maps(classifier: Classifier, page: ExplanationPage) -> ExplanationPage:
     """The page with the maps that need many passes, checked, for the same classes."""
     found = explain_page(

@@ -114,6 +114,7 @@ def _page_json(page: ExplanationPage, classifier: Classifier | None) -> dict[str
         "versions": {name: metadata.version(name) for name in ("glasshouse", "torch", "numpy")},
         "class_names": list(page.class_names),
         "temperature": page.temperature,
+        **({} if page.thresholds is None else {"thresholds": list(page.thresholds)}),
         "precision": str(page.logits.dtype),
         "logits": page.logits.tolist(),
         "layer_choice": None
@@ -127,6 +128,16 @@ def _page_json(page: ExplanationPage, classifier: Classifier | None) -> dict[str
             for each in page.explanations
         ],
     }
+
+
+def _thresholds(facts: dict[str, Any]) -> tuple[float, ...] | None:
+    """The thresholds of the labels, where an image may have several; raises ValueError."""
+    if "thresholds" not in facts:
+        return None
+    found = tuple(float(each) for each in facts["thresholds"])
+    if len(found) != len(facts["class_names"]):
+        raise ValueError(f"{len(found)} thresholds for {len(facts['class_names'])} labels")
+    return found
 
 
 def _loaded(folder: Path, method: str | None) -> ExplanationPage:
@@ -148,6 +159,7 @@ def _loaded(folder: Path, method: str | None) -> ExplanationPage:
             explanations=(),
             layer_choice=_layer_choice(facts["layer_choice"]),
             temperature=float(facts["temperature"]),
+            thresholds=_thresholds(facts),
             names=tuple(facts["images"]),
             model=facts["model"],
         )

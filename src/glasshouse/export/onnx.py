@@ -29,6 +29,7 @@ class _Whole(nn.Module):
         self._preprocessing = classifier.preprocessing
         self._temperature = classifier.temperature
         self._is_mirrored = classifier.mirror
+        self._is_multi_label = classifier.is_multi_label
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 ``(n, 3, h, w)`` to logits and probabilities ``(n, k)``."""
@@ -37,7 +38,8 @@ class _Whole(nn.Module):
         if self._is_mirrored:
             logits = (logits + self.net(inputs.flip(-1))) / 2
         logits = logits.float()
-        return logits, (logits / self._temperature).softmax(1)
+        scaled = logits / self._temperature
+        return logits, scaled.sigmoid() if self._is_multi_label else scaled.softmax(1)
 
 
 def export_onnx(classifier: Classifier, path: str | Path) -> None:
@@ -104,6 +106,12 @@ def _facts(classifier: Classifier) -> dict[str, str]:
         "interpolation": wanted.interpolation,
         "rounding": wanted.rounding,
         "temperature": repr(classifier.temperature),
+        # Present where an image may have several labels, each from this probability on.
+        **(
+            {}
+            if classifier.thresholds is None
+            else {"thresholds": json.dumps(list(classifier.thresholds))}
+        ),
     }
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from glasshouse.errors import ModelError
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.predict import logits_of, softmax
+from glasshouse.models.predict import logits_of
 
 _TOLERANCE = 1e-4
 _SEEDED = 24
@@ -32,8 +32,7 @@ def check_parity(
     ModelError if a probability differs by more than 0.0001.
     """
     shown = _noise(classifier) if images is None else images
-    logits = logits_of(classifier, shown).astype(np.float64)
-    own = softmax(logits / classifier.temperature)
+    own = classifier.to_probabilities(logits_of(classifier, shown))
     found = _run(path, shown)
     parity = Parity(
         len(shown),

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from glasshouse.data.decode import decode
 from glasshouse.explanation.methods import METHODS
-from glasshouse.models.predict import classify, softmax
+from glasshouse.models.predict import classify, to_probabilities
 from glasshouse.models.preprocessing import preprocess
 from glasshouse.serving.explainer import explainer_of
 from glasshouse.serving.photos import Photo
@@ -45,7 +45,7 @@ def photo_result(workbench: Workbench, run: str, photo: Photo) -> PhotoResult:
     """The probabilities and a map of the predicted class; raises UsageError."""
     answer = explainer_of(workbench).explain(ModelChoice(run), photo)
     page = answer.page
-    shares = softmax(page.logits[0].astype(np.float64) / page.temperature)
+    shares = to_probabilities(page.logits[0], page.temperature, page.thresholds)
     methods = [each.method for each in page.explanations]
     place = methods.index(_MAP) if _MAP in methods else 0
     title = METHODS[methods[place]].title

@@ -20,7 +20,7 @@ from glasshouse.explanation.draw.sheet_words import (
 from glasshouse.explanation.nouns import Explanation, ExplanationPage, class_name_at, target_name
 from glasshouse.explanation.trust.hiding import ELSEWHERE, HIDING, MARKED, marked_area
 from glasshouse.explanation.trust.lead import lead_of, verdict_on
-from glasshouse.models.predict import softmax
+from glasshouse.models.predict import to_probabilities
 from glasshouse.wording import percentage
 
 _WIDTH, _MARGIN, _GAP = 1240, 26, 18
@@ -181,7 +181,7 @@ class _Sheet:
         """The most probable classes and the explained one, with bars as long as probabilities."""
         left, top = corner
         logits = self.page.logits[self.index].astype(np.float64)
-        shares = softmax(logits / self.page.temperature)
+        shares = to_probabilities(logits, self.page.temperature, self.page.thresholds)
         explained = int(self.page.explanations[0].targets[self.index])
         for place in classes_shown(shares, explained):
             is_own = place == explained

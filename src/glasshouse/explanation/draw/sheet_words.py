@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
+from glasshouse.data.targets import joined_names
 from glasshouse.explanation.methods import METHODS, QUESTIONS
 from glasshouse.explanation.nouns import Explanation, ExplanationPage, class_name_at, target_name
 from glasshouse.explanation.trust.hiding import ELSEWHERE, HIDING
 from glasshouse.explanation.trust.lead import lead_of
 from glasshouse.explanation.trust.sanity import is_same_map
-from glasshouse.models.predict import softmax
+from glasshouse.models.predict import predicted_classes, to_probabilities
 from glasshouse.wording import percentage
 
 MARKS = {
@@ -33,9 +32,16 @@ _CHECKS_SAID = (
 
 def described_page(page: ExplanationPage, index: int) -> str:
     """The image, the model, the answer and the explained class with their probabilities."""
-    shares = softmax(page.logits[index].astype(np.float64) / page.temperature)
+    shares = to_probabilities(page.logits[index], page.temperature, page.thresholds)
     best = int(shares.argmax())
     answer = f"answer: {class_name_at(page.class_names, best)} {percentage(float(shares[best]))}"
+    if page.thresholds is not None:
+        found = [
+            each["class"]
+            for each in predicted_classes(shares, page.class_names, 0, page.thresholds)
+        ]
+        answer = f"answer: {joined_names([str(each) for each in found])}"
+        best = -1  # The probability of the explained label is always worth saying.
     said = [Path(page.names[index]).name if page.names else "", page.model, answer]
     if page.explanations:
         own = int(page.explanations[0].targets[index])

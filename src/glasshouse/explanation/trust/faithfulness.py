@@ -16,7 +16,7 @@ from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.nouns import CANNOT, Check, Explanation, Floats
 from glasshouse.explanation.trust.sanity import sobel
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.predict import evaluating, softmax
+from glasshouse.models.predict import evaluating
 from glasshouse.rng import derive
 from glasshouse.wording import percentage
 
@@ -103,7 +103,7 @@ def check_faithfulness(
     orders = [random_order, sobel(images), *maps]
     found = faithfulness(classifier, images, orders, targets, steps=steps)
     baselines = {"random pixels": found[0], "edges": found[1]}
-    share = softmax(first.logits.astype(np.float64) / classifier.temperature)
+    share = classifier.to_probabilities(first.logits)
     largest = float(share[np.arange(len(targets)), targets].max())
     return tuple(
         replace(
@@ -179,7 +179,8 @@ def _probability(classifier: Classifier, inputs: Tensor, targets: NDArray[np.int
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     with computing(inputs.device), evaluating(classifier.net):
         logits = classifier.net(inputs).double() / classifier.temperature
-    chosen = logits.softmax(1)[torch.arange(len(targets)), torch.from_numpy(targets)]
+    shares = logits.sigmoid() if classifier.is_multi_label else logits.softmax(1)
+    chosen = shares[torch.arange(len(targets)), torch.from_numpy(targets)]
     result: Scores = chosen.cpu().numpy()
     return result
 

@@ -12,7 +12,7 @@ from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.nouns import Check, Explanation, Verdict, class_name_at
 from glasshouse.explanation.trust.faithfulness import NEGLIGIBLE
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.predict import evaluating, softmax
+from glasshouse.models.predict import evaluating
 from glasshouse.wording import percentage
 
 HIDING, ELSEWHERE = "hiding", "hiding elsewhere"
@@ -20,6 +20,8 @@ HIDING, ELSEWHERE = "hiding", "hiding elsewhere"
 MARKED = 0.2
 # Smaller changes of a probability are not worth a reader's attention.
 _LITTLE = 0.05
+# The answer on a label that is not predicted, where an image may have several.
+_NOT = "no "
 _THIRDS = tuple((down, right) for down in range(3) for right in range(3) if down or right)
 
 
@@ -71,7 +73,7 @@ def hiding_sentence(found: Hiding) -> str:
             "area to lower it."
         )
     if found.answer != name:
-        return f"It answers {found.answer}, not {name}; hiding the {found.marked} {_change(found)}."
+        return f"{_says(found)}; hiding the {found.marked} {_change(found)}."
     if other != name:
         return _changed_answer(found)
     drop = found.before - found.after
@@ -142,21 +144,37 @@ def hide(classifier: Classifier, explanation: Explanation) -> Hiding:
     inputs = image.masked_fill(masks[:, None].to(image.device), 0)
     with computing(inputs.device), evaluating(classifier.net):
         logits = reported_logits(classifier, inputs, classifier.net(inputs))
-    shares = softmax(logits.double().cpu().numpy() / classifier.temperature)
-    answers = shares.argmax(1)
+    shares = classifier.to_probabilities(logits.double().cpu().numpy())
     target = int(explanation.targets[0])
-    names = explanation.class_names
+    answers = _answers(classifier, shares, target)
     return Hiding(
-        name=class_name_at(names, target),
+        name=class_name_at(explanation.class_names, target),
         before=float(shares[0, target]),
         after=float(shares[1, target]),
-        answer=class_name_at(names, int(answers[0])),
-        answer_after=class_name_at(names, int(answers[1])),
+        answer=answers[0],
+        answer_after=answers[1],
         elsewhere=tuple(shares[2:, target].tolist()),
-        changed_elsewhere=int((answers[2:] != answers[0]).sum()),
+        changed_elsewhere=sum(each != answers[0] for each in answers[2:]),
         area=float(marked.mean()),
         is_region=explanation.is_region,
     )
+
+
+def _answers(classifier: Classifier, shares: NDArray[np.float64], target: int) -> list[str]:
+    """The answer of each image: its class, or whether the explained label is predicted."""
+    names = classifier.class_names
+    if classifier.thresholds is None:
+        return [class_name_at(names, int(best)) for best in shares.argmax(1)]
+    own = class_name_at(names, target)
+    is_found = shares[:, target] >= classifier.thresholds[target]
+    return [own if found else f"{_NOT}{own}" for found in is_found]
+
+
+def _says(found: Hiding) -> str:
+    """An answer other than the explained class."""
+    if found.answer == f"{_NOT}{found.name}":
+        return f"It does not find {found.name}"
+    return f"It answers {found.answer}, not {found.name}"
 
 
 def _changed_answer(found: Hiding) -> str:

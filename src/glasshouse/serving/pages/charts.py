@@ -70,8 +70,13 @@ def lines(
     }  # fmt: skip
 
 
-def reliability_options(bins: Sequence[Mapping[str, Any]]) -> Options:
-    """A reliability diagram: accuracy over confidence, one bar per bin; the diagonal is ideal."""
+def reliability_options(
+    bins: Sequence[Mapping[str, Any]], *, of: str = "accuracy", over: str = "confidence"
+) -> Options:
+    """A reliability diagram: accuracy over confidence, one bar per bin; the diagonal is ideal.
+
+    of, over: what the bars are and what they are plotted over, where that is something else.
+    """
     bars = [
         [100 * (one["low"] + one["high"]) / 2, _rounded(100 * one["accuracy"]["value"])]
         for one in bins
@@ -81,13 +86,13 @@ def reliability_options(bins: Sequence[Mapping[str, Any]]) -> Options:
     options = lines(
         [
             {
-                "type": "bar", "name": "accuracy, %", "data": bars, "barWidth": 14,
+                "type": "bar", "name": f"{of}, %", "data": bars, "barWidth": 14,
                 "itemStyle": {"color": BLUE, "borderRadius": [2, 2, 0, 0]},
                 "emphasis": {"disabled": True},
             },
             ideal | {"lineStyle": {"width": 1.5, "type": "dashed"}},
         ],
-        x="confidence, %",
+        x=f"{over}, %",
     )  # fmt: skip
     for axis in ("xAxis", "yAxis"):
         options[axis] |= {"min": 0, "max": 100, "scale": False}

@@ -13,6 +13,11 @@ from glasshouse.runs.records import read_run_file
 from glasshouse.serving.deferred import deferred
 from glasshouse.serving.pages.charts import echart, reliability_options
 from glasshouse.serving.pages.gallery import mapped_image, plain_image
+from glasshouse.serving.pages.label_results import (
+    has_several_labels,
+    show_label_headline,
+    show_label_results,
+)
 from glasshouse.serving.pages.parts import box, in_thread, panel, stats, table, text
 from glasshouse.serving.pages.words import percent
 from glasshouse.serving.run_lookup import run_folder
@@ -35,6 +40,11 @@ def show_result(workbench: Workbench, name: str) -> None:
     folder = run_folder(workbench, name)
     found = read_run_file(folder / runs.EVALUATION, records.EvaluationFile)
     share = found["accuracy"]
+    if has_several_labels(found):
+        with panel(classes="gh-headline"):
+            show_label_headline(found)
+            text(_training_words(folder), "p", "gh-quiet")
+        return
     with panel(classes="gh-headline"):
         with box("gh-row"):
             text(percent(share["value"], 1), "strong", "gh-accuracy")
@@ -71,6 +81,9 @@ def _training_words(folder: Path) -> str:
 def show_results(workbench: Workbench, name: str) -> None:
     """Every panel of the evaluation of a run."""
     found = read_run_file(run_folder(workbench, name) / runs.EVALUATION, records.EvaluationFile)
+    if has_several_labels(found):
+        show_label_results(found)
+        return
     with panel("Test metrics", f"{found['image_count']:,} test images, used only once"):
         stats(_metrics(found))
     with box("gh-columns gh-wide-left"):

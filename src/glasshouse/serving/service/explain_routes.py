@@ -17,10 +17,10 @@ from glasshouse.explanation.draw.overlay import DEFAULT, as_rgb, colour_scale, o
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.methods import ALL, PAGE_METHODS, require_methods
 from glasshouse.explanation.nouns import Explanation, ExplanationPage
-from glasshouse.explanation.pipeline import MapRequest, explain_image
+from glasshouse.explanation.pipeline import MapRequest, explain_each_label
 from glasshouse.explanation.store import explanation_json
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.predict import most_probable, softmax
+from glasshouse.models.predict import most_probable, predicted_classes, to_probabilities
 from glasshouse.serving.service.capacity import Slot
 from glasshouse.serving.service.responses import IMAGES_BODY, PROBLEMS, json_response
 from glasshouse.serving.service.schemas import Explanations
@@ -104,11 +104,12 @@ def explained(
     classifier: Classifier, upload: Upload, pixels: Pixels, query: ExplainQuery
 ) -> dict[str, Any]:
     """The result of one image; raises UsageError for an unknown method, class or layer."""
-    page = explain_image(classifier, pixels, query.maps)
+    pages = explain_each_label(classifier, pixels, query.maps)
+    page = pages[0]
     return {
         "image": upload.name,
-        "predicted": _predicted(page),
-        "maps": [_map(each, query.form) for each in page.explanations],
+        **_predicted(page),
+        "maps": [_map(each, query.form) for page in pages for each in page.explanations],
     }
 
 
@@ -120,8 +121,12 @@ def overlay_png(explanation: Explanation) -> bytes:
 
 
 def _predicted(page: ExplanationPage) -> dict[str, Any]:
-    shares = softmax(page.logits[0].astype(np.float64) / page.temperature)
-    return most_probable(shares, page.class_names, 1)[0]
+    """The predicted class; where an image may have several labels, also those predicted."""
+    shares = to_probabilities(page.logits[0], page.temperature, page.thresholds)
+    best = {"predicted": most_probable(shares, page.class_names, 1)[0]}
+    if page.thresholds is None:
+        return best
+    return {"labels": predicted_classes(shares, page.class_names, 0, page.thresholds), **best}
 
 
 def _map(explanation: Explanation, form: Form) -> dict[str, Any]:

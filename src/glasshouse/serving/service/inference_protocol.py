@@ -17,6 +17,8 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from glasshouse import __version__
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.predict import predicted_classes
 from glasshouse.serving.service.batcher import Work
 from glasshouse.serving.service.problems import Problem
 from glasshouse.serving.service.responses import PROBLEMS, document_response, json_response
@@ -140,7 +142,7 @@ async def _infer(service: Service, request: Request) -> dict[str, Any]:
     document = {
         "model_name": service.name,
         "model_version": VERSION,
-        "outputs": _outputs(asked, answers, service.classifier.class_names),
+        "outputs": _outputs(asked, answers, service.classifier),
     }
     return document if asked.id is None else {**document, "id": asked.id}
 
@@ -220,16 +222,25 @@ def _upload(index: int, value: Any) -> Upload:
         raise _invalid_input(f"{name}: not base64 ({error})") from error
 
 
+def _class_text(scores: Scores, classifier: Classifier) -> str:
+    """The predicted class; several labels with "|" between them, as in a table."""
+    names = classifier.class_names
+    if classifier.thresholds is None:
+        best = int(scores.logits.argmax())
+        return names[best] if names else str(best)
+    found = predicted_classes(scores.probabilities, names, 0, classifier.thresholds)
+    return "|".join(str(each["class"]) for each in found)
+
+
 def _outputs(
-    asked: InferRequest, answers: Sequence[Scores], class_names: tuple[str, ...]
+    asked: InferRequest, answers: Sequence[Scores], classifier: Classifier
 ) -> list[dict[str, Any]]:
     count = len(answers)
     names = [each.name for each in asked.outputs] if asked.outputs else _OUTPUTS
     found = []
     for name in dict.fromkeys(names):
         if name == "class":
-            best = [int(each.logits.argmax()) for each in answers]
-            texts = [class_names[k] if class_names else str(k) for k in best]
+            texts = [_class_text(each, classifier) for each in answers]
             found.append({"name": name, "datatype": "BYTES", "shape": [count], "data": texts})
             continue
         values = np.stack([getattr(each, name) for each in answers]).astype(np.float32)

@@ -1,12 +1,15 @@
 """POST /predict: the most probable classes of images."""
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Query, Request
+from numpy.typing import NDArray
 from starlette.responses import Response
 
-from glasshouse.models.predict import most_probable
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.predict import most_probable, predicted_classes
 from glasshouse.serving.service.responses import IMAGES_BODY, PROBLEMS, json_response
 from glasshouse.serving.service.schemas import PredictionsDocument
 from glasshouse.serving.service.service import Service, score_images
@@ -35,12 +38,18 @@ def predict_routes(service: Service) -> APIRouter:
             works = [partial(pixels_of, upload, preprocessing, limits) for upload in uploads]
             answers = await score_images(service, request, slot, works)
         found = [
-            {
-                "image": upload.name,
-                "top": most_probable(answer.probabilities, classifier.class_names, top),
-            }
+            {"image": upload.name, **_answer(classifier, answer.probabilities, top)}
             for upload, answer in zip(uploads, answers, strict=True)
         ]
         return json_response({"model": service.name, "predictions": found})
 
     return router
+
+
+def _answer(classifier: Classifier, shares: NDArray[np.float64], top: int) -> dict[str, Any]:
+    """The most probable classes; first the predicted labels where an image may have several."""
+    names, thresholds = classifier.class_names, classifier.thresholds
+    best = {"top": most_probable(shares, names, top)}
+    if thresholds is None:
+        return best
+    return {"labels": predicted_classes(shares, names, top, thresholds), **best}

@@ -22,6 +22,10 @@ class Prediction(Document):
     """The most probable classes of one image, highest probability first."""
 
     image: str = Field(description="the name that the client gave the image")
+    labels: list[ClassShare] | None = Field(
+        default=None,
+        description="where an image may have several labels: those that reach their threshold",
+    )
     top: list[ClassShare]
 
 
@@ -68,6 +72,10 @@ class ExplainedImage(Document):
     """One image: what was predicted, and its maps, which name the class that they explain."""
 
     image: str
+    labels: list[ClassShare] | None = Field(
+        default=None,
+        description="where an image may have several labels: those predicted, each explained",
+    )
     predicted: ClassShare
     maps: list[ExplanationMap]
 

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from glasshouse.errors import BadImage, NotFinite
 from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.inference import inference_net
-from glasshouse.models.predict import predict_logits, softmax
+from glasshouse.models.predict import predict_logits
 from glasshouse.serving.service.batcher import Batcher, Work, WorkBatcher
 from glasshouse.serving.service.capacity import Capacity, Slot
 from glasshouse.serving.service.limits import Limits
@@ -186,14 +186,14 @@ def _classify(
     metrics.forward_seconds.observe(time.monotonic() - began)
     metrics.batch_sizes.observe(count)
     metrics.images.inc(count)
-    return [_scores(each, classifier.temperature) for each in logits]
+    return [_scores(each, classifier) for each in logits]
 
 
-def _scores(logits: NDArray[np.float32], temperature: float) -> Scores | NotFinite:
+def _scores(logits: NDArray[np.float32], classifier: Classifier) -> Scores | NotFinite:
     # An error of its own: other images of the batch may belong to other callers.
     if not np.isfinite(logits).all():
         return NotFinite("the network has no answer for this image: its logits are NaN or infinite")
-    return Scores(logits, softmax(logits.astype(np.float64) / temperature))
+    return Scores(logits, classifier.to_probabilities(logits))
 
 
 def _warm_up(service: Service, fast_classifier: Classifier) -> None:

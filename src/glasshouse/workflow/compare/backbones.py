@@ -17,7 +17,7 @@ from glasshouse.training.features import make_extractor
 from glasshouse.training.head_choice import choose_head
 from glasshouse.workflow.train.experiment import TrainRequest, first_classifier
 from glasshouse.workflow.train.feature_run import head_predictions, head_settings, split_features
-from glasshouse.workflow.use.source_check import require_held_out
+from glasshouse.workflow.use.source_check import require_held_out, require_one_label
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def compare_backbones(
     """
     if len(recipes) + len(run_folders) < 2:
         raise UsageError("compare-backbones needs two networks or more, or one and --run RUN")
+    require_one_label(request.source, "compare-backbones")
     for recipe in recipes.values():
         require_held_out(recipe.data, "compare-backbones")
     measured = {

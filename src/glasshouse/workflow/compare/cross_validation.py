@@ -17,7 +17,7 @@ from glasshouse.training.head_choice import choose_head
 from glasshouse.training.heads import HeadSettings, fit_heads
 from glasshouse.workflow.train.experiment import TrainRequest, first_classifier
 from glasshouse.workflow.train.feature_run import head_predictions, head_settings
-from glasshouse.workflow.use.source_check import require_held_out
+from glasshouse.workflow.use.source_check import require_held_out, require_one_label
 
 _INNER = 4
 
@@ -56,6 +56,7 @@ def cross_validate(
     """
     started = time.perf_counter()
     require_held_out(request.recipe.data, "folds")
+    require_one_label(request.source, "cross-validation")
     splits, classifier = first_classifier(request, progress)
     parts = {"train": splits.train, "validation": splits.validation}
     parts |= {"test": splits.test} if with_test else {}

@@ -32,6 +32,7 @@ from glasshouse.workflow.compare.seeds import (
     seed_requests,
 )
 from glasshouse.workflow.train.experiment import TrainRequest
+from glasshouse.workflow.use.source_check import require_one_label
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ def climb(
     steps, and DivergedError when no step could be trained.
     """
     epochs = request.recipe.train.epochs
+    require_one_label(request.source, "ladder")
     if seeds < 1 or not rungs:
         raise UsageError(f"ladder: expected a step and a seed or more, received {seeds} seeds")
     rows: list[LadderRow] = []

@@ -34,7 +34,7 @@ from glasshouse.workflow.tune.space import (
 )
 from glasshouse.workflow.tune.study import Trial
 from glasshouse.workflow.tune.worker import Ended, Reached, Task, work
-from glasshouse.workflow.use.source_check import require_held_out
+from glasshouse.workflow.use.source_check import require_held_out, require_one_label
 
 if TYPE_CHECKING:
     import optuna
@@ -114,6 +114,7 @@ def tune(
         )
     require_space(search.recipe, search.overrides, search.space)
     _require_held_out(search)
+    require_one_label(search.source, "tune")
     _write_or_compare_settings(search)
     study = studies.open_study(search.out, prune=search.prune)
     own = values_in(load_recipe(search.recipe, search.overrides), search.space)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from glasshouse.data.targets import joined_names
 from glasshouse.explanation.draw.canvas import to_png
 from glasshouse.explanation.draw.overlay import DEFAULT, Palette
 from glasshouse.explanation.draw.photo_and_map import draw_photo_and_map
@@ -22,10 +23,10 @@ from glasshouse.explanation.nouns import (
     class_name_at,
     target_name,
 )
-from glasshouse.explanation.pipeline import MapRequest, explain_image
+from glasshouse.explanation.pipeline import MapRequest, explain_each_label
 from glasshouse.explanation.store import explanation_json, save_page
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.predict import softmax
+from glasshouse.models.predict import predicted_classes, to_probabilities
 from glasshouse.storage import sha256_of_bytes, write_bytes
 
 
@@ -48,12 +49,17 @@ class ExplainRequest:
 
 @dataclass(frozen=True)
 class Explained:
-    """One image's result: its prediction, the explained class, and the files written."""
+    """One image's result: its prediction, the explained class, and the files written.
+
+    Where an image may have several labels, predicted names all that are predicted, probability is
+    that of the explained label, and an image has a result for each predicted label.
+    """
 
     image: str
     predicted: str
     probability: float
     explained: str
+    is_multi_label: bool
     files: tuple[Path, ...]
     explanations: tuple[Explanation, ...]
 
@@ -91,13 +97,18 @@ def explain_images(
 ) -> list[Explained]:
     """Explain each image: write its sheet, a PNG per map, activations, raw maps and page.json.
 
+    Where an image may have several labels, each predicted label has them in a folder of its own.
     pixels: uint8 ``(n, 3, h, w)``; names: one per image, from which its folder is named.
     """
     results = []
     for image, name in zip(pixels, names, strict=True):
-        page = explain_image(classifier, image, request.maps)
-        page = replace(page, names=(name,), model=request.model)
-        results.append(_written(classifier, page, name, request))
+        pages = explain_each_label(classifier, image, request.maps)
+        for number, page in enumerate(pages, 1):
+            page = replace(page, names=(name,), model=request.model)
+            folder = request.out / _folder_name(name)
+            if len(pages) > 1:
+                folder = folder / f"label-{number}"
+            results.append(_written(classifier, page, name, request, folder))
     return results
 
 
@@ -114,22 +125,30 @@ def as_json(explained: Explained) -> dict[str, Any]:
 
 
 def _written(
-    classifier: Classifier, page: ExplanationPage, name: str, request: ExplainRequest
+    classifier: Classifier,
+    page: ExplanationPage,
+    name: str,
+    request: ExplainRequest,
+    folder: Path,
 ) -> Explained:
-    folder = request.out / _folder_name(name)
     files = []
     for stem, image in _drawn(page, request).items():
         files.append(folder / f"{stem}.png")
         write_bytes(files[-1], to_png(image))
     files += save_page(page, folder, classifier)
-    shares = softmax(page.logits[0].astype(np.float64) / page.temperature)
+    shares = to_probabilities(page.logits[0], page.temperature, page.thresholds)
     best = int(shares.argmax())
     predicted = class_name_at(page.class_names, best)
+    if page.thresholds is not None:
+        found = predicted_classes(shares, page.class_names, 0, page.thresholds)
+        predicted = joined_names([str(each["class"]) for each in found])
+        best = int(page.explanations[0].targets[0]) if page.explanations else best
     return Explained(
         image=name,
         predicted=predicted,
         probability=float(shares[best]),
         explained=target_name(page.explanations[0], 0) if page.explanations else predicted,
+        is_multi_label=page.thresholds is not None,
         files=tuple(files),
         explanations=page.explanations,
     )

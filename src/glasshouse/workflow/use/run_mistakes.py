@@ -22,6 +22,7 @@ from glasshouse.workflow.train.pretrained_setup import data_settings
 from glasshouse.workflow.train.reporting import write_run_report
 from glasshouse.workflow.train.worst_mistakes import explain_worst, images_named
 from glasshouse.workflow.use.predictions import load_run_classifier
+from glasshouse.workflow.use.source_check import require_one_label
 
 
 def explain_run_mistakes(
@@ -35,6 +36,7 @@ def explain_run_mistakes(
     that.
     """
     classifier, facts = load_run_classifier(run), runs.read_run(run)
+    require_one_label(facts.source, "explain --errors")
     recipe = facts.recipe
     is_own = recipe.model.pretrained is None
     settings = recipe.data if is_own else data_settings(facts.source, recipe)

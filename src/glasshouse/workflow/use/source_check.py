@@ -6,7 +6,7 @@ from pathlib import Path
 from glasshouse.data.findings import Finding, names_of
 from glasshouse.data.image_checks import blocking, check
 from glasshouse.data.images import Splits
-from glasshouse.data.sources import load_splits
+from glasshouse.data.sources import is_multi_label, load_splits
 from glasshouse.errors import DataError, RecipeError, UnreadableFiles
 from glasshouse.progress import Progress
 from glasshouse.report.data_report import render_data_report
@@ -96,6 +96,18 @@ def require_held_out(settings: DataSettings, command: str) -> None:
             f"data.train_on_validation: {command} needs held-out images, but this trains on them. "
             "Leave it unset here, and set it for the final training, when nothing is left to "
             "choose."
+        )
+
+
+def require_one_label(source: str, command: str) -> None:
+    """Raise DataError for a command that cannot work with several labels per image.
+
+    No image is read.
+    """
+    if is_multi_label(source):
+        raise DataError(
+            f"{command} works with one label per image, but these images may have several. For "
+            "them, use train, evaluate, predict, explain, check, serve and export."
         )
 
 

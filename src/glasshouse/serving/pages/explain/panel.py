@@ -4,14 +4,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from urllib.parse import urlencode
 
-import numpy as np
 from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
+from glasshouse.data.targets import joined_names
 from glasshouse.explanation.methods import METHODS, SLOW_METHODS
 from glasshouse.explanation.nouns import Explanation, target_name
-from glasshouse.models.predict import softmax
+from glasshouse.models.predict import predicted_classes, to_probabilities
 from glasshouse.serving.explainer import ExplainedPhoto
 from glasshouse.serving.pages.parts import box, button, link, panel, text
 
@@ -175,8 +175,13 @@ def _what(answer: ExplainedPhoto) -> str:
 
 
 def _top_five(answer: ExplainedPhoto) -> None:
-    shares = softmax(answer.page.logits[0].astype(np.float64) / answer.page.temperature)
+    page = answer.page
+    shares = to_probabilities(page.logits[0], page.temperature, page.thresholds)
     explained = int(answer.page.explanations[0].targets[0])
+    if page.thresholds is not None:
+        found = predicted_classes(shares, page.class_names, 0, page.thresholds)
+        said = joined_names([str(each["class"]) for each in found])
+        text(f"Labels: {said}", "p", "gh-labels")
     with box("gh-five", "ol").props('aria-label="Most probable classes"'):
         for place in shares.argsort()[::-1][:_TOP].tolist():
             with box("gh-explained" if place == explained else "", "li"):

@@ -112,6 +112,10 @@ def _worst_mistakes(workbench: Workbench, model: ModelChoice, images: ImageSet) 
     folder = run_of_choice(workbench.runs, model)
     if folder is None or not (folder / runs.PREDICTIONS).is_file():
         return []
-    worst = worst_mistakes(load_predictions(folder / runs.PREDICTIONS), _MISTAKES_SHOWN)
+    predictions = load_predictions(folder / runs.PREDICTIONS)
+    # Where an image may have several labels, there is no single wrong answer to rank by.
+    if predictions.is_multi_label:
+        return []
+    worst = worst_mistakes(predictions, _MISTAKES_SHOWN)
     row_of = {name: row for row, name in enumerate(images.ids.tolist())}
     return [row_of[mistake.id] for mistake in worst if mistake.id in row_of]

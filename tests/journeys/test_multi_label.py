@@ -1,0 +1,97 @@
+"""Images with several labels, from a table to answers: what each command does, or refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.journeys.command import glasshouse_here
+
+QUARTERS = {"north-west": (0, 0), "north-east": (0, 1), "south-east": (1, 1)}
+
+
+def write_images(folder: Path, count: int = 120) -> Path:
+    """Noise in which each label brightens a quarter, with a table that names the labels."""
+    random = np.random.default_rng(0)
+    lines = ["path,labels"]
+    for number in range(count):
+        own = [name for name in QUARTERS if random.random() < 0.4]
+        pixels = random.integers(0, 100, (16, 16, 3), dtype=np.uint8)
+        for name in own:
+            row, column = (8 * place for place in QUARTERS[name])
+            pixels[row : row + 8, column : column + 8] += np.uint8(120)
+        Image.fromarray(pixels).save(folder / f"{number:03d}.png")
+        lines.append(f"{number:03d}.png,{'|'.join(own)}")
+    table = folder / "images.csv"
+    table.write_text("\n".join(lines), encoding="utf-8")
+    return table
+
+
+def test_several_labels_from_a_table_to_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLASSHOUSE_CACHE", str(tmp_path / "cache"))
+    table, run = str(write_images(tmp_path)), str(tmp_path / "run")
+
+    def done(*arguments: str) -> str:
+        code, output, errors = glasshouse_here(list(arguments), capsys)
+        assert code == 0, errors
+        return output + errors
+
+    changes = ("train.epochs=12", "data.image_size=16", "train.lr=3e-3", "augment.mixup=0.2",
+               "augment.horizontal_flip=false", "augment.rotation_range=0")  # fmt: skip
+    sets = [each for change in changes for each in ("--set", change)]
+    said = done("train", table, "--recipe", "small-cnn", "--out", run, *sets)
+    assert "test mean average precision" in said
+    found = json.loads(done("evaluate", run, "--json"))
+    assert found["mean_average_precision"]["value"] > 0.9
+    assert found["unlabelled_count"] > 0
+    assert "label" in done("evaluate", run)
+    report = Path(run, "report.html").read_text(encoding="utf-8")
+    for words in ("Metrics per label", "Why these labels", "mean average precision"):
+        assert words in report
+    model = json.loads(Path(run, "model.json").read_text(encoding="utf-8"))
+    assert len(model["thresholds"]) == 3
+    # An image with two labels, and what the classifier says about it.
+    rows = [line.split(",") for line in Path(table).read_text().splitlines()[1:]]
+    both = next(name for name, labels in rows if labels == "north-west|south-east")
+    (answer,) = json.loads(done("predict", run, str(tmp_path / both), "--json"))
+    assert {each["class"] for each in answer["labels"]} == {"north-west", "south-east"}
+    assert all(0 <= each["probability"] <= 1 for each in answer["labels"])
+    out = str(tmp_path / "explained")
+    maps = json.loads(
+        done("explain", run, str(tmp_path / both), "--method", "saliency", "--out", out, "--json")
+    )
+    assert {each["explained"] for each in maps} == {"north-west", "south-east"}
+    assert len({file for each in maps for file in each["files"]}) == 2 * len(maps[0]["files"])
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["folds", "label-errors", "ladder", "tune", "compare-backbones"],
+)
+def test_commands_for_one_label_refuse_several_plainly(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = {
+        "tune": ["--search", "train.lr=1e-4..1e-1:log"],
+        "compare-backbones": ["--backbones", "resnet18,resnet34"],
+    }
+    out = [] if command in ("folds", "compare-backbones") else ["--out", str(tmp_path / "out")]
+    arguments = [command, "shapes-multi", *out, *more.get(command, [])]
+    code, _, errors = glasshouse_here(arguments, capsys)
+    assert code in (2, 3), errors
+    assert "works with one label per image, but these images may have several" in errors
+
+
+def test_settings_that_balance_classes_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key in ("sampling", "class_weights"):
+        arguments = ["train", "shapes-multi", "--out", str(tmp_path / key)]
+        chosen = ["--set", f"train.{key}=balanced", "--set", "data.train_limit=20"]
+        code, _, errors = glasshouse_here([*arguments, *chosen], capsys)
+        assert code == 2
+        assert f"train.{key} = 'balanced' needs one label per image" in errors
