@@ -11,14 +11,14 @@ Rule = Literal["vanilla", "guided", "relu"]
 MethodName = Literal[
     "saliency", "guided", "relu", "grad-cam", "guided-grad-cam", "grad-cam-guided-rule",
     "grad-cam-relu-rule", "hires-cam", "xgrad-cam", "grad-cam++", "layer-cam", "eigen-cam",
-    "smoothgrad", "integrated-gradients", "occlusion",
+    "attention-rollout", "gradient-rollout", "smoothgrad", "integrated-gradients", "occlusion",
 ]  # fmt: skip
 PAGE_METHODS: tuple[MethodName, ...] = ("saliency", "guided", "relu", "grad-cam", "guided-grad-cam")
 ALL_METHODS: tuple[MethodName, ...] = get_args(MethodName)
 SHEET_METHODS: tuple[MethodName, ...] = (
     "saliency", "guided", "relu", "grad-cam", "grad-cam-guided-rule", "grad-cam-relu-rule",
-    "guided-grad-cam", "hires-cam", "grad-cam++", "layer-cam", "eigen-cam", "smoothgrad",
-    "integrated-gradients", "occlusion",
+    "guided-grad-cam", "hires-cam", "grad-cam++", "layer-cam", "gradient-rollout",
+    "attention-rollout", "eigen-cam", "smoothgrad", "integrated-gradients", "occlusion",
 )  # fmt: skip
 # Stands for every method of a sheet that suits the network.
 ALL = "all"
@@ -58,13 +58,14 @@ QUESTIONS: dict[QuestionName, str] = {
 class Method:
     """How a method is made, what people call it, and which question it answers.
 
-    source: gradients at the image, at the layer, at both, or passes of its own. rule: the ReLU
-    rule of these gradients. cam: the function of `CAMS`, for the sources layer and both.
+    source: gradients at the image, at the layer, at both, the weights of all attention layers, or
+    passes of its own. rule: the ReLU rule of these gradients. cam: the function of `CAMS`, for the
+    sources layer and both.
     """
 
     title: str
     question: QuestionName
-    source: Literal["image", "layer", "both", "own"]
+    source: Literal["image", "layer", "both", "attention", "own"]
     rule: Rule = "vanilla"
     cam: str = "grad-cam"
 
@@ -87,6 +88,8 @@ METHODS: dict[str, Method] = {
     "grad-cam++": Method("Grad-CAM++", "where", "layer", cam="grad-cam++"),
     "layer-cam": Method("LayerCAM", "where", "layer", cam="layer-cam"),
     "eigen-cam": Method("Eigen-CAM", "seen", "layer", cam="eigen-cam"),
+    "attention-rollout": Method("Attention rollout", "seen", "attention"),
+    "gradient-rollout": Method("Gradient-weighted rollout", "where", "attention"),
     "smoothgrad": Method("SmoothGrad", "sensitivity", "own"),
     "integrated-gradients": Method("Integrated gradients", "how much", "own"),
     "occlusion": Method("Occlusion", "how much", "own"),
@@ -94,6 +97,11 @@ METHODS: dict[str, Method] = {
 
 # Many passes each, where all the others share one.
 SLOW_METHODS = tuple(name for name in ALL_METHODS if METHODS[name].source == "own")
+
+# Their maps have one value per token, not per pixel.
+ROLLOUTS = tuple(name for name in ALL_METHODS if METHODS[name].source == "attention")
+# Maps of the network's attention to the image, whatever the class.
+CLASSLESS = ("eigen-cam", "attention-rollout")
 
 
 def require_methods(names: Sequence[str]) -> tuple[MethodName, ...]:

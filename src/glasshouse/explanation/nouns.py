@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.errors import UsageError, did_you_mean
-from glasshouse.explanation.methods import Rule
+from glasshouse.explanation.methods import ROLLOUTS, Rule
 
 Floats = NDArray[np.floating[Any]]
 Verdict = Literal["good", "doubtful", "note"]
@@ -79,8 +79,9 @@ class Explanation(Drawable):
 
     @property
     def is_cam(self) -> bool:
-        """Whether this is a class activation map, in the resolution of its layer."""
-        return self.layer is not None and self.channels is None
+        """Whether this is a coarse map, in the resolution of a layer or of the tokens."""
+        is_coarse = self.layer is not None or self.method in ROLLOUTS
+        return is_coarse and self.channels is None
 
     @property
     def is_region(self) -> bool:

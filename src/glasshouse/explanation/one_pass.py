@@ -15,6 +15,7 @@ from torch.autograd.graph import GradientEdge
 
 from glasshouse.errors import ModelError, NotFinite
 from glasshouse.explanation.activations import activations_of
+from glasshouse.explanation.attention_maps import rollout_map, rollout_note
 from glasshouse.explanation.graph.layer_choice import (
     choose_layer,
     find_call,
@@ -121,6 +122,8 @@ def record_batch(
     inputs = as_inputs(question.classifier, images)
     methods = [METHODS[name] for name in question.methods]
     keep = {module_of(name) for name in question.settings.activation_layers}
+    # Any layer may be the one that says where the tokens lie.
+    see_all = see_all or any(method.source == "attention" for method in methods)
     if not any(method.needs_layer for method in methods):
         recording = record(net, inputs, keep=keep, see_all=see_all)
         return Recorded(recording, Layouts(net, recording))
@@ -197,7 +200,7 @@ def explain_recorded(
                 f"the map of {name} has values that are NaN or infinite: the gradient is not "
                 "defined for this image; choose another method"
             )
-        described = _described(replace(blank, method=name), found, recorded.choice)
+        described = _described(replace(blank, method=name), found, recorded)
         made.append(replace(described, maps=maps, channels=channels))
     return ExplanationPage(
         images=images,
@@ -251,14 +254,16 @@ def _require_relus(rule: Rule, count: ReluCount) -> None:
     )
 
 
-def _described(blank: Explanation, found: _Found, choice: LayerChoice | None) -> Explanation:
+def _described(blank: Explanation, found: _Found, recorded: Recorded) -> Explanation:
     """The explanation with its rule, layer, notes and warnings; its maps are still missing."""
-    method = METHODS[blank.method]
+    method, choice = METHODS[blank.method], recorded.choice
     at_image = method.source != "layer"
     count = found.image_count if at_image else found.layer_count
     place = "between the image and the score" if at_image else "after this layer"
     notes, warnings = describe_count(count, method.rule, place)
     layer = None
+    if method.source == "attention":
+        notes = (rollout_note(recorded.recording),)
     if choice is not None and method.needs_layer:
         layer = choice.name
         notes = (*notes, f"Layer: {choice.reason}.", *_identities(blank.method, found))
@@ -299,6 +304,8 @@ def _values(
     method, call = METHODS[name], recorded.call
     if method.source == "own":
         return _own_values(name, question, recorded.recording.inputs.detach(), selector)
+    if method.source == "attention":
+        return _array(rollout_map(name, recorded.recording, recorded.layouts, selector)), None
     if method.source == "image":
         gradient = found.at_image[method.rule]
         return _array(saliency.largest_channel(gradient)), _array(gradient)

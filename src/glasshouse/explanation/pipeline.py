@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from glasshouse.explanation.attention_maps import allows_rollout
 from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.graph.layer_choice import (
     choose_layer,
@@ -24,6 +25,7 @@ from glasshouse.explanation.methods import (
     SHEET_METHODS,
     SLOW_METHODS,
     ExplainSettings,
+    Method,
     MethodName,
     require_methods,
 )
@@ -124,7 +126,10 @@ def add_slow_maps(classifier: Classifier, page: ExplanationPage) -> ExplanationP
 def sheet_methods(
     classifier: Classifier, image: NDArray[np.uint8], layer: str | None = None
 ) -> tuple[MethodName, ...]:
-    """What "all" means for this network: a ReLU rule is left out where it has no ReLU to act on.
+    """What "all" means for this network, without the methods that do not suit it.
+
+    A ReLU rule is left out where it has no ReLU to act on, and rollouts without attention layers
+    over the same tokens.
 
     layer: where class activation maps are computed; unset: `choose_layer`'s. Raises UsageError
     for an unknown one.
@@ -173,9 +178,11 @@ def _suitable(names: Sequence[MethodName], recorded: Recorded) -> tuple[MethodNa
     recording, call = recorded.recording, recorded.call
     everywhere = relus_before(recording, input_edge(recording)).changed > 0
     behind = call is not None and relus_before(recording, call.edge).changed > 0
-    return tuple(
-        name
-        for name in names
-        if METHODS[name].rule == "vanilla"
-        or (behind if METHODS[name].source == "layer" else everywhere)
-    )
+    is_attentive = allows_rollout(recording, recorded.layouts)
+
+    def suits(method: Method) -> bool:
+        if method.source == "attention":
+            return is_attentive
+        return method.rule == "vanilla" or (behind if method.source == "layer" else everywhere)
+
+    return tuple(name for name in names if suits(METHODS[name]))

@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 
 from glasshouse.explanation.maps.enlargement import shown
+from glasshouse.explanation.methods import CLASSLESS
 from glasshouse.explanation.nouns import Explanation
 from glasshouse.explanation.trust.hiding import HIDING
 
 # Maps of regions come first, because a person can see what they mark; those that hardly depend on
 # the class come last.
 _ORDER = (
-    "grad-cam", "hires-cam", "xgrad-cam", "layer-cam", "grad-cam++", "occlusion",
+    "grad-cam", "hires-cam", "xgrad-cam", "layer-cam", "grad-cam++", "gradient-rollout",
+    "occlusion",
     "integrated-gradients", "smoothgrad", "saliency", "grad-cam-guided-rule", "grad-cam-relu-rule",
-    "guided-grad-cam", "guided", "relu", "eigen-cam",
+    "guided-grad-cam", "guided", "relu", "attention-rollout",
+    "eigen-cam",
 )  # fmt: skip
 
 
@@ -43,5 +46,5 @@ def verdict_on(explanation: Explanation) -> str:
 def _rank(explanation: Explanation) -> tuple[bool, int, int]:
     is_empty = not (shown(explanation) > 0).any()
     place = _ORDER.index(explanation.method) if explanation.method in _ORDER else len(_ORDER)
-    # Without any judgement, Eigen-CAM would have the fewest doubts and still explain no class.
-    return is_empty or explanation.method == "eigen-cam", len(doubts_of(explanation)), place
+    # Without any judgement, these would have the fewest doubts and still explain no class.
+    return is_empty or explanation.method in CLASSLESS, len(doubts_of(explanation)), place

@@ -14,7 +14,7 @@ from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.graph.recording import Recording, record
 from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.maps.enlargement import shown
-from glasshouse.explanation.methods import ExplainSettings, require_methods
+from glasshouse.explanation.methods import CLASSLESS, ExplainSettings, require_methods
 from glasshouse.explanation.nouns import CANNOT, Check, Explanation, Floats
 from glasshouse.models.classifier import Classifier
 from glasshouse.rng import derive
@@ -89,11 +89,10 @@ def check_content(explanations: Sequence[Explanation]) -> tuple[Explanation, ...
         if (strength > 0).all():
             checked.append(explanation)
             continue
-        where = (
-            "no gradient reaches the image"
-            if explanation.layer is None
-            else "nothing in this layer speaks for the class"
-        )
+        where = "no gradient reaches the image"
+        if explanation.is_cam:
+            place = "this layer" if explanation.layer else "the attention layers"
+            where = f"nothing in {place} speaks for the class"
         words = f"The map is correct but empty: {where} under the {explanation.rule} rule."
         check = Check("empty", tuple(map(float, strength)), "doubtful", words)
         checked.append(_with(explanation, check))
@@ -145,8 +144,9 @@ def _head_name(recording: Recording) -> str:
 
 def _head_check(explanation: Explanation, other: Explanation) -> Check:
     values = _correlations(explanation.maps, other.maps)
-    if explanation.method == "eigen-cam":
-        words = "Independent of the class: it shows what dominates the layer's activations."
+    if explanation.method in CLASSLESS:
+        what = "the layer's activations" if explanation.layer else "the network's attention"
+        words = f"Independent of the class: it shows what dominates {what}."
         return Check("random head", values, "note", words)
     if not any(np.ptp(each) for each in other.maps):
         words = f"{CANNOT}: with a random last layer, the map is empty."
