@@ -29,8 +29,8 @@ def by_hand(classifier: Classifier, targets: np.ndarray) -> tuple[list[Tensor], 
     kept: list[Tensor] = []
     softmax = Tensor.softmax
 
-    def keeping(self: Tensor, *arguments: int) -> Tensor:
-        kept.append(softmax(self, *arguments))
+    def keeping(self: Tensor, dim: int) -> Tensor:
+        kept.append(softmax(self, dim))
         return kept[-1]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -163,7 +163,7 @@ def test_what_a_rollout_is_not_defined_for_is_refused(net: object, said: str) ->
 def test_windows_of_tokens_are_refused() -> None:
     class Windows(TokenNet):
         def forward(self, x: Tensor) -> Tensor:
-            halves = torch.cat(x.split(TOKEN_SIDE, -1))
+            halves = torch.cat([x[..., :TOKEN_SIDE], x[..., TOKEN_SIDE:]])
             logits: Tensor = super().forward(halves).view(2, len(x), -1).mean(0)
             return logits
 
