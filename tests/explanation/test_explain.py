@@ -342,7 +342,7 @@ def test_a_map_that_is_not_finite_is_refused() -> None:
 
         def __init__(self) -> None:
             super().__init__()
-            self.head = nn.Linear(3, 3)
+            self.head = nn.Linear(3, 5)
 
         def forward(self, inputs: Tensor) -> Tensor:
             logits: Tensor = self.head(inputs.abs().sqrt().mean((2, 3)))
