@@ -85,8 +85,35 @@ def test_a_network_with_data_dependent_control_flow_is_refused(tmp_path: Path) -
             )
 
     classifier = Classifier(Moody(), Preprocessing(16, 16), ("a", "b"))
-    with pytest.raises(ModelError, match="cannot be exported to ONNX"):
+    with pytest.raises(ModelError, match="depending on computed values") as caught:
         export_onnx(classifier, tmp_path / "x.onnx")
+    assert "\x1b" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_an_operation_that_onnx_does_not_have_is_named(tmp_path: Path) -> None:
+    class Rooted(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            values: Tensor = torch.linalg.eigvals(inputs[:, 0, :4, :4]).real[:, :2]
+            return values
+
+    classifier = Classifier(Rooted(), Preprocessing(16, 16), ("a", "b"))
+    with pytest.raises(ModelError, match=r"ONNX has no operation aten\.linalg_eig;") as caught:
+        export_onnx(classifier, tmp_path / "x.onnx")
+    assert "\x1b" not in str(caught.value)
+
+
+def test_the_file_has_the_opset_that_is_asked_for_or_is_refused(
+    classifier: Classifier, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.onnx"
+    export_onnx(classifier, path, opset=18)
+    versions = {each.domain: each.version for each in onnx.load(path).opset_import}
+    assert versions[""] == 18
+    assert check_parity(classifier, path).difference < 1e-6
+    with pytest.raises(ModelError, match=r"cannot be written in opset 99, .* use --opset \d+"):
+        export_onnx(classifier, tmp_path / "other.onnx", opset=99)
+    assert not (tmp_path / "other.onnx").exists()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_network_without_answers_writes_no_file(classifier: Classifier, tmp_path: Path) -> None:

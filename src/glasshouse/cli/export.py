@@ -20,6 +20,9 @@ def export(
         ),
     ] = None,
     format: Annotated[Literal["onnx"], typer.Option(help="File format.")] = "onnx",
+    opset: Annotated[
+        int | None, typer.Option(min=1, help="Version of ONNX's operators. Default: 20.")
+    ] = None,
     weights: Weights = None,
     offline: Offline = False,
     json: Json = False,
@@ -40,7 +43,7 @@ def export(
     require_extra()
     classifier = classifier_named(model, weights, offline=offline)
     decoded = read_images(images, classifier) if images else None
-    export_onnx(classifier, out)
+    export_onnx(classifier, out, opset=opset)
     parity = check_parity(classifier, out, decoded)
     size = out.stat().st_size
     if json:

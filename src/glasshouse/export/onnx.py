@@ -2,8 +2,13 @@
 
 import copy
 import json
+import logging
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +20,8 @@ from glasshouse.storage import write_bytes
 
 IMAGES, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
 _OPSET = 20
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_OPERATION = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
 
 
 class _Whole(nn.Module):
@@ -42,13 +49,14 @@ class _Whole(nn.Module):
         return logits, scaled.sigmoid() if self._is_multi_label else scaled.softmax(1)
 
 
-def export_onnx(classifier: Classifier, path: str | Path) -> None:
+def export_onnx(classifier: Classifier, path: str | Path, *, opset: int | None = None) -> None:
     """Write the classifier as one ONNX file that includes its weights.
 
     Input: ``images``, uint8 ``(n, 3, h, w)`` of the network's size, any n. Outputs: ``logits`` and
     ``probabilities``, float32 ``(n, k)``. Class names and preprocessing are in the metadata of the
-    file. Raises UsageError if the onnx extra is not installed, and ModelError for a network that
-    cannot be exported.
+    file. opset: the version of ONNX's operators, for an older or newer runtime. Raises UsageError
+    if the onnx extra is not installed, and ModelError for a network that cannot be exported, or not
+    in this opset.
     """
     require_extra()
     import onnx
@@ -57,27 +65,25 @@ def export_onnx(classifier: Classifier, path: str | Path) -> None:
     wanted = classifier.preprocessing
     example = torch.zeros((2, 3, wanted.height, wanted.width), dtype=torch.uint8)
     logits_of(classifier, example.numpy())  # raises NotFinite before there is a file
-    with evaluating(classifier.net), warnings.catch_warnings():
-        # The exporter warns about its internals, which a user can do nothing about.
-        warnings.simplefilter("ignore")
+    with evaluating(classifier.net), _quiet():
         try:
             program = torch.onnx.export(
                 _Whole(classifier).eval(),
                 (example,),
                 dynamo=True,
                 verbose=False,
-                opset_version=_OPSET,
+                opset_version=opset or _OPSET,
                 input_names=[IMAGES],
                 output_names=[LOGITS, PROBABILITIES],
                 dynamic_shapes=({0: torch.export.Dim("n")},),
             )
         except Exception as error:
             raise ModelError(
-                f"this network cannot be exported to ONNX: {_first_line(error)}. The control flow "
-                "of its forward pass must not depend on computed values."
+                f"this network cannot be exported to ONNX: {_reason(error)}"
             ) from error
     assert program is not None
     model = program.model_proto
+    _require_opset(model, opset)
     for key, value in _facts(classifier).items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
@@ -115,6 +121,42 @@ def _facts(classifier: Classifier) -> dict[str, str]:
     }
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter warns and logs about its internals, tracebacks included."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _require_opset(model: Any, opset: int | None) -> None:
+    """Raise ModelError for another opset, which the exporter keeps where it cannot convert."""
+    found = next(int(each.version) for each in model.opset_import if not each.domain)
+    if opset is not None and found != opset:
+        raise ModelError(
+            f"this network cannot be written in opset {opset}, but in opset {found}: use --opset "
+            f"{found}, or a runtime that knows it"
+        )
+
+
+def _reason(error: Exception) -> str:
+    """What the exporter failed at in the end, and what to do about it."""
+    inner: BaseException = error
+    while inner.__cause__ is not None:
+        inner = inner.__cause__
+    lines = [line.strip() for line in _ANSI.sub("", str(inner)).splitlines() if line.strip()]
+    first = (lines[0] if lines else type(inner).__name__).rstrip(".")
+    if "data-dependent" in first:
+        return (
+            "its forward pass takes another way depending on computed values, which ONNX cannot "
+            f"express; use torch.where in place of if ({first})"
+        )
+    operation = _OPERATION.search(first)
+    if operation is not None:
+        return f"ONNX has no operation {operation[1]}; use another one in the forward pass"
+    return f"{first} ({type(inner).__name__})"
