@@ -13,7 +13,7 @@ from glasshouse.errors import RecipeError, did_you_mean
 from glasshouse.setting_errors import explain_problems
 from glasshouse.settings import Recipe
 
-_NETS = {"preset", "layers", "pretrained"}
+_NETS = {"preset", "layers", "pretrained", "code"}
 
 
 def recipe_names() -> list[str]:

@@ -165,11 +165,16 @@ class PretrainedSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """The network: a preset, a list of layers, or a pretrained network."""
+    """The network: a preset, a list of layers, a pretrained network, or code of your own."""
 
     preset: str | None = Field(default=None, description="a name that `glasshouse models` lists")
     layers: tuple[Layer, ...] | None = None
     pretrained: PretrainedSettings | None = None
+    code: str | None = Field(
+        default=None,
+        description="the code of your own network, FILE.py:FUNCTION; it runs only where --net "
+        "names it on the command line",
+    )
     scaling: Literal["rescale", "standardize", "standardize_global"] = Field(
         default="rescale",
         description="rescale: pixels to 0..1; standardize: each channel to mean 0 and standard "
@@ -188,9 +193,9 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _exactly_one_network(self) -> "ModelSettings":
-        given = (self.preset, self.layers, self.pretrained)
+        given = (self.preset, self.layers, self.pretrained, self.code)
         if sum(value is not None for value in given) != 1:
-            raise ValueError("expected exactly one of preset, layers and pretrained")
+            raise ValueError("expected exactly one of preset, layers, pretrained and code")
         return self
 
 

@@ -17,7 +17,7 @@ from glasshouse.models.known_names import bundled_names
 from glasshouse.models.predict import read_images
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.workflow.use.image_files import read_image_files
-from tests.explanation.nets import classifier_of, module_net
+from tests.explanation.nets import classifier_of, pooled_net
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_chunks_hold_a_bounded_number_of_images_and_bad_files_are_collected(
 def test_files_read_by_several_processes_have_the_pixels_of_those_read_in_this_one(
     folder: Path, cropped: Preprocessing
 ) -> None:
-    classifier = replace(classifier_of(module_net()), preprocessing=cropped)
+    classifier = replace(classifier_of(pooled_net()), preprocessing=cropped)
     paths = [*image_paths([Path("deep")]), Path("nowhere.png")]
     found = read_image_files(paths, classifier)
     expected = [read_image_files([path], classifier)[0] for path in paths]

@@ -9,7 +9,7 @@ import pytest
 
 from glasshouse.errors import ModelError
 from glasshouse.models.classifier import load_classifier, save_classifier
-from glasshouse.models.net_arguments import require_shaping
+from glasshouse.models.net_arguments import parsed_arguments, require_shaping
 from glasshouse.models.pretrained import build_net
 from glasshouse.models.zoo import create
 from glasshouse.settings import PretrainedSettings
@@ -86,3 +86,10 @@ def test_a_similar_name_is_suggested() -> None:
 def test_wrong_values_are_named_whatever_the_constructor_raises() -> None:
     with pytest.raises(ModelError, match="cannot be built with"):
         build_net("timm/resnet18", 2, {"layers": 3})
+
+
+def test_several_values_of_one_key_are_a_list() -> None:
+    found = parsed_arguments("net:...", "mean=0.485,0.456,0.406,pad_type=same,width=2,std=0.5")
+    assert found == {"mean": [0.485, 0.456, 0.406], "pad_type": "same", "width": 2, "std": 0.5}
+    with pytest.raises(ModelError, match=r"received '0\.4' after the colon"):
+        parsed_arguments("net:0.4", "0.4")

@@ -22,7 +22,7 @@ def require_model(model: str, weights: Path | None = None) -> None:
         require_known(model)
     elif not (Path(model) / runs.MODEL).is_file():
         runs.require_trained(Path(model))
-    _require_weights_file(weights)
+    require_weights_file(weights)
 
 
 def require_net(model: str, overrides: Sequence[str]) -> None:
@@ -45,10 +45,11 @@ def require_weights(recipe: Recipe) -> None:
     """Raise ModelError when the weights that a recipe starts from are a file that is missing."""
     pretrained = recipe.model.pretrained
     if pretrained is not None and pretrained.weights not in ("usual", "none"):
-        _require_weights_file(Path(pretrained.weights))
+        require_weights_file(Path(pretrained.weights))
 
 
-def _require_weights_file(weights: Path | None) -> None:
+def require_weights_file(weights: Path | None) -> None:
+    """Raise ModelError when a file of weights is missing."""
     if weights is not None and not weights.is_file():
         raise ModelError(f"the weights file {weights} does not exist")
 

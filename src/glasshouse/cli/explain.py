@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from glasshouse.cli.named_classifier import NamedModel, classifier_named, model_and_images
 from glasshouse.cli.options import (
     IMAGE_HELP,
+    ClassNamesFile,
     DataDir,
     Json,
     Model,
+    Net,
     Offline,
     Reread,
     Weights,
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from glasshouse.errors import BadImage
+    from glasshouse.explanation.pipeline import MapRequest
     from glasshouse.models.classifier import Classifier
     from glasshouse.workflow.use.explain_files import Explained, ExplainRequest
 
@@ -71,7 +75,7 @@ Errors = Annotated[
 
 
 def explain(
-    model: Model,
+    model: Model = None,
     images: Images = None,
     method: Methods = None,
     class_name: ClassName = None,
@@ -85,7 +89,9 @@ def explain(
     colours: Colours = "inferno",
     layers: Layers = False,
     errors: Errors = False,
+    net: Net = None,
     weights: Weights = None,
+    class_names: ClassNamesFile = None,
     reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,
@@ -95,42 +101,55 @@ def explain(
     from glasshouse.cli import early_checks
     from glasshouse.cli.image_paths import end_with_bad_files, image_paths
 
-    _require_source(model, errors, reread)
-    _require_something(images, is_enough=errors or layers)
-    early_checks.require_model(model, weights)
-    paths = image_paths(images) if images and not (errors or layers) else []
+    model, given = model_and_images(model, images, net)
+    named = NamedModel(model, net, weights, class_names, offline)
+    _require_source(named, errors, reread)
+    _require_something(given, is_enough=errors or layers)
+    named.checked()
+    paths = image_paths(given) if given and not (errors or layers) else []
     early_checks.require_images(paths)
     early_checks.require_folder_free_of_files(out)
     require_named_methods(method or ())
-    early_checks.require_class(model, class_name)
-    from glasshouse.cli.named_classifier import classifier_named
-    from glasshouse.workflow.use.explain_files import ExplainRequest, map_request
+    early_checks.require_class(model or "", class_name)
+    from glasshouse.workflow.use.explain_files import ExplainRequest
 
     if errors:
-        _write_mistakes(Path(model), out, data_dir, offline, json)
+        _write_mistakes(named, out, data_dir, json)
         return
-    classifier = classifier_named(model, weights, offline=offline)
+    classifier = classifier_named(named)
     if layers:
         _print_layers(classifier, json)
         return
     request = ExplainRequest(
         out=out or Path("explanations"),
-        maps=map_request(
-            method or ["activations" if activations else "all"],
-            activation_layers=activations or (),
-            class_name=class_name,
-            layer=layer,
-            is_checked=checks,
-        ),
+        maps=_maps(method, activations, class_name, layer, checks),
         palette=colours,
         channel=channel,
         tiles=tiles,
         shared_scale=shared_scale,
-        model=model,
+        model=named.shown,
     )
     bad: list[BadImage] = []
     _print_answers(_explained(classifier, paths, request, bad), json)
     end_with_bad_files(bad)
+
+
+def _maps(
+    method: list[str] | None,
+    activations: list[str] | None,
+    class_name: str | None,
+    layer: str | None,
+    checks: bool,
+) -> "MapRequest":
+    from glasshouse.workflow.use.explain_files import map_request
+
+    return map_request(
+        method or ["activations" if activations else "all"],
+        activation_layers=activations or (),
+        class_name=class_name,
+        layer=layer,
+        is_checked=checks,
+    )
 
 
 def _explained(
@@ -148,28 +167,34 @@ def _explained(
             yield from explain_images(classifier, image[None], [str(path)], request)
 
 
-def _require_source(model: str, errors: bool, reread: bool) -> None:
+def _require_source(named: NamedModel, errors: bool, reread: bool) -> None:
     """What --errors needs: the images that a finished run was trained on."""
     from glasshouse.cli import early_checks
 
     if not errors:
         early_checks.reread(reread, None, "IMAGE files are always decoded; use it with --errors")
         return
-    early_checks.require_finished([Path(model)])
-    early_checks.reread_run(reread, Path(model))
+    if named.model is None:
+        raise UsageError("--errors explains the mistakes of a run: name its folder as MODEL")
+    early_checks.require_finished([Path(named.model)])
+    early_checks.reread_run(reread, Path(named.model))
 
 
-def _require_something(images: list[Path] | None, *, is_enough: bool) -> None:
+def _require_something(images: list[Path], *, is_enough: bool) -> None:
     if not images and not is_enough:
         raise UsageError("expected at least one IMAGE to explain, or --errors; got none")
 
 
-def _write_mistakes(
-    run: Path, out: Path | None, data_dir: Path | None, offline: bool, json: bool
-) -> None:
+def _write_mistakes(named: NamedModel, out: Path | None, data_dir: Path | None, json: bool) -> None:
     from glasshouse.workflow.use.run_mistakes import explain_run_mistakes
 
-    page = explain_run_mistakes(run, out, data_dir=data_dir, offline=offline)
+    page = explain_run_mistakes(
+        Path(str(named.model)),
+        out,
+        data_dir=data_dir,
+        offline=named.offline,
+        own_code=named.net,
+    )
     if json:
         print_json({"page": str(page)})
     else:

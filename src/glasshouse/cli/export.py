@@ -5,12 +5,22 @@ from typing import Annotated, Literal
 
 import typer
 
-from glasshouse.cli.options import Json, Model, Offline, Weights, print_json
+from glasshouse.cli.named_classifier import NamedModel, classifier_named
+from glasshouse.cli.options import (
+    ClassNamesFile,
+    Json,
+    Model,
+    Net,
+    Offline,
+    Weights,
+    print_json,
+)
 from glasshouse.wording import pluralize
 
 
 def export(
-    model: Model,
+    *,
+    model: Model = None,
     out: Annotated[Path, typer.Option(help="File to write.")],
     images: Annotated[
         list[Path] | None,
@@ -23,7 +33,9 @@ def export(
     opset: Annotated[
         int | None, typer.Option(min=1, help="Version of ONNX's operators. Default: 20.")
     ] = None,
+    net: Net = None,
     weights: Weights = None,
+    class_names: ClassNamesFile = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
@@ -31,17 +43,16 @@ def export(
     from glasshouse.cli import early_checks
     from glasshouse.errors import UsageError
 
-    early_checks.require_model(model, weights)
+    named = NamedModel(model, net, weights, class_names, offline).checked()
     early_checks.require_images(images or ())
     if out.is_dir():
         raise UsageError(f"{out} is a folder: expected a file name such as model.onnx")
-    from glasshouse.cli.named_classifier import classifier_named
     from glasshouse.export.onnx import export_onnx, require_extra
     from glasshouse.export.parity import check_parity
     from glasshouse.models.predict import read_images
 
     require_extra()
-    classifier = classifier_named(model, weights, offline=offline)
+    classifier = classifier_named(named)
     decoded = read_images(images, classifier) if images else None
     export_onnx(classifier, out, opset=opset)
     parity = check_parity(classifier, out, decoded)

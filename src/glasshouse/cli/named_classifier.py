@@ -1,25 +1,119 @@
 """Classifiers named on the command line, with a warning where their weights need arguments."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glasshouse.settings import Recipe
+from glasshouse.errors import UsageError
 
 if TYPE_CHECKING:
     from glasshouse.models.classifier import Classifier
+    from glasshouse.settings import Recipe
 
 
-def classifier_named(model: str, weights: Path | None, *, offline: bool) -> "Classifier":
+@dataclass(frozen=True)
+class NamedModel:
+    """What a command says of its model.
+
+    model: MODEL, a run folder or the name of a network; None where net takes its place. net: the
+    user's own code. class_names: a file.
+    """
+
+    model: str | None
+    net: str | None = None
+    weights: Path | None = None
+    class_names: Path | None = None
+    offline: bool = False
+
+    @property
+    def shown(self) -> str:
+        """What the model is called in texts."""
+        if self.model is not None:
+            return self.model
+        return ":".join(str(self.net).split(":")[:2])
+
+    def checked(self) -> "NamedModel":
+        """Itself; raises UsageError or ModelError for what is seen to be wrong without torch."""
+        from glasshouse.cli import early_checks
+
+        if self.model is None and self.net is None:
+            raise UsageError("expected a MODEL, or --net with your own code; received neither")
+        if self.model is not None:
+            early_checks.require_model(self.model, self.weights)
+        else:
+            early_checks.require_weights_file(self.weights)
+        if self.net is not None and self.model is not None and not is_saved(self.model):
+            raise UsageError(
+                f"--net {self.net} takes the place of MODEL, or is the code of a run; {self.model} "
+                "is not a run folder"
+            )
+        self.names()
+        return self
+
+    def names(self) -> tuple[str, ...] | None:
+        """The class names of the file; raises UsageError for a file without any."""
+        if self.class_names is None:
+            return None
+        try:
+            lines = self.class_names.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot read class names from {self.class_names}: {error}") from error
+        names = tuple(line.strip() for line in lines if line.strip())
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if len(names) < 2 or twice:
+            received = f"'{twice[0]}' twice" if twice else f"{len(names)}"
+            raise UsageError(
+                f"{self.class_names}: expected two class names or more, one per line and each "
+                f"once; received {received}"
+            )
+        return names
+
+
+def is_saved(model: str) -> bool:
+    """Whether MODEL is a folder that holds a run or a saved classifier."""
+    from glasshouse.runs import folder as runs
+
+    return any((Path(model) / name).is_file() for name in (runs.MODEL, runs.RECIPE))
+
+
+def model_and_images(
+    model: str | None, images: Sequence[Path] | None, net: str | None
+) -> tuple[str | None, list[Path]]:
+    """MODEL and the images: with --net, MODEL may be left out, so that the first is an image."""
+    given = list(images or ())
+    if net is None or model is None or is_saved(model):
+        return model, given
+    return None, [Path(model), *given]
+
+
+def classifier_named(named: NamedModel) -> "Classifier":
     """The classifier of MODEL; says on standard error what --weights seem to need in addition."""
+    from glasshouse.cli.progress_bars import say
     from glasshouse.workflow.use.model_names import classifier_by_name
+    from glasshouse.workflow.use.own_code import own_classifier
 
-    classifier = classifier_by_name(model, weights=weights, offline=offline)
-    if weights is not None:
-        _warn(classifier, weights)
+    if named.model is None:
+        assert named.net is not None
+        classifier, notes = own_classifier(
+            named.net, weights=named.weights, class_names=named.names()
+        )
+        for note in notes:
+            say(f"note: {note}")
+        return classifier
+    classifier = classifier_by_name(
+        named.model,
+        weights=named.weights,
+        offline=named.offline,
+        class_names=named.names(),
+        own_code=named.net,
+    )
+    if named.weights is not None:
+        _warn(classifier, named.weights)
     return classifier
 
 
-def warn_of_weights(recipe: Recipe) -> None:
+def warn_of_weights(recipe: "Recipe") -> None:
     """The same for the weights file that a recipe starts from, if it names one."""
     from glasshouse.errors import ModelError
     from glasshouse.models.zoo import create

@@ -23,7 +23,7 @@ Source = Annotated[
     ),
 ]
 Model = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="MODEL",
         help="A run folder, a bundled model, or a pretrained network from `glasshouse models`, "
@@ -32,7 +32,7 @@ Model = Annotated[
     ),
 ]
 AnyNet = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="MODEL", help="Any MODEL that predict takes, or the name of a preset or recipe."
     ),
@@ -78,6 +78,26 @@ Backbone = Annotated[
 ]
 Weights = Annotated[
     Path | None, typer.Option(help="File with the weights of the pretrained network.")
+]
+
+Net = Annotated[
+    str | None,
+    typer.Option(
+        "--net",
+        metavar="CODE",
+        help="Your own network: FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION, which returns a "
+        "torch.nn.Module; arguments, input_size, mean and std may follow a colon, for example "
+        "nets.py:small:width=8,input_size=64,mean=0.5. Takes the place of MODEL, or is the code "
+        "of the run that MODEL names.",
+    ),
+]
+ClassNamesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--class-names",
+        metavar="FILE",
+        help="Text file with a class name per line, in the order of the network's outputs.",
+    ),
 ]
 
 
@@ -126,15 +146,15 @@ def backbone_overrides(backbone: str | None, weights: Path | None) -> list[str]:
     After the colon, keys of model.pretrained such as mean and input_size may be mixed with the
     arguments of the network itself.
     """
+    from glasshouse.models.net_arguments import parsed_arguments
     from glasshouse.settings import PretrainedSettings
 
     name, _, text = (backbone or "").partition(":")
     found = [f"model.pretrained.name={json.dumps(name)}"] if name else []
-    for part in text.split(",") if text else ():
-        key, _, value = part.partition("=")
+    for key, value in parsed_arguments(str(backbone), text).items() if text else ():
         known = key in PretrainedSettings.model_fields
-        value = json.dumps(value) if key == "weights" else value
-        found.append(f"model.pretrained.{'' if known else 'arguments.'}{key}={value}")
+        shown = json.dumps(value) if known or not isinstance(value, str) else value
+        found.append(f"model.pretrained.{'' if known else 'arguments.'}{key}={shown}")
     if weights is not None:
         found.append(f"model.pretrained.weights={json.dumps(str(weights.resolve()))}")
     return found

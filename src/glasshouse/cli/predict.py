@@ -6,19 +6,31 @@ from typing import Annotated, Any
 
 import typer
 
-from glasshouse.cli.options import IMAGE_HELP, Json, Model, Offline, Weights, print_json
+from glasshouse.cli.named_classifier import NamedModel, classifier_named, model_and_images
+from glasshouse.cli.options import (
+    IMAGE_HELP,
+    ClassNamesFile,
+    Json,
+    Model,
+    Net,
+    Offline,
+    Weights,
+    print_json,
+)
 
-Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help=IMAGE_HELP)]
+Images = Annotated[list[Path] | None, typer.Argument(metavar="IMAGE", help=IMAGE_HELP)]
 
 
 _NO_LABEL = "  no label reaches its threshold"
 
 
 def predict(
-    model: Model,
-    images: Images,
+    model: Model = None,
+    images: Images = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 5,
+    net: Net = None,
     weights: Weights = None,
+    class_names: ClassNamesFile = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
@@ -28,15 +40,17 @@ def predict(
     """
     from glasshouse.cli import early_checks
     from glasshouse.cli.image_paths import end_with_bad_files, image_paths, readable_chunks
-    from glasshouse.errors import BadImage
+    from glasshouse.errors import BadImage, UsageError
 
-    early_checks.require_model(model, weights)
-    paths = image_paths(images)
+    model, given = model_and_images(model, images, net)
+    named = NamedModel(model, net, weights, class_names, offline).checked()
+    if not given:
+        raise UsageError("expected at least one IMAGE to classify; got none")
+    paths = image_paths(given)
     early_checks.require_images(paths)
-    from glasshouse.cli.named_classifier import classifier_named
     from glasshouse.models.predict import classify, most_probable, predicted_classes
 
-    classifier = classifier_named(model, weights, offline=offline)
+    classifier = classifier_named(named)
     bad: list[BadImage] = []
     answers = []
     for names, pixels in readable_chunks(paths, classifier, bad):

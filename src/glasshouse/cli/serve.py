@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glasshouse.cli.options import Model, Offline, Weights
+from glasshouse.cli.named_classifier import NamedModel, classifier_named
+from glasshouse.cli.options import ClassNamesFile, Model, Net, Offline, Weights
 
 if TYPE_CHECKING:
     import socket
@@ -34,11 +35,13 @@ PassThreads = Annotated[
 
 
 def serve(
-    model: Model,
+    model: Model = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free port.")] = 8000,
     name: ServedName = None,
+    net: Net = None,
     weights: Weights = None,
+    class_names: ClassNamesFile = None,
     offline: Offline = False,
     api_key_file: ApiKeyFile = None,
     allow_host: AllowedHosts = None,
@@ -64,11 +67,10 @@ def serve(
     threads: PassThreads = None,
 ) -> None:
     """Serve predictions and explanations of MODEL over HTTP; Ctrl+C stops it."""
-    from glasshouse.cli import early_checks
     from glasshouse.errors import UsageError
     from glasshouse.serving.service.limits import Limits
 
-    early_checks.require_model(model, weights)
+    named = NamedModel(model, net, weights, class_names, offline).checked()
     key = _api_key(api_key_file)
     cores = os.cpu_count() or 1
     # The threads of one pass wait for each other after every layer; separate passes never do, so
@@ -91,7 +93,7 @@ def serve(
         )
     hosts = _LOCAL if host in _LOCAL and key is None else frozenset()
     with _reserve(host, port) as listener:
-        service = _service((model, weights, offline), name, limits, threads)
+        service = _service(named, name, limits, threads)
         _serve(service, listener, (key, hosts | frozenset(allow_host or ()), drain))
 
 
@@ -123,7 +125,7 @@ def _reserve(host: str, port: int) -> "socket.socket":
 
 
 def _service(
-    model: tuple[str, Path | None, bool],
+    named: NamedModel,
     name: str | None,
     limits: "Limits",
     threads: int,
@@ -133,12 +135,11 @@ def _service(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
-    from glasshouse.cli.named_classifier import classifier_named
     from glasshouse.serving.service.service import make_service
 
     torch.set_num_threads(threads)
-    source, weights, offline = model
-    classifier = classifier_named(source, weights, offline=offline)
+    classifier = classifier_named(named)
+    source = named.shown
     usual = Path(source).resolve().name if Path(source).is_dir() else source.partition(":")[0]
     return make_service(classifier, name or usual, limits)
 

@@ -21,6 +21,7 @@ from glasshouse.cli.options import (
     ImageSize,
     Json,
     LearningRate,
+    Net,
     Offline,
     Reread,
     Set,
@@ -97,6 +98,7 @@ def train(
     image_size: ImageSize = None,
     set_: Set = None,
     backbone: Backbone = None,
+    net: Net = None,
     weights: Weights = None,
     out: Out = None,
     resume: Resume = False,
@@ -116,32 +118,31 @@ def train(
     from glasshouse.workflow.train.log_names import require_logs
 
     logs = require_logs(log or (), offline=offline)
-
     set_ = with_shorthands(set_, epochs=epochs, batch_size=batch_size, lr=lr, image_size=image_size)
-    overrides = overrides_of(set_, backbone, weights)
-    overrides += [f"data.on_bad_file={on_bad_file.value}"] if on_bad_file else []
+    overrides = _overrides(set_, net, backbone, weights, on_bad_file, minutes)
     begun = _recipe_of(out, seeds) if resume else None
     if begun is not None and minutes is not None:
         # A resumed run keeps the plan that was made for it; its time budget has long run out.
         recipe, overrides, minutes = begun, [], None
     settings = load_recipe(recipe or begun or _usual_recipe(backbone, minutes), overrides)
     settings = _with_whole_path(settings)
-    _require_epochs(settings, snapshots)
+    _require_epochs(settings, snapshots, net)
     _require_places(source, settings, out, resume)
     _prepare_source(source, out, reread)
-    folder = out or _new_folder(source, settings, minutes)
     from glasshouse.cli.experiments import fit_request, say_time_used
     from glasshouse.workflow.train.experiment import TrainRequest
 
     request = TrainRequest(
         source=source,
         recipe=settings,
-        out=folder,
+        out=out or _new_folder(source, settings, minutes),
         resume=resume,
         data_dir=data_dir,
         offline=offline,
         command=shlex.join(["glasshouse", *sys.argv[1:]]),
         snapshots=snapshots,
+        may_run_code=net is not None,
+        weights=weights if net else None,
     )
     if minutes is not None:
         fit = partial(fit_request, minutes=minutes, started=started, runs=seeds or 1)
@@ -149,6 +150,52 @@ def train(
     _train(request, seeds, logs, json)
     if minutes is not None:
         say_time_used(minutes, started)
+
+
+def _overrides(
+    set_: list[str],
+    net: str | None,
+    backbone: str | None,
+    weights: Path | None,
+    on_bad_file: OnBadFile | None,
+    minutes: float | None,
+) -> list[str]:
+    """The recipe overrides that the options stand for."""
+    from glasshouse.errors import UsageError
+
+    bad_file = [f"data.on_bad_file={on_bad_file.value}"] if on_bad_file else []
+    if net is None:
+        return [*overrides_of(set_, backbone, weights), *bad_file]
+    for option, value in (("--backbone", backbone), ("--minutes", minutes)):
+        if value is not None:
+            raise UsageError(f"--net and {option} each choose a network: use one of them")
+    return [*_code_overrides(net), *set_, *bad_file]
+
+
+def _code_overrides(net: str) -> list[str]:
+    """The recipe overrides that --net stands for."""
+    from json import dumps
+
+    from glasshouse.models.net_arguments import parsed_arguments
+
+    place, colon, rest = net.partition(":")
+    text = rest.partition(":")[2]
+    size = parsed_arguments(net, text).get("input_size") if text else None
+    # A run may be resumed from another folder.
+    whole = f"{Path(place).resolve()}{colon}{rest}" if place.endswith(".py") else net
+    sizes = [] if size is None else [f"data.image_size={size}"]
+    return [f"model.code={dumps(whole)}", *sizes]
+
+
+def _require_named_code(recipe: "Settings", net: str | None) -> None:
+    """Raise UsageError for code that only a recipe or a run names."""
+    from glasshouse.errors import UsageError
+
+    if recipe.model.code is not None and net is None:
+        raise UsageError(
+            f"the network is code of a user's own, which runs only where the command names it: "
+            f"add --net {recipe.model.code}"
+        )
 
 
 def _with_whole_path(recipe: "Settings") -> "Settings":
@@ -182,9 +229,10 @@ def _prepare_source(source: str, out: Path | None, reread: bool) -> None:
     early_checks.reread(reread, source)
 
 
-def _require_epochs(recipe: "Settings", snapshots: int) -> None:
+def _require_epochs(recipe: "Settings", snapshots: int, net: str | None) -> None:
     from glasshouse.errors import UsageError
 
+    _require_named_code(recipe, net)
     if snapshots and recipe.transfer.way == "features":
         raise UsageError(
             "--snapshots needs epochs, but transfer.way = 'features' fits its heads in one step; "

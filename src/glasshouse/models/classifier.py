@@ -232,6 +232,11 @@ def load_classifier(folder_or_file: str | Path, *, net: nn.Module | None = None)
     )
 
 
+def saved_class_names(folder_or_file: str | Path) -> tuple[str, ...]:
+    """The class names of what save_classifier wrote, without its weights; raises ModelError."""
+    return _read_record(_model_folder(Path(folder_or_file)) / MODEL_FILE).class_names
+
+
 class _Weights(BaseModel):
     file: str
     sha256: str
@@ -303,6 +308,7 @@ def _rebuilt(record: _Record, folder: Path) -> nn.Module:
     if architecture is None:
         raise ModelError(
             f"{folder} has the weights of a custom network, which only its own code can build. "
-            "Load it in Python: load_classifier(folder, net=YourNetwork())."
+            "Name it: --net FILE.py:FUNCTION on the command line, or "
+            "load_classifier(folder, net=YourNetwork()) in Python."
         )
     return rebuild_net(architecture)

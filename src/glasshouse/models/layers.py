@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from glasshouse import settings
 from glasshouse.errors import ModelError, require_type
 from glasshouse.models.final_softmax import logit_layers
-from glasshouse.models.presets import preset_layers
+from glasshouse.models.presets import listed_layers
 from glasshouse.models.sequential import LayerError, make_torch
 from glasshouse.rng import derive
 from glasshouse.settings import Activation, Layer, ModelSettings
@@ -135,7 +135,7 @@ class _Plan:
 
 def layers_of(settings: ModelSettings) -> tuple[Layer, ...]:
     """The layers of a network, those of its preset, without a final softmax."""
-    layers = preset_layers(settings.preset) if settings.preset is not None else settings.layers
+    layers = listed_layers(settings)
     if not layers:
         raise ModelError("model.layers is empty: expected at least one layer")
     return logit_layers(layers)

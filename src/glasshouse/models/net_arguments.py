@@ -6,6 +6,7 @@ of what is allowed. Everything on it decides the shape of a network, or how it i
 """
 
 import re
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,35 @@ SHAPING = frozenset(
 )  # fmt: skip
 # The names of layers and modes; no path or address can be written with these characters.
 _WORD = re.compile(r"[A-Za-z0-9_]{0,32}")
+
+
+def parsed_arguments(given: str, text: str) -> dict[str, Any]:
+    """The values of ``key=value,key=value``; ``mean=0.4,0.5,0.6`` is a list of three.
+
+    given: what the text is part of, for ModelError.
+    """
+    found: dict[str, list[str]] = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        if equals and key.isidentifier():
+            found[key] = [value]
+        elif found and not equals:
+            next(reversed(found.values())).append(part)
+        else:
+            raise ModelError(
+                f"'{given}': expected NAME:key=value, received '{part}' after the colon"
+            )
+    return {
+        key: _value(parts[0]) if len(parts) == 1 else [_value(part) for part in parts]
+        for key, parts in found.items()
+    }
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def require_shaping(name: str, arguments: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from glasshouse.errors import RecipeError, did_you_mean
+from glasshouse.errors import ModelError, RecipeError, did_you_mean
 from glasshouse.settings import Layer, ModelSettings
 
 
@@ -37,3 +37,13 @@ def _preset(name: str) -> dict[str, Any]:
 def _presets() -> dict[str, dict[str, Any]]:
     text = (resources.files("glasshouse.models") / "presets.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
+
+
+def listed_layers(settings: ModelSettings) -> tuple[Layer, ...] | None:
+    """The layers of settings or of their preset; raises ModelError for a user's own code."""
+    if settings.code is not None:
+        raise ModelError(
+            f"the network is code of a user's own ({settings.code}), which runs only where the "
+            "command names it: glasshouse train SOURCE --net CODE"
+        )
+    return preset_layers(settings.preset) if settings.preset is not None else settings.layers

@@ -188,7 +188,8 @@ def usual_class_names(name: str, class_count: int) -> tuple[str, ...]:
     if class_count == _IMAGENET_CLASSES:
         weights = _torchvision().models.get_model_weights("resnet50").DEFAULT
         return tuple(weights.meta["categories"])
-    return tuple(f"class {number}" for number in range(class_count))
+    # One output tells two classes apart.
+    return tuple(f"class {number}" for number in range(max(class_count, 2)))
 
 
 def usual_weights(name: str, *, offline: bool) -> Path:

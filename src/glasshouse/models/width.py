@@ -14,6 +14,8 @@ def widened(model: ModelSettings, factor: float) -> ModelSettings:
     """
     if model.pretrained is not None:
         raise RecipeError(f"the width of the pretrained network {model.pretrained.name} is fixed")
+    if model.code is not None:
+        raise RecipeError(f"the width of the network of {model.code} is fixed")
     layers = model.layers if model.layers is not None else preset_layers(str(model.preset))
     scaled = tuple(_widened(layer, factor) for layer in layers)
     return model.model_copy(update={"preset": None, "layers": _with_old_end(layers, scaled)})
@@ -21,7 +23,7 @@ def widened(model: ModelSettings, factor: float) -> ModelSettings:
 
 def first_filters(model: ModelSettings) -> int | None:
     """The filters of the first convolution; None without one, or if the width is fixed."""
-    if model.pretrained is not None:
+    if model.pretrained is not None or model.code is not None:
         return None
     layers = model.layers if model.layers is not None else preset_layers(str(model.preset))
     return next(_filters_in(layers), None)

@@ -1,9 +1,8 @@
 """Classifiers made of torchvision's and timm's networks and their published weights."""
 
 import shlex
-import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from glasshouse.models.bundled import bundled_backbone, load_bundled
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.known_names import bundled_names
 from glasshouse.models.nearest_network import describe_nearest
+from glasshouse.models.net_arguments import parsed_arguments
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.models.pretrained import WeightNames
 from glasshouse.models.weight_files import read_weights
@@ -62,13 +62,29 @@ def create(
     replaceable = () if class_names is None else known.head
     notes = () if file is None else _fill(net, name, file, replaceable)
     count = class_count or _count_classes(net, known)
-    classifier = Classifier(
-        net.eval(),
-        pretrained.preprocessing_of(name, None if file is None else file.path.name),
-        class_names or pretrained.usual_class_names(name, count),
-        architecture=pretrained.architecture_of_pretrained(name, count, arguments),
+    wanted = _sized(
+        pretrained.preprocessing_of(name, None if file is None else file.path.name), arguments
     )
+    try:
+        classifier = Classifier(
+            net.eval(),
+            wanted,
+            class_names or pretrained.usual_class_names(name, count),
+            architecture=pretrained.architecture_of_pretrained(name, count, arguments),
+        )
+    except ModelError as error:
+        given = ", ".join(f"{key}={value}" for key, value in arguments.items())
+        with_given = f" with {given}" if given else ""
+        raise ModelError(f"{name} cannot be used{with_given}: {error}") from error
     return Created(classifier, notes)
+
+
+def _sized(known: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing for the image size that a network such as a ViT was built for."""
+    size = arguments.get("img_size", arguments.get("image_size"))
+    if isinstance(size, int) and size > 0:
+        return replace(known, height=size, width=size)
+    return known
 
 
 def usual_preprocessing(name: str) -> Preprocessing:
@@ -81,15 +97,7 @@ def usual_preprocessing(name: str) -> Preprocessing:
 def split_name(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Split ``NAME:key=value,...`` into the name and all arguments; raises ModelError."""
     bare, colon, text = name.partition(":")
-    found = dict(arguments)
-    for part in text.split(",") if colon else ():
-        key, equals, value = part.partition("=")
-        if not equals or not key.isidentifier():
-            raise ModelError(
-                f"'{name}': expected NAME:key=value, received '{part}' after the colon"
-            )
-        found[key] = _value(value)
-    return bare, found
+    return bare, {**arguments, **(parsed_arguments(name, text) if colon else {})}
 
 
 @dataclass(frozen=True)
@@ -166,10 +174,3 @@ def _classes_in(
 def _count_classes(net: nn.Module, known: WeightNames) -> int:
     state = net.state_dict()
     return max((int(state[key].shape[0]) for key in known.head), default=0)
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text

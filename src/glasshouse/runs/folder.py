@@ -138,7 +138,8 @@ def require_trained(folder: Path) -> Run:
     """The run in a folder; raises UsageError when it is not one or has no trained model yet."""
     run = read_run(folder)
     if not (folder / MODEL).is_file():
-        command = resume_command(run.source, folder, data_dir=run.data_dir)
+        code = run.recipe.model.code
+        command = resume_command(run.source, folder, data_dir=run.data_dir, code=code)
         raise UsageError(
             f"{folder} has not finished training ({len(run.epochs)} of {run.recipe.train.epochs} "
             f"epochs). Resume with: {command}"
@@ -160,12 +161,14 @@ def resume_command(
     data_dir: Path | None = None,
     offline: bool = False,
     seeds: int | None = None,
+    code: str | None = None,
 ) -> str:
     """The command that resumes a run, or one with several seeds, from any folder and any shell.
 
-    source: a built-in name or an absolute path.
+    source: a built-in name or an absolute path. code: of the network, if it is the user's own.
     """
     words = ["glasshouse", "train", source, "--out", str(folder.resolve()), "--resume"]
+    words += [] if code is None else ["--net", code]
     words += [] if seeds is None else ["--seeds", str(seeds)]
     if data_dir is not None:
         # A recorded one is absolute, and may hold what no path can, such as a null byte.

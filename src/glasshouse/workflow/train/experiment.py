@@ -26,7 +26,7 @@ from glasshouse.runs.failure import clear_failure
 from glasshouse.settings import Recipe, TrainSettings
 from glasshouse.storage import remove_unfinished, write_json, write_text
 from glasshouse.training.devices import choose_device, choose_precision
-from glasshouse.training.fit import class_weights_of, untrained_classifier
+from glasshouse.training.fit import class_weights_of
 from glasshouse.training.loop import Step, TrainingSetup
 from glasshouse.training.state import (
     Epoch,
@@ -41,7 +41,7 @@ from glasshouse.workflow.train.explained_labels import explain_labels
 from glasshouse.workflow.train.kept_epochs import keep_epoch
 from glasshouse.workflow.train.learning_rate import FoundRate, find_rate_of_run, write_found_rate
 from glasshouse.workflow.train.more_epochs import add_epochs, require_same_recipe
-from glasshouse.workflow.train.pretrained_setup import adapted_classifier, data_settings
+from glasshouse.workflow.train.pretrained_setup import adapted_classifier, data_settings, untrained
 from glasshouse.workflow.train.reporting import write_run_report
 from glasshouse.workflow.train.request import (
     TrainRequest as TrainRequest,
@@ -286,7 +286,7 @@ def first_classifier(
     )
     _require_trainable(splits)
     if recipe.model.pretrained is None:
-        return splits, untrained_classifier(recipe.model, splits, seed=recipe.train.seed)
+        return splits, untrained(request, splits)
     adapted = adapted_classifier(recipe, splits, offline=request.offline, progress=progress)
     return replace(splits, notes=(*splits.notes, *adapted.notes)), adapted.classifier
 

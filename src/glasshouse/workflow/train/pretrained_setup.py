@@ -5,11 +5,23 @@ from pathlib import Path
 
 from glasshouse.data.images import Splits
 from glasshouse.data.sources import has_own_size
+from glasshouse.models.classifier import Classifier
 from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings, PretrainedSettings, Recipe
 from glasshouse.training.adapting import Adapted, adapt, own_size
+from glasshouse.training.fit import untrained_classifier
 from glasshouse.training.transfer import describe_stages
 from glasshouse.workflow.train.input_probe import probe
+from glasshouse.workflow.train.own_network import own_untrained
+from glasshouse.workflow.train.request import TrainRequest
+
+
+def untrained(request: TrainRequest, splits: Splits) -> Classifier:
+    """The untrained classifier where the network is not a pretrained one."""
+    recipe = request.recipe
+    if recipe.model.code is not None:
+        return own_untrained(request, splits)
+    return untrained_classifier(recipe.model, splits, seed=recipe.train.seed)
 
 
 def pretrained_of(recipe: Recipe) -> PretrainedSettings:

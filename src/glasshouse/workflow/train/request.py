@@ -18,7 +18,9 @@ class TrainRequest:
     it where there is none. data_dir: where data sets are looked for and downloaded to. offline:
     never open a connection. command: recorded in the run as it was typed. snapshots: how many
     validation images are explained after each epoch. budget: how the recipe was fitted to a time
-    budget, for the record; None where it was not.
+    budget, for the record; None where it was not. may_run_code: that the user has named the code
+    in ``recipe.model.code``, which may otherwise be anybody's; weights: a file that this network
+    starts from.
     """
 
     source: str
@@ -31,6 +33,8 @@ class TrainRequest:
     command: str = ""
     snapshots: int = 0
     budget: dict[str, Any] | None = None
+    may_run_code: bool = False
+    weights: Path | None = None
 
 
 def origin_of(request: TrainRequest) -> dict[str, str | None]:
@@ -53,4 +57,5 @@ def resume_command_of(request: TrainRequest, seeds: int | None = None) -> str:
         data_dir=request.data_dir,
         offline=request.offline,
         seeds=seeds,
+        code=request.recipe.model.code,
     )

@@ -13,47 +13,68 @@ from glasshouse.models.bundled import load_bundled
 from glasshouse.models.classifier import MODEL_FILE, Classifier, Preprocessing, load_classifier
 from glasshouse.models.known_names import bundled_names, unknown_name
 from glasshouse.models.layers import build
+from glasshouse.models.logit_net import as_logit_net
 from glasshouse.models.presets import preset_names
 from glasshouse.models.zoo import create, split_name
 from glasshouse.recipe import load_recipe, recipe_names
 from glasshouse.runs import folder as runs
 from glasshouse.settings import ModelSettings, Recipe
-from glasshouse.workflow.use.predictions import load_run_classifier
+from glasshouse.workflow.use.own_code import level, own_net, own_net_of, parse_own_code
 
 
 def classifier_by_name(
-    name: str | Path, *, weights: Path | None = None, offline: bool = False
+    name: str | Path,
+    *,
+    weights: Path | None = None,
+    offline: bool = False,
+    class_names: tuple[str, ...] | None = None,
+    own_code: str | None = None,
 ) -> Classifier:
     """The trained classifier of a name, in evaluation mode on the CPU.
 
     name: a run folder, a folder that save_classifier wrote, a bundled model, or a network of
     torchvision or timm with its published weights or those of a file. Arguments of the network,
     and mean, std and input_size of its preprocessing, may follow a colon:
-    ``mobilenetv2_100:pad_type=same,mean=0.5``. Raises UsageError, naming the closest match.
+    ``mobilenetv2_100:pad_type=same,mean=0.5``. class_names: in the order of the outputs of a
+    library's network. own_code: FILE.py:FUNCTION that builds the network of a run trained with
+    code of the user's own. Raises UsageError, naming the closest match.
     """
     name = str(name)
     if runs.names_folder(name):
-        _require_no_weights(name, weights)
+        _require_no_weights(name, weights, class_names)
         folder = Path(name)
         has_run = (folder / runs.RECIPE).is_file() or not (folder / MODEL_FILE).is_file()
-        return load_run_classifier(folder) if has_run else load_classifier(folder)
-    return classifier_without_folder(name, weights=weights, offline=offline)
+        if has_run:
+            runs.require_trained(folder)
+        return load_classifier(folder, net=own_net_of(folder, own_code))
+    return classifier_without_folder(
+        name, weights=weights, offline=offline, class_names=class_names
+    )
 
 
 def classifier_without_folder(
-    name: str, *, weights: Path | None = None, offline: bool = False
+    name: str,
+    *,
+    weights: Path | None = None,
+    offline: bool = False,
+    class_names: tuple[str, ...] | None = None,
 ) -> Classifier:
     """The same for names that cannot be folders: a bundled model or a library's network."""
     if name in bundled_names():
-        _require_no_weights(name, weights)
+        _require_no_weights(name, weights, class_names)
         return load_bundled(name)
     bare, arguments = split_name(name, {})
     _require_known(bare)
     levels = ("mean", "std", "input_size")
     wanted: dict[str, Any] = {key: arguments.pop(key) for key in levels if key in arguments}
     found = create(bare, weights=weights or "usual", arguments=arguments, offline=offline)
-    known = found.classifier.preprocessing
-    return replace(found.classifier, preprocessing=_changed(known, wanted))
+    classifier = found.classifier
+    known = _changed(classifier.preprocessing, wanted)
+    names = classifier.class_names if class_names is None else class_names
+    try:
+        return replace(classifier, preprocessing=known, class_names=names)
+    except ModelError as error:
+        raise ModelError(f"{name}: {error}") from error
 
 
 def net_by_name(
@@ -77,6 +98,25 @@ def net_by_name(
     return classifier.net, (3, wanted.height, wanted.width)
 
 
+def net_of_own_code(
+    code: str, run: str | None, *, size: int, class_count: int
+) -> tuple[nn.Module, tuple[int, int, int]]:
+    """The network of FILE.py:FUNCTION, alone or of a run, with its input shape ``(3, h, w)``.
+
+    size: where neither the code nor the run says how large its images are.
+    """
+    if run is not None:
+        classifier = classifier_by_name(run, own_code=code)
+        wanted = classifier.preprocessing
+        return classifier.net, (3, wanted.height, wanted.width)
+    parsed = parse_own_code(code)
+    if parsed.input_size is not None:
+        size = parsed.input_size
+    preprocessing = Preprocessing(size, size)
+    net = own_net(parsed, class_count)
+    return as_logit_net(net.eval(), preprocessing, ()), (3, size, size)
+
+
 def _built(
     settings: ModelSettings, size: int, class_count: int
 ) -> tuple[nn.Module, tuple[int, int, int]]:
@@ -84,11 +124,15 @@ def _built(
     return build(settings, class_count, shape, seed=0), shape
 
 
-def _require_no_weights(name: str, weights: Path | None) -> None:
-    if weights is not None:
-        raise UsageError(
-            f"{name} has its own weights: --weights is for networks that `glasshouse models` lists"
-        )
+def _require_no_weights(
+    name: str, weights: Path | None, class_names: tuple[str, ...] | None
+) -> None:
+    for option, value in (("weights", weights), ("class names", class_names)):
+        if value is not None:
+            raise UsageError(
+                f"{name} has its own {option}: --{option.replace(' ', '-')} is for networks that "
+                "`glasshouse models` lists, and for --net"
+            )
 
 
 def _require_known(name: str, others: Sequence[str] = ()) -> None:
@@ -101,10 +145,12 @@ def _require_known(name: str, others: Sequence[str] = ()) -> None:
 
 def _changed(known: Preprocessing, wanted: dict[str, Any]) -> Preprocessing:
     """The preprocessing with other values; raises UsageError for one that is not a number."""
-    for key, value in wanted.items():
-        if not isinstance(value, int | float) or (key != "mean" and value <= 0):
-            raise UsageError(f"{key}={value}: expected a number, for example mean=0.5")
-    changes: dict[str, Any] = {k: (float(wanted[k]),) * 3 for k in ("mean", "std") if k in wanted}
-    if "input_size" in wanted:
-        changes["height"] = changes["width"] = int(wanted["input_size"])
+    changes: dict[str, Any] = {
+        key: level(key, wanted[key]) for key in ("mean", "std") if key in wanted
+    }
+    size = wanted.get("input_size")
+    if size is not None:
+        if not isinstance(size, int) or size <= 0:
+            raise UsageError(f"input_size={size}: expected a number of pixels")
+        changes["height"] = changes["width"] = size
     return replace(known, **changes)

@@ -7,12 +7,32 @@ from glasshouse.errors import DataError
 from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.models.predict import Predictions, load_predictions, predict
 from glasshouse.runs import folder as runs
+from glasshouse.settings import DataSettings
+from glasshouse.workflow.use.own_code import own_net_of
 
 
-def load_run_classifier(folder: Path) -> Classifier:
-    """The trained classifier of a run; raises UsageError while it has none."""
+def load_run_classifier(folder: Path, own_code: str | None = None) -> Classifier:
+    """The trained classifier of a run; raises UsageError while it has none.
+
+    own_code: FILE.py:FUNCTION, for a run trained with code of the user's own.
+    """
     runs.require_trained(folder)
-    return load_classifier(folder)
+    return load_classifier(folder, net=own_net_of(folder, own_code))
+
+
+def predictions_on(
+    classifier: Classifier, source: str, *, data_dir: Path | None, offline: bool
+) -> Predictions:
+    """Predictions on the test split of a source, or on all images where it defines no splits.
+
+    Raises DataError when the source has other classes.
+    """
+    wanted = classifier.preprocessing
+    settings = DataSettings(image_size=wanted.height, resize=wanted.resize)
+    images = load_without_splits(source, settings)
+    if images is None:
+        images = load_splits(source, settings, data_dir=data_dir, offline=offline).test
+    return predict(classifier, images)
 
 
 def predictions_of(
@@ -22,15 +42,18 @@ def predictions_of(
     data_dir: Path | None,
     offline: bool,
     is_whole: bool = False,
+    own_code: str | None = None,
 ) -> Predictions:
     """The stored test predictions of a run, or new ones on the test split of another source.
 
     is_whole: on all images of a folder or table that defines no splits, unless the run was trained
-    on that very source. Raises DataError when the other source has other classes.
+    on that very source. own_code: as for `load_run_classifier`; stored predictions need none.
+    Raises DataError when the other source has other classes.
     """
-    classifier = load_run_classifier(folder)
     if source is None:
+        runs.require_trained(folder)
         return load_predictions(folder / runs.PREDICTIONS)
+    classifier = load_run_classifier(folder, own_code)
     run = runs.read_run(folder)
     wanted = classifier.preprocessing
     given = {"image_size": wanted.height, "resize": wanted.resize, "train_limit": None}

@@ -26,16 +26,21 @@ from glasshouse.workflow.use.source_check import require_one_label
 
 
 def explain_run_mistakes(
-    run: Path, out: Path | None = None, *, data_dir: Path | None = None, offline: bool = False
+    run: Path,
+    out: Path | None = None,
+    *,
+    data_dir: Path | None = None,
+    offline: bool = False,
+    own_code: str | None = None,
 ) -> Path:
     """Write a page of a run's worst mistakes and most confused classes; returns its path.
 
     out: a folder to write the page to; unset: the run folder, whose report then links to it. The
     mistakes are those on the validation split, or of the out-of-fold predictions where the run has
     some: conclusions drawn from them may change the model, and the test split must not influence
-    that.
+    that. own_code: FILE.py:FUNCTION, for a run trained with code of the user's own.
     """
-    classifier, facts = load_run_classifier(run), runs.read_run(run)
+    classifier, facts = load_run_classifier(run, own_code), runs.read_run(run)
     require_one_label(facts.source, "explain --errors")
     recipe = facts.recipe
     is_own = recipe.model.pretrained is None
