@@ -62,8 +62,9 @@ class Outcome:
 class Server:
     """Runs jobs one after the other; preload: a library that its processes load first."""
 
-    def __init__(self, cwd: Path, preload: Path | None = None) -> None:
-        environment = {**own_environment(cwd), "PYTHONPATH": os.pathsep.join(sys.path)}
+    def __init__(self, cwd: Path, preload: Path | None = None, **variables: str) -> None:
+        path = os.pathsep.join(sys.path)
+        environment = {**own_environment(cwd), "PYTHONPATH": path, **variables}
         if preload is not None:
             environment["LD_PRELOAD"] = str(preload)
         self._process = subprocess.Popen(
@@ -83,9 +84,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(cwd: Path, preload: Path | None = None) -> Iterator[Server]:
-    """A server that is closed at the end."""
-    started = Server(cwd, preload)
+def server(cwd: Path, preload: Path | None = None, **variables: str) -> Iterator[Server]:
+    """A server that is closed at the end; variables: of its environment."""
+    started = Server(cwd, preload, **variables)
     try:
         yield started
     finally:
