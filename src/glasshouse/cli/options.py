@@ -18,7 +18,7 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="cifar10, digits, shapes, a folder with one subfolder of images per class, or a "
+        help="cifar10, digits, shapes, shapes-multi, a folder with one subfolder of images per class, or a "
         ".csv or .parquet table.",
     ),
 ]
