@@ -36,7 +36,7 @@ _SPLIT_NAMES: dict[str, SplitName] = {
 _SEPARATOR = "|"
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A row: the number that a text editor or viewer shows, path, labels and split."""
 
     number: int
@@ -51,7 +51,7 @@ def list_table(table: Path) -> FileListing:
     The ids are the paths as written. Raises DataError that names the row and the column.
     """
     is_parquet = table.suffix.lower() == ".parquet"
-    # Row by row, since a compressed table may have a billion equal rows in a small file.
+    # TableRow by row, since a compressed table may have a billion equal rows in a small file.
     columns, read = _read_parquet(table) if is_parquet else _read_csv(table)
     rows = list(_unique(table, read))
     if not rows:
@@ -68,7 +68,7 @@ def list_table(table: Path) -> FileListing:
     )
 
 
-def _matrix(rows: Sequence[Row], found: Classes) -> Targets:
+def _matrix(rows: Sequence[TableRow], found: Classes) -> Targets:
     """Which labels each image has; found: the classes of the labels of all rows in order."""
     matrix = np.zeros((len(rows), len(found.names)), dtype=np.bool_)
     image = np.repeat(np.arange(len(rows)), [len(row.labels) for row in rows])
@@ -76,7 +76,7 @@ def _matrix(rows: Sequence[Row], found: Classes) -> Targets:
     return matrix
 
 
-def _remarks(rows: Sequence[Row], columns: Columns) -> Iterator[str]:
+def _remarks(rows: Sequence[TableRow], columns: Columns) -> Iterator[str]:
     """What the owner of a table may not expect of the way its labels are read."""
     every = {label for row in rows for label in row.labels}
     if not columns.are_several:
@@ -100,15 +100,15 @@ def _remarks(rows: Sequence[Row], columns: Columns) -> Iterator[str]:
         )
 
 
-def _read_csv(table: Path) -> tuple[Columns, Iterator[Row]]:
+def _read_csv(table: Path) -> tuple[Columns, Iterator[TableRow]]:
     rows = _csv_rows(table)
     # The first thing that it yields; the rest are the rows, which are read as they are needed.
     columns = next(rows)
     assert isinstance(columns, Columns)
-    return columns, (row for row in rows if isinstance(row, Row))
+    return columns, (row for row in rows if isinstance(row, TableRow))
 
 
-def _csv_rows(table: Path) -> Iterator[Columns | Row]:
+def _csv_rows(table: Path) -> Iterator[Columns | TableRow]:
     try:
         # utf-8-sig: spreadsheets write a byte order mark, which would become part of the header.
         with table.open(encoding="utf-8-sig", newline="") as file:
@@ -134,7 +134,7 @@ def _csv_rows(table: Path) -> Iterator[Columns | Row]:
         raise DataError(f"cannot read {table}: {error.strerror}") from error
 
 
-def _read_parquet(table: Path) -> tuple[Columns, Iterator[Row]]:
+def _read_parquet(table: Path) -> tuple[Columns, Iterator[TableRow]]:
     try:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
@@ -152,7 +152,7 @@ def _read_parquet(table: Path) -> tuple[Columns, Iterator[Row]]:
     return columns, _rows_of_parquet(table, content, columns)
 
 
-def _rows_of_parquet(table: Path, content: Any, columns: Columns) -> Iterator[Row]:
+def _rows_of_parquet(table: Path, content: Any, columns: Columns) -> Iterator[TableRow]:
     names = [content.schema_arrow.names[position] for position in columns.positions]
     width = max(columns.positions) + 1
     try:
@@ -225,7 +225,7 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _row(table: Path, number: int, cells: Sequence[str], columns: Columns) -> Row:
+def _row(table: Path, number: int, cells: Sequence[str], columns: Columns) -> TableRow:
     def cell(name: str, position: int | None) -> str:
         text = "" if position is None or position >= len(cells) else cells[position]
         if position is not None and (problem := _problem(name, text)):
@@ -242,7 +242,7 @@ def _row(table: Path, number: int, cells: Sequence[str], columns: Columns) -> Ro
             f"write '{_SEPARATOR}' between labels, not the character between columns"
         )
     try:
-        return Row(number, path, labels_in(cells, columns), split)
+        return TableRow(number, path, labels_in(cells, columns), split)
     except ValueError as error:
         raise DataError(f"{table}, row {number}, {error}") from error
 
@@ -257,7 +257,7 @@ def _problem(name: str, text: str) -> str:
     return ""
 
 
-def _unique(table: Path, rows: Iterable[Row]) -> Iterator[Row]:
+def _unique(table: Path, rows: Iterable[TableRow]) -> Iterator[TableRow]:
     """The rows; raises DataError at the first path that occurs again."""
     seen: dict[str, int] = {}
     for row in rows:
@@ -270,5 +270,5 @@ def _unique(table: Path, rows: Iterable[Row]) -> Iterator[Row]:
         yield row
 
 
-def _given_splits(rows: Sequence[Row]) -> tuple[SplitName, ...] | None:
+def _given_splits(rows: Sequence[TableRow]) -> tuple[SplitName, ...] | None:
     return tuple(_SPLIT_NAMES[row.split] for row in rows) if rows[0].split else None
