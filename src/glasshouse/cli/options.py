@@ -18,8 +18,8 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="cifar10, digits, shapes, shapes-multi, a folder with one subfolder of images per class, or a "
-        ".csv or .parquet table.",
+        help="cifar10, digits, shapes, shapes-multi, a folder with one subfolder of images per "
+        "class, or a .csv or .parquet table.",
     ),
 ]
 Model = Annotated[
