@@ -93,9 +93,10 @@ def main() -> None:
 
 
 def read(path: Path) -> dict[str, dict[str, Any]]:
-    """The last result of each network."""
+    """The last result of each network that was finished, so that the others are tried again."""
     lines = path.read_text().splitlines() if path.is_file() else []
-    return {each["name"]: each for each in map(json.loads, lines)}
+    results = [each for each in map(json.loads, lines) if each["verdict"] != "not finished"]
+    return {each["name"]: each for each in results}
 
 
 def in_child(name: str, seconds: float, export: bool) -> dict[str, Any]:

@@ -57,5 +57,5 @@ class RegionTest:
 
 
 def _regions(length: int) -> Tensor:
-    """The region of each of so many rows or columns."""
+    """The region that each of the rows, or columns, belongs to."""
     return ((torch.arange(length) + 0.5) / length * _ACROSS).long()
