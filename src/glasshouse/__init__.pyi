@@ -52,6 +52,7 @@ from .explanation.store import (
     load_page as load_page,
     save_page as save_page,
 )
+from .explanation.tensors import explain_tensors as explain_tensors
 from .explanation.trust.checks import check_all as check_all
 from .explanation.trust.localisation import (
     Localisation as Localisation,

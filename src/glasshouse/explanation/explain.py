@@ -1,14 +1,15 @@
 """The verbs of this layer: maps of images, by method, from as few passes as possible."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from glasshouse.explanation.graph.recording import computing
-from glasshouse.explanation.inputs import Targets, as_batch, require_count
+from glasshouse.explanation.inputs import Targets, as_batch, as_inputs, require_count
 from glasshouse.explanation.methods import PAGE_METHODS, ExplainSettings, MethodName
 from glasshouse.explanation.nouns import Activations, Explanation, ExplanationPage
 from glasshouse.explanation.one_pass import Question, ask, explain_recorded, record_batch
@@ -47,7 +48,7 @@ def explain(
         layer=layer,
         settings=settings,
     )
-    _warn(page.explanations)
+    warn_of(page.explanations)
     return page.explanations
 
 
@@ -67,7 +68,7 @@ def explain_contrast(
     found = contrast(
         classifier, images, target_class=target_class, against=against, method=method, layer=layer
     )
-    _warn([found])
+    warn_of([found])
     return found
 
 
@@ -87,7 +88,7 @@ def explain_page(
     pixels = read_images(images, classifier)
     names = (methods,) if isinstance(methods, str) else methods
     question = ask(classifier, names, layer, settings)
-    return _page(question, pixels, target_class, None)
+    return page_of(question, pixels, _inputs_of(classifier, pixels), target_class)
 
 
 def contrast(
@@ -102,15 +103,21 @@ def contrast(
     """`explain_contrast` with warnings only recorded, not issued."""
     pixels = read_images(images, classifier)
     question = ask(classifier, (method,), layer, None)
-    return _page(question, pixels, target_class, against).explanations[0]
+    inputs = _inputs_of(classifier, pixels)
+    return page_of(question, pixels, inputs, target_class, against).explanations[0]
 
 
-def _page(
+def page_of(
     question: Question,
     images: NDArray[np.uint8],
+    inputs_of: Callable[[slice], Tensor],
     target_class: Targets | None,
-    against: Targets | None,
+    against: Targets | None = None,
 ) -> ExplanationPage:
+    """The page of images ``(n, 3, h, w)``, from as many passes as their number needs.
+
+    inputs_of: the network's inputs of a part of the images.
+    """
     whole = as_batch(images)
     for targets in (target_class, against):
         require_count(targets, len(whole))
@@ -120,12 +127,18 @@ def _page(
         part = slice(start, start + size)
         batch, classes = whole[part], (_part(target_class, part), _part(against, part))
         with computing(device_of(question.classifier.net)):
-            recorded = record_batch(question, batch)
+            recorded = record_batch(question, inputs_of(part))
             pages.append(explain_recorded(question, recorded, batch, *classes))
     return pages[0] if len(pages) == 1 else _joined(pages)
 
 
-def _warn(explanations: Sequence[Explanation]) -> None:
+def _inputs_of(classifier: Classifier, images: NDArray[np.uint8]) -> Callable[[slice], Tensor]:
+    whole = as_batch(images)
+    return lambda part: as_inputs(classifier, whole[part])
+
+
+def warn_of(explanations: Sequence[Explanation]) -> None:
+    """Issue an ExplanationWarning per sentence in their warnings, in the caller's caller's name."""
     for sentence in dict.fromkeys(words for each in explanations for words in each.warnings):
         warnings.warn(sentence, ExplanationWarning, stacklevel=3)
 

@@ -1,11 +1,12 @@
 """Images as the network sees them, and classes as the user names them."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from glasshouse.errors import DataError, UsageError
 from glasshouse.explanation.nouns import class_position
@@ -15,6 +16,26 @@ from glasshouse.models.predict import device_of, evaluating
 
 Target = str | int
 Targets = Target | Sequence[Target] | NDArray[np.int64]
+
+
+class Explained(Protocol):
+    """What explanations need of a classifier; without class names, classes are numbers."""
+
+    @property
+    def net(self) -> nn.Module:
+        """From inputs to logits ``(n, k)``."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the logits; empty where they are not known."""
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by for calibrated probabilities."""
+
+    @property
+    def mirror(self) -> bool:
+        """Whether answers are averaged with those of the mirror image."""
 
 
 def as_batch(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -46,7 +67,7 @@ def as_inputs(classifier: Classifier, images: NDArray[np.uint8]) -> Tensor:
         return inputs.double() if weight is not None and weight.dtype == torch.float64 else inputs
 
 
-def reported_logits(classifier: Classifier, inputs: Tensor, logits: Tensor) -> Tensor:
+def reported_logits(classifier: Explained, inputs: Tensor, logits: Tensor) -> Tensor:
     """The logits ``(n, k)`` of the classifier: averaged with the mirror image where it does so.
 
     logits: those of the inputs as they are, which the maps explain.

@@ -35,7 +35,7 @@ from glasshouse.explanation.graph.recording import (
     require_traceable,
 )
 from glasshouse.explanation.graph.relu_rules import ReluCount, count_relus, describe_count
-from glasshouse.explanation.inputs import Targets, as_inputs, as_positions, reported_logits
+from glasshouse.explanation.inputs import Explained, Targets, as_positions, reported_logits
 from glasshouse.explanation.maps import saliency
 from glasshouse.explanation.maps.cam import CAMS
 from glasshouse.explanation.maps.guided import guided_grad_cam
@@ -53,7 +53,6 @@ from glasshouse.explanation.nouns import (
     Floats,
     LayerChoice,
 )
-from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import require_finite
 
 
@@ -61,7 +60,7 @@ from glasshouse.models.predict import require_finite
 class Question:
     """What is asked of every batch: which methods, at which layer, with which settings."""
 
-    classifier: Classifier
+    classifier: Explained
     methods: tuple[str, ...]
     layer: str | None
     settings: ExplainSettings
@@ -93,7 +92,7 @@ class _Found:
 
 
 def ask(
-    classifier: Classifier,
+    classifier: Explained,
     methods: Sequence[str],
     layer: str | None,
     settings: ExplainSettings | None,
@@ -111,15 +110,12 @@ def ask(
     return Question(classifier, chosen, layer, settings)
 
 
-def record_batch(
-    question: Question, images: NDArray[np.uint8], *, see_all: bool = False
-) -> Recorded:
-    """The forward pass of images ``(n, 3, h, w)``, with the layer of the class activation maps.
+def record_batch(question: Question, inputs: Tensor, *, see_all: bool = False) -> Recorded:
+    """The forward pass of inputs ``(n, c, h, w)``, with the layer of the class activation maps.
 
     see_all: record every layer, for a caller that chooses among them.
     """
     net = question.classifier.net
-    inputs = as_inputs(question.classifier, images)
     methods = [METHODS[name] for name in question.methods]
     keep = {module_of(name) for name in question.settings.activation_layers}
     # Any layer may be the one that says where the tokens lie.

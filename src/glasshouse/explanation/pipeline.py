@@ -18,7 +18,7 @@ from glasshouse.explanation.graph.layer_choice import (
     shallow_and_deep,
 )
 from glasshouse.explanation.graph.recording import computing, input_edge
-from glasshouse.explanation.inputs import Target, as_batch
+from glasshouse.explanation.inputs import Target, as_batch, as_inputs
 from glasshouse.explanation.methods import (
     ALL,
     METHODS,
@@ -78,7 +78,7 @@ def explain_image(
     question = _asked(classifier, request)
     batch = as_batch(image)[:1]
     with computing(device_of(classifier.net)):
-        recorded = record_batch(question, batch, see_all=is_open)
+        recorded = record_batch(question, as_inputs(classifier, batch), see_all=is_open)
         question = _narrowed(question, recorded, request)
         recorded = with_values(question, recorded, question.settings.activation_layers)
         page = explain_recorded(question, recorded, batch, request.target_class)
@@ -136,7 +136,8 @@ def sheet_methods(
     """
     question = ask(classifier, SHEET_METHODS, layer, None)
     with computing(device_of(classifier.net)):
-        recorded = record_batch(question, as_batch(image)[:1], see_all=True)
+        inputs = as_inputs(classifier, as_batch(image)[:1])
+        recorded = record_batch(question, inputs, see_all=True)
         return _suitable(SHEET_METHODS, recorded)
 
 
