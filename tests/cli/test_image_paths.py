@@ -10,6 +10,7 @@ import typer
 from PIL import Image
 
 from glasshouse.cli import image_paths as module
+from glasshouse.cli.early_checks import require_images
 from glasshouse.cli.image_paths import end_with_bad_files, image_paths, readable_chunks
 from glasshouse.errors import BadImage, DataError
 from glasshouse.models.bundled import load_bundled
@@ -105,3 +106,17 @@ def test_bad_files_are_named_and_end_the_command_with_the_code_for_data(
         "a.png:",
         "b.png:",
     ]
+
+
+def test_a_path_that_is_too_long_is_a_bad_file_like_others(
+    folder: Path,
+) -> None:
+    long = Path("x" * 300 + ".png")
+    names = [long, Path("deep")]
+    assert image_paths(names)[0] == long
+    require_images(names)
+    classifier = classifier_of(module_net())
+    bad: list[BadImage] = []
+    chunks = list(readable_chunks(image_paths([long, folder]), classifier, bad))
+    assert sum(len(paths) for paths, _ in chunks) >= 1
+    assert any(each.path == str(long) and "name too long" in each.reason for each in bad)

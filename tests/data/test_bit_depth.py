@@ -15,7 +15,7 @@ from glasshouse.data.bit_depth import ValueRange, describe_narrow
 from glasshouse.data.class_folders import list_folder
 from glasshouse.data.decode import decode, decode_opened
 from glasshouse.data.file_splits import load_unsplit
-from glasshouse.data.headers import decode_file, read_header
+from glasshouse.data.headers import decode_file, narrow_values, read_header
 from glasshouse.data.image_checks import check
 from glasshouse.data.sources import load_splits
 from glasshouse.errors import GlasshouseWarning
@@ -103,6 +103,7 @@ def test_a_file_that_uses_few_of_the_values_of_its_type_says_which(
 ) -> None:
     header = read_header(data, "no-ending")
     assert header.narrow == narrow
+    assert narrow_values(data, "x") == narrow
     assert header.oddities[0] == DEEP
 
 
@@ -118,7 +119,7 @@ def test_a_file_that_uses_few_of_the_values_of_its_type_says_which(
     ids=["one value", "black", "png", "tiff", "bmp"],
 )
 def test_an_image_of_one_value_or_of_eight_bits_is_not_narrow(data: bytes) -> None:
-    assert read_header(data, "no-ending").narrow == ""
+    assert read_header(data, "no-ending").narrow == narrow_values(data, "no-ending") == ""
 
 
 @given(st.integers(0, 65535), st.integers(0, 65535))

@@ -86,6 +86,11 @@ def test_parquet_without_pyarrow_says_what_to_install(
         ("path,lable\na.png,cat\n", "no column 'label': .*Did you mean 'lable'"),
         ("path,label\na.png,cat\nb.png,\n", "row 3, column label: the cell is empty"),
         ("path,label\na.png\n", "row 2, column label: the cell is empty"),
+        (
+            "path,label\n" + "".join(f"{i}.png,{'cat' if i % 3 else ''}\n" for i in range(21)),
+            "7 of 21 rows have no label: rows 2, 5, 8, 11, 14 and 2 more; row 2, column label: the",
+        ),
+        ("path,label\na.png,\nb.png,nan\n", "2 of 2 rows have no label: rows 2, 3; row 2,"),
         ("path,label\na.png,cat\nb.png,NaN\n", "row 3, column label: 'NaN' stands for a missing"),
         ("path,label\na.png,cat\nb\0.png,cat\n", "row 3, column path: .*NUL character"),
         ("path,label\na.png,cat\na.png,dog\n", "row 3, column path: .*already in row 2"),

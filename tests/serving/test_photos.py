@@ -1,6 +1,10 @@
 """Uploaded photos are kept for a while, under ids that cannot be guessed."""
 
+import io
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from glasshouse.errors import BadImage
 from glasshouse.serving import photos
@@ -40,3 +44,17 @@ def test_reasons_come_in_the_order_of_the_files() -> None:
     assert reasons_against([]) == []
     with pytest.raises(BadImage, match=r"cat\.gif"):
         read_photo(bad, "cat.gif")
+
+
+def test_a_photo_of_few_grey_levels_carries_a_warning() -> None:
+    values = np.linspace(0, 4095, 20 * 24).reshape(20, 24).astype(np.uint16)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "PNG")
+    photo = read_photo(file.getvalue(), "scan.png")
+    assert "scan.png (values 0 to 4,095 of 65,535)" in photo.warning
+    store = PhotoStore()
+    kept = store.photo(store.keep("scan.png", file.getvalue()))
+    assert kept is not None and kept.warning == photo.warning
+    file = io.BytesIO()
+    Image.fromarray((values // 16).astype(np.uint8)).save(file, "PNG")
+    assert read_photo(file.getvalue(), "plain.png").warning == ""

@@ -4,7 +4,7 @@ Commands call them before they import what takes seconds. What they do not know 
 a network with published weights, say) is checked again where it is used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from glasshouse.data.sources import has_own_size, read_again, require_source as require_source
@@ -60,9 +60,17 @@ def require_finished(folders: Sequence[Path]) -> None:
         runs.require_trained(folder)
 
 
+def is_found(check: Callable[[], bool]) -> bool:
+    """What a check of a path says; False for a path that the system refuses, as one too long."""
+    try:
+        return check()
+    except OSError:
+        return False
+
+
 def require_images(paths: Sequence[Path]) -> None:
     """Raise BadImage when none of the files exists, naming the first."""
-    if paths and not any(path.exists() for path in paths):
+    if paths and not any(is_found(path.exists) for path in paths):
         raise BadImage(paths[0], "the file does not exist")
 
 

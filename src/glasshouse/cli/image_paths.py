@@ -65,12 +65,14 @@ def end_with_bad_files(bad: Sequence[BadImage]) -> None:
 def _paths_of(name: Path) -> list[Path]:
     if str(name) == "-":
         return [Path(line.rstrip("\n")) for line in sys.stdin if line.strip()]
-    if name.is_dir():
+    from glasshouse.cli.early_checks import is_found
+
+    if is_found(name.is_dir):
         from glasshouse.data.class_folders import image_files
 
         return list(image_files(name))
     # A file may have brackets in its name, so a pattern is what no file is called.
-    if not name.exists() and glob.has_magic(str(name)):
+    if not is_found(name.exists) and glob.has_magic(str(name)):
         # Not Path.glob, which takes no absolute pattern.
         return [Path(match) for match in sorted(glob.glob(str(name), recursive=True))]  # noqa: PTH207
     return [name]

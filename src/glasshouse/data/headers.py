@@ -71,9 +71,22 @@ def decode_file(path: Path) -> Pixels:
     """
     data, name = read_file(path), str(path)
     pixels = decode(data, name=name)
-    narrow = read_header(data, name).narrow
+    narrow = narrow_values(data, name)
     warn_of_narrow([(name, narrow)] if narrow else [])
     return pixels
+
+
+def narrow_values(data: bytes, name: str) -> str:
+    """The values of a file that `decode` has accepted, where it uses few of those it could.
+
+    Empty for any other file; those of 8 bits are not decoded again.
+    """
+    with no_warnings(), Image.open(io.BytesIO(data), formats=[format_of(data, name)]) as image:
+        if not is_deep(image):
+            return ""
+        image.load()
+        found = value_range(image)
+    return found.describe() if found.is_narrow else ""
 
 
 def _oddities(image: Image.Image, kind: str, path: Path, orientation: int) -> list[str]:

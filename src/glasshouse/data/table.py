@@ -14,7 +14,7 @@ import numpy as np
 
 from glasshouse.data.class_names import Classes, list_classes
 from glasshouse.data.file_splits import FileListing, SplitName
-from glasshouse.data.table_columns import Columns, columns_of, labels_in
+from glasshouse.data.table_columns import Columns, MissingLabel, columns_of, labels_in
 from glasshouse.data.targets import Targets
 from glasshouse.errors import DataError, UsageError, did_you_mean
 from glasshouse.wording import pluralize
@@ -23,6 +23,7 @@ ENDINGS = (".csv", ".tsv", ".parquet")
 # A Parquet table is read in parts of this many rows; one column of a group of rows, as large as the
 # table's writer chose, is unpacked at once.
 _ROWS_AT_ONCE, _MOST_PART_BYTES = 256, 256 << 20
+_ROWS_NAMED = 5
 _DELIMITERS = ",;\t|"
 _SPLIT_NAMES: dict[str, SplitName] = {
     "train": "train",
@@ -37,12 +38,16 @@ _SEPARATOR = "|"
 
 
 class TableRow(NamedTuple):
-    """A row: the number that a text editor or viewer shows, path, labels and split."""
+    """A row: the number that a text editor or viewer shows, path, labels and split.
+
+    missing: why it has no label, where it should.
+    """
 
     number: int
     path: str
     labels: tuple[str, ...]
     split: str
+    missing: str = ""
 
 
 def list_table(table: Path) -> FileListing:
@@ -56,6 +61,7 @@ def list_table(table: Path) -> FileListing:
     rows = list(_unique(table, read))
     if not rows:
         raise DataError(f"{table} has no rows below its header; expected one row per image")
+    _require_labels(table, rows)
     found = list_classes([label for row in rows for label in row.labels], columns.one_hot)
     return FileListing(
         origin=table,
@@ -65,6 +71,21 @@ def list_table(table: Path) -> FileListing:
         class_names=found.names,
         given_splits=_given_splits(rows),
         notes=(*found.notes, *_remarks(rows, columns)),
+    )
+
+
+def _require_labels(table: Path, rows: Sequence[TableRow]) -> None:
+    """Raise DataError for rows without a label, with their number and the first of them."""
+    bare = [row for row in rows if row.missing]
+    if not bare:
+        return
+    if len(bare) == 1:
+        raise DataError(f"{table}, row {bare[0].number}, {bare[0].missing}")
+    shown = ", ".join(str(row.number) for row in bare[:_ROWS_NAMED])
+    more = f" and {len(bare) - _ROWS_NAMED:,} more" if len(bare) > _ROWS_NAMED else ""
+    raise DataError(
+        f"{table}: {len(bare):,} of {len(rows):,} rows have no label: rows {shown}{more}; row "
+        f"{bare[0].number}, {bare[0].missing}"
     )
 
 
@@ -243,6 +264,8 @@ def _row(table: Path, number: int, cells: Sequence[str], columns: Columns) -> Ta
         )
     try:
         return TableRow(number, path, labels_in(cells, columns), split)
+    except MissingLabel as error:
+        return TableRow(number, path, (), split, str(error))
     except ValueError as error:
         raise DataError(f"{table}, row {number}, {error}") from error
 

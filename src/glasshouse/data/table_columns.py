@@ -72,6 +72,10 @@ def columns_of(table: Path, header: Sequence[str]) -> Columns:
     )
 
 
+class MissingLabel(ValueError):
+    """A row without a label; the others are still read, to say how many there are."""
+
+
 def labels_in(cells: Sequence[str], columns: Columns) -> tuple[str, ...]:
     """The labels of a row; raises ValueError that names the column."""
     if columns.one_hot:
@@ -79,7 +83,7 @@ def labels_in(cells: Sequence[str], columns: Columns) -> tuple[str, ...]:
     if columns.label is not None:
         text = _cell(cells, columns.label)
         if not text.strip():
-            raise ValueError("column label: the cell is empty; fill it in, or remove the row")
+            raise MissingLabel("column label: the cell is empty; fill it in, or remove the row")
         # White space around a label decides nothing, but is noted where labels differ by it.
         return (_known("label", text),)
     assert columns.labels is not None
@@ -99,7 +103,7 @@ def _is_set(name: str, cells: Sequence[str], position: int) -> bool:
 
 def _known(name: str, label: str) -> str:
     if is_missing(label):
-        raise ValueError(
+        raise MissingLabel(
             f"column {name}: '{label.strip()}' stands for a missing label; write the label, or "
             "remove the row"
         )

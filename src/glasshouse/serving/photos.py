@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from glasshouse.data.bit_depth import describe_narrow
 from glasshouse.data.decode import Pixels, decode
 from glasshouse.data.fitting import Fitting
+from glasshouse.data.headers import narrow_values
 from glasshouse.data.workers import decode_files
 from glasshouse.errors import BadImage
 from glasshouse.serving.workbench import Workbench
@@ -20,12 +22,16 @@ _MOST_KEPT, _MOST_BYTES = 32, 256 << 20
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded image ``(h, w, 3)``; is_ready: it already has a network's input size."""
+    """A decoded image ``(h, w, 3)``; is_ready: it already has a network's input size.
+
+    warning: what may make an answer about it wrong; empty where there is nothing.
+    """
 
     name: str
     pixels: Pixels
     is_ready: bool = False
     class_name: str = ""
+    warning: str = ""
 
 
 @dataclass
@@ -55,7 +61,7 @@ class PhotoStore:
             if found is None:
                 return None
             self._files.move_to_end(key)
-        return Photo(found[0], decode(found[1], name=found[0]))
+        return _decoded(*found)
 
     def _bytes(self) -> int:
         return sum(len(data) for _, data in self._files.values())
@@ -72,7 +78,13 @@ def read_photo(data: bytes, name: str) -> Photo:
     (reason,) = reasons_against([data])
     if reason:
         raise BadImage(name, reason)
-    return Photo(name, decode(data, name=name))
+    return _decoded(name, data)
+
+
+def _decoded(name: str, data: bytes) -> Photo:
+    pixels, narrow = decode(data, name=name), narrow_values(data, name)
+    warning = describe_narrow([(name, narrow)]) if narrow else ""
+    return Photo(name, pixels, warning=warning)
 
 
 def reasons_against(files: Sequence[bytes]) -> list[str]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -100,6 +101,18 @@ def test_a_body_without_a_declared_length_is_limited_too(ask: Caller) -> None:
                 yield chunk
 
     assert ask("POST", "/predict", content=Stream(), headers=RAW).status_code == 413
+
+
+def test_an_image_of_few_grey_levels_is_warned_of_by_name(ask: Caller) -> None:
+    dark = io.BytesIO()
+    values = np.linspace(0, 4095, 20 * 24).reshape(20, 24).astype(np.uint16)
+    Image.fromarray(values).save(dark, "PNG")
+    form = [("images", ("a.png", png(1))), ("images", ("12-bit.png", dark.getvalue()))]
+    for path, key in (("/predict", "predictions"), ("/explain?methods=saliency", "explanations")):
+        first, second = ask("POST", path, files=form).json()[key]
+        assert "warnings" not in first
+        (words,) = second["warnings"]
+        assert "12-bit.png (values 0 to 4,095 of 65,535)" in words and "multiply by 16" in words
 
 
 def test_every_bad_image_of_a_form_is_named(ask: Caller) -> None:

@@ -110,6 +110,7 @@ def explained(
         "image": upload.name,
         **_predicted(page),
         "maps": [_map(each, query.form) for page in pages for each in page.explanations],
+        **({"warnings": upload.warnings} if upload.warnings else {}),
     }
 
 

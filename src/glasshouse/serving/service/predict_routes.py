@@ -38,7 +38,11 @@ def predict_routes(service: Service) -> APIRouter:
             works = [partial(pixels_of, upload, preprocessing, limits) for upload in uploads]
             answers = await score_images(service, request, slot, works)
         found = [
-            {"image": upload.name, **_answer(classifier, answer.probabilities, top)}
+            {
+                "image": upload.name,
+                **_answer(classifier, answer.probabilities, top),
+                **({"warnings": upload.warnings} if upload.warnings else {}),
+            }
             for upload, answer in zip(uploads, answers, strict=True)
         ]
         return json_response({"model": service.name, "predictions": found})

@@ -27,6 +27,9 @@ class Prediction(Document):
         description="where an image may have several labels: those that reach their threshold",
     )
     top: list[ClassShare]
+    warnings: list[str] = Field(
+        default=[], description="what may make the answer wrong; left out where there is nothing"
+    )
 
 
 class PredictionsDocument(Document):
@@ -78,6 +81,9 @@ class ExplainedImage(Document):
     )
     predicted: ClassShare
     maps: list[ExplanationMap]
+    warnings: list[str] = Field(
+        default=[], description="what may make the answer wrong; left out where there is nothing"
+    )
 
 
 class Explanations(Document):

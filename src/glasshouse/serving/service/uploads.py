@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from glasshouse.data.bit_depth import describe_narrow
 from glasshouse.data.decode import Pixels, decode
+from glasshouse.data.headers import narrow_values
 from glasshouse.models.preprocessing import Preprocessing, preprocess
 from glasshouse.serving.service.capacity import Slot
 from glasshouse.serving.service.limits import Limits
@@ -20,10 +22,14 @@ _RAW = ("image/", "application/octet-stream")
 
 @dataclass(frozen=True)
 class Upload:
-    """An image file as it was sent, and the name that its sender gave it."""
+    """An image file as it was sent, and the name that its sender gave it.
+
+    warnings: sentences on the file, which are known once it is decoded.
+    """
 
     name: str
     data: bytes
+    warnings: list[str] = field(default_factory=list)
 
 
 async def read_uploads(
@@ -80,6 +86,9 @@ async def read_body(request: Request, slot: Slot, limits: Limits) -> bytes:
 def pixels_of(upload: Upload, preprocessing: Preprocessing, limits: Limits) -> Pixels:
     """The decoded image at the network's input size: uint8 ``(3, h, w)``; raises BadImage."""
     image = decode(upload.data, name=upload.name, max_pixels=limits.max_pixels)
+    narrow = narrow_values(upload.data, upload.name)
+    if narrow:
+        upload.warnings[:] = [describe_narrow([(upload.name, narrow)])]
     return preprocess(image, preprocessing)
 
 

@@ -108,6 +108,8 @@ def _drop(view: ExplainState, show: Callable[[], Awaitable[None]]) -> None:
         key = photo_store_of(view.explainer.workbench).keep(event.file.name, data)
         view.asked, view.class_name = {"photo": key}, None
         message.clear()
+        if view.photo.warning:
+            refused(view.photo.warning)
         await show()
 
     def refused(words: str) -> None:

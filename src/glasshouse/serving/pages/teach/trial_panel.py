@@ -105,6 +105,7 @@ class TrialPanel:
         if self._seen.is_deleted:
             return
         self._clear()
+        self._problem.text = photo.warning
         self._show_shares(found.shares)
         key = photo_store_of(self._workbench).keep(name, data)
         with self._seen:
