@@ -18,7 +18,7 @@ Target = str | int
 Targets = Target | Sequence[Target] | NDArray[np.int64]
 
 
-class Explained(Protocol):
+class Explainable(Protocol):
     """What explanations need of a classifier; without class names, classes are numbers."""
 
     @property
@@ -67,7 +67,7 @@ def as_inputs(classifier: Classifier, images: NDArray[np.uint8]) -> Tensor:
         return inputs.double() if weight is not None and weight.dtype == torch.float64 else inputs
 
 
-def reported_logits(classifier: Explained, inputs: Tensor, logits: Tensor) -> Tensor:
+def reported_logits(classifier: Explainable, inputs: Tensor, logits: Tensor) -> Tensor:
     """The logits ``(n, k)`` of the classifier: averaged with the mirror image where it does so.
 
     logits: those of the inputs as they are, which the maps explain.

@@ -35,7 +35,7 @@ from glasshouse.explanation.graph.recording import (
     require_traceable,
 )
 from glasshouse.explanation.graph.relu_rules import ReluCount, count_relus, describe_count
-from glasshouse.explanation.inputs import Explained, Targets, as_positions, reported_logits
+from glasshouse.explanation.inputs import Explainable, Targets, as_positions, reported_logits
 from glasshouse.explanation.maps import saliency
 from glasshouse.explanation.maps.cam import CAMS
 from glasshouse.explanation.maps.guided import guided_grad_cam
@@ -60,7 +60,7 @@ from glasshouse.models.predict import require_finite
 class Question:
     """What is asked of every batch: which methods, at which layer, with which settings."""
 
-    classifier: Explained
+    classifier: Explainable
     methods: tuple[str, ...]
     layer: str | None
     settings: ExplainSettings
@@ -92,7 +92,7 @@ class _Found:
 
 
 def ask(
-    classifier: Explained,
+    classifier: Explainable,
     methods: Sequence[str],
     layer: str | None,
     settings: ExplainSettings | None,
