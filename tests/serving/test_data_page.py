@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from nicegui.testing import User
 from PIL import Image
 
 from glasshouse.serving.check_cache import check_cache_of
+from glasshouse.serving.pages import data_view
 from glasshouse.serving.workbench import Workbench
 from tests.serving.conftest import visit
 from tests.workflow.use.test_source_check import write_folder
@@ -69,5 +71,26 @@ def test_images_have_addresses_by_key_and_row_alone(workbench: Workbench) -> Non
         for path in (f"{found.key}/{total}", f"{found.key}/-1", "0/0", "..%2F..%2Fetc%2Fpasswd/1"):
             assert (await get(f"/data/{path}")).status_code == 404
         assert (await get(f"/data/{found.key}/x")).status_code == 422
+
+    visit(workbench, story)
+
+
+def test_all_files_are_read_again_when_asked(
+    workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = str(write_folder(tmp_path / "set", ("cat", "dog")))
+    asked: list[str] = []
+    monkeypatch.setattr(data_view, "read_again", asked.append)
+
+    async def story(user: User) -> None:
+        await user.open(f"/data?source={source}&again=1")
+        await user.should_see("Read all files again")
+        await user.should_see("Class balance")
+        assert asked == []
+        await user.open(f"/data?source={source}&again=reread")
+        await user.should_see("Class balance")
+        assert asked == [source]
+        await user.open("/data?source=digits")
+        await user.should_not_see("Read all files again")
 
     visit(workbench, story)

@@ -260,6 +260,7 @@ def test_a_time_budget_takes_the_place_of_the_epochs(workbench: Workbench) -> No
         with user:
             field_of(user, "Epochs").value = None
             field_of(user, "Time budget, minutes").value = 2.5
+        user.find("Read all image files again").click()
         user.find("Start training").click()
         for _ in range(600):
             await asyncio.sleep(0.1)
@@ -268,6 +269,7 @@ def test_a_time_budget_takes_the_place_of_the_epochs(workbench: Workbench) -> No
         (launch,) = launches(workbench.runs)
         assert launch.command[launch.command.index("--minutes") + 1] == "2.5"
         assert not any(part.startswith("train.epochs") for part in launch.command)
+        assert "--reread" in launch.command
         stop_training(workbench.runs, launch.run)
 
     visit(workbench, story)

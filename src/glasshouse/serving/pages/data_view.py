@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from urllib.parse import urlencode
@@ -12,6 +13,8 @@ from nicegui import ui
 
 from glasshouse.data.findings import Finding, by_split
 from glasshouse.data.images import BadFile, Splits
+from glasshouse.data.sources import has_own_size, read_again
+from glasshouse.errors import GlasshouseError
 from glasshouse.report.data_report import class_rows, verdict
 from glasshouse.runs.listing import RunListing
 from glasshouse.serving.check_cache import CachedCheck, check_cache_of
@@ -50,9 +53,9 @@ async def fill(workbench: Workbench, request: Request) -> None:
             command="glasshouse check FOLDER --out report",
         )
         return
-    again = request.query_params.get("again") == "1"
+    again = request.query_params.get("again", "")
     with box("gh-data") as place:
-        found = await _examined(workbench, source, again=again)
+        found = await _examined(workbench, source, again)
         if place.is_deleted:
             return  # the page was closed in the meantime
         place.clear()
@@ -60,8 +63,8 @@ async def fill(workbench: Workbench, request: Request) -> None:
             _show(found)
 
 
-async def _examined(workbench: Workbench, source: str, *, again: bool) -> CachedCheck:
-    """Check in a thread, showing the progress."""
+async def _examined(workbench: Workbench, source: str, again: str) -> CachedCheck:
+    """Check in a thread, showing the progress; again: "1", or "reread" for unchanged files too."""
     state = {"words": "Checking the images …"}
 
     def progress(what: str, done: int, total: int) -> None:
@@ -73,8 +76,12 @@ async def _examined(workbench: Workbench, source: str, *, again: bool) -> Cached
         timer = ui.timer(0.3, lambda: words.set_text(state["words"]))
     await ui.context.client.connected()
     try:
+        if again == "reread":
+            # What cannot be listed is a finding of the check that follows.
+            with suppress(GlasshouseError):
+                await asyncio.to_thread(read_again, source)
         kept = check_cache_of(workbench)
-        return await asyncio.to_thread(partial(kept.get, source, progress, again=again))
+        return await asyncio.to_thread(partial(kept.get, source, progress, again=bool(again)))
     finally:
         timer.cancel()
 
@@ -96,6 +103,10 @@ def _chooser(workbench: Workbench, source: str) -> None:
             )
             field.classes("gh-entry").on("keydown.enter", go)
             button("Check again" if source else "Check", "fact_check", main=True).on_click(go)
+            if source and not has_own_size(source):
+                query = urlencode({"source": source, "again": "reread"})
+                whole = link("Read all files again", f"/data?{query}", "gh-pill")
+                whole.tooltip("as --reread: also files whose size and time have not changed")
         with box("gh-row gh-sources"):
             for name in offered[:8]:
                 chip = link(name, f"/data?{urlencode({'source': name})}", "gh-pill")

@@ -137,6 +137,8 @@ def _start(workbench: Workbench, plan: TrainingPlan) -> None:
             name.props('outlined dense aria-label="Run name"')
             name_field("Run name", name)
         problem = text("", "p", "gh-bad gh-problem").props("role=alert")
+        reread = ui.checkbox("Read all image files again")
+        reread.tooltip("as --reread: also files whose size and time have not changed")
         go = button("Start training", "play_arrow", main=True).classes("gh-go")
         text(_note(workbench), "p", "gh-help")
     suggested = {"value": name.value}
@@ -153,7 +155,9 @@ def _start(workbench: Workbench, plan: TrainingPlan) -> None:
         try:
             plan.resolved()
             source, run = plan.checked_source(), str(name.value).strip()
-            recipe, arguments = str(plan.recipe.value), [*plan.arguments(), *workbench.arguments]
+            again = ["--reread"] if reread.value else []
+            recipe = str(plan.recipe.value)
+            arguments = [*plan.arguments(), *again, *workbench.arguments]
             await in_thread(start_training, workbench.runs, run, source, recipe, arguments)
         except GlasshouseError as error:
             problem.text = str(error)
