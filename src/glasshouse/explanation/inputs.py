@@ -37,6 +37,10 @@ class Explainable(Protocol):
     def mirror(self) -> bool:
         """Whether answers are averaged with those of the mirror image."""
 
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """Of each label, where an image may have several; None where it has one."""
+
 
 def as_batch(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """One image ``(3, h, w)`` or several ``(n, 3, h, w)`` as several.

@@ -53,6 +53,7 @@ class _Bare:
     class_names: tuple[str, ...] = ()
     temperature: float = 1.0
     mirror: bool = False
+    thresholds: tuple[float, ...] | None = None
 
 
 def _values(net: nn.Module, inputs: ArrayLike | Tensor) -> Tensor:
