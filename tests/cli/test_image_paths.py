@@ -115,7 +115,7 @@ def test_a_path_that_is_too_long_is_a_bad_file_like_others(
     names = [long, Path("deep")]
     assert image_paths(names)[0] == long
     require_images(names)
-    classifier = classifier_of(module_net())
+    classifier = classifier_of(pooled_net())
     bad: list[BadImage] = []
     chunks = list(readable_chunks(image_paths([long, folder]), classifier, bad))
     assert sum(len(paths) for paths, _ in chunks) >= 1
