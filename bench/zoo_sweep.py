@@ -51,7 +51,7 @@ INTRODUCTION = """
 # Supported networks
 
 Any `nn.Module` from image to logits can be predicted with, summarised and explained. This table
-shows what that means for one small network of each family in timm and torchvision, with random
+shows what that means for one small network of each family that has been tried so far, with random
 weights: the layer at which class activation maps are computed unless another one is named, and the
 size of these maps. Grad-CAM and HiResCAM at that layer are equal to autograd by hand (relative
 difference below 1e-5). Saliency, SmoothGrad, integrated gradients and occlusion work for all of
