@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -8,7 +9,10 @@ from glasshouse.errors import ModelError
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.bundled import load_bundled
 from glasshouse.models.classifier import load_classifier, save_classifier
+from glasshouse.models.preprocessing import preprocess, scale
 from glasshouse.models.pretrained import build_net, usual_class_names
+from glasshouse.models.weight_files import read_weights
+from glasshouse.models.weights import load_weights
 from glasshouse.models.zoo import create, split_name
 from glasshouse.settings import PretrainedSettings
 from glasshouse.training.adapting import adapt
@@ -139,3 +143,22 @@ def test_a_bundled_backbone_takes_no_other_weights(tmp_path: Path) -> None:
         create("cifar10-small", NAMES, weights=_file(tmp_path))
     with pytest.raises(ModelError, match="takes no other weights or arguments"):
         create("cifar10-small:width=2", NAMES)
+
+
+@pytest.mark.filterwarnings("ignore:The network has one output")
+def test_a_file_with_one_output_tells_two_classes_apart(tmp_path: Path) -> None:
+    file = _file(tmp_path, classes=1)
+    classifier = create("test_resnet", weights=file).classifier
+    assert classifier.class_names == ("class 0", "class 1")
+    image = np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)
+    (shares,) = classifier.predict(image).probabilities
+    save_classifier(classifier, tmp_path / "saved")
+    again = load_classifier(tmp_path / "saved").predict(image).probabilities
+    net = build_net("test_resnet", 1, {})
+    load_weights(net, read_weights(file)[0], file)
+    inputs = scale(torch.from_numpy(preprocess(image, classifier.preprocessing)[None]),
+                   classifier.preprocessing)  # fmt: skip
+    with torch.inference_mode():
+        expected = float(net.eval()(inputs).sigmoid())
+    assert shares.tolist() == pytest.approx([1 - expected, expected], abs=1e-6)
+    assert again[0].tolist() == pytest.approx(shares.tolist())

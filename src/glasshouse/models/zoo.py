@@ -65,11 +65,13 @@ def create(
     wanted = _sized(
         pretrained.preprocessing_of(name, None if file is None else file.path.name), arguments
     )
+    # One output is a sigmoid's, which tells two classes apart.
+    names = class_names or pretrained.usual_class_names(name, max(count, 2))
     try:
         classifier = Classifier(
             net.eval(),
             wanted,
-            class_names or pretrained.usual_class_names(name, count),
+            names,
             architecture=pretrained.architecture_of_pretrained(name, count, arguments),
         )
     except ModelError as error:
