@@ -20,7 +20,7 @@ from glasshouse.models.final_activation import FinalActivation, LeavingOff
 from glasshouse.models.final_softmax import describe_left_off
 from glasshouse.models.net_outputs import Place, logits_at
 from glasshouse.models.preprocessing import Preprocessing
-from glasshouse.models.trial import Trial, as_taken, run_trial
+from glasshouse.models.trial import TrialPass, as_taken, run_trial
 
 # After these operations a value may be any number; only after others can it be a probability.
 _OPEN = (
@@ -107,7 +107,7 @@ def _condition(net: nn.Module, *others: object) -> tuple[object, ...]:
 
 
 def _reading(
-    net: nn.Module, trial: Trial, class_names: tuple[str, ...], is_multi_label: bool
+    net: nn.Module, trial: TrialPass, class_names: tuple[str, ...], is_multi_label: bool
 ) -> Reading:
     outputs, activation = trial.logits.shape[1], trial.activation
     are_probabilities = activation is None and _are_probabilities(trial)
@@ -150,7 +150,7 @@ def _require_count(outputs: int, class_names: tuple[str, ...], is_multi_label: b
     )
 
 
-def _require_softmax_over_classes(trial: Trial) -> None:
+def _require_softmax_over_classes(trial: TrialPass) -> None:
     activation = trial.activation
     if activation is None or activation.axis is None:
         return
@@ -166,7 +166,7 @@ def _require_softmax_over_classes(trial: Trial) -> None:
         )
 
 
-def _require_no_separate_answers(trial: Trial) -> None:
+def _require_no_separate_answers(trial: TrialPass) -> None:
     """Raise ModelError for several outputs that are each a yes or no."""
     kind = None if trial.activation is None else trial.activation.kind
     if kind in ("sigmoid", "log-sigmoid") and trial.logits.shape[1] > 1:
@@ -178,7 +178,7 @@ def _require_no_separate_answers(trial: Trial) -> None:
         )
 
 
-def _require_separate_answers(trial: Trial, are_probabilities: bool) -> None:
+def _require_separate_answers(trial: TrialPass, are_probabilities: bool) -> None:
     """Raise ModelError for outputs of which only one can be right."""
     is_softmax = trial.activation is not None and "softmax" in trial.activation.kind
     if is_softmax or are_probabilities:
@@ -188,7 +188,7 @@ def _require_separate_answers(trial: Trial, are_probabilities: bool) -> None:
         )
 
 
-def _require_no_limits(trial: Trial, *, is_single: bool) -> None:
+def _require_no_limits(trial: TrialPass, *, is_single: bool) -> None:
     """Raise ModelError for outputs from an activation that is neither a sigmoid nor a softmax."""
     if trial.activation is not None or trial.last in _OPEN:
         return
@@ -210,7 +210,7 @@ def _is_fraction(values: Tensor) -> bool:
     return bool(((values >= 0) & (values <= 1)).all())
 
 
-def _are_probabilities(trial: Trial) -> bool:
+def _are_probabilities(trial: TrialPass) -> bool:
     """Whether each row of the values consists of the probabilities of the classes."""
     values, is_open = trial.logits.double(), trial.last in _OPEN
     # Constant values may sum to anything, and those of a linear layer do so by chance.
@@ -221,7 +221,7 @@ def _are_probabilities(trial: Trial) -> bool:
     return any(bool(((sums / whole - 1).abs() < 64 * precision).all()) for whole in _SUMS)
 
 
-def _notes(trial: Trial, reading: Reading, names: tuple[str, ...]) -> list[str]:
+def _notes(trial: TrialPass, reading: Reading, names: tuple[str, ...]) -> list[str]:
     """What is said of a network that is not called as it is."""
     found = []
     if reading.activation is not None:

@@ -14,7 +14,7 @@ from glasshouse.models.classifier import Classifier
 from glasshouse.models.forward import evaluating
 from glasshouse.models.logit_net import as_logit_net
 from glasshouse.models.preprocessing import Preprocessing
-from glasshouse.models.trial import failure_of, trial_inputs
+from glasshouse.models.trial import trial_inputs, why_not_accepted
 from glasshouse.rng import derive
 from glasshouse.settings import ModelSettings, Recipe, Settings
 
@@ -73,7 +73,7 @@ def checked_net(
                 own(inputs)
             # A network of the user's own may raise anything.
             except Exception as error:
-                raise ModelError(failure_of(own, inputs, error)) from error
+                raise ModelError(why_not_accepted(own, inputs, error)) from error
     return as_logit_net(
         own, preprocessing, images.class_names, is_multi_label=images.is_multi_label
     )

@@ -27,7 +27,7 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialPass:
     """What a network did with two images of noise.
 
     channels: how many it takes. place: where in its answer the logits are. logits: the values
@@ -45,7 +45,7 @@ class Trial:
     changes_input: bool
 
 
-def run_trial(net: nn.Module, preprocessing: Preprocessing, class_count: int | None) -> Trial:
+def run_trial(net: nn.Module, preprocessing: Preprocessing, class_count: int | None) -> TrialPass:
     """Pass noise through a network, which is left as it was.
 
     class_count: None where the classes are not known. Raises ModelError for a network that takes
@@ -56,7 +56,7 @@ def run_trial(net: nn.Module, preprocessing: Preprocessing, class_count: int | N
     place = place_of_logits(answer, _IMAGES, class_count)
     logits = logits_at(answer, place, _IMAGES)
     activation, last = watching.final(logits)
-    return Trial(
+    return TrialPass(
         channels=channels,
         place=place,
         logits=logits.detach(),
@@ -84,7 +84,7 @@ def as_taken(net: nn.Module, inputs: Tensor, channels: int) -> Tensor:
     return inputs if weight is None else inputs.to(weight.dtype)
 
 
-def failure_of(net: nn.Module, inputs: Tensor, error: Exception) -> str:
+def why_not_accepted(net: nn.Module, inputs: Tensor, error: Exception) -> str:
     """Which layer of a Sequential fails at which shape; for other networks, torch's own words."""
     words = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     values = inputs
@@ -115,7 +115,7 @@ def _answered(net: nn.Module, inputs: Tensor) -> tuple[int, tuple[Any, Watching,
     except Exception:
         _refuse_other_channels(net, grey)
     with _quietly(net), torch.no_grad():
-        raise ModelError(failure_of(net, as_taken(net, inputs, 3), failed)) from failed
+        raise ModelError(why_not_accepted(net, as_taken(net, inputs, 3), failed)) from failed
 
 
 def _refuse_other_channels(net: nn.Module, grey: Tensor) -> None:
