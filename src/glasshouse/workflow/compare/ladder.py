@@ -23,7 +23,7 @@ from glasshouse.report.encoding import figure_png
 from glasshouse.report.ladder_report import Ladder, LadderRow, ladder_chart, write_ladder_page
 from glasshouse.runs import folder as runs
 from glasshouse.settings import Recipe
-from glasshouse.storage import write_bytes, write_json
+from glasshouse.storage import remove_unfinished, write_bytes, write_json
 from glasshouse.workflow.compare.seeds import (
     Runner,
     run_all,
@@ -190,6 +190,7 @@ def _measure(finished: Sequence[runs.Run]) -> _Measured:
 
 def _write(ladder: Ladder, folder: Path) -> None:
     rows = [asdict(row) | {"verdict": row.verdict} for row in ladder.rows]
+    remove_unfinished(folder)
     write_json(folder / runs.LADDER, asdict(ladder) | {"rows": rows})
     write_bytes(folder / runs.LADDER_CHART, figure_png(ladder_chart(ladder.rows)))
     write_ladder_page(ladder, folder / runs.LADDER_PAGE)

@@ -11,7 +11,7 @@ from glasshouse.errors import Interrupted, UsageError
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.evaluation.over_seeds import mean_over_seeds
 from glasshouse.runs import folder as runs
-from glasshouse.storage import write_json
+from glasshouse.storage import remove_unfinished, write_json
 from glasshouse.workflow.train.experiment import (
     TrainRequest,
     finish_experiment,
@@ -114,6 +114,7 @@ def train_seeds(request: TrainRequest, count: int, run: Runner = run_quietly) ->
         runs.claim(request.out, resume=False)
     how = f"Resume with: {resume_command_of(request, count)}"
     summary = summarize_seeds(run_all(seed_requests(request, count), run, how=how))
+    remove_unfinished(request.out)
     write_json(request.out / runs.SEEDS, asdict(summary))
     return summary
 

@@ -23,7 +23,13 @@ from glasshouse.report.encoding import figure_png
 from glasshouse.report.tuning_plots import TrialRecord, search_history, search_importance
 from glasshouse.runs import folder as runs
 from glasshouse.settings import Recipe
-from glasshouse.storage import read_json, write_bytes, write_json, write_text
+from glasshouse.storage import (
+    read_json,
+    remove_unfinished,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from glasshouse.workflow.tune import study as studies
 from glasshouse.workflow.tune.space import (
     Dimension,
@@ -268,6 +274,8 @@ def _plain(value: Any) -> Any:
 def _write_results(search: Search, study: "optuna.Study") -> SearchResult:
     trials = studies.records(study)
     importance = studies.importances(study)
+    # All workers have ended.
+    remove_unfinished(search.out)
     write_json(
         search.out / runs.TRIALS,
         {"trials": [asdict(trial) for trial in trials], "importance": importance},
