@@ -109,5 +109,6 @@ def test_a_missing_file_and_broken_toml_are_named(tmp_path: Path) -> None:
 
 
 def test_preset_and_layers_exclude_each_other() -> None:
-    with pytest.raises(RecipeError, match="expected exactly one of preset, layers and pretrained"):
+    message = "expected exactly one of preset, layers, pretrained and code"
+    with pytest.raises(RecipeError, match=message):
         parse_recipe({"model": {"preset": "tutorial-basic", "layers": [{"type": "flatten"}]}})

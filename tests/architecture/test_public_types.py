@@ -150,6 +150,7 @@ def test_every_public_name_has_a_type(messages: Messages) -> None:
     assert untyped == {}
 
 
+@pytest.mark.slow
 def test_the_benches_use_names_that_exist(tmp_path: Path) -> None:
     """They run by hand and rarely, so that nothing else would notice a name that has changed."""
     for script in (ROOT / "bench").glob("*.py"):

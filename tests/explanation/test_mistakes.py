@@ -46,7 +46,7 @@ def test_mistakes_are_explained_for_both_classes_and_their_difference() -> None:
     found = explain_mistakes(classifier, images, predictions, count=3, pairs=1)
     assert len(found) == 2 and "predicted as" in found[1].title
     worst = found[0]
-    assert relative(worst.contrast.maps, worst.predicted.maps - worst.true.maps) < 1e-9
+    assert relative(worst.contrast.maps, worst.predicted.maps - worst.true.maps) < 1e-6
     page = render_mistakes_page(found)
     # The image and three maps of each.
     count = sum(len(each.ids) for each in found)

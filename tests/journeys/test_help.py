@@ -51,7 +51,7 @@ def test_the_help_names_every_choice() -> None:
     methods = help_of("explain", "method").removeprefix("One of ").replace(";", ",").split(", ")
     assert [method for method in ALL_METHODS if method not in methods] == []
     sources = help_of("train", "source").split(", a folder")[0].split(", ")
-    assert len(sources) == 3 and all(has_own_size(source) for source in sources)
+    assert len(sources) == 4 and all(has_own_size(source) for source in sources)
 
 
 def test_defaults_and_choices_are_those_of_the_code() -> None:

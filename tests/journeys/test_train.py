@@ -150,6 +150,7 @@ def test_signals_save_the_state_and_print_how_to_resume(
     assert result_bytes(out) == result_bytes(run)
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_resumed_without_harm(run: Path, folder: Path) -> None:
     before = result_bytes(run)
     glasshouse("train", "digits", "--out", run, "--resume", cwd=folder)

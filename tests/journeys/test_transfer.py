@@ -104,6 +104,7 @@ def test_a_run_and_pretrained_networks_are_compared_on_the_same_images(
     assert "needs --backbones" in run(capsys, "compare-backbones", photos, code=2)[1]
 
 
+@pytest.mark.slow
 def test_a_rare_class_is_learned_with_balanced_sampling(
     photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:

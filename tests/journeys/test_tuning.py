@@ -50,6 +50,7 @@ def test_lr_find_suggests_a_rate_and_draws_the_curve(tmp_path: Path, capsys: Cap
     assert "valley" in glasshouse_here([*common, "--rule", "vally"], capsys)[2]
 
 
+@pytest.mark.slow
 def test_auto_seeds_compare_and_reproduce(tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "seeds"
     arguments = ["train", "digits", *SMALL, "--set", "train.lr=auto", "--seeds", "2"]

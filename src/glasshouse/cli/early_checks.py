@@ -71,6 +71,7 @@ def is_found(check: Callable[[], bool]) -> bool:
 def require_images(paths: Sequence[Path]) -> None:
     """Raise BadImage when none of the files exists, naming the first."""
     if paths and not any(is_found(path.exists) for path in paths):
+        paths[0].exists()  # raises the system's own reason for a path that it refuses
         raise BadImage(paths[0], "the file does not exist")
 
 
