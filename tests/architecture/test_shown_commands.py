@@ -20,7 +20,7 @@ def shown_commands(text: str) -> list[str]:
     """What follows `glasshouse` in blocks of code, continued lines joined, comments left out."""
     blocks = re.findall(r"^```[a-z]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ")
-    return [found.partition("  #")[0].strip() for found in SHOWN.findall(lines)]
+    return [re.split(r"\s# ", found)[0].strip() for found in SHOWN.findall(lines)]
 
 
 def options_of(name: str) -> set[str]:

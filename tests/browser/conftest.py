@@ -17,7 +17,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
@@ -95,8 +98,9 @@ def wait_for(happens: Callable[[], Any], what: str, seconds: float = 120.0) -> A
     end = time.monotonic() + seconds
     while True:
         answer = None
-        # The page may put another element in the place of one just found.
-        with contextlib.suppress(StaleElementReferenceException):
+        # The page may put another element in the place of one just found, and a dialog that is
+        # still opening moves what is in it.
+        with contextlib.suppress(StaleElementReferenceException, ElementClickInterceptedException):
             answer = happens()
         if answer:
             return answer
