@@ -180,3 +180,10 @@ def test_measurements_and_choice_are_recorded(
     (text,) = _budget(run.environment).values()
     assert text == describe_budget(budget)
     assert "3 epochs of all 96 images" in text
+
+
+def test_a_tiny_set_gets_whole_epochs_where_one_fits() -> None:
+    small, slow = replace(WORK, train=100, validation=10, test=10), (Pace(1.0, 50, 500, 500, 0.1),)
+    (pace,) = slow
+    seconds = next(s for s in range(1, 900) if epochs_in(pace, s, small) >= 1)
+    assert choose_plan(slow, seconds, small, 10).images == 100

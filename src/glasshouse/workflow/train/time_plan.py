@@ -138,7 +138,9 @@ def _whole_epochs(pace: Pace, seconds: float, work: Work) -> tuple[int, int]:
     overhead = epoch_seconds(pace, 0, work)
     images = pace.training * (_training_seconds(pace, seconds, work) / epochs - overhead)
     if images < min(_FEWEST_IMAGES, work.train):
-        training = (overhead + _FEWEST_IMAGES / pace.training) / _SAFETY
+        if fitting >= 1:
+            return math.floor(fitting), work.train
+        training = (overhead + min(_FEWEST_IMAGES, work.train) / pace.training) / _SAFETY
         shortest = fixed_seconds(pace, work) + training
         more = math.ceil((shortest - seconds) / 60)
         raise UsageError(
