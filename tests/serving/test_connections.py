@@ -31,8 +31,12 @@ class Answers:
             while (message := await receive())["type"] != "websocket.disconnect":
                 await send({"type": "websocket.send", "text": message["text"]})
             return
-        while scope["method"] == "POST" and (await receive()).get("more_body"):
-            pass
+        while scope["method"] == "POST":
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            if not message.get("more_body"):
+                break
         self.begun += 1
         while not self.gate.is_set():
             await asyncio.sleep(0.005)
@@ -47,9 +51,11 @@ class Server:
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.app = Answers()
+        # uvicorn's own five seconds between two requests may pass on a machine that is busy.
         config = uvicorn.Config(
-            self.app, http=limited_protocol(limits), log_level="critical", lifespan="off"
-        )
+            self.app, http=limited_protocol(limits), log_level="critical", lifespan="off",
+            timeout_keep_alive=600,
+        )  # fmt: skip
         self.server = uvicorn.Server(config)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.thread = threading.Thread(
