@@ -12,6 +12,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +40,7 @@ SHORTER = {
     r"--trials \d+": "--trials 2",
     r"--seeds \d+": "--seeds 2",
     r"--epochs \d+": "--epochs 1",
+    r"train\.epochs=\d+": "train.epochs=1",
     r"--snapshots \d+": "--snapshots 1",
     r"--set data.train_limit=\d+ ": "",
     r"^(train shapes .*)$": r"\1 --set data.train_limit=100",
@@ -46,8 +48,19 @@ SHORTER = {
         r"\1 --set data.image_size=32"
     ),
     r"^ladder digits$": "ladder digits --epochs 1 --seeds 1",
-    r"^(train (?!.*--(epochs|minutes|recipe transfer)).*|tune .*)$": r"\1 --epochs 1",
+    r"^(train (?!.*(--epochs|--minutes|--recipe transfer|train\.epochs)).*|tune .*)$": (
+        r"\1 --epochs 1"
+    ),
 }
+NETS = """
+from torch import nn
+
+def small_net(num_classes=4):
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, num_classes),
+    )
+"""
 # Their steps run in tests/journeys/test_keras_page.py.
 OTHERS = {"keras.md"}
 SHOWN = {
@@ -64,6 +77,22 @@ def small(command: str) -> list[str]:
     return shlex.split(command)
 
 
+def make_own_network(folder: Path) -> None:
+    """What the page on own networks names: code, weights of it, and the names of its classes."""
+    (folder / "nets.py").write_text(NETS)
+    (folder / "classes.txt").write_text("north\neast\nsouth\nwest\n")
+    names: dict[str, Any] = {}
+    exec(NETS, names)
+    torch.save(names["small_net"]().state_dict(), folder / "weights.pth")
+
+
+def make_table(folder: Path) -> None:
+    """A table of the photos with several labels each, as the page on labels shows it."""
+    paths = sorted(path.relative_to(folder) for path in (folder / "photos").rglob("*.png"))
+    rows = [f"{path},{path.parent.name}{'|odd' * (row % 2)}" for row, path in enumerate(paths)]
+    (folder / "photos.csv").write_text("\n".join(["path,labels", *rows, ""]))
+
+
 def random_weights(name: str) -> dict[str, torch.Tensor]:
     return build_net(name, 1000, {}, seed=0).state_dict()
 
@@ -73,6 +102,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that the pages take for granted; weights are random."""
     folder = tmp_path_factory.mktemp("shown")
     make_photos(folder / "photos")
+    make_table(folder)
+    make_own_network(folder)
     for name in ("new.jpg", "horse.jpg", "photo.jpg", "photo.png", "one.jpg", "two.png"):
         Image.open(PHOTO).convert("RGB").save(folder / name)
     checkpoints = folder / "torch" / "hub" / "checkpoints"
