@@ -1,8 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from glasshouse.data.images import Splits, take
 from glasshouse.data.sources import fingerprint, load_splits, require_source, source_name
 from glasshouse.errors import DataError, UsageError
 from glasshouse.settings import DataSettings
@@ -39,6 +41,15 @@ def test_a_source_is_resized_to_the_requested_size() -> None:
 def test_an_unknown_source_gets_the_nearest_name() -> None:
     with pytest.raises(UsageError, match="Did you mean 'digits'"):
         load_splits("digit", DataSettings())
+
+
+def test_the_fingerprint_tells_one_label_of_several_from_the_only_class() -> None:
+    images = take(load_splits("digits", DataSettings()).train, range(4))
+    alone = replace(images, targets=np.zeros(4, np.int64), class_names=("a",))
+    several = replace(alone, targets=np.zeros((4, 1), bool))
+    assert fingerprint(Splits(alone, alone, alone)) != fingerprint(
+        Splits(several, several, several)
+    )
 
 
 def test_the_fingerprint_sees_pixels_labels_and_names(tmp_path: Path) -> None:

@@ -139,7 +139,9 @@ def fingerprint(splits: Splits) -> str:
             # With its length, so that no two lists of names can run into the same text.
             digest.update(f"{len(text)}\n{text}".encode("utf-8", "surrogateescape"))
         digest.update(f"{images.pixels.shape}".encode())
-        # A matrix of labels has another length, so that it cannot be taken for positions.
+        if images.is_multi_label:
+            # The bytes alone do not tell yes and no for one label from positions.
+            digest.update(f"{images.targets.shape}".encode())
         digest.update(images.targets.astype("<i8").tobytes())
         digest.update(images.survey.digests.tobytes())
     return digest.hexdigest()

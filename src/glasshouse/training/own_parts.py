@@ -1,7 +1,7 @@
-"""The parts of a training that users bring: batches, a loss and an optimizer, each checked.
+"""Batches, loss and optimizer that users bring to the training loop.
 
-What they bring is checked where it could otherwise train on something else without a word: images
-in another range, log-probabilities taken for logits, an optimizer of another network's weights.
+Mistakes that would silently train something else are refused: images scaled to 0..1, a loss that
+expects log-probabilities, an optimizer over another network's weights.
 """
 
 from collections.abc import Callable, Iterable, Iterator
