@@ -1,8 +1,9 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from glasshouse.explanation.draw.canvas import to_png
+from glasshouse.explanation.draw.canvas import Canvas, to_png
 from glasshouse.explanation.draw.photo_and_map import draw_photo_and_map
 from glasshouse.explanation.draw.sheet import classes_shown, draw_sheet
 from glasshouse.explanation.draw.sheet_words import (
@@ -47,6 +48,22 @@ def test_the_sheet_names_the_file_the_model_and_the_class_with_its_probability()
     predicted = replace(page.explanations[0], targets=np.ones(1, dtype=np.int64))
     assert "explained" not in described_page(page_of(predicted), 0)
     assert described_page(replace(page, names=(), model=""), 0).startswith("answer: dog")
+
+
+def test_the_title_of_the_first_map_is_whole_for_long_layer_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(Canvas, "write", lambda self, point, text, *rest, **_: written.append(text))
+    unjudged = tuple(
+        Check(name, (0.0,), "note", "Cannot be judged.") for name in ("edges", "faithfulness")
+    )
+    for layer in ("blocks.11.norm1", "stages.1.downsample.attn_downsample.q.ln"):
+        written.clear()
+        first = replace(explanation_of("grad-cam", 0), layer=layer, checks=unjudged)
+        draw_sheet(page_of(first))
+        verdict = "no doubts, but edges and faithfulness cannot be judged"
+        assert f"Begin here: Grad-CAM at {layer}, {verdict}" in " ".join(written)
 
 
 def test_the_explained_class_has_a_bar_even_where_it_is_improbable() -> None:

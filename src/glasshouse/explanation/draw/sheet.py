@@ -76,8 +76,10 @@ class _Sheet:
         first = lead_of(self.page.explanations)
         second = _MARGIN + _LARGE + _GAP
         canvas.write((_MARGIN, top), "The photo, as the network sees it", _TITLE)
-        canvas.write((second, top), shorten(_lead_title(first), _LARGE + 40, _TITLE), _TITLE)
-        below = top + 26
+        for line in wrap(_lead_title(first), _WIDTH - _MARGIN - second, _TITLE):
+            canvas.write((second, top), line, _TITLE)
+            top += 19
+        below = top + 7
         canvas.paste((_MARGIN, below), as_rgb(self.page.images[self.index]), _LARGE)
         self._map(canvas, (second, below), first, _LARGE)
         left = second + _LARGE + BAR_WIDTH + _GAP
