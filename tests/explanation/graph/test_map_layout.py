@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -174,6 +176,36 @@ class SplitNet(nn.Module):
 def test_colours_that_are_taken_apart_do_not_hide_the_axes() -> None:
     classifier = classifier_for(seeded(SplitNet), 16, 20)
     assert layout_of(classifier, "conv") == MapLayout(16, 20, FIRST)
+
+
+class TurnedNet(nn.Module):
+    """Turns the image before its first layer."""
+
+    def __init__(self, turn: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.turn = turn
+        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.conv(self.turn(x)).square().mean((2, 3)))
+        return logits
+
+
+def test_the_map_of_a_network_that_swaps_rows_and_columns_lies_over_the_image() -> None:
+    classifier = classifier_for(seeded(TurnedNet, turn=lambda x: x.transpose(2, 3)), 24, 24)
+    cam = cam_at(classifier, "conv")
+    value, gradient = by_hand(classifier, "conv", cam.targets)
+    expected = (value * gradient.mean((2, 3), keepdim=True)).sum(1)
+    assert relative(cam.maps, expected.transpose(1, 2)) < 1e-6
+
+
+@pytest.mark.parametrize("turn", [lambda x: x.flip(-1), lambda x: x.rot90(1, (2, 3))])
+def test_the_map_of_a_network_that_turns_the_image_is_refused(
+    turn: Callable[[Tensor], Tensor],
+) -> None:
+    classifier = classifier_for(seeded(TurnedNet, turn=turn), 24, 24)
+    with pytest.raises(UsageError, match=r"conv is \(4, 24, 24\)"):
+        cam_at(classifier, "conv")
 
 
 class CountedNet(nn.Module):

@@ -4,7 +4,7 @@ Nothing is replaced or intercepted: a fused attention keeps its queries, keys an
 backward pass, from which its weights are computed again, and the answer is that of the network.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
+
+from glasshouse.explanation.graph.recording import nodes_below
 
 _FUSED, _SOFTMAX = "ScaledDotProduct", ("Softmax", "SafeSoftmax", "_SafeSoftmax")
 # Operations between the weights and the product with the values that do not change the weights.
@@ -44,30 +46,30 @@ class Attention:
 
 def last_attention(logits: Tensor) -> Node | None:
     """The last operation of an attention layer before the logits; None where there is none."""
-    return max(_attention_nodes(logits), key=_order, default=None)
+    return max(_attention_nodes(nodes_below(logits.grad_fn)), key=_order, default=None)
 
 
 def attention_layers(logits: Tensor) -> tuple[Attention, ...]:
     """Every attention layer behind the logits ``(n, k)``, in the order of the forward pass."""
-    parents = _parents(logits)
-    nodes = sorted(_attention_nodes(logits), key=_order)
-    return tuple(_read(node, len(logits), parents) for node in nodes)
+    users = nodes_below(logits.grad_fn)
+    nodes = sorted(_attention_nodes(users), key=_order)
+    return tuple(_read(node, len(logits), users) for node in nodes)
 
 
 def are_consecutive(layers: tuple[Attention, ...]) -> bool:
     """Whether each attention layer gets, directly or not, what the one before returned."""
     nodes = [layer.edge.node for layer in layers]
-    return all(one in _below(other) for one, other in pairwise(nodes))
+    return all(one in nodes_below(other) for one, other in pairwise(nodes))
 
 
-def _read(node: Any, count: int, parents: dict[Node, list[Node]]) -> Attention:
+def _read(node: Any, count: int, users: Mapping[Node, list[Node]]) -> Attention:
     edge = GradientEdge(node, 0)
     if not node.name().startswith(_FUSED):
         weights = node._saved_result.detach()
         # Some implementations make one axis of images and heads.
         if weights.ndim == 3 and len(weights) % count == 0:
             weights = weights.view(count, -1, *weights.shape[1:])
-        return Attention(weights, edge, _multiplies_values(node, parents))
+        return Attention(weights, edge, _multiplies_values(node, users))
     query, key, values = (
         each.detach() for each in (node._saved_query, node._saved_key, node._saved_value)
     )
@@ -86,21 +88,21 @@ def _read(node: Any, count: int, parents: dict[Node, list[Node]]) -> Attention:
     return Attention(weights, edge, is_same, values)
 
 
-def _multiplies_values(node: Node, parents: dict[Node, list[Node]]) -> bool:
-    waiting = list(parents.get(node, ()))
+def _multiplies_values(node: Node, users: Mapping[Node, list[Node]]) -> bool:
+    waiting = list(users[node])
     while waiting:
-        parent = waiting.pop()
-        name = parent.name().split("Backward")[0]
+        user = waiting.pop()
+        name = user.name().split("Backward")[0]
         if name == "Bmm":
             continue
         if name not in _UNCHANGING:
             return False
-        waiting += parents.get(parent, [])
+        waiting += users[user]
     return True
 
 
-def _attention_nodes(logits: Tensor) -> Iterator[Node]:
-    for node in _below(logits.grad_fn):
+def _attention_nodes(nodes: Iterable[Node]) -> Iterator[Node]:
+    for node in nodes:
         name = node.name().split("Backward")[0]
         if name.startswith(_FUSED) or (name in _SOFTMAX and len(_shape(node)) >= 3):
             yield node
@@ -112,23 +114,3 @@ def _shape(node: Any) -> tuple[int, ...]:
 
 def _order(node: Any) -> int:
     return int(node._sequence_nr())
-
-
-def _below(start: Node | None) -> set[Node]:
-    seen: set[Node] = set()
-    waiting = [] if start is None else [start]
-    while waiting:
-        node = waiting.pop()
-        if node not in seen:
-            seen.add(node)
-            waiting += [child for child, _ in node.next_functions if child is not None]
-    return seen
-
-
-def _parents(logits: Tensor) -> dict[Node, list[Node]]:
-    found: dict[Node, list[Node]] = {}
-    for node in _below(logits.grad_fn):
-        for child, _ in node.next_functions:
-            if child is not None:
-                found.setdefault(child, []).append(node)
-    return found

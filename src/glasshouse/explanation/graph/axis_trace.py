@@ -4,7 +4,7 @@ from typing import Any
 
 from torch.autograd.graph import GradientEdge, Node
 
-from glasshouse.explanation.graph.recording import Recording, input_edge
+from glasshouse.explanation.graph.recording import Recording, input_edge, nodes_below
 
 # Operations whose result at a place comes from that place, of operands of the same shape.
 _POINTWISE = frozenset((
@@ -20,6 +20,8 @@ _SLIDING = frozenset((
     "UpsampleNearest2D", "UpsampleBilinear2D", "UpsampleBicubic2D", "ConstantPadNd",
 ))  # fmt: skip
 _ALL_CHANNELS = frozenset(("Convolution", "MkldnnConvolution"))
+# What takes channels apart and joins them again; AccumulateGrad is a parameter.
+_BEFORE_STEM = _POINTWISE | {"Select", "Slice", "Unsqueeze", "Cat", "AccumulateGrad"}
 # For each axis of a layer's output: the axis of a node's result that it corresponds to.
 _Axes = tuple[int, ...]
 
@@ -46,7 +48,7 @@ class AxisTrace:
         waiting, seen = [start], {start}
         while waiting:
             node, number, axes, mixed = waiting.pop()
-            # Some networks take the image's channels apart to normalise them: the size tells.
+            # Some networks take the image's channels apart to normalise them.
             if node is self._image or _is_stem(node, self._size):
                 # An operation that mixes all values along an axis must have mixed the channels.
                 if axes[0] == 0 and all(axes[axis] == 1 for axis in mixed):
@@ -60,11 +62,13 @@ class AxisTrace:
 
 
 def _is_stem(node: Node, image: tuple[int, ...]) -> bool:
-    """Whether this is a convolution of something that is as high and wide as the image."""
+    """Whether this is a convolution of the image after operations that only scale its channels."""
     if node.name().split("Backward")[0] not in _ALL_CHANNELS:
         return False
     child, number = node.next_functions[0]
-    return child is not None and _shape(child, number)[2:] == image
+    if child is None or _shape(child, number)[2:] != image:
+        return False
+    return all(below.name().split("Backward")[0] in _BEFORE_STEM for below in nodes_below(child))
 
 
 _Step = tuple[Node, int, _Axes, frozenset[int]]

@@ -141,20 +141,25 @@ def input_edge(recording: Recording) -> GradientEdge:
         return get_gradient_edge(recording.inputs)
 
 
-def nodes_between(logits: Tensor, edges: Iterable[GradientEdge]) -> tuple[Node, ...]:
-    """The nodes on any path from the logits to the edges, without the edges' own nodes."""
-    parents: dict[Node, list[Node]] = {}
-    waiting = [] if logits.grad_fn is None else [logits.grad_fn]
-    seen = set(waiting)
+def nodes_below(start: Node | None) -> dict[Node, list[Node]]:
+    """Every node that a result was computed from, itself included, with the nodes that use it."""
+    users: dict[Node, list[Node]] = {} if start is None else {start: []}
+    waiting = list(users)
     while waiting:
         node = waiting.pop()
         for child, _ in node.next_functions:
             if child is not None:
-                parents.setdefault(child, []).append(node)
-                if child not in seen:
-                    seen.add(child)
+                if child not in users:
+                    users[child] = []
                     waiting.append(child)
-    return tuple(_above([edge.node for edge in edges], parents))
+                users[child].append(node)
+    return users
+
+
+def nodes_between(logits: Tensor, edges: Iterable[GradientEdge]) -> tuple[Node, ...]:
+    """The nodes on any path from the logits to the edges, without the edges' own nodes."""
+    users = nodes_below(logits.grad_fn)
+    return tuple(_above([edge.node for edge in edges], users))
 
 
 def is_bypassed(recording: Recording, edge: GradientEdge) -> bool:
@@ -209,14 +214,14 @@ def require_traceable(net: nn.Module) -> None:
             )
 
 
-def _above(targets: list[Node], parents: Mapping[Node, list[Node]]) -> list[Node]:
+def _above(targets: list[Node], users: Mapping[Node, list[Node]]) -> list[Node]:
     found: dict[Node, None] = {}
     waiting = targets
     while waiting:
-        for parent in parents.get(waiting.pop(), ()):
-            if parent not in found:
-                found[parent] = None
-                waiting.append(parent)
+        for user in users.get(waiting.pop(), ()):
+            if user not in found:
+                found[user] = None
+                waiting.append(user)
     return list(found)
 
 
