@@ -11,12 +11,12 @@ The net is what this command gives:
 """
 
 import argparse
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from contest import judge, machine
+from explain_shapes import trained
 
 from glasshouse.data.images import ImageSet, take
 from glasshouse.data.sources import load_splits
@@ -26,14 +26,7 @@ from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.trust.localisation import pointing_game, usual_margin
 from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.models.predict import predict
-from glasshouse.recipe import load_recipe
 from glasshouse.settings import DataSettings
-from glasshouse.workflow.train.experiment import (
-    TrainRequest,
-    finish_experiment,
-    fit_experiment,
-    open_experiment,
-)
 
 
 def main() -> None:
@@ -43,7 +36,10 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=1000)
     arguments = parser.parse_args()
-    classifier = load_classifier(arguments.run) if arguments.run else trained()
+    overrides = ["train.epochs=8", "train.label_smoothing=0"]
+    classifier = (
+        load_classifier(arguments.run) if arguments.run else trained("shapes-multi", overrides)
+    )
     print(machine())
     test = load_splits(
         "shapes-multi", DataSettings(image_size=classifier.preprocessing.height)
@@ -59,15 +55,6 @@ def main() -> None:
     )
     is_right = judge("maps of a label that point to its own object, %", 100 * hits, 85)
     raise SystemExit(not (is_precise and is_right))
-
-
-def trained() -> Classifier:
-    recipe = load_recipe("small-residual", ["train.epochs=8", "train.label_smoothing=0"])
-    with tempfile.TemporaryDirectory() as folder:
-        experiment = open_experiment(TrainRequest("shapes-multi", recipe, Path(folder) / "run"))
-        for _ in fit_experiment(experiment):
-            pass
-        return finish_experiment(experiment).classifier
 
 
 def pointing(classifier: Classifier, images: ImageSet) -> tuple[int, tuple[int, int], float]:
