@@ -345,7 +345,9 @@ def test_a_size_has_decimal_or_binary_units(text: str, count: int) -> None:
     assert parse_size(text, "--limit") == count
 
 
-@pytest.mark.parametrize("text", ["", "GB", "-1GB", "5 apples", "1e9", "nan", "5GBs"])
+@pytest.mark.parametrize(
+    "text", ["", "GB", "-1GB", "5 apples", "1e9", "nan", "5GBs", "1,5GB", "1.2.3GB", "5GB!"]
+)
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"--limit: expected a size such as 5GB or 500MB"):
         parse_size(text, "--limit")

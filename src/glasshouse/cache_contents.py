@@ -37,6 +37,7 @@ _UNFINISHED = re.compile(r"\.building-\d+-\d+|\..+\.unfinished")
 _OLD_TEMPORARY_S, _OLD_BUILDER_S = 3600.0, 86400.0
 # A time that every system can write as a date, whatever a damaged file system says.
 _LATEST = 4e9
+_SIZE = re.compile(r"\d*\.?\d+\s*[a-z]*", re.IGNORECASE)
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([mhdw])", re.IGNORECASE)
 _SECONDS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
@@ -159,12 +160,11 @@ def keep_limit() -> None:
 
 def parse_size(text: str, name: str) -> int:
     """Bytes from a text such as "5GB", "500 MB" or "1.5GiB"; name: what errors call it."""
-    try:
-        return int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError as error:
-        raise UsageError(
-            f"{name}: expected a size such as 5GB or 500MB, received '{text}'"
-        ) from error
+    # ByteSize reads as far as it understands: "1,5GB" would be 1 byte, and empty the cache.
+    if _SIZE.fullmatch(text.strip()):
+        with contextlib.suppress(ValidationError):
+            return int(TypeAdapter(ByteSize).validate_python(text))
+    raise UsageError(f"{name}: expected a size such as 5GB or 500MB, received '{text}'")
 
 
 def parse_age(text: str, name: str) -> float:

@@ -83,10 +83,16 @@ def compare_backbones(
 
 
 def _listed(backbones: str) -> list[str]:
-    """The networks of a list; commas also separate the keys of one: "a,b:mean=0.5,std=0.5,c"."""
+    """The networks of a list; commas also separate keys, and the values of one, of a network.
+
+    "a,b:mean=0.5,0.4,0.3,std=0.2,c" are a, b with its keys, and c.
+    """
     specs: list[str] = []
     for part in backbones.split(",") if backbones else []:
-        if specs and "=" in part and ":" not in part.partition("=")[0]:
+        is_key = "=" in part and ":" not in part.partition("=")[0]
+        # Names of networks begin with a letter.
+        is_value = part[:1].isdigit() or part[:1] in ("-", ".")
+        if specs and (is_key or is_value):
             specs[-1] += f",{part}"
         else:
             specs.append(part)
