@@ -76,6 +76,19 @@ def test_another_range_is_refused(
         list(from_dataloader(loader_of(tiny_images, change), normalized=normalized)(0))
 
 
+@pytest.mark.parametrize("normalized", [None, Preprocessing(16, 16, mean=MEAN, std=STD)])
+def test_channels_last_are_refused_and_grey_is_repeated(
+    tiny_images: ImageSet, normalized: Preprocessing | None
+) -> None:
+    change = as_floats if normalized is None else as_normalized
+    last = loader_of(tiny_images, lambda pixels: change(pixels).permute(0, 2, 3, 1))
+    with pytest.raises(DataError, match=r"batch 1: expected images \(n, 3.*permute\(0, 3, 1, 2\)"):
+        list(from_dataloader(last, normalized=normalized)(0))
+    grey = loader_of(tiny_images, lambda pixels: pixels[:, :1])
+    images, _ = next(iter(from_dataloader(grey, normalized=normalized)(0)))
+    assert torch.equal(images, torch.from_numpy(tiny_images.pixels[:16, :1]).expand(-1, 3, -1, -1))
+
+
 def test_a_classifier_is_trained_on_the_batches_of_a_loader(
     tiny_net: nn.Module, tiny_splits: Splits
 ) -> None:

@@ -288,6 +288,10 @@ ANSWERS = torch.arange(4)
         (lambda epoch: [(IMAGES.permute(0, 2, 3, 1), ANSWERS)], r"\.permute\(0, 3, 1, 2\)"),
         (lambda epoch: [(torch.rand(4, 3, 16, 16), ANSWERS)], "look scaled"),
         (lambda epoch: [(torch.randn(4, 3, 16, 16), ANSWERS)], "look scaled"),
+        (lambda epoch: [((IMAGES + 1).float(), ANSWERS)], "look scaled"),
+        (lambda epoch: [(IMAGES[:, :1], ANSWERS)], r"\.expand\(-1, 3, -1, -1\)"),
+        (lambda epoch: [(IMAGES[:, :, :8], ANSWERS)], "of 16x16 pixels.*received 8x16"),
+        (lambda epoch: [(IMAGES, ANSWERS[:3])], r"expected labels \(4,\).*received int64 \(3,\)"),
         (lambda epoch: [(IMAGES, ANSWERS + 1)], "expected labels 0 to 3, received 1 to 4"),
         (lambda epoch: [(IMAGES, ANSWERS.float())], "whole numbers, received float32"),
         (lambda epoch: [(IMAGES, ["a", "b", "c", "d"])], "whole numbers, received a list"),
@@ -298,6 +302,38 @@ def test_batches_that_would_train_on_something_else_are_refused(
 ) -> None:
     with pytest.raises((UsageError, DataError), match=words):
         trained(tiny_net, tiny_splits, settings(), batches=batches)
+
+
+def test_nearly_black_images_are_no_scaled_ones(tiny_net: Net, tiny_splits: Splits) -> None:
+    images = torch.rand(4, 3, 16, 16) * 7
+    state = trained(tiny_net, tiny_splits, settings(), batches=lambda epoch: [(images, ANSWERS)])
+    assert state.history[-1].epoch == 2
+
+
+def test_class_weights_need_classes_whatever_the_loss(tiny_net: Net, tiny_splits: Splits) -> None:
+    soft = functional.one_hot(ANSWERS, 4).float()
+    own = {"loss": nn.CrossEntropyLoss(reduction="none"), "class_weights": (1.0, 1.0, 1.0, 1.0)}
+    with pytest.raises(DataError, match=r"float32 \(4, 4\).*and no class weights"):
+        trained(tiny_net, tiny_splits, settings(), batches=lambda epoch: [(IMAGES, soft)], **own)
+
+
+def test_gradients_of_weights_that_an_own_optimizer_leaves_alone_do_not_count_when_clipped(
+    tiny_net: Net, tiny_splits: Splits
+) -> None:
+    """Frozen or only left out, the rest of the network makes no difference."""
+
+    def head(net: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(list(net.parameters())[-2:], lr=0.1)
+
+    def frozen(net: nn.Module) -> torch.optim.Optimizer:
+        for parameter in list(net.parameters())[:-2]:
+            parameter.requires_grad_(False)
+        return head(net)
+
+    clipped = settings(gradient_clip=0.05)
+    one, other = (trained(tiny_net, tiny_splits, clipped, optimizer=o) for o in (head, frozen))
+    for mine, theirs in zip(one.net.parameters(), other.net.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
 
 
 def test_an_iterator_that_is_used_up_after_one_epoch_is_refused(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from glasshouse.errors import DataError, UsageError
 from glasshouse.models.preprocessing import Preprocessing
-from glasshouse.training.own_parts import BatchSource
+from glasshouse.training.own_parts import BatchSource, require_image_shape
 
 _IMAGE_NAMES = ("image", "images", "img", "pixel_values")
 _LABEL_NAMES = ("label", "labels", "target", "targets")
@@ -20,10 +20,11 @@ _TOLERANCE = 2.0
 def from_dataloader(loader: Any, *, normalized: Preprocessing | None = None) -> BatchSource:
     """The batches of a DataLoader, for ``train_classifier(..., batches=...)``.
 
-    loader: yields (images, labels) or dicts, with images ``(n, 3, h, w)`` that are uint8, or floats
-    in 0..1 as ToTensor makes them. normalized: the mean and std that its transforms applied, if
-    they did; they are undone, as the loop applies its own. Order and augmentation are the loader's,
-    so a training of its batches does not repeat exactly after it was interrupted.
+    loader: yields (images, labels) or dicts, with images ``(n, 3, h, w)``, or ``(n, 1, h, w)`` in
+    grey, that are uint8, or floats in 0..1 as ToTensor makes them. normalized: the mean and std
+    that its transforms applied, if they did; they are undone, as the loop applies its own. Order
+    and augmentation are the loader's, so a training of its batches does not repeat exactly after it
+    was interrupted.
 
     Raises UsageError for what is no loader, DataError for images in another range.
     """
@@ -51,7 +52,12 @@ class _Loaded:
                 set_epoch(self.epoch)
         for number, batch in enumerate(self.loader, 1):
             images, labels = _pair(batch)
-            yield _in_bytes(torch.as_tensor(images), self.normalized, number), labels
+            values = torch.as_tensor(images)
+            if values.ndim == 4 and values.shape[1] == 1:
+                values = values.expand(-1, 3, -1, -1)
+            where = f"the loader's batch {number}"
+            require_image_shape(values, where)
+            yield _in_bytes(values, self.normalized, where), labels
 
     # Asked for by the loop; a loader of streamed data raises TypeError, as it should.
     def __len__(self) -> int:
@@ -76,14 +82,12 @@ def _pair(batch: Any) -> tuple[Any, Any]:
     raise UsageError(f"the loader: expected batches (images, labels), received {received}")
 
 
-def _in_bytes(images: Tensor, normalized: Preprocessing | None, number: int) -> Tensor:
+def _in_bytes(images: Tensor, normalized: Preprocessing | None, where: str) -> Tensor:
     """Images as values of 0 to 255."""
     if images.dtype == torch.uint8:
         return images
     if not images.is_floating_point():
-        raise DataError(
-            f"the loader's batch {number}: expected uint8 or float images, received {images.dtype}"
-        )
+        raise DataError(f"{where}: expected uint8 or float images, received {images.dtype}")
     if normalized is not None:
         mean, std = (
             torch.tensor(each, device=images.device).view(1, 3, 1, 1)
@@ -96,7 +100,7 @@ def _in_bytes(images: Tensor, normalized: Preprocessing | None, number: int) -> 
         return scaled.clamp(0, 255)
     undone = "after undoing mean and std of `normalized`, " if normalized is not None else ""
     raise DataError(
-        f"the loader's batch {number}: {undone}expected floats in 0..1, received {low / 255:.3g} to"
+        f"{where}: {undone}expected floats in 0..1, received {low / 255:.3g} to"
         f" {high / 255:.3g}. Pass the mean and std of its Normalize with "
         "from_dataloader(loader, normalized=Preprocessing(height, width, mean=..., std=...)), or "
         "return uint8"

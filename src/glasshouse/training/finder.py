@@ -122,10 +122,12 @@ def _one_test(net: nn.Module, setup: TrainingSetup, lrs: Losses) -> Losses:
 def _endless(setup: TrainingSetup, steps: int) -> Iterator[Batch]:
     """At least ``steps`` batches, over as many epochs as it takes."""
     settings = setup.settings
+    device = choose_device(settings.device)
     if setup.batches is not None:
+        size = (setup.preprocessing.height, setup.preprocessing.width)
         for epoch in count():
-            yield from own_batches(setup.batches, epoch, 0, choose_device(settings.device))[0]
-    data = prepare_images(setup.train, choose_device(settings.device), settings.sampling)
+            yield from own_batches(setup.batches, epoch, 0, size, device)[0]
+    data = prepare_images(setup.train, device, settings.sampling)
     epochs = -(-steps // step_count(len(data), settings.batch_size))
     for epoch in range(epochs):
         yield from batches(

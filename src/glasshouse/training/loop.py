@@ -28,7 +28,6 @@ from glasshouse.training.losses import (
     correct_count,
     correct_images,
     image_losses,
-    own_batch_loss,
 )
 from glasshouse.training.optimizers import clear_gradients, clip_gradients, set_learning_rate
 from glasshouse.training.own_parts import (
@@ -146,7 +145,7 @@ def update(
         _require_finite(loss, batch, state, setup)
         loss.backward()  # type: ignore[no-untyped-call]
     if settings.gradient_clip is not None:
-        clip_gradients(state.net, settings.gradient_clip)
+        clip_gradients(state.net, state.optimizer, settings.gradient_clip)
     state.optimizer.step()
     clear_gradients(state.optimizer)
     _update_average(state, settings)
@@ -170,17 +169,16 @@ def _loss_of(logits: Tensor, batch: Batch, setup: TrainingSetup) -> Tensor:
     weights = None
     if setup.class_weights is not None:
         weights = torch.tensor(setup.class_weights).to(logits.device)
-    if setup.loss is not None:
-        return own_batch_loss(setup.loss, logits, batch, weights)
-    if setup.batches is not None:
+    # A loss of the user's own takes whatever the batches yield; weights need classes.
+    if setup.batches is not None and (setup.loss is None or weights is not None):
         labels = as_labels(
             batch.labels,
-            logits.shape[1],
+            (len(logits), logits.shape[1]),
             f"batch {batch.step + 1}",
             are_several=setup.train.is_multi_label,
         )
         batch = replace(batch, labels=labels)
-    return batch_loss(logits, batch, setup.settings.label_smoothing, weights)
+    return batch_loss(logits, batch, setup.settings.label_smoothing, weights, setup.loss)
 
 
 def _require_effect(setup: TrainingSetup) -> None:
@@ -219,9 +217,10 @@ def _batch_source(
     usual = step_count(len(setup.train), settings.batch_size)
     if setup.batches is not None:
         source = setup.batches
+        size = (setup.preprocessing.height, setup.preprocessing.width)
 
         def others() -> tuple[Iterator[Batch], int]:
-            found, count = own_batches(source, state.epoch, state.step, device)
+            found, count = own_batches(source, state.epoch, state.step, size, device)
             return found, count or usual
 
         return others

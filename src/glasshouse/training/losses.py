@@ -1,6 +1,7 @@
 """The loss of a batch: of one label per image, of several, or a loss of the user's own."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,17 +13,35 @@ from glasshouse.training.own_parts import Loss, own_loss
 
 
 def batch_loss(
-    logits: Tensor, batch: Batch, label_smoothing: float, class_weights: Tensor | None = None
+    logits: Tensor,
+    batch: Batch,
+    label_smoothing: float,
+    class_weights: Tensor | None = None,
+    loss: Loss | None = None,
 ) -> Tensor:
     """Mean loss in nats, shared between the labels of two images where images were mixed.
 
-    class_weights ``(k,)``: weight of an image by its own label; their mean should be 1.
+    class_weights ``(k,)``: weight of an image by its own label; their mean should be 1. loss: one
+    of the user's own, which label smoothing does not reach. Raises UsageError where images are
+    mixed or classes weighted, but a loss of the user's returns a mean.
     """
-    own = image_losses(logits, batch.labels, label_smoothing)
+    each: Loss = partial(image_losses, label_smoothing=label_smoothing)
+    if loss is not None:
+        each = partial(own_loss, loss)
+    values = each(logits, batch.labels)
+    is_mixed = batch.partner_labels is not None
+    if (is_mixed or class_weights is not None) and values.shape != (len(logits),):
+        raise UsageError(
+            f"the loss returns a mean, but {'mixed images' if is_mixed else 'class weights'} need "
+            "a value per image (n,): use reduction='none', or leave them out of the settings"
+        )
+    if batch.partner_labels is not None and batch.own_share is not None:
+        partner = each(logits, batch.partner_labels)
+        values = batch.own_share * values + (1 - batch.own_share) * partner
     if class_weights is not None:
         # Weighted by the own label only, so that the mean keeps its scale when images are mixed.
-        return (class_weights[batch.labels] * _shared(own, logits, batch, label_smoothing)).mean()
-    return _shared(own, logits, batch, label_smoothing).mean()
+        values = class_weights[batch.labels] * values
+    return values.mean()
 
 
 def image_losses(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -62,33 +81,3 @@ def correct_count(logits: Tensor, batch: Batch) -> Tensor:
     if not is_class or labels.shape not in (logits.shape[:1], logits.shape):
         return torch.tensor(math.nan)
     return correct_images(logits.detach(), labels).sum(dtype=torch.int64)
-
-
-def _shared(own: Tensor, logits: Tensor, batch: Batch, label_smoothing: float) -> Tensor:
-    """The loss of each image ``(n,)``, shared between two labels where images were mixed."""
-    if batch.partner_labels is None or batch.own_share is None:
-        return own
-    partner = image_losses(logits, batch.partner_labels, label_smoothing)
-    return batch.own_share * own + (1 - batch.own_share) * partner
-
-
-def own_batch_loss(
-    loss: Loss, logits: Tensor, batch: Batch, class_weights: Tensor | None = None
-) -> Tensor:
-    """The mean of a loss of the user's own, shared and weighted as cross-entropy is.
-
-    Raises UsageError where images are mixed or classes weighted, but the loss returns a mean.
-    """
-    values = own_loss(loss, logits, batch.labels)
-    is_mixed = batch.partner_labels is not None and batch.own_share is not None
-    if (is_mixed or class_weights is not None) and values.shape != (len(logits),):
-        raise UsageError(
-            f"the loss returns a mean, but {'mixed images' if is_mixed else 'class weights'} need "
-            "a value per image (n,): use reduction='none', or leave them out of the settings"
-        )
-    if batch.partner_labels is not None and batch.own_share is not None:
-        partner = own_loss(loss, logits, batch.partner_labels)
-        values = batch.own_share * values + (1 - batch.own_share) * partner
-    if class_weights is not None:
-        values = class_weights[batch.labels] * values
-    return values.mean()

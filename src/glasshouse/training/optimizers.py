@@ -49,9 +49,13 @@ def clear_gradients(optimizer: Optimizer) -> None:
             parameter.grad = None
 
 
-def clip_gradients(net: nn.Module, largest_norm: float) -> None:
+def clip_gradients(net: nn.Module, optimizer: Optimizer, largest_norm: float) -> None:
     """Scale all gradients down together when their joint norm is larger than this."""
-    torch.nn.utils.clip_grad_norm_(net.parameters(), largest_norm)
+    # An optimizer of the user's own may train the head alone: the gradients of other weights are
+    # never cleared, and would make the norm grow with every step.
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    chosen = [p for p in net.parameters() if id(p) in trained]
+    torch.nn.utils.clip_grad_norm_(chosen, largest_norm)
 
 
 def _sgd(groups: list[dict[str, Any]], settings: TrainSettings) -> Optimizer:

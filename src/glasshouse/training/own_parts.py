@@ -121,12 +121,19 @@ def own_loss(loss: Loss, logits: Tensor, labels: Any) -> Tensor:
 
 
 def own_batches(
-    source: BatchSource, epoch: int, first_step: int, device: torch.device
+    source: BatchSource,
+    epoch: int,
+    first_step: int,
+    size: tuple[int, int],
+    device: torch.device,
 ) -> tuple[Iterator[Batch], int | None]:
     """The batches of an epoch from first_step on, and how many it has, where that is known.
 
+    size: height and width of the images that the classifier takes.
+
     Raises UsageError for what is no function of the epoch and for what it yields that is no pair of
-    images and labels, DataError for an epoch without batches.
+    images and labels, DataError for an epoch without batches and for images that are scaled or have
+    another size.
     """
     if not callable(source):
         raise UsageError(
@@ -140,41 +147,38 @@ def own_batches(
             f"batches({epoch}): expected an iterable of (images, labels), received a "
             f"{type(pairs).__name__}"
         )
-    return _checked(pairs, epoch, first_step, device), _length(pairs)
+    return _checked(pairs, epoch, first_step, size, device), _length(pairs)
 
 
-def as_labels(labels: Any, class_count: int, where: str, *, are_several: bool = False) -> Tensor:
-    """Labels as the built-in loss takes them, int64 ``(n,)`` below class_count.
+def as_labels(
+    labels: Any, shape: tuple[int, int], where: str, *, are_several: bool = False
+) -> Tensor:
+    """Labels as the built-in loss and class weights take them, int64 ``(n,)`` below k.
 
-    are_several: bool ``(n, class_count)``, for images that may have several labels. Raises
-    DataError for others, which need a loss of their own.
+    shape: n and k, the numbers of images and of classes. are_several: bool ``(n, k)``, for images
+    that may have several labels. Raises DataError for others, which need a loss of their own.
     """
-    if are_several:
-        return _as_matrix(labels, class_count, where)
-    is_tensor = isinstance(labels, Tensor)
-    if not is_tensor or labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
+    count, class_count = shape
+    fits = isinstance(labels, Tensor) and (
+        labels.shape == shape and labels.dtype == torch.bool
+        if are_several
+        else labels.shape == (count,) and not (labels.is_floating_point() or labels.is_complex())
+    )
+    if not fits:
+        expected = f"bool labels {shape}" if are_several else f"labels ({count},) as whole numbers"
         raise DataError(
-            f"{where}: expected labels (n,) as whole numbers, received {_kind(labels)}; for other "
-            "labels pass a loss of your own: loss=..."
+            f"{where}: expected {expected}, received {_kind(labels)}; for other labels pass a loss "
+            "of your own, loss=..., and no class weights"
         )
     values: Tensor = labels
+    if are_several:
+        return values
     if len(values) and not 0 <= int(values.min()) <= int(values.max()) < class_count:
         raise DataError(
             f"{where}: expected labels 0 to {class_count - 1}, received {int(values.min())} to "
             f"{int(values.max())}"
         )
     return values.to(torch.int64)
-
-
-def _as_matrix(labels: Any, class_count: int, where: str) -> Tensor:
-    is_matrix = isinstance(labels, Tensor) and labels.dtype == torch.bool and labels.ndim == 2
-    if not is_matrix or labels.shape[1] != class_count:
-        raise DataError(
-            f"{where}: expected bool labels (n, {class_count}), as the images may have several "
-            f"each; received {_kind(labels)}; for other labels pass a loss of your own: loss=..."
-        )
-    matrix: Tensor = labels
-    return matrix
 
 
 def _length(pairs: Iterable[Any]) -> int | None:
@@ -186,7 +190,11 @@ def _length(pairs: Iterable[Any]) -> int | None:
 
 
 def _checked(
-    pairs: Iterable[Any], epoch: int, first_step: int, device: torch.device
+    pairs: Iterable[Any],
+    epoch: int,
+    first_step: int,
+    size: tuple[int, int],
+    device: torch.device,
 ) -> Iterator[Batch]:
     step = first_step
     for pair in islice(pairs, first_step, None):
@@ -197,6 +205,11 @@ def _checked(
                 "DataLoader pass from_dataloader(loader)"
             )
         images = _as_images(pair[0], where).to(device)
+        if images.shape[2:] != size:
+            raise DataError(
+                f"{where}: expected images of {size[0]}x{size[1]} pixels, as those of the "
+                f"training split, received {images.shape[2]}x{images.shape[3]}"
+            )
         labels = pair[1]
         if isinstance(labels, Tensor | np.ndarray):
             labels = torch.as_tensor(labels).to(device)
@@ -209,22 +222,32 @@ def _checked(
         )
 
 
+def require_image_shape(values: Tensor, where: str) -> None:
+    """Raise DataError, if possible with the remedy, for anything but ``(n, 3, h, w)``."""
+    if values.ndim == 4 and values.shape[1] == 3 and values.numel():
+        return
+    hint = ""
+    if values.ndim == 4 and values.shape[3] == 3:
+        hint = "; move the channels with .permute(0, 3, 1, 2)"
+    elif values.ndim == 4 and values.shape[1] == 1:
+        hint = "; repeat the grey channel with .expand(-1, 3, -1, -1)"
+    raise DataError(
+        f"{where}: expected images (n, 3, height, width), received {_kind(values)}{hint}"
+    )
+
+
 def _as_images(images: Any, where: str) -> Tensor:
     values = torch.as_tensor(images)
-    if values.ndim != 4 or values.shape[1] != 3 or not values.numel():
-        is_last = values.ndim == 4 and values.shape[3] == 3
-        hint = "; move the channels with .permute(0, 3, 1, 2)" if is_last else ""
-        raise DataError(
-            f"{where}: expected images (n, 3, height, width), received {_kind(values)}{hint}"
-        )
+    require_image_shape(values, where)
     if values.dtype == torch.uint8:
         return values
-    largest = float(values.abs().max())
-    if largest <= _SCALED and not bool((values == values.round()).all()):
+    low, high = float(values.min()), float(values.max())
+    # Nearly black images reach no more than a few units, but have no negative values.
+    if 0 < high <= 1 or (low < 0 and high <= _SCALED):
         raise DataError(
-            f"{where}: expected images with values 0 to 255, received values up to {largest:.3g}, "
-            "which look scaled: the loop applies the preprocessing itself. Multiply by 255, or "
-            "undo the normalisation; from_dataloader does so for a DataLoader"
+            f"{where}: expected images with values 0 to 255, received values {low:.3g} to "
+            f"{high:.3g}, which look scaled: the loop applies the preprocessing itself. Multiply "
+            "by 255, or undo the normalisation; from_dataloader does so for a DataLoader"
         )
     return values.float()
 
