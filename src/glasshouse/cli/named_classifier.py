@@ -36,6 +36,7 @@ class NamedModel:
     def checked(self) -> "NamedModel":
         """Itself; raises UsageError or ModelError for what is seen to be wrong without torch."""
         from glasshouse.cli import early_checks
+        from glasshouse.models.known_names import require_own_weights
 
         if self.model is None and self.net is None:
             raise UsageError("expected a MODEL, or --net with your own code; received neither")
@@ -48,7 +49,9 @@ class NamedModel:
                 f"--net {self.net} takes the place of MODEL, or is the code of a run; {self.model} "
                 "is not a run folder"
             )
-        self.names()
+        names = self.names()
+        if self.model is not None and is_saved(self.model):
+            require_own_weights(self.model, self.weights, names)
         return self
 
     def names(self) -> tuple[str, ...] | None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from collections.abc import Collection
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -38,6 +39,18 @@ def require_known(name: str, others: tuple[str, ...] = ()) -> None:
         return
     if not is_network or prefix not in ("", *_LIBRARIES):
         raise unknown_name(bare, tuple(sorted(names)), others)
+
+
+def require_own_weights(
+    name: str, weights: Path | None, class_names: Collection[str] | None
+) -> None:
+    """Raise UsageError for weights or class names next to a model that has its own."""
+    for option, value in (("weights", weights), ("class names", class_names)):
+        if value is not None:
+            raise UsageError(
+                f"{name} has its own {option}: --{option.replace(' ', '-')} is for networks that "
+                "`glasshouse models` lists, and for --net without a run"
+            )
 
 
 def unknown_name(name: str, networks: tuple[str, ...], others: tuple[str, ...] = ()) -> UsageError:

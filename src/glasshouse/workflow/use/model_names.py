@@ -11,7 +11,7 @@ from glasshouse.errors import ModelError, UsageError
 from glasshouse.models import pretrained
 from glasshouse.models.bundled import load_bundled
 from glasshouse.models.classifier import MODEL_FILE, Classifier, Preprocessing, load_classifier
-from glasshouse.models.known_names import bundled_names, unknown_name
+from glasshouse.models.known_names import bundled_names, require_own_weights, unknown_name
 from glasshouse.models.layers import build
 from glasshouse.models.logit_net import as_logit_net
 from glasshouse.models.presets import preset_names
@@ -41,7 +41,7 @@ def classifier_by_name(
     """
     name = str(name)
     if runs.names_folder(name):
-        _require_no_weights(name, weights, class_names)
+        require_own_weights(name, weights, class_names)
         folder = Path(name)
         has_run = (folder / runs.RECIPE).is_file() or not (folder / MODEL_FILE).is_file()
         if has_run:
@@ -61,7 +61,7 @@ def classifier_without_folder(
 ) -> Classifier:
     """The same for names that cannot be folders: a bundled model or a library's network."""
     if name in bundled_names():
-        _require_no_weights(name, weights, class_names)
+        require_own_weights(name, weights, class_names)
         return load_bundled(name)
     bare, arguments = split_name(name, {})
     _require_known(bare)
@@ -122,17 +122,6 @@ def _built(
 ) -> tuple[nn.Module, tuple[int, int, int]]:
     shape = (3, size, size)
     return build(settings, class_count, shape, seed=0), shape
-
-
-def _require_no_weights(
-    name: str, weights: Path | None, class_names: tuple[str, ...] | None
-) -> None:
-    for option, value in (("weights", weights), ("class names", class_names)):
-        if value is not None:
-            raise UsageError(
-                f"{name} has its own {option}: --{option.replace(' ', '-')} is for networks that "
-                "`glasshouse models` lists, and for --net"
-            )
 
 
 def _require_known(name: str, others: Sequence[str] = ()) -> None:
