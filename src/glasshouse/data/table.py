@@ -56,7 +56,7 @@ def list_table(table: Path) -> FileListing:
     The ids are the paths as written. Raises DataError that names the row and the column.
     """
     is_parquet = table.suffix.lower() == ".parquet"
-    # TableRow by row, since a compressed table may have a billion equal rows in a small file.
+    # Row by row, since a compressed table may have a billion equal rows in a small file.
     columns, read = _read_parquet(table) if is_parquet else _read_csv(table)
     rows = list(_unique(table, read))
     if not rows:

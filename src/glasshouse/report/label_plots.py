@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from glasshouse.errors import require_type
 from glasshouse.evaluation.multi_label import MultiLabelEvaluation
+from glasshouse.explanation.draw.fonts import families
 from glasshouse.report.theme import legend, new_figure, shorten_name, style, theme_of
 
 _EVALUATION = "a MultiLabelEvaluation, such as evaluate_labels(predictions)"
@@ -33,7 +34,8 @@ def plot_labels(evaluation: MultiLabelEvaluation, *, dark: bool = False) -> Figu
     scores = [math.nan if row.f1 is None else row.f1.value for row, _ in rows]
     axes.plot(scores, places, "D", markersize=5, color=theme.orange, label="F1")
     style(axes, theme)
-    axes.set_yticks(places, [shorten_name(row.name) for row, _ in rows], parse_math=False)
+    names = [shorten_name(row.name) for row, _ in rows]
+    axes.set_yticks(places, names, parse_math=False, fontfamily=families(names))
     axes.set(xlim=(0, 1.01), ylim=(len(rows) - 0.4, -0.6))
     axes.grid(visible=False, axis="y")
     title = "" if len(rows) == len(found) else f"the {len(rows)} weakest of {len(found)} labels"

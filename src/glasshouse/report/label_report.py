@@ -121,7 +121,7 @@ def _against_baseline(evaluation: MultiLabelEvaluation) -> str:
     accuracy, baseline = evaluation.accuracy, evaluation.commonest_share
     says = (
         f"All labels are right for {percentage(accuracy.value)} of the images; always predicting "
-        f"the most frequent combination of labels would be for {percentage(baseline)}"
+        f"the most frequent combination would get {percentage(baseline)} right"
     )
     if accuracy.low <= baseline <= accuracy.high:
         return f"{says}, which is within the confidence interval."

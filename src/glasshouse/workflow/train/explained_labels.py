@@ -41,8 +41,8 @@ def explain_labels(
     except GlasshouseError as error:
         return ExplainedLabels(f"The labels cannot be explained: {error}.")
     text = (
-        "Validation images and what speaks for each label that is predicted for them, by itself: "
-        f"{_METHOD} at {page.explanations[0].layer}. Each map has its own colours."
+        f"Validation images with a {_METHOD} map, computed at {page.explanations[0].layer}, for "
+        "each label that is predicted for them. Each map has its own colour scale."
     )
     shares = predictions.probabilities[chosen]
     return ExplainedLabels(text, label_rows(few, page.explanations[0], rows, shares))
