@@ -54,13 +54,9 @@ def test_names_with_line_breaks_and_odd_bytes_work(tmp_path: Path) -> None:
     assert all(result.pixels for result in _decode(odd))
 
 
-@pytest.mark.parametrize("code", ["os.kill(os.getpid(), 11)", "time.sleep(60)"])
-def test_a_file_that_crashes_or_hangs_the_decoder_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
-) -> None:
-    """A decoder that fails on one file in the child process, as a bug in a C library would."""
-    paths = _images(tmp_path, 6)
-    hook = tmp_path / "hook"
+def _run_before_decoding_003(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the child processes run this code before they decode 003.png, as a bug in C would."""
+    hook = folder / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(
         "import os, sys, time\n"
@@ -72,6 +68,14 @@ def test_a_file_that_crashes_or_hangs_the_decoder_is_named(
         "module.decode = decode\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(hook))
+
+
+@pytest.mark.parametrize("code", ["os.kill(os.getpid(), 11)", "time.sleep(60)"])
+def test_a_file_that_crashes_or_hangs_the_decoder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    paths = _images(tmp_path, 6)
+    _run_before_decoding_003(code, tmp_path, monkeypatch)
     allowed: list[float] = []
 
     class NotedTimer(threading.Timer):
@@ -81,9 +85,23 @@ def test_a_file_that_crashes_or_hangs_the_decoder_is_named(
 
     monkeypatch.setattr(threading, "Timer", NotedTimer)
     results = _decode(paths, timeout_s=5.0)
-    assert allowed == [5.0] * 6
+    assert allowed == [5.0] * 7, "each file once, and the one with which a process ended again"
     assert [bool(result.pixels) for result in results] == [True] * 3 + [False] + [True] * 2
     assert results[3].reason == "the decoder crashed or took longer than 5 s"
+
+
+def test_a_process_that_was_killed_once_costs_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = _images(tmp_path, 6)
+    first = tmp_path / "first"
+    first.touch()
+    code = (
+        f"os.path.exists({str(first)!r}) and (os.remove({str(first)!r}), os.kill(os.getpid(), 9))"
+    )
+    _run_before_decoding_003(code, tmp_path, monkeypatch)
+    assert all(result.pixels for result in _decode(paths))
+    assert not first.exists()
 
 
 def test_stopping_early_ends_the_processes(tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ from glasshouse.data.headers import Header, read_header
 from glasshouse.errors import BadImage, DataError
 
 TIMEOUT_S = 30.0
+# A process also dies when memory runs out, and is late on a machine that was suspended: only a file
+# with which two of them end is to blame.
+_TRIES = 2
 # Enough for the largest image that decode accepts, several times over.
 _MEMORY_BYTES = 6 << 30
 # Every message is its length followed by that many bytes: no pickle crosses the pipe.
@@ -56,8 +59,8 @@ def decode_files(
 ) -> Iterator[Decoded]:
     """Decode every file and yield the results in any order.
 
-    A file that crashes its process or takes longer than timeout_s is a bad file. workers: number
-    of processes; by default, one for each processor that this process may use.
+    A file that twice crashes its process or takes longer than timeout_s is a bad file. workers:
+    number of processes; by default, one for each processor that this process may use.
     """
     count = max(1, min(workers or _processors(), len(paths)))
     todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
@@ -118,11 +121,14 @@ def _feed(
     process = None
     try:
         while (number := todo.get()) is not None and not stop.is_set():
-            process = process or _start()
-            result = _ask(process, number, paths[number], fitting, timeout_s)
-            if not (result.pixels or result.reason):
+            for _ in range(_TRIES):
+                process = process or _start()
+                result = _ask(process, number, paths[number], fitting, timeout_s)
+                if result.pixels or result.reason:
+                    break
                 _end(process)
                 process = None
+            else:
                 result = Decoded(number, "", b"", _death(timeout_s))
             _offer(done, result, stop)
     except BaseException as error:
