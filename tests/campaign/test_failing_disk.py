@@ -13,20 +13,35 @@ from pathlib import Path
 import pytest
 
 from tests.campaign.forked import Job, Outcome, Server
-from tests.campaign.inputs import FAST, FEATURES, TRAIN, run_bytes, stray_files
+from tests.campaign.inputs import FAST, TRAIN, make_photos, run_bytes, stray_files
 
 SOURCE = Path(__file__).with_name("faulty_disk.c")
 COMPILER = shutil.which("cc")
-# Every operation of two epochs: the later ones would repeat those of the second.
-SHORT = [*TRAIN, "--epochs", "2"]
+# As small as it gets, since each of them is run thousands of times. Every operation of two epochs:
+# the later ones would repeat those of the second.
+SHORT = [*TRAIN[2:], "--epochs", "2"]
+SMALL = ["--image-size", "8"]
 WAYS = {
-    "run": [*SHORT, "--snapshots", "2", "--set", "train.keep=best"],
-    "images' cache": ["train", "photos", *SHORT[2:]],
-    "features' cache": ["train", "photos", *FEATURES, *FAST],
-}
+    "run": [
+        "train", "digits", *SHORT, "--snapshots", "2", "--set", "train.keep=best", "--set",
+        "data.train_limit=64",
+    ],
+    "images' cache": ["train", "photos", *SHORT, *SMALL],
+    "features' cache": [
+        "train", "photos", "--recipe", "transfer-features", "--backbone", "cifar10-small", *FAST,
+        "--set", "transfer.strengths=[0.1]",
+    ],
+}  # fmt: skip
 ERRORS = {"full": (errno.ENOSPC, False), "broken": (errno.EIO, True)}
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C compiler, as cc")
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    make_photos(folder / "photos", count=60)
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from glasshouse.data.workers import decode_files
 from glasshouse.errors import BadImage
 
 # A hang is ended after so long, and its image named as such.
-HANG_S = 20.0
+HANG_S = 60.0
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "PPM", "JPEG2000")
 ROUND = 2000  # files that are on the disk at the same time
 

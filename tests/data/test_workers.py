@@ -6,12 +6,13 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from glasshouse.data.fitting import Fitting
-from glasshouse.data.workers import Decoded, decode_files
+from glasshouse.data.workers import Decoded, _kill_after, decode_files
 from glasshouse.errors import DataError
 from glasshouse.storage import sha256_of_file
 from tests.data.image_files import decoded, write_folder
@@ -78,12 +79,11 @@ def test_a_file_that_crashes_or_hangs_the_decoder_is_named(
     _run_before_decoding_003(code, tmp_path, monkeypatch)
     allowed: list[float] = []
 
-    class NotedTimer(threading.Timer):
-        def __init__(self, interval: float, *more: Any) -> None:
-            allowed.append(interval)
-            super().__init__(interval, *more)
+    def kill_after(process: Any, timeout_s: float, answered: threading.Event) -> None:
+        allowed.append(timeout_s)
+        _kill_after(process, timeout_s, answered)
 
-    monkeypatch.setattr(threading, "Timer", NotedTimer)
+    monkeypatch.setattr("glasshouse.data.workers._kill_after", kill_after)
     results = _decode(paths, timeout_s=5.0)
     assert allowed == [5.0] * 7, "each file once, and the one with which a process ended again"
     assert [bool(result.pixels) for result in results] == [True] * 3 + [False] + [True] * 2
@@ -102,6 +102,29 @@ def test_a_process_that_was_killed_once_costs_no_file(
     _run_before_decoding_003(code, tmp_path, monkeypatch)
     assert all(result.pixels for result in _decode(paths))
     assert not first.exists()
+
+
+class _Waits(threading.Event):
+    """Nobody answers; notes for how long it is waited each time, and takes no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked.append(timeout or 0)
+        return False
+
+
+def test_a_process_is_killed_after_its_time_in_short_waits_and_not_when_it_has_answered() -> None:
+    # A machine that sleeps for an hour lengthens one wait, and the rest is still waited for.
+    process, waits, answered = Mock(), _Waits(), threading.Event()
+    _kill_after(process, 2.5, waits)
+    assert waits.asked == [1.0, 1.0, 0.5]
+    process.kill.assert_called_once_with()
+    answered.set()
+    _kill_after(other := Mock(), 2.5, answered)
+    other.kill.assert_not_called()
 
 
 def test_stopping_early_ends_the_processes(tmp_path: Path) -> None:

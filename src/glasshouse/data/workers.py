@@ -26,8 +26,8 @@ from glasshouse.data.headers import Header, read_header
 from glasshouse.errors import BadImage, DataError
 
 TIMEOUT_S = 30.0
-# A process also dies when memory runs out, and is late on a machine that was suspended: only a file
-# with which two of them end is to blame.
+_STEP_S = 1.0
+# A process also dies when memory runs out: only a file with which two of them end is to blame.
 _TRIES = 2
 # Enough for the largest image that decode accepts, several times over.
 _MEMORY_BYTES = 6 << 30
@@ -144,18 +144,32 @@ def _ask(
     """The result, with neither pixels nor reason if the process died or did not answer in time."""
     lines = [json.dumps(asdict(fitting)), str(path)]
     assert process.stdin and process.stdout
+    answered = threading.Event()
     # A blocking read of a pipe takes no timeout on every system, but ends with the process.
-    clock = threading.Timer(timeout_s, process.kill)
-    clock.daemon = True
-    clock.start()
+    clock = (process, timeout_s, answered)
+    threading.Thread(target=_kill_after, args=clock, daemon=True).start()
     try:
         _send(process.stdin, "\n".join(lines).encode("utf-8", "surrogateescape"))
         digest, pixels, reason, header = (_receive(process.stdout) for _ in range(4))
     except (OSError, EOFError):
         return Decoded(number, "", b"", "")
     finally:
-        clock.cancel()
+        answered.set()
     return Decoded(number, digest.decode(), pixels, reason.decode(), _as_header(header))
+
+
+def _kill_after(
+    process: "subprocess.Popen[bytes]", timeout_s: float, answered: threading.Event
+) -> None:
+    waited = 0.0
+    # In steps, of which a machine that sleeps or a stopped process lengthens only one: the child
+    # has stood still as well.
+    while waited < timeout_s:
+        step = min(_STEP_S, timeout_s - waited)
+        if answered.wait(step):
+            return
+        waited += step
+    process.kill()
 
 
 def _as_header(data: bytes) -> Header | None:
