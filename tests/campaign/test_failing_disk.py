@@ -28,8 +28,8 @@ WAYS = {
     ],
     "images' cache": ["train", "photos", *SHORT, *SMALL],
     "features' cache": [
-        "train", "photos", "--recipe", "transfer-features", "--backbone", "cifar10-small", *FAST,
-        "--set", "transfer.strengths=[0.1]",
+        "train", "photos", "--recipe", "transfer-features", "--backbone",
+        "test_efficientnet:weights=none,input_size=32", *FAST, "--set", "transfer.strengths=[0.1]",
     ],
 }  # fmt: skip
 ERRORS = {"full": (errno.ENOSPC, False), "broken": (errno.EIO, True)}
