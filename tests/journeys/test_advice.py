@@ -68,18 +68,21 @@ def test_an_interrupted_run_is_resumed_as_advised(
 ) -> None:
     data_dir = base / "-my data"
     with pytest.raises(Interrupted) as stopped:
-        stop_after_a_step(request(data_dir=Path("-my data"), offline=True))
+        options = {"offline": True, "logs": ("tensorboard",), "snapshots": 2}
+        stop_after_a_step(request(data_dir=Path("-my data"), **options))
     command = advised(str(stopped.value))
     assert command[command.index("--data-dir") + 1] == str(data_dir)
-    assert command[-1] == "--offline"
+    assert command[-5:] == ["--log", "tensorboard", "--snapshots", "2", "--offline"]
     monkeypatch.chdir(elsewhere)
     # Commands that need a finished run give the same advice, also from here.
     for arguments in (["evaluate", str(base / RUN)], ["predict", str(base / RUN), "x.png"]):
         code, _, errors = glasshouse_here(arguments, capsys)
-        assert (code, advised(errors)) == (2, command[:-1])
+        assert (code, advised(errors)) == (2, command)
     run_elsewhere(command, capsys)
     run = read_run(base / RUN)
     assert (run.is_finished, len(run.epochs), run.data_dir) == (True, 2, data_dir)
+    assert len(list((base / RUN / "snapshots").glob("epoch-*"))) == 3
+    assert list((base / RUN).rglob("*tfevents*"))
     assert list(elsewhere.iterdir()) == []
 
 

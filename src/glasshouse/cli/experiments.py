@@ -2,7 +2,6 @@
 
 import signal
 import time
-from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -14,28 +13,24 @@ from glasshouse.wording import duration, pluralize
 if TYPE_CHECKING:
     from glasshouse.data.images import Splits
     from glasshouse.workflow.train.experiment import Experiment, Result, TrainRequest
-    from glasshouse.workflow.train.log_names import LogName
 
 _FEW_UPDATES = 100
 
 
-def run_to_the_end(
-    request: "TrainRequest", logs: "Sequence[LogName]" = (), *, is_kept: bool = True
-) -> "Result":
+def run_to_the_end(request: "TrainRequest", *, is_kept: bool = True) -> "Result":
     """Open, fit and finish with progress; a signal saves the state and raises Interrupted.
 
-    logs: loggers that receive a copy of the metrics. is_kept: False for a temporary folder, whose
-    path is then not printed.
+    is_kept: False for a temporary folder, whose path is then not printed.
     """
     train = _run_features if request.recipe.transfer.way == "features" else _train
-    result = train(request, logs, is_kept)
+    result = train(request, is_kept)
     say(headline(result))
     if is_kept:
         say(f"report: {request.out / 'report.html'}")
     return result
 
 
-def _train(request: "TrainRequest", logs: "Sequence[LogName]", is_kept: bool) -> "Result":
+def _train(request: "TrainRequest", is_kept: bool) -> "Result":
     from glasshouse.training.fit import describe_early_end
     from glasshouse.training.watch import show_training
     from glasshouse.workflow.train.experiment import (
@@ -49,7 +44,7 @@ def _train(request: "TrainRequest", logs: "Sequence[LogName]", is_kept: bool) ->
         experiment = open_experiment(request, progress)
     _say_what_will_be_done(experiment, f"{experiment.folder}: " if is_kept else "")
     epochs = request.recipe.train.epochs
-    with open_logs(logs, request, experiment.state.history) as log:
+    with open_logs(request.logs, request, experiment.state.history) as log:
         with catch_signals() as signal_received:
             show_training(logged(fit_experiment(experiment, signal_received), log), epochs)
         losses = [epoch.validation_loss for epoch in experiment.state.history]
@@ -88,7 +83,7 @@ def say_time_used(minutes: float, started: float) -> None:
     )
 
 
-def _run_features(request: "TrainRequest", logs: "Sequence[LogName]", is_kept: bool) -> "Result":
+def _run_features(request: "TrainRequest", is_kept: bool) -> "Result":
     from glasshouse.errors import Interrupted
     from glasshouse.workflow.train.feature_run import run_features
     from glasshouse.workflow.train.logs import open_logs
@@ -102,7 +97,7 @@ def _run_features(request: "TrainRequest", logs: "Sequence[LogName]", is_kept: b
         raise Interrupted(
             f"stopped; the features computed so far are cached.{how}", signal.SIGINT
         ) from stopped
-    with open_logs(logs, request, ()) as log:
+    with open_logs(request.logs, request, ()) as log:
         log.result(run.result.evaluation)
     _say_what_was_read(run.splits)
     for fitted, loss in zip_longest(run.choice.fits, run.choice.fold_losses):

@@ -3,7 +3,7 @@
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,6 @@ from glasshouse.cli.options import (
 if TYPE_CHECKING:
     from glasshouse.settings import Recipe as Settings
     from glasshouse.workflow.train.experiment import TrainRequest
-    from glasshouse.workflow.train.log_names import LogName
 
 BUDGET_RECIPE = "fast"
 
@@ -143,11 +142,12 @@ def train(
         snapshots=snapshots,
         may_run_code=net is not None,
         weights=weights if net else None,
+        logs=logs,
     )
     if minutes is not None:
         fit = partial(fit_request, minutes=minutes, started=started, runs=seeds or 1)
         request = fit(request) if recipe else _fit_or_instead(fit, request, overrides)
-    _train(request, seeds, logs, json)
+    _train(request, seeds, json)
     if minutes is not None:
         say_time_used(minutes, started)
 
@@ -292,9 +292,7 @@ def _recipe_of(out: Path | None, seeds: int | None) -> str:
     return str(recipe)
 
 
-def _train(
-    request: "TrainRequest", seeds: int | None, logs: "Sequence[LogName]", json: bool
-) -> None:
+def _train(request: "TrainRequest", seeds: int | None, json: bool) -> None:
     from dataclasses import asdict
 
     from glasshouse.cli.experiments import run_to_the_end
@@ -304,13 +302,12 @@ def _train(
     from glasshouse.workflow.compare.seeds import train_seeds
 
     warn_of_weights(request.recipe)
-    run = partial(run_to_the_end, logs=logs)
     if seeds is None:
-        result = run(request)
+        result = run_to_the_end(request)
         if json:
             print_json({"run": str(request.out), **to_json(result.evaluation)})
         return
-    summary = train_seeds(request, seeds, run)
+    summary = train_seeds(request, seeds, run_to_the_end)
     if json:
         print_json({"run": str(request.out), **asdict(summary)})
     else:

@@ -87,7 +87,7 @@ def resume_training(parent: Path, run: str, arguments: Sequence[str] = ()) -> La
         # The record may come from anybody, and the command would take it for one of its options.
         raise UsageError(f"{parent / run} does not name a source: {source}")
     # What is given now comes last, and so counts.
-    options = (*recorded.data_options, *arguments)
+    options = (*recorded.data_options, *runs.option_words(recorded.options), *arguments)
     return _launch(parent, run, ["train", source, "--resume", *options])
 
 

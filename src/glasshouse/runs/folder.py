@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,11 @@ class Run:
         return () if self.data_dir is None else ("--data-dir", str(self.data_dir))
 
     @property
+    def options(self) -> Mapping[str, Any]:
+        """The options of its command that neither the recipe nor the data holds."""
+        return self.environment.get("options") or {}
+
+    @property
     def is_finished(self) -> bool:
         """True once the test split has been evaluated."""
         return (self.folder / EVALUATION).is_file()
@@ -139,7 +145,9 @@ def require_trained(folder: Path) -> Run:
     run = read_run(folder)
     if not (folder / MODEL).is_file():
         code = run.recipe.model.code
-        command = resume_command(run.source, folder, data_dir=run.data_dir, code=code)
+        command = resume_command(
+            run.source, folder, data_dir=run.data_dir, code=code, options=run.options
+        )
         raise UsageError(
             f"{folder} has not finished training ({len(run.epochs)} of {run.recipe.train.epochs} "
             f"epochs). Resume with: {command}"
@@ -159,13 +167,14 @@ def resume_command(
     folder: Path,
     *,
     data_dir: Path | None = None,
-    offline: bool = False,
     seeds: int | None = None,
     code: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> str:
     """The command that resumes a run, or one with several seeds, from any folder and any shell.
 
     source: a built-in name or an absolute path. code: of the network, if it is the user's own.
+    options: those of ``Run.options``.
     """
     words = ["glasshouse", "train", source, "--out", str(folder.resolve()), "--resume"]
     words += [] if code is None else ["--net", code]
@@ -173,7 +182,15 @@ def resume_command(
     if data_dir is not None:
         # A recorded one is absolute, and may hold what no path can, such as a null byte.
         words += ["--data-dir", str(data_dir if data_dir.is_absolute() else data_dir.resolve())]
-    return shlex.join([*words, "--offline"] if offline else words)
+    return shlex.join([*words, *option_words(options or {})])
+
+
+def option_words(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The words of a command that stand for ``Run.options``."""
+    logs = chain.from_iterable(("--log", name) for name in options.get("log", ()))
+    values = {"--snapshots": options.get("snapshots"), "--weights": options.get("weights")}
+    given = chain.from_iterable((name, str(value)) for name, value in values.items() if value)
+    return (*logs, *given, *(("--offline",) if options.get("offline") else ()))
 
 
 def recorded_path(environment: Mapping[str, Any], key: str, folder: Path) -> str | None:

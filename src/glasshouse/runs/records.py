@@ -30,6 +30,13 @@ class _Data(_Record):
     notes: list[str]
 
 
+class _Options(_Record):
+    log: list[str] = []
+    snapshots: Count = 0
+    weights: str | None = None
+    offline: bool = False
+
+
 class EnvironmentFile(_Record):
     """environment.json."""
 
@@ -41,6 +48,7 @@ class EnvironmentFile(_Record):
     precision: str
     started: str
     command: str
+    options: _Options | None = None
     data: _Data
     budget: dict[str, Any] | None = None
 

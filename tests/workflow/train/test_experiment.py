@@ -1,14 +1,17 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from glasshouse.errors import DataError, Interrupted, UsageError
+from glasshouse.errors import DataError, Interrupted, ModelError, UsageError
 from glasshouse.models.classifier import load_classifier
 from glasshouse.recipe import load_recipe
 from glasshouse.runs import holding
 from glasshouse.runs.folder import next_run_folder, read_run
 from glasshouse.runs.listing import RunListing
+from glasshouse.storage import write_tensors
 from glasshouse.training.loop import Step
 from glasshouse.training.state import Epoch
 from glasshouse.workflow.train import experiment as experiments
@@ -20,6 +23,12 @@ from glasshouse.workflow.train.experiment import (
 )
 
 SMALL = ["train.epochs=2", "data.train_limit=96", "train.precision=fp32", "train.device=cpu"]
+NET = """
+from torch import nn
+
+def linear(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))
+"""
 
 
 def request(out: Path, *overrides: str, resume: bool = False) -> TrainRequest:
@@ -54,6 +63,27 @@ def test_a_signal_saves_after_the_step_and_says_how_to_resume(tmp_path: Path) ->
     assert (again.state.epoch, again.state.step) == (0, 2)
     epochs = [record for record in fit_experiment(again) if isinstance(record, Epoch)]
     assert [epoch.epoch for epoch in epochs] == [1, 2]
+
+
+def test_a_run_that_never_reached_a_checkpoint_starts_again_as_it_was_started(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "own_nets.py").write_text(NET)
+    code, weights = f"{tmp_path / 'own_nets.py'}:linear", tmp_path / "own.safetensors"
+    values = {"1.weight": torch.full((10, 192), 0.25), "1.bias": torch.arange(10.0)}
+    write_tensors(weights, values)
+    started = request(tmp_path / "run", f"model.code={json.dumps(code)}")
+    started = replace(started, may_run_code=True, weights=weights, snapshots=3)
+    open_experiment(started)
+    again = open_experiment(replace(started, resume=True, weights=None, snapshots=0))
+    assert again.request.snapshots == 3
+    found = again.classifier.net.state_dict()
+    assert {name: value.tolist() for name, value in values.items()} == {
+        name.removeprefix("net."): value.tolist() for name, value in found.items()
+    }
+    weights.unlink()
+    with pytest.raises(ModelError, match=r"own\.safetensors does not exist"):
+        open_experiment(replace(started, resume=True, weights=None))
 
 
 def test_resuming_with_another_recipe_names_the_difference(tmp_path: Path) -> None:

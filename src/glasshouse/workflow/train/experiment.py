@@ -45,6 +45,8 @@ from glasshouse.workflow.train.pretrained_setup import adapted_classifier, data_
 from glasshouse.workflow.train.reporting import write_run_report
 from glasshouse.workflow.train.request import (
     TrainRequest as TrainRequest,
+    as_started,
+    options_of,
     origin_of,
     resume_command_of,
 )
@@ -110,6 +112,7 @@ def open_experiment(request: TrainRequest, progress: Progress | None = None) -> 
 
 def _opened(request: TrainRequest, progress: Progress | None) -> Experiment:
     before = claim_run(request)
+    request = as_started(request, before)
     splits, classifier = first_classifier(request, progress)
     recipe, settings = request.recipe, request.recipe.train
     require_no_errors(splits, recipe.data)
@@ -369,6 +372,7 @@ def _record(request: TrainRequest, splits: Splits, device: torch.device) -> dict
     return {
         **describe_environment(device, precision),
         "command": request.command,
+        "options": options_of(request),
         **({} if request.budget is None else {"budget": request.budget}),
         "data": {
             **origin_of(request),

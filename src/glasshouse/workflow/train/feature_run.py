@@ -33,6 +33,7 @@ from glasshouse.workflow.train.experiment import (
     write_start,
 )
 from glasshouse.workflow.train.pretrained_setup import pretrained_of
+from glasshouse.workflow.train.request import as_started
 from glasshouse.workflow.use.source_check import require_no_errors
 
 _CHECKED = 64
@@ -74,6 +75,7 @@ def run_features(request: TrainRequest, progress: Progress | None = None) -> Fea
 
 def _fitted_heads(request: TrainRequest, progress: Progress | None) -> FeatureRun:
     before = claim_run(request)
+    request = as_started(request, before)
     splits, classifier = first_classifier(request, progress)
     require_no_errors(splits, request.recipe.data)
     require_balance_fits(request.recipe.train, splits.train)

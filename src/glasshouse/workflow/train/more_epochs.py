@@ -83,7 +83,7 @@ def _command(before: runs.Run, recipe: Recipe) -> str:
     out = runs.next_run_folder(folder.parent, f"{folder.name}-{epochs}-epochs")
     words = ["glasshouse", "train", before.source, "--recipe", str(folder / runs.RECIPE)]
     words += ["--epochs", str(epochs), "--out", str(out)]
-    return shlex.join([*words, *before.data_options])
+    return shlex.join([*words, *before.data_options, *runs.option_words(before.options)])
 
 
 def _with_epochs(recipe: Recipe, epochs: int) -> Recipe:

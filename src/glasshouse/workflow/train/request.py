@@ -1,12 +1,13 @@
 """What a run is asked to do, where its images come from, and how it is resumed."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from glasshouse.data.sources import absolute_source, has_own_size
 from glasshouse.runs import folder as runs
 from glasshouse.settings import Recipe
+from glasshouse.workflow.train.log_names import LogName
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class TrainRequest:
     validation images are explained after each epoch. budget: how the recipe was fitted to a time
     budget, for the record; None where it was not. may_run_code: that the user has named the code
     in ``recipe.model.code``, which may otherwise be anybody's; weights: a file that this network
-    starts from.
+    starts from. logs: loggers that receive a copy of the metrics.
     """
 
     source: str
@@ -35,6 +36,7 @@ class TrainRequest:
     budget: dict[str, Any] | None = None
     may_run_code: bool = False
     weights: Path | None = None
+    logs: tuple[LogName, ...] = ()
 
 
 def origin_of(request: TrainRequest) -> dict[str, str | None]:
@@ -49,13 +51,37 @@ def origin_of(request: TrainRequest) -> dict[str, str | None]:
     return found
 
 
+def options_of(request: TrainRequest) -> dict[str, Any]:
+    """What a run records of its command, next to the recipe and the data, for those who resume."""
+    return {
+        "log": list(request.logs),
+        "snapshots": request.snapshots,
+        "weights": None if request.weights is None else str(request.weights.resolve()),
+        "offline": request.offline,
+    }
+
+
+def as_started(request: TrainRequest, before: runs.Run | None) -> TrainRequest:
+    """A request with the options that the run it resumes was started with, unless it has its own.
+
+    A run that was stopped before its first checkpoint starts again, and needs all of them.
+    """
+    options = {} if before is None else before.options
+    weights, snapshots = options.get("weights"), options.get("snapshots", 0)
+    return replace(
+        request,
+        weights=request.weights or (None if weights is None else Path(weights)),
+        snapshots=request.snapshots or snapshots,
+    )
+
+
 def resume_command_of(request: TrainRequest, seeds: int | None = None) -> str:
     """The command that resumes what a request started."""
     return runs.resume_command(
         absolute_source(request.source),
         request.out,
         data_dir=request.data_dir,
-        offline=request.offline,
         seeds=seeds,
         code=request.recipe.model.code,
+        options=options_of(request),
     )
