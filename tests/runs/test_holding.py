@@ -9,6 +9,8 @@ import pytest
 
 from glasshouse.errors import UsageError
 from glasshouse.runs.holding import hold, hold_new_folder, release, require_not_held
+from glasshouse.workflow.tune.space import parse_search
+from glasshouse.workflow.tune.tune import Search, tune
 from tests.journeys.command import glasshouse_here
 
 HOLDER = """
@@ -46,16 +48,32 @@ def test_a_folder_that_another_process_holds_is_refused_until_that_process_dies(
     release(tmp_path / "run")
 
 
-@pytest.mark.parametrize("more", [[], ["--resume"]])
-def test_the_command_refuses_to_train_or_resume_where_another_one_trains(
+TRAINS = {
+    "train": ["train", "digits"],
+    "resume": ["train", "digits", "--resume"],
+    "tune": ["tune", "digits", "--search", "train.lr=0.1,0.2"],
+}
+
+
+@pytest.mark.parametrize("command", TRAINS)
+def test_the_command_refuses_to_train_resume_or_tune_where_another_one_trains(
     tmp_path: Path,
     holder: "subprocess.Popen[str]",
-    more: list[str],
+    command: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = ["train", "digits", "--out", str(tmp_path / "run"), *more]
+    arguments = [*TRAINS[command], "--out", str(tmp_path / "run")]
     code, _, errors = glasshouse_here(arguments, capsys)
     assert code == 2 and "another process is training into" in errors
+
+
+def test_a_search_holds_its_folder_from_its_first_file_on(
+    tmp_path: Path, holder: "subprocess.Popen[str]"
+) -> None:
+    search = Search("digits", "small-cnn", (parse_search("train.lr=0.1,0.2"),), tmp_path / "run")
+    with pytest.raises(UsageError, match="another process is training into"):
+        tune(search)
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_process_may_hold_its_folder_again_and_an_empty_one_is_removed(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def tune(
     from glasshouse.cli.signals import catch_signals
     from glasshouse.data.sources import source_name
     from glasshouse.runs.folder import BEST
+    from glasshouse.runs.holding import require_not_held
     from glasshouse.workflow.tune.space import parse_search, require_space
 
     folder = out or Path("runs") / f"{source_name(source)}-{Path(recipe).stem}-tune"
@@ -88,6 +89,7 @@ def tune(
     require_space(recipe, overrides, space)
     early_checks.require_folder_free_of_files(folder)
     early_checks.require_outside(out, source)
+    require_not_held(folder)
     if not folder.exists():
         early_checks.require_source(source)
     early_checks.reread(reread, source)

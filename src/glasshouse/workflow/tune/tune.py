@@ -21,7 +21,7 @@ from glasshouse.errors import Interrupted, UsageError
 from glasshouse.recipe import load_recipe, to_toml
 from glasshouse.report.encoding import figure_png
 from glasshouse.report.tuning_plots import TrialRecord, search_history, search_importance
-from glasshouse.runs import folder as runs
+from glasshouse.runs import folder as runs, holding
 from glasshouse.settings import Recipe
 from glasshouse.storage import (
     read_json,
@@ -109,9 +109,9 @@ def tune(
 
     In a script, call it below ``if __name__ == "__main__"``, because it starts processes.
     on_trial: called with every trial that ends. signal_received: polled, and a signal number stops
-    the search with everything saved. Raises UsageError when the folder holds another search or no
-    trial succeeds, RecipeError when trials would train on the images that judge them, and
-    Interrupted after a signal.
+    the search with everything saved. Raises UsageError when the folder holds another search, when
+    another process searches in it, or when no trial succeeds; RecipeError when trials would train
+    on the images that judge them; and Interrupted after a signal.
     """
     if search.trials < 1 or search.workers < 1:
         raise UsageError(
@@ -121,7 +121,19 @@ def tune(
     require_space(search.recipe, search.overrides, search.space)
     _require_held_out(search)
     require_one_label(search.source, "tune")
-    _write_or_compare_settings(search)
+    holding.hold(search.out)
+    try:
+        _write_or_compare_settings(search)
+        return _searched(search, on_trial, signal_received)
+    finally:
+        holding.release(search.out)
+
+
+def _searched(
+    search: Search,
+    on_trial: Callable[[TrialRecord], None],
+    signal_received: Callable[[], int | None],
+) -> SearchResult:
     study = studies.open_study(search.out, prune=search.prune)
     own = values_in(load_recipe(search.recipe, search.overrides), search.space)
     if not studies.records(study) and own is not None:
