@@ -1,10 +1,11 @@
+import errno
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from glasshouse.errors import RecipeError
-from glasshouse.recipe import load_recipe, parse_recipe, recipe_names, to_toml
+from glasshouse.errors import RecipeError, StorageError
+from glasshouse.recipe import load_recipe, parse_recipe, recipe_names, recipe_text, to_toml
 from glasshouse.setting_errors import _SYNONYMS
 from glasshouse.settings import AugmentSettings, Cosine, StepDecay
 
@@ -112,3 +113,18 @@ def test_preset_and_layers_exclude_each_other() -> None:
     message = "expected exactly one of preset, layers, pretrained and code"
     with pytest.raises(RecipeError, match=message):
         parse_recipe({"model": {"preset": "tutorial-basic", "layers": [{"type": "flatten"}]}})
+
+
+def test_a_recipe_on_a_disk_that_fails_is_not_the_users_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(recipe_text("small-cnn"))
+
+    def fails(*_: object, **__: object) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_text", fails)
+    with pytest.raises(StorageError, match=r"mine\.toml: Input/output error") as failed:
+        load_recipe(str(path))
+    assert failed.value.exit_code == 3

@@ -9,7 +9,7 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
-from glasshouse.errors import RecipeError, did_you_mean
+from glasshouse.errors import RecipeError, StorageError, did_you_mean
 from glasshouse.setting_errors import explain_problems
 from glasshouse.settings import Recipe
 
@@ -54,14 +54,20 @@ def to_toml(recipe: Recipe) -> str:
 
 
 def recipe_text(name: str) -> str:
-    """The TOML of a named recipe or of a file, as it is written; raises RecipeError."""
+    """The TOML of a named recipe or of a file, as it is written.
+
+    Raises RecipeError for one that does not exist or is no text, and StorageError where the disk
+    fails.
+    """
     path = Path(name)
     if path.suffix == ".toml" or path.is_file():
         if not path.is_file():
             raise RecipeError(f"the recipe file {path} does not exist")
         try:
             return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise StorageError(f"cannot read the recipe {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
             raise RecipeError(f"cannot read the recipe {path}: {error}") from error
     if name not in recipe_names():
         hint = did_you_mean(name, recipe_names())

@@ -51,7 +51,16 @@ def test_a_folder_of_something_else_is_refused_without_advice_to_resume(tmp_path
         runs.claim(tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("names", [[".recipe.toml.12"], ["recipe.toml"], [".environment.json.7"]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        [".recipe.toml.12"],
+        ["recipe.toml"],
+        [".environment.json.7"],
+        # The disk was full after the first file, and had room again for why that was an error.
+        ["recipe.toml", "failure.txt"],
+    ],
+)
 def test_pieces_of_a_start_that_was_killed_do_not_count(tmp_path: Path, names: list[str]) -> None:
     for name in names:
         (tmp_path / name).write_text("half a rec")

@@ -132,18 +132,11 @@ def train(
     from glasshouse.workflow.train.experiment import TrainRequest
 
     request = TrainRequest(
-        source=source,
-        recipe=settings,
-        out=out or _new_folder(source, settings, minutes),
-        resume=resume,
-        data_dir=data_dir,
-        offline=offline,
+        source, settings, out or _new_folder(source, settings, minutes),
+        resume=resume, data_dir=data_dir, offline=offline, snapshots=snapshots, logs=logs,
         command=shlex.join(["glasshouse", *sys.argv[1:]]),
-        snapshots=snapshots,
-        may_run_code=net is not None,
-        weights=weights if net else None,
-        logs=logs,
-    )
+        may_run_code=net is not None, weights=weights if net else None,
+    )  # fmt: skip
     if minutes is not None:
         fit = partial(fit_request, minutes=minutes, started=started, runs=seeds or 1)
         request = fit(request) if recipe else _fit_or_instead(fit, request, overrides)

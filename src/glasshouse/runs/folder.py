@@ -258,8 +258,8 @@ def next_run_folder(parent: Path, name: str) -> Path:
 
 
 def _has_begun(folder: Path) -> bool:
-    """False when a run was killed so early that only pieces of its first two files are there."""
-    return not _whole_names(folder) <= {RECIPE}
+    """False when a run ended so early that its first two files are not both there."""
+    return not _whole_names(folder) <= {RECIPE, FAILURE}
 
 
 def _whole_names(folder: Path) -> set[str]:

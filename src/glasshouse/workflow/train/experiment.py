@@ -287,7 +287,9 @@ def first_classifier(
         offline=request.offline,
         progress=progress,
     )
-    _require_trainable(splits)
+    for name, split in (("train", splits.train), ("validation", splits.validation)):
+        if len(split) == 0:
+            raise DataError(f"the {name} split has no images: add some, or change data.*_fraction")
     if recipe.model.pretrained is None:
         return splits, untrained(request, splits)
     adapted = adapted_classifier(recipe, splits, offline=request.offline, progress=progress)
@@ -359,12 +361,6 @@ def _snapshots(experiment: Experiment) -> Callable[[], None]:
     images = fixed_images(experiment.splits.validation, count)
     classifier = experiment.classifier
     return lambda: take_snapshot(folder, state, classifier, images)
-
-
-def _require_trainable(splits: Splits) -> None:
-    for name, split in (("train", splits.train), ("validation", splits.validation)):
-        if len(split) == 0:
-            raise DataError(f"the {name} split has no images: add some, or change data.*_fraction")
 
 
 def _record(request: TrainRequest, splits: Splits, device: torch.device) -> dict[str, Any]:
