@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from glasshouse.data.images import ImageSet
+from glasshouse.data.images import ImageSet, with_class_order
 from glasshouse.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 8, 9, 3), dtype=np.uint8)
@@ -109,3 +109,28 @@ def test_labels_that_name_no_class_are_refused(labels: Any, names: Any, words: s
     with pytest.raises(DataError) as refused:
         ImageSet.from_arrays(PIXELS, labels, names)
     assert words in str(refused.value)
+
+
+def test_classes_in_another_order_keep_the_names_of_every_image() -> None:
+    pixels = np.zeros((4, 3, 8, 8), dtype=np.uint8)
+    ids, names, order = np.array(list("abcd")), ("ant", "bee", "cat"), ("cat", "ant", "bee")
+    single = ImageSet(pixels, np.array([0, 1, 2, 1]), ids, names)
+    turned = with_class_order(single, order)
+    assert turned.class_names == order
+    assert [turned.label_text(row) for row in range(4)] == ["ant", "bee", "cat", "bee"]
+    masks = np.arange(3, dtype=np.uint8).reshape(1, 3, 1, 1) == np.zeros((4, 3, 8, 8))
+    matrix = np.array([[1, 1, 0], [0, 0, 0], [0, 1, 1], [1, 0, 0]], dtype=bool)
+    several = with_class_order(ImageSet(pixels, matrix, ids, names, masks=masks), order)
+    assert [several.label_text(row) for row in range(4)] == [
+        "ant, bee",
+        "no label",
+        "cat, bee",
+        "ant",
+    ]
+    # Only the object of "ant", the first label, was marked.
+    assert several.masks is not None and several.masks.all((0, 2, 3)).tolist() == [
+        False,
+        True,
+        False,
+    ]
+    assert with_class_order(single, ("ant", "bee")) is single

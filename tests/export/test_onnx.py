@@ -46,6 +46,41 @@ def test_the_file_predicts_as_the_classifier(classifier: Classifier, tmp_path: P
     np.testing.assert_allclose(shares, wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_network_in_another_precision_is_written_in_float32(
+    classifier: Classifier, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    path, images = tmp_path / "model.onnx", make_images(9).pixels
+    net = classifier.net.to(dtype)
+    export_onnx(replace(classifier, net=net), path)
+    assert {each.dtype for each in net.parameters()} == {dtype}
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (logits,) = session.run(["logits"], {"images": images})
+    expected = predict_logits(net.float(), classifier.preprocessing, images).numpy()
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_a_file_that_onnxruntime_cannot_run_is_refused(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    class Reduced(nn.Module):
+        """Computes in a precision that onnxruntime has no convolutions for."""
+
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self.conv, self.net = nn.Conv2d(3, 3, 1).bfloat16(), net
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                values: Tensor = self.net(self.conv(inputs.bfloat16()).float())
+            return values
+
+    reduced = replace(classifier, net=Reduced(classifier.net))
+    export_onnx(reduced, tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"was written, but onnxruntime cannot run it: .*bfloat16"):
+        check_parity(reduced, tmp_path / "model.onnx")
+
+
 def test_the_mirror_image_is_included_where_the_classifier_uses_it(
     classifier: Classifier, tmp_path: Path
 ) -> None:

@@ -142,7 +142,9 @@ def test_maps_of_either_class_of_one_output_are_gradients_of_its_value() -> None
 
 
 def test_one_output_without_names_has_two_classes() -> None:
-    found = classifier_of(plain_net(outputs=1), "high values stand for 1", ()).predict(images())
+    found = classifier_of(
+        plain_net(outputs=1), "high values stand for class 1, low values for class 0", ()
+    ).predict(images())
     assert found.logits.shape == (3, 2)
 
 

@@ -33,6 +33,11 @@ class NamedModel:
             return self.model
         return ":".join(str(self.net).split(":")[:2])
 
+    @property
+    def has_weights_or_names(self) -> bool:
+        """Whether files of weights or class names come with it."""
+        return self.weights is not None or self.class_names is not None
+
     def checked(self) -> "NamedModel":
         """Itself; raises UsageError or ModelError for what is seen to be wrong without torch."""
         from glasshouse.cli import early_checks

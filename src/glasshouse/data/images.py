@@ -181,6 +181,20 @@ def with_survey(images: ImageSet, known: Survey) -> ImageSet:
     return surveyed
 
 
+def with_class_order(images: ImageSet, class_names: Sequence[str]) -> ImageSet:
+    """The same images with the classes in this order; unchanged where the classes differ."""
+    order = list(class_names)
+    if tuple(order) == images.class_names or sorted(order) != sorted(images.class_names):
+        return images
+    old_places = [images.class_names.index(name) for name in order]
+    new_places = np.argsort(old_places)
+    is_matrix = images.is_multi_label
+    # Masks have an axis of labels only where images may have several.
+    masks = images.masks[:, old_places] if is_matrix and images.masks is not None else images.masks
+    targets = images.targets[:, old_places] if is_matrix else new_places[images.labels]
+    return replace(images, targets=targets, class_names=tuple(order), masks=masks)
+
+
 def take(images: ImageSet, positions: NDArray[np.int64] | Sequence[int] | slice) -> ImageSet:
     """The images at these positions, copied into memory; raises DataError outside of them."""
     everything = np.arange(len(images), dtype=np.int64)

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,7 @@ class _Whole(nn.Module):
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        net = classifier.net
-        is_double = any(each.dtype == torch.float64 for each in net.parameters())
-        # onnxruntime has no convolutions in float64.
-        self.net = copy.deepcopy(net).float() if is_double else net
+        self.net = classifier.net
         self._preprocessing = classifier.preprocessing
         self._temperature = classifier.temperature
         self._is_mirrored = classifier.mirror
@@ -49,14 +47,24 @@ class _Whole(nn.Module):
         return logits, scaled.sigmoid() if self._is_multi_label else scaled.softmax(1)
 
 
+def in_float32(classifier: Classifier) -> Classifier:
+    """The classifier with weights in float32, as its file has them.
+
+    onnxruntime has no convolutions in float64 or bfloat16, and those in float16 round differently.
+    """
+    if all(each.dtype == torch.float32 for each in classifier.net.parameters()):
+        return classifier
+    return replace(classifier, net=copy.deepcopy(classifier.net).float())
+
+
 def export_onnx(classifier: Classifier, path: str | Path, *, opset: int | None = None) -> None:
     """Write the classifier as one ONNX file that includes its weights.
 
     Input: ``images``, uint8 ``(n, 3, h, w)`` of the network's size, any n. Outputs: ``logits`` and
-    ``probabilities``, float32 ``(n, k)``. Class names and preprocessing are in the metadata of the
-    file. opset: the version of ONNX's operators, for an older or newer runtime. Raises UsageError
-    if the onnx extra is not installed, and ModelError for a network that cannot be exported, or not
-    in this opset.
+    ``probabilities``, float32 ``(n, k)``. Weights are converted to float32. Class names and
+    preprocessing are in the metadata of the file. opset: the version of ONNX's operators, for an
+    older or newer runtime. Raises UsageError if the onnx extra is not installed, and ModelError for
+    a network that cannot be exported, or not in this opset.
     """
     require_extra()
     import onnx
@@ -68,7 +76,7 @@ def export_onnx(classifier: Classifier, path: str | Path, *, opset: int | None =
     with evaluating(classifier.net), _quiet():
         try:
             program = torch.onnx.export(
-                _Whole(classifier).eval(),
+                _Whole(in_float32(classifier)).eval(),
                 (example,),
                 dynamo=True,
                 verbose=False,

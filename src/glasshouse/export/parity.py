@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.errors import ModelError
+from glasshouse.export.onnx import in_float32
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import logits_of
 
@@ -26,13 +27,13 @@ class Parity:
 def check_parity(
     classifier: Classifier, path: Path, images: NDArray[np.uint8] | None = None
 ) -> Parity:
-    """Compare the file's probabilities, computed by onnxruntime, with the classifier's own.
+    """Compare the file's probabilities, computed by onnxruntime, with the classifier's in float32.
 
     images: uint8 ``(n, 3, h, w)`` of the network's size; by default, fine and coarse noise. Raises
-    ModelError if a probability differs by more than 0.0001.
+    ModelError if onnxruntime cannot run the file, or a probability differs by more than 0.0001.
     """
     shown = _noise(classifier) if images is None else images
-    own = classifier.to_probabilities(logits_of(classifier, shown))
+    own = classifier.to_probabilities(logits_of(in_float32(classifier), shown))
     found = _run(path, shown)
     parity = Parity(
         len(shown),
@@ -51,11 +52,17 @@ def check_parity(
 def _run(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    # One image alone and all together: the file must accept any number.
-    name = session.get_inputs()[0].name
-    together = session.run(["probabilities"], {name: images})[0]
-    first = session.run(["probabilities"], {name: images[:1]})[0]
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        # One image alone and all together: the file must accept any number.
+        name = session.get_inputs()[0].name
+        together = session.run(["probabilities"], {name: images})[0]
+        first = session.run(["probabilities"], {name: images[:1]})[0]
+    # Its exceptions have no common base class.
+    except Exception as error:
+        raise ModelError(
+            f"{path} was written, but onnxruntime cannot run it: {str(error).splitlines()[0]}"
+        ) from error
     return np.concatenate([first, together[1:]]).astype(np.float64)
 
 

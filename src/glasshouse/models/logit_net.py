@@ -232,7 +232,7 @@ def _notes(trial: TrialPass, reading: Reading, names: tuple[str, ...]) -> list[s
             "their logarithms are used as logits."
         )
     if reading.is_single:
-        low, high = names or ("0", "1")
+        low, high = names or ("class 0", "class 1")
         found.append(
             f"The network has one output, which is read as a sigmoid's: high values stand for "
             f"{high}, low values for {low}."

@@ -47,38 +47,84 @@ def create(
     ``mobilenetv2_100:pad_type=same``. A bundled model has its own weights and takes neither.
     Raises ModelError.
     """
-    name, arguments = split_name(name, arguments or {})
-    if name in bundled_names():
-        return _from_bundled(name, class_names, has_changes=weights != "usual" or bool(arguments))
+    bare, arguments = split_name(name, arguments or {})
+    if bare in bundled_names():
+        return _from_bundled(bare, class_names, has_changes=weights != "usual" or bool(arguments))
+    class_count = None if class_names is None else len(class_names)
+    parts = _assemble(bare, class_count, weights, arguments, offline=offline, seed=seed)
+    # One output is a sigmoid's, which tells two classes apart.
+    return parts.with_names(
+        class_names or pretrained.usual_class_names(bare, max(parts.outputs, 2))
+    )
+
+
+def create_with_names(
+    name: str,
+    class_names: tuple[str, ...],
+    *,
+    weights: Path | Literal["usual"] = "usual",
+    arguments: Mapping[str, Any] | None = None,
+    offline: bool = False,
+) -> Created:
+    """The same with the head of the weights, whose outputs get these names."""
+    bare, arguments = split_name(name, arguments or {})
+    parts = _assemble(bare, None, weights, arguments, offline=offline)
+    return parts.with_names(class_names)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """All of a classifier but the names of its classes; outputs: their number, 0 if unknown."""
+
+    name: str
+    net: nn.Module
+    preprocessing: Preprocessing
+    outputs: int
+    arguments: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+    def with_names(self, class_names: tuple[str, ...]) -> Created:
+        """Raises ModelError for a network that cannot be used, or not with so many classes."""
+        try:
+            classifier = Classifier(
+                self.net.eval(),
+                self.preprocessing,
+                class_names,
+                architecture=pretrained.architecture_of_pretrained(
+                    self.name, self.outputs, self.arguments
+                ),
+            )
+        except ModelError as error:
+            given = ", ".join(f"{key}={value}" for key, value in self.arguments.items())
+            with_given = f" with {given}" if given else ""
+            raise ModelError(f"{self.name} cannot be used{with_given}: {error}") from error
+        return Created(classifier, self.notes)
+
+
+def _assemble(
+    name: str,
+    class_count: int | None,
+    weights: Path | str,
+    arguments: Mapping[str, Any],
+    *,
+    offline: bool,
+    seed: int = 0,
+) -> _Parts:
+    """class_count: None keeps the head of the weights."""
     found = None if weights == "none" else _find(name, weights, offline)
     known = pretrained.weight_names(name, arguments)
     file = None if found is None else _read(found, known)
-    class_count = None if class_names is None else len(class_names)
-    if class_names is None and file is not None:
+    keeps_head = class_count is None
+    if file is not None and keeps_head:
         class_count = _classes_in(file, name, arguments, known)
     # Built without the library's own download: the file is found, verified and loaded here.
     net = pretrained.build_net(name, class_count, arguments, seed=seed)
-    # Without names for the classes, the head has to come from the file.
-    replaceable = () if class_names is None else known.head
+    replaceable = () if keeps_head else known.head
     notes = () if file is None else _fill(net, name, file, replaceable)
-    count = class_count or _count_classes(net, known)
     wanted = _sized(
         pretrained.preprocessing_of(name, None if file is None else file.path.name), arguments
     )
-    # One output is a sigmoid's, which tells two classes apart.
-    names = class_names or pretrained.usual_class_names(name, max(count, 2))
-    try:
-        classifier = Classifier(
-            net.eval(),
-            wanted,
-            names,
-            architecture=pretrained.architecture_of_pretrained(name, count, arguments),
-        )
-    except ModelError as error:
-        given = ", ".join(f"{key}={value}" for key, value in arguments.items())
-        with_given = f" with {given}" if given else ""
-        raise ModelError(f"{name} cannot be used{with_given}: {error}") from error
-    return Created(classifier, notes)
+    return _Parts(name, net, wanted, class_count or _count_classes(net, known), arguments, notes)
 
 
 def _sized(known: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from glasshouse.errors import ModelError, UsageError
+from glasshouse.errors import GlasshouseWarning, ModelError, UsageError
 from glasshouse.models import known_names
 from glasshouse.models.classifier import save_classifier
 from glasshouse.models.pretrained import build_net
@@ -55,6 +55,26 @@ def test_arguments_and_preprocessing_follow_a_colon(tmp_path: Path) -> None:
     assert any(isinstance(module, torch.nn.SiLU) for module in classifier.net.modules())
     with pytest.raises(UsageError, match="std=0: expected a number"):
         classifier_by_name("test_resnet:std=0", weights=file)
+
+
+def test_class_names_name_the_outputs_of_the_weights_own_head(tmp_path: Path) -> None:
+    path = weights_file(tmp_path, 3)
+    named = classifier_by_name("test_resnet", weights=path, class_names=("ant", "bee", "cat"))
+    assert named.class_names == ("ant", "bee", "cat")
+    head = build_net("test_resnet", 3, {}, seed=5).state_dict()["fc.weight"]
+    assert torch.equal(named.net.state_dict()["fc.weight"], head)
+    with pytest.raises(ModelError, match="returns 3 values per image, but there are 2 classes"):
+        classifier_by_name("test_resnet", weights=path, class_names=("ant", "bee"))
+
+
+def test_the_message_on_a_single_output_has_the_given_names(tmp_path: Path) -> None:
+    path = weights_file(tmp_path, 1)
+    with pytest.warns(GlasshouseWarning) as said:
+        classifier_by_name("test_resnet", weights=path, class_names=("healthy", "ill"))
+    assert [str(each.message) for each in said] == [
+        "The network has one output, which is read as a sigmoid's: high values stand for ill, low "
+        "values for healthy."
+    ]
 
 
 def test_weights_without_a_head_cannot_name_a_class(tmp_path: Path) -> None:

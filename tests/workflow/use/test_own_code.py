@@ -98,6 +98,9 @@ def test_a_function_may_return_a_classifier_and_a_name_may_be_a_network(place: P
     assert found.preprocessing.height == 9 and found.preprocessing.mean == (0.5, 0.5, 0.5)
     ready, _ = own_classifier(f"{place}:ready:input_size=9", class_names=("x", "y"))
     assert ready.class_names == ("x", "y")
+    renamed, notes = own_classifier(f"{place}:whole", class_names=("puss", "pup"))
+    assert renamed.class_names == ("puss", "pup")
+    assert notes == (f"the classes of {place}:whole are renamed: cat is puss, dog is pup",)
 
 
 @pytest.mark.parametrize(

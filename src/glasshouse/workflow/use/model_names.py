@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -15,7 +15,9 @@ from glasshouse.models.known_names import bundled_names, require_own_weights, un
 from glasshouse.models.layers import build
 from glasshouse.models.logit_net import as_logit_net
 from glasshouse.models.presets import preset_names
-from glasshouse.models.zoo import create, split_name
+from glasshouse.models.weight_files import read_weights
+from glasshouse.models.weights import load_weights
+from glasshouse.models.zoo import create, create_with_names, split_name
 from glasshouse.recipe import load_recipe, recipe_names
 from glasshouse.runs import folder as runs
 from glasshouse.settings import ModelSettings, Recipe
@@ -67,12 +69,16 @@ def classifier_without_folder(
     _require_known(bare)
     levels = ("mean", "std", "input_size")
     wanted: dict[str, Any] = {key: arguments.pop(key) for key in levels if key in arguments}
-    found = create(bare, weights=weights or "usual", arguments=arguments, offline=offline)
-    classifier = found.classifier
-    known = _changed(classifier.preprocessing, wanted)
-    names = classifier.class_names if class_names is None else class_names
+    source: Path | Literal["usual"] = weights or "usual"
+    if class_names is None:
+        found = create(bare, weights=source, arguments=arguments, offline=offline)
+    else:
+        found = create_with_names(
+            bare, class_names, weights=source, arguments=arguments, offline=offline
+        )
+    known = _changed(found.classifier.preprocessing, wanted)
     try:
-        return replace(classifier, preprocessing=known, class_names=names)
+        return replace(found.classifier, preprocessing=known)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from error
 
@@ -99,22 +105,32 @@ def net_by_name(
 
 
 def net_of_own_code(
-    code: str, run: str | None, *, size: int, class_count: int
+    code: str,
+    run: str | None,
+    *,
+    size: int,
+    class_count: int,
+    weights: Path | None = None,
+    class_names: tuple[str, ...] | None = None,
 ) -> tuple[nn.Module, tuple[int, int, int]]:
     """The network of FILE.py:FUNCTION, alone or of a run, with its input shape ``(3, h, w)``.
 
-    size: where neither the code nor the run says how large its images are.
+    size and class_count: where neither the code, the run nor the class names say it. weights: a
+    file, which must fit the network.
     """
     if run is not None:
-        classifier = classifier_by_name(run, own_code=code)
+        classifier = classifier_by_name(
+            run, weights=weights, class_names=class_names, own_code=code
+        )
         wanted = classifier.preprocessing
         return classifier.net, (3, wanted.height, wanted.width)
     parsed = parse_own_code(code)
-    if parsed.input_size is not None:
-        size = parsed.input_size
+    size = parsed.input_size or size
+    net = own_net(parsed, len(class_names) if class_names else class_count)
+    if weights is not None:
+        load_weights(net, read_weights(weights)[0], weights)
     preprocessing = Preprocessing(size, size)
-    net = own_net(parsed, class_count)
-    return as_logit_net(net.eval(), preprocessing, ()), (3, size, size)
+    return as_logit_net(net.eval(), preprocessing, class_names or ()), (3, size, size)
 
 
 def _built(

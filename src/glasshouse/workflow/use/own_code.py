@@ -140,6 +140,9 @@ def own_classifier(
     notes = (*notes, *assumed)
     if isinstance(made, Classifier):
         names = made.class_names if class_names is None else class_names
+        if names != made.class_names:
+            # What the function itself said of its classes has their old names.
+            notes = (*notes, f"the classes of {_name(code)} are renamed: {_renamed(made, names)}")
         return replace(made, preprocessing=known, class_names=names), notes
     return _named(net.eval(), known, class_names), notes
 
@@ -151,6 +154,11 @@ def _named(net: nn.Module, known: Preprocessing, names: tuple[str, ...] | None) 
     with torch.no_grad():
         count = nameless.net(trial_inputs(nameless.net, known)).shape[1]
     return replace(nameless, class_names=tuple(f"class {number}" for number in range(count)))
+
+
+def _renamed(made: Classifier, names: tuple[str, ...]) -> str:
+    pairs = [f"{old} is {new}" for old, new in zip(made.class_names, names, strict=False)]
+    return ", ".join(pairs[:4]) + (" and so on" if len(pairs) > 4 else "")
 
 
 def _preprocessing(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from glasshouse.data.images import with_class_order
 from glasshouse.data.sources import load_splits, load_without_splits
 from glasshouse.errors import DataError
 from glasshouse.models.classifier import Classifier, load_classifier
@@ -25,14 +26,14 @@ def predictions_on(
 ) -> Predictions:
     """Predictions on the test split of a source, or on all images where it defines no splits.
 
-    Raises DataError when the source has other classes.
+    The classes of the source may be in another order. Raises DataError for other classes.
     """
     wanted = classifier.preprocessing
     settings = DataSettings(image_size=wanted.height, resize=wanted.resize)
     images = load_without_splits(source, settings)
     if images is None:
         images = load_splits(source, settings, data_dir=data_dir, offline=offline).test
-    return predict(classifier, images)
+    return predict(classifier, with_class_order(images, classifier.class_names))
 
 
 def predictions_of(
@@ -63,6 +64,7 @@ def predictions_of(
         images = load_without_splits(source, settings)
     if images is None:
         images = load_splits(source, settings, data_dir=data_dir, offline=offline).test
+    images = with_class_order(images, classifier.class_names)
     if images.class_names != classifier.class_names:
         raise DataError(
             f"{source} has the classes {', '.join(images.class_names[:10])}, but {folder} was "
