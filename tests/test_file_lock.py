@@ -1,16 +1,22 @@
+import importlib.util
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
+from glasshouse import file_lock
 from glasshouse.file_lock import FileLock, FolderLock, is_shared, share
 
 PATIENCE_S = 600
 HOLDER = """
 import sys, time
 from pathlib import Path
+from glasshouse import file_lock
 from glasshouse.file_lock import FileLock
 FileLock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
@@ -18,11 +24,11 @@ time.sleep(600)
 """
 
 
-def acquire_in_a_thread(lock: FileLock) -> tuple[threading.Thread, threading.Event]:
+def acquire_in_a_thread(take: Callable[[], object]) -> tuple[threading.Thread, threading.Event]:
     acquired = threading.Event()
 
     def acquire() -> None:
-        lock.acquire()
+        take()
         acquired.set()
 
     thread = threading.Thread(target=acquire, daemon=True)
@@ -33,7 +39,7 @@ def acquire_in_a_thread(lock: FileLock) -> tuple[threading.Thread, threading.Eve
 def test_a_second_holder_waits_for_the_first(tmp_path: Path) -> None:
     first, second = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
     assert first.acquire()
-    thread, acquired = acquire_in_a_thread(second)
+    thread, acquired = acquire_in_a_thread(second.acquire)
     assert not acquired.wait(0.2)
     first.release()
     assert acquired.wait(PATIENCE_S)
@@ -52,7 +58,7 @@ def test_a_killed_holder_lets_go(tmp_path: Path) -> None:
     holder.wait()
     holder.stdout.close()
     lock = FileLock(tmp_path / "lock")
-    thread, acquired = acquire_in_a_thread(lock)
+    thread, acquired = acquire_in_a_thread(lock.acquire)
     assert acquired.wait(PATIENCE_S)
     thread.join()
     lock.release()
@@ -65,7 +71,6 @@ def test_the_file_of_a_lock_is_not_executable(tmp_path: Path) -> None:
     assert (tmp_path / "lock").stat().st_mode & 0o111 == 0
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="folders have no locks there")
 def test_a_folder_is_locked_for_one_and_free_after_its_release(tmp_path: Path) -> None:
     first, second = FolderLock(tmp_path), FolderLock(tmp_path)
     first.release()  # releasing what is not held does nothing
@@ -79,6 +84,48 @@ def test_a_folder_is_locked_for_one_and_free_after_its_release(tmp_path: Path) -
     assert first.acquire(wait=True)
     first.release()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def as_on_windows(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module as Windows imports it, on locks of this system that give up when they wait."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def locking(handle: int, how: str, count: int) -> None:
+        assert count == 1
+        fcntl.flock(handle, fcntl.LOCK_UN if how == "unlock" else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    fake: Any = ModuleType("msvcrt")
+    fake.locking, fake.LK_LOCK, fake.LK_NBLCK, fake.LK_UNLCK = locking, "wait", "now", "unlock"
+    monkeypatch.setitem(sys.modules, "msvcrt", fake)
+    spec = importlib.util.spec_from_file_location("windows_lock", file_lock.__file__)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", "win32")
+        spec.loader.exec_module(module)
+        yield module
+
+
+def test_on_windows_a_file_next_to_the_folder_is_locked_and_removed(
+    tmp_path: Path, as_on_windows: Any
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    first, second = as_on_windows.FolderLock(folder), as_on_windows.FolderLock(folder)
+    assert first.acquire(wait=False)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [".run.lock"]
+    assert not second.acquire(wait=False)
+    assert list(folder.iterdir()) == []
+    thread, acquired = acquire_in_a_thread(lambda: second.acquire(wait=True))
+    assert not acquired.wait(0.2)
+    as_on_windows._unlock(first.handle)
+    assert acquired.wait(PATIENCE_S)
+    thread.join()
+    assert not as_on_windows.FolderLock(folder).acquire(wait=False)
+    second.release()
+    first.release()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files are not marked there")

@@ -12,23 +12,54 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(handle: int) -> None:
-        while True:
-            try:
-                msvcrt.locking(handle, msvcrt.LK_LOCK, 1)
-            except OSError:
-                continue  # it gives up after ten seconds; we wait for as long as it takes
-            return
+        while not _try_lock(handle, msvcrt.LK_LOCK):
+            pass  # it gives up after ten seconds; we wait for as long as it takes
+
+    def _try_lock(handle: int, how: int = msvcrt.LK_NBLCK) -> bool:
+        try:
+            msvcrt.locking(handle, how, 1)
+        except OSError:
+            return False
+        return True
 
     def _unlock(handle: int) -> None:
         msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
+
+    def _open_for_lock(folder: Path) -> int:
+        # No folder can be opened there, so a file next to it is locked in its place.
+        return os.open(_stand_in(folder), os.O_RDWR | os.O_CREAT, 0o666)
+
+    def _close_lock(handle: int, folder: Path) -> None:
+        os.close(handle)
+        # Fails while somebody else has it open, who then removes it.
+        with contextlib.suppress(OSError):
+            _stand_in(folder).unlink()
+
+    def _stand_in(folder: Path) -> Path:
+        whole = folder.resolve()
+        return whole.with_name(f".{whole.name}.lock")
 else:
     import fcntl
 
     def _lock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX)
 
+    def _try_lock(handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
     def _unlock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_UN)
+
+    def _open_for_lock(folder: Path) -> int:
+        return os.open(folder, os.O_RDONLY)
+
+    def _close_lock(handle: int, folder: Path) -> None:
+        # The last handle that is closed releases the lock.
+        os.close(handle)
 
 
 class FileLock:
@@ -61,7 +92,7 @@ class FileLock:
 
 
 class FolderLock:
-    """A lock on a folder itself, which leaves no file behind; on Windows there is none."""
+    """A lock on a folder itself, which leaves no file behind; on Windows, on a file next to it."""
 
     def __init__(self, folder: Path) -> None:
         """folder: exists when the lock is taken."""
@@ -71,30 +102,28 @@ class FolderLock:
     def acquire(self, *, wait: bool) -> bool:
         """Take the lock; False if it is held by somebody else and should not be waited for.
 
-        Where the system or the file system has no such locks, nobody holds any.
+        Where the file system has no such locks, nobody holds any.
         """
-        if sys.platform == "win32":
-            return True
-        handle = os.open(self.folder, os.O_RDONLY)
+        handle = _open_for_lock(self.folder)
+        taken = False
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            os.close(handle)
-            return False
+            if wait:
+                _lock(handle)
+            elif not _try_lock(handle):
+                return False
+            taken = True
         except OSError:
-            os.close(handle)
             return True
-        except BaseException:
-            os.close(handle)
-            raise
+        finally:
+            if not taken:
+                os.close(handle)
         self.handle = handle
         return True
 
     def release(self) -> None:
         """Give the lock back, if this object holds it."""
         if self.handle is not None:
-            # The last handle that is closed releases the lock.
-            os.close(self.handle)
+            _close_lock(self.handle, self.folder)
             self.handle = None
 
 
@@ -119,14 +148,11 @@ def is_shared(path: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _try_lock(handle)
     except OSError:
         return False
     finally:
         os.close(handle)
-    return False
 
 
 @contextmanager
