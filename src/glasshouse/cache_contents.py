@@ -2,8 +2,8 @@
 
 Decoded images are in ``images/SIZE-RESIZE-VERSION`` and features in ``features/NETWORK``. All files
 there whose names begin with the same key are an entry; other files are none of ours and never
-touched. Builders hold the lock of such a folder, and readers one on the data that they have mapped,
-so that nothing in use is removed.
+touched. A folder in ``sources`` is the copy of a remote source. Builders hold the lock of such a
+folder, and readers one on the data that they have mapped, so that nothing in use is removed.
 """
 
 import contextlib
@@ -23,11 +23,13 @@ from glasshouse.file_lock import FolderLock, is_shared
 from glasshouse.storage import TEMPORARY, cache_folder, read_json
 
 LIMIT_VARIABLE = "GLASSHOUSE_CACHE_LIMIT"
-Kind = Literal["images", "features", "index", "leftover"]
+Kind = Literal["images", "features", "copy", "index", "leftover"]
 State = Literal["complete", "unfinished", "damaged", "being built"]
 
 _IMAGE_FOLDER = re.compile(r"(\d+)x(\d+)-(crop|letterbox|stretch)-\w+")
 _FEATURE_FOLDER = re.compile(r"[0-9a-f]{32}")
+_COPY_FOLDER = re.compile(r"[0-9a-f]{32}")
+_KINDS = ("images", "features", "sources")
 _ENTRY = re.compile(r"([0-9a-f]{32}(?:-mirrored)?)(|\.json|\.pixels|\.survey|\.npy)")
 _INDEX = re.compile(r"index-[0-9a-f]{16}\.json")
 # Made by builders, which hold the lock of the folder; storage.TEMPORARY by anybody who replaces a
@@ -76,6 +78,7 @@ class Removal:
 def list_cache() -> tuple[CacheEntry, ...]:
     """Everything in the cache, the least recently used first; raises StorageError."""
     found = [entry for folder in _folders() for entry in _entries_in(folder)]
+    found += map(_copy, _copy_folders())
     return tuple(sorted(found, key=lambda entry: (entry.used, entry.files)))
 
 
@@ -216,6 +219,30 @@ def _entries_in(folder: Path) -> Iterator[CacheEntry]:
     yield from _leftovers_in(folder, is_busy=is_busy)
 
 
+def _copy_folders() -> Iterator[Path]:
+    """The folders of copies; an empty one is that of a copy that was removed."""
+    for folder in _listed(cache_folder() / "sources"):
+        if _COPY_FOLDER.fullmatch(folder.name) and _listed(folder):
+            yield folder
+
+
+def _copy(folder: Path) -> CacheEntry:
+    fetched = folder / "fetched.jsonl"
+    count = 0
+    with contextlib.suppress(OSError):
+        count = fetched.read_bytes().count(b"\n")
+    record = folder / "copy.json"
+    # The list goes first: without it, everything is fetched again.
+    others = (fetched, folder / "parts", folder / "files")
+    order = [record, *(path for path in others if path.exists())]
+    size, used = _size_and_time(order)
+    source = _record(record).get("source")
+    state: State = "being built" if _is_busy(folder) else "complete" if count else "unfinished"
+    what = f"copy of {count:,} files"
+    known = source if isinstance(source, str) else ""
+    return CacheEntry("copy", what, tuple(order), size, used, known, state)
+
+
 def _is_busy(folder: Path) -> bool:
     """Whether a process is building an entry in this folder."""
     lock = FolderLock(folder)
@@ -232,11 +259,18 @@ def _index(path: Path) -> CacheEntry:
     folders = {str(Path(name).absolute().parent) for name in values}
     source = ""
     with contextlib.suppress(ValueError):  # none, or on several drives of Windows
-        source = os.path.commonpath(folders)
+        source = _made_from(Path(os.path.commonpath(folders)))
     size, used = _size_and_time([path])
     state: State = "complete" if values else "damaged"
     what = f"index of {len(values):,} files, {_fitting(path.parent)}"
     return CacheEntry("index", what, (path,), size, used, source, state)
+
+
+def _made_from(folder: Path) -> str:
+    """What a folder of files is called: one in a copy, by what that is a copy of."""
+    place = next((p for p in folder.parents if p.parent == cache_folder() / "sources"), None)
+    known = "" if place is None else _record(place / "copy.json").get("source")
+    return str(known or folder)
 
 
 def _image_entry(folder: Path, paths: list[Path]) -> CacheEntry:
@@ -309,7 +343,7 @@ def _is_old(path: Path, seconds: float = _OLD_TEMPORARY_S) -> bool:
 
 def _remove(entry: CacheEntry) -> str:
     """Remove the files of an entry; returns why they were kept, or nothing."""
-    folder = next(p for p in entry.files[0].parents if p.parent.name in ("images", "features"))
+    folder = next(p for p in entry.files[0].parents if p.parent.name in _KINDS)
     lock = FolderLock(folder)
     try:
         # Another process is building here, and may be copying from any entry.

@@ -102,6 +102,17 @@ def read_text(path: Path) -> str:
         raise StorageError(f"{path} is damaged: {error}") from error
 
 
+def require_disk_space(folder: Path, needed: int, what: str) -> None:
+    """Raise StorageError where the disk of a folder has less room than what is to be written."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise StorageError(
+            f"{what} needs {needed / 1e6:,.1f} MB, but {folder} has {free / 1e6:,.1f} MB free. "
+            "Free some space (`glasshouse cache --prune 30d`), or name another folder with "
+            f"{_setting_of(folder)}."
+        )
+
+
 def mark_used(path: Path) -> None:
     """Set the time of a cache file to now, so that it is known when it was last used."""
     # A cache that cannot be written to can still be read.

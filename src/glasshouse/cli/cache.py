@@ -1,4 +1,4 @@
-"""`glasshouse cache`: what the cache of decoded images and features holds, and how to empty it."""
+"""`glasshouse cache`: what the cache of images, features and copies holds, and how to empty it."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,7 +29,7 @@ def cache(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List what the cache of decoded images and features holds, or remove some of it.
+    """List the decoded images, features and copies of remote sources in the cache, or remove some.
 
     Nothing that a process uses is removed, and whatever is removed is made again when needed.
     """

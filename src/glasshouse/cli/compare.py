@@ -40,7 +40,7 @@ def compare(
         raise UsageError(f"--out {out}: expected a file name ending in .html")
     early_checks.require_finished(runs)
     if on is not None:
-        early_checks.require_source(on)
+        early_checks.require_source(on, offline=offline)
     if on is None and out is not None:
         early_checks.reread_run(reread, runs[0])
     else:

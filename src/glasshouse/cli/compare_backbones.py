@@ -60,7 +60,7 @@ def compare_backbones(
 
     specs = [*(backbone or []), *_listed(backbones or "")]
     recipes = _recipes(recipe, specs, set_ or [], is_alone=not run)
-    early_checks.require_source(source)
+    early_checks.require_source(source, offline=offline)
     early_checks.require_finished(run or ())
     early_checks.require_file_name(out, ".html")
     early_checks.reread(reread, source)

@@ -51,7 +51,7 @@ def evaluate(
     named = NamedModel(model, net, weights, class_names, offline)
     _require_model(named, on)
     if on is not None:
-        early_checks.require_source(on)
+        early_checks.require_source(on, offline=offline)
     early_checks.reread(reread, on, "name a source with --on")
     from glasshouse.evaluation.evaluation import evaluate_any, to_json
 

@@ -156,7 +156,7 @@ def _request(
             f"--recipe {recipe}: expected a recipe with model.pretrained, whose features the heads "
             f"are fitted to; use --recipe {BACKBONE_RECIPE} or name a network with --backbone"
         )
-    early_checks.require_source(source)
+    early_checks.require_source(source, offline=offline)
     early_checks.require_weights(settings)
     from glasshouse.workflow.train.experiment import TrainRequest
 

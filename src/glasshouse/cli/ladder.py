@@ -62,7 +62,7 @@ def ladder(
     early_checks.require_folder_free_of_files(folder)
     early_checks.require_outside(out, source)
     if not folder.exists():
-        early_checks.require_source(source)
+        early_checks.require_source(source, offline=offline)
     early_checks.reread(reread, source)
     from glasshouse.cli.experiments import run_to_the_end
     from glasshouse.workflow.compare.ladder import RUNGS, climb

@@ -61,7 +61,7 @@ def lr_find(
     require_rule(rule)
     overrides = with_shorthands(set_, batch_size=batch_size, image_size=image_size)
     settings = load_recipe(recipe, overrides)
-    early_checks.require_source(source)
+    early_checks.require_source(source, offline=offline)
     early_checks.require_weights(settings)
     early_checks.reread(reread, source)
     from glasshouse.training.finder import RangeTest, with_found_rate

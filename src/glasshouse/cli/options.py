@@ -19,7 +19,8 @@ Source = Annotated[
     typer.Argument(
         metavar="SOURCE",
         help="cifar10, digits, shapes, shapes-multi, a folder with one subfolder of images per "
-        "class, or a .csv or .parquet table.",
+        "class, a .csv or .parquet table, Parquet files with images, tar shards, or the address of "
+        "such files, as s3://bucket/folder.",
     ),
 ]
 Model = Annotated[

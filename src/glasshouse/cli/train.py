@@ -126,7 +126,7 @@ def train(
     settings = load_recipe(recipe or begun or _usual_recipe(backbone, minutes), overrides)
     settings = _with_whole_path(settings)
     _require_epochs(settings, snapshots, net)
-    _require_places(source, settings, out, resume)
+    _require_places(source, settings, out, resume, offline)
     _prepare_source(source, out, reread)
     from glasshouse.cli.experiments import fit_request, say_time_used
     from glasshouse.workflow.train.experiment import TrainRequest
@@ -233,7 +233,9 @@ def _require_epochs(recipe: "Settings", snapshots: int, net: str | None) -> None
         )
 
 
-def _require_places(source: str, recipe: "Settings", out: Path | None, resume: bool) -> None:
+def _require_places(
+    source: str, recipe: "Settings", out: Path | None, resume: bool, offline: bool
+) -> None:
     from glasshouse.cli import early_checks
     from glasshouse.runs import folder as runs
     from glasshouse.runs.holding import require_not_held
@@ -244,7 +246,7 @@ def _require_places(source: str, recipe: "Settings", out: Path | None, resume: b
         require_not_held(out)
     # Seeds that have finished need their source no more, so a resumed run looks for it later.
     if not resume:
-        early_checks.require_source(source)
+        early_checks.require_source(source, offline=offline)
         if out is not None:
             runs.claim(out, resume=False)
 

@@ -91,7 +91,7 @@ def tune(
     early_checks.require_outside(out, source)
     require_not_held(folder)
     if not folder.exists():
-        early_checks.require_source(source)
+        early_checks.require_source(source, offline=offline)
     early_checks.reread(reread, source)
     from glasshouse.workflow.tune.tune import Search, tune as run_search
 

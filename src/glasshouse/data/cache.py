@@ -34,6 +34,7 @@ from glasshouse.data.cache_entry import (
     write_record,
 )
 from glasshouse.data.decode import DECODER_VERSION
+from glasshouse.data.embedded import ImageFile
 from glasshouse.data.file_index import (
     FileIndex,
     KnownFile,
@@ -51,7 +52,13 @@ from glasshouse.data.workers import decode_files
 from glasshouse.errors import StorageError
 from glasshouse.file_lock import locked_folder, share
 from glasshouse.progress import Progress
-from glasshouse.storage import cache_folder, mark_used, sha256_of_bytes, write_json
+from glasshouse.storage import (
+    cache_folder,
+    mark_used,
+    require_disk_space,
+    sha256_of_bytes,
+    write_json,
+)
 
 # A name that `cache_contents` knows.
 _UNFINISHED = ".building-"
@@ -75,17 +82,19 @@ class Cached:
 
 
 def cached_images(
-    paths: Sequence[Path],
+    paths: Sequence[ImageFile],
     fitting: Fitting,
     *,
     progress: Progress | None = None,
     workers: int | None = None,
+    made_from: str | None = None,
 ) -> Cached:
     """The images of these files, uint8 ``(n, 3, h, w)`` in their order, read-only.
 
     Decodes only what no entry has yet; a damaged entry is built again. The pixels are read once: to
     be surveyed when they were just written, to be verified otherwise. A file that cannot be read is
-    listed, not raised. Raises StorageError when the cache cannot be written.
+    listed, not raised. made_from: what the entry is said to be made from, by default the folder of
+    the files. Raises StorageError when the cache cannot be written, or the disk is too small.
     """
     found = _open(paths, fitting)
     if found is not None:
@@ -105,7 +114,8 @@ def cached_images(
             found = _open(paths, fitting)
         if found is None:
             index = unchanged(paths, read_index(_index_path(paths, fitting)))
-            surveyed = _build(paths, fitting, index, progress=progress, workers=workers)
+            source = made_from or str(_common(paths))
+            surveyed = _build(paths, fitting, index, source, (progress, workers))
             write_json(_index_path(paths, fitting), index)
             found = _mapped(paths, fitting, index, surveyed)
     # What was just built is mapped, and therefore kept.
@@ -113,7 +123,7 @@ def cached_images(
     return found
 
 
-def forget_files(paths: Sequence[Path]) -> None:
+def forget_files(paths: Sequence[ImageFile]) -> None:
     """Have these files read again, however unchanged they look."""
     names = set(map(str, paths))
     for path in (cache_folder() / "images").glob("*/index-*.json"):
@@ -122,22 +132,22 @@ def forget_files(paths: Sequence[Path]) -> None:
 
 
 def _build(
-    paths: Sequence[Path],
+    paths: Sequence[ImageFile],
     fitting: Fitting,
     index: FileIndex,
-    *,
-    progress: Progress | None,
-    workers: int | None,
+    source: str,
+    how: tuple[Progress | None, int | None],
 ) -> Survey:
     """Decode or copy every image into a new file, survey it, and name it by its content."""
     folder = _folder(fitting)
     row_bytes = 3 * fitting.height * fitting.width
+    require_disk_space(folder, len(paths) * row_bytes, f"the cache of {len(paths):,} images")
     # Of this build alone: where there are no locks, others may build the same entry.
     temporary = folder / f"{_UNFINISHED}{os.getpid()}-{threading.get_ident()}"
     try:
         with temporary.open("w+b") as file:
             todo = _copy_known(file, paths, index, folder, row_bytes)
-            _decode_rest(file, paths, todo, index, fitting, (progress, workers))
+            _decode_rest(file, paths, todo, index, fitting, how)
             good = readable(paths, index)
             _close_gaps(file, good, row_bytes)
             found, checksum = survey_file(file, fitting)
@@ -146,7 +156,6 @@ def _build(
         digests = [index[str(paths[number])].sha256 for number in good]
         record = _record_path(digests, fitting)
         _put(temporary, record.with_suffix(".pixels"))
-        source = str(_common(paths))
         write_record(record, EntryRecord(digests, checksum, "", source), found)
     except OSError as error:
         raise _cannot_write(folder, error) from error
@@ -175,7 +184,7 @@ def _put(temporary: Path, target: Path) -> None:
 
 
 def _copy_known(
-    file: Any, paths: Sequence[Path], index: FileIndex, folder: Path, row_bytes: int
+    file: Any, paths: Sequence[ImageFile], index: FileIndex, folder: Path, row_bytes: int
 ) -> list[int]:
     """Copy the images that an older entry has; returns the positions that have to be decoded."""
     wanted: dict[str, list[int]] = {}
@@ -215,7 +224,7 @@ def _copy_row(file: Any, source: Path, row: int, numbers: list[int], row_bytes: 
 
 def _decode_rest(
     file: Any,
-    paths: Sequence[Path],
+    paths: Sequence[ImageFile],
     todo: list[int],
     index: FileIndex,
     fitting: Fitting,
@@ -258,7 +267,7 @@ def _close_gaps(file: Any, good: list[int], row_bytes: int) -> None:
     file.flush()
 
 
-def _open(paths: Sequence[Path], fitting: Fitting) -> Cached | None:
+def _open(paths: Sequence[ImageFile], fitting: Fitting) -> Cached | None:
     """The entry of these files; None when a file is unknown or the entry missing or damaged."""
     index = unchanged(paths, read_index(_index_path(paths, fitting)))
     # A path may be listed twice: validation images that are trained on as well.
@@ -278,7 +287,9 @@ def _open(paths: Sequence[Path], fitting: Fitting) -> Cached | None:
     return None
 
 
-def _mapped(paths: Sequence[Path], fitting: Fitting, index: FileIndex, found: Survey) -> Cached:
+def _mapped(
+    paths: Sequence[ImageFile], fitting: Fitting, index: FileIndex, found: Survey
+) -> Cached:
     """The images of an entry whose pixels are known to be right."""
     good = readable(paths, index)
     known = [index[str(paths[number])] for number in good]
@@ -324,7 +335,7 @@ def _record_path(digests: Sequence[str], fitting: Fitting) -> Path:
     return _folder(fitting) / f"{key}.json"
 
 
-def _index_path(paths: Sequence[Path], fitting: Fitting) -> Path:
+def _index_path(paths: Sequence[ImageFile], fitting: Fitting) -> Path:
     key = sha256_of_bytes(os.fsencode(_common(paths)))[:16]
     return _folder(fitting) / f"index-{key}.json"
 
@@ -335,7 +346,7 @@ def _folder(fitting: Fitting) -> Path:
     return cache_folder() / "images" / name
 
 
-def _common(paths: Sequence[Path]) -> Path:
+def _common(paths: Sequence[ImageFile]) -> Path:
     """The folder that all files are in, which their index is named by."""
     folders = [path.absolute().parent for path in paths]
     try:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -158,7 +158,7 @@ def _visible_folders(folder: Path, left: _LeftOut | None = None) -> list[Path]:
     for path in found if left else ():
         if path.name in _THUMBNAILS and left:
             left.add(_THUMBNAIL, path)
-    return [f for f in found if not _is_hidden(f.name) and f.name not in _THUMBNAILS]
+    return [f for f in found if not is_hidden(f.name) and f.name not in _THUMBNAILS]
 
 
 def _loose(folder: Path) -> list[Path]:
@@ -183,7 +183,7 @@ def _images(folder: Path, left: _LeftOut) -> Iterator[Path]:
         here = Path(place)
         # Changed in place: os.walk reads from this list which folders to visit, and in which order.
         subfolders[:] = [name for name in sorted(subfolders) if _is_visited(here / name, left)]
-        for name in sorted(name for name in names if not _is_hidden(name)):
+        for name in sorted(name for name in names if not is_hidden(name)):
             path = here / name
             if _is_image(path):
                 yield path
@@ -196,15 +196,21 @@ def _is_visited(folder: Path, left: _LeftOut) -> bool:
     if folder.name in _THUMBNAILS:
         left.add(_THUMBNAIL, folder)
         return False
-    if not _is_hidden(folder.name) and folder.is_symlink():
+    if not is_hidden(folder.name) and folder.is_symlink():
         # It could lead back to a folder above, and to the images of another class.
         left.add(_LINK, folder)
         return False
-    return not _is_hidden(folder.name)
+    return not is_hidden(folder.name)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is meant as an image and not hidden."""
+    path = PurePath(name)
+    return path.suffix.lower() in _IMAGE_ENDINGS and not is_hidden(path.name)
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in _IMAGE_ENDINGS and not _is_hidden(path.name)
+    return path.suffix.lower() in _IMAGE_ENDINGS and not is_hidden(path.name)
 
 
 def _is_result(names: Iterable[str]) -> bool:
@@ -217,7 +223,8 @@ def _holds_results(folder: Path) -> bool:
     return any(_is_result(names) for _, _, names in os.walk(folder))
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is none of the user's."""
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 

@@ -1,11 +1,11 @@
 """Crop or letterbox, depending on how much of the images cropping would remove."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from glasshouse.data.decode import image_size
+from glasshouse.data.embedded import ImageFile, sampled
 from glasshouse.data.images import Resize
 
 _SAMPLED = 1000
@@ -14,12 +14,12 @@ _SAMPLED = 1000
 _ACCEPTABLE = 0.35
 
 
-def choose_resize(paths: Sequence[Path]) -> tuple[Resize, str]:
+def choose_resize(paths: Sequence[ImageFile]) -> tuple[Resize, str]:
     """How to make files square, and a sentence on why; the sentence is empty if all are square.
 
     Reads the sizes in the headers of up to a thousand files.
     """
-    chosen = paths[:: max(1, len(paths) // _SAMPLED)]
+    chosen = sampled(paths, _SAMPLED)
     sizes = [size for path in chosen if (size := image_size(path)) is not None]
     losses = np.array([1 - min(size) / max(size) for size in sizes if min(size) > 0])
     if not losses.any():

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,18 @@ from glasshouse.data.image_formats import HEAD_BYTES, format_of
 from glasshouse.errors import BadImage
 
 Pixels = NDArray[np.uint8]
+
+
+class ReadableFile(Protocol):
+    """What is opened as a path is: a file, or a part of one."""
+
+    def is_file(self) -> bool:
+        """Whether it is there."""
+
+    def open(self, mode: Literal["rb"]) -> IO[bytes]:
+        """Its bytes."""
+
+
 Source = str | PathLike[str] | bytes | BinaryIO
 
 # Without a handler, Python would print what Pillow logs about damaged files between our own output.
@@ -122,7 +134,7 @@ def decode_opened(image: Image.Image, *, name: str = "image") -> Pixels:
             raise BadImage(name, reason) from error
 
 
-def image_size(path: Path) -> tuple[int, int] | None:
+def image_size(path: "Path | ReadableFile") -> tuple[int, int] | None:
     """Height and width from the header of a file; None if it cannot be read as an image.
 
     Fast, since no pixel is decoded. The rotation in an EXIF tag is ignored.
@@ -132,8 +144,9 @@ def image_size(path: Path) -> tuple[int, int] | None:
             return None
         with path.open("rb") as file:
             kind = format_of(file.read(HEAD_BYTES), str(path))
-        with no_warnings(), Image.open(path, formats=[kind]) as image:
-            return image.height, image.width
+            file.seek(0)
+            with no_warnings(), Image.open(file, formats=[kind]) as image:
+                return image.height, image.width
     # As in _decode: Pillow's readers raise nearly anything on damaged input.
     except Exception:
         return None

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from glasshouse.data.embedded import ImageFile
 from glasshouse.errors import StorageError
 from glasshouse.storage import read_json
 
@@ -41,7 +42,7 @@ def read_index(path: Path) -> FileIndex:
         return {}
 
 
-def unchanged(paths: Sequence[Path], index: FileIndex) -> FileIndex:
+def unchanged(paths: Sequence[ImageFile], index: FileIndex) -> FileIndex:
     """The entries of the files whose stamps are still those in the index."""
     known = {}
     for path in paths:
@@ -52,7 +53,7 @@ def unchanged(paths: Sequence[Path], index: FileIndex) -> FileIndex:
     return known
 
 
-def file_stamp(path: Path) -> tuple[int, int, int, int]:
+def file_stamp(path: ImageFile) -> tuple[int, int, int, int]:
     """What changes with the content: size, both times and inode; -1 for a file that is not there.
 
     Size and time of the last change alone stay equal where an archive is unpacked or a copy keeps
@@ -64,7 +65,7 @@ def file_stamp(path: Path) -> tuple[int, int, int, int]:
     return -1, -1, -1, -1
 
 
-def readable(paths: Sequence[Path], index: FileIndex) -> list[int]:
+def readable(paths: Sequence[ImageFile], index: FileIndex) -> list[int]:
     """Positions of the files that are images."""
     return [number for number, path in enumerate(paths) if not index[str(path)].reason]
 

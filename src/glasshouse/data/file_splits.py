@@ -13,8 +13,10 @@ from glasshouse.data.bit_depth import describe_narrow, warn_of_narrow
 from glasshouse.data.cache import cached_images
 from glasshouse.data.class_names import describe_similar, similar_names
 from glasshouse.data.cropping import choose_resize
+from glasshouse.data.embedded import ImageFile
 from glasshouse.data.fitting import Fitting
 from glasshouse.data.images import BadFile, ImageSet, OddFile, Resize, Splits, with_survey
+from glasshouse.data.remote_copy import SourceCopy
 from glasshouse.data.splits import (
     TRAINED_ON_VALIDATION,
     Positions,
@@ -40,16 +42,18 @@ class FileListing:
     """Image files, and what is known about them before any is opened.
 
     ids ``(n,)``; targets: as those of an ImageSet; given_splits: the split that the source puts
-    each file in, or None where it does not; origin: the folder or table, for error messages.
+    each file in, or None where it does not; origin: the folder, table or address, for messages;
+    copy: where the files are copies, what they are copies of.
     """
 
-    origin: Path
-    paths: tuple[Path, ...]
+    origin: Path | str
+    paths: tuple[ImageFile, ...]
     ids: NDArray[np.str_]
     targets: Targets
     class_names: tuple[str, ...]
     given_splits: tuple[SplitName, ...] | None = None
     notes: tuple[str, ...] = ()
+    copy: SourceCopy | None = None
 
 
 @dataclass(frozen=True)
@@ -212,8 +216,10 @@ def _decode(
     order = np.concatenate(list(positions.values()))  # the splits one after the other
     size = settings.image_size or DEFAULT_SIZE
     paths = [listing.paths[number] for number in order]
-    cached = cached_images(paths, Fitting(size, size, resize), progress=progress)
-    bad_files = tuple(sorted(set(cached.bad_files), key=lambda bad: bad.path))
+    made_from = None if listing.copy is None else listing.copy.address
+    fitting = Fitting(size, size, resize)
+    cached = cached_images(paths, fitting, progress=progress, made_from=made_from)
+    bad_files = tuple(sorted(set(_at_source(listing, cached.bad_files)), key=lambda b: b.path))
     if bad_files and settings.on_bad_file == "error":
         raise _bad_files(bad_files, len(paths))
     ends = np.cumsum([len(chosen) for chosen in positions.values()])
@@ -244,6 +250,12 @@ def _decode(
     )
     narrow = ((i, values) for i, values in zip(ids, cached.narrow, strict=True) if values)
     return sets, _Reading(bad_files, odd_files, tuple(dict(narrow).items()))
+
+
+def _at_source(listing: FileListing, bad: Sequence[BadFile]) -> Sequence[BadFile]:
+    """Files that cannot be read by the names that their owner knows."""
+    copy = listing.copy
+    return bad if copy is None else [BadFile(copy.shown(b.path), b.reason) for b in bad]
 
 
 def _bad_files(bad: Sequence[BadFile], count: int) -> UnreadableFiles:

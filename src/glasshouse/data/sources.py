@@ -8,17 +8,23 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from glasshouse.data.addresses import (
+    is_address,
+    is_damaged_address,
+    name_of_address,
+    normal_address,
+)
 from glasshouse.data.cache import forget_files
 from glasshouse.data.cifar import find_cifar, read_cifar
-from glasshouse.data.class_folders import list_folder
 from glasshouse.data.digits import read_digits
-from glasshouse.data.file_splits import FileListing, load_files, load_unsplit
+from glasshouse.data.file_splits import load_files, load_unsplit
 from glasshouse.data.fitting import Resize, fit_to_size
 from glasshouse.data.images import ImageSet, Splits, take
+from glasshouse.data.listings import is_file_source, list_source, names_shards
 from glasshouse.data.multi_shapes import DEFAULT_SIZE as MULTI_SIZE, make_multi_shapes
+from glasshouse.data.remote_copy import forget_copy, require_remote
 from glasshouse.data.shapes import DEFAULT_SIZE, make_shapes
 from glasshouse.data.splits import TRAINED_ON_VALIDATION, limit, three_way_split, two_way_split
-from glasshouse.data.table import ENDINGS, list_table
 from glasshouse.data.targets import is_matrix
 from glasshouse.errors import DataError, UsageError, describe_refused, did_you_mean, require_type
 from glasshouse.progress import Progress
@@ -47,10 +53,11 @@ def load_splits(
 ) -> Splits:
     """Load train, validation and test of a source, decoded and resized to one size.
 
-    source: "cifar10", "digits", "shapes", "shapes-multi", a folder of class folders, or a .csv or
-    .parquet table; "./digits" is a folder of that name. settings: the defaults of `DataSettings`
-    if unset. Raises UsageError for an unknown name, and DataError for
-    missing or damaged images.
+    source: "cifar10", "digits", "shapes", "shapes-multi", a folder of class folders, a .csv or
+    .parquet table, Parquet files with images, tar shards such as "shards/{000..099}.tar", or the
+    address of any of them but a table, such as "s3://bucket/folder"; "./digits" is a folder of that
+    name. settings: the defaults of `DataSettings` if unset. Raises UsageError for an unknown name
+    and for an address where offline is set, and DataError for missing or damaged images.
     """
     settings = DataSettings() if settings is None else settings
     require_type(source, (str, Path), "a source: a name such as 'digits', a folder or a table")
@@ -61,52 +68,68 @@ def load_splits(
         resize: Resize = "crop" if settings.resize == "auto" else settings.resize
         resized = _resized(replace(splits, resize=resize), settings)
         return _joined(_limited(resized, settings), settings)
-    require_source(source)
-    return load_files(_listing(Path(source)), settings, progress)
+    require_source(source, offline=offline)
+    return load_files(list_source(source, offline=offline, progress=progress), settings, progress)
 
 
-def require_source(source: str | Path) -> None:
+def require_source(source: str | Path, *, offline: bool = False) -> None:
     """Raise what `load_splits` would for a name that is no source; nothing is read."""
+    if is_address(source):
+        require_remote(str(source), offline=offline)
+        return
     path = Path(source)
     try:
-        is_table = path.is_file() and path.suffix.lower() in ENDINGS
-        if not (has_own_size(source) or path.is_dir() or is_table):
+        is_known = has_own_size(source) or names_shards(source)
+        if not (is_known or path.is_dir() or is_file_source(path)):
             raise _unknown(str(source), path)
     except OSError as error:
         raise DataError(describe_refused(error)) from error
 
 
 def is_multi_label(source: str | Path) -> bool:
-    """Whether the images of a source may have several labels; reads no image, but a whole table."""
-    if has_own_size(source):
+    """Whether the images of a source on this disk may have several labels; decodes no image.
+
+    False for a remote one, which would have to be copied to know.
+    """
+    if has_own_size(source) or is_address(source):
         return source == "shapes-multi"
     require_source(source)
-    return not Path(source).is_dir() and is_matrix(list_table(Path(source)).targets)
+    return is_matrix(list_source(source).targets)
 
 
 def load_without_splits(
-    source: str | Path, settings: DataSettings, *, progress: Progress | None = None
+    source: str | Path,
+    settings: DataSettings,
+    *,
+    offline: bool = False,
+    progress: Progress | None = None,
 ) -> ImageSet | None:
-    """All images of a folder or table that defines no splits; None for any other source.
+    """All images of a source of files that defines no splits; None for any other source.
 
-    For evaluation: nothing of such a source needs to be held out. Raises DataError for missing or
-    damaged images.
+    For evaluation: nothing of such a source needs to be held out. Raises what `load_splits` does.
     """
     if has_own_size(source):
         return None
-    require_source(source)
-    listing = _listing(Path(source))
+    require_source(source, offline=offline)
+    listing = list_source(source, offline=offline, progress=progress)
     return None if listing.given_splits else load_unsplit(listing, settings, progress)
 
 
 def read_again(source: str | Path) -> None:
-    """Have the files of a source decoded again when they are next loaded, also unchanged ones."""
-    if not has_own_size(source):
-        forget_files(_listing(Path(source)).paths)
+    """Have the files of a source decoded again when they are next loaded, also unchanged ones.
+
+    Those of a remote source are fetched again as well.
+    """
+    if is_address(source):
+        forget_copy(str(source))
+    elif not has_own_size(source):
+        forget_files(list_source(source).paths)
 
 
 def absolute_source(source: str | Path) -> str:
     """A source as it can be named from any folder: built-in ones by name, files by whole path."""
+    if is_address(source):
+        return normal_address(str(source))
     return str(source) if has_own_size(source) else str(Path(source).resolve())
 
 
@@ -114,13 +137,11 @@ def source_name(source: str | Path) -> str:
     """A short name for what is made from a source: that of its folder or file, without ending."""
     if has_own_size(source):
         return str(source)
+    if is_address(source) or names_shards(source):
+        return name_of_address(absolute_source(source))
     # Resolved: "." and ".." have no name of their own.
     path = Path(source).resolve()
     return (path.name if path.is_dir() else path.stem) or "images"
-
-
-def _listing(path: Path) -> FileListing:
-    return list_folder(path) if path.is_dir() else list_table(path)
 
 
 def has_own_size(source: str | Path) -> bool:
@@ -252,14 +273,17 @@ def _resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
 
 
 def _unknown(name: str, path: Path) -> UsageError | DataError:
+    if is_damaged_address(path):
+        return UsageError(f"{name}: pass an address as text, since a path has no two slashes")
     if path.is_file():
         return DataError(
-            f"{path} is not a source: expected a folder of class folders or a table "
-            f"({', '.join(ENDINGS)})"
+            f"{path} is not a source: expected a folder of class folders, a table (.csv, .tsv, "
+            ".parquet), Parquet files with images or tar shards"
         )
     if path.suffix or len(path.parts) > 1:
         return DataError(f"the folder or table {path} does not exist")
     return UsageError(
-        f"unknown source '{name}': expected {', '.join(_NAMED)}, a folder or a table. "
+        f"unknown source '{name}': expected {', '.join(_NAMED)}, a folder, a table, shards or an "
+        "address. "
         f"{did_you_mean(name, _NAMED)}"
     )

@@ -21,6 +21,7 @@ from typing import IO
 
 from glasshouse.child_python import child_environment
 from glasshouse.data.decode import decode, read_file
+from glasshouse.data.embedded import EmbeddedImage, ImageFile, reading_order
 from glasshouse.data.fitting import Fitting, fit
 from glasshouse.data.headers import Header, read_header
 from glasshouse.errors import BadImage, DataError
@@ -51,7 +52,7 @@ class Decoded:
 
 
 def decode_files(
-    paths: Sequence[Path],
+    paths: Sequence[ImageFile],
     fitting: Fitting,
     *,
     workers: int | None = None,
@@ -67,7 +68,7 @@ def decode_files(
     # Bounded, so that decoding waits when the consumer writes more slowly to disk.
     done: queue.Queue[Decoded | BaseException] = queue.Queue(maxsize=4 * count)
     # One None per thread, which ends it.
-    for number in [*range(len(paths)), *[None] * count]:
+    for number in [*reading_order(paths), *[None] * count]:
         todo.put(number)
     with _stopping() as stop:
         for _ in range(count):
@@ -89,15 +90,19 @@ def serve_decoding() -> None:
     with suppress(EOFError, BrokenPipeError):
         while True:
             request = _receive(requests).decode("utf-8", "surrogateescape")
-            fitting, path = request.split("\n", 1)
-            for part in _decode_one(Path(path), Fitting(**json.loads(fitting))):
+            fitting, is_embedded, path = request.split("\n", 2)
+            data = _receive(requests) if is_embedded else None
+            for part in _decode_one(Path(path), data, Fitting(**json.loads(fitting))):
                 _send(answers, part)
 
 
-def _decode_one(path: Path, fitting: Fitting) -> tuple[bytes, bytes, bytes, bytes]:
+def _decode_one(
+    path: Path, data: bytes | None, fitting: Fitting
+) -> tuple[bytes, bytes, bytes, bytes]:
+    """data: the bytes of an image that is no file of its own."""
     digest = pixels = reason = header = b""
     try:
-        data = read_file(path)
+        data = read_file(path) if data is None else data
         digest = hashlib.sha256(data).hexdigest().encode()
         image = decode(data, name=str(path))
         header = json.dumps(asdict(read_header(data, str(path)))).encode()
@@ -110,7 +115,7 @@ def _decode_one(path: Path, fitting: Fitting) -> tuple[bytes, bytes, bytes, byte
 
 
 def _feed(
-    paths: Sequence[Path],
+    paths: Sequence[ImageFile],
     fitting: Fitting,
     timeout_s: float,
     todo: "queue.SimpleQueue[int | None]",
@@ -121,9 +126,14 @@ def _feed(
     process = None
     try:
         while (number := todo.get()) is not None and not stop.is_set():
+            try:
+                data = _embedded_bytes(paths[number])
+            except BadImage as error:
+                _offer(done, Decoded(number, "", b"", error.reason), stop)
+                continue
             for _ in range(_TRIES):
                 process = process or _start()
-                result = _ask(process, number, paths[number], fitting, timeout_s)
+                result = _ask(process, number, (str(paths[number]), data), fitting, timeout_s)
                 if result.pixels or result.reason:
                     break
                 _end(process)
@@ -138,11 +148,21 @@ def _feed(
             _end(process)
 
 
+def _embedded_bytes(path: ImageFile) -> bytes | None:
+    """The bytes of an image within another file, which this process reads; None for a file."""
+    return path.read() if isinstance(path, EmbeddedImage) else None
+
+
 def _ask(
-    process: "subprocess.Popen[bytes]", number: int, path: Path, fitting: Fitting, timeout_s: float
+    process: "subprocess.Popen[bytes]",
+    number: int,
+    image: tuple[str, bytes | None],
+    fitting: Fitting,
+    timeout_s: float,
 ) -> Decoded:
     """The result, with neither pixels nor reason if the process died or did not answer in time."""
-    lines = [json.dumps(asdict(fitting)), str(path)]
+    path, data = image
+    lines = [json.dumps(asdict(fitting)), "" if data is None else "embedded", path]
     assert process.stdin and process.stdout
     answered = threading.Event()
     # A blocking read of a pipe takes no timeout on every system, but ends with the process.
@@ -150,6 +170,8 @@ def _ask(
     threading.Thread(target=_kill_after, args=clock, daemon=True).start()
     try:
         _send(process.stdin, "\n".join(lines).encode("utf-8", "surrogateescape"))
+        if data is not None:
+            _send(process.stdin, data)
         digest, pixels, reason, header = (_receive(process.stdout) for _ in range(4))
     except (OSError, EOFError):
         return Decoded(number, "", b"", "")

@@ -4,6 +4,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from glasshouse.data.addresses import is_address
 from glasshouse.data.sources import absolute_source, has_own_size
 from glasshouse.runs import folder as runs
 from glasshouse.settings import Recipe
@@ -14,7 +15,7 @@ from glasshouse.workflow.train.log_names import LogName
 class TrainRequest:
     """What to train, on what, and where the run folder goes.
 
-    source: a built-in data set, a folder of class folders or a .csv table. out: the run folder,
+    source: as `load_splits` takes it. out: the run folder,
     created if necessary. resume: continue the run in ``out`` from its newest checkpoint, or start
     it where there is none. data_dir: where data sets are looked for and downloaded to. offline:
     never open a connection. command: recorded in the run as it was typed. snapshots: how many
@@ -43,7 +44,7 @@ def origin_of(request: TrainRequest) -> dict[str, str | None]:
     """Where the images come from: absolute, for other folders, and from the run, if it is moved."""
     source, data_dir = absolute_source(request.source), request.data_dir
     found: dict[str, str | None] = {"source": source}
-    if not has_own_size(request.source):
+    if not (has_own_size(request.source) or is_address(request.source)):
         found["source_from_run"] = runs.path_from_run(source, request.out)
     if data_dir is not None:
         found["data_dir"] = str(data_dir.resolve())

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from glasshouse.data.images import with_class_order
-from glasshouse.data.sources import load_splits, load_without_splits
+from glasshouse.data.sources import absolute_source, load_splits, load_without_splits
 from glasshouse.errors import DataError
 from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.models.predict import Predictions, load_predictions, predict
@@ -30,7 +30,7 @@ def predictions_on(
     """
     wanted = classifier.preprocessing
     settings = DataSettings(image_size=wanted.height, resize=wanted.resize)
-    images = load_without_splits(source, settings)
+    images = load_without_splits(source, settings, offline=offline)
     if images is None:
         images = load_splits(source, settings, data_dir=data_dir, offline=offline).test
     return predict(classifier, with_class_order(images, classifier.class_names))
@@ -61,7 +61,7 @@ def predictions_of(
     settings = run.recipe.data.model_copy(update=given)
     images = None
     if is_whole and not _is_same(source, run.source):
-        images = load_without_splits(source, settings)
+        images = load_without_splits(source, settings, offline=offline)
     if images is None:
         images = load_splits(source, settings, data_dir=data_dir, offline=offline).test
     images = with_class_order(images, classifier.class_names)
@@ -75,5 +75,5 @@ def predictions_of(
 
 
 def _is_same(source: str, trained_on: str) -> bool:
-    """Whether a folder or table is the one that a run was trained on, whatever leads there."""
-    return Path(source).resolve() == Path(trained_on).resolve()
+    """Whether a source is the one that a run was trained on, whatever leads there."""
+    return absolute_source(source) == absolute_source(trained_on)

@@ -1,0 +1,277 @@
+"""The copy of a remote source in the cache: each file is fetched once, and again when it changes.
+
+A copy is a folder named by the address, with ``copy.json``, which says what it is a copy of;
+``fetched.jsonl``, a line with the version of each file that is complete; and ``files``, which is
+then read as any local folder. Whoever was interrupted continues with what is missing, also in the
+middle of a large file. Files whose content is of no use to a reader are empty, so that they are
+noticed as they would be in a local folder.
+"""
+
+import json
+import shutil
+import threading
+import weakref
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from glasshouse.cache_contents import keep_limit
+from glasshouse.data.addresses import normal_address
+from glasshouse.data.remote_store import THREADS, RemoteFile, RemoteStore, require_protocol
+from glasshouse.errors import DataError, StorageError, UsageError
+from glasshouse.file_lock import locked_folder, share
+from glasshouse.progress import Progress
+from glasshouse.storage import (
+    cache_folder,
+    mark_used,
+    require_disk_space,
+    sha256_of_bytes,
+    write_json,
+    write_text,
+)
+
+_RECORD, _FETCHED, _FILES, _PARTS = "copy.json", "fetched.jsonl", "files", "parts"
+# Larger files are fetched in blocks of this size, so that an interrupted one continues.
+_BLOCK_BYTES = 8 << 20
+# What a reader needs of a source, of all that is there.
+Choice = Callable[[Sequence[RemoteFile]], Collection[str]]
+
+
+@dataclass(frozen=True)
+class SourceCopy:
+    """A copy of a remote source: where it is, and what it is a copy of.
+
+    held: an open file, which keeps the copy from being removed while it is used.
+    """
+
+    address: str
+    folder: Path
+    held: IO[bytes] | None = field(default=None, compare=False, repr=False)
+
+    def shown(self, text: str) -> str:
+        """A text about files of the copy as one about the files at the address."""
+        return text.replace(str(self.folder), self.address)
+
+
+def require_remote(address: str, *, offline: bool = False) -> str:
+    """The address as it is recorded; connects to nothing.
+
+    Raises UsageError for credentials in it, a protocol that is unknown or whose package is not
+    installed, and where connections are not allowed.
+    """
+    known = normal_address(address)
+    if offline:
+        raise UsageError(
+            f"--offline allows no connection to another host, but {known} is on one: copy it to "
+            "a local folder, or leave --offline out"
+        )
+    require_protocol(known)
+    return known
+
+
+def copy_source(
+    address: str, choose: Choice, *, offline: bool = False, progress: Progress | None = None
+) -> SourceCopy:
+    """Fetch what is new or has changed since the last time, and return the whole copy.
+
+    choose: the names of the files whose content is needed. Raises UsageError as `require_remote`
+    does, DataError for what cannot be read, and StorageError where the disk is too small; what was
+    fetched until then is kept.
+    """
+    address = require_remote(address, offline=offline)
+    store = RemoteStore(address)
+    listed = _without_markers(store.files())
+    _require_safe_names(listed, address)
+    wanted = set(choose(listed))
+    place = _place(address)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with locked_folder(place):
+            record = place / _RECORD
+            if not record.is_file():
+                write_json(record, {"source": address})
+            _Fetching(place, store, progress).bring_up_to_date(listed, wanted)
+            mark_used(record)
+            held = record.open("rb")
+            share(held)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write the copy of {address} in {place}: {error.strerror}. Free some space, "
+            "or name another folder with GLASSHOUSE_CACHE."
+        ) from error
+    copy = SourceCopy(address, place / _FILES, held)
+    weakref.finalize(copy, held.close)
+    # This copy is held, and therefore kept.
+    keep_limit()
+    return copy
+
+
+def forget_copy(address: str) -> None:
+    """Have all files of a remote source fetched again."""
+    place = _place(normal_address(address))
+    if place.is_dir():
+        with locked_folder(place):
+            (place / _FETCHED).unlink(missing_ok=True)
+            shutil.rmtree(place / _PARTS, ignore_errors=True)
+
+
+def _place(address: str) -> Path:
+    return cache_folder() / "sources" / sha256_of_bytes(address.encode("utf-8"))[:32]
+
+
+def _without_markers(files: Sequence[RemoteFile]) -> list[RemoteFile]:
+    """The files without the empty ones by which some tools mark a folder in a store."""
+    folders = {str(parent) for file in files for parent in PurePosixPath(file.name).parents}
+    return [file for file in files if file.size or file.name not in folders]
+
+
+def _require_safe_names(files: Iterable[RemoteFile], address: str) -> None:
+    """Raise DataError for names that would be written elsewhere, or over each other."""
+    seen: dict[PurePosixPath, str] = {}
+    for file in files:
+        path = PurePosixPath(file.name)
+        # A server may send any name; a backslash and a colon lead elsewhere on Windows.
+        is_plain = file.name and not path.is_absolute() and ".." not in path.parts
+        if not is_plain or set("\0\\:") & set(file.name):
+            raise DataError(
+                f"{address} has a file named {file.name!r}: expected relative names without "
+                "'..', backslashes and colons; rename it"
+            )
+        if path in seen:
+            raise DataError(f"{address}: {file.name!r} and {seen[path]!r} would be the same file")
+        seen[path] = file.name
+    for path, name in seen.items():
+        if folder := next((p for p in path.parents if p in seen), None):
+            raise DataError(f"{address}: {seen[folder]!r} is a file, and {name!r} is in it")
+
+
+class _Fetching:
+    """Brings a copy up to date; whoever uses it holds the lock of its folder."""
+
+    def __init__(self, place: Path, store: RemoteStore, progress: Progress | None) -> None:
+        self.place, self.store, self.progress = place, store, progress
+        self.done = 0
+        self.lock = threading.Lock()
+
+    def bring_up_to_date(self, listed: Sequence[RemoteFile], wanted: Collection[str]) -> None:
+        fetched = self._fetched()
+        # An empty file stands for one that nobody reads, until somebody does.
+        versions = {f.name: f"{f.size} {f.version}" if f.name in wanted else "" for f in listed}
+        kept = {
+            f.name: versions[f.name]
+            for f in listed
+            if self._is_current(f, fetched.get(f.name), versions[f.name])
+        }
+        for name in fetched.keys() - versions.keys():
+            self._remove(self._path(name))
+        if kept != fetched:
+            write_text(self.place / _FETCHED, "".join(_line(*pair) for pair in kept.items()))
+        todo = [file for file in listed if file.name not in kept]
+        self._require_space([file for file in todo if file.name in wanted])
+        with (self.place / _FETCHED).open("a", encoding="utf-8") as log:
+            for file in (file for file in todo if file.name not in wanted):
+                path = self._path(file.name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(b"")
+                log.write(_line(file.name, ""))
+            self._fetch_all([file for file in todo if file.name in wanted], versions, log)
+        shutil.rmtree(self.place / _PARTS, ignore_errors=True)
+
+    def _fetched(self) -> dict[str, str]:
+        """The version of each file that is complete."""
+        found: dict[str, str] = {}
+        with suppress(OSError):
+            for line in (self.place / _FETCHED).read_bytes().splitlines():
+                # The last line may have been cut off.
+                with suppress(ValueError, TypeError):
+                    name, version = json.loads(line)
+                    found[name] = version
+        return found
+
+    def _is_current(self, file: RemoteFile, have: str | None, version: str) -> bool:
+        # Where a store says nothing of a version, only a new look shows whether it has changed.
+        if have is None or have != version or (version and not file.version):
+            return False
+        with suppress(OSError):
+            size = self._path(file.name).stat().st_size
+            return size == (file.size if version else 0) or (bool(version) and file.size is None)
+        return False
+
+    def _remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        # An empty folder would be a class without images.
+        with suppress(OSError):
+            while path.parent != self.place / _FILES:
+                path = path.parent
+                path.rmdir()
+
+    def _path(self, name: str) -> Path:
+        return self.place / _FILES / name
+
+    def _part(self, file: RemoteFile) -> Path:
+        """Where a large file grows; another version of it does elsewhere."""
+        key = sha256_of_bytes(f"{file.name}\n{file.size}\n{file.version}".encode())
+        return self.place / _PARTS / key[:32]
+
+    def _require_space(self, todo: Sequence[RemoteFile]) -> None:
+        needed = sum(file.size or 0 for file in todo)
+        have = sum(part.stat().st_size for part in (self.place / _PARTS).glob("*"))
+        require_disk_space(self.place, needed - have, f"the copy of {self.store.address}")
+
+    def _fetch_all(
+        self, todo: Sequence[RemoteFile], versions: dict[str, str], log: IO[str]
+    ) -> None:
+        def fetch(file: RemoteFile) -> None:
+            self._fetch(file)
+            with self.lock:
+                log.write(_line(file.name, versions[file.name]))
+                # Now: what was fetched must be known, however this process ends.
+                log.flush()
+                self.done += 1
+                if self.progress:
+                    self.progress("fetching files", self.done, len(todo))
+
+        with _threads(self.store) as pool:
+            waiting: list[Future[None]] = [pool.submit(fetch, file) for file in todo]
+            wait(waiting, return_when=FIRST_EXCEPTION)
+            for future in waiting:
+                if future.done():
+                    future.result()
+
+    def _fetch(self, file: RemoteFile) -> None:
+        part = self._part(file)
+        part.parent.mkdir(exist_ok=True)
+        if file.size is None or file.size <= _BLOCK_BYTES:
+            part.write_bytes(self.store.read(file))
+        else:
+            self._fetch_blocks(file, file.size, part)
+        path = self._path(file.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(path)
+
+    def _fetch_blocks(self, file: RemoteFile, size: int, part: Path) -> None:
+        with part.open("ab") as growing:
+            while (start := growing.tell()) < size:
+                data = self.store.read(file, start, min(start + _BLOCK_BYTES, size))
+                if len(data) == size:
+                    # A server that knows no ranges sends the whole file.
+                    growing.truncate(0)
+                growing.write(data)
+
+
+@contextmanager
+def _threads(store: RemoteStore) -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="glasshouse-fetch")
+    try:
+        yield pool
+    finally:
+        # After an error or Ctrl-C, only what is under way is waited for.
+        store.closed.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _line(name: str, version: str) -> str:
+    return json.dumps([name, version]) + "\n"

@@ -1,0 +1,77 @@
+import pytest
+
+from glasshouse.data.addresses import (
+    expanded,
+    has_braces,
+    is_address,
+    name_of_address,
+    normal_address,
+    protocol_of,
+)
+from glasshouse.errors import UsageError
+
+
+def test_addresses_have_a_protocol_and_paths_and_names_have_none() -> None:
+    for address in ("s3://bucket/photos", "hf://datasets/owner/name", "abfs://c@a.net/x"):
+        assert is_address(address)
+    for name in ("digits", "./photos", "C:\\photos", "C://photos", "/data/a b", "torchvision/x"):
+        assert not is_address(name)
+
+
+def test_an_address_is_recorded_in_one_form() -> None:
+    assert normal_address("S3://bucket/Photos//") == "s3://bucket/Photos"
+    assert normal_address("abfs://photos@account.dfs.core.windows.net/a/").endswith("net/a")
+    assert normal_address("hf://datasets/owner/name@main/data") == (
+        "hf://datasets/owner/name@main/data"
+    )
+    assert protocol_of("HTTPS://host/x") == "https"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://AKIAKEY:hushhush@bucket/photos",
+        "https://user:hushhush@host/photos",
+        "https://hushhush@host/photos",
+        "https://host/photos?X-Amz-Signature=hushhush",
+        "ftp://user:hushhush@host/photos",
+    ],
+)
+def test_credentials_in_an_address_are_refused_and_not_repeated(address: str) -> None:
+    with pytest.raises(UsageError, match="environment") as error:
+        normal_address(address)
+    assert "hushhush" not in str(error.value)
+    assert "AKIAKEY" not in str(error.value)
+
+
+@pytest.mark.parametrize("address", ["s3://", "file:///data/photos", "https:///"])
+def test_an_address_without_a_place_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match=r"expected|path"):
+        normal_address(address)
+
+
+def test_braces_stand_for_numbers_with_zeros_and_for_words() -> None:
+    assert expanded("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
+    assert expanded("{train,test}-{0..1}.tar") == [
+        "train-0.tar",
+        "train-1.tar",
+        "test-0.tar",
+        "test-1.tar",
+    ]
+    assert expanded("plain.tar") == ["plain.tar"]
+    assert has_braces("x{0..1}") and not has_braces("x")
+
+
+@pytest.mark.parametrize("pattern", ["{5..3}.tar", "{0..9999999}.tar", "{0..999}{0..999}.tar"])
+def test_braces_for_no_files_or_for_millions_are_refused(pattern: str) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        expanded(pattern)
+
+
+def test_an_address_has_a_short_name() -> None:
+    assert name_of_address("s3://bucket/photos/flowers") == "flowers"
+    assert name_of_address("s3://bucket") == "bucket"
+    assert name_of_address("hf://datasets/owner/name@main") == "name-main"
+    assert name_of_address("s3://bucket/flowers/{000..099}.tar") == "flowers"
+    assert name_of_address("https://host/flowers.parquet") == "flowers"
+    assert name_of_address("memory://") == "images"
