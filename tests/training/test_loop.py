@@ -1,6 +1,7 @@
 import copy
 import itertools
 import math
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.errors import DivergedError, RecipeError, UsageError
@@ -397,3 +399,36 @@ def test_biases_have_their_own_learning_rate_and_no_decay(tiny_net: nn.Module) -
     for name, parameter in tiny_net.named_parameters():
         expected = (0.5, 0.01) if parameter.ndim > 1 else (32.0, 0.0)
         assert found[id(parameter)] == expected, name
+
+
+class ReadsFromTheDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operations for whose results a device must be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(part in str(func) for part in ("_local_scalar_dense", "nonzero")):
+            self.found[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_no_step_reads_from_the_device_until_the_results_are_read(
+    tiny_net: nn.Module, tiny_splits: Splits, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glasshouse.training.results._EVERY_SECONDS", math.inf)
+    wanted = settings(precision=precision, ema_decay=0.9, gradient_clip=1.0, label_smoothing=0.1)
+    course = setup(tiny_splits, wanted, rotation_range=10, horizontal_flip=True, mixup=0.2)
+    course = replace(course, class_weights=(1.0,) * len(tiny_splits.class_names))
+    state = begin(tiny_net, wanted, CPU)
+    steps = train(state, course)
+    assert isinstance(next(steps), Step)
+    with ReadsFromTheDevice() as reads:
+        assert isinstance(next(steps), Step)
+    assert not reads.found and state.loss_sum == 0
+    with ReadsFromTheDevice() as reads:
+        state.read_results()
+        assert float(next(iter(state.net.parameters())).detach().sum()) != 0
+    assert reads.found and 0 < state.loss_sum < math.inf

@@ -46,8 +46,8 @@ def test_the_weight_of_an_image_is_that_of_its_own_label() -> None:
 
 def test_a_mixed_image_is_correct_when_its_own_label_is_predicted() -> None:
     eye = torch.eye(CLASSES)
-    assert int(correct_count(eye[LABELS], batch(mixed=True))) == 3
-    assert int(correct_count(eye[PARTNERS], batch(mixed=True))) == 0
+    assert int(correct_count(eye[LABELS], batch(mixed=True).labels)) == 3
+    assert int(correct_count(eye[PARTNERS], batch(mixed=True).labels)) == 0
 
 
 def test_the_loss_of_several_labels_is_binary_cross_entropy_also_when_mixed() -> None:
@@ -65,4 +65,4 @@ def test_an_image_with_several_labels_is_correct_when_all_are() -> None:
     labels = LOGITS >= 0
     labels[0, 0] = ~labels[0, 0]
     batch = Batch(0, torch.zeros(3, 3, 2, 2), labels, LABELS.numpy())
-    assert correct_count(LOGITS, batch).item() == 2
+    assert correct_count(LOGITS, batch.labels).item() == 2

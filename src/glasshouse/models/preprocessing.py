@@ -5,7 +5,6 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from glasshouse.data.decode import Pixels
@@ -71,16 +70,22 @@ def preprocess(image: Pixels, preprocessing: Preprocessing) -> Pixels:
 
 def scale(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Normalise uint8 or float images in 0..255 ``(n, 3, h, w)``: the network's input, float32."""
-    mean, std = (torch.from_numpy(each).to(images.device) for each in _mean_and_std(preprocessing))
+    mean, std = _mean_and_std(preprocessing, images.device)
+    if mean is None:
+        return images.float() / std
     # In place, which saves a copy of the batch at every step.
     return (images.float() - mean).div_(std)
 
 
+# Cached, because they are needed in every training step, and moving them waits for the device.
 @lru_cache(maxsize=64)
-def _mean_and_std(preprocessing: Preprocessing) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """In units of 0..255 ``(1, 3, 1, 1)``; cached, because it is needed in every training step."""
-    mean, std = (
-        np.array(each, dtype=np.float32).reshape(1, 3, 1, 1) * np.float32(255)
-        for each in (preprocessing.mean, preprocessing.std)
-    )
-    return mean, std
+def _mean_and_std(
+    preprocessing: Preprocessing, device: torch.device
+) -> tuple[Tensor | None, Tensor]:
+    """In units of 0..255 ``(1, 3, 1, 1)``; None for a mean of zero, which changes nothing."""
+    with torch.inference_mode(mode=False):
+        mean, std = (
+            torch.tensor(each, dtype=torch.float32).reshape(1, 3, 1, 1).mul_(255).to(device)
+            for each in (preprocessing.mean, preprocessing.std)
+        )
+    return (mean if any(preprocessing.mean) else None), std

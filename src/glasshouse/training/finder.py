@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from glasshouse.data.batches import Batch, batches, prepare_images, step_count
-from glasshouse.errors import DivergedError, NoUsableRate, UsageError, require_type
+from glasshouse.errors import NoUsableRate, UsageError, require_type
 from glasshouse.progress import Progress
 from glasshouse.rng import derive
 from glasshouse.settings import TrainSettings
@@ -109,11 +109,11 @@ def _one_test(net: nn.Module, setup: TrainingSetup, lrs: Losses) -> Losses:
     use_own_optimizer(state, setup)
     losses = np.full(len(lrs), np.nan)
     for i, (lr, batch) in enumerate(zip(lrs, _endless(setup, len(lrs)), strict=False)):
-        try:
-            losses[i] = update(state, batch, setup, float(lr))[0].item()
-        except DivergedError:
+        loss = update(state, batch, setup, float(lr))[0].item()
+        if not math.isfinite(loss):
             break
-        if losses[i] > _EXPLODED * np.nanmin(losses):
+        losses[i] = loss
+        if loss > _EXPLODED * np.nanmin(losses):
             break
         state.step += 1
     return losses

@@ -7,8 +7,9 @@ iterating leaves the state after a whole step, ready to be saved and resumed.
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,6 @@ from glasshouse.training.convolutions import faster_convolutions
 from glasshouse.training.devices import choose_precision
 from glasshouse.training.losses import (
     batch_loss,
-    correct_count,
     correct_images,
     image_losses,
 )
@@ -40,8 +40,10 @@ from glasshouse.training.own_parts import (
     own_optimizer,
     own_rate,
 )
+from glasshouse.training.results import StepResult
 from glasshouse.training.schedules import EveryStep, Rate, learning_rate, rate_of
 from glasshouse.training.state import Epoch, TrainingState, copy_weights
+from glasshouse.training.working_weights import WorkingWeights
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
             steps = max(steps, batch.step + 1)
             lr = rate(state.epoch + batch.step / steps)
             loss, logits = update(state, batch, setup, lr)
-            _account(state, loss, logits, batch)
+            _account(state, loss, logits, batch, setup)
             state.seconds += time.perf_counter() - started
             yield Step(state.epoch + 1, state.step, steps, state.seen, lr)
         last_lr = rate(state.epoch + (steps - 1) / steps)
@@ -138,12 +140,11 @@ def update(
         state.net.train()
     set_learning_rate(state.optimizer, lr)
     with _seeded(device, derive(settings.seed, "dropout", state.epoch, batch.step)):
-        inputs = scale(batch.images, setup.preprocessing)
-        with autocast(device, choose_precision(settings, device)), faster_convolutions(inputs):
-            logits = _answered(state.net, inputs)
+        logits = _answer(state, scale(batch.images, setup.preprocessing), settings)
         loss = _loss_of(logits.float(), batch, setup)
-        _require_finite(loss, batch, state, setup)
         loss.backward()  # type: ignore[no-untyped-call]
+    if state.working is not None:
+        state.working.hand_over_gradients()
     if settings.gradient_clip is not None:
         clip_gradients(state.net, state.optimizer, settings.gradient_clip)
     state.optimizer.step()
@@ -152,9 +153,16 @@ def update(
     return loss, logits
 
 
-def _answered(net: nn.Module, inputs: Tensor) -> Tensor:
+def _answer(state: TrainingState, inputs: Tensor, settings: TrainSettings) -> Tensor:
+    """The logits of a batch, in the precision of training."""
+    device = inputs.device
+    precision = choose_precision(settings, device)
+    if precision != torch.float32 and state.working is None:
+        state.working = WorkingWeights(state.net, precision)
+    own = nullcontext() if state.working is None else state.working.in_place()
     try:
-        logits: Tensor = net(inputs.contiguous(memory_format=torch.channels_last))
+        with own, autocast(device, precision), faster_convolutions(inputs):
+            logits: Tensor = state.net(inputs.contiguous(memory_format=torch.channels_last))
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
@@ -168,7 +176,7 @@ def _answered(net: nn.Module, inputs: Tensor) -> Tensor:
 def _loss_of(logits: Tensor, batch: Batch, setup: TrainingSetup) -> Tensor:
     weights = None
     if setup.class_weights is not None:
-        weights = torch.tensor(setup.class_weights).to(logits.device)
+        weights = _on_device(setup.class_weights, logits.device)
     # A loss of the user's own takes whatever the batches yield; weights need classes.
     if setup.batches is not None and (setup.loss is None or weights is not None):
         labels = as_labels(
@@ -179,6 +187,11 @@ def _loss_of(logits: Tensor, batch: Batch, setup: TrainingSetup) -> Tensor:
         )
         batch = replace(batch, labels=labels)
     return batch_loss(logits, batch, setup.settings.label_smoothing, weights, setup.loss)
+
+
+@lru_cache(maxsize=8)
+def _on_device(weights: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(weights).to(device)
 
 
 def _require_effect(setup: TrainingSetup) -> None:
@@ -250,14 +263,23 @@ def _timed(state: TrainingState, remaining: Iterator[Batch]) -> Iterator[Batch]:
         yield batch
 
 
-def _account(state: TrainingState, loss: Tensor, logits: Tensor, batch: Batch) -> None:
-    state.loss_sum += loss.item() * len(logits)
-    state.correct += correct_count(logits, batch).item()
+def _account(
+    state: TrainingState, loss: Tensor, logits: Tensor, batch: Batch, setup: TrainingSetup
+) -> None:
+    names = partial(_names_of, batch, setup)
+    here = (state.epoch + 1, batch.step + 1)
+    result = StepResult(*here, loss.detach(), logits.detach(), batch.labels, names)
+    state.unread.add(result)
     state.seen += len(logits)
     state.step += 1
+    if state.unread.is_due():
+        state.read_results()
 
 
 def _end_epoch(state: TrainingState, setup: TrainingSetup, lr: float) -> Epoch:
+    started = time.perf_counter()
+    state.read_results()
+    state.seconds += time.perf_counter() - started
     loss, accuracy = _validate(state, setup)
     epoch = Epoch(
         epoch=state.epoch + 1,
@@ -345,17 +367,10 @@ def _update_average(state: TrainingState, settings: TrainSettings) -> None:
         state.averaged[name].copy_(now[name])  # counters have no meaningful average
 
 
-def _require_finite(loss: Tensor, batch: Batch, state: TrainingState, setup: TrainingSetup) -> None:
-    if math.isfinite(loss.item()):
-        return
-    where = "The batch is one of your own."
-    if setup.batches is None:
-        shown = _shortened(setup.train.ids[batch.positions].tolist())
-        where = f"The batch had the images {shown}."
-    raise DivergedError(
-        f"the loss became {loss.item()} in epoch {state.epoch + 1}, step {batch.step + 1}. "
-        f"{where} Lower train.lr or set train.gradient_clip=1, and check these images."
-    )
+def _names_of(batch: Batch, setup: TrainingSetup) -> str:
+    if setup.batches is not None:
+        return "The batch is one of your own."
+    return f"The batch had the images {_shortened(setup.train.ids[batch.positions].tolist())}."
 
 
 def _shortened(ids: list[str]) -> str:

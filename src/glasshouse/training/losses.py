@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,13 +67,12 @@ def correct_images(logits: Tensor, labels: Tensor) -> Tensor:
     return ((logits >= 0) == labels).all(dim=1)
 
 
-def correct_count(logits: Tensor, batch: Batch) -> Tensor:
+def correct_count(logits: Tensor, labels: Any) -> Tensor:
     """The number of images predicted as their own label or labels, as a tensor on the device.
 
     Float labels ``(n, k)`` are shares of the classes, of which the largest counts; nan for labels
     that are no classes.
     """
-    labels = batch.labels
     if not isinstance(labels, Tensor):
         return torch.tensor(math.nan)
     if labels.dtype != torch.bool and labels.shape == logits.shape:

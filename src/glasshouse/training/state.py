@@ -21,6 +21,8 @@ from glasshouse.storage import (
     write_bytes,
 )
 from glasshouse.training.optimizers import build_optimizer
+from glasshouse.training.results import UnreadResults
+from glasshouse.training.working_weights import WorkingWeights
 
 _HASH_LETTERS = 16
 
@@ -49,7 +51,9 @@ class TrainingState:
 
     averaged: moving averages of the weights, and best: weights of the best epoch so far, where the
     settings ask for them. epoch, step: the next ones, counted from 0. loss_sum, correct, seen,
-    seconds: sums over the present epoch. history: completed epochs.
+    seconds: sums over the present epoch, loss_sum and correct without those steps of which the
+    results are still ``unread``. history: completed epochs. working: copies of the weights in the
+    precision of training, kept from step to step.
     """
 
     net: nn.Module
@@ -63,6 +67,18 @@ class TrainingState:
     seen: int = 0
     seconds: float = 0.0
     history: list[Epoch] = field(default_factory=list)
+    unread: UnreadResults = field(default_factory=UnreadResults)
+    working: WorkingWeights | None = None
+
+    def read_results(self) -> None:
+        """Add the results of all steps to the sums, which waits for the device.
+
+        Raises DivergedError, naming the images, when a loss was not finite.
+        """
+        sums, correct = self.unread.read()
+        for loss in sums:
+            self.loss_sum += loss
+        self.correct += correct
 
 
 def begin(net: nn.Module, settings: TrainSettings, device: torch.device) -> TrainingState:
@@ -98,8 +114,9 @@ def save_checkpoint(state: TrainingState, folder: Path) -> Path:
     """Write the state as one file that is whole or absent, and keep the previous one.
 
     The name contains the position and a hash of the content. Raises StorageError when the disk is
-    full, which leaves older checkpoints intact.
+    full and DivergedError when a loss was not finite, which leave older checkpoints intact.
     """
+    state.read_results()
     tensors, metadata = _pack(state)
     data = tensors_to_bytes(tensors, metadata)
     path = folder / f"{state.epoch:05d}-{state.step:07d}-{_hash_of(data)}.safetensors"

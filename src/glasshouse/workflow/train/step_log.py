@@ -31,6 +31,7 @@ def recorded(
             is_due = time.monotonic() - since.moment >= _EVERY_SECONDS
             if is_first or is_last or is_due:
                 _require_folder(folder)
+                state.read_results()
                 mark = Mark(
                     time.time(), record.epoch, epochs, record.step, record.steps,
                     *since.means(state), record.lr, state.seen / state.seconds, **process,

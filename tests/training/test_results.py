@@ -1,0 +1,60 @@
+"""Results of steps are read together, rarely, and add up to those of each step."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from glasshouse.errors import DivergedError
+from glasshouse.training.results import StepResult, UnreadResults
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def result(step: int, loss: float, count: int = 4, labels: Any = None) -> StepResult:
+    logits = torch.randn(count, 3, generator=GENERATOR)
+    labels = logits.argmax(dim=1) if labels is None else labels
+    return StepResult(1, step, torch.tensor(loss), logits, labels, lambda: f"Images of {step}.")
+
+
+def test_sums_are_in_order_and_counts_are_of_all_images() -> None:
+    unread = UnreadResults()
+    unread.add(result(1, 0.5))
+    wrong = result(2, 0.25, count=2)
+    unread.add(StepResult(1, 2, wrong.loss, wrong.logits, 2 - wrong.labels, wrong.names))
+    right = int((wrong.logits.argmax(dim=1) == 2 - wrong.labels).sum())
+    assert unread.read() == ([2.0, 0.5], 4 + right)
+    assert unread.read() == ([], 0)
+
+
+@pytest.mark.parametrize("labels", [["a", "b", "c", "d"], torch.rand(4)])
+def test_labels_that_are_no_classes_count_as_nan(labels: Any) -> None:
+    unread = UnreadResults()
+    unread.add(result(1, 0.5, labels=labels))
+    unread.add(result(2, 0.5))
+    assert math.isnan(unread.read()[1])
+
+
+def test_the_first_loss_that_is_not_finite_is_named() -> None:
+    unread = UnreadResults()
+    for step, loss in enumerate((0.5, math.inf, math.nan), 1):
+        unread.add(result(step, loss))
+    with pytest.raises(DivergedError, match=r"became inf in epoch 1, step 2\. Images of 2\."):
+        unread.read()
+
+
+def test_results_are_due_once_a_second_and_before_they_take_much_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("glasshouse.training.results.time.monotonic", lambda: now)
+    unread = UnreadResults()
+    unread.add(result(1, 0.5))
+    assert not unread.is_due()
+    now = 101.0
+    assert unread.is_due()
+    unread.read()
+    assert not unread.is_due()
+    unread.add(result(2, 0.5, count=2**20 // 3 + 1))
+    assert unread.is_due()
