@@ -84,7 +84,7 @@ class _Parts:
     notes: tuple[str, ...]
 
     def with_names(self, class_names: tuple[str, ...]) -> Created:
-        """Raises ModelError for a network that cannot be used, or not with so many classes."""
+        """Raises ModelError for a network that cannot be used, or not with these classes."""
         try:
             classifier = Classifier(
                 self.net.eval(),
