@@ -151,6 +151,18 @@ def test_the_file_has_the_opset_that_is_asked_for_or_is_refused(
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_an_invalid_graph_of_the_exporter_is_refused_without_a_file(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def invalid(model: object) -> None:
+        raise onnx.checker.ValidationError("Nodes in a graph must be topologically sorted")
+
+    monkeypatch.setattr(onnx.checker, "check_model", invalid)
+    with pytest.raises(ModelError, match="cannot be exported to ONNX: Nodes in a graph must be"):
+        export_onnx(classifier, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_network_without_answers_writes_no_file(classifier: Classifier, tmp_path: Path) -> None:
     last = classifier.net[-1]  # type: ignore[index]
     last.weight.data[0, 0] = float("nan")

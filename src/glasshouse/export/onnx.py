@@ -95,8 +95,13 @@ def export_onnx(classifier: Classifier, path: str | Path, *, opset: int | None =
     for key, value in _facts(classifier).items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
-    onnx.checker.check_model(model)
-    write_bytes(path, model.SerializeToString())
+    try:
+        onnx.checker.check_model(model)
+        content = model.SerializeToString()
+    # The exporter wrote what ONNX does not allow, or more than the 2 GiB of one file.
+    except Exception as error:
+        raise ModelError(f"this network cannot be exported to ONNX: {_reason(error)}") from error
+    write_bytes(path, content)
 
 
 def require_extra() -> None:
