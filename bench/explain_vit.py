@@ -1,11 +1,11 @@
 """The pointing game on the generated shapes for a small vision transformer, next to the CNN's.
 
-A ViT of 2 blocks (8x8 tokens of width 64, a class token) behind three convolutions, without which
-it learns little from so few images (Xiao et al. 2021), is trained from scratch. Every method that
-suits it is scored as `explain_shapes.py` scores those of the CNN. Nothing is claimed: the figures
-are reported as measured.
+A ViT of 2 blocks (8x8 tokens of width 64 and a class token) behind four convolutions is trained
+from scratch, and every method that suits it is scored as `explain_shapes.py` scores those of the
+CNN. Nothing is claimed: the figures are reported as measured. The linear layers start as Glorot and
+Bengio (2010) proposed: with timm's smaller values, the loss had not moved after 3 epochs.
 
-    python bench/explain_vit.py --weights vit.pt --epochs 8 --images 500
+    python bench/explain_vit.py --weights vit.pt
 """
 
 import argparse
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 from contest import machine
-from explain_shapes import score
+from explain_shapes import SIDE, score
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -28,14 +28,14 @@ from glasshouse.models.classifier import Classifier
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.settings import DataSettings
 
-SIDE, BATCH, PEAK_RATE = 64, 32, 7e-4
+BATCH, PEAK_RATE = 32, 2e-3
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, help="trained before; written if it is missing")
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -57,7 +57,8 @@ def main() -> None:
 
 def small_vit(classes: int, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    stem = [layer for pair in ((3, 24), (24, 48), (48, 64)) for layer in _convolution(*pair)]
+    plan = ((3, 24, 2), (24, 48, 2), (48, 64, 2), (64, 64, 1))
+    stem = [layer for sizes in plan for layer in _convolution(*sizes)]
     tokens = VisionTransformer(
         img_size=SIDE // 8,
         patch_size=1,
@@ -67,11 +68,14 @@ def small_vit(classes: int, seed: int) -> nn.Module:
         num_heads=2,
         num_classes=classes,
     )
+    for module in tokens.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
     return nn.Sequential(*stem, tokens)
 
 
-def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
-    conv = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
+def _convolution(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
     return [conv, nn.BatchNorm2d(outputs), nn.GELU()]
 
 

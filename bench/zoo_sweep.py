@@ -1,11 +1,13 @@
 """One small network of every family in timm and torchvision, with random weights, through it all.
 
 For each: predict, summary, explain with every method (the slow ones with few passes), and, with
---export, ONNX. The class activation maps are compared with autograd by hand at their layer (claim:
-equal to 1e-5), and anything that is refused must be refused by name. Each network runs in a process
-of its own with a time limit; results are kept in a file, so that a sweep that was stopped resumes.
+--export, ONNX. The class activation maps are compared with autograd by hand at their layer, the
+logits of onnxruntime for other images with those of the network (claim: maps equal to 1e-5, logits
+to 1e-4 of the largest), and anything that is refused must be refused by name. Each network runs in
+a process of its own with a time limit; results are kept in a file, so that a sweep that was stopped
+resumes.
 
-    python bench/zoo_sweep.py sweep.jsonl --page docs/networks.md
+    python bench/zoo_sweep.py sweep.jsonl --export --page docs/networks.md
     python bench/zoo_sweep.py sweep.jsonl --only vit_tiny_patch16_224
 """
 
@@ -13,6 +15,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -46,7 +49,7 @@ shufflenet_v2_x0_5 squeezenet1_1 mobilenet_v2 mobilenet_v3_small mnasnet0_5 effi
 efficientnet_v2_s regnet_y_400mf densenet121 googlenet inception_v3 alexnet vgg11
 """.split()  # noqa: SIM905
 CLASSES = tuple("abcde")
-LARGEST_ERROR = 1e-5
+LARGEST_ERROR, LARGEST_EXPORT_ERROR = 1e-5, 1e-4
 INTRODUCTION = """
 # Supported networks
 
@@ -55,8 +58,10 @@ shows what that means for one small network of each family that has been tried s
 weights: the layer at which class activation maps are computed unless another one is named, and the
 size of these maps. Grad-CAM and HiResCAM at that layer are equal to autograd by hand (relative
 difference below 1e-5). Saliency, SmoothGrad, integrated gradients and occlusion work for all of
-them. With random weights, attention may spread a place over the whole map; then an earlier layer is
-chosen here than with trained ones. The table is made by `bench/zoo_sweep.py`.
+them. "ONNX" says whether `glasshouse export` can write the network; the logits that onnxruntime
+computes from the file differ by less than 1e-4 of the largest one. With random weights, attention
+may spread a place over the whole map; then an earlier layer is chosen here than with trained ones.
+The table is made by `bench/zoo_sweep.py`.
 """
 
 
@@ -77,6 +82,10 @@ def main() -> None:
         f"torchvision/{n}" for n in TORCHVISION
     ]
     found = {} if arguments.only else read(arguments.results)
+    # The smallest first, as far as an earlier sweep knows the sizes.
+    names.sort(key=lambda name: found.get(name, {}).get("parameters", 0))
+    if arguments.export:
+        found = {name: each for name, each in found.items() if "export" in each}
     started = time.monotonic()
     for name in names:
         if name not in found and time.monotonic() - started < arguments.until:
@@ -146,6 +155,7 @@ def _examine(name: str, export: bool, result: dict[str, Any]) -> None:
     from glasshouse.models.summary import summarize
 
     net, preprocessing = build_net(name, len(CLASSES), {}).eval(), preprocessing_of(name)
+    draw_empty_heads(net)
     size = (preprocessing.height, preprocessing.width)
     image = np.random.default_rng(0).integers(0, 256, (1, 3, *size), dtype=np.uint8)
     classifier = Classifier(net, preprocessing, CLASSES)
@@ -166,7 +176,19 @@ def _examine(name: str, export: bool, result: dict[str, Any]) -> None:
     if error > LARGEST_ERROR:
         result |= {"verdict": "wrong", "words": f"the maps differ by {error:.1e} from autograd"}
     if export:
-        result["export"] = exported(classifier)
+        result["export"] = answer = exported(classifier)
+        if answer.startswith("wrong"):
+            result |= {"verdict": "wrong", "words": f"the exported file is {answer}"}
+
+
+def draw_empty_heads(net: Any) -> None:
+    """Random weights for heads that start with zeros, since all maps would be zero as well."""
+    import torch
+
+    torch.manual_seed(0)
+    for weights in net.parameters():
+        if weights.ndim == 2 and not weights.any():
+            torch.nn.init.normal_(weights, std=0.02)
 
 
 def error_at(classifier: Any, image: Any, layer: str, maps: dict[str, Any]) -> float:
@@ -178,7 +200,13 @@ def error_at(classifier: Any, image: Any, layer: str, maps: dict[str, Any]) -> f
     bare, _, number = layer.partition(":")
     kept: list[Any] = []
     module = classifier.net.get_submodule(bare)
-    handle = module.register_forward_hook(lambda *passed: kept.append(passed[-1]))
+
+    def keep(module: Any, inputs: Any, output: Any) -> Any:
+        kept.append(output)
+        # Another tensor goes on, so that an operation in place does not change this one.
+        return output.clone() if isinstance(output, torch.Tensor) else output
+
+    handle = module.register_forward_hook(keep)
     logits = classifier.net(as_inputs(classifier, image))
     handle.remove()
     value = kept[int(number or -1)]
@@ -207,23 +235,31 @@ def by_hand(values: Any, rows: int, columns: int) -> Any:
 
 
 def exported(classifier: Any) -> str:
-    import tempfile
+    """ "yes", why the network cannot be exported, or by how much the file's answers differ."""
+    import onnxruntime
 
     from glasshouse.errors import GlasshouseError
-    from glasshouse.export.onnx import export_onnx
+    from glasshouse.export.onnx import IMAGES, LOGITS, export_onnx
 
+    wanted = classifier.preprocessing
+    size = (3, 3, wanted.height, wanted.width)
+    images = np.random.default_rng(1).integers(0, 256, size, dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.onnx"
         try:
-            export_onnx(classifier, Path(folder) / "net.onnx")
+            export_onnx(classifier, path)
         except GlasshouseError as error:
             return str(error)
-    return "yes"
+        (found,) = onnxruntime.InferenceSession(path).run([LOGITS], {IMAGES: images})
+    logits = classifier.predict(images).logits
+    error = float(np.abs(found - logits).max() / np.abs(logits).max())
+    return "yes" if error <= LARGEST_EXPORT_ERROR else f"wrong: its logits differ by {error:.1e}"
 
 
 def line(result: dict[str, Any]) -> str:
     size = "x".join(map(str, result.get("map", [])))
-    said = f"{result['name']:44} {result['verdict']:9} {size:7}"
-    return f"{said} {result.get('layer', '')} {result['words']}"
+    said = f"{result['name']:44} {result['verdict']:9} {size:7} {result.get('layer', '')}"
+    return f"{said} {result['words']} | {result.get('export', '')}"
 
 
 def page(results: list[dict[str, Any]]) -> str:
@@ -236,11 +272,21 @@ def page(results: list[dict[str, Any]]) -> str:
         "",
         f"{len(results)} networks were tried; {len(right)} are in the table.",
         "",
-        "| network | image | default layer | map | ReLU rules | rollouts |",
-        "|--|--|--|--|--|--|",
+        "| network | image | default layer | map | ReLU rules | rollouts | ONNX |",
+        "|--|--|--|--|--|--|--|",
         *rows,
         "",
     ]
+    refused = [each for each in right if onnx_cell(each) == "refused"]
+    if refused:
+        lines += [
+            "What `glasshouse export` says of those that it refuses:",
+            "",
+            "| network | why |",
+            "|--|--|",
+            *(f"| `{each['name']}` | {shortened(each['export'])} |" for each in refused),
+            "",
+        ]
     if rest:
         lines += [
             "Not in the table:",
@@ -257,8 +303,13 @@ def row(each: dict[str, Any]) -> str:
     size = "x".join(map(str, each["map"]))
     relus = "yes" if "guided" in each["methods"] else "no ReLU"
     rollouts = "yes" if "attention-rollout" in each["methods"] else ""
-    cells = (f"`{each['name']}`", str(each["size"]), f"`{each['layer']}`", size, relus, rollouts)
+    layer = f"`{each['layer']}`"
+    cells = (f"`{each['name']}`", str(each["size"]), layer, size, relus, rollouts, onnx_cell(each))
     return f"| {' | '.join(cells)} |"
+
+
+def onnx_cell(each: dict[str, Any]) -> str:
+    return {"": "not tried", "yes": "yes"}.get(each.get("export", ""), "refused")
 
 
 def shortened(words: str) -> str:
