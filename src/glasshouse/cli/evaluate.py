@@ -71,11 +71,6 @@ def _require_model(named: NamedModel, on: str | None) -> None:
 
     if named.model is not None:
         early_checks.require_finished([Path(named.model)])
-        if named.has_weights_or_names:
-            raise UsageError(
-                f"{named.model} has its own weights and class names: --weights and --class-names "
-                "are for --net without a RUN"
-            )
     elif named.net is None:
         raise UsageError("expected a RUN, or --net with your own code; received neither")
     elif on is None:
