@@ -36,7 +36,7 @@ STAND_INS = {
     r"^(train|ladder|lr-find) cifar10\b": r"\1 digits",
 }
 SHORTER = {
-    r"--minutes 5\b": "--minutes 0.2",
+    r"--minutes 5\b": "--minutes 1",
     r"--trials \d+": "--trials 2",
     r"--seeds \d+": "--seeds 2",
     r"--epochs \d+": "--epochs 1",
@@ -188,7 +188,7 @@ def shown_calls() -> list[list[str]]:
 
 def test_commands_are_shortened_but_stay_the_same_otherwise() -> None:
     assert small("explain MODEL photo.jpg") == ["explain", "cifar10-small", "photo.jpg"]
-    assert small("train cifar10 --minutes 5") == ["train", "digits", "--minutes", "0.2"]
+    assert small("train cifar10 --minutes 5") == ["train", "digits", "--minutes", "1"]
     short = ["--set", "data.image_size=32", "--epochs", "1"]
     assert small("train photos/ --seeds 5") == ["train", "photos/", "--seeds", "2", *short]
     assert small("check photos/ --out check/") == ["check", "photos/", "--out", "check/"]

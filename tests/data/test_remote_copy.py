@@ -207,6 +207,25 @@ def test_a_large_file_continues_in_the_middle(
     assert memory.read["big.tar"] == 11
 
 
+def test_a_large_file_that_is_replaced_while_it_is_read_is_never_a_mixture(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = bytes(4000), bytes([1]) * 4000
+    memory.write({"big.tar": old})
+    monkeypatch.setattr(remote_copy, "_BLOCK_BYTES", 1000)
+
+    def replaced_after_two(path: str, **options: Any) -> bytes:
+        if memory.read["big.tar"] == 2:
+            memory.write({"big.tar": new})
+        return memory.cat_file(path, **options)
+
+    monkeypatch.setattr(memory.fs, "cat_file", replaced_after_two)
+    with pytest.raises(DataError, match=r"big\.tar was replaced while it was read"):
+        copy_source(ADDRESS, lambda files: {"big.tar"})
+    copy = copy_source(ADDRESS, lambda files: {"big.tar"})
+    assert (copy.folder / "big.tar").read_bytes() == new
+
+
 def test_a_server_that_knows_no_ranges_sends_the_whole_file(
     memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,7 +255,7 @@ def test_markers_of_folders_are_no_files(memory: Memory) -> None:
 def test_a_name_that_leads_elsewhere_is_refused(
     memory: Memory, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    odd = RemoteFile("/x", name, 1, "v")
+    odd = RemoteFile("/x", name, 1)
     monkeypatch.setattr(RemoteStore, "files", lambda self: [odd])
     with pytest.raises(DataError, match="relative names"):
         copied()

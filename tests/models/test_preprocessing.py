@@ -1,4 +1,6 @@
 import io
+import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from PIL import Image
 
 from glasshouse.data.decode import decode
 from glasshouse.data.fitting import fit_to_size
-from glasshouse.errors import DataError
+from glasshouse.errors import DataError, ModelError
 from glasshouse.models.preprocessing import Preprocessing, preprocess, scale
 
 
@@ -15,6 +17,7 @@ def test_scaling_is_in_units_of_the_whole_range() -> None:
     preprocessing = Preprocessing(1, 1, mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 0.25))
     images = torch.tensor([0, 255, 51], dtype=torch.uint8).view(1, 3, 1, 1)
     assert scale(images, preprocessing).flatten().tolist() == pytest.approx([0.0, 1.0, -3.2])
+    assert torch.equal(scale(images, Preprocessing(1, 1)), images / torch.tensor(255.0))
 
 
 def test_without_a_crop_preprocessing_is_resizing() -> None:
@@ -62,3 +65,13 @@ def test_a_decoded_file_is_accepted_as_it_is() -> None:
 def test_an_array_that_is_no_decoded_image_is_refused(image: np.ndarray) -> None:
     with pytest.raises(DataError, match=r"expected a decoded image of shape \(height, width, 3\)"):
         preprocess(image, Preprocessing(32, 24))
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [{"mean": (0.0, 1e300, 0.0)}, {"mean": (math.nan,) * 3}, {"std": (1.0, 0.0, 1.0)},
+     {"std": (1.0, 1.0, math.inf)}, {"std": (-0.2,) * 3}],
+)  # fmt: skip
+def test_levels_that_no_image_can_be_normalised_with_are_refused(levels: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="finite means and positive deviations"):
+        Preprocessing(8, 8, **levels)

@@ -162,7 +162,7 @@ def _visible_folders(folder: Path, left: _LeftOut | None = None) -> list[Path]:
 
 
 def _loose(folder: Path) -> list[Path]:
-    return [f for f in sorted(folder.iterdir()) if f.is_file() and _is_image(f)]
+    return [f for f in sorted(folder.iterdir()) if f.is_file() and is_image_name(f.name)]
 
 
 def _note_loose(folder: Path, left: _LeftOut) -> None:
@@ -185,7 +185,7 @@ def _images(folder: Path, left: _LeftOut) -> Iterator[Path]:
         subfolders[:] = [name for name in sorted(subfolders) if _is_visited(here / name, left)]
         for name in sorted(name for name in names if not is_hidden(name)):
             path = here / name
-            if _is_image(path):
+            if is_image_name(path.name):
                 yield path
             else:
                 left.add(_NO_EXTENSION, path)
@@ -206,10 +206,6 @@ def _is_visited(folder: Path, left: _LeftOut) -> bool:
 def is_image_name(name: str) -> bool:
     """Whether a file of this name is meant as an image and not hidden."""
     path = PurePath(name)
-    return path.suffix.lower() in _IMAGE_ENDINGS and not is_hidden(path.name)
-
-
-def _is_image(path: Path) -> bool:
     return path.suffix.lower() in _IMAGE_ENDINGS and not is_hidden(path.name)
 
 

@@ -22,7 +22,6 @@ from glasshouse.wording import pluralize
 # As Hugging Face's data sets call them, the usual ones first.
 _IMAGE_NAMES = ("image", "img", "images", "pixel_values", "jpg", "png")
 _LABEL_NAMES = ("label", "labels", "class", "target", "fine_label", "cls")
-_SHOWN = 5
 
 
 @dataclass(frozen=True)

@@ -260,6 +260,12 @@ class _Fetching:
                     # A server that knows no ranges sends the whole file.
                     growing.truncate(0)
                 growing.write(data)
+        if self.store.has_changed(file):
+            part.unlink()
+            raise DataError(
+                f"{self.store.address}: {file.name} was replaced while it was read. Try again when "
+                "it is complete."
+            )
 
 
 @contextmanager

@@ -32,13 +32,18 @@ T = TypeVar("T")
 class RemoteFile:
     """A file in a store. name: relative to the source; size: None where the store does not say.
 
-    version: changes with the content; empty where the store says nothing.
+    marks: pairs of a name and a value that changes with the content, as far as the store has any.
     """
 
     path: str
     name: str
     size: int | None
-    version: str
+    marks: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def version(self) -> str:
+        """Changes with the content; empty where the store says nothing."""
+        return " ".join(f"{name}={value}" for name, value in self.marks)
 
 
 class RemoteStore:
@@ -74,6 +79,14 @@ class RemoteStore:
             return bytes(data)
 
         return self._patiently(once, _ATTEMPTS)
+
+    def has_changed(self, file: RemoteFile) -> bool:
+        """Whether a file is another one than when it was listed, as far as the store tells."""
+        # A client may answer from the listing that it remembers.
+        self._fs.invalidate_cache()
+        now = dict(_file(file.path, file.name, self._info(file.path)).marks)
+        # What a store says of one file is more than what it says of each in a listing.
+        return any(now.get(name, value) != value for name, value in file.marks)
 
     def _open(self) -> Any:
         fsspec = importlib.import_module("fsspec")
@@ -160,5 +173,5 @@ def _file(path: str, name: str, info: Mapping[str, Any]) -> RemoteFile:
     # Hugging Face keeps large files elsewhere, by the digest of their content.
     lfs = info.get("lfs")
     known = {**(lfs if isinstance(lfs, Mapping) else {}), **info}
-    version = " ".join(f"{key}={known[key]}" for key in _VERSIONS if known.get(key) is not None)
-    return RemoteFile(path, name, None if size is None else int(size), version)
+    marks = tuple((key, str(known[key])) for key in _VERSIONS if known.get(key) is not None)
+    return RemoteFile(path, name, None if size is None else int(size), marks)

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from glasshouse.data.decode import Pixels
 from glasshouse.data.fitting import GREY, Colour, Fitting, Interpolation, Resize, Rounding, fit
-from glasshouse.errors import DataError
+from glasshouse.errors import DataError, ModelError
+
+# A level of 0..1 that is far beyond any image, yet leaves its logits finite in float32.
+_LARGEST, _SMALLEST = 1e6, 1e-6
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,16 @@ class Preprocessing:
     crop_fraction: float = 1.0
     interpolation: Interpolation = "bicubic"
     rounding: Rounding = "none"
+
+    def __post_init__(self) -> None:
+        """Raises ModelError for levels that no image can be normalised with."""
+        # In units of 0..255 and float32, as `scale` computes.
+        is_usable = all(abs(value) < _LARGEST for value in (*self.mean, *self.std))
+        if not is_usable or not all(value > _SMALLEST for value in self.std):
+            raise ModelError(
+                "expected finite means and positive deviations in units of 0..1, received "
+                f"mean {self.mean} and std {self.std}"
+            )
 
     @property
     def fitting(self) -> Fitting:

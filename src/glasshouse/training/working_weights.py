@@ -33,7 +33,6 @@ class WorkingWeights:
     """
 
     def __init__(self, net: nn.Module, precision: torch.dtype) -> None:
-        self.precision = precision
         self._copies = _copies(net, precision) if _is_known(net) else []
 
     @contextmanager

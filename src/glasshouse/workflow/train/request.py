@@ -15,13 +15,13 @@ from glasshouse.workflow.train.log_names import LogName
 class TrainRequest:
     """What to train, on what, and where the run folder goes.
 
-    source: as `load_splits` takes it. out: the run folder,
-    created if necessary. resume: continue the run in ``out`` from its newest checkpoint, or start
-    it where there is none. data_dir: where data sets are looked for and downloaded to. offline:
-    never open a connection. command: recorded in the run as it was typed. snapshots: how many
-    validation images are explained after each epoch. budget: how the recipe was fitted to a time
-    budget, for the record; None where it was not. may_run_code: that the user has named the code
-    in ``recipe.model.code``, which may otherwise be anybody's; weights: a file that this network
+    source: as `load_splits` takes it. out: the run folder, created if necessary. resume:
+    continue the run in ``out`` from its newest checkpoint, or start it where there is none.
+    data_dir: where data sets are looked for and downloaded to. offline: never open a
+    connection. command: recorded in the run as it was typed. snapshots: how many validation
+    images are explained after each epoch. budget: how the recipe was fitted to a time budget,
+    for the record; None where it was not. may_run_code: that the user has named the code in
+    ``recipe.model.code``, which may otherwise be anybody's; weights: a file that this network
     starts from. logs: loggers that receive a copy of the metrics.
     """
 
@@ -63,9 +63,10 @@ def options_of(request: TrainRequest) -> dict[str, Any]:
 
 
 def as_started(request: TrainRequest, before: runs.Run | None) -> TrainRequest:
-    """A request with the options that the run it resumes was started with, unless it has its own.
+    """A request with the weights and snapshots that the run it resumes was started with.
 
-    A run that was stopped before its first checkpoint starts again, and needs all of them.
+    A run that was stopped before its first checkpoint starts again, and needs them. What the
+    request itself says counts.
     """
     options = {} if before is None else before.options
     weights, snapshots = options.get("weights"), options.get("snapshots", 0)
