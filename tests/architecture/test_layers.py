@@ -66,7 +66,7 @@ def test_base_does_not_wait_for_torch(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_foreign_zoos_are_known_to_one_file_only(path: Path) -> None:
     foreign = {name.split(".")[0] for name in imported(path)} & FOREIGN_ZOOS
-    assert not foreign or path == ROOT / "models" / "pretrained.py"
+    assert not foreign or path == ROOT / "models" / "libraries.py"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -123,9 +123,10 @@ def classifier_named(named: NamedModel) -> "Classifier":
 
 def warn_of_weights(recipe: "Recipe") -> None:
     """The same for the weights file that a recipe starts from, if it names one."""
+    from dataclasses import replace
+
     from glasshouse.errors import ModelError
-    from glasshouse.models.zoo import create
-    from glasshouse.training.adapting import with_levels
+    from glasshouse.models.zoo import arguments_for, create, with_levels
 
     settings = recipe.model.pretrained
     if settings is None or settings.weights in ("usual", "none"):
@@ -133,10 +134,11 @@ def warn_of_weights(recipe: "Recipe") -> None:
     path = Path(settings.weights)
     try:
         # Any classes do: a file may have no head, or one for other classes.
-        found = create(settings.name, ("a", "b"), weights=path, arguments=settings.arguments)
+        name, arguments = arguments_for(settings)
+        found = create(name, ("a", "b"), weights=path, arguments=arguments).classifier
     except ModelError:
         return  # Raised again, with the reason, where the network is built for the images.
-    _warn(with_levels(found.classifier, settings), path)
+    _warn(replace(found, preprocessing=with_levels(found.preprocessing, settings)), path)
 
 
 def _warn(classifier: "Classifier", weights: Path) -> None:

@@ -99,11 +99,11 @@ def _show_maps(explained: "Explained") -> None:
     _tell(f"    passed every check:\n        {', '.join(names)}\n")
     best = next((each for each in trusted if each.method == SHARED), trusted[0])
     share, area = _share_of_face(best)
-    looks = "the network looks at the face: " if share > 2 * area else ""
+    where = "it" if len(names) == 1 else f"that of {best.method}"
     _tell(
-        f"{passed} of {len(explained.explanations)} passed, so trust {best.method}. It shows that\n"
-        f"{looks}the eyes and the nose cover {area:.0%} of the image and\n"
-        f"account for {share:.0%} of the evidence for {explained.explained}.\n"
+        f"{passed} of {len(explained.explanations)} passed: {', '.join(names)}.\n"
+        f"In {where}, the eyes and the nose cover {area:.0%} of the image and hold\n"
+        f"{share:.0%} of the evidence for {explained.explained}.\n"
     )
     sheet = next(path for path in explained.files if path.name == "sheet.png")
     _tell(f"All maps with their checks:\n    {sheet}")

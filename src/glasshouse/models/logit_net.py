@@ -98,6 +98,19 @@ def as_logit_net(
     return _read(plain, reading)
 
 
+def taking_rgb(net: nn.Module, channels: int) -> nn.Module:
+    """A network that was built for 1 or 4 channels, as one that takes RGB images.
+
+    It shares all it consists of. Of images it receives the luminance, or red, green, blue and an
+    alpha of 1. Raises ModelError for another number of channels than 1, 3 and 4.
+    """
+    if channels not in (1, 3, 4):
+        raise ModelError(
+            f"in_chans={channels}: expected 1 (luminance), 3 (red, green, blue) or 4 (and alpha)"
+        )
+    return net if channels == 3 else _read(net, Reading(channels=channels))
+
+
 # Classifiers are copied with other fields again and again; one trial of a network is enough.
 _FOUND_PLAIN: WeakKeyDictionary[nn.Module, tuple[object, ...]] = WeakKeyDictionary()
 

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from glasshouse.errors import ModelError, did_you_mean
+from glasshouse.errors import ModelError, UsageError, did_you_mean
 
 SHAPING = frozenset(
     {
@@ -21,14 +21,14 @@ SHAPING = frozenset(
         "pos_drop_rate", "patch_drop_rate", "channel_multiplier", "channel_divisor",
         "stem_size", "stem_width", "stem_type", "stem_stride", "stem_norm",
         "stem_chs", "fix_stem", "num_features", "head_hidden_size", "head_norm_first", "head_bias",
-        "img_size", "patch_size", "window_size", "embed_dim", "embed_dims", "depth", "depths",
-        "dims", "num_heads", "mlp_ratio", "mlp_ratios", "qkv_bias", "qk_norm", "init_values",
-        "class_token", "reg_tokens", "no_embed_class", "pos_embed", "pre_norm", "fc_norm",
-        "final_norm", "dynamic_img_size", "dynamic_img_pad", "always_partition", "strict_img_size",
-        "use_fc_norm", "ls_init_value", "use_grn", "conv_mlp", "conv_bias", "kernel_sizes",
-        "layers", "channels", "base_width", "cardinality", "block_reduce_first", "down_kernel_size",
-        "avg_down", "zero_init_last", "zero_init_last_bn", "replace_stem_pool", "bottle_ratio",
-        "group_size", "width_factor", "in_chans",
+        "img_size", "input_size", "patch_size", "window_size", "embed_dim", "embed_dims", "depth",
+        "depths", "dims", "num_heads", "mlp_ratio", "mlp_ratios", "qkv_bias", "qk_norm",
+        "init_values", "class_token", "reg_tokens", "no_embed_class", "pos_embed", "pre_norm",
+        "fc_norm", "final_norm", "dynamic_img_size", "dynamic_img_pad", "always_partition",
+        "strict_img_size", "use_fc_norm", "ls_init_value", "use_grn", "conv_mlp", "conv_bias",
+        "kernel_sizes", "layers", "channels", "base_width", "cardinality", "block_reduce_first",
+        "down_kernel_size", "avg_down", "zero_init_last", "zero_init_last_bn", "replace_stem_pool",
+        "bottle_ratio", "group_size", "width_factor", "in_chans",
         # torchvision.
         "aux_logits", "transform_input", "init_weights", "dropout", "width_mult", "groups",
         "width_per_group", "zero_init_residual", "replace_stride_with_dilation", "growth_rate",
@@ -61,6 +61,28 @@ def parsed_arguments(given: str, text: str) -> dict[str, Any]:
         key: _value(parts[0]) if len(parts) == 1 else [_value(part) for part in parts]
         for key, parts in found.items()
     }
+
+
+def channel_values(key: str, value: Any) -> tuple[float, float, float]:
+    """A mean or deviation per channel from a number or three; raises UsageError."""
+    numbers = value if isinstance(value, list) else [value] * 3
+    is_valid = len(numbers) == 3 and all(
+        isinstance(each, int | float) and (key == "mean" or each > 0) for each in numbers
+    )
+    if not is_valid:
+        shown = ",".join(map(str, value)) if isinstance(value, list) else value
+        raise UsageError(
+            f"{key}={shown}: expected a number, or three for red, green and blue, for example "
+            f"{key}=0.5"
+        )
+    red, green, blue = (float(each) for each in numbers)
+    return red, green, blue
+
+
+def require_pixels(size: Any) -> None:
+    """Raise UsageError for an input_size that is no number of pixels; None is one not given."""
+    if size is not None and not (isinstance(size, int) and size > 0):
+        raise UsageError(f"input_size={size}: expected a number of pixels")
 
 
 def _value(text: str) -> Any:

@@ -1,23 +1,24 @@
-"""The networks of torchvision and timm by name; the only file that uses the two libraries.
+"""The networks of torchvision and timm by name.
 
 ``torchvision/NAME`` and ``timm/NAME`` are unambiguous. A bare name means torchvision's network if
-there is one, otherwise timm's. Both are imported when first needed: together they take seconds.
+there is one, otherwise timm's.
 """
 
 import fnmatch
-import sys
+import inspect
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from glasshouse.errors import ModelError, did_you_mean
+from glasshouse.models.libraries import timm_library, torchvision_library
+from glasshouse.models.logit_net import taking_rgb
 from glasshouse.models.net_arguments import require_shaping
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.models.published import Published, fetch
@@ -38,6 +39,8 @@ _CROP_MODES: dict[str, Literal["crop", "letterbox", "stretch"]] = {
     "border": "letterbox",
 }
 _IMAGENET_CLASSES = 1000
+# What constructors call the size of the images, where layers depend on it.
+_SIZES = ("img_size", "image_size", "input_size")
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,21 @@ def list_models(pattern: str = "*") -> tuple[ModelCard, ...]:
     )
 
 
+def library_of(name: str) -> tuple[Source, str]:
+    """The library of a name and its bare name; raises ModelError with the nearest name."""
+    prefix, slash, bare = name.rpartition("/")
+    if (not slash or prefix == "torchvision") and bare in _torchvision_names():
+        return "torchvision", bare
+    if (not slash or prefix == "timm") and bare.partition(".")[0] in _timm_names():
+        return "timm", bare
+    hint = did_you_mean(name, _names())
+    hint = hint if hint.startswith("Did") else "`glasshouse models` lists all names."
+    raise ModelError(f"neither torchvision nor timm has a network '{name}'. {hint}")
+
+
 def find_model(name: str) -> ModelCard:
     """The card of one network; raises ModelError with the nearest name if there is none."""
-    source, bare = _resolve(name)
+    source, bare = library_of(name)
     return _card(f"{source}/{bare}")
 
 
@@ -85,10 +100,11 @@ def build_net(
 ) -> nn.Module:
     """An untrained network with this number of classes; None: that of its published weights.
 
-    arguments: for the constructor. Equal seeds give equal weights. Raises ModelError for an unknown
-    name or argument, and for one that does more than shape the network.
+    arguments: for the constructor; with in_chans = 1 or 4 the network still takes RGB images, of
+    which it makes its own channels. Equal seeds give equal weights. Raises ModelError for an
+    unknown name or argument, and for one that does more than shape the network.
     """
-    source, bare = _resolve(name)
+    source, bare = library_of(name)
     require_shaping(name, arguments)
     given = {**_ARGUMENTS.get(f"{source}/{bare}", {}), **arguments}
     if class_count is not None:
@@ -100,7 +116,32 @@ def build_net(
         # Constructors of other libraries fail on wrong values in many ways.
         except Exception as error:
             raise ModelError(f"{name} cannot be built with {given}: {error}") from error
-    return net
+    return taking_rgb(net, arguments.get("in_chans", 3))
+
+
+def sized_arguments(name: str, arguments: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """The arguments with which a network takes images of this size, in pixels per side.
+
+    They are unchanged for one that takes any size, and for one that cannot be built for this one.
+    """
+    given = dict(arguments)
+    net = _on_meta(name, None, given)
+    key = next((key for key in _SIZES if key in inspect.signature(type(net)).parameters), None)
+    if key is None or size_in(given) is not None or _takes(net, size):
+        return given
+    sized = {**given, key: [size, size] if key == "input_size" else size}
+    try:
+        return sized if _takes(_on_meta(name, None, sized), size) else given
+    except ModelError:
+        return given
+
+
+def size_in(arguments: Mapping[str, Any]) -> int | None:
+    """The image size, in pixels per side, that a network is built for by its arguments."""
+    value = next((arguments[key] for key in _SIZES if key in arguments), None)
+    if isinstance(value, list | tuple):
+        value = value[0] if len(set(value)) == 1 else None
+    return value if isinstance(value, int) and value > 0 else None
 
 
 def build_pretrained(architecture: Mapping[str, Any]) -> nn.Module:
@@ -117,7 +158,7 @@ def architecture_of_pretrained(
     name: str, class_count: int, arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What ``build_pretrained`` needs, as JSON values."""
-    source, bare = _resolve(name)
+    source, bare = library_of(name)
     return {
         "pretrained": f"{source}/{bare}",
         "arguments": dict(arguments),
@@ -154,7 +195,7 @@ def network_names() -> frozenset[str]:
 
 def torchvision_families() -> dict[str, list[str]]:
     """The networks of each module of torchvision, the smallest first."""
-    models, found = _torchvision().models, dict[str, list[str]]()
+    models, found = torchvision_library().models, dict[str, list[str]]()
     for name in sorted(_torchvision_names(), key=lambda name: _card(name).parameters or 0):
         found.setdefault(models.get_model_builder(name).__module__, []).append(name)
     return found
@@ -165,10 +206,10 @@ def preprocessing_of(name: str, file: str | None = None) -> Preprocessing:
 
     file: the name of a weights file, where torchvision has published several for a network.
     """
-    source, bare = _resolve(name)
+    source, bare = library_of(name)
     if source == "torchvision":
         return _torchvision_preprocessing(bare, file)
-    timm = _timm()
+    timm = timm_library()
     config = timm.data.resolve_data_config(pretrained_cfg=_timm_config(bare).to_dict())
     _, height, width = config["input_size"]
     return Preprocessing(
@@ -186,7 +227,7 @@ def preprocessing_of(name: str, file: str | None = None) -> Preprocessing:
 def usual_class_names(name: str, class_count: int) -> tuple[str, ...]:
     """The classes of the published weights; "class 0" and so on if they are not known."""
     if class_count == _IMAGENET_CLASSES:
-        weights = _torchvision().models.get_model_weights("resnet50").DEFAULT
+        weights = torchvision_library().models.get_model_weights("resnet50").DEFAULT
         return tuple(weights.meta["categories"])
     # One output tells two classes apart.
     return tuple(f"class {number}" for number in range(max(class_count, 2)))
@@ -205,7 +246,7 @@ def usual_weights(name: str, *, offline: bool) -> Path:
         )
     if card.source == "torchvision":
         return fetch(Published(card.name, card.weights_url), offline=offline)
-    config = _timm_config(_resolve(name)[1])
+    config = _timm_config(library_of(name)[1])
     published = Published(card.name, card.weights_url, config.hf_hub_id, config.hf_hub_filename)
     return fetch(published, offline=offline)
 
@@ -220,27 +261,6 @@ def names_at_hand() -> list[str]:
     return found
 
 
-def renamed(name: str, net: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Weights of the original authors under the names that timm uses.
-
-    timm has such a translation for many networks; weights with its own names are returned as is.
-    """
-    source, bare = _resolve(name)
-    if source == "torchvision" or set(weights) == set(net.state_dict()):
-        return weights
-    entry = _timm().models.model_entrypoint(bare.partition(".")[0])
-    # Not part of timm's public interface, so it may be missing.
-    translate = getattr(sys.modules[entry.__module__], "checkpoint_filter_fn", None)
-    if translate is None:
-        return weights
-    try:
-        found: dict[str, Tensor] = dict(translate(dict(weights), net))
-    # Each is written for certain files only; whatever does not match is reported by strict loading.
-    except Exception:
-        return weights
-    return found
-
-
 @cache
 def _names() -> frozenset[str]:
     """Bare names, and ``timm/NAME`` for the networks that both libraries have."""
@@ -248,22 +268,11 @@ def _names() -> frozenset[str]:
     return frozenset(ours | {f"timm/{name}" if name in ours else name for name in theirs})
 
 
-def _resolve(name: str) -> tuple[Source, str]:
-    prefix, slash, bare = name.rpartition("/")
-    if (not slash or prefix == "torchvision") and bare in _torchvision_names():
-        return "torchvision", bare
-    if (not slash or prefix == "timm") and bare.partition(".")[0] in _timm_names():
-        return "timm", bare
-    hint = did_you_mean(name, _names())
-    hint = hint if hint.startswith("Did") else "`glasshouse models` lists all names."
-    raise ModelError(f"neither torchvision nor timm has a network '{name}'. {hint}")
-
-
 def _card(name: str) -> ModelCard:
-    source, bare = _resolve(name)
+    source, bare = library_of(name)
     shown = name if name in _names() else bare
     if source == "torchvision":
-        weights = _torchvision().models.get_model_weights(bare).DEFAULT
+        weights = torchvision_library().models.get_model_weights(bare).DEFAULT
         side = int(weights.transforms().crop_size[0])
         meta = weights.meta
         count = int(meta["num_params"])
@@ -292,15 +301,27 @@ def _on_meta(name: str, class_count: int | None, arguments: Mapping[str, Any]) -
         return build_net(name, class_count, arguments)
 
 
+def _takes(net: nn.Module, size: int) -> bool:
+    """Whether a network processes images of this size, which it need not compute for that."""
+    where = next((p.device for p in net.parameters()), None)
+    try:
+        with torch.inference_mode():
+            net.eval()(torch.empty(2, 3, size, size, device=where))
+    # Assertions, shapes, windows that do not divide.
+    except Exception:
+        return False
+    return True
+
+
 def _builder(source: Source, bare: str) -> Any:
     if source == "torchvision":
-        return _torchvision().models.get_model_builder(bare)
-    create = _timm().create_model
+        return torchvision_library().models.get_model_builder(bare)
+    create = timm_library().create_model
     return lambda **given: create(bare, pretrained=False, **given)
 
 
 def _torchvision_preprocessing(bare: str, file: str | None) -> Preprocessing:
-    known = _torchvision().models.get_model_weights(bare)
+    known = torchvision_library().models.get_model_weights(bare)
     # Later weights of a network are often made for another size before the crop.
     same = (weights for weights in known if weights.url.endswith(f"/{file}"))
     transforms = next(same, known.DEFAULT).transforms()
@@ -313,55 +334,17 @@ def _torchvision_preprocessing(bare: str, file: str | None) -> Preprocessing:
 
 @cache
 def _torchvision_names() -> frozenset[str]:
-    models = _torchvision().models
+    models = torchvision_library().models
     return frozenset(models.list_models(module=models))
 
 
 @cache
 def _timm_names() -> frozenset[str]:
-    return frozenset(_timm().list_models())
+    return frozenset(timm_library().list_models())
 
 
 def _timm_config(bare: str) -> Any:
-    config = _timm().models.get_pretrained_cfg(bare)
+    config = timm_library().models.get_pretrained_cfg(bare)
     if config is None:
         raise ModelError(f"timm has no weights '{bare}'; `glasshouse models` lists all names")
     return config
-
-
-@cache
-def _timm() -> ModuleType:
-    _torchvision()  # timm imports it, and must find it importable
-    import timm
-
-    module: ModuleType = timm
-    return module
-
-
-@cache
-def _torchvision() -> ModuleType:
-    try:
-        import torchvision
-    except RuntimeError as error:
-        if "operator torchvision::" not in str(error):
-            raise
-        _declare_operators()
-        import torchvision
-    module: ModuleType = torchvision
-    return module
-
-
-@cache
-def _declare_operators() -> torch.library.Library:
-    """Declare the box operators for which torchvision registers implementations at import.
-
-    Its compiled extension loads only with the build of torch (CUDA or not) that it was compiled
-    for. Without it the operators do not exist, and the import fails although no classifier uses
-    them. Once declared, they can be registered; calling them still raises torch's error. The
-    library object must stay alive, hence the cache.
-    """
-    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-    for operator in ("nms", "qnms"):
-        schema = f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-        library.define(schema)  # type: ignore[no-untyped-call]
-    return library

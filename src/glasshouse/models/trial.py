@@ -76,7 +76,13 @@ def trial_inputs(net: nn.Module, preprocessing: Preprocessing) -> Tensor:
 
 
 def as_taken(net: nn.Module, inputs: Tensor, channels: int) -> Tensor:
-    """The input in the precision of the network's weights, as luminance for one channel."""
+    """The input in the precision of the network's weights.
+
+    It becomes luminance for one channel, and has an alpha of 1 (opaque) added for four: images with
+    transparency are placed on white where they are read.
+    """
+    if channels == 4:
+        inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], 1)
     if channels == 1:
         weights = inputs.new_tensor(_LUMINANCE).view(1, 3, 1, 1)
         inputs = (inputs * weights).sum(1, keepdim=True)

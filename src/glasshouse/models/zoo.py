@@ -8,18 +8,20 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from glasshouse.errors import ModelError, WrongWeights
+from glasshouse.errors import ModelError, UsageError, WrongInputSize, WrongWeights
 from glasshouse.models import pretrained
 from glasshouse.models.bundled import bundled_backbone, load_bundled
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.known_names import bundled_names
+from glasshouse.models.library_weights import translated, with_channels
 from glasshouse.models.nearest_network import describe_nearest
-from glasshouse.models.net_arguments import parsed_arguments
+from glasshouse.models.net_arguments import channel_values, parsed_arguments, require_pixels
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.models.pretrained import WeightNames
 from glasshouse.models.weight_files import read_weights
 from glasshouse.models.weight_names import without_prefix
 from glasshouse.models.weights import COUNTER, load_weights
+from glasshouse.settings import PretrainedSettings
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,9 @@ class _Parts:
         except ModelError as error:
             given = ", ".join(f"{key}={value}" for key, value in self.arguments.items())
             with_given = f" with {given}" if given else ""
-            raise ModelError(f"{self.name} cannot be used{with_given}: {error}") from error
+            is_sized = pretrained.size_in(self.arguments) is not None
+            kind = WrongInputSize if is_sized else ModelError
+            raise kind(f"{self.name} cannot be used{with_given}: {error}") from error
         return Created(classifier, self.notes)
 
 
@@ -111,8 +115,9 @@ def _assemble(
     seed: int = 0,
 ) -> _Parts:
     """class_count: None keeps the head of the weights."""
-    found = None if weights == "none" else _find(name, weights, offline)
+    # First, so that a wrong argument does not cost a download.
     known = pretrained.weight_names(name, arguments)
+    found = None if weights == "none" else _find(name, weights, offline)
     file = None if found is None else _read(found, known)
     keeps_head = class_count is None
     if file is not None and keeps_head:
@@ -120,26 +125,71 @@ def _assemble(
     # Built without the library's own download: the file is found, verified and loaded here.
     net = pretrained.build_net(name, class_count, arguments, seed=seed)
     replaceable = () if keeps_head else known.head
-    notes = () if file is None else _fill(net, name, file, replaceable)
-    wanted = _sized(
-        pretrained.preprocessing_of(name, None if file is None else file.path.name), arguments
-    )
+    notes = () if file is None else _fill(net, name, file, replaceable, arguments)
+    usual = pretrained.preprocessing_of(name, None if file is None else file.path.name)
+    wanted = _sized(usual, pretrained.size_in(arguments))
     return _Parts(name, net, wanted, class_count or _count_classes(net, known), arguments, notes)
 
 
-def _sized(known: Preprocessing, arguments: Mapping[str, Any]) -> Preprocessing:
+def _sized(known: Preprocessing, size: int | None) -> Preprocessing:
     """The preprocessing for the image size that a network such as a ViT was built for."""
-    size = arguments.get("img_size", arguments.get("image_size"))
-    if isinstance(size, int) and size > 0:
-        return replace(known, height=size, width=size)
-    return known
+    return known if size is None else replace(known, height=size, width=size)
 
 
-def usual_preprocessing(name: str) -> Preprocessing:
-    """The preprocessing that the usual weights of a network expect, at their own image size."""
+def usual_preprocessing(settings: PretrainedSettings) -> Preprocessing:
+    """The preprocessing that a network expects, at its own image size or that of its arguments."""
+    name, arguments = split_name(settings.name, settings.arguments)
     if name in bundled_names():
         return load_bundled(name).preprocessing
-    return pretrained.preprocessing_of(name)
+    return _sized(pretrained.preprocessing_of(name), pretrained.size_in(arguments))
+
+
+def arguments_for(settings: PretrainedSettings) -> tuple[str, dict[str, Any]]:
+    """The bare name of a network, and the arguments with which it takes settings.input_size.
+
+    A network such as a ViT has to be built for the size of its images.
+    """
+    name, arguments = split_name(settings.name, settings.arguments)
+    if settings.input_size is None or name in bundled_names():
+        return name, arguments
+    return name, pretrained.sized_arguments(name, arguments, settings.input_size)
+
+
+def network_settings(text: str) -> PretrainedSettings:
+    """What ``NAME:key=value,...`` says on a command line.
+
+    Keys that model.pretrained does not have are arguments of the network. Raises UsageError and
+    ModelError for what cannot be read.
+    """
+    name, arguments = split_name(text, {})
+    keys = PretrainedSettings.model_fields.keys() - {"name", "arguments"}
+    own = {key: arguments.pop(key) for key in keys & arguments.keys()}
+    for key in ("mean", "std"):
+        if key in own:
+            own[key] = channel_values(key, own[key])
+    require_pixels(own.get("input_size"))
+    try:
+        return PretrainedSettings(name=name, arguments=arguments, **own)
+    except UsageError as error:
+        raise UsageError(str(error).replace(PretrainedSettings.__name__, text, 1)) from error
+
+
+def weights_of(settings: PretrainedSettings) -> Path | Literal["usual", "none"]:
+    """The weights of the settings, as `create` takes them."""
+    if settings.weights == "usual":
+        return "usual"
+    return "none" if settings.weights == "none" else Path(settings.weights)
+
+
+def with_levels(known: Preprocessing, settings: PretrainedSettings) -> Preprocessing:
+    """The preprocessing with the mean and std of the settings, where they are set."""
+    mean = known.mean if settings.mean is None else _channels(settings.mean)
+    std = known.std if settings.std is None else _channels(settings.std)
+    return replace(known, mean=mean, std=std)
+
+
+def _channels(level: float | tuple[float, float, float]) -> tuple[float, float, float]:
+    return level if isinstance(level, tuple) else (level, level, level)
 
 
 def split_name(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -178,7 +228,13 @@ def _read(path: Path, known: WeightNames) -> _File:
     return _File(path, weights, (*notes, *removed))
 
 
-def _fill(net: nn.Module, name: str, file: _File, replaceable: Collection[str]) -> tuple[str, ...]:
+def _fill(
+    net: nn.Module,
+    name: str,
+    file: _File,
+    replaceable: Collection[str],
+    arguments: Mapping[str, Any],
+) -> tuple[str, ...]:
     weights, notes = dict(file.weights), file.notes
     auxiliary = [key for key in weights if key.startswith(pretrained.AUXILIARY_HEADS)]
     if auxiliary and not any(
@@ -186,10 +242,18 @@ def _fill(net: nn.Module, name: str, file: _File, replaceable: Collection[str]) 
     ):
         weights = {key: value for key, value in weights.items() if key not in auxiliary}
         notes = (*notes, "the auxiliary heads, which only training uses, were dropped")
-    weights = dict(pretrained.renamed(name, net, weights))
+    size = pretrained.size_in(arguments)
+    fitted = translated(name, net, weights, is_resized=size is not None)
+    fitted, adapted = with_channels(net, fitted, arguments.get("in_chans", 3))
     try:
-        return *notes, *load_weights(net, weights, file.path, replaceable=replaceable)
+        return *notes, *adapted, *load_weights(net, fitted, file.path, replaceable=replaceable)
     except WrongWeights as error:
+        if size is not None and weights.keys() == net.state_dict().keys():
+            raise WrongInputSize(
+                f"{name} cannot be used at {size}x{size}: weights of it depend on the image size, "
+                f"and cannot be interpolated ({error}) Its own size is "
+                f"{pretrained.preprocessing_of(name).height}; without weights it is built for any."
+            ) from error
         nearest = describe_nearest(name, file.path.name, file.weights)
         raise WrongWeights(f"{error} {nearest}".rstrip()) from error
 
@@ -204,7 +268,7 @@ def _classes_in(
     weights = file.weights
     if not known.head <= weights.keys():
         # The original authors may call the head by another name.
-        weights = pretrained.renamed(name, pretrained.build_net(name, None, arguments), weights)
+        weights = translated(name, pretrained.build_net(name, None, arguments), weights)
     missing = sorted(key for key in known.head if key not in weights)
     if not missing:
         return max((int(weights[key].shape[0]) for key in known.head), default=0)

@@ -157,9 +157,11 @@ def require_trained(folder: Path) -> Run:
 
 def names_folder(model: str) -> bool:
     """Whether the name of a model is that of a folder, also of one that does not exist."""
-    # A slash can only belong to a path, unless it follows the name of a library.
-    is_zoo = model.partition("/")[0] in ("torchvision", "timm")
-    return Path(model).is_dir() or ("/" in model and not is_zoo)
+    # A slash can only belong to a path, unless it follows the name of a library, or is that of a
+    # weights file: NAME:weights=FILE.
+    bare = model.partition(":")[0] if ":weights=" in model or ",weights=" in model else model
+    is_zoo = bare.partition("/")[0] in ("torchvision", "timm")
+    return Path(model).is_dir() or ("/" in bare and not is_zoo)
 
 
 def resume_command(

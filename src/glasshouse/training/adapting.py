@@ -2,8 +2,7 @@
 
 import copy
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +12,13 @@ from glasshouse.errors import WrongInputSize
 from glasshouse.models.backbone import ResizedInput, initialize_head, locate_head, replace_head
 from glasshouse.models.classifier import Classifier, Preprocessing, first_thresholds
 from glasshouse.models.stem import Stem, refine_stem
-from glasshouse.models.zoo import create, split_name, usual_preprocessing
+from glasshouse.models.zoo import (
+    arguments_for,
+    create,
+    usual_preprocessing,
+    weights_of,
+    with_levels,
+)
 from glasshouse.rng import derive
 from glasshouse.settings import PretrainedSettings
 from glasshouse.training.heads import HeadFit, dense_parameters
@@ -29,8 +34,7 @@ class Adapted:
 
 def own_size(settings: PretrainedSettings) -> int:
     """The input size, in pixels per side, that the published weights were trained with."""
-    name, _ = split_name(settings.name, settings.arguments)
-    return usual_preprocessing(name).height
+    return usual_preprocessing(settings).height
 
 
 def adapt(
@@ -48,19 +52,18 @@ def adapt(
     head. Raises ModelError for unknown names and weights that do not fit, and its subclass
     WrongInputSize when the network cannot take such images.
     """
-    weights: Path | Literal["usual", "none"] = (
-        "usual" if settings.weights == "usual"
-        else "none" if settings.weights == "none" else Path(settings.weights)
-    )  # fmt: skip
+    is_fine = settings.stem == "fine"
+    # A network with a fine stem takes any size.
+    plain = settings.model_copy(update={"input_size": None}) if is_fine else settings
+    name, arguments = arguments_for(plain)
     created = create(
-        settings.name,
+        name,
         images.class_names,
-        weights=weights,
-        arguments=settings.arguments,
+        weights=weights_of(settings),
+        arguments=arguments,
         offline=offline,
         seed=derive(seed, "weights"),
     )
-    is_fine = settings.stem == "fine"
     usual = images.height if is_fine else created.classifier.preprocessing.height
     size = settings.input_size or usual
     stem = refine_stem(created.classifier.net) if is_fine else None
@@ -69,7 +72,7 @@ def adapt(
     initialize_head(net, seed)
     architecture = {**(created.classifier.architecture or {}), **changes}
     known = created.classifier.preprocessing
-    wanted = with_levels(created.classifier, settings).preprocessing
+    wanted = with_levels(known, settings)
     classifier = replace(
         created.classifier,
         net=net.eval(),
@@ -79,14 +82,6 @@ def adapt(
     )
     notes = (*created.notes, _size_note(images, size, known))
     return Adapted(classifier, notes if stem is None else (*notes, _stem_note(stem)))
-
-
-def with_levels(classifier: Classifier, settings: PretrainedSettings) -> Classifier:
-    """The classifier with the mean and std of the settings, where they are set."""
-    known = classifier.preprocessing
-    mean = known.mean if settings.mean is None else _channels(settings.mean)
-    std = known.std if settings.std is None else _channels(settings.std)
-    return replace(classifier, preprocessing=replace(known, mean=mean, std=std))
 
 
 def with_head(classifier: Classifier, fit: HeadFit) -> Classifier:
@@ -137,10 +132,6 @@ def _require_size(
             f"model.pretrained.stem and set model.pretrained.input_size = {own_size(settings)}, "
             "its own input size"
         ) from error
-
-
-def _channels(level: float | tuple[float, float, float]) -> tuple[float, float, float]:
-    return level if isinstance(level, tuple) else (level, level, level)
 
 
 def _size_note(images: ImageSet, size: int, known: Preprocessing) -> str:

@@ -100,3 +100,53 @@ def test_missing_weights_say_where_to_put_the_file(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(ModelError, match=r"not on this machine.*resnet18-.*save it as"):
         classifier_by_name("resnet18", offline=True)
+
+
+def test_without_weights_a_network_answers_at_random_and_says_so() -> None:
+    with pytest.warns(GlasshouseWarning, match=r"test_resnet has random weights.*mean nothing"):
+        classifier = classifier_by_name("test_resnet:weights=none", class_names=("ant", "bee"))
+    assert classifier.class_names == ("ant", "bee")
+    wanted = create("test_resnet", ("ant", "bee"), weights="none").classifier.net.state_dict()
+    assert torch.equal(classifier.net.state_dict()["fc.weight"], wanted["fc.weight"])
+
+
+def test_weights_may_follow_the_name_but_only_once(tmp_path: Path) -> None:
+    file = weights_file(tmp_path, 7)
+    wanted = classifier_by_name("test_resnet", weights=file).net.state_dict()
+    found = classifier_by_name(f"test_resnet:weights={file}").net.state_dict()
+    assert torch.equal(found["fc.weight"], wanted["fc.weight"])
+    with pytest.raises(UsageError, match="each name weights: use one of them"):
+        classifier_by_name(f"test_resnet:weights={file}", weights=file)
+
+
+def test_a_network_is_built_for_the_size_of_its_images() -> None:
+    name = "test_vit:weights=none,dynamic_img_size=false,input_size=96"
+    with pytest.warns(GlasshouseWarning, match="random weights"):
+        classifier = classifier_by_name(name)
+    assert (classifier.preprocessing.height, classifier.preprocessing.width) == (96, 96)
+    assert classifier.architecture is not None
+    assert classifier.architecture["arguments"]["img_size"] == 96
+    net, shape = net_by_name(name, (), size=9, class_count=9)
+    assert shape == (3, 96, 96)
+    assert net(torch.zeros(1, *shape)).shape == (1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("stem=fine", "stem changes a network before it is trained.*train SOURCE --backbone"),
+        ("input_size=3", "test_resnet:input_size=3: input_size: .*greater than or equal to 16"),
+        ("input_size=x", "input_size=x: expected a number of pixels"),
+        ("mean=a", "mean=a: expected a number, or three for red, green and blue"),
+        ("inputsize=96", "'inputsize' cannot be set.*Did you mean 'input_size'"),
+        ("in_chans=2,weights=none", "in_chans=2: expected 1"),
+        ("img_size", "expected NAME:key=value, received 'img_size'"),
+        ("act_layer=nothing,weights=none", "test_resnet cannot be built with .*nothing"),
+    ],
+)
+def test_a_wrong_value_after_the_colon_is_named(keys: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        classifier_by_name(f"test_resnet:{keys}")
+    if not keys.startswith(("stem", "mean")):
+        with pytest.raises(UsageError, match=words):
+            net_by_name(f"test_resnet:{keys}", (), size=9, class_count=9)

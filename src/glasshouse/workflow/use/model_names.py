@@ -1,13 +1,13 @@
 """From a model's name on the command line to the model."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
 from torch import nn
 
-from glasshouse.errors import ModelError, UsageError
+from glasshouse.errors import GlasshouseWarning, ModelError, UsageError
 from glasshouse.models import pretrained
 from glasshouse.models.bundled import load_bundled
 from glasshouse.models.classifier import MODEL_FILE, Classifier, Preprocessing, load_classifier
@@ -17,11 +17,18 @@ from glasshouse.models.logit_net import as_logit_net
 from glasshouse.models.presets import preset_names
 from glasshouse.models.weight_files import read_weights
 from glasshouse.models.weights import load_weights
-from glasshouse.models.zoo import create, create_with_names, split_name
+from glasshouse.models.zoo import (
+    arguments_for,
+    create,
+    create_with_names,
+    network_settings,
+    weights_of,
+    with_levels,
+)
 from glasshouse.recipe import load_recipe, recipe_names
 from glasshouse.runs import folder as runs
-from glasshouse.settings import ModelSettings, Recipe
-from glasshouse.workflow.use.own_code import level, own_net, own_net_of, parse_own_code
+from glasshouse.settings import ModelSettings, PretrainedSettings, Recipe
+from glasshouse.workflow.use.own_code import own_net, own_net_of, parse_own_code
 
 
 def classifier_by_name(
@@ -35,8 +42,8 @@ def classifier_by_name(
     """The trained classifier of a name, in evaluation mode on the CPU.
 
     name: a run folder, a folder that save_classifier wrote, a bundled model, or a network of
-    torchvision or timm with its published weights or those of a file. Arguments of the network,
-    and mean, std and input_size of its preprocessing, may follow a colon:
+    torchvision or timm with its published weights or those of a file. Arguments of the network may
+    follow a colon, and weights, mean, std and input_size as in model.pretrained:
     ``mobilenetv2_100:pad_type=same,mean=0.5``. class_names: in the order of the outputs of a
     library's network. own_code: FILE.py:FUNCTION that builds the network of a run trained with
     code of the user's own. Raises UsageError, naming the closest match.
@@ -65,22 +72,45 @@ def classifier_without_folder(
     if name in bundled_names():
         require_own_weights(name, weights, class_names)
         return load_bundled(name)
-    bare, arguments = split_name(name, {})
-    _require_known(bare)
-    levels = ("mean", "std", "input_size")
-    wanted: dict[str, Any] = {key: arguments.pop(key) for key in levels if key in arguments}
-    source: Path | Literal["usual"] = weights or "usual"
-    if class_names is None:
-        found = create(bare, weights=source, arguments=arguments, offline=offline)
+    _require_known(name.partition(":")[0])
+    settings = _for_use(name, weights)
+    bare, arguments = arguments_for(settings)
+    source = weights_of(settings)
+    if source == "none" or class_names is None:
+        found = create(bare, class_names, weights=source, arguments=arguments, offline=offline)
     else:
         found = create_with_names(
             bare, class_names, weights=source, arguments=arguments, offline=offline
         )
-    known = _changed(found.classifier.preprocessing, wanted)
+    if source == "none":
+        warnings.warn(
+            f"{bare} has random weights, as weights=none says: its answers and maps mean nothing.",
+            GlasshouseWarning,
+            stacklevel=2,
+        )
+    known = with_levels(found.classifier.preprocessing, settings)
+    if settings.input_size is not None:
+        known = replace(known, height=settings.input_size, width=settings.input_size)
     try:
         return replace(found.classifier, preprocessing=known)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from error
+
+
+def _for_use(name: str, weights: Path | None) -> PretrainedSettings:
+    """The settings of NAME:key=value,... and --weights, for what does not train."""
+    settings = network_settings(name)
+    for key in ("stem", "hidden", "dropout"):
+        if key in settings.model_fields_set:
+            raise UsageError(
+                f"{name}: {key} changes a network before it is trained: use it with `glasshouse "
+                "train SOURCE --backbone`"
+            )
+    if weights is None:
+        return settings
+    if "weights" in settings.model_fields_set:
+        raise UsageError(f"{name} and --weights {weights} each name weights: use one of them")
+    return settings.model_copy(update={"weights": str(weights)})
 
 
 def net_by_name(
@@ -99,7 +129,11 @@ def net_by_name(
         classifier = classifier_by_name(name)
     else:
         _require_known(name.partition(":")[0], (*preset_names(), *recipe_names()))
-        classifier = create(name, weights="none").classifier
+        settings = network_settings(name)
+        bare, arguments = arguments_for(settings)
+        classifier = create(bare, weights="none", arguments=arguments).classifier
+        if settings.input_size is not None:
+            return classifier.net, (3, settings.input_size, settings.input_size)
     wanted = classifier.preprocessing
     return classifier.net, (3, wanted.height, wanted.width)
 
@@ -146,16 +180,3 @@ def _require_known(name: str, others: Sequence[str] = ()) -> None:
     except ModelError as error:
         networks = tuple(card.name for card in pretrained.list_models())
         raise unknown_name(name, networks, tuple(others)) from error
-
-
-def _changed(known: Preprocessing, wanted: dict[str, Any]) -> Preprocessing:
-    """The preprocessing with other values; raises UsageError for one that is not a number."""
-    changes: dict[str, Any] = {
-        key: level(key, wanted[key]) for key in ("mean", "std") if key in wanted
-    }
-    size = wanted.get("input_size")
-    if size is not None:
-        if not isinstance(size, int) or size <= 0:
-            raise UsageError(f"input_size={size}: expected a number of pixels")
-        changes["height"] = changes["width"] = size
-    return replace(known, **changes)

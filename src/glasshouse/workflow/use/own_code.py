@@ -21,7 +21,7 @@ from torch import nn
 
 from glasshouse.errors import GlasshouseError, ModelError, UsageError, did_you_mean
 from glasshouse.models.classifier import Classifier, saved_class_names
-from glasshouse.models.net_arguments import parsed_arguments
+from glasshouse.models.net_arguments import channel_values, parsed_arguments, require_pixels
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.models.trial import trial_inputs
 from glasshouse.models.weight_files import read_weights
@@ -57,9 +57,10 @@ def parse_own_code(text: str) -> OwnCode:
         raise UsageError(f"--net {text}: expected {_EXPECTED}")
     arguments = parsed_arguments(text, values) if colon else {}
     size = arguments.pop("input_size", None)
-    if not (size is None or (isinstance(size, int) and size > 0)):
-        raise UsageError(f"--net {text}: input_size={size}: expected a number of pixels")
-    levels = {key: level(key, arguments.pop(key)) for key in ("mean", "std") if key in arguments}
+    require_pixels(size)
+    levels = {
+        key: channel_values(key, arguments.pop(key)) for key in ("mean", "std") if key in arguments
+    }
     return OwnCode(drive + place, function, arguments, size, **levels)
 
 
@@ -100,22 +101,6 @@ def own_net_of(folder: Path, text: str | None) -> nn.Module | None:
         return None
     names = saved_class_names(folder)
     return own_net(parse_own_code(text), len(names))
-
-
-def level(key: str, value: Any) -> tuple[float, float, float]:
-    """A mean or deviation per channel from a number or three; raises UsageError."""
-    numbers = value if isinstance(value, list) else [value] * 3
-    is_valid = len(numbers) == 3 and all(
-        isinstance(each, int | float) and (key == "mean" or each > 0) for each in numbers
-    )
-    if not is_valid:
-        shown = ",".join(map(str, value)) if isinstance(value, list) else value
-        raise UsageError(
-            f"{key}={shown}: expected a number, or three for red, green and blue, for example "
-            f"{key}=0.5"
-        )
-    red, green, blue = (float(each) for each in numbers)
-    return red, green, blue
 
 
 def own_classifier(
