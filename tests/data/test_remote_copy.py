@@ -255,7 +255,7 @@ def test_markers_of_folders_are_no_files(memory: Memory) -> None:
 def test_a_name_that_leads_elsewhere_is_refused(
     memory: Memory, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    odd = RemoteFile("/x", name, 1)
+    odd = RemoteFile("/x", name, 1, "v")
     monkeypatch.setattr(RemoteStore, "files", lambda self: [odd])
     with pytest.raises(DataError, match="relative names"):
         copied()

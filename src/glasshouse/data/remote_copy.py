@@ -253,6 +253,7 @@ class _Fetching:
         part.replace(path)
 
     def _fetch_blocks(self, file: RemoteFile, size: int, part: Path) -> None:
+        version = self.store.version_now(file)
         with part.open("ab") as growing:
             while (start := growing.tell()) < size:
                 data = self.store.read(file, start, min(start + _BLOCK_BYTES, size))
@@ -260,7 +261,7 @@ class _Fetching:
                     # A server that knows no ranges sends the whole file.
                     growing.truncate(0)
                 growing.write(data)
-        if self.store.has_changed(file):
+        if self.store.version_now(file) != version:
             part.unlink()
             raise DataError(
                 f"{self.store.address}: {file.name} was replaced while it was read. Try again when "

@@ -32,18 +32,13 @@ T = TypeVar("T")
 class RemoteFile:
     """A file in a store. name: relative to the source; size: None where the store does not say.
 
-    marks: pairs of a name and a value that changes with the content, as far as the store has any.
+    version: changes with the content; empty where the store says nothing.
     """
 
     path: str
     name: str
     size: int | None
-    marks: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def version(self) -> str:
-        """Changes with the content; empty where the store says nothing."""
-        return " ".join(f"{name}={value}" for name, value in self.marks)
+    version: str
 
 
 class RemoteStore:
@@ -80,13 +75,11 @@ class RemoteStore:
 
         return self._patiently(once, _ATTEMPTS)
 
-    def has_changed(self, file: RemoteFile) -> bool:
-        """Whether a file is another one than when it was listed, as far as the store tells."""
+    def version_now(self, file: RemoteFile) -> str:
+        """The present version of a file; stores may write it otherwise than in a listing."""
         # A client may answer from the listing that it remembers.
         self._fs.invalidate_cache()
-        now = dict(_file(file.path, file.name, self._info(file.path)).marks)
-        # What a store says of one file is more than what it says of each in a listing.
-        return any(now.get(name, value) != value for name, value in file.marks)
+        return _file(file.path, file.name, self._info(file.path)).version
 
     def _open(self) -> Any:
         fsspec = importlib.import_module("fsspec")
@@ -173,5 +166,5 @@ def _file(path: str, name: str, info: Mapping[str, Any]) -> RemoteFile:
     # Hugging Face keeps large files elsewhere, by the digest of their content.
     lfs = info.get("lfs")
     known = {**(lfs if isinstance(lfs, Mapping) else {}), **info}
-    marks = tuple((key, str(known[key])) for key in _VERSIONS if known.get(key) is not None)
-    return RemoteFile(path, name, None if size is None else int(size), marks)
+    version = " ".join(f"{key}={known[key]}" for key in _VERSIONS if known.get(key) is not None)
+    return RemoteFile(path, name, None if size is None else int(size), version)
