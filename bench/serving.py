@@ -102,10 +102,10 @@ def write_script(paths: list[Path], folder: Path) -> Path:
 
 def build_net(model: str, folder: Path) -> tuple[Any, Any, Any]:
     """Net, torchvision's transform and class names, for the peers."""
-    from glasshouse.models.pretrained import _torchvision
+    from glasshouse.models.libraries import torchvision_library
     from glasshouse.workflow.use.model_names import classifier_by_name
 
-    transforms = _torchvision().transforms
+    transforms = torchvision_library().transforms
     name, *rest = model_arguments(model, folder)
     classifier = classifier_by_name(name, weights=Path(rest[1]) if rest else None)
     wanted = classifier.preprocessing

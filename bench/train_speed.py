@@ -134,9 +134,9 @@ def data_loader(workers: int, recipe_name: str) -> float:
     from torch import nn
     from torch.utils.data import DataLoader, Dataset
 
-    from glasshouse.models.pretrained import _torchvision
+    from glasshouse.models.libraries import torchvision_library
 
-    transforms = _torchvision().transforms
+    transforms = torchvision_library().transforms
 
     data, labels = images()
     scale = 3 * [float(data.mean() / 255)], 3 * [float(data.std() / 255)]

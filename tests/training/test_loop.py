@@ -17,10 +17,18 @@ from glasshouse.errors import DivergedError, RecipeError, UsageError
 from glasshouse.models.classifier import Preprocessing
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.fit import train_classifier, train_until_done
-from glasshouse.training.loop import Step, TrainingSetup, has_stalled, is_best, train
+from glasshouse.training.loop import Step, TrainingSetup, train
 from glasshouse.training.optimizers import build_optimizer, set_learning_rate
 from glasshouse.training.schedules import EveryStep, learning_rate
-from glasshouse.training.state import Epoch, TrainingState, begin, copy_weights, final_net
+from glasshouse.training.state import (
+    Epoch,
+    TrainingState,
+    begin,
+    copy_weights,
+    final_net,
+    has_stalled,
+    is_best,
+)
 
 CPU = torch.device("cpu")
 

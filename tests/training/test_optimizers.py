@@ -1,11 +1,22 @@
 """Parameters that are treated alike are one group, and clearing forgets every gradient."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from glasshouse.settings import TrainSettings
-from glasshouse.training.optimizers import build_optimizer, clear_gradients
+from glasshouse.training.optimizers import (
+    DROP_EVERY,
+    build_optimizer,
+    clear_gradients,
+    drop_vanishing,
+    set_learning_rate,
+    take_step,
+)
 
 
 def network() -> nn.Module:
@@ -44,3 +55,73 @@ def test_one_group_takes_the_same_steps_as_two() -> None:
             assert all(p.grad is None for p in net.parameters())
     for ours, theirs in zip(one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+KINDS: dict[str, Callable[[list[dict[str, Any]]], Optimizer]] = {
+    "adam": lambda groups: Adam(groups, lr=0.01, eps=1e-7, fused=True),
+    "adamw": lambda groups: AdamW(groups, lr=0.01, betas=(0.9, 0.95), fused=True),
+    "adam, not fused": lambda groups: Adam(groups, lr=0.01),
+    "adam, amsgrad": lambda groups: Adam(groups, lr=0.01, amsgrad=True, fused=True),
+    "adam, maximize": lambda groups: Adam(groups, lr=0.01, maximize=True, fused=True),
+    "sgd": lambda groups: SGD(groups, lr=0.01, momentum=0.9, fused=True),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_is_that_of_the_optimizer_to_the_last_bit(kind: str) -> None:
+    """Over steps in which a parameter has no gradient, and with other rates."""
+    first, second = (
+        [nn.Parameter(torch.linspace(-1, 1, n).repeat(2, 1)) for n in (3, 50, 33)] for _ in "ab"
+    )
+    ours, wanted = (
+        KINDS[kind]([{"params": p[:2], "weight_decay": 0.1}, {"params": p[2:], "lr": 0.5}])
+        for p in (first, second)
+    )
+    generator = torch.Generator().manual_seed(0)
+    for step in range(6):
+        for mine, theirs in zip(first, second, strict=True):
+            gradient = torch.randn(mine.shape, generator=generator)
+            mine.grad = None if step == 3 and mine is first[1] else gradient.clone()
+            theirs.grad = None if mine.grad is None else gradient.clone()
+        for optimizer in (ours, wanted):
+            set_learning_rate(optimizer, 0.01 / (step + 1))
+        take_step(ours)
+        wanted.step()
+        for mine, theirs in zip(first, second, strict=True):
+            assert torch.equal(mine, theirs)
+    assert str(ours.state_dict()) == str(wanted.state_dict())
+
+
+def test_hooks_of_a_step_are_called() -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = Adam([parameter], fused=True)
+    seen: list[int] = []
+    optimizer.register_step_post_hook(lambda *_: seen.append(1))
+    for _ in range(3):
+        parameter.grad = torch.ones(3)
+        take_step(optimizer)
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+def test_moments_are_never_denormal_and_no_weight_can_tell(kind: str) -> None:
+    """Of gradients that become zero, for so long that their mean would be denormal."""
+    first, second = (nn.Parameter(torch.linspace(-1, 1, 50)) for _ in "ab")
+    ours, wanted = (KINDS[kind]([{"params": [p], "weight_decay": 0.0}]) for p in (first, second))
+    tiny, seen = torch.finfo(torch.float32).tiny, False
+    for step in range(1200):
+        gradient = torch.linspace(0.1, 1, 50) * (torch.arange(50) >= (25 if step else 0))
+        for parameter, optimizer in ((first, ours), (second, wanted)):
+            parameter.grad = gradient.clone()
+            take_step(optimizer)
+        if step % DROP_EVERY == 0:
+            drop_vanishing(ours)
+        found, usual = (_moments(each) for each in (ours, wanted))
+        assert not ((found != 0) & (found.abs() < tiny)).any()
+        seen |= bool(((usual != 0) & (usual.abs() < tiny)).any())
+    assert seen and torch.equal(first, second)
+
+
+def _moments(optimizer: Optimizer) -> torch.Tensor:
+    values = [v for state in optimizer.state.values() for v in state.values() if v.ndim]
+    return torch.cat(values)

@@ -99,13 +99,15 @@ def batches(
         changed = augment(
             data.rows(positions), data.keys[positions], settings, seed=seed, epoch=showings[chunk]
         )
+        answers = data.labels[torch.from_numpy(positions).to(data.labels.device)]
         for step, start, stop in zip(chunk_steps, bounds, bounds[1:], strict=False):
             if step < first_step:
                 continue
             chosen = order[start:stop]
-            labels = data.labels[torch.from_numpy(chosen).to(data.labels.device)]
+            inside = slice(start - bounds[0], stop - bounds[0])
+            labels = answers[inside]
             images, partner_labels, own_share = mix(
-                changed[start - bounds[0] : stop - bounds[0]],
+                changed[inside],
                 labels,
                 data.keys[chosen],
                 settings,

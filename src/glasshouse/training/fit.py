@@ -25,10 +25,10 @@ from glasshouse.training.adapting import adapt
 from glasshouse.training.devices import choose_device
 from glasshouse.training.finder import find_lr, with_found_rate
 from glasshouse.training.heads import class_weights
-from glasshouse.training.loop import Step, TrainingSetup, has_stalled, train
+from glasshouse.training.loop import Step, TrainingSetup, train
 from glasshouse.training.own_parts import OwnParts, with_rate
 from glasshouse.training.schedules import EveryStep, Rate
-from glasshouse.training.state import Epoch, TrainingState, begin, final_net
+from glasshouse.training.state import Epoch, TrainingState, begin, final_net, has_stalled
 from glasshouse.training.watch import is_watched, show_training
 
 

@@ -7,7 +7,7 @@ iterating leaves the state after a whole step, ready to be saved and resumed.
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -29,7 +29,14 @@ from glasshouse.training.losses import (
     correct_images,
     image_losses,
 )
-from glasshouse.training.optimizers import clear_gradients, clip_gradients, set_learning_rate
+from glasshouse.training.optimizers import (
+    DROP_EVERY,
+    clear_gradients,
+    clip_gradients,
+    drop_vanishing,
+    set_learning_rate,
+    take_step,
+)
 from glasshouse.training.own_parts import (
     BatchSource,
     Loss,
@@ -42,8 +49,7 @@ from glasshouse.training.own_parts import (
 )
 from glasshouse.training.results import StepResult
 from glasshouse.training.schedules import EveryStep, Rate, learning_rate, rate_of
-from glasshouse.training.state import Epoch, TrainingState, copy_weights
-from glasshouse.training.working_weights import WorkingWeights
+from glasshouse.training.state import Epoch, TrainingState, copy_weights, is_best
 
 
 @dataclass(frozen=True)
@@ -140,29 +146,24 @@ def update(
         state.net.train()
     set_learning_rate(state.optimizer, lr)
     with _seeded(device, derive(settings.seed, "dropout", state.epoch, batch.step)):
-        logits = _answer(state, scale(batch.images, setup.preprocessing), settings)
+        inputs = scale(batch.images, setup.preprocessing)
+        with autocast(device, choose_precision(settings, device)), faster_convolutions(inputs):
+            logits = _answered(state.net, inputs)
         loss = _loss_of(logits.float(), batch, setup)
         loss.backward()  # type: ignore[no-untyped-call]
-    if state.working is not None:
-        state.working.hand_over_gradients()
     if settings.gradient_clip is not None:
         clip_gradients(state.net, state.optimizer, settings.gradient_clip)
-    state.optimizer.step()
+    take_step(state.optimizer)
+    if setup.optimizer is None and batch.step % DROP_EVERY == 0:
+        drop_vanishing(state.optimizer)
     clear_gradients(state.optimizer)
     _update_average(state, settings)
     return loss, logits
 
 
-def _answer(state: TrainingState, inputs: Tensor, settings: TrainSettings) -> Tensor:
-    """The logits of a batch, in the precision of training."""
-    device = inputs.device
-    precision = choose_precision(settings, device)
-    if precision != torch.float32 and state.working is None:
-        state.working = WorkingWeights(state.net, precision)
-    own = nullcontext() if state.working is None else state.working.in_place()
+def _answered(net: nn.Module, inputs: Tensor) -> Tensor:
     try:
-        with own, autocast(device, precision), faster_convolutions(inputs):
-            logits: Tensor = state.net(inputs.contiguous(memory_format=torch.channels_last))
+        logits: Tensor = net(inputs.contiguous(memory_format=torch.channels_last))
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
@@ -298,17 +299,6 @@ def _end_epoch(state: TrainingState, setup: TrainingSetup, lr: float) -> Epoch:
     state.epoch, state.step = state.epoch + 1, 0
     state.loss_sum, state.correct, state.seen, state.seconds = 0.0, 0, 0, 0.0
     return epoch
-
-
-def is_best(epoch: Epoch, before: list[Epoch]) -> bool:
-    """True when the validation loss is below that of every earlier epoch."""
-    return all(epoch.validation_loss < other.validation_loss for other in before)
-
-
-def has_stalled(history: list[Epoch], patience: int) -> bool:
-    """True when none of the last ``patience`` epochs lowered the best validation loss."""
-    recent = [is_best(epoch, history[:i]) for i, epoch in enumerate(history)][-patience:]
-    return len(history) > patience and not any(recent)
 
 
 def _validate(state: TrainingState, setup: TrainingSetup) -> tuple[float, float]:

@@ -4,10 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from glasshouse.settings import TrainSettings
+
+# Above the smallest normal number of float32, 1.2e-38, by more than 0.9 ** DROP_EVERY.
+_VANISHING, DROP_EVERY = 1e-36, 32
 
 
 def build_optimizer(
@@ -39,6 +42,65 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
     """Set the learning rate of every parameter group, multiplied by the group's own factor."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_factor", 1.0)
+
+
+@torch.no_grad()
+def take_step(optimizer: Optimizer) -> None:
+    """``optimizer.step()``, faster for a fused Adam on a CPU."""
+    # Around its one operation, Adam.step does what takes a thirtieth of a small network's step.
+    has_hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    is_adam = type(optimizer) in (Adam, AdamW) and not has_hooks
+    if is_adam and all(_is_plain(group, optimizer) for group in optimizer.param_groups):
+        for group in optimizer.param_groups:
+            _take_fused_step(group, optimizer)
+    else:
+        optimizer.step()
+
+
+@torch.no_grad()
+def drop_vanishing(optimizer: Optimizer) -> None:
+    """Set moments on a CPU that are almost denormal to zero; called every ``DROP_EVERY`` steps.
+
+    The mean of a gradient that stays zero, as that of a dead unit, shrinks with every step until it
+    is denormal, where rounding keeps it for good and a processor takes many times as long. No
+    weight can tell the difference.
+    """
+    for values in optimizer.state.values():
+        for moment in values.values():
+            if isinstance(moment, Tensor) and moment.is_cpu and moment.ndim:
+                moment.copy_(torch.hardshrink(moment, _VANISHING))
+
+
+def _is_plain(group: dict[str, Any], optimizer: Optimizer) -> bool:
+    """Whether a group of Adam's needs its one operation only: all gradients and moments exist."""
+    return (
+        group["fused"] is True
+        and not (group["amsgrad"] or group["maximize"] or isinstance(group["lr"], Tensor))
+        and all(p.is_cpu and p.grad is not None and p in optimizer.state for p in group["params"])
+    )
+
+
+def _take_fused_step(group: dict[str, Any], optimizer: Optimizer) -> None:
+    parameters = group["params"]
+    states = [optimizer.state[each] for each in parameters]
+    steps = [each["step"] for each in states]
+    torch._foreach_add_(steps, 1)
+    operation = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+    operation(
+        parameters,
+        [each.grad for each in parameters],
+        [each["exp_avg"] for each in states],
+        [each["exp_avg_sq"] for each in states],
+        [],
+        steps,
+        lr=group["lr"],
+        beta1=group["betas"][0],
+        beta2=group["betas"][1],
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 def clear_gradients(optimizer: Optimizer) -> None:

@@ -22,7 +22,6 @@ from glasshouse.storage import (
 )
 from glasshouse.training.optimizers import build_optimizer
 from glasshouse.training.results import UnreadResults
-from glasshouse.training.working_weights import WorkingWeights
 
 _HASH_LETTERS = 16
 
@@ -52,8 +51,7 @@ class TrainingState:
     averaged: moving averages of the weights, and best: weights of the best epoch so far, where the
     settings ask for them. epoch, step: the next ones, counted from 0. loss_sum, correct, seen,
     seconds: sums over the present epoch, loss_sum and correct without those steps of which the
-    results are still ``unread``. history: completed epochs. working: copies of the weights in the
-    precision of training, kept from step to step.
+    results are still ``unread``. history: completed epochs.
     """
 
     net: nn.Module
@@ -68,7 +66,6 @@ class TrainingState:
     seconds: float = 0.0
     history: list[Epoch] = field(default_factory=list)
     unread: UnreadResults = field(default_factory=UnreadResults)
-    working: WorkingWeights | None = None
 
     def read_results(self) -> None:
         """Add the results of all steps to the sums, which waits for the device.
@@ -79,6 +76,17 @@ class TrainingState:
         for loss in sums:
             self.loss_sum += loss
         self.correct += correct
+
+
+def is_best(epoch: Epoch, before: list[Epoch]) -> bool:
+    """True when the validation loss is below that of every earlier epoch."""
+    return all(epoch.validation_loss < other.validation_loss for other in before)
+
+
+def has_stalled(history: list[Epoch], patience: int) -> bool:
+    """True when none of the last ``patience`` epochs lowered the best validation loss."""
+    recent = [is_best(epoch, history[:i]) for i, epoch in enumerate(history)][-patience:]
+    return len(history) > patience and not any(recent)
 
 
 def begin(net: nn.Module, settings: TrainSettings, device: torch.device) -> TrainingState:
