@@ -82,12 +82,12 @@ def steps_of_timm(batches: Iterator[Any]) -> Iterator[float]:
     """What timm's script does with each batch, with --amp --amp-dtype bfloat16 --channels-last."""
     import torch
 
-    import glasshouse.models.pretrained as zoo
+    from glasshouse.models.libraries import timm_library
     from glasshouse.models.predict import autocast
     from glasshouse.settings import TrainSettings
     from glasshouse.training.devices import choose_precision
 
-    timm = zoo._timm()
+    timm = timm_library()
     from timm.optim import create_optimizer_v2
 
     device = torch.device("cpu")
@@ -110,9 +110,9 @@ def steps_of_timm(batches: Iterator[Any]) -> Iterator[float]:
 def timm_script() -> float:
     import torch
 
-    import glasshouse.models.pretrained as zoo
+    from glasshouse.models.libraries import timm_library
 
-    zoo._timm()
+    timm_library()
     from timm.data import create_dataset, create_loader
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
 """Images a second of the tutorial's basic and wide networks, batch 32, with its augmentation.
 
 Claims for both: >= 2.2x Keras 3 on TensorFlow with ImageDataGenerator; >= 2.2x a PyTorch
-DataLoader with torchvision's transforms on PIL images; >= 95 % of our own steps without loading
-and augmenting. Ratios are medians over the rounds, with the smallest and the largest.
+DataLoader with torchvision's transforms on PIL images; >= 95 % of plain PyTorch steps on ready
+batches. Ratios are medians over the rounds, with the smallest and the largest.
 Needs the extra `bench`. Reads CIFAR-10 from GLASSHOUSE_DATA, else makes random images.
 Run: python bench/train_speed.py [tutorial-basic | tutorial-wide]
 """
