@@ -75,3 +75,12 @@ def test_an_array_that_is_no_decoded_image_is_refused(image: np.ndarray) -> None
 def test_levels_that_no_image_can_be_normalised_with_are_refused(levels: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="finite means and positive deviations"):
         Preprocessing(8, 8, **levels)
+
+
+@pytest.mark.parametrize(
+    "values", [{"height": -3}, {"width": 0}, {"width": 10**6}, {"crop_fraction": 0.0},
+               {"crop_fraction": math.nan}, {"crop_fraction": 3.0}],
+)  # fmt: skip
+def test_a_size_that_no_image_can_be_brought_to_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="expected sides of 1 to 8192 pixels"):
+        Preprocessing(**{"height": 8, "width": 8, **values})
