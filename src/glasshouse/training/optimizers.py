@@ -62,8 +62,8 @@ def drop_vanishing(optimizer: Optimizer) -> None:
     """Set moments on a CPU that are almost denormal to zero; called every ``DROP_EVERY`` steps.
 
     The mean of a gradient that stays zero, as that of a dead unit, shrinks with every step until it
-    is denormal, where rounding keeps it for good and a processor takes many times as long. No
-    weight can tell the difference.
+    is denormal. Rounding then keeps it there permanently, and the processor becomes several times
+    slower. No weight can tell the difference.
     """
     for values in optimizer.state.values():
         for moment in values.values():
