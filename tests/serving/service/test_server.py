@@ -87,10 +87,16 @@ def test_what_a_client_that_left_has_asked_for_is_not_computed(
         return pixels_of(upload, *settings)
 
     monkeypatch.setattr(predict_routes, "pixels_of", note)
-    gate, data = threading.Event(), request(png(0))
-    busy = threading.Thread(target=lambda: asyncio.run(service.reader.submit(gate.wait)))
+    begun, gate, data = threading.Event(), threading.Event(), request(png(0))
+
+    def hold() -> None:
+        begun.set()
+        gate.wait()
+
+    busy = threading.Thread(target=lambda: asyncio.run(service.reader.submit(hold)))
     with running(service) as server:
         busy.start()
+        assert begun.wait(120)
         with socket.create_connection(("127.0.0.1", server.port), timeout=120) as stays:
             for _ in range(5):
                 with socket.create_connection(("127.0.0.1", server.port), timeout=120) as leaves:

@@ -111,7 +111,7 @@ def test_a_finer_stem_by_hand_needs_no_probe(
 def test_sizes_that_a_network_cannot_take_are_skipped(
     tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = recipe("model.pretrained.name=vit_tiny_patch16_224")
+    given = recipe("model.pretrained.name=levit_128s")
     asked = measured(monkeypatch, {"224": 0.7})
     settings, _ = probe(given, pretrained_of(given), tiny_splits)
     assert asked == ["224"]
@@ -119,6 +119,6 @@ def test_sizes_that_a_network_cannot_take_are_skipped(
 
 
 def test_a_size_set_by_hand_that_a_network_cannot_take_is_refused(tiny_splits: Splits) -> None:
-    settings = PretrainedSettings(name="vit_tiny_patch16_224", weights="none", input_size=64)
+    settings = PretrainedSettings(name="levit_128s", weights="none", input_size=64)
     with pytest.raises(WrongInputSize, match=r"cannot take images of 64x64.*= 224"):
         adapt(settings, tiny_splits.train)
