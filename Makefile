@@ -6,7 +6,7 @@ export MPLBACKEND := Agg
 # Most read GLASSHOUSE_DATA; together they take about an hour and a half on two cores. explain_shapes,
 # serving and live_page are not among them: they describe how to run them.
 BENCHES := train_speed tutorial_accuracy to_accuracy folder_memory cifar_memory \
-	finder_cost finder_rates tuner_kill budget explain_page explain_cam explain_memory \
+	finder_cost finder_rates many_files tuner_kill budget explain_page explain_cam explain_memory \
 	transfer_hymenoptera transfer_cifar feature_speed finetune_step startup pixel_passes
 
 # The dependencies that the package allows, at both ends; each has an environment of its own.

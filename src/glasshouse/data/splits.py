@@ -14,7 +14,7 @@ from glasshouse.data.label_splits import (
     too_few,
 )
 from glasshouse.data.targets import Targets, is_matrix, one_label_each
-from glasshouse.rng import keys_of, uniforms
+from glasshouse.rng import Keys, keys_of, uniforms
 
 TRAINED_ON_VALIDATION = (
     "The validation images were trained on as well, as requested: metrics on them are too "
@@ -35,12 +35,18 @@ def hold_out(
     out, but always at least `leave` of them remain. Where images have several labels, the same
     holds for each label, as far as the labels that occur together allow for it.
     """
+    return _hold_out(keys_of(ids), targets, fraction, seed=seed, purpose=purpose, leave=leave)
+
+
+def _hold_out(
+    keys: Keys, targets: Targets, fraction: float, *, seed: int, purpose: str, leave: int = 1
+) -> NDArray[np.bool_]:
     # By purpose, so that the choice for validation is independent of that for test.
-    draws = uniforms(seed, f"split {purpose}", 0, keys_of(ids), 1)[:, 0]
+    draws = uniforms(seed, f"split {purpose}", 0, keys, 1)[:, 0]
     if is_matrix(targets):
         return hold_out_by_labels(draws, np.asarray(targets, dtype=np.bool_), fraction, leave)
     labels = one_label_each(targets)
-    held = np.zeros(len(ids), dtype=bool)
+    held = np.zeros(len(keys), dtype=bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         drawn = int((draws[members] < fraction).sum())
@@ -57,10 +63,13 @@ def three_way_split(
 
     Every split has at least one image of each class that has three or more.
     """
-    in_test = hold_out(ids, targets, test_fraction, seed=seed, purpose="test", leave=2)
+    keys = keys_of(ids)  # once: of a million ids, they take half a second
+    in_test = _hold_out(keys, targets, test_fraction, seed=seed, purpose="test", leave=2)
     rest = np.flatnonzero(~in_test)
-    train, validation = two_way_split(ids[rest], targets[rest], validation_fraction, seed=seed)
-    return rest[train], rest[validation], np.flatnonzero(in_test)
+    held = _hold_out(
+        keys[rest], targets[rest], validation_fraction, seed=seed, purpose="validation"
+    )
+    return rest[~held], rest[held], np.flatnonzero(in_test)
 
 
 def two_way_split(
