@@ -85,6 +85,12 @@ class StorageError(GlasshouseError):
     exit_code = 3
 
 
+class ProcessError(GlasshouseError):
+    """The processes of one training have lost each other, or do not compute the same."""
+
+    exit_code = 3
+
+
 class DivergedError(GlasshouseError):
     """The training or validation loss became NaN or infinite."""
 

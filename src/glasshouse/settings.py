@@ -211,6 +211,11 @@ class TrainSettings(Settings):
     batch_size: Annotated[int, Field(ge=1)] = Field(
         default=32, description="images per update; small training sets need small batches"
     )
+    shards: Annotated[int, Field(ge=1)] = Field(
+        default=1,
+        description="cut each batch into this many parts, a power of two: up to as many processes "
+        "then train together, and their number changes no byte of the result",
+    )
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
         default="adam",
         description="sgd: with Nesterov momentum; needs higher learning rates",
@@ -287,6 +292,20 @@ class TrainSettings(Settings):
             raise ValueError(
                 "train.sampling and train.class_weights are both 'balanced', which would "
                 "compensate for rare classes twice: choose one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batches_can_be_cut(self) -> "TrainSettings":
+        if self.shards & (self.shards - 1):
+            raise ValueError(f"train.shards = {self.shards}: expected a power of two, 1, 2, 4, 8")
+        if self.shards > 1 and self.batch_size % (2 * self.shards):
+            step = 2 * self.shards
+            near = max(step, round(self.batch_size / step) * step)
+            raise ValueError(
+                f"train.batch_size = {self.batch_size} cannot be cut into train.shards = "
+                f"{self.shards} equal parts of an even number of images: expected a multiple of "
+                f"{step}, such as {near}"
             )
         return self
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from glasshouse.errors import DivergedError
-from glasshouse.training.results import StepResult, UnreadResults
+from glasshouse.training.results import Counted, StepResult, UnreadResults
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -23,9 +23,18 @@ def test_sums_are_in_order_and_counts_are_of_all_images() -> None:
     unread.add(result(1, 0.5))
     wrong = result(2, 0.25, count=2)
     unread.add(StepResult(1, 2, wrong.loss, wrong.logits, 2 - wrong.labels, wrong.names))
+    assert isinstance(wrong.logits, torch.Tensor)
     right = int((wrong.logits.argmax(dim=1) == 2 - wrong.labels).sum())
     assert unread.read() == ([2.0, 0.5], 4 + right)
     assert unread.read() == ([], 0)
+
+
+def test_batches_in_shards_bring_their_counts() -> None:
+    unread = UnreadResults()
+    for step, (loss, images, correct) in enumerate([(0.5, 8, 3.0), (0.25, 6, 5.0)], 1):
+        answers = Counted(images, torch.tensor(correct))
+        unread.add(StepResult(1, step, torch.tensor(loss), answers, None, str))
+    assert unread.read() == ([4.0, 1.5], 8.0)
 
 
 @pytest.mark.parametrize("labels", [["a", "b", "c", "d"], torch.rand(4)])

@@ -141,7 +141,8 @@ def _say_what_will_be_done(experiment: "Experiment", where: str) -> None:
         f"{len(splits.validation):,} validation and {len(splits.test):,} test images of "
         f"{splits.train.width}x{splits.train.height}"
     )
-    updates = recipe.train.epochs * step_count(len(splits.train), recipe.train.batch_size)
+    train = recipe.train
+    updates = train.epochs * step_count(len(splits.train), train.batch_size, train.shards)
     if updates < _FEW_UPDATES:
         say(
             f"note: {pluralize(updates, 'update')} in all is too few to learn much; for a small "

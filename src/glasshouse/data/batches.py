@@ -1,7 +1,8 @@
 """The order of an epoch, and its batches as tensors."""
 
+import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 from glasshouse.data.augment import augment, mix
 from glasshouse.data.images import ImageSet
 from glasshouse.data.pixel_blocks import gather
-from glasshouse.data.sampling import draw_epoch
+from glasshouse.data.sampling import Draws, draw_epoch
+from glasshouse.errors import UsageError
 from glasshouse.rng import Keys, keys_of
 from glasshouse.settings import AugmentSettings, Sampling
 
@@ -26,7 +28,9 @@ class Batch:
     """Float images in 0..255 ``(n, 3, h, w)`` on the device, and what the loss needs.
 
     labels: positions ``(n,)``, or bool ``(n, k)`` where images may have several. partner_labels of
-    the same form and own_share ``(n,)`` are set if images were mixed.
+    the same form and own_share ``(n,)`` are set if images were mixed. shards: the parts of a batch
+    that was cut, each a batch of its own; the fields of the whole then hold no images, but its
+    positions. number, share: which shard this is, and its share of the batch's images.
     """
 
     step: int
@@ -35,6 +39,25 @@ class Batch:
     positions: NDArray[np.int64]
     partner_labels: Tensor | None = None
     own_share: Tensor | None = None
+    shards: "tuple[Batch, ...]" = ()
+    number: int = 0
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Into how many shards each batch is cut, and which of them are made here."""
+
+    count: int = 1
+    own: range = range(1)
+
+    def rows(self, start: int, stop: int, shard: int) -> tuple[int, int]:
+        """Where a shard of the images start to stop begins and ends: parts as equal as can be."""
+        size = stop - start
+        return start + size * shard // self.count, start + size * (shard + 1) // self.count
+
+
+WHOLE = Cut()
 
 
 @dataclass(frozen=True)
@@ -49,28 +72,40 @@ class TrainingImages:
     keys: Keys
     image_bytes: int
     sampling: Sampling = "shuffle"
+    cut: Cut = WHOLE
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 def prepare_images(
-    images: ImageSet, device: torch.device, sampling: Sampling = "shuffle"
+    images: ImageSet,
+    device: torch.device,
+    sampling: Sampling = "shuffle",
+    cut: Cut = WHOLE,
 ) -> TrainingImages:
-    """Keep a set as uint8 in memory, or on the device if it fits; read a memory map by rows."""
+    """Keep a set as uint8 in memory, or on the device if it fits; read a memory map by rows.
+
+    Raises UsageError for a set that leaves a shard with fewer than two images.
+    """
+    if cut.count > 1 and len(images) < 2 * cut.count:
+        raise UsageError(
+            f"train.shards = {cut.count} needs at least two training images per shard, "
+            f"{2 * cut.count} in all, but there are {len(images)}: lower train.shards"
+        )
     labels = torch.from_numpy(images.targets).to(device)
     # Handing a memory map to torch would make all of it resident in the end.
     rows = _memory_rows if not isinstance(images.pixels, np.memmap) else _mapped_rows
     bytes_each = images.pixels[0].nbytes
     keys = keys_of(images.ids)
-    return TrainingImages(rows(images.pixels, device), labels, keys, bytes_each, sampling)
+    return TrainingImages(rows(images.pixels, device), labels, keys, bytes_each, sampling, cut)
 
 
-def step_count(image_count: int, batch_size: int) -> int:
-    """Batches per epoch; a last batch of a single image is added to the one before."""
+def step_count(image_count: int, batch_size: int, shards: int = 1) -> int:
+    """Batches per epoch; a last batch of a single image per shard is added to the one before."""
     full, rest = divmod(image_count, batch_size)
     # BatchNorm cannot compute statistics over a single value per channel, and refuses to.
-    return max(1, full + (rest > 1))
+    return max(1, full + (rest >= 2 * shards))
 
 
 def batches(
@@ -85,36 +120,83 @@ def batches(
     """Yield the batches of one epoch from first_step on; they do not depend on earlier steps."""
     own_labels = data.labels.cpu().numpy()
     draws = draw_epoch(data.keys, own_labels, data.sampling, seed=seed, epoch=epoch)
-    order, showings = draws.positions, draws.showings
-    steps = step_count(len(data), batch_size)
-    per_chunk = max(1, _CHUNK_BYTES // (data.image_bytes * batch_size))
-    # Chunks begin at fixed steps: a resumed epoch then augments the same images together, and gets
-    # the same bytes.
-    for chunk_start in range(first_step - first_step % per_chunk, steps, per_chunk):
-        chunk_steps = range(chunk_start, min(chunk_start + per_chunk, steps))
-        bounds = [step * batch_size for step in chunk_steps]
-        bounds.append(len(data) if chunk_steps[-1] == steps - 1 else bounds[-1] + batch_size)
-        chunk = slice(bounds[0], bounds[-1])
-        positions = order[chunk]
+    steps = step_count(len(data), batch_size, data.cut.count)
+    bounds = [*(step * batch_size for step in range(steps)), len(data)]
+    whole = list(itertools.pairwise(bounds))
+    make = _Maker(data, settings, draws, seed)
+    if data.cut.count == 1:
+        yield from make.batches(whole, first_step)
+        return
+    # Every shard is augmented by itself, in the same shapes wherever it is made: same bytes.
+    parts = [
+        make.batches([data.cut.rows(*rows, shard) for rows in whole], first_step)
+        for shard in data.cut.own
+    ]
+    for shards in zip(*parts, strict=True):
+        yield _joined(shards, whole, draws, data.cut)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the batches of an epoch, or of one shard of each."""
+
+    data: TrainingImages
+    settings: AugmentSettings
+    draws: Draws
+    seed: int
+
+    def batches(self, bounds: list[tuple[int, int]], first_step: int) -> Iterator[Batch]:
+        """The batch of each step from first_step on. bounds: its first and last place in order."""
+        largest = bounds[0][1] - bounds[0][0]
+        per_chunk = max(1, _CHUNK_BYTES // (self.data.image_bytes * largest))
+        # Chunks begin at fixed steps: a resumed epoch then augments the same images together, and
+        # gets the same bytes.
+        for start in range(first_step - first_step % per_chunk, len(bounds), per_chunk):
+            steps = range(start, min(start + per_chunk, len(bounds)))
+            yield from self._chunk(steps, bounds, first_step)
+
+    def _chunk(
+        self, steps: range, bounds: list[tuple[int, int]], first_step: int
+    ) -> Iterator[Batch]:
+        data, order = self.data, self.draws.positions
+        chosen = np.concatenate([np.arange(*bounds[step]) for step in steps])
+        positions, showings = order[chosen], self.draws.showings[chosen]
         changed = augment(
-            data.rows(positions), data.keys[positions], settings, seed=seed, epoch=showings[chunk]
+            data.rows(positions),
+            data.keys[positions],
+            self.settings,
+            seed=self.seed,
+            epoch=showings,
         )
         answers = data.labels[torch.from_numpy(positions).to(data.labels.device)]
-        for step, start, stop in zip(chunk_steps, bounds, bounds[1:], strict=False):
+        begin = 0
+        for step in steps:
+            inside = slice(begin, begin + bounds[step][1] - bounds[step][0])
+            begin = inside.stop
             if step < first_step:
                 continue
-            chosen = order[start:stop]
-            inside = slice(start - bounds[0], stop - bounds[0])
-            labels = answers[inside]
             images, partner_labels, own_share = mix(
                 changed[inside],
-                labels,
-                data.keys[chosen],
-                settings,
-                seed=seed,
-                epoch=showings[start:stop],
+                answers[inside],
+                data.keys[positions[inside]],
+                self.settings,
+                seed=self.seed,
+                epoch=showings[inside],
             )
-            yield Batch(step, images, labels, chosen, partner_labels, own_share)
+            yield Batch(step, images, answers[inside], positions[inside], partner_labels, own_share)
+
+
+def _joined(
+    shards: tuple[Batch, ...], whole: list[tuple[int, int]], draws: Draws, cut: Cut
+) -> Batch:
+    first = shards[0]
+    start, stop = whole[first.step]
+    numbered = tuple(
+        replace(shard, number=number, share=len(shard.positions) / (stop - start))
+        for number, shard in zip(cut.own, shards, strict=True)
+    )
+    positions = draws.positions[start:stop]
+    return Batch(first.step, first.images[:0], first.labels[:0], positions, shards=numbered)
 
 
 def _memory_rows(

@@ -31,11 +31,10 @@ def predict_logits(
     the logits of each image and its mirror image.
     """
     device = device_of(net)
-    batch_size = max(1, min(batch_size, _MOST_VALUES // max(1, images[:1].size)))
     parts = []
     with evaluating(net), torch.inference_mode(), autocast(device, precision):
-        for start in range(0, len(images), batch_size):
-            positions = np.arange(start, min(start + batch_size, len(images)))
+        for rows in passes(images, batch_size):
+            positions = np.arange(rows.start, rows.stop)
             batch = torch.from_numpy(gather(images, positions)).to(device)
             # The layout that convolutions on CPUs and GPUs compute fastest in.
             inputs = scale(batch, preprocessing).contiguous(memory_format=torch.channels_last)
@@ -44,6 +43,12 @@ def predict_logits(
                 logits = (logits + net(inputs.flip(-1)).float()) / 2
             parts.append(logits.cpu())
     return torch.cat(parts)
+
+
+def passes(images: NDArray[np.uint8], batch_size: int = 256) -> list[slice]:
+    """The rows of each forward pass over images; images apart from others keep their results."""
+    size = max(1, min(batch_size, _MOST_VALUES // max(1, images[:1].size)))
+    return [slice(start, min(start + size, len(images))) for start in range(0, len(images), size)]
 
 
 def require_finite(logits: Tensor, ids: Sequence[str] | NDArray[np.str_] = ()) -> None:

@@ -10,6 +10,7 @@ from glasshouse.models.forward import (
     autocast as autocast,
     device_of as device_of,
     evaluating as evaluating,
+    passes as passes,
     predict_logits as predict_logits,
     require_finite as require_finite,
 )

@@ -17,6 +17,7 @@ from glasshouse.training.devices import choose_device
 from glasshouse.training.loop import TrainingSetup, update, use_own_optimizer
 from glasshouse.training.lr_curve import DEFAULT_RULE, Losses, LrCurve, read_curve, require_rule
 from glasshouse.training.own_parts import own_batches
+from glasshouse.training.seeding import threads_of
 from glasshouse.training.state import begin
 
 # Beyond four times its minimum the loss diverges, and further steps tell nothing.
@@ -82,7 +83,8 @@ def find_lr(
     rows = []
     for number in range(test.seeds):
         tell("range test", number * test.steps, test.seeds * test.steps)
-        rows.append(_one_test(net, _with_seed(setup, number), lrs))
+        with threads_of(setup.settings):
+            rows.append(_one_test(net, _with_seed(setup, number), lrs))
     tell("range test", test.seeds * test.steps, test.seeds * test.steps)
     return read_curve(lrs, np.stack(rows), rule, guess_loss=_guess_loss(setup))
 
@@ -127,8 +129,8 @@ def _endless(setup: TrainingSetup, steps: int) -> Iterator[Batch]:
         size = (setup.preprocessing.height, setup.preprocessing.width)
         for epoch in count():
             yield from own_batches(setup.batches, epoch, 0, size, device)[0]
-    data = prepare_images(setup.train, device, settings.sampling)
-    epochs = -(-steps // step_count(len(data), settings.batch_size))
+    data = prepare_images(setup.train, device, settings.sampling, setup.cut)
+    epochs = -(-steps // step_count(len(data), settings.batch_size, settings.shards))
     for epoch in range(epochs):
         yield from batches(
             data, setup.augment, batch_size=settings.batch_size, seed=settings.seed, epoch=epoch

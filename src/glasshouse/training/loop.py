@@ -7,7 +7,6 @@ iterating leaves the state after a whole step, ready to be saved and resumed.
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -15,11 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from glasshouse.data.batches import Batch, TrainingImages, batches, prepare_images, step_count
+from glasshouse.data.batches import (
+    Batch,
+    Cut,
+    TrainingImages,
+    batches,
+    prepare_images,
+    step_count,
+)
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import DivergedError, UsageError
 from glasshouse.models.classifier import Preprocessing, scale
-from glasshouse.models.predict import autocast, device_of, predict_logits
+from glasshouse.models.predict import autocast, device_of, passes, predict_logits
 from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.convolutions import faster_convolutions
@@ -47,9 +53,18 @@ from glasshouse.training.own_parts import (
     own_optimizer,
     own_rate,
 )
-from glasshouse.training.results import StepResult
+from glasshouse.training.process_group import ALONE, ProcessGroup
+from glasshouse.training.results import Counted, StepResult
 from glasshouse.training.schedules import EveryStep, Rate, learning_rate, rate_of
-from glasshouse.training.state import Epoch, TrainingState, copy_weights, is_best
+from glasshouse.training.seeding import in_threads_of, seeded
+from glasshouse.training.shard_sum import backward_of_shards
+from glasshouse.training.state import (
+    Epoch,
+    TrainingState,
+    copy_weights,
+    is_best,
+    using_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,8 @@ class TrainingSetup:
     the preprocessing is then applied. loss: in place of cross-entropy, a function of logits
     ``(n, k)`` and labels, also of the validation split's, that returns a mean or a value per image.
     optimizer: in place of the settings' one, a function from the network to a torch optimizer,
-    whose learning rates the schedule scales.
+    whose learning rates the schedule scales. group: the processes that share the shards of each
+    batch, all of which run the same training.
     """
 
     train: ImageSet
@@ -92,6 +108,13 @@ class TrainingSetup:
     batches: BatchSource | None = None
     loss: Loss | None = None
     optimizer: MakeOptimizer | None = None
+    group: ProcessGroup = ALONE
+
+    @property
+    def cut(self) -> Cut:
+        """How batches are cut into shards, and which of them this process computes."""
+        shards = self.settings.shards
+        return Cut(shards, self.group.share_of(shards))
 
 
 def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
@@ -102,6 +125,10 @@ def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
     images, when a training or validation loss is not finite, and UsageError and DataError for own
     parts that do not fit.
     """
+    return in_threads_of(setup.settings, _trained(state, setup))
+
+
+def _trained(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
     _require_effect(setup)
     use_own_optimizer(state, setup)
     settings = setup.settings
@@ -139,18 +166,16 @@ def use_own_optimizer(state: TrainingState, setup: TrainingSetup) -> None:
 
 def update(
     state: TrainingState, batch: Batch, setup: TrainingSetup, lr: float
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | Counted]:
     """One step of the optimizer on one batch; returns loss and logits from before the step."""
-    settings, device = setup.settings, device_of(state.net)
+    settings = setup.settings
     if not state.net.training:
         state.net.train()
     set_learning_rate(state.optimizer, lr)
-    with _seeded(device, derive(settings.seed, "dropout", state.epoch, batch.step)):
-        inputs = scale(batch.images, setup.preprocessing)
-        with autocast(device, choose_precision(settings, device)), faster_convolutions(inputs):
-            logits = _answered(state.net, inputs)
-        loss = _loss_of(logits.float(), batch, setup)
-        loss.backward()  # type: ignore[no-untyped-call]
+    backward = partial(_backward, state, setup)
+    loss, logits = (
+        backward_of_shards(state, batch, backward, setup.group) if batch.shards else backward(batch)
+    )
     if settings.gradient_clip is not None:
         clip_gradients(state.net, state.optimizer, settings.gradient_clip)
     take_step(state.optimizer)
@@ -158,6 +183,19 @@ def update(
         drop_vanishing(state.optimizer)
     clear_gradients(state.optimizer)
     _update_average(state, settings)
+    return loss, logits
+
+
+def _backward(state: TrainingState, setup: TrainingSetup, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Forward and backward pass of a batch, or of one shard, which adds its share of the loss."""
+    settings, device = setup.settings, device_of(state.net)
+    shard = () if settings.shards == 1 else (batch.number,)
+    with seeded(device, derive(settings.seed, "dropout", state.epoch, batch.step, *shard)):
+        inputs = scale(batch.images, setup.preprocessing)
+        with autocast(device, choose_precision(settings, device)), faster_convolutions(inputs):
+            logits = _answered(state.net, inputs)
+        loss = _loss_of(logits.float(), batch, setup)
+        (loss * batch.share if shard else loss).backward()  # type: ignore[no-untyped-call]
     return loss, logits
 
 
@@ -207,6 +245,7 @@ def _require_effect(setup: TrainingSetup) -> None:
     for name, is_set in (
         ("augmentation", setup.augment != AugmentSettings()),
         ("train.sampling", setup.settings.sampling != TrainSettings().sampling),
+        ("train.shards", setup.settings.shards > 1),
     ):
         if is_set:
             raise UsageError(
@@ -228,7 +267,7 @@ def _batch_source(
 ) -> Callable[[], tuple[Iterator[Batch], int]]:
     """A function that returns the remaining batches of the present epoch, and how many it has."""
     device, settings = device_of(state.net), setup.settings
-    usual = step_count(len(setup.train), settings.batch_size)
+    usual = step_count(len(setup.train), settings.batch_size, settings.shards)
     if setup.batches is not None:
         source = setup.batches
         size = (setup.preprocessing.height, setup.preprocessing.width)
@@ -238,7 +277,7 @@ def _batch_source(
             return found, count or usual
 
         return others
-    data = prepare_images(setup.train, device, settings.sampling)
+    data = prepare_images(setup.train, device, settings.sampling, setup.cut)
     return lambda: (_own(state, data, setup), usual)
 
 
@@ -265,15 +304,22 @@ def _timed(state: TrainingState, remaining: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def _account(
-    state: TrainingState, loss: Tensor, logits: Tensor, batch: Batch, setup: TrainingSetup
+    state: TrainingState,
+    loss: Tensor,
+    logits: Tensor | Counted,
+    batch: Batch,
+    setup: TrainingSetup,
 ) -> None:
     names = partial(_names_of, batch, setup)
     here = (state.epoch + 1, batch.step + 1)
-    result = StepResult(*here, loss.detach(), logits.detach(), batch.labels, names)
+    answers = logits.detach() if isinstance(logits, Tensor) else logits
+    result = StepResult(*here, loss.detach(), answers, batch.labels, names)
     state.unread.add(result)
     state.seen += len(logits)
     state.step += 1
-    if state.unread.is_due():
+    # Processes read at the same steps, so that they stop at the same one when a loss is not finite.
+    steps = setup.group.reads_every(loss.device)
+    if state.step % steps == 0 if steps else state.unread.is_due():
         state.read_results()
 
 
@@ -293,7 +339,7 @@ def _end_epoch(state: TrainingState, setup: TrainingSetup, lr: float) -> Epoch:
         images_per_second=round(state.seen / state.seconds, 1),
     )
     if setup.settings.keep == "best" and is_best(epoch, state.history):
-        with _weights(state.net, state.averaged):
+        with using_weights(state.net, state.averaged):
             state.best = copy_weights(state.net)
     state.history.append(epoch)
     state.epoch, state.step = state.epoch + 1, 0
@@ -304,10 +350,11 @@ def _end_epoch(state: TrainingState, setup: TrainingSetup, lr: float) -> Epoch:
 def _validate(state: TrainingState, setup: TrainingSetup) -> tuple[float, float]:
     """Mean loss and accuracy on the validation split, without augmentation."""
     precision = choose_precision(setup.settings, device_of(state.net))
-    with _weights(state.net, state.averaged):
-        logits = predict_logits(
-            state.net, setup.preprocessing, setup.validation.pixels, precision=precision
-        )
+    pixels = setup.validation.pixels
+    with using_weights(state.net, state.averaged):
+        answers = partial(predict_logits, state.net, setup.preprocessing, precision=precision)
+        chunks = [pixels[rows] for rows in passes(pixels)]
+        logits = torch.cat(setup.group.deal(answers, chunks))
     labels = torch.from_numpy(setup.validation.targets)
     loss = _validation_loss(logits, labels, setup, device_of(state.net))
     if not math.isfinite(loss):
@@ -328,20 +375,6 @@ def _validation_loss(
     # On the device of training, where weights inside the loss may be.
     with torch.no_grad():
         return own_loss(setup.loss, logits.to(device), labels.to(device)).mean().item()
-
-
-@contextmanager
-def _weights(net: nn.Module, weights: dict[str, Tensor] | None) -> Iterator[None]:
-    """A context in which the network has other weights; its own return afterwards."""
-    if weights is None:
-        yield
-        return
-    own = copy_weights(net)
-    net.load_state_dict(weights)
-    try:
-        yield
-    finally:
-        net.load_state_dict(own)
 
 
 @torch.no_grad()
@@ -365,21 +398,3 @@ def _names_of(batch: Batch, setup: TrainingSetup) -> str:
 
 def _shortened(ids: list[str]) -> str:
     return ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
-
-
-@contextmanager
-def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """A context with torch seeded; the caller's random state returns afterwards."""
-    # Not torch.random.fork_rng, which takes a hundred times as long at every step.
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        generators.append(torch.cuda.default_generators[index])
-    states = [generator.get_state() for generator in generators]
-    for generator in generators:
-        generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)

@@ -17,6 +17,20 @@ _EVERY_SECONDS, _MOST_LOGITS = 1.0, 2**20
 
 
 @dataclass(frozen=True)
+class Counted:
+    """What remains of the logits of a batch that was cut into shards.
+
+    images: how many there were. correct: how many of them were predicted right, on the device.
+    """
+
+    images: int
+    correct: Tensor
+
+    def __len__(self) -> int:
+        return self.images
+
+
+@dataclass(frozen=True)
 class StepResult:
     """Loss and logits of a step, on the device.
 
@@ -26,7 +40,7 @@ class StepResult:
     epoch: int
     step: int
     loss: Tensor
-    logits: Tensor
+    logits: Tensor | Counted
     labels: Any
     names: Callable[[], str]
 
@@ -41,7 +55,8 @@ class UnreadResults:
 
     def add(self, result: StepResult) -> None:
         self._results.append(result)
-        self._logits += result.logits.numel()
+        if isinstance(result.logits, Tensor):
+            self._logits += result.logits.numel()
 
     def is_due(self) -> bool:
         """True once a second, and before the logits take much memory."""
@@ -66,10 +81,14 @@ class UnreadResults:
 
 
 def _correct(results: list[StepResult]) -> float:
-    kinds = {_kind(each.labels) for each in results}
+    counted = [each.logits.correct for each in results if isinstance(each.logits, Counted)]
+    if counted:
+        return float(sum(torch.stack(counted).tolist()))
+    answers = [(each.logits, each.labels) for each in results if isinstance(each.logits, Tensor)]
+    kinds = {_kind(labels) for _, labels in answers}
     if len(kinds) > 1 or None in kinds:
-        return sum(correct_count(each.logits, each.labels).item() for each in results)
-    logits, labels = [each.logits for each in results], [each.labels for each in results]
+        return sum(correct_count(logits, labels).item() for logits, labels in answers)
+    logits, labels = zip(*answers, strict=True)
     return correct_count(torch.cat(logits), torch.cat(labels)).item()
 
 

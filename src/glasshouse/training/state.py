@@ -1,7 +1,8 @@
 """Everything that the next training step depends on, saved and loaded exactly."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,20 @@ def begin(net: nn.Module, settings: TrainSettings, device: torch.device) -> Trai
 def copy_weights(net: nn.Module) -> dict[str, Tensor]:
     """A copy of every parameter and buffer by name."""
     return {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
+
+
+@contextmanager
+def using_weights(net: nn.Module, weights: dict[str, Tensor] | None) -> Iterator[None]:
+    """A context in which the network has other weights; its own return afterwards."""
+    if weights is None:
+        yield
+        return
+    own = copy_weights(net)
+    net.load_state_dict(weights)
+    try:
+        yield
+    finally:
+        net.load_state_dict(own)
 
 
 def final_net(state: TrainingState) -> nn.Module:

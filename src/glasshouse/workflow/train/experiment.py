@@ -11,16 +11,11 @@ import torch
 from glasshouse.data.images import Splits
 from glasshouse.data.sources import fingerprint, load_splits
 from glasshouse.errors import DataError, Interrupted, UsageError
-from glasshouse.evaluation.calibration import fit_temperature
-from glasshouse.evaluation.evaluation import AnyEvaluation, evaluate_any, to_json
-from glasshouse.evaluation.label_calibration import choose_thresholds
-from glasshouse.models.classifier import Classifier, save_classifier
+from glasshouse.models.classifier import Classifier
 from glasshouse.models.freezing import unfreeze
-from glasshouse.models.predict import Predictions, predict, save_predictions
+from glasshouse.models.predict import Predictions
 from glasshouse.progress import Progress
 from glasshouse.recipe import to_toml
-from glasshouse.report.explanation_page import ExplainedMistakes
-from glasshouse.report.label_report import ExplainedLabels
 from glasshouse.runs import folder as runs, holding
 from glasshouse.runs.failure import clear_failure
 from glasshouse.settings import Recipe, TrainSettings
@@ -28,6 +23,8 @@ from glasshouse.storage import remove_unfinished, write_json, write_text
 from glasshouse.training.devices import choose_device, choose_precision
 from glasshouse.training.fit import class_weights_of
 from glasshouse.training.loop import Step, TrainingSetup
+from glasshouse.training.process_group import current_group
+from glasshouse.training.seeding import threads_of
 from glasshouse.training.state import (
     Epoch,
     TrainingState,
@@ -36,13 +33,12 @@ from glasshouse.training.state import (
     save_checkpoint,
 )
 from glasshouse.training.transfer import begin_transfer, starting_net, train_transfer
+from glasshouse.workflow.train.conclusion import Result as Result, conclude, dealt_predictions
 from glasshouse.workflow.train.environment import describe_environment
-from glasshouse.workflow.train.explained_labels import explain_labels
 from glasshouse.workflow.train.kept_epochs import keep_epoch
 from glasshouse.workflow.train.learning_rate import FoundRate, find_rate_of_run, write_found_rate
 from glasshouse.workflow.train.more_epochs import add_epochs, require_same_recipe
 from glasshouse.workflow.train.pretrained_setup import adapted_classifier, data_settings, untrained
-from glasshouse.workflow.train.reporting import write_run_report
 from glasshouse.workflow.train.request import (
     TrainRequest as TrainRequest,
     as_started,
@@ -52,7 +48,6 @@ from glasshouse.workflow.train.request import (
 )
 from glasshouse.workflow.train.snapshots import fixed_images, snapshot_count, take_snapshot
 from glasshouse.workflow.train.step_log import recorded
-from glasshouse.workflow.train.worst_mistakes import explain_worst
 from glasshouse.workflow.use.source_check import require_no_errors
 
 
@@ -76,15 +71,6 @@ class Experiment:
     def folder(self) -> Path:
         """The run folder."""
         return self.request.out
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a finished run leaves in memory: all of it is in the run folder, too."""
-
-    classifier: Classifier
-    predictions: Predictions
-    evaluation: AnyEvaluation
 
 
 def open_experiment(request: TrainRequest, progress: Progress | None = None) -> Experiment:
@@ -203,72 +189,24 @@ def finish_experiment(experiment: Experiment) -> Result:
     Returns the calibrated classifier, its test predictions and their evaluation.
     """
     _write_metrics(experiment.state, experiment.folder)
-    net = final_net(experiment.state)
-    unfreeze(net)
-    trained = replace(experiment.classifier, net=net.eval())
+    trained, measured = measure(experiment)
     splits = experiment.splits
-    measured = predict(trained, splits.validation), predict(trained, splits.test)
     calibrate = not experiment.request.recipe.data.train_on_validation
     return conclude(experiment.folder, splits, trained, measured, calibrate=calibrate)
 
 
-def conclude(
-    folder: Path,
-    splits: Splits,
-    trained: Classifier,
-    measured: tuple[Predictions, Predictions],
-    *,
-    calibrate: bool = True,
-    calibrate_on: Predictions | None = None,
-) -> Result:
-    """Calibrate, and write model, predictions, metrics and report into a run folder.
+def measure(experiment: Experiment) -> tuple[Classifier, tuple[Predictions, Predictions]]:
+    """The trained classifier, and its predictions on the validation and test splits.
 
-    measured: the predictions of the trained classifier on the validation and test splits.
-    calibrate: False where the validation images were trained on, since confidence on training
-    images says nothing about others. calibrate_on: out-of-fold predictions of training
-    and validation images, which replace a small validation split: the temperature is fitted to
-    them, and the explained mistakes are theirs.
+    The processes of a group each compute a part of them.
     """
-    on = measured[0] if calibrate_on is None else calibrate_on
-    classifier = calibrated(trained, on) if calibrate else trained
-    validation, predictions = (_answered_by(classifier, each) for each in measured)
-    evaluation = evaluate_any(predictions)
-    save_classifier(classifier, folder)
-    save_predictions(validation, folder / runs.VALIDATION_PREDICTIONS)
-    save_predictions(predictions, folder / runs.PREDICTIONS)
-    write_json(folder / runs.EVALUATION, to_json(evaluation))
-    held_out = None if calibrate_on is None else _answered_by(classifier, calibrate_on)
-    if held_out is not None:
-        save_predictions(held_out, folder / runs.OUT_OF_FOLD_PREDICTIONS)
-    explained: ExplainedMistakes | ExplainedLabels
-    if classifier.is_multi_label:
-        explained = explain_labels(classifier, splits.validation, validation)
-    else:
-        explained = explain_worst(
-            classifier, splits, validation, held_out, is_trained_on=not calibrate
-        )
-    write_run_report(folder, splits, classifier, predictions, evaluation, explained)
-    holding.release(folder)
-    return Result(classifier, predictions, evaluation)
-
-
-def calibrated(classifier: Classifier, held_out: Predictions) -> Classifier:
-    """The classifier with the temperature, and the thresholds of labels, that suit these images.
-
-    held_out: its predictions of images that it was not trained on.
-    """
-    temperature = fit_temperature(held_out)
-    if not classifier.is_multi_label:
-        return replace(classifier, temperature=temperature)
-    thresholds = choose_thresholds(replace(held_out, temperature=temperature))
-    return replace(classifier, temperature=temperature, thresholds=thresholds)
-
-
-def _answered_by(classifier: Classifier, predictions: Predictions) -> Predictions:
-    """The predictions with the classifier's temperature and thresholds."""
-    return replace(
-        predictions, temperature=classifier.temperature, thresholds=classifier.thresholds
-    )
+    net = final_net(experiment.state)
+    unfreeze(net)
+    trained = replace(experiment.classifier, net=net.eval())
+    splits, group = experiment.splits, current_group()
+    with threads_of(experiment.settings):
+        validation = dealt_predictions(trained, splits.validation, group)
+        return trained, (validation, dealt_predictions(trained, splits.test, group))
 
 
 def first_classifier(

@@ -24,11 +24,10 @@ from glasshouse.training.heads import (
     HeadSettings,
     head_logits,
 )
+from glasshouse.workflow.train.conclusion import Result, conclude
 from glasshouse.workflow.train.experiment import (
-    Result,
     TrainRequest,
     claim_run,
-    conclude,
     first_classifier,
     write_start,
 )

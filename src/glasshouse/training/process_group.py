@@ -1,0 +1,222 @@
+"""The processes of one training, and everything that they exchange, through torch.distributed.
+
+Each runs the same training and computes its part of every batch, of the validation images and of
+the final predictions. The first one alone writes.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+from glasshouse.errors import ProcessError, UsageError
+
+_Value = TypeVar("_Value")
+_Item = TypeVar("_Item")
+
+# Reading many images may take hours; a process that has ended is noticed at once all the same.
+_PATIENCE = timedelta(days=1)
+# What torchrun, and every other launcher, tells its processes.
+_LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_READ_EVERY = 16
+
+
+@dataclass(frozen=True)
+class ProcessGroup:
+    """The number of this process, counted from 0, and how many there are."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def share_of(self, shards: int) -> range:
+        """The shards of this process; raises UsageError unless each process gets as many."""
+        require_processes_fit(self.size, shards)
+        each = shards // self.size
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    def reads_every(self, device: torch.device) -> int:
+        """After how many steps the results of steps are read; 0: whenever it is due."""
+        if self.size == 1:
+            return 0
+        return 1 if device.type == "cpu" else _READ_EVERY
+
+    def sum(self, own: Tensor) -> Tensor:
+        """The sum of a tensor over all processes, in a tree: the same bytes in each of them."""
+        distance = 1
+        while distance < self.size:
+            with _connected():
+                other = _exchanged(own, self.rank ^ distance)
+            # Both sides add the same two numbers, and a + b is b + a to the last bit.
+            own = own.add_(other)
+            distance *= 2
+        return own
+
+    def deal(self, work: Callable[[_Item], _Value], items: Sequence[_Item]) -> list[_Value]:
+        """The result of some work on each item, in order; each process does some of it."""
+        own = [work(item) for item in items[self.rank :: self.size]]
+        dealt = self.gather(own)
+        return [dealt[i % self.size][i // self.size] for i in range(len(items))]
+
+    def gather(self, value: _Value) -> list[_Value]:
+        """The values of all processes, in order."""
+        if self.size == 1:
+            return [value]
+        values: list[_Value | None] = [None] * self.size
+        with _connected():
+            distributed.all_gather_object(values, value)
+        return values  # type: ignore[return-value]
+
+    def told(self, value: _Value) -> _Value:
+        """The value of the first process."""
+        if self.size == 1:
+            return value
+        values = [value]
+        with _connected():
+            distributed.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+        return values[0]
+
+    def highest(self, number: int) -> int:
+        """The highest of the numbers of all processes."""
+        if self.size == 1:
+            return number
+        found = torch.tensor(number)
+        with _connected():
+            distributed.all_reduce(found, op=distributed.ReduceOp.MAX)
+        return int(found)
+
+
+ALONE = ProcessGroup()
+_joined = [ALONE]
+
+
+def current_group() -> ProcessGroup:
+    """The group that this process has joined; without one, it is alone."""
+    return _joined[-1]
+
+
+def launched_size() -> int:
+    """How many processes the launcher of this one has started; 1 without a launcher."""
+    is_launched = all(name in os.environ for name in _LAUNCHED)
+    return int(os.environ["WORLD_SIZE"]) if is_launched else 1
+
+
+def launched_rank() -> int:
+    """The number of this process among those that were launched together."""
+    return int(os.environ["RANK"]) if launched_size() > 1 else 0
+
+
+def require_processes_fit(processes: int, shards: int) -> None:
+    """Raise UsageError unless the shards of a batch can be shared out to so many processes."""
+    if processes == 1 or (processes & (processes - 1) == 0 and shards % processes == 0):
+        return
+    power = 1 << max(1, (processes - 1).bit_length())
+    if processes & (processes - 1):
+        raise UsageError(
+            f"{processes} processes cannot share the shards of a batch: expected a power of two, "
+            f"such as {power // 2} or {power}"
+        )
+    raise UsageError(
+        f"{processes} processes cannot share train.shards = {shards}: expected a number of shards "
+        f"that they divide. Add --set train.shards={processes}; it is part of the recipe, and any "
+        f"number of processes up to it then gives the same bytes."
+    )
+
+
+@contextmanager
+def joined() -> Iterator[ProcessGroup]:
+    """A context in which this process is in the group that its launcher describes.
+
+    Raises UsageError where that is not possible.
+    """
+    if launched_size() == 1:
+        yield ALONE
+        return
+    _require_distributed()
+    _end_with_launcher()
+    _start()
+    try:
+        _joined.append(ProcessGroup(distributed.get_rank(), distributed.get_world_size()))
+        yield current_group()
+    finally:
+        _joined.pop()
+        distributed.destroy_process_group()
+
+
+def _require_distributed() -> None:
+    if not distributed.is_available():
+        raise UsageError(
+            "this build of torch cannot train in several processes: install one with "
+            "torch.distributed, or use one process"
+        )
+
+
+def _start() -> None:
+    """Connect to the other processes: gloo between CPUs, and nccl between GPUs."""
+    backend = "gloo"
+    if torch.cuda.is_available() and distributed.is_nccl_available():
+        backend = "cpu:gloo,cuda:nccl"
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    try:
+        distributed.init_process_group(backend, timeout=_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(_why_not_connected(error)) from error
+
+
+def _why_not_connected(error: Exception) -> str:
+    where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    reason = str(error).splitlines()[0]
+    if "EADDRINUSE" in str(error) or "in use" in str(error):
+        return f"the port of {where} is in use: choose another one, MASTER_PORT or --master-port"
+    return (
+        f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} could not connect to the "
+        f"others at {where}: {reason}. Check the address, the port and the firewall."
+    )
+
+
+def _end_with_launcher() -> None:
+    """End this process once the one that launched it has gone, whichever way."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _exchanged(own: Tensor, partner: int) -> Tensor:
+    """The tensor of another process, which receives ours."""
+    other = torch.empty_like(own)
+    both = [
+        distributed.P2POp(distributed.isend, own, partner),
+        distributed.P2POp(distributed.irecv, other, partner),
+    ]
+    for request in distributed.batch_isend_irecv(both):
+        request.wait()
+    return other
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Raise ProcessError where a process cannot be reached any more."""
+    try:
+        yield
+    except (RuntimeError, EOFError) as error:
+        raise ProcessError(
+            "another process of this training has ended, so that this one cannot continue "
+            f"({str(error).splitlines()[0]}). Resume the run, with any number of processes; what "
+            "was saved is kept."
+        ) from error

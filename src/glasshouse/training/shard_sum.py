@@ -1,0 +1,127 @@
+"""One step over the shards of a batch, summed in a fixed order wherever they are computed.
+
+Floating-point sums depend on their order. Here it is a binary tree over the shards: a process sums
+the subtree of its own shards, and processes then exchange their sums pair by pair, so that the
+result has the same bytes for every number of processes.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from glasshouse.data.batches import Batch
+from glasshouse.training.losses import correct_count
+from glasshouse.training.optimizers import clear_gradients
+from glasshouse.training.process_group import ProcessGroup
+from glasshouse.training.results import Counted
+from glasshouse.training.state import TrainingState
+
+# Forward and backward pass of one shard: its mean loss and its logits.
+Backward = Callable[[Batch], tuple[Tensor, Tensor]]
+
+
+def backward_of_shards(
+    state: TrainingState, batch: Batch, backward: Backward, group: ProcessGroup
+) -> tuple[Tensor, Counted]:
+    """Leave the gradients of a whole batch in the parameters; returns its loss and its answers.
+
+    Buffers that a forward pass changes, such as BatchNorm's running statistics, change by the mean
+    of what the shards would change them by.
+    """
+    message = _Message(
+        [p for each in state.optimizer.param_groups for p in each["params"] if p.requires_grad],
+        [buffer for buffer in state.net.buffers() if _can_change(buffer)],
+    )
+    before = [buffer.clone() for buffer in message.buffers]
+
+    def packed(shard: Batch) -> Tensor:
+        loss, logits = backward(shard)
+        correct = correct_count(logits, shard.labels)
+        values = message.pack(before, shard.share, loss, correct)
+        clear_gradients(state.optimizer)
+        return values
+
+    total = group.sum(tree_sum(packed(shard) for shard in batch.shards))
+    loss, correct = message.unpack(total, before)
+    return loss, Counted(len(batch.positions), correct)
+
+
+def tree_sum(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of a power of two of tensors, pair by pair; the tensors are used up.
+
+    No more of them are held than the tree is deep.
+    """
+    waiting: list[Tensor] = []
+    for number, part in enumerate(parts, 1):
+        while number % 2 == 0:
+            part = waiting.pop().add_(part)
+            number //= 2
+        waiting.append(part)
+    (total,) = waiting
+    return total
+
+
+def _can_change(buffer: Tensor) -> bool:
+    """Whether a forward pass may change a buffer: numbers and counters, no tables of indices."""
+    is_counter = buffer.numel() == 1 and buffer.dtype != torch.bool
+    return buffer.is_floating_point() or is_counter
+
+
+@dataclass(frozen=True)
+class _Message:
+    """Everything that is summed over shards, as one flat tensor: an exchange costs by the piece."""
+
+    parameters: list[nn.Parameter]
+    buffers: list[Tensor]
+
+    @torch.no_grad()
+    def pack(self, before: list[Tensor], share: float, loss: Tensor, correct: Tensor) -> Tensor:
+        """Gradients, changes of buffers (which are undone), the loss and the number correct."""
+        gradients = [_flat(torch.zeros_like(p) if p.grad is None else p.grad, like=p)
+                     for p in self.parameters]  # fmt: skip
+        changes = [
+            ((buffer - old).flatten() * share)
+            for buffer, old in zip(self.buffers, before, strict=True)
+        ]
+        for buffer, old in zip(self.buffers, before, strict=True):
+            buffer.copy_(old)
+        ends = [loss.detach().reshape(1) * share, correct.to(loss).reshape(1)]
+        return torch.cat([*gradients, *changes, *ends])
+
+    @torch.no_grad()
+    def unpack(self, total: Tensor, before: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Set gradients and buffers from the sum over all shards; returns loss and count."""
+        sizes = [each.numel() for each in (*self.parameters, *self.buffers)]
+        *pieces, loss, correct = torch.split(total, [*sizes, 1, 1])
+        gradients, changes = pieces[: len(self.parameters)], pieces[len(self.parameters) :]
+        for parameter, piece in zip(self.parameters, gradients, strict=True):
+            parameter.grad = _like(piece, parameter)
+        for buffer, old, piece in zip(self.buffers, before, changes, strict=True):
+            change = piece.view(buffer.shape)
+            if not buffer.is_floating_point():
+                change = change.round()
+            buffer.copy_(old + change.to(buffer.dtype))
+        return loss[0], correct[0]
+
+
+def _flat(gradient: Tensor, like: Tensor) -> Tensor:
+    """All values in the order of the parameter's memory, without a copy where they are in it."""
+    if gradient.stride() != like.stride():
+        gradient = torch.empty_like(like).copy_(gradient)
+    if not _is_dense(like):
+        return gradient.flatten()
+    return gradient.as_strided((gradient.numel(),), (1,))
+
+
+def _like(piece: Tensor, parameter: Tensor) -> Tensor:
+    """The reverse of _flat: a view of the piece in shape, layout and type of the parameter."""
+    if not _is_dense(parameter):
+        return piece.view(parameter.shape).to(parameter.dtype)
+    shaped = piece.as_strided(parameter.shape, parameter.stride(), piece.storage_offset())
+    return shaped.to(parameter.dtype)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    return tensor.is_contiguous() or tensor.is_contiguous(memory_format=torch.channels_last)
