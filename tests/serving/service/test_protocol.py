@@ -1,5 +1,6 @@
 import base64
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,9 @@ from glasshouse.data.decode import decode
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import predict_logits
 from glasshouse.models.preprocessing import preprocess
+from glasshouse.serving.service.api import create_api
+from glasshouse.serving.service.middleware import AccessRules
+from glasshouse.serving.service.service import Service
 from tests.serving.service.conftest import CLASS_NAMES, Caller, png
 
 PATH = "/v2/models/tiny/infer"
@@ -18,14 +22,15 @@ def body(datatype: str, shape: list[int], data: object, name: str = "pixels") ->
 
 
 def test_server_and_model_metadata(ask: Caller) -> None:
-    assert ask("GET", "/v2").json()["name"] == "glasshouse"
+    about = ask("GET", "/v2").json()
+    assert about["name"] == "glasshouse" and "binary_tensor_data" in about["extensions"]
     assert ask("GET", "/v2/health/live").json() == {"live": True}
     assert ask("GET", "/v2/health/ready").json() == {"ready": True}
     for path in ("/v2/models/tiny", "/v2/models/tiny/versions/1"):
         about = ask("GET", path).json()
-        assert about["inputs"][1] == {
-            "name": "pixels", "datatype": "UINT8", "shape": [-1, 3, 16, 16],
-        }  # fmt: skip
+        shown = [(each["name"], each["datatype"], each["shape"]) for each in about["inputs"]]
+        assert shown == [("images", "BYTES", [-1]), ("pixels", "UINT8", [-1, 3, 16, 16])]
+        assert about["versions"] == ["1"]
         assert about["outputs"][2]["shape"] == [-1, 4]
         assert ask("GET", f"{path}/ready").json() == {"name": "tiny", "ready": True}
     assert ask("GET", "/v2/models/other").status_code == 404
@@ -73,11 +78,18 @@ FLAT = [0] * 768
     [
         ({}, "inputs"),
         ({"inputs": []}, "inputs"),
-        (body("INT64", [1], [1]), "datatype"),
-        (body("UINT8", [1, 3, 16, 16], FLAT, "x"), "expected the name 'pixels'"),
+        (body("INT64", [1], [1]), "expected the shape [-1, 3, 16, 16], got [1]"),
+        (body("INT128", [1], [1]), "datatype"),
+        (body("UINT8", [1, 16, 16, 3], FLAT), "transpose(0, 3, 1, 2)"),
+        (body("UINT8", [3, 16, 16], FLAT), "add a dimension for the batch"),
+        (body("UINT8", [1, 3, 9, 9], FLAT), "resize to 16x16"),
+        (body("FP32", [1, 3, 16, 16], [*FLAT[1:], -1.5]), "before normalisation"),
+        (body("BOOL", [1, 3, 16, 16], [*FLAT[1:], 2]), "true or false"),
+        (body("BOOL", [1, 3, 16, 16], [*FLAT[1:], 0.5]), "true or false"),
+        (body("UINT8", [1, 3, 16, 16], None), "neither data nor binary_data_size"),
         (body("UINT8", [1, 3, 16, 15], FLAT), "shape"),
-        (body("UINT8", [0, 3, 16, 16], []), "shape"),
-        (body("UINT8", [-1, 3, 16, 16], FLAT), "shape"),
+        (body("UINT8", [0, 3, 16, 16], []), "1 to at most 8 images, got 0"),
+        (body("UINT8", [-1, 3, 16, 16], FLAT), "1 to at most 8 images, got -1"),
         (body("UINT8", [2, 3, 16, 16], FLAT), "needs 1536 values, got 768"),
         (body("UINT8", [9, 3, 16, 16], FLAT), "at most 8"),
         (body("UINT8", [1, 3, 16, 16], [*FLAT[1:], 256]), "0 to 255"),
@@ -97,7 +109,7 @@ def test_a_tensor_that_does_not_fit_is_a_problem(
     answer = ask("POST", PATH, content=json.dumps(document))
     assert answer.status_code == 422, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    assert words in answer.json()["detail"]
+    assert words in answer.json()["detail"] and words in answer.json()["error"]
 
 
 @pytest.mark.parametrize("text", ["", "[", "null", '{"inputs": NaN}', "[" * 5000, '"\\ud800"'])
@@ -108,3 +120,77 @@ def test_a_body_that_is_not_a_request_is_a_problem(ask: Caller, text: str) -> No
 def test_nan_and_infinity_are_rejected(ask: Caller) -> None:
     document = json.dumps(body("FP32", [1, 3, 16, 16], [*FLAT[1:], float("nan")]))
     assert ask("POST", PATH, content=document).status_code == 422
+
+
+def in_binary(header: dict[str, object], data: bytes, more: bytes = b"") -> dict[str, Any]:
+    """The content and headers of a request with binary data; more: instead of its length."""
+    text = json.dumps(header).encode()
+    length = more.decode() or str(len(text))
+    return {"content": text + data, "headers": {"Inference-Header-Content-Length": length}}
+
+
+def tensor(datatype: str, shape: list[int], **parameters: object) -> dict[str, object]:
+    """The header of a request for a tensor in binary form."""
+    described = {"name": "x", "datatype": datatype, "shape": shape, "parameters": parameters}
+    return {"inputs": [described]}
+
+
+SHAPE = [1, 3, 16, 16]
+BLACK = bytes(768)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (in_binary(tensor("UINT8", SHAPE, binary_data_size=767), BLACK[1:]), "got 767"),
+        (in_binary(tensor("UINT8", SHAPE, binary_data_size=768), BLACK[1:]), "767 bytes follow"),
+        (in_binary(tensor("UINT8", SHAPE, binary_data_size=True), b"x"), "1 bytes follow"),
+        (in_binary(tensor("UINT8", SHAPE), BLACK), "no tensor has binary_data_size"),
+        (in_binary(tensor("FP32", SHAPE, binary_data_size=767), BLACK[1:]), "whole number of FP32"),
+        (in_binary(tensor("BYTES", [1], binary_data_size=5), b"\x09\0\0\0a"), "within an element"),
+        (in_binary(tensor("BYTES", [1], binary_data_size=3), b"\x09\0\0"), "within an element"),
+        (in_binary(tensor("BYTES", [2], binary_data_size=4), bytes(4)), "needs 2 values, got 1"),
+        (in_binary(tensor("BYTES", [1], binary_data_size=4), bytes(4)), "the file is empty"),
+        (in_binary(tensor("UINT8", SHAPE, shared_memory_region="a"), b""), "shared memory"),
+        (in_binary(tensor("UINT8", SHAPE), BLACK, b"99999"), "Inference-Header-Content-Length"),
+        (in_binary(tensor("UINT8", SHAPE), BLACK, b"-1"), "Inference-Header-Content-Length"),
+        (in_binary(tensor("UINT8", SHAPE), BLACK, b"0"), "without JSON"),
+        (in_binary(tensor("UINT8", SHAPE), BLACK, b"9" * 5000), "Inference-Header"),
+    ],
+)
+def test_binary_data_that_does_not_fit_is_a_problem(
+    ask: Caller, asked: dict[str, Any], words: str
+) -> None:
+    answer = ask("POST", PATH, **asked)
+    assert answer.status_code == 422, answer.text
+    assert words in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "more", "status"),
+    [
+        ("GET", "/v2/nothing", {}, 404),
+        ("GET", "/v2/models/other", {}, 404),
+        ("POST", "/v2/models/other/infer", {}, 404),
+        ("DELETE", "/v2", {}, 405),
+        ("GET", PATH, {}, 405),
+        ("POST", PATH, {"content": b" " * (2 << 20)}, 413),
+        ("POST", PATH, {"content": b"{}", "headers": {"content-encoding": "br"}}, 415),
+        ("POST", PATH, {"content": b"{}"}, 422),
+    ],
+)
+def test_every_error_under_v2_has_the_member_that_clients_read(
+    ask: Caller, method: str, path: str, more: dict[str, Any], status: int
+) -> None:
+    answer = ask(method, path, **more)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["error"] == answer.json()["detail"] != ""
+
+
+def test_refusals_before_any_route_have_that_member_too(service: Service) -> None:
+    rules = AccessRules(api_key="s3cret", hosts=frozenset({"127.0.0.1"}))
+    ask = Caller(create_api(service, rules))
+    for headers, status in (({}, 401), ({"host": "evil.example"}, 421)):
+        answer = ask("GET", "/v2/models/tiny", headers=headers)
+        assert answer.status_code == status and answer.json()["error"]
+    assert "error" not in ask("GET", "/metrics").json()

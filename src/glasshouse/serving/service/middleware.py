@@ -83,7 +83,7 @@ class RequestMiddleware:
                 log.exception("request %s failed", request_id)
             # Once the head is sent, the status can no longer change: the connection just ends.
             if not response.status:
-                await problem_response(problem, request_id)(scope, receive, response.send)
+                await problem_response(problem, scope)(scope, receive, response.send)
         finally:
             self._count(scope, response.status, time.monotonic() - began)
 

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from glasshouse.errors import BadImage, DataError, NotFinite, UsageError
 from glasshouse.serving.service.batcher import Closed
@@ -55,8 +56,8 @@ def problem_of(error: Exception) -> Problem:
     return Problem(500, "internal", "Internal error; the service's log has the details.")
 
 
-def problem_response(problem: Problem, request_id: str | None) -> Response:
-    """The problem as an HTTP response."""
+def problem_response(problem: Problem, scope: Scope) -> Response:
+    """The problem as the response to the request of a scope."""
     document = {
         "type": f"urn:glasshouse:problem:{problem.kind}",
         "title": HTTPStatus(problem.status).phrase,
@@ -64,8 +65,11 @@ def problem_response(problem: Problem, request_id: str | None) -> Response:
         "detail": problem.detail,
         **problem.more,
     }
-    if request_id is not None:
-        document[REQUEST_ID] = request_id
+    if is_protocol_path(scope["path"]):
+        # The only member that the clients of the Open Inference Protocol read.
+        document["error"] = problem.detail
+    if REQUEST_ID in scope:
+        document[REQUEST_ID] = scope[REQUEST_ID]
     return Response(
         json.dumps(document, ensure_ascii=False),
         problem.status,
@@ -76,7 +80,12 @@ def problem_response(problem: Problem, request_id: str | None) -> Response:
 
 async def handle(request: Request, error: Exception) -> Response:
     """The exception handler of the application."""
-    return problem_response(problem_of(error), request.scope.get(REQUEST_ID))
+    return problem_response(problem_of(error), request.scope)
+
+
+def is_protocol_path(path: str) -> bool:
+    """Whether the Open Inference Protocol defines how errors at this path look."""
+    return path == "/v2" or path.startswith("/v2/")
 
 
 def overloaded(detail: str, retry_after: int) -> Problem:

@@ -4,6 +4,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Datatype = Literal[
+    "BYTES", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
+    "FP16", "FP32", "FP64", "BF16",
+]  # fmt: skip
+
 
 class Document(BaseModel):
     """Base of the response documents: unknown members are errors."""
@@ -109,6 +114,7 @@ class ProblemDocument(BaseModel):
     detail: str
     request_id: str | None = None
     errors: list[ErrorPlace] | None = None
+    error: str | None = Field(default=None, description="under /v2: the same as detail")
 
 
 class Health(Document):
@@ -144,6 +150,7 @@ class TensorMetadata(Document):
     name: str
     datatype: str
     shape: list[int]
+    parameters: dict[str, str] | None = None
 
 
 class ModelMetadata(Document):
@@ -152,6 +159,7 @@ class ModelMetadata(Document):
     name: str
     versions: list[str]
     platform: str
+    parameters: dict[str, str] | None = None
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
 
@@ -166,14 +174,16 @@ class ModelReady(Document):
 class InputTensor(BaseModel):
     """Open Inference Protocol: an input tensor; values flat or nested, in row-major order.
 
-    BYTES: image files in base64. UINT8 and FP32: pixels, 0 to 255, channels first.
+    BYTES: image files, in JSON in base64. Others: pixels, channels first, 0 to 255; in a
+    floating-point datatype or as BOOL also 0 to 1. A tensor in binary form has no `data` but the
+    parameter binary_data_size.
     """
 
-    name: str
-    datatype: Literal["BYTES", "UINT8", "FP32"]
+    name: str = Field(max_length=256)
+    datatype: Datatype
     shape: list[int] = Field(min_length=1, max_length=8)
     parameters: dict[str, Any] | None = None
-    data: list[Any]
+    data: list[Any] | None = None
 
 
 class RequestedOutput(BaseModel):
@@ -193,12 +203,13 @@ class InferRequest(BaseModel):
 
 
 class OutputTensor(Document):
-    """Open Inference Protocol: an output tensor with flat values."""
+    """Open Inference Protocol: an output tensor with flat values, or its binary size."""
 
     name: str
     datatype: str
     shape: list[int]
-    data: list[float] | list[str]
+    parameters: dict[str, int] | None = None
+    data: list[float] | list[str] | None = None
 
 
 class InferResponse(Document):
@@ -207,4 +218,7 @@ class InferResponse(Document):
     model_name: str
     model_version: str
     id: str | None = None
+    parameters: dict[str, str] | None = Field(
+        default=None, description="value_range: how pixels were read; warnings: of what to beware"
+    )
     outputs: list[OutputTensor]

@@ -1,7 +1,9 @@
 """The images of a request: a multipart form, or a single image as the body."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import zlib
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from starlette.datastructures import UploadFile
@@ -13,6 +15,7 @@ from glasshouse.data.decode import Pixels, decode
 from glasshouse.data.headers import narrow_values
 from glasshouse.models.preprocessing import Preprocessing, preprocess
 from glasshouse.serving.service.capacity import Slot
+from glasshouse.serving.service.content_encoding import ENCODINGS, Decompressor, Expanded
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.problems import ClientLeft, Problem
 
@@ -58,20 +61,37 @@ async def read_uploads(
 
 
 async def read_body(request: Request, slot: Slot, limits: Limits) -> bytes:
-    """The whole body; raises ClientLeft, Problem 408 or 413, and Full beyond the capacity."""
+    """The whole body, decompressed.
+
+    Raises ClientLeft, Problem 408, 413, 415 or 422, and Full beyond the capacity.
+    """
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limits.max_body:
         raise _too_large(limits)
+    decompressor = _decompressor(request, limits)
     chunks, size = [], 0
-    try:
+    with _body_problems(request, limits):
         async with asyncio.timeout(limits.upload):
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > limits.max_body:
                     raise _too_large(limits)
+                if decompressor is not None:
+                    # A few bytes may expand to all that the limit allows: not in the event loop.
+                    chunk = await asyncio.to_thread(decompressor.feed, chunk)
                 # Chunk by chunk, since a client may declare less than it sends, or nothing.
                 slot.grow(size=len(chunk))
                 chunks.append(chunk)
+        if decompressor is not None and size and not decompressor.is_whole:
+            raise zlib.error("it is truncated")
+    return b"".join(chunks)
+
+
+@contextmanager
+def _body_problems(request: Request, limits: Limits) -> Iterator[None]:
+    """Exceptions while a body is read as those that `read_body` raises."""
+    try:
+        yield
     except TimeoutError as error:
         raise Problem(
             408, "upload-timeout",
@@ -80,7 +100,26 @@ async def read_body(request: Request, slot: Slot, limits: Limits) -> bytes:
         ) from error  # fmt: skip
     except ClientDisconnect as error:
         raise ClientLeft from error
-    return b"".join(chunks)
+    except Expanded as error:
+        raise _too_large(limits) from error
+    except zlib.error as error:
+        encoding = request.headers["content-encoding"]
+        raise Problem(422, "invalid", f"The body is not valid {encoding}: {error}.") from error
+
+
+def _decompressor(request: Request, limits: Limits) -> Decompressor | None:
+    named = request.headers.get("content-encoding", "").strip().lower()
+    encoding = named.removeprefix("x-") if named == "x-gzip" else named
+    if encoding in ("", "identity"):
+        return None
+    if encoding not in ENCODINGS:
+        raise Problem(
+            415, "unsupported-encoding",
+            f"Unsupported Content-Encoding {named[:_MAX_NAME]!r}: expected {' or '.join(ENCODINGS)}"
+            ", or a body that is not compressed.",
+            headers={"Accept-Encoding": ", ".join(ENCODINGS)},
+        )  # fmt: skip
+    return Decompressor(encoding, limits.max_body)
 
 
 def pixels_of(upload: Upload, preprocessing: Preprocessing, limits: Limits) -> Pixels:
