@@ -1,4 +1,6 @@
+import errno
 import importlib.util
+import os
 import subprocess
 import sys
 import threading
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from glasshouse import file_lock
-from glasshouse.file_lock import FileLock, FolderLock, is_shared, share
+from glasshouse.file_lock import FileLock, FolderLock, is_shared, locked_folder, share
 
 PATIENCE_S = 600
 HOLDER = """
@@ -142,3 +144,160 @@ def test_a_file_is_in_use_while_it_is_marked_and_open(tmp_path: Path) -> None:
         one.close()
         assert is_shared(path)
     assert not is_shared(path)
+
+
+@pytest.fixture
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that has no locks."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+def open_handles() -> int:
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("needs /proc")
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_where_there_are_no_locks_nobody_holds_any(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    before = open_handles()
+    for wait in (True, False):
+        lock = FolderLock(tmp_path)
+        assert lock.acquire(wait=wait)
+        assert lock.handle is None
+        lock.release()
+    with locked_folder(tmp_path) as is_locked:
+        assert not is_locked
+    with path.open("rb") as file:
+        share(file)
+    assert not is_shared(path)
+    assert open_handles() == before
+
+
+def test_no_handle_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    before = open_handles()
+    first, second, on_file = FolderLock(tmp_path), FolderLock(tmp_path), FileLock(path)
+    first.acquire(wait=True)
+    second.acquire(wait=False)
+    on_file.acquire()
+    assert open_handles() == before + 2
+    is_shared(path)
+    assert open_handles() == before + 2
+    for lock in (first, second, on_file):
+        lock.release()
+
+    def interrupted(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(file_lock, "_lock", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        first.acquire(wait=True)
+    assert first.handle is None
+    assert open_handles() == before
+
+
+def test_a_locked_folder_is_waited_for_and_freed_even_after_an_error(tmp_path: Path) -> None:
+    first, taken = FolderLock(tmp_path), []
+
+    def take() -> None:
+        with locked_folder(tmp_path) as is_locked:
+            taken.append(is_locked)
+            assert not first.acquire(wait=False)
+
+    first.acquire(wait=True)
+    thread, acquired = acquire_in_a_thread(take)
+    assert not acquired.wait(0.2)
+    assert not taken
+    first.release()
+    assert acquired.wait(PATIENCE_S)
+    thread.join()
+    assert taken == [True]
+    with pytest.raises(ZeroDivisionError), locked_folder(tmp_path):
+        raise ZeroDivisionError
+    assert first.acquire(wait=False)
+    first.release()
+
+
+def test_a_file_that_cannot_be_written_may_be_in_use_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "pixels"
+    path.write_bytes(b"x")
+    opened: list[int] = []
+    plain = os.open
+
+    def recorded(path: Path, flags: int) -> int:
+        opened.append(flags)
+        return plain(path, flags)
+
+    monkeypatch.setattr(os, "open", recorded)
+    assert not is_shared(path)
+    # Root may write to every file, so permissions alone would show nothing.
+    monkeypatch.setattr(os, "access", lambda path, how: how != os.W_OK)
+    with path.open("rb") as file:
+        share(file)
+        assert is_shared(path)
+    assert not is_shared(path)
+    assert opened == [os.O_RDWR, os.O_RDONLY, os.O_RDONLY]
+
+
+def test_a_lock_that_cannot_be_given_back_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = FileLock(tmp_path / "lock")
+    lock.acquire()
+
+    def fail(handle: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(file_lock, "_unlock", fail)
+    lock.release()
+    assert lock.handle is None
+    other = FileLock(tmp_path / "lock")
+    thread, acquired = acquire_in_a_thread(other.acquire)
+    assert acquired.wait(PATIENCE_S)
+    thread.join()
+
+
+def test_on_windows_no_file_is_marked_and_a_stand_in_in_use_stays(
+    tmp_path: Path, as_on_windows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "pixels"
+    path.write_bytes(b"x")
+    with path.open("rb") as file:
+        as_on_windows.share(file)
+        assert not is_shared(path)
+        share(file)
+        assert not as_on_windows.is_shared(path)
+    lock = as_on_windows.FolderLock(tmp_path)
+    assert lock.acquire(wait=True)
+    stand_in = tmp_path.with_name(f".{tmp_path.name}.lock")
+    assert stand_in.stat().st_mode & 0o111 == 0
+
+    def in_use(path: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "unlink", in_use)
+    lock.release()
+    monkeypatch.undo()
+    stand_in.unlink()
+
+
+def test_on_windows_a_lock_on_a_file_is_waited_for(tmp_path: Path, as_on_windows: Any) -> None:
+    first = as_on_windows.FileLock(tmp_path / "lock")
+    second = as_on_windows.FileLock(tmp_path / "lock")
+    assert first.acquire()
+    thread, acquired = acquire_in_a_thread(second.acquire)
+    assert not acquired.wait(0.2)
+    first.release()
+    assert acquired.wait(PATIENCE_S)
+    thread.join()
+    second.release()
