@@ -45,9 +45,10 @@ def fail(*_: object, **__: object) -> None:
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> int:
     """How many bytes are free on every disk."""
-    usage = SimpleNamespace(free=12_340_000)
+    size = 12_340_000
+    usage = SimpleNamespace(free=size)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Path(folder).stat() and usage)
-    return usage.free
+    return size
 
 
 def test_a_full_disk_leaves_the_old_file_and_says_how_much_is_free(

@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import log_loss
 
 from glasshouse.errors import DataError
 from glasshouse.evaluation.calibration import (
@@ -16,6 +18,7 @@ from glasshouse.evaluation.calibration import (
     reliability_bins,
     selective,
 )
+from glasshouse.evaluation.metrics import losses
 from glasshouse.models.predict import Predictions, probabilities
 
 
@@ -146,3 +149,62 @@ def test_rejecting_trades_coverage_for_accuracy() -> None:
 def test_thresholds_that_no_image_passes_are_left_out() -> None:
     unsure = replace(truthful(100), logits=np.zeros((100, 4), np.float32))
     assert [row.threshold for row in selective(unsure)] == [0.0]
+
+
+def test_calibration_errors_are_those_of_counting_bin_by_bin() -> None:
+    predictions = truthful(1500, sharpness=2.0)
+    found = calibration(predictions, 1.7)
+    shares = probabilities(replace(predictions, temperature=1.7))
+    sure, right = shares.max(axis=1), shares.argmax(axis=1) == predictions.labels
+    expected = 0.0
+    for number, each in enumerate(found.bins):
+        assert (each.low, each.high) == pytest.approx((number / 15, (number + 1) / 15))
+        inside = (sure > number / 15) & (sure <= (number + 1) / 15)
+        assert each.count == inside.sum()
+        if each.count:
+            assert each.accuracy is not None
+            assert each.accuracy.value == pytest.approx(right[inside].mean())
+            assert each.confidence == pytest.approx(sure[inside].mean())
+            expected += inside.mean() * abs(sure[inside].mean() - right[inside].mean())
+    assert found.ece == pytest.approx(expected)
+    # Without equal confidences, bins of equal counts are the hundred next to one another.
+    order = np.argsort(sure)
+    gaps = [sure[part].mean() - right[part].mean() for part in np.split(order, 15)]
+    assert found.ece_equal_mass == pytest.approx(np.mean(np.abs(gaps)))
+    hot = np.eye(4)[predictions.labels]
+    assert found.brier == pytest.approx(((shares - hot) ** 2).sum(axis=1).mean())
+    assert found.loss == pytest.approx(log_loss(predictions.labels, shares))
+    assert found.confidence == pytest.approx(sure.mean())
+
+
+def test_selective_classification_counts_what_is_above_each_threshold() -> None:
+    predictions = replace(truthful(1500, sharpness=4.0), temperature=1.3)
+    shares = probabilities(predictions)
+    sure, right = shares.max(axis=1), shares.argmax(axis=1) == predictions.labels
+    rows = selective(predictions)
+    assert [row.threshold for row in rows] == [0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
+    for row in rows:
+        kept = sure >= row.threshold
+        assert (row.kept, row.coverage) == (kept.sum(), pytest.approx(kept.mean()))
+        assert row.accuracy.value == pytest.approx(right[kept].mean())
+    single = replace(
+        predictions, logits=predictions.logits[:1] * 100, targets=predictions.labels[:1]
+    )
+    assert [row.kept for row in selective(single)] == [1] * 9
+
+
+def test_the_temperature_is_the_one_that_a_minimiser_finds() -> None:
+    for sharpness in (0.5, 3.0):
+        predictions = truthful(600)
+        predictions = replace(predictions, logits=predictions.logits * np.float32(sharpness))
+        best = minimize_scalar(
+            lambda t, p=predictions: losses(p, t).mean(), bounds=(0.05, 20), method="bounded"
+        )
+        assert fit_temperature(predictions) == pytest.approx(best.x, rel=1e-4)
+        shifted = replace(predictions, logits=predictions.logits + np.float32(100))
+        assert fit_temperature(shifted) == pytest.approx(best.x, rel=1e-3)
+
+
+def test_equal_confidences_of_equal_counts_make_one_bin() -> None:
+    (only,) = reliability_bins(certain_by_half(6), bins=4, equal_mass=True)
+    assert (only.low, only.high, only.count) == (0.5, 0.5, 6)

@@ -8,7 +8,7 @@ import pytest
 
 from glasshouse.errors import DataError
 from glasshouse.evaluation.compare import compare
-from glasshouse.evaluation.evaluation import evaluate, to_json
+from glasshouse.evaluation.evaluation import evaluate, evaluate_any, to_json
 from glasshouse.models.predict import Predictions
 
 
@@ -82,3 +82,27 @@ def test_the_predictions_are_left_as_they_were() -> None:
     before = predictions.logits.tobytes(), predictions.labels.tobytes()
     evaluate(predictions)
     assert (predictions.logits.tobytes(), predictions.labels.tobytes()) == before
+
+
+def test_as_many_pairs_and_mistakes_are_listed_as_a_page_shows() -> None:
+    found = evaluate(noisy(2000, 10))
+    assert len(found.confused_pairs) == 20
+    assert len(found.mistakes) == 100
+    assert found.mistake_count > 100
+    assert repr(found).startswith("Evaluation(2,000 images, 10 classes, accuracy ")
+    low, value, high = (100 * each for each in (
+        found.accuracy.low, found.accuracy.value, found.accuracy.high
+    ))  # fmt: skip
+    assert f"accuracy {value:.1f}% ({low:.1f}% to {high:.1f}%), loss {found.loss:.3f}" in repr(
+        found
+    )
+    assert f"{found.mistake_count:,} mistakes)" in repr(found)
+
+
+def test_the_baseline_is_the_share_of_the_most_frequent_class() -> None:
+    predictions = replace(noisy(10, 3), targets=np.array([2, 2, 2, 2, 1, 1, 1, 0, 0, 0]))
+    assert evaluate(predictions).commonest_share == pytest.approx(0.4)
+
+
+def test_predictions_of_one_label_have_the_metrics_of_one_label() -> None:
+    assert to_json(evaluate_any(noisy(30))) == to_json(evaluate(noisy(30)))

@@ -133,3 +133,16 @@ def test_an_empty_set_is_refused() -> None:
                         ("a", "b"))  # fmt: skip
     with pytest.raises(DataError, match="no images"):
         require_valid(empty)
+
+
+def test_top_k_counts_as_a_stable_sort_does() -> None:
+    random = np.random.default_rng(8)
+    # Whole numbers, so that many logits are tied.
+    logits = random.integers(0, 4, (300, 5)).astype(np.float32)
+    labels = random.integers(0, 5, 300)
+    many = Predictions(logits, labels, np.arange(300).astype(str), tuple("vwxyz"))
+    order = np.argsort(-logits, axis=1, kind="stable")
+    for k in range(1, 6):
+        expected = [label in row[:k] for row, label in zip(order, labels, strict=True)]
+        assert top_k_hits(many, k).tolist() == expected
+    assert top_k_hits(many, 1).tolist() == hits(many).tolist()

@@ -1,16 +1,25 @@
 """Metrics of several labels per image, against scikit-learn and SciPy."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
-from sklearn.metrics import accuracy_score, average_precision_score, f1_score, log_loss
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    log_loss,
+    precision_recall_fscore_support,
+)
 
 from glasshouse.errors import DataError
+from glasshouse.evaluation import multi_label
 from glasshouse.evaluation.calibration import fit_temperature
 from glasshouse.evaluation.evaluation import evaluate, evaluate_any
+from glasshouse.evaluation.intervals import wilson
 from glasshouse.evaluation.label_calibration import choose_thresholds
 from glasshouse.evaluation.label_losses import label_losses
 from glasshouse.evaluation.multi_label import MultiLabelEvaluation, evaluate_labels
@@ -130,3 +139,147 @@ def test_predictions_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert read.thresholds == predictions.thresholds
     assert (read.targets == predictions.targets).all()
     assert read.names == predictions.names
+
+
+def test_every_count_of_a_label_is_that_of_scikit_learn() -> None:
+    predictions = drawn(11)
+    truth, found = predictions.label_matrix, predictions.predicted_matrix
+    precision, recall, f1, support = precision_recall_fscore_support(truth, found)
+    result = evaluate_labels(predictions)
+    for k, row in enumerate(result.per_label):
+        assert (row.name, row.threshold) == (NAMES[k], (0.5, 0.4, 0.3, 0.2)[k])
+        assert row.precision == pytest.approx(precision[k])
+        assert row.recall is not None and row.f1 is not None
+        assert row.recall == wilson(int((truth & found)[:, k].sum()), int(support[k]))
+        assert row.recall.value == pytest.approx(recall[k])
+        assert row.f1.value == pytest.approx(f1[k])
+        assert row.f1.low < row.f1.value < row.f1.high
+        assert row.f1.low == pytest.approx(f1[k], abs=0.3)
+    assert result.image_count == 300
+    assert result.unlabelled_count == sum(not row.any() for row in truth)
+    assert result.chance == pytest.approx(truth.mean())
+    rows = Counter(tuple(row) for row in truth.tolist())
+    assert result.commonest_share == max(rows.values()) / 300
+
+
+def test_an_interval_of_f1_is_that_of_resampled_images() -> None:
+    predictions = drawn(12, count=150)
+    truth, found = predictions.label_matrix, predictions.predicted_matrix
+    random = np.random.default_rng(1)
+    each = []
+    for _ in range(500):
+        rows = random.integers(0, 150, 150)
+        scores = f1_score(truth[rows], found[rows], average=None, zero_division=0.0)
+        each.append(np.where(truth[rows].any(axis=0), scores, np.nan))
+    result = evaluate_labels(predictions)
+    drawn_scores = np.array(each)
+    for k, row in enumerate(result.per_label):
+        assert row.f1 is not None
+        expected = np.nanquantile(drawn_scores[:, k], [0.025, 0.975])
+        assert (row.f1.low, row.f1.high) == pytest.approx(expected, abs=0.06)
+    expected = np.quantile(np.nanmean(drawn_scores, axis=1), [0.025, 0.975])
+    assert (result.macro_f1.low, result.macro_f1.high) == pytest.approx(expected, abs=0.02)
+
+
+def test_the_errors_are_those_farthest_from_their_threshold_first() -> None:
+    predictions = drawn(13)
+    truth, found = predictions.label_matrix, predictions.predicted_matrix
+    shares, result = predictions.probabilities, evaluate_labels(predictions)
+    wrong = [(row, k) for row in range(300) for k in range(4) if truth[row, k] != found[row, k]]
+    limits = (0.5, 0.4, 0.3, 0.2)
+    wrong.sort(key=lambda place: -abs(shares[place] - limits[place[1]]))
+    assert result.error_count == len(wrong) > 100
+    assert len(result.errors) == 100
+    for error, (row, k) in zip(result.errors, wrong, strict=False):
+        assert (error.id, error.label) == (str(row), NAMES[k])
+        assert error.is_missed == truth[row, k]
+        assert error.probability == pytest.approx(shares[row, k])
+
+
+def test_calibration_over_labels_is_that_of_counting() -> None:
+    predictions = replace(drawn(14, digits=6), temperature=1.9)
+    result = evaluate_labels(predictions)
+    for found, temperature in ((result.before, 1.0), (result.after, 1.9)):
+        assert found.temperature == temperature
+        shares = replace(predictions, temperature=temperature).probabilities
+        truth = predictions.label_matrix
+        assert found.confidence == pytest.approx(shares.mean())
+        assert found.brier == pytest.approx(((shares - truth) ** 2).sum(axis=1).mean())
+        assert found.loss == pytest.approx(log_loss(truth.ravel(), shares.ravel()))
+        expected = 0.0
+        for k in range(15):
+            inside = (shares > k / 15) & (shares <= (k + 1) / 15)
+            if inside.any():
+                expected += inside.mean() * abs(shares[inside].mean() - truth[inside].mean())
+        assert found.ece == pytest.approx(expected)
+        order = np.argsort(shares.ravel())
+        gaps = [
+            abs(shares.ravel()[part].mean() - truth.ravel()[part].mean())
+            for part in np.split(order, 15)
+        ]
+        assert found.ece_equal_mass == pytest.approx(np.mean(gaps), abs=1e-3)
+    assert (result.loss, result.calibrated_loss) == (result.before.loss, result.after.loss)
+
+
+def test_a_label_that_is_never_predicted_has_no_precision() -> None:
+    predictions = drawn(15)
+    result = evaluate_labels(replace(predictions, thresholds=(0.5, 0.4, 0.3, 1.1)))
+    row = result.per_label[3]
+    assert (row.predicted, row.precision) == (0, None)
+    assert row.recall is not None and row.recall.value == 0
+    assert row.f1 is not None and row.f1.value == 0
+
+
+def test_resamples_in_parts_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = evaluate_labels(drawn(16)).mean_average_precision
+    for chunk in (300 * 7, 1):
+        monkeypatch.setattr(multi_label, "_CHUNK", chunk)
+        found = evaluate_labels(drawn(16)).mean_average_precision
+        assert (found.low, found.high) == pytest.approx((whole.low, whole.high), abs=1e-12)
+
+
+def test_there_are_fewer_resamples_of_more_images() -> None:
+    for count, resamples in ((100, 1000), (10_001, 999), (60_000, 200)):
+        weights = multi_label._resampled_weights(count)
+        assert weights.shape == (resamples, count)
+        assert (weights[:3].sum(axis=1) == count).all()
+
+
+def test_a_threshold_is_half_way_to_the_next_probability_below() -> None:
+    def limit(shares: list[float], truth: list[int]) -> float:
+        logits = np.log(np.array(shares) / (1 - np.array(shares)))[:, None].astype(np.float32)
+        ids = np.arange(len(shares)).astype(str)
+        matrix = np.array(truth, dtype=bool)[:, None]
+        return choose_thresholds(Predictions(logits, matrix, ids, ("x",), 1.0, (0.5,)))[0]
+
+    assert limit([0.9, 0.6, 0.2], [1, 1, 0]) == pytest.approx(0.4)
+    # The lowest of all is half way to 0.
+    assert limit([0.9, 0.6, 0.2], [1, 1, 1]) == pytest.approx(0.1)
+    # Of the same F1: both of two right at 0.7 and all of four at 0.05 are 2/3 here.
+    assert limit([0.8, 0.6], [1, 0]) == pytest.approx(0.7)
+    assert limit([0.7, 0.7, 0.1], [1, 0, 0]) == pytest.approx(0.4)
+
+
+def test_the_summary_of_a_result_names_its_metrics() -> None:
+    found = evaluate_labels(drawn(17))
+    mean, f1 = found.mean_average_precision, found.macro_f1
+    assert repr(found) == (
+        f"MultiLabelEvaluation(300 images, 4 labels, mean average precision {mean.value:.3f} "
+        f"({mean.low:.3f} to {mean.high:.3f}), F1 {f1.value:.3f}, all labels right "
+        f"{found.accuracy.value:.1%})"
+    )
+
+
+def test_without_images_or_positives_there_is_nothing_to_measure() -> None:
+    empty = replace(
+        drawn(), logits=np.zeros((0, 4), np.float32), targets=np.zeros((0, 4), bool),
+        ids=np.zeros(0, "U1"),
+    )  # fmt: skip
+    with pytest.raises(DataError, match="no images to evaluate"):
+        evaluate_labels(empty)
+    nobody = np.zeros(3, dtype=bool)
+    assert multi_label.average_precision(nobody, np.arange(3.0)) is None
+    logits = drawn(count=5).logits.copy()
+    logits[3, 1] = np.inf
+    with pytest.raises(DataError, match=r"logits of 1 images are not finite \(first: 3\)"):
+        evaluate_labels(replace(drawn(count=5), logits=logits))

@@ -52,3 +52,49 @@ def test_equal_hits_give_no_gain_and_no_width() -> None:
 def test_wrong_shapes_are_named() -> None:
     with pytest.raises(UsageError, match=r"received shape \(3,\)"):
         paired_gain(np.zeros(3), np.zeros(3))
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+@pytest.mark.parametrize(("seed_effect", "image_effect"), [(0.4, 1.0), (1.5, 0.0), (0.0, 0.0)])
+def test_a_gain_has_the_interval_of_the_analysis_of_variance(
+    level: float, seed_effect: float, image_effect: float
+) -> None:
+    random = np.random.default_rng(7)
+    a, b = 3, 8
+    gains = 0.3 + seed_effect * random.normal(size=(a, 1)) + random.normal(size=(a, b))
+    gains += image_effect * random.normal(size=(1, b))
+    first = random.normal(size=(a, b))
+    mean = gains.mean()
+    by_seed = b * sum((gains[i].mean() - mean) ** 2 for i in range(a)) / (a - 1)
+    by_image = a * sum((gains[:, j].mean() - mean) ** 2 for j in range(b)) / (b - 1)
+    rest = sum(
+        (gains[i, j] - gains[i].mean() - gains[:, j].mean() + mean) ** 2
+        for i in range(a)
+        for j in range(b)
+    ) / ((a - 1) * (b - 1))
+    total = max(by_seed + by_image - rest, by_seed)
+    # Satterthwaite 1946: degrees of freedom of a sum of mean squares.
+    freedom = total**2 / (
+        by_seed**2 / (a - 1) + by_image**2 / (b - 1) + rest**2 / ((a - 1) * (b - 1) - 1)
+    )
+    half = stats.t.ppf((1 + level) / 2, max(1, freedom)) * np.sqrt(total / (a * b))
+    found = paired_gain(first, first + gains, level)
+    assert (found.value, found.low, found.high) == pytest.approx((mean, mean - half, mean + half))
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 1), (2, 2, 2)])
+def test_too_few_seeds_or_images_have_no_gain(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="at least one seed and two images"):
+        paired_gain(np.zeros(shape), np.zeros(shape))
+    assert paired_gain(np.zeros((1, 2)), np.ones((1, 2))).value == 1
+
+
+def test_an_interval_over_seeds_needs_one_number_per_seed_and_a_level() -> None:
+    with pytest.raises(UsageError, match=r"received shape \(2, 2\)"):
+        mean_over_seeds(np.zeros((2, 2)))
+    for level in (0.0, 1.0, 95):
+        with pytest.raises(UsageError, match="level: expected"):
+            mean_over_seeds(np.array([0.1, 0.2]), level)
+    found = mean_over_seeds(np.array([0.1, 0.2]), 0.5)
+    # Student's t of one degree of freedom is Cauchy's: its quartile is 1.
+    assert (found.low, found.high) == pytest.approx((0.1, 0.2))

@@ -34,3 +34,19 @@ def test_the_order_does_not_depend_on_that_of_the_images() -> None:
 
 def test_no_more_than_the_limit_are_returned() -> None:
     assert [each.id for each in suspect_labels(predictions(), limit=1)] == ["strong"]
+
+
+def test_a_label_as_likely_as_any_other_is_not_contradicted() -> None:
+    tied = Predictions(
+        np.array([[1, 1], [1, 1], [1, 2]], dtype=np.float32), np.array([0, 1, 0]),
+        np.array(["a", "b", "c"]), ("cat", "dog"),
+    )  # fmt: skip
+    assert [each.id for each in suspect_labels(tied)] == ["c"]
+
+
+def test_at_most_a_hundred_are_returned_by_default() -> None:
+    count = 120
+    logits = np.stack([np.zeros(count), np.linspace(1, 2, count)], axis=1).astype(np.float32)
+    ids = np.array([f"{k}" for k in range(count)])
+    many = Predictions(logits, np.zeros(count, np.int64), ids, ("cat", "dog"))
+    assert [each.id for each in suspect_labels(many)] == [f"{119 - k}" for k in range(100)]

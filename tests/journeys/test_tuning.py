@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -156,3 +157,39 @@ def test_a_search_survives_a_killed_worker_and_writes_its_best_recipe(tmp_path: 
     assert not list((tmp_path / "tune").rglob("predictions.safetensors"))
     best = load_recipe(tmp_path / "tune" / "best.toml")
     assert best.train.lr == found["best"]["values"]["train.lr"]
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    output, errors = process.communicate(timeout=LONGEST_S)
+    assert "Traceback" not in errors
+    return process.returncode, output, errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["at once", "while the first trains"])
+def test_two_searches_in_one_folder_do_no_harm_to_one_another(tmp_path: Path, when: str) -> None:
+    short = ["tune", "digits", *SMALL, "--set", "train.epochs=3", *SEARCH, "--trials", "2"]
+    alone = json.loads(glasshouse(*short, "--out", "alone", "--json", cwd=tmp_path).stdout)
+    arguments = [*short, "--out", "tune", "--json"]
+    first = start(*arguments, cwd=tmp_path)
+    if when == "while the first trains":
+        wait_for_file(tmp_path / "tune" / "trials", "*/checkpoint/*", first)
+    results = [ended(process) for process in (start(*arguments, cwd=tmp_path), first)]
+    refused = [errors for code, _, errors in results if code]
+    assert sorted(code for code, _, _ in results) in ([0, 2], [0, 0])
+    assert all("another process is training into" in errors for errors in refused)
+    if when == "while the first trains":
+        assert results[1][0] == 0 and len(refused) == 1
+    # Whoever searched has what a search without company has, and so has the folder.
+    for code, output, _ in results:
+        if not code:
+            assert shared_part(json.loads(output)) == shared_part(alone)
+    again = json.loads(glasshouse(*arguments, cwd=tmp_path).stdout)
+    assert shared_part(again) == shared_part(alone)
+    best = [tmp_path / folder / "best.toml" for folder in ("tune", "alone")]
+    assert best[0].read_bytes() == best[1].read_bytes()
+
+
+def shared_part(found: dict[str, object]) -> dict[str, object]:
+    """What two searches of the same trials have in common."""
+    return {key: value for key, value in found.items() if key != "best_recipe"}

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from glasshouse.data.decode import MAX_FILE_BYTES
+from glasshouse.data.parquet_pages import rows_at_once
 from glasshouse.errors import BadImage
 
-# Rows of a Parquet file that are unpacked at once; two such blocks are kept.
+# Rows of a Parquet file that are unpacked at once, if they are not large; two such blocks are kept.
 _ROWS_AT_ONCE = 32
 _OPEN_READERS = 2
 # Bytes of a column that are read ahead.
@@ -151,6 +152,7 @@ class _CellReader:
         self.cell = cell
         self.lock = threading.Lock()
         self.start = 0
+        self.most = _ROWS_AT_ONCE
         self.rows: list[bytes | None] = []
         self.blocks = self._blocks()
 
@@ -161,7 +163,7 @@ class _CellReader:
                 self.start, self.rows, self.blocks = 0, [], self._blocks()
             while number >= self.start + len(self.rows):
                 block = next(self.blocks)
-                kept = self.rows[-_ROWS_AT_ONCE:]
+                kept = self.rows[-self.most :]
                 self.start += len(self.rows) - len(kept)
                 self.rows = [*kept, *block]
             return self.rows[number - self.start]
@@ -172,12 +174,11 @@ class _CellReader:
         # Buffered: by default, the whole group of rows is read at once.
         options = {"pre_buffer": False, "buffer_size": _READ_AHEAD_BYTES}
         with parquet.ParquetFile(self.cell.container, **options) as content:
-            batches = content.iter_batches(
-                batch_size=_ROWS_AT_ONCE,
-                row_groups=[self.cell.group],
-                columns=[self.cell.column],
-                use_threads=False,
+            place = {"row_groups": [self.cell.group], "columns": [self.cell.column]}
+            self.most = rows_at_once(
+                self.cell.container, content, self.cell.group, [self.cell.column], _ROWS_AT_ONCE
             )
+            batches = content.iter_batches(batch_size=self.most, use_threads=False, **place)
             for batch in batches:
                 values = batch.column(column).to_pylist()
                 yield [value and value[part] for value in values] if part else values

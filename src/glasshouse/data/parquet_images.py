@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from glasshouse.data.class_folders import SPLIT_FOLDERS
 from glasshouse.data.class_names import Classes, is_missing, list_classes, normal_name
 from glasshouse.data.embedded import ParquetCell
 from glasshouse.data.file_splits import FileListing, SplitName
+from glasshouse.data.parquet_pages import rows_at_once
 from glasshouse.data.shards import Shard
 from glasshouse.data.targets import Targets
 from glasshouse.errors import DataError, UsageError, did_you_mean
@@ -22,6 +24,9 @@ from glasshouse.wording import pluralize
 # As Hugging Face's data sets call them, the usual ones first.
 _IMAGE_NAMES = ("image", "img", "images", "pixel_values", "jpg", "png")
 _LABEL_NAMES = ("label", "labels", "class", "target", "fine_label", "cls")
+_ROWS_AT_ONCE = 1024
+# Of the path of an image in its name: no path of a file is longer.
+_MOST_PATH = 4096
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,12 @@ def _read(shards: Sequence[Shard], origin: Path) -> tuple[ImageColumns, list[_Ro
                 f"data set; name one of the folders or files of {origin}"
             )
         columns = found
+        size = shard.path.stat().st_size
+        if content.metadata.num_rows > size:
+            raise DataError(
+                f"{shard.path} declares {content.metadata.num_rows:,} rows in {size:,} bytes: "
+                "expected an image in each row. Copy or write it again."
+            )
         try:
             rows += _rows(shard, content, found)
         except DataError:
@@ -119,18 +130,37 @@ def _read(shards: Sequence[Shard], origin: Path) -> tuple[ImageColumns, list[_Ro
 
 
 def _rows(shard: Shard, content: Any, columns: ImageColumns) -> Iterator[_Row]:
-    wanted = [name for name in (columns.label, columns.path, columns.split) if name]
     before = 0
     for group in range(content.num_row_groups):
         # Without the bytes, which are by far the most.
-        table = content.read_row_group(group, columns=wanted, use_threads=False)
-        labels = table.column(columns.label).to_pylist()
-        paths, splits = _texts(table, columns.path), _texts(table, columns.split)
-        for row, (path, split, label) in enumerate(zip(paths, splits, labels, strict=True)):
-            name = f"row {before + row + 1}" + (f" ({path})" if path else "")
+        row = 0
+        for path, split, label in _cells(shard, content, group, columns):
+            name = f"row {before + row + 1}" + (f" ({path:.{_MOST_PATH}})" if path else "")
             cell = ParquetCell(shard.path, name, group, row, columns.image)
             yield _Row(cell, shard, _split(split, cell) if split else shard.split, path, label)
-        before += len(labels)
+            row += 1
+        before += row
+
+
+def _cells(
+    shard: Shard, content: Any, group: int, columns: ImageColumns
+) -> Iterator[tuple[str, str, Any]]:
+    """The path, the split and the label of each row, a few rows in memory at a time."""
+    wanted = [name for name in (columns.label, columns.path, columns.split) if name]
+    most = rows_at_once(shard.path, content, group, wanted, _ROWS_AT_ONCE)
+    for batch in content.iter_batches(
+        batch_size=most, row_groups=[group], columns=wanted, use_threads=False
+    ):
+        labels = [_shared(label) for label in batch.column(columns.label).to_pylist()]
+        paths, splits = _texts(batch, columns.path), _texts(batch, columns.split)
+        yield from zip(paths, splits, labels, strict=True)
+
+
+def _shared(value: Any) -> Any:
+    """The value, where each text is kept once, as in a dictionary of a Parquet file."""
+    if isinstance(value, list):
+        return [_shared(each) for each in value]
+    return sys.intern(value) if type(value) is str else value
 
 
 def _texts(table: Any, column: str | None) -> list[str]:
@@ -139,7 +169,7 @@ def _texts(table: Any, column: str | None) -> list[str]:
         return [""] * table.num_rows
     name, _, part = column.partition(".")
     values = table.column(name).to_pylist()
-    return [str((value.get(part) if part and value else value) or "") for value in values]
+    return [_shared(str((value.get(part) if part and value else value) or "")) for value in values]
 
 
 def _split(text: str, cell: ParquetCell) -> SplitName:

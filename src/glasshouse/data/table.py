@@ -14,6 +14,7 @@ import numpy as np
 
 from glasshouse.data.class_names import Classes, list_classes
 from glasshouse.data.file_splits import FileListing, SplitName
+from glasshouse.data.parquet_pages import rows_at_once
 from glasshouse.data.table_columns import Columns, MissingLabel, columns_of, labels_in
 from glasshouse.data.targets import Targets
 from glasshouse.errors import DataError, UsageError, did_you_mean
@@ -203,8 +204,9 @@ def _parquet_rows(table: Path, content: Any, names: Sequence[str]) -> Iterator[t
                     f"bytes when unpacked; expected at most {_MOST_PART_BYTES:,}. Write the table "
                     "in smaller groups of rows."
                 )
-    for batch in content.iter_batches(batch_size=_ROWS_AT_ONCE, columns=names):
-        yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+        most = rows_at_once(table, content, group, names, _ROWS_AT_ONCE)
+        for batch in content.iter_batches(batch_size=most, row_groups=[group], columns=names):
+            yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)
 
 
 def _texts(table: Path, number: int, values: Iterable[object], columns: Columns) -> list[str]:
