@@ -174,12 +174,16 @@ def test_two_searches_in_one_folder_do_no_harm_to_one_another(tmp_path: Path, wh
     first = start(*arguments, cwd=tmp_path)
     if when == "while the first trains":
         wait_for_file(tmp_path / "tune" / "trials", "*/checkpoint/*", first)
-    results = [ended(process) for process in (start(*arguments, cwd=tmp_path), first)]
-    refused = [errors for code, _, errors in results if code]
-    assert sorted(code for code, _, _ in results) in ([0, 2], [0, 0])
-    assert all("another process is training into" in errors for errors in refused)
+        # It cannot end before the second has begun.
+        first.send_signal(signal.SIGSTOP)
+    second = start(*arguments, cwd=tmp_path)
     if when == "while the first trains":
-        assert results[1][0] == 0 and len(refused) == 1
+        assert second.wait(LONGEST_S) == 2
+        first.send_signal(signal.SIGCONT)
+    results = [ended(process) for process in (first, second)]
+    assert sorted(code for code, _, _ in results) in ([0, 2], [0, 0])
+    refused = [errors for code, _, errors in results if code]
+    assert all("another process is training into" in errors for errors in refused)
     # Whoever searched has what a search without company has, and so has the folder.
     for code, output, _ in results:
         if not code:
