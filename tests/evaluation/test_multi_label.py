@@ -228,6 +228,8 @@ def test_a_label_that_is_never_predicted_has_no_precision() -> None:
     assert (row.predicted, row.precision) == (0, None)
     assert row.recall is not None and row.recall.value == 0
     assert row.f1 is not None and row.f1.value == 0
+    never = evaluate_labels(replace(predictions, thresholds=(1.1,) * 4))
+    assert (never.micro_f1, never.macro_f1.value) == (0, 0)
 
 
 def test_resamples_in_parts_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,8 +257,10 @@ def test_a_threshold_is_half_way_to_the_next_probability_below() -> None:
     assert limit([0.9, 0.6, 0.2], [1, 1, 0]) == pytest.approx(0.4)
     # The lowest of all is half way to 0.
     assert limit([0.9, 0.6, 0.2], [1, 1, 1]) == pytest.approx(0.1)
-    # Of the same F1: both of two right at 0.7 and all of four at 0.05 are 2/3 here.
     assert limit([0.8, 0.6], [1, 0]) == pytest.approx(0.7)
+    # One image right of one, and two of four, have the same F1, 2/3: the nearer to a half is kept.
+    assert limit([0.95, 0.7, 0.65, 0.45, 0.05], [1, 0, 0, 1, 0]) == pytest.approx(0.25)
+    assert limit([0.6, 0.35, 0.3, 0.25, 0.05], [1, 0, 0, 1, 0]) == pytest.approx(0.475)
     assert limit([0.7, 0.7, 0.1], [1, 0, 0]) == pytest.approx(0.4)
 
 
