@@ -98,3 +98,22 @@ def test_the_default_limit_of_images_fits_into_a_small_queue(serve: Any) -> None
     assert serve("--max-queue", "5").service.limits.max_images == 5
     assert serve().service.limits.max_images == 64
     assert serve().service.limits.max_body == 32 * 1024 * 1024
+
+
+def test_an_origin_is_allowed_by_name_and_anything_else_is_refused(
+    serve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = serve("--allow-origin", "https://Photos.example/")
+    answer = started.ask("GET", "/healthz", headers={"origin": "https://photos.example"})
+    assert answer.headers["access-control-allow-origin"] == "https://photos.example"
+    for wrong in (
+        "photos.example",
+        "https://a.example/path",
+        "https://*.example",
+        "ftp://a",
+        "null",
+    ):
+        code, _, errors = glasshouse_here(
+            ["serve", "cifar10-small", "--port", "0", "--allow-origin", wrong], capsys
+        )
+        assert code == 2 and f"--allow-origin {wrong}: expected a scheme and a host" in errors

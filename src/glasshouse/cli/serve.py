@@ -1,6 +1,7 @@
 """`glasshouse serve`: a classifier as an HTTP service."""
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +13,12 @@ from glasshouse.cli.options import ClassNamesFile, Model, Net, Offline, Weights
 if TYPE_CHECKING:
     import socket
 
+    from glasshouse.serving.service.access import AccessRules
     from glasshouse.serving.service.limits import Limits
     from glasshouse.serving.service.service import Service
 
 _MAX_IMAGES = 64
+_ORIGIN = re.compile(r"https?://[^/\s?#@*]+/?", re.IGNORECASE)
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
 ServedName = Annotated[
@@ -27,6 +30,13 @@ ApiKeyFile = Annotated[
 ]
 AllowedHosts = Annotated[
     list[str] | None, typer.Option(help="Further host name to accept; repeatable.")
+]
+AllowedOrigins = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Origin whose web pages may use the service, as https://photos.example; repeatable, "
+        "* for any."
+    ),
 ]
 PassThreads = Annotated[
     int | None,
@@ -45,6 +55,7 @@ def serve(
     offline: Offline = False,
     api_key_file: ApiKeyFile = None,
     allow_host: AllowedHosts = None,
+    allow_origin: AllowedOrigins = None,
     max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Images per forward pass.")] = 16,
     max_wait_ms: Annotated[
         float, typer.Option(min=0, max=1000, help="Longest wait for a larger batch.")
@@ -68,6 +79,7 @@ def serve(
 ) -> None:
     """Serve predictions and explanations of MODEL over HTTP; Ctrl+C stops it."""
     from glasshouse.errors import UsageError
+    from glasshouse.serving.service.access import AccessRules
     from glasshouse.serving.service.limits import Limits
 
     named = NamedModel(model, net, weights, class_names, offline).checked()
@@ -92,9 +104,10 @@ def serve(
             "that size would never be accepted"
         )
     hosts = _LOCAL if host in _LOCAL and key is None else frozenset()
+    rules = AccessRules(key, hosts | frozenset(allow_host or ()), _origins(allow_origin or []))
     with _reserve(host, port) as listener:
         service = _service(named, name, limits, threads)
-        _serve(service, listener, (key, hosts | frozenset(allow_host or ()), drain))
+        _serve(service, listener, rules, drain)
 
 
 def _api_key(file: Path | None) -> str | None:
@@ -109,6 +122,18 @@ def _api_key(file: Path | None) -> str | None:
     if not key:
         raise UsageError(f"{file} is empty: expected an API key")
     return key
+
+
+def _origins(given: list[str]) -> frozenset[str]:
+    from glasshouse.errors import UsageError
+
+    for origin in given:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise UsageError(
+                f"--allow-origin {origin}: expected a scheme and a host without a path, as "
+                "https://photos.example or http://localhost:3000, or * for any"
+            )
+    return frozenset(origin.rstrip("/").lower() for origin in given)
 
 
 def _reserve(host: str, port: int) -> "socket.socket":
@@ -145,17 +170,15 @@ def _service(
 
 
 def _serve(
-    service: "Service", listener: "socket.socket", rules: tuple[str | None, frozenset[str], float]
+    service: "Service", listener: "socket.socket", rules: "AccessRules", drain: float
 ) -> None:
     from glasshouse.cli.progress_bars import say
     from glasshouse.serving.service.api import create_api
-    from glasshouse.serving.service.middleware import AccessRules
     from glasshouse.serving.service.server import BACKLOG, ShutdownPolicy, run
 
-    key, hosts, drain = rules
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    if host not in _LOCAL and key is None:
+    if host not in _LOCAL and rules.api_key is None:
         say("warning: anyone who can reach this address can use the service; set --api-key-file")
     names = service.classifier.class_names
     # Before the line is printed: whoever reads it may connect at once.
@@ -164,7 +187,5 @@ def _serve(
         f"http://{shown}:{port}/  {service.name}, {len(names)} classes  (Ctrl+C stops it)",
         flush=True,
     )
-    run(
-        create_api(service, AccessRules(key, hosts)), service, listener, ShutdownPolicy(drain=drain)
-    )
+    run(create_api(service, rules), service, listener, ShutdownPolicy(drain=drain))
     say("stopped; every accepted request was answered")

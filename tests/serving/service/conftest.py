@@ -17,9 +17,9 @@ from PIL import Image
 
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.serving.connections import ConnectionLimits
+from glasshouse.serving.service.access import AccessRules
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
-from glasshouse.serving.service.middleware import AccessRules
 from glasshouse.serving.service.server import BACKLOG, Server, ShutdownPolicy, reserve
 from glasshouse.serving.service.service import Service, make_service
 

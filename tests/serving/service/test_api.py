@@ -13,10 +13,11 @@ from glasshouse.models.classifier import Classifier
 from glasshouse.models.inference import InferenceNet, inference_net
 from glasshouse.models.predict import logits_of, most_probable, read_images, softmax
 from glasshouse.serving.service import service as serving
+from glasshouse.serving.service.access import AccessRules
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
-from glasshouse.serving.service.middleware import AccessRules
 from glasshouse.serving.service.service import Service, make_service
+from glasshouse.serving.service.uploads import OPTIONS
 from tests.serving.service.conftest import CLASS_NAMES, Caller, png
 
 RAW = {"content-type": "image/png"}
@@ -76,7 +77,10 @@ def test_the_images_of_a_form_come_back_in_order_with_their_names(ask: Caller) -
         ({"content": b"{}", "headers": {"content-type": "text/html"}}, 415, "text/html"),
         ({"content": b"abc", "headers": {"content-type": "multipart/form-data"}}, 422, "form"),
         ({"files": [("a", ("a.png", png(i))) for i in range(9)]}, 422, "up to 8 files"),
-        ({"data": {"top": "3"}, "files": [("a", ("a.png", png(0)))]}, 422, "query"),
+        ({"files": [("a", (None, png(0)))]}, 422, "no files"),
+        ({"files": [("a", (None, "x"))]}, 422, "received the fields 'a'"),
+        ({"content": png(0), "headers": {"content-type": "application/x-www-form-urlencoded"}}, 415,
+         "-H 'Content-Type: application/octet-stream'"),
     ],
 )  # fmt: skip
 def test_an_invalid_request_is_a_problem_with_a_reason(
@@ -89,6 +93,67 @@ def test_an_invalid_request_is_a_problem_with_a_reason(
     assert problem["status"] == status
     assert words in problem["detail"]
     assert problem["request_id"] == answer.headers["x-request-id"]
+
+
+def test_other_fields_of_a_form_are_ignored_and_options_among_them_named(ask: Caller) -> None:
+    file = [("a", ("a.png", png(0)))]
+    plain = ask("POST", "/predict", files=file).json()
+    assert ask("POST", "/predict", data={"user": "x", "csrf": "y"}, files=file).json() == plain
+    found = ask("POST", "/predict", data={"top": "1", "user": "x"}, files=file).json()
+    (first,) = found["predictions"]
+    (words,) = first.pop("warnings")
+    assert "'top' was ignored" in words and "query string" in words
+    assert found == plain
+
+
+def test_every_option_of_a_query_is_known_as_one(ask: Caller) -> None:
+    paths = ask("GET", "/openapi.json").json()["paths"]
+    named = [each["name"] for path in ("/predict", "/explain")
+             for each in paths[path]["post"]["parameters"]]  # fmt: skip
+    assert set(named) <= OPTIONS
+
+
+def test_head_is_get_without_a_body(ask: Caller) -> None:
+    for path in ("/", "/docs", "/healthz", "/openapi.json", "/v2", "/v2/models/tiny", "/nothing"):
+        whole, head = ask("GET", path), ask("HEAD", path)
+        assert head.content == b"" != whole.content
+        assert head.status_code == whole.status_code
+        assert head.headers["content-type"] == whole.headers["content-type"]
+        if path != "/nothing":  # a problem names its own request
+            assert head.headers["content-length"] == whole.headers["content-length"]
+    assert ask("HEAD", "/predict").status_code == 405
+    assert 'method="HEAD",route="/healthz",status="200"' in ask("GET", "/metrics").text
+
+
+def test_options_name_the_methods_of_a_path(ask: Caller) -> None:
+    for path, methods in (("/healthz", "GET, HEAD, OPTIONS"), ("/predict", "POST, OPTIONS")):
+        answer = ask("OPTIONS", path)
+        assert (answer.status_code, answer.headers["allow"]) == (204, methods)
+        assert answer.content == b"" and ask("DELETE", path).headers["allow"] == methods
+        assert "access-control-allow-origin" not in answer.headers
+    assert ask("OPTIONS", "/nothing").status_code == 404
+
+
+def test_pages_of_allowed_origins_may_read_responses_and_errors(service: Service) -> None:
+    own, other = "https://photos.example", "https://evil.example"
+    rules = AccessRules(api_key="s3cret", origins=frozenset({own}))
+    ask = Caller(create_api(service, rules))
+    preflight = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "x-api-key",
+    }
+    allowed = ask("OPTIONS", "/predict", headers={"origin": own, **preflight})
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == own
+    assert "x-api-key" in allowed.headers["access-control-allow-headers"]
+    refused = ask("OPTIONS", "/predict", headers={"origin": other, **preflight})
+    assert refused.status_code == 400 and "access-control-allow-origin" not in refused.headers
+    for headers, status in ((RAW, 401), (RAW | {"x-api-key": "s3cret"}, 200)):
+        for origin, shown in ((own, own), (other, None)):
+            answer = ask("POST", "/predict", content=png(0), headers=headers | {"origin": origin})
+            assert answer.status_code == status
+            assert answer.headers.get("access-control-allow-origin") == shown
+            assert "origin" in answer.headers["vary"].lower()
 
 
 def test_a_body_without_a_declared_length_is_limited_too(ask: Caller) -> None:

@@ -9,8 +9,8 @@ from glasshouse.data.decode import decode
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import predict_logits
 from glasshouse.models.preprocessing import preprocess
+from glasshouse.serving.service.access import AccessRules
 from glasshouse.serving.service.api import create_api
-from glasshouse.serving.service.middleware import AccessRules
 from glasshouse.serving.service.service import Service
 from tests.serving.service.conftest import CLASS_NAMES, Caller, png
 

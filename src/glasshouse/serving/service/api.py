@@ -11,11 +11,12 @@ from starlette.exceptions import HTTPException
 from glasshouse import __version__
 from glasshouse.errors import DataError, UsageError
 from glasshouse.serving.service.about_routes import about_routes
+from glasshouse.serving.service.access import AccessRules
 from glasshouse.serving.service.batcher import Closed
 from glasshouse.serving.service.capacity import Full
 from glasshouse.serving.service.explain_routes import explain_routes
 from glasshouse.serving.service.inference_protocol import protocol_routes
-from glasshouse.serving.service.middleware import AccessRules, RequestMiddleware
+from glasshouse.serving.service.middleware import RequestMiddleware
 from glasshouse.serving.service.predict_routes import predict_routes
 from glasshouse.serving.service.problems import Problem, handle
 from glasshouse.serving.service.schemas import InferRequest, ProblemDocument

@@ -1,21 +1,18 @@
 """What every request passes first: request id, access rules, metrics and error responses."""
 
-import hashlib
-import hmac
 import logging
 import re
 import time
 import uuid
-from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from glasshouse.serving.service.access import Access, AccessRules
 from glasshouse.serving.service.problems import (
     REQUEST_ID,
     ClientLeft,
-    Problem,
     problem_of,
     problem_response,
 )
@@ -23,27 +20,14 @@ from glasshouse.serving.service.service import Service
 
 log: logging.Logger = logging.getLogger("glasshouse.service")
 
-# Health checks of an orchestrator carry no API key.
-OPEN_PATHS = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_RECORDER = "response_recorder"
 _GOOD_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _ALWAYS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
-
-
-@dataclass(frozen=True)
-class AccessRules:
-    """Which requests are accepted: those with the API key, if there is one, for an allowed host.
-
-    hosts: accepted values of the Host header, without the port; empty accepts any. They stop DNS
-    rebinding, where a page elsewhere lets its own host name resolve to this machine.
-    """
-
-    api_key: str | None = None
-    hosts: frozenset[str] = frozenset()
 
 
 class RequestMiddleware:
@@ -56,8 +40,9 @@ class RequestMiddleware:
     def __init__(self, app: ASGIApp, service: Service, rules: AccessRules) -> None:
         self.app = app
         self._service = service
-        self._hosts = rules.hosts
-        self._key = None if rules.api_key is None else _digest(rules.api_key)
+        self._access = Access(rules)
+        # Outside the check of the key: browsers send none when they ask what they may send.
+        self._handler = _with_cors(self._answer, rules.origins) if rules.origins else self._answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -70,47 +55,40 @@ class RequestMiddleware:
         # An id goes into the log and the response headers: only harmless characters are taken over.
         request_id = own_id if _GOOD_ID.fullmatch(own_id) else uuid.uuid4().hex
         scope[REQUEST_ID] = request_id
-        response = _ResponseRecorder(send, request_id, self._service)
+        method = scope["method"]
+        if method == "HEAD":
+            # The same as GET without the body, so that no route has to know of it.
+            scope = {**scope, "method": "GET"}
+        response = _ResponseRecorder(send, request_id, self._service, has_body=method != "HEAD")
+        scope[_RECORDER] = response
         try:
-            self._require_access(scope["path"], headers)
-            await self.app(scope, receive, response.send)
+            await self._handler(scope, receive, response.send)
         except ClientLeft:
             log.info("request %s: the client left", request_id)
+        finally:
+            self._count(scope, method, response.status, time.monotonic() - began)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The response of the application, or the problem that is in its way."""
+        try:
+            self._access.require(scope["path"], Headers(scope=scope))
+            await self.app(scope, receive, send)
+        except ClientLeft:
+            raise
         # Nothing above this can turn a failure into a response any more.
         except Exception as error:
             problem = problem_of(error)
             if problem.status == 500:
-                log.exception("request %s failed", request_id)
+                log.exception("request %s failed", scope[REQUEST_ID])
             # Once the head is sent, the status can no longer change: the connection just ends.
-            if not response.status:
-                await problem_response(problem, scope)(scope, receive, response.send)
-        finally:
-            self._count(scope, response.status, time.monotonic() - began)
+            if not scope[_RECORDER].status:
+                await problem_response(problem, scope)(scope, receive, send)
 
-    def _require_access(self, path: str, headers: Headers) -> None:
-        if self._hosts and _host_name(headers.get("host", "")) not in self._hosts:
-            raise Problem(
-                421, "wrong-host",
-                f"Host not allowed: expected {', '.join(sorted(self._hosts))}. Add names with "
-                "--allow-host.",
-            )  # fmt: skip
-        if self._key is None or path in OPEN_PATHS:
-            return
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        given = token if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        # Digests have one length, so that the time of the comparison reveals nothing of the key.
-        if not hmac.compare_digest(_digest(given), self._key):
-            raise Problem(
-                401, "unauthorized",
-                "Missing or invalid API key: send it as X-API-Key or as a bearer token.",
-                headers={"WWW-Authenticate": "Bearer"},
-            )  # fmt: skip
-
-    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+    def _count(self, scope: Scope, method: str, status: int, seconds: float) -> None:
         # Labels come from the routes, never from the request: every path or method that a client
         # makes up would create another time series.
         route = getattr(scope.get("route"), "path", "unmatched")
-        method = scope["method"] if scope["method"] in _METHODS else "other"
+        method = method if method in _METHODS else "other"
         metrics = self._service.metrics
         # 499, as nginx logs it: the client left before there was a response.
         metrics.requests.labels(route, method, str(status or 499)).inc()
@@ -120,10 +98,11 @@ class RequestMiddleware:
 class _ResponseRecorder:
     """Sends a response with the headers that all have in common, and remembers its status."""
 
-    def __init__(self, send: Send, request_id: str, service: Service) -> None:
+    def __init__(self, send: Send, request_id: str, service: Service, has_body: bool) -> None:
         self._send = send
         self._request_id = request_id
         self._service = service
+        self._has_body = has_body
         self.status = 0
 
     async def send(self, message: Message) -> None:
@@ -136,15 +115,16 @@ class _ResponseRecorder:
                 headers.setdefault(name, value)
             if self._service.is_closing.is_set():
                 headers["Connection"] = "close"
+        elif not self._has_body:
+            message = {**message, "body": b""}
         await self._send(message)
 
 
-def _host_name(host: str) -> str:
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+def _with_cors(app: ASGIApp, origins: frozenset[str]) -> ASGIApp:
+    return CORSMiddleware(
+        app,
+        allow_origins=sorted(origins),
+        allow_methods=("GET", "HEAD", "POST"),
+        allow_headers=("*",),
+        expose_headers=("X-Request-ID", "Retry-After", "Inference-Header-Content-Length"),
+    )

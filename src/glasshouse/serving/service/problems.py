@@ -80,6 +80,13 @@ def problem_response(problem: Problem, scope: Scope) -> Response:
 
 async def handle(request: Request, error: Exception) -> Response:
     """The exception handler of the application."""
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        known = (error.headers or {}).get("Allow", "")
+        allowed = ", ".join([known, *(["HEAD"] if known == "GET" else []), "OPTIONS"])
+        error.headers = {"Allow": allowed}
+        # No route has a method OPTIONS, whose answer is what the refusal of any other one says.
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=error.headers)
     return problem_response(problem_of(error), request.scope)
 
 

@@ -21,14 +21,14 @@ _BINARY = {"type": "string", "format": "binary"}
 IMAGES_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "One image as the body, or a multipart form with one or more images.",
+        "description": "One image as the body, or a multipart form with one or more images; "
+        "its other fields are ignored.",
         "content": {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
                     "required": ["images"],
                     "properties": {"images": {"type": "array", "minItems": 1, "items": _BINARY}},
-                    "additionalProperties": False,
                 }
             },
             "application/octet-stream": {"schema": _BINARY},

@@ -21,13 +21,21 @@ from glasshouse.serving.service.problems import ClientLeft, Problem
 
 _MAX_NAME = 200
 _RAW = ("image/", "application/octet-stream")
+_CURL_TYPE = "application/x-www-form-urlencoded"
+_CURL_HINT = (
+    " That is the type which curl --data-binary sends by itself: add -H 'Content-Type: "
+    "application/octet-stream', or send a form with -F image=@photo.jpg."
+)
+_MAX_FIELDS = 1000
+# In a form they would have no effect, which the answer says.
+OPTIONS = frozenset({"top", "method", "class", "layer", "form", "checks", "model"})
 
 
 @dataclass(frozen=True)
 class Upload:
     """An image file as it was sent, and the name that its sender gave it.
 
-    warnings: sentences on the file, which are known once it is decoded.
+    warnings: sentences on the request and on the file, complete once it is decoded.
     """
 
     name: str
@@ -50,7 +58,8 @@ async def read_uploads(
         raise Problem(
             415,
             "unsupported-media-type",
-            f"Expected multipart/form-data, image/* or application/octet-stream, got {kind!r}.",
+            f"Expected multipart/form-data, image/* or application/octet-stream, got "
+            f"{kind[:_MAX_NAME]!r}.{_CURL_HINT if kind == _CURL_TYPE else ''}",
         )
     body = await read_body(request, slot, limits)
     if not is_form:
@@ -127,7 +136,7 @@ def pixels_of(upload: Upload, preprocessing: Preprocessing, limits: Limits) -> P
     image = decode(upload.data, name=upload.name, max_pixels=limits.max_pixels)
     narrow = narrow_values(upload.data, upload.name)
     if narrow:
-        upload.warnings[:] = [describe_narrow([(upload.name, narrow)])]
+        upload.warnings.append(describe_narrow([(upload.name, narrow)]))
     return preprocess(image, preprocessing)
 
 
@@ -136,8 +145,8 @@ async def _parts(request: Request, body: bytes, most: int) -> list[Upload]:
         yield body
 
     # The body is in memory already; spooling a part to a file would only copy it.
-    parser = MultiPartParser(request.headers, stream(), max_files=most, max_fields=0)
-    parser.spool_max_size = len(body) + 1
+    parser = MultiPartParser(request.headers, stream(), max_files=most, max_fields=_MAX_FIELDS)
+    parser.spool_max_size = parser.max_part_size = len(body) + 1
     try:
         form = await parser.parse()
     # A wrong boundary or part header makes the parser raise more than its own exception.
@@ -145,14 +154,24 @@ async def _parts(request: Request, body: bytes, most: int) -> list[Upload]:
         reason = getattr(error, "message", None) or "it cannot be parsed"
         raise Problem(
             422, "invalid",
-            f"Invalid multipart form ({reason}): expected up to {most} files and no other fields; "
-            "options go into the query string.",
+            f"Invalid multipart form ({reason}): expected up to {most} files.",
         ) from error  # fmt: skip
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-    uploads = [Upload(_name_of(file), await file.read()) for file in files]
+    fields = [name for name, value in form.multi_items() if not isinstance(value, UploadFile)]
+    warnings = [
+        f"the form field {name!r} was ignored: options go into the query string"
+        for name in dict.fromkeys(fields)
+        if name in OPTIONS
+    ]
+    uploads = [Upload(_name_of(file), await file.read(), [*warnings]) for file in files]
     await form.close()
     if not uploads:
-        raise Problem(422, "invalid", "The form has no files: expected at least one image.")
+        received = ", ".join(repr(name[:_MAX_NAME]) for name in fields[:5]) or "nothing"
+        raise Problem(
+            422, "invalid",
+            f"The form has no files: expected at least one image, as curl -F image=@photo.jpg "
+            f"sends it; received the fields {received}.",
+        )  # fmt: skip
     return uploads
 
 
