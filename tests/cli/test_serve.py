@@ -86,7 +86,7 @@ def test_every_option_is_the_limit_it_names(serve: Any) -> None:
     )  # fmt: skip
     assert replace(started.service.limits, passes=1) == expected
     assert started.service.limits.passes >= 1
-    assert (started.service.name, started.policy.drain) == ("photos", 9.0)
+    assert (started.service.models.names, started.policy.drain) == (["photos"], 9.0)
     assert torch.get_num_threads() == 1
     headers = {"content-type": "image/png"}
     for size, status in ((2 << 20, 422), ((2 << 20) + 1, 413)):
@@ -117,3 +117,29 @@ def test_an_origin_is_allowed_by_name_and_anything_else_is_refused(
             ["serve", "cifar10-small", "--port", "0", "--allow-origin", wrong], capsys
         )
         assert code == 2 and f"--allow-origin {wrong}: expected a scheme and a host" in errors
+
+
+def test_several_models_have_names_of_their_own(
+    serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = serve("cifar10-small", "--name", "one", "--name", "two")
+    assert started.service.models.names == ["one", "two"]
+    weights = str(tmp_path / "w.safetensors")
+    for options, words in {
+        ("cifar10-small",): "two models are called 'cifar10-small'",
+        ("cifar10-small", "--name", "one"): "expected a --name for each MODEL",
+        ("cifar10-small", "--weights", weights): "belong to one MODEL, received 2",
+    }.items():
+        code, _, errors = glasshouse_here(
+            ["serve", "cifar10-small", "--port", "0", *options], capsys
+        )
+        assert code == 2 and words in errors, errors
+
+
+def test_models_are_loaded_from_this_machine_or_with_a_key_only(serve: Any, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("s3cret")
+    key, anywhere = ("--api-key-file", str(tmp_path / "key")), ("--host", "0.0.0.0")
+    for options, status in (((), 200), (anywhere, 403), ((*anywhere, *key), 200)):
+        headers = {"x-api-key": "s3cret"}
+        path = "/v2/repository/models/cifar10-small/unload"
+        assert serve(*options).ask("POST", path, headers=headers).status_code == status

@@ -2,13 +2,15 @@
 
 import os
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glasshouse.cli.named_classifier import NamedModel, classifier_named
-from glasshouse.cli.options import ClassNamesFile, Model, Net, Offline, Weights
+from glasshouse.cli.named_classifier import NamedModel, classifier_named, is_saved
+from glasshouse.cli.options import ClassNamesFile, Net, Offline, Weights
 
 if TYPE_CHECKING:
     import socket
@@ -21,8 +23,20 @@ _MAX_IMAGES = 64
 _ORIGIN = re.compile(r"https?://[^/\s?#@*]+/?", re.IGNORECASE)
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
-ServedName = Annotated[
-    str | None, typer.Option(help="Model name in responses. Default: the name of its folder.")
+ServedModels = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODEL]...",
+        help="One or more run folders, bundled models, or pretrained networks from `glasshouse "
+        "models`. The first answers requests that name none.",
+    ),
+]
+ServedNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Model name in responses; for several models repeat it, in their order. Default: the "
+        "name of its folder."
+    ),
 ]
 ApiKeyFile = Annotated[
     Path | None,
@@ -38,6 +52,25 @@ AllowedOrigins = Annotated[
         "* for any."
     ),
 ]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free port.")]
+MaxBatch = Annotated[int, typer.Option(min=1, max=1024, help="Images per forward pass.")]
+MaxWait = Annotated[float, typer.Option(min=0, max=1000, help="Longest wait for a larger batch.")]
+MaxQueue = Annotated[
+    int, typer.Option(min=1, help="Images in flight; requests beyond that get 503.")
+]
+Deadline = Annotated[
+    float, typer.Option(min=0.01, help="Seconds per request; after that it gets 503.")
+]
+MaxBody = Annotated[int, typer.Option(min=1, help="MiB per request.")]
+MaxPixels = Annotated[int, typer.Option(min=1, max=100, help="Size per image.")]
+MaxImages = Annotated[
+    int | None,
+    typer.Option(min=1, help="Images per request. Default: 64, or --max-queue if smaller."),
+]
+Drain = Annotated[
+    float, typer.Option(min=0, help="Seconds from reporting not ready to shutting down.")
+]
 PassThreads = Annotated[
     int | None,
     typer.Option(min=1, help="Threads per forward pass. Default: a quarter of the cores."),
@@ -45,10 +78,10 @@ PassThreads = Annotated[
 
 
 def serve(
-    model: Model = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free port.")] = 8000,
-    name: ServedName = None,
+    model: ServedModels = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    name: ServedNames = None,
     net: Net = None,
     weights: Weights = None,
     class_names: ClassNamesFile = None,
@@ -56,34 +89,21 @@ def serve(
     api_key_file: ApiKeyFile = None,
     allow_host: AllowedHosts = None,
     allow_origin: AllowedOrigins = None,
-    max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Images per forward pass.")] = 16,
-    max_wait_ms: Annotated[
-        float, typer.Option(min=0, max=1000, help="Longest wait for a larger batch.")
-    ] = 2.0,
-    max_queue: Annotated[
-        int, typer.Option(min=1, help="Images in flight; requests beyond that get 503.")
-    ] = 256,
-    deadline: Annotated[
-        float, typer.Option(min=0.01, help="Seconds per request; after that it gets 503.")
-    ] = 10.0,
-    max_body_mb: Annotated[int, typer.Option(min=1, help="MiB per request.")] = 32,
-    max_megapixels: Annotated[int, typer.Option(min=1, max=100, help="Size per image.")] = 50,
-    max_images: Annotated[
-        int | None,
-        typer.Option(min=1, help="Images per request. Default: 64, or --max-queue if smaller."),
-    ] = None,
-    drain: Annotated[
-        float, typer.Option(min=0, help="Seconds from reporting not ready to shutting down.")
-    ] = 0.0,
+    max_batch: MaxBatch = 16,
+    max_wait_ms: MaxWait = 2.0,
+    max_queue: MaxQueue = 256,
+    deadline: Deadline = 10.0,
+    max_body_mb: MaxBody = 32,
+    max_megapixels: MaxPixels = 50,
+    max_images: MaxImages = None,
+    drain: Drain = 0.0,
     threads: PassThreads = None,
 ) -> None:
-    """Serve predictions and explanations of MODEL over HTTP; Ctrl+C stops it."""
+    """Serve predictions and explanations of one MODEL or several over HTTP; Ctrl+C stops it."""
     from glasshouse.errors import UsageError
-    from glasshouse.serving.service.access import AccessRules
     from glasshouse.serving.service.limits import Limits
 
-    named = NamedModel(model, net, weights, class_names, offline).checked()
-    key = _api_key(api_key_file)
+    named = _named(model or [], NamedModel(None, net, weights, class_names, offline), name or [])
     cores = os.cpu_count() or 1
     # The threads of one pass wait for each other after every layer; separate passes never do, so
     # several narrow passes fill the cores better than one wide one.
@@ -103,11 +123,28 @@ def serve(
             f"--max-images {limits.max_images} is more than --max-queue {max_queue}: requests of "
             "that size would never be accepted"
         )
-    hosts = _LOCAL if host in _LOCAL and key is None else frozenset()
-    rules = AccessRules(key, hosts | frozenset(allow_host or ()), _origins(allow_origin or []))
+    rules = _rules(host, _api_key(api_key_file), allow_host or [], allow_origin or [])
     with _reserve(host, port) as listener:
-        service = _service(named, name, limits, threads)
-        _serve(service, listener, rules, drain)
+        _serve(_service(named, limits, threads), listener, rules, drain)
+
+
+def _rules(host: str, key: str | None, hosts: list[str], origins: list[str]) -> "AccessRules":
+    from glasshouse.errors import UsageError
+    from glasshouse.serving.service.access import AccessRules
+
+    for origin in origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise UsageError(
+                f"--allow-origin {origin}: expected a scheme and a host without a path, as "
+                "https://photos.example or http://localhost:3000, or * for any"
+            )
+    is_local = host in _LOCAL
+    return AccessRules(
+        api_key=key,
+        hosts=frozenset({*hosts, *(_LOCAL if is_local and key is None else ())}),
+        origins=frozenset(origin.rstrip("/").lower() for origin in origins),
+        may_control=is_local or key is not None,
+    )
 
 
 def _api_key(file: Path | None) -> str | None:
@@ -124,18 +161,6 @@ def _api_key(file: Path | None) -> str | None:
     return key
 
 
-def _origins(given: list[str]) -> frozenset[str]:
-    from glasshouse.errors import UsageError
-
-    for origin in given:
-        if origin != "*" and not _ORIGIN.fullmatch(origin):
-            raise UsageError(
-                f"--allow-origin {origin}: expected a scheme and a host without a path, as "
-                "https://photos.example or http://localhost:3000, or * for any"
-            )
-    return frozenset(origin.rstrip("/").lower() for origin in given)
-
-
 def _reserve(host: str, port: int) -> "socket.socket":
     from glasshouse.errors import UsageError
     from glasshouse.serving.service.server import reserve
@@ -149,24 +174,50 @@ def _reserve(host: str, port: int) -> "socket.socket":
         ) from error
 
 
-def _service(
-    named: NamedModel,
-    name: str | None,
-    limits: "Limits",
-    threads: int,
-) -> "Service":
+def _named(models: list[str], options: NamedModel, names: list[str]) -> dict[str, NamedModel]:
+    """The models by the name under which each is served, with the options that go with it."""
+    from glasshouse.errors import UsageError
+
+    if len(models) > 1 and (options.net is not None or options.has_weights_or_names):
+        raise UsageError(
+            f"--net, --weights and --class-names belong to one MODEL, received {len(models)}: name "
+            "the weights with the network, as NETWORK:weights=FILE, or serve run folders"
+        )
+    found = [replace(options, model=model).checked() for model in models or [None]]
+    if names and len(names) != len(found):
+        raise UsageError(
+            f"expected a --name for each MODEL, in their order: {len(found)}, received {len(names)}"
+        )
+    names = names or [_usual_name(each.shown) for each in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"two models are called {twice!r}: give each MODEL a --name of its own")
+    return dict(zip(names, found, strict=True))
+
+
+def _usual_name(source: str) -> str:
+    return Path(source).resolve().name if Path(source).is_dir() else source.partition(":")[0]
+
+
+def _service(named: dict[str, NamedModel], limits: "Limits", threads: int) -> "Service":
     # OpenMP threads spin while they wait for each other, which takes the cores from the event loop
     # and the other passes. Read when torch is imported, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
-    from glasshouse.serving.service.service import make_service
+    from glasshouse.serving.service.served_models import ModelSource
+    from glasshouse.serving.service.service import service_of
 
     torch.set_num_threads(threads)
-    classifier = classifier_named(named)
-    source = named.shown
-    usual = Path(source).resolve().name if Path(source).is_dir() else source.partition(":")[0]
-    return make_service(classifier, name or usual, limits)
+    sources = [
+        ModelSource(name, partial(classifier_named, each), _watched_folder(each))
+        for name, each in named.items()
+    ]
+    return service_of(sources, limits)
+
+
+def _watched_folder(named: NamedModel) -> Path | None:
+    return Path(named.model) if named.model is not None and is_saved(named.model) else None
 
 
 def _serve(
@@ -180,12 +231,12 @@ def _serve(
     shown = f"[{host}]" if ":" in host else host
     if host not in _LOCAL and rules.api_key is None:
         say("warning: anyone who can reach this address can use the service; set --api-key-file")
-    names = service.classifier.class_names
+    models = ", ".join(
+        f"{each.name}, {len(each.classifier.class_names)} classes"
+        for each in service.models.loaded()
+    )
     # Before the line is printed: whoever reads it may connect at once.
     listener.listen(BACKLOG)
-    print(
-        f"http://{shown}:{port}/  {service.name}, {len(names)} classes  (Ctrl+C stops it)",
-        flush=True,
-    )
+    print(f"http://{shown}:{port}/  {models}  (Ctrl+C stops it)", flush=True)
     run(create_api(service, rules), service, listener, ShutdownPolicy(drain=drain))
     say("stopped; every accepted request was answered")

@@ -12,7 +12,7 @@ from PIL import Image
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.inference import InferenceNet, inference_net
 from glasshouse.models.predict import logits_of, most_probable, read_images, softmax
-from glasshouse.serving.service import service as serving
+from glasshouse.serving.service import served_models, service as serving
 from glasshouse.serving.service.access import AccessRules
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
@@ -322,13 +322,13 @@ def test_an_optimised_copy_serves_only_where_its_logits_agree(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {name: value.clone() for name, value in classifier.net.state_dict().items()}
-    optimised = serving.inference_copy(classifier)
+    optimised = served_models.inference_copy(classifier)
     assert optimised.net is not classifier.net
     assert repr(optimised.net) != repr(classifier.net)
     assert all(torch.equal(v, before[n]) for n, v in classifier.net.state_dict().items())
 
-    monkeypatch.setattr(serving, "inference_net", spoiled)
-    plain = serving.inference_copy(classifier)
+    monkeypatch.setattr(served_models, "inference_net", spoiled)
+    plain = served_models.inference_copy(classifier)
     assert plain.net is not classifier.net and repr(plain.net) == repr(classifier.net)
     assert all(torch.equal(v, before[n]) for n, v in plain.net.state_dict().items())
 
@@ -338,7 +338,7 @@ def test_the_predictor_shares_no_module_with_the_explainer(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch, agrees: bool
 ) -> None:
     if not agrees:
-        monkeypatch.setattr(serving, "inference_net", spoiled)
+        monkeypatch.setattr(served_models, "inference_net", spoiled)
     used: list[Classifier] = []
     classify = serving._classify
 
@@ -351,7 +351,7 @@ def test_the_predictor_shares_no_module_with_the_explainer(
     answer = Caller(create_api(service))("POST", "/predict", content=png(1), headers=RAW)
     assert answer.status_code == 200, answer.text
     assert used
-    explained = {id(module) for module in service.classifier.net.modules()}
+    explained = {id(module) for module in service.models.find().classifier.net.modules()}
     for predicting in used:
         assert not explained & {id(module) for module in predicting.net.modules()}
 

@@ -295,3 +295,30 @@ def test_a_function_whose_caller_leaves_during_its_batch_is_not_run() -> None:
         await batcher.close()
 
     asyncio.run(story())
+
+
+def test_a_batch_has_items_of_one_group_and_none_waits_for_ever() -> None:
+    seen: list[list[str]] = []
+
+    def compute(items: list[str]) -> list[str]:
+        seen.append(items)
+        time.sleep(0.001)
+        return [item.upper() for item in items]
+
+    batcher: Batcher[str, str] = Batcher(
+        compute, name="t", max_batch=4, threads=2, group=lambda item: item[0]
+    )
+    items = [f"{'abc'[i * i % 3]}{i}" for i in range(60)]
+
+    async def ask() -> list[str]:
+        try:
+            return await asyncio.gather(*(batcher.submit(item) for item in items))
+        finally:
+            await batcher.close()
+
+    assert asyncio.run(ask()) == [item.upper() for item in items]
+    assert sorted(item for batch in seen for item in batch) == sorted(items)
+    for batch in seen:
+        assert len(batch) <= 4 and len({item[0] for item in batch}) == 1
+    # Batches are as large as they can be: not one item each.
+    assert len(seen) < 40

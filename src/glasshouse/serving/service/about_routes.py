@@ -14,6 +14,7 @@ from glasshouse.serving.service.docs_page import docs_html
 from glasshouse.serving.service.inference_protocol import require_served
 from glasshouse.serving.service.responses import PROBLEMS, document_response
 from glasshouse.serving.service.schemas import Health
+from glasshouse.serving.service.served_models import ServedModel
 from glasshouse.serving.service.service import Service
 
 _SHOWN_CLASSES = 1000
@@ -22,16 +23,17 @@ _SHOWN_CLASSES = 1000
 def about_routes(service: Service) -> APIRouter:
     """GET /, /docs, /healthz and /metrics."""
     router = APIRouter(tags=["operations"])
-    page = _page(service)
-    policy = content_policy(page)
 
     @router.get("/", include_in_schema=False)
-    async def index() -> Response:
-        return HTMLResponse(page, headers={"Content-Security-Policy": policy})
+    async def index(model: str | None = None) -> Response:
+        loaded = service.models.loaded()
+        shown = service.models.find(model) if model or not loaded else loaded[0]
+        page = _page(service, shown)
+        return HTMLResponse(page, headers={"Content-Security-Policy": content_policy(page)})
 
     @router.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        found = docs_html(request.app.openapi(), service.name)
+        found = docs_html(request.app.openapi(), service.models.default_name)
         return HTMLResponse(found, headers={"Content-Security-Policy": content_policy(found)})
 
     @router.get(
@@ -39,7 +41,9 @@ def about_routes(service: Service) -> APIRouter:
     )
     async def health() -> Response:
         require_served(service)
-        return document_response(Health(status="ok", model=service.name))
+        return document_response(
+            Health(status="ok", models=[each.name for each in service.models.loaded()])
+        )
 
     @router.get(
         "/metrics",
@@ -75,16 +79,17 @@ def content_policy(page: str) -> str:
     )
 
 
-def _page(service: Service) -> str:
+def _page(service: Service, model: ServedModel) -> str:
     text = resources.files(__package__) / "index.html.jinja"
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         text.read_text(encoding="utf-8")
     )
-    names = service.classifier.class_names
+    names = model.classifier.class_names
     return template.render(
-        name=service.name,
+        name=model.name,
+        models=[each.name for each in service.models.loaded()],
         class_names=names[:_SHOWN_CLASSES],
         class_count=len(names),
-        preprocessing=service.classifier.preprocessing,
+        preprocessing=model.classifier.preprocessing,
         limits=service.limits,
     )

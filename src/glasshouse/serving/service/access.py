@@ -19,12 +19,14 @@ class AccessRules:
 
     hosts: accepted values of the Host header, without the port; empty accepts any. They stop DNS
     rebinding, where a page elsewhere lets its own host name resolve to this machine. origins: those
-    whose pages may read responses (CORS), or "*" for any.
+    whose pages may read responses (CORS), or "*" for any. may_control: whether models may be loaded
+    and unloaded.
     """
 
     api_key: str | None = None
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
+    may_control: bool = True
 
 
 class Access:
@@ -53,6 +55,23 @@ class Access:
                 "Missing or invalid API key: send it as X-API-Key or as a bearer token.",
                 headers={"WWW-Authenticate": "Bearer"},
             )  # fmt: skip
+
+
+def require_control(rules: AccessRules, headers: Headers) -> None:
+    """Raise Problem 403 for a request that may not load or unload models."""
+    if not rules.may_control:
+        raise Problem(
+            403, "forbidden",
+            "Models can only be loaded and unloaded from this machine, or with an API key.",
+        )  # fmt: skip
+    # A page of any site can send such a request to this machine, and need not read the answer.
+    origin = headers.get("origin")
+    if origin is not None and origin.lower() not in rules.origins:
+        raise Problem(
+            403, "forbidden",
+            "Models cannot be loaded and unloaded by pages of this origin; --allow-origin, with "
+            "its name, allows it.",
+        )  # fmt: skip
 
 
 def _host_name(host: str) -> str:

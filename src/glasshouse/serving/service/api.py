@@ -1,5 +1,6 @@
 """The prediction service as one FastAPI application."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,9 +18,16 @@ from glasshouse.serving.service.capacity import Full
 from glasshouse.serving.service.explain_routes import explain_routes
 from glasshouse.serving.service.inference_protocol import protocol_routes
 from glasshouse.serving.service.middleware import RequestMiddleware
+from glasshouse.serving.service.model_loading import keep_up_to_date
 from glasshouse.serving.service.predict_routes import predict_routes
 from glasshouse.serving.service.problems import Problem, handle
-from glasshouse.serving.service.schemas import InferRequest, ProblemDocument
+from glasshouse.serving.service.repository_routes import repository_routes
+from glasshouse.serving.service.schemas import (
+    IndexRequest,
+    InferRequest,
+    ProblemDocument,
+    RepositoryRequest,
+)
 from glasshouse.serving.service.service import Service, close_service
 
 _HANDLED = (Problem, Full, Closed, UsageError, DataError, HTTPException, RequestValidationError)
@@ -27,16 +35,19 @@ _HANDLED = (Problem, Full, Closed, UsageError, DataError, HTTPException, Request
 
 def create_api(service: Service, rules: AccessRules | None = None) -> FastAPI:
     """The application; its shutdown closes the service."""
+    rules = rules or AccessRules()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        watcher = asyncio.create_task(keep_up_to_date(service))
         yield
+        watcher.cancel()
         await close_service(service)
 
     # FastAPI's documentation pages load their scripts from another host; /docs is a page of ours.
     app = FastAPI(
-        title=f"{service.name}: image classification",
-        description="Predictions and explanations of one image classifier, served by Glasshouse.",
+        title=f"{', '.join(service.models.names)}: image classification",
+        description="Predictions and explanations of image classifiers, served by Glasshouse.",
         version=__version__,
         docs_url=None,
         redoc_url=None,
@@ -47,7 +58,8 @@ def create_api(service: Service, rules: AccessRules | None = None) -> FastAPI:
     routers = (about_routes, predict_routes, explain_routes, protocol_routes)
     for routes in routers:
         app.include_router(routes(service))
-    app.add_middleware(RequestMiddleware, service=service, rules=rules or AccessRules())
+    app.include_router(repository_routes(service, rules))
+    app.add_middleware(RequestMiddleware, service=service, rules=rules)
     app.openapi = _openapi_with_schemas(app)  # type: ignore[method-assign]
     return app
 
@@ -59,7 +71,7 @@ def _openapi_with_schemas(app: FastAPI) -> Any:
     def openapi() -> dict[str, Any]:
         document = original()
         schemas = document["components"]["schemas"]
-        for model in (ProblemDocument, InferRequest):
+        for model in (ProblemDocument, InferRequest, IndexRequest, RepositoryRequest):
             made = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(made.pop("$defs", {}))
             schemas[model.__name__] = made

@@ -36,13 +36,13 @@ class Batcher(Generic[Item, Result]):
 
     compute: from the items of a batch to one result each, in order; a result that is an exception
     is raised where its item was submitted, and an exception that compute raises, for all of them.
-    Batches form by themselves while all threads are busy. An idle thread starts at once, unless
-    is_more_coming says that other items are about to be submitted: then the first item of a batch
-    waits for them, for at most max_wait seconds. A job whose caller is gone, for example because
-    its deadline has passed, is not computed.
+    Batches form by themselves while all threads are busy, of items of one group each. An idle
+    thread starts at once, unless is_more_coming says that other items are about to be submitted:
+    then the first item of a batch waits for them, for at most max_wait seconds. A job whose caller
+    is gone, for example because its deadline has passed, is not computed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first are optional
         self,
         compute: Callable[[list[Item]], Sequence[Result | Exception]],
         *,
@@ -51,11 +51,13 @@ class Batcher(Generic[Item, Result]):
         max_wait: float = 0.0,
         threads: int = 1,
         is_more_coming: Callable[[], bool] = lambda: False,
+        group: Callable[[Item], Any] = lambda item: None,
     ) -> None:
         self._compute = compute
         self._max_batch = max_batch
         self._max_wait = max_wait
         self._is_more_coming = is_more_coming
+        self._group = group
         self._queue: deque[_Job[Item, Result]] = deque()
         self._changed = threading.Condition()
         self._computing = 0
@@ -136,10 +138,17 @@ class Batcher(Generic[Item, Result]):
 
     def _take(self) -> list[_Job[Item, Result]]:
         jobs: list[_Job[Item, Result]] = []
+        others: list[_Job[Item, Result]] = []
         while self._queue and len(jobs) < self._max_batch:
             job = self._queue.popleft()
-            if not job.result.done():
-                jobs.append(job)
+            if job.result.done():
+                continue
+            is_same = not jobs or self._group(job.item) == self._group(jobs[0].item)
+            (jobs if is_same else others).append(job)
+        if others:
+            self._queue.extendleft(reversed(others))
+            # Their own wake-up may have been the one that this thread took.
+            self._changed.notify()
         self._computing += len(jobs)
         return jobs
 

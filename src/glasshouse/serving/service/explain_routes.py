@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Query, Request
 from PIL import Image
-from pydantic import StringConstraints
 from starlette.responses import Response
 
 from glasshouse.data.decode import Pixels
@@ -22,13 +21,12 @@ from glasshouse.explanation.store import explanation_json
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import most_probable, predicted_classes, to_probabilities
 from glasshouse.serving.service.capacity import Slot
-from glasshouse.serving.service.responses import IMAGES_BODY, PROBLEMS, json_response
-from glasshouse.serving.service.schemas import Explanations
+from glasshouse.serving.service.responses import IMAGES_BODY, MODEL_WORDS, PROBLEMS, json_response
+from glasshouse.serving.service.schemas import Explanations, Name
+from glasshouse.serving.service.served_models import ServedModel
 from glasshouse.serving.service.service import Service, while_awaited
 from glasshouse.serving.service.uploads import Upload, pixels_of, read_uploads
 
-# Longer strings are not names, and comparing them with the known names would take long.
-Name = Annotated[str, StringConstraints(max_length=200)]
 Form = Literal["overlay", "values", "both"]
 
 
@@ -36,6 +34,7 @@ Form = Literal["overlay", "values", "both"]
 class ExplainQuery:
     """What is asked about each image; form: how its maps are returned."""
 
+    model: ServedModel
     maps: MapRequest
     form: Form
 
@@ -51,7 +50,7 @@ def explain_routes(service: Service) -> APIRouter:
         openapi_extra=IMAGES_BODY,
         summary="Maps that explain the predicted or another class, for one or several images",
     )
-    async def explain(
+    async def explain(  # noqa: PLR0913 - the options of a query
         request: Request,
         method: Annotated[
             list[Name],
@@ -71,14 +70,17 @@ def explain_routes(service: Service) -> APIRouter:
             "overlay"
         ),
         checks: Annotated[bool, Query(description="check whether each map can be trusted")] = False,
+        model: Annotated[Name | None, Query(description=MODEL_WORDS)] = None,
     ) -> Response:
+        served = service.models.find(model)
         require_methods([name for name in method if name != ALL])
         maps = MapRequest(
             methods=tuple(method), target_class=class_name, layer=layer, is_checked=checks
         )
         with service.explain_capacity.enter() as slot:
-            found = await _answers(service, slot, request, ExplainQuery(maps, form))
-        return json_response({"model": service.name, "explanations": found})
+            query = ExplainQuery(served, maps, form)
+            found = await _answers(service, slot, request, query)
+        return json_response({"model": served.name, "explanations": found})
 
     return router
 
@@ -86,7 +88,7 @@ def explain_routes(service: Service) -> APIRouter:
 async def _answers(
     service: Service, slot: Slot, request: Request, query: ExplainQuery
 ) -> list[dict[str, Any]]:
-    limits, classifier = service.limits, service.classifier
+    limits, classifier = service.limits, query.model.classifier
     uploads = await read_uploads(request, slot, limits, limits.explain_images)
     slot.grow(images=len(uploads))
     found = []

@@ -23,12 +23,13 @@ from glasshouse.serving.service.schemas import (
     ServerReady,
     TensorMetadata,
 )
+from glasshouse.serving.service.served_models import ServedModel
 from glasshouse.serving.service.service import Service, score_images, while_awaited
 from glasshouse.serving.service.uploads import read_body
 
 VERSION = "1"
 # Names as Triton has them, whose extensions they are.
-EXTENSIONS = ("binary_tensor_data", "classification")
+EXTENSIONS = ("binary_tensor_data", "classification", "model_repository")
 _INFER_BODY = {
     "requestBody": {
         "required": True,
@@ -94,17 +95,15 @@ def _add_model_routes(router: APIRouter, service: Service) -> None:
 
 def _model_handlers(service: Service, has_version: bool) -> tuple[Any, Any, Any]:
     async def metadata(model_name: str, version: str = VERSION) -> Response:
-        _require_model(service, model_name, version)
-        return document_response(_metadata(service))
+        return document_response(_metadata(_model(service, model_name, version)))
 
     async def ready(model_name: str, version: str = VERSION) -> Response:
-        _require_model(service, model_name, version)
+        model = _model(service, model_name, version)
         require_served(service)
-        return document_response(ModelReady(name=service.name, ready=True))
+        return document_response(ModelReady(name=model.name, ready=True))
 
     async def infer(request: Request, model_name: str, version: str = VERSION) -> Response:
-        _require_model(service, model_name, version)
-        return await _infer(service, request)
+        return await _infer(service, _model(service, model_name, version), request)
 
     if has_version:
         return metadata, ready, infer
@@ -121,8 +120,8 @@ def _model_handlers(service: Service, has_version: bool) -> tuple[Any, Any, Any]
     return metadata_any, ready_any, infer_any
 
 
-async def _infer(service: Service, request: Request) -> Response:
-    limits, classifier = service.limits, service.classifier
+async def _infer(service: Service, model: ServedModel, request: Request) -> Response:
+    limits, classifier = service.limits, model.classifier
     with service.capacity.enter() as slot:
         body = await read_body(request, slot, limits)
         slot.grow(images=1)
@@ -131,22 +130,22 @@ async def _infer(service: Service, request: Request) -> Response:
             header_length = request.headers.get(HEADER_LENGTH)
             read = partial(read_request, body, header_length, classifier, limits)
             asked = await service.reader.submit(read)
-        answers = await score_images(service, request, slot, asked.images.works)
+        answers = await score_images(service, model, request, slot, asked.images.works)
     parameters = asked.images.parameters()
     names = {
-        "model_name": service.name,
+        "model_name": model.name,
         "model_version": VERSION,
         **({"parameters": parameters} if parameters else {}),
     }
     return infer_response(asked.document, names, answers, classifier)
 
 
-def _metadata(service: Service) -> ModelMetadata:
-    wanted = service.classifier.preprocessing
-    classes = len(service.classifier.class_names) or -1
+def _metadata(model: ServedModel) -> ModelMetadata:
+    wanted = model.classifier.preprocessing
+    classes = len(model.classifier.class_names) or -1
     pixels = [-1, 3, wanted.height, wanted.width]
     return ModelMetadata(
-        name=service.name,
+        name=model.name,
         versions=[VERSION],
         platform="pytorch_glasshouse",
         parameters={"inputs": "either of them: a request has one tensor"},
@@ -176,10 +175,8 @@ def _metadata(service: Service) -> ModelMetadata:
     )
 
 
-def _require_model(service: Service, name: str, version: str) -> None:
-    if name != service.name:
-        raise Problem(
-            404, "not-found", f"Unknown model {name!r}: this service has {service.name!r}."
-        )
+def _model(service: Service, name: str, version: str) -> ServedModel:
+    model = service.models.find(name)
     if version != VERSION:
         raise Problem(404, "not-found", f"Unknown version {version!r}: expected {VERSION!r}.")
+    return model

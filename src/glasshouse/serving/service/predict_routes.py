@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import most_probable, predicted_classes
-from glasshouse.serving.service.responses import IMAGES_BODY, PROBLEMS, json_response
-from glasshouse.serving.service.schemas import PredictionsDocument
+from glasshouse.serving.service.responses import IMAGES_BODY, MODEL_WORDS, PROBLEMS, json_response
+from glasshouse.serving.service.schemas import Name, PredictionsDocument
 from glasshouse.serving.service.service import Service, score_images
 from glasshouse.serving.service.uploads import pixels_of, read_uploads
 
@@ -30,13 +30,15 @@ def predict_routes(service: Service) -> APIRouter:
     async def predict(
         request: Request,
         top: Annotated[int, Query(ge=1, le=1000, description="classes to return per image")] = 5,
+        model: Annotated[Name | None, Query(description=MODEL_WORDS)] = None,
     ) -> Response:
-        limits, classifier = service.limits, service.classifier
+        served = service.models.find(model)
+        limits, classifier = service.limits, served.classifier
         with service.capacity.enter() as slot:
             uploads = await read_uploads(request, slot, limits)
             preprocessing = classifier.preprocessing
             works = [partial(pixels_of, upload, preprocessing, limits) for upload in uploads]
-            answers = await score_images(service, request, slot, works)
+            answers = await score_images(service, served, request, slot, works)
         found = [
             {
                 "image": upload.name,
@@ -45,7 +47,7 @@ def predict_routes(service: Service) -> APIRouter:
             }
             for upload, answer in zip(uploads, answers, strict=True)
         ]
-        return json_response({"model": service.name, "predictions": found})
+        return json_response({"model": served.name, "predictions": found})
 
     return router
 

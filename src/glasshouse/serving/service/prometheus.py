@@ -31,6 +31,7 @@ class Metrics:
     requests: Counter = field(init=False)
     request_seconds: Histogram = field(init=False)
     images: Counter = field(init=False)
+    model_loads: Counter = field(init=False)
     batch_sizes: Histogram = field(init=False)
     forward_seconds: Histogram = field(init=False)
 
@@ -47,6 +48,10 @@ class Metrics:
             ),
             "images": Counter(
                 "glasshouse_images", "Images classified.", registry=self.registry
+            ),
+            "model_loads": Counter(
+                "glasshouse_model_loads", "Loads of a model while the service runs.", ("model",),
+                registry=self.registry,
             ),
             "batch_sizes": Histogram(
                 "glasshouse_batch_size", "Images per forward pass.",

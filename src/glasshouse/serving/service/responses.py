@@ -17,6 +17,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         },
     }
 }
+MODEL_WORDS = "name of a model; default: the first of the service"
 _BINARY = {"type": "string", "format": "binary"}
 IMAGES_BODY: dict[str, Any] = {
     "requestBody": {

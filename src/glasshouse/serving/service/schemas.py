@@ -1,13 +1,17 @@
 """Schemas of requests and responses; the OpenAPI description is generated from them."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Datatype = Literal[
     "BYTES", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
     "FP16", "FP32", "FP64", "BF16",
 ]  # fmt: skip
+
+
+# Longer strings are not names, and comparing them with the known names would take long.
+Name = Annotated[str, StringConstraints(max_length=200)]
 
 
 class Document(BaseModel):
@@ -121,7 +125,7 @@ class Health(Document):
     """Whether the service accepts requests."""
 
     status: Literal["ok", "closing"]
-    model: str
+    models: list[str] = Field(description="the models that are loaded")
 
 
 class ServerLive(Document):
@@ -222,3 +226,24 @@ class InferResponse(Document):
         default=None, description="value_range: how pixels were read; warnings: of what to beware"
     )
     outputs: list[OutputTensor]
+
+
+class IndexRequest(BaseModel):
+    """Open Inference Protocol: which models to list."""
+
+    ready: bool = Field(default=False, description="only those that are loaded")
+
+
+class ModelState(Document):
+    """Open Inference Protocol: a model, and whether it is loaded."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str = Field(description="why it is not loaded, or why its last update failed")
+
+
+class RepositoryRequest(BaseModel):
+    """Open Inference Protocol: how to load or unload a model; may be left out."""
+
+    parameters: dict[str, Any] | None = None

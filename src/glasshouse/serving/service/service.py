@@ -1,32 +1,27 @@
-"""A loaded classifier with the threads, queues and limits that serve it."""
+"""Loaded models with the threads, queues and limits that serve them."""
 
 import asyncio
-import copy
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from starlette.requests import Request
 
 from glasshouse.errors import BadImage, NotFinite
-from glasshouse.models.classifier import Classifier, scale
-from glasshouse.models.inference import inference_net
+from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import predict_logits
 from glasshouse.serving.service.batcher import Batcher, Work, WorkBatcher
 from glasshouse.serving.service.capacity import Capacity, Slot
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.problems import ClientLeft, bad_images, overloaded
 from glasshouse.serving.service.prometheus import Metrics
+from glasshouse.serving.service.served_models import Models, ModelSource, ServedModel, load_served
 
-# Largest difference of a logit, as a share of the largest logit, that rounding explains.
-_TOLERANCE = 1e-4
-_EXAMPLES = 4
 _DECODED_PER_TURN = 8
 
 
@@ -39,42 +34,54 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Service:
-    """One loaded model. reader decodes, predictor runs the network, explainer explains.
+class ToClassify:
+    """An image ``(3, h, w)`` at the input size of the model that is to classify it."""
 
-    classifier: the model as it was loaded, which is what is explained; the predictor has a faster
-    copy whose logits differ by rounding only. capacity, explain_capacity: what is in flight.
+    model: ServedModel
+    image: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Service:
+    """Models and what they share: threads, queues and limits.
+
+    reader decodes, predictor runs the networks, explainer explains, loader loads. capacity,
+    explain_capacity: what is in flight.
     """
 
-    name: str
-    classifier: Classifier
+    models: Models
     limits: Limits
     metrics: Metrics
     capacity: Capacity
     explain_capacity: Capacity
     reader: WorkBatcher
-    predictor: Batcher[NDArray[Any], Scores]
+    predictor: Batcher[ToClassify, Scores]
     explainer: WorkBatcher
+    loader: WorkBatcher
     is_closing: threading.Event
 
 
 def make_service(classifier: Classifier, name: str, limits: Limits | None = None) -> Service:
-    """A service for a classifier, warmed up; the classifier itself is not changed."""
+    """A service for one classifier, warmed up; the classifier itself is not changed."""
+    return service_of([ModelSource(name, lambda: classifier)], limits)
+
+
+def service_of(sources: Sequence[ModelSource], limits: Limits | None = None) -> Service:
+    """A service for several models, all loaded; raises what their sources raise."""
     limits = limits or Limits()
     metrics = Metrics()
-    fast_classifier = inference_copy(classifier)
     reader = WorkBatcher(name="reader", max_batch=_DECODED_PER_TURN)
-    predictor: Batcher[NDArray[Any], Scores] = Batcher(
-        lambda images: _classify(fast_classifier, metrics, images),
+    predictor: Batcher[ToClassify, Scores] = Batcher(
+        lambda items: _classify(items[0].model.fast, metrics, [each.image for each in items]),
         name="predictor",
         max_batch=limits.max_batch,
         max_wait=limits.max_wait,
         threads=limits.passes,
         is_more_coming=lambda: reader.load > 0,
+        group=lambda item: id(item.model),
     )
     service = Service(
-        name=name,
-        classifier=classifier,
+        models=Models(sources),
         limits=limits,
         metrics=metrics,
         capacity=Capacity(limits.max_queue, limits.max_held),
@@ -82,31 +89,18 @@ def make_service(classifier: Classifier, name: str, limits: Limits | None = None
         reader=reader,
         predictor=predictor,
         explainer=WorkBatcher(name="explainer"),
+        loader=WorkBatcher(name="loader"),
         is_closing=threading.Event(),
     )
-    _warm_up(service, fast_classifier)
+    for source in sources:
+        service.models.put(load_served(source, limits.max_batch))
     _add_gauges(service)
     return service
 
 
-def inference_copy(classifier: Classifier) -> Classifier:
-    """The classifier with a network of its own: optimised for inference if the logits agree.
-
-    Always a copy, since the explainer hooks the original network in another thread, where it must
-    not see the predictor's requests.
-    """
-    wanted = classifier.preprocessing
-    shape = (_EXAMPLES, 3, wanted.height, wanted.width)
-    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    made = inference_net(classifier.net, scale(torch.from_numpy(images), wanted))
-    own, found = (predict_logits(net, wanted, images) for net in (classifier.net, made.net))
-    agrees = bool((found - own).abs().max() <= _TOLERANCE * own.abs().max())
-    return replace(classifier, net=made.net if agrees else copy.deepcopy(classifier.net))
-
-
 async def close_service(service: Service) -> None:
     """Answer every accepted request, and end the threads."""
-    for batcher in (service.reader, service.predictor, service.explainer):
+    for batcher in (service.reader, service.predictor, service.explainer, service.loader):
         await batcher.close()
 
 
@@ -144,7 +138,7 @@ async def while_awaited(
 
 
 async def score_images(
-    service: Service, request: Request, slot: Slot, images: Sequence[Work]
+    service: Service, model: ServedModel, request: Request, slot: Slot, images: Sequence[Work]
 ) -> list[Scores]:
     """Decode and classify; images: functions that return arrays ``(3, h, w)`` of the input size.
 
@@ -152,11 +146,11 @@ async def score_images(
     """
     slot.grow(images=len(images) - slot.images)
     async with while_awaited(request, service.limits.deadline, service.capacity):
-        return await _all_of([_classify_one(service, image) for image in images])
+        return await _all_of([_classify_one(service, model, image) for image in images])
 
 
-async def _classify_one(service: Service, image: Work) -> Scores:
-    return await service.predictor.submit(await service.reader.submit(image))
+async def _classify_one(service: Service, model: ServedModel, image: Work) -> Scores:
+    return await service.predictor.submit(ToClassify(model, await service.reader.submit(image)))
 
 
 async def _all_of(waiting: Sequence[Coroutine[Any, Any, Scores]]) -> list[Scores]:
@@ -196,14 +190,6 @@ def _scores(logits: NDArray[np.float32], classifier: Classifier) -> Scores | Not
     return Scores(logits, classifier.to_probabilities(logits))
 
 
-def _warm_up(service: Service, fast_classifier: Classifier) -> None:
-    """Run both batch sizes once: a first pass is slow, it allocates memory and selects kernels."""
-    wanted = service.classifier.preprocessing
-    for count in {1, service.limits.max_batch}:
-        images = np.zeros((count, 3, wanted.height, wanted.width), dtype=np.uint8)
-        predict_logits(fast_classifier.net, wanted, images)
-
-
 def _add_gauges(service: Service) -> None:
     gauges: dict[str, tuple[str, Callable[[], float]]] = {
         "glasshouse_images_in_flight": (
@@ -214,6 +200,7 @@ def _add_gauges(service: Service) -> None:
         ),
         "glasshouse_request_body_bytes": (
             "Bytes of request bodies in memory.", lambda: service.capacity.bytes),
+        "glasshouse_models_loaded": ("Models loaded.", lambda: len(service.models.loaded())),
         "glasshouse_explanations_in_flight": (
             "Images to explain, received and not answered yet.",
             lambda: service.explain_capacity.images,
