@@ -183,7 +183,9 @@ def _named(models: list[str], options: NamedModel, names: list[str]) -> dict[str
             f"--net, --weights and --class-names belong to one MODEL, received {len(models)}: name "
             "the weights with the network, as NETWORK:weights=FILE, or serve run folders"
         )
-    found = [replace(options, model=model).checked() for model in models or [None]]
+    found = [replace(options, model=model).checked() for model in models]
+    # Without a MODEL, --net is the code of the only one.
+    found = found or [options.checked()]
     if names and len(names) != len(found):
         raise UsageError(
             f"expected a --name for each MODEL, in their order: {len(found)}, received {len(names)}"

@@ -3,10 +3,9 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -232,10 +231,9 @@ def test_an_unloaded_model_is_not_loaded_by_newer_weights(several: Service, fold
 
 
 @pytest.fixture
-def often(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for newer weights often."""
     monkeypatch.setattr(model_loading, "_POLL_SECONDS", 0.01)
-    return None
 
 
 def test_no_request_is_lost_or_mixed_while_weights_change(
@@ -281,13 +279,13 @@ def test_models_of_one_size_with_other_weights_never_share_a_batch(
     folder: Path, tmp_path: Path
 ) -> None:
     made = {f"m{seed}": pets(seed) for seed in range(3)}
-    sources: list[Any] = [ModelSource(name, lambda c=c: c) for name, c in made.items()]
+    sources = [ModelSource(name, partial(made.__getitem__, name)) for name in made]
     service = service_of(sources, Limits(max_batch=4, passes=2))
     ask = Caller(create_api(service))
     names = [f"m{i % 3}" for i in np.random.default_rng(0).integers(0, 3, 60)]
     requests = [
         ("POST", f"/predict?model={name}", {"content": png(1), "headers": RAW}) for name in names
     ]
-    expected = {name: shares_of(replace(c), png(1)) for name, c in made.items()}
+    expected = {name: shares_of(c, png(1)) for name, c in made.items()}
     for name, answer in zip(names, ask.together(requests), strict=True):
         assert answered(answer) == pytest.approx(expected[name], abs=2e-6)

@@ -39,8 +39,8 @@ IMAGES_BODY: dict[str, Any] = {
 }
 
 
-def json_response(document: dict[str, Any]) -> Response:
-    """A response from a plain dictionary.
+def json_response(document: dict[str, Any] | list[dict[str, Any]]) -> Response:
+    """A response from plain dictionaries and lists.
 
     It is not validated against its schema: the tests do that, and it would cost time per request.
     """
