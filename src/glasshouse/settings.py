@@ -272,7 +272,7 @@ class TrainSettings(Settings):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="auto: bf16 where the processor supports it, else fp32"
     )
-    device: str = Field(default="auto", description="auto: cuda if available, else cpu")
+    device: str = Field(default="auto", description="auto: cuda if available, else cpu; or mps")
     seed: int = Field(
         default=0,
         description="seed of the initial weights, the order of images and the augmentation",

@@ -82,7 +82,8 @@ CASES = [
     (["predict", "notes", "x.png"], 2, "not a run folder"),
     (["runs", "nowhere"], 2, "not a folder"),
     (["summary", "tutorial-wid"], 2, "'tutorial-wide'"),
-    (["train", "digits", "--set", "train.device=warp"], 2, "train.device"),
+    (["train", "digits", "--set", "train.device=warp"], 2, "device 'warp' is not available"),
+    (["train", "digits", "--device", "warp"], 2, "device 'warp' is not available"),
 ]
 
 

@@ -10,6 +10,7 @@ from glasshouse.cli.named_classifier import NamedModel, classifier_named
 from glasshouse.cli.options import (
     ClassNamesFile,
     DataDir,
+    Device,
     Json,
     Net,
     Offline,
@@ -37,6 +38,7 @@ def evaluate(
     net: Net = None,
     weights: Weights = None,
     class_names: ClassNamesFile = None,
+    device: Device = None,
     reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,
@@ -48,7 +50,7 @@ def evaluate(
     from glasshouse.wording import pluralize
 
     model = None if run is None else str(run)
-    named = NamedModel(model, net, weights, class_names, offline)
+    named = NamedModel(model, net, weights, class_names, offline, device)
     _require_model(named, on)
     if on is not None:
         early_checks.require_source(on, offline=offline)
@@ -81,9 +83,9 @@ def _require_model(named: NamedModel, on: str | None) -> None:
 def _predictions(named: NamedModel, on: str | None, data_dir: Path | None) -> "Predictions":
     from glasshouse.workflow.use.predictions import predictions_of, predictions_on
 
+    classifier = None if on is None else classifier_named(named)
     if named.model is None:
-        assert on is not None
-        classifier = classifier_named(named)
+        assert on is not None and classifier is not None
         return predictions_on(classifier, on, data_dir=data_dir, offline=named.offline)
     return predictions_of(
         Path(named.model),
@@ -91,5 +93,5 @@ def _predictions(named: NamedModel, on: str | None, data_dir: Path | None) -> "P
         data_dir=data_dir,
         offline=named.offline,
         is_whole=True,
-        own_code=named.net,
+        classifier=classifier,
     )

@@ -10,6 +10,7 @@ from glasshouse.cli.options import (
     IMAGE_HELP,
     ClassNamesFile,
     DataDir,
+    Device,
     Json,
     Model,
     Net,
@@ -92,6 +93,7 @@ def explain(
     net: Net = None,
     weights: Weights = None,
     class_names: ClassNamesFile = None,
+    device: Device = None,
     reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,
@@ -102,7 +104,7 @@ def explain(
     from glasshouse.cli.image_paths import end_with_bad_files, image_paths
 
     model, given = model_and_images(model, images, net)
-    named = NamedModel(model, net, weights, class_names, offline)
+    named = NamedModel(model, net, weights, class_names, offline, device)
     _require_source(named, errors, reread)
     _require_something(given, is_enough=errors or layers)
     named.checked()
@@ -193,7 +195,7 @@ def _write_mistakes(named: NamedModel, out: Path | None, data_dir: Path | None, 
         out,
         data_dir=data_dir,
         offline=named.offline,
-        own_code=named.net,
+        classifier=classifier_named(named),
     )
     if json:
         print_json({"page": str(page)})

@@ -9,6 +9,7 @@ from glasshouse.cli.options import (
     BACKBONE_RECIPE,
     Backbone,
     DataDir,
+    Device,
     Json,
     Offline,
     Reread,
@@ -17,6 +18,7 @@ from glasshouse.cli.options import (
     Weights,
     overrides_of,
     print_json,
+    with_shorthands,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ Count = Annotated[int, typer.Option("--folds", min=2, help="Number of folds.")]
 def folds(
     source: Source,
     recipe: Recipe = BACKBONE_RECIPE,
+    device: Device = None,
     set_: Set = None,
     backbone: Backbone = None,
     weights: Weights = None,
@@ -55,7 +58,13 @@ def folds(
     early_checks.require_outside(out, source)
     if out is not None:
         runs.claim(out, resume=False)
-    request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
+    request = _request(
+        source,
+        recipe,
+        overrides_of(with_shorthands(set_, device=device), backbone, weights),
+        data_dir,
+        offline,
+    )
     early_checks.reread(reread, source)
     from glasshouse.evaluation.metrics import per_class
 
@@ -99,6 +108,7 @@ def _write(found: "Folds", out: Path) -> None:
 def label_errors(
     source: Source,
     recipe: Recipe = BACKBONE_RECIPE,
+    device: Device = None,
     set_: Set = None,
     backbone: Backbone = None,
     weights: Weights = None,
@@ -125,7 +135,13 @@ def label_errors(
 
     early_checks.require_folder_free_of_files(out)
     early_checks.require_outside(out, source)
-    request = _request(source, recipe, overrides_of(set_, backbone, weights), data_dir, offline)
+    request = _request(
+        source,
+        recipe,
+        overrides_of(with_shorthands(set_, device=device), backbone, weights),
+        data_dir,
+        offline,
+    )
     early_checks.reread(reread, source)
     from glasshouse.evaluation.suspect_labels import suspect_labels
     from glasshouse.workflow.compare.label_errors import write_label_errors

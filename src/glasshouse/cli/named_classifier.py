@@ -17,7 +17,7 @@ class NamedModel:
     """What a command says of its model.
 
     model: MODEL, a run folder or the name of a network; None where net takes its place. net: the
-    user's own code. class_names: a file.
+    user's own code. class_names: a file. device: a name, or None for "auto".
     """
 
     model: str | None
@@ -25,6 +25,7 @@ class NamedModel:
     weights: Path | None = None
     class_names: Path | None = None
     offline: bool = False
+    device: str | None = None
 
     @property
     def shown(self) -> str:
@@ -96,7 +97,18 @@ def model_and_images(
 
 
 def classifier_named(named: NamedModel) -> "Classifier":
-    """The classifier of MODEL; says on standard error what --weights seem to need in addition."""
+    """The classifier of MODEL, on its device.
+
+    Says on standard error what --weights seem to need in addition.
+    """
+    from glasshouse.models.devices import choose_device, use_device
+
+    device = named.device or "auto"
+    choose_device(device)  # before weights are read, which may take long
+    return use_device(_classifier_named(named), device)
+
+
+def _classifier_named(named: NamedModel) -> "Classifier":
     from glasshouse.cli.progress_bars import say
     from glasshouse.workflow.use.model_names import classifier_by_name
     from glasshouse.workflow.use.own_code import own_classifier

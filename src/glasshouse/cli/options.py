@@ -68,6 +68,13 @@ LearningRate = Annotated[
     str | None, typer.Option(help="Short for --set train.lr=: a number, or auto.")
 ]
 ImageSize = Annotated[int | None, typer.Option(help="Short for --set data.image_size=, in pixels.")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="Where networks compute: auto, cpu, cuda, cuda:1 and so on, or mps. Default: auto, "
+        "which is cuda where there is one, else the CPU."
+    ),
+]
 
 Backbone = Annotated[
     str | None,
@@ -116,6 +123,7 @@ def with_shorthands(
     batch_size: int | None = None,
     lr: str | None = None,
     image_size: int | None = None,
+    device: str | None = None,
 ) -> list[str]:
     """The overrides of --set and of the options that stand for a key.
 
@@ -128,6 +136,7 @@ def with_shorthands(
         "train.batch_size": ("--batch-size", batch_size),
         "train.lr": ("--lr", lr),
         "data.image_size": ("--image-size", image_size),
+        "train.device": ("--device", device),
     }
     for override in set_ or ():
         key, _, text = override.partition("=")

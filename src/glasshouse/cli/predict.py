@@ -10,6 +10,7 @@ from glasshouse.cli.named_classifier import NamedModel, classifier_named, model_
 from glasshouse.cli.options import (
     IMAGE_HELP,
     ClassNamesFile,
+    Device,
     Json,
     Model,
     Net,
@@ -31,6 +32,7 @@ def predict(
     net: Net = None,
     weights: Weights = None,
     class_names: ClassNamesFile = None,
+    device: Device = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
@@ -43,7 +45,7 @@ def predict(
     from glasshouse.errors import BadImage, UsageError
 
     model, given = model_and_images(model, images, net)
-    named = NamedModel(model, net, weights, class_names, offline).checked()
+    named = NamedModel(model, net, weights, class_names, offline, device).checked()
     if not given:
         raise UsageError("expected at least one IMAGE to classify; got none")
     paths = image_paths(given)

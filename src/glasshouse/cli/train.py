@@ -17,6 +17,7 @@ from glasshouse.cli.options import (
     Backbone,
     BatchSize,
     DataDir,
+    Device,
     Epochs,
     ImageSize,
     Json,
@@ -95,6 +96,7 @@ def train(
     batch_size: BatchSize = None,
     lr: LearningRate = None,
     image_size: ImageSize = None,
+    device: Device = None,
     set_: Set = None,
     backbone: Backbone = None,
     net: Net = None,
@@ -117,7 +119,9 @@ def train(
     from glasshouse.workflow.train.log_names import require_logs
 
     logs = require_logs(log or (), offline=offline)
-    set_ = with_shorthands(set_, epochs=epochs, batch_size=batch_size, lr=lr, image_size=image_size)
+    set_ = with_shorthands(
+        set_, epochs=epochs, batch_size=batch_size, lr=lr, image_size=image_size, device=device
+    )
     overrides = _overrides(set_, net, backbone, weights, on_bad_file, minutes)
     begun = _recipe_of(out, seeds) if resume else None
     if begun is not None and minutes is not None:

@@ -1,27 +1,10 @@
-"""The device and the precision of training."""
+"""The precision of training, and what the device can compute in."""
 
 from functools import cache
 
 import torch
 
-from glasshouse.errors import UsageError
 from glasshouse.settings import TrainSettings
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a recipe: "auto" is CUDA where present, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        reason = "unknown device type" if reason.startswith("Expected one of") else reason
-        raise UsageError(
-            f"train.device: '{name}' is not available ({reason}). Expected auto, cpu or cuda."
-        ) from error
-    return device
 
 
 def choose_precision(settings: TrainSettings, device: torch.device) -> torch.dtype:

@@ -22,11 +22,12 @@ from glasshouse.data.targets import Targets, combinations_of, is_matrix, one_lab
 from glasshouse.models.agreement import changed_by_class_means
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier, Preprocessing, scale
+from glasshouse.models.devices import choose_device
 from glasshouse.models.inference import InferenceNet, inference_net
 from glasshouse.progress import Progress
 from glasshouse.settings import TrainSettings
 from glasshouse.storage import cache_folder, sha256_of_bytes
-from glasshouse.training.devices import choose_device, choose_precision
+from glasshouse.training.devices import choose_precision
 from glasshouse.training.feature_cache import Values, cached_rows
 
 # Part of every key: increase it with any change that alters features.

@@ -10,10 +10,10 @@ from torch import nn
 
 from glasshouse.data.batches import Batch, batches, prepare_images, step_count
 from glasshouse.errors import NoUsableRate, UsageError, require_type
+from glasshouse.models.devices import choose_device
 from glasshouse.progress import Progress
 from glasshouse.rng import derive
 from glasshouse.settings import TrainSettings
-from glasshouse.training.devices import choose_device
 from glasshouse.training.loop import TrainingSetup, update, use_own_optimizer
 from glasshouse.training.lr_curve import DEFAULT_RULE, Losses, LrCurve, read_curve, require_rule
 from glasshouse.training.own_parts import own_batches

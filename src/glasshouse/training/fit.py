@@ -14,6 +14,7 @@ from glasshouse.models.classifier import (
     first_thresholds,
     require_same_classes,
 )
+from glasshouse.models.devices import choose_device
 from glasshouse.models.final_softmax import logit_net
 from glasshouse.models.layers import build
 from glasshouse.models.network_inputs import Network, checked_net, network_of
@@ -22,7 +23,6 @@ from glasshouse.models.whitening import fit_whitening
 from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, ModelSettings, TrainSettings
 from glasshouse.training.adapting import adapt
-from glasshouse.training.devices import choose_device
 from glasshouse.training.finder import find_lr, with_found_rate
 from glasshouse.training.heads import class_weights
 from glasshouse.training.loop import Step, TrainingSetup, train

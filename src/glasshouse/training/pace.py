@@ -10,8 +10,9 @@ import numpy as np
 
 from glasshouse.data.images import ImageSet, take
 from glasshouse.models.classifier import Classifier
+from glasshouse.models.devices import choose_device
 from glasshouse.models.predict import predict, predict_logits
-from glasshouse.training.devices import choose_device, choose_precision
+from glasshouse.training.devices import choose_precision
 from glasshouse.training.loop import Step, TrainingSetup, train
 from glasshouse.training.state import TrainingState, begin, save_checkpoint
 

@@ -12,6 +12,7 @@ from glasshouse.data.images import Splits
 from glasshouse.data.sources import fingerprint, load_splits
 from glasshouse.errors import DataError, Interrupted, UsageError
 from glasshouse.models.classifier import Classifier
+from glasshouse.models.devices import choose_device
 from glasshouse.models.freezing import unfreeze
 from glasshouse.models.predict import Predictions
 from glasshouse.progress import Progress
@@ -20,7 +21,7 @@ from glasshouse.runs import folder as runs, holding
 from glasshouse.runs.failure import clear_failure
 from glasshouse.settings import Recipe, TrainSettings
 from glasshouse.storage import remove_unfinished, write_json, write_text
-from glasshouse.training.devices import choose_device, choose_precision
+from glasshouse.training.devices import choose_precision
 from glasshouse.training.fit import class_weights_of
 from glasshouse.training.loop import Step, TrainingSetup
 from glasshouse.training.process_group import current_group

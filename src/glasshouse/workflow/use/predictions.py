@@ -12,13 +12,10 @@ from glasshouse.settings import DataSettings
 from glasshouse.workflow.use.own_code import own_net_of
 
 
-def load_run_classifier(folder: Path, own_code: str | None = None) -> Classifier:
-    """The trained classifier of a run; raises UsageError while it has none.
-
-    own_code: FILE.py:FUNCTION, for a run trained with code of the user's own.
-    """
+def load_run_classifier(folder: Path) -> Classifier:
+    """The trained classifier of a run; raises UsageError while it has none."""
     runs.require_trained(folder)
-    return load_classifier(folder, net=own_net_of(folder, own_code))
+    return load_classifier(folder, net=own_net_of(folder, None))
 
 
 def predictions_on(
@@ -43,18 +40,18 @@ def predictions_of(
     data_dir: Path | None,
     offline: bool,
     is_whole: bool = False,
-    own_code: str | None = None,
+    classifier: Classifier | None = None,
 ) -> Predictions:
     """The stored test predictions of a run, or new ones on the test split of another source.
 
     is_whole: on all images of a folder or table that defines no splits, unless the run was trained
-    on that very source. own_code: as for `load_run_classifier`; stored predictions need none.
-    Raises DataError when the other source has other classes.
+    on that very source. classifier: the run's, where it is loaded already. Raises DataError when
+    the other source has other classes.
     """
     if source is None:
         runs.require_trained(folder)
         return load_predictions(folder / runs.PREDICTIONS)
-    classifier = load_run_classifier(folder, own_code)
+    classifier = classifier or load_run_classifier(folder)
     run = runs.read_run(folder)
     wanted = classifier.preprocessing
     given = {"image_size": wanted.height, "resize": wanted.resize, "train_limit": None}

@@ -31,16 +31,16 @@ def explain_run_mistakes(
     *,
     data_dir: Path | None = None,
     offline: bool = False,
-    own_code: str | None = None,
+    classifier: Classifier | None = None,
 ) -> Path:
     """Write a page of a run's worst mistakes and most confused classes; returns its path.
 
     out: a folder to write the page to; unset: the run folder, whose report then links to it. The
     mistakes are those on the validation split, or of the out-of-fold predictions where the run has
     some: conclusions drawn from them may change the model, and the test split must not influence
-    that. own_code: FILE.py:FUNCTION, for a run trained with code of the user's own.
+    that. classifier: the run's, where it is loaded already.
     """
-    classifier, facts = load_run_classifier(run, own_code), runs.read_run(run)
+    classifier, facts = classifier or load_run_classifier(run), runs.read_run(run)
     require_one_label(facts.source, "explain --errors")
     recipe = facts.recipe
     is_own = recipe.model.pretrained is None

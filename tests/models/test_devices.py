@@ -1,0 +1,27 @@
+import pytest
+import torch
+
+from glasshouse.errors import UsageError
+from glasshouse.models import devices
+from glasshouse.models.bundled import load_bundled
+
+
+@pytest.mark.parametrize(("has_cuda", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_auto_is_cuda_where_there_is_one(
+    has_cuda: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    assert devices.choose_device("auto") == torch.device(expected)
+
+
+@pytest.mark.parametrize("name", ["warp", "meta", "cuda:77", "cpu:x", ""])
+def test_a_device_that_this_machine_does_not_have_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"device '{name}' is not available .*Expected auto, cpu"):
+        devices.choose_device(name)
+
+
+def test_a_network_is_moved_to_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The one device other than the CPU that is there on every machine.
+    monkeypatch.setattr(devices, "choose_device", torch.device)
+    moved = devices.use_device(load_bundled("cifar10-small"), "meta")
+    assert {p.device.type for p in moved.net.parameters()} == {"meta"}
