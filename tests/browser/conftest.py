@@ -9,10 +9,11 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -42,7 +43,14 @@ FLAGS = (
 # A moving picture in place of a camera, which pages may use without asking.
 FAKE_WEBCAM = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 WIDTHS = (390, 768, 1440)
-StartWorkbench = Callable[[Path], str]
+
+
+class StartWorkbench(Protocol):
+    """Starts a workbench with these options; returns its address, without a slash at the end."""
+
+    def __call__(self, runs: Path, *options: str) -> str: ...
+
+
 Answer = TypeVar("Answer")
 
 
@@ -51,9 +59,18 @@ def start_workbench() -> Iterator[StartWorkbench]:
     """Start `glasshouse ui` on a folder of runs; returns the address, stops it after the test."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(runs: Path) -> str:
-        port = _free_port()
-        command = [sys.executable, "-m", "glasshouse", "ui", str(runs), "--no-browser", "--offline"]
+    def start(runs: Path, *options: str) -> str:
+        port = free_port()
+        command = [
+            sys.executable,
+            "-m",
+            "glasshouse",
+            "ui",
+            str(runs),
+            "--no-browser",
+            "--offline",
+            *options,
+        ]
         started.append(subprocess.Popen([*command, "--port", str(port)], env={**os.environ}))
         address = f"http://127.0.0.1:{port}"
         wait_for(lambda: _answers(address), "the workbench to respond")
@@ -206,7 +223,8 @@ def hosts_contacted(browser: WebDriver) -> set[str]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -217,5 +235,7 @@ def _answers(address: str) -> bool:
     try:
         with urllib.request.urlopen(address, timeout=120) as answer:
             return bool(answer.status == 200)
+    except urllib.error.HTTPError as refusal:
+        return refusal.code == 401  # it needs its token
     except OSError:
         return False

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from glasshouse.serving.app import PAGES
 from glasshouse.serving.guard import OwnHostsOnly
+from glasshouse.serving.reach import Reach
 from glasshouse.serving.workbench import Workbench
 from tests.serving.conftest import visit
 
@@ -79,7 +80,7 @@ def test_a_websocket_from_another_host_is_rejected(headers: dict[str, str]) -> N
     async def inside(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError("the request came through")
 
-    client = TestClient(OwnHostsOnly(inside), base_url="http://127.0.0.1")
+    client = TestClient(OwnHostsOnly(inside, Reach()), base_url="http://127.0.0.1")
     with pytest.raises(WebSocketDenialResponse), client.websocket_connect("/", headers=headers):
         pass
 

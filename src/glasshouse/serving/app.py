@@ -6,6 +6,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request
 from fastapi.exception_handlers import http_exception_handler
 from nicegui import app as page_app, ui
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
@@ -18,6 +19,9 @@ from glasshouse.serving.pages import compare, data, run, runs, train, unknown
 from glasshouse.serving.pages.explain import page as explain
 from glasshouse.serving.pages.frame import framed
 from glasshouse.serving.pages.teach import page as teach
+from glasshouse.serving.reach import Reach
+from glasshouse.serving.relative import RelativeAddresses
+from glasshouse.serving.sign_in import TokenRequired
 from glasshouse.serving.workbench import Page, Workbench
 
 # In the order of the navigation; each page describes itself in its own file.
@@ -41,12 +45,15 @@ _KEPT_MESSAGES = 20
 _RECONNECT_SECONDS = 15.0
 
 
-def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI:
-    """The application; NiceGUI allows one per process."""
+def create_app(workbench: Workbench, reach: Reach | None = None) -> FastAPI:
+    """The application, for browsers on this machine if nothing else is said.
+
+    NiceGUI allows one per process.
+    """
+    reach = reach or Reach()
+    pages = tuple(page for page in PAGES if not (workbench.read_only and page.makes_changes))
     app = FastAPI(title="Glasshouse", docs_url=None, redoc_url=None, openapi_url=None)
-    # The last is the first that a request meets: strangers do not get to send a body.
-    app.add_middleware(LimitedBodies)
-    app.add_middleware(OwnHostsOnly)
+    protect(app, reach)
     app.add_exception_handler(404, _not_found)  # type: ignore[arg-type]
     app.mount("/assets", StaticFiles(directory=_ASSETS), name="assets")
     app.include_router(file_routes(workbench))
@@ -59,6 +66,8 @@ def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI
         title = f"{page.title} · Glasshouse"
         route = ui.page(page.path, title=title, response_timeout=_RESPONSE_SECONDS)
         route(_handler(page, workbench, pages))
+    transports = page_app.config.socket_io_js_transports
+    transports[:] = ["websocket", "polling"] if reach.websockets else ["polling"]
     ui.run_with(
         app,
         title="Glasshouse",
@@ -72,6 +81,16 @@ def create_app(workbench: Workbench, pages: tuple[Page, ...] = PAGES) -> FastAPI
         show_welcome_message=False,
     )
     return app
+
+
+def protect(app: Starlette, reach: Reach) -> None:
+    """Add what a request has to pass: host and origin, prefix, token, size."""
+    # The last is the first that a request meets: strangers do not get to send a body.
+    app.add_middleware(LimitedBodies)
+    if reach.token is not None:
+        app.add_middleware(TokenRequired, reach)
+    app.add_middleware(RelativeAddresses, reach.root_paths)
+    app.add_middleware(OwnHostsOnly, reach)
 
 
 async def _not_found(request: Request, error: HTTPException) -> ASGIApp:

@@ -74,6 +74,8 @@ def chosen_classifier(workbench: Workbench, choice: ModelChoice) -> Classifier:
     run = run_of_choice(workbench.runs, choice)
     if run is not None:
         return _run_classifier(run, choice)
+    if choice.weights is not None:
+        workbench.require_changes()  # viewers of runs are not to open any file of this machine
     with busy:
         return _classifier(workbench.runs, choice, _version(choice.weights))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request
 
+from glasshouse.errors import UsageError
 from glasshouse.runs.folder import next_run_folder
 
 
@@ -14,12 +15,19 @@ from glasshouse.runs.folder import next_run_folder
 class Workbench:
     """What `glasshouse ui` was started with.
 
-    runs: the folder with the run folders; it may not exist yet.
+    runs: the folder with the run folders; it may not exist yet. read_only: nothing is started,
+    stopped, uploaded to a data set or removed, and no source is read but those of the runs.
     """
 
     runs: Path
     data_dir: Path | None = None
     offline: bool = False
+    read_only: bool = False
+
+    def require_changes(self) -> None:
+        """Raise UsageError if this workbench is read-only."""
+        if self.read_only:
+            raise UsageError("this workbench is read-only: it was started with --read-only")
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -39,7 +47,8 @@ class Page:
     """One page; build fills it, with the path and query parameters in the request.
 
     label: its name in the navigation; empty: it is reached from other pages only. icon: a Material
-    icon. routes: further routes that the page needs, for example of its images.
+    icon. routes: further routes that the page needs, for example of its images. makes_changes: what
+    it is for is to start or write something, so a read-only workbench does not have it.
     """
 
     path: str
@@ -48,3 +57,4 @@ class Page:
     label: str = ""
     icon: str = ""
     routes: Callable[[Workbench], APIRouter] | None = None
+    makes_changes: bool = False

@@ -36,4 +36,5 @@ PAGE = Page(
     label="Data",
     icon="fact_check",
     routes=_routes,
+    makes_changes=True,
 )

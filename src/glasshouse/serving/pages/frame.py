@@ -6,18 +6,24 @@ from nicegui import ui
 
 from glasshouse import __version__
 from glasshouse.errors import GlasshouseError
-from glasshouse.serving.pages.parts import empty_state, link, link_button, text
+from glasshouse.serving.pages.parts import empty_state, image, link, link_button, relative, text
 from glasshouse.serving.workbench import Page
 
 _HEAD = f"""
-<link rel="stylesheet" href="/assets/workbench.css?{__version__}">
-<script src="/assets/workbench.js?{__version__}"></script>
+<link rel="stylesheet" href="{{assets}}/workbench.css?{__version__}">
+<script src="{{assets}}/workbench.js?{__version__}"></script>
+"""
+# In the body, deferred: after NiceGUI's own scripts and before the one that starts the page.
+_BODY = f"""
+<script defer src="{{assets}}/prefix.js?{__version__}"></script>
 """
 
 
 async def framed(page: Page, pages: Sequence[Page], fill: Callable[[], Awaitable[None]]) -> None:
     """Show a page inside the frame; a GlasshouseError is shown in place of the page."""
-    ui.add_head_html(_HEAD)
+    assets = relative("/assets")
+    ui.add_head_html(_HEAD.format(assets=assets))
+    ui.add_body_html(_BODY.format(assets=assets))
     with ui.element("header").classes("gh-top"):
         _navigation(page, pages)
     with ui.element("main").classes("gh-main").props("id=main tabindex=-1"):
@@ -31,7 +37,7 @@ async def framed(page: Page, pages: Sequence[Page], fill: Callable[[], Awaitable
 def _navigation(page: Page, pages: Sequence[Page]) -> None:
     link("Skip to content", "#main").classes("gh-skip")
     with link("", "/").classes("gh-brand").props('aria-label="Glasshouse, all runs"'):
-        ui.element("img").props('src="/assets/favicon.svg" alt="" width=22 height=22')
+        image("/assets/favicon.svg", "").props("width=22 height=22 loading=eager")
         text("Glasshouse")
     with ui.element("nav").classes("gh-nav").props('aria-label="Pages"'):
         for other in pages:

@@ -9,6 +9,8 @@ from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
+from glasshouse.serving.relative import relative_root
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -50,17 +52,23 @@ def box(classes: str = "", kind: str = "div") -> Element:
     return ui.element(kind).classes(classes)
 
 
+def relative(address: str) -> str:
+    """An address of the workbench, relative to the current page: it may be behind any prefix."""
+    request = ui.context.client.request
+    return f"{relative_root(request.scope)}{address}" if address.startswith("/") else address
+
+
 def link(words: str, address: str, classes: str = "") -> TextElement:
     """A link to another page; it can hold other elements too."""
     element = text(words, "a", classes)
-    element.props["href"] = address
+    element.props["href"] = relative(address)
     return element
 
 
 def image(address: str, description: str, classes: str = "") -> Element:
     """An image from this server; description: its alternative text."""
     element = ui.element("img").classes(classes)
-    element.props.update({"src": address, "alt": description, "loading": "lazy"})
+    element.props.update({"src": relative(address), "alt": description, "loading": "lazy"})
     return element
 
 
@@ -73,7 +81,7 @@ def button(words: str, icon: str = "", *, main: bool = False) -> ui.button:
 def link_button(words: str, address: str, *, icon: str = "", main: bool = False) -> ui.button:
     """A link that looks like a button."""
     element = button(words, icon, main=main)
-    element.props["href"] = address
+    element.props["href"] = relative(address)
     return element
 
 

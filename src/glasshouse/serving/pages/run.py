@@ -136,7 +136,7 @@ def _is_inside(workbench: Workbench, name: str) -> bool:
 
 def _head(workbench: Workbench, name: str) -> Callable[[Snapshot], None]:
     """Name, status and the actions that are possible now."""
-
+    may_change = not workbench.read_only
     with box("gh-heading gh-run-head"):
         text(name, "h1")
         status = text("", "span", "gh-status")
@@ -155,11 +155,11 @@ def _head(workbench: Workbench, name: str) -> Callable[[Snapshot], None]:
     def update(now: Snapshot) -> None:
         status.text = now.status
         status.classes(replace=f"gh-status gh-{now.status}")
-        stop.set_visibility(now.is_at_work)
-        resume.set_visibility(now.can_resume)
+        stop.set_visibility(may_change and now.is_at_work)
+        resume.set_visibility(may_change and now.can_resume)
         resume.text = "Resume" if now.has_begun else "Start again"
-        remove.set_visibility(now.can_resume and not now.has_begun)
-        again.set_visibility((now.listed.folder / runs.RECIPE).is_file())
+        remove.set_visibility(may_change and now.can_resume and not now.has_begun)
+        again.set_visibility(may_change and (now.listed.folder / runs.RECIPE).is_file())
         explain.set_visibility(now.status == "finished")
         report.set_visibility(now.has_report)
 
@@ -168,6 +168,8 @@ def _head(workbench: Workbench, name: str) -> Callable[[Snapshot], None]:
 
 def _attempt(action: Callable[[Workbench, str], None], workbench: Workbench, name: str) -> None:
     try:
+        # A button that is not shown can still be pressed by a program.
+        workbench.require_changes()
         action(workbench, name)
     except GlasshouseError as error:
         ui.notify(str(error), type="negative")

@@ -35,8 +35,9 @@ _STATUS = """
 <q-td :props="props">
 <span :class="'gh-status gh-' + props.row.status">{{ props.row.status }}</span></q-td>
 """
+# This page is the first one: the relative address of another begins with a dot.
 _NAME = """
-<q-td :props="props"><a class="gh-run" :href="props.row.address">{{ props.row.name }}</a>
+<q-td :props="props"><a class="gh-run" :href="'.' + props.row.address">{{ props.row.name }}</a>
 <span :class="'gh-status gh-phone-only gh-' + props.row.status">{{ props.row.status }}</span></q-td>
 """
 _CURVE = """
@@ -191,7 +192,8 @@ def _nothing_yet(workbench: Workbench) -> None:
         icon="view_list",
         command=workbench.first_command,
     ):
-        link_button("Train a classifier", "/train", icon="play_arrow", main=True)
+        if not workbench.read_only:
+            link_button("Train a classifier", "/train", icon="play_arrow", main=True)
 
 
 PAGE = Page("/", "Runs", build_runs, label="Runs", icon="view_list")

@@ -187,4 +187,4 @@ def _free_name(workbench: Workbench, plan: TrainingPlan) -> str:
     return runs.next_run_folder(workbench.runs, kept(f"{source}-{recipe}") or "run").name
 
 
-PAGE = Page("/train", "Train", build_train, label="Train", icon="play_circle")
+PAGE = Page("/train", "Train", build_train, label="Train", icon="play_circle", makes_changes=True)

@@ -17,7 +17,8 @@ async def build_unknown(workbench: Workbench, request: Request) -> None:
         box("gh-row"),
     ):
         link_button("All runs", "/", icon="view_list", main=True)
-        link_button("Train", "/train", icon="play_circle")
+        if not workbench.read_only:
+            link_button("Train", "/train", icon="play_circle")
 
 
 PAGE = Page("/{address:path}", "Page not found", build_unknown)

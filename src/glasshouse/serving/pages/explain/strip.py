@@ -65,7 +65,8 @@ def _no_images(view: ExplainState, error: GlasshouseError) -> None:
             "p",
             "gh-quiet",
         )
-        link_button("Train a classifier", "/train", icon="play_arrow")
+        if not view.explainer.workbench.read_only:
+            link_button("Train a classifier", "/train", icon="play_arrow")
         return
     text("Its test images cannot be read", "h3")
     text(f"{error}. Uploaded photos can still be explained.", "p", "gh-quiet")

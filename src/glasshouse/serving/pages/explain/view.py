@@ -211,7 +211,7 @@ def _explained(view: ExplainState, model: ModelChoice, photo: Photo) -> Explaine
 def _remember(view: ExplainState, place: Element) -> None:
     """Show the state in the address bar, without loading the page anew."""
     address = json.dumps(view.address.url)
-    place.client.run_javascript(f"history.replaceState({{}}, '', {address})")
+    place.client.run_javascript(f"history.replaceState({{}}, '', path_prefix + {address})")
 
 
 def _looks(view: ExplainState, answer: ExplainedPhoto, place: Element) -> None:

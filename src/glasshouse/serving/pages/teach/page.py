@@ -46,4 +46,6 @@ def _thumbnail(path: Path, changed: int) -> bytes:
     return buffer.getvalue()
 
 
-PAGE = Page("/teach", "Teach", fill, label="Teach", icon="school", routes=_routes)
+PAGE = Page(
+    "/teach", "Teach", fill, label="Teach", icon="school", routes=_routes, makes_changes=True
+)

@@ -6,7 +6,7 @@ from fastapi import Request
 from nicegui import ui
 
 from glasshouse.errors import GlasshouseError
-from glasshouse.serving.pages.parts import box, button, heading, link, panel, text
+from glasshouse.serving.pages.parts import box, button, heading, link, panel, relative, text
 from glasshouse.serving.pages.teach.class_cards import ClassCards
 from glasshouse.serving.pages.teach.lesson_panel import LessonPanel
 from glasshouse.serving.pages.teach.trial_panel import TrialPanel
@@ -22,7 +22,7 @@ async def fill(workbench: Workbench, request: Request) -> None:
     names = set_names(workbench)
     name = request.query_params.get("set") or (names[0] if names else free_set_name(workbench))
     folder = set_folder(workbench, name)
-    ui.add_head_html('<script src="/assets/webcam.js"></script>')
+    ui.add_head_html(f'<script src="{relative("/assets/webcam.js")}"></script>')
     _sets(workbench, name, names)
     with box("gh-teach"):
         left = box("gh-stack")
