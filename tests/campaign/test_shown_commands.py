@@ -24,7 +24,8 @@ from glasshouse.models.pretrained import build_net, find_model
 from tests.architecture.test_shown_commands import PAGES, ROOT, shown_commands
 from tests.campaign.forked import Job, Server, server
 from tests.campaign.inputs import FAST, make_photos
-from tests.journeys.command import COMMAND, own_environment
+from tests.data.shard_files import images_below, write_parquet, write_tar
+from tests.journeys.command import COMMAND, LONGEST_S, own_environment
 
 PHOTO = Path(gh.__file__).parent / "assets" / "photos" / "chelsea.png"
 PORT = "18767"
@@ -34,6 +35,9 @@ STAND_INS = {
     r"^(\S+) SOURCE\b": r"\1 photos/",
     # CIFAR-10 itself is no part of the tests.
     r"^(train|ladder|lr-find) cifar10\b": r"\1 digits",
+    # Nor is a network: tests/data/test_s3.py reads from a server.
+    r" (s3://bucket/flowers|hf://datasets/OWNER/NAME)$": " photos/",
+    r"s3://bucket/shards/train-\{000\.\.099\}": "shards/train-{000..001}",
 }
 SHORTER = {
     r"--minutes 5\b": "--minutes 1",
@@ -93,6 +97,16 @@ def make_table(folder: Path) -> None:
     (folder / "photos.csv").write_text("\n".join(["path,labels", *rows, ""]))
 
 
+def make_shards(folder: Path) -> None:
+    """The photos in a Parquet file and in two tars, as the page on remote data names them."""
+    images = images_below(folder / "photos")
+    labels = [name.partition("/")[0] for name in images]
+    write_parquet(folder / "flowers.parquet", images, labels, None)
+    for number in range(2):
+        part = dict(list(images.items())[number::2])
+        write_tar(folder / "shards" / f"train-{number:03d}.tar", part)
+
+
 def random_weights(name: str) -> dict[str, torch.Tensor]:
     return build_net(name, 1000, {}, seed=0).state_dict()
 
@@ -103,6 +117,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shown")
     make_photos(folder / "photos")
     make_table(folder)
+    make_shards(folder)
     make_own_network(folder)
     for name in ("new.jpg", "horse.jpg", "photo.jpg", "photo.png", "one.jpg", "two.png"):
         Image.open(PHOTO).convert("RGB").save(folder / name)
@@ -138,6 +153,7 @@ def forks(work: Path) -> Iterator[Server]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("page", [name for name, found in SHOWN.items() if found])
 def test_every_command_shown_runs(
     page: str, work: Path, forks: Server, capsys: pytest.CaptureFixture[str]
@@ -147,7 +163,7 @@ def test_every_command_shown_runs(
         if words[0] in ("ui", "serve"):
             start_and_stop(words, work, curl=page == "serving.md")
             continue
-        done = forks.run(Job(words, str(work)))
+        done = forks.run(Job(words, str(work), kill_after=LONGEST_S))
         assert done.code == 0, f"{shown}\n{shlex.join(words)}\n{done.errors}"
         assert "Traceback" not in done.errors, shown
     with capsys.disabled():
@@ -191,4 +207,7 @@ def test_commands_are_shortened_but_stay_the_same_otherwise() -> None:
     assert small("train cifar10 --minutes 5") == ["train", "digits", "--minutes", "1"]
     short = ["--set", "data.image_size=32", "--epochs", "1"]
     assert small("train photos/ --seeds 5") == ["train", "photos/", "--seeds", "2", *short]
+    assert small("check s3://bucket/flowers") == ["check", "photos/"]
+    shards = small("train 's3://bucket/shards/train-{000..099}.tar'")
+    assert shards == ["train", "shards/train-{000..001}.tar", "--epochs", "1"]
     assert small("check photos/ --out check/") == ["check", "photos/", "--out", "check/"]

@@ -177,3 +177,16 @@ def test_balancing_refuses_several_labels() -> None:
     several = replace(features, targets=np.eye(3, dtype=bool)[features.labels])
     with pytest.raises(UsageError, match="several labels"):
         fit_heads(several, several, HeadSettings(balance="class_weights"))
+
+
+def test_a_label_of_all_images_or_of_none_has_the_odds_of_its_frequency() -> None:
+    features = make_features((30, 30, 30))
+    matrix = np.eye(3, dtype=bool)[features.labels]
+    matrix[:, 0], matrix[:, 1] = True, False
+    several = replace(features, targets=matrix)
+    (fit,) = fit_heads(several, several, HeadSettings(strengths=(0.1,)))
+    logits = head_logits(fit.layers, features.values)
+    # Laplace's rule of succession: (90 + 1) to 1.
+    assert logits[:, 0] == pytest.approx(np.log(91), abs=1e-5)
+    assert logits[:, 1] == pytest.approx(-np.log(91), abs=1e-5)
+    assert ((logits[:, 2] > 0) == matrix[:, 2]).mean() > 0.9

@@ -16,6 +16,7 @@ from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.errors import DivergedError, RecipeError, UsageError
 from glasshouse.models.classifier import Preprocessing
 from glasshouse.settings import AugmentSettings, TrainSettings
+from glasshouse.training import loop
 from glasshouse.training.fit import train_classifier, train_until_done
 from glasshouse.training.loop import Step, TrainingSetup, train
 from glasshouse.training.optimizers import build_optimizer, set_learning_rate
@@ -440,3 +441,10 @@ def test_no_step_reads_from_the_device_until_the_results_are_read(
         state.read_results()
         assert float(next(iter(state.net.parameters())).detach().sum()) != 0
     assert reads.found and 0 < state.loss_sum < math.inf
+
+
+def test_at_most_eight_images_are_named() -> None:
+    names = [f"image {number}" for number in range(10)]
+    assert loop._shortened(names[:1]) == "image 0"
+    assert loop._shortened(names[:8]) == ", ".join(names[:8])
+    assert loop._shortened(names) == ", ".join(names[:8]) + " and 2 more"
