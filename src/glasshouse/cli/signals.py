@@ -9,10 +9,11 @@ from glasshouse.cli.progress_bars import say
 
 
 @contextmanager
-def catch_signals() -> Iterator[Callable[[], int | None]]:
+def catch_signals(tell: Callable[[str], None] = say) -> Iterator[Callable[[], int | None]]:
     """In this context, the first signal is only recorded; a second one stops at once.
 
-    Yields a function that returns the number of the signal received, or None.
+    tell: called with what happens. Yields a function that returns the number of the signal
+    received, or None.
     """
     received: list[int] = []
 
@@ -21,7 +22,7 @@ def catch_signals() -> Iterator[Callable[[], int | None]]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         received.append(number)
-        say("stopping after this step; repeat to stop at once")
+        tell("stopping after this step; repeat to stop at once")
 
     # The last is what Windows sends in place of SIGTERM, and exists only there.
     names = ("SIGINT", "SIGTERM", "SIGBREAK")

@@ -83,6 +83,14 @@ Snapshots = Annotated[
 Bad = Annotated[
     OnBadFile | None, typer.Option(help="What to do with an image file that cannot be read.")
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Train in this many processes on this machine, which must divide train.shards; the "
+        "result has the same bytes for any number.",
+    ),
+]
 Log = Annotated[
     list[str] | None,
     typer.Option(help="Copy the metrics to tensorboard or mlflow as well; repeatable."),
@@ -106,6 +114,7 @@ def train(
     seeds: Seeds = None,
     minutes: Minutes = None,
     snapshots: Snapshots = 0,
+    processes: Processes = None,
     on_bad_file: Bad = None,
     log: Log = None,
     reread: Reread = False,
@@ -115,6 +124,11 @@ def train(
 ) -> None:
     """Train a classifier on SOURCE, evaluate it on the test split and write a report."""
     started = time.monotonic()
+    from glasshouse.cli import processes as together
+
+    if together.is_done_elsewhere(processes):
+        return
+    resume = resume or together.was_restarted(out)
     from glasshouse.recipe import load_recipe
     from glasshouse.workflow.train.log_names import require_logs
 
@@ -129,7 +143,7 @@ def train(
         recipe, overrides, minutes = begun, [], None
     settings = load_recipe(recipe or begun or _usual_recipe(backbone, minutes), overrides)
     settings = _with_whole_path(settings)
-    _require_epochs(settings, snapshots, net)
+    _require_fitting(settings, snapshots, net, minutes)
     _require_places(source, settings, out, resume, offline)
     _prepare_source(source, out, reread)
     from glasshouse.cli.experiments import fit_request, say_time_used
@@ -226,9 +240,13 @@ def _prepare_source(source: str, out: Path | None, reread: bool) -> None:
     early_checks.reread(reread, source)
 
 
-def _require_epochs(recipe: "Settings", snapshots: int, net: str | None) -> None:
+def _require_fitting(
+    recipe: "Settings", snapshots: int, net: str | None, minutes: float | None
+) -> None:
+    from glasshouse.cli.processes import require_shareable
     from glasshouse.errors import UsageError
 
+    require_shareable(recipe, minutes)
     _require_named_code(recipe, net)
     if snapshots and recipe.transfer.way == "features":
         raise UsageError(
@@ -297,16 +315,19 @@ def _train(request: "TrainRequest", seeds: int | None, json: bool) -> None:
     from glasshouse.cli.experiments import run_to_the_end
     from glasshouse.cli.metrics_text import format_seeds
     from glasshouse.cli.named_classifier import warn_of_weights
+    from glasshouse.cli.processes import as_first
     from glasshouse.evaluation.evaluation import to_json
     from glasshouse.workflow.compare.seeds import train_seeds
 
     warn_of_weights(request.recipe)
     if seeds is None:
-        result = run_to_the_end(request)
+        with as_first():
+            result = run_to_the_end(request)
         if json:
             print_json({"run": str(request.out), **to_json(result.evaluation)})
         return
-    summary = train_seeds(request, seeds, run_to_the_end)
+    with as_first():
+        summary = train_seeds(request, seeds, run_to_the_end)
     if json:
         print_json({"run": str(request.out), **asdict(summary)})
     else:

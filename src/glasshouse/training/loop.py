@@ -172,10 +172,9 @@ def update(
     if not state.net.training:
         state.net.train()
     set_learning_rate(state.optimizer, lr)
-    backward = partial(_backward, state, setup)
-    loss, logits = (
-        backward_of_shards(state, batch, backward, setup.group) if batch.shards else backward(batch)
-    )
+    one = partial(backward, state, setup)
+    shared = partial(backward_of_shards, state, backward=one, group=setup.group)
+    loss, logits = shared(batch) if batch.shards else one(batch)
     if settings.gradient_clip is not None:
         clip_gradients(state.net, state.optimizer, settings.gradient_clip)
     take_step(state.optimizer)
@@ -186,7 +185,7 @@ def update(
     return loss, logits
 
 
-def _backward(state: TrainingState, setup: TrainingSetup, batch: Batch) -> tuple[Tensor, Tensor]:
+def backward(state: TrainingState, setup: TrainingSetup, batch: Batch) -> tuple[Tensor, Tensor]:
     """Forward and backward pass of a batch, or of one shard, which adds its share of the loss."""
     settings, device = setup.settings, device_of(state.net)
     shard = () if settings.shards == 1 else (batch.number,)

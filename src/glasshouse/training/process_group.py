@@ -146,12 +146,13 @@ def joined() -> Iterator[ProcessGroup]:
     _require_distributed()
     _end_with_launcher()
     _start()
+    _joined.append(ProcessGroup(distributed.get_rank(), distributed.get_world_size()))
     try:
-        _joined.append(ProcessGroup(distributed.get_rank(), distributed.get_world_size()))
         yield current_group()
     finally:
         _joined.pop()
-        distributed.destroy_process_group()
+    # Not after an error, when others may be waiting: this process then ends anyway.
+    distributed.destroy_process_group()
 
 
 def _require_distributed() -> None:

@@ -140,7 +140,7 @@ def save_checkpoint(state: TrainingState, folder: Path) -> Path:
     full and DivergedError when a loss was not finite, which leave older checkpoints intact.
     """
     state.read_results()
-    tensors, metadata = _pack(state)
+    tensors, metadata = packed_state(state)
     data = tensors_to_bytes(tensors, metadata)
     path = folder / f"{state.epoch:05d}-{state.step:07d}-{_hash_of(data)}.safetensors"
     write_bytes(path, data)
@@ -157,7 +157,7 @@ def load_checkpoint(state: TrainingState, folder: Path) -> bool:
     paths = _checkpoints(folder)
     for path in reversed(paths):
         if sha256_of_file(path)[:_HASH_LETTERS] == path.stem.rpartition("-")[2]:
-            _unpack(state, *read_tensors(path))
+            unpack_state(state, *read_tensors(path))
             return True
     if paths:
         raise StorageError(
@@ -165,6 +165,40 @@ def load_checkpoint(state: TrainingState, folder: Path) -> bool:
             "Train again without --resume, into another folder."
         )
     return False
+
+
+def packed_state(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All of a state as tensors by name and plain values."""
+    tensors = {f"net/{name}": tensor for name, tensor in state.net.state_dict().items()}
+    tensors |= {f"averaged/{name}": tensor for name, tensor in (state.averaged or {}).items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in (state.best or {}).items()}
+    for index, values in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{key}": value for key, value in values.items()
+                    if isinstance(value, Tensor)}  # fmt: skip
+    metadata = {
+        "epoch": state.epoch,
+        "step": state.step,
+        # Hexadecimal keeps every bit of a float.
+        "loss_sum": state.loss_sum.hex(),
+        "correct": state.correct,
+        "seen": state.seen,
+        "seconds": state.seconds,
+        "history": [asdict(epoch) for epoch in state.history],
+    }
+    return tensors, metadata
+
+
+def unpack_state(state: TrainingState, tensors: Mapping[str, Tensor], metadata: Any) -> None:
+    """Set a new state to what `packed_state` returned."""
+    state.net.load_state_dict(_part(tensors, "net/"))
+    state.averaged = _placed_like(state.net, _part(tensors, "averaged/")) or None
+    state.best = _placed_like(state.net, _part(tensors, "best/")) or None
+    _unpack_optimizer(state.optimizer, _part(tensors, "optimizer/"))
+    state.epoch, state.step = metadata["epoch"], metadata["step"]
+    state.loss_sum = float.fromhex(metadata["loss_sum"])
+    state.correct, state.seen = metadata["correct"], metadata["seen"]
+    state.seconds = metadata["seconds"]
+    state.history = [Epoch(**epoch) for epoch in metadata["history"]]
 
 
 def finished_epochs(folder: Path) -> dict[int, Path]:
@@ -189,38 +223,6 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def _hash_of(data: bytes) -> str:
     return sha256_of_bytes(data)[:_HASH_LETTERS]
-
-
-def _pack(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors = {f"net/{name}": tensor for name, tensor in state.net.state_dict().items()}
-    tensors |= {f"averaged/{name}": tensor for name, tensor in (state.averaged or {}).items()}
-    tensors |= {f"best/{name}": tensor for name, tensor in (state.best or {}).items()}
-    for index, values in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{key}": value for key, value in values.items()
-                    if isinstance(value, Tensor)}  # fmt: skip
-    metadata = {
-        "epoch": state.epoch,
-        "step": state.step,
-        # Hexadecimal keeps every bit of a float.
-        "loss_sum": state.loss_sum.hex(),
-        "correct": state.correct,
-        "seen": state.seen,
-        "seconds": state.seconds,
-        "history": [asdict(epoch) for epoch in state.history],
-    }
-    return tensors, metadata
-
-
-def _unpack(state: TrainingState, tensors: Mapping[str, Tensor], metadata: Any) -> None:
-    state.net.load_state_dict(_part(tensors, "net/"))
-    state.averaged = _placed_like(state.net, _part(tensors, "averaged/")) or None
-    state.best = _placed_like(state.net, _part(tensors, "best/")) or None
-    _unpack_optimizer(state.optimizer, _part(tensors, "optimizer/"))
-    state.epoch, state.step = metadata["epoch"], metadata["step"]
-    state.loss_sum = float.fromhex(metadata["loss_sum"])
-    state.correct, state.seen = metadata["correct"], metadata["seen"]
-    state.seconds = metadata["seconds"]
-    state.history = [Epoch(**epoch) for epoch in metadata["history"]]
 
 
 def _placed_like(net: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from glasshouse.runs import folder as runs, holding
 from glasshouse.runs.failure import clear_failure
 from glasshouse.settings import Recipe, TrainSettings
 from glasshouse.storage import remove_unfinished, write_json, write_text
+from glasshouse.training.agreement import require_alike, require_same_weights, share_state
 from glasshouse.training.devices import choose_precision
 from glasshouse.training.fit import class_weights_of
 from glasshouse.training.loop import Step, TrainingSetup
@@ -101,32 +102,45 @@ def _opened(request: TrainRequest, progress: Progress | None) -> Experiment:
     before = claim_run(request)
     request = as_started(request, before)
     splits, classifier = first_classifier(request, progress)
+    require_no_errors(splits, request.recipe.data)
+    # Other processes have waited until here, and then find the images in the cache.
+    request = current_group().told(request)
+    experiment = begin_experiment(request, splits, classifier, progress)
+    write_start(request, splits, before)
+    if before is not None:
+        load_checkpoint(experiment.state, request.out / runs.CHECKPOINTS)
+        if before.recipe != request.recipe:
+            add_epochs(request.out, request.recipe)
+    if experiment.found_rate is not None:
+        write_found_rate(experiment.found_rate, request.out)
+    share_state(experiment.state, current_group())
+    return replace(experiment, resumed_epochs=experiment.state.epoch)
+
+
+def begin_experiment(
+    request: TrainRequest,
+    splits: Splits,
+    classifier: Classifier,
+    progress: Progress | None = None,
+) -> Experiment:
+    """A new experiment with its images and its untrained classifier, in every process.
+
+    Raises NoUsableRate when the range test finds no learning rate, and ProcessError when the
+    processes of a group do not compute the same.
+    """
     recipe, settings = request.recipe, request.recipe.train
-    require_no_errors(splits, recipe.data)
+    setup = replace(make_setup(recipe, splits, classifier), group=current_group())
+    device = choose_device(settings.device)
+    if setup.group.size > 1:
+        net = starting_net(classifier.net, recipe.transfer, settings.epochs)
+        require_alike(net.to(device), setup, fingerprint(splits))
     found = None
     if settings.lr == "auto":
         net = starting_net(classifier.net, recipe.transfer, settings.epochs)
-        found = find_rate_of_run(net, make_setup(recipe, splits, classifier), request.out, progress)
+        found = find_rate_of_run(net, setup, request.out, progress)
         settings = found.settings
-    state = begin_transfer(
-        classifier.net, settings, recipe.transfer, choose_device(settings.device)
-    )
-    write_start(request, splits, before)
-    if before is not None:
-        load_checkpoint(state, request.out / runs.CHECKPOINTS)
-        if before.recipe != recipe:
-            add_epochs(request.out, recipe)
-    if found is not None:
-        write_found_rate(found, request.out)
-    return Experiment(
-        request=request,
-        splits=splits,
-        classifier=classifier,
-        state=state,
-        resumed_epochs=state.epoch,
-        settings=settings,
-        found_rate=found,
-    )
+    state = begin_transfer(classifier.net, settings, recipe.transfer, device)
+    return Experiment(request, splits, classifier, state, 0, settings, found)
 
 
 def fit_experiment(
@@ -171,14 +185,20 @@ def _fitted(
         if isinstance(record, Epoch):
             # Before the checkpoint: a kill in between repeats the epoch, and so keeps it again.
             keep_epoch(state, folder, experiment.settings.keep_every)
-            save_checkpoint(state, folder / runs.CHECKPOINTS)
+            _save(state, folder)
             _write_metrics(state, folder)
             explain_now()
         yield record
-        number = signal_received()
-        if number is not None:
-            save_checkpoint(state, folder / runs.CHECKPOINTS)
+        # All processes stop after the same step, whichever of them received the signal.
+        number = current_group().highest(signal_received() or 0)
+        if number:
+            _save(state, folder)
             raise Interrupted(_interrupted_message(experiment), number)
+
+
+def _save(state: TrainingState, folder: Path) -> None:
+    require_same_weights(state, current_group())
+    save_checkpoint(state, folder / runs.CHECKPOINTS)
 
 
 def finish_experiment(experiment: Experiment) -> Result:
@@ -271,7 +291,7 @@ def write_start(request: TrainRequest, splits: Splits, before: runs.Run | None) 
 def setup_of(experiment: Experiment) -> TrainingSetup:
     """What the training loop needs, with the learning rate that is really used."""
     setup = make_setup(experiment.request.recipe, experiment.splits, experiment.classifier)
-    return replace(setup, settings=experiment.settings)
+    return replace(setup, settings=experiment.settings, group=current_group())
 
 
 def make_setup(recipe: Recipe, splits: Splits, classifier: Classifier) -> TrainingSetup:

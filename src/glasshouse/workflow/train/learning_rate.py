@@ -35,14 +35,22 @@ def find_rate_of_run(
     A resumed run keeps its learning rate, and so ends with the same bytes. Raises NoUsableRate
     when the loss has no usable valley.
     """
-    if (folder / FINDER).is_file():
-        record = read_run_file(folder / FINDER, FinderFile)
-        curve, seconds = curve_from_json(record["curve"]), float(record["seconds"])
+    # Only the first of several processes is sure to see the folder.
+    recorded = setup.group.told(_recorded(folder))
+    if recorded is not None:
+        curve, seconds = recorded
     else:
         started = time.perf_counter()
         curve = find_lr(net, setup, progress=progress)
         seconds = time.perf_counter() - started
     return FoundRate(curve, with_found_rate(setup.settings, curve), seconds)
+
+
+def _recorded(folder: Path) -> tuple[LrCurve, float] | None:
+    if not (folder / FINDER).is_file():
+        return None
+    record = read_run_file(folder / FINDER, FinderFile)
+    return curve_from_json(record["curve"]), float(record["seconds"])
 
 
 def write_found_rate(found: FoundRate, folder: Path) -> None:

@@ -1,0 +1,222 @@
+"""Training in several processes: the same bytes, how fast, and what is left after kill -9.
+
+    python bench/many_processes.py [bytes | kills N | overhead | speed]
+
+Claims: model and predictions have the same bytes for 1, 2, 4 and 8 processes; so they have after 50
+kills of a random process at a random moment, each resumed with another number; a step takes at most
+1.10 times that of DistributedDataParallel in as many processes; on two cores, two processes train
+`fast` at least 1.10 times as fast as one process with two threads. Without an argument, all four.
+"""
+
+import hashlib
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+from contest import judge, machine
+
+if TYPE_CHECKING:
+    from glasshouse.training.process_group import ProcessGroup
+
+NUMBERS = (1, 2, 4, 8)
+EVERYTHING = [
+    "train.epochs=6", "train.batch_size=64", "train.shards=8", "train.precision=fp32",
+    "train.ema_decay=0.9", "train.keep=best", "train.sampling=balanced", "train.lr=0.002",
+    "augment.mixup=0.2", "augment.cutmix=0.5", "augment.rotation_range=10",
+    "data.train_limit=600",
+]  # fmt: skip
+STEPS, ROUNDS = 10, 15
+
+
+def command(out: Path, processes: int, settings: list[str], recipe: str = "small-cnn") -> list[str]:
+    sets = [word for setting in settings for word in ("--set", setting)]
+    return [sys.executable, "-m", "glasshouse", "train", "digits", "--recipe", recipe, *sets,
+            "--processes", str(processes), "--out", str(out)]  # fmt: skip
+
+
+def sums(run: Path) -> tuple[str, ...]:
+    names = ("model.safetensors", "predictions.safetensors")
+    return tuple(hashlib.sha256((run / name).read_bytes()).hexdigest() for name in names)
+
+
+def same_bytes(folder: Path) -> bool:
+    found = []
+    for number in NUMBERS:
+        out = folder / f"bytes-{number}"
+        subprocess.run(command(out, number, EVERYTHING), check=True, capture_output=True)
+        found.append(sums(out))
+        print(f"{number} processes: {found[-1][0][:16]} {found[-1][1][:16]}", flush=True)
+    return judge("different results of 1, 2, 4 and 8 processes", len(set(found)), 1, at_least=False)
+
+
+def kills(folder: Path, count: int) -> bool:
+    whole, killed = folder / "whole", folder / "killed"
+    settings = [*EVERYTHING, "train.epochs=60"]
+    begun = time.monotonic()
+    subprocess.run(command(whole, 2, settings), check=True, capture_output=True)
+    seconds = time.monotonic() - begun
+    draws, number, done, equal = random.Random(0), 2, 0, 0
+    while done < count:
+        number = draws.choice([n for n in NUMBERS if n != number])
+        again = ["--resume"] if (killed / "recipe.toml").is_file() else []
+        process = subprocess.Popen(
+            [*command(killed, number, settings), *again],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(draws.uniform(0.1, 0.9) * seconds)
+        members = members_of(process.pid)
+        if members:
+            draws.choice(members).kill()
+            done += 1
+        code = process.wait()
+        psutil.wait_procs(members, timeout=60)
+        print(f"kill {done}: {number} processes, exit code {code}", flush=True)
+        if (killed / "report.html").is_file():
+            equal += check_and_forget(killed, whole)
+    again = ["--resume"] if (killed / "recipe.toml").is_file() else []
+    subprocess.run([*command(killed, 4, settings), *again], check=True, capture_output=True)
+    differ = sums(killed) != sums(whole)
+    return judge(
+        f"runs with other bytes after {done} kills", int(differ) + equal, 0, at_least=False
+    )
+
+
+def check_and_forget(killed: Path, whole: Path) -> int:
+    """1 if a run that ended has other bytes; it makes room for the next one."""
+    differs = sums(killed) != sums(whole)
+    killed.rename(killed.with_name(f"ended-{time.monotonic_ns()}"))
+    return int(differs)
+
+
+def members_of(launcher: int) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(launcher)
+        return [parent, *(c for c in parent.children() if "RANK" in c.environ())]
+    except psutil.Error:
+        return []
+
+
+def speed(folder: Path) -> bool:
+    """Images per second in turns: one process with two threads, and two processes."""
+    found: dict[int, list[float]] = {1: [], 2: []}
+    for turn in range(3):
+        for number, shards in ((1, 1), (2, 2)):
+            out = folder / f"speed-{number}-{turn}"
+            settings = ["train.epochs=4", "train.batch_size=64", f"train.shards={shards}"]
+            subprocess.run(command(out, number, settings, "fast"), check=True, capture_output=True)
+            lines = (out / "metrics.jsonl").read_text().splitlines()[1:]
+            found[number] += [json.loads(line)["images_per_second"] for line in lines]
+    one, two = (statistics.median(found[number]) for number in (1, 2))
+    print(f"one process {one:,.0f} images/s, two processes {two:,.0f} images/s")
+    return judge("two processes compared with two threads, `fast`", two / one, 1.10)
+
+
+def overhead() -> bool:
+    """A step in two processes compared with DistributedDataParallel, in the same processes."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *launcher, __file__, "step"], check=True, capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    found = json.loads(done.stdout.splitlines()[-1])
+    print({name: f"{seconds * 1000:.2f} ms" for name, seconds in found.items()})
+    return judge("times DistributedDataParallel's step", found["ours"] / found["ddp"], 1.10,
+                 at_least=False)  # fmt: skip
+
+
+def time_steps() -> None:
+    """In one of the processes: the median seconds per step of both, in turns."""
+    from torch import distributed
+
+    from glasshouse.training.process_group import joined
+
+    with joined() as group:
+        ways = ways_to_step(group)
+        rounds: dict[str, list[float]] = {name: [] for name in ways}
+        for turn in range(ROUNDS + 1):
+            for name, run in ways.items():
+                distributed.barrier()
+                started = time.perf_counter()
+                run()
+                if turn:  # the first turn warms up
+                    rounds[name].append((time.perf_counter() - started) / STEPS)
+        if group.is_first:
+            print(json.dumps({name: statistics.median(each) for name, each in rounds.items()}))
+
+
+def ways_to_step(group: "ProcessGroup") -> dict[str, Callable[[], None]]:
+    import torch
+    from torch import nn
+    from torch.nn.functional import cross_entropy
+    from torch.nn.parallel import DistributedDataParallel
+
+    from glasshouse.data.batches import batches, prepare_images
+    from glasshouse.data.sources import load_splits
+    from glasshouse.models.classifier import Preprocessing
+    from glasshouse.settings import AugmentSettings, TrainSettings
+    from glasshouse.training.loop import TrainingSetup, update
+    from glasshouse.training.optimizers import build_optimizer
+    from glasshouse.training.state import begin
+
+    splits, cpu, plain = load_splits("digits"), torch.device("cpu"), AugmentSettings()
+    settings = TrainSettings(batch_size=64, shards=2, precision="fp32", device="cpu")
+    setup = TrainingSetup(
+        splits.train, splits.validation, Preprocessing(8, 8), settings, plain, group=group
+    )
+    net = nn.Sequential(
+        nn.Conv2d(3, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(),
+        nn.Conv2d(64, 128, 3, padding=1), nn.BatchNorm2d(128), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(128, 256, 3, padding=1), nn.BatchNorm2d(256), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(1024, 512), nn.ReLU(), nn.Linear(512, 10),
+    )  # fmt: skip
+    ours, theirs = (begin(net, settings, cpu) for _ in range(2))
+    ddp = DistributedDataParallel(theirs.net.train())
+    optimizer = build_optimizer(theirs.net, settings)
+    data = prepare_images(splits.train, cpu, cut=setup.cut)
+    made = list(batches(data, plain, batch_size=64, seed=0, epoch=0))[:STEPS]
+
+    def our_steps() -> None:
+        for batch in made:
+            update(ours, batch, setup, 1e-3)
+
+    def their_steps() -> None:
+        for batch in made:
+            (shard,) = batch.shards
+            inputs = (shard.images / 255).contiguous(memory_format=torch.channels_last)
+            cross_entropy(ddp(inputs), shard.labels).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return {"ours": our_steps, "ddp": their_steps}
+
+
+def main(arguments: list[str]) -> bool:
+    if arguments[:1] == ["step"]:
+        time_steps()
+        return True
+    print(machine())
+    chosen, held = arguments[:1], []
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        if chosen in ([], ["bytes"]):
+            held.append(same_bytes(folder))
+        if chosen in ([], ["kills"]):
+            held.append(kills(folder, int(arguments[1]) if len(arguments) > 1 else 50))
+        if chosen in ([], ["overhead"]):
+            held.append(overhead())
+        if chosen in ([], ["speed"]):
+            held.append(speed(folder))
+    return all(held)
+
+
+if __name__ == "__main__":
+    sys.exit(not main(sys.argv[1:]))

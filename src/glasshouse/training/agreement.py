@@ -1,0 +1,120 @@
+"""Whether the processes of one training agree: before the first step, and at each checkpoint."""
+
+import copy
+import os
+import platform
+import socket
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim import SGD
+
+from glasshouse.data.batches import Cut, batches, prepare_images
+from glasshouse.errors import ProcessError, UsageError
+from glasshouse.models.predict import device_of
+from glasshouse.storage import sha256_of_bytes, tensors_to_bytes
+from glasshouse.training.loop import TrainingSetup, backward
+from glasshouse.training.process_group import ProcessGroup
+from glasshouse.training.seeding import threads_of
+from glasshouse.training.state import TrainingState, packed_state, unpack_state
+
+
+@dataclass(frozen=True)
+class Member:
+    """A process: its node, its software and processor, and hashes of its images and gradients."""
+
+    node: str
+    torch: str
+    processor: str
+    images: str
+    gradients: str
+
+
+def require_alike(net: nn.Module, setup: TrainingSetup, images: str) -> None:
+    """Raise ProcessError, naming a process, unless all compute the same from the same images.
+
+    Every process computes the gradients of the very first shard for it, on a copy of the network.
+    images: a hash of them.
+    """
+    _require_own_gpu(device_of(net))
+    processor = f"{platform.processor() or platform.machine()}, {_kernels(device_of(net))}"
+    own = Member(socket.gethostname(), torch.__version__, processor, images, _gradients(net, setup))
+    require_equal(setup.group.gather(own))
+
+
+def require_equal(members: list[Member]) -> None:
+    """Raise ProcessError, naming the first process that differs from process 0, and in what."""
+    first = members[0]
+    for rank, other in enumerate(members):
+        here, there = f"process {rank} on {other.node}", f"process 0 on {first.node}"
+        if other.torch != first.torch:
+            raise ProcessError(
+                f"{here} has torch {other.torch}, and {there} has {first.torch}, which compute "
+                "other bytes: install one version on all nodes"
+            )
+        if other.images != first.images:
+            raise ProcessError(
+                f"the images of {here} are not those of {there}: copy the same files to all nodes"
+            )
+        if other.gradients != first.gradients:
+            raise ProcessError(
+                f"{here} ({other.processor}) computes other bytes than {there} "
+                f"({first.processor}): train on nodes with one kind of processor or GPU"
+            )
+
+
+def require_same_weights(state: TrainingState, group: ProcessGroup) -> None:
+    """Raise ProcessError, naming a process, unless all have the same weights and moments."""
+    if group.size == 1:
+        return
+    own = sha256_of_bytes(tensors_to_bytes(packed_state(state)[0], {}))
+    found = group.gather((own, socket.gethostname()))
+    for rank, (weights, node) in enumerate(found):
+        if weights != found[0][0]:
+            raise ProcessError(
+                f"the weights of process {rank} on {node} are no longer those of process 0 on "
+                f"{found[0][1]} after epoch {state.epoch}, step {state.step}: nothing more is "
+                "saved. Check the memory of that node, and resume from the last checkpoint"
+            )
+
+
+def share_state(state: TrainingState, group: ProcessGroup) -> None:
+    """Give every process the state of the first one, which alone reads checkpoints."""
+    if group.size == 1:
+        return
+    tensors, metadata = packed_state(state)
+    on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
+    sent = group.told((on_cpu, metadata) if group.is_first else ({}, {}))
+    if not group.is_first:
+        unpack_state(state, *sent)
+
+
+def _require_own_gpu(device: torch.device) -> None:
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device.type == "cuda" and here > torch.cuda.device_count():
+        raise UsageError(
+            f"{here} processes on a machine need a GPU each, but it has "
+            f"{torch.cuda.device_count()}: start fewer, or set train.device='cpu'"
+        )
+
+
+def _gradients(net: nn.Module, setup: TrainingSetup) -> str:
+    settings, device = setup.settings, device_of(net)
+    own = copy.deepcopy(net).train()
+    data = prepare_images(setup.train, device, settings.sampling, Cut(settings.shards, range(1)))
+    made = batches(data, setup.augment, batch_size=settings.batch_size, seed=settings.seed, epoch=0)
+    with threads_of(settings):
+        backward(TrainingState(own, SGD(own.parameters())), setup, next(made).shards[0])
+    found = {
+        name: parameter.grad.cpu().contiguous()
+        for name, parameter in own.named_parameters()
+        if parameter.grad is not None
+    }
+    return sha256_of_bytes(tensors_to_bytes(found, {}))
+
+
+def _kernels(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return torch.backends.cpu.get_cpu_capability()

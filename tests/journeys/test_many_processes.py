@@ -1,0 +1,259 @@
+"""One recipe in 1, 2 and 4 processes, also killed and resumed with another number: same bytes."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.journeys.command import (
+    COMMAND,
+    LONGEST_S,
+    glasshouse,
+    glasshouse_signalled,
+    own_environment,
+    start,
+    wait_for_file,
+)
+from tests.journeys.test_kill import resume_if_begun
+from tests.journeys.test_train import epochs, result_bytes
+
+# Everything whose randomness, statistics or choices could depend on who computes what.
+RECIPE = """
+name = "everything"
+[data]
+train_limit = 200
+[augment]
+rotation_range = 10
+horizontal_flip = true
+mixup = 0.2
+cutmix = 0.5
+[model]
+layers = [
+    {type = "conv", filters = 8},
+    {type = "batch_norm"},
+    {type = "activation", activation = "relu"},
+    {type = "max_pool"},
+    {type = "dropout", rate = 0.2},
+    {type = "flatten"},
+    {type = "dense", units = 10},
+]
+[train]
+epochs = 4
+batch_size = 32
+shards = 4
+lr = 0.01
+precision = "fp32"
+sampling = "balanced"
+ema_decay = 0.9
+keep = "best"
+early_stopping = 3
+gradient_clip = 1.0
+"""
+LONG = ["--set", "train.epochs=40", "--set", "train.early_stopping=40"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("processes")
+    (place / "all.toml").write_text(RECIPE, encoding="utf-8")
+    return place
+
+
+def arguments(out: str, processes: int, *more: str) -> list[str]:
+    return ["train", "digits", "--recipe", "all.toml", *more,
+            "--processes", str(processes), "--out", out]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> Path:
+    """The run of one process."""
+    glasshouse(*arguments("alone", 1, "--snapshots", "2"), cwd=folder)
+    return folder / "alone"
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_every_number_of_processes_gives_the_same_bytes(
+    folder: Path, alone: Path, processes: int
+) -> None:
+    done = glasshouse(
+        *arguments(f"p{processes}", processes, "--snapshots", "2"), "--json", cwd=folder
+    )
+    run = folder / f"p{processes}"
+    assert result_bytes(run) == result_bytes(alone)
+    assert epochs(run) == epochs(alone)
+    # One process writes, and one tells.
+    assert json.loads(done.stdout)["run"] == f"p{processes}"
+    assert done.stderr.count("epoch 1/4") == 1
+    assert sorted(p.name for p in (run / "snapshots").iterdir()) == sorted(
+        p.name for p in (alone / "snapshots").iterdir()
+    )
+
+
+@pytest.mark.slow
+def test_a_rate_that_is_found_is_the_same_in_several_processes(folder: Path) -> None:
+    found = []
+    for processes in (1, 2):
+        auto = ["--set", "train.lr=auto", "--set", "train.epochs=1"]
+        glasshouse(*arguments(f"auto{processes}", processes, *auto), cwd=folder)
+        found.append(result_bytes(folder / f"auto{processes}"))
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_a_transfer_run_unfreezes_alike_in_several_processes(folder: Path) -> None:
+    recipe = [
+        "train", "shapes", "--backbone", "resnet10t:weights=none,input_size=32",
+        "--set", "train.shards=4", "--set", "train.epochs=3", "--set", "transfer.way=gradual",
+        "--set", "data.train_limit=64",
+    ]  # fmt: skip
+    found = []
+    for processes in (1, 4):
+        out = f"transfer{processes}"
+        glasshouse(*recipe, "--processes", str(processes), "--out", out, cwd=folder)
+        found.append(result_bytes(folder / out))
+    assert found[0] == found[1]
+
+
+def test_two_nodes_of_torchrun_give_the_same_bytes(folder: Path, alone: Path) -> None:
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
+        "--master-addr", "127.0.0.1", "--master-port", str(free_port()),
+    ]  # fmt: skip
+    train = arguments("nodes", 2)
+    rest = ["-m", "glasshouse", *train]
+    nodes = [
+        subprocess.Popen(
+            [*command, "--node-rank", str(rank), *rest], cwd=folder,
+            env=own_environment(folder), stderr=subprocess.PIPE, text=True,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    errors = [node.communicate(timeout=LONGEST_S)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], errors
+    assert result_bytes(folder / "nodes") == result_bytes(alone)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_all_processes_and_another_number_resumes(
+    folder: Path, number: signal.Signals, code: int
+) -> None:
+    out = f"stopped{code}"
+    stopped = glasshouse_signalled(
+        *arguments(out, 2, *LONG), cwd=folder, number=number, out=folder / out, when="metrics.jsonl"
+    )
+    assert stopped.returncode == code, stopped.stderr
+    assert stopped.stderr.count("everything is saved. Resume with:") == 1
+    assert "Traceback" not in stopped.stderr
+    glasshouse(*arguments(out, 4, *LONG), "--resume", cwd=folder)
+    if not (folder / "long").exists():
+        glasshouse(*arguments("long", 1, *LONG), cwd=folder)
+    assert result_bytes(folder / out) == result_bytes(folder / "long")
+
+
+def test_a_killed_process_ends_all_and_the_run_can_be_resumed(folder: Path, alone: Path) -> None:
+    process = start(*arguments("lost", 2, *LONG), cwd=folder)
+    wait_for_file(folder / "lost", "metrics.jsonl", process)
+    members = workers_of(process.pid)
+    assert len(members) == 2
+    last = max(members, key=lambda member: member.environ()["RANK"])
+    last.kill()
+    _, errors = process.communicate(timeout=LONGEST_S)
+    assert process.returncode == 3, errors
+    assert "another process of this training has ended" in errors
+    assert "Traceback" not in errors
+    assert not [member for member in members if member.is_running()]
+    glasshouse(*arguments("lost", 1, *LONG), "--resume", cwd=folder)
+    if not (folder / "long").exists():
+        glasshouse(*arguments("long", 1, *LONG), cwd=folder)
+    assert result_bytes(folder / "lost") == result_bytes(folder / "long")
+
+
+def test_processes_end_with_a_launcher_that_was_killed(folder: Path) -> None:
+    process = start(*arguments("orphans", 2, *LONG), cwd=folder)
+    wait_for_file(folder / "orphans", "metrics.jsonl", process)
+    members = workers_of(process.pid)
+    process.kill()
+    process.communicate(timeout=LONGEST_S)
+    psutil.wait_procs(members, timeout=60)
+    assert not [member for member in members if member.is_running()]
+
+
+@pytest.mark.slow
+def test_random_kills_and_other_numbers_of_processes_end_with_the_same_bytes(folder: Path) -> None:
+    begun = time.monotonic()
+    glasshouse(*arguments("reference", 2, *LONG), cwd=folder)
+    seconds = time.monotonic() - begun
+    draws = random.Random(0)
+    for _ in range(5):
+        again = resume_if_begun(folder / "killed")
+        command = [*COMMAND, *arguments("killed", draws.choice([1, 2, 4]), *LONG), *again]
+        process = subprocess.Popen(
+            command, cwd=folder, env=own_environment(folder), stderr=subprocess.DEVNULL
+        )
+        time.sleep(draws.uniform(0.3, 0.9) * seconds)
+        members = [psutil.Process(process.pid), *workers_of(process.pid)]
+        draws.choice(members).kill()
+        process.wait(LONGEST_S)
+        psutil.wait_procs(members, timeout=60)
+    again = resume_if_begun(folder / "killed")
+    glasshouse(*arguments("killed", 4, *LONG), *again, cwd=folder)
+    assert result_bytes(folder / "killed") == result_bytes(folder / "reference")
+
+
+@pytest.mark.parametrize(
+    ("processes", "more", "message"),
+    [
+        (3, [], "3 processes cannot share the shards of a batch: expected a power of two"),
+        (2, ["--set", "train.shards=1"], "2 processes cannot share train.shards = 1"),
+        (2, ["--minutes", "1"], "--minutes measures one process"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(
+    folder: Path, processes: int, more: list[str], message: str
+) -> None:
+    done = glasshouse(*arguments("refused", processes, *more), cwd=folder, code=2)
+    assert message in done.stderr
+    assert not (folder / "refused" / "recipe.toml").exists()
+
+
+def test_a_port_in_use_is_named(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        given = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        done = subprocess.run(
+            [*COMMAND, *arguments("taken", 2)], cwd=folder, capture_output=True, text=True,
+            env={**own_environment(folder), **given, "MASTER_PORT": str(port)}, check=False,
+            timeout=LONGEST_S,
+        )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert f"127.0.0.1:{port} is in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def workers_of(launcher: int) -> list[psutil.Process]:
+    """The processes that a launcher has started to train; none where it has ended."""
+    try:
+        children = psutil.Process(launcher).children()
+        return [child for child in children if "RANK" in child.environ()]
+    except psutil.Error:
+        return []
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def test_the_environment_of_these_tests_names_no_launcher() -> None:
+    assert "WORLD_SIZE" not in os.environ

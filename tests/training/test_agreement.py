@@ -1,0 +1,120 @@
+"""Processes that do not agree are named, and what they exchange has the same bytes in all."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from glasshouse.data.images import Splits
+from glasshouse.errors import ProcessError, UsageError
+from glasshouse.training.agreement import (
+    Member,
+    require_alike,
+    require_equal,
+    require_same_weights,
+    share_state,
+)
+from glasshouse.training.process_group import ALONE, ProcessGroup, require_processes_fit
+from glasshouse.training.state import begin
+from tests.training.test_shard_sum import MIXED, settings, setup, state_bytes
+
+CPU = torch.device("cpu")
+MEMBER = Member("node1", "2.14", "Xeon, AVX512", "images", "gradients")
+
+
+@dataclass(frozen=True)
+class Recorded(ProcessGroup):
+    """A group of two whose other process has sent this."""
+
+    other: Any = None
+
+    def gather(self, value: Any) -> list[Any]:
+        return [self.other, value] if self.rank else [value, self.other]
+
+    def told(self, value: Any) -> Any:
+        return self.other if self.rank else value
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"torch": "2.13"}, r"process 2 on node3 has torch 2.13, and process 0 on node1 has 2.14"),
+        ({"images": "others"}, r"the images of process 2 on node3 are not those of process 0"),
+        ({"gradients": "others", "processor": "EPYC"}, r"process 2 on node3 \(EPYC\) computes"),
+    ],
+)
+def test_a_node_that_differs_is_named(change: dict[str, str], message: str) -> None:
+    require_equal([MEMBER] * 3)
+    with pytest.raises(ProcessError, match=message):
+        require_equal([MEMBER, MEMBER, replace(MEMBER, node="node3", **change)])
+
+
+def test_every_process_computes_the_same_gradients_for_it(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    sent: list[Member] = []
+
+    class Listening(ProcessGroup):
+        def gather(self, value: Any) -> list[Any]:
+            sent.append(value)
+            return [value]
+
+    before = {name: tensor.clone() for name, tensor in tiny_net.state_dict().items()}
+    for rank in (0, 1):
+        given = replace(setup(tiny_splits, settings(), MIXED), group=Listening(rank, 2))
+        require_alike(tiny_net, given, "images")
+    assert sent[0] == sent[1]
+    assert all(torch.equal(before[name], now) for name, now in tiny_net.state_dict().items())
+    with torch.no_grad():
+        next(tiny_net.parameters()).add_(1e-3)
+    require_alike(tiny_net, given, "images")
+    assert sent[2].gradients != sent[0].gradients
+
+
+def test_weights_that_drift_stop_the_run(tiny_net: nn.Module) -> None:
+    state = begin(tiny_net, settings(), CPU)
+    require_same_weights(state, ALONE)
+    with pytest.raises(ProcessError, match=r"process 1 on node7 are no longer those of process 0"):
+        require_same_weights(state, Recorded(0, 2, other=("else", "node7")))
+
+
+def test_a_process_takes_over_the_state_of_the_first(tiny_net: nn.Module) -> None:
+    first, other = (begin(tiny_net, settings(ema_decay=0.9), CPU) for _ in range(2))
+    with torch.no_grad():
+        for parameter in first.net.parameters():
+            parameter.mul_(3)
+    first.epoch, first.step = 3, 7
+    sent: list[Any] = []
+
+    class Telling(ProcessGroup):
+        def told(self, value: Any) -> Any:
+            sent.append(value)
+            return value
+
+    share_state(first, Telling(0, 2))
+    share_state(other, Recorded(1, 2, other=sent[0]))
+    assert state_bytes(other) == state_bytes(first)
+    assert (other.epoch, other.step) == (3, 7)
+
+
+@pytest.mark.parametrize(("processes", "shards"), [(1, 1), (1, 8), (2, 8), (8, 8), (4, 16)])
+def test_shards_are_shared_out_evenly_and_in_order(processes: int, shards: int) -> None:
+    require_processes_fit(processes, shards)
+    own = [ProcessGroup(rank, processes).share_of(shards) for rank in range(processes)]
+    assert [shard for each in own for shard in each] == list(range(shards))
+
+
+@pytest.mark.parametrize(
+    ("processes", "shards", "message"),
+    [
+        (3, 8, r"expected a power of two, such as 2 or 4"),
+        (6, 8, r"expected a power of two, such as 4 or 8"),
+        (2, 1, r"Add --set train\.shards=2"),
+        (8, 4, r"Add --set train\.shards=8"),
+    ],
+)
+def test_other_numbers_are_refused(processes: int, shards: int, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        require_processes_fit(processes, shards)
