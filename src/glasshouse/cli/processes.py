@@ -35,12 +35,18 @@ def is_done_elsewhere(processes: int | None) -> bool:
     """
     if processes is None and "WORLD_SIZE" not in os.environ:
         return False
-    from glasshouse.training.process_group import launched_rank, launched_size
+    from glasshouse.training.process_group import (
+        launched_rank,
+        launched_size,
+        require_processes_fit,
+    )
 
     size = launched_size()
     if size == 1:
         if processes in (None, 1):
             return False
+        # Whether they divide the shards is known to the first one, which reads the recipe.
+        require_processes_fit(processes or 1, processes or 1)
         _launch(processes or 1)
         return True
     if processes not in (None, size):

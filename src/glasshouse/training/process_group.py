@@ -217,7 +217,6 @@ def _connected() -> Iterator[None]:
         yield
     except (RuntimeError, EOFError) as error:
         raise ProcessError(
-            "another process of this training has ended, so that this one cannot continue "
-            f"({str(error).splitlines()[0]}). Resume the run, with any number of processes; what "
-            "was saved is kept."
+            "another process of this training has ended, so that this one cannot continue. Resume "
+            "the run, with any number of processes; what was saved is kept."
         ) from error
