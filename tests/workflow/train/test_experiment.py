@@ -14,7 +14,7 @@ from glasshouse.runs.listing import RunListing
 from glasshouse.storage import write_tensors
 from glasshouse.training.loop import Step
 from glasshouse.training.state import Epoch
-from glasshouse.workflow.train import experiment as experiments
+from glasshouse.workflow.train import conclusion
 from glasshouse.workflow.train.experiment import (
     TrainRequest,
     finish_experiment,
@@ -119,7 +119,7 @@ def test_resuming_compares_every_section_of_the_recipe(
 def test_the_temperature_is_fitted_only_to_images_that_were_not_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train_on_validation: bool
 ) -> None:
-    monkeypatch.setattr(experiments, "write_run_report", lambda *parts: None)
+    monkeypatch.setattr(conclusion, "write_run_report", lambda *parts: None)
     wanted = f"data.train_on_validation={str(train_on_validation).lower()}"
     experiment = open_experiment(
         request(tmp_path / "run", wanted, "train.epochs=1", "train.keep=last")
