@@ -141,6 +141,7 @@ def test_two_nodes_of_torchrun_give_the_same_bytes(folder: Path, alone: Path) ->
     assert result_bytes(folder / "nodes") == result_bytes(alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_all_processes_and_another_number_resumes(
     folder: Path, number: signal.Signals, code: int
@@ -158,6 +159,7 @@ def test_a_signal_stops_all_processes_and_another_number_resumes(
     assert result_bytes(folder / out) == result_bytes(folder / "long")
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_all_and_the_run_can_be_resumed(folder: Path, alone: Path) -> None:
     process = start(*arguments("lost", 2, *LONG), cwd=folder)
     wait_for_file(folder / "lost", "metrics.jsonl", process)
@@ -176,6 +178,7 @@ def test_a_killed_process_ends_all_and_the_run_can_be_resumed(folder: Path, alon
     assert result_bytes(folder / "lost") == result_bytes(folder / "long")
 
 
+@pytest.mark.slow
 def test_processes_end_with_a_launcher_that_was_killed(folder: Path) -> None:
     process = start(*arguments("orphans", 2, *LONG), cwd=folder)
     wait_for_file(folder / "orphans", "metrics.jsonl", process)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from glasshouse.cli import processes as together
 from glasshouse.cli.options import (
     BACKBONE_RECIPE,
     DEFAULT_RECIPE,
@@ -124,14 +125,12 @@ def train(
 ) -> None:
     """Train a classifier on SOURCE, evaluate it on the test split and write a report."""
     started = time.monotonic()
-    from glasshouse.cli import processes as together
+    from glasshouse.recipe import load_recipe
+    from glasshouse.workflow.train.log_names import require_logs
 
     if together.is_done_elsewhere(processes):
         return
     resume = resume or together.was_restarted(out)
-    from glasshouse.recipe import load_recipe
-    from glasshouse.workflow.train.log_names import require_logs
-
     logs = require_logs(log or (), offline=offline)
     set_ = with_shorthands(
         set_, epochs=epochs, batch_size=batch_size, lr=lr, image_size=image_size, device=device
@@ -144,8 +143,7 @@ def train(
     settings = load_recipe(recipe or begun or _usual_recipe(backbone, minutes), overrides)
     settings = _with_whole_path(settings)
     _require_fitting(settings, snapshots, net, minutes)
-    _require_places(source, settings, out, resume, offline)
-    _prepare_source(source, out, reread)
+    _require_places(source, settings, out, resume, offline, reread)
     from glasshouse.cli.experiments import fit_request, say_time_used
     from glasshouse.workflow.train.experiment import TrainRequest
 
@@ -155,12 +153,12 @@ def train(
         command=shlex.join(["glasshouse", *sys.argv[1:]]),
         may_run_code=net is not None, weights=weights if net else None,
     )  # fmt: skip
-    if minutes is not None:
-        fit = partial(fit_request, minutes=minutes, started=started, runs=seeds or 1)
-        request = fit(request) if recipe else _fit_or_instead(fit, request, overrides)
-    _train(request, seeds, json)
-    if minutes is not None:
-        say_time_used(minutes, started)
+    if minutes is None:
+        _train(request, seeds, json)
+        return
+    fit = partial(fit_request, minutes=minutes, started=started, runs=seeds or 1)
+    _train(fit(request) if recipe else _fit_or_instead(fit, request, overrides), seeds, json)
+    say_time_used(minutes, started)
 
 
 def _overrides(
@@ -243,10 +241,9 @@ def _prepare_source(source: str, out: Path | None, reread: bool) -> None:
 def _require_fitting(
     recipe: "Settings", snapshots: int, net: str | None, minutes: float | None
 ) -> None:
-    from glasshouse.cli.processes import require_shareable
     from glasshouse.errors import UsageError
 
-    require_shareable(recipe, minutes)
+    together.require_shareable(recipe, minutes)
     _require_named_code(recipe, net)
     if snapshots and recipe.transfer.way == "features":
         raise UsageError(
@@ -256,7 +253,12 @@ def _require_fitting(
 
 
 def _require_places(
-    source: str, recipe: "Settings", out: Path | None, resume: bool, offline: bool
+    source: str,
+    recipe: "Settings",
+    out: Path | None,
+    resume: bool,
+    offline: bool,
+    reread: bool,
 ) -> None:
     from glasshouse.cli import early_checks
     from glasshouse.runs import folder as runs
@@ -271,6 +273,7 @@ def _require_places(
         early_checks.require_source(source, offline=offline)
         if out is not None:
             runs.claim(out, resume=False)
+    _prepare_source(source, out, reread)
 
 
 def _fit_or_instead(
@@ -315,18 +318,17 @@ def _train(request: "TrainRequest", seeds: int | None, json: bool) -> None:
     from glasshouse.cli.experiments import run_to_the_end
     from glasshouse.cli.metrics_text import format_seeds
     from glasshouse.cli.named_classifier import warn_of_weights
-    from glasshouse.cli.processes import as_first
     from glasshouse.evaluation.evaluation import to_json
     from glasshouse.workflow.compare.seeds import train_seeds
 
     warn_of_weights(request.recipe)
     if seeds is None:
-        with as_first():
+        with together.as_first():
             result = run_to_the_end(request)
         if json:
             print_json({"run": str(request.out), **to_json(result.evaluation)})
         return
-    with as_first():
+    with together.as_first():
         summary = train_seeds(request, seeds, run_to_the_end)
     if json:
         print_json({"run": str(request.out), **asdict(summary)})
