@@ -27,7 +27,7 @@ from glasshouse.models.preprocessing import Preprocessing, preprocess
 from glasshouse.models.pretrained import build_net
 from glasshouse.models.zoo import create
 from glasshouse.settings import TrainSettings
-from glasshouse.training.devices import choose_precision
+from glasshouse.training.precision import choose_precision
 
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 5
 BATCH = int(sys.argv[2]) if len(sys.argv) > 2 else 32

@@ -85,7 +85,7 @@ def steps_of_timm(batches: Iterator[Any]) -> Iterator[float]:
     from glasshouse.models.libraries import timm_library
     from glasshouse.models.predict import autocast
     from glasshouse.settings import TrainSettings
-    from glasshouse.training.devices import choose_precision
+    from glasshouse.training.precision import choose_precision
 
     timm = timm_library()
     from timm.optim import create_optimizer_v2

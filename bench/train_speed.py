@@ -82,7 +82,7 @@ def compute_only(recipe_name: str) -> float:
     from glasshouse.models.layers import build
     from glasshouse.models.predict import autocast
     from glasshouse.recipe import load_recipe
-    from glasshouse.training.devices import choose_precision
+    from glasshouse.training.precision import choose_precision
     from glasshouse.training.state import begin
 
     keep_freed_memory()

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 from torch.overrides import TorchFunctionMode
 
-from glasshouse.training.devices import has_matrix_tiles
+from glasshouse.training.precision import has_matrix_tiles
 
 # A matrix tile holds 32 bf16 values, and oneDNN fills it from a single row of one map: rows of 7
 # pixels leave most of it empty. Wider rows, or fewer channels, gained nothing when measured.

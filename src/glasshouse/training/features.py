@@ -27,8 +27,8 @@ from glasshouse.models.inference import InferenceNet, inference_net
 from glasshouse.progress import Progress
 from glasshouse.settings import TrainSettings
 from glasshouse.storage import cache_folder, sha256_of_bytes
-from glasshouse.training.devices import choose_precision
 from glasshouse.training.feature_cache import Values, cached_rows
+from glasshouse.training.precision import choose_precision
 
 # Part of every key: increase it with any change that alters features.
 FEATURES_VERSION = "2"

@@ -29,7 +29,6 @@ from glasshouse.models.predict import autocast, device_of, passes, predict_logit
 from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.convolutions import faster_convolutions
-from glasshouse.training.devices import choose_precision
 from glasshouse.training.losses import (
     batch_loss,
     correct_images,
@@ -53,6 +52,7 @@ from glasshouse.training.own_parts import (
     own_optimizer,
     own_rate,
 )
+from glasshouse.training.precision import choose_precision
 from glasshouse.training.process_group import ALONE, ProcessGroup
 from glasshouse.training.results import Counted, StepResult
 from glasshouse.training.schedules import EveryStep, Rate, learning_rate, rate_of

@@ -12,8 +12,8 @@ from glasshouse.data.images import ImageSet, take
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.devices import choose_device
 from glasshouse.models.predict import predict, predict_logits
-from glasshouse.training.devices import choose_precision
 from glasshouse.training.loop import Step, TrainingSetup, train
+from glasshouse.training.precision import choose_precision
 from glasshouse.training.state import TrainingState, begin, save_checkpoint
 
 _WARM_UP, _FEWEST = 3, 3

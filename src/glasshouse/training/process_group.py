@@ -118,7 +118,7 @@ def launched_rank() -> int:
 
 
 def require_processes_fit(processes: int, shards: int) -> None:
-    """Raise UsageError unless the shards of a batch can be shared out to so many processes."""
+    """Raise UsageError unless the shards of a batch can be shared out to these processes."""
     if processes == 1 or (processes & (processes - 1) == 0 and shards % processes == 0):
         return
     power = 1 << max(1, (processes - 1).bit_length())
