@@ -29,7 +29,7 @@ class AccessRules:
     may_control: bool = True
 
 
-class Access:
+class AccessChecks:
     """Checks requests by the rules."""
 
     def __init__(self, rules: AccessRules) -> None:

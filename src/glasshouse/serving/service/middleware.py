@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from glasshouse.serving.service.access import Access, AccessRules
+from glasshouse.serving.service.access import AccessChecks, AccessRules
 from glasshouse.serving.service.problems import (
     REQUEST_ID,
     ClientLeft,
@@ -40,7 +40,7 @@ class RequestMiddleware:
     def __init__(self, app: ASGIApp, service: Service, rules: AccessRules) -> None:
         self.app = app
         self._service = service
-        self._access = Access(rules)
+        self._access = AccessChecks(rules)
         # Outside the check of the key: browsers send none when they ask what they may send.
         self._handler = _with_cors(self._answer, rules.origins) if rules.origins else self._answer
 
