@@ -46,7 +46,7 @@ async def keep_up_to_date(service: Service) -> None:
         await asyncio.sleep(_POLL_SECONDS)
         try:
             await reload_changed(service)
-        # The service must go on with what it has, whatever a folder does to it.
+        # The service keeps what it has, whatever a folder does to it.
         except Exception:
             log.exception("cannot look for newer weights")
 
