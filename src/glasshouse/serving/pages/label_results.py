@@ -42,7 +42,7 @@ def show_label_results(found: EvaluationRecord) -> None:
         stats(
             {
                 "All labels right": percent(found["accuracy"]["value"]),
-                "Baseline": percent(found["commonest_share"]),
+                "Most frequent set of labels": percent(found["commonest_share"]),
                 "Macro F1": _number(found["macro_f1"]["value"]),
                 "Micro F1": _number(found["micro_f1"]),
                 "Calibrated loss": f"{found['calibrated_loss']:.4f}",

@@ -256,6 +256,7 @@ def _mistakes(workbench: Workbench, name: str, found: EvaluationRecord) -> None:
         return
     remark = "with Grad-CAM maps of the predicted and the true class"
     with panel("Most confident mistakes", remark) as section:
+        waiting = text("Loading images …", "p", "gh-quiet")
         grid = box("gh-mistakes")
 
     async def fill() -> None:
@@ -266,6 +267,8 @@ def _mistakes(workbench: Workbench, name: str, found: EvaluationRecord) -> None:
             with section:
                 text(f"Cannot show the images: {error}.", "p", "gh-quiet")
             return
+        finally:
+            waiting.delete()
         known = [mistake for mistake in worst if mistake["id"] in positions]
         with grid:
             for mistake in known:
