@@ -152,7 +152,8 @@ def test_the_title_of_activations_is_never_cut_off(monkeypatch: pytest.MonkeyPat
     written.clear()
     draw_channel(layer, 3)
     assert "".join(written).replace(" ", "") == f"{name},channel3:dead,0everywhere"
-    assert draw_activations(replace(layer, layer="conv")).height < tall
+    values = np.arange(16, dtype=np.float32).reshape(1, 4, 2, 2)
+    assert draw_activations(Activations("conv", values)).height < tall
 
 
 def test_the_caption_names_the_share_of_the_image_that_is_outlined(
