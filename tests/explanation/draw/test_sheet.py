@@ -168,3 +168,6 @@ def test_the_caption_names_the_share_of_the_image_that_is_outlined(
     only = replace(explanation_of("grad-cam", 0), maps=sparse, images=images)
     draw_sheet(replace(page_of(only), images=images))
     assert "Outlined: the marked area, the strongest 2 % of the image." in written
+    empty = replace(only, maps=np.zeros((1, 10, 10)))
+    draw_sheet(replace(page_of(empty), images=images))
+    assert "Nothing is marked." in written

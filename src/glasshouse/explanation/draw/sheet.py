@@ -91,6 +91,8 @@ class _Sheet:
         what = "Outlined: the marked area, the" if first.is_region else "Marked pixels: the"
         # Less than asked for, where most of the map is zero.
         said = f"{what} strongest {percentage(float(marked.mean()))} of the image."
+        if not marked.any():
+            said = "Nothing is marked."
         canvas.write((second, under), said, _SMALL, QUIET)
         under += 22
         under = self._checks(canvas, (_MARGIN, under), first)
