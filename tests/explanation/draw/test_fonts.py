@@ -126,6 +126,7 @@ def test_an_emoji_that_only_a_coloured_font_has_is_named(
     with pytest.warns(GlasshouseWarning, match=r"U0001f98a \(fox face\).*not Noto Color Emoji"):
         assert drawable("a 🦊") == "a [fox face]"
     assert drawable("🚀\u200d🚀\ufe0f") == "[rocket][rocket]"
+    assert drawable("\U0001f1e9\U0001f1ea") == "DE"
     # Too long for a title, and no help to a reader.
     assert drawable("\U0001f98a\U0001f3fd") == "[fox face]\\U0001f3fd"
     assert ImageChops.difference(written("🦊"), written("[fox face]")).getbbox() is None

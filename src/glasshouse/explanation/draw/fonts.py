@@ -30,6 +30,7 @@ _UNLIKE = (
 _SHAPED = ((0x0590, 0x08FF), (0x0900, 0x0DFF), (0x0E00, 0x109F), (0x1780, 0x18AF),
            (0xA980, 0xABFF), (0xFB1D, 0xFDFF), (0xFE70, 0xFEFF), (0x10800, 0x11FFF))  # fmt: skip
 _LONGEST_NAME = 32
+_FLAG_A, _FLAG_Z = "\U0001f1e6", "\U0001f1ff"
 _LEFT_TO_RIGHT = "\u200e"
 _told: set[str] = set()
 
@@ -218,8 +219,11 @@ def _escaped(character: str) -> str:
 def _stand_in(character: str) -> str:
     """The name of a symbol, if it is short enough for a title; an escape for a letter.
 
-    The names of letters that no font here has would say no more than their numbers.
+    The names of letters that no font here has would say no more than their numbers. A flag is two
+    symbols, which stand for the letters of its country.
     """
+    if _FLAG_A <= character <= _FLAG_Z:
+        return chr(ord("A") + ord(character) - ord(_FLAG_A))
     name = _name(character)
     is_symbol = unicodedata.category(character) in ("So", "Sk")
     return f"[{name}]" if is_symbol and len(name) <= _LONGEST_NAME else _escaped(character)
