@@ -37,8 +37,9 @@ def test_runs_with_several_labels_per_image_are_named_instead_of_tested(full: Wo
     folders = {name: full.runs / name for name in ("first", "sub/second")}
     path = folders["first"] / "predictions.safetensors"
     single = load_predictions(path)
-    several = np.zeros(single.logits.shape, dtype=bool)
-    save_predictions(replace(single, targets=several, thresholds=(0.5,) * several.shape[1]), path)
+    count = len(single.class_names)
+    several = np.zeros((len(single), count), dtype=bool)
+    save_predictions(replace(single, targets=several, thresholds=(0.5,) * count), path)
     found = paired_tests(folders)
     assert found.problem == "The tests need one label per image, unlike first."
     assert not found.comparisons
