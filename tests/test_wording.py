@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from glasshouse.wording import (
+    abbreviated,
     duration,
     file_size,
     percentage,
@@ -71,3 +72,10 @@ def test_a_path_below_the_current_folder_is_shown_from_there(
     assert shown_path(str(here / "my" / "photos")) == str(Path("my/photos"))
     for other in (str(here), str(here.parent / "photos"), "digits", "my/photos", ""):
         assert shown_path(other) == other
+
+
+def test_a_long_name_keeps_both_ends() -> None:
+    assert abbreviated("layer4.1.conv2") == "layer4.1.conv2"
+    assert abbreviated("x" * 40) == "x" * 40
+    short = abbreviated("features." + "x" * 90 + ".norm2", 20)
+    assert len(short) == 20 and short.startswith("features.") and short.endswith(".norm2")

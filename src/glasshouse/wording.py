@@ -45,6 +45,17 @@ def shown_path(path: str) -> str:
     return str(whole.relative_to(here)) if here in whole.parents else path
 
 
+def abbreviated(text: str, most: int = 40) -> str:
+    """A name of at most this many characters: of a longer one, both ends.
+
+    Names of layers and files differ at the end at least as often as at the start.
+    """
+    if len(text) <= most:
+        return text
+    start = (most - 1) // 2
+    return f"{text[:start]}…{text[len(text) - (most - 1 - start) :]}"
+
+
 def readable_name(name: str) -> str:
     """The name of a file or folder as text that any page, plot or file can hold.
 

@@ -43,9 +43,20 @@ def test_the_newest_run_comes_first_with_its_metrics(tmp_path: Path) -> None:
     new, old = RunListing(tmp_path).read()
     assert (new.name, old.name) == ("sweep/new", "old")
     assert new.accuracy == (0.7, 0.6, 0.8)
+    assert new.mean_average_precision is None
     assert (new.status, new.source, new.recipe) == ("finished", "digits", "small-residual")
     assert (new.epochs, new.of, new.seconds) == (3, 3, 6.0)
     assert new.validation == (0.5, 0.6, 0.7)
+
+
+def test_with_several_labels_the_mean_average_precision_is_listed(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "pairs")
+    found = evaluation(0.01, 0.0, 0.02) | {"top_k": None, "confusion": None, "per_label": []}
+    found["mean_average_precision"] = {"value": 0.5, "low": 0.4, "high": 0.6}
+    (folder / "evaluation.json").write_text(json.dumps(found))
+    (listed,) = RunListing(tmp_path).read()
+    assert listed.mean_average_precision == (0.5, 0.4, 0.6)
+    assert listed.accuracy == (0.01, 0.0, 0.02)
 
 
 def test_the_order_is_that_of_the_start_and_not_of_the_names(tmp_path: Path) -> None:

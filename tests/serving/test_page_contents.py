@@ -1,12 +1,17 @@
 """What the pages show that needs torch: layers, paired tests and augmented images."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from glasshouse.models.outputs import save_predictions
+from glasshouse.models.predict import load_predictions
 from glasshouse.recipe import load_recipe
 from glasshouse.serving.augmented_images import augmented_images
 from glasshouse.serving.layer_table import layer_rows
+from glasshouse.serving.pages.explain.panel import places_shown
 from glasshouse.serving.paired_tests import paired_tests
 from glasshouse.serving.workbench import Workbench
 
@@ -26,6 +31,25 @@ def test_runs_without_predictions_are_left_out_of_the_tests(full: Workbench) -> 
     found = paired_tests(folders)
     assert found.unfinished == ("first",) and not found.comparisons
     assert "Fewer than two" in found.problem
+
+
+def test_runs_with_several_labels_per_image_are_named_instead_of_tested(full: Workbench) -> None:
+    folders = {name: full.runs / name for name in ("first", "sub/second")}
+    path = folders["first"] / "predictions.safetensors"
+    single = load_predictions(path)
+    count = len(single.class_names)
+    several = np.zeros((len(single), count), dtype=bool)
+    save_predictions(replace(single, targets=several, thresholds=(0.5,) * count), path)
+    found = paired_tests(folders)
+    assert found.problem == "The tests need one label per image, unlike first."
+    assert not found.comparisons
+
+
+def test_every_label_that_is_found_has_its_bar() -> None:
+    shares = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
+    assert places_shown(shares) == [0, 1, 2, 3, 4]
+    thresholds = (0.95, 0.1, 0.1, 0.1, 0.1, 0.5, 0.2)
+    assert places_shown(shares, thresholds) == [0, 1, 2, 3, 4, 6]
 
 
 @pytest.mark.parametrize("override", ["augment.rotation_range=0", "augment.rotation_range=90"])

@@ -26,6 +26,7 @@ from glasshouse.serving.pages.runs import run_rows
 from glasshouse.serving.run_watch import snapshot_of
 from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import write_json
+from tests.run_files import evaluation
 from tests.runs.test_listing import write_mark, write_run
 from tests.serving.conftest import visit
 
@@ -441,3 +442,27 @@ def test_missing_images_are_reported_on_the_page(full: Workbench) -> None:
         await user.should_see("Uploaded photos can still be explained")
 
     visit(full, story)
+
+
+def test_a_run_with_several_labels_per_image_is_listed_by_its_mean_average_precision(
+    workbench: Workbench,
+) -> None:
+    folder = write_run(workbench.runs / "pairs")
+    found = evaluation(0.009, 0.005, 0.017) | {"top_k": None, "confusion": None, "per_label": []}
+    found["mean_average_precision"] = {"value": 0.5, "low": 0.4, "high": 0.6}
+    (folder / "evaluation.json").write_text(json.dumps(found))
+    write_run(workbench.runs / "single")
+    rows = {row["name"]: row for row in run_rows(workbench)}
+    assert rows["pairs"]["accuracy"] == 0.5
+    assert rows["pairs"]["accuracy_text"] == "mAP 0.500"
+    assert rows["pairs"]["interval"] == "0.400 – 0.600"
+    assert rows["single"]["accuracy_text"] == "70.00 %"
+    assert rows["single"]["interval"] == "60.0 – 80.0"
+
+    async def story(user: User) -> None:
+        await user.open("/compare?run=pairs&run=single")
+        await user.should_see("mAP 0.500")
+        await user.should_see("0.400 to 0.600")
+        await user.should_see("70.00 %")
+
+    visit(workbench, story)

@@ -41,7 +41,7 @@ def runs(
 
 
 def _row(run: "Listed") -> dict[str, Any]:
-    accuracy = run.accuracy
+    accuracy, precision = run.accuracy, run.mean_average_precision
     return {
         "run": str(run.folder),
         "source": run.source,
@@ -52,6 +52,11 @@ def _row(run: "Listed") -> dict[str, Any]:
         "finished": run.status == "finished",
         "accuracy": accuracy[0] if accuracy else None,
         "interval": list(accuracy[1:]) if accuracy else None,
+        **(
+            {"mean_average_precision": precision[0], "precision_interval": list(precision[1:])}
+            if precision
+            else {}
+        ),
         "seconds": round(run.seconds, 1),
         "started": run.started,
         **({"problem": run.problem} if run.problem else {}),
@@ -73,7 +78,10 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     if row["status"] == "damaged":
         return row["run"], "", "", "", "damaged", ""
     accuracy = "failed" if row["status"] == "failed" else "not finished"
-    if row["accuracy"] is not None:
+    if "mean_average_precision" in row:
+        low, high = row["precision_interval"]
+        accuracy = f"mAP {row['mean_average_precision']:.3f} ({low:.3f} to {high:.3f})"
+    elif row["accuracy"] is not None:
         low, high = row["interval"]
         accuracy = f"{row['accuracy']:.2%} ({low:.2%} to {high:.2%})"
     epochs = f"{row['epochs']}/{row['of']}" if row["of"] else "features"

@@ -25,14 +25,17 @@ _FILES = (
 # numbers of a signature.
 _OF_STEPS = -2
 
+_Interval = tuple[float, float, float]
+
 
 @dataclass(frozen=True)
 class Listed:
     """One run as a line of a list; name: its path relative to the folder.
 
     epochs, of: completed and planned; both 0 where heads are fitted to features. accuracy: on the
-    test split with its 95 % interval, once evaluated. validation: validation accuracy per epoch.
-    seconds: training time. problem: why a run is listed as failed or damaged.
+    test split with its 95 % interval, once evaluated; with several labels per image, that of all
+    labels right, and mean_average_precision is the result that counts. validation: validation
+    accuracy per epoch. seconds: training time. problem: why a run is listed as failed or damaged.
     """
 
     name: str
@@ -42,7 +45,8 @@ class Listed:
     recipe: str = ""
     epochs: int = 0
     of: int = 0
-    accuracy: tuple[float, float, float] | None = None
+    accuracy: _Interval | None = None
+    mean_average_precision: _Interval | None = None
     validation: tuple[float, ...] = ()
     seconds: float = 0.0
     started: str = ""
@@ -102,7 +106,7 @@ def _read(name: str, folder: Path) -> Listed:
     recipe = tomllib.loads((folder / runs.RECIPE).read_text(encoding="utf-8"))
     environment = read_run_file(folder / runs.ENVIRONMENT, records.EnvironmentFile)
     epochs = read_epoch_lines(folder / runs.METRICS)
-    accuracy = _accuracy(folder / runs.EVALUATION)
+    accuracy, precision = _results(folder / runs.EVALUATION)
     status = "finished" if accuracy else _status(folder)
     return Listed(
         name=name,
@@ -113,6 +117,7 @@ def _read(name: str, folder: Path) -> Listed:
         epochs=len(epochs),
         of=0 if _is_by_features(recipe) else int(recipe["train"]["epochs"]),
         accuracy=accuracy,
+        mean_average_precision=precision,
         validation=tuple(float(epoch["validation_accuracy"]) for epoch in epochs),
         seconds=runs.training_seconds(folder, epochs),
         started=str(environment["started"]),
@@ -133,10 +138,15 @@ def _status(folder: Path) -> Status:
     return "measuring" if mark.is_last else "training"
 
 
-def _accuracy(path: Path) -> tuple[float, float, float] | None:
-    if not path.is_file():
+def _results(path: Path) -> tuple[_Interval | None, _Interval | None]:
+    """The accuracy and the mean average precision of an evaluation, where it has them."""
+    found = read_run_file(path, records.EvaluationFile) if path.is_file() else {}
+    return _interval(found.get("accuracy")), _interval(found.get("mean_average_precision"))
+
+
+def _interval(share: dict[str, Any] | None) -> _Interval | None:
+    if share is None:
         return None
-    share = read_run_file(path, records.EvaluationFile)["accuracy"]
     return float(share["value"]), float(share["low"]), float(share["high"])
 
 

@@ -36,6 +36,10 @@ def paired_tests(folders: Mapping[str, Path]) -> PairedTests:
         return PairedTests(problem=problem, unfinished=unfinished)
     try:
         predictions = {name: test_predictions(folder) for name, folder in finished.items()}
+        several = [name for name, each in predictions.items() if each.is_multi_label]
+        if several:
+            problem = f"The tests need one label per image, unlike {', '.join(several)}."
+            return PairedTests(problem=problem, unfinished=unfinished)
         return PairedTests(compare_all(predictions), unfinished=unfinished)
     except GlasshouseError as error:
         return PairedTests(problem=str(error), unfinished=unfinished)

@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
-from glasshouse.explanation.draw.canvas import Canvas, shorten, to_png, wrap
+from glasshouse.explanation.draw.canvas import BODY, Canvas, shorten, text_width, to_png, wrap
+from glasshouse.explanation.draw.fonts import drawable
 from glasshouse.explanation.draw.overlay import ColourScale
 
 
@@ -9,7 +11,7 @@ def test_lines_are_broken_between_words_and_never_wider_than_asked() -> None:
     lines = wrap(text, 80)
     assert " ".join(lines) == text and len(lines) > 2
     assert wrap("", 80) == []
-    assert wrap("x" * 200, 80)[0].endswith("…")
+    assert "".join(wrap("x" * 200, 80)) == "x" * 200
 
 
 def test_what_does_not_fit_becomes_an_ellipsis() -> None:
@@ -40,3 +42,15 @@ def test_equal_drawings_have_equal_bytes() -> None:
     for canvas in (first, second):
         canvas.write((2, 2), "Grad-CAM ✓")
     assert to_png(first.image) == to_png(second.image)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["features.denseblock4.denselayer16.norm2", "layers.3.blocks.1.norm2", "x" * 200, "猫" * 60],
+)
+def test_a_word_wider_than_the_line_is_broken_and_keeps_every_letter(word: str) -> None:
+    lines = wrap(f"Grad-CAM at {word}", 120)
+    assert max(text_width(line, BODY) for line in lines) <= 120
+    assert "".join(lines).replace("Grad-CAM at", "") == drawable(word)
+    if "." in word:
+        assert all(line.endswith((".", "at")) for line in lines[:-1])

@@ -97,7 +97,9 @@ def test_without_a_font_an_escape_is_shown_and_the_user_told_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     install(monkeypatch)
-    with pytest.warns(GlasshouseWarning, match=r"no installed font has \\u732b .*install a font"):
+    with pytest.warns(
+        GlasshouseWarning, match=r"no installed font can draw \\u732b .*install a font"
+    ):
         assert drawable(f"a {CAT}") == r"a \u732b"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -114,6 +116,20 @@ def test_a_glyph_without_an_outline_counts_as_missing(
         make_font(tmp_path / "outlines.ttf", CAT),
     )
     assert font_of(CAT) == tmp_path / "outlines.ttf"
+
+
+def test_an_emoji_that_only_a_coloured_font_has_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Noto Color Emoji has empty outlines, or bitmaps of a size of their own."""
+    install(monkeypatch, make_font(tmp_path / "colour.ttf", "", empty="🦊🚀\u200d"))
+    with pytest.warns(GlasshouseWarning, match=r"U0001f98a \(fox face\).*not Noto Color Emoji"):
+        assert drawable("a 🦊") == "a [fox face]"
+    assert drawable("🚀\u200d🚀\ufe0f") == "[rocket][rocket]"
+    assert drawable("\U0001f1e9\U0001f1ea") == "DE"
+    # Too long for a title, and no help to a reader.
+    assert drawable("\U0001f98a\U0001f3fd") == "[fox face]\\U0001f3fd"
+    assert ImageChops.difference(written("🦊"), written("[fox face]")).getbbox() is None
 
 
 def test_damaged_fonts_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -191,7 +207,7 @@ def test_plots_of_any_names_draw_without_a_warning(
     install(monkeypatch)
     for each in (fonts.font_of, fonts.pieces):
         each.cache_clear()
-    with pytest.warns(GlasshouseWarning, match="no installed font"):
+    with pytest.warns(GlasshouseWarning, match="no installed font can draw"):
         figure = plot_images(images)
     figure_png(figure, dpi=50)
 

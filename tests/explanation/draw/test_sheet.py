@@ -13,8 +13,9 @@ from glasshouse.explanation.draw.sheet_words import (
     notes_of,
     short_checks,
 )
+from glasshouse.explanation.draw.tiles import draw_activations, draw_channel
 from glasshouse.explanation.methods import METHODS, QUESTIONS
-from glasshouse.explanation.nouns import Check, Explanation, ExplanationPage
+from glasshouse.explanation.nouns import Activations, Check, Explanation, ExplanationPage
 from glasshouse.explanation.trust.lead import verdict_on
 from tests.explanation.nets import NAMES, some_images
 
@@ -124,3 +125,49 @@ def test_a_single_map_shows_the_photo_and_next_to_it_the_same_photo_in_grey() ->
     grey = np.rint(photo.astype(float).mean(2))
     assert not (photo == photo[..., :1]).all() and (over == over[..., :1]).all()
     assert np.abs(over[..., 0] - grey).max() <= 1
+
+
+def test_long_names_leave_room_for_the_answer_and_the_method(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(Canvas, "write", lambda self, point, text, *rest, **_: written.append(text))
+    names = tuple(f"{'a very long name of a class ' * 5}{number}" for number in range(5))
+    layer = replace(explanation_of("grad-cam", 0), layer="blocks.6.0.bn3", class_names=names)
+    page = replace(page_of(layer), names=(f"{'2026-11-27-' * 20}last.png",), class_names=names)
+    draw_photo_and_map(page, 0)
+    title, said = written[:2]
+    assert "Grad-CAM at blocks.6" in title
+    assert said.startswith("2026-11-27-") and "last.png" in said
+    assert "53 %" in said and "my-network" in said
+
+
+def test_the_title_of_activations_is_never_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(Canvas, "write", lambda self, point, text, *rest, **_: written.append(text))
+    name = "features.denseblock4.denselayer16.conv2_of_the_last_block"
+    layer = Activations(name, np.zeros((1, 4, 2, 2), dtype=np.float32))
+    tall = draw_activations(layer).height
+    assert "".join(written).replace(" ", "").endswith("4dead(crossedout)")
+    written.clear()
+    draw_channel(layer, 3)
+    assert "".join(written).replace(" ", "") == f"{name},channel3:dead,0everywhere"
+    values = np.arange(16, dtype=np.float32).reshape(1, 4, 2, 2)
+    assert draw_activations(Activations("conv", values)).height < tall
+
+
+def test_the_caption_names_the_share_of_the_image_that_is_outlined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A map that is zero almost everywhere marks less than a fifth."""
+    written: list[str] = []
+    monkeypatch.setattr(Canvas, "write", lambda self, point, text, *rest, **_: written.append(text))
+    sparse = np.zeros((1, 10, 10))
+    sparse[0, 3:5, 3] = 1.0
+    images = np.zeros((1, 3, 10, 10), dtype=np.uint8)
+    only = replace(explanation_of("grad-cam", 0), maps=sparse, images=images)
+    draw_sheet(replace(page_of(only), images=images))
+    assert "Outlined: the marked area, the strongest 2 % of the image." in written
+    empty = replace(only, maps=np.zeros((1, 10, 10)))
+    draw_sheet(replace(page_of(empty), images=images))
+    assert "Nothing is marked." in written

@@ -7,6 +7,7 @@ import base64
 import html
 import io
 import math
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -92,14 +93,32 @@ def to_html(png: bytes, sentences: Sequence[str]) -> str:
 
 
 def wrap(text: str, width: float, size: int = BODY) -> list[str]:
-    """The text as lines of at most this width, broken between words."""
+    """The text as lines of at most this width, broken between words.
+
+    A word that is wider, such as the name of a layer, is broken after its dots and underscores, or
+    anywhere.
+    """
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and text_width(longer, size) <= width:
             lines[-1] = longer
         else:
-            lines.append(shorten(word, width, size))
+            lines += _broken(word, width, size)
+    return lines
+
+
+def _broken(word: str, width: float, size: int) -> list[str]:
+    """A word in lines of at most this width."""
+    if text_width(word, size) <= width:
+        return [word]
+    lines = [""]
+    for part in re.findall(r".*?[._/-]+|.+", drawable(word)):
+        # A part that is too wide by itself is broken between any two characters.
+        for piece in [part] if text_width(part, size) <= width else part:
+            if lines[-1] and text_width(lines[-1] + piece, size) > width:
+                lines.append("")
+            lines[-1] += piece
     return lines
 
 

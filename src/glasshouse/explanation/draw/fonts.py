@@ -2,7 +2,8 @@
 
 The font that matplotlib brings comes first, so that what it can draw has the same bytes on every
 machine. For other scripts the fonts of the machine are searched. What none of them can draw becomes
-an escape such as \\u732b, and the user is told once.
+its name if it is an emoji, such as [cat face], else an escape such as \\u732b, and the user is told
+once. The glyphs of coloured emoji fonts are bitmaps or layers, which neither library draws.
 """
 
 import unicodedata
@@ -28,12 +29,14 @@ _UNLIKE = (
 # Scripts whose letters join or change places, from Hebrew to Arabic and from Devanagari to Khmer.
 _SHAPED = ((0x0590, 0x08FF), (0x0900, 0x0DFF), (0x0E00, 0x109F), (0x1780, 0x18AF),
            (0xA980, 0xABFF), (0xFB1D, 0xFDFF), (0xFE70, 0xFEFF), (0x10800, 0x11FFF))  # fmt: skip
+_LONGEST_NAME = 32
+_FLAG_A, _FLAG_Z = "\U0001f1e6", "\U0001f1ff"
 _LEFT_TO_RIGHT = "\u200e"
 _told: set[str] = set()
 
 
 def drawable(text: str, *, can_shape: bool | None = None) -> str:
-    """The text, with an escape for each character that cannot be drawn here.
+    """The text, with a name or an escape for each character that cannot be drawn here.
 
     can_shape: whether the caller's library puts right-to-left text in order and joins letters;
     unset: whether Pillow does. A GlasshouseWarning tells of the first escapes, once per process.
@@ -55,7 +58,7 @@ def drawable(text: str, *, can_shape: bool | None = None) -> str:
             written.append(_escaped(character))
         elif font_of(character) is None:
             _tell_once("font", f"{_escaped(character)} ({_name(character)})")
-            written.append(mark + _escaped(character))
+            written.append(mark + _stand_in(character))
         else:
             written.append(character)
     return "".join(written)
@@ -213,6 +216,19 @@ def _escaped(character: str) -> str:
     return character.encode("ascii", "backslashreplace").decode()
 
 
+def _stand_in(character: str) -> str:
+    """The name of a symbol, if it is short enough for a title; an escape for a letter.
+
+    The names of letters that no font here has would say no more than their numbers. A flag is two
+    symbols, which stand for the letters of its country.
+    """
+    if _FLAG_A <= character <= _FLAG_Z:
+        return chr(ord("A") + ord(character) - ord(_FLAG_A))
+    name = _name(character)
+    is_symbol = unicodedata.category(character) in ("So", "Sk")
+    return f"[{name}]" if is_symbol and len(name) <= _LONGEST_NAME else _escaped(character)
+
+
 def _name(character: str) -> str:
     return unicodedata.name(character, "a character without a name").lower()
 
@@ -222,8 +238,9 @@ def _tell_once(reason: str, what: str) -> None:
         return
     _told.add(reason)
     advice = {
-        "font": f"no installed font has {what}: it and others like it are shown as escapes in "
-        "images and plots; install a font for that script (such as Noto) to see them",
+        "font": f"no installed font can draw {what}: it and others like it are shown by name or as "
+        "escapes in images and plots; install a font with outlines for them, such as Noto Sans of "
+        "that script, or for emoji Noto Emoji (not Noto Color Emoji)",
         "order": f"{what} cannot be drawn with the installed libraries: it is shown as escapes in "
         "images and plots; Pillow needs libraqm and FriBiDi, and matplotlib 3.11",
     }

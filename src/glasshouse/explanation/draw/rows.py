@@ -20,6 +20,7 @@ from glasshouse.explanation.draw.overlay import (
     colour_maps,
 )
 from glasshouse.explanation.nouns import Explanation, Mistakes, target_name
+from glasshouse.wording import abbreviated
 
 _SIDE, _MARGIN, _HEAD = 252, 10, 40
 _CELL, _ROW = _SIDE + BAR_WIDTH + 8, TITLE_HEIGHT + _SIDE + 14
@@ -31,7 +32,9 @@ def draw_explanation(
     """The images in a row, and below each its map with a colour bar in logit units."""
     maps = colour_maps(explanation, palette, most)
     canvas = Canvas(len(maps) * _CELL + _MARGIN, _HEAD + 2 * _ROW)
-    canvas.write((_MARGIN, 12), method_title(explanation), TITLE + 2)
+    room = canvas.image.width - 2 * _MARGIN
+    title = abbreviated(method_title(explanation), 60)
+    canvas.write((_MARGIN, 12), shorten(title, room, TITLE + 2), TITLE + 2)
     for index, drawn in enumerate(maps):
         left = _MARGIN + index * _CELL
         image = as_rgb(explanation.images[index])

@@ -18,7 +18,7 @@ from glasshouse.explanation.draw.sheet_words import (
     short_checks,
 )
 from glasshouse.explanation.nouns import Explanation, ExplanationPage, class_name_at, target_name
-from glasshouse.explanation.trust.hiding import ELSEWHERE, HIDING, MARKED, marked_area
+from glasshouse.explanation.trust.hiding import ELSEWHERE, HIDING, marked_area
 from glasshouse.explanation.trust.lead import lead_of, verdict_on
 from glasshouse.models.predict import to_probabilities
 from glasshouse.wording import percentage
@@ -85,11 +85,14 @@ class _Sheet:
         left = second + _LARGE + BAR_WIDTH + _GAP
         end = self._answer(canvas, (left, below - 6), first)
         under = below + _LARGE + 8
+        marked = marked_area(first)[self.index]
         if first.is_region:
-            corner = second, below
-            _outline(canvas, corner, marked_area(first)[self.index])
+            _outline(canvas, (second, below), marked)
         what = "Outlined: the marked area, the" if first.is_region else "Marked pixels: the"
-        said = f"{what} strongest {percentage(MARKED)} of the image."
+        # Less than asked for, where most of the map is zero.
+        said = f"{what} strongest {percentage(float(marked.mean()))} of the image."
+        if not marked.any():
+            said = "Nothing is marked."
         canvas.write((second, under), said, _SMALL, QUIET)
         under += 22
         under = self._checks(canvas, (_MARGIN, under), first)

@@ -10,7 +10,7 @@ from glasshouse.explanation.trust.hiding import ELSEWHERE, HIDING
 from glasshouse.explanation.trust.lead import lead_of
 from glasshouse.explanation.trust.sanity import is_same_map
 from glasshouse.models.predict import predicted_classes, to_probabilities
-from glasshouse.wording import percentage
+from glasshouse.wording import abbreviated, percentage
 
 MARKS = {
     "good": ("\N{CHECK MARK}", "#2e7d32"),
@@ -34,7 +34,8 @@ def described_page(page: ExplanationPage, index: int) -> str:
     """The image, the model, the answer and the explained class with their probabilities."""
     shares = to_probabilities(page.logits[index], page.temperature, page.thresholds)
     best = int(shares.argmax())
-    answer = f"answer: {class_name_at(page.class_names, best)} {percentage(float(shares[best]))}"
+    name = abbreviated(class_name_at(page.class_names, best))
+    answer = f"answer: {name} {percentage(float(shares[best]))}"
     if page.thresholds is not None:
         found = [
             each["class"]
@@ -42,11 +43,13 @@ def described_page(page: ExplanationPage, index: int) -> str:
         ]
         answer = f"answer: {joined_names([str(each) for each in found])}"
         best = -1  # The probability of the explained label is always worth saying.
-    said = [Path(page.names[index]).name if page.names else "", page.model, answer]
+    # A long name would leave no room for the answer.
+    file = abbreviated(Path(page.names[index]).name) if page.names else ""
+    said = [file, abbreviated(page.model, 60), answer]
     if page.explanations:
         own = int(page.explanations[0].targets[index])
         if own != best:
-            name = target_name(page.explanations[0], index)
+            name = abbreviated(target_name(page.explanations[0], index))
             said.append(f"explained: {name} {percentage(float(shares[own]))}")
     return "  \N{MIDDLE DOT}  ".join(part for part in said if part)
 

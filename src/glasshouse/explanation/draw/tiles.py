@@ -9,14 +9,14 @@ from glasshouse.explanation.draw.canvas import (
     TITLE,
     TITLE_HEIGHT,
     Canvas,
-    shorten,
+    wrap,
 )
 from glasshouse.explanation.draw.mosaic import Grid, channel_grid, crossed_out, mosaic
 from glasshouse.explanation.draw.overlay import DEFAULT, RGB, ColourScale, Palette, coloured
 from glasshouse.explanation.nouns import Activations
 
 _MARGIN, _LARGEST_TILE, _LARGEST_SIDE, _SMALLEST_WIDTH = 10, 132, 1792, 420
-_ALONE = 352
+_ALONE, _LINE = 352, 18
 
 
 def draw_activations(
@@ -47,10 +47,8 @@ def draw_activations(
     side = min(max(pixels.shape), _LARGEST_SIDE)
     scale = side / max(pixels.shape)
     tall, broad = (scale * length for length in pixels.shape[:2])
-    canvas = Canvas(max(_SMALLEST_WIDTH, broad + 2 * _MARGIN), TITLE_HEIGHT + tall + 2 * _MARGIN)
     title = _title(layer, grid, kept, shared_scale)
-    canvas.write((_MARGIN, _MARGIN), shorten(title, canvas.image.width - 20, TITLE), TITLE)
-    top = _MARGIN + TITLE_HEIGHT
+    canvas, top = _titled(title, max(_SMALLEST_WIDTH, broad + 2 * _MARGIN), tall)
     canvas.paste((_MARGIN, top), pixels, side)
     return canvas.image
 
@@ -68,18 +66,26 @@ def draw_channel(
     values = layer.values[image, channel]
     low, high = float(values.min()), float(values.max())
     scale = ColourScale(low, high, palette)
-    canvas = Canvas(_ALONE + BAR_WIDTH + 2 * _MARGIN, TITLE_HEIGHT + _ALONE + 2 * _MARGIN)
     is_dead = low == high
     said = f": dead, {low:.3g} everywhere" if is_dead else ""
-    title = shorten(f"{layer.layer}, channel {channel}{said}", canvas.image.width - 20, TITLE)
-    canvas.write((_MARGIN, _MARGIN), title, TITLE)
-    top = _MARGIN + TITLE_HEIGHT
+    title = f"{layer.layer}, channel {channel}{said}"
+    canvas, top = _titled(title, _ALONE + BAR_WIDTH + 2 * _MARGIN, _ALONE)
     if is_dead:
         canvas.paste((_MARGIN, top), crossed_out(_ALONE, _ALONE), _ALONE)
         return canvas.image
     canvas.paste((_MARGIN, top), coloured(values, scale), _ALONE)
     canvas.colour_bar((_MARGIN + _ALONE + 8, top), scale, _ALONE)
     return canvas.image
+
+
+def _titled(title: str, width: float, height: float) -> tuple[Canvas, float]:
+    """A canvas with a title of as many lines as it needs, and where an image of a height begins."""
+    lines = wrap(title, width - 2 * _MARGIN, TITLE)
+    top = _MARGIN + TITLE_HEIGHT + (len(lines) - 1) * _LINE
+    canvas = Canvas(width, top + height + _MARGIN)
+    for number, line in enumerate(lines):
+        canvas.write((_MARGIN, _MARGIN + number * _LINE), line, TITLE)
+    return canvas, top
 
 
 def _title(layer: Activations, grid: Grid, kept: int, shared_scale: bool) -> str:

@@ -70,12 +70,10 @@ def lines(
     }  # fmt: skip
 
 
-def reliability_options(
-    bins: Sequence[Mapping[str, Any]], *, of: str = "accuracy", over: str = "confidence"
-) -> Options:
-    """A reliability diagram: accuracy over confidence, one bar per bin; the diagonal is ideal.
+def reliability_options(bins: Sequence[Mapping[str, Any]], *, of: str, over: str) -> Options:
+    """A reliability diagram, one bar per bin; the diagonal is ideal.
 
-    of, over: what the bars are and what they are plotted over, where that is something else.
+    of, over: what the bars are and what they are plotted over, such as accuracy and confidence.
     """
     bars = [
         [100 * (one["low"] + one["high"]) / 2, _rounded(100 * one["accuracy"]["value"])]

@@ -1,7 +1,7 @@
 """The page that compares runs: their curves in one chart, and paired tests."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 from nicegui import ui
@@ -21,7 +21,7 @@ from glasshouse.serving.pages.parts import (
     text,
 )
 from glasshouse.serving.pages.runs import MOST_COMPARED
-from glasshouse.serving.pages.words import percent, run_address
+from glasshouse.serving.pages.words import percent, precision, run_address
 from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Page, Workbench
 from glasshouse.wording import duration, shown_path
@@ -106,7 +106,7 @@ def _table(names: Sequence[str], found: Sequence[runs.Run]) -> None:
 
 def _row(name: str, run: runs.Run, colour: str, *, is_entry: bool) -> None:
     """One run; is_entry: the Tab key enters the grid here."""
-    share = run.evaluation["accuracy"] if run.evaluation else None
+    result, interval = _result(run.evaluation)
     has_no_epochs = run.recipe.transfer.way == "features"
     with box("", "tr").props("role=row"):
         with box("", "td").props("role=gridcell") as first:
@@ -114,8 +114,8 @@ def _row(name: str, run: runs.Run, colour: str, *, is_entry: bool) -> None:
             link(name, run_address(name), "gh-run").props("tabindex=-1")
         first.props["tabindex"] = 0 if is_entry else -1
         cells = (
-            percent(share["value"]) if share else "not evaluated yet",
-            f"{percent(share['low'])} to {percent(share['high'])}" if share else "",
+            result,
+            interval,
             "features" if has_no_epochs else f"{len(run.epochs)} / {run.recipe.train.epochs}",
             duration(run.seconds),
             shown_path(run.source),
@@ -123,6 +123,17 @@ def _row(name: str, run: runs.Run, colour: str, *, is_entry: bool) -> None:
         )
         for i, cell in enumerate(cells):
             text(cell, "td", "gh-number" if i < 4 else "").props("role=gridcell tabindex=-1")
+
+
+def _result(found: Mapping[str, Any] | None) -> tuple[str, str]:
+    """What counts on the test split, and its interval."""
+    if not found:
+        return "not evaluated yet", ""
+    share = found.get("mean_average_precision")
+    if share is not None:
+        return precision(share["value"]), f"{share['low']:.3f} to {share['high']:.3f}"
+    share = found["accuracy"]
+    return percent(share["value"]), f"{percent(share['low'])} to {percent(share['high'])}"
 
 
 def _tests(paired: "PairedTests") -> None:

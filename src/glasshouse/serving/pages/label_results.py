@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from glasshouse.serving.pages.charts import echart, reliability_options
 from glasshouse.serving.pages.parts import box, panel, stats, table, text
+from glasshouse.serving.pages.reliability import show_reliability
 from glasshouse.serving.pages.words import percent
 from glasshouse.wording import pluralize
 
@@ -42,7 +42,7 @@ def show_label_results(found: EvaluationRecord) -> None:
         stats(
             {
                 "All labels right": percent(found["accuracy"]["value"]),
-                "Baseline": percent(found["commonest_share"]),
+                "Most frequent set of labels": percent(found["commonest_share"]),
                 "Macro F1": _number(found["macro_f1"]["value"]),
                 "Micro F1": _number(found["micro_f1"]),
                 "Calibrated loss": f"{found['calibrated_loss']:.4f}",
@@ -55,19 +55,7 @@ def show_label_results(found: EvaluationRecord) -> None:
         table(heads, [_row(each) for each in found["per_label"]], numbers_from=1).classes(
             "gh-bounded"
         )
-    before, after = found["before"], found["after"]
-    remark = (
-        f"calibration error (ECE) {percent(after['ece'], 1)}, {percent(before['ece'], 1)} before "
-        f"temperature scaling (T = {after['temperature']:.2f})"
-    )
-    with panel("Reliability diagram", remark):
-        echart(
-            reliability_options(
-                after["bins"], of="images with the label", over="probability of the label"
-            ),
-            f"Images with a label over its probability; {remark}",
-            "gh-short",
-        )
+    show_reliability(found, of="images with the label", over="probability of the label")
 
 
 def _row(label: Mapping[str, Any]) -> tuple[str, ...]:

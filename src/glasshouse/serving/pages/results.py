@@ -11,7 +11,6 @@ from glasshouse.errors import GlasshouseError
 from glasshouse.runs import folder as runs, records
 from glasshouse.runs.records import read_run_file
 from glasshouse.serving.deferred import deferred
-from glasshouse.serving.pages.charts import echart, reliability_options
 from glasshouse.serving.pages.gallery import mapped_image, plain_image
 from glasshouse.serving.pages.label_results import (
     has_several_labels,
@@ -19,6 +18,7 @@ from glasshouse.serving.pages.label_results import (
     show_label_results,
 )
 from glasshouse.serving.pages.parts import box, in_thread, panel, stats, table, text
+from glasshouse.serving.pages.reliability import show_reliability
 from glasshouse.serving.pages.words import percent
 from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Workbench
@@ -90,7 +90,7 @@ def show_results(workbench: Workbench, name: str) -> None:
         _confusion(workbench, name, found)
         with box("gh-stack"):
             _per_class(found)
-            _reliability(found)
+            show_reliability(found)
     _mistakes(workbench, name, found)
 
 
@@ -248,18 +248,6 @@ def _range(interval: Mapping[str, float] | None) -> str:
     return "" if interval is None else f"{100 * interval['low']:.0f} – {100 * interval['high']:.0f}"
 
 
-def _reliability(found: EvaluationRecord) -> None:
-    before, after = found["before"], found["after"]
-    remark = (
-        f"calibration error (ECE) {percent(after['ece'], 1)}, {percent(before['ece'], 1)} before "
-        f"temperature scaling (T = {after['temperature']:.2f})"
-    )
-    with panel("Reliability diagram", remark):
-        echart(
-            reliability_options(after["bins"]), f"Accuracy over confidence; {remark}", "gh-short"
-        )
-
-
 def _mistakes(workbench: Workbench, name: str, found: EvaluationRecord) -> None:
     worst = found["mistakes"][:_MISTAKES]
     if not worst:
@@ -268,6 +256,7 @@ def _mistakes(workbench: Workbench, name: str, found: EvaluationRecord) -> None:
         return
     remark = "with Grad-CAM maps of the predicted and the true class"
     with panel("Most confident mistakes", remark) as section:
+        waiting = text("Loading images …", "p", "gh-quiet")
         grid = box("gh-mistakes")
 
     async def fill() -> None:
@@ -278,6 +267,8 @@ def _mistakes(workbench: Workbench, name: str, found: EvaluationRecord) -> None:
             with section:
                 text(f"Cannot show the images: {error}.", "p", "gh-quiet")
             return
+        finally:
+            waiting.delete()
         known = [mistake for mistake in worst if mistake["id"] in positions]
         with grid:
             for mistake in known:

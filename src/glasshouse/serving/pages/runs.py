@@ -21,6 +21,7 @@ from glasshouse.serving.pages.words import (
     compare_address,
     moment,
     percent,
+    precision,
     run_address,
 )
 from glasshouse.serving.run_lookup import listed_runs
@@ -105,7 +106,7 @@ def run_rows(workbench: Workbench) -> list[dict[str, Any]]:
 
 
 def _row(run: Listed) -> dict[str, Any]:
-    value, low, high = run.accuracy or (None, None, None)
+    value, shown, interval = _result(run)
     return {
         "name": run.name,
         "address": run_address(run.name),
@@ -118,12 +119,23 @@ def _row(run: Listed) -> dict[str, Any]:
         "curve": spark_path(run.validation),
         "validation": max(run.validation, default=None),
         "accuracy": value,
-        "accuracy_text": percent(value),
-        "interval": "" if low is None or high is None else f"{100 * low:.1f} – {100 * high:.1f}",
+        "accuracy_text": shown,
+        "interval": interval,
         "seconds": run.seconds,
         "time": duration(run.seconds) if run.seconds else "–",
         "started": moment(run.started),
     }
+
+
+def _result(run: Listed) -> tuple[float | None, str, str]:
+    """What counts on the test split, by which the list is sorted, as text, and its interval."""
+    if run.mean_average_precision is not None:
+        value, low, high = run.mean_average_precision
+        return value, precision(value), f"{low:.3f} – {high:.3f}"
+    if run.accuracy is None:
+        return None, percent(None), ""
+    value, low, high = run.accuracy
+    return value, percent(value), f"{100 * low:.1f} – {100 * high:.1f}"
 
 
 def _table(rows: list[dict[str, Any]]) -> ui.table:

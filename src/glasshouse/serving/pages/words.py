@@ -9,6 +9,11 @@ def percent(share: float | None, digits: int = 2) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
+def precision(share: float) -> str:
+    """A mean average precision (0 to 1) among accuracies."""
+    return f"mAP {share:.3f}"
+
+
 def rate(lr: float) -> str:
     """A learning rate as people write it."""
     return f"{lr:.3g}"

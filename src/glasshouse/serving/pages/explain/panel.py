@@ -1,12 +1,14 @@
-"""One model's result on the page Explain: the photo, the top five, every map, every layer."""
+"""One model's result on the page Explain: the photo, the probabilities, every map, every layer."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
 from urllib.parse import urlencode
 
+import numpy as np
 from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
+from numpy.typing import NDArray
 
 from glasshouse.data.targets import joined_names
 from glasshouse.explanation.methods import METHODS, SLOW_METHODS
@@ -14,6 +16,7 @@ from glasshouse.explanation.nouns import Explanation, target_name
 from glasshouse.models.predict import predicted_classes, to_probabilities
 from glasshouse.serving.explainer import ExplainedPhoto
 from glasshouse.serving.pages.parts import box, button, link, panel, text
+from glasshouse.serving.pages.words import percent
 
 _TOP = 5
 _MARKS = {"good": "check_circle", "doubtful": "error_outline", "note": "info_outline"}
@@ -45,7 +48,8 @@ class Column:
                             self.stage: Element = box("gh-stage")
                             self.caption: TextElement = text("", "figcaption", "gh-quiet")
                     self.words: Element = box("gh-words")
-                _top_five(answer)
+                with box():
+                    _probabilities(answer)
             self.place: Element = box("gh-tiles").props('role=group aria-label="Maps"')
             with self.place:
                 for name in self.methods:
@@ -174,7 +178,8 @@ def _what(answer: ExplainedPhoto) -> str:
     return f"{answer.photo.name}{known}"
 
 
-def _top_five(answer: ExplainedPhoto) -> None:
+def _probabilities(answer: ExplainedPhoto) -> None:
+    """The most probable classes with bars, and where there are several labels, which are found."""
     page = answer.page
     shares = to_probabilities(page.logits[0], page.temperature, page.thresholds)
     explained = int(answer.page.explanations[0].targets[0])
@@ -183,12 +188,26 @@ def _top_five(answer: ExplainedPhoto) -> None:
         said = joined_names([str(each["class"]) for each in found])
         text(f"Labels: {said}", "p", "gh-labels")
     with box("gh-five", "ol").props('aria-label="Most probable classes"'):
-        for place in shares.argsort()[::-1][:_TOP].tolist():
+        for place in places_shown(shares, page.thresholds):
             with box("gh-explained" if place == explained else "", "li"):
                 text(_class_name(answer, place))
-                text(f"{shares[place]:.1%}", "span", "gh-number")
+                text(percent(float(shares[place]), 1), "span", "gh-number")
                 with box("gh-bar").props("aria-hidden=true"):
                     box("gh-filled", "i").style(f"width:{100 * shares[place]:.2f}%")
+
+
+def places_shown(
+    shares: NDArray[np.float64], thresholds: tuple[float, ...] | None = None
+) -> list[int]:
+    """The five most probable classes and all labels that reach their thresholds, best first."""
+    order: list[int] = shares.argsort()[::-1].tolist()
+    if thresholds is None:
+        return order[:_TOP]
+    return [
+        place
+        for rank, place in enumerate(order)
+        if rank < _TOP or shares[place] >= thresholds[place]
+    ]
 
 
 def _downloads(answer: ExplainedPhoto, place: int, colours: str) -> None:
