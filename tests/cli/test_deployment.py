@@ -81,8 +81,9 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
 def test_the_command_of_the_container_starts(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    program, *arguments = [*json.loads(step("ENTRYPOINT")), *json.loads(step("CMD"))]
-    assert program == "glasshouse"
+    command: list[str] = json.loads(step("ENTRYPOINT")) + json.loads(step("CMD"))
+    assert command[0] == "glasshouse"
+    arguments = command[1:]
     for old, new in {"/models": str(models), "8000": "0"}.items():
         arguments = [each.replace(old, new) for each in arguments]
     code, output, errors = glasshouse_here(arguments, capsys)
