@@ -269,4 +269,4 @@ def _title(method: str) -> str:
 
 
 def _folder(answer: ExplainedPhoto) -> str:
-    return f"/explain/answers/{answer.key}"
+    return f"./explain/answers/{answer.key}"  # relative, whatever the prefix of the page

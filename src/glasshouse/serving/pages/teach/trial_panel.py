@@ -115,7 +115,7 @@ class TrialPanel:
             link("Explain this photo in full", f"/explain?{query}", "gh-pill")
 
     def _show_photo(self, name: str, found: Any) -> None:
-        folder = f"/explain/answers/{found.key}"
+        folder = f"./explain/answers/{found.key}"  # relative, whatever the prefix of the page
         with box("gh-pair-of-images"):
             for over, words in ((False, name), (True, f"{found.method}: what speaks for it")):
                 with box("", "figure"):
