@@ -30,8 +30,9 @@ _OF_STEPS = -2
 class Listed:
     """One run as a line of a list; name: its path relative to the folder.
 
-    epochs, of: completed and planned; both 0 where heads are fitted to features. accuracy: on the
-    test split with its 95 % interval, once evaluated. validation: validation accuracy per epoch.
+    epochs, of: completed and planned; both 0 where heads are fitted to features. metric: what
+    the run is judged by; score: its value on the test split with a 95 % interval, once evaluated.
+    validation: validation accuracy per epoch.
     seconds: training time. problem: why a run is listed as failed or damaged.
     """
 
@@ -42,7 +43,8 @@ class Listed:
     recipe: str = ""
     epochs: int = 0
     of: int = 0
-    accuracy: tuple[float, float, float] | None = None
+    metric: str = records.ACCURACY
+    score: tuple[float, float, float] | None = None
     validation: tuple[float, ...] = ()
     seconds: float = 0.0
     started: str = ""
@@ -102,8 +104,8 @@ def _read(name: str, folder: Path) -> Listed:
     recipe = tomllib.loads((folder / runs.RECIPE).read_text(encoding="utf-8"))
     environment = read_run_file(folder / runs.ENVIRONMENT, records.EnvironmentFile)
     epochs = read_epoch_lines(folder / runs.METRICS)
-    accuracy = _accuracy(folder / runs.EVALUATION)
-    status = "finished" if accuracy else _status(folder)
+    metric, score = _score(folder / runs.EVALUATION)
+    status = "finished" if score else _status(folder)
     return Listed(
         name=name,
         folder=folder,
@@ -112,7 +114,8 @@ def _read(name: str, folder: Path) -> Listed:
         recipe=str(recipe["name"]),
         epochs=len(epochs),
         of=0 if _is_by_features(recipe) else int(recipe["train"]["epochs"]),
-        accuracy=accuracy,
+        metric=metric,
+        score=score,
         validation=tuple(float(epoch["validation_accuracy"]) for epoch in epochs),
         seconds=runs.training_seconds(folder, epochs),
         started=str(environment["started"]),
@@ -133,11 +136,11 @@ def _status(folder: Path) -> Status:
     return "measuring" if mark.is_last else "training"
 
 
-def _accuracy(path: Path) -> tuple[float, float, float] | None:
+def _score(path: Path) -> tuple[str, tuple[float, float, float] | None]:
     if not path.is_file():
-        return None
-    share = read_run_file(path, records.EvaluationFile)["accuracy"]
-    return float(share["value"]), float(share["low"]), float(share["high"])
+        return records.ACCURACY, None
+    metric, found = records.main_metric(read_run_file(path, records.EvaluationFile))
+    return metric, (float(found["value"]), float(found["low"]), float(found["high"]))
 
 
 def _signature(folder: Path) -> tuple[int, ...]:
