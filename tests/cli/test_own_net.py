@@ -209,3 +209,24 @@ def test_evaluate_refuses_what_a_run_has_itself(
     file = {"--weights": "own.safetensors", "--class-names": "names.txt"}[option]
     code, _, errors = glasshouse_here(["evaluate", "run", option, file], capsys)
     assert (code, f"run has its own {option[2:].replace('-', ' ')}:" in errors) == (2, True)
+
+
+def test_an_answer_that_is_no_number_names_the_file(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Infinite only for bright images: the weights themselves are finite.
+    (images.parent / "loud.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        bright = (x.mean((1, 2, 3)) > 0.9).float()\n"
+        "        return torch.stack([bright / (1 - bright), bright, bright], 1)\n"
+        "def net():\n    return Net()\n"
+    )
+    Image.new("RGB", (SIDE, SIDE)).save(images / "dark.png")
+    Image.new("RGB", (SIDE, SIDE), "white").save(images / "bright.png")
+    options = ["--net", "loud.py:net:input_size=12,mean=0,std=1", "--class-names", "names.txt"]
+    files = [str(images / name) for name in ("dark.png", "bright.png")]
+    code, _, errors = glasshouse_here(["predict", *options, *files], capsys)
+    assert code == 2
+    assert f"no answer for {files[1]}:" in errors

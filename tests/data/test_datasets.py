@@ -179,3 +179,60 @@ def test_joined_datasets_must_declare_the_same_classes() -> None:
     joined.cumulative_sizes = [6]
     with pytest.raises(UsageError, match="declare different classes"):
         from_dataset(joined)
+
+
+class Sequence:
+    """As Hugging Face declares a column of lists."""
+
+    def __init__(self, feature: Any) -> None:
+        self.feature = feature
+
+
+SEVERAL = [[0], [0, 2], [], [1], [2, 1, 0], [2]]
+MATRIX = np.array([[n in row for n in range(3)] for row in SEVERAL])
+ANIMALS = ["cat", "dog", "owl"]
+
+
+def with_lists(lists: list[Any], feature: Any, column: str = "labels") -> Rows:
+    rows = [{"image": Image.fromarray(p), column: n} for p, n in zip(PIXELS, lists, strict=True)]
+    return Rows(rows, {"image": type("Image", (), {})(), column: feature})
+
+
+def test_a_column_of_lists_of_labels_gives_several_labels_per_image() -> None:
+    for feature in (Sequence(ClassLabel(ANIMALS)), [ClassLabel(ANIMALS)]):
+        images = from_dataset(with_lists(SEVERAL, feature, "objects"))
+        assert images.class_names == tuple(ANIMALS)
+        assert images.is_multi_label and np.array_equal(images.targets, MATRIX)
+    one_each = from_dataset(with_lists([[n] for n in LABELS], Sequence(ClassLabel(ANIMALS))))
+    assert one_each.is_multi_label
+    assert one_each.targets.tolist() == np.eye(3, dtype=bool)[LABELS].tolist()
+
+
+def test_lists_of_names_give_several_labels_per_image() -> None:
+    names = [[ANIMALS[n] for n in row] for row in SEVERAL]
+    images = from_dataset(with_lists(names, object()))
+    assert images.class_names == tuple(ANIMALS) and np.array_equal(images.targets, MATRIX)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.uint8, torch.float32])
+def test_vectors_of_zeros_and_ones_give_several_labels_per_image(dtype: torch.dtype) -> None:
+    vectors = torch.from_numpy(MATRIX).to(dtype)
+    images = from_dataset(TensorDataset(torch.from_numpy(FIRST), vectors), class_names=ANIMALS)
+    assert images.class_names == tuple(ANIMALS) and np.array_equal(images.targets, MATRIX)
+    with pytest.raises(DataError, match="3"):
+        from_dataset(TensorDataset(torch.from_numpy(FIRST), vectors), class_names=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("lists", "said"),
+    [
+        ([[0, 1], [1, 0]] * 3, "two positions or a vector of two classes"),
+        ([[0, 2, 2]] * 6, "row 0: expected different labels"),
+        ([[0.5, 1.0]] * 6, "row 0: expected one label"),
+        ([[[0, 1], [1, 0]]] * 6, "row 0: expected one label"),
+        ([[0, -1]] * 6, "stands for a missing one"),
+    ],
+)
+def test_lists_that_may_mean_something_else_are_refused(lists: list[Any], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        from_dataset(with_lists(lists, object()))

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import average_precision_score
 
+from glasshouse.models.predict import load_predictions
 from tests.journeys.command import glasshouse_here
 
 QUARTERS = {"north-west": (0, 0), "north-east": (0, 1), "south-east": (1, 1)}
@@ -70,7 +72,7 @@ def test_several_labels_from_a_table_to_answers(
 
 @pytest.mark.parametrize(
     "command",
-    ["folds", "label-errors", "ladder", "tune", "compare-backbones"],
+    ["label-errors", "ladder", "tune", "compare-backbones"],
 )
 def test_commands_for_one_label_refuse_several_plainly(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -79,11 +81,61 @@ def test_commands_for_one_label_refuse_several_plainly(
         "tune": ["--search", "train.lr=1e-4..1e-1:log"],
         "compare-backbones": ["--backbones", "resnet18,resnet34"],
     }
-    out = [] if command in ("folds", "compare-backbones") else ["--out", str(tmp_path / "out")]
+    out = [] if command == "compare-backbones" else ["--out", str(tmp_path / "out")]
     arguments = [command, "shapes-multi", *out, *more.get(command, [])]
     code, _, errors = glasshouse_here(arguments, capsys)
     assert code in (2, 3), errors
     assert "works with one label per image, but these images may have several" in errors
+
+
+def test_several_seeds_are_listed_and_summed_up_by_their_mean_average_precision(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLASSHOUSE_CACHE", str(tmp_path / "cache"))
+    table, out = str(write_images(tmp_path)), tmp_path / "out"
+    small = ["--recipe", "small-cnn", "--epochs", "1", "--image-size", "16"]
+    code, output, errors = glasshouse_here(
+        ["train", table, *small, "--seeds", "2", "--out", str(out)], capsys
+    )
+    assert code == 0, errors
+    scores = [
+        json.loads((out / f"seed-{n}" / "evaluation.json").read_text())["mean_average_precision"]
+        for n in (0, 1)
+    ]
+    mean = sum(score["value"] for score in scores) / 2
+    assert (
+        f"mean average precision, mean of 2 seeds: {mean:.3f} (" in output
+        and "accuracy" not in output
+    )
+    summary = json.loads((out / "seeds.json").read_text())
+    assert summary["metric"] == "mean average precision"
+    assert summary["score"] == pytest.approx(mean)
+    _, listed, _ = glasshouse_here(["runs", str(out)], capsys)
+    assert "test mean average precision, 95 % interval" in listed and "accuracy" not in listed
+    assert all(f"{score['value']:.3f} ({score['low']:.3f} to" in listed for score in scores)
+    rows = json.loads(glasshouse_here(["runs", str(out), "--json"], capsys)[1])
+    assert {row["value"] for row in rows} == {score["value"] for score in scores}
+    code, _, errors = glasshouse_here(["compare", str(out / "seed-0"), str(out / "seed-1")], capsys)
+    assert code == 3 and "compare works with one label per image" in errors
+
+
+def test_folds_give_the_mean_average_precision_of_scikit_learn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLASSHOUSE_CACHE", str(tmp_path / "cache"))
+    table, out = str(write_images(tmp_path, 60)), tmp_path / "out"
+    code, output, errors = glasshouse_here(
+        ["folds", table, "--backbone", "resnet18", "--set", "model.pretrained.weights=none",
+         "--set", "data.image_size=32", "--folds", "3",
+         "--out", str(out), "--json"],
+        capsys,
+    )  # fmt: skip
+    assert code == 0, errors
+    found, held_out = json.loads(output), load_predictions(out / "predictions.safetensors")
+    oracle = average_precision_score(held_out.label_matrix, held_out.probabilities, average="macro")
+    assert found["mean_average_precision"]["value"] == pytest.approx(oracle)
+    assert len(found["folds"]) == 3 and "accuracy" not in found
+    assert [row["name"] for row in found["per_label"]] == sorted(QUARTERS)
 
 
 def test_settings_that_balance_classes_are_refused(

@@ -71,7 +71,7 @@ def test_auto_seeds_compare_and_reproduce(tmp_path: Path, capsys: Capture) -> No
     code, _, errors = glasshouse_here(["train", "digits", "--resume", "--out", str(out)], capsys)
     assert (code, "add --seeds N to resume them" in errors) == (2, True)
     text = output_of(capsys, "train", "digits", "--resume", "--out", out, "--seeds", "2")
-    assert "mean accuracy" in text
+    assert "accuracy, mean of 2 seeds: " in text
     figures = out / "seed-0" / "evaluation.json"
     figures.write_text(figures.read_text().replace('"image_count": ', '"image_count": 1'))
     code, text, errors = glasshouse_here(["reproduce", str(out / "seed-0")], capsys)

@@ -42,8 +42,7 @@ def test_the_newest_run_comes_first_with_its_metrics(tmp_path: Path) -> None:
     write_run(tmp_path / "sweep" / "new", started="2026-11-02T00:00:00+00:00")
     new, old = RunListing(tmp_path).read()
     assert (new.name, old.name) == ("sweep/new", "old")
-    assert new.accuracy == (0.7, 0.6, 0.8)
-    assert new.mean_average_precision is None
+    assert new.score == (0.7, 0.6, 0.8)
     assert (new.status, new.source, new.recipe) == ("finished", "digits", "small-residual")
     assert (new.epochs, new.of, new.seconds) == (3, 3, 6.0)
     assert new.validation == (0.5, 0.6, 0.7)

@@ -42,7 +42,7 @@ def test_the_runs_are_listed_with_their_metrics(full: Workbench) -> None:
         rows = {row["name"]: row for row in table_of(user).rows}
         assert set(rows) == {"first", "sub/second"}
         figures = json.loads((full.runs / "first" / "evaluation.json").read_text())
-        assert rows["first"]["accuracy"] == figures["accuracy"]["value"]
+        assert rows["first"]["score"] == figures["accuracy"]["value"]
         assert rows["sub/second"]["address"] == "/run/sub/second"
 
     visit(full, story)
@@ -54,7 +54,7 @@ def test_a_finished_run_shows_its_evaluation(full: Workbench) -> None:
     async def story(user: User) -> None:
         await user.open("/run/first")
         await user.should_see(f"{100 * figures['accuracy']['value']:.1f} %")
-        await user.should_see(f"{100 * figures['accuracy']['low']:.1f} % to ")
+        await user.should_see(f"{100 * figures['accuracy']['low']:.1f} – ")
         await user.should_see("always predicting the most frequent class gets")
         await user.should_see("Reliability diagram")
         await user.should_see("small-cnn")

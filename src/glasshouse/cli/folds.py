@@ -51,7 +51,7 @@ def folds(
     The test split is not used.
     """
     from glasshouse.cli import early_checks
-    from glasshouse.cli.metrics_text import class_lines, with_interval
+    from glasshouse.cli.metrics_text import class_lines, label_lines, metric_interval
     from glasshouse.runs import folder as runs
 
     early_checks.require_folder_free_of_files(out)
@@ -67,6 +67,8 @@ def folds(
     )
     early_checks.reread(reread, source)
     from glasshouse.evaluation.metrics import per_class
+    from glasshouse.evaluation.multi_label import evaluate_labels
+    from glasshouse.runs.records import metric_text
 
     found = _folds(request, count)
     if out is not None:
@@ -74,22 +76,37 @@ def folds(
     if json:
         print_json(_facts(found))
         return
-    print(f"accuracy  {with_interval(found.accuracy)}, 95 % confidence interval")
-    print(f"folds     {', '.join(f'{each:.1%}' for each in found.accuracies)}")
-    print(f"images    {len(found.fold_of):,}, each predicted by a head that was not fitted to it\n")
-    print("\n".join(class_lines(per_class(found.predictions))))
+    width = len(found.metric)
+    score = metric_interval(found.metric, found.score)
+    scores = ", ".join(metric_text(found.metric, each) for each in found.scores)
+    print(f"{found.metric}  {score}, 95 % confidence interval")
+    print(f"{'folds':<{width}}  {scores}")
+    print(f"{'images':<{width}}  {len(found.fold_of):,}, each predicted by a head that was not "
+          "fitted to it\n")  # fmt: skip
+    if found.predictions.is_multi_label:
+        print("\n".join(label_lines(evaluate_labels(found.predictions))))
+    else:
+        print("\n".join(class_lines(per_class(found.predictions))))
 
 
 def _facts(found: "Folds") -> dict[str, Any]:
     from dataclasses import asdict
 
     from glasshouse.evaluation.metrics import per_class
+    from glasshouse.evaluation.multi_label import evaluate_labels
 
+    rows = (
+        {"per_label": [asdict(row) for row in evaluate_labels(found.predictions).per_label]}
+        if found.predictions.is_multi_label
+        else {"per_class": [asdict(row) for row in per_class(found.predictions)]}
+    )
     return {
         "images": len(found.fold_of),
-        "accuracy": {name: getattr(found.accuracy, name) for name in ("value", "low", "high")},
-        "folds": list(found.accuracies),
-        "per_class": [asdict(row) for row in per_class(found.predictions)],
+        found.metric.replace(" ", "_"): {
+            name: getattr(found.score, name) for name in ("value", "low", "high")
+        },
+        "folds": list(found.scores),
+        **rows,
         "seconds": round(found.seconds, 1),
     }
 
@@ -145,7 +162,9 @@ def label_errors(
     early_checks.reread(reread, source)
     from glasshouse.evaluation.suspect_labels import suspect_labels
     from glasshouse.workflow.compare.label_errors import write_label_errors
+    from glasshouse.workflow.use.source_check import require_one_label
 
+    require_one_label(source, "label-errors")
     found = _folds(request, count, with_test=with_test)
     suspects = suspect_labels(found.predictions, limit=limit)
     page = write_label_errors(suspects, found, out, source=source)

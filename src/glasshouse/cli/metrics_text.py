@@ -18,7 +18,7 @@ def format_evaluation(evaluation: "AnyEvaluation") -> str:
     from glasshouse.evaluation.multi_label import MultiLabelEvaluation
 
     if isinstance(evaluation, MultiLabelEvaluation):
-        return "\n".join([*_label_headline(evaluation), "", *_label_lines(evaluation)])
+        return "\n".join([*_label_headline(evaluation), "", *label_lines(evaluation)])
     return "\n".join(
         [*_headline(evaluation), "", *class_lines(evaluation.per_class), "", *_mistakes(evaluation)]
     )
@@ -29,18 +29,31 @@ def with_interval(share: "Interval") -> str:
     return f"{share.value:.2%} ({share.low:.2%} to {share.high:.2%})"
 
 
+def metric_interval(metric: str, value: "Interval") -> str:
+    """A metric by its name, as `main_metric` has it, followed by its 95 % interval."""
+    from glasshouse.runs.records import ACCURACY
+
+    return with_interval(value) if metric == ACCURACY else value_with_interval(value)
+
+
 def format_seeds(summary: "SeedSummary") -> str:
     """One line per seed, then the mean with its confidence interval."""
-    rows = zip(summary.folders, summary.accuracies, summary.losses, strict=True)
-    lines = [f"{name}  accuracy {accuracy:.2%}  loss {loss:.4f}" for name, accuracy, loss in rows]
-    interval = summary.accuracy_interval
-    if interval is None:
+    from glasshouse.runs.records import metric_text
+
+    metric = summary.metric
+    rows = zip(summary.folders, summary.scores, summary.losses, strict=True)
+    lines = [
+        f"{name}  {metric} {metric_text(metric, score)}  loss {loss:.4f}"
+        for name, score, loss in rows
+    ]
+    interval, deviation = summary.score_interval, summary.score_deviation
+    if interval is None or deviation is None:
         return "\n".join([*lines, "one seed gives no confidence interval; use --seeds 3 or more"])
     return "\n".join(
         [
             *lines,
-            f"mean accuracy {with_interval(interval)}, 95 % t-interval over "
-            f"{len(summary.seeds)} seeds; standard deviation {summary.accuracy_deviation:.2%}",
+            f"{metric}, mean of {len(summary.seeds)} seeds: {metric_interval(metric, interval)}, "
+            f"95 % t-interval; standard deviation {metric_text(metric, deviation)}",
             f"{summary.seconds:,.1f} s of training per seed",
         ]
     )
@@ -85,7 +98,8 @@ def _label_headline(evaluation: "MultiLabelEvaluation") -> Iterator[str]:
     )
 
 
-def _label_lines(evaluation: "MultiLabelEvaluation") -> Iterator[str]:
+def label_lines(evaluation: "MultiLabelEvaluation") -> Iterator[str]:
+    """A table of the labels, with average precision, F1 and threshold."""
     rows = evaluation.per_label
     width = max(5, *(len(row.name) for row in rows))
     columns = f"{'average precision':<22}  {'F1':<22}  threshold"

@@ -50,13 +50,14 @@ def predict(
         raise UsageError("expected at least one IMAGE to classify; got none")
     paths = image_paths(given)
     early_checks.require_images(paths)
-    from glasshouse.models.predict import classify, most_probable, predicted_classes
+    from glasshouse.models.predict import logits_of, most_probable, predicted_classes
 
     classifier = classifier_named(named)
     bad: list[BadImage] = []
     answers = []
     for names, pixels in readable_chunks(paths, classifier, bad):
-        for name, row in zip(names, classify(classifier, pixels), strict=True):
+        logits = logits_of(classifier, pixels, ids=[str(name) for name in names])
+        for name, row in zip(names, classifier.to_probabilities(logits), strict=True):
             best = most_probable(row, classifier.class_names, top)
             answer: dict[str, Any] = {"image": str(name), "top": best}
             if classifier.thresholds is not None:

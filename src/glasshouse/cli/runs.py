@@ -19,7 +19,7 @@ def runs(
     ),
     json: Json = False,
 ) -> None:
-    """List the runs in FOLDER and its subfolders with their accuracy, newest first."""
+    """List the runs in FOLDER and its subfolders with their test metrics, newest first."""
     from glasshouse.errors import UsageError
     from glasshouse.runs.listing import RunListing
 
@@ -41,7 +41,7 @@ def runs(
 
 
 def _row(run: "Listed") -> dict[str, Any]:
-    accuracy, precision = run.accuracy, run.mean_average_precision
+    score = run.score
     return {
         "run": str(run.folder),
         "source": run.source,
@@ -50,13 +50,9 @@ def _row(run: "Listed") -> dict[str, Any]:
         "of": run.of,
         "status": run.status,
         "finished": run.status == "finished",
-        "accuracy": accuracy[0] if accuracy else None,
-        "interval": list(accuracy[1:]) if accuracy else None,
-        **(
-            {"mean_average_precision": precision[0], "precision_interval": list(precision[1:])}
-            if precision
-            else {}
-        ),
+        "metric": run.metric,
+        "value": score[0] if score else None,
+        "interval": list(score[1:]) if score else None,
         "seconds": round(run.seconds, 1),
         "started": run.started,
         **({"problem": run.problem} if run.problem else {}),
@@ -64,8 +60,9 @@ def _row(run: "Listed") -> dict[str, Any]:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
+    metrics = " or ".join(sorted({row["metric"] for row in rows}))
     lines: list[tuple[str, ...]] = [
-        ("run", "source", "recipe", "epochs", "test accuracy, 95 % interval", "seconds")
+        ("run", "source", "recipe", "epochs", f"test {metrics}, 95 % interval", "seconds")
     ]
     lines += [_cells(row) for row in rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
@@ -77,13 +74,14 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     if row["status"] == "damaged":
         return row["run"], "", "", "", "damaged", ""
-    accuracy = "failed" if row["status"] == "failed" else "not finished"
-    if "mean_average_precision" in row:
-        low, high = row["precision_interval"]
-        accuracy = f"mAP {row['mean_average_precision']:.3f} ({low:.3f} to {high:.3f})"
-    elif row["accuracy"] is not None:
-        low, high = row["interval"]
-        accuracy = f"{row['accuracy']:.2%} ({low:.2%} to {high:.2%})"
+    from glasshouse.runs.records import metric_text
+
+    score = "failed" if row["status"] == "failed" else "not finished"
+    if row["value"] is not None:
+        shown, low, high = (
+            metric_text(row["metric"], each) for each in (row["value"], *row["interval"])
+        )
+        score = f"{shown} ({low} to {high})"
     epochs = f"{row['epochs']}/{row['of']}" if row["of"] else "features"
     seconds = f"{row['seconds']:,.1f}"
-    return row["run"], shown_path(row["source"]), row["recipe"], epochs, accuracy, seconds
+    return row["run"], shown_path(row["source"]), row["recipe"], epochs, score, seconds

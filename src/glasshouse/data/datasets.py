@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image as PillowImage
 
-from glasshouse.data.arrays import bytes_hint, named_targets, rgb_pixels
+from glasshouse.data.arrays import bytes_hint, rgb_pixels
+from glasshouse.data.dataset_labels import label_values, row_targets
 from glasshouse.data.decode import decode, decode_opened
 from glasshouse.data.fitting import Resize, fit_to_size
 from glasshouse.data.images import ImageSet
@@ -31,8 +32,10 @@ def from_dataset(
 
     dataset: anything whose rows are (image, label) or dicts. An image is a Pillow image, uint8
     values (channels first or last), or what ToTensor made of them. image_size: side of the square
-    that images are brought to, as resize says; unset: they must all have one size. class_names:
-    unset, those that the dataset declares. image, label: columns of a dict; unset: the usual names.
+    that images are brought to, as resize says; unset: they must all have one size. A label is a
+    number or a name; several are a list of them, or a vector of 0 and 1 for each class.
+    class_names: unset, those that the dataset declares. image, label: columns of a dict; unset: the
+    usual names.
 
     Raises UsageError for what is no such dataset and for columns that are not known, DataError,
     naming the row, for images of several sizes or with values whose range is a guess.
@@ -50,11 +53,12 @@ def from_dataset(
             _require_same_size(pixels, where)
         else:
             pixels.append(fit_to_size(upright, image_size, image_size, resize))
-        labels.append(_plain(answer, where))
+        labels.append(label_values(answer, where))
     if not pixels:
         raise DataError("the dataset has no rows: expected one image or more")
     known = class_names if class_names is not None else declared_classes(dataset, columns[1])
-    targets, names = named_targets(labels, known)
+    are_positions = _listed_label(_features(dataset).get(columns[1])) is not None
+    targets, names = row_targets(labels, known, are_positions=are_positions)
     split = getattr(dataset, "split", None)
     prefix = "" if split is None else f"{split}/"
     ids = np.array([f"{prefix}{i:07d}" for i in range(len(labels))])
@@ -90,8 +94,9 @@ def image_rows(image: object, where: str) -> NDArray[np.uint8]:
 
 def declared_classes(dataset: Any, label: str | None) -> tuple[str, ...] | None:
     """The class names that a dataset declares, None where it does not."""
-    features = getattr(dataset, "features", None) or {}
-    named = {name: f.names for name, f in features.items() if getattr(f, "names", None)}
+    features = _features(dataset)
+    classes = {name: _listed_label(f) or f for name, f in features.items()}
+    named = {name: f.names for name, f in classes.items() if getattr(f, "names", None)}
     # A transform may rename the column, which leaves the only names that there are.
     only = next(iter(named.values())) if len(named) == 1 and label not in features else None
     names = named.get(label, only) or getattr(dataset, "classes", None)
@@ -107,6 +112,18 @@ def declared_classes(dataset: Any, label: str | None) -> tuple[str, ...] | None:
             "class_names=[...]"
         )
     return next(iter(declared), None)
+
+
+def _features(dataset: Any) -> Mapping[Any, Any]:
+    """The columns that a Hugging Face dataset declares, by name."""
+    return getattr(dataset, "features", None) or {}
+
+
+def _listed_label(feature: object) -> Any:
+    """The ClassLabel in a column of lists of labels, None for other columns."""
+    inner = feature[0] if isinstance(feature, list) and feature else feature
+    inner = getattr(feature, "feature", inner)
+    return inner if inner is not feature and getattr(inner, "names", None) else None
 
 
 def _require_dataset(dataset: Any) -> None:
@@ -142,8 +159,8 @@ def _columns(
     """The names of the two columns, (None, None) for rows that are pairs."""
     if not isinstance(row, Mapping):
         return image, label
-    features = getattr(dataset, "features", None) or {}
-    kinds = {name: type(feature).__name__ for name, feature in features.items()}
+    features = _features(dataset)
+    kinds = {name: type(_listed_label(f) or f).__name__ for name, f in features.items()}
     return (
         image or _column(row, kinds, "Image", _IMAGE_NAMES, "image"),
         label or _column(row, kinds, "ClassLabel", _LABEL_NAMES, "label"),
@@ -174,22 +191,6 @@ def _pair(row: Any, columns: tuple[str | None, str | None], where: str) -> tuple
         return row[0], row[1]
     received = f"{len(row)} values" if isinstance(row, tuple | list) else type(row).__name__
     raise UsageError(f"{where}: {_ROW}; received {received}")
-
-
-def _plain(label: Any, where: str) -> int | str:
-    """A label as a number or a name; tensors and arrays of one value are numbers."""
-    if isinstance(label, str):
-        return label
-    value = np.asarray(label)
-    if value.size != 1 or value.dtype.kind not in "iub":
-        raise DataError(
-            f"{where}: expected one label, a whole number or a name, received {str(label)[:80]}; "
-            "for several labels per image use ImageSet.from_arrays"
-        )
-    number = int(value.reshape(()))
-    if number < 0:
-        raise DataError(f"{where}: the label is {number}, which stands for a missing one")
-    return number
 
 
 def _bytes_of(array: NDArray[np.floating[Any]], where: str) -> NDArray[Any]:

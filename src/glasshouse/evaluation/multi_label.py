@@ -4,6 +4,7 @@ Average precision, F1 and their means are defined as in scikit-learn. Their inte
 intervals of a bootstrap over images (Efron 1979): labels of one image are not independent.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -156,6 +157,15 @@ def average_precision(truth: NDArray[np.bool_], scores: Floats) -> float | None:
     if not truth.any():
         return None
     return float(_average_precisions(truth, scores, np.ones((1, len(truth))))[0])
+
+
+def mean_average_precision(truth: NDArray[np.bool_], scores: Floats) -> float:
+    """The mean of `average_precision` over the labels that occur; truth, scores ``(n, k)``.
+
+    NaN where no image has a label.
+    """
+    each = [average_precision(truth[:, k], scores[:, k]) for k in np.flatnonzero(truth.any(axis=0))]
+    return float(np.mean([value for value in each if value is not None])) if each else math.nan
 
 
 def f1_score(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> float | None:

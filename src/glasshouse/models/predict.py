@@ -1,5 +1,7 @@
 """The verbs of a classifier on images, for callers that hold either."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,12 +47,17 @@ def read_images(images: Images, classifier: Classifier) -> Pixels:
 
 
 def logits_of(
-    classifier: Classifier, pixels: NDArray[np.uint8], *, batch_size: int = 256
+    classifier: Classifier,
+    pixels: NDArray[np.uint8],
+    *,
+    batch_size: int = 256,
+    ids: Sequence[str] = (),
 ) -> NDArray[np.float32]:
     """Logits ``(n, k)`` of decoded images alone, uint8 ``(n, 3, h, w)`` of the network's size.
 
     Includes the mirrored view where the classifier uses one. batch_size: an upper bound; the
-    results of an image do not depend on it beyond rounding. Raises NotFinite for NaN or infinity.
+    results of an image do not depend on it beyond rounding. Raises NotFinite for NaN or infinity,
+    naming the first such image by its id, or its position where ids are not given.
     """
     logits = predict_logits(
         classifier.net,
@@ -59,7 +66,7 @@ def logits_of(
         batch_size=batch_size,
         mirror=classifier.mirror,
     )
-    require_finite(logits)
+    require_finite(logits, ids)
     return logits.numpy()
 
 

@@ -32,10 +32,10 @@ _Interval = tuple[float, float, float]
 class Listed:
     """One run as a line of a list; name: its path relative to the folder.
 
-    epochs, of: completed and planned; both 0 where heads are fitted to features. accuracy: on the
-    test split with its 95 % interval, once evaluated; with several labels per image, that of all
-    labels right, and mean_average_precision is the result that counts. validation: validation
-    accuracy per epoch. seconds: training time. problem: why a run is listed as failed or damaged.
+    epochs, of: completed and planned; both 0 where heads are fitted to features. metric: what
+    the run is judged by; score: its value on the test split with a 95 % interval, once evaluated.
+    validation: validation accuracy per epoch.
+    seconds: training time. problem: why a run is listed as failed or damaged.
     """
 
     name: str
@@ -45,8 +45,8 @@ class Listed:
     recipe: str = ""
     epochs: int = 0
     of: int = 0
-    accuracy: _Interval | None = None
-    mean_average_precision: _Interval | None = None
+    metric: str = records.ACCURACY
+    score: tuple[float, float, float] | None = None
     validation: tuple[float, ...] = ()
     seconds: float = 0.0
     started: str = ""
@@ -106,8 +106,8 @@ def _read(name: str, folder: Path) -> Listed:
     recipe = tomllib.loads((folder / runs.RECIPE).read_text(encoding="utf-8"))
     environment = read_run_file(folder / runs.ENVIRONMENT, records.EnvironmentFile)
     epochs = read_epoch_lines(folder / runs.METRICS)
-    accuracy, precision = _results(folder / runs.EVALUATION)
-    status = "finished" if accuracy else _status(folder)
+    metric, score = _score(folder / runs.EVALUATION)
+    status = "finished" if score else _status(folder)
     return Listed(
         name=name,
         folder=folder,
@@ -116,8 +116,8 @@ def _read(name: str, folder: Path) -> Listed:
         recipe=str(recipe["name"]),
         epochs=len(epochs),
         of=0 if _is_by_features(recipe) else int(recipe["train"]["epochs"]),
-        accuracy=accuracy,
-        mean_average_precision=precision,
+        metric=metric,
+        score=score,
         validation=tuple(float(epoch["validation_accuracy"]) for epoch in epochs),
         seconds=runs.training_seconds(folder, epochs),
         started=str(environment["started"]),
@@ -138,16 +138,11 @@ def _status(folder: Path) -> Status:
     return "measuring" if mark.is_last else "training"
 
 
-def _results(path: Path) -> tuple[_Interval | None, _Interval | None]:
-    """The accuracy and the mean average precision of an evaluation, where it has them."""
-    found = read_run_file(path, records.EvaluationFile) if path.is_file() else {}
-    return _interval(found.get("accuracy")), _interval(found.get("mean_average_precision"))
-
-
-def _interval(share: dict[str, Any] | None) -> _Interval | None:
-    if share is None:
-        return None
-    return float(share["value"]), float(share["low"]), float(share["high"])
+def _score(path: Path) -> tuple[str, tuple[float, float, float] | None]:
+    if not path.is_file():
+        return records.ACCURACY, None
+    metric, found = records.main_metric(read_run_file(path, records.EvaluationFile))
+    return metric, (float(found["value"]), float(found["low"]), float(found["high"]))
 
 
 def _signature(folder: Path) -> tuple[int, ...]:

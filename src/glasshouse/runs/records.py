@@ -1,6 +1,7 @@
 """What the JSON files of a run must hold; more keys are kept, wrong ones are a named error."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from glasshouse.errors import StorageError
 from glasshouse.storage import read_json, read_text
+
+ACCURACY, PRECISION = "accuracy", "mean average precision"
 
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -124,6 +127,21 @@ class CostFile(_Record):
     """cost.json."""
 
     peak_memory_bytes: Count
+
+
+def main_metric(evaluation: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+    """The name of the metric that a run is judged by, and its value with low and high.
+
+    evaluation: the document evaluation.json.
+    """
+    # The share of images with all labels right would read as an accuracy, and mislead as one.
+    precision = evaluation.get("mean_average_precision")
+    return (ACCURACY, evaluation["accuracy"]) if precision is None else (PRECISION, precision)
+
+
+def metric_text(metric: str, value: float) -> str:
+    """An accuracy in percent; a mean average precision, which is no share, as a number in 0..1."""
+    return f"{value:.2%}" if metric == ACCURACY else f"{value:.3f}"
 
 
 def read_run_file(path: Path, shape: type[_Record]) -> dict[str, Any]:

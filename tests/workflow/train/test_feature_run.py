@@ -146,8 +146,8 @@ def test_every_image_is_predicted_once_by_heads_that_have_not_seen_it(
     expected = {*splits.train.ids.tolist(), *splits.validation.ids.tolist()}
     assert set(found.predictions.ids.tolist()) == expected
     assert not expected & set(splits.test.ids.tolist())
-    assert found.accuracy.low < found.accuracy.value < found.accuracy.high
-    assert len(found.accuracies) == 3
+    assert found.score.low < found.score.value < found.score.high
+    assert len(found.scores) == 3
 
 
 def test_wrong_labels_are_the_first_suspects_and_no_file_changes(

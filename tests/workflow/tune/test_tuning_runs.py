@@ -41,11 +41,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_seeds_are_summarised_with_an_interval(folder: Path) -> None:
     summary = read_json(folder / "seeds.json")
     values = [read_run(folder / f"seed-{n}").evaluation["accuracy"]["value"] for n in (0, 1)]  # type: ignore[index]
-    assert summary["accuracies"] == values
-    assert summary["accuracy"] == pytest.approx(sum(values) / 2)
+    assert summary["scores"] == values
+    assert summary["score"] == pytest.approx(sum(values) / 2)
     # Two seeds have so wide a t-interval that it reaches beyond what an accuracy can be.
-    interval = summary["accuracy_interval"]
-    assert 0 <= interval["low"] < summary["accuracy"] < interval["high"] <= 1
+    interval = summary["score_interval"]
+    assert 0 <= interval["low"] < summary["score"] < interval["high"] <= 1
     assert summary["loss_interval"]["low"] >= 0
 
 

@@ -8,6 +8,7 @@ from nicegui import ui
 
 from glasshouse.errors import UsageError
 from glasshouse.runs import folder as runs
+from glasshouse.runs.records import ACCURACY, main_metric
 from glasshouse.serving.deferred import deferred
 from glasshouse.serving.pages.charts import COLOURS, Options, echart, line, lines
 from glasshouse.serving.pages.parts import (
@@ -21,7 +22,7 @@ from glasshouse.serving.pages.parts import (
     text,
 )
 from glasshouse.serving.pages.runs import MOST_COMPARED
-from glasshouse.serving.pages.words import percent, precision, run_address
+from glasshouse.serving.pages.words import run_address, score_interval, score_text
 from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Page, Workbench
 from glasshouse.wording import duration, shown_path
@@ -91,7 +92,9 @@ def _overlaid(names: Sequence[str], found: Sequence[runs.Run], key: str, factor:
 
 def _table(names: Sequence[str], found: Sequence[runs.Run]) -> None:
     # The results come first: on a phone the other columns have to be scrolled to.
-    columns = ("Run", "Test accuracy", "95 % CI", "Epochs", "Training time", "Source", "Recipe")
+    metrics = [main_metric(run.evaluation)[0] for run in found if run.evaluation]
+    title = f"Test {' or '.join(sorted(set(metrics or [ACCURACY])))}"
+    columns = ("Run", title, "95 % CI", "Epochs", "Training time", "Source", "Recipe")
     with panel(), box("gh-scroll"), box("gh-table", "table") as grid:
         with box("", "thead"), box("", "tr").props("role=row"):
             for i, name in enumerate(columns):
@@ -106,7 +109,7 @@ def _table(names: Sequence[str], found: Sequence[runs.Run]) -> None:
 
 def _row(name: str, run: runs.Run, colour: str, *, is_entry: bool) -> None:
     """One run; is_entry: the Tab key enters the grid here."""
-    result, interval = _result(run.evaluation)
+    metric, share = main_metric(run.evaluation) if run.evaluation else (ACCURACY, None)
     has_no_epochs = run.recipe.transfer.way == "features"
     with box("", "tr").props("role=row"):
         with box("", "td").props("role=gridcell") as first:
@@ -114,8 +117,8 @@ def _row(name: str, run: runs.Run, colour: str, *, is_entry: bool) -> None:
             link(name, run_address(name), "gh-run").props("tabindex=-1")
         first.props["tabindex"] = 0 if is_entry else -1
         cells = (
-            result,
-            interval,
+            score_text(metric, share["value"]) if share else "not evaluated yet",
+            score_interval(metric, share["low"], share["high"]) if share else "",
             "features" if has_no_epochs else f"{len(run.epochs)} / {run.recipe.train.epochs}",
             duration(run.seconds),
             shown_path(run.source),

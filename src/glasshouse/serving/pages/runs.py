@@ -20,9 +20,9 @@ from glasshouse.serving.pages.parts import (
 from glasshouse.serving.pages.words import (
     compare_address,
     moment,
-    percent,
-    precision,
     run_address,
+    score_interval,
+    score_text,
 )
 from glasshouse.serving.run_lookup import listed_runs
 from glasshouse.serving.workbench import Page, Workbench
@@ -45,8 +45,8 @@ _CURVE = """
 <q-td :props="props"><svg v-if="props.row.curve" width="72" height="18" aria-hidden="true">
 <path :d="props.row.curve" fill="none" stroke="var(--accent)" stroke-width="1.5"/></svg></q-td>
 """
-_ACCURACY = """
-<q-td :props="props"><span :title="props.row.problem">{{ props.row.accuracy_text }}</span>
+_SCORE = """
+<q-td :props="props"><span :title="props.row.problem">{{ props.row.score_text }}</span>
 <span class="gh-interval">{{ props.row.interval }}</span></q-td>
 """
 _SELECT = """
@@ -106,7 +106,7 @@ def run_rows(workbench: Workbench) -> list[dict[str, Any]]:
 
 
 def _row(run: Listed) -> dict[str, Any]:
-    value, shown, interval = _result(run)
+    value, low, high = run.score or (None, None, None)
     return {
         "name": run.name,
         "address": run_address(run.name),
@@ -118,9 +118,10 @@ def _row(run: Listed) -> dict[str, Any]:
         "epochs_text": epochs_of(run.epochs, run),
         "curve": spark_path(run.validation),
         "validation": max(run.validation, default=None),
-        "accuracy": value,
-        "accuracy_text": shown,
-        "interval": interval,
+        "metric": run.metric,
+        "score": value,
+        "score_text": score_text(run.metric, value),
+        "interval": "" if low is None or high is None else score_interval(run.metric, low, high),
         "seconds": run.seconds,
         "time": duration(run.seconds) if run.seconds else "–",
         "started": moment(run.started),
@@ -139,6 +140,7 @@ def _result(run: Listed) -> tuple[float | None, str, str]:
 
 
 def _table(rows: list[dict[str, Any]]) -> ui.table:
+    metrics = " or ".join(sorted({row["metric"] for row in rows}))
     columns = [
         _column("name", "Run", "left", classes="gh-name"),
         _column("status", "Status", "left", hidden="gh-phone-hidden"),
@@ -146,7 +148,7 @@ def _table(rows: list[dict[str, Any]]) -> ui.table:
         _column("recipe", "Recipe", "left", hidden="gh-narrow-hidden"),
         _column("epochs", "Epochs", "right", hidden="gh-phone-hidden"),
         _column("curve", "Validation", "left", hidden="gh-phone-hidden") | {"sortable": False},
-        _column("accuracy", "Test accuracy, 95\u00a0%\u00a0CI", "right"),
+        _column("score", f"Test {metrics}, 95\u00a0%\u00a0CI", "right"),
         _column("seconds", "Training time", "right", hidden="gh-narrow-hidden"),
         _column("started", "Started", "right", hidden="gh-narrow-hidden"),
     ]
@@ -162,7 +164,7 @@ def _table(rows: list[dict[str, Any]]) -> ui.table:
     )
     for name, slot in (
         ("name", _NAME), ("status", _STATUS), ("curve", _CURVE),
-        ("accuracy", _ACCURACY),
+        ("score", _SCORE),
     ):  # fmt: skip
         table.add_slot(f"body-cell-{name}", slot)
     table.add_slot("body-cell-epochs", '<q-td :props="props">{{ props.row.epochs_text }}</q-td>')

@@ -3,15 +3,28 @@
 from datetime import datetime
 from urllib.parse import quote, urlencode
 
+from glasshouse.runs.records import ACCURACY, PRECISION
+
+_SHORT = {PRECISION: "mAP"}
+
 
 def percent(share: float | None, digits: int = 2) -> str:
     """A share (0 to 1) in percent; a dash when there is none."""
     return "–" if share is None else f"{100 * share:.{digits}f} %"
 
 
-def precision(share: float) -> str:
-    """A mean average precision (0 to 1) among accuracies."""
-    return f"mAP {share:.3f}"
+def score_text(metric: str, value: float | None) -> str:
+    """A test metric by its name in the records: an accuracy in percent, another with its name."""
+    if value is None or metric == ACCURACY:
+        return percent(value)
+    return f"{value:.3f} {_SHORT[metric]}"
+
+
+def score_interval(metric: str, low: float, high: float) -> str:
+    """The confidence interval of a test metric, in the units of its value."""
+    if metric == ACCURACY:
+        return f"{100 * low:.1f} – {100 * high:.1f}"
+    return f"{low:.3f} – {high:.3f}"
 
 
 def rate(lr: float) -> str:

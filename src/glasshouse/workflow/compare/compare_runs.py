@@ -28,13 +28,20 @@ def compare_runs(
     """Every pair of runs, on their own test split or on that of another source.
 
     Raises UsageError for fewer than two runs or the same run twice, and DataError when the runs
-    were not evaluated on the same images.
+    were not evaluated on the same images, or may have several labels per image.
     """
     names = _names(folders)
     found: dict[str, Predictions] = {
         name: predictions_of(folder, source, data_dir=data_dir, offline=offline)
         for name, folder in zip(names, folders, strict=True)
     }
+    several = [name for name, predictions in found.items() if predictions.is_multi_label]
+    if several:
+        raise DataError(
+            "compare works with one label per image, but the images of these runs may have "
+            f"several: {', '.join(several)}. `glasshouse runs` lists the mean average precision "
+            "of each run."
+        )
     return compare_all(found)
 
 

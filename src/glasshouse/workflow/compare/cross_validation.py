@@ -6,18 +6,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from glasshouse.data.images import ImageSet
+from glasshouse.data.targets import class_counts
 from glasshouse.evaluation.intervals import Interval, wilson_of
 from glasshouse.evaluation.metrics import hits
+from glasshouse.evaluation.multi_label import evaluate_labels, mean_average_precision
 from glasshouse.models.predict import Predictions
 from glasshouse.progress import Progress
+from glasshouse.runs.records import ACCURACY, PRECISION
 from glasshouse.settings import Recipe
 from glasshouse.training.features import Features, extract, make_extractor
 from glasshouse.training.folds import Positions, assign_folds, join, rows_of
-from glasshouse.training.head_choice import choose_head
+from glasshouse.training.head_choice import choose_head, head_answers
 from glasshouse.training.heads import HeadSettings, fit_heads
 from glasshouse.workflow.train.experiment import TrainRequest, first_classifier
 from glasshouse.workflow.train.feature_run import head_predictions, head_settings
-from glasshouse.workflow.use.source_check import require_held_out, require_one_label
+from glasshouse.workflow.use.source_check import require_held_out
 
 _INNER = 4
 
@@ -27,14 +30,16 @@ class Folds:
     """Every image predicted by a head that has not seen it.
 
     predictions: for the training and validation images in order, and the test images on request.
-    fold_of ``(n,)``: the fold in which each was held out. accuracies: one per fold; accuracy: over
+    fold_of ``(n,)``: the fold in which each was held out. metric: what the scores are, accuracy, or
+    mean average precision where an image may have several labels; scores: one per fold; score: over
     all images. image_sets: the images themselves, for galleries.
     """
 
     predictions: Predictions
     fold_of: Positions
-    accuracy: Interval
-    accuracies: tuple[float, ...]
+    metric: str
+    score: Interval
+    scores: tuple[float, ...]
     image_sets: tuple[ImageSet, ...]
     notes: tuple[str, ...]
     seconds: float
@@ -56,17 +61,16 @@ def cross_validate(
     """
     started = time.perf_counter()
     require_held_out(request.recipe.data, "folds")
-    require_one_label(request.source, "cross-validation")
     splits, classifier = first_classifier(request, progress)
     parts = {"train": splits.train, "validation": splits.validation}
     parts |= {"test": splits.test} if with_test else {}
     recipe = request.recipe
-    labels, ids = (
+    targets, ids = (
         np.concatenate([getattr(part, name) for part in parts.values()])
-        for name in ("labels", "ids")
+        for name in ("targets", "ids")
     )
     # Before the features, which take long: this may refuse.
-    fold_of = assign_folds(ids, labels, folds, seed=recipe.data.split_seed)
+    fold_of = assign_folds(ids, targets, folds, seed=recipe.data.split_seed)
     extractor = make_extractor(classifier, splits.train, recipe.train)
     flips = recipe.transfer.flips
     whole = join([
@@ -74,13 +78,25 @@ def cross_validate(
         for name, part in parts.items()
     ])  # fmt: skip
     predictions = _held_out(whole, fold_of, recipe)
-    right = hits(predictions)
+    metric, score, scores = _scores(predictions, fold_of)
     left_out = (f"{bad.path} was skipped: {bad.reason}" for bad in splits.bad_files)
-    accuracies = tuple(float(right[fold_of == fold].mean()) for fold in range(folds))
     return Folds(
-        predictions, fold_of, wilson_of(right), accuracies, tuple(parts.values()),
+        predictions, fold_of, metric, score, scores, tuple(parts.values()),
         (*splits.notes, extractor.describe(), *left_out), time.perf_counter() - started,
     )  # fmt: skip
+
+
+def _scores(
+    predictions: Predictions, fold_of: Positions
+) -> tuple[str, Interval, tuple[float, ...]]:
+    """The name of the metric, its value over all images, and its value in each fold."""
+    parts = [fold_of == fold for fold in range(int(fold_of.max()) + 1)]
+    if not predictions.is_multi_label:
+        right = hits(predictions)
+        return ACCURACY, wilson_of(right), tuple(float(right[own].mean()) for own in parts)
+    truth, shares = predictions.label_matrix, predictions.probabilities
+    scores = tuple(mean_average_precision(truth[own], shares[own]) for own in parts)
+    return PRECISION, evaluate_labels(predictions).mean_average_precision, scores
 
 
 def _held_out(whole: Features, fold_of: Positions, recipe: Recipe) -> Predictions:
@@ -91,7 +107,7 @@ def _held_out(whole: Features, fold_of: Positions, recipe: Recipe) -> Prediction
         seen, unseen = rows_of(whole, rest), rows_of(whole, held)
         fits = fit_heads(seen, unseen, _chosen(seen, settings))
         logits[held] = head_predictions(fits[0], unseen).logits
-    return Predictions(logits, whole.labels, whole.ids, whole.class_names)
+    return head_answers(logits, whole)
 
 
 def _chosen(seen: Features, settings: HeadSettings) -> HeadSettings:
@@ -100,11 +116,11 @@ def _chosen(seen: Features, settings: HeadSettings) -> HeadSettings:
         settings.kinds[0] != "logistic" or len(settings.strengths) == 1
     ):
         return settings
-    fewest = int(np.bincount(seen.labels, minlength=len(seen.class_names)).min())
+    fewest = int(class_counts(seen.targets, len(seen.class_names)).min())
     if fewest < 2:
         middle = settings.strengths[len(settings.strengths) // 2]
         return replace(settings, kinds=settings.kinds[:1], strengths=(middle,))
-    inner = assign_folds(seen.ids, seen.labels, min(_INNER, fewest), seed=settings.seed)
+    inner = assign_folds(seen.ids, seen.targets, min(_INNER, fewest), seed=settings.seed)
     some, others = rows_of(seen, np.flatnonzero(inner == 0)), rows_of(seen, np.flatnonzero(inner))
     best = choose_head(others, some, settings).best
     strengths = settings.strengths if best.strength is None else (best.strength,)

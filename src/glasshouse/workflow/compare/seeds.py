@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from glasshouse.errors import Interrupted, UsageError
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.evaluation.over_seeds import mean_over_seeds
 from glasshouse.runs import folder as runs
+from glasshouse.runs.records import main_metric
 from glasshouse.storage import remove_unfinished, write_json
 from glasshouse.workflow.train.experiment import (
     TrainRequest,
@@ -25,17 +27,19 @@ Runner = Callable[[TrainRequest], object]
 
 @dataclass(frozen=True)
 class SeedSummary:
-    """Test accuracy and loss over seeds; intervals and deviation are None for a single seed.
+    """The test metric and loss over seeds; intervals and deviation are None for a single seed.
 
-    seconds: mean training time of a run.
+    metric: what scores are: accuracy, or mean average precision where an image may have several
+    labels. seconds: mean training time of a run.
     """
 
     folders: tuple[str, ...]
     seeds: tuple[int, ...]
-    accuracies: tuple[float, ...]
-    accuracy: float
-    accuracy_interval: Interval | None
-    accuracy_deviation: float | None
+    metric: str
+    scores: tuple[float, ...]
+    score: float
+    score_interval: Interval | None
+    score_deviation: float | None
     losses: tuple[float, ...]
     loss: float
     loss_interval: Interval | None
@@ -122,16 +126,17 @@ def train_seeds(request: TrainRequest, count: int, run: Runner = run_quietly) ->
 def summarize_seeds(finished: Sequence[runs.Run]) -> SeedSummary:
     """Mean and t-interval of the runs' test metrics; raises UsageError for an unfinished run."""
     metrics = [_test_metrics(run) for run in finished]
-    accuracies = np.array([accuracy for accuracy, _, _ in metrics])
+    scores = np.array([score for score, _, _ in metrics])
     losses = np.array([loss for _, loss, _ in metrics])
     several = len(finished) > 1
     return SeedSummary(
         folders=tuple(run.folder.name for run in finished),
         seeds=tuple(run.recipe.train.seed for run in finished),
-        accuracies=tuple(accuracies.tolist()),
-        accuracy=float(accuracies.mean()),
-        accuracy_interval=mean_over_seeds(accuracies).within(0, 1) if several else None,
-        accuracy_deviation=float(accuracies.std(ddof=1)) if several else None,
+        metric=main_metric(evaluation_of(finished[0]))[0],
+        scores=tuple(scores.tolist()),
+        score=float(scores.mean()),
+        score_interval=mean_over_seeds(scores).within(0, 1) if several else None,
+        score_deviation=float(scores.std(ddof=1)) if several else None,
         losses=tuple(losses.tolist()),
         loss=float(losses.mean()),
         loss_interval=mean_over_seeds(losses).within(0, math.inf) if several else None,
@@ -145,7 +150,12 @@ def seconds_of(run: runs.Run) -> float:
 
 
 def _test_metrics(run: runs.Run) -> tuple[float, float, float]:
+    evaluation = evaluation_of(run)
+    return main_metric(evaluation)[1]["value"], evaluation["before"]["loss"], seconds_of(run)
+
+
+def evaluation_of(run: runs.Run) -> dict[str, Any]:
+    """The metrics of a run; raises UsageError when it has not finished training."""
     if run.evaluation is None:
         raise UsageError(f"{run.folder} has not finished training")
-    evaluation = run.evaluation
-    return evaluation["accuracy"]["value"], evaluation["before"]["loss"], seconds_of(run)
+    return run.evaluation

@@ -134,8 +134,8 @@ class LessonPanel:
             with box("gh-row"):
                 ui.icon("check_circle").classes("gh-good").props("aria-hidden=true")
                 text(f"{run} is trained.", "span", "gh-trained")
-            if found is not None and found.accuracy is not None:
-                value, low, high = found.accuracy
+            if found is not None and found.score is not None:
+                value, low, high = found.score
                 text(
                     f"{value:.0%} right on the images held out for the test (95 % confidence "
                     f"interval {low:.0%} to {high:.0%}).",
