@@ -48,16 +48,6 @@ def test_the_newest_run_comes_first_with_its_metrics(tmp_path: Path) -> None:
     assert new.validation == (0.5, 0.6, 0.7)
 
 
-def test_with_several_labels_the_mean_average_precision_is_listed(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "pairs")
-    found = evaluation(0.01, 0.0, 0.02) | {"top_k": None, "confusion": None, "per_label": []}
-    found["mean_average_precision"] = {"value": 0.5, "low": 0.4, "high": 0.6}
-    (folder / "evaluation.json").write_text(json.dumps(found))
-    (listed,) = RunListing(tmp_path).read()
-    assert listed.mean_average_precision == (0.5, 0.4, 0.6)
-    assert listed.accuracy == (0.01, 0.0, 0.02)
-
-
 def test_the_order_is_that_of_the_start_and_not_of_the_names(tmp_path: Path) -> None:
     days = {"b": "02", "d": "04", "a": "03", "c": "01"}
     for name, day in days.items():

@@ -453,16 +453,16 @@ def test_a_run_with_several_labels_per_image_is_listed_by_its_mean_average_preci
     (folder / "evaluation.json").write_text(json.dumps(found))
     write_run(workbench.runs / "single")
     rows = {row["name"]: row for row in run_rows(workbench)}
-    assert rows["pairs"]["accuracy"] == 0.5
-    assert rows["pairs"]["accuracy_text"] == "mAP 0.500"
+    assert rows["pairs"]["score"] == 0.5
+    assert rows["pairs"]["score_text"] == "0.500 mAP"
     assert rows["pairs"]["interval"] == "0.400 – 0.600"
-    assert rows["single"]["accuracy_text"] == "70.00 %"
+    assert rows["single"]["score_text"] == "70.00 %"
     assert rows["single"]["interval"] == "60.0 – 80.0"
 
     async def story(user: User) -> None:
         await user.open("/compare?run=pairs&run=single")
-        await user.should_see("mAP 0.500")
-        await user.should_see("0.400 to 0.600")
+        await user.should_see("0.500 mAP")
+        await user.should_see("0.400 – 0.600")
         await user.should_see("70.00 %")
 
     visit(workbench, story)

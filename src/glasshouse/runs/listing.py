@@ -25,8 +25,6 @@ _FILES = (
 # numbers of a signature.
 _OF_STEPS = -2
 
-_Interval = tuple[float, float, float]
-
 
 @dataclass(frozen=True)
 class Listed:

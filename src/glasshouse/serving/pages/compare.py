@@ -1,7 +1,7 @@
 """The page that compares runs: their curves in one chart, and paired tests."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 from nicegui import ui
@@ -126,17 +126,6 @@ def _row(name: str, run: runs.Run, colour: str, *, is_entry: bool) -> None:
         )
         for i, cell in enumerate(cells):
             text(cell, "td", "gh-number" if i < 4 else "").props("role=gridcell tabindex=-1")
-
-
-def _result(found: Mapping[str, Any] | None) -> tuple[str, str]:
-    """What counts on the test split, and its interval."""
-    if not found:
-        return "not evaluated yet", ""
-    share = found.get("mean_average_precision")
-    if share is not None:
-        return precision(share["value"]), f"{share['low']:.3f} to {share['high']:.3f}"
-    share = found["accuracy"]
-    return percent(share["value"]), f"{percent(share['low'])} to {percent(share['high'])}"
 
 
 def _tests(paired: "PairedTests") -> None:

@@ -128,17 +128,6 @@ def _row(run: Listed) -> dict[str, Any]:
     }
 
 
-def _result(run: Listed) -> tuple[float | None, str, str]:
-    """What counts on the test split, by which the list is sorted, as text, and its interval."""
-    if run.mean_average_precision is not None:
-        value, low, high = run.mean_average_precision
-        return value, precision(value), f"{low:.3f} – {high:.3f}"
-    if run.accuracy is None:
-        return None, percent(None), ""
-    value, low, high = run.accuracy
-    return value, percent(value), f"{100 * low:.1f} – {100 * high:.1f}"
-
-
 def _table(rows: list[dict[str, Any]]) -> ui.table:
     metrics = " or ".join(sorted({row["metric"] for row in rows}))
     columns = [
