@@ -54,7 +54,7 @@ def test_a_finished_run_shows_its_evaluation(full: Workbench) -> None:
     async def story(user: User) -> None:
         await user.open("/run/first")
         await user.should_see(f"{100 * figures['accuracy']['value']:.1f} %")
-        await user.should_see(f"{100 * figures['accuracy']['low']:.1f} – ")
+        await user.should_see(f"{100 * figures['accuracy']['low']:.1f} % to ")
         await user.should_see("always predicting the most frequent class gets")
         await user.should_see("Reliability diagram")
         await user.should_see("small-cnn")
