@@ -29,7 +29,7 @@ _SAVING_SECONDS = "600"
 
 
 def is_done_elsewhere(processes: int | None) -> bool:
-    """Start the command in so many processes, or take part in one as another than the first.
+    """Start the command in this many processes, or take part in one as another than the first.
 
     False where this process has to do the work itself: alone, or as the first of several.
     """

@@ -13,7 +13,7 @@ from glasshouse.errors import DataError
 Values = NDArray[Any]
 
 
-def label_values(label: Any, where: str) -> Values:
+def row_values(label: Any, where: str) -> Values:
     """The labels of one row, ``()`` or ``(m,)``: whole numbers, names, or 0 and 1 of any type.
 
     where: what DataError calls the row.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image as PillowImage
 
 from glasshouse.data.arrays import bytes_hint, rgb_pixels
-from glasshouse.data.dataset_labels import label_values, row_targets
+from glasshouse.data.dataset_labels import row_targets, row_values
 from glasshouse.data.decode import decode, decode_opened
 from glasshouse.data.fitting import Resize, fit_to_size
 from glasshouse.data.images import ImageSet
@@ -53,7 +53,7 @@ def from_dataset(
             _require_same_size(pixels, where)
         else:
             pixels.append(fit_to_size(upright, image_size, image_size, resize))
-        labels.append(label_values(answer, where))
+        labels.append(row_values(answer, where))
     if not pixels:
         raise DataError("the dataset has no rows: expected one image or more")
     known = class_names if class_names is not None else declared_classes(dataset, columns[1])

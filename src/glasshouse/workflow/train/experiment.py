@@ -21,10 +21,10 @@ from glasshouse.runs import folder as runs, holding
 from glasshouse.runs.failure import clear_failure
 from glasshouse.settings import Recipe, TrainSettings
 from glasshouse.storage import remove_unfinished, write_json, write_text
-from glasshouse.training.agreement import require_alike, require_same_weights, share_state
 from glasshouse.training.fit import class_weights_of
 from glasshouse.training.loop import Step, TrainingSetup
 from glasshouse.training.precision import choose_precision
+from glasshouse.training.process_agreement import require_alike, require_same_weights, share_state
 from glasshouse.training.process_group import current_group
 from glasshouse.training.seeding import threads_of
 from glasshouse.training.state import (

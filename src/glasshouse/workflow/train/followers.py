@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from glasshouse.errors import Interrupted
-from glasshouse.training.agreement import require_same_weights, share_state
+from glasshouse.training.process_agreement import require_same_weights, share_state
 from glasshouse.training.process_group import ProcessGroup
 from glasshouse.training.state import Epoch
 from glasshouse.training.transfer import train_transfer

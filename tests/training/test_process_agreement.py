@@ -9,7 +9,7 @@ from torch import nn
 
 from glasshouse.data.images import Splits
 from glasshouse.errors import ProcessError, UsageError
-from glasshouse.training.agreement import (
+from glasshouse.training.process_agreement import (
     Member,
     require_alike,
     require_equal,
