@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import TypeAdapter
 
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.inference import InferenceNet, inference_net
@@ -382,3 +383,19 @@ def test_an_image_without_an_answer_is_a_problem_of_its_own(classifier: Classifi
     for bad in (answers[0], answers[2]):
         assert bad.json()["type"] == "urn:glasshouse:problem:not-finite"
         assert "logits are NaN or infinite" in bad.json()["detail"]
+
+
+def test_routes_are_built_before_the_first_request(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Caller(create_api(make_service(classifier, "tiny")))
+    late: list[type] = []
+    built = TypeAdapter.__init__
+
+    def build(self: Any, type_: Any, **more: Any) -> None:
+        late.append(type_)
+        built(self, type_, **more)
+
+    monkeypatch.setattr(TypeAdapter, "__init__", build)
+    assert ask("POST", "/predict", content=png(1), headers=RAW).status_code == 200
+    assert late == []

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from numpy.typing import NDArray
+from tritonclient.utils import triton_to_np_dtype
 
 from glasshouse.data.decode import decode
 from glasshouse.models.classifier import Classifier
@@ -123,7 +124,7 @@ def test_int8_bool_and_half_precision(
         ("INT8", dark.astype(np.int8), dark, "0 to 255"),
         ("BOOL", bright, bright * np.uint8(255), "0 to 1"),
         ("FP16", pixels.astype(np.float16), pixels, "0 to 255"),
-        ("BF16", pixels.astype(np.float32), pixels, "0 to 255"),
+        ("BF16", pixels.astype(triton_to_np_dtype("BF16")), pixels, "0 to 255"),  # by version
     ):
         found = infer(client, datatype, values, binary=True)
         np.testing.assert_allclose(

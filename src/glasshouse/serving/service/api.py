@@ -61,7 +61,18 @@ def create_api(service: Service, rules: AccessRules | None = None) -> FastAPI:
     app.include_router(repository_routes(service, rules))
     app.add_middleware(RequestMiddleware, service=service, rules=rules)
     app.openapi = _openapi_with_schemas(app)  # type: ignore[method-assign]
+    _build_routes(app)
     return app
+
+
+def _build_routes(app: FastAPI) -> None:
+    """Build every route now; newer versions of FastAPI would do so at the first request.
+
+    That takes long, and hides a warning meanwhile in a way that other threads can undo.
+    """
+    nowhere = {"type": "http", "method": "GET", "path": "/\0", "root_path": "", "headers": []}
+    for route in app.routes:
+        route.matches(nowhere)
 
 
 def _openapi_with_schemas(app: FastAPI) -> Any:
