@@ -38,8 +38,8 @@ def acquire_in_a_thread(take: Callable[[], object]) -> tuple[threading.Thread, t
     return thread, acquired
 
 
-def test_a_second_holder_waits_for_the_first(tmp_path: Path) -> None:
-    first, second = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
+def require_waiting(first: Any, second: Any) -> None:
+    """The second lock is acquired once the first is released, and not before."""
     assert first.acquire()
     thread, acquired = acquire_in_a_thread(second.acquire)
     assert not acquired.wait(0.2)
@@ -47,6 +47,11 @@ def test_a_second_holder_waits_for_the_first(tmp_path: Path) -> None:
     assert acquired.wait(PATIENCE_S)
     thread.join()
     second.release()
+
+
+def test_a_second_holder_waits_for_the_first(tmp_path: Path) -> None:
+    first, second = FileLock(tmp_path / "lock"), FileLock(tmp_path / "lock")
+    require_waiting(first, second)
     second.release()  # releasing what is not held does nothing
 
 
@@ -294,10 +299,4 @@ def test_on_windows_no_file_is_marked_and_a_stand_in_in_use_stays(
 def test_on_windows_a_lock_on_a_file_is_waited_for(tmp_path: Path, as_on_windows: Any) -> None:
     first = as_on_windows.FileLock(tmp_path / "lock")
     second = as_on_windows.FileLock(tmp_path / "lock")
-    assert first.acquire()
-    thread, acquired = acquire_in_a_thread(second.acquire)
-    assert not acquired.wait(0.2)
-    first.release()
-    assert acquired.wait(PATIENCE_S)
-    thread.join()
-    second.release()
+    require_waiting(first, second)

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from aiohttp import ClientSession, WSMsgType, web
@@ -30,29 +31,29 @@ class Habits:
 @contextlib.contextmanager
 def reverse_proxy(port: int, target: str, habits: Habits) -> Iterator[str]:
     """A proxy on this port, in a thread; gives the address of the target behind it."""
-    loop = asyncio.new_event_loop()
-    ready, stop = threading.Event(), asyncio.Event()
+    started: Future[Callable[[], object]] = Future()
+    # asyncio.run ends what is still being answered when a page is left.
     thread = threading.Thread(
-        target=loop.run_until_complete, args=(_serve(port, _Proxy(target, habits), ready, stop),)
+        target=lambda: asyncio.run(_serve(port, _Proxy(target, habits), started))
     )
     thread.start()
-    assert ready.wait(30)
+    stop = started.result(30)
     try:
         yield f"http://127.0.0.1:{port}{habits.prefix}/"
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        stop()
         thread.join(30)
-        loop.close()
 
 
-async def _serve(port: int, proxy: "_Proxy", ready: threading.Event, stop: asyncio.Event) -> None:
+async def _serve(port: int, proxy: "_Proxy", started: "Future[Callable[[], object]]") -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
     app = web.Application(client_max_size=_LARGEST)
     app.router.add_route("*", "/{path:.*}", proxy.answer)
     runner = web.AppRunner(app, shutdown_timeout=1.0)
     await runner.setup()
     async with ClientSession(auto_decompress=False) as proxy.session:
         await web.TCPSite(runner, "127.0.0.1", port).start()
-        ready.set()
+        started.set_result(lambda: loop.call_soon_threadsafe(stop.set))
         await stop.wait()
         await runner.cleanup()
 

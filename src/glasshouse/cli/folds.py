@@ -58,13 +58,8 @@ def folds(
     early_checks.require_outside(out, source)
     if out is not None:
         runs.claim(out, resume=False)
-    request = _request(
-        source,
-        recipe,
-        overrides_of(with_shorthands(set_, device=device), backbone, weights),
-        data_dir,
-        offline,
-    )
+    overrides = overrides_of(with_shorthands(set_, device=device), backbone, weights)
+    request = _request(source, recipe, overrides, data_dir, offline)
     early_checks.reread(reread, source)
     from glasshouse.evaluation.metrics import per_class
     from glasshouse.evaluation.multi_label import evaluate_labels
@@ -152,13 +147,8 @@ def label_errors(
 
     early_checks.require_folder_free_of_files(out)
     early_checks.require_outside(out, source)
-    request = _request(
-        source,
-        recipe,
-        overrides_of(with_shorthands(set_, device=device), backbone, weights),
-        data_dir,
-        offline,
-    )
+    overrides = overrides_of(with_shorthands(set_, device=device), backbone, weights)
+    request = _request(source, recipe, overrides, data_dir, offline)
     early_checks.reread(reread, source)
     from glasshouse.evaluation.suspect_labels import suspect_labels
     from glasshouse.workflow.compare.label_errors import write_label_errors
