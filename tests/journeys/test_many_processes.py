@@ -137,7 +137,7 @@ def test_two_nodes_of_torchrun_give_the_same_bytes(folder: Path, alone: Path) ->
         for rank in (0, 1)
     ]  # fmt: skip
     errors = [node.communicate(timeout=LONGEST_S)[1] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], errors
+    assert [node.returncode for node in nodes] == [0, 0], "\n".join(errors)
     assert result_bytes(folder / "nodes") == result_bytes(alone)
 
 

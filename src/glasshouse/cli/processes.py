@@ -6,7 +6,7 @@ import sys
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,7 +94,9 @@ def as_first() -> Iterator[None]:
 
     with joined() as group:
         yield
-        group.told(None)
+        # Everything is written; a process that has left by now is not missed.
+        with suppress(ProcessError):
+            group.told(None)
 
 
 def _launch(processes: int) -> None:
