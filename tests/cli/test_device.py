@@ -10,6 +10,7 @@ from PIL import Image
 from glasshouse.cli.options import with_shorthands
 from glasshouse.errors import UsageError
 from glasshouse.models import devices
+from glasshouse.serving.service import server
 from tests.journeys.command import glasshouse_here
 
 
@@ -50,11 +51,25 @@ def test_a_classifier_computes_where_the_command_says(
     )
     Path("names.txt").write_text("cat\ndog\n")
     names = ["--class-names", "names.txt"] if "--net" in command else []
-    for option, expected in ((["--device", "cuda:1"], "cuda:1"), ([], "auto")):
+    for option, expected in ((["--device", "cuda:1"], "cuda:1"), ([], "cpu")):
         asked.clear()
         code, _, errors = glasshouse_here([*command, *names, *option], capsys)
         assert code == 0, errors
         assert set(asked) == {expected}
+
+
+def test_what_is_served_or_exported_stays_on_the_cpu(
+    asked: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Their examples are on the CPU, whatever else this machine has.
+    monkeypatch.setattr(server, "run", lambda *given: None)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    for command in (["serve", "--port", "0"], ["export", "--out", "net.onnx"]):
+        asked.clear()
+        verb, *options = command
+        code, _, errors = glasshouse_here([verb, "cifar10-small", *options], capsys)
+        assert code == 0, errors
+        assert set(asked) == {"cpu"}, verb
 
 
 def test_training_and_folds_note_the_device_in_the_recipe() -> None:

@@ -139,7 +139,14 @@ def test_several_models_have_names_of_their_own(
 def test_models_are_loaded_from_this_machine_or_with_a_key_only(serve: Any, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("s3cret")
     key, anywhere = ("--api-key-file", str(tmp_path / "key")), ("--host", "0.0.0.0")
-    for options, status in (((), 200), (anywhere, 403), ((*anywhere, *key), 200)):
+    # Behind a proxy, every client seems to come from this machine.
+    proxied = ("--allow-host", "photos.example")
+    for options, status in (
+        ((), 200), (anywhere, 403), ((*anywhere, *key), 200), (proxied, 403),
+        ((*proxied, *key), 200),
+    ):  # fmt: skip
         headers = {"x-api-key": "s3cret"}
+        if "photos.example" in options:
+            headers["host"] = "photos.example"
         path = "/v2/repository/models/cifar10-small/unload"
         assert serve(*options).ask("POST", path, headers=headers).status_code == status

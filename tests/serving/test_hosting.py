@@ -4,6 +4,7 @@ import pytest
 
 from glasshouse.errors import UsageError
 from glasshouse.serving.hosting import Hosting, hosting_from
+from glasshouse.serving.reach import root_path
 
 
 def test_an_ordinary_machine_has_no_wishes() -> None:
@@ -31,6 +32,13 @@ def test_a_hub_needs_a_token_and_keeps_the_path_at_one_address() -> None:
     assert found.hosts == ("*",)
     assert found.root_paths(8080) == ("/user/me/proxy/absolute/8080",)
     assert hosting_from({"JUPYTERHUB_SERVICE_PREFIX": "/"}).prefix == "/"
+
+
+def test_the_path_of_a_user_is_compared_without_escapes() -> None:
+    found = hosting_from({"JUPYTERHUB_SERVICE_PREFIX": "/user/anna%20b/"})
+    assert found.root_paths(8080) == ("/user/anna b/proxy/absolute/8080",)
+    assert found.prefix == "/user/anna%20b/"
+    assert root_path("/apps/caf%C3%A9") == "/apps/café"
 
 
 def test_an_app_of_databricks_listens_to_the_network_with_a_token() -> None:

@@ -10,11 +10,11 @@ from glasshouse.cli.named_classifier import NamedModel, classifier_named
 from glasshouse.cli.options import (
     ClassNamesFile,
     DataDir,
-    Device,
     Json,
     Net,
     Offline,
     Reread,
+    UseDevice,
     Weights,
     print_json,
 )
@@ -38,7 +38,7 @@ def evaluate(
     net: Net = None,
     weights: Weights = None,
     class_names: ClassNamesFile = None,
-    device: Device = None,
+    device: UseDevice = "cpu",
     reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,

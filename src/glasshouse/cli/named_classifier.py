@@ -17,7 +17,7 @@ class NamedModel:
     """What a command says of its model.
 
     model: MODEL, a run folder or the name of a network; None where net takes its place. net: the
-    user's own code. class_names: a file. device: a name, or None for "auto".
+    user's own code. class_names: a file. device: where it computes.
     """
 
     model: str | None
@@ -25,7 +25,7 @@ class NamedModel:
     weights: Path | None = None
     class_names: Path | None = None
     offline: bool = False
-    device: str | None = None
+    device: str = "cpu"
 
     @property
     def shown(self) -> str:
@@ -103,9 +103,8 @@ def classifier_named(named: NamedModel) -> "Classifier":
     """
     from glasshouse.models.devices import choose_device, use_device
 
-    device = named.device or "auto"
-    choose_device(device)  # before weights are read, which may take long
-    return use_device(_classifier_named(named), device)
+    choose_device(named.device)  # before weights are read, which may take long
+    return use_device(_classifier_named(named), named.device)
 
 
 def _classifier_named(named: NamedModel) -> "Classifier":

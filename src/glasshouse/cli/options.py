@@ -71,8 +71,14 @@ ImageSize = Annotated[int | None, typer.Option(help="Short for --set data.image_
 Device = Annotated[
     str | None,
     typer.Option(
-        help="Where networks compute: auto, cpu, cuda, cuda:1 and so on, or mps. Default: auto, "
-        "which is cuda where there is one, else the CPU."
+        help="Short for --set train.device=: auto, cpu, cuda, cuda:1 and so on, or mps; auto, the "
+        "default, is cuda where there is one."
+    ),
+]
+UseDevice = Annotated[
+    str,
+    typer.Option(
+        "--device", help="Where the network computes: cpu, cuda, cuda:1 and so on, mps, or auto."
     ),
 ]
 

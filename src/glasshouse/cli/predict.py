@@ -10,11 +10,11 @@ from glasshouse.cli.named_classifier import NamedModel, classifier_named, model_
 from glasshouse.cli.options import (
     IMAGE_HELP,
     ClassNamesFile,
-    Device,
     Json,
     Model,
     Net,
     Offline,
+    UseDevice,
     Weights,
     print_json,
 )
@@ -32,7 +32,7 @@ def predict(
     net: Net = None,
     weights: Weights = None,
     class_names: ClassNamesFile = None,
-    device: Device = None,
+    device: UseDevice = "cpu",
     offline: Offline = False,
     json: Json = False,
 ) -> None:

@@ -143,7 +143,8 @@ def _rules(host: str, key: str | None, hosts: list[str], origins: list[str]) -> 
         api_key=key,
         hosts=frozenset({*hosts, *(_LOCAL if is_local and key is None else ())}),
         origins=frozenset(origin.rstrip("/").lower() for origin in origins),
-        may_control=is_local or key is not None,
+        # Behind a proxy, every client comes from this machine.
+        may_control=key is not None or (is_local and not hosts),
     )
 
 

@@ -9,6 +9,7 @@ import time
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlencode
 
 import typer
 
@@ -93,11 +94,11 @@ def ui(
         frames=(*hosting.frames, *names.frame_sources(frame_host or ())),
         token=_token(token, no_token=no_token, is_needed=hosting.needs_token or not is_local),
         root_paths=(*hosting.root_paths(port), *filter(None, [names.root_path(root_path)])),
-        websockets=websockets and hosting.websockets,
+        websockets=websockets,
     )
     read_only = read_only or port == hosting.read_only_port
     workbench = Workbench(runs.resolve(), data_dir, offline or read_only, read_only)
-    link = f"?token={reach.token}" if reach.token else ""
+    link = f"?{urlencode({'token': reach.token})}" if reach.token else ""
     address = f"http://{_shown(host)}:{port}/{link}"
     print(f"{address}  (Ctrl+C stops it; training runs continue)", flush=True)
     if hosting.prefix is not None:

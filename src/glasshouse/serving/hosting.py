@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from glasshouse.errors import UsageError
 from glasshouse.serving.reach import ANY_HOST, host_patterns
@@ -27,7 +28,6 @@ class Hosting:
     hosts: tuple[str, ...] = ()
     prefix: str | None = None
     frames: tuple[str, ...] = ()
-    websockets: bool = True
     needs_token: bool = False
 
     def usual_port(self, *, read_only: bool) -> int | None:
@@ -37,8 +37,8 @@ class Hosting:
         return self.port
 
     def root_paths(self, port: int) -> tuple[str, ...]:
-        """The prefixes that the notebook server may leave in the path."""
-        return () if self.prefix is None else (f"{self.prefix}proxy/absolute/{port}",)
+        """The prefixes that the notebook server may leave in the path, without escapes."""
+        return () if self.prefix is None else (unquote(f"{self.prefix}proxy/absolute/{port}"),)
 
 
 def hosting_from(environment: Mapping[str, str]) -> Hosting:

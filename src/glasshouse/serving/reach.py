@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
+from urllib.parse import unquote
 
 from psutil import net_if_addrs
 
@@ -83,11 +84,11 @@ def own_names(address: str) -> tuple[str, ...]:
 
 
 def root_path(given: str) -> str:
-    """A prefix as `Reach.root_paths` has it: with a slash in front and none at the end."""
+    """A prefix as `Reach.root_paths` has it: without escapes, a slash in front, none at the end."""
     path = f"/{given.strip('/')}" if given.strip("/") else ""
     if not re.fullmatch(r"(?:/[^/?#\s\\]+)*", path) or {".", ".."} & set(path.split("/")):
         raise UsageError(f"--root-path {given!r}: expected a path, such as /apps/glasshouse")
-    return path
+    return unquote(path)
 
 
 def _number(address: str) -> str:

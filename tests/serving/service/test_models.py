@@ -209,6 +209,36 @@ def test_newer_weights_are_loaded_once_they_are_complete(several: Service, folde
     assert 'glasshouse_model_loads_total{model="pets"} 1.0' in ask("GET", "/metrics").text
 
 
+def test_newer_weights_that_are_copied_after_their_description_are_loaded(
+    several: Service, folder: Path
+) -> None:
+    save_classifier(pets(1), folder.parent / "next")
+    for name in ("model.json", "model.safetensors"):  # as cp does
+        (folder / name).write_bytes((folder.parent / "next" / name).read_bytes())
+        asyncio.run(reload_changed(several))
+    ask = Caller(create_api(several))
+    answer = ask("POST", "/predict?model=pets", content=png(0), headers=RAW)
+    assert answered(answer) == pytest.approx(shares_of(pets(1), png(0)), abs=2e-6)
+
+
+def test_a_model_that_fails_unexpectedly_does_not_stop_updates_of_others(
+    several: Service, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> Classifier:
+        raise RuntimeError("unexpected")
+
+    save_classifier(pets(3), tmp_path / "broken")
+    several.models.sources["tiny"] = ModelSource("tiny", fail, tmp_path / "broken")
+    assert several.models.names == ["tiny", "pets"]
+    save_classifier(pets(1), folder)
+    before = several.models.find("pets")
+    for _ in range(2):
+        asyncio.run(reload_changed(several))
+    assert several.models.find("pets") is not before
+    assert "log" in several.models.failure("tiny")
+    assert caplog.text.count("model tiny") == 1
+
+
 def test_broken_newer_weights_are_tried_once_and_change_nothing(
     several: Service, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

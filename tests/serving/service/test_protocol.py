@@ -9,6 +9,7 @@ from glasshouse.data.decode import decode
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import predict_logits
 from glasshouse.models.preprocessing import preprocess
+from glasshouse.serving.service import input_tensors
 from glasshouse.serving.service.access import AccessRules
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.service import Service
@@ -151,6 +152,11 @@ BLACK = bytes(768)
         (in_binary(tensor("BYTES", [1], binary_data_size=3), b"\x09\0\0"), "within an element"),
         (in_binary(tensor("BYTES", [2], binary_data_size=4), bytes(4)), "needs 2 values, got 1"),
         (in_binary(tensor("BYTES", [1], binary_data_size=4), bytes(4)), "the file is empty"),
+        (in_binary(tensor("BYTES", [1], binary_data_size=4000), bytes(4000)), "got more"),
+        (
+            in_binary(tensor("BYTES", [1], binary_data_size=12), b"\x08\0\0\0AAAAAA=\n"),
+            "not an image",
+        ),
         (in_binary(tensor("UINT8", SHAPE, shared_memory_region="a"), b""), "shared memory"),
         (in_binary(tensor("UINT8", SHAPE), BLACK, b"99999"), "Inference-Header-Content-Length"),
         (in_binary(tensor("UINT8", SHAPE), BLACK, b"-1"), "Inference-Header-Content-Length"),
@@ -194,3 +200,23 @@ def test_refusals_before_any_route_have_that_member_too(service: Service) -> Non
         answer = ask("GET", "/v2/models/tiny", headers=headers)
         assert answer.status_code == status and answer.json()["error"]
     assert "error" not in ask("GET", "/metrics").json()
+
+
+def test_no_more_elements_are_made_than_the_shape_has(
+    ask: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    monkeypatch.setattr(input_tensors, "Upload", lambda *given: made.append(given))
+    many = tensor("BYTES", [1], binary_data_size=400_000)
+    assert ask("POST", PATH, **in_binary(many, bytes(400_000))).status_code == 422
+    assert ask("POST", PATH, json=body("BYTES", [1], [""] * 100_000)).status_code == 422
+    assert made == []
+
+
+def test_files_in_base64_of_lines_are_read(ask: Caller) -> None:
+    answers = []
+    for data in (png(0), base64.encodebytes(png(0))):
+        element = len(data).to_bytes(4, "little") + data
+        asked = in_binary(tensor("BYTES", [1], binary_data_size=len(element)), element)
+        answers.append(ask("POST", PATH, **asked).json()["outputs"])
+    assert answers[0] == answers[1]

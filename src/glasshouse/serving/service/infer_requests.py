@@ -18,7 +18,7 @@ from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import predicted_classes
 from glasshouse.serving.service.input_tensors import InputImages, input_images, invalid_input
 from glasshouse.serving.service.limits import Limits
-from glasshouse.serving.service.problems import Problem
+from glasshouse.serving.service.problems import Problem, not_valid
 from glasshouse.serving.service.responses import json_response
 from glasshouse.serving.service.schemas import InferRequest, InputTensor, RequestedOutput
 from glasshouse.serving.service.service import Scores
@@ -44,12 +44,7 @@ def read_request(
     try:
         asked = InferRequest.model_validate_json(text)
     except ValidationError as error:
-        found = [
-            {"where": ".".join(str(part) for part in each["loc"]), "reason": each["msg"]}
-            for each in error.errors(include_url=False)[:20]
-        ]
-        detail = "; ".join(f"{each['where'] or 'body'}: {each['reason']}" for each in found)
-        raise Problem(422, "invalid", detail, more={"errors": found}) from error
+        raise not_valid(error) from error
     tensor = asked.inputs[0]
     return Asked(
         asked, input_images(tensor, _binary_of(tensor, binary), classifier.preprocessing, limits)

@@ -67,8 +67,7 @@ def input_images(
     image = () if is_files else (3, wanted.height, wanted.width)
     count = _require_shape(tensor, image, limits)
     if is_files:
-        uploads = _files(tensor, binary, limits)
-        _require_count(tensor, len(uploads), count)
+        uploads = _files(tensor, binary, count, limits)
         works: list[Work] = [partial(pixels_of, each, wanted, limits) for each in uploads]
         return InputImages(works, uploads)
     values = _numbers(tensor, binary, limits)
@@ -161,21 +160,26 @@ def _outside(received: str, is_normalised: bool = False) -> Problem:
     )
 
 
-def _files(tensor: InputTensor, binary: bytes | None, limits: Limits) -> list[Upload]:
+def _files(tensor: InputTensor, binary: bytes | None, count: int, limits: Limits) -> list[Upload]:
     read: Callable[[str, Any], bytes]
     values: Sequence[Any]
     if binary is None:
         values, read = _flat(tensor.data or [], limits.max_body), _file_of_text
     else:
-        values, read = _elements(binary), _file_of_bytes
+        values, read = _elements(tensor, binary, count), _file_of_bytes
+    # Before anything is made for each: millions of empty elements fit into a small body.
+    _require_count(tensor, len(values), count)
     names = [f"{IMAGES}[{index}]" for index in range(len(values))]
     return [Upload(name, read(name, value)) for name, value in zip(names, values, strict=True)]
 
 
-def _elements(binary: bytes) -> list[bytes]:
-    """The elements of a binary BYTES tensor."""
-    found, at = [], 0
+def _elements(tensor: InputTensor, binary: bytes, count: int) -> list[bytes]:
+    """The elements of a binary BYTES tensor, of which there should be this many."""
+    found: list[bytes] = []
+    at = 0
     while at < len(binary):
+        if len(found) == count:
+            raise invalid_input(f"the shape {tensor.shape} needs {count} values, got more")
         start = at + _LENGTH_BYTES
         at = start + int.from_bytes(binary[at:start], "little")
         if at > len(binary) or start > len(binary):
@@ -186,7 +190,10 @@ def _elements(binary: bytes) -> list[bytes]:
 
 def _file_of_bytes(name: str, value: bytes) -> bytes:
     # Some clients encode files in any case. No image format begins like base64 and stays so.
-    return base64.b64decode(value) if _BASE64.fullmatch(value) and len(value) % 4 == 0 else value
+    if not _BASE64.fullmatch(value):
+        return value
+    text = b"".join(value.split())
+    return base64.b64decode(text) if len(text) % 4 == 0 else value
 
 
 def _file_of_text(name: str, value: Any) -> bytes:

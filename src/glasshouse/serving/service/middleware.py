@@ -57,9 +57,9 @@ class RequestMiddleware:
         scope[REQUEST_ID] = request_id
         method = scope["method"]
         if method == "HEAD":
-            # The same as GET without the body, so that no route has to know of it.
+            # The same as GET for the routes; the server leaves out the body.
             scope = {**scope, "method": "GET"}
-        response = _ResponseRecorder(send, request_id, self._service, has_body=method != "HEAD")
+        response = _ResponseRecorder(send, request_id, self._service)
         scope[_RECORDER] = response
         try:
             await self._handler(scope, receive, response.send)
@@ -98,11 +98,10 @@ class RequestMiddleware:
 class _ResponseRecorder:
     """Sends a response with the headers that all have in common, and remembers its status."""
 
-    def __init__(self, send: Send, request_id: str, service: Service, has_body: bool) -> None:
+    def __init__(self, send: Send, request_id: str, service: Service) -> None:
         self._send = send
         self._request_id = request_id
         self._service = service
-        self._has_body = has_body
         self.status = 0
 
     async def send(self, message: Message) -> None:
@@ -115,8 +114,6 @@ class _ResponseRecorder:
                 headers.setdefault(name, value)
             if self._service.is_closing.is_set():
                 headers["Connection"] = "close"
-        elif not self._has_body:
-            message = {**message, "body": b""}
         await self._send(message)
 
 

@@ -32,23 +32,26 @@ async def reload_changed(service: Service) -> None:
     """
     for name, source in service.models.sources.items():
         stamp = await service.loader.submit(source.stamp)
-        if service.models.is_outdated(name, stamp):
+        if not service.models.is_outdated(name, stamp):
+            continue
+        try:
             failure = await _try_to_load(service, source, is_update=True)
-            if failure is None:
-                log.warning("model %s: newer weights are served now", name)
-            else:
-                log.warning("model %s: newer weights cannot be loaded: %s", name, failure)
+        # The service keeps what it has, whatever a folder does to it, and looks at the others.
+        except Exception:
+            log.exception("model %s: newer weights cannot be loaded", name)
+            service.models.note_failure(name, stamp, "internal error; see the service's log")
+            continue
+        if failure is None:
+            log.warning("model %s: newer weights are served now", name)
+        else:
+            log.warning("model %s: newer weights cannot be loaded: %s", name, failure)
 
 
 async def keep_up_to_date(service: Service) -> None:
     """Reload changed models until the task is cancelled."""
     while True:
         await asyncio.sleep(_POLL_SECONDS)
-        try:
-            await reload_changed(service)
-        # The service keeps what it has, whatever a folder does to it.
-        except Exception:
-            log.exception("cannot look for newer weights")
+        await reload_changed(service)
 
 
 async def _try_to_load(

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -107,19 +108,20 @@ def bad_images(errors: Sequence[BadImage]) -> Problem:
     return Problem(422, "bad-image", detail, more={"errors": found})
 
 
+def not_valid(error: RequestValidationError | ValidationError) -> Problem:
+    """422, with the places of a request that do not fit its schema, the first twenty of them."""
+    found = [
+        {"where": ".".join(map(str, each["loc"])) or "body", "reason": str(each["msg"])}
+        for each in error.errors()[:20]
+    ]
+    detail = "; ".join(f"{each['where']}: {each['reason']}" for each in found)
+    return Problem(422, "invalid", detail, more={"errors": found})
+
+
 def _from_http(error: HTTPException) -> Problem:
     kinds = {404: "not-found", 405: "method-not-allowed", 400: "bad-request"}
     kind = kinds.get(error.status_code, "http")
     return Problem(error.status_code, kind, str(error.detail), headers=error.headers)
-
-
-def _from_validation(error: RequestValidationError) -> Problem:
-    found = [
-        {"where": ".".join(str(part) for part in each["loc"]), "reason": str(each["msg"])}
-        for each in error.errors()
-    ]
-    detail = "; ".join(f"{each['where']}: {each['reason']}" for each in found)
-    return Problem(422, "invalid", detail, more={"errors": found})
 
 
 # The first that fits is taken: BadImage is a DataError and NotFinite a UsageError, so they come
@@ -127,7 +129,7 @@ def _from_validation(error: RequestValidationError) -> Problem:
 _TRANSLATIONS: dict[type[Exception], Any] = {
     Problem: lambda error: error,
     HTTPException: _from_http,
-    RequestValidationError: _from_validation,
+    RequestValidationError: not_valid,
     Full: lambda error: overloaded(
         "The service is at capacity: too many images are in flight.", error.retry_after
     ),

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from glasshouse.serving.service.access import AccessRules, require_control
 from glasshouse.serving.service.inference_protocol import VERSION
 from glasshouse.serving.service.model_loading import load_by_name
-from glasshouse.serving.service.problems import Problem
+from glasshouse.serving.service.problems import Problem, not_valid
 from glasshouse.serving.service.responses import PROBLEMS, json_response
 from glasshouse.serving.service.schemas import IndexRequest, ModelState, RepositoryRequest
 from glasshouse.serving.service.service import Service
@@ -22,27 +22,25 @@ from glasshouse.serving.service.uploads import read_body
 def repository_routes(service: Service, rules: AccessRules) -> APIRouter:
     """Every route under /v2/repository."""
     router = APIRouter(prefix="/v2/repository", tags=["Open Inference Protocol"])
-    options: dict[str, Any] = {"responses": PROBLEMS}
+    control: dict[str, Any] = {
+        "response_model": None,
+        "openapi_extra": _body("RepositoryRequest"),
+        "responses": PROBLEMS,
+    }
 
     @router.post(
         "/index",
         response_model=list[ModelState],
         openapi_extra=_body("IndexRequest"),
+        responses=PROBLEMS,
         summary="Models, and which are loaded",
-        **options,
     )
     async def index(request: Request) -> Response:
         asked = await _asked(service, request, IndexRequest)
         states = _states(service)
-        return json_response([each for each in states if not asked.ready or _is_ready(each)])
+        return json_response([s for s in states if not asked.ready or s["state"] == "READY"])
 
-    @router.post(
-        "/models/{model_name}/load",
-        response_model=None,
-        openapi_extra=_body("RepositoryRequest"),
-        summary="Load a model, or load it again",
-        **options,
-    )
+    @router.post("/models/{model_name}/load", summary="Load a model, or load it again", **control)
     async def load_model(request: Request, model_name: str) -> Response:
         require_control(rules, request.headers)
         asked = await _asked(service, request, RepositoryRequest)
@@ -57,10 +55,8 @@ def repository_routes(service: Service, rules: AccessRules) -> APIRouter:
 
     @router.post(
         "/models/{model_name}/unload",
-        response_model=None,
-        openapi_extra=_body("RepositoryRequest"),
         summary="Unload a model; requests in flight are still answered",
-        **options,
+        **control,
     )
     async def unload_model(request: Request, model_name: str) -> Response:
         require_control(rules, request.headers)
@@ -78,7 +74,7 @@ async def _asked(service: Service, request: Request, kind: type[Any]) -> Any:
         try:
             return kind.model_validate_json(body or b"{}")
         except ValidationError as error:
-            raise Problem(422, "invalid", f"body: {error.errors()[0]['msg']}") from error
+            raise not_valid(error) from error
 
 
 def _states(service: Service) -> list[dict[str, Any]]:
@@ -92,10 +88,6 @@ def _states(service: Service) -> list[dict[str, Any]]:
         }
         for name in service.models.names
     ]
-
-
-def _is_ready(state: dict[str, Any]) -> bool:
-    return bool(state["state"] == "READY")
 
 
 def _body(name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from glasshouse.models.classifier import MODEL_FILE, Classifier, scale
+from glasshouse.models.classifier import MODEL_FILE, WEIGHTS_FILE, Classifier, scale
 from glasshouse.models.inference import inference_net
 from glasshouse.models.predict import predict_logits
 from glasshouse.serving.service.problems import Problem
@@ -17,8 +17,8 @@ from glasshouse.serving.service.problems import Problem
 _TOLERANCE = 1e-4
 _EXAMPLES = 4
 
-# What tells one state of a file from the next.
-Stamp = tuple[int, int, int]
+# What tells one state of a model's files from the next.
+Stamp = tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class ModelSource:
         if self.folder is None:
             return None
         try:
-            # Written last, so that the weights are complete when it changes.
-            found = (self.folder / MODEL_FILE).stat()
+            # Both: a copy may bring the weights after the file that names their hash.
+            found = [(self.folder / name).stat() for name in (MODEL_FILE, WEIGHTS_FILE)]
         except OSError:
             return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        return tuple((each.st_ino, each.st_size, each.st_mtime_ns) for each in found)
 
 
 @dataclass(frozen=True)

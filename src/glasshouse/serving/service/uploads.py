@@ -118,7 +118,7 @@ def _body_problems(request: Request, limits: Limits) -> Iterator[None]:
 
 def _decompressor(request: Request, limits: Limits) -> Decompressor | None:
     named = request.headers.get("content-encoding", "").strip().lower()
-    encoding = named.removeprefix("x-") if named == "x-gzip" else named
+    encoding = "gzip" if named == "x-gzip" else named
     if encoding in ("", "identity"):
         return None
     if encoding not in ENCODINGS:
