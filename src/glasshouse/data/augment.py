@@ -6,12 +6,15 @@ epoch. All geometric changes are composed into one affine map per image, so that
 only once.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from glasshouse.data.device_copy import on_device
 from glasshouse.rng import Epochs, Keys, uniforms
 from glasshouse.settings import AugmentSettings
 
@@ -61,9 +64,9 @@ def mix(
     # The order of an epoch is random, so the neighbour is a random partner.
     partners = images.roll(1, dims=0)
     boxes, areas = _boxes(draws[:, 2:4], np.sqrt(1 - share), images.shape[-2:])
-    own = torch.from_numpy(np.where(is_cut, 1 - areas, share)).to(images.device)
-    cut = torch.from_numpy(boxes & is_cut[:, None, None]).to(images.device)[:, None]
-    blended = torch.from_numpy(np.where(is_cut, np.float32(1), share)).to(images.device)
+    own = on_device(np.where(is_cut, 1 - areas, share), images.device)
+    cut = on_device(boxes & is_cut[:, None, None], images.device)[:, None]
+    blended = on_device(np.where(is_cut, np.float32(1), share), images.device)
     mixed = torch.lerp(partners, images, blended[:, None, None, None])
     return torch.where(cut, partners, mixed), labels.roll(1, dims=0), own
 
@@ -75,7 +78,7 @@ def _cutmix_chance(settings: AugmentSettings) -> float:
 def _move(images: Tensor, draws: NDArray[np.float32], settings: AugmentSettings) -> Tensor:
     if _needs_interpolation(settings):
         size = images.shape[-2:]
-        maps = torch.from_numpy(_affine(draws, settings, size)).to(images.device)
+        maps = on_device(_affine(draws, settings, size), images.device)
         grid = _sampling_grid(maps, size)
         padding = _PADDING[settings.fill_mode]
         return functional.grid_sample(
@@ -85,7 +88,7 @@ def _move(images: Tensor, draws: NDArray[np.float32], settings: AugmentSettings)
     if settings.random_crop:
         return _shift_by_pixels(images, draws, settings)
     if settings.horizontal_flip:
-        flips = torch.from_numpy(_is_flipped(draws, settings)).to(images.device)
+        flips = on_device(_is_flipped(draws, settings), images.device)
         return torch.where(flips[:, None, None, None], images.flip(-1), images)
     return images
 
@@ -174,11 +177,11 @@ def _shift_by_pixels(
     which = torch.arange(len(images), device=device)[:, None, None]
     moved = images.permute(0, 2, 3, 1)[
         which,
-        torch.from_numpy(from_y).to(device)[:, :, None],
-        torch.from_numpy(from_x).to(device)[:, None, :],
+        on_device(from_y, device)[:, :, None],
+        on_device(from_x, device)[:, None, :],
     ].permute(0, 3, 1, 2)
     if settings.fill_mode == "constant":
-        inside = torch.from_numpy(inside_y[:, :, None] & inside_x[:, None, :]).to(device)
+        inside = on_device(inside_y[:, :, None] & inside_x[:, None, :], device)
         moved = moved * inside[:, None]
     return moved
 
@@ -201,7 +204,7 @@ def _colour(images: Tensor, draws: NDArray[np.float32], settings: AugmentSetting
         return images
     factors = 1 + (2 * draws[:, 8:11] - 1) * np.asarray(ranges, dtype=np.float32)
     bright, contrast, saturation = (
-        torch.from_numpy(np.ascontiguousarray(factors[:, i])).to(images.device).view(-1, 1, 1, 1)
+        on_device(np.ascontiguousarray(factors[:, i]), images.device).view(-1, 1, 1, 1)
         for i in range(3)
     )
     images = (images * bright).clamp(0, 255)
@@ -212,9 +215,13 @@ def _colour(images: Tensor, draws: NDArray[np.float32], settings: AugmentSetting
 
 
 def _luminance(images: Tensor) -> Tensor:
+    return (images * _luminance_weights(images.device)).sum(dim=1, keepdim=True)
+
+
+@lru_cache(maxsize=8)
+def _luminance_weights(device: torch.device) -> Tensor:
     # ITU-R BT.601, with the digits that torchvision uses.
-    weights = torch.tensor([0.2989, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
-    return (images * weights).sum(dim=1, keepdim=True)
+    return torch.tensor([0.2989, 0.587, 0.114]).view(1, 3, 1, 1).to(device)
 
 
 def _cut_out(images: Tensor, draws: NDArray[np.float32], settings: AugmentSettings) -> Tensor:
@@ -225,7 +232,7 @@ def _cut_out(images: Tensor, draws: NDArray[np.float32], settings: AugmentSettin
     places = np.stack([draws[:, 11], (draws[:, 11] * 4096) % 1], axis=1)
     sides = np.full(len(draws), settings.cutout, dtype=np.float32)
     boxes, _ = _boxes(places, sides, images.shape[-2:])
-    return images.masked_fill(torch.from_numpy(boxes).to(images.device)[:, None], _GREY)
+    return images.masked_fill(on_device(boxes, images.device)[:, None], _GREY)
 
 
 def _boxes(

@@ -1,7 +1,7 @@
 """The order of an epoch, and its batches as tensors."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glasshouse.data.augment import augment, mix
+from glasshouse.data.device_copy import on_device, pinned, read_ahead, to_device
 from glasshouse.data.images import ImageSet
-from glasshouse.data.pixel_blocks import gather
+from glasshouse.data.pixel_blocks import Positions, blocks, gather
 from glasshouse.data.sampling import Draws, draw_epoch
+from glasshouse.data.targets import Targets
 from glasshouse.errors import UsageError
 from glasshouse.rng import Keys, keys_of
 from glasshouse.settings import AugmentSettings, Sampling
@@ -60,14 +62,19 @@ class Cut:
 WHOLE = Cut()
 
 
+Read = Callable[[Iterable[Positions]], Iterator[Tensor]]
+
+
 @dataclass(frozen=True)
 class TrainingImages:
     """A training set prepared for a device: images by position, labels and random keys.
 
+    read: uint8 images for each array of positions, in order. labels: the targets on the device.
     sampling: which images an epoch uses.
     """
 
-    rows: Callable[[NDArray[np.int64]], Tensor]
+    read: Read
+    targets: Targets
     labels: Tensor
     keys: Keys
     image_bytes: int
@@ -84,7 +91,7 @@ def prepare_images(
     sampling: Sampling = "shuffle",
     cut: Cut = WHOLE,
 ) -> TrainingImages:
-    """Keep a set as uint8 in memory, or on the device if it fits; read a memory map by rows.
+    """Keep a set as uint8 on the device if it fits; else read it a few images ahead of their use.
 
     Raises UsageError for a set that leaves a shard with fewer than two images.
     """
@@ -93,12 +100,14 @@ def prepare_images(
             f"train.shards = {cut.count} needs at least two training images per shard, "
             f"{2 * cut.count} in all, but there are {len(images)}: lower train.shards"
         )
-    labels = torch.from_numpy(images.targets).to(device)
+    pixels = images.pixels
     # Handing a memory map to torch would make all of it resident in the end.
-    rows = _memory_rows if not isinstance(images.pixels, np.memmap) else _mapped_rows
-    bytes_each = images.pixels[0].nbytes
-    keys = keys_of(images.ids)
-    return TrainingImages(rows(images.pixels, device), labels, keys, bytes_each, sampling, cut)
+    is_mapped = isinstance(pixels, np.memmap)
+    fits = not is_mapped if device.type == "cpu" else pixels.nbytes <= _DEVICE_BYTES
+    read = _reads_of(_whole(pixels, device)) if fits else _reads_ahead(pixels, device)
+    targets = images.targets
+    labels, keys = on_device(targets, device), keys_of(images.ids)
+    return TrainingImages(read, targets, labels, keys, pixels[0].nbytes, sampling, cut)
 
 
 def step_count(image_count: int, batch_size: int, shards: int = 1) -> int:
@@ -118,8 +127,7 @@ def batches(
     first_step: int = 0,
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch from first_step on; they do not depend on earlier steps."""
-    own_labels = data.labels.cpu().numpy()
-    draws = draw_epoch(data.keys, own_labels, data.sampling, seed=seed, epoch=epoch)
+    draws = draw_epoch(data.keys, data.targets, data.sampling, seed=seed, epoch=epoch)
     steps = step_count(len(data), batch_size, data.cut.count)
     bounds = [*(step * batch_size for step in range(steps)), len(data)]
     whole = list(itertools.pairwise(bounds))
@@ -151,24 +159,20 @@ class _Maker:
         per_chunk = max(1, _CHUNK_BYTES // (self.data.image_bytes * largest))
         # Chunks begin at fixed steps: a resumed epoch then augments the same images together, and
         # gets the same bytes.
-        for start in range(first_step - first_step % per_chunk, len(bounds), per_chunk):
-            steps = range(start, min(start + per_chunk, len(bounds)))
-            yield from self._chunk(steps, bounds, first_step)
+        starts = range(first_step - first_step % per_chunk, len(bounds), per_chunk)
+        chunks = [range(start, min(start + per_chunk, len(bounds))) for start in starts]
+        wanted = (self.draws.positions[_places(bounds, steps)] for steps in chunks)
+        for steps, images in zip(chunks, self.data.read(wanted), strict=True):
+            yield from self._chunk(images, steps, bounds, first_step)
 
     def _chunk(
-        self, steps: range, bounds: list[tuple[int, int]], first_step: int
+        self, rows: Tensor, steps: range, bounds: list[tuple[int, int]], first_step: int
     ) -> Iterator[Batch]:
-        data, order = self.data, self.draws.positions
-        chosen = np.concatenate([np.arange(*bounds[step]) for step in steps])
-        positions, showings = order[chosen], self.draws.showings[chosen]
-        changed = augment(
-            data.rows(positions),
-            data.keys[positions],
-            self.settings,
-            seed=self.seed,
-            epoch=showings,
-        )
-        answers = data.labels[torch.from_numpy(positions).to(data.labels.device)]
+        data, places = self.data, _places(bounds, steps)
+        positions, showings = self.draws.positions[places], self.draws.showings[places]
+        keys = data.keys[positions]
+        changed = augment(rows, keys, self.settings, seed=self.seed, epoch=showings)
+        answers = data.labels[on_device(positions, data.labels.device)]
         begin = 0
         for step in steps:
             inside = slice(begin, begin + bounds[step][1] - bounds[step][0])
@@ -178,7 +182,7 @@ class _Maker:
             images, partner_labels, own_share = mix(
                 changed[inside],
                 answers[inside],
-                data.keys[positions[inside]],
+                keys[inside],
                 self.settings,
                 seed=self.seed,
                 epoch=showings[inside],
@@ -199,18 +203,31 @@ def _joined(
     return Batch(first.step, first.images[:0], first.labels[:0], positions, shards=numbered)
 
 
-def _memory_rows(
-    images: NDArray[np.uint8], device: torch.device
-) -> Callable[[NDArray[np.int64]], Tensor]:
-    fits = images.nbytes <= _DEVICE_BYTES or device.type == "cpu"
-    whole = torch.from_numpy(images).to(device if fits else "cpu")
+def _places(bounds: list[tuple[int, int]], steps: range) -> Positions:
+    """The places in the order of the epoch that some steps use."""
+    return np.concatenate([np.arange(*bounds[step]) for step in steps])
+
+
+def _whole(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """All images on a device; those of a file are copied a few at a time."""
+    if device.type == "cpu":
+        return torch.from_numpy(images)
+    whole = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    start = 0
+    for block in blocks(images):
+        whole[start : start + len(block)] = torch.from_numpy(block)
+        start += len(block)
+    return whole
+
+
+def _reads_of(whole: Tensor) -> Read:
     # index_select copies whole images, six times as fast as indexing.
-    return lambda positions: whole.index_select(0, torch.from_numpy(positions).to(whole.device)).to(
-        device
-    )
+    return lambda wanted: (whole.index_select(0, on_device(p, whole.device)) for p in wanted)
 
 
-def _mapped_rows(
-    images: NDArray[np.uint8], device: torch.device
-) -> Callable[[NDArray[np.int64]], Tensor]:
-    return lambda positions: torch.from_numpy(gather(images, positions)).to(device)
+def _reads_ahead(images: NDArray[np.uint8], device: torch.device) -> Read:
+    def read(wanted: Iterable[Positions]) -> Iterator[Tensor]:
+        for rows in read_ahead(lambda positions: pinned(gather(images, positions), device), wanted):
+            yield to_device(rows, device)
+
+    return read

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glasshouse.data.targets import Targets, one_label_each
 from glasshouse.rng import Keys, permutation
 from glasshouse.settings import Sampling
 
@@ -27,17 +28,17 @@ class Draws:
     showings: Positions
 
 
-def draw_epoch(
-    keys: Keys, labels: Positions, sampling: Sampling, *, seed: int, epoch: int
-) -> Draws:
+def draw_epoch(keys: Keys, targets: Targets, sampling: Sampling, *, seed: int, epoch: int) -> Draws:
     """Draw as many images as the set has, in random order.
 
     shuffle: each image once. balanced: each class equally often, to within one draw, over an epoch
-    and over the run; within a class, all images are used once before any is repeated.
+    and over the run; within a class, all images are used once before any is repeated. Raises
+    DataError for it where images may have several labels.
     """
     if sampling == "shuffle":
         order = permutation(seed, "order", epoch, keys)
         return Draws(order, np.full(len(order), epoch, dtype=np.int64))
+    labels = one_label_each(targets)
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     drawn = [
         _draw_class(keys, own, _turns(len(keys), epoch, place, len(members)), seed)

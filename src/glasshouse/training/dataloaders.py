@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -82,6 +83,14 @@ def _pair(batch: Any) -> tuple[Any, Any]:
     raise UsageError(f"the loader: expected batches (images, labels), received {received}")
 
 
+@lru_cache(maxsize=8)
+def _per_channel(normalized: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
+    mean, std = (
+        torch.tensor(each).view(1, 3, 1, 1).to(device) for each in (normalized.mean, normalized.std)
+    )
+    return mean, std
+
+
 def _in_bytes(images: Tensor, normalized: Preprocessing | None, where: str) -> Tensor:
     """Images as values of 0 to 255."""
     if images.dtype == torch.uint8:
@@ -89,10 +98,7 @@ def _in_bytes(images: Tensor, normalized: Preprocessing | None, where: str) -> T
     if not images.is_floating_point():
         raise DataError(f"{where}: expected uint8 or float images, received {images.dtype}")
     if normalized is not None:
-        mean, std = (
-            torch.tensor(each, device=images.device).view(1, 3, 1, 1)
-            for each in (normalized.mean, normalized.std)
-        )
+        mean, std = _per_channel(normalized, images.device)
         images = images.float() * std + mean
     scaled = images.float() * 255
     low, high = float(scaled.min()), float(scaled.max())

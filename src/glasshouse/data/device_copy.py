@@ -1,0 +1,43 @@
+"""Copies of arrays on the device of training, which no step waits for."""
+
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_Request = TypeVar("_Request")
+_Result = TypeVar("_Result")
+
+
+def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    """The values of an array on a device; on the CPU, a tensor that shares its memory."""
+    return to_device(pinned(array, device), device)
+
+
+def pinned(array: NDArray[Any], device: torch.device) -> Tensor:
+    """The values of an array where a device can copy them by itself; on the CPU, where they are."""
+    values = torch.from_numpy(array)
+    return values.pin_memory() if device.type == "cuda" else values
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device. What is pinned is copied while the caller goes on."""
+    # torch keeps pinned memory until the device has read it, so that it may be dropped at once.
+    return values.to(device, non_blocking=values.is_cpu and device.type == "cuda")
+
+
+def read_ahead(
+    read: Callable[[_Request], _Result], requests: Iterable[_Request]
+) -> Generator[_Result, None, None]:
+    """The result of each request, in order; a thread reads the next while one is in use."""
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
+        pending: Future[_Result] | None = None
+        for request in requests:
+            before, pending = pending, thread.submit(read, request)
+            if before is not None:
+                yield before.result()
+        if pending is not None:
+            yield pending.result()

@@ -1,0 +1,53 @@
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from glasshouse.data.device_copy import on_device, read_ahead
+
+CPU = torch.device("cpu")
+
+
+def test_on_the_cpu_nothing_is_copied() -> None:
+    array = np.arange(6)
+    tensor = on_device(array, CPU)
+    array[0] = 7
+    assert tensor.tolist() == [7, 1, 2, 3, 4, 5]
+
+
+def test_results_come_in_order_and_one_ahead_of_their_use() -> None:
+    begun, next_is_read = [], threading.Event()
+
+    def read(number: int) -> tuple[int, str]:
+        begun.append(number)
+        if number == 2:
+            next_is_read.set()
+        return number, threading.current_thread().name
+
+    found = read_ahead(read, iter(range(1, 6)))
+    assert next(found)[0] == 1
+    assert next_is_read.wait(60)
+    # The one after that waits until the second is used.
+    assert begun == [1, 2]
+    rest = list(found)
+    assert [number for number, _ in rest] == [2, 3, 4, 5]
+    assert all(name.startswith("read-ahead") for _, name in rest)
+
+
+def test_nothing_to_read_gives_nothing() -> None:
+    assert list(read_ahead(abs, [])) == []
+
+
+def test_an_error_comes_at_its_own_place() -> None:
+    found = read_ahead(lambda number: 1 // number, [1, 0, 1])
+    assert next(found) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+
+
+def test_the_thread_ends_with_a_reader_that_stops_early() -> None:
+    found = read_ahead(abs, [1, 2, 3])
+    next(found)
+    found.close()
+    assert not [each for each in threading.enumerate() if each.name.startswith("read-ahead")]
