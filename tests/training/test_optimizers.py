@@ -1,6 +1,9 @@
 """Parameters that are treated alike are one group, and clearing forgets every gradient."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,3 +128,32 @@ def test_moments_are_never_denormal_and_no_weight_can_tell(kind: str) -> None:
 def _moments(optimizer: Optimizer) -> torch.Tensor:
     values = [v for state in optimizer.state.values() for v in state.values() if v.ndim]
     return torch.cat(values)
+
+
+TRAINING = """
+import sys
+import torch
+from pathlib import Path
+from glasshouse.settings import TrainSettings
+from glasshouse.training.fit import train_classifier
+from glasshouse.training.optimizers import build_optimizer, take_step
+from glasshouse.training.state import begin, load_checkpoint, save_checkpoint
+
+for name in ("adam", "adamw", "sgd"):
+    settings = TrainSettings(optimizer=name, momentum=0.9 if name == "sgd" else 0.0)
+    states = [begin(torch.nn.Linear(3, 2), settings, torch.device("cpu")) for _ in range(2)]
+    for _ in range(2):
+        states[0].net(torch.ones(1, 3)).sum().backward()
+        take_step(states[0].optimizer)
+    save_checkpoint(states[0], Path("here") / name)
+    assert load_checkpoint(states[1], Path("here") / name)
+print([name for name in ("torch._dynamo", "sklearn.linear_model") if name in sys.modules])
+"""
+
+
+def test_a_training_imports_no_compiler_and_no_library_of_heads(tmp_path: Path) -> None:
+    # In a new process, since other tests may have imported them.
+    found = subprocess.run(
+        [sys.executable, "-c", TRAINING], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert found.stdout.strip() == "[]"

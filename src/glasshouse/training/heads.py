@@ -6,13 +6,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -23,6 +21,9 @@ from glasshouse.rng import derive
 from glasshouse.settings import HeadKind
 from glasshouse.training.features import Features
 from glasshouse.training.losses import correct_images, image_losses
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 Rows = NDArray[np.float32]
 
@@ -159,15 +160,12 @@ def _logistic(
 ) -> list[tuple[float | None, nn.Sequential, float]]:
     """Fits at rising C, each starting from the previous one."""
     each = None if weights is None else weights[labels]
-    model = LogisticRegression(max_iter=_ITERATIONS, tol=_TOLERANCE, warm_start=True)
+    model = _new_regression(warm_start=True)
     found: list[tuple[float | None, nn.Sequential, float]] = []
     for strength in sorted(strengths):
         started = time.perf_counter()
         model.set_params(C=strength)
-        with warnings.catch_warnings():
-            # A fit is judged by its validation loss, whether or not it has fully converged.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(rows, labels, sample_weight=each)
+        _fit(model, rows, labels, each)
         layer = _linear(model.coef_, model.intercept_)
         found.append((strength, nn.Sequential(layer), time.perf_counter() - started))
     return found
@@ -177,7 +175,7 @@ def _logistic_each(
     rows: Rows, labels: Targets, strengths: Sequence[float], weights: Rows | None
 ) -> list[tuple[float | None, nn.Sequential, float]]:
     """Fits at rising C where images may have several labels: a regression for each label."""
-    model = LogisticRegression(max_iter=_ITERATIONS, tol=_TOLERANCE)
+    model = _new_regression()
     found: list[tuple[float | None, nn.Sequential, float]] = []
     for strength in sorted(strengths):
         started = time.perf_counter()
@@ -190,18 +188,36 @@ def _logistic_each(
 
 
 def _one_against_rest(
-    model: LogisticRegression, rows: Rows, own: NDArray[np.generic]
+    model: "LogisticRegression", rows: Rows, own: NDArray[np.generic]
 ) -> tuple[NDArray[np.floating], np.floating]:
     """Kernel ``(width,)`` and bias for images with a label against those without it."""
     if own.all() or not own.any():
         # Nothing to tell apart: the log-odds of its frequency by Laplace's rule of succession.
         odds = (own.sum() + 1) / (len(own) - own.sum() + 1)
         return np.zeros(rows.shape[1]), np.float64(np.log(odds))
-    with warnings.catch_warnings():
-        # As for a single label: judged by the validation loss.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(rows, own)
+    _fit(model, rows, own)
     return model.coef_[0], model.intercept_[0]
+
+
+def _new_regression(*, warm_start: bool = False) -> "LogisticRegression":
+    # Local: scikit-learn takes almost a second to import, and most trainings fit no head.
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(max_iter=_ITERATIONS, tol=_TOLERANCE, warm_start=warm_start)
+
+
+def _fit(
+    model: "LogisticRegression",
+    rows: Rows,
+    labels: NDArray[np.generic],
+    weights: Rows | None = None,
+) -> None:
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        # A fit is judged by its validation loss, whether or not it has fully converged.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(rows, labels, sample_weight=weights)
 
 
 def _linear(kernel: NDArray[np.floating], bias: NDArray[np.floating]) -> nn.Linear:
