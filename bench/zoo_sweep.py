@@ -13,6 +13,7 @@ resumes.
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -313,7 +314,8 @@ def onnx_cell(each: dict[str, Any]) -> str:
 
 
 def shortened(words: str) -> str:
-    return words.split("\n")[0].replace("|", "\\|")[:240]
+    """Its first line, as the cell of a table shows it: "16*s34" is no emphasis."""
+    return re.sub(r"([|*_])", r"\\\1", words.split("\n")[0][:240])
 
 
 if __name__ == "__main__":

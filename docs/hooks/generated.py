@@ -7,6 +7,7 @@ a list of public names in a comment by their reference.
 import ast
 import json
 import re
+import textwrap
 import types
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -147,9 +148,15 @@ def tutorial() -> Iterator[str]:
         text, name = "".join(cell["source"]), cell["id"]
         yield text + "\n" if cell["cell_type"] == "markdown" else f"```python\n{text}\n```\n"
         if name in texts:
-            yield f"```text\n{texts[name].rstrip()}\n```\n"
+            yield f"```{{ .text .output }}\n{_wrapped(texts[name])}\n```\n"
         if (IMAGES / f"tutorial-{name}.webp").is_file():
             yield f"![Output of the code above](images/tutorial-{name}.webp)\n"
+
+
+def _wrapped(text: str) -> str:
+    """An output with its long lines cut between words, as a terminal would; columns stay."""
+    cut = [textwrap.wrap(line, 86, subsequent_indent="  ") for line in text.rstrip().splitlines()]
+    return "\n".join(line for pieces in cut for line in pieces or [""])
 
 
 def keras_steps() -> Iterator[str]:

@@ -1,7 +1,9 @@
 """The site is built without warnings, loads nothing from another host and leaves nothing out."""
 
+import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -23,7 +25,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def text_of(site: Path, page: str) -> str:
+    """A page, without the marks of where a name may break."""
+    return re.sub("<wbr>|<span class=.?whole.?>(.*?)</span>", r"\1", raw_text(site, page))
+
+
+def raw_text(site: Path, page: str) -> str:
     return (site / page).read_text(encoding="utf-8")
+
+
+def load_module(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_every_page_can_be_found_from_the_menu(site: Path) -> None:
@@ -83,3 +99,16 @@ def test_files_named_by_the_architecture_exist_and_all_are_listed(site: Path) ->
     page = text_of(site, "architecture.html")
     modules = [path for path in package.rglob("*.py") if path.stat().st_size]
     assert [path for path in modules if f"<code>{path.name}</code>" not in page] == []
+
+
+def test_names_in_code_may_break_after_their_separators_and_only_outside_of_blocks() -> None:
+    hook = load_module(ROOT / "docs" / "hooks" / "line_breaks.py")
+    pages = {
+        "<code>model.safetensors</code>": "<code>model.<wbr>safetensors</code>",
+        "<code>data.on_finding</code>": "<code>data.<wbr>on_<wbr>finding</code>",
+        "<code>a &amp; b ... 0.5</code>": "<code>a &amp; b ... 0.<wbr>5</code>",
+        "<code>--top-k K</code>": '<code><span class="whole">--top</span>-k K</code>',
+        "<pre><code>runs/a.b</code></pre>": "<pre><code>runs/a.b</code></pre>",
+        "runs/a.b": "runs/a.b",
+    }
+    assert {page: hook.on_post_page(page) for page in pages} == pages

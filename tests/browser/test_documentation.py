@@ -21,6 +21,13 @@ from tests.browser.test_reports import broken_images, prefer
 
 pytestmark = pytest.mark.browser
 
+# Lines of code that one would have to scroll to read, apart from the columns of outputs.
+_CUT_LINES = """
+  const all = document.querySelectorAll("article pre code");
+  const cut = [...all].filter((code) => code.scrollWidth > code.clientWidth);
+  return cut.filter((code) => !code.closest(".output")).map((code) => code.innerText);
+"""
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -50,5 +57,6 @@ def test_every_page_fits_every_width_and_all_its_images_load(
                 set_width(chromium, width)
                 find(chromium, "h1")
                 require_fits(chromium, width)
+                assert chromium.execute_script(_CUT_LINES) == [], (page.name, width)
         if chromium.find_elements(By.CSS_SELECTOR, "article img"):
             wait_for(lambda: broken_images(chromium) == 0, f"the images of {page.name}")
