@@ -273,6 +273,11 @@ class TrainSettings(Settings):
         default="auto", description="auto: bf16 where the processor supports it, else fp32"
     )
     device: str = Field(default="auto", description="auto: cuda if available, else cpu; or mps")
+    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        default="auto",
+        description="of the processor; auto: all, or fewer where a short measurement at the start "
+        "shows that other programs use it. Results are equal to the byte for equal numbers",
+    )
     seed: int = Field(
         default=0,
         description="seed of the initial weights, the order of images and the augmentation",

@@ -130,6 +130,7 @@ def _say_what_was_read(splits: "Splits") -> None:
 
 def _say_what_will_be_done(experiment: "Experiment", where: str) -> None:
     from glasshouse.data.batches import step_count
+    from glasshouse.training.thread_choice import describe_threads
     from glasshouse.workflow.train.learning_rate import describe_found_rate
 
     splits, recipe = experiment.splits, experiment.request.recipe
@@ -150,5 +151,7 @@ def _say_what_will_be_done(experiment: "Experiment", where: str) -> None:
         )
     if experiment.found_rate is not None:
         say(f"learning rate {describe_found_rate(experiment.found_rate)}")
+    if experiment.threads.is_reduced:
+        say(describe_threads(experiment.threads))
     if experiment.resumed_epochs:
         say(f"resuming after epoch {experiment.resumed_epochs}")

@@ -106,6 +106,11 @@ class Run:
         return self.environment.get("options") or {}
 
     @property
+    def threads(self) -> int:
+        """How many threads of the processor it trains with."""
+        return int(self.environment["threads"])
+
+    @property
     def is_finished(self) -> bool:
         """True once the test split has been evaluated."""
         return (self.folder / EVALUATION).is_file()

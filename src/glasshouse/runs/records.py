@@ -46,7 +46,7 @@ class EnvironmentFile(_Record):
     versions: dict[str, str]
     system: str
     processor: str
-    threads: Annotated[int, Field(ge=1, le=2**16)]
+    threads: Annotated[int, Field(ge=1, le=1024)]
     device: str
     precision: str
     started: str

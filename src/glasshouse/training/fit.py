@@ -29,6 +29,7 @@ from glasshouse.training.loop import Step, TrainingSetup, train
 from glasshouse.training.own_parts import OwnParts, with_rate
 from glasshouse.training.schedules import EveryStep, Rate
 from glasshouse.training.state import Epoch, TrainingState, begin, final_net, has_stalled
+from glasshouse.training.thread_choice import choose_threads, with_threads
 from glasshouse.training.watch import is_watched, show_training
 
 
@@ -78,12 +79,16 @@ def train_classifier(
         class_weights_of(settings, splits),
         **own,
     )
+    device = choose_device(settings.device)
+    choice = choose_threads(lambda chosen: begin(untrained.net, chosen, device), setup)
+    settings = with_threads(settings, choice)
+    setup = replace(setup, settings=settings)
     if settings.lr == "auto":
         settings = with_found_rate(settings, find_lr(untrained.net, setup))
         setup = replace(setup, settings=settings)
         if setup.optimizer is not None:
             setup = replace(setup, optimizer=with_rate(setup.optimizer, settings.peak_lr))
-    state = begin(untrained.net, settings, choose_device(settings.device))
+    state = begin(untrained.net, settings, device)
     records = train_until_done(state, setup)
     if progress and is_watched():
         show_training(records, settings.epochs)

@@ -31,13 +31,14 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 @contextmanager
 def threads_of(settings: TrainSettings) -> Iterator[None]:
-    """A context with one thread where batches are cut into shards, else unchanged."""
+    """A context with the threads of the settings: one where batches are cut into shards."""
     # Kernels sum in another order with more threads, and so would processes that share the cores.
     before = torch.get_num_threads()
-    if settings.shards == 1 or before == 1:
+    wanted = 1 if settings.shards > 1 else settings.threads
+    if wanted in ("auto", before):
         yield
         return
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(wanted))
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from glasshouse.runs.listing import RunListing
 from glasshouse.storage import write_tensors
 from glasshouse.training.loop import Step
 from glasshouse.training.state import Epoch
+from glasshouse.training.thread_choice import ThreadChoice
 from glasshouse.workflow.train import conclusion
 from glasshouse.workflow.train.experiment import (
     TrainRequest,
@@ -35,6 +36,25 @@ def request(out: Path, *overrides: str, resume: bool = False) -> TrainRequest:
     return TrainRequest(
         "digits", load_recipe("small-cnn", [*SMALL, *overrides]), out, resume=resume
     )
+
+
+def test_a_run_records_its_threads_and_keeps_them_when_it_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = "glasshouse.workflow.train.experiment.choose_threads"
+    monkeypatch.setattr(place, lambda *_: ThreadChoice(3))
+    begun = open_experiment(request(tmp_path / "run"))
+    assert (begun.settings.threads, read_run(tmp_path / "run").threads) == (3, 3)
+    # As it would be on a machine that has become busy, or has other cores.
+    holding.release(tmp_path / "run")
+    monkeypatch.setattr(place, lambda *_: ThreadChoice(1))
+    resumed = open_experiment(request(tmp_path / "run", resume=True))
+    assert (resumed.settings.threads, read_run(tmp_path / "run").threads) == (3, 3)
+    holding.release(tmp_path / "run")
+    monkeypatch.undo()
+    # A number in the recipe is a number for every run of it.
+    given = open_experiment(request(tmp_path / "given", "train.threads=2"))
+    assert given.settings.threads == 2
 
 
 def test_opening_writes_recipe_and_environment(tmp_path: Path) -> None:

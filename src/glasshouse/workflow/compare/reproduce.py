@@ -72,8 +72,9 @@ def reproduce(
         resume=True,
         data_dir=data_dir or before.data_dir,
         offline=offline,
+        threads=before.threads,
     )
-    with _threads(int(before.environment["threads"])):
+    with _threads(before.threads):
         (again,) = run_all([request], run)
     return compare_folders(before, again)
 

@@ -34,6 +34,7 @@ from glasshouse.training.state import (
     load_checkpoint,
     save_checkpoint,
 )
+from glasshouse.training.thread_choice import ThreadChoice, choose_threads, with_threads
 from glasshouse.training.transfer import begin_transfer, starting_net, train_transfer
 from glasshouse.workflow.train.conclusion import Result as Result, conclude, dealt_predictions
 from glasshouse.workflow.train.environment import describe_environment
@@ -57,8 +58,8 @@ from glasshouse.workflow.use.source_check import require_no_errors
 class Experiment:
     """An open run: its data, its untrained classifier and the state of training.
 
-    settings: those of the recipe, with the learning rate that was found where it says "auto".
-    resumed_epochs: how many epochs were complete when the run was opened.
+    settings: those of the recipe, with the learning rate and the threads that were found where it
+    says "auto". resumed_epochs: how many epochs were complete when the run was opened.
     """
 
     request: TrainRequest
@@ -67,6 +68,7 @@ class Experiment:
     state: TrainingState
     resumed_epochs: int
     settings: TrainSettings
+    threads: ThreadChoice
     found_rate: FoundRate | None = None
 
     @property
@@ -106,7 +108,7 @@ def _opened(request: TrainRequest, progress: Progress | None) -> Experiment:
     # Other processes have waited until here, and then find the images in the cache.
     request = current_group().told(request)
     experiment = begin_experiment(request, splits, classifier, progress)
-    write_start(request, splits, before)
+    write_start(request, splits, before, experiment.threads.threads)
     if before is not None:
         load_checkpoint(experiment.state, request.out / runs.CHECKPOINTS)
         if before.recipe != request.recipe:
@@ -128,19 +130,34 @@ def begin_experiment(
     Raises NoUsableRate when the range test finds no learning rate, and ProcessError when the
     processes of a group do not compute the same.
     """
-    recipe, settings = request.recipe, request.recipe.train
+    recipe = request.recipe
     setup = replace(make_setup(recipe, splits, classifier), group=current_group())
-    device = choose_device(settings.device)
+    device = choose_device(recipe.train.device)
     if setup.group.size > 1:
-        net = starting_net(classifier.net, recipe.transfer, settings.epochs)
+        net = starting_net(classifier.net, recipe.transfer, recipe.train.epochs)
         require_alike(net.to(device), setup, fingerprint(splits))
+    threads = _threads_of_run(request, setup, classifier)
+    settings = with_threads(recipe.train, threads)
+    setup = replace(setup, settings=settings)
     found = None
     if settings.lr == "auto":
         net = starting_net(classifier.net, recipe.transfer, settings.epochs)
         found = find_rate_of_run(net, setup, request.out, progress)
         settings = found.settings
     state = begin_transfer(classifier.net, settings, recipe.transfer, device)
-    return Experiment(request, splits, classifier, state, 0, settings, found)
+    return Experiment(request, splits, classifier, state, 0, settings, threads, found)
+
+
+def _threads_of_run(
+    request: TrainRequest, setup: TrainingSetup, classifier: Classifier
+) -> ThreadChoice:
+    """As many threads as the run had that is resumed or repeated; else those measured here."""
+    if request.threads is not None and setup.settings.threads == "auto":
+        return ThreadChoice(request.threads)
+    transfer, device = request.recipe.transfer, choose_device(setup.settings.device)
+    return choose_threads(
+        lambda settings: begin_transfer(classifier.net, settings, transfer, device), setup
+    )
 
 
 def fit_experiment(
@@ -271,12 +288,16 @@ def claim_run(request: TrainRequest) -> runs.Run | None:
     return run
 
 
-def write_start(request: TrainRequest, splits: Splits, before: runs.Run | None) -> None:
+def write_start(
+    request: TrainRequest, splits: Splits, before: runs.Run | None, threads: int
+) -> None:
     """Write recipe.toml and environment.json, or check the images of a resumed run.
 
-    before: the answer of ``claim_run``. Raises DataError when a resumed run had other images.
+    before: the answer of ``claim_run``. threads: that the run trains with. Raises DataError when a
+    resumed run had other images.
     """
-    record = _record(request, splits, choose_device(request.recipe.train.device))
+    device = choose_device(request.recipe.train.device)
+    record = {**_record(request, splits, device), "threads": threads}
     if before is None:
         write_text(request.out / runs.RECIPE, to_toml(request.recipe))
         write_json(request.out / runs.ENVIRONMENT, record)

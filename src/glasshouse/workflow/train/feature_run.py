@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.errors import UsageError
@@ -78,7 +79,7 @@ def _fitted_heads(request: TrainRequest, progress: Progress | None) -> FeatureRu
     splits, classifier = first_classifier(request, progress)
     require_no_errors(splits, request.recipe.data)
     require_balance_fits(request.recipe.train, splits.train)
-    write_start(request, splits, before)
+    write_start(request, splits, before, torch.get_num_threads())
     recipe = request.recipe
     extractor = make_extractor(classifier, splits.train, recipe.train)
     features = split_features(extractor, splits, flips=recipe.transfer.flips, progress=progress)

@@ -22,7 +22,8 @@ class TrainRequest:
     images are explained after each epoch. budget: how the recipe was fitted to a time budget,
     for the record; None where it was not. may_run_code: that the user has named the code in
     ``recipe.model.code``, which may otherwise be anybody's; weights: a file that this network
-    starts from. logs: loggers that receive a copy of the metrics.
+    starts from. logs: loggers that receive a copy of the metrics. threads: as many as the run had
+    that is resumed or repeated, unless the recipe has a number; None for a new run.
     """
 
     source: str
@@ -38,6 +39,7 @@ class TrainRequest:
     may_run_code: bool = False
     weights: Path | None = None
     logs: tuple[LogName, ...] = ()
+    threads: int | None = None
 
 
 def origin_of(request: TrainRequest) -> dict[str, str | None]:
@@ -63,10 +65,10 @@ def options_of(request: TrainRequest) -> dict[str, Any]:
 
 
 def as_started(request: TrainRequest, before: runs.Run | None) -> TrainRequest:
-    """A request with the weights and snapshots that the run it resumes was started with.
+    """A request with the weights, snapshots and threads of the run that it resumes.
 
-    A run that was stopped before its first checkpoint starts again, and needs them. What the
-    request itself says counts.
+    A run that was stopped before its first checkpoint starts again, and needs the weights. What
+    the request itself says counts.
     """
     options = {} if before is None else before.options
     weights, snapshots = options.get("weights"), options.get("snapshots", 0)
@@ -74,6 +76,7 @@ def as_started(request: TrainRequest, before: runs.Run | None) -> TrainRequest:
         request,
         weights=request.weights or (None if weights is None else Path(weights)),
         snapshots=request.snapshots or snapshots,
+        threads=request.threads or (None if before is None else before.threads),
     )
 
 
