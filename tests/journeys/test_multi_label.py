@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score
 from glasshouse.models.predict import load_predictions
 from tests.journeys.command import glasshouse_here
 
+TINY = ("--backbone", "resnet10t:weights=none,input_size=32", "--set", "train.device=cpu")
 QUARTERS = {"north-west": (0, 0), "north-east": (0, 1), "south-east": (1, 1)}
 
 
@@ -72,7 +73,7 @@ def test_several_labels_from_a_table_to_answers(
 
 @pytest.mark.parametrize(
     "command",
-    ["label-errors", "ladder", "tune", "compare-backbones"],
+    ["ladder", "tune", "compare-backbones"],
 )
 def test_commands_for_one_label_refuse_several_plainly(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -147,3 +148,24 @@ def test_settings_that_balance_classes_are_refused(
         code, _, errors = glasshouse_here([*arguments, *chosen], capsys)
         assert code == 2
         assert f"train.{key} = 'balanced' needs one label per image" in errors
+
+
+def test_wrong_labels_of_several_are_found_out_of_fold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLASSHOUSE_CACHE", str(tmp_path / "cache"))
+    table, out = write_images(tmp_path), tmp_path / "out"
+    lines = table.read_text().splitlines()
+    # An image that shows all, of which the table says none.
+    shown = max(range(1, len(lines)), key=lambda row: lines[row].count("|"))
+    lines[shown] = lines[shown].split(",")[0] + ","
+    table.write_text("\n".join(lines))
+    arguments = ["label-errors", table, *TINY, "--with-test", "--out", out, "--json"]
+    code, output, errors = glasshouse_here(list(map(str, arguments)), capsys)
+    assert code == 0, errors
+    found = json.loads(output)
+    assert found == json.loads((out / "candidates.json").read_text())
+    wrong = [each for each in found[:10] if each["id"] == lines[shown].split(",")[0]]
+    assert len(wrong) >= 2 and not any(each["is_given"] for each in wrong)
+    page = (out / "label-errors.html").read_text()
+    assert f"not {wrong[0]['label']}" in page and wrong[0]["id"] in page

@@ -22,6 +22,7 @@ from glasshouse.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from glasshouse.evaluation.suspect_labels import SuspectLabel, SuspectPair
     from glasshouse.workflow.compare.cross_validation import Folds
     from glasshouse.workflow.train.experiment import TrainRequest
 
@@ -128,7 +129,7 @@ def label_errors(
     with_test: Annotated[
         bool, typer.Option("--with-test", help="Include the test images.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most this many images.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many suspects.")] = 100,
     out: Annotated[Path, typer.Option(help="Folder for the gallery.")] = Path("label-errors"),
     reread: Reread = False,
     data_dir: DataDir = None,
@@ -150,22 +151,29 @@ def label_errors(
     overrides = overrides_of(with_shorthands(set_, device=device), backbone, weights)
     request = _request(source, recipe, overrides, data_dir, offline)
     early_checks.reread(reread, source)
-    from glasshouse.evaluation.suspect_labels import suspect_labels
-    from glasshouse.workflow.compare.label_errors import write_label_errors
-    from glasshouse.workflow.use.source_check import require_one_label
+    from glasshouse.workflow.compare.label_errors import find_label_errors, write_label_errors
 
-    require_one_label(source, "label-errors")
     found = _folds(request, count, with_test=with_test)
-    suspects = suspect_labels(found.predictions, limit=limit)
+    suspects = find_label_errors(found, limit=limit)
     page = write_label_errors(suspects, found, out, source=source)
     if json:
         print_json([asdict(suspect) for suspect in suspects])
     for each in () if json else suspects[:20]:
-        print(
+        print(_suspect_line(each))
+    count = len({each.id for each in suspects})
+    say(f"{count} of {len(found.fold_of):,} images may be mislabelled: {page}")
+
+
+def _suspect_line(each: "SuspectLabel | SuspectPair") -> str:
+    from glasshouse.evaluation.suspect_labels import SuspectLabel
+
+    if isinstance(each, SuspectLabel):
+        return (
             f"{each.id}: labelled {each.label} ({each.label_probability:.0%}), "
             f"predicted {each.suggested} ({each.suggested_probability:.0%})"
         )
-    say(f"{len(suspects)} of {len(found.fold_of):,} images may be mislabelled: {page}")
+    given = f"labelled {each.label}" if each.is_given else f"not labelled {each.label}"
+    return f"{each.id}: {given}, whose predicted probability is {each.probability:.0%}"
 
 
 def _request(

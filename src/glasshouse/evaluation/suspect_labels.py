@@ -1,8 +1,9 @@
-"""Images whose label may be wrong: those whose held-out prediction contradicts it most."""
+"""Images whose labels may be wrong: those whose held-out prediction contradicts them most."""
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glasshouse.models.predict import Predictions, probabilities
 
@@ -16,6 +17,19 @@ class SuspectLabel:
     suggested: str
     label_probability: float
     suggested_probability: float
+
+
+@dataclass(frozen=True)
+class SuspectPair:
+    """A label that an image has and may not show, or lacks and may show.
+
+    is_given: the image has the label. probability: of the label, as predicted.
+    """
+
+    id: str
+    label: str
+    is_given: bool
+    probability: float
 
 
 def suspect_labels(predictions: Predictions, *, limit: int = 100) -> tuple[SuspectLabel, ...]:
@@ -39,3 +53,39 @@ def suspect_labels(predictions: Predictions, *, limit: int = 100) -> tuple[Suspe
         )
         for row in order
     )
+
+
+def suspect_pairs(predictions: Predictions, *, limit: int = 100) -> tuple[SuspectPair, ...]:
+    """The same where images may have several labels: pairs of image and label.
+
+    Confident learning, each label by itself (Northcutt et al. 2021): a label that is given is
+    suspect when its absence is at least as probable as it is, on average, for images without the
+    label, and one that is missing the other way round. Least probable answers come first.
+    """
+    truth, shares = predictions.label_matrix, predictions.probabilities
+    own = np.where(truth, shares, 1 - shares)
+    order = np.argsort(own, axis=None, kind="stable")
+    suspects = np.stack(
+        [_contradicted(truth[:, k], shares[:, k]) for k in range(truth.shape[1])], axis=1
+    )
+    chosen = order[suspects.ravel()[order]][:limit]
+    return tuple(
+        SuspectPair(
+            id=str(predictions.ids[row]),
+            label=predictions.class_names[label],
+            is_given=bool(truth[row, label]),
+            probability=float(shares[row, label]),
+        )
+        for row, label in zip(*np.unravel_index(chosen, truth.shape), strict=True)
+    )
+
+
+def _contradicted(has: NDArray[np.bool_], shares: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Images ``(n,)`` that confidently belong to the other side of one label."""
+    if has.all() or not has.any():
+        return np.zeros(len(has), dtype=np.bool_)
+    is_present = shares >= shares[has].mean()
+    is_absent = 1 - shares >= (1 - shares[~has]).mean()
+    # An answer that reaches both averages counts for the more probable side.
+    clear = np.where(is_present & is_absent, shares > 0.5, is_present)
+    return np.asarray((is_present | is_absent) & (clear != has))

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.evaluation.suspect_labels import SuspectLabel
+from glasshouse.evaluation.suspect_labels import SuspectLabel, SuspectPair
 from glasshouse.report.html import render_template, tile
 from glasshouse.storage import write_text
 
 
 def write_label_page(
-    suspects: Sequence[SuspectLabel],
+    suspects: Sequence[SuspectLabel | SuspectPair],
     images: Mapping[str, NDArray[np.uint8]],
     path: Path,
     *,
@@ -23,6 +23,17 @@ def write_label_page(
 
     images: uint8 ``(3, h, w)`` by id. image_count: how many images were examined.
     """
-    rows = [(suspect, tile(images[suspect.id])) for suspect in suspects]
-    values = {"rows": rows, "source": source, "image_count": image_count}
+    rows = [(_caption(suspect), tile(images[suspect.id]), suspect.id) for suspect in suspects]
+    shown = len({suspect.id for suspect in suspects})
+    values = {"rows": rows, "source": source, "image_count": image_count, "shown": shown}
     write_text(path, render_template("labels.html.jinja", values))
+
+
+def _caption(suspect: SuspectLabel | SuspectPair) -> tuple[str, str]:
+    """What the image is labelled, and what the prediction says instead."""
+    if isinstance(suspect, SuspectLabel):
+        given = f"{suspect.label} {suspect.label_probability:.0%}"
+        return given, f"{suspect.suggested} {suspect.suggested_probability:.0%}"
+    if suspect.is_given:
+        return suspect.label, f"only {suspect.probability:.0%}"
+    return f"not {suspect.label}", f"{suspect.label} {suspect.probability:.0%}"

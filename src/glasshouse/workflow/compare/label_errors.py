@@ -7,7 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.evaluation.suspect_labels import SuspectLabel
+from glasshouse.evaluation.suspect_labels import (
+    SuspectLabel,
+    SuspectPair,
+    suspect_labels,
+    suspect_pairs,
+)
 from glasshouse.report.label_page import write_label_page
 from glasshouse.storage import write_json
 from glasshouse.workflow.compare.cross_validation import Folds
@@ -15,8 +20,14 @@ from glasshouse.workflow.compare.cross_validation import Folds
 CANDIDATES, GALLERY_PAGE = "candidates.json", "label-errors.html"
 
 
+def find_label_errors(folds: Folds, *, limit: int) -> Sequence[SuspectLabel | SuspectPair]:
+    """What out-of-fold predictions contradict most; pairs where images may have several labels."""
+    find = suspect_pairs if folds.predictions.is_multi_label else suspect_labels
+    return find(folds.predictions, limit=limit)
+
+
 def write_label_errors(
-    suspects: Sequence[SuspectLabel], folds: Folds, out: Path, *, source: str
+    suspects: Sequence[SuspectLabel | SuspectPair], folds: Folds, out: Path, *, source: str
 ) -> Path:
     """Write candidates.json and the gallery into a folder; no label is changed.
 
