@@ -5,6 +5,9 @@ from pathlib import Path
 
 from pydantic import ByteSize
 
+# The metric by which runs are judged: the latter where an image may have several labels.
+ACCURACY, PRECISION = "accuracy", "mean average precision"
+
 
 def pluralize(count: int, noun: str, plural: str = "") -> str:
     """A count with its noun: "1 image", "2,000 images"."""
@@ -19,6 +22,11 @@ def percentage(share: float) -> str:
         return "over 99.9 %"
     is_whole = share in (0, 1) or 0.0195 <= share < 0.9805
     return f"{100 * share:.{0 if is_whole else 1}f} %"
+
+
+def metric_text(metric: str, value: float) -> str:
+    """An accuracy in percent; a mean average precision, which is no share, as a number in 0..1."""
+    return f"{value:.2%}" if metric == ACCURACY else f"{value:.3f}"
 
 
 def duration(seconds: float) -> str:

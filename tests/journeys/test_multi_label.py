@@ -73,13 +73,12 @@ def test_several_labels_from_a_table_to_answers(
 
 @pytest.mark.parametrize(
     "command",
-    ["ladder", "tune", "compare-backbones"],
+    ["ladder", "compare-backbones"],
 )
 def test_commands_for_one_label_refuse_several_plainly(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = {
-        "tune": ["--search", "train.lr=1e-4..1e-1:log"],
         "compare-backbones": ["--backbones", "resnet18,resnet34"],
     }
     out = [] if command == "compare-backbones" else ["--out", str(tmp_path / "out")]
@@ -169,3 +168,30 @@ def test_wrong_labels_of_several_are_found_out_of_fold(
     assert len(wrong) >= 2 and not any(each["is_given"] for each in wrong)
     page = (out / "label-errors.html").read_text()
     assert f"not {wrong[0]['label']}" in page and wrong[0]["id"] in page
+
+
+def test_a_search_maximises_the_mean_average_precision(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLASSHOUSE_CACHE", str(tmp_path / "cache"))
+    table, out = write_images(tmp_path), tmp_path / "out"
+    changes = ["train.epochs=2", "data.image_size=16", "train.precision=fp32", "train.device=cpu"]
+    sets = [each for change in changes for each in ("--set", change)]
+    arguments = ["tune", str(table), "--recipe", "small-cnn", *sets, "--search",
+                 "train.lr=1e-5..1e-2:log", "--trials", "3", "--out", str(out)]  # fmt: skip
+    code, output, errors = glasshouse_here(arguments, capsys)
+    assert code == 0, errors
+    trials = json.loads((out / "trials.json").read_text())["trials"]
+    assert [each["metric"] for each in trials] == ["mean average precision"] * 3
+    best = max(trials, key=lambda each: each["value"])
+    assert f"validation mean average precision {best['value']:.3f}" in output
+    assert "accuracy" not in output and "%" not in errors
+    assert f"mean average precision {best['value']:.3f}" in (out / "best.toml").read_text()
+    # A run with this recipe has the same predictions, which scikit-learn measures.
+    run = tmp_path / "run"
+    recipe = ["--recipe", str(out / "best.toml"), "--out", str(run)]
+    code, _, errors = glasshouse_here(["train", str(table), *recipe], capsys)
+    assert code == 0, errors
+    found = load_predictions(run / "validation-predictions.safetensors")
+    expected = average_precision_score(found.label_matrix, found.logits)
+    assert best["value"] == pytest.approx(expected, abs=1e-12)

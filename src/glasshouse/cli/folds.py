@@ -64,7 +64,7 @@ def folds(
     early_checks.reread(reread, source)
     from glasshouse.evaluation.metrics import per_class
     from glasshouse.evaluation.multi_label import evaluate_labels
-    from glasshouse.runs.records import metric_text
+    from glasshouse.wording import metric_text
 
     found = _folds(request, count)
     if out is not None:

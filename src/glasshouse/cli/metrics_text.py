@@ -31,14 +31,14 @@ def with_interval(share: "Interval") -> str:
 
 def metric_interval(metric: str, value: "Interval") -> str:
     """A metric by its name, as `main_metric` has it, followed by its 95 % interval."""
-    from glasshouse.runs.records import ACCURACY
+    from glasshouse.wording import ACCURACY
 
     return with_interval(value) if metric == ACCURACY else value_with_interval(value)
 
 
 def format_seeds(summary: "SeedSummary") -> str:
     """One line per seed, then the mean with its confidence interval."""
-    from glasshouse.runs.records import metric_text
+    from glasshouse.wording import metric_text
 
     metric = summary.metric
     rows = zip(summary.folders, summary.scores, summary.losses, strict=True)

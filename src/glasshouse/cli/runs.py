@@ -74,7 +74,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     if row["status"] == "damaged":
         return row["run"], "", "", "", "damaged", ""
-    from glasshouse.runs.records import metric_text
+    from glasshouse.wording import metric_text
 
     score = "failed" if row["status"] == "failed" else "not finished"
     if row["value"] is not None:

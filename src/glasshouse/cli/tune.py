@@ -69,7 +69,7 @@ def tune(
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Search recipe keys for the best validation accuracy.
+    """Search recipe keys for the best validation accuracy, or mean average precision.
 
     Running the same command again resumes where it stopped; a larger --trials adds to it.
     """
@@ -122,13 +122,16 @@ def _command(source: str, recipe: Path, data_dir: Path | None, offline: bool) ->
 
 def format_search(found: "SearchResult") -> str:
     """The best values, the importance of each key, and a caution."""
+    from glasshouse.wording import metric_text
+
     states = [trial.state for trial in found.trials]
     counts = ", ".join(
         f"{states.count(state)} {state}"
         for state in ("complete", "pruned", "failed", "lost")
         if state in states
     )
-    lines = [f"best: trial {found.best_number}, validation accuracy {found.best_value:.2%}"]
+    value = metric_text(found.metric, found.best_value)
+    lines = [f"best: trial {found.best_number}, validation {found.metric} {value}"]
     lines += [f"  {key} = {_shown(value)}" for key, value in found.best_values.items()]
     lines += [
         f"  {key} explains {share:.0%} of the variation" for key, share in found.importance.items()
@@ -136,16 +139,18 @@ def format_search(found: "SearchResult") -> str:
     lines.append(f"trials: {counts}")
     lines.append(
         "The best of many trials is partly luck: train it again, with --seeds 3, to measure its "
-        "test accuracy."
+        f"test {found.metric}."
     )
     return "\n".join(lines)
 
 
 def _line(trial: "TrialRecord") -> str:
+    from glasshouse.wording import metric_text
+
     value = (
         ""
         if trial.value is None
-        else f" {trial.value:.2%} after {pluralize(trial.epochs, 'epoch')}"
+        else f" {metric_text(trial.metric, trial.value)} after {pluralize(trial.epochs, 'epoch')}"
     )
     values = ", ".join(f"{key}={_shown(value)}" for key, value in trial.values.items())
     problem = f" ({trial.problem.splitlines()[0]})" if trial.problem else ""
@@ -162,7 +167,7 @@ def _as_json(found: "SearchResult") -> dict[str, object]:
     return {
         "best": {
             "trial": found.best_number,
-            "validation_accuracy": found.best_value,
+            f"validation_{found.metric.replace(' ', '_')}": found.best_value,
             "values": found.best_values,
         },
         "importance": found.importance,

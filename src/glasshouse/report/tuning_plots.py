@@ -9,14 +9,15 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from glasshouse.errors import UsageError
 from glasshouse.report.theme import legend, new_figure, style, theme_of
+from glasshouse.wording import ACCURACY
 
 
 @dataclass(frozen=True)
 class TrialRecord:
     """One trial; state: complete, pruned, failed, lost (its process died), running or waiting.
 
-    value: validation accuracy; for a pruned trial the last one reached. values: of the keys that
-    vary. problem: why a trial failed.
+    value: the validation score; for a pruned trial the last one reached. values: of the keys that
+    vary. problem: why a trial failed. metric: what the score is.
     """
 
     number: int
@@ -25,10 +26,11 @@ class TrialRecord:
     values: Mapping[str, Any]
     epochs: int
     problem: str = ""
+    metric: str = ACCURACY
 
 
 def search_history(trials: Sequence[TrialRecord], *, dark: bool = False) -> Figure:
-    """Validation accuracy of each trial, pruned ones hollow, and the best so far."""
+    """The validation score of each trial, pruned ones hollow, and the best so far."""
     known = [trial for trial in trials if trial.value is not None]
     if not known:
         raise UsageError("search_history: expected one trial with a value or more, received none")
@@ -49,14 +51,18 @@ def search_history(trials: Sequence[TrialRecord], *, dark: bool = False) -> Figu
             heights.append(best)
     axes.step(places, heights, where="post", color=theme.orange, linewidth=1.6, label="best so far")
     style(axes, theme)
-    axes.set(xlabel="trial", ylabel="validation accuracy")
+    metric = known[0].metric
+    axes.set(xlabel="trial", ylabel=f"validation {metric}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    if metric == ACCURACY:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     legend(figure, theme, "outside lower center", columns=3)
     return figure
 
 
-def search_importance(importance: Mapping[str, float], *, dark: bool = False) -> Figure:
+def search_importance(
+    importance: Mapping[str, float], *, metric: str = ACCURACY, dark: bool = False
+) -> Figure:
     """The share of the variance between trials that each key explains, largest at the top."""
     if not importance:
         raise UsageError("search_importance: expected one key or more, received none")
@@ -69,5 +75,5 @@ def search_importance(importance: Mapping[str, float], *, dark: bool = False) ->
     axes.grid(visible=False, axis="y")
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_xlabel("share of the variance of validation accuracy")
+    axes.set_xlabel(f"share of the variance of validation {metric}")
     return figure

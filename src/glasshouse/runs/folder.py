@@ -57,6 +57,7 @@ SEARCH = "tune.json"
 JOURNAL = "study.journal"
 TRIALS = "trials.json"
 TRIAL_FOLDERS = "trials"
+EPOCH_SCORES = "scores.json"
 TRIAL = "trial.json"
 BEST = "best.toml"
 

@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from glasshouse.errors import StorageError
 from glasshouse.storage import read_json, read_text
-
-ACCURACY, PRECISION = "accuracy", "mean average precision"
+from glasshouse.wording import ACCURACY, PRECISION
 
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -137,11 +136,6 @@ def main_metric(evaluation: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
     # The share of images with all labels right would read as an accuracy, and mislead as one.
     precision = evaluation.get("mean_average_precision")
     return (ACCURACY, evaluation["accuracy"]) if precision is None else (PRECISION, precision)
-
-
-def metric_text(metric: str, value: float) -> str:
-    """An accuracy in percent; a mean average precision, which is no share, as a number in 0..1."""
-    return f"{value:.2%}" if metric == ACCURACY else f"{value:.3f}"
 
 
 def read_run_file(path: Path, shape: type[_Record]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from nicegui import ui
 
 from glasshouse.errors import UsageError
 from glasshouse.runs import folder as runs
-from glasshouse.runs.records import ACCURACY, main_metric
+from glasshouse.runs.records import main_metric
 from glasshouse.serving.deferred import deferred
 from glasshouse.serving.pages.charts import COLOURS, Options, echart, line, lines
 from glasshouse.serving.pages.parts import (
@@ -25,7 +25,7 @@ from glasshouse.serving.pages.runs import MOST_COMPARED
 from glasshouse.serving.pages.words import run_address, score_interval, score_text
 from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Page, Workbench
-from glasshouse.wording import duration, shown_path
+from glasshouse.wording import ACCURACY, duration, shown_path
 
 if TYPE_CHECKING:  # the workbench starts without torch
     from glasshouse.evaluation.compare import Comparison

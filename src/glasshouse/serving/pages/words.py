@@ -3,7 +3,7 @@
 from datetime import datetime
 from urllib.parse import quote, urlencode
 
-from glasshouse.runs.records import ACCURACY, PRECISION
+from glasshouse.wording import ACCURACY, PRECISION
 
 _SHORT = {PRECISION: "mAP"}
 

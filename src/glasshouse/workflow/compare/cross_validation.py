@@ -12,12 +12,12 @@ from glasshouse.evaluation.metrics import hits
 from glasshouse.evaluation.multi_label import evaluate_labels, mean_average_precision
 from glasshouse.models.predict import Predictions
 from glasshouse.progress import Progress
-from glasshouse.runs.records import ACCURACY, PRECISION
 from glasshouse.settings import Recipe
 from glasshouse.training.features import Features, extract, make_extractor
 from glasshouse.training.folds import Positions, assign_folds, join, rows_of
 from glasshouse.training.head_choice import choose_head, head_answers
 from glasshouse.training.heads import HeadSettings, fit_heads
+from glasshouse.wording import ACCURACY, PRECISION
 from glasshouse.workflow.train.experiment import TrainRequest, first_classifier
 from glasshouse.workflow.train.feature_run import head_predictions, head_settings
 from glasshouse.workflow.use.source_check import require_held_out

@@ -12,6 +12,7 @@ from glasshouse.report.tuning_plots import TrialRecord
 from glasshouse.rng import derive
 from glasshouse.runs.folder import JOURNAL
 from glasshouse.runs.processes import is_alive, this_process
+from glasshouse.wording import ACCURACY
 from glasshouse.workflow.tune.space import Categorical, Dimension, Value
 
 if TYPE_CHECKING:
@@ -83,9 +84,9 @@ def next_trial(study: "optuna.Study", space: Sequence[Dimension], seed: int) -> 
     return Trial(handle.number, values, folder, handle)
 
 
-def report(trial: Trial, epoch: int, accuracy: float) -> bool:
-    """Record the accuracy of an epoch; False when the trial should be pruned."""
-    trial.handle.report(accuracy, epoch)
+def report(trial: Trial, epoch: int, score: float) -> bool:
+    """Record the score of an epoch; False when the trial should be pruned."""
+    trial.handle.report(score, epoch)
     trial.handle.set_user_attr("epochs", epoch)
     return not trial.handle.should_prune()
 
@@ -99,6 +100,11 @@ def close_trial(study: "optuna.Study", trial: Trial, value: float | None, *, pru
         study.tell(trial.handle, state=states.FAIL)
     else:
         study.tell(trial.handle, value)
+
+
+def note_metric(trial: Trial, metric: str) -> None:
+    """Record what the values of a trial are, in words."""
+    trial.handle.set_user_attr("metric", metric)
 
 
 def fail(study: "optuna.Study", trial: Trial, problem: str) -> None:
@@ -244,4 +250,5 @@ def _record(trial: "optuna.trial.FrozenTrial") -> TrialRecord:
         values=dict(trial.params),
         epochs=int(attributes.get("epochs", 0)),
         problem=str(attributes.get("problem", "")),
+        metric=str(attributes.get("metric", ACCURACY)),
     )

@@ -30,6 +30,7 @@ from glasshouse.storage import (
     write_json,
     write_text,
 )
+from glasshouse.wording import metric_text
 from glasshouse.workflow.tune import study as studies
 from glasshouse.workflow.tune.space import (
     Dimension,
@@ -40,7 +41,7 @@ from glasshouse.workflow.tune.space import (
 )
 from glasshouse.workflow.tune.study import Trial
 from glasshouse.workflow.tune.worker import Ended, Reached, Task, work
-from glasshouse.workflow.use.source_check import require_held_out, require_one_label
+from glasshouse.workflow.use.source_check import require_held_out
 
 if TYPE_CHECKING:
     import optuna
@@ -69,14 +70,16 @@ class Search:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The best recipe by validation accuracy, and every trial.
+    """The best recipe by its validation score, and every trial.
 
-    importance: the share of the variance that each key explains.
+    metric: what scores are: accuracy, or mean average precision where an image may have several
+    labels. importance: the share of the variance that each key explains.
     """
 
     best: Recipe
     best_number: int
     best_value: float
+    metric: str
     best_values: dict[str, Any]
     trials: tuple[TrialRecord, ...]
     importance: dict[str, float]
@@ -120,7 +123,6 @@ def tune(
         )
     require_space(search.recipe, search.overrides, search.space)
     _require_held_out(search)
-    require_one_label(search.source, "tune")
     holding.hold(search.out)
     try:
         _write_or_compare_settings(search)
@@ -199,7 +201,7 @@ def _listen(pool: _Pool, worker: _Worker) -> None:
     try:
         message: Reached | Ended = worker.connection.recv()
         if isinstance(message, Reached):
-            go_on = studies.report(trial, message.epoch, message.accuracy)
+            go_on = studies.report(trial, message.epoch, message.score)
             worker.connection.send(go_on)
             return
     except (EOFError, OSError):
@@ -208,6 +210,7 @@ def _listen(pool: _Pool, worker: _Worker) -> None:
     if message.problem:
         studies.fail(pool.study, trial, message.problem)
     else:
+        studies.note_metric(trial, message.metric)
         studies.close_trial(pool.study, trial, message.value, pruned=message.was_pruned)
     worker.trial = None
     _tell(pool, trial)
@@ -297,10 +300,16 @@ def _write_results(search: Search, study: "optuna.Study") -> SearchResult:
     write_text(search.out / runs.BEST, to_toml(recipe))
     write_bytes(search.out / runs.PLOTS / "history.png", figure_png(search_history(trials)))
     if importance:
-        image = figure_png(search_importance(importance))
+        image = figure_png(search_importance(importance, metric=best.metric))
         write_bytes(search.out / runs.PLOTS / "importance.png", image)
     return SearchResult(
-        recipe, best.number, best.value or 0.0, dict(best.values), trials, importance
+        recipe,
+        best.number,
+        best.value or 0.0,
+        best.metric,
+        dict(best.values),
+        trials,
+        importance,
     )
 
 
@@ -320,6 +329,6 @@ def _best_recipe(search: Search, best: TrialRecord) -> Recipe:
     recipe = recipe_of(search.recipe, search.overrides, best.values)
     description = (
         f"{recipe.name}, tuned on {search.source}: trial {best.number} of {search.trials}, "
-        f"validation accuracy {best.value:.2%}."
+        f"validation {best.metric} {metric_text(best.metric, best.value or 0.0)}."
     )
     return recipe.model_copy(update={"name": f"{recipe.name}-tuned", "description": description})

@@ -4,18 +4,21 @@ import multiprocessing
 import shutil
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from glasshouse.errors import DivergedError, GlasshouseError
+from glasshouse.errors import DataError, DivergedError, GlasshouseError
+from glasshouse.evaluation.multi_label import mean_average_precision
+from glasshouse.models.predict import predict
 from glasshouse.recipe import parse_recipe
 from glasshouse.runs import folder as runs
-from glasshouse.storage import write_json
-from glasshouse.training.state import Epoch
+from glasshouse.storage import read_json, write_json
+from glasshouse.training.state import Epoch, using_weights
+from glasshouse.wording import ACCURACY, PRECISION
 from glasshouse.workflow.train.experiment import (
     Experiment,
     TrainRequest,
@@ -37,20 +40,25 @@ class Task:
 
 @dataclass(frozen=True)
 class Reached:
-    """Validation accuracy after an epoch; the worker waits for the answer whether to continue."""
+    """The validation score of an epoch; the worker waits for the answer whether to continue."""
 
     epoch: int
-    accuracy: float
+    score: float
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The value of the trial, or why there is none; was_pruned: it was stopped early."""
+    """The value of the trial, or why there is none; was_pruned: it was stopped early.
+
+    metric: what the value is: accuracy, or mean average precision where an image may have several
+    labels.
+    """
 
     value: float | None
     epochs: int
     problem: str = ""
     was_pruned: bool = False
+    metric: str = ACCURACY
 
 
 def work(connection: Connection, threads: int) -> None:
@@ -89,16 +97,22 @@ def _train_and_report(task: Task, connection: Connection) -> Ended:
         offline=task.offline,
     )
     experiment = open_experiment(request)
+    scores = EpochScores(experiment)
     is_wanted = True
     for epoch in experiment.state.history:
-        is_wanted &= _is_wanted(epoch, connection)
+        is_wanted &= _is_wanted(epoch, scores, connection)
     if is_wanted:
         for record in fit_experiment(experiment, _orphaned):
-            if isinstance(record, Epoch) and not _is_wanted(record, connection):
+            if isinstance(record, Epoch) and not _is_wanted(record, scores, connection):
                 # After the last epoch there is nothing left to save, and a value to lose.
                 is_wanted = record.epoch == recipe.train.epochs
                 break
-    ended = Ended(objective(experiment), len(experiment.state.history), was_pruned=not is_wanted)
+    ended = Ended(
+        objective(experiment, scores),
+        len(experiment.state.history),
+        was_pruned=not is_wanted,
+        metric=scores.metric,
+    )
     # Checkpoints of thousands of trials would fill the disk; the recipe can repeat any of them.
     shutil.rmtree(task.folder / runs.CHECKPOINTS, ignore_errors=True)
     write_json(task.folder / runs.TRIAL, {"value": ended.value, "epochs": ended.epochs})
@@ -114,14 +128,50 @@ def _orphaned() -> int | None:
     return None if search is None or search.is_alive() else signal.SIGTERM
 
 
-def _is_wanted(epoch: Epoch, connection: Connection) -> bool:
-    connection.send(Reached(epoch.epoch, epoch.validation_accuracy))
+def _is_wanted(epoch: Epoch, scores: "EpochScores", connection: Connection) -> bool:
+    connection.send(Reached(epoch.epoch, scores.of(epoch)))
     return bool(connection.recv())
 
 
-def objective(experiment: Experiment) -> float:
-    """Validation accuracy of the weights that the trial ends with: best or last."""
+class EpochScores:
+    """What a search maximises, after each epoch of a trial.
+
+    The validation accuracy; where images may have several labels, the mean average precision on the
+    validation split, kept in the trial's folder, since a resumed trial has other weights by then.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.metric = PRECISION if experiment.classifier.is_multi_label else ACCURACY
+        self.path = experiment.folder / runs.EPOCH_SCORES
+        self.known: dict[str, float] = read_json(self.path) if self.path.is_file() else {}
+
+    def of(self, epoch: Epoch) -> float:
+        """The score of an epoch; measured now unless it is known."""
+        if self.metric == ACCURACY:
+            return epoch.validation_accuracy
+        key = str(epoch.epoch)
+        if key not in self.known:
+            self.known[key] = _mean_average_precision(self.experiment)
+            write_json(self.path, self.known)
+        return self.known[key]
+
+
+def _mean_average_precision(experiment: Experiment) -> float:
+    state, images = experiment.state, experiment.splits.validation
+    if not images.label_matrix.any():
+        raise DataError(
+            "no image of the validation split has a label, so that no mean average precision can "
+            "be measured: add some, or raise data.validation_fraction"
+        )
+    with using_weights(state.net, state.averaged):
+        found = predict(replace(experiment.classifier, net=state.net), images)
+    return mean_average_precision(found.label_matrix, found.probabilities)
+
+
+def objective(experiment: Experiment, scores: EpochScores) -> float:
+    """The validation score of the weights that the trial ends with: best or last."""
     history = experiment.state.history
     if experiment.settings.keep == "best":
-        return min(history, key=lambda epoch: epoch.validation_loss).validation_accuracy
-    return history[-1].validation_accuracy
+        return scores.of(min(history, key=lambda epoch: epoch.validation_loss))
+    return scores.of(history[-1])
