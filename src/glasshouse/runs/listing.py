@@ -10,6 +10,7 @@ from glasshouse.runs import folder as runs, records
 from glasshouse.runs.failure import failure_of
 from glasshouse.runs.records import read_epoch_lines, read_run_file
 from glasshouse.runs.steps import is_running, last_mark
+from glasshouse.wording import ACCURACY
 
 Status = Literal["training", "measuring", "finished", "stopped", "failed", "damaged"]
 _FILES = (
@@ -43,7 +44,7 @@ class Listed:
     recipe: str = ""
     epochs: int = 0
     of: int = 0
-    metric: str = records.ACCURACY
+    metric: str = ACCURACY
     score: tuple[float, float, float] | None = None
     validation: tuple[float, ...] = ()
     seconds: float = 0.0
@@ -138,7 +139,7 @@ def _status(folder: Path) -> Status:
 
 def _score(path: Path) -> tuple[str, tuple[float, float, float] | None]:
     if not path.is_file():
-        return records.ACCURACY, None
+        return ACCURACY, None
     metric, found = records.main_metric(read_run_file(path, records.EvaluationFile))
     return metric, (float(found["value"]), float(found["low"]), float(found["high"]))
 
