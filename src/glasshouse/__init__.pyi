@@ -28,6 +28,7 @@ from .evaluation.multi_label import (
     MultiLabelEvaluation as MultiLabelEvaluation,
     evaluate_labels as evaluate_labels,
 )
+from .evaluation.set_coverage import SetMetrics as SetMetrics, measure_sets as measure_sets
 from .explanation.activations import activations as activations
 from .explanation.explain import (
     ExplanationWarning as ExplanationWarning,
@@ -64,6 +65,11 @@ from .models.classifier import (
     load_classifier as load_classifier,
     save_classifier as save_classifier,
 )
+from .models.conformity import (
+    ConformityScores as ConformityScores,
+    SetRule as SetRule,
+    conformity_scores as conformity_scores,
+)
 from .models.freezing import Freezing as Freezing, freeze as freeze, unfreeze as unfreeze
 from .models.layers import build as build
 from .models.predict import (
@@ -73,6 +79,7 @@ from .models.predict import (
     probabilities as probabilities,
     read_images as read_images,
 )
+from .models.prediction_sets import PredictionSets as PredictionSets
 from .models.preprocessing import Preprocessing as Preprocessing
 from .models.pretrained import ModelCard as ModelCard, list_models as list_models
 from .models.summary import (

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,7 +18,10 @@ from glasshouse.models.classifier import (
     Preprocessing,
     load_classifier,
     save_classifier,
+    saved_conformity,
 )
+from glasshouse.models.conformity import conformity_scores
+from glasshouse.models.conformity_file import CONFORMITY_FILE
 from glasshouse.models.layers import build
 from glasshouse.settings import ModelSettings
 from glasshouse.storage import read_tensors, sha256_of_file, write_tensors
@@ -207,3 +211,61 @@ def test_the_text_of_a_classifier_is_one_line_even_with_a_lazy_layer() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.LazyLinear(2))
     text = repr(Classifier(net, Preprocessing(2, 2), ("a", "b")))
     assert text == "Classifier(Sequential with 15 parameters, 2 classes)"
+
+
+@pytest.fixture
+def calibrated(classifier: Classifier) -> Classifier:
+    shares = np.random.default_rng(0).dirichlet(np.ones(3), 50)
+    scores = conformity_scores(
+        shares, np.arange(50) % 3, temperature=classifier.temperature, source="a test"
+    )
+    return replace(classifier, conformity=scores)
+
+
+def test_conformity_scores_are_saved_and_loaded(calibrated: Classifier, tmp_path: Path) -> None:
+    save_classifier(calibrated, tmp_path)
+    again = load_classifier(tmp_path)
+    assert calibrated.conformity is not None and again.conformity is not None
+    assert again.conformity.rule(0.9) == calibrated.conformity.rule(0.9)
+    alone = saved_conformity(tmp_path)
+    assert alone is not None and alone.rule(0.8, "aps") == again.conformity.rule(0.8, "aps")
+    pixels = np.zeros((2, 16, 16, 3), dtype=np.uint8)
+    found = again.prediction_sets([*pixels], coverage=0.8)
+    assert [*found] == [*again.predict([*pixels]).prediction_sets(coverage=0.8)]
+
+
+def test_a_classifier_without_scores_has_no_file_of_them(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    save_classifier(classifier, tmp_path)
+    assert not (tmp_path / CONFORMITY_FILE).exists()
+    assert saved_conformity(tmp_path) is None
+
+
+def test_scores_of_another_model_damaged_or_missing_ones_are_named(
+    calibrated: Classifier, tmp_path: Path
+) -> None:
+    save_classifier(calibrated, tmp_path / "a")
+    assert calibrated.conformity is not None
+    other = replace(calibrated.conformity, source="another model")
+    save_classifier(replace(calibrated, conformity=other), tmp_path / "b")
+    path = tmp_path / "a" / CONFORMITY_FILE
+    path.write_bytes((tmp_path / "b" / CONFORMITY_FILE).read_bytes())
+    with pytest.raises(ModelError, match=r"conformity\.safetensors is not the file that"):
+        load_classifier(tmp_path / "a")
+    path.unlink()
+    with pytest.raises(ModelError, match=r"conformity\.safetensors is missing"):
+        load_classifier(tmp_path / "a")
+
+
+def test_scores_of_another_temperature_are_refused(calibrated: Classifier, tmp_path: Path) -> None:
+    save_classifier(calibrated, tmp_path)
+    record = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**record, "temperature": 2.5}))
+    with pytest.raises(ModelError, match="has the scores of another classifier"):
+        load_classifier(tmp_path)
+
+
+def test_scores_are_dropped_with_another_temperature(calibrated: Classifier) -> None:
+    assert replace(calibrated, temperature=2.0).conformity is None
+    assert replace(calibrated, thresholds=(0.5, 0.5, 0.5)).conformity is None

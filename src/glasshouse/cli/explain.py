@@ -8,13 +8,16 @@ import typer
 from glasshouse.cli.named_classifier import NamedModel, classifier_named, model_and_images
 from glasshouse.cli.options import (
     IMAGE_HELP,
+    ClassConditional,
     ClassNamesFile,
+    Coverage,
     DataDir,
     Json,
     Model,
     Net,
     Offline,
     Reread,
+    Sets,
     UseDevice,
     Weights,
     print_json,
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from glasshouse.errors import BadImage
     from glasshouse.explanation.pipeline import MapRequest
     from glasshouse.models.classifier import Classifier
+    from glasshouse.models.conformity import SetMethod
+    from glasshouse.models.prediction_sets import SetRequest
     from glasshouse.workflow.use.explain_files import Explained, ExplainRequest
 
 _METHOD_HELP = f"One of {ALL}, activations, {', '.join(ALL_METHODS)}; repeatable."
@@ -90,6 +95,9 @@ def explain(
     colours: Colours = "inferno",
     layers: Layers = False,
     errors: Errors = False,
+    coverage: Coverage = None,
+    sets: Sets = None,
+    class_conditional: ClassConditional = False,
     net: Net = None,
     weights: Weights = None,
     class_names: ClassNamesFile = None,
@@ -100,7 +108,6 @@ def explain(
     json: Json = False,
 ) -> None:
     """Explain what MODEL predicts for each IMAGE, and check whether the maps can be trusted."""
-    from glasshouse.cli import early_checks
     from glasshouse.cli.image_paths import end_with_bad_files, image_paths
 
     model, given = model_and_images(model, images, net)
@@ -109,10 +116,8 @@ def explain(
     _require_something(given, is_enough=errors or layers)
     named.checked()
     paths = image_paths(given) if given and not (errors or layers) else []
-    early_checks.require_images(paths)
-    early_checks.require_folder_free_of_files(out)
-    require_named_methods(method or ())
-    early_checks.require_class(model or "", class_name)
+    _require_arguments(paths, out, method or (), model or "", class_name)
+    asked = _sets_asked(coverage, sets, class_conditional)
     from glasshouse.workflow.use.explain_files import ExplainRequest
 
     if errors:
@@ -130,10 +135,19 @@ def explain(
         tiles=tiles,
         shared_scale=shared_scale,
         model=named.shown,
+        sets=asked,
     )
     bad: list[BadImage] = []
     _print_answers(_explained(classifier, paths, request, bad), json)
     end_with_bad_files(bad)
+
+
+def _sets_asked(
+    coverage: float | None, sets: "SetMethod | None", class_conditional: bool
+) -> "SetRequest":
+    from glasshouse.models.prediction_sets import SetRequest
+
+    return SetRequest(coverage, sets, class_conditional)
 
 
 def _maps(
@@ -180,6 +194,21 @@ def _require_source(named: NamedModel, errors: bool, reread: bool) -> None:
         raise UsageError("--errors explains the mistakes of a run: name its folder as MODEL")
     early_checks.require_finished([Path(named.model)])
     early_checks.reread_run(reread, Path(named.model))
+
+
+def _require_arguments(
+    paths: list[Path],
+    out: Path | None,
+    methods: "Sequence[str]",
+    model: str,
+    class_name: str | None,
+) -> None:
+    from glasshouse.cli import early_checks
+
+    early_checks.require_images(paths)
+    early_checks.require_folder_free_of_files(out)
+    require_named_methods(methods)
+    early_checks.require_class(model, class_name)
 
 
 def _require_something(images: list[Path], *, is_enough: bool) -> None:
@@ -234,6 +263,7 @@ def _print_answers(answers: "Iterator[Explained]", json: bool) -> None:
 def _lines(answer: "Explained") -> "Iterator[str]":
     from glasshouse.explanation.trust.hiding import HIDING
     from glasshouse.explanation.trust.lead import verdict_on
+    from glasshouse.models.prediction_sets import set_line
 
     if answer.is_multi_label:
         yield f"{answer.image}: {answer.predicted}"
@@ -242,6 +272,8 @@ def _lines(answer: "Explained") -> "Iterator[str]":
         yield f"{answer.image}: {answer.predicted} ({answer.probability:.1%})"
     if answer.explained != answer.predicted and not answer.is_multi_label:
         yield f"  explained: {answer.explained}"
+    if answer.sets is not None:
+        yield f"  {set_line(answer.sets, 0)}"
     for each in answer.explanations:
         yield from (f"  {c.words} ({each.method})" for c in each.checks if c.name == HIDING)
     for each in answer.explanations:

@@ -72,6 +72,12 @@ def _headline(evaluation: "Evaluation") -> Iterator[str]:
         f"calibration    error (ECE) {before.ece:.2%}, "
         f"{after.ece:.2%} at temperature {after.temperature:.3f}"
     )
+    for sets in evaluation.prediction_sets:
+        kind = f"{sets.method}, per class" if sets.class_conditional else sets.method
+        yield (
+            f"{100 * sets.asked:.4g} % sets      {with_interval(sets.coverage)} have the true "
+            f"class, {sets.mean_size.value:.2f} classes on average ({kind})"
+        )
 
 
 def value_with_interval(value: "Interval") -> str:

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -112,6 +112,25 @@ ClassNamesFile = Annotated[
         metavar="FILE",
         help="Text file with a class name per line, in the order of the network's outputs.",
     ),
+]
+
+Coverage = Annotated[
+    float | None,
+    typer.Option(
+        help="The share of prediction sets that contain the true class, for example 0.9. Default: "
+        "0.95, where MODEL has prediction sets."
+    ),
+]
+Sets = Annotated[
+    Literal["lac", "aps", "raps"] | None,
+    typer.Option(
+        help="Kind of prediction sets: lac, the smallest, which may be empty, or aps or raps, "
+        "which adapt to the image and are never empty. Default: lac."
+    ),
+]
+ClassConditional = Annotated[
+    bool,
+    typer.Option("--class-conditional", help="The coverage holds for the images of each class."),
 ]
 
 

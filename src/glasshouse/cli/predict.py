@@ -1,23 +1,33 @@
 """`glasshouse predict`: the most probable classes of images."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from glasshouse.cli.named_classifier import NamedModel, classifier_named, model_and_images
 from glasshouse.cli.options import (
     IMAGE_HELP,
+    ClassConditional,
     ClassNamesFile,
+    Coverage,
     Json,
     Model,
     Net,
     Offline,
+    Sets,
     UseDevice,
     Weights,
     print_json,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from glasshouse.models.classifier import Classifier
+    from glasshouse.models.conformity import SetRule
 
 Images = Annotated[list[Path] | None, typer.Argument(metavar="IMAGE", help=IMAGE_HELP)]
 
@@ -32,6 +42,9 @@ def predict(
     net: Net = None,
     weights: Weights = None,
     class_names: ClassNamesFile = None,
+    coverage: Coverage = None,
+    sets: Sets = None,
+    class_conditional: ClassConditional = False,
     device: UseDevice = "cpu",
     offline: Offline = False,
     json: Json = False,
@@ -39,37 +52,68 @@ def predict(
     """Print the most probable classes of each IMAGE; files that cannot be read come at the end.
 
     Where an image may have several labels: every label whose probability reaches its threshold.
+    Otherwise a prediction set as well: classes of which one is right for 95 % of such images.
     """
     from glasshouse.cli import early_checks
     from glasshouse.cli.image_paths import end_with_bad_files, image_paths, readable_chunks
+    from glasshouse.cli.progress_bars import say
     from glasshouse.errors import BadImage, UsageError
+    from glasshouse.models.prediction_sets import SetRequest, describe_rule, rule_of
 
     model, given = model_and_images(model, images, net)
     named = NamedModel(model, net, weights, class_names, offline, device).checked()
     if not given:
         raise UsageError("expected at least one IMAGE to classify; got none")
+    asked = SetRequest(coverage, sets, class_conditional)
     paths = image_paths(given)
     early_checks.require_images(paths)
-    from glasshouse.models.predict import logits_of, most_probable, predicted_classes
+    from glasshouse.models.predict import logits_of
 
     classifier = classifier_named(named)
+    rule = rule_of(classifier.conformity, classifier.thresholds, asked)
     bad: list[BadImage] = []
     answers = []
     for names, pixels in readable_chunks(paths, classifier, bad):
         logits = logits_of(classifier, pixels, ids=[str(name) for name in names])
         for name, row in zip(names, classifier.to_probabilities(logits), strict=True):
-            best = most_probable(row, classifier.class_names, top)
-            answer: dict[str, Any] = {"image": str(name), "top": best}
-            if classifier.thresholds is not None:
-                best = predicted_classes(row, classifier.class_names, top, classifier.thresholds)
-                answer["labels"] = best
-            answers.append(answer)
-            for line in () if json else (str(name), *(map(_line, best) if best else [_NO_LABEL])):
+            answers.append(_answer(classifier, name, row, top, rule))
+            for line in () if json else _lines(answers[-1]):
                 print(line)
     if json:
         print_json(answers)
+    elif rule is not None and asked.is_explicit:
+        say(describe_rule(rule, classifier.class_names))
     end_with_bad_files(bad)
 
 
-def _line(entry: "Mapping[str, Any]") -> str:
+def _answer(
+    classifier: "Classifier",
+    name: Path,
+    shares: "NDArray[np.float64]",
+    top: int,
+    rule: "SetRule | None",
+) -> dict[str, Any]:
+    """What is said of one image, as it is printed with --json."""
+    from glasshouse.models.predict import most_probable, predicted_classes
+    from glasshouse.models.prediction_sets import prediction_sets, set_json
+
+    names, thresholds = classifier.class_names, classifier.thresholds
+    answer: dict[str, Any] = {"image": str(name), "top": most_probable(shares, names, top)}
+    if thresholds is not None:
+        answer["labels"] = predicted_classes(shares, names, top, thresholds)
+    if rule is not None:
+        answer["prediction_set"] = set_json(prediction_sets(shares[None], names, rule), 0)
+    return answer
+
+
+def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
+    yield answer["image"]
+    best = answer.get("labels", answer["top"])
+    yield from map(_line, best) if best else [_NO_LABEL]
+    if "prediction_set" in answer:
+        found = answer["prediction_set"]
+        yield f"  {100 * found['coverage']:.4g} % prediction set: {found['words']}"
+
+
+def _line(entry: Mapping[str, Any]) -> str:
     return f"  {entry['probability']:7.2%}  {entry['class']}"

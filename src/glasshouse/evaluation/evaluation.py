@@ -24,6 +24,7 @@ from glasshouse.evaluation.metrics import (
     worst_mistakes,
 )
 from glasshouse.evaluation.multi_label import MultiLabelEvaluation, evaluate_labels
+from glasshouse.evaluation.set_coverage import SetMetrics, reported_sets
 from glasshouse.models.predict import Predictions
 from glasshouse.notebook import html_for_notebook
 
@@ -44,7 +45,8 @@ class Evaluation:
 
     commonest_share: the baseline accuracy of always predicting the most frequent class.
     confusion: counts ``(k, k)``, one row per true class. before, after: at temperature 1 and at the
-    calibrated one. mistakes: the most confident first, of mistake_count in total.
+    calibrated one. mistakes: the most confident first, of mistake_count in total. prediction_sets:
+    by several rules; none for a classifier without conformity scores.
     """
 
     image_count: int
@@ -64,6 +66,7 @@ class Evaluation:
     before: Calibration
     after: Calibration
     selective: tuple[Selective, ...]
+    prediction_sets: tuple[SetMetrics, ...] = ()
 
     def __repr__(self) -> str:
         low, high = self.accuracy.low, self.accuracy.high
@@ -108,6 +111,7 @@ def evaluate(predictions: Predictions) -> Evaluation:
         before=before,
         after=after,
         selective=selective(predictions),
+        prediction_sets=reported_sets(predictions),
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from glasshouse.errors import DataError, UsageError
 from glasshouse.explanation.nouns import class_position
 from glasshouse.models.classifier import Classifier, scale
+from glasshouse.models.conformity import ConformityScores
 from glasshouse.models.image_inputs import of_network_size
 from glasshouse.models.predict import device_of, evaluating
 
@@ -40,6 +41,10 @@ class Explainable(Protocol):
     @property
     def thresholds(self) -> tuple[float, ...] | None:
         """Of each label, where an image may have several; None where it has one."""
+
+    @property
+    def conformity(self) -> ConformityScores | None:
+        """What prediction sets follow from; None for a classifier that has none."""
 
 
 def as_batch(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from glasshouse.errors import UsageError, did_you_mean
 from glasshouse.explanation.methods import ROLLOUTS, Rule
+from glasshouse.models.conformity import SetRule
 
 Floats = NDArray[np.floating[Any]]
 Verdict = Literal["good", "doubtful", "note"]
@@ -139,7 +140,8 @@ class ExplanationPage(Drawable):
     logits ``(n, k)``: the classifier's answer, averaged with that of the mirror image where the
     classifier does so; maps explain the image as it is. temperature and thresholds: those of the
     classifier, by which logits become probabilities. names: of the image files, where they are
-    known; model: what the classifier is called.
+    known; model: what the classifier is called. set_rule: which classes are in prediction sets;
+    None for a classifier that has none.
     """
 
     images: NDArray[np.uint8]
@@ -152,6 +154,7 @@ class ExplanationPage(Drawable):
     thresholds: tuple[float, ...] | None = None
     names: tuple[str, ...] = ()
     model: str = ""
+    set_rule: SetRule | None = None
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ from glasshouse.explanation.nouns import (
     LayerChoice,
 )
 from glasshouse.models.predict import require_finite
+from glasshouse.models.prediction_sets import rule_of
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,7 @@ def explain_recorded(
         layer_choice=recorded.choice,
         temperature=classifier.temperature,
         thresholds=classifier.thresholds,
+        set_rule=rule_of(classifier.conformity, classifier.thresholds),
     )
 
 

@@ -20,7 +20,10 @@ from glasshouse.explanation.nouns import (
     LayerChoice,
     target_name,
 )
+from glasshouse.explanation.page_sets import sets_of_page
 from glasshouse.models.classifier import Classifier
+from glasshouse.models.conformity import SetRule, rule_json, rule_of_json
+from glasshouse.models.prediction_sets import set_json
 from glasshouse.storage import read_array, read_json, sha256_of_bytes, write_bytes, write_json
 
 PAGE = "page.json"
@@ -116,6 +119,7 @@ def _page_json(page: ExplanationPage, classifier: Classifier | None) -> dict[str
         "temperature": page.temperature,
         **({} if page.thresholds is None else {"thresholds": list(page.thresholds)}),
         "precision": str(page.logits.dtype),
+        **_sets_json(page),
         "logits": page.logits.tolist(),
         "layer_choice": None
         if choice is None
@@ -127,6 +131,17 @@ def _page_json(page: ExplanationPage, classifier: Classifier | None) -> dict[str
             else {**explanation_json(each), "logits": each.logits.tolist()}
             for each in page.explanations
         ],
+    }
+
+
+def _sets_json(page: ExplanationPage) -> dict[str, Any]:
+    """The rule of the prediction sets, and the set of each image."""
+    sets = sets_of_page(page)
+    if sets is None:
+        return {}
+    return {
+        "set_rule": rule_json(sets.rule),
+        "prediction_sets": [set_json(sets, row) for row in range(len(sets))],
     }
 
 
@@ -162,6 +177,7 @@ def _loaded(folder: Path, method: str | None) -> ExplanationPage:
             thresholds=_thresholds(facts),
             names=tuple(facts["images"]),
             model=facts["model"],
+            set_rule=_set_rule(facts),
         )
         found = tuple(
             _explanation(each, folder, page)
@@ -182,6 +198,12 @@ def _loaded(folder: Path, method: str | None) -> ExplanationPage:
             f"{folder} does not hold a complete page of explanations ({error!r}): explain again"
         ) from error
     return replace(page, explanations=found)
+
+
+def _set_rule(facts: Mapping[str, Any]) -> SetRule | None:
+    if "set_rule" not in facts:
+        return None
+    return rule_of_json(facts["set_rule"], len(facts["logits"][0]))
 
 
 def _layer_choice(facts: Mapping[str, Any] | None) -> LayerChoice | None:

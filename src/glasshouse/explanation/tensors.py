@@ -14,6 +14,7 @@ from glasshouse.explanation.inputs import Targets
 from glasshouse.explanation.methods import ExplainSettings, MethodName
 from glasshouse.explanation.nouns import Explanation
 from glasshouse.explanation.one_pass import ask
+from glasshouse.models.conformity import ConformityScores
 from glasshouse.models.predict import device_of
 
 
@@ -54,6 +55,7 @@ class _Bare:
     temperature: float = 1.0
     mirror: bool = False
     thresholds: tuple[float, ...] | None = None
+    conformity: ConformityScores | None = None
 
 
 def _values(net: nn.Module, inputs: ArrayLike | Tensor) -> Tensor:

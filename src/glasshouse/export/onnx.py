@@ -16,11 +16,14 @@ from torch import Tensor, nn
 
 from glasshouse.errors import ModelError, UsageError
 from glasshouse.models.classifier import Classifier, scale
+from glasshouse.models.conformity import SetRule
 from glasshouse.models.predict import evaluating, logits_of
 from glasshouse.storage import write_bytes
 
 IMAGES, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
 _OPSET = 20
+# Of the prediction sets that the metadata describe.
+_COVERAGES = (0.8, 0.9, 0.95, 0.98, 0.99)
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _OPERATION = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
 
@@ -61,8 +64,9 @@ def export_onnx(classifier: Classifier, path: str | Path, *, opset: int | None =
     """Write the classifier as one ONNX file that includes its weights.
 
     Input: ``images``, uint8 ``(n, 3, h, w)`` of the network's size, any n. Outputs: ``logits`` and
-    ``probabilities``, float32 ``(n, k)``. Weights are converted to float32. Class names and
-    preprocessing are in the metadata of the file. opset: the version of ONNX's operators, for an
+    ``probabilities``, float32 ``(n, k)``. Weights are converted to float32. Class names,
+    preprocessing and prediction sets are in the metadata of the file: a class is in the set where
+    its probability is at least that of the coverage. opset: the version of ONNX's operators, for an
     older or newer runtime. Raises UsageError if the onnx extra is not installed, and ModelError for
     a network that cannot be exported, or not in this opset.
     """
@@ -125,6 +129,7 @@ def _facts(classifier: Classifier) -> dict[str, str]:
         "interpolation": wanted.interpolation,
         "rounding": wanted.rounding,
         "temperature": repr(classifier.temperature),
+        **_set_facts(classifier),
         # Present where an image may have several labels, each from this probability on.
         **(
             {}
@@ -132,6 +137,21 @@ def _facts(classifier: Classifier) -> dict[str, str]:
             else {"thresholds": json.dumps(list(classifier.thresholds))}
         ),
     }
+
+
+def _set_facts(classifier: Classifier) -> dict[str, str]:
+    """The least probability of a class in a prediction set, by coverage; null: any."""
+    scores = classifier.conformity
+    if scores is None:
+        return {}
+    rules = [scores.rule(coverage) for coverage in _COVERAGES]
+    least = {f"{rule.coverage:g}": _least_probability(rule) for rule in rules}
+    facts = {"least_probability": least, "calibrated_on": scores.source, "images": len(scores)}
+    return {"prediction_sets": json.dumps(facts, ensure_ascii=False)}
+
+
+def _least_probability(rule: SetRule) -> float | None:
+    return None if rule.unlimited else max(0.0, 1 - rule.limits[0])
 
 
 @contextmanager

@@ -38,4 +38,5 @@ def bundled_backbone(name: str, class_names: tuple[str, ...]) -> Classifier:
         temperature=1.0,
         architecture=described,
         mirror=False,
+        conformity=None,
     )

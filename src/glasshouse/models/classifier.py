@@ -16,11 +16,14 @@ from glasshouse.data.images import ImageSet
 from glasshouse.data.targets import Targets
 from glasshouse.errors import DataError, ModelError, StorageError
 from glasshouse.models.backbone import rebuild_net
+from glasshouse.models.conformity import COVERAGE, ConformityScores, SetMethod
+from glasshouse.models.conformity_file import CONFORMITY_FILE, conformity_bytes, read_conformity
 from glasshouse.models.final_softmax import logit_net
 from glasshouse.models.forward import predict_logits, require_finite
 from glasshouse.models.image_inputs import Images, as_given, image_ids, image_pixels
 from glasshouse.models.logit_net import as_logit_net
 from glasshouse.models.outputs import UNKNOWN, Predictions, to_probabilities
+from glasshouse.models.prediction_sets import PredictionSets
 from glasshouse.models.preprocessing import Preprocessing as Preprocessing, scale as scale
 from glasshouse.models.weights import load_weights
 from glasshouse.notebook import html_for_notebook
@@ -49,7 +52,9 @@ class Classifier:
     probabilities are then ``sigmoid(logits / temperature)``, one per label, and a label is
     predicted from its threshold on. architecture: JSON values from which the network can be built
     again; None for a custom network, which only its own code can build. mirror: predictions use the
-    mean logits of each image and its mirror image.
+    mean logits of each image and its mirror image. conformity: the scores of held-out images, from
+    which prediction sets follow; dropped for another temperature or number of classes, so that a
+    copy with other weights or preprocessing is to be made with ``conformity=None``.
 
     A trial forward pass shows what the network returns. What is not yet logits becomes logits, and
     a GlasshouseWarning says how: a softmax or sigmoid at the end is left off, one output is read as
@@ -65,6 +70,7 @@ class Classifier:
     architecture: Mapping[str, Any] | None = None
     mirror: bool = False
     thresholds: tuple[float, ...] | None = None
+    conformity: ConformityScores | None = None
 
     def __post_init__(self) -> None:
         # The only way to set a field of a frozen dataclass.
@@ -77,6 +83,8 @@ class Classifier:
         object.__setattr__(self, "net", net)
         if self.thresholds is not None:
             _require_thresholds(self.thresholds, self.class_names)
+        if self.conformity is not None and not _fits(self.conformity, self):
+            object.__setattr__(self, "conformity", None)
 
     def __repr__(self) -> str:
         return (
@@ -139,6 +147,20 @@ class Classifier:
             class_names=self.class_names,
             temperature=self.temperature,
             thresholds=self.thresholds,
+            conformity=self.conformity,
+        )
+
+    def prediction_sets(
+        self,
+        images: Images,
+        *,
+        coverage: float = COVERAGE,
+        method: SetMethod = "lac",
+        class_conditional: bool = False,
+    ) -> PredictionSets:
+        """The classes that each image may show; see `Predictions.prediction_sets`."""
+        return self.predict(images).prediction_sets(
+            coverage=coverage, method=method, class_conditional=class_conditional
         )
 
 
@@ -163,6 +185,15 @@ def require_same_classes(images: ImageSet, classifier: Classifier) -> None:
         )
 
 
+def _fits(scores: ConformityScores, classifier: Classifier) -> bool:
+    """Whether scores can be those of a classifier; of another temperature they are wrong."""
+    return (
+        scores.temperature == classifier.temperature
+        and scores.class_count == len(classifier.class_names)
+        and not classifier.is_multi_label
+    )
+
+
 def _require_thresholds(thresholds: tuple[float, ...], class_names: tuple[str, ...]) -> None:
     if len(thresholds) != len(class_names) or not all(each > 0 for each in thresholds):
         raise ModelError(
@@ -178,7 +209,8 @@ def _few(names: tuple[str, ...]) -> str:
 def save_classifier(classifier: Classifier, folder: str | Path, *, half: bool = False) -> None:
     """Write model.safetensors and model.json; equal classifiers give equal bytes.
 
-    half: store the weights in half precision, which halves the file; they are loaded as float32.
+    Conformity scores, where it has them, go into conformity.safetensors. half: store the weights in
+    half precision, which halves the file; they are loaded as float32.
     Raises ModelError for a network whose state is not only tensors.
     """
     folder = Path(folder)
@@ -186,6 +218,7 @@ def save_classifier(classifier: Classifier, folder: str | Path, *, half: bool = 
     if half:
         state = {key: v.half() if v.is_floating_point() else v for key, v in state.items()}
     weights = tensors_to_bytes(state)
+    scores = None if classifier.conformity is None else conformity_bytes(classifier.conformity)
     record = {
         "format": 1,
         "class_names": list(classifier.class_names),
@@ -194,10 +227,13 @@ def save_classifier(classifier: Classifier, folder: str | Path, *, half: bool = 
         "architecture": None if classifier.architecture is None else dict(classifier.architecture),
         "mirror": classifier.mirror,
         **({"thresholds": list(classifier.thresholds)} if classifier.thresholds else {}),
-        "weights": {"file": WEIGHTS_FILE, "sha256": sha256_of_bytes(weights)},
+        "weights": _named(WEIGHTS_FILE, weights),
+        **({} if scores is None else {"conformity": _named(CONFORMITY_FILE, scores)}),
         "versions": {name: version(name) for name in ("glasshouse", "torch")},
     }
     write_bytes(folder / WEIGHTS_FILE, weights)
+    if scores is not None:
+        write_bytes(folder / CONFORMITY_FILE, scores)
     # Last: a folder with a model.json is complete, and its hash detects weights of another model.
     write_json(folder / MODEL_FILE, record)
 
@@ -215,11 +251,7 @@ def load_classifier(folder_or_file: str | Path, *, net: nn.Module | None = None)
         raise ModelError(f"{weights} is missing; {MODEL_FILE} cannot be used without it")
     net = _rebuilt(record, folder) if net is None else net
     _require_size(weights, net)
-    if sha256_of_file(weights) != record.weights.sha256:
-        raise ModelError(
-            f"{weights} is not the file that {MODEL_FILE} describes (its SHA-256 differs): it is "
-            "damaged or belongs to another model. Copy the complete folder again."
-        )
+    _require_described(weights, record.weights)
     load_weights(net, read_tensors(weights)[0], weights)
     return Classifier(
         net=net.eval(),
@@ -229,7 +261,17 @@ def load_classifier(folder_or_file: str | Path, *, net: nn.Module | None = None)
         architecture=record.architecture,
         mirror=record.mirror,
         thresholds=record.thresholds,
+        conformity=_saved_conformity(folder, record),
     )
+
+
+def saved_conformity(folder_or_file: str | Path) -> ConformityScores | None:
+    """The conformity scores of what save_classifier wrote, without its weights.
+
+    None for a classifier that has none. Raises ModelError.
+    """
+    folder = _model_folder(Path(folder_or_file))
+    return _saved_conformity(folder, _read_record(folder / MODEL_FILE))
 
 
 def saved_class_names(folder_or_file: str | Path) -> tuple[str, ...]:
@@ -237,7 +279,7 @@ def saved_class_names(folder_or_file: str | Path) -> tuple[str, ...]:
     return _read_record(_model_folder(Path(folder_or_file)) / MODEL_FILE).class_names
 
 
-class _Weights(BaseModel):
+class _File(BaseModel):
     file: str
     sha256: str
 
@@ -254,7 +296,41 @@ class _Record(BaseModel):
     architecture: dict[str, Any] | None
     mirror: bool = False
     thresholds: tuple[Annotated[float, Field(gt=0)], ...] | None = None
-    weights: _Weights
+    weights: _File
+    conformity: _File | None = None
+
+
+def _named(file: str, content: bytes) -> dict[str, str]:
+    return {"file": file, "sha256": sha256_of_bytes(content)}
+
+
+def _require_described(path: Path, described: _File) -> None:
+    """Raise ModelError for a file that is missing or another one than model.json describes."""
+    if not path.is_file():
+        raise ModelError(f"{path} is missing; {MODEL_FILE} cannot be used without it")
+    if sha256_of_file(path) != described.sha256:
+        raise ModelError(
+            f"{path} is not the file that {MODEL_FILE} describes (its SHA-256 differs): it is "
+            "damaged or belongs to another model. Copy the complete folder again."
+        )
+
+
+def _saved_conformity(folder: Path, record: _Record) -> ConformityScores | None:
+    if record.conformity is None:
+        return None
+    path = folder / CONFORMITY_FILE
+    _require_described(path, record.conformity)
+    try:
+        scores = read_conformity(path)
+    except StorageError as error:
+        raise ModelError(str(error)) from error
+    facts = (scores.temperature, scores.class_count)
+    if facts != (record.temperature, len(record.class_names)):
+        raise ModelError(
+            f"{path} has the scores of another classifier: of {scores.class_count} classes at "
+            f"temperature {scores.temperature:g}. Copy the complete folder again."
+        )
+    return scores
 
 
 def _state(net: nn.Module) -> dict[str, torch.Tensor]:

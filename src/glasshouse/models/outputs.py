@@ -19,6 +19,8 @@ from glasshouse.data.targets import (
     one_label_each,
 )
 from glasshouse.errors import DataError, StorageError, require_type
+from glasshouse.models.conformity import COVERAGE, ConformityScores, SetMethod
+from glasshouse.models.prediction_sets import PredictionSets, prediction_sets, require_scores
 from glasshouse.notebook import html_for_notebook
 from glasshouse.storage import read_tensors, write_tensors
 from glasshouse.wording import pluralize
@@ -35,7 +37,8 @@ class Predictions:
 
     targets: as those of an ImageSet; -1 for images without a label, such as single files.
     thresholds ``(k,)``: set where an image may have several labels, each of which has a probability
-    of its own; a label is predicted from this probability on.
+    of its own; a label is predicted from this probability on. conformity: the classifier's, from
+    which prediction sets follow; it is not saved with predictions.
     """
 
     logits: NDArray[np.float32]
@@ -44,6 +47,7 @@ class Predictions:
     class_names: tuple[str, ...]
     temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
+    conformity: ConformityScores | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -95,6 +99,23 @@ class Predictions:
     def predicted_matrix(self) -> NDArray[np.bool_]:
         """Which labels are predicted, ``(n, k)``: by the thresholds, or the most probable one."""
         return predicted_matrix(self.probabilities, self.thresholds)
+
+    def prediction_sets(
+        self,
+        *,
+        coverage: float = COVERAGE,
+        method: SetMethod = "lac",
+        class_conditional: bool = False,
+    ) -> PredictionSets:
+        """The classes that each image may show, such that this share of sets has the true one.
+
+        The share holds on average over images like those that the classifier was calibrated on;
+        with class_conditional, for each class. method: as for `ConformityScores.rule`. Raises
+        UsageError for a classifier without conformity scores, or with several labels per image.
+        """
+        scores = require_scores(self.conformity, self.thresholds)
+        rule = scores.rule(coverage, method, class_conditional=class_conditional)
+        return prediction_sets(self.probabilities, self.class_names, rule)
 
     def _best(self, shares: NDArray[np.float64]) -> str:
         found = predicted_classes(shares, self.class_names, _TOP, self.thresholds)

@@ -14,6 +14,7 @@ from glasshouse.data.targets import class_counts, is_matrix, joined_names, names
 from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.outputs import UNKNOWN, Predictions
+from glasshouse.models.prediction_sets import prediction_sets, rule_of
 from glasshouse.report.encoding import data_uri, rows_first
 from glasshouse.report.html import render_template
 from glasshouse.wording import pluralize
@@ -95,6 +96,7 @@ def _(classifier: Classifier) -> _View:
     own = classifier.preprocessing
     is_plain = own.mean == (0, 0, 0) and own.std == (1, 1, 1)
     statistics = f"mean {_channels(own.mean)}, deviation {_channels(own.std)}"
+    scores = classifier.conformity
     facts = [
         ("network", f"{type(classifier.net).__name__}, {_parameters(classifier)}"),
         ("input", f"{own.height}x{own.width} RGB; {_RESIZED[own.resize]}"),
@@ -105,6 +107,9 @@ def _(classifier: Classifier) -> _View:
         facts.append(("prediction", "mean of each image and its mirror image"))
     if classifier.temperature != 1.0:
         facts.append(("calibration", f"temperature {classifier.temperature:.3g}"))
+    if scores is not None:
+        images = pluralize(len(scores), "image")
+        facts.append(("prediction sets", f"calibrated on {images}: {scores.source}"))
     return _View("Classifier", facts)
 
 
@@ -113,6 +118,8 @@ def _(predictions: Predictions) -> _View:
     names, shares = predictions.class_names, predictions.probabilities[:_ROWS]
     targets = predictions.targets
     has_labels = is_matrix(targets) or bool((targets != UNKNOWN).any())
+    rule = rule_of(predictions.conformity, predictions.thresholds)
+    sets = None if rule is None else prediction_sets(shares, names, rule)
     rows: list[tuple[Cell, ...]] = []
     for i, row in enumerate(shares):
         best = row.argsort()[::-1][:_TOP]
@@ -121,9 +128,12 @@ def _(predictions: Predictions) -> _View:
             cells.append(_true_name(predictions, i))
         for k in best:
             cells += [_name(names, int(k)), float(row[k])]
+        if sets is not None:
+            cells.append(sets.words(i))
         rows.append(tuple(cells))
     ranked = [cell for rank in range(min(_TOP, shares.shape[1])) for cell in (_RANKS[rank], "")]
-    head = ("image", *(("true class",) if has_labels else ()), *ranked)
+    set_head = () if sets is None else (f"{100 * sets.rule.coverage:.4g} % set",)
+    head = ("image", *(("true class",) if has_labels else ()), *ranked, *set_head)
     left = len(predictions) - len(rows)
     notes = [f"and {pluralize(left, 'more image')}"] if left else []
     title = f"Predictions: {pluralize(len(predictions), 'image')}, {len(names)} classes"
@@ -144,6 +154,14 @@ def _(evaluation: Evaluation) -> _View:
     weak = sorted(known, key=lambda each: each.recall.value if each.recall else 0.0)[:5]
     recalls = [(each.name, each.recall.value, f"{each.support:,}") for each in weak if each.recall]
     pairs = [(p.true, p.predicted, f"{p.count:,}", p.share) for p in evaluation.confused_pairs[:5]]
+    facts += [
+        (
+            f"{100 * each.asked:.4g} % sets",
+            f"coverage {each.coverage}, {each.mean_size.value:.2f} classes",
+        )
+        for each in evaluation.prediction_sets
+        if each.method == "lac" and not each.class_conditional
+    ]
     tables = [_Table("Weakest classes", ("class", "recall", "images"), recalls)]
     if pairs:
         head = "true class", "predicted as", "images", "share of the class"

@@ -24,6 +24,7 @@ from glasshouse.report.explanation_page import ExplainedMistakes, mistake_rows, 
 from glasshouse.report.finder_plots import plot_lr_curve
 from glasshouse.report.html import Chart, Tile, chart, render_template, tile
 from glasshouse.report.label_report import ExplainedLabels, label_charts, label_values
+from glasshouse.report.set_section import set_values
 from glasshouse.storage import write_text
 from glasshouse.training.lr_curve import LrCurve
 
@@ -163,6 +164,7 @@ def _class_values(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
         "small": small,
         "explained_rows": () if explained is None else mistake_rows(explained),
         "explained_remarks": () if explained is None else remarks_on(explained),
+        **set_values(evaluation),
     }
 
 

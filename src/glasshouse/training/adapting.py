@@ -99,7 +99,7 @@ def with_head(classifier: Classifier, fit: HeadFit) -> Classifier:
         for layer, (kernel, bias) in zip(layers, dense, strict=True):
             layer.weight.copy_(kernel)
             layer.bias.copy_(bias)
-    return replace(classifier, net=net.eval(), architecture=architecture)
+    return replace(classifier, net=net.eval(), architecture=architecture, conformity=None)
 
 
 def _fitted(

@@ -95,7 +95,8 @@ def train_classifier(
     # What has been shown is used up; otherwise this is the training.
     for _ in records:
         pass
-    return replace(untrained, net=final_net(state), temperature=1.0), tuple(state.history)
+    trained = replace(untrained, net=final_net(state), temperature=1.0, conformity=None)
+    return trained, tuple(state.history)
 
 
 def untrained_classifier(net: Network, splits: Splits, *, seed: int) -> Classifier:

@@ -15,6 +15,7 @@ from glasshouse.explanation.draw.sheet_words import (
     grouped,
     method_titles,
     notes_of,
+    set_words,
     short_checks,
 )
 from glasshouse.explanation.nouns import Explanation, ExplanationPage, class_name_at, target_name
@@ -200,6 +201,9 @@ class _Sheet:
             filled = round(width * float(shares[place]))
             canvas.fill((left, top + 19), (filled, 9), "#3b6ea5" if is_own else "#a9b8c9")
             top += 38
+        for line in wrap(set_words(self.page, self.index), width, _BODY):
+            canvas.write((left, top), line, _BODY)
+            top += 18
         return top
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 from glasshouse.data.targets import joined_names
 from glasshouse.explanation.methods import METHODS, QUESTIONS
 from glasshouse.explanation.nouns import Explanation, ExplanationPage, class_name_at, target_name
+from glasshouse.explanation.page_sets import sets_of_page
 from glasshouse.explanation.trust.hiding import ELSEWHERE, HIDING
 from glasshouse.explanation.trust.lead import lead_of
 from glasshouse.explanation.trust.sanity import is_same_map
 from glasshouse.models.predict import predicted_classes, to_probabilities
+from glasshouse.models.prediction_sets import set_line
 from glasshouse.wording import abbreviated, percentage
 
 MARKS = {
@@ -52,6 +54,12 @@ def described_page(page: ExplanationPage, index: int) -> str:
             name = abbreviated(target_name(page.explanations[0], index))
             said.append(f"explained: {name} {percentage(float(shares[own]))}")
     return "  \N{MIDDLE DOT}  ".join(part for part in said if part)
+
+
+def set_words(page: ExplanationPage, index: int) -> str:
+    """The prediction set of an image with its coverage; empty where there is none."""
+    sets = sets_of_page(page)
+    return "" if sets is None else set_line(sets, index)
 
 
 def grouped(

@@ -16,10 +16,12 @@ from glasshouse.explanation.draw.overlay import DEFAULT, as_rgb, colour_scale, o
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.methods import ALL, PAGE_METHODS, require_methods
 from glasshouse.explanation.nouns import Explanation, ExplanationPage
+from glasshouse.explanation.page_sets import sets_of_page
 from glasshouse.explanation.pipeline import MapRequest, explain_each_label
 from glasshouse.explanation.store import explanation_json
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import most_probable, predicted_classes, to_probabilities
+from glasshouse.models.prediction_sets import set_json
 from glasshouse.serving.service.capacity import Slot
 from glasshouse.serving.service.responses import IMAGES_BODY, MODEL_WORDS, PROBLEMS, json_response
 from glasshouse.serving.service.schemas import Explanations, Name
@@ -111,6 +113,7 @@ def explained(
     return {
         "image": upload.name,
         **_predicted(page),
+        **_set_of(page),
         "maps": [_map(each, query.form) for page in pages for each in page.explanations],
         **({"warnings": upload.warnings} if upload.warnings else {}),
     }
@@ -130,6 +133,11 @@ def _predicted(page: ExplanationPage) -> dict[str, Any]:
     if page.thresholds is None:
         return best
     return {"labels": predicted_classes(shares, page.class_names, 0, page.thresholds), **best}
+
+
+def _set_of(page: ExplanationPage) -> dict[str, Any]:
+    sets = sets_of_page(page)
+    return {} if sets is None else {"prediction_set": set_json(sets, 0)}
 
 
 def _map(explanation: Explanation, form: Form) -> dict[str, Any]:

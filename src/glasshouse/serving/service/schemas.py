@@ -4,12 +4,15 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from glasshouse.models.conformity import SetMethod
+
 Datatype = Literal[
     "BYTES", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
     "FP16", "FP32", "FP64", "BF16",
 ]  # fmt: skip
 
 
+SETS_WORDS = "left out for a model without prediction sets"
 # Longer strings are not names, and comparing them with the known names would take long.
 Name = Annotated[str, StringConstraints(max_length=200)]
 
@@ -27,6 +30,19 @@ class ClassShare(Document):
     probability: float = Field(ge=0, le=1)
 
 
+class PredictionSet(Document):
+    """The classes that an image may show: of such sets, the share `coverage` has the true one.
+
+    words: the same as text, which explains a set that is empty or has every class.
+    """
+
+    coverage: float = Field(gt=0, lt=1)
+    method: SetMethod
+    class_conditional: bool
+    classes: list[str]
+    words: str
+
+
 class Prediction(Document):
     """The most probable classes of one image, highest probability first."""
 
@@ -36,6 +52,7 @@ class Prediction(Document):
         description="where an image may have several labels: those that reach their threshold",
     )
     top: list[ClassShare]
+    prediction_set: PredictionSet | None = Field(default=None, description=SETS_WORDS)
     warnings: list[str] = Field(
         default=[], description="what may make the answer wrong; left out where there is nothing"
     )
@@ -89,6 +106,7 @@ class ExplainedImage(Document):
         description="where an image may have several labels: those predicted, each explained",
     )
     predicted: ClassShare
+    prediction_set: PredictionSet | None = Field(default=None, description=SETS_WORDS)
     maps: list[ExplanationMap]
     warnings: list[str] = Field(
         default=[], description="what may make the answer wrong; left out where there is nothing"

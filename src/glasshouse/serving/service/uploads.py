@@ -28,7 +28,12 @@ _CURL_HINT = (
 )
 _MAX_FIELDS = 1000
 # In a form they would have no effect, which the answer says.
-OPTIONS = frozenset({"top", "method", "class", "layer", "form", "checks", "model"})
+OPTIONS = frozenset(
+    {
+        *("top", "coverage", "sets", "class_conditional"),
+        *("method", "class", "layer", "form", "checks", "model"),
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from glasshouse.evaluation.calibration import fit_temperature
 from glasshouse.evaluation.evaluation import AnyEvaluation, evaluate_any, to_json
 from glasshouse.evaluation.label_calibration import choose_thresholds
 from glasshouse.models.classifier import Classifier, save_classifier
+from glasshouse.models.conformity import conformity_scores
 from glasshouse.models.predict import Predictions, passes, predict, save_predictions
 from glasshouse.report.explanation_page import ExplainedMistakes
 from glasshouse.report.label_report import ExplainedLabels
@@ -19,6 +20,9 @@ from glasshouse.training.process_group import ProcessGroup
 from glasshouse.workflow.train.explained_labels import explain_labels
 from glasshouse.workflow.train.reporting import write_run_report
 from glasshouse.workflow.train.worst_mistakes import explain_worst
+
+_VALIDATION = "the validation split"
+_OUT_OF_FOLD = "training and validation images, each answered by a head that had not seen it"
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,14 @@ def conclude(
     calibrate: False where the validation images were trained on, since confidence on training
     images says nothing about others. calibrate_on: out-of-fold predictions of training
     and validation images, which replace a small validation split: the temperature is fitted to
-    them, and the explained mistakes are theirs.
+    them, prediction sets are calibrated on them, and the explained mistakes are theirs.
     """
     on = measured[0] if calibrate_on is None else calibrate_on
-    classifier = calibrated(trained, on) if calibrate else trained
+    # Neither scores of images that were trained on, nor those of a classifier it was made from.
+    classifier = replace(trained, conformity=None)
+    if calibrate:
+        source = _VALIDATION if calibrate_on is None else _OUT_OF_FOLD
+        classifier = with_prediction_sets(calibrated(classifier, on), on, source)
     validation, predictions = (_answered_by(classifier, each) for each in measured)
     evaluation = evaluate_any(predictions)
     save_classifier(classifier, folder)
@@ -97,8 +105,25 @@ def calibrated(classifier: Classifier, held_out: Predictions) -> Classifier:
     return replace(classifier, temperature=temperature, thresholds=thresholds)
 
 
+def with_prediction_sets(classifier: Classifier, held_out: Predictions, source: str) -> Classifier:
+    """The classifier with the conformity scores of these images, where images have one label.
+
+    held_out: predictions of images that it was not trained on. source: what they are.
+    """
+    if classifier.is_multi_label:
+        return classifier
+    shares = classifier.to_probabilities(held_out.logits)
+    scores = conformity_scores(
+        shares, held_out.labels, temperature=classifier.temperature, source=source
+    )
+    return replace(classifier, conformity=scores)
+
+
 def _answered_by(classifier: Classifier, predictions: Predictions) -> Predictions:
-    """The predictions with the classifier's temperature and thresholds."""
+    """The predictions with the classifier's temperature, thresholds and conformity scores."""
     return replace(
-        predictions, temperature=classifier.temperature, thresholds=classifier.thresholds
+        predictions,
+        temperature=classifier.temperature,
+        thresholds=classifier.thresholds,
+        conformity=classifier.conformity,
     )

@@ -23,10 +23,12 @@ from glasshouse.explanation.nouns import (
     class_name_at,
     target_name,
 )
+from glasshouse.explanation.page_sets import sets_of_page
 from glasshouse.explanation.pipeline import MapRequest, explain_each_label
 from glasshouse.explanation.store import explanation_json, save_page
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import predicted_classes, to_probabilities
+from glasshouse.models.prediction_sets import PredictionSets, SetRequest, rule_of, set_json
 from glasshouse.storage import sha256_of_bytes, write_bytes
 
 
@@ -35,7 +37,8 @@ class ExplainRequest:
     """What to explain, how to draw it, and the folder it goes to.
 
     channel: which channel of the first layer is drawn alone. tiles: how many channels are drawn
-    together; unset: all. shared_scale: one scale for all of them. model: what it is called.
+    together; unset: all. shared_scale: one scale for all of them. model: what it is called. sets:
+    which prediction sets.
     """
 
     out: Path
@@ -45,6 +48,7 @@ class ExplainRequest:
     tiles: int | None = None
     shared_scale: bool = False
     model: str = ""
+    sets: SetRequest = field(default_factory=SetRequest)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Explained:
     """One image's result: its prediction, the explained class, and the files written.
 
     Where an image may have several labels, predicted names all that are predicted, probability is
-    that of the explained label, and an image has a result for each predicted label.
+    that of the explained label, and an image has a result for each predicted label. sets: its
+    prediction set, where the classifier has them.
     """
 
     image: str
@@ -62,6 +67,7 @@ class Explained:
     is_multi_label: bool
     files: tuple[Path, ...]
     explanations: tuple[Explanation, ...]
+    sets: PredictionSets | None = None
 
 
 def map_request(
@@ -100,11 +106,12 @@ def explain_images(
     Where an image may have several labels, each predicted label has them in a folder of its own.
     pixels: uint8 ``(n, 3, h, w)``; names: one per image, from which its folder is named.
     """
+    rule = rule_of(classifier.conformity, classifier.thresholds, request.sets)
     results = []
     for image, name in zip(pixels, names, strict=True):
         pages = explain_each_label(classifier, image, request.maps)
         for number, page in enumerate(pages, 1):
-            page = replace(page, names=(name,), model=request.model)
+            page = replace(page, names=(name,), model=request.model, set_rule=rule)
             folder = request.out / _folder_name(name)
             if len(pages) > 1:
                 folder = folder / f"label-{number}"
@@ -119,6 +126,7 @@ def as_json(explained: Explained) -> dict[str, Any]:
         "predicted": explained.predicted,
         "probability": round(explained.probability, 6),
         "explained": explained.explained,
+        **({} if explained.sets is None else {"prediction_set": set_json(explained.sets, 0)}),
         "files": [str(path) for path in explained.files],
         "maps": [explanation_json(each) for each in explained.explanations],
     }
@@ -151,6 +159,7 @@ def _written(
         is_multi_label=page.thresholds is not None,
         files=tuple(files),
         explanations=page.explanations,
+        sets=sets_of_page(page),
     )
 
 

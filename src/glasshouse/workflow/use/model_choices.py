@@ -76,7 +76,8 @@ def classifier_of_choice(folder: Path, choice: ModelChoice) -> Classifier:
         classifier.net.load_state_dict(weights_of_epoch(run, choice.epoch))
     except RuntimeError as error:
         raise ModelError(f"the weights of {choice} belong to another network: {error}") from error
-    return replace(classifier, net=classifier.net.eval())
+    # Its conformity scores are those of the final weights.
+    return replace(classifier, net=classifier.net.eval(), conformity=None)
 
 
 def _is_run(folder: Path) -> bool:

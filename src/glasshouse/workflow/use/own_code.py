@@ -128,7 +128,13 @@ def own_classifier(
         if names != made.class_names:
             # What the function itself said of its classes has their old names.
             notes = (*notes, f"the classes of {_name(code)} are renamed: {_renamed(made, names)}")
-        return replace(made, preprocessing=known, class_names=names), notes
+        is_same = weights is None and known == made.preprocessing
+        return replace(
+            made,
+            preprocessing=known,
+            class_names=names,
+            conformity=made.conformity if is_same else None,
+        ), notes
     return _named(net.eval(), known, class_names), notes
 
 

@@ -1,11 +1,12 @@
 """Trained classifiers applied to a run's test split or to another source."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from glasshouse.data.images import with_class_order
 from glasshouse.data.sources import absolute_source, load_splits, load_without_splits
 from glasshouse.errors import DataError
-from glasshouse.models.classifier import Classifier, load_classifier
+from glasshouse.models.classifier import Classifier, load_classifier, saved_conformity
 from glasshouse.models.predict import Predictions, load_predictions, predict
 from glasshouse.runs import folder as runs
 from glasshouse.settings import DataSettings
@@ -50,7 +51,8 @@ def predictions_of(
     """
     if source is None:
         runs.require_trained(folder)
-        return load_predictions(folder / runs.PREDICTIONS)
+        stored = load_predictions(folder / runs.PREDICTIONS)
+        return replace(stored, conformity=saved_conformity(folder))
     classifier = classifier or load_run_classifier(folder)
     run = runs.read_run(folder)
     wanted = classifier.preprocessing

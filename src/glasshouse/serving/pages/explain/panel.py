@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from glasshouse.data.targets import joined_names
 from glasshouse.explanation.methods import METHODS, SLOW_METHODS
 from glasshouse.explanation.nouns import Explanation, target_name
+from glasshouse.explanation.page_sets import sets_of_page
 from glasshouse.models.predict import predicted_classes, to_probabilities
+from glasshouse.models.prediction_sets import describe_rule, set_line
 from glasshouse.serving.explainer import ExplainedPhoto
 from glasshouse.serving.pages.parts import box, button, link, panel, text
 from glasshouse.serving.pages.words import percent
@@ -194,6 +196,10 @@ def _probabilities(answer: ExplainedPhoto) -> None:
                 text(percent(float(shares[place]), 1), "span", "gh-number")
                 with box("gh-bar").props("aria-hidden=true"):
                     box("gh-filled", "i").style(f"width:{100 * shares[place]:.2f}%")
+    sets = sets_of_page(page)
+    if sets is not None:
+        shown = text(set_line(sets, 0), "p", "gh-set")
+        shown.props["title"] = describe_rule(sets.rule, page.class_names)
 
 
 def places_shown(
