@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from glasshouse.errors import UsageError
 from glasshouse.explanation.explain import explain, explain_page
 from glasshouse.explanation.graph import recording
-from glasshouse.explanation.methods import ExplainSettings
+from glasshouse.explanation.inputs import as_inputs
+from glasshouse.explanation.methods import METHODS, ExplainSettings
 from glasshouse.explanation.pipeline import MapRequest, add_slow_maps, explain_image, sheet_methods
 from glasshouse.explanation.trust.checks import check_all
 from tests.explanation.nets import (
@@ -25,6 +26,29 @@ def test_rules_about_relus_are_left_out_where_there_are_none() -> None:
     assert not {"guided", "relu", "guided-grad-cam"} & {*sheet_methods(smooth, some_images()[0])}
     classifier = classifier_of(module_net())
     assert "guided" in sheet_methods(classifier, some_images()[0])
+
+
+def test_all_methods_of_a_network_without_maps_are_those_of_its_inputs() -> None:
+    torch.manual_seed(0)
+    images = some_images()
+    dense = nn.Sequential(nn.Flatten(), nn.Linear(images[0].size, 8), nn.ReLU(), nn.Linear(8, 5))
+    classifier = classifier_of(dense)
+    request = MapRequest(methods=("all",), activations="shallow and deep")
+    page = explain_image(classifier, images[0], request)
+    names = [each.method for each in page.explanations]
+    assert names == list(sheet_methods(classifier, images[0]))
+    assert {"saliency", "integrated-gradients", "occlusion"} <= {*names}
+    assert not [name for name in names if METHODS[name].needs_layer]
+    # Saliency by hand: the largest absolute gradient over the channels of the input.
+    inputs = as_inputs(classifier, images[:1]).detach().requires_grad_()
+    logits = dense(inputs)
+    (gradient,) = torch.autograd.grad(logits[0, logits.argmax()], inputs)
+    saliency = next(each for each in page.explanations if each.method == "saliency")
+    expected = gradient.abs().amax(1)[0].numpy()
+    np.testing.assert_allclose(saliency.maps[0], expected, rtol=1e-5, atol=1e-8)
+    for methods in (("grad-cam",), ("all", "grad-cam")):
+        with pytest.raises(UsageError, match="use saliency, smoothgrad"):
+            explain_image(classifier, images[0], MapRequest(methods=methods))
 
 
 def test_grad_cam_under_the_rules_is_on_the_sheet_where_it_is_another_map() -> None:

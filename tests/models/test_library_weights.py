@@ -162,3 +162,40 @@ def test_only_networks_that_need_it_are_built_for_a_size() -> None:
     assert sized_arguments("torchvision/maxvit_t", {}, 448) == {"input_size": [448, 448]}
     # 96 pixels are three windows of 7 with rest, which the last stage cannot divide.
     assert sized_arguments("torchvision/maxvit_t", {}, 96) == {}
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "vit_b_32", "googlenet"])
+def test_torchvisions_networks_take_other_channels_by_the_weights_of_three(
+    name: str, channels: int, tmp_path: Path
+) -> None:
+    file = _published(tmp_path, f"torchvision/{name}")
+    net = _by_us(f"torchvision/{name}:in_chans={channels}", file).classifier.net
+    rgb = build_net(f"torchvision/{name}", 5, {"transform_input": False} if name == "googlenet"
+                    else {})  # fmt: skip
+    rgb.load_state_dict(load_file(file))
+    # By hand: a grey image three times is what the summed weights see once; with four channels,
+    # red comes again as the fourth, all scaled by three quarters.
+    images = torch.rand(2, 3, 224, 224)
+    state, own = rgb.state_dict(), net.state_dict()
+    changed = [key for key in state if state[key].shape != own[key].shape]
+    assert len(changed) == 1
+    stem = state[changed[0]]
+    expected = (
+        stem.sum(1, keepdim=True) if channels == 1 else torch.cat([stem, stem[:, :1]], 1) * 0.75
+    )
+    torch.testing.assert_close(own[changed[0]], expected)
+    with torch.inference_mode():
+        answers = net.eval()(images)
+        luminance = (images * torch.tensor([0.299, 0.587, 0.114]).reshape(3, 1, 1)).sum(1, True)
+        if channels == 1:
+            torch.testing.assert_close(
+                answers, rgb.eval()(luminance.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-4
+            )
+    assert answers.shape == (2, 5) and answers.isfinite().all()
+
+
+def test_an_argument_that_a_network_does_not_have_is_named_without_others() -> None:
+    with pytest.raises(ModelError, match=r"resnet18 cannot be built with depth=3: ") as found:
+        build_net("torchvision/resnet18", 7, {"depth": 3})
+    assert "num_classes" not in str(found.value)

@@ -9,10 +9,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from glasshouse.explanation.attention_maps import allows_rollout
 from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.graph.layer_choice import (
+    NoMapLayer,
     choose_layer,
     layers_in_depth,
     shallow_and_deep,
@@ -78,7 +80,8 @@ def explain_image(
     question = _asked(classifier, request)
     batch = as_batch(image)[:1]
     with computing(device_of(classifier.net)):
-        recorded = record_batch(question, as_inputs(classifier, batch), see_all=is_open)
+        inputs = as_inputs(classifier, batch)
+        question, recorded = _recorded(question, inputs, request.methods, see_all=is_open)
         question = _narrowed(question, recorded, request)
         recorded = with_values(question, recorded, question.settings.activation_layers)
         page = explain_recorded(question, recorded, batch, request.target_class)
@@ -128,8 +131,8 @@ def sheet_methods(
 ) -> tuple[MethodName, ...]:
     """What "all" means for this network, without the methods that do not suit it.
 
-    A ReLU rule is left out where it has no ReLU to act on, and rollouts without attention layers
-    over the same tokens.
+    A ReLU rule is left out where it has no ReLU to act on, rollouts without attention layers over
+    the same tokens, and class activation maps where no layer has rows and columns.
 
     layer: where class activation maps are computed; unset: `choose_layer`'s. Raises UsageError
     for an unknown one.
@@ -137,7 +140,7 @@ def sheet_methods(
     question = ask(classifier, SHEET_METHODS, layer, None)
     with computing(device_of(classifier.net)):
         inputs = as_inputs(classifier, as_batch(image)[:1])
-        recorded = record_batch(question, inputs, see_all=True)
+        _, recorded = _recorded(question, inputs, [ALL], see_all=True)
         return _suitable(SHEET_METHODS, recorded)
 
 
@@ -150,6 +153,23 @@ def _asked(classifier: Classifier, request: MapRequest) -> Question:
     return ask(classifier, [*every, *named], request.layer, settings)
 
 
+def _recorded(
+    question: Question, inputs: Tensor, given: Sequence[str], *, see_all: bool
+) -> tuple[Question, Recorded]:
+    """The recording; "all" has no class activation maps where no layer has rows and columns.
+
+    given: the methods as the request names them. Raises NoMapLayer where one of them needs a layer.
+    """
+    try:
+        return question, record_batch(question, inputs, see_all=see_all)
+    except NoMapLayer:
+        if ALL not in given or any(METHODS[name].needs_layer for name in given if name != ALL):
+            raise
+    methods = tuple(name for name in question.methods if not METHODS[name].needs_layer)
+    question = replace(question, methods=methods)
+    return question, record_batch(question, inputs, see_all=see_all)
+
+
 def _narrowed(question: Question, recorded: Recorded, request: MapRequest) -> Question:
     """The question with the methods that suit the network, and with the layers of a group."""
     methods: Sequence[str] = question.methods
@@ -157,8 +177,11 @@ def _narrowed(question: Question, recorded: Recorded, request: MapRequest) -> Qu
         named = [name for name in request.methods if name != ALL]
         methods = require_methods([*_suitable(_every(request), recorded), *named])
     layers = question.settings.activation_layers
+    has_no_maps = ALL in request.methods and recorded.choice is None
     if request.activations == "in depth":
         layers = layers_in_depth(recorded.recording, recorded.layouts)
+    elif request.activations == "shallow and deep" and has_no_maps:
+        layers = ()
     elif request.activations == "shallow and deep":
         # With a layer of one's own for the maps, the deep one is still the default.
         is_default = recorded.choice is not None and request.layer is None
@@ -182,6 +205,8 @@ def _suitable(names: Sequence[MethodName], recorded: Recorded) -> tuple[MethodNa
     is_attentive = allows_rollout(recording, recorded.layouts)
 
     def suits(method: Method) -> bool:
+        if method.needs_layer and call is None:
+            return False
         if method.source == "attention":
             return is_attentive
         return method.rule == "vanilla" or (behind if method.source == "layer" else everywhere)

@@ -112,10 +112,11 @@ def build_net(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, "pretrained"))
         try:
-            net: nn.Module = _builder(source, bare)(**given)
+            net = _build(source, bare, given)
         # Constructors of other libraries fail on wrong values in many ways.
         except Exception as error:
-            raise ModelError(f"{name} cannot be built with {given}: {error}") from error
+            shown = ", ".join(f"{key}={value}" for key, value in arguments.items())
+            raise ModelError(f"{name} cannot be built with {shown}: {error}") from error
     return taking_rgb(net, arguments.get("in_chans", 3))
 
 
@@ -311,6 +312,28 @@ def _takes(net: nn.Module, size: int) -> bool:
     except Exception:
         return False
     return True
+
+
+def _build(source: Source, bare: str, given: Mapping[str, Any]) -> nn.Module:
+    """The network of a library; torchvision's have no in_chans, so that their stem is replaced."""
+    channels = given.get("in_chans", 3)
+    is_adapted = source == "torchvision" and channels != 3
+    if source == "torchvision":
+        given = {key: value for key, value in given.items() if key != "in_chans"}
+    if is_adapted:
+        given = {key: value for key, value in given.items() if key != "transform_input"}
+    net: nn.Module = _builder(source, bare)(**given)
+    if is_adapted:
+        _adapt_stem(net, channels)
+    return net
+
+
+def _adapt_stem(net: nn.Module, channels: int) -> None:
+    """Give the first convolution other input channels; its weights follow as timm's would."""
+    stem = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
+    adapt = timm_library().models.adapt_input_conv
+    stem.weight = nn.Parameter(adapt(channels, stem.weight.detach()))
+    stem.in_channels = channels
 
 
 def _builder(source: Source, bare: str) -> Any:

@@ -14,6 +14,11 @@ from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.nouns import LayerChoice, LayerInfo
 from glasshouse.models.classifier import Classifier
 
+
+class NoMapLayer(UsageError):
+    """No layer of a network has an output with rows and columns."""
+
+
 # Earlier layers have finer maps but worse gradients: before a max pooling most of them are zero,
 # and Grad-CAM, which averages them, is often empty. So a 3x3 map is accepted, with a warning.
 SMALLEST_SIDE, COARSE_SIDE = 3, 4
@@ -71,7 +76,7 @@ def choose_layer(recording: Recording, layouts: Layouts) -> LayerChoice:
     that large, the largest is taken. Where the maps are tokens and an attention layer comes later,
     it is the last normalisation before the last attention instead: behind it, a class token may
     already have gathered everything, and the gradient at the patches would be zero. Raises
-    UsageError when no output has rows and columns.
+    NoMapLayer when no output has rows and columns.
     """
     shown = _shown(recording.calls)
     late = _mapped(shown[-_LATE:], layouts)
@@ -80,7 +85,7 @@ def choose_layer(recording: Recording, layouts: Layouts) -> LayerChoice:
         return _chosen(recording, wide, late[-1])
     spatial = _mapped(shown, layouts)
     if not spatial:
-        raise UsageError(
+        raise NoMapLayer(
             "no layer of this network has an output with known rows and columns, which class "
             "activation maps need: use saliency, smoothgrad, integrated-gradients or occlusion"
         )
