@@ -60,9 +60,10 @@ weights: the layer at which class activation maps are computed unless another on
 size of these maps. Grad-CAM and HiResCAM at that layer are equal to autograd by hand (relative
 difference below 1e-5). Saliency, SmoothGrad, integrated gradients and occlusion work for all of
 them, and also for a network that no class activation map can be computed for, such as one of dense
-layers only: there, `--method all` has no class activation maps. "ONNX" says whether `glasshouse export` can write the network; the logits that onnxruntime
-computes from the file differ by less than 1e-4 of the largest one. With random weights, attention
-may spread a place over the whole map; then an earlier layer is chosen here than with trained ones.
+layers only: there, `--method all` has no class activation maps. "ONNX" says whether `glasshouse
+export` can write the network; the logits that onnxruntime computes from the file differ by less
+than 1e-4 of the largest one. With random weights, attention may spread a place over the whole map;
+then an earlier layer is chosen here than with trained ones.
 The table is made by `bench/zoo_sweep.py`.
 """
 
