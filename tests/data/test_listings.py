@@ -72,6 +72,30 @@ def test_one_parquet_file_is_a_source(
     assert fingerprint(loaded(str(path))) == fingerprint(loaded(folder))
 
 
+@pytest.mark.parametrize("kind", ["binary", "large_binary", "binary_view", "dictionary"])
+@pytest.mark.parametrize("is_in_structure", [False, True], ids=["column", "structure"])
+def test_bytes_of_every_type_are_images(
+    kind: str, is_in_structure: bool, tmp_path: Path, images: dict[str, bytes]
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    few = part(images, 0, 3)
+    types = {"dictionary": pa.dictionary(pa.int32(), pa.binary())}
+    cells = pa.array(list(few.values()), types.get(kind) or getattr(pa, kind)())
+    if is_in_structure:
+        cells = pa.StructArray.from_arrays([cells], ["bytes"])
+    labels = [name.partition("/")[0] for name in few]
+    table = pa.table({"image": cells, "path": list(few), "label": labels})
+    pq.write_table(table, tmp_path / "a.parquet")
+
+    listing = list_source(tmp_path / "a.parquet")
+    read = [file.open().read() for file in listing.paths]
+    assert dict(zip(listing.ids, read, strict=True)) == few
+    names = [listing.class_names[label] for label in listing.targets]
+    assert dict(zip(listing.ids, names, strict=True)) == dict(zip(few, labels, strict=True))
+
+
 def test_tars_with_class_folders_give_the_bytes_of_the_folder(
     tmp_path: Path, folder: Path, images: dict[str, bytes]
 ) -> None:

@@ -208,11 +208,19 @@ def _image_candidates(schema: Any) -> list[str]:
     kind = importlib.import_module("pyarrow").types
     found = []
     for field in schema:
-        if kind.is_binary(field.type) or kind.is_large_binary(field.type):
+        if _are_bytes(field.type):
             found.append(field.name)
         elif kind.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
             found.append(f"{field.name}.bytes")
     return found
+
+
+def _are_bytes(given: Any) -> bool:
+    """Whether a type of pyarrow is one of bytes of any length, also by way of a dictionary."""
+    kind = importlib.import_module("pyarrow").types
+    if kind.is_dictionary(given):
+        given = given.value_type
+    return bool(kind.is_binary(given) or kind.is_large_binary(given) or kind.is_binary_view(given))
 
 
 def _path_column(schema: Any, image: str) -> str | None:

@@ -117,7 +117,6 @@ def _one_test(net: nn.Module, setup: TrainingSetup, lrs: Losses) -> Losses:
         losses[i] = loss
         if loss > _EXPLODED * np.nanmin(losses):
             break
-        state.step += 1
     return losses
 
 
