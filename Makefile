@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export MPLBACKEND := Agg
 # Most read GLASSHOUSE_DATA; together they take about an hour and a half on two cores. explain_shapes,
 # serving and live_page are not among them: they describe how to run them.
-BENCHES := train_speed tutorial_accuracy to_accuracy folder_memory cifar_memory \
+BENCHES := train_speed busy tutorial_accuracy to_accuracy folder_memory cifar_memory \
 	finder_cost finder_rates many_files tuner_kill budget explain_page explain_cam explain_memory \
 	transfer_hymenoptera transfer_cifar feature_speed finetune_step startup pixel_passes
 

@@ -128,6 +128,11 @@ def keras(recipe_name: str) -> float:
 
 def data_loader(workers: int, recipe_name: str) -> float:
     """Plain PyTorch: Dataset of PIL images, torchvision's transforms, DataLoader, float32."""
+    return rate(data_loader_steps(workers, recipe_name))
+
+
+def data_loader_steps(workers: int, recipe_name: str) -> Iterator[None]:
+    """The steps of plain PyTorch, epoch after epoch."""
     import torch
     import tutorial_keras
     from PIL import Image
@@ -169,14 +174,12 @@ def data_loader(workers: int, recipe_name: str) -> float:
     optimizer = torch.optim.Adam(net.parameters())
     loader = DataLoader(Images(), BATCH, shuffle=True, num_workers=workers)
 
-    def steps() -> Iterator[None]:
+    while True:
         for inputs, targets in loader:
             optimizer.zero_grad()
             nn.functional.cross_entropy(net(inputs), targets).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             yield
-
-    return rate(steps())
 
 
 TRAINERS: dict[str, Callable[[str], float]] = {
