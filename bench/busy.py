@@ -23,7 +23,7 @@ import train_speed
 from contest import judge, machine, play_rounds, run_contender
 
 RECIPE, BATCH = "tutorial-basic", 32
-LOADS, ROUNDS, WARMUP, SECONDS = (0, 1, 2, 4), 3, 3, 6.0
+LOADS, ROUNDS, WARMUP, SECONDS = (0, 1, 2, 4), 3, 3, 5.0
 PEERS = ("keras", "DataLoader, no worker", "DataLoader, 2 workers")
 BUSY = "while True: pass"
 

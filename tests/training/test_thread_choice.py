@@ -10,12 +10,10 @@ from torch import nn
 from glasshouse.data.images import Splits
 from glasshouse.models.classifier import Preprocessing
 from glasshouse.settings import AugmentSettings, TrainSettings
-from glasshouse.training import thread_choice
 from glasshouse.training.fit import train_classifier
 from glasshouse.training.loop import Step, TrainingSetup, train
 from glasshouse.training.state import TrainingState, begin
 from glasshouse.training.thread_choice import (
-    Measure,
     ThreadChoice,
     choose_threads,
     describe_threads,
@@ -30,44 +28,6 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(1)
-
-
-def clock(*seconds: tuple[int, float]) -> Measure:
-    """A measurement that gives these seconds in turn, for the number of threads next to each."""
-    left = list(seconds)
-
-    def measure(threads: int) -> float:
-        expected, found = left.pop(0)
-        assert threads == expected
-        return found
-
-    return measure
-
-
-def test_a_free_machine_keeps_all_threads_after_one_round() -> None:
-    choice = thread_choice._chosen(4, clock((2, 0.02), (4, 0.012)), 32)
-    assert choice.threads == 4 and not choice.is_reduced
-    assert choice.rates == {2: pytest.approx(1600), 4: pytest.approx(32 / 0.012)}
-
-
-def test_threads_are_halved_as_long_as_that_is_much_faster() -> None:
-    measure = clock((4, 0.01), (8, 0.4), (2, 0.003), (4, 0.01), (1, 0.006), (2, 0.003))
-    choice = thread_choice._chosen(8, measure, 32)
-    assert choice.threads == 2 and choice.is_reduced
-    assert sorted(choice.rates) == [1, 2, 4, 8]
-
-
-@pytest.mark.parametrize(("slow_rounds", "threads"), [(1, 2), (2, 1)])
-def test_one_round_that_is_not_clear_decides_nothing(slow_rounds: int, threads: int) -> None:
-    rounds = [(1, 0.01), (2, 0.02)] * slow_rounds + [(1, 0.01), (2, 0.011)] * (3 - slow_rounds)
-    assert thread_choice._chosen(2, clock(*rounds), 32).threads == threads
-
-
-def test_a_small_gain_is_no_reason_to_change_results() -> None:
-    measure = clock(*[(1, 0.01), (2, 0.0145)] * 3)
-    choice = thread_choice._chosen(2, measure, 32)
-    assert choice.threads == 2
-    assert choice.rates == {1: pytest.approx(3200), 2: pytest.approx(32 / 0.0145)}
 
 
 def test_the_line_names_every_rate() -> None:

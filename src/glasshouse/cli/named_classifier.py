@@ -102,8 +102,11 @@ def classifier_named(named: NamedModel) -> "Classifier":
     Says on standard error what --weights seem to need in addition.
     """
     from glasshouse.models.devices import choose_device, use_device
+    from glasshouse.models.threads import use_fastest_threads
 
     choose_device(named.device)  # before weights are read, which may take long
+    if named.device == "cpu":
+        use_fastest_threads()
     return use_device(_classifier_named(named), named.device)
 
 

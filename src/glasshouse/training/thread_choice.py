@@ -9,25 +9,16 @@ import torch
 
 from glasshouse.data.batches import Batch, batches, prepare_images
 from glasshouse.models.devices import choose_device
+from glasshouse.models.threads import Measure, fastest_threads
 from glasshouse.settings import TrainSettings
 from glasshouse.training.loop import TrainingSetup, update
 from glasshouse.training.seeding import threads_of
 from glasshouse.training.state import TrainingState
 
-# Threads wait for each other after every operation, so that one which shares its core with another
-# program keeps all others waiting. Measured with six busy programs on two cores: 37 images per
-# second with two threads, 657 with one. On a free machine, no network gains that much from fewer
-# threads, so that its results do not depend on the measurement.
-_GAIN = 1.5
-# A round that is as clear as this needs no other: many times faster, or slower.
-_CLEAR_GAIN, _CLEAR_LOSS = 3.0, 0.8
-_ROUNDS = 3
 # Seconds of a measurement, which is at least one step. Steps longer than the second need no step
 # before them, in which kernels are prepared.
 _BURST, _LONG_STEP = 0.04, 0.5
 _LR = 1e-3
-
-Measure = Callable[[int], float]
 
 
 @dataclass(frozen=True)
@@ -63,7 +54,9 @@ def choose_threads(
         setup = replace(setup, settings=setup.settings.model_copy(update={"lr": _LR}))
         try:
             measure = _measure_of(begin(setup.settings), setup)
-            return _chosen(most, measure, setup.settings.batch_size)
+            chosen, seconds = fastest_threads(most, measure)
+            size = setup.settings.batch_size
+            return ThreadChoice(chosen, {number: size / each for number, each in seconds.items()})
         finally:
             torch.set_num_threads(most)
 
@@ -80,31 +73,6 @@ def describe_threads(choice: ThreadChoice) -> str:
         for number, rate in sorted(choice.rates.items())
     )
     return f"threads: {choice.threads}, as more are slower while the processor is busy: {measured}"
-
-
-def _chosen(most: int, measure: Measure, batch_size: int) -> ThreadChoice:
-    """Half as many threads, as long as that makes steps much shorter."""
-    best = most
-    rates: dict[int, float] = {}
-    while best > 1:
-        fewer = best // 2
-        few, many = _compare(measure, fewer, best)
-        rates |= {fewer: batch_size / few, best: batch_size / many}
-        if many / few < _GAIN:
-            break
-        best = fewer
-    return ThreadChoice(best, rates)
-
-
-def _compare(measure: Measure, fewer: int, more: int) -> tuple[float, float]:
-    """Seconds of a step with fewer and with more threads, in turns: medians over the rounds."""
-    rounds: list[tuple[float, float]] = []
-    while len(rounds) < _ROUNDS:
-        few, many = measure(fewer), measure(more)
-        rounds.append((few, many))
-        if not _CLEAR_LOSS < many / few < _CLEAR_GAIN:
-            break
-    return statistics.median(few for few, _ in rounds), statistics.median(m for _, m in rounds)
 
 
 def _measure_of(state: TrainingState, setup: TrainingSetup) -> Measure:
