@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from glasshouse.data.class_names import (
+    are_characters,
     is_missing,
     list_classes,
     normal_name,
@@ -126,3 +127,9 @@ def test_a_group_of_similar_names_holds_different_classes(labels: list[str]) -> 
     found = [name for group in groups for name in group]
     assert len(set(found)) == len(found)
     assert set(found) <= set(names)
+
+
+def test_classes_of_single_digits_or_letters_look_like_characters() -> None:
+    assert are_characters(tuple("0123456789")) and are_characters(("a", "é"))
+    assert not are_characters(("cat", "b")) and not are_characters(("0", "10"))
+    assert not are_characters(("+", "-")) and not are_characters(("a",))

@@ -55,6 +55,8 @@ def test_several_labels_from_a_table_to_answers(
     report = Path(run, "report.html").read_text(encoding="utf-8")
     for words in ("Metrics per label", "Why these labels", "mean average precision"):
         assert words in report
+    facts = json.loads(Path(run, "environment.json").read_text(encoding="utf-8"))
+    assert facts["data"]["several_labels"] is True
     model = json.loads(Path(run, "model.json").read_text(encoding="utf-8"))
     assert len(model["thresholds"]) == 3
     # An image with two labels, and what the classifier says about it.

@@ -22,6 +22,7 @@ CURVE: dict[str, Any] = {
 @pytest.mark.parametrize(("auto_lr", "marked"), [(4e-3, 4e-3), (None, 1e-3)])
 def test_the_chart_marks_the_suggested_rate(auto_lr: float | None, marked: float) -> None:
     options = finder_options({**CURVE, "auto_lr": auto_lr})
+    assert options["yAxis"]["name"] == "loss, nats"
     upright = options["series"][-1]
     foot, top = upright["data"]
     assert (foot[0], top["value"][0]) == (marked, marked)

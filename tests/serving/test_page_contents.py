@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,14 @@ import pytest
 from glasshouse.models.outputs import save_predictions
 from glasshouse.models.predict import load_predictions
 from glasshouse.recipe import load_recipe
+from glasshouse.runs.listing import list_run
 from glasshouse.serving.augmented_images import augmented_images
 from glasshouse.serving.layer_table import layer_rows
+from glasshouse.serving.pages.curves import chart_titles
 from glasshouse.serving.pages.explain.panel import places_shown
 from glasshouse.serving.paired_tests import paired_tests
 from glasshouse.serving.workbench import Workbench
+from tests.run_files import environment, epoch_line, write_lines
 
 
 def test_the_layers_of_a_run_add_up_to_its_parameters(full: Workbench) -> None:
@@ -61,3 +65,29 @@ def test_each_row_starts_with_the_original(workbench: Workbench, override: str) 
     is_changed = override.endswith("90")
     assert all((len(set(row)) > 1) == is_changed for row in rows), json.dumps(rows)[:200]
     assert facts["size"] == "8 × 8" and "training" in facts["images"]
+    assert "mirrored" not in facts
+
+
+@pytest.mark.parametrize(
+    ("source", "words"), [("digits", "digits or letters"), ("shapes", "left and right")]
+)
+def test_the_preview_says_that_images_are_mirrored(
+    workbench: Workbench, source: str, words: str
+) -> None:
+    recipe = load_recipe("small-residual", ["augment.horizontal_flip=true"])
+    assert words in augmented_images(workbench, source, recipe)[1]["mirrored"]
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_the_accuracy_of_an_epoch_says_that_all_labels_have_to_be_right(
+    tmp_path: Path, several: bool
+) -> None:
+    """From the first epoch on, long before there is an evaluation."""
+    (tmp_path / "run").mkdir()
+    known = environment()
+    known["data"]["several_labels"] = several
+    (tmp_path / "run" / "environment.json").write_text(json.dumps(known))
+    (tmp_path / "run" / "recipe.toml").write_text('name = "a"\n[train]\nepochs = 3\n')
+    write_lines(tmp_path / "run" / "metrics.jsonl", [epoch_line(1)])
+    title = chart_titles(list_run(tmp_path, tmp_path / "run").metric)["accuracy"]
+    assert title == ("Images with all labels right, %" if several else "Accuracy, %")

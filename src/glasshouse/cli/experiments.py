@@ -130,6 +130,7 @@ def _say_what_was_read(splits: "Splits") -> None:
 
 def _say_what_will_be_done(experiment: "Experiment", where: str) -> None:
     from glasshouse.data.batches import step_count
+    from glasshouse.data.class_names import are_characters
     from glasshouse.training.thread_choice import describe_threads
     from glasshouse.workflow.train.learning_rate import describe_found_rate
 
@@ -148,6 +149,11 @@ def _say_what_will_be_done(experiment: "Experiment", where: str) -> None:
         say(
             f"note: {pluralize(updates, 'update')} in all is too few to learn much; for a small "
             "data set, raise train.epochs or lower train.batch_size with --set"
+        )
+    if recipe.augment.horizontal_flip and are_characters(splits.class_names):
+        say(
+            "note: half of the images are mirrored in each epoch; if the classes are digits or "
+            "letters, as their names suggest, use --set augment.horizontal_flip=false"
         )
     if experiment.found_rate is not None:
         say(f"learning rate {describe_found_rate(experiment.found_rate)}")

@@ -77,6 +77,11 @@ def similar_names(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 
+def are_characters(names: Sequence[str]) -> bool:
+    """Whether classes look like digits or letters, of which mirrored ones are others."""
+    return len(names) > 1 and all(len(name) == 1 and name.isalnum() for name in names)
+
+
 def describe_similar(groups: Sequence[tuple[str, ...]]) -> str:
     """What to do about groups of similar names, in one or two sentences."""
     shown = "; ".join(" and ".join(map(repr, group)) for group in groups[:_SHOWN])

@@ -1,6 +1,7 @@
 """The runs below a folder, one line each; reads no more than such a list shows, without torch."""
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from glasshouse.runs import folder as runs, records
 from glasshouse.runs.failure import failure_of
 from glasshouse.runs.records import read_epoch_lines, read_run_file
 from glasshouse.runs.steps import is_running, last_mark
-from glasshouse.wording import ACCURACY
+from glasshouse.wording import ACCURACY, PRECISION
 
 Status = Literal["training", "measuring", "finished", "stopped", "failed", "damaged"]
 _FILES = (
@@ -105,7 +106,7 @@ def _read(name: str, folder: Path) -> Listed:
     recipe = tomllib.loads((folder / runs.RECIPE).read_text(encoding="utf-8"))
     environment = read_run_file(folder / runs.ENVIRONMENT, records.EnvironmentFile)
     epochs = read_epoch_lines(folder / runs.METRICS)
-    metric, score = _score(folder / runs.EVALUATION)
+    metric, score = _score(folder / runs.EVALUATION, environment)
     status = "finished" if score else _status(folder)
     return Listed(
         name=name,
@@ -137,9 +138,12 @@ def _status(folder: Path) -> Status:
     return "measuring" if mark.is_last else "training"
 
 
-def _score(path: Path) -> tuple[str, tuple[float, float, float] | None]:
+def _score(
+    path: Path, environment: Mapping[str, Any]
+) -> tuple[str, tuple[float, float, float] | None]:
     if not path.is_file():
-        return ACCURACY, None
+        several = environment["data"].get("several_labels", False)
+        return PRECISION if several else ACCURACY, None
     metric, found = records.main_metric(read_run_file(path, records.EvaluationFile))
     return metric, (float(found["value"]), float(found["low"]), float(found["high"]))
 

@@ -28,6 +28,7 @@ class _Data(_Record):
     fingerprint: str
     images: dict[str, Count]
     class_names: list[str]
+    several_labels: bool = False
     size: list[Count] | None = None
     notes: list[str]
 

@@ -3,18 +3,21 @@
 It needs torch: the page reaches it through a function that is imported at its first call.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from glasshouse.data.augment import augment, mix
+from glasshouse.data.class_names import are_characters
 from glasshouse.data.images import Splits
 from glasshouse.data.targets import combinations_of
 from glasshouse.report.encoding import image_uri
 from glasshouse.rng import keys_of
 from glasshouse.serving.run_cache import load_source
 from glasshouse.serving.workbench import Workbench
-from glasshouse.settings import Recipe
+from glasshouse.settings import AugmentSettings, Recipe
 from glasshouse.wording import pluralize
 
 _IMAGES, _EPOCHS = 4, 4
@@ -42,7 +45,18 @@ def augmented_images(
         shown = mixed.round().clamp(0, 255).to(torch.uint8).numpy()
         for row, image in zip(rows, shown, strict=True):
             row.append(image_uri(image))
-    return rows, _facts(splits)
+    return rows, {**_facts(splits), **_mirroring(recipe.augment, splits.class_names)}
+
+
+def _mirroring(settings: AugmentSettings, class_names: Sequence[str]) -> dict[str, str]:
+    """What mirrored images may do to the classes, where there are any."""
+    if not settings.horizontal_flip:
+        return {}
+    matters = "left and right matter"
+    if are_characters(class_names):
+        matters = "the classes are digits or letters, as their names suggest"
+    advice = f"if {matters}, set Horizontal flip to no under Augmentation"
+    return {"mirrored": f"half of the images in each epoch; {advice}"}
 
 
 def _one_per_class(labels: NDArray[np.int64]) -> NDArray[np.int64]:

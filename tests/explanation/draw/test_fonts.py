@@ -127,8 +127,13 @@ def test_an_emoji_that_only_a_coloured_font_has_is_named(
         assert drawable("a 🦊") == "a [fox face]"
     assert drawable("🚀\u200d🚀\ufe0f") == "[rocket][rocket]"
     assert drawable("\U0001f1e9\U0001f1ea") == "DE"
-    # Too long for a title, and no help to a reader.
-    assert drawable("\U0001f98a\U0001f3fd") == "[fox face]\\U0001f3fd"
+    # The usual name, in place of Unicode's "emoji modifier fitzpatrick type-4".
+    assert drawable("\U0001f98a\U0001f3fd!") == "[fox face, medium skin tone]!"
+    assert drawable("\U0001f3fb") == "[light skin tone]"
+    assert drawable("no. 1\ufe0f\u20e3, #\u20e3") == "no. [keycap 1], [keycap #]"
+    # Both ends of a long name: many differ at the end only.
+    assert drawable("\U0001f92d") == "[smiling face wi…d covering mouth]"
+    assert drawable("\U0001f970") == "[smiling face wi…and three hearts]"
     assert ImageChops.difference(written("🦊"), written("[fox face]")).getbbox() is None
 
 

@@ -2,8 +2,9 @@
 
 The font that matplotlib brings comes first, so that what it can draw has the same bytes on every
 machine. For other scripts the fonts of the machine are searched. What none of them can draw becomes
-its name if it is an emoji, such as [cat face], else an escape such as \\u732b, and the user is told
-once. The glyphs of coloured emoji fonts are bitmaps or layers, which neither library draws.
+its name if it is an emoji, such as [cat face] or [keycap 1], else an escape such as \\u732b, and
+the user is told once. The glyphs of coloured emoji fonts are bitmaps or layers: neither library draws
+them.
 """
 
 import unicodedata
@@ -18,6 +19,7 @@ from matplotlib import ft2font
 from PIL import features
 
 from glasshouse.errors import GlasshouseWarning
+from glasshouse.wording import abbreviated
 
 OWN_FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 # Fonts that have a glyph for everything, which says nothing.
@@ -31,6 +33,11 @@ _SHAPED = ((0x0590, 0x08FF), (0x0900, 0x0DFF), (0x0E00, 0x109F), (0x1780, 0x18AF
            (0xA980, 0xABFF), (0xFB1D, 0xFDFF), (0xFE70, 0xFEFF), (0x10800, 0x11FFF))  # fmt: skip
 _LONGEST_NAME = 32
 _FLAG_A, _FLAG_Z = "\U0001f1e6", "\U0001f1ff"
+_KEYCAP = "\u20e3"
+# Their names in Unicode are those of a scale of skin, which nobody knows; these are the usual ones.
+_SKIN_TONES = dict(zip("\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff",
+                       ("light", "medium-light", "medium", "medium-dark", "dark"),
+                       strict=True))  # fmt: skip
 _LEFT_TO_RIGHT = "\u200e"
 _told: set[str] = set()
 
@@ -52,13 +59,13 @@ def drawable(text: str, *, can_shape: bool | None = None) -> str:
             written.append(character)
         elif is_invisible(character):
             # Only a library that joins letters knows that these are no glyphs of their own.
-            written.append(character if mark else "")
+            written.extend(character if mark else "")
         elif needs_shaping(character) and not is_able:
             _tell_once("order", "text that runs from right to left or joins its letters")
             written.append(_escaped(character))
         elif font_of(character) is None:
             _tell_once("font", f"{_escaped(character)} ({_name(character)})")
-            written.append(mark + _stand_in(character))
+            _append_stand_in(written, character, mark)
         else:
             written.append(character)
     return "".join(written)
@@ -216,17 +223,29 @@ def _escaped(character: str) -> str:
     return character.encode("ascii", "backslashreplace").decode()
 
 
+def _append_stand_in(written: list[str], character: str, mark: str) -> None:
+    """Add the name of a character, or an escape; some emoji change the one before them."""
+    before = written[-1] if written else ""
+    if character == _KEYCAP and before:
+        written[-1] = f"{mark}[keycap {before}]"
+    elif character in _SKIN_TONES and before.endswith("]"):
+        written[-1] = f"{before[:-1]}, {_SKIN_TONES[character]} skin tone]"
+    else:
+        written.append(mark + _stand_in(character))
+
+
 def _stand_in(character: str) -> str:
-    """The name of a symbol, if it is short enough for a title; an escape for a letter.
+    """The name of a symbol, of a long one both ends; an escape for a letter.
 
     The names of letters that no font here has would say no more than their numbers. A flag is two
     symbols, which stand for the letters of its country.
     """
     if _FLAG_A <= character <= _FLAG_Z:
         return chr(ord("A") + ord(character) - ord(_FLAG_A))
-    name = _name(character)
+    if character in _SKIN_TONES:
+        return f"[{_SKIN_TONES[character]} skin tone]"
     is_symbol = unicodedata.category(character) in ("So", "Sk")
-    return f"[{name}]" if is_symbol and len(name) <= _LONGEST_NAME else _escaped(character)
+    return f"[{abbreviated(_name(character), _LONGEST_NAME)}]" if is_symbol else _escaped(character)
 
 
 def _name(character: str) -> str:

@@ -46,9 +46,9 @@ def line(
 
 
 def lines(
-    series: Sequence[Options], *, x: str, scale: Literal["value", "log"] = "value"
+    series: Sequence[Options], *, x: str, y: str = "", scale: Literal["value", "log"] = "value"
 ) -> Options:
-    """A line chart; x: the name of the horizontal axis. The heading above it has the unit of y."""
+    """A line chart; x, y: the names of its axes. Without y, the heading above it has the unit."""
     return {
         "animation": False,
         "color": list(COLOURS),
@@ -65,7 +65,7 @@ def lines(
             **(_LOG_RANGE if scale == "log" else _EPOCH_RANGE),
             "nameTextStyle": {"color": _INK, "fontSize": 11}, "splitLine": {"show": False},
         },
-        "yAxis": _axis("value") | {"scale": True},
+        "yAxis": _axis("value") | {"scale": True} | (_upright(y) if y else {}),
         "series": list(series),
     }  # fmt: skip
 
@@ -137,6 +137,11 @@ def _axis(kind: str) -> Options:
         "axisLabel": {"color": _INK, "fontSize": 11, "hideOverlap": True},
         "splitLine": {"lineStyle": {"color": _LINES}},
     }
+
+
+def _upright(name: str) -> Options:
+    style = {"color": _INK, "fontSize": 11}
+    return {"name": name, "nameLocation": "middle", "nameGap": 34, "nameTextStyle": style}
 
 
 def _tooltip() -> Options:

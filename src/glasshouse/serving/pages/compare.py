@@ -22,7 +22,7 @@ from glasshouse.serving.pages.parts import (
     text,
 )
 from glasshouse.serving.pages.runs import MOST_COMPARED
-from glasshouse.serving.pages.words import run_address, score_interval, score_text
+from glasshouse.serving.pages.words import epoch_accuracy, run_address, score_interval, score_text
 from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Page, Workbench
 from glasshouse.wording import ACCURACY, duration, shown_path
@@ -35,7 +35,7 @@ _paired_tests: "Callable[..., PairedTests]" = deferred(
     "glasshouse.serving.paired_tests", "paired_tests"
 )
 _CURVES = {
-    "Validation accuracy, %": ("validation_accuracy", 100.0),
+    "{accuracy} in validation, %": ("validation_accuracy", 100.0),
     "Validation loss, nats": ("validation_loss", 1.0),
     "Training loss, nats": ("train_loss", 1.0),
 }
@@ -54,8 +54,11 @@ async def build_compare(workbench: Workbench, request: Request) -> None:
         return
     found = [_read(workbench, name) for name in names]
     _table(names, found)
+    measured = {epoch_accuracy(main_metric(run.evaluation)[0]) for run in found if run.evaluation}
+    accuracy = " or ".join(sorted(measured or {epoch_accuracy(ACCURACY)})).capitalize()
     with panel("Curves", "by epoch"), box("gh-three"):
-        for title, (key, factor) in _CURVES.items():
+        for words, (key, factor) in _CURVES.items():
+            title = words.format(accuracy=accuracy)
             with box():
                 text(title, "h3")
                 echart(_overlaid(names, found, key, factor), f"{title} of {len(names)} runs")

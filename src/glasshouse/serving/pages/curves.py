@@ -6,20 +6,28 @@ from typing import Any
 
 from glasshouse.serving.pages.charts import BLUE, ORANGE, Options, echart, line, lines
 from glasshouse.serving.pages.parts import box, panel, text
+from glasshouse.serving.pages.words import epoch_accuracy
 from glasshouse.serving.run_watch import Snapshot
 
-_TITLES = {"loss": "Loss, nats", "accuracy": "Accuracy, %", "learning rate": "Learning rate"}
+_CHARTS = ("loss", "accuracy", "learning rate")
 Epochs = Sequence[dict[str, Any]]
 
 
-def show_curves() -> Callable[[Snapshot], None]:
+def chart_titles(metric: str) -> dict[str, str]:
+    """The headings of the three charts of a run that is judged by this metric."""
+    accuracy = f"{epoch_accuracy(metric)}, %"
+    titles = ("Loss, nats", accuracy, "Learning rate")
+    return dict(zip(_CHARTS, titles, strict=True))
+
+
+def show_curves(metric: str) -> Callable[[Snapshot], None]:
     """Add the panel of curves, still empty; returns what shows it once there are points.
 
     The charts are marked with data-live. Their points arrive as messages that are made once for all
     viewers; as options of the charts, NiceGUI would serialise every point for every viewer.
     """
     with panel("Training", classes="gh-curves") as section, box("gh-three"):
-        for name, title in _TITLES.items():
+        for name, title in chart_titles(metric).items():
             with box():
                 text(title, "h3")
                 element = echart(lines([], x="epoch"), f"{title} by epoch")
@@ -35,7 +43,7 @@ def show_curves() -> Callable[[Snapshot], None]:
 def curve_series(now: Snapshot | None) -> dict[str, list[Options]]:
     """The lines of the three charts for a run at one moment; None: no lines yet."""
     if now is None:
-        return {name: [] for name in _TITLES}
+        return {name: [] for name in _CHARTS}
     epochs = now.epochs
     charts = {
         "loss": [

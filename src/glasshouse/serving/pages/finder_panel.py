@@ -159,9 +159,9 @@ def finder_options(curve: dict[str, Any]) -> Options:
         colour = colours[seed % len(colours)]
         series.append(line(f"seed {seed}", _points(lrs, smoothed), colour))
         series.append(line(f"seed {seed}, per step", _points(lrs, raw), colour, faint=True))
-    options = lines(series, x="learning rate", scale="log")
+    options = lines(series, x="learning rate", y="loss, nats", scale="log")
     options["legend"]["show"] = False
-    options["grid"]["top"] = 22
+    options["grid"] |= {"top": 22, "left": 20}  # the name of the axis is no label
     smoothed = [value for row in curve["smoothed"] for value in row if value is not None]
     if not smoothed:
         return options

@@ -60,15 +60,15 @@ def show_label_results(found: EvaluationRecord) -> None:
 
 def _row(label: Mapping[str, Any]) -> tuple[str, ...]:
     found = label["average_precision"]
-    interval = "–" if found is None else f"{_number(found['low'])} to {_number(found['high'])}"
+    interval = "–" if found is None else f"{_number(found['low'])} – {_number(found['high'])}"
     return (
         label["name"],
         "–" if found is None else _number(found["value"]),
         interval,
         "–" if label["f1"] is None else _number(label["f1"]["value"]),
-        percent(label["precision"]),
-        "–" if label["recall"] is None else percent(label["recall"]["value"]),
-        percent(label["threshold"]),
+        percent(label["precision"], 1),
+        "–" if label["recall"] is None else percent(label["recall"]["value"], 1),
+        percent(label["threshold"], 1),
         f"{label['support']:,}",
     )
 

@@ -70,7 +70,7 @@ def live_words(now: Snapshot) -> dict[str, str]:
         "Source": shown_path(listed.source) or "–",
         "Recipe": listed.recipe or "–",
         SHARE_DONE: f"{100 * now.done:.1f}%",
-        PROBLEM: listed.problem,
+        PROBLEM: listed.problem[:1].upper() + listed.problem[1:],
         LOG: now.log,
     }
 

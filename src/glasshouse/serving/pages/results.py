@@ -27,6 +27,7 @@ from glasshouse.wording import duration, pluralize
 EvaluationRecord = Mapping[str, Any]
 # A larger matrix cannot be read: then only the most confused classes are shown.
 _MOST_CLASSES = 20
+_SHORT_NAME = 3  # characters that fit over a column
 _PAIRS, _MISTAKES, _PER_CELL = 8, 12, 60
 _RUN_IMAGES = "glasshouse.serving.run_images"
 _confusion_cell: Callable[..., tuple[tuple[str, str], int, list[tuple[int, str, float]]]] = (
@@ -113,13 +114,16 @@ def _confusion(workbench: Workbench, name: str, found: EvaluationRecord) -> None
     if len(chosen) < len(found["class_names"]):
         remark = f"the {len(chosen)} most confused classes; click a cell to see its images"
     dialog = ui.dialog().classes("gh-dialog")
+    longest = max(map(len, names), default=0)
+    is_tall = longest > _SHORT_NAME
     with panel("Confusion matrix", remark), box() as whole:
         with box("gh-scroll"), box("gh-confusion", "table") as grid:
+            grid.style(f"--name: {longest}ch")
             with box("", "thead"), box("", "tr").props("role=row"):
                 text("", "th")
                 for class_name in names:
                     with box("", "th").props("scope=col role=columnheader"):
-                        text(class_name, "span", "gh-column")
+                        text(class_name, "span", "gh-column gh-tall" if is_tall else "gh-column")
             with box("", "tbody"):
                 for true, class_name in zip(chosen, names, strict=True):
                     row = found["confusion"][true]

@@ -26,8 +26,10 @@ from glasshouse.serving.pages.live import (
 from glasshouse.serving.pages.network import show_network, show_recipe
 from glasshouse.serving.pages.parts import box, button, link_button, panel, text
 from glasshouse.serving.pages.results import show_result, show_results
+from glasshouse.serving.pages.words import epoch_accuracy
 from glasshouse.serving.run_watch import Snapshot, snapshot_of
 from glasshouse.serving.workbench import Page, Workbench
+from glasshouse.wording import PRECISION
 
 # A compromise between smooth curves and processor time, which training needs more.
 _REFRESH_SECONDS = 2.0
@@ -69,7 +71,7 @@ class _Viewer:
         head = _head(workbench, name)
         marked(text(live_words(first)[PROBLEM], "p", "gh-bad gh-problem"), PROBLEM)
         self.result = box("gh-result")
-        self.updates = [head, _live_stats(first), show_curves()]
+        self.updates = [head, _live_stats(first), show_curves(first.listed.metric)]
         self.results = box("gh-stack gh-results")
         _log(first)
         self.details = box("gh-details")
@@ -203,7 +205,7 @@ def _live_stats(first: Snapshot) -> Callable[[Snapshot], None]:
             for name in ("Epoch", "Validation accuracy", "Time left", "Training time", "Speed",
                          "Learning rate", "Source", "Recipe"):  # fmt: skip
                 with box("gh-stat") as stats[name]:
-                    text(name, "dt")
+                    text(_label(name, first), "dt")
                     marked(text(words[name], "dd"), name)
         with box("gh-progress") as frame:
             marked(box("gh-progress-done"), SHARE_DONE).style(f"width: {words[SHARE_DONE]}")
@@ -213,11 +215,20 @@ def _live_stats(first: Snapshot) -> Callable[[Snapshot], None]:
     def update(now: Snapshot) -> None:
         # The result says how it ended, and a head on features has no epochs to watch.
         section.set_visibility(now.status != "finished")
-        for name in _OF_EPOCHS:
-            stats[name].set_visibility(now.has_epochs)
+        found = live_words(now)
+        # A run that ended has nothing left to wait for.
+        for name in stats:
+            shown = now.is_at_work or found[name] != "–"
+            stats[name].set_visibility(shown and (now.has_epochs or name not in _OF_EPOCHS))
         frame.set_visibility(now.has_epochs)
 
     return update
+
+
+def _label(name: str, first: Snapshot) -> str:
+    if name != "Validation accuracy" or first.listed.metric != PRECISION:
+        return name
+    return f"{epoch_accuracy(PRECISION)}, validation"
 
 
 def _log(first: Snapshot) -> None:

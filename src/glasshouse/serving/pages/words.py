@@ -8,6 +8,14 @@ from glasshouse.wording import ACCURACY, PRECISION
 _SHORT = {PRECISION: "mAP"}
 
 
+def epoch_accuracy(metric: str) -> str:
+    """What the accuracy of an epoch is, in a run that is judged by this metric.
+
+    With several labels per image, it is a far stricter measure than its name suggests.
+    """
+    return "Images with all labels right" if metric == PRECISION else "Accuracy"
+
+
 def percent(share: float | None, digits: int = 2) -> str:
     """A share (0 to 1) in percent; a dash when there is none."""
     return "–" if share is None else f"{100 * share:.{digits}f} %"

@@ -10,6 +10,7 @@ import torch
 
 from glasshouse.data.images import Splits
 from glasshouse.data.sources import fingerprint, load_splits
+from glasshouse.data.targets import is_matrix
 from glasshouse.errors import DataError, Interrupted, UsageError
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.devices import choose_device
@@ -359,6 +360,7 @@ def _record(request: TrainRequest, splits: Splits, device: torch.device) -> dict
                 "test": len(splits.test),
             },
             "class_names": list(splits.class_names),
+            "several_labels": is_matrix(splits.train.targets),
             "size": [splits.train.height, splits.train.width],
             "notes": list(splits.notes),
             "bad_files": [asdict(bad) for bad in splits.bad_files],
