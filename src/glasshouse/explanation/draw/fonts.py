@@ -3,8 +3,8 @@
 The font that matplotlib brings comes first, so that what it can draw has the same bytes on every
 machine. For other scripts the fonts of the machine are searched. What none of them can draw becomes
 its name if it is an emoji, such as [cat face] or [keycap 1], else an escape such as \\u732b, and
-the user is told once. The glyphs of coloured emoji fonts are bitmaps or layers: neither library draws
-them.
+the user is told once. The glyphs of coloured emoji fonts are bitmaps or layers, which neither
+library draws.
 """
 
 import unicodedata

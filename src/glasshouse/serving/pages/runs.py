@@ -137,7 +137,8 @@ def _table(rows: list[dict[str, Any]]) -> ui.table:
         _column("recipe", "Recipe", "left", hidden="gh-narrow-hidden"),
         _column("epochs", "Epochs", "right", hidden="gh-phone-hidden"),
         _column("curve", "Validation", "left", hidden="gh-phone-hidden") | {"sortable": False},
-        _column("score", f"Test {metrics}, 95\u00a0%\u00a0CI", "right"),
+        _column("score", f"Test {metrics}, 95\u00a0%\u00a0CI", "right")
+        | {"headerClasses": "gh-wraps"},
         _column("seconds", "Training time", "right", hidden="gh-narrow-hidden"),
         _column("started", "Started", "right", hidden="gh-narrow-hidden"),
     ]
