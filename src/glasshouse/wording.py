@@ -7,6 +7,8 @@ from pydantic import ByteSize
 
 # The metric by which runs are judged: the latter where an image may have several labels.
 ACCURACY, PRECISION = "accuracy", "mean average precision"
+# What the accuracy of an epoch is where images may have several labels: a stricter measure.
+ALL_LABELS_RIGHT = "images with all labels right"
 
 
 def pluralize(count: int, noun: str, plural: str = "") -> str:

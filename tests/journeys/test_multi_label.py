@@ -53,7 +53,8 @@ def test_several_labels_from_a_table_to_answers(
     assert found["unlabelled_count"] > 0
     assert "label" in done("evaluate", run)
     report = Path(run, "report.html").read_text(encoding="utf-8")
-    for words in ("Metrics per label", "Why these labels", "mean average precision"):
+    for words in ("Metrics per label", "Why these labels", "mean average precision",
+                  "The share of validation images with all labels right goes from"):  # fmt: skip
         assert words in report
     facts = json.loads(Path(run, "environment.json").read_text(encoding="utf-8"))
     assert facts["data"]["several_labels"] is True

@@ -44,7 +44,10 @@ def test_one_epoch_and_missing_values_can_be_drawn() -> None:
     assert figure_png(single, dpi=40)[1:4] == b"PNG"
     assert [len(np.asarray(line.get_ydata())) for line in single.axes[0].lines[:2]] == [1, 1]
     epochs = [{**epoch, "train_accuracy": None} for epoch in make_epochs(3)]
+    named = plots.plot_curves(epochs, panels=["accuracy"], accuracy="all labels right")
+    assert named.axes[0].get_ylabel() == "all labels right"
     accuracy = plots.plot_curves(epochs, panels=["accuracy"]).axes[0]
+    assert accuracy.get_ylabel() == "accuracy"
     assert [line.get_label() for line in accuracy.lines] == ["validation"]
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from glasshouse.data.images import ImageSet
 from glasshouse.evaluation.multi_label import LabelError, LabelMetrics, MultiLabelEvaluation
 from glasshouse.explanation.draw.overlay import DEFAULT, colour_maps
+from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.nouns import Explanation, class_name_at
 from glasshouse.report.html import Chart, Tile, chart, tile
 from glasshouse.report.label_plots import plot_labels
@@ -48,6 +49,7 @@ def label_rows(
     rows ``(m,)``: the image of each of the m maps. shares ``(n, k)``: probabilities of the images.
     """
     drawn = colour_maps(explanation, DEFAULT, len(rows))
+    is_empty = [not values.any() for values in shown(explanation)]
     found = []
     for row in range(len(images)):
         tiles = [("The image", tile(images.pixels[row]))]
@@ -55,6 +57,7 @@ def label_rows(
             label = int(explanation.targets[place])
             name = class_name_at(explanation.class_names, label)
             words = f"Why {name} ({percentage(float(shares[row, label]))})"
+            words += ": nothing speaks for it" if is_empty[place] else ""
             tiles.append((words, tile(np.moveaxis(drawn[place].pixels, 2, 0))))
         found.append(LabelRow(str(images.ids[row]), images.label_text(row), tuple(tiles)))
     return tuple(found)

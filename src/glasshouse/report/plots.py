@@ -40,13 +40,15 @@ def plot_curves(
     *,
     panels: Sequence[Panel] = ("loss", "accuracy", "rate"),
     rates: Sequence[tuple[float, float]] = (),
+    accuracy: str = "accuracy",
     dark: bool = False,
 ) -> Figure:
     """Loss, accuracy and learning rate over the epochs.
 
     epochs: what `train_classifier` returns, or the lines of metrics.jsonl. rates: (completed
     epochs, learning rate) along the whole run; without it, the last learning rate of each epoch is
-    shown. Raises UsageError without epochs.
+    shown. accuracy: what the accuracy of an epoch is called, where it is another share. Raises
+    UsageError without epochs.
     """
     require_type(epochs, Sequence, "the epochs that train_classifier returns")
     if not epochs:
@@ -58,7 +60,7 @@ def plot_curves(
     figure = new_figure(4.3 * len(panels), 3.0, theme)
     draw: dict[Panel, Callable[[Axes, Sequence[EpochRecord], Theme], None]] = {
         "loss": _draw_loss,
-        "accuracy": _draw_accuracy,
+        "accuracy": partial(_draw_accuracy, accuracy),
         "rate": partial(_draw_rate, rates),
     }
     for place, panel in enumerate(panels, start=1):
@@ -208,9 +210,9 @@ def _draw_loss(axes: Axes, epochs: Sequence[EpochRecord], theme: Theme) -> None:
     legend(axes, theme, "best")
 
 
-def _draw_accuracy(axes: Axes, epochs: Sequence[EpochRecord], theme: Theme) -> None:
+def _draw_accuracy(name: str, axes: Axes, epochs: Sequence[EpochRecord], theme: Theme) -> None:
     _draw_pair(axes, epochs, "accuracy", theme)
-    axes.set_ylabel("accuracy")
+    axes.set_ylabel(name)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     legend(axes, theme, "best")
 

@@ -27,6 +27,7 @@ from glasshouse.report.label_report import ExplainedLabels, label_charts, label_
 from glasshouse.report.set_section import set_values
 from glasshouse.storage import write_text
 from glasshouse.training.lr_curve import LrCurve
+from glasshouse.wording import ACCURACY, ALL_LABELS_RIGHT
 
 GALLERY, CLASSES_IN_TABLE = 24, 20
 # Images shown for the most confused classes, and samples of each class.
@@ -209,14 +210,18 @@ def _charts(run: RunReport) -> dict[str, Chart]:
         charts = label_charts(evaluation)
     else:
         charts = _class_charts(evaluation)
+    is_single = not isinstance(evaluation, MultiLabelEvaluation)
+    accuracy = ACCURACY if is_single else ALL_LABELS_RIGHT
     texts: dict[plots.Panel, str] = {
         "loss": _curve_text("loss", epochs),
-        "accuracy": _curve_text("accuracy", epochs),
+        "accuracy": _curve_text("accuracy", epochs, name=accuracy),
         "rate": "The learning rate over the run." if run.rates else "The learning rate per epoch.",
     }
     if epochs:
         for panel, text in texts.items():
-            draw = partial(plots.plot_curves, epochs, panels=(panel,), rates=run.rates)
+            draw = partial(
+                plots.plot_curves, epochs, panels=(panel,), rates=run.rates, accuracy=accuracy
+            )
             charts[panel] = chart(draw, text)
     if run.finder is not None:
         charts["finder"] = chart(partial(plot_lr_curve, run.finder), run.finder.verdict)
@@ -250,8 +255,9 @@ def _epoch_table(epochs: Sequence[Mapping[str, Any]]) -> Table:
     return Table(tuple(name.replace("_", " ") for name in headings), rows)
 
 
-def _curve_text(what: str, epochs: Sequence[Mapping[str, Any]]) -> str:
-    """A text alternative for a curve; empty where nothing was recorded."""
+def _curve_text(what: str, epochs: Sequence[Mapping[str, Any]], *, name: str = "") -> str:
+    """A text alternative for a curve, by its usual or another name; empty without records."""
+    subject = f"Validation {what}" if name in ("", what) else f"The share of validation {name}"
     key = f"validation_{what}"
     known = [epoch for epoch in epochs if epoch.get(key) is not None]
     if not known:
@@ -259,9 +265,9 @@ def _curve_text(what: str, epochs: Sequence[Mapping[str, Any]]) -> str:
     best = (min if what == "loss" else max)(known, key=lambda epoch: float(epoch[key]))
     first, last, top = (_curve_value(what, float(e[key])) for e in (known[0], known[-1], best))
     if len(known) == 1:
-        return f"Validation {what} is {first} in epoch {known[0]['epoch']}, the only one."
+        return f"{subject} is {first} in epoch {known[0]['epoch']}, the only one."
     return (
-        f"Validation {what} goes from {first} in epoch {known[0]['epoch']} to {last} in epoch "
+        f"{subject} goes from {first} in epoch {known[0]['epoch']} to {last} in epoch "
         f"{known[-1]['epoch']}; its best is {top} in epoch {best['epoch']}."
     )
 

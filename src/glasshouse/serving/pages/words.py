@@ -3,17 +3,14 @@
 from datetime import datetime
 from urllib.parse import quote, urlencode
 
-from glasshouse.wording import ACCURACY, PRECISION
+from glasshouse.wording import ACCURACY, ALL_LABELS_RIGHT, PRECISION
 
 _SHORT = {PRECISION: "mAP"}
 
 
 def epoch_accuracy(metric: str) -> str:
-    """What the accuracy of an epoch is, in a run that is judged by this metric.
-
-    With several labels per image, it is a far stricter measure than its name suggests.
-    """
-    return "Images with all labels right" if metric == PRECISION else "Accuracy"
+    """What the accuracy of an epoch is, in a run that is judged by this metric."""
+    return (ALL_LABELS_RIGHT if metric == PRECISION else ACCURACY).capitalize()
 
 
 def percent(share: float | None, digits: int = 2) -> str:

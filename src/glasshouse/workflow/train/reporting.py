@@ -43,7 +43,7 @@ from glasshouse.settings import TrainSettings
 from glasshouse.storage import write_bytes, write_json
 from glasshouse.training.lr_curve import LrCurve, curve_from_json
 from glasshouse.training.schedules import learning_rate
-from glasshouse.wording import pluralize
+from glasshouse.wording import ACCURACY, ALL_LABELS_RIGHT, pluralize
 from glasshouse.workflow.train import snapshots
 from glasshouse.workflow.train.environment import peak_memory_bytes
 from glasshouse.workflow.train.time_plan import describe_budget
@@ -80,12 +80,18 @@ def write_run_report(
         figures = _class_figures(splits, predictions, evaluation)
     curve = _found_curve(run)
     figures |= {
-        **({"curves": plots.plot_curves(run.epochs, rates=_rates(run))} if run.epochs else {}),
+        **({"curves": _curves(run, evaluation)} if run.epochs else {}),
         **({} if curve is None else {"finder": plot_lr_curve(curve)}),
     }
     for name, figure in figures.items():
         write_bytes(folder / runs.PLOTS / f"{name}.png", figure_png(figure))
     write_report(page, folder / runs.REPORT)
+
+
+def _curves(run: runs.Run, evaluation: AnyEvaluation) -> Figure:
+    several = isinstance(evaluation, MultiLabelEvaluation)
+    accuracy = ALL_LABELS_RIGHT if several else ACCURACY
+    return plots.plot_curves(run.epochs, rates=_rates(run), accuracy=accuracy)
 
 
 def _with_mistakes(
