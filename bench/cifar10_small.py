@@ -1,9 +1,11 @@
 """Train the bundled model `cifar10-small`, measure it once, and write it into the package's assets.
 
 Two runs of the recipe `fast` on CIFAR-10: one leaves the validation images out, for the
-temperature alone; the other learns from all 50,000. The test images are seen once, by the weights
-as they are stored, in half precision. Needs GLASSHOUSE_DATA; a stopped script goes on where it was.
-Run: python bench/cifar10_small.py [FOLDER for the two runs]
+temperature and the prediction sets alone; the other learns from all 50,000. The test images are
+seen once, by the weights as they are stored, in half precision. Needs GLASSHOUSE_DATA; a stopped
+script goes on where it was.
+With --sets, only the conformity scores of the bundled model are made, from the first run.
+Run: python bench/cifar10_small.py [FOLDER for the two runs] [--sets]
 """
 
 import json
@@ -17,14 +19,16 @@ from glasshouse.evaluation.calibration import fit_temperature
 from glasshouse.evaluation.evaluation import Evaluation, evaluate
 from glasshouse.memory import keep_freed_memory
 from glasshouse.models.bundled import load_bundled
-from glasshouse.models.classifier import Classifier, save_classifier
+from glasshouse.models.classifier import MODEL_FILE, Classifier, save_classifier
+from glasshouse.models.conformity_file import CONFORMITY_FILE, conformity_bytes
 from glasshouse.models.known_names import ASSETS
-from glasshouse.models.predict import predict
+from glasshouse.models.predict import Predictions, predict
 from glasshouse.recipe import load_recipe
-from glasshouse.storage import write_text
+from glasshouse.storage import read_json, sha256_of_bytes, write_bytes, write_json, write_text
 from glasshouse.training.loop import Step
 from glasshouse.training.state import final_net
 from glasshouse.training.watch import epoch_line
+from glasshouse.workflow.train.conclusion import with_prediction_sets
 from glasshouse.workflow.train.experiment import (
     Experiment,
     TrainRequest,
@@ -49,8 +53,9 @@ A small CNN for the ten classes of CIFAR-10, trained by this project with its re
 
 Predictions are made of the mean logits of the image and its mirror image. The temperature comes
 from a second run of the same recipe, which left 10 % of the training images out and was fitted to
-those. It knows airplanes, automobiles, birds, cats, deer, dogs, frogs, horses, ships and trucks at
-32x32 pixels, and calls anything else one of them. MIT licence, like the rest of the project.
+those, as were the prediction sets. It knows airplanes, automobiles, birds, cats, deer, dogs, frogs,
+horses, ships and trucks at 32x32 pixels, and calls anything else one of them. MIT licence, like the
+rest of the project.
 
 | class | precision | recall |
 |--|--|--|
@@ -67,6 +72,25 @@ def trained(folder: Path, *overrides: str) -> tuple[Experiment, Classifier]:
         if not isinstance(record, Step):
             print(f"{folder.name}  {epoch_line(record, recipe.train.epochs)}", flush=True)
     return experiment, replace(experiment.classifier, net=final_net(experiment.state))
+
+
+def with_sets(classifier: Classifier, held_out: Predictions) -> Classifier:
+    """The classifier with the scores of these images, at its temperature."""
+    source = f"{len(held_out):,} training images that a second run of the same recipe left out"
+    return with_prediction_sets(classifier, held_out, source)
+
+
+def write_sets(held_out: Predictions) -> None:
+    """Add the scores to the bundled model, whose other files stay as they are."""
+    folder = ASSETS / NAME
+    bundled = with_sets(load_bundled(NAME), held_out)
+    assert bundled.conformity is not None
+    content = conformity_bytes(bundled.conformity)
+    described = {"file": CONFORMITY_FILE, "sha256": sha256_of_bytes(content)}
+    record = read_json(folder / MODEL_FILE)
+    versions = record.pop("versions")
+    write_bytes(folder / CONFORMITY_FILE, content)
+    write_json(folder / MODEL_FILE, {**record, "conformity": described, "versions": versions})
 
 
 def card(experiment: Experiment, evaluation: Evaluation, bundled: Classifier) -> str:
@@ -95,12 +119,18 @@ def card(experiment: Experiment, evaluation: Evaluation, bundled: Classifier) ->
 def main() -> None:
     keep_freed_memory()
     print(machine())
-    runs = Path(sys.argv[1] if len(sys.argv) > 1 else f"runs/{NAME}")
+    named = [argument for argument in sys.argv[1:] if argument != "--sets"]
+    runs = Path(named[0] if named else f"runs/{NAME}")
     held_out, classifier = trained(runs / "held-out")
-    temperature = fit_temperature(predict(classifier, held_out.splits.validation))
+    answers = predict(classifier, held_out.splits.validation)
+    if "--sets" in sys.argv:
+        write_sets(answers)
+        return
+    temperature = fit_temperature(answers)
     experiment, classifier = trained(runs / "everything", "data.train_on_validation=true")
     folder = ASSETS / NAME
-    save_classifier(replace(classifier, temperature=temperature), folder, half=True)
+    calibrated = with_sets(replace(classifier, temperature=temperature), answers)
+    save_classifier(calibrated, folder, half=True)
     bundled = load_bundled(NAME)
     evaluation = evaluate(predict(bundled, experiment.splits.test))
     write_text(folder / "card.md", card(experiment, evaluation, bundled))

@@ -1,6 +1,6 @@
 """`glasshouse predict`: the most probable classes of images."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ from glasshouse.cli.options import (
     ClassConditional,
     ClassNamesFile,
     Coverage,
+    DataDir,
     Json,
     Model,
     Net,
@@ -45,6 +46,15 @@ def predict(
     coverage: Coverage = None,
     sets: Sets = None,
     class_conditional: ClassConditional = False,
+    similar: Annotated[
+        bool,
+        typer.Option(
+            "--similar",
+            help="Name the five training images that an IMAGE resembles most, and say where it "
+            "is unlike all of them. MODEL is a run, whose training images are read once.",
+        ),
+    ] = False,
+    data_dir: DataDir = None,
     device: UseDevice = "cpu",
     offline: Offline = False,
     json: Json = False,
@@ -71,12 +81,15 @@ def predict(
 
     classifier = classifier_named(named)
     rule = rule_of(classifier.conformity, classifier.thresholds, asked)
+    resembled = _resembled(named, classifier, data_dir) if similar else None
     bad: list[BadImage] = []
     answers = []
     for names, pixels in readable_chunks(paths, classifier, bad):
         logits = logits_of(classifier, pixels, ids=[str(name) for name in names])
-        for name, row in zip(names, classifier.to_probabilities(logits), strict=True):
-            answers.append(_answer(classifier, name, row, top, rule))
+        more: list[dict[str, Any]] = resembled(pixels) if resembled else [{} for _ in names]
+        rows = zip(names, classifier.to_probabilities(logits), more, strict=True)
+        for name, row, near in rows:
+            answers.append({**_answer(classifier, name, row, top, rule), **near})
             for line in () if json else _lines(answers[-1]):
                 print(line)
     if json:
@@ -106,6 +119,26 @@ def _answer(
     return answer
 
 
+def _resembled(
+    named: NamedModel, classifier: "Classifier", data_dir: Path | None
+) -> "Callable[[NDArray[np.uint8]], list[dict[str, Any]]]":
+    """From pixels to what --similar says of each image."""
+    from glasshouse.errors import UsageError
+    from glasshouse.models.backbone import backbone_of
+    from glasshouse.runs import folder as runs
+    from glasshouse.workflow.use.similar_images import features_of, known_images, similar_images
+
+    run = Path(str(named.model))
+    if named.model is None or not (run / runs.RECIPE).is_file():
+        raise UsageError(f"--similar needs the folder of a run, not {named.shown}")
+    known = known_images(run, classifier, data_dir=data_dir, offline=named.offline)
+    body, preprocessing = backbone_of(classifier.net), classifier.preprocessing
+    return lambda pixels: [
+        {"similar": each.as_json()}
+        for each in similar_images(known, features_of(body, preprocessing, pixels))
+    ]
+
+
 def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
     yield answer["image"]
     best = answer.get("labels", answer["top"])
@@ -113,6 +146,8 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
     if "prediction_set" in answer:
         found = answer["prediction_set"]
         yield f"  {100 * found['coverage']:.4g} % prediction set: {found['words']}"
+    if "similar" in answer:
+        yield from (f"  {line}" for line in answer["similar"]["words"])
 
 
 def _line(entry: Mapping[str, Any]) -> str:

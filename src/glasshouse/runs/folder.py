@@ -35,6 +35,8 @@ PREDICTIONS = "predictions.safetensors"
 VALIDATION_PREDICTIONS = "validation-predictions.safetensors"
 OUT_OF_FOLD_PREDICTIONS = "out-of-fold-predictions.safetensors"
 EVALUATION = "evaluation.json"
+# Made when similar images are first asked for.
+TRAINING_FEATURES = "training-features.safetensors"
 COST = "cost.json"
 PLOTS = "plots"
 REPORT = "report.html"

@@ -1,0 +1,48 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.neighbors import NearestNeighbors
+
+from glasshouse.models import neighbours
+from glasshouse.models.neighbours import nearest_rows, unit_rows
+
+
+@pytest.mark.parametrize("block", [7, 100, 1000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_neighbours_are_those_of_scikit_learn(
+    block: int, dtype: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "_BLOCK", block)
+    random = np.random.default_rng(0)
+    known: NDArray[Any] = unit_rows(random.normal(size=(500, 24))).astype(dtype)
+    asked = unit_rows(random.normal(size=(40, 24)))
+    found = nearest_rows(known, asked, 5)
+    oracle = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(known.astype(np.float64))
+    distances, rows = oracle.kneighbors(asked.astype(np.float64))
+    np.testing.assert_array_equal(found.rows, rows)
+    np.testing.assert_allclose(found.distances, distances, atol=1e-6)
+
+
+def test_an_image_is_its_own_nearest_neighbour_at_distance_zero() -> None:
+    known = unit_rows(np.random.default_rng(1).normal(size=(50, 8)))
+    found = nearest_rows(known, known, 1)
+    assert found.rows[:, 0].tolist() == list(range(50))
+    assert found.distances.max() < 1e-3
+
+
+def test_equal_distances_are_in_the_order_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "_BLOCK", 2)
+    known = np.tile(np.array([[1.0, 0.0]], dtype=np.float32), (6, 1))
+    assert nearest_rows(known, known[:1], 3).rows.tolist() == [[0, 1, 2]]
+
+
+def test_fewer_rows_than_asked_for_are_all_returned() -> None:
+    known = unit_rows(np.eye(3))
+    assert sorted(nearest_rows(known, known[:1], 5).rows[0].tolist()) == [0, 1, 2]
+
+
+def test_unit_rows_have_length_one_and_zeros_stay() -> None:
+    found = unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    np.testing.assert_allclose(found, [[0.6, 0.8], [0.0, 0.0]], atol=1e-7)
