@@ -48,6 +48,10 @@ from .explanation.nouns import (
     LayerInfo as LayerInfo,
     Mistakes as Mistakes,
 )
+from .explanation.shortcuts.find import (
+    Shortcuts as Shortcuts,
+    find_shortcuts as find_shortcuts,
+)
 from .explanation.store import (
     load_explanation as load_explanation,
     load_page as load_page,

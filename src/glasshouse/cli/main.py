@@ -26,6 +26,7 @@ from glasshouse.cli import (
     reproduce,
     runs,
     serve,
+    shortcuts,
     summary,
     tour,
     train,
@@ -63,6 +64,7 @@ app.command()(tune.tune)
 app.command()(reproduce.reproduce)
 app.command()(predict.predict)
 app.command()(explain.explain)
+app.command()(shortcuts.shortcuts)
 app.command()(export.export)
 app.command()(serve.serve)
 app.command()(summary.summary)

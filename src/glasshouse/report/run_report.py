@@ -66,7 +66,8 @@ class RunReport:
     features. cost, environment: names to texts. conclusions: what the metrics mean, in sentences.
     explained: the worst mistakes that are not test images, with their maps. labels_explained: the
     predicted labels of a few such images, where an image may have several. mistakes_page: the
-    file name of the page of explained mistakes next to this one.
+    file name of the page of explained mistakes next to this one. shortcuts, shortcuts_page: the
+    verdict on shortcuts, and the file name of its page.
     """
 
     title: str
@@ -94,6 +95,8 @@ class RunReport:
     explained: ExplainedMistakes | None = None
     labels_explained: ExplainedLabels | None = None
     mistakes_page: str = ""
+    shortcuts: str = ""
+    shortcuts_page: str = ""
 
 
 def confused_mistakes(evaluation: Evaluation, predictions: Predictions) -> list[list[Mistake]]:

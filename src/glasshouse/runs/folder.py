@@ -41,6 +41,8 @@ COST = "cost.json"
 PLOTS = "plots"
 REPORT = "report.html"
 MISTAKES = "mistakes.html"
+SHORTCUTS = "shortcuts.json"
+SHORTCUTS_PAGE = "shortcuts.html"
 EXPLAINED_MISTAKES = "plots/explained-mistakes.png"
 TENSORBOARD = "tensorboard"
 MLFLOW = "mlflow.json"
@@ -122,6 +124,12 @@ class Run:
     def seconds(self) -> float:
         """Training time: of the epochs, or of features and heads where there are none."""
         return training_seconds(self.folder, self.epochs)
+
+    @property
+    def shortcut_verdict(self) -> str:
+        """What `glasshouse shortcuts` found, in words; empty where it has not been asked."""
+        path = self.folder / SHORTCUTS
+        return str(read_run_file(path, records.ShortcutsFile)["verdict"]) if path.is_file() else ""
 
     @property
     def finder_seconds(self) -> float:

@@ -123,6 +123,12 @@ class FinderFile(_Record):
     curve: dict[str, Any]
 
 
+class ShortcutsFile(_Record):
+    """shortcuts.json, as far as it is read again."""
+
+    verdict: str
+
+
 class CostFile(_Record):
     """cost.json."""
 

@@ -23,19 +23,16 @@ _class_map_png: Callable[..., bytes] = deferred(_IMAGES, "class_map_png")
 
 
 def file_routes(workbench: Workbench) -> APIRouter:
-    """GET /report/RUN, /image/POSITION/RUN and /map/POSITION/RUN; 404 for anything else."""
+    """GET /report/RUN, /shortcuts/RUN, /image/POSITION/RUN and /map/POSITION/RUN; else 404."""
     router = APIRouter()
 
     @router.get("/report/{name:path}")
     def report(name: str) -> Response:
-        try:
-            path = run_folder(workbench, name) / runs.REPORT
-        except GlasshouseError as error:
-            raise HTTPException(404, str(error)) from error
-        if not path.is_file():
-            raise HTTPException(404, f"{name} has no report yet")
-        headers = {"Content-Security-Policy": _REPORT_POLICY}
-        return Response(path.read_bytes(), media_type="text/html", headers=headers)
+        return _page_response(workbench, name, runs.REPORT, "report")
+
+    @router.get("/shortcuts/{name:path}")
+    def shortcuts(name: str) -> Response:
+        return _page_response(workbench, name, runs.SHORTCUTS_PAGE, "page on shortcuts")
 
     # Plain functions, so that FastAPI runs them in threads: they load torch and compute.
     @router.get("/image/{position}/{name:path}")
@@ -47,6 +44,18 @@ def file_routes(workbench: Workbench) -> APIRouter:
         return _png_response(lambda: _class_map_png(workbench, name, position, of))
 
     return router
+
+
+def _page_response(workbench: Workbench, name: str, file: str, what: str) -> Response:
+    """A self-contained page of a run folder."""
+    try:
+        path = run_folder(workbench, name) / file
+    except GlasshouseError as error:
+        raise HTTPException(404, str(error)) from error
+    if not path.is_file():
+        raise HTTPException(404, f"{name} has no {what} yet")
+    headers = {"Content-Security-Policy": _REPORT_POLICY}
+    return Response(path.read_bytes(), media_type="text/html", headers=headers)
 
 
 def _png_response(make: Callable[[], bytes]) -> Response:

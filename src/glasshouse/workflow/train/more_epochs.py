@@ -17,6 +17,8 @@ _RESULTS = (
     runs.EVALUATION,
     runs.REPORT,
     runs.MISTAKES,
+    runs.SHORTCUTS,
+    runs.SHORTCUTS_PAGE,
     runs.MODEL,
     runs.WEIGHTS,
     runs.PREDICTIONS,

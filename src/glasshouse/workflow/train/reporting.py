@@ -153,6 +153,8 @@ def _describe(
         explanations=_snapshot_sections(run.folder),
         conclusions=_conclusions(run, evaluation),
         mistakes_page=runs.MISTAKES if (run.folder / runs.MISTAKES).is_file() else "",
+        shortcuts=run.shortcut_verdict,
+        shortcuts_page=runs.SHORTCUTS_PAGE,
     )
 
 

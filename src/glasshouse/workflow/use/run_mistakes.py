@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glasshouse.data.images import ImageSet, take
+from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError
 from glasshouse.evaluation.evaluation import evaluate
@@ -42,13 +42,7 @@ def explain_run_mistakes(
     """
     classifier, facts = classifier or load_run_classifier(run), runs.read_run(run)
     require_one_label(facts.source, "explain --errors")
-    recipe = facts.recipe
-    is_own = recipe.model.pretrained is None
-    settings = recipe.data if is_own else data_settings(facts.source, recipe)
-    splits = replace(
-        load_splits(facts.source, settings, data_dir=data_dir or facts.data_dir, offline=offline),
-        notes=tuple(facts.environment["data"]["notes"]),
-    )
+    splits = splits_of_run(facts, data_dir=data_dir, offline=offline)
     # Before anything is computed or written: the page and the report have to fit each other.
     test = load_predictions(run / runs.PREDICTIONS)
     _require_images_of(test, splits.test, run / runs.PREDICTIONS)
@@ -64,15 +58,32 @@ def explain_run_mistakes(
         write_mistakes_page(found, out / runs.MISTAKES, scores=scores, where=where)
         return out / runs.MISTAKES
     write_mistakes_page(found, run / runs.MISTAKES, scores=scores, report=runs.REPORT, where=where)
+    refresh_report(run, splits, classifier)
+    return run / runs.MISTAKES
+
+
+def splits_of_run(facts: runs.Run, *, data_dir: Path | None, offline: bool) -> Splits:
+    """The images that a run was trained on, as its recipe wants them, with its notes."""
+    recipe = facts.recipe
+    is_own = recipe.model.pretrained is None
+    settings = recipe.data if is_own else data_settings(facts.source, recipe)
+    return replace(
+        load_splits(facts.source, settings, data_dir=data_dir or facts.data_dir, offline=offline),
+        notes=tuple(facts.environment["data"]["notes"]),
+    )
+
+
+def refresh_report(run: Path, splits: Splits, classifier: Classifier) -> None:
+    """Write the report of a run again, which links to the pages that lie next to it."""
+    test = load_predictions(run / runs.PREDICTIONS)
     explained = explain_worst(
         classifier,
         splits,
-        validation,
-        held_out,
-        is_trained_on=recipe.data.train_on_validation,
+        predict(classifier, splits.validation),
+        _out_of_fold(run),
+        is_trained_on=runs.read_run(run).recipe.data.train_on_validation,
     )
     write_run_report(run, splits, classifier, test, evaluate(test), explained)
-    return run / runs.MISTAKES
 
 
 def _out_of_fold(run: Path) -> Predictions | None:
