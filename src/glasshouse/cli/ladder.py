@@ -13,6 +13,7 @@ from glasshouse.cli.options import (
     ImageSize,
     Json,
     Offline,
+    On,
     Reread,
     Set,
     Source,
@@ -35,6 +36,7 @@ def ladder(
     batch_size: BatchSize = None,
     image_size: ImageSize = None,
     set_: Set = None,
+    on: On = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the runs and the report. Default: runs/SOURCE-ladder."),
@@ -52,9 +54,12 @@ def ladder(
 
     from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import say
+    from glasshouse.cluster.connection import require_address
     from glasshouse.data.sources import source_name
     from glasshouse.recipe import load_recipe
     from glasshouse.runs.folder import LADDER_PAGE
+
+    require_address(on)
 
     folder = out or Path("runs") / f"{source_name(source)}-ladder"
     overrides = with_shorthands(set_, batch_size=batch_size, image_size=image_size)
@@ -64,8 +69,8 @@ def ladder(
     if not folder.exists():
         early_checks.require_source(source, offline=offline)
     early_checks.reread(reread, source)
-    from glasshouse.cli.experiments import run_to_the_end
-    from glasshouse.workflow.compare.ladder import RUNGS, climb
+    from glasshouse.cli.on_cluster import runner_on
+    from glasshouse.workflow.compare.ladder import RUNGS, climb, ladder_requests
     from glasshouse.workflow.train.experiment import TrainRequest
 
     recipe = load_recipe(RUNGS[0].recipe, [f"train.epochs={epochs}"])
@@ -79,10 +84,11 @@ def ladder(
         offline=offline,
         command=command,
     )
-    found = climb(
-        request, overrides=overrides, seeds=seeds, run=run_to_the_end,
-        on_step=lambda so_far: say(f"\n{_line(so_far.rows[-1], 0)}\n"),
-    )  # fmt: skip
+    with runner_on(on, ladder_requests(request, overrides=overrides, seeds=seeds)) as run:
+        found = climb(
+            request, overrides=overrides, seeds=seeds, run=run,
+            on_step=lambda so_far: say(f"\n{_line(so_far.rows[-1], 0)}\n"),
+        )  # fmt: skip
     if json:
         print_json({**asdict(found), "folder": str(folder)})
     else:

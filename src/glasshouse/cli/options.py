@@ -82,6 +82,16 @@ UseDevice = Annotated[
     ),
 ]
 
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="CLUSTER",
+        help="Do the work on a Ray cluster: ray starts one on this machine; ray://HOST:PORT, "
+        "HOST:PORT or auto name one that runs. A piece takes OMP_NUM_THREADS cores, default 1.",
+    ),
+]
+
 Backbone = Annotated[
     str | None,
     typer.Option(

@@ -25,6 +25,7 @@ from glasshouse.cli.options import (
     LearningRate,
     Net,
     Offline,
+    On,
     Reread,
     Set,
     Source,
@@ -116,6 +117,7 @@ def train(
     minutes: Minutes = None,
     snapshots: Snapshots = 0,
     processes: Processes = None,
+    on: On = None,
     on_bad_file: Bad = None,
     log: Log = None,
     reread: Reread = False,
@@ -128,7 +130,8 @@ def train(
     from glasshouse.recipe import load_recipe
     from glasshouse.workflow.train.log_names import require_logs
 
-    if together.is_done_elsewhere(processes):
+    _require_sharable(on, seeds, minutes, processes)
+    if on is None and together.is_done_elsewhere(processes):
         return
     resume = resume or together.was_restarted(out)
     logs = require_logs(log or (), offline=offline)
@@ -154,7 +157,7 @@ def train(
         may_run_code=net is not None, weights=weights if net else None,
     )  # fmt: skip
     if minutes is None:
-        _train(request, seeds, json)
+        _train(request, seeds, json, on)
         return
     fit = partial(fit_request, minutes=minutes, started=started, runs=seeds or 1)
     _train(fit(request) if recipe else _fit_or_instead(fit, request, overrides), seeds, json)
@@ -221,6 +224,26 @@ def _usual_recipe(backbone: str | None, minutes: float | None) -> str:
     if minutes is not None:
         return BUDGET_RECIPE
     return DEFAULT_RECIPE if backbone is None else BACKBONE_RECIPE
+
+
+def _require_sharable(
+    on: str | None, seeds: int | None, minutes: float | None, processes: int | None
+) -> None:
+    """Raise UsageError for options that do not go together with a cluster."""
+    from glasshouse.cluster.connection import require_address
+    from glasshouse.errors import UsageError
+
+    require_address(on)
+    if on is None:
+        return
+    if minutes is not None:
+        raise UsageError("--minutes measures this machine: use it without --on")
+    if seeds is None:
+        raise UsageError("--on trains several runs at the same time: add --seeds N")
+    if processes is not None:
+        raise UsageError(
+            "--on trains each seed in one process: use --seeds or --processes, not both"
+        )
 
 
 def _new_folder(source: str, recipe: "Settings", minutes: float | None) -> Path:
@@ -312,14 +335,15 @@ def _recipe_of(out: Path | None, seeds: int | None) -> str:
     return str(recipe)
 
 
-def _train(request: "TrainRequest", seeds: int | None, json: bool) -> None:
+def _train(request: "TrainRequest", seeds: int | None, json: bool, on: str | None = None) -> None:
     from dataclasses import asdict
 
     from glasshouse.cli.experiments import run_to_the_end
     from glasshouse.cli.metrics_text import format_seeds
     from glasshouse.cli.named_classifier import warn_of_weights
+    from glasshouse.cli.on_cluster import runner_on
     from glasshouse.evaluation.evaluation import to_json
-    from glasshouse.workflow.compare.seeds import train_seeds
+    from glasshouse.workflow.compare.seeds import seed_requests, train_seeds
 
     warn_of_weights(request.recipe)
     if seeds is None:
@@ -328,8 +352,8 @@ def _train(request: "TrainRequest", seeds: int | None, json: bool) -> None:
         if json:
             print_json({"run": str(request.out), **to_json(result.evaluation)})
         return
-    with together.as_first():
-        summary = train_seeds(request, seeds, run_to_the_end)
+    with together.as_first(), runner_on(on, seed_requests(request, seeds)) as run:
+        summary = train_seeds(request, seeds, run)
     if json:
         print_json({"run": str(request.out), **asdict(summary)})
     else:

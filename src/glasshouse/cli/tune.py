@@ -16,6 +16,7 @@ from glasshouse.cli.options import (
     Json,
     LearningRate,
     Offline,
+    On,
     Recipe,
     Reread,
     Set,
@@ -40,7 +41,14 @@ SearchKeys = Annotated[
     ),
 ]
 Trials = Annotated[int, typer.Option(min=1, help="Total number of trials.")]
-Workers = Annotated[int, typer.Option(min=1, help="Number of processes that train in parallel.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of trials at the same time, each in its own process. Default: 1, with --on "
+        "as many as the cluster has room for.",
+    ),
+]
 Prune = Annotated[bool, typer.Option(help="Stop trials that fall behind the median.")]
 Seed = Annotated[
     int, typer.Option(help="Seed of the search; training uses the seed of the recipe.")
@@ -60,7 +68,8 @@ def tune(
     image_size: ImageSize = None,
     set_: Set = None,
     trials: Trials = 20,
-    workers: Workers = 1,
+    workers: Workers = None,
+    on: On = None,
     prune: Prune = True,
     seed: Seed = 0,
     out: Out = None,
@@ -76,11 +85,13 @@ def tune(
     from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import say
     from glasshouse.cli.signals import catch_signals
+    from glasshouse.cluster.connection import require_address
     from glasshouse.data.sources import source_name
     from glasshouse.runs.folder import BEST
     from glasshouse.runs.holding import require_not_held
     from glasshouse.workflow.tune.space import parse_search, require_space
 
+    require_address(on)
     folder = out or Path("runs") / f"{source_name(source)}-{Path(recipe).stem}-tune"
     space = tuple(parse_search(text) for text in search or ())
     overrides = with_shorthands(
@@ -93,17 +104,21 @@ def tune(
     if not folder.exists():
         early_checks.require_source(source, offline=offline)
     early_checks.reread(reread, source)
+    from glasshouse.cli.on_cluster import crew_on
+    from glasshouse.recipe import load_recipe
     from glasshouse.workflow.tune.tune import Search, tune as run_search
 
     wanted = Search(
         source, recipe, space, folder,
-        overrides=tuple(overrides), trials=trials, workers=workers, prune=prune, seed=seed,
+        overrides=tuple(overrides), trials=trials, workers=workers or 1, prune=prune, seed=seed,
         data_dir=data_dir, offline=offline,
     )  # fmt: skip
-    with catch_signals() as signal_received:
+    device = load_recipe(recipe, overrides).train.device
+    with crew_on(on, folder, workers, device) as crew, catch_signals() as signal_received:
         found = run_search(
-            wanted, on_trial=lambda trial: say(_line(trial)), signal_received=signal_received
-        )
+            wanted, on_trial=lambda trial: say(_line(trial)), signal_received=signal_received,
+            crew=crew,
+        )  # fmt: skip
     if json:
         print_json({**_as_json(found), "best_recipe": str(folder / BEST)})
     else:

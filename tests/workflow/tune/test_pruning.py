@@ -1,14 +1,14 @@
 """Trials of a search that fall behind the median are stopped, which is no failure."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from glasshouse.recipe import load_recipe
 from glasshouse.workflow.tune import study as studies
 from glasshouse.workflow.tune.space import parse_search
-from glasshouse.workflow.tune.worker import Ended, Reached, Task, _train
+from glasshouse.workflow.tune.worker import Ended, Reached, Task, trial_messages
 
 EPOCHS = 4
 
@@ -37,27 +37,19 @@ def test_a_trial_below_the_median_is_stopped_after_its_first_epoch(
     assert record.value == (pytest.approx(0.13) if prune else None)
 
 
-class Impatient:
-    """The other end of a worker's connection, which has seen enough after some epochs."""
-
-    def __init__(self, enough: int) -> None:
-        self.enough, self.heard = enough, list[Reached]()
-
-    def send(self, message: Reached) -> None:
-        self.heard.append(message)
-
-    def recv(self) -> bool:
-        return len(self.heard) < self.enough
-
-
 @pytest.mark.parametrize(("enough", "was_pruned"), [(2, True), (EPOCHS, False)])
 def test_a_worker_stops_where_it_is_told_to(enough: int, was_pruned: bool, tmp_path: Path) -> None:
     small = ["data.train_limit=64", "train.device=cpu", f"train.epochs={EPOCHS}"]
     recipe: Any = load_recipe("small-cnn", small).model_dump(mode="json", exclude_none=True)
-    connection = Impatient(enough)
-    ended = _train(Task("digits", recipe, tmp_path / "0000", None, True), cast(Any, connection))
-    assert isinstance(ended, Ended)
-    assert [reached.epoch for reached in connection.heard] == list(range(1, enough + 1))
+    messages = trial_messages(Task("digits", recipe, tmp_path / "0000", None, True))
+    heard, message = 0, next(messages)
+    while isinstance(message, Reached):
+        heard += 1
+        assert message.epoch == heard
+        message = messages.send(heard < enough)
+    ended = message
+    assert isinstance(ended, Ended) and list(messages) == []
+    assert heard == enough
     assert (ended.epochs, ended.was_pruned) == (enough, was_pruned)
     assert ended.value is not None and not list(tmp_path.rglob("*.safetensors"))
 

@@ -114,8 +114,8 @@ def climb(
     rows: list[LadderRow] = []
     before: _Measured | None = None
     for number, rung in enumerate(rungs, start=1):
-        folder = request.out / f"{number}-{rung.name.replace(' ', '-')}"
-        row, before = _step(rung, replace(request, out=folder), (seeds, overrides), run, before)
+        step = _rung_request(request, number, rung, overrides)
+        row, before = _step(rung, step, (seeds, overrides), run, before)
         rows.append(row)
         if before is not None:
             ladder = Ladder(request.source, epochs, seeds, before.hits.shape[1], tuple(rows))
@@ -124,6 +124,29 @@ def climb(
     if before is None:
         raise DivergedError(f"no step of the ladder could be trained: {rows[-1].problem}")
     return ladder
+
+
+def ladder_requests(
+    request: TrainRequest,
+    *,
+    overrides: Sequence[str] = (),
+    seeds: int = 3,
+    rungs: Sequence[Rung] = RUNGS,
+) -> tuple[TrainRequest, ...]:
+    """Every run that `climb` trains, unless a step needs another recipe for these images."""
+    steps = (
+        _rung_request(request, number, rung, overrides) for number, rung in enumerate(rungs, 1)
+    )
+    return tuple(each for step in steps for each in seed_requests(step, seeds))
+
+
+def _rung_request(
+    request: TrainRequest, number: int, rung: Rung, overrides: Sequence[str]
+) -> TrainRequest:
+    """A step as a run, which has a folder for each seed."""
+    recipe = rung_recipe(rung, request.recipe.train.epochs, overrides)
+    folder = request.out / f"{number}-{rung.name.replace(' ', '-')}"
+    return replace(request, recipe=recipe, out=folder)
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,12 @@ Only this process writes the study, so a worker may be killed at any moment with
 is queued again and resumes from its checkpoint. The test split is never used.
 """
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from glasshouse.child_python import safe_children
 from glasshouse.data.sources import absolute_source
 from glasshouse.errors import Interrupted, UsageError
 from glasshouse.recipe import load_recipe, to_toml
@@ -32,6 +26,7 @@ from glasshouse.storage import (
 )
 from glasshouse.wording import metric_text
 from glasshouse.workflow.tune import study as studies
+from glasshouse.workflow.tune.crew import Crew, ProcessCrew, Worker
 from glasshouse.workflow.tune.space import (
     Dimension,
     describe_space,
@@ -40,7 +35,7 @@ from glasshouse.workflow.tune.space import (
     values_in,
 )
 from glasshouse.workflow.tune.study import Trial
-from glasshouse.workflow.tune.worker import Ended, Reached, Task, work
+from glasshouse.workflow.tune.worker import Reached, Task
 from glasshouse.workflow.use.source_check import require_held_out
 
 if TYPE_CHECKING:
@@ -86,20 +81,22 @@ class SearchResult:
 
 
 @dataclass
-class _Worker:
-    process: BaseProcess
-    connection: Connection
+class _Place:
+    """A worker, and the trial that it trains."""
+
+    worker: Worker
     trial: Trial | None = None
 
 
 @dataclass(frozen=True)
 class _Pool:
-    """The search, its study, and the pool of workers."""
+    """The search, its study, who trains, and the workers with their trials."""
 
     search: Search
     study: "optuna.Study"
+    crew: Crew
     on_trial: Callable[[TrialRecord], None]
-    workers: list[_Worker] = field(default_factory=list)
+    places: list[_Place] = field(default_factory=list)
 
 
 def tune(
@@ -107,12 +104,14 @@ def tune(
     *,
     on_trial: Callable[[TrialRecord], None] = lambda trial: None,
     signal_received: Callable[[], int | None] = lambda: None,
+    crew: Crew | None = None,
 ) -> SearchResult:
     """Run trials until there are ``search.trials``; an earlier search in the folder is resumed.
 
     In a script, call it below ``if __name__ == "__main__"``, because it starts processes.
     on_trial: called with every trial that ends. signal_received: polled, and a signal number stops
-    the search with everything saved. Raises UsageError when the folder holds another search, when
+    the search with everything saved. crew: who trains, in place of ``search.workers`` processes of
+    this machine. Raises UsageError when the folder holds another search, when
     another process searches in it, or when no trial succeeds; RecipeError when trials would train
     on the images that judge them; and Interrupted after a signal.
     """
@@ -126,22 +125,24 @@ def tune(
     holding.hold(search.out)
     try:
         _write_or_compare_settings(search)
-        return _searched(search, on_trial, signal_received)
+        pool = _Pool(
+            search,
+            studies.open_study(search.out, prune=search.prune),
+            crew or ProcessCrew(search.workers),
+            on_trial,
+        )
+        return _searched(pool, signal_received)
     finally:
         holding.release(search.out)
 
 
-def _searched(
-    search: Search,
-    on_trial: Callable[[TrialRecord], None],
-    signal_received: Callable[[], int | None],
-) -> SearchResult:
-    study = studies.open_study(search.out, prune=search.prune)
+def _searched(pool: _Pool, signal_received: Callable[[], int | None]) -> SearchResult:
+    search, study = pool.search, pool.study
     own = values_in(load_recipe(search.recipe, search.overrides), search.space)
     if not studies.records(study) and own is not None:
         # The recipe's own values come first, so that the best is never worse than the original.
         studies.queue_first(study, own)
-    with _workers(_Pool(search, study, on_trial)) as pool:
+    with _workers(pool):
         _serve(pool, signal_received)
     return _write_results(search, study)
 
@@ -157,13 +158,13 @@ def _require_held_out(search: Search) -> None:
 def _serve(pool: _Pool, signal_received: Callable[[], int | None]) -> None:
     while True:
         _assign(pool)
-        busy = [worker for worker in pool.workers if worker.trial is not None]
+        busy = [place for place in pool.places if place.trial is not None]
         if not busy:
             return
-        ready = wait([worker.connection for worker in busy], timeout=0.2)
-        for worker in busy:
-            if worker.connection in ready:
-                _listen(pool, worker)
+        ready = pool.crew.ready([place.worker for place in busy], 0.2)
+        for place in busy:
+            if place.worker in ready:
+                _listen(pool, place)
         number = signal_received()
         if number is not None:
             raise Interrupted(
@@ -174,13 +175,17 @@ def _serve(pool: _Pool, signal_received: Callable[[], int | None]) -> None:
 
 
 def _assign(pool: _Pool) -> None:
-    for worker in pool.workers:
-        if worker.trial is None and studies.count_started(pool.study) < pool.search.trials:
-            worker.trial = studies.next_trial(pool.study, pool.search.space, pool.search.seed)
-            try:
-                worker.connection.send(_task(pool.search, worker.trial))
-            except OSError:
-                _replace(pool, worker)
+    for place in pool.places:
+        if place.trial is not None:
+            continue
+        if studies.count_started(pool.study) >= pool.search.trials:
+            place.worker.rest()
+            continue
+        place.trial = studies.next_trial(pool.study, pool.search.space, pool.search.seed)
+        try:
+            place.worker.send(_task(pool.search, place.trial))
+        except OSError:
+            _replace(pool, place)
 
 
 def _task(search: Search, trial: Trial) -> Task:
@@ -194,36 +199,36 @@ def _task(search: Search, trial: Trial) -> Task:
     )
 
 
-def _listen(pool: _Pool, worker: _Worker) -> None:
+def _listen(pool: _Pool, place: _Place) -> None:
     """Handle one message of a worker that has a trial."""
-    trial = worker.trial
+    trial = place.trial
     assert trial is not None
     try:
-        message: Reached | Ended = worker.connection.recv()
+        message = place.worker.recv()
         if isinstance(message, Reached):
             go_on = studies.report(trial, message.epoch, message.score)
-            worker.connection.send(go_on)
+            place.worker.send(go_on)
             return
     except (EOFError, OSError):
-        _replace(pool, worker)
+        _replace(pool, place)
         return
     if message.problem:
         studies.fail(pool.study, trial, message.problem)
     else:
         studies.note_metric(trial, message.metric)
         studies.close_trial(pool.study, trial, message.value, pruned=message.was_pruned)
-    worker.trial = None
+    place.trial = None
     _tell(pool, trial)
 
 
-def _replace(pool: _Pool, worker: _Worker) -> None:
+def _replace(pool: _Pool, place: _Place) -> None:
     """Replace a worker that has died, and queue its trial again."""
-    trial = worker.trial
+    trial = place.trial
     assert trial is not None
-    worker.connection.close()
-    worker.process.join(5)
+    place.worker.stop()
+    place.worker.join(5)
     studies.lose(pool.study, trial.number)
-    pool.workers[pool.workers.index(worker)] = _start(pool.search)
+    place.worker, place.trial = pool.crew.start(), None
     _tell(pool, trial)
 
 
@@ -232,29 +237,16 @@ def _tell(pool: _Pool, trial: Trial) -> None:
 
 
 @contextmanager
-def _workers(pool: _Pool) -> Iterator[_Pool]:
+def _workers(pool: _Pool) -> Iterator[None]:
     try:
-        for _ in range(min(pool.search.workers, pool.search.trials)):
-            pool.workers.append(_start(pool.search))
-        yield pool
+        for _ in range(min(pool.crew.size, pool.search.trials)):
+            pool.places.append(_Place(pool.crew.start()))
+        yield
     finally:
-        for worker in pool.workers:
-            worker.connection.close()
-            worker.process.terminate()
-        for worker in pool.workers:
-            worker.process.join(10)
-
-
-def _start(search: Search) -> _Worker:
-    # Forking a process in which torch has used threads may hang.
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    threads = max(1, torch.get_num_threads() // search.workers)
-    process = context.Process(target=work, args=(theirs, threads), daemon=True)
-    with safe_children():
-        process.start()
-    theirs.close()
-    return _Worker(process, ours)
+        for place in pool.places:
+            place.worker.stop()
+        for place in pool.places:
+            place.worker.join(10)
 
 
 def _write_or_compare_settings(search: Search) -> None:

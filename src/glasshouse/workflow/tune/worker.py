@@ -1,9 +1,9 @@
-"""One trial of a search in its own process: trains and reports each epoch, never tests."""
+"""One trial of a search, elsewhere: trains and reports each epoch, never tests."""
 
 import multiprocessing
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -61,6 +61,9 @@ class Ended:
     metric: str = ACCURACY
 
 
+Messages = Generator[Reached | Ended, bool, None]
+
+
 def work(connection: Connection, threads: int) -> None:
     """Train task after task until the other end closes; the entry point of a worker process."""
     # Ctrl-C reaches every process of the terminal; the one that assigns trials decides.
@@ -72,21 +75,33 @@ def work(connection: Connection, threads: int) -> None:
         except (EOFError, OSError):
             return
         try:
-            connection.send(_train(task, connection))
+            _converse(connection, trial_messages(task))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
 
 
-def _train(task: Task, connection: Connection) -> Ended:
+def _converse(connection: Connection, messages: Messages) -> None:
+    message = next(messages)
+    connection.send(message)
+    while isinstance(message, Reached):
+        message = messages.send(bool(connection.recv()))
+        connection.send(message)
+
+
+def trial_messages(task: Task) -> Messages:
+    """Train a trial: yields what each epoch reached, is sent whether to continue, ends with Ended.
+
+    An error is the end of the trial, and never raised.
+    """
     try:
-        return _train_and_report(task, connection)
+        yield (yield from _trained(task))
     except DivergedError as error:
-        return Ended(None, 0, str(error))
+        yield Ended(None, 0, str(error))
     except GlasshouseError as error:
-        return Ended(None, 0, f"{type(error).__name__}: {error}")
+        yield Ended(None, 0, f"{type(error).__name__}: {error}")
 
 
-def _train_and_report(task: Task, connection: Connection) -> Ended:
+def _trained(task: Task) -> Generator[Reached | Ended, bool, Ended]:
     recipe = parse_recipe(task.recipe)
     request = TrainRequest(
         source=task.source,
@@ -100,10 +115,10 @@ def _train_and_report(task: Task, connection: Connection) -> Ended:
     scores = EpochScores(experiment)
     is_wanted = True
     for epoch in experiment.state.history:
-        is_wanted &= _is_wanted(epoch, scores, connection)
+        is_wanted &= yield _reached(epoch, scores)
     if is_wanted:
         for record in fit_experiment(experiment, _orphaned):
-            if isinstance(record, Epoch) and not _is_wanted(record, scores, connection):
+            if isinstance(record, Epoch) and not (yield _reached(record, scores)):
                 # After the last epoch there is nothing left to save, and a value to lose.
                 is_wanted = record.epoch == recipe.train.epochs
                 break
@@ -128,9 +143,8 @@ def _orphaned() -> int | None:
     return None if search is None or search.is_alive() else signal.SIGTERM
 
 
-def _is_wanted(epoch: Epoch, scores: "EpochScores", connection: Connection) -> bool:
-    connection.send(Reached(epoch.epoch, scores.of(epoch)))
-    return bool(connection.recv())
+def _reached(epoch: Epoch, scores: "EpochScores") -> Reached:
+    return Reached(epoch.epoch, scores.of(epoch))
 
 
 class EpochScores:

@@ -1,0 +1,76 @@
+"""Commands whose pieces of work are done on a cluster, where --on names one."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glasshouse.cluster.spread import Spread, here
+from glasshouse.wording import pluralize
+
+if TYPE_CHECKING:
+    from glasshouse.cluster.pieces import Cluster
+    from glasshouse.workflow.compare.seeds import Runner
+    from glasshouse.workflow.train.experiment import TrainRequest
+    from glasshouse.workflow.tune.remote_crew import ClusterCrew
+
+
+@contextmanager
+def cluster_at(address: str, device: str) -> Iterator["Cluster"]:
+    """The cluster at an address, with a line about its size."""
+    from glasshouse.cli.progress_bars import say
+    from glasshouse.cluster.connection import connected
+
+    with connected(address, device=device) as cluster:
+        say(f"cluster {address}: {pluralize(cluster.places, 'piece')} of work at the same time")
+        yield cluster
+
+
+@contextmanager
+def runner_on(on: str | None, requests: Sequence["TrainRequest"]) -> Iterator["Runner"]:
+    """What trains these runs: one after another here, or together on a cluster."""
+    from glasshouse.cli.experiments import run_to_the_end
+
+    if on is None:
+        yield run_to_the_end
+        return
+    from glasshouse.cli.progress_bars import say
+    from glasshouse.cli.signals import catch_signals
+    from glasshouse.workflow.compare.remote_runs import trained_ahead
+
+    with (
+        cluster_at(on, requests[0].recipe.train.device) as cluster,
+        catch_signals() as signal_received,
+        trained_ahead(
+            cluster,
+            requests,
+            on_end=lambda request: say(f"trained: {request.out}"),
+            signal_received=signal_received,
+        ) as run,
+    ):
+        yield run
+
+
+@contextmanager
+def crew_on(
+    on: str | None, out: Path, workers: int | None, device: str
+) -> Iterator["ClusterCrew | None"]:
+    """Who trains the trials of a search on a cluster; None: processes of this machine."""
+    if on is None:
+        yield None
+        return
+    from glasshouse.cluster.folders import marked
+    from glasshouse.workflow.tune.remote_crew import ClusterCrew
+
+    with cluster_at(on, device) as cluster, marked(out) as marker:
+        yield ClusterCrew(cluster, marker, workers or cluster.places)
+
+
+@contextmanager
+def spread_on(on: str | None, device: str) -> Iterator[Spread]:
+    """What does independent pieces of work: this process, or a cluster."""
+    if on is None:
+        yield here
+        return
+    with cluster_at(on, device) as cluster:
+        yield cluster.spread

@@ -1,0 +1,162 @@
+"""A Ray cluster: one on this machine that is started here, or one that runs already."""
+
+import contextlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from glasshouse.child_python import child_environment
+from glasshouse.cluster.pieces import Cluster, Terms, read_versions, require_alike_nodes
+from glasshouse.errors import UsageError
+
+LOCAL = "ray"
+_CLIENT = "ray://"
+_ADDRESS = re.compile(r"(ray://)?[^:/\s]+:\d+|auto")
+_STORE_BYTES = 200_000_000
+_REACHED_S = 15
+_TOKEN_FILE = Path(".ray") / "auth_token"
+# Of a piece whose process ran out of memory again and again; without a number, for ever.
+_ENDS = {"RAY_task_oom_retries": "5"}
+
+
+def require_address(address: str | None) -> None:
+    """Raise UsageError for what --on does not take, or where Ray is not installed."""
+    if address is None:
+        return
+    if address != LOCAL and not _ADDRESS.fullmatch(address):
+        raise UsageError(
+            f"--on {address}: expected ray, which starts one on this machine, ray://HOST:PORT, "
+            "HOST:PORT, or auto, on a machine of a cluster"
+        )
+    import importlib.util
+
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError(f"--on {address} needs Ray: pip install 'glasshouse[ray]'")
+
+
+@contextmanager
+def connected(address: str, *, device: str = "cpu") -> Iterator[Cluster]:
+    """A context with the cluster at an address, whose machines have the versions of this one.
+
+    Each piece of work takes as many cores as OMP_NUM_THREADS says, else one, and a GPU where the
+    device asks for one. Raises UsageError where there is no such cluster.
+    """
+    require_address(address)
+    threads = _threads()
+    with _settings(address), _initialised(address) as ray:
+        cluster = Cluster(ray, Terms(read_versions(), threads), _gpus(ray, device))
+        require_alike_nodes(cluster)
+        yield cluster
+
+
+def _threads() -> int:
+    given = os.environ.get("OMP_NUM_THREADS", "1")
+    if not given.isdecimal() or int(given) < 1:
+        raise UsageError(f"OMP_NUM_THREADS is {given}: expected a number of threads per piece")
+    return int(given)
+
+
+def _gpus(ray: Any, device: str) -> int:
+    """How many GPUs a piece takes: Ray hides those that it did not ask for."""
+    has_some = ray.cluster_resources().get("GPU", 0) >= 1
+    if device.startswith("cuda") and not has_some:
+        raise UsageError(f"device {device}: the cluster has no GPU")
+    return int(has_some and (device == "auto" or device.startswith("cuda")))
+
+
+@contextmanager
+def _settings(address: str) -> Iterator[None]:
+    """What Ray reads from the environment when it is imported, and its processes inherit."""
+    wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+    for name, value in {**wanted, "RAY_AUTH_MODE": "token"}.items():
+        os.environ.setdefault(name, value)
+    if address != LOCAL:
+        _require_reachable(address)
+        _require_token(address)
+        yield
+        return
+    for name, value in _ENDS.items():
+        os.environ.setdefault(name, value)
+    if not _has_token():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ.update(child_environment())
+    yield
+
+
+def _require_reachable(address: str) -> None:
+    # Ray tries for long, or ends this process.
+    host, _, port = address.removeprefix(_CLIENT).rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host, int(port)), _REACHED_S).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"--on {address}: nothing answers at {host}:{port} ({error}). Check the address and "
+            "that the cluster runs: `ray status` on its first machine"
+        ) from error
+
+
+def _has_token() -> bool:
+    named = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return named or (Path.home() / _TOKEN_FILE).is_file()
+
+
+def _require_token(address: str) -> None:
+    if os.environ["RAY_AUTH_MODE"] == "token" and not _has_token():
+        raise UsageError(
+            f"--on {address}: the token of the cluster is needed. Put it into RAY_AUTH_TOKEN or "
+            f"~/{_TOKEN_FILE.as_posix()}; for a cluster without one, on a network that only you "
+            "can reach, set RAY_AUTH_MODE=disabled"
+        )
+
+
+@contextmanager
+def _initialised(address: str) -> Iterator[Any]:
+    import ray
+
+    place = Path(tempfile.mkdtemp(prefix="gh-"))
+    options: dict[str, Any] = {"address": address, "log_to_driver": False}
+    if address == LOCAL:
+        options = {
+            "address": "local",
+            "log_to_driver": False,
+            "include_dashboard": False,
+            "object_store_memory": _STORE_BYTES,
+            "_temp_dir": str(place),
+        }
+    before = Path.cwd()
+    try:
+        # Ray puts the current folder of this process first in the search path of its workers,
+        # where a queue.py in it would be run in place of the standard library's.
+        os.chdir(place)
+        try:
+            ray.init(logging_level=logging.ERROR, configure_logging=False, **options)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise UsageError(_why_not_connected(address, error)) from error
+        finally:
+            os.chdir(before)
+        yield ray
+    finally:
+        with contextlib.suppress(ConnectionError):
+            ray.shutdown()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _why_not_connected(address: str, error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[0] if lines else type(error).__name__
+    if "ersion" in str(error):
+        reason = " ".join(lines)[:300]
+    return (
+        f"--on {address}: Ray did not connect: {reason.rstrip('.')}. Check that the cluster runs, "
+        "the address, the token, and that its versions of Ray and Python are those of this machine"
+    )

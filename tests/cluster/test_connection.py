@@ -1,0 +1,94 @@
+"""What is said where there is no cluster to connect to."""
+
+import importlib.util
+import socket
+from pathlib import Path
+
+import pytest
+
+from glasshouse.cluster.connection import connected, require_address
+from glasshouse.cluster.versions import require_versions, version_reader
+from glasshouse.errors import UsageError
+
+
+@pytest.mark.parametrize("address", ["", "dask", "ray://", "ray://host", "host", "http://a:1"])
+def test_anything_but_an_address_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match=r"--on .*: expected ray, .*ray://HOST:PORT"):
+        require_address(address)
+
+
+def test_nothing_is_required_without_on() -> None:
+    require_address(None)
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'glasshouse\[ray\]'"):
+        require_address("ray")
+
+
+@pytest.fixture
+def ray_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED", "RAY_ENABLE_UV_RUN_RUNTIME_ENV"):
+        monkeypatch.setenv(name, "token" if name == "RAY_AUTH_MODE" else "0")
+
+
+@pytest.mark.usefixtures("ray_is_there")
+@pytest.mark.parametrize("prefix", ["", "ray://"])
+def test_a_host_that_does_not_answer_is_named(prefix: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    with (
+        pytest.raises(UsageError, match=rf"nothing answers at 127.0.0.1:{port} .*ray status"),
+        connected(f"{prefix}127.0.0.1:{port}"),
+    ):
+        pass
+
+
+@pytest.mark.usefixtures("ray_is_there")
+def test_a_cluster_needs_its_token() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with (
+            pytest.raises(UsageError, match=r"RAY_AUTH_TOKEN or ~/.ray/auth_token"),
+            connected(address),
+        ):
+            pass
+
+
+@pytest.mark.usefixtures("ray_is_there")
+@pytest.mark.parametrize("threads", ["0", "-1", "many"])
+def test_a_piece_takes_a_number_of_cores(threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    with pytest.raises(UsageError, match=f"OMP_NUM_THREADS is {threads}"), connected("ray"):
+        pass
+
+
+def test_other_versions_are_named_with_the_node() -> None:
+    ours = version_reader()()
+    require_versions("node1", dict(ours), ours)
+    assert ours["glasshouse"] != "none" and len(ours["code of glasshouse"]) == 12
+    with pytest.raises(UsageError, match=rf"node1 has torch 1\.0 instead of {ours['torch']}, so"):
+        require_versions("node1", {**ours, "torch": "1.0"}, ours)
+    without = {**ours, "glasshouse": "none", "code of glasshouse": "0"}
+    with pytest.raises(UsageError, match="node1 has glasshouse none instead of 0"):
+        require_versions("node1", without, ours)
+
+
+def test_the_code_of_the_package_is_part_of_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "glasshouse"
+    package.mkdir()
+    (package / "__init__.py").write_text("", encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("glasshouse", package / "__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    before = version_reader()()["code of glasshouse"]
+    assert version_reader()()["code of glasshouse"] == before
+    (package / "loop.py").write_text("STEPS = 2", encoding="utf-8")
+    assert version_reader()()["code of glasshouse"] != before
