@@ -76,13 +76,7 @@ def ladder(
     recipe = load_recipe(RUNGS[0].recipe, [f"train.epochs={epochs}"])
     command = shlex.join(["glasshouse", *sys.argv[1:]])
     request = TrainRequest(
-        source=source,
-        recipe=recipe,
-        out=folder,
-        resume=True,
-        data_dir=data_dir,
-        offline=offline,
-        command=command,
+        source, recipe, folder, resume=True, data_dir=data_dir, offline=offline, command=command
     )
     with runner_on(on, ladder_requests(request, overrides=overrides, seeds=seeds)) as run:
         found = climb(
