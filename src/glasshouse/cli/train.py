@@ -130,8 +130,7 @@ def train(
     from glasshouse.recipe import load_recipe
     from glasshouse.workflow.train.log_names import require_logs
 
-    _require_sharable(on, seeds, minutes, processes)
-    if on is None and together.is_done_elsewhere(processes):
+    if _is_done_elsewhere(on, seeds, minutes, processes):
         return
     resume = resume or together.was_restarted(out)
     logs = require_logs(log or (), offline=offline)
@@ -226,16 +225,19 @@ def _usual_recipe(backbone: str | None, minutes: float | None) -> str:
     return DEFAULT_RECIPE if backbone is None else BACKBONE_RECIPE
 
 
-def _require_sharable(
+def _is_done_elsewhere(
     on: str | None, seeds: int | None, minutes: float | None, processes: int | None
-) -> None:
-    """Raise UsageError for options that do not go together with a cluster."""
+) -> bool:
+    """Whether other processes have done the command.
+
+    Raises UsageError for options that do not go together with a cluster.
+    """
     from glasshouse.cluster.connection import require_address
     from glasshouse.errors import UsageError
 
     require_address(on)
     if on is None:
-        return
+        return together.is_done_elsewhere(processes)
     if minutes is not None:
         raise UsageError("--minutes measures this machine: use it without --on")
     if seeds is None:
@@ -244,6 +246,7 @@ def _require_sharable(
         raise UsageError(
             "--on trains each seed in one process: use --seeds or --processes, not both"
         )
+    return False
 
 
 def _new_folder(source: str, recipe: "Settings", minutes: float | None) -> Path:

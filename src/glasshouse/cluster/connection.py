@@ -21,7 +21,7 @@ LOCAL = "ray"
 _CLIENT = "ray://"
 _ADDRESS = re.compile(r"(ray://)?[^:/\s]+:\d+|auto")
 _STORE_BYTES = 200_000_000
-_REACHED_S = 15
+_REACHED_S, _STARTS = 15, 3
 _TOKEN_FILE = Path(".ray") / "auth_token"
 # Of a piece whose process ran out of memory again and again; without a number, for ever.
 _ENDS = {"RAY_task_oom_retries": "5"}
@@ -139,9 +139,7 @@ def _initialised(address: str) -> Iterator[Any]:
         # where a queue.py in it would be run in place of the standard library's.
         os.chdir(place)
         try:
-            ray.init(logging_level=logging.ERROR, configure_logging=False, **options)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise UsageError(_why_not_connected(address, error)) from error
+            _start(ray, address, options)
         finally:
             os.chdir(before)
         yield ray
@@ -149,6 +147,19 @@ def _initialised(address: str) -> Iterator[Any]:
         with contextlib.suppress(ConnectionError):
             ray.shutdown()
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _start(ray: Any, address: str, options: dict[str, Any]) -> None:
+    # On a busy machine, one that is started here may not be up within Ray's half a minute.
+    for left in reversed(range(_STARTS if address == LOCAL else 1)):
+        try:
+            ray.init(logging_level=logging.ERROR, configure_logging=False, **options)
+            return
+        # Ray raises errors of many kinds, among them plain exceptions.
+        except Exception as error:
+            if not left:
+                raise UsageError(_why_not_connected(address, error)) from error
+            ray.shutdown()
 
 
 def _why_not_connected(address: str, error: Exception) -> str:
