@@ -127,7 +127,6 @@ def train(
 ) -> None:
     """Train a classifier on SOURCE, evaluate it on the test split and write a report."""
     started = time.monotonic()
-    from glasshouse.recipe import load_recipe
     from glasshouse.workflow.train.log_names import require_logs
 
     if _is_done_elsewhere(on, seeds, minutes, processes):
@@ -142,8 +141,7 @@ def train(
     if begun is not None and minutes is not None:
         # A resumed run keeps the plan that was made for it; its time budget has long run out.
         recipe, overrides, minutes = begun, [], None
-    settings = load_recipe(recipe or begun or _usual_recipe(backbone, minutes), overrides)
-    settings = _with_whole_path(settings)
+    settings = _settings(recipe or begun or _usual_recipe(backbone, minutes), overrides)
     _require_fitting(settings, snapshots, net, minutes)
     _require_places(source, settings, out, resume, offline, reread)
     from glasshouse.cli.experiments import fit_request, say_time_used
@@ -207,6 +205,13 @@ def _require_named_code(recipe: "Settings", net: str | None) -> None:
             f"the network is code of a user's own, which runs only where the command names it: "
             f"add --net {recipe.model.code}"
         )
+
+
+def _settings(recipe: str, overrides: list[str]) -> "Settings":
+    """The recipe of a run, as it is from any folder."""
+    from glasshouse.recipe import load_recipe
+
+    return _with_whole_path(load_recipe(recipe, overrides))
 
 
 def _with_whole_path(recipe: "Settings") -> "Settings":
