@@ -28,7 +28,7 @@ from glasshouse.wording import pluralize
 
 if TYPE_CHECKING:
     from glasshouse.report.tuning_plots import TrialRecord
-    from glasshouse.workflow.tune.tune import SearchResult
+    from glasshouse.workflow.tune.tune import Search, SearchResult
 
 
 SearchKeys = Annotated[
@@ -84,7 +84,6 @@ def tune(
     """
     from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import say
-    from glasshouse.cli.signals import catch_signals
     from glasshouse.cluster.connection import require_address
     from glasshouse.data.sources import source_name
     from glasshouse.runs.folder import BEST
@@ -104,26 +103,35 @@ def tune(
     if not folder.exists():
         early_checks.require_source(source, offline=offline)
     early_checks.reread(reread, source)
-    from glasshouse.cli.on_cluster import crew_on
-    from glasshouse.recipe import load_recipe
-    from glasshouse.workflow.tune.tune import Search, tune as run_search
+    from glasshouse.workflow.tune.tune import Search
 
     wanted = Search(
         source, recipe, space, folder,
         overrides=tuple(overrides), trials=trials, workers=workers or 1, prune=prune, seed=seed,
         data_dir=data_dir, offline=offline,
     )  # fmt: skip
-    device = load_recipe(recipe, overrides).train.device
-    with crew_on(on, folder, workers, device) as crew, catch_signals() as signal_received:
-        found = run_search(
-            wanted, on_trial=lambda trial: say(_line(trial)), signal_received=signal_received,
-            crew=crew,
-        )  # fmt: skip
+    found = _found(wanted, on, workers)
     if json:
         print_json({**_as_json(found), "best_recipe": str(folder / BEST)})
     else:
         print(format_search(found))
     say(f"train with the best recipe: {_command(source, folder / BEST, data_dir, offline)}")
+
+
+def _found(wanted: "Search", on: str | None, workers: int | None) -> "SearchResult":
+    """Search on a cluster, or in processes of this machine."""
+    from glasshouse.cli.on_cluster import crew_on
+    from glasshouse.cli.progress_bars import say
+    from glasshouse.cli.signals import catch_signals
+    from glasshouse.recipe import load_recipe
+    from glasshouse.workflow.tune.tune import tune as run_search
+
+    device = load_recipe(wanted.recipe, wanted.overrides).train.device
+    with crew_on(on, wanted.out, workers, device) as crew, catch_signals() as signal_received:
+        return run_search(
+            wanted, on_trial=lambda trial: say(_line(trial)), signal_received=signal_received,
+            crew=crew,
+        )  # fmt: skip
 
 
 def _command(source: str, recipe: Path, data_dir: Path | None, offline: bool) -> str:
