@@ -21,7 +21,7 @@ from glasshouse.workflow.train.experiment import TrainRequest
 from glasshouse.workflow.train.same_images import SameImages
 from glasshouse.workflow.tune.remote_crew import ClusterCrew
 from glasshouse.workflow.tune.space import parse_search
-from glasshouse.workflow.tune.tune import Search, tune
+from glasshouse.workflow.tune.tune import Search, search_with, tune
 from tests.cluster.nodes import STORE_BYTES, address_of, two_nodes
 
 pytestmark = pytest.mark.slow
@@ -149,7 +149,7 @@ def test_trials_on_a_node_are_those_of_the_local_search(
     marker = tmp_path / "marker"
     marker.write_text("text" if is_shared else "other")
     crew = ClusterCrew(cluster, (marker, "text"), size=1)
-    there = tune(search(tmp_path / "there", 4), crew=crew)
+    there = search_with(crew, search(tmp_path / "there", 4))
     assert there == here
     assert result_files(tmp_path / "there" / "trials") == result_files(tmp_path / "here" / "trials")
 
@@ -167,10 +167,10 @@ def test_a_node_that_is_lost_costs_no_trial(nodes: Any, cluster: Cluster, tmp_pa
 
     thread = threading.Thread(target=lose_node)
     thread.start()
-    found = tune(
+    found = search_with(
+        ClusterCrew(cluster, (marker, "text"), size=3),
         search(out, 6, epochs=10),
         on_trial=lambda trial: states.append((trial.number, trial.state)),
-        crew=ClusterCrew(cluster, (marker, "text"), size=3),
     )
     thread.join()
     complete = [trial for trial in found.trials if trial.state == "complete"]

@@ -124,14 +124,13 @@ def _found(wanted: "Search", on: str | None, workers: int | None) -> "SearchResu
     from glasshouse.cli.progress_bars import say
     from glasshouse.cli.signals import catch_signals
     from glasshouse.recipe import load_recipe
-    from glasshouse.workflow.tune.tune import tune as run_search
+    from glasshouse.workflow.tune.tune import search_with
 
     device = load_recipe(wanted.recipe, wanted.overrides).train.device
     with crew_on(on, wanted.out, workers, device) as crew, catch_signals() as signal_received:
-        return run_search(
-            wanted, on_trial=lambda trial: say(_line(trial)), signal_received=signal_received,
-            crew=crew,
-        )  # fmt: skip
+        return search_with(
+            crew, wanted, on_trial=lambda trial: say(_line(trial)), signal_received=signal_received
+        )
 
 
 def _command(source: str, recipe: Path, data_dir: Path | None, offline: bool) -> str:

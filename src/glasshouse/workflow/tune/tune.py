@@ -104,17 +104,27 @@ def tune(
     *,
     on_trial: Callable[[TrialRecord], None] = lambda trial: None,
     signal_received: Callable[[], int | None] = lambda: None,
-    crew: Crew | None = None,
 ) -> SearchResult:
     """Run trials until there are ``search.trials``; an earlier search in the folder is resumed.
 
     In a script, call it below ``if __name__ == "__main__"``, because it starts processes.
     on_trial: called with every trial that ends. signal_received: polled, and a signal number stops
-    the search with everything saved. crew: who trains, in place of ``search.workers`` processes of
-    this machine. Raises UsageError when the folder holds another search, when
+    the search with everything saved. Raises UsageError when the folder holds another search, when
     another process searches in it, or when no trial succeeds; RecipeError when trials would train
     on the images that judge them; and Interrupted after a signal.
     """
+    crew = ProcessCrew(search.workers)
+    return search_with(crew, search, on_trial=on_trial, signal_received=signal_received)
+
+
+def search_with(
+    crew: Crew | None,
+    search: Search,
+    *,
+    on_trial: Callable[[TrialRecord], None] = lambda trial: None,
+    signal_received: Callable[[], int | None] = lambda: None,
+) -> SearchResult:
+    """`tune` with others who train; None: processes of this machine."""
     if search.trials < 1 or search.workers < 1:
         raise UsageError(
             "tune: expected a trial and a worker or more, received "
