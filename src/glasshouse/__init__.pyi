@@ -113,6 +113,7 @@ from .report.image_plots import (
     plot_images as plot_images,
     plot_mistakes as plot_mistakes,
 )
+from .report.inline_report import InlineReport as InlineReport, show as show
 from .report.ladder_report import Ladder as Ladder
 from .report.plots import (
     plot_class_differences as plot_class_differences,
