@@ -134,3 +134,11 @@ def test_classes_in_another_order_keep_the_names_of_every_image() -> None:
         False,
     ]
     assert with_class_order(single, ("ant", "bee")) is single
+
+
+@pytest.mark.parametrize("shape", [(), (5, 2, 1)])
+def test_targets_are_one_row_or_one_number_per_image(shape: tuple[int, ...]) -> None:
+    pixels, ids = np.zeros((5, 3, 8, 8), np.uint8), np.arange(5).astype(np.str_)
+    with pytest.raises(DataError) as refused:
+        ImageSet(pixels, np.zeros(shape, np.int64), ids, ("a", "b"))
+    assert f"expected 5, one per image; received the shape {shape}" in str(refused.value)

@@ -245,3 +245,10 @@ def test_without_mixing_there_are_no_partners() -> None:
     assert result is images
     assert partners is None
     assert share is None
+
+
+def test_a_flip_within_a_warp_mirrors_the_image(tiny_images: ImageSet) -> None:
+    flipped = changed(tiny_images, horizontal_flip=True)
+    # The same draws, through the interpolation that a zoom needs.
+    warped = changed(tiny_images, horizontal_flip=True, zoom_range=1e-6)
+    assert float((warped - flipped).abs().max()) < 0.1

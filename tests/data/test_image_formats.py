@@ -75,3 +75,46 @@ def test_a_heic_photo_is_decoded_where_its_library_is_installed() -> None:
     assert read.shape == (64, 96, 3)
     assert np.abs(read.astype(int) - pixels)[8:24].max() <= 12
     assert np.abs(read.astype(int) - pixels)[40:56].max() <= 12
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"8BPS\x00\x01", "a Photoshop document"),
+        (b"%PDF-1.7", "a PDF document"),
+        (b"%!PS-Adobe-3.0", "a PostScript document"),
+        (b"SIMPLE  =                    T", "a FITS file"),
+        (b"\x00\x00\x01\x00\x01\x00", "an icon or cursor"),
+        (b"\x00\x00\x02\x00\x01\x00", "an icon or cursor"),
+        (b"\x01\xda\x01\x01", "an SGI image"),
+        (b"<!DOCTYPE html>", "a web page, SVG or XML text"),
+        (b"<svg xmlns=", "a web page, SVG or XML text"),
+        (b"PK\x03\x04\x14\x00", "a ZIP archive"),
+    ],
+)
+def test_what_is_no_image_is_called_what_it_is(head: bytes, kind: str) -> None:
+    with pytest.raises(BadImage, match=f"{kind}, which is not supported; save it as PNG or JPEG"):
+        format_of(head, "x")
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"\xff\xd8\xff\xe0", "JPEG"),
+        (b"\x89PNG\r\n\x1a\n", "PNG"),
+        (b"GIF87a", "GIF"),
+        (b"GIF89a", "GIF"),
+        (b"RIFF\x10\x00\x00\x00WEBPVP8 ", "WEBP"),
+        (b"BM\x36\x00", "BMP"),
+        (b"II*\x00", "TIFF"),
+        (b"MM\x00*", "TIFF"),
+        (b"II+\x00", "TIFF"),
+        (b"MM\x00+", "TIFF"),
+        (b"P1\n", "PPM"),
+        (b"P6\n", "PPM"),
+        (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG2000"),
+        (b"\xff\x4f\xff\x51", "JPEG2000"),
+    ],
+)
+def test_formats_are_told_by_their_first_bytes(head: bytes, kind: str) -> None:
+    assert format_of(head, "x") == kind

@@ -9,6 +9,7 @@ import pytest
 
 from glasshouse.data.images import Splits
 from glasshouse.data.listings import list_source
+from glasshouse.data.shards import as_shards
 from glasshouse.data.sources import (
     absolute_source,
     fingerprint,
@@ -357,3 +358,12 @@ def test_addresses_are_sources_by_name(tmp_path: Path) -> None:
         loaded(Path("s3://bucket/flowers"))
     with pytest.raises(UsageError, match="is a table"):
         loaded("memory://remote/table.csv")
+
+
+@pytest.mark.parametrize(("count", "end"), [(5, ", e4."), (6, " and 1 more."), (8, " and 3 more.")])
+def test_shards_of_no_split_are_named_up_to_five(count: int, end: str) -> None:
+    names = ["train.tar", *(f"e{number}" for number in range(count))]
+    used, (note,) = as_shards([Path(name) for name in names], names, "here")
+    assert [shard.name for shard in used] == ["train.tar"]
+    assert note.startswith(f"{count} files that are of no split were left out: e0, e1, e2, e3, e4")
+    assert note.endswith(end)

@@ -37,6 +37,14 @@ def test_a_folder_is_checked_and_shown(workbench: Workbench, tmp_path: Path) -> 
         await user.should_see("1 file cannot be read")
         await user.should_see("broken.png")
         await user.should_see(HOSTILE)
+        assert user.client is not None
+        rules = [
+            [getattr(each, "text", "") for each in e.default_slot.children]
+            for e in user.client.elements.values()
+            if e.tag == "details" and "gh-more" in e.classes
+        ]
+        rules = [texts for texts in rules if texts[0] == "How this is decided"]
+        assert rules and all(rule for _, rule in rules)
 
     visit(workbench, story)
 

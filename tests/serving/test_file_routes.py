@@ -17,6 +17,7 @@ from glasshouse.data.sources import load_splits
 from glasshouse.models.predict import load_predictions
 from glasshouse.runs.folder import read_run
 from glasshouse.serving.file_routes import file_routes
+from glasshouse.serving.pages.explain import files
 from glasshouse.serving.run_images import class_map_png
 from glasshouse.serving.workbench import Workbench
 
@@ -133,3 +134,11 @@ def test_maps_of_the_predicted_and_of_the_true_class_fit_the_image(full: Workben
         # tests/serving/test_run_images.py compares these with the maps of `explain_page`.
         assert content == class_map_png(full, "first", mistake, of)
     assert client.get("/map/3/first?of=else").status_code == 422
+
+
+def test_files_of_an_answer_that_was_forgotten_say_what_to_do(full: Workbench) -> None:
+    app = FastAPI()
+    app.include_router(files.routes(full))
+    answer = TestClient(app).get("/explain/answers/0123456789abcdef/photo")
+    assert answer.status_code == 404
+    assert answer.text == "This file is no longer available: explain the image again."

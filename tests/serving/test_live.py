@@ -137,3 +137,19 @@ def test_pages_refresh_together_and_never_at_once(
     wait = run._until_next_refresh()
     assert 1.0 <= wait <= 3.0  # a timer that has no pause keeps a processor busy
     assert (now + wait) % 2 == pytest.approx(0, abs=1e-6) or (now + wait) % 2 > 2 - 1e-6
+
+
+def test_the_best_accuracy_is_named_where_it_is_no_longer_the_last(growing: Growing) -> None:
+    shown = []
+    for accuracy in (0.5, 0.8, 0.7, 0.8):
+        line = {
+            "epoch": len(shown) + 1, "seconds": 2.0, "lr": 0.1, "images_per_second": 9.0,
+            "train_loss": 1.0, "validation_loss": 1.0, "train_accuracy": 0.5,
+            "validation_accuracy": accuracy,
+        }  # fmt: skip
+        with (growing.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        growing.step()
+        snapshot = snapshot_of(Workbench(growing.folder.parent), "run")
+        shown.append(live_words(snapshot)["Validation accuracy"])
+    assert shown == ["50.00 %", "80.00 %", "70.00 % (best 80.00 %)", "80.00 %"]

@@ -72,6 +72,16 @@ def test_a_finished_run_shows_its_evaluation(full: Workbench) -> None:
             if count
         }
         assert cells == expected
+        shades = {
+            e.props["data-cell"]: e.default_slot.children[0].style["background"]  # type: ignore[attr-defined]
+            for e in user.client.elements.values()
+            if "data-cell" in e.props and e.tag == "td"
+        }
+        # A cell with its whole class has nine tenths of the colour, an empty one none.
+        for i, row in enumerate(confusion):
+            for j, count in enumerate(row):
+                share = round(12 + 78 * (count / sum(row)) ** 0.6) if count else 0
+                assert f" {share}%," in shades.get(f"{i}-{j}", " 0%,")
 
     visit(full, story)
 
@@ -166,6 +176,7 @@ def test_what_was_loaded_for_a_closed_page_is_dropped(workbench: Workbench) -> N
 def test_runs_are_compared_with_the_paired_test(full: Workbench) -> None:
     async def story(user: User) -> None:
         await user.open("/compare?run=first&run=sub/second")
+        await user.should_see("2 runs")
         await user.should_see("McNemar")
         await user.should_see(content="points")
 

@@ -14,6 +14,7 @@ from glasshouse.explanation.trust.hiding import (
     ELSEWHERE,
     HIDING,
     Hiding,
+    _verdict as verdict_on,
     check_hiding,
     hide,
     hiding_details,
@@ -99,6 +100,27 @@ SENTENCES = [
 @pytest.mark.parametrize(("found", "sentence"), SENTENCES)
 def test_the_sentence_claims_what_was_measured_and_no_more(found: Hiding, sentence: str) -> None:
     assert hiding_sentence(found) == sentence
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (MEASURED, "good"),
+        (replace(MEASURED, after=0.9), "note"),
+        (replace(MEASURED, before=0.5, after=0.54), "note"),
+        (replace(MEASURED, before=0.5, after=0.56), "doubtful"),
+        (replace(MEASURED, before=0.5, after=0.9), "doubtful"),
+        (replace(MEASURED, before=0.2, after=0.1, elsewhere=(0.1,) * 8), "doubtful"),
+        (replace(MEASURED, changed_elsewhere=2), "good"),
+        (replace(MEASURED, changed_elsewhere=3), "note"),
+        (replace(MEASURED, area=0), "note"),
+        (replace(MEASURED, before=0.002), "note"),
+    ],
+)
+def test_a_map_is_doubtful_where_hiding_it_helps_or_any_other_area_does_as_well(
+    found: Hiding, verdict: str
+) -> None:
+    assert verdict_on(found) == verdict
 
 
 def test_the_details_have_the_numbers_behind_the_sentence() -> None:

@@ -33,6 +33,13 @@ def test_pieces_of_any_size_give_the_data(encoding: str, body: bytes, size: int)
     assert b"".join(pieces) == DATA and decompressor.is_whole
 
 
+def test_the_shortest_body_of_all_is_whole_and_empty() -> None:
+    body = raw(b"")
+    assert len(body) == 2
+    decompressor = Decompressor("deflate", 0)
+    assert decompressor.feed(body) == b"" and decompressor.is_whole
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 def test_one_byte_more_than_the_limit_is_too_much(encoding: str) -> None:
     body = gzip.compress(DATA) if encoding == "gzip" else zlib.compress(DATA)
