@@ -140,7 +140,7 @@ def test_pages_refresh_together_and_never_at_once(
 
 
 def test_the_best_accuracy_is_named_where_it_is_no_longer_the_last(growing: Growing) -> None:
-    shown = []
+    shown: list[str] = []
     for accuracy in (0.5, 0.8, 0.7, 0.8):
         line = {
             "epoch": len(shown) + 1, "seconds": 2.0, "lr": 0.1, "images_per_second": 9.0,
@@ -151,5 +151,6 @@ def test_the_best_accuracy_is_named_where_it_is_no_longer_the_last(growing: Grow
             file.write(json.dumps(line) + "\n")
         growing.step()
         snapshot = snapshot_of(Workbench(growing.folder.parent), "run")
+        assert snapshot is not None
         shown.append(live_words(snapshot)["Validation accuracy"])
     assert shown == ["50.00 %", "80.00 %", "70.00 % (best 80.00 %)", "80.00 %"]

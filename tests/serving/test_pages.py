@@ -73,7 +73,7 @@ def test_a_finished_run_shows_its_evaluation(full: Workbench) -> None:
         }
         assert cells == expected
         shades = {
-            e.props["data-cell"]: e.default_slot.children[0].style["background"]  # type: ignore[attr-defined]
+            e.props["data-cell"]: e.default_slot.children[0].style["background"]
             for e in user.client.elements.values()
             if "data-cell" in e.props and e.tag == "td"
         }
