@@ -165,14 +165,13 @@ def test_only_networks_that_need_it_are_built_for_a_size() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "vit_b_32", "googlenet"])
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "vit_b_32"])
 def test_torchvisions_networks_take_other_channels_by_the_weights_of_three(
     name: str, channels: int, tmp_path: Path
 ) -> None:
     file = _published(tmp_path, f"torchvision/{name}")
     net = _by_us(f"torchvision/{name}:in_chans={channels}", file).classifier.net
-    rgb = build_net(f"torchvision/{name}", 5, {"transform_input": False} if name == "googlenet"
-                    else {})  # fmt: skip
+    rgb = build_net(f"torchvision/{name}", 5, {})
     rgb.load_state_dict(load_file(file))
     # By hand: a grey image three times is what the summed weights see once; with four channels,
     # red comes again as the fourth, all scaled by three quarters.
@@ -193,6 +192,12 @@ def test_torchvisions_networks_take_other_channels_by_the_weights_of_three(
                 answers, rgb.eval()(luminance.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-4
             )
     assert answers.shape == (2, 5) and answers.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_networks_that_scale_their_channels_take_no_others(name: str) -> None:
+    with pytest.raises(ModelError, match=f"{name} takes three channels only"):
+        build_net(f"torchvision/{name}", 7, {"in_chans": 1})
 
 
 def test_an_argument_that_a_network_does_not_have_is_named_without_others() -> None:

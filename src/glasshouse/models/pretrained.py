@@ -320,8 +320,11 @@ def _build(source: Source, bare: str, given: Mapping[str, Any]) -> nn.Module:
     is_adapted = source == "torchvision" and channels != 3
     if source == "torchvision":
         given = {key: value for key, value in given.items() if key != "in_chans"}
-    if is_adapted:
-        given = {key: value for key, value in given.items() if key != "transform_input"}
+    if is_adapted and given.get("transform_input"):
+        raise ModelError(
+            f"{bare} takes three channels only, each of which it scales in its own way: choose "
+            "another network for other channels, such as resnet18"
+        )
     net: nn.Module = _builder(source, bare)(**given)
     if is_adapted:
         _adapt_stem(net, channels)
