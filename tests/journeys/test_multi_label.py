@@ -74,21 +74,35 @@ def test_several_labels_from_a_table_to_answers(
     assert len({file for each in maps for file in each["files"]}) == 2 * len(maps[0]["files"])
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["ladder", "compare-backbones"],
-)
-def test_commands_for_one_label_refuse_several_plainly(
-    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_backbones_and_steps_are_compared_by_their_mean_average_precision(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = {
-        "compare-backbones": ["--backbones", "resnet18,resnet34"],
-    }
-    out = [] if command == "compare-backbones" else ["--out", str(tmp_path / "out")]
-    arguments = [command, "shapes-multi", *out, *more.get(command, [])]
-    code, _, errors = glasshouse_here(arguments, capsys)
-    assert code in (2, 3), errors
-    assert "works with one label per image, but these images may have several" in errors
+    monkeypatch.setenv("GLASSHOUSE_CACHE", str(tmp_path / "cache"))
+    table, page = str(write_images(tmp_path)), tmp_path / "page.html"
+    nets = ["-b", "resnet10t:weights=none,input_size=32", "-b", "test_resnet:weights=none"]
+    common = ["compare-backbones", table, *nets, "--set", "train.device=cpu"]
+    code, output, errors = glasshouse_here([*common, "--out", str(page)], capsys)
+    assert code == 0, errors
+    assert "test mean average precision, 95 % interval" in output and "accuracy" not in output
+    assert "mean average precision" in page.read_text() and "accuracy" not in page.read_text()
+    code, output, errors = glasshouse_here([*common, "--json"], capsys)
+    found = json.loads(output)
+    assert found["metric"] == "mean average precision"
+    (pair,) = found["comparisons"]
+    by_name = {row["name"]: row["score"]["value"] for row in found["backbones"]}
+    gain = by_name[pair["second"]] - by_name[pair["first"]]
+    assert pair["difference"]["value"] == pytest.approx(gain) and 0 <= pair["p"] <= 1
+    out = tmp_path / "ladder"
+    arguments = ["ladder", table, "--epochs", "1", "--seeds", "1", "--image-size", "16",
+                 "--set", "train.device=cpu", "--out", str(out)]  # fmt: skip
+    code, output, errors = glasshouse_here(arguments, capsys)
+    assert code == 0, errors
+    assert "test mean average precision, 95 % interval" in output and "accuracy" not in output
+    first = json.loads((out / "ladder.json").read_text())["rows"][0]
+    run = load_predictions(out / "1-no-augmentation" / "seed-0" / "predictions.safetensors")
+    expected = average_precision_score(run.label_matrix, run.logits)
+    assert first["score"]["value"] == pytest.approx(expected)
+    assert "accuracy" not in (out / "ladder.html").read_text()
 
 
 def test_several_seeds_are_listed_and_summed_up_by_their_mean_average_precision(

@@ -23,9 +23,9 @@ from tests.training.test_finder import LRS, X, textbook
 
 def row(name: str, value: float, gain: tuple[float, float] | None) -> LadderRow:
     found = None if gain is None else Interval(sum(gain) / 2, *gain)
-    accuracies = (value - 0.01, value + 0.01)
+    scores = (value - 0.01, value + 0.01)
     return LadderRow(
-        name, "<b>change</b>", "r", accuracies, Interval(value, value - 0.02, value + 0.02),
+        name, "<b>change</b>", "r", scores, Interval(value, value - 0.02, value + 0.02),
         found, 3.2,
     )  # fmt: skip
 

@@ -17,6 +17,7 @@ from glasshouse.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from glasshouse.evaluation.intervals import Interval
     from glasshouse.settings import Recipe
     from glasshouse.workflow.compare.backbones import BackboneTable
 
@@ -76,10 +77,22 @@ def compare_backbones(
     else:
         print(_text(table))
     if out is not None:
-        from glasshouse.report.run_report import write_comparison
-
-        write_comparison(table.comparisons, out)
+        _write_page(table, out)
         say(f"report: {out}")
+
+
+def _write_page(table: "BackboneTable", out: Path) -> None:
+    from glasshouse.evaluation.compare import Comparison
+    from glasshouse.evaluation.compare_labels import LabelComparison
+    from glasshouse.report.label_report import write_label_comparison
+    from glasshouse.report.run_report import write_comparison
+
+    one = [each for each in table.comparisons if isinstance(each, Comparison)]
+    several = [each for each in table.comparisons if isinstance(each, LabelComparison)]
+    if several:
+        write_label_comparison(several, out)
+    else:
+        write_comparison(one, out)
 
 
 def _listed(backbones: str) -> list[str]:
@@ -128,15 +141,19 @@ def _recipes(
 
 
 def _text(table: "BackboneTable") -> str:
-    from glasshouse.cli.metrics_text import with_interval
+    from glasshouse.cli.metrics_text import metric_interval
 
-    lines = [("network", "test accuracy, 95 % interval", "input", "parameters", "features", "head")]
+    def score(value: "Interval") -> str:
+        return metric_interval(table.metric, value)
+
+    heading = f"test {table.metric}, 95 % interval"
+    lines = [("network", heading, "input", "parameters", "features", "head")]
     for row in table.backbones:
         lines.append(
-            (row.name, with_interval(row.accuracy), f"{row.input_size}", f"{row.parameters:,}",
+            (row.name, score(row.score), f"{row.input_size}", f"{row.parameters:,}",
              f"{row.feature_seconds:.1f} s", f"{row.head_seconds:.1f} s, {row.head}")
         )  # fmt: skip
-    lines += [(name, with_interval(a), "", "", "", "a run") for name, a in table.runs.items()]
+    lines += [(name, score(a), "", "", "", "a run") for name, a in table.runs.items()]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rows = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
             for line in lines]  # fmt: skip
@@ -148,7 +165,8 @@ def _facts(table: "BackboneTable") -> dict[str, Any]:
 
     return {
         "backbones": [asdict(row) for row in table.backbones],
-        "runs": {name: asdict(accuracy) for name, accuracy in table.runs.items()},
+        "metric": table.metric,
+        "runs": {name: asdict(score) for name, score in table.runs.items()},
         "comparisons": [
             {
                 "first": c.first,

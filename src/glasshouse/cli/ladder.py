@@ -92,12 +92,11 @@ def ladder(
 
 def format_ladder(found: "Ladder") -> str:
     """One line per step, then the overall gain."""
-    from glasshouse.report.ladder_report import lead
+    from glasshouse.report.ladder_report import lead, metric_of
 
     width = max(len(row.name) for row in found.rows)
-    heading = (
-        f"{'step':<{width}}  test accuracy, 95 % interval   seconds  gain over the step before"
-    )
+    score = f"test {metric_of(found)}, 95 % interval"
+    heading = f"{'step':<{width}}  {score:<29}  seconds  gain over the step before"
     note = (
         f"{pluralize(found.epochs, 'epoch')} and {pluralize(found.seeds, 'seed')} per step, "
         f"{pluralize(found.image_count, 'test image')}; gains are paired by seed and image."
@@ -108,12 +107,10 @@ def format_ladder(found: "Ladder") -> str:
 
 
 def _line(row: "LadderRow", width: int) -> str:
-    from glasshouse.cli.metrics_text import with_interval
+    from glasshouse.cli.metrics_text import metric_interval
     from glasshouse.report.ladder_report import gain_text, seconds_text
 
-    if row.accuracy is None:
+    if row.score is None:
         return f"{row.name:<{width}}  {row.problem}"
-    return (
-        f"{row.name:<{width}}  {with_interval(row.accuracy):<29}  {seconds_text(row):>7}  "
-        f"{gain_text(row)}"
-    )
+    score = metric_interval(row.metric, row.score)
+    return f"{row.name:<{width}}  {score:<29}  {seconds_text(row):>7}  {gain_text(row)}"

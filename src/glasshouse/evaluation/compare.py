@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from glasshouse.data.targets import Targets
 from glasshouse.errors import DataError, UsageError
 from glasshouse.evaluation.intervals import (
     Interval,
@@ -16,6 +17,7 @@ from glasshouse.evaluation.intervals import (
     wilson_of,
 )
 from glasshouse.evaluation.metrics import hits, losses, predicted_labels, require_valid
+from glasshouse.evaluation.multi_label import require_matrix
 from glasshouse.models.predict import Predictions
 
 
@@ -149,7 +151,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def align(first: Predictions, second: Predictions, names: tuple[str, str]) -> Predictions:
     """The second predictions in the order of images and classes of the first."""
     for predictions in (first, second):
-        require_valid(predictions)
+        (require_matrix if predictions.is_multi_label else require_valid)(predictions)
     if set(first.class_names) != set(second.class_names):
         extra = sorted(set(first.class_names) ^ set(second.class_names))
         raise DataError(
@@ -158,21 +160,31 @@ def align(first: Predictions, second: Predictions, names: tuple[str, str]) -> Pr
         )
     rows = _positions(first, second, names)
     columns = [second.class_names.index(name) for name in first.class_names]
-    new_place = np.argsort(columns)
+    thresholds = second.thresholds
     aligned = replace(
         second,
         logits=second.logits[rows][:, columns],
-        targets=new_place[second.labels[rows]].astype(np.int64),
+        targets=_reordered(second, columns)[rows],
         ids=second.ids[rows],
         class_names=first.class_names,
+        thresholds=None if thresholds is None else tuple(thresholds[k] for k in columns),
     )
-    differing = first.ids[first.labels != aligned.labels].tolist()
+    theirs = aligned.label_matrix != first.label_matrix
+    differing = first.ids[theirs.any(axis=1)].tolist()
     if differing:
         raise DataError(
             f"{names[0]} and {names[1]} have different labels for {len(differing)} images: "
             f"{_some(differing)}. Evaluate both on the same version of the data."
         )
     return aligned
+
+
+def _reordered(predictions: Predictions, columns: list[int]) -> Targets:
+    """The targets for classes in another order: the column of each in the present one."""
+    if predictions.is_multi_label:
+        return predictions.label_matrix[:, columns]
+    place: NDArray[np.int64] = np.argsort(columns)[predictions.labels]
+    return place
 
 
 def _positions(

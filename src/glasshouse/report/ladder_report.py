@@ -15,31 +15,34 @@ from glasshouse.evaluation.intervals import Interval
 from glasshouse.report.html import chart, render_template
 from glasshouse.report.theme import Theme, new_figure, style, theme_of
 from glasshouse.storage import write_text
+from glasshouse.wording import ACCURACY
 
 Verdict = Literal["first", "gain", "loss", "within noise", "failed"]
 
 
 @dataclass(frozen=True)
 class LadderRow:
-    """One step: mean test accuracy over the seeds, and the gain over the previous step.
+    """One step: the mean test score over the seeds, and the gain over the previous step.
 
-    accuracy, gain: 95 % intervals, generalised to other seeds and images; None where training
+    metric: what scores are: accuracy, or mean average precision where an image may have several
+    labels. score, gain: 95 % intervals, generalised to other seeds and images; None where training
     failed (problem says why), and gain is None for the first step. seconds: of training per seed.
     """
 
     name: str
     change: str
     recipe: str
-    accuracies: tuple[float, ...]
-    accuracy: Interval | None
+    scores: tuple[float, ...]
+    score: Interval | None
     gain: Interval | None
     seconds: float
     problem: str = ""
+    metric: str = ACCURACY
 
     @property
     def verdict(self) -> Verdict:
         """Whether the interval of the gain excludes 0, and on which side."""
-        if self.accuracy is None:
+        if self.score is None:
             return "failed"
         if self.gain is None:
             return "first"
@@ -60,11 +63,11 @@ class Ladder:
 
 
 def ladder_chart(rows: Sequence[LadderRow], *, dark: bool = False) -> Figure:
-    """Test accuracy of each step with its interval, first step at the top, and its gain.
+    """The test score of each step with its interval, first step at the top, and its gain.
 
     Filled marks: the difference from the previous step is significant; hollow: it is not.
     """
-    shown = [row for row in rows if row.accuracy is not None]
+    shown = [row for row in rows if row.score is not None]
     if not shown:
         raise UsageError("ladder_chart: expected one finished step or more, received none")
     theme = theme_of(dark)
@@ -76,26 +79,27 @@ def ladder_chart(rows: Sequence[LadderRow], *, dark: bool = False) -> Figure:
     axes.grid(visible=False, axis="y")
     axes.set_yticks(range(len(shown)), [row.name for row in shown], parse_math=False)
     axes.set_ylim(len(shown) - 0.4, -0.7)
-    axes.set_xlim(*_span([value for row in shown for value in row.accuracies]))
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    axes.set_xlabel("test accuracy, mean over the seeds and 95 % interval")
+    axes.set_xlim(*_span([value for row in shown for value in row.scores]))
+    if shown[0].metric == ACCURACY:
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.set_xlabel(f"test {shown[0].metric}, mean over the seeds and 95 % interval")
     return figure
 
 
-def _span(accuracies: Sequence[float]) -> tuple[float, float]:
+def _span(scores: Sequence[float]) -> tuple[float, float]:
     """Axis limits from the measurements; intervals over few seeds may extend beyond them."""
-    low, high = min(accuracies), max(accuracies)
+    low, high = min(scores), max(scores)
     room = max(0.4 * (high - low), 0.02)
     return max(0.0, low - room), min(1.0, high + room)
 
 
 def _draw_step(axes: Axes, row: LadderRow, place: int, theme: Theme) -> None:
-    assert row.accuracy is not None
+    assert row.score is not None
     clear = row.verdict != "within noise"
     colour = theme.orange if row.verdict == "loss" else theme.blue
-    axes.plot([row.accuracy.low, row.accuracy.high], [place, place], color=colour, linewidth=1.6)
-    axes.plot(row.accuracies, [place] * len(row.accuracies), "|", color=colour, markersize=7)
-    axes.plot([row.accuracy.value], [place], "o", color=colour, markersize=8,
+    axes.plot([row.score.low, row.score.high], [place, place], color=colour, linewidth=1.6)
+    axes.plot(row.scores, [place] * len(row.scores), "|", color=colour, markersize=7)
+    axes.plot([row.score.value], [place], "o", color=colour, markersize=8,
               markerfacecolor=colour if clear else theme.paper)  # fmt: skip
     text = f"{gain_text(row)}  ·  {seconds_text(row)} s"
     axes.annotate(text, (1.015, place), xycoords=("axes fraction", "data"), va="center",
@@ -108,14 +112,28 @@ def seconds_text(row: LadderRow) -> str:
 
 
 def gain_text(row: LadderRow) -> str:
-    """The gain in percentage points, plus or minus half its interval, or why there is none."""
+    """The gain plus or minus half its interval, or why there is none.
+
+    In percentage points of accuracy; as a number where scores are mean average precisions.
+    """
     if row.verdict == "failed":
         return "failed"
     if row.gain is None:
         return "baseline"
-    half = 50 * (row.gain.high - row.gain.low)
+    half = (row.gain.high - row.gain.low) / 2
     noise = ", within noise" if row.verdict == "within noise" else ""
-    return f"{100 * row.gain.value:+.2f} ± {half:.2f}{noise}"
+    if row.metric == ACCURACY:
+        return f"{100 * row.gain.value:+.2f} ± {100 * half:.2f}{noise}"
+    return f"{row.gain.value:+.3f} ± {half:.3f}{noise}"
+
+
+def interval_text(row: LadderRow) -> tuple[str, str]:
+    """The score of a step and its interval, both as text."""
+    assert row.score is not None
+    value, low, high = row.score.value, row.score.low, row.score.high
+    if row.metric == ACCURACY:
+        return f"{100 * value:.2f} %", f"{100 * low:.2f} to {100 * high:.2f} %"
+    return f"{value:.3f}", f"{low:.3f} to {high:.3f}"
 
 
 def write_ladder_page(ladder: Ladder, path: Path) -> None:
@@ -131,25 +149,35 @@ def render_ladder_page(ladder: Ladder) -> str:
         "lead": text,
         "chart": chart(partial(ladder_chart, ladder.rows), text),
         "gain_text": gain_text,
+        "interval_text": interval_text,
         "seconds_text": seconds_text,
+        "metric": metric_of(ladder),
+        "gain_heading": gain_heading(ladder),
     }
     return render_template("ladder.html.jinja", values)
 
 
+def metric_of(ladder: Ladder) -> str:
+    """What the scores of a ladder are; steps that failed do not know."""
+    return next((row.metric for row in ladder.rows if row.score is not None), ACCURACY)
+
+
+def gain_heading(ladder: Ladder) -> str:
+    """The heading of the gains, with their unit where they have one."""
+    return "gain in points" if metric_of(ladder) == ACCURACY else "gain"
+
+
 def lead(ladder: Ladder) -> str:
     """The ladder summarised in a few sentences."""
-    done = [row for row in ladder.rows if row.accuracy is not None]
-    best = max(done, key=lambda row: row.accuracy.value if row.accuracy else 0.0)
-    assert best.accuracy is not None
+    done = [row for row in ladder.rows if row.score is not None]
+    best = max(done, key=lambda row: row.score.value if row.score else 0.0)
+    score, interval = interval_text(best)
     kinds: tuple[tuple[Verdict, str], ...] = (
         ("gain", "Significant gains"),
         ("loss", "Significant losses"),
         ("within noise", "Within noise"),
     )
-    text = (
-        f"The best of {len(done)} steps is '{best.name}' with {100 * best.accuracy.value:.2f} % "
-        f"({100 * best.accuracy.low:.2f} to {100 * best.accuracy.high:.2f} %)."
-    )
+    text = f"The best of {len(done)} steps is '{best.name}' with {score} ({interval})."
     for verdict, heading in kinds:
         names = [row.name for row in done if row.verdict == verdict]
         text += f" {heading}: {', '.join(names)}." if names else ""

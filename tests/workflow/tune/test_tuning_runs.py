@@ -186,7 +186,7 @@ def test_the_ladder_measures_each_step_against_the_one_before(tmp_path: Path) ->
     assert found.rows[1].problem == "the loss became nan"
     start, last = found.rows[0], found.rows[2]
     assert last.gain is not None
-    gain = sum(last.accuracies) / 2 - sum(start.accuracies) / 2
+    gain = sum(last.scores) / 2 - sum(start.scores) / 2
     assert last.gain.value == pytest.approx(gain)
     for name in ("ladder.json", "ladder.png", "ladder.html"):
         assert (tmp_path / "ladder" / name).stat().st_size > 500

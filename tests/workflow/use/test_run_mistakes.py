@@ -89,7 +89,7 @@ def test_a_comparison_says_which_images_are_gone(run: Path) -> None:
 def test_seeds_of_a_step_are_only_joined_on_the_same_images(run: Path) -> None:
     other = trained_run(run.parent / "second")
     finished = [runs.read_run(folder) for folder in (run, other)]
-    assert _measure(finished).hits.shape[0] == 2
+    assert _measure(finished).scores.shape[0] == 2
     change(other, reversed_ids)
     with pytest.raises(DataError, match=r"second/predictions\.safetensors is of other test images"):
         _measure(finished)

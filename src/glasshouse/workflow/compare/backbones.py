@@ -7,6 +7,11 @@ from pathlib import Path
 
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.compare import Comparison, compare_all
+from glasshouse.evaluation.compare_labels import (
+    LabelComparison,
+    compare_all_labels,
+    mean_precision,
+)
 from glasshouse.evaluation.intervals import Interval, wilson_of
 from glasshouse.evaluation.metrics import hits
 from glasshouse.models.predict import Predictions, load_predictions
@@ -15,9 +20,10 @@ from glasshouse.runs import folder as runs
 from glasshouse.settings import Recipe
 from glasshouse.training.features import make_extractor
 from glasshouse.training.head_choice import choose_head
+from glasshouse.wording import ACCURACY, PRECISION
 from glasshouse.workflow.train.experiment import TrainRequest, first_classifier
 from glasshouse.workflow.train.feature_run import head_predictions, head_settings, split_features
-from glasshouse.workflow.use.source_check import require_held_out, require_one_label
+from glasshouse.workflow.use.source_check import require_held_out
 
 
 @dataclass(frozen=True)
@@ -25,12 +31,13 @@ class Backbone:
     """One backbone with a head on its features, evaluated on the test split.
 
     feature_seconds: to extract the features, or to read the cache. head_seconds: for all heads
-    that were tried. input_size: in pixels per side. parameters: without the original head.
+    that were tried. score: by the metric of the table. input_size: in pixels per side.
+    parameters: without the original head.
     """
 
     name: str
-    accuracy: Interval
-    validation_accuracy: float
+    score: Interval
+    validation_score: float
     head: str
     input_size: int
     parameters: int
@@ -44,12 +51,15 @@ class BackboneTable:
     """Backbones ranked by their loss on held-out images, best first, and every pair compared.
 
     The loss is the one that heads are chosen by; the test split has no influence on the ranking.
-    runs: accuracies of finished runs on the same test images, by name.
+    metric: what scores are: accuracy, or mean average precision where an image may have several
+    labels. runs: scores of finished runs on the same test images, by name.
     """
+
+    metric: str
 
     backbones: tuple[Backbone, ...]
     runs: Mapping[str, Interval]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[Comparison, ...] | tuple[LabelComparison, ...]
 
 
 def compare_backbones(
@@ -67,7 +77,6 @@ def compare_backbones(
     """
     if len(recipes) + len(run_folders) < 2:
         raise UsageError("compare-backbones needs two networks or more, or one and --run RUN")
-    require_one_label(request.source, "compare-backbones")
     for recipe in recipes.values():
         require_held_out(recipe.data, "compare-backbones")
     measured = {
@@ -79,11 +88,19 @@ def compare_backbones(
     for folder in run_folders:
         own[_free_name(folder, {*measured, *own})] = _run_predictions(folder)
     everything = {each[0].name: each[1] for each in ranked} | own
+    are_several = any(predictions.is_multi_label for predictions in everything.values())
     return BackboneTable(
+        PRECISION if are_several else ACCURACY,
         tuple(each[0] for each in ranked),
-        {name: wilson_of(hits(predictions)) for name, predictions in own.items()},
-        compare_all(everything),
+        {name: _score(predictions) for name, predictions in own.items()},
+        compare_all_labels(everything) if are_several else compare_all(everything),
     )
+
+
+def _score(predictions: Predictions) -> Interval:
+    if predictions.is_multi_label:
+        return mean_precision(predictions)
+    return wilson_of(hits(predictions))
 
 
 def _measure(
@@ -101,8 +118,8 @@ def _measure(
     predictions = head_predictions(best, features.test)
     row = Backbone(
         name=name,
-        accuracy=wilson_of(hits(predictions)),
-        validation_accuracy=best.validation_accuracy,
+        score=_score(predictions),
+        validation_score=_score(head_predictions(best, features.validation)).value,
         head=best.title(),
         input_size=int((classifier.architecture or {}).get("input_size", splits.train.height)),
         parameters=sum(p.numel() for p in classifier.net.parameters()),

@@ -15,7 +15,7 @@ from glasshouse.errors import (
     NoUsableRate,
     UsageError,
 )
-from glasshouse.evaluation.metrics import hits
+from glasshouse.evaluation.image_scores import image_scores
 from glasshouse.evaluation.over_seeds import paired_gain
 from glasshouse.models.predict import load_predictions
 from glasshouse.recipe import load_recipe
@@ -24,6 +24,7 @@ from glasshouse.report.ladder_report import Ladder, LadderRow, ladder_chart, wri
 from glasshouse.runs import folder as runs
 from glasshouse.settings import Recipe
 from glasshouse.storage import remove_unfinished, write_bytes, write_json
+from glasshouse.wording import ACCURACY, PRECISION
 from glasshouse.workflow.compare.seeds import (
     Runner,
     run_all,
@@ -32,7 +33,6 @@ from glasshouse.workflow.compare.seeds import (
     seed_requests,
 )
 from glasshouse.workflow.train.experiment import TrainRequest
-from glasshouse.workflow.use.source_check import require_one_label
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,6 @@ def climb(
     steps, and DivergedError when no step could be trained.
     """
     epochs = request.recipe.train.epochs
-    require_one_label(request.source, "ladder")
     if seeds < 1 or not rungs:
         raise UsageError(f"ladder: expected a step and a seed or more, received {seeds} seeds")
     rows: list[LadderRow] = []
@@ -118,7 +117,7 @@ def climb(
         row, before = _step(rung, step, (seeds, overrides), run, before)
         rows.append(row)
         if before is not None:
-            ladder = Ladder(request.source, epochs, seeds, before.hits.shape[1], tuple(rows))
+            ladder = Ladder(request.source, epochs, seeds, before.scores.shape[1], tuple(rows))
             _write(ladder, request.out)
             on_step(ladder)
     if before is None:
@@ -151,10 +150,11 @@ def _rung_request(
 
 @dataclass(frozen=True)
 class _Measured:
-    """The last step that finished: hits ``(seeds, images)`` as 0 and 1, and the image ids."""
+    """The last step that finished: `image_scores` ``(seeds, images)``, ids, and their metric."""
 
-    hits: NDArray[np.float64]
+    scores: NDArray[np.float64]
     ids: NDArray[np.str_]
+    metric: str
 
 
 def _step(
@@ -188,10 +188,11 @@ def _step(
         name=rung.name,
         change=rung.change,
         recipe=rung.recipe,
-        accuracies=tuple(now.hits.mean(axis=1).tolist()),
-        accuracy=paired_gain(np.zeros_like(now.hits), now.hits).within(0, 1),
-        gain=None if before is None else paired_gain(before.hits, now.hits).within(-1, 1),
+        scores=tuple(now.scores.mean(axis=1).tolist()),
+        score=paired_gain(np.zeros_like(now.scores), now.scores).within(0, 1),
+        gain=None if before is None else paired_gain(before.scores, now.scores).within(-1, 1),
         seconds=sum(map(seconds_of, finished)) / len(finished),
+        metric=now.metric,
     )
     return row, now
 
@@ -208,7 +209,8 @@ def _measure(finished: Sequence[runs.Run]) -> _Measured:
                 f"{run.folder / runs.PREDICTIONS} is of other test images than the run with "
                 "another seed, so the two cannot be compared. Train both on the same source."
             )
-    return _Measured(np.stack([hits(each).astype(np.float64) for each in found]), found[0].ids)
+    metric = PRECISION if found[0].is_multi_label else ACCURACY
+    return _Measured(np.stack([image_scores(each) for each in found]), found[0].ids, metric)
 
 
 def _write(ladder: Ladder, folder: Path) -> None:
