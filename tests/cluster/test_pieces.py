@@ -27,6 +27,9 @@ from glasshouse.errors import (
 )
 from tests.cluster.nodes import address_of, this_module, two_nodes
 
+# Ray gives a node 30 seconds to start, which is too short on a busy machine.
+on_nodes = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
@@ -58,6 +61,7 @@ def threads(_: int) -> int:
     return torch.get_num_threads()
 
 
+@on_nodes
 def test_results_are_in_the_order_of_the_items(cluster: Cluster) -> None:
     work = partial(times, 3)
     assert cluster.places == 2
@@ -65,6 +69,7 @@ def test_results_are_in_the_order_of_the_items(cluster: Cluster) -> None:
     assert list(cluster.spread(work, [])) == []
 
 
+@on_nodes
 def test_errors_and_warnings_are_those_of_the_piece(cluster: Cluster) -> None:
     with (
         pytest.warns(GlasshouseWarning, match="take care"),
@@ -76,14 +81,17 @@ def test_errors_and_warnings_are_those_of_the_piece(cluster: Cluster) -> None:
         list(cluster.spread(fail, ["system"]))
 
 
+@on_nodes
 def test_a_piece_whose_process_dies_runs_again(cluster: Cluster, tmp_path: Path) -> None:
     assert cluster.result(cluster.begin(die_once, tmp_path)) == 3
 
 
+@on_nodes
 def test_a_piece_computes_with_its_threads(cluster: Cluster) -> None:
     assert list(cluster.spread(threads, [0, 1])) == [cluster.terms.threads] * 2
 
 
+@on_nodes
 def test_other_versions_stop_a_piece(cluster: Cluster) -> None:
     other = Cluster(cluster.ray, Terms({**cluster.terms.versions, "torch": "1.0"}, 1), 0)
     with pytest.raises(UsageError, match=r"has torch 2\S+ instead of 1\.0"):
