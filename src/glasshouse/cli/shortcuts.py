@@ -40,8 +40,8 @@ def shortcuts(
     from glasshouse.cli.named_classifier import NamedModel, classifier_named
     from glasshouse.cli.progress_bars import data_progress, say
 
-    early_checks.require_finished([run])
     early_checks.reread_run(reread, run)
+    early_checks.require_finished([run])
     named = NamedModel(str(run), net, offline=offline, device=device).checked()
     from glasshouse.explanation.shortcuts.verdict import shortcuts_as_json
     from glasshouse.runs import folder as runs

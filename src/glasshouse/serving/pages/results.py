@@ -125,7 +125,7 @@ def _confusion(workbench: Workbench, name: str, found: EvaluationRecord) -> None
                 text("", "th")
                 for class_name in names:
                     with box("", "th").props("scope=col role=columnheader"):
-                        text(class_name, "span", "gh-column gh-tall" if is_tall else "gh-column")
+                        text(class_name, "span", "gh-tall" if is_tall else "")
             with box("", "tbody"):
                 for true, class_name in zip(chosen, names, strict=True):
                     row = found["confusion"][true]
