@@ -76,6 +76,13 @@ def _print(found: "Shortcuts") -> None:
         print(f"\nThe {test.name}: {shortcut_sentence(test)}")
     if found.used:
         print(f"\nWhat to do: {shortcut_advice(found.used[0])}")
+    if found.tests:
+        _print_tests(found)
+    for words in limits_of(found):
+        print(f"note: {words}")
+
+
+def _print_tests(found: "Shortcuts") -> None:
     width = max(len(test.name) for test in found.tests)
     print(
         f"\n{'exchanged between classes':{width}}  excess loss  points, corrected interval  alone"
@@ -89,5 +96,3 @@ def _print(found: "Shortcuts") -> None:
             print(f"{test.name:{width}}  {value:+11.1f}  {low:+7.1f} to {high:+7.1f}  "
                   f"{alone:12.0%}{mark}")  # fmt: skip
     print("\nalone: the accuracy of a classifier that sees nothing else")
-    for words in limits_of(found):
-        print(f"note: {words}")

@@ -40,6 +40,12 @@ def shortcut_verdict(found: Shortcuts) -> str:
         return (
             f"This classifier uses a shortcut: the {first.name}. {shortcut_sentence(first)}{also}"
         )
+    if not found.tests:
+        return (
+            f"Nothing could be tested: {pluralize(found.image_count, 'validation image')} are too "
+            "few to exchange anything between the classes. Train with more images, or with a "
+            "larger data.validation_fraction."
+        )
     return (
         "No shortcut was found among those tested. "
         f"On {pluralize(found.image_count, 'validation image')}, a shortcut that costs less than "
