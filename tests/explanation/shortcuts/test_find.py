@@ -68,7 +68,8 @@ def test_a_tag_that_the_network_does_not_read_is_no_shortcut_of_it() -> None:
     found = found_in("tag", ReadsColour(slice(12, 20), slice(12, 20)))
     assert found.used == ()
     assert found.alone["top left corner"].accuracy > 0.9
-    assert shortcut_verdict(found).startswith("No shortcut was found among those tested.")
+    # It guesses: what it does not use must not sound like an acquittal.
+    assert shortcut_verdict(found).startswith("Nothing can be said: only 10 % of 200")
 
 
 def test_a_network_that_guesses_is_not_accused() -> None:

@@ -9,6 +9,8 @@ from glasshouse.explanation.shortcuts.proof import FLOOR, CueTest
 from glasshouse.explanation.shortcuts.suspicion import OUTSIDE, MapShare
 from glasshouse.wording import percentage, pluralize
 
+# Of the way from guessing to perfect answers: a classifier below that has little to lose.
+_LEARNED = 0.1
 _ADVICE = {
     "place": "Look at this place in images of each class. Crop it away or cover it in all images, "
     "at prediction as well, and train again; or collect images in which it does not go with the "
@@ -45,6 +47,13 @@ def shortcut_verdict(found: Shortcuts) -> str:
             f"Nothing could be tested: {pluralize(found.image_count, 'validation image')} are too "
             "few to exchange anything between the classes. Train with more images, or with a "
             "larger data.validation_fraction."
+        )
+    guessing = 1 / len(found.class_names)
+    if found.accuracy < guessing + _LEARNED * (1 - guessing):
+        return (
+            f"Nothing can be said: only {percentage(found.accuracy)} of "
+            f"{pluralize(found.image_count, 'validation image')} are classified correctly, so that "
+            "an exchange can take nothing away. Train a classifier that is right more often first."
         )
     return (
         "No shortcut was found among those tested. "
