@@ -1,8 +1,8 @@
 """How many threads are fastest at present: fewer where other programs use the processor.
 
 Threads wait for each other after every operation, so that one which shares its core with another
-program keeps all others waiting. Next to six busy programs on two cores, training was 18 times
-slower with two threads than with one, and the answer for one image 21 times.
+program keeps all others waiting. On two cores at a load of 8, a small network trained 18 times as
+slowly with two threads as with one, and the answer for one image took 21 times as long.
 """
 
 import statistics

@@ -5,8 +5,6 @@ import sys
 from importlib import resources
 from typing import Any
 
-NAME = "glasshouse"
-
 
 def jupyter_server() -> dict[str, Any]:
     """What jupyter-server-proxy starts at ``/glasshouse/``, below the notebook server's address.
