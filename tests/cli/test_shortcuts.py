@@ -1,6 +1,7 @@
 """The command, its files, and what it says where there is nothing to test."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.explanation.shortcuts.find import Shortcuts
-from glasshouse.explanation.shortcuts.verdict import shortcut_verdict
+from glasshouse.explanation.shortcuts.verdict import limits_of, shortcut_verdict
 from tests.journeys.command import glasshouse_here
 from tests.serving.runs import trained_run
 
@@ -30,8 +31,39 @@ def test_the_words_and_the_files_say_the_same(
     assert found["image_count"] == 40 and found["tests"]
     page = (run / "shortcuts.html").read_text(encoding="utf-8")
     assert "Does it use a shortcut?" in page
+    report = (run / "report.html").read_text(encoding="utf-8")
+    assert 'href="shortcuts.html"' in report
+    assert 'id="sets"' in report, "the report is written again with its prediction sets"
     code, document, _ = glasshouse_here(["shortcuts", str(run), "--images", "40", "--json"], capsys)
     assert code == 0 and json.loads(document) == found
+
+
+def test_images_that_were_trained_on_are_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "other")
+    file = tmp_path / "other" / "environment.json"
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    facts["data"]["fingerprint"] = "0" * 64
+    file.write_text(json.dumps(facts), encoding="utf-8")
+    code, _, errors = glasshouse_here(["shortcuts", str(tmp_path / "other")], capsys)
+    assert code == 3 and "no longer has the images that" in errors
+    recipe = tmp_path / "other" / "recipe.toml"
+    words = recipe.read_text(encoding="utf-8")
+    for old, new in (("on_validation = false", "on_validation = true"), ('"best"', '"last"')):
+        assert old in words
+        words = words.replace(old, new)
+    recipe.write_text(words, encoding="utf-8")
+    code, _, errors = glasshouse_here(["shortcuts", str(tmp_path / "other")], capsys)
+    assert code == 2 and "shortcuts needs held-out images" in errors
+
+
+def test_two_classes_cannot_tell_compression_from_damage() -> None:
+    test: Any = SimpleNamespace(subject="all", kind="compression")
+    pair = Shortcuts(("a", "b"), 40, 40, 0.9, (test,), (), (), (), {}, {})
+    words = "With two classes there is no other wrong class"
+    assert words in " ".join(limits_of(pair))
+    assert words not in " ".join(limits_of(replace(pair, class_names=("a", "b", "c"))))
 
 
 @pytest.mark.parametrize(

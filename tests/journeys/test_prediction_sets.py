@@ -17,6 +17,7 @@ from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.schemas import Explanations, PredictionsDocument
 from glasshouse.serving.service.service import make_service
 from tests.journeys.command import glasshouse_here
+from tests.serving.runs import ALL_IMAGES, train_small
 from tests.serving.service.conftest import Caller
 
 Capture = pytest.CaptureFixture[str]
@@ -24,21 +25,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from glasshouse.recipe import load_recipe
-    from glasshouse.workflow.train.experiment import (
-        TrainRequest,
-        finish_experiment,
-        fit_experiment,
-        open_experiment,
-    )
-
-    folder = tmp_path_factory.mktemp("sets") / "run"
-    recipe = load_recipe("small-cnn", ["train.epochs=2", "train.precision=fp32"])
-    experiment = open_experiment(TrainRequest("digits", recipe, folder))
-    for _ in fit_experiment(experiment):
-        pass
-    finish_experiment(experiment)
-    return folder
+    return train_small(tmp_path_factory.mktemp("sets") / "run", "digits", ALL_IMAGES)
 
 
 @pytest.fixture(scope="module")

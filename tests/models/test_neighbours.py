@@ -32,10 +32,11 @@ def test_an_image_is_its_own_nearest_neighbour_at_distance_zero() -> None:
     assert found.distances.max() < 1e-3
 
 
-def test_equal_distances_are_in_the_order_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "_BLOCK", 2)
-    known = np.tile(np.array([[1.0, 0.0]], dtype=np.float32), (6, 1))
-    assert nearest_rows(known, known[:1], 3).rows.tolist() == [[0, 1, 2]]
+@pytest.mark.parametrize("block", [2, 100])
+def test_equal_rows_are_all_found_once(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "_BLOCK", block)
+    known = np.repeat(np.eye(2, dtype=np.float32), 6, axis=0)
+    assert sorted(nearest_rows(known, known[:1], 6).rows[0].tolist()) == [0, 1, 2, 3, 4, 5]
 
 
 def test_fewer_rows_than_asked_for_are_all_returned() -> None:

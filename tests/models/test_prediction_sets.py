@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -85,6 +87,13 @@ def test_a_classifier_without_scores_says_so_in_a_sentence() -> None:
     assert rule_of(None) is None
     with pytest.raises(UsageError, match="has no prediction sets"):
         rule_of(None, None, SetRequest(coverage=0.9))
+
+
+def test_scores_of_another_temperature_or_class_count_are_dropped() -> None:
+    found = predictions([[0.4, 0.3, 0.3]], conformity=scores())
+    assert found.conformity is not None
+    assert replace(found, temperature=2.0).conformity is None
+    assert predictions([[0.4, 0.3, 0.3]], conformity=scores(classes=4)).conformity is None
 
 
 def test_several_labels_per_image_are_refused_with_the_reason() -> None:

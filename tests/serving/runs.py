@@ -14,6 +14,8 @@ from glasshouse.workflow.train.experiment import (
 )
 
 SMALL = ("train.epochs=2", "train.precision=fp32", "train.device=cpu", "data.train_limit=300")
+# An override of train_small, for tests that count images.
+ALL_IMAGES = "data.train_limit=2000"
 
 
 def train_small(folder: Path, source: str = "digits", *overrides: str) -> Path:

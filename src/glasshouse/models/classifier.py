@@ -53,8 +53,8 @@ class Classifier:
     predicted from its threshold on. architecture: JSON values from which the network can be built
     again; None for a custom network, which only its own code can build. mirror: predictions use the
     mean logits of each image and its mirror image. conformity: the scores of held-out images, from
-    which prediction sets follow; dropped for another temperature or number of classes, so that a
-    copy with other weights or preprocessing is to be made with ``conformity=None``.
+    which prediction sets follow; dropped for another temperature or number of classes. A copy with
+    other weights, preprocessing or mirror is to be made with ``conformity=None``.
 
     A trial forward pass shows what the network returns. What is not yet logits becomes logits, and
     a GlasshouseWarning says how: a softmax or sigmoid at the end is left off, one output is read as
@@ -186,12 +186,9 @@ def require_same_classes(images: ImageSet, classifier: Classifier) -> None:
 
 
 def _fits(scores: ConformityScores, classifier: Classifier) -> bool:
-    """Whether scores can be those of a classifier; of another temperature they are wrong."""
-    return (
-        scores.temperature == classifier.temperature
-        and scores.class_count == len(classifier.class_names)
-        and not classifier.is_multi_label
-    )
+    """Whether scores can be those of a classifier."""
+    fits = scores.fits(classifier.temperature, len(classifier.class_names))
+    return fits and not classifier.is_multi_label
 
 
 def _require_thresholds(thresholds: tuple[float, ...], class_names: tuple[str, ...]) -> None:
@@ -324,8 +321,7 @@ def _saved_conformity(folder: Path, record: _Record) -> ConformityScores | None:
         scores = read_conformity(path)
     except StorageError as error:
         raise ModelError(str(error)) from error
-    facts = (scores.temperature, scores.class_count)
-    if facts != (record.temperature, len(record.class_names)):
+    if not scores.fits(record.temperature, len(record.class_names)):
         raise ModelError(
             f"{path} has the scores of another classifier: of {scores.class_count} classes at "
             f"temperature {scores.temperature:g}. Copy the complete folder again."

@@ -69,6 +69,10 @@ class ConformityScores:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def fits(self, temperature: float, class_count: int) -> bool:
+        """Whether sets may follow from them at this temperature; those at another one are wrong."""
+        return (self.temperature, self.class_count) == (temperature, class_count)
+
     def rule(
         self,
         coverage: float = COVERAGE,

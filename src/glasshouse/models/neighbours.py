@@ -35,8 +35,8 @@ def nearest_rows(
 ) -> Neighbours:
     """The rows of known ``(m, d)`` nearest to each of asked ``(n, d)``, at most count of them.
 
-    known may be in half precision and memory-mapped: it is read once, a block at a time. Equal
-    distances are in the order of the rows.
+    known may be in half precision and memory-mapped: it is read once, a block at a time. Rows at
+    equal distances come in any order.
     """
     count = min(count, len(known))
     queries = torch.from_numpy(np.asarray(asked, dtype=np.float32))
@@ -49,6 +49,6 @@ def nearest_rows(
         near, where = found.topk(min(count, len(block)), dim=1, largest=False)
         best = torch.cat([best, near], dim=1)
         places = torch.cat([places, where + start], dim=1)
-        order = best.argsort(dim=1, stable=True)[:, :count]
+        order = best.argsort(dim=1)[:, :count]
         best, places = best.gather(1, order), places.gather(1, order)
     return Neighbours(places.numpy(), best.clamp_min(0).sqrt().numpy())

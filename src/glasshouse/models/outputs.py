@@ -38,7 +38,8 @@ class Predictions:
     targets: as those of an ImageSet; -1 for images without a label, such as single files.
     thresholds ``(k,)``: set where an image may have several labels, each of which has a probability
     of its own; a label is predicted from this probability on. conformity: the classifier's, from
-    which prediction sets follow; it is not saved with predictions.
+    which prediction sets follow; dropped for another temperature or number of classes, and not
+    saved with predictions.
     """
 
     logits: NDArray[np.float32]
@@ -48,6 +49,12 @@ class Predictions:
     temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
     conformity: ConformityScores | None = None
+
+    def __post_init__(self) -> None:
+        scores, classes = self.conformity, self.logits.shape[-1]
+        if scores is not None and not scores.fits(self.temperature, classes):
+            # The only way to set a field of a frozen dataclass.
+            object.__setattr__(self, "conformity", None)
 
     def __len__(self) -> int:
         return len(self.targets)

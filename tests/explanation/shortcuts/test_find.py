@@ -1,5 +1,7 @@
 """Networks whose cue is known, because they are written down and not trained."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -104,6 +106,20 @@ def test_equal_places_have_equal_areas() -> None:
             assert places[other].area == pytest.approx(place.area, rel=0.6)
     assert places["top left corner"].mask[:10, :10].all()
     assert places["top left corner"].mask.sum() == 100
+
+
+def test_images_of_other_classes_or_of_another_size_are_refused() -> None:
+    images = make_shapes("validation", 40)
+    known = classifier(ReadsColour(slice(3), slice(3)), images)
+    names = tuple(reversed(images.class_names))
+    other = replace(images, class_names=names)
+    small = replace(images, pixels=images.pixels[:, :, :16, :16], masks=None)
+    for pair in ((other, images), (images, other)):
+        with pytest.raises(DataError, match="the images have the classes"):
+            find_shortcuts(known, *pair)
+    for pair in ((small, images), (images, small)):
+        with pytest.raises(DataError, match="the images are 16x16"):
+            find_shortcuts(known, *pair)
 
 
 def test_one_class_is_refused_with_the_reason() -> None:

@@ -6,19 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glasshouse.data.images import ImageSet, Splits
+from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError, StorageError
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier, load_classifier
-from glasshouse.recipe import load_recipe
 from glasshouse.runs import folder as runs
-from glasshouse.workflow.train.experiment import (
-    TrainRequest,
-    finish_experiment,
-    fit_experiment,
-    open_experiment,
-)
 from glasshouse.workflow.use.similar_images import (
     KnownImages,
     features_of,
@@ -26,17 +19,12 @@ from glasshouse.workflow.use.similar_images import (
     similar_images,
 )
 from tests.journeys.command import glasshouse_here
+from tests.serving.runs import ALL_IMAGES, train_small
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("similar") / "run"
-    recipe = load_recipe("small-cnn", ["train.epochs=2", "train.precision=fp32"])
-    experiment = open_experiment(TrainRequest("digits", recipe, folder))
-    for _ in fit_experiment(experiment):
-        pass
-    finish_experiment(experiment)
-    return folder
+    return train_small(tmp_path_factory.mktemp("similar") / "run", "digits", ALL_IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +102,8 @@ def test_features_are_kept_in_half_precision_and_made_again_for_other_weights(
 def test_a_source_that_has_changed_is_named(
     run: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch, splits: Splits
 ) -> None:
-    from glasshouse.data.images import take
-
     less = replace(splits, train=take(splits.train, np.arange(10)))
-    where = "glasshouse.workflow.use.similar_images.load_splits"
+    where = "glasshouse.workflow.use.run_splits.load_splits"
     (run / runs.TRAINING_FEATURES).unlink(missing_ok=True)
     monkeypatch.setattr(where, lambda *_, **__: less)
     with pytest.raises(DataError, match=r"digits no longer has the images that .* was trained on"):

@@ -1,7 +1,7 @@
 """Does a classifier use what it should not? Suspicion from maps, proof by intervention."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,8 @@ from glasshouse.explanation.shortcuts.proof import (
     measure_exchange,
 )
 from glasshouse.explanation.shortcuts.suspicion import MapShare, map_shares
-from glasshouse.models.classifier import Classifier
+from glasshouse.models.classifier import Classifier, require_same_classes
+from glasshouse.models.image_inputs import of_network_size
 from glasshouse.models.predict import logits_of, require_classifier
 from glasshouse.models.summary import summarize
 
@@ -105,9 +106,13 @@ def find_shortcuts(
     images: held out, such as the validation split. reference: training images, which tell what the
     images of each class have in common. count: of images that are changed; unset: up to 1,000, as
     far as the network is small. progress: called with (name, done, in total). Raises DataError for
-    several labels per image, and for fewer than two classes with two images.
+    several labels per image, for images of other classes or of another size than the classifier's,
+    and for fewer than two classes with two images.
     """
     require_classifier(classifier)
+    for given in (images, reference):
+        require_same_classes(given, classifier)
+        of_network_size(given.pixels, classifier.preprocessing)
     some = _chosen(images, count or _affordable(classifier, images, _PROOF_COST / _PASSES))
     report = progress or (lambda name, done, total: None)
     donors, cues = choose_donors(some), class_cues(reference)
@@ -261,8 +266,3 @@ def _examples(
         )
         for row in rows
     )
-
-
-def without_images(found: Shortcuts) -> Shortcuts:
-    """The same without pixels, for a file."""
-    return replace(found, examples={})

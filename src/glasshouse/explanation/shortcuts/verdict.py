@@ -113,6 +113,11 @@ def limits_of(found: Shortcuts) -> tuple[str, ...]:
             "No class has images that were compressed otherwise than those of the others, as far "
             "as it shows after resizing."
         )
+    elif len(found.class_names) == 2:
+        words.append(
+            "With two classes there is no other wrong class to compare with: an answer that "
+            "compression moves may follow it or be damaged by it."
+        )
     strong = [t for t in found.tests if t.kind == "tint" and t.subject == "all" and not t.is_used]
     if strong and strong[0].effect.p_adjusted < 0.05 and strong[0].effect.lost.value >= FLOOR:
         words.append(

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from glasshouse.data.images import ImageSet, Splits, take
-from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError
 from glasshouse.evaluation.evaluation import evaluate
 from glasshouse.explanation.explain import explain_page
@@ -18,10 +17,10 @@ from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions, load_predictions, predict
 from glasshouse.report.explanation_page import write_mistakes_page
 from glasshouse.runs import folder as runs
-from glasshouse.workflow.train.pretrained_setup import data_settings
 from glasshouse.workflow.train.reporting import write_run_report
 from glasshouse.workflow.train.worst_mistakes import explain_worst, images_named
 from glasshouse.workflow.use.predictions import load_run_classifier
+from glasshouse.workflow.use.run_splits import splits_of_run
 from glasshouse.workflow.use.source_check import require_one_label
 
 
@@ -62,20 +61,10 @@ def explain_run_mistakes(
     return run / runs.MISTAKES
 
 
-def splits_of_run(facts: runs.Run, *, data_dir: Path | None, offline: bool) -> Splits:
-    """The images that a run was trained on, as its recipe wants them, with its notes."""
-    recipe = facts.recipe
-    is_own = recipe.model.pretrained is None
-    settings = recipe.data if is_own else data_settings(facts.source, recipe)
-    return replace(
-        load_splits(facts.source, settings, data_dir=data_dir or facts.data_dir, offline=offline),
-        notes=tuple(facts.environment["data"]["notes"]),
-    )
-
-
 def refresh_report(run: Path, splits: Splits, classifier: Classifier) -> None:
     """Write the report of a run again, which links to the pages that lie next to it."""
-    test = load_predictions(run / runs.PREDICTIONS)
+    # Predictions are stored without the scores that prediction sets are measured by.
+    test = replace(load_predictions(run / runs.PREDICTIONS), conformity=classifier.conformity)
     explained = explain_worst(
         classifier,
         splits,

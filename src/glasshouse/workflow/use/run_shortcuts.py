@@ -9,8 +9,9 @@ from glasshouse.report.shortcut_page import write_shortcuts_page
 from glasshouse.runs import folder as runs
 from glasshouse.storage import write_json
 from glasshouse.workflow.use.predictions import load_run_classifier
-from glasshouse.workflow.use.run_mistakes import refresh_report, splits_of_run
-from glasshouse.workflow.use.source_check import require_one_label
+from glasshouse.workflow.use.run_mistakes import refresh_report
+from glasshouse.workflow.use.run_splits import require_images_of_run, splits_of_run
+from glasshouse.workflow.use.source_check import require_held_out, require_one_label
 
 
 def find_run_shortcuts(
@@ -26,11 +27,14 @@ def find_run_shortcuts(
 
     The images are those of the validation split; the test split is not used, because what is
     learned here may change the model. count: of images; unset: see `find_shortcuts`. classifier:
-    the run's, where it is loaded already.
+    the run's, where it is loaded already. Raises DataError where its images have changed, and
+    RecipeError for a run that was trained on its validation split.
     """
     classifier, facts = classifier or load_run_classifier(run), runs.read_run(run)
     require_one_label(facts.source, "shortcuts")
+    require_held_out(facts.recipe.data, "shortcuts")
     splits = splits_of_run(facts, data_dir=data_dir, offline=offline)
+    require_images_of_run(splits, facts)
     found = find_shortcuts(
         classifier, splits.validation, splits.train, count=count, progress=progress
     )

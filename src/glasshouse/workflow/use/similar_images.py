@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from glasshouse.data.images import ImageSet
-from glasshouse.data.sources import fingerprint, load_splits
-from glasshouse.errors import DataError, StorageError
+from glasshouse.errors import StorageError
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import MODEL_FILE, Classifier, Preprocessing
 from glasshouse.models.forward import predict_logits, require_finite
 from glasshouse.models.neighbours import nearest_rows, unit_rows
 from glasshouse.runs import folder as runs
 from glasshouse.storage import read_json, read_tensors, write_tensors
-from glasshouse.workflow.train.pretrained_setup import data_settings
+from glasshouse.workflow.use.run_splits import require_images_of_run, splits_of_run
 
 SIMILAR = 5
 # A photo is said to be unlike the training images where fewer validation images than this are.
@@ -138,17 +137,8 @@ def _computed(
     run: Path, classifier: Classifier, data_dir: Path | None, offline: bool
 ) -> KnownImages:
     facts = runs.read_run(run)
-    recipe = facts.recipe
-    is_own = recipe.model.pretrained is None
-    settings = recipe.data if is_own else data_settings(facts.source, recipe)
-    splits = load_splits(
-        facts.source, settings, data_dir=data_dir or facts.data_dir, offline=offline
-    )
-    if fingerprint(splits) != facts.environment["data"]["fingerprint"]:
-        raise DataError(
-            f"{facts.source} no longer has the images that {run} was trained on: train again, or "
-            "restore them"
-        )
+    splits = splits_of_run(facts, data_dir=data_dir, offline=offline)
+    require_images_of_run(splits, facts)
     body = backbone_of(classifier.net)
     train, validation = (
         features_of(body, classifier.preprocessing, each.pixels)
@@ -156,7 +146,7 @@ def _computed(
     )
     half = train.astype(np.float16)
     # Images that were trained on say nothing about others.
-    others = validation[:0] if recipe.data.train_on_validation else validation
+    others = validation[:0] if facts.recipe.data.train_on_validation else validation
     far = _fifth(nearest_rows(half, others, SIMILAR).distances) if len(others) else others[:, 0]
     return KnownImages(half, _labels(splits.train), splits.train.ids, np.sort(far))
 
