@@ -5,7 +5,6 @@ import signal
 import socket
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ import torch
 
 from glasshouse.cluster.connection import connected
 from glasshouse.cluster.pieces import Cluster, Terms, opened, portable, run_piece
-from glasshouse.cluster.spread import here
 from glasshouse.errors import (
     BadImage,
     DataError,
@@ -57,16 +55,16 @@ def die_once(folder: Path) -> int:
     return attempts
 
 
-def threads(_: int) -> int:
+def threads() -> int:
     return torch.get_num_threads()
 
 
 @on_nodes
-def test_results_are_in_the_order_of_the_items(cluster: Cluster) -> None:
-    work = partial(times, 3)
+def test_each_piece_has_its_own_result(cluster: Cluster) -> None:
     assert cluster.places == 2
-    assert list(cluster.spread(work, range(20))) == list(here(work, range(20)))
-    assert list(cluster.spread(work, [])) == []
+    pieces = [cluster.begin(times, 3, number) for number in range(20)]
+    assert [cluster.result(piece) for piece in pieces] == [3 * number for number in range(20)]
+    assert cluster.ended(pieces, 1) and cluster.ended([], 1) == []
 
 
 @on_nodes
@@ -75,10 +73,10 @@ def test_errors_and_warnings_are_those_of_the_piece(cluster: Cluster) -> None:
         pytest.warns(GlasshouseWarning, match="take care"),
         pytest.raises(DataError, match=r"two files are bad\n  a\.png: empty") as caught,
     ):
-        list(cluster.spread(fail, ["data"]))
+        cluster.result(cluster.begin(fail, "data"))
     assert caught.value.exit_code == 3
     with pytest.warns(GlasshouseWarning), pytest.raises(StorageError, match="/data/none"):
-        list(cluster.spread(fail, ["system"]))
+        cluster.result(cluster.begin(fail, "system"))
 
 
 @on_nodes
@@ -88,7 +86,7 @@ def test_a_piece_whose_process_dies_runs_again(cluster: Cluster, tmp_path: Path)
 
 @on_nodes
 def test_a_piece_computes_with_its_threads(cluster: Cluster) -> None:
-    assert list(cluster.spread(threads, [0, 1])) == [cluster.terms.threads] * 2
+    assert cluster.result(cluster.begin(threads)) == cluster.terms.threads
 
 
 @on_nodes

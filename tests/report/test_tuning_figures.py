@@ -1,8 +1,10 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from glasshouse.cli.ladder import format_ladder
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.report.encoding import figure_png
@@ -17,6 +19,7 @@ from glasshouse.report.ladder_report import (
 )
 from glasshouse.report.tuning_plots import TrialRecord, search_history, search_importance
 from glasshouse.training.lr_curve import read_curve
+from glasshouse.wording import ACCURACY, PRECISION
 from tests.report.test_plots import texts
 from tests.training.test_finder import LRS, X, textbook
 
@@ -82,6 +85,24 @@ def test_the_ladder_page_says_what_is_significant_and_escapes_names() -> None:
         ladder
     )
     assert "'alike' with 75.10 %" in lead(ladder)
+
+
+@pytest.mark.parametrize("metric", [ACCURACY, PRECISION])
+def test_the_table_of_a_ladder_is_aligned(metric: str) -> None:
+    ladder = Ladder("digits", 10, 2, 10000, tuple(replace(r, metric=metric) for r in ROWS))
+    heading, first, better, *_ = format_ladder(ladder).splitlines()
+    end = heading.index("seconds") + len("seconds")
+    assert [line[end - 3 : end + 2] for line in (first, better)] == ["3.2  "] * 2
+    assert heading.index("gain") == first.index("baseline") == better.index("+")
+
+
+def test_gains_of_mean_average_precision_are_numbers() -> None:
+    rows = tuple(replace(r, metric=PRECISION) for r in ROWS)
+    assert gain_text(rows[1]) == "+0.050 ± 0.030"
+    page = render_ladder_page(Ladder("digits", 10, 2, 10000, rows))
+    assert "+0.050 ± 0.030" in page and "0.750</td><td>0.730 to 0.770" in page
+    assert "points" not in page and "%</td>" not in page
+    assert "'alike' with 0.751 (0.731 to 0.771)" in page.replace("&#39;", "'")
 
 
 def trial(number: int, state: str, value: float | None) -> TrialRecord:

@@ -81,7 +81,7 @@ def ladder(
     with runner_on(on, ladder_requests(request, overrides=overrides, seeds=seeds)) as run:
         found = climb(
             request, overrides=overrides, seeds=seeds, run=run,
-            on_step=lambda so_far: say(f"\n{_line(so_far.rows[-1], 0)}\n"),
+            on_step=lambda so_far: say(f"\n{_line(so_far.rows[-1])}\n"),
         )  # fmt: skip
     if json:
         print_json({**asdict(found), "folder": str(folder)})
@@ -94,23 +94,23 @@ def format_ladder(found: "Ladder") -> str:
     """One line per step, then the overall gain."""
     from glasshouse.report.ladder_report import lead, metric_of
 
-    width = max(len(row.name) for row in found.rows)
     score = f"test {metric_of(found)}, 95 % interval"
-    heading = f"{'step':<{width}}  {score:<29}  seconds  gain over the step before"
+    widths = max(len(row.name) for row in found.rows), len(score)
+    heading = f"{'step':<{widths[0]}}  {score}  seconds  gain over the step before"
     note = (
         f"{pluralize(found.epochs, 'epoch')} and {pluralize(found.seeds, 'seed')} per step, "
         f"{pluralize(found.image_count, 'test image')}; gains are paired by seed and image."
     )
     if found.seeds == 1:
         note += " With a single seed, the intervals do not include the variation between seeds."
-    return "\n".join([heading, *(_line(row, width) for row in found.rows), lead(found), note])
+    return "\n".join([heading, *(_line(row, *widths) for row in found.rows), lead(found), note])
 
 
-def _line(row: "LadderRow", width: int) -> str:
+def _line(row: "LadderRow", width: int = 0, score_width: int = 0) -> str:
     from glasshouse.cli.metrics_text import metric_interval
     from glasshouse.report.ladder_report import gain_text, seconds_text
 
     if row.score is None:
         return f"{row.name:<{width}}  {row.problem}"
     score = metric_interval(row.metric, row.score)
-    return f"{row.name:<{width}}  {score:<29}  {seconds_text(row):>7}  {gain_text(row)}"
+    return f"{row.name:<{width}}  {score:<{score_width}}  {seconds_text(row):>7}  {gain_text(row)}"

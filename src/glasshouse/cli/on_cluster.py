@@ -5,14 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glasshouse.cluster.spread import Spread, here
 from glasshouse.wording import pluralize
 
 if TYPE_CHECKING:
     from glasshouse.cluster.pieces import Cluster
     from glasshouse.workflow.compare.seeds import Runner
     from glasshouse.workflow.train.experiment import TrainRequest
-    from glasshouse.workflow.tune.remote_crew import ClusterCrew
+    from glasshouse.workflow.tune.crew import Crew
 
 
 @contextmanager
@@ -52,25 +51,15 @@ def runner_on(on: str | None, requests: Sequence["TrainRequest"]) -> Iterator["R
 
 
 @contextmanager
-def crew_on(
-    on: str | None, out: Path, workers: int | None, device: str
-) -> Iterator["ClusterCrew | None"]:
-    """Who trains the trials of a search on a cluster; None: processes of this machine."""
+def crew_on(on: str | None, out: Path, workers: int | None, device: str) -> Iterator["Crew"]:
+    """Who trains the trials of a search: processes of this machine, or of a cluster."""
     if on is None:
-        yield None
+        from glasshouse.workflow.tune.crew import ProcessCrew
+
+        yield ProcessCrew(workers or 1)
         return
     from glasshouse.cluster.folders import marked
     from glasshouse.workflow.tune.remote_crew import ClusterCrew
 
     with cluster_at(on, device) as cluster, marked(out) as marker:
         yield ClusterCrew(cluster, marker, workers or cluster.places)
-
-
-@contextmanager
-def spread_on(on: str | None, device: str) -> Iterator[Spread]:
-    """What does independent pieces of work: this process, or a cluster."""
-    if on is None:
-        yield here
-        return
-    with cluster_at(on, device) as cluster:
-        yield cluster.spread

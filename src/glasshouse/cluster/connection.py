@@ -23,8 +23,6 @@ _ADDRESS = re.compile(r"(ray://)?[^:/\s]+:\d+|auto")
 _STORE_BYTES = 200_000_000
 _REACHED_S, _STARTS = 15, 3
 _TOKEN_FILE = Path(".ray") / "auth_token"
-# Of a piece whose process ran out of memory again and again; without a number, for ever.
-_ENDS = {"RAY_task_oom_retries": "5"}
 
 
 def require_address(address: str | None) -> None:
@@ -51,7 +49,8 @@ def connected(address: str, *, device: str = "cpu") -> Iterator[Cluster]:
     """
     require_address(address)
     threads = _threads()
-    with _settings(address), _initialised(address) as ray:
+    _set_environment(address)
+    with _initialised(address) as ray:
         cluster = Cluster(ray, Terms(read_versions(), threads), _gpus(ray, device))
         require_alike_nodes(cluster)
         yield cluster
@@ -72,23 +71,20 @@ def _gpus(ray: Any, device: str) -> int:
     return int(has_some and (device == "auto" or device.startswith("cuda")))
 
 
-@contextmanager
-def _settings(address: str) -> Iterator[None]:
-    """What Ray reads from the environment when it is imported, and its processes inherit."""
+def _set_environment(address: str) -> None:
+    """Set what Ray reads when it is imported, and its processes inherit."""
     wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
     for name, value in {**wanted, "RAY_AUTH_MODE": "token"}.items():
         os.environ.setdefault(name, value)
     if address != LOCAL:
         _require_reachable(address)
         _require_token(address)
-        yield
         return
-    for name, value in _ENDS.items():
-        os.environ.setdefault(name, value)
+    # Without a number, Ray repeats a piece that runs out of memory for ever.
+    os.environ.setdefault("RAY_task_oom_retries", "5")
     if not _has_token():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     os.environ.update(child_environment())
-    yield
 
 
 def _require_reachable(address: str) -> None:

@@ -2,10 +2,10 @@
 
 import socket
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 from glasshouse.cluster.versions import Versions, require_versions, version_reader
 from glasshouse.errors import (
@@ -17,9 +17,6 @@ from glasshouse.errors import (
     UsageError,
     describe_failed,
 )
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 # A piece that ends its process this often does so for a reason, for example because memory runs
 # out; machines are lost less often.
@@ -67,12 +64,8 @@ class Cluster:
         """What Ray reserves for a piece."""
         return {"num_cpus": self.terms.threads, "num_gpus": self.gpus}
 
-    def store(self, value: object) -> Any:
-        """A value that many pieces use, sent to each machine once."""
-        return self.ray.put(value)
-
     def begin(self, work: Callable[..., object], *arguments: object) -> Any:
-        """Hand out a piece; what `store` returned arrives as the value itself."""
+        """Hand out a piece."""
         task = self.ray.remote(run_piece).options(
             max_retries=_ATTEMPTS, retry_exceptions=False, **self.options()
         )
@@ -99,29 +92,6 @@ class Cluster:
         """Have pieces stopped."""
         for piece in pieces:
             self.ray.cancel(piece, force=True)
-
-    def spread(self, work: Callable[[Item], Result], items: Iterable[Item], /) -> Iterator[Result]:
-        """Do some work on each item on the cluster; the results are in the order of the items."""
-        shared = self.store(work)
-        rest = iter(items)
-        handed: list[Any] = []
-        try:
-            while True:
-                # Few ahead, so that neither items nor results fill the memory.
-                while len(handed) <= 2 * self.places and (item := next(rest, _NONE)) is not _NONE:
-                    handed.append(self.begin(_do, shared, item))
-                if not handed:
-                    return
-                yield self.result(handed.pop(0))
-        finally:
-            self.stop(handed)
-
-
-_NONE: Any = object()
-
-
-def _do(work: Callable[[Item], Result], item: Item) -> Result:
-    return work(item)
 
 
 def run_piece(terms: Terms, work: Callable[..., object], *arguments: object) -> Outcome:

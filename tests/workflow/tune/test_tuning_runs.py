@@ -16,7 +16,7 @@ from glasshouse.runs.folder import read_run
 from glasshouse.settings import StepDecay, TransferSettings
 from glasshouse.storage import read_json, read_tensors, write_tensors
 from glasshouse.workflow.compare.compare_runs import compare_runs, disagreement_images
-from glasshouse.workflow.compare.ladder import RUNGS, climb, rung_recipe
+from glasshouse.workflow.compare.ladder import RUNGS, climb, ladder_requests, rung_recipe
 from glasshouse.workflow.compare.reproduce import compare_folders, reproduce
 from glasshouse.workflow.compare.seeds import is_finished, run_quietly, seed_requests, train_seeds
 from glasshouse.workflow.train.experiment import TrainRequest, open_experiment
@@ -200,6 +200,27 @@ def test_the_ladder_measures_each_step_against_the_one_before(tmp_path: Path) ->
     assert trained == ["2-augmentation/seed-0", "3-our-best/seed-0"]
     assert again.rows[2].recipe == "small-residual"
     assert again == found
+
+
+def test_the_runs_of_a_ladder_are_known_before_it_is_climbed(tmp_path: Path) -> None:
+    asked: list[TrainRequest] = []
+
+    def run(each: TrainRequest) -> None:
+        asked.append(each)
+        raise DivergedError("no")
+
+    # Cycles are shares of the budget, also where a setting trains for longer than that.
+    changes = ("train.epochs=6", "train.seed=5")
+    with pytest.raises(DivergedError):
+        climb(request(tmp_path), overrides=changes, seeds=1, run=run)
+    expected = ladder_requests(request(tmp_path), overrides=changes, seeds=1)
+    assert [(each.out, each.recipe) for each in asked] == [(e.out, e.recipe) for e in expected]
+    assert len(expected) == len(RUNGS)
+    every = expected[4].recipe.train
+    assert isinstance(every.schedule, StepDecay) and every.schedule.every == pytest.approx(0.8)
+    assert (every.epochs, every.seed) == (6, 5)
+    two = ladder_requests(request(tmp_path), seeds=2, rungs=RUNGS[:1])
+    assert [each.out.name for each in two] == ["seed-0", "seed-1"]
 
 
 def test_a_ladder_without_any_trainable_step_raises(tmp_path: Path) -> None:

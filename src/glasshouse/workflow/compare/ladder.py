@@ -113,7 +113,7 @@ def climb(
     rows: list[LadderRow] = []
     before: _Measured | None = None
     for number, rung in enumerate(rungs, start=1):
-        step = _rung_request(request, number, rung, overrides)
+        step = replace(request, out=_step_folder(request.out, number, rung))
         row, before = _step(rung, step, (seeds, overrides), run, before)
         rows.append(row)
         if before is not None:
@@ -133,19 +133,21 @@ def ladder_requests(
     rungs: Sequence[Rung] = RUNGS,
 ) -> tuple[TrainRequest, ...]:
     """Every run that `climb` trains, unless a step needs another recipe for these images."""
+    epochs = request.recipe.train.epochs
     steps = (
-        _rung_request(request, number, rung, overrides) for number, rung in enumerate(rungs, 1)
+        replace(
+            request,
+            recipe=rung_recipe(rung, epochs, overrides),
+            out=_step_folder(request.out, number, rung),
+        )
+        for number, rung in enumerate(rungs, start=1)
     )
     return tuple(each for step in steps for each in seed_requests(step, seeds))
 
 
-def _rung_request(
-    request: TrainRequest, number: int, rung: Rung, overrides: Sequence[str]
-) -> TrainRequest:
-    """A step as a run, which has a folder for each seed."""
-    recipe = rung_recipe(rung, request.recipe.train.epochs, overrides)
-    folder = request.out / f"{number}-{rung.name.replace(' ', '-')}"
-    return replace(request, recipe=recipe, out=folder)
+def _step_folder(out: Path, number: int, rung: Rung) -> Path:
+    """The folder of a step, which has one for each seed."""
+    return out / f"{number}-{rung.name.replace(' ', '-')}"
 
 
 @dataclass(frozen=True)

@@ -102,12 +102,9 @@ def trained_ahead(
     """
     with marked(requests[0].out.parent) as marker:
         ahead = _Ahead(cluster, marker, on_end, signal_received)
-        has_begun = False
 
         def run(request: TrainRequest) -> None:
-            nonlocal has_begun
-            if not has_begun:
-                has_begun = True
+            if not ahead.pieces and not ahead.errors:
                 for each in requests:
                     ahead.begin(each)
             ahead.finish(request)

@@ -86,7 +86,11 @@ class ClusterWorker:
         ray = self.crew.cluster.ray
         try:
             outcome: Outcome = ray.get(self.answer)
-        except ray.exceptions.RayActorError as error:
+        except ray.exceptions.RayTaskError:
+            raise  # a fault in the code, with its traceback
+        # Not only of a dead actor: where memory ran out, or its node took the answer along, Ray
+        # raises errors of other classes.
+        except ray.exceptions.RayError as error:
             raise EOFError(str(error)) from error
         message: Reached | Sent = opened(outcome)
         if isinstance(message, Reached):

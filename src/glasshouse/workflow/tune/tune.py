@@ -118,13 +118,13 @@ def tune(
 
 
 def search_with(
-    crew: Crew | None,
+    crew: Crew,
     search: Search,
     *,
     on_trial: Callable[[TrialRecord], None] = lambda trial: None,
     signal_received: Callable[[], int | None] = lambda: None,
 ) -> SearchResult:
-    """`tune` with others who train; None: processes of this machine."""
+    """`tune` with a crew that need not be processes of this machine."""
     if search.trials < 1 or search.workers < 1:
         raise UsageError(
             "tune: expected a trial and a worker or more, received "
@@ -135,12 +135,8 @@ def search_with(
     holding.hold(search.out)
     try:
         _write_or_compare_settings(search)
-        pool = _Pool(
-            search,
-            studies.open_study(search.out, prune=search.prune),
-            crew or ProcessCrew(search.workers),
-            on_trial,
-        )
+        study = studies.open_study(search.out, prune=search.prune)
+        pool = _Pool(search, study, crew, on_trial)
         return _searched(pool, signal_received)
     finally:
         holding.release(search.out)

@@ -1,0 +1,30 @@
+"""The gallery of images whose labels may be wrong."""
+
+from pathlib import Path
+
+import numpy as np
+
+from glasshouse.evaluation.suspect_labels import SuspectLabel, SuspectPair
+from glasshouse.report.label_page import write_label_page
+
+
+def page(tmp_path: Path, *suspects: SuspectLabel | SuspectPair) -> str:
+    images = {each.id: np.zeros((3, 8, 8), np.uint8) for each in suspects}
+    write_label_page(suspects, images, tmp_path / "page.html", source="pets", image_count=9)
+    return (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_an_image_has_its_label_and_the_class_predicted_instead(tmp_path: Path) -> None:
+    text = page(tmp_path, SuspectLabel("a.png", "cat", "dog", 0.1, 0.9))
+    assert "labelled cat 10%, predicted dog 90%" in text and "1 of 9 images" in text
+
+
+def test_of_several_labels_a_pair_says_which_is_missing_and_which_is_wrong(tmp_path: Path) -> None:
+    text = page(
+        tmp_path,
+        SuspectPair("a.png", "cat", is_given=True, probability=0.03),
+        SuspectPair("a.png", "dog", is_given=False, probability=0.97),
+    )
+    assert "labelled cat, predicted only 3%" in text
+    assert "labelled not dog, predicted dog 97%" in text
+    assert "1 of 9 images" in text
