@@ -1,10 +1,21 @@
 import multiprocessing
 import signal
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
-from glasshouse.workflow.tune.worker import _orphaned
+from glasshouse.recipe import load_recipe
+from glasshouse.workflow.tune.worker import (
+    Ended,
+    Messages,
+    Reached,
+    Task,
+    _orphaned,
+    trial_messages,
+)
 
 
 @pytest.mark.parametrize(("is_alive", "expected"), [(True, None), (False, signal.SIGTERM)])
@@ -19,3 +30,28 @@ def test_a_worker_stops_once_its_search_has_died(
 def test_training_outside_a_worker_process_is_not_orphaned() -> None:
     assert multiprocessing.parent_process() is None
     assert _orphaned() is None
+
+
+def several_labels(folder: Path) -> Messages:
+    changes = ["data.train_limit=96", "train.device=cpu", "train.precision=fp32", "train.epochs=3"]
+    recipe: Any = load_recipe("small-cnn", changes).model_dump(mode="json", exclude_none=True)
+    return trial_messages(Task("shapes-multi", recipe, folder, None, True))
+
+
+def heard(messages: Messages, most: int) -> list[Reached | Ended]:
+    found = [next(messages)]
+    while len(found) < most and isinstance(found[-1], Reached):
+        found.append(messages.send(True))
+    messages.close()
+    return found
+
+
+def test_a_resumed_trial_with_several_labels_reports_the_scores_of_each_epoch_again(
+    tmp_path: Path,
+) -> None:
+    torch.set_num_threads(1)
+    whole = heard(several_labels(tmp_path / "whole"), 9)
+    assert [type(each) for each in whole] == [Reached] * 3 + [Ended]
+    assert len({each.score for each in whole if isinstance(each, Reached)}) == 3
+    assert heard(several_labels(tmp_path / "lost"), 3) == whole[:3]
+    assert heard(several_labels(tmp_path / "lost"), 9) == whole
