@@ -50,10 +50,10 @@ def test_all_runs_begin_with_the_first_and_others_when_they_are_asked_for(tmp_pa
     ended: list[Path] = []
     with trained_ahead(cluster, [first, second], on_end=lambda each: ended.append(each.out)) as run:
         assert cluster.handed == []
-        run(first)
-        assert cluster.handed == [first.out, second.out] and ended == [second.out, first.out]
         run(second)
-        assert len(cluster.handed) == 2
+        assert cluster.handed == [first.out, second.out] and ended == [second.out]
+        run(first)
+        assert len(cluster.handed) == 2 and ended == [second.out, first.out]
         run(other)
     assert cluster.handed[2:] == [other.out] == ended[2:]
     assert cluster.stopped == [] and [path.name for path in tmp_path.iterdir()] == ["out"]
