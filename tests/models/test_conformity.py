@@ -163,3 +163,9 @@ def test_other_files_are_named(tmp_path: Path) -> None:
     write_bytes(tmp_path / "c", conformity_bytes(short))
     with pytest.raises(StorageError, match="damaged"):
         read_conformity(tmp_path / "c")
+
+
+def test_raps_adds_a_penalty_for_each_class_after_the_fifth() -> None:
+    shares = np.array([[0.3, 0.2, 0.15, 0.12, 0.1, 0.08, 0.05]])
+    penalty = scores_of(shares, "raps") - scores_of(shares, "aps")
+    assert penalty[0] == pytest.approx([0, 0, 0, 0, 0, 0.01, 0.02])

@@ -121,6 +121,9 @@ def test_a_photo_that_is_unlike_all_of_them_is_said_to_be() -> None:
     # No validation image is as far, and 1 of 100 is the smallest that 99 of them can show.
     assert far.p_value == pytest.approx(0.01)
     assert far.lines()[-1].startswith("unlike the training images: only 1 % of the validation")
+    level = replace(known, far=np.full(99, far.distances[-1], dtype=np.float32))
+    (equal,) = similar_images(level, -np.eye(8, dtype=np.float32)[:1])
+    assert equal.p_value == 1
     near = replace(far, p_value=0.4)
     assert [line.split(":")[0] for line in near.lines()] == [
         f"resembles {label} (1.414)" for label in far.labels
