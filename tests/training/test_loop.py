@@ -74,6 +74,7 @@ def test_a_tiny_network_learns(tiny_net: nn.Module, tiny_splits: Splits, values:
     assert state.history[-1].train_loss < state.history[0].train_loss
 
 
+@pytest.mark.usefixtures("torch_dropout")
 @pytest.mark.parametrize(
     "values", [{}, {"label_smoothing": 0.2, "gradient_clip": 0.3, "warmup_epochs": 1}]
 )

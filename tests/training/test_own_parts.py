@@ -64,6 +64,7 @@ def rmsprop(net: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.RMSprop(net.parameters(), lr=2e-3)
 
 
+@pytest.mark.usefixtures("torch_dropout")
 def test_own_batches_loss_and_optimizer_do_what_a_plain_loop_does(
     tiny_net: Net, tiny_splits: Splits
 ) -> None:

@@ -48,6 +48,7 @@ def test_the_sum_is_a_binary_tree() -> None:
     assert total.numpy().tobytes() == expected.numpy().tobytes()
 
 
+@pytest.mark.usefixtures("torch_dropout")
 @pytest.mark.parametrize("images", [96, 90])
 def test_a_step_is_that_of_plain_torch_over_the_shards(
     tiny_net: nn.Module, tiny_splits: Splits, images: int

@@ -29,6 +29,7 @@ from glasshouse.models.predict import autocast, device_of, passes, predict_logit
 from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.convolutions import faster_convolutions
+from glasshouse.training.layer_passes import pass_forward
 from glasshouse.training.losses import (
     batch_loss,
     correct_images,
@@ -200,7 +201,7 @@ def backward(state: TrainingState, setup: TrainingSetup, batch: Batch) -> tuple[
 
 def _answered(net: nn.Module, inputs: Tensor) -> Tensor:
     try:
-        logits: Tensor = net(inputs.contiguous(memory_format=torch.channels_last))
+        logits = pass_forward(net, inputs.contiguous(memory_format=torch.channels_last))
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

@@ -1,0 +1,123 @@
+"""The training pass of a Sequential: what its layers compute, and dropout as torch does it."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glasshouse.training.layer_passes import dropout, pass_forward, passes_of
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    block = nn.Sequential(nn.Conv2d(6, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1), block,
+        nn.Conv2d(8, 8, 1), nn.Sigmoid(), nn.ReLU(),
+        nn.Flatten(), nn.Linear(72, 16), nn.ReLU(), nn.Linear(16, 4),
+    )  # fmt: skip
+
+
+def gradients(net: nn.Module, outputs: Tensor) -> list[Tensor]:
+    outputs.float().square().sum().backward()  # type: ignore[no-untyped-call]
+    return [p.grad for p in net.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_outputs_gradients_and_statistics_are_those_of_the_layers(precision: torch.dtype) -> None:
+    net = network()
+    other = copy.deepcopy(net)
+    # Few values, so that windows have ties, also among zeros.
+    images = torch.randint(-2, 3, (4, 3, 16, 16)).float()
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        ours, layers = pass_forward(net, images.clone()), other(images.clone())
+    assert torch.equal(ours, layers)
+    pairs = zip(gradients(net, ours), gradients(other, layers), strict=True)
+    assert all(torch.equal(one, two) for one, two in pairs)
+    state, other_state = net.state_dict(), other.state_dict()
+    assert all(torch.equal(state[name], other_state[name]) for name in state)
+
+
+def test_pooling_comes_first_and_only_values_that_nobody_reads_are_overwritten() -> None:
+    net = network()
+    passes = passes_of(net)
+    kinds = [each if each is torch.relu_ else type(each) for each in passes]
+    assert kinds[:7] == [
+        nn.Conv2d, nn.MaxPool2d, torch.relu_, nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, torch.relu_
+    ]  # fmt: skip
+    # The gradient of a sigmoid is computed from its output.
+    assert kinds[8:10] == [nn.Sigmoid, nn.ReLU]
+
+
+def test_a_network_with_hooks_runs_its_layers_as_they_stand() -> None:
+    for place in ("relu", "net", "block"):
+        net = network()
+        layer = {"relu": net[1], "net": net, "block": net[3]}[place]
+        seen: list[Tensor] = []
+        layer.register_forward_hook(lambda module, given, made, seen=seen: seen.append(made))
+        images = torch.randn(2, 3, 16, 16)
+        pass_forward(net, images)
+        assert len(seen) == 1
+    net = network()
+    net[1].register_forward_hook(lambda *given: None)
+    assert passes_of(net) == [net]
+
+
+def test_a_class_of_the_users_own_runs_its_own_forward_pass() -> None:
+    class Doubled(nn.Sequential):
+        def forward(self, inputs: Tensor) -> Tensor:
+            made: Tensor = super().forward(inputs)  # type: ignore[no-untyped-call]
+            return 2 * made
+
+    net = Doubled(nn.Linear(3, 2))
+    rows = torch.randn(4, 3)
+    assert torch.equal(pass_forward(net, rows), net(rows))
+    inside = nn.Sequential(nn.Linear(3, 3), Doubled(nn.Linear(3, 2)))
+    assert torch.equal(pass_forward(inside, rows), inside(rows))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.75])
+def test_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
+    torch.manual_seed(1)
+    count = 200_000
+    values = dropout(torch.ones(count), rate)
+    share = (values == 0).double().mean().item()
+    assert abs(share - rate) <= 5 * math.sqrt(rate * (1 - rate) / count)
+    kept = values[values != 0]
+    torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - rate)), rtol=2e-5, atol=0)
+
+
+def test_dropout_decides_on_each_value_by_itself() -> None:
+    torch.manual_seed(2)
+    drawn = (dropout(torch.ones(40_000), 0.5) == 0).double().numpy()
+    for distance in range(1, 9):
+        # Four values share a random number.
+        assert abs(np.corrcoef(drawn[distance:], drawn[:-distance])[0, 1]) < 0.03
+    assert len(np.unique(drawn.reshape(-1, 4), axis=0)) == 16
+
+
+def test_dropout_follows_the_seed_and_drops_the_same_gradients() -> None:
+    values = torch.rand(3, 5, 7, 2).contiguous(memory_format=torch.channels_last)
+    values.requires_grad_()
+    torch.manual_seed(3)
+    first = dropout(values, 0.4)
+    torch.manual_seed(3)
+    assert torch.equal(first, dropout(values, 0.4))
+    assert not torch.equal(first, dropout(values, 0.4))
+    assert first.stride() == values.stride()
+    first.sum().backward()  # type: ignore[no-untyped-call]
+    assert values.grad is not None
+    assert torch.equal(values.grad == 0, first == 0)
+
+
+def test_everything_is_dropped_at_a_rate_of_one_and_nothing_in_evaluation() -> None:
+    assert torch.equal(dropout(torch.ones(9), 1.0), torch.zeros(9))
+    layer = nn.Dropout(0.9)
+    layer.eval()
+    ones = torch.ones(50)
+    assert torch.equal(pass_forward(nn.Sequential(layer), ones), ones)
+    layer.train()
+    assert not torch.equal(pass_forward(nn.Sequential(layer), ones), ones)
