@@ -35,6 +35,31 @@ def test_differences_are_those_of_scikit_learn_and_their_p_value_fits_their_inte
     assert middle.p_adjusted == pytest.approx(max(3 * small.p, 2 * middle.p))
 
 
+def test_labels_and_images_are_compared_as_well() -> None:
+    a, b = predictions(200), predictions(200, seed=1)
+    (found,) = compare_all_labels({"a": a, "b": b})
+    rows = zip(found.per_label, range(3), strict=True)
+    for row, label in rows:
+        first, second = (
+            float(average_precision_score(each.targets[:, label], each.logits[:, label]))
+            for each in (a, b)
+        )
+        assert row.support == a.targets[:, label].sum()
+        assert (row.first.value, row.second.value) == pytest.approx((first, second))
+        assert row.difference.value == pytest.approx(second - first)
+        assert row.difference.low < row.difference.value < row.difference.high
+    right = [(each.logits >= 0) == each.targets for each in (a, b)]
+    first, second = (each.all(axis=1) for each in right)
+    assert [row.id for row in found.only_first_right] == a.ids[first & ~second].tolist()
+    assert [row.id for row in found.only_second_right] == a.ids[second & ~first].tolist()
+    assert found.both_right_count == (first & second).sum()
+    assert found.both_wrong_count == (~first & ~second).sum()
+    names = dict(zip(a.ids.tolist(), a.targets.tolist(), strict=True))
+    for row in found.both_wrong:
+        has = [name for name, own in zip("abc", names[row.id], strict=True) if own]
+        assert row.true == (", ".join(has) or "no label") and row.first != row.second
+
+
 def test_images_and_labels_in_another_order_are_paired() -> None:
     a, b = predictions(100), predictions(100, seed=1)
     rows, columns = np.random.default_rng(0).permutation(100), [2, 0, 1]

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
+from glasshouse.evaluation.multi_label import wrong_labels
 from glasshouse.models.predict import load_predictions
 from tests.journeys.command import glasshouse_here
 
@@ -46,7 +47,7 @@ def test_several_labels_from_a_table_to_answers(
     changes = ("train.epochs=12", "data.image_size=16", "train.lr=3e-3", "augment.mixup=0.2",
                "augment.horizontal_flip=false", "augment.rotation_range=0")  # fmt: skip
     sets = [each for change in changes for each in ("--set", change)]
-    said = done("train", table, "--recipe", "small-cnn", "--out", run, *sets)
+    said = done("train", table, "--recipe", "small-cnn", "--snapshots", "3", "--out", run, *sets)
     assert "test mean average precision" in said
     found = json.loads(done("evaluate", run, "--json"))
     assert found["mean_average_precision"]["value"] > 0.9
@@ -54,8 +55,14 @@ def test_several_labels_from_a_table_to_answers(
     assert "label" in done("evaluate", run)
     report = Path(run, "report.html").read_text(encoding="utf-8")
     for words in ("Metrics per label", "Why these labels", "mean average precision",
-                  "The share of validation images with all labels right goes from"):  # fmt: skip
+                  "The share of validation images with all labels right goes from",
+                  "have that label with a probability of 50 % or more"):  # fmt: skip
         assert words in report
+    # Nothing is wrong on the validation split, and the page of mistakes says so.
+    assert done("explain", run, "--errors").strip() == str(Path(run, "mistakes.html"))
+    page = Path(run, "mistakes.html").read_text(encoding="utf-8")
+    assert "There are no misclassified images" in page
+    assert "mistakes.html" in Path(run, "report.html").read_text(encoding="utf-8")
     facts = json.loads(Path(run, "environment.json").read_text(encoding="utf-8"))
     assert facts["data"]["several_labels"] is True
     model = json.loads(Path(run, "model.json").read_text(encoding="utf-8"))
@@ -132,8 +139,25 @@ def test_several_seeds_are_listed_and_summed_up_by_their_mean_average_precision(
     assert all(f"{score['value']:.3f} ({score['low']:.3f} to" in listed for score in scores)
     rows = json.loads(glasshouse_here(["runs", str(out), "--json"], capsys)[1])
     assert {row["value"] for row in rows} == {score["value"] for score in scores}
-    code, _, errors = glasshouse_here(["compare", str(out / "seed-0"), str(out / "seed-1")], capsys)
-    assert code == 3 and "compare works with one label per image" in errors
+    # The worst mistakes of one are those of its validation split, with maps.
+    run = out / "seed-0"
+    code, said, errors = glasshouse_here(["explain", str(run), "--errors"], capsys)
+    assert (code, said.strip()) == (0, str(run / "mistakes.html")), errors
+    wrong = wrong_labels(load_predictions(run / "validation-predictions.safetensors"))
+    page = (run / "mistakes.html").read_text(encoding="utf-8")
+    what = "missed" if wrong[0].is_missed else "wrongly marked"
+    assert f"→ {wrong[0].label} {what}, {wrong[0].probability:.0%}".replace("%", "") in page
+    assert f"Why {wrong[0].label}" in page and wrong[0].id in page
+    both = ["compare", str(out / "seed-0"), str(out / "seed-1")]
+    code, said, errors = glasshouse_here([*both, "--out", str(out / "page.html")], capsys)
+    assert code == 0 and "mean average precision, 95 % interval" in said, errors
+    (pair,) = json.loads(glasshouse_here([*both, "--json"], capsys)[1])
+    gain = scores[1]["value"] - scores[0]["value"]
+    assert pair["difference"]["value"] == pytest.approx(gain)
+    assert f"{gain:+.3f}" in said and said.startswith(pair["verdict"])
+    page = (out / "page.html").read_text(encoding="utf-8")
+    shown = pair["only_first_right"] + pair["only_second_right"] + pair["both_wrong"]
+    assert shown and all(f'alt="{each["id"]}' in page for each in shown[:3])
 
 
 def test_folds_give_the_mean_average_precision_of_scikit_learn(

@@ -13,6 +13,7 @@ from glasshouse.recipe import load_recipe
 from glasshouse.runs.listing import list_run
 from glasshouse.serving.augmented_images import augmented_images
 from glasshouse.serving.layer_table import layer_rows
+from glasshouse.serving.pages.compare import _pair
 from glasshouse.serving.pages.curves import chart_titles
 from glasshouse.serving.pages.explain.panel import places_shown
 from glasshouse.serving.paired_tests import paired_tests
@@ -37,16 +38,27 @@ def test_runs_without_predictions_are_left_out_of_the_tests(full: Workbench) -> 
     assert "Fewer than two" in found.problem
 
 
-def test_runs_with_several_labels_per_image_are_named_instead_of_tested(full: Workbench) -> None:
+def test_runs_with_several_labels_per_image_are_tested_among_themselves(full: Workbench) -> None:
     folders = {name: full.runs / name for name in ("first", "sub/second")}
     path = folders["first"] / "predictions.safetensors"
     single = load_predictions(path)
     count = len(single.class_names)
-    several = np.zeros((len(single), count), dtype=bool)
-    save_predictions(replace(single, targets=several, thresholds=(0.5,) * count), path)
+    labels = np.random.default_rng(0).random((len(single), count)) < 0.3
+    several = replace(single, targets=labels, thresholds=(0.5,) * count)
+    save_predictions(several, path)
     found = paired_tests(folders)
-    assert found.problem == "The tests need one label per image, unlike first."
+    assert "sub/second gives each image one class" in found.problem
     assert not found.comparisons
+    better = np.where(labels, 1, -1).astype(np.float32)
+    other = folders["sub/second"] / "predictions.safetensors"
+    save_predictions(replace(several, logits=better), other)
+    found = paired_tests(folders)
+    (one,) = found.comparisons
+    assert found.are_several and one.verdict.startswith("sub/second is better than first by 0.")
+    cells = _pair(one, several=True)
+    assert (
+        cells[2] == f"{one.difference.value:+.3f}" and cells[5] == f"{len(one.only_second_right):,}"
+    )
 
 
 def test_every_label_that_is_found_has_its_bar() -> None:

@@ -11,6 +11,7 @@ from glasshouse.wording import pluralize
 
 if TYPE_CHECKING:
     from glasshouse.evaluation.compare import Comparison, Disagreement
+    from glasshouse.evaluation.compare_labels import LabelComparison
 
 _IMAGES, _LONGEST_HEADING = 5, 30
 
@@ -29,7 +30,10 @@ def compare(
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Compare RUNs image by image: which is better, in which classes and on which images."""
+    """Compare RUNs image by image: which is better, in which classes and on which images.
+
+    By accuracy; where an image may have several labels, by mean average precision.
+    """
     from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import say
     from glasshouse.errors import GlasshouseError, UsageError
@@ -51,7 +55,7 @@ def compare(
 
     comparisons = compare_runs(runs, on, data_dir=data_dir, offline=offline)
     if json:
-        print_json([to_json(comparison) for comparison in comparisons])
+        print_json([{**to_json(each), "verdict": each.verdict} for each in comparisons])
     else:
         print("\n\n".join(format_comparison(comparison) for comparison in comparisons))
     if out is not None:
@@ -66,8 +70,12 @@ def compare(
         say(f"report: {out}")
 
 
-def format_comparison(comparison: "Comparison") -> str:
+def format_comparison(comparison: "Comparison | LabelComparison") -> str:
     """The verdict, the metrics of both runs, the classes and some images they disagree on."""
+    from glasshouse.evaluation.compare_labels import LabelComparison
+
+    if isinstance(comparison, LabelComparison):
+        return "\n".join(_label_lines(comparison))
     return "\n".join(
         [
             comparison.verdict,
@@ -109,10 +117,7 @@ def _metrics(comparison: "Comparison") -> Iterator[str]:
 def _classes(comparison: "Comparison") -> Iterator[str]:
     rows = comparison.per_class
     width = max(5, *(len(row.name) for row in rows))
-    names = comparison.first, comparison.second
-    if max(map(len, names)) > _LONGEST_HEADING:
-        names = "first", "second"
-    first, second = (f"{name:>8}" for name in names)
+    first, second = _headings(comparison)
     yield f"{'class':<{width}}  {first}  {second}  points  95 % interval     p (Holm)"
     for row in rows:
         change = row.difference
@@ -125,12 +130,79 @@ def _classes(comparison: "Comparison") -> Iterator[str]:
         )
 
 
-def _images(title: str, rows: "Sequence[Disagreement]") -> Iterator[str]:
+def _headings(comparison: "Comparison | LabelComparison") -> tuple[str, str]:
+    """The names of both above their columns, unless they are too long for that."""
+    names = comparison.first, comparison.second
+    if max(map(len, names)) > _LONGEST_HEADING:
+        names = "first", "second"
+    return f"{names[0]:>8}", f"{names[1]:>8}"
+
+
+def _label_lines(comparison: "LabelComparison") -> Iterator[str]:
+    """The same where images may have several labels."""
+    from glasshouse.cli.metrics_text import value_with_interval
+
+    names = comparison.first, comparison.second
+    change = comparison.difference
+    width = max(map(len, names))
+    yield comparison.verdict
+    yield ""
+    yield "mean average precision, 95 % interval"
+    yield f"{names[0]:<{width}}  {value_with_interval(comparison.first_score)}"
+    yield f"{names[1]:<{width}}  {value_with_interval(comparison.second_score)}"
+    yield (
+        f"{names[1]} minus {names[0]}: {change.value:+.3f} ({change.low:+.3f} to "
+        f"{change.high:+.3f}, paired by image)"
+    )
+    only = len(comparison.only_first_right), len(comparison.only_second_right)
+    yield (
+        f"all labels right in both: {comparison.both_right_count:,}; only in {names[0]}: "
+        f"{only[0]:,}; only in {names[1]}: {only[1]:,}; in neither: "
+        f"{comparison.both_wrong_count:,}"
+    )
+    p, adjusted = (
+        "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+        for value in (comparison.p, comparison.p_adjusted)
+    )
+    yield f"test of no difference: {p}; Holm-adjusted: {adjusted}"
+    yield ""
+    yield from _label_table(comparison)
+    groups = (
+        (f"all labels right only in {names[0]}", comparison.only_first_right),
+        (f"all labels right only in {names[1]}", comparison.only_second_right),
+        ("wrong in both, with different labels", comparison.both_wrong),
+    )
+    for title, rows in groups:
+        yield from _images(title, rows, "{true}; {names[0]}: {first}; {names[1]}: {second}", names)
+
+
+def _label_table(comparison: "LabelComparison") -> Iterator[str]:
+    rows = comparison.per_label
+    width = max(5, *(len(row.name) for row in rows))
+    first, second = _headings(comparison)
+    yield f"{'label':<{width}}  {first}  {second}  change  95 % interval     p (Holm)"
+    for row in rows:
+        change = row.difference
+        interval = f"{change.low:+.3f} to {change.high:+.3f}"
+        p = "< 0.001" if row.p_adjusted < 0.001 else f"{row.p_adjusted:.3f}"
+        yield (
+            f"{row.name:<{width}}  {row.first.value:>{len(first)}.3f}  "
+            f"{row.second.value:>{len(second)}.3f}  {change.value:+.3f}  {interval:<16}  {p}"
+        )
+
+
+def _images(
+    title: str,
+    rows: "Sequence[Disagreement]",
+    form: str = "{true}, predicted {first} and {second}",
+    names: tuple[str, str] = ("", ""),
+) -> Iterator[str]:
     if not rows:
         return
     yield ""
     yield f"{title}: {pluralize(len(rows), 'image')}"
     for row in rows[:_IMAGES]:
-        yield f"  {row.id}: {row.true}, predicted {row.first} and {row.second}"
+        words = form.format(true=row.true, first=row.first, second=row.second, names=names)
+        yield f"  {row.id}: {words}"
     if len(rows) > _IMAGES:
         yield f"  and {len(rows) - _IMAGES:,} more; see all with --json"

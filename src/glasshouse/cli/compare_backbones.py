@@ -65,6 +65,7 @@ def compare_backbones(
     early_checks.require_finished(run or ())
     early_checks.require_file_name(out, ".html")
     early_checks.reread(reread, source)
+    from glasshouse.report.run_report import write_comparison
     from glasshouse.workflow.compare.backbones import compare_backbones as compare
     from glasshouse.workflow.train.experiment import TrainRequest
 
@@ -77,22 +78,8 @@ def compare_backbones(
     else:
         print(_text(table))
     if out is not None:
-        _write_page(table, out)
+        write_comparison(table.comparisons, out)
         say(f"report: {out}")
-
-
-def _write_page(table: "BackboneTable", out: Path) -> None:
-    from glasshouse.evaluation.compare import Comparison
-    from glasshouse.evaluation.compare_labels import LabelComparison
-    from glasshouse.report.label_report import write_label_comparison
-    from glasshouse.report.run_report import write_comparison
-
-    one = [each for each in table.comparisons if isinstance(each, Comparison)]
-    several = [each for each in table.comparisons if isinstance(each, LabelComparison)]
-    if several:
-        write_label_comparison(several, out)
-    else:
-        write_comparison(one, out)
 
 
 def _listed(backbones: str) -> list[str]:

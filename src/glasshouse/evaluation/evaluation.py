@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from glasshouse.evaluation.calibration import Calibration, Selective, calibration, selective
 from glasshouse.evaluation.compare import Comparison
+from glasshouse.evaluation.compare_labels import LabelComparison
 from glasshouse.evaluation.intervals import Interval, wilson_of
 from glasshouse.evaluation.metrics import (
     Average,
@@ -120,7 +121,7 @@ def evaluate_any(predictions: Predictions) -> AnyEvaluation:
     return evaluate_labels(predictions) if predictions.is_multi_label else evaluate(predictions)
 
 
-def to_json(result: AnyEvaluation | Comparison) -> dict[str, Any]:
+def to_json(result: AnyEvaluation | Comparison | LabelComparison) -> dict[str, Any]:
     """The same metrics as plain JSON values; what is undefined is null."""
     return {key: _plain(value) for key, value in asdict(result).items()}
 

@@ -19,12 +19,16 @@ def image_scores(predictions: Predictions) -> Floats:
     """
     if not predictions.is_multi_label:
         return hits(predictions).astype(np.float64)
+    mean: Floats = label_scores(predictions).mean(axis=0)
+    return mean
+
+
+def label_scores(predictions: Predictions) -> Floats:
+    """The same for the average precision of each label that occurs, ``(labels, n)``, in order."""
     require_matrix(predictions)
     truth, shares = predictions.label_matrix, predictions.probabilities
     labels = np.flatnonzero(truth.any(axis=0))
-    scores = [_precision_scores(truth[:, label], shares[:, label]) for label in labels]
-    mean: Floats = np.mean(scores, axis=0)
-    return mean
+    return np.stack([_precision_scores(truth[:, label], shares[:, label]) for label in labels])
 
 
 def _precision_scores(truth: NDArray[np.bool_], scores: Floats) -> Floats:

@@ -5,7 +5,6 @@ intervals of a bootstrap over images (Efron 1979): labels of one image are not i
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,7 +104,7 @@ def evaluate_labels(predictions: Predictions) -> MultiLabelEvaluation:
     shares = predictions.probabilities
     precisions, means, scores, macro = _intervals(truth, found, shares)
     before, after = (label_calibration(predictions, t) for t in (1.0, predictions.temperature))
-    errors = list(_errors(predictions, truth, found, shares))
+    errors = wrong_labels(predictions)
     return MultiLabelEvaluation(
         image_count=len(predictions),
         unlabelled_count=int((~truth.any(axis=1)).sum()),
@@ -276,20 +275,19 @@ def _label_metrics(
     )
 
 
-def _errors(
-    predictions: Predictions,
-    truth: NDArray[np.bool_],
-    found: NDArray[np.bool_],
-    shares: Floats,
-) -> Iterator[LabelError]:
-    """The wrong answers on a label, those farthest from the label's threshold first."""
+def wrong_labels(predictions: Predictions) -> list[LabelError]:
+    """The labels that are wrongly marked or missed, those farthest from their threshold first."""
+    truth, found = predictions.label_matrix, predictions.predicted_matrix
+    shares = predictions.probabilities
     apart = np.abs(shares - np.asarray(predictions.thresholds))
     rows, labels = np.nonzero(truth != found)
-    for place in np.argsort(-apart[rows, labels], kind="stable").tolist():
-        row, label = int(rows[place]), int(labels[place])
-        yield LabelError(
+    order = np.argsort(-apart[rows, labels], kind="stable")
+    return [
+        LabelError(
             id=str(predictions.ids[row]),
             label=predictions.class_names[label],
             is_missed=bool(truth[row, label]),
             probability=float(shares[row, label]),
         )
+        for row, label in zip(rows[order].tolist(), labels[order].tolist(), strict=True)
+    ]

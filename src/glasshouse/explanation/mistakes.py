@@ -51,8 +51,7 @@ def explain_mistakes(
     the strongly confused ones. Empty when nothing is misclassified. Raises DataError when the
     predictions are not of these images.
     """
-    if not np.array_equal(images.ids, predictions.ids):
-        raise DataError("expected the predictions of these images, got other ids; predict again")
+    require_same_images(images, predictions)
     groups = {"The worst mistakes": mistake_positions(predictions)}
     strong = strongly_confused(predictions) if pairs is None else confused_pairs(predictions, pairs)
     for pair in strong:
@@ -63,6 +62,12 @@ def explain_mistakes(
         for title, positions in groups.items()
         if len(positions)
     )
+
+
+def require_same_images(images: ImageSet, predictions: Predictions) -> None:
+    """Raise DataError unless the predictions are of these images, in this order."""
+    if not np.array_equal(images.ids, predictions.ids):
+        raise DataError("expected the predictions of these images, got other ids; predict again")
 
 
 def _explained(

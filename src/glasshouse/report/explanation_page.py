@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from glasshouse.evaluation.multi_label import LabelError
 from glasshouse.explanation.draw.overlay import DEFAULT, colour_maps
+from glasshouse.explanation.label_mistakes import LabelMistakes
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.methods import METHODS
 from glasshouse.explanation.nouns import Explanation, Mistakes, target_name
 from glasshouse.explanation.trust.localisation import Localisation
 from glasshouse.report.html import Tile, render_template, tile
+from glasshouse.report.label_report import label_rows
 from glasshouse.storage import write_text
 
 
@@ -36,9 +39,19 @@ class MistakeRow:
 
 
 @dataclass(frozen=True)
+class LabelMistakeRow:
+    """A label that is wrongly marked or missed; tiles: the image and its maps, with captions."""
+
+    id: str
+    true: str
+    error: LabelError
+    tiles: tuple[tuple[str, Tile], ...]
+
+
+@dataclass(frozen=True)
 class _Group:
     title: str
-    rows: tuple[MistakeRow, ...]
+    rows: tuple[MistakeRow, ...] | tuple[LabelMistakeRow, ...]
     remarks: tuple[str, ...]
 
 
@@ -70,7 +83,7 @@ def _strength(explanation: Explanation, row: int) -> str:
 
 
 def write_mistakes_page(
-    mistakes: Sequence[Mistakes],
+    mistakes: Sequence[Mistakes] | Sequence[LabelMistakes],
     path: Path,
     *,
     scores: Sequence[Localisation] = (),
@@ -87,7 +100,7 @@ def write_mistakes_page(
 
 
 def render_mistakes_page(
-    mistakes: Sequence[Mistakes],
+    mistakes: Sequence[Mistakes] | Sequence[LabelMistakes],
     *,
     scores: Sequence[Localisation] = (),
     report: str = "",
@@ -95,16 +108,27 @@ def render_mistakes_page(
 ) -> str:
     """The page as HTML that loads nothing from another host."""
     groups = [_group(each) for each in mistakes]
-    values = {"groups": groups, "scores": scores, "report": report, "where": where}
+    several = any(isinstance(each, LabelMistakes) for each in mistakes)
+    values = {"groups": groups, "several": several, "scores": scores}
+    values |= {"report": report, "where": where}
     return render_template("mistakes.html.jinja", values)
 
 
-def _group(mistakes: Mistakes) -> _Group:
-    return _Group(mistakes.title, mistake_rows(mistakes), remarks_on(mistakes))
+def _group(mistakes: Mistakes | LabelMistakes) -> _Group:
+    if isinstance(mistakes, Mistakes):
+        return _Group(mistakes.title, mistake_rows(mistakes), remarks_on(mistakes.predicted))
+    rows = label_mistake_rows(mistakes)
+    return _Group(mistakes.title, rows, remarks_on(mistakes.explanation))
 
 
-def remarks_on(mistakes: Mistakes) -> tuple[str, ...]:
+def label_mistake_rows(mistakes: LabelMistakes) -> tuple[LabelMistakeRow, ...]:
+    """Each image with what speaks for the mistaken label, and for labels that it has."""
+    drawn = label_rows(mistakes.images, mistakes.explanation, mistakes.rows, mistakes.shares)
+    pairs = zip(mistakes.errors, drawn, strict=True)
+    return tuple(LabelMistakeRow(row.id, row.labels, error, row.tiles) for error, row in pairs)
+
+
+def remarks_on(explained: Explanation) -> tuple[str, ...]:
     """The method of the maps, and its notes and warnings."""
-    explained = mistakes.predicted
     method = f"Method: {METHODS[explained.method].title}."
     return method, *explained.notes, *explained.warnings

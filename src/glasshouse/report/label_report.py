@@ -3,22 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.images import ImageSet
-from glasshouse.evaluation.compare_labels import LabelComparison
 from glasshouse.evaluation.multi_label import LabelError, LabelMetrics, MultiLabelEvaluation
 from glasshouse.explanation.draw.overlay import DEFAULT, colour_maps
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.nouns import Explanation, class_name_at
-from glasshouse.report.html import Chart, Tile, chart, render_template, tile
+from glasshouse.report.html import Chart, Tile, chart, tile
 from glasshouse.report.label_plots import plot_labels
 from glasshouse.report.plots import plot_reliability
-from glasshouse.storage import write_text
 from glasshouse.wording import percentage, pluralize
 
 _GALLERY = 24
@@ -64,12 +61,6 @@ def label_rows(
             tiles.append((words, tile(np.moveaxis(drawn[place].pixels, 2, 0))))
         found.append(LabelRow(str(images.ids[row]), images.label_text(row), tuple(tiles)))
     return tuple(found)
-
-
-def write_label_comparison(comparisons: Sequence[LabelComparison], path: Path) -> None:
-    """Write a page that compares two or more classifiers by mean average precision."""
-    values = {"comparisons": comparisons}
-    write_text(path, render_template("label_comparison.html.jinja", values))
 
 
 def label_charts(evaluation: MultiLabelEvaluation) -> dict[str, Chart]:

@@ -13,6 +13,7 @@ from glasshouse.data.findings import Finding
 from glasshouse.data.images import BadFile, ImageSet
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.compare import Comparison, Disagreement
+from glasshouse.evaluation.compare_labels import LabelComparison
 from glasshouse.evaluation.evaluation import AnyEvaluation, Evaluation
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.evaluation.metrics import ClassMetrics, Mistake, worst_mistakes
@@ -167,7 +168,7 @@ def _class_values(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
         "confused": [group for group in confused if group],
         "small": small,
         "explained_rows": () if explained is None else mistake_rows(explained),
-        "explained_remarks": () if explained is None else remarks_on(explained),
+        "explained_remarks": () if explained is None else remarks_on(explained.predicted),
         **set_values(evaluation),
     }
 
@@ -181,7 +182,7 @@ def _gallery(mistakes: Sequence[Mistake], run: RunReport) -> list[tuple[Mistake,
 
 
 def write_comparison(
-    comparisons: Sequence[Comparison], path: Path, images: Images | None = None
+    comparisons: Sequence[Comparison | LabelComparison], path: Path, images: Images | None = None
 ) -> None:
     """Write a page that compares two or more runs on the same test images.
 
@@ -190,7 +191,9 @@ def write_comparison(
     write_text(path, render_comparison(comparisons, images))
 
 
-def render_comparison(comparisons: Sequence[Comparison], images: Images | None = None) -> str:
+def render_comparison(
+    comparisons: Sequence[Comparison | LabelComparison], images: Images | None = None
+) -> str:
     """The page of write_comparison as HTML; raises UsageError without comparisons."""
     if not comparisons:
         raise UsageError("a comparison page needs one comparison or more, received none")
@@ -203,7 +206,12 @@ def render_comparison(comparisons: Sequence[Comparison], images: Images | None =
             if (image := known.get(row.id)) is not None
         ]
 
-    pairs = [(comparison, _difference_chart(comparison)) for comparison in comparisons]
+    if any(isinstance(comparison, LabelComparison) for comparison in comparisons):
+        values = {"comparisons": comparisons, "gallery": gallery}
+        return render_template("label_comparison.html.jinja", values)
+    pairs = [
+        (each, _difference_chart(each)) for each in comparisons if isinstance(each, Comparison)
+    ]
     return render_template("comparison.html.jinja", {"pairs": pairs, "gallery": gallery})
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glasshouse.errors import GlasshouseError
-from glasshouse.evaluation.compare import Comparison, compare_all
+from glasshouse.evaluation.compare_labels import Comparisons, compare_any
 from glasshouse.runs import folder as runs
 from glasshouse.serving.run_cache import test_predictions
 
@@ -17,10 +17,12 @@ from glasshouse.serving.run_cache import test_predictions
 class PairedTests:
     """One comparison per pair of runs, or the reason why there is none.
 
-    unfinished: runs without predictions yet, which were left out.
+    are_several: whether images may have several labels. unfinished: runs without predictions yet,
+    which were left out.
     """
 
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: Comparisons = ()
+    are_several: bool = False
     problem: str = ""
     unfinished: tuple[str, ...] = ()
 
@@ -36,10 +38,10 @@ def paired_tests(folders: Mapping[str, Path]) -> PairedTests:
         return PairedTests(problem=problem, unfinished=unfinished)
     try:
         predictions = {name: test_predictions(folder) for name, folder in finished.items()}
-        several = [name for name, each in predictions.items() if each.is_multi_label]
-        if several:
-            problem = f"The tests need one label per image, unlike {', '.join(several)}."
-            return PairedTests(problem=problem, unfinished=unfinished)
-        return PairedTests(compare_all(predictions), unfinished=unfinished)
+        return PairedTests(
+            compare_any(predictions),
+            are_several=any(each.is_multi_label for each in predictions.values()),
+            unfinished=unfinished,
+        )
     except GlasshouseError as error:
         return PairedTests(problem=str(error), unfinished=unfinished)

@@ -1,11 +1,13 @@
 """Explanations of fixed images during training, which must not change a byte of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from glasshouse.errors import DataError
 from glasshouse.explanation.store import load_explanation
 from glasshouse.recipe import load_recipe
 from glasshouse.storage import read_tensors
@@ -65,3 +67,16 @@ def test_the_fixed_images_cover_every_class(count: int, labels: list[int]) -> No
     chosen = snapshots.fixed_images(make_images(16), count)
     assert chosen.labels.tolist() == labels
     assert len(set(chosen.ids.tolist())) == count
+
+
+def test_of_several_labels_each_image_shows_one_and_none_shows_another() -> None:
+    images = make_images(6)
+    matrix = np.zeros((6, len(images.class_names)), dtype=np.bool_)
+    # The first image has all labels; two have the last one; the others have none.
+    matrix[0], matrix[[3, 4], -1] = True, True
+    chosen = snapshots.fixed_images(replace(images, targets=matrix), 4)
+    last = len(images.class_names) - 1
+    assert chosen.labels.tolist() == [0, last, last]
+    assert chosen.ids.tolist() == images.ids[[0, 3, 4]].tolist()
+    with pytest.raises(DataError, match="none of the validation images has a label"):
+        snapshots.fixed_images(replace(images, targets=matrix & False), 4)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from glasshouse.errors import DivergedError, NoUsableRate, UsageError
+from glasshouse.evaluation.compare import Comparison
 from glasshouse.recipe import load_recipe
 from glasshouse.report.run_report import DISAGREEMENTS, render_comparison
 from glasshouse.runs.folder import read_run
@@ -105,6 +106,7 @@ def test_an_unfinished_run_cannot_be_reproduced(tmp_path: Path) -> None:
 
 def test_runs_are_compared_by_their_stored_predictions(folder: Path) -> None:
     (found,) = compare_runs([folder / "seed-0", folder / "seed-1"])
+    assert isinstance(found, Comparison)
     assert (found.first, found.second) == ("seed-0", "seed-1")
     figures = read_run(folder / "seed-1").evaluation
     assert figures is not None

@@ -9,7 +9,7 @@ from glasshouse.explanation.draw.canvas import Canvas, shorten
 from glasshouse.explanation.draw.overlay import DEFAULT, ColourScale, as_rgb, overlaid
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.nouns import Explanation, target_name
-from glasshouse.models.predict import softmax
+from glasshouse.models.predict import to_probabilities
 
 # Of more snapshots, this many are drawn.
 COLUMNS = 10
@@ -18,12 +18,17 @@ _STEP = _SIDE + _GAP
 
 
 def draw_strip(
-    snapshots: Sequence[tuple[str, Explanation]], *, most: int = 8, columns: int = COLUMNS
+    snapshots: Sequence[tuple[str, Explanation]],
+    *,
+    thresholds: tuple[float, ...] | None = None,
+    most: int = 8,
+    columns: int = COLUMNS,
 ) -> Image:
     """Each image, and its map in every snapshot with the probability of the explained class.
 
     snapshots: a title, for example "epoch 3", and the explanation. A row has one colour scale. If
     there are more snapshots than columns, evenly spaced ones are drawn, with the first and last.
+    thresholds: of the labels, where an image may have several.
     """
     places = np.linspace(0, len(snapshots) - 1, min(columns, len(snapshots))).round().astype(int)
     chosen = [snapshots[place] for place in places]
@@ -45,6 +50,7 @@ def draw_strip(
         for column, (_, explanation) in enumerate(chosen, start=1):
             left = _NAME + column * _STEP
             canvas.paste((left, top), overlaid(image, maps[column - 1][row], scale), _SIDE)
-            share = softmax(explanation.logits[row])[explanation.targets[row]]
+            shares = to_probabilities(explanation.logits[row], 1.0, thresholds)
+            share = shares[explanation.targets[row]]
             canvas.write_over((left + 5, top + _SIDE - 5), f"{share:.0%}")
     return canvas.image

@@ -29,10 +29,19 @@ from glasshouse.wording import ACCURACY, duration, shown_path
 
 if TYPE_CHECKING:  # the workbench starts without torch
     from glasshouse.evaluation.compare import Comparison
+    from glasshouse.evaluation.compare_labels import LabelComparison
     from glasshouse.serving.paired_tests import PairedTests
 
 _paired_tests: "Callable[..., PairedTests]" = deferred(
     "glasshouse.serving.paired_tests", "paired_tests"
+)
+_NOTE = (
+    "p: McNemar's exact test; adjusted p: Holm's correction over all pairs. CI: paired "
+    "bootstrap. Differences in percentage points of accuracy."
+)
+_LABEL_NOTE = (
+    "p: z-test of the difference in mean average precision; adjusted p: Holm's correction over "
+    "all pairs. CI: infinitesimal jackknife, paired by image. Correct: all labels of an image."
 )
 _CURVES = {
     "{accuracy} in validation, %": ("validation_accuracy", 100.0),
@@ -140,27 +149,27 @@ def _tests(paired: "PairedTests") -> None:
         return
     for one in paired.comparisons[:3]:
         text(one.verdict, "p", "gh-verdict")
+    several = paired.are_several
     table(
         ("First", "Second", "Second minus first", "95 % CI", "Only first correct",
          "Only second correct", "p", "adjusted p"),
-        [_pair(one) for one in paired.comparisons],
+        [_pair(one, several=several) for one in paired.comparisons],
         numbers_from=2,
     )  # fmt: skip
-    text(
-        "p: McNemar's exact test; adjusted p: Holm's correction over all pairs. CI: paired "
-        "bootstrap. Differences in percentage points of accuracy.",
-        "p",
-        "gh-note",
-    )
+    text(_LABEL_NOTE if several else _NOTE, "p", "gh-note")
 
 
-def _pair(one: "Comparison") -> tuple[str, ...]:
+def _pair(one: "Comparison | LabelComparison", *, several: bool) -> tuple[str, ...]:
     difference = one.difference
+    factor, form, unit = (1, "+.3f", "") if several else (100, "+.2f", " points")
+    value, low, high = (
+        format(factor * each, form) for each in (difference.value, difference.low, difference.high)
+    )
     return (
         one.first,
         one.second,
-        f"{100 * difference.value:+.2f} points",
-        f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}",
+        f"{value}{unit}",
+        f"{low} to {high}",
         f"{len(one.only_first_right):,}",
         f"{len(one.only_second_right):,}",
         _p(one.p),

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glasshouse.errors import UsageError
-from glasshouse.evaluation.compare import Comparison, compare_all
 from glasshouse.evaluation.compare_labels import (
-    LabelComparison,
-    compare_all_labels,
+    Comparisons,
+    compare_any,
     mean_precision,
 )
 from glasshouse.evaluation.intervals import Interval, wilson_of
@@ -59,7 +58,7 @@ class BackboneTable:
 
     backbones: tuple[Backbone, ...]
     runs: Mapping[str, Interval]
-    comparisons: tuple[Comparison, ...] | tuple[LabelComparison, ...]
+    comparisons: Comparisons
 
 
 def compare_backbones(
@@ -93,7 +92,7 @@ def compare_backbones(
         PRECISION if are_several else ACCURACY,
         tuple(each[0] for each in ranked),
         {name: _score(predictions) for name, predictions in own.items()},
-        compare_all_labels(everything) if are_several else compare_all(everything),
+        compare_any(everything),
     )
 
 

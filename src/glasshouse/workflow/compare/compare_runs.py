@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError, UsageError
-from glasshouse.evaluation.compare import Comparison, compare_all
+from glasshouse.evaluation.compare import Comparison
+from glasshouse.evaluation.compare_labels import Comparisons, LabelComparison, compare_any
 from glasshouse.models.predict import Predictions
 from glasshouse.report.run_report import DISAGREEMENTS
 from glasshouse.runs import folder as runs
@@ -24,29 +25,23 @@ def compare_runs(
     *,
     data_dir: Path | None = None,
     offline: bool = False,
-) -> tuple[Comparison, ...]:
+) -> Comparisons:
     """Every pair of runs, on their own test split or on that of another source.
 
-    Raises UsageError for fewer than two runs or the same run twice, and DataError when the runs
-    were not evaluated on the same images, or may have several labels per image.
+    By accuracy, or by mean average precision where images may have several labels. Raises
+    UsageError for fewer than two runs or the same run twice, and DataError when the runs were not
+    evaluated on the same images, or only some of them give several labels.
     """
     names = _names(folders)
     found: dict[str, Predictions] = {
         name: predictions_of(folder, source, data_dir=data_dir, offline=offline)
         for name, folder in zip(names, folders, strict=True)
     }
-    several = [name for name, predictions in found.items() if predictions.is_multi_label]
-    if several:
-        raise DataError(
-            "compare works with one label per image, but the images of these runs may have "
-            f"several: {', '.join(several)}. `glasshouse runs` lists the mean average precision "
-            "of each run."
-        )
-    return compare_all(found)
+    return compare_any(found)
 
 
 def disagreement_images(
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[Comparison | LabelComparison],
     folder: Path,
     source: str | None = None,
     *,

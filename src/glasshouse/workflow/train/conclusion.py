@@ -81,16 +81,29 @@ def conclude(
     held_out = None if calibrate_on is None else _answered_by(classifier, calibrate_on)
     if held_out is not None:
         save_predictions(held_out, folder / runs.OUT_OF_FOLD_PREDICTIONS)
-    explained: ExplainedMistakes | ExplainedLabels
-    if classifier.is_multi_label:
-        explained = explain_labels(classifier, splits.validation, validation)
-    else:
-        explained = explain_worst(
-            classifier, splits, validation, held_out, is_trained_on=not calibrate
-        )
+    explained = explained_for_report(
+        classifier, splits, validation, held_out, is_trained_on=not calibrate
+    )
     write_run_report(folder, splits, classifier, predictions, evaluation, explained)
     holding.release(folder)
     return Result(classifier, predictions, evaluation)
+
+
+def explained_for_report(
+    classifier: Classifier,
+    splits: Splits,
+    validation: Predictions,
+    held_out: Predictions | None,
+    *,
+    is_trained_on: bool,
+) -> ExplainedMistakes | ExplainedLabels:
+    """What a report explains: the worst mistakes, or the labels of images that may have several.
+
+    Arguments as for `explain_worst`.
+    """
+    if classifier.is_multi_label:
+        return explain_labels(classifier, splits.validation, validation)
+    return explain_worst(classifier, splits, validation, held_out, is_trained_on=is_trained_on)
 
 
 def calibrated(classifier: Classifier, held_out: Predictions) -> Classifier:

@@ -11,7 +11,7 @@ import torch
 from glasshouse.data.images import Splits
 from glasshouse.data.sources import fingerprint, load_splits
 from glasshouse.data.targets import is_matrix
-from glasshouse.errors import DataError, Interrupted, UsageError
+from glasshouse.errors import DataError, Interrupted
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.devices import choose_device
 from glasshouse.models.freezing import unfreeze
@@ -334,11 +334,6 @@ def _snapshots(experiment: Experiment) -> Callable[[], None]:
     count = snapshot_count(folder, experiment.request.snapshots)
     if not count:
         return lambda: None
-    if experiment.classifier.is_multi_label:
-        raise UsageError(
-            "snapshots follow the only label of an image, but these may have several: train "
-            "without them; the report explains each label of a few images"
-        )
     images = fixed_images(experiment.splits.validation, count)
     classifier = experiment.classifier
     return lambda: take_snapshot(folder, state, classifier, images)

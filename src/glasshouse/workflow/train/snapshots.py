@@ -11,12 +11,13 @@ import numpy as np
 from torch import nn
 
 from glasshouse.data.images import ImageSet, take
+from glasshouse.errors import DataError
 from glasshouse.explanation.draw.canvas import to_png
 from glasshouse.explanation.draw.strip import COLUMNS, draw_strip
 from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.methods import MethodName
 from glasshouse.explanation.nouns import Explanation
-from glasshouse.explanation.store import PAGE, load_explanation, save_page
+from glasshouse.explanation.store import PAGE, load_explanation, load_page, save_page
 from glasshouse.models.classifier import Classifier
 from glasshouse.runs import folder as runs
 from glasshouse.storage import write_bytes
@@ -26,14 +27,24 @@ _METHOD: MethodName = "grad-cam"
 
 
 def fixed_images(images: ImageSet, count: int) -> ImageSet:
-    """The first images of each class in turn: one of every class before a second of any."""
-    turns = [
-        (turn, int(label), int(place))
-        for label in np.unique(images.labels)
-        for turn, place in enumerate(np.flatnonzero(images.labels == label)[:count])
-    ]
-    places = [place for _, _, place in sorted(turns)[:count]]
-    return take(images, np.asarray(places, dtype=np.int64))
+    """The first images of each class in turn: one of every class before a second of any.
+
+    The label of each is the one that is explained, also where an image may have several; no image
+    is chosen twice. Raises DataError where no image has a label.
+    """
+    turns = sorted(
+        (turn, label, int(place))
+        for label in range(len(images.class_names))
+        for turn, place in enumerate(images.rows_with(label)[: 2 * count])
+    )
+    chosen: dict[int, int] = {}
+    for _, label, place in turns:
+        if len(chosen) < count:
+            chosen.setdefault(place, label)
+    if not chosen:
+        raise DataError("none of the validation images has a label, so no snapshot shows one")
+    few = take(images, list(chosen))
+    return replace(few, targets=np.asarray(list(chosen.values()), dtype=np.int64), masks=None)
 
 
 def snapshot_count(run: Path, wanted: int) -> int:
@@ -45,7 +56,7 @@ def snapshot_count(run: Path, wanted: int) -> int:
 def take_snapshot(
     run: Path, state: TrainingState, classifier: Classifier, images: ImageSet
 ) -> None:
-    """Explain the true classes of the images with the present weights, and redraw the strip.
+    """Explain the labels of the images with the present weights, and redraw the strip.
 
     Works on a copy of the network on the CPU, so that training is unaffected. Raises UsageError for
     a network without a layer that a map could be drawn at.
@@ -67,20 +78,28 @@ def snapshot_seconds(classifier: Classifier, images: ImageSet) -> float:
 
 def draw_snapshots(run: Path) -> Path:
     """Draw the strip of all snapshots in a run folder; returns its path."""
-    found = [(_title(folder), _loaded(folder)) for folder in _folders(run)]
+    folders = _folders(run)
+    found = [(_title(folder), _loaded(folder)) for folder in folders]
     path = run / runs.SNAPSHOT_STRIP
-    write_bytes(path, to_png(draw_strip(found)))
+    strip = draw_strip(found, thresholds=load_page(folders[-1]).thresholds)
+    write_bytes(path, to_png(strip))
     return path
 
 
 def describe_snapshots(run: Path) -> str:
     """A caption for the strip, with the number of images classified correctly at the end."""
-    last = _loaded(_folders(run)[-1])
-    right = int((last.logits.argmax(1) == last.targets).sum())
+    page = load_page(_folders(run)[-1])
+    (last,) = page.explanations
+    what = "the true class"
+    right = last.logits.argmax(1) == last.targets
+    end = "are classified correctly"
+    if page.thresholds is not None:
+        what, end = "a label that each has", "have that label with a probability of 50 % or more"
+        right = last.logits[np.arange(len(last)), last.targets] >= 0
     return (
-        f"The same {len(last)} validation images after each epoch: evidence for the true class "
+        f"The same {len(last)} validation images after each epoch: evidence for {what} "
         f"({_METHOD} at {last.layer}), with its probability. Each row has one colour scale. "
-        f"At the end {right} of {len(last)} are classified correctly."
+        f"At the end {int(right.sum())} of {len(last)} {end}."
     )
 
 

@@ -7,8 +7,9 @@ import numpy as np
 
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.errors import DataError
-from glasshouse.evaluation.evaluation import evaluate
+from glasshouse.evaluation.evaluation import evaluate_any
 from glasshouse.explanation.explain import explain_page
+from glasshouse.explanation.label_mistakes import explain_label_mistakes
 from glasshouse.explanation.methods import SLOW_METHODS
 from glasshouse.explanation.mistakes import explain_mistakes
 from glasshouse.explanation.pipeline import sheet_methods
@@ -17,11 +18,11 @@ from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions, load_predictions, predict
 from glasshouse.report.explanation_page import write_mistakes_page
 from glasshouse.runs import folder as runs
+from glasshouse.workflow.train.conclusion import explained_for_report
 from glasshouse.workflow.train.reporting import write_run_report
-from glasshouse.workflow.train.worst_mistakes import explain_worst, images_named
+from glasshouse.workflow.train.worst_mistakes import images_named
 from glasshouse.workflow.use.predictions import load_run_classifier
 from glasshouse.workflow.use.run_splits import splits_of_run
-from glasshouse.workflow.use.source_check import require_one_label
 
 
 def explain_run_mistakes(
@@ -34,13 +35,14 @@ def explain_run_mistakes(
 ) -> Path:
     """Write a page of a run's worst mistakes and most confused classes; returns its path.
 
+    Where images may have several labels: of the labels that are wrongly marked or missed.
+
     out: a folder to write the page to; unset: the run folder, whose report then links to it. The
     mistakes are those on the validation split, or of the out-of-fold predictions where the run has
     some: conclusions drawn from them may change the model, and the test split must not influence
     that. classifier: the run's, where it is loaded already.
     """
     classifier, facts = classifier or load_run_classifier(run), runs.read_run(run)
-    require_one_label(facts.source, "explain --errors")
     splits = splits_of_run(facts, data_dir=data_dir, offline=offline)
     # Before anything is computed or written: the page and the report have to fit each other.
     test = load_predictions(run / runs.PREDICTIONS)
@@ -51,7 +53,8 @@ def explain_run_mistakes(
     if held_out is not None:
         predictions, images = held_out, images_named(splits, held_out.ids)
         where = "training or validation"
-    found = explain_mistakes(classifier, images, predictions)
+    explained = explain_label_mistakes if classifier.is_multi_label else explain_mistakes
+    found = explained(classifier, images, predictions)
     scores = score_maps(classifier, splits.validation)
     if out is not None:
         write_mistakes_page(found, out / runs.MISTAKES, scores=scores, where=where)
@@ -65,14 +68,14 @@ def refresh_report(run: Path, splits: Splits, classifier: Classifier) -> None:
     """Write the report of a run again, which links to the pages that lie next to it."""
     # Predictions are stored without the scores that prediction sets are measured by.
     test = replace(load_predictions(run / runs.PREDICTIONS), conformity=classifier.conformity)
-    explained = explain_worst(
+    explained = explained_for_report(
         classifier,
         splits,
         predict(classifier, splits.validation),
         _out_of_fold(run),
         is_trained_on=runs.read_run(run).recipe.data.train_on_validation,
     )
-    write_run_report(run, splits, classifier, test, evaluate(test), explained)
+    write_run_report(run, splits, classifier, test, evaluate_any(test), explained)
 
 
 def _out_of_fold(run: Path) -> Predictions | None:
@@ -100,12 +103,15 @@ def score_maps(
 ) -> tuple[Localisation, ...]:
     """How well the maps of the true classes locate the objects; empty without masks.
 
-    Methods that need many passes are left out. most: at most this many images are used.
+    Where images may have several labels, the map of each is held against its own object. Methods
+    that need many passes are left out. most: at most this many maps of a method are used.
     """
-    if images.masks is None:
+    if images.masks is None or not images.label_matrix.any():
         return ()
-    some = take(images, np.arange(min(most, len(images))))
-    methods = [m for m in sheet_methods(classifier, some.pixels[0]) if m not in SLOW_METHODS]
-    page = explain_page(classifier, some.pixels, methods=methods, target_class=some.labels)
+    rows, labels = (each[:most] for each in np.nonzero(images.label_matrix))
+    some = take(images, rows)
     assert some.masks is not None
-    return score_localisation(page.explanations, some.masks)
+    masks = some.masks[np.arange(len(rows)), labels] if images.is_multi_label else some.masks
+    methods = [m for m in sheet_methods(classifier, some.pixels[0]) if m not in SLOW_METHODS]
+    page = explain_page(classifier, some.pixels, methods=methods, target_class=labels)
+    return score_localisation(page.explanations, masks)

@@ -107,7 +107,7 @@ def require_one_label(source: str, command: str) -> None:
     if is_multi_label(source):
         raise DataError(
             f"{command} works with one label per image, but these images may have several. For "
-            "them, use train, folds, evaluate, predict, explain, check, serve and export."
+            "them, use explain --errors, whose maps show what each wrong label was seen in."
         )
 
 
