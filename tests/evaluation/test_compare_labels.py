@@ -55,9 +55,9 @@ def test_labels_and_images_are_compared_as_well() -> None:
     assert found.both_right_count == (first & second).sum()
     assert found.both_wrong_count == (~first & ~second).sum()
     names = dict(zip(a.ids.tolist(), a.targets.tolist(), strict=True))
-    for row in found.both_wrong:
-        has = [name for name, own in zip("abc", names[row.id], strict=True) if own]
-        assert row.true == (", ".join(has) or "no label") and row.first != row.second
+    for image in found.both_wrong:
+        has = [name for name, own in zip("abc", names[image.id], strict=True) if own]
+        assert image.true == (", ".join(has) or "no label") and image.first != image.second
 
 
 def test_images_and_labels_in_another_order_are_paired() -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -145,3 +146,40 @@ def test_what_is_no_loader_is_refused(loader: Any, words: str) -> None:
 def test_the_dataset_of_a_loader_can_be_read_once_instead(tiny_images: ImageSet) -> None:
     loader = loader_of(tiny_images)
     assert np.array_equal(from_dataset(loader.dataset).pixels, tiny_images.pixels)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool])
+@pytest.mark.parametrize("loss", [None, nn.BCEWithLogitsLoss()])
+def test_several_labels_of_a_loader_train_in_whatever_dtype_they_have(
+    tiny_splits: Splits, dtype: torch.dtype, loss: Any
+) -> None:
+    # Losses of torch need floats, so that is what loaders of such labels usually have.
+    splits = with_several(tiny_splits)
+    answers = torch.from_numpy(splits.train.targets)
+    rows = TensorDataset(torch.from_numpy(splits.train.pixels), answers.to(dtype))
+    loader = DataLoader(rows, batch_size=16)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * splits.train.height**2, 4))
+    _, epochs = train_classifier(net, splits, SETTINGS, batches=from_dataloader(loader), loss=loss)
+    bare = DataLoader(TensorDataset(*rows.tensors[:1], answers), batch_size=16)
+    _, expected = train_classifier(net, splits, SETTINGS, batches=from_dataloader(bare))
+    for found, known in zip(epochs, expected, strict=True):
+        assert found.train_loss == pytest.approx(known.train_loss, abs=1e-6)
+        assert found.validation_loss == pytest.approx(known.validation_loss, abs=1e-6)
+        assert found.train_accuracy == known.train_accuracy
+    soft = TensorDataset(rows.tensors[0], answers.float() / 2)
+    with pytest.raises(DataError, match=r"labels \(16, 4\) of 0 and 1, one for each label"):
+        train_classifier(
+            net, splits, SETTINGS, batches=from_dataloader(DataLoader(soft, batch_size=16))
+        )
+
+
+def with_several(splits: Splits) -> Splits:
+    """The splits with four labels, of which an image has any number."""
+
+    def changed(images: ImageSet) -> ImageSet:
+        truth = np.random.default_rng(len(images)).random((len(images), 4)) < 0.5
+        return replace(images, targets=truth, class_names=("a", "b", "c", "d"))
+
+    parts = {name: changed(getattr(splits, name)) for name in ("train", "validation", "test")}
+    return replace(splits, **parts)

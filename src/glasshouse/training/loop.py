@@ -273,7 +273,9 @@ def _batch_source(
         size = (setup.preprocessing.height, setup.preprocessing.width)
 
         def others() -> tuple[Iterator[Batch], int]:
-            found, count = own_batches(source, state.epoch, state.step, size, device)
+            several = setup.train.is_multi_label
+            place = state.epoch, state.step
+            found, count = own_batches(source, *place, size, device, are_several=several)
             return found, count or usual
 
         return others

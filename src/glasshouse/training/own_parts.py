@@ -5,6 +5,7 @@ expects log-probabilities, an optimizer over another network's weights.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any, TypedDict
 
@@ -91,6 +92,8 @@ def with_rate(make: MakeOptimizer, lr: float) -> MakeOptimizer:
 def own_loss(loss: Loss, logits: Tensor, labels: Any) -> Tensor:
     """What a loss of the user's returns: a scalar, or a value per image ``(n,)``.
 
+    Several labels per image reach it as floats ``(n, k)`` of 0 and 1.
+
     Raises UsageError for anything else, and for a loss that does not take these arguments.
     """
     if isinstance(loss, nn.NLLLoss) or loss is nn.functional.nll_loss:
@@ -98,6 +101,9 @@ def own_loss(loss: Loss, logits: Tensor, labels: Any) -> Tensor:
             "NLLLoss takes log-probabilities, and the network returns logits: expected a loss of "
             "logits, such as torch.nn.CrossEntropyLoss()"
         )
+    # Losses of torch multiply them.
+    if isinstance(labels, Tensor) and labels.dtype == torch.bool and labels.ndim == 2:
+        labels = labels.to(logits.dtype)
     try:
         value = loss(logits, labels)
     except torch.OutOfMemoryError:
@@ -126,10 +132,13 @@ def own_batches(
     first_step: int,
     size: tuple[int, int],
     device: torch.device,
+    *,
+    are_several: bool = False,
 ) -> tuple[Iterator[Batch], int | None]:
     """The batches of an epoch from first_step on, and how many it has, where that is known.
 
-    size: height and width of the images that the classifier takes.
+    size: height and width of the images that the classifier takes. are_several: whether an image
+    may have several labels; numbers 0 and 1 for each label then count as truth values.
 
     Raises UsageError for what is no function of the epoch and for what it yields that is no pair of
     images and labels, DataError for an epoch without batches and for images that are scaled or have
@@ -147,7 +156,18 @@ def own_batches(
             f"batches({epoch}): expected an iterable of (images, labels), received a "
             f"{type(pairs).__name__}"
         )
-    return _checked(pairs, epoch, first_step, size, device), _length(pairs)
+    found = _checked(pairs, epoch, first_step, size, device)
+    if are_several:
+        found = (replace(batch, labels=as_truth(batch.labels)) for batch in found)
+    return found, _length(pairs)
+
+
+def as_truth(labels: Any) -> Any:
+    """Numbers 0 and 1 as bool, as loaders have them for several labels; others unchanged."""
+    if not isinstance(labels, Tensor) or labels.ndim != 2 or labels.dtype == torch.bool:
+        return labels
+    is_binary = bool(((labels == 0) | (labels == 1)).all())
+    return labels.bool() if is_binary else labels
 
 
 def as_labels(
@@ -165,7 +185,9 @@ def as_labels(
         else labels.shape == (count,) and not (labels.is_floating_point() or labels.is_complex())
     )
     if not fits:
-        expected = f"bool labels {shape}" if are_several else f"labels ({count},) as whole numbers"
+        expected = f"labels ({count},) as whole numbers"
+        if are_several:
+            expected = f"labels {shape} of 0 and 1, one for each label of an image"
         raise DataError(
             f"{where}: expected {expected}, received {_kind(labels)}; for other labels pass a loss "
             "of your own, loss=..., and no class weights"
