@@ -181,5 +181,9 @@ def with_several(splits: Splits) -> Splits:
         truth = np.random.default_rng(len(images)).random((len(images), 4)) < 0.5
         return replace(images, targets=truth, class_names=("a", "b", "c", "d"))
 
-    parts = {name: changed(getattr(splits, name)) for name in ("train", "validation", "test")}
-    return replace(splits, **parts)
+    return replace(
+        splits,
+        train=changed(splits.train),
+        validation=changed(splits.validation),
+        test=changed(splits.test),
+    )
