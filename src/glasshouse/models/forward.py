@@ -36,13 +36,35 @@ def predict_logits(
         for rows in passes(images, batch_size):
             positions = np.arange(rows.start, rows.stop)
             batch = torch.from_numpy(gather(images, positions)).to(device)
-            # The layout that convolutions on CPUs and GPUs compute fastest in.
-            inputs = scale(batch, preprocessing).contiguous(memory_format=torch.channels_last)
-            logits = net(inputs).float()
-            if mirror:
-                logits = (logits + net(inputs.flip(-1)).float()) / 2
-            parts.append(logits.cpu())
+            parts.append(_logits(net, scale(batch, preprocessing), mirror).cpu())
     return torch.cat(parts)
+
+
+def logits_of_few(
+    net: nn.Module,
+    preprocessing: Preprocessing,
+    images: NDArray[np.uint8],
+    *,
+    mirror: bool = False,
+) -> Tensor:
+    """Logits ``(n, k)`` of a few images, for a network on the CPU that stays in evaluation mode.
+
+    The same values as those of `predict_logits`, which asks every module for its mode: on a single
+    small image that takes as long as some of the layers.
+    """
+    with torch.inference_mode():
+        parts = [
+            _logits(net, scale(torch.from_numpy(images[rows]), preprocessing), mirror)
+            for rows in passes(images)
+        ]
+        return torch.cat(parts)
+
+
+def _logits(net: nn.Module, scaled: Tensor, mirror: bool) -> Tensor:
+    # The layout that convolutions on CPUs and GPUs compute fastest in.
+    inputs = scaled.contiguous(memory_format=torch.channels_last)
+    logits: Tensor = net(inputs).float()
+    return (logits + net(inputs.flip(-1)).float()) / 2 if mirror else logits
 
 
 def passes(images: NDArray[np.uint8], batch_size: int = 256) -> list[slice]:

@@ -12,6 +12,7 @@ from glasshouse.models.forward import (
     autocast as autocast,
     device_of as device_of,
     evaluating as evaluating,
+    logits_of_few as logits_of_few,
     passes as passes,
     predict_logits as predict_logits,
     require_finite as require_finite,

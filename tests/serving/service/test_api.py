@@ -1,5 +1,6 @@
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,27 @@ def test_every_option_of_a_query_is_known_as_one(ask: Caller) -> None:
     assert set(named) <= OPTIONS
 
 
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", 4), ("top=2", 2), ("top=2&top=3", 3), ("top=%32", 2), ("unknown=1&top=1", 1),
+        ("top=2&unknown=" + "x" * 2000, 2), ("top=", None), ("top=0", None), ("top=two", None),
+        ("coverage=1", None), ("sets=none", None), ("class_conditional=maybe", None),
+        ("top=2&model=" + "x" * 201, None), ("top=\N{SNOWMAN}", None),
+    ],
+)  # fmt: skip
+def test_a_query_is_read_the_same_however_often_it_is_asked(
+    ask: Caller, query: str, found: int | None
+) -> None:
+    answers = [ask("POST", f"/predict?{query}", content=png(0), headers=RAW) for _ in range(2)]
+    for answer in answers:
+        if found is not None:
+            assert len(answer.json()["predictions"][0]["top"]) == found
+        else:
+            assert answer.status_code == 422 and answer.json()["type"].endswith(":invalid")
+            assert answer.json()["errors"][0]["where"].startswith("query.")
+
+
 def test_head_is_get_without_a_body(ask: Caller) -> None:
     for path in ("/", "/docs", "/healthz", "/openapi.json", "/v2", "/v2/models/tiny", "/nothing"):
         whole, head = ask("GET", path), ask("HEAD", path)
@@ -181,6 +203,16 @@ def test_an_image_of_few_grey_levels_is_warned_of_by_name(ask: Caller) -> None:
         assert "12-bit.png (values 0 to 4,095 of 65,535)" in words and "multiply by 16" in words
 
 
+def test_a_bad_image_does_no_harm_to_those_of_its_batch(ask: Caller) -> None:
+    files = [png(0), b"hello", png(1), png(0)[:200], png(2)]
+    alone = [ask("POST", "/predict", content=f, headers=RAW).json() for f in files]
+    # Small files are decoded in the batch that classifies them.
+    found = ask.together([("POST", "/predict", {"content": f, "headers": RAW}) for f in files])
+    assert [each.status_code for each in found] == [200, 422, 200, 422, 200]
+    for each, wanted in zip(found, alone, strict=True):
+        assert each.json().get("predictions") == wanted.get("predictions")
+
+
 def test_every_bad_image_of_a_form_is_named(ask: Caller) -> None:
     files = {"good.png": png(0), "<i>x</i>": b"nothing", "cut.png": png(1)[:99]}
     form = [("p", (name, data)) for name, data in files.items()]
@@ -221,8 +253,9 @@ def test_a_valid_request_id_is_kept_and_an_invalid_one_replaced(ask: Caller) -> 
     assert (
         ask("GET", "/healthz", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
     )
-    found = ask("GET", "/healthz", headers={"x-request-id": "a b<"}).headers["x-request-id"]
-    assert len(found) == 32
+    wrong = [("GET", "/healthz", {"headers": {"x-request-id": "a b<"}})] * 3
+    found = {answer.headers["x-request-id"] for answer in ask.together(wrong)}
+    assert len(found) == 3 and all(re.fullmatch("[0-9a-f]{32}", each) for each in found)
 
 
 def test_with_a_key_requests_without_it_are_rejected(service: Service) -> None:

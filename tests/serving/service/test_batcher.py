@@ -64,6 +64,29 @@ def test_an_idle_thread_starts_at_once_unless_more_is_coming() -> None:
     assert asyncio.run(story(True, 0.1)) >= 0.1
 
 
+def test_idle_threads_share_what_waits() -> None:
+    async def story() -> list[int]:
+        slow = Slow()
+        slow.gate.set()
+        batcher: Batcher[int, int] = Batcher(slow, name="t", max_batch=8, threads=2)
+        await batcher.submit(0)
+        while batcher._idle < 2:
+            await asyncio.sleep(0.001)
+        slow.gate.clear()
+        # Neither thread takes anything before all of it waits.
+        with batcher._changed:
+            waiting = [asyncio.create_task(batcher.submit(i)) for i in range(7)]
+            await asyncio.sleep(0)
+        while len(slow.batches) < 3:
+            await asyncio.sleep(0.001)
+        slow.gate.set()
+        assert await asyncio.gather(*waiting) == [2 * i for i in range(7)]
+        await batcher.close()
+        return [len(batch) for batch in slow.batches]
+
+    assert asyncio.run(story()) == [1, 4, 3]
+
+
 def test_a_full_batch_waits_for_nobody() -> None:
     async def story() -> float:
         batcher: Batcher[int, int] = Batcher(

@@ -1,18 +1,22 @@
 import asyncio
 import contextlib
+import gc
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from glasshouse.models.classifier import Classifier
-from glasshouse.serving.service import predict_routes
+from glasshouse.serving.service import uploads
 from glasshouse.serving.service.limits import Limits
-from glasshouse.serving.service.server import ShutdownPolicy
-from glasshouse.serving.service.service import Service, make_service
+from glasshouse.serving.service.server import ShutdownPolicy, dedicate_process
+from glasshouse.serving.service.service import Service, ToClassify, make_service
 from glasshouse.serving.service.uploads import Upload, pixels_of
 from tests.serving.service.conftest import png, running
 
@@ -77,8 +81,10 @@ def test_a_shutdown_loses_no_request_that_was_sent(service: Service) -> None:
     assert sent == answered and min(answered) > 0
 
 
+# A small file is decoded by the thread that classifies it, a large one by another.
+@pytest.mark.parametrize("is_small", [True, False])
 def test_what_a_client_that_left_has_asked_for_is_not_computed(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    service: Service, monkeypatch: pytest.MonkeyPatch, is_small: bool
 ) -> None:
     decoded: list[str] = []
 
@@ -86,14 +92,19 @@ def test_what_a_client_that_left_has_asked_for_is_not_computed(
         decoded.append(upload.name)
         return pixels_of(upload, *settings)
 
-    monkeypatch.setattr(predict_routes, "pixels_of", note)
-    begun, gate, data = threading.Event(), threading.Event(), request(png(0))
+    monkeypatch.setattr(uploads, "pixels_of", note)
+    begun, gate = threading.Event(), threading.Event()
+    data = request(png(0, (20, 24) if is_small else (90, 90)))
+    pixels = np.zeros((3, 16, 16), np.uint8)
 
-    def hold() -> None:
+    def hold() -> NDArray[np.uint8]:
         begun.set()
         gate.wait()
+        return pixels
 
-    busy = threading.Thread(target=lambda: asyncio.run(service.reader.submit(hold)))
+    held = ToClassify(service.models.find(), hold)
+    work = service.predictor.submit(held) if is_small else service.reader.submit(hold)
+    busy = threading.Thread(target=lambda: asyncio.run(work))
     with running(service) as server:
         busy.start()
         assert begun.wait(120)
@@ -102,7 +113,7 @@ def test_what_a_client_that_left_has_asked_for_is_not_computed(
                 with socket.create_connection(("127.0.0.1", server.port), timeout=120) as leaves:
                     leaves.sendall(data)
                     wait_until(lambda: service.capacity.images == 1)
-                # Its place is free again although the reader is still busy.
+                # Its place is free again although the thread is still busy.
                 wait_until(lambda: service.capacity.images == 0)
             stays.sendall(data)
             wait_until(lambda: service.capacity.images == 1)
@@ -180,3 +191,14 @@ def test_under_overload_requests_are_rejected_and_the_capacity_is_released(
     assert len(statuses) == 240
     assert set(statuses) == {b"200", b"503"}
     assert (service.capacity.images, service.capacity.bytes) == (0, 0)
+
+
+def test_a_process_of_its_own_looks_no_more_at_what_it_has_loaded() -> None:
+    before = sys.getswitchinterval()
+    try:
+        dedicate_process()
+        assert gc.get_freeze_count() > 10_000 and gc.isenabled()
+        assert sys.getswitchinterval() < before
+    finally:
+        gc.unfreeze()
+        sys.setswitchinterval(before)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -36,10 +37,10 @@ class Batcher(Generic[Item, Result]):
 
     compute: from the items of a batch to one result each, in order; a result that is an exception
     is raised where its item was submitted, and an exception that compute raises, for all of them.
-    Batches form by themselves while all threads are busy, of items of one group each. An idle
-    thread starts at once, unless is_more_coming says that other items are about to be submitted:
-    then the first item of a batch waits for them, for at most max_wait seconds. A job whose caller
-    is gone, for example because its deadline has passed, is not computed.
+    Batches form by themselves while all threads are busy, of items of one group each. Idle threads
+    share what waits, and start at once, unless is_more_coming says that other items are about to be
+    submitted: then the first item of a batch waits for them, for at most max_wait seconds. A job
+    whose caller is gone, for example because its deadline has passed, is not computed.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first are optional
@@ -61,6 +62,7 @@ class Batcher(Generic[Item, Result]):
         self._queue: deque[_Job[Item, Result]] = deque()
         self._changed = threading.Condition()
         self._computing = 0
+        self._idle = 0
         self._is_closed = False
         self._threads = [
             threading.Thread(target=self._work, name=f"{name}-{i}", daemon=True)
@@ -116,6 +118,7 @@ class Batcher(Generic[Item, Result]):
     def _next_batch(self) -> list[_Job[Item, Result]]:
         """Wait for a batch; an empty one ends the thread."""
         with self._changed:
+            self._idle += 1
             while True:
                 # A job that nobody waits for any more must not hold up the next one's wait.
                 while self._queue and self._queue[0].result.done():
@@ -123,6 +126,7 @@ class Batcher(Generic[Item, Result]):
                 if self._queue:
                     wait = self._remaining_wait()
                     if wait <= 0:
+                        self._idle -= 1
                         return self._take()
                     self._changed.wait(wait)
                 elif self._is_closed:
@@ -139,7 +143,9 @@ class Batcher(Generic[Item, Result]):
     def _take(self) -> list[_Job[Item, Result]]:
         jobs: list[_Job[Item, Result]] = []
         others: list[_Job[Item, Result]] = []
-        while self._queue and len(jobs) < self._max_batch:
+        # Two halves at once are done sooner than the whole by one thread.
+        most = min(self._max_batch, math.ceil(len(self._queue) / (1 + self._idle)))
+        while self._queue and len(jobs) < most:
             job = self._queue.popleft()
             if job.result.done():
                 continue
@@ -163,10 +169,11 @@ class WorkBatcher(Batcher[Work, Any]):
         super().__init__(_run_each, name=name, max_batch=max_batch)
 
     def _results(self, jobs: list[_Job[Work, Any]]) -> list[Any]:
-        return [None if job.result.done() else _result_of(job.item) for job in jobs]
+        return [None if job.result.done() else result_of(job.item) for job in jobs]
 
 
-def _result_of(work: Work) -> Any:
+def result_of(work: Work) -> Any:
+    """What a function returns, or the exception that it raises."""
     try:
         return work()
     # Each function belongs to another caller, so its exception is a result like any other.
@@ -175,7 +182,7 @@ def _result_of(work: Work) -> Any:
 
 
 def _run_each(works: Sequence[Work]) -> list[Any]:
-    return [_result_of(work) for work in works]
+    return [result_of(work) for work in works]
 
 
 def _lower_priority() -> None:

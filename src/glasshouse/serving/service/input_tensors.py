@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.models.preprocessing import Preprocessing
-from glasshouse.serving.service.batcher import Work
+from glasshouse.serving.service.image_work import ImageWork
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.problems import Problem
 from glasshouse.serving.service.schemas import InputTensor
-from glasshouse.serving.service.uploads import Upload, pixels_of
+from glasshouse.serving.service.uploads import Upload, image_work
 
 IMAGES, PIXELS = "images", "pixels"
 _NUMBERS = {
@@ -35,12 +35,12 @@ _TO_UNIT, _TO_BYTE = "0 to 1", "0 to 255"
 
 @dataclass(frozen=True)
 class InputImages:
-    """The images of a tensor: a function for each that returns its pixels.
+    """The images of a tensor.
 
     uploads: the files that they come from, for BYTES. value_range: how pixels were understood.
     """
 
-    works: list[Work]
+    works: list[ImageWork]
     uploads: list[Upload] = field(default_factory=list)
     value_range: str | None = None
     warning: str | None = None
@@ -68,12 +68,12 @@ def input_images(
     count = _require_shape(tensor, image, limits)
     if is_files:
         uploads = _files(tensor, binary, count, limits)
-        works: list[Work] = [partial(pixels_of, each, wanted, limits) for each in uploads]
+        works = [image_work(each, wanted, limits) for each in uploads]
         return InputImages(works, uploads)
     values = _numbers(tensor, binary, limits)
     _require_count(tensor, values.size, count * math.prod(image))
     pixels, value_range, warning = _pixels(values, tensor.datatype)
-    works = [partial(np.asarray, each) for each in pixels.reshape(count, *image)]
+    works = [ImageWork(partial(np.asarray, each)) for each in pixels.reshape(count, *image)]
     return InputImages(works, value_range=value_range, warning=warning)
 
 

@@ -2,8 +2,9 @@
 
 import logging
 import re
+import secrets
 import time
-import uuid
+from itertools import count
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
@@ -23,6 +24,10 @@ log: logging.Logger = logging.getLogger("glasshouse.service")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _RECORDER = "response_recorder"
 _GOOD_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# Of this process, and of each request in it. A random number for each would be a call of the system
+# for each, and every such call lets another thread run Python first.
+_PROCESS_ID = secrets.token_hex(8)
+_NUMBERS = count(secrets.randbits(32))
 _ALWAYS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -53,7 +58,7 @@ class RequestMiddleware:
         headers = Headers(scope=scope)
         own_id = headers.get("x-request-id", "")
         # An id goes into the log and the response headers: only harmless characters are taken over.
-        request_id = own_id if _GOOD_ID.fullmatch(own_id) else uuid.uuid4().hex
+        request_id = own_id if _GOOD_ID.fullmatch(own_id) else _new_id()
         scope[REQUEST_ID] = request_id
         method = scope["method"]
         if method == "HEAD":
@@ -115,6 +120,11 @@ class _ResponseRecorder:
             if self._service.is_closing.is_set():
                 headers["Connection"] = "close"
         await self._send(message)
+
+
+def _new_id() -> str:
+    """An id that no other request has: 32 hexadecimal digits."""
+    return f"{_PROCESS_ID}{next(_NUMBERS):016x}"
 
 
 def _with_cors(app: ASGIApp, origins: frozenset[str]) -> ASGIApp:

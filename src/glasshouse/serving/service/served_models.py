@@ -10,7 +10,7 @@ import torch
 
 from glasshouse.models.classifier import MODEL_FILE, WEIGHTS_FILE, Classifier, scale
 from glasshouse.models.inference import inference_net
-from glasshouse.models.predict import predict_logits
+from glasshouse.models.predict import logits_of_few, predict_logits
 from glasshouse.serving.service.problems import Problem
 
 # Largest difference of a logit, as a share of the largest logit, that rounding explains.
@@ -151,7 +151,8 @@ def inference_copy(classifier: Classifier) -> Classifier:
     made = inference_net(classifier.net, scale(torch.from_numpy(images), wanted))
     own, found = (predict_logits(net, wanted, images) for net in (classifier.net, made.net))
     agrees = bool((found - own).abs().max() <= _TOLERANCE * own.abs().max())
-    return replace(classifier, net=made.net if agrees else copy.deepcopy(classifier.net))
+    fast = made.net if agrees else copy.deepcopy(classifier.net)
+    return replace(classifier, net=fast.eval())
 
 
 def _warm_up(model: ServedModel, batch: int) -> None:
@@ -159,4 +160,4 @@ def _warm_up(model: ServedModel, batch: int) -> None:
     wanted = model.classifier.preprocessing
     for count in {1, batch}:
         images = np.zeros((count, 3, wanted.height, wanted.width), dtype=np.uint8)
-        predict_logits(model.fast.net, wanted, images)
+        logits_of_few(model.fast.net, wanted, images)

@@ -14,9 +14,10 @@ from starlette.requests import Request
 
 from glasshouse.errors import BadImage, NotFinite
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.predict import predict_logits
-from glasshouse.serving.service.batcher import Batcher, Work, WorkBatcher
+from glasshouse.models.predict import logits_of_few
+from glasshouse.serving.service.batcher import Batcher, WorkBatcher, result_of
 from glasshouse.serving.service.capacity import Capacity, Slot
+from glasshouse.serving.service.image_work import ImageWork
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.problems import ClientLeft, bad_images, overloaded
 from glasshouse.serving.service.prometheus import Metrics
@@ -35,18 +36,21 @@ class Scores:
 
 @dataclass(frozen=True)
 class ToClassify:
-    """An image ``(3, h, w)`` at the input size of the model that is to classify it."""
+    """An image ``(3, h, w)`` at the input size of the model that is to classify it.
+
+    make: a function that returns it, or raises BadImage.
+    """
 
     model: ServedModel
-    image: NDArray[Any]
+    make: Callable[[], NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Service:
     """Models and what they share: threads, queues and limits.
 
-    reader decodes, predictor runs the networks, explainer explains, loader loads. capacity,
-    explain_capacity: what is in flight.
+    reader decodes what takes long to decode, predictor runs the networks, explainer explains,
+    loader loads. capacity, explain_capacity: what is in flight.
     """
 
     models: Models
@@ -72,7 +76,7 @@ def service_of(sources: Sequence[ModelSource], limits: Limits | None = None) -> 
     metrics = Metrics()
     reader = WorkBatcher(name="reader", max_batch=_DECODED_PER_TURN)
     predictor: Batcher[ToClassify, Scores] = Batcher(
-        lambda items: _classify(items[0].model.fast, metrics, [each.image for each in items]),
+        lambda items: _classify(items[0].model.fast, metrics, [each.make for each in items]),
         name="predictor",
         max_batch=limits.max_batch,
         max_wait=limits.max_wait,
@@ -138,9 +142,9 @@ async def while_awaited(
 
 
 async def score_images(
-    service: Service, model: ServedModel, request: Request, slot: Slot, images: Sequence[Work]
+    service: Service, model: ServedModel, request: Request, slot: Slot, images: Sequence[ImageWork]
 ) -> list[Scores]:
-    """Decode and classify; images: functions that return arrays ``(3, h, w)`` of the input size.
+    """Decode and classify.
 
     Raises Full, ClientLeft, what decoding raised, and Problem 503 at the deadline.
     """
@@ -149,8 +153,11 @@ async def score_images(
         return await _all_of([_classify_one(service, model, image) for image in images])
 
 
-async def _classify_one(service: Service, model: ServedModel, image: Work) -> Scores:
-    return await service.predictor.submit(ToClassify(model, await service.reader.submit(image)))
+async def _classify_one(service: Service, model: ServedModel, image: ImageWork) -> Scores:
+    if image.is_quick:
+        return await service.predictor.submit(ToClassify(model, image.make))
+    pixels = await service.reader.submit(image.make)
+    return await service.predictor.submit(ToClassify(model, lambda: pixels))
 
 
 async def _all_of(waiting: Sequence[Coroutine[Any, Any, Scores]]) -> list[Scores]:
@@ -168,19 +175,25 @@ async def _all_of(waiting: Sequence[Coroutine[Any, Any, Scores]]) -> list[Scores
 
 
 def _classify(
-    classifier: Classifier, metrics: Metrics, images: Sequence[NDArray[Any]]
-) -> list[Scores | NotFinite]:
+    classifier: Classifier, metrics: Metrics, makers: Sequence[Callable[[], NDArray[Any]]]
+) -> list[Scores | Exception]:
+    made = [result_of(make) for make in makers]
+    images = [each for each in made if not isinstance(each, Exception)]
+    if not images:
+        return made
     # Pixels are uint8, or float32 from the inference protocol; one float image makes the whole
     # batch float, which changes no value.
     batch = np.stack(images)
     count = len(batch)
     began = time.monotonic()
-    net, wanted = classifier.net, classifier.preprocessing
-    logits = predict_logits(net, wanted, batch, mirror=classifier.mirror).numpy()
+    logits = logits_of_few(
+        classifier.net, classifier.preprocessing, batch, mirror=classifier.mirror
+    ).numpy()
     metrics.forward_seconds.observe(time.monotonic() - began)
     metrics.batch_sizes.observe(count)
     metrics.images.inc(count)
-    return [_scores(each, classifier) for each in logits]
+    answers = iter([_scores(each, classifier) for each in logits])
+    return [each if isinstance(each, Exception) else next(answers) for each in made]
 
 
 def _scores(logits: NDArray[np.float32], classifier: Classifier) -> Scores | NotFinite:

@@ -5,6 +5,7 @@ import zlib
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -16,6 +17,7 @@ from glasshouse.data.headers import narrow_values
 from glasshouse.models.preprocessing import Preprocessing, preprocess
 from glasshouse.serving.service.capacity import Slot
 from glasshouse.serving.service.content_encoding import ENCODINGS, Decompressor, Expanded
+from glasshouse.serving.service.image_work import ImageWork
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.problems import ClientLeft, Problem
 
@@ -134,6 +136,11 @@ def _decompressor(request: Request, limits: Limits) -> Decompressor | None:
             headers={"Accept-Encoding": ", ".join(ENCODINGS)},
         )  # fmt: skip
     return Decompressor(encoding, limits.max_body)
+
+
+def image_work(upload: Upload, preprocessing: Preprocessing, limits: Limits) -> ImageWork:
+    """How to make the pixels of an upload."""
+    return ImageWork(partial(pixels_of, upload, preprocessing, limits), len(upload.data))
 
 
 def pixels_of(upload: Upload, preprocessing: Preprocessing, limits: Limits) -> Pixels:
