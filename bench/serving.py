@@ -3,10 +3,10 @@
     python bench/serving.py small|mobilenet [--seconds 30] [--servers ours,plain,...]
 
 Claims: 1.0x, 1.5x and 2.2x a plain FastAPI handler with torch's eager mode (an async one or one on
-FastAPI's thread pool, whichever is faster) at 1, 8 and 64 clients; every answer is the offline one; under overload
-the refusals come within 100 ms; a stop loses nothing. All servers get the same forms with the same
-files, from wrk (Debian's package) on this machine, which takes a share of the cores from each
-alike. Reads photos, weights and CIFAR-10 from GLASSHOUSE_DATA.
+FastAPI's thread pool, whichever is faster) at 1, 8 and 64 clients; every answer is the offline one;
+under overload the refusals come within 100 ms; a stop loses nothing. All servers get the same forms
+with the same files, from wrk (Debian's package) on this machine, which takes a share of the cores
+from each alike. Reads photos, weights and CIFAR-10 from GLASSHOUSE_DATA.
 """
 
 import argparse
