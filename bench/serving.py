@@ -47,7 +47,7 @@ def model_arguments(model: str, folder: Path) -> list[str]:
     return [str(folder / "small")]
 
 
-def save_small(folder: Path) -> None:
+def save_small(folder: Path, seed: int = 0) -> None:
     """The preset small-residual with random weights: their values make no difference in time."""
     from glasshouse.models.architecture import architecture_of
     from glasshouse.models.classifier import Classifier, Preprocessing, save_classifier
@@ -58,7 +58,7 @@ def save_small(folder: Path) -> None:
     names = tuple(f"class {number}" for number in range(10))
     save_classifier(
         Classifier(
-            build(settings, 10, shape, seed=0).eval(),
+            build(settings, 10, shape, seed=seed).eval(),
             Preprocessing(32, 32, mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26)),
             names,
             architecture=architecture_of(settings, 10, shape),

@@ -228,7 +228,7 @@ def _serve(
 ) -> None:
     from glasshouse.cli.progress_bars import say
     from glasshouse.serving.service.api import create_api
-    from glasshouse.serving.service.server import BACKLOG, ShutdownPolicy, dedicate_process, run
+    from glasshouse.serving.service.server import BACKLOG, ShutdownPolicy, run
 
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -242,6 +242,5 @@ def _serve(
     listener.listen(BACKLOG)
     print(f"http://{shown}:{port}/  {models}  (Ctrl+C stops it)", flush=True)
     app = create_api(service, rules)
-    dedicate_process()
     run(app, service, listener, ShutdownPolicy(drain=drain))
     say("stopped; every accepted request was answered")

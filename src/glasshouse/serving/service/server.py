@@ -130,7 +130,7 @@ def reserve(host: str, port: int) -> socket.socket:
 
 
 def dedicate_process() -> None:
-    """Let this process do nothing but serve what it has loaded: for a process of its own."""
+    """Let a process serve what it has loaded and do nothing else."""
     # Python looks through all objects for garbage every now and then, those of torch included,
     # which takes a tenth of a second: no request has to wait for those that are there to stay.
     gc.collect()
@@ -143,5 +143,6 @@ def dedicate_process() -> None:
 def run(
     app: Any, service: Service, listener: socket.socket, policy: ShutdownPolicy | None = None
 ) -> None:
-    """Serve until a signal arrives, and answer every accepted request."""
+    """Serve until a signal arrives, and answer every accepted request; the process does no more."""
+    dedicate_process()
     Server(app, service, policy or ShutdownPolicy()).run(sockets=[listener])
