@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -126,6 +127,27 @@ def test_evaluate_measures_the_named_weights(run: Run, net: nn.Module, images: P
     ]
     assert len(right) == 18
     assert found["accuracy"]["value"] == pytest.approx(np.mean(right))
+
+
+def test_evaluate_measures_weights_for_a_network_of_a_library(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    theirs = timm.create_model("test_resnet", num_classes=3)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    model = ["test_resnet", "--weights", "theirs.pth", "--class-names", "names.txt"]
+    code, output, errors = glasshouse_here(
+        ["evaluate", *model, "--on", str(images), "--json"], capsys
+    )
+    assert code == 0, errors
+    answers = json.loads(
+        glasshouse_here(["predict", *model, *map(str, images.glob("*/*.png")), "--json"], capsys)[1]
+    )
+    right = [each["top"][0]["class"] == Path(each["image"]).parent.name for each in answers]
+    assert json.loads(output)["accuracy"]["value"] == pytest.approx(np.mean(right))
+    code, _, errors = glasshouse_here(["evaluate", *model], capsys)
+    assert code == 2 and "test_resnet needs images to be evaluated on: add --on SOURCE" in errors
 
 
 def test_export_writes_the_named_weights_and_classes(

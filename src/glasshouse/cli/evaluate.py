@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 def evaluate(
     run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="A run folder; not needed with --net.")
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="A run folder, or with --on any MODEL that predict takes; not needed with --net.",
+        ),
     ] = None,
     on: Annotated[
         str | None,
@@ -44,13 +48,12 @@ def evaluate(
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Print the accuracy, metrics per class, confusions and calibration of RUN, or of --net."""
+    """Print the accuracy, metrics per class, confusions and calibration of MODEL, or of --net."""
     from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import say
     from glasshouse.wording import pluralize
 
-    model = None if run is None else str(run)
-    named = NamedModel(model, net, weights, class_names, offline, device)
+    named = NamedModel(run, net, weights, class_names, offline, device)
     _require_model(named, on)
     if on is not None:
         early_checks.require_source(on, offline=offline)
@@ -71,20 +74,37 @@ def _require_model(named: NamedModel, on: str | None) -> None:
     from glasshouse.cli import early_checks
     from glasshouse.errors import UsageError
 
-    if named.model is not None:
+    if named.model is not None and _is_run(named.model, on):
         early_checks.require_finished([Path(named.model)])
-    elif named.net is None:
-        raise UsageError("expected a RUN, or --net with your own code; received neither")
+    elif named.model is None and named.net is None:
+        raise UsageError("expected a MODEL, or --net with your own code; received neither")
     elif on is None:
-        raise UsageError("--net needs images to be evaluated on: add --on SOURCE")
+        what = "--net" if named.model is None else named.model
+        raise UsageError(f"{what} needs images to be evaluated on: add --on SOURCE")
     named.checked()
+
+
+def _is_run(model: str, on: str | None) -> bool:
+    """Whether MODEL stands for a run, whose own test split is known, rather than for a network."""
+    from glasshouse.errors import UsageError
+    from glasshouse.models.known_names import require_known
+    from glasshouse.runs import folder as runs
+
+    if on is not None or runs.names_folder(model):
+        return runs.names_folder(model)
+    try:
+        require_known(model)
+    except UsageError:
+        # The name of a run that does not exist.
+        return True
+    return False
 
 
 def _predictions(named: NamedModel, on: str | None, data_dir: Path | None) -> "Predictions":
     from glasshouse.workflow.use.predictions import predictions_of, predictions_on
 
     classifier = None if on is None else classifier_named(named)
-    if named.model is None:
+    if named.model is None or not _is_run(named.model, on):
         assert on is not None and classifier is not None
         return predictions_on(classifier, on, data_dir=data_dir, offline=named.offline)
     return predictions_of(

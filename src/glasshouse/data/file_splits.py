@@ -15,7 +15,7 @@ from glasshouse.data.class_names import describe_similar, similar_names
 from glasshouse.data.cropping import choose_resize
 from glasshouse.data.embedded import ImageFile
 from glasshouse.data.fitting import Fitting
-from glasshouse.data.images import BadFile, ImageSet, OddFile, Resize, Splits, with_survey
+from glasshouse.data.images import BadFile, ImageSet, OddFile, Splits, with_survey
 from glasshouse.data.remote_copy import SourceCopy
 from glasshouse.data.splits import (
     TRAINED_ON_VALIDATION,
@@ -66,12 +66,16 @@ class _Reading:
 
 
 def load_files(
-    listing: FileListing, settings: DataSettings, progress: Progress | None = None
+    listing: FileListing,
+    settings: DataSettings,
+    progress: Progress | None = None,
+    fitting: Fitting | None = None,
 ) -> Splits:
     """Split, decode and cache the files of a listing.
 
-    Raises DataError for a class that is missing in a split and, unless settings.on_bad_file is
-    "skip", for files that cannot be read as images.
+    fitting: how images are brought to one size, in place of what the settings say. Raises DataError
+    for a class that is missing in a split and, unless settings.on_bad_file is "skip", for files
+    that cannot be read as images.
     """
     _check_classes(listing)
     positions, notes = _divide(listing, settings)
@@ -84,10 +88,9 @@ def load_files(
         both = np.concatenate([positions["train"], positions["validation"]])
         positions, notes = {**positions, "train": both}, (*notes, TRAINED_ON_VALIDATION)
     _check_splits(listing, listing.targets, positions)
-    resize, why = (
-        choose_resize(listing.paths) if settings.resize == "auto" else (settings.resize, "")
-    )
-    sets, read = _decode(listing, positions, (settings, resize), progress)
+    usual, why = _fitting(listing, settings)
+    fitting = fitting or usual
+    sets, read = _decode(listing, positions, (settings, fitting), progress)
     narrow = (describe_narrow(read.narrow_files),) if read.narrow_files else ()
     return Splits(
         train=sets["train"],
@@ -96,7 +99,7 @@ def load_files(
         bad_files=read.bad_files,
         notes=(*listing.notes, *_similar(listing), *narrow, *notes, *filter(None, [why])),
         odd_files=read.odd_files,
-        resize=resize,
+        resize=fitting.resize,
         narrow_files=read.narrow_files,
     )
 
@@ -107,15 +110,18 @@ def _similar(listing: FileListing) -> tuple[str, ...]:
 
 
 def load_unsplit(
-    listing: FileListing, settings: DataSettings, progress: Progress | None = None
+    listing: FileListing,
+    settings: DataSettings,
+    progress: Progress | None = None,
+    fitting: Fitting | None = None,
 ) -> ImageSet:
     """All images of a listing as one set, whatever splits it gives, to be evaluated on.
 
-    Raises DataError as `load_files` does.
+    Arguments and errors as for `load_files`.
     """
     everything: dict[SplitName, Positions] = {"test": np.arange(len(listing.paths))}
-    resize, _ = choose_resize(listing.paths) if settings.resize == "auto" else (settings.resize, "")
-    sets, read = _decode(listing, everything, (settings, resize), progress)
+    fitting = fitting or _fitting(listing, settings)[0]
+    sets, read = _decode(listing, everything, (settings, fitting), progress)
     # The images are all that is returned, so this cannot become a note.
     warn_of_narrow(read.narrow_files)
     return sets["test"]
@@ -208,16 +214,14 @@ def _check_splits(
 def _decode(
     listing: FileListing,
     positions: Mapping[SplitName, Positions],
-    reading: tuple[DataSettings, Resize],
+    reading: tuple[DataSettings, Fitting],
     progress: Progress | None,
 ) -> tuple[dict[SplitName, ImageSet], _Reading]:
     """One cache entry for all splits: a slice of a memory map is a memory map, too."""
-    settings, resize = reading
+    settings, fitting = reading
     order = np.concatenate(list(positions.values()))  # the splits one after the other
-    size = settings.image_size or DEFAULT_SIZE
     paths = [listing.paths[number] for number in order]
     made_from = None if listing.copy is None else listing.copy.address
-    fitting = Fitting(size, size, resize)
     cached = cached_images(paths, fitting, progress=progress, made_from=made_from)
     bad_files = tuple(sorted(set(_at_source(listing, cached.bad_files)), key=lambda b: b.path))
     if bad_files and settings.on_bad_file == "error":
@@ -250,6 +254,15 @@ def _decode(
     )
     narrow = ((i, values) for i, values in zip(ids, cached.narrow, strict=True) if values)
     return sets, _Reading(bad_files, odd_files, tuple(dict(narrow).items()))
+
+
+def _fitting(listing: FileListing, settings: DataSettings) -> tuple[Fitting, str]:
+    """How the images are brought to one size, and a sentence on why where that was chosen."""
+    size = settings.image_size or DEFAULT_SIZE
+    if settings.resize != "auto":
+        return Fitting(size, size, settings.resize), ""
+    resize, why = choose_resize(listing.paths)
+    return Fitting(size, size, resize), why
 
 
 def _at_source(listing: FileListing, bad: Sequence[BadFile]) -> Sequence[BadFile]:

@@ -18,7 +18,7 @@ from glasshouse.data.cache import forget_files
 from glasshouse.data.cifar import find_cifar, read_cifar
 from glasshouse.data.digits import read_digits
 from glasshouse.data.file_splits import load_files, load_unsplit
-from glasshouse.data.fitting import Resize, fit_to_size
+from glasshouse.data.fitting import Fitting, Resize, fit
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.data.listings import is_file_source, list_source, names_shards
 from glasshouse.data.multi_shapes import DEFAULT_SIZE as MULTI_SIZE, make_multi_shapes
@@ -50,14 +50,17 @@ def load_splits(
     data_dir: Path | None = None,
     offline: bool = False,
     progress: Progress | None = None,
+    fitting: Fitting | None = None,
 ) -> Splits:
     """Load train, validation and test of a source, decoded and resized to one size.
 
     source: "cifar10", "digits", "shapes", "shapes-multi", a folder of class folders, a .csv or
     .parquet table, Parquet files with images, tar shards such as "shards/{000..099}.tar", or the
     address of any of them but a table, such as "s3://bucket/folder"; "./digits" is a folder of that
-    name. settings: the defaults of `DataSettings` if unset. Raises UsageError for an unknown name
-    and for an address where offline is set, and DataError for missing or damaged images.
+    name. settings: the defaults of `DataSettings` if unset. fitting: how images are brought to one
+    size, in place of what the settings say: that of a classifier's preprocessing. Raises UsageError
+    for an unknown name and for an address where offline is set, and DataError for missing or
+    damaged images.
     """
     settings = DataSettings() if settings is None else settings
     require_type(source, (str, Path), "a source: a name such as 'digits', a folder or a table")
@@ -66,10 +69,11 @@ def load_splits(
         splits = _NAMED[source](settings, Access(data_dir, offline, progress))
         # Their images are square, so all ways to resize are the same.
         resize: Resize = "crop" if settings.resize == "auto" else settings.resize
-        resized = _resized(replace(splits, resize=resize), settings)
+        resized = _resized(replace(splits, resize=resize), settings, fitting)
         return _joined(_limited(resized, settings), settings)
     require_source(source, offline=offline)
-    return load_files(list_source(source, offline=offline, progress=progress), settings, progress)
+    listing = list_source(source, offline=offline, progress=progress)
+    return load_files(listing, settings, progress, fitting)
 
 
 def require_source(source: str | Path, *, offline: bool = False) -> None:
@@ -103,16 +107,18 @@ def load_without_splits(
     *,
     offline: bool = False,
     progress: Progress | None = None,
+    fitting: Fitting | None = None,
 ) -> ImageSet | None:
     """All images of a source of files that defines no splits; None for any other source.
 
-    For evaluation: nothing of such a source needs to be held out. Raises what `load_splits` does.
+    For evaluation: nothing of such a source needs to be held out. Arguments and errors as for
+    `load_splits`.
     """
     if has_own_size(source):
         return None
     require_source(source, offline=offline)
     listing = list_source(source, offline=offline, progress=progress)
-    return None if listing.given_splits else load_unsplit(listing, settings, progress)
+    return None if listing.given_splits else load_unsplit(listing, settings, progress, fitting)
 
 
 def read_again(source: str | Path) -> None:
@@ -243,23 +249,26 @@ def _concatenate(first: ImageSet, second: ImageSet) -> ImageSet:
     )
 
 
-def _resized(splits: Splits, settings: DataSettings) -> Splits:
+def _resized(splits: Splits, settings: DataSettings, fitting: Fitting | None) -> Splits:
     size = settings.image_size
-    if size is None or splits.train.pixels.shape[2:] == (size, size):
-        return splits
+    if fitting is None:
+        if size is None or splits.train.pixels.shape[2:] == (size, size):
+            return splits
+        fitting = Fitting(size, size, splits.resize)
     train, validation, test = (
-        _resize(images, size, splits.resize)
-        for images in (splits.train, splits.validation, splits.test)
+        _resize(images, fitting) for images in (splits.train, splits.validation, splits.test)
     )
     return replace(splits, train=train, validation=validation, test=test)
 
 
-def _resize(images: ImageSet, size: int, resize: Resize) -> ImageSet:
-    resized = np.empty((len(images), 3, size, size), dtype=np.uint8)
+def _resize(images: ImageSet, fitting: Fitting) -> ImageSet:
+    size = fitting.height
+    resized = np.empty((len(images), 3, size, fitting.width), dtype=np.uint8)
     for number, image in enumerate(images.pixels):
-        resized[number] = fit_to_size(image.transpose(1, 2, 0), size, size, resize)
+        resized[number] = fit(image.transpose(1, 2, 0), fitting)
     masks = None
-    if images.masks is not None:
+    # Masks of images that are cropped would need the same crop.
+    if images.masks is not None and fitting == Fitting(size, size, fitting.resize):
         # The sources with masks have square images, for which all ways to resize are the same.
         flat = images.masks.reshape(-1, *images.masks.shape[-2:])
         resized_masks = np.stack([_resize_mask(mask, size) for mask in flat])

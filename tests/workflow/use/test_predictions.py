@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import glasshouse as gh
@@ -13,7 +14,7 @@ from glasshouse.models.bundled import load_bundled
 from glasshouse.models.classifier import Classifier, save_classifier
 from glasshouse.models.layers import build
 from glasshouse.recipe import load_recipe, to_toml
-from glasshouse.workflow.use.predictions import predictions_of
+from glasshouse.workflow.use.predictions import predictions_of, predictions_on
 from tests.data.image_files import write_folder
 from tests.run_files import environment
 
@@ -103,3 +104,30 @@ def test_other_classes_are_refused(run: Path, tmp_path: Path) -> None:
     write_folder(tmp_path / "photos", {"cat": 3, "cow": 3})
     with pytest.raises(gh.DataError, match="has the classes cat, cow, but"):
         measured(run, tmp_path / "photos")
+
+
+@pytest.mark.parametrize("has_splits", [False, True])
+def test_images_of_a_source_are_cropped_and_filtered_as_predict_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_splits: bool
+) -> None:
+    # As the transforms of published weights: 28 pixels of 32, and another filter than the usual.
+    monkeypatch.setenv("GLASSHOUSE_CACHE", str(tmp_path / "cache"))
+    source = tmp_path / "source"
+    random = np.random.default_rng(0)
+    for part in ("train", "test") if has_splits else ("",):
+        for name in "ab":
+            folder = source / part / name
+            folder.mkdir(parents=True)
+            for number in range(3):
+                pixels = random.integers(0, 256, (60, 50, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{part}{number}.png")
+    wanted = gh.Preprocessing(
+        28, 28, crop_fraction=0.875, interpolation="bilinear", rounding="torchvision"
+    )
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 28 * 28, 2))
+    classifier = gh.Classifier(net, wanted, ("a", "b"))
+    found = predictions_on(classifier, str(source), data_dir=None, offline=True)
+    assert len(found) == 6
+    paths = [source / name for name in found.ids]
+    alone = classifier.predict(paths)
+    np.testing.assert_allclose(found.logits, alone.logits, atol=1e-5)

@@ -24,13 +24,16 @@ def predictions_on(
 ) -> Predictions:
     """Predictions on the test split of a source, or on all images where it defines no splits.
 
-    The classes of the source may be in another order. Raises DataError for other classes.
+    Images are read exactly as `predict` reads files. The classes of the source may be in another
+    order. Raises DataError for other classes.
     """
     wanted = classifier.preprocessing
     settings = DataSettings(image_size=wanted.height, resize=wanted.resize)
-    images = load_without_splits(source, settings, offline=offline)
+    images = load_without_splits(source, settings, offline=offline, fitting=wanted.fitting)
     if images is None:
-        images = load_splits(source, settings, data_dir=data_dir, offline=offline).test
+        images = load_splits(
+            source, settings, data_dir=data_dir, offline=offline, fitting=wanted.fitting
+        ).test
     return predict(classifier, with_class_order(images, classifier.class_names))
 
 
