@@ -130,7 +130,10 @@ def test_evaluate_measures_the_named_weights(run: Run, net: nn.Module, images: P
 
 
 def test_evaluate_measures_weights_for_a_network_of_a_library(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from glasshouse.errors import GlasshouseWarning, ModelError
+from glasshouse.errors import GlasshouseWarning, ModelError, UsageError
 from glasshouse.explanation.explain import explain
 from glasshouse.explanation.methods import MethodName
 from glasshouse.models.classifier import Classifier, load_classifier, save_classifier
@@ -166,7 +166,20 @@ def test_one_output_without_names_has_two_classes() -> None:
         (Wrapped(lambda z: z[:, :, None, None].expand(-1, -1, 4, 4)), NAMES, "received the shape"),
         (Wrapped(lambda z: {"a": z, "b": z}), NAMES, r"received a dict \(a: \(2, 3\), b: \(2, 3\)"),
         (Wrapped(lambda z: None), NAMES, "received a NoneType"),
-        (Wrapped(lambda z: z.argmax(1)), NAMES, "received the shape"),
+        (Wrapped(lambda z: z.argmax(1)), NAMES, "received int64 values .* before argmax"),
+        (Wrapped(lambda z: (10 * z).int()), NAMES, r"received int32 values \(2, 3\)"),
+        (Wrapped(lambda z: functional.one_hot(z.argmax(1), 3).float()), NAMES, "returns decisions"),
+        (Wrapped(lambda z: 1 - (z > 9).float(), plain_net(1)), ("a", "b"), "returns decisions"),
+        (
+            Wrapped(lambda z: z, plain_net(3)[:-1].append(nn.Linear(32, 3).half())),
+            NAMES,
+            "RuntimeError: mat1 and mat2",
+        ),
+        (
+            plain_net(3)[:-1].append(nn.Linear(32, 3).half()),
+            NAMES,
+            "weights are float16, but its input is float32",
+        ),
         (plain_net(channels=4), NAMES, "takes images of 4 channels, but images have three"),
         (nn.Sequential(nn.Flatten(), nn.Linear(50, 3)), NAMES, "in_features is 50, expected 432"),
         (nn.Sequential(nn.Conv2d(3, 3, 13), nn.Flatten()), NAMES, "layer 0 .Conv2d. does not"),
@@ -177,6 +190,20 @@ def test_a_network_that_cannot_be_read_is_refused_when_the_classifier_is_made(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         Classifier(net, SIZE, names)
+
+
+def test_what_is_no_network_with_weights_is_refused() -> None:
+    for given in (nn.Linear, lambda images: images):
+        with pytest.raises(UsageError, match=r"expected a network, which is a torch.nn.Module"):
+            Classifier(given, SIZE, NAMES)  # type: ignore[arg-type]
+    images_in = torch.zeros(2, 3, 12, 12)
+    exported = torch.export.export(plain_net(), (images_in,)).module()
+    with pytest.raises(ModelError, match=r"pass the nn\.Module that was exported"):
+        Classifier(exported, SIZE, NAMES)
+    with torch.device("meta"):
+        empty = nn.Sequential(nn.Flatten(), nn.Linear(432, 3))
+    with pytest.raises(ModelError, match="on the meta device, without values"):
+        Classifier(empty, SIZE, NAMES).predict(images())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -14,7 +14,7 @@ from torch import nn
 
 from glasshouse.data.images import ImageSet
 from glasshouse.data.targets import Targets
-from glasshouse.errors import DataError, ModelError, StorageError
+from glasshouse.errors import DataError, ModelError, StorageError, require_type
 from glasshouse.models.backbone import rebuild_net
 from glasshouse.models.conformity import COVERAGE, ConformityScores, SetMethod
 from glasshouse.models.conformity_file import CONFORMITY_FILE, conformity_bytes, read_conformity
@@ -73,6 +73,7 @@ class Classifier:
     conformity: ConformityScores | None = None
 
     def __post_init__(self) -> None:
+        require_type(self.net, nn.Module, "a network, which is a torch.nn.Module such as Net()")
         # The only way to set a field of a frozen dataclass.
         net = as_logit_net(
             logit_net(self.net),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glasshouse.data.pixel_blocks import gather
-from glasshouse.errors import NotFinite
+from glasshouse.errors import ModelError, NotFinite
 from glasshouse.models.preprocessing import Preprocessing, scale
 
 # Input values per pass, those of 32 images of 224x224: more would need memory and save no time.
@@ -31,6 +31,8 @@ def predict_logits(
     the logits of each image and its mirror image.
     """
     device = device_of(net)
+    if device.type == "meta":
+        raise ModelError("the network is on the meta device, without values: load its weights")
     parts = []
     with evaluating(net), torch.inference_mode(), autocast(device, precision):
         for rows in passes(images, batch_size):

@@ -203,6 +203,13 @@ def _require_separate_answers(trial: TrialPass, are_probabilities: bool) -> None
 
 def _require_no_limits(trial: TrialPass, *, is_single: bool) -> None:
     """Raise ModelError for outputs from an activation that is neither a sigmoid nor a softmax."""
+    # Zeros alone may be the answer of a head that was not trained yet.
+    is_decision = bool(((trial.logits == 0) | (trial.logits == 1)).all()) and trial.logits.any()
+    if trial.activation is None and not trial.last and is_decision:
+        raise ModelError(
+            "the network returns decisions, 0 or 1, which say nothing about how certain they are: "
+            "pass a network that returns the values before argmax or a comparison"
+        )
     if trial.activation is not None or trial.last in _OPEN:
         return
     if is_single and (trial.last in _LIMITING or _is_fraction(trial.logits)):

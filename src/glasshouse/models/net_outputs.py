@@ -48,6 +48,13 @@ def logits_at(answer: Any, place: Place, count: int) -> Tensor:
     if not isinstance(answer, Tensor) and place is not None:
         value = _parts(answer).get(place)
     if not isinstance(value, Tensor) or _rows(value, count) is None:
+        if isinstance(value, Tensor) and not value.is_floating_point():
+            kind = str(value.dtype).removeprefix("torch.")
+            raise ModelError(
+                f"expected logits ({count}, classes) for {count} images, received {kind} values "
+                f"{tuple(value.shape)}: return the floating-point values that they are made of, "
+                "before argmax or rounding"
+            )
         shape = tuple(value.shape) if isinstance(value, Tensor) else None
         received = f"a {type(value).__name__}" if shape is None else f"the shape {shape}"
         raise ModelError(

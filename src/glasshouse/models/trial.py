@@ -51,7 +51,14 @@ def run_trial(net: nn.Module, preprocessing: Preprocessing, class_count: int | N
     class_count: None where the classes are not known. Raises ModelError for a network that takes
     no images of this size, or whose answer holds no logits.
     """
-    inputs = trial_inputs(net, preprocessing)
+    try:
+        with evaluating(net):
+            inputs = trial_inputs(net, preprocessing)
+    except NotImplementedError as error:
+        raise ModelError(
+            f"the network cannot be brought into evaluation mode ({error}), as one of "
+            "torch.export: pass the nn.Module that was exported"
+        ) from error
     channels, (answer, watching, changes_input) = _answered(net, inputs)
     place = place_of_logits(answer, _IMAGES, class_count)
     logits = logits_at(answer, place, _IMAGES)
@@ -175,6 +182,13 @@ def _quietly(net: nn.Module) -> Iterator[None]:
 
 
 def _advice(layer: nn.Module, values: Tensor) -> str:
+    weight = next((p for p in layer.parameters() if p.dtype != values.dtype), None)
+    if weight is not None:
+        own, given = (str(each.dtype).removeprefix("torch.") for each in (weight, values))
+        return (
+            f"Its weights are {own}, but its input is {given}: bring the whole network to one "
+            "precision, such as with net.float()."
+        )
     if isinstance(layer, nn.Linear) and values.ndim > 2:
         return "Put nn.Flatten() before it."
     if isinstance(layer, nn.Linear):
