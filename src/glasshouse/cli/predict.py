@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from glasshouse.models.classifier import Classifier
     from glasshouse.models.conformity import SetRule
 
+    _Compared = Callable[[NDArray[np.uint8], NDArray[np.float32]], list[dict[str, Any]]]
+
 Images = Annotated[list[Path] | None, typer.Argument(metavar="IMAGE", help=IMAGE_HELP)]
 
 
@@ -52,6 +54,13 @@ def predict(
             "--similar",
             help="Name the five training images that an IMAGE resembles most, and say where it "
             "is unlike all of them. MODEL is a run, whose training images are read once.",
+        ),
+    ] = False,
+    unknown: Annotated[
+        bool,
+        typer.Option(
+            "--unknown",
+            help="Name no class for an IMAGE that is unlike anything MODEL, a run, was trained on.",
         ),
     ] = False,
     data_dir: DataDir = None,
@@ -81,15 +90,18 @@ def predict(
 
     classifier = classifier_named(named)
     rule = rule_of(classifier.conformity, classifier.thresholds, asked)
-    resembled = _resembled(named, classifier, data_dir) if similar else None
+    compared = _compared(named, classifier, data_dir, similar=similar, unknown=unknown)
     bad: list[BadImage] = []
     answers = []
     for names, pixels in readable_chunks(paths, classifier, bad):
         logits = logits_of(classifier, pixels, ids=[str(name) for name in names])
-        more: list[dict[str, Any]] = resembled(pixels) if resembled else [{} for _ in names]
-        rows = zip(names, classifier.to_probabilities(logits), more, strict=True)
-        for name, row, near in rows:
-            answers.append({**_answer(classifier, name, row, top, rule), **near})
+        rows = zip(
+            names, classifier.to_probabilities(logits), compared(pixels, logits), strict=True
+        )
+        for name, row, more in rows:
+            is_refused = unknown and more["unknown"]["is_unknown"]
+            answer = {} if is_refused else _answer(classifier, row, top, rule)
+            answers.append({"image": str(name), **answer, **more})
             for line in () if json else _lines(answers[-1]):
                 print(line)
     if json:
@@ -100,18 +112,14 @@ def predict(
 
 
 def _answer(
-    classifier: "Classifier",
-    name: Path,
-    shares: "NDArray[np.float64]",
-    top: int,
-    rule: "SetRule | None",
+    classifier: "Classifier", shares: "NDArray[np.float64]", top: int, rule: "SetRule | None"
 ) -> dict[str, Any]:
-    """What is said of one image, as it is printed with --json."""
+    """Which classes are named for one image, as they are printed with --json."""
     from glasshouse.models.predict import most_probable, predicted_classes
     from glasshouse.models.prediction_sets import prediction_sets, set_json
 
     names, thresholds = classifier.class_names, classifier.thresholds
-    answer: dict[str, Any] = {"image": str(name), "top": most_probable(shares, names, top)}
+    answer: dict[str, Any] = {"top": most_probable(shares, names, top)}
     if thresholds is not None:
         answer["labels"] = predicted_classes(shares, names, top, thresholds)
     if rule is not None:
@@ -119,35 +127,59 @@ def _answer(
     return answer
 
 
-def _resembled(
-    named: NamedModel, classifier: "Classifier", data_dir: Path | None
-) -> "Callable[[NDArray[np.uint8]], list[dict[str, Any]]]":
-    """From pixels to what --similar says of each image."""
+def _compared(
+    named: NamedModel,
+    classifier: "Classifier",
+    data_dir: Path | None,
+    *,
+    similar: bool,
+    unknown: bool,
+) -> "_Compared":
+    """From pixels and logits to what --similar and --unknown say of each image."""
+    if not (similar or unknown):
+        return lambda pixels, logits: [{} for _ in pixels]
     from glasshouse.errors import UsageError
     from glasshouse.models.backbone import backbone_of
     from glasshouse.runs import folder as runs
-    from glasshouse.workflow.use.similar_images import features_of, known_images, similar_images
+    from glasshouse.workflow.use.known_images import features_of, known_images
+    from glasshouse.workflow.use.similar_images import similar_images
+    from glasshouse.workflow.use.unknown_images import familiarity
 
     run = Path(str(named.model))
     if named.model is None or not (run / runs.RECIPE).is_file():
-        raise UsageError(f"--similar needs the folder of a run, not {named.shown}")
+        option = "--similar" if similar else "--unknown"
+        raise UsageError(f"{option} needs the folder of a run, not {named.shown}")
     known = known_images(run, classifier, data_dir=data_dir, offline=named.offline)
-    body, preprocessing = backbone_of(classifier.net), classifier.preprocessing
-    return lambda pixels: [
-        {"similar": each.as_json()}
-        for each in similar_images(known, features_of(body, preprocessing, pixels))
-    ]
+    body, several = backbone_of(classifier.net), classifier.is_multi_label
+
+    def compared(
+        pixels: "NDArray[np.uint8]", logits: "NDArray[np.float32]"
+    ) -> list[dict[str, Any]]:
+        features = features_of(body, classifier.preprocessing, pixels)
+        judged = familiarity(known, features, logits, several=several)
+        said: list[dict[str, Any]] = [{"unknown": each.as_json()} for each in judged]
+        if not similar:
+            return said
+        found = similar_images(known, features)
+        return [{**one, "similar": each.as_json()} for one, each in zip(said, found, strict=True)]
+
+    return compared
 
 
 def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
     yield answer["image"]
-    best = answer.get("labels", answer["top"])
-    yield from map(_line, best) if best else [_NO_LABEL]
+    if "top" in answer:
+        best = answer.get("labels", answer["top"])
+        yield from map(_line, best) if best else [_NO_LABEL]
     if "prediction_set" in answer:
         found = answer["prediction_set"]
         yield f"  {100 * found['coverage']:.4g} % prediction set: {found['words']}"
-    if "similar" in answer:
-        yield from (f"  {line}" for line in answer["similar"]["words"])
+    if "unknown" in answer:
+        found = answer["unknown"]
+        advice = "do not rely on the answer" if "top" in answer else "no class is named"
+        yield f"  {found['words']}" + (f"; {advice}" if found["is_unknown"] else "")
+    for near in answer.get("similar", ()):
+        yield f"  resembles {near['label']} ({near['distance']:.3f}): {near['image']}"
 
 
 def _line(entry: Mapping[str, Any]) -> str:

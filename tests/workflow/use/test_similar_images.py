@@ -11,13 +11,11 @@ from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError, StorageError
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier, load_classifier
+from glasshouse.models.predict import logits_of
 from glasshouse.runs import folder as runs
-from glasshouse.workflow.use.similar_images import (
-    KnownImages,
-    features_of,
-    known_images,
-    similar_images,
-)
+from glasshouse.workflow.use.known_images import features_of, known_images
+from glasshouse.workflow.use.similar_images import similar_images
+from glasshouse.workflow.use.unknown_images import familiarity
 from tests.journeys.command import glasshouse_here
 from tests.serving.runs import ALL_IMAGES, train_small
 
@@ -61,19 +59,6 @@ def test_neighbours_mostly_share_the_class(
     assert np.mean(same) > 0.8
 
 
-def test_p_values_of_test_images_are_uniform_and_those_of_noise_small(
-    run: Path, classifier: Classifier, splits: Splits
-) -> None:
-    known = known_images(run, classifier)
-    usual = [each.p_value for each in similar_images(known, features(classifier, splits.test))]
-    # 348 values, compared with 148 of validation.
-    assert np.mean(np.array(usual, dtype=float) < 0.2) == pytest.approx(0.2, abs=0.1)
-    noise = np.random.default_rng(0).integers(0, 256, (50, 3, 8, 8), dtype=np.uint8)
-    body = backbone_of(classifier.net)
-    odd = similar_images(known, features_of(body, classifier.preprocessing, noise))
-    assert np.mean([each.p_value or 1 for each in odd]) < np.mean(np.array(usual, dtype=float))
-
-
 def test_features_are_kept_in_half_precision_and_made_again_for_other_weights(
     run: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +66,7 @@ def test_features_are_kept_in_half_precision_and_made_again_for_other_weights(
     path = run / runs.TRAINING_FEATURES
     assert first.features.dtype == np.float16
     assert path.stat().st_size < 3 * first.features.nbytes + 60_000
-    where = "glasshouse.workflow.use.similar_images._computed"
+    where = "glasshouse.workflow.use.known_images._computed"
     monkeypatch.setattr(where, lambda *_: pytest.fail("computed again"))
     np.testing.assert_array_equal(known_images(run, classifier).features, first.features)
     record = json.loads((run / "model.json").read_text())
@@ -110,28 +95,7 @@ def test_a_source_that_has_changed_is_named(
         known_images(run, classifier)
 
 
-def test_a_photo_that_is_unlike_all_of_them_is_said_to_be() -> None:
-    known = KnownImages(
-        features=np.eye(8, dtype=np.float16)[:6],
-        labels=np.array(["a", "b"] * 3),
-        ids=np.array([f"{i}.png" for i in range(6)]),
-        far=np.full(99, 1.0, dtype=np.float32),
-    )
-    (far,) = similar_images(known, -np.eye(8, dtype=np.float32)[:1])
-    # No validation image is as far, and 1 of 100 is the smallest that 99 of them can show.
-    assert far.p_value == pytest.approx(0.01)
-    assert far.lines()[-1].startswith("unlike the training images: only 1 % of the validation")
-    level = replace(known, far=np.full(99, far.distances[-1], dtype=np.float32))
-    (equal,) = similar_images(level, -np.eye(8, dtype=np.float32)[:1])
-    assert equal.p_value == 1
-    near = replace(far, p_value=0.4)
-    assert [line.split(":")[0] for line in near.lines()] == [
-        f"resembles {label} (1.414)" for label in far.labels
-    ]
-    assert replace(far, p_value=None).lines() == near.lines()
-
-
-def test_predict_names_the_images_and_what_is_unlike_them(
+def test_predict_names_the_images_that_a_photo_resembles(
     run: Path, splits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo = tmp_path / "three.png"
@@ -142,9 +106,46 @@ def test_predict_names_the_images_and_what_is_unlike_them(
     arguments = ["predict", str(run), str(photo), "--similar", "--json"]
     _, output, _ = glasshouse_here(arguments, capsys)
     (answer,) = json.loads(output)
-    assert len(answer["similar"]["nearest"]) == 5
-    assert answer["similar"]["nearest"][0]["image"] == name
-    assert answer["similar"]["p_value"] > 0.05
+    assert len(answer["similar"]) == 5
+    assert answer["similar"][0]["image"] == name
+    assert not answer["unknown"]["is_unknown"]
     arguments = ["predict", "cifar10-small", str(photo), "--similar"]
     code, _, errors = glasshouse_here(arguments, capsys)
     assert code == 2 and "--similar needs the folder of a run" in errors
+
+
+def test_predict_names_no_class_for_what_is_unlike_the_training_images(
+    run: Path, splits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digit, black = tmp_path / "digit.png", tmp_path / "black.png"
+    Image.fromarray(splits.train.pixels[5].transpose(1, 2, 0)).save(digit)
+    Image.new("L", (8, 8)).save(black)
+    arguments = ["predict", str(run), str(digit), str(black), "--unknown", "--json"]
+    code, output, _ = glasshouse_here(arguments, capsys)
+    known, unknown = json.loads(output)
+    assert code == 0 and known["top"] and not known["unknown"]["is_unknown"]
+    assert unknown["unknown"]["is_unknown"] and {*unknown} == {"image", "unknown"}
+    _, output, _ = glasshouse_here(["predict", str(run), str(black), "--unknown"], capsys)
+    assert "%" not in output and output.endswith("; no class is named\n")
+    _, output, _ = glasshouse_here(["predict", str(run), str(black), "--similar"], capsys)
+    assert "%" in output and "; do not rely on the answer\n" in output
+    code, _, errors = glasshouse_here(["predict", "cifar10-small", str(black), "--unknown"], capsys)
+    assert code == 2 and "--unknown needs the folder of a run" in errors
+
+
+def test_validation_images_are_as_unusual_as_chance_has_it_and_outliers_are_told(
+    run: Path, classifier: Classifier, splits: Splits
+) -> None:
+    known = known_images(run, classifier)
+    assert {len(each) for each in known.usual.values()} == {len(splits.validation)}
+    assert all((np.diff(each) >= 0).all() for each in known.usual.values())
+    areas = [kind[known.best_score] for kind in known.auroc.values()]
+    assert len(areas) == 4 and np.mean(areas) > 0.8
+    judged = familiarity(
+        known,
+        features(classifier, splits.test),
+        logits_of(classifier, splits.test.pixels),
+        several=False,
+    )
+    # 348 images of the test split, of which 5 % would be expected.
+    assert 0.01 < np.mean([each.is_unknown for each in judged]) < 0.12

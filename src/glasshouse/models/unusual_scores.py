@@ -1,0 +1,89 @@
+"""How unlike the training images an image is: scores, of which a higher one is more unusual."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logsumexp, softmax
+
+from glasshouse.models.neighbours import nearest_rows
+
+UnusualScore = Literal["nearest", "mahalanobis", "energy", "softmax"]
+UNUSUAL_SCORES: tuple[UnusualScore, ...] = get_args(UnusualScore)
+# Which of the nearest training images counts: one alone may be odd itself.
+NEIGHBOUR = 5
+# Of the mean variance: features of unit length do not vary in every direction.
+_RIDGE = 1e-6
+
+Rows = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class ClassGaussians:
+    """Where the features of each class lie: means ``(k, d)``, and one shared precision ``(d, d)``.
+
+    Lee et al. 2018.
+    """
+
+    means: NDArray[np.float32]
+    precision: NDArray[np.float32]
+
+
+def fit_gaussians(features: Rows, groups: NDArray[np.int64]) -> ClassGaussians:
+    """Gaussians of features ``(n, d)``, one for each number in groups ``(n,)``.
+
+    features may be in half precision; a small share of the mean variance is added to each.
+    """
+    present, places = np.unique(groups, return_inverse=True)
+    sums = np.zeros((len(present), features.shape[1]))
+    np.add.at(sums, places, features.astype(np.float64))
+    means = sums / np.bincount(places)[:, None]
+    spread = features.astype(np.float64) - means[places]
+    covariance = spread.T @ spread / len(features)
+    ridge = _RIDGE * np.trace(covariance) / len(covariance)
+    # Classes whose images are all alike leave nothing to invert.
+    covariance[np.diag_indices_from(covariance)] += max(ridge, np.finfo(np.float32).tiny)
+    return ClassGaussians(
+        means.astype(np.float32), np.linalg.pinv(covariance, hermitian=True).astype(np.float32)
+    )
+
+
+def unusual_scores(
+    known: Rows, gaussians: ClassGaussians, features: Rows, logits: Rows, *, several: bool
+) -> dict[UnusualScore, NDArray[np.float32]]:
+    """All scores ``(n,)`` of features ``(n, d)`` and logits ``(n, k)``.
+
+    nearest: the distance to the fifth nearest of the known features ``(m, d)`` (Sun et al. 2022).
+    mahalanobis: half the squared distance to the nearest class (Lee et al. 2018). energy: minus the
+    log of the sum of the logits' exponentials (Liu et al. 2020). softmax: one minus the largest
+    probability (Hendrycks and Gimpel 2017). several: whether an image may have several labels; the
+    energies of the labels are then added (Wang et al. 2021).
+    """
+    wide = logits.astype(np.float64)
+    if several:
+        energy, largest = -np.logaddexp(0, wide).sum(axis=1), expit(wide).max(axis=1)
+    else:
+        energy, largest = -logsumexp(wide, axis=1), softmax(wide, axis=1).max(axis=1)
+    found: Mapping[UnusualScore, Rows] = {
+        "nearest": _distance(known, features),
+        "mahalanobis": _mahalanobis(gaussians, features),
+        "energy": energy,
+        "softmax": 1 - largest,
+    }
+    return {name: found[name].astype(np.float32) for name in UNUSUAL_SCORES}
+
+
+def _distance(known: Rows, features: Rows) -> Rows:
+    distances = nearest_rows(known, features, NEIGHBOUR).distances
+    return distances[:, -1]
+
+
+def _mahalanobis(gaussians: ClassGaussians, features: Rows) -> Rows:
+    rows, precision = features.astype(np.float64), gaussians.precision.astype(np.float64)
+    nearest = np.full(len(rows), np.inf)
+    for mean in gaussians.means.astype(np.float64):
+        apart = rows - mean
+        nearest = np.minimum(nearest, np.einsum("nd,nd->n", apart @ precision, apart))
+    return nearest / 2

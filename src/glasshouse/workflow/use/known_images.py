@@ -1,0 +1,208 @@
+"""What a run's network makes of the images that it knows: the measure for others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from glasshouse.data.images import ImageSet
+from glasshouse.data.made_outliers import made_outliers
+from glasshouse.errors import StorageError
+from glasshouse.models.backbone import backbone_of
+from glasshouse.models.classifier import MODEL_FILE, Classifier, Preprocessing
+from glasshouse.models.forward import predict_logits, require_finite
+from glasshouse.models.neighbours import unit_rows
+from glasshouse.models.predict import logits_of
+from glasshouse.models.unusual_scores import (
+    UNUSUAL_SCORES,
+    ClassGaussians,
+    UnusualScore,
+    fit_gaussians,
+    unusual_scores,
+)
+from glasshouse.runs import folder as runs
+from glasshouse.storage import read_json, read_tensors, write_tensors
+from glasshouse.workflow.use.run_splits import require_images_of_run, splits_of_run
+
+# Validation images from which outliers are made, and that are compared with them.
+_COMPARED = 500
+
+
+@dataclass(frozen=True)
+class KnownImages:
+    """The features of a run's training images, and how unusual its validation images are.
+
+    features ``(m, d)``: of unit length, in half precision. labels, ids ``(m,)``. usual: each score
+    of the validation images, sorted. auroc: for each kind of outliers made from validation images,
+    how well each score tells them from those images: the area under its ROC curve.
+    """
+
+    features: NDArray[np.float16]
+    labels: NDArray[np.str_]
+    ids: NDArray[np.str_]
+    gaussians: ClassGaussians
+    usual: Mapping[UnusualScore, NDArray[np.float32]]
+    auroc: Mapping[str, Mapping[UnusualScore, float]]
+
+    @property
+    def best_score(self) -> UnusualScore:
+        """The score that tells made outliers best from validation images, on average."""
+        kinds = self.auroc.values()
+        return max(UNUSUAL_SCORES, key=lambda name: sum(kind[name] for kind in kinds))
+
+    def as_unusual(self, score: UnusualScore, value: float) -> int:
+        """How many validation images are at least as unusual as a score."""
+        usual = self.usual[score]
+        return len(usual) - int(np.searchsorted(usual, np.float32(value), side="left"))
+
+
+def features_of(
+    body: nn.Module, preprocessing: Preprocessing, pixels: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """Features ``(n, d)`` of unit length, for a network without its head."""
+    found = predict_logits(body, preprocessing, pixels).flatten(1)
+    require_finite(found)
+    return unit_rows(found.numpy())
+
+
+def known_images(
+    run: Path, classifier: Classifier, *, data_dir: Path | None = None, offline: bool = False
+) -> KnownImages:
+    """Those of a run; computed when they are first asked for, and kept in the run folder.
+
+    Raises DataError where its images have changed, ModelError for a network with several heads, and
+    what `load_splits` raises.
+    """
+    runs.require_trained(run)
+    weights = read_json(run / MODEL_FILE)["weights"]["sha256"]
+    path = run / runs.TRAINING_FEATURES
+    if path.is_file():
+        found = _read(path, weights)
+        if found is not None:
+            return found
+    known = _computed(run, classifier, data_dir, offline)
+    tensors: dict[str, NDArray[Any]] = {
+        "features": known.features,
+        "means": known.gaussians.means,
+        "precision": known.gaussians.precision,
+        **{str(name): values for name, values in known.usual.items()},
+    }
+    facts = {
+        "weights": weights,
+        "ids": known.ids.tolist(),
+        "labels": known.labels.tolist(),
+        "auroc": known.auroc,
+    }
+    write_tensors(path, {name: torch.from_numpy(each) for name, each in tensors.items()}, facts)
+    return known
+
+
+def _computed(
+    run: Path, classifier: Classifier, data_dir: Path | None, offline: bool
+) -> KnownImages:
+    facts = runs.read_run(run)
+    splits = splits_of_run(facts, data_dir=data_dir, offline=offline)
+    require_images_of_run(splits, facts)
+    measure = _Measure.of(classifier, splits.train)
+    # Images that were trained on say nothing about others.
+    held_out = splits.validation.pixels
+    held_out = held_out[:0] if facts.recipe.data.train_on_validation else held_out
+    scores = measure.scores(held_out)
+    compared = {name: values[:_COMPARED] for name, values in scores.items()}
+    outliers = made_outliers(held_out[:_COMPARED]) if len(held_out) else {}
+    auroc = {kind: _auroc(compared, measure.scores(made)) for kind, made in outliers.items()}
+    usual = {name: np.sort(values) for name, values in scores.items()}
+    labels, ids = _labels(splits.train), splits.train.ids
+    return KnownImages(measure.known, labels, ids, measure.gaussians, usual, auroc)
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """Scores of any images, by the training images' features."""
+
+    classifier: Classifier
+    body: nn.Module
+    known: NDArray[np.float16]
+    gaussians: ClassGaussians
+
+    @classmethod
+    def of(cls, classifier: Classifier, train: ImageSet) -> "_Measure":
+        body = backbone_of(classifier.net)
+        known = features_of(body, classifier.preprocessing, train.pixels).astype(np.float16)
+        # Images of several labels are in several classes: one Gaussian then holds for all.
+        groups = np.zeros(len(train), np.int64) if train.is_multi_label else train.labels
+        return cls(classifier, body, known, fit_gaussians(known, groups))
+
+    def scores(self, pixels: NDArray[np.uint8]) -> dict[UnusualScore, NDArray[np.float32]]:
+        if not len(pixels):
+            return {name: np.empty(0, np.float32) for name in UNUSUAL_SCORES}
+        features = features_of(self.body, self.classifier.preprocessing, pixels)
+        logits = logits_of(self.classifier, pixels)
+        several = self.classifier.is_multi_label
+        return unusual_scores(self.known, self.gaussians, features, logits, several=several)
+
+
+def _auroc(
+    usual: Mapping[UnusualScore, NDArray[np.float32]],
+    outliers: Mapping[UnusualScore, NDArray[np.float32]],
+) -> dict[UnusualScore, float]:
+    def area(name: UnusualScore) -> float:
+        both = np.concatenate([usual[name], outliers[name]])
+        return float(roc_auc_score(np.arange(len(both)) >= len(usual[name]), both))
+
+    return {name: area(name) for name in UNUSUAL_SCORES}
+
+
+def _labels(images: ImageSet) -> NDArray[np.str_]:
+    return np.array([images.label_text(row) for row in range(len(images))], dtype=np.str_)
+
+
+def _read(path: Path, weights: str) -> KnownImages | None:
+    """What was kept; None where it belongs to other weights, as after more epochs."""
+    tensors, facts = read_tensors(path)
+    if facts.get("weights") != weights:
+        return None
+    try:
+        found = _known(tensors, facts)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StorageError(f"{path} is damaged: {error}; delete it, it is made again") from error
+    if not _is_whole(found):
+        raise StorageError(f"{path} is damaged; delete it, it is made again")
+    return found
+
+
+def _known(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> KnownImages:
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    return KnownImages(
+        arrays["features"],
+        np.array(facts["labels"], dtype=np.str_),
+        np.array(facts["ids"], dtype=np.str_),
+        ClassGaussians(arrays["means"], arrays["precision"]),
+        {name: arrays[name] for name in UNUSUAL_SCORES},
+        {
+            kind: {name: float(areas[name]) for name in UNUSUAL_SCORES}
+            for kind, areas in facts["auroc"].items()
+        },
+    )
+
+
+def _is_whole(known: KnownImages) -> bool:
+    features, gaussians, usual = known.features, known.gaussians, list(known.usual.values())
+    numbers: list[NDArray[Any]] = [features, gaussians.means, gaussians.precision, *usual]
+    types = [each.dtype == np.float32 for each in numbers[1:]]
+    return (
+        features.dtype == np.float16
+        and features.ndim == 2
+        and len(features) == len(known.ids) == len(known.labels)
+        and gaussians.means.shape[1:] == features.shape[1:]
+        and gaussians.precision.shape == 2 * features.shape[1:]
+        and all(types)
+        and {each.shape for each in usual} == {(len(usual[0]),)}
+        and all(bool(np.isfinite(each).all()) for each in numbers)
+    )

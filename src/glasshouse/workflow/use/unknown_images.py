@@ -1,0 +1,83 @@
+"""Whether a photo is unlike anything that a classifier was trained on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glasshouse.models.unusual_scores import UnusualScore, unusual_scores
+from glasshouse.workflow.use.known_images import KnownImages
+
+# A photo is unlike the training images where fewer validation images than this are as unusual.
+_RARE = 0.05
+
+_WORDS: dict[UnusualScore, str] = {
+    "nearest": "as far from the training images",
+    "mahalanobis": "as far from every class",
+    "energy": "as little like any class",
+    "softmax": "answered with as little certainty",
+}
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """How unusual one photo is for a classifier, by its best score.
+
+    as_unusual: how many of the validation images are at least as unusual, among how many.
+    """
+
+    score: UnusualScore
+    value: float
+    as_unusual: int
+    among: int
+
+    @property
+    def p_value(self) -> float | None:
+        """The share of the images that are as unusual, this photo among them; None without any.
+
+        For a photo like the validation images, it is below 0.05 in 5 % of the cases.
+        """
+        return (self.as_unusual + 1) / (self.among + 1) if self.among else None
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the photo is unlike what the classifier was trained on."""
+        return self.p_value is not None and self.p_value < _RARE
+
+    def words(self) -> str:
+        """The same as a sentence."""
+        if not self.among:
+            return "no validation images were held out, so nothing says whether it is unusual"
+        said = "unlike anything it was trained on" if self.is_unknown else "not unusual"
+        found = f"{self.as_unusual:,} of {self.among:,} validation images"
+        return f"{said}: {found} are {_WORDS[self.score]}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for a program."""
+        return {
+            "is_unknown": self.is_unknown,
+            "p_value": self.p_value,
+            "score": self.score,
+            "value": self.value,
+            "words": self.words(),
+        }
+
+
+def familiarity(
+    known: KnownImages,
+    features: NDArray[np.float32],
+    logits: NDArray[np.floating[Any]],
+    *,
+    several: bool,
+) -> list[Familiarity]:
+    """How unusual each photo is, by its features ``(n, d)`` and logits ``(n, k)``.
+
+    several: whether an image may have several labels.
+    """
+    best, among = known.best_score, len(known.usual["nearest"])
+    scores = unusual_scores(known.features, known.gaussians, features, logits, several=several)
+    return [
+        Familiarity(best, value, known.as_unusual(best, value), among)
+        for value in scores[best].tolist()
+    ]
