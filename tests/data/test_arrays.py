@@ -103,6 +103,7 @@ def test_other_shapes_are_refused_with_advice(pixels: Any, advice: str) -> None:
         ([0, 1, 0, 1, -1], None, "expected 0 or more"),
         ([0, 1, 0, 1, 2], ["a", "b"], "positions of 2 class names"),
         (list("abcab"), ["a", "b"], "no class 'c'"),
+        ([0, 1, 0, 1, 1], ["a", "a"], "each name once, received 'a' 2 times"),
     ],
 )
 def test_labels_that_name_no_class_are_refused(labels: Any, names: Any, words: str) -> None:

@@ -96,6 +96,8 @@ def tensors(pixels: Any) -> Any:
         hugging_face("img", np.asarray, caption="an animal"),
         hugging_face("photo", as_file),
         [(image, np.int32(label)) for image, label in zip(PIXELS, LABELS, strict=True)],
+        # An Array3D of Hugging Face, whatever its type.
+        hugging_face("pixels", lambda image: np.asarray(image).tolist()),
     ],
 )
 def test_a_dataset_becomes_its_own_pixels_and_labels(dataset: Any) -> None:

@@ -53,6 +53,7 @@ def named_targets(
     Without class_names, positions are named by their number, and names are ordered as in a folder.
     Raises DataError for labels of another type or shape, or outside of class_names.
     """
+    _require_distinct(class_names or ())
     array = _as_array("labels", labels)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -108,6 +109,16 @@ def _as_array(name: str, given: ArrayLike) -> NDArray[np.generic]:
     except (ValueError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{name}: cannot be made one array of one shape ({reason})") from error
+
+
+def _require_distinct(class_names: Sequence[str]) -> None:
+    names = list(class_names)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(
+            f"class_names: expected each name once, received {twice!r} {names.count(twice)} times: "
+            "answers could not be told apart. Pass other names with class_names"
+        )
 
 
 def _names(class_names: Sequence[str] | None, count: int) -> tuple[str, ...]:

@@ -83,6 +83,10 @@ def image_rows(image: object, where: str) -> NDArray[np.uint8]:
         raise BadImage(where, f"cannot be read as an array ({error})") from error
     if array.dtype.kind == "f":
         array = _bytes_of(array, where)
+    # Hugging Face's arrays arrive as lists, which have no type of their own.
+    is_list = isinstance(image, list) and array.dtype.kind == "i"
+    if is_list and array.size and array.min() >= 0 and 1 < array.max() <= 255:
+        array = array.astype(np.uint8)
     if array.dtype != np.uint8 or array.ndim not in (2, 3):
         raise DataError(
             f"{where}: expected a Pillow image or uint8 values of one image, received a "

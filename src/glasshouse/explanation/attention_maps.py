@@ -85,7 +85,7 @@ def _are_over_same_tokens(shapes: Sequence[tuple[int, ...]], count: int) -> bool
 
 
 def _token_layout(recording: Recording, layouts: Layouts, tokens: int) -> MapLayout:
-    calls = [call for call in recording.calls if len(call.shape) == 3 and call.shape[1] == tokens]
+    calls = [call for call in recording.calls if len(call.shape) == 3 and tokens in call.shape[:2]]
     # Any of them will do; the last few include some that no attention has mixed much.
     found = [layout for layout in layouts.find(calls[-8:]).values() if layout.is_tokens]
     if not found:
@@ -93,4 +93,4 @@ def _token_layout(recording: Recording, layouts: Layouts, tokens: int) -> MapLay
             f"a rollout gives one value per token, but how the {tokens} tokens of this network lie "
             f"over the image could not be found: {_INSTEAD}"
         )
-    return found[-1]
+    return found[-1].images_first

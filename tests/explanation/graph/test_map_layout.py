@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -87,6 +88,42 @@ def test_tokens_become_a_map_without_those_that_are_no_patches(before: int, afte
     value, gradient = value[:, patches], gradient[:, patches]
     expected = (value * gradient.mean(1, keepdim=True)).sum(-1).view(-1, PATCHES, PATCHES)
     assert relative(cam.maps, expected) < 1e-6
+
+
+class TokensFirst(nn.Module):
+    """A vision transformer of torch's own layers, whose tokens are on the first axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 4, 4)
+        self.place = nn.Parameter(torch.randn(PATCHES**2 + 1, 1, 16))
+        make = partial(nn.TransformerEncoderLayer, 16, 2, 32, dropout=0, norm_first=True)
+        self.blocks = nn.ModuleList([make(), make()])
+        self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, len(NAMES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.stem(x).flatten(2).permute(2, 0, 1)
+        tokens = torch.cat([patches.new_zeros(1, len(x), 16), patches]) + self.place
+        for block in self.blocks:
+            tokens = block(tokens)
+        out: Tensor = self.head(self.norm(tokens.transpose(0, 1))[:, 0])
+        return out
+
+
+def test_tokens_on_the_first_axis_become_maps_and_rollouts() -> None:
+    classifier = classifier_for(seeded(TokensFirst))
+    cam = cam_at(classifier, None)
+    # Behind it the class token has gathered everything, and the maps would be empty.
+    assert cam.layer == "blocks.1.norm1"
+    value, gradient = by_hand(classifier, "blocks.1.norm1", cam.targets)
+    assert value.shape == (PATCHES**2 + 1, 2, 16)
+    value, gradient = (each.transpose(0, 1)[:, 1:] for each in (value, gradient))
+    expected = (value * gradient.mean(1, keepdim=True)).sum(-1).view(-1, PATCHES, PATCHES)
+    assert relative(cam.maps, expected) < 1e-6 and float(expected.abs().max()) > 0
+    rollout = cam_at(classifier, None, "attention-rollout").maps
+    assert rollout.shape == (2, PATCHES, PATCHES) and (rollout > 0).all()
+    found = layout_of(classifier, "norm")
+    assert found == MapLayout(PATCHES, PATCHES, first=1)
 
 
 def test_tokens_of_an_oblong_image_have_its_aspect_ratio() -> None:

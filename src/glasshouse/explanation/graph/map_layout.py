@@ -1,7 +1,7 @@
 """Where the rows, columns and channels of a layer's output are, known exactly or measured."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -20,13 +20,15 @@ class MapLayout:
 
     order: the axes of an output with four axes in this order; empty for tokens ``(n, tokens,
     channels)``. Of the tokens, rows x columns are patches in reading order, of which the first
-    is number `first`; the others belong to no place in the image.
+    is number `first`; the others belong to no place in the image. is_sequence_first: tokens are
+    ``(tokens, n, channels)``, as torch's own attention has them unless told otherwise.
     """
 
     rows: int
     columns: int
     order: tuple[int, ...] = ()
     first: int = 0
+    is_sequence_first: bool = False
 
     @property
     def is_tokens(self) -> bool:
@@ -45,10 +47,17 @@ class MapLayout:
             return ", one per patch token"
         return "" if self.order == (0, 1, 2, 3) else ", channels last"
 
+    @property
+    def images_first(self) -> "MapLayout":
+        """The same tokens as ``(n, tokens, channels)``."""
+        return replace(self, is_sequence_first=False)
+
     def fold(self, values: Tensor) -> Tensor:
         """The output, or a gradient of its shape, as ``(n, channels, rows, columns)``."""
         if self.order:
             return values.permute(self.order)
+        if self.is_sequence_first:
+            values = values.transpose(0, 1)
         patches = values[:, self.first : self.first + self.rows * self.columns]
         return patches.transpose(1, 2).reshape(len(values), -1, self.rows, self.columns)
 
@@ -94,8 +103,10 @@ class Layouts:
     def may(self, call: Call) -> bool:
         """Whether the shape of an output allows for a map of several rows and columns."""
         own = self._calls.get((call.name, call.number), call)
+        # By the graph's own number of images: the call may be of another recording.
+        turned = _is_sequence_first(own.shape, len(self._inputs))
         is_whole = len(own.shape) > 2 and own.shape[0] == len(self._inputs)
-        return is_whole and any(candidates(call.shape, self._size))
+        return (is_whole or turned) and any(candidates(call.shape, self._size, turned))
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -107,11 +118,13 @@ class Layouts:
         found: dict[CallKey, MapLayout | None] = {}
 
         def visit(name: str, number: int, output: Tensor) -> None:
-            if (name, number) not in wanted or len(output) != len(test.images):
+            shape, count = tuple(output.shape), len(test.images)
+            turned = _is_sequence_first(shape, count)
+            if (name, number) not in wanted or not (shape[0] == count or turned):
                 return
             scored = [
                 (test.score(layout.fold(output)), layout)
-                for layout in candidates(tuple(output.shape), self._size)
+                for layout in candidates(shape, self._size, turned)
             ]
             best = max(scored, key=lambda each: each[0], default=(0.0, None))
             found[name, number] = best[1] if best[0] > 0 else None
@@ -120,7 +133,14 @@ class Layouts:
         return found
 
 
-def candidates(shape: tuple[int, ...], image: tuple[int, int]) -> list[MapLayout]:
+def _is_sequence_first(shape: tuple[int, ...], count: int) -> bool:
+    """Whether the images of an output are on its second axis, after its tokens."""
+    return len(shape) == 3 and shape[0] != count == shape[1]
+
+
+def candidates(
+    shape: tuple[int, ...], image: tuple[int, int], is_sequence_first: bool = False
+) -> list[MapLayout]:
     """Every layout with several rows and columns that an output of this shape could have."""
     if len(shape) == 4:
         orders = ((0, 1, 2, 3), (0, 3, 1, 2))
@@ -129,8 +149,8 @@ def candidates(shape: tuple[int, ...], image: tuple[int, int]) -> list[MapLayout
     if len(shape) != 3:
         return []
     return [
-        MapLayout(rows, columns, first=first)
-        for rows, columns, others in _grids(shape[1], *image)
+        MapLayout(rows, columns, first=first, is_sequence_first=is_sequence_first)
+        for rows, columns, others in _grids(shape[0 if is_sequence_first else 1], *image)
         for first in range(others, -1, -1)
     ]
 

@@ -98,4 +98,5 @@ def _class_weights(recording: Recording, call: Call, layout: MapLayout) -> Itera
                 logits, [call.edge], selectors, retain_graph=True, is_grads_batched=True
             )
         # The first image of each: the gradient is the same for all.
-        yield layout.fold(gradient[:, 0]).mean((2, 3))
+        first = gradient.select(2 if layout.is_sequence_first else 1, 0)
+        yield layout.images_first.fold(first).mean((2, 3))
