@@ -33,6 +33,21 @@ if TYPE_CHECKING:
     _Compared = Callable[[NDArray[np.uint8], NDArray[np.float32]], list[dict[str, Any]]]
 
 Images = Annotated[list[Path] | None, typer.Argument(metavar="IMAGE", help=IMAGE_HELP)]
+Similar = Annotated[
+    bool,
+    typer.Option(
+        "--similar",
+        help="Name the five training images that an IMAGE resembles most, and say where it "
+        "is unlike all of them. MODEL is a run, whose training images are read once.",
+    ),
+]
+Unknown = Annotated[
+    bool,
+    typer.Option(
+        "--unknown",
+        help="Name no class for an IMAGE that is unlike anything MODEL, a run, was trained on.",
+    ),
+]
 
 
 _NO_LABEL = "  no label reaches its threshold"
@@ -48,21 +63,8 @@ def predict(
     coverage: Coverage = None,
     sets: Sets = None,
     class_conditional: ClassConditional = False,
-    similar: Annotated[
-        bool,
-        typer.Option(
-            "--similar",
-            help="Name the five training images that an IMAGE resembles most, and say where it "
-            "is unlike all of them. MODEL is a run, whose training images are read once.",
-        ),
-    ] = False,
-    unknown: Annotated[
-        bool,
-        typer.Option(
-            "--unknown",
-            help="Name no class for an IMAGE that is unlike anything MODEL, a run, was trained on.",
-        ),
-    ] = False,
+    similar: Similar = False,
+    unknown: Unknown = False,
     data_dir: DataDir = None,
     device: UseDevice = "cpu",
     offline: Offline = False,

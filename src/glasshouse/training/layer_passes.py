@@ -28,7 +28,7 @@ def passes_of(net: nn.Sequential) -> list[_Pass]:
 
     The maximum of rectified values is the rectified maximum, so a ReLU before max pooling follows
     it, on a quarter of the values; ReLUs overwrite their input where nobody else reads it. Forward
-    and backward, every value is that of the layers as they stand. Dropout draws other random
+    and backward, every value is that of the layers in their own order. Dropout draws other random
     values than torch, of the same distribution. A network with hooks is left as it is, since hooks
     may read what lies between the layers.
     """

@@ -30,11 +30,7 @@ from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.convolutions import faster_convolutions
 from glasshouse.training.layer_passes import pass_forward
-from glasshouse.training.losses import (
-    batch_loss,
-    correct_images,
-    image_losses,
-)
+from glasshouse.training.losses import batch_loss, correct_images, image_losses
 from glasshouse.training.optimizers import (
     DROP_EVERY,
     clear_gradients,

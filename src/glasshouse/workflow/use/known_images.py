@@ -103,23 +103,32 @@ def known_images(
     return known
 
 
+def compared_images(
+    classifier: Classifier, train: ImageSet, held_out: NDArray[np.uint8]
+) -> KnownImages:
+    """What a classifier makes of the images that it was trained on, and of others like them.
+
+    held_out: uint8 images ``(n, 3, h, w)``; none where all were trained on, as these say nothing
+    about others.
+    """
+    measure = _Measure.of(classifier, train)
+    scores = measure.scores(held_out)
+    compared = {name: values[:_COMPARED] for name, values in scores.items()}
+    outliers = made_outliers(held_out[:_COMPARED]) if len(held_out) else {}
+    auroc = {kind: _auroc(compared, measure.scores(made)) for kind, made in outliers.items()}
+    usual = {name: np.sort(values) for name, values in scores.items()}
+    return KnownImages(measure.known, _labels(train), train.ids, measure.gaussians, usual, auroc)
+
+
 def _computed(
     run: Path, classifier: Classifier, data_dir: Path | None, offline: bool
 ) -> KnownImages:
     facts = runs.read_run(run)
     splits = splits_of_run(facts, data_dir=data_dir, offline=offline)
     require_images_of_run(splits, facts)
-    measure = _Measure.of(classifier, splits.train)
-    # Images that were trained on say nothing about others.
     held_out = splits.validation.pixels
-    held_out = held_out[:0] if facts.recipe.data.train_on_validation else held_out
-    scores = measure.scores(held_out)
-    compared = {name: values[:_COMPARED] for name, values in scores.items()}
-    outliers = made_outliers(held_out[:_COMPARED]) if len(held_out) else {}
-    auroc = {kind: _auroc(compared, measure.scores(made)) for kind, made in outliers.items()}
-    usual = {name: np.sort(values) for name, values in scores.items()}
-    labels, ids = _labels(splits.train), splits.train.ids
-    return KnownImages(measure.known, labels, ids, measure.gaussians, usual, auroc)
+    seen = facts.recipe.data.train_on_validation
+    return compared_images(classifier, splits.train, held_out[:0] if seen else held_out)
 
 
 @dataclass(frozen=True)
