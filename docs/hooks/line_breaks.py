@@ -9,8 +9,6 @@ from typing import Any
 _BLOCK_OR_CODE = re.compile(r"<pre\b.*?</pre>|<code>[^<]*</code>", re.DOTALL)
 # After a separator with more to come, but never within an entity such as &amp; or after "--".
 _AFTER_SEPARATOR = re.compile(r"(?<=[\w\])])([._/=:,|]+)(?=[\w\[(])")
-
-
 # A line that ends in the dashes of an option would be misread.
 _OPTION = re.compile(r"(?<![\w-])--\w+")
 
@@ -21,8 +19,6 @@ def on_post_page(output: str, **_: Any) -> str:
 
 
 def with_breaks(html: str) -> str:
-    """The same element with `<wbr>` after separators; blocks of code stay as they are."""
-    if html.startswith("<pre"):
-        return html
+    """The same element with `<wbr>` after separators; in blocks, only options stay whole."""
     whole = _OPTION.sub(r'<span class="whole">\g<0></span>', html)
-    return _AFTER_SEPARATOR.sub(r"\1<wbr>", whole)
+    return whole if html.startswith("<pre") else _AFTER_SEPARATOR.sub(r"\1<wbr>", whole)

@@ -1,6 +1,7 @@
 """Numbers and names put into words."""
 
 import os
+import re
 from pathlib import Path
 
 from pydantic import ByteSize
@@ -64,6 +65,11 @@ def abbreviated(text: str, most: int = 40) -> str:
         return text
     start = (most - 1) // 2
     return f"{text[:start]}…{text[len(text) - (most - 1 - start) :]}"
+
+
+def name_parts(name: str) -> list[str]:
+    """A name or path cut after its separators, where a line may break: "runs/", "my_", "photos"."""
+    return re.split(r"(?<=[/\\_.=,-])(?<!\d[.,-])(?=[^/\\_.=,\s-])", name)
 
 
 def readable_name(name: str) -> str:

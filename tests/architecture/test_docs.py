@@ -108,7 +108,20 @@ def test_names_in_code_may_break_after_their_separators_and_only_outside_of_bloc
         "<code>data.on_finding</code>": "<code>data.<wbr>on_<wbr>finding</code>",
         "<code>a &amp; b ... 0.5</code>": "<code>a &amp; b ... 0.<wbr>5</code>",
         "<code>--top-k K</code>": '<code><span class="whole">--top</span>-k K</code>',
-        "<pre><code>runs/a.b</code></pre>": "<pre><code>runs/a.b</code></pre>",
+        "<pre><code>a/a.b --lr</code></pre>": (
+            '<pre><code>a/a.b <span class="whole">--lr</span></code></pre>'
+        ),
         "runs/a.b": "runs/a.b",
     }
     assert {page: hook.on_post_page(page) for page in pages} == pages
+
+
+def test_wide_tables_name_their_columns_in_each_cell_and_narrow_ones_do_not() -> None:
+    hook = load_module(ROOT / "docs" / "hooks" / "narrow_tables.py")
+    row = "<tr><td>{}</td><td>b</td><td>c &lt; d</td></tr>"
+    head = "<thead><tr><th>key</th><th>a &amp; b</th><th>what</th></tr></thead>"
+    narrow = f"<table>{head}<tbody>{row.format('name')}</tbody></table>"
+    assert hook.on_post_page(narrow) == narrow
+    wide = hook.on_post_page(f"<table>{head}<tbody>{row.format('w' * 41)}</tbody></table>")
+    assert wide.startswith('<table data-columns="3"><thead><tr><th>key</th>')
+    assert '<td data-label="a &amp; b">b</td><td data-label="what">c &lt; d</td>' in wide

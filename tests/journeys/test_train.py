@@ -47,6 +47,19 @@ def run(folder: Path) -> Path:
     return folder / "whole"
 
 
+@pytest.mark.parametrize("flip", ["true", "false"])
+def test_mirrored_digits_are_pointed_out_with_what_to_do(
+    flip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    option = f"augment.horizontal_flip={flip}"
+    small = ["--set", "train.epochs=1", "--set", "data.train_limit=64", "--set", option]
+    command = ["train", "digits", "--recipe", "small-cnn", *small, "--out", str(tmp_path / "run")]
+    code, _, said = glasshouse_here(command, capsys)
+    assert code == 0
+    advice = "digits or letters, as their names suggest, use --set augment.horizontal_flip=false"
+    assert (advice in said) == (flip == "true")
+
+
 def test_a_run_folder_holds_plain_files(run: Path) -> None:
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     assert {

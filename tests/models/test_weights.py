@@ -50,7 +50,9 @@ def test_a_head_for_other_classes_keeps_its_own_values() -> None:
     net, state = _net(3), _state(9)
     own = net[2].weight.clone()
     notes = load_weights(net, state, "file", replaceable=("2.weight", "2.bias"))
-    assert notes == ("the head was replaced and is untrained (9 -> 3 classes): 2.weight, 2.bias",)
+    assert notes == (
+        "the head was replaced by an untrained one (9 -> 3 classes): 2.weight, 2.bias",
+    )
     assert torch.equal(net[2].weight, own)
     assert torch.equal(net[0].weight, state["0.weight"])
 

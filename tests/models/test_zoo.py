@@ -88,7 +88,7 @@ def test_resnet50_takes_a_local_file_of_1000_classes(tmp_path: Path) -> None:
     created = create("resnet50", NAMES, weights=file, offline=True)
     file.unlink()
     assert created.notes == (
-        "the head was replaced and is untrained (1000 -> 2 classes): fc.weight, fc.bias",
+        "the head was replaced by an untrained one (1000 -> 2 classes): fc.weight, fc.bias",
     )
     assert created.classifier.preprocessing.mean == (0.485, 0.456, 0.406)
     assert created.classifier.net(torch.rand(1, 3, 32, 32)).shape == (1, 2)

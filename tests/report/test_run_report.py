@@ -38,7 +38,7 @@ from glasshouse.training.lr_curve import LrCurve
 from tests.report.conftest import make_epochs, make_predictions
 
 ATTACK = "<img src=x onerror=alert(1)>"
-_VOID = {"meta", "img", "source", "br", "link", "input", "hr"}
+_VOID = {"meta", "img", "source", "br", "link", "input", "hr", "wbr"}
 
 
 class Page(HTMLParser):

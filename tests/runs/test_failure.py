@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from glasshouse.errors import DivergedError, Interrupted
+from glasshouse.errors import DataError, DivergedError, Interrupted
 from glasshouse.recipe import load_recipe
-from glasshouse.runs.failure import clear_failure, failure_of, record_failure
+from glasshouse.runs.failure import clear_failure, failure_of, has_diverged, record_failure
 from glasshouse.runs.folder import FAILURE, RECIPE
 from glasshouse.runs.holding import release
 from glasshouse.workflow.train.experiment import TrainRequest, fit_experiment, open_experiment
@@ -24,7 +24,10 @@ def _a_run(tmp_path: Path) -> None:
 
 def test_the_message_of_a_failure_is_kept_until_it_is_cleared(tmp_path: Path) -> None:
     record_failure(tmp_path, DivergedError("the loss became nan"))
-    assert failure_of(tmp_path) == "the loss became nan"
+    assert failure_of(tmp_path) == "Diverged: the loss became nan"
+    assert has_diverged(failure_of(tmp_path))
+    record_failure(tmp_path, DataError("a.png has vanished"))
+    assert failure_of(tmp_path) == "a.png has vanished" and not has_diverged(failure_of(tmp_path))
     clear_failure(tmp_path)
     clear_failure(tmp_path)
     assert failure_of(tmp_path) == ""

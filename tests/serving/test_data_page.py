@@ -9,6 +9,7 @@ from PIL import Image
 
 from glasshouse.serving.check_cache import check_cache_of
 from glasshouse.serving.pages import data_view
+from glasshouse.serving.pages import lazy_page
 from glasshouse.serving.workbench import Workbench
 from tests.serving.conftest import visit
 from tests.workflow.use.test_source_check import write_folder
@@ -21,6 +22,22 @@ def test_without_a_source_the_page_says_what_to_do(workbench: Workbench) -> None
         await user.open("/data")
         await user.should_see("No source selected")
         await user.should_see("digits")
+
+    visit(workbench, story)
+
+
+def test_a_page_that_cannot_be_imported_says_so(
+    workbench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(name: str) -> None:
+        raise ImportError("cannot import name 'other'")
+
+    monkeypatch.setattr(lazy_page, "import_module", changed)
+
+    async def story(user: User) -> None:
+        await user.open("/data")
+        await user.should_see("Restart the workbench")
+        await user.should_not_see("Loading")
 
     visit(workbench, story)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -13,11 +14,14 @@ import pytest
 from nicegui import ui
 from nicegui.testing import User
 
+from glasshouse.errors import DataError, DivergedError, GlasshouseError
 from glasshouse.recipe import load_recipe, to_toml
 from glasshouse.runs import listing
 from glasshouse.runs.background import launches, stop_training
+from glasshouse.runs.failure import record_failure
 from glasshouse.runs.folder import STEPS
 from glasshouse.runs.listing import Listed, RunListing
+from glasshouse.runs.processes import process_started
 from glasshouse.serving import run_lookup, run_watch
 from glasshouse.serving.pages.live import epochs_of
 from glasshouse.serving.pages.parts import in_thread
@@ -323,6 +327,42 @@ def test_a_run_on_features_has_no_figures_of_epochs(workbench: Workbench) -> Non
         await user.should_see("transfer-features")
         for words in ("Epoch", "Speed", "Learning rate", "Time left"):
             await user.should_not_see(words)
+
+    visit(workbench, story)
+
+
+@pytest.mark.parametrize(("error", "main"), [(DivergedError, "Train again"), (DataError, "Resume")])
+def test_a_run_that_diverged_is_trained_again_and_one_that_failed_is_resumed(
+    workbench: Workbench, error: type[GlasshouseError], main: str
+) -> None:
+    folder = write_run(workbench.runs / "hot", done=False)
+    record_failure(folder, error("the loss became nan"))
+
+    async def story(user: User) -> None:
+        await user.open("/run/hot")
+        await user.should_see("loss became nan")
+        shown = [b for b in user.find(kind=ui.button).elements if b.visible]
+        assert [b.text for b in shown if "gh-main" in b.classes] == [main]
+        assert ("Resume" in [b.text for b in shown]) == (main == "Resume")
+
+    visit(workbench, story)
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+def test_a_run_that_ended_shows_no_statistic_that_it_waits_for(
+    workbench: Workbench, at_work: bool
+) -> None:
+    folder = write_run(workbench.runs / "run", done=False)
+    (folder / "metrics.jsonl").unlink()
+    if at_work:
+        write_mark(folder, pid_started=process_started(os.getpid()))
+
+    async def story(user: User) -> None:
+        await user.open("/run/run")
+        await user.should_see("Recipe")
+        sees = user.should_see if at_work else user.should_not_see
+        for words in ("Time left", "Validation accuracy", "Learning rate"):
+            await sees(words)
 
     visit(workbench, story)
 

@@ -26,7 +26,7 @@ _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 ServedModels = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[MODEL]...",
+        metavar="MODEL",
         help="One or more run folders, bundled models, or pretrained networks from `glasshouse "
         "models`. The first answers requests that name none.",
     ),

@@ -82,7 +82,7 @@ def _without_other_head(
         return dict(weights), {}
     there, here = (_rows(head, tensors) for tensors in (weights, expected))
     note = (
-        f"the head was replaced and is untrained ({there} -> {here} classes): {', '.join(head)}"
+        f"the head was replaced by an untrained one ({there} -> {here} classes): {', '.join(head)}"
         if there
         else f"the file has no head; the head is untrained: {', '.join(head)}"
     )

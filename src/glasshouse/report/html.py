@@ -7,13 +7,19 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from glasshouse.report.encoding import data_uri, figure_png, image_uri
+from glasshouse.report.narrow_tables import Columns, name_cells
+from glasshouse.wording import name_parts
 
 # Smaller images are shown with sharp pixels, because smoothing would only blur them.
 SMALLEST_SMOOTH = 100
+
+# The width of a phone, and the gap between columns, in characters.
+_PHONE, _GAP = 46, 2
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -48,10 +54,12 @@ def render_template(template: str, values: Mapping[str, Any]) -> str:
         "percent": _percent,
         "points": "{:+.2f}".format,
         "count": "{:,}".format,
+        "breakable": lambda name: Markup("<wbr>").join(name_parts(name)),
         "value": _value,
         "p_value": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
     }
-    return environment.get_template(template).render(values)
+    page = environment.get_template(template).render(values)
+    return name_cells(page, _is_wide)
 
 
 def chart(draw: Callable[..., Figure], text: str) -> Chart:
@@ -63,6 +71,11 @@ def chart(draw: Callable[..., Figure], text: str) -> Chart:
 def tile(image: NDArray[np.uint8]) -> Tile:
     """An image uint8 ``(3, h, w)`` for a page."""
     return Tile(image_uri(image), max(image.shape) <= SMALLEST_SMOOTH)
+
+
+def _is_wide(columns: Columns) -> bool:
+    """Whether a table, whose cells stay on one line, is wider than a phone."""
+    return sum(max(map(len, column)) + _GAP for column in columns) > _PHONE
 
 
 def _percent(share: float, digits: int = 1) -> str:

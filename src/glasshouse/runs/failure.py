@@ -3,11 +3,12 @@
 import contextlib
 from pathlib import Path
 
-from glasshouse.errors import GlasshouseError, Interrupted
+from glasshouse.errors import DivergedError, GlasshouseError, Interrupted
 from glasshouse.runs.folder import FAILURE, RECIPE
 from glasshouse.storage import write_text
 
 _LONGEST = 4000  # characters of a message that are shown
+_DIVERGED = "Diverged: "
 
 
 def record_failure(folder: Path, error: BaseException) -> None:
@@ -16,6 +17,8 @@ def record_failure(folder: Path, error: BaseException) -> None:
         return
     named = isinstance(error, GlasshouseError)
     message = str(error) if named else f"{type(error).__name__}: {error}"
+    if isinstance(error, DivergedError):
+        message = f"{_DIVERGED}{message}"
     # What failed may be the disk; the error itself is reported in any case.
     with contextlib.suppress(OSError, GlasshouseError):
         # A folder without a recipe is no run yet, and has to stay empty for the next attempt.
@@ -36,3 +39,8 @@ def failure_of(folder: Path) -> str:
             return file.read(_LONGEST).strip()
     except OSError:
         return ""
+
+
+def has_diverged(failure: str) -> bool:
+    """Whether this is the failure of a training that diverged: resumed, it would do so again."""
+    return failure.startswith(_DIVERGED)

@@ -7,6 +7,7 @@ from typing import Any
 
 from glasshouse.runs import folder as runs
 from glasshouse.runs.background import launch_of, log_end, status_without_folder
+from glasshouse.runs.failure import has_diverged
 from glasshouse.runs.listing import Listed, RunListing
 from glasshouse.runs.records import read_epoch_lines
 from glasshouse.runs.steps import Mark, StepReader
@@ -54,8 +55,16 @@ class Snapshot:
 
     @property
     def can_resume(self) -> bool:
-        """True when nothing is running and there is something left to do."""
-        return self.status in ("stopped", "failed")
+        """True when nothing is running and there is something left to do.
+
+        A run that diverged would do so again, at the same step.
+        """
+        return self.status in ("stopped", "failed") and not self.has_diverged
+
+    @property
+    def has_diverged(self) -> bool:
+        """True when the loss became infinite or no number."""
+        return has_diverged(self.listed.problem)
 
     @property
     def has_begun(self) -> bool:

@@ -29,9 +29,13 @@ _CELL, _ROW = _SIDE + BAR_WIDTH + 8, TITLE_HEIGHT + _SIDE + 14
 def draw_explanation(
     explanation: Explanation, *, palette: Palette = DEFAULT, most: int = 8
 ) -> Image:
-    """The images in a row, and below each its map with a colour bar in logit units."""
+    """The images in a row, and below each its map with a colour bar in logit units.
+
+    The map of a single image is beside it.
+    """
     maps = colour_maps(explanation, palette, most)
-    canvas = Canvas(len(maps) * _CELL + _MARGIN, _HEAD + 2 * _ROW)
+    right, down = (_CELL, 0) if len(maps) == 1 else (0, _ROW)
+    canvas = Canvas(len(maps) * _CELL + right + _MARGIN, _HEAD + _ROW + down)
     room = canvas.image.width - 2 * _MARGIN
     title = abbreviated(method_title(explanation), 60)
     canvas.write((_MARGIN, 12), shorten(title, room, TITLE + 2), TITLE + 2)
@@ -39,7 +43,7 @@ def draw_explanation(
         left = _MARGIN + index * _CELL
         image = as_rgb(explanation.images[index])
         _place(canvas, (left, _HEAD), target_name(explanation, index), image)
-        _place(canvas, (left, _HEAD + _ROW), "", drawn)
+        _place(canvas, (left + right, _HEAD + down), "", drawn)
     return canvas.image
 
 

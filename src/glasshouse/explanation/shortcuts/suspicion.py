@@ -64,7 +64,13 @@ def map_shares(
     groups |= {name: images.labels == label for label, name in enumerate(images.class_names)}
     known = np.isfinite(shares[:, 0])
     return tuple(
-        MapShare(name, group, mean_interval(shares[own & known, column]), area, int(own.sum()))
+        MapShare(
+            name,
+            group,
+            mean_interval(shares[own & known, column]).within(0, 1),
+            area,
+            int(own.sum()),
+        )
         for group, own in groups.items()
         if (own & known).sum() > 1
         for column, (name, area) in enumerate(zip(names, areas, strict=True))

@@ -37,6 +37,17 @@ const glasshouse = (() => {
     document.querySelectorAll("th.sortable:not([tabindex])").forEach((th) => (th.tabIndex = 0));
   new MutationObserver(reachHeads).observe(document, { childList: true, subtree: true });
 
+  // A column beside a longer one stays in sight; one that is higher than the window, by its end.
+  const BAR = 68, EDGE = 16;
+  const sides = new ResizeObserver((changes) => {
+    for (const { target } of changes)
+      target.style.top = `${Math.min(BAR, innerHeight - target.offsetHeight - EDGE)}px`;
+  });
+  const keepSides = () => document.querySelectorAll(".gh-side").forEach((side) => sides.observe(side));
+  new MutationObserver(keepSides).observe(document, { childList: true, subtree: true });
+  addEventListener("resize", () =>
+    document.querySelectorAll(".gh-side").forEach((side) => { sides.unobserve(side); sides.observe(side); }));
+
   // Apply a message about a run in training: changed texts, and new points of the charts.
   const SHARE_DONE = "share-done", IN_SIGHT = "glasshouse-in-sight";
   function live(change) {

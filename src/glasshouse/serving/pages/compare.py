@@ -18,6 +18,7 @@ from glasshouse.serving.pages.parts import (
     in_thread,
     link,
     panel,
+    phone_form,
     table,
     text,
 )
@@ -103,23 +104,23 @@ def _overlaid(names: Sequence[str], found: Sequence[runs.Run], key: str, factor:
 
 
 def _table(names: Sequence[str], found: Sequence[runs.Run]) -> None:
-    # The results come first: on a phone the other columns have to be scrolled to.
     metrics = [main_metric(run.evaluation)[0] for run in found if run.evaluation]
     title = f"Test {' or '.join(sorted(set(metrics or [ACCURACY])))}"
     columns = ("Run", title, "95 % CI", "Epochs", "Training time", "Source", "Recipe")
-    with panel(), box("gh-scroll"), box("gh-table", "table") as grid:
+    form = f"gh-table {phone_form(len(columns))}"
+    with panel(), box("gh-scroll"), box(form, "table") as grid:
         with box("", "thead"), box("", "tr").props("role=row"):
             for i, name in enumerate(columns):
                 head = text(name, "th", "gh-number" if 0 < i < 5 else "")
                 head.props("scope=col role=columnheader")
         with box("", "tbody"):
             for i, (name, run, colour) in enumerate(zip(names, found, COLOURS, strict=False)):
-                _row(name, run, colour, is_entry=i == 0)
+                _row(columns, name, run, colour, is_entry=i == 0)
     grid.props["role"] = "grid"
     grid.props["aria-label"] = "Runs: arrow keys move, Enter opens the run"
 
 
-def _row(name: str, run: runs.Run, colour: str, *, is_entry: bool) -> None:
+def _row(columns: Sequence[str], name: str, run: runs.Run, colour: str, *, is_entry: bool) -> None:
     """One run; is_entry: the Tab key enters the grid here."""
     metric, share = main_metric(run.evaluation) if run.evaluation else (ACCURACY, None)
     has_no_epochs = run.recipe.transfer.way == "features"
@@ -137,7 +138,8 @@ def _row(name: str, run: runs.Run, colour: str, *, is_entry: bool) -> None:
             run.recipe.name,
         )
         for i, cell in enumerate(cells):
-            text(cell, "td", "gh-number" if i < 4 else "").props("role=gridcell tabindex=-1")
+            shown = text(cell, "td", "gh-number" if i < 4 else "")
+            shown.props("role=gridcell tabindex=-1").props["data-label"] = columns[i + 1]
 
 
 def _tests(paired: "PairedTests") -> None:

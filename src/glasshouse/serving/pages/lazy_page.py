@@ -6,6 +6,7 @@ from importlib import import_module
 from fastapi import Request
 from nicegui import ui
 
+from glasshouse.errors import UsageError
 from glasshouse.serving.pages.parts import box, in_thread, text
 from glasshouse.serving.workbench import Workbench
 
@@ -19,8 +20,13 @@ def lazy_page(module: str) -> Callable[[Workbench, Request], Awaitable[None]]:
             text("Loading …")
         # The spinner is on the screen from here on; what follows is sent to the open page.
         await ui.context.client.connected()
-        view = await in_thread(import_module, module)
-        waiting.delete()
+        try:
+            view = await in_thread(import_module, module)
+        except ImportError as error:  # such as after an update of the package beneath it
+            raise UsageError(f"Glasshouse has changed: {error}. Restart the workbench.") from error
+        finally:
+            if not waiting.is_deleted:
+                waiting.delete()
         await view.fill(workbench, request)
 
     return build

@@ -1,6 +1,7 @@
 """The building blocks of all pages."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
@@ -10,9 +11,13 @@ from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
 from glasshouse.serving.relative import relative_root
+from glasshouse.wording import name_parts
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+_OPTION = re.compile(r"((?<![\w-])--[\w-]+)")
+# Columns of a table that fit beside each other on a phone, and those that fit below the first one.
+_FEW, _MOST_IN_LINES = 4, 6
 
 
 async def in_thread(
@@ -34,6 +39,19 @@ async def in_thread(
 def text(words: str, kind: str = "span", classes: str = "") -> TextElement:
     """A text in an element of this kind; HTML in it is shown as text, never interpreted."""
     return TextElement(tag=kind, text=words).classes(classes)
+
+
+def breakable(words: str, kind: str, classes: str = "") -> None:
+    """A text whose names and paths break between their parts, and whose options do not break."""
+    with box(classes, kind):
+        for whole, piece in enumerate(_OPTION.split(words)):
+            if whole % 2:
+                text(piece, "span", "gh-whole")
+                continue
+            for number, part in enumerate(name_parts(piece)):
+                if number:
+                    ui.element("wbr")
+                text(part)
 
 
 def name_field(words: str, field: Element) -> TextElement:
@@ -85,10 +103,10 @@ def link_button(words: str, address: str, *, icon: str = "", main: bool = False)
     return element
 
 
-def heading(title: str, remark: str = "") -> None:
+def heading(words: str, remark: str = "") -> None:
     """The title of a page, with a line on what it shows."""
     with box("gh-heading"):
-        text(title, "h1")
+        breakable(words, "h1")
         if remark:
             text(remark, "p", "gh-quiet")
 
@@ -129,12 +147,16 @@ def facts(values: Mapping[str, str]) -> None:
     with box("gh-facts", "dl"):
         for name, value in values.items():
             text(name, "dt")
-            text(value, "dd")
+            breakable(value, "dd")
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 1) -> Element:
-    """A plain table; the columns from numbers_from on hold numbers and are right-aligned."""
-    with box("gh-scroll") as whole, box("gh-table", "table"):
+    """A plain table; the columns from numbers_from on hold numbers and are right-aligned.
+
+    On a phone, the first cell of a row of five has a line of its own, and a longer row is a card.
+    """
+    with box("gh-scroll") as whole, box(f"gh-table {phone_form(len(names))}", "table") as grid:
+        grid.style(f"--columns: {len(names) - 1}")
         with box("", "thead"), box("", "tr"):
             for i, name in enumerate(names):
                 text(name, "th", "gh-number" if i >= numbers_from else "").props("scope=col")
@@ -142,8 +164,14 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: 
             for row in rows:
                 with box("", "tr"):
                     for i, cell in enumerate(row):
-                        text(cell, "td", "gh-number" if i >= numbers_from else "")
+                        number = "gh-number" if i >= numbers_from else ""
+                        text(cell, "td", number).props["data-label"] = names[i]
     return whole
+
+
+def phone_form(columns: int) -> str:
+    """The class of a table with so many columns, which decides how a phone shows it."""
+    return "gh-cards" if columns > _MOST_IN_LINES else "gh-lines" if columns > _FEW else ""
 
 
 def empty_state(title: str, words: str, *, icon: str = "", command: str = "") -> Element:

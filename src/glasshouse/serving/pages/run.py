@@ -24,7 +24,7 @@ from glasshouse.serving.pages.live import (
     send_change,
 )
 from glasshouse.serving.pages.network import show_network, show_recipe
-from glasshouse.serving.pages.parts import box, button, link_button, panel, text
+from glasshouse.serving.pages.parts import box, breakable, button, link_button, panel, text
 from glasshouse.serving.pages.results import show_result, show_results
 from glasshouse.serving.pages.words import epoch_accuracy
 from glasshouse.serving.run_watch import Snapshot, snapshot_of
@@ -140,7 +140,7 @@ def _head(workbench: Workbench, name: str) -> Callable[[Snapshot], None]:
     """Name, status and the actions that are possible now."""
     may_change = not workbench.read_only
     with box("gh-heading gh-run-head"):
-        text(name, "h1")
+        breakable(name, "h1")
         status = text("", "span", "gh-status")
         with box("gh-row gh-push"):
             stop = button("Stop", "stop").classes("gh-danger")
@@ -162,6 +162,8 @@ def _head(workbench: Workbench, name: str) -> Callable[[Snapshot], None]:
         resume.text = "Resume" if now.has_begun else "Start again"
         remove.set_visibility(may_change and now.can_resume and not now.has_begun)
         again.set_visibility(may_change and (now.listed.folder / runs.RECIPE).is_file())
+        # With other settings: the only way on after divergence.
+        again.classes(**{"add" if now.has_diverged else "remove": "gh-main"})
         explain.set_visibility(now.status == "finished")
         report.set_visibility(now.has_report)
 
