@@ -8,8 +8,7 @@ from nicegui.testing import User
 from PIL import Image
 
 from glasshouse.serving.check_cache import check_cache_of
-from glasshouse.serving.pages import data_view
-from glasshouse.serving.pages import lazy_page
+from glasshouse.serving.pages import data_view, lazy_page
 from glasshouse.serving.workbench import Workbench
 from tests.serving.conftest import visit
 from tests.workflow.use.test_source_check import write_folder
@@ -70,6 +69,7 @@ def test_an_unknown_source_is_an_error_on_the_page(workbench: Workbench) -> None
     async def story(user: User) -> None:
         await user.open("/data?source=digit")
         await user.should_see("Did you mean 'digits'")
+        await user.should_not_see("Checking the images")
 
     visit(workbench, story)
 

@@ -20,6 +20,7 @@ from glasshouse.runs.listing import RunListing
 from glasshouse.serving.check_cache import CachedCheck, check_cache_of
 from glasshouse.serving.pages.parts import (
     box,
+    breakable,
     button,
     empty_state,
     heading,
@@ -55,10 +56,13 @@ async def fill(workbench: Workbench, request: Request) -> None:
         return
     again = request.query_params.get("again", "")
     with box("gh-data") as place:
-        found = await _examined(workbench, source, again)
+        try:
+            found = await _examined(workbench, source, again)
+        finally:
+            if not place.is_deleted:
+                place.clear()
         if place.is_deleted:
             return  # the page was closed in the meantime
-        place.clear()
         with place:
             _show(found)
 
@@ -210,7 +214,7 @@ def _figure(found: CachedCheck, row: int) -> None:
         _image(found, row, f"{name}: {label} in {part}")
         with box("", "figcaption"):
             text(label)
-            text(f"{part} · {name}", "span", "gh-quiet")
+            breakable(f"{part} · {name}", "span", "gh-quiet")
 
 
 def _image(found: CachedCheck, row: int, description: str) -> None:

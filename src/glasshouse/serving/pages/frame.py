@@ -30,7 +30,8 @@ async def framed(page: Page, pages: Sequence[Page], fill: Callable[[], Awaitable
         try:
             await fill()
         except GlasshouseError as error:
-            with empty_state("Cannot show this page", str(error), icon="report_problem"):
+            words = str(error)[:1].upper() + str(error)[1:]
+            with empty_state("Cannot show this page", words, icon="report_problem"):
                 link_button("All runs", "/", icon="view_list")
 
 
