@@ -1,5 +1,5 @@
 from glasshouse.report.html import render_template
-from glasshouse.report.narrow_tables import name_cells
+from glasshouse.report.narrow_tables import Columns, name_cells
 
 HEAD = "<thead><tr><th>key</th><th>a &amp; b</th><th>what</th></tr></thead>"
 
@@ -8,7 +8,12 @@ def test_cells_of_a_wide_table_name_their_columns() -> None:
     table = f"<table>{HEAD}<tr><td>k</td><td>1</td><td></td></tr></table>"
     assert name_cells(table, lambda columns: False) == table
     seen: list[object] = []
-    named = name_cells(table, lambda columns: not seen.append(columns))
+
+    def is_wide(columns: Columns) -> bool:
+        seen.append(columns)
+        return True
+
+    named = name_cells(table, is_wide)
     assert seen == [[("key", "k"), ("a & b", "1"), ("what", "")]]
     assert named.startswith('<table data-columns="3"><thead><tr><th>key</th>')
     assert named.endswith(

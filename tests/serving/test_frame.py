@@ -105,6 +105,7 @@ def test_an_unknown_address_leads_back(workbench: Workbench, path: str) -> None:
         assert answer.status_code == 404
         for words in ("All runs", "Skip to content", "Train"):
             assert words in answer.text
+        assert answer.text.count('"tag":"h1"') == 1
 
     visit(workbench, story)
 

@@ -25,7 +25,7 @@ from glasshouse.runs.processes import process_started
 from glasshouse.serving import run_lookup, run_watch
 from glasshouse.serving.pages.live import epochs_of
 from glasshouse.serving.pages.parts import in_thread
-from glasshouse.serving.pages.results import chosen_classes, result_sentence
+from glasshouse.serving.pages.results import _strength, chosen_classes, result_sentence
 from glasshouse.serving.pages.runs import run_rows
 from glasshouse.serving.run_watch import snapshot_of
 from glasshouse.serving.workbench import Workbench
@@ -378,6 +378,14 @@ def test_mistakes_that_other_files_do_not_know_are_left_out(full: Workbench) -> 
         await user.should_see("1 mistake in evaluation.json cannot be found")
 
     visit(full, story)
+
+
+def test_the_counts_of_a_confusion_matrix_can_be_read_on_their_colours() -> None:
+    strengths = [_strength(part / 100) for part in range(101)]
+    assert sorted(strengths) == strengths
+    # Contrasts of 4.5 in both themes: dark text on strong colours, the usual one on weak ones.
+    assert all(share <= 50 for share, is_strong in strengths if not is_strong)
+    assert all(68 <= share <= 72 for share, is_strong in strengths if is_strong)
 
 
 def test_of_many_classes_the_most_confused_are_shown() -> None:

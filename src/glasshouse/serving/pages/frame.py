@@ -31,7 +31,9 @@ async def framed(page: Page, pages: Sequence[Page], fill: Callable[[], Awaitable
             await fill()
         except GlasshouseError as error:
             words = str(error)[:1].upper() + str(error)[1:]
-            with empty_state("Cannot show this page", words, icon="report_problem"):
+            is_first = all(each.tag != "h1" for each in ui.context.client.elements.values())
+            title = "Cannot show this page"
+            with empty_state(title, words, icon="report_problem", is_page=is_first):
                 link_button("All runs", "/", icon="view_list")
 
 

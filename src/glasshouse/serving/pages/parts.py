@@ -174,12 +174,17 @@ def phone_form(columns: int) -> str:
     return "gh-cards" if columns > _MOST_IN_LINES else "gh-lines" if columns > _FEW else ""
 
 
-def empty_state(title: str, words: str, *, icon: str = "", command: str = "") -> Element:
-    """What to do when there is nothing to show yet; command: the equivalent command line."""
+def empty_state(
+    title: str, words: str, *, icon: str = "", command: str = "", is_page: bool = False
+) -> Element:
+    """What to do when there is nothing to show yet.
+
+    command: the equivalent command line. is_page: the page has no other title.
+    """
     with box("gh-empty") as element:
         if icon:
             ui.icon(icon).props("aria-hidden=true")
-        text(title, "h2")
+        text(title, "h1" if is_page else "h2")
         text(words, "p")
         if command:
             text(command, "code")

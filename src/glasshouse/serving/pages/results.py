@@ -191,12 +191,21 @@ def _cell(row: Sequence[int], true: int, predicted: int, names: Sequence[str]) -
             text("·", "span", "gh-none").props("aria-hidden=true")
         return
     colour = "accent" if true == predicted else "warm"
-    share = round(12 + 78 * (count / of) ** 0.6)
+    share, is_strong = _strength(count / of)
     with cell:
-        shown = text(str(count), "span", "gh-cell" + (" gh-strong" if share > 62 else ""))
+        shown = text(str(count), "span", "gh-cell" + (" gh-strong" if is_strong else ""))
     shown.style(f"background: color-mix(in srgb, var(--{colour}) {share}%, transparent)")
     cell.props["data-cell"] = f"{true}-{predicted}"
     cell.props["title"] = f"{names[true]} {what}: {count}, {100 * count / of:.1f} % of the class"
+
+
+def _strength(part: float) -> tuple[int, bool]:
+    """How much colour a cell has, in percent, and whether that is much.
+
+    Between 50 and 68 % no text is readable in both themes, so nothing is coloured like that.
+    """
+    shown = part**0.6
+    return (round(12 + 68 * shown), False) if shown < 0.55 else (round(65.5 + 6.5 * shown), True)
 
 
 async def _open_cell(

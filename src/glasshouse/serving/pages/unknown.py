@@ -13,7 +13,9 @@ async def build_unknown(workbench: Workbench, request: Request) -> None:
     address = str(request.path_params["address"])
     shown = address if len(address) <= 80 else f"{address[:80]} …"
     with (
-        empty_state("Page not found", f"There is no page /{shown}.", icon="explore_off"),
+        empty_state(
+            "Page not found", f"There is no page /{shown}.", icon="explore_off", is_page=True
+        ),
         box("gh-row"),
     ):
         link_button("All runs", "/", icon="view_list", main=True)
