@@ -1,12 +1,15 @@
 """The service as the command starts it, and the file that `export` writes."""
 
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 from glasshouse.models.architecture import architecture_of
@@ -61,6 +64,41 @@ def test_the_service_starts_agrees_with_predict_and_stops(
     assert [each["probability"] for each in found] == pytest.approx(
         [each["probability"] for each in offline], abs=2e-6
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="a system that hands over no sockets")
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_two_workers_serve_together_and_end_together(
+    folder: Path, tmp_path: Path, end: signal.Signals
+) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "serve", str(folder), "--port", "0", "--workers", "2"],
+        cwd=tmp_path, env=own_environment(tmp_path), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert "pets, 3 classes, 2 workers" in line
+    workers = psutil.Process(process.pid).children()
+    assert len(workers) == 2
+    request = urllib.request.Request(
+        f"{line.split()[0]}predict", png(0), {"Content-Type": "image/png"}
+    )
+    for _ in range(8):
+        with urllib.request.urlopen(request, timeout=LONGEST_S) as answer:
+            assert answer.status == 200
+    with urllib.request.urlopen(f"{line.split()[0]}metrics", timeout=LONGEST_S) as answer:
+        counted = re.findall(
+            r'^glasshouse_images_total{worker="\d"} (\S+)', answer.read().decode(), re.M
+        )
+    assert len(counted) == 2 and sum(map(float, counted)) == 8
+    process.send_signal(end)
+    _, errors = process.communicate(timeout=LONGEST_S)
+    assert "Traceback" not in errors
+    assert process.returncode == (-end if end == signal.SIGKILL else 0)
+    # Also where the process that started them had no time to say so.
+    assert not psutil.wait_procs(workers, timeout=LONGEST_S)[1]
 
 
 def test_a_service_that_cannot_start_says_why(

@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,16 @@ from glasshouse.cli.options import ClassNamesFile, Net, Offline, Weights
 if TYPE_CHECKING:
     import socket
 
+    from glasshouse.models.classifier import Classifier
     from glasshouse.serving.service.access import AccessRules
     from glasshouse.serving.service.limits import Limits
+    from glasshouse.serving.service.peers import Peers
     from glasshouse.serving.service.service import Service
+    from glasshouse.serving.service.worker_processes import WorkerPlace
 
 _MAX_IMAGES = 64
 _ORIGIN = re.compile(r"https?://[^/\s?#@*]+/?", re.IGNORECASE)
+_STOPPED = "stopped; every accepted request was answered"
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
 ServedModels = Annotated[
@@ -71,6 +76,12 @@ MaxImages = Annotated[
 Drain = Annotated[
     float, typer.Option(min=0, help="Seconds from reporting not ready to shutting down.")
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1, max=256, help="Processes that serve together, where one does not use all cores."
+    ),
+]
 PassThreads = Annotated[
     int | None,
     typer.Option(min=1, help="Threads per forward pass. Default: a quarter of the cores."),
@@ -98,13 +109,15 @@ def serve(
     max_images: MaxImages = None,
     drain: Drain = 0.0,
     threads: PassThreads = None,
+    workers: Workers = 1,
 ) -> None:
     """Serve predictions and explanations of one MODEL or several over HTTP; Ctrl+C stops it."""
     from glasshouse.errors import UsageError
     from glasshouse.serving.service.limits import Limits
+    from glasshouse.serving.service.worker_processes import this_worker
 
     named = _named(model or [], NamedModel(None, net, weights, class_names, offline), name or [])
-    cores = os.cpu_count() or 1
+    cores = max(1, (os.cpu_count() or 1) // workers)
     # The threads of one pass wait for each other after every layer; separate passes never do, so
     # several narrow passes fill the cores better than one wide one.
     threads = threads or max(1, cores // 4)
@@ -124,8 +137,16 @@ def serve(
             "that size would never be accepted"
         )
     rules = _rules(host, _api_key(api_key_file), allow_host or [], allow_origin or [])
+    worker = this_worker()
+    if worker is not None:
+        service = _service(named, limits, threads, worker.peers)
+        _serve_as_worker(service, worker, rules, drain)
+        return
     with _reserve(host, port) as listener:
-        _serve(_service(named, limits, threads), listener, rules, drain)
+        if workers > 1:
+            _serve_together(workers, listener, rules)
+        else:
+            _serve(_service(named, limits, threads), listener, rules, drain)
 
 
 def _rules(host: str, key: str | None, hosts: list[str], origins: list[str]) -> "AccessRules":
@@ -202,7 +223,9 @@ def _usual_name(source: str) -> str:
     return Path(source).resolve().name if Path(source).is_dir() else source.partition(":")[0]
 
 
-def _service(named: dict[str, NamedModel], limits: "Limits", threads: int) -> "Service":
+def _service(
+    named: dict[str, NamedModel], limits: "Limits", threads: int, peers: "Peers | None" = None
+) -> "Service":
     # OpenMP threads spin while they wait for each other, which takes the cores from the event loop
     # and the other passes. Read when torch is imported, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -212,11 +235,21 @@ def _service(named: dict[str, NamedModel], limits: "Limits", threads: int) -> "S
     from glasshouse.serving.service.service import service_of
 
     torch.set_num_threads(threads)
+    shared = None if peers is None else peers.weights
     sources = [
-        ModelSource(name, partial(classifier_named, each), _watched_folder(each))
+        ModelSource(name, partial(_loaded, each, threads), _watched_folder(each), shared)
         for name, each in named.items()
     ]
-    return service_of(sources, limits)
+    return service_of(sources, limits, peers)
+
+
+def _loaded(named: NamedModel, threads: int) -> "Classifier":
+    import torch
+
+    found = classifier_named(named)
+    # It measured how many are fastest at present, and may have been loaded amid requests.
+    torch.set_num_threads(threads)
+    return found
 
 
 def _watched_folder(named: NamedModel) -> Path | None:
@@ -227,20 +260,52 @@ def _serve(
     service: "Service", listener: "socket.socket", rules: "AccessRules", drain: float
 ) -> None:
     from glasshouse.cli.progress_bars import say
+    from glasshouse.serving.service.api import create_api, described_models
+    from glasshouse.serving.service.server import ShutdownPolicy, run
+
+    _announce(listener, rules, described_models(service))
+    run(create_api(service, rules), service, listener, ShutdownPolicy(drain=drain))
+    say(_STOPPED)
+
+
+def _serve_as_worker(
+    service: "Service", worker: "WorkerPlace", rules: "AccessRules", drain: float
+) -> None:
     from glasshouse.serving.service.api import create_api
-    from glasshouse.serving.service.server import BACKLOG, ShutdownPolicy, run
+    from glasshouse.serving.service.server import ShutdownPolicy, run
+    from glasshouse.serving.service.worker_processes import end_with_parent
+
+    threading.Thread(target=end_with_parent, args=(worker.lifeline,), daemon=True).start()
+    run(create_api(service, rules), service, worker.listener, ShutdownPolicy(drain=drain))
+
+
+def _serve_together(workers: int, listener: "socket.socket", rules: "AccessRules") -> None:
+    from glasshouse.cli.progress_bars import say
+    from glasshouse.errors import UsageError
+    from glasshouse.serving.service.worker_processes import can_work, run_workers, worker_command
+
+    if not can_work():
+        raise UsageError(
+            f"--workers {workers} needs Linux or macOS: leave it out, and raise --threads instead"
+        )
+    code = run_workers(
+        worker_command(), listener, workers, tell=say,
+        ready=lambda models: _announce(listener, rules, f"{models}, {workers} workers"),
+    )  # fmt: skip
+    if code != 0:
+        raise typer.Exit(code)
+    say(_STOPPED)
+
+
+def _announce(listener: "socket.socket", rules: "AccessRules", models: str) -> None:
+    """Say where the service is, once it can be reached."""
+    from glasshouse.cli.progress_bars import say
+    from glasshouse.serving.service.server import BACKLOG
 
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     if host not in _LOCAL and rules.api_key is None:
         say("warning: anyone who can reach this address can use the service; set --api-key-file")
-    models = ", ".join(
-        f"{each.name}, {len(each.classifier.class_names)} classes"
-        for each in service.models.loaded()
-    )
     # Before the line is printed: whoever reads it may connect at once.
     listener.listen(BACKLOG)
     print(f"http://{shown}:{port}/  {models}  (Ctrl+C stops it)", flush=True)
-    app = create_api(service, rules)
-    run(app, service, listener, ShutdownPolicy(drain=drain))
-    say("stopped; every accepted request was answered")

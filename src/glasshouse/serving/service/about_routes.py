@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import HTMLResponse, Response
 
+from glasshouse.serving.service.all_workers import metrics_everywhere
 from glasshouse.serving.service.docs_page import docs_html
 from glasshouse.serving.service.inference_protocol import require_served
 from glasshouse.serving.service.responses import PROBLEMS, document_response
@@ -58,7 +59,9 @@ def about_routes(service: Service) -> APIRouter:
         },
     )
     async def metrics() -> Response:
-        return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return Response(
+            await metrics_everywhere(service), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
 
     return router
 

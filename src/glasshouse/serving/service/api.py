@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,6 +14,7 @@ from glasshouse import __version__
 from glasshouse.errors import DataError, UsageError
 from glasshouse.serving.service.about_routes import about_routes
 from glasshouse.serving.service.access import AccessRules
+from glasshouse.serving.service.all_workers import answer_worker, join_others
 from glasshouse.serving.service.batcher import Closed
 from glasshouse.serving.service.capacity import Full
 from glasshouse.serving.service.explain_routes import explain_routes
@@ -40,7 +42,14 @@ def create_api(service: Service, rules: AccessRules | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         watcher = asyncio.create_task(keep_up_to_date(service))
-        yield
+        async with AsyncExitStack() as stack:
+            if service.peers is not None:
+                answer = partial(answer_worker, service)
+                await stack.enter_async_context(await service.peers.listen(answer))
+                # Now that it hears what the others do, nothing is missed.
+                await join_others(service)
+                service.peers.is_ready(described_models(service))
+            yield
         watcher.cancel()
         await close_service(service)
 
@@ -63,6 +72,14 @@ def create_api(service: Service, rules: AccessRules | None = None) -> FastAPI:
     app.openapi = _openapi_with_schemas(app)  # type: ignore[method-assign]
     _build_routes(app)
     return app
+
+
+def described_models(service: Service) -> str:
+    """The loaded models in a few words."""
+    return ", ".join(
+        f"{each.name}, {len(each.classifier.class_names)} classes"
+        for each in service.models.loaded()
+    )
 
 
 def _build_routes(app: FastAPI) -> None:

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from glasshouse.serving.service.access import AccessRules, require_control
+from glasshouse.serving.service.all_workers import load_everywhere, unload_everywhere
 from glasshouse.serving.service.inference_protocol import VERSION
-from glasshouse.serving.service.model_loading import load_by_name
 from glasshouse.serving.service.problems import Problem, not_valid
 from glasshouse.serving.service.responses import PROBLEMS, json_response
 from glasshouse.serving.service.schemas import IndexRequest, ModelState, RepositoryRequest
@@ -50,7 +50,7 @@ def repository_routes(service: Service, rules: AccessRules) -> APIRouter:
                 "A model is loaded as the command line names it: expected no parameters, got "
                 f"{', '.join(sorted(asked.parameters))[:200]}.",
             )  # fmt: skip
-        await load_by_name(service, model_name)
+        await load_everywhere(service, model_name)
         return json_response({})
 
     @router.post(
@@ -61,7 +61,7 @@ def repository_routes(service: Service, rules: AccessRules) -> APIRouter:
     async def unload_model(request: Request, model_name: str) -> Response:
         require_control(rules, request.headers)
         await _asked(service, request, RepositoryRequest)
-        service.models.remove(service.models.source(model_name).name)
+        await unload_everywhere(service, model_name)
         return json_response({})
 
     return router

@@ -12,6 +12,7 @@ from glasshouse.models.classifier import MODEL_FILE, WEIGHTS_FILE, Classifier, s
 from glasshouse.models.inference import inference_net
 from glasshouse.models.predict import logits_of_few, predict_logits
 from glasshouse.serving.service.problems import Problem
+from glasshouse.serving.service.shared_weights import share_weights
 
 # Largest difference of a logit, as a share of the largest logit, that rounding explains.
 _TOLERANCE = 1e-4
@@ -25,12 +26,14 @@ Stamp = tuple[tuple[int, int, int], ...]
 class ModelSource:
     """A model that can be loaded: its name, how, and its folder if it has one.
 
-    A folder is watched: newer weights in it are loaded by themselves.
+    A folder is watched: newer weights in it are loaded by themselves. shared: a folder for weights
+    that several processes have in memory once.
     """
 
     name: str
     load: Callable[[], Classifier]
     folder: Path | None = None
+    shared: Path | None = None
 
     def stamp(self) -> Stamp | None:
         """The state of the folder's model; None where there is none, or none at the moment."""
@@ -135,6 +138,9 @@ def load_served(source: ModelSource, batch: int) -> ServedModel:
     stamp = source.stamp()
     classifier = source.load()
     model = ServedModel(source.name, classifier, inference_copy(classifier), stamp)
+    if source.shared is not None:
+        for each in (model.classifier, model.fast):
+            share_weights(each.net, source.shared)
     _warm_up(model, batch)
     return model
 

@@ -19,6 +19,7 @@ from glasshouse.serving.service.batcher import Batcher, WorkBatcher, result_of
 from glasshouse.serving.service.capacity import Capacity, Slot
 from glasshouse.serving.service.image_work import ImageWork
 from glasshouse.serving.service.limits import Limits
+from glasshouse.serving.service.peers import Peers
 from glasshouse.serving.service.problems import ClientLeft, bad_images, overloaded
 from glasshouse.serving.service.prometheus import Metrics
 from glasshouse.serving.service.served_models import Models, ModelSource, ServedModel, load_served
@@ -50,7 +51,7 @@ class Service:
     """Models and what they share: threads, queues and limits.
 
     reader decodes what takes long to decode, predictor runs the networks, explainer explains,
-    loader loads. capacity, explain_capacity: what is in flight.
+    loader loads. capacity, explain_capacity: what is in flight. peers: of a worker, the others.
     """
 
     models: Models
@@ -63,6 +64,7 @@ class Service:
     explainer: WorkBatcher
     loader: WorkBatcher
     is_closing: threading.Event
+    peers: Peers | None = None
 
 
 def make_service(classifier: Classifier, name: str, limits: Limits | None = None) -> Service:
@@ -70,8 +72,13 @@ def make_service(classifier: Classifier, name: str, limits: Limits | None = None
     return service_of([ModelSource(name, lambda: classifier)], limits)
 
 
-def service_of(sources: Sequence[ModelSource], limits: Limits | None = None) -> Service:
-    """A service for several models, all loaded; raises what their sources raise."""
+def service_of(
+    sources: Sequence[ModelSource], limits: Limits | None = None, peers: Peers | None = None
+) -> Service:
+    """A service for several models, all loaded; raises what their sources raise.
+
+    peers: the other processes that serve the same models, if there are any.
+    """
     limits = limits or Limits()
     metrics = Metrics()
     reader = WorkBatcher(name="reader", max_batch=_DECODED_PER_TURN)
@@ -95,6 +102,7 @@ def service_of(sources: Sequence[ModelSource], limits: Limits | None = None) -> 
         explainer=WorkBatcher(name="explainer"),
         loader=WorkBatcher(name="loader"),
         is_closing=threading.Event(),
+        peers=peers,
     )
     for source in sources:
         service.models.put(load_served(source, limits.max_batch))
