@@ -22,6 +22,10 @@ from .errors import (
 from .evaluation.calibration import fit_temperature as fit_temperature
 from .evaluation.compare import Comparison as Comparison, compare as compare
 from .evaluation.evaluation import Evaluation as Evaluation, evaluate as evaluate
+from .evaluation.failing_groups import (
+    FailingGroup as FailingGroup,
+    find_failing_groups as find_failing_groups,
+)
 from .evaluation.intervals import Interval as Interval
 from .evaluation.label_calibration import choose_thresholds as choose_thresholds
 from .evaluation.multi_label import (

@@ -18,6 +18,7 @@ from glasshouse.cli import (
     explain,
     export,
     folds,
+    groups,
     ladder,
     lr_find,
     models,
@@ -65,6 +66,7 @@ app.command()(reproduce.reproduce)
 app.command()(predict.predict)
 app.command()(explain.explain)
 app.command()(shortcuts.shortcuts)
+app.command()(groups.groups)
 app.command()(export.export)
 app.command()(serve.serve)
 app.command()(summary.summary)

@@ -68,7 +68,8 @@ class RunReport:
     explained: the worst mistakes that are not test images, with their maps. labels_explained: the
     predicted labels of a few such images, where an image may have several. mistakes_page: the
     file name of the page of explained mistakes next to this one. shortcuts, shortcuts_page: the
-    verdict on shortcuts, and the file name of its page.
+    verdict on shortcuts, and the file name of its page. groups, groups_page: the same for groups
+    of images that are answered worse.
     """
 
     title: str
@@ -98,6 +99,8 @@ class RunReport:
     mistakes_page: str = ""
     shortcuts: str = ""
     shortcuts_page: str = ""
+    groups: str = ""
+    groups_page: str = ""
 
 
 def confused_mistakes(evaluation: Evaluation, predictions: Predictions) -> list[list[Mistake]]:

@@ -43,6 +43,8 @@ REPORT = "report.html"
 MISTAKES = "mistakes.html"
 SHORTCUTS = "shortcuts.json"
 SHORTCUTS_PAGE = "shortcuts.html"
+GROUPS = "groups.json"
+GROUPS_PAGE = "groups.html"
 EXPLAINED_MISTAKES = "plots/explained-mistakes.png"
 TENSORBOARD = "tensorboard"
 MLFLOW = "mlflow.json"
@@ -128,8 +130,16 @@ class Run:
     @property
     def shortcut_verdict(self) -> str:
         """What `glasshouse shortcuts` found, in words; empty where it has not been asked."""
-        path = self.folder / SHORTCUTS
-        return str(read_run_file(path, records.ShortcutsFile)["verdict"]) if path.is_file() else ""
+        return self._verdict(SHORTCUTS)
+
+    @property
+    def group_verdict(self) -> str:
+        """What `glasshouse groups` found, in words; empty where it has not been asked."""
+        return self._verdict(GROUPS)
+
+    def _verdict(self, name: str) -> str:
+        path = self.folder / name
+        return str(read_run_file(path, records.VerdictFile)["verdict"]) if path.is_file() else ""
 
     @property
     def finder_seconds(self) -> float:

@@ -123,8 +123,8 @@ class FinderFile(_Record):
     curve: dict[str, Any]
 
 
-class ShortcutsFile(_Record):
-    """shortcuts.json, as far as it is read again."""
+class VerdictFile(_Record):
+    """shortcuts.json and groups.json, as far as they are read again."""
 
     verdict: str
 

@@ -23,7 +23,7 @@ _class_map_png: Callable[..., bytes] = deferred(_IMAGES, "class_map_png")
 
 
 def file_routes(workbench: Workbench) -> APIRouter:
-    """GET /report/RUN, /shortcuts/RUN, /image/POSITION/RUN and /map/POSITION/RUN; else 404."""
+    """GET the report and other pages of a run, images of its test split, and maps; else 404."""
     router = APIRouter()
 
     @router.get("/report/{name:path}")
@@ -33,6 +33,10 @@ def file_routes(workbench: Workbench) -> APIRouter:
     @router.get("/shortcuts/{name:path}")
     def shortcuts(name: str) -> Response:
         return _page_response(workbench, name, runs.SHORTCUTS_PAGE, "page on shortcuts")
+
+    @router.get("/groups/{name:path}")
+    def groups(name: str) -> Response:
+        return _page_response(workbench, name, runs.GROUPS_PAGE, "page on groups")
 
     # Plain functions, so that FastAPI runs them in threads: they load torch and compute.
     @router.get("/image/{position}/{name:path}")

@@ -19,7 +19,7 @@ from glasshouse.serving.pages.label_results import (
 )
 from glasshouse.serving.pages.parts import box, in_thread, panel, stats, table, text
 from glasshouse.serving.pages.reliability import show_reliability
-from glasshouse.serving.pages.shortcuts import show_shortcuts
+from glasshouse.serving.pages.verdicts import show_verdicts
 from glasshouse.serving.pages.words import percent
 from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Workbench
@@ -93,7 +93,7 @@ def show_results(workbench: Workbench, name: str) -> None:
         with box("gh-stack"):
             _per_class(found)
             show_reliability(found)
-    show_shortcuts(workbench, name)
+    show_verdicts(workbench, name)
     _mistakes(workbench, name, found)
 
 

@@ -155,6 +155,8 @@ def _describe(
         mistakes_page=runs.MISTAKES if (run.folder / runs.MISTAKES).is_file() else "",
         shortcuts=run.shortcut_verdict,
         shortcuts_page=runs.SHORTCUTS_PAGE,
+        groups=run.group_verdict,
+        groups_page=runs.GROUPS_PAGE,
     )
 
 

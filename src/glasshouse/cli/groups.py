@@ -1,0 +1,49 @@
+"""`glasshouse groups`: does a classifier fail on a group of similar images?"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from glasshouse.cli.options import DataDir, Json, Net, Offline, Reread, UseDevice, print_json
+
+
+def groups(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    net: Net = None,
+    device: UseDevice = "cpu",
+    reread: Reread = False,
+    data_dir: DataDir = None,
+    offline: Offline = False,
+    json: Json = False,
+) -> None:
+    """Find groups of similar images that RUN answers worse than the rest of their class.
+
+    Of validation images; the test split is not used. The results are written to groups.json and
+    groups.html in the run folder.
+    """
+    from glasshouse.cli import early_checks
+    from glasshouse.cli.named_classifier import NamedModel, classifier_named
+    from glasshouse.cli.progress_bars import say
+
+    early_checks.reread_run(reread, run)
+    early_checks.require_finished([run])
+    named = NamedModel(str(run), net, offline=offline, device=device).checked()
+    from glasshouse.runs import folder as runs
+    from glasshouse.workflow.use.run_groups import find_run_groups
+
+    found = find_run_groups(
+        run, data_dir=data_dir, offline=offline, classifier=classifier_named(named)
+    )
+    if json:
+        print_json(found)
+    else:
+        _print(found)
+    say(f"page with images: {run / runs.GROUPS_PAGE}")
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    print(found["verdict"])
+    for number, group in enumerate(found["groups"][1:], 2):
+        print(f"\n{number}. {group['words']}")

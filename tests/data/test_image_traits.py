@@ -1,0 +1,73 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from glasshouse.data.image_traits import image_traits, trait_differences
+from glasshouse.data.images import ImageSet
+from tests.conftest import make_images
+
+FIRST, REST = np.arange(10), np.arange(10, 40)
+
+
+def changed(change: str) -> ImageSet:
+    """Forty images, of which the first ten are changed."""
+    images = make_images(40)
+    pixels = images.pixels.copy()
+    own = pixels[:10].astype(float)
+    mean = own.mean(axis=(1, 2, 3), keepdims=True)
+    if change == "dark":
+        own = own / 4
+    elif change == "flat":
+        own = mean + (own - mean) / 5
+    elif change == "blurred":
+        rows = [Image.fromarray(each.transpose(1, 2, 0)) for each in pixels[:10]]
+        blurred = [np.asarray(each.filter(ImageFilter.GaussianBlur(1.5))) for each in rows]
+        own = np.stack(blurred).transpose(0, 3, 1, 2).astype(float)
+    elif change == "grey":
+        own = np.repeat(own.mean(axis=1, keepdims=True), 3, axis=1)
+    elif change == "red":
+        own[:, 0] += 60
+    elif change == "blue":
+        own[:, 2] += 60
+    pixels[:10] = own.clip(0, 255).astype(np.uint8)
+    return replace(images, pixels=pixels)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("dark", "darker"), ("flat", "of less contrast"), ("blurred", "more blurred"),
+        ("grey", "less colourful"), ("red", "redder"), ("blue", "bluer"),
+    ],
+)  # fmt: skip
+def test_a_change_is_named_and_its_opposite_for_the_others(change: str, words: str) -> None:
+    traits = image_traits(changed(change))
+    found = trait_differences(traits, FIRST, REST)
+    assert words in [each.words for each in found]
+    other_way = {each.name for each in trait_differences(traits, REST, FIRST)}
+    assert {each.name for each in found} & other_way
+    sizes = [abs(each.deviations) for each in found]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_images_alike_differ_in_nothing_and_the_size_of_files_counts_where_it_is_known() -> None:
+    images = changed("")
+    assert trait_differences(image_traits(images), FIRST, REST) == ()
+    sizes = np.full((40, 2), 400, dtype=np.int32)
+    sizes[:10] = 90
+    sizes[20:] += 10
+    (found,) = trait_differences(image_traits(replace(images, sizes=sizes)), FIRST, REST)
+    assert found.words == "smaller in their files"
+    assert found.mean == pytest.approx(2 * np.log2(90))
+
+
+def test_values_are_those_of_the_definitions() -> None:
+    pixels = np.zeros((1, 3, 4, 4), dtype=np.uint8)
+    pixels[0, 0, :, 2:] = 200
+    traits = image_traits(ImageSet(pixels, np.zeros(1, np.int64), np.array(["a"]), ("x",)))
+    assert traits["brightness"][0] == pytest.approx(0.299 * 100)
+    assert traits["contrast"][0] == pytest.approx(0.299 * 100)
+    assert traits["redness"][0] == pytest.approx(100 - 0.299 * 100)
+    assert traits["colourfulness"][0] == pytest.approx(100)

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from glasshouse.evaluation.failing_groups import FailingGroup, _ratio, find_failing_groups
+from glasshouse.models.neighbours import unit_rows
+
+
+def planted(
+    seed: int, error: float = 0.1, group_error: float = 0.9, size: int = 25, count: int = 400
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Three classes, of which the second has a group apart from the rest with more mistakes."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(3), count)
+    centres = 3 * random.normal(size=(3, 12))
+    features = centres[labels] + random.normal(size=(3 * count, 12))
+    group = np.arange(count, count + size)
+    features[group] += 2.5 * random.normal(size=12)
+    rates = np.full(3 * count, error)
+    rates[group] = group_error
+    wrong = random.random(3 * count) < rates
+    return unit_rows(features), labels, np.where(wrong, (labels + 1) % 3, labels)
+
+
+def share_of(group: FailingGroup, planted: range) -> float:
+    """Images in common, of all that are in either."""
+    rows, wanted = set(group.rows.tolist()), set(planted)
+    return len(rows & wanted) / len(rows | wanted)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_planted_group_is_found_with_what_is_true_of_it(seed: int) -> None:
+    features, labels, predicted = planted(seed)
+    first = find_failing_groups(features, labels, predicted)[0]
+    assert share_of(first, range(400, 425)) > 0.6
+    assert (first.label, first.predicted) == (1, 2)
+    right = labels == predicted
+    assert first.accuracy.value == right[first.rows].mean()
+    rest = np.setdiff1d(np.arange(400, 800), first.rows)
+    assert first.rest == pytest.approx(right[rest].mean())
+    assert first.predicted_count == (~right[first.rows]).sum()
+    assert first.p_value <= 0.01 and first.stability >= 0.5
+
+
+def test_groups_share_no_image_and_the_same_seed_finds_the_same() -> None:
+    features, labels, predicted = planted(0)
+    random = np.random.default_rng(9)
+    second = np.arange(900, 930)
+    features[second] = unit_rows(features[second] + 2 * random.normal(size=12))
+    predicted[second] = 0
+    groups = find_failing_groups(features, labels, predicted)
+    assert {group.label for group in groups[:2]} == {1, 2}
+    rows = np.concatenate([group.rows for group in groups])
+    assert len(rows) == len(np.unique(rows))
+    again = find_failing_groups(features, labels, predicted)
+    assert [group.rows.tolist() for group in again] == [group.rows.tolist() for group in groups]
+    assert len(find_failing_groups(features, labels, predicted, most=1)) == 1
+
+
+def test_mistakes_that_fall_anywhere_make_a_group_in_few_of_many_trials() -> None:
+    found = 0
+    for seed in range(30):
+        features, labels, predicted = planted(seed, group_error=0.1, count=60)
+        found += bool(find_failing_groups(features, labels, predicted))
+    # Of 30 trials at a level of 5 %.
+    assert found <= binom.ppf(0.9999, 30, 0.05)
+
+
+def test_classes_without_mistakes_without_answers_or_with_few_images_have_no_groups() -> None:
+    features, labels, _ = planted(0, count=40)
+    assert find_failing_groups(features, labels, labels) == ()
+    assert find_failing_groups(features, labels, (labels + 1) % 3) == ()
+    assert find_failing_groups(features[:9], labels[:9], np.ones(9, np.int64)) == ()
+
+
+def test_the_ratio_is_that_of_two_binomials_and_zero_without_an_excess() -> None:
+    inside, sizes = np.array([8.0, 1.0]), np.array([10.0, 10.0])
+    found = _ratio(inside, sizes, 20.0, 100.0)
+    wanted = (
+        binom.logpmf(8, 10, 0.8) + binom.logpmf(12, 90, 12 / 90)
+        - binom.logpmf(8, 10, 0.2) - binom.logpmf(12, 90, 0.2)
+    )  # fmt: skip
+    np.testing.assert_allclose(found, [wanted, 0])
+
+
+def test_the_class_that_a_group_lies_nearest_to_is_named() -> None:
+    features, labels, predicted = planted(1)
+    moved = np.arange(400, 430)
+    features[moved] = features[:30]
+    predicted[moved] = 0
+    first = find_failing_groups(features, labels, predicted)[0]
+    assert (first.label, first.nearest, first.predicted) == (1, 0, 0)
