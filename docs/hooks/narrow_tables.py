@@ -4,7 +4,7 @@ from typing import Any
 
 from glasshouse.report.narrow_tables import Columns, name_cells
 
-# What fits on a phone beside each other: characters that cannot break, and, before columns become
+# What fits next to each other on a phone: characters that cannot break, and, before columns become
 # very narrow, characters in all.
 _MOST_WHOLE, _MOST = 40, 80
 _LONG = 60  # characters of a cell that has several lines anyway

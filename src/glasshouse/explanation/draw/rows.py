@@ -31,7 +31,7 @@ def draw_explanation(
 ) -> Image:
     """The images in a row, and below each its map with a colour bar in logit units.
 
-    The map of a single image is beside it.
+    The map of a single image is next to it.
     """
     maps = colour_maps(explanation, palette, most)
     right, down = (_CELL, 0) if len(maps) == 1 else (0, _ROW)

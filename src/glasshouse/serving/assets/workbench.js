@@ -37,7 +37,7 @@ const glasshouse = (() => {
     document.querySelectorAll("th.sortable:not([tabindex])").forEach((th) => (th.tabIndex = 0));
   new MutationObserver(reachHeads).observe(document, { childList: true, subtree: true });
 
-  // A column beside a longer one stays in sight; one that is higher than the window, by its end.
+  // A column next to a longer one stays in sight; one that is higher than the window, by its end.
   const BAR = 68, EDGE = 16;
   const sides = new ResizeObserver((changes) => {
     for (const { target } of changes)

@@ -16,7 +16,7 @@ from glasshouse.wording import name_parts
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 _OPTION = re.compile(r"((?<![\w-])--[\w-]+)")
-# Columns of a table that fit beside each other on a phone, and those that fit below the first one.
+# Columns of a table that fit next to each other on a phone, and those that fit below the first one.
 _FEW, _MOST_IN_LINES = 4, 6
 
 
