@@ -205,6 +205,28 @@ def test_nothing_vanishes_without_being_counted_and_named(tmp_path: Path) -> Non
     }
 
 
+def test_files_next_to_splits_and_class_folders_are_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, {f"{split}/{name}": 2 for split in ("train", "test") for name in "ab"})
+    image = (tmp_path / "train" / "a" / "000.png").read_bytes()
+    for name in ("loose.png", "labels.txt", "test/IMG_0001", "test/.hidden", "Thumbs.db"):
+        (tmp_path / name).write_bytes(image)
+    (tmp_path / "train" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert set(list_folder(tmp_path).notes) == {
+        "2 images next to the class folders were left out: loose.png, train/gone.png.",
+        "2 files without the extension of an image were ignored: labels.txt, test/IMG_0001.",
+    }
+
+
+def test_a_link_to_a_folder_above_is_no_class(tmp_path: Path) -> None:
+    write_folder(tmp_path / "root", {"cat": 2, "dog": 2})
+    write_folder(tmp_path / "elsewhere", {"cow": 2})
+    for name, target in (("self", "."), ("above", ".."), ("cow", "../elsewhere/cow")):
+        (tmp_path / "root" / name).symlink_to(target)
+    listing = list_folder(tmp_path / "root")
+    assert listing.class_names == ("cat", "cow", "dog")
+    assert listing.notes == ("2 links to a folder were not followed: above, self.",)
+
+
 def test_many_names_are_shortened(tmp_path: Path) -> None:
     write_folder(tmp_path, {"cat": 2, "dog": 2})
     for number in range(8):

@@ -102,13 +102,23 @@ def require_folder_free_of_files(out: Path | None) -> None:
 
 def require_outside(out: Path | None, source: str) -> None:
     """Raise UsageError for an output folder inside the folder that the images come from."""
-    if out is None or has_own_size(source) or not Path(source).is_dir():
-        return
-    if out.resolve().is_relative_to(Path(source).resolve()):
+    if out is not None and _is_inside(out, source):
         raise UsageError(
             f"--out {out} is inside {source}, where its files would be among the images: name a "
             "folder elsewhere"
         )
+
+
+def runs_folder(source: str) -> Path:
+    """Where the runs of a source belong: in ``runs``, or next to a source that contains that."""
+    usual = Path("runs")
+    return Path(source).resolve().parent / usual if _is_inside(usual, source) else usual
+
+
+def _is_inside(out: Path, source: str) -> bool:
+    if has_own_size(source) or not is_found(Path(source).is_dir):
+        return False
+    return out.resolve().is_relative_to(Path(source).resolve())
 
 
 def reread(wanted: bool, source: str | None, otherwise: str = "") -> None:

@@ -61,7 +61,7 @@ def ladder(
 
     require_address(on)
 
-    folder = out or Path("runs") / f"{source_name(source)}-ladder"
+    folder = out or early_checks.runs_folder(source) / f"{source_name(source)}-ladder"
     overrides = with_shorthands(set_, batch_size=batch_size, image_size=image_size)
     load_recipe(FIRST_RECIPE, overrides)
     early_checks.require_folder_free_of_files(folder)

@@ -255,11 +255,13 @@ def _is_done_elsewhere(
 
 
 def _new_folder(source: str, recipe: "Settings", minutes: float | None) -> Path:
+    from glasshouse.cli import early_checks
     from glasshouse.data.sources import source_name
     from glasshouse.runs.holding import hold_new_folder
 
     budget = "" if minutes is None else f"-{minutes:g}min"
-    return hold_new_folder(Path("runs"), f"{source_name(source)}-{recipe.name}{budget}")
+    name = f"{source_name(source)}-{recipe.name}{budget}"
+    return hold_new_folder(early_checks.runs_folder(source), name)
 
 
 def _prepare_source(source: str, out: Path | None, reread: bool) -> None:

@@ -91,7 +91,8 @@ def tune(
     from glasshouse.workflow.tune.space import parse_search, require_space
 
     require_address(on)
-    folder = out or Path("runs") / f"{source_name(source)}-{Path(recipe).stem}-tune"
+    usual = f"{source_name(source)}-{Path(recipe).stem}-tune"
+    folder = out or early_checks.runs_folder(source) / usual
     space = tuple(parse_search(text) for text in search or ())
     overrides = with_shorthands(
         set_, epochs=epochs, batch_size=batch_size, lr=lr, image_size=image_size

@@ -75,10 +75,11 @@ def list_folder(root: Path) -> FileListing:
     left = _LeftOut(root)
     start = _start(root)
     folders, has_splits = _split_folders(start, left)
+    for folder in dict.fromkeys((root, start, *(folder for folder, _ in folders))):
+        _note_loose(folder, left)
     images: list[tuple[Path, SplitName | None, str]] = []
     empty: list[str] = []
     for folder, split in folders:
-        _note_loose(folder, left)
         for class_folder in _visible_folders(folder, left):
             label = readable_name(class_folder.name)
             found = list(_images(class_folder, left))
@@ -155,10 +156,20 @@ def _visible_folders(folder: Path, left: _LeftOut | None = None) -> list[Path]:
         found = sorted(f for f in folder.iterdir() if f.is_dir())
     except OSError as error:
         raise _unreadable(folder, error) from error
+    loops = {path for path in found if path.is_symlink() and _leads_up(path)}
     for path in found if left else ():
-        if path.name in _THUMBNAILS and left:
-            left.add(_THUMBNAIL, path)
-    return [f for f in found if not is_hidden(f.name) and f.name not in _THUMBNAILS]
+        if left and (path.name in _THUMBNAILS or path in loops):
+            left.add(_LINK if path in loops else _THUMBNAIL, path)
+    return [
+        path
+        for path in found
+        if not is_hidden(path.name) and path.name not in _THUMBNAILS and path not in loops
+    ]
+
+
+def _leads_up(link: Path) -> bool:
+    """Whether a link leads to the folder that it is in, or to one above."""
+    return link.parent.resolve().is_relative_to(link.resolve())
 
 
 def _loose(folder: Path) -> list[Path]:
@@ -166,8 +177,9 @@ def _loose(folder: Path) -> list[Path]:
 
 
 def _note_loose(folder: Path, left: _LeftOut) -> None:
-    for path in _loose(folder):
-        left.add(_LOOSE, path)
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir() and not is_hidden(path.name):
+            left.add(_LOOSE if is_image_name(path.name) else _NO_EXTENSION, path)
 
 
 def _images(folder: Path, left: _LeftOut) -> Iterator[Path]:

@@ -182,17 +182,22 @@ def with_survey(images: ImageSet, known: Survey) -> ImageSet:
 
 
 def with_class_order(images: ImageSet, class_names: Sequence[str]) -> ImageSet:
-    """The same images with the classes in this order; unchanged where the classes differ."""
-    order = list(class_names)
-    if tuple(order) == images.class_names or sorted(order) != sorted(images.class_names):
+    """The same images with these classes, of which they may lack some; unchanged with others.
+
+    Images with several labels each have to know them all: one without a column is not known to be
+    absent.
+    """
+    order, own = tuple(class_names), images.class_names
+    if order == own or not set(own) <= set(order):
         return images
-    old_places = [images.class_names.index(name) for name in order]
-    new_places = np.argsort(old_places)
-    is_matrix = images.is_multi_label
-    # Masks have an axis of labels only where images may have several.
-    masks = images.masks[:, old_places] if is_matrix and images.masks is not None else images.masks
-    targets = images.targets[:, old_places] if is_matrix else new_places[images.labels]
-    return replace(images, targets=targets, class_names=tuple(order), masks=masks)
+    if not images.is_multi_label:
+        new_places = np.array([order.index(name) for name in own], dtype=np.int64)
+        return replace(images, targets=new_places[images.labels], class_names=order)
+    if len(own) < len(order):
+        return images
+    old_places = [own.index(name) for name in order]
+    masks = None if images.masks is None else images.masks[:, old_places]
+    return replace(images, targets=images.targets[:, old_places], class_names=order, masks=masks)
 
 
 def take(images: ImageSet, positions: NDArray[np.int64] | Sequence[int] | slice) -> ImageSet:

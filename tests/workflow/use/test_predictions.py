@@ -100,6 +100,16 @@ def test_of_the_source_that_a_run_was_trained_on_the_test_split_is_measured(
     assert measured(run, Path()) < 20
 
 
+def test_some_of_the_classes_are_measured_by_name(run: Path, tmp_path: Path) -> None:
+    write_folder(tmp_path / "photos", {"dog": 5})
+    found = predictions_of(
+        run, str(tmp_path / "photos"), data_dir=None, offline=True, is_whole=True
+    )
+    assert found.class_names == ("cat", "dog")
+    assert list(found.labels) == [1] * 5
+    assert gh.evaluate(found).accuracy.value == (found.logits.argmax(1) == 1).mean()
+
+
 def test_other_classes_are_refused(run: Path, tmp_path: Path) -> None:
     write_folder(tmp_path / "photos", {"cat": 3, "cow": 3})
     with pytest.raises(gh.DataError, match="has the classes cat, cow, but"):

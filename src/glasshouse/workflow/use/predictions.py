@@ -24,8 +24,8 @@ def predictions_on(
 ) -> Predictions:
     """Predictions on the test split of a source, or on all images where it defines no splits.
 
-    Images are read exactly as `predict` reads files. The classes of the source may be in another
-    order. Raises DataError for other classes.
+    Images are read exactly as `predict` reads files. The source may have the classes in another
+    order, or some of them. Raises DataError for others.
     """
     wanted = classifier.preprocessing
     settings = DataSettings(image_size=wanted.height, resize=wanted.resize)
@@ -50,7 +50,7 @@ def predictions_of(
 
     is_whole: on all images of a folder or table that defines no splits, unless the run was trained
     on that very source. classifier: the run's, where it is loaded already. Raises DataError when
-    the other source has other classes.
+    the other source has other classes than some of the run's.
     """
     if source is None:
         runs.require_trained(folder)
@@ -71,7 +71,7 @@ def predictions_of(
         raise DataError(
             f"{source} has the classes {', '.join(images.class_names[:10])}, but {folder} was "
             f"trained for {', '.join(classifier.class_names[:10])}. Use a source with the same "
-            "classes."
+            "classes, or some of them."
         )
     return predict(classifier, images)
 
