@@ -202,7 +202,15 @@ def test_an_unwritable_file_names_the_space_on_its_disk(
     with pytest.raises(StorageError) as caught:
         write_bytes(tmp_path / "none" / "below" / "file", b"x")
     path = tmp_path / "none" / "below" / "file"
-    assert str(caught.value) == f"cannot write {path}: No space left on device"
+    assert str(caught.value).startswith(f"cannot write {path}: No space left on device. Free some")
+
+
+def test_only_a_full_disk_is_told_to_be_freed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError) as failure:
+        write_json(tmp_path / "file" / "below.json", {})
+    assert "free" not in str(failure.value).lower()
+    assert "Name another folder with --out" in str(failure.value)
 
 
 def test_space_that_just_suffices_is_enough(tmp_path: Path, free: int) -> None:

@@ -1,6 +1,7 @@
 """Atomic writes, common file formats, and the folders for caches and data sets."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -24,6 +25,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and most commands that touch
 
 
 _METADATA_KEY = "glasshouse"
+# Windows knows no quota.
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def cache_folder() -> Path:
@@ -187,15 +190,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> str:
+    advice = f"ame another folder with {_setting_of(path)}; files written before are kept."
+    if error.errno not in _FULL:
+        return f"cannot write {path}: {error.strerror}. N{advice}"
+    free = ""
     with contextlib.suppress(OSError):
         existing = next(folder for folder in path.absolute().parents if folder.exists())
-        free = shutil.disk_usage(existing).free / 1e6
-        return (
-            f"cannot write {path}: {error.strerror} ({free:,.1f} MB free). "
-            f"Free some space or name another folder with {_setting_of(path)}; files written "
-            "before are kept."
-        )
-    return f"cannot write {path}: {error.strerror}"
+        free = f" ({shutil.disk_usage(existing).free / 1e6:,.1f} MB free)"
+    return f"cannot write {path}: {error.strerror}{free}. Free some space or n{advice}"
 
 
 def _setting_of(path: Path) -> str:

@@ -1,6 +1,7 @@
 """What is sent to the page of a run while it trains: the changes, and nothing else."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,13 @@ def test_the_best_accuracy_is_named_where_it_is_no_longer_the_last(growing: Grow
         assert snapshot is not None
         shown.append(live_words(snapshot)["Validation accuracy"])
     assert shown == ["50.00 %", "80.00 %", "70.00 % (best 80.00 %)", "80.00 %"]
+
+
+@pytest.mark.parametrize(("epochs", "of", "done"), [(3, 4, 0.75), (0, 4, 0.0), (0, 0, 0.0)])
+def test_without_steps_the_finished_share_is_that_of_the_epochs(
+    growing: Growing, epochs: int, of: int, done: float
+) -> None:
+    snapshot = snapshot_of(Workbench(growing.folder.parent), "run")
+    assert snapshot is not None and snapshot.mark is None
+    listed = replace(snapshot.listed, epochs=epochs, of=of)
+    assert replace(snapshot, status="training", listed=listed).done == done

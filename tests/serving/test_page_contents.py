@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from glasshouse.serving.layer_table import layer_rows
 from glasshouse.serving.pages.compare import _pair
 from glasshouse.serving.pages.curves import chart_titles
 from glasshouse.serving.pages.explain.panel import places_shown
+from glasshouse.serving.pages.label_results import _row
 from glasshouse.serving.paired_tests import paired_tests
 from glasshouse.serving.workbench import Workbench
 from tests.run_files import environment, epoch_line, write_lines
@@ -59,6 +62,30 @@ def test_runs_with_several_labels_per_image_are_tested_among_themselves(full: Wo
     assert (
         cells[2] == f"{one.difference.value:+.3f}" and cells[5] == f"{len(one.only_second_right):,}"
     )
+
+
+def test_a_row_of_the_paired_tests_has_what_was_measured() -> None:
+    difference = SimpleNamespace(value=0.0125, low=-0.5, high=0.525)
+    one: Any = SimpleNamespace(
+        first="a", second="b", difference=difference, p=0.0004, p_adjusted=0.0456,
+        only_first_right=range(3), only_second_right=range(1234),
+    )  # fmt: skip
+    assert _pair(one) == (
+        "a", "b", "+1.25 points", "-50.00 to +52.50", "3", "1,234", "< 0.001", "0.046",
+    )  # fmt: skip
+
+
+def test_a_row_of_the_labels_has_what_was_measured_and_dashes_for_the_rest() -> None:
+    interval = {"value": 0.5, "low": 0.25, "high": 0.75}
+    label = {
+        "name": "cat", "average_precision": interval, "f1": {"value": 0.125}, "precision": 0.2,
+        "recall": {"value": 0.4}, "threshold": 0.6, "support": 1234,
+    }  # fmt: skip
+    assert _row(label) == (
+        "cat", "0.500", "0.250 – 0.750", "0.125", "20.0 %", "40.0 %", "60.0 %", "1,234",
+    )  # fmt: skip
+    unknown = label | {"average_precision": None, "f1": None, "recall": None}
+    assert _row(unknown) == ("cat", "–", "–", "–", "20.0 %", "–", "60.0 %", "1,234")
 
 
 def test_every_label_that_is_found_has_its_bar() -> None:

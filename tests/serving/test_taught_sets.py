@@ -61,13 +61,16 @@ def images_of(folder: Path, name: str) -> list[str]:
         ("right\u202eleft", "rightleft"),
         ("x" * 300, "x" * 60),
         ("猫", "猫"),
+        ("com10", "com10"),
     ],
 )
 def test_the_name_of_a_class_is_safe_on_any_file_system(words: str, name: str) -> None:
     assert safe_class_name(words) == name
 
 
-@pytest.mark.parametrize("words", ["", "  ", "..", "/", "con", "NUL.txt", "train", "Test", "\x00"])
+@pytest.mark.parametrize(
+    "words", ["", "  ", "..", "/", "con", "NUL.txt", "com1", "LPT9", "train", "Test", "\x00"]
+)
 def test_a_name_without_a_safe_form_is_refused(words: str) -> None:
     with pytest.raises(UsageError):
         safe_class_name(words)

@@ -40,8 +40,7 @@ def compare(
 
     if len(runs) < 2:
         raise UsageError(f"compare needs two run folders or more, received {len(runs)}")
-    if out is not None and out.suffix not in (".html", ".htm"):
-        raise UsageError(f"--out {out}: expected a file name ending in .html")
+    early_checks.require_file_name(out, ".html", ".htm")
     early_checks.require_finished(runs)
     if on is not None:
         early_checks.require_source(on, offline=offline)

@@ -141,11 +141,16 @@ def reread_run(wanted: bool, run: Path) -> None:
         reread(wanted, runs.read_run(run).source)
 
 
-def require_file_name(out: Path | None, ending: str) -> None:
-    """Raise UsageError when an output file has another ending, or cannot be written there."""
+def require_file_name(out: Path | None, *endings: str, otherwise: str = "") -> None:
+    """Raise UsageError when an output file has another ending, or cannot be written there.
+
+    endings: the usual one first. otherwise: what --out accepts besides, for the message.
+    """
     if out is None:
         return
-    if out.suffix.lower() != ending or out.is_dir():
+    if out.suffix.lower() not in endings or out.is_dir():
         what = ", which is a folder" if out.is_dir() else ""
-        raise UsageError(f"--out {out}{what}: expected a file name ending in {ending}")
+        raise UsageError(
+            f"--out {out}{what}: expected a file name ending in {endings[0]}{otherwise}"
+        )
     require_folder_free_of_files(out.parent)

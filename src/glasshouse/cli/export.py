@@ -47,6 +47,7 @@ def export(
     early_checks.require_images(images or ())
     if out.is_dir():
         raise UsageError(f"{out} is a folder: expected a file name such as model.onnx")
+    early_checks.require_folder_free_of_files(out.parent)
     from glasshouse.export.onnx import export_onnx, require_extra
     from glasshouse.export.parity import check_parity
     from glasshouse.models.predict import read_images

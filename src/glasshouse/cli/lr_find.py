@@ -106,12 +106,10 @@ def format_curve(curve: "LrCurve") -> str:
 
 
 def _image_path(out: Path | None) -> Path | None:
-    from glasshouse.errors import UsageError
+    from glasshouse.cli import early_checks
 
-    if out is None:
-        return Path("lr-find.png")
     if str(out) == "-":
         return None
-    if out.suffix != ".png":
-        raise UsageError(f"--out {out}: expected a file name ending in .png, or - for no file")
-    return out
+    image = out or Path("lr-find.png")
+    early_checks.require_file_name(image, ".png", otherwise=", or - for no file")
+    return image

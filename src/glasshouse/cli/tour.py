@@ -44,6 +44,9 @@ def tour(
     ] = None,
 ) -> None:
     """Explain a photo, train a classifier, and explain its best and worst answers; offline."""
+    from glasshouse.cli import early_checks
+
+    early_checks.require_folder_free_of_files(out)
     folder = out or Path(tempfile.mkdtemp(prefix="glasshouse-tour-"))
     explained = _show_photo(folder / "photo")
     _show_maps(explained)

@@ -260,8 +260,9 @@ def _new_folder(source: str, recipe: "Settings", minutes: float | None) -> Path:
     from glasshouse.runs.holding import hold_new_folder
 
     budget = "" if minutes is None else f"-{minutes:g}min"
-    name = f"{source_name(source)}-{recipe.name}{budget}"
-    return hold_new_folder(early_checks.runs_folder(source), name)
+    parent = early_checks.runs_folder(source)
+    early_checks.require_folder_free_of_files(parent)
+    return hold_new_folder(parent, f"{source_name(source)}-{recipe.name}{budget}")
 
 
 def _prepare_source(source: str, out: Path | None, reread: bool) -> None:

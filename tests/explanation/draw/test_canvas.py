@@ -30,6 +30,14 @@ def test_images_keep_their_shape_and_their_pixels_when_they_are_enlarged() -> No
     assert (drawn[2:22, 11:41] == 0).all() and (drawn[22:] == 255).all()
 
 
+@pytest.mark.parametrize("shape", [(2, 500, 3), (500, 2, 3)])
+def test_a_very_narrow_image_keeps_at_least_one_row(shape: tuple[int, int, int]) -> None:
+    canvas = Canvas(50, 50)
+    canvas.paste((0, 0), np.zeros(shape, dtype=np.uint8), 40)
+    drawn = np.asarray(canvas.image)[..., 0] < 128
+    assert sorted((drawn.any(axis=0).sum(), drawn.any(axis=1).sum())) == [1, 40]
+
+
 def test_a_colour_bar_runs_from_high_to_low() -> None:
     canvas = Canvas(80, 40)
     canvas.colour_bar((0, 0), ColourScale(0.0, 1.0, "inferno"), 40)

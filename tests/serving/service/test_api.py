@@ -1,5 +1,7 @@
+import asyncio
 import io
 import json
+import logging
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -432,3 +434,36 @@ def test_routes_are_built_before_the_first_request(
     monkeypatch.setattr(TypeAdapter, "__init__", build)
     assert ask("POST", "/predict", content=png(1), headers=RAW).status_code == 200
     assert late == []
+
+
+def test_a_client_that_leaves_while_it_sends_is_noted_and_gets_no_answer(
+    ask: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent: list[Any] = []
+
+    async def leave() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "POST", "scheme": "http", "root_path": "",
+        "path": "/predict", "raw_path": b"/predict", "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1"), (b"content-length", b"9")],
+        "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    with caplog.at_level(logging.INFO, "glasshouse.service"):
+        asyncio.run(ask.app(scope, leave, send))
+    assert not sent
+    assert "the client left" in caplog.text
+
+
+def test_a_coverage_is_between_0_and_1(ask: Caller) -> None:
+    for wrong in ("0", "1", "-0.5", "nan"):
+        answer = ask("POST", f"/predict?coverage={wrong}", content=png(0), headers=RAW)
+        assert answer.status_code == 422
+    described = ask("GET", "/openapi.json").json()["paths"]["/predict"]["post"]["parameters"]
+    (coverage,) = (each["schema"] for each in described if each["name"] == "coverage")
+    limits = next(each for each in coverage["anyOf"] if each["type"] == "number")
+    assert (limits["exclusiveMinimum"], limits["exclusiveMaximum"]) == (0, 1)
