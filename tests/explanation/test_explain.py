@@ -16,6 +16,7 @@ from glasshouse.explanation.explain import (
     explain_page,
 )
 from glasshouse.explanation.methods import ALL_METHODS, ROLLOUTS, ExplainSettings, MethodName
+from glasshouse.explanation.nouns import class_position
 from glasshouse.models.predict import predict
 from tests.explanation.nets import (
     activated_net,
@@ -277,6 +278,14 @@ def test_an_unknown_method_class_or_layer_names_the_nearest() -> None:
         explain(classifier, images, layer="secnod")
     with pytest.raises(UsageError, match="runs 1 times"):
         explain(classifier, images, methods=["grad-cam"], layer="second:4")
+
+
+def test_of_many_classes_the_first_and_the_last_are_named() -> None:
+    names = tuple(f"class {number:02d}" for number in range(31))
+    with pytest.raises(UsageError, match=r"There are 31, from 'class 00' to 'class 30'\."):
+        class_position("qqqqqq", names)
+    with pytest.raises(UsageError, match=r"Known: class 00, .*class 29"):
+        class_position("qqqqqq", names[:30])
 
 
 def test_a_layer_without_rows_and_columns_cannot_have_a_map() -> None:

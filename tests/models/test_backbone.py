@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 from torch import nn
 
 from glasshouse.errors import ModelError
+from glasshouse.models import classifier as classifier_module, pretrained
 from glasshouse.models.backbone import (
     ResizedInput,
     backbone_of,
@@ -103,3 +105,41 @@ def test_a_net_with_two_heads_is_refused() -> None:
 
 def _pools(layer: nn.Module) -> bool:
     return isinstance(layer, nn.AdaptiveAvgPool2d | nn.Flatten)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"pretrained": "timm/vit_small_patch16_224"}, {"class_count": 10**9}, {"class_count": 10**5}],
+)
+def test_a_network_far_larger_than_its_weights_file_is_refused_before_it_takes_memory(
+    change: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    architecture = architecture_of_pretrained("resnet10t", 3, {})
+    net = build_net("resnet10t", 3, {})
+    names = ("a", "b", "c")
+    classifier = Classifier(net, Preprocessing(32, 32), names, architecture=architecture)
+    save_classifier(classifier, tmp_path)
+    assert load_classifier(tmp_path).class_names == names
+    record = json.loads((tmp_path / "model.json").read_text())
+    record["architecture"] |= change
+    (tmp_path / "model.json").write_text(json.dumps(record))
+    # Without memory, the network is built by the module that has this function.
+    monkeypatch.setattr(classifier_module, "rebuild_net", lambda _: pytest.fail("it took memory"))
+    with pytest.raises(ModelError, match="belongs to another model, or is damaged"):
+        load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, -1, 10**6, "a"])
+def test_an_input_size_that_no_image_has_is_refused(size: object) -> None:
+    architecture = {**architecture_of_pretrained("resnet10t", 3, {}), "input_size": size}
+    with pytest.raises(ModelError, match="does not describe a network"):
+        rebuild_net(architecture)
+
+
+@pytest.mark.parametrize("channels", [0, -1, 2, 1.5, 10**8, "a"])
+def test_a_number_of_channels_that_no_image_has_is_refused_before_anything_is_built(
+    channels: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "_build", lambda *_: pytest.fail("it was built"))
+    with pytest.raises(ModelError, match="expected 1 \\(luminance\\)"):
+        build_net("resnet10t", 3, {"in_chans": channels})

@@ -487,6 +487,17 @@ def test_explain_says_what_to_do_where_there_is_no_run(workbench: Workbench) -> 
     visit(workbench, story)
 
 
+def test_test_images_are_offered_for_an_explanation(full: Workbench) -> None:
+    async def story(user: User) -> None:
+        await user.open("/explain?model=first")
+        await user.should_see("Test images")
+        assert user.client is not None
+        labels = [str(e.props.get("aria-label")) for e in user.client.elements.values()]
+        assert sum(label.startswith("Explain ") for label in labels) >= 10
+
+    visit(full, story)
+
+
 def test_missing_images_are_reported_on_the_page(full: Workbench) -> None:
     path = full.runs / "first" / "environment.json"
     environment = json.loads(path.read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from nicegui.testing import User
+from nicegui.testing import User, UserInteraction
 
 from glasshouse.errors import BadImage
 from glasshouse.serving import teaching
@@ -34,6 +34,23 @@ def test_an_empty_workbench_says_how_to_begin(workbench: Workbench) -> None:
         await user.should_see("Two classes or more are needed.")
         await user.should_see("Nothing is downloaded")
         assert not workbench.runs.exists()
+
+    visit(workbench, story)
+
+
+def test_only_a_class_without_images_is_removed_without_a_question(workbench: Workbench) -> None:
+    folder = write_set(workbench, "cat")
+    add_class(folder, "owl")
+
+    async def story(user: User) -> None:
+        await user.open("/teach?set=pets")
+        for name in ("owl", "cat"):
+            label = f"Remove class {name}"
+            elements = list(user.client.elements.values())  # type: ignore[union-attr]
+            (button,) = (e for e in elements if e.props.get("aria-label") == label)
+            UserInteraction(user, {button}, None).click()
+        await user.should_see("3 images will be deleted")
+        assert list(classes_of(folder)) == ["cat"]
 
     visit(workbench, story)
 

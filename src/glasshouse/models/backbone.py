@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from glasshouse.errors import ModelError
 from glasshouse.models.architecture import build_architecture
 from glasshouse.models.freezing import head_of
+from glasshouse.models.preprocessing import LONGEST_SIDE
 from glasshouse.models.pretrained import build_pretrained
 from glasshouse.models.stem import refine_stem
 from glasshouse.rng import derive
@@ -136,12 +137,27 @@ def rebuild_net(architecture: Mapping[str, Any]) -> nn.Module:
         if architecture.get("stem") == "fine":
             refine_stem(net)
         if architecture.get("input_size") is not None:
-            net = ResizedInput(net, int(architecture["input_size"]))
+            net = ResizedInput(net, _size_of(architecture["input_size"]))
         if architecture.get("head") is not None:
             _place_head(net, architecture["head"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"the architecture does not describe a network: {error}") from error
     return net
+
+
+def net_without_memory(architecture: Mapping[str, Any]) -> nn.Module | None:
+    """The network of an architecture on torch's meta device, where weights take no memory.
+
+    None where its constructor needs values to compute with, and for one that is described by its
+    layers, whose weights take no memory as it is.
+    """
+    if "pretrained" not in architecture:
+        return None
+    try:
+        with torch.device("meta"):
+            return rebuild_net(architecture)
+    except (ModelError, NotImplementedError):
+        return None
 
 
 def _place_head(net: nn.Module, shape: Mapping[str, Any]) -> None:
@@ -151,6 +167,12 @@ def _place_head(net: nn.Module, shape: Mapping[str, Any]) -> None:
         )
     before = [] if shape["is_pooled"] else _pooling()
     net.set_submodule(shape["at"], Head(*before, *layers))
+
+
+def _size_of(value: Any) -> int:
+    if not 0 < int(value) <= LONGEST_SIDE:
+        raise ValueError(f"input_size: expected 1 to {LONGEST_SIDE} pixels, received {value}")
+    return int(value)
 
 
 def _pooling() -> list[nn.Module]:

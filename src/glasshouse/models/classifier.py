@@ -15,7 +15,7 @@ from torch import nn
 from glasshouse.data.images import ImageSet
 from glasshouse.data.targets import Targets
 from glasshouse.errors import DataError, ModelError, StorageError, require_type
-from glasshouse.models.backbone import rebuild_net
+from glasshouse.models.backbone import net_without_memory, rebuild_net
 from glasshouse.models.conformity import COVERAGE, ConformityScores, SetMethod
 from glasshouse.models.conformity_file import CONFORMITY_FILE, conformity_bytes, read_conformity
 from glasshouse.models.final_softmax import logit_net
@@ -247,7 +247,7 @@ def load_classifier(folder_or_file: str | Path, *, net: nn.Module | None = None)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise ModelError(f"{weights} is missing; {MODEL_FILE} cannot be used without it")
-    net = _rebuilt(record, folder) if net is None else net
+    net = _rebuilt(record, weights) if net is None else net
     _require_size(weights, net)
     _require_described(weights, record.weights)
     load_weights(net, read_tensors(weights)[0], weights)
@@ -351,15 +351,16 @@ def _model_folder(path: Path) -> Path:
 
 
 def _require_size(weights: Path, net: nn.Module) -> None:
-    """Raise ModelError for a file that is far larger than the network, before it is read."""
+    """Raise ModelError for a file that is far larger than the network, or far smaller."""
     state = net.state_dict().values()
     if any(isinstance(value, nn.UninitializedParameter) for value in state):
         return
     expected = sum(value.numel() * value.element_size() for value in state)
-    # Double: the network may have been saved in double precision.
-    if weights.stat().st_size > 2 * expected + _HEADER_BYTES:
+    size = weights.stat().st_size
+    # Double: the network may have been saved in double precision, or in half of it.
+    if size > 2 * expected + _HEADER_BYTES or expected > 2 * size + _HEADER_BYTES:
         raise ModelError(
-            f"{weights} is {weights.stat().st_size / 1e6:,.0f} MB, but its network has "
+            f"{weights} is {size / 1e6:,.0f} MB, but its network has "
             f"{expected / 1e6:,.1f} MB of weights: it belongs to another model, or is damaged. "
             "Copy the complete folder again."
         )
@@ -376,12 +377,15 @@ def _read_record(path: Path) -> _Record:
         raise ModelError(f"{path} does not describe a model: {key}: {problem['msg']}") from error
 
 
-def _rebuilt(record: _Record, folder: Path) -> nn.Module:
+def _rebuilt(record: _Record, weights: Path) -> nn.Module:
+    """The network that model.json describes, once it is known to fit the weights file."""
     architecture = record.architecture
     if architecture is None:
         raise ModelError(
-            f"{folder} has the weights of a custom network, which only its own code can build. "
-            "Name it: --net FILE.py:FUNCTION on the command line, or "
+            f"{weights.parent} has the weights of a custom network, which only its own code can "
+            "build. Name it: --net FILE.py:FUNCTION on the command line, or "
             "load_classifier(folder, net=YourNetwork()) in Python."
         )
+    if (planned := net_without_memory(architecture)) is not None:
+        _require_size(weights, planned)
     return rebuild_net(architecture)

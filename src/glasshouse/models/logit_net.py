@@ -104,11 +104,16 @@ def taking_rgb(net: nn.Module, channels: int) -> nn.Module:
     It shares all it consists of. Of images it receives the luminance, or red, green, blue and an
     alpha of 1. Raises ModelError for another number of channels than 1, 3 and 4.
     """
+    require_channels(channels)
+    return net if channels == 3 else _read(net, Reading(channels=channels))
+
+
+def require_channels(channels: object) -> None:
+    """Raise ModelError for a number of channels that cannot be made of an RGB image."""
     if channels not in (1, 3, 4):
         raise ModelError(
             f"in_chans={channels}: expected 1 (luminance), 3 (red, green, blue) or 4 (and alpha)"
         )
-    return net if channels == 3 else _read(net, Reading(channels=channels))
 
 
 # Classifiers are copied with other fields again and again; one trial of a network is enough.

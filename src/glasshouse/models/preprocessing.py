@@ -13,7 +13,7 @@ from glasshouse.errors import DataError, ModelError
 
 # A level of 0..1 that is far beyond any image, yet leaves its logits finite in float32.
 _LARGEST, _SMALLEST = 1e6, 1e-6
-_LONGEST_SIDE = 8192
+LONGEST_SIDE = 8192
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         """Raises ModelError for a size or levels that no image can be brought to."""
-        is_size = all(0 < side <= _LONGEST_SIDE for side in (self.height, self.width))
+        is_size = all(0 < side <= LONGEST_SIDE for side in (self.height, self.width))
         if not is_size or not 0 < self.crop_fraction <= 2:
             raise ModelError(
-                f"expected sides of 1 to {_LONGEST_SIDE} pixels and a crop fraction of up to 2, "
+                f"expected sides of 1 to {LONGEST_SIDE} pixels and a crop fraction of up to 2, "
                 f"received {self.width}x{self.height} and {self.crop_fraction}"
             )
         # In units of 0..255 and float32, as `scale` computes.

@@ -18,7 +18,7 @@ from torch import nn
 
 from glasshouse.errors import ModelError, did_you_mean
 from glasshouse.models.libraries import timm_library, torchvision_library
-from glasshouse.models.logit_net import taking_rgb
+from glasshouse.models.logit_net import require_channels, taking_rgb
 from glasshouse.models.net_arguments import require_shaping
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.models.published import Published, fetch
@@ -106,6 +106,7 @@ def build_net(
     """
     source, bare = library_of(name)
     require_shaping(name, arguments)
+    require_channels(arguments.get("in_chans", 3))
     given = {**_ARGUMENTS.get(f"{source}/{bare}", {}), **arguments}
     if class_count is not None:
         given["num_classes"] = class_count

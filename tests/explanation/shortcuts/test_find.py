@@ -1,6 +1,8 @@
 """Networks whose cue is known, because they are written down and not trained."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,3 +128,15 @@ def test_one_class_is_refused_with_the_reason() -> None:
     images = make_shapes("train", 10)
     with pytest.raises(DataError, match="two classes or more"):
         find_shortcuts(classifier(ReadsColour(slice(3), slice(3)), images), images, images)
+
+
+@pytest.mark.parametrize(("half_width", "points"), [(0.6, "60 points"), (0.0, "4 points")])
+def test_no_shortcut_is_said_with_the_loss_that_would_have_been_noticed(
+    half_width: float, points: str
+) -> None:
+    test = SimpleNamespace(subject="all", excess=SimpleNamespace(value=0.0, low=-half_width))
+    found: Any = SimpleNamespace(
+        used=(), tests=[test], class_names=("a", "b"), accuracy=0.9, image_count=200
+    )
+    words = shortcut_verdict(found)
+    assert f"200 validation images, a shortcut that costs less than about {points}" in words
