@@ -70,9 +70,10 @@ def test_a_row_of_the_paired_tests_has_what_was_measured() -> None:
         first="a", second="b", difference=difference, p=0.0004, p_adjusted=0.0456,
         only_first_right=range(3), only_second_right=range(1234),
     )  # fmt: skip
-    assert _pair(one) == (
+    assert _pair(one, several=False) == (
         "a", "b", "+1.25 points", "-50.00 to +52.50", "3", "1,234", "< 0.001", "0.046",
     )  # fmt: skip
+    assert _pair(one, several=True)[2:4] == ("+0.013", "-0.500 to +0.525")
 
 
 def test_a_row_of_the_labels_has_what_was_measured_and_dashes_for_the_rest() -> None:
