@@ -134,6 +134,7 @@ from .schedule_settings import (
     PerEpoch as PerEpoch,
     StepDecay as StepDecay,
 )
+from .serving.inline_workbench import InlineWorkbench as InlineWorkbench, ui as ui
 from .settings import (
     AugmentSettings as AugmentSettings,
     DataSettings as DataSettings,

@@ -1,6 +1,10 @@
 """The workbench behind the proxies of hosted notebooks: trained, watched and explained there."""
 
+import contextlib
 import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,9 @@ from selenium.webdriver.common.by import By
 
 from tests.browser.conftest import (
     StartWorkbench,
+    act,
     click,
+    console_errors,
     find,
     find_words,
     free_port,
@@ -114,3 +120,70 @@ def test_it_falls_back_to_polling_by_itself(
         # The browser itself reports the attempt.
         assert all("WebSocket connection" in entry["message"] for entry in log), log
         chromium.get("about:blank")
+
+
+@contextlib.contextmanager
+def page_around(address: str) -> Iterator[str]:
+    """A page of another origin with a frame of this address."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            text = '<link rel="icon" href="data:,"><iframe width=1200 height=800 src="%s"></iframe>'
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write((text % address).encode())
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("habits", [Habits(), Habits("/colab", websockets=False)])
+def test_a_page_of_a_named_host_shows_it_in_a_frame(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path, habits: Habits
+) -> None:
+    trained_run(tmp_path / "runs" / "sub" / "earlier")
+    options = ("--frame-host", "127.0.0.1", *(() if habits.websockets else ("--no-websockets",)))
+    target = start_workbench(tmp_path / "runs", *options)
+    with reverse_proxy(free_port(), target, habits) as root, page_around(root) as page:
+        failed_requests(chromium)  # those of the browser itself, when it starts
+        chromium.get(page)
+        chromium.switch_to.frame(0)
+        assert read_text(chromium, "a.gh-run") == "sub/earlier"
+        click(lambda: find(chromium, "a.gh-run"))
+        # The frame is lower than the window, and images load once they are in sight.
+        scroll = "arguments[0].scrollIntoView()"
+        act(
+            lambda: find(chromium, ".gh-mistakes"),
+            lambda f: chromium.execute_script(scroll, f) or 1,
+        )
+        wait_for(lambda: is_loaded(chromium, ".gh-mistakes img"), "images of mistakes")
+        click(lambda: find(chromium, ".gh-nav a[href$='/data']"))
+        press(chromium, "Check")
+        find_words(chromium, "No source selected")
+        assert failed_requests(chromium) == []
+        chromium.switch_to.default_content()
+        chromium.get("about:blank")
+
+
+def test_no_page_shows_it_in_a_frame_unless_its_host_is_named(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    # Neither without the option, nor where it names another host.
+    for options in ((), ("--frame-host", "colab.example"), ("--frame-host", "self")):
+        target = start_workbench(tmp_path / "runs", *options)
+        with page_around(f"{target}/") as page:
+            chromium.get(page)
+            refused = wait_for(lambda: console_errors(chromium), "the refusal")
+            # The guard refuses frames where no host is named; else the browser compares the policy.
+            words = "frame-ancestors" if options else "403"
+            assert any(words in each for each in refused), refused
+            chromium.switch_to.frame(0)
+            assert chromium.find_elements(By.CSS_SELECTOR, ".gh-nav") == []
+            chromium.switch_to.default_content()
+            chromium.get("about:blank")

@@ -3,7 +3,9 @@
 import errno
 import os
 import secrets
+import signal
 import socket
+import sys
 import threading
 import time
 import webbrowser
@@ -35,7 +37,8 @@ AllowedNames = Annotated[
     ),
 ]
 Frames = Annotated[
-    list[str] | None, typer.Option(help="Host whose pages may show it in a frame; repeatable.")
+    list[str] | None,
+    typer.Option(help="Host whose pages may show it in a frame; self is its own. Repeatable."),
 ]
 RootPath = Annotated[
     str, typer.Option(help="Prefix that a proxy leaves in the path, such as /apps/glasshouse.")
@@ -76,6 +79,7 @@ def ui(
     from glasshouse.errors import UsageError
     from glasshouse.serving import reach as names
     from glasshouse.serving.hosting import hosting_from
+    from glasshouse.serving.inline_workbench import ENDS_WITH_INPUT
     from glasshouse.serving.workbench import Workbench
 
     if runs.exists() and not runs.is_dir():
@@ -105,7 +109,15 @@ def ui(
         print(f"through the notebook server: {hosting.prefix}proxy/{port}/{link}", flush=True)
     if browser and hosting.prefix is None:
         threading.Thread(target=_open_when_ready, args=(address, host, port), daemon=True).start()
+    if os.environ.pop(ENDS_WITH_INPUT, None):
+        threading.Thread(target=_end_with_input, daemon=True).start()
     _run(workbench, reach, host, port)
+
+
+def _end_with_input() -> None:
+    """Wait until the process that started this one is gone, and end it as a signal would."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _run(workbench: "Workbench", reach: "Reach", host: str, port: int) -> None:

@@ -13,6 +13,8 @@ from glasshouse.errors import UsageError
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 ANY_HOST = "*"
+# Of a policy: pages of the same host, under whichever name it is reached.
+_SELF = "self"
 # The least length of a token that somebody chose: shorter ones can be guessed.
 _TOKEN_LENGTH = 16
 _NAME = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]"
@@ -67,11 +69,13 @@ def host_patterns(given: Iterable[str], option: str) -> tuple[str, ...]:
 
 
 def frame_sources(given: Iterable[str]) -> tuple[str, ...]:
-    """The same names as sources of a policy, at any port."""
-    names = host_patterns(given, "--frame-host")
+    """The same names as sources of a policy, at any port; "self" is the workbench's own host."""
+    given = list(given)
+    names = host_patterns([each for each in given if each != _SELF], "--frame-host")
     if ANY_HOST in names:
         raise UsageError("--frame-host '*' would let every page show the workbench: name the host")
-    return tuple(f"{name}:*" for name in names)
+    own = (f"'{_SELF}'",) if _SELF in given else ()
+    return (*own, *(f"{name}:*" for name in names))
 
 
 def own_names(address: str) -> tuple[str, ...]:
