@@ -79,8 +79,9 @@ def alone(folder: Path) -> Path:
     return folder / "alone"
 
 
-# Two are tried by the nodes below.
-@pytest.mark.parametrize("processes", [pytest.param(2, marks=pytest.mark.slow), 4])
+# By default, the two nodes below are tried.
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
 def test_every_number_of_processes_gives_the_same_bytes(
     folder: Path, alone: Path, processes: int
 ) -> None:
