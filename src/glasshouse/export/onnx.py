@@ -1,12 +1,13 @@
 """Export of a classifier as one ONNX file, from decoded images to probabilities."""
 
 import copy
+import io
 import json
 import logging
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -156,11 +157,12 @@ def _least_probability(rule: SetRule) -> float | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter warns and logs about its internals, tracebacks included."""
+    """Without what the exporter warns, logs and prints about its internals."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        # Where it fails at a condition, it prints the graph so far to standard error.
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
