@@ -57,6 +57,11 @@ SOFTMAXES: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
+def on_map(values: Tensor) -> Tensor:
+    """Logits at each of nine places, as of a network without a dense layer."""
+    return values[:, :, None, None] * torch.linspace(0.5, 1.5, 9).view(3, 3)
+
+
 @pytest.mark.parametrize("answer", SOFTMAXES.values(), ids=SOFTMAXES.keys())
 @pytest.mark.filterwarnings("ignore:The network returns several values")
 def test_a_final_softmax_is_left_off_wherever_it_is_written(
@@ -163,6 +168,18 @@ def test_one_output_without_names_has_two_classes() -> None:
         (Wrapped(torch.tanh, plain_net(1)), ("a", "b"), r"operation \(Tanh\) that limits"),
         (Wrapped(lambda z: z.relu(), plain_net(1)), ("a", "b"), r"\(Relu\) that limits"),
         (Wrapped(lambda z: z.softmax(1), plain_net(1)), ("a", "b"), "always the same"),
+        (
+            Wrapped(lambda z: on_map(z).sigmoid().mean((2, 3)), plain_net(1)),
+            ("a", "b"),
+            r"\(Sigmoid\) that limits",
+        ),
+        (Wrapped(lambda z: on_map(z).sigmoid().amax((2, 3))), NAMES, "they come from Sigmoid"),
+        (
+            Wrapped(lambda z: (z.sigmoid() + (2 * z).sigmoid()) / 2, plain_net(1)),
+            ("a", "b"),
+            r"\(Sigmoid\) that limits",
+        ),
+        (Wrapped(lambda z: z.sigmoid() * (2 * z).sigmoid()), NAMES, "they come from Sigmoid"),
         (Wrapped(lambda z: z[:, :, None, None].expand(-1, -1, 4, 4)), NAMES, "received the shape"),
         (Wrapped(lambda z: {"a": z, "b": z}), NAMES, r"received a dict \(a: \(2, 3\), b: \(2, 3\)"),
         (Wrapped(lambda z: None), NAMES, "received a NoneType"),
@@ -284,6 +301,28 @@ def test_a_network_that_writes_into_its_input_gets_a_copy() -> None:
     expected = plain_net()(inputs() - 0.5).detach()
     assert np.allclose(classifier.predict(images()).logits, expected, atol=1e-6)
     assert explain(classifier, images(), methods=("occlusion", "saliency"))[0].maps.any()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda z: torch.cat([z[:, :1], z[:, 1:]], 1),
+        lambda z: z.sigmoid().logit(),
+        lambda z: on_map(z).amax((2, 3)),
+        lambda z: functional.adaptive_max_pool2d(on_map(z), 1).flatten(1),
+        lambda z: z[:, [0, 1, 2]],
+        lambda z: z * (9 * z).sigmoid(),
+    ],
+)
+def test_logits_that_are_between_0_and_1_by_chance_are_logits(
+    answer: Callable[[Tensor], Tensor],
+) -> None:
+    net = Wrapped(lambda z: answer(z / 100 + 0.5))
+    found = Classifier(net, SIZE, NAMES).predict(images()).logits
+    with torch.no_grad():
+        expected = net(scale(torch.from_numpy(images()), SIZE))
+    assert ((expected > 0) & (expected < 1)).all()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_a_network_that_returns_logits_is_used_as_it_is() -> None:

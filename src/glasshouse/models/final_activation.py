@@ -38,6 +38,16 @@ _CARRIERS = (
     "Transpose", "Permute", "Select", "Slice", "Alias", "Expand",
 )  # fmt: skip
 _SCALINGS = ("Mul", "Div", "Add", "Sub", "Rsub", "Neg")
+# Operations whose results stay within the limits of what they are given.
+_POOLINGS = (
+    "Mean", "AdaptiveAvgPool2D", "AvgPool2D", "AdaptiveMaxPool2D", "MaxPool2DWithIndices", "Amax",
+    "Amin", "Max", "Min", "Median", "Index", "IndexSelect", "Gather",
+)  # fmt: skip
+_JOINS = ("Cat", "Stack", "Add", "Sub", "Mul", "Maximum", "Minimum")
+# Operations with results between two limits, such as 0 and 1.
+BOUNDED = (
+    "Sigmoid", "Hardsigmoid", "Softmax", "Tanh", "Hardtanh", "Clamp", "Erf", "Reciprocal",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,8 @@ class Watching(TorchFunctionMode):
     def final(self, answer: Tensor) -> tuple[FinalActivation | None, str]:
         """The activation that an answer comes from, and the name of the answer's last operation.
 
-        Operations with a constant are skipped for the name, as in ``1 - x`` and ``x / 2``.
+        Operations with a constant are skipped for the name, as in ``1 - x`` and ``x / 2``; poolings
+        and sums as well, where all that they take comes from an operation with limits.
         """
         node = _origin(answer.grad_fn)
         for call in self._calls:
@@ -103,7 +114,9 @@ class Watching(TorchFunctionMode):
                 alike = [each for each in self._calls if each.like == call.like]
                 number = next(place for place, each in enumerate(alike) if each is call)
                 return FinalActivation(*call.like, number, len(alike), call.axis), call.kind
-        return None, _name(_before_scaling(node))
+        last, inner = _before_scaling(node), _source(node)
+        is_inner = _name(inner) in BOUNDED or _name(last) in ("Cat", "Stack")
+        return None, _name(inner if is_inner else last)
 
 
 class LeavingOff(TorchFunctionMode):
@@ -153,6 +166,20 @@ def _before_scaling(node: Node | None) -> Node | None:
             return node
         node = inputs[0]
     return node
+
+
+def _source(node: Node | None) -> Node | None:
+    """The operation that a value comes from, before poolings and joins of values of one kind."""
+    found = _before_scaling(node)
+    while found is not None and _name(found) in _POOLINGS:
+        node = found.next_functions[0][0]
+        found = _before_scaling(node)
+    if found is None or _name(found) not in _JOINS:
+        return found
+    sources = [_source(each) for each, _ in found.next_functions if each is not None]
+    names = {_name(each) for each in sources}
+    is_alike = len(names) == 1 and _name(found) in ("Cat", "Stack")
+    return sources[0] if sources and (is_alike or names <= set(BOUNDED)) else found
 
 
 def _name(node: Node | None) -> str:

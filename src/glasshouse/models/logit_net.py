@@ -24,7 +24,9 @@ from glasshouse.models.trial import TrialPass, as_taken, run_trial
 
 # After these operations a value may be any number; only after others can it be a probability.
 _OPEN = (
-    "Addmm", "Mm", "Bmm", "Convolution", "Mean", "AdaptiveAvgPool2D", "Sum", "Mul", "Add", "Sub",
+    "Addmm", "Mm", "Bmm", "Convolution", "Mean", "AdaptiveAvgPool2D", "AvgPool2D", "Amax", "Max",
+    "AdaptiveMaxPool2D", "MaxPool2DWithIndices", "Logsumexp", "Index", "IndexSelect", "Gather",
+    "Sum", "Mul", "Add", "Sub", "Logit", "Log", "NativeBatchNorm", "NativeLayerNorm",
     "AccumulateGrad", "",
 )  # fmt: skip
 # A last layer of these is odd, but its values are still used as logits.
@@ -220,7 +222,8 @@ def _require_no_limits(trial: TrialPass, *, is_single: bool) -> None:
     if is_single and (trial.last in _LIMITING or _is_fraction(trial.logits)):
         raise ModelError(
             f"the one output of the network comes from an operation ({trial.last}) that limits its "
-            "values, and is not a sigmoid: pass a network that returns the value before it"
+            "values, and not from a sigmoid at its end: pass a network that returns the value "
+            "before it"
         )
     is_limited = trial.last not in _HALF_OPEN and _is_fraction(trial.logits)
     if is_limited and not _are_probabilities(trial):
