@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from glasshouse.data.images import ImageSet
+from glasshouse.evaluation.multi_label import evaluate_labels
 from glasshouse.models.outputs import save_predictions
 from glasshouse.models.predict import load_predictions
 from glasshouse.recipe import load_recipe
@@ -18,9 +20,11 @@ from glasshouse.serving.layer_table import layer_rows
 from glasshouse.serving.pages.compare import _pair
 from glasshouse.serving.pages.curves import chart_titles
 from glasshouse.serving.pages.explain.panel import places_shown
+from glasshouse.serving.pages.explain.strip import _worst_mistakes
 from glasshouse.serving.pages.label_results import _row
 from glasshouse.serving.paired_tests import paired_tests
 from glasshouse.serving.workbench import Workbench
+from glasshouse.workflow.use.model_choices import ModelChoice
 from tests.run_files import environment, epoch_line, write_lines
 
 
@@ -87,6 +91,21 @@ def test_a_row_of_the_labels_has_what_was_measured_and_dashes_for_the_rest() -> 
     )  # fmt: skip
     unknown = label | {"average_precision": None, "f1": None, "recall": None}
     assert _row(unknown) == ("cat", "–", "–", "–", "20.0 %", "–", "60.0 %", "1,234")
+
+
+def test_the_worst_mistakes_of_several_labels_are_offered_once_each(full: Workbench) -> None:
+    path = full.runs / "first" / "predictions.safetensors"
+    single = load_predictions(path)
+    count = len(single.class_names)
+    labels = np.random.default_rng(0).random((len(single), count)) < 0.3
+    several = replace(single, targets=labels, thresholds=(0.5,) * count)
+    save_predictions(several, path)
+    ids = single.ids[::-1]
+    pixels = np.zeros((len(ids), 3, 8, 8), dtype=np.uint8)
+    images = ImageSet(pixels, labels[::-1], ids, single.class_names)
+    rows = _worst_mistakes(full, ModelChoice("first"), images)
+    expected = list(dict.fromkeys(error.id for error in evaluate_labels(several).errors))
+    assert [str(ids[row]) for row in rows] == expected[:6] and len(set(rows)) == 6
 
 
 def test_every_label_that_is_found_has_its_bar() -> None:

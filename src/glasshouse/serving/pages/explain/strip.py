@@ -11,6 +11,7 @@ from nicegui.element import Element
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import GlasshouseError
 from glasshouse.evaluation.metrics import worst_mistakes
+from glasshouse.evaluation.multi_label import wrong_labels
 from glasshouse.models.predict import load_predictions
 from glasshouse.report.encoding import image_uri
 from glasshouse.runs import folder as runs
@@ -109,14 +110,17 @@ def _strip_row(
 
 
 def _worst_mistakes(workbench: Workbench, model: ModelChoice, images: ImageSet) -> list[int]:
-    """Rows of the run's most confident mistakes, the most confident first."""
+    """Rows of the run's most confident mistakes, the most confident first.
+
+    Where an image may have several labels: those with the labels farthest from their threshold.
+    """
     folder = run_of_choice(workbench.runs, model)
     if folder is None or not (folder / runs.PREDICTIONS).is_file():
         return []
     predictions = load_predictions(folder / runs.PREDICTIONS)
-    # Where an image may have several labels, there is no single wrong answer to rank by.
     if predictions.is_multi_label:
-        return []
-    worst = worst_mistakes(predictions, _MISTAKES_SHOWN)
+        names = list(dict.fromkeys(error.id for error in wrong_labels(predictions)))
+    else:
+        names = [mistake.id for mistake in worst_mistakes(predictions, _MISTAKES_SHOWN)]
     row_of = {name: row for row, name in enumerate(images.ids.tolist())}
-    return [row_of[mistake.id] for mistake in worst if mistake.id in row_of]
+    return [row_of[name] for name in names if name in row_of][:_MISTAKES_SHOWN]
