@@ -21,6 +21,7 @@ from .errors import (
 )
 from .evaluation.calibration import fit_temperature as fit_temperature
 from .evaluation.compare import Comparison as Comparison, compare as compare
+from .evaluation.compare_labels import LabelComparison as LabelComparison
 from .evaluation.evaluation import Evaluation as Evaluation, evaluate as evaluate
 from .evaluation.failing_groups import (
     FailingGroup as FailingGroup,

@@ -50,30 +50,37 @@ def load_splits(
     data_dir: Path | None = None,
     offline: bool = False,
     progress: Progress | None = None,
-    fitting: Fitting | None = None,
 ) -> Splits:
     """Load train, validation and test of a source, decoded and resized to one size.
 
     source: "cifar10", "digits", "shapes", "shapes-multi", a folder of class folders, a .csv or
     .parquet table, Parquet files with images, tar shards such as "shards/{000..099}.tar", or the
     address of any of them but a table, such as "s3://bucket/folder"; "./digits" is a folder of that
-    name. settings: the defaults of `DataSettings` if unset. fitting: how images are brought to one
-    size, in place of what the settings say: that of a classifier's preprocessing. Raises UsageError
-    for an unknown name and for an address where offline is set, and DataError for missing or
-    damaged images.
+    name. settings: the defaults of `DataSettings` if unset. Raises UsageError for an unknown name
+    and for an address where offline is set, and DataError for missing or damaged images.
     """
     settings = DataSettings() if settings is None else settings
+    return load_fitted(source, settings, None, Access(data_dir, offline, progress))
+
+
+def load_fitted(
+    source: str | Path, settings: DataSettings, fitting: Fitting | None, access: Access
+) -> Splits:
+    """`load_splits` with the images brought to one size as a classifier's preprocessing does it.
+
+    fitting: None does what the settings say.
+    """
     require_type(source, (str, Path), "a source: a name such as 'digits', a folder or a table")
     require_type(settings, DataSettings, "settings such as DataSettings(image_size=32)")
     if isinstance(source, str) and source in _NAMED:
-        splits = _NAMED[source](settings, Access(data_dir, offline, progress))
+        splits = _NAMED[source](settings, access)
         # Their images are square, so all ways to resize are the same.
         resize: Resize = "crop" if settings.resize == "auto" else settings.resize
         resized = _resized(replace(splits, resize=resize), settings, fitting)
         return _joined(_limited(resized, settings), settings)
-    require_source(source, offline=offline)
-    listing = list_source(source, offline=offline, progress=progress)
-    return load_files(listing, settings, progress, fitting)
+    require_source(source, offline=access.offline)
+    listing = list_source(source, offline=access.offline, progress=access.progress)
+    return load_files(listing, settings, access.progress, fitting)
 
 
 def require_source(source: str | Path, *, offline: bool = False) -> None:

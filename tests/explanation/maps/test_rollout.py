@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -75,6 +77,21 @@ def test_both_rollouts_are_those_of_their_papers(is_fused: bool, before: int, af
         own = rows[:, before : before + PATCHES**2].view(-1, PATCHES, PATCHES)
         assert found.maps.shape == (2, PATCHES, PATCHES) and found.layer is None and found.is_cam
         assert relative(found.maps, own.detach()) < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rollouts_in_half_precision_are_nearly_those_of_the_same_weights(
+    dtype: torch.dtype,
+) -> None:
+    exact = classifier_for(seeded(TokenNet))
+    half = Classifier(copy.deepcopy(exact.net).to(dtype), exact.preprocessing, NAMES)
+    found, expected = (
+        explain_page(each, images(), methods=ROLLOUTS, target_class=[0, 1]).explanations
+        for each in (half, exact)
+    )
+    for one, other in zip(found, expected, strict=True):
+        assert one.maps.dtype == np.float32
+        assert relative(one.maps, torch.from_numpy(other.maps)) < 0.05
 
 
 def test_reading_attention_leaves_the_answer_as_it_is() -> None:

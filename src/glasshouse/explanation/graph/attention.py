@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
-from glasshouse.explanation.graph.recording import nodes_below
+from glasshouse.explanation.graph.recording import full, nodes_below
 
 _FUSED, _SOFTMAX = "ScaledDotProduct", ("Softmax", "SafeSoftmax", "_SafeSoftmax")
 # Operations between the weights and the product with the values that do not change the weights.
@@ -41,7 +41,7 @@ class Attention:
         """The gradient of the weights, of their own shape."""
         if self.values is None:
             return at_edge.reshape(self.weights.shape)
-        return at_edge @ self.values.transpose(-2, -1)
+        return full(at_edge) @ full(self.values).transpose(-2, -1)
 
 
 def last_attention(logits: Tensor) -> Node | None:
@@ -74,7 +74,8 @@ def _read(node: Any, count: int, users: Mapping[Node, list[Node]]) -> Attention:
         each.detach() for each in (node._saved_query, node._saved_key, node._saved_value)
     )
     scale = node._saved_scale or query.shape[-1] ** -0.5
-    scores = query @ key.transpose(-2, -1) * scale
+    # Half precisions compute the weights in float32, and round the output.
+    scores = full(query) @ full(key).transpose(-2, -1) * scale
     mask = getattr(node, "_saved_attn_mask", getattr(node, "_saved_attn_bias", None))
     if mask is not None:
         scores = (
@@ -83,8 +84,9 @@ def _read(node: Any, count: int, users: Mapping[Node, list[Node]]) -> Attention:
     if node._saved_is_causal:
         scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -torch.inf)
     weights = scores.softmax(-1)
-    error = (weights @ values - node._saved_output.detach()).abs().max()
-    is_same = bool(error <= _ALLOWED_ERROR * node._saved_output.abs().max())
+    error = (weights @ full(values) - node._saved_output.detach()).abs().max()
+    allowed = max(_ALLOWED_ERROR, 4 * torch.finfo(values.dtype).eps)
+    is_same = bool(error <= allowed * node._saved_output.abs().max())
     return Attention(weights, edge, is_same, values)
 
 

@@ -4,7 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from glasshouse.data.images import with_class_order
-from glasshouse.data.sources import absolute_source, load_splits, load_without_splits
+from glasshouse.data.sources import (
+    Access,
+    absolute_source,
+    load_fitted,
+    load_splits,
+    load_without_splits,
+)
 from glasshouse.errors import DataError
 from glasshouse.models.classifier import Classifier, load_classifier, saved_conformity
 from glasshouse.models.predict import Predictions, load_predictions, predict
@@ -31,9 +37,8 @@ def predictions_on(
     settings = DataSettings(image_size=wanted.height, resize=wanted.resize)
     images = load_without_splits(source, settings, offline=offline, fitting=wanted.fitting)
     if images is None:
-        images = load_splits(
-            source, settings, data_dir=data_dir, offline=offline, fitting=wanted.fitting
-        ).test
+        access = Access(data_dir, offline)
+        images = load_fitted(source, settings, wanted.fitting, access).test
     return predict(classifier, with_class_order(images, classifier.class_names))
 
 
