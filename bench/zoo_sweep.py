@@ -66,9 +66,10 @@ than 1e-4 of the largest one. With random weights, attention may spread a place 
 then an earlier layer is chosen here than with trained ones.
 The table is made by `bench/zoo_sweep.py`.
 
-The real SqueezeNet 1.0 and MobileNetV2 answer 45 photos as torchvision's and timm's own pipelines do:
-the five most probable classes are the same, in the same order, for each photo, and logits differ by
-at most 1.6e-5. They name 29 and 42 of the photos correctly (`tests/parity/test_pretrained_weights.py`).
+The real SqueezeNet 1.0 and MobileNetV2 answer 45 photos as torchvision's and timm's own pipelines
+do: the five most probable classes are the same, in the same order, for each photo, and logits
+differ by at most 1.6e-5. They name 29 and 42 of the photos correctly
+(`tests/parity/test_pretrained_weights.py`).
 """
 
 

@@ -78,8 +78,8 @@ def build_own(code: OwnCode, class_count: int | None) -> nn.Module | Classifier:
             made = found(**_values(found, code, class_count))
         except GlasshouseError:
             raise
-        # Code of the user's own may raise anything.
-        except Exception as error:
+        # Code of the user's own may raise anything, and may call sys.exit.
+        except (Exception, SystemExit) as error:
             raise ModelError(f"{_name(code)} failed: {_reason(error)}") from error
     if not isinstance(made, nn.Module | Classifier):
         raise ModelError(
@@ -244,8 +244,8 @@ def _imported(code: OwnCode, run: Any) -> ModuleType:
                 f"expected {_EXPECTED}"
             ) from error
         raise ModelError(f"{code.place} cannot be imported: {_reason(error)}") from error
-    # Code of the user's own may raise anything.
-    except Exception as error:
+    # Code of the user's own may raise anything, and may call sys.exit.
+    except (Exception, SystemExit) as error:
         raise ModelError(f"{code.place} cannot be imported: {_reason(error)}") from error
     return module
 
