@@ -273,7 +273,7 @@ def _name(code: OwnCode) -> str:
     return f"{code.place}:{code.function}"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """What happened, and in which line of the user's code."""
     frames = [
         each
