@@ -137,5 +137,11 @@ def _shortened(path: object) -> str:
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """A hint for the end of a message: the nearest option, or all options if none is near."""
     known = sorted(options)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
+    near = nearest(name, known)
+    return f"Known: {', '.join(known)}." if near is None else f"Did you mean '{near}'?"
+
+
+def nearest(name: str, options: Iterable[str]) -> str | None:
+    """The option that somebody who wrote this name may have meant; None if none is near."""
+    near = difflib.get_close_matches(name, sorted(options), n=1, cutoff=0.6)
+    return near[0] if near else None

@@ -26,7 +26,7 @@ from glasshouse.data.remote_copy import forget_copy, require_remote
 from glasshouse.data.shapes import DEFAULT_SIZE, make_shapes
 from glasshouse.data.splits import TRAINED_ON_VALIDATION, limit, three_way_split, two_way_split
 from glasshouse.data.targets import is_matrix
-from glasshouse.errors import DataError, UsageError, describe_refused, did_you_mean, require_type
+from glasshouse.errors import DataError, UsageError, describe_refused, nearest, require_type
 from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
 
@@ -296,10 +296,11 @@ def _unknown(name: str, path: Path) -> UsageError | DataError:
             f"{path} is not a source: expected a folder of class folders, a table (.csv, .tsv, "
             ".parquet), Parquet files with images or tar shards"
         )
-    if path.suffix or len(path.parts) > 1:
+    if path.suffix or len(path.parts) > 1 or name.endswith(("/", "\\")):
         return DataError(f"the folder or table {path} does not exist")
+    near = nearest(name, _NAMED)
+    hint = "" if near is None else f". Did you mean '{near}'?"
     return UsageError(
         f"unknown source '{name}': expected {', '.join(_NAMED)}, a folder, a table, shards or an "
-        "address. "
-        f"{did_you_mean(name, _NAMED)}"
+        f"address{hint}"
     )

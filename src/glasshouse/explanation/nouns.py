@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from glasshouse.errors import UsageError, did_you_mean
 from glasshouse.explanation.methods import ROLLOUTS, Rule
 from glasshouse.models.conformity import SetRule
+from glasshouse.wording import pluralize
 
 Floats = NDArray[np.floating[Any]]
 Verdict = Literal["good", "doubtful", "note"]
@@ -76,7 +77,8 @@ class Explanation(Drawable):
     def __repr__(self) -> str:
         rows, columns = self.maps.shape[1:]
         place = "" if self.layer is None else f" at layer {self.layer}"
-        return f"Explanation({self.method}{place}, {len(self)} maps of {rows}x{columns})"
+        maps = f"{pluralize(len(self), 'map')} of {rows}x{columns}"
+        return f"Explanation({self.method}{place}, {maps})"
 
     @property
     def is_cam(self) -> bool:
