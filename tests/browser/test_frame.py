@@ -52,3 +52,10 @@ def test_the_keyboard_reaches_the_pages(
     assert "Skip" in chromium.switch_to.active_element.text
     chromium.switch_to.active_element.send_keys(Keys.TAB)
     assert (chromium.switch_to.active_element.get_attribute("href") or "").endswith("/")
+    ring = "return getComputedStyle(document.activeElement).boxShadow"
+    for _ in range(10):
+        chromium.switch_to.active_element.send_keys(Keys.TAB)
+        if chromium.switch_to.active_element.tag_name == "button":
+            break
+    # Quasar takes the outline from its buttons.
+    assert chromium.execute_script(ring) != "none"

@@ -143,13 +143,27 @@ def test_the_runs_of_a_comparison_are_reached_by_arrow_keys(
     wait_for(lambda: chromium.current_url.endswith("/run/second"), "the page of the second run")
 
 
-def test_a_wide_table_has_a_shadow_where_it_can_be_scrolled(
+def test_on_a_phone_no_table_but_the_confusion_matrix_scrolls_sideways(
     chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
 ) -> None:
     for name in ("first", "second"):
         trained_run(tmp_path / "runs" / name)
+    address = start_workbench(tmp_path / "runs")
     set_width(chromium, 390)
-    chromium.get(start_workbench(tmp_path / "runs") + "/compare?run=first&run=second")
+    wide = """return [...document.querySelectorAll(".gh-scroll")].filter((each) =>
+        each.scrollWidth > each.clientWidth && !each.querySelector(".gh-confusion")).length"""
+    for page, last in (("/run/first", ".gh-lines"), ("/compare?run=first&run=second", ".gh-note")):
+        chromium.get(address + page)
+        find(chromium, last)
+        assert chromium.execute_script(wide) == 0, page
+
+
+def test_a_wide_table_has_a_shadow_where_it_can_be_scrolled(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    trained_run(tmp_path / "runs" / "first")
+    set_width(chromium, 320)
+    chromium.get(start_workbench(tmp_path / "runs") + "/run/first")
     find(chromium, ".gh-scroll")
 
     def edges(position: str) -> tuple[int, int]:

@@ -156,7 +156,7 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: 
     On a phone, the first cell of a row of five has a line of its own, and a longer row is a card.
     """
     with box("gh-scroll") as whole, box(f"gh-table {phone_form(len(names))}", "table") as grid:
-        first = 1 if numbers_from == 1 else 1.6  # a text needs more room than a number
+        first = 1 if numbers_from == 1 else 1.4  # a text needs more room than a number
         grid.style(f"--columns: {len(names) - 1}; --first: {first}fr")
         with box("", "thead"), box("", "tr"):
             for i, name in enumerate(names):
