@@ -171,7 +171,7 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: 
 
 
 def phone_form(columns: int) -> str:
-    """The class of a table with so many columns, which decides how a phone shows it."""
+    """The class of a table with this number of columns, which decides how a phone shows it."""
     return "gh-cards" if columns > _MOST_IN_LINES else "gh-lines" if columns > _FEW else ""
 
 
