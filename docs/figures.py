@@ -245,11 +245,13 @@ def first_look(studio: Studio) -> None:
 
 
 def reports(studio: Studio) -> None:
-    """The report of a run, its mistakes and its snapshots."""
+    """The report of a run, also its prediction sets, its mistakes and its snapshots."""
     run = shapes_run(studio)
     save_page(studio, "report", (run / "report.html").as_uri())
     scroll_to(studio, "confused")
     shoot(studio, "report-confusion")
+    scroll_to(studio, "Prediction sets")
+    shoot(studio, "report-sets")
     if not (run / "mistakes.html").is_file():
         studio.glasshouse("explain", "runs/shapes", "--errors")
     save_page(studio, "mistakes", (run / "mistakes.html").as_uri())
