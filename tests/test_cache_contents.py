@@ -102,6 +102,16 @@ def test_a_cache_that_does_not_exist_is_empty(tmp_path: Path) -> None:
     assert not cache_folder().exists()
 
 
+def test_an_index_of_relative_names_is_not_said_to_be_below_the_current_folder(
+    source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(source.parent)
+    build_images(Path(source.name))
+    monkeypatch.chdir(tmp_path.parent)
+    (index,) = of_kind("index")
+    assert index.source == source.name
+
+
 def test_a_cache_that_is_a_file_is_an_error_with_the_remedy(tmp_path: Path) -> None:
     cache_folder().write_text("")
     with pytest.raises(StorageError, match=r"cannot read the cache in .*GLASSHOUSE_CACHE"):

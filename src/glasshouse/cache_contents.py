@@ -256,9 +256,10 @@ def _is_busy(folder: Path) -> bool:
 
 def _index(path: Path) -> CacheEntry:
     values = _record(path)
-    folders = {str(Path(name).absolute().parent) for name in values}
+    # As the names were given: relative ones need not be below the folder that this runs in.
+    folders = {str(Path(name).parent) for name in values}
     source = ""
-    with contextlib.suppress(ValueError):  # none, or on several drives of Windows
+    with contextlib.suppress(ValueError):  # none, several drives of Windows, or some relative
         source = _made_from(Path(os.path.commonpath(folders)))
     size, used = _size_and_time([path])
     state: State = "complete" if values else "damaged"

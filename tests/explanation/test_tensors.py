@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from glasshouse.errors import DataError, ModelError, UsageError
 from glasshouse.explanation.explain import explain
+from glasshouse.explanation.inputs import as_batch
 from glasshouse.explanation.methods import ExplainSettings
 from glasshouse.explanation.tensors import explain_tensors
 from glasshouse.models.classifier import Classifier, Preprocessing
@@ -127,3 +128,17 @@ def test_a_network_that_returns_something_else_is_refused() -> None:
         explain_tensors(nn.Conv2d(2, 3, 1), tensors(2))
     with pytest.raises(UsageError, match="a network first"):
         explain_tensors(lambda x: x, tensors(2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((1, 3, 4, 4), "float32"),
+        ((1, 1, 4, 4), "uint8"),
+        ((4, 4), "uint8"),
+        ((0, 3, 4, 4), "uint8"),
+    ],
+)
+def test_only_decoded_rgb_images_are_a_batch(shape: tuple[int, ...], dtype: str) -> None:
+    with pytest.raises(DataError, match="expected decoded images, uint8"):
+        as_batch(np.zeros(shape, dtype=dtype))
