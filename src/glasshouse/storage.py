@@ -189,15 +189,20 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def write_advice(path: Path, error: OSError) -> str:
+    """What to do where a file could not be written; only a full disk is to be freed."""
+    other = f"ame another folder with {_setting_of(path)}"
+    return f"Free some space, or n{other}" if error.errno in _FULL else f"N{other}"
+
+
 def _cannot_write(path: Path, error: OSError) -> str:
-    advice = f"ame another folder with {_setting_of(path)}; files written before are kept."
-    if error.errno not in _FULL:
-        return f"cannot write {path}: {error.strerror}. N{advice}"
     free = ""
-    with contextlib.suppress(OSError):
-        existing = next(folder for folder in path.absolute().parents if folder.exists())
-        free = f" ({shutil.disk_usage(existing).free / 1e6:,.1f} MB free)"
-    return f"cannot write {path}: {error.strerror}{free}. Free some space or n{advice}"
+    if error.errno in _FULL:
+        with contextlib.suppress(OSError):
+            existing = next(folder for folder in path.absolute().parents if folder.exists())
+            free = f" ({shutil.disk_usage(existing).free / 1e6:,.1f} MB free)"
+    advice = write_advice(path, error)
+    return f"cannot write {path}: {error.strerror}{free}. {advice}; files written before are kept."
 
 
 def _setting_of(path: Path) -> str:

@@ -264,7 +264,8 @@ def test_an_interrupted_build_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     paths = _images(tmp_path / "data", 2)
     cache_folder().write_text("a file, where a folder should be")
-    with pytest.raises(StorageError, match=r"cannot write the cache in .*GLASSHOUSE_CACHE"):
+    wanted = r"cannot write the cache in .*\. Name another folder with GLASSHOUSE_CACHE"
+    with pytest.raises(StorageError, match=wanted):
         _cached(paths)
 
 

@@ -57,6 +57,7 @@ from glasshouse.storage import (
     mark_used,
     require_disk_space,
     sha256_of_bytes,
+    write_advice,
     write_json,
 )
 
@@ -167,8 +168,7 @@ def _build(
 
 def _cannot_write(folder: Path, error: OSError) -> StorageError:
     return StorageError(
-        f"cannot write the cache in {folder}: {error.strerror}. "
-        "Free some space, or name another folder with GLASSHOUSE_CACHE."
+        f"cannot write the cache in {folder}: {error.strerror}. {write_advice(folder, error)}."
     )
 
 

@@ -29,6 +29,7 @@ from glasshouse.storage import (
     mark_used,
     require_disk_space,
     sha256_of_bytes,
+    write_advice,
     write_json,
     write_text,
 )
@@ -99,8 +100,8 @@ def copy_source(
             share(held)
     except OSError as error:
         raise StorageError(
-            f"cannot write the copy of {address} in {place}: {error.strerror}. Free some space, "
-            "or name another folder with GLASSHOUSE_CACHE."
+            f"cannot write the copy of {address} in {place}: {error.strerror}. "
+            f"{write_advice(place, error)}."
         ) from error
     copy = SourceCopy(address, place / _FILES, held)
     weakref.finalize(copy, held.close)

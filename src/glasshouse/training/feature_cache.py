@@ -25,7 +25,7 @@ from glasshouse.cache_contents import (
 )
 from glasshouse.errors import StorageError
 from glasshouse.file_lock import locked_folder, share
-from glasshouse.storage import mark_used, write_bytes, write_json
+from glasshouse.storage import mark_used, write_advice, write_bytes, write_json
 
 Values = NDArray[np.floating]
 _READ_BYTES = 8 << 20
@@ -188,8 +188,8 @@ def _join(paths: list[Path], whole: Path, source: str) -> None:
 
 def _cannot_write(whole: Path, error: OSError) -> StorageError:
     return StorageError(
-        f"cannot write the features in {whole.parent}: {error.strerror}. Free some space, or "
-        "move the cache by GLASSHOUSE_CACHE; what was computed is kept."
+        f"cannot write the features in {whole.parent}: {error.strerror}. "
+        f"{write_advice(whole, error)}; what was computed is kept."
     )
 
 
