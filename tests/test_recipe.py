@@ -128,3 +128,11 @@ def test_a_recipe_on_a_disk_that_fails_is_not_the_users_mistake(
     with pytest.raises(StorageError, match=r"mine\.toml: Input/output error") as failed:
         load_recipe(str(path))
     assert failed.value.exit_code == 3
+
+
+def test_a_recipe_in_another_encoding_is_told_to_be_saved_as_utf_8(tmp_path: Path) -> None:
+    for number, encoding in enumerate(("utf-16", "latin-1")):
+        path = tmp_path / f"{number}.toml"
+        path.write_text('name = "café"', encoding=encoding)
+        with pytest.raises(RecipeError, match=rf"{number}\.toml is not in UTF-8 .* save it as"):
+            load_recipe(str(path))

@@ -68,7 +68,9 @@ def recipe_text(name: str) -> str:
         except OSError as error:
             raise StorageError(f"cannot read the recipe {path}: {error.strerror}") from error
         except UnicodeDecodeError as error:
-            raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+            raise RecipeError(
+                f"the recipe {path} is not in UTF-8 (byte {error.start + 1}): save it as UTF-8"
+            ) from error
     if name not in recipe_names():
         hint = did_you_mean(name, recipe_names())
         raise RecipeError(
