@@ -1,4 +1,4 @@
-"""The images of the documentation: every one is shown, drawn by the script, and small."""
+"""The images of the documentation: every one is shown, drawn by the scripts, and small."""
 
 import re
 from pathlib import Path
@@ -26,8 +26,9 @@ def test_the_images_are_small() -> None:
     assert sum(path.stat().st_size for path in IMAGES.iterdir()) < 3_000_000
 
 
-def test_only_their_script_puts_images_there() -> None:
+def test_only_their_scripts_put_images_there() -> None:
     assert {path.suffix for path in IMAGES.iterdir()} <= {".webp", ".json"}
-    script = (ROOT / "docs" / "figures.py").read_text(encoding="utf-8")
+    scripts = (ROOT / "docs").glob("*figures.py")
+    script = "\n".join(path.read_text(encoding="utf-8") for path in scripts)
     names = {path.stem for path in IMAGES.glob("*.webp")}
     assert [name for name in names if name.split("-")[0] not in script] == []
