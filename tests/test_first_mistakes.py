@@ -54,7 +54,7 @@ SETTINGS: list[tuple[Mistake, str]] = [
     (lambda s, c: api.TrainSettings(3), "expected name=value, received 3"),
     (
         lambda s, c: api.TrainSettings(epochs=0),
-        "epochs: .* or equal to 1. Received: 0",
+        "epochs: expected at least 1. Received: 0",
     ),
     (lambda s, c: api.TrainSettings(optimizer="Adam"), "Did you mean 'adam'?"),
     (lambda s, c: api.TrainSettings(schedule={"type": "cosin"}), "Did you mean 'cosine'?"),
@@ -72,6 +72,7 @@ SETTINGS: list[tuple[Mistake, str]] = [
     (lambda s, c: api.load_splits("digit"), "digit"),
     (lambda s, c: api.load_splits("digits", 32), r"DataSettings\(image_size=32\)"),
     (lambda s, c: api.load_splits(["a.jpg"]), "expected a source.* received a list"),
+    (lambda s, c: gh.show(()), "expected the folder of a finished run.* received a tuple"),
 ]
 NETWORKS: list[tuple[Any, str]] = [
     ([{"type": "convv"}], "layers.0: unknown value 'convv'. Did you mean 'conv'?"),

@@ -1,6 +1,7 @@
 """What is wrong with settings, in the words of a recipe: the key, the value, the nearest name."""
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, get_args
@@ -31,12 +32,73 @@ _SYNONYMS = {
     "backbone": "model.pretrained.name",
     "architecture": "model.preset",
 }
+# What each limit or type of pydantic asks for; the braces are what it names in its context.
+_EXPECTED = {
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
+    "multiple_of": "a multiple of {multiple_of}",
+    "finite_number": "a finite number",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "a text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "keys with values",
+    "model_type": "keys with values",
+    "model_attributes_type": "keys with values",
+    "literal_error": "{expected}",
+    "union_tag_invalid": "{expected_tags}",
+    "union_tag_not_found": "the key {discriminator}",
+    "string_too_short": "at least {min_length} characters",
+    "string_too_long": "at most {max_length} characters",
+    "too_short": "at least {min_length} values",
+    "too_long": "at most {max_length} values",
+}
 Model = type[BaseModel]
 
 
 def explain_problems(error: ValidationError, values: Mapping[str, Any], root: Model) -> list[str]:
-    """One line per problem; values: what was validated as a `root`, a recipe or one section."""
-    return [_explain(dict(problem), values, root) for problem in error.errors()]
+    """One line per wrong key; values: what was validated as a `root`, a recipe or one section."""
+    by_key: dict[tuple[int | str, ...], list[dict[str, Any]]] = {}
+    for problem in error.errors(include_url=False):
+        path = tuple(_user_path(problem["loc"], values, root))
+        by_key.setdefault(path, []).append(dict(problem))
+    return [
+        line
+        for path, problems in by_key.items()
+        for line in _explain_all(problems, path, values, root)
+    ]
+
+
+def first_problem(error: ValidationError, whole: str) -> str:
+    """What is wrong first with a document: the key and what it should be; whole: its own name."""
+    problem = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in problem["loc"]) or whole
+    return f"{key}: {in_our_words(dict(problem))}"
+
+
+def in_our_words(problem: Mapping[str, Any]) -> str:
+    """What was expected instead of a value, for one of the `errors()` of a ValidationError."""
+    kind, words = problem["type"], str(problem["msg"])
+    if kind in _EXPECTED:
+        named = problem.get("ctx", {}).items()
+        limits = {name: f"{of:g}" if isinstance(of, float) else of for name, of in named}
+        return f"expected {_EXPECTED[kind].format_map(limits)}"
+    if kind == "missing":
+        # Of a pair or a triple, places are missing and not keys.
+        return "expected more values" if isinstance(problem["loc"][-1], int) else "it is missing"
+    if kind == "extra_forbidden":
+        return "unknown key"
+    # Our own validators write whole messages; few others remain, such as those of an address.
+    words = words.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return re.sub("^(Input|Value) should (be|have) ", "expected ", words)
 
 
 def nearest_key(section: Sequence[int | str], name: str, root: Model) -> str:
@@ -57,6 +119,29 @@ def nearest_key(section: Sequence[int | str], name: str, root: Model) -> str:
     return f"It is a key of {owners[0].__name__}." if owners else near
 
 
+def _explain_all(
+    problems: Sequence[dict[str, Any]],
+    path: Sequence[int | str],
+    values: Mapping[str, Any],
+    root: Model,
+) -> Iterator[str]:
+    """A value that may be of several kinds has a problem with each, and gets one line."""
+    wanted = list(dict.fromkeys(in_our_words(problem) for problem in problems))
+    if len(wanted) > 1 and all(words.startswith("expected ") for words in wanted):
+        kinds = " or ".join(words.removeprefix("expected ") for words in wanted)
+        received = _value_at(path, values)
+        yield f"{'.'.join(map(str, path))}: expected {kinds}. Received: {received!r}."
+        return
+    for problem in problems:
+        yield _explain(problem, values, root)
+
+
+def _value_at(path: Sequence[int | str], values: Any) -> Any:
+    for part in path:
+        values = values[part]
+    return values
+
+
 def _explain(problem: dict[str, Any], values: Mapping[str, Any], root: Model) -> str:
     # Pydantic adds the chosen variant of a union to the path; the keys in the file lack it.
     path = _user_path(problem["loc"], values, root)
@@ -75,7 +160,7 @@ def _explain(problem: dict[str, Any], values: Mapping[str, Any], root: Model) ->
     shown = "" if isinstance(received, dict) else f" Received: {received!r}."
     # A validator of several sections names the keys in its message.
     prefix = f"{where}: " if where else ""
-    return f"{prefix}{problem['msg'].removeprefix('Value error, ')}.{shown}"
+    return f"{prefix}{in_our_words(problem)}.{shown}"
 
 
 def _user_path(loc: Sequence[int | str], values: Any, root: Model) -> list[int | str]:

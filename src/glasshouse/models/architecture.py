@@ -8,6 +8,7 @@ from torch import nn
 
 from glasshouse.errors import ModelError
 from glasshouse.models.layers import build, layers_of
+from glasshouse.setting_errors import explain_problems
 from glasshouse.settings import ModelSettings
 
 # Far above any network for images; a damaged file must not make torch overflow.
@@ -35,8 +36,10 @@ def build_architecture(architecture: Mapping[str, Any], *, unset: bool = False) 
         if not all(0 < size < _MOST for size in (class_count, channels, height, width)):
             raise ValueError("sizes must be positive")
         return build(settings, class_count, (channels, height, width), seed=0, unset=unset)
+    except ValidationError as error:
+        problems = "; ".join(explain_problems(error, architecture, ModelSettings))
+        raise ModelError(f"the architecture does not describe a network: {problems}") from error
     except (
-        KeyError, TypeError, AttributeError, ValidationError, ValueError, OverflowError,
-        RuntimeError,
+        KeyError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError,
     ) as error:  # fmt: skip
         raise ModelError(f"the architecture does not describe a network: {error}") from error

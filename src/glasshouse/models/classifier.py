@@ -27,6 +27,7 @@ from glasshouse.models.prediction_sets import PredictionSets
 from glasshouse.models.preprocessing import Preprocessing as Preprocessing, scale as scale
 from glasshouse.models.weights import load_weights
 from glasshouse.notebook import html_for_notebook
+from glasshouse.setting_errors import first_problem
 from glasshouse.storage import (
     read_json,
     read_tensors,
@@ -372,9 +373,8 @@ def _read_record(path: Path) -> _Record:
     except StorageError as error:
         raise ModelError(str(error)) from error
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"]) or "the document"
-        raise ModelError(f"{path} does not describe a model: {key}: {problem['msg']}") from error
+        problem = first_problem(error, "the document")
+        raise ModelError(f"{path} does not describe a model: {problem}") from error
 
 
 def _rebuilt(record: _Record, weights: Path) -> nn.Module:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glasshouse.errors import StorageError
 from glasshouse.models.conformity import ConformityScores
+from glasshouse.setting_errors import first_problem
 from glasshouse.storage import read_tensors, tensors_to_bytes
 
 CONFORMITY_FILE = "conformity.safetensors"
@@ -39,7 +40,10 @@ def read_conformity(path: Path) -> ConformityScores:
     try:
         known = _Metadata.model_validate(metadata)
         arrays = {name: tensors[name].numpy() for name in _TYPES}
-    except (KeyError, ValidationError, TypeError) as error:
+    except ValidationError as error:
+        problem = first_problem(error, "the metadata")
+        raise StorageError(f"{path} has no conformity scores: {problem}") from error
+    except (KeyError, TypeError) as error:
         raise StorageError(f"{path} has no conformity scores: {error}") from error
     for name, array in arrays.items():
         if array.dtype.str[1:] != _TYPES[name] or array.shape != (len(arrays["labels"]),):

@@ -22,6 +22,7 @@ from glasshouse.errors import DataError, StorageError, require_type
 from glasshouse.models.conformity import COVERAGE, ConformityScores, SetMethod
 from glasshouse.models.prediction_sets import PredictionSets, prediction_sets, require_scores
 from glasshouse.notebook import html_for_notebook
+from glasshouse.setting_errors import first_problem
 from glasshouse.storage import read_tensors, write_tensors
 from glasshouse.wording import pluralize
 
@@ -163,9 +164,8 @@ def load_predictions(path: Path) -> Predictions:
     except KeyError as error:
         raise StorageError(f"{path} has no predictions: {error} is missing") from error
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"]) or "the metadata"
-        raise StorageError(f"{path} has no predictions: {key}: {problem['msg']}") from error
+        problem = first_problem(error, "the metadata")
+        raise StorageError(f"{path} has no predictions: {problem}") from error
     ids = np.array(known.ids, dtype=np.str_)
     count, classes = len(ids), len(known.class_names)
     is_several = known.thresholds is not None

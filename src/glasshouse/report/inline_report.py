@@ -4,7 +4,7 @@ import html
 from dataclasses import dataclass
 from pathlib import Path
 
-from glasshouse.errors import UsageError
+from glasshouse.errors import UsageError, require_type
 
 REPORT = "report.html"
 _HEIGHT = 720
@@ -32,6 +32,7 @@ def show(run: str | Path) -> InlineReport:
     run: the folder of a finished run, or a report. What the report links to are other files of the
     run, which open from its folder only. Raises UsageError where there is no report.
     """
+    require_type(run, (str, Path), "the folder of a finished run, as a text or a Path")
     file = Path(run) / REPORT if Path(run).is_dir() else Path(run)
     if not file.is_file() or file.suffix != ".html":
         raise UsageError(

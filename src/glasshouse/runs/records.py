@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glasshouse.errors import StorageError
+from glasshouse.setting_errors import first_problem
 from glasshouse.storage import read_json, read_text
 from glasshouse.wording import ACCURACY, PRECISION
 
@@ -172,6 +173,5 @@ def _require(document: object, shape: type[_Record], path: Path) -> None:
     try:
         shape.model_validate(document)
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        key = ".".join(str(part) for part in problem["loc"]) or "the document"
-        raise StorageError(f"{path} is damaged: {key}: {problem['msg']}") from error
+        problem = first_problem(error, "the document")
+        raise StorageError(f"{path} is damaged: {problem}") from error

@@ -135,7 +135,7 @@ def test_a_network_is_built_for_the_size_of_its_images() -> None:
     ("keys", "words"),
     [
         ("stem=fine", "stem changes a network before it is trained.*train SOURCE --backbone"),
-        ("input_size=3", "test_resnet:input_size=3: input_size: .*greater than or equal to 16"),
+        ("input_size=3", "test_resnet:input_size=3: input_size: expected at least 16"),
         ("input_size=x", "input_size=x: expected a number of pixels"),
         ("mean=a", "mean=a: expected a number, or three for red, green and blue"),
         ("inputsize=96", "'inputsize' cannot be set.*Did you mean 'input_size'"),

@@ -15,6 +15,7 @@ from starlette.types import Scope
 from glasshouse.errors import BadImage, DataError, NotFinite, UsageError
 from glasshouse.serving.service.batcher import Closed
 from glasshouse.serving.service.capacity import Full
+from glasshouse.setting_errors import in_our_words
 
 MEDIA_TYPE = "application/problem+json"
 REQUEST_ID = "request_id"
@@ -111,7 +112,7 @@ def bad_images(errors: Sequence[BadImage]) -> Problem:
 def not_valid(error: RequestValidationError | ValidationError) -> Problem:
     """422, with the places of a request that do not fit its schema, the first twenty of them."""
     found = [
-        {"where": ".".join(map(str, each["loc"])) or "body", "reason": str(each["msg"])}
+        {"where": ".".join(map(str, each["loc"])) or "body", "reason": in_our_words(each)}
         for each in error.errors()[:20]
     ]
     detail = "; ".join(f"{each['where']}: {each['reason']}" for each in found)
