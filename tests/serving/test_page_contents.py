@@ -1,6 +1,7 @@
 """What the pages show that needs torch: layers, paired tests and augmented images."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,6 +67,27 @@ def test_runs_with_several_labels_per_image_are_tested_among_themselves(full: Wo
     assert (
         cells[2] == f"{one.difference.value:+.3f}" and cells[5] == f"{len(one.only_second_right):,}"
     )
+
+
+def test_a_run_on_other_images_is_left_out_and_named_and_the_others_are_compared(
+    full: Workbench,
+) -> None:
+    for name in ("other", "broken"):
+        shutil.copytree(full.runs / "first", full.runs / name)
+    path = full.runs / "other" / "predictions.safetensors"
+    predictions = load_predictions(path)
+    other_ids = np.char.add("x", predictions.ids)
+    save_predictions(replace(predictions, ids=other_ids), path)
+    (full.runs / "broken" / "predictions.safetensors").write_bytes(b"not a file of tensors")
+    names = ("other", "first", "broken", "sub/second")
+    found = paired_tests({name: full.runs / name for name in names})
+    (one,) = found.comparisons
+    assert (one.first, one.second) == ("first", "sub/second") and not found.problem
+    assert set(found.unfit) == {"other", "broken"}
+    assert "first and other were not evaluated on the same images" in found.unfit["other"]
+    assert "broken" in found.unfit["broken"]
+    alone = paired_tests({name: full.runs / name for name in ("other", "first")})
+    assert not alone.comparisons and "not evaluated on the same images" in alone.problem
 
 
 def test_a_row_of_the_paired_tests_has_what_was_measured() -> None:

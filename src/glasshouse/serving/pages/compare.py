@@ -151,6 +151,8 @@ def _tests(paired: "PairedTests") -> None:
         return
     for one in paired.comparisons[:3]:
         text(one.verdict, "p", "gh-verdict")
+    for name, reason in paired.unfit.items():
+        text(f"Left out: {name}. {reason.removesuffix('.')}.", "p", "gh-quiet")
     several = paired.are_several
     table(
         ("First", "Second", "Second minus first", "95 % CI", "Only first correct",

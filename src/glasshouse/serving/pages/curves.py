@@ -62,7 +62,8 @@ def curve_series(now: Snapshot | None) -> dict[str, list[Options]]:
 
 
 def _steps(now: Snapshot, column: int, factor: float) -> list[Options]:
-    if len(now.curve) < 2:
+    # A run of less than a second has one point or two, whose line would hide what happened.
+    if len(now.curve) < 2 or len(now.curve) <= len(now.epochs):
         return []
     points = [(round(row[0], 3), round(factor * row[column], 4)) for row in now.curve]
     return [line("training, per step", points, BLUE, faint=True)]

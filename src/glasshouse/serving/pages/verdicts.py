@@ -92,7 +92,8 @@ def _show(workbench: Workbench, name: str, question: _Question) -> None:
             await in_thread(question.find, folder)
         except GlasshouseError as error:
             ui.notify(str(error), type="negative")
-        update()
+        finally:
+            update()  # whatever happened: the page would else say forever that it is testing
 
     start.on_click(test)
     update()

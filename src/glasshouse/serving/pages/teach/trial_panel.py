@@ -37,7 +37,7 @@ class TrialPanel:
             self._nothing.classes("gh-quiet")
             with box() as self._body:
                 drop = ui.upload(
-                    label="Drop a photo, or choose one with +",
+                    label="Drop a photo, or choose with +",
                     auto_upload=True,
                     max_file_size=MOST_FILE_BYTES,
                     on_upload=self._take,
