@@ -72,7 +72,7 @@ SETTINGS: list[tuple[Mistake, str]] = [
     (lambda s, c: api.load_splits("digit"), "digit"),
     (lambda s, c: api.load_splits("digits", 32), r"DataSettings\(image_size=32\)"),
     (lambda s, c: api.load_splits(["a.jpg"]), "expected a source.* received a list"),
-    (lambda s, c: gh.show(()), "expected the folder of a finished run.* received a tuple"),
+    (lambda s, c: api.show(()), "expected the folder of a finished run.* received a tuple"),
 ]
 NETWORKS: list[tuple[Any, str]] = [
     ([{"type": "convv"}], "layers.0: unknown value 'convv'. Did you mean 'conv'?"),

@@ -12,6 +12,9 @@ from tests.serving.runs import trained_run
 
 pytestmark = pytest.mark.browser
 
+SCROLLING = """return [...document.querySelectorAll(`${arguments[0]} .table`)]
+  .filter(table => table.scrollWidth > table.clientWidth).length"""
+
 
 def test_a_report_opens_without_a_server_at_every_width(
     chromium: WebDriver, tmp_path: Path
@@ -25,6 +28,7 @@ def test_a_report_opens_without_a_server_at_every_width(
             find(chromium, "h1")
             wait_for(lambda: broken_images(chromium) == 0, "every image")
             require_fits(chromium, width)
+            assert chromium.execute_script(SCROLLING, "#confidence") == 0, width
     for link in chromium.find_elements(By.CSS_SELECTOR, "a[href]"):
         address = str(link.get_attribute("href"))
         assert address.startswith("file:"), address

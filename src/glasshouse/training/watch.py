@@ -17,7 +17,8 @@ _LINE_SECONDS, _REDRAW_SECONDS = 10.0, 0.25
 # A longer table would push the rest of the notebook off the screen.
 _ROWS = 20
 _COLUMNS = (
-    "epoch", "training loss", "accuracy", "validation loss", "accuracy", "learning rate", "seconds",
+    "epoch", "training loss", "training accuracy", "validation loss", "validation accuracy",
+    "learning rate", "seconds",
 )  # fmt: skip
 
 
