@@ -23,11 +23,13 @@ from pathlib import Path
 import nbformat
 import torch
 from drawn_figures import DRAWN_FIGURES
+from guide_figures import GUIDE_FIGURES
 from nbclient import NotebookClient
 from PIL import Image
 from studio import (
     IMAGES,
     PHOTO,
+    ROOT,
     WEIGHTS,
     Studio,
     press,
@@ -47,7 +49,6 @@ from glasshouse.models.pretrained import build_net, find_model
 sys.path.insert(0, str(Path(__file__).parent / "hooks"))
 from keras_steps import PAGE, TIMES, read_steps, run_steps
 
-ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "examples" / "tutorial.ipynb"
 WORK = Path(tempfile.gettempdir()) / "glasshouse-figures"
 SHAPES = ("shapes", "--recipe", "fast", "--epochs", "6", "--batch-size", "128", "--snapshots", "6")
@@ -249,6 +250,7 @@ FIGURES: dict[str, Callable[[Studio], None]] = {
     "tutorial": tutorial,
     "times": times,
     **DRAWN_FIGURES,
+    **GUIDE_FIGURES,
 }
 
 

@@ -21,7 +21,8 @@ from selenium.webdriver.common.by import By
 
 import glasshouse as gh
 
-IMAGES = Path(__file__).parent / "images"
+ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "docs" / "images"
 PHOTO = Path(gh.__file__).parent / "assets" / "photos" / "chelsea.png"
 WEIGHTS = (
     Path(os.environ.get("GLASSHOUSE_DATA", "."))

@@ -28,6 +28,7 @@ def test_a_loss_is_a_shortcut_only_where_it_is_significant_and_not_small() -> No
     assert judged()
     assert not judged(p=0.06)
     assert not judged(excess=Interval(0.1, -0.01, 0.2))
+    assert judged(excess=Interval(0.1, np.float64(-0.01), 0.2)) is False  # as JSON has it
     assert not judged(excess=Interval(0.03, 0.01, 0.05))
 
 

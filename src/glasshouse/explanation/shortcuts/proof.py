@@ -160,7 +160,8 @@ def _judged(test: CueTest, names: Sequence[str], alone: CueOnly) -> CueTest:
     lost, excess = test.effect.lost, test.excess
     is_used = test.effect.p_adjusted < _ERROR_RATE and min(lost.value, excess.value) >= floor
     is_used = is_used and excess.low > 0 and _is_artificial(test, names, alone)
-    return replace(test, is_used=is_used)
+    # Of NumPy's bool, which JSON has no word for, where the bounds are its floats.
+    return replace(test, is_used=bool(is_used))
 
 
 def _is_artificial(test: CueTest, names: Sequence[str], alone: CueOnly) -> bool:
