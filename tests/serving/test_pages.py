@@ -81,10 +81,10 @@ def test_a_finished_run_shows_its_evaluation(full: Workbench) -> None:
             for e in user.client.elements.values()
             if "data-cell" in e.props and e.tag == "td"
         }
-        # A cell with its whole class has nine tenths of the colour, an empty one none.
+        # A cell with its whole class has the most of the colour, an empty one none.
         for i, row in enumerate(confusion):
             for j, count in enumerate(row):
-                share = round(12 + 78 * (count / sum(row)) ** 0.6) if count else 0
+                share = _strength(count / sum(row))[0] if count else 0
                 assert f" {share}%," in shades.get(f"{i}-{j}", " 0%,")
 
     visit(full, story)

@@ -15,7 +15,7 @@ from glasshouse.evaluation.intervals import Interval
 from glasshouse.report.html import chart, render_template
 from glasshouse.report.theme import Theme, new_figure, style, theme_of
 from glasshouse.storage import write_text
-from glasshouse.wording import ACCURACY
+from glasshouse.wording import ACCURACY, pluralize
 
 Verdict = Literal["first", "gain", "loss", "within noise", "failed"]
 
@@ -177,7 +177,7 @@ def lead(ladder: Ladder) -> str:
         ("loss", "Significant losses"),
         ("within noise", "Within noise"),
     )
-    text = f"The best of {len(done)} steps is '{best.name}' with {score} ({interval})."
+    text = f"The best of {pluralize(len(done), 'step')} is '{best.name}' with {score} ({interval})."
     for verdict, heading in kinds:
         names = [row.name for row in done if row.verdict == verdict]
         text += f" {heading}: {', '.join(names)}." if names else ""
