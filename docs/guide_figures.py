@@ -44,7 +44,7 @@ def small_net(num_classes=10):
 def digit_files(folder: Path, *, mislabelled: int = 0, tagged: bool = False) -> None:
     """Digits as files in class folders with the names of WORDS.
 
-    mislabelled: of the validation split, so many eights are in the folder of the threes. tagged:
+    mislabelled: of the validation split, this many eights are in the folder of the threes. tagged:
     each has a tag of the colour of its class in a corner.
     """
     if folder.is_dir():
