@@ -117,15 +117,16 @@ def test_an_interrupted_extraction_is_resumed_as_advised(
 def test_the_recipe_of_a_search_is_trained_as_advised(
     base: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    def found(search: object, **_: object) -> None:
+    def found(*_: object, **__: object) -> None:
         Path(RUN).mkdir(parents=True)
         (Path(RUN) / "best.toml").write_text(to_toml(load_recipe("small-cnn", SMALL)))
 
-    monkeypatch.setattr("glasshouse.workflow.tune.tune.tune", found)
+    monkeypatch.setattr("glasshouse.workflow.tune.tune.search_with", found)
     monkeypatch.setattr("glasshouse.cli.tune.format_search", lambda _: "")
     arguments = ["tune", f"./{SOURCE}", f"--out={RUN}", "--search", "train.lr=0.1,0.2"]
     code, _, errors = glasshouse_here([*arguments, "--data-dir", "-data"], capsys)
     assert code == 0, errors
+    assert [each.name for each in Path(RUN).iterdir()] == ["best.toml"], "a real search has run"
     command = advised(errors)
     assert command[-2:] == ["--data-dir", str(base / "-data")]
     monkeypatch.chdir(elsewhere)

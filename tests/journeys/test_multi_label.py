@@ -88,11 +88,9 @@ def test_backbones_and_steps_are_compared_by_their_mean_average_precision(
     table, page = str(write_images(tmp_path)), tmp_path / "page.html"
     nets = ["-b", "resnet10t:weights=none,input_size=32", "-b", "test_resnet:weights=none"]
     common = ["compare-backbones", table, *nets, "--set", "train.device=cpu"]
-    code, output, errors = glasshouse_here([*common, "--out", str(page)], capsys)
+    code, output, errors = glasshouse_here([*common, "--out", str(page), "--json"], capsys)
     assert code == 0, errors
-    assert "test mean average precision, 95 % interval" in output and "accuracy" not in output
     assert "mean average precision" in page.read_text() and "accuracy" not in page.read_text()
-    code, output, errors = glasshouse_here([*common, "--json"], capsys)
     found = json.loads(output)
     assert found["metric"] == "mean average precision"
     (pair,) = found["comparisons"]
