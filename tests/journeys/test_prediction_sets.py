@@ -108,7 +108,7 @@ def test_evaluate_and_the_report_measure_coverage_on_the_test_split(
     page = (run / "report.html").read_text()
     assert 'id="sets"' in page and "Of images like the 148 it was calibrated on" in page
     assert f"{100 * stored[1]['coverage']['value']:.1f}" in page
-    rows = re.findall(r"<td>(\d+\.\d\d)</td>", page)
+    rows = re.findall(r"<td[^>]*>(\d+\.\d\d)</td>", page)
     assert f"{stored[0]['mean_size']['value']:.2f}" in rows
     # A set with every class is explained where there is one.
     assert stored[2]["size_counts"][-1] and "says that none can be ruled out" in page

@@ -1,4 +1,5 @@
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -99,7 +100,8 @@ def test_the_table_of_a_ladder_is_aligned(metric: str) -> None:
 def test_gains_of_mean_average_precision_are_numbers() -> None:
     rows = tuple(replace(r, metric=PRECISION) for r in ROWS)
     assert gain_text(rows[1]) == "+0.050 ± 0.030"
-    page = render_ladder_page(Ladder("digits", 10, 2, 10000, rows))
+    # Each cell also has the name of its column, for phones.
+    page = re.sub(r"<td [^>]*>", "<td>", render_ladder_page(Ladder("digits", 10, 2, 10000, rows)))
     assert "+0.050 ± 0.030" in page and "0.750</td><td>0.730 to 0.770" in page
     assert "points" not in page and "%</td>" not in page
     assert "'alike' with 0.751 (0.731 to 0.771)" in page.replace("&#39;", "'")
