@@ -56,7 +56,7 @@ def run_in(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have fewer names")
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("cp1252", marks=pytest.mark.slow)])
 def test_every_name_is_read_and_printed_in_any_encoding(folder: Path, encoding: str) -> None:
     found = run_in(encoding, folder, "check", "photos", "--json")
     assert "Traceback" not in found.stderr, found.stderr

@@ -24,17 +24,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_words_and_the_files_say_the_same(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, output, errors = glasshouse_here(["shortcuts", str(run), "--images", "40"], capsys)
+    code, output, errors = glasshouse_here(["shortcuts", str(run), "--images", "24"], capsys)
     assert code == 0, errors
     found = json.loads((run / "shortcuts.json").read_text(encoding="utf-8"))
     assert output.startswith(found["verdict"])
-    assert found["image_count"] == 40 and found["tests"]
+    assert found["image_count"] == 24 and found["tests"]
     page = (run / "shortcuts.html").read_text(encoding="utf-8")
     assert "Does it use a shortcut?" in page
     report = (run / "report.html").read_text(encoding="utf-8")
     assert 'href="shortcuts.html"' in report
     assert 'id="sets"' in report, "the report is written again with its prediction sets"
-    code, document, _ = glasshouse_here(["shortcuts", str(run), "--images", "40", "--json"], capsys)
+    code, document, _ = glasshouse_here(["shortcuts", str(run), "--images", "24", "--json"], capsys)
     assert code == 0 and json.loads(document) == found
 
 

@@ -217,8 +217,15 @@ def test_random_kills_and_other_numbers_of_processes_end_with_the_same_bytes(fol
     ("processes", "more", "message"),
     [
         (3, [], "3 processes cannot share the shards of a batch: expected a power of two"),
-        (2, ["--set", "train.shards=1"], "2 processes cannot share train.shards = 1"),
-        (2, ["--minutes", "1"], "--minutes measures one process"),
+        pytest.param(
+            2,
+            ["--set", "train.shards=1"],
+            "2 processes cannot share train.shards = 1",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            2, ["--minutes", "1"], "--minutes measures one process", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_cannot_be_shared_is_refused(

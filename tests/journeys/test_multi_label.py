@@ -81,6 +81,7 @@ def test_several_labels_from_a_table_to_answers(
     assert len({file for each in maps for file in each["files"]}) == 2 * len(maps[0]["files"])
 
 
+@pytest.mark.slow
 def test_backbones_and_steps_are_compared_by_their_mean_average_precision(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +210,7 @@ def test_wrong_labels_of_several_are_found_out_of_fold(
     assert f"not {wrong[0]['label']}" in page and wrong[0]["id"] in page
 
 
+@pytest.mark.slow
 def test_a_search_maximises_the_mean_average_precision(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
