@@ -90,6 +90,14 @@ def test_a_finished_run_shows_its_evaluation(full: Workbench) -> None:
     visit(full, story)
 
 
+def test_a_fuller_cell_has_more_colour_and_none_on_which_text_cannot_be_read() -> None:
+    shades = [_strength(part / 200) for part in range(1, 201)]
+    percents = [percent for percent, _ in shades]
+    assert percents == sorted(percents) and percents[0] >= 12 and percents[-1] == 72
+    assert not any(50 < percent < 68 for percent in percents)
+    assert [is_much for _, is_much in shades] == [percent >= 68 for percent in percents]
+
+
 @pytest.mark.parametrize("name", ["no-such-run", "%2e%2e%2foutside", "sub%2f..%2f..%2foutside"])
 def test_an_unknown_run_is_an_error_on_the_page(full: Workbench, name: str) -> None:
     async def story(user: User) -> None:
