@@ -98,8 +98,12 @@ def test_a_fuller_cell_has_more_colour_and_none_on_which_text_cannot_be_read() -
     assert [is_much for _, is_much in shades] == [percent >= 68 for percent in percents]
 
 
-@pytest.mark.parametrize("name", ["no-such-run", "%2e%2e%2foutside", "sub%2f..%2f..%2foutside"])
+@pytest.mark.parametrize(
+    "name", ["no-such-run", "%2e%2e%2foutside", "sub%2f..%2f..%2foutside", "a-link-to-itself"]
+)
 def test_an_unknown_run_is_an_error_on_the_page(full: Workbench, name: str) -> None:
+    (full.runs / "a-link-to-itself").symlink_to("a-link-to-itself")
+
     async def story(user: User) -> None:
         page = await user.http_client.get(f"/run/{name}")
         assert "There is no run" in page.text or page.status_code == 404

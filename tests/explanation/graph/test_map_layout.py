@@ -236,7 +236,14 @@ def test_the_map_of_a_network_that_swaps_rows_and_columns_lies_over_the_image() 
     assert relative(cam.maps, expected.transpose(1, 2)) < 1e-6
 
 
-@pytest.mark.parametrize("turn", [lambda x: x.flip(-1), lambda x: x.rot90(1, (2, 3))])
+@pytest.mark.parametrize(
+    "turn",
+    [
+        lambda x: x.flip(-1),
+        lambda x: x.rot90(1, (2, 3)),
+        lambda x: torch.cat([x[..., 12:], x[..., :12]], -1),
+    ],
+)
 def test_the_map_of_a_network_that_turns_the_image_is_refused(
     turn: Callable[[Tensor], Tensor],
 ) -> None:

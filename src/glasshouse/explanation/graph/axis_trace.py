@@ -4,7 +4,7 @@ from typing import Any
 
 from torch.autograd.graph import GradientEdge, Node
 
-from glasshouse.explanation.graph.recording import Recording, input_edge, nodes_below
+from glasshouse.explanation.graph.recording import Recording, input_edge
 
 # Operations whose result at a place comes from that place, of operands of the same shape.
 _POINTWISE = frozenset((
@@ -20,8 +20,6 @@ _SLIDING = frozenset((
     "UpsampleNearest2D", "UpsampleBilinear2D", "UpsampleBicubic2D", "ConstantPadNd",
 ))  # fmt: skip
 _ALL_CHANNELS = frozenset(("Convolution", "MkldnnConvolution"))
-# What takes channels apart and joins them again; AccumulateGrad is a parameter.
-_BEFORE_STEM = _POINTWISE | {"Select", "Slice", "Unsqueeze", "Cat", "AccumulateGrad"}
 # For each axis of a layer's output: the axis of a node's result that it corresponds to.
 _Axes = tuple[int, ...]
 
@@ -35,7 +33,6 @@ class AxisTrace:
 
     def __init__(self, recording: Recording) -> None:
         self._image = input_edge(recording).node
-        self._size = tuple(recording.inputs.shape[2:])
 
     def order_of(self, edge: GradientEdge) -> tuple[int, ...] | None:
         """The axes of an output that are the image's (n, channels, rows, columns); None: unknown.
@@ -48,8 +45,7 @@ class AxisTrace:
         waiting, seen = [start], {start}
         while waiting:
             node, number, axes, mixed = waiting.pop()
-            # Some networks take the image's channels apart to normalise them.
-            if node is self._image or _is_stem(node, self._size):
+            if node is self._image:
                 # An operation that mixes all values along an axis must have mixed the channels.
                 if axes[0] == 0 and all(axes[axis] == 1 for axis in mixed):
                     return tuple(axes.index(axis) for axis in range(4))
@@ -59,16 +55,6 @@ class AxisTrace:
                     seen.add(step)
                     waiting.append(step)
         return None
-
-
-def _is_stem(node: Node, image: tuple[int, ...]) -> bool:
-    """Whether this is a convolution of the image after operations that only scale its channels."""
-    if node.name().split("Backward")[0] not in _ALL_CHANNELS:
-        return False
-    child, number = node.next_functions[0]
-    if child is None or _shape(child, number)[2:] != image:
-        return False
-    return all(below.name().split("Backward")[0] in _BEFORE_STEM for below in nodes_below(child))
 
 
 _Step = tuple[Node, int, _Axes, frozenset[int]]
