@@ -118,12 +118,17 @@ def _same_tensors(first: Path, second: Path, name: str) -> FileComparison:
         return FileComparison(
             name, False, "different tensors: " + _first(ours.keys() ^ theirs.keys())
         )
+    types = {key for key in ours if ours[key].dtype != theirs[key].dtype}
+    if types:
+        return FileComparison(name, False, "different types: " + _first(types))
     different = [key for key in ours if not torch.equal(ours[key], theirs[key])]
+    if not different and _are_equal(our_metadata, their_metadata):
+        return FileComparison(name, False, "the same tensors, but written in another way")
     if not different:
         return FileComparison(name, False, _first_difference(our_metadata, their_metadata))
-    shapes = [key for key in different if ours[key].shape != theirs[key].shape]
+    shapes = {key for key in different if ours[key].shape != theirs[key].shape}
     if shapes:
-        return FileComparison(name, False, "different shapes: " + _first(set(shapes)))
+        return FileComparison(name, False, "different shapes: " + _first(shapes))
     largest = max(
         float((ours[key].double() - theirs[key].double()).abs().max()) for key in different
     )
@@ -139,14 +144,14 @@ def _same_json(first: Path, second: Path, name: str) -> FileComparison:
     if missing := _missing(first, second, name):
         return missing
     ours, theirs = _untimed(read_json(first / name)), _untimed(read_json(second / name))
-    if json.dumps(ours) == json.dumps(theirs):
+    if _are_equal(ours, theirs):
         return FileComparison(name, True, "the same values")
     return FileComparison(name, False, _first_difference(ours, theirs))
 
 
 def _same_metrics(before: runs.Run, again: runs.Run) -> FileComparison:
     ours, theirs = _untimed(list(before.epochs)), _untimed(list(again.epochs))
-    if ours == theirs:
+    if _are_equal(ours, theirs):
         return FileComparison(runs.METRICS, True, "the same values, except for times")
     return FileComparison(runs.METRICS, False, _first_difference(ours, theirs))
 
@@ -162,6 +167,11 @@ def _untimed(value: Any) -> Any:
     return [_untimed(item) for item in value] if isinstance(value, list) else value
 
 
+def _are_equal(first: Any, second: Any) -> bool:
+    """Whether two JSON values are written alike: NaN equals NaN, and 1 is not 1.0."""
+    return json.dumps(first) == json.dumps(second)
+
+
 def _first_difference(first: Any, second: Any, path: str = "") -> str:
     """The first place where two JSON values differ, and how."""
     if isinstance(first, dict) and isinstance(second, dict):
@@ -174,8 +184,10 @@ def _first_difference(first: Any, second: Any, path: str = "") -> str:
         pairs = [(f"{path}[{i}]", *both) for i, both in enumerate(zip(first, second, strict=True))]
     else:
         return f"{path} was {first!r} and is now {second!r}"
-    place, ours, theirs = next(pair for pair in pairs if pair[1] != pair[2])
-    return _first_difference(ours, theirs, place)
+    for place, ours, theirs in pairs:
+        if not _are_equal(ours, theirs):
+            return _first_difference(ours, theirs, place)
+    return f"{path or 'top level'}: the same values in another order"
 
 
 def _first(names: AbstractSet[str]) -> str:
