@@ -74,6 +74,30 @@ def test_every_network_of_torchvision_gets_the_pixels_of_its_own_transforms(
     assert len(seen) > 15
 
 
+@pytest.mark.parametrize(
+    ("timm_name", "torchvision_name"),
+    [("mobilenetv2_100", "squeezenet1_0"), ("regnetx_002", "swin_t")],
+)
+def test_a_photo_that_resizing_makes_huge_gets_the_pixels_of_both_libraries(
+    timm_name: str, torchvision_name: str
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (2, 601, 3), dtype=np.uint8)
+    for pixels in (noise, noise.transpose(1, 0, 2)):
+        image = Image.fromarray(pixels)
+        config: Any = resolve_data_config(  # type: ignore[no-untyped-call]
+            pretrained_cfg=timm.models.get_pretrained_cfg(timm_name).to_dict()  # type: ignore
+        )
+        own: Any = create_transform(**config, is_training=False, normalize=False)
+        known = pretrained.preprocessing_of(f"timm/{timm_name}")
+        assert np.array_equal(preprocess(pixels, known), np.asarray(own(image))), image.size
+        weights: Any = models.get_model_weights(torchvision_name)
+        theirs = weights.DEFAULT.transforms()
+        known = pretrained.preprocessing_of(f"torchvision/{torchvision_name}")
+        ours = scale(torch.from_numpy(preprocess(pixels, known)[None]), known)[0]
+        levels = (ours - theirs(image)).abs() * torch.tensor(known.std).view(3, 1, 1) * 255
+        assert levels.max() < 1e-3, image.size
+
+
 def test_every_network_of_timm_gets_the_pixels_of_its_own_transforms(
     images: list[Image.Image],
 ) -> None:

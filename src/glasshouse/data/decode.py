@@ -63,7 +63,7 @@ def _silence_libtiff() -> None:
 _silence_libtiff()
 
 # Part of every cache key: to be changed with anything that changes a pixel.
-DECODER_VERSION = "2"
+DECODER_VERSION = "3"
 MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 512 << 20
 _LARGE_FILE = f"larger than {MAX_FILE_BYTES >> 20} MiB"

@@ -13,6 +13,7 @@ from PIL import Image
 
 from glasshouse.data.decode import Pixels
 from glasshouse.data.images import Resize as Resize
+from glasshouse.data.resampling import enlarged_part
 
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Rounding = Literal["none", "torchvision", "timm"]
@@ -94,16 +95,18 @@ def _fit_exactly(image: Pixels, fitting: Fitting) -> Pixels:
 def _fit_as_library(image: Pixels, fitting: Fitting) -> Pixels:
     """The image resized to whole pixels, then cropped or padded: CenterCrop and CenterCropOrPad."""
     rows, columns = _resized_size(image.shape[:2], fitting)
-    # Resizing first would make an image of 60,000x1 pixels huge, which fails in the libraries.
-    if rows * columns > _MOST_PIXELS:
-        return _fit_exactly(image, fitting)
-    resized = _resample(image, rows, columns, fitting)
     fill = fitting.bars if fitting.resize == "letterbox" else _BLACK
     fitted = np.full((fitting.height, fitting.width, 3), fill, dtype=np.uint8)
     (source, target), (across, along) = (
         _overlap(*sides) for sides in ((rows, fitting.height), (columns, fitting.width))
     )
-    fitted[target, along] = resized[source, across]
+    # An image of 60,000x1 pixels would become huge, although nearly all of that is cropped.
+    room = max(_MOST_PIXELS, image.size, 4 * fitting.height * fitting.width)
+    if fitting.resize == "crop" and rows * columns > room:
+        size = rows, columns
+        fitted[target, along] = enlarged_part(image, size, source, across, fitting.interpolation)
+    else:
+        fitted[target, along] = _resample(image, rows, columns, fitting)[source, across]
     return fitted
 
 
