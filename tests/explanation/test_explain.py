@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import DataError, ModelError, NotFinite, UsageError
@@ -334,6 +335,40 @@ class DetachedNet(nn.Module):
 def test_logits_without_a_graph_are_refused() -> None:
     with pytest.raises(ModelError, match="logits have no graph"):
         explain(classifier_of(DetachedNet()), some_images())
+
+
+class CheckpointedNet(nn.Module):
+    def __init__(self, is_reentrant: bool) -> None:
+        super().__init__()
+        self.inner, self.is_reentrant = module_net(), is_reentrant
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = checkpoint(self.inner, x, use_reentrant=self.is_reentrant)
+        return logits
+
+
+def test_a_checkpointed_network_is_explained_or_says_which_checkpoints_are_possible() -> None:
+    (found,) = explain(classifier_of(CheckpointedNet(False)), some_images(), methods="saliency")
+    (expected,) = explain(classifier_of(module_net()), some_images(), methods="saliency")
+    np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-5)
+    with pytest.raises(ModelError, match="with use_reentrant=False"):
+        explain(classifier_of(CheckpointedNet(True)), some_images(), methods="saliency")
+
+
+def test_a_score_that_is_cut_off_from_the_image_says_so() -> None:
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = module_net()
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                features = self.inner[:-1](x)
+            logits: Tensor = self.inner[-1](features)
+            return logits
+
+    with pytest.raises(ModelError, match="no gradient at the image: part of the network detaches"):
+        explain(classifier_of(Frozen()), some_images(), methods="saliency")
 
 
 def test_a_network_without_an_answer_is_not_explained() -> None:

@@ -9,7 +9,7 @@ from glasshouse.errors import UsageError
 from glasshouse.explanation.explain import explain, explain_page
 from glasshouse.explanation.graph import recording
 from glasshouse.explanation.inputs import as_inputs
-from glasshouse.explanation.methods import METHODS, ExplainSettings
+from glasshouse.explanation.methods import METHODS, ROLLOUTS, ExplainSettings
 from glasshouse.explanation.pipeline import MapRequest, add_slow_maps, explain_image, sheet_methods
 from glasshouse.explanation.trust.checks import check_all
 from tests.explanation.nets import (
@@ -49,6 +49,26 @@ def test_all_methods_of_a_network_without_maps_are_those_of_its_inputs() -> None
     for methods in (("grad-cam",), ("all", "grad-cam")):
         with pytest.raises(UsageError, match="use saliency, smoothgrad"):
             explain_image(classifier, images[0], MapRequest(methods=methods))
+
+
+class AttentivePooling(nn.Module):
+    """A weighted mean of places, whose weights are a softmax over all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.score, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 1), nn.Linear(4, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        places = self.body(images).relu().flatten(2).transpose(1, 2)
+        shares = self.score(places).softmax(1)
+        logits: Tensor = self.head((places.transpose(1, 2) @ shares)[..., 0])
+        return logits
+
+
+def test_pooling_by_a_softmax_over_places_is_no_attention_between_tokens() -> None:
+    classifier = classifier_of(AttentivePooling())
+    methods = sheet_methods(classifier, some_images(1)[0])
+    assert "grad-cam" in methods and not set(methods) & set(ROLLOUTS)
 
 
 def test_grad_cam_under_the_rules_is_on_the_sheet_where_it_is_another_map() -> None:

@@ -208,9 +208,9 @@ def test_half_precision_halves_the_file_and_is_loaded_as_float32(
 
 
 def test_the_text_of_a_classifier_is_one_line_even_with_a_lazy_layer() -> None:
-    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.LazyLinear(2))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.LazyLinear(2))
     text = repr(Classifier(net, Preprocessing(2, 2), ("a", "b")))
-    assert text == "Classifier(Sequential with 15 parameters, 2 classes)"
+    assert text == "Classifier(Sequential with 47 parameters, 2 classes)"
 
 
 @pytest.fixture

@@ -330,6 +330,7 @@ def test_a_network_that_returns_logits_is_used_as_it_is() -> None:
     assert as_logit_net(net, SIZE, NAMES) is net
 
 
+@pytest.mark.filterwarnings("ignore:The network's answers are random")
 def test_the_network_and_the_random_state_are_left_as_they_were() -> None:
     net = Wrapped(lambda z: functional.dropout(z, 0.5).softmax(1)).train()
     conv, norm = list(net.net.children())[:2]
@@ -391,3 +392,98 @@ def test_with_thresholds_a_sigmoid_of_every_output_is_left_off() -> None:
     assert one.predict(images()).logits.shape == (3, 1)
     with pytest.raises(ModelError, match="one class is right, but the classifier has thresholds"):
         Classifier(Wrapped(lambda z: z.softmax(1)), SIZE, NAMES, thresholds=(0.5,) * 3)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda z: functional.dropout(z, 0.5),
+        lambda z: functional.gumbel_softmax(z, dim=1),
+        lambda z: z + torch.rand_like(z),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The network returns probabilities")
+def test_answers_that_are_random_are_said_to_be(answer: Callable[[Tensor], Tensor]) -> None:
+    classifier_of(Wrapped(answer), "answers are random: the same image has another one each time")
+
+
+class Centred(nn.Module):
+    """Features from which the mean of the batch is taken."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values - values.mean(0, keepdim=True)
+
+
+def test_answers_that_depend_on_the_batch_are_said_to() -> None:
+    free = plain_net()
+    free[1] = nn.BatchNorm2d(8, track_running_stats=False)
+    classifier_of(free, r"other images of its batch: layer 1 has no running statistics\.")
+    centred = nn.Sequential(plain_net(), Centred())
+    classifier_of(centred, r"depends on the other images of its batch\.")
+
+
+def test_layers_that_a_network_keeps_in_training_mode_are_evaluated() -> None:
+    class Stubborn(nn.Sequential):
+        def train(self, mode: bool = True) -> "Stubborn":
+            super().train(True)
+            return self
+
+    net = Stubborn(*plain_net())
+    before = copy.deepcopy(net.state_dict())
+    found = Classifier(net, SIZE, NAMES).predict(images()).logits
+    assert np.allclose(found, plain_net()(inputs()).detach(), atol=1e-6)
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda z: (z > 99).float(),
+        lambda z: functional.gumbel_softmax(z, dim=1, hard=True),
+        lambda z: functional.one_hot(z.argmax(1), 3) - z.softmax(1).detach() + z.softmax(1),
+        lambda z: z.sign(),
+        lambda z: z.sigmoid().round(),
+    ],
+)
+def test_decisions_are_refused_also_with_a_gradient_or_all_zero(
+    answer: Callable[[Tensor], Tensor],
+) -> None:
+    with pytest.raises(ModelError, match="returns decisions, 0 or 1"):
+        Classifier(Wrapped(answer), SIZE, NAMES)
+
+
+def test_a_head_of_zeros_is_no_decision() -> None:
+    net = plain_net()
+    for each in net[-1].parameters():
+        nn.init.zeros_(each)
+    assert not Classifier(net, SIZE, NAMES).predict(images()).logits.any()
+
+
+def test_absolute_values_between_0_and_1_are_logits() -> None:
+    net = Wrapped(lambda z: torch.complex(z / 100, z / 50).abs())
+    found = Classifier(net, SIZE, NAMES).predict(images()).logits
+    assert np.allclose(found, net(inputs()).detach(), atol=1e-6)
+
+
+def test_a_network_may_squeeze_its_answer_for_one_image() -> None:
+    classifier = Classifier(Wrapped(lambda z: z.squeeze()), SIZE, NAMES)
+    expected = plain_net()(inputs())[:1].detach()
+    assert np.allclose(classifier.predict(images(1)).logits, expected, atol=1e-6)
+
+
+def test_a_network_that_takes_no_single_image_is_refused() -> None:
+    def answer(logits: Tensor) -> Tensor:
+        if len(logits) == 1:
+            raise ValueError("expected more than one")
+        return logits
+
+    with pytest.raises(ModelError, match=r"not a single one .ValueError: expected more than one"):
+        Classifier(Wrapped(answer), SIZE, NAMES)
+
+
+def test_a_lazy_network_is_read_and_can_be_trained_afterwards() -> None:
+    net = nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(3), nn.Softmax(1))
+    classifier = classifier_of(net, "softmax, which is left off")
+    found = classifier.predict(images())
+    net(inputs()).log().sum().backward()
+    assert np.allclose(found.probabilities, net(inputs()).detach(), atol=1e-6)

@@ -85,7 +85,9 @@ def _are_over_same_tokens(shapes: Sequence[tuple[int, ...]], count: int) -> bool
 
 
 def _token_layout(recording: Recording, layouts: Layouts, tokens: int) -> MapLayout:
-    calls = [call for call in recording.calls if len(call.shape) == 3 and tokens in call.shape[:2]]
+    # The axis of the images may have the same length.
+    starts = (len(recording.logits), tokens), (tokens, len(recording.logits))
+    calls = [call for call in recording.calls if len(call.shape) == 3 and call.shape[:2] in starts]
     # Any of them will do; the last few include some that no attention has mixed much.
     found = [layout for layout in layouts.find(calls[-8:]).values() if layout.is_tokens]
     if not found:

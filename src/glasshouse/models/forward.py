@@ -82,7 +82,8 @@ def require_finite(logits: Tensor, ids: Sequence[str] | NDArray[np.str_] = ()) -
     """
     bad = (~logits.isfinite().flatten(1).all(dim=1)).nonzero().flatten().tolist()
     if bad:
-        first = ids[bad[0]] if len(ids) else f"image {bad[0]}"
+        unnamed = "this image" if len(logits) == 1 else f"image {bad[0]}"
+        first = ids[bad[0]] if len(ids) else unnamed
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         raise NotFinite(
             f"the network has no answer for {first}{more}: its logits are NaN or infinite. Its "
@@ -100,12 +101,21 @@ def device_of(net: nn.Module) -> torch.device:
 def evaluating(net: nn.Module) -> Iterator[None]:
     """Evaluation mode inside; afterwards every module has its previous mode again."""
     modes = [(module, module.training) for module in net.modules()]
-    net.eval()
+    evaluated(net)
     try:
         yield
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def evaluated(net: nn.Module) -> nn.Module:
+    """The network itself, in evaluation mode from now on, whatever it does in its own train()."""
+    net.eval()
+    for module in net.modules():
+        if module.training:
+            module.training = False
+    return net
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:

@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_weights
 
 from glasshouse.models.agreement import Changed, PrecisionAgreement, agreement, least_cosine
+from glasshouse.models.forward import evaluated
 from glasshouse.models.packing import can_pack, pack_convolutions
 from glasshouse.models.predict import evaluating
 from glasshouse.models.tracing import called_once, layer_calls
@@ -95,13 +96,13 @@ def fold_normalisations(net: nn.Module) -> int:
 
 
 def _folded(net: nn.Module, example: Tensor, expected: Tensor) -> tuple[nn.Module, int]:
-    own = copy.deepcopy(net).eval().requires_grad_(False)
+    own = evaluated(copy.deepcopy(net)).requires_grad_(False)
     count = fold_normalisations(own)
     with torch.inference_mode():
         found = own(example).float().flatten(1)
     if count and _difference(expected, found) <= _FOLD_TOLERANCE:
         return own, count
-    return copy.deepcopy(net).eval().requires_grad_(False), 0
+    return evaluated(copy.deepcopy(net)).requires_grad_(False), 0
 
 
 def _packed(ready: InferenceNet, example: Tensor, expected: Tensor) -> InferenceNet:

@@ -13,25 +13,30 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
 from glasshouse.errors import GlasshouseWarning, ModelError
-from glasshouse.models.final_activation import FinalActivation, LeavingOff
+from glasshouse.models.final_activation import BOUNDED, FinalActivation, LeavingOff
 from glasshouse.models.final_softmax import describe_left_off
 from glasshouse.models.net_outputs import Place, logits_at
 from glasshouse.models.preprocessing import Preprocessing
-from glasshouse.models.trial import TrialPass, as_taken, run_trial
+from glasshouse.models.trial import TrialPass, as_taken, give_sizes, run_trial
 
 # After these operations a value may be any number; only after others can it be a probability.
 _OPEN = (
     "Addmm", "Mm", "Bmm", "Convolution", "Mean", "AdaptiveAvgPool2D", "AvgPool2D", "Amax", "Max",
     "AdaptiveMaxPool2D", "MaxPool2DWithIndices", "Logsumexp", "Index", "IndexSelect", "Gather",
-    "Sum", "Mul", "Add", "Sub", "Logit", "Log", "NativeBatchNorm", "NativeLayerNorm",
+    "Sum", "Mul", "Add", "Sub", "Logit", "Log", "Abs", "NativeBatchNorm", "NativeLayerNorm",
     "AccumulateGrad", "",
 )  # fmt: skip
 # A last layer of these is odd, but its values are still used as logits.
 _HALF_OPEN = ("Relu", "LeakyRelu", "Elu", "Gelu", "Silu", "Hardswish", "Softplus", "Threshold")
 _LIMITING = (*_HALF_OPEN, "Tanh", "Hardtanh", "Clamp")
+# After these, values change in steps, and their gradient is zero.
+_STEPS = ("Sign", "Sgn", "Round", "Floor", "Ceil", "Trunc", "Heaviside")
+# How near a decision that was made differentiable is to 0 or 1.
+_NEAR = 1e-5
 # What probabilities of classes sum to, also in percent.
 _SUMS = (1.0, 100.0)
 
@@ -71,9 +76,7 @@ def as_logit_net(
     itself. Raises ModelError for a network that does not accept such images, and for one whose
     outputs are not one per class.
     """
-    weights = [*net.parameters(), *net.buffers()]
-    # A lazy layer has no size yet, and a tensor on the meta device no values.
-    if any(is_lazy(each) or each.is_meta for each in weights):
+    if not _has_values(net, preprocessing):
         return net
     condition = _condition(net, preprocessing, len(class_names), is_multi_label)
     if _FOUND_PLAIN.get(net) == condition:
@@ -87,6 +90,9 @@ def as_logit_net(
     plain: nn.Module = getattr(net, "_orig_mod", net)
     trial = run_trial(plain, preprocessing, len(class_names) or None)
     reading = _reading(plain, trial, class_names, is_multi_label)
+    unsteady = _unsteady(plain, trial)
+    if unsteady:
+        warnings.warn(unsteady, GlasshouseWarning, stacklevel=2)
     if reading == Reading():
         _FOUND_PLAIN[net] = condition
         return net
@@ -124,6 +130,17 @@ _FOUND_PLAIN: WeakKeyDictionary[nn.Module, tuple[object, ...]] = WeakKeyDictiona
 
 def _condition(net: nn.Module, *others: object) -> tuple[object, ...]:
     return repr(net), {each.dtype for each in net.parameters()}, *others
+
+
+def _has_values(net: nn.Module, preprocessing: Preprocessing) -> bool:
+    """Whether a network is not on the meta device; lazy layers get their sizes."""
+    weights = [*net.parameters(), *net.buffers()]
+    if any(each.is_meta for each in weights if not is_lazy(each)):
+        return False
+    if any(is_lazy(each) for each in weights):
+        with torch.random.fork_rng(devices=[]):
+            give_sizes(net, preprocessing)
+    return True
 
 
 def _reading(
@@ -210,9 +227,7 @@ def _require_separate_answers(trial: TrialPass, are_probabilities: bool) -> None
 
 def _require_no_limits(trial: TrialPass, *, is_single: bool) -> None:
     """Raise ModelError for outputs from an activation that is neither a sigmoid nor a softmax."""
-    # Zeros alone may be the answer of a head that was not trained yet.
-    is_decision = bool(((trial.logits == 0) | (trial.logits == 1)).all()) and trial.logits.any()
-    if trial.activation is None and not trial.last and is_decision:
+    if trial.activation is None and _are_decisions(trial):
         raise ModelError(
             "the network returns decisions, 0 or 1, which say nothing about how certain they are: "
             "pass a network that returns the values before argmax or a comparison"
@@ -232,6 +247,40 @@ def _require_no_limits(trial: TrialPass, *, is_single: bool) -> None:
             f"{trial.last}): expected logits, or a softmax of them; pass a network that returns "
             "the values before this operation"
         )
+
+
+def _are_decisions(trial: TrialPass) -> bool:
+    """Whether the values are 0 or 1, or change in steps.
+
+    Without a graph they come from a comparison, also where all are 0. A decision that was given the
+    gradient of probabilities, as by Gumbel softmax, comes from them and is near 0 or 1.
+    """
+    values = trial.logits
+    near = torch.minimum(values.abs(), (values - 1).abs())
+    if not trial.last:
+        return not near.any()
+    return trial.last in _STEPS or (trial.last in BOUNDED and bool((near < _NEAR).all()))
+
+
+def _unsteady(net: nn.Module, trial: TrialPass) -> str:
+    """What is said of answers that depend on more than the image; empty where they do not."""
+    if trial.changes_with == "chance":
+        return (
+            "The network's answers are random: the same image has another one each time, as with "
+            "dropout that is always on or Gumbel softmax. Each answer and map is one draw."
+        )
+    if trial.changes_with is None:
+        return ""
+    names = [
+        name
+        for name, module in net.named_modules()
+        if getattr(module, "running_mean", "") is None and isinstance(module, _BatchNorm)
+    ]
+    cause = f": layer {names[0]} has no running statistics" if names else ""
+    return (
+        f"The network's answer for an image depends on the other images of its batch{cause}. The "
+        "same image alone, or among others, has another answer and other maps."
+    )
 
 
 def _is_fraction(values: Tensor) -> bool:

@@ -69,8 +69,8 @@ def _rows(value: Any, count: int) -> int | None:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         return None
     if value.ndim in (0, 1):
-        # A network with one output may squeeze it.
-        return 1 if value.numel() == count else None
+        # A network may squeeze its one output, or its answer for one image.
+        return 1 if value.numel() == count else value.numel() if count == 1 else None
     is_row = value.shape[0] == count and value.shape[1:].numel() == max(value.shape[1:])
     return int(value.shape[1:].numel()) if is_row else None
 

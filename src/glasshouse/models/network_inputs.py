@@ -9,12 +9,11 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from glasshouse.data.images import ImageSet, Splits
-from glasshouse.errors import ModelError, UsageError
+from glasshouse.errors import UsageError
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.forward import evaluating
 from glasshouse.models.logit_net import as_logit_net
 from glasshouse.models.preprocessing import Preprocessing
-from glasshouse.models.trial import trial_inputs, why_not_accepted
+from glasshouse.models.trial import give_sizes
 from glasshouse.rng import derive
 from glasshouse.settings import ModelSettings, Recipe, Settings
 
@@ -66,14 +65,9 @@ def checked_net(
     if any(is_lazy(p) for p in net.parameters()):
         # A copy, since also a network that fails must be left as it was.
         own = copy.deepcopy(net)
-        inputs = trial_inputs(own, preprocessing)
-        with evaluating(own), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(derive(seed, "weights"))
-            try:
-                own(inputs)
-            # A network of the user's own may raise anything.
-            except Exception as error:
-                raise ModelError(why_not_accepted(own, inputs, error)) from error
+            give_sizes(own, preprocessing)
     return as_logit_net(
         own, preprocessing, images.class_names, is_multi_label=images.is_multi_label
     )

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from glasshouse.models.preprocessing import Preprocessing, scale
 
 # Two, because what is right for one image may still mix the images of a batch.
 _IMAGES = 2
+# By how much answers may differ by rounding, as a share of the largest; in half precisions.
+_ALLOWED, _ALLOWED_IN_HALF = 1e-3, 0.05
 # As Pillow and the ITU (BT.601) weight red, green and blue.
 _LUMINANCE = (0.299, 0.587, 0.114)
 
@@ -33,7 +35,8 @@ class TrialPass:
     channels: how many it takes. place: where in its answer the logits are. logits: the values
     there, ``(2, k)``. activation: the softmax or sigmoid that they come from, if any. last: the
     name of the operation that they come from; empty without a graph. is_flat: whether the answer
-    has just this shape. changes_input: whether it writes into its input.
+    has just this shape. changes_input: whether it writes into its input. changes_with: what the
+    answer for an image depends on besides the image; None as it should be.
     """
 
     channels: int
@@ -43,6 +46,7 @@ class TrialPass:
     last: str
     is_flat: bool
     changes_input: bool
+    changes_with: Literal["chance", "batch"] | None = None
 
 
 def run_trial(net: nn.Module, preprocessing: Preprocessing, class_count: int | None) -> TrialPass:
@@ -63,15 +67,35 @@ def run_trial(net: nn.Module, preprocessing: Preprocessing, class_count: int | N
     place = place_of_logits(answer, _IMAGES, class_count)
     logits = logits_at(answer, place, _IMAGES)
     activation, last = watching.final(logits)
+    given = as_taken(net, inputs, channels)
+    alone, single = _answer_to_one(net, given, place)
     return TrialPass(
         channels=channels,
         place=place,
         logits=logits.detach(),
         activation=activation,
         last=last,
-        is_flat=isinstance(answer, Tensor) and answer.ndim == 2,
+        is_flat=all(isinstance(each, Tensor) and each.ndim == 2 for each in (answer, single)),
         changes_input=changes_input,
+        changes_with=None
+        if _are_alike(alone, logits[:1])
+        else _changes_with(net, given, place, logits.detach()),
     )
+
+
+def give_sizes(net: nn.Module, preprocessing: Preprocessing) -> None:
+    """Give lazy layers their sizes and first weights, by a forward pass of noise.
+
+    Raises ModelError for a network that does not accept it. The random state is the caller's.
+    """
+    inputs = trial_inputs(net, preprocessing)
+    # Not in inference mode, as weights that are made there cannot be trained.
+    with evaluating(net), torch.inference_mode(False), torch.no_grad():
+        try:
+            net(inputs)
+        # A network of the user's own may raise anything.
+        except Exception as error:
+            raise ModelError(why_not_accepted(net, inputs, error)) from error
 
 
 def trial_inputs(net: nn.Module, preprocessing: Preprocessing) -> Tensor:
@@ -152,6 +176,45 @@ def _watched(net: nn.Module, inputs: Tensor) -> tuple[Any, Watching, bool]:
         with Watching() as watching:
             answer = run_net(net, given)
         return answer, watching, given._version != version
+
+
+def _answer_to_one(net: nn.Module, inputs: Tensor, place: Place) -> tuple[Tensor, Any]:
+    """The logits of the first image alone, and the answer that they are in.
+
+    Raises ModelError for a network that takes two images but not one.
+    """
+    try:
+        answer = _answer_again(net, inputs[:1], seed=1)
+        return logits_at(answer, place, 1), answer
+    except Exception as error:
+        words = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise ModelError(
+            f"the network answers two images at once, but not a single one ({words}): pass a "
+            "network that takes any number of images"
+        ) from error
+
+
+def _changes_with(
+    net: nn.Module, inputs: Tensor, place: Place, logits: Tensor
+) -> Literal["chance", "batch"]:
+    """What makes the answer for an image differ when it is asked again, alone."""
+    again = logits_at(_answer_again(net, inputs, seed=2), place, _IMAGES)
+    return "batch" if _are_alike(again, logits) else "chance"
+
+
+def _answer_again(net: nn.Module, inputs: Tensor, seed: int) -> Any:
+    with _quietly(net), torch.no_grad():
+        # Otherwise what is random would be drawn as before.
+        torch.manual_seed(seed)
+        return run_net(net, inputs.clone())
+
+
+def _are_alike(one: Tensor, other: Tensor) -> bool:
+    is_exact = one.dtype in (torch.float32, torch.float64)
+    allowed = (_ALLOWED if is_exact else _ALLOWED_IN_HALF) * other.abs().max()
+    difference = (one - other).abs().max()
+    # Answers that are not finite are refused where they are given.
+    return not bool(difference > allowed)
 
 
 def run_net(net: nn.Module, inputs: Tensor) -> Any:

@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from glasshouse.errors import UsageError
+from glasshouse.errors import NotFinite, UsageError
 from glasshouse.explanation.store import load_page
 from glasshouse.workflow.use.explain_files import (
     ExplainRequest,
@@ -47,6 +48,15 @@ def test_all_methods_and_activations_bring_a_shallow_and_a_deep_layer() -> None:
     assert only.methods == () and only.activations == "shallow and deep"
     assert map_request(["activations"], activation_layers=["0"]).activations == ("0",)
     assert map_request(["grad-cam"]).activations == ()
+
+
+def test_an_image_that_has_no_answer_is_named(tmp_path: Path) -> None:
+    net = module_net()
+    with torch.no_grad():
+        next(net.parameters()).view(-1)[0] = float("nan")
+    request = ExplainRequest(tmp_path, map_request(["saliency"]))
+    with pytest.raises(NotFinite, match=r"^b/a\.png: the network has no answer for this image: "):
+        explain_images(classifier_of(net), some_images(1), ["b/a.png"], request)
 
 
 def test_an_unknown_method_names_the_nearest_and_the_groups() -> None:

@@ -106,8 +106,17 @@ def _multiplies_values(node: Node, users: Mapping[Node, list[Node]]) -> bool:
 def _attention_nodes(nodes: Iterable[Node]) -> Iterator[Node]:
     for node in nodes:
         name = node.name().split("Backward")[0]
-        if name.startswith(_FUSED) or (name in _SOFTMAX and len(_shape(node)) >= 3):
+        if name.startswith(_FUSED) or (name in _SOFTMAX and _is_over_keys(node)):
             yield node
+
+
+def _is_over_keys(node: Any) -> bool:
+    """Whether a softmax has the axes of attention: the keys, of which there are several, last."""
+    shape = _shape(node)
+    # The number of an axis that is counted from the end is saved without its sign.
+    axis = getattr(node, "_saved_dim", -1)
+    is_last = axis in (-1, len(shape) - 1, 2**64 - 1)
+    return len(shape) >= 3 and is_last and shape[-1] > 1
 
 
 def _shape(node: Any) -> tuple[int, ...]:

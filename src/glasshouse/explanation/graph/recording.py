@@ -97,8 +97,19 @@ def gradients(
         with context:
             # As a scalar: gradients of a vector import SymPy, which takes a third of a second.
             score = (recording.logits * selector).sum()
-            found = torch.autograd.grad(score, edges, retain_graph=True, allow_unused=True)
-    return tuple(full(_given(gradient)) for gradient in found)
+            try:
+                found = torch.autograd.grad(score, edges, retain_graph=True, allow_unused=True)
+            except RuntimeError as error:
+                if "use_reentrant" not in str(error):
+                    raise
+                raise ModelError(
+                    "part of the network is checkpointed with use_reentrant=True, which hides its "
+                    "operations: call torch.utils.checkpoint with use_reentrant=False"
+                ) from error
+    # Without a graph before a layer there is no edge of the image.
+    image = input_edge(recording).node if recording.inputs.requires_grad else None
+    pairs = zip(found, edges, strict=True)
+    return tuple(full(_given(gradient, edge.node is image)) for gradient, edge in pairs)
 
 
 def full(values: Tensor) -> Tensor:
@@ -293,7 +304,13 @@ def _require_logits(logits: object) -> None:
     require_finite(logits)
 
 
-def _given(gradient: Tensor | None) -> Tensor:
+def _given(gradient: Tensor | None, is_image: bool) -> Tensor:
+    if gradient is None and is_image:
+        raise ModelError(
+            "the class score has no gradient at the image: part of the network detaches values, "
+            "turns gradients off, or is quantised; explain a network that is differentiable from "
+            "image to logits"
+        )
     if gradient is None:
         raise ModelError(
             "the class score does not depend on the requested layer: choose a layer between the "

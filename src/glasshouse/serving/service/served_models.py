@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from glasshouse.models.classifier import MODEL_FILE, WEIGHTS_FILE, Classifier, scale
+from glasshouse.models.forward import evaluated
 from glasshouse.models.inference import inference_net
 from glasshouse.models.predict import logits_of_few, predict_logits
 from glasshouse.serving.service.problems import Problem
@@ -158,7 +159,7 @@ def inference_copy(classifier: Classifier) -> Classifier:
     own, found = (predict_logits(net, wanted, images) for net in (classifier.net, made.net))
     agrees = bool((found - own).abs().max() <= _TOLERANCE * own.abs().max())
     fast = made.net if agrees else copy.deepcopy(classifier.net)
-    return replace(classifier, net=fast.eval())
+    return replace(classifier, net=evaluated(fast))
 
 
 def _warm_up(model: ServedModel, batch: int) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from glasshouse.data.targets import joined_names
+from glasshouse.errors import NotFinite
 from glasshouse.explanation.draw.canvas import to_png
 from glasshouse.explanation.draw.overlay import DEFAULT, Palette
 from glasshouse.explanation.draw.photo_and_map import draw_photo_and_map
@@ -104,12 +105,16 @@ def explain_images(
     """Explain each image: write its sheet, a PNG per map, activations, raw maps and page.json.
 
     Where an image may have several labels, each predicted label has them in a folder of its own.
-    pixels: uint8 ``(n, 3, h, w)``; names: one per image, from which its folder is named.
+    pixels: uint8 ``(n, 3, h, w)``; names: one per image, from which its folder is named. Raises
+    NotFinite, naming the image.
     """
     rule = rule_of(classifier.conformity, classifier.thresholds, request.sets)
     results = []
     for image, name in zip(pixels, names, strict=True):
-        pages = explain_each_label(classifier, image, request.maps)
+        try:
+            pages = explain_each_label(classifier, image, request.maps)
+        except NotFinite as error:
+            raise NotFinite(f"{name}: {error}") from error
         for number, page in enumerate(pages, 1):
             page = replace(page, names=(name,), model=request.model, set_rule=rule)
             folder = request.out / _folder_name(name)
