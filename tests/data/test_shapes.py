@@ -100,3 +100,19 @@ def _histograms(images: ImageSet) -> np.ndarray:
     counts: np.ndarray = np.stack([np.bincount(row, minlength=64) for row in bins])
     shares: np.ndarray = counts / bins.shape[1]
     return shares
+
+
+def test_images_are_those_that_results_were_published_for() -> None:
+    """As numbers of each image, which leave room for the rounding of other processors."""
+    images = make_shapes("train", 20)
+    assert images.masks is not None
+    areas = [62, 91, 108, 47, 117, 71, 67, 99, 60, 51, 39, 82, 79, 87, 105, 92, 112, 116, 108, 64]
+    assert images.masks.sum((1, 2)) == pytest.approx(areas, abs=1)
+    ramp = np.linspace(0.5, 1.5, 3 * 32 * 32).reshape(3, 32, 32)
+    assert (images.pixels * ramp).mean((1, 2, 3)) == pytest.approx(
+        [
+            131.3, 128.8, 118.9, 146.8, 115.9, 135.6, 118.8, 122.5, 163.5, 117.5,
+            106.0, 117.9, 138.2, 140.4, 163.3, 120.8, 112.7, 127.6, 113.5, 133.4,
+        ],
+        abs=0.15,
+    )  # fmt: skip

@@ -43,6 +43,12 @@ def test_an_unknown_source_gets_the_nearest_name() -> None:
         load_splits("digit", DataSettings())
 
 
+@pytest.mark.parametrize("source", ["", " "])
+def test_an_empty_name_is_not_the_current_folder(source: str) -> None:
+    with pytest.raises(UsageError, match=r"is empty; the current folder is '\.'"):
+        load_splits(source)
+
+
 def test_the_fingerprint_tells_one_label_of_several_from_the_only_class() -> None:
     images = take(load_splits("digits", DataSettings()).train, range(4))
     alone = replace(images, targets=np.zeros(4, np.int64), class_names=("a",))

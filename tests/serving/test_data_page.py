@@ -1,9 +1,11 @@
 """The page of a source, and the addresses of its images."""
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
 import pytest
+from nicegui import ui
 from nicegui.testing import User
 from PIL import Image
 
@@ -23,6 +25,24 @@ def test_without_a_source_the_page_says_what_to_do(workbench: Workbench) -> None
         await user.should_see("digits")
 
     visit(workbench, story)
+
+
+def test_a_source_is_checked_once_it_has_a_name(workbench: Workbench) -> None:
+    went: list[str] = []
+
+    async def story(user: User) -> None:
+        await user.open("/data")
+        await user.should_see("No source selected")
+        (field,) = user.find(kind=ui.input).elements
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(ui.navigate, "to", went.append)
+            for words in ("  ", " my photos "):
+                field.value = words
+                user.find(kind=ui.input).trigger("keydown.enter")
+                await asyncio.sleep(0.05)
+
+    visit(workbench, story)
+    assert went == ["/data?source=my+photos"]
 
 
 def test_a_page_that_cannot_be_imported_says_so(

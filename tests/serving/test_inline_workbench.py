@@ -83,6 +83,8 @@ def test_colab_and_databricks_have_proxies_of_their_own(monkeypatch: pytest.Monk
     assert found.address == "https://5000-m-s-abc.europe-west4-0.prod.colab.dev/"
     assert "--no-websockets" in found.options and not found.is_shared
     assert found.options.count("--frame-host") == 2
+    host = found.options.index("--allow-host") + 1
+    assert found.options[host] == "5000-m-s-abc.europe-west4-0.prod.colab.dev"
     monkeypatch.delitem(sys.modules, "google.colab")
     tags = "spark.databricks.clusterUsageTags"
     settings = {

@@ -165,3 +165,9 @@ def test_without_steps_the_finished_share_is_that_of_the_epochs(
     assert snapshot is not None and snapshot.mark is None
     listed = replace(snapshot.listed, epochs=epochs, of=of)
     assert replace(snapshot, status="training", listed=listed).done == done
+    over = [
+        status
+        for status in ("waiting", "training", "finished", "measuring", "failed")
+        if replace(snapshot, status=status, has_report=True).is_over
+    ]
+    assert over == ["finished"]

@@ -24,7 +24,7 @@ from glasshouse.runs.listing import Listed, RunListing
 from glasshouse.runs.processes import process_started
 from glasshouse.serving import run_lookup, run_watch
 from glasshouse.serving.pages.live import epochs_of
-from glasshouse.serving.pages.parts import in_thread
+from glasshouse.serving.pages.parts import in_thread, table
 from glasshouse.serving.pages.results import _strength, chosen_classes, result_sentence
 from glasshouse.serving.pages.runs import run_rows
 from glasshouse.serving.run_watch import snapshot_of
@@ -195,8 +195,25 @@ def test_runs_are_compared_with_the_paired_test(full: Workbench) -> None:
         await user.should_see("2 runs")
         await user.should_see("McNemar")
         await user.should_see(content="points")
+        assert user.client is not None
+        # The Tab key enters the grid in one place, and arrow keys move on from there.
+        cells = [e for e in user.client.elements.values() if e.props.get("role") == "gridcell"]
+        assert [str(e.props["tabindex"]) for e in cells] == ["0", *["-1"] * (len(cells) - 1)]
 
     visit(full, story)
+
+
+def test_a_first_column_of_texts_is_wider_than_one_of_numbers(workbench: Workbench) -> None:
+    async def story(user: User) -> None:
+        await user.open("/")
+        assert user.client is not None
+        with user.client:
+            for numbers_from, share in ((1, "1fr"), (2, "1.4fr")):
+                whole = table(["a", "b", "c"], [["x", "1", "2"]], numbers_from=numbers_from)
+                (grid,) = whole.default_slot.children
+                assert grid.style["--first"] == share and grid.style["--columns"] == "2"
+
+    visit(workbench, story)
 
 
 @pytest.mark.parametrize("count", [0, 1, 9])

@@ -44,6 +44,12 @@ def folder(workbench: Workbench) -> Path:
     return place
 
 
+def test_loose_files_and_hidden_folders_are_no_classes(folder: Path) -> None:
+    (folder / "notes.txt").write_text("about the photos")
+    (folder / ".thumbnails").mkdir()
+    assert classes_of(folder) == {"cat": [], "dog": []}
+
+
 def images_of(folder: Path, name: str) -> list[str]:
     return [path.name for path in classes_of(folder)[name]]
 

@@ -38,6 +38,21 @@ def test_an_empty_workbench_says_how_to_begin(workbench: Workbench) -> None:
     visit(workbench, story)
 
 
+def test_a_photo_that_is_too_large_to_try_is_refused_with_the_limit(workbench: Workbench) -> None:
+    write_set(workbench, "cat", "dog")
+
+    async def story(user: User) -> None:
+        await user.open("/teach?set=pets")
+        assert user.client is not None
+        uploads = [e for e in user.client.elements.values() if "gh-try-drop" in e.classes]
+        (drop,) = uploads
+        (listener,) = (each for each in drop._event_listeners.values() if each.type == "rejected")
+        drop._handle_event({"listener_id": listener.id, "args": None})
+        await user.should_see("The file is too large: at most 20 MB.")
+
+    visit(workbench, story)
+
+
 def test_only_a_class_without_images_is_removed_without_a_question(workbench: Workbench) -> None:
     folder = write_set(workbench, "cat")
     add_class(folder, "owl")

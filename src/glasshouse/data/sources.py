@@ -85,6 +85,9 @@ def load_fitted(
 
 def require_source(source: str | Path, *, offline: bool = False) -> None:
     """Raise what `load_splits` would for a name that is no source; nothing is read."""
+    # An empty path is the current folder, which a variable without a value does not mean.
+    if isinstance(source, str) and not source.strip():
+        raise UsageError(f"the source {source!r} is empty; the current folder is '.'")
     if is_address(source):
         require_remote(str(source), offline=offline)
         return

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from glasshouse.models.classifier import Classifier
 from glasshouse.serving.service import uploads
 from glasshouse.serving.service.limits import Limits
-from glasshouse.serving.service.server import ShutdownPolicy, dedicate_process
+from glasshouse.serving.service.server import Server, ShutdownPolicy, dedicate_process
 from glasshouse.serving.service.service import Service, ToClassify, make_service
 from glasshouse.serving.service.uploads import Upload, pixels_of
 from tests.serving.service.conftest import png, running
@@ -49,6 +49,14 @@ def read_answer(connection: socket.socket) -> bytes:
     while len(body) < length:
         body += connection.recv(65536)
     return head + b"\r\n\r\n" + body
+
+
+@pytest.mark.parametrize(("grace", "seconds"), [(0.2, 1), (1.4, 1), (30.0, 30)])
+def test_accepted_requests_have_the_grace_in_whole_seconds(
+    service: Service, grace: float, seconds: int
+) -> None:
+    server = Server(None, service, ShutdownPolicy(grace=grace))
+    assert server.config.timeout_graceful_shutdown == seconds
 
 
 def test_a_shutdown_loses_no_request_that_was_sent(service: Service) -> None:
