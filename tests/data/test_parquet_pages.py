@@ -1,5 +1,6 @@
 """Headers of pages: read as the footer says, and bounded before anything is allocated."""
 
+import io
 import random
 from collections.abc import Callable
 from decimal import Decimal
@@ -81,6 +82,19 @@ def varint(number: int, width: int = 1) -> bytes:
         found[-1] |= 128
         found.append(0)
     return bytes(found)
+
+
+@pytest.mark.parametrize(("depth", "is_read"), [(5, True), (6, False)])
+def test_structures_within_structures_have_a_limit(depth: int, is_read: bool) -> None:
+    file = io.BytesIO(b"\x1c" * (depth - 1) + b"\x15\x02" + b"\0" * depth)
+    if is_read:
+        found: Any = parquet_pages._struct(file, 100)
+        for _ in range(depth - 1):
+            found = found[1]
+        assert found == {1: 1}
+    else:
+        with pytest.raises(ValueError, match="too large"):
+            parquet_pages._struct(file, 100)
 
 
 def number_at(data: bytes | bytearray, place: int) -> tuple[int, int]:

@@ -190,3 +190,10 @@ def test_a_label_of_all_images_or_of_none_has_the_odds_of_its_frequency() -> Non
     assert logits[:, 0] == pytest.approx(np.log(91), abs=1e-5)
     assert logits[:, 1] == pytest.approx(-np.log(91), abs=1e-5)
     assert ((logits[:, 2] > 0) == matrix[:, 2]).mean() > 0.9
+
+
+def test_more_rows_than_are_computed_at_once_have_one_answer_each() -> None:
+    features = np.arange(20_000, dtype=np.float64)[:, None]
+    layers = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(layers.weight)
+    assert head_logits(layers, features)[:, 0].tolist() == features[:, 0].tolist()
