@@ -7,6 +7,8 @@ from glasshouse.wording import (
     abbreviated,
     duration,
     file_size,
+    level,
+    listed,
     percentage,
     pluralize,
     readable_name,
@@ -46,6 +48,16 @@ def test_a_count_agrees_with_its_noun() -> None:
 )  # fmt: skip
 def test_percentages_are_never_rounded_to_nothing_or_to_certainty(share: float, words: str) -> None:
     assert percentage(share) == words
+
+
+def test_percentages_have_the_digits_that_a_column_or_a_level_asks_for() -> None:
+    assert [percentage(share, 1) for share in (0.08, 0.99999)] == ["8.0 %", "100.0 %"]
+    assert [level(share) for share in (0.95, 0.975)] == ["95 %", "97.5 %"]
+
+
+def test_words_are_listed_as_people_do() -> None:
+    assert [listed("abc"[:count]) for count in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+    assert listed("abc", "or") == "a, b or c"
 
 
 def test_a_name_that_is_not_utf_8_is_written_with_escapes() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ByteSize
@@ -17,8 +18,18 @@ def pluralize(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
-def percentage(share: float) -> str:
-    """A share in 0..1 as a text: "74 %", "99.8 %", and never "0 %" or "100 %" by rounding."""
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Words as text: "a", "a and b" or "a, b and c"."""
+    return f" {last} ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def percentage(share: float, digits: int | None = None) -> str:
+    """A share in 0..1 as a text: "74 %", "99.8 %", and never "0 %" or "100 %" by rounding.
+
+    digits: as many after the point, whatever the share; for columns, and where these are compared.
+    """
+    if digits is not None:
+        return f"{100 * share:.{digits}f} %"
     if 0 < share < 0.0005:
         return "under 0.1 %"
     if 0.9995 < share < 1:
@@ -27,9 +38,14 @@ def percentage(share: float) -> str:
     return f"{100 * share:.{0 if is_whole else 1}f} %"
 
 
+def level(share: float) -> str:
+    """A share that somebody chose, with the digits that it was given with: "95 %", "97.5 %"."""
+    return f"{100 * share:.4g} %"
+
+
 def metric_text(metric: str, value: float) -> str:
     """An accuracy in percent; a mean average precision, which is no share, as a number in 0..1."""
-    return f"{value:.2%}" if metric == ACCURACY else f"{value:.3f}"
+    return percentage(value, 2) if metric == ACCURACY else f"{value:.3f}"
 
 
 def duration(seconds: float) -> str:

@@ -51,3 +51,16 @@ def test_no_phrase_to_avoid_is_used(path: Path) -> None:
         for match in re.finditer(phrase.replace(" ", r'\s+(?:#\s+|")?'), text, re.IGNORECASE)
     ]
     assert found == []
+
+
+def test_percentages_are_written_in_one_place_and_with_a_space() -> None:
+    """Python's own format has none: "93.7%" would be next to "93.7 %"."""
+    own = re.compile(r"\{[^{}]*:[^{}:]*(?:\{[^{}]*\})?\.?\d*%\}|\{100 \* [^{}]+\} %")
+    package = ROOT / "src" / "glasshouse"
+    found = [
+        f"{path.relative_to(ROOT)}: {match.group()}, better: percentage() of wording.py"
+        for path in sorted(package.rglob("*.py"))
+        for match in own.finditer(path.read_text(encoding="utf-8"))
+        if path != package / "wording.py"
+    ]
+    assert found == []

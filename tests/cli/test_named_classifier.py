@@ -81,7 +81,7 @@ def test_own_code_is_explained_and_its_layers_are_listed(
 ) -> None:
     output = _answer(["explain", *NAMED, "image.png", "--method", "saliency"], capsys)
     best = max(_expected(), key=lambda name: _expected()[name])
-    assert output.startswith(f"image.png: {best} ({_expected()[best]:.1%})")
+    assert output.startswith(f"image.png: {best} ({100 * _expected()[best]:.1f} %)")
     listed = json.loads(_answer(["explain", *NAMED, "--layers", "--json"], capsys))
     assert listed[0]["kind"] == "Conv2d"
     assert listed[-1]["shape"] == [3]

@@ -26,15 +26,15 @@ def test_square_images_need_no_note(tmp_path: Path) -> None:
 def test_usual_photos_are_cropped(tmp_path: Path, size: tuple[int, int]) -> None:
     resize, why = choose_resize(_images(tmp_path, [size] * 4))
     assert resize == "crop"
-    assert f"removes {1 - min(size) / max(size):.0%} of an image" in why
-    assert "0% of the 4 images" in why
+    assert f"removes {100 - 100 * min(size) / max(size):.0f} % of an image" in why
+    assert "0 % of the 4 images" in why
 
 
 @pytest.mark.parametrize("size", [(32, 18), (10, 40)])
 def test_long_images_are_letterboxed(tmp_path: Path, size: tuple[int, int]) -> None:
     resize, why = choose_resize(_images(tmp_path, [size] * 3))
     assert resize == "letterbox"
-    assert "100% of the 3 images sampled, so grey bars" in why
+    assert "100 % of the 3 images sampled, so grey bars" in why
 
 
 def test_the_average_image_decides_and_not_a_single_panorama(tmp_path: Path) -> None:
@@ -42,8 +42,8 @@ def test_the_average_image_decides_and_not_a_single_panorama(tmp_path: Path) -> 
     resize, why = choose_resize(_images(tmp_path / "most", [*photos, (100, 10)]))
     assert resize == "crop"
     # 9 times a quarter and once nine tenths.
-    assert "removes 32% of an image on average" in why
-    assert "10% of the 10 images" in why
+    assert "removes 32 % of an image on average" in why
+    assert "10 % of the 10 images" in why
     assert choose_resize(_images(tmp_path / "some", [(40, 30)] * 2 + [(100, 10)]))[0] == "letterbox"
 
 

@@ -113,7 +113,7 @@ def test_imbalance_names_the_classes_and_the_baseline_accuracy() -> None:
     kept = np.flatnonzero((labels != 2) | (np.arange(400) < 40))
     finding = found(replace(splits, train=take(splits.train, kept)), "imbalance")
     assert "'south-west' 10" in finding.detail
-    assert "32% of the time" in finding.detail
+    assert "32 % of the time" in finding.detail
 
 
 @pytest.mark.parametrize(("smallest", "is_named"), [(34, False), (33, True)])
@@ -135,7 +135,7 @@ def test_other_class_proportions_in_a_split_are_a_warning() -> None:
     kept = np.flatnonzero((splits.test.labels != 1) | (np.arange(400) < 80))
     finding = found(replace(splits, test=take(splits.test, kept)), "class-shares")
     assert finding.title.startswith("The test split")
-    assert "'north-east' is 25% of train and 6% here" in finding.detail
+    assert "'north-east' is 25 % of train and 6 % here" in finding.detail
 
 
 @pytest.mark.parametrize("name", ["train", "validation", "test"])

@@ -93,7 +93,7 @@ def test_as_many_pairs_and_mistakes_are_listed_as_a_page_shows() -> None:
     low, value, high = (100 * each for each in (
         found.accuracy.low, found.accuracy.value, found.accuracy.high
     ))  # fmt: skip
-    assert f"accuracy {value:.1f}% ({low:.1f}% to {high:.1f}%), loss {found.loss:.3f}" in repr(
+    assert f"accuracy {value:.1f} % ({low:.1f} % to {high:.1f} %), loss {found.loss:.3f}" in repr(
         found
     )
     assert f"{found.mistake_count:,} mistakes)" in repr(found)

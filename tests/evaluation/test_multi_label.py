@@ -270,7 +270,7 @@ def test_the_summary_of_a_result_names_its_metrics() -> None:
     assert repr(found) == (
         f"MultiLabelEvaluation(300 images, 4 labels, mean average precision {mean.value:.3f} "
         f"({mean.low:.3f} to {mean.high:.3f}), F1 {f1.value:.3f}, all labels right "
-        f"{found.accuracy.value:.1%})"
+        f"{100 * found.accuracy.value:.1f} %)"
     )
 
 

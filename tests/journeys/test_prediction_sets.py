@@ -104,7 +104,7 @@ def test_evaluate_and_the_report_measure_coverage_on_the_test_split(
 ) -> None:
     code, output, _ = glasshouse_here(["evaluate", str(run)], capsys)
     stored = json.loads((run / "evaluation.json").read_text())["prediction_sets"]
-    assert code == 0 and f"95 % sets      {stored[1]['coverage']['value']:.2%}" in output
+    assert code == 0 and f"95 % sets      {100 * stored[1]['coverage']['value']:.2f} %" in output
     page = (run / "report.html").read_text()
     assert 'id="sets"' in page and "Of images like the 148 it was calibrated on" in page
     assert f"{100 * stored[1]['coverage']['value']:.1f}" in page

@@ -32,10 +32,12 @@ def test_the_tour_explains_a_photo_trains_and_shows_a_right_and_a_wrong_answer(
     assert done.returncode == 0, done.stderr
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < MOST_CPU_S
     story = done.stdout
-    assert re.search(r"^ +9\d\.\d\d%  cat$", story, re.M)
+    assert re.search(r"^ +9\d\.\d\d %  cat$", story, re.M)
     assert "passed every check:\n        integrated-gradients\n" in story
     assert "trust integrated-gradients. It shows that\nthe network looks at the face" in story
-    assert re.search(r"^Test accuracy \d\d\.\d\d% \(.*\), 95 % confidence interval\.$", story, re.M)
+    assert re.search(
+        r"^Test accuracy \d\d\.\d\d % \(.*\), 95 % confidence interval\.$", story, re.M
+    )
     right = re.search(
         r"^Right: shapes/\S+ is of the class (\w+), the network says (\w+) ", story, re.M
     )

@@ -137,7 +137,7 @@ def test_cross_validation_gives_an_accuracy_with_its_interval(
     photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     common = ["folds", photos, "--backbone", NET, *FAST, "--folds", "3"]
-    assert re.search(r"accuracy +[\d.]+% \([\d.]+% to [\d.]+%\)", run(capsys, *common)[0])
+    assert re.search(r"accuracy +[\d.]+ % \([\d.]+ to [\d.]+\)", run(capsys, *common)[0])
     out = tmp_path / "folds"
     facts = json.loads(run(capsys, *common, "--json", "--out", out)[0])
     assert json.loads((out / "evaluation.json").read_text(encoding="utf-8")) == facts

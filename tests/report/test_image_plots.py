@@ -25,7 +25,7 @@ def test_examples_show_the_worst_mistakes_first(images: ImageSet, predictions: P
     place = predictions.ids.tolist().index(worst.id)
     shown = figure.axes[0].images[0].get_array()
     assert np.array_equal(np.asarray(shown), images.pixels[place].transpose(1, 2, 0))
-    expected = f"{worst.true}\n→ {worst.predicted} {worst.probability:.0%}"
+    expected = f"{worst.true}\n→ {worst.predicted} {100 * worst.probability:.0f} %"
     assert figure.axes[0].get_title() == expected
     assert sum(bool(axes.images) for axes in figure.axes) == 5
 

@@ -16,7 +16,7 @@ def page(tmp_path: Path, *suspects: SuspectLabel | SuspectPair) -> str:
 
 def test_an_image_has_its_label_and_the_class_predicted_instead(tmp_path: Path) -> None:
     text = page(tmp_path, SuspectLabel("a.png", "cat", "dog", 0.1, 0.9))
-    assert "labelled cat 10%, predicted dog 90%" in text and "1 of 9 images" in text
+    assert "labelled cat 10.0 %, predicted dog 90.0 %" in text and "1 of 9 images" in text
 
 
 def test_of_several_labels_a_pair_says_which_is_missing_and_which_is_wrong(tmp_path: Path) -> None:
@@ -25,6 +25,6 @@ def test_of_several_labels_a_pair_says_which_is_missing_and_which_is_wrong(tmp_p
         SuspectPair("a.png", "cat", is_given=True, probability=0.03),
         SuspectPair("a.png", "dog", is_given=False, probability=0.97),
     )
-    assert "labelled cat, predicted only 3%" in text
-    assert "labelled not dog, predicted dog 97%" in text
+    assert "labelled cat, predicted only 3.0 %" in text
+    assert "labelled not dog, predicted dog 97.0 %" in text
     assert "1 of 9 images" in text

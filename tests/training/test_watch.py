@@ -32,7 +32,9 @@ def test_training_shows_images_per_second_and_the_time_left(
     lines = capsys.readouterr().err.splitlines()
     # After three steps: 150 images in 12 s, and nine of the twelve steps left at 6 s each.
     assert lines[0] == "  epoch 1/3  12 images/s  54 s left"
-    assert lines[1].startswith("epoch 1/3  train loss 0.500 acc 75.00%  val loss 0.400 acc 80.00%")
+    assert lines[1].startswith(
+        "epoch 1/3  train loss 0.500 acc 75.00 %  val loss 0.400 acc 80.00 %"
+    )
     assert lines[1].endswith("24.0 s  8 images/s")
 
 
@@ -60,7 +62,7 @@ def test_a_notebook_has_one_table_that_grows(
     assert "<progress value=" in notebook.shown[1] and "images/s" in notebook.shown[2]
     last = notebook.shown[-1]
     assert last.count("<tr>") == 4 and "<progress" not in last
-    assert f"<td>{epochs[-1].validation_accuracy:.2%}</td>" in last
+    assert f"<td>{100 * epochs[-1].validation_accuracy:.2f} %</td>" in last
     assert capsys.readouterr() == ("", "")
 
 

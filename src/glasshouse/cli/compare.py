@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glasshouse.cli.options import DataDir, Json, Offline, Reread, print_json
-from glasshouse.wording import pluralize
+from glasshouse.wording import percentage, pluralize
 
 if TYPE_CHECKING:
     from glasshouse.evaluation.compare import Comparison, Disagreement
@@ -90,11 +90,9 @@ def format_comparison(comparison: "Comparison | LabelComparison") -> str:
 
 
 def _metrics(comparison: "Comparison") -> Iterator[str]:
-    from glasshouse.cli.metrics_text import with_interval
-
     width = max(len(comparison.first), len(comparison.second))
-    yield f"{comparison.first:<{width}}  {with_interval(comparison.first_accuracy)}"
-    yield f"{comparison.second:<{width}}  {with_interval(comparison.second_accuracy)}"
+    yield f"{comparison.first:<{width}}  {comparison.first_accuracy}"
+    yield f"{comparison.second:<{width}}  {comparison.second_accuracy}"
     change, loss = comparison.difference, comparison.loss_difference
     yield (
         f"accuracy in points, {comparison.second} minus {comparison.first}: "
@@ -123,8 +121,8 @@ def _classes(comparison: "Comparison") -> Iterator[str]:
         interval = f"{100 * change.low:+.1f} to {100 * change.high:+.1f}"
         p = "< 0.001" if row.p_adjusted < 0.001 else f"{row.p_adjusted:.3f}"
         yield (
-            f"{row.name:<{width}}  {row.first.value:>{len(first)}.1%}  "
-            f"{row.second.value:>{len(second)}.1%}  {100 * change.value:+6.1f}  "
+            f"{row.name:<{width}}  {percentage(row.first.value, 1):>{len(first)}}  "
+            f"{percentage(row.second.value, 1):>{len(second)}}  {100 * change.value:+6.1f}  "
             f"{interval:<16}  {p}"
         )
 

@@ -5,7 +5,7 @@ import time
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from glasshouse.cli.metrics_text import value_with_interval, with_interval
+from glasshouse.cli.metrics_text import value_with_interval
 from glasshouse.cli.progress_bars import data_progress, say
 from glasshouse.cli.signals import catch_signals
 from glasshouse.wording import duration, pluralize
@@ -116,7 +116,7 @@ def headline(result: "Result") -> str:
         found = value_with_interval(result.evaluation.mean_average_precision)
         images = pluralize(len(result.predictions), "image")
         return f"test mean average precision {found}, 95 % confidence interval, on {images}"
-    accuracy = with_interval(result.evaluation.accuracy)
+    accuracy = str(result.evaluation.accuracy)
     images = pluralize(len(result.predictions), "image")
     return f"test accuracy {accuracy}, 95 % confidence interval, on {images}"
 

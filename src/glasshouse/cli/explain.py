@@ -24,6 +24,7 @@ from glasshouse.cli.options import (
 )
 from glasshouse.errors import UsageError
 from glasshouse.explanation.methods import ALL, ALL_METHODS, require_named_methods
+from glasshouse.wording import percentage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -267,9 +268,9 @@ def _lines(answer: "Explained") -> "Iterator[str]":
 
     if answer.is_multi_label:
         yield f"{answer.image}: {answer.predicted}"
-        yield f"  explained: {answer.explained} ({answer.probability:.1%})"
+        yield f"  explained: {answer.explained} ({percentage(answer.probability, 1)})"
     else:
-        yield f"{answer.image}: {answer.predicted} ({answer.probability:.1%})"
+        yield f"{answer.image}: {answer.predicted} ({percentage(answer.probability, 1)})"
     if answer.explained != answer.predicted and not answer.is_multi_label:
         yield f"  explained: {answer.explained}"
     if answer.sets is not None:

@@ -20,6 +20,7 @@ from glasshouse.cli.options import (
     print_json,
     with_shorthands,
 )
+from glasshouse.wording import percentage
 
 if TYPE_CHECKING:
     from glasshouse.evaluation.suspect_labels import SuspectLabel, SuspectPair
@@ -169,11 +170,11 @@ def _suspect_line(each: "SuspectLabel | SuspectPair") -> str:
 
     if isinstance(each, SuspectLabel):
         return (
-            f"{each.id}: labelled {each.label} ({each.label_probability:.0%}), "
-            f"predicted {each.suggested} ({each.suggested_probability:.0%})"
+            f"{each.id}: labelled {each.label} ({percentage(each.label_probability, 1)}), "
+            f"predicted {each.suggested} ({percentage(each.suggested_probability, 1)})"
         )
     given = f"labelled {each.label}" if each.is_given else f"not labelled {each.label}"
-    return f"{each.id}: {given}, whose predicted probability is {each.probability:.0%}"
+    return f"{each.id}: {given}, whose predicted probability is {percentage(each.probability, 1)}"
 
 
 def _request(

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from glasshouse.wording import level, percentage
+
 if TYPE_CHECKING:
     from glasshouse.evaluation.evaluation import AnyEvaluation, Evaluation
     from glasshouse.evaluation.intervals import Interval
@@ -24,16 +26,11 @@ def format_evaluation(evaluation: "AnyEvaluation") -> str:
     )
 
 
-def with_interval(share: "Interval") -> str:
-    """A share in percent, followed by its 95 % confidence interval."""
-    return f"{share.value:.2%} ({share.low:.2%} to {share.high:.2%})"
-
-
 def metric_interval(metric: str, value: "Interval") -> str:
     """A metric by its name, as `main_metric` has it, followed by its 95 % interval."""
     from glasshouse.wording import ACCURACY
 
-    return with_interval(value) if metric == ACCURACY else value_with_interval(value)
+    return str(value) if metric == ACCURACY else value_with_interval(value)
 
 
 def format_seeds(summary: "SeedSummary") -> str:
@@ -60,22 +57,22 @@ def format_seeds(summary: "SeedSummary") -> str:
 
 
 def _headline(evaluation: "Evaluation") -> Iterator[str]:
-    yield f"accuracy       {with_interval(evaluation.accuracy)}, 95 % confidence interval"
+    yield f"accuracy       {evaluation.accuracy}, 95 % confidence interval"
     for top in evaluation.top_k:
-        yield f"top-{top.k}          {with_interval(top.accuracy)}"
+        yield f"top-{top.k}          {top.accuracy}"
     yield f"images         {evaluation.image_count:,}, {evaluation.mistake_count:,} misclassified"
-    baseline = f"{evaluation.commonest_share:.2%}"
+    baseline = percentage(evaluation.commonest_share, 2)
     yield f"baseline       {baseline}, always predicting the most common class"
     before, after = evaluation.before, evaluation.after
     yield f"loss           {before.loss:.4f}, calibrated {after.loss:.4f}"
     yield (
-        f"calibration    error (ECE) {before.ece:.2%}, "
-        f"{after.ece:.2%} at temperature {after.temperature:.3f}"
+        f"calibration    error (ECE) {percentage(before.ece, 2)}, "
+        f"{percentage(after.ece, 2)} at temperature {after.temperature:.3f}"
     )
     for sets in evaluation.prediction_sets:
         kind = f"{sets.method}, per class" if sets.class_conditional else sets.method
         yield (
-            f"{100 * sets.asked:.4g} % sets      {with_interval(sets.coverage)} have the true "
+            f"{level(sets.asked)} sets      {sets.coverage} have the true "
             f"class, {sets.mean_size.value:.2f} classes on average ({kind})"
         )
 
@@ -91,16 +88,16 @@ def _label_headline(evaluation: "MultiLabelEvaluation") -> Iterator[str]:
     yield f"guessing                {evaluation.chance:.3f}"
     score = value_with_interval(evaluation.macro_f1)
     yield f"F1                      macro {score}, micro {evaluation.micro_f1:.3f}"
-    yield f"all labels right        {with_interval(evaluation.accuracy)}"
-    baseline = f"{evaluation.commonest_share:.2%}"
+    yield f"all labels right        {evaluation.accuracy}"
+    baseline = percentage(evaluation.commonest_share, 2)
     yield f"baseline                {baseline}, always predicting the most common combination"
     bare = f"{evaluation.unlabelled_count:,} without a label"
     yield f"images                  {evaluation.image_count:,}, {bare}"
     before, after = evaluation.before, evaluation.after
     yield f"loss                    {before.loss:.4f}, calibrated {after.loss:.4f}"
     yield (
-        f"calibration             error (ECE) {before.ece:.2%}, "
-        f"{after.ece:.2%} at temperature {after.temperature:.3f}"
+        f"calibration             error (ECE) {percentage(before.ece, 2)}, "
+        f"{percentage(after.ece, 2)} at temperature {after.temperature:.3f}"
     )
 
 
@@ -116,7 +113,7 @@ def label_lines(evaluation: "MultiLabelEvaluation") -> Iterator[str]:
         )
         yield (
             f"{row.name:<{width}}  {row.support:>8,}  {precision:<22}  {score:<22}  "
-            f"{row.threshold:>9.2%}"
+            f"{percentage(row.threshold, 2):>9}"
         )
     if len(rows) > _CLASSES:
         yield f"and {len(rows) - _CLASSES} more labels; see all with --json"
@@ -127,7 +124,7 @@ def class_lines(rows: "Sequence[ClassMetrics]") -> Iterator[str]:
     width = max(5, *(len(row.name) for row in rows))
     yield f"{'class':<{width}}    images  precision  recall                       F1"
     for row in rows[:_CLASSES]:
-        recall = with_interval(row.recall) if row.recall else "-"
+        recall = str(row.recall) if row.recall else "-"
         yield (
             f"{row.name:<{width}}  {row.support:>8,}  {_percent(row.precision):>9}  "
             f"{recall:<27}  {_percent(row.f1):>6}"
@@ -142,15 +139,15 @@ def _mistakes(evaluation: "Evaluation") -> Iterator[str]:
         return
     yield "most confused classes"
     for pair in evaluation.confused_pairs[:_PAIRS]:
-        share = f"{pair.share:.1%} of the class"
+        share = f"{percentage(pair.share, 1)} of the class"
         yield f"  {pair.true} predicted as {pair.predicted}: {pair.count} ({share})"
     yield "most confident mistakes"
     for mistake in evaluation.mistakes[:_MISTAKES]:
         yield (
             f"  {mistake.id}: {mistake.true} predicted as {mistake.predicted} "
-            f"with {mistake.probability:.1%}"
+            f"with {percentage(mistake.probability, 1)}"
         )
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+    return "-" if value is None else percentage(value, 1)

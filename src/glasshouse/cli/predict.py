@@ -22,6 +22,7 @@ from glasshouse.cli.options import (
     Weights,
     print_json,
 )
+from glasshouse.wording import level, percentage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -175,7 +176,7 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
         yield from map(_line, best) if best else [_NO_LABEL]
     if "prediction_set" in answer:
         found = answer["prediction_set"]
-        yield f"  {100 * found['coverage']:.4g} % prediction set: {found['words']}"
+        yield f"  {level(found['coverage'])} prediction set: {found['words']}"
     if "unknown" in answer:
         found = answer["unknown"]
         advice = "do not rely on the answer" if "top" in answer else "no class is named"
@@ -185,4 +186,4 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _line(entry: Mapping[str, Any]) -> str:
-    return f"  {entry['probability']:7.2%}  {entry['class']}"
+    return f"  {percentage(entry['probability'], 2):>8}  {entry['class']}"

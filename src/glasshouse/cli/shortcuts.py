@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glasshouse.cli.options import DataDir, Json, Net, Offline, Reread, UseDevice, print_json
+from glasshouse.wording import percentage
 
 if TYPE_CHECKING:
     from glasshouse.explanation.shortcuts.find import Shortcuts
@@ -94,5 +95,5 @@ def _print_tests(found: "Shortcuts") -> None:
             alone = found.alone[test.name].accuracy
             mark = "  SHORTCUT" if test.is_used else ""
             print(f"{test.name:{width}}  {value:+11.1f}  {low:+7.1f} to {high:+7.1f}  "
-                  f"{alone:12.0%}{mark}")  # fmt: skip
+                  f"{percentage(alone, 0):>13}{mark}")  # fmt: skip
     print("\nalone: the accuracy of a classifier that sees nothing else")

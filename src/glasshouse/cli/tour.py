@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from glasshouse.cli.metrics_text import with_interval
-from glasshouse.wording import pluralize
+from glasshouse.wording import percentage, pluralize
 
 if TYPE_CHECKING:
     from glasshouse.explanation.nouns import Explanation
@@ -73,7 +72,7 @@ def _show_photo(folder: Path) -> "Explained":
     pixels = read_images([EXAMPLE_PHOTO], classifier)
     (shares,) = softmax(logits_of(classifier, pixels).astype(float) / classifier.temperature)
     for answer in most_probable(shares, classifier.class_names, 3):
-        _tell(f"    {answer['probability']:7.2%}  {answer['class']}")
+        _tell(f"    {percentage(float(answer['probability']), 2):>8}  {answer['class']}")
 
     _heading(2, "Why? Which explanation can you trust?")
     _tell(
@@ -105,8 +104,8 @@ def _show_maps(explained: "Explained") -> None:
     where = "it" if len(names) == 1 else f"that of {best.method}"
     _tell(
         f"{passed} of {len(explained.explanations)} passed: {', '.join(names)}.\n"
-        f"In {where}, the eyes and the nose cover {area:.0%} of the image and hold\n"
-        f"{share:.0%} of the evidence for {explained.explained}.\n"
+        f"In {where}, the eyes and the nose cover {percentage(area, 0)} of the image and hold\n"
+        f"{percentage(share, 0)} of the evidence for {explained.explained}.\n"
     )
     sheet = next(path for path in explained.files if path.name == "sheet.png")
     _tell(f"All maps with their checks:\n    {sheet}")
@@ -165,7 +164,7 @@ def _train(run: Path) -> "list[Example]":
     command = _command("glasshouse", "train", SOURCE, "--recipe", RECIPE, *overrides, "--out", run)
     request = TrainRequest(SOURCE, recipe, run, offline=True, command=command)
     result = run_to_the_end(request)
-    accuracy = with_interval(result.evaluation.accuracy)
+    accuracy = str(result.evaluation.accuracy)
     _tell(f"Test accuracy {accuracy}, 95 % confidence interval.")
     test = load_splits(SOURCE, recipe.data, offline=True).test
     rows = [row for row in most_confident(result.predictions) if row is not None]
@@ -190,12 +189,12 @@ def _sentences(is_right: bool, example: "Example | None") -> str:
     kind = "Right" if is_right else "Wrong"
     if example is None:
         return f"{kind}: no answer on the test images was {kind.lower()}.\n"
-    share = "over 99.9%" if example.probability > 0.9995 else f"{example.probability:.1%}"
+    share = "over 99.9 %" if example.probability > 0.9995 else percentage(example.probability, 1)
     return (
         f"{kind}: {example.id} is of the class {example.true}, the network says "
         f"{example.predicted} ({share}).\n"
-        f"    {example.on_object:.0%} of the evidence lies on the object, which covers "
-        f"{example.area:.0%} of the image.\n    {_verdict(example)}\n"
+        f"    {percentage(example.on_object, 0)} of the evidence lies on the object, which covers "
+        f"{percentage(example.area, 0)} of the image.\n    {_verdict(example)}\n"
     )
 
 

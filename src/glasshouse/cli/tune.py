@@ -24,7 +24,7 @@ from glasshouse.cli.options import (
     print_json,
     with_shorthands,
 )
-from glasshouse.wording import pluralize
+from glasshouse.wording import percentage, pluralize
 
 if TYPE_CHECKING:
     from glasshouse.report.tuning_plots import TrialRecord
@@ -157,7 +157,8 @@ def format_search(found: "SearchResult") -> str:
     lines = [f"best: trial {found.best_number}, validation {found.metric} {value}"]
     lines += [f"  {key} = {_shown(value)}" for key, value in found.best_values.items()]
     lines += [
-        f"  {key} explains {share:.0%} of the variation" for key, share in found.importance.items()
+        f"  {key} explains {percentage(share, 0)} of the variation"
+        for key, share in found.importance.items()
     ]
     lines.append(f"trials: {counts}")
     lines.append(

@@ -7,6 +7,7 @@ import numpy as np
 from glasshouse.data.decode import image_size
 from glasshouse.data.embedded import ImageFile, sampled
 from glasshouse.data.images import Resize
+from glasshouse.wording import percentage
 
 _SAMPLED = 1000
 # A 4:3 photo loses a quarter and a 3:2 photo a third, and the subject is usually in the middle.
@@ -26,8 +27,9 @@ def choose_resize(paths: Sequence[ImageFile]) -> tuple[Resize, str]:
         return "crop", ""
     mean, much = losses.mean(), (losses > _ACCEPTABLE).mean()
     found = (
-        f"Cropping to squares removes {mean:.0%} of an image on average, and more than "
-        f"{_ACCEPTABLE:.0%} from {much:.0%} of the {len(losses):,} images sampled"
+        f"Cropping to squares removes {percentage(mean, 0)} of an image on average, and more "
+        f"than {percentage(_ACCEPTABLE, 0)} from {percentage(much, 0)} of the {len(losses):,} "
+        "images sampled"
     )
     if mean <= _ACCEPTABLE:
         return "crop", f"{found}, so images are cropped; change it with data.resize."

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from glasshouse.data.findings import SPLIT_NAMES, TEST, AllImages, Finding, Level
 from glasshouse.data.image_hashes import LEAST_LIKENESS, MOST_BITS, Thumbnails, near_pairs
-from glasshouse.wording import pluralize
+from glasshouse.wording import percentage, pluralize
 
 # Duplicates of less than this share of the test images cannot move the accuracy by a point.
 BLOCKING_SHARE = 0.01
@@ -43,7 +43,7 @@ def exact_duplicates(digests: Sequence[bytes], whole: AllImages) -> Iterator[Fin
             "error" if share >= BLOCKING_SHARE else "warning",
             f"{pluralize(len(disputed), 'image')} with contradicting labels",
             "Equal images have different labels, so at least one label in each group is wrong. "
-            f"They are up to {share:.2%} of a split.",
+            f"They are up to {percentage(share, 2)} of a split.",
             (disputed, whole),
         )
     leaked = [group for group in groups if _spans_splits(group, whole)]
@@ -142,8 +142,8 @@ def _effect(share: float) -> str:
     if share == 0:
         return "No test image is among them."
     return (
-        f"They are {share:.2%} of the test images: the accuracy may be up to {100 * share:.2f} "
-        "points too high."
+        f"They are {percentage(share, 2)} of the test images: the accuracy may be up to "
+        f"{100 * share:.2f} points too high."
     )
 
 

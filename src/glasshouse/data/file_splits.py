@@ -29,6 +29,7 @@ from glasshouse.data.targets import Targets, class_counts
 from glasshouse.errors import DataError, UnreadableFiles
 from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
+from glasshouse.wording import percentage
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -142,8 +143,8 @@ def _divide(
             seed=seed,
         )
         note = (
-            f"{settings.test_fraction:.0%} of the images were held out for test and {share:.0%} "
-            "of the rest for validation, by a hash of their ids."
+            f"{percentage(settings.test_fraction, 0)} of the images were held out for test and "
+            f"{percentage(share, 0)} of the rest for validation, by a hash of their ids."
         )
         return dict(zip(_SPLIT_NAMES, found, strict=True)), (note,)
     if "train" not in given:
@@ -154,7 +155,7 @@ def _divide(
         return given, ("Train, validation and test are the splits of the source.",)
     train = given["train"]
     inner, held = two_way_split(listing.ids[train], listing.targets[train], share, seed=seed)
-    note = f"{share:.0%} of train were held out for validation, by a hash of their ids."
+    note = f"{percentage(share, 0)} of train were held out for validation, by a hash of their ids."
     if "test" in given:
         return {"train": train[inner], "validation": train[held], "test": given["test"]}, (note,)
     renamed = (

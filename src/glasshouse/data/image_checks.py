@@ -23,7 +23,7 @@ from glasshouse.data.image_hashes import thumbnails_of
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.data.placeholders import PLACEHOLDER_RULE, placeholders_in
 from glasshouse.errors import require_type
-from glasshouse.wording import pluralize
+from glasshouse.wording import percentage, pluralize
 
 # The most frequent class has this many times the images of the rarest.
 _IMBALANCE = 3.0
@@ -166,8 +166,10 @@ def _class_shares(splits: Splits) -> Iterator[Finding]:
     for name, images in by_split(splits).items():
         changed = _changed_shares(splits.train, images)
         if changed:
-            pieces = [f"'{n}' is {theirs:.0%} of train and {ours:.0%} here" for n, theirs, ours in
-                      changed[:3]]  # fmt: skip
+            pieces = [
+                f"'{name}' is {percentage(theirs, 0)} of train and {percentage(ours, 0)} here"
+                for name, theirs, ours in changed[:3]
+            ]
             detail = (
                 f"{'; '.join(pieces)}. An accuracy on it says little about images distributed as "
                 "in train; look at the recall of each class, or split again."
@@ -211,10 +213,11 @@ def _imbalance(splits: Splits) -> Iterator[Finding]:
         title = f"The most frequent label is on {ratio:.1f} times the images of the rarest"
         yield Finding("imbalance", "warning", title, detail)
     elif ratio >= _IMBALANCE:
+        always = counts[most] / sum(counts.values())
         detail = (
             f"'{most}' has {counts[most]:,} training images, '{least}' {counts[least]:,}. "
-            f"Always predicting '{most}' is right {counts[most] / sum(counts.values()):.0%} of "
-            "the time; look at the recall of each class, not only at the accuracy. With "
+            f"Always predicting '{most}' is right {percentage(always, 0)} of the time; look at the "
+            "recall of each class, not only at the accuracy. With "
             "train.sampling or train.class_weights = 'balanced', all classes count equally."
         )
         yield Finding(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from glasshouse.data.images import ImageSet
 from glasshouse.data.pixel_blocks import Images, blocks
 from glasshouse.data.targets import class_counts, has_any
+from glasshouse.wording import percentage
 
 # Smaller images, enlarged from smaller ones as a rule, have no legible text to recognise.
 SMALLEST_SIDE = 48
@@ -24,10 +25,11 @@ _MOST_OF_CLASS = 0.25
 # The grey bars of a letterboxed image, as `fit_to_size` draws them.
 _BAR = 127
 PLACEHOLDER_RULE = (
-    f"At least {_FLAT_SHARE:.0%} of the pixels are within one grey level of a single value, at "
-    f"least {_GREY_SHARE:.0%} are colourless, and some row crosses from background to ink or back "
-    f"{_FEWEST_CROSSINGS} times or more, as a line of text does. Not judged: images below "
-    f"{SMALLEST_SIDE} pixels, and classes in which such flat images are common."
+    f"At least {percentage(_FLAT_SHARE, 0)} of the pixels are within one grey level of a single "
+    f"value, at least {percentage(_GREY_SHARE, 0)} are colourless, and some row crosses from "
+    f"background to ink or back {_FEWEST_CROSSINGS} times or more, as a line of text does. "
+    f"Not judged: images below {SMALLEST_SIDE} pixels, and classes in which such flat "
+    "images are common."
 )
 
 

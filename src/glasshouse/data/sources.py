@@ -29,6 +29,7 @@ from glasshouse.data.targets import is_matrix
 from glasshouse.errors import DataError, UsageError, describe_refused, nearest, require_type
 from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
+from glasshouse.wording import percentage
 
 _SHAPES_COUNTS = {"train": 5000, "validation": 1000, "test": 1000}
 _MULTI_SHAPES_COUNTS = {"train": 4000, "validation": 1000, "test": 1000}
@@ -189,7 +190,8 @@ def _cifar10(settings: DataSettings, access: Access) -> Splits:
     images, test = read_cifar(folder)
     share = settings.validation_fraction
     train, validation = two_way_split(images.ids, images.labels, share, seed=settings.split_seed)
-    note = f"{share:.0%} of the 50,000 were held out for validation; test is the official test set."
+    held_out = f"{percentage(share, 0)} of the 50,000 were held out for validation"
+    note = f"{held_out}; test is the official test set."
     return Splits(take(images, train), take(images, validation), test, notes=(note,))
 
 
@@ -203,8 +205,9 @@ def _digits(settings: DataSettings, access: Access) -> Splits:
         seed=settings.split_seed,
     )
     note = (
-        f"{settings.test_fraction:.0%} of the images were held out for test and "
-        f"{settings.validation_fraction:.0%} of the rest for validation, by a hash of their ids."
+        f"{percentage(settings.test_fraction, 0)} of the images were held out for test and "
+        f"{percentage(settings.validation_fraction, 0)} of the rest for validation, by a hash of "
+        "their ids."
     )
     return Splits(take(images, train), take(images, validation), take(images, test), notes=(note,))
 

@@ -28,6 +28,7 @@ from glasshouse.evaluation.multi_label import MultiLabelEvaluation, evaluate_lab
 from glasshouse.evaluation.set_coverage import SetMetrics, reported_sets
 from glasshouse.models.predict import Predictions
 from glasshouse.notebook import html_for_notebook
+from glasshouse.wording import percentage
 
 PAIRS, MISTAKES = 20, 100
 
@@ -73,7 +74,8 @@ class Evaluation:
         low, high = self.accuracy.low, self.accuracy.high
         return (
             f"Evaluation({self.image_count:,} images, {len(self.class_names)} classes, "
-            f"accuracy {self.accuracy.value:.1%} ({low:.1%} to {high:.1%}), "
+            f"accuracy {percentage(self.accuracy.value, 1)} "
+            f"({percentage(low, 1)} to {percentage(high, 1)}), "
             f"loss {self.loss:.3f}, {self.mistake_count:,} mistakes)"
         )
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.errors import UsageError
+from glasshouse.wording import percentage
 
 # Resampled counts are drawn in chunks of about this many numbers, to bound the memory.
 _CHUNK = 2_000_000
@@ -22,8 +23,7 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        value, low, high = (f"{100 * each:.2f}" for each in (self.value, self.low, self.high))
-        return f"{value} % ({low} to {high})"
+        return f"{percentage(self.value, 2)} ({100 * self.low:.2f} to {100 * self.high:.2f})"
 
     def __repr__(self) -> str:
         # In its own unit: the difference of two losses is no percentage.

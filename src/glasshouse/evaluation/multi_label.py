@@ -18,6 +18,7 @@ from glasshouse.evaluation.label_calibration import label_calibration
 from glasshouse.evaluation.label_losses import label_losses
 from glasshouse.models.predict import Predictions
 from glasshouse.notebook import html_for_notebook
+from glasshouse.wording import percentage
 
 Floats = NDArray[np.float64]
 
@@ -87,7 +88,7 @@ class MultiLabelEvaluation:
         return (
             f"MultiLabelEvaluation({self.image_count:,} images, {len(self.class_names)} labels, "
             f"mean average precision {found.value:.3f} ({found.low:.3f} to {found.high:.3f}), "
-            f"F1 {self.macro_f1.value:.3f}, all labels right {self.accuracy.value:.1%})"
+            f"F1 {self.macro_f1.value:.3f}, all labels right {percentage(self.accuracy.value, 1)})"
         )
 
     def _repr_html_(self) -> str:

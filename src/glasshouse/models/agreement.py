@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from glasshouse.wording import percentage
+
 # The least cosine per image, and the largest share of predicted classes that may change: half of
 # what the documentation promises (99.5 % equal), because a few dozen images give a rough estimate.
 LEAST_COSINE, MOST_CHANGED = 0.995, 0.0025
@@ -38,7 +40,11 @@ class PrecisionAgreement:
     def describe(self) -> str:
         """The numbers in words."""
         changed = self.changed
-        share = "" if changed is None else f", {changed:.2%} of the predictions expected to change"
+        share = (
+            ""
+            if changed is None
+            else f", {percentage(changed, 2)} of the predictions expected to change"
+        )
         return f"a cosine of at least {self.cosine:.4f}{share}"
 
 

@@ -24,7 +24,7 @@ from glasshouse.models.prediction_sets import PredictionSets, prediction_sets, r
 from glasshouse.notebook import html_for_notebook
 from glasshouse.setting_errors import first_problem
 from glasshouse.storage import read_tensors, write_tensors
-from glasshouse.wording import pluralize
+from glasshouse.wording import percentage, pluralize
 
 # The label of an image whose class nobody has said, such as a single file.
 UNKNOWN = -1
@@ -127,7 +127,12 @@ class Predictions:
 
     def _best(self, shares: NDArray[np.float64]) -> str:
         found = predicted_classes(shares, self.class_names, _TOP, self.thresholds)
-        return ", ".join(f"{each['class']} {each['probability']:.1%}" for each in found) or NO_LABEL
+        return (
+            ", ".join(
+                f"{each['class']} {percentage(float(each['probability']), 1)}" for each in found
+            )
+            or NO_LABEL
+        )
 
 
 class _Metadata(BaseModel):

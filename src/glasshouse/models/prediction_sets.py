@@ -17,7 +17,7 @@ from glasshouse.models.conformity import (
     require_coverage,
     require_set_method,
 )
-from glasshouse.wording import pluralize
+from glasshouse.wording import level, listed, pluralize
 
 # Names of a set that are written out; the rest is counted.
 _NAMED = 6
@@ -150,7 +150,7 @@ def promise_of(rule: SetRule) -> str:
     of = "" if rule.class_conditional else ", over all images rather than for each class or image"
     return (
         f"Of images{each} like the {rule.count:,} it was calibrated on ({rule.source}), at least "
-        f"{100 * rule.coverage:.4g} % have their class in the set{of}."
+        f"{level(rule.coverage)} have their class in the set{of}."
     )
 
 
@@ -166,7 +166,7 @@ def shortage_of(rule: SetRule, class_names: tuple[str, ...]) -> str:
         )
     names = [class_names[k] if class_names else str(k) for k in few]
     return (
-        f"With {100 * rule.coverage:.4g} % for each class, {_joined(names, 'and')} "
+        f"With {level(rule.coverage)} for each class, {_joined(names, 'and')} "
         f"{'is' if len(few) == 1 else 'are'} in every set: fewer than {needed} calibration images "
         "show the class."
     )
@@ -174,7 +174,7 @@ def shortage_of(rule: SetRule, class_names: tuple[str, ...]) -> str:
 
 def set_line(sets: PredictionSets, index: int) -> str:
     """One image's set in a line: "95 % prediction set: cat or dog"."""
-    return f"{100 * sets.rule.coverage:.4g} % prediction set: {sets.words(index)}"
+    return f"{level(sets.rule.coverage)} prediction set: {sets.words(index)}"
 
 
 def set_json(sets: PredictionSets, index: int) -> dict[str, Any]:
@@ -193,4 +193,4 @@ def _joined(names: Sequence[str], last: str = "or") -> str:
     shown = [*names]
     if len(names) > _NAMED + 1:
         shown = [*names[:_NAMED], f"{len(names) - _NAMED} more"]
-    return f" {last} ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
+    return listed(shown, last)

@@ -12,7 +12,7 @@ from glasshouse.data.images import ImageSet
 from glasshouse.evaluation.failing_groups import FailingGroup
 from glasshouse.report.html import Tile, render_template, tile
 from glasshouse.storage import write_text
-from glasshouse.wording import pluralize
+from glasshouse.wording import listed, percentage, pluralize
 
 # Images that a page shows of each group.
 _SHOWN = 24
@@ -100,12 +100,12 @@ def _sentence(
     name, other = names[group.label], names[group.predicted]
     mistakes = round(len(group.rows) * (1 - group.accuracy.value))
     said = (
-        f"{pluralize(len(group.rows), 'image')} of {name}, {100 * group.accuracy.value:.3g} % of "
-        f"them right, and {100 * group.rest:.3g} % of the rest of {name}. "
+        f"{pluralize(len(group.rows), 'image')} of {name}, {percentage(group.accuracy.value)} of "
+        f"them right, and {percentage(group.rest)} of the rest of {name}. "
     )
     said += f"{_share(group.predicted_count, mistakes)} answered {other}."
     if differences:
-        said += f" They are {_listed([each.words for each in differences[:_NAMED]])} than the rest."
+        said += f" They are {listed([each.words for each in differences[:_NAMED]])} than the rest."
     if group.nearest != group.label:
         said += (
             f" To the network they resemble {names[group.nearest]} more than {name}: look whether "
@@ -122,10 +122,6 @@ def _share(count: int, mistakes: int) -> str:
         if count == mistakes
         else f"{count} of {mistakes} mistakes are"
     )
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + f" and {words[-1]}"
 
 
 def _group_json(shown: ShownGroup) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from glasshouse.report.encoding import rows_first
 from glasshouse.report.theme import Theme, new_figure, shorten_name, theme_of
 from glasshouse.rng import keys_of
 from glasshouse.settings import AugmentSettings
+from glasshouse.wording import percentage
 
 _COLUMNS = 6
 
@@ -144,7 +145,8 @@ def _answers(images: ImageSet, answers: list[_Answer], theme: Theme) -> Figure:
         if answer.predicted != true:
             text += f"\n→ {shorten_name(answer.predicted, 14)}"
         tile.set_title(
-            f"{text} {answer.probability:.0%}", fontsize=8, parse_math=False, linespacing=1.1,
+            f"{text} {percentage(answer.probability, 0)}",
+            fontsize=8, parse_math=False, linespacing=1.1,
             fontfamily=families([text]),
             color=theme.ink if answer.predicted == true else theme.orange,
         )  # fmt: skip

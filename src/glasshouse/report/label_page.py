@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from glasshouse.evaluation.suspect_labels import SuspectLabel, SuspectPair
 from glasshouse.report.html import render_template, tile
 from glasshouse.storage import write_text
+from glasshouse.wording import percentage
 
 
 def write_label_page(
@@ -32,8 +33,8 @@ def write_label_page(
 def _caption(suspect: SuspectLabel | SuspectPair) -> tuple[str, str]:
     """What the image is labelled, and what the prediction says instead."""
     if isinstance(suspect, SuspectLabel):
-        given = f"{suspect.label} {suspect.label_probability:.0%}"
-        return given, f"{suspect.suggested} {suspect.suggested_probability:.0%}"
+        given = f"{suspect.label} {percentage(suspect.label_probability, 1)}"
+        return given, f"{suspect.suggested} {percentage(suspect.suggested_probability, 1)}"
     if suspect.is_given:
-        return suspect.label, f"only {suspect.probability:.0%}"
-    return f"not {suspect.label}", f"{suspect.label} {suspect.probability:.0%}"
+        return suspect.label, f"only {percentage(suspect.probability, 1)}"
+    return f"not {suspect.label}", f"{suspect.label} {percentage(suspect.probability, 1)}"

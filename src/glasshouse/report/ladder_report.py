@@ -15,7 +15,7 @@ from glasshouse.evaluation.intervals import Interval
 from glasshouse.report.html import chart, render_template
 from glasshouse.report.theme import Theme, new_figure, style, theme_of
 from glasshouse.storage import write_text
-from glasshouse.wording import ACCURACY, pluralize
+from glasshouse.wording import ACCURACY, percentage, pluralize
 
 Verdict = Literal["first", "gain", "loss", "within noise", "failed"]
 
@@ -132,7 +132,7 @@ def interval_text(row: LadderRow) -> tuple[str, str]:
     assert row.score is not None
     value, low, high = row.score.value, row.score.low, row.score.high
     if row.metric == ACCURACY:
-        return f"{100 * value:.2f} %", f"{100 * low:.2f} to {100 * high:.2f} %"
+        return percentage(value, 2), f"{100 * low:.2f} to {percentage(high, 2)}"
     return f"{value:.3f}", f"{low:.3f} to {high:.3f}"
 
 

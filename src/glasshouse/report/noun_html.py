@@ -17,7 +17,7 @@ from glasshouse.models.outputs import UNKNOWN, Predictions
 from glasshouse.models.prediction_sets import prediction_sets, rule_of
 from glasshouse.report.encoding import data_uri, rows_first
 from glasshouse.report.html import render_template
-from glasshouse.wording import pluralize
+from glasshouse.wording import level, percentage, pluralize
 
 # Enough to see what a class looks like; together at most about 100 kB.
 _CLASSES, _PER_CLASS, _SIDE = 10, 6, 40
@@ -132,7 +132,7 @@ def _(predictions: Predictions) -> _View:
             cells.append(sets.words(i))
         rows.append(tuple(cells))
     ranked = [cell for rank in range(min(_TOP, shares.shape[1])) for cell in (_RANKS[rank], "")]
-    set_head = () if sets is None else (f"{100 * sets.rule.coverage:.4g} % set",)
+    set_head = () if sets is None else (f"{level(sets.rule.coverage)} set",)
     head = ("image", *(("true class",) if has_labels else ()), *ranked, *set_head)
     left = len(predictions) - len(rows)
     notes = [f"and {pluralize(left, 'more image')}"] if left else []
@@ -144,10 +144,10 @@ def _(predictions: Predictions) -> _View:
 def _(evaluation: Evaluation) -> _View:
     facts = [
         ("accuracy", str(evaluation.accuracy)),
-        ("baseline accuracy", f"{100 * evaluation.commonest_share:.2f} % (most frequent class)"),
+        ("baseline accuracy", f"{percentage(evaluation.commonest_share, 2)} (most frequent class)"),
         *((f"top-{each.k} accuracy", str(each.accuracy)) for each in evaluation.top_k),
         ("loss", f"{evaluation.loss:.3f}; calibrated {evaluation.calibrated_loss:.3f}"),
-        ("calibration error", f"{100 * evaluation.after.ece:.2f} %"),
+        ("calibration error", percentage(evaluation.after.ece, 2)),
         ("mistakes", f"{evaluation.mistake_count:,} of {evaluation.image_count:,}"),
     ]
     known = [each for each in evaluation.per_class if each.recall is not None]
@@ -156,7 +156,7 @@ def _(evaluation: Evaluation) -> _View:
     pairs = [(p.true, p.predicted, f"{p.count:,}", p.share) for p in evaluation.confused_pairs[:5]]
     facts += [
         (
-            f"{100 * each.asked:.4g} % sets",
+            f"{level(each.asked)} sets",
             f"coverage {each.coverage}, {each.mean_size.value:.2f} classes",
         )
         for each in evaluation.prediction_sets

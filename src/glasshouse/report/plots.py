@@ -25,6 +25,7 @@ from glasshouse.evaluation.multi_label import MultiLabelEvaluation
 from glasshouse.explanation.draw.fonts import families
 from glasshouse.report.theme import LIGHT, Theme, legend, new_figure, shorten_name, style, theme_of
 from glasshouse.training.state import Epoch
+from glasshouse.wording import percentage
 
 Panel = Literal["loss", "accuracy", "rate"]
 EpochRecord = Mapping[str, Any]
@@ -95,7 +96,7 @@ def plot_confusion(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     worst = _worst_share(shares)
-    scale = f"deepest orange: {worst:.0%} of a class" if worst else "no mistakes"
+    scale = f"deepest orange: {percentage(worst, 0)} of a class" if worst else "no mistakes"
     figure.suptitle(f"Blue: correct. Orange: wrong ({scale})", fontsize=9, color=theme.quiet)
     return figure
 

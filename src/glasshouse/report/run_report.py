@@ -28,7 +28,7 @@ from glasshouse.report.label_report import ExplainedLabels, label_charts, label_
 from glasshouse.report.set_section import set_values
 from glasshouse.storage import write_text
 from glasshouse.training.lr_curve import LrCurve
-from glasshouse.wording import ACCURACY, ALL_LABELS_RIGHT
+from glasshouse.wording import ACCURACY, ALL_LABELS_RIGHT, percentage
 
 GALLERY, CLASSES_IN_TABLE = 24, 20
 # Images shown for the most confused classes, and samples of each class.
@@ -287,14 +287,14 @@ def _curve_text(what: str, epochs: Sequence[Mapping[str, Any]], *, name: str = "
 
 
 def _curve_value(what: str, number: float) -> str:
-    return f"{number:.3f}" if what == "loss" else f"{100 * number:.1f} %"
+    return f"{number:.3f}" if what == "loss" else percentage(number, 1)
 
 
 def _confusion_text(evaluation: Evaluation) -> str:
     """The two most confused pairs of classes in words."""
     pairs = [
         f"{pair.true} is predicted as {pair.predicted} for {pair.count:,} images "
-        f"({100 * pair.share:.1f} % of its class)"
+        f"({percentage(pair.share, 1)} of its class)"
         for pair in evaluation.confused_pairs[:2]
     ]
     return f"Most often, {', and '.join(pairs)}." if pairs else "There are no mistakes."
@@ -314,7 +314,8 @@ def _confidence_text(evaluation: Evaluation) -> str:
 
 
 def _gap(confidence: float, accuracy: Interval) -> str:
-    says = f"mean confidence is {100 * confidence:.1f} % and accuracy {100 * accuracy.value:.1f} %"
+    right = percentage(accuracy.value, 1)
+    says = f"mean confidence is {percentage(confidence, 1)} and accuracy {right}"
     if accuracy.low <= confidence <= accuracy.high:
         return f"{says}, which agree within the confidence interval"
     points = 100 * abs(confidence - accuracy.value)
@@ -331,7 +332,7 @@ def _abstain_text(evaluation: Evaluation) -> str:
         return "Accuracy on the images whose confidence reaches a threshold."
     best = max(rows, key=lambda row: (row.accuracy.value, row.coverage))
     return (
-        f"Rejecting predictions below {100 * best.threshold:.0f} % confidence keeps "
-        f"{100 * best.coverage:.1f} % of the images, with an accuracy of "
-        f"{100 * best.accuracy.value:.1f} %."
+        f"Rejecting predictions below {percentage(best.threshold, 0)} confidence keeps "
+        f"{percentage(best.coverage, 1)} of the images, with an accuracy of "
+        f"{percentage(best.accuracy.value, 1)}."
     )

@@ -36,7 +36,7 @@ def _promise(plain: SetMetrics) -> str:
 
 def _measured(plain: SetMetrics) -> str:
     low, high = 100 * plain.coverage.low, 100 * plain.coverage.high
-    said = f"{100 * plain.coverage.value:.1f} % ({low:.1f} to {high:.1f})"
+    said = f"{percentage(plain.coverage.value, 1)} ({low:.1f} to {high:.1f})"
     if plain.coverage.high < plain.asked:
         return f"{said}, less than promised."
     if plain.coverage.low > plain.asked:
@@ -53,7 +53,7 @@ def _remarks(evaluation: Evaluation) -> tuple[str, ...]:
     if most_whole.whole_count:
         said.append(
             "A set with every class says that none can be ruled out: "
-            f"{pluralize(most_whole.whole_count, 'image')} at {100 * most_whole.asked:.0f} %"
+            f"{pluralize(most_whole.whole_count, 'image')} at {percentage(most_whole.asked, 0)}"
             f"{' for each class' if most_whole.class_conditional else ''}."
         )
     return (*said, *dict.fromkeys(each.shortage for each in found if each.shortage))
@@ -63,11 +63,11 @@ def _empty(most: SetMetrics, accuracy: float) -> str:
     why = ""
     if accuracy > most.asked:
         why = (
-            f" As {percentage(accuracy)} of the answers are right, {100 * most.asked:.0f} % of "
+            f" As {percentage(accuracy)} of the answers are right, {percentage(most.asked, 0)} of "
             "the sets have the true class even if these stay without one."
         )
     return (
-        f"An empty set ({pluralize(most.empty_count, 'image')} at {100 * most.asked:.0f} %) says "
-        f"that no class is probable enough: it is one of the least certain images.{why} Adaptive "
-        "sets are never empty; they may cover more than was asked for instead."
+        f"An empty set ({pluralize(most.empty_count, 'image')} at {percentage(most.asked, 0)}) "
+        f"says that no class is probable enough: it is one of the least certain images.{why} "
+        "Adaptive sets are never empty; they may cover more than was asked for instead."
     )

@@ -22,6 +22,7 @@ from glasshouse.models.zoo import (
 from glasshouse.rng import derive
 from glasshouse.settings import PretrainedSettings
 from glasshouse.training.heads import HeadFit, dense_parameters
+from glasshouse.wording import percentage
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,9 @@ def _require_size(
 def _size_note(images: ImageSet, size: int, known: Preprocessing) -> str:
     trained = f"its weights were trained at {known.width}x{known.height}"
     if images.height == size == known.height:
-        left = f", without the usual crop to {known.crop_fraction:.1%}" * (known.crop_fraction < 1)
+        left = f", without the usual crop to {percentage(known.crop_fraction, 1)}" * (
+            known.crop_fraction < 1
+        )
         return f"Images are read at {size}x{size}, the input size of the network{left}."
     if images.height == size:
         return f"The network sees images at their own size of {size}x{size}, and {trained}."

@@ -13,6 +13,7 @@ from glasshouse.training.features import Features
 from glasshouse.training.folds import assign_folds, held_out_logits, join, mean_losses
 from glasshouse.training.heads import HeadFit, HeadSettings, best_head, fit_heads
 from glasshouse.training.losses import correct_images
+from glasshouse.wording import percentage
 
 # With fewer validation images, the best of several heads is mostly chance.
 FEW = 200
@@ -42,7 +43,7 @@ class HeadChoice:
         return (
             f"{found}; because the validation split is small, choice and temperature come from "
             f"{len(self.held_out)} training and validation images, each predicted by heads that "
-            f"had not seen it ({right:.1%} correct): kept {self.best.title()}."
+            f"had not seen it ({percentage(float(right), 1)} correct): kept {self.best.title()}."
         )
 
 

@@ -21,6 +21,7 @@ from glasshouse.rng import derive
 from glasshouse.settings import HeadKind
 from glasshouse.training.features import Features
 from glasshouse.training.losses import correct_images, image_losses
+from glasshouse.wording import percentage
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -56,7 +57,7 @@ class HeadFit:
     def describe(self) -> str:
         """The head in one line."""
         return (
-            f"{self.title()}: validation accuracy {self.validation_accuracy:.2%}, "
+            f"{self.title()}: validation accuracy {percentage(self.validation_accuracy, 2)}, "
             f"loss {self.validation_loss:.4f}, fitted in {self.seconds:.1f} s"
         )
 

@@ -11,7 +11,7 @@ from glasshouse.notebook import display_in_notebook, in_notebook
 from glasshouse.progress import live_bars
 from glasshouse.training.loop import Step
 from glasshouse.training.state import Epoch
-from glasshouse.wording import duration
+from glasshouse.wording import duration, percentage
 
 _LINE_SECONDS, _REDRAW_SECONDS = 10.0, 0.25
 # A longer table would push the rest of the notebook off the screen.
@@ -51,8 +51,8 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
     """One epoch in one line."""
     return (
         f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}  "
-        f"train loss {epoch.train_loss:.3f} acc {epoch.train_accuracy:6.2%}  "
-        f"val loss {epoch.validation_loss:.3f} acc {epoch.validation_accuracy:6.2%}  "
+        f"train loss {epoch.train_loss:.3f} acc {percentage(epoch.train_accuracy, 2):>7}  "
+        f"val loss {epoch.validation_loss:.3f} acc {percentage(epoch.validation_accuracy, 2):>7}  "
         f"lr {epoch.lr:.2g}  {epoch.seconds:.1f} s  {epoch.images_per_second:,.0f} images/s"
     )
 
@@ -115,8 +115,9 @@ def _bar(done: float, text: str) -> str:
 
 def _table(epochs: list[Epoch], below: str) -> str:
     rows = "".join(
-        f"<tr><td>{e.epoch}</td><td>{e.train_loss:.3f}</td><td>{e.train_accuracy:.2%}</td>"
-        f"<td>{e.validation_loss:.3f}</td><td>{e.validation_accuracy:.2%}</td>"
+        f"<tr><td>{e.epoch}</td>"
+        f"<td>{e.train_loss:.3f}</td><td>{percentage(e.train_accuracy, 2)}</td>"
+        f"<td>{e.validation_loss:.3f}</td><td>{percentage(e.validation_accuracy, 2)}</td>"
         f"<td>{e.lr:.2g}</td><td>{e.seconds:.1f}</td></tr>"
         for e in epochs[-_ROWS:]
     )

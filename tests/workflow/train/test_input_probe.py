@@ -53,7 +53,7 @@ def test_the_smallest_size_within_the_error_is_chosen(
     settings, why = probe(recipe(), pretrained_of(recipe()), tiny_splits)
     assert (settings.input_size, settings.stem) == (64, "kept")
     assert asked == ["16", "16 with a finer stem", "64", "96", "128", "160"]
-    assert "64: 86.0%" in why and "The input size 64 was chosen" in why
+    assert "64: 86.0 %" in why and "The input size 64 was chosen" in why
 
 
 def test_no_image_is_used_both_to_train_and_to_judge(

@@ -20,7 +20,7 @@ from glasshouse.explanation.draw.overlay import (
     colour_maps,
 )
 from glasshouse.explanation.nouns import Explanation, Mistakes, target_name
-from glasshouse.wording import abbreviated
+from glasshouse.wording import abbreviated, percentage
 
 _SIDE, _MARGIN, _HEAD = 252, 10, 40
 _CELL, _ROW = _SIDE + BAR_WIDTH + 8, TITLE_HEIGHT + _SIDE + 14
@@ -60,7 +60,7 @@ def draw_mistakes(mistakes: Mistakes, *, palette: Palette = DEFAULT) -> Image:
         _place(canvas, (_MARGIN, top), title, as_rgb(mistakes.predicted.images[row]))
         for column, explanation in enumerate(columns):
             words = ("predicted: ", "true: ", "")[column] + target_name(explanation, row)
-            share = f" ({mistakes.probabilities[row]:.0%})" if column == 0 else ""
+            share = f" ({percentage(mistakes.probabilities[row], 0)})" if column == 0 else ""
             title = shorten(words, _SIDE - (50 if share else 0), TITLE) + share
             left = _MARGIN + (column + 1) * _CELL
             _place(canvas, (left, top), title, maps[column][row])

@@ -12,7 +12,7 @@ from glasshouse.explanation.trust.lead import lead_of
 from glasshouse.explanation.trust.sanity import is_same_map
 from glasshouse.models.predict import predicted_classes, to_probabilities
 from glasshouse.models.prediction_sets import set_line
-from glasshouse.wording import abbreviated, percentage
+from glasshouse.wording import abbreviated, listed, percentage
 
 MARKS = {
     "good": ("\N{CHECK MARK}", "#2e7d32"),
@@ -90,9 +90,8 @@ def grouped(
 def method_titles(same: Sequence[Explanation]) -> str:
     """What identical maps are called, for example "Grad-CAM and HiResCAM at conv5"."""
     names = [METHODS[each.method].title for each in same]
-    said = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     layer = same[0].layer
-    return f"{said} at {layer}" if layer else said
+    return f"{listed(names)} at {layer}" if layer else listed(names)
 
 
 def short_checks(explanation: Explanation) -> list[tuple[str, str]]:

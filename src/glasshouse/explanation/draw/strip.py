@@ -10,6 +10,7 @@ from glasshouse.explanation.draw.overlay import DEFAULT, ColourScale, as_rgb, ov
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.nouns import Explanation, target_name
 from glasshouse.models.predict import to_probabilities
+from glasshouse.wording import percentage
 
 # Of more snapshots, this many are drawn.
 COLUMNS = 10
@@ -52,5 +53,5 @@ def draw_strip(
             canvas.paste((left, top), overlaid(image, maps[column - 1][row], scale), _SIDE)
             shares = to_probabilities(explanation.logits[row], 1.0, thresholds)
             share = shares[explanation.targets[row]]
-            canvas.write_over((left + 5, top + _SIDE - 5), f"{share:.0%}")
+            canvas.write_over((left + 5, top + _SIDE - 5), percentage(share, 0))
     return canvas.image

@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from glasshouse.serving.pages.parts import box, image, link, text
+from glasshouse.wording import percentage
 
 
 def plain_image(name: str, position: int, identity: str, caption: str) -> None:
@@ -29,10 +30,10 @@ def mapped_image(name: str, position: int, mistake: Mapping[str, Any]) -> None:
         with box("gh-caption"):
             text("predicted", "span", "gh-quiet")
             text(str(mistake["predicted"]), "span", "gh-wrong")
-            text(f"{mistake['probability']:.0%}", "span", "gh-quiet")
+            text(percentage(mistake["probability"], 0), "span", "gh-quiet")
             text("· true", "span", "gh-quiet")
             text(str(mistake["true"]), "span", "gh-right")
-            text(f"{mistake['probability_of_true']:.0%}", "span", "gh-quiet")
+            text(percentage(mistake["probability_of_true"], 0), "span", "gh-quiet")
         text(str(mistake["id"]), "span", "gh-quiet gh-id").props["title"] = str(mistake["id"])
 
 

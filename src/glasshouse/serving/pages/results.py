@@ -23,7 +23,7 @@ from glasshouse.serving.pages.verdicts import show_verdicts
 from glasshouse.serving.pages.words import percent
 from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Workbench
-from glasshouse.wording import duration, pluralize
+from glasshouse.wording import duration, percentage, pluralize
 
 EvaluationRecord = Mapping[str, Any]
 # A larger matrix cannot be read: then only the most confused classes are shown.
@@ -196,7 +196,7 @@ def _cell(row: Sequence[int], true: int, predicted: int, names: Sequence[str]) -
         shown = text(str(count), "span", "gh-cell" + (" gh-strong" if is_strong else ""))
     shown.style(f"background: color-mix(in srgb, var(--{colour}) {share}%, transparent)")
     cell.props["data-cell"] = f"{true}-{predicted}"
-    cell.props["title"] = f"{names[true]} {what}: {count}, {100 * count / of:.1f} % of the class"
+    cell.props["title"] = f"{names[true]} {what}: {count}, {percentage(count / of, 1)} of the class"
 
 
 def _strength(part: float) -> tuple[int, bool]:
@@ -231,7 +231,7 @@ async def _open_cell(
             close.props('flat round dense aria-label="Close"').classes("gh-push gh-theme")
         with box("gh-images"):
             for position, identity, confidence in images:
-                plain_image(name, position, identity, f"{confidence:.0%} confidence")
+                plain_image(name, position, identity, f"{percentage(confidence, 0)} confidence")
 
 
 def _cell_words(names: tuple[str, str], count: int, shown: int) -> tuple[str, str]:

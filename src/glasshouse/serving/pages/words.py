@@ -3,7 +3,7 @@
 from datetime import datetime
 from urllib.parse import quote, urlencode
 
-from glasshouse.wording import ACCURACY, ALL_LABELS_RIGHT, PRECISION
+from glasshouse.wording import ACCURACY, ALL_LABELS_RIGHT, PRECISION, percentage
 
 _SHORT = {PRECISION: "mAP"}
 
@@ -15,7 +15,7 @@ def epoch_accuracy(metric: str) -> str:
 
 def percent(share: float | None, digits: int = 2) -> str:
     """A share (0 to 1) in percent; a dash when there is none."""
-    return "–" if share is None else f"{100 * share:.{digits}f} %"
+    return "–" if share is None else percentage(share, digits)
 
 
 def score_text(metric: str, value: float | None) -> str:

@@ -20,6 +20,7 @@ from glasshouse.settings import PretrainedSettings, Recipe
 from glasshouse.training.adapting import adapt, own_size
 from glasshouse.training.features import extract, make_extractor
 from glasshouse.training.heads import HeadSettings, best_head, fit_heads
+from glasshouse.wording import percentage
 
 # Images the probe uses, the input sizes it tries, and the gain in accuracy below which it stops.
 _TRAIN, _VALIDATION = 600, 400
@@ -115,7 +116,7 @@ def _has_levelled(measured: Mapping[Look, float]) -> bool:
 
 
 def _sentence(chosen: Look, measured: Mapping[Look, float], counts: tuple[int, int]) -> str:
-    found = ", ".join(f"{look}: {accuracy:.1%}" for look, accuracy in measured.items())
+    found = ", ".join(f"{look}: {percentage(accuracy, 1)}" for look, accuracy in measured.items())
     return (
         f"The input size {chosen} was chosen by a probe with {counts[0]} training and {counts[1]} "
         "validation images, as the cheapest within one standard error of the best (accuracy of a "

@@ -43,7 +43,7 @@ from glasshouse.settings import TrainSettings
 from glasshouse.storage import write_bytes, write_json
 from glasshouse.training.lr_curve import LrCurve, curve_from_json
 from glasshouse.training.schedules import learning_rate
-from glasshouse.wording import ACCURACY, ALL_LABELS_RIGHT, pluralize
+from glasshouse.wording import ACCURACY, ALL_LABELS_RIGHT, percentage, pluralize
 from glasshouse.workflow.train import snapshots
 from glasshouse.workflow.train.environment import peak_memory_bytes
 from glasshouse.workflow.train.time_plan import describe_budget
@@ -236,7 +236,7 @@ def _heads_table(run: runs.Run) -> Table | None:
         (
             head["kind"],
             head["C"],
-            f"{head['validation_accuracy']:.1%}",
+            percentage(head["validation_accuracy"], 1),
             head["validation_loss"],
             *((head["fold_loss"],) if by_folds else ()),
             head["seconds"],

@@ -102,8 +102,8 @@ def draw_examples(examples: Sequence[Example], *, palette: Palette = DEFAULT) ->
         verdict = "Right" if each.is_right else "Wrong"
         titles = (
             f"{verdict}: {each.predicted} ({percentage(each.probability)})",
-            f"The object: {each.true}, {each.area:.0%} of the image",
-            f"Why {each.predicted}: {each.on_object:.0%} on the object",
+            f"The object: {each.true}, {percentage(each.area, 0)} of the image",
+            f"Why {each.predicted}: {percentage(each.on_object, 0)} on the object",
         )
         top = _MARGIN + row * _ROW
         lefts = [_MARGIN + column * _COLUMN for column in range(3)]

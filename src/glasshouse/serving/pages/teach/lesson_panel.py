@@ -25,7 +25,7 @@ from glasshouse.serving.teaching import (
     step_of,
 )
 from glasshouse.serving.workbench import Workbench
-from glasshouse.wording import duration
+from glasshouse.wording import duration, percentage
 
 _LOG_LINES = 8
 _at_hand: Callable[[], list[str]] = deferred("glasshouse.models.pretrained", "names_at_hand")
@@ -137,8 +137,8 @@ class LessonPanel:
             if found is not None and found.score is not None:
                 value, low, high = found.score
                 text(
-                    f"{value:.0%} right on the images held out for the test (95 % confidence "
-                    f"interval {low:.0%} to {high:.0%}).",
+                    f"{percentage(value, 0)} right on the images held out for the test (95 % "
+                    f"confidence interval {percentage(low, 0)} to {percentage(high, 0)}).",
                     "p",
                 )
             with box("gh-row gh-choices"):

@@ -16,6 +16,7 @@ from glasshouse.serving.pages.parts import box, button, link, panel, text
 from glasshouse.serving.photos import photo_store_of, read_photo
 from glasshouse.serving.taught_sets import MOST_FILE_BYTES
 from glasshouse.serving.workbench import Workbench
+from glasshouse.wording import percentage
 
 _PREFIX = "data:image/jpeg;base64,"
 _MOST_FRAME = 400_000
@@ -136,7 +137,7 @@ class TrialPanel:
         best = max(shares, key=lambda name: shares[name])
         for name, share in shares.items():
             number, bar = self._bars[name]
-            number.text = f"{share:.0%}"
+            number.text = percentage(share, 0)
             bar.style(f"width:{100 * share:.1f}%")
             row = number.parent_slot.parent
             row.classes(add="gh-explained") if name == best else row.classes(remove="gh-explained")
