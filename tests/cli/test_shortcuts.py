@@ -59,7 +59,7 @@ def test_images_that_were_trained_on_are_refused(
 
 
 def test_two_classes_cannot_tell_compression_from_damage() -> None:
-    test: Any = SimpleNamespace(subject="all", kind="compression")
+    test: Any = SimpleNamespace(subject="all", kind="compression", is_of_object=False)
     pair = Shortcuts(("a", "b"), 40, 40, 0.9, (test,), (), (), (), {}, {})
     words = "With two classes there is no other wrong class"
     assert words in " ".join(limits_of(pair))
@@ -72,7 +72,9 @@ def test_two_classes_cannot_tell_compression_from_damage() -> None:
      ("abcdefghij", 0.2, True)],
 )  # fmt: skip
 def test_who_guesses_is_not_acquitted(classes: str, accuracy: float, is_acquitted: bool) -> None:
-    test: Any = SimpleNamespace(subject="all", excess=Interval(0.0, -0.03, 0.03), kind="place")
+    test: Any = SimpleNamespace(
+        subject="all", excess=Interval(0.0, -0.03, 0.03), kind="place", is_of_object=False
+    )
     found = Shortcuts(tuple(classes), 40, 40, accuracy, (test,), (), (), (), {}, {})
     assert shortcut_verdict(found).startswith("No shortcut was found") == is_acquitted
 

@@ -32,6 +32,11 @@ def test_a_loss_is_a_shortcut_only_where_it_is_significant_and_not_small() -> No
     assert not judged(excess=Interval(0.03, 0.01, 0.05))
 
 
+def test_what_moves_with_the_object_is_a_part_of_it_and_no_shortcut() -> None:
+    assert judged(EVERYTHING, motion=0.2)
+    assert not judged(EVERYTHING, motion=0.4)
+
+
 @pytest.mark.parametrize("name", ["tint", "border"])
 def test_colours_and_borders_must_tell_more_than_those_of_natural_images(name: str) -> None:
     kind = "tint" if name == "tint" else "place"

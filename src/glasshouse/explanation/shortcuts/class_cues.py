@@ -51,7 +51,7 @@ def class_cues(images: ImageSet) -> ClassCues:
             continue
         pixels = np.asarray(images.pixels[rows])
         mean = pixels.mean(axis=0, dtype=np.float64).astype(np.float32)
-        patterns[label] = mean - _coarse(mean)
+        patterns[label] = fine_detail(mean)
         colours[label] = np.median(pixels, axis=(2, 3)).mean(axis=0)
         qualities[label] = jpeg_quality(pixels[: max(4, per_class // count)])
         means.append(mean.mean(axis=(1, 2)))
@@ -78,7 +78,8 @@ def jpeg_quality(images: NDArray[np.uint8]) -> int:
     return int(_QUALITIES[int(np.flatnonzero(dips >= 0.7 * dips.max())[0]) + 2])
 
 
-def _coarse(image: Floats) -> Floats:
+def fine_detail(image: Floats) -> Floats:
+    """What is left of ``(3, h, w)`` without its coarse part, which may be a usual background."""
     sigma = max(1.0, min(image.shape[1:]) * _COARSE)
     smooth: Floats = gaussian_filter(image, (0, sigma, sigma), mode="nearest")
-    return smooth
+    return image - smooth

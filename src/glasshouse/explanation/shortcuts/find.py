@@ -20,6 +20,7 @@ from glasshouse.explanation.shortcuts.interventions import (
     low_pass,
     without_colour,
 )
+from glasshouse.explanation.shortcuts.object_motion import object_motions
 from glasshouse.explanation.shortcuts.places import Place, fixed_places
 from glasshouse.explanation.shortcuts.proof import (
     CueTest,
@@ -128,7 +129,10 @@ def find_shortcuts(
         each.name: cue_only(reference, some, cues, kind=each.kind, mask=masks.get(each.name))
         for each in planned
     }
-    tests = cue_tests(some, donors, measured, alone)
+    everywhere = {
+        e.name: np.ones((some.height, some.width), bool) for e in planned if e.kind == "pattern"
+    }
+    tests = cue_tests(some, donors, measured, alone, object_motions(reference, masks | everywhere))
     used = _ranked(tests)
     before = answers_from(classifier, some, unchanged)
     report("interventions", len(planned), len(planned) + 2)

@@ -17,6 +17,7 @@ from glasshouse.evaluation.paired_effects import (
 )
 from glasshouse.explanation.shortcuts.cue_only import CueOnly
 from glasshouse.explanation.shortcuts.exchange import Donors, Exchange, Kind
+from glasshouse.explanation.shortcuts.object_motion import MOVES
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import logits_of
 
@@ -36,8 +37,8 @@ class CueTest:
 
     subject: "all" images, those "of" a class, or those "given" what a class has; class_name: that
     class. excess: how much more is lost than by the control, and for a place also than at equal
-    places, with an interval that holds for all tests together. is_used: whether that is
-    significant, and not small.
+    places, with an interval that holds for all tests together. motion: see `object_motions`.
+    is_used: whether that is significant, not small, and no part of the object.
     """
 
     name: str
@@ -46,7 +47,13 @@ class CueTest:
     class_name: str
     effect: Effect
     excess: Interval
+    motion: float = 0.0
     is_used: bool = False
+
+    @property
+    def is_of_object(self) -> bool:
+        """Whether aligned objects, which move a little, are what is exchanged."""
+        return self.motion >= MOVES
 
 
 @dataclass(frozen=True)
@@ -108,10 +115,11 @@ def cue_tests(
     donors: Donors,
     measured: Sequence[Measured],
     known: Mapping[str, CueOnly],
+    motions: Mapping[str, float],
 ) -> list[CueTest]:
     """One test per possible shortcut and group of images, corrected over all of them together.
 
-    known: by name, how well the cue alone tells the class.
+    known, motions: by name, how well the cue alone tells the class, and whether it moves.
     """
     losses = {each.exchange.name: _losses(each) for each in measured}
     planned = [
@@ -126,7 +134,8 @@ def cue_tests(
             excess = excess - np.mean([losses[other] for other in exchange.controls], axis=0)
         effect = effect_of(each.changed, each.control, rows)
         interval = mean_interval(excess[rows], level).within(-2, 2 if exchange.controls else 1)
-        tests.append(CueTest(exchange.name, exchange.kind, subject, name, effect, interval))
+        motion = motions.get(exchange.name, 0.0)
+        tests.append(CueTest(exchange.name, exchange.kind, subject, name, effect, interval, motion))
     corrected = adjusted([test.effect for test in tests])
     return [
         _judged(replace(test, effect=effect), images.class_names, known[test.name])
@@ -160,6 +169,7 @@ def _judged(test: CueTest, names: Sequence[str], alone: CueOnly) -> CueTest:
     lost, excess = test.effect.lost, test.excess
     is_used = test.effect.p_adjusted < _ERROR_RATE and min(lost.value, excess.value) >= floor
     is_used = is_used and excess.low > 0 and _is_artificial(test, names, alone)
+    is_used = is_used and not test.is_of_object
     # Of NumPy's bool, which JSON has no word for, where the bounds are its floats.
     return replace(test, is_used=bool(is_used))
 

@@ -7,7 +7,7 @@ from typing import Any
 from glasshouse.explanation.shortcuts.find import Shortcuts
 from glasshouse.explanation.shortcuts.proof import FLOOR, CueTest
 from glasshouse.explanation.shortcuts.suspicion import OUTSIDE, MapShare
-from glasshouse.wording import percentage, pluralize
+from glasshouse.wording import listed, percentage, pluralize
 
 # Of the way from guessing to perfect answers: a classifier below that has little to lose.
 _LEARNED = 0.1
@@ -117,6 +117,12 @@ def limits_of(found: Shortcuts) -> tuple[str, ...]:
         words.append(
             "With two classes there is no other wrong class to compare with: an answer that "
             "compression moves may follow it or be damaged by it."
+        )
+    aligned = [f"the {t.name}" for t in found.tests if t.subject == "all" and t.is_of_object]
+    if aligned:
+        words.append(
+            "The objects of a class are aligned, so that a part of the object itself makes up "
+            f"{listed(aligned)}: what that exchange costs is not called a shortcut."
         )
     strong = [t for t in found.tests if t.kind == "tint" and t.subject == "all" and not t.is_used]
     if strong and strong[0].effect.p_adjusted < 0.05 and strong[0].effect.lost.value >= FLOOR:
