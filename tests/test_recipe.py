@@ -1,13 +1,15 @@
 import errno
+import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from glasshouse.errors import RecipeError, StorageError
-from glasshouse.recipe import load_recipe, parse_recipe, recipe_names, recipe_text, to_toml
+from glasshouse.recipe import Recipe, load_recipe, parse_recipe, recipe_names, recipe_text, to_toml
 from glasshouse.setting_errors import _SYNONYMS
-from glasshouse.settings import AugmentSettings, Cosine, StepDecay
+from glasshouse.settings import AugmentSettings, Cosine, Settings, StepDecay, TrainSettings
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -157,3 +159,26 @@ def test_a_recipe_in_another_encoding_is_told_to_be_saved_as_utf_8(tmp_path: Pat
         path.write_text('name = "café"', encoding=encoding)
         with pytest.raises(RecipeError, match=rf"{number}\.toml is not in UTF-8 .* save it as"):
             load_recipe(str(path))
+
+
+def _number_fields() -> list[tuple[str, str]]:
+    """Every key of a section, layer or schedule that takes numbers and neither true nor false."""
+    schema = Recipe.model_json_schema()
+    kinds = {name: kind["properties"] for name, kind in schema["$defs"].items()}
+    return [
+        (name, key)
+        for name, properties in kinds.items()
+        for key, asked in properties.items()
+        if re.search("'(number|integer)'", str(asked)) and "boolean" not in str(asked)
+    ]
+
+
+@pytest.mark.parametrize("value", [True, np.False_, [True, True, True]])
+def test_a_boolean_is_a_number_nowhere(value: object) -> None:
+    fields = _number_fields()
+    assert ("TrainSettings", "lr") in fields and ("Conv", "kernel_size") in fields
+    kinds = {kind.__name__: kind for kind in Settings.__subclasses__()}
+    for name, key in fields:
+        with pytest.raises(RecipeError, match=rf"\b{key}(\.0)?: expected"):
+            kinds[name](**{key: value})
+    assert TrainSettings(lr=1, epochs=2).lr == 1

@@ -3,10 +3,10 @@
 Names follow Keras where Keras has one.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glasshouse.errors import RecipeError, UsageError
 from glasshouse.setting_errors import explain_problems, nearest_key
@@ -25,6 +25,16 @@ class Settings(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_booleans_for_numbers(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        return {
+            name: _marked(value) if _takes_numbers_only(cls, name) else value
+            for name, value in values.items()
+        }
 
     # Hidden from type checkers, which know the fields.
     if not TYPE_CHECKING:
@@ -57,6 +67,39 @@ class Settings(BaseModel):
                 hint = nearest_key((), name, type(self))
                 raise RecipeError(f"{type(self).__name__}: unknown key '{name}'. {hint}")
         return super().model_copy(update=update, deep=deep)
+
+
+class _Boolean:
+    """A boolean where a number is expected.
+
+    Python's True is the number 1 as well, so that a learning rate of true would be one of 1.0.
+    """
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return str(self.value)
+
+
+def _marked(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_marked(each) for each in value]
+    # NumPy's boolean is no bool, and NumPy is not imported for it.
+    return _Boolean(value) if type(value).__name__ in ("bool", "bool_") else value
+
+
+def _takes_numbers_only(kind: type[BaseModel], name: str) -> bool:
+    field = kind.model_fields.get(name)
+    kinds = {*_kinds(field.annotation)} if field else set()
+    return bool(kinds & {int, float}) and bool not in kinds
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types in an annotation, looking through unions, tuples and limits."""
+    yield annotation
+    for argument in get_args(annotation):
+        yield from _kinds(argument)
 
 
 def _message(kind: type[BaseModel], error: ValidationError, values: Mapping[str, Any]) -> str:
