@@ -36,6 +36,7 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
 WIDEST = 1400  # pixels of a stored image; a column of the site has about 700
+WINDOW = 1100  # of the page, which the browser draws at that size: scaling would blur its letters
 
 
 class Studio:
@@ -115,15 +116,16 @@ def save(image: Image.Image, name: str) -> None:
 def save_page(
     studio: Studio, name: str, address: str, height: int = 900, *, until: str = "body"
 ) -> None:
-    """Open a page and store what a window of 1100 pixels shows, once it shows ``until``."""
+    """Open a page and store what its window shows, once it shows ``until``."""
     show(studio, address, height)
     shoot(studio, name, until=until)
 
 
 def show(studio: Studio, address: str, height: int = 900) -> None:
-    """Open a page in a light window of 1100 pixels."""
+    """Open a page in a light window."""
     browser = studio.browser
-    screen = {"width": 1100, "height": height, "deviceScaleFactor": 1.5, "mobile": False}
+    scale = WIDEST / WINDOW
+    screen = {"width": WINDOW, "height": height, "deviceScaleFactor": scale, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     use_theme(studio, "light")
     browser.get(address)
