@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from glasshouse.errors import RecipeError, StorageError
-from glasshouse.recipe import Recipe, load_recipe, parse_recipe, recipe_names, recipe_text, to_toml
+from glasshouse.recipe import load_recipe, parse_recipe, recipe_names, recipe_text, to_toml
 from glasshouse.setting_errors import _SYNONYMS
-from glasshouse.settings import AugmentSettings, Cosine, Settings, StepDecay, TrainSettings
+from glasshouse.settings import AugmentSettings, Cosine, Recipe, Settings, StepDecay, TrainSettings
 
 
 @pytest.mark.parametrize("name", recipe_names())
