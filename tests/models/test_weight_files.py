@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from glasshouse.errors import ModelError
+from glasshouse.errors import GlasshouseWarning, ModelError
 from glasshouse.models.weight_files import read_weights
 
 
@@ -58,12 +58,17 @@ def test_weights_under_an_unknown_key_are_found_at_any_depth(tmp_path: Path) -> 
     assert notes == ("the weights were read from 'run/best' in w.pt",)
 
 
-def test_usual_weights_are_taken_before_averaged_ones_and_it_is_noted(tmp_path: Path) -> None:
+def test_usual_weights_are_taken_before_averaged_ones_and_it_is_said(tmp_path: Path) -> None:
     averaged = {key: value + 1 for key, value in _state().items()}
     torch.save({"model_ema": averaged, "model": (state := _state())}, tmp_path / "w.pt")
-    weights, (note,) = read_weights(tmp_path / "w.pt")
+    with pytest.warns(
+        GlasshouseWarning, match="of 'model' are taken, not those of model_ema"
+    ) as said:
+        weights, (note,) = read_weights(tmp_path / "w.pt")
     assert torch.equal(weights["0.weight"], state["0.weight"])
-    assert note == "the weights were read from 'model' in w.pt; it also has model_ema"
+    assert note == "the weights were read from 'model' in w.pt"
+    weights, _ = read_weights(_follow(str(said[0].message), tmp_path))
+    assert torch.equal(weights["0.weight"], averaged["0.weight"])
 
 
 def test_what_is_no_tensor_is_left_out_with_a_note(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pickle
 import pickletools
 import re
 import shlex
+import warnings
 import zipfile
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import MAGIC_NUMBER
 
-from glasshouse.errors import ModelError
+from glasshouse.errors import GlasshouseWarning, ModelError
 
 # Keys under which training scripts store the weights in a checkpoint, the usual ones first.
 _WRAPPERS = (
@@ -53,7 +54,7 @@ _EXPECTED = "Expected a safetensors file, or the state_dict of a network written
 def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Read the named tensors of a safetensors file or of what torch.save writes, with notes.
 
-    The content decides the format, never the name. Pickles are read with weights_only, so that no
+    A GlasshouseWarning says which of several sets is taken. The content decides the format, never the name. Pickles are read with weights_only, so that no
     code in them runs. Raises ModelError that says what the file is and what to do.
     """
     if not path.is_file():
@@ -240,8 +241,9 @@ def _named_tensors(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[s
     notes: list[str] = []
     while isinstance(content, Mapping) and (place := _place(content, path)):
         others = [each for each in dict(_nested(content)) if each[0] != place[0]]
-        more = f"; it also has {_some(map('/'.join, others))}" if others else ""
-        notes.append(f"the weights were read from '{'/'.join(place)}' in {path.name}{more}")
+        if others:
+            warnings.warn(_choice(path, place, others), GlasshouseWarning, stacklevel=2)
+        notes.append(f"the weights were read from '{'/'.join(place)}' in {path.name}")
         for key in place:
             content = content[key]
     if not isinstance(content, Mapping):
@@ -253,6 +255,21 @@ def _named_tensors(content: Any, path: Path) -> tuple[dict[str, Tensor], tuple[s
         notes.append(f"{_some(rest)} in {path.name} are no tensors, and were left out")
     _require_stored(weights, path)
     return weights, tuple(notes)
+
+
+def _choice(path: Path, place: tuple[str, ...], others: list[tuple[str, ...]]) -> str:
+    """Which of several sets of weights is taken, and a command that saves the next one."""
+    first = "/".join(others[0])
+    return (
+        f"{path} has several sets of weights: those of '{'/'.join(place)}' are taken, not those of "
+        f"{_some(map('/'.join, others))}. To take '{first}', name the file that this command "
+        f"saves: {_set_command(path, others[0])}"
+    )
+
+
+def _set_command(path: Path, place: tuple[str, ...]) -> str:
+    load = f"found = {_TORCH_LOAD.replace('False', 'True').format(_quoted(str(path)))}"
+    return _command(path, load, "found" + "".join(f"[{_quoted(key)}]" for key in place))
 
 
 def _place(content: Mapping[Any, Any], path: Path) -> tuple[str, ...]:
@@ -268,12 +285,10 @@ def _place(content: Mapping[Any, Any], path: Path) -> tuple[str, ...]:
         keys = keys or "none"
         raise ModelError(f"{path} has no named tensors; its keys: {keys}. Save net.state_dict()")
     first = next(iter(found))
-    load = f"found = {_TORCH_LOAD.replace('False', 'True').format(_quoted(str(path)))}"
-    inner = "".join(f"[{_quoted(key)}]" for key in first)
     raise ModelError(
         f"{path} has several sets of weights; its keys are {keys}. Save the one that you mean to a "
         f"file of its own. For '{'/'.join(first)}' ({found[first]} tensors): "
-        + _command(path, load, f"found{inner}")
+        + _set_command(path, first)
     )
 
 
