@@ -54,8 +54,9 @@ _EXPECTED = "Expected a safetensors file, or the state_dict of a network written
 def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Read the named tensors of a safetensors file or of what torch.save writes, with notes.
 
-    A GlasshouseWarning says which of several sets is taken. The content decides the format, never the name. Pickles are read with weights_only, so that no
-    code in them runs. Raises ModelError that says what the file is and what to do.
+    A GlasshouseWarning says which of several sets is taken. The content decides the format, never
+    the name. Pickles are read with weights_only, so that no code in them runs. Raises ModelError
+    that says what the file is and what to do.
     """
     if not path.is_file():
         raise ModelError(f"the weights file {path} {_absence(path)}")
