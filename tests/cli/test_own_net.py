@@ -245,7 +245,7 @@ def test_an_answer_that_is_no_number_names_the_file(
         "class Net(nn.Module):\n"
         "    def forward(self, x):\n"
         "        bright = (x.mean((1, 2, 3)) > 0.9).float()\n"
-        "        return torch.stack([bright / (1 - bright), bright, bright], 1)\n"
+        "        return torch.stack([1 / (1 - bright), 3 * x.mean((1, 2, 3)), bright], 1)\n"
         "def net():\n    return Net()\n"
     )
     Image.new("RGB", (SIDE, SIDE)).save(images / "dark.png")
