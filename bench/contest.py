@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 
 def play(script: str, contenders: list[str], rounds: int) -> dict[str, float]:
@@ -38,23 +39,41 @@ def run_contender(contenders: Mapping[str, Callable[[], float]]) -> bool:
     return True
 
 
-def interleaved(what: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each in this process; taking turns, so that all meet the same machine."""
+def interleaved(
+    what: Mapping[str, Callable[[], object]], rounds: int, wait: Callable[[], object] = lambda: None
+) -> dict[str, float]:
+    """Median seconds of each in this process; taking turns, so that all meet the same machine.
+
+    wait: returns once a device has done what it was asked to.
+    """
     times: dict[str, list[float]] = {name: [] for name in what}
     for turn in range(rounds + 1):
         for name, run in what.items():
             start = time.perf_counter()
             run()
+            wait()
             if turn:  # the first turn warms up
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def machine() -> str:
-    """The processor that the figures belong to."""
+def machine(device: Any = None) -> str:
+    """The processor, and the GPU if that is the device, that the figures belong to."""
     from glasshouse.workflow.train.environment import _processor
 
-    return f"{_processor()}, {platform.system()}, Python {platform.python_version()}"
+    gpu = ""
+    if device is not None and device.type == "cuda":
+        import torch
+
+        gpu = f"{torch.cuda.get_device_name(device)}, "
+    return f"{gpu}{_processor()}, {platform.system()}, Python {platform.python_version()}"
+
+
+def waiting_for(device: Any) -> Callable[[], object]:
+    """A function that returns once a device has done what it was asked to."""
+    import torch
+
+    return torch.cuda.synchronize if device.type == "cuda" else lambda: None
 
 
 def judge(claim: str, value: float, bound: float, *, at_least: bool = True) -> bool:

@@ -4,7 +4,7 @@ Claims: >= 2.8x faster than Captum used as its documentation shows (an object a 
 of the bare cost of one forward and three input-gradient backward passes. Same weights (random ones:
 the cost does not depend on them), images, threads and process; medians of turns.
 
-    python bench/explain_page.py --batch 1 8 --rounds 5
+    python bench/explain_page.py --batch 1 8 --rounds 5 [--device cuda]
 """
 
 import argparse
@@ -13,7 +13,7 @@ import warnings
 import numpy as np
 import torch
 from captum import attr
-from contest import interleaved, judge, machine
+from contest import interleaved, judge, machine, waiting_for
 from torch import Tensor, nn
 
 from glasshouse.explanation.explain import explain_page
@@ -21,6 +21,7 @@ from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.methods import ExplainSettings
 from glasshouse.memory import keep_freed_memory
 from glasshouse.models.classifier import Classifier, Preprocessing
+from glasshouse.models.devices import choose_device
 from glasshouse.models.pretrained import build_net
 
 LAYERS = ("relu", "maxpool", "layer1.0", "layer1", "layer2", "layer3", "layer4.0", "layer4")
@@ -33,14 +34,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     keep_freed_memory()  # as the command does, for all contenders
     torch.set_num_threads(arguments.threads)
     warnings.simplefilter("ignore")
     side = arguments.side
-    net = build_net("torchvision/resnet50", None, {}).eval()
+    device = choose_device(arguments.device)
+    net = build_net("torchvision/resnet50", None, {}).eval().to(device)
     classifier = Classifier(net, Preprocessing(side, side), tuple(map(str, range(1000))))
-    print(f"{machine()}: ResNet50 at {side}, {arguments.threads} threads, {arguments.rounds} turns")
+    print(
+        f"{machine(device)}: ResNet50 at {side}, {arguments.threads} threads, "
+        f"{arguments.rounds} turns"
+    )
     held = [compare_pages(classifier, batch, arguments.rounds) for batch in arguments.batch]
     raise SystemExit(not all(held))
 
@@ -52,7 +58,7 @@ def compare_pages(classifier: Classifier, batch: int, rounds: int) -> bool:
     targets = np.arange(batch, dtype=np.int64)
     inputs = as_inputs(classifier, images)
     settings = ExplainSettings(activation_layers=LAYERS)
-    net, wanted = classifier.net, torch.from_numpy(targets)
+    net, wanted = classifier.net, torch.from_numpy(targets).to(inputs.device)
     times = interleaved(
         {
             "glasshouse": lambda: explain_page(
@@ -63,6 +69,7 @@ def compare_pages(classifier: Classifier, batch: int, rounds: int) -> bool:
             "forward": lambda: forward(net, inputs),
         },
         rounds,
+        waiting_for(inputs.device),
     )
     ours = times["glasshouse"]
     print(", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in times.items()))

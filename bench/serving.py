@@ -1,6 +1,6 @@
 """Images a second over HTTP: glasshouse serve beside a plain FastAPI handler and LitServe.
 
-    python bench/serving.py small|mobilenet [--seconds 30] [--servers ours,plain,...]
+    [DEVICE=cuda] python bench/serving.py small|mobilenet [--seconds 30] [--servers ours,plain,...]
 
 Claims: 1.0x, 1.5x and 2.2x a plain FastAPI handler with torch's eager mode (an async one or one on
 FastAPI's thread pool, whichever is faster) at 1, 8 and 64 clients; every answer is the offline one;
@@ -31,6 +31,8 @@ from contest import judge, machine
 
 HERE = Path(__file__).parent
 DATA = Path(os.environ["GLASSHOUSE_DATA"])
+# Where all servers compute, such as cuda.
+DEVICE = os.environ.get("DEVICE", "cpu")
 WEIGHTS = DATA / "weights/imagenet/mobilenetv2_100_tfsame.fp16.safetensors"
 MOBILENET = "mobilenetv2_100:pad_type=same,mean=0.5,std=0.5"
 FILES = 16
@@ -117,7 +119,7 @@ def build_net(model: str, folder: Path) -> tuple[Any, Any, Any]:
         cubic = transforms.InterpolationMode.BICUBIC
         steps = [transforms.Resize(256, interpolation=cubic), transforms.CenterCrop(224)]
     steps += [transforms.ToTensor(), transforms.Normalize(wanted.mean, wanted.std)]
-    return classifier.net.eval(), transforms.Compose(steps), classifier.class_names
+    return classifier.net.eval().to(DEVICE), transforms.Compose(steps), classifier.class_names
 
 
 def top_five(row: Any, names: Any) -> list[dict[str, Any]]:
@@ -140,7 +142,8 @@ def serve_plain(model: str, folder: Path, port: int, *, on_threads: bool) -> Non
     def answer(file: UploadFile) -> dict[str, Any]:
         image = transform(Image.open(file.file).convert("RGB"))
         with torch.inference_mode():
-            return {"image": file.filename, "top": top_five(net(image[None])[0], names)}
+            row = net(image[None].to(DEVICE))[0]
+            return {"image": file.filename, "top": top_five(row, names)}
 
     async def answer_here(file: UploadFile) -> dict[str, Any]:
         return answer(file)
@@ -159,7 +162,7 @@ def running(
         port = free.getsockname()[1]
     if name == "ours":
         command = [sys.executable, "-m", "glasshouse", "serve", *model_arguments(model, folder)]
-        command += ["--port", str(port), *options]
+        command += ["--port", str(port), "--device", DEVICE, *options]
     else:
         script = HERE / "serving_litserve.py" if name == "litserve" else __file__
         command = [sys.executable, str(script), model, "--peer", name, str(folder), str(port)]

@@ -272,7 +272,7 @@ class TrainSettings(Settings):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="auto: bf16 where the processor supports it, else fp32"
     )
-    device: str = Field(default="auto", description="auto: cuda if available, else cpu; or mps")
+    device: str = Field(default="auto", description="auto: cuda if available, else mps, else cpu")
     threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         default="auto",
         description="of the processor; auto: all, or fewer where a short measurement at the start "

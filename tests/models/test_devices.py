@@ -6,11 +6,15 @@ from glasshouse.models import devices
 from glasshouse.models.bundled import load_bundled
 
 
-@pytest.mark.parametrize(("has_cuda", "expected"), [(True, "cuda"), (False, "cpu")])
-def test_auto_is_cuda_where_there_is_one(
-    has_cuda: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("has_cuda", "has_mps", "expected"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_is_the_first_of_cuda_mps_and_cpu_that_is_there(
+    has_cuda: bool, has_mps: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: has_mps)
     assert devices.choose_device("auto") == torch.device(expected)
 
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from glasshouse.training.layer_passes import dropout, pass_forward, passes_of
 
+CPU = torch.device("cpu")
+
 
 def network() -> nn.Sequential:
     torch.manual_seed(0)
@@ -43,7 +45,7 @@ def test_outputs_gradients_and_statistics_are_those_of_the_layers(precision: tor
 
 def test_pooling_comes_first_and_only_values_that_nobody_reads_are_overwritten() -> None:
     net = network()
-    passes = passes_of(net)
+    passes = passes_of(net, CPU)
     kinds = [each if each is torch.relu_ else type(each) for each in passes]
     assert kinds[:7] == [
         nn.Conv2d, nn.MaxPool2d, torch.relu_, nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, torch.relu_
@@ -63,7 +65,7 @@ def test_a_network_with_hooks_runs_its_layers_as_they_stand() -> None:
         assert len(seen) == 1
     net = network()
     net[1].register_forward_hook(lambda *given: None)
-    assert passes_of(net) == [net]
+    assert passes_of(net, CPU) == [net]
 
 
 def test_a_class_of_the_users_own_runs_its_own_forward_pass() -> None:
@@ -121,3 +123,19 @@ def test_everything_is_dropped_at_a_rate_of_one_and_nothing_in_evaluation() -> N
     assert torch.equal(pass_forward(nn.Sequential(layer), ones), ones)
     layer.train()
     assert not torch.equal(pass_forward(nn.Sequential(layer), ones), ones)
+
+
+def test_on_a_gpu_dropout_is_torchs_and_no_maximum_is_adaptive() -> None:
+    net = nn.Sequential(nn.Dropout(), nn.AdaptiveMaxPool2d(1), nn.AdaptiveMaxPool2d((2, 2)))
+    dropped, largest, windows = passes_of(net, torch.device("cuda"))
+    assert dropped is net[0] and windows is net[2]
+    # Maps with ties: the gradient goes to the same one of them.
+    maps = torch.randint(0, 3, (2, 4, 5, 6)).float()
+    found = []
+    for way in (largest, net[1]):
+        leaf = maps.clone().requires_grad_()
+        pooled = way(leaf)
+        pooled.square().sum().backward()
+        assert leaf.grad is not None
+        found.append((pooled, leaf.grad))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])

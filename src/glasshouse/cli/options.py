@@ -72,7 +72,7 @@ Device = Annotated[
     str | None,
     typer.Option(
         help="Short for --set train.device=: auto, cpu, cuda, cuda:1 and so on, or mps; auto, the "
-        "default, is cuda where there is one."
+        "default, is cuda where there is one, else mps, else cpu."
     ),
 ]
 UseDevice = Annotated[

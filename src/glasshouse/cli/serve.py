@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glasshouse.cli.named_classifier import NamedModel, classifier_named, is_saved
-from glasshouse.cli.options import ClassNamesFile, Net, Offline, Weights
+from glasshouse.cli.options import ClassNamesFile, Net, Offline, UseDevice, Weights
 
 if TYPE_CHECKING:
     import socket
@@ -110,13 +110,15 @@ def serve(
     drain: Drain = 0.0,
     threads: PassThreads = None,
     workers: Workers = 1,
+    device: UseDevice = "cpu",
 ) -> None:
     """Serve predictions and explanations of one MODEL or several over HTTP; Ctrl+C stops it."""
     from glasshouse.errors import UsageError
     from glasshouse.serving.service.limits import Limits
     from glasshouse.serving.service.worker_processes import this_worker
 
-    named = _named(model or [], NamedModel(None, net, weights, class_names, offline), name or [])
+    options = NamedModel(None, net, weights, class_names, offline, device)
+    named = _named(model or [], options, name or [])
     cores = max(1, (os.cpu_count() or 1) // workers)
     # The threads of one pass wait for each other after every layer; separate passes never do, so
     # several narrow passes fill the cores better than one wide one.

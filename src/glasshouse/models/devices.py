@@ -1,5 +1,8 @@
 """Where a network computes."""
 
+import os
+from functools import cache
+
 import torch
 
 from glasshouse.errors import UsageError
@@ -7,12 +10,31 @@ from glasshouse.models.classifier import Classifier
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of this name; "auto" is the first CUDA device where there is one, else the CPU.
+    """The device of this name; "auto" is CUDA where there is some, else MPS, else the CPU.
 
-    Raises UsageError for a device that this machine does not have.
+    From the first CUDA device on, convolutions in float32 compute in float32 in this process, while
+    torch itself rounds their inputs to ten bits (TF32). Raises UsageError for a device that this
+    machine does not have.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _automatic() if name == "auto" else _available(name)
+    if device.type == "cuda":
+        _compute_exactly()
+    return device
+
+
+def use_device(classifier: Classifier, name: str) -> Classifier:
+    """The same classifier, with its network moved to the device of this name."""
+    classifier.net.to(choose_device(name))
+    return classifier
+
+
+def _automatic() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _available(name: str) -> torch.device:
     try:
         device = torch.device(name)
         # Reading back fails on devices without values.
@@ -27,7 +49,10 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def use_device(classifier: Classifier, name: str) -> Classifier:
-    """The same classifier, with its network moved to the device of this name."""
-    classifier.net.to(choose_device(name))
-    return classifier
+@cache
+def _compute_exactly() -> None:
+    # For the whole process: as a setting of each computation, threads would undo each other's.
+    # Logits and maps would otherwise depend on the size of their batch from the third digit on.
+    torch.backends.cudnn.allow_tf32 = False
+    # Torch reads it when it first multiplies matrices, to do so in the same order each time.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from glasshouse.data.device_copy import on_device
 from glasshouse.data.pixel_blocks import gather
 from glasshouse.errors import ModelError, NotFinite
 from glasshouse.models.preprocessing import Preprocessing, scale
@@ -37,9 +38,10 @@ def predict_logits(
     with evaluating(net), torch.inference_mode(), autocast(device, precision):
         for rows in passes(images, batch_size):
             positions = np.arange(rows.start, rows.stop)
-            batch = torch.from_numpy(gather(images, positions)).to(device)
-            parts.append(_logits(net, scale(batch, preprocessing), mirror).cpu())
-    return torch.cat(parts)
+            batch = on_device(gather(images, positions), device)
+            parts.append(_logits(net, scale(batch, preprocessing), mirror))
+        # Once at the end: a GPU would otherwise wait for the next images after each pass.
+        return torch.cat(parts).cpu()
 
 
 def logits_of_few(
@@ -49,17 +51,18 @@ def logits_of_few(
     *,
     mirror: bool = False,
 ) -> Tensor:
-    """Logits ``(n, k)`` of a few images, for a network on the CPU that stays in evaluation mode.
+    """Logits ``(n, k)`` of a few images, for a network that stays in evaluation mode, on the CPU.
 
     The same values as those of `predict_logits`, which asks every module for its mode: on a single
     small image that takes as long as some of the layers.
     """
+    device = device_of(net)
     with torch.inference_mode():
         parts = [
-            _logits(net, scale(torch.from_numpy(images[rows]), preprocessing), mirror)
+            _logits(net, scale(on_device(images[rows], device), preprocessing), mirror)
             for rows in passes(images)
         ]
-        return torch.cat(parts)
+        return torch.cat(parts).cpu()
 
 
 def _logits(net: nn.Module, scaled: Tensor, mirror: bool) -> Tensor:

@@ -25,8 +25,8 @@ _Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 def faster_convolutions(images: Tensor) -> AbstractContextManager[object]:
-    """SideBySide where it pays: on a processor with matrix tiles, for a large enough batch."""
-    pays = has_matrix_tiles() and images.numel() >= _FEWEST_VALUES
+    """SideBySide where it pays: on a CPU with matrix tiles, for a large enough batch."""
+    pays = images.is_cpu and has_matrix_tiles() and images.numel() >= _FEWEST_VALUES
     return SideBySide() if pays else nullcontext()
 
 

@@ -95,7 +95,7 @@ def train_classifier(
     # What has been shown is used up; otherwise this is the training.
     for _ in records:
         pass
-    trained = replace(untrained, net=final_net(state), temperature=1.0, conformity=None)
+    trained = replace(untrained, net=final_net(state).cpu(), temperature=1.0, conformity=None)
     return trained, tuple(state.history)
 
 

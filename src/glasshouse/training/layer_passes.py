@@ -1,4 +1,4 @@
-"""The training pass of a Sequential: the layers that it has, with less work on a CPU."""
+"""The training pass of a Sequential: the layers that it has, with less work."""
 
 from collections.abc import Callable, Iterator
 
@@ -14,23 +14,23 @@ _RANGE = 2**16
 
 
 def pass_forward(net: nn.Module, inputs: Tensor) -> Tensor:
-    """The output of a network in training mode; on a CPU, a Sequential by `passes_of`."""
-    if type(net) is not nn.Sequential or not inputs.is_cpu:
+    """The output of a network in training mode; that of a Sequential by `passes_of`."""
+    if type(net) is not nn.Sequential or inputs.device.type not in ("cpu", "cuda"):
         outputs: Tensor = net(inputs)
         return outputs
-    for each in passes_of(net):
+    for each in passes_of(net, inputs.device):
         inputs = each(inputs)
     return inputs
 
 
-def passes_of(net: nn.Sequential) -> list[_Pass]:
+def passes_of(net: nn.Sequential, device: torch.device) -> list[_Pass]:
     """What computes the layers of a network in training mode, in order.
 
     The maximum of rectified values is the rectified maximum, so a ReLU before max pooling follows
     it, on a quarter of the values; ReLUs overwrite their input where nobody else reads it. Forward
-    and backward, every value is that of the layers in their own order. Dropout draws other random
-    values than torch, of the same distribution. A network with hooks is left as it is, since hooks
-    may read what lies between the layers.
+    and backward, every value is that of the layers in their own order. On a CPU, dropout draws
+    other random values than torch, of the same distribution. A network with hooks is left as it is,
+    since hooks may read what lies between the layers.
     """
     layers = list(_layers_of(net))
     if any(_has_hooks(layer) for layer in (net, *layers)):
@@ -39,7 +39,7 @@ def passes_of(net: nn.Sequential) -> list[_Pass]:
         if _is_relu(layers[place]) and _is_max_pool(layers[place + 1]):
             layers[place : place + 2] = reversed(layers[place : place + 2])
     before = [None, *layers[:-1]]
-    return [_pass_of(layer, former) for layer, former in zip(layers, before, strict=True)]
+    return [_pass_of(layer, former, device) for layer, former in zip(layers, before, strict=True)]
 
 
 def dropout(values: Tensor, rate: float) -> Tensor:
@@ -77,11 +77,16 @@ def _has_hooks(layer: nn.Module) -> bool:
     )
 
 
-def _pass_of(layer: nn.Module, former: nn.Module | None) -> _Pass:
+def _pass_of(layer: nn.Module, former: nn.Module | None, device: torch.device) -> _Pass:
     if _is_relu(layer) and type(former) in _OVERWRITABLE:
         return torch.relu_
-    if type(layer) is nn.Dropout and layer.training and not layer.inplace:
+    is_cpu = device.type == "cpu"
+    if is_cpu and type(layer) is nn.Dropout and layer.training and not layer.inplace:
         return lambda values: dropout(values, layer.p)
+    is_global = type(layer) is nn.AdaptiveMaxPool2d and layer.output_size in (1, (1, 1))
+    if is_global and not is_cpu:
+        # The backward pass of the adaptive one adds in any order, even where there is one summand.
+        return lambda maps: nn.functional.max_pool2d(maps, maps.shape[-2:])
     return layer
 
 

@@ -122,7 +122,7 @@ def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
     images, when a training or validation loss is not finite, and UsageError and DataError for own
     parts that do not fit.
     """
-    return in_threads_of(setup.settings, _trained(state, setup))
+    return in_threads_of(setup.settings, device_of(state.net), _trained(state, setup))
 
 
 def _trained(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:

@@ -16,7 +16,7 @@ from glasshouse.models.predict import device_of
 from glasshouse.storage import sha256_of_bytes, tensors_to_bytes
 from glasshouse.training.loop import TrainingSetup, backward
 from glasshouse.training.process_group import ProcessGroup
-from glasshouse.training.seeding import threads_of
+from glasshouse.training.seeding import repeatable, threads_of
 from glasshouse.training.state import TrainingState, packed_state, unpack_state
 
 
@@ -104,7 +104,7 @@ def _gradients(net: nn.Module, setup: TrainingSetup) -> str:
     own = copy.deepcopy(net).train()
     data = prepare_images(setup.train, device, settings.sampling, Cut(settings.shards, range(1)))
     made = batches(data, setup.augment, batch_size=settings.batch_size, seed=settings.seed, epoch=0)
-    with threads_of(settings):
+    with threads_of(settings), repeatable(device):
         backward(TrainingState(own, SGD(own.parameters())), setup, next(made).shards[0])
     found = {
         name: parameter.grad.cpu().contiguous()

@@ -1,8 +1,10 @@
-"""Torch's random state and threads for the time of a computation, then those of the caller."""
+"""Torch's random state, threads and algorithms for a computation, then those of the caller."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 import torch
 
@@ -45,10 +47,43 @@ def threads_of(settings: TrainSettings) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def in_threads_of(settings: TrainSettings, records: Iterator[_Record]) -> Iterator[_Record]:
-    """The records of a generator that runs with these threads, and its consumer with its own."""
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """A context in which a GPU computes the same bytes every time, where torch has a way to."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic
+    fills, memory.fill_uninitialized_memory = memory.fill_uninitialized_memory, False
+    # A measurement of the moment would choose the kernels, and another time choose others.
+    measures, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    _ignore_warning_of_pooling()
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = measures
+        memory.fill_uninitialized_memory = fills
+        torch.use_deterministic_algorithms(before, warn_only=warns)
+
+
+@cache
+def _ignore_warning_of_pooling() -> None:
+    # Its backward pass adds in any order, but where windows do not overlap there is one summand.
+    warnings.filterwarnings("ignore", "max_pool2d_with_indices_backward_cuda does not have a det")
+
+
+def in_threads_of(
+    settings: TrainSettings, device: torch.device, records: Iterator[_Record]
+) -> Iterator[_Record]:
+    """The records of a generator that runs with these threads, and its consumer with its own.
+
+    On a GPU, it runs with `repeatable` algorithms as well.
+    """
     while True:
-        with threads_of(settings):
+        with threads_of(settings), repeatable(device):
             try:
                 record = next(records)
             except StopIteration:

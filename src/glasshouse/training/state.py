@@ -124,13 +124,13 @@ def using_weights(net: nn.Module, weights: dict[str, Tensor] | None) -> Iterator
 def final_net(state: TrainingState) -> nn.Module:
     """A copy of the network with the final weights: best, else averaged, else last.
 
-    It is on the CPU and in evaluation mode.
+    It is on the device of training and in evaluation mode.
     """
     net = copy.deepcopy(state.net)
     weights = state.best or state.averaged
     if weights is not None:
         net.load_state_dict(weights)
-    return net.cpu().eval()
+    return net.eval()
 
 
 def save_checkpoint(state: TrainingState, folder: Path) -> Path:

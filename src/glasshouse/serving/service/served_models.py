@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from glasshouse.data.device_copy import on_device
 from glasshouse.models.classifier import MODEL_FILE, WEIGHTS_FILE, Classifier, scale
 from glasshouse.models.forward import evaluated
 from glasshouse.models.inference import inference_net
-from glasshouse.models.predict import logits_of_few, predict_logits
+from glasshouse.models.predict import device_of, logits_of_few, predict_logits
 from glasshouse.serving.service.problems import Problem
 from glasshouse.serving.service.shared_weights import share_weights
 
@@ -155,7 +155,8 @@ def inference_copy(classifier: Classifier) -> Classifier:
     wanted = classifier.preprocessing
     shape = (_EXAMPLES, 3, wanted.height, wanted.width)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    made = inference_net(classifier.net, scale(torch.from_numpy(images), wanted))
+    example = on_device(images, device_of(classifier.net))
+    made = inference_net(classifier.net, scale(example, wanted))
     own, found = (predict_logits(net, wanted, images) for net in (classifier.net, made.net))
     agrees = bool((found - own).abs().max() <= _TOLERANCE * own.abs().max())
     fast = made.net if agrees else copy.deepcopy(classifier.net)

@@ -27,7 +27,10 @@ _OUT_OF_FOLD = "training and validation images, each answered by a head that had
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run leaves in memory: all of it is in the run folder, too."""
+    """What a finished run leaves in memory: all of it is in the run folder, too.
+
+    The classifier is on the CPU.
+    """
 
     classifier: Classifier
     predictions: Predictions
@@ -86,6 +89,8 @@ def conclude(
     )
     write_run_report(folder, splits, classifier, predictions, evaluation, explained)
     holding.release(folder)
+    # Where images are, whatever the network was trained on.
+    classifier.net.cpu()
     return Result(classifier, predictions, evaluation)
 
 

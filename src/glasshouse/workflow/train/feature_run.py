@@ -92,6 +92,7 @@ def _fitted_heads(request: TrainRequest, progress: Progress | None) -> FeatureRu
     }
     best = choice.best
     trained = with_head(classifier, best)
+    trained.net.to(extractor.device)
     measured = (
         head_predictions(best, features.validation),
         head_predictions(best, features.test),

@@ -58,7 +58,7 @@ def take_snapshot(
 ) -> None:
     """Explain the labels of the images with the present weights, and redraw the strip.
 
-    Works on a copy of the network on the CPU, so that training is unaffected. Raises UsageError for
+    Works on a copy of the network, so that training is unaffected. Raises UsageError for
     a network without a layer that a map could be drawn at.
     """
     _snapshot(run, state.epoch, replace(classifier, net=_current_net(state)), images)
@@ -117,7 +117,7 @@ def _current_net(state: TrainingState) -> nn.Module:
     net = copy.deepcopy(state.net)
     if state.averaged is not None:
         net.load_state_dict(state.averaged)
-    return net.cpu().eval()
+    return net.eval()
 
 
 def _folders(run: Path) -> list[Path]:
