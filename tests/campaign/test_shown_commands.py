@@ -36,7 +36,9 @@ STAND_INS = {
     # CIFAR-10 itself is no part of the tests.
     r"^(train|ladder|lr-find) cifar10\b": r"\1 digits",
     # Nor is a network: tests/data/test_s3.py reads from a server.
-    r" (s3://bucket/flowers|hf://datasets/OWNER/NAME)$": " photos/",
+    r" (s3://bucket/flowers|hf://datasets/OWNER/NAME)(?= |$)": " photos/",
+    # A cluster is started in tests/cluster.
+    r" --on (ray|FIRST:6379)$": "",
     r"s3://bucket/shards/train-\{000\.\.099\}": "shards/train-{000..001}",
 }
 SHORTER = {
@@ -208,6 +210,8 @@ def test_commands_are_shortened_but_stay_the_same_otherwise() -> None:
     short = ["--set", "data.image_size=32", "--epochs", "1"]
     assert small("train photos/ --seeds 5") == ["train", "photos/", "--seeds", "2", *short]
     assert small("check s3://bucket/flowers") == ["check", "photos/"]
+    on_cluster = small("train s3://bucket/flowers --seeds 5 --on FIRST:6379")
+    assert on_cluster == ["train", "photos/", "--seeds", "2", *short]
     shards = small("train 's3://bucket/shards/train-{000..099}.tar'")
     assert shards == ["train", "shards/train-{000..001}.tar", "--epochs", "1"]
     assert small("check photos/ --out check/") == ["check", "photos/", "--out", "check/"]

@@ -11,7 +11,7 @@ import torch
 
 from glasshouse.data.images import Splits
 from glasshouse.errors import GlasshouseWarning, StorageError
-from glasshouse.runs.folder import STEPS
+from glasshouse.runs.folder import RECIPE, STEPS
 from glasshouse.runs.processes import process_started
 from glasshouse.runs.steps import Mark, StepReader, is_running, last_mark
 from glasshouse.settings import AugmentSettings, TrainSettings
@@ -50,6 +50,7 @@ def _each_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_each_line_has_the_means_since_the_previous_one(
     tmp_path: Path, tiny_splits: Splits, tiny_net: torch.nn.Sequential
 ) -> None:
+    (tmp_path / RECIPE).touch()
     state, setup = two_epochs(tiny_splits, tiny_net)
     records = list(recorded(train(state, setup), state, 2, tmp_path))
     reader = StepReader(tmp_path / STEPS)
@@ -84,6 +85,7 @@ def test_a_full_disk_costs_the_progress_and_not_the_training(
     tmp_path: Path, tiny_splits: Splits, tiny_net: torch.nn.Sequential
 ) -> None:
     (tmp_path / STEPS).symlink_to("/dev/full")
+    (tmp_path / RECIPE).touch()
     state, setup = two_epochs(tiny_splits, tiny_net)
     with pytest.warns(GlasshouseWarning, match="No space left on device") as said:
         list(recorded(train(state, setup), state, 2, tmp_path))
@@ -92,17 +94,23 @@ def test_a_full_disk_costs_the_progress_and_not_the_training(
 
 
 @pytest.mark.usefixtures("_each_step")
+@pytest.mark.parametrize("is_left", [False, True])
 def test_deleting_the_run_stops_its_training_at_once(
-    tmp_path: Path, tiny_splits: Splits, tiny_net: torch.nn.Sequential
+    tmp_path: Path, tiny_splits: Splits, tiny_net: torch.nn.Sequential, is_left: bool
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
+    (folder / RECIPE).touch()
     state, setup = two_epochs(tiny_splits, tiny_net)
     with pytest.raises(StorageError, match="was deleted or moved"):
         for _ in recorded(train(state, setup), state, 2, folder):
             shutil.rmtree(folder, ignore_errors=True)
+            # What was written while it was being removed stays.
+            if is_left:
+                folder.mkdir()
+                (folder / STEPS).touch()
     assert state.step == 2
-    assert not folder.exists()
+    assert folder.exists() == is_left
 
 
 def test_a_reader_reads_only_new_and_complete_lines(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from glasshouse.errors import GlasshouseWarning, StorageError
-from glasshouse.runs.folder import STEPS
+from glasshouse.runs.folder import RECIPE, STEPS
 from glasshouse.runs.processes import this_process
 from glasshouse.runs.steps import Mark, forget_after
 from glasshouse.training.loop import Step
@@ -47,7 +47,8 @@ def recorded(
 
 
 def _require_folder(folder: Path) -> None:
-    if not folder.is_dir():
+    # Removing a folder that is written to leaves it with what was written meanwhile.
+    if not (folder / RECIPE).is_file():
         raise StorageError(f"{folder} was deleted or moved while it was training, which stops here")
 
 
