@@ -19,7 +19,7 @@ from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.fit import train_until_done
 from glasshouse.training.loop import Step, TrainingSetup, train, update
-from glasshouse.training.shard_sum import tree_sum
+from glasshouse.training.shard_sum import _flat, _like, tree_sum
 from glasshouse.training.state import Epoch, TrainingState, begin, load_checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
@@ -46,6 +46,17 @@ def test_the_sum_is_a_binary_tree() -> None:
     expected = ((a + b) + (c + d)) + ((e + f) + (g + h))
     total = tree_sum(part.clone() for part in parts)
     assert total.numpy().tobytes() == expected.numpy().tobytes()
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_gradient_of_another_layout_takes_the_order_of_its_parameter(is_last: bool) -> None:
+    first = torch.arange(24.0).view(2, 3, 2, 2)
+    last = first.contiguous(memory_format=torch.channels_last)
+    gradient, parameter = (first, last) if is_last else (last, first)
+    found = _flat(gradient, parameter)
+    expected = first.permute(0, 2, 3, 1) if is_last else first
+    assert found.tolist() == expected.flatten().tolist()
+    assert torch.equal(_like(found, parameter), first)
 
 
 @pytest.mark.usefixtures("torch_dropout")
