@@ -225,15 +225,14 @@ def test_every_command_refuses_other_class_names(
     assert code == 2 and message in " ".join(errors.split())
 
 
-@pytest.mark.parametrize("option", ["--weights", "--class-names"])
 def test_evaluate_refuses_what_a_run_has_itself(
-    option: str, images: Path, capsys: pytest.CaptureFixture[str], run: Run
+    images: Path, capsys: pytest.CaptureFixture[str], run: Run
 ) -> None:
     run("train", str(images), "--recipe", "small-cnn", "--out", "run", "--set", "train.epochs=1",
         "--set", "data.image_size=12")  # fmt: skip
-    file = {"--weights": "own.safetensors", "--class-names": "names.txt"}[option]
-    code, _, errors = glasshouse_here(["evaluate", "run", option, file], capsys)
-    assert (code, f"run has its own {option[2:].replace('-', ' ')}:" in errors) == (2, True)
+    for option, file in (("--weights", "own.safetensors"), ("--class-names", "names.txt")):
+        code, _, errors = glasshouse_here(["evaluate", "run", option, file], capsys)
+        assert code == 2 and f"run has its own {option[2:].replace('-', ' ')}:" in errors
 
 
 def test_an_answer_that_is_no_number_names_the_file(
