@@ -10,6 +10,7 @@ from torch import nn
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.errors import NotFinite, StorageError
 from glasshouse.models.classifier import Classifier, load_classifier, save_classifier
+from glasshouse.models.outputs import Predictions
 from glasshouse.models.predict import (
     device_of,
     load_predictions,
@@ -114,3 +115,16 @@ def test_stored_logits_that_are_not_finite_are_damaged(
     save_predictions(found, tmp_path / "p.safetensors")
     with pytest.raises(StorageError, match="some logits are NaN or infinite"):
         load_predictions(tmp_path / "p.safetensors")
+
+
+@pytest.mark.parametrize(("thresholds", "kind"), [(None, "classes"), ((0.5, 0.5), "labels")])
+def test_predictions_say_what_they_are_about(
+    thresholds: tuple[float, ...] | None, kind: str
+) -> None:
+    one_each = np.array([0, 1], dtype=np.int64)
+    targets = one_each if thresholds is None else np.eye(2, dtype=np.bool_)
+    logits, ids = np.zeros((2, 2), dtype=np.float32), np.array(["a.png", "b.png"])
+    found = Predictions(logits, targets, ids, ("ant", "bee"), thresholds=thresholds)
+    head, *rows = repr(found).splitlines()
+    assert head == f"Predictions(2 images, 2 {kind})"
+    assert [row.split(":")[0] for row in rows] == ["  a.png", "  b.png"]

@@ -1,5 +1,6 @@
 """What the pages show that needs torch: layers, paired tests and augmented images."""
 
+import asyncio
 import json
 import shutil
 from dataclasses import replace
@@ -22,6 +23,7 @@ from glasshouse.serving.pages.compare import _pair
 from glasshouse.serving.pages.curves import chart_titles
 from glasshouse.serving.pages.explain.panel import places_shown
 from glasshouse.serving.pages.explain.strip import _worst_mistakes
+from glasshouse.serving.pages.explain.view import _check
 from glasshouse.serving.pages.label_results import _row
 from glasshouse.serving.paired_tests import paired_tests
 from glasshouse.serving.workbench import Workbench
@@ -172,3 +174,28 @@ def test_the_accuracy_of_an_epoch_says_that_all_labels_have_to_be_right(
     write_lines(tmp_path / "run" / "metrics.jsonl", [epoch_line(1)])
     title = chart_titles(list_run(tmp_path, tmp_path / "run").metric)["accuracy"]
     assert title == ("Images with all labels right, %" if several else "Accuracy, %")
+
+
+def test_each_column_gets_its_checks_or_says_that_there_are_none() -> None:
+    said: list[tuple[str, object]] = []
+
+    def column(key: str) -> Any:
+        return SimpleNamespace(
+            words=key,
+            answer=SimpleNamespace(key=key),
+            show_checks=lambda found: said.append((key, found)),
+            show_no_checks=lambda: said.append((key, "none")),
+        )
+
+    def show(turn: int) -> list[tuple[str, object]]:
+        said.clear()
+        view: Any = SimpleNamespace(
+            columns=[column("cat"), column("dog")],
+            explainer=SimpleNamespace(checked={"cat": "a page"}.get),
+            is_at=lambda turn, words: turn == 2,
+        )
+        asyncio.run(_check(view, turn))
+        return said
+
+    assert show(2) == [("cat", "a page"), ("dog", "none")]
+    assert show(1) == []

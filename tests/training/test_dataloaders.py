@@ -14,10 +14,12 @@ from glasshouse.data.datasets import from_dataset
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.errors import DataError, UsageError
 from glasshouse.models.preprocessing import Preprocessing
-from glasshouse.settings import TrainSettings
+from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.dataloaders import from_dataloader
 from glasshouse.training.fit import train_classifier
-from glasshouse.training.state import Epoch
+from glasshouse.training.loop import Step, TrainingSetup, train
+from glasshouse.training.schedules import EveryStep
+from glasshouse.training.state import Epoch, begin
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SETTINGS = TrainSettings(epochs=2, batch_size=16, device="cpu", precision="fp32")
@@ -187,3 +189,31 @@ def with_several(splits: Splits) -> Splits:
         validation=changed(splits.validation),
         test=changed(splits.test),
     )
+
+
+@pytest.mark.parametrize("counts", [[7, 9], [2, 2]])
+def test_the_schedule_ends_no_epoch_before_its_last_step(
+    counts: list[int], tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    """Batches of unknown length may be more or fewer than the images would give, which is six."""
+    images = tiny_splits.train
+
+    def source(epoch: int) -> Iterator[Any]:
+        for _ in range(counts[epoch]):
+            yield images.pixels[:16], images.labels[:16]
+
+    places: list[float] = []
+
+    def rate(place: float) -> float:
+        places.append(place)
+        return 0.01
+
+    setup = TrainingSetup(
+        images, tiny_splits.validation, Preprocessing(16, 16),
+        SETTINGS, AugmentSettings(), rate=EveryStep(rate), batches=source,
+    )  # fmt: skip
+    state = begin(tiny_net, setup.settings, torch.device("cpu"))
+    steps = [each for each in train(state, setup) if isinstance(each, Step)]
+    assert len(steps) == sum(counts)
+    first = places[: counts[0]]
+    assert first[0] == 0 and first == sorted(set(first)) and max(first) < 1

@@ -77,6 +77,17 @@ def test_a_class_without_images_adds_nothing_to_the_loss_of_guessing(tiny_splits
     assert _guess_loss(setup(two, smooth_targets)) == pytest.approx(expected)
 
 
+def test_the_loss_of_guessing_labels_is_the_mean_entropy_of_their_frequencies(
+    tiny_splits: Splits,
+) -> None:
+    targets = np.zeros((96, 2), dtype=np.bool_)
+    targets[:24, 0] = targets[:48, 1] = True
+    train = replace(tiny_splits.train, targets=targets, class_names=("a", "b"))
+    several = replace(tiny_splits, train=train)
+    entropies = [-(p * np.log(p) + (1 - p) * np.log(1 - p)) for p in (0.25, 0.5)]
+    assert _guess_loss(setup(several, settings())) == pytest.approx(np.mean(entropies))
+
+
 def test_reaching_the_loss_of_guessing_is_not_learning() -> None:
     dear = 2.3 + 1.5 / (1 + np.exp(6 * (X + 5)))  # at any rate, long before anything is learned
     result = read_curve(LRS, np.minimum(dear, dear - 2.3 + textbook())[None], "steepest",

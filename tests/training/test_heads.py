@@ -197,3 +197,7 @@ def test_more_rows_than_are_computed_at_once_have_one_answer_each() -> None:
     layers = nn.Linear(1, 1, bias=False)
     nn.init.ones_(layers.weight)
     assert head_logits(layers, features)[:, 0].tolist() == features[:, 0].tolist()
+
+
+def test_the_usual_strengths_are_four_powers_of_ten() -> None:
+    assert HeadSettings().strengths == (0.001, 0.01, 0.1, 1.0)

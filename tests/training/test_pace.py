@@ -2,7 +2,7 @@ from torch import nn
 
 from glasshouse.data.images import Splits
 from glasshouse.models.classifier import Classifier, Preprocessing
-from glasshouse.training.pace import measure_pace
+from glasshouse.training.pace import _some, measure_pace
 from tests.training.test_loop import settings, setup
 from tests.untouched.test_training_untouched import snapshot
 
@@ -26,3 +26,10 @@ def test_a_wider_network_is_slower_and_nothing_is_changed(
     assert narrow.answering > slow.answering
     assert narrow.answering > narrow.training
     assert 0 < narrow.saving < 1
+
+
+def test_some_images_are_evenly_spaced_and_never_more_than_there_are(tiny_splits: Splits) -> None:
+    images = tiny_splits.train
+    assert len(images) == 96
+    assert _some(images, 4).ids.tolist() == images.ids[[0, 31, 63, 95]].tolist()
+    assert _some(images, 96) is images and _some(images, 1000) is images

@@ -9,7 +9,7 @@ import pytest
 from glasshouse.data.shapes import make_shapes
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.evaluation.paired_effects import Effect
-from glasshouse.explanation.shortcuts.cue_only import CueOnly
+from glasshouse.explanation.shortcuts.cue_only import CueOnly, _numbers
 from glasshouse.explanation.shortcuts.proof import CueTest, _judged, _moves
 from glasshouse.explanation.shortcuts.suspicion import MapShare
 
@@ -71,3 +71,16 @@ def test_a_place_is_suspicious_from_twice_its_area_on() -> None:
     share = MapShare("border", "", Interval(0.5, 0.41, 0.6), 0.2, 100)
     assert share.is_suspicious
     assert not replace(share, area=0.21).is_suspicious
+
+
+def test_the_levels_of_a_place_are_five_percentiles_of_each_colour() -> None:
+    pixels = np.zeros((1, 3, 10, 20), dtype=np.uint8)
+    mask = np.zeros((10, 20), dtype=bool)
+    mask[:, :10] = True
+    pixels[0, :, mask] = np.stack([np.arange(100), np.arange(100) + 100, np.full(100, 7)], 1)
+    cues: Any = None
+    found = _numbers(pixels, cues, "tint", mask).reshape(5, 3)
+    levels = np.percentile(np.arange(100), (2, 25, 50, 75, 98))
+    # Each is moved by half a level at most.
+    by_colour = np.stack([levels, levels + 100, np.full(5, 7)], 1)
+    assert np.abs(found - by_colour).max() <= 0.5
