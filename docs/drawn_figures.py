@@ -149,7 +149,7 @@ def clusters(studio: Studio) -> None:
 def reliability(studio: Studio) -> None:
     """Small faults that tests noticed, of the tables on the page "Reliability"."""
     rows = list(noticed_faults((DOCS / "reliability.md").read_text(encoding="utf-8")))[::-1]
-    figure = Figure(figsize=(7, 5.4), layout="constrained")
+    figure = Figure(figsize=(7, 6.8), layout="constrained")
     axes = figure.add_subplot()
     places = range(len(rows))
     first = [100 * row[1] / row[3] for row in rows]
@@ -178,7 +178,8 @@ def noticed_faults(page: str) -> Iterator[tuple[str, int, int, int]]:
         first = last if is_first_table else int(cells[0].split()[0])
         seed = re.search(r"seed (\d)", line)
         sample = "first" if is_first_table else "seed 1" if len(cells) == 3 else "seed 3"
-        yield f"{package}, {f'seed {seed[1]}' if seed else sample}", first, last, count
+        name = package.partition(",")[0]
+        yield f"{name}, {f'seed {seed[1]}' if seed else sample}", first, last, count
 
 
 DRAWN_FIGURES: dict[str, Callable[[Studio], None]] = {
