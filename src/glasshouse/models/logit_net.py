@@ -229,8 +229,9 @@ def _require_no_limits(trial: TrialPass, *, is_single: bool) -> None:
     """Raise ModelError for outputs from an activation that is neither a sigmoid nor a softmax."""
     if trial.activation is None and _are_decisions(trial):
         raise ModelError(
-            "the network returns decisions, 0 or 1, which say nothing about how certain they are: "
-            "pass a network that returns the values before argmax or a comparison"
+            "the network returns decisions, 0 or 1, or rounded values, which say little about how "
+            "certain they are: pass a network that returns the values before argmax, rounding or "
+            "a comparison"
         )
     if trial.activation is not None or trial.last in _OPEN:
         return
