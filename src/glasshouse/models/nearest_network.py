@@ -27,7 +27,7 @@ def describe_nearest(name: str, file_name: str, weights: Mapping[str, Tensor]) -
     if count == len(shapes):
         return f"All its tensors fit {found}: use that name."
     if count and found == name.rpartition("/")[2].partition(":")[0]:
-        return f"No other network fits better: {count} of its {len(shapes)} tensors fit this one."
+        return f"None that was compared fits better: {count} of {len(shapes)} tensors fit this one."
     if 2 * count > len(shapes):
         return f"The nearest network is {found}, which {count} of its {len(shapes)} tensors fit."
     return ""
