@@ -66,8 +66,9 @@ def require_rollout(recording: Recording) -> tuple[Attention, ...]:
         )
     if not all(layer.is_plain for layer in layers):
         raise ModelError(
-            "a rollout needs the attention weights that are used, but this network changes them "
-            f"between the softmax and the values: {_INSTEAD}"
+            "a rollout needs attention weights that sum to 1 over the tokens and are used as they "
+            "are, but this network takes the softmax along another axis, or changes them between "
+            f"the softmax and the values: {_INSTEAD}"
         )
     if not are_consecutive(layers):
         raise ModelError(

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from glasshouse.errors import ModelError
 from glasshouse.explanation.explain import explain_page
-from glasshouse.explanation.graph.attention import attention_layers
+from glasshouse.explanation.graph.attention import attention_layers, last_attention
 from glasshouse.explanation.graph.recording import record
 from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.maps.rollout import attention_rollout, gradient_rollout, read_tokens
@@ -217,3 +217,11 @@ def test_batches_have_the_rollouts_of_single_images() -> None:
     parts = explain_page(classifier, images(3), methods=ROLLOUTS, settings=small).explanations
     for one, other in zip(whole, parts, strict=True):
         assert relative(one.maps, other.maps) < 1e-4
+
+
+def test_a_softmax_along_another_axis_mixes_tokens_but_has_no_rollout() -> None:
+    values = torch.rand(1, 2, 5, 4, requires_grad=True)
+    logits = (values.softmax(2) @ values.transpose(2, 3)).sum((1, 2))
+    assert last_attention(logits) is not None
+    (layer,) = attention_layers(logits)
+    assert not layer.is_plain

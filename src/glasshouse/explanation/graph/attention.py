@@ -29,7 +29,7 @@ class Attention:
     """The weights ``(n, heads, queries, keys)`` of one attention layer.
 
     edge: where a gradient is found that `gradient` turns into that of the weights. is_plain:
-    whether the weights multiply the values as they are.
+    whether the weights of each query sum to 1 over the keys, and multiply the values as they are.
     """
 
     weights: Tensor
@@ -69,7 +69,7 @@ def _read(node: Any, count: int, users: Mapping[Node, list[Node]]) -> Attention:
         # Some implementations make one axis of images and heads.
         if weights.ndim == 3 and len(weights) % count == 0:
             weights = weights.view(count, -1, *weights.shape[1:])
-        return Attention(weights, edge, _multiplies_values(node, users))
+        return Attention(weights, edge, _is_over_keys(node) and _multiplies_values(node, users))
     query, key, values = (
         each.detach() for each in (node._saved_query, node._saved_key, node._saved_value)
     )
@@ -106,7 +106,7 @@ def _multiplies_values(node: Node, users: Mapping[Node, list[Node]]) -> bool:
 def _attention_nodes(nodes: Iterable[Node]) -> Iterator[Node]:
     for node in nodes:
         name = node.name().split("Backward")[0]
-        if name.startswith(_FUSED) or (name in _SOFTMAX and _is_over_keys(node)):
+        if name.startswith(_FUSED) or (name in _SOFTMAX and len(_shape(node)) >= 3):
             yield node
 
 
@@ -116,7 +116,7 @@ def _is_over_keys(node: Any) -> bool:
     # The number of an axis that is counted from the end is saved without its sign.
     axis = getattr(node, "_saved_dim", -1)
     is_last = axis in (-1, len(shape) - 1, 2**64 - 1)
-    return len(shape) >= 3 and is_last and shape[-1] > 1
+    return is_last and shape[-1] > 1
 
 
 def _shape(node: Any) -> tuple[int, ...]:
