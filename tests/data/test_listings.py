@@ -88,7 +88,10 @@ def test_bytes_of_every_type_are_images(
         cells = pa.StructArray.from_arrays([cells], ["bytes"])
     labels = [name.partition("/")[0] for name in few]
     table = pa.table({"image": cells, "path": list(few), "label": labels})
-    pq.write_table(table, tmp_path / "a.parquet")
+    try:
+        pq.write_table(table, tmp_path / "a.parquet")
+    except pa.ArrowNotImplementedError:
+        pytest.skip(f"this version of pyarrow writes no columns of type {kind}")
 
     listing = list_source(tmp_path / "a.parquet")
     read = [file.open().read() for file in listing.paths]

@@ -375,7 +375,7 @@ def test_what_was_said_is_not_said_again() -> None:
 
 
 def test_a_scripted_network_that_must_be_read_is_refused() -> None:
-    with pytest.warns(FutureWarning):
+    with pytest.warns((DeprecationWarning, FutureWarning), match="jit.trace"):
         scripted = torch.jit.trace(  # type: ignore[no-untyped-call]
             Wrapped(lambda z: z.softmax(1)).eval(), inputs()
         )
