@@ -25,6 +25,11 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name bytes by their number: gzip writes the time, and all processes must name tests alike."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) and len(val) > 8 else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give tests that take long more time, unless they have a limit of their own."""
     for item in items:
