@@ -59,6 +59,15 @@ def test_large_images_are_processed_in_small_batches(monkeypatch: pytest.MonkeyP
     assert sizes == [3, 3, 2]
 
 
+def test_logits_may_be_changed_and_differentiated_like_any_tensor(
+    tiny_net: nn.Sequential, tiny_images: ImageSet
+) -> None:
+    logits = predict_logits(tiny_net, Preprocessing(16, 16), tiny_images.pixels)
+    weights = torch.ones(4, requires_grad=True)
+    (logits.clamp_(0) * weights).sum().backward()  # type: ignore[no-untyped-call]
+    assert weights.grad is not None and torch.equal(weights.grad, logits.sum(0))
+
+
 def test_images_alone_give_the_same_bytes_as_a_labelled_set(
     tiny_net: nn.Sequential, tiny_images: ImageSet
 ) -> None:

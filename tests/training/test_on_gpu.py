@@ -62,7 +62,8 @@ def run(net: nn.Module, setup: TrainingSetup, folder: Path | None = None, stop: 
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", ["fast", "tutorial-basic", "small-residual", "resnet18"])
+# Not resnet18, which has overlapping windows of max pooling.
+@pytest.mark.parametrize("name", ["fast", "tutorial-basic", "small-residual"])
 def test_a_run_repeated_or_resumed_has_the_same_bytes(
     name: str, precision: str, splits: Splits, tmp_path: Path
 ) -> None:

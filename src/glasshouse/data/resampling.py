@@ -1,7 +1,8 @@
 """A part of an enlarged image, computed without the rest of it, equal to Pillow's resize.
 
 A photo of 3x640 pixels becomes 256x54,613 before its centre is cropped. Pillow computes all of it;
-here only what the crop keeps is computed, by the same filters and with the same rounding.
+here only what the crop keeps is computed, by the same filters and with the same rounding. Pillow's
+own resize of a box gives other pixels: it knows nothing of what is outside the box.
 """
 
 from collections.abc import Callable

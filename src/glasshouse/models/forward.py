@@ -40,8 +40,9 @@ def predict_logits(
             positions = np.arange(rows.start, rows.stop)
             batch = on_device(gather(images, positions), device)
             parts.append(_logits(net, scale(batch, preprocessing), mirror))
-        # Once at the end: a GPU would otherwise wait for the next images after each pass.
-        return torch.cat(parts).cpu()
+    # Once at the end: a GPU would otherwise wait for the next images after each pass. Outside
+    # inference mode, so that callers may change the values and compute gradients with them.
+    return torch.cat(parts).cpu()
 
 
 def logits_of_few(

@@ -71,7 +71,8 @@ def repeatable(device: torch.device) -> Iterator[None]:
 
 @cache
 def _ignore_warning_of_pooling() -> None:
-    # Its backward pass adds in any order, but where windows do not overlap there is one summand.
+    # Its backward pass adds in any order. Where windows do not overlap there is one summand, and
+    # torch cannot tell; docs/recipes.md says what that means for those that do.
     warnings.filterwarnings("ignore", "max_pool2d_with_indices_backward_cuda does not have a det")
 
 
