@@ -72,7 +72,7 @@ def repeatable(device: torch.device) -> Iterator[None]:
 @cache
 def _ignore_warning_of_pooling() -> None:
     # Its backward pass adds in any order. Where windows do not overlap there is one summand, and
-    # torch cannot tell; docs/recipes.md says what that means for those that do.
+    # torch does not know which do; docs/recipes.md says what that means.
     warnings.filterwarnings("ignore", "max_pool2d_with_indices_backward_cuda does not have a det")
 
 
