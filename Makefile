@@ -18,7 +18,7 @@ LOWEST_PYTHON ?= 3.11
 MUTANTS := .venv-mutants
 UV = $$(command -v uv || echo $(BIN)/uv)
 
-.PHONY: setup tour test newest lowest uv lint check slow campaign mutants bench docs figures clean
+.PHONY: setup tour test newest lowest uv lint check slow campaign mutants bench speed docs figures clean
 
 $(VENV)/installed: pyproject.toml
 	@echo "setting up $(VENV): a few minutes, most of them for torch"
@@ -79,6 +79,11 @@ mutants: uv
 bench: setup
 	$(BIN)/python -m pip install --quiet -e '.[bench]' || uv pip install --python $(BIN)/python -e '.[bench]'
 	cd bench && for script in $(BENCHES); do ../$(BIN)/python $$script.py || failed=1; done; exit $${failed:-0}
+
+# README's table of speed for this machine, with nothing else running on it: about half an hour.
+speed: setup
+	$(BIN)/python -m pip install --quiet -e '.[bench]' || uv pip install --python $(BIN)/python -e '.[bench]'
+	$(BIN)/python bench/speed_table.py $(ARGUMENTS)
 
 # Material warns about MkDocs 2, which the bounds in pyproject.toml exclude.
 docs: setup

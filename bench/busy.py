@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import train_speed
-from contest import judge, machine, play_rounds, run_contender
+from contest import judge_rounds, machine, play_rounds, ratios, run_contender
 
 RECIPE, BATCH = "tutorial-basic", 32
-LOADS, ROUNDS, WARMUP, SECONDS = (0, 1, 2, 4), 3, 3, 5.0
+LOADS, ROUNDS, WARMUP, SECONDS = (0, 1, 2, 4), 5, 3, 5.0
 PEERS = ("keras", "DataLoader, no worker", "DataLoader, 2 workers")
 BUSY = "while True: pass"
 
@@ -127,15 +127,12 @@ def judge_load(count: int) -> bool:
     for name, found in figures.items():
         spread = f"({min(found):,.0f} to {max(found):,.0f})"
         print(f"{count} busy: {name:<24} {statistics.median(found):8,.0f} {spread}")
-    rounds = zip(figures["glasshouse"], *(figures[name] for name in PEERS), strict=True)
-    ratios = [ours / max(peers) for ours, *peers in rounds]
-    held = judge(f"{count} busy: ours / the best peer", statistics.median(ratios), 1.0)
-    print(f"       between {min(ratios):.2f} and {max(ratios):.2f}")
-    return held
+    found = ratios(figures["glasshouse"], *(figures[name] for name in PEERS))
+    return judge_rounds(f"{count} busy: ours / the best peer", found, 1.0)
 
 
 def main() -> None:
-    print(f"{machine()}; images a second, batch {BATCH}, median of {ROUNDS}")
+    print(f"{machine()}; images a second, batch {BATCH}, {ROUNDS} rounds")
     loads = [int(each) for each in sys.argv[1:]] or LOADS
     held = [judge_load(count) for count in loads]
     raise SystemExit(0 if all(held) else 1)

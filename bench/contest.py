@@ -1,19 +1,22 @@
-"""Run contenders side by side: fresh processes, taken in turns, medians and ratios."""
+"""Run contenders side by side: taken in turns, ratios round by round, and a verdict on a claim.
+
+Every verdict is also added to the file that GLASSHOUSE_FIGURES names, a line of JSON each.
+"""
 
 import json
+import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from math import comb
+from pathlib import Path
 from typing import Any
 
-
-def play(script: str, contenders: list[str], rounds: int) -> dict[str, float]:
-    """The median figure of each contender over some rounds, each round in its own process."""
-    figures = play_rounds(script, contenders, rounds)
-    return {name: statistics.median(values) for name, values in figures.items()}
+# Where the interval of a median is wider than this share of it, there is no figure.
+WIDEST = 0.5
 
 
 def play_rounds(script: str, contenders: list[str], rounds: int) -> dict[str, list[float]]:
@@ -26,7 +29,7 @@ def play_rounds(script: str, contenders: list[str], rounds: int) -> dict[str, li
             if done.returncode != 0:
                 raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
             figures[name].append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"  round {turn + 1}/{rounds}  {name:<28} {figures[name][-1]:,.1f}", flush=True)
+            print(f"  round {turn + 1}/{rounds}  {name:<28} {figures[name][-1]:,.4g}", flush=True)
     return figures
 
 
@@ -41,8 +44,8 @@ def run_contender(contenders: Mapping[str, Callable[[], float]]) -> bool:
 
 def interleaved(
     what: Mapping[str, Callable[[], object]], rounds: int, wait: Callable[[], object] = lambda: None
-) -> dict[str, float]:
-    """Median seconds of each in this process; taking turns, so that all meet the same machine.
+) -> dict[str, list[float]]:
+    """Seconds of each in this process, round by round: taking turns, all meet the same machine.
 
     wait: returns once a device has done what it was asked to.
     """
@@ -54,7 +57,18 @@ def interleaved(
             wait()
             if turn:  # the first turn warms up
                 times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times
+
+
+def print_medians(times: Mapping[str, Sequence[float]]) -> None:
+    """The median of each, given in seconds."""
+    medians = {name: 1000 * statistics.median(seconds) for name, seconds in times.items()}
+    print(", ".join(f"{name} {found:.3g} ms" for name, found in medians.items()))
+
+
+def ratios(over: Sequence[float], under: Sequence[float], *others: Sequence[float]) -> list[float]:
+    """Each round's ratio; with others, to the largest of those that came with it."""
+    return [first / max(rest) for first, *rest in zip(over, under, *others, strict=True)]
 
 
 def machine(device: Any = None) -> str:
@@ -79,6 +93,57 @@ def waiting_for(device: Any) -> Callable[[], object]:
 def judge(claim: str, value: float, bound: float, *, at_least: bool = True) -> bool:
     """Print a claim with its figure, and whether it holds."""
     holds = value >= bound if at_least else value <= bound
+    return _verdict("holds" if holds else "FAILS", claim, [value], bound, at_least)
+
+
+def judge_rounds(
+    claim: str, figures: Sequence[float], bound: float, *, at_least: bool = True
+) -> bool:
+    """Print a claim with the median of its rounds, and whether it holds.
+
+    It is open where the rounds disagree about it: where the bound is inside the interval of the
+    median. Where the interval is wide, there is a verdict and no figure.
+    """
+    low, high = interval(figures)
+    if low >= bound if at_least else high <= bound:
+        verdict = "holds"
+    elif high < bound if at_least else low > bound:
+        verdict = "FAILS"
+    else:
+        verdict = "open"
+    return _verdict(verdict, claim, figures, bound, at_least)
+
+
+def interval(figures: Sequence[float]) -> tuple[float, float]:
+    """An interval of the median of at least 90 %, from five rounds on; else all of them.
+
+    Order statistics of the binomial distribution; it assumes nothing about the noise.
+    """
+    ordered, count = sorted(figures), len(figures)
+    outside, cut = 0.0, 0
+    while (outside := outside + 2 * comb(count, cut) / 2**count) <= 0.1:
+        cut += 1
+    cut = max(cut - 1, 0)
+    return ordered[cut], ordered[-1 - cut]
+
+
+def _verdict(
+    verdict: str, claim: str, figures: Sequence[float], bound: float, at_least: bool
+) -> bool:
+    """Print and keep a verdict; whether the claim holds."""
+    value, (low, high) = statistics.median(figures), interval(figures)
+    is_steady = high - low <= WIDEST * abs(value)
+    spread = f"{low:.2f} to {high:.2f} in {len(figures)} rounds; " if len(figures) > 1 else ""
+    figure = f"{value:.2f}" if is_steady else "no figure"
     sign = ">=" if at_least else "<="
-    print(f"{'holds' if holds else 'FAILS'}  {claim}: {value:.2f} ({sign} {bound})")
-    return holds
+    print(f"{verdict}  {claim}: {figure} ({spread}{sign} {bound})", flush=True)
+    if verdict == "open" or not is_steady:
+        print("       The rounds disagree: repeat with more of them, or on a quieter machine.")
+    if path := os.environ.get("GLASSHOUSE_FIGURES"):
+        kept = {
+            "claim": claim, "median": value if is_steady else None, "low": low, "high": high,
+            "rounds": len(figures), "verdict": verdict,
+        }  # fmt: skip
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(kept) + "\n")
+    return verdict == "holds"

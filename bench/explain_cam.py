@@ -2,7 +2,7 @@
 
 Claims: Grad-CAM >= 3x faster than pytorch-grad-cam used as its README shows; Eigen-CAM's component
 >= 50x faster at 49x2048 than the SVD with full matrices that it makes. Same weights, images,
-threads and process; medians of turns. Besides: pytorch-grad-cam with frozen parameters.
+threads and process, in turns. Besides: pytorch-grad-cam with frozen parameters.
 
     python bench/explain_cam.py --batch 1 8 --rounds 5 [--device cuda]
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from contest import interleaved, judge, machine, waiting_for
+from contest import interleaved, judge_rounds, machine, print_medians, ratios, waiting_for
 
 from glasshouse.explanation.explain import explain
 from glasshouse.explanation.inputs import as_inputs
@@ -70,9 +70,9 @@ def compare_maps(classifier: Classifier, batch: int, rounds: int) -> bool:
     frozen = peer(net, needing, chosen.tolist())
     times |= interleaved({"pytorch-grad-cam, frozen": frozen}, rounds, wait)
     net.requires_grad_(True)
-    print(", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in times.items()))
-    ratio = times["pytorch-grad-cam"] / times["ours"]
-    return judge(f"batch {batch}: pytorch-grad-cam / ours", ratio, 3)
+    print_medians(times)
+    found = ratios(times["pytorch-grad-cam"], times["ours"])
+    return judge_rounds(f"batch {batch}: pytorch-grad-cam / ours", found, 3)
 
 
 def peer(net: torch.nn.Module, inputs: torch.Tensor, classes: list[int]) -> Callable[[], None]:
@@ -100,8 +100,8 @@ def compare_components(rounds: int) -> bool:
         matrix @ directions[0]
 
     times = interleaved({"gram": lambda: first_component(rows), "svd": their_way}, rounds)
-    print(", ".join(f"{name} {seconds * 1000:.2f} ms" for name, seconds in times.items()))
-    return judge("Eigen-CAM at 49x2048: SVD / ours", times["svd"] / times["gram"], 50)
+    print_medians(times)
+    return judge_rounds("Eigen-CAM at 49x2048: SVD / ours", ratios(times["svd"], times["gram"]), 50)
 
 
 if __name__ == "__main__":

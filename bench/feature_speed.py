@@ -8,15 +8,14 @@ Run: python bench/feature_speed.py [rounds] [batch]
 
 import json
 import os
+import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from contest import judge, machine
-from torch import Tensor, nn
+from contest import interleaved, judge, judge_rounds, machine, ratios
+from torch import nn
 
 from glasshouse.data.decode import decode
 from glasshouse.models.agreement import changed_logits
@@ -31,28 +30,21 @@ from glasshouse.training.precision import choose_precision
 
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 5
 BATCH = int(sys.argv[2]) if len(sys.argv) > 2 else 32
+NETS = ("resnet50", "mobilenetv2_100")
 HALF = (0.5, 0.5, 0.5)
 
 
-def rate(forward: Callable[[Tensor], Tensor], images: Tensor) -> float:
-    with torch.inference_mode():
-        forward(images)
-        seconds = []
-        for _ in range(ROUNDS):
-            started = time.perf_counter()
-            forward(images)
-            seconds.append(time.perf_counter() - started)
-    return len(images) / sorted(seconds)[len(seconds) // 2]
-
-
-def speed(net: nn.Module, name: str) -> dict[str, object]:
+def speed(net: nn.Module, name: str) -> list[float]:
+    """How many times as fast as eager inference, in each round."""
     images = torch.randn(BATCH, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     precision = choose_precision(TrainSettings(device="cpu"), torch.device("cpu"))
     ready = inference_net(net.eval(), images[:8], precision)
-    eager, graph = rate(net, images), rate(ready, images)
-    return {"net": name, "precision": str(ready.precision), "folded": ready.folded,
-            "eager": round(eager, 1), "graph": round(graph, 1),
-            "times": graph / eager}  # fmt: skip
+    with torch.inference_mode():
+        times = interleaved({"eager": lambda: net(images), "graph": lambda: ready(images)}, ROUNDS)
+    rates = {way: round(BATCH / statistics.median(seconds), 1) for way, seconds in times.items()}
+    found = {"net": name, "precision": str(ready.precision), "folded": ready.folded, **rates}
+    print(json.dumps(found), flush=True)
+    return ratios(times["eager"], times["graph"])
 
 
 def agreement(name: str, arguments: dict[str, str], file: Path, photos: list[Path],
@@ -76,12 +68,8 @@ def agreement(name: str, arguments: dict[str, str], file: Path, photos: list[Pat
 
 def main() -> None:
     print(machine())
-    figures = {}
-    for name in ("resnet50", "mobilenetv2_100"):
-        figures[name] = speed(build_net(name, None, {}), name)
-        print(json.dumps(figures[name]), flush=True)
-    times = float(str(figures["resnet50"]["times"]))
-    holds = [judge("ResNet50 at 224, times plain eager float32", times, 1.6)]
+    times = {name: speed(build_net(name, None, {}), name) for name in NETS}
+    holds = [judge_rounds("ResNet50 at 224, times plain eager float32", times["resnet50"], 1.6)]
     folder = os.environ.get("GLASSHOUSE_DATA")
     holds += [] if folder is None else agreements(Path(folder))
     sys.exit(not all(holds))

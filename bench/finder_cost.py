@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from contest import judge, machine, play, run_contender
+from contest import judge_rounds, machine, play_rounds, ratios, run_contender
 from train_speed import images
 
 STEPS, ROUNDS = 100, 5
@@ -80,9 +80,9 @@ CONTENDERS = {"training": training, "finder": finder}
 
 def main() -> None:
     print(machine())
-    seconds = play(__file__, list(CONTENDERS), ROUNDS)
-    ratio = seconds["finder"] / seconds["training"]
-    raise SystemExit(not judge("finder / training, 100 steps", ratio, 1.2, at_least=False))
+    seconds = play_rounds(__file__, list(CONTENDERS), ROUNDS)
+    found = ratios(seconds["finder"], seconds["training"])
+    raise SystemExit(not judge_rounds("finder / training, 100 steps", found, 1.2, at_least=False))
 
 
 if __name__ == "__main__":

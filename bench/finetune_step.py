@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from contest import judge, machine, play, run_contender
+from contest import judge_rounds, machine, play_rounds, ratios, run_contender
 
 SIZE, BATCH, WARMUP, STEPS = 224, 32, 2, 8
 NET = "mobilenetv2_100"
@@ -138,11 +138,11 @@ CONTENDERS = {"glasshouse": glasshouse, "timm_script": timm_script, "timm_ready"
 
 def main() -> None:
     print(machine())
-    found = play(__file__, list(CONTENDERS), int(sys.argv[1]) if len(sys.argv) > 1 else 3)
-    ours = found["glasshouse"]
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    ours, script, ready = play_rounds(__file__, list(CONTENDERS), rounds).values()
     holds = [
-        judge("full fine-tuning, times timm's script", ours / found["timm_script"], 1.0),
-        judge("... times timm's step on ready batches", ours / found["timm_ready"], 1.0),
+        judge_rounds("full fine-tuning, times timm's script", ratios(ours, script), 1.0),
+        judge_rounds("... times timm's step on ready batches", ratios(ours, ready), 1.0),
     ]
     sys.exit(not holds[0])
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import socketio
-from contest import judge, machine
+from contest import judge, judge_rounds, machine
 
 from glasshouse.runs.processes import this_process
 
@@ -159,8 +159,8 @@ async def speed(rounds: int, seconds: float, source: str) -> bool:
           f"the workbench takes {statistics.median(opened):.2f} s of a processor to open "
           f"{VIEWERS} pages, and {statistics.median(spent) / seconds:.2%} of one to keep them up "
           f"to date; {messages:,} messages")  # fmt: skip
-    slower = 100 * (statistics.median(pairs) - 1)
-    return judge(f"% slower training with {VIEWERS} viewers", slower, 3, at_least=False)
+    claim = f"times as long an epoch with {VIEWERS} viewers"
+    return judge_rounds(claim, pairs, 1.03, at_least=False)
 
 
 def resident_mb(pid: int) -> float:

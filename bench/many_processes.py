@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-from contest import judge, machine
+from contest import judge, judge_rounds, machine, print_medians, ratios
 
 if TYPE_CHECKING:
     from glasshouse.training.process_group import ProcessGroup
@@ -106,16 +106,18 @@ def members_of(launcher: int) -> list[psutil.Process]:
 def speed(folder: Path) -> bool:
     """Images per second in turns: one process with two threads, and two processes."""
     found: dict[int, list[float]] = {1: [], 2: []}
-    for turn in range(3):
+    for turn in range(5):
         for number, shards in ((1, 1), (2, 2)):
             out = folder / f"speed-{number}-{turn}"
             settings = ["train.epochs=4", "train.batch_size=64", f"train.shards={shards}"]
             subprocess.run(command(out, number, settings, "fast"), check=True, capture_output=True)
             lines = (out / "metrics.jsonl").read_text().splitlines()[1:]
-            found[number] += [json.loads(line)["images_per_second"] for line in lines]
+            rates = [json.loads(line)["images_per_second"] for line in lines]
+            found[number].append(statistics.median(rates))
     one, two = (statistics.median(found[number]) for number in (1, 2))
     print(f"one process {one:,.0f} images/s, two processes {two:,.0f} images/s")
-    return judge("two processes compared with two threads, `fast`", two / one, 1.10)
+    claim = "two processes compared with two threads, `fast`"
+    return judge_rounds(claim, ratios(found[2], found[1]), 1.10)
 
 
 def overhead() -> bool:
@@ -126,13 +128,13 @@ def overhead() -> bool:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     found = json.loads(done.stdout.splitlines()[-1])
-    print({name: f"{seconds * 1000:.2f} ms" for name, seconds in found.items()})
-    return judge("times DistributedDataParallel's step", found["ours"] / found["ddp"], 1.10,
-                 at_least=False)  # fmt: skip
+    print_medians(found)
+    claim = "times DistributedDataParallel's step"
+    return judge_rounds(claim, ratios(found["ours"], found["ddp"]), 1.10, at_least=False)
 
 
 def time_steps() -> None:
-    """In one of the processes: the median seconds per step of both, in turns."""
+    """In one of the processes: the seconds per step of both, in turns."""
     from torch import distributed
 
     from glasshouse.training.process_group import joined
@@ -148,7 +150,7 @@ def time_steps() -> None:
                 if turn:  # the first turn warms up
                     rounds[name].append((time.perf_counter() - started) / STEPS)
         if group.is_first:
-            print(json.dumps({name: statistics.median(each) for name, each in rounds.items()}))
+            print(json.dumps(rounds))
 
 
 def ways_to_step(group: "ProcessGroup") -> dict[str, Callable[[], None]]:

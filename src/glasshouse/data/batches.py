@@ -20,7 +20,7 @@ from glasshouse.rng import Keys, keys_of
 from glasshouse.settings import AugmentSettings, Sampling
 
 # Augmenting several batches at once spreads the overhead of its many small operations.
-_CHUNK_BYTES = 2 << 20
+_CHUNK_BYTES = 4 << 20
 # A larger training set stays in main memory, to leave room for the network on the device.
 _DEVICE_BYTES = 4 << 30
 
