@@ -395,3 +395,11 @@ def test_a_map_that_is_not_finite_is_refused() -> None:
     black = np.zeros((3, 16, 16), np.uint8)
     with pytest.raises(NotFinite, match="the map of saliency has values that are NaN or infinite"):
         explain(classifier_of(Rooted()), black, methods="saliency")
+
+
+def test_a_map_at_a_named_layer_takes_one_forward_pass() -> None:
+    classifier = classifier_of(functional_net())
+    passes = []
+    classifier.net.register_forward_hook(lambda *_: passes.append(1))
+    explain(classifier, some_images(4), methods=["grad-cam"], layer="second")
+    assert len(passes) == 1

@@ -130,14 +130,12 @@ def record_batch(question: Question, inputs: Tensor, *, see_all: bool = False) -
         found = Recorded(recording, layouts, choose_layer(recording, layouts))
         return _with_layout(with_values(question, found, ()))
     layer, name = question.layer, module_of(question.layer)
-    # Only what comes after the layer is differentiated, so only that needs a graph.
+    # Only what comes after the layer is differentiated, so only that needs values.
     is_enough = all(m.source == "layer" for m in methods) and not keep and layer == name
     cut = name if is_enough and not see_all else None
     recording = record(net, inputs, keep={name, *keep}, see_all=see_all, cut=cut)
-    # The layout follows from the graph before the layer, for which one image is enough.
-    whole = recording if cut is None else record(net, inputs[:1], keep={name})
     choice = LayerChoice(layer, "the requested layer")
-    return _with_layout(Recorded(recording, Layouts(net, whole), choice))
+    return _with_layout(Recorded(recording, Layouts(net, recording), choice))
 
 
 def with_values(question: Question, recorded: Recorded, names: Sequence[str]) -> Recorded:

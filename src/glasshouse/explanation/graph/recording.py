@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge, saved_tensors_hooks
 
 from glasshouse.errors import ModelError
 from glasshouse.explanation.graph.relu_rules import applied, require_open_graph
@@ -65,19 +65,22 @@ def record(
     """Run the network in evaluation mode and keep what explanations need.
 
     keep: layers whose outputs are copied. see_all: record every other layer as well, but without
-    a copy, so that a later in-place operation may overwrite its output. cut: build the graph only
-    after this layer, which saves the memory of everything before it. Raises ModelError for a
-    network whose operations are hidden, NotFinite for logits that are NaN or infinite.
+    a copy, so that a later in-place operation may overwrite its output. cut: gradients are wanted
+    only at this layer, so the graph before it is kept without values, which take most of its
+    memory. Raises ModelError for a network whose operations are hidden, NotFinite for logits that
+    are NaN or infinite.
     """
     require_traceable(net)
     calls: list[Call] = []
     with ExitStack() as stack:
         stack.enter_context(differentiating(inputs.device))
         stack.enter_context(evaluating(net))
-        leaf = _own(inputs).requires_grad_(cut is None)
-        stack.enter_context(_hooked(net, calls, {*keep}, see_all=see_all, cut=cut))
+        leaf = _own(inputs).requires_grad_()
+        values = _SavedValues()
         if cut is not None:
-            stack.enter_context(torch.set_grad_enabled(False))
+            stack.enter_context(saved_tensors_hooks(values.pack, values.unpack))
+        hooks = _hooked(net, calls, {*keep}, see_all=see_all, cut=cut, at_cut=values.keep)
+        stack.enter_context(hooks)
         logits = run_net(net, leaf)
     _require_logits(logits)
     return Recording(leaf, logits, tuple(calls))
@@ -106,8 +109,7 @@ def gradients(
                     "part of the network is checkpointed with use_reentrant=True, which hides its "
                     "operations: call torch.utils.checkpoint with use_reentrant=False"
                 ) from error
-    # Without a graph before a layer there is no edge of the image.
-    image = input_edge(recording).node if recording.inputs.requires_grad else None
+    image = input_edge(recording).node
     pairs = zip(found, edges, strict=True)
     return tuple(full(_given(gradient, edge.node is image)) for gradient, edge in pairs)
 
@@ -218,7 +220,8 @@ def require_traceable(net: nn.Module) -> None:
                 f"{_place(name)} is scripted, which hides its operations: expected a plain "
                 "nn.Module; explain the network as it was before torch.jit"
             )
-        if hasattr(module, "_orig_mod"):
+        # Where torch.compile keeps the module; not hasattr, which is slow for what is missing.
+        if "_orig_mod" in module._modules:
             raise ModelError(
                 f"{_place(name)} is compiled, which hides its operations: expected a plain "
                 "nn.Module; explain the network as it was before torch.compile (its _orig_mod)"
@@ -241,15 +244,46 @@ def _own(inputs: Tensor) -> Tensor:
     return inputs.detach().clone()
 
 
+class _SavedValues:
+    """What operations save for their backward pass: nothing until `keep` is called."""
+
+    def __init__(self) -> None:
+        self._is_kept = False
+
+    def keep(self) -> None:
+        self._is_kept = True
+
+    def pack(self, value: Tensor) -> tuple[Tensor, int] | None:
+        # Detached, as the value may be the result of the operation that saves it.
+        return (value.detach(), value._version) if self._is_kept else None
+
+    def unpack(self, packed: tuple[Tensor, int] | None) -> Tensor:
+        assert packed is not None, "a gradient was asked for before the layer of the cut"
+        value, version = packed
+        # Autograd checks this itself only where there are no hooks.
+        if value._version != version:
+            raise RuntimeError(
+                "a value needed for the gradient was modified by an inplace operation"
+            )
+        return value
+
+
 @contextmanager
 def _hooked(
-    net: nn.Module, calls: list[Call], keep: set[str], *, see_all: bool, cut: str | None
+    net: nn.Module,
+    calls: list[Call],
+    keep: set[str],
+    *,
+    see_all: bool,
+    cut: str | None,
+    at_cut: Callable[[], None],
 ) -> Iterator[None]:
     handles: list[Any] = []
     try:
         for name, module in net.named_modules():
             if name and (see_all or name in keep or name == cut):
-                hook = _recorder(name, calls, copies=name in keep, cuts=name == cut)
+                cuts = at_cut if name == cut else None
+                hook = _recorder(name, calls, copies=name in keep, at_cut=cuts)
                 handles.append(module.register_forward_hook(hook))
         yield
     finally:
@@ -258,17 +292,20 @@ def _hooked(
 
 
 def _recorder(
-    name: str, calls: list[Call], *, copies: bool, cuts: bool
+    name: str, calls: list[Call], *, copies: bool, at_cut: Callable[[], None] | None
 ) -> Callable[[nn.Module, Any, Any], Tensor | None]:
     def hook(module: nn.Module, _: Any, output: Any) -> Tensor | None:
         if not isinstance(output, Tensor):
             return None
-        if cuts:
-            torch.set_grad_enabled(True)
-            leaf = output.detach().requires_grad_()
-            calls.append(_call(name, module, leaf, calls, copies=False))
-            # Later in-place operations are allowed on a copy, but not on a leaf of the graph.
-            return leaf.clone()
+        if at_cut is not None:
+            at_cut()
+            if not output.requires_grad:
+                # Gradients at the layer need none of what comes before, which turned them off.
+                torch.set_grad_enabled(True)
+                leaf = output.detach().requires_grad_()
+                calls.append(_call(name, module, leaf, calls, copies=False))
+                # Later in-place operations are allowed on a copy, but not on a leaf of the graph.
+                return leaf.clone()
         calls.append(_call(name, module, output, calls, copies=copies))
         return None
 

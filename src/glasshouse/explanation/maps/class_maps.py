@@ -62,13 +62,13 @@ def _recorded(
     inputs = as_inputs(classifier, images)
     if layer is not None:
         require_layer(classifier.net, layer)
-    one = record(classifier.net, inputs[:1], see_all=True)
-    layouts = Layouts(classifier.net, one)
-    layer = layer or choose_layer(one, layouts).name
+    if layer is None:
+        one = record(classifier.net, inputs[:1], see_all=True)
+        layer = choose_layer(one, Layouts(classifier.net, one)).name
     name = module_of(layer)
     recording = record(classifier.net, inputs, keep={name}, cut=name if name == layer else None)
-    call, whole = find_call(recording.calls, layer), find_call(one.calls, layer)
-    layout = layouts.find([whole]).get((whole.name, whole.number))
+    call = find_call(recording.calls, layer)
+    layout = Layouts(classifier.net, recording).find([call]).get((call.name, call.number))
     return recording, call, require_layout(call, layout)
 
 
