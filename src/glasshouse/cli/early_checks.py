@@ -18,11 +18,23 @@ from glasshouse.settings import Recipe
 
 def require_model(model: str, weights: Path | None = None) -> None:
     """Raise UsageError for a name or folder that has no model, ModelError for missing weights."""
+    if is_found(Path(model).is_file):
+        require_no_file(Path(model), weights)
     if not runs.names_folder(model):
         require_known(model)
     elif not (Path(model) / runs.MODEL).is_file():
         runs.require_trained(Path(model))
     require_weights_file(weights)
+
+
+def require_no_file(model: Path, weights: Path | None) -> None:
+    """Raise UsageError, naming its network, for a weights file in the place of a model's name."""
+    require_weights_file(weights)
+    from glasshouse.models.nearest_network import file_as_model
+
+    error = file_as_model(model, weights)
+    if error is not None:
+        raise error
 
 
 def require_net(model: str, overrides: Sequence[str]) -> None:
@@ -35,7 +47,7 @@ def require_net(model: str, overrides: Sequence[str]) -> None:
         return
     if overrides:
         raise UsageError(f"--set overrides the keys of a recipe, but {model} is not a recipe")
-    if runs.names_folder(model):
+    if runs.names_folder(model) or is_found(Path(model).is_file):
         require_model(model)
     else:
         require_known(model, (*preset_names(), *recipe_names()))

@@ -91,7 +91,7 @@ def count_parameters(card: ModelCard) -> ModelCard:
     """The card with its number of parameters, for which the network is built without memory."""
     if card.parameters is not None:
         return card
-    net = _on_meta(card.name, None, {})
+    net = bare_net(card.name, None, {})
     return replace(card, parameters=sum(p.numel() for p in net.parameters()))
 
 
@@ -121,19 +121,29 @@ def build_net(
     return taking_rgb(net, arguments.get("in_chans", 3))
 
 
+def bare_net(name: str, class_count: int | None, arguments: Mapping[str, Any]) -> nn.Module:
+    """The same network, of whose weights there are only names and shapes where that is possible."""
+    try:
+        with torch.device("meta"):
+            return build_net(name, class_count, arguments)
+    except (ModelError, NotImplementedError):
+        # Some constructors compute with values, which meta tensors do not have.
+        return build_net(name, class_count, arguments)
+
+
 def sized_arguments(name: str, arguments: Mapping[str, Any], size: int) -> dict[str, Any]:
     """The arguments with which a network takes images of this size, in pixels per side.
 
     They are unchanged for one that takes any size, and for one that cannot be built for this one.
     """
     given = dict(arguments)
-    net = _on_meta(name, None, given)
+    net = bare_net(name, None, given)
     key = next((key for key in _SIZES if key in inspect.signature(type(net)).parameters), None)
     if key is None or size_in(given) is not None or _takes(net, size):
         return given
     sized = {**given, key: [size, size] if key == "input_size" else size}
     try:
-        return sized if _takes(_on_meta(name, None, sized), size) else given
+        return sized if _takes(bare_net(name, None, sized), size) else given
     except ModelError:
         return given
 
@@ -170,37 +180,28 @@ def architecture_of_pretrained(
 
 @dataclass(frozen=True)
 class WeightNames:
-    """The names of a network's weights; head: those whose shape depends on the classes."""
+    """The names of a network's weights, and their shapes.
+
+    head: those whose shape depends on the classes, of which shapes has seven.
+    """
 
     all: frozenset[str]
     head: frozenset[str]
+    shapes: Mapping[str, tuple[int, ...]]
 
 
 def weight_names(name: str, arguments: Mapping[str, Any]) -> WeightNames:
     """The names of a network's weights, for which it is built without memory."""
     # Comparing two networks needs no table of what each architecture calls its last layer.
-    few, more = (_on_meta(name, count, arguments).state_dict() for count in (7, 11))
+    few, more = (bare_net(name, count, arguments).state_dict() for count in (7, 11))
     head = (key for key, value in few.items() if more[key].shape != value.shape)
-    return WeightNames(frozenset(few), frozenset(head))
-
-
-def weight_shapes(name: str) -> frozenset[tuple[str, tuple[int, ...]]]:
-    """The names and shapes of a network's weights with the head of its published ones."""
-    state = _on_meta(name, None, {}).state_dict()
-    return frozenset((key, tuple(value.shape)) for key, value in state.items())
+    shapes = {key: tuple(value.shape) for key, value in few.items()}
+    return WeightNames(frozenset(few), frozenset(head), shapes)
 
 
 def network_names() -> frozenset[str]:
     """All names: bare ones, and ``timm/NAME`` for the networks that both libraries have."""
     return _names()
-
-
-def torchvision_families() -> dict[str, list[str]]:
-    """The networks of each module of torchvision, the smallest first."""
-    models, found = torchvision_library().models, dict[str, list[str]]()
-    for name in sorted(_torchvision_names(), key=lambda name: _card(name).parameters or 0):
-        found.setdefault(models.get_model_builder(name).__module__, []).append(name)
-    return found
 
 
 def preprocessing_of(name: str, file: str | None = None) -> Preprocessing:
@@ -292,15 +293,6 @@ def _card(name: str) -> ModelCard:
         known,
         url if config.hf_hub_id else config.url or None,
     )
-
-
-def _on_meta(name: str, class_count: int | None, arguments: Mapping[str, Any]) -> nn.Module:
-    try:
-        with torch.device("meta"):
-            return build_net(name, class_count, arguments)
-    except (ModelError, NotImplementedError):
-        # Some constructors compute with values, which meta tensors do not have.
-        return build_net(name, class_count, arguments)
 
 
 def _takes(net: nn.Module, size: int) -> bool:

@@ -23,10 +23,11 @@ def without_prefix(
     """
     known = frozenset(expected)
     counts = Counter(prefix for key in weights for prefix in _prefixes(key, known))
-    if not counts:
-        prefix = _shared(weights)
+    most = max(counts.values(), default=0)
+    # Blocks repeat a few names of the whole network, such as conv1.weight.
+    if 2 * most < len(known):
+        prefix = "" if counts[""] == most > 0 else _shared(weights)
     else:
-        most = max(counts.values())
         prefix = _only([each for each, count in counts.items() if count == most], weights, source)
     if not prefix:
         return dict(weights), ()

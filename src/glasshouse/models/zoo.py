@@ -1,6 +1,7 @@
 """Classifiers made of torchvision's and timm's networks and their published weights."""
 
 import shlex
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,13 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from glasshouse.errors import ModelError, UsageError, WrongInputSize, WrongWeights
+from glasshouse.errors import (
+    GlasshouseWarning,
+    ModelError,
+    UsageError,
+    WrongInputSize,
+    WrongWeights,
+)
 from glasshouse.models import pretrained
 from glasshouse.models.bundled import bundled_backbone, load_bundled
 from glasshouse.models.classifier import Classifier
@@ -18,6 +25,7 @@ from glasshouse.models.nearest_network import describe_nearest
 from glasshouse.models.net_arguments import channel_values, parsed_arguments, require_pixels
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.models.pretrained import WeightNames
+from glasshouse.models.renamed_parts import with_own_names
 from glasshouse.models.weight_files import read_weights
 from glasshouse.models.weight_names import without_prefix
 from glasshouse.models.weights import COUNTER, load_weights
@@ -200,11 +208,15 @@ def split_name(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, 
 
 @dataclass(frozen=True)
 class _File:
-    """The weights of a file, and notes on how they were read."""
+    """The weights of a file under the network's names, and notes on how they were read.
+
+    as_found: the same under the names in the file.
+    """
 
     path: Path
     weights: Mapping[str, Tensor]
     notes: tuple[str, ...]
+    as_found: Mapping[str, Tensor]
 
 
 def _from_bundled(name: str, class_names: tuple[str, ...] | None, *, has_changes: bool) -> Created:
@@ -225,7 +237,12 @@ def _find(name: str, weights: Path | str, offline: bool) -> Path:
 def _read(path: Path, known: WeightNames) -> _File:
     found, notes = read_weights(path)
     weights, removed = without_prefix(found, known.all, path)
-    return _File(path, weights, (*notes, *removed))
+    if any(key not in weights for key in known.all if not key.endswith(COUNTER)):
+        renamed, how = with_own_names(found, known.shapes, known.head)
+        if how:
+            warnings.warn(f"{path}: {how}", GlasshouseWarning, stacklevel=2)
+            weights, removed = renamed, (f"{path.name}: {how}",)
+    return _File(path, weights, (*notes, *removed), found)
 
 
 def _fill(
@@ -254,7 +271,7 @@ def _fill(
                 f"and cannot be interpolated ({error}) Its own size is "
                 f"{pretrained.preprocessing_of(name).height}; without weights it is built for any."
             ) from error
-        nearest = describe_nearest(name, file.path.name, file.weights)
+        nearest = describe_nearest(name, file.path.name, file.as_found)
         raise WrongWeights(f"{error} {nearest}".rstrip()) from error
 
 

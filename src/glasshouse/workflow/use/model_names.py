@@ -14,6 +14,7 @@ from glasshouse.models.classifier import MODEL_FILE, Classifier, Preprocessing, 
 from glasshouse.models.known_names import bundled_names, require_own_weights, unknown_name
 from glasshouse.models.layers import build
 from glasshouse.models.logit_net import as_logit_net
+from glasshouse.models.nearest_network import file_as_model
 from glasshouse.models.presets import preset_names
 from glasshouse.models.weight_files import read_weights
 from glasshouse.models.weights import load_weights
@@ -49,6 +50,8 @@ def classifier_by_name(
     code of the user's own. Raises UsageError, naming the closest match.
     """
     name = str(name)
+    if Path(name).is_file() and (error := file_as_model(Path(name), weights)) is not None:
+        raise error
     if runs.names_folder(name):
         require_own_weights(name, weights, class_names)
         folder = Path(name)
