@@ -1,6 +1,8 @@
 import torch
 from torch import nn
 
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.pretrained import architecture_of_pretrained, build_net, preprocessing_of
 from glasshouse.models.trial import run_trial
 from tests.models.foreign_nets import SIZE, Wrapped, plain_net
 
@@ -36,3 +38,18 @@ def test_a_network_without_gradients_still_shows_its_softmax() -> None:
 
     activation = run_trial(Own(), SIZE, 3).activation
     assert activation is not None and activation.kind == "softmax"
+
+
+def test_only_a_network_of_ones_own_is_asked_twice() -> None:
+    passes: list[int] = []
+    known = architecture_of_pretrained("test_resnet", 3, {})
+    for architecture, wanted in ((None, [2, 1]), (known, [2])):
+        net = build_net("test_resnet", 3, {}).eval()
+        with net.register_forward_hook(lambda net, inputs, answer: passes.append(len(answer))):
+            named = Classifier(
+                net, preprocessing_of("test_resnet"), ("a", "b", "c"), architecture=architecture
+            )
+            # A copy with other fields needs no trial.
+            Classifier(named.net, named.preprocessing, ("d", "e", "f"))
+        assert passes == wanted
+        passes.clear()

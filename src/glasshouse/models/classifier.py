@@ -81,6 +81,7 @@ class Classifier:
             self.preprocessing,
             self.class_names,
             is_multi_label=self.is_multi_label,
+            is_known=self.architecture is not None,
         )
         object.__setattr__(self, "net", net)
         if self.thresholds is not None:

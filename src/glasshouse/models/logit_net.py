@@ -66,6 +66,7 @@ def as_logit_net(
     class_names: tuple[str, ...],
     *,
     is_multi_label: bool = False,
+    is_known: bool = False,
 ) -> nn.Module:
     """The network itself if it returns logits ``(n, k)``, else one that shares all it consists of.
 
@@ -73,8 +74,9 @@ def as_logit_net(
     softmax or sigmoid at the end is left off, one output z becomes the logits (0, z), an answer
     with several parts is reduced to its logits, and a network of one channel gets luminance.
     class_names: empty where they are not known. is_multi_label: each output answers yes or no by
-    itself. Raises ModelError for a network that does not accept such images, and for one whose
-    outputs are not one per class.
+    itself. is_known: whether a library or Glasshouse has built it, so that its answer for an image
+    depends on nothing else. Raises ModelError for a network that does not accept such images, and
+    for one whose outputs are not one per class.
     """
     if not _has_values(net, preprocessing):
         return net
@@ -82,13 +84,13 @@ def as_logit_net(
     if _FOUND_PLAIN.get(net) == condition:
         return net
     if isinstance(net, _ReadNet):
-        outputs = run_trial(net, preprocessing, None).logits.shape[1]
+        outputs = run_trial(net, preprocessing, None, asks_again=False).logits.shape[1]
         _require_count(outputs, class_names, is_multi_label)
         _FOUND_PLAIN[net] = condition
         return net
     # What torch.compile hides is computed in the same way by the network it was given.
     plain: nn.Module = getattr(net, "_orig_mod", net)
-    trial = run_trial(plain, preprocessing, len(class_names) or None)
+    trial = run_trial(plain, preprocessing, len(class_names) or None, asks_again=not is_known)
     reading = _reading(plain, trial, class_names, is_multi_label)
     unsteady = _unsteady(plain, trial)
     if unsteady:

@@ -49,11 +49,18 @@ class TrialPass:
     changes_with: Literal["chance", "batch"] | None = None
 
 
-def run_trial(net: nn.Module, preprocessing: Preprocessing, class_count: int | None) -> TrialPass:
+def run_trial(
+    net: nn.Module,
+    preprocessing: Preprocessing,
+    class_count: int | None,
+    *,
+    asks_again: bool = True,
+) -> TrialPass:
     """Pass noise through a network, which is left as it was.
 
-    class_count: None where the classes are not known. Raises ModelError for a network that takes
-    no images of this size, or whose answer holds no logits.
+    class_count: None where the classes are not known. asks_again: whether a second pass, of one
+    image, compares the answers; it takes half the time of the first. Raises ModelError for a
+    network that takes no images of this size, or whose answer holds no logits.
     """
     try:
         with evaluating(net):
@@ -67,19 +74,22 @@ def run_trial(net: nn.Module, preprocessing: Preprocessing, class_count: int | N
     place = place_of_logits(answer, _IMAGES, class_count)
     logits = logits_at(answer, place, _IMAGES)
     activation, last = watching.final(logits)
-    given = as_taken(net, inputs, channels)
-    alone, single = _answer_to_one(net, given, place)
+    answers, changes_with = [answer], None
+    if asks_again:
+        given = as_taken(net, inputs, channels)
+        alone, single = _answer_to_one(net, given, place)
+        answers.append(single)
+        if not _are_alike(alone, logits[:1]):
+            changes_with = _changes_with(net, given, place, logits.detach())
     return TrialPass(
         channels=channels,
         place=place,
         logits=logits.detach(),
         activation=activation,
         last=last,
-        is_flat=all(isinstance(each, Tensor) and each.ndim == 2 for each in (answer, single)),
+        is_flat=all(isinstance(each, Tensor) and each.ndim == 2 for each in answers),
         changes_input=changes_input,
-        changes_with=None
-        if _are_alike(alone, logits[:1])
-        else _changes_with(net, given, place, logits.detach()),
+        changes_with=changes_with,
     )
 
 
