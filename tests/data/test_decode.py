@@ -67,8 +67,9 @@ def test_floats_are_taken_as_zero_to_one_or_refused() -> None:
     assert decode(encoded("TIFF", Image.fromarray(values)))[0, :, 0].tolist() == [0, 128, 255]
     with pytest.raises(BadImage, match="expected values from 0 to 1, received 0 to 50"):
         decode(encoded("TIFF", Image.fromarray(values * 50)))
-    with pytest.raises(BadImage, match="received nan to nan"):
-        decode(encoded("TIFF", Image.fromarray(values * np.float32("nan"))))
+    for wrong in ("nan", "inf", "-inf"):
+        with pytest.raises(BadImage, match="some values are infinite or not numbers"):
+            decode(encoded("TIFF", Image.fromarray(np.where(values > 0, np.float32(wrong), 0))))
 
 
 def test_transparent_pixels_become_white() -> None:

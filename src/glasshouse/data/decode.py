@@ -275,8 +275,13 @@ def _to_eight_bits(values: NDArray[np.generic], top: float, name: str) -> Pixels
     """One channel of integers from 0 to top, or of floats in 0..1, scaled to 0..255."""
     numbers = values.astype(np.float64)
     low, high = float(numbers.min()), float(numbers.max())
-    # Negated, so that NaN fails as well.
-    if not (low >= 0 and high <= top):
+    if not np.isfinite(numbers).all():
+        raise BadImage(
+            name,
+            f"some values are infinite or not numbers; expected values from 0 to {top:g}: replace "
+            "them, and save the image again",
+        )
+    if low < 0 or high > top:
         raise BadImage(
             name,
             f"expected values from 0 to {top:g}, received {low:g} to {high:g}; rescale the image",
@@ -299,5 +304,5 @@ def _reason(error: Exception, kind: str) -> str:
     if "truncated" in text.lower() or isinstance(error, EOFError):
         return f"the {kind} is truncated"
     if isinstance(error, UnidentifiedImageError):
-        return f"a {kind} whose header is damaged or not supported"
+        return f"the header of the {kind} is damaged or not supported"
     return f"damaged {kind}: {text or type(error).__name__}"

@@ -31,9 +31,16 @@ _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (0, b"%PDF", "a PDF document"),
     (0, b"%!PS", "a PostScript document"),
     (0, b"SIMPLE  =", "a FITS file"),
+    # Before cursors, which begin alike: zeros stand for no palette, not for the number of images.
+    (0, b"\x00\x00\x02\x00\x00\x00\x00\x00", "a TGA image"),
+    (0, b"\x00\x00\x0a\x00\x00\x00\x00\x00", "a TGA image"),
     (0, b"\x00\x00\x01\x00", "an icon or cursor"),
     (0, b"\x00\x00\x02\x00", "an icon or cursor"),
     (0, b"\x01\xda", "an SGI image"),
+    (0, b"\xff\x0a", "a JPEG XL image"),
+    (4, b"JXL \r\n\x87\n", "a JPEG XL image"),
+    (0, b"v/1\x01", "an OpenEXR image"),
+    (0, b"DDS ", "a DDS texture"),
     (0, b"<", "a web page, SVG or XML text"),
     (0, b"PK\x03\x04", "a ZIP archive"),
 )

@@ -165,6 +165,11 @@ def _require_distributed() -> None:
 
 def _start() -> None:
     """Connect to the other processes: gloo between CPUs, and nccl between GPUs."""
+    # Its functions have the group of that moment as a default. Imported later, as torch's
+    # optimizers do, they would keep the group and its threads beyond destroy_process_group, and a
+    # thread that frees a tensor while Python ends aborts the process.
+    import torch.distributed.nn
+
     backend = "gloo"
     if torch.cuda.is_available() and distributed.is_nccl_available():
         backend = "cpu:gloo,cuda:nccl"
