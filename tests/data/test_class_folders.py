@@ -149,6 +149,16 @@ def test_classes_may_be_called_like_splits(tmp_path: Path) -> None:
     assert list_folder(tmp_path).class_names == ("bus", "train")
 
 
+@pytest.mark.parametrize("inner", ["train", "Train/cat"])
+def test_splits_within_a_class_are_not_mixed(tmp_path: Path, inner: str) -> None:
+    write_folder(tmp_path, {"cat": 3, f"dog/{inner}": 3, "dog/other": 1, "dog/val": 0})
+    assert list_folder(tmp_path).class_names == ("cat", "dog")
+    write_folder(tmp_path, {"dog/test": 1})
+    first = inner.partition("/")[0]
+    with pytest.raises(DataError, match=f"splits within a class.* outside, as in {first}/dog"):
+        list_folder(tmp_path)
+
+
 def test_a_test_split_without_class_folders_is_left_out_and_named(tmp_path: Path) -> None:
     write_folder(tmp_path, {"train/cat": 3, "train/dog": 3, "test": 4})
     listing = list_folder(tmp_path)
@@ -211,7 +221,9 @@ def test_files_next_to_splits_and_class_folders_are_named(tmp_path: Path) -> Non
     for name in ("loose.png", "labels.txt", "test/IMG_0001", "test/.hidden", "Thumbs.db"):
         (tmp_path / name).write_bytes(image)
     (tmp_path / "train" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "@eaDir").mkdir()
     assert set(list_folder(tmp_path).notes) == {
+        "1 folder of thumbnails was left out: @eaDir.",
         "2 images next to the class folders were left out: loose.png, train/gone.png.",
         "2 files without the extension of an image were ignored: labels.txt, test/IMG_0001.",
     }

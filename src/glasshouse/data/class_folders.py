@@ -75,14 +75,18 @@ def list_folder(root: Path) -> FileListing:
     left = _LeftOut(root)
     start = _start(root)
     folders, has_splits = _split_folders(start, left)
-    for folder in dict.fromkeys((root, start, *(folder for folder, _ in folders))):
+    used = [folder for folder, _ in folders]
+    for folder in dict.fromkeys((root, start, *used)):
         _note_loose(folder, left)
+        if folder not in used:
+            _visible_folders(folder, left)
     images: list[tuple[Path, SplitName | None, str]] = []
     empty: list[str] = []
     for folder, split in folders:
         for class_folder in _visible_folders(folder, left):
             label = readable_name(class_folder.name)
             found = list(_images(class_folder, left))
+            _require_no_splits(class_folder)
             images += [(path, split, label) for path in found]
             if not found and not _holds_results(class_folder):
                 empty.append(label)
@@ -145,6 +149,20 @@ def _split_folders(root: Path, left: _LeftOut) -> tuple[list[tuple[Path, SplitNa
             count = len(list(image_files(folder)))
             left.add(_UNLABELLED, folder, f" ({pluralize(count, 'image')})")
     return [(folder, SPLIT_FOLDERS[folder.name.lower()]) for folder in used], True
+
+
+def _require_no_splits(folder: Path) -> None:
+    """Raise DataError for a class folder that seems to hold splits, which would be mixed."""
+    with os.scandir(folder) as entries:
+        inner = sorted(Path(each) for each in entries if _is_split(Path(each)) and each.is_dir())
+    found = {SPLIT_FOLDERS[each.name.lower()]: each for each in inner if any(image_files(each))}
+    if len(found) > 1 and "train" in found:
+        names = " and ".join(str(each) for each in found.values())
+        raise DataError(
+            f"{names} look like splits within a class, and their images would be mixed. Put the "
+            f"splits outside, as in {found['train'].name}/{folder.name}, or, if {folder.name} is "
+            "no class but a data set of its own, move it away."
+        )
 
 
 def _is_split(folder: Path) -> bool:
