@@ -1,5 +1,6 @@
 """`glasshouse explain`: why a classifier predicts what it predicts."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,6 +23,7 @@ from glasshouse.cli.options import (
     Weights,
     print_json,
 )
+from glasshouse.cli.resemblance import Compare, Similar, comparison
 from glasshouse.errors import UsageError
 from glasshouse.explanation.methods import ALL, ALL_METHODS, require_named_methods
 from glasshouse.wording import percentage
@@ -99,6 +101,7 @@ def explain(
     coverage: Coverage = None,
     sets: Sets = None,
     class_conditional: ClassConditional = False,
+    similar: Similar = False,
     net: Net = None,
     weights: Weights = None,
     class_names: ClassNamesFile = None,
@@ -109,7 +112,7 @@ def explain(
     json: Json = False,
 ) -> None:
     """Explain what MODEL predicts for each IMAGE, and check whether the maps can be trusted."""
-    from glasshouse.cli.image_paths import end_with_bad_files, image_paths
+    from glasshouse.cli.image_paths import image_paths
 
     model, given = model_and_images(model, images, net)
     named = NamedModel(model, net, weights, class_names, offline, device)
@@ -119,8 +122,6 @@ def explain(
     paths = image_paths(given) if given and not (errors or layers) else []
     _require_arguments(paths, out, method or (), model or "", class_name)
     asked = _sets_asked(coverage, sets, class_conditional)
-    from glasshouse.workflow.use.explain_files import ExplainRequest
-
     if errors:
         _write_mistakes(named, out, data_dir, json)
         return
@@ -128,6 +129,8 @@ def explain(
     if layers:
         _print_layers(classifier, json)
         return
+    from glasshouse.workflow.use.explain_files import ExplainRequest
+
     request = ExplainRequest(
         out=out or Path("explanations"),
         maps=_maps(method, activations, class_name, layer, checks),
@@ -138,8 +141,21 @@ def explain(
         model=named.shown,
         sets=asked,
     )
+    compare = comparison(named, classifier, data_dir, similar=similar)
+    _print_explained(classifier, paths, request, compare, json)
+
+
+def _print_explained(
+    classifier: "Classifier",
+    paths: "Sequence[Path]",
+    request: "ExplainRequest",
+    compare: Compare | None,
+    json: bool,
+) -> None:
+    from glasshouse.cli.image_paths import end_with_bad_files
+
     bad: list[BadImage] = []
-    _print_answers(_explained(classifier, paths, request, bad), json)
+    _print_answers(_explained(classifier, paths, request, compare, bad), json)
     end_with_bad_files(bad)
 
 
@@ -173,15 +189,21 @@ def _explained(
     classifier: "Classifier",
     paths: "Sequence[Path]",
     request: "ExplainRequest",
+    compare: Compare | None,
     bad: "list[BadImage]",
 ) -> "Iterator[Explained]":
     """One result after another, so that the maps of many images never fill the memory."""
     from glasshouse.cli.image_paths import readable_chunks
+    from glasshouse.models.predict import logits_of
     from glasshouse.workflow.use.explain_files import explain_images
 
     for chunk, pixels in readable_chunks(paths, classifier, bad):
         for path, image in zip(chunk, pixels, strict=True):
-            yield from explain_images(classifier, image[None], [str(path)], request)
+            results = explain_images(classifier, image[None], [str(path)], request)
+            if compare is not None:
+                (found,) = compare(image[None], logits_of(classifier, image[None], ids=[str(path)]))
+                results = [replace(each, resemblance=found) for each in results]
+            yield from results
 
 
 def _require_source(named: NamedModel, errors: bool, reread: bool) -> None:
@@ -275,6 +297,8 @@ def _lines(answer: "Explained") -> "Iterator[str]":
         yield f"  explained: {answer.explained}"
     if answer.sets is not None:
         yield f"  {set_line(answer.sets, 0)}"
+    if answer.resemblance is not None:
+        yield from (f"  {line}" for line in answer.resemblance.lines(is_answered=True))
     for each in answer.explanations:
         yield from (f"  {c.words} ({each.method})" for c in each.checks if c.name == HIDING)
     for each in answer.explanations:

@@ -1,6 +1,6 @@
 """`glasshouse predict`: the most probable classes of images."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,7 @@ from glasshouse.cli.options import (
     Weights,
     print_json,
 )
+from glasshouse.cli.resemblance import Similar, comparison
 from glasshouse.wording import level, percentage
 
 if TYPE_CHECKING:
@@ -30,18 +31,9 @@ if TYPE_CHECKING:
 
     from glasshouse.models.classifier import Classifier
     from glasshouse.models.conformity import SetRule
-
-    _Compared = Callable[[NDArray[np.uint8], NDArray[np.float32]], list[dict[str, Any]]]
+    from glasshouse.workflow.use.photo_and_run import Resemblance
 
 Images = Annotated[list[Path] | None, typer.Argument(metavar="IMAGE", help=IMAGE_HELP)]
-Similar = Annotated[
-    bool,
-    typer.Option(
-        "--similar",
-        help="Name the five training images that an IMAGE resembles most, and say where it "
-        "is unlike all of them. MODEL is a run, whose training images are read once.",
-    ),
-]
 Unknown = Annotated[
     bool,
     typer.Option(
@@ -93,19 +85,19 @@ def predict(
 
     classifier = classifier_named(named)
     rule = rule_of(classifier.conformity, classifier.thresholds, asked)
-    compared = _compared(named, classifier, data_dir, similar=similar, unknown=unknown)
+    compare = comparison(named, classifier, data_dir, similar=similar, unknown=unknown)
     bad: list[BadImage] = []
     answers = []
     for names, pixels in readable_chunks(paths, classifier, bad):
         logits = logits_of(classifier, pixels, ids=[str(name) for name in names])
-        rows = zip(
-            names, classifier.to_probabilities(logits), compared(pixels, logits), strict=True
-        )
-        for name, row, more in rows:
-            is_refused = unknown and more["unknown"]["is_unknown"]
+        shares = classifier.to_probabilities(logits)
+        compared = [None] * len(names) if compare is None else compare(pixels, logits)
+        for name, row, found in zip(names, shares, compared, strict=True):
+            is_refused = unknown and found is not None and found.familiarity.is_unknown
             answer = {} if is_refused else _answer(classifier, row, top, rule)
+            more = {} if found is None else found.as_json()
             answers.append({"image": str(name), **answer, **more})
-            for line in () if json else _lines(answers[-1]):
+            for line in () if json else _lines(answers[-1], found):
                 print(line)
     if json:
         print_json(answers)
@@ -130,46 +122,7 @@ def _answer(
     return answer
 
 
-def _compared(
-    named: NamedModel,
-    classifier: "Classifier",
-    data_dir: Path | None,
-    *,
-    similar: bool,
-    unknown: bool,
-) -> "_Compared":
-    """From pixels and logits to what --similar and --unknown say of each image."""
-    if not (similar or unknown):
-        return lambda pixels, logits: [{} for _ in pixels]
-    from glasshouse.errors import UsageError
-    from glasshouse.models.backbone import backbone_of
-    from glasshouse.runs import folder as runs
-    from glasshouse.workflow.use.known_images import features_of, known_images
-    from glasshouse.workflow.use.similar_images import similar_images
-    from glasshouse.workflow.use.unknown_images import familiarity
-
-    run = Path(str(named.model))
-    if named.model is None or not (run / runs.RECIPE).is_file():
-        option = "--similar" if similar else "--unknown"
-        raise UsageError(f"{option} needs the folder of a run, not {named.shown}")
-    known = known_images(run, classifier, data_dir=data_dir, offline=named.offline)
-    body, several = backbone_of(classifier.net), classifier.is_multi_label
-
-    def compared(
-        pixels: "NDArray[np.uint8]", logits: "NDArray[np.float32]"
-    ) -> list[dict[str, Any]]:
-        features = features_of(body, classifier.preprocessing, pixels)
-        judged = familiarity(known, features, logits, several=several)
-        said: list[dict[str, Any]] = [{"unknown": each.as_json()} for each in judged]
-        if not similar:
-            return said
-        found = similar_images(known, features)
-        return [{**one, "similar": each.as_json()} for one, each in zip(said, found, strict=True)]
-
-    return compared
-
-
-def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
+def _lines(answer: Mapping[str, Any], resemblance: "Resemblance | None") -> Iterator[str]:
     yield answer["image"]
     if "top" in answer:
         best = answer.get("labels", answer["top"])
@@ -177,12 +130,8 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[str]:
     if "prediction_set" in answer:
         found = answer["prediction_set"]
         yield f"  {level(found['coverage'])} prediction set: {found['words']}"
-    if "unknown" in answer:
-        found = answer["unknown"]
-        advice = "do not rely on the answer" if "top" in answer else "no class is named"
-        yield f"  {found['words']}" + (f"; {advice}" if found["is_unknown"] else "")
-    for near in answer.get("similar", ()):
-        yield f"  resembles {near['label']} ({near['distance']:.3f}): {near['image']}"
+    if resemblance is not None:
+        yield from (f"  {line}" for line in resemblance.lines(is_answered="top" in answer))
 
 
 def _line(entry: Mapping[str, Any]) -> str:

@@ -114,6 +114,24 @@ def test_predict_names_the_images_that_a_photo_resembles(
     assert code == 2 and "--similar needs the folder of a run" in errors
 
 
+def test_explain_says_what_a_photo_resembles(
+    run: Path, splits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    black, out = tmp_path / "black.png", ["--out", str(tmp_path / "maps"), "--no-checks"]
+    Image.new("L", (8, 8)).save(black)
+    arguments = ["explain", str(run), str(black), "--method", "grad-cam", *out, "--similar"]
+    code, output, _ = glasshouse_here(arguments, capsys)
+    assert code == 0 and output.count("  resembles ") == 5
+    assert "  unlike anything it was trained on" in output and "do not rely on the answer" in output
+    _, output, _ = glasshouse_here([*arguments, "--json"], capsys)
+    (found,) = json.loads(output)
+    predicted = glasshouse_here(["predict", str(run), str(black), "--similar", "--json"], capsys)
+    (answer,) = json.loads(predicted[1])
+    assert found["similar"] == answer["similar"] and found["unknown"] == answer["unknown"]
+    _, output, _ = glasshouse_here(arguments[:-1], capsys)
+    assert "resembles" not in output and "unlike" not in output
+
+
 def test_predict_names_no_class_for_what_is_unlike_the_training_images(
     run: Path, splits: Splits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ from glasshouse.models.predict import predicted_classes, to_probabilities
 from glasshouse.models.prediction_sets import PredictionSets, SetRequest, rule_of, set_json
 from glasshouse.storage import sha256_of_bytes, write_bytes
 
+if TYPE_CHECKING:
+    from glasshouse.workflow.use.photo_and_run import Resemblance
+
 
 @dataclass(frozen=True)
 class ExplainRequest:
@@ -58,7 +61,8 @@ class Explained:
 
     Where an image may have several labels, predicted names all that are predicted, probability is
     that of the explained label, and an image has a result for each predicted label. sets: its
-    prediction set, where the classifier has them.
+    prediction set, where the classifier has them. resemblance: to the images of the classifier's
+    run, where that was asked for.
     """
 
     image: str
@@ -69,6 +73,7 @@ class Explained:
     files: tuple[Path, ...]
     explanations: tuple[Explanation, ...]
     sets: PredictionSets | None = None
+    resemblance: "Resemblance | None" = None
 
 
 def map_request(
@@ -132,6 +137,7 @@ def as_json(explained: Explained) -> dict[str, Any]:
         "probability": round(explained.probability, 6),
         "explained": explained.explained,
         **({} if explained.sets is None else {"prediction_set": set_json(explained.sets, 0)}),
+        **({} if explained.resemblance is None else explained.resemblance.as_json()),
         "files": [str(path) for path in explained.files],
         "maps": [explanation_json(each) for each in explained.explanations],
     }
