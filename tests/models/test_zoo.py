@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from glasshouse.errors import ModelError
+from glasshouse.errors import GlasshouseWarning, ModelError
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.bundled import load_bundled
 from glasshouse.models.classifier import load_classifier, save_classifier
@@ -162,3 +162,31 @@ def test_a_file_with_one_output_tells_two_classes_apart(tmp_path: Path) -> None:
         expected = float(net.eval()(inputs).sigmoid())
     assert shares.tolist() == pytest.approx([1 - expected, expected], abs=1e-6)
     assert again[0].tolist() == pytest.approx(shares.tolist())
+
+
+def test_a_head_as_weight_norm_or_under_another_name_is_the_head(tmp_path: Path) -> None:
+    state = build_net("test_resnet", 3, {}, seed=5).state_dict()
+    weight, bias = state.pop("fc.weight"), state.pop("fc.bias")
+    length = torch.linalg.vector_norm(weight, dim=1, keepdim=True)
+    save_file(
+        {**state, "fc.weight_g": length, "fc.weight_v": 2 * weight, "fc.bias": bias},
+        tmp_path / "norm",
+    )
+    named = {f"body.{key}": value for key, value in state.items()}
+    save_file({**named, "cls.weight": weight, "cls.bias": bias}, tmp_path / "named")
+    first = create("test_resnet", weights=tmp_path / "norm").classifier.net.state_dict()
+    with pytest.warns(GlasshouseWarning, match="parts were found by their tensors"):
+        second = create("test_resnet", weights=tmp_path / "named").classifier.net.state_dict()
+    for found in (first, second):
+        assert torch.allclose(found["fc.weight"], weight) and torch.equal(found["fc.bias"], bias)
+        assert torch.equal(found["conv1.0.weight"], state["conv1.0.weight"])
+
+
+def test_a_quantised_head_is_not_called_missing(tmp_path: Path) -> None:
+    state = build_net("test_resnet", 3, {}).state_dict()
+    del state["fc.weight"], state["fc.bias"]
+    save_file({**state, "fc.scale": torch.ones(1)}, tmp_path / "w")
+    with pytest.raises(
+        ModelError, match=r"has fc\.scale in the place of fc\.bias, as of a head that is"
+    ):
+        create("test_resnet", weights=tmp_path / "w")

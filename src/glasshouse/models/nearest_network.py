@@ -24,7 +24,7 @@ from glasshouse.models.weights import COUNTER
 _NEAR = 0.5
 # Networks of different names inside and equal shapes, such as both libraries' of one paper.
 _TRIED, _SHOWN = 4, 3
-_OWN_CODE = "name the code that builds its network: --net FILE.py:FUNCTION --weights"
+OWN_CODE = "name the code that builds its network: --net FILE.py:FUNCTION --weights"
 
 
 def describe_nearest(name: str, file_name: str, weights: Mapping[str, Tensor]) -> str:
@@ -35,9 +35,7 @@ def describe_nearest(name: str, file_name: str, weights: Mapping[str, Tensor]) -
     given = count_shapes(tuple(v.shape) for k, v in weights.items() if not k.endswith(COUNTER))
     found, share = nearest_structures(given, pretrained.network_names())
     if share < _NEAR:
-        return (
-            f"No network of torchvision or timm has a similar structure: {_OWN_CODE} {file_name}."
-        )
+        return f"No network of torchvision or timm has a similar structure: {OWN_CODE} {file_name}."
     tries = [
         (structure, arguments, rename)
         for rename in (False, True)
@@ -57,7 +55,7 @@ def describe_nearest(name: str, file_name: str, weights: Mapping[str, Tensor]) -
     seen = next((key for key in weights if not key.endswith(COUNTER)), "")
     return (
         f"The nearest structure is {nearest}: {common} of the {given.total()} tensors have shapes "
-        f"of it, but it was changed or has other names, such as {seen}; {_OWN_CODE} {file_name}."
+        f"of it, but it was changed or has other names, such as {seen}; {OWN_CODE} {file_name}."
     )
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.serialization import MAGIC_NUMBER
 
 from glasshouse.errors import GlasshouseWarning, ModelError
+from glasshouse.models.sharded_weights import require_whole, shards_of
 
 # Keys under which training scripts store the weights in a checkpoint, the usual ones first.
 _WRAPPERS = (
@@ -54,12 +55,27 @@ _EXPECTED = "Expected a safetensors file, or the state_dict of a network written
 def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Read the named tensors of a safetensors file or of what torch.save writes, with notes.
 
-    A GlasshouseWarning says which of several sets is taken. The content decides the format, never
-    the name. Pickles are read with weights_only, so that no code in them runs. Raises ModelError
-    that says what the file is and what to do.
+    path: may be the index of several such files. A GlasshouseWarning says which of several sets is
+    taken. The content decides the format, never the name. Pickles are read with weights_only, so
+    that no code in them runs. Raises ModelError that says what the file is and what to do.
     """
     if not path.is_file():
         raise ModelError(f"the weights file {path} {_absence(path)}")
+    shards = shards_of(path, _head(path))
+    if shards is None:
+        require_whole(path)
+        return _read_file(path)
+    found: dict[str, Tensor] = {}
+    for file in dict.fromkeys(shards.values()):
+        found |= _read_file(file)[0]
+    missing = [key for key in shards if key not in found]
+    if missing:
+        file = shards[missing[0]]
+        raise ModelError(f"{path} says that {file.name} has {missing[0]}, but it has not")
+    return found, (f"the weights were read from {len(set(shards.values()))} files",)
+
+
+def _read_file(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     head = _head(path)
     if _is_safetensors(head):
         try:
@@ -74,7 +90,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
 def _absence(path: Path) -> str:
     if not path.is_dir():
         return "does not exist"
-    inside = sorted(each.name for each in path.iterdir() if each.suffix in (".safetensors", ".bin"))
+    endings = (".index.json", ".safetensors", ".bin", ".pt", ".pth")
+    inside = [each.name for each in sorted(path.iterdir()) if each.name.endswith(endings)]
+    inside.sort(key=lambda name: not name.endswith(".index.json"))
     return f"is a folder: name a file in it{f', such as {inside[0]}' if inside else ''}"
 
 
@@ -145,7 +163,10 @@ def _require_weights(path: Path, names: Collection[str]) -> None:
     elif "archive_format" in inner:
         what, load, state = "a network of torch.export", "torch.export.load({})", "net.state_dict"
     elif names and "data.pkl" not in inner and not any(n.startswith("data/") for n in inner):
-        raise ModelError(f"{path} is a zip file without weights of torch. {_EXPECTED}.")
+        raise ModelError(
+            f"{path} is a zip file without weights of torch, with {_some(sorted(names))}: if one "
+            "of them has the weights, unpack it and name that"
+        )
     else:
         return
     made = f"net = {load.format(_quoted(str(path)))}"
@@ -161,6 +182,11 @@ def _refusal(path: Path, loader: str = _TORCH_LOAD) -> str:
     if any(name.startswith("torch.nn.modules.") for name in words.globals):
         what = f"a whole network ({others[0]}), code included, instead of its weights"
         saved = f"{inner}.state_dict()"
+    elif any(name.startswith("numpy.") for name in others) and not any(
+        name.startswith("torch.") for name in words.globals
+    ):
+        what = "arrays of NumPy"
+        saved = f'{{k: torch.as_tensor(v) for k, v in {inner}.items() if hasattr(v, "shape")}}'
     else:
         what = f"more than tensors{f' ({_some(others)})' if others else ', or is no torch file'}"
         plain = "{k: v for k, v in found.items() if isinstance(v, torch.Tensor)}"
@@ -320,7 +346,12 @@ def _require_stored(weights: Mapping[str, Tensor], path: Path) -> None:
     storages: dict[int, int] = {}
     for key, value in weights.items():
         if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
-            raise ModelError(f"{path}: expected plain tensors, but {key} is of another kind")
+            kind = "quantised" if value.is_quantized else str(value.layout).removeprefix("torch.")
+            raise ModelError(
+                f"{path}: expected plain tensors with all their values, but {key} is "
+                f"{'on the meta device' if value.is_meta else kind}: save the weights as they were "
+                "before, or of a sparse one what its to_dense() returns"
+            )
         storage = value.untyped_storage()
         storages[storage.data_ptr()] = storage.nbytes()
         if value.numel() * value.element_size() > storage.nbytes():

@@ -56,10 +56,12 @@ def _require_usable(
             continue
         kind = str(given.dtype).removeprefix("torch.")
         if own.is_floating_point() and not given.is_floating_point():
-            raise ModelError(
-                f"{source}: {key} has values of type {kind}, expected floating-point numbers: the "
-                "file is quantised. Use the weights as they were before"
-            )
+            if given.is_complex():
+                words = "expected real numbers: use the weights of a real-valued network"
+            else:
+                words = "expected floating-point numbers: the file is quantised. Use the weights as"
+                words += " they were before"
+            raise ModelError(f"{source}: {key} has values of type {kind}, {words}")
         values = given.to(own.dtype)  # in which a value may be too large
         bad = ~values.isfinite()
         # A few buffers, such as masks, are infinite by themselves.

@@ -19,9 +19,10 @@ from glasshouse.errors import (
 from glasshouse.models import pretrained
 from glasshouse.models.bundled import bundled_backbone, load_bundled
 from glasshouse.models.classifier import Classifier
+from glasshouse.models.derived_weights import with_derived
 from glasshouse.models.known_names import bundled_names
 from glasshouse.models.library_weights import translated, with_channels
-from glasshouse.models.nearest_network import describe_nearest
+from glasshouse.models.nearest_network import OWN_CODE, describe_nearest
 from glasshouse.models.net_arguments import channel_values, parsed_arguments, require_pixels
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.models.pretrained import WeightNames
@@ -237,12 +238,20 @@ def _find(name: str, weights: Path | str, offline: bool) -> Path:
 def _read(path: Path, known: WeightNames) -> _File:
     found, notes = read_weights(path)
     weights, removed = without_prefix(found, known.all, path)
-    if any(key not in weights for key in known.all if not key.endswith(COUNTER)):
-        renamed, how = with_own_names(found, known.shapes, known.head)
+    if not _has_all(weights, known):
+        whole, derived = with_derived(found)
+        weights, removed = without_prefix(whole, known.all, path)
+        notes = (*notes, *derived)
+    if not _has_all(weights, known):
+        renamed, how = with_own_names(whole, known.shapes, known.head)
         if how:
             warnings.warn(f"{path}: {how}", GlasshouseWarning, stacklevel=2)
             weights, removed = renamed, (f"{path.name}: {how}",)
     return _File(path, weights, (*notes, *removed), found)
+
+
+def _has_all(weights: Mapping[str, Tensor], known: WeightNames) -> bool:
+    return all(key in weights for key in known.all if not key.endswith(COUNTER))
 
 
 def _fill(
@@ -292,6 +301,13 @@ def _classes_in(
     needed = (key for key in known.all - known.head if not key.endswith(COUNTER))
     if any(key not in weights for key in needed):
         return None  # which is raised with the names of what does not fit
+    place = f"{missing[0].rpartition('.')[0]}."
+    other = next((key for key in weights if place in key and key not in known.all), None)
+    if other is not None:
+        raise ModelError(
+            f"{file.path} has {other} in the place of {missing[0]}, as of a head that is quantised "
+            f"or otherwise changed: {OWN_CODE} {file.path}"
+        )
     where = str(file.path.resolve())
     command = ["glasshouse", "train", "SOURCE", "--backbone", name, "--weights", where]
     raise ModelError(
