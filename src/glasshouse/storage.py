@@ -1,5 +1,6 @@
 """Atomic writes, common file formats, and the folders for caches and data sets."""
 
+import codecs
 import contextlib
 import errno
 import hashlib
@@ -103,6 +104,19 @@ def read_text(path: Path) -> str:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise StorageError(f"{path} is damaged: {error}") from error
+
+
+def text_encoding(path: Path) -> str:
+    """UTF-8 as spreadsheets and editors write it, or UTF-16 or UTF-32 where a mark says so.
+
+    For text of the user's own; raises OSError for a file that cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(4)
+    # UTF-32's little-endian mark begins with that of UTF-16.
+    if head in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+        return "utf-32"
+    return "utf-16" if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def require_disk_space(folder: Path, needed: int, what: str) -> None:

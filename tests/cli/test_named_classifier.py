@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from glasshouse.cli.named_classifier import NamedModel
+from glasshouse.errors import UsageError
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.preprocessing import Preprocessing
 from tests.journeys.command import glasshouse_here
@@ -43,6 +45,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "own_nets", raising=False)
     return tmp_path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_class_names_are_read_as_editors_write_them(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "names.txt"
+    # A line separator of typesetting is part of a name.
+    path.write_text("Käse\r\n 犬\r\n\r\na\u2028b\r\n", encoding=encoding, newline="")
+    assert NamedModel(None, "own", class_names=path).names() == ("Käse", "犬", "a\u2028b")
+
+
+def test_class_names_in_another_encoding_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_bytes("Käse\nBrot\n".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"not UTF-8 text .* save it as UTF-8"):
+        NamedModel(None, "own", class_names=path).names()
 
 
 def _net() -> nn.Sequential:

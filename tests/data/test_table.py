@@ -29,7 +29,7 @@ def csv_of(delimiter: str = ",") -> str:
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_any_common_delimiter_and_a_byte_order_mark_are_read(
     tmp_path: Path, delimiter: str, encoding: str
 ) -> None:

@@ -487,3 +487,12 @@ def test_a_lazy_network_is_read_and_can_be_trained_afterwards() -> None:
     found = classifier.predict(images())
     net(inputs()).log().sum().backward()
     assert np.allclose(found.probabilities, net(inputs()).detach(), atol=1e-6)
+
+
+def test_a_network_of_several_inputs_is_told_what_to_do() -> None:
+    class Two(nn.Module):
+        def forward(self, images: Tensor, metadata: Tensor) -> Tensor:
+            return images.mean((2, 3)) + metadata
+
+    with pytest.raises(ModelError, match=r"'metadata'\).*wrap another one in a module that adds"):
+        Classifier(Two(), SIZE, NAMES)

@@ -62,13 +62,20 @@ class NamedModel:
 
     def names(self) -> tuple[str, ...] | None:
         """The class names of the file; raises UsageError for a file without any."""
+        from glasshouse.storage import text_encoding
+
         if self.class_names is None:
             return None
         try:
-            lines = self.class_names.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, ValueError) as error:
+            text = self.class_names.read_text(encoding=text_encoding(self.class_names))
+        except OSError as error:
             raise UsageError(f"cannot read class names from {self.class_names}: {error}") from error
-        names = tuple(line.strip() for line in lines if line.strip())
+        except ValueError as error:
+            raise UsageError(
+                f"{self.class_names} is not UTF-8 text ({error}); save it as UTF-8"
+            ) from error
+        # Not splitlines, which would also cut a name at a rare kind of space.
+        names = tuple(line.strip() for line in text.split("\n") if line.strip())
         twice = sorted({name for name in names if names.count(name) > 1})
         if len(names) < 2 or twice:
             received = f"'{twice[0]}' twice" if twice else f"{len(names)}"

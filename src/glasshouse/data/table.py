@@ -18,6 +18,7 @@ from glasshouse.data.parquet_pages import rows_at_once
 from glasshouse.data.table_columns import Columns, MissingLabel, columns_of, labels_in
 from glasshouse.data.targets import Targets
 from glasshouse.errors import DataError, UsageError, did_you_mean
+from glasshouse.storage import text_encoding
 from glasshouse.wording import pluralize
 
 ENDINGS = (".csv", ".tsv", ".parquet")
@@ -132,8 +133,8 @@ def _read_csv(table: Path) -> tuple[Columns, Iterator[TableRow]]:
 
 def _csv_rows(table: Path) -> Iterator[Columns | TableRow]:
     try:
-        # utf-8-sig: spreadsheets write a byte order mark, which would become part of the header.
-        with table.open(encoding="utf-8-sig", newline="") as file:
+        # Spreadsheets write a byte order mark, which would become part of the header.
+        with table.open(encoding=text_encoding(table), newline="") as file:
             first = file.readline()
             file.seek(0)
             delimiter = max(_DELIMITERS, key=first.count)

@@ -146,7 +146,11 @@ def why_not_accepted(net: nn.Module, inputs: Tensor, error: Exception) -> str:
             )
         values = result
     size = "x".join(str(side) for side in inputs.shape[1:])
-    return f"the network does not accept images of {size} ({words})"
+    return (
+        f"the network does not accept images of {size} ({words}). Expected one whose forward takes "
+        "a batch of images (n, channels, h, w) alone: wrap another one in a module that adds the "
+        "rest"
+    )
 
 
 def _answered(net: nn.Module, inputs: Tensor) -> tuple[int, tuple[Any, Watching, bool]]:

@@ -167,3 +167,23 @@ def test_an_early_map_of_a_net_that_mixes_positions_has_a_warning() -> None:
         nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(784, 8), nn.Linear(8, 8), nn.Linear(8, 5)
     )
     assert "3 of 4 layers with weights come after 0" in chosen(classifier_of(net))[1]
+
+
+class ComplexNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.real = nn.Conv2d(3, 4, 3)
+        self.waves = nn.Conv2d(4, 4, 3, dtype=torch.complex64)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        waves = self.waves(self.real(x).to(torch.complex64))
+        logits: Tensor = self.head(waves.abs().mean((2, 3)))
+        return logits
+
+
+def test_complex_outputs_are_no_maps() -> None:
+    classifier = classifier_of(ComplexNet())
+    assert chosen(classifier)[0] == "real"
+    with pytest.raises(UsageError, match="waves returned no tensor of real numbers"):
+        explain_page(classifier, some_images(1), methods=["grad-cam"], layer="waves")

@@ -111,7 +111,9 @@ def find_call(calls: Sequence[Call], layer: str) -> Call:
             f"{name} runs {len(found)} times, so {name}:0 to {name}:{len(found) - 1} exist; "
             f"got {layer}"
         )
-    raise UsageError(f"layer {name} returned no tensor for this image, so it cannot be explained")
+    raise UsageError(
+        f"layer {name} returned no tensor of real numbers for this image, so it cannot be explained"
+    )
 
 
 def require_layer(net: nn.Module, layer: str) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -130,7 +130,7 @@ def visit_outputs(
 
     def hook_of(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, _: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
+            if _has_real_values(output):
                 visit(name, counts[name], output)
                 counts[name] += 1
 
@@ -295,7 +295,7 @@ def _recorder(
     name: str, calls: list[Call], *, copies: bool, at_cut: Callable[[], None] | None
 ) -> Callable[[nn.Module, Any, Any], Tensor | None]:
     def hook(module: nn.Module, _: Any, output: Any) -> Tensor | None:
-        if not isinstance(output, Tensor):
+        if not _has_real_values(output):
             return None
         if at_cut is not None:
             at_cut()
@@ -327,6 +327,11 @@ def _call(
         edge=get_gradient_edge(output) if output.requires_grad else None,
         version=value._version,
     )
+
+
+def _has_real_values(output: Any) -> TypeGuard[Tensor]:
+    """Whether a layer's output can be a map: complex and whole numbers have no signed gradient."""
+    return isinstance(output, Tensor) and output.is_floating_point()
 
 
 def _require_logits(logits: object) -> None:
