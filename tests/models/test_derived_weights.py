@@ -17,7 +17,7 @@ def _along_the_inputs(net: nn.Module) -> None:
 
 
 def _old(net: nn.Module) -> None:
-    nn.utils.weight_norm(net)  # type: ignore[no-untyped-call]
+    nn.utils.weight_norm(net)
 
 
 def _pruned(net: nn.Module) -> None:

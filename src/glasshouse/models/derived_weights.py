@@ -25,7 +25,7 @@ def with_derived(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tupl
     for key, factor in weights.items():
         for number, (pattern, other) in enumerate(_PAIRS):
             match = pattern.match(key)
-            partner = match and match.expand(other)
+            partner = match.expand(other) if match else ""
             if match is None or partner not in weights:
                 continue
             name = "".join(match.groups())
