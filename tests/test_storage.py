@@ -45,7 +45,7 @@ def fail(*_: object, **__: object) -> None:
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> int:
     """How many bytes are free on every disk."""
-    size = 12_340_000
+    size = 1_234_567_800_000
     usage = SimpleNamespace(free=size)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Path(folder).stat() and usage)
     return size
@@ -196,7 +196,7 @@ def test_an_unwritable_file_names_the_space_on_its_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int
 ) -> None:
     monkeypatch.setattr(Path, "mkdir", fail)
-    with pytest.raises(StorageError, match=rf"\({free / 1e6:.1f} MB free\)"):
+    with pytest.raises(StorageError, match=r"\(1,234,567\.8 MB free\)"):
         write_bytes(tmp_path / "none" / "below" / "file", b"x")
     monkeypatch.setattr(shutil, "disk_usage", fail)
     with pytest.raises(StorageError) as caught:
@@ -217,7 +217,7 @@ def test_space_that_just_suffices_is_enough(tmp_path: Path, free: int) -> None:
     require_disk_space(tmp_path, free, "the cache")
     with pytest.raises(StorageError) as caught:
         require_disk_space(tmp_path, free + 500_000, "the cache")
-    wanted = f"the cache needs 12.8 MB, but {tmp_path} has 12.3 MB free. "
+    wanted = f"the cache needs 1,234,568.3 MB, but {tmp_path} has 1,234,567.8 MB free. "
     assert str(caught.value).startswith(wanted)
     with pytest.raises(StorageError):
         require_disk_space(tmp_path, free + 1, "the cache")

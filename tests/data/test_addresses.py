@@ -59,6 +59,7 @@ def test_braces_stand_for_numbers_with_zeros_and_for_words() -> None:
         "test-1.tar",
     ]
     assert expanded("plain.tar") == ["plain.tar"]
+    assert expanded("a,b-{0..0}.tar") == ["a,b-0.tar"]
     assert has_braces("x{0..1}") and not has_braces("x")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from glasshouse.data.images import ImageSet, with_class_order
+from glasshouse.data.images import ImageSet, take, with_class_order
 from glasshouse.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 8, 9, 3), dtype=np.uint8)
@@ -61,6 +61,8 @@ def test_ids_are_positions_unless_they_are_given() -> None:
         (PIXELS.astype(np.int64), "pixels.astype('uint8')"),
         (PIXELS.astype(np.uint16) * 257, "(pixels // 257).astype('uint8')"),
         (PIXELS > 127, "255 * pixels.astype('uint8')"),
+        (PIXELS / 510 + 0.25, "(255 * pixels).round().astype('uint8')"),
+        (PIXELS // 2 + 1.0, "pixels.round().astype('uint8')"),
         (PIXELS / 255 - 0.5, "undo the normalisation"),
     ],
 )
@@ -85,6 +87,8 @@ def test_other_types_are_refused_with_the_expression_that_corrects_them(
         (np.zeros((5, 8, 8, 4), np.uint8), "pixels[..., :3]"),
         (np.zeros((5, 4, 8, 8), np.uint8), "pixels[:, :3]"),
         (np.zeros((5, 3, 8, 3), np.uint8), "channels first or channels last"),
+        (np.zeros((5, 8, 3, 9), np.uint8), ".transpose(3, 2, 0, 1)"),
+        (np.zeros((5, 8, 1, 9), np.uint8), ".transpose(3, 2, 0, 1)"),
         ([PIXELS[0], PIXELS[1, :4]], "one array of one shape"),
     ],
 )
@@ -143,3 +147,47 @@ def test_targets_are_one_row_or_one_number_per_image(shape: tuple[int, ...]) -> 
     with pytest.raises(DataError) as refused:
         ImageSet(pixels, np.zeros(shape, np.int64), ids, ("a", "b"))
     assert f"expected 5, one per image; received the shape {shape}" in str(refused.value)
+
+
+@pytest.mark.parametrize("shape", [(5, 8, 9, 5), (5, 1, 3, 8, 9), (5,)])
+def test_a_shape_that_says_nothing_gets_no_advice(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError) as refused:
+        ImageSet.from_arrays(np.zeros(shape, np.uint8), LABELS)
+    assert str(refused.value).endswith(f"received {shape}")
+
+
+def test_a_column_of_labels_is_one_label_per_image() -> None:
+    images = ImageSet.from_arrays(PIXELS, np.array(LABELS)[:, None])
+    assert images.labels.tolist() == LABELS and not images.is_multi_label
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ids": ["a"] * 5}, "ids: expected a numpy array, received a list; use np.array"),
+        ({"pixels": PIXELS}, "received uint8 (5, 8, 9, 3); move the channels with .transpose(0, 3"),
+        ({"pixels": FIRST / 255}, "received float64 (5, 3, 8, 9); values 0 to 1 become 0 to 255"),
+        ({"pixels": FIRST[0]}, "received uint8 (3, 8, 9)"),
+        ({"pixels": FIRST[:, :2]}, "received uint8 (5, 2, 8, 9)"),
+        ({"ids": np.array(list("abcd"))}, "ids: expected 5, one per image; received 4"),
+        ({"ids": np.zeros((5, 1), str)}, "ids: expected 5, one per image; received the shape"),
+        ({"targets": np.zeros(5, np.int32)}, "received int32; use .astype('int64')"),
+        ({"targets": np.full(5, 2)}, "expected 0 to 1, the positions of 2 class names; received 2"),
+        ({"targets": np.full(5, -1)}, "received -1 to -1"),
+    ],
+)
+def test_an_image_set_of_wrong_parts_is_refused(changes: dict[str, Any], words: str) -> None:
+    parts: dict[str, Any]
+    parts = {"pixels": FIRST, "targets": np.zeros(5, np.int64), "ids": np.array(list("abcde"))}
+    assert len(ImageSet(**parts, class_names=("a", "b"))) == 5
+    with pytest.raises(DataError) as refused:
+        ImageSet(**{**parts, **changes}, class_names=("a", "b"))
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("positions", [[0, 5], [-6, 0]])
+def test_only_images_that_are_there_can_be_taken(positions: list[int]) -> None:
+    images = ImageSet.from_arrays(PIXELS, LABELS)
+    assert take(images, [4, -5]).ids.tolist() == ["0000004", "0000000"]
+    with pytest.raises(DataError, match=f"0 to 4, received {positions[0]} to {positions[1]}"):
+        take(images, positions)

@@ -143,7 +143,7 @@ def test_nothing_but_bad_files_gives_an_empty_set(tmp_path: Path) -> None:
     assert [bad.reason for bad in cached.bad_files] == ["the file does not exist"] * 2
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "no pixels", "no record", "bad record"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "grown", "no pixels", "no record", "bad record"])
 def test_a_damaged_cache_is_built_again(tmp_path: Path, damage: str) -> None:
     paths = _images(tmp_path / "data", 4)
     _cached(paths)
@@ -154,6 +154,8 @@ def test_a_damaged_cache_is_built_again(tmp_path: Path, damage: str) -> None:
         pixels.write_bytes(data)
     elif damage == "cut":
         os.truncate(pixels, 100)
+    elif damage == "grown":
+        os.truncate(pixels, pixels.stat().st_size + 1)
     elif damage == "no pixels":
         pixels.unlink()
     elif damage == "no record":

@@ -131,3 +131,25 @@ def test_the_real_batches_equal_an_independent_reading(real_data: Path) -> None:
     assert len(train) == 50_000
     assert np.bincount(test.labels).tolist() == [1000] * 10
     assert train.class_names[3] == "cat"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("data_batch_1", [1], "is not a CIFAR batch: expected a dict, received a list"),
+        ("test_batch", {b"data": np.zeros((2, 3071), np.uint8), b"labels": [0, 1]}, "3,072 bytes"),
+        ("test_batch", {b"data": np.zeros((2, 3072), np.int8), b"labels": [0, 1]}, "3,072 bytes"),
+        ("test_batch", {b"data": np.zeros((2, 3072), np.uint8), b"labels": [0]}, "a label for"),
+        ("test_batch", {b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, 3]}, "a label for"),
+        ("test_batch", {b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, -1]}, "a label for"),
+        ("test_batch", {b"data": np.zeros((2, 3072), np.uint8)}, "a label for each"),
+    ],
+)
+def test_a_file_of_another_content_is_named(
+    tmp_path: Path, name: str, content: object, words: str
+) -> None:
+    checksums = write_batches(tmp_path / FOLDER)
+    path = tmp_path / FOLDER / name
+    path.write_bytes(pickle.dumps(content, protocol=2))
+    with pytest.raises(DataError, match=f"{name} is not a CIFAR batch: .*{words.split(': ')[-1]}"):
+        read_cifar(tmp_path / FOLDER, {**checksums, name: md5(path)})

@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import struct
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from glasshouse.data import decode as module
 from glasshouse.data.decode import decode
@@ -343,3 +344,33 @@ def test_a_file_beyond_the_bound_on_bytes_is_not_read(
             decode(source)
     with pytest.raises(BadImage, match="larger than 512 MiB"):
         module.read_file(path)
+
+
+class _Closed:
+    def read(self, count: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_an_image_whose_file_is_closed_or_fails_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded("PNG"))
+    with Image.open(tmp_path / "a.png") as image:
+        pass
+    with pytest.raises(BadImage, match=r"^mine: its file is already closed$"):
+        module.decode_opened(image, name="mine")
+    with pytest.raises(BadImage, match=r"^image: cannot be read: Input/output error$"):
+        decode(_Closed())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "damaged file: it asks for more memory than is available"),
+        (EOFError(), "the file is truncated"),
+        (OSError("Truncated File Read"), "the file is truncated"),
+        (UnidentifiedImageError("x"), "a file whose header is damaged or not supported"),
+        (SyntaxError(" not a TIFF file. "), "damaged file: not a TIFF file"),
+        (ValueError(), "damaged file: ValueError"),
+    ],
+)
+def test_the_reason_is_in_plain_words(error: Exception, reason: str) -> None:
+    assert module._reason(error, "file") == reason

@@ -44,6 +44,16 @@ def test_letterbox_keeps_everything_between_grey_bars() -> None:
     assert (fitted[:, 15:] == 127).all()
 
 
+@pytest.mark.parametrize("turn", [False, True])
+def test_the_middle_of_a_wide_or_high_target_is_that_of_the_image(turn: bool) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 40, 3), dtype=np.uint8)
+    expected = image[:, 8:32].reshape(4, 2, 12, 2, 3).mean(axis=(1, 3))
+    if turn:
+        image, expected = image.swapaxes(0, 1), expected.swapaxes(0, 1)
+    fitted = fit(image, Fitting(len(expected), expected.shape[1], interpolation="box"))
+    assert np.abs(fitted.transpose(1, 2, 0) - expected).max() <= 1
+
+
 def test_stretch_changes_the_aspect_ratio() -> None:
     image = np.zeros((10, 20, 3), dtype=np.uint8)
     image[:, 10:] = 100

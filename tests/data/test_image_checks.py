@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glasshouse.data.findings import LEVELS, Finding
+from glasshouse.data.findings import LEVELS, Finding, names_of
 from glasshouse.data.fitting import fit_to_size
 from glasshouse.data.image_checks import blocking, check, resolution
 from glasshouse.data.images import BadFile, ImageSet, OddFile, Splits, take
@@ -232,3 +232,23 @@ def test_a_class_that_may_stand_for_missing_labels_is_named() -> None:
     finding = found(with_names("none", "cat", "dog", "bird"), "missing-labels")
     assert finding.level == "info"
     assert "'none'" in finding.detail
+
+
+def test_labels_of_which_an_image_may_have_several_are_counted_on_their_own() -> None:
+    images = make_images(12)
+    matrix = np.zeros((12, 3), dtype=bool)
+    matrix[:9, 0], matrix[:3, 1], matrix[8:11, 2] = True, True, True
+    several = replace(images, targets=matrix, class_names=("ant", "bee", "fly"))
+    splits = Splits(several, several, several)
+    (counts,) = [f for f in check(splits) if f.title.startswith("train: 12 images")]
+    assert counts.title == "train: 12 images with 3 labels; 1 have none"
+    assert counts.detail == "ant 9, bee 3, fly 3."
+    imbalance = found(splits, "imbalance")
+    assert imbalance.level == "warning"
+    assert imbalance.title == "The most frequent label is on 3.0 times the images of the rarest"
+    assert imbalance.detail.startswith("'ant' is a label of 9 training images, 'bee' of 3; look at")
+
+
+@pytest.mark.parametrize(("count", "end"), [(4, ""), (5, " and 1 more"), (1504, " and 1,500 more")])
+def test_the_first_four_images_of_a_group_are_named(count: int, end: str) -> None:
+    assert names_of(tuple("abcd") + ("e",) * (count - 4)) == f"a = b = c = d{end}"

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from scipy.ndimage import laplace
 
 from glasshouse.data.image_traits import image_traits, trait_differences
 from glasshouse.data.images import ImageSet
@@ -71,3 +72,30 @@ def test_values_are_those_of_the_definitions() -> None:
     assert traits["contrast"][0] == pytest.approx(0.299 * 100)
     assert traits["redness"][0] == pytest.approx(100 - 0.299 * 100)
     assert traits["colourfulness"][0] == pytest.approx(100)
+
+
+def test_sharpness_is_that_of_an_independent_laplacian() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 3, 5, 4), dtype=np.uint8)
+    grey = np.tensordot([0.299, 0.587, 0.114], pixels[0].astype(float), 1)
+    traits = image_traits(ImageSet(pixels, np.zeros(1, np.int64), np.array(["a"]), ("x",)))
+    expected = laplace(grey, mode="nearest").std() / grey.std()
+    assert traits["sharpness"][0] == pytest.approx(expected)
+    assert traits["blueness"][0] == pytest.approx((pixels[0, 2] - grey).mean())
+
+
+@pytest.mark.parametrize(
+    ("count", "distance", "is_found"),
+    [(400, 0.79, False), (400, 0.81, True), (8, 1.99, False), (8, 2.01, True)],
+)
+def test_a_difference_counts_from_its_size_and_its_certainty(
+    count: int, distance: float, is_found: bool
+) -> None:
+    """From 0.8 standard deviations, and from 4 standard errors: of 8 and 8 values, from 2."""
+    values = np.tile([-1.0, 1.0], count)
+    values[:count] -= distance
+    traits = {"brightness": values, "blueness": np.full(2 * count, 7.0)}
+    found = trait_differences(traits, np.arange(count), np.arange(count, 2 * count))
+    assert bool(found) == is_found
+    for each in found:
+        assert (each.words, each.other_mean) == ("darker", 0.0)
+        assert each.mean == each.deviations == pytest.approx(-distance)

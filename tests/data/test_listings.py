@@ -1,6 +1,7 @@
 """The same images give the same splits however they are packed, and what is wrong is named."""
 
 import random
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from glasshouse.data.sources import (
 )
 from glasshouse.errors import DataError, UnreadableFiles, UsageError
 from glasshouse.settings import DataSettings
-from tests.data.image_files import write_folder
+from tests.data.image_files import encoded, write_folder
 from tests.data.shard_files import FEATURES, NAMES, images_below, write_parquet, write_tar
 
 SETTINGS = DataSettings(image_size=8)
@@ -292,6 +293,70 @@ def test_images_without_a_label_in_a_tar_are_named(
     loose = {name.replace("/", "-"): data for name, data in images.items()}
     with pytest.raises(DataError, match=r"neither a \.cls file nor a class folder"):
         loaded(write_tar(tmp_path / "b.tar", loose))
+
+
+@pytest.mark.parametrize(
+    ("cls", "words"),
+    [
+        (b"x" * 5000, r"a\.cls has 5,000 bytes: expected a class number or name"),
+        (b"\xff", r"a\.cls is not UTF-8 text: expected"),
+        (b" \n", r"a\.cls has no label: expected"),
+    ],
+)
+def test_a_label_in_a_tar_that_is_none_is_named(tmp_path: Path, cls: bytes, words: str) -> None:
+    path = write_tar(tmp_path / "a.tar", {"a.png": encoded("PNG"), "a.cls": cls})
+    with pytest.raises(DataError, match=words):
+        loaded(path)
+
+
+def test_a_tar_without_images_and_one_with_a_name_twice_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.tar has no images in 1 tar file: expected NAME\.jpg"):
+        loaded(write_tar(tmp_path / "a.tar", {"a.txt": b"x", ".hidden.png": encoded("PNG")}))
+    path = write_tar(tmp_path / "b.tar", {"ant/a.png": encoded("PNG")})
+    with tarfile.open(path, "a") as archive:
+        info = tarfile.TarInfo("./ant/a.png")
+        archive.addfile(info)
+    with pytest.raises(DataError, match=r"b\.tar/ant/a\.png occurs twice in its tar"):
+        loaded(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["ant", "ant"], "declares the class 'ant' 2 times"),
+        (["ant", " ant "], "declares the class 'ant' 2 times"),
+        (["ant", ""], "declares the class '"),
+    ],
+)
+def test_classes_that_are_declared_twice_or_without_a_name_are_refused(
+    tmp_path: Path, images: dict[str, bytes], names: list[str], words: str
+) -> None:
+    features = {**FEATURES, "label": {"names": names, "_type": "ClassLabel"}}
+    with pytest.raises(DataError, match=words):
+        loaded(write_parquet(tmp_path / "a.parquet", images, features=features))
+
+
+def test_what_is_wrong_with_the_rows_of_a_parquet_file_is_named(
+    tmp_path: Path, images: dict[str, bytes]
+) -> None:
+    two = dict(list(images.items())[:2])
+    with pytest.raises(
+        DataError, match=r"has labels such as 0\.5: expected whole numbers or names"
+    ):
+        loaded(write_parquet(tmp_path / "a.parquet", two, [0.5, 1.5], None))
+    with pytest.raises(DataError, match=r"column split: unknown split 'tset'.* 'test'"):
+        loaded(write_parquet(tmp_path / "b.parquet", two, split=["train", "tset"]))
+    write_parquet(tmp_path / "c" / "0.parquet", two)
+    write_parquet(tmp_path / "c" / "1.parquet", two, ["ant", "bee"], None)
+    with pytest.raises(DataError, match=r"1\.parquet has other columns or classes than .*0\.parq"):
+        loaded(tmp_path / "c")
+
+
+def test_a_pattern_is_one_of_shards(tmp_path: Path) -> None:
+    for name in ("0.zip", "1.zip"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"expected names that end in \.tar or \.parquet"):
+        loaded(f"{tmp_path}/{{0..1}}.zip")
 
 
 def test_two_versions_of_the_same_images_are_not_joined(

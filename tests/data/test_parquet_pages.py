@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -321,3 +322,34 @@ def test_what_is_wrong_with_a_header_is_said(tmp_path: Path, header: bytes, prob
 
     with path.open("rb") as file, pytest.raises(ValueError, match=problem):
         list(parquet_pages._pages(file, Part))
+
+
+@pytest.mark.parametrize(
+    ("unpacked", "stored", "values", "is_read"),
+    [
+        (100, 0, None, True), (101, 0, None, False),
+        (400, 100, None, True), (401, 100, None, False),
+        (80, 9, 0, True), (80, 9, 20, True), (80, 9, 21, False), (80, 9, -1, False),
+    ],
+)  # fmt: skip
+def test_the_borders_of_what_a_page_may_declare(
+    monkeypatch: pytest.MonkeyPatch, unpacked: int, stored: int, values: int | None, is_read: bool
+) -> None:
+    page = parquet_pages._Page(unpacked, stored, values)
+    monkeypatch.setattr(parquet_pages, "_MOST_PAGE_BYTES", 100)
+    monkeypatch.setattr(parquet_pages, "_pages", lambda *_: iter([page, page]))
+    part = SimpleNamespace(physical_type="BYTE_ARRAY")
+    if is_read:
+        largest = 0 if values is None else unpacked
+        assert parquet_pages._largest_dictionary(io.BytesIO(), part) == largest
+    else:
+        with pytest.raises(ValueError, match=f"{unpacked:,} bytes"):
+            parquet_pages._largest_dictionary(io.BytesIO(), part)
+
+
+@pytest.mark.parametrize(
+    ("number", "encoded"),
+    [(0, b"\0"), (-1, b"\1"), (1, b"\2"), (-64, b"\x7f"), (64, b"\x80\1"), (-65, b"\x81\1")],
+)
+def test_numbers_are_read_as_thrift_writes_them(number: int, encoded: bytes) -> None:
+    assert parquet_pages._integer(io.BytesIO(encoded)) == number

@@ -59,9 +59,9 @@ def test_images_of_one_colour_are_no_placeholders() -> None:
     assert not placeholders_in(image_set(flat)).any()
 
 
-@pytest.mark.parametrize("size", [64, 128])
-def test_drawn_shapes_raise_no_false_alarm(size: int) -> None:
-    assert not placeholders_in(make_shapes("test", 500, size=size)).any()
+@pytest.mark.parametrize(("size", "count"), [(64, 300), (128, 100)])
+def test_drawn_shapes_raise_no_false_alarm(size: int, count: int) -> None:
+    assert not placeholders_in(make_shapes("test", count, size=size)).any()
 
 
 @pytest.mark.parametrize("size", [8, 64])
@@ -80,3 +80,14 @@ def test_among_real_photos_only_the_placeholder_is_found(resize: Resize) -> None
     pixels = [fit_to_size(decode(path), 64, 64, resize) for path in paths]
     found = placeholders_in(image_set(pixels))
     assert [paths[k].name for k in np.flatnonzero(found)] == ["imageNotFound.gif"]
+
+
+@pytest.mark.parametrize(
+    ("flat", "others", "is_found"), [(1, 1, True), (2, 6, True), (2, 5, False)]
+)
+def test_cards_are_exceptions_up_to_a_quarter_of_their_class(
+    flat: int, others: int, is_found: bool
+) -> None:
+    cards = [fit_to_size(card("image not found"), 64, 64)] * flat
+    found = placeholders_in(image_set([*photos(others), *cards]))
+    assert found.tolist() == [False] * others + [is_found] * flat

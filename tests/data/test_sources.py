@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from glasshouse.data import sources
 from glasshouse.data.images import Splits, take
 from glasshouse.data.sources import fingerprint, load_splits, require_source, source_name
 from glasshouse.errors import DataError, UsageError
@@ -30,12 +31,21 @@ def test_a_limit_keeps_classes_balanced_and_other_splits_complete() -> None:
         load_splits("digits", DataSettings(train_limit=9))
 
 
-def test_a_source_is_resized_to_the_requested_size() -> None:
+def test_a_source_is_resized_to_the_requested_size(monkeypatch: pytest.MonkeyPatch) -> None:
     splits = load_splits("digits", DataSettings(image_size=20, train_limit=20))
     assert splits.train.pixels.shape == (20, 3, 20, 20)
-    shapes = load_splits("shapes", DataSettings(image_size=16))
-    assert shapes.train.masks is not None
-    assert shapes.train.masks.shape[1:] == (16, 16)
+    counts = {"train": 12, "validation": 2, "test": 3}
+    monkeypatch.setattr(sources, "_SHAPES_COUNTS", counts)
+    monkeypatch.setattr(sources, "_MULTI_SHAPES_COUNTS", counts)
+    for source in ("shapes", "shapes-multi"):
+        for size in (16, 48):
+            made = load_splits(source, DataSettings(image_size=size))
+            assert made.notes == ("The images are generated with seed 0.",)
+            assert [len(each) for each in (made.train, made.validation, made.test)] == [12, 2, 3]
+            assert made.train.pixels.shape[2:] == (size, size)
+            assert made.train.masks is not None
+            assert made.train.masks.shape[-2:] == (size, size)
+            assert made.train.is_multi_label == (source == "shapes-multi")
 
 
 def test_an_unknown_source_gets_the_nearest_name() -> None:

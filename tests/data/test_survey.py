@@ -10,6 +10,7 @@ from glasshouse.data.images import ImageSet, take
 from glasshouse.data.survey import (
     Survey,
     channel_statistics,
+    global_statistics,
     survey,
     survey_blocks,
     survey_from_bytes,
@@ -134,3 +135,15 @@ def test_channel_statistics_are_those_of_summing_floats_image_by_image(
             # Where a value is exactly half-way between two, the rounding of floats decides.
             half = abs(Fraction(other).limit_denominator(10**13) * 10**6 % 1 - Fraction(1, 2))
             assert one == round(other, 6) or half < Fraction(1, 10**6)
+
+
+def test_statistics_are_those_of_all_values() -> None:
+    pixels = random_images(3)
+    found = survey(pixels)
+    scaled = pixels / 255
+    mean, deviation = channel_statistics(found)
+    assert mean == pytest.approx(scaled.mean(axis=(0, 2, 3)), abs=1e-6)
+    assert deviation == pytest.approx(scaled.std(axis=(0, 2, 3)), abs=1e-6)
+    mean, deviation = global_statistics(found)
+    assert mean == pytest.approx([scaled.mean()] * 3, abs=1e-6)
+    assert deviation == pytest.approx([scaled.std()] * 3, abs=1e-6)

@@ -94,6 +94,9 @@ def test_parquet_without_pyarrow_says_what_to_install(
         ("path,label\na.png,cat\nb.png,NaN\n", "row 3, column label: 'NaN' stands for a missing"),
         ("path,label\na.png,cat\nb\0.png,cat\n", "row 3, column path: .*NUL character"),
         ("path,label\na.png,cat\na.png,dog\n", "row 3, column path: .*already in row 2"),
+        ("path,label,split\na.png,cat,\n", "row 2, column split: the cell is empty"),
+        ("path,label\n  ,cat\n", "row 2, column path: the cell is empty; fill it in"),
+        ('path,label\n"a.png,cat\n', "row 2: unexpected end of data"),
         ("path,label,split\na.png,cat,tset\n", "row 2, column split: unknown split 'tset'.*'test'"),
     ],
 )
@@ -291,6 +294,10 @@ def test_a_parquet_table_may_have_lists_of_labels_or_truth_values(tmp_path: Path
     truths = {"path": ["a.png", "b.png"], "dog": [True, False], "cat": [1, 0]}
     pyarrow.parquet.write_table(pyarrow.table(truths), tmp_path / "truths.parquet")
     assert list_table(tmp_path / "truths.parquet").targets.tolist() == [[True] * 2, [False] * 2]
+    lists["labels"] = [["dog"], ["cat", "bee|fly"]]
+    pyarrow.parquet.write_table(pyarrow.table(lists), tmp_path / "bars.parquet")
+    with pytest.raises(DataError, match=r"row 2: a label in a list cannot have '\|', received"):
+        list_table(tmp_path / "bars.parquet")
 
 
 @pytest.mark.parametrize(
@@ -315,3 +322,15 @@ def test_notes_say_how_labels_that_look_like_several_were_read(tmp_path: Path) -
     assert any("'cat|dog' is one class" in note and "'labels'" in note for note in notes)
     _, _, notes = labelled(tmp_path, 'path,labels\na.png,"cat, dog"\nb.png,cat\n')
     assert any("'cat, dog' is one class" in note for note in notes)
+
+
+def test_a_table_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"images\.csv is not UTF-8 text \(invalid .*save it as UTF"
+    ):
+        list_table(write_table(tmp_path, "path,label\ncafé.png,cat\n", "latin-1"))
+    with pytest.raises(DataError, match=r"cannot read .*none\.csv: No such file"):
+        list_table(tmp_path / "none.csv")
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"x\.parquet is not a Parquet table: "):
+        list_table(tmp_path / "x.parquet")

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from glasshouse.data.images import ImageSet, take
-from glasshouse.data.targets import combinations_of, has_any, joined_names, names_at
+from glasshouse.data.targets import (
+    class_counts,
+    combinations_of,
+    has_any,
+    joined_names,
+    names_at,
+    rarest_labels,
+)
 from glasshouse.errors import DataError
 from glasshouse.models.outputs import Predictions
 
@@ -67,3 +74,13 @@ def test_names_and_any_of_them() -> None:
     chosen = np.array([False, True, False])
     assert has_any(MATRIX, chosen).tolist() == [True, False, False, True]
     assert has_any(np.array([1, 2]), chosen).tolist() == [True, False]
+
+
+def test_images_of_each_label_and_the_rarest_of_an_image() -> None:
+    assert class_counts(MATRIX, 3).tolist() == [2, 2, 1]
+    assert class_counts(np.array([1, 1]), 3).tolist() == [0, 2, 0]
+    several = np.array([[1, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 0], [1, 1, 1], [0, 0, 1]], bool)
+    assert rarest_labels(several).tolist() == [1, 0, -1, 1, 1, 2]
+    assert rarest_labels(np.array([2, 0])).tolist() == [2, 0]
+    everyone = np.ones((2, 2), bool)
+    assert rarest_labels(everyone).tolist() == [0, 0]
