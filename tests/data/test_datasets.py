@@ -17,9 +17,9 @@ from torch.utils.data import (
 )
 from torchvision.transforms.v2 import functional as transforms
 
-from glasshouse.data.datasets import from_dataset
+from glasshouse.data.datasets import from_dataset, image_rows
 from glasshouse.data.fitting import fit_to_size
-from glasshouse.errors import DataError, UsageError
+from glasshouse.errors import BadImage, DataError, UsageError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 9, 3), dtype=np.uint8)
 FIRST = PIXELS.transpose(0, 3, 1, 2)
@@ -238,3 +238,8 @@ def test_vectors_of_zeros_and_ones_give_several_labels_per_image(dtype: torch.dt
 def test_lists_that_may_mean_something_else_are_refused(lists: list[Any], said: str) -> None:
     with pytest.raises(DataError, match=said):
         from_dataset(with_lists(lists, object()))
+
+
+def test_a_list_of_rows_of_different_lengths_is_no_image() -> None:
+    with pytest.raises(BadImage, match="row 3: cannot be read as an array"):
+        image_rows([[1, 2], [3]], "row 3")

@@ -242,7 +242,7 @@ def test_a_parquet_file_without_labels_is_an_error(
         loaded(tmp_path / "a.parquet")
 
 
-@pytest.mark.parametrize("labels", [[0, None], [0, 7], [0, -1]])
+@pytest.mark.parametrize("labels", [[0, None], [0, 7], [0, -1], ["ant", "fly"]])
 def test_a_label_that_is_missing_or_not_declared_is_an_error(
     tmp_path: Path, images: dict[str, bytes], labels: list[Any]
 ) -> None:

@@ -27,3 +27,18 @@ def test_an_image_depends_on_its_id_alone() -> None:
 def test_a_size_at_which_shapes_look_alike_is_refused() -> None:
     with pytest.raises(UsageError, match="at least 40 pixels, received 32"):
         make_multi_shapes("test", 5, size=32)
+
+
+def test_images_are_those_of_earlier_versions() -> None:
+    """As numbers of each image, which leave room for the rounding of other processors."""
+    images = make_multi_shapes("train", 12)
+    assert images.masks is not None
+    areas = [163, 71, 95, 114, 178, 139, 143, 124, 116, 57, 163, 0]
+    assert images.masks.sum((1, 2, 3)) == pytest.approx(areas, abs=1)
+    across = [2962, 1085, 1668, 2133, 3533, 2949, 2651, 2041, 2319, 903, 2868, 0]
+    assert (images.masks.any(1) * np.arange(40)).sum((1, 2)) == pytest.approx(across, abs=40)
+    ramp = np.linspace(0.5, 1.5, 3 * 40 * 40).reshape(3, 40, 40)
+    assert (images.pixels * ramp).mean((1, 2, 3)) == pytest.approx(
+        [139.4, 136.1, 123.5, 118.3, 149.3, 113.8, 114.0, 162.2, 131.8, 126.6, 108.4, 132.2],
+        abs=0.15,
+    )

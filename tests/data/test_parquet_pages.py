@@ -353,3 +353,10 @@ def test_the_borders_of_what_a_page_may_declare(
 )
 def test_numbers_are_read_as_thrift_writes_them(number: int, encoded: bytes) -> None:
     assert parquet_pages._integer(io.BytesIO(encoded)) == number
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+def test_truth_values_in_a_list_take_a_byte_each(kind: int) -> None:
+    file = io.BytesIO(bytes([0x20 | kind, 1, 2, 99]))
+    parquet_pages._value(file, 9, 4, 0)
+    assert file.tell() == 3
