@@ -135,6 +135,27 @@ def test_classes_are_renamed_and_removed_in_the_browser(
     wait_for(lambda: count(chromium, card("dog")) == 0, "no class")
 
 
+def test_a_name_typed_before_the_server_has_answered_is_a_class_of_its_own(
+    chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
+) -> None:
+    chromium.get(start_workbench(tmp_path / "runs") + "/teach")
+    find_words(chromium, "Two classes or more are needed.")
+    field = find(chromium, ".gh-add-class input")
+    field.send_keys("cat", Keys.ENTER, "dog", Keys.ENTER, "ow")
+    for name in ("cat", "dog"):
+        find(chromium, card(name))
+    assert chromium.switch_to.active_element == field
+    field.send_keys("l")
+    assert field.get_attribute("value") == "owl"
+    click(lambda: find(chromium, ".gh-add-class button"))
+    find(chromium, card("owl"))
+    assert sorted(path.name for path in (tmp_path / "runs/taught/set-1").iterdir()) == [
+        "cat",
+        "dog",
+        "owl",
+    ]
+
+
 @pytest.mark.parametrize("chromium", [FAKE_WEBCAM], indirect=True)
 def test_the_webcam_records_into_a_class_and_gives_live_probabilities(
     chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path

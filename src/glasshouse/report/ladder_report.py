@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.report.html import chart, render_template
-from glasshouse.report.theme import Theme, new_figure, style, theme_of
+from glasshouse.report.theme import Theme, new_figure, shorten_name, style, theme_of
 from glasshouse.storage import write_text
 from glasshouse.wording import ACCURACY, percentage, pluralize
 
@@ -71,14 +71,14 @@ def ladder_chart(rows: Sequence[LadderRow], *, dark: bool = False) -> Figure:
     if not shown:
         raise UsageError("ladder_chart: expected one finished step or more, received none")
     theme = theme_of(dark)
-    figure = new_figure(7.6, 1.2 + 0.46 * len(shown), theme)
+    figure = new_figure(4.7, 0.9 + 0.5 * len(shown), theme)
     axes = figure.add_subplot()
     for place, row in enumerate(shown):
         _draw_step(axes, row, place, theme)
     style(axes, theme)
     axes.grid(visible=False, axis="y")
-    axes.set_yticks(range(len(shown)), [row.name for row in shown], parse_math=False)
-    axes.set_ylim(len(shown) - 0.4, -0.7)
+    axes.set_yticks([])
+    axes.set_ylim(len(shown) - 0.6, -0.8)
     axes.set_xlim(*_span([value for row in shown for value in row.scores]))
     if shown[0].metric == ACCURACY:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
@@ -101,9 +101,12 @@ def _draw_step(axes: Axes, row: LadderRow, place: int, theme: Theme) -> None:
     axes.plot(row.scores, [place] * len(row.scores), "|", color=colour, markersize=7)
     axes.plot([row.score.value], [place], "o", color=colour, markersize=8,
               markerfacecolor=colour if clear else theme.paper)  # fmt: skip
-    text = f"{gain_text(row)}  ·  {seconds_text(row)} s"
-    axes.annotate(text, (1.015, place), xycoords=("axes fraction", "data"), va="center",
-                  fontsize=9, color=theme.ink if clear else theme.quiet)  # fmt: skip
+    # Above the interval and not beside it, so that the chart can be read on a phone.
+    name, text = shorten_name(row.name, 30), f"{gain_text(row)}  ·  {seconds_text(row)} s"
+    ink = theme.ink if clear else theme.quiet
+    for x, side, words in ((0.0, "left", name), (1.0, "right", text)):
+        axes.annotate(words, (x, place - 0.42), xycoords=("axes fraction", "data"), ha=side,
+                      va="center", fontsize=9, color=ink, parse_math=False)  # fmt: skip
 
 
 def seconds_text(row: LadderRow) -> str:

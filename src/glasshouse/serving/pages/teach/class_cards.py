@@ -28,6 +28,16 @@ from glasshouse.wording import pluralize
 
 _SHOWN, _REASONS_SHOWN = 60, 6
 
+# The browser itself takes the name out of the field: however late the answer is, the next name is
+# typed into an empty field.
+_TAKE_NAME = """(event) => {
+    const field = event.target.closest('.gh-add-class').querySelector('input');
+    const name = field.value;
+    field.value = '';
+    field.dispatchEvent(new Event('input'));
+    emit(name);
+}"""
+
 
 class ClassCards:
     """All classes of one data set; on_change: called after every change of classes or images."""
@@ -36,7 +46,10 @@ class ClassCards:
         self.folder: Path = folder
         self.on_change: Callable[[], None] = on_change
         self._cards: dict[str, ClassCard] = {}
-        self._place: Element = box("gh-classes")
+        with box("gh-classes"):
+            self._place: Element = box("gh-all-classes")
+            # It outlives the cards: whoever is typing the next name keeps what they typed.
+            self._adder = _Adder(self)
         self.show()
 
     def show(self) -> None:
@@ -45,7 +58,7 @@ class ClassCards:
         with self._place:
             names = classes_of(self.folder)
             self._cards = {name: ClassCard(self, name) for name in names}
-            self._adder(is_first=not names)
+        self._adder.show(is_first=not names)
         self.on_change()
 
     async def add(self, class_name: str, files: list[tuple[str, bytes]]) -> None:
@@ -56,24 +69,36 @@ class ClassCards:
             card.show(added)
             self.on_change()
 
-    def _adder(self, *, is_first: bool) -> None:
-        def add() -> None:
-            problem.text = ""
-            try:
-                add_class(self.folder, str(field.value))
-            except GlasshouseError as error:
-                problem.text = str(error)
-                return
-            self.show()
 
+class _Adder:
+    """Where the name of a new class is typed."""
+
+    def __init__(self, cards: ClassCards) -> None:
+        self._cards = cards
         with box("gh-panel gh-class-card gh-add-class", "section"):
-            text("Begin with the name of a class" if is_first else "Another class", "h2")
+            self._title = text("", "h2")
             with box("gh-row"):
-                field = ui.input(placeholder="for example: cat").classes("gh-input gh-entry")
-                field.props('outlined dense maxlength=60 aria-label="Name of a new class"')
-                field.on("keydown.enter", add)
-                button("Add class", "add", main=is_first).on_click(add)
-            problem = text("", "p", "gh-bad gh-problem").props("role=alert")
+                self._field = ui.input(placeholder="for example: cat")
+                self._field.classes("gh-input gh-entry")
+                self._field.props('outlined dense maxlength=60 aria-label="Name of a new class"')
+                self._field.on("keydown.enter", self._add, js_handler=_TAKE_NAME)
+                self._button = button("Add class", "add")
+                self._button.on("click", self._add, js_handler=_TAKE_NAME)
+            self._problem = text("", "p", "gh-bad gh-problem").props("role=alert")
+
+    def show(self, *, is_first: bool) -> None:
+        """Ask for the first class, or for another one."""
+        self._title.text = "Begin with the name of a class" if is_first else "Another class"
+        self._button.classes(**{"add" if is_first else "remove": "gh-main"})
+
+    def _add(self, event: GenericEventArguments) -> None:
+        name, self._problem.text = str(event.args), ""
+        try:
+            add_class(self._cards.folder, name)
+        except GlasshouseError as error:
+            self._problem.text = str(error)
+            return
+        self._cards.show()
 
 
 class ClassCard:
