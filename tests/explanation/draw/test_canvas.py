@@ -62,3 +62,11 @@ def test_a_word_wider_than_the_line_is_broken_and_keeps_every_letter(word: str) 
     assert "".join(lines).replace("Grad-CAM at", "") == drawable(word)
     if "." in word:
         assert all(line.endswith((".", "at")) for line in lines[:-1])
+
+
+def test_a_number_stays_with_its_percent_sign() -> None:
+    text = "It is more certain of bird (from 78 % to 98 %): look again."
+    for width in range(90, 400, 10):
+        lines = wrap(text, width)
+        assert " ".join(lines) == text
+        assert not any(line.startswith("%") for line in lines)

@@ -96,10 +96,10 @@ def wrap(text: str, width: float, size: int = BODY) -> list[str]:
     """The text as lines of at most this width, broken between words.
 
     A word that is wider, such as the name of a layer, is broken after its dots and underscores, or
-    anywhere.
+    anywhere. A number stays with the percent sign that follows it.
     """
     lines: list[str] = []
-    for word in text.split():
+    for word in re.findall(r"\S+(?:\s+%\S*)*", text):
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and text_width(longer, size) <= width:
             lines[-1] = longer
