@@ -59,7 +59,7 @@ def test_a_notebook_has_one_table_that_grows(
     _, epochs = train_classifier(LAYERS, tiny_splits, TrainSettings(epochs=3))
     assert len(epochs) == 3
     assert notebook.shown[0] == ""
-    assert "<progress value=" in notebook.shown[1] and "images/s" in notebook.shown[2]
+    assert "<progress value=" in notebook.shown[1] and " images/s · " in notebook.shown[2]
     last = notebook.shown[-1]
     assert last.count("<tr>") == 4 and "<progress" not in last
     assert f"<td>{100 * epochs[-1].validation_accuracy:.2f} %</td>" in last

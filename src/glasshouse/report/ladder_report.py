@@ -101,7 +101,7 @@ def _draw_step(axes: Axes, row: LadderRow, place: int, theme: Theme) -> None:
     axes.plot(row.scores, [place] * len(row.scores), "|", color=colour, markersize=7)
     axes.plot([row.score.value], [place], "o", color=colour, markersize=8,
               markerfacecolor=colour if clear else theme.paper)  # fmt: skip
-    # Above the interval and not beside it, so that the chart can be read on a phone.
+    # Above the interval and not next to it, so that the chart can be read on a phone.
     name, text = shorten_name(row.name, 30), f"{gain_text(row)}  ·  {seconds_text(row)} s"
     ink = theme.ink if clear else theme.quiet
     for x, side, words in ((0.0, "left", name), (1.0, "right", text)):

@@ -110,7 +110,9 @@ def _show_table(records: Iterable[Step | Epoch], epochs: int) -> None:
 
 
 def _bar(done: float, text: str) -> str:
-    return f'<progress value="{done:.4f}" max="1"></progress> {html.escape(text)}'
+    # HTML has no double spaces, which separate the same words on a terminal.
+    said = html.escape(text.replace("  ", " · "))
+    return f'<progress value="{done:.4f}" max="1"></progress> {said}'
 
 
 def _table(epochs: list[Epoch], below: str) -> str:
