@@ -1,12 +1,17 @@
 """Mutation testing: which share of small faults in the core packages the tests notice.
 
 Run by `make mutants`, which gives Cosmic Ray an environment of its own. A seeded sample of places
-in each package gets one fault each, in a copy of the project. A fault is tried on the tests that
-mirror its module and, where they pass, on those of the package and on the laws. Survivors are
-printed with their change: some compute the same as the original, which only a reader can tell.
+in each package gets one fault each, in a copy of the project. A fault is tried on the default tests
+that execute its statement, as coverage.py saw them: first those that mirror its module, then the
+quickest. Which tests those are is kept in a file, and measured anew for tests that have changed
+since. Survivors are printed with their change: some compute the same as the original, which only a
+reader can tell.
 """
 
 import argparse
+import ast
+import hashlib
+import json
 import os
 import random
 import shutil
@@ -14,14 +19,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+# Of a test: its seconds, and the lines that it executes, by module.
+Test = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("data", "models", "training", "evaluation", "explanation", "storage", "serving")
-# What a package consists of, and where its tests are, if its name does not say so.
+# What a package consists of, if its name does not say so.
 FILES = {"storage": ("storage.py", "file_lock.py")}
-TESTS = {"storage": ("test_storage.py", "test_file_lock.py")}
-COPIED = ("src", "tests", "docs", "examples", "bench", "pyproject.toml", "README.md")
+COPIED = (
+    "src", "tests", "docs", "examples", "bench", "pyproject.toml", "README.md",
+    "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "mkdocs.yml", ".github", ".ci",
+)  # fmt: skip
 # Unions of types in annotations: any other operator fails when the module is imported.
 NO_FAULTS = ("core/ReplaceBinaryOperator_BitOr_", "core/VariableReplacer", "core/VariableInserter")
 CONFIG = """[cosmic-ray]
@@ -31,6 +42,14 @@ excluded-modules = []
 test-command = "{command}"
 distributor.name = "local"
 """
+COVERAGE = """[run]
+source = {source}
+parallel = true
+data_file = {data}
+context = ${{MUTANTS_TEST-}}
+patch = _exit
+disable_warnings = no-data-collected, module-not-measured, module-not-imported
+"""
 
 
 def main() -> None:
@@ -39,14 +58,20 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20, help="faults per package")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--python", default=str(ROOT / ".venv/bin/python"), help="runs the tests")
-    parser.add_argument("--timeout", type=float, default=300, help="seconds per fault")
-    parser.add_argument("--try-one", help="for internal use: test the fault in this package")
+    parser.add_argument("--timeout", type=float, default=60, help="seconds of tests per fault")
+    parser.add_argument(
+        "--map", type=Path, default=ROOT / ".mutants.json", help="keeps which test executes what"
+    )
+    parser.add_argument("--tests", nargs="+", default=["tests"], help="which tests may notice")
+    parser.add_argument("--try-one", action="store_true", help="for internal use: test a fault")
     options = parser.parse_args()
     if options.try_one:
-        sys.exit(try_one(options.try_one))
+        sys.exit(try_one(options.map, options.timeout))
+    options.map = options.map.resolve()
     os.environ["MUTANTS_PYTHON"] = options.python
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy = copied(Path(folder))
+        bring_up_to_date(options.map, copy, options.tests)
         for package in options.packages:
             report(package, copy, options)
 
@@ -59,10 +84,63 @@ def copied(folder: Path) -> Path:
             shutil.copytree(ROOT / name, folder / name, ignore=skipped)
         else:
             shutil.copy2(ROOT / name, folder / name)
+    shutil.copytree(folder / "src", folder / "unchanged" / "src")
     # A fault may change neither the size of a file nor the second in which it was written.
     compiling = ["-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "src"]
     subprocess.run([os.environ["MUTANTS_PYTHON"], *compiling], cwd=folder, check=True)
     return folder
+
+
+def bring_up_to_date(kept: Path, copy: Path, folders: list[str]) -> None:
+    """Measure the tests that have changed, or all where the package has, and keep what was seen."""
+    code = _digest(sorted((copy / "src").rglob("*.py")))
+    known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    if known.get("code") != code:
+        known = {"code": code, "files": {}, "tests": {}}
+    paths = [copy / folder for folder in folders]
+    paths = [
+        each for path in paths for each in (path.rglob("test_*.py") if path.is_dir() else [path])
+    ]
+    files = {str(path.relative_to(copy)): _digest([path]) for path in paths}
+    new = {name: digest for name, digest in files.items() if known["files"].get(name) != digest}
+    if not new:
+        return
+    print(f"measuring which lines the tests of {len(new)} files execute", flush=True)
+    others = {k: v for k, v in known["tests"].items() if k.split("::")[0] not in new}
+    known["tests"] = others | measured(copy, sorted(new))
+    known["files"] |= new
+    kept.write_text(json.dumps(known), encoding="utf-8")
+
+
+def _digest(paths: list[Path]) -> str:
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()
+
+
+def measured(copy: Path, files: list[str]) -> dict[str, Test]:
+    """Of each test that passes: its seconds, and the lines of each module that it executes."""
+    folder = copy / "measured"
+    folder.mkdir()
+    (folder / "settings").write_text(COVERAGE.format(source=copy / "src", data=folder / "data"))
+    environment = {
+        **_environment(copy),
+        "COVERAGE_PROCESS_START": str(folder / "settings"),
+        "MUTANTS_NOTES": str(folder / "notes.json"),
+    }
+    python = os.environ["MUTANTS_PYTHON"]
+    plugin = ["-p", "tests.executed_lines", "-p", "no:xdist", "-p", "no:cacheprovider"]
+    measuring = [python, "-m", "coverage", "run", f"--rcfile={folder / 'settings'}"]
+    command = [*measuring, "-m", "pytest", "-q", *plugin, *files]
+    subprocess.run(command, cwd=copy, env=environment, check=False)
+    command = [python, "-m", "tests.executed_lines", str(folder), str(copy / "src" / "glasshouse")]
+    subprocess.run(command, cwd=copy, env=_environment(copy), check=True)
+    seen = json.loads((folder / "lines.json").read_text(encoding="utf-8"))
+    shutil.rmtree(folder)
+    return seen
+
+
+def _environment(copy: Path) -> dict[str, str]:
+    own = {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**os.environ, **own}
 
 
 def modules_of(package: str, root: Path) -> list[Path]:
@@ -77,16 +155,13 @@ def report(package: str, copy: Path, options: argparse.Namespace) -> None:
     from cosmic_ray.work_db import WorkDB, use_db
 
     began = time.monotonic()
-    command = f"{sys.executable} {Path(__file__).resolve()} --try-one {package}"
+    own = f"--try-one --map {options.map} --timeout {options.timeout}"
+    command = f"{sys.executable} {Path(__file__).resolve()} {own}"
     paths = ", ".join(f'"{path.relative_to(copy)}"' for path in modules_of(package, copy))
     config, session = copy / f"{package}.toml", copy / f"{package}.sqlite"
-    config.write_text(CONFIG.format(paths=paths, timeout=options.timeout, command=command))
-    environment = {
-        **os.environ, "PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }  # fmt: skip
-    if subprocess.run(command.split(), cwd=copy, env=environment, check=False).returncode:
-        sys.exit(f"{package}: the tests fail without any fault")
+    limit = 5 * options.timeout + 300  # tests of a busy machine take longer than when measured
+    config.write_text(CONFIG.format(paths=paths, timeout=limit, command=command))
+    environment = _environment(copy)
     tool = [sys.executable, "-m", "cosmic_ray.cli"]
     subprocess.run([*tool, "init", config, session], cwd=copy, env=environment, check=True)
     places = sample(session, options.count, f"{options.seed} {package}")
@@ -132,34 +207,104 @@ def _place(item: object) -> tuple[object, ...]:
     return str(fault.module_path), fault.start_pos, fault.operator_name, fault.occurrence
 
 
-def try_one(package: str) -> int:
-    """Run the tests that may notice the fault in the copy of the project that this runs in.
-
-    Without a fault, those of the package alone, which have to pass.
-    """
-    here = Path.cwd()
-    folder = Path("tests") / package
-    everything = [Path("tests") / name for name in TESTS[package]] if package in TESTS else [folder]
-    changed = [
-        path
-        for path in modules_of(package, here)
-        if path.read_bytes() != (ROOT / path.relative_to(here)).read_bytes()
-    ]
-    mirrors = [_mirror(path.relative_to(here / "src" / "glasshouse")) for path in changed]
-    rounds = [[mirror for mirror in mirrors if mirror.is_file()], everything, [Path("tests/laws")]]
-    for tests in rounds:
-        if tests and (code := _pytest(tests)):
-            return code
+def try_one(kept: Path, seconds: float) -> int:
+    """Run the tests that may notice the fault in the copy of the project that this runs in."""
+    tests = json.loads(kept.read_text(encoding="utf-8"))["tests"]
+    source = Path("unchanged/src/glasshouse")
+    for path in sorted(source.rglob("*.py")):
+        name = path.relative_to(source)
+        before = path.read_text(encoding="utf-8").splitlines()
+        after = Path("src/glasshouse", name).read_text(encoding="utf-8").splitlines()
+        pairs = zip(before, after, strict=False)
+        line = next((i for i, (old, new) in enumerate(pairs, 1) if old != new), None)
+        if line:
+            names = tests_of(tests, source, name, line)
+            return _pytest({test: tests[test]["seconds"] for test in names}, name, seconds)
     return 0
 
 
-def _mirror(module: Path) -> Path:
-    return Path("tests") / module.parent / f"test_{module.name}"
+def tests_of(tests: dict[str, Test], source: Path, name: Path, line: int) -> set[str]:
+    """The tests that execute a statement or, of a definition, whatever uses what it defines."""
+    tree = ast.parse((source / name).read_text(encoding="utf-8"))
+    kinds = (ast.stmt, ast.ExceptHandler, ast.match_case)
+    around = [
+        node for node in ast.walk(tree) if isinstance(node, kinds) and line in range(*_span(node))
+    ]
+    functions = [
+        node for node in around if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    inner = around[-1]  # ast.walk goes from the outside to the inside
+    if functions and inner is functions[-1]:
+        where = {name: range(inner.body[0].lineno, inner.end_lineno + 1)}
+    elif functions:
+        where = {name: _header(inner)}
+    else:
+        where = dict(users_of(source, inner))
+    if found := _executing(tests, where):
+        return found
+    # What nobody mentions by name is used by whoever uses its module.
+    return set() if functions else _executing(tests, {name: range(1, 1000)})
 
 
-def _pytest(tests: list[Path]) -> int:
+def _executing(tests: dict[str, Test], where: dict[Path, Iterable[int]]) -> set[str]:
+    wanted = {module.as_posix(): set(lines) for module, lines in where.items()}
+    return {
+        test
+        for test, seen in tests.items()
+        if any(
+            not lines.isdisjoint(seen["lines"].get(module, ())) for module, lines in wanted.items()
+        )
+    }
+
+
+def _span(node: ast.AST) -> tuple[int, int]:
+    if isinstance(node, ast.match_case):
+        return node.pattern.lineno, node.body[-1].end_lineno + 1
+    return node.lineno, node.end_lineno + 1
+
+
+def _header(node: ast.AST) -> range:
+    """The lines of a statement without those of the statements that it contains."""
+    first, last = _span(node)
+    body = getattr(node, "body", None)
+    return range(first, max(first + 1, body[0].lineno) if body else last)
+
+
+def users_of(source: Path, definition: ast.AST) -> Iterator[tuple[Path, set[int]]]:
+    """The lines, in each module, of the functions that mention what a statement defines."""
+    names = {node.id for node in ast.walk(definition) if isinstance(node, ast.Name)}
+    names &= {
+        node.id
+        for node in ast.walk(definition)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    for path in source.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if not any(each in text for each in names):
+            continue
+        lines = set()
+        for function in ast.walk(ast.parse(text)):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                for node in ast.walk(function):
+                    if {getattr(node, "id", ""), getattr(node, "attr", "")} & names:
+                        lines.add(node.lineno)
+        if lines:
+            yield path.relative_to(source), lines
+
+
+def _pytest(duration: dict[str, float], module: Path, seconds: float) -> int:
+    mirror = f"tests/{(module.parent / f'test_{module.name}').as_posix()}"
+    ordered = sorted(duration, key=lambda test: (not test.startswith(mirror), duration[test], test))
+    chosen, total = [], 0.0
+    for test in ordered:
+        total += duration[test]
+        if not chosen or total <= seconds:
+            chosen.append(test)
+    if not chosen:
+        return 0
+    Path("chosen_tests").write_text("\n".join(chosen), encoding="utf-8")
     quickly = ["-q", "-x", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "timeout=120"]
-    command = [os.environ["MUTANTS_PYTHON"], "-m", "pytest", *quickly, *map(str, tests)]
+    command = [os.environ["MUTANTS_PYTHON"], "-m", "pytest", *quickly, "@chosen_tests"]
     return subprocess.run(command, check=False, capture_output=True).returncode
 
 

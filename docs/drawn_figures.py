@@ -147,7 +147,7 @@ def clusters(studio: Studio) -> None:
 
 
 def reliability(studio: Studio) -> None:
-    """Small faults that tests noticed, of the tables on the page "Reliability"."""
+    """Small faults that tests noticed, of the table on the page "Reliability"."""
     rows = list(noticed_faults((DOCS / "reliability.md").read_text(encoding="utf-8")))[::-1]
     figure = Figure(figsize=(7, 6.8), layout="constrained")
     axes = figure.add_subplot()
@@ -172,14 +172,11 @@ def noticed_faults(page: str) -> Iterator[tuple[str, int, int, int]]:
     """The name of each sample; faults noticed first, in the end, and all but equivalent ones."""
     part = page.partition("## Small faults in the code")[2]
     for line in re.findall(r"^\| (?!-|Package)(.+) \|$", part, re.M):
-        package, *cells = line.split(" | ")
-        last, count = map(int, re.findall(r"\d+", cells[-1])[:2])
-        is_first_table = len(cells) == 4
-        first = last if is_first_table else int(cells[0].split()[0])
-        seed = re.search(r"seed (\d)", line)
-        sample = "first" if is_first_table else "seed 1" if len(cells) == 3 else "seed 3"
-        name = package.partition(",")[0]
-        yield f"{name}, {f'seed {seed[1]}' if seed else sample}", first, last, count
+        package, sample, *shares = line.split(" | ")
+        first, count = map(int, re.findall(r"\d+", shares[0])[:2])
+        afterwards = re.findall(r"\d+", shares[1])
+        last = int(afterwards[0]) if afterwards else first
+        yield f"{package}, {sample}", first, last, count
 
 
 DRAWN_FIGURES: dict[str, Callable[[Studio], None]] = {
