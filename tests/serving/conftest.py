@@ -10,8 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from nicegui import Client, core
-from nicegui.testing import User
+from nicegui import Client, core, ui
+from nicegui.element import Element
+from nicegui.elements.upload_files import SmallFileUpload
+from nicegui.testing import User, UserInteraction
 from nicegui.testing.general import nicegui_reset_globals
 
 from glasshouse.serving.app import create_app
@@ -57,6 +59,55 @@ async def _visit(workbench: Workbench, story: Story) -> None:
             os.environ.pop("NICEGUI_USER_SIMULATION")
             # NiceGUI would forget the modules of our pages, which other tests have imported.
             Client.page_routes.clear()
+
+
+def outline(element: Element) -> list[str]:
+    """The visible words, icons and addresses of an element and all in it, in their order."""
+    if not element.visible:
+        return []
+    shown = [getattr(element, "text", ""), *(element.props.get(k) for k in ("href", "src"))]
+    if isinstance(element, ui.icon):
+        shown.append(f"[{element.props['name']}]")
+    found = [str(each) for each in shown if each]
+    return found + [each for child in element.default_slot.children for each in outline(child)]
+
+
+def elements(user: User, **wanted: object) -> list[Element]:
+    """The elements of the page with these properties, or with a word in them (`words=`)."""
+    assert user.client is not None
+    found = list(user.client.elements.values())
+    for name, value in wanted.items():
+        if name == "words":
+            found = [e for e in found if getattr(e, "text", None) == value]
+        elif name == "css":
+            found = [e for e in found if value in e.classes]
+        else:
+            found = [e for e in found if e.props.get(name.replace("_", "-")) == value]
+    return found
+
+
+def act(user: User, element: Element, event: str = "click", args: Any = None) -> None:
+    """Let the browser report an event of an element."""
+    if event == "click":
+        UserInteraction(user, {element}, None).click()
+    else:
+        UserInteraction(user, {element}, None).trigger(event, args)
+
+
+async def upload(element: Element, *files: tuple[str, bytes]) -> None:
+    """Send files to a field for uploads."""
+    assert isinstance(element, ui.upload)
+    sent: list[Any] = [SmallFileUpload(name, "image/png", data) for name, data in files]
+    await element.handle_uploads(sent)
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    """Wait until something holds; a busy machine may take two minutes."""
+    for _ in range(6000):
+        if is_so():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not happen")
 
 
 @pytest.fixture
