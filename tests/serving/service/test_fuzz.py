@@ -71,9 +71,9 @@ def _ask_all(cases: Cases, count: int, turn: int, statuses: Counter[int]) -> Non
     ask()
 
 
-def test_a_few_hundred_generated_requests_find_no_failure(service: Service) -> None:
-    statuses = fuzz(service, 240)
-    assert statuses.total() >= 240
+def test_a_hundred_generated_requests_find_no_failure(service: Service) -> None:
+    statuses = fuzz(service, 120)
+    assert statuses.total() >= 120
     assert statuses[200] > 0 and statuses[422] > 0
 
 
