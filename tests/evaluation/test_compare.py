@@ -111,6 +111,15 @@ def test_classes_are_compared_with_intervals_and_a_common_correction() -> None:
     assert dog.difference.low > 0.8
 
 
+def test_a_class_without_images_is_left_out_and_those_after_it_are_not() -> None:
+    # Of three classes, the first has no image.
+    first, second = (
+        replace(run, targets=run.labels + 1, logits=np.roll(run.logits, 1, axis=1))
+        for run in (run_that_is_right("+-" * 10), run_that_is_right("++" * 10))
+    )
+    assert [row.name for row in compare(first, second).per_class] == ["dog", "fox"]
+
+
 def test_mcnemar_is_exact_also_for_many_images() -> None:
     assert mcnemar(0, 0) == 1.0
     assert mcnemar(0, 5) == pytest.approx(2 / 32)

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from glasshouse.evaluation.failing_groups import FailingGroup, _ratio, find_failing_groups
+from glasshouse.evaluation.failing_groups import (
+    PERMUTATIONS,
+    FailingGroup,
+    _ratio,
+    find_failing_groups,
+)
 from glasshouse.models.neighbours import unit_rows
 
 
@@ -90,3 +95,15 @@ def test_the_class_that_a_group_lies_nearest_to_is_named() -> None:
     predicted[moved] = 0
     first = find_failing_groups(features, labels, predicted)[0]
     assert (first.label, first.nearest, first.predicted) == (1, 0, 0)
+
+
+def test_p_values_count_the_sets_of_chance_that_are_as_strong_and_themselves() -> None:
+    features, labels, predicted = planted(1, group_error=0.1, count=60)
+    groups = find_failing_groups(features, labels, predicted, level=1.0)
+    p_values = [group.p_value for group in groups]
+    assert p_values and p_values == sorted(p_values)
+    # Nothing was planted, so chance is as strong many times; never is a p-value zero.
+    assert p_values[-1] > 0.05 and p_values[0] >= 1 / (1 + PERMUTATIONS)
+    counts = np.array(p_values) * (1 + PERMUTATIONS)
+    np.testing.assert_allclose(counts, np.rint(counts), atol=1e-9)
+    assert counts.max() <= 1 + PERMUTATIONS

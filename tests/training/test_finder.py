@@ -280,3 +280,12 @@ def test_training_in_one_call_finds_the_rate(tiny_net: nn.Module, tiny_splits: S
 
     _, epochs = train_classifier(tiny_net, tiny_splits, settings(lr="auto", epochs=1))
     assert 1e-5 < epochs[0].lr < 1
+
+
+def test_a_cyclical_schedule_rises_at_least_to_four_times_its_lowest_rate() -> None:
+    # Where the loss begins to fall close to the floor's end, and far below it.
+    late = read_curve(LRS, textbook(-1.0, -0.5)[None], "valley", guess_loss=2.3)
+    assert late.max_lr is not None and late.base_lr == late.max_lr / 4
+    early = read_curve(LRS, textbook(-4.0, -0.5)[None], "valley", guess_loss=2.3)
+    assert early.max_lr is not None and early.base_lr is not None
+    assert early.base_lr < early.max_lr / 100

@@ -159,3 +159,25 @@ def test_a_training_imports_no_compiler_and_no_library_of_heads(tmp_path: Path) 
         [sys.executable, "-c", TRAINING], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("adam", {"lr": 0.02, "eps": 1e-7, "betas": (0.9, 0.999), "amsgrad": False}),
+        ("adamw", {"lr": 0.02, "eps": 1e-7, "betas": (0.9, 0.999), "amsgrad": False}),
+        ("sgd", {"lr": 0.02, "momentum": 0.9, "nesterov": True, "dampening": 0}),
+    ],
+)
+def test_each_optimizer_has_the_values_of_its_settings_and_is_fused(
+    name: str, wanted: dict[str, Any]
+) -> None:
+    settings = TrainSettings.model_validate({"optimizer": name, "lr": 0.02, "momentum": 0.9})
+    defaults = build_optimizer(network(), settings).defaults
+    # One pass over the weights: three times as fast as torch's loop over them.
+    assert {key: defaults[key] for key in (*wanted, "fused")} == {**wanted, "fused": True}
+
+
+def test_without_momentum_nothing_looks_ahead() -> None:
+    settings = TrainSettings.model_validate({"optimizer": "sgd", "lr": 0.02, "momentum": 0.0})
+    assert build_optimizer(network(), settings).defaults["nesterov"] is False

@@ -18,6 +18,7 @@ from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.finder import RangeTest, find_lr
 from glasshouse.training.fit import train_classifier, untrained_classifier
 from glasshouse.training.loop import Step, TrainingSetup, train
+from glasshouse.training.own_parts import _as_images
 from glasshouse.training.state import TrainingState, begin, load_checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
@@ -398,3 +399,27 @@ def test_batches_that_depend_on_the_epoch_alone_resume_exactly(
     for one, other in zip(whole.net.parameters(), second.net.parameters(), strict=True):
         assert torch.equal(one, other)
     assert whole.history[-1].train_loss == second.history[-1].train_loss
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "is_scaled"),
+    [
+        (0.0, 1.0, True),
+        (0.0, 1.01, False),
+        (-0.01, 10.0, True),
+        (-0.01, 10.01, False),
+        (0.0, 9.5, False),
+        (-5.0, 0.0, True),
+        (0.0, 0.0, False),
+    ],
+)
+def test_images_look_scaled_within_one_or_with_negative_values_within_ten(
+    low: float, high: float, is_scaled: bool
+) -> None:
+    images = torch.zeros(2, 3, 4, 4)
+    images[0, 0, 0, :2] = torch.tensor([low, high])
+    if is_scaled:
+        with pytest.raises(DataError, match="look scaled"):
+            _as_images(images, "batch 1")
+    else:
+        assert torch.equal(_as_images(images, "batch 1"), images)

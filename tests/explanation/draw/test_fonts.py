@@ -230,3 +230,13 @@ def test_installed_fonts_are_regular_ones_first(
     found = [path.name for path in fonts.installed_fonts()]
     fonts.installed_fonts.cache_clear()
     assert found == ["Any-Regular.ttf", "Any-Bold.ttf", "AnySerif-Italic.ttf"]
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [(0x0590, 0x109F), (0x1780, 0x18AF), (0xA980, 0xABFF), (0xFB1D, 0xFDFF), (0xFE70, 0xFEFF),
+     (0x10800, 0x11FFF)],
+)  # fmt: skip
+def test_letters_of_the_blocks_whose_scripts_are_shaped_are_known(first: int, last: int) -> None:
+    assert fonts.needs_shaping(f"a{chr(first)}") and fonts.needs_shaping(f"{chr(last)}b")
+    assert not fonts.needs_shaping(f"a{chr(first - 1)}{chr(last + 1)}")

@@ -7,8 +7,10 @@ from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.graph.layer_choice import (
     find_call,
     layers,
+    layers_in_depth,
     shallow_and_deep_layers,
 )
+from glasshouse.explanation.graph.map_layout import Layouts
 from glasshouse.explanation.graph.recording import is_bypassed, record
 from glasshouse.explanation.inputs import as_inputs
 from glasshouse.models.bundled import load_bundled
@@ -187,3 +189,25 @@ def test_complex_outputs_are_no_maps() -> None:
     assert chosen(classifier)[0] == "real"
     with pytest.raises(UsageError, match="waves returned no tensor of real numbers"):
         explain_page(classifier, some_images(1), methods=["grad-cam"], layer="waves")
+
+
+@pytest.mark.parametrize(
+    ("activations", "names"),
+    # 0 to 5 have rows and columns; with one activation alone, all of them count.
+    [((1, 3, 5), "1 3 5"), ((1, 3), "1 3"), ((1,), "0 1 2 3 4 5"), ((), "0 1 2 3 4 5")],
+)
+def test_layers_in_depth_are_activations_where_there_are_two(
+    activations: tuple[int, ...], names: str
+) -> None:
+    parts = [
+        nn.ReLU() if place in activations else nn.Conv2d(4 if place else 3, 4, 3, padding=1)
+        for place in range(6)
+    ]
+    net = nn.Sequential(*parts, nn.Flatten(), nn.LazyLinear(5))
+    net(torch.zeros(1, 3, 16, 16))
+    recording = record(net, torch.zeros(1, 3, 16, 16), see_all=True)
+    layouts = Layouts(net, recording)
+    found = layers_in_depth(recording, layouts)
+    assert found == tuple(names.split())
+    # The first, the last and those evenly between them.
+    assert layers_in_depth(recording, layouts, 2) == (found[0], found[-1])

@@ -11,7 +11,12 @@ from glasshouse.errors import UsageError
 from glasshouse.explanation.activations import activations
 from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.graph.layer_choice import layers
-from glasshouse.explanation.graph.map_layout import Layouts, MapLayout, candidates
+from glasshouse.explanation.graph.map_layout import (
+    Layouts,
+    MapLayout,
+    _is_sequence_first,
+    candidates,
+)
 from glasshouse.explanation.graph.recording import record
 from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.maps.class_maps import class_maps
@@ -294,3 +299,21 @@ def test_the_layouts_that_a_shape_allows() -> None:
     ]
     assert candidates((1, 141, 8), (224, 160))[0] == MapLayout(14, 10, first=1)
     assert candidates((1, 3, 8), (224, 224)) == [] == candidates((1, 8), (224, 224))
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "is_first"),
+    [
+        ((9, 4, 6), 4, True),
+        ((4, 9, 6), 4, False),
+        ((4, 4, 6), 4, False),
+        ((9, 3, 6), 4, False),
+        ((9, 4), 4, False),
+        ((9, 4, 6, 6), 4, False),
+        ((9,), 4, False),
+    ],
+)
+def test_tokens_come_first_only_in_three_axes_with_the_images_on_the_second(
+    shape: tuple[int, ...], count: int, is_first: bool
+) -> None:
+    assert _is_sequence_first(shape, count) is is_first

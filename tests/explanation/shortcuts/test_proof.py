@@ -1,6 +1,7 @@
 """What is called a shortcut, and what is not."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from glasshouse.data.shapes import make_shapes
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.evaluation.paired_effects import Effect
+from glasshouse.explanation.shortcuts import suspicion
 from glasshouse.explanation.shortcuts.cue_only import CueOnly, _numbers
-from glasshouse.explanation.shortcuts.proof import CueTest, _judged, _moves
+from glasshouse.explanation.shortcuts.exchange import Donors
+from glasshouse.explanation.shortcuts.proof import CueTest, _groups, _judged, _moves
 from glasshouse.explanation.shortcuts.suspicion import MapShare
 
 NOTHING = CueOnly(0.5, 0.5, np.zeros(2))
@@ -84,3 +87,43 @@ def test_the_levels_of_a_place_are_five_percentiles_of_each_colour() -> None:
     # Each is moved by half a level at most.
     by_colour = np.stack([levels, levels + 100, np.full(5, 7)], 1)
     assert np.abs(found - by_colour).max() <= 0.5
+
+
+def test_a_loss_is_tested_for_all_and_for_each_class_that_has_twenty_images() -> None:
+    # Twenty of a, 19 of b, 21 of c; each gets the cue of the next class.
+    labels = np.repeat([0, 1, 2], [20, 19, 21])
+    images = replace(
+        make_shapes("validation", 60), targets=labels, class_names=("a", "b", "c"), masks=None
+    )
+    none = np.zeros(60, dtype=np.int64)
+    donors = Donors(none, none, (labels + 1) % 3)
+    rows = np.ones(60, dtype=np.bool_)
+    found = {(subject, name): own for subject, name, own in _groups(images, donors, rows)}
+    assert list(found) == [("all", ""), ("of", "a"), ("given", "a"), ("given", "b"), ("of", "c")]
+    np.testing.assert_array_equal(found["of", "a"], labels == 0)
+    np.testing.assert_array_equal(found["given", "b"], labels == 0)
+    np.testing.assert_array_equal(found["of", "c"], labels == 2)
+    rows[0] = False
+    assert ("of", "a") not in {each[:2] for each in _groups(images, donors, rows)}
+    two = replace(images, targets=labels % 2, class_names=("a", "b"))
+    assert [each[:2] for each in _groups(two, donors, rows)] == [("all", "")]
+    assert not list(_groups(images, donors, np.arange(60) < 19))
+    assert list(_groups(two, donors, np.arange(60) < 20))
+
+
+def test_the_share_of_a_map_is_what_lies_at_a_place_and_beside_the_object(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = np.arange(32.0).reshape(2, 4, 4)
+    drawn[:, 0] = -3  # what speaks against the class counts nothing
+    page = SimpleNamespace(explanations=(None,))
+    monkeypatch.setattr(suspicion, "explain_page", lambda *_, **__: page)
+    monkeypatch.setattr(suspicion, "shown", lambda _: drawn)
+    left, objects = np.zeros((4, 4), np.bool_), np.zeros((3, 4, 4), np.bool_)
+    left[:, :2] = objects[1:, 2:] = True
+    images: Any = SimpleNamespace(pixels=np.zeros(3), labels=np.zeros(3), masks=objects)
+    places: Any = [SimpleNamespace(mask=left)]
+    found = suspicion._shares(None, images, slice(1, 3), places)  # type: ignore[arg-type]
+    lower = drawn[:, 1:]
+    expected = [lower[:, :, :2].sum((1, 2)), lower[:, :1].sum((1, 2))]
+    np.testing.assert_allclose(found, np.transpose(expected) / lower.sum((1, 2))[:, None])

@@ -29,7 +29,7 @@ _UNLIKE = (
     "bold", "black", "italic", "oblique", "light", "thin", "condensed", "mono", "serif", "display",
 )  # fmt: skip
 # Scripts whose letters join or change places, from Hebrew to Arabic and from Devanagari to Khmer.
-_SHAPED = ((0x0590, 0x08FF), (0x0900, 0x0DFF), (0x0E00, 0x109F), (0x1780, 0x18AF),
+_SHAPED = ((0x0590, 0x109F), (0x1780, 0x18AF),
            (0xA980, 0xABFF), (0xFB1D, 0xFDFF), (0xFE70, 0xFEFF), (0x10800, 0x11FFF))  # fmt: skip
 _LONGEST_NAME = 32
 _FLAG_A, _FLAG_Z = "\U0001f1e6", "\U0001f1ff"
