@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from glasshouse.models import neighbours
-from glasshouse.models.neighbours import nearest_rows, unit_rows
+from glasshouse.models.neighbours import nearest_rows, squared_lengths, unit_rows
 
 
 @pytest.mark.parametrize("block", [7, 100, 1000])
@@ -23,6 +23,32 @@ def test_neighbours_are_those_of_scikit_learn(
     distances, rows = oracle.kneighbors(asked.astype(np.float64))
     np.testing.assert_array_equal(found.rows, rows)
     np.testing.assert_allclose(found.distances, distances, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["spread", "clustered", "equal", "with zeros", "too long"])
+def test_a_few_queries_find_the_same_rows_from_half_precision(kind: str) -> None:
+    random = np.random.default_rng(3)
+    rows = random.normal(size=(3000, 32))
+    if kind == "clustered":
+        # Nearly parallel, so that half precision tells hardly any of them apart.
+        rows = 1 + 0.003 * rows
+    if kind == "equal":
+        rows[100:2000] = rows[100]
+    asked = unit_rows(rows[[100, 200, 300]] + 0.0005 * random.normal(size=(3, 32)))
+    known = unit_rows(rows).astype(np.float16)
+    if kind == "with zeros":
+        known[1500:1510] = 0
+        asked = unit_rows(-known[[5, 6, 7]] - known[[8, 9, 10]])
+    if kind == "too long":
+        known *= np.float16(3)
+    found = nearest_rows(known, asked, 5, squared_lengths(known))
+    oracle = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(known.astype(np.float64))
+    distances, expected = oracle.kneighbors(asked.astype(np.float64))
+    np.testing.assert_allclose(found.distances**2, distances**2, atol=3e-6)
+    apart = np.linalg.norm(known[found.rows].astype(np.float64) - asked[:, None], axis=2)
+    np.testing.assert_allclose(apart, distances, atol=1e-5)
+    if kind == "spread":
+        np.testing.assert_array_equal(found.rows, expected)
 
 
 def test_an_image_is_its_own_nearest_neighbour_at_distance_zero() -> None:

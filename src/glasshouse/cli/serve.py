@@ -15,6 +15,7 @@ from glasshouse.cli.options import ClassNamesFile, Net, Offline, UseDevice, Weig
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from glasshouse.models.classifier import Classifier
     from glasshouse.serving.service.access import AccessRules
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from glasshouse.serving.service.peers import Peers
     from glasshouse.serving.service.service import Service
     from glasshouse.serving.service.worker_processes import WorkerPlace
+    from glasshouse.workflow.use.photo_and_run import RunComparison
 
 _MAX_IMAGES = 64
 _ORIGIN = re.compile(r"https?://[^/\s?#@*]+/?", re.IGNORECASE)
@@ -88,6 +90,16 @@ PassThreads = Annotated[
 ]
 
 
+SimilarImages = Annotated[
+    bool,
+    typer.Option(
+        "--similar",
+        help="Requests may ask which training images an image resembles, and whether it is unlike "
+        "all of them. Each MODEL is a run, whose training images are read once.",
+    ),
+]
+
+
 def serve(
     model: ServedModels = None,
     host: Host = "127.0.0.1",
@@ -110,6 +122,7 @@ def serve(
     drain: Drain = 0.0,
     threads: PassThreads = None,
     workers: Workers = 1,
+    similar: SimilarImages = False,
     device: UseDevice = "cpu",
 ) -> None:
     """Serve predictions and explanations of one MODEL or several over HTTP; Ctrl+C stops it."""
@@ -141,14 +154,14 @@ def serve(
     rules = _rules(host, _api_key(api_key_file), allow_host or [], allow_origin or [])
     worker = this_worker()
     if worker is not None:
-        service = _service(named, limits, threads, worker.peers)
+        service = _service(named, limits, threads, similar, worker.peers)
         _serve_as_worker(service, worker, rules, drain)
         return
     with _reserve(host, port) as listener:
         if workers > 1:
             _serve_together(workers, listener, rules)
         else:
-            _serve(_service(named, limits, threads), listener, rules, drain)
+            _serve(_service(named, limits, threads, similar), listener, rules, drain)
 
 
 def _rules(host: str, key: str | None, hosts: list[str], origins: list[str]) -> "AccessRules":
@@ -226,7 +239,11 @@ def _usual_name(source: str) -> str:
 
 
 def _service(
-    named: dict[str, NamedModel], limits: "Limits", threads: int, peers: "Peers | None" = None
+    named: dict[str, NamedModel],
+    limits: "Limits",
+    threads: int,
+    similar: bool,
+    peers: "Peers | None" = None,
 ) -> "Service":
     # OpenMP threads spin while they wait for each other, which takes the cores from the event loop
     # and the other passes. Read when torch is imported, so it is set before.
@@ -239,7 +256,13 @@ def _service(
     torch.set_num_threads(threads)
     shared = None if peers is None else peers.weights
     sources = [
-        ModelSource(name, partial(_loaded, each, threads), _watched_folder(each), shared)
+        ModelSource(
+            name,
+            partial(_loaded, each, threads),
+            _watched_folder(each),
+            shared,
+            _comparing(each) if similar else None,
+        )
         for name, each in named.items()
     ]
     return service_of(sources, limits, peers)
@@ -252,6 +275,13 @@ def _loaded(named: NamedModel, threads: int) -> "Classifier":
     # It measured how many are fastest at present, and may have been loaded amid requests.
     torch.set_num_threads(threads)
     return found
+
+
+def _comparing(named: NamedModel) -> "Callable[[Classifier], RunComparison]":
+    from glasshouse.workflow.use.photo_and_run import RunComparison, require_run
+
+    run = require_run(named.model, named.shown, "--similar")
+    return lambda classifier: RunComparison.of(run, classifier, offline=named.offline)
 
 
 def _watched_folder(named: NamedModel) -> Path | None:

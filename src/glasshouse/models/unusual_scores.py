@@ -1,6 +1,6 @@
 """How unlike the training images an image is: scores, of which a higher one is more unusual."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -50,34 +50,36 @@ def fit_gaussians(features: Rows, groups: NDArray[np.int64]) -> ClassGaussians:
     )
 
 
-def unusual_scores(
-    known: Rows, gaussians: ClassGaussians, features: Rows, logits: Rows, *, several: bool
+def unusual_scores(  # noqa: PLR0913 - the last two are optional
+    known: Rows,
+    gaussians: ClassGaussians,
+    features: Rows,
+    logits: Rows,
+    *,
+    several: bool,
+    names: Iterable[UnusualScore] = UNUSUAL_SCORES,
+    squares: NDArray[np.float32] | None = None,
 ) -> dict[UnusualScore, NDArray[np.float32]]:
-    """All scores ``(n,)`` of features ``(n, d)`` and logits ``(n, k)``.
+    """Scores ``(n,)`` of features ``(n, d)`` and logits ``(n, k)``; names: which, usually all.
 
     nearest: the distance to the fifth nearest of the known features ``(m, d)`` (Sun et al. 2022).
     mahalanobis: half the squared distance to the nearest class (Lee et al. 2018). energy: minus the
     log of the sum of the logits' exponentials (Liu et al. 2020). softmax: one minus the largest
     probability (Hendrycks and Gimpel 2017). several: whether an image may have several labels; the
-    energies of the labels are then added (Wang et al. 2021).
+    energies of the labels are then added (Wang et al. 2021). squares: as nearest_rows takes them.
     """
     wide = logits.astype(np.float64)
     if several:
         energy, largest = -np.logaddexp(0, wide).sum(axis=1), expit(wide).max(axis=1)
     else:
         energy, largest = -logsumexp(wide, axis=1), softmax(wide, axis=1).max(axis=1)
-    found: Mapping[UnusualScore, Rows] = {
-        "nearest": _distance(known, features),
-        "mahalanobis": _mahalanobis(gaussians, features),
-        "energy": energy,
-        "softmax": 1 - largest,
+    made: Mapping[UnusualScore, Callable[[], Rows]] = {
+        "nearest": lambda: nearest_rows(known, features, NEIGHBOUR, squares).distances[:, -1],
+        "mahalanobis": lambda: _mahalanobis(gaussians, features),
+        "energy": lambda: energy,
+        "softmax": lambda: 1 - largest,
     }
-    return {name: found[name].astype(np.float32) for name in UNUSUAL_SCORES}
-
-
-def _distance(known: Rows, features: Rows) -> Rows:
-    distances = nearest_rows(known, features, NEIGHBOUR).distances
-    return distances[:, -1]
+    return {name: made[name]().astype(np.float32) for name in names}
 
 
 def _mahalanobis(gaussians: ClassGaussians, features: Rows) -> Rows:

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,20 @@ from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError, StorageError
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier, load_classifier
+from glasshouse.models.known_names import EXAMPLE_PHOTO
 from glasshouse.models.predict import logits_of
 from glasshouse.runs import folder as runs
+from glasshouse.serving.service.api import create_api
+from glasshouse.serving.service.schemas import PredictionsDocument
+from glasshouse.serving.service.served_models import ModelSource
+from glasshouse.serving.service.service import service_of
 from glasshouse.workflow.use.known_images import features_of, known_images
+from glasshouse.workflow.use.photo_and_run import RunComparison
 from glasshouse.workflow.use.similar_images import similar_images
 from glasshouse.workflow.use.unknown_images import familiarity
 from tests.journeys.command import glasshouse_here
 from tests.serving.runs import ALL_IMAGES, train_small
+from tests.serving.service.conftest import Caller
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +138,28 @@ def test_explain_says_what_a_photo_resembles(
     assert found["similar"] == answer["similar"] and found["unknown"] == answer["unknown"]
     _, output, _ = glasshouse_here(arguments[:-1], capsys)
     assert "resembles" not in output and "unlike" not in output
+
+
+def test_the_service_says_what_predict_says(
+    run: Path, classifier: Classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = ModelSource("digits", lambda: classifier, compare=partial(RunComparison.of, run))
+    plain = ModelSource("plain", lambda: classifier)
+    call = Caller(create_api(service_of([source, plain])))
+    Image.new("L", (8, 8)).save(tmp_path / "black.png")
+    for path in (tmp_path / "black.png", EXAMPLE_PHOTO):
+        answer = call("POST", "/predict?similar=true", content=path.read_bytes())
+        found = PredictionsDocument.model_validate(answer.json()).predictions[0]
+        arguments = ["predict", str(run), str(path), "--similar", "--json"]
+        (expected,) = json.loads(glasshouse_here(arguments, capsys)[1])
+        assert found.unknown is not None and found.similar is not None
+        assert [each.image for each in found.similar] == [e["image"] for e in expected["similar"]]
+        assert found.unknown.words == expected["unknown"]["words"]
+        assert found.unknown.is_unknown == expected["unknown"]["is_unknown"]
+    usual = call("POST", "/predict", content=EXAMPLE_PHOTO.read_bytes()).json()["predictions"][0]
+    assert not {"unknown", "similar"} & {*usual}
+    refused = call("POST", "/predict?similar=true&model=plain", content=path.read_bytes())
+    assert refused.status_code == 422 and "with --similar" in refused.json()["detail"]
 
 
 def test_predict_names_no_class_for_what_is_unlike_the_training_images(

@@ -13,6 +13,7 @@ from glasshouse.models.conformity import SetMethod, SetRule
 from glasshouse.models.predict import most_probable, predicted_classes
 from glasshouse.models.prediction_sets import SetRequest, prediction_sets, rule_of, set_json
 from glasshouse.serving.service.lean_route import LeanRoute
+from glasshouse.serving.service.problems import Problem
 from glasshouse.serving.service.responses import IMAGES_BODY, MODEL_WORDS, PROBLEMS, json_response
 from glasshouse.serving.service.schemas import Name, PredictionsDocument
 from glasshouse.serving.service.service import Service, score_images
@@ -35,6 +36,13 @@ class PredictOptions(BaseModel):
     class_conditional: Annotated[
         bool, Field(description="the coverage holds for the images of each class")
     ] = False
+    similar: Annotated[
+        bool,
+        Field(
+            description="which training images each image resembles, and whether it is unlike "
+            "all of them; for services started with --similar"
+        ),
+    ] = False
     model: Annotated[Name | None, Field(description=MODEL_WORDS)] = None
 
 
@@ -54,15 +62,24 @@ def predict_routes(service: Service) -> APIRouter:
         limits, classifier = service.limits, served.classifier
         asked = SetRequest(options.coverage, options.sets, options.class_conditional)
         rule = rule_of(classifier.conformity, classifier.thresholds, asked)
+        if options.similar and served.comparison is None:
+            raise Problem(
+                422, "not-comparable",
+                f"The model {served.name!r} is not compared with the images that it was trained "
+                "on: start the service with --similar, for run folders.",
+            )  # fmt: skip
         with service.capacity.enter() as slot:
             uploads = await read_uploads(request, slot, limits)
             preprocessing = classifier.preprocessing
             works = [image_work(upload, preprocessing, limits) for upload in uploads]
-            answers = await score_images(service, served, request, slot, works)
+            answers = await score_images(
+                service, served, request, slot, works, is_compared=options.similar
+            )
         found = [
             {
                 "image": upload.name,
                 **_answer(classifier, answer.probabilities, options.top, rule),
+                **({} if answer.resemblance is None else answer.resemblance.as_json()),
                 **({"warnings": upload.warnings} if upload.warnings else {}),
             }
             for upload, answer in zip(uploads, answers, strict=True)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from glasshouse.models.conformity import SetMethod
+from glasshouse.models.unusual_scores import UnusualScore
 
 Datatype = Literal[
     "BYTES", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
@@ -13,6 +14,7 @@ Datatype = Literal[
 
 
 SETS_WORDS = "left out for a model without prediction sets"
+SIMILAR_WORDS = "with similar=true"
 # Longer strings are not names, and comparing them with the known names would take long.
 Name = Annotated[str, StringConstraints(max_length=200)]
 
@@ -43,6 +45,28 @@ class PredictionSet(Document):
     words: str
 
 
+class Unfamiliarity(Document):
+    """Whether an image is unlike anything that the model was trained on.
+
+    p_value: the share of validation images that are as unusual, this image among them; null without
+    any. score, value: how unusual it is, and what measures that. words: the same as text.
+    """
+
+    is_unknown: bool
+    p_value: float | None
+    score: UnusualScore
+    value: float
+    words: str
+
+
+class SimilarImage(Document):
+    """A training image, its label, and how far its features are, in 0..2."""
+
+    image: str
+    label: str
+    distance: float
+
+
 class Prediction(Document):
     """The most probable classes of one image, highest probability first."""
 
@@ -53,6 +77,8 @@ class Prediction(Document):
     )
     top: list[ClassShare]
     prediction_set: PredictionSet | None = Field(default=None, description=SETS_WORDS)
+    unknown: Unfamiliarity | None = Field(default=None, description=SIMILAR_WORDS)
+    similar: list[SimilarImage] | None = Field(default=None, description=SIMILAR_WORDS)
     warnings: list[str] = Field(
         default=[], description="what may make the answer wrong; left out where there is nothing"
     )

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from glasshouse.models.inference import inference_net
 from glasshouse.models.predict import device_of, logits_of_few, predict_logits
 from glasshouse.serving.service.problems import Problem
 from glasshouse.serving.service.shared_weights import share_weights
+
+if TYPE_CHECKING:
+    from glasshouse.workflow.use.photo_and_run import RunComparison
 
 # Largest difference of a logit, as a share of the largest logit, that rounding explains.
 _TOLERANCE = 1e-4
@@ -28,13 +32,15 @@ class ModelSource:
     """A model that can be loaded: its name, how, and its folder if it has one.
 
     A folder is watched: newer weights in it are loaded by themselves. shared: a folder for weights
-    that several processes have in memory once.
+    that several processes have in memory once. compare: how a classifier's photos are compared with
+    the images of its run, where they can be.
     """
 
     name: str
     load: Callable[[], Classifier]
     folder: Path | None = None
     shared: Path | None = None
+    compare: "Callable[[Classifier], RunComparison] | None" = None
 
     def stamp(self) -> Stamp | None:
         """The state of the folder's model; None where there is none, or none at the moment."""
@@ -54,12 +60,14 @@ class ServedModel:
 
     classifier: as it was loaded, which is what is explained. fast: a copy whose logits differ by
     rounding only. A request keeps the one that it began with, whatever is loaded meanwhile.
+    comparison: with the images of its run, which has a network of its own.
     """
 
     name: str
     classifier: Classifier
     fast: Classifier
     stamp: Stamp | None
+    comparison: "RunComparison | None" = None
 
 
 class Models:
@@ -138,7 +146,9 @@ def load_served(source: ModelSource, batch: int) -> ServedModel:
     # Before loading: what is written meanwhile counts as newer.
     stamp = source.stamp()
     classifier = source.load()
-    model = ServedModel(source.name, classifier, inference_copy(classifier), stamp)
+    comparison = None if source.compare is None else source.compare(classifier)
+    fast = inference_copy(classifier)
+    model = ServedModel(source.name, classifier, fast, stamp, comparison)
     if source.shared is not None:
         for each in (model.classifier, model.fast):
             share_weights(each.net, source.shared)

@@ -5,8 +5,9 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,26 +25,35 @@ from glasshouse.serving.service.problems import ClientLeft, bad_images, overload
 from glasshouse.serving.service.prometheus import Metrics
 from glasshouse.serving.service.served_models import Models, ModelSource, ServedModel, load_served
 
+if TYPE_CHECKING:
+    from glasshouse.workflow.use.photo_and_run import Resemblance
+
 _DECODED_PER_TURN = 8
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The output for one image: logits and calibrated probabilities, each ``(k,)``."""
+    """The output for one image: logits and calibrated probabilities, each ``(k,)``.
+
+    resemblance: to the images of the model's run, where that was asked for.
+    """
 
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float64]
+    resemblance: "Resemblance | None" = None
 
 
 @dataclass(frozen=True)
 class ToClassify:
     """An image ``(3, h, w)`` at the input size of the model that is to classify it.
 
-    make: a function that returns it, or raises BadImage.
+    make: a function that returns it, or raises BadImage. is_compared: whether it is compared with
+    the images of the model's run, which the model can then do.
     """
 
     model: ServedModel
     make: Callable[[], NDArray[Any]]
+    is_compared: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,13 +93,13 @@ def service_of(
     metrics = Metrics()
     reader = WorkBatcher(name="reader", max_batch=_DECODED_PER_TURN)
     predictor: Batcher[ToClassify, Scores] = Batcher(
-        lambda items: _classify(items[0].model.fast, metrics, [each.make for each in items]),
+        partial(_classify, metrics),
         name="predictor",
         max_batch=limits.max_batch,
         max_wait=limits.max_wait,
         threads=limits.passes,
         is_more_coming=lambda: reader.load > 0,
-        group=lambda item: id(item.model),
+        group=lambda item: (id(item.model), item.is_compared),
     )
     service = Service(
         models=Models(sources),
@@ -150,22 +160,31 @@ async def while_awaited(
 
 
 async def score_images(
-    service: Service, model: ServedModel, request: Request, slot: Slot, images: Sequence[ImageWork]
+    service: Service,
+    model: ServedModel,
+    request: Request,
+    slot: Slot,
+    images: Sequence[ImageWork],
+    *,
+    is_compared: bool = False,
 ) -> list[Scores]:
-    """Decode and classify.
+    """Decode and classify; is_compared: as in ToClassify.
 
     Raises Full, ClientLeft, what decoding raised, and Problem 503 at the deadline.
     """
     slot.grow(images=len(images) - slot.images)
     async with while_awaited(request, service.limits.deadline, service.capacity):
-        return await _all_of([_classify_one(service, model, image) for image in images])
+        return await _all_of(
+            [_classify_one(service, image, ToClassify(model, image.make, is_compared))
+             for image in images]
+        )  # fmt: skip
 
 
-async def _classify_one(service: Service, model: ServedModel, image: ImageWork) -> Scores:
-    if image.is_quick:
-        return await service.predictor.submit(ToClassify(model, image.make))
-    pixels = await service.reader.submit(image.make)
-    return await service.predictor.submit(ToClassify(model, lambda: pixels))
+async def _classify_one(service: Service, image: ImageWork, item: ToClassify) -> Scores:
+    if not image.is_quick:
+        pixels = await service.reader.submit(image.make)
+        item = replace(item, make=lambda: pixels)
+    return await service.predictor.submit(item)
 
 
 async def _all_of(waiting: Sequence[Coroutine[Any, Any, Scores]]) -> list[Scores]:
@@ -182,10 +201,10 @@ async def _all_of(waiting: Sequence[Coroutine[Any, Any, Scores]]) -> list[Scores
     return [each for each in found if isinstance(each, Scores)]
 
 
-def _classify(
-    classifier: Classifier, metrics: Metrics, makers: Sequence[Callable[[], NDArray[Any]]]
-) -> list[Scores | Exception]:
-    made = [result_of(make) for make in makers]
+def _classify(metrics: Metrics, items: Sequence[ToClassify]) -> list[Scores | Exception]:
+    """Those of one group."""
+    model, made = items[0].model, [result_of(each.make) for each in items]
+    classifier = model.fast
     images = [each for each in made if not isinstance(each, Exception)]
     if not images:
         return made
@@ -200,15 +219,21 @@ def _classify(
     metrics.forward_seconds.observe(time.monotonic() - began)
     metrics.batch_sizes.observe(count)
     metrics.images.inc(count)
-    answers = iter([_scores(each, classifier) for each in logits])
+    is_finite = bool(np.isfinite(logits).all())
+    found: Sequence[Resemblance | None] = [None] * count
+    if items[0].is_compared and model.comparison is not None and is_finite:
+        found = model.comparison.compare(batch, logits)
+    answers = iter([_scores(*each, classifier) for each in zip(logits, found, strict=True)])
     return [each if isinstance(each, Exception) else next(answers) for each in made]
 
 
-def _scores(logits: NDArray[np.float32], classifier: Classifier) -> Scores | NotFinite:
+def _scores(
+    logits: NDArray[np.float32], resemblance: "Resemblance | None", classifier: Classifier
+) -> Scores | NotFinite:
     # An error of its own: other images of the batch may belong to other callers.
     if not np.isfinite(logits).all():
         return NotFinite("the network has no answer for this image: its logits are NaN or infinite")
-    return Scores(logits, classifier.to_probabilities(logits))
+    return Scores(logits, classifier.to_probabilities(logits), resemblance)
 
 
 def _add_gauges(service: Service) -> None:

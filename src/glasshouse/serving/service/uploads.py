@@ -32,7 +32,7 @@ _MAX_FIELDS = 1000
 # In a form they would have no effect, which the answer says.
 OPTIONS = frozenset(
     {
-        *("top", "coverage", "sets", "class_conditional"),
+        *("top", "coverage", "sets", "class_conditional", "similar"),
         *("method", "class", "layer", "form", "checks", "model"),
     }
 )

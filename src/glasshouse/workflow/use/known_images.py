@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from glasshouse.errors import StorageError
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import MODEL_FILE, Classifier, Preprocessing
 from glasshouse.models.forward import predict_logits, require_finite
-from glasshouse.models.neighbours import unit_rows
+from glasshouse.models.neighbours import squared_lengths, unit_rows
 from glasshouse.models.predict import logits_of
 from glasshouse.models.unusual_scores import (
     UNUSUAL_SCORES,
@@ -49,6 +50,11 @@ class KnownImages:
     gaussians: ClassGaussians
     usual: Mapping[UnusualScore, NDArray[np.float32]]
     auroc: Mapping[str, Mapping[UnusualScore, float]]
+
+    @cached_property
+    def squares(self) -> NDArray[np.float32]:
+        """The squared lengths of the features ``(m,)``: one but for rounding, or zero."""
+        return squared_lengths(self.features)
 
     @property
     def best_score(self) -> UnusualScore:

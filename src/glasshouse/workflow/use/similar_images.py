@@ -33,7 +33,7 @@ def similar_images(
     known: KnownImages, features: NDArray[np.float32], count: int = SIMILAR
 ) -> list[Similar]:
     """For each photo, by its features ``(n, d)``, the training images that it resembles most."""
-    near = nearest_rows(known.features, features, count)
+    near = nearest_rows(known.features, features, count, known.squares)
     return [
         Similar(
             tuple(known.ids[rows].tolist()),

@@ -76,7 +76,10 @@ def familiarity(
     several: whether an image may have several labels.
     """
     best, among = known.best_score, len(known.usual["nearest"])
-    scores = unusual_scores(known.features, known.gaussians, features, logits, several=several)
+    scores = unusual_scores(
+        known.features, known.gaussians, features, logits,
+        several=several, names=[best], squares=known.squares,
+    )  # fmt: skip
     return [
         Familiarity(best, value, known.as_unusual(best, value), among)
         for value in scores[best].tolist()
