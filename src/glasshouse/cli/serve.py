@@ -126,7 +126,6 @@ def serve(
     device: UseDevice = "cpu",
 ) -> None:
     """Serve predictions and explanations of one MODEL or several over HTTP; Ctrl+C stops it."""
-    from glasshouse.errors import UsageError
     from glasshouse.serving.service.limits import Limits
     from glasshouse.serving.service.worker_processes import this_worker
 
@@ -146,11 +145,7 @@ def serve(
         max_pixels=max_megapixels * 10**6,
         max_images=min(_MAX_IMAGES, max_queue) if max_images is None else max_images,
     )
-    if limits.max_images > max_queue:
-        raise UsageError(
-            f"--max-images {limits.max_images} is more than --max-queue {max_queue}: requests of "
-            "that size would never be accepted"
-        )
+    _require_room(limits)
     rules = _rules(host, _api_key(api_key_file), allow_host or [], allow_origin or [])
     worker = this_worker()
     if worker is not None:
@@ -162,6 +157,16 @@ def serve(
             _serve_together(workers, listener, rules)
         else:
             _serve(_service(named, limits, threads, similar), listener, rules, drain)
+
+
+def _require_room(limits: "Limits") -> None:
+    from glasshouse.errors import UsageError
+
+    if limits.max_images > limits.max_queue:
+        raise UsageError(
+            f"--max-images {limits.max_images} is more than --max-queue {limits.max_queue}: "
+            "requests of that size would never be accepted"
+        )
 
 
 def _rules(host: str, key: str | None, hosts: list[str], origins: list[str]) -> "AccessRules":
