@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ import pytest
 
 from glasshouse.cluster.connection import connected
 from glasshouse.cluster.pieces import Cluster
+from glasshouse.cluster.piecework import at_the_same_time, one_after_another
 from glasshouse.errors import DataError, Interrupted
 from glasshouse.recipe import load_recipe
+from glasshouse.settings import Recipe
 from glasshouse.workflow.compare import remote_runs
+from glasshouse.workflow.compare.backbones import BackboneTable, compare_backbones
+from glasshouse.workflow.compare.cross_validation import cross_validate
 from glasshouse.workflow.compare.remote_runs import trained_ahead
 from glasshouse.workflow.compare.seeds import seed_requests, train_seeds
 from glasshouse.workflow.train.experiment import TrainRequest
@@ -152,6 +157,37 @@ def test_trials_on_a_node_are_those_of_the_local_search(
     there = search_with(crew, search(tmp_path / "there", 4))
     assert there == here
     assert result_files(tmp_path / "there" / "trials") == result_files(tmp_path / "here" / "trials")
+
+
+def test_folds_and_backbones_on_nodes_are_those_of_the_local_path(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    ended: list[tuple[int, int]] = []
+    far = at_the_same_time(cluster, on_end=lambda *numbers: ended.append(numbers))
+    asked = TrainRequest("digits", frozen(32), tmp_path, offline=True)
+    here, there = cross_validate(asked, folds=3), cross_validate(asked, folds=3, piecework=far)
+    assert ended == [(1, 3), (2, 3), (3, 3)]
+    assert here.predictions.logits.tobytes() == there.predictions.logits.tobytes()
+    assert here.scores == there.scores
+    recipes = {"smaller": frozen(16), "larger": frozen(32)}
+    ours, theirs = (
+        compare_backbones(asked, recipes, piecework=each) for each in (one_after_another, far)
+    )
+    assert without_times(ours) == without_times(theirs)
+
+
+def frozen(size: int) -> Recipe:
+    net = ("name=resnet10t", "weights=none", f"input_size={size}")
+    changes = ["data.train_limit=200", "train.device=cpu", "train.precision=fp32"]
+    return load_recipe("transfer-features", [*changes, *(f"model.pretrained.{n}" for n in net)])
+
+
+def without_times(table: BackboneTable) -> BackboneTable:
+    rows = (replace(row, feature_seconds=0, head_seconds=0) for row in table.backbones)
+    return replace(table, backbones=tuple(rows))
 
 
 def test_a_node_that_is_lost_costs_no_trial(nodes: Any, cluster: Cluster, tmp_path: Path) -> None:

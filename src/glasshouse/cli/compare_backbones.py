@@ -9,6 +9,7 @@ from glasshouse.cli.options import (
     DataDir,
     Json,
     Offline,
+    On,
     Reread,
     Set,
     Source,
@@ -43,6 +44,7 @@ def compare_backbones(
     ] = None,
     recipe: Annotated[str, typer.Option(help="Recipe that fits the heads.")] = "transfer-features",
     set_: Set = None,
+    on: On = None,
     out: Annotated[
         Path | None, typer.Option(help="Write a page that compares every pair to this .html file.")
     ] = None,
@@ -58,21 +60,26 @@ def compare_backbones(
     """
     from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import data_progress, say
+    from glasshouse.cluster.connection import require_address
 
+    require_address(on)
     specs = [*(backbone or []), *_listed(backbones or "")]
     recipes = _recipes(recipe, specs, set_ or [], is_alone=not run)
     early_checks.require_source(source, offline=offline)
     early_checks.require_finished(run or ())
     early_checks.require_file_name(out, ".html")
     early_checks.reread(reread, source)
+    from glasshouse.cli.on_cluster import piecework_on
     from glasshouse.report.run_report import write_comparison
     from glasshouse.workflow.compare.backbones import compare_backbones as compare
     from glasshouse.workflow.train.experiment import TrainRequest
 
     first = next(iter(recipes.values()))
     request = TrainRequest(source, first, Path(), data_dir=data_dir, offline=offline)
-    with data_progress() as progress:
-        table = compare(request, recipes, run_folders=run or (), progress=progress)
+    with piecework_on(on, first.train.device) as piecework, data_progress() as progress:
+        table = compare(
+            request, recipes, run_folders=run or (), progress=progress, piecework=piecework
+        )
     if json:
         print_json(_facts(table))
     else:

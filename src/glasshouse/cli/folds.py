@@ -12,6 +12,7 @@ from glasshouse.cli.options import (
     Device,
     Json,
     Offline,
+    On,
     Reread,
     Set,
     Source,
@@ -39,6 +40,7 @@ def folds(
     backbone: Backbone = None,
     weights: Weights = None,
     count: Count = 5,
+    on: On = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Empty folder for evaluation.json and predictions.safetensors."),
@@ -54,8 +56,10 @@ def folds(
     """
     from glasshouse.cli import early_checks
     from glasshouse.cli.metrics_text import class_lines, label_lines, metric_interval
+    from glasshouse.cluster.connection import require_address
     from glasshouse.runs import folder as runs
 
+    require_address(on)
     early_checks.require_folder_free_of_files(out)
     early_checks.require_outside(out, source)
     if out is not None:
@@ -67,7 +71,7 @@ def folds(
     from glasshouse.evaluation.multi_label import evaluate_labels
     from glasshouse.wording import metric_text
 
-    found = _folds(request, count)
+    found = _folds(request, count, on)
     if out is not None:
         _write(found, out)
     if json:
@@ -127,6 +131,7 @@ def label_errors(
     backbone: Backbone = None,
     weights: Weights = None,
     count: Count = 5,
+    on: On = None,
     with_test: Annotated[
         bool, typer.Option("--with-test", help="Include the test images.")
     ] = False,
@@ -146,7 +151,9 @@ def label_errors(
 
     from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import say
+    from glasshouse.cluster.connection import require_address
 
+    require_address(on)
     early_checks.require_folder_free_of_files(out)
     early_checks.require_outside(out, source)
     overrides = overrides_of(with_shorthands(set_, device=device), backbone, weights)
@@ -154,7 +161,7 @@ def label_errors(
     early_checks.reread(reread, source)
     from glasshouse.workflow.compare.label_errors import find_label_errors, write_label_errors
 
-    found = _folds(request, count, with_test=with_test)
+    found = _folds(request, count, on, with_test=with_test)
     suspects = find_label_errors(found, limit=limit)
     page = write_label_errors(suspects, found, out, source=source)
     if json:
@@ -197,12 +204,20 @@ def _request(
     return TrainRequest(source, settings, Path(), data_dir=data_dir, offline=offline)
 
 
-def _folds(request: "TrainRequest", count: int, *, with_test: bool = False) -> "Folds":
+def _folds(
+    request: "TrainRequest", count: int, on: str | None, *, with_test: bool = False
+) -> "Folds":
+    from glasshouse.cli.on_cluster import piecework_on
     from glasshouse.cli.progress_bars import data_progress, say
+    from glasshouse.cluster.piecework import one_after_another
     from glasshouse.workflow.compare.cross_validation import cross_validate
 
-    with data_progress() as progress:
-        found = cross_validate(request, folds=count, with_test=with_test, progress=progress)
+    device = request.recipe.train.device
+    with piecework_on(on, device) as piecework, data_progress() as progress:
+        found = cross_validate(
+            request, folds=count, with_test=with_test, progress=progress,
+            piecework=piecework or one_after_another,
+        )  # fmt: skip
     for note in found.notes:
         say(f"note: {note}")
     return found

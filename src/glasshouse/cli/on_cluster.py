@@ -9,6 +9,7 @@ from glasshouse.wording import pluralize
 
 if TYPE_CHECKING:
     from glasshouse.cluster.pieces import Cluster
+    from glasshouse.cluster.piecework import Piecework
     from glasshouse.workflow.compare.seeds import Runner
     from glasshouse.workflow.train.experiment import TrainRequest
     from glasshouse.workflow.tune.crew import Crew
@@ -48,6 +49,24 @@ def runner_on(on: str | None, requests: Sequence["TrainRequest"]) -> Iterator["R
         ) as run,
     ):
         yield run
+
+
+@contextmanager
+def piecework_on(on: str | None, device: str) -> Iterator["Piecework | None"]:
+    """What computes pieces together on a cluster; None where they are computed here."""
+    if on is None:
+        yield None
+        return
+    from glasshouse.cli.progress_bars import say
+    from glasshouse.cli.signals import catch_signals
+    from glasshouse.cluster.piecework import at_the_same_time
+
+    with cluster_at(on, device) as cluster, catch_signals() as signal_received:
+        yield at_the_same_time(
+            cluster,
+            on_end=lambda ended, total: say(f"{ended} of {pluralize(total, 'piece')} ended"),
+            signal_received=signal_received,
+        )
 
 
 @contextmanager

@@ -64,6 +64,10 @@ class Cluster:
         """What Ray reserves for a piece."""
         return {"num_cpus": self.terms.threads, "num_gpus": self.gpus}
 
+    def put(self, value: object) -> Any:
+        """What stands for a value among the arguments of pieces, so that it is sent once."""
+        return self.ray.put(value)
+
     def begin(self, work: Callable[..., object], *arguments: object) -> Any:
         """Hand out a piece."""
         task = self.ray.remote(run_piece).options(

@@ -1,11 +1,15 @@
 """Pretrained backbones compared on one source: features once, a head in seconds, paired tests."""
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from glasshouse.errors import UsageError
+from glasshouse.cluster.piecework import Piecework, one_after_another
+from glasshouse.data.images import Splits
+from glasshouse.errors import DataError, UsageError
 from glasshouse.evaluation.compare_labels import (
     Comparisons,
     compare_any,
@@ -22,6 +26,7 @@ from glasshouse.training.head_choice import choose_head
 from glasshouse.wording import ACCURACY, PRECISION
 from glasshouse.workflow.train.experiment import TrainRequest, first_classifier
 from glasshouse.workflow.train.feature_run import head_predictions, head_settings, split_features
+from glasshouse.workflow.train.request import from_anywhere
 from glasshouse.workflow.use.source_check import require_held_out
 
 
@@ -46,6 +51,20 @@ class Backbone:
 
 
 @dataclass(frozen=True)
+class MeasuredBackbone:
+    """What one backbone has left: its row, and its predictions for the test images.
+
+    loss: on held-out images, which ranks it. images: a digest of the ids and labels that it has
+    seen.
+    """
+
+    row: Backbone
+    predictions: Predictions
+    loss: float
+    images: str
+
+
+@dataclass(frozen=True)
 class BackboneTable:
     """Backbones ranked by their loss on held-out images, best first, and every pair compared.
 
@@ -67,30 +86,38 @@ def compare_backbones(
     *,
     run_folders: Sequence[Path] = (),
     progress: Progress | None = None,
+    piecework: Piecework | None = None,
 ) -> BackboneTable:
     """Evaluate each recipe's backbone by a head on its features, next to finished runs.
 
     request: source and access; its recipe is not used. Every backbone sees the same images in the
-    same splits. Raises UsageError for fewer than two to compare, RecipeError for
-    data.train_on_validation, and DataError when a run was evaluated on other images.
+    same splits. progress: called with (what, done, total) where they are measured here. piecework:
+    measures them elsewhere. Raises UsageError for fewer than two to compare, RecipeError for
+    data.train_on_validation, and DataError when a run was evaluated on other images, or a machine
+    has read others.
     """
     if len(recipes) + len(run_folders) < 2:
         raise UsageError("compare-backbones needs two networks or more, or one and --run RUN")
     for recipe in recipes.values():
         require_held_out(recipe.data, "compare-backbones")
-    measured = {
-        name: _measure(name, replace(request, recipe=recipe), progress)
+    pieces = [
+        (name, from_anywhere(replace(request, recipe=_with_whole_paths(recipe))))
         for name, recipe in recipes.items()
-    }
-    ranked = sorted(measured.values(), key=lambda each: each[2])
+    ]
+    if piecework is None:
+        found = one_after_another(partial(measure_backbone, progress=progress), pieces)
+    else:
+        found = piecework(measure_backbone, pieces)
+    _require_same_images(found)
+    ranked: list[MeasuredBackbone] = sorted(found, key=lambda each: each.loss)
     own: dict[str, Predictions] = {}
     for folder in run_folders:
-        own[_free_name(folder, {*measured, *own})] = _run_predictions(folder)
-    everything = {each[0].name: each[1] for each in ranked} | own
+        own[_free_name(folder, {*recipes, *own})] = _run_predictions(folder)
+    everything = {each.row.name: each.predictions for each in ranked} | own
     are_several = any(predictions.is_multi_label for predictions in everything.values())
     return BackboneTable(
         PRECISION if are_several else ACCURACY,
-        tuple(each[0] for each in ranked),
+        tuple(each.row for each in ranked),
         {name: _score(predictions) for name, predictions in own.items()},
         compare_any(everything),
     )
@@ -102,10 +129,45 @@ def _score(predictions: Predictions) -> Interval:
     return wilson_of(hits(predictions))
 
 
-def _measure(
-    name: str, request: TrainRequest, progress: Progress | None
-) -> tuple[Backbone, Predictions, float]:
-    """The row of a backbone, its test predictions, and the held-out loss that ranks it."""
+def _with_whole_paths(recipe: Recipe) -> Recipe:
+    """The recipe with weights that are found from any folder."""
+    pretrained = recipe.model.pretrained
+    if pretrained is None or pretrained.weights in ("usual", "none"):
+        return recipe
+    file = str(Path(pretrained.weights).resolve())
+    changed = pretrained.model_copy(update={"weights": file})
+    return recipe.model_copy(
+        update={"model": recipe.model.model_copy(update={"pretrained": changed})}
+    )
+
+
+def _require_same_images(found: Sequence[MeasuredBackbone]) -> None:
+    """Raise DataError where a backbone has seen other images than the first."""
+    for each in found:
+        if each.images != found[0].images:
+            raise DataError(
+                f"{each.row.name} has seen other images than {found[0].row.name}: the machines of "
+                "the cluster do not read the same source. Put it on a disk that all share, or name "
+                "an address"
+            )
+
+
+def _images_of(splits: Splits) -> str:
+    # Without the pixels, which depend on how the backbone wants them.
+    digest = hashlib.sha256()
+    for part in (splits.train, splits.validation, splits.test):
+        digest.update(
+            repr((part.ids.tolist(), part.targets.tolist(), part.class_names)).encode(
+                "utf-8", "surrogateescape"
+            )
+        )
+    return digest.hexdigest()
+
+
+def measure_backbone(
+    name: str, request: TrainRequest, progress: Progress | None = None
+) -> MeasuredBackbone:
+    """Extract the features of the recipe's backbone, and fit and measure heads on them."""
     splits, classifier = first_classifier(request, progress)
     recipe = request.recipe
     extractor = make_extractor(classifier, splits.train, recipe.train)
@@ -126,7 +188,8 @@ def _measure(
         head_seconds=seconds,
         notes=splits.notes,
     )
-    return row, predictions, min(choice.fold_losses, default=best.validation_loss)
+    loss = min(choice.fold_losses, default=best.validation_loss)
+    return MeasuredBackbone(row, predictions, loss, _images_of(splits))
 
 
 def _free_name(folder: Path, taken: set[str]) -> str:

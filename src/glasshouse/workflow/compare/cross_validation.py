@@ -4,7 +4,9 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from glasshouse.cluster.piecework import Piecework, one_after_another
 from glasshouse.data.images import ImageSet
 from glasshouse.data.targets import class_counts
 from glasshouse.evaluation.intervals import Interval, wilson_of
@@ -51,11 +53,13 @@ def cross_validate(
     folds: int = 5,
     with_test: bool = False,
     progress: Progress | None = None,
+    piecework: Piecework = one_after_another,
 ) -> Folds:
     """Stratified k-fold cross-validation: each fold is predicted by heads fitted to the others.
 
     The head is chosen by an inner split, so that held-out images have no influence on it.
-    with_test: include the test split, which is otherwise left alone. Raises UsageError for fewer
+    with_test: include the test split, which is otherwise left alone. piecework: computes the folds,
+    from features that are extracted here. Raises UsageError for fewer
     than two folds, RecipeError for data.train_on_validation, which would count images twice, and
     DataError when a class has fewer images than folds.
     """
@@ -77,7 +81,7 @@ def cross_validate(
         extract(extractor, part, flips=flips, progress=progress, name=f"{name} features")
         for name, part in parts.items()
     ])  # fmt: skip
-    predictions = _held_out(whole, fold_of, recipe)
+    predictions = _held_out(whole, fold_of, recipe, piecework)
     metric, score, scores = _scores(predictions, fold_of)
     left_out = (f"{bad.path} was skipped: {bad.reason}" for bad in splits.bad_files)
     return Folds(
@@ -99,15 +103,24 @@ def _scores(
     return PRECISION, evaluate_labels(predictions).mean_average_precision, scores
 
 
-def _held_out(whole: Features, fold_of: Positions, recipe: Recipe) -> Predictions:
+def _held_out(
+    whole: Features, fold_of: Positions, recipe: Recipe, piecework: Piecework
+) -> Predictions:
     logits = np.empty((len(whole), len(whole.class_names)), dtype=np.float32)
-    settings = head_settings(recipe)
-    for fold in range(int(fold_of.max()) + 1):
-        held, rest = np.flatnonzero(fold_of == fold), np.flatnonzero(fold_of != fold)
-        seen, unseen = rows_of(whole, rest), rows_of(whole, held)
-        fits = fit_heads(seen, unseen, _chosen(seen, settings))
-        logits[held] = head_predictions(fits[0], unseen).logits
+    settings, folds = head_settings(recipe), range(int(fold_of.max()) + 1)
+    parts = [np.flatnonzero(fold_of == fold) for fold in folds]
+    found = piecework(fold_logits, [(whole, settings, held) for held in parts])
+    for held, own in zip(parts, found, strict=True):
+        logits[held] = own
     return head_answers(logits, whole)
+
+
+def fold_logits(whole: Features, settings: HeadSettings, held: Positions) -> NDArray[np.float32]:
+    """The logits ``(m, k)`` of the rows held out, by a head that is fitted to all others."""
+    rest = np.setdiff1d(np.arange(len(whole)), held)
+    seen, unseen = rows_of(whole, rest), rows_of(whole, held)
+    fits = fit_heads(seen, unseen, _chosen(seen, settings))
+    return head_predictions(fits[0], unseen).logits
 
 
 def _chosen(seen: Features, settings: HeadSettings) -> HeadSettings:

@@ -16,7 +16,6 @@ from glasshouse.cluster.folders import (
     unpacked,
 )
 from glasshouse.cluster.pieces import Cluster
-from glasshouse.data.sources import absolute_source
 from glasshouse.errors import GlasshouseError, Interrupted
 from glasshouse.runs import folder as runs
 from glasshouse.storage import read_json, write_json
@@ -29,7 +28,7 @@ from glasshouse.workflow.train.experiment import (
 )
 from glasshouse.workflow.train.feature_run import run_features
 from glasshouse.workflow.train.logs import logged, open_logs
-from glasshouse.workflow.train.request import origin_of
+from glasshouse.workflow.train.request import from_anywhere, origin_of
 from glasshouse.workflow.train.same_images import SameImages
 
 _POLL_S = 0.5
@@ -49,7 +48,7 @@ class _Ahead:
 
     def begin(self, request: TrainRequest) -> None:
         """Hand out a run that is to be trained, or resumed from what is in its folder."""
-        request = _from_anywhere(replace(request, resume=True))
+        request = from_anywhere(replace(request, resume=True))
         if is_finished(request):
             self.images.require(request.out)
             self.errors[request.out] = None
@@ -135,18 +134,6 @@ def _train(request: TrainRequest) -> None:
         for _ in logged(fit_experiment(experiment), log):
             pass
         log.result(finish_experiment(experiment).evaluation)
-
-
-def _from_anywhere(request: TrainRequest) -> TrainRequest:
-    """The request with paths that are the same from any folder."""
-    data_dir, weights = request.data_dir, request.weights
-    return replace(
-        request,
-        source=absolute_source(request.source),
-        out=request.out.resolve(),
-        data_dir=None if data_dir is None else data_dir.resolve(),
-        weights=None if weights is None else weights.resolve(),
-    )
 
 
 def _record_origin(request: TrainRequest) -> None:

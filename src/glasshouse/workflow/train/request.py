@@ -54,6 +54,18 @@ def origin_of(request: TrainRequest) -> dict[str, str | None]:
     return found
 
 
+def from_anywhere(request: TrainRequest) -> TrainRequest:
+    """The request with paths that are the same from any folder."""
+    data_dir, weights = request.data_dir, request.weights
+    return replace(
+        request,
+        source=absolute_source(request.source),
+        out=request.out.resolve(),
+        data_dir=None if data_dir is None else data_dir.resolve(),
+        weights=None if weights is None else weights.resolve(),
+    )
+
+
 def options_of(request: TrainRequest) -> dict[str, Any]:
     """What a run records of its command, next to the recipe and the data, for those who resume."""
     return {
