@@ -367,7 +367,7 @@ def test_an_image_whose_file_is_closed_or_fails_is_named(tmp_path: Path) -> None
         (MemoryError(), "damaged file: it asks for more memory than is available"),
         (EOFError(), "the file is truncated"),
         (OSError("Truncated File Read"), "the file is truncated"),
-        (UnidentifiedImageError("x"), "a file whose header is damaged or not supported"),
+        (UnidentifiedImageError("x"), "the header of the file is damaged or not supported"),
         (SyntaxError(" not a TIFF file. "), "damaged file: not a TIFF file"),
         (ValueError(), "damaged file: ValueError"),
     ],

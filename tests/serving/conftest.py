@@ -88,7 +88,7 @@ def elements(user: User, **wanted: object) -> list[Element]:
 
 def act(user: User, element: Element, event: str = "click", args: Any = None) -> None:
     """Let the browser report an event of an element."""
-    if event == "click":
+    if event == "click" and args is None:
         UserInteraction(user, {element}, None).click()
     else:
         UserInteraction(user, {element}, None).trigger(event, args)

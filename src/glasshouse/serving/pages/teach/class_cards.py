@@ -92,7 +92,8 @@ class _Adder:
         self._button.classes(**{"add" if is_first else "remove": "gh-main"})
 
     def _add(self, event: GenericEventArguments) -> None:
-        name, self._problem.text = str(event.args), ""
+        name = event.args if isinstance(event.args, str) else ""
+        self._problem.text = ""
         try:
             add_class(self._cards.folder, name)
         except GlasshouseError as error:
