@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,7 +53,8 @@ class _LimitedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     def connection_made(self, transport: asyncio.Transport) -> None:
         """A client has connected."""
         super().connection_made(transport)
-        self._waits_since = self.loop.time()
+        # Not the loop's time, which uvloop knows by the millisecond only.
+        self._waits_since = time.monotonic()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._start("head", self._limits.head, self._head_is_late)
         self._make_room()
@@ -74,7 +76,7 @@ class _LimitedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 
     def on_response_complete(self) -> None:
         """The next request may come."""
-        self._waits_since = self.loop.time()
+        self._waits_since = time.monotonic()
         super().on_response_complete()
         self._limit_closing()
 
