@@ -111,6 +111,7 @@ def test_backbones_and_steps_are_compared_by_their_mean_average_precision(
     assert "accuracy" not in (out / "ladder.html").read_text()
 
 
+@pytest.mark.slow
 def test_several_seeds_are_listed_and_summed_up_by_their_mean_average_precision(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +160,7 @@ def test_several_seeds_are_listed_and_summed_up_by_their_mean_average_precision(
     assert shown and all(f'alt="{each["id"]}' in page for each in shown[:3])
 
 
+@pytest.mark.slow
 def test_folds_give_the_mean_average_precision_of_scikit_learn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ def asked(out: Path, *changes: str) -> TrainRequest:
     return TrainRequest("digits", load_recipe("small-cnn", [*SMALL, *changes]), out, offline=True)
 
 
+@pytest.mark.slow
 def test_all_runs_begin_with_the_first_and_others_when_they_are_asked_for(tmp_path: Path) -> None:
     cluster: Any = Instead()
     first, second = seed_requests(asked(tmp_path / "out"), 2)

@@ -46,6 +46,7 @@ def heard(messages: Messages, most: int) -> list[Reached | Ended]:
     return found
 
 
+@pytest.mark.slow
 def test_a_resumed_trial_with_several_labels_reports_the_scores_of_each_epoch_again(
     tmp_path: Path,
 ) -> None:
