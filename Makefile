@@ -69,8 +69,8 @@ slow: setup
 campaign: setup
 	$(BIN)/python -m pytest -m 'slow or not slow' tests/campaign
 
-# Faults that the tests should notice, some in each core package; takes about an hour, and longer the
-# first time, when it sees which test executes what. For example:
+# Faults that the tests should notice, some in each core package; takes hours, above all the first
+# time, when it sees which test executes what. For example:
 # make mutants ARGUMENTS="training --count 50 --seed 1"
 mutants: uv
 	$(UV) venv --allow-existing $(MUTANTS)

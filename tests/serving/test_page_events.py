@@ -22,6 +22,14 @@ from tests.serving.conftest import act, elements, outline, until, visit
 from tests.serving.test_finder_panel import CURVE
 
 
+def next_of(answers: list[Any]) -> Any:
+    """The first answer, which is taken from the list; raised where it is an error."""
+    answer = answers.pop(0)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
 def test_a_folder_is_chosen_by_walking_to_it(
     workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,13 +112,7 @@ def test_a_cell_of_the_confusion_matrix_opens_its_images(
 ) -> None:
     answers: list[Any] = [(("cat", "dog"), 3, [(7, "a/1", 0.876)]), UsageError("no images")]
 
-    def found(*_: object) -> Any:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    monkeypatch.setattr(results, "_confusion_cell", found)
+    monkeypatch.setattr(results, "_confusion_cell", lambda *_: next_of(answers))
 
     async def story(user: User) -> None:
         await user.open("/")
@@ -186,10 +188,7 @@ def test_a_range_test_offers_its_learning_rate(
     answers[2]["suggestion"] = None
 
     async def tested(*_: object) -> Any:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return next_of(answers)
 
     monkeypatch.setattr(finder_panel, "_test", tested)
 

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import write_json
 from tests.run_files import evaluation
 from tests.runs.test_listing import write_mark, write_run
-from tests.serving.conftest import visit
+from tests.serving.conftest import until, visit
 
 
 def table_of(user: User) -> ui.table:
@@ -277,13 +276,6 @@ def previewed(user: User) -> list[str]:
 
 
 def test_the_preview_follows_a_change_and_reports_an_invalid_one(workbench: Workbench) -> None:
-    async def until(is_so: Callable[[], bool]) -> None:
-        for _ in range(600):
-            if is_so():
-                return
-            await asyncio.sleep(0.1)
-        raise AssertionError("waited 60 s for the preview")
-
     async def story(user: User) -> None:
         await user.open("/train")
         user.find("Show images").click()

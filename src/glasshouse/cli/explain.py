@@ -23,7 +23,7 @@ from glasshouse.cli.options import (
     Weights,
     print_json,
 )
-from glasshouse.cli.resemblance import Compare, Similar, comparison
+from glasshouse.cli.resemblance import Compare, Similar, comparison, require_run
 from glasshouse.errors import UsageError
 from glasshouse.explanation.methods import ALL, ALL_METHODS, require_named_methods
 from glasshouse.wording import percentage
@@ -118,6 +118,7 @@ def explain(
     named = NamedModel(model, net, weights, class_names, offline, device)
     _require_source(named, errors, reread)
     _require_something(given, is_enough=errors or layers)
+    _require_similar(named, similar, has_photos=not (errors or layers))
     named.checked()
     paths = image_paths(given) if given and not (errors or layers) else []
     _require_arguments(paths, out, method or (), model or "", class_name)
@@ -217,6 +218,12 @@ def _require_source(named: NamedModel, errors: bool, reread: bool) -> None:
         raise UsageError("--errors explains the mistakes of a run: name its folder as MODEL")
     early_checks.require_finished([Path(named.model)])
     early_checks.reread_run(reread, Path(named.model))
+
+
+def _require_similar(named: NamedModel, similar: bool, *, has_photos: bool) -> None:
+    if similar and not has_photos:
+        raise UsageError("--similar is about the IMAGE files: leave it out with --errors, --layers")
+    require_run(named, similar=similar)
 
 
 def _require_arguments(

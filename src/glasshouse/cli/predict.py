@@ -22,7 +22,7 @@ from glasshouse.cli.options import (
     Weights,
     print_json,
 )
-from glasshouse.cli.resemblance import Similar, comparison
+from glasshouse.cli.resemblance import Similar, comparison, require_run
 from glasshouse.wording import level, percentage
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def predict(
     asked = SetRequest(coverage, sets, class_conditional)
     paths = image_paths(given)
     early_checks.require_images(paths)
+    require_run(named, similar=similar, unknown=unknown)
     from glasshouse.models.predict import logits_of
 
     classifier = classifier_named(named)

@@ -1,4 +1,4 @@
-"""The option --similar, and the comparison of photos with a run's images that it asks for."""
+"""The options --similar and --unknown: the comparison of photos with the images of a run."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glasshouse.cli.named_classifier import NamedModel
+from glasshouse.errors import UsageError
+from glasshouse.runs import folder as runs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +28,15 @@ Similar = Annotated[
 Compare = Callable[["NDArray[np.uint8]", "NDArray[np.floating[Any]]"], "Sequence[Resemblance]"]
 
 
+def require_run(named: NamedModel, *, similar: bool, unknown: bool = False) -> None:
+    """Raise UsageError where an option needs a run and MODEL is none."""
+    if not (similar or unknown):
+        return
+    if named.model is None or not (Path(named.model) / runs.RECIPE).is_file():
+        option = "--similar" if similar else "--unknown"
+        raise UsageError(f"{option} needs the folder of a run, not {named.shown}")
+
+
 def comparison(
     named: NamedModel,
     classifier: "Classifier",
@@ -37,8 +48,8 @@ def comparison(
     """From pixels and logits of photos to what the options say of each; None without an option."""
     if not (similar or unknown):
         return None
-    from glasshouse.workflow.use.photo_and_run import RunComparison, require_run
+    from glasshouse.workflow.use.photo_and_run import RunComparison
 
-    run = require_run(named.model, named.shown, "--similar" if similar else "--unknown")
+    run = Path(str(named.model))
     known = RunComparison.of(run, classifier, data_dir=data_dir, offline=named.offline)
     return lambda pixels, logits: known.compare(pixels, logits, similar=similar)

@@ -12,6 +12,7 @@ import typer
 
 from glasshouse.cli.named_classifier import NamedModel, classifier_named, is_saved
 from glasshouse.cli.options import ClassNamesFile, Net, Offline, UseDevice, Weights
+from glasshouse.cli.resemblance import require_run
 
 if TYPE_CHECKING:
     import socket
@@ -131,6 +132,8 @@ def serve(
 
     options = NamedModel(None, net, weights, class_names, offline, device)
     named = _named(model or [], options, name or [])
+    for each in named.values():
+        require_run(each, similar=similar)
     cores = max(1, (os.cpu_count() or 1) // workers)
     # The threads of one pass wait for each other after every layer; separate passes never do, so
     # several narrow passes fill the cores better than one wide one.
@@ -283,10 +286,11 @@ def _loaded(named: NamedModel, threads: int) -> "Classifier":
 
 
 def _comparing(named: NamedModel) -> "Callable[[Classifier], RunComparison]":
-    from glasshouse.workflow.use.photo_and_run import RunComparison, require_run
+    from glasshouse.workflow.use.photo_and_run import RunComparison
 
-    run = require_run(named.model, named.shown, "--similar")
-    return lambda classifier: RunComparison.of(run, classifier, offline=named.offline)
+    return lambda classifier: RunComparison.of(
+        Path(str(named.model)), classifier, offline=named.offline
+    )
 
 
 def _watched_folder(named: NamedModel) -> Path | None:

@@ -1,9 +1,10 @@
 """Weights whose parts have other names than the network's, found by what is in the parts.
 
-Who wraps a network or replaces its head often renames both: ``features.4.0.conv1.weight`` is
-torchvision's ``layer1.0.conv1.weight``. One of the file's parts is taken for one of the network's
-largest only where it alone has the same tensors, by names inside and shapes, and where nothing is
-left over. Parts that differ inside are of another network, such as timm's resnet50c and resnet50d.
+Wrapping a network or replacing its head often renames its parts: torchvision's
+``layer1.0.conv1.weight`` becomes ``features.4.0.conv1.weight``. The largest parts are matched
+first. A part of the file stands for a part of the network only if no other has the same tensors, by
+inner name and shape, and if nothing is left over. Parts that differ inside belong to another
+network: timm's resnet50c is not its resnet50d.
 """
 
 from collections import defaultdict

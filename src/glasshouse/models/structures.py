@@ -74,9 +74,8 @@ def nearest_structures(
 ) -> tuple[list[Structure], float]:
     """The structures that share most shapes with a file, and the share, from 0 to 1.
 
-    names: those of the installed versions, since the table may be of others.
-
-    The share is Dice's: twice the tensors in common, of the tensors of both.
+    The share is Dice's: twice the tensors in common, divided by the tensors of both. names: those
+    of the installed versions, since the table may be of others.
     """
     best: list[Structure] = []
     highest = 0.0

@@ -1,6 +1,6 @@
 """What a command does with runs that others train; no cluster is started."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,29 +13,23 @@ from glasshouse.recipe import load_recipe
 from glasshouse.workflow.compare.remote_runs import trained_ahead
 from glasshouse.workflow.compare.seeds import seed_requests
 from glasshouse.workflow.train.experiment import TrainRequest
+from tests.cluster.instead import Instead
 
 SMALL = ("data.train_limit=64", "train.epochs=1", "train.device=cpu", "train.precision=fp32")
 
 
-class Instead:
-    """A cluster whose pieces are done here, the last that was handed out first."""
+class Noted(Instead):
+    """Notes the folders of the runs that are handed out."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.handed: list[Path] = []
-        self.stopped: list[Any] = []
 
-    def begin(self, work: Callable[..., object], request: TrainRequest, parcel: object) -> Any:
+    def begin(self, work: Callable[..., object], *arguments: object) -> Any:
+        request = arguments[0]
+        assert isinstance(request, TrainRequest)
         self.handed.append(request.out)
-        return lambda: work(request, parcel)
-
-    def ended(self, pieces: Sequence[Any], seconds: float) -> list[Any]:
-        return [pieces[-1]]
-
-    def result(self, piece: Any) -> Any:
-        return piece()
-
-    def stop(self, pieces: Iterable[Any]) -> None:
-        self.stopped = list(pieces)
+        return super().begin(work, *arguments)
 
 
 def asked(out: Path, *changes: str) -> TrainRequest:
@@ -45,7 +39,7 @@ def asked(out: Path, *changes: str) -> TrainRequest:
 
 @pytest.mark.slow
 def test_all_runs_begin_with_the_first_and_others_when_they_are_asked_for(tmp_path: Path) -> None:
-    cluster: Any = Instead()
+    cluster: Any = Noted()
     first, second = seed_requests(asked(tmp_path / "out"), 2)
     other = replace(first, out=tmp_path / "out" / "another")
     ended: list[Path] = []
@@ -59,14 +53,14 @@ def test_all_runs_begin_with_the_first_and_others_when_they_are_asked_for(tmp_pa
     assert cluster.handed[2:] == [other.out] == ended[2:]
     assert cluster.stopped == [] and [path.name for path in tmp_path.iterdir()] == ["out"]
     # What has finished is not handed out again.
-    again: Any = Instead()
+    again: Any = Noted()
     with trained_ahead(again, [first, second]) as run:
         run(second)
     assert again.handed == []
 
 
 def test_an_error_is_that_of_its_run(tmp_path: Path) -> None:
-    cluster: Any = Instead()
+    cluster: Any = Noted()
     good = asked(tmp_path / "good")
     bad = replace(good, source=str(tmp_path / "none"), out=tmp_path / "bad")
     with trained_ahead(cluster, [good, bad]) as run:
@@ -76,7 +70,7 @@ def test_an_error_is_that_of_its_run(tmp_path: Path) -> None:
 
 
 def test_a_signal_stops_what_has_not_ended(tmp_path: Path) -> None:
-    cluster: Any = Instead()
+    cluster: Any = Noted()
     requests = seed_requests(asked(tmp_path / "out"), 2)
     with (
         pytest.raises(Interrupted, match="the runs that have ended are kept"),
@@ -88,11 +82,11 @@ def test_a_signal_stops_what_has_not_ended(tmp_path: Path) -> None:
 
 def test_another_recipe_in_the_folder_is_refused(tmp_path: Path) -> None:
     request = asked(tmp_path / "run")
-    with trained_ahead(Instead(), [request]) as run:  # type: ignore[arg-type]
+    with trained_ahead(Noted(), [request]) as run:  # type: ignore[arg-type]
         run(request)
     other = asked(tmp_path / "run", "train.lr=0.5")
     with (
         pytest.raises(UsageError, match="another recipe"),
-        trained_ahead(Instead(), [other]) as run,  # type: ignore[arg-type]
+        trained_ahead(Noted(), [other]) as run,  # type: ignore[arg-type]
     ):
         run(other)

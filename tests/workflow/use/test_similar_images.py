@@ -2,19 +2,22 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.data.sources import load_splits
-from glasshouse.errors import DataError, StorageError
+from glasshouse.errors import DataError, NotFinite, StorageError
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.models.known_names import EXAMPLE_PHOTO
-from glasshouse.models.predict import logits_of
+from glasshouse.models.predict import logits_of, logits_of_few
 from glasshouse.runs import folder as runs
+from glasshouse.serving.service import service as serving
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.schemas import PredictionsDocument
 from glasshouse.serving.service.served_models import ModelSource
@@ -138,6 +141,48 @@ def test_explain_says_what_a_photo_resembles(
     assert found["similar"] == answer["similar"] and found["unknown"] == answer["unknown"]
     _, output, _ = glasshouse_here(arguments[:-1], capsys)
     assert "resembles" not in output and "unlike" not in output
+    code, _, errors = glasshouse_here(["explain", str(run), "--errors", "--similar"], capsys)
+    assert code == 2 and "leave it out with --errors" in errors
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "cifar10-small", "{photo}", "--similar"],
+        ["predict", "cifar10-small", "{photo}", "--unknown"],
+        ["explain", "cifar10-small", "{photo}", "--similar"],
+        ["serve", "cifar10-small", "--similar"],
+    ],
+)
+def test_a_model_that_is_no_run_is_refused_before_it_is_loaded(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("predict", "explain", "serve"):
+        monkeypatch.setattr(f"glasshouse.cli.{place}.classifier_named", None)
+    arguments = [each.format(photo=EXAMPLE_PHOTO) for each in command]
+    code, _, errors = glasshouse_here(arguments, capsys)
+    assert code == 2 and f"{command[-1]} needs the folder of a run, not cifar10-small" in errors
+
+
+def test_an_image_without_an_answer_leaves_the_comparison_of_others(
+    run: Path, classifier: Classifier, splits: Splits
+) -> None:
+    source = ModelSource("digits", lambda: classifier, compare=partial(RunComparison.of, run))
+    service = service_of([source])
+    model, (one, other) = service.models.find(), splits.train.pixels[:2]
+
+    def broken(*arguments: Any, **more: Any) -> torch.Tensor:
+        logits = logits_of_few(*arguments, **more).clone()
+        logits[0] = torch.nan
+        return logits
+
+    items = [serving.ToClassify(model, partial(np.copy, each), True) for each in (one, other)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serving, "logits_of_few", broken)
+        failed, answered = serving._classify(service.metrics, items)
+    assert isinstance(failed, NotFinite) and isinstance(answered, serving.Scores)
+    assert answered.resemblance is not None and answered.resemblance.similar is not None
+    assert answered.resemblance.similar.ids[0] == splits.train.ids[1]
 
 
 def test_the_service_says_what_predict_says(

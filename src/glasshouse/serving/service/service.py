@@ -219,10 +219,13 @@ def _classify(metrics: Metrics, items: Sequence[ToClassify]) -> list[Scores | Ex
     metrics.forward_seconds.observe(time.monotonic() - began)
     metrics.batch_sizes.observe(count)
     metrics.images.inc(count)
-    is_finite = bool(np.isfinite(logits).all())
-    found: Sequence[Resemblance | None] = [None] * count
-    if items[0].is_compared and model.comparison is not None and is_finite:
-        found = model.comparison.compare(batch, logits)
+    found: list[Resemblance | None] = [None] * count
+    if items[0].is_compared and model.comparison is not None:
+        # An image without an answer fails alone, below.
+        answered = np.flatnonzero(np.isfinite(logits).all(axis=1))
+        compared = model.comparison.compare(batch[answered], logits[answered])
+        for row, each in zip(answered, compared, strict=True):
+            found[row] = each
     answers = iter([_scores(*each, classifier) for each in zip(logits, found, strict=True)])
     return [each if isinstance(each, Exception) else next(answers) for each in made]
 

@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from glasshouse.errors import UsageError
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier
-from glasshouse.runs import folder as runs
 from glasshouse.workflow.use.known_images import KnownImages, features_of, known_images
 from glasshouse.workflow.use.similar_images import Similar, similar_images
 from glasshouse.workflow.use.unknown_images import Familiarity, familiarity
@@ -73,11 +71,3 @@ class RunComparison:
             return [Resemblance(each) for each in judged]
         near = similar_images(self.known, features)
         return [Resemblance(*pair) for pair in zip(judged, near, strict=True)]
-
-
-def require_run(model: str | None, shown: str, option: str) -> Path:
-    """The folder of the run that an option needs; raises UsageError for another model."""
-    run = Path(str(model))
-    if model is None or not (run / runs.RECIPE).is_file():
-        raise UsageError(f"{option} needs the folder of a run, not {shown}")
-    return run
