@@ -1,8 +1,8 @@
 """Write the table of the structures of all networks, ``assets/structures.json.xz``, anew.
 
 Run it after a new version of timm or torchvision; it takes two to five minutes. Networks are built
-without memory, all but some of torchvision's (3 GB), and with a number of classes that no other size
-is equal to, which tells the head from the rest.
+without memory, all but some of torchvision's (3 GB), and with a number of classes that equals no
+other size, which tells the head from the rest.
 """
 
 import warnings
