@@ -1,7 +1,13 @@
+import weakref
+
+import numpy as np
+import pytest
 import torch
 from torch import nn
 
+from glasshouse.explanation.explain import explain
 from glasshouse.models.classifier import Classifier
+from glasshouse.models.preprocessing import scale
 from glasshouse.models.pretrained import architecture_of_pretrained, build_net, preprocessing_of
 from glasshouse.models.trial import run_trial
 from tests.models.foreign_nets import SIZE, Wrapped, plain_net
@@ -38,6 +44,69 @@ def test_a_network_without_gradients_still_shows_its_softmax() -> None:
 
     activation = run_trial(Own(), SIZE, 3).activation
     assert activation is not None and activation.kind == "softmax"
+
+
+def test_a_trial_keeps_no_values_in_its_graph() -> None:
+    alive: list[weakref.ref[torch.Tensor]] = []
+    kept: list[int] = []
+
+    class Attends(nn.Module):
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            # GELU saves its input, the multiplication both of its own; a softmax is noted as well.
+            shares = values.softmax(1)
+            alive.extend(map(weakref.ref, (values, shares)))
+            return nn.functional.gelu(values) * shares
+
+    class Ends(nn.Module):
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            kept.append(sum(each() is not None for each in alive))
+            return values.sigmoid()
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), Attends(), plain_net(channels=4), Ends())
+    activation = run_trial(net, SIZE, 3).activation
+    assert activation is not None and activation.kind == "sigmoid"
+    assert kept[0] == 0
+
+
+@pytest.mark.parametrize("how", ["torch.func", "autograd"])
+def test_a_network_that_differentiates_on_its_way_is_tried_and_explained(how: str) -> None:
+    class Energy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.late, self.net = (
+                nn.Conv2d(3, 4, 3),
+                nn.Conv2d(4, 4, 1),
+                plain_net(channels=4),
+            )
+
+        def energy(self, images: torch.Tensor) -> torch.Tensor:
+            energy: torch.Tensor = (self.conv(images) ** 2).sum()
+            return energy
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            if how == "torch.func":
+                slope = torch.func.grad(self.energy)(images)
+            else:
+                given = images.detach().requires_grad_()
+                with torch.enable_grad():
+                    (slope,) = torch.autograd.grad(self.energy(given), given)
+            answer: torch.Tensor = self.net(self.late(self.conv(images + slope.detach())))
+            return answer
+
+    torch.manual_seed(0)
+    net = Energy().eval()
+    images = np.random.default_rng(0).integers(
+        0, 256, (1, 3, SIZE.height, SIZE.width), dtype=np.uint8
+    )
+    (found,) = explain(
+        Classifier(net, SIZE, ("a", "b", "c")), images, layer="late", methods=("grad-cam",)
+    )
+    kept: list[torch.Tensor] = []
+    net.late.register_forward_hook(lambda layer, inputs, output: kept.append(output))
+    logits = net(scale(torch.from_numpy(images), SIZE))
+    (slope,) = torch.autograd.grad(logits[0, found.targets[0]], kept[-1])
+    expected = (kept[-1] * slope.mean((2, 3), keepdim=True)).sum(1).detach().numpy()
+    np.testing.assert_allclose(found.maps, expected, rtol=1e-4, atol=1e-8)
 
 
 def test_only_a_network_of_ones_own_is_asked_twice() -> None:

@@ -67,13 +67,29 @@ class FinalActivation:
 
 @dataclass(frozen=True)
 class _Call:
+    """A call of an activation: its place in the graph or, without one, its result.
+
+    With a graph the result is not kept, as the attention of a large image takes gigabytes.
+    """
+
     kind: Kind
-    result: Tensor
+    shape: tuple[int, ...]
     axis: int | None
+    node: Node | None
+    result: Tensor | None
 
     @property
     def like(self) -> tuple[Kind, tuple[int, ...]]:
-        return self.kind, tuple(self.result.shape[1:])
+        return self.kind, self.shape
+
+    def gives(self, answer: Tensor, node: Node | None) -> bool:
+        """Whether an answer, of which the node is the origin, is its result or a view of it."""
+        if node is not None:
+            return self.node is node
+        if self.result is None:
+            return False
+        # A result that only changed its shape still shares its memory.
+        return self.result.untyped_storage().data_ptr() == answer.untyped_storage().data_ptr()
 
 
 class Watching(TorchFunctionMode):
@@ -95,7 +111,9 @@ class Watching(TorchFunctionMode):
         if func in _KINDS and isinstance(result, Tensor):
             kind = _KINDS[func]
             axis = _axis(args, kwargs or {}, result) if "softmax" in kind else None
-            self._calls.append(_Call(kind, result, axis))
+            node = result.grad_fn
+            kept = result if node is None else None
+            self._calls.append(_Call(kind, tuple(result.shape[1:]), axis, node, kept))
         return result
 
     def final(self, answer: Tensor) -> tuple[FinalActivation | None, str]:
@@ -106,11 +124,7 @@ class Watching(TorchFunctionMode):
         """
         node = _origin(answer.grad_fn)
         for call in self._calls:
-            is_same = (
-                call.result.untyped_storage().data_ptr() == answer.untyped_storage().data_ptr()
-            )
-            # Without a graph, a result that only changed its shape still shares its memory.
-            if (call.result.grad_fn is node) if node is not None else is_same:
+            if call.gives(answer, node):
                 alike = [each for each in self._calls if each.like == call.like]
                 number = next(place for place, each in enumerate(alike) if each is call)
                 return FinalActivation(*call.like, number, len(alike), call.axis), call.kind

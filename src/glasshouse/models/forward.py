@@ -1,5 +1,6 @@
 """The only forward pass in evaluation mode."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -73,9 +74,9 @@ def _logits(net: nn.Module, scaled: Tensor, mirror: bool) -> Tensor:
     return (logits + net(inputs.flip(-1)).float()) / 2 if mirror else logits
 
 
-def passes(images: NDArray[np.uint8], batch_size: int = 256) -> list[slice]:
+def passes(images: NDArray[np.uint8] | Tensor, batch_size: int = 256) -> list[slice]:
     """The rows of each forward pass over images; images apart from others keep their results."""
-    size = max(1, min(batch_size, _MOST_VALUES // max(1, images[:1].size)))
+    size = max(1, min(batch_size, _MOST_VALUES // max(1, math.prod(images.shape[1:]))))
     return [slice(start, min(start + size, len(images))) for start in range(0, len(images), size)]
 
 

@@ -6,13 +6,14 @@ three. What they do is read from the graph of the trial, not from the names of t
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from glasshouse.errors import ModelError
 from glasshouse.models.final_activation import FinalActivation, Watching
@@ -71,8 +72,10 @@ def run_trial(
             "torch.export: pass the nn.Module that was exported"
         ) from error
     channels, (answer, watching, changes_input) = _answered(net, inputs)
-    place = place_of_logits(answer, _IMAGES, class_count)
-    logits = logits_at(answer, place, _IMAGES)
+    # Whatever the caller's modes: a part of the answer has its place in the graph as well.
+    with torch.inference_mode(False), torch.enable_grad():
+        place = place_of_logits(answer, _IMAGES, class_count)
+        logits = logits_at(answer, place, _IMAGES)
     activation, last = watching.final(logits)
     answers, changes_with = [answer], None
     if asks_again:
@@ -183,7 +186,23 @@ def _refuse_other_channels(net: nn.Module, grey: Tensor) -> None:
 
 
 def _watched(net: nn.Module, inputs: Tensor) -> tuple[Any, Watching, bool]:
-    with _quietly(net), torch.enable_grad():
+    # The graph is read, not computed with: the values in it, for two images, would take gigabytes.
+    try:
+        return _passed(net, inputs, saved_tensors_hooks(_nothing, _nothing))
+    # A network that differentiates on its way needs these values, or forbids the hooks; any other
+    # error comes again.
+    except Exception:
+        return _passed(net, inputs, nullcontext())
+
+
+def _nothing(_: object) -> Any:
+    return None
+
+
+def _passed(
+    net: nn.Module, inputs: Tensor, hooks: AbstractContextManager[object]
+) -> tuple[Any, Watching, bool]:
+    with _quietly(net), torch.enable_grad(), hooks:
         # Its own weights may be frozen, but no operation may write into a leaf of the graph.
         given = inputs.detach().clone().requires_grad_().clone()
         version = given._version

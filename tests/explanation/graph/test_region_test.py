@@ -20,10 +20,19 @@ def test_three_quarters_of_the_regions_have_to_agree_and_four_of_four(
         if cells.any():
             shown.append(1 + region)
     test = RegionTest(torch.zeros(1, 3, 18, 18))
-    assert test.score(maps) == 1.0
+    assert test.score(test.changes(maps, maps[:1]), (side, side)) == 1.0
     # In a circle, each shows the change of another region.
     for count, is_enough in ((wrong_allowed, True), (wrong_allowed + 2, False)):
         wrong = maps.clone()
         if count > 1:
             wrong[shown[:count]] = maps[[*shown[1:count], shown[0]]]
-        assert (test.score(wrong) > 0) == is_enough
+        changes = torch.cat([test.changes(part, wrong[:1]) for part in torch.split(wrong, 5)])
+        assert (test.score(changes, (side, side)) > 0) == is_enough
+
+
+@pytest.mark.parametrize(("side", "length"), [(224, 10), (480, 5), (768, 2), (2000, 2)])
+def test_large_images_are_tried_in_batches_of_one_length(side: int, length: int) -> None:
+    test = RegionTest(torch.zeros(1, 3, side, side))
+    parts = list(test.parts())
+    assert {len(part) for part in parts} == {length}
+    assert torch.equal(torch.cat(parts), test.images)

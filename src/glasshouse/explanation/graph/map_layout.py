@@ -1,8 +1,9 @@
 """Where the rows, columns and channels of a layer's output are, known exactly or measured."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from glasshouse.explanation.graph.axis_trace import AxisTrace
@@ -115,22 +116,35 @@ class Layouts:
 
     def _measured(self, wanted: set[CallKey]) -> dict[CallKey, MapLayout | None]:
         test = RegionTest(self._inputs)
-        found: dict[CallKey, MapLayout | None] = {}
+        firsts: dict[CallKey, Tensor] = {}
+        changes: dict[CallKey, dict[MapLayout, list[Tensor]]] = {}
 
         def visit(name: str, number: int, output: Tensor) -> None:
-            shape, count = tuple(output.shape), len(test.images)
+            key, shape = (name, number), tuple(output.shape)
             turned = _is_sequence_first(shape, count)
-            if (name, number) not in wanted or not (shape[0] == count or turned):
+            if key not in wanted or not (shape[0] == count or turned):
                 return
-            scored = [
-                (test.score(layout.fold(output)), layout)
-                for layout in candidates(shape, self._size, turned)
-            ]
-            best = max(scored, key=lambda each: each[0], default=(0.0, None))
-            found[name, number] = best[1] if best[0] > 0 else None
+            # A copy: the rest of the batch need not be kept.
+            first = firsts.setdefault(key, output[:, :1].clone() if turned else output[:1].clone())
+            found = changes.setdefault(key, {})
+            for layout in candidates(shape, self._size, turned):
+                part = test.changes(layout.fold(output), layout.fold(first))
+                found.setdefault(layout, []).append(part)
 
-        visit_outputs(self._net, test.images, {name for name, _ in wanted}, visit)
-        return found
+        for images in test.parts():
+            count = len(images)
+            visit_outputs(self._net, images, {name for name, _ in wanted}, visit)
+        return {key: _clearest(test, found) for key, found in changes.items()}
+
+
+def _clearest(test: RegionTest, changes: Mapping[MapLayout, Sequence[Tensor]]) -> MapLayout | None:
+    scored = [
+        (test.score(torch.cat(list(parts)), (layout.rows, layout.columns)), layout)
+        for layout, parts in changes.items()
+        if sum(map(len, parts)) == len(test.images)
+    ]
+    best = max(scored, key=lambda each: each[0], default=(0.0, None))
+    return best[1] if best[0] > 0 else None
 
 
 def _is_sequence_first(shape: tuple[int, ...], count: int) -> bool:

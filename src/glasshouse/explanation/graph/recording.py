@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge, saved_tensors_hooks
 
-from glasshouse.errors import ModelError
+from glasshouse.errors import GlasshouseError, ModelError
 from glasshouse.explanation.graph.relu_rules import applied, require_open_graph
 from glasshouse.explanation.methods import Rule
 from glasshouse.models.predict import evaluating, require_finite
@@ -71,15 +71,34 @@ def record(
     are NaN or infinite.
     """
     require_traceable(net)
+    if cut is not None:
+        try:
+            return _recorded(net, inputs, keep, see_all, cut, _SavedValues())
+        except GlasshouseError:
+            raise
+        # A network that differentiates on its way needs these values, or forbids the hooks; any
+        # other error comes again.
+        except Exception:
+            pass
+    return _recorded(net, inputs, keep, see_all, cut, None)
+
+
+def _recorded(
+    net: nn.Module,
+    inputs: Tensor,
+    keep: Collection[str],
+    see_all: bool,
+    cut: str | None,
+    values: "_SavedValues | None",
+) -> Recording:
     calls: list[Call] = []
     with ExitStack() as stack:
         stack.enter_context(differentiating(inputs.device))
         stack.enter_context(evaluating(net))
         leaf = _own(inputs).requires_grad_()
-        values = _SavedValues()
-        if cut is not None:
+        if values is not None:
             stack.enter_context(saved_tensors_hooks(values.pack, values.unpack))
-        hooks = _hooked(net, calls, {*keep}, see_all=see_all, cut=cut, at_cut=values.keep)
+        hooks = _hooked(net, calls, {*keep}, see_all=see_all, cut=cut, values=values)
         stack.enter_context(hooks)
         logits = run_net(net, leaf)
     _require_logits(logits)
@@ -276,14 +295,15 @@ def _hooked(
     *,
     see_all: bool,
     cut: str | None,
-    at_cut: Callable[[], None],
+    values: _SavedValues | None,
 ) -> Iterator[None]:
     handles: list[Any] = []
     try:
         for name, module in net.named_modules():
             if name and (see_all or name in keep or name == cut):
-                cuts = at_cut if name == cut else None
-                hook = _recorder(name, calls, copies=name in keep, at_cut=cuts)
+                hook = _recorder(
+                    name, calls, copies=name in keep, is_cut=name == cut, values=values
+                )
                 handles.append(module.register_forward_hook(hook))
         yield
     finally:
@@ -292,13 +312,14 @@ def _hooked(
 
 
 def _recorder(
-    name: str, calls: list[Call], *, copies: bool, at_cut: Callable[[], None] | None
+    name: str, calls: list[Call], *, copies: bool, is_cut: bool, values: _SavedValues | None
 ) -> Callable[[nn.Module, Any, Any], Tensor | None]:
     def hook(module: nn.Module, _: Any, output: Any) -> Tensor | None:
         if not _has_real_values(output):
             return None
-        if at_cut is not None:
-            at_cut()
+        if is_cut:
+            if values is not None:
+                values.keep()
             if not output.requires_grad:
                 # Gradients at the layer need none of what comes before, which turned them off.
                 torch.set_grad_enabled(True)
