@@ -15,8 +15,8 @@ from glasshouse.data.sources import (
     absolute_source,
     fingerprint,
     is_multi_label,
+    load_for_evaluation,
     load_splits,
-    load_without_splits,
     source_name,
 )
 from glasshouse.errors import DataError, UnreadableFiles, UsageError
@@ -398,7 +398,7 @@ def test_a_remote_folder_gives_the_bytes_of_the_folder(
         write_tar(tmp_path / f"{number}.tar", part(images, number, 2))
         fs.put(str(tmp_path / f"{number}.tar"), f"/remote/v3/{number}.tar")
     assert fingerprint(loaded("memory://remote/v3/{0..1}.tar")) == fingerprint(found)
-    whole = load_without_splits("memory://remote/v3", SETTINGS)
+    whole = load_for_evaluation("memory://remote/v3", SETTINGS)
     assert whole is not None and len(whole) == len(images)
 
 

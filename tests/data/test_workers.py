@@ -55,6 +55,18 @@ def test_names_with_line_breaks_and_odd_bytes_work(tmp_path: Path) -> None:
     assert all(result.pixels for result in _decode(odd))
 
 
+def test_names_work_where_the_locale_has_another_encoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = _images(tmp_path, 1)
+    path = path.rename(tmp_path / "\u732b.png")
+    for name, value in (("LC_ALL", "C"), ("PYTHONUTF8", "0"), ("PYTHONCOERCECLOCALE", "0")):
+        monkeypatch.setenv(name, value)
+    # How Python names this file in a locale that knows ASCII alone.
+    (found,) = _decode([Path(os.fsencode(path).decode("ascii", "surrogateescape"))])
+    assert found.pixels, found.reason
+
+
 def _run_before_decoding_003(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the child processes run this code before they decode 003.png, as a bug in C would."""
     hook = folder / "hook"

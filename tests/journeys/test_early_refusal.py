@@ -96,6 +96,16 @@ CASES = [
     (["folds", "digits", "--out", "run"], 2, "run is not empty"),
     (["label-errors", "digits", "--out", "notes.txt"], 2, "notes.txt is a file"),
     (["check", "digits", "--out", "notes.txt/deep"], 2, "notes.txt is a file"),
+    (
+        ["train", "digits", "--resume", "--out", "unfinished", "--seeds", "2"],
+        2,
+        "unfinished holds a single run: leave --seeds out",
+    ),
+    (
+        ["train", "digits", "--resume", "--out", "unfinished/recipe.toml"],
+        2,
+        "expected a folder, but unfinished/recipe.toml is a file",
+    ),
     (["evaluate", "unfinished"], 2, "/unfinished --resume"),
     (["compare", "run"], 2, "two run folders or more"),
     (["reproduce", "run", "--out", "run"], 2, "is the run itself"),

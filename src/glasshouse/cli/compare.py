@@ -20,7 +20,11 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Two or more run folders.")],
     on: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="Compare on the test split of this source instead."),
+        typer.Option(
+            metavar="SOURCE",
+            help="Compare on this source instead: on its test split, or on all images of a folder "
+            "or table without splits that no RUN was trained on.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write a self-contained report to this .html file.")

@@ -329,12 +329,14 @@ def _fit_or_instead(
 
 def _recipe_of(out: Path | None, seeds: int | None) -> str:
     """The recipe file of the run to resume, or of its first seed."""
+    from glasshouse.cli import early_checks
     from glasshouse.errors import UsageError
     from glasshouse.runs.holding import require_not_held
     from glasshouse.runs.resuming import recipe_to_resume
 
     if out is None:
         raise UsageError("--resume needs --out RUN, the folder of the run to resume")
+    early_checks.require_folder_free_of_files(out)
     # Another process may just have made the folder, and not yet written its recipe.
     require_not_held(out)
     recipe = recipe_to_resume(out)
@@ -343,6 +345,8 @@ def _recipe_of(out: Path | None, seeds: int | None) -> str:
             f"{out} holds runs with several seeds: add --seeds N to resume them, or resume one of "
             f"them with --out {shlex.quote(str(recipe.parent))}"
         )
+    if seeds is not None and recipe.parent == out:
+        raise UsageError(f"{out} holds a single run: leave --seeds out to resume it")
     return str(recipe)
 
 

@@ -88,10 +88,16 @@ def load_files(
     if settings.train_on_validation:
         both = np.concatenate([positions["train"], positions["validation"]])
         positions, notes = {**positions, "train": both}, (*notes, TRAINED_ON_VALIDATION)
-    _check_splits(listing, listing.targets, positions)
+    _check_splits(listing, _targets(listing, positions))
     usual, why = _fitting(listing, settings)
     fitting = fitting or usual
     sets, read = _decode(listing, positions, (settings, fitting), progress)
+    try:
+        # Again: skipped files may have been the only ones of their class.
+        _check_splits(listing, {split: images.targets for split, images in sets.items()})
+    except DataError as error:
+        count = sum(map(len, positions.values()))
+        raise _nothing_left(str(error), read.bad_files, count) from error
     narrow = (describe_narrow(read.narrow_files),) if read.narrow_files else ()
     return Splits(
         train=sets["train"],
@@ -116,13 +122,20 @@ def load_unsplit(
     progress: Progress | None = None,
     fitting: Fitting | None = None,
 ) -> ImageSet:
-    """All images of a listing as one set, whatever splits it gives, to be evaluated on.
+    """The images of a listing as one set, to be evaluated on: all, or only those of its test split.
 
-    Arguments and errors as for `load_files`.
+    A listing without a test split may have another. Not every class needs images. Arguments and
+    errors as for `load_files`.
     """
-    everything: dict[SplitName, Positions] = {"test": np.arange(len(listing.paths))}
+    splits = np.array(listing.given_splits or ["test"] * len(listing.paths))
+    chosen = np.flatnonzero(splits == "test")
+    whole: dict[SplitName, Positions] = {
+        "test": chosen if len(chosen) else np.arange(len(listing.paths))
+    }
     fitting = fitting or _fitting(listing, settings)[0]
-    sets, read = _decode(listing, everything, (settings, fitting), progress)
+    sets, read = _decode(listing, whole, (settings, fitting), progress)
+    if not len(sets["test"]):
+        raise _nothing_left(f"{listing.origin} has no images", read.bad_files, len(whole["test"]))
     # The images are all that is returned, so this cannot become a note.
     warn_of_narrow(read.narrow_files)
     return sets["test"]
@@ -175,8 +188,14 @@ def _given(listing: FileListing) -> dict[SplitName, Positions]:
         name: np.flatnonzero(names == name) for name in _SPLIT_NAMES
     }
     given = {name: positions for name, positions in found.items() if len(positions)}
-    _check_splits(listing, listing.targets, given)
+    _check_splits(listing, _targets(listing, given))
     return given
+
+
+def _targets(
+    listing: FileListing, positions: Mapping[SplitName, Positions]
+) -> dict[SplitName, Targets]:
+    return {split: listing.targets[chosen] for split, chosen in positions.items()}
 
 
 def _check_classes(listing: FileListing) -> None:
@@ -198,11 +217,9 @@ def _check_classes(listing: FileListing) -> None:
             )
 
 
-def _check_splits(
-    listing: FileListing, targets: Targets, positions: Mapping[SplitName, Positions]
-) -> None:
-    for split, chosen in positions.items():
-        counts = class_counts(targets[chosen], len(listing.class_names))
+def _check_splits(listing: FileListing, splits: Mapping[SplitName, Targets]) -> None:
+    for split, targets in splits.items():
+        counts = class_counts(targets, len(listing.class_names))
         missing = [n for n, count in zip(listing.class_names, counts, strict=True) if not count]
         if missing:
             names = ", ".join(f"'{name}'" for name in missing[:_SHOWN])
@@ -231,22 +248,16 @@ def _decode(
     # Bad files leave no gap, so the bounds of the splits move forward by those before them.
     bounds = [0, *np.searchsorted(cached.good, ends).tolist()]
     sets: dict[SplitName, ImageSet] = {}
-    left: dict[SplitName, Positions] = {}
     for split, start, stop in zip(positions, bounds, bounds[1:], strict=False):
-        left[split] = order[cached.good[start:stop]]
+        left = order[cached.good[start:stop]]
         images = ImageSet(
             cached.images[start:stop],
-            listing.targets[left[split]],
-            listing.ids[left[split]],
+            listing.targets[left],
+            listing.ids[left],
             listing.class_names,
             sizes=cached.sizes[start:stop],
         )
         sets[split] = with_survey(images, survey_slice(cached.survey, start, stop))
-    try:
-        # Again: skipped files may have been the only ones of their class.
-        _check_splits(listing, listing.targets, left)
-    except DataError as error:
-        raise _nothing_left(error, bad_files, len(paths)) from error
     ids = listing.ids[order[cached.good]].tolist()
     odd_files = tuple(
         OddFile(image, remark)
@@ -281,9 +292,9 @@ def _bad_files(bad: Sequence[BadFile], count: int) -> UnreadableFiles:
     )
 
 
-def _nothing_left(error: DataError, bad: Sequence[BadFile], count: int) -> UnreadableFiles:
-    """The error for splits that miss a class because its files were skipped."""
-    summary = f"{error}. {len(bad)} of {count} files cannot be read as images:"
+def _nothing_left(missing: str, bad: Sequence[BadFile], count: int) -> UnreadableFiles:
+    """The error for splits that miss a class, or all images, because files were skipped."""
+    summary = f"{missing}. {len(bad)} of {count} files cannot be read as images:"
     return UnreadableFiles(summary, _reasons(bad), f"{_hint(bad)}Repair or replace them.")
 
 

@@ -112,24 +112,29 @@ def is_multi_label(source: str | Path) -> bool:
     return is_matrix(list_source(source).targets)
 
 
-def load_without_splits(
+def load_for_evaluation(
     source: str | Path,
     settings: DataSettings,
     *,
-    offline: bool = False,
-    progress: Progress | None = None,
+    access: Access | None = None,
     fitting: Fitting | None = None,
-) -> ImageSet | None:
-    """All images of a source of files that defines no splits; None for any other source.
+    is_whole: bool = True,
+) -> ImageSet:
+    """The images of a source to evaluate a classifier on, which need not be of all its classes.
 
-    For evaluation: nothing of such a source needs to be held out. Arguments and errors as for
-    `load_splits`.
+    Those of its test split, or else of its validation split. Of a source that defines no splits,
+    all of them, or unless is_whole those that `load_splits` holds out for test. settings, fitting
+    and errors as for `load_fitted`.
     """
-    if has_own_size(source):
-        return None
-    require_source(source, offline=offline)
-    listing = list_source(source, offline=offline, progress=progress)
-    return None if listing.given_splits else load_unsplit(listing, settings, progress, fitting)
+    access = access or Access()
+    if not has_own_size(source):
+        require_source(source, offline=access.offline)
+        listing = list_source(source, offline=access.offline, progress=access.progress)
+        given = listing.given_splits
+        # Where there is a train split, what is held out of it and why is for the usual way to say.
+        if is_whole if given is None else "train" not in given:
+            return load_unsplit(listing, settings, access.progress, fitting)
+    return load_fitted(source, settings, fitting, access).test
 
 
 def read_again(source: str | Path) -> None:

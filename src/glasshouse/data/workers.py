@@ -89,10 +89,9 @@ def serve_decoding() -> None:
     # The requests end when the parent closes the pipe, or dies.
     with suppress(EOFError, BrokenPipeError):
         while True:
-            request = _receive(requests).decode("utf-8", "surrogateescape")
-            fitting, is_embedded, path = request.split("\n", 2)
+            path, is_embedded, fitting = json.loads(_receive(requests))
             data = _receive(requests) if is_embedded else None
-            for part in _decode_one(Path(path), data, Fitting(**json.loads(fitting))):
+            for part in _decode_one(Path(path), data, Fitting(**fitting)):
                 _send(answers, part)
 
 
@@ -162,14 +161,15 @@ def _ask(
 ) -> Decoded:
     """The result, with neither pixels nor reason if the process died or did not answer in time."""
     path, data = image
-    lines = [json.dumps(asdict(fitting)), "" if data is None else "embedded", path]
+    # As JSON, a name that is not in the encoding of the locale arrives as it was sent.
+    request = json.dumps([path, data is not None, asdict(fitting)])
     assert process.stdin and process.stdout
     answered = threading.Event()
     # A blocking read of a pipe takes no timeout on every system, but ends with the process.
     clock = (process, timeout_s, answered)
     threading.Thread(target=_kill_after, args=clock, daemon=True).start()
     try:
-        _send(process.stdin, "\n".join(lines).encode("utf-8", "surrogateescape"))
+        _send(process.stdin, request.encode())
         if data is not None:
             _send(process.stdin, data)
         digest, pixels, reason, header = (_receive(process.stdout) for _ in range(4))

@@ -1,6 +1,7 @@
 """Image files and decoded images as a classifier's input, and from a file to an explanation."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from glasshouse.models.bundled import load_bundled
 from glasshouse.models.classifier import Classifier, save_classifier
 from glasshouse.models.layers import build
 from glasshouse.recipe import load_recipe, to_toml
+from glasshouse.workflow.compare.compare_runs import compare_runs, disagreement_images
 from glasshouse.workflow.use.predictions import predictions_of, predictions_on
 from tests.data.image_files import write_folder
 from tests.run_files import environment
@@ -89,6 +91,50 @@ def test_of_a_folder_with_splits_the_test_split_is_measured(run: Path, tmp_path:
     write_folder(tmp_path / "photos", {f"train/{name}": 6 for name in ("cat", "dog")})
     write_folder(tmp_path / "photos", {f"test/{name}": 2 for name in ("cat", "dog")})
     assert measured(run, tmp_path / "photos") == 4
+
+
+@pytest.mark.parametrize(
+    ("folders", "count"),
+    [
+        ({"test/cat": 2, "test/dog": 3}, 5),
+        ({"val/cat": 2, "val/dog": 3}, 5),
+        ({"test/cat": 2, "test/dog": 2, "val/cat": 3, "val/dog": 3}, 4),
+        ({"test/cat": 2, "test/dog": 0}, 2),  # a class without images
+        ({"cat": 3, "dog": 0}, 3),
+    ],
+)
+def test_a_split_alone_is_measured_and_so_are_some_classes(
+    run: Path, tmp_path: Path, folders: dict[str, int], count: int
+) -> None:
+    write_folder(tmp_path / "photos", folders)
+    assert measured(run, tmp_path / "photos") == count
+
+
+def test_a_source_whose_files_are_all_skipped_has_nothing_to_measure(
+    run: Path, tmp_path: Path
+) -> None:
+    recipe = load_recipe("small-cnn", ["data.image_size=32", "data.on_bad_file=skip"])
+    (run / "recipe.toml").write_text(to_toml(recipe))
+    (write_folder(tmp_path / "photos", {"cat": 0, "dog": 0}) / "cat" / "1.png").write_text("x")
+    with pytest.raises(gh.DataError, match=r"photos has no images\. 1 of 1 files cannot be read"):
+        measured(run, tmp_path / "photos")
+
+
+def test_runs_are_compared_on_all_images_that_none_was_trained_on(
+    run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "other")
+    write_folder(tmp_path / "photos", {"cat": 20, "dog": 20})
+    (whole,) = compare_runs([run, tmp_path / "other"], str(tmp_path / "photos"), offline=True)
+    assert whole.image_count == 40
+    shown = disagreement_images([whole], run, str(tmp_path / "photos"), offline=True)
+    assert set(shown) == {row.id for row in whole.both_wrong[:16]}
+    (tmp_path / "photos").rename(tmp_path / "trained")
+    record = environment(str(tmp_path / "elsewhere"))
+    (tmp_path / "other" / "environment.json").write_text(json.dumps(record))
+    # One of the two was trained on it.
+    (held_out,) = compare_runs([tmp_path / "other", run], str(tmp_path / "trained"), offline=True)
+    assert held_out.image_count < 20
 
 
 def test_of_the_source_that_a_run_was_trained_on_the_test_split_is_measured(

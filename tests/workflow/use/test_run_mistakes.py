@@ -81,7 +81,7 @@ def test_a_comparison_says_which_images_are_gone(run: Path) -> None:
     ))  # fmt: skip
     found = compare_runs([run, other])
     with pytest.raises(
-        DataError, match=r"cannot be found in the test split, such as digits/.*-old"
+        DataError, match=r"cannot be found among those to compare on, such as digits/.*-old"
     ):
         disagreement_images(found, run, offline=True)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.data.sources import load_splits
+from glasshouse.data.sources import Access, load_for_evaluation
 from glasshouse.errors import DataError, UsageError
 from glasshouse.evaluation.compare import Comparison
 from glasshouse.evaluation.compare_labels import Comparisons, LabelComparison, compare_any
@@ -16,7 +16,7 @@ from glasshouse.models.predict import Predictions
 from glasshouse.report.run_report import DISAGREEMENTS
 from glasshouse.runs import folder as runs
 from glasshouse.wording import pluralize
-from glasshouse.workflow.use.predictions import predictions_of
+from glasshouse.workflow.use.predictions import predictions_of, was_trained_on
 
 
 def compare_runs(
@@ -26,16 +26,18 @@ def compare_runs(
     data_dir: Path | None = None,
     offline: bool = False,
 ) -> Comparisons:
-    """Every pair of runs, on their own test split or on that of another source.
+    """Every pair of runs, on their own test split or on another source.
 
-    By accuracy, or by mean average precision where images may have several labels. Raises
+    On its test split, or on all images where it defines no splits and no run was trained on it. By
+    accuracy, or by mean average precision where images may have several labels. Raises
     UsageError for fewer than two runs or the same run twice, and DataError when the runs were not
     evaluated on the same images, or only some of them give several labels.
     """
     names = _names(folders)
+    is_whole = source is not None and not any(was_trained_on(each, source) for each in folders)
+    answers = partial(predictions_of, data_dir=data_dir, offline=offline, is_whole=is_whole)
     found: dict[str, Predictions] = {
-        name: predictions_of(folder, source, data_dir=data_dir, offline=offline)
-        for name, folder in zip(names, folders, strict=True)
+        name: answers(folder, source) for name, folder in zip(names, folders, strict=True)
     }
     return compare_any(found)
 
@@ -61,22 +63,20 @@ def disagreement_images(
         for row in rows[:DISAGREEMENTS]
     }
     run = runs.read_run(folder)
-    splits = load_splits(
-        source or run.source,
-        run.recipe.data,
-        data_dir=data_dir or run.data_dir,
-        offline=offline,
+    access = Access(data_dir or run.data_dir, offline)
+    images = load_for_evaluation(
+        source or run.source, run.recipe.data, access=access, is_whole=source is not None
     )
     found = {
-        str(image): np.asarray(splits.test.pixels[place])
-        for place, image in enumerate(splits.test.ids)
+        str(image): np.asarray(images.pixels[place])
+        for place, image in enumerate(images.ids)
         if str(image) in wanted
     }
     missing = sorted(wanted - set(found))
     if missing:
         raise DataError(
-            f"{pluralize(len(missing), 'image')} of {len(wanted)} cannot be found in the test "
-            f"split, such as {missing[0]}: the source has changed since the runs"
+            f"{pluralize(len(missing), 'image')} of {len(wanted)} cannot be found among "
+            f"those to compare on, such as {missing[0]}: the source has changed since the runs"
         )
     return found
 

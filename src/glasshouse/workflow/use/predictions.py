@@ -7,9 +7,7 @@ from glasshouse.data.images import with_class_order
 from glasshouse.data.sources import (
     Access,
     absolute_source,
-    load_fitted,
-    load_splits,
-    load_without_splits,
+    load_for_evaluation,
 )
 from glasshouse.errors import DataError
 from glasshouse.models.classifier import Classifier, load_classifier, saved_conformity
@@ -35,10 +33,8 @@ def predictions_on(
     """
     wanted = classifier.preprocessing
     settings = DataSettings(image_size=wanted.height, resize=wanted.resize)
-    images = load_without_splits(source, settings, offline=offline, fitting=wanted.fitting)
-    if images is None:
-        access = Access(data_dir, offline)
-        images = load_fitted(source, settings, wanted.fitting, access).test
+    access = Access(data_dir, offline)
+    images = load_for_evaluation(source, settings, access=access, fitting=wanted.fitting)
     return predict(classifier, with_class_order(images, classifier.class_names))
 
 
@@ -66,11 +62,9 @@ def predictions_of(
     wanted = classifier.preprocessing
     given = {"image_size": wanted.height, "resize": wanted.resize, "train_limit": None}
     settings = run.recipe.data.model_copy(update=given)
-    images = None
-    if is_whole and not _is_same(source, run.source):
-        images = load_without_splits(source, settings, offline=offline)
-    if images is None:
-        images = load_splits(source, settings, data_dir=data_dir, offline=offline).test
+    is_whole = is_whole and not was_trained_on(folder, source)
+    access = Access(data_dir, offline)
+    images = load_for_evaluation(source, settings, access=access, is_whole=is_whole)
     images = with_class_order(images, classifier.class_names)
     if images.class_names != classifier.class_names:
         raise DataError(
@@ -81,6 +75,6 @@ def predictions_of(
     return predict(classifier, images)
 
 
-def _is_same(source: str, trained_on: str) -> bool:
+def was_trained_on(folder: Path, source: str) -> bool:
     """Whether a source is the one that a run was trained on, whatever leads there."""
-    return absolute_source(source) == absolute_source(trained_on)
+    return absolute_source(source) == absolute_source(runs.read_run(folder).source)
