@@ -13,6 +13,7 @@ from glasshouse.wording import (
     pluralize,
     readable_name,
     shown_path,
+    start_of_name,
 )
 
 
@@ -91,3 +92,17 @@ def test_a_long_name_keeps_both_ends() -> None:
     assert abbreviated("x" * 40) == "x" * 40
     short = abbreviated("features." + "x" * 90 + ".norm2", 20)
     assert len(short) == 20 and short.startswith("features.") and short.endswith(".norm2")
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("photos", "photos"),
+        ("12345678", "12345678"),
+        ("123456789", "12345678"),
+        ("caf\udce9", "caf\udce9"),
+        ("\u732b" * 3, "\u732b" * 2),  # three bytes each
+    ],
+)
+def test_of_a_name_as_many_bytes_are_left_as_fit(name: str, start: str) -> None:
+    assert start_of_name(name, 8) == start

@@ -83,6 +83,14 @@ def abbreviated(text: str, most: int = 40) -> str:
     return f"{text[:start]}…{text[len(text) - (most - 1 - start) :]}"
 
 
+def start_of_name(name: str, most: int = 120) -> str:
+    """As much of a name as that of a file may begin with, so that more can follow; most: bytes."""
+    start = name[:most]
+    while len(start.encode("utf-8", "surrogatepass")) > most:
+        start = start[:-1]
+    return start
+
+
 def name_parts(name: str) -> list[str]:
     """A name or path cut after its separators, where a line may break: "runs/", "my_", "photos"."""
     return re.split(r"(?<=[/\\_.=,-])(?<!\d[.,-])(?=[^/\\_.=,\s-])", name)

@@ -124,6 +124,15 @@ def test_the_name_of_a_source_is_that_of_its_folder_or_file_also_from_within(
     assert source_name("digits") == "digits"
 
 
+def test_the_name_of_a_source_leaves_room_for_that_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / ("x" * 255)).mkdir()
+    for source in (tmp_path / ("x" * 255), f"memory://place/{'x' * 255}"):
+        (tmp_path / f"{source_name(source)}-tutorial-basic-no-augment-30min-12").mkdir(
+            exist_ok=True
+        )
+        assert source_name(source) == "x" * 120
+
+
 def test_a_source_whose_name_is_too_long_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot use the path .*\.\.\..*too long; name another"):
         load_splits(tmp_path / ("x" * 300))

@@ -269,6 +269,14 @@ def test_an_invalid_value_is_reported_at_its_field_before_anything_starts(
     visit(workbench, story)
 
 
+def test_a_source_that_no_file_could_be_named_after_has_a_run_name(workbench: Workbench) -> None:
+    async def story(user: User) -> None:
+        await user.open(f"/train?source={'x' * 5000}")
+        assert field_of(user, "Run name").value == f"{'x' * 120}-small-residual-1"
+
+    visit(workbench, story)
+
+
 def previewed(user: User) -> list[str]:
     assert user.client is not None
     images = [e for e in user.client.elements.values() if "gh-pixels" in e.classes]

@@ -29,7 +29,7 @@ from glasshouse.data.targets import is_matrix
 from glasshouse.errors import DataError, UsageError, describe_refused, nearest, require_type
 from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
-from glasshouse.wording import percentage
+from glasshouse.wording import percentage, start_of_name
 
 _SHAPES_COUNTS = {"train": 5000, "validation": 1000, "test": 1000}
 _MULTI_SHAPES_COUNTS = {"train": 4000, "validation": 1000, "test": 1000}
@@ -160,10 +160,10 @@ def source_name(source: str | Path) -> str:
     if has_own_size(source):
         return str(source)
     if is_address(source) or names_shards(source):
-        return name_of_address(absolute_source(source))
+        return start_of_name(name_of_address(absolute_source(source)))
     # Resolved: "." and ".." have no name of their own.
     path = Path(source).resolve()
-    return (path.name if path.is_dir() else path.stem) or "images"
+    return start_of_name(path.name if path.is_dir() else path.stem) or "images"
 
 
 def has_own_size(source: str | Path) -> bool:

@@ -28,6 +28,7 @@ from glasshouse.serving.pages.training_plan import TrainingPlan
 from glasshouse.serving.pages.words import run_address
 from glasshouse.serving.run_lookup import listed_runs, run_folder
 from glasshouse.serving.workbench import Page, Workbench
+from glasshouse.wording import start_of_name
 
 SOURCES = ("digits", "shapes", "cifar10")
 _DEFAULT_RECIPE = "small-residual"
@@ -176,7 +177,7 @@ def _note(workbench: Workbench) -> str:
 
 def _free_name(workbench: Workbench, plan: TrainingPlan) -> str:
     """A name that is not taken: source-recipe-1, -2 and so on."""
-    source = Path(str(plan.source.value or "run")).stem
+    source = start_of_name(Path(str(plan.source.value or "run")).stem)
     try:
         recipe = load_recipe(str(plan.recipe.value)).name
     except GlasshouseError:
