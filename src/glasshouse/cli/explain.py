@@ -1,6 +1,7 @@
 """`glasshouse explain`: why a classifier predicts what it predicts."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,27 +18,33 @@ from glasshouse.cli.options import (
     Model,
     Net,
     Offline,
+    On,
     Reread,
     Sets,
     UseDevice,
     Weights,
     print_json,
 )
+from glasshouse.cli.photo_work import Place, done_with_photos
 from glasshouse.cli.resemblance import Compare, Similar, comparison, require_run
 from glasshouse.errors import UsageError
 from glasshouse.explanation.methods import ALL, ALL_METHODS, require_named_methods
 from glasshouse.wording import percentage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from glasshouse.data.decode import Pixels
     from glasshouse.errors import BadImage
     from glasshouse.explanation.pipeline import MapRequest
     from glasshouse.models.classifier import Classifier
-    from glasshouse.models.conformity import SetMethod
-    from glasshouse.models.prediction_sets import SetRequest
     from glasshouse.workflow.use.explain_files import Explained, ExplainRequest
+    from glasshouse.workflow.use.photo_pieces import SentExplanations
 
+    _Work = Callable[..., list[Explained]]
+
+# Photos of one piece of work on a cluster.
+_PIECE = 8
 _METHOD_HELP = f"One of {ALL}, activations, {', '.join(ALL_METHODS)}; repeatable."
 
 Images = Annotated[list[Path] | None, typer.Argument(metavar="IMAGE", help=IMAGE_HELP)]
@@ -106,23 +113,24 @@ def explain(
     weights: Weights = None,
     class_names: ClassNamesFile = None,
     device: UseDevice = "cpu",
+    on: On = None,
     reread: Reread = False,
     data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
     """Explain what MODEL predicts for each IMAGE, and check whether the maps can be trusted."""
-    from glasshouse.cli.image_paths import image_paths
+    from glasshouse.cli.image_paths import end_with_bad_files, image_paths
 
+    place, has_photos = Place(on, device), not (errors or layers)
+    _require_cluster(on, has_photos=has_photos)
     model, given = model_and_images(model, images, net)
-    named = NamedModel(model, net, weights, class_names, offline, device)
+    named = NamedModel(model, net, weights, class_names, offline, place.device_here)
     _require_source(named, errors, reread)
-    _require_something(given, is_enough=errors or layers)
-    _require_similar(named, similar, has_photos=not (errors or layers))
+    _require_photos(named, given, similar, are_used=has_photos)
     named.checked()
-    paths = image_paths(given) if given and not (errors or layers) else []
+    paths = image_paths(given) if given and has_photos else []
     _require_arguments(paths, out, method or (), model or "", class_name)
-    asked = _sets_asked(coverage, sets, class_conditional)
     if errors:
         _write_mistakes(named, out, data_dir, json)
         return
@@ -130,42 +138,19 @@ def explain(
     if layers:
         _print_layers(classifier, json)
         return
+    from glasshouse.models.prediction_sets import SetRequest
     from glasshouse.workflow.use.explain_files import ExplainRequest
 
+    maps = _maps(method, activations, class_name, layer, checks)
     request = ExplainRequest(
-        out=out or Path("explanations"),
-        maps=_maps(method, activations, class_name, layer, checks),
-        palette=colours,
-        channel=channel,
-        tiles=tiles,
-        shared_scale=shared_scale,
-        model=named.shown,
-        sets=asked,
-    )
+        out or Path("explanations"), maps, colours, channel, tiles, shared_scale,
+        model=named.shown, sets=SetRequest(coverage, sets, class_conditional),
+    )  # fmt: skip
     compare = comparison(named, classifier, data_dir, similar=similar)
-    _print_explained(classifier, paths, request, compare, json)
-
-
-def _print_explained(
-    classifier: "Classifier",
-    paths: "Sequence[Path]",
-    request: "ExplainRequest",
-    compare: Compare | None,
-    json: bool,
-) -> None:
-    from glasshouse.cli.image_paths import end_with_bad_files
-
     bad: list[BadImage] = []
-    _print_answers(_explained(classifier, paths, request, compare, bad), json)
+    work = partial(_explained, request, compare)
+    _print_answers(_explained_at(place, classifier, paths, work, request.out, bad), json)
     end_with_bad_files(bad)
-
-
-def _sets_asked(
-    coverage: float | None, sets: "SetMethod | None", class_conditional: bool
-) -> "SetRequest":
-    from glasshouse.models.prediction_sets import SetRequest
-
-    return SetRequest(coverage, sets, class_conditional)
 
 
 def _maps(
@@ -187,24 +172,65 @@ def _maps(
 
 
 def _explained(
-    classifier: "Classifier",
-    paths: "Sequence[Path]",
     request: "ExplainRequest",
     compare: Compare | None,
-    bad: "list[BadImage]",
-) -> "Iterator[Explained]":
-    """One result after another, so that the maps of many images never fill the memory."""
-    from glasshouse.cli.image_paths import readable_chunks
+    classifier: "Classifier",
+    path: Path,
+    image: "Pixels",
+    out: Path | None = None,
+) -> "list[Explained]":
+    """What is explained of one image ``(1, 3, h, w)``; out: in place of the request's folder."""
     from glasshouse.models.predict import logits_of
     from glasshouse.workflow.use.explain_files import explain_images
 
-    for chunk, pixels in readable_chunks(paths, classifier, bad):
-        for path, image in zip(chunk, pixels, strict=True):
-            results = explain_images(classifier, image[None], [str(path)], request)
-            if compare is not None:
-                (found,) = compare(image[None], logits_of(classifier, image[None], ids=[str(path)]))
-                results = [replace(each, resemblance=found) for each in results]
-            yield from results
+    request = request if out is None else replace(request, out=out)
+    results = explain_images(classifier, image, [str(path)], request)
+    if compare is None:
+        return results
+    (found,) = compare(image, logits_of(classifier, image, ids=[str(path)]))
+    return [replace(each, resemblance=found) for each in results]
+
+
+def _explained_at(
+    place: Place,
+    classifier: "Classifier",
+    paths: "Sequence[Path]",
+    work: "_Work",
+    out: Path,
+    bad: "list[BadImage]",
+) -> "Iterator[Explained]":
+    """One result after another, so that the maps of many images never fill the memory."""
+    if place.on is None:
+        yield from done_with_photos(place, classifier, paths, partial(_each, work), bad, most=1)
+        return
+    for sent in done_with_photos(place, classifier, paths, partial(_sent, work), bad, most=_PIECE):
+        yield from sent.put_into(out)
+
+
+def _each(
+    work: "_Work", classifier: "Classifier", names: list[Path], pixels: "Pixels"
+) -> "Iterator[Explained]":
+    for number, name in enumerate(names):
+        yield from work(classifier, name, pixels[number : number + 1])
+
+
+def _sent(
+    work: "_Work", classifier: "Classifier", names: list[Path], pixels: "Pixels"
+) -> "list[SentExplanations]":
+    from glasshouse.workflow.use.photo_pieces import with_files
+
+    return [
+        with_files(partial(work, classifier, name, pixels[number : number + 1]))
+        for number, name in enumerate(names)
+    ]
+
+
+def _require_cluster(on: str | None, *, has_photos: bool) -> None:
+    from glasshouse.cluster.connection import require_address
+
+    require_address(on)
+    if on is not None and not has_photos:
+        raise UsageError("--on explains IMAGE files: leave it out with --errors, --layers")
 
 
 def _require_source(named: NamedModel, errors: bool, reread: bool) -> None:
@@ -220,9 +246,13 @@ def _require_source(named: NamedModel, errors: bool, reread: bool) -> None:
     early_checks.reread_run(reread, Path(named.model))
 
 
-def _require_similar(named: NamedModel, similar: bool, *, has_photos: bool) -> None:
-    if similar and not has_photos:
+def _require_photos(
+    named: NamedModel, images: list[Path], similar: bool, *, are_used: bool
+) -> None:
+    if similar and not are_used:
         raise UsageError("--similar is about the IMAGE files: leave it out with --errors, --layers")
+    if not images and are_used:
+        raise UsageError("expected at least one IMAGE to explain, or --errors; got none")
     require_run(named, similar=similar)
 
 
@@ -239,11 +269,6 @@ def _require_arguments(
     early_checks.require_folder_free_of_files(out)
     require_named_methods(methods)
     early_checks.require_class(model, class_name)
-
-
-def _require_something(images: list[Path], *, is_enough: bool) -> None:
-    if not images and not is_enough:
-        raise UsageError("expected at least one IMAGE to explain, or --errors; got none")
 
 
 def _write_mistakes(named: NamedModel, out: Path | None, data_dir: Path | None, json: bool) -> None:

@@ -1,6 +1,7 @@
 """`glasshouse predict`: the most probable classes of images."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,18 +18,21 @@ from glasshouse.cli.options import (
     Model,
     Net,
     Offline,
+    On,
     Sets,
     UseDevice,
     Weights,
     print_json,
 )
-from glasshouse.cli.resemblance import Similar, comparison, require_run
+from glasshouse.cli.photo_work import Place, done_with_photos
+from glasshouse.cli.resemblance import Compare, Similar, comparison, require_run
 from glasshouse.wording import level, percentage
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from glasshouse.data.decode import Pixels
     from glasshouse.models.classifier import Classifier
     from glasshouse.models.conformity import SetRule
     from glasshouse.workflow.use.photo_and_run import Resemblance
@@ -43,6 +47,8 @@ Unknown = Annotated[
 ]
 
 
+# Photos of one piece of work on a cluster.
+_PIECE = 64
 _NO_LABEL = "  no label reaches its threshold"
 
 
@@ -60,6 +66,7 @@ def predict(
     unknown: Unknown = False,
     data_dir: DataDir = None,
     device: UseDevice = "cpu",
+    on: On = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
@@ -69,42 +76,53 @@ def predict(
     Otherwise a prediction set as well: classes of which one is right for 95 % of such images.
     """
     from glasshouse.cli import early_checks
-    from glasshouse.cli.image_paths import end_with_bad_files, image_paths, readable_chunks
+    from glasshouse.cli.image_paths import end_with_bad_files, image_paths
     from glasshouse.cli.progress_bars import say
+    from glasshouse.cluster.connection import require_address
     from glasshouse.errors import BadImage, UsageError
     from glasshouse.models.prediction_sets import SetRequest, describe_rule, rule_of
 
+    require_address(on)
     model, given = model_and_images(model, images, net)
-    named = NamedModel(model, net, weights, class_names, offline, device).checked()
+    place = Place(on, device)
+    named = NamedModel(model, net, weights, class_names, offline, place.device_here).checked()
     if not given:
         raise UsageError("expected at least one IMAGE to classify; got none")
     asked = SetRequest(coverage, sets, class_conditional)
     paths = image_paths(given)
     early_checks.require_images(paths)
     require_run(named, similar=similar, unknown=unknown)
-    from glasshouse.models.predict import logits_of
-
     classifier = classifier_named(named)
     rule = rule_of(classifier.conformity, classifier.thresholds, asked)
     compare = comparison(named, classifier, data_dir, similar=similar, unknown=unknown)
     bad: list[BadImage] = []
     answers = []
-    for names, pixels in readable_chunks(paths, classifier, bad):
-        logits = logits_of(classifier, pixels, ids=[str(name) for name in names])
-        shares = classifier.to_probabilities(logits)
-        compared = [None] * len(names) if compare is None else compare(pixels, logits)
-        for name, row, found in zip(names, shares, compared, strict=True):
-            is_refused = unknown and found is not None and found.familiarity.is_unknown
-            answer = {} if is_refused else _answer(classifier, row, top, rule)
-            more = {} if found is None else found.as_json()
-            answers.append({"image": str(name), **answer, **more})
-            for line in () if json else _lines(answers[-1], found):
-                print(line)
+    for name, logits, found in done_with_photos(
+        place, classifier, paths, partial(_judged, compare), bad, most=_PIECE
+    ):
+        is_refused = unknown and found is not None and found.familiarity.is_unknown
+        shares = classifier.to_probabilities(logits[None])[0]
+        answer = {} if is_refused else _answer(classifier, shares, top, rule)
+        more = {} if found is None else found.as_json()
+        answers.append({"image": str(name), **answer, **more})
+        for line in () if json else _lines(answers[-1], found):
+            print(line)
     if json:
         print_json(answers)
     elif rule is not None and asked.is_explicit:
         say(describe_rule(rule, classifier.class_names))
     end_with_bad_files(bad)
+
+
+def _judged(
+    compare: "Compare | None", classifier: "Classifier", names: "list[Path]", pixels: "Pixels"
+) -> "list[tuple[Path, NDArray[np.float32], Resemblance | None]]":
+    """The logits of some photos and, where that was asked for, what each resembles."""
+    from glasshouse.models.predict import logits_of
+
+    logits = logits_of(classifier, pixels, ids=[str(name) for name in names])
+    found = [None] * len(names) if compare is None else compare(pixels, logits)
+    return list(zip(names, logits, found, strict=True))
 
 
 def _answer(

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 from glasshouse.cluster.versions import Versions, require_versions, version_reader
@@ -67,6 +68,10 @@ class Cluster:
     def put(self, value: object) -> Any:
         """What stands for a value among the arguments of pieces, so that it is sent once."""
         return self.ray.put(value)
+
+    def send_code(self, module: ModuleType) -> None:
+        """Have what is defined in a module sent with its code, as machines cannot import it."""
+        self.ray.cloudpickle.register_pickle_by_value(module)
 
     def begin(self, work: Callable[..., object], *arguments: object) -> Any:
         """Hand out a piece."""

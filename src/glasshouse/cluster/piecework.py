@@ -1,6 +1,7 @@
 """Many pieces of one kind: their results in order, computed here or on a cluster."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from glasshouse.cluster.pieces import Cluster
@@ -29,25 +30,58 @@ def at_the_same_time(
     """
 
     def compute(work: Callable[..., Any], pieces: Sequence[tuple[Any, ...]]) -> list[Any]:
-        waiting = {
-            cluster.begin(work, *arguments): number
-            for number, arguments in enumerate(_sent_once(cluster, pieces))
-        }
-        results: dict[int, Any] = {}
-        try:
-            while waiting:
-                for piece in cluster.ended(list(waiting), _POLL_S):
-                    place = waiting.pop(piece)
-                    results[place] = cluster.result(piece)
-                    on_end(len(results), len(pieces))
-                number = signal_received()
-                if number and waiting:
-                    raise Interrupted("nothing was written; repeat the command", number)
-        finally:
-            cluster.stop(waiting)
-        return [results[number] for number in range(len(pieces))]
+        ended = 0
+
+        def count() -> None:
+            nonlocal ended
+            ended += 1
+            on_end(ended, len(pieces))
+
+        sent = _sent_once(cluster, pieces)
+        results = in_order(
+            cluster, work, sent, most=len(sent), on_end=count, signal_received=signal_received
+        )
+        return list(results)
 
     return compute
+
+
+def in_order(
+    cluster: Cluster,
+    work: Callable[..., Any],
+    pieces: Iterable[tuple[Any, ...]],
+    *,
+    most: int,
+    on_end: Callable[[], None] = lambda: None,
+    signal_received: Callable[[], int | None] = lambda: None,
+) -> Iterator[Any]:
+    """The results of pieces in their order, each as soon as those before it are there.
+
+    most: how many pieces exist at the same time, so that neither they nor their results fill the
+    memory. on_end: called whenever one has ended. Raises what a piece raised, and Interrupted.
+    """
+    rest = enumerate(pieces)
+    waiting: dict[Any, int] = {}
+    results: dict[int, Any] = {}
+    wanted = 0
+    try:
+        while True:
+            while wanted in results:
+                yield results.pop(wanted)
+                wanted += 1
+            for number, arguments in islice(rest, most - len(waiting) - len(results)):
+                waiting[cluster.begin(work, *arguments)] = number
+            if not waiting:
+                return
+            for piece in cluster.ended(list(waiting), _POLL_S):
+                place = waiting.pop(piece)
+                results[place] = cluster.result(piece)
+                on_end()
+            signal = signal_received()
+            if signal and waiting:
+                raise Interrupted("stopped before the end; repeat the command", signal)
+    finally:
+        cluster.stop(waiting)
 
 
 def _sent_once(cluster: Cluster, pieces: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

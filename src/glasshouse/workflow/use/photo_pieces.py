@@ -1,0 +1,165 @@
+"""Photos in pieces on a cluster, each done by a function of a classifier, names and pixels.
+
+The bytes of the files travel, so that no machine of the cluster needs to see the disk that they are
+on, and so do the classifier and what else the function holds.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import Generic, TypeVar
+
+import numpy as np
+from torch import nn
+
+from glasshouse.cluster.folders import Files, read_files, write_files
+from glasshouse.cluster.pieces import Cluster
+from glasshouse.cluster.piecework import in_order
+from glasshouse.data.bit_depth import warn_of_narrow
+from glasshouse.data.decode import Pixels, decode, read_file
+from glasshouse.data.headers import narrow_values
+from glasshouse.errors import BadImage
+from glasshouse.models.classifier import Classifier
+from glasshouse.models.devices import use_device
+from glasshouse.models.preprocessing import preprocess
+from glasshouse.workflow.use.explain_files import Explained
+
+Result = TypeVar("Result")
+Work = Callable[[Classifier, list[Path], Pixels], Iterable[Result]]
+
+# At the same time for each place of the cluster: one that is computed, and one that is sent.
+_AHEAD = 2
+_MOST_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class PhotoJob(Generic[Result]):
+    """What is done with photos: the work of a classifier on a device of the machine that does it.
+
+    work: of the classifier, names, and pixels ``(n, 3, h, w)`` of as many images.
+    """
+
+    classifier: Classifier
+    device: str
+    work: Work[Result]
+
+
+def done_on(
+    cluster: Cluster,
+    job: PhotoJob[Result],
+    paths: Sequence[Path],
+    bad: list[BadImage],
+    *,
+    most: int,
+    signal_received: Callable[[], int | None] = lambda: None,
+) -> Iterator[Result]:
+    """The results of the files in order; those that cannot be read are added to bad.
+
+    most: files of a piece. Raises what the work raises, and Interrupted.
+    """
+    for module in own_modules(job.classifier.net):
+        cluster.send_code(module)
+    sent = cluster.put(job)
+    pieces = ((sent, files) for files in _pieces(paths, most))
+    results = in_order(
+        cluster, _done, pieces, most=_AHEAD * cluster.places, signal_received=signal_received
+    )
+    for found, unread in results:
+        bad += unread
+        yield from found
+
+
+def own_modules(net: nn.Module) -> list[ModuleType]:
+    """The modules with a network's code that are not installed, and others of its folder."""
+    installed = {*packages_distributions(), *sys.stdlib_module_names, "glasshouse"}
+    own = {
+        name: Path(file).parent
+        for name, module in list(sys.modules.items())
+        if name.split(".")[0] not in installed and (file := getattr(module, "__file__", None))
+    }
+    used = {kind.__module__ for layer in net.modules() for kind in type(layer).__mro__}
+    folders = {own[name] for name in used & own.keys()}
+    # What its functions import from other files of the folder is not seen in the network.
+    return [
+        sys.modules[name]
+        for name, folder in sorted(own.items())
+        if any(folder.is_relative_to(each) for each in folders)
+    ]
+
+
+@dataclass(frozen=True)
+class SentExplanations:
+    """What was explained elsewhere of one image, and the files of it by their path in a folder."""
+
+    explained: tuple[Explained, ...]
+    files: Files
+
+    def put_into(self, out: Path) -> tuple[Explained, ...]:
+        """Write the files below a folder; returns what was explained, with their places there."""
+        write_files(self.files, out)
+        return tuple(
+            replace(each, files=tuple(out / path for path in each.files)) for each in self.explained
+        )
+
+
+def with_files(explain: Callable[[Path], Sequence[Explained]]) -> SentExplanations:
+    """What is explained of an image into a folder that is not kept, and its files."""
+    with TemporaryDirectory(prefix="glasshouse-") as place:
+        out = Path(place)
+        inside = (
+            replace(each, files=tuple(path.relative_to(out) for path in each.files))
+            for each in explain(out)
+        )
+        return SentExplanations(tuple(inside), read_files(out))
+
+
+# The bytes of a file, or why it cannot be read, by its path.
+_File = tuple[Path, bytes | BadImage]
+
+
+def _pieces(paths: Sequence[Path], most: int) -> Iterator[list[_File]]:
+    piece: list[_File] = []
+    size = 0
+    for path in paths:
+        data = _read(path)
+        piece.append((path, data))
+        size += len(data) if isinstance(data, bytes) else 0
+        if len(piece) == most or size >= _MOST_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
+
+
+def _read(path: Path) -> bytes | BadImage:
+    try:
+        return read_file(path)
+    except BadImage as error:
+        return error
+
+
+def _done(job: PhotoJob[Result], files: Sequence[_File]) -> tuple[list[Result], list[BadImage]]:
+    read: list[tuple[Path, Pixels]] = []
+    bad: list[BadImage] = []
+    narrow: list[tuple[str, str]] = []
+    for path, data in files:
+        name = str(path)
+        try:
+            if isinstance(data, BadImage):
+                raise data
+            read.append((path, preprocess(decode(data, name=name), job.classifier.preprocessing)))
+        except BadImage as error:
+            bad.append(error)
+        else:
+            narrow += [(name, found)] if (found := narrow_values(data, name)) else []
+    warn_of_narrow(narrow)
+    if not read:
+        return [], bad
+    classifier = use_device(job.classifier, job.device)
+    names = [path for path, _ in read]
+    results = job.work(classifier, names, np.stack([pixels for _, pixels in read]))
+    return list(results), bad
