@@ -14,14 +14,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from base64 import b64decode
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import nbformat
-import torch
 from drawn_figures import DRAWN_FIGURES
 from guide_figures import GUIDE_FIGURES
 from nbclient import NotebookClient
@@ -44,10 +42,6 @@ from studio import (
 
 import glasshouse as gh
 from glasshouse.data.shapes import make_shapes
-from glasshouse.models.pretrained import build_net, find_model
-
-sys.path.insert(0, str(Path(__file__).parent / "hooks"))
-from keras_steps import PAGE, TIMES, read_steps, run_steps
 
 NOTEBOOK = ROOT / "examples" / "tutorial.ipynb"
 WORK = Path(tempfile.gettempdir()) / "glasshouse-figures"
@@ -210,34 +204,6 @@ def tutorial(studio: Studio) -> None:
     (IMAGES / "tutorial.json").write_text(json.dumps(texts, indent=1) + "\n", encoding="utf-8")
 
 
-def times(studio: Studio) -> None:
-    """Processor seconds of the steps on the page "Coming from Keras", with one thread.
-
-    They depend neither on other processes nor on the values of weights: where the published weights
-    of ResNet50 are not on this machine, random ones take their place.
-    """
-    steps = read_steps(PAGE.read_text(encoding="utf-8"))
-    torch.set_num_threads(1)
-    folder = studio.work / "keras"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    Image.open(PHOTO).convert("RGB").save(folder / "photo.jpg")
-    address = Path(find_model("resnet50").weights_url or "")
-    if not (Path(torch.hub.get_dir()) / "checkpoints" / address.name).is_file():
-        os.environ["TORCH_HOME"] = str(folder)
-        (folder / "hub" / "checkpoints").mkdir(parents=True)
-        weights = build_net("resnet50", 1000, {}, seed=0).state_dict()
-        torch.save(weights, folder / "hub" / "checkpoints" / address.name)
-    os.chdir(folder)
-    seconds: dict[str, float] = {}
-    start = time.process_time()
-    for step, what, _ in run_steps(steps, epochs=1, images=2000, chosen=lambda what: True):
-        if what == step.shown:
-            seconds[str(step.number)] = round(time.process_time() - start, 2)
-            TIMES.write_text(json.dumps(seconds, indent=1) + "\n", encoding="utf-8")
-        start = time.process_time()
-
-
 FIGURES: dict[str, Callable[[Studio], None]] = {
     "first-look": first_look,
     "sheets": sheets,
@@ -248,7 +214,6 @@ FIGURES: dict[str, Callable[[Studio], None]] = {
     "service": service,
     "augmentation": augmentation,
     "tutorial": tutorial,
-    "times": times,
     **DRAWN_FIGURES,
     **GUIDE_FIGURES,
 }
@@ -256,15 +221,15 @@ FIGURES: dict[str, Callable[[Studio], None]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "names", nargs="*", help=f"which: {', '.join(FIGURES)}; default: all but times"
-    )
+    parser.add_argument("names", nargs="*", help=f"which: {', '.join(FIGURES)}; default: all")
     parser.add_argument("--work", type=Path, default=WORK, help="folder for runs")
     chosen = parser.parse_args()
+    names = chosen.names or list(FIGURES)
     studio = Studio(chosen.work.resolve())
     studio.work.mkdir(parents=True, exist_ok=True)
     try:
-        for name in chosen.names or [name for name in FIGURES if name != "times"]:
+        for number, name in enumerate(names, 1):
+            print(f"{number} of {len(names)}: {name}", flush=True)
             FIGURES[name](studio)
     finally:
         studio.close()

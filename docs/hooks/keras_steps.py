@@ -1,6 +1,6 @@
 """The steps of the page "Coming from Keras": their Keras calls, and the code that replaces them.
 
-The page shows them, a test runs them on few images, and ``docs/figures.py times`` measures them.
+The page shows them, a test runs them on few images, and ``docs/step_times.py`` measures them.
 """
 
 import ast

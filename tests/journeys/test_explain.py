@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from glasshouse.data.shapes import make_shapes
+from glasshouse.wording import percentage
 from tests.journeys.command import glasshouse_here
 
 TRAIN = [
@@ -15,6 +17,7 @@ TRAIN = [
     "--set", "train.epochs=1", "--set", "data.train_limit=200", "--set", "train.precision=fp32",
 ]  # fmt: skip
 
+NAMES = make_shapes("train", 1).class_names
 Capture = pytest.CaptureFixture[str]
 
 
@@ -61,7 +64,12 @@ def test_one_command_draws_the_activations(run: Path, folder: Path, capsys: Capt
     arguments += ["--tiles", "4", "--shared-scale", "--out", "channels"]
     code, output, errors = glasshouse_here(arguments, capsys)
     assert code == 0, errors
-    assert len([line for line in output.splitlines() if line.endswith(".png")]) == 3
+    first, others = output.splitlines()[-2:]
+    assert Path(first.strip()).is_file()
+    folder, names = Path(first.strip()).parent, others.strip().removeprefix("next to it: ")
+    assert len(names.split(", ")) == 2 and all(
+        (folder / name).is_file() for name in names.split(", ")
+    )
     code, _, errors = glasshouse_here([*arguments, "--channel", "999"], capsys)
     assert code == 2 and "no channel 999" in errors
 
@@ -80,6 +88,26 @@ def test_folders_and_lists_are_explained_and_files_that_cannot_be_read_come_at_t
     names = ["many/a.png", "many/b.png", "many/a.png", "many/b.png", "photo.png"]
     assert [each["image"] for each in json.loads(output)] == names
     assert "words.png: not an image" in errors and "nowhere.png: the file does not" in errors
+
+
+def test_each_map_has_a_line_and_an_explained_class_its_own_probability(
+    run: Path, capsys: Capture
+) -> None:
+    arguments = ["explain", "run", "photo.png", "--method", "grad-cam", "--method", "guided"]
+    _, output, _ = glasshouse_here([*arguments, "--out", "why", "--json"], capsys)
+    answer = json.loads(output)[0]
+    least = min(set(NAMES) - {answer["predicted"]})
+    arguments += ["--out", "why-not", "--class", least]
+    code, output, errors = glasshouse_here([*arguments, "--json"], capsys)
+    assert code == 0, errors
+    other = json.loads(output)[0]
+    assert other["explained"] == least and other["explained_probability"] < other["probability"]
+    _, output, _ = glasshouse_here(arguments, capsys)
+    lines = [line.strip() for line in output.splitlines()]
+    assert f"explained: {least} ({percentage(other['explained_probability'])})" in lines
+    assert [line.split()[0] for line in lines if line.startswith(("grad-cam ", "guided "))] == [
+        "grad-cam", "guided",
+    ]  # fmt: skip
 
 
 def test_layers_are_listed_without_an_image(run: Path, capsys: Capture) -> None:

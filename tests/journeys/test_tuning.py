@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from glasshouse.cli.lr_find import _recommendation
 from glasshouse.recipe import load_recipe
+from glasshouse.schedule_settings import OneCycle
+from glasshouse.settings import TrainSettings
 from glasshouse.workflow.train import time_budget, time_plan
 from tests.journeys.command import LONGEST_S, glasshouse, glasshouse_here, start, wait_for_file
 
@@ -36,7 +39,9 @@ def test_lr_find_suggests_a_rate_and_draws_the_curve(tmp_path: Path, capsys: Cap
     common = ["lr-find", "digits", *SMALL, "--seeds", "2", "--steps", "60"]
     text = output_of(capsys, *common, "--out", image)
     assert "valley" in text
-    assert "use " in text
+    *_, verdict, recommended = text.strip().splitlines()
+    assert verdict.startswith("minimum/10 suggests ")
+    assert recommended.startswith("for small-cnn, use train.lr=") and "maximum" not in recommended
     assert image.read_bytes().startswith(b"\x89PNG")
     curve = json.loads(output_of(capsys, *common, "--rule", "steepest", "--json", "--out", "-"))
     assert curve["suggestion"] == curve["suggestions"]["steepest"]
@@ -48,6 +53,8 @@ def test_lr_find_suggests_a_rate_and_draws_the_curve(tmp_path: Path, capsys: Cap
         )
     )
     assert peak["auto_lr"] == peak["max_lr"] > peak["suggestion"]
+    rising = TrainSettings(lr=0.002, schedule=OneCycle())
+    assert "use train.lr=0.002, the maximum of its one_cycle" in _recommendation(rising, "fast")
     assert "valley" in glasshouse_here([*common, "--rule", "vally"], capsys)[2]
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from glasshouse.data.decode import Pixels
     from glasshouse.errors import BadImage
+    from glasshouse.explanation.nouns import Explanation
     from glasshouse.explanation.pipeline import MapRequest
     from glasshouse.models.classifier import Classifier
     from glasshouse.workflow.use.explain_files import Explained, ExplainRequest
@@ -316,25 +317,33 @@ def _print_answers(answers: "Iterator[Explained]", json: bool) -> None:
 
 
 def _lines(answer: "Explained") -> "Iterator[str]":
-    from glasshouse.explanation.trust.hiding import HIDING
-    from glasshouse.explanation.trust.lead import verdict_on
     from glasshouse.models.prediction_sets import set_line
 
     if answer.is_multi_label:
         yield f"{answer.image}: {answer.predicted}"
-        yield f"  explained: {answer.explained} ({percentage(answer.probability, 1)})"
     else:
-        yield f"{answer.image}: {answer.predicted} ({percentage(answer.probability, 1)})"
-    if answer.explained != answer.predicted and not answer.is_multi_label:
-        yield f"  explained: {answer.explained}"
+        yield f"{answer.image}: {answer.predicted} ({percentage(answer.probability)})"
+    if answer.explained != answer.predicted or answer.is_multi_label:
+        yield f"  explained: {answer.explained} ({percentage(answer.explained_probability)})"
     if answer.sets is not None:
         yield f"  {set_line(answer.sets, 0)}"
     if answer.resemblance is not None:
         yield from (f"  {line}" for line in answer.resemblance.lines(is_answered=True))
-    for each in answer.explanations:
-        yield from (f"  {c.words} ({each.method})" for c in each.checks if c.name == HIDING)
-    for each in answer.explanations:
-        said = (c for c in each.checks if c.name != HIDING)
-        doubts = [c.words for c in said if c.verdict == "doubtful" or c.is_open]
-        yield f"  {each.method}: {' '.join([*doubts, *each.warnings]) or verdict_on(each)}"
-    yield from (f"  {path}" for path in answer.files if path.suffix == ".png")
+    yield from (f"  {line}" for line in _lines_of_maps(answer.explanations))
+    first, *others = [path for path in answer.files if path.suffix == ".png"]
+    yield f"  {first}"
+    if others:
+        yield f"  next to it: {', '.join(path.name for path in others)}"
+
+
+def _lines_of_maps(explanations: "Sequence[Explanation]") -> "Iterator[str]":
+    """What hiding the marked area does, then a line per map; the numbers are in page.json."""
+    from glasshouse.explanation.draw.sheet_words import line_of_checks, warnings_of
+    from glasshouse.explanation.trust.hiding import HIDING
+
+    for each in explanations:
+        yield from (f"{c.words} ({each.method})" for c in each.checks if c.name == HIDING)
+    width = max((len(each.method) for each in explanations), default=0)
+    for each in explanations:
+        yield f"{each.method:{width}}  {line_of_checks(each)}"
+    yield from warnings_of(explanations)

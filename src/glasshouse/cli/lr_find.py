@@ -79,7 +79,7 @@ def lr_find(
     else:
         print(format_curve(curve))
         if found is not None:
-            print(_describe_auto(found, settings.name))
+            print(_recommendation(found, settings.name))
     if image is not None:
         write_curve_image(curve, image)
         say(f"curve: {image}")
@@ -87,18 +87,16 @@ def lr_find(
         raise typer.Exit(3)
 
 
-def _describe_auto(found: "TrainSettings", recipe: str) -> str:
-    return (
-        f"train.lr=auto would use {found.peak_lr:.3g}, because the schedule of {recipe} is "
-        f"{found.schedule.type}"
-    )
+def _recommendation(found: "TrainSettings", recipe: str) -> str:
+    """One rate for the recipe as it is: a schedule that rises and falls has a higher one."""
+    kind = found.schedule.type
+    peak = f", the maximum of its {kind} schedule" if kind in ("one_cycle", "triangular") else ""
+    return f"for {recipe}, use train.lr={found.peak_lr:.3g}{peak}; train.lr=auto finds it by itself"
 
 
 def format_curve(curve: "LrCurve") -> str:
     """The suggestion of each rule, the bounds for cyclical schedules and the verdict."""
     lines = [f"{rule:<11} {lr:.3g}" for rule, lr in curve.suggestions.items()]
-    if curve.band is not None:
-        lines.append(f"{'band':<11} {curve.band[0]:.3g} to {curve.band[1]:.3g} ({curve.rule})")
     if curve.base_lr is not None and curve.max_lr is not None:
         lines.append(f"{'cyclical':<11} base {curve.base_lr:.3g}, max {curve.max_lr:.3g}")
         lines.append(f"{'one-cycle':<11} max {curve.max_lr:.3g}")

@@ -26,7 +26,6 @@ EXAMPLES = "right-and-wrong.png"
 SHARED: Final = "integrated-gradients"
 # The eyes and the nose in the 32 x 32 pixels that the network sees: left, top, right, bottom.
 _FACE = ((6, 9, 14, 16), (22, 11, 29, 18), (16, 23, 24, 29))
-_OPEN = "the lead over random pixels is so small that it may be chance"
 _REASONS = {
     "empty": "the map is empty",
     "faithfulness": "hiding the marked pixels changes the answer no more than hiding random ones",
@@ -118,8 +117,10 @@ def _problem(explanation: "Explanation") -> str | None:
     doubts = doubts_of(explanation)
     if doubts:
         return _REASONS.get(doubts[0], doubts[0])
-    if any(check.is_open for check in explanation.checks):
-        return _OPEN
+    # "Cannot be judged: the reason (its numbers)."
+    reasons = [check.words.split(": ", 1)[1] for check in explanation.checks if check.is_open]
+    if reasons:
+        return reasons[0].split(" (")[0].rstrip(".")
     return _COARSE if explanation.warnings else None
 
 
@@ -199,6 +200,8 @@ def _sentences(is_right: bool, example: "Example | None") -> str:
 
 
 def _verdict(example: "Example") -> str:
+    from glasshouse.explanation.trust.lead import doubts_of
+
     on_object = example.on_object >= 0.5
     if example.is_right:
         reason = "for the right reason" if on_object else "but not because of the object alone"
@@ -209,7 +212,8 @@ def _verdict(example: "Example") -> str:
     problem = _problem(example.explanation)
     if problem is None:
         return f"So {reason}."
-    return f"So perhaps {reason}; but this map failed a check, because\n    {problem}."
+    doubt = "failed a check" if doubts_of(example.explanation) else "is not beyond doubt"
+    return f"So perhaps {reason}; but this map {doubt}, because\n    {problem}."
 
 
 def _show_next_steps(run: Path) -> None:

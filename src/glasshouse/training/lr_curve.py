@@ -250,7 +250,7 @@ def _verdict(curve: LrCurve, usable: Losses) -> str:
     low, high = curve.band
     spread = f", {low:.2g} to {high:.2g} over {len(usable)} seeds" if len(usable) > 1 else ""
     doubts = _doubts(curve, usable)
-    return "; ".join([f"use {curve.suggestion:.2g} (rule {curve.rule}{spread})", *doubts])
+    return "; ".join([f"{curve.rule} suggests {curve.suggestion:.2g}{spread}", *doubts])
 
 
 def _doubts(curve: LrCurve, usable: Losses) -> list[str]:

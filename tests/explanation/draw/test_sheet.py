@@ -9,6 +9,7 @@ from glasshouse.explanation.draw.sheet import classes_shown, draw_sheet
 from glasshouse.explanation.draw.sheet_words import (
     described_page,
     grouped,
+    line_of_checks,
     method_titles,
     notes_of,
     short_checks,
@@ -16,6 +17,7 @@ from glasshouse.explanation.draw.sheet_words import (
 from glasshouse.explanation.draw.tiles import draw_activations, draw_channel
 from glasshouse.explanation.methods import METHODS, QUESTIONS
 from glasshouse.explanation.nouns import Activations, Check, Explanation, ExplanationPage
+from glasshouse.explanation.trust.hiding import HIDING
 from glasshouse.explanation.trust.lead import verdict_on
 from tests.explanation.nets import NAMES, some_images
 
@@ -99,9 +101,19 @@ def test_a_doubt_is_told_in_a_few_words_and_so_is_that_there_is_none() -> None:
     assert short_checks(unsure) == [("note", "faithfulness: cannot be judged")]
     assert verdict_on(unsure) == "no doubts, but faithfulness cannot be judged"
     assert [verdict_on(each) for each in (plain, good, bad)] == [
-        "not checked", "passed all checks", "failed 1 of its checks"
+        "not checked", "passed all checks", "failed 1 of 2 checks"
     ]  # fmt: skip
-    assert short_checks(bad) == [("doubtful", "hardly depends on the class")]
+    stable = "hardly changes when the last layer is random"
+    assert short_checks(bad) == [("doubtful", stable)]
+    # What could not be judged is not among the checks that were passed or failed.
+    assert line_of_checks(good) == "passed all checks"
+    open_too = replace(bad, checks=(*bad.checks, untold))
+    expected = f"failed 1 of 2 checks: {stable}; faithfulness: cannot be judged"
+    assert line_of_checks(open_too) == expected
+    hidden = Check(HIDING, (0.9, 0.9), "doubtful", "Hiding the marked area makes it more certain.")
+    assert line_of_checks(replace(good, checks=(*good.checks, hidden))) == "passed all checks"
+    empty = replace(plain, checks=(Check("empty", (0.0,), "doubtful", "..."),))
+    assert line_of_checks(empty) == "empty: it marks nothing"
 
 
 def test_sheets_and_single_maps_are_drawn_for_any_number_of_maps_and_equal_bytes() -> None:

@@ -1,6 +1,6 @@
 """What a sheet says of an image and of its maps, as text without any drawing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from glasshouse.data.targets import joined_names
@@ -8,7 +8,7 @@ from glasshouse.explanation.methods import METHODS, QUESTIONS
 from glasshouse.explanation.nouns import Explanation, ExplanationPage, class_name_at, target_name
 from glasshouse.explanation.page_sets import sets_of_page
 from glasshouse.explanation.trust.hiding import ELSEWHERE, HIDING
-from glasshouse.explanation.trust.lead import lead_of
+from glasshouse.explanation.trust.lead import doubts_of, lead_of, verdict_on
 from glasshouse.explanation.trust.sanity import is_same_map
 from glasshouse.models.predict import predicted_classes, to_probabilities
 from glasshouse.models.prediction_sets import set_line
@@ -21,9 +21,9 @@ MARKS = {
 }
 # Under a small map, each doubt in a few words; the record of the page has the numbers.
 _DOUBTS = {
-    "random head": "hardly depends on the class",
+    "random head": "hardly changes when the last layer is random",
     "edges": "resembles an edge detector",
-    "faithfulness": "marks no more than random pixels or edges would",
+    "faithfulness": "what it marks matters no more than random pixels or edges",
     "empty": "empty: it marks nothing",
 }
 _CHECKS_SAID = (
@@ -97,7 +97,6 @@ def method_titles(same: Sequence[Explanation]) -> str:
 def short_checks(explanation: Explanation) -> list[tuple[str, str]]:
     """Each doubt about a map in a few words, or that there is none; (verdict, words)."""
     checks = [c for c in explanation.checks if c.name not in (HIDING, ELSEWHERE)]
-    doubts = [("doubtful", _DOUBTS[c.name]) for c in checks if c.verdict == "doubtful"]
     # The sentence of a note begins with what it says in short.
     notes = [
         ("note", f"{c.name}: cannot be judged" if c.is_open else c.words.split(":")[0].lower())
@@ -106,21 +105,40 @@ def short_checks(explanation: Explanation) -> list[tuple[str, str]]:
     ]
     if not checks:
         return []
+    doubts = [("doubtful", _DOUBTS[name]) for name in doubts_of(explanation)]
     return [*doubts, *notes] or [("good", "passed all checks")]
+
+
+def line_of_checks(explanation: Explanation) -> str:
+    """What the checks say of a map, such as "failed 1 of 3 checks: resembles an edge detector"."""
+    verdict = verdict_on(explanation)
+    if not doubts_of(explanation) or verdict == _DOUBTS["empty"]:
+        return verdict
+    return f"{verdict}: {'; '.join(words for _, words in short_checks(explanation))}"
 
 
 def notes_of(explanations: Sequence[Explanation]) -> list[str]:
     """The notes and warnings of all maps, each once, with the methods that it applies to."""
-    methods: dict[str, list[str]] = {}
-    for explanation in explanations:
-        for sentence in (*explanation.warnings, *explanation.notes):
-            methods.setdefault(sentence, []).append(METHODS[explanation.method].title)
     lines = [_CHECKS_SAID] if any(each.checks for each in explanations) else []
     first = lead_of(explanations)
     same = [each for each in explanations if each is not first and is_same_map(each, first)]
     if same:
         lines.append(f"Identical to the map to begin with: {method_titles(same)}.")
-    for sentence, names in methods.items():
-        whom = "" if sentence.startswith("Layer: ") else f"{', '.join(names)}: "
-        lines.append(whom + sentence)
-    return lines
+    said = ((each, (*each.warnings, *each.notes)) for each in explanations)
+    return [*lines, *_each_once(said)]
+
+
+def warnings_of(explanations: Sequence[Explanation]) -> list[str]:
+    """The warnings of all maps, each once, with the methods that it applies to."""
+    return _each_once((each, each.warnings) for each in explanations)
+
+
+def _each_once(said: Iterable[tuple[Explanation, Sequence[str]]]) -> list[str]:
+    titles: dict[str, list[str]] = {}
+    for explanation, sentences in said:
+        for sentence in sentences:
+            titles.setdefault(sentence, []).append(METHODS[explanation.method].title)
+    return [
+        sentence if sentence.startswith("Layer: ") else f"{', '.join(names)}: {sentence}"
+        for sentence, names in titles.items()
+    ]

@@ -6,6 +6,7 @@ from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.methods import CLASSLESS
 from glasshouse.explanation.nouns import Explanation
 from glasshouse.explanation.trust.hiding import HIDING
+from glasshouse.wording import pluralize
 
 # Maps of regions come first, because a person can see what they mark; those that hardly depend on
 # the class come last.
@@ -33,13 +34,16 @@ def doubts_of(explanation: Explanation) -> tuple[str, ...]:
 
 
 def verdict_on(explanation: Explanation) -> str:
-    """All checks of a map in a few words, for example "passed all checks"."""
-    doubts = len(doubts_of(explanation))
+    """All checks of a map in a few words, for example "failed 1 of 3 checks"."""
+    doubts = doubts_of(explanation)
+    judged = [c for c in explanation.checks if c.verdict != "note" and c.name != HIDING]
+    if doubts == ("empty",) and len(judged) == 1:
+        return "empty: it marks nothing"
     if doubts:
-        return f"failed {doubts} of its checks"
-    unjudged = [check.name for check in explanation.checks if check.is_open]
+        return f"failed {len(doubts)} of {pluralize(len(judged), 'check')}"
+    unjudged = " and ".join(check.name for check in explanation.checks if check.is_open)
     if unjudged:
-        return f"no doubts, but {' and '.join(unjudged)} cannot be judged"
+        return f"no doubts, but {unjudged} cannot be judged"
     return "passed all checks" if explanation.checks else "not checked"
 
 

@@ -59,8 +59,9 @@ class ExplainRequest:
 class Explained:
     """One image's result: its prediction, the explained class, and the files written.
 
-    Where an image may have several labels, predicted names all that are predicted, probability is
-    that of the explained label, and an image has a result for each predicted label. sets: its
+    explained_probability: that of the explained class. Where an image may have several labels,
+    predicted names all that are predicted, both probabilities are those of the explained label,
+    and an image has a result for each predicted label. sets: its
     prediction set, where the classifier has them. resemblance: to the images of the classifier's
     run, where that was asked for.
     """
@@ -69,6 +70,7 @@ class Explained:
     predicted: str
     probability: float
     explained: str
+    explained_probability: float
     is_multi_label: bool
     files: tuple[Path, ...]
     explanations: tuple[Explanation, ...]
@@ -136,6 +138,7 @@ def as_json(explained: Explained) -> dict[str, Any]:
         "predicted": explained.predicted,
         "probability": round(explained.probability, 6),
         "explained": explained.explained,
+        "explained_probability": round(explained.explained_probability, 6),
         **({} if explained.sets is None else {"prediction_set": set_json(explained.sets, 0)}),
         **({} if explained.resemblance is None else explained.resemblance.as_json()),
         "files": [str(path) for path in explained.files],
@@ -157,16 +160,18 @@ def _written(
     files += save_page(page, folder, classifier)
     shares = to_probabilities(page.logits[0], page.temperature, page.thresholds)
     best = int(shares.argmax())
+    own = int(page.explanations[0].targets[0]) if page.explanations else best
     predicted = class_name_at(page.class_names, best)
     if page.thresholds is not None:
         found = predicted_classes(shares, page.class_names, 0, page.thresholds)
         predicted = joined_names([str(each["class"]) for each in found])
-        best = int(page.explanations[0].targets[0]) if page.explanations else best
+        best = own
     return Explained(
         image=name,
         predicted=predicted,
         probability=float(shares[best]),
         explained=target_name(page.explanations[0], 0) if page.explanations else predicted,
+        explained_probability=float(shares[own]),
         is_multi_label=page.thresholds is not None,
         files=tuple(files),
         explanations=page.explanations,
