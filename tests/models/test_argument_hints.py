@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_images
 from torch import nn
 
 from glasshouse.data.decode import decode
-from glasshouse.models.argument_hints import argument_hint
+from glasshouse.models.argument_hints import argument_hint, undecided_note
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.known_names import EXAMPLE_PHOTO
 from glasshouse.models.preprocessing import preprocess, scale
@@ -56,7 +56,8 @@ def test_another_normalisation_than_the_recorded_one_is_told_with_the_arguments_
 ) -> None:
     hint = argument_hint(named(usual, key), Path("resnet18.safetensors"))
     assert hint is not None and "recorded under another mean and std" in hint
-    assert hint.endswith("use resnet18:mean=0.449,std=0.226")
+    # A bare name would be torchvision's network.
+    assert hint.endswith("use timm/resnet18:mean=0.449,std=0.226")
 
 
 @pytest.mark.parametrize("key", LEVELS)
@@ -66,7 +67,7 @@ def test_weights_recorded_under_another_normalisation_than_the_usual_one_are_tol
     usual = create("timm/resnet18", weights="none").classifier.preprocessing
     hint = argument_hint(replace(other, preprocessing=usual), Path("w.pth"))
     wanted = {"0.5": "mean=0.5,std=0.5", "0..1": "mean=0,std=1"}[key]
-    assert hint is not None and hint.endswith(f"use resnet18:{wanted}")
+    assert hint is not None and hint.endswith(f"use timm/resnet18:{wanted}")
 
 
 def test_untrained_statistics_say_nothing() -> None:
@@ -99,9 +100,57 @@ def test_the_config_of_timm_next_to_the_file_decides(tmp_path: Path) -> None:
     classifier = create("mobilenetv3_small_100", weights="none").classifier
     hint = argument_hint(classifier, tmp_path / "model.safetensors")
     assert hint is not None and "config.json" in hint
-    assert hint.endswith("use mobilenetv3_small_100:pad_type=same,mean=0.5,std=0.5")
+    assert hint.endswith("use tf_mobilenetv3_small_100")
     own = create("tf_mobilenetv3_small_100", weights="none").classifier
     assert argument_hint(own, tmp_path / "model.safetensors") is None
+    config["mean"] = [0.0, 0.0, 0.0]
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    hint = argument_hint(classifier, tmp_path / "model.safetensors")
+    assert hint is not None and hint.endswith("use tf_mobilenetv3_small_100:mean=0,std=0.5")
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("w.pth", "fits mobilenetv3_small_100 and tf_mobilenetv3_small_100"),
+        ("runs/mobilenetv3-small-100.pth", ""),  # its name decides, here and below
+        ("timm--tf-mobilenetv3-small-100/model.safetensors", "its name says that it comes"),
+    ],
+)
+def test_a_file_that_fits_two_networks_is_told_unless_its_path_says_which(
+    path: str, found: str
+) -> None:
+    classifier = recorded(create("mobilenetv3_small_100", weights="none").classifier)
+    file = Path(path)
+    said = argument_hint(classifier, file) or undecided_note(classifier, file) or ""
+    assert found in said and bool(said) == bool(found)
+    assert not said or said.endswith("use tf_mobilenetv3_small_100")
+    same = create("mobilenetv3_small_100:pad_type=same", weights="none").classifier
+    assert undecided_note(same, file) is None
+    own = create("tf_mobilenetv3_small_100", weights="none").classifier
+    assert argument_hint(own, file) is None and undecided_note(own, file) is None
+
+
+def test_statistics_of_tensorflow_s_levels_name_its_network_whole() -> None:
+    """Padding leaves no trace, but its networks of these shapes have other levels as well."""
+    theirs = recorded(create("tf_mobilenetv3_small_100", weights="none").classifier)
+    plain = create("mobilenetv3_small_100", weights="none").classifier
+    plain.net.load_state_dict(theirs.net.state_dict())
+    hint = argument_hint(plain, Path("w.pth"))
+    assert hint is not None and "recorded under another mean and std" in hint
+    assert hint.endswith("use tf_mobilenetv3_small_100")
+
+
+def test_folded_batch_normalisation_leaves_nothing_to_check_and_is_told() -> None:
+    folded = create("mobilenetv2_100", weights="none").classifier
+    note = undecided_note(folded, Path("w.pth"))
+    assert note is not None and "is folded into its convolutions" in note
+    assert note.endswith("use mobilenetv2_100:pad_type=same,mean=0.5,std=0.5")
+    assert undecided_note(recorded(folded), Path("w.pth")) is None
+    given = create("mobilenetv2_100:pad_type=same", weights="none").classifier
+    assert undecided_note(given, Path("w.pth")) is None
+    for name in ("timm/resnet18", "resnet18"):  # has no such argument
+        assert undecided_note(create(name, weights="none").classifier, Path("w.pth")) is None
 
 
 @pytest.mark.parametrize("name", ["resnet18.safetensors", "artful.pth", "outfit_tfx.pth"])

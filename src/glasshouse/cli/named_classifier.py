@@ -164,8 +164,12 @@ def warn_of_weights(recipe: "Recipe") -> None:
 
 def _warn(classifier: "Classifier", weights: Path) -> None:
     from glasshouse.cli.progress_bars import say
-    from glasshouse.models.argument_hints import argument_hint
+    from glasshouse.models.argument_hints import argument_hint, undecided_note
 
     hint = argument_hint(classifier, weights)
     if hint is not None:
         say(f"warning: {hint}")
+        return
+    note = undecided_note(classifier, weights)
+    if note is not None:
+        say(f"note: {note}")

@@ -18,11 +18,11 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 
 from glasshouse.data.decode import decode
-from glasshouse.errors import StorageError
+from glasshouse.errors import ModelError, StorageError
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.known_names import EXAMPLE_PHOTO
 from glasshouse.models.preprocessing import Preprocessing, preprocess, scale
-from glasshouse.models.pretrained import preprocessing_of
+from glasshouse.models.pretrained import bare_net, library_of, network_names, preprocessing_of
 from glasshouse.storage import read_json
 
 _Levels = tuple[float, float, float]
@@ -52,26 +52,102 @@ def argument_hint(classifier: Classifier, weights: Path) -> str | None:
     use. Returns a sentence with the name and arguments to use.
     """
     architecture = classifier.architecture or {}
-    name = str(architecture.get("pretrained", "")).rpartition("/")[2].partition(".")[0]
+    full = str(architecture.get("pretrained", ""))
     given = dict(architecture.get("arguments", {}))
     config = _config_near(weights)
-    wanted: dict[str, str] = {}
-    is_tf = _is_from_tensorflow(config, weights) and not name.startswith("tf_")
-    if is_tf and given.get("pad_type") != "same" and architecture["pretrained"].startswith("timm/"):
-        wanted["pad_type"] = "same"
+    twin = _tensorflow_twin(full)
+    is_tf = _is_from_tensorflow(config, weights, twin) and not _bare(full).startswith("tf_")
     levels, reason = _levels(classifier, config, is_tf=is_tf)
-    if levels is not None:
-        wanted.update(_parts(levels))
-    if not wanted:
+    pads_otherwise = is_tf and given.get("pad_type") != "same" and full.startswith("timm/")
+    fits_twin = twin is not None and levels is not None and _are_usual(levels, twin)
+    if twin is not None and (pads_otherwise or fits_twin):
+        # It has TensorFlow's padding, normalisation and epsilon, all at once.
+        kept = {key: value for key, value in given.items() if key != "pad_type"}
+        wanted = {} if levels is None or fits_twin else _parts(levels)
+        use = _with_arguments(twin, {**kept, **wanted})
+    elif pads_otherwise or levels is not None:
+        wanted = {"pad_type": "same"} if pads_otherwise else {}
+        wanted |= {} if levels is None else _parts(levels)
+        # What was given stays, so that the whole can be pasted.
+        use = _with_arguments(_shown(full), {**given, **_given_levels(classifier, full), **wanted})
+    else:
         return None
-    # What was given stays, so that the whole can be pasted.
-    whole = {**given, **_given_levels(classifier, architecture["pretrained"]), **wanted}
-    arguments = ",".join(f"{key}={value}" for key, value in whole.items())
-    why = ", and ".join(filter(None, (_why_tf(config) if "pad_type" in wanted else "", reason)))
+    why = ", and ".join(filter(None, (_why_tf(config) if pads_otherwise else "", reason)))
     return (
-        f"{weights.name} loads into {name}, but {why}. Its predictions are probably wrong; use "
-        f"{name}:{arguments}"
+        f"{weights.name} loads into {_bare(full)}, but {why}. Its predictions are probably wrong; "
+        f"use {use}"
     )
+
+
+def undecided_note(classifier: Classifier, weights: Path) -> str | None:
+    """What a weights file of timm may need, where neither the file nor its place can tell.
+
+    TensorFlow's networks have the shapes of those without ``tf_``, and pad differently. Where batch
+    normalisation was folded into the convolutions, as converters do, no statistics are left to
+    check. None where the path, timm's config.json or the arguments decide.
+    """
+    architecture = classifier.architecture or {}
+    full = str(architecture.get("pretrained", ""))
+    given = architecture.get("arguments", {})
+    is_decided = "pad_type" in given or _bare(full).startswith("tf_") or _config_near(weights)
+    if not full.startswith("timm/") or is_decided:
+        return None
+    twin = _tensorflow_twin(full)
+    if twin is not None and _bare(full) not in _plain(weights):
+        return (
+            f"{weights.name} fits {_bare(full)} and {twin}, which pads differently, and nothing in "
+            f"it says which; if it comes from TensorFlow, use {twin}"
+        )
+    if _takes_padding(full) and _is_folded(classifier.net):
+        wanted = {**given, "pad_type": "same", **_parts("mean=0.5,std=0.5")}
+        return (
+            f"the batch normalisation of {weights.name} is folded into its convolutions, so that "
+            "neither padding nor mean and std can be checked; if it comes from TensorFlow, use "
+            f"{_with_arguments(_shown(full), wanted)}"
+        )
+    return None
+
+
+def _takes_padding(name: str) -> bool:
+    try:
+        bare_net(name, None, {"pad_type": "same"})
+    except ModelError:
+        return False
+    return True
+
+
+def _is_folded(net: nn.Module) -> bool:
+    """Whether the first batch normalisation has placeholders for statistics."""
+    first = next((m for m in net.modules() if isinstance(m, nn.BatchNorm2d)), None)
+    return first is not None and first.running_mean is not None and not first.running_mean.any()
+
+
+def _bare(name: str) -> str:
+    return name.rpartition("/")[2].partition(".")[0]
+
+
+def _shown(name: str) -> str:
+    """The name to use: with its library where the other one has a network of that name."""
+    bare = _bare(name)
+    return (
+        bare if name.startswith(f"{library_of(bare)[0]}/") else f"{name.partition('/')[0]}/{bare}"
+    )
+
+
+def _tensorflow_twin(name: str) -> str | None:
+    """timm's network of the same shapes whose weights come from TensorFlow, if it has one."""
+    twin = f"tf_{_bare(name)}"
+    return twin if name.startswith("timm/") and twin in network_names() else None
+
+
+def _are_usual(levels: str, name: str) -> bool:
+    usual = preprocessing_of(name)
+    return levels == _as_arguments((usual.mean, usual.std))
+
+
+def _with_arguments(name: str, arguments: Mapping[str, Any]) -> str:
+    listed = ",".join(f"{key}={value}" for key, value in arguments.items())
+    return f"{name}:{listed}" if listed else name
 
 
 def _given_levels(classifier: Classifier, name: str) -> dict[str, str]:
@@ -123,10 +199,17 @@ def _config_near(weights: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) and "architecture" in found else {}
 
 
-def _is_from_tensorflow(config: Mapping[str, Any], weights: Path) -> bool:
+def _is_from_tensorflow(config: Mapping[str, Any], weights: Path, twin: str | None) -> bool:
     if config:
         return str(config["architecture"]).startswith("tf_")
-    return _FROM_TENSORFLOW.search(weights.name.lower().replace("-", "_")) is not None
+    if twin is not None and twin in _plain(weights):
+        return True
+    return _FROM_TENSORFLOW.search(_plain(Path(weights.name))) is not None
+
+
+def _plain(weights: Path) -> str:
+    """A path as names of networks are written; the folders may have them as well."""
+    return str(weights).lower().replace("-", "_")
 
 
 def _why_tf(config: Mapping[str, Any]) -> str:
@@ -191,9 +274,9 @@ def _misfits(classifier: Classifier) -> dict[str, float] | None:
     None for a network without batch normalisation, or with placeholders for its statistics.
     """
     first = next((m for m in classifier.net.modules() if isinstance(m, nn.BatchNorm2d)), None)
-    if first is None or first.running_mean is None or first.running_var is None:
+    if first is None or first.running_var is None or _is_folded(classifier.net):
         return None
-    if not first.running_mean.any() or not (first.running_var > 0).all():
+    if not (first.running_var > 0).all():
         return None
     found = {}
     for key, preprocessing in _candidates(classifier):
