@@ -1,13 +1,16 @@
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from glasshouse.data.images import Splits, take
 from glasshouse.errors import NoUsableRate, UsageError
 from glasshouse.settings import TrainSettings
+from glasshouse.training import finder
 from glasshouse.training.finder import RangeTest, _guess_loss, find_lr, with_found_rate
 from glasshouse.training.lr_curve import (
     curve_from_json,
@@ -216,10 +219,13 @@ def test_the_loss_of_guessing_follows_the_class_weights(
 def test_wrong_arguments_are_named(tiny_net: nn.Module, tiny_splits: Splits) -> None:
     with pytest.raises(UsageError, match="Did you mean 'valley'"):
         find_lr(tiny_net, setup(tiny_splits, settings()), rule="vally")
-    with pytest.raises(UsageError, match="0 < start < end"):
-        RangeTest(start=1.0, end=0.1).rates(settings())
-    with pytest.raises(UsageError, match="20 steps"):
-        RangeTest(steps=3)
+    for start, end in ((1.0, 0.1), (0.1, 0.1), (0.0, 0.1), (-1.0, 0.1), (1.0, None), (None, 1e-6)):
+        with pytest.raises(UsageError, match=r"expected 0 < start < end, received start=.* and"):
+            RangeTest(start=start, end=end).rates(settings())
+    for steps, seeds in ((19, 1), (20, 0)):
+        with pytest.raises(UsageError, match=f"received steps={steps}, seeds={seeds}"):
+            RangeTest(steps=steps, seeds=seeds)
+    assert RangeTest(steps=20, seeds=1).steps == 20
 
 
 def test_steps_cover_the_useful_range_of_the_optimizer() -> None:
@@ -227,7 +233,15 @@ def test_steps_cover_the_useful_range_of_the_optimizer() -> None:
     assert (adam[0], adam[-1]) == pytest.approx((1e-5, 0.1))
     assert (sgd[0], sgd[-1]) == pytest.approx((1e-4, 10))
     assert len(adam) == len(sgd) == 100
-    assert RangeTest(end=1.0).rates(settings(optimizer="adam"))[-1] == pytest.approx(1)
+    for name, low, high in (("adam", 1e-5, 0.1), ("sgd", 1e-4, 10)):
+        given = RangeTest(start=1e-3, steps=20).rates(settings(optimizer=name))
+        assert given.tolist() == pytest.approx(np.geomspace(1e-3, high, 20).tolist())
+        given = RangeTest(end=0.05, steps=20).rates(settings(optimizer=name))
+        assert given.tolist() == pytest.approx(np.geomspace(low, 0.05, 20).tolist())
+    # One of the user's own may be of either kind.
+    rates = RangeTest().rates(settings(), any_optimizer=True)
+    assert (rates[0], rates[-1]) == pytest.approx((1e-5, 10))
+    assert (RangeTest().steps, RangeTest().seeds) == (100, 3)
 
 
 def test_noise_alone_is_not_a_valley() -> None:
@@ -289,3 +303,80 @@ def test_a_cyclical_schedule_rises_at_least_to_four_times_its_lowest_rate() -> N
     early = read_curve(LRS, textbook(-4.0, -0.5)[None], "valley", guess_loss=2.3)
     assert early.max_lr is not None and early.base_lr is not None
     assert early.base_lr < early.max_lr / 100
+
+
+def test_each_seed_takes_as_many_steps_and_says_so(
+    tiny_net: nn.Module, tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[tuple[int, float]] = []
+    losses = [2.0] * 5 + [1.0, 0.5, 2.0, 2.01]
+
+    def loss_of(state: Any, batch: Any, prepared: Any, lr: float) -> tuple[Any, Any]:
+        taken.append((prepared.settings.seed, lr))
+        own = len([seed for seed, _ in taken if seed == prepared.settings.seed])
+        return torch.tensor(losses[own - 1]), None
+
+    monkeypatch.setattr(finder, "update", loss_of)
+    told: list[tuple[str, int, int]] = []
+    test = RangeTest(start=1e-3, end=1.0, steps=20, seeds=2)
+    curve = find_lr(
+        tiny_net,
+        setup(tiny_splits, settings(batch_size=48)),
+        test=test,
+        progress=lambda *how: told.append(how),
+    )
+    assert told == [("range test", done, 40) for done in (0, 20, 40)]
+    # A loss of more than four times the lowest ends a seed; it is the last that counts.
+    assert len(taken) == 18 and len({seed for seed, _ in taken}) == 2
+    assert [lr for _, lr in taken[:9]] == pytest.approx(curve.lrs[:9].tolist())
+    for row in curve.losses:
+        assert row[:9].tolist() == pytest.approx(losses) and np.isnan(row[9:]).all()
+    assert len(curve.lrs) == 20
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_ends_a_seed_and_does_not_count(
+    tiny_net: nn.Module, tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch, loss: float
+) -> None:
+    losses = iter([2.0, 1.0, loss])
+    monkeypatch.setattr(finder, "update", lambda *how: (torch.tensor(next(losses)), None))
+    found = finder._one_test(tiny_net, setup(tiny_splits, settings()), np.geomspace(1e-3, 1, 20))
+    assert found[:2].tolist() == [2.0, 1.0] and np.isnan(found[2:]).all()
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 1), (3, 1), (4, 2), (7, 3)])
+def test_batches_are_those_of_as_many_epochs_as_it_takes(
+    tiny_splits: Splits, steps: int, epochs: int
+) -> None:
+    prepared = setup(tiny_splits, settings(batch_size=32))
+    found = [batch.positions.tolist() for batch in finder._endless(prepared, steps)]
+    assert len(found) == 3 * epochs  # of 96 images
+    for epoch in range(epochs):
+        assert sorted(chain(*found[3 * epoch : 3 * epoch + 3])) == list(range(96))
+    assert len({tuple(batch) for batch in found}) == len(found)
+
+
+def test_the_seeds_of_a_test_differ_and_its_rate_and_average_are_its_own(
+    tiny_splits: Splits,
+) -> None:
+    given = setup(tiny_splits, settings(lr="auto", ema_decay=0.9, seed=3))
+    changed = [finder._with_seed(given, number).settings for number in range(3)]
+    assert len({each.seed for each in changed} | {3}) == 4
+    assert {(each.lr, each.ema_decay) for each in changed} == {(1e-3, None)}
+    same = {"seed": 3, "lr": "auto", "ema_decay": 0.9}
+    assert changed[0].model_copy(update=same) == given.settings
+
+
+def test_a_loss_or_batches_of_the_users_own_have_no_loss_of_guessing(tiny_splits: Splits) -> None:
+    given = setup(tiny_splits, settings())
+    assert _guess_loss(given) == pytest.approx(np.log(4))
+    assert np.isnan(_guess_loss(replace(given, loss=nn.functional.cross_entropy)))
+    assert np.isnan(_guess_loss(replace(given, batches=lambda epoch: [])))
+
+
+@pytest.mark.parametrize("missing", ["suggestion", "max_lr", "base_lr"])
+def test_auto_needs_all_that_was_suggested(missing: str) -> None:
+    curve = read_curve(LRS, textbook()[None], "valley")
+    lacking: dict[str, Any] = {missing: None}
+    with pytest.raises(NoUsableRate):
+        with_found_rate(TrainSettings(lr="auto"), replace(curve, **lacking))

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,6 +113,82 @@ def test_many_validation_images_decide_alone(monkeypatch: pytest.MonkeyPatch) ->
     assert choice.held_out is None
     assert choice.best.validation_loss == min(fit.validation_loss for fit in choice.fits)
     assert "kept for its validation loss" in choice.describe()
+
+
+@pytest.mark.parametrize(("count", "is_alone"), [(198, False), (199, False), (200, True)])
+def test_two_hundred_validation_images_are_enough(
+    monkeypatch: pytest.MonkeyPatch, count: int, is_alone: bool
+) -> None:
+    def nothing(features: Features, fold_of: Any, settings: HeadSettings) -> NDArray[np.float32]:
+        return np.zeros((1, len(features), 2), dtype=np.float32)
+
+    monkeypatch.setattr(choosing, "held_out_logits", nothing)
+    choice = choose_head(made(8, 0), made(count, 1), HeadSettings(strengths=(0.1,)))
+    assert (choice.held_out is None) == is_alone
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "folds"), [(1, 0, None), (1, 1, 2), (3, 1, 4), (4, 1, 5), (8, 1, 5)]
+)
+def test_there_are_five_folds_or_as_many_as_the_smallest_class_has_images(
+    monkeypatch: pytest.MonkeyPatch, train: int, validation: int, folds: int | None
+) -> None:
+    seen: list[int] = []
+
+    def noted(features: Features, fold_of: Any, settings: HeadSettings) -> NDArray[np.float32]:
+        seen.append(len(set(fold_of.tolist())))
+        return np.zeros((1, len(features), 2), dtype=np.float32)
+
+    monkeypatch.setattr(choosing, "held_out_logits", noted)
+    parts = made(20, 0), made(20, 1)
+    chosen = [
+        rows_of(part, np.flatnonzero((part.labels == 0) | (np.cumsum(part.labels) <= count)))
+        for part, count in zip(parts, (train, validation), strict=True)
+    ]
+    choose_head(*chosen, HeadSettings(strengths=(0.1,)))
+    assert seen == ([] if folds is None else [folds])
+
+
+def test_a_choice_is_told_in_full() -> None:
+    train, held = made(60, 0, 3.0), made(4, 1, 3.0)
+    choice = choose_head(train, held, SETTINGS)
+    assert choice.held_out is not None
+    right = (choice.held_out.logits.argmax(axis=1) == choice.held_out.labels).mean()
+    assert min(choice.fold_losses) == pytest.approx(
+        mean_losses(choice.held_out.logits[None], choice.held_out.targets)[0]
+    )
+    assert choice.describe() == (
+        "3 heads were tried; because the validation split is small, choice and temperature come "
+        "from 64 training and validation images, each predicted by heads that had not seen it "
+        f"({100 * right:.1f} % correct): kept {choice.best.title()}."
+    )
+    alone = replace(choice, fits=choice.fits[:1], held_out=None)
+    assert alone.describe() == (
+        f"One head was tried; kept for its validation loss: {choice.best.describe()}."
+    )
+
+
+def test_the_first_fold_is_not_that_of_every_class() -> None:
+    images = make_images(16)  # four of each of four classes
+    assert np.bincount(assign_folds(images.ids, images.labels, 3, seed=0)).tolist() == [6, 5, 5]
+    for label in range(4):
+        own = assign_folds(images.ids, images.labels, 3, seed=0)[images.labels == label]
+        assert np.bincount(own, minlength=3).argmax() == label % 3
+    assert len(set(assign_folds(images.ids, images.labels, 4, seed=0).tolist())) == 4
+    assert len(set(assign_folds(images.ids, images.labels, 2, seed=0).tolist())) == 2
+
+
+def test_mirrored_features_are_joined_and_chosen_with_their_images() -> None:
+    parts = made(6, 0, mirrored=True), made(4, 1, mirrored=True)
+    whole = join(parts)
+    assert whole.mirrored is not None and len(whole.mirrored) == 10
+    assert parts[1].mirrored is not None
+    assert np.array_equal(whole.mirrored[6:], parts[1].mirrored)
+    chosen = rows_of(whole, np.array([7, 2]))
+    assert chosen.mirrored is not None and np.array_equal(chosen.mirrored, whole.mirrored[[7, 2]])
+    assert chosen.labels.tolist() == whole.labels[[7, 2]].tolist()
+    # Where one of them has none, none has any.
+    assert join([parts[0], made(4, 1)]).mirrored is None
 
 
 def test_two_images_of_a_class_are_enough_to_choose() -> None:

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 
 from glasshouse.errors import DataError, UsageError
 from glasshouse.settings import HeadKind
+from glasshouse.training import heads
 from glasshouse.training.features import Features
 from glasshouse.training.heads import (
     Balance,
@@ -199,5 +201,107 @@ def test_more_rows_than_are_computed_at_once_have_one_answer_each() -> None:
     assert head_logits(layers, features)[:, 0].tolist() == features[:, 0].tolist()
 
 
-def test_the_usual_strengths_are_four_powers_of_ten() -> None:
-    assert HeadSettings().strengths == (0.001, 0.01, 0.1, 1.0)
+def test_the_usual_head_is_logistic_at_four_powers_of_ten() -> None:
+    usual = HeadSettings()
+    assert (usual.kinds, usual.strengths) == (("logistic",), (0.001, 0.01, 0.1, 1.0))
+    assert (usual.hidden, usual.dropout, usual.balance, usual.seed) == (256, 0.0, "none", 0)
+    features = make_features((4, 4))
+    (mlp,) = fit_heads(features, features, HeadSettings(kinds=("mlp",)))
+    assert [tuple(p.shape) for p in mlp.layers.parameters()] == [
+        (256, 12), (256,), (2, 256), (2,)
+    ]  # fmt: skip
+
+
+def test_an_image_whose_mirrored_features_are_not_finite_is_named() -> None:
+    train = make_features((6, 6))
+    mirrored = train.values.copy()
+    mirrored[7, 11] = np.inf
+    with pytest.raises(DataError, match=r"features of image p0/7 are not finite"):
+        fit_heads(replace(train, mirrored=mirrored), train, HeadSettings())
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs", "steps"),
+    # 256 rows to a step, and 400 steps or 20 epochs, whichever is more.
+    [(3, 400, 1), (256, 400, 1), (257, 200, 2), (512, 200, 2), (513, 134, 3), (5377, 20, 22)],
+)
+def test_a_dense_head_takes_enough_steps_at_rates_that_fall_to_zero(
+    monkeypatch: pytest.MonkeyPatch, rows: int, epochs: int, steps: int
+) -> None:
+    rates: list[float] = []
+
+    class Noted(torch.optim.AdamW):
+        def step(self, closure: Any = None) -> None:
+            (group,) = self.param_groups
+            assert (group["weight_decay"], group["betas"]) == (1e-2, (0.9, 0.999))
+            rates.append(group["lr"])
+            self._opt_called = True
+
+    monkeypatch.setattr(torch.optim, "AdamW", Noted)
+    seen: list[int] = []
+
+    def order(epoch: int) -> torch.Tensor:
+        seen.append(epoch)
+        return torch.arange(rows)
+
+    layers = nn.Sequential(nn.Linear(1, 2))
+    heads._descend(layers, torch.ones(rows, 1), torch.zeros(rows, dtype=torch.int64), None, order)
+    assert seen == list(range(epochs)) and len(rates) == epochs * steps
+    whole = epochs * steps
+    falling = [1e-3 * (1 + np.cos(np.pi * step / whole)) / 2 for step in range(whole)]
+    assert rates == pytest.approx(falling, abs=1e-9)
+
+
+@pytest.mark.parametrize("weights", [None, (0.5, 2.0, 1.0)])
+def test_a_dense_head_descends_the_weighted_loss_of_each_batch(weights: Any) -> None:
+    values = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (600, 4)).astype(np.float32))
+    labels = torch.arange(600) % 3
+    own, other = (nn.Sequential(nn.Linear(4, 3)) for _ in range(2))
+    other.load_state_dict(own.state_dict())
+    given = None if weights is None else np.array(weights, dtype=np.float32)
+    heads._descend(own, values, labels, given, lambda epoch: torch.arange(600).roll(epoch))
+    optimizer = torch.optim.AdamW(other.parameters(), lr=1e-3, weight_decay=1e-2)
+    for step in range(134 * 3):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * (1 + np.cos(np.pi * step / 402)) / 2
+        epoch, part = divmod(step, 3)
+        chosen = torch.arange(600).roll(epoch)[256 * part : 256 * (part + 1)]
+        loss = nn.CrossEntropyLoss(None if weights is None else torch.tensor(weights))
+        optimizer.zero_grad()
+        loss(other(values[chosen]), labels[chosen]).backward()
+        optimizer.step()
+    for ours, theirs in zip(own.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("balance", ["none", "class_weights", "sampling"])
+def test_an_epoch_of_a_head_has_each_image_once_or_each_class_equally_often(
+    balance: Balance,
+) -> None:
+    labels = np.repeat([0, 1], [30, 10])
+    settings = HeadSettings(balance=balance)
+    orders = [heads._order(labels, settings, epoch).numpy() for epoch in (0, 1)]
+    assert orders[0].tolist() != orders[1].tolist()
+    for order in orders:
+        if balance == "sampling":
+            assert np.bincount(labels[order]).tolist() == [20, 20]
+        else:
+            assert sorted(order.tolist()) == list(range(40))
+
+
+def test_a_head_is_described_with_what_it_was_measured_at() -> None:
+    features = make_features((20, 20), noise=6)
+    logistic, linear = fit_heads(
+        features, features, HeadSettings(kinds=("logistic", "linear", "logistic"), strengths=(0.1,))
+    )
+    for fit, title in ((logistic, "logistic, C = 0.1"), (linear, "linear")):
+        logits = torch.from_numpy(head_logits(fit.layers, features.values))
+        labels = torch.from_numpy(features.labels)
+        loss = nn.functional.cross_entropy(logits, labels).item()
+        right = (logits.argmax(1) == labels).double().mean().item()
+        assert (fit.validation_loss, fit.validation_accuracy) == pytest.approx((loss, right))
+        assert fit.title() == title
+        assert replace(fit, seconds=2.345).describe() == (
+            f"{title}: validation accuracy {100 * right:.2f} %, loss {loss:.4f}, fitted in 2.3 s"
+        )
+        assert 0 < fit.seconds < 60

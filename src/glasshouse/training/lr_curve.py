@@ -20,6 +20,8 @@ _LEAST_DROP, _LEAST_SIGNAL = 0.02, 2.0
 # A network has learned something when its loss is this far below that of a constant prediction.
 _LEARNED = 0.98
 _FIRST = 5
+# The level is that of the middle one of the first rates, so a fall begins no earlier than after it.
+_EARLIEST = _FIRST // 2 + 1
 # The fall begins where a tenth of it is done. The floor of the valley ends where a quarter is lost
 # again, which is more than the noise of the smoothed curve.
 _BEGUN, _MISSING, _LOST = 0.1, 0.25, 3.0
@@ -266,7 +268,7 @@ def _doubts(curve: LrCurve, usable: Losses) -> list[str]:
             np.median(lowest) >= steps - 2
         ),
         f"the loss was falling at the lowest rate already, {curve.lrs[0]:.2g}: lower the start": (
-            np.median([_onset(curve.lrs, row) for row in usable]) <= curve.lrs[min(2, steps - 1)]
+            np.median([_onset(curve.lrs, row) for row in usable]) <= curve.lrs[_EARLIEST]
         ),
         f"but the lowest loss was {least:.2f}, and guessing costs {curve.guess_loss:.2f}: "
         "try more steps, and if that does not help, check the data": (
