@@ -438,11 +438,11 @@ def test_near_duplicates_need_the_pixels_of_a_thumbnail(
     side: tuple[int, int], is_checked: bool
 ) -> None:
     splits = sound()
-    cut = [
+    train, validation, test = (
         replace(i, pixels=np.ascontiguousarray(i.pixels[:, :, : side[0], : side[1]]))
         for i in (splits.train, splits.validation, splits.test)
-    ]
-    kinds = {finding.kind for finding in check(Splits(*cut))}
+    )
+    kinds = {finding.kind for finding in check(Splits(train, validation, test))}
     assert ("near-duplicates-not-checked" in kinds) != is_checked
 
 

@@ -101,7 +101,7 @@ def test_a_head_is_replaced_where_another_is_asked_for(
 ) -> None:
     classifier = adapted(tiny_splits, **changes)
     head = classifier.net.get_submodule(locate_head(classifier.net).at)
-    layers = [head] if isinstance(head, nn.Linear) else list(head)  # type: ignore[arg-type]
+    layers = [head] if isinstance(head, nn.Linear) else list(head.children())
     assert [type(layer).__name__ for layer in layers] == kinds
     assert isinstance(layers[-1], nn.Linear) and layers[-1].out_features == 4
     assert ("head" in (classifier.architecture or {})) == bool(changes)

@@ -145,7 +145,7 @@ def test_there_are_five_folds_or_as_many_as_the_smallest_class_has_images(
         rows_of(part, np.flatnonzero((part.labels == 0) | (np.cumsum(part.labels) <= count)))
         for part, count in zip(parts, (train, validation), strict=True)
     ]
-    choose_head(*chosen, HeadSettings(strengths=(0.1,)))
+    choose_head(chosen[0], chosen[1], HeadSettings(strengths=(0.1,)))
     assert seen == ([] if folds is None else [folds])
 
 

@@ -231,7 +231,7 @@ def test_a_dense_head_takes_enough_steps_at_rates_that_fall_to_zero(
     rates: list[float] = []
 
     class Noted(torch.optim.AdamW):
-        def step(self, closure: Any = None) -> None:
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
             (group,) = self.param_groups
             assert (group["weight_decay"], group["betas"]) == (1e-2, (0.9, 0.999))
             rates.append(group["lr"])

@@ -61,9 +61,27 @@ def test_results_are_due_once_a_second_and_before_they_take_much_memory(
     unread = UnreadResults()
     unread.add(result(1, 0.5))
     assert not unread.is_due()
+    now = 100.99
+    assert not unread.is_due()
     now = 101.0
     assert unread.is_due()
     unread.read()
     assert not unread.is_due()
-    unread.add(result(2, 0.5, count=2**20 // 3 + 1))
-    assert unread.is_due()
+    # Together 2 ** 20 logits, of three each.
+    for count, is_due in ((2**18 // 3, False), (2**18, False), (2, True)):
+        unread.add(result(2, 0.5, count=count))
+        assert unread.is_due() == is_due
+    unread.read()
+    assert not unread.is_due()
+    # What was cut into shards has left no logits.
+    unread.add(StepResult(1, 3, torch.tensor(0.5), Counted(2**21, torch.tensor(1.0)), None, str))
+    assert not unread.is_due() and len(Counted(7, torch.tensor(1.0))) == 7
+
+
+def test_labels_of_several_kinds_are_counted_one_by_one() -> None:
+    unread = UnreadResults()
+    several = torch.tensor([[True, False, True], [False, False, False]])
+    logits = torch.tensor([[1.0, -1.0, 0.0], [-1.0, -1.0, 1.0]])
+    unread.add(StepResult(1, 1, torch.tensor(0.5), logits, several, str))
+    unread.add(result(2, 0.5, count=3))
+    assert unread.read() == ([1.0, 1.5], 4.0)

@@ -3,7 +3,13 @@ from typing import Any
 import pytest
 
 from glasshouse.settings import TrainSettings
-from glasshouse.training.schedules import fitted_to, learning_rate
+from glasshouse.training.schedules import (
+    EveryStep,
+    depends_on_epochs,
+    fitted_to,
+    learning_rate,
+    rate_of,
+)
 
 
 def settings(schedule: dict[str, Any], **more: Any) -> TrainSettings:
@@ -89,3 +95,97 @@ def test_a_constant_rate_is_annealed_when_it_is_fitted() -> None:
     fitted = fitted_to(TrainSettings(epochs=10, lr=0.1), 3)
     assert learning_rate(fitted, 0) == 0.1
     assert learning_rate(fitted, 2.99) < 0.001
+
+
+@pytest.mark.parametrize(
+    ("schedule", "depends"),
+    [
+        ({"type": "constant"}, False),
+        ({"type": "step", "every": 3}, False),
+        ({"type": "per_epoch", "rates": [0.1]}, False),
+        ({"type": "exponential"}, True),
+        ({"type": "cosine"}, True),
+        ({"type": "one_cycle"}, True),
+        ({"type": "triangular"}, True),
+        ({"type": "triangular", "cycle": 4}, False),
+        ({"type": "triangular", "cycle": 4, "end": 0.0}, True),
+    ],
+)
+def test_more_epochs_change_the_first_rates_of_some_schedules(
+    schedule: dict[str, Any], depends: bool
+) -> None:
+    own = settings(schedule).schedule
+    assert depends_on_epochs(own) == depends
+    rates = [
+        [learning_rate(settings(schedule, epochs=epochs), epoch / 8) for epoch in range(64)]
+        for epochs in (8, 14)
+    ]
+    assert (rates[0] != rates[1]) == depends
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epochs", "changed"),
+    [
+        ({"type": "step", "every": 4.0}, 5, {"every": 2.0}),
+        ({"type": "triangular", "cycle": 4.0}, 15, {"cycle": 6.0}),
+        ({"type": "triangular"}, 15, {"cycle": None}),
+        ({"type": "per_epoch", "rates": [0.5, 0.4, 0.3]}, 5, {"rates": (0.5, 0.3, 0.3, 0.3, 0.3)}),
+        ({"type": "per_epoch", "rates": [0.5, 0.4, 0.3]}, 20,
+         {"rates": (0.5, 0.5, 0.4, 0.4, *[0.3] * 16)}),
+        ({"type": "cosine", "final": 0.2}, 5, {"final": 0.2}),
+    ],
+)  # fmt: skip
+def test_a_schedule_is_stretched_by_the_ratio_of_the_epochs(
+    schedule: dict[str, Any], epochs: int, changed: dict[str, Any]
+) -> None:
+    fitted = fitted_to(settings(schedule, warmup_epochs=2), epochs)
+    assert (fitted.epochs, fitted.warmup_epochs) == (epochs, epochs / 5)
+    assert fitted.schedule.model_dump() | changed == fitted.schedule.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        # Between base and peak, in straight lines.
+        ({"type": "triangular", "base": 0.2, "rise": 0.4},
+         {0: 0.02, 2: 0.06, 4: 0.1, 7: 0.06, 10: 0.02}),
+        ({"type": "triangular", "base": 0.2, "rise": 0.5, "cycle": 4.0, "halve": True},
+         {2: 0.1, 3: 0.06, 4: 0.02, 6: 0.06, 7: 0.04, 8: 0.02, 10: 0.04}),
+        ({"type": "triangular", "base": 0.2, "cycle": 5.0, "end": 0.1},
+         {5: 0.02, 7.5: 0.1, 8.75: 0.055, 10: 0.01}),
+        ({"type": "triangular", "base": 0.2, "cycle": 4.0, "end": 0.1},
+         {4: 0.02, 6: 0.1, 7: 0.06, 8: 0.02, 10: 0.1}),
+        ({"type": "one_cycle", "rise": 0.4, "start": 0.2, "final": 0.1},
+         {0: 0.02, 1: 0.02 + 0.08 * (1 - 0.5**0.5) / 2, 2: 0.06, 4: 0.1, 7: 0.055, 10: 0.01}),
+        ({"type": "cosine", "final": 0.2}, {5: 0.06, 10: 0.02}),
+        ({"type": "exponential", "final": 0.25}, {5: 0.05, 10: 0.025}),
+    ],
+)  # fmt: skip
+def test_rates_on_the_way(schedule: dict[str, Any], rates: dict[float, float]) -> None:
+    for epoch, rate in rates.items():
+        assert learning_rate(settings(schedule), epoch) == pytest.approx(rate), epoch
+
+
+def test_curves_begin_after_the_warmup_and_listed_rates_do_not_move() -> None:
+    cycle = settings({"type": "one_cycle", "rise": 0.25, "start": 0.5}, warmup_epochs=2)
+    rates = [learning_rate(cycle, epoch) for epoch in (1, 1.5, 2, 4)]
+    assert rates == pytest.approx([0.05, 0.075, 0.05, 0.1])
+    listed = settings({"type": "per_epoch", "rates": [0.4, 0.3, 0.2, 0.1]}, warmup_epochs=2)
+    assert [learning_rate(listed, epoch) for epoch in (1, 2, 3)] == pytest.approx([0.05, 0.2, 0.1])
+    # Where nothing but warm-up is left.
+    all_warm = settings({"type": "cosine"}, warmup_epochs=10)
+    assert learning_rate(all_warm, 10) == pytest.approx(0.1)
+
+
+def test_a_function_is_asked_once_per_epoch_and_one_of_every_step_each_time() -> None:
+    asked: list[float] = []
+
+    def rate(epoch: float) -> float:
+        asked.append(epoch)
+        return epoch / 10
+
+    once, always = rate_of(rate), rate_of(EveryStep(rate))
+    assert [once(epoch) for epoch in (0.0, 0.5, 0.99, 1.0, 1.5)] == [0, 0, 0, 0.1, 0.1]
+    assert asked == [0, 1]
+    assert [always(epoch) for epoch in (0.5, 0.5)] == [0.05, 0.05]
+    assert asked == [0, 1, 0.5, 0.5]

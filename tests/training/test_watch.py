@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -87,3 +88,107 @@ def test_a_terminal_has_a_line_per_epoch(
     monkeypatch.setattr("glasshouse.training.fit.is_watched", lambda: True)
     train_classifier(LAYERS, tiny_splits, TrainSettings(epochs=2))
     assert capsys.readouterr().err.count("  val loss ") == 2
+
+
+def epoch(number: int, rate: float = 0.012345) -> Epoch:
+    return Epoch(number, 0.51237, 0.98761, 12.3456, 0.5, rate, 71.26, 12345.6)
+
+
+@pytest.mark.parametrize(
+    ("number", "epochs", "start"),
+    [(3, 9, "epoch 3/9"), (3, 10, "epoch  3/10"), (10, 10, "epoch 10")],
+)
+def test_an_epoch_is_told_in_columns(number: int, epochs: int, start: str) -> None:
+    line = watch.epoch_line(epoch(number), epochs)
+    assert line.startswith(start)
+    assert line.partition("  train")[2] == (
+        " loss 0.512 acc 98.76 %  val loss 12.346 acc 50.00 %  lr 0.012  71.3 s  12,346 images/s"
+    )
+
+
+@pytest.mark.parametrize(("count", "first"), [(1, 1), (20, 1), (21, 2), (35, 16)])
+def test_the_table_of_a_notebook_has_the_last_twenty_epochs(count: int, first: int) -> None:
+    shown = watch._table([epoch(number) for number in range(1, count + 1)], "in work")
+    head, *rows = shown.split("<tr><td>")
+    assert head.replace("</th>", "").split("<th>")[1:6] == [
+        "epoch", "training loss", "training accuracy", "validation loss", "validation accuracy"
+    ]  # fmt: skip
+    assert [int(row.partition("<")[0]) for row in rows] == list(range(first, count + 1))
+    assert rows[-1] == (
+        f"{count}</td><td>0.512</td><td>98.76 %</td><td>12.346</td><td>50.00 %</td>"
+        "<td>0.012</td><td>71.3</td></tr></tbody></table><div>in work</div>"
+    )
+
+
+def test_a_table_without_rows_or_remarks_is_empty() -> None:
+    assert watch._table([], "") == ""
+    assert watch._table([], "a < b") == "<div>a < b</div>"
+    assert watch._bar(0.25, "epoch 1/4  8 images/s  <3 s left") == (
+        '<progress value="0.2500" max="1"></progress> epoch 1/4 · 8 images/s · &lt;3 s left'
+    )
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 50.0
+        monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+def test_the_pace_is_that_since_the_first_step_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    pace = watch._Pace(4)
+    # A resumed training, which begins in the second of four epochs.
+    first = Step(2, 5, 10, 80, 0.1)
+    assert pace.done(first) == 1.5 / 4
+    pace.count(first)
+    assert pace.text(first) == "epoch 2/4"
+    clock.now += 3
+    assert pace.text(first) == "epoch 2/4"  # nothing was gained yet
+    for number in (6, 7, 8, 9):
+        pace.count(Step(2, number, 10, 16 * number, 0.1))
+    # Five steps of 16 images in 3 s; 0.4 of 2.5 epochs are done, so that 15.75 s are left.
+    assert pace.text(Step(2, 9, 10, 144, 0.1)) == "epoch 2/4  27 images/s  16 s left"
+
+
+def test_lines_are_written_every_ten_seconds_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock(monkeypatch)
+    pace, step = watch._Pace(1), Step(1, 1, 9, 4, 0.1)
+    pace.count(step)
+    for is_terminal in (True, False):
+        bars: Any = SimpleNamespace(console=SimpleNamespace(is_terminal=is_terminal))
+        for now in (59.9, 60.0, 61.0, 69.9, 70.0):
+            clock.now = now
+            pace.say_now_and_then(bars, step)
+        assert capsys.readouterr().err == ("" if is_terminal else "  epoch 1/1\n" * 2)
+
+
+def test_a_table_is_drawn_four_times_a_second_and_after_each_epoch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, notebook = Clock(monkeypatch), Notebook(monkeypatch)
+
+    def records() -> Iterator[Step | Epoch]:
+        for now in (50.2, 50.25, 50.26, 50.5, 50.52, 50.6):
+            clock.now = now
+            yield Step(1, 1, 2, 4, 0.1)
+        yield epoch(1)
+        clock.now = 50.76
+        yield Step(1, 1, 2, 4, 0.1)
+        clock.now = 50.78
+        yield Step(1, 1, 2, 4, 0.1)
+
+    show_training(records(), 2)
+    drawn = [("<table>" in each, "<progress" in each) for each in notebook.shown]
+    assert drawn == [(False, False), (False, True), (False, True), (True, False), (True, True)]
+
+
+@pytest.mark.parametrize("notebook", [False, True])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_somebody_looks_at_a_notebook_or_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, notebook: bool, terminal: bool
+) -> None:
+    monkeypatch.setattr(watch, "in_notebook", lambda: notebook)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    assert watch.is_watched() == (notebook or terminal)
