@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -99,3 +101,103 @@ def test_small_batches_and_processors_without_tiles_are_left_alone(
     monkeypatch.setattr(convolutions, "has_matrix_tiles", lambda: has_tiles)
     chosen = faster_convolutions(torch.empty(count, 3, 32, 32))
     assert isinstance(chosen, SideBySide) == (count == 512 and has_tiles)
+
+
+SMALL: dict[str, Any] = {
+    "channels": 64,
+    "filters": 64,
+    "size": (7, 12),
+    "kernel": (3, 3),
+    "count": 8,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "is_small"),
+    [
+        ({}, True),
+        ({"size": (40, 12)}, True),
+        ({"size": (7, 13)}, False),
+        ({"channels": 63}, False),
+        ({"filters": 63}, False),
+        ({"kernel": (1, 1)}, False),
+        ({"kernel": (1, 3)}, True),
+        ({"kernel": (3, 1)}, True),
+        ({"kernel": (2, 3)}, False),
+        ({"count": 7}, False),
+        ({"count": 2}, True),
+        ({"padding": (1, 0)}, False),
+        ({"padding": (0, 1)}, False),
+        ({"stride": (1, 2)}, False),
+        ({"dilation": (2, 1)}, False),
+        ({"groups": 2}, False),
+        ({"trained": False}, False),
+        ({"dtype": torch.float16}, False),
+        ({"enabled": False}, False),
+    ],
+)
+def test_what_gains_is_a_small_map_with_same_padding_in_bf16(
+    change: dict[str, Any], is_small: bool
+) -> None:
+    wanted = {**SMALL, **change}
+    kernel = wanted["kernel"]
+    weight = torch.empty(wanted["filters"], wanted["channels"], *kernel)
+    weight.requires_grad_(wanted.get("trained", True))
+    inputs = torch.empty(wanted["count"], wanted["channels"], *wanted["size"])
+    how = (
+        wanted.get("stride", (1, 1)),
+        wanted.get("padding", (kernel[0] // 2, kernel[1] // 2)),
+        wanted.get("dilation", (1, 1)),
+        wanted.get("groups", 1),
+    )
+    dtype, enabled = wanted.get("dtype", torch.bfloat16), wanted.get("enabled", True)
+    with torch.autocast("cpu", dtype, enabled=enabled):
+        assert convolutions._is_small(inputs, weight, None, *how) == is_small
+        # What is left out are the defaults of torch.
+        if kernel == (1, 1):
+            assert not convolutions._is_small(inputs, weight)
+
+
+@pytest.mark.parametrize(("values", "is_taken"), [(128 * 3072, True), (128 * 3072 - 1, False)])
+def test_a_batch_is_large_enough_from_a_size_on(
+    values: int, is_taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolutions, "has_matrix_tiles", lambda: True)
+    assert isinstance(faster_convolutions(torch.empty(values)), SideBySide) == is_taken
+    assert not isinstance(faster_convolutions(torch.empty(values, device="meta")), SideBySide)
+
+
+@pytest.mark.parametrize(
+    ("count", "width", "kernel", "expected"),
+    # A row of maps, each with its gap, has up to 32 values.
+    [(64, 7, 3, 4), (64, 8, 1, 4), (64, 15, 3, 2), (64, 16, 3, 1), (64, 1, 1, 32), (48, 1, 1, 16),
+     (64, 6, 5, 4), (64, 7, 5, 2)],
+)  # fmt: skip
+def test_maps_and_their_gaps_fill_a_tile(
+    count: int, width: int, kernel: int, expected: int
+) -> None:
+    maps, weight = torch.empty(count, 1, 2, width), torch.empty(1, 1, 9, kernel)
+    assert maps_in_a_row(maps, weight) == expected
+
+
+@pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_only_gradients_that_are_asked_for_are_computed(
+    wanted: tuple[bool, bool], has_bias: bool
+) -> None:
+    torch.manual_seed(0)
+    maps = torch.randn(4, 64, 3, 3, dtype=torch.bfloat16, requires_grad=wanted[0])
+    weight = torch.randn(64, 64, 3, 3, dtype=torch.bfloat16, requires_grad=wanted[1])
+    bias = torch.randn(64, dtype=torch.bfloat16, requires_grad=True) if has_bias else None
+    leaves = [each for each in (maps, weight, bias) if each is not None and each.requires_grad]
+    made = convolutions._Convolution.apply(maps, weight, bias)
+    plain = nn.functional.conv2d(maps, weight, bias, padding=1)
+    assert torch.equal(made, plain)
+    if not leaves:
+        assert not made.requires_grad
+        return
+    outer = torch.randn(made.shape, dtype=torch.bfloat16)
+    ours = torch.autograd.grad(made, leaves, outer)
+    theirs = torch.autograd.grad(plain, leaves, outer)
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, rtol=0.02, atol=0.01 * other.abs().max().item())

@@ -139,3 +139,44 @@ def test_on_a_gpu_dropout_is_torchs_and_no_maximum_is_adaptive() -> None:
         assert leaf.grad is not None
         found.append((pooled, leaf.grad))
     assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+    ],
+)  # fmt: skip
+def test_any_hook_leaves_a_network_as_it_is(hook: str) -> None:
+    net = network()
+    getattr(net[5], hook)(lambda *given: None)
+    assert passes_of(net, CPU) == [net]
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.25, 0.3, 0.9])
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 4096])
+def test_a_value_is_dropped_by_sixteen_bits_of_its_own(rate: float, count: int) -> None:
+    values = torch.arange(1.0, count + 1)
+    torch.manual_seed(7)
+    found = dropout(values, rate)
+    torch.manual_seed(7)
+    numbers = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).numpy()
+    # The lowest 16 of 64 bits first; as numbers from 0 on, those below the rate are dropped.
+    bits = [(int(n) >> shift) & 65535 for n in numbers for shift in (0, 16, 32, 48)][:count]
+    limit = round(rate * 65536)
+    signed = [each - 65536 if each >= 32768 else each for each in bits]
+    kept = torch.tensor([each + 32768 >= limit for each in signed])
+    assert torch.equal(found != 0, kept)
+    torch.testing.assert_close(found[kept], values[kept] * 65536 / (65536 - limit))
+
+
+def test_layers_that_are_not_meant_stay_as_they_are() -> None:
+    relu, given = nn.ReLU(), torch.tensor([-1.0, 2.0])
+    assert passes_of(nn.Sequential(relu), CPU) == [relu]
+    pass_forward(nn.Sequential(relu), given)
+    assert given.tolist() == [-1, 2]  # the input is the caller's
+    indices = nn.MaxPool2d(2, return_indices=True)
+    assert passes_of(nn.Sequential(relu, indices), CPU) == [relu, indices]
+    overwriting, largest = nn.Dropout(0.5, inplace=True), nn.AdaptiveMaxPool2d(1)
+    assert passes_of(nn.Sequential(overwriting, largest), CPU) == [overwriting, largest]

@@ -1,5 +1,7 @@
 """Losses of a batch, against cross-entropy with the targets written out as probabilities."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -66,3 +68,29 @@ def test_an_image_with_several_labels_is_correct_when_all_are() -> None:
     labels[0, 0] = ~labels[0, 0]
     batch = Batch(0, torch.zeros(3, 3, 2, 2), labels, LABELS.numpy())
     assert correct_count(LOGITS, batch.labels).item() == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "count"),
+    [
+        (torch.tensor([0, 1, 2]), 2),
+        (torch.tensor([0, 1, 2], dtype=torch.uint8), 2),
+        # Shares of the classes, of which the largest counts.
+        (torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.0, 0.0, 1.0]]), 1),
+        (torch.tensor([[5, 3, 2], [1, 2, 7], [0, 0, 1]]), 1),
+        # All labels of an image, from a probability of a half on.
+        (torch.tensor([[1, 0, 1], [0, 1, 0], [1, 1, 0]]).bool(), 3),
+        (torch.tensor([[1, 0, 0], [0, 1, 0], [1, 1, 1]]).bool(), 1),
+        # What are no classes.
+        (torch.tensor([0.0, 1.0, 2.0]), None),
+        (torch.tensor([0, 1]), None),
+        (torch.tensor([[0, 1], [1, 0], [0, 0]]), None),
+        (torch.tensor([[True, False]] * 3), None),
+        ("abc", None),
+    ],
+)
+def test_answers_are_counted_where_labels_are_classes(labels: Any, count: int | None) -> None:
+    logits = torch.tensor([[1.0, -1.0, 0.0], [0.2, 0.3, -0.1], [2.0, 1.0, -3.0]])
+    logits[1, 0] = -0.2
+    found = correct_count(logits, labels)
+    assert found.isnan().item() if count is None else found.item() == count

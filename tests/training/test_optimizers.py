@@ -181,3 +181,64 @@ def test_each_optimizer_has_the_values_of_its_settings_and_is_fused(
 def test_without_momentum_nothing_looks_ahead() -> None:
     settings = TrainSettings.model_validate({"optimizer": "sgd", "lr": 0.02, "momentum": 0.0})
     assert build_optimizer(network(), settings).defaults["nesterov"] is False
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_groups_have_the_product_of_their_factors_and_only_kernels_decay(decay: float) -> None:
+    net = network()
+    settings = TrainSettings(optimizer="adamw", lr=0.5, weight_decay=decay, bias_lr_factor=4.0)
+    factors = {"0.weight": 0.25, "1.weight": 1.0, "3.weight": 1.0, "3.bias": 0.25}
+    optimizer = build_optimizer(net, settings, factors)
+    names = {id(p): name for name, p in net.named_parameters()}
+    found = [
+        (sorted(names[id(p)] for p in group["params"]), group["lr_factor"], group["weight_decay"])
+        for group in optimizer.param_groups
+    ]
+    # Without a factor, the scale of the normalisation is not trained.
+    assert found == [
+        (["3.weight"], 1.0, decay), (["1.weight"], 4.0, 0.0),
+        (["0.weight"], 0.25, decay), (["3.bias"], 1.0, 0.0),
+    ]  # fmt: skip
+    set_learning_rate(optimizer, 0.1)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates == pytest.approx([0.1, 0.4, 0.025, 0.1])
+    net.requires_grad_(False)
+    net[3].weight.requires_grad_()  # type: ignore[index]
+    (group,) = build_optimizer(net, settings, factors).param_groups
+    assert [names[id(p)] for p in group["params"]] == ["3.weight"]
+
+
+def test_values_that_are_almost_denormal_are_dropped_and_no_others() -> None:
+    parameter = nn.Parameter(torch.ones(4))
+    optimizer = Adam([parameter], fused=True)
+    values = torch.tensor([1.1e-36, 0.9e-36, -1.1e-36, -0.9e-36])
+    step = torch.tensor(1e-37)
+    optimizer.state[parameter] = {"exp_avg": values.clone(), "step": step, "other": 3}
+    drop_vanishing(optimizer)
+    kept = optimizer.state[parameter]["exp_avg"]
+    assert torch.equal(kept, values * torch.tensor([1, 0, 1, 0]))
+    assert step == torch.tensor(1e-37)  # a number of steps is no moment
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+@pytest.mark.parametrize("is_fused", [True, False])
+def test_the_one_operation_is_used_where_it_is_right_and_only_there(
+    kind: str, is_fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    settings = TrainSettings.model_validate({"optimizer": kind})
+    optimizer = build_optimizer(nn.ParameterList([parameter]), settings)
+    optimizer.param_groups[0]["fused"] = is_fused
+    steps: list[int] = []
+    monkeypatch.setattr(type(optimizer), "step", lambda self: steps.append(1))
+    parameter.grad = torch.ones(3)
+    take_step(optimizer)
+    assert steps == [1]  # the first step makes the moments
+    moments = {"exp_avg": torch.zeros(3), "exp_avg_sq": torch.zeros(3), "step": torch.tensor(0.0)}
+    optimizer.state[parameter] = moments
+    take_step(optimizer)
+    assert steps == ([1] if is_fused else [1, 1])
+    assert moments["step"] == (1 if is_fused else 0)
+    parameter.grad = None
+    take_step(optimizer)
+    assert len(steps) == (2 if is_fused else 3)

@@ -2,11 +2,17 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
+from datetime import timedelta
+from typing import Any
 
 import pytest
 import torch
+from torch import distributed
 
 from glasshouse.child_python import child_environment
+from glasshouse.errors import ProcessError, UsageError
+from glasshouse.training import process_group
 from glasshouse.training.process_group import ALONE, ProcessGroup
 
 # One process alone, as the threads belong to the connection and not to what it connects.
@@ -75,3 +81,227 @@ def test_a_process_alone_exchanges_nothing() -> None:
     assert ALONE.highest(7) == 7
     assert ALONE.sum(given) is given
     assert ALONE.deal(lambda item: item * 2, [1, 2, 3]) == [2, 4, 6]
+
+
+class Partners:
+    """Processes of one group that run in turns, and what each has sent."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sent: list[Any] = []
+        monkeypatch.setattr(distributed, "all_gather_object", self.gather)
+        self.others: list[Any] = []
+
+    def gather(self, values: list[Any], own: Any) -> None:
+        self.sent.append(own)
+        values[:] = [own, *self.others]
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 7])
+def test_work_is_dealt_out_like_cards_and_put_back_in_order(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    items = list(range(count))
+    partners = Partners(monkeypatch)
+    for rank in (2, 1):
+        ProcessGroup(rank, 3).gather([item * 10 for item in items[rank::3]])
+    partners.others = partners.sent[::-1]
+    done: list[int] = []
+
+    def work(item: int) -> int:
+        done.append(item)
+        return item * 10
+
+    assert ProcessGroup(0, 3).deal(work, items) == [item * 10 for item in items]
+    assert done == items[::3]
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_a_sum_over_processes_is_a_binary_tree_and_the_same_in_all(
+    monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    # Of these numbers, the result shows in which order they were added.
+    numbers = [torch.tensor([1.0 + rank * 1e-7, 2.0**24 if rank == 1 else 1.0])
+               for rank in range(size)]  # fmt: skip
+    values = [each.clone() for each in numbers]
+    asked: list[tuple[int, int]] = []
+    distance = 1
+    while distance < size:
+        before = [each.clone() for each in values]
+        for rank in range(size):
+            values[rank] = before[rank] + before[rank ^ distance]
+        distance *= 2
+
+    def exchanged(own: torch.Tensor, partner: int) -> torch.Tensor:
+        asked.append((rank, partner))
+        # What the partner has by now: the sum of its own subtree.
+        width = rank ^ partner
+        tree = [numbers[i].clone() for i in range(size)]
+        step = 1
+        while step < width:
+            tree = [tree[i] + tree[i ^ step] for i in range(size)]
+            step *= 2
+        return tree[partner]
+
+    monkeypatch.setattr(process_group, "_exchanged", exchanged)
+    for rank in range(size):
+        found = ProcessGroup(rank, size).sum(numbers[rank].clone())
+        assert torch.equal(found, values[rank]) and torch.equal(found, values[0])
+    steps = size.bit_length() - 1
+    assert asked == [(rank, rank ^ 2**step) for rank in range(size) for step in range(steps)]
+
+
+@pytest.mark.parametrize(
+    ("processes", "shards", "message"),
+    [
+        (3, 6, "3 processes cannot share the shards of a batch: expected a power of two, such as "
+         "2 or 4"),
+        (5, 5, "5 processes cannot share the shards of a batch: expected a power of two, such as "
+         "4 or 8"),
+        (9, 8, "9 processes cannot share the shards of a batch: expected a power of two, such as "
+         "8 or 16"),
+        (4, 2, "4 processes cannot share train.shards = 2: expected a number of shards that they "
+         "divide. Add --set train.shards=4; it is part of the recipe, and any number of processes "
+         "up to it then gives the same bytes."),
+    ],
+)  # fmt: skip
+def test_numbers_of_processes_that_do_not_fit_are_refused_with_those_that_do(
+    processes: int, shards: int, message: str
+) -> None:
+    for check in (
+        lambda: process_group.require_processes_fit(processes, shards),
+        lambda: ProcessGroup(0, processes).share_of(shards),
+    ):
+        with pytest.raises(UsageError) as refused:
+            check()
+        assert str(refused.value) == message
+    process_group.require_processes_fit(1, shards)
+
+
+PLACE = {"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize("missing", [None, *PLACE])
+def test_a_launcher_says_how_many_there_are_and_which_this_is(
+    monkeypatch: pytest.MonkeyPatch, missing: str | None
+) -> None:
+    for name, value in PLACE.items():
+        if name == missing:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    expected = (4, 3) if missing is None else (1, 0)
+    assert (process_group.launched_size(), process_group.launched_rank()) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("EADDRINUSE here", "the port of node1:29500 is in use: choose another one, MASTER_PORT "
+         "or --master-port"),
+        ("the address is already in use\nat line 9", "the port of node1:29500 is in use: choose "
+         "another one, MASTER_PORT or --master-port"),
+        ("timed out\nat line 9", "process 3 of 4 could not connect to the others at node1:29500: "
+         "timed out. Check the address, the port and the firewall."),
+    ],
+)  # fmt: skip
+def test_why_there_is_no_connection(
+    monkeypatch: pytest.MonkeyPatch, error: str, words: str
+) -> None:
+    for name, value in PLACE.items():
+        monkeypatch.setenv(name, value)
+    assert process_group._why_not_connected(RuntimeError(error)) == words
+
+
+@pytest.mark.parametrize("error", [RuntimeError("gone"), EOFError()])
+def test_a_process_that_has_ended_is_an_error_of_every_exchange(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    for name in ("all_gather_object", "broadcast_object_list", "all_reduce"):
+        monkeypatch.setattr(distributed, name, fail)
+    monkeypatch.setattr(process_group, "_exchanged", fail)
+    group = ProcessGroup(0, 2)
+    for exchange in (
+        lambda: group.sum(torch.ones(1)), lambda: group.gather(1), lambda: group.told(1),
+        lambda: group.highest(1),
+    ):  # fmt: skip
+        with pytest.raises(ProcessError, match=r"another process .* has ended.*what was saved is"):
+            exchange()
+
+
+def test_the_highest_number_and_what_the_first_process_says_are_exchanged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def reduced(found: torch.Tensor, op: Any) -> None:
+        assert op == distributed.ReduceOp.MAX
+        found.fill_(max(int(found), 9))
+
+    def told(values: list[Any], src: int, device: torch.device) -> None:
+        assert (src, device) == (0, torch.device("cpu"))
+        values[0] = "said by the first"
+
+    monkeypatch.setattr(distributed, "all_reduce", reduced)
+    monkeypatch.setattr(distributed, "broadcast_object_list", told)
+    group = ProcessGroup(1, 2)
+    assert (group.highest(7), group.highest(12)) == (9, 12)
+    assert group.told("mine") == "said by the first"
+
+
+def test_a_process_without_a_launcher_is_in_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with process_group.joined() as group:
+        assert group is ALONE and process_group.current_group() is ALONE
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_process_is_in_its_group_until_it_leaves(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    calls: list[str] = []
+    for name, value in PLACE.items():
+        monkeypatch.setenv(name, value)
+    for name in ("_require_distributed", "_end_with_launcher", "_start"):
+        monkeypatch.setattr(process_group, name, lambda name=name: calls.append(name))
+    monkeypatch.setattr(distributed, "get_rank", lambda: 3)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 4)
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: calls.append("left"))
+    with pytest.raises(KeyError) if fails else nullcontext(), process_group.joined() as group:
+        assert group == process_group.current_group() == ProcessGroup(3, 4)
+        if fails:
+            raise KeyError
+    assert process_group.current_group() is ALONE
+    # After an error, others may be waiting, and this process ends anyway.
+    left = [] if fails else ["left"]
+    assert calls == ["_require_distributed", "_end_with_launcher", "_start", *left]
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+@pytest.mark.parametrize("has_nccl", [False, True])
+def test_processes_talk_by_gloo_and_gpus_by_nccl(
+    monkeypatch: pytest.MonkeyPatch, has_gpu: bool, has_nccl: bool
+) -> None:
+    found: dict[str, Any] = {}
+
+    def begun(backend: str, timeout: timedelta) -> None:
+        found["how"] = backend, timeout
+
+    monkeypatch.setenv("LOCAL_RANK", "5")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: found.update(gpu=number))
+    monkeypatch.setattr(distributed, "is_nccl_available", lambda: has_nccl)
+    monkeypatch.setattr(distributed, "init_process_group", begun)
+    process_group._start()
+    if has_gpu and has_nccl:
+        assert found == {"how": ("cpu:gloo,cuda:nccl", timedelta(days=1)), "gpu": 2}
+    else:
+        assert found == {"how": ("gloo", timedelta(days=1))}
+
+
+def test_a_torch_without_distributed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    process_group._require_distributed()
+    monkeypatch.setattr(distributed, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="cannot train in several processes"):
+        process_group._require_distributed()

@@ -1,7 +1,9 @@
 """Fewer threads only where they are clearly faster, and nothing else changes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 from glasshouse.data.images import Splits
 from glasshouse.models.classifier import Preprocessing
 from glasshouse.settings import AugmentSettings, TrainSettings
+from glasshouse.training import thread_choice
 from glasshouse.training.fit import train_classifier
 from glasshouse.training.loop import Step, TrainingSetup, train
 from glasshouse.training.state import TrainingState, begin
@@ -108,3 +111,81 @@ def test_a_training_without_a_run_chooses_too(
     train_classifier(tiny_net, tiny_splits, TrainSettings(epochs=1, batch_size=8), progress=False)
     # Trials of the network, before and after the training, are in evaluation mode.
     assert seen[True] == {1}
+
+
+class Steps:
+    """Steps of a training that take the seconds that they are given, by a clock of their own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: Sequence[float]) -> None:
+        self.now, self.taken, self.left = 10.0, 0, list(seconds)
+        clock = SimpleNamespace(perf_counter=lambda: self.now)
+        monkeypatch.setattr(thread_choice, "time", clock)
+        monkeypatch.setattr(thread_choice, "update", self.step)
+        monkeypatch.setattr(thread_choice, "_first_batch", lambda setup: None)
+
+    def step(self, *_: object) -> None:
+        self.now += self.left.pop(0)
+        self.taken += 1
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(
+    ("seconds", "taken", "mean"),
+    [
+        # The first prepares kernels; then as many as take 40 ms together.
+        ((0.2, 0.03, 0.009, 0.009), 4, 0.016),
+        ((0.2, 0.03, 0.011, 9.0), 3, 0.0205),
+        ((0.49, 0.041, 9.0), 2, 0.041),
+        # Half a second is long enough to need no step before it.
+        ((0.5, 9.0), 1, 0.5),
+        ((0.51, 9.0), 1, 0.51),
+    ],
+)
+def test_a_measurement_takes_a_step_or_a_burst_of_them(
+    monkeypatch: pytest.MonkeyPatch, tiny_splits: Splits, seconds: tuple[float, ...], taken: int,
+    mean: float,
+) -> None:  # fmt: skip
+    steps = Steps(monkeypatch, seconds)
+    measure = thread_choice._measure_of(None, made(tiny_splits))  # type: ignore[arg-type]
+    assert measure(1) == pytest.approx(mean)
+    assert steps.taken == taken and torch.get_num_threads() == 1
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_kernels_are_prepared_once_for_each_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, tiny_splits: Splits
+) -> None:
+    steps = Steps(monkeypatch, [0.3, 0.05, 0.05, 0.3, 0.05, 0.05])
+    measure = thread_choice._measure_of(None, made(tiny_splits))  # type: ignore[arg-type]
+    for threads, taken in ((1, 2), (1, 3), (2, 5), (1, 6)):
+        assert measure(threads) == pytest.approx(0.05)
+        assert (steps.taken, torch.get_num_threads()) == (taken, threads)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_the_fastest_number_is_taken_with_the_images_per_second_of_each(
+    monkeypatch: pytest.MonkeyPatch, tiny_splits: Splits, tiny_net: nn.Module
+) -> None:
+    seconds = {2: 0.5, 1: 0.25}
+    monkeypatch.setattr(thread_choice, "fastest_threads", lambda most, measure: (1, seconds))
+    begun: list[TrainSettings] = []
+
+    def new(settings: TrainSettings) -> TrainingState:
+        begun.append(settings)
+        return begin(tiny_net, settings, CPU)
+
+    choice = choose_threads(new, made(tiny_splits, lr="auto", device="cpu"))
+    assert choice == ThreadChoice(1, {2: 16.0, 1: 32.0})
+    assert [settings.lr for settings in begun] == [1e-3]
+    assert choice.is_reduced and not ThreadChoice(2, {2: 9.0, 1: 8.0}).is_reduced
+    assert not ThreadChoice(2).is_reduced
+    own: list[dict[str, Any]] = [{"optimizer": nn.Module}, {"batches": lambda epoch: []}]
+    for given in own:
+        assert choose_threads(never, replace(made(tiny_splits), **given)) == ThreadChoice(2)
+
+
+def test_why_fewer_threads_train_is_told_from_the_fewest_on() -> None:
+    assert describe_threads(ThreadChoice(1, {4: 1234.5, 2: 26.4, 1: 880.2})) == (
+        "threads: 1, as more are slower while the processor is busy: 880 images per second with "
+        "1, 26 images per second with 2, 1,234 images per second with 4"
+    )
