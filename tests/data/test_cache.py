@@ -315,6 +315,22 @@ def test_files_that_are_forgotten_are_read_again_and_others_are_not(tmp_path: Pa
     assert progress.last == (3, 3)
 
 
+def test_files_that_somebody_else_is_forgetting_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, read = _images(tmp_path / "data", 3), module.read_index
+    _cached(paths)
+
+    def read_and_removed(path: Path) -> file_index.FileIndex:
+        found = read(path)
+        path.unlink()
+        return found
+
+    monkeypatch.setattr(module, "read_index", read_and_removed)
+    forget_files(paths)
+    assert not list(cache_folder().rglob("index-*.json"))
+
+
 def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None:
     paths = _images(tmp_path / "data", 2)
     _cached(paths)

@@ -284,6 +284,16 @@ def test_columns_of_0_and_1_give_the_same_as_labels(tmp_path: Path) -> None:
     assert listing.given_splits == ("train", "test", "validation")
 
 
+@pytest.mark.parametrize(
+    ("text", "is_set"),
+    [("1", True), ("1.0", True), (" true ", True), ("True", True),
+     ("0", False), ("0.0", False), ("FALSE", False)],
+)  # fmt: skip
+def test_each_way_to_write_yes_and_no_is_read(tmp_path: Path, text: str, is_set: bool) -> None:
+    table = write_table(tmp_path, f"path,dog,cat\na.png,{text},1\nb.png,0,0\n")
+    assert list_table(table).targets.tolist() == [[True, is_set], [False, False]]
+
+
 def test_a_parquet_table_may_have_lists_of_labels_or_truth_values(tmp_path: Path) -> None:
     import pyarrow
     import pyarrow.parquet

@@ -231,6 +231,31 @@ def test_a_process_that_has_ended_is_an_error_of_every_exchange(
             exchange()
 
 
+def test_two_processes_send_and_receive_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, sent = torch.tensor([5.0, 6.0]), []
+
+    class Request:
+        def __init__(self, values: torch.Tensor) -> None:
+            self.values = values
+
+        def wait(self) -> None:
+            # What is received is there only after the wait.
+            self.values.copy_(theirs)
+
+    def both(operations: list[Any]) -> list[Request]:
+        (send, own, to), (receive, other, source) = operations
+        assert (send, receive) == (distributed.isend, distributed.irecv)
+        assert (to, source) == (3, 3)
+        sent.append(own.clone())
+        return [Request(torch.empty(2)), Request(other)]
+
+    monkeypatch.setattr(distributed, "P2POp", lambda *parts: parts)
+    monkeypatch.setattr(distributed, "batch_isend_irecv", both)
+    mine = torch.tensor([1.0, 2.0])
+    assert torch.equal(process_group._exchanged(mine, 3), theirs)
+    assert torch.equal(sent[0], mine) and mine.tolist() == [1, 2]
+
+
 def test_the_highest_number_and_what_the_first_process_says_are_exchanged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
