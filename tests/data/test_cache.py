@@ -318,7 +318,7 @@ def test_files_that_are_forgotten_are_read_again_and_others_are_not(tmp_path: Pa
 def test_files_that_somebody_else_is_forgetting_are_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths, read = _images(tmp_path / "data", 3), module.read_index
+    paths, read = _images(tmp_path / "data", 3), file_index.read_index
     _cached(paths)
 
     def read_and_removed(path: Path) -> file_index.FileIndex:
