@@ -41,6 +41,8 @@ def test_folders_patterns_and_names_stand_for_files_in_order(folder: Path) -> No
     assert found[1:-1] == [Path(f"deep/{number}.png") for number in range(10, 20)]
     assert len(image_paths([Path("deep")])) == 21
     assert image_paths([folder / "*.png"]) == [folder / "a[1].png"]
+    # A pattern stands for files: the folder that it matches as well is no bad image.
+    assert image_paths([Path("*")]) == [Path("a[1].png")]
 
 
 def test_names_on_standard_input_may_contain_spaces_and_blank_lines_are_skipped(

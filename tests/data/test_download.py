@@ -1,9 +1,11 @@
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from glasshouse.data import download as module
 from glasshouse.data.download import download
 from glasshouse.errors import DataError
 from tests.data.servers import Files, serving
@@ -64,6 +66,18 @@ def test_a_connection_that_keeps_failing_keeps_the_partial_download(tmp_path: Pa
     kept = (tmp_path / "file.part").read_bytes()
     assert 0 < len(kept) < len(CONTENT)
     assert CONTENT.startswith(kept)
+
+
+def test_nothing_is_said_to_be_kept_where_nothing_was_received(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> Iterator[tuple[int, int]]:
+        raise ConnectionRefusedError("refused")
+        yield
+
+    monkeypatch.setattr(module, "_receive", refused)
+    with pytest.raises(DataError, match=r"cannot download .*: refused\.$"):
+        download("http://127.0.0.1/file", tmp_path / "file", md5=MD5)
 
 
 def test_a_file_that_does_not_exist_is_reported_at_once(tmp_path: Path) -> None:

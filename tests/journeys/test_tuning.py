@@ -115,6 +115,18 @@ def test_a_time_budget_becomes_a_recipe_that_resumes_and_reproduces(
     assert (code, "the shortest run takes" in errors) == (2, True)
 
 
+def test_a_time_budget_that_cannot_be_planned_leaves_no_folder_that_looks_like_a_run(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("ants", "bees"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "1.png").write_text("not an image")
+    code, _, errors = glasshouse_here(["train", "photos", "--minutes", "1"], capsys)
+    assert code == 3, errors
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
 def test_an_invalid_search_is_rejected_before_anything_runs(
     tmp_path: Path, capsys: Capture
 ) -> None:

@@ -60,13 +60,19 @@ def fit_request(
     request: "TrainRequest", minutes: float, *, started: float, runs: int
 ) -> "TrainRequest":
     """Fit the recipe to a time budget that began at `started`, and print the plan."""
+    from glasshouse.runs.holding import release
     from glasshouse.workflow.train.time_budget import fit_to_minutes
     from glasshouse.workflow.train.time_plan import describe_budget
 
-    with data_progress() as progress:
-        fitted, budget = fit_to_minutes(
-            request, minutes, started=started, runs=runs, progress=progress
-        )
+    try:
+        with data_progress() as progress:
+            fitted, budget = fit_to_minutes(
+                request, minutes, started=started, runs=runs, progress=progress
+            )
+    except BaseException:
+        # A folder that is still empty would look like a run.
+        release(request.out)
+        raise
     say(describe_budget(budget))
     return fitted
 

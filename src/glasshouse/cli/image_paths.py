@@ -19,9 +19,9 @@ _CHUNK = 256
 def image_paths(names: Sequence[Path]) -> list[Path]:
     """The files that arguments stand for, in order.
 
-    A folder stands for the image files below it, a pattern such as ``photos/*.jpg`` for those that
-    match, and ``-`` for the names on standard input, one per line. Other names stay, also those of
-    files that do not exist. Raises DataError when nothing is left.
+    A folder stands for the image files below it, a pattern such as ``photos/*.jpg`` for the files
+    that match, and ``-`` for the names on standard input, one per line. Other names stay, also
+    those of files that do not exist. Raises DataError when nothing is left.
     """
     found = [path for name in names for path in _paths_of(name)]
     if not found:
@@ -74,5 +74,6 @@ def _paths_of(name: Path) -> list[Path]:
     # A file may have brackets in its name, so a pattern is what no file is called.
     if not is_found(name.exists) and glob.has_magic(str(name)):
         # Not Path.glob, which takes no absolute pattern.
-        return [Path(match) for match in sorted(glob.glob(str(name), recursive=True))]  # noqa: PTH207
+        found = map(Path, sorted(glob.glob(str(name), recursive=True)))  # noqa: PTH207
+        return [path for path in found if not is_found(path.is_dir)]
     return [name]

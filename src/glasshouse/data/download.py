@@ -46,10 +46,10 @@ def _fetch(address: str, partial: Path, progress: Progress | None) -> None:
         # The next attempt requests the rest; what was received is kept.
         except (OSError, http.client.HTTPException) as error:
             if attempt == _ATTEMPTS - 1:
-                raise DataError(
-                    f"cannot download {address}: {error}. "
-                    f"The partial download is kept in {partial} and resumed by the next attempt."
-                ) from error
+                said = f"cannot download {address}: {error}."
+                if partial.exists():
+                    said += f" What was received is kept in {partial} for the next attempt."
+                raise DataError(said) from error
 
 
 def _receive(address: str, partial: Path) -> Iterator[tuple[int, int]]:
