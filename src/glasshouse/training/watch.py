@@ -65,7 +65,6 @@ class _Pace:
         self.started: float | None = None
         self.first = 0.0
         self.steps = 0
-        self.batch = 0.0
         self.last_line = time.monotonic()
 
     def done(self, step: Step) -> float:
@@ -75,7 +74,6 @@ class _Pace:
         if self.started is None:
             self.started, self.first = time.monotonic(), self.done(step)
         self.steps += 1
-        self.batch = step.images / step.step
 
     def text(self, step: Step) -> str:
         seconds = time.monotonic() - (self.started or 0.0)
@@ -83,7 +81,7 @@ class _Pace:
         if gained <= 0 or seconds <= 0:
             return f"epoch {step.epoch}/{self.epochs}"
         left = seconds / gained * (1 - self.done(step))
-        speed = self.steps * self.batch / seconds
+        speed = self.steps * step.images / step.step / seconds
         return f"epoch {step.epoch}/{self.epochs}  {speed:,.0f} images/s  {duration(left)} left"
 
     def say_now_and_then(self, bars: Bars, step: Step) -> None:
