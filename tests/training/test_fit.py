@@ -1,0 +1,155 @@
+"""What a training in one call begins with: splits, classes, preprocessing and the stops."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from glasshouse.data.images import ImageSet, Splits, take
+from glasshouse.errors import DataError, UsageError
+from glasshouse.models.classifier import Preprocessing
+from glasshouse.settings import AugmentSettings, ModelSettings, TrainSettings
+from glasshouse.training.fit import (
+    class_weights_of,
+    fit_preprocessing,
+    require_balance_fits,
+    require_splits,
+    train_classifier,
+    train_until_done,
+    untrained_classifier,
+)
+from glasshouse.training.loop import Step
+from glasshouse.training.state import Epoch, begin
+from tests.training.test_loop import CPU, settings, setup
+
+
+@pytest.mark.parametrize("name", ["training", "validation"])
+def test_a_split_without_images_is_refused(tiny_splits: Splits, name: str) -> None:
+    require_splits(tiny_splits)
+    field = {"training": "train", "validation": "validation"}[name]
+    empty: dict[str, Any] = {field: take(getattr(tiny_splits, field), [])}
+    with pytest.raises(DataError, match=f"the {name} split has no images: expected one or more"):
+        require_splits(replace(tiny_splits, **empty))
+    # The test split is not used.
+    require_splits(replace(tiny_splits, test=take(tiny_splits.test, [])))
+    with pytest.raises(UsageError, match="splits, from load_splits or Splits"):
+        require_splits(tiny_splits.train)  # type: ignore[arg-type]
+
+
+def several(images: ImageSet) -> ImageSet:
+    return replace(images, targets=np.eye(4, dtype=bool)[images.labels])
+
+
+@pytest.mark.parametrize("key", ["sampling", "class_weights"])
+def test_balancing_needs_one_label_per_image(tiny_splits: Splits, key: str) -> None:
+    balanced = TrainSettings.model_validate({key: "balanced"})
+    require_balance_fits(balanced, tiny_splits.train)
+    require_balance_fits(TrainSettings(), several(tiny_splits.train))
+    for refused in (
+        lambda: require_balance_fits(balanced, several(tiny_splits.train)),
+        lambda: class_weights_of(balanced, replace(tiny_splits, train=several(tiny_splits.train))),
+    ):
+        with pytest.raises(UsageError, match=f"train.{key} = 'balanced' needs one label per image"):
+            refused()
+
+
+def test_class_weights_are_those_of_the_training_images(tiny_splits: Splits) -> None:
+    few = take(tiny_splits.train, np.flatnonzero(tiny_splits.train.labels != 0)[:30])
+    few = replace(few, targets=np.repeat([1, 2, 3], [15, 10, 5]))
+    splits = replace(tiny_splits, train=few)
+    assert class_weights_of(TrainSettings(), splits) is None
+    balanced = class_weights_of(TrainSettings(class_weights="balanced"), splits)
+    assert balanced == pytest.approx((0, 30 / 45, 1, 2))
+
+
+@pytest.mark.parametrize("scaling", ["rescale", "standardize", "standardize_global"])
+def test_preprocessing_is_fitted_to_the_training_images(tiny_splits: Splits, scaling: str) -> None:
+    train = tiny_splits.train
+    train = replace(train, pixels=np.ascontiguousarray(train.pixels[:, :, :, :12]))
+    found = fit_preprocessing(train, scaling, "stretch")
+    assert (found.height, found.width, found.resize) == (16, 12, "stretch")
+    values = train.pixels / 255
+    axes = {"rescale": None, "standardize": (0, 2, 3), "standardize_global": (0, 1, 2, 3)}[scaling]
+    if axes is None:
+        assert (
+            found == Preprocessing(16, 12, "stretch") == fit_preprocessing(train, resize="stretch")
+        )
+        assert fit_preprocessing(train).resize == "crop"
+    else:
+        assert found.mean == pytest.approx(np.broadcast_to(values.mean(axes), 3), abs=1e-6)
+        assert found.std == pytest.approx(np.broadcast_to(values.std(axes), 3), abs=1e-6)
+
+
+LAYERS: Any = [{"type": "flatten"}, {"type": "dense", "units": "classes"}]
+
+
+@pytest.mark.parametrize("is_several", [False, True])
+def test_an_untrained_classifier_knows_what_it_was_made_for(
+    tiny_splits: Splits, is_several: bool
+) -> None:
+    splits = replace(tiny_splits, resize="letterbox")
+    if is_several:
+        splits = replace(splits, train=several(splits.train))
+    made = {
+        "settings": ModelSettings(layers=LAYERS, scaling="standardize", mirror=True),
+        "layers": LAYERS,
+        "module": nn.Sequential(nn.Flatten(), nn.Linear(768, 4)),
+    }
+    for kind, net in made.items():
+        first, again, other = (untrained_classifier(net, splits, seed=seed) for seed in (1, 1, 2))
+        assert first.class_names == splits.class_names
+        assert first.preprocessing.resize == "letterbox"
+        assert first.thresholds == ((0.5,) * 4 if is_several else None)
+        assert first.mirror == (kind == "settings")
+        assert (first.preprocessing.mean != (0.0, 0.0, 0.0)) == (kind == "settings")
+        assert (first.architecture or {})["input_shape"] == [3, 16, 16]
+        weights = [next(each.net.parameters()) for each in (first, again, other)]
+        assert torch.equal(weights[0], weights[1])
+        assert torch.equal(weights[0], weights[2]) == (kind == "module")
+        # A classifier is taken as it is.
+        assert untrained_classifier(first, splits, seed=9) is first
+    if is_several:
+        with pytest.raises(DataError, match=r"any number of labels, but the images have one label"):
+            untrained_classifier(first, tiny_splits, seed=0)
+
+
+@pytest.mark.parametrize("rate", [0.1, "cosine"])
+def test_a_rate_that_is_no_function_is_refused(tiny_splits: Splits, rate: Any) -> None:
+    with pytest.raises(UsageError, match=rf"received {rate!r}; a constant rate .*lr={rate!r}\)"):
+        train_classifier(LAYERS, tiny_splits, rate=rate)
+
+
+def test_what_is_not_given_is_the_default(
+    tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def noted(state: Any, prepared: Any) -> Any:
+        seen.append(prepared)
+        state.history.append(Epoch(1, 0, 0, 0, 0, 0, 0, 0))
+        return iter(())
+
+    monkeypatch.setattr("glasshouse.training.fit.train_until_done", noted)
+    classifier, history = train_classifier(LAYERS, tiny_splits)
+    (prepared,) = seen
+    threads = {"threads": prepared.settings.threads}
+    assert prepared.settings == TrainSettings().model_copy(update=threads)
+    assert prepared.augment == AugmentSettings() and prepared.class_weights is None
+    assert len(history) == 1
+    assert (classifier.temperature, classifier.conformity) == (1.0, None)
+
+
+def test_a_training_that_has_stalled_goes_on_no_further(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    wanted = settings(epochs=9, early_stopping=2)
+    state = begin(tiny_net, wanted, CPU)
+    state.history += [Epoch(n, 0, 0, loss, 0, 0, 0, 0) for n, loss in enumerate((2, 1, 3, 3), 1)]
+    assert list(train_until_done(state, setup(tiny_splits, wanted))) == []
+    # Without it, training goes on to its last epoch.
+    plain = settings(epochs=1)
+    records = list(train_until_done(begin(tiny_net, plain, CPU), setup(tiny_splits, plain)))
+    assert [type(record) for record in records] == [Step] * 6 + [Epoch]

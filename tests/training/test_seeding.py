@@ -1,0 +1,127 @@
+"""Random state, threads and algorithms are set for a computation, and are the caller's after it."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from glasshouse.settings import TrainSettings
+from glasshouse.training import seeding
+from glasshouse.training.seeding import in_threads_of, repeatable, seeded, threads_of
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_numbers_follow_the_seed_and_the_callers_go_on(fails: bool) -> None:
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    found = []
+    for seed in (1, 1, 2):
+        try:
+            with seeded(CPU, seed):
+                found.append(torch.rand(3))
+                if fails:
+                    raise KeyError
+        except KeyError:
+            assert fails
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+    assert torch.equal(torch.rand(3), wanted)
+
+
+@pytest.mark.parametrize(("device", "seeds"), [("cuda:1", [1]), ("cuda", [2]), ("cpu", [])])
+def test_the_generator_of_the_gpu_that_computes_is_seeded(
+    monkeypatch: pytest.MonkeyPatch, device: str, seeds: list[int]
+) -> None:
+    generators = [torch.Generator() for _ in range(3)]
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "default_generators", generators)
+    before = [each.initial_seed() for each in generators]
+    with seeded(torch.device(device), 77):
+        assert torch.initial_seed() == 77
+        inside = [each.initial_seed() for each in generators]
+        assert [n for n in range(3) if inside[n] == 77] == seeds
+    assert [each.initial_seed() for each in generators] == before
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(
+    ("given", "inside"),
+    [
+        ({}, 2),
+        ({"threads": 1}, 1),
+        ({"threads": 2}, 2),
+        ({"threads": 3}, 3),
+        # Kernels would sum in another order.
+        ({"shards": 2}, 1),
+        ({"shards": 2, "threads": 3}, 1),
+    ],
+)
+def test_threads_are_those_of_the_settings_and_one_for_shards(
+    given: dict[str, Any], inside: int
+) -> None:
+    settings = TrainSettings.model_validate(given)
+    with pytest.raises(KeyError), threads_of(settings):
+        assert torch.get_num_threads() == inside
+        raise KeyError
+    assert torch.get_num_threads() == 2
+
+    def records() -> Iterator[int]:
+        yield torch.get_num_threads()
+        yield torch.get_num_threads()
+
+    seen = []
+    for record in in_threads_of(settings, CPU, records()):
+        assert torch.get_num_threads() == 2
+        seen.append(record)
+    assert seen == [inside, inside]
+
+
+class Algorithms:
+    """Torch's settings of algorithms, as another machine might have them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, before: bool) -> None:
+        self.chosen = (before, not before)
+        self.cudnn = SimpleNamespace(benchmark=before)
+        self.fills = SimpleNamespace(fill_uninitialized_memory=before)
+        monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: self.chosen[0])
+        monkeypatch.setattr(
+            torch, "is_deterministic_algorithms_warn_only_enabled", lambda: self.chosen[1]
+        )
+        monkeypatch.setattr(torch, "use_deterministic_algorithms", self.use)
+        monkeypatch.setattr(torch.backends, "cudnn", self.cudnn)
+        monkeypatch.setattr(torch.utils, "deterministic", self.fills)
+        monkeypatch.setattr(seeding, "_ignore_warning_of_pooling", lambda: None)
+
+    def use(self, mode: bool, *, warn_only: bool) -> None:
+        self.chosen = (mode, warn_only)
+
+    @property
+    def all(self) -> tuple[bool, ...]:
+        return (*self.chosen, self.cudnn.benchmark, self.fills.fill_uninitialized_memory)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_gpu_computes_by_algorithms_that_repeat(
+    monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    algorithms = Algorithms(monkeypatch, before=before)
+    known = algorithms.all
+    with pytest.raises(KeyError), repeatable(GPU):
+        assert algorithms.all == (True, True, False, False)
+        raise KeyError
+    assert algorithms.all == known
+    with repeatable(CPU):
+        assert algorithms.all == known
+    seen = [algorithms.all for _ in in_threads_of(TrainSettings(), GPU, iter([1, 2]))]
+    assert seen == [known, known]
