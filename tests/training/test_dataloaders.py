@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,43 @@ def test_another_range_is_refused(
         list(from_dataloader(loader_of(tiny_images, change), normalized=normalized)(0))
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "is_near"),
+    [(-1.9, 256.9, True), (-2.1, 255.0, False), (0.0, 257.1, False), (-2.1, 257.1, False)],
+)
+def test_values_may_go_two_levels_beyond_the_range(low: float, high: float, is_near: bool) -> None:
+    images = torch.full((1, 3, 2, 2), 0.5)
+    images[0, 0, 0], images[0, 1, 1] = low / 255, high / 255
+    source = from_dataloader([(images, torch.zeros(1))])
+    if is_near:
+        ((found, _),) = source(0)
+        assert found[0, 0, 0].tolist() == [0, 0] and found[0, 1, 1].tolist() == [255, 255]
+        return
+    with pytest.raises(DataError) as refused:
+        list(source(0))
+    assert str(refused.value).startswith(
+        f"the loader's batch 1: expected floats in 0..1, received {low / 255:.3g} to "
+        f"{high / 255:.3g}. Pass the mean and std of its Normalize with"
+    )
+
+
+@pytest.mark.parametrize("place", ["sampler", "dataset"])
+def test_whatever_shuffles_by_epoch_is_told_the_epoch(place: str) -> None:
+    told: list[int] = []
+    shuffled = SimpleNamespace(set_epoch=told.append)
+
+    class Loader(list[Any]):
+        pass
+
+    loader = Loader([{"pixel_values": torch.zeros(1, 3, 2, 2), "target": torch.zeros(1)}])
+    setattr(loader, place, shuffled)
+    source = from_dataloader(loader)
+    for epoch in (3, 4):
+        (pair,) = source(epoch)
+        assert pair[0].shape == (1, 3, 2, 2)
+    assert told == [3, 4]
+
+
 @pytest.mark.parametrize("normalized", [None, Preprocessing(16, 16, mean=MEAN, std=STD)])
 def test_channels_last_are_refused_and_grey_is_repeated(
     tiny_images: ImageSet, normalized: Preprocessing | None
@@ -90,6 +128,9 @@ def test_channels_last_are_refused_and_grey_is_repeated(
     grey = loader_of(tiny_images, lambda pixels: pixels[:, :1])
     images, _ = next(iter(from_dataloader(grey, normalized=normalized)(0)))
     assert torch.equal(images, torch.from_numpy(tiny_images.pixels[:16, :1]).expand(-1, 3, -1, -1))
+    for change in (lambda pixels: pixels[:, :0], lambda pixels: pixels[:, :2], lambda p: p[:, 0]):
+        with pytest.raises(DataError, match=r"expected images \(n, 3, height, width\), received"):
+            list(from_dataloader(loader_of(tiny_images, change), normalized=normalized)(0))
 
 
 def test_a_classifier_is_trained_on_the_batches_of_a_loader(

@@ -1,6 +1,9 @@
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ import torch
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.models.agreement import PrecisionAgreement
 from glasshouse.models.backbone import backbone_of
-from glasshouse.models.classifier import Classifier, scale
+from glasshouse.models.classifier import Classifier, Preprocessing, scale
 from glasshouse.models.freezing import freeze
 from glasshouse.settings import PretrainedSettings, TrainSettings
 from glasshouse.storage import cache_folder
@@ -171,3 +174,128 @@ def test_extracting_leaves_the_classifier_unchanged(
     after = classifier.net.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert [m.training for m in classifier.net.modules()] == modes
+
+
+class Counting:
+    """A body that returns the same number for every image, and notes how many it was given."""
+
+    precision, folded, refused = torch.bfloat16, 3, None
+    agreement = SimpleNamespace(describe=lambda: "the same answers")
+
+    def __init__(self, value: float = 1.0) -> None:
+        self.value, self.sizes = value, list[int]()
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(inputs))
+        # The first column tells a mirrored image from its original.
+        return torch.stack([inputs[:, 0, 0, 0], torch.full((len(inputs),), self.value)], dim=1)
+
+
+def extractor_of(body: Any) -> module.Extractor:
+    return module.Extractor(body, Preprocessing(16, 16), torch.device("cpu"), "k" * 64, "resnet0")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(59_900.0, "float16"), (60_000.0, "float32"), (-59_900.0, "float16"), (-60_000.0, "float32")],
+)
+def test_numbers_are_halved_below_sixty_thousand(value: float, kind: str) -> None:
+    extractor = extractor_of(Counting(value))
+    rows = module._compute(extractor, make_images(3), (0, 3), "key", (None, ""))
+    assert rows.dtype == kind and rows[:, 1].astype(np.float64) == pytest.approx(value, rel=1e-3)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_block_is_computed_in_batches_of_thirty_two(mirrored: bool) -> None:
+    body, images = Counting(), make_images(90)
+    told: list[tuple[str, int, int]] = []
+    key = "key-mirrored" if mirrored else "mirrored-key"
+    rows = module._compute(
+        extractor_of(body), images, (7, 78), key, (lambda *news: told.append(news), "what")
+    )
+    assert body.sizes == [32, 32, 7]
+    corner = images.pixels[7:78, 0, 0, -1 if mirrored else 0] / 255
+    assert rows[:, 0] == pytest.approx(corner, abs=1e-3)
+    assert told == [("what", done, 90) for done in (7, 39, 71, 78)]
+
+
+def test_both_views_are_told_by_their_names_and_kept_apart() -> None:
+    images, told = make_images(40), list[tuple[str, int, int]]()
+    found = extract(
+        extractor_of(Counting()), images, flips=True, progress=lambda *news: told.append(news),
+        name="train",
+    )  # fmt: skip
+    assert told == [
+        (name, done, 40) for name in ("train", "train, mirrored") for done in (0, 32, 40)
+    ]
+    assert found.mirrored is not None and len(found) == 40
+    assert found.mirrored[:, 0] == pytest.approx(images.pixels[:, 0, 0, -1] / 255, abs=1e-3)
+    assert sorted(path.name[32:] for path in cache_folder().rglob("*.npy")) == [
+        "-mirrored.npy", ".npy"
+    ]  # fmt: skip
+    record = json.loads(next(cache_folder().rglob("*.json")).read_text())
+    assert record["source"] == "resnet0, 40 images"
+
+
+@pytest.mark.parametrize(("count", "starts"), [(512, [0]), (513, [0, 512]), (1, [0])])
+def test_blocks_have_512_rows(
+    monkeypatch: pytest.MonkeyPatch, count: int, starts: list[int]
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def rows(whole: Path, bounds: list[tuple[int, int]], *_: Any, **__: Any) -> Any:
+        seen.extend(bounds)
+        return np.zeros((count, 2))
+
+    monkeypatch.setattr(module, "cached_rows", rows)
+    extract(extractor_of(Counting()), make_images(count, size=2))
+    assert seen == [(start, min(start + 512, count)) for start in starts]
+
+
+def test_how_features_are_computed_is_told() -> None:
+    extractor = extractor_of(Counting())
+    plain = (
+        "Features are computed in bfloat16 with 3 normalisations folded; compared with the "
+        "original network they have the same answers."
+    )
+    assert extractor.describe() == plain
+    extractor.body.refused = SimpleNamespace(describe=lambda: "other answers")  # type: ignore
+    assert extractor.describe() == f"{plain} A lower precision was rejected, with other answers."
+
+
+@pytest.mark.parametrize(
+    ("count", "classes", "images", "of"),
+    # Up to 64 images, of up to 32 classes that are spread evenly.
+    [(40, 4, 40, range(4)), (200, 4, 64, range(4)), (64, 32, 64, range(32)),
+     (200, 100, 64, [round(n * 99 / 31) for n in range(32)]),
+     (33, 33, 32, [*range(16), *range(17, 33)])],
+)  # fmt: skip
+def test_examples_are_a_few_images_of_each_class_or_of_some_classes(
+    count: int, classes: int, images: int, of: Any
+) -> None:
+    given = replace(
+        make_images(count, size=2),
+        targets=np.arange(count) % classes,
+        class_names=tuple(map(str, range(classes))),
+    )
+    chosen = module._examples(given)
+    assert len(chosen) == images and len(set(chosen.tolist())) == images
+    assert sorted(set((chosen % classes).tolist())) == list(of)
+
+
+def test_the_key_names_version_and_structure_of_the_backbone(
+    classifier: Classifier, tiny_images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractor = make_extractor(classifier, tiny_images, FLOAT)
+    assert (extractor.name, len(extractor.key)) == ("timm/resnet10t", 64)
+    monkeypatch.setattr(module, "FEATURES_VERSION", "next")
+    assert make_extractor(classifier, tiny_images, FLOAT).key != extractor.key
+    monkeypatch.undo()
+    known = dict(classifier.architecture or {})
+    for change, is_same in (
+        ({"head": "another"}, True), ({"class_count": 9}, True), ({"input_size": 48}, False)
+    ):  # fmt: skip
+        other = replace(classifier, architecture={**known, **change})
+        assert (make_extractor(other, tiny_images, FLOAT).key == extractor.key) == is_same
+    unknown = make_extractor(replace(classifier, architecture=None), tiny_images, FLOAT)
+    assert unknown.name == "a network of your own"
