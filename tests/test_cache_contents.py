@@ -59,8 +59,8 @@ def build_images(source: Path, size: int = 8) -> Cached:
 
 
 def build_features(name: str = "a" * 32, rows: int = 4, source: str = "") -> Values:
-    def compute(block: tuple[int, int]) -> Values:
-        return np.zeros((block[1] - block[0], 2), np.float16)
+    def compute(blocks: list[tuple[int, int]]) -> list[Values]:
+        return [np.zeros((end - start, 2), np.float16) for start, end in blocks]
 
     whole = cache_folder() / "features" / FEATURES / f"{name}.npy"
     return cached_rows(whole, [(0, rows)], compute, source)

@@ -5,7 +5,9 @@ from typing import Any
 
 
 class Instead:
-    """A cluster whose pieces are done here, the last that was handed out first."""
+    """A cluster of two places whose pieces are done here, the last that was handed out first."""
+
+    places = 2
 
     def __init__(self) -> None:
         self.sent: list[object] = []

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,9 +25,10 @@ class Backbone:
     def __init__(self) -> None:
         self.calls: list[tuple[int, int]] = []
 
-    def __call__(self, block: tuple[int, int]) -> Values:
-        self.calls.append(block)
-        return ROWS[block[0] : block[1]]
+    def __call__(self, blocks: list[tuple[int, int]]) -> Iterator[Values]:
+        for block in blocks:
+            self.calls.append(block)
+            yield ROWS[block[0] : block[1]]
 
 
 @pytest.fixture(autouse=True)
@@ -97,11 +99,12 @@ def test_a_file_is_verified_once_per_process(
 def test_a_damaged_block_of_an_interrupted_extraction_is_computed_again(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
 
-    def stop_at_the_last(block: tuple[int, int]) -> Values:
-        calls.append(block)
-        if block == BOUNDS[-1]:
-            raise KeyboardInterrupt
-        return ROWS[block[0] : block[1]]
+    def stop_at_the_last(blocks: list[tuple[int, int]]) -> Iterator[Values]:
+        for block in blocks:
+            calls.append(block)
+            if block == BOUNDS[-1]:
+                raise KeyboardInterrupt
+            yield ROWS[block[0] : block[1]]
 
     with pytest.raises(KeyboardInterrupt):
         cached_rows(tmp_path / "a.npy", BOUNDS, stop_at_the_last)
@@ -155,10 +158,11 @@ from pathlib import Path
 import numpy as np
 from glasshouse.training.feature_cache import cached_rows
 
-def compute(block):
-    print("computed", block, flush=True)
-    time.sleep(0.3)
-    return np.zeros((block[1] - block[0], 2), np.float16)
+def compute(blocks):
+    for start, end in blocks:
+        print("computed", start, flush=True)
+        time.sleep(0.3)
+        yield np.zeros((end - start, 2), np.float16)
 
 print(cached_rows(Path(sys.argv[1]), [(0, 4), (4, 8)], compute).shape)
 """

@@ -1,4 +1,5 @@
 import json
+import pickle
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from glasshouse.data.images import ImageSet, Splits
+from glasshouse.errors import ProcessError
 from glasshouse.models.agreement import PrecisionAgreement
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier, Preprocessing, scale
@@ -59,7 +61,7 @@ def test_cached_features_are_not_computed_again(
     extractor = make_extractor(classifier, tiny_images, FLOAT)
     first = extract(extractor, tiny_images)
     assert len(list(cache_folder().rglob("*.npy"))) == 1
-    monkeypatch.setattr(module, "_compute", None)
+    monkeypatch.setattr(module, "_block", None)
     again = extract(make_extractor(classifier, tiny_images, FLOAT), tiny_images)
     assert np.array_equal(first.values, again.values)
     assert not again.values.flags.writeable
@@ -70,7 +72,7 @@ def test_an_interrupted_extraction_resumes(
     classifier: Classifier, tiny_images: ImageSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extractor = make_extractor(classifier, tiny_images, FLOAT)
-    compute, starts = module._compute, []
+    compute, starts = module._block, []
 
     def stop_at_the_third(*arguments: object) -> object:
         starts.append(arguments[2])
@@ -78,7 +80,7 @@ def test_an_interrupted_extraction_resumes(
             raise KeyboardInterrupt
         return compute(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "_compute", stop_at_the_third)
+    monkeypatch.setattr(module, "_block", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         extract(extractor, tiny_images)
     assert starts == [(0, 20), (20, 40), (40, 60)]
@@ -87,6 +89,43 @@ def test_an_interrupted_extraction_resumes(
     monkeypatch.undo()
     monkeypatch.setenv("GLASSHOUSE_CACHE", str(cache_folder() / "other"))
     np.testing.assert_allclose(whole.values, extract(extractor, tiny_images).values, atol=1e-3)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_blocks_that_are_computed_elsewhere_are_those_of_here(
+    classifier: Classifier, tiny_images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractor = make_extractor(classifier, tiny_images, FLOAT)
+    here = extract(extractor, tiny_images, flips=True)
+    monkeypatch.setenv("GLASSHOUSE_CACHE", str(cache_folder() / "other"))
+    made: list[module.Origin] = []
+    make = module._made
+
+    def counted(origin: module.Origin) -> module.Extractor:
+        made.append(origin)
+        return make(origin)
+
+    monkeypatch.setattr(module, "_made", counted)
+    monkeypatch.setattr(module, "_known", {})
+    said: list[tuple[str, int, int]] = []
+    there = extract(
+        extractor,
+        tiny_images,
+        flips=True,
+        progress=lambda *report: said.append(report),
+        # As pieces arrive on another machine.
+        piecework=lambda work, pieces: (
+            work(*pickle.loads(pickle.dumps(piece))) for piece in pieces
+        ),
+    )
+    assert here.mirrored is not None and there.mirrored is not None
+    assert here.values.tobytes() == there.values.tobytes()
+    assert here.mirrored.tobytes() == there.mirrored.tobytes()
+    # Once in a process, not once for each block.
+    assert len(made) == 1
+    assert [done for name, done, _ in said if name == "features"] == [0, 20, 40, 60, 64]
+    with pytest.raises(ProcessError, match="another extractor"):
+        module.block_elsewhere(extractor.origin, "other", tiny_images.pixels[:2], False)
 
 
 def test_the_key_knows_weights_size_and_preprocessing_but_not_the_head(

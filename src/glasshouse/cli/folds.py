@@ -209,14 +209,13 @@ def _folds(
 ) -> "Folds":
     from glasshouse.cli.on_cluster import piecework_on
     from glasshouse.cli.progress_bars import data_progress, say
-    from glasshouse.cluster.piecework import one_after_another
     from glasshouse.workflow.compare.cross_validation import cross_validate
 
     device = request.recipe.train.device
     with piecework_on(on, device) as piecework, data_progress() as progress:
         found = cross_validate(
             request, folds=count, with_test=with_test, progress=progress,
-            piecework=piecework or one_after_another,
+            piecework=piecework,
         )  # fmt: skip
     for note in found.notes:
         say(f"note: {note}")

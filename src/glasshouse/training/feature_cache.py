@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,15 +40,15 @@ _verified: dict[Path, tuple[int, int, int]] = {}
 def cached_rows(
     whole: Path,
     bounds: list[tuple[int, int]],
-    compute: Callable[[tuple[int, int]], Values],
+    compute: Callable[[list[tuple[int, int]]], Iterable[Values]],
     source: str = "",
 ) -> Values:
     """The rows of a cache file, read-only and memory-mapped; what is missing is computed.
 
-    bounds: first row and end of each block; compute: the values of a block ``(rows, width)``;
-    source: what the list of the cache says about them. Two
-    processes that need the same file wait for each other. Raises StorageError when the cache cannot
-    be written.
+    bounds: first row and end of each block; compute: the values ``(rows, width)`` of some blocks in
+    order, each of which is on the disk before the next is asked for; source: what the list of the
+    cache says about them. Two processes that need the same file wait for each other. Raises
+    StorageError when the cache cannot be written.
     """
     count = bounds[-1][1] if bounds else 0
     found = _open(whole, count)
@@ -79,14 +79,19 @@ def cached_rows(
 def _make(
     whole: Path,
     bounds: list[tuple[int, int]],
-    compute: Callable[[tuple[int, int]], Values],
+    compute: Callable[[list[tuple[int, int]]], Iterable[Values]],
     source: str,
 ) -> None:
     parts = whole.with_suffix("")
     paths = [parts / f"{start:09d}.npy" for start, _ in bounds]
-    for path, block in zip(paths, bounds, strict=True):
-        if _read_block(path) is None:
-            _write_block(path, compute(block))
+    missing = [
+        (path, block)
+        for path, block in zip(paths, bounds, strict=True)
+        if _read_block(path) is None
+    ]
+    found = compute([block for _, block in missing])
+    for (path, _), values in zip(missing, found, strict=True):
+        _write_block(path, values)
     _join(paths, whole, source)
     shutil.rmtree(parts, ignore_errors=True)
 

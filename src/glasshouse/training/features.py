@@ -7,8 +7,11 @@ so that an interrupted extraction resumes.
 
 import hashlib
 import json
+import socket
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +22,7 @@ from glasshouse.data.images import ImageSet
 from glasshouse.data.pixel_blocks import blocks, gather
 from glasshouse.data.splits import limit
 from glasshouse.data.targets import Targets, combinations_of, is_matrix, one_label_each
+from glasshouse.errors import ProcessError
 from glasshouse.models.agreement import changed_by_class_means
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier, Preprocessing, scale
@@ -40,6 +44,20 @@ _LARGEST = 60_000.0
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What an extractor is made from, here or on another machine.
+
+    pixels: of a few images of each class, on which the lower precision is judged; labels: theirs,
+    None where an image may have several.
+    """
+
+    classifier: Classifier
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+    settings: TrainSettings
+
+
+@dataclass(frozen=True)
 class Extractor:
     """A frozen backbone ready for inference; key identifies it by content, name is for people."""
 
@@ -48,6 +66,7 @@ class Extractor:
     device: torch.device
     key: str
     name: str
+    origin: Origin
 
     def describe(self) -> str:
         """A sentence on how the features are computed."""
@@ -60,6 +79,12 @@ class Extractor:
             f"Features are computed in {bits} with {ready.folded} normalisations folded; compared "
             f"with the original network they have {ready.agreement.describe()}.{low}"
         )
+
+
+# The one that another machine needs this process for.
+_known: dict[str, Extractor] = {}
+# Of arguments of pieces, in the order of the pieces.
+Piecework = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
 
 
 @dataclass(frozen=True)
@@ -98,14 +123,20 @@ def make_extractor(
     images: a few of each class decide whether the lower precision agrees. settings: device and
     precision.
     """
-    settings = settings or TrainSettings()
+    chosen = _examples(images)
+    labels = None if images.is_multi_label else images.labels[chosen]
+    pixels = gather(images.pixels, chosen)
+    return _made(Origin(classifier, pixels, labels, settings or TrainSettings()))
+
+
+def _made(origin: Origin) -> Extractor:
+    classifier, settings = origin.classifier, origin.settings
     device = choose_device(settings.device)
     body = backbone_of(classifier.net).to(device).eval()
-    chosen = _examples(images)
-    rows = torch.from_numpy(gather(images.pixels, chosen)).to(device)
+    rows = torch.from_numpy(origin.pixels).to(device)
     changed = None
-    if not images.is_multi_label:
-        labels = torch.from_numpy(images.labels[chosen]).to(device)
+    if origin.labels is not None:
+        labels = torch.from_numpy(origin.labels).to(device)
         changed = partial(changed_by_class_means, labels)
     ready = inference_net(
         body,
@@ -124,7 +155,7 @@ def make_extractor(
     }
     key = sha256_of_bytes(json.dumps(facts, sort_keys=True).encode())
     name = str(_structure(classifier).get("pretrained", "a network of your own"))
-    return Extractor(ready, classifier.preprocessing, device, key, name)
+    return Extractor(ready, classifier.preprocessing, device, key, name, origin)
 
 
 def _examples(images: ImageSet) -> NDArray[np.int64]:
@@ -143,15 +174,17 @@ def extract(
     flips: bool = False,
     progress: Progress | None = None,
     name: str = "features",
+    piecework: Piecework | None = None,
 ) -> Features:
     """The features of every image, from the cache where possible.
 
     flips: include those of the mirrored images. progress: called with (name, rows done, rows in
-    total). Raises StorageError when the cache cannot be written.
+    total). piecework: computes blocks of images elsewhere. Raises StorageError when the cache
+    cannot be written.
     """
     key = _images_key(images)
     found = [
-        _cached(extractor, images, f"{key}{'-mirrored' * mirror}", (progress, label))
+        _cached(extractor, images, f"{key}{'-mirrored' * mirror}", (progress, label), piecework)
         for mirror, label in ((False, name), (True, f"{name}, mirrored"))[: 1 + flips]
     ]
     mirrored = found[1] if flips else None
@@ -163,37 +196,73 @@ def _cached(
     images: ImageSet,
     key: str,
     reporting: tuple[Progress | None, str],
+    piecework: Piecework | None,
 ) -> Values:
     whole = cache_folder() / "features" / extractor.key[:32] / f"{key}.npy"
     starts = range(0, len(images), _BLOCK_ROWS)
     bounds = [(start, min(start + _BLOCK_ROWS, len(images))) for start in starts]
-    return cached_rows(
-        whole,
-        bounds,
-        lambda block: _compute(extractor, images, block, key, reporting),
-        source=f"{extractor.name}, {len(images):,} images",
-    )
+    is_mirrored = key.endswith("-mirrored")
+    said, label = reporting
+
+    def report(done: int) -> None:
+        if said is not None:
+            said(label, done, len(images))
+
+    def compute(blocks: list[tuple[int, int]]) -> Iterator[Values]:
+        # The first report is the starting point, so that cached rows do not count towards the
+        # speed.
+        if blocks:
+            report(blocks[0][0])
+        if piecework is None:
+            for block in blocks:
+                yield _block(extractor, images.pixels, block, is_mirrored, report)
+            return
+        pieces = (
+            (extractor.origin, extractor.key, gather(images.pixels, np.arange(*block)), is_mirrored)
+            for block in blocks
+        )
+        for (_, end), values in zip(blocks, piecework(block_elsewhere, pieces), strict=True):
+            yield values
+            report(end)
+
+    return cached_rows(whole, bounds, compute, source=f"{extractor.name}, {len(images):,} images")
 
 
-def _compute(
+def block_elsewhere(
+    origin: Origin, key: str, pixels: NDArray[np.uint8], is_mirrored: bool
+) -> Values:
+    """The features of images ``(n, 3, h, w)`` on a machine that has to make the extractor.
+
+    key: of the extractor that they are for. Raises ProcessError where another one comes of it.
+    """
+    extractor = _known.get(key)
+    if extractor is None:
+        extractor = _made(origin)
+        if extractor.key != key:
+            raise ProcessError(
+                f"{socket.gethostname()} makes another extractor of the network, as its processor "
+                "computes other precisions: choose one with --set train.precision=fp32"
+            )
+        _known.clear()
+        _known[key] = extractor
+    return _block(extractor, pixels, (0, len(pixels)), is_mirrored)
+
+
+def _block(
     extractor: Extractor,
-    images: ImageSet,
+    pixels: NDArray[np.uint8],
     bounds: tuple[int, int],
-    key: str,
-    reporting: tuple[Progress | None, str],
+    is_mirrored: bool,
+    report: Callable[[int], None] = lambda done: None,
 ) -> Values:
     rows = []
-    # The first report is the starting point, so that cached rows do not count towards the speed.
-    if reporting[0] is not None:
-        reporting[0](reporting[1], bounds[0], len(images))
     for start in range(*bounds, _BATCH):
-        chosen = gather(images.pixels, np.arange(start, min(start + _BATCH, bounds[1])))
-        batch = torch.from_numpy(chosen).to(extractor.device)
-        if key.endswith("-mirrored"):
+        end = min(start + _BATCH, bounds[1])
+        batch = torch.from_numpy(gather(pixels, np.arange(start, end))).to(extractor.device)
+        if is_mirrored:
             batch = batch.flip(-1)
         rows.append(extractor.body(scale(batch, extractor.preprocessing)).cpu().numpy())
-        if reporting[0] is not None:
-            reporting[0](reporting[1], min(start + _BATCH, bounds[1]), len(images))
+        report(end)
     values: Values = np.concatenate(rows)
     return values.astype(np.float16) if np.abs(values).max() < _LARGEST else values
 

@@ -21,9 +21,7 @@ from tests.models.foreign_nets import NAMES, SIZE, plain_net
 
 
 class Nodes(Instead):
-    """Two places; the number of pieces that exist at the same time is kept."""
-
-    places = 2
+    """The number of pieces that exist at the same time is kept."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -105,9 +105,10 @@ def compare_backbones(
         for name, recipe in recipes.items()
     ]
     if piecework is None:
-        found = one_after_another(partial(measure_backbone, progress=progress), pieces)
+        results = one_after_another(partial(measure_backbone, progress=progress), pieces)
     else:
-        found = piecework(measure_backbone, pieces)
+        results = piecework(measure_backbone, pieces)
+    found = list(results)
     _require_same_images(found)
     ranked: list[MeasuredBackbone] = sorted(found, key=lambda each: each.loss)
     own: dict[str, Predictions] = {}

@@ -53,15 +53,15 @@ def cross_validate(
     folds: int = 5,
     with_test: bool = False,
     progress: Progress | None = None,
-    piecework: Piecework = one_after_another,
+    piecework: Piecework | None = None,
 ) -> Folds:
     """Stratified k-fold cross-validation: each fold is predicted by heads fitted to the others.
 
     The head is chosen by an inner split, so that held-out images have no influence on it.
-    with_test: include the test split, which is otherwise left alone. piecework: computes the folds,
-    from features that are extracted here. Raises UsageError for fewer
-    than two folds, RecipeError for data.train_on_validation, which would count images twice, and
-    DataError when a class has fewer images than folds.
+    with_test: include the test split, which is otherwise left alone. piecework: computes blocks of
+    features, and the folds. Raises UsageError for fewer than two folds, RecipeError for
+    data.train_on_validation, which would count images twice, and DataError when a class has fewer
+    images than folds.
     """
     started = time.perf_counter()
     require_held_out(request.recipe.data, "folds")
@@ -78,10 +78,13 @@ def cross_validate(
     extractor = make_extractor(classifier, splits.train, recipe.train)
     flips = recipe.transfer.flips
     whole = join([
-        extract(extractor, part, flips=flips, progress=progress, name=f"{name} features")
+        extract(
+            extractor, part, flips=flips, progress=progress, name=f"{name} features",
+            piecework=piecework,
+        )
         for name, part in parts.items()
     ])  # fmt: skip
-    predictions = _held_out(whole, fold_of, recipe, piecework)
+    predictions = _held_out(whole, fold_of, recipe, piecework or one_after_another)
     metric, score, scores = _scores(predictions, fold_of)
     left_out = (f"{bad.path} was skipped: {bad.reason}" for bad in splits.bad_files)
     return Folds(

@@ -18,7 +18,7 @@ from torch import nn
 
 from glasshouse.cluster.folders import Files, read_files, write_files
 from glasshouse.cluster.pieces import Cluster
-from glasshouse.cluster.piecework import in_order
+from glasshouse.cluster.piecework import at_the_same_time
 from glasshouse.data.bit_depth import warn_of_narrow
 from glasshouse.data.decode import Pixels, decode, read_file
 from glasshouse.data.headers import narrow_values
@@ -31,8 +31,6 @@ from glasshouse.workflow.use.explain_files import Explained
 Result = TypeVar("Result")
 Work = Callable[[Classifier, list[Path], Pixels], Iterable[Result]]
 
-# At the same time for each place of the cluster: one that is computed, and one that is sent.
-_AHEAD = 2
 _MOST_BYTES = 32 << 20
 
 
@@ -63,12 +61,9 @@ def done_on(
     """
     for module in own_modules(job.classifier.net):
         cluster.send_code(module)
-    sent = cluster.put(job)
-    pieces = ((sent, files) for files in _pieces(paths, most))
-    results = in_order(
-        cluster, _done, pieces, most=_AHEAD * cluster.places, signal_received=signal_received
-    )
-    for found, unread in results:
+    compute = at_the_same_time(cluster, signal_received=signal_received)
+    pieces = ((job, files) for files in _pieces(paths, most))
+    for found, unread in compute(_done, pieces):
         bad += unread
         yield from found
 
