@@ -231,7 +231,9 @@ class Counting:
 
 
 def extractor_of(body: Any) -> module.Extractor:
-    return module.Extractor(body, Preprocessing(16, 16), torch.device("cpu"), "k" * 64, "resnet0")
+    origin: Any = None
+    size = Preprocessing(16, 16)
+    return module.Extractor(body, size, torch.device("cpu"), "k" * 64, "resnet0", origin)
 
 
 @pytest.mark.parametrize(
@@ -240,22 +242,19 @@ def extractor_of(body: Any) -> module.Extractor:
 )
 def test_numbers_are_halved_below_sixty_thousand(value: float, kind: str) -> None:
     extractor = extractor_of(Counting(value))
-    rows = module._compute(extractor, make_images(3), (0, 3), "key", (None, ""))
+    rows = module._block(extractor, make_images(3).pixels, (0, 3), False)
     assert rows.dtype == kind and rows[:, 1].astype(np.float64) == pytest.approx(value, rel=1e-3)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_block_is_computed_in_batches_of_thirty_two(mirrored: bool) -> None:
     body, images = Counting(), make_images(90)
-    told: list[tuple[str, int, int]] = []
-    key = "key-mirrored" if mirrored else "mirrored-key"
-    rows = module._compute(
-        extractor_of(body), images, (7, 78), key, (lambda *news: told.append(news), "what")
-    )
+    told: list[int] = []
+    rows = module._block(extractor_of(body), images.pixels, (7, 78), mirrored, told.append)
     assert body.sizes == [32, 32, 7]
     corner = images.pixels[7:78, 0, 0, -1 if mirrored else 0] / 255
     assert rows[:, 0] == pytest.approx(corner, abs=1e-3)
-    assert told == [("what", done, 90) for done in (7, 39, 71, 78)]
+    assert told == [39, 71, 78]
 
 
 def test_both_views_are_told_by_their_names_and_kept_apart() -> None:
