@@ -17,5 +17,23 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and sys.path[0] != _HOME:
 
 from lazy_loader import attach_stub  # noqa: E402
 
-__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
+_get_public, __dir__, __all__ = attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    """A public name, imported when it is first used; AttributeError names the nearest one."""
+    try:
+        return _get_public(name)
+    except AttributeError:
+        if name in __all__ or name.startswith("_"):
+            raise
+        import difflib  # Not before it is needed, and no module of ours: this file loads none.
+
+        near = difflib.get_close_matches(name, __all__, n=1)
+        hint = f". Did you mean {near[0]!r}?" if near else ""
+        # Scripts would get Python's own suggestion, notebooks none; without a name there is only
+        # this one.
+        raise AttributeError(f"glasshouse has no attribute {name}{hint}", name="") from None
+
+
 __version__ = "0.1.0"

@@ -21,8 +21,11 @@ def test_every_public_name_exists_and_says_what_it_is(name: str) -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="attribute tarin"):
+    with pytest.raises(AttributeError, match=r"no attribute tarin\. Did you mean 'train'"):
         getattr(glasshouse, "tarin")  # noqa: B009
+    with pytest.raises(AttributeError, match=r"no attribute qqq$"):
+        getattr(glasshouse, "qqq")  # noqa: B009
+    assert not hasattr(glasshouse, "__wrapped__")
 
 
 def own_types(hint: object) -> set[type]:

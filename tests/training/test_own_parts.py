@@ -65,6 +65,24 @@ def rmsprop(net: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.RMSprop(net.parameters(), lr=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("epochs", r"epochs is a setting: expected TrainSettings\(epochs=2\) after the splits"),
+        ("learning_rate", r"no argument or setting 'learning_rate'. Did you mean 'lr'\?"),
+        ("horizontal_flip", "It is a key of AugmentSettings"),
+        ("batch", r"no argument or setting 'batch'. Did you mean 'batches'\?"),
+        ("callbacks", "no argument or setting 'callbacks'.$"),
+    ],
+)
+def test_a_setting_passed_as_an_argument_is_told_where_it_belongs(
+    tiny_net: Net, tiny_splits: Splits, name: str, message: str
+) -> None:
+    wrong: Any = {name: 2}
+    with pytest.raises(UsageError, match=message):
+        train_classifier(tiny_net, tiny_splits, **wrong)
+
+
 @pytest.mark.usefixtures("torch_dropout")
 def test_own_batches_loss_and_optimizer_do_what_a_plain_loop_does(
     tiny_net: Net, tiny_splits: Splits
@@ -223,8 +241,6 @@ def test_train_classifier_takes_own_parts_and_finds_a_rate_for_them(
     classifier, epochs = train_classifier(tiny_net, tiny_splits, settings(lr="auto"), **own)
     assert epochs[-1].lr not in (2e-3, 1e-3) and epochs[-1].lr > 0
     assert classifier.predict(tiny_splits.test).names
-    with pytest.raises(TypeError, match="batch"):
-        train_classifier(tiny_net, tiny_splits, settings(), batch=own["batches"])  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,12 @@ from torch import Tensor
 from glasshouse.explanation.graph.recording import computing
 from glasshouse.explanation.inputs import Targets, as_batch, as_inputs, require_count
 from glasshouse.explanation.methods import PAGE_METHODS, ExplainSettings, MethodName
-from glasshouse.explanation.nouns import Activations, Explanation, ExplanationPage
+from glasshouse.explanation.nouns import (
+    Activations,
+    Explanation,
+    ExplanationPage,
+    ShownTogether,
+)
 from glasshouse.explanation.one_pass import Question, ask, explain_recorded, record_batch
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.image_inputs import Images
@@ -49,7 +54,7 @@ def explain(
         settings=settings,
     )
     warn_of(page.explanations)
-    return page.explanations
+    return ShownTogether(page.explanations)
 
 
 def explain_contrast(

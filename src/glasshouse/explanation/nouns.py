@@ -96,6 +96,15 @@ class Explanation(Drawable):
         return page
 
 
+class ShownTogether(tuple[Explanation, ...]):
+    """Explanations of one call, which a notebook shows one below another instead of as text."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return "".join(each._repr_html_() for each in self)
+
+
 @dataclass(frozen=True)
 class LayerInfo:
     """A layer that can be explained: name, class, output shape without the batch, calls.

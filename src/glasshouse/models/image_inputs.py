@@ -69,6 +69,8 @@ def _listed(images: Images) -> list[OneImage]:
     if is_array or isinstance(images, str | PathLike | PillowImage):
         return [images]  # type: ignore[list-item]
     try:
+        if isinstance(images, bytes | bytearray):
+            raise TypeError  # They are a sequence of numbers, too.
         given: list[OneImage] = list(images)  # type: ignore[arg-type]
     except TypeError as error:
         raise DataError(f"{_EXPECTED}; received {_kind(images)}") from error
@@ -128,6 +130,8 @@ def _require_bytes(image: NDArray[np.generic]) -> None:
     """Raise DataError unless values are uint8: the range of others is a guess."""
     if image.dtype == np.uint8:
         return
+    if image.size and image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise DataError("expected uint8 with values 0 to 255, received values that are not finite")
     hint = "convert it with .astype('uint8') if its values are 0 to 255"
     if image.size and image.dtype.kind == "f" and np.nanmax(image) <= 1:
         hint = "values 0 to 1 become 0 to 255 with (255 * image).round().astype('uint8')"
@@ -137,6 +141,14 @@ def _require_bytes(image: NDArray[np.generic]) -> None:
 def _kind(thing: object) -> str:
     if isinstance(thing, np.ndarray):
         return f"{thing.dtype} {thing.shape}"
+    if thing is None:
+        return "None"
+    if isinstance(thing, bytes | bytearray):
+        return "bytes (an encoded image is opened with PIL.Image.open(io.BytesIO(data)))"
     name = type(thing).__name__
     # Tensors have as many conventions as libraries, and a range of values that is not known.
-    return f"a {name} (as uint8, its .numpy() can be passed)" if name == "Tensor" else f"a {name}"
+    return (
+        f"a {name} (as uint8, its .numpy() can be passed)"
+        if name == "Tensor"
+        else f"the {name} {thing!r:.40}"
+    )

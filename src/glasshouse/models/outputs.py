@@ -128,9 +128,7 @@ class Predictions:
     def _best(self, shares: NDArray[np.float64]) -> str:
         found = predicted_classes(shares, self.class_names, _TOP, self.thresholds)
         return (
-            ", ".join(
-                f"{each['class']} {percentage(float(each['probability']), 1)}" for each in found
-            )
+            ", ".join(f"{each['class']} {percentage(float(each['probability']))}" for each in found)
             or NO_LABEL
         )
 

@@ -26,7 +26,7 @@ from glasshouse.training.adapting import adapt
 from glasshouse.training.finder import find_lr, with_found_rate
 from glasshouse.training.heads import class_weights
 from glasshouse.training.loop import Step, TrainingSetup, train
-from glasshouse.training.own_parts import OwnParts, with_rate
+from glasshouse.training.own_parts import OwnParts, require_own_parts, with_rate
 from glasshouse.training.schedules import EveryStep, Rate
 from glasshouse.training.state import Epoch, TrainingState, begin, final_net, has_stalled
 from glasshouse.training.thread_choice import choose_threads, with_threads
@@ -59,6 +59,7 @@ def train_classifier(
     DivergedError when the loss is not finite, and NoUsableRate with ``lr = "auto"`` and no usable
     valley.
     """
+    require_own_parts(own)
     settings = TrainSettings() if settings is None else settings
     augment = AugmentSettings() if augment is None else augment
     require_type(settings, TrainSettings, "settings such as TrainSettings(epochs=3)")

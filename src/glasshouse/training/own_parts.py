@@ -4,7 +4,7 @@ Mistakes that would silently train something else are refused: images scaled to 
 expects log-probabilities, an optimizer over another network's weights.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any, TypedDict
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from glasshouse.data.batches import Batch
-from glasshouse.errors import DataError, UsageError
+from glasshouse.errors import DataError, UsageError, nearest
+from glasshouse.setting_errors import nearest_key
+from glasshouse.settings import TrainSettings
 
 # Called with the epoch, counted from 0; yields (images, labels).
 BatchSource = Callable[[int], Iterable[Any]]
@@ -34,6 +36,21 @@ class OwnParts(TypedDict, total=False):
     batches: BatchSource | None
     loss: Loss | None
     optimizer: MakeOptimizer | None
+
+
+def require_own_parts(own: Mapping[str, object]) -> None:
+    """Raise UsageError for other parts, such as a setting that belongs into TrainSettings."""
+    for name, value in own.items():
+        if name in OwnParts.__annotations__:
+            continue
+        if name in TrainSettings.model_fields:
+            raise UsageError(
+                f"{name} is a setting: expected TrainSettings({name}={value!r}) after the splits"
+            )
+        near = nearest(name, OwnParts.__annotations__)
+        hint = nearest_key((), name, TrainSettings) if near is None else f"Did you mean '{near}'?"
+        hint = "" if hint.startswith("Known") else f" {hint}"
+        raise UsageError(f"no argument or setting {name!r}.{hint}")
 
 
 def own_optimizer(net: nn.Module, make: MakeOptimizer) -> Optimizer:

@@ -23,6 +23,7 @@ from glasshouse.storage import (
 )
 from glasshouse.training.optimizers import build_optimizer
 from glasshouse.training.results import UnreadResults
+from glasshouse.wording import percentage
 
 _HASH_LETTERS = 16
 
@@ -43,6 +44,13 @@ class Epoch:
     lr: float
     seconds: float
     images_per_second: float
+
+    def __repr__(self) -> str:
+        return (
+            f"Epoch({self.epoch}, train loss {self.train_loss:.3f} "
+            f"acc {percentage(self.train_accuracy, 2)}, val loss {self.validation_loss:.3f} "
+            f"acc {percentage(self.validation_accuracy, 2)})"
+        )
 
 
 @dataclass

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from glasshouse.explanation.graph.recording import Recording
 from glasshouse.explanation.maps.enlargement import shown
-from glasshouse.explanation.nouns import Explanation, ExplanationPage
+from glasshouse.explanation.nouns import Explanation, ExplanationPage, ShownTogether
 from glasshouse.explanation.trust.faithfulness import check_faithfulness
 from glasshouse.explanation.trust.hiding import check_hiding
 from glasshouse.explanation.trust.lead import lead_of
@@ -47,4 +47,4 @@ def check_all(
     if len(explanations[0]) == 1:
         first = lead_of(checked)
         done[first.method] = check_hiding(classifier, first)
-    return tuple(done[each.method] for each in explanations)
+    return ShownTogether(done[each.method] for each in explanations)
