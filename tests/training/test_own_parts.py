@@ -1,4 +1,5 @@
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ from glasshouse.errors import DataError, UsageError
 from glasshouse.models.classifier import Preprocessing
 from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, TrainSettings
+from glasshouse.training import own_parts
 from glasshouse.training.finder import RangeTest, find_lr
 from glasshouse.training.fit import train_classifier, untrained_classifier
 from glasshouse.training.loop import Step, TrainingSetup, train
@@ -439,3 +441,76 @@ def test_images_look_scaled_within_one_or_with_negative_values_within_ten(
             _as_images(images, "batch 1")
     else:
         assert torch.equal(_as_images(images, "batch 1"), images)
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_changed"),
+    [
+        (torch.tensor([[0, 1], [1, 1]]), True),
+        (torch.tensor([[0.0, 1.0]]), True),
+        (torch.tensor([[0, 2]]), False),
+        (torch.tensor([[0.5, 1.0]]), False),
+        (torch.tensor([[-1, 1]]), False),
+        (torch.tensor([0, 1]), False),
+        (torch.tensor([[[0, 1]]]), False),
+        (torch.tensor([[True, False]]), False),
+        ([[0, 1]], False),
+    ],
+)
+def test_zeros_and_ones_of_each_label_are_truth_values(labels: Any, is_changed: bool) -> None:
+    found = own_parts.as_truth(labels)
+    if is_changed:
+        assert found.dtype == torch.bool and torch.equal(found, labels == 1)
+    else:
+        assert found is labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_refused"),
+    [
+        (torch.tensor([0, 3, 1]), ""),
+        (torch.tensor([0, 3, 1], dtype=torch.uint8), ""),
+        (torch.tensor([0, 4, 1]), "expected labels 0 to 3, received 0 to 4"),
+        (torch.tensor([0, 3, -1]), "expected labels 0 to 3, received -1 to 3"),
+        (torch.tensor([0, 3]), r"expected labels (3,) as whole numbers, received int64 (2,); for"),
+        (torch.tensor([0.0, 3, 1]), "as whole numbers, received float32 (3,); for other labels"),
+        (torch.tensor([0, 3, 1j]), "as whole numbers, received complex64 (3,); for other labels"),
+        (torch.zeros(3, 4).bool(), "as whole numbers, received bool (3, 4); for other labels pass"),
+        ([0, 3, 1], "as whole numbers, received a list; for other labels pass a loss of your own"),
+    ],
+)
+def test_labels_of_the_built_in_loss_are_positions_of_classes(labels: Any, is_refused: str) -> None:
+    if not is_refused:
+        found = own_parts.as_labels(labels, (3, 4), "here")
+        assert found.dtype == torch.int64 and found.tolist() == [0, 3, 1]
+        return
+    with pytest.raises(DataError, match="here: .*" + re.escape(is_refused)):
+        own_parts.as_labels(labels, (3, 4), "here")
+
+
+def test_labels_of_no_images_and_of_several_labels_are_taken() -> None:
+    assert len(own_parts.as_labels(torch.empty(0, dtype=torch.int64), (0, 4), "here")) == 0
+    truth = torch.ones(3, 4).bool()
+    assert own_parts.as_labels(truth, (3, 4), "here", are_several=True) is truth
+    for wrong in (truth[:2], truth.int(), truth[:, :3]):
+        with pytest.raises(DataError, match=r"here: expected labels \(3, 4\) of 0 and 1, one for"):
+            own_parts.as_labels(wrong, (3, 4), "here", are_several=True)
+
+
+def test_rates_of_groups_keep_their_ratios_and_the_highest_is_known() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+
+    def make(own: nn.Module) -> torch.optim.Optimizer:
+        first, second = own.children()
+        return torch.optim.SGD(
+            [{"params": first.parameters(), "lr": 0.1}, {"params": second.parameters(), "lr": 0.4}]
+        )
+
+    optimizer = own_parts.own_optimizer(net, make)
+    assert own_parts.own_rate(optimizer) == 0.4
+    assert [group["lr_factor"] for group in optimizer.param_groups] == [0.25, 1.0]
+    higher = own_parts.with_rate(make, 2.0)(net)
+    assert [group["lr"] for group in higher.param_groups] == [0.5, 2.0]
+    assert own_parts.own_rate(torch.optim.SGD(net.parameters(), lr=0.1)) is None
+    still = own_parts.own_optimizer(net, lambda own: torch.optim.SGD(own.parameters(), lr=0.0))
+    assert [group["lr_factor"] for group in still.param_groups] == [1.0]

@@ -9,6 +9,7 @@ from torch import nn
 
 from glasshouse.data.images import Splits
 from glasshouse.errors import ProcessError, UsageError
+from glasshouse.training import process_agreement
 from glasshouse.training.process_agreement import (
     Member,
     require_alike,
@@ -118,3 +119,71 @@ def test_shards_are_shared_out_evenly_and_in_order(processes: int, shards: int) 
 def test_other_numbers_are_refused(processes: int, shards: int, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         require_processes_fit(processes, shards)
+
+
+@pytest.mark.parametrize(
+    ("device", "here", "gpus", "is_refused"),
+    [("cpu", "8", 1, False), ("cuda", "2", 2, False), ("cuda", "3", 2, True),
+     ("cuda", None, 1, False)],
+)  # fmt: skip
+def test_each_process_needs_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, device: str, here: str | None, gpus: int, is_refused: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    if here is None:
+        monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    else:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+    if not is_refused:
+        process_agreement._require_own_gpu(torch.device(device))
+        return
+    with pytest.raises(UsageError) as refused:
+        process_agreement._require_own_gpu(torch.device(device))
+    assert str(refused.value) == (
+        "3 processes on a machine need a GPU each, but it has 2: start fewer, or set "
+        "train.device='cpu'"
+    )
+
+
+def test_the_kernels_are_named_by_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"H100 as {device}")
+    assert process_agreement._kernels(torch.device("cuda:1")) == "H100 as cuda:1"
+    assert process_agreement._kernels(CPU) == torch.backends.cpu.get_cpu_capability()
+
+
+def test_drifted_weights_are_told_with_their_place_and_what_to_do(tiny_net: nn.Module) -> None:
+    state = begin(tiny_net, settings(), CPU)
+    state.epoch, state.step = 2, 5
+    own: list[Any] = []
+
+    class Group(ProcessGroup):
+        def gather(self, value: Any) -> list[Any]:
+            own[:] = [value, (value[0], "node2"), ("others", "node3"), ("others", "node4")]
+            return own
+
+    with pytest.raises(ProcessError) as refused:
+        require_same_weights(state, Group(0, 4))
+    assert str(refused.value) == (
+        f"the weights of process 2 on node3 are no longer those of process 0 on {own[0][1]} after "
+        "epoch 2, step 5: nothing more is saved. Check the memory of that node, and resume from "
+        "the last checkpoint"
+    )
+
+
+def test_what_differs_is_told_in_order_of_what_explains_it() -> None:
+    other = replace(MEMBER, node="n2", torch="2.13", images="x", gradients="y", processor="EPYC")
+    words = [
+        "process 1 on n2 has torch 2.13, and process 0 on node1 has 2.14, which compute other "
+        "bytes: install one version on all nodes",
+        "the images of process 1 on n2 are not those of process 0 on node1: copy the same files to "
+        "all nodes",
+        "process 1 on n2 (EPYC) computes other bytes than process 0 on node1 (Xeon, AVX512): train "
+        "on nodes with one kind of processor or GPU",
+    ]
+    for expected, fixed in zip(words, ("", "torch", "images"), strict=True):
+        if fixed:
+            other = replace(other, **{fixed: getattr(MEMBER, fixed)})
+        with pytest.raises(ProcessError) as refused:
+            require_equal([MEMBER, other])
+        assert str(refused.value) == expected
+    require_equal([MEMBER, replace(other, gradients="gradients")])  # the processor alone is fine

@@ -15,10 +15,18 @@ from glasshouse.models.classifier import Preprocessing
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.loop import TrainingSetup, train
 from glasshouse.training.state import (
+    Epoch,
     TrainingState,
     begin,
+    copy_weights,
+    final_net,
+    finished_epochs,
+    has_stalled,
+    is_best,
     load_checkpoint,
     save_checkpoint,
+    using_weights,
+    weights_of_checkpoint,
 )
 from tests.training.test_loop import CPU, weights
 
@@ -192,3 +200,80 @@ def test_a_new_state_leaves_the_callers_network_unchanged(
     assert weights(tiny_net) == before
     assert all(parameter.grad is None for parameter in tiny_net.parameters())
     assert not torch.equal(next(state.net.parameters()), next(tiny_net.parameters()))
+
+
+def history_of(*losses: float) -> list[Epoch]:
+    return [Epoch(n, 0, 0, loss, 0, 0, 0, 0) for n, loss in enumerate(losses, 1)]
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "has_stopped"),
+    [
+        ((), 1, False), ((2,), 1, False), ((2, 1), 1, False), ((2, 2), 1, True), ((2, 3), 1, True),
+        ((2, 3, 1), 1, False), ((2, 3, 1), 2, False), ((2, 1, 3, 1), 2, True),
+        ((2, 1, 3), 2, False), ((2, 3, 3), 2, True), ((2, 3), 2, False), ((2, 3, 1, 1, 1), 2, True),
+        ((2, 3, 3, 3), 3, True), ((2, 3, 3), 3, False),
+    ],
+)  # fmt: skip
+def test_a_training_has_stalled_after_as_many_epochs_without_a_new_best(
+    losses: tuple[float, ...], patience: int, has_stopped: bool
+) -> None:
+    assert has_stalled(history_of(*losses), patience) == has_stopped
+    best = [is_best(each, history_of(*losses)[:n]) for n, each in enumerate(history_of(*losses))]
+    assert best == [all(loss < x for x in losses[:n]) for n, loss in enumerate(losses)]
+
+
+def test_the_final_weights_are_the_best_else_the_average_else_the_last(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    state = begin(tiny_net, made(tiny_splits, ema_decay=0.5).settings, CPU)
+    name = next(iter(state.net.state_dict()))
+
+    def first_value(net: nn.Module) -> float:
+        assert not net.training
+        return float(net.state_dict()[name].flatten()[0])
+
+    last = float(state.net.state_dict()[name].flatten()[0])
+    state.net.train()
+    assert state.averaged is not None
+    state.averaged[name] = state.averaged[name] + 1
+    assert first_value(final_net(state)) == pytest.approx(last + 1)
+    state.best = {**state.averaged, name: state.averaged[name] + 1}
+    assert first_value(final_net(state)) == pytest.approx(last + 2)
+    state.best = state.averaged = None
+    assert first_value(final_net(state)) == last
+    assert state.net.training
+    # Without one asked for, no average is kept.
+    assert begin(tiny_net, made(tiny_splits).settings, CPU).averaged is None
+
+
+def test_other_weights_are_used_within_a_context_only(tiny_net: nn.Module) -> None:
+    before = copy_weights(tiny_net)
+    other = {name: value + 1 for name, value in before.items()}
+    with pytest.raises(KeyError), using_weights(tiny_net, other):
+        assert plain(copy_weights(tiny_net)) == plain(other)
+        raise KeyError
+    with using_weights(tiny_net, None):
+        assert plain(copy_weights(tiny_net)) == plain(before)
+    assert plain(copy_weights(tiny_net)) == plain(before)
+
+
+def test_checkpoints_at_the_end_of_epochs_are_known_by_their_number(
+    tiny_net: nn.Module, tiny_splits: Splits, tmp_path: Path
+) -> None:
+    for average in (None, 0.5):
+        folder = tmp_path / str(average)
+        setup = made(tiny_splits, ema_decay=average, epochs=12)
+        state = begin(tiny_net, setup.settings, CPU)
+        for epoch, step in ((9, 0), (10, 3), (10, 0)):
+            state.epoch, state.step = epoch, step
+            if state.averaged is not None:
+                state.averaged = {name: value + 1 for name, value in state.averaged.items()}
+            written = save_checkpoint(state, folder)
+        # The two that come last by name are kept, and only one of them ends an epoch.
+        assert finished_epochs(folder) == {10: written}
+        wanted = state.averaged or state.net.state_dict()
+        assert plain(weights_of_checkpoint(written)) == plain(dict(wanted))
+    written.write_bytes(b"damaged")
+    with pytest.raises(StorageError):
+        weights_of_checkpoint(written)

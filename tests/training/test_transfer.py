@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from glasshouse.models.classifier import load_classifier, save_classifier
 from glasshouse.models.predict import predict
 from glasshouse.models.pretrained import build_net
 from glasshouse.settings import AugmentSettings, PretrainedSettings, TrainSettings, TransferSettings
+from glasshouse.training import transfer as transfer_module
 from glasshouse.training.adapting import adapt, own_size, with_head
 from glasshouse.training.features import extract, make_extractor
 from glasshouse.training.fit import train_classifier
@@ -22,6 +24,7 @@ from glasshouse.training.transfer import (
     begin_transfer,
     describe_stages,
     rate_factors,
+    starting_net,
     train_transfer,
     trainable_now,
 )
@@ -196,3 +199,66 @@ def test_a_pretrained_net_is_trained_in_one_call(tiny_splits: Splits) -> None:
     )
     assert len(history) == 1
     assert (classifier.architecture or {})["input_size"] == 32
+
+
+@pytest.mark.parametrize(
+    ("transfer", "epochs", "parts"),
+    [
+        (TransferSettings(way="tune", trainable="last-2"), 2, ["last-2", "last-2"]),
+        (TransferSettings(way="features"), 2, ["head", "head"]),
+        (GRADUAL, 1, ["head"]),
+        (GRADUAL, 2, ["head", "last-1"]),
+        (GRADUAL, 3, ["head", "last-1", "all"]),
+        (GRADUAL, 4, ["head", "head", "last-1", "all"]),
+        (GRADUAL, 6, ["head", "head", "last-1", "last-1", "all", "all"]),
+    ],
+)
+def test_stages_share_the_epochs(transfer: TransferSettings, epochs: int, parts: list[str]) -> None:
+    assert [trainable_now(transfer, epoch, epochs) for epoch in range(epochs)] == parts
+    # A run of which more epochs are asked for stays at its last stage.
+    assert trainable_now(GRADUAL, 9, 3) == "all"
+
+
+def test_a_range_of_epochs_is_told_by_its_first_and_last(tiny_splits: Splits) -> None:
+    net, _ = course_for(tiny_splits)
+    lines = describe_stages(net, GRADUAL, 6)
+    assert [line.partition(": ")[0] for line in lines] == [
+        "epochs 1 to 2", "epochs 3 to 4", "epochs 5 to 6"
+    ]  # fmt: skip
+    (line,) = describe_stages(net, TransferSettings(trainable="head"), 6)
+    assert line == lines[0].partition(": ")[2]
+
+
+def test_a_network_starts_as_in_its_first_epoch_and_the_given_one_stays(
+    tiny_splits: Splits,
+) -> None:
+    net, _ = course_for(tiny_splits)
+    own = starting_net(net, GRADUAL, 3)
+    trained = {name for name, p in own.named_parameters() if p.requires_grad}
+    assert trained == {"body.fc.weight", "body.fc.bias"}
+    assert all(p.requires_grad for p in net.parameters())
+    state = begin_transfer(net, TRAIN, GRADUAL, CPU)
+    # All that is ever trained is in the optimizer from the start, by its factor.
+    assert [group["lr_factor"] for group in state.optimizer.param_groups] == [1.0, 0.5, 0.25]
+    assert {n for n, p in state.net.named_parameters() if p.requires_grad} == trained
+    only_last = GRADUAL.model_copy(update={"unfreeze": ("head", "last-1")})
+    factors = rate_factors(net, only_last)
+    assert set(factors.values()) == {1.0, 0.5} and "body.conv1.0.weight" not in factors
+
+
+def test_after_the_last_epoch_nothing_is_frozen_or_unfrozen(
+    tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[str] = []
+    known = transfer_module.freeze
+
+    def noted(net: nn.Module, trainable: str, **how: Any) -> Any:
+        chosen.append(trainable)
+        return known(net, trainable, **how)
+
+    net, setup = course_for(tiny_splits)
+    state = begin_transfer(net, TRAIN, GRADUAL, CPU)
+    monkeypatch.setattr(transfer_module, "freeze", noted)
+    for _ in train_transfer(state, setup, GRADUAL):
+        pass
+    assert chosen == ["head", "last-1", "all"]
