@@ -381,6 +381,7 @@ def test_arrays_are_batches_as_well(tiny_net: Net, tiny_splits: Splits) -> None:
     [
         ({"label_smoothing": 0.1}, {"loss": focal}, r"train\.label_smoothing acts in the built-in"),
         ({"sampling": "balanced"}, {"batches": list}, r"train\.sampling acts on the built-in"),
+        ({"shards": 2}, {"batches": list}, r"train\.shards acts on the built-in batches only"),
         (
             {},
             {"batches": list, "augment": AugmentSettings(horizontal_flip=True)},

@@ -10,10 +10,10 @@ from torch import nn
 from glasshouse.data.images import Splits
 from glasshouse.errors import ModelError
 from glasshouse.models.classifier import load_classifier, save_classifier
+from glasshouse.models.freezing import freeze
 from glasshouse.models.predict import predict
 from glasshouse.models.pretrained import build_net
 from glasshouse.settings import AugmentSettings, PretrainedSettings, TrainSettings, TransferSettings
-from glasshouse.training import transfer as transfer_module
 from glasshouse.training.adapting import adapt, own_size, with_head
 from glasshouse.training.features import extract, make_extractor
 from glasshouse.training.fit import train_classifier
@@ -250,7 +250,7 @@ def test_after_the_last_epoch_nothing_is_frozen_or_unfrozen(
     tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen: list[str] = []
-    known = transfer_module.freeze
+    known = freeze
 
     def noted(net: nn.Module, trainable: str, **how: Any) -> Any:
         chosen.append(trainable)
@@ -258,7 +258,7 @@ def test_after_the_last_epoch_nothing_is_frozen_or_unfrozen(
 
     net, setup = course_for(tiny_splits)
     state = begin_transfer(net, TRAIN, GRADUAL, CPU)
-    monkeypatch.setattr(transfer_module, "freeze", noted)
+    monkeypatch.setattr("glasshouse.training.transfer.freeze", noted)
     for _ in train_transfer(state, setup, GRADUAL):
         pass
     assert chosen == ["head", "last-1", "all"]
