@@ -19,7 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from difflib import SequenceMatcher
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -92,28 +95,64 @@ def copied(folder: Path) -> Path:
 
 
 def bring_up_to_date(kept: Path, copy: Path, folders: list[str]) -> None:
-    """Measure the tests that have changed, or all where the package has, and keep what was seen."""
-    code = _digest(sorted((copy / "src").rglob("*.py")))
+    """Measure the tests that have changed, and move what was seen with the lines of the package."""
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    if known.get("code") != code:
-        known = {"code": code, "files": {}, "tests": {}}
+    source = copy / "src" / "glasshouse"
+    code = {
+        path.relative_to(source).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(source.rglob("*.py"))
+    }
+    known = {"files": {}, "tests": {}, "code": code, **known}
+    move(known["tests"], known["code"], code)
+    known["code"] = code
     paths = [copy / folder for folder in folders]
     paths = [
         each for path in paths for each in (path.rglob("test_*.py") if path.is_dir() else [path])
     ]
-    files = {str(path.relative_to(copy)): _digest([path]) for path in paths}
-    new = {name: digest for name, digest in files.items() if known["files"].get(name) != digest}
-    if not new:
-        return
-    print(f"measuring which lines the tests of {len(new)} files execute", flush=True)
-    others = {k: v for k, v in known["tests"].items() if k.split("::")[0] not in new}
-    known["tests"] = others | measured(copy, sorted(new))
-    known["files"] |= new
-    kept.write_text(json.dumps(known), encoding="utf-8")
+    files = {str(path.relative_to(copy)): _digest(path) for path in paths}
+    new = sorted(name for name, digest in files.items() if known["files"].get(name) != digest)
+    # A folder at a time: what was measured before an interruption is kept.
+    for _, names in groupby(new, key=lambda name: Path(name).parts[:2]):
+        part = list(names)
+        print(f"measuring which lines the tests of {', '.join(part)} execute", flush=True)
+        others = {k: v for k, v in known["tests"].items() if k.split("::")[0] not in part}
+        known["tests"] = others | measured(copy, part)
+        known["files"] |= {name: files[name] for name in part}
+        _keep(known, kept)
+    _keep(known, kept)
 
 
-def _digest(paths: list[Path]) -> str:
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()
+def _keep(known: dict[str, Any], kept: Path) -> None:
+    written = kept.with_name(f"{kept.name}.new")
+    written.write_text(json.dumps(known), encoding="utf-8")
+    written.replace(kept)
+
+
+def move(tests: dict[str, Test], before: dict[str, str], after: dict[str, str]) -> None:
+    """Give each line that was executed its number of today; new lines are those of the one above.
+
+    `before` and `after` are the texts of the modules, by name.
+    """
+    for module in before.keys() & after.keys():
+        if before[module] == after[module]:
+            continue
+        lines = before[module].splitlines(), after[module].splitlines()
+        moved: dict[int, list[int]] = defaultdict(list)
+        for kind, a, b, c, d in SequenceMatcher(None, *lines, autojunk=False).get_opcodes():
+            if kind == "equal":
+                for old, new in zip(range(a, b), range(c, d), strict=True):
+                    moved[old + 1].append(new + 1)
+            else:
+                for old in range(a, b) if kind == "replace" else [a - 1]:
+                    moved[old + 1] += [new + 1 for new in range(c, d)]
+        for test in tests.values():
+            if module in test["lines"]:
+                now = {new for old in test["lines"][module] for new in moved[old]}
+                test["lines"][module] = sorted(now)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def measured(copy: Path, files: list[str]) -> dict[str, Test]:
