@@ -69,10 +69,3 @@ def _short(value: Any) -> str:
     if isinstance(value, str):
         return "data:…" if value.startswith("data:") else value if value else '""'
     return "yes" if value is True else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def require_kept(path: Path, found: str, *, write: bool) -> None:
-    """Assert that a page is the same as what is kept of it; write: keep it as it is now."""
-    if write:
-        path.write_text(found, encoding="utf-8")
-    assert found == path.read_text(encoding="utf-8")

@@ -1,8 +1,4 @@
-"""Each page as it is, element by element, against what is kept of it in the folder outlines.
-
-After a deliberate change: `GLASSHOUSE_WRITE_OUTLINES=1 pytest tests/serving/test_page_outlines.py`,
-and read the difference before it is committed.
-"""
+"""Each page as it is, element by element, against what is kept of it in the folder outlines."""
 
 import os
 import time
@@ -31,10 +27,11 @@ from glasshouse.serving.pages.teach.trial_panel import TrialPanel
 from glasshouse.serving.run_watch import snapshot_of
 from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import write_json
+from tests.kept import require_kept
 from tests.runs.test_listing import write_mark
 from tests.serving import made_up
 from tests.serving.conftest import elements, until, visit
-from tests.serving.page_outline import outline_of, require_kept
+from tests.serving.page_outline import outline_of
 from tests.serving.test_finder_panel import CURVE
 from tests.serving.test_teach_page import write_set
 
@@ -55,7 +52,7 @@ def _same_everywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
 def require(name: str, place: Element, workbench: Workbench) -> None:
     """Compare an element with what is kept of it."""
     found = outline_of(place, Path.cwd())
-    require_kept(KEPT / f"{name}.txt", found, write="GLASSHOUSE_WRITE_OUTLINES" in os.environ)
+    require_kept(KEPT / f"{name}.txt", found)
 
 
 def shows(
@@ -149,7 +146,7 @@ def test_what_is_sent_to_the_page_of_a_run_in_training(several: Workbench) -> No
     found = snapshot_of(several, "busy")
     assert found is not None
     said = change(None, found).replace("}, ", "},\n") + "\n"
-    require_kept(KEPT / "live.txt", said, write="GLASSHOUSE_WRITE_OUTLINES" in os.environ)
+    require_kept(KEPT / "live.txt", said)
 
 
 def test_the_comparison(several: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:

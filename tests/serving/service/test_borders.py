@@ -41,7 +41,7 @@ from glasshouse.serving.service.served_models import Models, ModelSource, Served
 from glasshouse.serving.service.server import Server, ShutdownPolicy, reserve
 from glasshouse.serving.service.service import Service, make_service
 from glasshouse.serving.service.shared_weights import share_weights
-from tests.serving.page_outline import require_kept
+from tests.kept import require_kept
 from tests.serving.service.conftest import Caller, png
 from tests.serving.service.test_protocol import PATH, body, in_binary, tensor
 
@@ -123,10 +123,10 @@ def described(document: dict[str, Any]) -> str:
 
 
 def test_the_description_is_what_it_was(ask: Caller) -> None:
-    """What clients rely on; GLASSHOUSE_WRITE_OUTLINES=1 keeps what was changed on purpose."""
+    """What clients rely on."""
     document = ask("GET", "/openapi.json").json()
     found = described(document)
-    require_kept(KEPT, found, write="GLASSHOUSE_WRITE_OUTLINES" in os.environ)
+    require_kept(KEPT, found)
 
 
 @pytest.mark.parametrize(
