@@ -63,7 +63,7 @@ from tests.kept import require_kept
 KEPT = Path(__file__).parent / "verdicts.txt"
 
 
-def test_of(kind: Any, name: str, *, subject: str = "all", p: float = 0.0004, **other: Any) -> Any:
+def cue_test(kind: Any, name: str, *, subject: str = "all", p: float = 0.0004, **other: Any) -> Any:
     """A test in which 90.625 % of the answers became 78.125 %."""
     lost = Interval(0.125, 0.0634, 0.1876)
     effect = Effect(1234, 0.78125, 0.90625, lost, Interval(0.1, 0.05, 0.15), p / 4, p)
@@ -72,14 +72,13 @@ def test_of(kind: Any, name: str, *, subject: str = "all", p: float = 0.0004, **
     return replace(CueTest(name, kind, subject, "", effect, excess), **given)
 
 
-test_of.__test__ = False  # type: ignore[attr-defined]
-TAG = test_of("place", "top left corner")
+TAG = cue_test("place", "top left corner")
 TESTS = (
     TAG,
-    test_of("pattern", "fixed pattern", p=0.0123),
-    test_of("tint", "overall colour", subject="of"),
-    test_of("background", "background", subject="given", p=0.001),
-    test_of("compression", "JPEG compression", p=0.0009),
+    cue_test("pattern", "fixed pattern", p=0.0123),
+    cue_test("tint", "overall colour", subject="of"),
+    cue_test("background", "background", subject="given", p=0.001),
+    cue_test("compression", "JPEG compression", p=0.0009),
 )
 
 
@@ -100,6 +99,7 @@ def test_every_sentence() -> None:
     unused = tuple(replace(test, is_used=False) for test in TESTS)
     aligned = tuple(replace(test, motion=0.35) for test in unused[:2])
     strong = replace(unused[2], subject="all")
+    examples = {TAG.name: [SimpleNamespace(id="a")]}
     lines = [
         *(f"sentence: {shortcut_sentence(test)}" for test in TESTS),
         f"verdict: {shortcut_verdict(found(used=TESTS))}",
@@ -110,10 +110,7 @@ def test_every_sentence() -> None:
         *(f"limit: {words}" for words in limits_of(found())),
         *(f"two classes: {words}" for words in limits_of(found(class_names=("a", "b")))),
         *(f"aligned: {words}" for words in limits_of(found(tests=(*aligned, strong)))),
-        json.dumps(
-            shortcuts_as_json(found(used=TESTS[:2], examples={TAG.name: [SimpleNamespace(id="a")]})),
-            indent=1,
-        ),
+        json.dumps(shortcuts_as_json(found(used=TESTS[:2], examples=examples)), indent=1),
     ]  # fmt: skip
     require_kept(KEPT, "\n".join(lines) + "\n")
 
@@ -144,21 +141,19 @@ def test_what_would_have_been_noticed_is_the_median_of_the_half_widths() -> None
 
 @pytest.mark.parametrize(("p", "words"), [(0.0009, "p < 0.001"), (0.001, "p = 0.001")])
 def test_a_small_probability_is_a_bound(p: float, words: str) -> None:
-    assert shortcut_sentence(test_of("place", "border", p=p)).endswith(f"{words}.")
+    assert shortcut_sentence(cue_test("place", "border", p=p)).endswith(f"{words}.")
 
 
 @pytest.mark.parametrize(
-    "counts", [(0.04, 0.049, True), (0.039, 0.049, False), (0.04, 0.05, False)]
+    ("value", "p", "is_said"), [(0.04, 0.049, True), (0.039, 0.049, False), (0.04, 0.05, False)]
 )
 def test_a_colour_that_counts_without_being_a_shortcut_is_said(
-    counts: tuple[float, float, bool],
+    value: float, p: float, is_said: bool
 ) -> None:
-    value, p, is_said = counts
-    tint = test_of("tint", "overall colour", p=p, is_used=False)
+    tint = cue_test("tint", "overall colour", p=p, is_used=False)
     tint = replace(tint, effect=replace(tint.effect, lost=Interval(value, 0, 1)))
-    assert any(
-        "The overall colour counts" in words for words in limits_of(found(tests=(tint,)))
-    ) == (is_said)
+    said = limits_of(found(tests=(tint,)))
+    assert any("The overall colour counts" in words for words in said) == is_said
 
 
 @pytest.mark.parametrize(
@@ -420,7 +415,7 @@ def test_examples_are_the_answers_that_were_lost_most_clearly() -> None:
 
 def test_of_shortcuts_of_about_the_same_strength_the_most_specific_comes_first() -> None:
     def one(kind: Any, name: str, loss: float, **other: Any) -> CueTest:
-        test: CueTest = test_of(kind, name, **other)
+        test: CueTest = cue_test(kind, name, **other)
         lost = Interval(loss, 0, 1)
         return replace(test, effect=replace(test.effect, lost=lost), excess=Interval(0.9, 0, 1))
 

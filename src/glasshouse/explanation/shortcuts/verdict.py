@@ -44,9 +44,9 @@ def shortcut_verdict(found: Shortcuts) -> str:
         )
     if not found.tests:
         return (
-            f"Nothing could be tested: {pluralize(found.image_count, 'validation image')} are too "
-            "few to exchange anything between the classes. Train with more images, or with a "
-            "larger data.validation_fraction."
+            f"Nothing could be tested: {pluralize(found.image_count, 'validation image')}, too few "
+            "to exchange anything between the classes. Train with more images, or with a larger "
+            "data.validation_fraction."
         )
     guessing = 1 / len(found.class_names)
     if found.accuracy < guessing + _LEARNED * (1 - guessing):
