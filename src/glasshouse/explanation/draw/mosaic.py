@@ -80,8 +80,8 @@ def crossed_out(height: int, width: int) -> RGB:
     # The distance of each pixel's centre to both diagonals, along the rows.
     ahead = np.abs(down[:, None] / height - right[None, :] / width)
     back = np.abs(down[:, None] / height - 1 + right[None, :] / width)
-    # Two pixels at least, so that the cross survives where tiles are drawn smaller; a trace less, or
-    # rounding would decide about the pixels of a square that are one away.
+    # Two pixels at least, so that the cross survives where tiles are drawn smaller. A
+    # trace less, or rounding would decide about the pixels of a square that are one away.
     thickness = max(1.0, max(height, width) / 50) - 1e-6
     is_cross = np.minimum(ahead, back) * max(height, width) < thickness
     return np.where(is_cross[..., None], _CROSS, _DEAD).astype(np.uint8).repeat(3, axis=2)

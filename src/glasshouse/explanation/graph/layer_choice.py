@@ -162,7 +162,7 @@ def _shallow_and_deep(infos: dict[str, LayerInfo], choice: LayerChoice) -> tuple
 
 
 def _is_activation(info: LayerInfo) -> bool:
-    return "LU" in info.kind or "Swish" in info.kind
+    return "LU" in info.kind or "swish" in info.kind.lower()
 
 
 def _chosen(recording: Recording, mapped: Sequence[_Mapped], last: _Mapped) -> LayerChoice:
