@@ -457,7 +457,7 @@ def test_a_random_head_has_the_spread_of_the_one_that_it_replaces() -> None:
     found = [with_random_head(classifier, some_images(1)[0], seed) for seed in (0, 0, 1)]
     first, again, other = (each.net.get_parameter("8.weight").detach() for each in found)
     assert torch.equal(first, again) and not torch.equal(first, other)
-    spread, mean = float(before.std(correction=0)), float(first.mean())
+    spread, mean = float(before.detach().std(correction=0)), float(first.mean())
     assert float(first.std(correction=0)) == pytest.approx(spread, rel=0.3)
     assert abs(mean) < spread
 
