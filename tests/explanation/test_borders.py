@@ -14,10 +14,11 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from glasshouse.data.images import ImageSet
-from glasshouse.errors import UsageError
+from glasshouse.errors import ModelError, UsageError
 from glasshouse.evaluation.multi_label import LabelError
 from glasshouse.explanation import label_mistakes, mistakes
 from glasshouse.explanation.draw.sheet_words import short_checks
+from glasshouse.explanation.explain import explain
 from glasshouse.explanation.graph import layer_choice
 from glasshouse.explanation.graph.layer_choice import _doubts, _reason, layers_in_depth
 from glasshouse.explanation.graph.map_layout import MapLayout, candidates
@@ -169,6 +170,37 @@ def test_rollouts_are_products_written_out() -> None:
             np.testing.assert_allclose(found, shares @ flow, rtol=1e-4)
             gradient = gradient_rollout(layers, slopes[: len(layers)], read)[image]
             np.testing.assert_allclose(gradient, shares @ (chefer - own), rtol=1e-4, atol=1e-6)
+
+
+def test_a_rollout_of_one_layer_is_half_its_weights() -> None:
+    weights, read = [torch.full((1, 2, 3, 3), 1 / 3)], torch.tensor([[0.0, 1.0, 0.0]])
+    assert attention_rollout(weights, read)[0].tolist() == pytest.approx([1 / 6, 2 / 3, 1 / 6])
+    slopes = [torch.tensor([3.0, -3.0, 6.0]).expand(1, 2, 3, 3)]
+    assert gradient_rollout(weights, slopes, read)[0].tolist() == pytest.approx([1, 0, 2])
+
+
+class TwoUses(nn.Module):
+    """Attention whose weights are also used in another way, before or after the values."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        self.first = first
+        self.embed, self.head = nn.Linear(12, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.embed(functional.unfold(x, 2, stride=2).transpose(1, 2))
+        weights = (tokens @ tokens.transpose(1, 2)).softmax(-1)
+        uses = [lambda: weights @ tokens, lambda: (weights * 2.0) @ tokens]
+        one, other = (use() for use in (uses if self.first else uses[::-1]))
+        logits: Tensor = self.head((one + other).mean(1))
+        return logits
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_attention_that_is_changed_anywhere_has_no_rollout(first: bool) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ModelError, match="used as they"):
+        explain(classifier_of(TwoUses(first)), some_images(1), methods=["attention-rollout"])
 
 
 def test_the_tokens_that_are_read_share_equally() -> None:
@@ -601,7 +633,7 @@ def test_six_of_each_kind_of_mistake_are_explained(monkeypatch: pytest.MonkeyPat
     seen: list[tuple[str, int]] = []
     monkeypatch.setattr(
         mistakes, "_explained",
-        lambda title, classifier, images, what: seen.append((title, len(what[1]))) or title,
+        lambda title, classifier, images, what: seen.append((title, len(what[1]))),
     )  # fmt: skip
     given = predictions_of({(0, 1): 9, (1, 0): 2}, 20)
     pixels = np.zeros((len(given), 3, 2, 2), dtype=np.uint8)
@@ -635,7 +667,7 @@ def test_a_label_that_is_often_mistaken_has_a_group_of_its_own(
     seen: list[tuple[str, int]] = []
     monkeypatch.setattr(
         label_mistakes, "_explained",
-        lambda title, classifier, images, what: seen.append((title, len(what[1]))) or title,
+        lambda title, classifier, images, what: seen.append((title, len(what[1]))),
     )  # fmt: skip
     matrix = np.zeros((support, 4), dtype=bool)
     matrix[:, 3] = True

@@ -99,13 +99,16 @@ CHECKS = (
 )  # fmt: skip
 
 
+LONG = " ".join(f"Word {number} of a long note that is wrapped." for number in range(7))
+
+
 def whole_page(**other: Any) -> ExplanationPage:
     """Nine maps, of which two are the same, with checks, notes and warnings."""
     first = explained("grad-cam", checks=CHECKS, notes=("Layer: the last one.",))
     maps = (
         first,
         replace(first, method="hires-cam", checks=()),
-        explained("saliency", checks=(CHECKS[3],), warnings=("Beware of this.",)),
+        explained("saliency", checks=(CHECKS[3],), warnings=("Beware of this.", LONG)),
         explained("smoothgrad", checks=(CHECKS[4], CHECKS[3])),
         explained("occlusion", checks=CHECKS[2:4], notes=("By the way.",)),
         explained("guided", warnings=("Beware of this.",)),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
 
 from glasshouse.data.images import ImageSet
 from glasshouse.data.shapes import make_shapes
@@ -39,6 +40,7 @@ from glasshouse.explanation.shortcuts.interventions import (
     shift,
     without_colour,
 )
+from glasshouse.explanation.shortcuts.object_motion import object_motions
 from glasshouse.explanation.shortcuts.places import fixed_places
 from glasshouse.explanation.shortcuts.proof import (
     ARTIFICIAL,
@@ -58,6 +60,7 @@ from glasshouse.explanation.shortcuts.verdict import (
     smallest_found,
     suspicious,
 )
+from glasshouse.models.classifier import Classifier, Preprocessing
 from tests.kept import require_kept
 
 KEPT = Path(__file__).parent / "verdicts.txt"
@@ -175,8 +178,10 @@ def test_a_colour_that_counts_without_being_a_shortcut_is_said(
     ],
 )  # fmt: skip
 def test_the_border_of_what_is_called_a_shortcut(changed: dict[str, Any], is_used: bool) -> None:
-    one = {"lost": 0.3, "excess": 0.3, "p": 0.01, "low": 0.01, "motion": 0.0, "subject": "all",
-           "kind": "place", "name": "top edge", "accuracy": 1.0, "f1": 1.0} | changed  # fmt: skip
+    one: dict[str, Any] = {
+        "lost": 0.3, "excess": 0.3, "p": 0.01, "low": 0.01, "motion": 0.0, "subject": "all",
+        "kind": "place", "name": "top edge", "accuracy": 1.0, "f1": 1.0, **changed,
+    }  # fmt: skip
     lost = Interval(one["lost"], 0.0, 1.0)
     effect = Effect(100, 0.5, 0.5 + one["lost"], lost, lost, one["p"], one["p"])
     test = CueTest(
@@ -306,7 +311,7 @@ def test_changes_of_images_are_those_of_pillow_and_scipy(photos: np.ndarray) -> 
     half = cover(photos, masks[0], np.array([1.4, 254.6, 300.0], dtype=np.float32))
     assert half[:, :, 5, 6].tolist() == [[1, 255, 255]] * 3
     assert (half[:, :, 0] == photos[:, :, 0]).all()
-    moved = shift(photos, np.float32(-20.4))
+    moved = shift(photos, np.full(1, -20.4, dtype=np.float32))
     np.testing.assert_array_equal(moved, np.clip(photos.astype(int) - 20, 0, 255))
     for quality in (10, 80):
         buffer = io.BytesIO()
@@ -430,6 +435,60 @@ def test_of_shortcuts_of_about_the_same_strength_the_most_specific_comes_first()
     assert _ranked([more, everyone]) == (everyone,) and _ranked([everyone, more]) == (everyone,)
     by_excess = replace(tag, excess=Interval(0.1, 0, 1))
     assert _ranked([by_excess, tint]) == (tint, by_excess)
+
+
+def test_progress_is_told_from_the_first_exchange_to_the_last_map(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = make_shapes("validation", 20)
+    plain = Preprocessing(32, 32, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+    class Mean(nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            mean: Tensor = 9 - 20 * pixels.mean((2, 3)).repeat(1, 4)[:, :10]
+            return mean
+
+    told: list[tuple[str, int, int]] = []
+    classifier = Classifier(Mean(), plain, images.class_names)
+    found_ = find.find_shortcuts(
+        classifier, images, images, progress=lambda *each: told.append(each)
+    )
+    names = {test.name for test in found_.tests} or set(found_.alone)
+    total = len(found_.alone) + 2
+    assert told == [("interventions", done, total) for done in range(total + 1)] and names
+
+
+def test_what_moves_is_the_spread_along_the_pattern_over_that_along_others() -> None:
+    images = make_shapes("train", 100)
+    mask = np.zeros((images.height, images.width), dtype=bool)
+    mask[3:20, 5:25] = True
+    found_ = object_motions(images, {"place": mask})["place"]
+    counts = np.bincount(images.labels)
+    labels = [k for k in np.argsort(-counts, kind="stable") if counts[k] >= 8]
+    halves = [(images.rows_with(int(k))[::2], images.rows_with(int(k))[1::2]) for k in labels]
+    sides = []
+    for side in (0, 1):
+        patterns, steps = [], []
+        for pair in halves:
+            mean = images.pixels[pair[side]].mean(0, dtype=np.float64).astype(np.float32)
+            pattern = fine_detail(mean)
+            patterns.append(pattern)
+            steps.append(
+                [np.gradient(pattern, axis=axis)[:, mask].ravel().astype(float) for axis in (1, 2)]
+            )
+        total, weight = 0.0, 0.0
+        for own, pair in enumerate(halves):
+            pixels = images.pixels[pair[1 - side]][:, :, mask].reshape(-1, 3 * mask.sum())
+            spread = [
+                1e-3 + sum(float((pixels @ (s / np.linalg.norm(s))).var()) for s in both)
+                for both in steps
+            ]
+            others = (sum(spread) - spread[own]) / (len(spread) - 1)
+            own_weight = float((patterns[own][:, mask].astype(float) ** 2).sum())
+            total += own_weight * np.log(spread[own] / others)
+            weight += own_weight
+        sides.append(total / weight)
+    assert found_ == pytest.approx(np.mean(sides), rel=1e-3)
 
 
 def test_shares_of_maps_are_made_in_parts_and_per_class(monkeypatch: pytest.MonkeyPatch) -> None:

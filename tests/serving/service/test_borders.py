@@ -171,8 +171,8 @@ def test_the_bounds_of_a_tensor(document: dict[str, Any], is_valid: bool) -> Non
 
 
 def test_a_request_that_is_wrong_in_many_places_names_the_first_twenty() -> None:
-    wrong = {"inputs": [{"name": "x", "datatype": "UINT8", "shape": ["a"] * 8}] * 1}
-    wrong["outputs"] = [{"name": "none"}] * 30  # type: ignore[list-item]
+    shape = {"name": "x", "datatype": "UINT8", "shape": ["a"] * 8}
+    wrong: dict[str, Any] = {"inputs": [shape], "outputs": [{"name": "none"}] * 30}
     with pytest.raises(ValidationError) as raised:
         InferRequest.model_validate(wrong)
     problem = not_valid(raised.value)
@@ -359,7 +359,8 @@ def test_what_no_file_can_hold_is_not_shared(tmp_path: Path) -> None:
     net.register_buffer("one", torch.ones(1))
     share_weights(net, tmp_path)
     (file,) = tmp_path.iterdir()
-    assert torch.equal(net.one, torch.ones(1)) and net.turned.shape == (3, 2)
+    assert torch.equal(net.get_buffer("one"), torch.ones(1))
+    assert net.get_buffer("turned").shape == (3, 2)
     same = torch.nn.Module()
     same.register_buffer("one", torch.ones(1))
     share_weights(same, tmp_path)
@@ -500,7 +501,8 @@ class Ended:
 def test_a_worker_that_ends_is_started_again_after_two_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now, told = [10.0], []
+    now = [10.0]
+    told: list[str] = []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     nothing: Any = None
     crew = worker_processes._Crew([], nothing, nothing, 2, told.append)
@@ -588,6 +590,26 @@ def test_numbers_of_every_width_mean_the_same(ask: Caller, datatype: str, values
             assert found["data"] == wanted["data"]
         else:
             assert found["data"] == pytest.approx(wanted["data"], abs=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.4, 0.6, 254.9])
+def test_fractions_are_no_whole_numbers(ask: Caller, value: float) -> None:
+    answer = ask("POST", PATH, json=body("INT32", [1, 3, 16, 16], [value, *[0] * 767]))
+    assert answer.status_code == 422 and "whole numbers for INT32" in answer.json()["detail"]
+
+
+def test_the_first_page_is_that_of_the_first_model_that_is_loaded(service: Service) -> None:
+    ask = Caller(create_api(service))
+    assert ask("POST", "/v2/repository/models/tiny/unload").status_code == 200
+    assert ask("GET", "/").status_code == 404
+    assert ask("POST", "/v2/repository/models/tiny/load").status_code == 200
+    assert ask("GET", "/?model=tiny").status_code == ask("GET", "/").status_code == 200
+
+
+def test_a_model_without_names_has_any_number_of_classes(tiny_net: torch.nn.Sequential) -> None:
+    nameless = Classifier(tiny_net.eval(), Preprocessing(16, 16), ())
+    about = Caller(create_api(make_service(nameless, "tiny")))("GET", "/v2/models/tiny").json()
+    assert [each["shape"] for each in about["outputs"]] == [[-1], [-1, -1], [-1, -1]]
 
 
 def test_the_largest_values_are_named_as_the_extension_has_it() -> None:
