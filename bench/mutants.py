@@ -34,7 +34,8 @@ PACKAGES = ("data", "models", "training", "evaluation", "explanation", "storage"
 FILES = {"storage": ("storage.py", "file_lock.py")}
 COPIED = (
     "src", "tests", "docs", "examples", "bench", "pyproject.toml", "README.md",
-    "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "mkdocs.yml", ".github", ".ci",
+    "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "Makefile", "mkdocs.yml",
+    ".github", ".ci",
 )  # fmt: skip
 # Unions of types in annotations: any other operator fails when the module is imported.
 NO_FAULTS = ("core/ReplaceBinaryOperator_BitOr_", "core/VariableReplacer", "core/VariableInserter")
@@ -105,6 +106,10 @@ def bring_up_to_date(kept: Path, copy: Path, folders: list[str]) -> None:
     known = {"files": {}, "tests": {}, "code": code, **known}
     move(known["tests"], known["code"], code)
     known["code"] = code
+    # Those of files that are gone would keep all others from being run.
+    known["tests"] = {
+        test: seen for test, seen in known["tests"].items() if (copy / _file_of(test)).exists()
+    }
     paths = [copy / folder for folder in folders]
     paths = [
         each for path in paths for each in (path.rglob("test_*.py") if path.is_dir() else [path])
@@ -115,11 +120,15 @@ def bring_up_to_date(kept: Path, copy: Path, folders: list[str]) -> None:
     for _, names in groupby(new, key=lambda name: Path(name).parts[:2]):
         part = list(names)
         print(f"measuring which lines the tests of {', '.join(part)} execute", flush=True)
-        others = {k: v for k, v in known["tests"].items() if k.split("::")[0] not in part}
+        others = {k: v for k, v in known["tests"].items() if _file_of(k) not in part}
         known["tests"] = others | measured(copy, part)
         known["files"] |= {name: files[name] for name in part}
         _keep(known, kept)
     _keep(known, kept)
+
+
+def _file_of(test: str) -> str:
+    return test.split("::")[0]
 
 
 def _keep(known: dict[str, Any], kept: Path) -> None:
@@ -129,26 +138,31 @@ def _keep(known: dict[str, Any], kept: Path) -> None:
 
 
 def move(tests: dict[str, Test], before: dict[str, str], after: dict[str, str]) -> None:
-    """Give each line that was executed its number of today; new lines are those of the one above.
+    """Give each line that was executed its number of today; a new one has that of the line above.
 
-    `before` and `after` are the texts of the modules, by name.
+    before, after: the texts of the modules, by name.
     """
     for module in before.keys() & after.keys():
         if before[module] == after[module]:
             continue
-        lines = before[module].splitlines(), after[module].splitlines()
-        moved: dict[int, list[int]] = defaultdict(list)
-        for kind, a, b, c, d in SequenceMatcher(None, *lines, autojunk=False).get_opcodes():
-            if kind == "equal":
-                for old, new in zip(range(a, b), range(c, d), strict=True):
-                    moved[old + 1].append(new + 1)
-            else:
-                for old in range(a, b) if kind == "replace" else [a - 1]:
-                    moved[old + 1] += [new + 1 for new in range(c, d)]
+        moved = _moved(before[module].splitlines(), after[module].splitlines())
         for test in tests.values():
             if module in test["lines"]:
                 now = {new for old in test["lines"][module] for new in moved[old]}
                 test["lines"][module] = sorted(now)
+
+
+def _moved(before: list[str], after: list[str]) -> dict[int, list[int]]:
+    """The numbers that each line has in the other text, counted from 1."""
+    moved: dict[int, list[int]] = defaultdict(list)
+    for kind, a, b, c, d in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if kind == "equal":
+            for old, new in zip(range(a, b), range(c, d), strict=True):
+                moved[old + 1].append(new + 1)
+        else:
+            for old in range(a, b) if kind == "replace" else [a - 1]:
+                moved[old + 1] += [new + 1 for new in range(c, d)]
+    return moved
 
 
 def _digest(path: Path) -> str:
@@ -229,9 +243,11 @@ def sample(session: Path, count: int, seed: str) -> int:
         for item in sorted(database.work_items, key=_place):
             (fault,) = item.mutations
             lines = (session.parent / fault.module_path).read_text(encoding="utf-8").splitlines()
-            # Whether a dataclass is frozen, or how much a cache keeps, changes no result.
-            is_decorator = lines[fault.start_pos[0] - 1].lstrip().startswith("@")
-            if not is_decorator and not fault.operator_name.startswith(NO_FAULTS):
+            line, column = lines[fault.start_pos[0] - 1], fault.start_pos[1]
+            # Whether a dataclass is frozen, how much a cache keeps, or whether an argument may be
+            # given by position, changes no result.
+            changes_nothing = line.lstrip().startswith("@") or line[column:].startswith("*,")
+            if not changes_nothing and not fault.operator_name.startswith(NO_FAULTS):
                 places.setdefault(_place(item)[:2], []).append(item)
         chosen = chance.sample(sorted(places), min(count, len(places)))
         # An operator has a dozen replacements and a number two: each place counts once.
@@ -344,9 +360,7 @@ def _pytest(duration: dict[str, float], module: Path, seconds: float) -> int:
     Path("chosen_tests").write_text("\n".join(chosen), encoding="utf-8")
     quickly = ["-q", "-x", "-p", "no:xdist", "-p", "no:cacheprovider", "-o", "timeout=120"]
     command = [os.environ["MUTANTS_PYTHON"], "-m", "pytest", *quickly, "@chosen_tests"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    # Nothing was tried: a test of the map that is not there any more notices no fault.
-    return 0 if "ERROR: not found:" in done.stdout + done.stderr else done.returncode
+    return subprocess.run(command, check=False, capture_output=True).returncode
 
 
 if __name__ == "__main__":

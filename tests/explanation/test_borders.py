@@ -196,6 +196,23 @@ class TwoUses(nn.Module):
         return logits
 
 
+class OneLayer(TwoUses):
+    """A single layer of attention, used as it is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.embed(functional.unfold(x, 2, stride=2).transpose(1, 2))
+        weights = (tokens @ tokens.transpose(1, 2)).softmax(-1)
+        logits: Tensor = self.head((weights @ tokens).mean(1))
+        return logits
+
+
+def test_a_single_layer_of_attention_has_a_rollout() -> None:
+    torch.manual_seed(0)
+    (found,) = explain(classifier_of(OneLayer(True)), some_images(1), methods=["attention-rollout"])
+    assert found.maps.shape == (1, 8, 8) and (found.maps > 0).all()
+    assert "From 1 attention layers over 64 tokens." in found.notes
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_attention_that_is_changed_anywhere_has_no_rollout(first: bool) -> None:
     torch.manual_seed(0)
@@ -243,9 +260,14 @@ def test_the_score_of_the_region_test_is_the_mean_share_of_the_right_regions() -
         maps[1 + region] = 0.0
         maps[1 + region, 0] = 1.0
         maps[1 + region, :, region // 3, region % 3] = torch.tensor([3.0, 4.0])
-    assert test.score(maps) == pytest.approx(5 / (5 + 8))
-    assert test.score(maps + 7.0) == pytest.approx(5 / 13)
-    assert test.score(maps * torch.nan) == 0 and test.score(maps * 0) == 0
+    def score(values: Tensor) -> float:
+        return test.score(test.changes(values, values[:1]), (3, 3))
+
+    assert score(maps) == pytest.approx(5 / (5 + 8))
+    assert score(maps + 7.0) == pytest.approx(5 / 13)
+    assert score(maps * torch.nan) == 0 and score(maps * 0) == 0
+    few = test.changes(maps[:, :, :2, :2], maps[:1, :, :2, :2])
+    assert few[:, [1, 3, 4, 5, 7]].abs().max() == 0
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from glasshouse.serving import (
     run_lookup,
     run_watch,
     taught_sets,
+    teaching,
 )
 from glasshouse.serving.check_cache import CachedCheck
 from glasshouse.serving.explainer import Explainer, _shown, photo_of
@@ -40,7 +41,7 @@ from glasshouse.serving.hosting import hosting_from
 from glasshouse.serving.inline_workbench import InlineWorkbench
 from glasshouse.serving.jupyter import jupyter_server
 from glasshouse.serving.map_images import Wanted, drawn_file, file_of_answer
-from glasshouse.serving.pages import data_view, finder_panel, runs as runs_page
+from glasshouse.serving.pages import data_view, finder_panel, run as run_page, runs as runs_page
 from glasshouse.serving.pages.explain import strip, view as explain_view
 from glasshouse.serving.pages.explain.panel import Column
 from glasshouse.serving.pages.parts import box, phone_form
@@ -565,6 +566,39 @@ def test_backbones_in_words() -> None:
     assert BackboneChoice("cifar10-small").title.endswith("(comes with Glasshouse)")
     assert BackboneChoice("a").title == "a (on this machine)"
     assert BackboneChoice("a", is_download=True).title == "a (downloads its weights)"
+
+
+@pytest.mark.parametrize("data_dir", [None, Path("data")])
+def test_a_lesson_looks_for_data_where_the_workbench_does(
+    workbench: Workbench, monkeypatch: pytest.MonkeyPatch, data_dir: Path | None
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(teaching, "start_training", lambda *arguments: given.append(arguments[4]))
+    place = replace(workbench, data_dir=data_dir)
+    teaching.start_teaching(place, set_folder(place, "pets"), BackboneChoice("a"))
+    where = [] if data_dir is None else ["--data-dir", "data"]
+    assert given == [["--backbone", "a", *where, "--offline"]]
+
+
+def test_a_run_that_is_deleted_is_said_until_it_is_closed(
+    workbench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[Any] = []
+    write_run(workbench.runs / "run", done=False)
+    first = run_watch.snapshot_of(workbench, "run")
+    assert first is not None
+
+    async def fill(user: User, place: Any) -> None:
+        viewer = run_page._Viewer(workbench, "run", first)
+        viewer.timer = ui.timer(9.0, lambda: None)
+        monkeypatch.setattr(run_page, "snapshot_of", lambda *_: None)
+        monkeypatch.setattr(ui, "notify", lambda words, **options: said.append((words, options)))
+        await viewer.refresh()
+        assert not viewer.timer.active
+
+    story_of(workbench, fill)
+    options = {"type": "warning", "timeout": 0, "close_button": True}
+    assert said == [("This run has been deleted.", options)]
 
 
 def cookie_of(token: str, *, frames: tuple[str, ...] = (), scheme: str = "http") -> str:

@@ -90,7 +90,7 @@ def _positions(targets: object) -> Targets | None:
 def _images_of(values: Tensor) -> NDArray[np.uint8]:
     """Each tensor as an image ``(3, h, w)``, from its own lowest to its own highest value."""
     shown = values.float().cpu()
-    if shown.shape[1] not in (1, 3):
+    if shown.shape[1] != 3:
         shown = shown.mean(1, keepdim=True)
     low, high = shown.amin((1, 2, 3), keepdim=True), shown.amax((1, 2, 3), keepdim=True)
     scaled = 255 * (shown - low) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)

@@ -335,6 +335,8 @@ def test_what_is_changed_in_whole_images() -> None:
     np.testing.assert_array_equal(
         found_["blurring (sigma 2.0 pixels)"], low_pass(large.pixels, 2.0)
     )
+    tiny = replace(large, pixels=large.pixels[:, :, :9, :9])
+    assert list(dict(_whole_changes(tiny)))[1] == "blurring (sigma 0.8 pixels)"
     assert images.masks is not None
     pixels = dict(_whole_changes(images))["blurring the surroundings"]
     expected = blur_surroundings(images.pixels, images.masks, 3 * 0.8)
