@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -244,10 +245,9 @@ def sample(session: Path, count: int, seed: str) -> int:
             (fault,) = item.mutations
             lines = (session.parent / fault.module_path).read_text(encoding="utf-8").splitlines()
             line, column = lines[fault.start_pos[0] - 1], fault.start_pos[1]
-            # Whether a dataclass is frozen, how much a cache keeps, or whether an argument may be
-            # given by position, changes no result.
-            changes_nothing = line.lstrip().startswith("@") or line[column:].startswith("*,")
-            if not changes_nothing and not fault.operator_name.startswith(NO_FAULTS):
+            # Whether a dataclass is frozen, or how much a cache keeps, changes no result.
+            is_none = line.lstrip().startswith("@") or _is_star(line[:column], line[column:])
+            if not is_none and not fault.operator_name.startswith(NO_FAULTS):
                 places.setdefault(_place(item)[:2], []).append(item)
         chosen = chance.sample(sorted(places), min(count, len(places)))
         # An operator has a dozen replacements and a number two: each place counts once.
@@ -255,6 +255,12 @@ def sample(session: Path, count: int, seed: str) -> int:
         database.clear()
         database.add_work_items(kept)
     return len(places)
+
+
+def _is_star(before: str, after: str) -> bool:
+    """Whether a star is no operator: it unpacks, or says that arguments are given by name."""
+    begins = not before.strip() or before.rstrip()[-1] in "([{,"
+    return begins and re.match(r"\*,|\*{1,2}[^\s*,]", after) is not None
 
 
 def _place(item: object) -> tuple[object, ...]:
