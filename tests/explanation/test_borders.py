@@ -190,8 +190,10 @@ class TwoUses(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.embed(functional.unfold(x, 2, stride=2).transpose(1, 2))
         weights = (tokens @ tokens.transpose(1, 2)).softmax(-1)
-        uses = [lambda: weights @ tokens, lambda: (weights * 2.0) @ tokens]
-        one, other = (use() for use in (uses if self.first else uses[::-1]))
+        if self.first:
+            one, other = weights @ tokens, (weights * 2.0) @ tokens
+        else:
+            other, one = (weights * 2.0) @ tokens, weights @ tokens
         logits: Tensor = self.head((one + other).mean(1))
         return logits
 
@@ -260,6 +262,7 @@ def test_the_score_of_the_region_test_is_the_mean_share_of_the_right_regions() -
         maps[1 + region] = 0.0
         maps[1 + region, 0] = 1.0
         maps[1 + region, :, region // 3, region % 3] = torch.tensor([3.0, 4.0])
+
     def score(values: Tensor) -> float:
         return test.score(test.changes(values, values[:1]), (3, 3))
 

@@ -164,7 +164,8 @@ def test_the_bounds_of_a_tensor(document: dict[str, Any], is_valid: bool) -> Non
         return
     assert is_valid
     InferRequest(id="x" * 256, inputs=[one])
-    for wrong in ({"inputs": [one, one]}, {"inputs": []}, {"inputs": [one], "id": "x" * 257}):
+    many: list[dict[str, Any]] = [{"inputs": [one, one]}, {"inputs": []}]
+    for wrong in (*many, {"inputs": [one], "id": "x" * 257}):
         with pytest.raises(ValidationError):
             InferRequest.model_validate(wrong)
     assert not IndexRequest().ready
