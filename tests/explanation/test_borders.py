@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as functional
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from glasshouse.data.images import ImageSet
@@ -65,6 +66,7 @@ from glasshouse.explanation.trust.sanity import (
     check_content,
     check_head,
     is_same_map,
+    rank_correlation,
     with_random_head,
 )
 from glasshouse.models.predict import Predictions
@@ -517,6 +519,13 @@ def test_a_random_head_has_the_spread_of_the_one_that_it_replaces() -> None:
     spread, mean = float(before.detach().std(correction=0)), float(first.mean())
     assert float(first.std(correction=0)) == pytest.approx(spread, rel=0.3)
     assert abs(mean) < spread
+
+
+@pytest.mark.parametrize("size", [4, 5, 6, 7])
+def test_ranks_are_correlated_as_scipy_does_it(size: int) -> None:
+    first, second = np.random.default_rng(size).integers(0, 4, (2, 1, size)).astype(float)
+    expected = float(spearmanr(first[0], second[0]).statistic)
+    assert rank_correlation(first, second) == pytest.approx(expected)
 
 
 def test_maps_are_the_same_up_to_a_hundred_thousandth() -> None:

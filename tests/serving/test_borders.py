@@ -601,6 +601,35 @@ def test_a_run_that_is_deleted_is_said_until_it_is_closed(
     assert said == [("This run has been deleted.", options)]
 
 
+def test_a_page_that_is_hidden_pauses_and_catches_up(
+    workbench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(workbench.runs / "run", done=False)
+    first = run_watch.snapshot_of(workbench, "run")
+    assert first is not None
+    looks: list[str] = []
+
+    def look(workbench: Any, name: str) -> Any:
+        looks.append(name)
+        return first
+
+    async def fill(user: User, place: Any) -> None:
+        viewer = run_page._Viewer(workbench, "run", first)
+        await viewer.set_visible(SimpleNamespace(args=True))  # type: ignore[arg-type]
+        assert not looks  # before the timer there is nothing to pause
+        viewer.timer = ui.timer(9.0, lambda: None)
+        monkeypatch.setattr(run_page, "snapshot_of", look)
+        for is_seen, count in ((False, 0), (True, 1), (False, 1), (True, 2)):
+            await viewer.set_visible(SimpleNamespace(args=is_seen))  # type: ignore[arg-type]
+            assert viewer.timer.active == is_seen and len(looks) == count
+        assert viewer.sent is first and 1 <= viewer.timer.interval <= 3
+        viewer.sent = replace(first, status="finished", has_report=True)
+        await viewer.set_visible(SimpleNamespace(args=False))  # type: ignore[arg-type]
+        assert viewer.timer.active and len(looks) == 2
+
+    story_of(workbench, fill)
+
+
 def cookie_of(token: str, *, frames: tuple[str, ...] = (), scheme: str = "http") -> str:
     """The cookie that the first page sets."""
     sent: list[dict[str, Any]] = []

@@ -117,8 +117,9 @@ def whole_page(**other: Any) -> ExplanationPage:
         explained("eigen-cam"),
     )
     rule = SetRule(0.9, "lac", class_conditional=False, limits=(0.6,) * 5, count=9, source="val")
-    given = {"names": ("photos/holiday.png",), "model": "my-network", "set_rule": rule, **other}
-    return ExplanationPage(first.images, first.logits, NAMES, maps, **given)
+    given = {"names": ("photos/holiday.png",), "model": "my-network", "set_rule": rule,
+             "class_names": NAMES, **other}  # fmt: skip
+    return ExplanationPage(first.images, first.logits, explanations=maps, **given)
 
 
 def test_a_whole_sheet(lines: list[str]) -> None:
@@ -128,6 +129,13 @@ def test_a_whole_sheet(lines: list[str]) -> None:
 def test_a_sheet_of_labels_in_two_columns(lines: list[str]) -> None:
     page = whole_page(thresholds=(0.05, 0.2, 0.9, 0.05, 0.9), set_rule=None, temperature=2.0)
     keep("sheet-labels", lines, draw_sheet(page, palette="jet", columns=2))
+
+
+def test_a_sheet_about_a_class_of_a_long_name(lines: list[str]) -> None:
+    names = ("Staffordshire bull terrier, Staffordshire bullterrier, also a long name", *NAMES[1:])
+    page = whole_page(class_names=names)
+    maps = tuple(replace(each, class_names=names) for each in page.explanations[2:5])
+    keep("sheet-long-names", lines, draw_sheet(replace(page, explanations=maps)))
 
 
 def test_a_sheet_without_maps_and_one_of_pixels(lines: list[str]) -> None:

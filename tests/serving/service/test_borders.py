@@ -8,7 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -597,6 +597,26 @@ def test_numbers_of_every_width_mean_the_same(ask: Caller, datatype: str, values
 def test_fractions_are_no_whole_numbers(ask: Caller, value: float) -> None:
     answer = ask("POST", PATH, json=body("INT32", [1, 3, 16, 16], [value, *[0] * 767]))
     assert answer.status_code == 422 and "whole numbers for INT32" in answer.json()["detail"]
+
+
+def test_images_are_compared_with_those_of_a_run_only_where_that_is_asked_for(
+    service: Service,
+) -> None:
+    compared: list[int] = []
+
+    def compare(images: Any, logits: Any) -> list[Any]:
+        compared.append(len(images))
+        return [SimpleNamespace(as_json=lambda: {"similar": []})] * len(images)
+
+    comparison: Any = SimpleNamespace(compare=compare)
+    service.models.put(replace(service.models.find(), comparison=comparison))
+    ask = Caller(create_api(service))
+    text = base64.b64encode(png(0)).decode()
+    assert ask("POST", PATH, json=body("BYTES", [1], [text])).status_code == 200
+    assert ask("POST", "/predict", content=png(0), headers=RAW).status_code == 200
+    assert compared == []
+    found = ask("POST", "/predict?similar=true", content=png(0), headers=RAW).json()
+    assert compared == [1] and found["predictions"][0]["similar"] == []
 
 
 def test_the_first_page_is_that_of_the_first_model_that_is_loaded(service: Service) -> None:
