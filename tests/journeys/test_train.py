@@ -130,14 +130,16 @@ def test_predict_names_the_most_probable_classes(run: Path, folder: Path, capsys
 @pytest.mark.parametrize(
     "when", [pytest.param("checkpoint/00001-*", marks=pytest.mark.slow), "checkpoint/00002-*"]
 )
-def test_kill_and_resume_ends_with_the_same_bytes(run: Path, folder: Path, when: str) -> None:
+def test_kill_and_resume_ends_with_the_same_bytes(
+    run: Path, folder: Path, capsys: Capture, when: str
+) -> None:
     out = folder / f"killed-{when[11:16]}"
     stopped = glasshouse_signalled(
         "train", "digits", *SMALL, "--out", out,
         cwd=folder, number=signal.SIGKILL, out=out, when=when,
     )  # fmt: skip
     assert stopped.returncode == -signal.SIGKILL
-    glasshouse("train", "digits", "--out", out, "--resume", cwd=folder)
+    output_of(capsys, "train", "digits", "--out", out, "--resume")
     assert result_bytes(out) == result_bytes(run)
     assert epochs(out) == epochs(run)
 
@@ -147,7 +149,7 @@ def test_kill_and_resume_ends_with_the_same_bytes(run: Path, folder: Path, when:
     [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
 )
 def test_signals_save_the_state_and_print_how_to_resume(
-    run: Path, folder: Path, number: signal.Signals, code: int
+    run: Path, folder: Path, capsys: Capture, number: signal.Signals, code: int
 ) -> None:
     out = folder / f"stopped-{code}"
     stopped = glasshouse_signalled(
@@ -157,9 +159,9 @@ def test_signals_save_the_state_and_print_how_to_resume(
     assert stopped.returncode == code, stopped.stderr
     assert f"glasshouse train digits --out {out} --resume" in stopped.stderr
     assert "Traceback" not in stopped.stderr
-    rows = json.loads(glasshouse("runs", out, "--json", cwd=folder).stdout)
+    rows = json.loads(output_of(capsys, "runs", out, "--json"))
     assert rows[0]["finished"] is False
-    glasshouse("train", "digits", "--out", out, "--resume", cwd=folder)
+    output_of(capsys, "train", "digits", "--out", out, "--resume")
     assert result_bytes(out) == result_bytes(run)
 
 
