@@ -88,12 +88,16 @@ def test_a_file_that_crashes_or_hangs_the_decoder_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     paths = _images(tmp_path, 6)
-    _run_before_decoding_003(code, tmp_path, monkeypatch)
+    came = f"open({str(tmp_path)!r} + '/' + str(os.getpid()), 'w').close()"
+    _run_before_decoding_003(f"{came}; {code}", tmp_path, monkeypatch)
     allowed: list[float] = []
 
     def kill_after(process: Any, timeout_s: float, answered: threading.Event) -> None:
         allowed.append(timeout_s)
-        _kill_after(process, timeout_s, answered)
+        # Once the process has come to the file, it hangs: there is no need to wait for as long.
+        while not answered.wait(0.05) and not (tmp_path / str(process.pid)).exists():
+            pass
+        _kill_after(process, 0.1, answered)
 
     monkeypatch.setattr("glasshouse.data.workers._kill_after", kill_after)
     results = _decode(paths, timeout_s=5.0)

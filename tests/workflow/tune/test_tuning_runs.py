@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from glasshouse.workflow.compare.compare_runs import compare_runs, disagreement_
 from glasshouse.workflow.compare.ladder import RUNGS, climb, ladder_requests, rung_recipe
 from glasshouse.workflow.compare.reproduce import compare_folders, reproduce
 from glasshouse.workflow.compare.seeds import is_finished, run_quietly, seed_requests, train_seeds
+from glasshouse.workflow.train import conclusion
 from glasshouse.workflow.train.experiment import TrainRequest, open_experiment
 from glasshouse.workflow.train.range_test import find_recipe_lr
 
@@ -28,6 +30,18 @@ SMALL = ["train.epochs=2", "data.train_limit=96", "train.precision=fp32", "train
 
 def request(out: Path, *overrides: str) -> TrainRequest:
     return TrainRequest("digits", load_recipe("small-cnn", [*SMALL, *overrides]), out)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_reports() -> Iterator[None]:
+    """Runs with an empty page and no plots, which take most of the time of so short a run."""
+
+    def finish(out: Path, *_: object) -> None:
+        (out / "report.html").touch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conclusion, "write_run_report", finish)
+        yield
 
 
 @pytest.fixture(scope="module")
