@@ -21,6 +21,7 @@ from glasshouse.serving.augmented_images import augmented_images
 from glasshouse.serving.layer_table import layer_rows
 from glasshouse.serving.pages.compare import _pair
 from glasshouse.serving.pages.curves import chart_titles
+from glasshouse.serving.pages.explain import view as explain_view
 from glasshouse.serving.pages.explain.panel import places_shown
 from glasshouse.serving.pages.explain.strip import _worst_mistakes
 from glasshouse.serving.pages.explain.view import _check
@@ -176,7 +177,10 @@ def test_the_accuracy_of_an_epoch_says_that_all_labels_have_to_be_right(
     assert title == ("Images with all labels right, %" if several else "Accuracy, %")
 
 
-def test_each_column_gets_its_checks_or_says_that_there_are_none() -> None:
+def test_each_column_gets_its_checks_or_says_that_there_are_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(explain_view, "in_thread", asyncio.to_thread)  # there is no page
     said: list[tuple[str, object]] = []
 
     def column(key: str) -> Any:

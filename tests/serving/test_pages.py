@@ -22,8 +22,9 @@ from glasshouse.runs.folder import STEPS
 from glasshouse.runs.listing import Listed, RunListing
 from glasshouse.runs.processes import process_started
 from glasshouse.serving import run_lookup, run_watch
+from glasshouse.serving.pages import parts as page_parts
 from glasshouse.serving.pages.live import epochs_of
-from glasshouse.serving.pages.parts import in_thread, table
+from glasshouse.serving.pages.parts import connected, in_thread, table
 from glasshouse.serving.pages.results import _strength, chosen_classes, result_sentence
 from glasshouse.serving.pages.runs import run_rows
 from glasshouse.serving.run_watch import snapshot_of
@@ -186,6 +187,28 @@ def test_what_was_loaded_for_a_closed_page_is_dropped(workbench: Workbench) -> N
             await fill()
 
     visit(workbench, story)
+
+
+def test_a_page_that_was_closed_before_it_opened_is_not_filled(workbench: Workbench) -> None:
+    async def story(user: User) -> None:
+        await user.open("/")
+        client = user.client
+        assert client is not None
+        with client:
+            await connected()
+            client.delete()
+            with pytest.raises(asyncio.CancelledError):
+                await connected()
+
+    visit(workbench, story)
+
+
+def test_pages_wait_only_by_what_ends_when_they_are_closed() -> None:
+    parts = Path(page_parts.__file__)
+    for file in parts.parent.rglob("*.py"):
+        if file != parts:
+            code = file.read_text(encoding="utf-8")
+            assert "to_thread" not in code and ".connected()" not in code, file.name
 
 
 def test_runs_are_compared_with_the_paired_test(full: Workbench) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import Awaitable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -118,6 +119,13 @@ def event(**arguments: Any) -> Any:
     return SimpleNamespace(args=arguments)
 
 
+async def within(user: User, answer: Awaitable[None]) -> None:
+    """Answer what the page's script or a timer reports, as NiceGUI does: as a part of the page."""
+    assert user.client is not None
+    with user.client:
+        await answer
+
+
 def lesson(user: User, workbench: Workbench, folder: Path) -> tuple[LessonPanel, list[str]]:
     """The panel on the page of a user, and the runs that it offers for trial."""
     trained: list[str] = []
@@ -144,19 +152,19 @@ def test_a_lesson_is_followed_from_its_start_to_its_result(
         panel, trained = lesson(user, workbench, folder)
         panel.on_images()
         assert panel._go.enabled and "A fifth of the images" in panel._missing.text
-        await panel._start()
+        await within(user, panel._start())
         assert panel._timer.active and not panel._go.enabled
         assert outline(panel._state) == ["Starting"]
         panel.on_images()
         assert not panel._go.enabled
         panel._started -= 75
-        await panel._look()
+        await within(user, panel._look())
         assert outline(panel._state) == ["Computing features", "1:15 min"]
         now.is_at_work, now.status = False, "finished"
-        await panel._look()
+        await within(user, panel._look())
         assert panel._timer.active and not trained
         now.is_over = True
-        await panel._look()
+        await within(user, panel._look())
         assert not panel._timer.active and panel._go.enabled and trained == ["pets-1"]
         shown = outline(panel._state)
         assert shown[:3] == [
@@ -188,7 +196,7 @@ def test_a_lesson_that_fails_shows_the_end_of_its_log(
         await user.open("/")
         panel, trained = lesson(user, workbench, folder)
         panel._follow("pets-1")
-        await panel._look()
+        await within(user, panel._look())
         shown = outline(panel._state)
         assert shown[0] == "The training stopped with this message:"
         expected = "\n".join(f"line {k}" for k in range(2, 10)) if log else "(no message)"
@@ -220,13 +228,13 @@ def test_a_lesson_begins_with_what_there_is(
         await user.open("/")
         panel, trained = lesson(user, workbench, folder)
         assert panel._choice.value == "cifar10-small" and "32×32" in panel._words.text
-        await panel.begin()
+        await within(user, panel.begin())
         assert trained == ["pets-1"] and not panel._timer.active
         assert panel._choice.value == "resnet18" and not panel._go.enabled
-        await panel._start()
+        await within(user, panel._start())
         assert outline(panel._state) == ["too few images"]
         at_work.append(launch)
-        await panel.begin()
+        await within(user, panel.begin())
         assert panel._run == "pets-2" and panel._timer.active
 
     visit(workbench, story)
@@ -315,16 +323,16 @@ def test_the_bars_follow_the_webcam_while_it_is_on(
         panel._on_state(event(on=True))
         assert seen() == [True, False, True]
         assert len(scripts) == 2 and panel._problem.text == ""
-        await panel._on_frame(event(**frame("try")))
+        await within(user, panel._on_frame(event(**frame("try"))))
         assert bars(panel) == {
             "cat": ("90 %", "90.0%", True), "dog": ("10 %", "10.0%", False),
         }  # fmt: skip
         assert not taught
-        await panel._on_frame(event(**frame("class:cat", 5)))
+        await within(user, panel._on_frame(event(**frame("class:cat", 5))))
         assert taught == [("cat", [("webcam.jpg", png(5, "JPEG"))])]
         panel._on_state(event(on=False))
         assert seen() == [False, True, False] and len(scripts) == 2
-        await panel._on_frame(event(**frame("try")))
+        await within(user, panel._on_frame(event(**frame("try"))))
         assert not panel._bars  # a late frame, after the webcam was turned off
 
     visit(workbench, story)

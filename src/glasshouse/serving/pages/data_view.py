@@ -1,9 +1,7 @@
 """The contents of the page Data: a source, the findings of its check, and the images."""
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import islice
 from urllib.parse import urlencode
 
@@ -22,9 +20,11 @@ from glasshouse.serving.pages.parts import (
     box,
     breakable,
     button,
+    connected,
     empty_state,
     heading,
     image,
+    in_thread,
     link,
     panel,
     stats,
@@ -61,8 +61,6 @@ async def fill(workbench: Workbench, request: Request) -> None:
         finally:
             if not place.is_deleted:
                 place.clear()
-        if place.is_deleted:
-            return  # the page was closed in the meantime
         with place:
             _show(found)
 
@@ -78,14 +76,14 @@ async def _examined(workbench: Workbench, source: str, again: str) -> CachedChec
         ui.spinner(size="28px").props("aria-hidden=true")
         words = text(state["words"])
         timer = ui.timer(0.3, lambda: words.set_text(state["words"]))
-    await ui.context.client.connected()
+    await connected()
     try:
         if again == "reread":
             # What cannot be listed is a finding of the check that follows.
             with suppress(GlasshouseError):
-                await asyncio.to_thread(read_again, source)
+                await in_thread(read_again, source)
         kept = check_cache_of(workbench)
-        return await asyncio.to_thread(partial(kept.get, source, progress, again=bool(again)))
+        return await in_thread(kept.get, source, progress, again=bool(again))
     finally:
         timer.cancel()
 

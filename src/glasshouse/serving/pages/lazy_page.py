@@ -7,7 +7,7 @@ from fastapi import Request
 from nicegui import ui
 
 from glasshouse.errors import UsageError
-from glasshouse.serving.pages.parts import box, in_thread, text
+from glasshouse.serving.pages.parts import box, connected, in_thread, text
 from glasshouse.serving.workbench import Workbench
 
 
@@ -19,7 +19,7 @@ def lazy_page(module: str) -> Callable[[Workbench, Request], Awaitable[None]]:
             ui.spinner(size="28px").props("aria-hidden=true")
             text("Loading …")
         # The spinner is on the screen from here on; what follows is sent to the open page.
-        await ui.context.client.connected()
+        await connected()
         try:
             view = await in_thread(import_module, module)
         except ImportError as error:  # such as after an update of the package beneath it

@@ -1,6 +1,5 @@
 """The fields that select the models on the page Explain: name, epoch or weights."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import zip_longest
@@ -10,7 +9,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from glasshouse.models.pretrained import names_at_hand
-from glasshouse.serving.pages.parts import box, text
+from glasshouse.serving.pages.parts import box, in_thread, text
 from glasshouse.workflow.use.model_choices import HOW_TO_KEEP, ModelChoice, epochs_of_choice
 
 _FINAL = 0
@@ -55,9 +54,9 @@ class Chooser:
 
     async def offer_nets_at_hand(self) -> None:
         """Add the pretrained networks whose weights are on this machine; this takes time."""
-        found = await asyncio.to_thread(names_at_hand)
+        found = await in_thread(names_at_hand)
         for fields in self._fields:
-            if found and not fields.name.is_deleted:
+            if found:
                 fields.name.set_options(list(dict.fromkeys([*fields.name.options, *found])))
 
     async def _on_name_change(self, fields: "_ModelFields") -> None:

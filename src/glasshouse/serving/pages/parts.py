@@ -36,6 +36,14 @@ async def in_thread(
             raise asyncio.CancelledError
 
 
+async def connected() -> None:
+    """Wait until the page is open in the browser; if it is closed before, its task ends here."""
+    client = ui.context.client
+    await client.connected()
+    if client.is_deleted:
+        raise asyncio.CancelledError
+
+
 def text(words: str, kind: str = "span", classes: str = "") -> TextElement:
     """A text in an element of this kind; HTML in it is shown as text, never interpreted."""
     return TextElement(tag=kind, text=words).classes(classes)

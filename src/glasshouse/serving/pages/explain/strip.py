@@ -1,6 +1,5 @@
 """The test images that the page Explain offers: the worst mistakes of a run, and others."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -17,7 +16,7 @@ from glasshouse.report.encoding import image_uri
 from glasshouse.runs import folder as runs
 from glasshouse.serving.explainer import photo_of
 from glasshouse.serving.pages.explain.state import ExplainState
-from glasshouse.serving.pages.parts import box, button, link_button, text
+from glasshouse.serving.pages.parts import box, button, in_thread, link_button, text
 from glasshouse.serving.workbench import Workbench
 from glasshouse.workflow.use.model_choices import ModelChoice, run_of_choice
 
@@ -33,15 +32,14 @@ async def fill_strip(
         text("Loading the test images …", "p", "gh-quiet")
     model = view.explainer.image_model(view.models)
     try:
-        images = await asyncio.to_thread(view.explainer.test_images, model)
-        mistakes = await asyncio.to_thread(_worst_mistakes, view.explainer.workbench, model, images)
+        images = await in_thread(view.explainer.test_images, model)
+        mistakes = await in_thread(_worst_mistakes, view.explainer.workbench, model, images)
     except GlasshouseError as error:
-        if not strip.is_deleted:
-            strip.clear()
-            with strip:
-                _no_images(view, error)
+        strip.clear()
+        with strip:
+            _no_images(view, error)
         return
-    if strip.is_deleted or model != view.explainer.image_model(view.models):
+    if model != view.explainer.image_model(view.models):
         return
     strip.clear()
     with strip:

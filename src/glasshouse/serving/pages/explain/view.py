@@ -1,6 +1,5 @@
 """The contents of the page Explain: models, an image, and the results; it needs torch."""
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -24,8 +23,10 @@ from glasshouse.serving.pages.explain.strip import fill_strip
 from glasshouse.serving.pages.model_picker import Chooser
 from glasshouse.serving.pages.parts import (
     box,
+    connected,
     empty_state,
     heading,
+    in_thread,
     panel,
     text,
 )
@@ -39,7 +40,7 @@ _LARGEST_UPLOAD = 64 << 20
 async def fill(workbench: Workbench, request: Request) -> None:
     """Choose models and an image; below them, the explanation."""
     heading("Explain", "Which parts of an image support a prediction, and how far to trust that.")
-    names = await asyncio.to_thread(model_names, workbench.runs)
+    names = await in_thread(model_names, workbench.runs)
     if not names:
         empty_state(
             "No model to explain yet",
@@ -64,7 +65,7 @@ async def fill(workbench: Workbench, request: Request) -> None:
         strip, chooser = _controls(view, names, show)
     with place:
         _nothing_yet()
-    await ui.context.client.connected()
+    await connected()
     if asked.photo:
         await _show_upload(view, place, show, asked.photo)
     await fill_strip(view, strip, show, "" if asked.photo else asked.image)
@@ -100,7 +101,7 @@ def _drop(view: ExplainState, show: Callable[[], Awaitable[None]]) -> None:
         event.sender.reset()  # type: ignore[attr-defined]
         data = await event.file.read()
         try:
-            view.photo = await asyncio.to_thread(read_photo, data, event.file.name)
+            view.photo = await in_thread(read_photo, data, event.file.name)
         except GlasshouseError as error:
             refused(str(error))
             return
@@ -132,11 +133,11 @@ async def _show_upload(
     view: ExplainState, place: Element, show: Callable[[], Awaitable[None]], key: str
 ) -> None:
     """Explain an earlier upload again, where it is still kept."""
-    view.photo = await asyncio.to_thread(photo_store_of(view.explainer.workbench).photo, key)
+    view.photo = await in_thread(photo_store_of(view.explainer.workbench).photo, key)
     if view.photo is not None:
         view.asked = {"photo": key}
         await show()
-    elif not place.is_deleted:
+    else:
         place.clear()
         with place:
             empty_state(
@@ -166,9 +167,10 @@ async def _show(view: ExplainState, place: Element) -> None:
         ui.spinner(size="28px").props("aria-hidden=true")
         text("Explaining …")
     try:
-        answers = [
-            await asyncio.to_thread(_explained, view, model, view.photo) for model in view.models
-        ]
+        with place:  # the field that was changed is gone
+            answers = [
+                await in_thread(_explained, view, model, view.photo) for model in view.models
+            ]
     except GlasshouseError as error:
         if view.is_at(turn, place):
             place.clear()
@@ -192,7 +194,8 @@ async def _show(view: ExplainState, place: Element) -> None:
         "if (place.getBoundingClientRect().top > innerHeight * 0.6)"
         "  place.scrollIntoView({behavior: 'smooth'})"
     )
-    await _check(view, turn)
+    with place:
+        await _check(view, turn)
 
 
 def _explained(view: ExplainState, model: ModelChoice, photo: Photo) -> ExplainedPhoto:
@@ -282,14 +285,14 @@ def _choose_method(view: ExplainState, place: Element, method: str) -> None:
 
 
 async def _add_more(view: ExplainState, turn: int, column: Column) -> None:
-    found = await asyncio.to_thread(view.explainer.with_more, column.answer.key)
+    found = await in_thread(view.explainer.with_more, column.answer.key)
     if found is not None and view.is_at(turn, column.words):
         column.show_more(found)
 
 
 async def _check(view: ExplainState, turn: int) -> None:
     for column in list(view.columns):
-        checked = await asyncio.to_thread(view.explainer.checked, column.answer.key)
+        checked = await in_thread(view.explainer.checked, column.answer.key)
         if not view.is_at(turn, column.words):
             return
         if checked is not None:

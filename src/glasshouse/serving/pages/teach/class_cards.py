@@ -1,6 +1,5 @@
 """The classes of a data set as cards: their names, their images, and the ways to add more."""
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from nicegui.events import GenericEventArguments, MultiUploadEventArguments
 
 from glasshouse.errors import GlasshouseError
 from glasshouse.serving.body_limits import MOST_BODY_BYTES, MOST_FILES
-from glasshouse.serving.pages.parts import box, button, image, text
+from glasshouse.serving.pages.parts import box, button, image, in_thread, text
 from glasshouse.serving.taught_sets import (
     MOST_FILE_BYTES,
     Added,
@@ -63,9 +62,10 @@ class ClassCards:
 
     async def add(self, class_name: str, files: list[tuple[str, bytes]]) -> None:
         """Add files to a class, and show what became of them."""
-        added = await asyncio.to_thread(add_images, self.folder, class_name, files)
+        with self._place:  # the card that took the files may be drawn anew meanwhile
+            added = await in_thread(add_images, self.folder, class_name, files)
         card = self._cards.get(class_name)
-        if card is not None and not self._place.is_deleted:
+        if card is not None:
             card.show(added)
             self.on_change()
 

@@ -1,6 +1,5 @@
 """The panel of the page Teach that trains: which backbone, what is missing, how far it is."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from glasshouse.errors import GlasshouseError
 from glasshouse.runs.background import log_end
 from glasshouse.serving.deferred import deferred
 from glasshouse.serving.pages.gallery import explain_address
-from glasshouse.serving.pages.parts import box, button, link, name_field, panel, text
+from glasshouse.serving.pages.parts import box, button, in_thread, link, name_field, panel, text
 from glasshouse.serving.pages.words import run_address
 from glasshouse.serving.run_watch import snapshot_of
 from glasshouse.serving.taught_sets import what_is_missing
@@ -63,21 +62,17 @@ class LessonPanel:
 
     async def begin(self) -> None:
         """Follow a training that is running, or offer the newest run for trial."""
-        launch = await asyncio.to_thread(launch_of_set, self._workbench, self._folder)
-        found = await asyncio.to_thread(runs_of_set, self._workbench, self._folder)
-        if self._state.is_deleted:
-            return  # the page was closed in the meantime
+        launch = await in_thread(launch_of_set, self._workbench, self._folder)
+        found = await in_thread(runs_of_set, self._workbench, self._folder)
         finished = next((run.name for run in found if run.status == "finished"), None)
         if launch is not None:
             self._follow(launch.run)
         elif finished is not None:
             self._show_result(finished)
         self.on_images()
-        self._offer(await asyncio.to_thread(_at_hand))
+        self._offer(await in_thread(_at_hand))
 
     def _offer(self, at_hand: list[str]) -> None:
-        if self._choice.is_deleted:
-            return
         found = backbones(self._workbench, at_hand)
         self._backbones = {each.name: each for each in found}
         chosen = self._choice.value
@@ -92,7 +87,7 @@ class LessonPanel:
     async def _start(self) -> None:
         backbone = self._backbones[str(self._choice.value)]
         try:
-            run = await asyncio.to_thread(start_teaching, self._workbench, self._folder, backbone)
+            run = await in_thread(start_teaching, self._workbench, self._folder, backbone)
         except GlasshouseError as error:
             self._state.clear()
             with self._state:
@@ -111,11 +106,11 @@ class LessonPanel:
         self._timer.activate()
 
     async def _look(self) -> None:
-        now = await asyncio.to_thread(snapshot_of, self._workbench, self._run)
-        if self._state.is_deleted or now is None:
+        now = await in_thread(snapshot_of, self._workbench, self._run)
+        if now is None:
             return
         if now.is_at_work:
-            self._step.text = await asyncio.to_thread(step_of, self._workbench, self._run)
+            self._step.text = await in_thread(step_of, self._workbench, self._run)
             self._clock.text = duration(time.monotonic() - self._started)
             return
         if now.status == "finished" and not now.is_over:

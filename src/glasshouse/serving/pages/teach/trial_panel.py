@@ -1,6 +1,5 @@
 """The panel of the page Teach that tries a run: on a photo, or live on the webcam."""
 
-import asyncio
 import base64
 import binascii
 from collections.abc import Awaitable, Callable
@@ -12,7 +11,7 @@ from nicegui.events import GenericEventArguments, UploadEventArguments
 
 from glasshouse.errors import GlasshouseError
 from glasshouse.serving.deferred import deferred
-from glasshouse.serving.pages.parts import box, button, link, panel, text
+from glasshouse.serving.pages.parts import box, button, in_thread, link, panel, text
 from glasshouse.serving.photos import photo_store_of, read_photo
 from glasshouse.serving.taught_sets import MOST_FILE_BYTES
 from glasshouse.serving.workbench import Workbench
@@ -98,12 +97,10 @@ class TrialPanel:
             ui.spinner(size="18px").props("aria-hidden=true")
             text("Looking at the photo …")
         try:
-            photo = await asyncio.to_thread(read_photo, data, name)
-            found = await asyncio.to_thread(_photo_result, self._workbench, self._run, photo)
+            photo = await in_thread(read_photo, data, name)
+            found = await in_thread(_photo_result, self._workbench, self._run, photo)
         except GlasshouseError as error:
             self._refuse(str(error))
-            return
-        if self._seen.is_deleted:
             return
         self._clear()
         self._problem.text = photo.warning
@@ -159,13 +156,12 @@ class TrialPanel:
             if purpose.startswith("class:") and self.on_frame is not None:
                 await self.on_frame(purpose.removeprefix("class:"), [("webcam.jpg", data)])
             elif self._run:
-                shares = await asyncio.to_thread(_shares_of_frame, self._workbench, self._run, data)
-                if not self._result.is_deleted and self._video.visible:
+                shares = await in_thread(_shares_of_frame, self._workbench, self._run, data)
+                if self._video.visible:
                     self._show_shares(shares)
         except GlasshouseError as error:
             self._problem.text = str(error)
-        if not self._result.is_deleted:
-            self._result.client.run_javascript("webcam.next()")
+        self._result.client.run_javascript("webcam.next()")
 
 
 def _jpeg(address: str) -> bytes:

@@ -6,7 +6,16 @@ from fastapi import Request
 from nicegui import ui
 
 from glasshouse.errors import GlasshouseError
-from glasshouse.serving.pages.parts import box, button, heading, link, panel, relative, text
+from glasshouse.serving.pages.parts import (
+    box,
+    button,
+    connected,
+    heading,
+    link,
+    panel,
+    relative,
+    text,
+)
 from glasshouse.serving.pages.teach.class_cards import ClassCards
 from glasshouse.serving.pages.teach.lesson_panel import LessonPanel
 from glasshouse.serving.pages.teach.trial_panel import TrialPanel
@@ -33,7 +42,7 @@ async def fill(workbench: Workbench, request: Request) -> None:
         cards = ClassCards(folder, lesson.on_images)
     lesson.on_trained = trial.use
     trial.on_frame = cards.add
-    await ui.context.client.connected()
+    await connected()
     trial.listen()
     await lesson.begin()
 
