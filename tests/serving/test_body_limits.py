@@ -1,11 +1,13 @@
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import Any
 
 import httpx
 import pytest
 from nicegui import ui
 from nicegui.testing import User
+from starlette.types import Message, Receive, Scope, Send
 
 from glasshouse.serving import body_limits
 from glasshouse.serving.taught_sets import add_class, classes_of, set_folder
@@ -115,3 +117,21 @@ def test_a_slow_body_is_rejected_and_a_wait_after_it_is_not(
             assert answer.text == "The request did not arrive within 0.1 seconds."
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("kind", ["http.disconnect", "http.request"])
+def test_an_application_may_fail_when_its_client_has_left(kind: str) -> None:
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise KeyError("REQUEST_METHOD")  # as engineio does
+
+    async def receive() -> Message:
+        return {"type": kind}
+
+    async def send(message: Message) -> None:
+        raise AssertionError("nothing can be answered")
+
+    scope = {"type": "http", "headers": []}
+    asked = body_limits.LimitedBodies(fail)(scope, receive, send)
+    with nullcontext() if kind == "http.disconnect" else pytest.raises(KeyError):
+        asyncio.run(asked)

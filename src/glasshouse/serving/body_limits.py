@@ -34,7 +34,7 @@ class LimitedBodies:
             await self.app(scope, body.receive, body.sender(send))
         except Exception:
             # The application sees a client that has left, and may say so by any exception.
-            if body.rejection is None:
+            if body.rejection is None and not body.has_client_left:
                 raise
         if body.rejection is not None:
             await body.rejection(scope, receive, send)
@@ -49,6 +49,7 @@ class _Body:
 
     def __init__(self, receive: Receive) -> None:
         self.rejection: Response | None = None
+        self.has_client_left = False
         self._receive = receive
         self._size, self._is_whole = 0, False
         self._ends = time.monotonic() + _SECONDS
@@ -57,7 +58,7 @@ class _Body:
         """One ASGI message."""
         # After the body there is only the end of the connection, which may be hours away.
         if self._is_whole:
-            return await self._receive()
+            return self._noticed(await self._receive())
         if self.rejection is None:
             try:
                 left = self._ends - time.monotonic()
@@ -68,9 +69,13 @@ class _Body:
                 self._size += len(message.get("body", b""))
                 if self._size <= MOST_BODY_BYTES:
                     self._is_whole = not message.get("more_body", False)
-                    return message
+                    return self._noticed(message)
                 self.rejection = _too_large()
         return {"type": "http.disconnect"}
+
+    def _noticed(self, message: Message) -> Message:
+        self.has_client_left |= message["type"] == "http.disconnect"
+        return message
 
     def sender(self, send: Send) -> Send:
         """Sends what the application answers, unless the request is rejected."""

@@ -278,12 +278,10 @@ def _mistakes(workbench: Workbench, name: str, found: EvaluationRecord) -> None:
         try:
             positions = await in_thread(_positions_by_id, workbench, name)
         except GlasshouseError as error:
+            waiting.text = f"Cannot show the images: {str(error).removesuffix('.')}."
             grid.delete()
-            with section:
-                text(f"Cannot show the images: {error}.", "p", "gh-quiet")
             return
-        finally:
-            waiting.delete()
+        waiting.delete()
         known = [mistake for mistake in worst if mistake["id"] in positions]
         with grid:
             for mistake in known:
