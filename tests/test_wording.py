@@ -14,6 +14,7 @@ from glasshouse.wording import (
     readable_name,
     shown_path,
     start_of_name,
+    unbroken,
 )
 
 
@@ -59,6 +60,15 @@ def test_percentages_have_the_digits_that_a_column_or_a_level_asks_for() -> None
 def test_words_are_listed_as_people_do() -> None:
     assert [listed("abc"[:count]) for count in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
     assert listed("abc", "or") == "a, b or c"
+
+
+def test_a_number_stays_on_the_line_of_its_unit() -> None:
+    words = unbroken("80 % to 9.5 % and -3.2 points, p < 0.001 (p &lt; 0.05), 12 sets of 4 points")
+    assert words.replace("\u00a0", "_") == (
+        "80_% to 9.5_% and -3.2_points, p_<_0.001 (p_&lt;_0.05), 12 sets of 4_points"
+    )
+    recipe = 'epochs = 10  # "50 steps"'
+    assert unbroken(recipe) == recipe
 
 
 def test_a_name_that_is_not_utf_8_is_written_with_escapes() -> None:

@@ -226,7 +226,7 @@ class TrainSettings(Settings):
     )
     momentum: Fraction = Field(default=0.9, description="momentum of sgd")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
-        default=0.0, description="weight decay; reduces overfitting"
+        default=0.0, description="pulls weights towards zero; reduces overfitting"
     )
     bias_lr_factor: Annotated[float, Field(gt=0)] = Field(
         default=1.0, description="learning rate of biases and BatchNorm shifts, as a factor of lr"

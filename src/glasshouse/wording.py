@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic import ByteSize
 
+# A number and its unit, and a comparison of p.
+_HELD = re.compile(r"(?<=\d) (?:%|(?:points?|s|min|h|MB|GB)\b)|\bp (?:=|<|&lt;) (?=\d)")
 # The metric by which runs are judged: the latter where an image may have several labels.
 ACCURACY, PRECISION = "accuracy", "mean average precision"
 # What the accuracy of an epoch is where images may have several labels: a stricter measure.
@@ -89,6 +91,11 @@ def start_of_name(name: str, most: int = 120) -> str:
     while len(start.encode("utf-8", "surrogatepass")) > most:
         start = start[:-1]
     return start
+
+
+def unbroken(text: str) -> str:
+    """A text or page in which no line ends within "65 %", "3.2 points" or "p < 0.001"."""
+    return _HELD.sub(lambda found: found[0].replace(" ", "\u00a0"), text)
 
 
 def name_parts(name: str) -> list[str]:

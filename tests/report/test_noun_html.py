@@ -71,7 +71,7 @@ def test_predictions_show_true_classes_only_where_they_are_known(tiny_images: Im
     assert "true class" in html and "p/0009" in html and "p/0010" not in html
     assert "and 54 more images" in html
     share = predictions.probabilities[0].max()
-    assert f"{100 * share:.1f} %" in html
+    assert f"{100 * share:.1f}\u00a0%" in html
     alone = noun_html(classifier.predict(tiny_images.pixels[:1]))
     assert "true class" not in alone and "image 0" in alone
     two = Predictions(

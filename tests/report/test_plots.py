@@ -17,6 +17,7 @@ from glasshouse.models.predict import Predictions
 from glasshouse.report import plots
 from glasshouse.report.encoding import figure_png
 from glasshouse.report.image_plots import plot_images, plot_mistakes
+from glasshouse.report.theme import LIGHT, new_figure, percent_axis
 from glasshouse.training.state import Epoch
 from tests.report.conftest import make_epochs, make_predictions
 
@@ -161,3 +162,16 @@ def test_drawing_changes_no_global_setting(predictions: Predictions) -> None:
     assert dict(mpl.rcParams) == before
     pyplot = pytest.importorskip("matplotlib.pyplot")
     assert pyplot.get_fignums() == []
+
+
+def test_shares_on_an_axis_look_like_those_in_the_texts() -> None:
+    axes = new_figure(4.0, 3.0, LIGHT).add_subplot()
+    axes.set_yticks([0.07, 0.625, 0.65, 1.0])
+    percent_axis(axes.yaxis)
+    axes.figure.canvas.draw()
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [
+        "7 %",
+        "62.5 %",
+        "65 %",
+        "100 %",
+    ]

@@ -62,13 +62,16 @@ async def _visit(workbench: Workbench, story: Story) -> None:
 
 
 def outline(element: Element) -> list[str]:
-    """The visible words, icons and addresses of an element and all in it, in their order."""
+    """The visible words, icons and addresses of an element and all in it, in their order.
+
+    Spaces that do not break are given as spaces.
+    """
     if not element.visible:
         return []
     shown = [getattr(element, "text", ""), *(element.props.get(k) for k in ("href", "src"))]
     if isinstance(element, ui.icon):
         shown.append(f"[{element.props['name']}]")
-    found = [str(each) for each in shown if each]
+    found = [str(each).replace("\u00a0", " ") for each in shown if each]
     return found + [each for child in element.default_slot.children for each in outline(child)]
 
 

@@ -36,7 +36,7 @@ def test_the_layers_of_a_run_add_up_to_its_parameters(full: Workbench) -> None:
     rows, total = layer_rows(full, "first")
     parameters = sum(int(row[3].replace(",", "")) for row in rows)
     assert total.startswith(f"{parameters:,} parameters")
-    assert total.endswith("8 × 8 pixels.")
+    assert total.endswith("8x8 pixels.")
 
 
 def test_runs_without_predictions_are_left_out_of_the_tests(full: Workbench) -> None:
@@ -148,7 +148,7 @@ def test_each_row_starts_with_the_original(workbench: Workbench, override: str) 
     assert len({row[0] for row in rows}) == 4
     is_changed = override.endswith("90")
     assert all((len(set(row)) > 1) == is_changed for row in rows), json.dumps(rows)[:200]
-    assert facts["size"] == "8 × 8" and "training" in facts["images"]
+    assert facts["size"] == "8x8" and "training" in facts["images"]
     assert "mirrored" not in facts
 
 

@@ -57,8 +57,8 @@ def test_a_finished_run_shows_its_evaluation(full: Workbench) -> None:
 
     async def story(user: User) -> None:
         await user.open("/run/first")
-        await user.should_see(f"{100 * figures['accuracy']['value']:.1f} %")
-        await user.should_see(f"{100 * figures['accuracy']['low']:.1f} % to ")
+        await user.should_see(f"{100 * figures['accuracy']['value']:.1f}\u00a0%")
+        await user.should_see(f"{100 * figures['accuracy']['low']:.1f}\u00a0% to ")
         await user.should_see("always predicting the most frequent class gets")
         await user.should_see("Reliability diagram")
         await user.should_see("small-cnn")
@@ -585,6 +585,6 @@ def test_a_run_with_several_labels_per_image_is_listed_by_its_mean_average_preci
         await user.open("/compare?run=pairs&run=single")
         await user.should_see("0.500 mAP")
         await user.should_see("0.400 – 0.600")
-        await user.should_see("70.00 %")
+        await user.should_see("70.00\u00a0%")
 
     visit(workbench, story)

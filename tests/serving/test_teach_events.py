@@ -227,7 +227,7 @@ def test_a_lesson_begins_with_what_there_is(
     async def story(user: User) -> None:
         await user.open("/")
         panel, trained = lesson(user, workbench, folder)
-        assert panel._choice.value == "cifar10-small" and "32×32" in panel._words.text
+        assert panel._choice.value == "cifar10-small" and "32x32" in panel._words.text
         await within(user, panel.begin())
         assert trained == ["pets-1"] and not panel._timer.active
         assert panel._choice.value == "resnet18" and not panel._go.enabled

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from glasshouse.report.encoding import data_uri, figure_png, image_uri
 from glasshouse.report.narrow_tables import Columns, name_cells
-from glasshouse.wording import name_parts
+from glasshouse.wording import name_parts, unbroken
 
 # Smaller images are shown with sharp pixels, because smoothing would only blur them.
 SMALLEST_SMOOTH = 100
@@ -59,7 +59,7 @@ def render_template(template: str, values: Mapping[str, Any]) -> str:
         "p_value": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
     }
     page = environment.get_template(template).render(values)
-    return name_cells(page, _is_wide)
+    return unbroken(name_cells(page, _is_wide))
 
 
 def chart(draw: Callable[..., Figure], text: str) -> Chart:

@@ -8,12 +8,11 @@ from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.report.html import chart, render_template
-from glasshouse.report.theme import Theme, new_figure, shorten_name, style, theme_of
+from glasshouse.report.theme import Theme, new_figure, percent_axis, shorten_name, style, theme_of
 from glasshouse.storage import write_text
 from glasshouse.wording import ACCURACY, percentage, pluralize
 
@@ -81,7 +80,7 @@ def ladder_chart(rows: Sequence[LadderRow], *, dark: bool = False) -> Figure:
     axes.set_ylim(len(shown) - 0.6, -0.8)
     axes.set_xlim(*_span([value for row in shown for value in row.scores]))
     if shown[0].metric == ACCURACY:
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        percent_axis(axes.xaxis)
     axes.set_xlabel(f"test {shown[0].metric}, mean over the seeds and 95 % interval")
     return figure
 

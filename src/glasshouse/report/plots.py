@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from glasshouse.errors import UsageError, require_type
@@ -23,7 +23,16 @@ from glasshouse.evaluation.compare import Comparison
 from glasshouse.evaluation.evaluation import AnyEvaluation, Evaluation
 from glasshouse.evaluation.multi_label import MultiLabelEvaluation
 from glasshouse.explanation.draw.fonts import families
-from glasshouse.report.theme import LIGHT, Theme, legend, new_figure, shorten_name, style, theme_of
+from glasshouse.report.theme import (
+    LIGHT,
+    Theme,
+    legend,
+    new_figure,
+    percent_axis,
+    shorten_name,
+    style,
+    theme_of,
+)
 from glasshouse.training.state import Epoch
 from glasshouse.wording import percentage
 
@@ -124,10 +133,10 @@ def plot_reliability(evaluation: AnyEvaluation, *, dark: bool = False) -> Figure
         style(axes, theme)
     what = "accuracy" if is_single else "images with the label"
     upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel=what)
-    upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    percent_axis(upper.yaxis)
     what = "confidence" if is_single else "probability of the label"
     lower.set(xlabel=what, ylabel="images" if is_single else "pairs")
-    lower.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    percent_axis(lower.xaxis)
     lower.yaxis.set_major_locator(MaxNLocator(2, integer=True))
     legend(figure, theme, "outside upper center", columns=3)
     return figure
@@ -157,7 +166,7 @@ def plot_classes(evaluation: Evaluation, *, dark: bool = False) -> Figure:
     axes.set_yticks(places, names, parse_math=False, fontfamily=families(names))
     axes.set(xlim=(0, 1.01), ylim=(len(rows) - 0.4, -0.6))
     axes.grid(visible=False, axis="y")
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    percent_axis(axes.xaxis)
     title = "" if len(rows) == len(known) else f"the {len(rows)} weakest of {len(known)} classes"
     axes.set_title(title, fontsize=9, color=theme.quiet)
     legend(figure, theme, "outside lower center", columns=2)
@@ -214,7 +223,7 @@ def _draw_loss(axes: Axes, epochs: Sequence[EpochRecord], theme: Theme) -> None:
 def _draw_accuracy(name: str, axes: Axes, epochs: Sequence[EpochRecord], theme: Theme) -> None:
     _draw_pair(axes, epochs, "accuracy", theme)
     axes.set_ylabel(name)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    percent_axis(axes.yaxis)
     legend(axes, theme, "best")
 
 

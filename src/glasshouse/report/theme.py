@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 from glasshouse.explanation.draw.fonts import can_matplotlib_shape, drawable
@@ -65,6 +66,11 @@ def style(axes: Axes, theme: Theme) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(theme.grid)
+
+
+def percent_axis(axis: Axis) -> None:
+    """Write the shares 0..1 of an axis as the texts do, "65 %", with no more digits than needed."""
+    axis.set_major_formatter(lambda share, _: f"{round(100 * share, 6):g} %")
 
 
 def legend(target: Axes | Figure, theme: Theme, place: Place, columns: int = 1) -> None:

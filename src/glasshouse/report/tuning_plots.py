@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from glasshouse.errors import UsageError
-from glasshouse.report.theme import legend, new_figure, style, theme_of
+from glasshouse.report.theme import legend, new_figure, percent_axis, style, theme_of
 from glasshouse.wording import ACCURACY
 
 
@@ -55,7 +55,7 @@ def search_history(trials: Sequence[TrialRecord], *, dark: bool = False) -> Figu
     axes.set(xlabel="trial", ylabel=f"validation {metric}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if metric == ACCURACY:
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        percent_axis(axes.yaxis)
     legend(figure, theme, "outside lower center", columns=3)
     return figure
 
@@ -74,6 +74,6 @@ def search_importance(
     style(axes, theme)
     axes.grid(visible=False, axis="y")
     axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    percent_axis(axes.xaxis)
     axes.set_xlabel(f"share of the variance of validation {metric}")
     return figure

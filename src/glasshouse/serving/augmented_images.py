@@ -73,7 +73,7 @@ def _facts(splits: Splits) -> dict[str, str]:
     more = " …" if len(names) > _CLASSES_NAMED else ""
     facts = {
         "images": ", ".join(f"{len(images):,} {split}" for split, images in counts.items()),
-        "size": f"{splits.train.width} × {splits.train.height}",
+        "size": f"{splits.train.width}x{splits.train.height}",
         "classes": f"{len(names)}: {', '.join(names[:_CLASSES_NAMED])}{more}",
         "notes": " ".join(splits.notes) or "–",
     }

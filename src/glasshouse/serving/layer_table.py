@@ -32,11 +32,11 @@ def _layer_rows(folder: Path, changed: int) -> tuple[list[tuple[str, ...]], str]
         (
             row.name,
             row.kind,
-            " × ".join(str(size) for size in row.output_shape or ()),
+            "x".join(str(size) for size in row.output_shape or ()),
             f"{row.parameters:,}",
             f"{row.macs:,}",
         )
         for row in found.rows
     ]
     total = f"{found.parameters:,} parameters and {found.macs:,} multiply-adds for one image of"
-    return rows, f"{total} {shape[2]} × {shape[1]} pixels."
+    return rows, f"{total} {shape[2]}x{shape[1]} pixels."

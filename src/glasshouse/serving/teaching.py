@@ -36,13 +36,13 @@ class BackboneChoice:
         """What the choice means, in a sentence or two."""
         if self.name == BUNDLED:
             return (
-                "A small network trained on 32×32 pixel images of animals and vehicles. Nothing is "
+                "A small network trained on 32x32 pixel images of animals and vehicles. Nothing is "
                 "downloaded. It tells apart what differs in colour and rough shape; for fine "
                 "differences, use a network pretrained on ImageNet."
             )
         if self.is_download:
             return (
-                f"Pretrained on ImageNet at 224×224 pixels. Its weights are downloaded once, "
+                f"Pretrained on ImageNet at 224x224 pixels. Its weights are downloaded once, "
                 f"{_DOWNLOAD_SIZE}; your images stay on this machine."
             )
         return "Pretrained on ImageNet. Its weights are on this machine: nothing is downloaded."

@@ -171,7 +171,7 @@ def test_equal_maps_and_empty_maps_are_named() -> None:
         classifier, some_images(), methods=["grad-cam", "hires-cam", "layer-cam"], layer="5"
     )
     checked = check_sameness(found)
-    assert "Identical to hires-cam" in checked[0].checks[0].words
+    assert "Identical to HiResCAM" in checked[0].checks[0].words
     assert checked[2].checks == ()
 
 

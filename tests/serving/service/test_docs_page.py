@@ -38,3 +38,10 @@ def test_examples_name_the_model_and_send_what_is_needed(classifier: Classifier)
     assert all("{" not in one.example.partition(" ")[0] for one in found.values())
     assert any("/models/tiny/infer" in one.example for one in found.values())
     assert all(one.responses for one in found.values())
+
+
+def test_defaults_are_written_as_in_an_address_and_schemas_are_links(ask: Caller) -> None:
+    page = ask("GET", "/docs").text
+    assert "default saliency, guided" in page and "boolean; default false" in page
+    assert '<a href="#PredictionsDocument">PredictionsDocument</a>' in page
+    assert 'problem details (RFC 9457): <a href="#ProblemDocument">ProblemDocument</a>' in page

@@ -14,7 +14,7 @@ from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.graph.recording import Recording, record
 from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.maps.enlargement import shown
-from glasshouse.explanation.methods import CLASSLESS, ExplainSettings, require_methods
+from glasshouse.explanation.methods import CLASSLESS, METHODS, ExplainSettings, require_methods
 from glasshouse.explanation.nouns import CANNOT, Check, Explanation, Floats
 from glasshouse.models.classifier import Classifier
 from glasshouse.rng import derive
@@ -186,7 +186,7 @@ def _judged(name: str, values: tuple[float, ...], limit: float, doubt: str, good
 
 def _with_sameness(explanation: Explanation, others: Sequence[Explanation]) -> Explanation:
     names = [
-        other.method
+        METHODS[other.method].title
         for other in others
         if other.method != explanation.method and is_same_map(explanation, other)
     ]

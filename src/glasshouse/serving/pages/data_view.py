@@ -124,7 +124,7 @@ def _show(found: CachedCheck) -> None:
                 {
                     **counts,
                     "classes": f"{len(splits.class_names):,}",
-                    "size": f"{splits.train.width}×{splits.train.height}",
+                    "size": f"{splits.train.width}x{splits.train.height}",
                     "unreadable": f"{len(splits.bad_files):,}",
                 }
             )

@@ -11,7 +11,7 @@ from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
 from glasshouse.serving.relative import relative_root
-from glasshouse.wording import name_parts
+from glasshouse.wording import name_parts, unbroken
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -46,7 +46,9 @@ async def connected() -> None:
 
 def text(words: str, kind: str = "span", classes: str = "") -> TextElement:
     """A text in an element of this kind; HTML in it is shown as text, never interpreted."""
-    return TextElement(tag=kind, text=words).classes(classes)
+    # What may be copied into a command or a recipe stays as it is.
+    shown = words if kind in ("code", "pre") else unbroken(words)
+    return TextElement(tag=kind, text=shown).classes(classes)
 
 
 def breakable(words: str, kind: str, classes: str = "") -> None:

@@ -84,7 +84,7 @@ def operations_of(document: Schema, model: str) -> Iterator[Operation]:
 
 def _parameter(found: Schema) -> Field:
     schema = found.get("schema", {})
-    default = f"; default {schema['default']}" if schema.get("default") is not None else ""
+    default = f"; default {_words(schema['default'])}" if schema.get("default") is not None else ""
     return Field(
         name=found["name"],
         kind=f"{_kind(schema)}{default}",
@@ -107,6 +107,13 @@ def _responses(found: Schema) -> Iterator[tuple[str, str]]:
         shown = ", ".join(sorted(kinds - {"any"}))
         words = one.get("description", "").rstrip(".").replace("Successful Response", "")
         yield status, ": ".join(part for part in (words, shown) if part)
+
+
+def _words(value: object) -> str:
+    """A default as it is written in an address."""
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _kind(schema: Schema) -> str:

@@ -28,7 +28,11 @@ class PredictOptions(BaseModel):
     top: Annotated[int, Field(ge=1, le=1000, description="classes to return per image")] = 5
     coverage: Annotated[
         float | None,
-        Field(gt=0, lt=1, description="share of prediction sets with the true class; 0.95"),
+        Field(
+            gt=0,
+            lt=1,
+            description="share of prediction sets with the true class, such as 0.95",
+        ),
     ] = None
     sets: Annotated[
         SetMethod | None, Field(description="kind of prediction sets; default: lac")

@@ -14,6 +14,7 @@ from glasshouse.data.targets import joined_names
 from glasshouse.explanation.methods import METHODS, SLOW_METHODS
 from glasshouse.explanation.nouns import Explanation, target_name
 from glasshouse.explanation.page_sets import sets_of_page
+from glasshouse.explanation.trust.hiding import ELSEWHERE, HIDING
 from glasshouse.models.predict import predicted_classes, to_probabilities
 from glasshouse.models.prediction_sets import describe_rule, set_line
 from glasshouse.serving.explainer import ExplainedPhoto
@@ -167,7 +168,7 @@ class Column:
 def _seen(answer: ExplainedPhoto) -> str:
     """The size that the network gets: a large photo is shown with more detail than that."""
     _, _, height, width = answer.page.images.shape
-    return f"Original: the network sees {width}×{height} pixels"
+    return f"Original: the network sees {width}x{height} pixels"
 
 
 def _photo(answer: ExplainedPhoto, description: str) -> None:
@@ -228,7 +229,8 @@ def _downloads(answer: ExplainedPhoto, place: int, colours: str) -> None:
 
 
 def _sentences(explanation: Explanation) -> None:
-    for check in explanation.checks:
+    # What hiding the marked area changes comes first, as on the sheet: it says most.
+    for check in sorted(explanation.checks, key=lambda each: each.name not in (HIDING, ELSEWHERE)):
         with box("gh-sentence", "p"):
             ui.icon(_MARKS[check.verdict]).classes(f"gh-{check.verdict}").props("aria-hidden=true")
             text(check.words)
@@ -252,7 +254,7 @@ def _layers(answer: ExplainedPhoto) -> None:
 
     def show(place: int) -> None:
         _, channels, height, width = found[place].values.shape
-        size = f"{channels} channels of {width}×{height}"
+        size = f"{channels} channels of {width}x{height}"
         said = f"{found[place].layer}: {size}, each with its own colour scale"
         words.set_text(said)
         image.props.update({"src": f"{_folder(answer)}/layer/{place}", "alt": said})

@@ -265,7 +265,7 @@ def _layer_field(view: ExplainState, answer: ExplainedPhoto, place: Element) -> 
 
     used = next((e.layer for e in answer.page.explanations if e.layer is not None), "")
     default = "default" if view.layer else f"default ({used})"
-    sizes = {each.layer: "×".join(map(str, each.values.shape[3:1:-1])) for each in found}
+    sizes = {each.layer: "x".join(map(str, each.values.shape[3:1:-1])) for each in found}
     options = {"": default, **{name: f"{name}, {size}" for name, size in sizes.items()}}
     if view.layer and view.layer not in options:
         options[view.layer] = view.layer
