@@ -126,7 +126,7 @@ def test_the_mistakes_page_is_linked_from_the_report(run: Path, capsys: Capture)
     page = (run / "mistakes.html").read_text(encoding="utf-8")
     assert "Worst mistakes on the validation split" in report
     assert 'href="mistakes.html"' in report and 'href="report.html"' in page
-    assert "Saliency after each epoch" in report
+    assert "Explanation maps after each epoch" in report
     assert "The worst mistakes" in page and "predicted as" in page and "Pointing game" in page
     assert "http://" not in page and "https://" not in page
     assert (run / "cost.json").read_bytes() == cost

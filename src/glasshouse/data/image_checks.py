@@ -342,7 +342,7 @@ def _counts(splits: Splits) -> Iterator[Finding]:
 
 
 def _listed(counts: Mapping[str, int], most: int = 20) -> str:
-    shown = [f"{name} {count:,}" for name, count in list(counts.items())[:most]]
+    shown = [f"{name}: {count:,}" for name, count in list(counts.items())[:most]]
     return ", ".join(shown) + (f" and {len(counts) - most} more" if len(counts) > most else "")
 
 

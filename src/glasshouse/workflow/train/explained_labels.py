@@ -5,7 +5,7 @@ import numpy as np
 from glasshouse.data.images import ImageSet, take
 from glasshouse.errors import GlasshouseError
 from glasshouse.explanation.explain import explain_page
-from glasshouse.explanation.methods import MethodName
+from glasshouse.explanation.methods import METHODS, MethodName
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions
 from glasshouse.report.label_report import ExplainedLabels, label_rows
@@ -41,8 +41,9 @@ def explain_labels(
     except GlasshouseError as error:
         return ExplainedLabels(f"The labels cannot be explained: {error}.")
     text = (
-        f"Validation images with a {_METHOD} map, computed at {page.explanations[0].layer}, for "
-        "each label that is predicted for them. Each map has its own colour scale."
+        f"Validation images with a {METHODS[_METHOD].title} map, computed at "
+        f"{page.explanations[0].layer}, for each label that is predicted for them. "
+        "Each map has its own colour scale."
     )
     shares = predictions.probabilities[chosen]
     return ExplainedLabels(text, label_rows(few, page.explanations[0], rows, shares))

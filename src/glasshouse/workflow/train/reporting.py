@@ -144,7 +144,7 @@ def _describe(
         heads=_heads_table(run),
         network=_network_table(summary),
         network_text=f"{summary.parameters:,} parameters, {summary.macs:,} multiply-adds per image "
-        f"of {splits.train.width}x{splits.train.height}.",
+        f"of {splits.train.width}x{splits.train.height} pixels.",
         epochs=run.epochs,
         rates=_rates(run),
         finder=_found_curve(run),
@@ -174,7 +174,7 @@ def _snapshot_sections(folder: Path) -> tuple[Section, ...]:
     if not strip.is_file():
         return ()
     text = snapshots.describe_snapshots(folder)
-    return (Section("Saliency after each epoch", strip.read_bytes(), text),)
+    return (Section("Explanation maps after each epoch", strip.read_bytes(), text),)
 
 
 def _found_curve(run: runs.Run) -> LrCurve | None:

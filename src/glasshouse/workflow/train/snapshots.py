@@ -15,7 +15,7 @@ from glasshouse.errors import DataError
 from glasshouse.explanation.draw.canvas import to_png
 from glasshouse.explanation.draw.strip import COLUMNS, draw_strip
 from glasshouse.explanation.explain import explain_page
-from glasshouse.explanation.methods import MethodName
+from glasshouse.explanation.methods import METHODS, MethodName
 from glasshouse.explanation.nouns import Explanation
 from glasshouse.explanation.store import PAGE, load_explanation, load_page, save_page
 from glasshouse.models.classifier import Classifier
@@ -98,7 +98,8 @@ def describe_snapshots(run: Path) -> str:
         right = last.logits[np.arange(len(last)), last.targets] >= 0
     return (
         f"The same {len(last)} validation images after each epoch: evidence for {what} "
-        f"({_METHOD} at {last.layer}), with its probability. Each row has one colour scale. "
+        f"({METHODS[_METHOD].title} at {last.layer}), with its probability. Each row has one "
+        f"colour scale. "
         f"At the end {int(right.sum())} of {len(last)} {end}."
     )
 
