@@ -36,7 +36,7 @@ def test_a_sound_source_gets_counts_and_no_warning() -> None:
     assert {finding.level for finding in findings} == {"info"}
     assert blocking(sound()) == ()
     (counts,) = [f for f in findings if f.title.startswith("train: 400")]
-    assert counts.detail.startswith("north-west 100")
+    assert counts.detail.startswith("north-west: 100")
 
 
 def test_training_images_in_test_are_named_with_their_effect_on_the_accuracy() -> None:
@@ -242,7 +242,7 @@ def test_labels_of_which_an_image_may_have_several_are_counted_on_their_own() ->
     splits = Splits(several, several, several)
     (counts,) = [f for f in check(splits) if f.title.startswith("train: 12 images")]
     assert counts.title == "train: 12 images with 3 labels; 1 have none"
-    assert counts.detail == "ant 9, bee 3, fly 3."
+    assert counts.detail == "ant: 9, bee: 3, fly: 3."
     imbalance = found(splits, "imbalance")
     assert imbalance.level == "warning"
     assert imbalance.title == "The most frequent label is on 3.0 times the images of the rarest"
@@ -306,9 +306,9 @@ label these images.
 info: The median file has 60x40 pixels: All files have this size.
 info: 2 unusual files: Animated. [train/4, train/5]
 info: 1 unusual file: Grey. [train/3]
-info: train: 100 images in 3 classes: Cat 60, cat 20, none 20.
-info: validation: 12 images in 3 classes: Cat 0, cat 6, none 6.
-info: test: 50 images in 3 classes: Cat 2, cat 8, none 40.
+info: train: 100 images in 3 classes: Cat: 60, cat: 20, none: 20.
+info: validation: 12 images in 3 classes: Cat: 0, cat: 6, none: 6.
+info: test: 50 images in 3 classes: Cat: 2, cat: 8, none: 40.
 """
 
 
@@ -446,7 +446,7 @@ def test_near_duplicates_need_the_pixels_of_a_thumbnail(
     assert ("near-duplicates-not-checked" in kinds) != is_checked
 
 
-@pytest.mark.parametrize(("count", "end"), [(20, "x 1."), (21, "x 1 and 1 more.")])
+@pytest.mark.parametrize(("count", "end"), [(20, "x: 1."), (21, "x: 1 and 1 more.")])
 def test_the_first_twenty_classes_are_counted(count: int, end: str) -> None:
     names = tuple(f"c{number:02d}" for number in range(count - 1))
     pixels = np.random.default_rng(0).integers(0, 256, (count, 3, 8, 8), np.uint8)
@@ -454,4 +454,4 @@ def test_the_first_twenty_classes_are_counted(count: int, end: str) -> None:
     names = (*names[:19], "x", *names[19:])
     images = ImageSet(pixels, np.arange(count), np.array([f"a/{n}" for n in range(count)]), names)
     counts = [f for f in check(Splits(images, images, images)) if f.kind == "counts"]
-    assert counts[0].detail.endswith(end) and counts[0].detail.startswith("c00 1, c01 1, ")
+    assert counts[0].detail.endswith(end) and counts[0].detail.startswith("c00: 1, c01: 1, ")
