@@ -185,6 +185,7 @@ def test_one_output_without_names_has_two_classes() -> None:
         (Wrapped(lambda z: None), NAMES, "received a NoneType"),
         (Wrapped(lambda z: z.argmax(1)), NAMES, "received int64 values .* before argmax"),
         (Wrapped(lambda z: (10 * z).int()), NAMES, r"received int32 values \(2, 3\)"),
+        (Wrapped(torch.fft.fft), NAMES, r"received complex64 values .* their abs\(\) or their"),
         (Wrapped(lambda z: functional.one_hot(z.argmax(1), 3).float()), NAMES, "returns decisions"),
         (Wrapped(lambda z: 1 - (z > 9).float(), plain_net(1)), ("a", "b"), "returns decisions"),
         (

@@ -115,6 +115,24 @@ def test_logits_that_are_not_finite_are_no_answer(
         logits_of(classifier, tiny_images.pixels)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [("1.running_var", -1.0, "negative"), ("1.running_mean", float("nan"), "NaN")],
+)
+def test_the_damaged_tensor_of_a_network_without_answers_is_named(
+    tiny_images: ImageSet, key: str, value: float, words: str
+) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(4, len(tiny_images.class_names)),
+    )  # fmt: skip
+    net.state_dict()[key][2] = value
+    classifier = Classifier(net, Preprocessing(16, 16), tiny_images.class_names)
+    said = rf"In the network, {key} has 1 of 4 values that are {words}: load weights"
+    with pytest.raises(NotFinite, match=said):
+        predict(classifier, tiny_images)
+
+
 def test_stored_logits_that_are_not_finite_are_damaged(
     tiny_net: nn.Sequential, tiny_images: ImageSet, tmp_path: Path
 ) -> None:

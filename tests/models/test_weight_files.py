@@ -119,6 +119,21 @@ def _arrays(path: Path) -> None:
 _NET = nn.Sequential(nn.Linear(4, 5))
 
 
+class _Learner:
+    """As fastai's: the network is one of its attributes, and a loss another."""
+
+    def __init__(self) -> None:
+        self.loss, self.model = nn.CrossEntropyLoss(), _NET
+
+
+def _last_of_ultralytics(path: Path) -> None:
+    torch.save({"epoch": 3, "model": None, "ema": _NET, "train_args": {"model": "x.yaml"}}, path)
+
+
+def _weights_and_loss(path: Path) -> None:
+    torch.save({"model": _NET.state_dict(), "loss": nn.CrossEntropyLoss()}, path)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("save", "words"),
@@ -139,6 +154,10 @@ _NET = nn.Sequential(nn.Linear(4, 5))
         ),
         (lambda path: path.write_bytes(pickle.dumps(_NET.state_dict())), "more than tensors"),
         (_arrays, "arrays of NumPy"),
+        (_last_of_ultralytics, "a whole network"),
+        (_weights_and_loss, r"a whole network \(torch\.nn\.modules\.loss"),
+        (lambda path: torch.save(_Learner(), path), r"a whole network \(.*_Learner\)"),
+        (lambda path: torch.save({"best": _NET, "loss": nn.CrossEntropyLoss()}, path), "whole"),
     ],
     ids=[
         "script",
@@ -149,6 +168,10 @@ _NET = nn.Sequential(nn.Linear(4, 5))
         "arguments",
         "pickle",
         "arrays",
+        "no model, but an average",
+        "weights and a loss",
+        "an object with the network",
+        "another key",
     ],
 )
 def test_what_is_not_only_weights_is_refused_with_a_command_that_works(

@@ -94,6 +94,16 @@ def test_a_buffer_that_is_infinite_in_the_network_may_be_so_in_the_file() -> Non
         load_weights(net, {**_state(), "mask": torch.tensor([float("-inf"), 0.0])}, "file.pt")
 
 
+def test_a_negative_variance_is_refused_by_its_key() -> None:
+    net = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5))
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    state["1.running_var"][2] = -1e-7
+    with pytest.raises(ModelError, match=r"file\.pt: 1\.running_var has 1 of 5 .* negative"):
+        load_weights(net, state, "file.pt")
+    state["1.running_var"][2] = 0.0
+    load_weights(net, state, "file.pt")
+
+
 @pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.int64, torch.bool])
 def test_integers_in_place_of_weights_are_refused_by_their_key(kind: torch.dtype) -> None:
     state = {**_state(), "2.weight": torch.ones(3, 5).to(kind)}

@@ -11,6 +11,7 @@ from glasshouse.data.sources import has_own_size, read_again, require_source as 
 from glasshouse.errors import BadImage, GlasshouseError, ModelError, UsageError
 from glasshouse.models.known_names import require_known
 from glasshouse.models.presets import preset_names
+from glasshouse.models.weights_folders import folder_as_model, why_no_weights
 from glasshouse.recipe import load_recipe, recipe_names
 from glasshouse.runs import folder as runs
 from glasshouse.settings import Recipe
@@ -23,6 +24,8 @@ def require_model(model: str, weights: Path | None = None) -> None:
     if not runs.names_folder(model):
         require_known(model)
     elif not (Path(model) / runs.MODEL).is_file():
+        if (error := folder_as_model(Path(model))) is not None:
+            raise error
         runs.require_trained(Path(model))
     require_weights_file(weights)
 
@@ -63,7 +66,7 @@ def require_weights(recipe: Recipe) -> None:
 def require_weights_file(weights: Path | None) -> None:
     """Raise ModelError when a file of weights is missing."""
     if weights is not None and not weights.is_file():
-        raise ModelError(f"the weights file {weights} does not exist")
+        raise ModelError(f"the weights file {weights} {why_no_weights(weights)}")
 
 
 def require_finished(folders: Sequence[Path]) -> None:

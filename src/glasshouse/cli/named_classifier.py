@@ -61,29 +61,10 @@ class NamedModel:
         return self
 
     def names(self) -> tuple[str, ...] | None:
-        """The class names of the file; raises UsageError for a file without any."""
-        from glasshouse.storage import text_encoding
+        """The class names of the file; raises UsageError for a file that does not say them."""
+        from glasshouse.data.names_file import read_class_names
 
-        if self.class_names is None:
-            return None
-        try:
-            text = self.class_names.read_text(encoding=text_encoding(self.class_names))
-        except OSError as error:
-            raise UsageError(f"cannot read class names from {self.class_names}: {error}") from error
-        except ValueError as error:
-            raise UsageError(
-                f"{self.class_names} is not UTF-8 text ({error}); save it as UTF-8"
-            ) from error
-        # Not splitlines, which would also cut a name at a rare kind of space.
-        names = tuple(line.strip() for line in text.split("\n") if line.strip())
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if len(names) < 2 or twice:
-            received = f"'{twice[0]}' twice" if twice else f"{len(names)}"
-            raise UsageError(
-                f"{self.class_names}: expected two class names or more, one per line and each "
-                f"once; received {received}"
-            )
-        return names
+        return None if self.class_names is None else read_class_names(self.class_names)
 
 
 def is_saved(model: str) -> bool:

@@ -120,7 +120,8 @@ ClassNamesFile = Annotated[
     typer.Option(
         "--class-names",
         metavar="FILE",
-        help="Text file with a class name per line, in the order of the network's outputs.",
+        help="File with a class name per line, in the order of the network's outputs; or with "
+        "numbers from 0 and names, or JSON.",
     ),
 ]
 

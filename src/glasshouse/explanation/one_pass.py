@@ -170,7 +170,7 @@ def explain_recorded(
     """Every map of the images ``(n, 3, h, w)`` that were recorded; nothing is warned about."""
     classifier, recording = question.classifier, recorded.recording
     answers = reported_logits(classifier, recording.inputs, recording.logits)
-    require_finite(answers)
+    require_finite(answers, net=classifier.net)
     targets = as_positions(target_class, classifier.class_names, answers)
     selector = _one_hot(targets, recording.logits)
     rivals = None

@@ -142,7 +142,7 @@ class Classifier:
                 f"classifier has {len(self.class_names)} class names"
             )
         ids = image_ids(images)
-        require_finite(logits, ids)
+        require_finite(logits, ids, self.net)
         return Predictions(
             logits=logits.numpy(),
             targets=targets,

@@ -80,21 +80,47 @@ def passes(images: NDArray[np.uint8] | Tensor, batch_size: int = 256) -> list[sl
     return [slice(start, min(start + size, len(images))) for start in range(0, len(images), size)]
 
 
-def require_finite(logits: Tensor, ids: Sequence[str] | NDArray[np.str_] = ()) -> None:
+def require_finite(
+    logits: Tensor,
+    ids: Sequence[str] | NDArray[np.str_] = (),
+    net: nn.Module | None = None,
+) -> None:
     """Raise NotFinite, naming the first image, unless all logits ``(n, k)`` are numbers.
 
-    ids: what the error calls the images; their positions where there are none.
+    ids: what the error calls the images; their positions where there are none. net: where they come
+    from; the error then names the first of its tensors that is damaged.
     """
     bad = (~logits.isfinite().flatten(1).all(dim=1)).nonzero().flatten().tolist()
     if bad:
         unnamed = "this image" if len(logits) == 1 else f"image {bad[0]}"
         first = ids[bad[0]] if len(ids) else unnamed
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        raise NotFinite(
-            f"the network has no answer for {first}{more}: its logits are NaN or infinite. Its "
-            "weights are damaged, or its values exceed the range of their type; use weights that "
-            "are whole, in float32"
+        damage = None if net is None else _damage(net)
+        cause = damage or (
+            "Its weights are damaged, or its values exceed the range of their type; use weights "
+            "that are whole, in float32"
         )
+        raise NotFinite(
+            f"the network has no answer for {first}{more}: its logits are NaN or infinite. {cause}"
+        )
+
+
+def _damage(net: nn.Module) -> str | None:
+    """The first tensor of a network that no answer can be computed with, and what to do."""
+    for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+        # An infinite value may be meant, as in a mask.
+        counts = {"NaN": int(tensor.isnan().sum()), "negative": negative_variances(name, tensor)}
+        for kind, count in counts.items():
+            if count:
+                what = f"{count} of {tensor.numel()} values that are {kind}"
+                return f"In the network, {name} has {what}: load weights that are whole"
+    return None
+
+
+def negative_variances(name: str, tensor: Tensor) -> int:
+    """How many variances of a batch normalisation are negative, and so damaged; 0 for others."""
+    is_variance = name.rpartition(".")[2] == "running_var"
+    return int((tensor < 0).sum()) if is_variance else 0
 
 
 def device_of(net: nn.Module) -> torch.device:

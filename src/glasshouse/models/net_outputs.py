@@ -50,10 +50,15 @@ def logits_at(answer: Any, place: Place, count: int) -> Tensor:
     if not isinstance(value, Tensor) or _rows(value, count) is None:
         if isinstance(value, Tensor) and not value.is_floating_point():
             kind = str(value.dtype).removeprefix("torch.")
+            advice = (
+                "return a real number per class, such as their abs() or their .real"
+                if value.is_complex()
+                else "return the floating-point values that they are made of, before argmax or "
+                "rounding"
+            )
             raise ModelError(
                 f"expected logits ({count}, classes) for {count} images, received {kind} values "
-                f"{tuple(value.shape)}: return the floating-point values that they are made of, "
-                "before argmax or rounding"
+                f"{tuple(value.shape)}: {advice}"
             )
         shape = tuple(value.shape) if isinstance(value, Tensor) else None
         received = f"a {type(value).__name__}" if shape is None else f"the shape {shape}"

@@ -67,7 +67,7 @@ def logits_of(
         batch_size=batch_size,
         mirror=classifier.mirror,
     )
-    require_finite(logits, ids)
+    require_finite(logits, ids, classifier.net)
     return logits.numpy()
 
 

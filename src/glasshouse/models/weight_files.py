@@ -6,6 +6,7 @@ import pickle
 import pickletools
 import re
 import shlex
+import sys
 import warnings
 import zipfile
 from collections import deque
@@ -24,6 +25,7 @@ from torch.serialization import MAGIC_NUMBER
 
 from glasshouse.errors import GlasshouseWarning, ModelError
 from glasshouse.models.sharded_weights import require_whole, shards_of
+from glasshouse.models.weights_folders import why_no_weights
 
 # Keys under which training scripts store the weights in a checkpoint, the usual ones first.
 _WRAPPERS = (
@@ -47,6 +49,11 @@ _DEPTH = 3
 _SHOWN = 5
 _TORCH_LOAD = 'torch.load({}, map_location="cpu", weights_only=False)'
 _PICKLE_LOAD = 'pickle.load(open({}, "rb"))'
+# Without a usual key: what is in a dict, or in a Learner of fastai, and of several the largest.
+_WEIGHTS_OF_LARGEST = (
+    "max((n.state_dict() for n in [found, *(found if isinstance(found, dict) else vars(found))"
+    ".values()] if isinstance(n, torch.nn.Module)), key=len)"
+)
 # The parts of every state_dict.
 _USUAL = re.compile(r"collections\.|torch\._utils\.|torch\.storage\.|torch\.\w+Storage$")
 _EXPECTED = "Expected a safetensors file, or the state_dict of a network written by torch.save"
@@ -60,7 +67,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     that no code in them runs. Raises ModelError that says what the file is and what to do.
     """
     if not path.is_file():
-        raise ModelError(f"the weights file {path} {_absence(path)}")
+        raise ModelError(f"the weights file {path} {why_no_weights(path)}")
     shards = shards_of(path, _head(path))
     if shards is None:
         require_whole(path)
@@ -85,15 +92,6 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     if not head.startswith((_ZIP, _PICKLE)):
         raise ModelError(f"{path} is {_kind(head)}. {_EXPECTED}.")
     return _named_tensors(_unpickle(path), path)
-
-
-def _absence(path: Path) -> str:
-    if not path.is_dir():
-        return "does not exist"
-    endings = (".index.json", ".safetensors", ".bin", ".pt", ".pth")
-    inside = [each.name for each in sorted(path.iterdir()) if each.name.endswith(endings)]
-    inside.sort(key=lambda name: not name.endswith(".index.json"))
-    return f"is a folder: name a file in it{f', such as {inside[0]}' if inside else ''}"
 
 
 def _head(path: Path) -> bytes:
@@ -177,11 +175,13 @@ def _refusal(path: Path, loader: str = _TORCH_LOAD) -> str:
     """Why a pickle is not loaded, and a command that saves only its weights."""
     words = _words(path)
     others = [name for name in words.globals if not _USUAL.match(name)]
-    wrapper = next((key for key in _WRAPPERS if key in words.strings), None)
+    wrapper = next((key for key in _WRAPPERS if key in words.filled), None)
     inner = f"found[{_quoted(wrapper)}]" if words.is_dict and wrapper else "found"
     if any(name.startswith("torch.nn.modules.") for name in words.globals):
-        what = f"a whole network ({others[0]}), code included, instead of its weights"
-        saved = f"{inner}.state_dict()"
+        own = (name for name in others if name.partition(".")[0] not in sys.stdlib_module_names)
+        what = f"a whole network ({next(own, others[0])}), code included, instead of its weights"
+        named = f'getattr({inner}, "state_dict", lambda: {inner})()'
+        saved = _WEIGHTS_OF_LARGEST if inner == "found" else named
     elif any(name.startswith("numpy.") for name in others) and not any(
         name.startswith("torch.") for name in words.globals
     ):
@@ -215,10 +215,13 @@ def _quoted(text: str) -> str:
 
 @dataclass(frozen=True)
 class _Words:
-    """The classes and functions that a pickle names, its strings, and whether it is a dict."""
+    """The classes and functions that a pickle names, its strings, and whether it is a dict.
+
+    filled: the strings that None does not follow, as it does a key of a dict without a value.
+    """
 
     globals: tuple[str, ...]
-    strings: frozenset[str]
+    filled: frozenset[str]
     is_dict: bool
 
 
@@ -226,7 +229,8 @@ def _words(path: Path) -> _Words:
     """What the pickle in a file names, found without executing it."""
     names: list[str] = []
     strings: list[str] = []
-    first = ""
+    empty: set[str] = set()
+    first = last = ""
     with suppress(Exception):  # a damaged pickle still names what comes before the damage
         for operation, value in islice(_operations(path), _MOST_OPERATIONS):
             if operation == "GLOBAL":
@@ -235,9 +239,13 @@ def _words(path: Path) -> _Words:
                 names.append(".".join(strings[-2:]))
             elif "UNICODE" in operation:
                 strings.append(str(value))
+            elif operation == "NONE" and "UNICODE" in last:
+                empty.add(strings[-1])
+            if "PUT" not in operation and operation != "MEMOIZE":
+                last = operation
             if not first and operation in ("EMPTY_DICT", "GLOBAL", "STACK_GLOBAL"):
                 first = operation
-    return _Words(tuple(dict.fromkeys(names)), frozenset(strings), first == "EMPTY_DICT")
+    return _Words(tuple(dict.fromkeys(names)), frozenset(strings) - empty, first == "EMPTY_DICT")
 
 
 def _operations(path: Path) -> Iterator[tuple[str, Any]]:

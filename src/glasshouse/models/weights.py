@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from glasshouse.errors import ModelError, NotFinite, WrongWeights
+from glasshouse.models.forward import negative_variances
 from glasshouse.models.weight_names import without_prefix
 
 # Many files are older than this counter, which only counts updates of the statistics.
@@ -23,8 +24,8 @@ def load_weights(
 
     Prefixes of wrappers are removed. replaceable: keys of the head, which keeps its own values if
     the number of classes differs. Raises WrongWeights that names the first keys that are missing,
-    unexpected or of another shape, ModelError for integers in place of weights, and NotFinite for
-    NaN or infinity; the network is then unchanged.
+    unexpected or of another shape, ModelError for integers in place of weights and negative
+    variances, and NotFinite for NaN or infinity; the network is then unchanged.
     """
     expected = net.state_dict()
     weights, removed = without_prefix(weights, expected, source)
@@ -70,6 +71,11 @@ def _require_usable(
             raise NotFinite(
                 f"{source}: {key} has {count} of {values.numel()} values that are NaN or infinite, "
                 "as after training that has diverged, or in a damaged file. Use other weights"
+            )
+        if count := negative_variances(key, values):
+            raise ModelError(
+                f"{source}: {key} has {count} of {values.numel()} values that are negative, which "
+                "a variance is never, as in a damaged file. Use other weights"
             )
         if not own.is_floating_point() and not (given == values).all():
             raise ModelError(f"{source}: {key} has values that are not {own.dtype} numbers")

@@ -18,6 +18,7 @@ from glasshouse.models.nearest_network import file_as_model
 from glasshouse.models.presets import preset_names
 from glasshouse.models.weight_files import read_weights
 from glasshouse.models.weights import load_weights
+from glasshouse.models.weights_folders import folder_as_model
 from glasshouse.models.zoo import (
     arguments_for,
     create,
@@ -57,6 +58,8 @@ def classifier_by_name(
         folder = Path(name)
         has_run = (folder / runs.RECIPE).is_file() or not (folder / MODEL_FILE).is_file()
         if has_run:
+            if (error := folder_as_model(folder)) is not None:
+                raise error
             runs.require_trained(folder)
         return load_classifier(folder, net=own_net_of(folder, own_code))
     return classifier_without_folder(
