@@ -567,7 +567,7 @@ def test_several_doubts_are_all_told() -> None:
     note = Check("random head", (0.9,), "note", "Independent of the class: it shows the layer.")
     assert short_checks(explanation_of(np.ones((1, 2, 2)), checks=(*checks, note))) == [
         ("doubtful", "resembles an edge detector"),
-        ("doubtful", "marks no more than random pixels or edges would"),
+        ("doubtful", "what it marks matters no more than random pixels or edges"),
         ("note", "independent of the class"),
     ]
 
