@@ -116,10 +116,10 @@ def bring_up_to_date(kept: Path, copy: Path, folders: list[str]) -> None:
         each for path in paths for each in (path.rglob("test_*.py") if path.is_dir() else [path])
     ]
     files = {str(path.relative_to(copy)): _digest(path) for path in paths}
-    new = sorted(name for name, digest in files.items() if known["files"].get(name) != digest)
+    new = [name for name, digest in files.items() if known["files"].get(name) != digest]
     # A folder at a time: what was measured before an interruption is kept.
-    for _, names in groupby(new, key=lambda name: Path(name).parts[:2]):
-        part = list(names)
+    for _, names in groupby(sorted(new, key=_folder_of), key=_folder_of):
+        part = sorted(names)
         print(f"measuring which lines the tests of {', '.join(part)} execute", flush=True)
         others = {k: v for k, v in known["tests"].items() if _file_of(k) not in part}
         known["tests"] = others | measured(copy, part)
@@ -130,6 +130,10 @@ def bring_up_to_date(kept: Path, copy: Path, folders: list[str]) -> None:
 
 def _file_of(test: str) -> str:
     return test.split("::")[0]
+
+
+def _folder_of(file: str) -> Path:
+    return Path(file).parent
 
 
 def _keep(known: dict[str, Any], kept: Path) -> None:
