@@ -47,9 +47,9 @@ def test_a_planted_group_is_named_by_the_command_its_page_and_the_report(
     assert "answered green" in group["words"] and "darker" in group["words"]
     assert "resemble green more than red" in group["words"]
     page = (run / "groups.html").read_text(encoding="utf-8")
-    assert "val/red/003.png" in page and group["words"] in page
+    assert "val/red/003.png" in page and group["words"].replace(" %", "\u00a0%") in page
     report = (run / "report.html").read_text(encoding="utf-8")
-    assert 'href="groups.html"' in report and found["verdict"] in report
+    assert 'href="groups.html"' in report and found["verdict"].replace(" %", "\u00a0%") in report
     code, document, _ = glasshouse_here(["groups", str(run), "--json"], capsys)
     assert code == 0 and json.loads(document) == found
 

@@ -14,6 +14,7 @@ from glasshouse.cli.named_classifier import NamedModel
 from glasshouse.errors import UsageError
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.preprocessing import Preprocessing
+from glasshouse.wording import percentage
 from tests.journeys.command import glasshouse_here
 
 CODE = """
@@ -98,7 +99,7 @@ def test_own_code_is_explained_and_its_layers_are_listed(
 ) -> None:
     output = _answer(["explain", *NAMED, "image.png", "--method", "saliency"], capsys)
     best = max(_expected(), key=lambda name: _expected()[name])
-    assert output.startswith(f"image.png: {best} ({100 * _expected()[best]:.1f} %)")
+    assert output.startswith(f"image.png: {best} ({percentage(_expected()[best])})")
     listed = json.loads(_answer(["explain", *NAMED, "--layers", "--json"], capsys))
     assert listed[0]["kind"] == "Conv2d"
     assert listed[-1]["shape"] == [3]

@@ -56,7 +56,7 @@ def test_several_labels_from_a_table_to_answers(
     report = Path(run, "report.html").read_text(encoding="utf-8")
     for words in ("Metrics per label", "Why these labels", "mean average precision",
                   "The share of validation images with all labels right goes from",
-                  "have that label with a probability of 50 % or more"):  # fmt: skip
+                  "have that label with a probability of 50\u00a0% or more"):  # fmt: skip
         assert words in report
     # Nothing is wrong on the validation split, and the page of mistakes says so.
     assert done("explain", run, "--errors").strip() == str(Path(run, "mistakes.html"))

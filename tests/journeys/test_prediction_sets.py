@@ -158,8 +158,8 @@ def test_an_onnx_file_has_the_limits(classifier: Classifier, tmp_path: Path) -> 
 
 def test_notebooks_show_sets(run: Path, classifier: Classifier) -> None:
     found = classifier.predict([EXAMPLE_PHOTO])
-    assert "95 % set" in found._repr_html_()
+    assert "95\u00a0% set" in found._repr_html_()
     assert "calibrated on 148 images: the validation split" in classifier._repr_html_()
     stored = load_predictions(run / "predictions.safetensors")
-    assert "95 % set" not in stored._repr_html_()
-    assert "95 % sets" not in evaluate(stored)._repr_html_()
+    assert "95\u00a0% set" not in stored._repr_html_()
+    assert "95\u00a0% sets" not in evaluate(stored)._repr_html_()

@@ -330,7 +330,7 @@ def test_the_facts_of_a_source_name_eight_classes() -> None:
             facts = augmented_images._facts(splits)
             assert facts["classes"] == f"{count + more}: {names}{' …' * more}"
     assert facts["images"] == "20 training, 20 validation, 20 test"
-    assert facts["size"] == "9 × 8" and facts["notes"] == "–" and "unreadable" not in facts
+    assert facts["size"] == "9x8" and facts["notes"] == "–" and "unreadable" not in facts
 
 
 def test_a_preview_is_what_training_sees_in_its_first_epochs(
@@ -837,7 +837,7 @@ def test_a_photo_that_is_too_large_to_explain_is_refused_with_the_limit(
         (drop,) = elements(user, css="gh-drop")
         assert drop.props["max-file-size"] == 64 << 20 and drop.props["auto-upload"]
         act(user, drop, "rejected")
-        assert elements(user, words="The file is too large: at most 64 MB.")
+        assert elements(user, words="The file is too large: at most 64\u00a0MB.")
 
     story_of(workbench, fill)
 
@@ -974,7 +974,7 @@ def test_columns_change_with_the_method_and_more_maps_are_added(workbench: Workb
         assert list(column.tiles) == column.methods and column.more.is_deleted
         slider: Any = elements(user, aria_label="Layer")[0]
         slider.value = 1
-        assert elements(user, words="end: 2 channels of 3×1, each with its own colour scale")
+        assert elements(user, words="end: 2 channels of 3x1, each with its own colour scale")
         (grid,) = elements(user, css="gh-grid")
         assert grid.props["src"] == "./explain/answers/KEY/layer/1"
 

@@ -184,26 +184,26 @@ HIGH = "the loss was still falling at the highest rate, 1: raise the end"
 @pytest.mark.parametrize(
     ("curve", "usable", "verdict"),
     [
-        (read(), [USABLE], "use 0.15 (rule valley)"),
-        (read(seeds=3), [USABLE] * 3, "use 0.15 (rule valley, 0.1 to 0.2 over 3 seeds)"),
+        (read(), [USABLE], "valley suggests 0.15"),
+        (read(seeds=3), [USABLE] * 3, "valley suggests 0.15, 0.1 to 0.2 over 3 seeds"),
         (read(seeds=3), [USABLE] * 2,
-         "use 0.15 (rule valley, 0.1 to 0.2 over 2 seeds); 1 of 3 seeds found no valley"),
-        (read((0.1, 1.0)), [USABLE] * 2, "use 0.15 (rule valley, 0.1 to 1 over 2 seeds)"),
-        (read((0.1, 1.01)), [USABLE] * 2, "use 0.15 (rule valley, 0.1 to 1 over 2 seeds); the "
+         "valley suggests 0.15, 0.1 to 0.2 over 2 seeds; 1 of 3 seeds found no valley"),
+        (read((0.1, 1.0)), [USABLE] * 2, "valley suggests 0.15, 0.1 to 1 over 2 seeds"),
+        (read((0.1, 1.01)), [USABLE] * 2, "valley suggests 0.15, 0.1 to 1 over 2 seeds; the "
          "seeds disagree by more than a factor of ten, so try both ends"),
-        (read(), [np.roll(USABLE, 1)] * 2, "use 0.15 (rule valley, 0.1 to 0.2 over 2 seeds)"),
+        (read(), [np.roll(USABLE, 1)] * 2, "valley suggests 0.15, 0.1 to 0.2 over 2 seeds"),
         (read(), [np.append(USABLE[:8], [1.1, 1.1, 1.0, 1.5])] * 2,
-         f"use 0.15 (rule valley, 0.1 to 0.2 over 2 seeds); {HIGH}"),
+         f"valley suggests 0.15, 0.1 to 0.2 over 2 seeds; {HIGH}"),
         # The level is that of the third rate: falling from there on is falling from the first.
         (read(), [np.array([2.3, 2.3, 1.9, 1.7, 1.6] + [1.5] * 6 + [1.6])] * 2,
-         f"use 0.15 (rule valley, 0.1 to 0.2 over 2 seeds); {LOW}"),
+         f"valley suggests 0.15, 0.1 to 0.2 over 2 seeds; {LOW}"),
         (read(), [np.array([2.3, 2.3, 1.9, 1.87, 1.6] + [1.5] * 6 + [1.6])] * 2,
-         "use 0.15 (rule valley, 0.1 to 0.2 over 2 seeds)"),
-        (read(guess=1.02), [USABLE] * 2, "use 0.15 (rule valley, 0.1 to 0.2 over 2 seeds); but "
+         "valley suggests 0.15, 0.1 to 0.2 over 2 seeds"),
+        (read(guess=1.02), [USABLE] * 2, "valley suggests 0.15, 0.1 to 0.2 over 2 seeds; but "
          "the lowest loss was 1.00, and guessing costs 1.02: try more steps, and if that does "
          "not help, check the data"),
-        (read(guess=1.03), [USABLE] * 2, "use 0.15 (rule valley, 0.1 to 0.2 over 2 seeds)"),
-        (read(guess=NAN), [USABLE] * 2, "use 0.15 (rule valley, 0.1 to 0.2 over 2 seeds)"),
+        (read(guess=1.03), [USABLE] * 2, "valley suggests 0.15, 0.1 to 0.2 over 2 seeds"),
+        (read(guess=NAN), [USABLE] * 2, "valley suggests 0.15, 0.1 to 0.2 over 2 seeds"),
     ],
 )  # fmt: skip
 def test_a_verdict_says_what_speaks_against_it(curve: LrCurve, usable: Any, verdict: str) -> None:
