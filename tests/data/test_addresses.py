@@ -76,3 +76,18 @@ def test_an_address_has_a_short_name() -> None:
     assert name_of_address("s3://bucket/flowers/{000..099}.tar") == "flowers"
     assert name_of_address("https://host/flowers.parquet") == "flowers"
     assert name_of_address("memory://") == "images"
+
+
+def test_braces_stand_for_a_hundred_thousand_files_at_most() -> None:
+    assert len(expanded("{00000..99999}.tar")) == 100_000
+    assert len(expanded("{0..999}{0..99}.tar")) == 100_000
+    refused = {
+        "{0..100000}.tar": "{0..100000}: expected the first number, two dots and a number that is "
+        "no smaller, as in {000..099}, of at most 100,000 files",
+        "{0..999}{0..100}.tar": "{0..999}{0..100}.tar stands for 101,000 files: expected at most "
+        "100,000",
+    }
+    for pattern, words in refused.items():
+        with pytest.raises(UsageError) as found:
+            expanded(pattern)
+        assert str(found.value) == words

@@ -70,3 +70,25 @@ def test_a_folder_of_long_images_keeps_its_edges_and_says_why(tmp_path: Path) ->
     assert by_hand.resize == "crop"
     assert not any("grey bars" in note for note in by_hand.notes)
     assert not np.any(by_hand.train.pixels == 127)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "resize", "said"),
+    [
+        # A share of 35 % is still cropped.
+        ([(100, 65)] * 3, "crop", "35 % of an image on average, and more than 35 % from 0 % of "
+         "the 3 images sampled, so images are cropped; change it with data.resize."),
+        ([(200, 129)] * 3, "letterbox", "36 % of an image on average, and more than 35 % from "
+         "100 % of the 3 images sampled, so grey bars are added instead; change it with "
+         "data.resize."),
+        ([(40, 40), (40, 40), (40, 10)], "crop", "25 % of an image on average, and more than 35 % "
+         "from 33 % of the 3 images sampled, so images are cropped; change it with data.resize."),
+    ],
+)  # fmt: skip
+def test_what_is_cut_off_is_told_in_full(
+    tmp_path: Path, sizes: list[tuple[int, int]], resize: str, said: str
+) -> None:
+    assert choose_resize(_images(tmp_path, sizes)) == (
+        resize,
+        f"Cropping to squares removes {said}",
+    )

@@ -374,3 +374,63 @@ def test_an_image_whose_file_is_closed_or_fails_is_named(tmp_path: Path) -> None
 )
 def test_the_reason_is_in_plain_words(error: Exception, reason: str) -> None:
     assert module._reason(error, "file") == reason
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [((6000, 4000), 1), ((6000, 4001), 2), ((12000, 8000), 2), ((12000, 8001), 4), ((1, 1), 1)],
+)
+def test_an_image_is_reduced_from_twenty_four_megapixels_on(
+    size: tuple[int, int], factor: int
+) -> None:
+    assert module._factor(*size) == factor
+
+
+@pytest.mark.parametrize(
+    ("values", "top", "bytes_"),
+    [
+        ([0, 2048, 4095], 4095, [0, 128, 255]),
+        ([0, 32768, 65535], 65535, [0, 128, 255]),
+        ([128, 129, 385, 386], 65535, [0, 1, 1, 2]),
+        ([0.0, 0.5, 1.0], 1.0, [0, 128, 255]),
+        ([0.0, 0.0019, 0.002], 1.0, [0, 0, 1]),
+    ],
+)
+def test_a_value_is_rounded_to_the_nearest_of_256_levels(
+    values: list[float], top: float, bytes_: list[int]
+) -> None:
+    assert module._to_eight_bits(np.array([values]), top, "x").tolist() == [bytes_]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([0, 4096], "expected values from 0 to 4095, received 0 to 4096; rescale the image"),
+        ([-1, 5], "expected values from 0 to 4095, received -1 to 5; rescale the image"),
+        ([0, np.inf], "some values are infinite or not numbers; expected values from 0 to 4095: "
+         "replace them, and save the image again"),
+        ([np.nan, 1], "some values are infinite or not numbers; expected values from 0 to 4095: "
+         "replace them, and save the image again"),
+    ],
+)  # fmt: skip
+def test_values_beyond_their_type_are_refused_with_the_range(
+    values: list[float], words: str
+) -> None:
+    with pytest.raises(BadImage) as refused:
+        module._to_eight_bits(np.array([values]), 4095.0, "x")
+    assert refused.value.reason == words
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [(24 * 32, ""), (767, "24 x 32 pixels is above the limit of 0.000767 megapixels")],
+)
+def test_the_limit_of_pixels_is_told(limit: int, words: str) -> None:
+    data = io.BytesIO()
+    Image.new("RGB", (24, 32)).save(data, "PNG")
+    if not words:
+        assert decode(data.getvalue(), max_pixels=limit).shape == (32, 24, 3)
+        return
+    with pytest.raises(BadImage) as refused:
+        decode(data.getvalue(), max_pixels=limit)
+    assert refused.value.reason == words

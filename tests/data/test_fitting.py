@@ -4,8 +4,9 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from glasshouse.data.decode import Pixels
 from glasshouse.data.fitting import Fitting, Interpolation, Resize, Rounding, fit, fit_to_size
 from tests.data.image_files import scene
 
@@ -116,3 +117,39 @@ def test_the_key_names_what_differs_from_how_data_sets_are_read() -> None:
     assert Fitting(32, 24).key == ("32", "24", "crop")
     changed = Fitting(32, 24, interpolation="bilinear", rounding="timm")
     assert changed.key == ("32", "24", "crop", "interpolation=bilinear", "rounding=timm")
+
+
+def noise(height: int, width: int) -> Pixels:
+    return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", [(40, 60), (61, 40), (33, 33), (17, 90), (90, 17)])
+@pytest.mark.parametrize("wanted", [(20, 20), (24, 32), (31, 16)])
+def test_a_crop_is_that_of_pillows_fit_and_a_letterbox_that_of_its_pad(
+    size: tuple[int, int], wanted: tuple[int, int]
+) -> None:
+    image, target = Image.fromarray(noise(*size)), (wanted[1], wanted[0])
+    how = Image.Resampling.BICUBIC
+    cropped = fit(np.asarray(image), Fitting(*wanted)).transpose(1, 2, 0)
+    assert np.array_equal(cropped, np.asarray(ImageOps.fit(image, target, how)))
+    boxed = fit(np.asarray(image), Fitting(*wanted, "letterbox", bars=(9, 8, 7)))
+    scale = min(wanted[0] / size[0], wanted[1] / size[1])
+    rows, columns = (max(1, round(side * scale)) for side in size)
+    inner = np.asarray(image.resize((columns, rows), how))
+    top, left = (wanted[0] - rows) // 2, (wanted[1] - columns) // 2
+    expected = np.empty((*wanted, 3), np.uint8)
+    expected[:] = (9, 8, 7)
+    expected[top : top + rows, left : left + columns] = inner
+    assert np.array_equal(boxed.transpose(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize("resize", ["crop", "letterbox", "stretch"])
+@pytest.mark.parametrize(("fraction", "larger"), [(1.0, 24), (0.75, 32), (0.7, 34), (1.5, 24)])
+def test_a_fraction_is_the_centre_of_a_larger_size(
+    resize: Resize, fraction: float, larger: int
+) -> None:
+    image = noise(50, 40)
+    found = fit(image, Fitting(24, 24, resize, fraction))
+    whole = fit(image, Fitting(larger, larger, resize))
+    first = (larger - 24) // 2
+    assert np.array_equal(found, whole[:, first : first + 24, first : first + 24])

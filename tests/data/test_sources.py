@@ -136,3 +136,11 @@ def test_the_name_of_a_source_leaves_room_for_that_of_a_run(tmp_path: Path) -> N
 def test_a_source_whose_name_is_too_long_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot use the path .*\.\.\..*too long; name another"):
         load_splits(tmp_path / ("x" * 300))
+
+
+def test_the_fingerprint_of_a_data_set_is_what_it_was() -> None:
+    # It is part of every run: another value for the same images would leave all of them unable to
+    # be resumed.
+    assert fingerprint(load_splits("digits")) == (
+        "36f842981bd7c0af480ffa6a85443b49980455fe8e4d565f99596c7ff1ac4c06"
+    )

@@ -52,3 +52,25 @@ def test_a_limit_above_the_count_takes_all() -> None:
 def test_a_limit_below_the_classes_is_refused() -> None:
     with pytest.raises(DataError, match=r"train_limit is 2, fewer than the 3 classes"):
         limit(_ids(9), np.arange(9) % 3, 2, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "shares"),
+    [
+        ((5, 1, 3), 3, (1, 1, 1)),
+        ((5, 1, 3), 4, (2, 1, 1)),
+        ((5, 1, 3), 5, (2, 1, 2)),
+        ((5, 1, 3), 6, (3, 1, 2)),
+        ((5, 1, 3), 8, (4, 1, 3)),
+        ((5, 1, 3), 9, (5, 1, 3)),
+        ((5, 1, 3), 99, (5, 1, 3)),
+        ((2, 2), 3, (2, 1)),
+    ],
+)
+def test_a_limit_is_shared_out_from_the_smallest_class_up(
+    sizes: tuple[int, ...], count: int, shares: tuple[int, ...]
+) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    kept = limit(_ids(len(labels)), labels, count, seed=0)
+    assert tuple(np.bincount(labels[kept], minlength=len(sizes))) == shares
+    assert kept.tolist() == sorted(set(kept.tolist()))
