@@ -330,3 +330,28 @@ def test_a_torch_without_distributed_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(distributed, "is_available", lambda: False)
     with pytest.raises(UsageError, match="cannot train in several processes"):
         process_group._require_distributed()
+
+
+@pytest.mark.parametrize("last", [1, 99])
+def test_a_process_ends_when_another_has_become_its_parent(
+    monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    parents, slept, started = iter([50, 50, 50, last]), list[float](), list[Any]()
+
+    class Thread:
+        def __init__(self, target: Any, daemon: bool) -> None:
+            assert daemon
+            self.start = lambda: started.append(target)
+
+    def ended(code: int) -> None:
+        assert code == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("threading.Thread", Thread)
+    monkeypatch.setattr("time.sleep", slept.append)
+    monkeypatch.setattr("os.getppid", lambda: next(parents))
+    monkeypatch.setattr("os._exit", ended)
+    process_group._end_with_launcher()
+    with pytest.raises(KeyboardInterrupt):
+        started[0]()
+    assert slept == [0.2, 0.2]
