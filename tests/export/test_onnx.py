@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,6 +128,35 @@ def test_a_network_with_data_dependent_control_flow_is_refused(
     assert "\x1b" not in str(caught.value) and not list(tmp_path.iterdir())
     # torch prints the graph so far, in a hundred lines.
     assert capfd.readouterr() == ("", "")
+
+
+class _Counting(nn.Module):
+    """Uses the number of images as Python code does, or as a constant from then on."""
+
+    def __init__(self, count: Callable[[Tensor], int]) -> None:
+        super().__init__()
+        self.token, self.count = nn.Parameter(torch.rand(1, 2)), count
+        self.last = nn.Linear(12, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        rows = inputs[:, 0, 0, :10]
+        values: Tensor = self.last(torch.cat([self.token.expand(self.count(rows), -1), rows], 1))
+        return values
+
+
+def test_a_network_that_counts_its_images_takes_any_number_in_its_file(tmp_path: Path) -> None:
+    counting = Classifier(_Counting(len), Preprocessing(16, 16), ("a", "b"))
+    export_onnx(counting, tmp_path / "model.onnx")
+    assert check_parity(counting, tmp_path / "model.onnx").difference < 1e-6
+
+
+def test_a_file_for_two_images_only_is_refused(tmp_path: Path) -> None:
+    counting = Classifier(
+        _Counting(lambda rows: sum(1 for _ in rows)), Preprocessing(16, 16), ("a", "b")
+    )
+    with pytest.raises(ModelError, match=r"exactly two; use images\.shape\[0\]"):
+        export_onnx(counting, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_operation_that_onnx_does_not_have_is_named(tmp_path: Path) -> None:

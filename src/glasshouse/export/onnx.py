@@ -79,23 +79,11 @@ def export_onnx(classifier: Classifier, path: str | Path, *, opset: int | None =
     example = torch.zeros((2, 3, wanted.height, wanted.width), dtype=torch.uint8)
     logits_of(classifier, example.numpy())  # raises NotFinite before there is a file
     with evaluating(classifier.net), _quiet():
-        try:
-            program = torch.onnx.export(
-                _Whole(in_float32(classifier)).eval(),
-                (example,),
-                dynamo=True,
-                verbose=False,
-                opset_version=opset or _OPSET,
-                input_names=[IMAGES],
-                output_names=[LOGITS, PROBABILITIES],
-                dynamic_shapes=({0: torch.export.Dim("n")},),
-            )
-        except Exception as error:
-            raise ModelError(
-                f"this network cannot be exported to ONNX: {_reason(error)}"
-            ) from error
-    assert program is not None
-    model = program.model_proto
+        whole = _Whole(in_float32(classifier)).eval()
+        model = _graph(whole, example, opset)
+        if _is_for_two(model):
+            # The number of images became a constant, as by len(); only bytecode keeps it apart.
+            model = _graph(whole, example, opset, by_bytecode=True)
     _require_opset(model, opset)
     for key, value in _facts(classifier).items():
         entry = model.metadata_props.add()
@@ -107,6 +95,43 @@ def export_onnx(classifier: Classifier, path: str | Path, *, opset: int | None =
     except Exception as error:
         raise ModelError(f"this network cannot be exported to ONNX: {_reason(error)}") from error
     write_bytes(path, content)
+
+
+def _graph(
+    whole: nn.Module, example: Tensor, opset: int | None, *, by_bytecode: bool = False
+) -> Any:
+    """The ONNX model of a network; by_bytecode: its Python is followed instead of a call of it."""
+    shapes = ({0: torch.export.Dim("n")},)
+    try:
+        if by_bytecode:
+            made: Any = torch.export.export(whole, (example,), strict=True, dynamic_shapes=shapes)
+        else:
+            made = whole
+        program = torch.onnx.export(
+            made,
+            () if by_bytecode else (example,),
+            dynamo=True,
+            verbose=False,
+            opset_version=opset or _OPSET,
+            input_names=[IMAGES],
+            output_names=[LOGITS, PROBABILITIES],
+            dynamic_shapes=None if by_bytecode else shapes,
+        )
+    except Exception as error:
+        reason = (
+            "its forward pass uses the number of images as a plain number, so that the file would "
+            "take exactly two; use images.shape[0] in place of len(images) and int(...)"
+            if by_bytecode
+            else _reason(error)
+        )
+        raise ModelError(f"this network cannot be exported to ONNX: {reason}") from error
+    assert program is not None
+    return program.model_proto
+
+
+def _is_for_two(model: Any) -> bool:
+    """Whether a model takes just as many images as the exporter was given."""
+    return not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
 
 
 def require_extra() -> None:

@@ -103,7 +103,7 @@ def _mean_and_std(
     preprocessing: Preprocessing, device: torch.device
 ) -> tuple[Tensor | None, Tensor]:
     """In units of 0..255 ``(1, 3, 1, 1)``; None for a mean of zero, which changes nothing."""
-    with torch.inference_mode(mode=False):
+    with torch.inference_mode(False):
         mean, std = (
             torch.tensor(each, dtype=torch.float32).reshape(1, 3, 1, 1).mul_(255).to(device)
             for each in (preprocessing.mean, preprocessing.std)
