@@ -304,10 +304,23 @@ def test_a_parquet_table_may_have_lists_of_labels_or_truth_values(tmp_path: Path
     truths = {"path": ["a.png", "b.png"], "dog": [True, False], "cat": [1, 0]}
     pyarrow.parquet.write_table(pyarrow.table(truths), tmp_path / "truths.parquet")
     assert list_table(tmp_path / "truths.parquet").targets.tolist() == [[True] * 2, [False] * 2]
-    lists["labels"] = [["dog"], ["cat", "bee|fly"]]
+    lists["labels"] = [["dog"], ["bee|fly", "cat"]]
     pyarrow.parquet.write_table(pyarrow.table(lists), tmp_path / "bars.parquet")
-    with pytest.raises(DataError, match=r"row 2: a label in a list cannot have '\|', received"):
-        list_table(tmp_path / "bars.parquet")
+    found = list_table(tmp_path / "bars.parquet")
+    assert found.class_names == ("bee|fly", "cat", "dog")
+    assert found.targets.tolist() == [[False, False, True], [True, True, False]]
+    lists["labels"] = [["dog"], ["C:\\", "cat"]]
+    pyarrow.parquet.write_table(pyarrow.table(lists), tmp_path / "ends.parquet")
+    with pytest.raises(DataError, match=r"row 2: a label in a list cannot end in a backslash"):
+        list_table(tmp_path / "ends.parquet")
+
+
+def test_a_backslash_keeps_a_bar_in_a_label(tmp_path: Path) -> None:
+    names, matrix, _ = labelled(
+        tmp_path, "path,labels\na.png,\u5706\\|\u5f62|\U0001f98a\nb.png,back\\slash|\U0001f98a\n"
+    )
+    assert names == ("back\\slash", "\u5706|\u5f62", "\U0001f98a")
+    assert matrix == [[0, 1, 1], [1, 0, 1]]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,14 @@ import numpy as np
 from glasshouse.data.class_names import Classes, list_classes
 from glasshouse.data.file_splits import FileListing, SplitName
 from glasshouse.data.parquet_pages import rows_at_once
-from glasshouse.data.table_columns import Columns, MissingLabel, columns_of, labels_in
+from glasshouse.data.table_columns import (
+    SEPARATOR,
+    Columns,
+    MissingLabel,
+    columns_of,
+    joined_labels,
+    labels_in,
+)
 from glasshouse.data.targets import Targets
 from glasshouse.errors import DataError, UsageError, did_you_mean
 from glasshouse.storage import text_encoding
@@ -36,7 +43,6 @@ _SPLIT_NAMES: dict[str, SplitName] = {
     "dev": "validation",
     "test": "test",
 }
-_SEPARATOR = "|"
 
 
 class TableRow(NamedTuple):
@@ -103,11 +109,11 @@ def _remarks(rows: Sequence[TableRow], columns: Columns) -> Iterator[str]:
     """What the owner of a table may not expect of the way its labels are read."""
     every = {label for row in rows for label in row.labels}
     if not columns.are_several:
-        joined = sorted(label for label in every if _SEPARATOR in label)
+        joined = sorted(label for label in every if SEPARATOR in label)
         if joined:
             yield (
                 f"The column label has one label per image, so '{joined[0]}' is one class. If "
-                f"'{_SEPARATOR}' separates several labels, name the column 'labels'."
+                f"'{SEPARATOR}' separates several labels, name the column 'labels'."
             )
         return
     bare = sum(not row.labels for row in rows)
@@ -119,7 +125,7 @@ def _remarks(rows: Sequence[TableRow], columns: Columns) -> Iterator[str]:
     if lists and not columns.one_hot and max(len(row.labels) for row in rows) < 2:
         yield (
             f"No image has two labels, and '{lists[0]}' is one class. If it should be several, "
-            f"write '{_SEPARATOR}' between them."
+            f"write '{SEPARATOR}' between them."
         )
 
 
@@ -140,9 +146,9 @@ def _csv_rows(table: Path) -> Iterator[Columns | TableRow]:
             delimiter = max(_DELIMITERS, key=first.count)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             columns = columns_of(table, next(reader, []))
-            if columns.labels is not None and delimiter == _SEPARATOR:
+            if columns.labels is not None and delimiter == SEPARATOR:
                 raise DataError(
-                    f"{table} has '{_SEPARATOR}' between its columns, which separates labels: "
+                    f"{table} has '{SEPARATOR}' between its columns, which separates labels: "
                     "write commas between the columns"
                 )
             yield columns
@@ -224,9 +230,9 @@ def _joined(value: object) -> object:
     """A list of labels as a CSV file has it; anything else as it is."""
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         return value
-    if any(_SEPARATOR in each for each in value):
-        raise ValueError(f"a label in a list cannot have '{_SEPARATOR}', received {value!r:.60}")
-    return _SEPARATOR.join(value)
+    if any(each.endswith("\\") for each in value):
+        raise ValueError(f"a label in a list cannot end in a backslash, received {value!r:.60}")
+    return joined_labels(value)
 
 
 def _text(value: object) -> str:
@@ -263,7 +269,7 @@ def _row(table: Path, number: int, cells: Sequence[str], columns: Columns) -> Ta
     if columns.are_several and any(text.strip() for text in cells[columns.width :]):
         raise DataError(
             f"{table}, row {number}: {len(cells)} cells, but the header has {columns.width}; "
-            f"write '{_SEPARATOR}' between labels, not the character between columns"
+            f"write '{SEPARATOR}' between labels, not the character between columns"
         )
     try:
         return TableRow(number, path, labels_in(cells, columns), split)

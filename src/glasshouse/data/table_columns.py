@@ -1,12 +1,16 @@
 """Which columns a table of images has, and the labels that a row names in them."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from glasshouse.data.class_names import is_missing
 from glasshouse.errors import DataError, did_you_mean
 
+# Between the labels of an image; a label with this character has a backslash before it.
+SEPARATOR, _ESCAPED = "|", "\\|"
+_BETWEEN = re.compile(r"(?<!\\)\|")
 _TRUTH = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 _EXPECTED = (
     "expected path,label[,split] in the first row, or path,labels with '|' between the labels of "
@@ -87,8 +91,15 @@ def labels_in(cells: Sequence[str], columns: Columns) -> tuple[str, ...]:
         # White space around a label decides nothing, but is noted where labels differ by it.
         return (_known("label", text),)
     assert columns.labels is not None
-    parts = _cell(cells, columns.labels).split("|")
+    parts = (
+        part.replace(_ESCAPED, SEPARATOR) for part in _BETWEEN.split(_cell(cells, columns.labels))
+    )
     return tuple(dict.fromkeys(_known("labels", part) for part in parts if part.strip()))
+
+
+def joined_labels(labels: Iterable[str]) -> str:
+    """Labels of which none ends in a backslash, as a cell of the column labels has them."""
+    return SEPARATOR.join(label.replace(SEPARATOR, _ESCAPED) for label in labels)
 
 
 def _is_set(name: str, cells: Sequence[str], position: int) -> bool:
