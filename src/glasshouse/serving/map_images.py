@@ -73,7 +73,7 @@ def map_file(answer: ExplainedPhoto, place: int, colours: str) -> bytes:
 
 
 def activation_file(layer: Activations) -> bytes:
-    """All channels of a layer as tiles, each in its own scale; gaps are transparent."""
+    """All channels of a layer as tiles, each on its own scale; gaps are transparent."""
     grid = channel_grid(layer)
     factor = max(1, _LARGEST_GRID // max(mosaic(grid).shape))
     return _png(mosaic(grid, factor))

@@ -12,6 +12,7 @@ from glasshouse.explanation.draw.sheet_words import (
     line_of_checks,
     method_titles,
     notes_of,
+    question_of,
     short_checks,
 )
 from glasshouse.explanation.draw.tiles import draw_activations, draw_channel
@@ -75,6 +76,20 @@ def test_the_explained_class_has_a_bar_even_where_it_is_improbable() -> None:
     assert classes_shown(shares, 2) == [1, 2, 3, 4]
 
 
+def test_a_class_that_is_not_the_answer_is_asked_about_in_other_words() -> None:
+    first = replace(explanation_of("grad-cam", 0), targets=np.array([1]))
+    page = page_of(first)
+    assert (int(page.logits.argmax()), question_of(page, 0)) == (1, f"Why {NAMES[1]}?")
+    other = page_of(replace(first, targets=np.array([0])))
+    assert question_of(other, 0) == f"What speaks for {NAMES[0]}?"
+    assert question_of(page_of(), 0) == "What is this?"
+    # Where an image may have several labels, each that is found is an answer.
+    several = replace(page, thresholds=(0.5, 0.5, 0.9, 0.5, 0.5))
+    found = [replace(first, targets=np.array([place])) for place in (2, 3)]
+    asked = [question_of(replace(several, explanations=(each,)), 0) for each in found]
+    assert asked == [f"What speaks for {NAMES[2]}?", f"Why {NAMES[3]}?"]
+
+
 def test_maps_are_grouped_by_question_and_identical_ones_appear_once() -> None:
     first, saliency = explanation_of("grad-cam", 0), explanation_of("saliency", 1)
     twin = replace(first, method="hires-cam")
@@ -94,24 +109,29 @@ def test_a_doubt_is_told_in_a_few_words_and_so_is_that_there_is_none() -> None:
     plain = explanation_of("saliency", 0)
     assert short_checks(plain) == []
     good = replace(plain, checks=(Check("edges", (0.1,), "good", "It is not."),))
-    assert short_checks(good) == [("good", "passed all checks")]
+    assert short_checks(good) == [("good", "passed its only check")]
     bad = replace(plain, checks=(*good.checks, Check("random head", (0.9,), "doubtful", "...")))
     untold = Check("faithfulness", (0.9,), "note", "Cannot be judged: it is improbable.")
     unsure = replace(plain, checks=(*good.checks, untold))
     assert short_checks(unsure) == [("note", "faithfulness: cannot be judged")]
     assert verdict_on(unsure) == "no doubts, but faithfulness cannot be judged"
     assert [verdict_on(each) for each in (plain, good, bad)] == [
-        "not checked", "passed all checks", "failed 1 of 2 checks"
+        "not checked", "passed its only check", "failed 1 of 2 checks"
     ]  # fmt: skip
     stable = "hardly changes when the last layer is random"
     assert short_checks(bad) == [("doubtful", stable)]
     # What could not be judged is not among the checks that were passed or failed.
-    assert line_of_checks(good) == "passed all checks"
+    assert line_of_checks(good) == "passed its only check"
     open_too = replace(bad, checks=(*bad.checks, untold))
     expected = f"failed 1 of 2 checks: {stable}; faithfulness: cannot be judged"
     assert line_of_checks(open_too) == expected
     hidden = Check(HIDING, (0.9, 0.9), "doubtful", "Hiding the marked area makes it more certain.")
-    assert line_of_checks(replace(good, checks=(*good.checks, hidden))) == "passed all checks"
+    assert line_of_checks(replace(good, checks=(*good.checks, hidden))) == "passed its only check"
+    three = tuple(Check(name, (0.1,), "good", "...") for name in ("edges", "random head", "other"))
+    assert verdict_on(replace(plain, checks=three)) == "passed all 3 checks"
+    note = Check("random head", (0.9,), "note", "Independent of the class: ...")
+    assert verdict_on(replace(plain, checks=(three[0], note, three[2]))) == "passed both checks"
+    assert verdict_on(replace(plain, checks=(note,))) == "not checked"
     empty = replace(plain, checks=(Check("empty", (0.0,), "doubtful", "..."),))
     assert line_of_checks(empty) == "empty: it marks nothing"
 

@@ -126,7 +126,7 @@ def test_a_map_is_doubtful_where_hiding_it_helps_or_any_other_area_does_as_well(
 def test_the_details_have_the_numbers_behind_the_sentence() -> None:
     assert hiding_details(replace(MEASURED, changed_elsewhere=1)) == (
         "Measured by hiding the marked 20 % of the image: cat from 91 % to 3 %, answer dog. The "
-        "same area hidden in 8 other places: cat 85 % on average; the answer changes in 1 of 8."
+        "same shape hidden in 8 other places: cat 85 % on average; the answer changes in 1 of 8."
     )
     assert hiding_details(replace(MEASURED, area=0)) == ""
 

@@ -4,9 +4,8 @@ from PIL.Image import Image
 
 from glasshouse.explanation.draw.canvas import BAR_WIDTH, QUIET, Canvas, shorten
 from glasshouse.explanation.draw.overlay import DEFAULT, Palette, as_rgb, colour_maps
-from glasshouse.explanation.draw.sheet_words import described_page, method_titles
-from glasshouse.explanation.nouns import ExplanationPage, target_name
-from glasshouse.wording import abbreviated
+from glasshouse.explanation.draw.sheet_words import described_page, method_titles, question_of
+from glasshouse.explanation.nouns import ExplanationPage
 
 _SIDE, _MARGIN, _GAP, _HEAD = 480, 22, 16, 70
 _HEADLINE, _BODY = 20, 13
@@ -26,8 +25,7 @@ def draw_photo_and_map(
     tall = round(_SIDE * height / max(height, width))
     canvas = Canvas(second + _SIDE + BAR_WIDTH + _GAP, _HEAD + tall + _MARGIN)
     room = canvas.image.width - 2 * _MARGIN
-    name = abbreviated(target_name(explanation, index))
-    title = f"Why {name}? {method_titles([explanation])}"
+    title = f"{question_of(page, index)} {method_titles([explanation])}"
     canvas.write((_MARGIN, 14), shorten(title, room, _HEADLINE), _HEADLINE)
     said = shorten(described_page(page, index), room, _BODY)
     canvas.write((_MARGIN, 44), said, _BODY, QUIET)

@@ -15,10 +15,11 @@ from glasshouse.explanation.draw.sheet_words import (
     grouped,
     method_titles,
     notes_of,
+    question_of,
     set_words,
     short_checks,
 )
-from glasshouse.explanation.nouns import Explanation, ExplanationPage, class_name_at, target_name
+from glasshouse.explanation.nouns import Explanation, ExplanationPage, class_name_at
 from glasshouse.explanation.trust.hiding import ELSEWHERE, HIDING, marked_area
 from glasshouse.explanation.trust.lead import lead_of, verdict_on
 from glasshouse.models.predict import to_probabilities
@@ -63,9 +64,7 @@ class _Sheet:
 
     def head(self, canvas: Canvas, top: float) -> float:
         """The question, and the image, model and class that it is about."""
-        question = "What is this?"
-        if self.page.explanations:
-            question = f"Why {target_name(self.page.explanations[0], self.index)}?"
+        question = question_of(self.page, self.index)
         width = _WIDTH - 2 * _MARGIN
         canvas.write((_MARGIN, top), shorten(question, width, _HEADLINE), _HEADLINE)
         said = shorten(described_page(self.page, self.index), width, _BODY)

@@ -8,7 +8,7 @@ from glasshouse.explanation.methods import METHODS, QUESTIONS
 from glasshouse.explanation.nouns import Explanation, ExplanationPage, class_name_at, target_name
 from glasshouse.explanation.page_sets import sets_of_page
 from glasshouse.explanation.trust.hiding import ELSEWHERE, HIDING
-from glasshouse.explanation.trust.lead import doubts_of, lead_of, verdict_on
+from glasshouse.explanation.trust.lead import doubts_of, lead_of, passed_words, verdict_on
 from glasshouse.explanation.trust.sanity import is_same_map
 from glasshouse.models.predict import predicted_classes, to_probabilities
 from glasshouse.models.prediction_sets import set_line
@@ -30,6 +30,19 @@ _CHECKS_SAID = (
     "Checks of each map: does it change when the last layer is random, is it more than edges, does "
     "the answer rely on its pixels? The numbers are in page.json."
 )
+
+
+def question_of(page: ExplanationPage, index: int) -> str:
+    """What a page answers: why the answer, or what speaks for a class that is not the answer."""
+    if not page.explanations:
+        return "What is this?"
+    name = abbreviated(target_name(page.explanations[0], index))
+    shares = to_probabilities(page.logits[index], page.temperature, page.thresholds)
+    own = int(page.explanations[0].targets[index])
+    is_answer = own == shares.argmax()
+    if page.thresholds is not None:
+        is_answer = shares[own] >= page.thresholds[own]
+    return f"Why {name}?" if is_answer else f"What speaks for {name}?"
 
 
 def described_page(page: ExplanationPage, index: int) -> str:
@@ -106,7 +119,7 @@ def short_checks(explanation: Explanation) -> list[tuple[str, str]]:
     if not checks:
         return []
     doubts = [("doubtful", _DOUBTS[name]) for name in doubts_of(explanation)]
-    return [*doubts, *notes] or [("good", "passed all checks")]
+    return [*doubts, *notes] or [("good", passed_words(explanation))]
 
 
 def line_of_checks(explanation: Explanation) -> str:

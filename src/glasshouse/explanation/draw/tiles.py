@@ -92,7 +92,7 @@ def _title(layer: Activations, grid: Grid, kept: int, shared_scale: bool) -> str
     count = layer.values.shape[1]
     channels = f"{count} channels" if kept == count else f"the first {kept} of {count} channels"
     size = "x".join(map(str, layer.values.shape[2:]))
-    scale = "one scale" if shared_scale else "each its own scale"
+    scale = "one scale" if shared_scale else "each on its own scale"
     dead = int(grid.dead.sum())
     said = [channels, size, scale, f"{dead} dead (crossed out)" if dead else ""]
     return f"{layer.layer}: {', '.join(part for part in said if part)}"

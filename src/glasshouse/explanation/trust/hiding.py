@@ -101,7 +101,7 @@ def hiding_details(found: Hiding) -> str:
     count = len(found.elsewhere)
     return (
         f"Measured by hiding the marked {percentage(found.area)} of the image: {found.name} "
-        f"{_from_to(found)}, answer {found.answer_after}. The same area hidden in {count} other "
+        f"{_from_to(found)}, answer {found.answer_after}. The same shape hidden in {count} other "
         f"places: {found.name} {percentage(found.mean_elsewhere)} on average; the answer changes "
         f"in {found.changed_elsewhere} of {count}."
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.methods import CLASSLESS
-from glasshouse.explanation.nouns import Explanation
+from glasshouse.explanation.nouns import Check, Explanation
 from glasshouse.explanation.trust.hiding import HIDING
 from glasshouse.wording import pluralize
 
@@ -34,17 +34,32 @@ def doubts_of(explanation: Explanation) -> tuple[str, ...]:
 
 
 def verdict_on(explanation: Explanation) -> str:
-    """All checks of a map in a few words, for example "failed 1 of 3 checks"."""
+    """All checks of a map in a few words, such as "failed 1 of 3 checks"."""
     doubts = doubts_of(explanation)
-    judged = [c for c in explanation.checks if c.verdict != "note" and c.name != HIDING]
-    if doubts == ("empty",) and len(judged) == 1:
+    count = len(_judged(explanation))
+    if doubts == ("empty",) and count == 1:
         return "empty: it marks nothing"
     if doubts:
-        return f"failed {len(doubts)} of {pluralize(len(judged), 'check')}"
+        return f"failed {len(doubts)} of {pluralize(count, 'check')}"
     unjudged = " and ".join(check.name for check in explanation.checks if check.is_open)
     if unjudged:
         return f"no doubts, but {unjudged} cannot be judged"
-    return "passed all checks" if explanation.checks else "not checked"
+    return passed_words(explanation)
+
+
+def passed_words(explanation: Explanation) -> str:
+    """How many checks a map has passed, where it has no doubts; "not checked" without any."""
+    count = len(_judged(explanation))
+    if not count:
+        return "not checked"
+    return {1: "passed its only check", 2: "passed both checks"}.get(
+        count, f"passed all {count} checks"
+    )
+
+
+def _judged(explanation: Explanation) -> list[Check]:
+    """The checks with a judgement; what hiding does is told separately."""
+    return [each for each in explanation.checks if each.verdict != "note" and each.name != HIDING]
 
 
 def _rank(explanation: Explanation) -> tuple[bool, int, int]:
