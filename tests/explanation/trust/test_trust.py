@@ -321,6 +321,17 @@ def test_nothing_is_judged_where_the_class_is_improbable() -> None:
     assert "probability of under 0.1 %" in check.words and len(check.values) == 2
 
 
+def test_the_probability_that_is_too_low_is_the_one_that_the_classifier_reports() -> None:
+    explanation = replace(corner_of(2), logits=np.array([[-9.0, 0, 0, 0, 0]] * 2))
+    words = []
+    for mirror in (False, True):
+        classifier = replace(classifier_of(CornerNet()), mirror=mirror)
+        (checked,) = check_faithfulness(classifier, [explanation])
+        words.append(checked.checks[-1].words)
+    # Averaged with the mirror images, of which this network says something else.
+    assert "probability of under 0.1 %" in words[0] and words[0] != words[1]
+
+
 def test_a_single_image_is_named_and_a_small_lead_on_it_is_not_judged() -> None:
     def area(insertion: float) -> Faithfulness:
         return Faithfulness(np.zeros(1), np.array([insertion]))

@@ -76,7 +76,8 @@ class Canvas:
         for share in (0, 0.5, 1):
             value = scale.high + share * (scale.low - scale.high)
             place = point[0] + 14, point[1] + share * (height - 1)
-            self.write(place, f"{value:.2g}", SMALL, anchor="lm")
+            said = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"
+            self.write(place, said, SMALL, anchor="lm")
 
 
 def to_png(image: Image.Image) -> bytes:

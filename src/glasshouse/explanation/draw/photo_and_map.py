@@ -25,7 +25,7 @@ def draw_photo_and_map(
     tall = round(_SIDE * height / max(height, width))
     canvas = Canvas(second + _SIDE + BAR_WIDTH + _GAP, _HEAD + tall + _MARGIN)
     room = canvas.image.width - 2 * _MARGIN
-    title = f"{question_of(page, index)} {method_titles([explanation])}"
+    title = f"{question_of(page, index, 40)} {method_titles([explanation])}"
     canvas.write((_MARGIN, 14), shorten(title, room, _HEADLINE), _HEADLINE)
     said = shorten(described_page(page, index), room, _BODY)
     canvas.write((_MARGIN, 44), said, _BODY, QUIET)

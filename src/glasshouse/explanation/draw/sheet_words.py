@@ -32,11 +32,14 @@ _CHECKS_SAID = (
 )
 
 
-def question_of(page: ExplanationPage, index: int) -> str:
-    """What a page answers: why the answer, or what speaks for a class that is not the answer."""
+def question_of(page: ExplanationPage, index: int, longest: int = 200) -> str:
+    """What a page answers: why the answer, or what speaks for a class that is not the answer.
+
+    longest: letters of the class's name.
+    """
     if not page.explanations:
         return "What is this?"
-    name = abbreviated(target_name(page.explanations[0], index))
+    name = abbreviated(target_name(page.explanations[0], index), longest)
     shares = to_probabilities(page.logits[index], page.temperature, page.thresholds)
     own = int(page.explanations[0].targets[index])
     is_answer = own == shares.argmax()
