@@ -1,4 +1,6 @@
-from glasshouse.report.html import render_template
+import pytest
+
+from glasshouse.report.html import _value, render_template
 from glasshouse.report.narrow_tables import Columns, name_cells
 
 HEAD = "<thead><tr><th>key</th><th>a &amp; b</th><th>what</th></tr></thead>"
@@ -32,3 +34,12 @@ def test_names_in_titles_break_between_their_parts_and_are_escaped() -> None:
     values = dict.fromkeys(("verdict", "split_counts", "classes", "bad_files", "findings"), "")
     page = render_template("data.html.jinja", {**values, "source": "my_photos/<b>"})
     assert "<h1>my_<wbr>photos/<wbr>&lt;b&gt;</h1>" in page
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(1848.4, "1,848"), (4298.0, "4,298"), (999.94, "999.9"), (1.486e-4, "0.0001486"),
+     (12, "12"), (2000, "2,000"), (-1234.5, "-1,234"), (None, "–"), ("cpu", "cpu")],
+)  # fmt: skip
+def test_numbers_of_a_column_have_separators_alike(number: object, text: str) -> None:
+    assert _value(number) == text

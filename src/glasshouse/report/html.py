@@ -86,6 +86,5 @@ def _value(number: object) -> str:
     """A table cell: numbers with four significant digits and thousands separators."""
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         return "–" if number is None else str(number)
-    if isinstance(number, int) or (number.is_integer() and abs(number) >= 1000):
-        return f"{number:,.0f}"
-    return f"{number:,.0f}" if abs(number) >= 10_000 else f"{number:.4g}"
+    is_whole = isinstance(number, int) or abs(number) >= 1000
+    return f"{number:,.0f}" if is_whole else f"{number:.4g}"

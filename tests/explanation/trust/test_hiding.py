@@ -63,8 +63,8 @@ SENTENCES = [
     ),
     (
         replace(STAYS, before=0.5, after=0.8),
-        "Hiding the marked area makes it more certain of cat (from 50 % to 80 %): the answer does "
-        "not depend on what this map marks.",
+        "Hiding the marked area makes it more certain of cat (from 50 % to 80 %): it does not need "
+        "what this map marks.",
     ),
     (
         replace(MEASURED, before=0.2, answer="dog"),

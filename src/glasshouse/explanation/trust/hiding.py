@@ -79,8 +79,8 @@ def hiding_sentence(found: Hiding) -> str:
     drop = found.before - found.after
     if drop < -_LITTLE:
         return (
-            f"Hiding the {found.marked} makes it more certain of {name} ({_from_to(found)}): the "
-            "answer does not depend on what this map marks."
+            f"Hiding the {found.marked} makes it more certain of {name} ({_from_to(found)}): it "
+            "does not need what this map marks."
         )
     if drop < _LITTLE:
         return (
