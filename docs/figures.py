@@ -142,9 +142,16 @@ def tuning(studio: Studio) -> None:
         studio.glasshouse("tune", *words, *search, "--out", "tune")
 
 
+def taught(studio: Studio) -> None:
+    """Two classes of the page Teach, as it saves them."""
+    for name in ("heart", "star"):
+        place = studio.work / "runs" / "taught" / "shapes" / name
+        shutil.copytree(photos(studio) / "train" / name, place, dirs_exist_ok=True)
+
+
 def workbench(studio: Studio) -> None:
     """Every page of the workbench."""
-    photos(studio)
+    taught(studio)
     shapes_run(studio)
     small = ("digits", "--recipe", "small-cnn", "--epochs", "4")
     studio.run("digits-lr-0.001", *small)
@@ -160,7 +167,7 @@ def workbench(studio: Studio) -> None:
         show(studio, f"{address}/train?source=shapes")
         press(browser, "Show images")
         shoot(studio, "workbench-train", until=".gh-preview img")
-        save_page(studio, "workbench-teach", f"{address}/teach")
+        save_page(studio, "workbench-teach", f"{address}/teach?set=shapes")
         save_page(studio, "workbench-data", f"{address}/data?source=photos")
         show(studio, f"{address}/explain?model=cifar10-small", 1000)
         upload(browser, PHOTO)

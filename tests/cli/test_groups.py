@@ -72,7 +72,7 @@ def test_the_words_of_several_groups_name_the_first() -> None:
     (shown,) = described_groups([group], images)
     assert shown.ids == ("0", "2", "4", "6", "8") and shown.differences == ()
     assert shown.words == (
-        "5 images of cat, 20 % of them right, and 80 % of the rest of cat. 3 of 4 mistakes are "
+        "5 images of cat: 20 % of them are right, and 80 % of the rest of cat. 3 of 4 mistakes are "
         "answered dog."
     )
     both = ShownGroup(

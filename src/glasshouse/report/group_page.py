@@ -100,16 +100,16 @@ def _sentence(
     name, other = names[group.label], names[group.predicted]
     mistakes = round(len(group.rows) * (1 - group.accuracy.value))
     said = (
-        f"{pluralize(len(group.rows), 'image')} of {name}, {percentage(group.accuracy.value)} of "
-        f"them right, and {percentage(group.rest)} of the rest of {name}. "
+        f"{pluralize(len(group.rows), 'image')} of {name}: {percentage(group.accuracy.value)} of "
+        f"them are right, and {percentage(group.rest)} of the rest of {name}. "
     )
     said += f"{_share(group.predicted_count, mistakes)} answered {other}."
     if differences:
         said += f" They are {listed([each.words for each in differences[:_NAMED]])} than the rest."
     if group.nearest != group.label:
         said += (
-            f" To the network they resemble {names[group.nearest]} more than {name}: look whether "
-            "their labels are right."
+            f" To the network they resemble {names[group.nearest]} more than {name}: check "
+            "whether their labels are right."
         )
     return said
 
