@@ -7,6 +7,7 @@ from glasshouse.wording import (
     abbreviated,
     duration,
     file_size,
+    first_of,
     level,
     listed,
     percentage,
@@ -116,3 +117,17 @@ def test_a_long_name_keeps_both_ends() -> None:
 )
 def test_of_a_name_as_many_bytes_are_left_as_fit(name: str, start: str) -> None:
     assert start_of_name(name, 8) == start
+
+
+@pytest.mark.parametrize(
+    ("count", "join", "text"),
+    [
+        (0, ", ", ""), (1, ", ", "a"), (2, ", ", "a, b"), (3, ", ", "a, b and 1 more"),
+        (3, "; ", "a; b; and 1 more"), (2, " = ", "a = b"), (4, " = ", "a = b and 2 more"),
+        (1002, ", ", "a, b and 1,000 more"),
+    ],
+)  # fmt: skip
+def test_the_first_of_many_are_named_and_the_others_counted(
+    count: int, join: str, text: str
+) -> None:
+    assert first_of(["a", "b", *"c" * 1000][:count], 2, join) == text

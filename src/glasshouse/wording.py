@@ -25,6 +25,14 @@ def listed(words: Sequence[str], last: str = "and") -> str:
     return f" {last} ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
+def first_of(words: Sequence[str], most: int, join: str = ", ") -> str:
+    """The first words of a list, and how many more there are: "a, b and 3 more"."""
+    if len(words) <= most:
+        return join.join(words)
+    last = "; and" if join == "; " else " and"
+    return f"{join.join(words[:most])}{last} {len(words) - most:,} more"
+
+
 def percentage(share: float, digits: int | None = None) -> str:
     """A share in 0..1 as a text: "74 %", "99.8 %", and never "0 %" or "100 %" by rounding.
 

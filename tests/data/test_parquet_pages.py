@@ -360,3 +360,66 @@ def test_truth_values_in_a_list_take_a_byte_each(kind: int) -> None:
     file = io.BytesIO(bytes([0x20 | kind, 1, 2, 99]))
     parquet_pages._value(file, 9, 4, 0)
     assert file.tell() == 3
+
+
+def plain_varint(number: int) -> bytes:
+    """Seven bits at a time, the lowest first; of all but the last, the highest bit is set."""
+    found = bytearray()
+    while number >= 0x80:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
+
+
+class Thrift:
+    """Writes random structures in Thrift's compact protocol, and what is to be read of them."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+
+    def struct(self, depth: int) -> tuple[bytes, dict[int, Any]]:
+        written, expected, number = b"", {}, 0
+        for _ in range(self.chance.randint(0, 6)):
+            step = self.chance.choice([1, 2, 15, 16, 300])
+            number += step
+            kind = self.chance.choice(
+                [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12] if depth else [1, 3, 5, 8]
+            )
+            data, expected[number] = self.value(kind, depth - 1)
+            # A step of up to 15 is in the same byte; after it, the number itself.
+            head = (
+                bytes([step << 4 | kind]) if step < 16 else bytes([kind]) + plain_varint(2 * number)
+            )
+            written += head + data
+        return written + b"\0", expected
+
+    def value(self, kind: int, depth: int) -> tuple[bytes, Any]:
+        if kind in (1, 2):
+            return b"", int(kind == 1)
+        if kind == 3:
+            byte = self.chance.randrange(256)
+            return bytes([byte]), byte
+        if kind in (4, 5, 6):
+            number = self.chance.choice([0, -1, 1, 63, -64, 64, 2**31 - 1, -(2**31), 2**62])
+            return plain_varint(2 * number if number >= 0 else -2 * number - 1), number
+        if kind in (7, 8):
+            data = self.chance.randbytes(
+                8 if kind == 7 else self.chance.choice([0, 1, 127, 128, 300])
+            )
+            return (data if kind == 7 else plain_varint(len(data)) + data), None
+        if kind == 12:
+            return self.struct(depth)
+        count = self.chance.choice([0, 1, 14, 15, 16, 200])
+        of = self.chance.choice([1, 2, 3, 5, 8])
+        # In a list, truth values take a byte each.
+        items = [b"\1" if of < 3 else self.value(of, 0)[0] for _ in range(count)]
+        head = bytes([count << 4 | of]) if count < 15 else bytes([0xF0 | of]) + plain_varint(count)
+        return head + b"".join(items), None
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_headers_are_read_as_they_were_written(seed: int) -> None:
+    written, expected = Thrift(seed).struct(3)
+    file = io.BytesIO(written + b"what follows")
+    assert parquet_pages._struct(file, len(written)) == expected
+    assert file.read() == b"what follows"

@@ -42,7 +42,7 @@ def test_keys_that_do_not_fit_are_named_and_the_net_is_left_alone() -> None:
 
 
 def test_only_the_first_keys_are_listed() -> None:
-    with pytest.raises(ModelError, match=r"missing: 0\.weight, 0\.bias, 1\.weight, and 5 more"):
+    with pytest.raises(ModelError, match=r"missing: 0\.weight, 0\.bias, 1\.weight and 5 more"):
         load_weights(_net(), {}, "file")
 
 

@@ -60,7 +60,7 @@ def test_a_thousand_classes_of_noise_stay_below_the_limit() -> None:
     html = noun_html(images)
     assert len(html) < 200_000 and "and 990 more classes" in html
     classifier = classifier_of(names, 64)
-    assert "class 11, and 988 more" in noun_html(classifier)
+    assert "class 11 and 988 more" in noun_html(classifier)
     assert len(noun_html(evaluate(predict(classifier, images)))) < 20_000
 
 

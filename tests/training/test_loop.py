@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -444,8 +445,11 @@ def test_no_step_reads_from_the_device_until_the_results_are_read(
     assert reads.found and 0 < state.loss_sum < math.inf
 
 
-def test_at_most_eight_images_are_named() -> None:
-    names = [f"image {number}" for number in range(10)]
-    assert loop._shortened(names[:1]) == "image 0"
-    assert loop._shortened(names[:8]) == ", ".join(names[:8])
-    assert loop._shortened(names) == ", ".join(names[:8]) + " and 2 more"
+@pytest.mark.parametrize("count", [8, 9])
+def test_at_most_eight_images_are_named(tiny_splits: Splits, count: int) -> None:
+    batch: Any = SimpleNamespace(positions=np.arange(count))
+    ids = tiny_splits.train.ids
+    more = " and 1 more" if count == 9 else ""
+    assert loop._names_of(batch, setup(tiny_splits, settings())) == (
+        f"The batch had the images {', '.join(ids[:8])}{more}."
+    )

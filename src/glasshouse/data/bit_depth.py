@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from glasshouse.errors import GlasshouseWarning
-from glasshouse.wording import pluralize
+from glasshouse.wording import first_of, pluralize
 
 _BITS_PER_SAMPLE = 258  # a tag of TIFF
 # All values of a file that holds 14 bits or fewer in 16.
@@ -83,10 +83,9 @@ def explain_narrow(count: int) -> str:
 
 def describe_narrow(files: Sequence[tuple[str, str]]) -> str:
     """The same, with the first files by name and values."""
-    shown = "; ".join(f"{name} ({values})" for name, values in files[:_SHOWN])
-    more = f"; and {len(files) - _SHOWN:,} more" if len(files) > _SHOWN else ""
+    shown = first_of([f"{name} ({values})" for name, values in files], _SHOWN, "; ")
     title = f"{pluralize(len(files), 'file')} with few grey levels"
-    return f"{title}: {shown}{more}. {explain_narrow(len(files))}"
+    return f"{title}: {shown}. {explain_narrow(len(files))}"
 
 
 def warn_of_narrow(files: Sequence[tuple[str, str]]) -> None:

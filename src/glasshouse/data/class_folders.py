@@ -10,7 +10,7 @@ import numpy as np
 from glasshouse.data.class_names import list_classes
 from glasshouse.data.file_splits import FileListing, SplitName
 from glasshouse.errors import DataError
-from glasshouse.wording import pluralize, readable_name
+from glasshouse.wording import first_of, pluralize, readable_name
 
 SPLIT_FOLDERS: dict[str, SplitName] = {
     "train": "train",
@@ -266,9 +266,7 @@ def _note(sentence: str, names: list[str]) -> str:
     verb = {"was": "were", "is": "are"}[verb] if len(names) > 1 else verb
     first, _, more = noun.partition(" ")
     counted = f"{pluralize(len(names), first)}{f' {more}' if more else ''}"
-    shown = ", ".join(sorted(names)[:_SHOWN])
-    others = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{counted} {verb}{end}: {shown}{others}."
+    return f"{counted} {verb}{end}: {first_of(sorted(names), _SHOWN)}."
 
 
 def _nothing(root: Path) -> str:

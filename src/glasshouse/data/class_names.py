@@ -14,6 +14,8 @@ from decimal import Decimal
 import numpy as np
 from numpy.typing import NDArray
 
+from glasshouse.wording import first_of
+
 # What programs write where a number or time is missing.
 _MISSING = ("nan", "nat", "<na>", "#n/a")
 # What they write for other values; people also name classes so ("none" for no defect).
@@ -84,10 +86,9 @@ def are_characters(names: Sequence[str]) -> bool:
 
 def describe_similar(groups: Sequence[tuple[str, ...]]) -> str:
     """What to do about groups of similar names, in one or two sentences."""
-    shown = "; ".join(" and ".join(map(repr, group)) for group in groups[:_SHOWN])
-    more = f"; and {len(groups) - _SHOWN} more" if len(groups) > _SHOWN else ""
+    shown = first_of([" and ".join(map(repr, group)) for group in groups], _SHOWN, "; ")
     return (
-        f"{shown}{more} differ in case, spaces, Unicode form or leading zeros only, but are "
+        f"{shown} differ in case, spaces, Unicode form or leading zeros only, but are "
         "different classes. If one class is meant, give it one name."
     )
 
@@ -114,6 +115,5 @@ def _merged(names: dict[str, str]) -> tuple[str, ...]:
     several = [group for group in groups.values() if len(group) > 1]
     if not several:
         return ()
-    shown = "; ".join(" and ".join(map(ascii, group)) for group in several[:_SHOWN])
-    more = f"; and {len(several) - _SHOWN} more" if len(several) > _SHOWN else ""
-    return (f"Labels that differ in white space or notation only are one class: {shown}{more}.",)
+    shown = first_of([" and ".join(map(ascii, group)) for group in several], _SHOWN, "; ")
+    return (f"Labels that differ in white space or notation only are one class: {shown}.",)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.data.targets import class_counts, combinations_of
+from glasshouse.wording import first_of
 
 Level = Literal["error", "warning", "info"]
 
@@ -40,8 +41,7 @@ class Finding:
 
 def names_of(group: tuple[str, ...]) -> str:
     """The first images of a group in words: ``a = b = c = d and 7 more``."""
-    more = len(group) - _NAMED
-    return " = ".join(group[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return first_of(group, _NAMED, " = ")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from glasshouse.data.image_hashes import thumbnails_of
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.data.placeholders import PLACEHOLDER_RULE, placeholders_in
 from glasshouse.errors import require_type
-from glasshouse.wording import percentage, pluralize
+from glasshouse.wording import first_of, percentage, pluralize
 
 # The most frequent class has this many times the images of the rarest.
 _IMBALANCE = 3.0
@@ -342,8 +342,7 @@ def _counts(splits: Splits) -> Iterator[Finding]:
 
 
 def _listed(counts: Mapping[str, int], most: int = 20) -> str:
-    shown = [f"{name}: {count:,}" for name, count in list(counts.items())[:most]]
-    return ", ".join(shown) + (f" and {len(counts) - most} more" if len(counts) > most else "")
+    return first_of([f"{name}: {count:,}" for name, count in counts.items()], most)
 
 
 def _ids(whole: AllImages, chosen: NDArray[np.bool_]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Literal
 from glasshouse.data.class_folders import SPLIT_FOLDERS, is_hidden, is_image_name
 from glasshouse.data.file_splits import SplitName
 from glasshouse.errors import DataError
-from glasshouse.wording import pluralize
+from glasshouse.wording import first_of, pluralize
 
 Layout = Literal["class folders", ".parquet", ".tar"]
 PARQUET: Literal[".parquet"] = ".parquet"
@@ -79,11 +79,10 @@ def as_shards(
     left = [shard.name for shard in found if shard not in used]
     if not left:
         return tuple(used), ()
-    more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
     verb = "was" if len(left) == 1 else "were"
     note = (
         f"{pluralize(len(left), 'file')} that {'is' if len(left) == 1 else 'are'} of no split "
-        f"{verb} left out: {', '.join(left[:_SHOWN])}{more}."
+        f"{verb} left out: {first_of(left, _SHOWN)}."
     )
     return tuple(used), (note,)
 

@@ -26,7 +26,7 @@ from glasshouse.data.table_columns import (
 from glasshouse.data.targets import Targets
 from glasshouse.errors import DataError, UsageError, did_you_mean
 from glasshouse.storage import text_encoding
-from glasshouse.wording import pluralize
+from glasshouse.wording import first_of, pluralize
 
 ENDINGS = (".csv", ".tsv", ".parquet")
 # A Parquet table is read in parts of this many rows; one column of a group of rows, as large as the
@@ -89,10 +89,9 @@ def _require_labels(table: Path, rows: Sequence[TableRow]) -> None:
         return
     if len(bare) == 1:
         raise DataError(f"{table}, row {bare[0].number}, {bare[0].missing}")
-    shown = ", ".join(str(row.number) for row in bare[:_ROWS_NAMED])
-    more = f" and {len(bare) - _ROWS_NAMED:,} more" if len(bare) > _ROWS_NAMED else ""
+    shown = first_of([str(row.number) for row in bare], _ROWS_NAMED)
     raise DataError(
-        f"{table}: {len(bare):,} of {len(rows):,} rows have no label: rows {shown}{more}; row "
+        f"{table}: {len(bare):,} of {len(rows):,} rows have no label: rows {shown}; row "
         f"{bare[0].number}, {bare[0].missing}"
     )
 

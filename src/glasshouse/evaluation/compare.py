@@ -19,6 +19,7 @@ from glasshouse.evaluation.intervals import (
 from glasshouse.evaluation.metrics import hits, losses, predicted_labels, require_valid
 from glasshouse.evaluation.multi_label import require_matrix
 from glasshouse.models.predict import Predictions
+from glasshouse.wording import first_of
 
 
 @dataclass(frozen=True)
@@ -274,5 +275,4 @@ def _sentence(name: str) -> str:
 
 
 def _some(names: Sequence[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return first_of(names, limit)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from glasshouse.wording import first_of
+
 # What is stored instead of NAME, first the factor that has a value per filter or weight.
 _PAIRS = (
     (re.compile(r"^(.*)_g$"), r"\1_v"),
@@ -38,8 +40,7 @@ def with_derived(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tupl
             made.append(name)
     if not made:
         return found, ()
-    more = f" and {len(made) - 3} more" if len(made) > 3 else ""
-    return found, (f"computed from weight norm or pruning: {', '.join(made[:3])}{more}",)
+    return found, (f"computed from weight norm or pruning: {first_of(made, 3)}",)
 
 
 def _belong_together(factor: Tensor, value: Tensor, *, is_mask: bool) -> bool:

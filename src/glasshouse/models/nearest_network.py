@@ -19,6 +19,7 @@ from glasshouse.models.structures import Shape, Structure, count_shapes, nearest
 from glasshouse.models.weight_files import read_weights
 from glasshouse.models.weight_names import without_prefix
 from glasshouse.models.weights import COUNTER
+from glasshouse.wording import first_of
 
 # Below this share of equal shapes, another name would be no help.
 _NEAR = 0.5
@@ -89,10 +90,9 @@ def _by_file_name(names: Iterable[str], file_name: str) -> list[str]:
 def _same_structure(others: list[str]) -> str:
     if not others:
         return ""
-    more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
     verb = "has" if len(others) == 1 else "have"
     return (
-        f" {', '.join(others[:_SHOWN])}{more} {verb} the same tensors, and may differ in "
+        f" {first_of(others, _SHOWN)} {verb} the same tensors, and may differ in "
         "preprocessing, padding or activation: use the name that it was trained under."
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from torch import Tensor
 
 from glasshouse.models.weights import COUNTER
+from glasshouse.wording import first_of
 
 Shape = tuple[int | None, ...]
 _Parts = dict[str, dict[str, Shape]]
@@ -46,8 +47,7 @@ def with_own_names(
         if key == theirs or key.startswith(f"{theirs}.")
     }
     changed = [f"'{theirs}' as '{own}'" for own, theirs in pairs.items() if own != theirs]
-    more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
-    return renamed, f"parts were found by their tensors: {', '.join(changed[:_SHOWN])}{more}"
+    return renamed, f"parts were found by their tensors: {first_of(changed, _SHOWN)}"
 
 
 def _pairs(

@@ -26,6 +26,7 @@ from torch.serialization import MAGIC_NUMBER
 from glasshouse.errors import GlasshouseWarning, ModelError
 from glasshouse.models.sharded_weights import require_whole, shards_of
 from glasshouse.models.weights_folders import why_no_weights
+from glasshouse.wording import first_of
 
 # Keys under which training scripts store the weights in a checkpoint, the usual ones first.
 _WRAPPERS = (
@@ -371,6 +372,4 @@ def _require_stored(weights: Mapping[str, Tensor], path: Path) -> None:
 
 def _some(names: Iterable[str]) -> str:
     """The first names of several, and how many more there are."""
-    known = list(names)
-    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    return ", ".join(known[:_SHOWN]) + more
+    return first_of(list(names), _SHOWN)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from glasshouse.errors import ModelError
+from glasshouse.wording import first_of
 
 
 def without_prefix(
@@ -34,8 +35,7 @@ def without_prefix(
     rest = [key for key in weights if not key.startswith(prefix)]
     notes = [f"'{prefix}' was removed from the names in {source}"]
     if rest:
-        more = f" and {len(rest) - 3} more" if len(rest) > 3 else ""
-        notes.append(f"not under '{prefix}', and left out: {', '.join(rest[:3])}{more}")
+        notes.append(f"not under '{prefix}', and left out: {first_of(rest, 3)}")
     kept = {key[len(prefix) :]: v for key, v in weights.items() if key.startswith(prefix)}
     return kept, tuple(notes)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from glasshouse.errors import ModelError, NotFinite, WrongWeights
 from glasshouse.models.forward import negative_variances
 from glasshouse.models.weight_names import without_prefix
+from glasshouse.wording import first_of
 
 # Many files are older than this counter, which only counts updates of the statistics.
 COUNTER = "num_batches_tracked"
@@ -114,8 +115,7 @@ def _listed(what: str, names: Iterable[str], shown: int = 3) -> list[str]:
     names = list(names)
     if not names:
         return []
-    more = f", and {len(names) - shown} more" if len(names) > shown else ""
-    return [f"{len(names)} {what}: {', '.join(names[:shown])}{more}"]
+    return [f"{len(names)} {what}: {first_of(names, shown)}"]
 
 
 def _shape(tensor: Tensor) -> str:

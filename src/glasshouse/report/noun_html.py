@@ -17,7 +17,7 @@ from glasshouse.models.outputs import UNKNOWN, Predictions
 from glasshouse.models.prediction_sets import prediction_sets, rule_of
 from glasshouse.report.encoding import data_uri, rows_first
 from glasshouse.report.html import render_template
-from glasshouse.wording import level, percentage, pluralize
+from glasshouse.wording import first_of, level, percentage, pluralize
 
 # Enough to see what a class looks like; together at most about 100 kB.
 _CLASSES, _PER_CLASS, _SIDE = 10, 6, 40
@@ -211,8 +211,7 @@ def _channels(values: tuple[float, float, float]) -> str:
 
 
 def _listed(names: tuple[str, ...]) -> str:
-    more = f", and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
-    return f"{len(names)}: {', '.join(names[:_NAMES])}{more}"
+    return f"{len(names)}: {first_of(names, _NAMES)}"
 
 
 def _true_name(predictions: Predictions, row: int) -> str:

@@ -62,6 +62,10 @@ from glasshouse.training.state import (
     is_best,
     using_weights,
 )
+from glasshouse.wording import first_of
+
+# Images in an error.
+_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -357,7 +361,7 @@ def _validate(state: TrainingState, setup: TrainingSetup) -> tuple[float, float]
     loss = _validation_loss(logits, labels, setup, device_of(state.net))
     if not math.isfinite(loss):
         bad = setup.validation.ids[(~logits.isfinite().all(dim=1)).numpy()].tolist()
-        where = f"The answers for {_shortened(bad)} are not finite. " if bad else ""
+        where = f"The answers for {first_of(bad, _NAMED)} are not finite. " if bad else ""
         raise DivergedError(
             f"the validation loss became {loss} after epoch {state.epoch + 1}. {where}"
             "Lower train.lr or set train.gradient_clip=1."
@@ -391,8 +395,5 @@ def _update_average(state: TrainingState, settings: TrainSettings) -> None:
 def _names_of(batch: Batch, setup: TrainingSetup) -> str:
     if setup.batches is not None:
         return "The batch is one of your own."
-    return f"The batch had the images {_shortened(setup.train.ids[batch.positions].tolist())}."
-
-
-def _shortened(ids: list[str]) -> str:
-    return ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
+    ids = setup.train.ids[batch.positions].tolist()
+    return f"The batch had the images {first_of(ids, _NAMED)}."
