@@ -52,7 +52,7 @@ COMMANDS: dict[str, list[str]] = {
     "shortcuts": ["shortcuts", "features", "--images", "20"],
     "groups": ["groups", "features"],
     "lr-find": ["lr-find", "digits", *TRAIN[2:4]],
-    "ladder": ["ladder", "digits", "--epochs", "1", "--seeds", "1", *FAST],
+    "ladder": ["ladder", "digits", "--image-size", "12", "--epochs", "1", "--seeds", "1", *FAST],
     "tune": ["tune", "digits", *SHORT, "--search", "train.lr=1e-3..1e-2:log", "--trials", "2"],
     "folds": ["folds", "photos", *FEATURES, "--folds", "2"],
     "label-errors": ["label-errors", "photos", *FEATURES, "--folds", "2"],

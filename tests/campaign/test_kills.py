@@ -24,7 +24,9 @@ WAYS: dict[str, tuple[list[str], int]] = {
         ["train", "photos", *FEATURES[2:], "--recipe", "transfer-full", "--epochs", "2", *FAST],
         25,
     ),
-    "ladder": (["ladder", "digits", "--epochs", "1", "--seeds", "1", *FAST], 20),
+    "ladder": (
+        ["ladder", "digits", "--image-size", "12", "--epochs", "1", "--seeds", "1", *FAST], 20
+    ),
     "tune": (
         ["tune", "digits", *TRAIN[2:], "--search", "train.lr=1e-4..1e-2:log", "--no-prune",
          "--trials", str(TRIALS)],

@@ -50,10 +50,10 @@ SHORTER = {
     r"--snapshots \d+": "--snapshots 1",
     r"--set data.train_limit=\d+ ": "",
     r"^(train shapes .*)$": r"\1 --set data.train_limit=100",
-    r"^((train|tune|lr-find) photos/(?!.*(image_size|recipe transfer)).*)$": (
+    r"^((train|tune|lr-find) photos/(?!.*(image.size|recipe transfer)).*)$": (
         r"\1 --set data.image_size=32"
     ),
-    r"^ladder digits$": "ladder digits --epochs 1 --seeds 1",
+    r"^(ladder digits --image-size 32)$": r"\1 --epochs 1 --seeds 1 --set data.train_limit=100",
     r"^(train (?!.*(--epochs|--minutes|--recipe transfer|train\.epochs)).*|tune .*)$": (
         r"\1 --epochs 1"
     ),

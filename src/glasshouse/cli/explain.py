@@ -202,7 +202,9 @@ def _explained_at(
 ) -> "Iterator[Explained]":
     """One result after another, so that the maps of many images never fill the memory."""
     if place.on is None:
-        yield from done_with_photos(place, classifier, paths, partial(_each, work), bad, most=1)
+        yield from done_with_photos(
+            place, classifier, paths, partial(_each, work), bad, most=_PIECE
+        )
         return
     for sent in done_with_photos(place, classifier, paths, partial(_sent, work), bad, most=_PIECE):
         yield from sent.put_into(out)

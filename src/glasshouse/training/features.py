@@ -8,7 +8,7 @@ so that an interrupted extraction resumes.
 import hashlib
 import json
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -83,8 +83,6 @@ class Extractor:
 
 # The one that another machine needs this process for.
 _known: dict[str, Extractor] = {}
-# Of arguments of pieces, in the order of the pieces.
-Piecework = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
 
 
 @dataclass(frozen=True)
@@ -174,13 +172,14 @@ def extract(
     flips: bool = False,
     progress: Progress | None = None,
     name: str = "features",
-    piecework: Piecework | None = None,
+    piecework: Callable[..., Iterator[Any]] | None = None,
 ) -> Features:
     """The features of every image, from the cache where possible.
 
     flips: include those of the mirrored images. progress: called with (name, rows done, rows in
-    total). piecework: computes blocks of images elsewhere. Raises StorageError when the cache
-    cannot be written.
+    total). piecework: of `block_elsewhere` and arguments for it, one after another, to what it
+    gives for them; unset: the features are computed here. Raises StorageError when the cache cannot
+    be written.
     """
     key = _images_key(images)
     found = [
@@ -196,7 +195,7 @@ def _cached(
     images: ImageSet,
     key: str,
     reporting: tuple[Progress | None, str],
-    piecework: Piecework | None,
+    piecework: Callable[..., Iterator[Any]] | None,
 ) -> Values:
     whole = cache_folder() / "features" / extractor.key[:32] / f"{key}.npy"
     starts = range(0, len(images), _BLOCK_ROWS)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from glasshouse.errors import DivergedError, NoUsableRate, UsageError
+from glasshouse.errors import DivergedError, ModelError, NoUsableRate, UsageError
 from glasshouse.evaluation.compare import Comparison
 from glasshouse.recipe import load_recipe
 from glasshouse.report.run_report import DISAGREEMENTS, render_comparison
@@ -216,6 +216,15 @@ def test_the_ladder_measures_each_step_against_the_one_before(tmp_path: Path) ->
     assert trained == ["2-augmentation/seed-0", "3-our-best/seed-0"]
     assert again.rows[2].recipe == "small-residual"
     assert again == found
+
+
+def test_images_that_are_too_small_end_a_ladder_at_its_first_step_only(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"larger images\. Small images .* --image-size 32"):
+        climb(request(tmp_path / "none"), overrides=SMALL[1:], seeds=1)
+    first = replace(RUNGS[0], recipe="small-cnn")
+    found = climb(request(tmp_path), overrides=SMALL[1:], seeds=1, rungs=(first, RUNGS[1]))
+    assert [row.verdict for row in found.rows] == ["first", "failed"]
+    assert found.rows[1].problem is not None and "larger images" in found.rows[1].problem
 
 
 def test_the_runs_of_a_ladder_are_known_before_it_is_climbed(tmp_path: Path) -> None:

@@ -82,6 +82,9 @@ RUNGS = (
 )  # fmt: skip
 
 
+_ENLARGE = "Small images are enlarged for the networks of the ladder with --image-size 32"
+
+
 def rung_recipe(rung: Rung, epochs: int, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of a step under a budget; the overrides apply to every step and come last."""
     shares = [f"{key}={share * epochs:g}" for key, share in rung.of_epochs]
@@ -105,7 +108,8 @@ def climb(
     diverges, or whose range test finds no learning rate, is marked as failed and skipped.
 
     on_step: called with the ladder so far after each step. Raises UsageError without seeds or
-    steps, and DivergedError when no step could be trained.
+    steps, ModelError when the network of the first step cannot take the images, and DivergedError
+    when no step could be trained.
     """
     epochs = request.recipe.train.epochs
     if seeds < 1 or not rungs:
@@ -114,7 +118,13 @@ def climb(
     before: _Measured | None = None
     for number, rung in enumerate(rungs, start=1):
         step = replace(request, out=_step_folder(request.out, number, rung))
-        row, before = _step(rung, step, (seeds, overrides), run, before)
+        try:
+            row, before = _step(rung, step, (seeds, overrides), run, before)
+        except ModelError as error:
+            if not rows:
+                # Without its first step, a ladder has nothing to compare the others with.
+                raise ModelError(f"{error}. {_ENLARGE}") from error
+            row = _failed(rung, error)
         rows.append(row)
         if before is not None:
             ladder = Ladder(request.source, epochs, seeds, before.scores.shape[1], tuple(rows))
@@ -172,9 +182,9 @@ def _step(
     step = replace(request, recipe=recipe, resume=True)
     try:
         finished = run_all(seed_requests(step, seeds), run)
-    except ModelError as error:
+    except ModelError:
         if rung.instead is None:
-            return _failed(rung, error), before
+            raise
         # In another folder, because a run cannot be resumed with another recipe.
         other = replace(request, out=request.out.with_name(f"{request.out.name}-{rung.instead}"))
         return _step(replace(rung, recipe=rung.instead, instead=None), other, how, run, before)

@@ -61,9 +61,9 @@ class Explained:
 
     explained_probability: that of the explained class. Where an image may have several labels,
     predicted names all that are predicted, both probabilities are those of the explained label,
-    and an image has a result for each predicted label. sets: its
-    prediction set, where the classifier has them. resemblance: to the images of the classifier's
-    run, where that was asked for.
+    and an image has a result for each predicted label. sets: its prediction set, where the
+    classifier has them. resemblance: to the images of the classifier's run, where that was asked
+    for.
     """
 
     image: str
