@@ -74,10 +74,12 @@ def test_several_labels_from_a_table_to_answers(
     assert {each["class"] for each in answer["labels"]} == {"north-west", "south-east"}
     assert all(0 <= each["probability"] <= 1 for each in answer["labels"])
     out = str(tmp_path / "explained")
-    maps = json.loads(
-        done("explain", run, str(tmp_path / both), "--method", "saliency", "--out", out, "--json")
-    )
+    asked = ("explain", run, str(tmp_path / both), "--method", "saliency", "--out", out)
+    maps = json.loads(done(*asked, "--similar", "--json"))
     assert {each["explained"] for each in maps} == {"north-west", "south-east"}
+    # What the image resembles is said once, and not again for each of its labels.
+    assert [len(each.get("similar", ())) for each in maps] == [5, 0]
+    assert done(*asked, "--similar").count("\n  resembles ") == 5
     assert len({file for each in maps for file in each["files"]}) == 2 * len(maps[0]["files"])
 
 

@@ -189,7 +189,8 @@ def _explained(
     if compare is None:
         return results
     (found,) = compare(image, logits_of(classifier, image, ids=[str(path)]))
-    return [replace(each, resemblance=found) for each in results]
+    # Said once, however many labels of the image are explained.
+    return [replace(results[0], resemblance=found), *results[1:]]
 
 
 def _explained_at(

@@ -22,6 +22,7 @@ from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.schemas import PredictionsDocument
 from glasshouse.serving.service.served_models import ModelSource
 from glasshouse.serving.service.service import service_of
+from glasshouse.storage import read_tensors
 from glasshouse.workflow.use.known_images import features_of, known_images
 from glasshouse.workflow.use.photo_and_run import RunComparison
 from glasshouse.workflow.use.similar_images import similar_images
@@ -77,6 +78,9 @@ def test_features_are_kept_in_half_precision_and_made_again_for_other_weights(
     path = run / runs.TRAINING_FEATURES
     assert first.features.dtype == np.float16
     assert path.stat().st_size < 3 * first.features.nbytes + 60_000
+    kept, _ = read_tensors(path)
+    assert kept["features"].dtype == torch.float16
+    np.testing.assert_array_equal(kept["features"].numpy(), first.features)
     where = "glasshouse.workflow.use.known_images._computed"
     monkeypatch.setattr(where, lambda *_: pytest.fail("computed again"))
     np.testing.assert_array_equal(known_images(run, classifier).features, first.features)

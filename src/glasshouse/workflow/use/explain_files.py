@@ -63,7 +63,7 @@ class Explained:
     predicted names all that are predicted, both probabilities are those of the explained label,
     and an image has a result for each predicted label. sets: its prediction set, where the
     classifier has them. resemblance: to the images of the classifier's run, where that was asked
-    for.
+    for; of several labels of an image, the first has it.
     """
 
     image: str
