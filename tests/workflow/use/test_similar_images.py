@@ -19,7 +19,7 @@ from glasshouse.models.predict import logits_of, logits_of_few
 from glasshouse.runs import folder as runs
 from glasshouse.serving.service import service as serving
 from glasshouse.serving.service.api import create_api
-from glasshouse.serving.service.schemas import PredictionsDocument
+from glasshouse.serving.service.schemas import Explanations, PredictionsDocument
 from glasshouse.serving.service.served_models import ModelSource
 from glasshouse.serving.service.service import service_of
 from glasshouse.storage import read_tensors
@@ -207,8 +207,18 @@ def test_the_service_says_what_predict_says(
         assert found.unknown.is_unknown == expected["unknown"]["is_unknown"]
     usual = call("POST", "/predict", content=EXAMPLE_PHOTO.read_bytes()).json()["predictions"][0]
     assert not {"unknown", "similar"} & {*usual}
-    refused = call("POST", "/predict?similar=true&model=plain", content=path.read_bytes())
-    assert refused.status_code == 422 and "with --similar" in refused.json()["detail"]
+    # The maps' answer has the same, beside a record that its schema knows.
+    explain = "/explain?method=grad-cam&form=values"
+    answer = call("POST", f"{explain}&similar=true", content=path.read_bytes()).json()
+    (explained,) = Explanations.model_validate(answer).explanations
+    assert explained.similar is not None and explained.unknown is not None
+    assert [each.image for each in explained.similar] == [e["image"] for e in expected["similar"]]
+    assert explained.unknown.words == expected["unknown"]["words"]
+    usual = call("POST", explain, content=path.read_bytes()).json()["explanations"][0]
+    assert not {"unknown", "similar"} & {*usual}
+    for asked in ("/predict?similar=true", f"{explain}&similar=true"):
+        refused = call("POST", f"{asked}&model=plain", content=path.read_bytes())
+        assert refused.status_code == 422 and "with --similar" in refused.json()["detail"]
 
 
 def test_predict_names_no_class_for_what_is_unlike_the_training_images(

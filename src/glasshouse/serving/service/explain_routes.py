@@ -19,13 +19,23 @@ from glasshouse.explanation.nouns import Explanation, ExplanationPage
 from glasshouse.explanation.page_sets import sets_of_page
 from glasshouse.explanation.pipeline import MapRequest, explain_each_label
 from glasshouse.explanation.store import explanation_json
-from glasshouse.models.classifier import Classifier
-from glasshouse.models.predict import most_probable, predicted_classes, to_probabilities
+from glasshouse.models.predict import (
+    logits_of,
+    most_probable,
+    predicted_classes,
+    to_probabilities,
+)
 from glasshouse.models.prediction_sets import set_json
 from glasshouse.serving.service.capacity import Slot
-from glasshouse.serving.service.responses import IMAGES_BODY, MODEL_WORDS, PROBLEMS, json_response
+from glasshouse.serving.service.responses import (
+    IMAGES_BODY,
+    MODEL_WORDS,
+    PROBLEMS,
+    SIMILAR_WORDS,
+    json_response,
+)
 from glasshouse.serving.service.schemas import Explanations, Name
-from glasshouse.serving.service.served_models import ServedModel
+from glasshouse.serving.service.served_models import ServedModel, require_comparison
 from glasshouse.serving.service.service import Service, while_awaited
 from glasshouse.serving.service.uploads import Upload, pixels_of, read_uploads
 
@@ -34,11 +44,16 @@ Form = Literal["overlay", "values", "both"]
 
 @dataclass(frozen=True)
 class ExplainQuery:
-    """What is asked about each image; form: how its maps are returned."""
+    """What is asked about each image.
+
+    form: how its maps are returned. similar: whether it is compared with the images of the model's
+    run, which the model can then do.
+    """
 
     model: ServedModel
     maps: MapRequest
     form: Form
+    similar: bool = False
 
 
 def explain_routes(service: Service) -> APIRouter:
@@ -72,15 +87,18 @@ def explain_routes(service: Service) -> APIRouter:
             "overlay"
         ),
         checks: Annotated[bool, Query(description="check whether each map can be trusted")] = False,
+        similar: Annotated[bool, Query(description=SIMILAR_WORDS)] = False,
         model: Annotated[Name | None, Query(description=MODEL_WORDS)] = None,
     ) -> Response:
         served = service.models.find(model)
+        if similar:
+            require_comparison(served)
         require_methods([name for name in method if name != ALL])
         maps = MapRequest(
             methods=tuple(method), target_class=class_name, layer=layer, is_checked=checks
         )
         with service.explain_capacity.enter() as slot:
-            query = ExplainQuery(served, maps, form)
+            query = ExplainQuery(served, maps, form, similar)
             found = await _answers(service, slot, request, query)
         return json_response({"model": served.name, "explanations": found})
 
@@ -99,21 +117,21 @@ async def _answers(
             pixels = await service.reader.submit(
                 partial(pixels_of, upload, classifier.preprocessing, limits)
             )
-            work = partial(explained, classifier, upload, pixels, query)
+            work = partial(explained, upload, pixels, query)
             found.append(await service.explainer.submit(work))
     return found
 
 
-def explained(
-    classifier: Classifier, upload: Upload, pixels: Pixels, query: ExplainQuery
-) -> dict[str, Any]:
+def explained(upload: Upload, pixels: Pixels, query: ExplainQuery) -> dict[str, Any]:
     """The result of one image; raises UsageError for an unknown method, class or layer."""
+    classifier = query.model.classifier
     pages = explain_each_label(classifier, pixels, query.maps)
     page = pages[0]
     return {
         "image": upload.name,
         **_predicted(page),
         **_set_of(page),
+        **(_resembled(query.model, pixels, upload.name) if query.similar else {}),
         "maps": [_map(each, query.form) for page in pages for each in page.explanations],
         **({"warnings": upload.warnings} if upload.warnings else {}),
     }
@@ -138,6 +156,13 @@ def _predicted(page: ExplanationPage) -> dict[str, Any]:
 def _set_of(page: ExplanationPage) -> dict[str, Any]:
     sets = sets_of_page(page)
     return {} if sets is None else {"prediction_set": set_json(sets, 0)}
+
+
+def _resembled(model: ServedModel, pixels: Pixels, name: str) -> dict[str, Any]:
+    """What the image resembles: by the logits that predict it, also where maps have others."""
+    logits = logits_of(model.classifier, pixels[None], ids=[name])
+    (found,) = require_comparison(model).compare(pixels[None], logits)
+    return found.as_json()
 
 
 def _map(explanation: Explanation, form: Form) -> dict[str, Any]:

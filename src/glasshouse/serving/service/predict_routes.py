@@ -13,9 +13,15 @@ from glasshouse.models.conformity import SetMethod, SetRule
 from glasshouse.models.predict import most_probable, predicted_classes
 from glasshouse.models.prediction_sets import SetRequest, prediction_sets, rule_of, set_json
 from glasshouse.serving.service.lean_route import LeanRoute
-from glasshouse.serving.service.problems import Problem
-from glasshouse.serving.service.responses import IMAGES_BODY, MODEL_WORDS, PROBLEMS, json_response
+from glasshouse.serving.service.responses import (
+    IMAGES_BODY,
+    MODEL_WORDS,
+    PROBLEMS,
+    SIMILAR_WORDS,
+    json_response,
+)
 from glasshouse.serving.service.schemas import Name, PredictionsDocument
+from glasshouse.serving.service.served_models import require_comparison
 from glasshouse.serving.service.service import Service, score_images
 from glasshouse.serving.service.uploads import image_work, read_uploads
 
@@ -40,13 +46,7 @@ class PredictOptions(BaseModel):
     class_conditional: Annotated[
         bool, Field(description="the coverage holds for the images of each class")
     ] = False
-    similar: Annotated[
-        bool,
-        Field(
-            description="which training images each image resembles, and whether it is unlike "
-            "all of them; for services started with --similar"
-        ),
-    ] = False
+    similar: Annotated[bool, Field(description=SIMILAR_WORDS)] = False
     model: Annotated[Name | None, Field(description=MODEL_WORDS)] = None
 
 
@@ -66,12 +66,8 @@ def predict_routes(service: Service) -> APIRouter:
         limits, classifier = service.limits, served.classifier
         asked = SetRequest(options.coverage, options.sets, options.class_conditional)
         rule = rule_of(classifier.conformity, classifier.thresholds, asked)
-        if options.similar and served.comparison is None:
-            raise Problem(
-                422, "not-comparable",
-                f"The model {served.name!r} is not compared with the images that it was trained "
-                "on: start the service with --similar, for run folders.",
-            )  # fmt: skip
+        if options.similar:
+            require_comparison(served)
         with service.capacity.enter() as slot:
             uploads = await read_uploads(request, slot, limits)
             preprocessing = classifier.preprocessing

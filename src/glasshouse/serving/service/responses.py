@@ -18,6 +18,10 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     }
 }
 MODEL_WORDS = "name of a model; default: the first of the service"
+SIMILAR_WORDS = (
+    "which training images each image resembles, and whether it is unlike all of them; for "
+    "services started with --similar"
+)
 _BINARY = {"type": "string", "format": "binary"}
 IMAGES_BODY: dict[str, Any] = {
     "requestBody": {

@@ -14,7 +14,7 @@ Datatype = Literal[
 
 
 SETS_WORDS = "left out for a model without prediction sets"
-SIMILAR_WORDS = "with similar=true"
+IF_SIMILAR = "with similar=true"
 # Longer strings are not names, and comparing them with the known names would take long.
 Name = Annotated[str, StringConstraints(max_length=200)]
 
@@ -77,8 +77,8 @@ class Prediction(Document):
     )
     top: list[ClassShare]
     prediction_set: PredictionSet | None = Field(default=None, description=SETS_WORDS)
-    unknown: Unfamiliarity | None = Field(default=None, description=SIMILAR_WORDS)
-    similar: list[SimilarImage] | None = Field(default=None, description=SIMILAR_WORDS)
+    unknown: Unfamiliarity | None = Field(default=None, description=IF_SIMILAR)
+    similar: list[SimilarImage] | None = Field(default=None, description=IF_SIMILAR)
     warnings: list[str] = Field(
         default=[], description="what may make the answer wrong; left out where there is nothing"
     )
@@ -133,6 +133,8 @@ class ExplainedImage(Document):
     )
     predicted: ClassShare
     prediction_set: PredictionSet | None = Field(default=None, description=SETS_WORDS)
+    unknown: Unfamiliarity | None = Field(default=None, description=IF_SIMILAR)
+    similar: list[SimilarImage] | None = Field(default=None, description=IF_SIMILAR)
     maps: list[ExplanationMap]
     warnings: list[str] = Field(
         default=[], description="what may make the answer wrong; left out where there is nothing"

@@ -70,6 +70,17 @@ class ServedModel:
     comparison: "RunComparison | None" = None
 
 
+def require_comparison(model: ServedModel) -> "RunComparison":
+    """How its photos are compared with the images of its run; raises Problem 422."""
+    if model.comparison is None:
+        raise Problem(
+            422, "not-comparable",
+            f"The model {model.name!r} is not compared with the images that it was trained on: "
+            "start the service with --similar, for run folders.",
+        )  # fmt: skip
+    return model.comparison
+
+
 class Models:
     """The models of a service; the first is the one that requests without a name mean.
 
