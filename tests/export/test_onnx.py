@@ -1,4 +1,5 @@
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glasshouse.errors import ModelError, NotFinite
+from glasshouse.errors import GlasshouseWarning, ModelError, NotFinite
 from glasshouse.export.onnx import export_onnx
 from glasshouse.export.parity import check_parity
 from glasshouse.models.classifier import Classifier, Preprocessing
@@ -150,12 +151,61 @@ def test_a_network_that_counts_its_images_takes_any_number_in_its_file(tmp_path:
     assert check_parity(counting, tmp_path / "model.onnx").difference < 1e-6
 
 
-def test_a_file_for_two_images_only_is_refused(tmp_path: Path) -> None:
-    counting = Classifier(
-        _Counting(lambda rows: sum(1 for _ in rows)), Preprocessing(16, 16), ("a", "b")
-    )
-    with pytest.raises(ModelError, match=r"exactly two; use images\.shape\[0\]"):
-        export_onnx(counting, tmp_path / "model.onnx")
+def test_a_network_that_counts_its_images_and_ends_in_a_softmax_takes_any_number(
+    tmp_path: Path,
+) -> None:
+    net = nn.Sequential(_Counting(len), nn.Softmax(1))
+    with pytest.warns(GlasshouseWarning, match="ends in a softmax"):
+        counting = Classifier(net, Preprocessing(16, 16), ("a", "b"))
+    export_onnx(counting, tmp_path / "model.onnx")
+    assert check_parity(counting, tmp_path / "model.onnx").difference < 1e-6
+
+
+class _Told(_Counting):
+    """Counts its images, and asks Python's library for a number that no tracer follows."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs) * float(np.random.default_rng(0).random())
+
+
+class _Random(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return nn.functional.dropout(inputs[:, 0, 0, :2] + 3, 0.5, training=True)
+
+
+class _Doubling(nn.Module):
+    """Doubles its answer where a number of images is so."""
+
+    def __init__(self, is_so: Callable[[int], bool]) -> None:
+        super().__init__()
+        self.is_so, self.last = is_so, nn.Linear(10, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        values: Tensor = self.last(inputs[:, 0, 0, :10])
+        return values * 2 if self.is_so(inputs.shape[0]) else values
+
+
+@pytest.mark.parametrize(
+    ("net", "said"),
+    [
+        (
+            lambda: _Counting(lambda rows: sum(1 for _ in rows)),
+            r"exactly two: use images\.shape\[0\].* in place of a loop .*into them$",
+        ),
+        (lambda: _Told(len), r"exactly two: .*Python code failed: attempted to trace numpy"),
+        (lambda: _Doubling(lambda count: count > 4), "another way for some numbers.*at most 4"),
+        (lambda: _Doubling(lambda count: count == 1), "another way for some.*1 image is another"),
+        (lambda: _Doubling(lambda count: count % 2 == 1), "another way for some numbers of images"),
+        (_Random, "its answers are random.* as dropout that is always on"),
+    ],
+)
+def test_a_file_for_some_numbers_of_images_only_is_refused_with_the_reason(
+    net: Callable[[], nn.Module], said: str, tmp_path: Path
+) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        limited = Classifier(net(), Preprocessing(16, 16), ("a", "b"))
+    with pytest.raises(ModelError, match=said):
+        export_onnx(limited, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 

@@ -12,7 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glasshouse.errors import ModelError, UsageError
@@ -20,11 +22,26 @@ from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.conformity import SetRule
 from glasshouse.models.predict import evaluating, logits_of
 from glasshouse.storage import write_bytes
+from glasshouse.wording import pluralize
 
 IMAGES, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
 _OPSET = 20
 # Of the prediction sets that the metadata describe.
 _COVERAGES = (0.8, 0.9, 0.95, 0.98, 0.99)
+_REFUSED = "this network cannot be exported to ONNX"
+# What holds for this many images holds for any number.
+_MANY = 1_000_000
+# By how much a logit of the file may differ, as a share of the largest, or of 1.
+_ALLOWED = 1e-2
+_PLAIN_NUMBER = (
+    "its forward pass uses the number of images as a plain number, so that the file would take "
+    "exactly two: use images.shape[0] in place of len(images) and int(...), and operations on the "
+    "whole batch in place of a loop over images or a split into them"
+)
+_OTHER_WAY = (
+    "its forward pass takes another way for some numbers of images, which ONNX cannot express: "
+    "compute the same for any number"
+)
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _OPERATION = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
 
@@ -84,6 +101,7 @@ def export_onnx(classifier: Classifier, path: str | Path, *, opset: int | None =
         if _is_for_two(model):
             # The number of images became a constant, as by len(); only bytecode keeps it apart.
             model = _graph(whole, example, opset, by_bytecode=True)
+        _require_any_number(model, whole, example)
     _require_opset(model, opset)
     for key, value in _facts(classifier).items():
         entry = model.metadata_props.add()
@@ -93,7 +111,7 @@ def export_onnx(classifier: Classifier, path: str | Path, *, opset: int | None =
         content = model.SerializeToString()
     # The exporter wrote what ONNX does not allow, or more than the 2 GiB of one file.
     except Exception as error:
-        raise ModelError(f"this network cannot be exported to ONNX: {_reason(error)}") from error
+        raise ModelError(f"{_REFUSED}: {_reason(error)}") from error
     write_bytes(path, content)
 
 
@@ -118,20 +136,67 @@ def _graph(
             dynamic_shapes=None if by_bytecode else shapes,
         )
     except Exception as error:
-        reason = (
-            "its forward pass uses the number of images as a plain number, so that the file would "
-            "take exactly two; use images.shape[0] in place of len(images) and int(...)"
-            if by_bytecode
-            else _reason(error)
-        )
-        raise ModelError(f"this network cannot be exported to ONNX: {reason}") from error
+        reason = _bytecode_reason(error) if by_bytecode else _reason(error)
+        raise ModelError(f"{_REFUSED}: {reason}") from error
     assert program is not None
+    most = _most_images(program.exported_program)
+    if most is not None:
+        raise ModelError(f"{_REFUSED}: {_OTHER_WAY} (the file would hold for at most {most})")
     return program.model_proto
+
+
+def _most_images(program: Any) -> int | None:
+    """The largest number of images that a graph holds for; None if there is none, or just one."""
+    ranges = getattr(program, "range_constraints", {}).values()
+    limits = [each.upper for each in ranges if each.lower <= 2 <= each.upper]
+    found = [int(limit) for limit in limits if limit < _MANY]
+    return min(found, default=None)
 
 
 def _is_for_two(model: Any) -> bool:
     """Whether a model takes just as many images as the exporter was given."""
     return not model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+
+
+def _require_any_number(model: Any, whole: nn.Module, example: Tensor) -> None:
+    """Raise ModelError for a file that answers one image, or three, otherwise than the network.
+
+    A condition on the number of images is decided for the example's two, and no longer seen.
+    """
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+    # Whether this runtime can run the file at all is a question of its own.
+    except Exception:
+        return
+    random = np.random.default_rng(0)
+    for count in (1, 3):
+        images = random.integers(0, 256, (count, *example.shape[1:]), dtype=np.uint8)
+        with torch.no_grad():
+            expected = whole(torch.from_numpy(images))[0].numpy()
+        try:
+            (found,) = session.run([LOGITS], {IMAGES: images})
+        except Exception as error:
+            raise ModelError(f"{_REFUSED}: {_OTHER_WAY} ({_reason(error)})") from error
+        if not _are_alike(found, expected):
+            with torch.no_grad():
+                again = whole(torch.from_numpy(images))[0].numpy()
+            raise ModelError(
+                f"{_REFUSED}: {_OTHER_WAY} (the file's answer for {pluralize(count, 'image')} is "
+                "another one)"
+                if _are_alike(again, expected)
+                else f"{_REFUSED}: its answers are random, so that no file answers as it does: "
+                "leave out what draws random numbers, as dropout that is always on"
+            )
+
+
+def _are_alike(found: NDArray[Any], expected: NDArray[Any]) -> bool:
+    allowed = _ALLOWED * max(1.0, float(np.abs(expected).max()))
+    # NaN is like nothing.
+    return bool(np.abs(found - expected).max() <= allowed)
 
 
 def require_extra() -> None:
@@ -209,6 +274,18 @@ def _reason(error: Exception) -> str:
     inner: BaseException = error
     while inner.__cause__ is not None:
         inner = inner.__cause__
+    return _said(inner)
+
+
+def _bytecode_reason(error: Exception) -> str:
+    """Why following the bytecode did not keep the number of images apart either."""
+    words = str(error)
+    if "Constraints violated" not in words:
+        return f"{_PLAIN_NUMBER} (following its Python code failed: {_reason(error)})"
+    return _PLAIN_NUMBER if "specialized it to be a constant" in words else _OTHER_WAY
+
+
+def _said(inner: BaseException) -> str:
     lines = [line.strip() for line in _ANSI.sub("", str(inner)).splitlines() if line.strip()]
     first = (lines[0] if lines else type(inner).__name__).rstrip(".")
     if "data-dependent" in first:

@@ -339,7 +339,9 @@ class _ReadNet(nn.Module):
         if reading.activation is None:
             answer: Any = call(taken)
         else:
-            with LeavingOff(reading.activation) as without:
+            # Apart from the context, of which torch.export knows nothing.
+            without = LeavingOff(reading.activation)
+            with without:
                 answer = call(taken)
             without.require_found()
         values = logits_at(answer, reading.place, inputs.shape[0])
