@@ -26,7 +26,12 @@ from glasshouse.explanation.graph.map_layout import MapLayout, candidates
 from glasshouse.explanation.graph.region_test import RegionTest, _regions
 from glasshouse.explanation.inputs import as_batch, as_positions, require_count
 from glasshouse.explanation.label_mistakes import explain_label_mistakes
-from glasshouse.explanation.maps.rollout import attention_rollout, gradient_rollout, read_tokens
+from glasshouse.explanation.maps.rollout import (
+    attention_rollout,
+    gradient_rollout,
+    read_tokens,
+    relevance,
+)
 from glasshouse.explanation.maps.saliency import integrated_gradients, occlusion, smooth_grad
 from glasshouse.explanation.methods import (
     ALL_METHODS,
@@ -170,7 +175,7 @@ def test_rollouts_are_products_written_out() -> None:
             shares = read[image].numpy()
             found = attention_rollout(layers, read)[image]
             np.testing.assert_allclose(found, shares @ flow, rtol=1e-4)
-            gradient = gradient_rollout(layers, slopes[: len(layers)], read)[image]
+            gradient = gradient_rollout(map(relevance, layers, slopes), read)[image]
             np.testing.assert_allclose(gradient, shares @ (chefer - own), rtol=1e-4, atol=1e-6)
 
 
@@ -178,7 +183,9 @@ def test_a_rollout_of_one_layer_is_half_its_weights() -> None:
     weights, read = [torch.full((1, 2, 3, 3), 1 / 3)], torch.tensor([[0.0, 1.0, 0.0]])
     assert attention_rollout(weights, read)[0].tolist() == pytest.approx([1 / 6, 2 / 3, 1 / 6])
     slopes = [torch.tensor([3.0, -3.0, 6.0]).expand(1, 2, 3, 3)]
-    assert gradient_rollout(weights, slopes, read)[0].tolist() == pytest.approx([1, 0, 2])
+    assert gradient_rollout(map(relevance, weights, slopes), read)[0].tolist() == pytest.approx(
+        [1, 0, 2]
+    )
 
 
 class TwoUses(nn.Module):

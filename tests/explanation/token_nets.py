@@ -58,6 +58,7 @@ class TokenNet(nn.Module):
         after: int = 0,
         is_fused: bool = True,
         order: Tensor | None = None,
+        depth: int = 2,
     ) -> None:
         super().__init__()
         width = 16
@@ -65,7 +66,7 @@ class TokenNet(nn.Module):
         self.before = nn.Parameter(torch.randn(1, before, width))
         self.after = nn.Parameter(torch.randn(1, after, width))
         self.place = nn.Parameter(torch.randn(1, PATCHES**2 + before + after, width) * 0.02)
-        self.blocks = nn.Sequential(*(TokenBlock(width, is_fused=is_fused) for _ in range(2)))
+        self.blocks = nn.Sequential(*(TokenBlock(width, is_fused=is_fused) for _ in range(depth)))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 5)
         self.order = order
 

@@ -1,6 +1,7 @@
 """Maps from the attention layers of a recorded forward pass."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from torch import Tensor
 
@@ -8,7 +9,12 @@ from glasshouse.errors import ModelError
 from glasshouse.explanation.graph.attention import Attention, are_consecutive, attention_layers
 from glasshouse.explanation.graph.map_layout import Layouts, MapLayout
 from glasshouse.explanation.graph.recording import Recording, full, gradients
-from glasshouse.explanation.maps.rollout import attention_rollout, gradient_rollout, read_tokens
+from glasshouse.explanation.maps.rollout import (
+    attention_rollout,
+    gradient_rollout,
+    read_tokens,
+    relevance,
+)
 
 _INSTEAD = "use grad-cam, occlusion or integrated-gradients"
 
@@ -20,23 +26,58 @@ def rollout_map(name: str, recording: Recording, layouts: Layouts, selector: Ten
     defined for.
     """
     layers = require_rollout(recording)
-    layout = _token_layout(recording, layouts, layers[0].weights.shape[-1])
-    found = gradients(recording, selector, [layer.edge for layer in layers])
-    weights = [full(layer.weights) for layer in layers]
-    read = read_tokens(layers[-1].gradient(found[-1]))
+    layout = _token_layout(recording, layouts, layers[0].shape[-1])
+    last = layers[-1]
     if name == "attention-rollout":
-        tokens = attention_rollout(weights, read)
+        (found,) = gradients(recording, selector, [last.edge])
+        read = read_tokens(last.gradient(found))
+        tokens = attention_rollout((full(layer.weights()) for layer in layers), read)
     else:
-        slopes = [layer.gradient(each) for layer, each in zip(layers, found, strict=True)]
-        tokens = gradient_rollout(weights, [full(each) for each in slopes], read)
+        read, relevances = _relevances(recording, selector, layers)
+        tokens = gradient_rollout(relevances, read)
     return layout.fold(tokens[..., None])[:, 0]
+
+
+def _relevances(
+    recording: Recording, selector: Tensor, layers: Sequence[Attention]
+) -> tuple[Tensor, list[Tensor]]:
+    """The tokens that the head reads, and each layer's relevance.
+
+    Of weights and gradients, which have an axis of heads, one layer's are kept at a time: each is
+    used on the way of the backward pass, which meets the last layer first.
+    """
+    found: dict[int, Tensor] = {}
+    read: list[Tensor] = []
+
+    def use(number: int, at_edge: Tensor | None) -> None:
+        if at_edge is not None:
+            layer = layers[number]
+            slope = full(layer.gradient(full(at_edge)))
+            if layer is layers[-1]:
+                read.append(read_tokens(slope))
+            found[number] = relevance(full(layer.weights()), slope)
+
+    def user(number: int) -> Callable[[tuple[Tensor | None, ...]], None]:
+        return lambda given: use(number, given[0])
+
+    with ExitStack() as stack:
+        for number, layer in list(enumerate(layers))[1:]:
+            stack.callback(layer.edge.node.register_prehook(user(number)).remove)
+        (first,) = gradients(recording, selector, [layers[0].edge])
+    use(0, first)
+    if len(found) < len(layers):
+        raise ModelError(
+            "a rollout needs attention layers that the class score has a gradient at, but part of "
+            f"this network detaches values: {_INSTEAD}"
+        )
+    return read[0], [found[number] for number in range(len(layers))]
 
 
 def allows_rollout(recording: Recording, layouts: Layouts) -> bool:
     """Whether the network has attention that a rollout is defined for."""
     try:
         layers = require_rollout(recording)
-        _token_layout(recording, layouts, layers[0].weights.shape[-1])
+        _token_layout(recording, layouts, layers[0].shape[-1])
     except ModelError:
         return False
     return True
@@ -45,7 +86,7 @@ def allows_rollout(recording: Recording, layouts: Layouts) -> bool:
 def rollout_note(recording: Recording) -> str:
     """What a rollout was made from."""
     layers = require_rollout(recording)
-    return f"From {len(layers)} attention layers over {layers[0].weights.shape[-1]} tokens."
+    return f"From {len(layers)} attention layers over {layers[0].shape[-1]} tokens."
 
 
 def require_rollout(recording: Recording) -> tuple[Attention, ...]:
@@ -56,7 +97,7 @@ def require_rollout(recording: Recording) -> tuple[Attention, ...]:
             "a rollout needs attention layers (a softmax over tokens, or "
             f"scaled_dot_product_attention), but this network has none: {_INSTEAD}"
         )
-    shapes = [tuple(layer.weights.shape) for layer in layers]
+    shapes = [layer.shape for layer in layers]
     if not _are_over_same_tokens(shapes, len(recording.logits)):
         sizes = dict.fromkeys("x".join(map(str, shape[-2:])) for shape in shapes)
         raise ModelError(

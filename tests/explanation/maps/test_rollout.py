@@ -1,16 +1,23 @@
 import copy
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from glasshouse.errors import ModelError
 from glasshouse.explanation.explain import explain_page
-from glasshouse.explanation.graph.attention import attention_layers, last_attention
+from glasshouse.explanation.graph.attention import Attention, attention_layers, last_attention
 from glasshouse.explanation.graph.recording import record
 from glasshouse.explanation.inputs import as_inputs
-from glasshouse.explanation.maps.rollout import attention_rollout, gradient_rollout, read_tokens
+from glasshouse.explanation.maps.rollout import (
+    attention_rollout,
+    gradient_rollout,
+    read_tokens,
+    relevance,
+)
 from glasshouse.explanation.methods import ROLLOUTS, ExplainSettings
 from glasshouse.explanation.pipeline import MapRequest, explain_image, sheet_methods
 from glasshouse.models.classifier import Classifier, Preprocessing
@@ -52,10 +59,10 @@ def test_the_weights_of_fused_attention_are_those_of_separate_operations() -> No
     layers = attention_layers(recording.logits)
     assert len(layers) == 2 and all(layer.is_plain for layer in layers)
     score = recording.logits[[0, 1], [0, 1]].sum()
-    found = torch.autograd.grad(score, [layer.edge for layer in layers])
+    found = torch.autograd.grad(score, [layer.edge for layer in layers], retain_graph=True)
     for layer, each, weight, slope in zip(layers, found, weights, slopes, strict=True):
-        assert layer.values is not None  # it is fused
-        assert relative(layer.weights, weight.detach()) < 1e-5
+        assert layer.edge.node.name().startswith("ScaledDotProduct")
+        assert relative(layer.weights(), weight.detach()) < 1e-5
         assert relative(layer.gradient(each), slope) < 1e-4
 
 
@@ -126,8 +133,42 @@ def test_the_rows_of_attention_rollout_sum_to_one() -> None:
     for each in weights[1:]:
         own = own + each.mean(1) @ own
     expected = (pooling.mean(1) @ own)[:, 0]
-    found = gradient_rollout([*weights, pooling], slopes, torch.ones(2, 1))
+    found = gradient_rollout(map(relevance, [*weights, pooling], slopes), torch.ones(2, 1))
     assert torch.allclose(found, expected, rtol=1e-5)
+
+
+class GroupedHeads(nn.Module):
+    """Four heads of queries, of which two share their keys and values."""
+
+    def __init__(self, *, is_fused: bool) -> None:
+        super().__init__()
+        self.embed, self.head, self.is_fused = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 5), is_fused
+        self.keys, self.values = nn.Linear(16, 8), nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.embed(x).flatten(2).transpose(1, 2)
+        query, key, value = (
+            each.view(len(x), -1, each.shape[-1] // 4, 4).transpose(1, 2)
+            for each in (tokens, self.keys(tokens), self.values(tokens))
+        )
+        if self.is_fused:
+            found = functional.scaled_dot_product_attention(query, key, value, enable_gqa=True)
+        else:
+            key, value = (each.repeat_interleave(2, 1) for each in (key, value))
+            found = (query @ key.transpose(-2, -1) / 2).softmax(-1) @ value
+        logits: Tensor = self.head((found.transpose(1, 2).flatten(2) + tokens).mean(1))
+        return logits
+
+
+def test_heads_that_share_keys_and_values_have_the_rollouts_of_separate_ones() -> None:
+    fused, separate = (
+        explain_page(
+            classifier_for(seeded(GroupedHeads, is_fused=each)), images(), methods=ROLLOUTS
+        )
+        for each in (True, False)
+    )
+    for one, other in zip(fused.explanations, separate.explanations, strict=True):
+        assert relative(one.maps, torch.from_numpy(other.maps)) < 1e-5
 
 
 def test_the_tokens_that_the_head_reads_share_equally() -> None:
@@ -225,3 +266,22 @@ def test_a_softmax_along_another_axis_mixes_tokens_but_has_no_rollout() -> None:
     assert last_attention(logits) is not None
     (layer,) = attention_layers(logits)
     assert not layer.is_plain
+
+
+def test_a_rollout_keeps_the_weights_of_one_layer_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole: list[weakref.ref[Tensor]] = []
+    kept: list[int] = []
+    original = Attention.weights
+
+    def watched(self: Attention) -> Tensor:
+        kept.append(sum(each() is not None for each in whole))
+        weights = original(self).clone()
+        whole.append(weakref.ref(weights))
+        return weights
+
+    monkeypatch.setattr(Attention, "weights", watched)
+    explain_page(classifier_for(seeded(TokenNet, depth=5)), images(), methods=ROLLOUTS)
+    # Those of the layer before may live until they are replaced.
+    assert len(kept) == 10 and max(kept) <= 1

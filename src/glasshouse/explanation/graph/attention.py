@@ -26,22 +26,26 @@ _ALLOWED_ERROR = 1e-3
 
 @dataclass(frozen=True)
 class Attention:
-    """The weights ``(n, heads, queries, keys)`` of one attention layer.
+    """One attention layer, whose weights have the shape ``(n, heads, queries, keys)``.
 
     edge: where a gradient is found that `gradient` turns into that of the weights. is_plain:
     whether the weights of each query sum to 1 over the keys, and multiply the values as they are.
     """
 
-    weights: Tensor
+    shape: tuple[int, ...]
     edge: GradientEdge
     is_plain: bool
-    values: Tensor | None = None
+
+    def weights(self) -> Tensor:
+        """Its weights; those of a fused attention are computed again, as many are gigabytes."""
+        return _weights(self.edge.node, self.shape[0])
 
     def gradient(self, at_edge: Tensor) -> Tensor:
         """The gradient of the weights, of their own shape."""
-        if self.values is None:
-            return at_edge.reshape(self.weights.shape)
-        return full(at_edge) @ full(self.values).transpose(-2, -1)
+        node: Any = self.edge.node
+        if not _is_fused(node):
+            return at_edge.reshape(self.shape)
+        return full(at_edge) @ full(_of_each_head(node, node._saved_value)).transpose(-2, -1)
 
 
 def last_attention(logits: Tensor) -> Node | None:
@@ -63,16 +67,25 @@ def are_consecutive(layers: tuple[Attention, ...]) -> bool:
 
 
 def _read(node: Any, count: int, users: Mapping[Node, list[Node]]) -> Attention:
-    edge = GradientEdge(node, 0)
-    if not node.name().startswith(_FUSED):
-        weights = node._saved_result.detach()
+    weights, edge = _weights(node, count), GradientEdge(node, 0)
+    if not _is_fused(node):
+        is_plain = _is_over_keys(node) and _multiplies_values(node, users)
+        return Attention(tuple(weights.shape), edge, is_plain)
+    values = _of_each_head(node, node._saved_value)
+    error = (weights @ full(values) - node._saved_output.detach()).abs().max()
+    allowed = max(_ALLOWED_ERROR, 4 * torch.finfo(values.dtype).eps)
+    is_same = bool(error <= allowed * node._saved_output.abs().max())
+    return Attention(tuple(weights.shape), edge, is_same)
+
+
+def _weights(node: Any, count: int) -> Tensor:
+    if not _is_fused(node):
+        weights: Tensor = node._saved_result.detach()
         # Some implementations make one axis of images and heads.
         if weights.ndim == 3 and len(weights) % count == 0:
             weights = weights.view(count, -1, *weights.shape[1:])
-        return Attention(weights, edge, _is_over_keys(node) and _multiplies_values(node, users))
-    query, key, values = (
-        each.detach() for each in (node._saved_query, node._saved_key, node._saved_value)
-    )
+        return weights
+    query, key = node._saved_query.detach(), _of_each_head(node, node._saved_key)
     scale = node._saved_scale or query.shape[-1] ** -0.5
     # Half precisions compute the weights in float32, and round the output.
     scores = full(query) @ full(key).transpose(-2, -1) * scale
@@ -83,11 +96,19 @@ def _read(node: Any, count: int, users: Mapping[Node, list[Node]]) -> Attention:
         )
     if node._saved_is_causal:
         scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -torch.inf)
-    weights = scores.softmax(-1)
-    error = (weights @ full(values) - node._saved_output.detach()).abs().max()
-    allowed = max(_ALLOWED_ERROR, 4 * torch.finfo(values.dtype).eps)
-    is_same = bool(error <= allowed * node._saved_output.abs().max())
-    return Attention(weights, edge, is_same, values)
+    found: Tensor = scores.softmax(-1)
+    return found
+
+
+def _of_each_head(node: Any, shared: Tensor) -> Tensor:
+    """The keys or values of each head of the queries; several heads may share theirs."""
+    times = node._saved_query.shape[-3] // shared.shape[-3]
+    shared = shared.detach()
+    return shared if times == 1 else shared.repeat_interleave(times, -3)
+
+
+def _is_fused(node: Node) -> bool:
+    return node.name().startswith(_FUSED)
 
 
 def _multiplies_values(node: Node, users: Mapping[Node, list[Node]]) -> bool:

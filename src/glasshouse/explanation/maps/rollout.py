@@ -1,44 +1,50 @@
 """Attention rollout: how much of each token reaches the tokens that the head reads.
 
-``weights`` and ``gradients`` hold one tensor ``(n, heads, queries, keys)`` per attention layer, in
-order. All layers have as many queries as keys; only the last, which may gather the answer with
-queries of its own, can have others. ``read`` ``(n, queries)`` sums to 1 over the tokens that the
-head reads. Results are ``(n, tokens)`` and not negative.
+Weights and gradients are ``(n, heads, queries, keys)``, of one attention layer after another; only
+one layer's are needed at a time. All layers have as many queries as keys; only the last, which may
+gather the answer with queries of its own, can have others. ``read`` ``(n, queries)`` sums to 1 over
+the tokens that the head reads. Results are ``(n, tokens)`` and not negative.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 
-def attention_rollout(weights: Sequence[Tensor], read: Tensor) -> Tensor:
+def attention_rollout(weights: Iterable[Tensor], read: Tensor) -> Tensor:
     """The product of the layers' mean weights, each halved for the skip connection around it.
 
     Independent of the class (Abnar and Zuidema 2020).
     """
-    flow = _identity(weights[0])
+    flow = None
     for layer in weights:
+        flow = _identity(layer) if flow is None else flow
         mean = layer.mean(1)
         is_square = mean.shape[1] == mean.shape[2]
         flow = ((mean + _identity(layer)) / 2 if is_square else mean) @ flow
     return torch.einsum("nq,nqk->nk", read, flow)
 
 
-def gradient_rollout(
-    weights: Sequence[Tensor], gradients: Sequence[Tensor], read: Tensor
-) -> Tensor:
-    """Relevance by rules 5 and 6 of Chefer, Gur and Wolf (ICCV 2021), without each token's own.
+def relevance(weights: Tensor, gradient: Tensor) -> Tensor:
+    """How a layer counts in `gradient_rollout`, ``(n, queries, keys)``.
 
-    A layer counts with the mean over its heads of the positive part of weight times gradient.
+    The mean over its heads of the positive part of weight times gradient.
     """
-    flow = own = _identity(weights[0])
-    for layer, gradient in zip(weights, gradients, strict=True):
-        relevance = (layer * gradient).clamp(min=0).mean(1)
-        if relevance.shape[1] == relevance.shape[2]:
-            flow = flow + relevance @ flow
+    return (weights * gradient).clamp(min=0).mean(1)
+
+
+def gradient_rollout(relevances: Iterable[Tensor], read: Tensor) -> Tensor:
+    """Relevance by rules 5 and 6 of Chefer, Gur and Wolf (ICCV 2021), without each token's own."""
+    flow = own = None
+    for layer in relevances:
+        if flow is None or own is None:
+            flow = own = _identity(layer)
+        if layer.shape[1] == layer.shape[2]:
+            flow = flow + layer @ flow
         else:
-            flow, own = relevance @ flow, torch.zeros_like(relevance)
+            flow, own = layer @ flow, torch.zeros_like(layer)
+    assert flow is not None and own is not None
     return torch.einsum("nq,nqk->nk", read, flow - own)
 
 
