@@ -10,6 +10,7 @@ from glasshouse.wording import (
     first_of,
     level,
     listed,
+    p_words,
     percentage,
     pluralize,
     readable_name,
@@ -34,6 +35,10 @@ from glasshouse.wording import (
 )
 def test_durations_are_rounded_to_what_one_reads(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_a_p_value_is_never_zero() -> None:
+    assert [p_words(p) for p in (0.0004, 0.001, 0.25)] == ["p < 0.001", "p = 0.001", "p = 0.250"]
 
 
 def test_a_count_agrees_with_its_noun() -> None:

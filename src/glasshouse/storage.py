@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,12 +161,29 @@ def read_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
 
     Raises StorageError when it is missing or damaged.
     """
+    with _opened_tensors(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+        return tensors, _metadata_of(file)
+
+
+def read_tensor_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a safetensors file, without its tensors; raises as `read_tensors` does."""
+    with _opened_tensors(path) as file:
+        return _metadata_of(file)
+
+
+def _metadata_of(file: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+    return found
+
+
+@contextlib.contextmanager
+def _opened_tensors(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-            return tensors, json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+            yield file
     except FileNotFoundError as error:
         raise StorageError(f"{path} does not exist") from error
     except (SafetensorError, OSError, ValueError, MemoryError) as error:

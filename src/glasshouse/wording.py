@@ -48,6 +48,11 @@ def percentage(share: float, digits: int | None = None) -> str:
     return f"{100 * share:.{0 if is_whole else 1}f} %"
 
 
+def p_words(p: float) -> str:
+    """A p-value as a text: "p = 0.030", "p < 0.001"."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def level(share: float) -> str:
     """A share that somebody chose, with the digits that it was given with: "95 %", "97.5 %"."""
     return f"{100 * share:.4g} %"

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from nicegui import ui
+from nicegui.element import Element
 from nicegui.testing import User
 
 from glasshouse.errors import UsageError
 from glasshouse.runs import folder as runs
 from glasshouse.runs.background import Launch
 from glasshouse.serving import teaching
+from glasshouse.serving.pages.parts import text
 from glasshouse.serving.pages.teach import class_cards, lesson_panel, trial_panel
 from glasshouse.serving.pages.teach.lesson_panel import LessonPanel
 from glasshouse.serving.pages.teach.trial_panel import TrialPanel
@@ -27,6 +29,7 @@ from glasshouse.serving.taught_sets import (
 from glasshouse.serving.teaching import launch_of_set, runs_of_set, step_of
 from glasshouse.serving.workbench import Workbench
 from tests.serving.conftest import act, elements, outline, until, upload, visit
+from tests.serving.made_up import made_up_answer
 from tests.serving.test_taught_sets import png
 from tests.serving.test_teach_page import write_set
 
@@ -269,8 +272,16 @@ def trial(user: User, workbench: Workbench) -> TrialPanel:
 
 
 def test_a_photo_is_tried(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = PhotoResult({"cat": 0.25, "dog": 0.75}, "key", 3, "Grad-CAM")
+    answer = made_up_answer()
+    result = PhotoResult({"cat": 0.25, "dog": 0.75}, answer, "key", 3, "Grad-CAM")
     monkeypatch.setattr(trial_panel, "_photo_result", lambda *_: result)
+
+    async def compare(_: object, compared: object, place: Element) -> None:
+        assert compared is answer
+        with place:
+            text("It resembles a cat.")
+
+    monkeypatch.setattr(trial_panel, "show_resemblance", compare)
 
     async def story(user: User) -> None:
         await user.open("/")
@@ -290,8 +301,10 @@ def test_a_photo_is_tried(workbench: Workbench, monkeypatch: pytest.MonkeyPatch)
             "./explain/answers/key/map/3", "Grad-CAM: what speaks for it",
         ]  # fmt: skip
         assert "explain?model=pets-1&photo=" in outline(panel._more)[-1]
+        await until(lambda: outline(panel._near) == ["It resembles a cat."])
         await upload(drop, ("b.png", b"no image"))
         await until(lambda: panel._problem.text)
+        assert outline(panel._near) == []
         assert "b.png" in panel._problem.text and not panel._bars
 
     visit(workbench, story)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from glasshouse.cli.options import DataDir, Json, Offline, Reread, print_json
-from glasshouse.wording import percentage, pluralize
+from glasshouse.wording import p_words, percentage, pluralize
 
 if TYPE_CHECKING:
     from glasshouse.evaluation.compare import Comparison, Disagreement
@@ -161,10 +161,7 @@ def _label_lines(comparison: "LabelComparison") -> Iterator[str]:
         f"{only[0]:,}; only in {names[1]}: {only[1]:,}; in neither: "
         f"{comparison.both_wrong_count:,}"
     )
-    p, adjusted = (
-        "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-        for value in (comparison.p, comparison.p_adjusted)
-    )
+    p, adjusted = p_words(comparison.p), p_words(comparison.p_adjusted)
     yield f"test of no difference: {p}; Holm-adjusted: {adjusted}"
     yield ""
     yield from _label_table(comparison)

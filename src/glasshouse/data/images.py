@@ -1,6 +1,6 @@
 """The central type of this package: decoded images of one size, with labels and class names."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -220,6 +220,13 @@ def take(images: ImageSet, positions: NDArray[np.int64] | Sequence[int] | slice)
         masks=masks,
         sizes=sizes,
     )
+
+
+def images_by_id(images: ImageSet, ids: Iterable[str]) -> dict[str, NDArray[np.uint8]]:
+    """The images ``(3, h, w)`` with these ids, copied into memory; those that there are."""
+    wanted = set(ids)
+    rows = (row for row, name in enumerate(images.ids.tolist()) if name in wanted)
+    return {str(images.ids[row]): np.array(images.pixels[row]) for row in rows}
 
 
 def _require_valid(images: ImageSet) -> None:

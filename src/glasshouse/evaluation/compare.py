@@ -19,7 +19,7 @@ from glasshouse.evaluation.intervals import (
 from glasshouse.evaluation.metrics import hits, losses, predicted_labels, require_valid
 from glasshouse.evaluation.multi_label import require_matrix
 from glasshouse.models.predict import Predictions
-from glasshouse.wording import first_of
+from glasshouse.wording import first_of, p_words
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _verdict(comparison: Comparison) -> str:
     low, high = 100 * comparison.difference.low, 100 * comparison.difference.high
     points = 100 * comparison.difference.value
     images = f"{comparison.image_count:,} images"
-    p = "p < 0.001" if comparison.p_adjusted < 0.001 else f"p = {comparison.p_adjusted:.3f}"
+    p = p_words(comparison.p_adjusted)
     if not comparison.only_first_right and not comparison.only_second_right:
         return f"No difference: both classify the same of {images} correctly."
     # The p-value alone decides, so that the verdict cannot contradict the test shown next to it.

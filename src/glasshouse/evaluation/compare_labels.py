@@ -15,6 +15,7 @@ from glasshouse.evaluation.image_scores import image_scores, label_scores
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.evaluation.over_seeds import paired_gain
 from glasshouse.models.predict import Predictions
+from glasshouse.wording import p_words
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +63,7 @@ class LabelComparison:
     @property
     def verdict(self) -> str:
         """Which one is better, in a sentence; the p-value alone decides."""
-        p = "p < 0.001" if self.p_adjusted < 0.001 else f"p = {self.p_adjusted:.3f}"
+        p = p_words(self.p_adjusted)
         images = f"{self.image_count:,} images"
         value, low, high = self.difference.value, self.difference.low, self.difference.high
         if self.p_adjusted >= _SIGNIFICANT:

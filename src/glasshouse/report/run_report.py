@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.findings import Finding
-from glasshouse.data.images import BadFile, ImageSet
+from glasshouse.data.images import BadFile, ImageSet, images_by_id
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.compare import Comparison, Disagreement
 from glasshouse.evaluation.compare_labels import LabelComparison
@@ -119,9 +119,7 @@ def images_of(
     mistakes: Iterable[Mistake | LabelError], images: ImageSet
 ) -> dict[str, NDArray[np.uint8]]:
     """The images of these mistakes by id."""
-    place = {image: position for position, image in enumerate(images.ids.tolist())}
-    ids = {mistake.id for mistake in mistakes} & set(place)
-    return {image: np.asarray(images.pixels[place[image]]) for image in ids}
+    return images_by_id(images, (mistake.id for mistake in mistakes))
 
 
 def class_samples(images: ImageSet) -> dict[str, list[NDArray[np.uint8]]]:

@@ -9,7 +9,7 @@ from glasshouse.data.decode import decode
 from glasshouse.explanation.methods import METHODS
 from glasshouse.models.predict import classify, to_probabilities
 from glasshouse.models.preprocessing import preprocess
-from glasshouse.serving.explainer import explainer_of
+from glasshouse.serving.explainer import ExplainedPhoto, explainer_of
 from glasshouse.serving.photos import Photo
 from glasshouse.serving.run_cache import busy, chosen_classifier
 from glasshouse.serving.workbench import Workbench
@@ -24,9 +24,13 @@ Shares = dict[str, float]
 
 @dataclass(frozen=True)
 class PhotoResult:
-    """Probabilities by class; key and place: of the explanation map, as the page Explain has it."""
+    """Probabilities by class.
+
+    answer: the photo as it is explained; key and place: of its map, as the page Explain has it.
+    """
 
     shares: Shares
+    answer: ExplainedPhoto
     key: str
     place: int
     method: str
@@ -49,7 +53,7 @@ def photo_result(workbench: Workbench, run: str, photo: Photo) -> PhotoResult:
     methods = [each.method for each in page.explanations]
     place = methods.index(_MAP) if _MAP in methods else 0
     title = METHODS[methods[place]].title
-    return PhotoResult(_shares(page.class_names, shares), answer.key, place, title)
+    return PhotoResult(_shares(page.class_names, shares), answer, answer.key, place, title)
 
 
 def _shares(names: tuple[str, ...], values: NDArray[np.float64]) -> Shares:

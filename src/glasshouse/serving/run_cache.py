@@ -42,12 +42,17 @@ def load_source(
 
 def test_images(workbench: Workbench, folder: Path) -> ImageSet:
     """The test images of a run, at the input size of its network."""
+    return run_splits(workbench, folder).test
+
+
+def run_splits(workbench: Workbench, folder: Path) -> Splits:
+    """The images of a run's source, at the input size of its network."""
     run = runs.read_run(folder)
     settings = run.recipe.data
     if (folder / runs.MODEL).is_file():
         size = int(read_json(folder / runs.MODEL)["preprocessing"]["height"])
         settings = settings.model_copy(update={"image_size": size})
-    return load_source(workbench, run.source, settings, run.data_dir).test
+    return load_source(workbench, run.source, settings, run.data_dir)
 
 
 def test_predictions(folder: Path) -> Predictions:

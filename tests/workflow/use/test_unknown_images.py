@@ -53,7 +53,9 @@ def test_the_score_that_tells_made_outliers_best_decides() -> None:
 def test_few_validation_images_cannot_call_a_photo_unknown(
     as_unusual: int, among: int, is_unknown: bool
 ) -> None:
-    assert Familiarity("energy", 1.0, as_unusual, among).is_unknown == is_unknown
+    found = Familiarity("energy", 1.0, as_unusual, among)
+    assert found.is_unknown == is_unknown and found.can_tell == (among >= 20)
+    assert found.words().startswith("too few validation images to tell") == (among < 20)
 
 
 def test_without_validation_images_nothing_is_claimed() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from glasshouse.explanation.shortcuts.find import Shortcuts
 from glasshouse.explanation.shortcuts.proof import FLOOR, CueTest
 from glasshouse.explanation.shortcuts.suspicion import OUTSIDE, MapShare
-from glasshouse.wording import listed, percentage, pluralize
+from glasshouse.wording import listed, p_words, percentage, pluralize
 
 # Of the way from guessing to perfect answers: a classifier below that has little to lose.
 _LEARNED = 0.1
@@ -70,7 +70,7 @@ def shortcut_sentence(test: CueTest) -> str:
             f"Compressed as another class is, {percentage(1 - effect.accuracy)} of "
             f"{pluralize(effect.image_count, 'image')} get the answer of a class that is "
             f"compressed so, and {percentage(1 - effect.control)} that of any other wrong class "
-            f"({_points(effect.lost.value)} difference, {_p(effect.p_adjusted)})."
+            f"({_points(effect.lost.value)} difference, {p_words(effect.p_adjusted)})."
         )
     given = {
         "place": f"the {test.name} of an image of another class",
@@ -88,7 +88,7 @@ def shortcut_sentence(test: CueTest) -> str:
         f"Given {given}, {percentage(effect.accuracy)} of {pluralize(effect.image_count, 'image')} "
         f"({whom}) are classified correctly; given {control}, {percentage(effect.control)}: "
         f"{_points(effect.lost.value)} lost, 95 % interval {100 * effect.lost.low:.1f} to "
-        f"{100 * effect.lost.high:.1f}, {_p(effect.p_adjusted)}."
+        f"{100 * effect.lost.high:.1f}, {p_words(effect.p_adjusted)}."
     )
 
 
@@ -180,7 +180,3 @@ def _test(test: CueTest) -> Mapping[str, Any]:
 
 def _points(value: float) -> str:
     return f"{100 * value:.1f} points"
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

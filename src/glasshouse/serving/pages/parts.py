@@ -16,6 +16,8 @@ from glasshouse.wording import name_parts, unbroken
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 _OPTION = re.compile(r"((?<![\w-])--[\w-]+)")
+# The icon of a verdict; its colour is that of the class gh-VERDICT.
+MARKS = {"good": "check_circle", "doubtful": "error_outline", "note": "info_outline"}
 # Columns of a table that fit next to each other on a phone, and those that fit below the first one.
 _FEW, _MOST_IN_LINES = 4, 6
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from glasshouse.data.images import images_by_id
 from glasshouse.evaluation.suspect_labels import (
     SuspectLabel,
     SuspectPair,
@@ -46,8 +47,7 @@ def write_label_errors(
 
 def _images(wanted: set[str], folds: Folds) -> dict[str, NDArray[np.uint8]]:
     return {
-        image: np.array(images.pixels[row])
+        name: image
         for images in folds.image_sets
-        for row, image in enumerate(images.ids.tolist())
-        if image in wanted
+        for name, image in images_by_id(images, wanted).items()
     }

@@ -28,7 +28,7 @@ from glasshouse.models.unusual_scores import (
     unusual_scores,
 )
 from glasshouse.runs import folder as runs
-from glasshouse.storage import read_json, read_tensors, write_tensors
+from glasshouse.storage import read_json, read_tensor_metadata, read_tensors, write_tensors
 from glasshouse.workflow.use.run_splits import require_images_of_run, splits_of_run
 
 # Validation images from which outliers are made, and that are compared with them.
@@ -77,6 +77,14 @@ def features_of(
     return unit_rows(found.numpy())
 
 
+def are_known(run: Path) -> bool:
+    """Whether the features of a trained run are kept, for the weights that it has now."""
+    path = run / runs.TRAINING_FEATURES
+    if not path.is_file():
+        return False
+    return bool(read_tensor_metadata(path).get("weights") == _weights_of(run))
+
+
 def known_images(
     run: Path, classifier: Classifier, *, data_dir: Path | None = None, offline: bool = False
 ) -> KnownImages:
@@ -86,7 +94,7 @@ def known_images(
     what `load_splits` raises.
     """
     runs.require_trained(run)
-    weights = read_json(run / MODEL_FILE)["weights"]["sha256"]
+    weights = _weights_of(run)
     path = run / runs.TRAINING_FEATURES
     if path.is_file():
         found = _read(path, weights)
@@ -124,6 +132,10 @@ def compared_images(
     auroc = {kind: _auroc(compared, measure.scores(made)) for kind, made in outliers.items()}
     usual = {name: np.sort(values) for name, values in scores.items()}
     return KnownImages(measure.known, _labels(train), train.ids, measure.gaussians, usual, auroc)
+
+
+def _weights_of(run: Path) -> str:
+    return str(read_json(run / MODEL_FILE)["weights"]["sha256"])
 
 
 def _computed(

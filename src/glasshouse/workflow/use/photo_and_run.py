@@ -28,10 +28,14 @@ class Resemblance:
         found: dict[str, Any] = {"unknown": self.familiarity.as_json()}
         return found if self.similar is None else {**found, "similar": self.similar.as_json()}
 
+    def sentence(self, *, is_answered: bool) -> str:
+        """How familiar the photo is, and what follows; is_answered: as in lines."""
+        advice = "do not rely on the answer" if is_answered else "no class is named"
+        return self.familiarity.words() + (f"; {advice}" if self.familiarity.is_unknown else "")
+
     def lines(self, *, is_answered: bool) -> Iterator[str]:
         """The same for people; is_answered: whether a class is named all the same."""
-        advice = "do not rely on the answer" if is_answered else "no class is named"
-        yield self.familiarity.words() + (f"; {advice}" if self.familiarity.is_unknown else "")
+        yield self.sentence(is_answered=is_answered)
         for near in () if self.similar is None else self.similar.as_json():
             yield f"resembles {near['label']} ({near['distance']:.3f}): {near['image']}"
 

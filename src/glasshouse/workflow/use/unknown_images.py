@@ -45,11 +45,18 @@ class Familiarity:
         """Whether the photo is unlike what the classifier was trained on."""
         return self.p_value is not None and self.p_value < _RARE
 
+    @property
+    def can_tell(self) -> bool:
+        """Whether there are enough validation images for any photo to be unlike them."""
+        return 1 / (self.among + 1) < _RARE
+
     def words(self) -> str:
         """The same as a sentence."""
         if not self.among:
             return "no validation images were held out, so nothing says whether it is unusual"
         said = "unlike anything it was trained on" if self.is_unknown else "not unusual"
+        if not self.can_tell:
+            said = "too few validation images to tell whether it is unusual"
         found = f"{self.as_unusual:,} of {self.among:,} validation images"
         return f"{said}: {found} are {_WORDS[self.score]}"
 

@@ -18,11 +18,10 @@ from glasshouse.explanation.trust.hiding import ELSEWHERE, HIDING
 from glasshouse.models.predict import predicted_classes, to_probabilities
 from glasshouse.models.prediction_sets import describe_rule, set_line
 from glasshouse.serving.explainer import ExplainedPhoto
-from glasshouse.serving.pages.parts import box, button, link, panel, text
+from glasshouse.serving.pages.parts import MARKS, box, button, link, panel, text
 from glasshouse.serving.pages.words import percent
 
 _TOP = 5
-_MARKS = {"good": "check_circle", "doubtful": "error_outline", "note": "info_outline"}
 
 
 class Column:
@@ -53,6 +52,7 @@ class Column:
                     self.words: Element = box("gh-words")
                 with box():
                     _probabilities(answer)
+                    self.near: Element = box("gh-resembles").props("aria-live=polite")
             self.place: Element = box("gh-tiles").props('role=group aria-label="Maps"')
             with self.place:
                 for name in self.methods:
@@ -99,7 +99,7 @@ class Column:
             mark = self.marks[explanation.method]
             mark.clear()
             with mark:
-                icon = ui.icon(_MARKS[verdict]).classes(f"gh-{verdict}")
+                icon = ui.icon(MARKS[verdict]).classes(f"gh-{verdict}")
                 icon.props(f'role=img aria-label="{verdict}"')
         self._say()
 
@@ -232,7 +232,7 @@ def _sentences(explanation: Explanation) -> None:
     # What hiding the marked area changes comes first, as on the sheet: it says most.
     for check in sorted(explanation.checks, key=lambda each: each.name not in (HIDING, ELSEWHERE)):
         with box("gh-sentence", "p"):
-            ui.icon(_MARKS[check.verdict]).classes(f"gh-{check.verdict}").props("aria-hidden=true")
+            ui.icon(MARKS[check.verdict]).classes(f"gh-{check.verdict}").props("aria-hidden=true")
             text(check.words)
     for words in (*explanation.warnings, *explanation.notes):
         text(words, "p", "gh-quiet")

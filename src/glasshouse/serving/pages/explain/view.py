@@ -30,6 +30,7 @@ from glasshouse.serving.pages.parts import (
     panel,
     text,
 )
+from glasshouse.serving.pages.resembles import show_resemblance
 from glasshouse.serving.photos import Photo, photo_store_of, read_photo
 from glasshouse.serving.workbench import Workbench
 from glasshouse.workflow.use.model_choices import ModelChoice, model_names
@@ -195,6 +196,8 @@ async def _show(view: ExplainState, place: Element) -> None:
         "  place.scrollIntoView({behavior: 'smooth'})"
     )
     with place:
+        for column in list(view.columns):
+            await show_resemblance(view.explainer.workbench, column.answer, column.near)
         await _check(view, turn)
 
 

@@ -12,6 +12,7 @@ from nicegui.events import GenericEventArguments, UploadEventArguments
 from glasshouse.errors import GlasshouseError
 from glasshouse.serving.deferred import deferred
 from glasshouse.serving.pages.parts import box, button, in_thread, link, panel, text
+from glasshouse.serving.pages.resembles import show_resemblance
 from glasshouse.serving.photos import photo_store_of, read_photo
 from glasshouse.serving.taught_sets import MOST_FILE_BYTES
 from glasshouse.serving.workbench import Workbench
@@ -61,6 +62,7 @@ class TrialPanel:
                 self._seen = box("gh-tried")
                 self._result = box("gh-five gh-shares", "ol")
                 self._result.props('aria-label="Probabilities"')
+            self._near = box().props("aria-live=polite")
             self._more = box("gh-row gh-choices")
 
     def listen(self) -> None:
@@ -81,7 +83,7 @@ class TrialPanel:
 
     def _clear(self) -> None:
         self._bars = {}
-        for place in (self._seen, self._result, self._more):
+        for place in (self._seen, self._result, self._near, self._more):
             place.clear()
         self._problem.text = ""
 
@@ -111,6 +113,9 @@ class TrialPanel:
         with self._more:
             query = urlencode({"model": self._run, "photo": key})
             link("Explain this photo in full", f"/explain?{query}", "gh-pill")
+        with self._near:
+            near = box("gh-resembles")  # the next photo has another
+        await show_resemblance(self._workbench, found.answer, near)
 
     def _show_photo(self, name: str, found: Any) -> None:
         folder = f"./explain/answers/{found.key}"  # relative, whatever the prefix of the page
