@@ -95,12 +95,50 @@ def test_maps_of_a_network_with_a_softmax_are_those_of_the_network_without() -> 
 
 
 @pytest.mark.parametrize(
+    ("answer", "outputs"),
+    [
+        (lambda z: z.softmax(1).clamp(1e-6, 1), 3),
+        (lambda z: z.softmax(1).clamp_(1e-6, 1), 3),
+        (lambda z: {"probabilities": (z.softmax(1) + 1e-7).clamp(max=1)}, 3),
+        (lambda z: 100 * z.softmax(1), 3),
+        (lambda z: z.softmax(1).clamp(min=1e-30).log(), 3),
+        (lambda z: z.log_softmax(1).exp(), 3),
+        (lambda z: z.sigmoid().clamp(1e-6, 1 - 1e-6), 1),
+        (lambda z: z[:, 0].sigmoid().clamp(1e-6, 1 - 1e-6), 1),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The network (returns several values|has one output)")
+def test_an_activation_is_left_off_with_what_adjusts_its_values(
+    answer: Callable[[Tensor], Any], outputs: int
+) -> None:
+    net, kind = Wrapped(answer, plain_net(outputs)), "softmax" if outputs > 1 else "sigmoid"
+    # So certain that the probability is 1 in float32, and has no gradient.
+    with torch.no_grad():
+        net.net[-1].weight.mul_(300)  # type: ignore[index]
+    given = classifier_of(net, f"{kind} and a small change of its values", NAMES[: max(outputs, 2)])
+    z = net.net(inputs())
+    z = z if outputs > 1 else torch.cat([torch.zeros_like(z), z], 1)
+    assert z.softmax(1).max() == 1
+    assert np.allclose(given.predict(images()).logits, z.detach(), rtol=1e-5)
+    (found,) = explain(given, images(), methods=("saliency",), target_class=1)
+    taken = inputs().requires_grad_()
+    score = net.net(taken)[:, 1 if outputs > 1 else 0].sum()
+    (expected,) = torch.autograd.grad(score, taken)
+    assert np.allclose(found.maps, expected.abs().amax(1), rtol=1e-4)
+    assert found.maps.max() > 1e-3
+
+
+def test_negative_logarithms_of_probabilities_are_refused() -> None:
+    net = Wrapped(lambda z: -z.log_softmax(1))
+    with pytest.raises(ModelError, match="lowest value stands for the most probable class"):
+        Classifier(net, SIZE, NAMES)
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         lambda z: z.exp() / z.exp().sum(1, keepdim=True),
-        lambda z: z.softmax(1).clamp(1e-6, 1),
         lambda z: (z.softmax(1) + (z * 1.0).softmax(1)) / 2,
-        lambda z: 100 * z.softmax(1),
     ],
 )
 def test_probabilities_of_another_origin_become_logits(answer: Callable[[Tensor], Tensor]) -> None:

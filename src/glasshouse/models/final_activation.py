@@ -1,7 +1,7 @@
 """The softmax or sigmoid from which a network's answer comes, found in the graph and left off."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -32,6 +32,10 @@ _KINDS: dict[Callable[..., Any], Kind] = {
     torch.special.expit: "sigmoid",
     functional.logsigmoid: "log-sigmoid",
 }
+# After these, probabilities are still recognised as those of the activation, by their values.
+_ADJUSTMENTS = ("Clamp", "ClampMin", "ClampMax", "Log", "Exp", "NanToNum")
+# By how much adjusted probabilities may differ from those of the activation.
+_NEAR = 1e-4
 # Operations that change the shape, the place or the type of values, and nothing else.
 _CARRIERS = (
     "View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Clone", "ToCopy", "T",
@@ -55,7 +59,8 @@ class FinalActivation:
     """One call of an activation among all of its kind with results of the same shape.
 
     shape: of its result, without the batch. number: which of the calls, counted from 0; calls: how
-    many there are in one forward pass. axis: that of a softmax.
+    many there are in one forward pass. axis: that of a softmax. is_adjusted: whether operations
+    follow that keep its values nearly as they are, such as a clamp, or take their logarithms.
     """
 
     kind: Kind
@@ -63,13 +68,15 @@ class FinalActivation:
     number: int
     calls: int
     axis: int | None = None
+    is_adjusted: bool = False
 
 
 @dataclass(frozen=True)
 class _Call:
     """A call of an activation: its place in the graph or, without one, its result.
 
-    With a graph the result is not kept, as the attention of a large image takes gigabytes.
+    With a graph the result is not kept, as the attention of a large image takes gigabytes. values:
+    of a result without places, which is small.
     """
 
     kind: Kind
@@ -77,6 +84,7 @@ class _Call:
     axis: int | None
     node: Node | None
     result: Tensor | None
+    values: Tensor | None = None
 
     @property
     def like(self) -> tuple[Kind, tuple[int, ...]]:
@@ -90,6 +98,18 @@ class _Call:
             return False
         # A result that only changed its shape still shares its memory.
         return self.result.untyped_storage().data_ptr() == answer.untyped_storage().data_ptr()
+
+    def nearly_gives(self, answer: Tensor) -> bool:
+        """Whether an answer that comes from its result has the same probabilities."""
+        if self.values is None or self.values.numel() != answer.numel():
+            return False
+        values = self.values.reshape(answer.shape)
+        wanted = values.exp() if self.kind.startswith("log") else values
+        found = answer.detach()
+        return any(
+            bool(((each - wanted).abs() <= _NEAR).all())
+            for each in (found, found / 100, found.exp())
+        )
 
 
 class Watching(TorchFunctionMode):
@@ -113,7 +133,8 @@ class Watching(TorchFunctionMode):
             axis = _axis(args, kwargs or {}, result) if "softmax" in kind else None
             node = result.grad_fn
             kept = result if node is None else None
-            self._calls.append(_Call(kind, tuple(result.shape[1:]), axis, node, kept))
+            values = result.detach().clone() if result.ndim <= 2 else None
+            self._calls.append(_Call(kind, tuple(result.shape[1:]), axis, node, kept, values))
         return result
 
     def final(self, answer: Tensor) -> tuple[FinalActivation | None, str]:
@@ -125,21 +146,32 @@ class Watching(TorchFunctionMode):
         node = _origin(answer.grad_fn)
         for call in self._calls:
             if call.gives(answer, node):
-                alike = [each for each in self._calls if each.like == call.like]
-                number = next(place for place, each in enumerate(alike) if each is call)
-                return FinalActivation(*call.like, number, len(alike), call.axis), call.kind
+                return self._described(call), call.kind
+        adjusted = _before_scaling(node, _ADJUSTMENTS)
+        for call in self._calls:
+            if adjusted is not None and call.node is adjusted and call.nearly_gives(answer):
+                return replace(self._described(call), is_adjusted=True), call.kind
         last, inner = _before_scaling(node), _source(node)
         is_inner = _name(inner) in BOUNDED or _name(last) in ("Cat", "Stack")
         return None, _name(inner if is_inner else last)
 
+    def _described(self, call: _Call) -> FinalActivation:
+        alike = [each for each in self._calls if each.like == call.like]
+        number = next(place for place, each in enumerate(alike) if each is call)
+        return FinalActivation(*call.like, number, len(alike), call.axis)
+
 
 class LeavingOff(TorchFunctionMode):
-    """While a network runs, its final activation returns what it is given."""
+    """While a network runs, its final activation returns what it is given.
+
+    Where its values are adjusted afterwards, it is computed, and `given` is what it was given.
+    """
 
     def __init__(self, final: FinalActivation) -> None:
         super().__init__()
         self._final = final
         self._seen = 0
+        self.given: Tensor | None = None
 
     def __torch_function__(
         self,
@@ -154,7 +186,10 @@ class LeavingOff(TorchFunctionMode):
             if tuple(given.shape[1:]) == self._final.shape:
                 self._seen += 1
                 if self._seen == self._final.number + 1:
-                    return given
+                    if not self._final.is_adjusted:
+                        return given
+                    # A copy, as the activation may write into it.
+                    self.given = given.clone()
         return func(*args, **(kwargs or {}))
 
     def require_found(self) -> None:
@@ -173,8 +208,8 @@ def _origin(node: Node | None) -> Node | None:
     return node
 
 
-def _before_scaling(node: Node | None) -> Node | None:
-    while node is not None and _name(node) in (*_CARRIERS, *_SCALINGS):
+def _before_scaling(node: Node | None, others: Sequence[str] = ()) -> Node | None:
+    while node is not None and _name(node) in (*_CARRIERS, *_SCALINGS, *others):
         inputs = [each for each, _ in node.next_functions if each is not None]
         if len(inputs) != 1 or _name(inputs[0]) == "AccumulateGrad":
             return node

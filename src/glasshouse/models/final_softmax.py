@@ -42,9 +42,14 @@ def logit_net(net: nn.Module) -> nn.Module:
     return net if inner is last else _like(net, [*rest, (name, inner)])
 
 
-def describe_left_off(what: str) -> str:
-    """What is said of a network whose last operation is left off."""
+def describe_left_off(what: str, *, is_adjusted: bool = False) -> str:
+    """What is said of a network whose last operation is left off, with what adjusts its values."""
     kind = what.lower()
+    if is_adjusted:
+        return (
+            f"The network ends in a {kind} and a small change of its values, such as a clamp; both "
+            "are left off: the values before them are the logits."
+        )
     return f"The network ends in a {kind}, which is left off: the values before it are the logits."
 
 

@@ -6,7 +6,7 @@ networks end here.
 
 import copy
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -235,6 +235,11 @@ def _require_no_limits(trial: TrialPass, *, is_single: bool) -> None:
             "certain they are: pass a network that returns the values before argmax, rounding or "
             "a comparison"
         )
+    if _are_negative_logarithms(trial):
+        raise ModelError(
+            "the network returns negative logarithms of probabilities, so that its lowest value "
+            "stands for the most probable class: pass a network that returns their negation"
+        )
     if trial.activation is not None or trial.last in _OPEN:
         return
     if is_single and (trial.last in _LIMITING or _is_fraction(trial.logits)):
@@ -301,11 +306,17 @@ def _are_probabilities(trial: TrialPass) -> bool:
     return any(bool(((sums / whole - 1).abs() < 64 * precision).all()) for whole in _SUMS)
 
 
+def _are_negative_logarithms(trial: TrialPass) -> bool:
+    found = replace(trial, logits=(-trial.logits).exp())
+    return trial.activation is None and trial.logits.shape[1] > 1 and _are_probabilities(found)
+
+
 def _notes(trial: TrialPass, reading: Reading, names: tuple[str, ...]) -> list[str]:
     """What is said of a network that is not called as it is."""
     found = []
     if reading.activation is not None:
-        found.append(describe_left_off(reading.activation.kind))
+        kind = reading.activation.kind
+        found.append(describe_left_off(kind, is_adjusted=reading.activation.is_adjusted))
     if reading.are_probabilities:
         found.append(
             "The network returns probabilities; no softmax that could be left off was found, so "
@@ -344,6 +355,7 @@ class _ReadNet(nn.Module):
             with without:
                 answer = call(taken)
             without.require_found()
+            answer = answer if without.given is None else without.given
         values = logits_at(answer, reading.place, inputs.shape[0])
         values = values if values.dtype == torch.float64 else values.float()
         if reading.are_probabilities:
