@@ -15,6 +15,7 @@ from glasshouse.explanation.nouns import Explanation, Mistakes, target_name
 from glasshouse.explanation.trust.localisation import Localisation
 from glasshouse.report.html import Tile, render_template, tile
 from glasshouse.report.label_report import label_rows
+from glasshouse.report.near_tiles import NOTHING_NEAR, NearTile, NearTiles
 from glasshouse.storage import write_text
 
 
@@ -29,23 +30,28 @@ class ExplainedMistakes:
 
 @dataclass(frozen=True)
 class MistakeRow:
-    """A misclassified image; tiles: the image and its three maps, each with a caption."""
+    """A misclassified image; tiles: the image and its three maps, each with a caption.
+
+    near: the training images that it resembles most, where that is known.
+    """
 
     id: str
     true: str
     predicted: str
     probability: float
     tiles: tuple[tuple[str, Tile], ...]
+    near: Sequence[NearTile] = ()
 
 
 @dataclass(frozen=True)
 class LabelMistakeRow:
-    """A label that is wrongly marked or missed; tiles: the image and its maps, with captions."""
+    """A label that is wrongly marked or missed; tiles, near: as of MistakeRow."""
 
     id: str
     true: str
     error: LabelError
     tiles: tuple[tuple[str, Tile], ...]
+    near: Sequence[NearTile] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class _Group:
     remarks: tuple[str, ...]
 
 
-def mistake_rows(mistakes: Mistakes) -> tuple[MistakeRow, ...]:
+def mistake_rows(mistakes: Mistakes, near: NearTiles = NOTHING_NEAR) -> tuple[MistakeRow, ...]:
     """Each image with what speaks for the predicted class, the true one, and their difference."""
     count = len(mistakes.ids)
     columns = (mistakes.predicted, mistakes.true, mistakes.contrast)
@@ -72,7 +78,10 @@ def mistake_rows(mistakes: Mistakes) -> tuple[MistakeRow, ...]:
         probability = float(mistakes.probabilities[row])
         image = ("The image", tile(mistakes.predicted.images[row]))
         name = str(mistakes.ids[row])
-        rows.append(MistakeRow(name, true, predicted, probability, (image, *tiles)))
+        tiles = [image, *tiles]
+        rows.append(
+            MistakeRow(name, true, predicted, probability, tuple(tiles), near.get(name, ()))
+        )
     return tuple(rows)
 
 
@@ -89,13 +98,15 @@ def write_mistakes_page(
     scores: Sequence[Localisation] = (),
     report: str = "",
     where: str = "validation",
+    near: NearTiles = NOTHING_NEAR,
 ) -> None:
     """Write one HTML file that opens offline: the worst mistakes, then the confused classes.
 
     scores: how well maps locate the objects, where masks are known. report: file name of the
-    run's report, where it is in the same folder. where: which images these are.
+    run's report, where it is in the same folder. where: which images these are. near: the training
+    images that each resembles.
     """
-    page = render_mistakes_page(mistakes, scores=scores, report=report, where=where)
+    page = render_mistakes_page(mistakes, scores=scores, report=report, where=where, near=near)
     write_text(path, page)
 
 
@@ -105,27 +116,33 @@ def render_mistakes_page(
     scores: Sequence[Localisation] = (),
     report: str = "",
     where: str = "validation",
+    near: NearTiles = NOTHING_NEAR,
 ) -> str:
     """The page as HTML that loads nothing from another host."""
-    groups = [_group(each) for each in mistakes]
+    groups = [_group(each, near) for each in mistakes]
     several = any(isinstance(each, LabelMistakes) for each in mistakes)
     values = {"groups": groups, "several": several, "scores": scores}
-    values |= {"report": report, "where": where}
+    values |= {"report": report, "where": where, "has_near": bool(near)}
     return render_template("mistakes.html.jinja", values)
 
 
-def _group(mistakes: Mistakes | LabelMistakes) -> _Group:
+def _group(mistakes: Mistakes | LabelMistakes, near: NearTiles) -> _Group:
     if isinstance(mistakes, Mistakes):
-        return _Group(mistakes.title, mistake_rows(mistakes), remarks_on(mistakes.predicted))
-    rows = label_mistake_rows(mistakes)
+        return _Group(mistakes.title, mistake_rows(mistakes, near), remarks_on(mistakes.predicted))
+    rows = label_mistake_rows(mistakes, near)
     return _Group(mistakes.title, rows, remarks_on(mistakes.explanation))
 
 
-def label_mistake_rows(mistakes: LabelMistakes) -> tuple[LabelMistakeRow, ...]:
+def label_mistake_rows(
+    mistakes: LabelMistakes, near: NearTiles = NOTHING_NEAR
+) -> tuple[LabelMistakeRow, ...]:
     """Each image with what speaks for the mistaken label, and for labels that it has."""
     drawn = label_rows(mistakes.images, mistakes.explanation, mistakes.rows, mistakes.shares)
     pairs = zip(mistakes.errors, drawn, strict=True)
-    return tuple(LabelMistakeRow(row.id, row.labels, error, row.tiles) for error, row in pairs)
+    return tuple(
+        LabelMistakeRow(row.id, row.labels, error, row.tiles, near.get(row.id, ()))
+        for error, row in pairs
+    )
 
 
 def remarks_on(explained: Explanation) -> tuple[str, ...]:

@@ -25,7 +25,9 @@ from glasshouse.report.explanation_page import ExplainedMistakes, mistake_rows, 
 from glasshouse.report.finder_plots import plot_lr_curve
 from glasshouse.report.html import Chart, Tile, chart, render_template, tile
 from glasshouse.report.label_report import ExplainedLabels, label_charts, label_values
+from glasshouse.report.near_tiles import NearTiles
 from glasshouse.report.set_section import set_values
+from glasshouse.report.unlike_section import UnlikeImages
 from glasshouse.storage import write_text
 from glasshouse.training.lr_curve import LrCurve
 from glasshouse.wording import ACCURACY, ALL_LABELS_RIGHT, percentage
@@ -69,7 +71,8 @@ class RunReport:
     predicted labels of a few such images, where an image may have several. mistakes_page: the
     file name of the page of explained mistakes next to this one. shortcuts, shortcuts_page: the
     verdict on shortcuts, and the file name of its page. groups, groups_page: the same for groups
-    of images that are answered worse.
+    of images that are answered worse. near: the training images that explained mistakes resemble.
+    unlike: the validation images that are unlike all of them.
     """
 
     title: str
@@ -101,6 +104,8 @@ class RunReport:
     shortcuts_page: str = ""
     groups: str = ""
     groups_page: str = ""
+    near: NearTiles = field(default_factory=dict)
+    unlike: UnlikeImages | None = None
 
 
 def confused_mistakes(evaluation: Evaluation, predictions: Predictions) -> list[list[Mistake]]:
@@ -168,7 +173,7 @@ def _class_values(run: RunReport, evaluation: Evaluation) -> dict[str, Any]:
         "gallery": _gallery(evaluation.mistakes[:GALLERY], run),
         "confused": [group for group in confused if group],
         "small": small,
-        "explained_rows": () if explained is None else mistake_rows(explained),
+        "explained_rows": () if explained is None else mistake_rows(explained, run.near),
         "explained_remarks": () if explained is None else remarks_on(explained.predicted),
         **set_values(evaluation),
     }

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from glasshouse.report.finder_plots import plot_lr_curve
 from glasshouse.report.image_plots import plot_images, plot_mistakes
 from glasshouse.report.label_plots import plot_labels
 from glasshouse.report.label_report import ExplainedLabels, label_conclusions
+from glasshouse.report.near_tiles import NearTiles
 from glasshouse.report.run_report import (
     GALLERY,
     RunReport,
@@ -37,6 +38,7 @@ from glasshouse.report.run_report import (
     images_of,
     write_report,
 )
+from glasshouse.report.unlike_section import UnlikeImages
 from glasshouse.runs import folder as runs, records
 from glasshouse.runs.records import read_run_file
 from glasshouse.settings import TrainSettings
@@ -51,13 +53,25 @@ from glasshouse.workflow.train.time_plan import describe_budget
 _RATE_POINTS = 400
 
 
-def write_run_report(
+@dataclass(frozen=True)
+class Resembled:
+    """What a report says of the training images, where a run's features are kept.
+
+    near: those that the explained mistakes resemble. unlike: validation images unlike all of them.
+    """
+
+    near: NearTiles = field(default_factory=dict)
+    unlike: UnlikeImages | None = None
+
+
+def write_run_report(  # noqa: PLR0913 - the last is optional
     folder: Path,
     splits: Splits,
     classifier: Classifier,
     predictions: Predictions,
     evaluation: AnyEvaluation,
     explained: ExplainedMistakes | ExplainedLabels,
+    resembled: Resembled | None = None,
 ) -> None:
     """Write plots/*.png and the self-contained report.html of a run folder.
 
@@ -66,6 +80,8 @@ def write_run_report(
     """
     run = runs.read_run(folder)
     page = _describe(run, splits, classifier, evaluation)
+    if resembled is not None:
+        page = replace(page, near=resembled.near, unlike=resembled.unlike)
     if isinstance(explained, ExplainedMistakes) and explained.mistakes is not None:
         drawn = to_png(draw_mistakes(explained.mistakes))
         write_bytes(folder / runs.EXPLAINED_MISTAKES, drawn)

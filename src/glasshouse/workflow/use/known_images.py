@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from glasshouse.data.images import ImageSet
+from glasshouse.data.images import ImageSet, Splits
 from glasshouse.data.made_outliers import made_outliers
 from glasshouse.errors import StorageError
 from glasshouse.models.backbone import backbone_of
@@ -86,12 +86,17 @@ def are_known(run: Path) -> bool:
 
 
 def known_images(
-    run: Path, classifier: Classifier, *, data_dir: Path | None = None, offline: bool = False
+    run: Path,
+    classifier: Classifier,
+    *,
+    data_dir: Path | None = None,
+    offline: bool = False,
+    splits: Splits | None = None,
 ) -> KnownImages:
     """Those of a run; computed when they are first asked for, and kept in the run folder.
 
-    Raises DataError where its images have changed, ModelError for a network with several heads, and
-    what `load_splits` raises.
+    splits: the run's images, where they are loaded already. Raises DataError where its images have
+    changed, ModelError for a network with several heads, and what `load_splits` raises.
     """
     runs.require_trained(run)
     weights = _weights_of(run)
@@ -100,20 +105,22 @@ def known_images(
         found = _read(path, weights)
         if found is not None:
             return found
-    known = _computed(run, classifier, data_dir, offline)
+    facts = runs.read_run(run)
+    splits = splits or splits_of_run(facts, data_dir=data_dir, offline=offline)
+    known = _computed(facts, classifier, splits)
     tensors: dict[str, NDArray[Any]] = {
         "features": known.features,
         "means": known.gaussians.means,
         "precision": known.gaussians.precision,
         **{str(name): values for name, values in known.usual.items()},
     }
-    facts = {
+    about = {
         "weights": weights,
         "ids": known.ids.tolist(),
         "labels": known.labels.tolist(),
         "auroc": known.auroc,
     }
-    write_tensors(path, {name: torch.from_numpy(each) for name, each in tensors.items()}, facts)
+    write_tensors(path, {name: torch.from_numpy(each) for name, each in tensors.items()}, about)
     return known
 
 
@@ -138,11 +145,7 @@ def _weights_of(run: Path) -> str:
     return str(read_json(run / MODEL_FILE)["weights"]["sha256"])
 
 
-def _computed(
-    run: Path, classifier: Classifier, data_dir: Path | None, offline: bool
-) -> KnownImages:
-    facts = runs.read_run(run)
-    splits = splits_of_run(facts, data_dir=data_dir, offline=offline)
+def _computed(facts: runs.Run, classifier: Classifier, splits: Splits) -> KnownImages:
     require_images_of_run(splits, facts)
     held_out = splits.validation.pixels
     seen = facts.recipe.data.train_on_validation

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from glasshouse.data.images import Splits
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier
 from glasshouse.workflow.use.known_images import KnownImages, features_of, known_images
@@ -56,12 +57,13 @@ class RunComparison:
         *,
         data_dir: Path | None = None,
         offline: bool = False,
+        splits: Splits | None = None,
     ) -> "RunComparison":
         """Read, or compute once, what the network makes of the run's images.
 
-        Raises what `known_images` raises.
+        splits: those images, where they are loaded already. Raises what `known_images` raises.
         """
-        known = known_images(run, classifier, data_dir=data_dir, offline=offline)
+        known = known_images(run, classifier, data_dir=data_dir, offline=offline, splits=splits)
         return cls(classifier, known, backbone_of(classifier.net))
 
     def compare(

@@ -1,27 +1,35 @@
 """A run's mistakes, explained on a page of its report."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from glasshouse.data.images import ImageSet, Splits, take
-from glasshouse.errors import DataError
+from glasshouse.errors import DataError, ModelError
 from glasshouse.evaluation.evaluation import evaluate_any
 from glasshouse.explanation.explain import explain_page
-from glasshouse.explanation.label_mistakes import explain_label_mistakes
+from glasshouse.explanation.label_mistakes import LabelMistakes, explain_label_mistakes
 from glasshouse.explanation.methods import SLOW_METHODS
 from glasshouse.explanation.mistakes import explain_mistakes
+from glasshouse.explanation.nouns import Mistakes
 from glasshouse.explanation.pipeline import sheet_methods
 from glasshouse.explanation.trust.localisation import Localisation, score_localisation
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import Predictions, load_predictions, predict
-from glasshouse.report.explanation_page import write_mistakes_page
+from glasshouse.report.explanation_page import ExplainedMistakes, write_mistakes_page
+from glasshouse.report.label_report import ExplainedLabels
+from glasshouse.report.near_tiles import NearTiles
 from glasshouse.runs import folder as runs
 from glasshouse.workflow.train.conclusion import explained_for_report
-from glasshouse.workflow.train.reporting import write_run_report
+from glasshouse.workflow.train.reporting import Resembled, write_run_report
 from glasshouse.workflow.train.worst_mistakes import images_named
+from glasshouse.workflow.use.known_images import are_known
+from glasshouse.workflow.use.photo_and_run import RunComparison
 from glasshouse.workflow.use.predictions import load_run_classifier
+from glasshouse.workflow.use.resembled_rows import tiles_near, unlike_images
 from glasshouse.workflow.use.run_splits import splits_of_run
 
 
@@ -55,11 +63,17 @@ def explain_run_mistakes(
         where = "training or validation"
     explained = explain_label_mistakes if classifier.is_multi_label else explain_mistakes
     found = explained(classifier, images, predictions)
-    scores = score_maps(classifier, splits.validation)
+    write = partial(
+        write_mistakes_page,
+        found,
+        scores=score_maps(classifier, splits.validation),
+        where=where,
+        near=near_mistakes(run, classifier, splits, images, found),
+    )
     if out is not None:
-        write_mistakes_page(found, out / runs.MISTAKES, scores=scores, where=where)
+        write(out / runs.MISTAKES)
         return out / runs.MISTAKES
-    write_mistakes_page(found, run / runs.MISTAKES, scores=scores, report=runs.REPORT, where=where)
+    write(run / runs.MISTAKES, report=runs.REPORT)
     refresh_report(run, splits, classifier)
     return run / runs.MISTAKES
 
@@ -68,14 +82,60 @@ def refresh_report(run: Path, splits: Splits, classifier: Classifier) -> None:
     """Write the report of a run again, which links to the pages that lie next to it."""
     # Predictions are stored without the scores that prediction sets are measured by.
     test = replace(load_predictions(run / runs.PREDICTIONS), conformity=classifier.conformity)
+    validation = predict(classifier, splits.validation)
     explained = explained_for_report(
         classifier,
         splits,
-        predict(classifier, splits.validation),
+        validation,
         _out_of_fold(run),
         is_trained_on=runs.read_run(run).recipe.data.train_on_validation,
     )
-    write_run_report(run, splits, classifier, test, evaluate_any(test), explained)
+    resembled = _resembled(run, classifier, splits, validation, explained)
+    write_run_report(run, splits, classifier, test, evaluate_any(test), explained, resembled)
+
+
+def near_mistakes(
+    run: Path,
+    classifier: Classifier,
+    splits: Splits,
+    images: ImageSet,
+    found: Sequence[Mistakes] | Sequence[LabelMistakes],
+) -> NearTiles:
+    """The training images that mistakes resemble; none for a network without features.
+
+    images: those of the mistakes. Raises DataError where the training images have changed.
+    """
+    named = {name for each in found for name in _ids(each)}
+    try:
+        comparison = RunComparison.of(run, classifier, splits=splits)
+    except ModelError:
+        return {}
+    rows = [row for row, name in enumerate(images.ids.tolist()) if name in named]
+    return tiles_near(comparison, splits.train, take(images, rows))
+
+
+def _ids(mistakes: Mistakes | LabelMistakes) -> list[str]:
+    if isinstance(mistakes, Mistakes):
+        return [str(name) for name in mistakes.ids]
+    return [error.id for error in mistakes.errors]
+
+
+def _resembled(
+    run: Path,
+    classifier: Classifier,
+    splits: Splits,
+    validation: Predictions,
+    explained: ExplainedMistakes | ExplainedLabels,
+) -> Resembled | None:
+    """What the report says of resemblance: only where somebody has asked for that before."""
+    if not are_known(run):
+        return None
+    comparison = RunComparison.of(run, classifier, splits=splits)
+    near: NearTiles = {}
+    if isinstance(explained, ExplainedMistakes) and explained.mistakes is not None:
+        images = images_named(splits, explained.mistakes.ids)
+        near = tiles_near(comparison, splits.train, images)
+    return Resembled(near, unlike_images(comparison, splits, validation))
 
 
 def _out_of_fold(run: Path) -> Predictions | None:
