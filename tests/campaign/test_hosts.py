@@ -51,6 +51,7 @@ COMMANDS: dict[str, list[str]] = {
     "reproduce": ["reproduce", "run"],
     "shortcuts": ["shortcuts", "features", "--images", "20"],
     "groups": ["groups", "features"],
+    "map": ["map", "features"],
     "lr-find": ["lr-find", "digits", *TRAIN[2:4]],
     "ladder": ["ladder", "digits", "--image-size", "12", "--epochs", "1", "--seeds", "1", *FAST],
     "tune": ["tune", "digits", *SHORT, "--search", "train.lr=1e-3..1e-2:log", "--trials", "2"],

@@ -14,6 +14,7 @@ from glasshouse.cli import (
     check,
     compare,
     compare_backbones,
+    data_map,
     evaluate,
     explain,
     export,
@@ -67,6 +68,7 @@ app.command()(predict.predict)
 app.command()(explain.explain)
 app.command()(shortcuts.shortcuts)
 app.command()(groups.groups)
+app.command("map")(data_map.data_map)
 app.command()(export.export)
 app.command()(serve.serve)
 app.command()(summary.summary)

@@ -14,6 +14,7 @@ from glasshouse.data.images import BadFile, ImageSet, images_by_id
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.compare import Comparison, Disagreement
 from glasshouse.evaluation.compare_labels import LabelComparison
+from glasshouse.evaluation.data_map import DataMap
 from glasshouse.evaluation.evaluation import AnyEvaluation, Evaluation
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.evaluation.metrics import ClassMetrics, Mistake, worst_mistakes
@@ -25,6 +26,7 @@ from glasshouse.report.explanation_page import ExplainedMistakes, mistake_rows, 
 from glasshouse.report.finder_plots import plot_lr_curve
 from glasshouse.report.html import Chart, Tile, chart, render_template, tile
 from glasshouse.report.label_report import ExplainedLabels, label_charts, label_values
+from glasshouse.report.map_page import map_chart
 from glasshouse.report.near_tiles import NearTiles
 from glasshouse.report.set_section import set_values
 from glasshouse.report.unlike_section import UnlikeImages
@@ -72,7 +74,8 @@ class RunReport:
     file name of the page of explained mistakes next to this one. shortcuts, shortcuts_page: the
     verdict on shortcuts, and the file name of its page. groups, groups_page: the same for groups
     of images that are answered worse. near: the training images that explained mistakes resemble.
-    unlike: the validation images that are unlike all of them.
+    unlike: the validation images that are unlike all of them. data_map,
+    data_map_page: the map of the images, and the file name of its page.
     """
 
     title: str
@@ -106,6 +109,8 @@ class RunReport:
     groups_page: str = ""
     near: NearTiles = field(default_factory=dict)
     unlike: UnlikeImages | None = None
+    data_map: DataMap | None = None
+    data_map_page: str = ""
 
 
 def confused_mistakes(evaluation: Evaluation, predictions: Predictions) -> list[list[Mistake]]:
@@ -242,6 +247,9 @@ def _charts(run: RunReport) -> dict[str, Chart]:
             charts[panel] = chart(draw, text)
     if run.finder is not None:
         charts["finder"] = chart(partial(plot_lr_curve, run.finder), run.finder.verdict)
+    if run.data_map is not None:
+        charts["map"] = map_chart(run.data_map)
+        charts["map_mistakes"] = map_chart(run.data_map, "mistake")
     return charts
 
 

@@ -45,6 +45,10 @@ SHORTCUTS = "shortcuts.json"
 SHORTCUTS_PAGE = "shortcuts.html"
 GROUPS = "groups.json"
 GROUPS_PAGE = "groups.html"
+MAP = "map.json"
+MAP_POINTS = "map.safetensors"
+MAP_GROUPS = "map-groups.json"
+MAP_PAGE = "map.html"
 EXPLAINED_MISTAKES = "plots/explained-mistakes.png"
 TENSORBOARD = "tensorboard"
 MLFLOW = "mlflow.json"
@@ -136,6 +140,11 @@ class Run:
     def group_verdict(self) -> str:
         """What `glasshouse groups` found, in words; empty where it has not been asked."""
         return self._verdict(GROUPS)
+
+    @property
+    def map_words(self) -> str:
+        """What the map of `glasshouse map` shows, in words; empty where there is none."""
+        return self._verdict(MAP)
 
     def _verdict(self, name: str) -> str:
         path = self.folder / name

@@ -125,9 +125,20 @@ class FinderFile(_Record):
 
 
 class VerdictFile(_Record):
-    """shortcuts.json and groups.json, as far as they are read again."""
+    """shortcuts.json, groups.json and map.json, as far as they are read again."""
 
     verdict: str
+
+
+class _MapGroup(_Record):
+    name: str
+    images: list[str]
+
+
+class MapGroupsFile(_Record):
+    """map-groups.json."""
+
+    groups: list[_MapGroup]
 
 
 class CostFile(_Record):

@@ -49,6 +49,7 @@ from glasshouse.wording import ACCURACY, ALL_LABELS_RIGHT, percentage, pluralize
 from glasshouse.workflow.train import snapshots
 from glasshouse.workflow.train.environment import peak_memory_bytes
 from glasshouse.workflow.train.time_plan import describe_budget
+from glasshouse.workflow.use.kept_map import read_run_map
 
 _RATE_POINTS = 400
 
@@ -173,6 +174,8 @@ def _describe(
         shortcuts_page=runs.SHORTCUTS_PAGE,
         groups=run.group_verdict,
         groups_page=runs.GROUPS_PAGE,
+        data_map=read_run_map(run.folder),
+        data_map_page=runs.MAP_PAGE,
     )
 
 

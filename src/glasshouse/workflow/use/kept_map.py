@@ -1,0 +1,21 @@
+"""The map of a run's images that was made before."""
+
+from pathlib import Path
+
+from glasshouse.evaluation.data_map import DataMap, load_map
+from glasshouse.models.classifier import MODEL_FILE
+from glasshouse.runs import folder as runs
+from glasshouse.storage import read_json
+
+
+def read_run_map(run: Path) -> DataMap | None:
+    """The map of a run that was made before; None where there is none for its present weights.
+
+    Raises StorageError where it is damaged.
+    """
+    path = run / runs.MAP_POINTS
+    if not path.is_file():
+        return None
+    found = load_map(path)
+    is_own = found.weights == read_json(run / MODEL_FILE)["weights"]["sha256"]
+    return found if is_own else None
