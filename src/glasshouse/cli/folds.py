@@ -147,8 +147,6 @@ def label_errors(
     No file is changed. The test split is left out unless --with-test is given: correcting test
     labels that a network disagrees with biases the test accuracy in favour of such networks.
     """
-    from dataclasses import asdict
-
     from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import say
     from glasshouse.cluster.connection import require_address
@@ -159,13 +157,18 @@ def label_errors(
     overrides = overrides_of(with_shorthands(set_, device=device), backbone, weights)
     request = _request(source, recipe, overrides, data_dir, offline)
     early_checks.reread(reread, source)
-    from glasshouse.workflow.compare.label_errors import find_label_errors, write_label_errors
+    from glasshouse.storage import read_json
+    from glasshouse.workflow.compare.label_errors import (
+        CANDIDATES,
+        find_label_errors,
+        write_label_errors,
+    )
 
     found = _folds(request, count, on, with_test=with_test)
     suspects = find_label_errors(found, limit=limit)
     page = write_label_errors(suspects, found, out, source=source)
     if json:
-        print_json([asdict(suspect) for suspect in suspects])
+        print_json(read_json(page.parent / CANDIDATES))
     for each in () if json else suspects[:20]:
         print(_suspect_line(each))
     count = len({each.id for each in suspects})

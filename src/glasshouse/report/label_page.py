@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from glasshouse.evaluation.suspect_labels import SuspectLabel, SuspectPair
 from glasshouse.report.html import render_template, tile
+from glasshouse.report.near_tiles import NOTHING_NEAR, NearTiles
 from glasshouse.storage import write_text
 from glasshouse.wording import percentage
 
@@ -19,12 +20,17 @@ def write_label_page(
     *,
     source: str,
     image_count: int,
+    near: NearTiles = NOTHING_NEAR,
 ) -> None:
     """Write the page; names are escaped.
 
-    images: uint8 ``(3, h, w)`` by id. image_count: how many images were examined.
+    images: uint8 ``(3, h, w)`` by id. image_count: how many images were examined. near: those that
+    each resembles, by its id.
     """
-    rows = [(_caption(suspect), tile(images[suspect.id]), suspect.id) for suspect in suspects]
+    rows = [
+        (_caption(suspect), tile(images[suspect.id]), suspect.id, near.get(suspect.id, ()))
+        for suspect in suspects
+    ]
     shown = len({suspect.id for suspect in suspects})
     values = {"rows": rows, "source": source, "image_count": image_count, "shown": shown}
     write_text(path, render_template("labels.html.jinja", values))

@@ -180,5 +180,11 @@ def test_wrong_labels_are_the_first_suspects_and_no_file_changes(
     assert "wrong.png" in page and "&lt;photos&gt;" in page
     written = json.loads((tmp_path / "out" / "candidates.json").read_text())
     assert [each["id"] for each in written] == [each.id for each in candidates]
+    # What each resembles, itself left out, on the page as well; wrong ones have other neighbours.
+    assert all(len(each["similar"]) == 5 for each in written)
+    assert not any(each["id"] == near["image"] for each in written for near in each["similar"])
+    labels = [near["label"] for each in written[:2] for near in each["similar"][:3]]
+    assert labels == ["north-west"] * 3 + ["south-west"] * 3
+    assert page.count("To the backbone it resembles:") == len(written)
     after = sorted(p.read_bytes() for p in (tmp_path / "all" / "train").rglob("*.png"))
     assert after == sorted(before.values())

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,8 @@ class Folds:
     predictions: for the training and validation images in order, and the test images on request.
     fold_of ``(n,)``: the fold in which each was held out. metric: what the scores are, accuracy, or
     mean average precision where an image may have several labels; scores: one per fold; score: over
-    all images. image_sets: the images themselves, for galleries.
+    all images. image_sets: the images themselves, for galleries. features ``(n, width)``: those of
+    the frozen backbone.
     """
 
     predictions: Predictions
@@ -45,6 +47,7 @@ class Folds:
     image_sets: tuple[ImageSet, ...]
     notes: tuple[str, ...]
     seconds: float
+    features: NDArray[np.floating[Any]]
 
 
 def cross_validate(
@@ -90,6 +93,7 @@ def cross_validate(
     return Folds(
         predictions, fold_of, metric, score, scores, tuple(parts.values()),
         (*splits.notes, extractor.describe(), *left_out), time.perf_counter() - started,
+        whole.values,
     )  # fmt: skip
 
 

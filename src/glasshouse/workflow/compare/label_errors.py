@@ -14,9 +14,12 @@ from glasshouse.evaluation.suspect_labels import (
     suspect_labels,
     suspect_pairs,
 )
+from glasshouse.models.neighbours import unit_rows
 from glasshouse.report.label_page import write_label_page
 from glasshouse.storage import write_json
 from glasshouse.workflow.compare.cross_validation import Folds
+from glasshouse.workflow.use.resembled_rows import near_tiles
+from glasshouse.workflow.use.similar_images import Similar, similar_among
 
 CANDIDATES, GALLERY_PAGE = "candidates.json", "label-errors.html"
 
@@ -32,17 +35,37 @@ def write_label_errors(
 ) -> Path:
     """Write candidates.json and the gallery into a folder; no label is changed.
 
-    Returns the path of the gallery.
+    Both name the images that each one resembles most, among all that were examined. Returns the
+    path of the gallery.
     """
-    write_json(out / CANDIDATES, [asdict(suspect) for suspect in suspects])
+    similar = _similar(sorted({suspect.id for suspect in suspects}), folds)
+    records = [
+        {**asdict(suspect), "similar": similar[suspect.id].as_json()} for suspect in suspects
+    ]
+    write_json(out / CANDIDATES, records)
+    images = _images({*similar, *(name for each in similar.values() for name in each.ids)}, folds)
     write_label_page(
         suspects,
-        _images({suspect.id for suspect in suspects}, folds),
+        images,
         out / GALLERY_PAGE,
         source=source,
         image_count=len(folds.fold_of),
+        near={name: near_tiles(each, images) for name, each in similar.items()},
     )
     return out / GALLERY_PAGE
+
+
+def _similar(ids: Sequence[str], folds: Folds) -> dict[str, Similar]:
+    """The images that those with these ids resemble most, themselves left out."""
+    if not ids:
+        return {}
+    known = unit_rows(folds.features).astype(np.float16)
+    names = folds.predictions.ids
+    labels = [images.label_text(row) for images in folds.image_sets for row in range(len(images))]
+    place = {name: row for row, name in enumerate(names.tolist())}
+    asked = known[[place[name] for name in ids]].astype(np.float32)
+    found = similar_among(known, names, np.array(labels, dtype=np.str_), asked, own=ids)
+    return dict(zip(ids, found, strict=True))
 
 
 def _images(wanted: set[str], folds: Folds) -> dict[str, NDArray[np.uint8]]:
