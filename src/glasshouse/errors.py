@@ -91,6 +91,10 @@ class ProcessError(GlasshouseError):
     exit_code = 3
 
 
+class LostProcess(ProcessError):
+    """Another process of a training has ended, or its machine has."""
+
+
 class DivergedError(GlasshouseError):
     """The training or validation loss became NaN or infinite."""
 

@@ -11,10 +11,8 @@ from glasshouse.cli.signals import catch_signals
 from glasshouse.wording import duration, pluralize
 
 if TYPE_CHECKING:
-    from glasshouse.data.images import Splits
-    from glasshouse.workflow.train.experiment import Experiment, Result, TrainRequest
-
-_FEW_UPDATES = 100
+    from glasshouse.evaluation.evaluation import AnyEvaluation
+    from glasshouse.workflow.train.experiment import Result, TrainRequest
 
 
 def run_to_the_end(request: "TrainRequest", *, is_kept: bool = True) -> "Result":
@@ -24,15 +22,23 @@ def run_to_the_end(request: "TrainRequest", *, is_kept: bool = True) -> "Result"
     """
     train = _run_features if request.recipe.transfer.way == "features" else _train
     result = train(request, is_kept)
-    say(headline(result))
+    say_how_it_ended(request, result.evaluation, len(result.predictions), is_kept=is_kept)
+    return result
+
+
+def say_how_it_ended(
+    request: "TrainRequest", evaluation: "AnyEvaluation", count: int, *, is_kept: bool = True
+) -> None:
+    """Print the main metric, and where the report is; count: of test images."""
+    say(headline(evaluation, count))
     if is_kept:
         say(f"report: {request.out / 'report.html'}")
-    return result
 
 
 def _train(request: "TrainRequest", is_kept: bool) -> "Result":
     from glasshouse.training.fit import describe_early_end
     from glasshouse.training.watch import show_training
+    from glasshouse.workflow.train.announcement import what_will_be_done
     from glasshouse.workflow.train.experiment import (
         finish_experiment,
         fit_experiment,
@@ -42,7 +48,8 @@ def _train(request: "TrainRequest", is_kept: bool) -> "Result":
 
     with data_progress() as progress:
         experiment = open_experiment(request, progress)
-    _say_what_will_be_done(experiment, f"{experiment.folder}: " if is_kept else "")
+    for line in what_will_be_done(experiment, f"{experiment.folder}: " if is_kept else ""):
+        say(line)
     epochs = request.recipe.train.epochs
     with open_logs(request.logs, request, experiment.state.history) as log:
         with catch_signals() as signal_received:
@@ -91,6 +98,7 @@ def say_time_used(minutes: float, started: float) -> None:
 
 def _run_features(request: "TrainRequest", is_kept: bool) -> "Result":
     from glasshouse.errors import Interrupted
+    from glasshouse.workflow.train.announcement import what_was_read
     from glasshouse.workflow.train.feature_run import run_features
     from glasshouse.workflow.train.logs import open_logs
     from glasshouse.workflow.train.request import resume_command_of
@@ -105,7 +113,8 @@ def _run_features(request: "TrainRequest", is_kept: bool) -> "Result":
         ) from stopped
     with open_logs(request.logs, request, ()) as log:
         log.result(run.result.evaluation)
-    _say_what_was_read(run.splits)
+    for line in what_was_read(run.splits):
+        say(line)
     for fitted, loss in zip_longest(run.choice.fits, run.choice.fold_losses):
         kept = ", kept" * (fitted is run.choice.best)
         folds = "" if loss is None else f", cross-validation loss {loss:.4f}"
@@ -114,56 +123,12 @@ def _run_features(request: "TrainRequest", is_kept: bool) -> "Result":
     return run.result
 
 
-def headline(result: "Result") -> str:
-    """The main test metric with its confidence interval, in one line."""
+def headline(evaluation: "AnyEvaluation", count: int) -> str:
+    """The main test metric with its confidence interval, in one line; count: of test images."""
     from glasshouse.evaluation.multi_label import MultiLabelEvaluation
 
-    if isinstance(result.evaluation, MultiLabelEvaluation):
-        found = value_with_interval(result.evaluation.mean_average_precision)
-        images = pluralize(len(result.predictions), "image")
+    images = pluralize(count, "image")
+    if isinstance(evaluation, MultiLabelEvaluation):
+        found = value_with_interval(evaluation.mean_average_precision)
         return f"test mean average precision {found}, 95 % confidence interval, on {images}"
-    accuracy = str(result.evaluation.accuracy)
-    images = pluralize(len(result.predictions), "image")
-    return f"test accuracy {accuracy}, 95 % confidence interval, on {images}"
-
-
-def _say_what_was_read(splits: "Splits") -> None:
-    for note in splits.notes:
-        say(f"note: {note}")
-    for bad in splits.bad_files:
-        say(f"skipped {bad.path}: {bad.reason}")
-
-
-def _say_what_will_be_done(experiment: "Experiment", where: str) -> None:
-    from glasshouse.data.batches import step_count
-    from glasshouse.data.class_names import are_characters
-    from glasshouse.training.thread_choice import describe_threads
-    from glasshouse.workflow.train.learning_rate import describe_found_rate
-
-    splits, recipe = experiment.splits, experiment.request.recipe
-    _say_what_was_read(splits)
-    parameters = sum(p.numel() for p in experiment.classifier.net.parameters())
-    say(
-        f"{where}recipe {recipe.name}, {parameters:,} parameters, "
-        f"{len(splits.class_names)} classes, {len(splits.train):,} training, "
-        f"{len(splits.validation):,} validation and {len(splits.test):,} test images of "
-        f"{splits.train.width}x{splits.train.height}"
-    )
-    train = recipe.train
-    updates = train.epochs * step_count(len(splits.train), train.batch_size, train.shards)
-    if updates < _FEW_UPDATES:
-        say(
-            f"note: {pluralize(updates, 'update')} in all is too few to learn much; for a small "
-            "data set, raise train.epochs or lower train.batch_size with --set"
-        )
-    if recipe.augment.horizontal_flip and are_characters(splits.class_names):
-        say(
-            "note: half of the images are mirrored in each epoch; if the classes are digits or "
-            "letters, as their names suggest, use --set augment.horizontal_flip=false"
-        )
-    if experiment.found_rate is not None:
-        say(f"learning rate {describe_found_rate(experiment.found_rate)}")
-    if experiment.threads.is_reduced:
-        say(describe_threads(experiment.threads))
-    if experiment.resumed_epochs:
-        say(f"resuming after epoch {experiment.resumed_epochs}")
+    return f"test accuracy {evaluation.accuracy}, 95 % confidence interval, on {images}"

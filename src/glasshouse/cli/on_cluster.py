@@ -10,6 +10,7 @@ from glasshouse.wording import pluralize
 if TYPE_CHECKING:
     from glasshouse.cluster.pieces import Cluster
     from glasshouse.cluster.piecework import Piecework
+    from glasshouse.evaluation.evaluation import AnyEvaluation
     from glasshouse.workflow.compare.seeds import Runner
     from glasshouse.workflow.train.experiment import TrainRequest
     from glasshouse.workflow.tune.crew import Crew
@@ -49,6 +50,28 @@ def runner_on(on: str | None, requests: Sequence["TrainRequest"]) -> Iterator["R
         ) as run,
     ):
         yield run
+
+
+def train_together_on(on: str, request: "TrainRequest", processes: int) -> "AnyEvaluation":
+    """Train one run in several processes of a cluster, with the progress of one that is local."""
+    from glasshouse.cli.experiments import say_how_it_ended
+    from glasshouse.cli.progress_bars import say
+    from glasshouse.cli.signals import catch_signals
+    from glasshouse.evaluation.evaluation import evaluate_any
+    from glasshouse.training.watch import show_training
+    from glasshouse.workflow.train.joint_training import train_together
+    from glasshouse.workflow.use.predictions import predictions_of
+
+    train = request.recipe.train
+    with cluster_at(on, train.device) as cluster, catch_signals() as signal_received:
+        records = train_together(
+            cluster, processes, request, say=say, signal_received=signal_received
+        )
+        show_training(records, train.epochs)
+    predictions = predictions_of(request.out, None, data_dir=request.data_dir, offline=True)
+    evaluation = evaluate_any(predictions)
+    say_how_it_ended(request, evaluation, len(predictions))
+    return evaluation
 
 
 @contextmanager

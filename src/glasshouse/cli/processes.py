@@ -67,13 +67,18 @@ def was_restarted(out: Path | None) -> bool:
     return count != "0" and out is not None and (out / RECIPE).is_file()
 
 
-def require_shareable(recipe: "Recipe", minutes: float | None) -> None:
-    """Raise UsageError for what the processes that were started together cannot share."""
-    if "WORLD_SIZE" not in os.environ:
+def require_shareable(
+    recipe: "Recipe", minutes: float | None, processes: int | None = None
+) -> None:
+    """Raise UsageError for what processes cannot share.
+
+    processes: those that a cluster will start; None: those that were started with this one.
+    """
+    if processes is None and "WORLD_SIZE" not in os.environ:
         return
     from glasshouse.training.process_group import launched_size, require_processes_fit
 
-    size = launched_size()
+    size = processes or launched_size()
     require_processes_fit(size, recipe.train.shards)
     if size > 1 and minutes is not None:
         raise UsageError("--minutes measures one process: use it without --processes")

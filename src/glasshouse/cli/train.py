@@ -89,8 +89,8 @@ Processes = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Train in this many processes on this machine, which must divide train.shards; the "
-        "result has the same bytes for any number.",
+        help="Train in this many processes on this machine, or with --on on a cluster; they must "
+        "divide train.shards. The result has the same bytes for any number.",
     ),
 ]
 Log = Annotated[
@@ -142,7 +142,7 @@ def train(
         # A resumed run keeps the plan that was made for it; its time budget has long run out.
         recipe, overrides, minutes = begun, [], None
     settings = _settings(recipe or begun or _usual_recipe(backbone, minutes), overrides)
-    _require_fitting(settings, snapshots, net, minutes)
+    _require_fitting(settings, snapshots, net, minutes, processes if on else None)
     _require_places(source, settings, out, resume, offline, reread)
     from glasshouse.cli.experiments import fit_request, say_time_used
     from glasshouse.workflow.train.experiment import TrainRequest
@@ -154,7 +154,7 @@ def train(
         may_run_code=net is not None, weights=weights if net else None,
     )  # fmt: skip
     if minutes is None:
-        _train(request, seeds, json, on)
+        _train(request, seeds, json, on, processes)
         return
     fit = partial(fit_request, minutes=minutes, started=started, runs=seeds or 1)
     _train(fit(request) if recipe else _fit_or_instead(fit, request, overrides), seeds, json)
@@ -245,9 +245,12 @@ def _is_done_elsewhere(
         return together.is_done_elsewhere(processes)
     if minutes is not None:
         raise UsageError("--minutes measures this machine: use it without --on")
-    if seeds is None:
-        raise UsageError("--on trains several runs at the same time: add --seeds N")
-    if processes is not None:
+    if seeds is None and processes is None:
+        raise UsageError(
+            "--on trains several runs at the same time, or one in several processes: add --seeds N "
+            "or --processes N"
+        )
+    if seeds is not None and processes is not None:
         raise UsageError(
             "--on trains each seed in one process: use --seeds or --processes, not both"
         )
@@ -273,11 +276,15 @@ def _prepare_source(source: str, out: Path | None, reread: bool) -> None:
 
 
 def _require_fitting(
-    recipe: "Settings", snapshots: int, net: str | None, minutes: float | None
+    recipe: "Settings",
+    snapshots: int,
+    net: str | None,
+    minutes: float | None,
+    processes: int | None,
 ) -> None:
     from glasshouse.errors import UsageError
 
-    together.require_shareable(recipe, minutes)
+    together.require_shareable(recipe, minutes, processes)
     _require_named_code(recipe, net)
     if snapshots and recipe.transfer.way == "features":
         raise UsageError(
@@ -350,22 +357,31 @@ def _recipe_of(out: Path | None, seeds: int | None) -> str:
     return str(recipe)
 
 
-def _train(request: "TrainRequest", seeds: int | None, json: bool, on: str | None = None) -> None:
+def _train(
+    request: "TrainRequest",
+    seeds: int | None,
+    json: bool,
+    on: str | None = None,
+    processes: int | None = None,
+) -> None:
     from dataclasses import asdict
 
     from glasshouse.cli.experiments import run_to_the_end
     from glasshouse.cli.metrics_text import format_seeds
     from glasshouse.cli.named_classifier import warn_of_weights
-    from glasshouse.cli.on_cluster import runner_on
+    from glasshouse.cli.on_cluster import runner_on, train_together_on
     from glasshouse.evaluation.evaluation import to_json
     from glasshouse.workflow.compare.seeds import seed_requests, train_seeds
 
     warn_of_weights(request.recipe)
     if seeds is None:
-        with together.as_first():
-            result = run_to_the_end(request)
+        if on is not None:
+            evaluation = train_together_on(on, request, processes or 1)
+        else:
+            with together.as_first():
+                evaluation = run_to_the_end(request).evaluation
         if json:
-            print_json({"run": str(request.out), **to_json(result.evaluation)})
+            print_json({"run": str(request.out), **to_json(evaluation)})
         return
     with together.as_first(), runner_on(on, seed_requests(request, seeds)) as run:
         summary = train_seeds(request, seeds, run)

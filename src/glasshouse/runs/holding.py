@@ -38,9 +38,21 @@ def release(folder: Path, error: BaseException | None = None) -> None:
     if lock is not None:
         if error is not None:
             record_failure(folder, error)
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        remove_if_empty(folder)
         lock.release()
+
+
+def hand_over(folder: Path) -> None:
+    """Let another process train into a folder in place of this one; an empty one keeps its name."""
+    lock = _held.pop(folder.resolve(), None)
+    if lock is not None:
+        lock.release()
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder into which nothing was trained."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def require_not_held(folder: Path) -> None:

@@ -16,13 +16,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed
 
-from glasshouse.errors import ProcessError, UsageError
+from glasshouse.errors import LostProcess, UsageError
 
 _Value = TypeVar("_Value")
 _Item = TypeVar("_Item")
 
 # Reading many images may take hours; a process that has ended is noticed at once all the same.
-_PATIENCE = timedelta(days=1)
+PATIENCE = timedelta(days=1)
 # What torchrun, and every other launcher, tells its processes.
 _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _READ_EVERY = 16
@@ -138,21 +138,30 @@ def require_processes_fit(processes: int, shards: int) -> None:
 def joined() -> Iterator[ProcessGroup]:
     """A context in which this process is in the group that its launcher describes.
 
+    A launcher may have connected the processes already, as Ray does, and then ends their group.
     Raises UsageError where that is not possible.
     """
     if launched_size() == 1:
         yield ALONE
         return
     _require_distributed()
-    _end_with_launcher()
-    _start()
+    is_connected = distributed.is_initialized()
+    if not is_connected:
+        _end_with_launcher()
+        _start()
     _joined.append(ProcessGroup(distributed.get_rank(), distributed.get_world_size()))
     try:
         yield current_group()
     finally:
         _joined.pop()
     # Not after an error, when others may be waiting: this process then ends anyway.
-    distributed.destroy_process_group()
+    if not is_connected:
+        distributed.destroy_process_group()
+
+
+def backend_for(*, has_gpus: bool) -> str:
+    """What connects processes: gloo between CPUs, and nccl between GPUs."""
+    return "cpu:gloo,cuda:nccl" if has_gpus else "gloo"
 
 
 def _require_distributed() -> None:
@@ -164,18 +173,17 @@ def _require_distributed() -> None:
 
 
 def _start() -> None:
-    """Connect to the other processes: gloo between CPUs, and nccl between GPUs."""
+    """Connect to the other processes."""
     # Its functions have the group of that moment as a default. Imported later, as torch's
     # optimizers do, they would keep the group and its threads beyond destroy_process_group, and a
     # thread that frees a tensor while Python ends aborts the process.
     import torch.distributed.nn
 
-    backend = "gloo"
-    if torch.cuda.is_available() and distributed.is_nccl_available():
-        backend = "cpu:gloo,cuda:nccl"
+    has_gpus = torch.cuda.is_available() and distributed.is_nccl_available()
+    if has_gpus:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
     try:
-        distributed.init_process_group(backend, timeout=_PATIENCE)
+        distributed.init_process_group(backend_for(has_gpus=has_gpus), timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise UsageError(_why_not_connected(error)) from error
 
@@ -217,11 +225,11 @@ def _exchanged(own: Tensor, partner: int) -> Tensor:
 
 @contextmanager
 def _connected() -> Iterator[None]:
-    """Raise ProcessError where a process cannot be reached any more."""
+    """Raise LostProcess where a process cannot be reached any more."""
     try:
         yield
     except (RuntimeError, EOFError) as error:
-        raise ProcessError(
+        raise LostProcess(
             "another process of this training has ended, so that this one cannot continue. Resume "
             "the run, with any number of processes; what was saved is kept."
         ) from error

@@ -37,7 +37,7 @@ def show_training(records: Iterable[Step | Epoch], epochs: int) -> None:
             if isinstance(record, Epoch):
                 bars.console.print(epoch_line(record, epochs), highlight=False, soft_wrap=True)
             else:
-                pace.count(record)
+                pace.begin(record)
                 bars.update(task, completed=pace.done(record), detail=pace.text(record))
                 pace.say_now_and_then(bars, record)
 
@@ -64,16 +64,14 @@ class _Pace:
         self.epochs = epochs
         self.started: float | None = None
         self.first = 0.0
-        self.steps = 0
         self.last_line = time.monotonic()
 
     def done(self, step: Step) -> float:
         return (step.epoch - 1 + step.step / step.steps) / self.epochs
 
-    def count(self, step: Step) -> None:
+    def begin(self, step: Step) -> None:
         if self.started is None:
             self.started, self.first = time.monotonic(), self.done(step)
-        self.steps += 1
 
     def text(self, step: Step) -> str:
         seconds = time.monotonic() - (self.started or 0.0)
@@ -81,7 +79,8 @@ class _Pace:
         if gained <= 0 or seconds <= 0:
             return f"epoch {step.epoch}/{self.epochs}"
         left = seconds / gained * (1 - self.done(step))
-        speed = self.steps * step.images / step.step / seconds
+        # From how far it has come: not every step may be seen.
+        speed = gained * self.epochs * step.steps * step.images / step.step / seconds
         return f"epoch {step.epoch}/{self.epochs}  {speed:,.0f} images/s  {duration(left)} left"
 
     def say_now_and_then(self, bars: Bars, step: Step) -> None:
@@ -100,7 +99,7 @@ def _show_table(records: Iterable[Step | Epoch], epochs: int) -> None:
             seen.append(record)
             redraw(_table(seen, ""))
             continue
-        pace.count(record)
+        pace.begin(record)
         # Each redrawing is a message to the browser; one per step would slow small networks down.
         if time.monotonic() - drawn > _REDRAW_SECONDS:
             drawn = time.monotonic()

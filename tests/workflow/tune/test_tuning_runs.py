@@ -20,10 +20,11 @@ from glasshouse.storage import read_json, read_tensors, write_tensors
 from glasshouse.workflow.compare.compare_runs import compare_runs, disagreement_images
 from glasshouse.workflow.compare.ladder import RUNGS, climb, ladder_requests, rung_recipe
 from glasshouse.workflow.compare.reproduce import compare_folders, reproduce
-from glasshouse.workflow.compare.seeds import is_finished, run_quietly, seed_requests, train_seeds
+from glasshouse.workflow.compare.seeds import run_quietly, seed_requests, train_seeds
 from glasshouse.workflow.train import conclusion
 from glasshouse.workflow.train.experiment import TrainRequest, open_experiment
 from glasshouse.workflow.train.range_test import find_recipe_lr
+from glasshouse.workflow.train.request import is_finished
 
 SMALL = ["train.epochs=2", "data.train_limit=96", "train.precision=fp32", "train.device=cpu"]
 

@@ -17,9 +17,7 @@ from glasshouse.cluster.folders import (
 )
 from glasshouse.cluster.pieces import Cluster
 from glasshouse.errors import GlasshouseError, Interrupted
-from glasshouse.runs import folder as runs
-from glasshouse.storage import read_json, write_json
-from glasshouse.workflow.compare.seeds import Runner, is_finished
+from glasshouse.workflow.compare.seeds import Runner
 from glasshouse.workflow.train.experiment import (
     TrainRequest,
     finish_experiment,
@@ -28,7 +26,7 @@ from glasshouse.workflow.train.experiment import (
 )
 from glasshouse.workflow.train.feature_run import run_features
 from glasshouse.workflow.train.logs import logged, open_logs
-from glasshouse.workflow.train.request import from_anywhere, origin_of
+from glasshouse.workflow.train.request import from_anywhere, is_finished, record_origin
 from glasshouse.workflow.train.same_images import SameImages
 
 _POLL_S = 0.5
@@ -78,7 +76,7 @@ class _Ahead:
             files: Files | None = self.cluster.result(piece)
             if files is not None:
                 put_in_place(files, request.out)
-            _record_origin(request)
+            record_origin(request)
             self.images.require(request.out)
         except GlasshouseError as error:
             self.errors[request.out] = error
@@ -134,11 +132,3 @@ def _train(request: TrainRequest) -> None:
         for _ in logged(fit_experiment(experiment), log):
             pass
         log.result(finish_experiment(experiment).evaluation)
-
-
-def _record_origin(request: TrainRequest) -> None:
-    """Say where the images are from the place of the run, not from where it was trained."""
-    path = request.out / runs.ENVIRONMENT
-    record = read_json(path)
-    if record["data"] != (now := {**record["data"], **origin_of(request)}):
-        write_json(path, {**record, "data": now})

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from glasshouse.data.sources import absolute_source
 from glasshouse.errors import Interrupted, UsageError
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.evaluation.over_seeds import mean_over_seeds
@@ -20,7 +19,7 @@ from glasshouse.workflow.train.experiment import (
     fit_experiment,
     open_experiment,
 )
-from glasshouse.workflow.train.request import resume_command_of
+from glasshouse.workflow.train.request import is_finished, resume_command_of
 
 Runner = Callable[[TrainRequest], object]
 
@@ -97,16 +96,6 @@ def _run_or_explain(request: TrainRequest, run: Runner, how: str) -> None:
         raise Interrupted(
             f"stopped in {request.out}; everything is saved. {how}", stopped.exit_code - 128
         ) from stopped
-
-
-def is_finished(request: TrainRequest) -> bool:
-    """True when the folder holds the finished run of this recipe on this source."""
-    if not (request.out / runs.REPORT).is_file():
-        return False
-    run = runs.read_run(request.out)
-    same_source = run.source == absolute_source(request.source)
-    # For another recipe, open_experiment raises an error that names the difference.
-    return run.is_finished and same_source and run.recipe == request.recipe
 
 
 def train_seeds(request: TrainRequest, count: int, run: Runner = run_quietly) -> SeedSummary:

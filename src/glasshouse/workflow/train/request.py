@@ -8,6 +8,7 @@ from glasshouse.data.addresses import is_address
 from glasshouse.data.sources import absolute_source, has_own_size
 from glasshouse.runs import folder as runs
 from glasshouse.settings import Recipe
+from glasshouse.storage import read_json, write_json
 from glasshouse.workflow.train.log_names import LogName
 
 
@@ -54,6 +55,14 @@ def origin_of(request: TrainRequest) -> dict[str, str | None]:
     return found
 
 
+def record_origin(request: TrainRequest) -> None:
+    """Say where the images are from the place of the run, not from where it was trained."""
+    path = request.out / runs.ENVIRONMENT
+    record = read_json(path)
+    if record["data"] != (now := {**record["data"], **origin_of(request)}):
+        write_json(path, {**record, "data": now})
+
+
 def from_anywhere(request: TrainRequest) -> TrainRequest:
     """The request with paths that are the same from any folder."""
     data_dir, weights = request.data_dir, request.weights
@@ -64,6 +73,16 @@ def from_anywhere(request: TrainRequest) -> TrainRequest:
         data_dir=None if data_dir is None else data_dir.resolve(),
         weights=None if weights is None else weights.resolve(),
     )
+
+
+def is_finished(request: TrainRequest) -> bool:
+    """True when the folder holds the finished run of this recipe on this source."""
+    if not (request.out / runs.REPORT).is_file():
+        return False
+    run = runs.read_run(request.out)
+    same_source = run.source == absolute_source(request.source)
+    # For another recipe, open_experiment raises an error that names the difference.
+    return run.is_finished and same_source and run.recipe == request.recipe
 
 
 def options_of(request: TrainRequest) -> dict[str, Any]:
