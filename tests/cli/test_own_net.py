@@ -1,6 +1,8 @@
 """--net, --weights and --class-names on the command line, for every command that takes them."""
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from glasshouse.serving.service import server
-from glasshouse.storage import write_tensors
+from glasshouse.storage import read_tensors, write_tensors
 from tests.journeys.command import glasshouse_here
 from tests.serving.service.conftest import Caller
 
@@ -202,6 +204,35 @@ def test_train_and_the_commands_after_it_take_code(
     assert run("evaluate", "run", "--on", str(images), "--net", net)["accuracy"]
     code, output, errors = glasshouse_here(["predict", "run", path], capsys)
     assert code == 2 and not output and "--net" in errors
+
+
+def test_commands_that_repeat_a_run_of_own_code_name_the_code(
+    run: Run, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = "nets.py:Net:input_size=12"
+    run(
+        "train",
+        str(images),
+        "--net",
+        code,
+        "--out",
+        "one",
+        "--epochs",
+        "1",
+        "--set",
+        "train.seed=4",
+    )
+    exit_code, _, errors = glasshouse_here(["reproduce", "one", "--out", "two"], capsys)
+    (again, compare) = re.findall(r"glasshouse (train .*); .*: glasshouse (compare .*)", errors)[0]
+    assert exit_code == 2
+    run(*shlex.split(again))
+    assert run(*shlex.split(compare))
+    one, two = (read_tensors(tmp_path / each / "model.safetensors")[0] for each in ("one", "two"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    more = ["train", str(images), "--net", code, "--out", "one", "--resume", "--epochs", "2"]
+    _, _, errors = glasshouse_here([*more, "--set", "train.seed=4"], capsys)
+    (command,) = re.findall("Train another run instead: glasshouse (.*)", errors)
+    assert shlex.split(command)[4:6] == ["--net", shlex.split(again)[5]]
 
 
 @pytest.mark.parametrize(

@@ -269,3 +269,8 @@ def test_scores_of_another_temperature_are_refused(calibrated: Classifier, tmp_p
 def test_scores_are_dropped_with_another_temperature(calibrated: Classifier) -> None:
     assert replace(calibrated, temperature=2.0).conformity is None
     assert replace(calibrated, thresholds=(0.5, 0.5, 0.5)).conformity is None
+
+
+def test_the_name_of_code_in_the_place_of_a_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"net='nets.py:own': expected the network itself"):
+        load_classifier(tmp_path, net="nets.py:own")  # type: ignore[arg-type]

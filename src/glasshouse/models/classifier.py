@@ -244,6 +244,8 @@ def load_classifier(folder_or_file: str | Path, *, net: nn.Module | None = None)
     net: for a custom network, an instance with the same layers; its weights are overwritten. Raises
     ModelError for a missing or damaged model, and for missing or unexpected keys.
     """
+    if net is not None and not isinstance(net, nn.Module):
+        raise ModelError(f"net={net!r}: expected the network itself, a torch.nn.Module")
     folder = _model_folder(Path(folder_or_file))
     record = _read_record(folder / MODEL_FILE)
     weights = folder / WEIGHTS_FILE

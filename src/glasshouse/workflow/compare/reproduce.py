@@ -1,6 +1,7 @@
 """A finished run repeated, and compared file by file."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ def reproduce(
         raise UsageError(f"{folder} has not finished training, so there is nothing to compare with")
     if out.resolve() == folder.resolve():
         raise UsageError(f"--out {out} is the run itself: name another folder")
+    _require_own_code_named(before, out)
     request = TrainRequest(
         source=before.source,
         recipe=before.recipe,
@@ -77,6 +79,18 @@ def reproduce(
     with _threads(before.threads):
         (again,) = run_all([request], run)
     return compare_folders(before, again)
+
+
+def _require_own_code_named(before: runs.Run, out: Path) -> None:
+    code, recipe = before.recipe.model.code, before.folder / runs.RECIPE
+    if code is not None:
+        words = ["glasshouse", "train", before.source, "--recipe", str(recipe), "--net", code]
+        command = shlex.join([*words, "--out", str(out), *before.data_options])
+        raise UsageError(
+            f"the network of {before.folder} is code of a user's own, which runs only where a "
+            f"command names it. Train it again by name: {command}; then compare the two: "
+            f"{shlex.join(['glasshouse', 'compare', str(before.folder), str(out)])}"
+        )
 
 
 def compare_folders(before: runs.Run, again: runs.Run) -> Reproduction:

@@ -84,6 +84,8 @@ def _command(before: runs.Run, recipe: Recipe) -> str:
     folder, epochs = before.folder.resolve(), recipe.train.epochs
     out = runs.next_run_folder(folder.parent, f"{folder.name}-{epochs}-epochs")
     words = ["glasshouse", "train", before.source, "--recipe", str(folder / runs.RECIPE)]
+    code = recipe.model.code
+    words += [] if code is None else ["--net", code]
     words += ["--epochs", str(epochs), "--out", str(out)]
     return shlex.join([*words, *before.data_options, *runs.option_words(before.options)])
 
