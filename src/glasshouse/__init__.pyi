@@ -201,7 +201,11 @@ from .workflow.tune.space import (
     parse_search as parse_search,
 )
 from .workflow.tune.tune import Search as Search, SearchResult as SearchResult, tune as tune
+from .workflow.use.find_similar import Resemblances as Resemblances, find_similar as find_similar
 from .workflow.use.model_names import classifier_by_name as classifier_by_name
+from .workflow.use.photo_and_run import Resemblance as Resemblance
+from .workflow.use.similar_images import Similar as Similar
+from .workflow.use.unknown_images import Familiarity as Familiarity
 
 __all__: list[str]
 __version__: str

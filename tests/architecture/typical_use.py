@@ -42,6 +42,12 @@ def train_with_parts_of_your_own(splits: gh.Splits, loader: object) -> gh.Classi
     return classifier
 
 
+def compare_photos_with_a_run(paths: list[Path]) -> list[str]:
+    found = assert_type(gh.find_similar("runs/one", paths), gh.Resemblances)
+    print(found.images, assert_type(found[0].familiarity, gh.Familiarity).p_value)
+    return [each.similar.labels[0] for each in found if each.similar is not None]
+
+
 def take_images_from_elsewhere(dataset: object) -> gh.Splits:
     arrays = gh.ImageSet.from_arrays(np.zeros((2, 8, 8, 3), np.uint8), [0, 1], ["cat", "dog"])
     read = assert_type(gh.from_dataset(dataset, image_size=8), gh.ImageSet)

@@ -35,6 +35,23 @@ def image_uri(image: NDArray[np.uint8]) -> str:
     return data_uri(*image_file(image))
 
 
+def strip_uri(images: NDArray[np.uint8], side: int) -> str:
+    """Images ``(n, 3, h, w)`` in a row of this height, as a data: URI.
+
+    A JPEG, since noise would make a lossless file large.
+    """
+    tiles = []
+    for each in images:
+        tile = Image.fromarray(rows_first(each))
+        # Enlarged without smoothing, so that an image of 8x8 pixels looks like one.
+        method = Image.Resampling.NEAREST if tile.height < side else Image.Resampling.BICUBIC
+        width = max(1, round(side * tile.width / tile.height))
+        tiles.append(np.asarray(tile.resize((min(width, 4 * side), side), method)))
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(tiles, axis=1)).save(buffer, "JPEG", quality=82)
+    return data_uri(buffer.getvalue(), "image/jpeg")
+
+
 def figure_png(figure: Figure, dpi: int = 160) -> bytes:
     """A figure as PNG."""
     buffer = io.BytesIO()

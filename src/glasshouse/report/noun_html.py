@@ -1,13 +1,8 @@
 """What a notebook shows for each noun: short HTML that loads nothing and suits light and dark."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.data.targets import class_counts, is_matrix, joined_names, names_at
@@ -15,7 +10,7 @@ from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.outputs import UNKNOWN, Predictions
 from glasshouse.models.prediction_sets import prediction_sets, rule_of
-from glasshouse.report.encoding import data_uri, rows_first
+from glasshouse.report.encoding import strip_uri
 from glasshouse.report.html import render_template
 from glasshouse.wording import first_of, level, percentage, pluralize
 
@@ -183,23 +178,11 @@ def _strips(images: ImageSet) -> tuple[list[_Strip], list[str]]:
     for label, name in enumerate(images.class_names[:_CLASSES]):
         found = images.rows_with(label)
         if len(found):
-            strips.append(_Strip(name, len(found), _strip(images.pixels[found[:_PER_CLASS]])))
+            strips.append(
+                _Strip(name, len(found), strip_uri(images.pixels[found[:_PER_CLASS]], _SIDE))
+            )
     left = len(images.class_names) - _CLASSES
     return strips, [f"and {pluralize(left, 'more class', 'more classes')}"] if left > 0 else []
-
-
-def _strip(pixels: NDArray[np.uint8]) -> str:
-    """Images ``(n, 3, h, w)`` in a row, as JPEG: noise would make a lossless file large."""
-    tiles = []
-    for each in pixels:
-        tile = Image.fromarray(rows_first(each))
-        # Enlarged without smoothing, so that an image of 8x8 pixels looks like one.
-        method = Image.Resampling.NEAREST if tile.height < _SIDE else Image.Resampling.BICUBIC
-        width = max(1, round(_SIDE * tile.width / tile.height))
-        tiles.append(np.asarray(tile.resize((min(width, 4 * _SIDE), _SIDE), method)))
-    buffer = io.BytesIO()
-    Image.fromarray(np.concatenate(tiles, axis=1)).save(buffer, "JPEG", quality=82)
-    return data_uri(buffer.getvalue(), "image/jpeg")
 
 
 def _parameters(classifier: Classifier) -> str:
