@@ -123,6 +123,11 @@ def test_targets_that_are_no_outputs_are_refused(targets: Any, words: str) -> No
         explain_tensors(net(2), tensors(2), targets)
 
 
+def test_inputs_that_the_network_does_not_take_are_refused_with_its_layer() -> None:
+    with pytest.raises(ModelError, match=r"layer 0 .Conv2d. .* its input of 5x6x6 per image"):
+        explain_tensors(nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten()), torch.rand(2, 5, 6, 6))
+
+
 def test_a_network_that_returns_something_else_is_refused() -> None:
     with pytest.raises(ModelError, match=r"expected the network to return logits \(n, classes\)"):
         explain_tensors(nn.Conv2d(2, 3, 1), tensors(2))

@@ -8,14 +8,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from glasshouse.errors import DataError, UsageError, require_type
+from glasshouse.errors import DataError, GlasshouseError, ModelError, UsageError, require_type
 from glasshouse.explanation.explain import page_of, warn_of
 from glasshouse.explanation.inputs import Targets
 from glasshouse.explanation.methods import ExplainSettings, MethodName
 from glasshouse.explanation.nouns import Explanation
 from glasshouse.explanation.one_pass import ask
 from glasshouse.models.conformity import ConformityScores
-from glasshouse.models.predict import device_of
+from glasshouse.models.predict import device_of, evaluating
+from glasshouse.models.trial import why_not_accepted
 
 
 def explain_tensors(
@@ -41,7 +42,11 @@ def explain_tensors(
     values = _values(net, inputs)
     names = (methods,) if isinstance(methods, str) else methods
     question = ask(_Bare(net), names, layer, settings)
-    page = page_of(question, _images_of(values), lambda part: values[part], _positions(targets))
+    try:
+        page = page_of(question, _images_of(values), lambda part: values[part], _positions(targets))
+    except (RuntimeError, TypeError, ValueError) as error:
+        _require_accepted(net, values[:1], error)
+        raise
     warn_of(page.explanations)
     return page.explanations
 
@@ -56,6 +61,18 @@ class _Bare:
     mirror: bool = False
     thresholds: tuple[float, ...] | None = None
     conformity: ConformityScores | None = None
+
+
+def _require_accepted(net: nn.Module, one: Tensor, error: Exception) -> None:
+    """Raise ModelError if a network that failed does not take such an input at all."""
+    if isinstance(error, GlasshouseError):
+        return
+    try:
+        with torch.no_grad(), evaluating(net):
+            net(one)
+    # A network of the user's own may raise anything.
+    except Exception as failed:
+        raise ModelError(why_not_accepted(net, one, failed)) from error
 
 
 def _values(net: nn.Module, inputs: ArrayLike | Tensor) -> Tensor:
