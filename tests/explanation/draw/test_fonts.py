@@ -193,6 +193,16 @@ def test_an_escape_among_letters_from_right_to_left_keeps_its_backslash(
         assert drawable(f"{ARABIC} {CAT}") == f"{ARABIC} \u200e\\u732b"
 
 
+@pytest.mark.skipif(not features.check("raqm"), reason="Pillow has no raqm here")
+def test_a_sentence_keeps_its_order_around_names_that_run_from_right_to_left() -> None:
+    mark = "\u200e"
+    for name in (ARABIC, HEBREW):
+        assert drawable(f"answer: {name} 94 %") == f"{mark}answer: {name}{mark} 94 %"
+        assert drawable(f"{name} (explained)") == f"{mark}{name} (explained)"
+        # A name alone, with a number of its own, runs as its script does.
+        assert drawable(f"{name} 3") == f"{name} 3"
+
+
 def test_shortened_and_wrapped_text_fits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     install(monkeypatch, make_font(tmp_path / "triangles.ttf", CAT))
     assert shorten(CAT * 10, 100, 20) == f"{CAT * 4}…"

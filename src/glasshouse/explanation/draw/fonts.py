@@ -7,6 +7,7 @@ the user is told once. The glyphs of coloured emoji fonts are bitmaps or layers,
 library draws.
 """
 
+import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
@@ -39,6 +40,7 @@ _SKIN_TONES = dict(zip("\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff",
                        ("light", "medium-light", "medium", "medium-dark", "dark"),
                        strict=True))  # fmt: skip
 _LEFT_TO_RIGHT = "\u200e"
+_NUMBER_NEXT = re.compile(r"\s*[(:,]*\s*\d")
 _told: set[str] = set()
 
 
@@ -68,7 +70,7 @@ def drawable(text: str, *, can_shape: bool | None = None) -> str:
             _append_stand_in(written, character, mark)
         else:
             written.append(character)
-    return "".join(written)
+    return _in_own_order("".join(written)) if mark else "".join(written)
 
 
 def can_matplotlib_shape() -> bool:
@@ -206,6 +208,23 @@ def _family(path: Path) -> str:
     # Its own list was made when it first ran, and may be older than the font.
     fontManager.addfont(str(path))
     return str(ft2font.FT2Font(str(path)).family_name)
+
+
+def _in_own_order(text: str) -> str:
+    """The text, with marks that keep a sentence of ours in order around names that run leftwards.
+
+    Without them, a sentence that begins with such a name would run leftwards as a whole, and a
+    number after one would change sides, without its percent sign.
+    """
+    is_leftward = [unicodedata.bidirectional(each) in ("R", "AL") for each in text]
+    if not any(is_leftward) or not any(each.isascii() and each.isalpha() for each in text):
+        return text
+    written = [_LEFT_TO_RIGHT]
+    for place, character in enumerate(text):
+        written.append(character)
+        if is_leftward[place] and _NUMBER_NEXT.match(text, place + 1):
+            written.append(_LEFT_TO_RIGHT)
+    return "".join(written)
 
 
 def _words(text: str) -> list[str]:
