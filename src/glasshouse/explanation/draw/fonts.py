@@ -70,7 +70,9 @@ def drawable(text: str, *, can_shape: bool | None = None) -> str:
             _append_stand_in(written, character, mark)
         else:
             written.append(character)
-    return _in_own_order("".join(written)) if mark else "".join(written)
+    line = "".join(written)
+    is_sentence = any(each.isascii() and each.isalpha() for each in text)
+    return _in_own_order(line) if mark and is_sentence else line
 
 
 def can_matplotlib_shape() -> bool:
@@ -217,7 +219,7 @@ def _in_own_order(text: str) -> str:
     number after one would change sides, without its percent sign.
     """
     is_leftward = [unicodedata.bidirectional(each) in ("R", "AL") for each in text]
-    if not any(is_leftward) or not any(each.isascii() and each.isalpha() for each in text):
+    if not any(is_leftward):
         return text
     written = [_LEFT_TO_RIGHT]
     for place, character in enumerate(text):
