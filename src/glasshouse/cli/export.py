@@ -1,13 +1,15 @@
 """`glasshouse export`: a classifier as an ONNX file."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from glasshouse.cli.named_classifier import NamedModel, classifier_named
 from glasshouse.cli.options import (
     ClassNamesFile,
+    DataDir,
     Json,
     Model,
     Net,
@@ -15,7 +17,17 @@ from glasshouse.cli.options import (
     Weights,
     print_json,
 )
+from glasshouse.cli.resemblance import require_run
 from glasshouse.wording import pluralize
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from glasshouse.export.parity import Parity
+    from glasshouse.export.unknown_outputs import UnknownMeasure
+    from glasshouse.models.classifier import Classifier
+    from glasshouse.workflow.use.photo_and_run import RunComparison
 
 
 def export(
@@ -33,9 +45,17 @@ def export(
     opset: Annotated[
         int | None, typer.Option(min=1, help="Version of ONNX's operators. Default: 20.")
     ] = None,
+    unknown: Annotated[
+        bool,
+        typer.Option(
+            "--unknown",
+            help="The file also says how unusual an image is, with a p-value. MODEL is a run.",
+        ),
+    ] = False,
     net: Net = None,
     weights: Weights = None,
     class_names: ClassNamesFile = None,
+    data_dir: DataDir = None,
     offline: Offline = False,
     json: Json = False,
 ) -> None:
@@ -48,6 +68,7 @@ def export(
     if out.is_dir():
         raise UsageError(f"{out} is a folder: expected a file name such as model.onnx")
     early_checks.require_folder_free_of_files(out.parent)
+    require_run(named, similar=False, unknown=unknown)
     from glasshouse.export.onnx import export_onnx, require_extra
     from glasshouse.export.parity import check_parity
     from glasshouse.models.predict import read_images
@@ -55,9 +76,15 @@ def export(
     require_extra()
     classifier = classifier_named(named)
     decoded = read_images(images, classifier) if images else None
-    export_onnx(classifier, out, opset=opset)
-    parity = check_parity(classifier, out, decoded)
-    size = out.stat().st_size
+    run = _compared(named, classifier, data_dir) if unknown else None
+    export_onnx(classifier, out, opset=opset, unknown=None if run is None else _measure(run))
+    judge = None if run is None else partial(_p_values, run)
+    parity = check_parity(classifier, out, decoded, judge)
+    _print(out, parity, json)
+
+
+def _print(out: Path, parity: "Parity", json: bool) -> None:
+    size, apart = out.stat().st_size, parity.p_difference
     if json:
         print_json(
             {
@@ -66,6 +93,7 @@ def export(
                 "images": parity.images,
                 "difference": parity.difference,
                 "same_class": parity.same_class,
+                **({} if apart is None else {"p_difference": apart}),
             }
         )
         return
@@ -73,4 +101,30 @@ def export(
         f"{out}: {size / 1e6:.1f} MB; verified with onnxruntime on "
         f"{pluralize(parity.images, 'image')}: probabilities differ by at most "
         f"{parity.difference:.1e}, and the predicted class agrees on {parity.same_class}"
+        + ("" if apart is None else f"; p-values differ by at most {apart:.1e}")
     )
+
+
+def _compared(
+    named: NamedModel, classifier: "Classifier", data_dir: Path | None
+) -> "RunComparison":
+    from glasshouse.workflow.use.photo_and_run import RunComparison
+
+    run = Path(str(named.model))
+    return RunComparison.of(run, classifier, data_dir=data_dir, offline=named.offline)
+
+
+def _measure(run: "RunComparison") -> "UnknownMeasure":
+    from glasshouse.export.unknown_outputs import UnknownMeasure
+
+    known, score = run.known, run.known.best_score
+    return UnknownMeasure(score, known.features, known.gaussians, known.usual[score])
+
+
+def _p_values(
+    run: "RunComparison", pixels: "NDArray[np.uint8]", logits: "NDArray[np.float32]"
+) -> "NDArray[np.float64]":
+    import numpy as np
+
+    found = run.compare(pixels, logits, similar=False)
+    return np.array([each.familiarity.p_value for each in found], dtype=np.float64)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glasshouse.errors import ModelError, UsageError
+from glasshouse.export.unknown_outputs import P_VALUE, UNUSUAL, UnknownMeasure, UnknownOutputs
 from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.conformity import SetRule
 from glasshouse.models.predict import evaluating, logits_of
@@ -47,25 +48,45 @@ _OPERATION = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'"
 
 
 class _Whole(nn.Module):
-    """What the file computes: normalisation, network, mirror image if used, temperature."""
+    """What the file computes: normalisation, network, mirror image if used, temperature.
 
-    def __init__(self, classifier: Classifier) -> None:
+    measure: how unusual an image is, where the file is to tell that as well.
+    """
+
+    def __init__(self, classifier: Classifier, measure: UnknownMeasure | None) -> None:
         super().__init__()
         self.net = classifier.net
         self._preprocessing = classifier.preprocessing
         self._temperature = classifier.temperature
         self._is_mirrored = classifier.mirror
         self._is_multi_label = classifier.is_multi_label
+        self._unknown = (
+            None
+            if measure is None
+            else UnknownOutputs(measure, classifier.net, several=classifier.is_multi_label)
+        )
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 ``(n, 3, h, w)`` to logits and probabilities ``(n, k)``."""
+    @property
+    def outputs(self) -> list[str]:
+        """The names of what forward returns."""
+        more = () if self._unknown is None else (UNUSUAL, P_VALUE)
+        return [LOGITS, PROBABILITIES, *more]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """uint8 ``(n, 3, h, w)`` to logits and probabilities ``(n, k)``; then scores and p-values.
+
+        The latter ``(n,)``, where they are asked for.
+        """
         inputs = scale(images, self._preprocessing)
         logits = self.net(inputs)
         if self._is_mirrored:
             logits = (logits + self.net(inputs.flip(-1))) / 2
         logits = logits.float()
         scaled = logits / self._temperature
-        return logits, scaled.sigmoid() if self._is_multi_label else scaled.softmax(1)
+        shares = scaled.sigmoid() if self._is_multi_label else scaled.softmax(1)
+        if self._unknown is None:
+            return logits, shares
+        return logits, shares, *self._unknown(inputs, logits)
 
 
 def in_float32(classifier: Classifier) -> Classifier:
@@ -78,15 +99,23 @@ def in_float32(classifier: Classifier) -> Classifier:
     return replace(classifier, net=copy.deepcopy(classifier.net).float())
 
 
-def export_onnx(classifier: Classifier, path: str | Path, *, opset: int | None = None) -> None:
+def export_onnx(
+    classifier: Classifier,
+    path: str | Path,
+    *,
+    opset: int | None = None,
+    unknown: UnknownMeasure | None = None,
+) -> None:
     """Write the classifier as one ONNX file that includes its weights.
 
     Input: ``images``, uint8 ``(n, 3, h, w)`` of the network's size, any n. Outputs: ``logits`` and
     ``probabilities``, float32 ``(n, k)``. Weights are converted to float32. Class names,
     preprocessing and prediction sets are in the metadata of the file: a class is in the set where
     its probability is at least that of the coverage. opset: the version of ONNX's operators, for an
-    older or newer runtime. Raises UsageError if the onnx extra is not installed, and ModelError for
-    a network that cannot be exported, or not in this opset.
+    older or newer runtime. unknown: also how unusual each image is, as outputs ``unusual`` and
+    ``p_value``, float32 ``(n,)``. Raises UsageError if the onnx extra is not installed, ModelError
+    for a network that cannot be exported, or not in this opset, and DataError for a measure
+    without validation images.
     """
     require_extra()
     import onnx
@@ -96,14 +125,15 @@ def export_onnx(classifier: Classifier, path: str | Path, *, opset: int | None =
     example = torch.zeros((2, 3, wanted.height, wanted.width), dtype=torch.uint8)
     logits_of(classifier, example.numpy())  # raises NotFinite before there is a file
     with evaluating(classifier.net), _quiet():
-        whole = _Whole(in_float32(classifier)).eval()
+        whole = _Whole(in_float32(classifier), unknown).eval()
         model = _graph(whole, example, opset)
         if _is_for_two(model):
             # The number of images became a constant, as by len(); only bytecode keeps it apart.
             model = _graph(whole, example, opset, by_bytecode=True)
         _require_any_number(model, whole, example)
     _require_opset(model, opset)
-    for key, value in _facts(classifier).items():
+    facts = _facts(classifier) | ({} if unknown is None else unknown.facts())
+    for key, value in facts.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
     try:
@@ -115,9 +145,7 @@ def export_onnx(classifier: Classifier, path: str | Path, *, opset: int | None =
     write_bytes(path, content)
 
 
-def _graph(
-    whole: nn.Module, example: Tensor, opset: int | None, *, by_bytecode: bool = False
-) -> Any:
+def _graph(whole: _Whole, example: Tensor, opset: int | None, *, by_bytecode: bool = False) -> Any:
     """The ONNX model of a network; by_bytecode: its Python is followed instead of a call of it."""
     shapes = ({0: torch.export.Dim("n")},)
     try:
@@ -132,7 +160,7 @@ def _graph(
             verbose=False,
             opset_version=opset or _OPSET,
             input_names=[IMAGES],
-            output_names=[LOGITS, PROBABILITIES],
+            output_names=whole.outputs,
             dynamic_shapes=None if by_bytecode else shapes,
         )
     except Exception as error:

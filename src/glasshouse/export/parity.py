@@ -1,40 +1,57 @@
 """Whether an exported file predicts the same as the classifier."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.errors import ModelError
-from glasshouse.export.onnx import in_float32
+from glasshouse.export.onnx import PROBABILITIES, in_float32
+from glasshouse.export.unknown_outputs import P_VALUE
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import logits_of
 
 _TOLERANCE = 1e-4
+# Of a p-value: rounding moves an image past others that are as unusual.
+_RANKS = 0.02
 _SEEDED = 24
+
+
+PValues = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Number of images; largest difference of a probability; images with the same top class."""
+    """Number of images; largest difference of a probability; images with the same top class.
+
+    p_difference: the largest of a p-value, where the file has them.
+    """
 
     images: int
     difference: float
     same_class: int
+    p_difference: float | None = None
 
 
 def check_parity(
-    classifier: Classifier, path: Path, images: NDArray[np.uint8] | None = None
+    classifier: Classifier,
+    path: Path,
+    images: NDArray[np.uint8] | None = None,
+    p_values: PValues | None = None,
 ) -> Parity:
     """Compare the file's probabilities, computed by onnxruntime, with the classifier's in float32.
 
-    images: uint8 ``(n, 3, h, w)`` of the network's size; by default, fine and coarse noise. Raises
-    ModelError if onnxruntime cannot run the file, or a probability differs by more than 0.0001.
+    images: uint8 ``(n, 3, h, w)`` of the network's size; by default, fine and coarse noise.
+    p_values: from images and their logits, for a file that has them. Raises ModelError if
+    onnxruntime cannot run the file, or a probability differs by more than 0.0001 or a p-value by
+    more than 0.02.
     """
     shown = _noise(classifier) if images is None else images
-    own = classifier.to_probabilities(logits_of(in_float32(classifier), shown))
-    found = _run(path, shown)
+    logits = logits_of(in_float32(classifier), shown)
+    own = classifier.to_probabilities(logits)
+    found = _run(path, shown, PROBABILITIES)
     parity = Parity(
         len(shown),
         float(np.abs(own - found).max()),
@@ -46,18 +63,26 @@ def check_parity(
             f"{path} does not predict the same as the classifier: a probability differs by "
             f"{parity.difference:.2g}, more than {_TOLERANCE:g}. Do not use it."
         )
-    return parity
+    if p_values is None:
+        return parity
+    apart = float(np.abs(p_values(shown, logits) - _run(path, shown, P_VALUE)).max())
+    if not apart <= _RANKS:
+        raise ModelError(
+            f"{path} does not say the same of unusual images as the run: a p-value differs by "
+            f"{apart:.2g}, more than {_RANKS:g}. Do not use it."
+        )
+    return replace(parity, p_difference=apart)
 
 
-def _run(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _run(path: Path, images: NDArray[np.uint8], output: str) -> NDArray[np.float64]:
     import onnxruntime
 
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         # One image alone and all together: the file must accept any number.
         name = session.get_inputs()[0].name
-        together = session.run(["probabilities"], {name: images})[0]
-        first = session.run(["probabilities"], {name: images[:1]})[0]
+        together = session.run([output], {name: images})[0]
+        first = session.run([output], {name: images[:1]})[0]
     # Its exceptions have no common base class.
     except Exception as error:
         raise ModelError(

@@ -14,6 +14,8 @@ UnusualScore = Literal["nearest", "mahalanobis", "energy", "softmax"]
 UNUSUAL_SCORES: tuple[UnusualScore, ...] = get_args(UnusualScore)
 # Which of the nearest training images counts: one alone may be odd itself.
 NEIGHBOUR = 5
+# An image is unlike the training images where fewer validation images than this are as unusual.
+RARE = 0.05
 # Of the mean variance: features of unit length do not vary in every direction.
 _RIDGE = 1e-6
 

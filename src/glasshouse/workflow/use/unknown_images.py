@@ -6,11 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.models.unusual_scores import UnusualScore, unusual_scores
+from glasshouse.models.unusual_scores import RARE, UnusualScore, unusual_scores
 from glasshouse.workflow.use.known_images import KnownImages
-
-# A photo is unlike the training images where fewer validation images than this are as unusual.
-_RARE = 0.05
 
 _WORDS: dict[UnusualScore, str] = {
     "nearest": "as far from the training images",
@@ -43,12 +40,12 @@ class Familiarity:
     @property
     def is_unknown(self) -> bool:
         """Whether the photo is unlike what the classifier was trained on."""
-        return self.p_value is not None and self.p_value < _RARE
+        return self.p_value is not None and self.p_value < RARE
 
     @property
     def can_tell(self) -> bool:
         """Whether there are enough validation images for any photo to be unlike them."""
-        return 1 / (self.among + 1) < _RARE
+        return 1 / (self.among + 1) < RARE
 
     def words(self) -> str:
         """The same as a sentence."""
