@@ -349,7 +349,8 @@ def _model_folder(path: Path) -> Path:
         what = "does not exist" if not path.exists() else f"has no {MODEL_FILE}"
         raise ModelError(
             f"{path} {what}. Expected the folder of a finished run, or one written by "
-            "save_classifier."
+            "save_classifier; classifier_by_name also takes the names of bundled models and of "
+            "networks of torchvision and timm."
         )
     return folder
 
