@@ -31,6 +31,9 @@ from glasshouse.wording import (
         (59.6, "1:00 min"),
         (200, "3:20 min"),
         (3723, "1:02:03 h"),
+        (48 * 3600 - 1, "47:59:59 h"),
+        (48 * 3600, "2 days 0 h"),
+        (10 * 24 * 3600 + 5 * 3600 + 59, "10 days 5 h"),
     ],
 )
 def test_durations_are_rounded_to_what_one_reads(seconds: float, words: str) -> None:

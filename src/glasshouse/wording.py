@@ -11,6 +11,8 @@ from pydantic import ByteSize
 _HELD = re.compile(r"(?<=\d) (?:%|(?:points?|s|min|h|MB|GB)\b)|\bp (?:=|<|&lt;) (?=\d)")
 # The metric by which runs are judged: the latter where an image may have several labels.
 ACCURACY, PRECISION = "accuracy", "mean average precision"
+# From here on, days are easier to read than hours.
+_HOURS_OF_DAYS = 48
 # What the accuracy of an epoch is where images may have several labels: a stricter measure.
 ALL_LABELS_RIGHT = "images with all labels right"
 
@@ -64,13 +66,15 @@ def metric_text(metric: str, value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time to the second: "42 s", "3:20 min" or "1:02:03 h"; "0.4 s" below one."""
+    """A length of time: "0.4 s", "42 s", "3:20 min", "1:02:03 h" or "3 days 4 h"."""
     if 0 < seconds < 0.95:
         return f"{max(seconds, 0.1):.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     hours, minutes = divmod(whole // 60, 60)
+    if hours >= _HOURS_OF_DAYS:
+        return f"{hours // 24} days {hours % 24} h"
     if hours:
         return f"{hours}:{minutes:02}:{whole % 60:02} h"
     return f"{minutes}:{whole % 60:02} min"

@@ -47,6 +47,10 @@ def test_what_another_attempt_would_not_change_is_permanent() -> None:
         (ImportError("s3fs"), UsageError, r"pip install 'glasshouse\[remote\]'"),
         (OSError(5, "out of order"), DataError, "continues from it"),
         (WithStatus(401), DataError, "access was refused"),
+        (WithStatus(403), DataError, "access was refused"),
+        (WithStatus(404), DataError, "does not exist"),
+        (WithStatus(410), DataError, "does not exist"),
+        (WithStatus(402), DataError, "continues from it"),
     ],
 )
 def test_errors_say_what_happened_and_what_to_do(

@@ -57,7 +57,7 @@ def test_the_order_is_that_of_the_start_and_not_of_the_names(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("is_alive", "step", "status"),
-    [(True, 5, "training"), (True, 10, "measuring"), (False, 5, "stopped")],
+    [(True, 5, "training"), (True, 10, "evaluating"), (False, 5, "stopped")],
 )
 def test_the_status_follows_the_process(
     tmp_path: Path, is_alive: bool, step: int, status: str

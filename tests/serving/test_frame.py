@@ -137,7 +137,7 @@ HOOKS = {
 # Classes whose ends come from data: a status of a run, the level of a finding, a verdict, a split.
 FROM_DATA = {
     "gh-damaged", "gh-deleted", "gh-doubtful", "gh-error", "gh-failed", "gh-finished",
-    "gh-measuring", "gh-split-1", "gh-split-2", "gh-starting", "gh-training", "gh-warning",
+    "gh-evaluating", "gh-split-1", "gh-split-2", "gh-starting", "gh-training", "gh-warning",
 }  # fmt: skip
 
 

@@ -167,7 +167,7 @@ def test_without_steps_the_finished_share_is_that_of_the_epochs(
     assert replace(snapshot, status="training", listed=listed).done == done
     over = [
         status
-        for status in ("waiting", "training", "finished", "measuring", "failed")
+        for status in ("waiting", "training", "finished", "evaluating", "failed")
         if replace(snapshot, status=status, has_report=True).is_over
     ]
     assert over == ["finished"]

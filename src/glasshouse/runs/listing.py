@@ -13,7 +13,7 @@ from glasshouse.runs.records import read_epoch_lines, read_run_file
 from glasshouse.runs.steps import is_running, last_mark
 from glasshouse.wording import ACCURACY, PRECISION
 
-Status = Literal["training", "measuring", "finished", "stopped", "failed", "damaged"]
+Status = Literal["training", "evaluating", "finished", "stopped", "failed", "damaged"]
 _FILES = (
     runs.RECIPE,
     runs.ENVIRONMENT,
@@ -55,7 +55,7 @@ class Listed:
     @property
     def is_at_work(self) -> bool:
         """True while a process trains or evaluates it."""
-        return self.status in ("training", "measuring")
+        return self.status in ("training", "evaluating")
 
 
 @dataclass
@@ -135,7 +135,7 @@ def _status(folder: Path) -> Status:
     mark = last_mark(folder)
     if mark is None or not is_running(mark):
         return "stopped"
-    return "measuring" if mark.is_last else "training"
+    return "evaluating" if mark.is_last else "training"
 
 
 def _score(

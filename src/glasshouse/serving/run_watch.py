@@ -51,7 +51,7 @@ class Snapshot:
     @property
     def is_at_work(self) -> bool:
         """True while the run may still change by itself."""
-        return self.status in ("starting", "training", "measuring", "deleted")
+        return self.status in ("starting", "training", "evaluating", "deleted")
 
     @property
     def can_resume(self) -> bool:
@@ -89,7 +89,7 @@ class Snapshot:
     @property
     def done(self) -> float:
         """The finished share of training, 0 to 1."""
-        if self.status in ("finished", "measuring"):
+        if self.status in ("finished", "evaluating"):
             return 1.0
         if self.mark is not None:
             return self.mark.position / self.mark.epochs

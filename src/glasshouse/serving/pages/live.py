@@ -78,12 +78,12 @@ def live_words(now: Snapshot) -> dict[str, str]:
 def epochs_of(epoch: int, listed: Listed) -> str:
     """The progress in epochs, such as 3 / 10; "features" for runs that have no epochs."""
     if listed.of:
-        return f"{epoch} / {listed.of}"
+        return f"{epoch:,} / {listed.of:,}"
     return "features" if listed.recipe else "–"
 
 
 def _left(now: Snapshot) -> str:
-    words = {"starting": "loading images", "measuring": "evaluating", "finished": "done"}
+    words = {"starting": "loading images", "finished": "done"}
     if now.status == "training":
         return "–" if now.seconds_left is None else duration(now.seconds_left)
     return words.get(now.status, "–")
