@@ -8,7 +8,7 @@ import pytest
 
 from glasshouse.data.images import Splits, images_by_id, take
 from glasshouse.data.sources import load_splits
-from glasshouse.errors import ModelError
+from glasshouse.errors import DataError, ModelError
 from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.models.neighbours import unit_rows
 from glasshouse.models.predict import predict
@@ -123,11 +123,16 @@ def test_how_many_are_unlike_is_said_with_how_they_are_answered() -> None:
     assert few.startswith("1 validation image is too few to call one unlike")
 
 
-def test_mistakes_of_a_network_without_features_are_explained_all_the_same(
-    run: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("error", [ModelError("several heads"), DataError("it has changed")])
+def test_mistakes_that_cannot_be_compared_are_explained_all_the_same(
+    run: Path,
+    classifier: Classifier,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    error: Exception,
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
-        raise ModelError("several heads")
+        raise error
 
     monkeypatch.setattr(RunComparison, "of", refuse)
     page = explain_run_mistakes(run, tmp_path, classifier=classifier).read_text(encoding="utf-8")

@@ -101,14 +101,14 @@ def near_mistakes(
     images: ImageSet,
     found: Sequence[Mistakes] | Sequence[LabelMistakes],
 ) -> NearTiles:
-    """The training images that mistakes resemble; none for a network without features.
+    """The training images that mistakes resemble; images: those of the mistakes.
 
-    images: those of the mistakes. Raises DataError where the training images have changed.
+    None for a network without features, or where the training images have changed since.
     """
     named = {name for each in found for name in _ids(each)}
     try:
         comparison = RunComparison.of(run, classifier, splits=splits)
-    except ModelError:
+    except (ModelError, DataError):
         return {}
     rows = [row for row, name in enumerate(images.ids.tolist()) if name in named]
     return tiles_near(comparison, splits.train, take(images, rows))
