@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MODEL = "cifar10-small"
 RECIPE = "small-residual"
 SOURCE = "shapes"
-OVERRIDES = ("train.epochs=4",)
+EPOCHS = 4
 EXAMPLES = "right-and-wrong.png"
 # Integrated gradients divide the score among the pixels, so that shares of it mean something.
 SHARED: Final = "integrated-gradients"
@@ -153,7 +153,7 @@ def _train(run: Path) -> "list[Example]":
         most_confident,
     )
 
-    recipe = load_recipe(RECIPE, OVERRIDES)
+    recipe = load_recipe(RECIPE, [f"train.epochs={EPOCHS}"])
     _heading(3, "Train a network")
     _tell(
         f"The images of `{SOURCE}` are generated: ten shapes and textures in front of clutter.\n"
@@ -161,8 +161,8 @@ def _train(run: Path) -> "list[Example]":
         f"be compared with the facts. Training takes {pluralize(recipe.train.epochs, 'epoch')}, "
         "less than a minute on two cores."
     )
-    overrides = [part for override in OVERRIDES for part in ("--set", override)]
-    command = _command("glasshouse", "train", SOURCE, "--recipe", RECIPE, *overrides, "--out", run)
+    options = ("--recipe", RECIPE, "--epochs", str(EPOCHS), "--out", run)
+    command = _command("glasshouse", "train", SOURCE, *options)
     request = TrainRequest(SOURCE, recipe, run, offline=True, command=command)
     result = run_to_the_end(request)
     accuracy = str(result.evaluation.accuracy)
