@@ -75,6 +75,14 @@ def is_best(browser: WebDriver, name: str) -> bool:
     return read_text(browser, ".gh-shares .gh-explained").startswith(name)
 
 
+def resembles(browser: WebDriver, name: str) -> bool:
+    """Whether the page shows five training images, of which most have this label."""
+    found = browser.find_elements(By.CSS_SELECTOR, ".gh-trial .gh-near li")
+    labels = [each.find_element(By.CSS_SELECTOR, ".gh-near-label").text for each in found]
+    images = browser.find_elements(By.CSS_SELECTOR, ".gh-trial .gh-near img[src^='data:image']")
+    return len(images) == 5 and labels.count(name) >= 3
+
+
 def test_two_classes_are_dropped_trained_and_tried_on_another_image(
     chromium: WebDriver, start_workbench: StartWorkbench, tmp_path: Path
 ) -> None:
@@ -98,6 +106,7 @@ def test_two_classes_are_dropped_trained_and_tried_on_another_image(
         drop_files(chromium, ".gh-try-drop", [file])
         find_words(chromium, file[0])
         wait_for(partial(is_best, chromium, name), f"the right answer for {name}")
+        wait_for(partial(resembles, chromium, name), f"five images, mostly of {name}")
     for width in WIDTHS:
         require_fits(chromium, width)
 
