@@ -109,7 +109,7 @@ def verdict(findings: Sequence[Finding]) -> str:
         also = f", and {pluralize(warnings, 'warning')}" if warnings else ""
         them = "it" if errors == 1 else "them"
         found = pluralize(errors, "error")
-        return f"{found} would invalidate metrics{also}. Training stops at {them}."
+        return f"{found} would invalidate metrics{also}. Fix {them} before training."
     if warnings:
         return f"No errors; {pluralize(warnings, 'warning')} to review."
     return "No problems found."

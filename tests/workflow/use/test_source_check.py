@@ -45,15 +45,15 @@ def test_a_source_that_cannot_be_loaded_is_a_finding(tmp_path: Path) -> None:
     assert found.splits is None
     assert "has no class folders" in found.findings[0].detail
     page = write_examination(found, tmp_path / "out").read_text(encoding="utf-8")
-    assert "Training stops at it" in page
+    assert "Fix it before training" in page
 
 
 def test_a_verdict_counts_what_stops_training() -> None:
     error = Finding("leaked-duplicates", "error", "", "")
     warning = Finding("small-part", "warning", "", "")
-    assert verdict([error]) == "1 error would invalidate metrics. Training stops at it."
+    assert verdict([error]) == "1 error would invalidate metrics. Fix it before training."
     assert verdict([error, error, warning]) == (
-        "2 errors would invalidate metrics, and 1 warning. Training stops at them."
+        "2 errors would invalidate metrics, and 1 warning. Fix them before training."
     )
 
 
