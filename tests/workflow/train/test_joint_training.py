@@ -71,16 +71,25 @@ class Places:
             raise error
 
 
+def request_into(out: Path) -> TrainRequest:
+    return TrainRequest("digits", load_recipe("small-cnn", SMALL), out, offline=True)
+
+
 @pytest.fixture
 def request_for(tmp_path: Path) -> TrainRequest:
-    return TrainRequest("digits", load_recipe("small-cnn", SMALL), tmp_path / "run", offline=True)
+    return request_into(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def run_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alone") / "run"
+    run_quietly(request_into(out))
+    return out
 
 
 @pytest.fixture
-def alone(tmp_path: Path, request_for: TrainRequest) -> str:
-    out = tmp_path / "alone"
-    run_quietly(replace(request_for, out=out))
-    return sha256_of_file(out / "model.safetensors")
+def alone(run_alone: Path) -> str:
+    return sha256_of_file(run_alone / "model.safetensors")
 
 
 def trained(
@@ -143,11 +152,10 @@ def test_a_signal_ends_it_with_what_resumes(
     assert sha256_of_file(request_for.out / "model.safetensors") == alone
 
 
-def test_a_finished_run_is_not_trained_again(request_for: TrainRequest, tmp_path: Path) -> None:
-    run_quietly(request_for)
-    parcel = Parcel(request_for.out, tmp_path / "none", "text", read_files(request_for.out))
+def test_a_finished_run_is_not_trained_again(run_alone: Path, tmp_path: Path) -> None:
+    parcel = Parcel(run_alone, tmp_path / "none", "text", read_files(run_alone))
     mail = Mail()
-    take_part_in_run(cast(Contact, mail), request_for, parcel)
+    take_part_in_run(cast(Contact, mail), request_into(run_alone), parcel)
     assert mail.said == [parcel.files]
 
 
