@@ -96,6 +96,7 @@ from .models.summary import (
     format_summary as format_summary,
     summarize as summarize,
 )
+from .models.unusual_scores import UnknownMeasure as UnknownMeasure
 from .net_settings import (
     ActivationLayer as ActivationLayer,
     BatchNorm as BatchNorm,
@@ -201,7 +202,11 @@ from .workflow.tune.space import (
     parse_search as parse_search,
 )
 from .workflow.tune.tune import Search as Search, SearchResult as SearchResult, tune as tune
-from .workflow.use.find_similar import Resemblances as Resemblances, find_similar as find_similar
+from .workflow.use.find_similar import (
+    Resemblances as Resemblances,
+    find_similar as find_similar,
+    unknown_measure as unknown_measure,
+)
 from .workflow.use.model_names import classifier_by_name as classifier_by_name
 from .workflow.use.photo_and_run import Resemblance as Resemblance
 from .workflow.use.similar_images import Similar as Similar

@@ -13,17 +13,18 @@ from torch import nn
 from glasshouse.errors import DataError, ModelError
 from glasshouse.export.onnx import export_onnx
 from glasshouse.export.parity import check_parity
-from glasshouse.export.unknown_outputs import UnknownMeasure
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.models.predict import logits_of
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.models.unusual_scores import (
     UNUSUAL_SCORES,
+    UnknownMeasure,
     UnusualScore,
     fit_gaussians,
     unusual_scores,
 )
+from glasshouse.workflow.use.find_similar import unknown_measure
 from glasshouse.workflow.use.known_images import features_of
 from tests.journeys.command import glasshouse_here
 from tests.serving.runs import train_small
@@ -132,6 +133,9 @@ def test_the_command_exports_what_predict_unknown_says(
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
     (p,) = session.run(["p_value"], {"images": black})
     assert p[0] < 0.05
+    export_onnx(own, tmp_path / "same.onnx", unknown=unknown_measure(run))
+    session = onnxruntime.InferenceSession(str(tmp_path / "same.onnx"))
+    assert session.run(["p_value"], {"images": black})[0] == p
     code, output, _ = glasshouse_here(["export", str(run), "--out", str(out)], capsys)
     assert code == 0 and "p-values" not in output
     assert {each.name for each in onnx.load(out).graph.output} == {"logits", "probabilities"}

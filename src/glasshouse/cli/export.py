@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from glasshouse.export.parity import Parity
-    from glasshouse.export.unknown_outputs import UnknownMeasure
     from glasshouse.models.classifier import Classifier
     from glasshouse.workflow.use.photo_and_run import RunComparison
 
@@ -77,7 +76,7 @@ def export(
     classifier = classifier_named(named)
     decoded = read_images(images, classifier) if images else None
     run = _compared(named, classifier, data_dir) if unknown else None
-    export_onnx(classifier, out, opset=opset, unknown=None if run is None else _measure(run))
+    export_onnx(classifier, out, opset=opset, unknown=None if run is None else run.known.measure)
     judge = None if run is None else partial(_p_values, run)
     parity = check_parity(classifier, out, decoded, judge)
     _print(out, parity, json)
@@ -112,13 +111,6 @@ def _compared(
 
     run = Path(str(named.model))
     return RunComparison.of(run, classifier, data_dir=data_dir, offline=named.offline)
-
-
-def _measure(run: "RunComparison") -> "UnknownMeasure":
-    from glasshouse.export.unknown_outputs import UnknownMeasure
-
-    known, score = run.known, run.known.best_score
-    return UnknownMeasure(score, known.features, known.gaussians, known.usual[score])
 
 
 def _p_values(

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glasshouse.errors import ModelError, UsageError
-from glasshouse.export.unknown_outputs import P_VALUE, UNUSUAL, UnknownMeasure, UnknownOutputs
+from glasshouse.export.unknown_outputs import P_VALUE, UNUSUAL, UnknownOutputs, unknown_facts
 from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.conformity import SetRule
 from glasshouse.models.predict import evaluating, logits_of
+from glasshouse.models.unusual_scores import UnknownMeasure
 from glasshouse.storage import write_bytes
 from glasshouse.wording import pluralize
 
@@ -113,9 +114,9 @@ def export_onnx(
     preprocessing and prediction sets are in the metadata of the file: a class is in the set where
     its probability is at least that of the coverage. opset: the version of ONNX's operators, for an
     older or newer runtime. unknown: also how unusual each image is, as outputs ``unusual`` and
-    ``p_value``, float32 ``(n,)``. Raises UsageError if the onnx extra is not installed, ModelError
-    for a network that cannot be exported, or not in this opset, and DataError for a measure
-    without validation images.
+    ``p_value``, float32 ``(n,)``; `unknown_measure` has it of a run. Raises UsageError if the onnx
+    extra is not installed, ModelError for a network that cannot be exported, or not in this opset,
+    and DataError for a measure without validation images.
     """
     require_extra()
     import onnx
@@ -132,7 +133,7 @@ def export_onnx(
             model = _graph(whole, example, opset, by_bytecode=True)
         _require_any_number(model, whole, example)
     _require_opset(model, opset)
-    facts = _facts(classifier) | ({} if unknown is None else unknown.facts())
+    facts = _facts(classifier) | ({} if unknown is None else unknown_facts(unknown))
     for key, value in facts.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value

@@ -1,48 +1,26 @@
 """What an exported file needs to tell that an image is unlike the training images."""
 
 import json
-from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from glasshouse.errors import DataError
 from glasshouse.models.backbone import backbone_of
-from glasshouse.models.unusual_scores import (
-    NEIGHBOUR,
-    RARE,
-    ClassGaussians,
-    UnusualScore,
-)
+from glasshouse.models.unusual_scores import NEIGHBOUR, RARE, UnknownMeasure
 
 UNUSUAL, P_VALUE = "unusual", "p_value"
 
 
-@dataclass(frozen=True)
-class UnknownMeasure:
-    """How unusual an image is, and compared with what.
-
-    score: the one that a run uses. features ``(m, d)``: of its training images, at unit length in
-    half precision, and gaussians: of their classes; the file has those that the score needs. usual
-    ``(v,)``: the scores of validation images, ascending.
-    """
-
-    score: UnusualScore
-    features: NDArray[np.float16]
-    gaussians: ClassGaussians
-    usual: NDArray[np.float32]
-
-    def facts(self) -> dict[str, str]:
-        """What the file's metadata say about its outputs unusual and p_value."""
-        facts = {
-            "score": self.score,
-            "unknown_below": RARE,
-            "validation_images": len(self.usual),
-        }
-        return {"unknown": json.dumps(facts)}
+def unknown_facts(measure: UnknownMeasure) -> dict[str, str]:
+    """What the file's metadata say about its outputs unusual and p_value."""
+    facts = {
+        "score": measure.score,
+        "unknown_below": RARE,
+        "validation_images": len(measure.usual),
+    }
+    return {"unknown": json.dumps(facts)}
 
 
 class UnknownOutputs(nn.Module):

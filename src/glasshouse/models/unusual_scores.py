@@ -33,6 +33,20 @@ class ClassGaussians:
     precision: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class UnknownMeasure:
+    """How unusual an image is, and compared with what.
+
+    score: the one that a run uses. features ``(m, d)``: of its training images, at unit length, and
+    gaussians: of their classes. usual ``(v,)``: the scores of validation images, ascending.
+    """
+
+    score: UnusualScore
+    features: NDArray[np.float16]
+    gaussians: ClassGaussians
+    usual: NDArray[np.float32]
+
+
 def fit_gaussians(features: Rows, groups: NDArray[np.int64]) -> ClassGaussians:
     """Gaussians of features ``(n, d)``, one for each number in groups ``(n,)``.
 

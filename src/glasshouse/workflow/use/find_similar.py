@@ -12,10 +12,12 @@ from glasshouse.data.images import images_by_id
 from glasshouse.errors import GlasshouseError
 from glasshouse.models.image_inputs import Images, as_given, image_ids
 from glasshouse.models.predict import logits_of, read_images
+from glasshouse.models.unusual_scores import UnknownMeasure
 from glasshouse.report.encoding import strip_uri
 from glasshouse.report.similar_html import NearCell, SimilarRow, similar_html
 from glasshouse.runs import folder as runs
 from glasshouse.wording import p_words, pluralize
+from glasshouse.workflow.use.known_images import known_images
 from glasshouse.workflow.use.photo_and_run import Resemblance, RunComparison
 from glasshouse.workflow.use.predictions import load_run_classifier
 from glasshouse.workflow.use.run_splits import splits_of_run
@@ -93,6 +95,18 @@ def find_similar(
     found = tuple(comparison.compare(pixels, logits))
     near = {name for each in found if each.similar is not None for name in each.similar.ids}
     return Resemblances(ids, pixels, found, _images(folder, near, data_dir, offline))
+
+
+def unknown_measure(
+    run: str | Path, *, data_dir: Path | None = None, offline: bool = False
+) -> UnknownMeasure:
+    """How a run tells that an image is unlike its training images, as `export_onnx` takes it.
+
+    Raises as `find_similar` does.
+    """
+    folder = Path(run)
+    classifier = load_run_classifier(folder)
+    return known_images(folder, classifier, data_dir=data_dir, offline=offline).measure
 
 
 def _images(folder: Path, ids: set[str], data_dir: Path | None, offline: bool) -> dict[str, Pixels]:

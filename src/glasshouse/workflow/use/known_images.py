@@ -23,6 +23,7 @@ from glasshouse.models.predict import logits_of
 from glasshouse.models.unusual_scores import (
     UNUSUAL_SCORES,
     ClassGaussians,
+    UnknownMeasure,
     UnusualScore,
     fit_gaussians,
     unusual_scores,
@@ -61,6 +62,12 @@ class KnownImages:
         """The score that tells made outliers best from validation images, on average."""
         kinds = self.auroc.values()
         return max(UNUSUAL_SCORES, key=lambda name: sum(kind[name] for kind in kinds))
+
+    @property
+    def measure(self) -> UnknownMeasure:
+        """What tells whether a photo is unlike the training images."""
+        best = self.best_score
+        return UnknownMeasure(best, self.features, self.gaussians, self.usual[best])
 
     def as_unusual(self, score: UnusualScore, value: float) -> int:
         """How many validation images are at least as unusual as a score."""
