@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from glasshouse.serving.body_limits import LimitedBodies
 from glasshouse.serving.file_routes import file_routes
 from glasshouse.serving.guard import OwnHostsOnly
-from glasshouse.serving.pages import compare, data, run, runs, train, unknown
+from glasshouse.serving.pages import compare, data, data_map, run, runs, train, unknown
 from glasshouse.serving.pages.explain import page as explain
 from glasshouse.serving.pages.frame import framed
 from glasshouse.serving.pages.teach import page as teach
@@ -29,6 +29,7 @@ PAGES: tuple[Page, ...] = (
     runs.PAGE,
     compare.PAGE,
     run.PAGE,
+    data_map.PAGE,
     train.PAGE,
     teach.PAGE,
     data.PAGE,

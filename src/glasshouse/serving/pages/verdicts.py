@@ -18,6 +18,11 @@ from glasshouse.serving.workbench import Workbench
 _REMARK = "measured on validation images, not on the test split"
 _WORKING = "Testing: this takes up to a few minutes, and goes on when this page is closed."
 
+_NO_MAP = (
+    "No map yet: every image as a point, near those that the network sees nearly the same in, to "
+    "find groups of mistakes and labels that look wrong."
+)
+
 
 @dataclass(frozen=True)
 class _Question:
@@ -63,9 +68,13 @@ _QUESTIONS = (
 
 
 def show_verdicts(workbench: Workbench, name: str) -> None:
-    """For each question its verdict, or a button that asks for it."""
+    """For each question its verdict, or a button that asks for it; and the way to the map."""
     for question in _QUESTIONS:
         _show(workbench, name, question)
+    words = runs.read_run(run_folder(workbench, name)).map_words
+    with panel("What do the images look like to it?", "validation images, unless chosen otherwise"):
+        text(words or _NO_MAP, "p")
+        link_button("Open the map", f"/data-map/{quote(name)}", icon="scatter_plot")
 
 
 def _show(workbench: Workbench, name: str, question: _Question) -> None:
