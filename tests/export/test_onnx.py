@@ -131,6 +131,18 @@ def test_a_network_with_data_dependent_control_flow_is_refused(
     assert capfd.readouterr() == ("", "")
 
 
+def test_several_labels_agree_where_all_reach_their_thresholds_alike(tmp_path: Path) -> None:
+    class Certain(nn.Module):
+        """All labels are as good as certain, and only rounding puts them in an order."""
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return inputs[:, 0, 0, :2].sin() * 1e-4 + 17
+
+    certain = Classifier(Certain(), Preprocessing(16, 16), ("a", "b"), thresholds=(0.5, 0.5))
+    export_onnx(certain, tmp_path / "model.onnx")
+    assert check_parity(certain, tmp_path / "model.onnx").same_class == 24
+
+
 class _Counting(nn.Module):
     """Uses the number of images as Python code does, or as a constant from then on."""
 

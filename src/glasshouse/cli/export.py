@@ -99,7 +99,7 @@ def _print(out: Path, parity: "Parity", json: bool) -> None:
     print(
         f"{out}: {size / 1e6:.1f} MB; verified with onnxruntime on "
         f"{pluralize(parity.images, 'image')}: probabilities differ by at most "
-        f"{parity.difference:.1e}, and the predicted class agrees on {parity.same_class}"
+        f"{parity.difference:.1e}, and the answer agrees on {parity.same_class}"
         + ("" if apart is None else f"; p-values differ by at most {apart:.1e}")
     )
 

@@ -24,9 +24,9 @@ PValues = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Parity:
-    """Number of images; largest difference of a probability; images with the same top class.
+    """Number of images; largest difference of a probability; images with the same answer.
 
-    p_difference: the largest of a p-value, where the file has them.
+    The answer is the most probable class, or all labels that reach their thresholds. p_difference: the largest of a p-value, where the file has them.
     """
 
     images: int
@@ -55,7 +55,7 @@ def check_parity(
     parity = Parity(
         len(shown),
         float(np.abs(own - found).max()),
-        int((own.argmax(1) == found.argmax(1)).sum()),
+        int((_answers(classifier, own) == _answers(classifier, found)).all(1).sum()),
     )
     # Negated, so that NaN fails as well.
     if not parity.difference <= _TOLERANCE:
@@ -72,6 +72,13 @@ def check_parity(
             f"{apart:.2g}, more than {_RANKS:g}. Do not use it."
         )
     return replace(parity, p_difference=apart)
+
+
+def _answers(classifier: Classifier, probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+    """What is answered to each image, ``(n, any)``; of several labels, many may be as probable."""
+    if classifier.thresholds is None:
+        return probabilities.argmax(1)[:, None]
+    return (probabilities >= np.asarray(classifier.thresholds)).astype(np.int64)
 
 
 def _run(path: Path, images: NDArray[np.uint8], output: str) -> NDArray[np.float64]:
