@@ -26,7 +26,8 @@ PValues = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float64]
 class Parity:
     """Number of images; largest difference of a probability; images with the same answer.
 
-    The answer is the most probable class, or all labels that reach their thresholds. p_difference: the largest of a p-value, where the file has them.
+    The answer is the most probable class, or all labels that reach their thresholds. p_difference:
+    the largest of a p-value, where the file has them.
     """
 
     images: int
@@ -77,7 +78,7 @@ def check_parity(
 def _answers(classifier: Classifier, probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
     """What is answered to each image, ``(n, any)``; of several labels, many may be as probable."""
     if classifier.thresholds is None:
-        return probabilities.argmax(1)[:, None]
+        return np.asarray(probabilities.argmax(1)[:, None], dtype=np.int64)
     return (probabilities >= np.asarray(classifier.thresholds)).astype(np.int64)
 
 
