@@ -144,10 +144,10 @@ def _by_tsne(
     components: NDArray[np.float32], seed: int, progress: Progress | None
 ) -> NDArray[np.float32] | None:
     if progress is not None:
-        progress("t-SNE, which says nothing until it is done", 0, len(components))
+        progress("layout by t-SNE, without news until its end", 0, len(components))
     plane = tsne_plane(components, seed)
     if progress is not None:
-        progress("t-SNE, which says nothing until it is done", len(components), len(components))
+        progress("layout by t-SNE, without news until its end", len(components), len(components))
     return plane
 
 
