@@ -40,6 +40,11 @@ def data_folder() -> Path:
     return Path(os.environ.get("GLASSHOUSE_DATA") or platformdirs.user_data_dir("glasshouse"))
 
 
+def as_path(place: str | Path | None) -> Path | None:
+    """A place that may be named by a string."""
+    return None if place is None else Path(place)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically: a reader, or a crash, sees either the old or the new bytes.
 

@@ -29,6 +29,7 @@ from glasshouse.data.targets import is_matrix
 from glasshouse.errors import DataError, UsageError, describe_refused, nearest, require_type
 from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
+from glasshouse.storage import as_path
 from glasshouse.wording import percentage, start_of_name
 
 _SHAPES_COUNTS = {"train": 5000, "validation": 1000, "test": 1000}
@@ -48,7 +49,7 @@ def load_splits(
     source: str | Path,
     settings: DataSettings | None = None,
     *,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     offline: bool = False,
     progress: Progress | None = None,
 ) -> Splits:
@@ -61,7 +62,7 @@ def load_splits(
     and for an address where offline is set, and DataError for missing or damaged images.
     """
     settings = DataSettings() if settings is None else settings
-    return load_fitted(source, settings, None, Access(data_dir, offline, progress))
+    return load_fitted(source, settings, None, Access(as_path(data_dir), offline, progress))
 
 
 def load_fitted(

@@ -31,13 +31,14 @@ _IMAGES = "images.npy"
 
 
 def save_page(
-    page: ExplanationPage, folder: Path, classifier: Classifier | None = None
+    page: ExplanationPage, folder: str | Path, classifier: Classifier | None = None
 ) -> tuple[Path, ...]:
     """Write page.json, the images once, and raw maps per method as .npy; returns the paths.
 
     classifier: the one that was explained, for the hash of its weights. Activations are not saved.
     Raises StorageError when the folder cannot be written.
     """
+    folder = Path(folder)
     arrays: dict[str, NDArray[Any]] = {_IMAGES: page.images}
     for each in page.explanations:
         arrays[_maps_file(each.method)] = each.maps
@@ -50,22 +51,22 @@ def save_page(
     return (folder / PAGE, *(folder / name for name in arrays))
 
 
-def load_page(folder: Path) -> ExplanationPage:
+def load_page(folder: str | Path) -> ExplanationPage:
     """Read what `save_page` wrote, without activations.
 
     Raises StorageError when a file is missing, damaged, or does not belong to the others.
     """
-    return _loaded(folder, None)
+    return _loaded(Path(folder), None)
 
 
-def load_explanation(folder: Path, method: str) -> Explanation:
+def load_explanation(folder: str | Path, method: str) -> Explanation:
     """One method's maps from a folder of `save_page`.
 
     Raises UsageError for a method that the page lacks, StorageError as `load_page`.
     """
-    page = _loaded(folder, method)
+    page = _loaded(Path(folder), method)
     if not page.explanations:
-        raise UsageError(f"{folder / PAGE} holds no map of the method {method!r}")
+        raise UsageError(f"{Path(folder) / PAGE} holds no map of the method {method!r}")
     return page.explanations[0]
 
 

@@ -15,15 +15,16 @@ from glasshouse.evaluation.compare_labels import Comparisons, LabelComparison, c
 from glasshouse.models.predict import Predictions
 from glasshouse.report.run_report import DISAGREEMENTS
 from glasshouse.runs import folder as runs
+from glasshouse.storage import as_path
 from glasshouse.wording import pluralize
 from glasshouse.workflow.use.predictions import predictions_of, was_trained_on
 
 
 def compare_runs(
-    folders: Sequence[Path],
+    folders: Sequence[str | Path],
     source: str | None = None,
     *,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     offline: bool = False,
 ) -> Comparisons:
     """Every pair of runs, on their own test split or on another source.
@@ -33,11 +34,14 @@ def compare_runs(
     UsageError for fewer than two runs or the same run twice, and DataError when the runs were not
     evaluated on the same images, or only some of them give several labels.
     """
-    names = _names(folders)
-    is_whole = source is not None and not any(was_trained_on(each, source) for each in folders)
-    answers = partial(predictions_of, data_dir=data_dir, offline=offline, is_whole=is_whole)
+    places = [Path(folder) for folder in folders]
+    names = _names(places)
+    is_whole = source is not None and not any(was_trained_on(each, source) for each in places)
+    answers = partial(
+        predictions_of, data_dir=as_path(data_dir), offline=offline, is_whole=is_whole
+    )
     found: dict[str, Predictions] = {
-        name: answers(folder, source) for name, folder in zip(names, folders, strict=True)
+        name: answers(folder, source) for name, folder in zip(names, places, strict=True)
     }
     return compare_any(found)
 

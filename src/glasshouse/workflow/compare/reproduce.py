@@ -12,7 +12,7 @@ import torch
 
 from glasshouse.errors import UsageError
 from glasshouse.runs import folder as runs
-from glasshouse.storage import read_json, read_tensors, sha256_of_file
+from glasshouse.storage import as_path, read_json, read_tensors, sha256_of_file
 from glasshouse.workflow.compare.seeds import Runner, run_all, run_quietly
 from glasshouse.workflow.train.experiment import TrainRequest
 
@@ -48,11 +48,11 @@ class Reproduction:
 
 
 def reproduce(
-    folder: Path,
-    out: Path,
+    folder: str | Path,
+    out: str | Path,
     *,
     run: Runner = run_quietly,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     offline: bool = False,
 ) -> Reproduction:
     """Repeat a finished run in ``out`` and compare the two file by file.
@@ -61,6 +61,7 @@ def reproduce(
     stopped run in ``out`` is resumed. Raises UsageError when the run is not finished or is ``out``
     itself.
     """
+    folder, out = Path(folder), Path(out)
     before = runs.read_run(folder)
     if not before.is_finished:
         raise UsageError(f"{folder} has not finished training, so there is nothing to compare with")
@@ -72,7 +73,7 @@ def reproduce(
         recipe=before.recipe,
         out=out,
         resume=True,
-        data_dir=data_dir or before.data_dir,
+        data_dir=as_path(data_dir) or before.data_dir,
         offline=offline,
         threads=before.threads,
     )

@@ -8,7 +8,7 @@ from glasshouse.data.addresses import is_address
 from glasshouse.data.sources import absolute_source, has_own_size
 from glasshouse.runs import folder as runs
 from glasshouse.settings import Recipe
-from glasshouse.storage import read_json, write_json
+from glasshouse.storage import as_path, read_json, write_json
 from glasshouse.workflow.train.log_names import LogName
 
 
@@ -41,6 +41,11 @@ class TrainRequest:
     weights: Path | None = None
     logs: tuple[LogName, ...] = ()
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        # In Python, places are also named by strings.
+        for name in ("out", "data_dir", "weights"):
+            object.__setattr__(self, name, as_path(getattr(self, name)))
 
 
 def origin_of(request: TrainRequest) -> dict[str, str | None]:

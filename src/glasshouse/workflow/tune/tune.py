@@ -18,6 +18,7 @@ from glasshouse.report.tuning_plots import TrialRecord, search_history, search_i
 from glasshouse.runs import folder as runs, holding
 from glasshouse.settings import Recipe
 from glasshouse.storage import (
+    as_path,
     read_json,
     remove_unfinished,
     write_bytes,
@@ -61,6 +62,11 @@ class Search:
     seed: int = 0
     data_dir: Path | None = None
     offline: bool = False
+
+    def __post_init__(self) -> None:
+        # In Python, places are also named by strings.
+        for name in ("out", "data_dir"):
+            object.__setattr__(self, name, as_path(getattr(self, name)))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from glasshouse.models.unusual_scores import UnknownMeasure
 from glasshouse.report.encoding import strip_uri
 from glasshouse.report.similar_html import NearCell, SimilarRow, similar_html
 from glasshouse.runs import folder as runs
+from glasshouse.storage import as_path
 from glasshouse.wording import p_words, pluralize
 from glasshouse.workflow.use.known_images import known_images
 from glasshouse.workflow.use.photo_and_run import Resemblance, RunComparison
@@ -78,7 +79,7 @@ class Resemblances:
 
 
 def find_similar(
-    run: str | Path, images: Images, *, data_dir: Path | None = None, offline: bool = False
+    run: str | Path, images: Images, *, data_dir: str | Path | None = None, offline: bool = False
 ) -> Resemblances:
     """Which of a run's training images each image resembles, and whether it is unlike all of them.
 
@@ -87,7 +88,7 @@ def find_similar(
     BadImage for a file that cannot be read, DataError where the run's images have changed, and
     ModelError for a network with several heads.
     """
-    folder = Path(run)
+    folder, data_dir = Path(run), as_path(data_dir)
     classifier, given = load_run_classifier(folder), as_given(images)
     pixels, ids = read_images(given, classifier), image_ids(given)
     comparison = RunComparison.of(folder, classifier, data_dir=data_dir, offline=offline)
@@ -98,7 +99,7 @@ def find_similar(
 
 
 def unknown_measure(
-    run: str | Path, *, data_dir: Path | None = None, offline: bool = False
+    run: str | Path, *, data_dir: str | Path | None = None, offline: bool = False
 ) -> UnknownMeasure:
     """How a run tells that an image is unlike its training images, as `export_onnx` takes it.
 
@@ -106,7 +107,7 @@ def unknown_measure(
     """
     folder = Path(run)
     classifier = load_run_classifier(folder)
-    return known_images(folder, classifier, data_dir=data_dir, offline=offline).measure
+    return known_images(folder, classifier, data_dir=as_path(data_dir), offline=offline).measure
 
 
 def _images(folder: Path, ids: set[str], data_dir: Path | None, offline: bool) -> dict[str, Pixels]:

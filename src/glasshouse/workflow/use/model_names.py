@@ -30,13 +30,14 @@ from glasshouse.models.zoo import (
 from glasshouse.recipe import load_recipe, recipe_names
 from glasshouse.runs import folder as runs
 from glasshouse.settings import ModelSettings, PretrainedSettings, Recipe
+from glasshouse.storage import as_path
 from glasshouse.workflow.use.own_code import own_net, own_net_of, parse_own_code
 
 
 def classifier_by_name(
     name: str | Path,
     *,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     offline: bool = False,
     class_names: tuple[str, ...] | None = None,
     own_code: str | None = None,
@@ -50,7 +51,7 @@ def classifier_by_name(
     library's network. own_code: FILE.py:FUNCTION that builds the network of a run trained with
     code of the user's own. Raises UsageError, naming the closest match.
     """
-    name = str(name)
+    name, weights = str(name), as_path(weights)
     if Path(name).is_file() and (error := file_as_model(Path(name), weights)) is not None:
         raise error
     if runs.names_folder(name):
