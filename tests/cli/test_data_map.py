@@ -2,13 +2,19 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from glasshouse.errors import ModelError
 from glasshouse.evaluation.data_map import load_map
+from glasshouse.models.classifier import load_classifier
 from glasshouse.workflow.use.map_groups import name_group, remove_group
+from glasshouse.workflow.use.run_map import make_run_map
 from tests.cli.test_groups import planted_photos
 from tests.journeys.command import glasshouse_here
 
@@ -79,3 +85,23 @@ def test_what_cannot_be_shown_is_refused(run: Path, trained: Path, capsys: Captu
     assert code in (2, 3) and "photos" in errors
     code, _, errors = glasshouse_here(["map", str(run)], capsys)
     assert code != 0 and "map-groups.json is damaged" in errors
+
+
+class HeadInAProduct(nn.Module):
+    """A network whose logits come from no layer: its convolution is taken for the last one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3)
+        self.weights = nn.Parameter(torch.ones(4, 2))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images to logits."""
+        found: torch.Tensor = self.first(images).mean((2, 3)) @ self.weights
+        return found
+
+
+def test_a_network_whose_last_layer_is_not_found_is_refused(run: Path) -> None:
+    own = replace(load_classifier(run), net=HeadInAProduct())
+    with pytest.raises(ModelError, match=r"not found in this one: .*let a Linear layer return"):
+        make_run_map(run, classifier=own)

@@ -12,7 +12,7 @@ from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.errors import DataError, ModelError, UsageError
 from glasshouse.evaluation.data_map import SPLIT_WORDS, DataMap, SplitName, save_map
 from glasshouse.evaluation.layouts import FEWEST, kept_neighbours, main_components, tsne_plane
-from glasshouse.models.backbone import backbone_of, locate_head
+from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import MODEL_FILE, Classifier
 from glasshouse.models.predict import logits_of, to_probabilities
 from glasshouse.models.unusual_scores import unusual_scores
@@ -99,12 +99,15 @@ def _checked(facts: runs.Run, names: Sequence[str]) -> tuple[SplitName, ...]:
 
 
 def _require_features(classifier: Classifier) -> None:
+    wanted = classifier.preprocessing
+    blank = np.zeros((2, 3, wanted.height, wanted.width), dtype=np.uint8)
     try:
-        locate_head(classifier.net)
-    except ModelError as error:
+        features_of(backbone_of(classifier.net), wanted, blank)
+    # Without what was taken for its last layer, code of a user's own may raise anything.
+    except Exception as error:
         raise ModelError(
             "a map shows what the network sees just before its last layer, which is not found in "
-            f"this one: {error}"
+            f"this one: {error}. In code of your own, let a Linear layer return the logits"
         ) from error
 
 
