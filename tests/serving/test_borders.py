@@ -329,6 +329,9 @@ def test_the_facts_of_a_source_name_eight_classes() -> None:
             splits = Splits(images, images, images)
             facts = augmented_images._facts(splits)
             assert facts["classes"] == f"{count + more}: {names}{' …' * more}"
+    images = made_up.images_of(20, "a", classes=3)
+    few = augmented_images._facts(Splits(images, images, images))
+    assert few["classes"] == "3: cat, dog, owl"
     assert facts["images"] == "20 training, 20 validation, 20 test"
     assert facts["size"] == "9x8" and facts["notes"] == "–" and "unreadable" not in facts
 
