@@ -148,7 +148,7 @@ def test_values_whose_range_is_a_guess_are_refused(image: Any) -> None:
     [
         ({"train": hugging_face(), "test": hugging_face()}, r"dataset\['train'\]"),
         (DataLoader(Photos()), r"from_dataset\(loader\.dataset\)"),
-        (7, "received a int"),
+        (7, "received an int"),
         ([(FIRST[0], 0, 1)], "received 3 values"),
         ([FIRST[0]], "received ndarray"),
         ([{"left": FIRST[0], "right": FIRST[0]}], r"which column is the image\?.*image="),

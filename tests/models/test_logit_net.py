@@ -220,7 +220,7 @@ def test_one_output_without_names_has_two_classes() -> None:
         (Wrapped(lambda z: z.sigmoid() * (2 * z).sigmoid()), NAMES, "they come from Sigmoid"),
         (Wrapped(lambda z: z[:, :, None, None].expand(-1, -1, 4, 4)), NAMES, "received the shape"),
         (Wrapped(lambda z: {"a": z, "b": z}), NAMES, r"received a dict \(a: \(2, 3\), b: \(2, 3\)"),
-        (Wrapped(lambda z: None), NAMES, "received a NoneType"),
+        (Wrapped(lambda z: None), NAMES, "received None"),
         (Wrapped(lambda z: z.argmax(1)), NAMES, "received int64 values .* before argmax"),
         (Wrapped(lambda z: (10 * z).int()), NAMES, r"received int32 values \(2, 3\)"),
         (Wrapped(torch.fft.fft), NAMES, r"received complex64 values .* their abs\(\) or their"),

@@ -84,5 +84,5 @@ def test_a_split_without_images_and_another_thing(tiny_splits: Splits) -> None:
     empty = replace(tiny_splits, test=take(tiny_splits.test, []))
     assert "24" in noun_html(empty)
     assert "ImageSet: 0 images" in noun_html(empty.test)
-    with pytest.raises(TypeError, match="received a int"):
+    with pytest.raises(TypeError, match="received an int"):
         noun_html(3)

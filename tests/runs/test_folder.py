@@ -43,6 +43,13 @@ def test_runs_over_several_seeds_can_be_resumed_as_well(tmp_path: Path) -> None:
         runs.claim(tmp_path, resume=False)
 
 
+def test_one_run_of_several_seeds_is_to_be_named(tmp_path: Path) -> None:
+    for seed in (0, 3):
+        write_run(tmp_path / runs.SEED_FOLDER.format(seed))
+    with pytest.raises(UsageError, match=r"holds the runs of 2 seeds: name one .* \S+seed-0$"):
+        runs.read_run(tmp_path)
+
+
 def test_a_folder_of_something_else_is_refused_without_advice_to_resume(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match=r"not empty\. Name another folder"):

@@ -175,7 +175,7 @@ def test_a_loader_of_streamed_rows_has_no_length(tiny_net: nn.Module, tiny_split
 @pytest.mark.parametrize(
     ("loader", "words"),
     [
-        (7, "received a int"),
+        (7, "received an int"),
         (iter([]), "once per epoch"),
         ([(1, 2, 3)], "received 3 values"),
         ([{"pixels": 1, "kind": 2}], "have pixels, kind: expected an image and a label"),

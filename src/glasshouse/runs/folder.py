@@ -15,6 +15,7 @@ from glasshouse.recipe import load_recipe
 from glasshouse.runs import records
 from glasshouse.runs.records import read_epoch_lines, read_run_file
 from glasshouse.settings import Recipe
+from glasshouse.wording import pluralize
 
 # Every name below a run folder is defined here and nowhere else, in the order of writing.
 RECIPE = "recipe.toml"
@@ -163,6 +164,12 @@ def read_run(folder: Path) -> Run:
     Raises UsageError when it is not one, and RecipeError or StorageError when a file is damaged.
     """
     if not (folder / RECIPE).is_file() or not (folder / ENVIRONMENT).is_file():
+        seeds = sorted(path.parent for path in folder.glob(f"{SEED_FOLDER.format('*')}/{RECIPE}"))
+        if seeds:
+            raise UsageError(
+                f"{folder} holds the runs of {pluralize(len(seeds), 'seed')}: name one of them, "
+                f"such as {seeds[0]}"
+            )
         what = "does not exist" if not folder.exists() else f"has no {RECIPE}"
         raise UsageError(
             f"{folder} is not a run folder: it {what}. "

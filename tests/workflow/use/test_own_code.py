@@ -131,7 +131,7 @@ def test_what_does_not_name_code_is_refused(place: Path, text: str, message: str
     [
         ("failing", r"failed: NameError: name 'undefined' is not defined \(own_nets.py, line 25\)"),
         ("leaving", r"failed: SystemExit: no GPU \(own_nets.py, line 28\)"),
-        ("wrong", "returned a int: expected a torch.nn.Module"),
+        ("wrong", "returned an int: expected a torch.nn.Module"),
         ("small:width=0.5,input_size=9", "failed: ValueError: out_channels"),
     ],
 )
