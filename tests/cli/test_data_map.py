@@ -103,5 +103,5 @@ class HeadInAProduct(nn.Module):
 
 def test_a_network_whose_last_layer_is_not_found_is_refused(run: Path) -> None:
     own = replace(load_classifier(run), net=HeadInAProduct())
-    with pytest.raises(ModelError, match=r"not found in this one: .*let a Linear layer return"):
+    with pytest.raises(ModelError, match=r"that layer is not found: .*let a Linear layer return"):
         make_run_map(run, classifier=own)

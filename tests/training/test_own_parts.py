@@ -252,7 +252,7 @@ def test_train_classifier_takes_own_parts_and_finds_a_rate_for_them(
         (torch.optim.RMSprop, "the class RMSprop"),
         (partial(torch.optim.SGD, lr=0.1), "takes weights, not a network"),
         ("sgd", "received a str"),
-        (lambda net: None, "returns a NoneType"),
+        (lambda net: None, "returns None"),
         (lambda net: torch.optim.LBFGS(net.parameters()), "LBFGS"),
         (
             lambda net: torch.optim.SGD(nn.Linear(1, 1).parameters()),

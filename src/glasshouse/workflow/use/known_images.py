@@ -14,7 +14,7 @@ from torch import nn
 
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.data.made_outliers import made_outliers
-from glasshouse.errors import StorageError
+from glasshouse.errors import GlasshouseError, ModelError, StorageError
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import MODEL_FILE, Classifier, Preprocessing
 from glasshouse.models.forward import predict_logits, require_finite
@@ -78,8 +78,20 @@ class KnownImages:
 def features_of(
     body: nn.Module, preprocessing: Preprocessing, pixels: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """Features ``(n, d)`` of unit length, for a network without its head."""
-    found = predict_logits(body, preprocessing, pixels).flatten(1)
+    """Features ``(n, d)`` of unit length, for a network without its head.
+
+    Raises ModelError for one that cannot do without what was taken for its head.
+    """
+    try:
+        found = predict_logits(body, preprocessing, pixels).flatten(1)
+    except GlasshouseError:
+        raise
+    # Code of a user's own may raise anything.
+    except Exception as error:
+        raise ModelError(
+            "what the network sees just before its last layer is not found, as that layer is not "
+            f"found: {error}. In code of your own, let a Linear layer return the logits"
+        ) from error
     require_finite(found)
     return unit_rows(found.numpy())
 

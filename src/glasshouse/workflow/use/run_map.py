@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.images import ImageSet, Splits, take
-from glasshouse.errors import DataError, ModelError, UsageError
+from glasshouse.errors import DataError, UsageError
 from glasshouse.evaluation.data_map import SPLIT_WORDS, DataMap, SplitName, save_map
 from glasshouse.evaluation.layouts import FEWEST, kept_neighbours, main_components, tsne_plane
 from glasshouse.models.backbone import backbone_of
@@ -99,16 +99,10 @@ def _checked(facts: runs.Run, names: Sequence[str]) -> tuple[SplitName, ...]:
 
 
 def _require_features(classifier: Classifier) -> None:
+    """Raise ModelError for a network without features, before its images are read."""
     wanted = classifier.preprocessing
     blank = np.zeros((2, 3, wanted.height, wanted.width), dtype=np.uint8)
-    try:
-        features_of(backbone_of(classifier.net), wanted, blank)
-    # Without what was taken for its last layer, code of a user's own may raise anything.
-    except Exception as error:
-        raise ModelError(
-            "a map shows what the network sees just before its last layer, which is not found in "
-            f"this one: {error}. In code of your own, let a Linear layer return the logits"
-        ) from error
+    features_of(backbone_of(classifier.net), wanted, blank)
 
 
 def _by_pca(
