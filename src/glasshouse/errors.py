@@ -113,7 +113,7 @@ class Interrupted(GlasshouseError):
         self.exit_code: int = 128 + signal_number
 
 
-def kind_of(value: object) -> str:
+def type_words(value: object) -> str:
     """The type of a value with its article: "an int", "a list"; "None" for that."""
     name = type(value).__name__
     return "None" if value is None else f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"
@@ -122,7 +122,7 @@ def kind_of(value: object) -> str:
 def require_type(given: object, kind: type | tuple[type, ...], what: str) -> None:
     """Raise UsageError unless given is of this type; what: the type and how to get one."""
     if not isinstance(given, kind):
-        raise UsageError(f"expected {what}; received {kind_of(given)}")
+        raise UsageError(f"expected {what}; received {type_words(given)}")
 
 
 def describe_refused(error: OSError) -> str:

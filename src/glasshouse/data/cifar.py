@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from glasshouse.data.download import download
 from glasshouse.data.images import ImageSet
-from glasshouse.errors import DataError, kind_of
+from glasshouse.errors import DataError, type_words
 from glasshouse.progress import Progress
 from glasshouse.storage import data_folder, write_bytes
 
@@ -145,7 +145,7 @@ def _read_pickle(path: Path, md5: str) -> dict[bytes, Any]:
         raise DataError(f"{path} is not a CIFAR batch: {error}") from error
     if not isinstance(content, dict):
         raise DataError(
-            f"{path} is not a CIFAR batch: expected a dict, received {kind_of(content)}"
+            f"{path} is not a CIFAR batch: expected a dict, received {type_words(content)}"
         )
     return content
 

@@ -12,7 +12,7 @@ from glasshouse.data.dataset_labels import row_targets, row_values
 from glasshouse.data.decode import decode, decode_opened
 from glasshouse.data.fitting import Resize, fit_to_size
 from glasshouse.data.images import ImageSet
-from glasshouse.errors import BadImage, DataError, UsageError, kind_of
+from glasshouse.errors import BadImage, DataError, UsageError, type_words
 
 _IMAGE_NAMES = ("image", "img", "images", "pixel_values", "pixels")
 _LABEL_NAMES = ("label", "labels", "class", "target", "fine_label")
@@ -144,7 +144,7 @@ def _require_dataset(dataset: Any) -> None:
         )
     if not (hasattr(dataset, "__getitem__") or hasattr(dataset, "__iter__")):
         raise UsageError(
-            f"expected a dataset with rows of an image and a label, received {kind_of(dataset)}"
+            f"expected a dataset with rows of an image and a label, received {type_words(dataset)}"
         )
 
 

@@ -18,7 +18,7 @@ from glasshouse.data.targets import (
     names_at,
     one_label_each,
 )
-from glasshouse.errors import DataError, kind_of
+from glasshouse.errors import DataError, type_words
 from glasshouse.notebook import html_for_notebook
 
 Resize = Literal["crop", "letterbox", "stretch"]
@@ -233,7 +233,7 @@ def _require_valid(images: ImageSet) -> None:
     """Raise DataError for what would fail later, far from where the images were made."""
     for name in ("pixels", "targets", "ids"):
         if not isinstance(getattr(images, name), np.ndarray):
-            kind = kind_of(getattr(images, name))
+            kind = type_words(getattr(images, name))
             raise DataError(f"{name}: expected a numpy array, received {kind}; use np.array(...)")
     pixels = images.pixels
     if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.dtype != np.uint8:

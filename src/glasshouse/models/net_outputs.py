@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from glasshouse.errors import ModelError, kind_of
+from glasshouse.errors import ModelError, type_words
 
 # A key or attribute, or the position in a tuple; None for an answer that is a tensor.
 Place = str | int | None
@@ -61,7 +61,7 @@ def logits_at(answer: Any, place: Place, count: int) -> Tensor:
                 f"{tuple(value.shape)}: {advice}"
             )
         shape = tuple(value.shape) if isinstance(value, Tensor) else None
-        received = kind_of(value) if shape is None else f"the shape {shape}"
+        received = type_words(value) if shape is None else f"the shape {shape}"
         raise ModelError(
             f"expected logits ({count}, classes) for {count} images, received {received}: end the "
             "network with a global pool or Flatten, then Linear"
@@ -91,7 +91,7 @@ def _parts(answer: Any) -> dict[Place, Any]:
 
 
 def _described(answer: Any, parts: Mapping[Place, Any]) -> str:
-    kind = kind_of(answer)
+    kind = type_words(answer)
     if not parts:
         return kind
     shapes = (

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from glasshouse.data.images import ImageSet, Splits
-from glasshouse.errors import UsageError, kind_of
+from glasshouse.errors import UsageError, type_words
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.logit_net import as_logit_net
 from glasshouse.models.preprocessing import Preprocessing
@@ -82,4 +82,4 @@ def _hint(given: object) -> str:
         return f"For a preset, pass ModelSettings(preset={given!r})."
     if isinstance(given, Splits | ImageSet):
         return "The images come second: train_classifier(network, splits)."
-    return f"Received {kind_of(given)}."
+    return f"Received {type_words(given)}."

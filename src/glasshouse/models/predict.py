@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.decode import Pixels
-from glasshouse.errors import UsageError, kind_of
+from glasshouse.errors import UsageError, type_words
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.forward import (
     autocast as autocast,
@@ -88,4 +88,4 @@ def require_classifier(thing: object) -> Classifier:
     hint = "load one with classifier_by_name or load_classifier"
     if isinstance(thing, tuple):
         hint = "train_classifier returns two values: classifier, epochs = train_classifier(...)"
-    raise UsageError(f"expected a Classifier first, received {kind_of(thing)}; {hint}")
+    raise UsageError(f"expected a Classifier first, received {type_words(thing)}; {hint}")

@@ -6,7 +6,7 @@ from functools import singledispatch
 
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.data.targets import class_counts, is_matrix, joined_names, names_at
-from glasshouse.errors import kind_of
+from glasshouse.errors import type_words
 from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.outputs import UNKNOWN, Predictions
@@ -58,7 +58,7 @@ def noun_html(noun: object) -> str:
 
 @singledispatch
 def _view(noun: object) -> _View:
-    raise TypeError(f"noun_html: expected a noun of Glasshouse, received {kind_of(noun)}")
+    raise TypeError(f"noun_html: expected a noun of Glasshouse, received {type_words(noun)}")
 
 
 @_view.register

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glasshouse.errors import DataError, UsageError, kind_of
+from glasshouse.errors import DataError, UsageError, type_words
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.training.own_parts import BatchSource, require_image_shape
 
@@ -32,7 +32,7 @@ def from_dataloader(loader: Any, *, normalized: Preprocessing | None = None) -> 
     if not hasattr(loader, "__iter__") or isinstance(loader, Iterator):
         raise UsageError(
             "from_dataloader: expected a DataLoader, or what can be iterated over once per epoch; "
-            f"received {kind_of(loader)}"
+            f"received {type_words(loader)}"
         )
     return lambda epoch: _Loaded(loader, normalized, epoch)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from glasshouse.data.batches import Batch
-from glasshouse.errors import DataError, UsageError, kind_of, nearest
+from glasshouse.errors import DataError, UsageError, nearest, type_words
 from glasshouse.setting_errors import nearest_key
 from glasshouse.settings import TrainSettings
 
@@ -68,7 +68,7 @@ def own_optimizer(net: nn.Module, make: MakeOptimizer) -> Optimizer:
             raise
         raise UsageError(_optimizer_advice("what takes weights, not a network")) from error
     if not isinstance(optimizer, Optimizer):
-        raise UsageError(_optimizer_advice(f"one that returns {kind_of(optimizer)}"))
+        raise UsageError(_optimizer_advice(f"one that returns {type_words(optimizer)}"))
     if isinstance(optimizer, LBFGS):
         raise UsageError(
             "LBFGS evaluates the loss several times per step, which the loop does not: expected an "
@@ -164,7 +164,7 @@ def own_batches(
     if not callable(source):
         raise UsageError(
             "batches: expected a function that is called with the epoch, counted from 0, and "
-            f"returns an iterable of (images, labels); received {kind_of(source)}. For a "
+            f"returns an iterable of (images, labels); received {type_words(source)}. For a "
             "DataLoader pass from_dataloader(loader)"
         )
     pairs = source(epoch)
@@ -240,7 +240,7 @@ def _checked(
         where = f"batches({epoch}), batch {step + 1}"
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise UsageError(
-                f"{where}: expected (images, labels), received {kind_of(pair)}; for a "
+                f"{where}: expected (images, labels), received {type_words(pair)}; for a "
                 "DataLoader pass from_dataloader(loader)"
             )
         images = _as_images(pair[0], where).to(device)
@@ -297,7 +297,7 @@ def _require_function(make: object) -> None:
     if isinstance(make, type) and issubclass(make, Optimizer):
         raise UsageError(_optimizer_advice(f"the class {make.__name__}"))
     if not callable(make):
-        raise UsageError(_optimizer_advice(kind_of(make)))
+        raise UsageError(_optimizer_advice(type_words(make)))
 
 
 def _optimizer_advice(received: str) -> str:
@@ -310,4 +310,4 @@ def _optimizer_advice(received: str) -> str:
 def _kind(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    return kind_of(value)
+    return type_words(value)

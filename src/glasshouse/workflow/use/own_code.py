@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from glasshouse.errors import GlasshouseError, ModelError, UsageError, did_you_mean, kind_of
+from glasshouse.errors import GlasshouseError, ModelError, UsageError, did_you_mean, type_words
 from glasshouse.models.classifier import Classifier, saved_class_names
 from glasshouse.models.net_arguments import channel_values, parsed_arguments, require_pixels
 from glasshouse.models.preprocessing import Preprocessing
@@ -83,7 +83,7 @@ def build_own(code: OwnCode, class_count: int | None) -> nn.Module | Classifier:
             raise ModelError(f"{_name(code)} failed: {_reason(error)}") from error
     if not isinstance(made, nn.Module | Classifier):
         raise ModelError(
-            f"{_name(code)} returned {kind_of(made)}: expected a torch.nn.Module, or a "
+            f"{_name(code)} returned {type_words(made)}: expected a torch.nn.Module, or a "
             "glasshouse Classifier"
         )
     return made
