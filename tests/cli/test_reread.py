@@ -22,7 +22,7 @@ ON_SOURCES = [
 ON_RUNS = [
     ["evaluate", "RUN", "--on", "SOURCE"], ["compare", "RUN", "RUN", "--on", "SOURCE"],
     ["compare", "RUN", "RUN", "--out", "page.html"], ["explain", "RUN", "--errors"],
-    ["reproduce", "RUN"], ["shortcuts", "RUN"], ["groups", "RUN"],
+    ["reproduce", "RUN"], ["shortcuts", "RUN"], ["groups", "RUN"], ["map", "RUN"],
 ]  # fmt: skip
 
 

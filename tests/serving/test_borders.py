@@ -106,8 +106,8 @@ def test_what_the_server_is_told(monkeypatch: pytest.MonkeyPatch, workbench: Wor
     assert told["dark"] is told["binding_refresh_interval"] is None
     assert {each["response_timeout"] for each in pages} == {30.0}
     assert [each["path"] for each in pages] == [
-        "/", "/compare", "/run/{name:path}", "/train", "/teach", "/data", "/explain",
-        "/{address:path}",
+        "/", "/compare", "/run/{name:path}", "/data-map/{name:path}", "/train", "/teach", "/data",
+        "/explain", "/{address:path}",
     ]  # fmt: skip
     Client.page_routes.clear()
 

@@ -143,7 +143,8 @@ FROM_DATA = {
 
 def test_every_class_of_the_pages_has_a_style_and_every_style_a_class() -> None:
     package = Path(str(resources.files("glasshouse.serving")))
-    code = "".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    written = [*package.rglob("*.py"), *package.glob("pages/*.js")]
+    code = "".join(path.read_text(encoding="utf-8") for path in written)
     style = (package / "assets" / "workbench.css").read_text(encoding="utf-8")
     used = set(re.findall(r"\bgh-[a-z0-9-]*[a-z0-9]\b", code)) - {"gh-split"}
     styled = set(re.findall(r"\.(gh-[a-z0-9-]+)", style))

@@ -16,7 +16,7 @@ Split = Annotated[
     typer.Option(
         "--split",
         metavar="SPLIT",
-        help="train, validation or test: whose images are shown; repeatable. Default: validation.",
+        help="Whose images are shown: train, validation or test; repeatable. Default: validation.",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Equal seeds give equal maps.")]
