@@ -174,6 +174,16 @@ def workbench(studio: Studio) -> None:
         shoot(studio, "workbench-explain", until=".gh-tile")
 
 
+def data_map(studio: Studio) -> None:
+    """The map of a run in the workbench."""
+    run = shapes_run(studio)
+    if not (run / "map.html").is_file():
+        studio.glasshouse("map", "runs/shapes")
+    with studio.server("ui", "runs", "--no-browser") as address:
+        show(studio, f"{address}/data-map/shapes", 900)
+        shoot(studio, "workbench-map", until=".gh-map-plot canvas")
+
+
 def service(studio: Studio) -> None:
     """The front page of the service, with an answer."""
     with studio.server("serve", "cifar10-small") as address:
@@ -218,6 +228,7 @@ FIGURES: dict[str, Callable[[Studio], None]] = {
     "checks": checks,
     "tuning": tuning,
     "workbench": workbench,
+    "data-map": data_map,
     "service": service,
     "augmentation": augmentation,
     "tutorial": tutorial,
