@@ -64,8 +64,13 @@ def failed_requests(browser: WebDriver) -> list[str]:
 
 
 def is_loaded(browser: WebDriver, css: str) -> bool:
-    ready = "return [...document.querySelectorAll(arguments[0])].some(i => i.naturalWidth > 0)"
-    return bool(browser.execute_script(ready, css))
+    # Images far below the visible part of a page are only loaded when somebody scrolls to them.
+    script = """
+      const found = [...document.querySelectorAll(arguments[0])];
+      found[0]?.scrollIntoView({block: "center"});
+      return found.some((each) => each.naturalWidth > 0);
+    """
+    return bool(browser.execute_script(script, css))
 
 
 def tour(browser: WebDriver, root: str) -> None:
