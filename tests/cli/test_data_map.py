@@ -64,6 +64,7 @@ def test_the_map_is_written_named_and_shown_in_the_report(run: Path, capsys: Cap
     remove_group(run, "by the sea")
 
 
+@pytest.mark.slow
 def test_splits_are_shown_together(run: Path, capsys: Capture) -> None:
     arguments = ["map", str(run), "--split", "train", "--split", "test", "--json"]
     code, document, errors = glasshouse_here(arguments, capsys)

@@ -120,6 +120,7 @@ def test_other_p_values_than_the_runs_are_refused(classifier: Classifier, tmp_pa
     assert check_parity(classifier, path).p_difference is None
 
 
+@pytest.mark.slow
 def test_the_command_exports_what_predict_unknown_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,6 +131,7 @@ def test_it_ends_when_processes_are_lost_again_and_again(
     monkeypatch: pytest.MonkeyPatch, request_for: TrainRequest
 ) -> None:
     monkeypatch.setattr(joint_training, "_SENT_EVERY_S", 0.0)
+    monkeypatch.setattr(joint_training, "_ATTEMPTS", 2)
     places = Places(2, *(Mail(dies_after=1) for _ in range(9)))
     lines: list[str] = []
     with pytest.raises(LostProcess):
