@@ -39,13 +39,10 @@ def data_map(
     map.safetensors, map.json and map.html in the run folder. `glasshouse ui` shows it with the
     images, to select some and name them as a group.
     """
-    from glasshouse.cli import early_checks
-    from glasshouse.cli.named_classifier import NamedModel, classifier_named
+    from glasshouse.cli.named_classifier import classifier_named, finished_run
     from glasshouse.cli.progress_bars import data_progress, say
 
-    early_checks.reread_run(reread, run)
-    early_checks.require_finished([run])
-    named = NamedModel(str(run), net, offline=offline, device=device).checked()
+    named = finished_run(run, net, reread=reread, offline=offline, device=device)
     from glasshouse.report.map_page import map_as_json
     from glasshouse.runs import folder as runs
     from glasshouse.workflow.use.map_groups import named_groups

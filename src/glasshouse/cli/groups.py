@@ -23,13 +23,10 @@ def groups(
     Of validation images; the test split is not used. The results are written to groups.json and
     groups.html in the run folder.
     """
-    from glasshouse.cli import early_checks
-    from glasshouse.cli.named_classifier import NamedModel, classifier_named
+    from glasshouse.cli.named_classifier import classifier_named, finished_run
     from glasshouse.cli.progress_bars import say
 
-    early_checks.reread_run(reread, run)
-    early_checks.require_finished([run])
-    named = NamedModel(str(run), net, offline=offline, device=device).checked()
+    named = finished_run(run, net, reread=reread, offline=offline, device=device)
     from glasshouse.runs import folder as runs
     from glasshouse.workflow.use.run_groups import find_run_groups
 

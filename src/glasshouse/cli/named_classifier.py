@@ -67,6 +67,17 @@ class NamedModel:
         return None if self.class_names is None else read_class_names(self.class_names)
 
 
+def finished_run(
+    run: Path, net: str | None, *, reread: bool, offline: bool, device: str
+) -> NamedModel:
+    """The model of a finished run, whose images are decoded again where --reread asks for it."""
+    from glasshouse.cli import early_checks
+
+    early_checks.reread_run(reread, run)
+    early_checks.require_finished([run])
+    return NamedModel(str(run), net, offline=offline, device=device).checked()
+
+
 def is_saved(model: str) -> bool:
     """Whether MODEL is a folder that holds a run or a saved classifier."""
     from glasshouse.runs import folder as runs

@@ -37,13 +37,10 @@ def shortcuts(
     Validation images are given what images of another class have; the test split is not used. The
     results are written to shortcuts.json and shortcuts.html in the run folder.
     """
-    from glasshouse.cli import early_checks
-    from glasshouse.cli.named_classifier import NamedModel, classifier_named
+    from glasshouse.cli.named_classifier import classifier_named, finished_run
     from glasshouse.cli.progress_bars import data_progress, say
 
-    early_checks.reread_run(reread, run)
-    early_checks.require_finished([run])
-    named = NamedModel(str(run), net, offline=offline, device=device).checked()
+    named = finished_run(run, net, reread=reread, offline=offline, device=device)
     from glasshouse.explanation.shortcuts.verdict import shortcuts_as_json
     from glasshouse.runs import folder as runs
     from glasshouse.workflow.use.run_shortcuts import find_run_shortcuts

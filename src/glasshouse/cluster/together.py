@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from glasshouse.cluster.pieces import Cluster, Terms, run_piece
-from glasshouse.errors import GlasshouseError, LostProcess, UsageError
+from glasshouse.errors import GlasshouseError, GlasshouseWarning, LostProcess, UsageError
 
 _POLL_S = 0.5
 # Ray asks the processes that often whether they have ended.
@@ -138,7 +138,7 @@ def take_part(config: Mapping[str, Any]) -> None:
     outcome = run_piece(terms, config["work"], contact, *config["arguments"])
     if distributed.get_rank() == 0:
         for text in outcome.warnings:
-            contact.say(f"warning: {text}")
+            contact.say(GlasshouseWarning(text))
     if outcome.error is not None:
         raise outcome.error
 

@@ -23,7 +23,7 @@ from glasshouse.runs import folder as runs
 from glasshouse.serving.run_cache import run_splits
 from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Workbench
-from glasshouse.workflow.use.kept_map import read_run_map
+from glasshouse.workflow.use.kept_map import is_of_weights
 from glasshouse.workflow.use.run_map import make_run_map
 
 Rows = NDArray[np.int64]
@@ -45,10 +45,11 @@ _works: dict[Path, MapWork] = {}
 def map_of_run(folder: Path) -> tuple[DataMap, int] | None:
     """The map of a run and its version; None where there is none for its present weights."""
     path = folder / runs.MAP_POINTS
-    if not path.is_file() or read_run_map(folder) is None:
+    if not path.is_file():
         return None
     version = path.stat().st_mtime_ns
-    return _map(path, version), version
+    found = _map(path, version)
+    return (found, version) if is_of_weights(found, folder) else None
 
 
 def start_map(workbench: Workbench, folder: Path, splits: Sequence[str]) -> MapWork:

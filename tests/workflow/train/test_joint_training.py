@@ -11,7 +11,7 @@ import pytest
 from glasshouse.cluster.folders import Parcel, read_files
 from glasshouse.cluster.pieces import Cluster
 from glasshouse.cluster.together import Contact
-from glasshouse.errors import Interrupted, LostProcess, UsageError
+from glasshouse.errors import GlasshouseWarning, Interrupted, LostProcess, UsageError
 from glasshouse.recipe import load_recipe
 from glasshouse.runs import holding
 from glasshouse.storage import sha256_of_file
@@ -59,7 +59,7 @@ class Places:
         self.parcels.append(arguments[1])
         mail = self.mails.pop(0) if self.mails else Mail()
         request, parcel = arguments
-        elsewhere = replace(parcel, text="of another disk") if self.loses >= 0 else parcel
+        elsewhere = replace(parcel, text="of another disk")
         error: LostProcess | None = None
         try:
             work(cast(Contact, mail), request, elsewhere)
@@ -198,3 +198,15 @@ def refused(folder: Path) -> Iterator[object]:
     assert folder.is_dir() and folder.resolve() not in holding._held
     raise UsageError("other versions")
     yield
+
+
+def test_warnings_of_the_first_process_are_those_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, request_for: TrainRequest
+) -> None:
+    said = [GlasshouseWarning("the loss is not copied"), "a line"]
+    monkeypatch.setattr(joint_training, "run_together", lambda *a, **o: iter(said))
+    lines: list[str] = []
+    two: Any = SimpleNamespace(places=2, gpus=0)
+    with pytest.warns(GlasshouseWarning, match="the loss is not copied"):
+        list(train_together(two, 2, request_for, say=lines.append))
+    assert lines == ["a line"]

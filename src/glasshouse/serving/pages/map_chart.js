@@ -1,4 +1,6 @@
 // The chart of a map: draws points with plotly.js and says which of them are selected.
+// plotly.js takes what looks like a tag in a name for one.
+const plain = (name) => name.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 const MODES = { lasso: "lasso", box: "select", move: "pan" };
 
 export default {
@@ -93,7 +95,7 @@ export default {
       const rows = look.names.map(() => []);
       for (let i = 0; i < this.count; i++) rows[of[i]].push(i);
       return look.names.map((name, part) => ({
-        ...common, name, customdata: rows[part],
+        ...common, name: plain(name), customdata: rows[part],
         x: Float32Array.from(rows[part], (i) => x[i]), y: Float32Array.from(rows[part], (i) => y[i]),
         marker: {
           size: this.colouring === "mistake" && part ? size + 2 : size, opacity: 0.8, color: look.colours[part],

@@ -1,6 +1,7 @@
 """One run trained by several processes of a cluster, as if they were on one machine."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from glasshouse.cluster.folders import (
 )
 from glasshouse.cluster.pieces import Cluster
 from glasshouse.cluster.together import Contact, Link, run_together
-from glasshouse.errors import Interrupted, LostProcess, UsageError
+from glasshouse.errors import GlasshouseWarning, Interrupted, LostProcess, UsageError
 from glasshouse.runs import holding
 from glasshouse.training.fit import describe_early_end
 from glasshouse.training.loop import Step
@@ -112,6 +113,8 @@ def _trained(
             for message in said:
                 if isinstance(message, Step | Epoch):
                     yield message
+                elif isinstance(message, GlasshouseWarning):
+                    warnings.warn(message, stacklevel=2)
                 elif isinstance(message, str):
                     say(message)
                 else:

@@ -17,5 +17,9 @@ def read_run_map(run: Path) -> DataMap | None:
     if not path.is_file():
         return None
     found = load_map(path)
-    is_own = found.weights == read_json(run / MODEL_FILE)["weights"]["sha256"]
-    return found if is_own else None
+    return found if is_of_weights(found, run) else None
+
+
+def is_of_weights(found: DataMap, run: Path) -> bool:
+    """Whether a map was made with the weights that a run has now."""
+    return bool(found.weights == read_json(run / MODEL_FILE)["weights"]["sha256"])

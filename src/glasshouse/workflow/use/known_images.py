@@ -80,7 +80,7 @@ def features_of(
 ) -> NDArray[np.float32]:
     """Features ``(n, d)`` of unit length, for a network without its head.
 
-    Raises ModelError for one that cannot do without what was taken for its head.
+    Raises ModelError for a network that fails once the layer taken to be its head is gone.
     """
     try:
         found = predict_logits(body, preprocessing, pixels).flatten(1)
