@@ -68,7 +68,7 @@ def test_layers_replace_the_recipes_preset() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.epoch=3", r"unknown key 'train\.epoch'. Did you mean 'epochs'"),
+        ("train.epoch=3", r"unknown key 'train\.epoch'. Did you mean 'train\.epochs'"),
         ("epochs=3", r"unknown key 'epochs'. Did you mean 'train\.epochs'"),
         ("epoch=3", r"unknown key 'epoch'. Did you mean 'train\.epochs'"),
         ("learning_rate=0.1", r"unknown key 'learning_rate'. Did you mean 'train\.lr'"),
@@ -76,7 +76,8 @@ def test_layers_replace_the_recipes_preset() -> None:
         ("batch=8", r"Did you mean 'train\.batch_size'"),
         ("data.img_size=64", r"'data\.img_size'. Did you mean 'data\.image_size'"),
         ("model.layers=[{type='conv', size=3}]", r"layers\.0\.size'\. (?!.*image_size)"),
-        ("augment=on", r"augment: "),
+        ("augment=of", "--set augment=of: expected off, which turns all augmentation off"),
+        ("data.image_sise=9", r"'data\.image_sise'. Did you mean 'data\.image_size'"),
         ("trian.epochs=3", r"unknown key 'trian'. Did you mean 'train'"),
         ("train.epochs=zero", r"train\.epochs: expected a whole number\. Received: 'zero'"),
         ("train.epochs=0", r"train\.epochs: expected at least 1\. Received: 0"),
@@ -110,7 +111,7 @@ def test_wrong_overrides_are_named_with_the_nearest_key(override: str, message: 
         ("model.layers=3", "model.layers: expected a list. Received: 3."),
         ("model.layers=[{units=3}]", "model.layers.0: expected the key 'type'."),
         ("model.preset=3", "model.preset: expected a text. Received: 3."),
-        ("augment=on", "augment: expected keys with values. Received: 'on'."),
+        ("train=on", "train: expected keys with values. Received: 'on'."),
     ],
 )
 def test_a_wrong_value_gets_one_line_in_our_own_words(override: str, expected: str) -> None:

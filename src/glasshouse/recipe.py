@@ -83,12 +83,18 @@ def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"--set {override}: expected key=value, for example train.epochs=3")
-    if key.strip() == "augment" and text.strip() == "off":
+    value = parse_value(text.strip())
+    if key.strip() == "augment" and not isinstance(value, dict):
+        if value != "off":
+            raise RecipeError(
+                f"--set {override}: expected off, which turns all augmentation off, or one of its "
+                "keys, for example augment.rotation_range=15"
+            )
         # The defaults of all augmentations are off; single ones can be turned on again after it.
         values["augment"] = {}
         return
     try:
-        _put(values, key.strip().split("."), parse_value(text.strip()))
+        _put(values, key.strip().split("."), value)
     except LookupError as error:
         raise RecipeError(f"--set {override}: {error.args[0]}") from error
 

@@ -115,6 +115,8 @@ def nearest_key(section: Sequence[int | str], name: str, root: Model) -> str:
         name = next(iter(difflib.get_close_matches(name, places, n=1)), name)
     if name in places:
         return f"Did you mean '{places[name]}'?"
+    if len(section) == 1 and not near.startswith("Known"):
+        return near.replace("mean '", f"mean '{section[0]}.")  # as --set takes it
     owners = [] if section or not near.startswith("Known") else _owners(name, root)
     return f"It is a key of {owners[0].__name__}." if owners else near
 

@@ -1,6 +1,7 @@
 """What IMAGE arguments stand for, and reading many of them in bounded memory."""
 
 import io
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from glasshouse.cli.early_checks import require_images
 from glasshouse.cli.image_paths import end_with_bad_files, image_paths, readable_chunks
 from glasshouse.errors import BadImage, DataError
 from glasshouse.models.bundled import load_bundled
-from glasshouse.models.known_names import bundled_names
+from glasshouse.models.known_names import EXAMPLE_PHOTO, bundled_names
 from glasshouse.models.predict import read_images
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.workflow.use.image_files import read_image_files
@@ -48,8 +49,31 @@ def test_folders_patterns_and_names_stand_for_files_in_order(folder: Path) -> No
 def test_names_on_standard_input_may_contain_spaces_and_blank_lines_are_skipped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("my photo.png\n\n b.png\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"my photo.png\n\n b.png\n")))
     assert image_paths([Path("-")]) == [Path("my photo.png"), Path(" b.png")]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"a\nb.png\0c.png\0", ["a\nb.png", "c.png"]),
+        (b"caf\xe9.png\r\nd.png", [os.fsdecode(b"caf\xe9.png"), "d.png"]),
+    ],
+)
+def test_names_on_standard_input_are_bytes_and_may_end_with_zero_bytes(
+    data: bytes, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+    assert image_paths([Path("-")]) == [Path(name) for name in expected]
+
+
+def test_an_image_on_standard_input_is_told_apart_from_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image = EXAMPLE_PHOTO.read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(image), encoding="utf-8"))
+    with pytest.raises(DataError, match="expected the names of image files, one per line"):
+        image_paths([Path("-")])
 
 
 def test_nothing_left_is_an_error_that_names_the_arguments(folder: Path) -> None:

@@ -81,7 +81,7 @@ def test_folders_and_lists_are_explained_and_files_that_cannot_be_read_come_at_t
     for name in ("many/a.png", "many/b.png"):
         (folder / name).write_bytes((folder / "photo.png").read_bytes())
     (folder / "many" / "words.png").write_text("not an image")
-    monkeypatch.setattr("sys.stdin", io.StringIO("photo.png\nnowhere.png\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"photo.png\nnowhere.png\n")))
     start = ["explain", "run", "--method", "saliency", "--no-checks", "--out", "all", "--json"]
     code, output, errors = glasshouse_here([*start, "many", "many/?.png", "-"], capsys)
     assert code == 3

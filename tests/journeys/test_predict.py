@@ -20,7 +20,7 @@ def test_all_readable_images_are_answered_and_the_others_named_at_the_end(
     (tmp_path / "photos" / "words.png").write_text("not an image")
     (tmp_path / "photos" / "notes.txt").write_text("x")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.stdin", io.StringIO("c[1].png\nnowhere.png\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"c[1].png\nnowhere.png\n")))
     start = ["predict", bundled_names()[0], "--json"]
     code, output, errors = glasshouse_here([*start, "photos", "photos/*/*.png", "-"], capsys)
     assert code == 3

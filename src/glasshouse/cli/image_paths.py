@@ -1,6 +1,7 @@
 """Image files named by paths, folders, quoted patterns, or a list on standard input."""
 
 import glob
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,8 +21,9 @@ def image_paths(names: Sequence[Path]) -> list[Path]:
     """The files that arguments stand for, in order.
 
     A folder stands for the image files below it, a pattern such as ``photos/*.jpg`` for the files
-    that match, and ``-`` for the names on standard input, one per line. Other names stay, also
-    those of files that do not exist. Raises DataError when nothing is left.
+    that match, and ``-`` for the names on standard input, one per line or each ended by a zero
+    byte. Other names stay, also those of files that do not exist. Raises DataError when nothing is
+    left, or when standard input is an image instead of names.
     """
     found = [path for name in names for path in _paths_of(name)]
     if not found:
@@ -64,7 +66,7 @@ def end_with_bad_files(bad: Sequence[BadImage]) -> None:
 
 def _paths_of(name: Path) -> list[Path]:
     if str(name) == "-":
-        return [Path(line.rstrip("\n")) for line in sys.stdin if line.strip()]
+        return _paths_on_standard_input()
     from glasshouse.cli.early_checks import is_found
 
     if is_found(name.is_dir):
@@ -77,3 +79,15 @@ def _paths_of(name: Path) -> list[Path]:
         found = map(Path, sorted(glob.glob(str(name), recursive=True)))  # noqa: PTH207
         return [path for path in found if not is_found(path.is_dir)]
     return [name]
+
+
+def _paths_on_standard_input() -> list[Path]:
+    data = sys.stdin.buffer.read()  # not text: names are bytes, and an image is not UTF-8
+    # What `find -print0` writes, since a name may contain the end of a line.
+    lines = data.split(b"\0") if data.endswith(b"\0") else data.splitlines()
+    if any(b"\0" in line for line in lines):
+        raise DataError(
+            "standard input has bytes that no file name has: expected the names of image files, "
+            "one per line, not an image itself"
+        )
+    return [Path(os.fsdecode(line)) for line in lines if line.strip()]
