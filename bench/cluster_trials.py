@@ -49,7 +49,7 @@ def search_seconds(cluster: Any, nodes: int, out: Path, trials: int = TRIALS) ->
     from glasshouse.workflow.tune.space import parse_search
     from glasshouse.workflow.tune.tune import Search, search_with
 
-    settings = ("train.epochs=30", "train.device=cpu", "train.precision=fp32", "train.threads=1")
+    settings = ("train.epochs=60", "train.device=cpu", "train.precision=fp32", "train.threads=1")
     space = (parse_search("train.lr=1e-4..1e-1:log"),)
     search = Search(
         "digits", "small-cnn", space, out, overrides=settings, trials=trials, prune=False,

@@ -142,7 +142,7 @@ def test_a_sum_over_processes_is_a_binary_tree_and_the_same_in_all(
             step *= 2
         return tree[partner]
 
-    monkeypatch.setattr(process_group, "_exchanged", exchanged)
+    monkeypatch.setattr(process_group, "_sent", exchanged)
     for rank in range(size):
         found = ProcessGroup(rank, size).sum(numbers[rank].clone())
         assert torch.equal(found, values[rank]) and torch.equal(found, values[0])
@@ -221,7 +221,7 @@ def test_a_process_that_has_ended_is_an_error_of_every_exchange(
 
     for name in ("all_gather_object", "broadcast_object_list", "all_reduce"):
         monkeypatch.setattr(distributed, name, fail)
-    monkeypatch.setattr(process_group, "_exchanged", fail)
+    monkeypatch.setattr(process_group, "_sent", fail)
     group = ProcessGroup(0, 2)
     for exchange in (
         lambda: group.sum(torch.ones(1)), lambda: group.gather(1), lambda: group.told(1),
@@ -252,7 +252,7 @@ def test_two_processes_send_and_receive_at_the_same_time(monkeypatch: pytest.Mon
     monkeypatch.setattr(distributed, "P2POp", lambda *parts: parts)
     monkeypatch.setattr(distributed, "batch_isend_irecv", both)
     mine = torch.tensor([1.0, 2.0])
-    assert torch.equal(process_group._exchanged(mine, 3), theirs)
+    assert torch.equal(process_group._sent(mine, 3), theirs)
     assert torch.equal(sent[0], mine) and mine.tolist() == [1, 2]
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, distributed
 
 from glasshouse.errors import LostProcess, UsageError
+from glasshouse.training.shared_memory import SharedMemory
 
 _Value = TypeVar("_Value")
 _Item = TypeVar("_Item")
@@ -30,10 +31,14 @@ _READ_EVERY = 16
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The number of this process, counted from 0, and how many there are."""
+    """The number of this process, counted from 0, and how many there are.
+
+    memory: what it shares with those on the same machine.
+    """
 
     rank: int = 0
     size: int = 1
+    memory: SharedMemory | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_first(self) -> bool:
@@ -57,11 +62,18 @@ class ProcessGroup:
         distance = 1
         while distance < self.size:
             with _connected():
-                other = _exchanged(own, self.rank ^ distance)
+                if self.memory is not None and distance == 1:
+                    self.memory.begin(own)
+                other = self._exchanged(own, self.rank ^ distance)
             # Both sides add the same two numbers, and a + b is b + a to the last bit.
             own = own.add_(other)
             distance *= 2
         return own
+
+    def _exchanged(self, own: Tensor, partner: int) -> Tensor:
+        """The tensor of another process, which receives ours."""
+        there = None if self.memory is None else self.memory.exchanged(own, partner)
+        return _sent(own, partner) if there is None else there
 
     def deal(self, work: Callable[[_Item], _Value], items: Sequence[_Item]) -> list[_Value]:
         """The result of some work on each item, in order; each process does some of it."""
@@ -149,7 +161,7 @@ def joined() -> Iterator[ProcessGroup]:
     if not is_connected:
         _end_with_launcher()
         _start()
-    _joined.append(ProcessGroup(distributed.get_rank(), distributed.get_world_size()))
+    _joined.append(_group())
     try:
         yield current_group()
     finally:
@@ -157,6 +169,11 @@ def joined() -> Iterator[ProcessGroup]:
     # Not after an error, when others may be waiting: this process then ends anyway.
     if not is_connected:
         distributed.destroy_process_group()
+
+
+def _group() -> ProcessGroup:
+    plain = ProcessGroup(distributed.get_rank(), distributed.get_world_size())
+    return replace(plain, memory=SharedMemory(plain.rank, plain.size, plain.gather))
 
 
 def backend_for(*, has_gpus: bool) -> str:
@@ -211,8 +228,8 @@ def _end_with_launcher() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _exchanged(own: Tensor, partner: int) -> Tensor:
-    """The tensor of another process, which receives ours."""
+def _sent(own: Tensor, partner: int) -> Tensor:
+    """The tensor of another process, which receives ours, through torch.distributed."""
     other = torch.empty_like(own)
     both = [
         distributed.P2POp(distributed.isend, own, partner),
