@@ -126,6 +126,12 @@ def test_a_whole_sheet(lines: list[str]) -> None:
     keep("sheet", lines, draw_sheet(whole_page()))
 
 
+def test_long_sentences_of_checks_are_wrapped_where_the_map_ends(lines: list[str]) -> None:
+    checks = (*CHECKS[:1], Check("edges", (0.1,), "good", LONG), CHECKS[2])
+    first = explained("saliency", checks=checks)
+    keep("sheet-long-checks", lines, draw_sheet(replace(whole_page(), explanations=(first,))))
+
+
 def test_a_sheet_of_labels_in_two_columns(lines: list[str]) -> None:
     page = whole_page(thresholds=(0.05, 0.2, 0.9, 0.05, 0.9), set_rule=None, temperature=2.0)
     keep("sheet-labels", lines, draw_sheet(page, palette="jet", columns=2))

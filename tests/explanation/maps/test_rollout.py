@@ -66,6 +66,28 @@ def test_the_weights_of_fused_attention_are_those_of_separate_operations() -> No
         assert relative(layer.gradient(each), slope) < 1e-4
 
 
+@pytest.mark.parametrize("kind", ["causal", "added", "chosen"])
+def test_masked_attention_is_read_with_its_mask(kind: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = torch.randn(3, 1, 2, 5, 4, generator=generator).requires_grad_()
+    chosen = torch.rand(5, 5, generator=generator) > 0.4
+    chosen |= torch.eye(5, dtype=torch.bool)
+    added = torch.randn(5, 5, generator=generator)
+    scores = query @ key.transpose(-2, -1) / 2
+    below = torch.ones(5, 5, dtype=torch.bool).tril()
+    options: dict[str, object]
+    options, scores = {
+        "causal": ({"is_causal": True}, scores.masked_fill(~below, -torch.inf)),
+        "added": ({"attn_mask": added}, scores + added),
+        "chosen": ({"attn_mask": chosen}, scores.masked_fill(~chosen, -torch.inf)),
+    }[kind]
+    mixed = functional.scaled_dot_product_attention(query, key, value, **options)  # type: ignore[arg-type]
+    (layer,) = attention_layers(mixed.sum((1, 2)))
+    assert layer.edge.node.name().startswith("ScaledDotProduct")
+    assert layer.is_plain
+    torch.testing.assert_close(layer.weights(), scores.softmax(-1).detach())
+
+
 @pytest.mark.parametrize("is_fused", [True, False])
 @pytest.mark.parametrize(("before", "after"), [(1, 0), (5, 0), (0, 0), (1, 3)])
 def test_both_rollouts_are_those_of_their_papers(is_fused: bool, before: int, after: int) -> None:

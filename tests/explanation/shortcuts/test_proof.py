@@ -6,15 +6,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 from glasshouse.data.shapes import make_shapes
 from glasshouse.evaluation.intervals import Interval
 from glasshouse.evaluation.paired_effects import Effect
 from glasshouse.explanation.shortcuts import suspicion
 from glasshouse.explanation.shortcuts.cue_only import CueOnly, _numbers
-from glasshouse.explanation.shortcuts.exchange import Donors
-from glasshouse.explanation.shortcuts.proof import CueTest, _groups, _judged, _moves
+from glasshouse.explanation.shortcuts.exchange import Donors, Exchange
+from glasshouse.explanation.shortcuts.proof import (
+    CueTest,
+    _groups,
+    _judged,
+    _moves,
+    measure_exchange,
+)
 from glasshouse.explanation.shortcuts.suspicion import MapShare
+from glasshouse.models.classifier import Classifier, Preprocessing
+from glasshouse.models.predict import logits_of
 
 NOTHING = CueOnly(0.5, 0.5, np.zeros(2))
 EVERYTHING = CueOnly(1.0, 0.5, np.ones(2))
@@ -68,6 +78,50 @@ def test_answers_that_move_are_told_apart_by_the_cue_of_where_they_move_to() -> 
     fooled, elsewhere = _moves(images, moved, logits, alike)
     np.testing.assert_array_equal(fooled, (images.labels < 5) & (images.labels != 3))
     np.testing.assert_array_equal(elsewhere, (images.labels >= 5) & (images.labels != 7))
+
+
+class Means(nn.Module):
+    """Logits of ten classes: high for the class that the first pixel names."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        named = torch.arange(10) - x[:, :1, 0, 0]
+        return -named.square()
+
+
+def test_an_exchange_is_measured_by_answers_or_by_where_they_move_to() -> None:
+    images = make_shapes("validation", 10)
+    rows = np.ones(10, dtype=np.bool_)
+
+    def naming(classes: Any) -> Any:
+        pixels = images.pixels.copy()
+        pixels[:, 0, 0, 0] = classes
+        return pixels
+
+    classifier = Classifier(
+        Means(), Preprocessing(images.height, images.width, mean=(0.0,) * 3, std=(1 / 255,) * 3),
+        images.class_names,
+    )  # fmt: skip
+    alike = np.zeros((10, 10), dtype=np.bool_)
+    alike[:, 3] = True
+    unchanged = logits_of(classifier, naming(images.labels))
+    np.testing.assert_array_equal(unchanged.argmax(1), images.labels)
+    given = np.where(images.labels < 5, 3, 7)
+    plain = Exchange("tag", "place", lambda: naming(given), lambda: naming(images.labels), rows)
+    found = measure_exchange(classifier, images, plain, unchanged, alike)
+    np.testing.assert_array_equal(found.logits.argmax(1), given)
+    np.testing.assert_array_equal(found.changed.hits, given == images.labels)
+    assert found.control.hits.all()
+    # Without a control, what counts as kept is what did not move to a class of the same cue.
+    found = measure_exchange(classifier, images, replace(plain, control=None), unchanged, alike)
+    np.testing.assert_array_equal(found.changed.hits, (images.labels >= 5) | (images.labels == 3))
+    np.testing.assert_array_equal(found.control.hits, (images.labels < 5) | (images.labels == 7))
+    own = np.arange(10), images.labels
+    np.testing.assert_allclose(
+        found.control.shares, classifier.to_probabilities(unchanged)[own], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        found.changed.shares, classifier.to_probabilities(found.logits)[own], rtol=1e-6
+    )
 
 
 def test_a_place_is_suspicious_from_twice_its_area_on() -> None:
