@@ -12,7 +12,7 @@ from glasshouse.data.arrays import bytes_hint
 from glasshouse.data.bit_depth import _declared_bits
 from glasshouse.data.cache_entry import EntryRecord, checksum_of, file_blocks, verified_survey
 from glasshouse.data.dataset_labels import row_targets, row_values
-from glasshouse.data.embedded import ParquetCell, TarMember, reading_order, sampled
+from glasshouse.data.embedded import ImageFile, ParquetCell, TarMember, reading_order, sampled
 from glasshouse.data.fitting import Fitting
 from glasshouse.data.headers import _has_more_frames
 from glasshouse.data.images import ImageSet, images_by_id, with_class_order
@@ -101,7 +101,7 @@ def test_images_in_containers_are_read_in_their_order_and_files_between_them() -
     cells = [
         ParquetCell(Path("a.parquet"), "z", g, r, "image") for g, r in ((1, 0), (0, 7), (0, 2))
     ]
-    files = [*first, Path("aa.png"), *cells, Path("0.png")]
+    files: list[ImageFile] = [*first, Path("aa.png"), *cells, Path("0.png")]
     order = reading_order(files)
     assert [str(files[n]) for n in order[:1]] == ["0.png"]
     assert order == [6, 5, 4, 3, 2, 1, 0]
@@ -116,9 +116,10 @@ def test_a_sample_is_spread_over_files_and_over_groups_of_rows() -> None:
     cells = [
         ParquetCell(Path("a"), "", group, row, "image") for row in range(5) for group in (0, 1)
     ]
-    chosen = sampled(cells, 4)
+    chosen: Any = sampled(cells, 4)
     assert [cell.place for cell in chosen] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert [cell.place for cell in sampled(cells, 1)] == [(0, 0), (1, 0)]
+    chosen = sampled(cells, 1)
+    assert [cell.place for cell in chosen] == [(0, 0), (1, 0)]
 
 
 def test_a_folder_with_the_name_of_a_split_that_holds_all_classes_is_that_split(
@@ -181,7 +182,8 @@ def test_what_is_no_label_of_a_row_is_refused(label: object, words: str) -> None
 def test_rows_of_0_and_1_are_vectors_unless_they_may_be_positions() -> None:
     def found(rows: list[list[int]], names: list[str] | None = None) -> list[list[bool]]:
         values = [np.array(row) for row in rows]
-        return row_targets(values, names, are_positions=False)[0].tolist()  # type: ignore[return-value]
+        labels: list[list[bool]] = row_targets(values, names, are_positions=False)[0].tolist()
+        return labels
 
     assert found([[0, 1, 1], [1, 0, 0]]) == [[False, True, True], [True, False, False]]
     assert found([[1, 1], [0, 1]]) == [[True, True], [False, True]]

@@ -339,7 +339,7 @@ def test_a_layer_without_rows_and_columns_falls_back_to_the_default(workbench: W
     photo = made_up.made_up_answer().photo
     asked: list[tuple[Any, ...]] = []
 
-    def explain(model: Any, photo: Any, class_name: Any, layer: Any = None) -> str:
+    def explain(model: Any, photo: Any, class_name: Any = None, layer: Any = None) -> Any:
         asked.append((class_name, layer))
         if layer is not None:
             raise UsageError("a flat layer")

@@ -1,5 +1,6 @@
 import copy
 import weakref
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,13 +76,13 @@ def test_masked_attention_is_read_with_its_mask(kind: str) -> None:
     added = torch.randn(5, 5, generator=generator)
     scores = query @ key.transpose(-2, -1) / 2
     below = torch.ones(5, 5, dtype=torch.bool).tril()
-    options: dict[str, object]
-    options, scores = {
+    masks: dict[str, tuple[dict[str, Any], Tensor]] = {
         "causal": ({"is_causal": True}, scores.masked_fill(~below, -torch.inf)),
         "added": ({"attn_mask": added}, scores + added),
         "chosen": ({"attn_mask": chosen}, scores.masked_fill(~chosen, -torch.inf)),
-    }[kind]
-    mixed = functional.scaled_dot_product_attention(query, key, value, **options)  # type: ignore[arg-type]
+    }
+    options, scores = masks[kind]
+    mixed = functional.scaled_dot_product_attention(query, key, value, **options)
     (layer,) = attention_layers(mixed.sum((1, 2)))
     assert layer.edge.node.name().startswith("ScaledDotProduct")
     assert layer.is_plain
