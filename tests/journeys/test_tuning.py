@@ -134,7 +134,7 @@ def test_an_invalid_search_is_rejected_before_anything_runs(
     code, _, errors = glasshouse_here(arguments, capsys)
     assert (code, "needs a --search" in errors) == (2, True)
     code, _, errors = glasshouse_here([*arguments, "--search", "train.lrr=1..2"], capsys)
-    assert (code, "Did you mean 'lr'" in errors) == (2, True)
+    assert (code, "Did you mean 'train.lr'" in errors) == (2, True)
     rates = ["--search", "train.lr=1e-4..1e-1:log", "--set", "train.keep=last"]
     for twice in (
         [*rates, "--set", "data.train_on_validation=true"],

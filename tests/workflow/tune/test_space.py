@@ -103,7 +103,7 @@ def test_the_recipes_own_values_are_found_within_the_space() -> None:
 
 
 def test_a_space_is_checked_before_anything_is_trained() -> None:
-    with pytest.raises(RecipeError, match="Did you mean 'lr'"):
+    with pytest.raises(RecipeError, match=r"Did you mean 'train\.lr'"):
         require_space("small-cnn", [], [parse_search("train.lrr=1e-4..1e-1")])
     with pytest.raises(RecipeError, match="unknown value 'adamm'"):
         require_space("small-cnn", [], [parse_search("train.optimizer=adam,adamm")])
