@@ -16,8 +16,8 @@ UNUSUAL_SCORES: tuple[UnusualScore, ...] = get_args(UnusualScore)
 NEIGHBOUR = 5
 # An image is unlike the training images where fewer validation images than this are as unusual.
 RARE = 0.05
-# Of the mean variance: features of unit length do not vary in every direction.
-_RIDGE = 1e-6
+# Of the mean variance, the least in any direction: features of unit length do not vary in each.
+_LEAST = 1e-6
 
 Rows = NDArray[np.floating[Any]]
 
@@ -50,7 +50,8 @@ class UnknownMeasure:
 def fit_gaussians(features: Rows, groups: NDArray[np.int64]) -> ClassGaussians:
     """Gaussians of features ``(n, d)``, one for each number in groups ``(n,)``.
 
-    features may be in half precision; a small share of the mean variance is added to each.
+    features may be in half precision; directions in which they hardly vary count as if they varied
+    by a small share of the mean variance.
     """
     present, places = np.unique(groups, return_inverse=True)
     sums = np.zeros((len(present), features.shape[1]))
@@ -58,12 +59,11 @@ def fit_gaussians(features: Rows, groups: NDArray[np.int64]) -> ClassGaussians:
     means = sums / np.bincount(places)[:, None]
     spread = features.astype(np.float64) - means[places]
     covariance = spread.T @ spread / len(features)
-    ridge = _RIDGE * np.trace(covariance) / len(covariance)
+    variances, directions = np.linalg.eigh(covariance)
     # Classes whose images are all alike leave nothing to invert.
-    covariance[np.diag_indices_from(covariance)] += max(ridge, np.finfo(np.float32).tiny)
-    return ClassGaussians(
-        means.astype(np.float32), np.linalg.pinv(covariance, hermitian=True).astype(np.float32)
-    )
+    least = max(_LEAST * variances.mean(), np.finfo(np.float32).tiny)
+    precision = (directions / np.maximum(variances, least)) @ directions.T
+    return ClassGaussians(means.astype(np.float32), precision.astype(np.float32))
 
 
 def unusual_scores(  # noqa: PLR0913 - the last two are optional

@@ -12,13 +12,20 @@ from torch import Tensor, nn
 from glasshouse.data.images import ImageSet
 from glasshouse.data.shapes import make_shapes
 from glasshouse.errors import DataError
+from glasshouse.evaluation.compare import holm
 from glasshouse.explanation.shortcuts.class_cues import UNCOMPRESSED, jpeg_quality
 from glasshouse.explanation.shortcuts.exchange import choose_donors
 from glasshouse.explanation.shortcuts.find import Shortcuts, find_shortcuts
-from glasshouse.explanation.shortcuts.interventions import compress
+from glasshouse.explanation.shortcuts.interventions import (
+    blur_surroundings,
+    compress,
+    low_pass,
+    without_colour,
+)
 from glasshouse.explanation.shortcuts.places import fixed_places
 from glasshouse.explanation.shortcuts.verdict import shortcut_verdict, shortcuts_as_json
 from glasshouse.models.classifier import Classifier
+from glasshouse.models.predict import predict
 from glasshouse.models.preprocessing import Preprocessing
 from tests.planted_cues import class_colour, plant
 
@@ -80,6 +87,38 @@ def test_a_network_that_guesses_is_not_accused() -> None:
     found = found_in("clean", ReadsColour(slice(1, 6), slice(1, 6)))
     assert found.used == ()
     assert shortcuts_as_json(found)["is_found"] is False
+
+
+def test_what_is_taken_away_is_compared_with_an_equal_place_or_with_the_unchanged_image() -> None:
+    images = plant(make_shapes("validation", 200), "tag", 1.0)
+    assert images.masks is not None
+    reader = classifier(ReadsColour(slice(1, 6), slice(1, 6)), images)
+    found = find_shortcuts(reader, images, plant(make_shapes("train", 200), "tag", 1.0))
+    unchanged = predict(reader, images).logits.argmax(axis=1) == images.labels
+    whole = {
+        "removing colour": without_colour(images.pixels),
+        "blurring (sigma 0.8 pixels)": low_pass(images.pixels, 0.8),
+        "compressing as JPEG of quality 30": compress(images.pixels, 30),
+        "blurring the surroundings": blur_surroundings(images.pixels, images.masks, 2.4),
+    }
+    removals = {each.name: each for each in found.removals}
+    places = {place.name: place for place in fixed_places(32, 32)}
+    assert list(removals) == [*(f"covering the {name}" for name in places), *whole]
+    for name, pixels in whole.items():
+        changed = predict(reader, replace(images, pixels=pixels)).logits.argmax(axis=1)
+        assert removals[name].control == "the unchanged image"
+        assert removals[name].effect.control == unchanged.mean()
+        assert removals[name].effect.accuracy == (changed == images.labels).mean()
+    for name, place in places.items():
+        other = removals[f"covering the {name}"].control.removeprefix("covering the ")
+        assert other == (place.controls or ("the unchanged image",))[-1]
+        # The network reads the tag, of which the border covers too little to matter.
+        tagged = ("top left corner", "top edge", "left edge")
+        effect = removals[f"covering the {name}"].effect
+        assert (effect.accuracy < unchanged.mean()) == (name in tagged)
+        assert (effect.control < unchanged.mean()) == (other in tagged)
+    p_values = [each.effect.p for each in found.removals]
+    assert [each.effect.p_adjusted for each in found.removals] == holm(p_values)
 
 
 def test_donors_are_other_images_of_the_same_and_of_another_class() -> None:

@@ -196,7 +196,7 @@ def _removals(
     covered = {p.name: answers(cover(images.pixels, p.mask, cues.colour)) for p in places}
     found = []
     for place in places:
-        # The last one is the farthest away.
+        # One of them is enough, the last.
         other = place.controls[-1] if place.controls else ""
         control = covered[other] if other else before
         words = f"covering the {other}" if other else "the unchanged image"
