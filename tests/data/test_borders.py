@@ -1,5 +1,8 @@
 """Borders of reading data: what the tests of single sources have no reason to try."""
 
+import io
+import math
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from glasshouse.data import parquet_pages
 from glasshouse.data.arrays import bytes_hint
 from glasshouse.data.bit_depth import _declared_bits
 from glasshouse.data.cache_entry import EntryRecord, checksum_of, file_blocks, verified_survey
@@ -15,6 +19,7 @@ from glasshouse.data.dataset_labels import row_targets, row_values
 from glasshouse.data.embedded import ImageFile, ParquetCell, TarMember, reading_order, sampled
 from glasshouse.data.fitting import Fitting
 from glasshouse.data.headers import _has_more_frames
+from glasshouse.data.image_checks import resolution
 from glasshouse.data.images import ImageSet, images_by_id, with_class_order
 from glasshouse.data.parquet_images import _names_of
 from glasshouse.data.remote_store import RemoteStore
@@ -247,3 +252,47 @@ def test_a_hint_is_given_where_values_are_0_to_255_or_0_to_1() -> None:
     assert "pixels // 257" in bytes_hint(np.array([0, 256], np.uint16))
     for values in ([-0.1, 1.0], [0.0, 255.1]):
         assert f"values {values[0]:.4g} to {values[1]:.4g}" in bytes_hint(np.array(values))
+
+
+def test_only_visible_files_of_a_tar_are_images(tmp_path: Path) -> None:
+    png = encoded("PNG")
+    names = ("ant/1.png", "bee/2.png", "bee/.hidden.png", ".cache/3.png")
+    path = write_tar(tmp_path / "x.tar", dict.fromkeys(names, png))
+    with tarfile.open(path, "a") as archive:
+        for name, kind in (("ant/folder.png", tarfile.DIRTYPE), ("ant/link.png", tarfile.SYMTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "1.png"
+            archive.addfile(info)
+    listing = list_tars([Shard(path, "x", None)], tmp_path)
+    assert [member.name for member in listing.paths] == ["ant/1.png", "bee/2.png"]
+
+
+def test_what_a_number_of_images_can_tell() -> None:
+    one, many = resolution(1), resolution(1000, accuracy=0.9, disagreement=0.04)
+    assert (one.alone, one.unpaired, one.paired) == pytest.approx(
+        (1.96 * 0.4, 1.96 * math.sqrt(0.32), 1.96 * math.sqrt(0.1)), rel=1e-3
+    )
+    assert (many.alone, many.unpaired, many.paired) == pytest.approx(
+        (1.96 * 0.3 / 1000**0.5, 1.96 * math.sqrt(0.18 / 1000), 1.96 * math.sqrt(0.04 / 1000)),
+        rel=1e-3,
+    )
+    assert resolution(0) == one
+
+
+def test_a_header_of_a_page_ends_within_its_bound() -> None:
+    # A binary field of a length that ends at the bound, or one byte behind it.
+    bound = parquet_pages._MOST_HEADER_BYTES
+    assert bound == 16 * 1024 * 1024
+    for length, is_read in ((bound - 5, True), (bound - 4, False)):
+        number, encoded_length = length, b""
+        while number > 127:
+            encoded_length += bytes([number & 127 | 128])
+            number >>= 7
+        file = io.BytesIO(bytes([0x18]) + encoded_length + bytes([number]))
+        if is_read:
+            # It is read up to there, where the file has no more.
+            with pytest.raises(ValueError, match="is cut off"):
+                parquet_pages._struct(file, bound)
+        else:
+            with pytest.raises(ValueError, match="is too large"):
+                parquet_pages._struct(file, bound)

@@ -201,3 +201,21 @@ def test_only_gradients_that_are_asked_for_are_computed(
     theirs = torch.autograd.grad(plain, leaves, outer)
     for one, other in zip(ours, theirs, strict=True):
         assert torch.allclose(one, other, rtol=0.02, atol=0.01 * other.abs().max().item())
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 5), (5, 3)])
+def test_maps_have_no_more_between_them_than_half_a_kernel(
+    kernel: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wider gap would give the same gradients, slower."""
+    gaps: list[int] = []
+    own = convolutions._side_by_side
+
+    def noted(maps: Tensor, count: int, gap: int) -> Tensor:
+        gaps.append(gap)
+        return own(maps, count, gap)
+
+    monkeypatch.setattr(convolutions, "_side_by_side", noted)
+    net = nn.Conv2d(CHANNELS, FILTERS, kernel, padding=(kernel[0] // 2, kernel[1] // 2))
+    gradients(net, torch.zeros(8, CHANNELS, 3, 3), torch.zeros(8, FILTERS, 3, 3), SideBySide())
+    assert gaps == [kernel[1] // 2] * 2

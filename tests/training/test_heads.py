@@ -60,6 +60,12 @@ def test_the_logistic_head_is_scikit_learns_on_standardised_features(classes: in
     np.testing.assert_allclose(shares.numpy(), expected, atol=5e-3)
 
 
+def test_a_logistic_head_is_fitted_at_four_strengths_unless_others_are_given() -> None:
+    usual = HeadSettings()
+    assert (usual.kinds, usual.strengths) == (("logistic",), (0.001, 0.01, 0.1, 1.0))
+    assert (usual.dropout, usual.balance, usual.seed) == (0.0, "none", 0)
+
+
 def test_the_best_of_all_strengths_has_the_lowest_validation_loss() -> None:
     train, held = make_features(noise=4), make_features(seed=1, noise=4)
     fits = fit_heads(train, held, HeadSettings(strengths=(1.0, 0.001, 0.03)))

@@ -19,7 +19,7 @@ from glasshouse.models.classifier import Preprocessing
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training import loop
 from glasshouse.training.fit import train_classifier, train_until_done
-from glasshouse.training.loop import Step, TrainingSetup, train
+from glasshouse.training.loop import Step, TrainingSetup, _account, train
 from glasshouse.training.optimizers import build_optimizer, set_learning_rate
 from glasshouse.training.schedules import EveryStep, learning_rate
 from glasshouse.training.state import (
@@ -453,3 +453,24 @@ def test_at_most_eight_images_are_named(tiny_splits: Splits, count: int) -> None
     assert loop._names_of(batch, setup(tiny_splits, settings())) == (
         f"The batch had the images {', '.join(ids[:8])}{more}."
     )
+
+
+@pytest.mark.parametrize(("every", "expected"), [(0, [2, 5]), (1, [1, 2, 3, 4, 5, 6]), (3, [3, 6])])
+def test_results_are_read_when_due_or_by_several_processes_at_the_same_steps(
+    every: int, expected: list[int]
+) -> None:
+    added: list[Any] = []
+    read: list[int] = []
+    unread = SimpleNamespace(add=added.append, is_due=lambda: len(added) in (2, 5))
+    state: Any = SimpleNamespace(epoch=2, step=0, seen=0, unread=unread)
+    state.read_results = lambda: read.append(state.step)
+    setup: Any = SimpleNamespace(group=SimpleNamespace(reads_every=lambda device: every))
+    for step in range(6):
+        batch: Any = SimpleNamespace(step=step, labels=torch.zeros(4 + step))
+        logits = torch.zeros(4 + step, 3, requires_grad=True)
+        _account(state, torch.tensor(0.5, requires_grad=True), logits, batch, setup)
+    assert read == expected
+    assert (state.step, state.seen) == (6, sum(range(4, 10)))
+    assert [(each.epoch, each.step) for each in added] == [(3, step) for step in range(1, 7)]
+    assert not any(each.loss.requires_grad or each.logits.requires_grad for each in added)
+    assert [len(each.labels) for each in added] == [4, 5, 6, 7, 8, 9]

@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from glasshouse.errors import UsageError
 from glasshouse.explanation.draw.mosaic import channel_grid, mosaic
 from glasshouse.explanation.draw.tiles import draw_channel
 from glasshouse.explanation.nouns import Activations
@@ -47,3 +49,9 @@ def test_a_mosaic_shows_every_tile_and_nothing_between_them() -> None:
     assert (pixels[:12, :12, 3] == 255).all() and (pixels[:, 12, 3] == 0).all()
     assert (pixels[13:, 13:, 3] == 0).all()
     np.testing.assert_array_equal(pixels[:3, :3, :3], np.broadcast_to(pixels[0, 0, :3], (3, 3, 3)))
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3), (1, 2, 3, 4, 5), (7,)])
+def test_outputs_that_are_neither_maps_nor_flat_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match=r"of layer deep is .* expected channels with rows and"):
+        channel_grid(Activations("deep", np.zeros(shape)))

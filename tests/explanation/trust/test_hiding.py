@@ -163,6 +163,17 @@ def test_hiding_is_measured_where_the_network_looks_and_elsewhere() -> None:
     assert empty.verdict == "note" and "empty" in empty.words
 
 
+def test_answers_elsewhere_are_compared_with_that_of_the_whole_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = ["cat", "dog", *("cat", "dog", "cat", "frog", "cat", "cat", "dog", "dog")]
+    monkeypatch.setattr("glasshouse.explanation.trust.hiding._answers", lambda *_: answers)
+    classifier = classifier_of(module_net())
+    page = explain_page(classifier, some_images(1), methods=["saliency"])
+    found = hide(classifier, page.explanations[0])
+    assert (found.answer, found.answer_after, found.changed_elsewhere) == ("cat", "dog", 4)
+
+
 def test_hiding_leaves_the_network_and_the_maps_as_they_were() -> None:
     classifier = classifier_of(CornerNet())
     before = {name: value.clone() for name, value in classifier.net.state_dict().items()}
