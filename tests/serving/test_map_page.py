@@ -18,6 +18,7 @@ from glasshouse.evaluation.data_map import DataMap, save_map
 from glasshouse.report.encoding import image_file
 from glasshouse.runs.folder import read_run
 from glasshouse.serving import run_maps
+from glasshouse.serving.pages import map_view
 from glasshouse.serving.pages.data_map import PAGE
 from glasshouse.serving.pages.map_chart import MapChart
 from glasshouse.serving.run_maps import bits_of_rows, rows_of_bits, rows_where
@@ -181,6 +182,45 @@ def test_the_page_makes_a_map_and_says_why_it_cannot(
         await user.should_see("Cannot make the map: the images are on the moon")
         user.find("Try again").click()
         await user.should_see("40 validation images as points, by t-SNE")
+
+    visit(full, story)
+
+
+def test_a_map_that_cannot_be_begun_says_why(
+    full: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(workbench: Workbench, folder: Path, splits: list[str]) -> None:
+        raise UsageError(f"no map of {splits[0]} images today")
+
+    monkeypatch.setattr(map_view, "start_map", refuse)
+
+    async def story(user: User) -> None:
+        await user.open("/data-map/first")
+        await user.should_see("No map yet")
+        user.find("Make the map").click()
+        await until(lambda: user.notify.contains("no map of validation images today"))
+        await user.should_see("No map yet")
+
+    visit(full, story)
+
+
+def test_an_area_of_other_points_is_refused_and_images_are_found_by_words(full: Workbench) -> None:
+    found, _ = mapped(full)
+    identity = str(found.ids[7]).upper()
+
+    async def story(user: User) -> None:
+        await user.open("/data-map/first")
+        await user.should_see("40 validation images as points")
+        (chart,) = [each for each in elements(user) if isinstance(each, MapChart)]
+        act(user, chart, "area", "no bits")
+        await until(lambda: user.notify.messages)
+        (words,) = elements(user, aria_label="Part of a file name")
+        words.value = "none is called like that"  # type: ignore[attr-defined]
+        act(user, elements(user, words="Select")[0])
+        await user.should_see("No image of this map is like that.")
+        words.value = f" {identity} "  # type: ignore[attr-defined]
+        act(user, words, "keydown.enter")
+        await user.should_see("1 image:")
 
     visit(full, story)
 

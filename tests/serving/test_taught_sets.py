@@ -135,6 +135,14 @@ def test_sizes_and_numbers_are_limited(folder: Path, monkeypatch: pytest.MonkeyP
         add_class(folder, "bird")
 
 
+def test_a_set_that_is_full_says_how_much_it_may_have(folder: Path) -> None:
+    with (folder / "cat" / "large.png").open("wb") as file:
+        file.truncate(taught_sets.MOST_SET_BYTES - len(png(0)))  # takes no room on the disk
+    assert add_images(folder, "cat", [("0.png", png(0))]).count == 1
+    added = add_images(folder, "cat", [("1.png", png(1))])
+    assert added == Added(0, ("1.png: a data set made here has at most 1 GB",))
+
+
 def test_classes_are_renamed_and_removed_with_their_images(folder: Path) -> None:
     add_images(folder, "cat", [("a.png", png(0)), ("b.png", png(1))])
     before = images_of(folder, "cat")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -319,3 +320,25 @@ def test_models_of_one_size_with_other_weights_never_share_a_batch(
     expected = {name: shares_of(c, png(1)) for name, c in made.items()}
     for name, answer in zip(names, ask.together(requests), strict=True):
         assert answered(answer) == pytest.approx(expected[name], abs=2e-6)
+
+
+def test_folders_of_models_are_looked_at_every_two_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+    looked: list[object] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            raise asyncio.CancelledError
+
+    async def look(service: object) -> None:
+        looked.append(service)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(model_loading, "reload_changed", look)
+    service: Any = object()
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(model_loading.keep_up_to_date(service))
+    assert slept == [2, 2, 2] and looked == [service, service]
