@@ -2,6 +2,7 @@
 
 import base64
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import read_json
 from tests.evaluation.test_data_map import made_map
 from tests.serving.conftest import act, elements, until, visit
+from tests.serving.test_teach_events import within
 
 
 def mapped(workbench: Workbench) -> tuple[DataMap, ImageSet]:
@@ -182,6 +184,41 @@ def test_the_page_makes_a_map_and_says_why_it_cannot(
         await user.should_see("Cannot make the map: the images are on the moon")
         user.find("Try again").click()
         await user.should_see("40 validation images as points, by t-SNE")
+
+    visit(full, story)
+
+
+def test_a_layout_that_comes_later_moves_the_points_and_other_images_begin_anew(
+    full: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = made_map(40)
+    first = replace(whole, tsne=None, kept={"pca": 0.8})
+    kept = [(first, 1), (first, 1), (whole, 2), (made_map(24), 3)]
+    monkeypatch.setattr(map_view, "map_of_run", lambda _: kept.pop(0))
+
+    async def story(user: User) -> None:
+        await user.open("/")
+        assert user.client is not None
+        with user.client:
+            page = map_view._MapPage(full, "first", full.runs / "first")
+        await within(user, page.look())
+        chart, selection = page.chart, page.selection
+        assert chart is not None and selection is not None and not page.timer.active
+        assert page.planes.options == ["PCA"] and chart.props["plane"] == "pca"
+        await within(user, page.look())
+        assert page.chart is chart and page.version == 1
+        selection.rows = np.array([3])
+        await within(user, page.look())
+        assert page.chart is chart and page.selection is selection
+        assert page.planes.options == ["PCA", "t-SNE"] and page.planes.value == "t-SNE"
+        assert (chart.props["plane"], chart.props["version"]) == ("tsne", "2")
+        assert selection.found is whole and selection.rows.tolist() == [3]
+        assert "t-SNE" in page.words.text
+        page.planes.value = "PCA"
+        assert chart.props["plane"] == "pca"
+        await within(user, page.look())
+        assert page.selection is not selection and page.version == 3
+        assert page.chart is not None and page.chart.props["count"] == 24
 
     visit(full, story)
 

@@ -9,7 +9,7 @@ from nicegui import ui
 from nicegui.testing import User
 
 from glasshouse.errors import UsageError
-from glasshouse.serving.pages import finder_panel, results, run
+from glasshouse.serving.pages import curves, finder_panel, results, run
 from glasshouse.serving.pages.charts import spark_path
 from glasshouse.serving.pages.finder_panel import finder_options
 from glasshouse.serving.pages.folder_picker import folder_picker
@@ -212,6 +212,26 @@ def test_a_range_test_offers_its_learning_rate(
         assert not elements(user, words="Test stopped.")
 
     visit(workbench, story)
+
+
+@pytest.mark.parametrize(
+    ("steps", "epochs", "has_line", "rates"),
+    [(1, 0, False, 1), (2, 1, True, 2), (2, 2, False, 2), (3, 5, False, 5), (0, 0, False, 0)],
+)
+def test_steps_are_drawn_where_they_are_more_than_the_epochs(
+    steps: int, epochs: int, has_line: bool, rates: int
+) -> None:
+    lines = [{"epoch": k, "lr": 0.5} for k in range(epochs)]
+    now: Any = SimpleNamespace(
+        curve=[(k / 2, 1.5, 0.25, 0.125) for k in range(steps)], epochs=lines
+    )
+    (drawn,) = curves._steps(now, 2, 100.0) or [None]
+    assert (drawn is not None) == has_line
+    if drawn is not None:
+        assert drawn["data"] == [[k / 2, 25.0] for k in range(steps)]
+    found = curves._rates(now)
+    assert len(found) == rates
+    assert {rate for _, rate in found} <= ({0.125} if steps > epochs else {0.5})
 
 
 def test_the_chart_of_a_range_test_shows_what_matters() -> None:
