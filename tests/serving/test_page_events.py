@@ -225,7 +225,7 @@ def test_steps_are_drawn_where_they_are_more_than_the_epochs(
     now: Any = SimpleNamespace(
         curve=[(k / 2, 1.5, 0.25, 0.125) for k in range(steps)], epochs=lines
     )
-    (drawn,) = curves._steps(now, 2, 100.0) or [None]
+    drawn = next(iter(curves._steps(now, 2, 100.0)), None)
     assert (drawn is not None) == has_line
     if drawn is not None:
         assert drawn["data"] == [[k / 2, 25.0] for k in range(steps)]
