@@ -6,6 +6,7 @@ import pytest
 from glasshouse.wording import (
     abbreviated,
     duration,
+    epochs_so_far,
     file_size,
     first_of,
     level,
@@ -139,3 +140,13 @@ def test_the_first_of_many_are_named_and_the_others_counted(
     count: int, join: str, text: str
 ) -> None:
     assert first_of(["a", "b", *"c" * 1000][:count], 2, join) == text
+
+
+@pytest.mark.parametrize(
+    ("epoch", "epochs", "words"),
+    [(3, 10, "3/10"), (1500, 2000, "1,500/2,000"), (80, 10**9, "80, until stopped")],
+)
+def test_a_training_without_end_has_no_count_of_its_epochs(
+    epoch: int, epochs: int, words: str
+) -> None:
+    assert epochs_so_far(epoch, epochs) == words

@@ -13,6 +13,8 @@ _HELD = re.compile(r"(?<=\d) (?:%|(?:points?|s|min|h|MB|GB)\b)|\bp (?:=|<|&lt;) 
 ACCURACY, PRECISION = "accuracy", "mean average precision"
 # From here on, days are easier to read than hours.
 _HOURS_OF_DAYS = 48
+# Nobody waits for as many epochs: who asks for them means to stop the training himself.
+_NO_END = 1_000_000
 # What the accuracy of an epoch is where images may have several labels: a stricter measure.
 ALL_LABELS_RIGHT = "images with all labels right"
 
@@ -33,6 +35,16 @@ def first_of(words: Sequence[str], most: int, join: str = ", ") -> str:
         return join.join(words)
     last = "; and" if join == "; " else " and"
     return f"{join.join(words[:most])}{last} {len(words) - most:,} more"
+
+
+def epochs_so_far(epoch: int, epochs: int, join: str = "/") -> str:
+    """How far a training has come: "3/10", or "3, until stopped" where it has no end in sight."""
+    return f"{epoch:,}, until stopped" if has_no_end(epochs) else f"{epoch:,}{join}{epochs:,}"
+
+
+def has_no_end(epochs: int) -> bool:
+    """Whether a training is for more epochs than anybody waits for."""
+    return epochs >= _NO_END
 
 
 def percentage(share: float, digits: int | None = None) -> str:

@@ -96,7 +96,12 @@ def epoch(number: int, rate: float = 0.012345) -> Epoch:
 
 @pytest.mark.parametrize(
     ("number", "epochs", "start"),
-    [(3, 9, "epoch 3/9"), (3, 10, "epoch  3/10"), (10, 10, "epoch 10")],
+    [
+        (3, 9, "epoch 3/9"),
+        (3, 10, "epoch  3/10"),
+        (10, 10, "epoch 10"),
+        (80, 10**9, "epoch 80, until stopped  "),
+    ],
 )
 def test_an_epoch_is_told_in_columns(number: int, epochs: int, start: str) -> None:
     line = watch.epoch_line(epoch(number), epochs)

@@ -74,7 +74,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     if row["status"] == "damaged":
         return row["run"], "", "", "", "damaged", ""
-    from glasshouse.wording import metric_text
+    from glasshouse.wording import epochs_so_far, metric_text
 
     score = "failed" if row["status"] == "failed" else "not finished"
     if row["value"] is not None:
@@ -82,6 +82,6 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
             metric_text(row["metric"], each) for each in (row["value"], *row["interval"])
         )
         score = f"{shown} ({low} to {high})"
-    epochs = f"{row['epochs']}/{row['of']}" if row["of"] else "features"
+    epochs = epochs_so_far(row["epochs"], row["of"]) if row["of"] else "features"
     seconds = f"{row['seconds']:,.1f}"
     return row["run"], shown_path(row["source"]), row["recipe"], epochs, score, seconds

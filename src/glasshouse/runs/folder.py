@@ -15,7 +15,7 @@ from glasshouse.recipe import load_recipe
 from glasshouse.runs import records
 from glasshouse.runs.records import read_epoch_lines, read_run_file
 from glasshouse.settings import Recipe
-from glasshouse.wording import pluralize
+from glasshouse.wording import has_no_end, pluralize
 
 # Every name below a run folder is defined here and nowhere else, in the order of writing.
 RECIPE = "recipe.toml"
@@ -190,9 +190,10 @@ def require_trained(folder: Path) -> Run:
         command = resume_command(
             run.source, folder, data_dir=run.data_dir, code=code, options=run.options
         )
+        epochs = run.recipe.train.epochs
+        done = f"{len(run.epochs)}" if has_no_end(epochs) else f"{len(run.epochs)} of {epochs}"
         raise UsageError(
-            f"{folder} has not finished training ({len(run.epochs)} of {run.recipe.train.epochs} "
-            f"epochs). Resume with: {command}"
+            f"{folder} has not finished training ({done} epochs). Resume with: {command}"
         )
     return run
 

@@ -12,6 +12,7 @@ from typing import Any
 from glasshouse.runs.folder import STEPS
 from glasshouse.runs.processes import is_alive
 from glasshouse.storage import write_text
+from glasshouse.wording import has_no_end
 
 _TAIL = 4096
 
@@ -105,7 +106,7 @@ class StepReader:
     @property
     def seconds_left(self) -> float | None:
         """Expected time for the rest of training, at the speed of this stretch; None: unknown."""
-        if self.first is None or self.last is None:
+        if self.first is None or self.last is None or has_no_end(self.last.epochs):
             return None
         gained = self.last.position - self.first.position
         if gained <= 0:

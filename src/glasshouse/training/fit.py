@@ -31,6 +31,7 @@ from glasshouse.training.schedules import EveryStep, Rate
 from glasshouse.training.state import Epoch, TrainingState, begin, final_net, has_stalled
 from glasshouse.training.thread_choice import choose_threads, with_threads
 from glasshouse.training.watch import is_watched, show_training
+from glasshouse.wording import has_no_end
 
 
 def train_classifier(
@@ -212,8 +213,9 @@ def describe_early_end(settings: TrainSettings, losses: Sequence[float]) -> str 
         if all(loss < earlier for earlier in losses[: number - 1])
     )
     kept = best if settings.keep == "best" else len(losses)
+    of = "" if has_no_end(settings.epochs) else f" of {settings.epochs}"
     return (
-        f"Training stopped early, after epoch {len(losses)} of {settings.epochs}: the validation "
+        f"Training stopped early, after epoch {len(losses)}{of}: the validation "
         f"loss has not improved since epoch {best}. The weights of epoch {kept} were kept."
     )
 

@@ -11,7 +11,7 @@ from glasshouse.notebook import display_in_notebook, in_notebook
 from glasshouse.progress import live_bars
 from glasshouse.training.loop import Step
 from glasshouse.training.state import Epoch
-from glasshouse.wording import duration, percentage
+from glasshouse.wording import duration, epochs_so_far, has_no_end, percentage
 
 _LINE_SECONDS, _REDRAW_SECONDS = 10.0, 0.25
 # A longer table would push the rest of the notebook off the screen.
@@ -49,8 +49,10 @@ def is_watched() -> bool:
 
 def epoch_line(epoch: Epoch, epochs: int) -> str:
     """One epoch in one line."""
+    so_far = epochs_so_far(epoch.epoch, epochs)
+    width = 0 if has_no_end(epochs) else len(epochs_so_far(epochs, epochs))
     return (
-        f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}  "
+        f"epoch {so_far:>{width}}  "
         f"train loss {epoch.train_loss:.3f} acc {percentage(epoch.train_accuracy, 2):>7}  "
         f"val loss {epoch.validation_loss:.3f} acc {percentage(epoch.validation_accuracy, 2):>7}  "
         f"lr {epoch.lr:.2g}  {epoch.seconds:.1f} s  {epoch.images_per_second:,.0f} images/s"
@@ -76,12 +78,14 @@ class _Pace:
     def text(self, step: Step) -> str:
         seconds = time.monotonic() - (self.started or 0.0)
         gained = self.done(step) - self.first
+        so_far = f"epoch {epochs_so_far(step.epoch, self.epochs)}"
         if gained <= 0 or seconds <= 0:
-            return f"epoch {step.epoch}/{self.epochs}"
+            return so_far
         left = seconds / gained * (1 - self.done(step))
         # From how far it has come: not every step may be seen.
         speed = gained * self.epochs * step.steps * step.images / step.step / seconds
-        return f"epoch {step.epoch}/{self.epochs}  {speed:,.0f} images/s  {duration(left)} left"
+        ending = "" if has_no_end(self.epochs) else f"  {duration(left)} left"
+        return f"{so_far}  {speed:,.0f} images/s{ending}"
 
     def say_now_and_then(self, bars: Bars, step: Step) -> None:
         if bars.console.is_terminal or time.monotonic() - self.last_line < _LINE_SECONDS:

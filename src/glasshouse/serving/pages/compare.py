@@ -26,7 +26,7 @@ from glasshouse.serving.pages.runs import MOST_COMPARED
 from glasshouse.serving.pages.words import epoch_accuracy, run_address, score_interval, score_text
 from glasshouse.serving.run_lookup import run_folder
 from glasshouse.serving.workbench import Page, Workbench
-from glasshouse.wording import ACCURACY, duration, shown_path
+from glasshouse.wording import ACCURACY, duration, epochs_so_far, shown_path
 
 if TYPE_CHECKING:  # the workbench starts without torch
     from glasshouse.evaluation.compare import Comparison
@@ -132,7 +132,9 @@ def _row(columns: Sequence[str], name: str, run: runs.Run, colour: str, *, is_en
         cells = (
             score_text(metric, share["value"]) if share else "not evaluated yet",
             score_interval(metric, share["low"], share["high"]) if share else "",
-            "features" if has_no_epochs else f"{len(run.epochs)} / {run.recipe.train.epochs}",
+            "features"
+            if has_no_epochs
+            else epochs_so_far(len(run.epochs), run.recipe.train.epochs, " / "),
             duration(run.seconds),
             shown_path(run.source),
             run.recipe.name,

@@ -16,7 +16,7 @@ from glasshouse.serving.pages.charts import Options
 from glasshouse.serving.pages.curves import curve_series
 from glasshouse.serving.pages.words import percent, rate
 from glasshouse.serving.run_watch import Snapshot
-from glasshouse.wording import duration, shown_path
+from glasshouse.wording import duration, epochs_so_far, shown_path
 
 # The event that a page sends when its tab is shown or hidden: hidden tabs get no messages.
 IN_SIGHT = "glasshouse-in-sight"
@@ -78,7 +78,7 @@ def live_words(now: Snapshot) -> dict[str, str]:
 def epochs_of(epoch: int, listed: Listed) -> str:
     """The progress in epochs, such as 3 / 10; "features" for runs that have no epochs."""
     if listed.of:
-        return f"{epoch:,} / {listed.of:,}"
+        return epochs_so_far(epoch, listed.of, " / ")
     return "features" if listed.recipe else "–"
 
 
