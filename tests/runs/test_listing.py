@@ -48,6 +48,16 @@ def test_the_newest_run_comes_first_with_its_metrics(tmp_path: Path) -> None:
     assert new.validation == (0.5, 0.6, 0.7)
 
 
+def test_a_trial_that_is_done_is_tried_and_not_stopped(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "search" / "trials" / "0000", done=False)
+    listing = RunListing(tmp_path)
+    assert (listing.read()[0].status, listing.read()[0].in_search) == ("stopped", False)
+    (tmp_path / "search" / "tune.json").write_text("{}")
+    (folder / "trial.json").write_text('{"value": 0.7, "epochs": 3}')
+    (tried,) = listing.read()
+    assert (tried.status, tried.score, tried.in_search) == ("tried", None, True)
+
+
 def test_the_order_is_that_of_the_start_and_not_of_the_names(tmp_path: Path) -> None:
     days = {"b": "02", "d": "04", "a": "03", "c": "01"}
     for name, day in days.items():

@@ -474,6 +474,25 @@ def test_names_with_html_in_them_are_text(full: Workbench) -> None:
     visit(full, story)
 
 
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_trial_says_what_it_is_and_is_not_resumed_outside_its_search(
+    tmp_path: Path, is_done: bool
+) -> None:
+    folder = write_run(tmp_path / "search" / "trials" / "0000", done=False)
+    (tmp_path / "search" / "tune.json").write_text("{}")
+    if is_done:
+        (folder / "trial.json").write_text('{"value": 0.7, "epochs": 3}')
+
+    async def story(user: User) -> None:
+        await user.open("/run/search/trials/0000")
+        await user.should_see("tried" if is_done else "stopped")
+        await user.should_see("A trial of a hyperparameter search")
+        await user.should_see("Train again")
+        await user.should_not_see("Resume")
+
+    visit(Workbench(tmp_path), story)
+
+
 def test_a_snapshot_is_shared_and_follows_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

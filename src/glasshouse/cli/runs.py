@@ -76,7 +76,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         return row["run"], "", "", "", "damaged", ""
     from glasshouse.wording import epochs_so_far, metric_text
 
-    score = "failed" if row["status"] == "failed" else "not finished"
+    words = {"failed": "failed", "tried": "a trial, not tested"}
+    score = words.get(row["status"], "not finished")
     if row["value"] is not None:
         shown, low, high = (
             metric_text(row["metric"], each) for each in (row["value"], *row["interval"])

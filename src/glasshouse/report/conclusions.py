@@ -81,13 +81,13 @@ def _trend(known: Epochs, kept: str, *, stopped: bool) -> str:
     number = known[best]["epoch"]
     if since >= max(2, window) and is_worse and _falls(known, best):
         weights = (
-            "the weights of that epoch were kept"
+            "the weights of that epoch were kept. Try"
             if kept == "best"
-            else 'keep its weights with train.keep = "best"'
+            else 'keep its weights with train.keep = "best", or try'
         )
         return (
             f"Overfitting since epoch {number}: the validation loss rose from {losses[best]:.3f} "
-            f"to {losses[-1]:.3f} while the training loss fell; {weights}, or try stronger "
+            f"to {losses[-1]:.3f} while the training loss fell; {weights} stronger "
             "augmentation."
         )
     if since < window and last < before * (1 - _LEVEL) and not stopped:

@@ -32,7 +32,7 @@ from glasshouse.report.set_section import set_values
 from glasshouse.report.unlike_section import UnlikeImages
 from glasshouse.storage import write_text
 from glasshouse.training.lr_curve import LrCurve
-from glasshouse.wording import ACCURACY, ALL_LABELS_RIGHT, percentage
+from glasshouse.wording import ACCURACY, ALL_LABELS_RIGHT, percentage, pluralize
 
 GALLERY, CLASSES_IN_TABLE = 24, 20
 # Images shown for the most confused classes, and samples of each class.
@@ -304,7 +304,7 @@ def _curve_value(what: str, number: float) -> str:
 def _confusion_text(evaluation: Evaluation) -> str:
     """The two most confused pairs of classes in words."""
     pairs = [
-        f"{pair.true} is predicted as {pair.predicted} for {pair.count:,} images "
+        f"{pair.true} is predicted as {pair.predicted} for {pluralize(pair.count, 'image')} "
         f"({percentage(pair.share, 1)} of its class)"
         for pair in evaluation.confused_pairs[:2]
     ]

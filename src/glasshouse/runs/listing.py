@@ -13,7 +13,8 @@ from glasshouse.runs.records import read_epoch_lines, read_run_file
 from glasshouse.runs.steps import is_running, last_mark
 from glasshouse.wording import ACCURACY, PRECISION
 
-Status = Literal["training", "evaluating", "finished", "stopped", "failed", "damaged"]
+# "tried": a trial of a search that is done, which is not evaluated on the test split.
+Status = Literal["training", "evaluating", "finished", "tried", "stopped", "failed", "damaged"]
 _FILES = (
     runs.RECIPE,
     runs.ENVIRONMENT,
@@ -21,6 +22,7 @@ _FILES = (
     runs.HEADS,
     runs.EVALUATION,
     runs.FAILURE,
+    runs.TRIAL,
     runs.STEPS,
 )
 # Time and size of steps.jsonl, which changes every second during training, are the last two
@@ -35,7 +37,8 @@ class Listed:
     epochs, of: completed and planned; both 0 where heads are fitted to features. metric: what
     the run is judged by; score: its value on the test split with a 95 % interval, once evaluated.
     validation: validation accuracy per epoch.
-    seconds: training time. problem: why a run is listed as failed or damaged.
+    seconds: training time. problem: why a run is listed as failed or damaged. in_search: whether it
+    is a trial of a search, which alone may stop and resume it.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Listed:
     seconds: float = 0.0
     started: str = ""
     problem: str = ""
+    in_search: bool = False
 
     @property
     def is_at_work(self) -> bool:
@@ -107,7 +111,8 @@ def _read(name: str, folder: Path) -> Listed:
     environment = read_run_file(folder / runs.ENVIRONMENT, records.EnvironmentFile)
     epochs = read_epoch_lines(folder / runs.METRICS)
     metric, score = _score(folder / runs.EVALUATION, environment)
-    status = "finished" if score else _status(folder)
+    is_tried = (folder / runs.TRIAL).is_file()
+    status = "finished" if score else "tried" if is_tried else _status(folder)
     return Listed(
         name=name,
         folder=folder,
@@ -122,7 +127,13 @@ def _read(name: str, folder: Path) -> Listed:
         seconds=runs.training_seconds(folder, epochs),
         started=str(environment["started"]),
         problem=failure_of(folder) if status == "failed" else "",
+        in_search=_is_trial(folder),
     )
+
+
+def _is_trial(folder: Path) -> bool:
+    trials = folder.parent
+    return trials.name == runs.TRIAL_FOLDERS and (trials.parent / runs.SEARCH).is_file()
 
 
 def _is_by_features(recipe: dict[str, Any]) -> bool:

@@ -57,9 +57,11 @@ class Snapshot:
     def can_resume(self) -> bool:
         """True when nothing is running and there is something left to do.
 
-        A run that diverged would do so again, at the same step.
+        A run that diverged would do so again, at the same step, and a trial is its search's to
+        resume.
         """
-        return self.status in ("stopped", "failed") and not self.has_diverged
+        is_own = not self.has_diverged and not self.listed.in_search
+        return is_own and self.status in ("stopped", "failed")
 
     @property
     def has_diverged(self) -> bool:
@@ -84,7 +86,7 @@ class Snapshot:
     @property
     def is_over(self) -> bool:
         """True when nothing will change any more."""
-        return self.status == "finished" and self.has_report
+        return self.status == "tried" or (self.status == "finished" and self.has_report)
 
     @property
     def done(self) -> float:

@@ -105,6 +105,16 @@ def test_maps_are_grouped_by_question_and_identical_ones_appear_once() -> None:
     assert {method.question for method in METHODS.values()} == set(QUESTIONS)
 
 
+def test_maps_that_mark_nothing_appear_once_although_their_values_differ() -> None:
+    first = explanation_of("saliency", 1)
+    against = [
+        replace(explanation_of(method, seed), maps=-np.abs(explanation_of(method, seed).maps))
+        for method, seed in (("grad-cam", 2), ("layer-cam", 3))
+    ]
+    (group,) = [same for question, same in grouped([first, *against], 0) if "evidence" in question]
+    assert [[each.method for each in same] for same in group] == [["grad-cam", "layer-cam"]]
+
+
 def test_a_doubt_is_told_in_a_few_words_and_so_is_that_there_is_none() -> None:
     plain = explanation_of("saliency", 0)
     assert short_checks(plain) == []

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from glasshouse.data.targets import joined_names
+from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.methods import METHODS, QUESTIONS
 from glasshouse.explanation.nouns import Explanation, ExplanationPage, class_name_at, target_name
 from glasshouse.explanation.page_sets import sets_of_page
@@ -83,7 +84,8 @@ def grouped(
 ) -> list[tuple[str, list[list[Explanation]]]]:
     """Each question with the maps that answer it, without the one to begin with.
 
-    Identical maps are one entry; those identical to the first map are named with it instead.
+    Identical maps, and those of a layer that mark nothing, are one entry; those identical to the
+    first map are named with it instead.
     """
     first = lead_of(explanations)
     rest = [each for each in explanations if not is_same_map(each, first)]
@@ -93,7 +95,8 @@ def grouped(
         for each in rest:
             if METHODS[each.method].question != key:
                 continue
-            same = next((known for known in members if is_same_map(known[0], each)), None)
+            alike = (known for known in members if _is_drawn_alike(known[0], each, index))
+            same = next(alike, None)
             if same is None:
                 members.append([each])
             else:
@@ -101,6 +104,12 @@ def grouped(
         if members:
             groups.append((question.format(name=target_name(first, index)), members))
     return groups
+
+
+def _is_drawn_alike(first: Explanation, second: Explanation, index: int) -> bool:
+    # Raw maps with nothing but what speaks against a class differ, and look the same.
+    is_empty = not any((shown(each)[index] != 0).any() for each in (first, second))
+    return (is_empty and first.layer == second.layer) or is_same_map(first, second)
 
 
 def method_titles(same: Sequence[Explanation]) -> str:

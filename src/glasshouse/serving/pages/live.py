@@ -83,7 +83,7 @@ def epochs_of(epoch: int, listed: Listed) -> str:
 
 
 def _left(now: Snapshot) -> str:
-    words = {"starting": "loading images", "finished": "done"}
+    words = {"starting": "loading images", "finished": "done", "tried": "done"}
     if now.status == "training":
         return "–" if now.seconds_left is None else duration(now.seconds_left)
     return words.get(now.status, "–")

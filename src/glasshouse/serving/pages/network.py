@@ -39,7 +39,7 @@ def show_recipe(folder: Path) -> None:
                     "notes": "\n".join(data["notes"]) or "–",
                     "unreadable": bad or "–",
                     "started": moment(str(environment["started"])),
-                    "command": str(environment["command"]),
+                    "command": str(environment["command"]) or "–",
                     "machine": f"{environment['processor']}, {threads}",
                     "device": f"{environment['device']}, {environment['precision']}",
                     **{k: str(v) for k, v in environment["versions"].items()},

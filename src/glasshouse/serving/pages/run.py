@@ -35,6 +35,10 @@ from glasshouse.wording import PRECISION
 _REFRESH_SECONDS = 2.0
 _OF_EPOCHS = ("Epoch", "Validation accuracy", "Time left", "Speed", "Learning rate")
 _STOPPING = "Stopping after the current step. Progress is saved."
+_IN_SEARCH = (
+    "A trial of a hyperparameter search, judged on the validation split and not tested. Ctrl+C "
+    "where the search was started stops it, and the same command resumes it."
+)
 _STOPPED_EARLY = "Stopped before training began, so there is nothing to lose."
 
 
@@ -70,6 +74,8 @@ class _Viewer:
         self.timer: ui.timer | None = None
         head = _head(workbench, name)
         marked(text(live_words(first)[PROBLEM], "p", "gh-bad gh-problem"), PROBLEM)
+        if first.listed.in_search:
+            text(_IN_SEARCH, "p", "gh-quiet")
         self.result = box("gh-result")
         self.updates = [head, _live_stats(first), show_curves(first.listed.metric)]
         self.results = box("gh-stack gh-results")
@@ -157,13 +163,14 @@ def _head(workbench: Workbench, name: str) -> Callable[[Snapshot], None]:
     def update(now: Snapshot) -> None:
         status.text = now.status
         status.classes(replace=f"gh-status gh-{now.status}")
-        stop.set_visibility(may_change and now.is_at_work)
+        stop.set_visibility(may_change and now.is_at_work and not now.listed.in_search)
         resume.set_visibility(may_change and now.can_resume)
         resume.text = "Resume" if now.has_begun else "Start again"
         remove.set_visibility(may_change and now.can_resume and not now.has_begun)
         again.set_visibility(may_change and (now.listed.folder / runs.RECIPE).is_file())
-        # With other settings: the only way on after divergence.
-        again.classes(**{"add" if now.has_diverged else "remove": "gh-main"})
+        # With other settings, after divergence, or to test what a search has found.
+        is_way_on = now.has_diverged or now.status == "tried"
+        again.classes(**{"add" if is_way_on else "remove": "gh-main"})
         explain.set_visibility(now.status == "finished")
         report.set_visibility(now.has_report)
 

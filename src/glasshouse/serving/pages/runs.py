@@ -38,7 +38,9 @@ _STATUS = """
 """
 # This page is the first one: the relative address of another begins with a dot.
 _NAME = """
-<q-td :props="props"><a class="gh-run" :href="'.' + props.row.address">{{ props.row.name }}</a>
+<q-td :props="props"><a class="gh-run" :href="'.' + props.row.address"><template
+v-for="(part, i) in props.row.name.split('/')"><wbr v-if="i">{{ (i ? '/' : '') + part }}</template>
+</a>
 <span :class="'gh-status gh-phone-only gh-' + props.row.status">{{ props.row.status }}</span></q-td>
 """
 _CURVE = """
