@@ -71,6 +71,13 @@ def ratios(over: Sequence[float], under: Sequence[float], *others: Sequence[floa
     return [first / max(rest) for first, *rest in zip(over, under, *others, strict=True)]
 
 
+def data_folder() -> Path:
+    """The folder with CIFAR-10, photos and weights that GLASSHOUSE_DATA names."""
+    if not os.environ.get("GLASSHOUSE_DATA"):
+        raise SystemExit("not run: GLASSHOUSE_DATA must name the folder with the real data")
+    return Path(os.environ["GLASSHOUSE_DATA"]).resolve()
+
+
 def machine(device: Any = None) -> str:
     """The processor, and the GPU if that is the device, that the figures belong to."""
     from glasshouse.workflow.train.environment import _processor

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from contest import judge_rounds, machine, play_rounds, ratios, run_contender
+from contest import data_folder, judge_rounds, machine, play_rounds, ratios, run_contender
 
 SIZE, BATCH, WARMUP, STEPS = 224, 32, 2, 8
 NET = "mobilenetv2_100"
@@ -28,7 +28,7 @@ COPIES = 7
 
 def photos(folder: str) -> Path:
     """Class folders with enough files for an epoch that outlasts the measurement."""
-    for file in Path(os.environ["GLASSHOUSE_DATA"], "hymenoptera", "train").rglob("*.jpg"):
+    for file in (data_folder() / "hymenoptera" / "train").rglob("*.jpg"):
         for number in range(COPIES):
             target = Path(folder) / file.parent.name / f"{number}-{file.name}"
             target.parent.mkdir(exist_ok=True)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from contest import data_folder
 
 Result = tuple[float, float]
 
@@ -118,9 +119,7 @@ def main() -> None:
     given = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("not run: there is no CUDA device here")
-    if not os.environ.get("GLASSHOUSE_DATA"):
-        raise SystemExit("not run: GLASSHOUSE_DATA must name the folder with CIFAR-10")
-    os.environ["GLASSHOUSE_DATA"] = str(Path(os.environ["GLASSHOUSE_DATA"]).resolve())
+    os.environ["GLASSHOUSE_DATA"] = str(data_folder())
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder))

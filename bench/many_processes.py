@@ -97,7 +97,7 @@ def alike(name: str, words: list[str]) -> bool:
 
 def kills(folder: Path, count: int) -> bool:
     whole, killed = folder / "whole", folder / "killed"
-    settings = [*EVERYTHING, "train.epochs=60"]
+    settings = [*EVERYTHING, "train.epochs=24"]
     begun = time.monotonic()
     subprocess.run(command(whole, 2, settings), check=True, capture_output=True)
     seconds = time.monotonic() - begun

@@ -28,10 +28,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from contest import judge, judge_rounds, machine, ratios
+from contest import data_folder, judge, judge_rounds, machine, ratios
 
 HERE = Path(__file__).parent
-DATA = Path(os.environ["GLASSHOUSE_DATA"])
+DATA = data_folder()
 # Where all servers compute, such as cuda.
 DEVICE = os.environ.get("DEVICE", "cpu")
 WEIGHTS = DATA / "weights/imagenet/mobilenetv2_100_tfsame.fp16.safetensors"

@@ -26,12 +26,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from contest import judge, machine
+from contest import data_folder, judge, machine
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
@@ -51,7 +50,7 @@ from glasshouse.training.head_choice import choose_head
 from glasshouse.training.heads import HeadSettings, fit_heads, head_logits
 from glasshouse.workflow.train.feature_run import SplitFeatures, head_predictions, split_features
 
-DATA = Path(os.environ["GLASSHOUSE_DATA"])
+DATA = data_folder()
 BATCH, EPOCHS = 128, 10
 # What the usual way is really run on: so many training images, and test images.
 TAUGHT, ASKED = 1_500, 2_000

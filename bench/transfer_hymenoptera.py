@@ -12,9 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from contest import judge, machine
+from contest import data_folder, judge, machine
 
-DATA = Path(os.environ["GLASSHOUSE_DATA"])
+DATA = data_folder()
 WEIGHTS = DATA / "weights/imagenet/mobilenetv2_100_tfsame.fp16.safetensors"
 BACKBONE = "mobilenetv2_100:pad_type=same,mean=0.5,std=0.5"
 

@@ -1,8 +1,10 @@
 """Several models in one service: which answers, loading, unloading, and newer weights."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -208,6 +210,23 @@ def test_newer_weights_are_loaded_once_they_are_complete(several: Service, folde
     answer = ask("POST", "/predict?model=pets", content=png(0), headers=RAW)
     assert answered(answer) == pytest.approx(shares_of(pets(1), png(0)), abs=2e-6)
     assert 'glasshouse_model_loads_total{model="pets"} 1.0' in ask("GET", "/metrics").text
+
+
+def test_of_a_model_that_was_replaced_nothing_stays_in_memory(
+    several: Service, folder: Path
+) -> None:
+    model = several.models.find("pets")
+    nets = [weakref.ref(each.net) for each in (model.classifier, model.fast)]
+    # As in a service that has run for a while, the collector would not come by soon.
+    thresholds = gc.get_threshold()
+    gc.set_threshold(10**6)
+    try:
+        del model
+        save_classifier(pets(1), folder)
+        asyncio.run(reload_changed(several))
+    finally:
+        gc.set_threshold(*thresholds)
+    assert [each() for each in nets] == [None, None]
 
 
 def test_newer_weights_that_are_copied_after_their_description_are_loaded(

@@ -1,6 +1,7 @@
 """Loading models while a service runs: on request, and when newer weights are written."""
 
 import asyncio
+import gc
 import logging
 from functools import partial
 
@@ -69,4 +70,7 @@ async def _try_to_load(
     if not is_update or model.name in [each.name for each in models.loaded()]:
         models.put(model)
         service.metrics.model_loads.labels(model.name).inc()
+    del model
+    # The parts of a network refer to each other: those of the one before would stay for a while.
+    await service.loader.submit(gc.collect)
     return None
