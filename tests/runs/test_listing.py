@@ -55,7 +55,7 @@ def test_a_trial_that_is_done_is_tried_and_not_stopped(tmp_path: Path) -> None:
     (tmp_path / "search" / "tune.json").write_text("{}")
     (folder / "trial.json").write_text('{"value": 0.7, "epochs": 3}')
     (tried,) = listing.read()
-    assert (tried.status, tried.score, tried.in_search) == ("tried", None, True)
+    assert (tried.status, tried.score, tried.in_search, tried.tried) == ("tried", None, True, 0.7)
 
 
 def test_the_order_is_that_of_the_start_and_not_of_the_names(tmp_path: Path) -> None:

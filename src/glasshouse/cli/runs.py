@@ -55,6 +55,7 @@ def _row(run: "Listed") -> dict[str, Any]:
         "interval": list(score[1:]) if score else None,
         "seconds": round(run.seconds, 1),
         "started": run.started,
+        **({"tried": run.tried} if run.status == "tried" else {}),
         **({"problem": run.problem} if run.problem else {}),
     }
 
@@ -76,8 +77,11 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         return row["run"], "", "", "", "damaged", ""
     from glasshouse.wording import epochs_so_far, metric_text
 
-    words = {"failed": "failed", "tried": "a trial, not tested"}
-    score = words.get(row["status"], "not finished")
+    score = "failed" if row["status"] == "failed" else "not finished"
+    if row["status"] == "tried":
+        score = "not tested"
+        if row["tried"] is not None:
+            score = f"{metric_text(row['metric'], row['tried'])} in validation"
     if row["value"] is not None:
         shown, low, high = (
             metric_text(row["metric"], each) for each in (row["value"], *row["interval"])

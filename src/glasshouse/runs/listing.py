@@ -38,7 +38,8 @@ class Listed:
     the run is judged by; score: its value on the test split with a 95 % interval, once evaluated.
     validation: validation accuracy per epoch.
     seconds: training time. problem: why a run is listed as failed or damaged. in_search: whether it
-    is a trial of a search, which alone may stop and resume it.
+    is a trial of a search, which alone may stop and resume it; tried: what it reached there, by the
+    metric on the validation split.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Listed:
     started: str = ""
     problem: str = ""
     in_search: bool = False
+    tried: float | None = None
 
     @property
     def is_at_work(self) -> bool:
@@ -111,8 +113,9 @@ def _read(name: str, folder: Path) -> Listed:
     environment = read_run_file(folder / runs.ENVIRONMENT, records.EnvironmentFile)
     epochs = read_epoch_lines(folder / runs.METRICS)
     metric, score = _score(folder / runs.EVALUATION, environment)
-    is_tried = (folder / runs.TRIAL).is_file()
-    status = "finished" if score else "tried" if is_tried else _status(folder)
+    trial = folder / runs.TRIAL
+    tried = read_run_file(trial, records.TrialFile)["value"] if trial.is_file() else None
+    status = "finished" if score else "tried" if trial.is_file() else _status(folder)
     return Listed(
         name=name,
         folder=folder,
@@ -128,6 +131,7 @@ def _read(name: str, folder: Path) -> Listed:
         started=str(environment["started"]),
         problem=failure_of(folder) if status == "failed" else "",
         in_search=_is_trial(folder),
+        tried=tried,
     )
 
 

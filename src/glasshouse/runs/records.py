@@ -141,6 +141,13 @@ class MapGroupsFile(_Record):
     groups: list[_MapGroup]
 
 
+class TrialFile(_Record):
+    """trial.json; value: of the metric on the validation split, None where it was not reached."""
+
+    value: float | None
+    epochs: Count
+
+
 class CostFile(_Record):
     """cost.json."""
 

@@ -75,7 +75,7 @@ class _Viewer:
         head = _head(workbench, name)
         marked(text(live_words(first)[PROBLEM], "p", "gh-bad gh-problem"), PROBLEM)
         if first.listed.in_search:
-            text(_IN_SEARCH, "p", "gh-quiet")
+            text(_IN_SEARCH, "p", "gh-quiet gh-problem")
         self.result = box("gh-result")
         self.updates = [head, _live_stats(first), show_curves(first.listed.metric)]
         self.results = box("gh-stack gh-results")

@@ -109,6 +109,9 @@ def run_rows(workbench: Workbench) -> list[dict[str, Any]]:
 
 def _row(run: Listed) -> dict[str, Any]:
     value, low, high = run.score or (None, None, None)
+    interval = "" if low is None or high is None else score_interval(run.metric, low, high)
+    if run.tried is not None and value is None:
+        interval = f"validation {score_text(run.metric, run.tried)}"
     return {
         "name": run.name,
         "address": run_address(run.name),
@@ -123,7 +126,7 @@ def _row(run: Listed) -> dict[str, Any]:
         "metric": run.metric,
         "score": value,
         "score_text": score_text(run.metric, value),
-        "interval": "" if low is None or high is None else score_interval(run.metric, low, high),
+        "interval": interval,
         "seconds": run.seconds,
         "time": duration(run.seconds) if run.seconds else "–",
         "started": moment(run.started),
