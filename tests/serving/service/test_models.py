@@ -212,19 +212,24 @@ def test_newer_weights_are_loaded_once_they_are_complete(several: Service, folde
     assert 'glasshouse_model_loads_total{model="pets"} 1.0' in ask("GET", "/metrics").text
 
 
+@pytest.mark.parametrize("is_frozen", [False, True])
 def test_of_a_model_that_was_replaced_nothing_stays_in_memory(
-    several: Service, folder: Path
+    several: Service, folder: Path, is_frozen: bool
 ) -> None:
     model = several.models.find("pets")
     nets = [weakref.ref(each.net) for each in (model.classifier, model.fast)]
     # As in a service that has run for a while, the collector would not come by soon.
     thresholds = gc.get_threshold()
     gc.set_threshold(10**6)
+    if is_frozen:
+        gc.freeze()
     try:
         del model
         save_classifier(pets(1), folder)
         asyncio.run(reload_changed(several))
+        assert (gc.get_freeze_count() > 0) == is_frozen
     finally:
+        gc.unfreeze()
         gc.set_threshold(*thresholds)
     assert [each() for each in nets] == [None, None]
 

@@ -71,6 +71,16 @@ async def _try_to_load(
         models.put(model)
         service.metrics.model_loads.labels(model.name).inc()
     del model
-    # The parts of a network refer to each other: those of the one before would stay for a while.
-    await service.loader.submit(gc.collect)
+    await service.loader.submit(_free_replaced)
     return None
+
+
+def _free_replaced() -> None:
+    """Free the model that was loaded before: its parts refer to each other, so it would stay."""
+    # A process that only serves keeps what it began with out of the collector's sight.
+    is_frozen = gc.get_freeze_count() > 0
+    if is_frozen:
+        gc.unfreeze()
+    gc.collect()
+    if is_frozen:
+        gc.freeze()
