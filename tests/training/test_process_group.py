@@ -355,3 +355,20 @@ def test_a_process_ends_when_another_has_become_its_parent(
     with pytest.raises(KeyboardInterrupt):
         started[0]()
     assert slept == [0.2, 0.2]
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError])
+def test_what_keeps_processes_from_connecting_is_said(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    for name, value in (("MASTER_ADDR", "here"), ("MASTER_PORT", "7"), ("RANK", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    def refuse(*_: object, **options: object) -> None:
+        assert options == {"timeout": process_group.PATIENCE}
+        raise kind("no route\nand more")
+
+    monkeypatch.setattr("torch.distributed.init_process_group", refuse)
+    with pytest.raises(UsageError, match=r"process 1 of 2 .* at here:7: no route\. Check"):
+        process_group._start()

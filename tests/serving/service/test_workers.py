@@ -227,3 +227,36 @@ def test_what_a_worker_is_given_does_not_reach_the_processes_that_it_starts(
     assert found is not None and found.peers == Peers(place, 1, 2)
     found.listener.close()
     assert "GLASSHOUSE_WORKER" not in os.environ
+
+
+STANDING_BY = """
+import json, os, signal, time
+from pathlib import Path
+given = json.loads(os.environ["GLASSHOUSE_WORKER"])
+written = Path(given["folder"], f"{given['number']}.new")
+written.write_text(f"worker {given['number']} of {given['count']}")
+written.replace(written.with_suffix(".ready"))
+time.sleep(60)
+"""
+
+
+def test_what_the_first_worker_serves_is_told_and_signals_are_handled_as_before() -> None:
+    told: list[str] = []
+
+    def ready(words: str) -> None:
+        told.append(words)
+        os.kill(os.getpid(), signal.SIGTERM)  # noted at the next line of this process
+
+    noted: list[int] = []
+    both = (signal.SIGINT, signal.SIGTERM)
+    before = {each: signal.signal(each, lambda number, _: noted.append(number)) for each in both}
+    try:
+        own = {each: signal.getsignal(each) for each in both}
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            command = [sys.executable, "-c", STANDING_BY]
+            assert run_workers(command, listener, 2, ready=ready, tell=told.append) == 0
+        assert {each: signal.getsignal(each) for each in both} == own and not noted
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert told == ["worker 0 of 2"]
