@@ -14,6 +14,7 @@ import pytest
 from nicegui import Client, ui
 from nicegui.testing import User
 from PIL import Image
+from starlette.datastructures import Headers
 
 from glasshouse.data.images import Splits
 from glasshouse.errors import UsageError
@@ -37,6 +38,7 @@ from glasshouse.serving import (
 from glasshouse.serving.check_cache import CachedCheck
 from glasshouse.serving.explainer import Explainer, _shown, photo_of
 from glasshouse.serving.folder_browser import browse
+from glasshouse.serving.guard import OwnHostsOnly
 from glasshouse.serving.hosting import hosting_from
 from glasshouse.serving.inline_workbench import InlineWorkbench
 from glasshouse.serving.jupyter import jupyter_server
@@ -52,8 +54,9 @@ from glasshouse.serving.pages.teach.trial_panel import _jpeg
 from glasshouse.serving.pages.words import moment, percent, rate, score_interval, score_text
 from glasshouse.serving.photos import Photo, PhotoStore
 from glasshouse.serving.reach import Reach, frame_sources, own_names
+from glasshouse.serving.relative import RelativeAddresses
 from glasshouse.serving.run_cache import cell_positions
-from glasshouse.serving.sign_in import TokenRequired
+from glasshouse.serving.sign_in import TokenRequired, _cookies
 from glasshouse.serving.taught_sets import (
     FEWEST_PER_CLASS,
     MOST_CLASSES,
@@ -654,6 +657,41 @@ def cookie_of(token: str, *, frames: tuple[str, ...] = (), scheme: str = "http")
     assert sent[0]["status"] == 303 and headers[b"cache-control"] == b"no-store"
     cookie: str = headers[b"set-cookie"].decode()
     return cookie
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [OwnHostsOnly, TokenRequired, lambda inner, _: RelativeAddresses(inner, ("/a",))],
+    ids=["hosts", "token", "relative"],
+)
+def test_the_start_and_the_end_of_the_server_are_passed_on(layer: Any) -> None:
+    seen: list[Any] = []
+
+    async def inner(*given: Any) -> None:
+        seen.append(given)
+
+    given: Any = ({"type": "lifespan"}, object(), object())
+    asyncio.run(layer(inner, Reach(token="x" * 16))(*given))
+    assert seen == [given]
+
+
+def test_a_request_has_no_origin_or_one_of_the_own_pages() -> None:
+    guard = OwnHostsOnly(None, Reach(hosts=("here", "*.there")))  # type: ignore[arg-type]
+
+    def is_own(origin: str, host: str = "here:80") -> bool:
+        return guard._is_own_origin(origin, Headers({"host": host}))
+
+    assert is_own("") and is_own("http://here") and is_own("https://here:8080")
+    assert is_own("http://here", "a.there") and is_own("http://a.there", "a.there:1")
+    # A pattern stands for the pages of others, too.
+    for origin in ("null", "http://", "ftp://here", "http://b.there", "http://elsewhere", "here"):
+        assert not is_own(origin, "a.there")
+
+
+def test_cookies_that_are_not_well_formed_hide_no_others() -> None:
+    headers = Headers({"cookie": "a=1; b[]=\x01; =; c = 3 ;d"})
+    assert {"a": "1", "c": "3"}.items() <= _cookies(headers).items()
+    assert _cookies(Headers({})) == {}
 
 
 def test_the_cookie_says_where_it_may_be_sent() -> None:

@@ -30,7 +30,6 @@ from glasshouse.serving.pages.teach import view as teach_view
 from glasshouse.serving.pages.words import compare_address
 from glasshouse.serving.paired_tests import PairedTests
 from glasshouse.serving.service.infer_requests import _best, _class_text
-from glasshouse.serving.service.server import ShutdownPolicy
 from glasshouse.serving.workbench import Workbench
 from tests.serving import made_up
 from tests.serving.conftest import act, elements, outline, until, visit
@@ -396,7 +395,7 @@ def test_classes_as_texts_of_the_inference_protocol() -> None:
     assert _best(values, 9, ()) == ["2.000000:1", "2.000000:2", "0.500000:0"]
 
 
-def test_what_holds_unless_it_is_said_otherwise() -> None:
+def test_no_tests_are_of_runs_with_one_label_and_without_problems() -> None:
     none = PairedTests()
     assert (none.comparisons, none.are_several, none.problem, none.unfinished) == (
         (),
@@ -405,7 +404,6 @@ def test_what_holds_unless_it_is_said_otherwise() -> None:
         (),
     )
     assert not none.unfit
-    assert (ShutdownPolicy().drain, ShutdownPolicy().grace) == (0.0, 30.0)
 
 
 def test_the_layers_of_a_finished_run_are_shown_at_once_and_once(
