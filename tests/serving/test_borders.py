@@ -568,6 +568,12 @@ def test_a_frame_has_at_most_400000_characters() -> None:
     assert _jpeg(prefix + body + "/9j/" * 2) == b""
 
 
+@pytest.mark.parametrize("sent", ["AB*C", "QUJD\n", "QUJ"])
+def test_a_frame_is_base64_and_nothing_else(sent: str) -> None:
+    assert _jpeg("data:image/jpeg;base64,QUJD") == b"ABC"
+    assert _jpeg(f"data:image/jpeg;base64,{sent}") == b""
+
+
 def test_backbones_in_words() -> None:
     assert BackboneChoice("cifar10-small").title.endswith("(comes with Glasshouse)")
     assert BackboneChoice("a").title == "a (on this machine)"
