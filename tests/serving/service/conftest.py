@@ -17,6 +17,7 @@ from PIL import Image
 
 from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.serving.connections import ConnectionLimits
+from glasshouse.serving.service import model_loading
 from glasshouse.serving.service.access import AccessRules
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
@@ -24,6 +25,12 @@ from glasshouse.serving.service.server import BACKLOG, Server, ShutdownPolicy, r
 from glasshouse.serving.service.service import Service, make_service
 
 CLASS_NAMES = ("cat", "dog", "<script>alert(1)</script>", "a & b \N{SNOWMAN}")
+
+
+@pytest.fixture(autouse=True)
+def replaced_models_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look for what nobody needs takes long among all that the tests have loaded."""
+    monkeypatch.setattr(model_loading, "_free_replaced", lambda: None)
 
 
 def png(seed: int, size: tuple[int, int] = (20, 24)) -> bytes:
