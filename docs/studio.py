@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from urllib.request import urlopen
 
+import numpy as np
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -36,6 +37,8 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
 WIDEST = 1400  # pixels of a stored image; a column of the site has about 700
+# Decibels from which on nobody tells two images apart: of flat colours, and of photos.
+ALIKE, ALIKE_PHOTO = 45, 38
 WINDOW = 1100  # of the page, which the browser draws at that size: scaling would blur its letters
 
 
@@ -99,21 +102,40 @@ class Studio:
 
 
 def save(image: Image.Image, name: str) -> None:
-    """Store an image as WebP: lossy, lossless, or lossless in 256 colours, whatever is smallest.
-
-    Pages of text and flat colours lose nothing that one sees with a palette, and photos are never
-    smaller with one.
-    """
+    """Store an image as WebP, in the smallest form that looks the same."""
     image = image.convert("RGB")
     if image.width > WIDEST:
         height = round(image.height * WIDEST / image.width)
         image = image.resize((WIDEST, height), Image.Resampling.LANCZOS)
-    few = image.quantize(256, dither=Image.Dither.NONE).convert("RGB")
-    lossy = as_webp(image, quality=80)
-    best = min(lossy, as_webp(image, lossless=True), as_webp(few, lossless=True), key=len)
+    best = smallest(image)
     IMAGES.mkdir(exist_ok=True)
     (IMAGES / f"{name}.webp").write_bytes(best)
     print(f"{name}.webp: {image.width}x{image.height}, {len(best) / 1024:.0f} KiB")
+
+
+def smallest(image: Image.Image) -> bytes:
+    """The image as WebP: lossy, lossless, or lossless in few colours, whatever is smallest.
+
+    Pages of text and flat colours lose nothing that one sees with a palette, which has as few
+    colours as come close enough; photos are never smaller with one.
+    """
+    few = image
+    for colours in (64, 128, 256):
+        few = image.quantize(colours, dither=Image.Dither.NONE).convert("RGB")
+        if likeness(image, few) >= ALIKE:
+            break
+    lossy = b""
+    for quality in (70, 80):
+        lossy = as_webp(image, quality=quality)
+        if likeness(image, Image.open(BytesIO(lossy)).convert("RGB")) >= ALIKE_PHOTO:
+            break
+    return min(lossy, as_webp(image, lossless=True), as_webp(few, lossless=True), key=len)
+
+
+def likeness(one: Image.Image, other: Image.Image) -> float:
+    """The ratio of the largest signal to the noise, in decibels; infinite for equal images."""
+    error = np.mean((np.asarray(one, np.float64) - np.asarray(other, np.float64)) ** 2)
+    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
 
 
 def as_webp(image: Image.Image, **how: object) -> bytes:
