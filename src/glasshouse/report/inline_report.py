@@ -8,6 +8,11 @@ from glasshouse.errors import UsageError, require_type
 
 REPORT = "report.html"
 _HEIGHT = 720
+_EXPECTED = (
+    "the folder of a finished run, as a text or a Path, whose report is shown; anything else shows "
+    "itself as the last line of a cell, and plot_curves, plot_images, plot_mistakes and "
+    "plot_confusion draw it"
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ def show(run: str | Path) -> InlineReport:
     run: the folder of a finished run, or a report. What the report links to are other files of the
     run, which open from its folder only. Raises UsageError where there is no report.
     """
-    require_type(run, (str, Path), "the folder of a finished run, as a text or a Path")
+    require_type(run, (str, Path), _EXPECTED)
     file = Path(run) / REPORT if Path(run).is_dir() else Path(run)
     if not file.is_file() or file.suffix != ".html":
         raise UsageError(

@@ -19,7 +19,7 @@ from glasshouse.models.predict import predicted_classes, to_probabilities
 from glasshouse.models.prediction_sets import describe_rule, set_line
 from glasshouse.serving.explainer import ExplainedPhoto
 from glasshouse.serving.pages.parts import MARKS, box, button, link, panel, text
-from glasshouse.serving.pages.words import percent
+from glasshouse.wording import percentage
 
 _TOP = 5
 
@@ -194,7 +194,7 @@ def _probabilities(answer: ExplainedPhoto) -> None:
         for place in places_shown(shares, page.thresholds):
             with box("gh-explained" if place == explained else "", "li"):
                 text(_class_name(answer, place))
-                text(percent(float(shares[place]), 1), "span", "gh-number")
+                text(percentage(float(shares[place])), "span", "gh-number")
                 with box("gh-bar").props("aria-hidden=true"):
                     box("gh-filled", "i").style(f"width:{100 * shares[place]:.2f}%")
     sets = sets_of_page(page)
