@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -316,6 +317,8 @@ def contest(options: argparse.Namespace, folder: Path) -> None:
     """All servers in turn, then what only ours promises."""
     if shutil.which("wrk") is None:
         raise SystemExit("this needs wrk, the package of that name in Debian: apt install wrk")
+    if "litserve" in options.servers and find_spec("litserve") is None:
+        raise SystemExit("this needs litserve, of the extra `bench`; or leave it out of --servers")
     paths = write_files(options.model, folder)
     script = write_script(paths, folder)
     expected = offline_answers(options.model, folder, paths)
