@@ -27,6 +27,7 @@ from glasshouse.serving.pages.live import epochs_of
 from glasshouse.serving.pages.parts import connected, in_thread, table
 from glasshouse.serving.pages.results import _strength, chosen_classes, result_sentence
 from glasshouse.serving.pages.runs import run_rows
+from glasshouse.serving.pages.search import trials_of
 from glasshouse.serving.run_watch import snapshot_of
 from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import write_json
@@ -491,6 +492,28 @@ def test_a_trial_says_what_it_is_and_is_not_resumed_outside_its_search(
         await user.should_not_see("Resume")
 
     visit(Workbench(tmp_path), story)
+
+
+def test_a_search_lists_its_trials_with_the_best_first(tmp_path: Path) -> None:
+    for number, value in enumerate((0.5, 0.7, None)):
+        folder = write_run(tmp_path / "search" / "trials" / f"{number:04}", done=False)
+        if value is not None:
+            (folder / "trial.json").write_text(json.dumps({"value": value, "epochs": 3}))
+    record = {"source": "digits", "search": ["train.lr=1..2"]}
+    (tmp_path / "search" / "tune.json").write_text(json.dumps(record))
+
+    async def story(user: User) -> None:
+        await user.open("/run/search")
+        await user.should_see("3 trials: 2 tried and 1 stopped.")
+        await user.should_see("The command that started the search resumes it.")
+        await user.should_see("train.lr")
+        (tmp_path / "search" / "best.toml").write_text("")
+        await user.open("/run/search")
+        await user.should_see("glasshouse train digits --recipe")
+
+    visit(Workbench(tmp_path), story)
+    order = [trial.tried for trial in trials_of(tmp_path, tmp_path / "search")]
+    assert order == [0.7, 0.5, None]
 
 
 def test_a_snapshot_is_shared_and_follows_the_files(

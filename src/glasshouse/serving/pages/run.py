@@ -24,9 +24,10 @@ from glasshouse.serving.pages.live import (
     send_change,
 )
 from glasshouse.serving.pages.network import show_network, show_recipe
-from glasshouse.serving.pages.parts import box, breakable, button, link_button, panel, text
+from glasshouse.serving.pages.parts import box, breakable, button, link, link_button, panel, text
 from glasshouse.serving.pages.results import show_result, show_results
-from glasshouse.serving.pages.words import epoch_accuracy
+from glasshouse.serving.pages.search import is_search, show_search
+from glasshouse.serving.pages.words import epoch_accuracy, run_address
 from glasshouse.serving.run_watch import Snapshot, snapshot_of
 from glasshouse.serving.workbench import Page, Workbench
 from glasshouse.wording import PRECISION
@@ -37,7 +38,7 @@ _OF_EPOCHS = ("Epoch", "Validation accuracy", "Time left", "Speed", "Learning ra
 _STOPPING = "Stopping after the current step. Progress is saved."
 _IN_SEARCH = (
     "A trial of a hyperparameter search, judged on the validation split and not tested. Ctrl+C "
-    "where the search was started stops it, and the same command resumes it."
+    "where the search was started stops it, and the same command resumes it. "
 )
 _STOPPED_EARLY = "Stopped before training began, so there is nothing to lose."
 
@@ -45,7 +46,11 @@ _STOPPED_EARLY = "Stopped before training began, so there is nothing to lose."
 async def build_run(workbench: Workbench, request: Request) -> None:
     """The run that the address names, kept up to date while it is in progress."""
     name = str(request.path_params["name"])
-    first = snapshot_of(workbench, name) if _is_inside(workbench, name) else None
+    is_inside = _is_inside(workbench, name)
+    if is_inside and is_search(workbench, name):
+        await show_search(workbench, name)
+        return
+    first = snapshot_of(workbench, name) if is_inside else None
     if first is None:
         ui.status_code(404)
         raise UsageError(f"There is no run named {name} in {workbench.runs}.")
@@ -75,7 +80,9 @@ class _Viewer:
         head = _head(workbench, name)
         marked(text(live_words(first)[PROBLEM], "p", "gh-bad gh-problem"), PROBLEM)
         if first.listed.in_search:
-            text(_IN_SEARCH, "p", "gh-quiet gh-problem")
+            with box("gh-quiet gh-problem", "p"):
+                text(_IN_SEARCH)
+                link("All its trials", run_address(name.rpartition(f"/{runs.TRIAL_FOLDERS}/")[0]))
         self.result = box("gh-result")
         self.updates = [head, _live_stats(first), show_curves(first.listed.metric)]
         self.results = box("gh-stack gh-results")

@@ -1,0 +1,108 @@
+"""The page of a hyperparameter search: its trials, the best first."""
+
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from nicegui import ui
+from nicegui.element import Element
+
+from glasshouse.errors import GlasshouseError
+from glasshouse.runs import folder as runs
+from glasshouse.runs.listing import Listed, list_run
+from glasshouse.serving.pages.live import epochs_of
+from glasshouse.serving.pages.parts import box, breakable, in_thread, link, panel, table, text
+from glasshouse.serving.pages.words import run_address, score_text
+from glasshouse.serving.workbench import Workbench
+from glasshouse.storage import read_json
+from glasshouse.wording import listed, pluralize
+
+_REFRESH_SECONDS = 3.0
+
+
+def is_search(workbench: Workbench, name: str) -> bool:
+    """Whether a folder below that of the runs holds a search."""
+    return (workbench.runs / name / runs.SEARCH).is_file()
+
+
+async def show_search(workbench: Workbench, name: str) -> None:
+    """What was searched and what each trial reached, kept up to date."""
+    folder = workbench.runs / name
+    shown = await in_thread(trials_of, workbench.runs, folder)
+    with box("gh-heading"):
+        breakable(name, "h1")
+        text("a hyperparameter search", "p", "gh-quiet")
+    place = box("gh-stack")
+    _fill(place, folder, shown)
+
+    async def refresh() -> None:
+        nonlocal shown
+        now = await in_thread(trials_of, workbench.runs, folder)
+        if now != shown:
+            shown = now
+            place.clear()
+            _fill(place, folder, now)
+
+    ui.timer(_REFRESH_SECONDS, refresh, immediate=False)
+
+
+def trials_of(parent: Path, folder: Path) -> list[Listed]:
+    """The trials of a search in a folder below the parent, best first, then those not done."""
+    found = [
+        list_run(parent, path.parent)
+        for path in (folder / runs.TRIAL_FOLDERS).glob(f"*/{runs.RECIPE}")
+    ]
+    worst = float("-inf")
+    return sorted(found, key=lambda t: (-(worst if t.tried is None else t.tried), t.name))
+
+
+def _fill(place: Element, folder: Path, trials: list[Listed]) -> None:
+    with place:
+        text(_summary(folder, trials), "p", "gh-quiet gh-problem")
+        if not trials:
+            return
+        keys = [str(each).partition("=")[0] for each in read_json(folder / runs.SEARCH)["search"]]
+        with panel("Trials", "the best in validation first"):
+            names = ("Trial", "Status", "Validation", "Epochs", *keys)
+            whole = table(names, [_row(trial, keys) for trial in trials], numbers_from=2)
+        # The first cell of each row opens the page of its trial.
+        cells = [one for one in whole.descendants() if one.props.get("data-label") == "Trial"]
+        for cell, trial in zip(cells, trials, strict=True):
+            with cell:
+                link(trial.folder.name, run_address(trial.name))
+
+
+def _row(trial: Listed, keys: list[str]) -> list[str]:
+    value = "–" if trial.tried is None else score_text(trial.metric, trial.tried)
+    values = [_value(trial.folder, key) for key in keys]
+    return ["", trial.status, value, epochs_of(trial.epochs, trial), *values]
+
+
+def _value(trial: Path, key: str) -> str:
+    """What a trial has for a key; a dash for the size of a network, which is many keys at once."""
+    try:
+        found: Any = tomllib.loads((trial / runs.RECIPE).read_text(encoding="utf-8"))
+        for part in key.split("."):
+            found = found[int(part)] if isinstance(found, list) else found[part]
+    except (OSError, ValueError, LookupError, TypeError):
+        return "–"
+    return f"{found:.4g}" if isinstance(found, float) else str(found)
+
+
+def _summary(folder: Path, trials: list[Listed]) -> str:
+    counts = dict.fromkeys(("tried", "training", "stopped", "failed", "damaged"), 0)
+    for trial in trials:
+        counts[trial.status] = counts.get(trial.status, 0) + 1
+    said = listed([f"{count:,} {status}" for status, count in counts.items() if count] or ["none"])
+    sentence = f"{pluralize(len(trials), 'trial')}: {said}. None is tested on the test split."
+    if (folder / runs.BEST).is_file():
+        try:
+            source = read_json(folder / runs.SEARCH)["source"]
+        except (GlasshouseError, LookupError):
+            return sentence
+        words = ["glasshouse", "train", str(source), "--recipe", str(folder / runs.BEST)]
+        return f"{sentence} Train with the best: {shlex.join(words)}"
+    if counts["training"]:
+        return f"{sentence} Ctrl+C where it was started stops it."
+    return f"{sentence} The command that started the search resumes it."
