@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -364,3 +365,34 @@ def test_folders_of_models_are_looked_at_every_two_seconds(
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(model_loading.keep_up_to_date(service))
     assert slept == [2, 2, 2] and looked == [service, service]
+
+
+@pytest.mark.parametrize("is_unloaded", [False, True])
+def test_newer_weights_of_a_model_that_was_unloaded_while_they_were_read_are_left(
+    monkeypatch: pytest.MonkeyPatch, is_unloaded: bool
+) -> None:
+    loaded: list[Any] = []
+    counted: list[str] = []
+    model = SimpleNamespace(name="a")
+
+    async def submit(work: Callable[[], Any]) -> Any:
+        return work()
+
+    source = SimpleNamespace(name="a", stamp=lambda: 2)
+    counter = SimpleNamespace(inc=lambda: counted.append("a"))
+    service: Any = SimpleNamespace(
+        loader=SimpleNamespace(submit=submit, load=0),
+        limits=SimpleNamespace(max_batch=4),
+        metrics=SimpleNamespace(model_loads=SimpleNamespace(labels=lambda _: counter)),
+        models=SimpleNamespace(
+            sources={"a": source}, source={"a": source}.get, put=loaded.append,
+            is_outdated=lambda name, stamp: stamp == 2,
+            loaded=lambda: [] if is_unloaded else [model],
+        ),
+    )  # fmt: skip
+    monkeypatch.setattr(model_loading, "load_served", lambda source, most: model)
+    asyncio.run(reload_changed(service))
+    assert (loaded, counted) == (([], []) if is_unloaded else ([model], ["a"]))
+    # Whoever asks for it by name gets it.
+    asyncio.run(model_loading.load_by_name(service, "a"))
+    assert loaded[-1] is model and counted[-1] == "a"
