@@ -13,6 +13,7 @@ from nicegui.element import Element
 from nicegui.testing import User
 
 from glasshouse.errors import DataError, UsageError
+from glasshouse.recipe import load_recipe
 from glasshouse.runs import folder as runs
 from glasshouse.serving import run_cache
 from glasshouse.serving.pages import (
@@ -22,11 +23,14 @@ from glasshouse.serving.pages import (
     results,
     run,
     runs as runs_page,
+    train,
     verdicts,
 )
 from glasshouse.serving.pages.finder_panel import show_finder
 from glasshouse.serving.pages.parts import box
+from glasshouse.serving.pages.settings_form import setting_of, value_in
 from glasshouse.serving.pages.teach import view as teach_view
+from glasshouse.serving.pages.training_plan import TrainingPlan
 from glasshouse.serving.pages.words import compare_address
 from glasshouse.serving.paired_tests import PairedTests
 from glasshouse.serving.service.infer_requests import _best, _class_text
@@ -426,5 +430,80 @@ def test_the_layers_of_a_finished_run_are_shown_at_once_and_once(
         await until(lambda: "nothing in all" in outline(place))
         await asyncio.sleep(0.15)
         assert len(asked) == 1
+
+    visit(workbench, story)
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[TrainingPlan]:
+    """The plan of each page of training that is opened."""
+    found: list[TrainingPlan] = []
+
+    def made() -> TrainingPlan:
+        found.append(TrainingPlan())
+        return found[-1]
+
+    monkeypatch.setattr(train, "TrainingPlan", made)
+    return found
+
+
+def test_fields_and_name_of_a_plan_follow_its_recipe_and_source(
+    workbench: Workbench, plans: list[TrainingPlan]
+) -> None:
+    async def story(user: User) -> None:
+        await user.open("/train")
+        await until(lambda: plans and elements(user, words="Start training"))
+        (plan,) = plans
+        (name,) = (e for e in elements(user, aria_label="Run name") if isinstance(e, ui.input))
+
+        def shows(recipe: str) -> bool:
+            wanted = load_recipe(recipe)
+            known = {key: value_in(wanted, key) for key in plan.form.fields}
+            said = elements(user, words=wanted.description)
+            return bool(said) and all(
+                field.value == (str(known[key]) if isinstance(field.value, str) else known[key])
+                for key, field in plan.form.fields.items()
+            )
+
+        assert shows("small-residual") and name.value == "digits-small-residual-1"
+        plan.recipe.value = "small-cnn"
+        assert shows("small-cnn") and name.value == "digits-small-cnn-1"
+        act(user, elements(user, words="shapes")[0])
+        assert plan.source.value == "shapes" and name.value == "shapes-small-cnn-1"
+        name.value = "mine"
+        plan.recipe.value = "small-residual"
+        assert shows("small-residual") and name.value == "mine"
+        epochs = plan.form.fields["train.epochs"]
+        assert "train.epochs" in plan.values
+        plan.minutes.value = 2
+        assert not epochs.enabled and "train.epochs" not in plan.values
+        assert plan.arguments()[-2:] == ["--minutes", "2"]
+        plan.minutes.value = None
+        assert epochs.enabled
+
+    visit(workbench, story)
+
+
+def test_each_line_of_a_problem_is_shown_where_it_belongs(
+    workbench: Workbench, plans: list[TrainingPlan]
+) -> None:
+    async def story(user: User) -> None:
+        await user.open("/train")
+        await until(lambda: plans and elements(user, words="Start training"))
+        (plan,) = plans
+        message = "the recipe is not valid:\n train.lr: too large\n train.epochs: none\n a.b: odd"
+        assert user.client is not None
+        with user.client:
+            said = plan._mark(message)
+            labels = [setting_of(key).label for key in ("train.lr", "train.epochs")]
+            assert said == f"Check the marked field: {', '.join(labels)}.\na.b: odd"
+            assert elements(user, words="too large") and elements(user, words="none")
+            # What was typed below the fields is told there.
+            plan.form.clear_problems()
+            plan.more.value = " train.lr = 9 \n\n"
+            assert plan.extra == ["train.lr = 9"]
+            assert plan._mark("train.lr: too large") == "Check the marked field: Any other key."
+            assert elements(user, words="train.lr: too large")
+            assert not elements(user, words="too large")
 
     visit(workbench, story)
