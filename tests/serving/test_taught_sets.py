@@ -138,9 +138,9 @@ def test_sizes_and_numbers_are_limited(folder: Path, monkeypatch: pytest.MonkeyP
 def test_a_set_that_is_full_says_how_much_it_may_have(folder: Path) -> None:
     with (folder / "cat" / "large.png").open("wb") as file:
         file.truncate(taught_sets.MOST_SET_BYTES - len(png(0)))  # takes no room on the disk
-    assert add_images(folder, "cat", [("0.png", png(0))]).count == 1
-    added = add_images(folder, "cat", [("1.png", png(1))])
-    assert added == Added(0, ("1.png: a data set made here has at most 1 GB",))
+    assert taught_sets._write(folder, "cat", "0.png", png(0)) == ""
+    refused = taught_sets._write(folder, "cat", "1.png", png(1))
+    assert refused == "a data set made here has at most 1 GB"
 
 
 def test_classes_are_renamed_and_removed_with_their_images(folder: Path) -> None:

@@ -6,11 +6,11 @@ import pytest
 from nicegui.testing import User, UserInteraction
 
 from glasshouse.errors import BadImage
-from glasshouse.serving import teaching
+from glasshouse.serving import taught_sets, teaching
 from glasshouse.serving.pages.teach.trial_panel import _jpeg
 from glasshouse.serving.photo_classes import photo_result, shares_of_frame
 from glasshouse.serving.photos import read_photo
-from glasshouse.serving.taught_sets import add_class, add_images, classes_of, set_folder
+from glasshouse.serving.taught_sets import add_class, classes_of, set_folder
 from glasshouse.serving.teaching import BUNDLED, BackboneChoice, backbones, start_teaching
 from glasshouse.serving.workbench import Workbench
 from tests.serving.conftest import visit
@@ -23,7 +23,9 @@ def write_set(workbench: Workbench, *names: str) -> Path:
     folder = set_folder(workbench, "pets")
     for number, name in enumerate(names):
         add_class(folder, name)
-        add_images(folder, name, [(f"{k}.png", png(10 * number + k)) for k in range(3)])
+        for k in range(3):
+            # Without the process that would decode it first.
+            assert not taught_sets._write(folder, name, f"{k}.png", png(10 * number + k))
     return folder
 
 
