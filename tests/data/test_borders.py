@@ -16,6 +16,7 @@ from glasshouse.data.arrays import bytes_hint
 from glasshouse.data.bit_depth import _declared_bits
 from glasshouse.data.cache_entry import EntryRecord, checksum_of, file_blocks, verified_survey
 from glasshouse.data.dataset_labels import row_targets, row_values
+from glasshouse.data.datasets import _column
 from glasshouse.data.embedded import ImageFile, ParquetCell, TarMember, reading_order, sampled
 from glasshouse.data.fitting import Fitting
 from glasshouse.data.headers import _has_more_frames
@@ -27,7 +28,7 @@ from glasshouse.data.shards import Shard
 from glasshouse.data.sources import load_splits
 from glasshouse.data.survey import survey
 from glasshouse.data.tar_shards import list_tars
-from glasshouse.errors import DataError
+from glasshouse.errors import DataError, UsageError
 from glasshouse.settings import DataSettings
 from tests.data.image_files import encoded, scene
 from tests.data.servers import Files, serving
@@ -296,3 +297,12 @@ def test_a_header_of_a_page_ends_within_its_bound() -> None:
         else:
             with pytest.raises(ValueError, match="is too large"):
                 parquet_pages._struct(file, bound)
+
+
+def test_of_several_usual_columns_the_one_of_the_plain_name_is_taken() -> None:
+    row = {"img": 1, "image": 2, "fine": 3}
+    assert _column(row, {}, "Image", ("image", "img"), "image") == "image"
+    assert _column(row, {"fine": "Image"}, "Image", ("image", "img"), "image") == "fine"
+    assert _column({"img": 1}, {}, "Image", ("image", "img"), "image") == "img"
+    with pytest.raises(UsageError, match="which column is the image"):
+        _column(row, {}, "Image", ("img", "image"), "image")

@@ -507,3 +507,21 @@ def test_each_line_of_a_problem_is_shown_where_it_belongs(
             assert not elements(user, words="too large")
 
     visit(workbench, story)
+
+
+@pytest.mark.parametrize(("count", "per_page"), [(1, 0), (50, 0), (51, 50), (120, 50)])
+def test_more_than_fifty_runs_are_shown_on_several_pages(
+    workbench: Workbench, count: int, per_page: int
+) -> None:
+    made_up.write_made_up_run(workbench.runs / "one", **made_up.of_one_label())
+    (row,) = runs_page.run_rows(workbench)
+
+    async def story(user: User) -> None:
+        await user.open("/")
+        assert user.client is not None
+        with user.client:
+            table = runs_page._table([{**row, "name": str(k)} for k in range(count)])
+        assert table.pagination == {"rowsPerPage": per_page}
+        assert table.props[":hide-bottom"] == str(not per_page).lower()
+
+    visit(workbench, story)

@@ -322,3 +322,15 @@ def test_colours_by_the_numbers() -> None:
     weak = coloured(np.array([[0.75]]), ColourScale(0.0, 3.0, "viridis"))[0, 0]
     assert drawn[0].tolist() == [255] * 3
     assert np.abs(drawn[1] - (0.425 * weak + 0.575 * 255)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.123, "0.12"), (99.4, "99"), (99.5, "100"), (99.7, "100"), (1234.5, "1,234")],
+)
+def test_values_beside_a_bar_of_colours_are_never_powers_of_ten(
+    lines: list[str], value: float, words: str
+) -> None:
+    Canvas(80, 80).colour_bar((0, 0), ColourScale(-value, value, "inferno"), 60)
+    said = [line.split("'")[1] for line in lines if line.endswith(" lm")]
+    assert said == [words, "0", f"-{words}"]

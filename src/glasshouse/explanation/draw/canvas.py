@@ -76,7 +76,8 @@ class Canvas:
         for share in (0, 0.5, 1):
             value = scale.high + share * (scale.low - scale.high)
             place = point[0] + 14, point[1] + share * (height - 1)
-            said = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"
+            # From 99.5 on, two digits would be written as 1e+02.
+            said = f"{value:,.0f}" if abs(value) >= 99.5 else f"{value:.2g}"
             self.write(place, said, SMALL, anchor="lm")
 
 
