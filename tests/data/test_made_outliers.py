@@ -45,3 +45,24 @@ def test_a_blend_is_the_mean_of_an_image_and_another() -> None:
 def test_a_single_small_image_leaves_outliers_of_its_size() -> None:
     for made in made_outliers(images(1, 3, 2)).values():
         assert made.shape == (1, 3, 3, 2)
+
+
+def test_strokes_lie_on_flat_ground_cells_are_flat_and_grains_keep_the_mean() -> None:
+    pixels = (images(6, 32, 32) // 3 + 80).astype(np.uint8)
+    made = made_outliers(pixels)
+    for old, strokes, cells, grains in zip(
+        pixels, made["strokes"], made["cells"], made["grains"], strict=True
+    ):
+        low, high = (np.rint(np.percentile(old, share, axis=(1, 2))) for share in (5, 95))
+        colours, counts = np.unique(strokes.reshape(3, -1), axis=1, return_counts=True)
+        ground = colours[:, counts.argmax()]
+        assert counts.max() > 300 and (np.array_equal(ground, low) or np.array_equal(ground, high))
+        # The line is there, in the other colour or nearly so.
+        other = low if np.array_equal(ground, high) else high
+        assert (
+            np.abs(strokes.reshape(3, -1).T - other).max(axis=1).min() <= 0.5 * (high - low).max()
+        )
+        known = set(map(tuple, old.reshape(3, -1).T.tolist()))
+        found = set(map(tuple, cells.reshape(3, -1).T.tolist()))
+        assert found <= known and 1 <= len(found) <= 12
+        assert np.abs(grains.mean(axis=(1, 2)) - old.mean(axis=(1, 2))).max() < 15

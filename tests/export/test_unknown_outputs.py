@@ -13,15 +13,20 @@ from torch import nn
 from glasshouse.errors import DataError, ModelError
 from glasshouse.export.onnx import export_onnx
 from glasshouse.export.parity import check_parity
+from glasshouse.models.appearance import appearance_of
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier, load_classifier
 from glasshouse.models.predict import logits_of
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.models.unusual_scores import (
     UNUSUAL_SCORES,
+    Unit,
     UnknownMeasure,
     UnusualScore,
     fit_gaussians,
+    fit_looks,
+    look_scores,
+    scored_together,
     unusual_scores,
 )
 from glasshouse.workflow.use.find_similar import unknown_measure
@@ -51,18 +56,28 @@ def features(classifier: Classifier, pixels: np.ndarray) -> np.ndarray:
     return features_of(backbone_of(classifier.net), classifier.preprocessing, pixels)
 
 
-def scores(classifier: Classifier, measure: UnknownMeasure, pixels: np.ndarray) -> np.ndarray:
+def parts(
+    classifier: Classifier, measure: UnknownMeasure, pixels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The network's score and that of appearance."""
     found = unusual_scores(
         measure.features, measure.gaussians, features(classifier, pixels),
         logits_of(classifier, pixels), several=classifier.is_multi_label, names=[measure.score],
     )  # fmt: skip
-    return found[measure.score]
+    return found[measure.score], look_scores(measure.looks, appearance_of(pixels))
+
+
+def scores(classifier: Classifier, measure: UnknownMeasure, pixels: np.ndarray) -> np.ndarray:
+    return scored_together(*parts(classifier, measure, pixels), measure.units)
 
 
 def measure_of(classifier: Classifier, score: UnusualScore) -> UnknownMeasure:
     known = features(classifier, noise(60, 1)).astype(np.float16)
     gaussians = fit_gaussians(known, np.arange(60) % K)
-    empty = UnknownMeasure(score, known, gaussians, np.empty(0, np.float32))
+    looks, unit = fit_looks(appearance_of(noise(60, 1))), Unit(0, 1)
+    empty = UnknownMeasure(score, known, gaussians, looks, (unit, unit), np.empty(0, np.float32))
+    own, look = parts(classifier, empty, noise(99, 2))
+    empty = replace(empty, units=(Unit.of(own), Unit.of(look)))
     return replace(empty, usual=np.sort(scores(classifier, empty, noise(99, 2))))
 
 
@@ -81,8 +96,9 @@ def test_the_file_has_the_scores_and_p_values_of_the_run(
     ]  # fmt: skip
     unusual, p = session.run(["unusual", "p_value"], {"images": images})
     expected = scores(own, measure, images)
-    # Of nearly equal features, the distance is the root of a difference of rounded numbers.
-    np.testing.assert_allclose(unusual, expected, rtol=1e-5, atol=1e-5)
+    # Of nearly equal features, the distance is the root of a difference of rounded numbers, and is
+    # measured in units of a deviation that is small.
+    np.testing.assert_allclose(unusual, expected, rtol=1e-4, atol=1e-4)
     count = (measure.usual[None] >= unusual[:, None]).sum(axis=1)
     np.testing.assert_allclose(p, (count + 1) / 100, rtol=1e-6)
     (alone,) = session.run(["p_value"], {"images": images[:1]})
@@ -90,12 +106,13 @@ def test_the_file_has_the_scores_and_p_values_of_the_run(
     model = onnx.load(path)
     facts = {each.key: each.value for each in model.metadata_props}
     assert json.loads(facts["unknown"]) == {
-        "score": score, "unknown_below": 0.05, "validation_images": 99,
+        "score": score, "joined_with": "appearance", "unknown_below": 0.05, "validation_images": 99,
     }  # fmt: skip
     # The features come from the same pass: one convolution for the image, one for its mirror image.
     assert sum(node.op_type == "Conv" for node in model.graph.node) == 2
     weights = sum(len(each.raw_data) for each in model.graph.initializer)
-    assert weights < 4 * own.parameter_count + 30_000
+    looks = 8 * measure.looks.precision.size
+    assert weights < 4 * own.parameter_count + looks + 30_000
 
 
 def test_without_validation_images_there_is_no_file(classifier: Classifier, tmp_path: Path) -> None:

@@ -1,10 +1,19 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
 from hypothesis.strategies import floats
 
 from glasshouse.models.neighbours import unit_rows
-from glasshouse.models.unusual_scores import UNUSUAL_SCORES, fit_gaussians, unusual_scores
+from glasshouse.models.unusual_scores import (
+    UNUSUAL_SCORES,
+    Unit,
+    fit_gaussians,
+    fit_looks,
+    look_scores,
+    scored_together,
+    unusual_scores,
+)
 
 
 def test_what_lies_apart_is_more_unusual_by_every_score_of_features() -> None:
@@ -44,3 +53,24 @@ def test_scores_of_any_features_are_finite_also_of_images_that_are_all_alike(
     assert gaussians.means.shape == (3, 3)
     scores = unusual_scores(known, gaussians, known, np.zeros((7, 3)), several=False)
     assert all(np.isfinite(scores[name]).all() for name in UNUSUAL_SCORES)
+
+
+def test_usual_by_one_score_does_not_make_up_for_unusual_by_the_other() -> None:
+    unit, scores = Unit.of(np.array([1.0, 3.0])), np.array([2.0, 6.0, 6.0])
+    assert unit == Unit(2, 1) and Unit.of(np.empty(0)) == Unit(0, 1)
+    assert Unit.of(np.ones(3)).deviation > 0
+    found = scored_together(scores, np.array([2.0, 2.0, -90.0]), (unit, unit))
+    np.testing.assert_allclose(found, [2 * np.log(2), 8.000335 + np.log(2), 8.000335], rtol=1e-6)
+    assert scored_together(scores, scores, (Unit(0, 1), Unit(0, 2)))[1] == pytest.approx(
+        18, rel=1e-3
+    )
+
+
+def test_looks_that_never_vary_are_unusual_where_they_do() -> None:
+    random = np.random.default_rng(0)
+    looks = np.column_stack([random.normal(size=200), np.zeros(200)])
+    gaussian = fit_looks(looks)
+    scores = look_scores(gaussian, np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 0.5]]))
+    assert scores[0] < 0.1 < scores[1] < 2 < scores[2]
+    expected = np.log1p((3 - looks[:, 0].mean()) ** 2 / (1.01 * looks[:, 0].var() + 1e-4) / 2)
+    assert scores[1] == pytest.approx(expected, rel=1e-4)

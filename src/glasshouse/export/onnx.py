@@ -87,7 +87,7 @@ class _Whole(nn.Module):
         shares = scaled.sigmoid() if self._is_multi_label else scaled.softmax(1)
         if self._unknown is None:
             return logits, shares
-        return logits, shares, *self._unknown(inputs, logits)
+        return logits, shares, *self._unknown(images, inputs, logits)
 
 
 def in_float32(classifier: Classifier) -> Classifier:

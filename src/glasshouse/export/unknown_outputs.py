@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from glasshouse.errors import DataError
+from glasshouse.models.appearance import appearance
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.unusual_scores import NEIGHBOUR, RARE, UnknownMeasure
 
@@ -17,6 +18,7 @@ def unknown_facts(measure: UnknownMeasure) -> dict[str, str]:
     """What the file's metadata say about its outputs unusual and p_value."""
     facts = {
         "score": measure.score,
+        "joined_with": "appearance",
         "unknown_below": RARE,
         "validation_images": len(measure.usual),
     }
@@ -25,6 +27,8 @@ def unknown_facts(measure: UnknownMeasure) -> dict[str, str]:
 
 class UnknownOutputs(nn.Module):
     """The score and the p-value of each image, for the inputs and logits of a network.
+
+    The score is that of the network joined with that of appearance.
 
     Raises DataError without validation images, ModelError for a network with several heads.
     """
@@ -38,6 +42,9 @@ class UnknownOutputs(nn.Module):
             )
         self._score = measure.score
         self._several = several
+        self._units = measure.units
+        self.register_buffer("looks_mean", torch.tensor(measure.looks.means).double())
+        self.register_buffer("looks_precision", torch.tensor(measure.looks.precision).double())
         self.register_buffer("usual", torch.tensor(measure.usual))
         if measure.score in ("nearest", "mahalanobis"):
             self.body: nn.Module = _sharing(backbone_of(net), net)
@@ -48,11 +55,22 @@ class UnknownOutputs(nn.Module):
             self.register_buffer("means", torch.tensor(measure.gaussians.means).double())
             self.register_buffer("precision", torch.tensor(measure.gaussians.precision).double())
 
-    def forward(self, inputs: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Network inputs ``(n, 3, h, w)`` and logits ``(n, k)`` to scores and p-values ``(n,)``."""
-        score = self._measured(inputs, logits.double()).float()
+    def forward(self, images: Tensor, inputs: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Images, inputs ``(n, 3, h, w)`` and logits ``(n, k)`` to scores and p-values ``(n,)``."""
+        found = (self._measured(inputs, logits.double()), self._look(images))
+        # onnxruntime has no softplus in float64.
+        parts = [
+            softplus((2 * (each.double() - unit.mean) / unit.deviation).float())
+            for each, unit in zip(found, self._units, strict=True)
+        ]
+        score = parts[0] + parts[1]
         as_unusual = (self.get_buffer("usual")[None] >= score[:, None]).sum(1)
         return score, (as_unusual + 1).float() / (len(self.get_buffer("usual")) + 1)
+
+    def _look(self, images: Tensor) -> Tensor:
+        apart = appearance(images).double() - self.get_buffer("looks_mean")
+        spread = ((apart @ self.get_buffer("looks_precision")) * apart).sum(1)
+        return (spread / 2).log1p()
 
     def _measured(self, inputs: Tensor, logits: Tensor) -> Tensor:
         if self._score == "energy":

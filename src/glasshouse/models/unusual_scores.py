@@ -16,6 +16,9 @@ UNUSUAL_SCORES: tuple[UnusualScore, ...] = get_args(UnusualScore)
 NEIGHBOUR = 5
 # An image is unlike the training images where fewer validation images than this are as unusual.
 RARE = 0.05
+# How much the appearance of other images may vary more than that of the known ones: as a share of
+# each variance, and where the known ones do not vary at all.
+_MORE, _SOME = 1e-2, 1e-4
 # Of the mean variance, the least in any direction: features of unit length do not vary in each.
 _LEAST = 1e-6
 
@@ -34,16 +37,35 @@ class ClassGaussians:
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What a score is measured in: the mean and the standard deviation of validation images."""
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, values: Rows) -> "Unit":
+        """That of scores ``(v,)``; of none, zero and one."""
+        if not len(values):
+            return cls(0.0, 1.0)
+        wide = values.astype(np.float64)
+        return cls(float(wide.mean()), max(float(wide.std()), 1e-6))
+
+
+@dataclass(frozen=True)
 class UnknownMeasure:
     """How unusual an image is, and compared with what.
 
     score: the one that a run uses. features ``(m, d)``: of its training images, at unit length, and
-    gaussians: of their classes. usual ``(v,)``: the scores of validation images, ascending.
+    gaussians: of their classes. looks: of their appearance. units: of the score and of appearance.
+    usual ``(v,)``: both together, of validation images, ascending.
     """
 
     score: UnusualScore
     features: NDArray[np.float16]
     gaussians: ClassGaussians
+    looks: ClassGaussians
+    units: tuple[Unit, Unit]
     usual: NDArray[np.float32]
 
 
@@ -64,6 +86,34 @@ def fit_gaussians(features: Rows, groups: NDArray[np.int64]) -> ClassGaussians:
     least = max(_LEAST * variances.mean(), np.finfo(np.float32).tiny)
     precision = (directions / np.maximum(variances, least)) @ directions.T
     return ClassGaussians(means.astype(np.float32), precision.astype(np.float32))
+
+
+def fit_looks(looks: Rows) -> ClassGaussians:
+    """One Gaussian for the appearance ``(n, d)`` of all training images."""
+    wide = looks.astype(np.float64)
+    covariance = np.atleast_2d(np.cov(wide, rowvar=False, bias=True))
+    variances = np.diagonal(covariance)
+    covariance = covariance + np.diag(_MORE * variances + _SOME)
+    mean, precision = wide.mean(axis=0, keepdims=True), np.linalg.inv(covariance)
+    return ClassGaussians(mean.astype(np.float32), precision.astype(np.float32))
+
+
+def look_scores(gaussian: ClassGaussians, looks: Rows) -> NDArray[np.float32]:
+    """How unusual the appearance of images is ``(n,)``: the log of a Mahalanobis distance."""
+    return np.log1p(_mahalanobis(gaussian, looks)).astype(np.float32)
+
+
+def scored_together(scores: Rows, looks: Rows, units: tuple[Unit, Unit]) -> NDArray[np.float32]:
+    """What a score of the network and that of appearance say together, ``(n,)`` each.
+
+    The sum of both in their units, where what is more usual than usual counts as zero, softly: it
+    does not make up for what is unusual by the other, as in Fisher's sum of log p-values.
+    """
+    found = [
+        np.logaddexp(0, 2 * (each.astype(np.float64) - unit.mean) / unit.deviation)
+        for each, unit in zip((scores, looks), units, strict=True)
+    ]
+    return (found[0] + found[1]).astype(np.float32)
 
 
 def unusual_scores(  # noqa: PLR0913 - the last two are optional

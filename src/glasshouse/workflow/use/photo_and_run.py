@@ -72,7 +72,7 @@ class RunComparison:
         """For each photo ``(n, 3, h, w)`` with logits ``(n, k)``; similar: with training images."""
         features = features_of(self.body, self.classifier.preprocessing, pixels)
         several = self.classifier.is_multi_label
-        judged = familiarity(self.known, features, logits, several=several)
+        judged = familiarity(self.known, pixels, features, logits, several=several)
         if not similar:
             return [Resemblance(each) for each in judged]
         near = similar_images(self.known, features)

@@ -53,7 +53,9 @@ def unlike_images(
         return None
     features = features_of(comparison.body, comparison.classifier.preprocessing, images.pixels)
     several = comparison.classifier.is_multi_label
-    judged = _among_each_other(familiarity(known, features, predictions.logits, several=several))
+    judged = _among_each_other(
+        familiarity(known, images.pixels, features, predictions.logits, several=several)
+    )
     is_right = (predictions.predicted_matrix == predictions.label_matrix).all(axis=1)
     is_unlike = np.array([each.is_unknown for each in judged])
     worst = sorted(range(len(judged)), key=lambda row: judged[row].as_unusual)[:_SHOWN]

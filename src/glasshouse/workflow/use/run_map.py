@@ -15,7 +15,6 @@ from glasshouse.evaluation.layouts import FEWEST, kept_neighbours, main_componen
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import MODEL_FILE, Classifier
 from glasshouse.models.predict import logits_of, to_probabilities
-from glasshouse.models.unusual_scores import unusual_scores
 from glasshouse.progress import Progress
 from glasshouse.report.map_page import map_as_json, write_map_page
 from glasshouse.rng import keys_of, permutation
@@ -117,10 +116,7 @@ def _by_pca(
     images, origin, whole = _drawn({name: getattr(splits, name) for name in names}, seed)
     features, logits = _seen(classifier, images, progress)
     components = main_components(features, seed)
-    unusual = unusual_scores(
-        known.features, known.gaussians, features, logits,
-        several=False, names=[known.best_score], squares=known.squares,
-    )  # fmt: skip
+    unusual = known.unusual(images.pixels, features, logits, several=False)
     centred = features - features.mean(axis=0)
     variance = max(float(np.square(centred).sum()), 1e-30)
     plane = np.ascontiguousarray(components[:, :2])
@@ -128,7 +124,7 @@ def _by_pca(
         pca=plane, tsne=None, split=origin, labels=images.labels.astype(np.int64),
         predicted=logits.argmax(axis=1).astype(np.int64),
         confidence=_confidence(classifier, logits),
-        unusual=unusual[known.best_score], ids=images.ids, class_names=images.class_names,
+        unusual=unusual, ids=images.ids, class_names=images.class_names,
         splits=names, score=known.best_score,
         kept={"pca": kept_neighbours(components, plane, seed)},
         pca_share=min(1.0, float(np.square(plane).sum()) / variance), drawn_from=whole, seed=seed,

@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.models.unusual_scores import RARE, UnusualScore, unusual_scores
+from glasshouse.models.unusual_scores import RARE, UnusualScore
 from glasshouse.workflow.use.known_images import KnownImages
 
 _WORDS: dict[UnusualScore, str] = {
-    "nearest": "as far from the training images",
-    "mahalanobis": "as far from every class",
-    "energy": "as little like any class",
-    "softmax": "answered with as little certainty",
+    "nearest": "distance from the training images",
+    "mahalanobis": "distance from every class",
+    "energy": "lack of likeness to any class",
+    "softmax": "uncertainty of the answer",
 }
 
 
 @dataclass(frozen=True)
 class Familiarity:
-    """How unusual one photo is for a classifier, by its best score.
+    """How unusual one photo is for a classifier, by its appearance and the best score.
 
     as_unusual: how many of the validation images are at least as unusual, among how many.
     """
@@ -55,7 +55,7 @@ class Familiarity:
         if not self.can_tell:
             said = "too few validation images to tell whether it is unusual"
         found = f"{self.as_unusual:,} of {self.among:,} validation images"
-        return f"{said}: {found} are {_WORDS[self.score]}"
+        return f"{said}: {found} are as unusual by appearance and {_WORDS[self.score]}"
 
     def as_json(self) -> dict[str, Any]:
         """The same for a program."""
@@ -70,21 +70,18 @@ class Familiarity:
 
 def familiarity(
     known: KnownImages,
+    pixels: NDArray[np.uint8],
     features: NDArray[np.float32],
     logits: NDArray[np.floating[Any]],
     *,
     several: bool,
 ) -> list[Familiarity]:
-    """How unusual each photo is, by its features ``(n, d)`` and logits ``(n, k)``.
+    """How unusual each photo is, by its pixels, features ``(n, d)`` and logits ``(n, k)``.
 
     several: whether an image may have several labels.
     """
     best, among = known.best_score, len(known.usual["nearest"])
-    scores = unusual_scores(
-        known.features, known.gaussians, features, logits,
-        several=several, names=[best], squares=known.squares,
-    )  # fmt: skip
+    values = known.unusual(pixels, features, logits, several=several)
     return [
-        Familiarity(best, value, known.as_unusual(best, value), among)
-        for value in scores[best].tolist()
+        Familiarity(best, value, known.as_unusual(best, value), among) for value in values.tolist()
     ]
