@@ -14,6 +14,7 @@ def _filters(name: str) -> list[int]:
 def test_the_presets_are_those_that_are_documented() -> None:
     assert preset_names() == [
         "fast",
+        "fast-narrow",
         "small-cnn",
         "small-residual",
         "tutorial-basic",
@@ -32,6 +33,15 @@ def test_the_tutorial_nets_have_the_filters_of_the_tutorial() -> None:
         assert _filters(name) == [6, 16, 16, 32]
     for name in ("tutorial-wide", "tutorial-wide-bn"):
         assert _filters(name) == [32, 32, 64, 128]
+
+
+def test_the_narrow_net_has_half_the_filters_and_every_other_layer_of_the_fast_one() -> None:
+    assert _filters("fast-narrow") == [filters // 2 for filters in _filters("fast")]
+    wide, narrow = (
+        [layer for layer in preset_layers(name) if not isinstance(layer, Conv)]
+        for name in ("fast", "fast-narrow")
+    )
+    assert wide == narrow
 
 
 @pytest.mark.parametrize(
