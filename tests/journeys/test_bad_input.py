@@ -62,7 +62,7 @@ CASES = [
     (["train", "cifar10", "--data-dir", "data", "--offline"], 3, "batches.meta is truncated"),
     (["train", "cifar10", "--data-dir", "empty", "--offline"], 3, "digits"),
     (["train", "digits", "--recipe", "tutorial-basik"], 2, "'tutorial-basic'"),
-    (["train", "digits", "--set", "train.epoch=3"], 2, "'epochs'"),
+    (["train", "digits", "--set", "train.epoch=3"], 2, "'train.epochs'"),
     (
         ["train", "digits", "--set", "model.layers=[{type='conv',filters=2,kernel_size=9}]"],
         2,

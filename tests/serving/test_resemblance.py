@@ -130,8 +130,8 @@ def test_what_is_said_of_a_photo(workbench: Workbench, monkeypatch: pytest.Monke
         with user.client:
             assert said(0, 99) == [
                 "[error_outline]",
-                "Unlike anything it was trained on: 0 of 99 validation images are as far from the "
-                "training images; do not rely on the answer",
+                "Unlike anything it was trained on: 0 of 99 validation images are as unusual in "
+                "appearance and distance from the training images; do not rely on the answer",
                 " (p = 0.010)",
                 "The training images that it resembles most",
                 "data:a", "cat", "0.250", "a<b", "0.500", "train/", "b.", "png",

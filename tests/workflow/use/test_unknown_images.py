@@ -47,7 +47,7 @@ def test_a_photo_is_unknown_where_few_validation_images_are_as_unusual() -> None
     assert far.is_unknown and far.as_unusual == 0
     assert far.p_value == pytest.approx(1 / 101)
     assert far.words() == (
-        "unlike anything it was trained on: 0 of 100 validation images are as unusual by "
+        "unlike anything it was trained on: 0 of 100 validation images are as unusual in "
         "appearance and distance from the training images"
     )
     assert near.words().startswith("not unusual: 100 of 100 validation images are as unusual")

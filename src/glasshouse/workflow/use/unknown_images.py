@@ -55,7 +55,7 @@ class Familiarity:
         if not self.can_tell:
             said = "too few validation images to tell whether it is unusual"
         found = f"{self.as_unusual:,} of {self.among:,} validation images"
-        return f"{said}: {found} are as unusual by appearance and {_WORDS[self.score]}"
+        return f"{said}: {found} are as unusual in appearance and {_WORDS[self.score]}"
 
     def as_json(self) -> dict[str, Any]:
         """The same for a program."""
