@@ -60,6 +60,10 @@ def trials_of(parent: Path, folder: Path) -> list[Listed]:
 def _fill(place: Element, folder: Path, trials: list[Listed]) -> None:
     with place:
         text(_summary(folder, trials), "p", "gh-quiet gh-problem")
+        command = _best_command(folder)
+        if command:
+            text("Train with the best:", "p", "gh-quiet")
+            text(command, "pre", "gh-code")
         if not trials:
             return
         keys = [str(each).partition("=")[0] for each in read_json(folder / runs.SEARCH)["search"]]
@@ -97,12 +101,18 @@ def _summary(folder: Path, trials: list[Listed]) -> str:
     said = listed([f"{count:,} {status}" for status, count in counts.items() if count] or ["none"])
     sentence = f"{pluralize(len(trials), 'trial')}: {said}. None is tested on the test split."
     if (folder / runs.BEST).is_file():
-        try:
-            source = read_json(folder / runs.SEARCH)["source"]
-        except (GlasshouseError, LookupError):
-            return sentence
-        words = ["glasshouse", "train", str(source), "--recipe", str(folder / runs.BEST)]
-        return f"{sentence} Train with the best: {shlex.join(words)}"
+        return sentence
     if counts["training"]:
         return f"{sentence} Ctrl+C where it was started stops it."
     return f"{sentence} The command that started the search resumes it."
+
+
+def _best_command(folder: Path) -> str:
+    """The command that trains with the best trial's recipe; empty before there is one."""
+    if not (folder / runs.BEST).is_file():
+        return ""
+    try:
+        source = read_json(folder / runs.SEARCH)["source"]
+    except (GlasshouseError, LookupError):
+        return ""
+    return shlex.join(["glasshouse", "train", str(source), "--recipe", str(folder / runs.BEST)])
