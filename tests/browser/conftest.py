@@ -139,7 +139,7 @@ def find(browser: WebDriver, css: str, seconds: float = 120.0) -> WebElement:
 
 def find_words(browser: WebDriver, words: str, seconds: float = 120.0) -> WebElement:
     """The innermost visible element that holds these words."""
-    path = f"//*[contains(normalize-space(text()), {json.dumps(words)})]"
+    path = f"//*[text()[contains(normalize-space(), {json.dumps(words)})]]"
     found = wait_for(
         lambda: [e for e in browser.find_elements(By.XPATH, path) if e.is_displayed()],
         f"the words {words!r}",
