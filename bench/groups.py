@@ -17,10 +17,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from contest import judge, machine
+from contest import data_folder, judge, machine
 from PIL import Image, ImageFilter
 from sklearn.linear_model import LogisticRegression
-from transfer_hymenoptera import DATA
 
 import glasshouse as gh
 from glasshouse.data.images import ImageSet, Splits, take
@@ -115,7 +114,7 @@ def halves(images: ImageSet, random: np.random.Generator) -> Splits:
 def main() -> bool:
     runs, epochs = (int(each) for each in (*sys.argv[1:], *("30", "0")[len(sys.argv) - 1 :]))
     print(machine())
-    whole = load_splits("cifar10", DataSettings(), data_dir=DATA)
+    whole = load_splits("cifar10", DataSettings(), data_dir=data_folder())
     train = take(whole.train, range(TRAIN))
     validation = take(whole.train, range(TRAIN, TRAIN + VALIDATION))
     clean = Splits(train, validation, take(whole.test, range(10)))

@@ -16,9 +16,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from contest import judge, machine
+from contest import data_folder, judge, machine
 from sklearn.metrics import roc_auc_score
-from transfer_hymenoptera import DATA
 
 from glasshouse.data.sources import load_splits
 from glasshouse.models.appearance import appearance_of
@@ -53,7 +52,7 @@ def others() -> dict[str, np.ndarray]:
         for name, source in (
             ("digits", "digits"),
             ("shapes", "shapes"),
-            ("ants and bees", str(DATA / "hymenoptera")),
+            ("ants and bees", str(data_folder() / "hymenoptera")),
         )
     }
     random = np.random.default_rng(0)
@@ -93,12 +92,12 @@ def main() -> bool:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         recipe = load_recipe("fast", [f"train.epochs={epochs}", "data.train_on_validation=false"])
-        experiment = open_experiment(TrainRequest("cifar10", recipe, run, data_dir=DATA))
+        experiment = open_experiment(TrainRequest("cifar10", recipe, run, data_dir=data_folder()))
         for _ in fit_experiment(experiment):
             pass
         finish_experiment(experiment)
         classifier = load_classifier(run)
-        known = known_images(run, classifier, data_dir=DATA)
+        known = known_images(run, classifier, data_dir=data_folder())
     print(f"chosen: {known.best_score}, by outliers made of validation images:")
     for kind, areas in known.auroc.items():
         print(f"  {kind:14}", *(f"{name} {areas[name]:.3f}" for name in UNUSUAL_SCORES))

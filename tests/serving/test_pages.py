@@ -510,6 +510,12 @@ def test_a_search_lists_its_trials_with_the_best_first(tmp_path: Path) -> None:
         (tmp_path / "search" / "best.toml").write_text("")
         await user.open("/run/search")
         await user.should_see("glasshouse train digits --recipe")
+        for damaged in ("{}", "[1]", '{"source": "digits", "search": 1}', "{"):
+            (tmp_path / "search" / "tune.json").write_text(damaged)
+            await user.open("/run/search")
+            await user.should_see("3 trials: 2 tried and 1 stopped.")
+            await user.should_see("0001")
+            await user.should_not_see("glasshouse train digits --recipe")
 
     visit(Workbench(tmp_path), story)
     order = [trial.tried for trial in trials_of(tmp_path, tmp_path / "search")]

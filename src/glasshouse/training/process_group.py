@@ -60,10 +60,11 @@ class ProcessGroup:
     def sum(self, own: Tensor) -> Tensor:
         """The sum of a tensor over all processes, in a tree: the same bytes in each of them."""
         distance = 1
+        if self.memory is not None:
+            with _connected():
+                self.memory.begin(own)
         while distance < self.size:
             with _connected():
-                if self.memory is not None and distance == 1:
-                    self.memory.begin(own)
                 other = self._exchanged(own, self.rank ^ distance)
             # Both sides add the same two numbers, and a + b is b + a to the last bit.
             own = own.add_(other)

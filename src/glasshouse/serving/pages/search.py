@@ -60,13 +60,14 @@ def trials_of(parent: Path, folder: Path) -> list[Listed]:
 def _fill(place: Element, folder: Path, trials: list[Listed]) -> None:
     with place:
         text(_summary(folder, trials), "p", "gh-quiet gh-problem")
-        command = _best_command(folder)
-        if command:
+        record = _record(folder)
+        if (folder / runs.BEST).is_file() and record:
+            words = ["glasshouse", "train", record["source"], "--recipe", str(folder / runs.BEST)]
             text("Train with the best:", "p", "gh-quiet")
-            text(command, "pre", "gh-code")
+            text(shlex.join(words), "pre", "gh-code")
         if not trials:
             return
-        keys = [str(each).partition("=")[0] for each in read_json(folder / runs.SEARCH)["search"]]
+        keys = [each.partition("=")[0] for each in record.get("search", [])]
         with panel("Trials", "the best in validation first"):
             names = ("Trial", "Status", "Validation", "Epochs", *keys)
             whole = table(names, [_row(trial, keys) for trial in trials], numbers_from=2)
@@ -107,12 +108,10 @@ def _summary(folder: Path, trials: list[Listed]) -> str:
     return f"{sentence} The command that started the search resumes it."
 
 
-def _best_command(folder: Path) -> str:
-    """The command that trains with the best trial's recipe; empty before there is one."""
-    if not (folder / runs.BEST).is_file():
-        return ""
+def _record(folder: Path) -> dict[str, Any]:
+    """What was searched and on which source; empty where the file that says so is damaged."""
     try:
-        source = read_json(folder / runs.SEARCH)["source"]
-    except (GlasshouseError, LookupError):
-        return ""
-    return shlex.join(["glasshouse", "train", str(source), "--recipe", str(folder / runs.BEST)])
+        record = read_json(folder / runs.SEARCH)
+        return {"source": str(record["source"]), "search": [str(e) for e in record["search"]]}
+    except (GlasshouseError, LookupError, TypeError):
+        return {}
