@@ -216,20 +216,26 @@ class TrainSettings(Settings):
         description="cut each batch into this many parts, a power of two: up to as many processes "
         "then train together, and their number changes no byte of the result",
     )
-    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+    optimizer: Literal["adam", "adamw", "sgd", "muon"] = Field(
         default="adam",
-        description="sgd: with Nesterov momentum; needs higher learning rates",
+        description="sgd: with Nesterov momentum; needs higher learning rates. muon: the same, but "
+        "filters of convolutions turn by a share of their norm, in all directions alike",
     )
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         default=1e-3,
         description="the (peak) learning rate; auto: found by a learning-rate range test",
     )
-    momentum: Fraction = Field(default=0.9, description="momentum of sgd")
+    momentum: Fraction = Field(default=0.9, description="momentum of sgd and muon")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         default=0.0, description="pulls weights towards zero; reduces overfitting"
     )
     bias_lr_factor: Annotated[float, Field(gt=0)] = Field(
         default=1.0, description="learning rate of biases and BatchNorm shifts, as a factor of lr"
+    )
+    filter_lr_factor: Annotated[float, Field(gt=0)] = Field(
+        default=0.1,
+        description="for muon: the share of their norm by which filters change in a step, as a "
+        "factor of lr",
     )
     label_smoothing: Fraction = Field(
         default=0.0, description="share of each label that is spread over the other classes"

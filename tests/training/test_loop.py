@@ -64,6 +64,7 @@ def weights(net: nn.Module) -> bytes:
         {},
         {"optimizer": "adamw", "weight_decay": 0.01, "label_smoothing": 0.1},
         {"optimizer": "sgd", "lr": 0.05, "schedule": {"type": "one_cycle"}, "gradient_clip": 1.0},
+        {"optimizer": "muon", "lr": 0.1, "schedule": {"type": "one_cycle"}},
         {"ema_decay": 0.9, "warmup_epochs": 1},
         {"precision": "bf16"},
     ],

@@ -141,11 +141,15 @@ from glasshouse.training.fit import train_classifier
 from glasshouse.training.optimizers import build_optimizer, take_step
 from glasshouse.training.state import begin, load_checkpoint, save_checkpoint
 
-for name in ("adam", "adamw", "sgd"):
-    settings = TrainSettings(optimizer=name, momentum=0.9 if name == "sgd" else 0.0)
-    states = [begin(torch.nn.Linear(3, 2), settings, torch.device("cpu")) for _ in range(2)]
+def net():
+    parts = [torch.nn.Conv2d(3, 2, 3), torch.nn.Flatten(), torch.nn.Linear(8, 2)]
+    return torch.nn.Sequential(*parts)
+
+for name in ("adam", "adamw", "sgd", "muon"):
+    settings = TrainSettings(optimizer=name, momentum=0.9 if name in ("sgd", "muon") else 0.0)
+    states = [begin(net(), settings, torch.device("cpu")) for _ in range(2)]
     for _ in range(2):
-        states[0].net(torch.ones(1, 3)).sum().backward()
+        states[0].net(torch.ones(1, 3, 4, 4)).sum().backward()
         take_step(states[0].optimizer)
     save_checkpoint(states[0], Path("here") / name)
     assert load_checkpoint(states[1], Path("here") / name)

@@ -55,6 +55,7 @@ EVERY_PART = [
     {"ema_decay": 0.9, "keep": "best", "optimizer": "adamw"},
     {"precision": "bf16"},
     {"sampling": "balanced"},
+    {"optimizer": "muon", "lr": 0.05},
 ]
 
 

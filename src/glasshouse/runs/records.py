@@ -149,8 +149,9 @@ class TrialFile(_Record):
 
 
 class CostFile(_Record):
-    """cost.json."""
+    """cost.json; training_flop: its floating-point operations, which older runs do not have."""
 
+    training_flop: Count | None = None
     peak_memory_bytes: Count
 
 

@@ -24,7 +24,7 @@ from glasshouse.training.state import begin
 _EXPLODED = 4.0
 # The range of useful learning rates. Adam's rate is the size of a step whatever the gradient, so
 # its range is narrower, and no step of a test is wasted outside it.
-_RATES = {"adam": (1e-5, 0.1), "adamw": (1e-5, 0.1), "sgd": (1e-4, 10.0)}
+_RATES = {"adam": (1e-5, 0.1), "adamw": (1e-5, 0.1), "sgd": (1e-4, 10.0), "muon": (1e-4, 10.0)}
 # An optimizer of the user's own may be of either kind.
 _ANY_RATES = (1e-5, 10.0)
 

@@ -1,18 +1,15 @@
 """Optimizers by name."""
 
-import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from glasshouse.settings import TrainSettings
-
-_Kind = TypeVar("_Kind", bound=Optimizer)
-# Methods that torch keeps out of its compiler, for which they import it: 1.5 s at the first call.
-_WITHOUT_COMPILER = ("add_param_group", "state_dict", "load_state_dict")
+from glasshouse.training.muon import Muon
+from glasshouse.training.uncompiled import uncompiled
 
 # Above the smallest normal number of float32, 1.2e-38, by more than 0.9 ** DROP_EVERY.
 _VANISHING, DROP_EVERY = 1e-36, 32
@@ -125,16 +122,9 @@ def clip_gradients(net: nn.Module, optimizer: Optimizer, largest_norm: float) ->
     torch.nn.utils.clip_grad_norm_(chosen, largest_norm)
 
 
-def _uncompiled(kind: type[_Kind]) -> type[_Kind]:
-    """The same optimizer, whose methods do not import torch's compiler."""
-    methods = {name: inspect.unwrap(getattr(kind, name)) for name in _WITHOUT_COMPILER}
-    step = torch.no_grad()(inspect.unwrap(kind.step))
-    return type(kind.__name__, (kind,), {**methods, "step": step})
-
-
-_Adam = _uncompiled(Adam)
-_AdamW = _uncompiled(AdamW)
-_SGD = _uncompiled(SGD)
+_Adam = uncompiled(Adam)
+_AdamW = uncompiled(AdamW)
+_SGD = uncompiled(SGD)
 
 
 def _sgd(groups: list[dict[str, Any]], settings: TrainSettings) -> Optimizer:
@@ -144,9 +134,33 @@ def _sgd(groups: list[dict[str, Any]], settings: TrainSettings) -> Optimizer:
     )
 
 
+def _muon(groups: list[dict[str, Any]], settings: TrainSettings) -> Optimizer:
+    """Banks of filters turn; all else is trained by SGD."""
+    parts = []
+    for group in groups:
+        banks = [p for p in group["params"] if _is_bank(p)]
+        others = [p for p in group["params"] if not _is_bank(p)]
+        factor = group["lr_factor"] * settings.filter_lr_factor
+        parts.append({**group, "params": others, "turns": False})
+        parts.append({**group, "params": banks, "turns": True, "lr_factor": factor})
+    return Muon(
+        [part for part in parts if part["params"]],
+        lr=settings.peak_lr,
+        momentum=settings.momentum,
+        nesterov=settings.momentum > 0,
+        fused=True,
+    )
+
+
+def _is_bank(p: Tensor) -> bool:
+    """Filters that can turn: of several channels each, and not all zero, which have no norm."""
+    return p.ndim > 3 and p.shape[1] > 1 and bool(p.any())
+
+
 _OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], TrainSettings], Optimizer]] = {
     # The epsilon of Keras; PyTorch's 1e-8 makes Adam's first steps on dead units larger.
     "adam": lambda groups, settings: _Adam(groups, lr=settings.peak_lr, eps=1e-7, fused=True),
     "adamw": lambda groups, settings: _AdamW(groups, lr=settings.peak_lr, eps=1e-7, fused=True),
     "sgd": _sgd,
+    "muon": _muon,
 }

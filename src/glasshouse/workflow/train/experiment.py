@@ -24,6 +24,7 @@ from glasshouse.settings import Recipe, TrainSettings
 from glasshouse.storage import remove_unfinished, write_json, write_text
 from glasshouse.training.fit import class_weights_of
 from glasshouse.training.loop import Step, TrainingSetup
+from glasshouse.training.operations import training_flop
 from glasshouse.training.precision import choose_precision
 from glasshouse.training.process_agreement import require_alike, require_same_weights, share_state
 from glasshouse.training.process_group import current_group
@@ -43,6 +44,7 @@ from glasshouse.workflow.train.kept_epochs import keep_epoch
 from glasshouse.workflow.train.learning_rate import FoundRate, find_rate_of_run, write_found_rate
 from glasshouse.workflow.train.more_epochs import add_epochs, require_same_recipe
 from glasshouse.workflow.train.pretrained_setup import adapted_classifier, data_settings, untrained
+from glasshouse.workflow.train.reporting import write_cost
 from glasshouse.workflow.train.request import (
     TrainRequest as TrainRequest,
     as_started,
@@ -231,6 +233,9 @@ def finish_experiment(experiment: Experiment) -> Result:
     trained, measured = measure(experiment)
     splits = experiment.splits
     calibrate = not experiment.request.recipe.data.train_on_validation
+    transfer = experiment.request.recipe.transfer
+    flop = training_flop(experiment.state, experiment.settings, transfer, splits.train)
+    write_cost(experiment.folder, flop)
     return conclude(experiment.folder, splits, trained, measured, calibrate=calibrate)
 
 

@@ -272,10 +272,22 @@ def _cost(run: runs.Run) -> dict[str, str]:
     return {
         **(_training_cost(run) if run.epochs else {}),
         **(_features_cost(record) if features else {}),
-        "peak memory": f"{_peak_memory(run.folder) / 2**20:,.0f} MiB",
+        **_recorded_cost(run.folder),
         "machine": f"{run.environment['processor']}, threads: {run.environment['threads']}",
         "device": f"{run.environment['device']}, "
         f"{record.get('precision', run.environment['precision'])}",
+    }
+
+
+def _recorded_cost(folder: Path) -> dict[str, str]:
+    path = folder / runs.COST
+    if not path.is_file():
+        return {}
+    record = read_run_file(path, records.CostFile)
+    flop = record.get("training_flop")
+    return {
+        **({} if flop is None else {"operations": f"{flop / 1e12:,.3g} TFLOP of training"}),
+        "peak memory": f"{record['peak_memory_bytes'] / 2**20:,.0f} MiB",
     }
 
 
@@ -297,12 +309,14 @@ def _training_cost(run: runs.Run) -> dict[str, str]:
     }
 
 
-def _peak_memory(folder: Path) -> int:
-    """That of the process that first wrote the report; a later one did not train."""
+def write_cost(folder: Path, flop: int) -> None:
+    """Write what the training took, unless an earlier process did: this one then did not train.
+
+    flop: its floating-point operations.
+    """
     path = folder / runs.COST
     if not path.is_file():
-        write_json(path, {"peak_memory_bytes": peak_memory_bytes()})
-    return int(read_run_file(path, records.CostFile)["peak_memory_bytes"])
+        write_json(path, {"training_flop": flop, "peak_memory_bytes": peak_memory_bytes()})
 
 
 def _budget(environment: Mapping[str, Any]) -> dict[str, str]:
