@@ -13,6 +13,7 @@ from glasshouse.runs.folder import next_run_folder, read_run
 from glasshouse.runs.listing import RunListing
 from glasshouse.storage import write_tensors
 from glasshouse.training.loop import Step
+from glasshouse.training.operations import image_flop
 from glasshouse.training.state import Epoch
 from glasshouse.training.thread_choice import ThreadChoice
 from glasshouse.workflow.train import conclusion
@@ -150,6 +151,10 @@ def test_the_temperature_is_fitted_only_to_images_that_were_not_trained_on(
     assert (result.classifier.temperature == 1.0) == train_on_validation
     stored = load_classifier(tmp_path / "run").temperature
     assert stored == result.predictions.temperature == result.classifier.temperature
+    net, images = experiment.state.net, experiment.splits.train
+    operations = len(images) * image_flop(net, (3, images.height, images.width))
+    cost = json.loads((tmp_path / "run" / "cost.json").read_text())
+    assert cost["training_flop"] == operations and cost["peak_memory_bytes"] > 2**20
 
 
 def test_resuming_a_run_with_other_images_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from glasshouse.models.classifier import load_classifier
 from glasshouse.models.predict import load_predictions, predict
 from glasshouse.recipe import load_recipe
 from glasshouse.settings import Recipe
+from glasshouse.training.operations import forward_flop
 from glasshouse.workflow.compare.backbones import compare_backbones
 from glasshouse.workflow.compare.cross_validation import cross_validate
 from glasshouse.workflow.compare.label_errors import write_label_errors
@@ -72,6 +73,11 @@ def test_features_go_from_files_to_a_report(photos: Path, tmp_path: Path) -> Non
     assert "Only a new head was fitted" in page
     assert "loss over folds" in page and "for all heads" in page
     assert "learning rate" not in page
+    assert "TFLOP, trillions of floating-point operations" in page
+    # Both views of each training image, and no backward pass.
+    cost = json.loads((tmp_path / "run" / "cost.json").read_text())
+    views = 2 * len(run.splits.train)
+    assert cost["training_flop"] == views * forward_flop(run.result.classifier.net, (3, 32, 32))
     heads = json.loads((tmp_path / "run" / "heads.json").read_text())["heads"]
     assert [head["kind"] for head in heads] == ["logistic"] * 4 + ["mlp"]
     assert sum(head["kept"] for head in heads) == 1

@@ -45,6 +45,18 @@ def test_a_found_learning_rate_and_schedule_replace_auto(tmp_path: Path) -> None
     )
 
 
+def test_operations_are_shown_where_they_were_counted(tmp_path: Path) -> None:
+    """A run from before they were has none, and neither has one whose cost.json is gone."""
+    run = make_run(tmp_path, 2)
+    assert not {"operations", "peak memory"} & reporting._cost(run).keys()
+    write_json(tmp_path / runs.COST, {"peak_memory_bytes": 2**30})
+    cost = reporting._cost(run)
+    assert cost["peak memory"] == "1,024 MiB" and "operations" not in cost
+    write_json(tmp_path / runs.COST, {"peak_memory_bytes": 2**30, "training_flop": 324 * 10**12})
+    reporting.write_cost(tmp_path, 1)  # of a process that did not train
+    assert reporting._cost(run)["operations"].startswith("324 TFLOP")
+
+
 def test_heads_on_frozen_features_have_no_learning_rate(tmp_path: Path) -> None:
     run = make_run(tmp_path, 0, "train.lr=auto")
     assert reporting._rates(run) == []

@@ -286,7 +286,11 @@ def _recorded_cost(folder: Path) -> dict[str, str]:
     record = read_run_file(path, records.CostFile)
     flop = record.get("training_flop")
     return {
-        **({} if flop is None else {"operations": f"{flop / 1e12:,.3g} TFLOP of training"}),
+        **(
+            {}
+            if flop is None
+            else {"operations": f"{flop / 1e12:,.3g} TFLOP, trillions of floating-point operations"}
+        ),
         "peak memory": f"{record['peak_memory_bytes'] / 2**20:,.0f} MiB",
     }
 
