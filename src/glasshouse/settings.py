@@ -234,8 +234,7 @@ class TrainSettings(Settings):
     )
     filter_lr_factor: Annotated[float, Field(gt=0)] = Field(
         default=0.1,
-        description="for muon: the share of their norm by which filters change in a step, as a "
-        "factor of lr",
+        description="for muon: the share of their norm by which filters turn, as a factor of lr",
     )
     label_smoothing: Fraction = Field(
         default=0.0, description="share of each label that is spread over the other classes"

@@ -1,11 +1,14 @@
 """Counted operations are those that the shapes of the layers give, and nothing is changed by it."""
 
 import copy
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from glasshouse.data.images import Splits
 from glasshouse.settings import TrainSettings, TransferSettings
@@ -35,6 +38,26 @@ def test_a_step_takes_three_forward_passes_but_for_the_gradient_of_the_image(
     assert str(tiny_net.state_dict()) == str(before)
     assert torch.equal(torch.random.get_rng_state(), random)
     assert all(p.grad is None for p in tiny_net.parameters())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "shufflenet_v2_x0_5"])
+def test_they_are_those_of_torch(name: str) -> None:
+    from torchvision.models import get_model
+
+    net, images = get_model(name, weights=None).to("meta"), torch.zeros(2, 3, 32, 32, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        net(images).sum().backward()
+    assert image_flop(net, (3, 32, 32)) == counter.get_total_flops() // 2
+
+
+def test_counting_imports_no_compiler() -> None:
+    code = (
+        "import sys, torch; from glasshouse.training.operations import image_flop;"
+        "image_flop(torch.nn.Conv2d(3, 2, 3), (3, 8, 8));"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert found.stdout.strip() == b"False"
 
 
 def test_a_frozen_part_has_no_backward_pass(tiny_net: nn.Module) -> None:
@@ -96,6 +119,20 @@ class ByValue(nn.Module):
 
 def test_a_network_that_looks_at_values_is_counted_too() -> None:
     assert image_flop(ByValue(), SHAPE) == 2 * 2 * 2 * 768
+
+
+def test_what_cannot_be_counted_loses_no_training(tiny_net: nn.Module, tiny_splits: Splits) -> None:
+    class ForEight(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = tiny_net
+
+        def forward(self, images: Tensor) -> Tensor:
+            answers: Tensor = self.inner(images.view(8, *SHAPE))
+            return answers
+
+    state, settings = begun(ForEight(), 2)
+    assert training_flop(state, settings, TransferSettings(), tiny_splits.train) is None
 
 
 @pytest.mark.parametrize("heads", [1, 2])

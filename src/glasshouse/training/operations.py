@@ -1,13 +1,16 @@
 """How many floating-point operations a training takes: the one cost that no machine changes."""
 
 import copy
+import inspect
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from glasshouse.data.batches import step_count
 from glasshouse.data.images import ImageSet
@@ -24,12 +27,22 @@ _META, _CPU = torch.device("meta"), torch.device("cpu")
 
 def training_flop(
     state: TrainingState, settings: TrainSettings, transfer: TransferSettings, images: ImageSet
-) -> int:
+) -> int | None:
     """Operations of all epochs that a training has completed, those of its updates included.
 
     They follow from the network, its optimizer and the training images, and so are the same
-    whichever processes took the steps, and after which interruptions.
+    whichever processes took the steps, and after which interruptions. None for a network that can
+    only be trained and not be counted, such as one for batches of one size.
     """
+    try:
+        return _training_flop(state, settings, transfer, images)
+    except Exception:  # of a user's own network: no reason to lose what has been trained
+        return None
+
+
+def _training_flop(
+    state: TrainingState, settings: TrainSettings, transfer: TransferSettings, images: ImageSet
+) -> int:
     shape = (3, images.height, images.width)
     parts = Counter(trainable_now(transfer, e, settings.epochs) for e in range(state.epoch))
     passes = sum(length * _part_flop(state.net, part, shape) for part, length in parts.items())
@@ -40,9 +53,10 @@ def training_flop(
 def image_flop(net: nn.Module, shape: tuple[int, ...]) -> int:
     """Operations of training on one image: of its forward pass and its backward pass.
 
-    net: returns logits. shape: ``(3, h, w)``. A multiply-add is two operations. What torch's
-    FlopCounterMode knows is counted: convolutions, products of matrices and attention, but no sums,
-    activations, pooling and normalisation. The backward pass is that of the trainable parameters.
+    net: returns logits. shape: ``(3, h, w)``. A multiply-add is two operations. As by
+    torch's FlopCounterMode, convolutions, products of matrices and attention are counted, but no
+    sums, activations, pooling and normalisation. The backward pass is that of the trainable
+    parameters.
     """
     return _counted(net, shape, _backward)
 
@@ -56,10 +70,37 @@ def update_flop(optimizer: Optimizer) -> int:
     """Operations of one update of the weights: the products of matrices, which only Muon has."""
     if not isinstance(optimizer, Muon):
         return 0
-    with FlopCounterMode(display=False) as counter:
+    with _Operations() as counted:
         for bank in optimizer.banks():
             orthogonal(torch.empty_like(bank, device=_META).flatten(1))
-    return int(counter.get_total_flops())
+    return int(counted.total)
+
+
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up what torch's table says of each operation, as FlopCounterMode does."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func.overloadpacket)
+        if count is not None:
+            self.total += int(count(*args, **(kwargs or {}), out_val=found))
+        return found
+
+
+# Torch keeps the method out of its compiler, for which it imports it: 1.4 s.
+_Operations.__torch_dispatch__ = inspect.unwrap(  # type: ignore[method-assign]
+    _Operations.__torch_dispatch__
+)
 
 
 def _backward(logits: Tensor) -> None:
@@ -75,8 +116,8 @@ def _part_flop(net: nn.Module, trainable: str, shape: tuple[int, ...]) -> int:
 def _counted(net: nn.Module, shape: tuple[int, ...], backward: Callable[[Tensor], object]) -> int:
     try:
         return _on(_META, net, shape, backward)  # shapes alone: nothing is computed
-    except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError):
-        # What a network does may depend on values, which are not there.
+    except Exception:
+        # What a network of a user's own does may depend on values, which are not there.
         return _on(_CPU, net, shape, backward)
 
 
@@ -88,6 +129,6 @@ def _on(
 ) -> int:
     own = copy.deepcopy(net).to(device).train()
     images = torch.zeros(_IMAGES, *shape, device=device)
-    with torch.random.fork_rng(devices=[]), FlopCounterMode(display=False) as counter:
+    with torch.random.fork_rng(devices=[]), _Operations() as counted:
         backward(own(images))
-    return int(counter.get_total_flops()) // _IMAGES
+    return int(counted.total) // _IMAGES

@@ -313,10 +313,10 @@ def _training_cost(run: runs.Run) -> dict[str, str]:
     }
 
 
-def write_cost(folder: Path, flop: int) -> None:
+def write_cost(folder: Path, flop: int | None) -> None:
     """Write what the training took, unless an earlier process did: this one then did not train.
 
-    flop: its floating-point operations.
+    flop: its floating-point operations, where they could be counted.
     """
     path = folder / runs.COST
     if not path.is_file():
