@@ -233,7 +233,7 @@ def test_steps_cover_the_useful_range_of_the_optimizer() -> None:
     assert (adam[0], adam[-1]) == pytest.approx((1e-5, 0.1))
     assert (sgd[0], sgd[-1]) == pytest.approx((1e-4, 10))
     assert len(adam) == len(sgd) == 100
-    for name, low, high in (("adam", 1e-5, 0.1), ("sgd", 1e-4, 10)):
+    for name, low, high in (("adam", 1e-5, 0.1), ("sgd", 1e-4, 10), ("muon", 1e-4, 10)):
         given = RangeTest(start=1e-3, steps=20).rates(settings(optimizer=name))
         assert given.tolist() == pytest.approx(np.geomspace(1e-3, high, 20).tolist())
         given = RangeTest(end=0.05, steps=20).rates(settings(optimizer=name))

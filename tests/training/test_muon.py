@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from glasshouse.settings import TrainSettings
+from glasshouse.training import muon as muon_module
 from glasshouse.training.muon import Muon, orthogonal
 from glasshouse.training.optimizers import build_optimizer, set_learning_rate, take_step
 
@@ -39,13 +40,19 @@ def gradients(net: nn.Module, seed: int) -> None:
         p.grad = torch.randn(p.shape, generator=generator).to(p.device)
 
 
+@pytest.mark.parametrize("has_bf16", [True, False])
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 @pytest.mark.parametrize("shape", [(1, 1), (8, 27), (40, 9), (24, 24)])
-def test_directions_stay_and_sizes_become_alike(shape: tuple[int, int], scale: float) -> None:
+def test_directions_stay_and_sizes_become_alike(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], scale: float, has_bf16: bool
+) -> None:
+    monkeypatch.setattr(muon_module, "computes_in_bf16", lambda device: has_bf16)
     generator = torch.Generator().manual_seed(shape[1])
     matrix = torch.randn(shape, generator=generator, dtype=torch.float64)
     left, sizes, right = torch.linalg.svd(matrix, full_matrices=False)
-    found = orthogonal((scale * matrix).float()).double()
+    found = orthogonal((scale * matrix).float())
+    assert found.dtype == (torch.bfloat16 if has_bf16 else torch.float32)
+    found = found.double()
     # In the directions of the matrix; a size of a hundredth of the largest is not raised so far.
     after = torch.diagonal(left.T @ found @ right.T)
     clear = sizes > 0.2 * sizes.max()
@@ -69,6 +76,24 @@ def test_a_bank_turns_by_its_share_and_keeps_its_norm() -> None:
     assert float(change.norm() / before.norm()) == pytest.approx(0.1, rel=0.3)
     assert (change * downhill).sum() > 0
     assert bank.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_direction_looks_ahead_of_the_momentum() -> None:
+    """Nesterov: momentum of the past gradients, and once more of the newest."""
+    net = network()
+    optimizer, bank = muon(net), filters(net)
+    past = torch.zeros(bank.shape)
+    for step in range(3):
+        before = bank.detach().clone()
+        gradients(net, step)
+        assert isinstance(bank.grad, Tensor)
+        past = 0.6 * past + bank.grad
+        ahead = bank.grad + 0.6 * past
+        take_step(optimizer)
+        direction = orthogonal(ahead.flatten(1)).float().view(bank.shape)
+        moved = before - 0.1 * before.norm() / 8**0.5 * direction
+        wanted = moved * before.norm() / moved.norm()
+        torch.testing.assert_close(bank.detach(), wanted, rtol=0, atol=2e-4)
 
 
 def test_the_share_does_not_depend_on_the_gradient() -> None:

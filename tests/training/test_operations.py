@@ -12,7 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from glasshouse.data.images import Splits
 from glasshouse.settings import TrainSettings, TransferSettings
-from glasshouse.training.operations import forward_flop, image_flop, training_flop, update_flop
+from glasshouse.training.operations import (
+    features_flop,
+    forward_flop,
+    image_flop,
+    training_flop,
+    update_flop,
+)
 from glasshouse.training.optimizers import build_optimizer
 from glasshouse.training.state import TrainingState, begin
 
@@ -133,6 +139,9 @@ def test_what_cannot_be_counted_loses_no_training(tiny_net: nn.Module, tiny_spli
 
     state, settings = begun(ForEight(), 2)
     assert training_flop(state, settings, TransferSettings(), tiny_splits.train) is None
+    assert features_flop(state.net, tiny_splits.train, 2) is None
+    found = features_flop(tiny_net, tiny_splits.train, 2)
+    assert found == 2 * len(tiny_splits.train) * forward_flop(tiny_net, SHAPE)
 
 
 @pytest.mark.parametrize("heads", [1, 2])

@@ -4,6 +4,7 @@ import copy
 import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -31,23 +32,23 @@ def training_flop(
     """Operations of all epochs that a training has completed, those of its updates included.
 
     They follow from the network, its optimizer and the training images, and so are the same
-    whichever processes took the steps, and after which interruptions. None for a network that can
-    only be trained and not be counted, such as one for batches of one size.
+    whichever processes took the steps, and after which interruptions. None where ``image_flop``
+    fails, as for a network that only takes batches of one size.
     """
-    try:
-        return _training_flop(state, settings, transfer, images)
-    except Exception:  # of a user's own network: no reason to lose what has been trained
-        return None
-
-
-def _training_flop(
-    state: TrainingState, settings: TrainSettings, transfer: TransferSettings, images: ImageSet
-) -> int:
     shape = (3, images.height, images.width)
     parts = Counter(trainable_now(transfer, e, settings.epochs) for e in range(state.epoch))
-    passes = sum(length * _part_flop(state.net, part, shape) for part, length in parts.items())
     steps = step_count(len(images), settings.batch_size, settings.shards)
-    return len(images) * passes + state.epoch * steps * update_flop(state.optimizer)
+    with suppress(Exception):  # of a user's own network: no reason to lose what has been trained
+        passes = sum(length * _part_flop(state.net, part, shape) for part, length in parts.items())
+        return len(images) * passes + state.epoch * steps * update_flop(state.optimizer)
+    return None
+
+
+def features_flop(net: nn.Module, images: ImageSet, views: int) -> int | None:
+    """Operations of forward passes of all images, each in this many views; None as above."""
+    with suppress(Exception):
+        return views * len(images) * forward_flop(net, (3, images.height, images.width))
+    return None
 
 
 def image_flop(net: nn.Module, shape: tuple[int, ...]) -> int:

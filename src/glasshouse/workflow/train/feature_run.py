@@ -25,7 +25,7 @@ from glasshouse.training.heads import (
     HeadSettings,
     head_logits,
 )
-from glasshouse.training.operations import forward_flop
+from glasshouse.training.operations import features_flop
 from glasshouse.workflow.train.conclusion import Result, conclude
 from glasshouse.workflow.train.experiment import (
     TrainRequest,
@@ -107,8 +107,7 @@ def _fitted_heads(request: TrainRequest, progress: Progress | None) -> FeatureRu
     splits = replace(splits, notes=(*splits.notes, *notes))
     write_json(request.out / runs.HEADS, {**cost, "heads": _heads(choice)})
     views = 2 if recipe.transfer.flips else 1
-    shape = (3, splits.train.height, splits.train.width)
-    write_cost(request.out, views * len(splits.train) * forward_flop(trained.net, shape))
+    write_cost(request.out, features_flop(trained.net, splits.train, views))
     result = conclude(request.out, splits, trained, measured, calibrate_on=choice.held_out)
     return FeatureRun(result, choice, splits, features.seconds)
 

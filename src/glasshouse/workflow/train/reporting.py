@@ -284,13 +284,11 @@ def _recorded_cost(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     record = read_run_file(path, records.CostFile)
-    flop = record.get("training_flop")
+    cost = {}
+    if (flop := record.get("training_flop")) is not None:
+        cost["operations"] = f"{flop / 1e12:,.3g} TFLOP, trillions of floating-point operations"
     return {
-        **(
-            {}
-            if flop is None
-            else {"operations": f"{flop / 1e12:,.3g} TFLOP, trillions of floating-point operations"}
-        ),
+        **cost,
         "peak memory": f"{record['peak_memory_bytes'] / 2**20:,.0f} MiB",
     }
 
