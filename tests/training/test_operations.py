@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from glasshouse.data.images import Splits
 from glasshouse.settings import TrainSettings, TransferSettings
+from glasshouse.training import operations
 from glasshouse.training.operations import (
     features_flop,
     forward_flop,
@@ -44,14 +45,42 @@ def test_a_step_takes_three_forward_passes_but_for_the_gradient_of_the_image(
     assert all(p.grad is None for p in tiny_net.parameters())
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "shufflenet_v2_x0_5"])
-def test_they_are_those_of_torch(name: str) -> None:
+def test_they_are_those_of_torch() -> None:
+    from torchvision.models import resnet18
+
+    net = resnet18()
+    with FlopCounterMode(display=False) as counter:
+        net(torch.zeros(2, 3, 32, 32)).sum().backward()
+    assert image_flop(net, (3, 32, 32)) == counter.get_total_flops() // 2
+
+
+class Upwards(nn.Sequential):
+    """A transposed convolution between two others, in groups."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 8, 3), nn.ConvTranspose2d(8, 8, 3, stride=2, groups=4), nn.Conv2d(8, 2, 3)
+        )
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "shufflenet_v2_x0_5", "upwards"])
+def test_a_convolution_in_groups_takes_as_many_backward_for_each_gradient(name: str) -> None:
     from torchvision.models import get_model
 
-    net, images = get_model(name, weights=None).to("meta"), torch.zeros(2, 3, 32, 32, device="meta")
-    with FlopCounterMode(display=False) as counter:
-        net(images).sum().backward()
-    assert image_flop(net, (3, 32, 32)) == counter.get_total_flops() // 2
+    net = Upwards() if name == "upwards" else get_model(name, weights=None)
+    first = next(m for m in net.modules() if isinstance(m, nn.Conv2d))
+    side = (32 - first.kernel_size[0] + 2 * int(first.padding[0])) // first.stride[0] + 1
+    of_first = 2 * side**2 * first.weight.numel()
+    assert image_flop(net, (3, 32, 32)) == 3 * forward_flop(net, (3, 32, 32)) - of_first
+
+
+def test_attention_by_one_kernel_is_counted_as_its_products() -> None:
+    class Attending(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            tokens = images.flatten(2).transpose(1, 2).unsqueeze(1)
+            return nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+
+    assert forward_flop(Attending(), SHAPE) == 2 * (2 * 256 * 256 * 3)
 
 
 def test_a_frozen_part_has_no_backward_pass(tiny_net: nn.Module) -> None:
@@ -96,6 +125,18 @@ def test_updates_of_muon_are_counted(tiny_net: nn.Module, tiny_splits: Splits) -
     wanted = passes + steps * update_flop(state.optimizer)
     assert training_flop(state, settings, TransferSettings(), images) == wanted
     assert update_flop(build_optimizer(tiny_net, TrainSettings())) == 0
+
+
+def test_large_networks_are_counted_without_values(
+    tiny_net: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, devices = image_flop(tiny_net, SHAPE), []
+    first = tiny_net[0]  # type: ignore[index]
+    first.register_forward_pre_hook(lambda layer, args: devices.append(args[0].device.type))
+    monkeypatch.setattr(operations, "_LARGE", 100)
+    assert image_flop(tiny_net, SHAPE) == wanted
+    assert image_flop(ByValue(), SHAPE) == 2 * 2 * 2 * 768
+    assert devices == ["meta"]
 
 
 class ByValue(nn.Module):

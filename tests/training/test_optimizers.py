@@ -138,7 +138,7 @@ import torch
 from pathlib import Path
 from glasshouse.settings import TrainSettings
 from glasshouse.training.fit import train_classifier
-from glasshouse.training.operations import image_flop
+from glasshouse.training.operations import image_flop, update_flop
 from glasshouse.training.optimizers import build_optimizer, take_step
 from glasshouse.training.state import begin, load_checkpoint, save_checkpoint
 
@@ -154,6 +154,7 @@ for name in ("adam", "adamw", "sgd", "muon"):
         take_step(states[0].optimizer)
     save_checkpoint(states[0], Path("here") / name)
     assert load_checkpoint(states[1], Path("here") / name)
+    assert update_flop(states[0].optimizer) >= 0
 assert image_flop(net(), (3, 4, 4)) > 0
 print([name for name in ("torch._dynamo", "sklearn.linear_model") if name in sys.modules])
 """

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -24,6 +26,8 @@ from glasshouse.training.transfer import trainable_now
 # BatchNorm needs two values per channel, and the last map may have one cell.
 _IMAGES = 2
 _META, _CPU = torch.device("meta"), torch.device("cpu")
+# Parameters of a network that is counted without values, which imports torch's compiler: 1.4 s.
+_LARGE = 50_000_000
 
 
 def training_flop(
@@ -54,10 +58,9 @@ def features_flop(net: nn.Module, images: ImageSet, views: int) -> int | None:
 def image_flop(net: nn.Module, shape: tuple[int, ...]) -> int:
     """Operations of training on one image: of its forward pass and its backward pass.
 
-    net: returns logits. shape: ``(3, h, w)``. A multiply-add is two operations. As by
-    torch's FlopCounterMode, convolutions, products of matrices and attention are counted, but no
-    sums, activations, pooling and normalisation. The backward pass is that of the trainable
-    parameters.
+    net: returns logits. shape: ``(3, h, w)``. A multiply-add is two operations. Convolutions,
+    products of matrices and attention are counted, but no sums, activations, pooling and
+    normalisation. The backward pass is that of the trainable parameters.
     """
     return _counted(net, shape, _backward)
 
@@ -73,12 +76,29 @@ def update_flop(optimizer: Optimizer) -> int:
         return 0
     with _Operations() as counted:
         for bank in optimizer.banks():
-            orthogonal(torch.empty_like(bank, device=_META).flatten(1))
+            orthogonal(torch.zeros(bank.shape).flatten(1))
     return int(counted.total)
 
 
+def _of_conv_backward(
+    gradient: Tensor, inputs: Tensor, weight: Tensor, *how: Any, **out: Any
+) -> int:
+    """As many for each of the two gradients as for the forward pass, in groups as well.
+
+    Torch's table counts the gradient of the weights as if every filter saw all channels: of a
+    depthwise convolution, hundreds of times too many.
+    """
+    is_transposed, wanted = how[-4], how[-1]
+    places = (inputs if is_transposed else gradient).shape
+    one: int = 2 * places[0] * math.prod(places[2:]) * weight.numel()
+    return one * int(sum(wanted[:2]))
+
+
+_COUNTS = {**flop_registry, torch.ops.aten.convolution_backward: _of_conv_backward}
+
+
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up what torch's table says of each operation, as FlopCounterMode does."""
+    """Adds up what the table says of each operation, as torch's FlopCounterMode does."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -92,7 +112,7 @@ class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         found = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func.overloadpacket)
+        count = _COUNTS.get(func.overloadpacket)
         if count is not None:
             self.total += int(count(*args, **(kwargs or {}), out_val=found))
         return found
@@ -115,11 +135,12 @@ def _part_flop(net: nn.Module, trainable: str, shape: tuple[int, ...]) -> int:
 
 
 def _counted(net: nn.Module, shape: tuple[int, ...], backward: Callable[[Tensor], object]) -> int:
-    try:
-        return _on(_META, net, shape, backward)  # shapes alone: nothing is computed
-    except Exception:
-        # What a network of a user's own does may depend on values, which are not there.
-        return _on(_CPU, net, shape, backward)
+    if sum(p.numel() for p in net.parameters()) > _LARGE:
+        # Shapes alone, without memory for another copy of the weights; a network of a user's own
+        # may depend on values.
+        with suppress(Exception):
+            return _on(_META, net, shape, backward)
+    return _on(_CPU, net, shape, backward)
 
 
 def _on(
@@ -130,6 +151,8 @@ def _on(
 ) -> int:
     own = copy.deepcopy(net).to(device).train()
     images = torch.zeros(_IMAGES, *shape, device=device)
-    with torch.random.fork_rng(devices=[]), _Operations() as counted:
+    # Attention as plain products: the table does not know the kernel of a CPU.
+    plain = sdpa_kernel(SDPBackend.MATH)
+    with torch.random.fork_rng(devices=[]), plain, _Operations() as counted:
         backward(own(images))
     return int(counted.total) // _IMAGES
