@@ -30,9 +30,15 @@ from typing import Any
 # Of a test: its seconds, and the lines that it executes, by module.
 Test = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("data", "models", "training", "evaluation", "explanation", "storage", "serving")
-# What a package consists of, if its name does not say so.
-FILES = {"storage": ("storage.py", "file_lock.py")}
+PACKAGES = (
+    "data", "models", "training", "evaluation", "explanation", "storage", "service", "workbench",
+)  # fmt: skip
+# What a package consists of, if its name does not say so: patterns of files.
+FILES = {
+    "storage": ("storage.py", "file_lock.py"),
+    "service": ("serving/service/*.py",),
+    "workbench": ("serving/*.py", "serving/pages/**/*.py"),
+}
 COPIED = (
     "src", "tests", "docs", "examples", "bench", "pyproject.toml", "README.md",
     "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "Makefile", "mkdocs.yml",
@@ -203,9 +209,9 @@ def _environment(copy: Path) -> dict[str, str]:
 
 def modules_of(package: str, root: Path) -> list[Path]:
     source = root / "src" / "glasshouse"
-    if package in FILES:
-        return [source / name for name in FILES[package]]
-    return sorted(path for path in (source / package).rglob("*.py") if path.stat().st_size)
+    patterns = FILES.get(package, (f"{package}/**/*.py",))
+    found = {path for pattern in patterns for path in source.glob(pattern)}
+    return sorted(path for path in found if path.stat().st_size)
 
 
 def report(package: str, copy: Path, options: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ from glasshouse.explanation.graph.map_layout import (
     candidates,
 )
 from glasshouse.explanation.graph.recording import record
+from glasshouse.explanation.graph.region_test import RegionTest
 from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.maps.class_maps import class_maps
 from glasshouse.explanation.methods import MethodName
@@ -275,6 +276,30 @@ def test_only_networks_whose_graph_does_not_tell_are_measured() -> None:
         counted.images = 0  # creating a classifier takes images as well
         cam_at(classifier, None)
         assert counted.images == needed
+
+
+class SometimesTwice(TokenNet):
+    """Runs its norm a second time unless a batch begins with a certain image."""
+
+    once = torch.zeros(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        if not torch.equal(x[:1], self.once):
+            self.norm(self.embed(x).flatten(2).transpose(1, 2))
+        return logits
+
+
+def test_an_output_that_only_some_images_have_is_no_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = seeded(SometimesTwice)
+    classifier = classifier_for(net)
+    inputs = as_inputs(classifier, images_for(classifier)[:1])
+    net.once = RegionTest(inputs).images[5:6]
+    monkeypatch.setattr(RegionTest, "parts", lambda test: torch.split(test.images, 5))
+    recording = record(net, inputs, see_all=True)
+    calls = [call for call in recording.calls if call.name == "norm"]
+    found = Layouts(net, recording).find(calls)
+    assert len(calls) == 2 and ("norm", 1) not in found
 
 
 def test_listed_layers_and_activations_know_the_layout() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from glasshouse.serving.service.batcher import Batcher, Closed, WorkBatcher
+from glasshouse.serving.service.batcher import Batcher, Closed, WorkBatcher, _deliver, _Job
 
 
 class Slow:
@@ -345,3 +345,52 @@ def test_a_batch_has_items_of_one_group_and_none_waits_for_ever() -> None:
         assert len(batch) <= 4 and len({item[0] for item in batch}) == 1
     # Batches are as large as they can be: not one item each.
     assert len(seen) < 40
+
+
+def test_a_batcher_that_is_told_nothing_takes_one_at_a_time_in_one_thread_at_once() -> None:
+    batcher: Batcher[int, int] = Batcher(lambda items: items, name="t")
+    assert (batcher._max_batch, batcher._max_wait, len(batcher._threads)) == (1, 0.0, 1)
+    assert not batcher._is_more_coming() and batcher._group(1) == batcher._group(2)
+    # No thread keeps a process alive that wants to end.
+    assert all(thread.daemon for thread in batcher._threads)
+    assert WorkBatcher(name="t")._max_batch == 1
+
+
+def test_a_batcher_that_closes_does_not_wait_for_others_to_share_a_batch() -> None:
+    async def story() -> list[int]:
+        batcher: Batcher[int, int] = Batcher(
+            lambda items: items, name="t", max_batch=9, max_wait=600, is_more_coming=lambda: True
+        )
+        waiting = [asyncio.create_task(batcher.submit(i)) for i in range(3)]
+        await asyncio.sleep(0)
+        await batcher.close()
+        return await asyncio.gather(*waiting)
+
+    assert asyncio.run(story()) == [0, 1, 2]
+
+
+def test_groups_are_compared_by_value() -> None:
+    async def story() -> list[list[int]]:
+        slow = Slow()
+        batcher: Batcher[int, int] = Batcher(
+            slow, name="t", max_batch=9, group=lambda item: (item % 2, "group")
+        )
+        waiting = [asyncio.create_task(batcher.submit(9))]
+        await until_computing(slow)
+        waiting += [asyncio.create_task(batcher.submit(i)) for i in range(6)]
+        await asyncio.sleep(0)
+        slow.gate.set()
+        await asyncio.gather(*waiting)
+        await batcher.close()
+        return slow.batches
+
+    assert asyncio.run(story()) == [[9], [0, 2, 4], [1, 3, 5]]
+
+
+def test_a_batch_without_a_result_for_each_item_is_an_error() -> None:
+    async def story() -> None:
+        job = _Job(1, asyncio.get_running_loop().create_future(), 0.0)
+        with pytest.raises(ValueError, match="shorter"):
+            _deliver([job], [])
+
+    asyncio.run(story())

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from glasshouse.serving.service.capacity import Capacity, Full
@@ -38,3 +40,17 @@ def test_retry_after_follows_from_the_recent_throughput() -> None:
         pass  # one without an image says nothing about the throughput
     capacity.images = 1000
     assert 1 <= capacity.retry_after() <= 60
+
+
+def test_the_throughput_is_measured_from_the_first_of_the_recent_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    capacity = Capacity(100, 100)
+    for moment in (0.0, 5.0):
+        now[0] = moment
+        with capacity.enter() as slot:
+            slot.grow(images=4)
+    now[0], capacity.images = 10.0, 8
+    assert capacity.retry_after() == 10

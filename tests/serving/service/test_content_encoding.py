@@ -3,13 +3,20 @@
 import gzip
 import zlib
 
+import numpy as np
 import pytest
 
-from glasshouse.serving.service.content_encoding import Decompressor, Expanded
+from glasshouse.serving.service.content_encoding import (
+    Decompressor,
+    Expanded,
+    _has_zlib_header,
+)
 from glasshouse.serving.service.service import Service
 from tests.serving.service.conftest import Caller, png
 
 DATA = png(1) * 5
+# What is repeated lies far back, as the largest window allows.
+FAR = np.random.default_rng(0).integers(0, 256, 30_000, dtype=np.uint8).tobytes() * 2
 
 
 def raw(data: bytes) -> bytes:
@@ -31,6 +38,32 @@ def test_pieces_of_any_size_give_the_data(encoding: str, body: bytes, size: int)
     decompressor = Decompressor(encoding, len(DATA))
     pieces = [decompressor.feed(body[at : at + size]) for at in range(0, len(body), size)]
     assert b"".join(pieces) == DATA and decompressor.is_whole
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [("gzip", gzip.compress(FAR)), ("deflate", zlib.compress(FAR)), ("deflate", raw(FAR))],
+)
+def test_data_may_refer_to_what_came_long_before(encoding: str, body: bytes) -> None:
+    assert len(body) < 40_000
+    assert Decompressor(encoding, len(FAR)).feed(body) == FAR
+
+
+def test_gzip_is_no_other_format() -> None:
+    for body in (zlib.compress(DATA), raw(DATA)):
+        with pytest.raises(zlib.error):
+            Decompressor("gzip", len(DATA)).feed(body)
+
+
+@pytest.mark.parametrize(
+    ("head", "is_zlib"),
+    [
+        (b"\x78\x9c", True), (b"\x68\x05", True), (b"\x78\x9d", False), (b"\x78\x9b", False),
+        (b"\x79\x18", False), (b"\x77\x09", False), (b"\x01\x1d", False),
+    ],
+)  # fmt: skip
+def test_the_header_of_zlib(head: bytes, is_zlib: bool) -> None:
+    assert _has_zlib_header(head) == is_zlib
 
 
 def test_the_shortest_body_of_all_is_whole_and_empty() -> None:
@@ -63,6 +96,7 @@ def test_one_byte_more_than_the_limit_is_too_much(encoding: str) -> None:
         ("gzip", gzip.compress(bytes(3 << 20)), 413, "1 MiB"),
         ("br", png(0), 415, "'br': expected gzip or deflate"),
         ("gzip, gzip", png(0), 415, "'gzip, gzip'"),
+        ("zstd", png(0), 415, "'zstd'"),
     ],
 )
 def test_a_compressed_image(

@@ -5,7 +5,7 @@ import re
 
 from glasshouse.models.classifier import Classifier
 from glasshouse.serving.service.api import create_api
-from glasshouse.serving.service.docs_page import operations_of
+from glasshouse.serving.service.docs_page import docs_html, operations_of
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.service import make_service
 from tests.serving.service.conftest import Caller
@@ -45,3 +45,22 @@ def test_defaults_are_written_as_in_an_address_and_schemas_are_links(ask: Caller
     assert "default saliency, guided" in page and "boolean; default false" in page
     assert '<a href="#PredictionsDocument">PredictionsDocument</a>' in page
     assert 'problem details (RFC 9457): <a href="#ProblemDocument">ProblemDocument</a>' in page
+
+
+def test_names_in_a_description_are_text_on_the_page() -> None:
+    info = {"title": "<b>pets</b>", "description": "<i>of cats</i>"}
+    schema = {
+        "description": "A pet.",
+        "required": ["name"],
+        "properties": {
+            "name": {"type": "string", "description": "what it is called"},
+            "age": {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None},
+        },
+    }
+    page = docs_html({"info": info, "paths": {}, "components": {"schemas": {"Pet": schema}}}, "x")
+    assert "<b>" not in page and "&lt;b&gt;pets&lt;/b&gt;" in page and "&lt;i&gt;" in page
+    rows = re.findall(r"<tr><td><code>(\w+)</code>(.*?)</tr>", page)
+    shown = {name: html.unescape(re.sub(r"<[^>]+>", " ", more)).split() for name, more in rows}
+    assert shown["name"] == ["required", "string", "what", "it", "is", "called"]
+    assert shown["age"] == ["integer"]
+    assert docs_html({"info": {"title": "x"}, "paths": {}}, "x")

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import gc
+import signal
 import socket
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from glasshouse.models.classifier import Classifier
-from glasshouse.serving.service import uploads
+from glasshouse.serving.service import server, uploads
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.server import Server, ShutdownPolicy, dedicate_process
 from glasshouse.serving.service.service import Service, ToClassify, make_service
@@ -210,3 +211,59 @@ def test_a_process_of_its_own_looks_no_more_at_what_it_has_loaded() -> None:
     finally:
         gc.unfreeze()
         sys.setswitchinterval(before)
+
+
+def test_signals_end_the_server_and_are_handled_as_before_afterwards(service: Service) -> None:
+    both = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(each) for each in both]
+    stopping = Server(None, service, ShutdownPolicy())
+    with stopping.capture_signals():
+        assert [signal.getsignal(each) for each in both] == [stopping.handle_exit] * 2
+    assert [signal.getsignal(each) for each in both] == before
+    entered: list[bool] = []
+
+    def elsewhere() -> None:
+        with stopping.capture_signals():
+            entered.append(True)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert entered
+
+
+def test_a_port_in_use_is_an_error_and_leaves_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+    usual = socket.socket
+
+    def note(*given: Any) -> socket.socket:
+        made.append(usual(*given))
+        return made[-1]
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(server.socket, "socket", note)
+        with pytest.raises(OSError, match="in use"):
+            server.reserve("127.0.0.1", taken.getsockname()[1])
+        monkeypatch.undo()
+    assert [each.fileno() for each in made] == [-1]
+
+
+def test_a_service_that_is_told_nothing_has_the_usual_time_to_end(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Any] = []
+
+    class Noted:
+        def __init__(self, *given: Any) -> None:
+            begun.append(given)
+
+        def run(self, sockets: Any) -> None:
+            begun.append(sockets)
+
+    monkeypatch.setattr(server, "Server", Noted)
+    monkeypatch.setattr(server, "dedicate_process", lambda: begun.append("dedicated"))
+    app, listener = object(), Any
+    for given, policy in ((None, ShutdownPolicy()), (ShutdownPolicy(1, 2), ShutdownPolicy(1, 2))):
+        server.run(app, service, listener, given)
+        assert begun == ["dedicated", (app, service, policy), [listener]]
+        begun.clear()

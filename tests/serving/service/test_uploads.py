@@ -1,6 +1,8 @@
 """The bodies of requests: how much of them is held, and which names they may have."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -52,3 +54,69 @@ def test_a_long_name_is_cut(ask: Caller, name: str, shown: str) -> None:
     answer = ask("POST", "/predict", files=[("image", (name, png(0), "image/png"))])
     assert answer.status_code == 200
     assert [each["image"] for each in answer.json()["predictions"]] == [shown]
+
+
+class Stream:
+    """A body of unknown length."""
+
+    def __init__(self, *chunks: bytes, pause: float = 0.0) -> None:
+        self.chunks = chunks
+        self.pause = pause
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self.chunks:
+            yield chunk
+        await asyncio.sleep(self.pause)
+
+
+@pytest.mark.parametrize(("excess", "status"), [(0, 422), (1, 413)])
+def test_a_body_of_unknown_length_may_have_exactly_the_limit(
+    ask: Caller, excess: int, status: int
+) -> None:
+    stream = Stream(bytes(1 << 19), bytes((1 << 19) + excess))
+    assert ask("POST", "/predict", content=stream, headers=RAW).status_code == status
+
+
+def test_a_body_that_does_not_arrive_in_time_is_refused(classifier: Classifier) -> None:
+    service = make_service(classifier, "tiny", Limits(upload=0.01))
+    ask = Caller(create_api(service))
+    answer = ask("POST", "/predict", content=Stream(b"x", pause=600), headers=RAW)
+    assert answer.status_code == 408 and answer.json()["type"].endswith(":upload-timeout")
+    assert "within 0.01 seconds" in answer.json()["detail"]
+    assert answer.headers["connection"] == "close"
+    assert service.capacity.bytes == 0
+
+
+def test_a_form_has_at_most_a_thousand_other_fields(ask: Caller) -> None:
+    def status(count: int) -> int:
+        fields: list[Any] = [(f"f{number}", (None, "x")) for number in range(count)]
+        return ask("POST", "/predict", files=[*fields, ("a", ("a.png", png(0)))]).status_code
+
+    assert (status(1000), status(1001)) == (200, 422)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "words"),
+    [
+        ("multipart/form-data", b"x", "(Missing boundary in multipart.)"),
+        ("multipart/form-data; boundary=b", b"--b--\r\n", "received the fields nothing"),
+        ("multipart/form-data; boundary=b", b"--b\r\nx\r\n", "(Invalid multipart data.)"),
+    ],
+)
+def test_a_form_that_cannot_be_read_says_why(
+    ask: Caller, kind: str, content: bytes, words: str
+) -> None:
+    answer = ask("POST", "/predict", content=content, headers={"content-type": kind})
+    assert answer.status_code == 422 and words in answer.json()["detail"], answer.text
+
+
+def test_too_many_files_of_a_form_are_named_as_the_reason(ask: Caller) -> None:
+    form = [("a", (f"{number}.png", b"x")) for number in range(9)]
+    detail = ask("POST", "/predict", files=form).json()["detail"]
+    assert "(Too many files" in detail and detail.endswith("expected up to 8 files.")
+
+
+def test_an_encoding_is_cut_in_the_message(ask: Caller) -> None:
+    headers = RAW | {"content-encoding": "e" * 300}
+    detail = ask("POST", "/predict", content=png(0), headers=headers).json()["detail"]
+    assert "e" * 200 in detail and "e" * 201 not in detail

@@ -106,7 +106,7 @@ class Layouts:
         own = self._calls.get((call.name, call.number), call)
         # By the graph's own number of images: the call may be of another recording.
         turned = _is_sequence_first(own.shape, len(self._inputs))
-        is_whole = len(own.shape) > 2 and own.shape[0] == len(self._inputs)
+        is_whole = own.shape[:1] == (len(self._inputs),)
         return (is_whole or turned) and any(candidates(call.shape, self._size, turned))
 
     @property

@@ -166,10 +166,15 @@ class WorkBatcher(Batcher[Work, Any]):
     """
 
     def __init__(self, *, name: str, max_batch: int = 1) -> None:
-        super().__init__(_run_each, name=name, max_batch=max_batch)
+        super().__init__(lambda works: list(map(result_of, works)), name=name, max_batch=max_batch)
 
-    def _results(self, jobs: list[_Job[Work, Any]]) -> list[Any]:
-        return [None if job.result.done() else result_of(job.item) for job in jobs]
+    async def submit(self, item: Work) -> Any:
+        """What the function returns; raises Closed after `close`, and what the function raised."""
+        has_left = False
+        try:
+            return await super().submit(lambda: None if has_left else item())
+        finally:
+            has_left = True
 
 
 def result_of(work: Work) -> Any:
@@ -179,10 +184,6 @@ def result_of(work: Work) -> Any:
     # Each function belongs to another caller, so its exception is a result like any other.
     except Exception as error:
         return error
-
-
-def _run_each(works: Sequence[Work]) -> list[Any]:
-    return [result_of(work) for work in works]
 
 
 def _lower_priority() -> None:
