@@ -110,7 +110,7 @@ def test_the_values_of_an_output(classifier: Classifier) -> None:
         for name in ("logits", "probabilities"):
             wanted = RequestedOutput(name=name, parameters=parameters)
             kind, found = _values(wanted, [SCORES, SCORES], classifier)
-            assert (kind, found.shape, found.dtype) == ("FP32", (2, 4), np.float32)
+            assert (kind, found.shape, found.dtype.name) == ("FP32", (2, 4), "float32")
             np.testing.assert_allclose(found[1], getattr(SCORES, name), rtol=1e-6)
     wanted = RequestedOutput(name="logits", parameters={"classification": 1})
     assert _values(wanted, [SCORES], classifier)[1].tolist() == [["2.000000:1:dog"]]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from glasshouse.models.classifier import Classifier
+from glasshouse.models.predict import logits_of_few, predict_logits
 from glasshouse.serving.service import model_loading, served_models
 from glasshouse.serving.service.problems import Problem
 from glasshouse.serving.service.served_models import (
@@ -23,7 +24,7 @@ def test_both_sizes_of_a_batch_are_run_before_the_first_request(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run: list[tuple[int, ...]] = []
-    usual = served_models.logits_of_few
+    usual = logits_of_few
 
     def note(net: Any, wanted: Any, images: Any, **more: Any) -> Any:
         run.append(images.shape)
@@ -52,7 +53,7 @@ def test_both_sizes_of_a_batch_are_run_before_the_first_request(
 def test_a_copy_that_differs_by_more_than_rounding_is_not_used(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = served_models.predict_logits
+    usual = predict_logits
     for factor, is_used in ((1.0, True), (1.00005, True), (1.0002, False), (0.5, False)):
         answers = iter((1.0, factor))
 

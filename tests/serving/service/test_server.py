@@ -241,7 +241,7 @@ def test_a_port_in_use_is_an_error_and_leaves_no_socket(monkeypatch: pytest.Monk
         return made[-1]
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        monkeypatch.setattr(server.socket, "socket", note)
+        monkeypatch.setattr(socket, "socket", note)
         with pytest.raises(OSError, match="in use"):
             server.reserve("127.0.0.1", taken.getsockname()[1])
         monkeypatch.undo()
@@ -262,7 +262,8 @@ def test_a_service_that_is_told_nothing_has_the_usual_time_to_end(
 
     monkeypatch.setattr(server, "Server", Noted)
     monkeypatch.setattr(server, "dedicate_process", lambda: begun.append("dedicated"))
-    app, listener = object(), Any
+    app: Any = object()
+    listener: Any = object()
     for given, policy in ((None, ShutdownPolicy()), (ShutdownPolicy(1, 2), ShutdownPolicy(1, 2))):
         server.run(app, service, listener, given)
         assert begun == ["dedicated", (app, service, policy), [listener]]

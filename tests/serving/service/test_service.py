@@ -115,7 +115,7 @@ def test_what_is_loading_or_computed_is_gone_once_a_service_is_closed(service: S
 
 
 def test_a_query_that_is_kept_cannot_be_changed() -> None:
-    options = PredictOptions()
+    options: Any = PredictOptions()
     with pytest.raises(ValidationError, match="frozen"):
         options.top = 3
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from glasshouse.serving.service import worker_processes
 from glasshouse.serving.service.worker_processes import (
     _Crew,
     _until_ready,
@@ -96,9 +95,7 @@ def test_workers_are_waited_for_until_all_can_be_asked(
 
 def test_a_worker_ends_once_its_parent_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[tuple[int, int]] = []
-    monkeypatch.setattr(
-        worker_processes.os, "kill", lambda process, code: ended.append((process, code))
-    )
+    monkeypatch.setattr(os, "kill", lambda process, code: ended.append((process, code)))
     reading, writing = os.pipe()
     thread = threading.Thread(target=end_with_parent, args=(reading,))
     thread.start()

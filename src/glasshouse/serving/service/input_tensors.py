@@ -182,7 +182,7 @@ def _elements(tensor: InputTensor, binary: bytes, count: int) -> list[bytes]:
             raise invalid_input(f"the shape {tensor.shape} needs {count} values, got more")
         start = at + _LENGTH_BYTES
         at = start + int.from_bytes(binary[at:start], "little")
-        if at > len(binary) or start > len(binary):
+        if at > len(binary):
             raise invalid_input("the binary data ends within an element")
         found.append(binary[start:at])
     return found
