@@ -6,6 +6,7 @@ import logging
 from functools import partial
 
 from glasshouse.errors import GlasshouseError
+from glasshouse.memory import return_freed_memory
 from glasshouse.serving.service.problems import Problem, overloaded
 from glasshouse.serving.service.served_models import ModelSource, load_served
 from glasshouse.serving.service.service import Service
@@ -84,3 +85,4 @@ def _free_replaced() -> None:
     gc.collect()
     if is_frozen:
         gc.freeze()
+    return_freed_memory()
