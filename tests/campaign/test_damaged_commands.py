@@ -22,9 +22,14 @@ TRAIN = [
 PHOTO = "photos/north-west/000.png"
 COMMANDS: dict[str, list[str]] = {
     "predict": ["predict", "run", PHOTO],
+    "similar": ["predict", "run", PHOTO, "--similar"],
+    "unknown": ["predict", "run", PHOTO, "--unknown"],
     "explain": ["explain", "run", PHOTO, "--out", "why", "--method", "grad-cam"],
     "evaluate": ["evaluate", "run"],
     "compare": ["compare", "run", "sound"],
+    "groups": ["groups", "run"],
+    "map": ["map", "run"],
+    "shortcuts": ["shortcuts", "run", "--images", "20"],
     "summary": ["summary", "run"],
     "runs": ["runs", "."],
     "export": ["export", "run", "--out", "run.onnx"],

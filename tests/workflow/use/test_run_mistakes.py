@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glasshouse.errors import DataError, UsageError
+from glasshouse.errors import DataError, GlasshouseWarning, UsageError
 from glasshouse.models.outputs import Predictions, load_predictions, save_predictions
 from glasshouse.runs import folder as runs
 from glasshouse.serving.run_images import confusion_cell
 from glasshouse.serving.workbench import Workbench
 from glasshouse.workflow.compare.compare_runs import compare_runs, disagreement_images
 from glasshouse.workflow.compare.ladder import _measure
-from glasshouse.workflow.use.run_mistakes import explain_run_mistakes
+from glasshouse.workflow.use.predictions import load_run_classifier
+from glasshouse.workflow.use.run_mistakes import explain_run_mistakes, refresh_report
+from glasshouse.workflow.use.run_splits import splits_of_run
 from tests.serving.runs import trained_run
 
 Change = Callable[[Predictions], Predictions]
@@ -71,6 +73,21 @@ def test_out_of_fold_predictions_of_other_images_are_a_named_error(run: Path) ->
     change(run, first_renamed, runs.OUT_OF_FOLD_PREDICTIONS)
     with pytest.raises(DataError, match="images that the training and validation split have not"):
         explain_run_mistakes(run, offline=True)
+
+
+@pytest.mark.parametrize("name", [runs.METRICS, runs.PREDICTIONS])
+def test_a_damaged_file_that_only_the_report_needs_leaves_it_as_it_was(
+    run: Path, name: str
+) -> None:
+    before = (run / runs.REPORT).read_bytes()
+    (run / name).write_bytes(b"\xff")
+    splits, classifier = (
+        splits_of_run(runs.read_run(run), data_dir=None, offline=True),
+        load_run_classifier(run),
+    )
+    with pytest.warns(GlasshouseWarning, match=f"report.html stays as it was: .*{name}"):
+        refresh_report(run, splits, classifier)
+    assert (run / runs.REPORT).read_bytes() == before
 
 
 def test_a_comparison_says_which_images_are_gone(run: Path) -> None:

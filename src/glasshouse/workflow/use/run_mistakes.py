@@ -1,5 +1,6 @@
 """A run's mistakes, explained on a page of its report."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from glasshouse.data.images import ImageSet, Splits, take
-from glasshouse.errors import DataError, ModelError
+from glasshouse.errors import DataError, GlasshouseWarning, ModelError, StorageError
 from glasshouse.evaluation.evaluation import evaluate_any
 from glasshouse.explanation.explain import explain_page
 from glasshouse.explanation.label_mistakes import LabelMistakes, explain_label_mistakes
@@ -79,7 +80,20 @@ def explain_run_mistakes(
 
 
 def refresh_report(run: Path, splits: Splits, classifier: Classifier) -> None:
-    """Write the report of a run again, which links to the pages that lie next to it."""
+    """Write the report of a run again, which links to the pages that lie next to it.
+
+    What was found stands in those pages: a damaged file that only the report needs leaves it as it
+    was, with a GlasshouseWarning.
+    """
+    try:
+        _write_again(run, splits, classifier)
+    except (DataError, StorageError) as error:
+        warnings.warn(
+            f"{run / runs.REPORT} stays as it was: {error}", GlasshouseWarning, stacklevel=2
+        )
+
+
+def _write_again(run: Path, splits: Splits, classifier: Classifier) -> None:
     # Predictions are stored without the scores that prediction sets are measured by.
     test = replace(load_predictions(run / runs.PREDICTIONS), conformity=classifier.conformity)
     validation = predict(classifier, splits.validation)
