@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 from glasshouse.errors import ModelError
 from glasshouse.evaluation.data_map import load_map
 from glasshouse.models.classifier import load_classifier
+from glasshouse.workflow.use import run_map
 from glasshouse.workflow.use.map_groups import name_group, remove_group
 from glasshouse.workflow.use.run_map import make_run_map
 from tests.cli.test_groups import planted_photos
@@ -40,7 +42,9 @@ def run(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained / "run", tmp_path / "run"))
 
 
-def test_the_map_is_written_named_and_shown_in_the_report(run: Path, capsys: Capture) -> None:
+def test_the_map_is_written_named_and_shown_in_the_report(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     code, output, errors = glasshouse_here(["map", str(run)], capsys)
     assert code == 0, errors
     found = json.loads((run / "map.json").read_text(encoding="utf-8"))
@@ -55,6 +59,7 @@ def test_the_map_is_written_named_and_shown_in_the_report(run: Path, capsys: Cap
     report = (run / "report.html").read_text(encoding="utf-8")
     assert 'href="map.html"' in report and "The map with mistakes marked." in report
     name_group(run, "  by  the sea ", points.ids[:9].tolist())
+    monkeypatch.setattr(run_map, "refresh_report", Mock())  # once is enough
     code, document, _ = glasshouse_here(["map", str(run), "--json"], capsys)
     again = load_map(run / "map.safetensors")
     np.testing.assert_array_equal(again.tsne, points.tsne)

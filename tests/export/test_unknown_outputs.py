@@ -81,8 +81,14 @@ def measure_of(classifier: Classifier, score: UnusualScore) -> UnknownMeasure:
     return replace(empty, usual=np.sort(scores(classifier, empty, noise(99, 2))))
 
 
-@pytest.mark.parametrize("score", UNUSUAL_SCORES)
-@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize(
+    ("score", "several"),
+    [
+        *((score, False) for score in UNUSUAL_SCORES),
+        (UNUSUAL_SCORES[0], True),
+        *(pytest.param(score, True, marks=pytest.mark.slow) for score in UNUSUAL_SCORES[1:]),
+    ],
+)
 def test_the_file_has_the_scores_and_p_values_of_the_run(
     classifier: Classifier, tmp_path: Path, score: UnusualScore, several: bool
 ) -> None:

@@ -13,13 +13,34 @@ from glasshouse.workflow.compare.ladder import RUNGS
 from tests.journeys.command import own_environment
 from tests.run_files import environment
 
-CODE = """
-import sys
+# Each command is a fork of a process that has imported what all begin with: it takes half a second.
+PROGRAM = """
+import json, os, sys
+from pathlib import Path
 from glasshouse.cli.main import main
-try:
-    main()
-finally:
+
+def run(arguments, told):
+    for number in (1, 2):
+        os.dup2(os.open(told / str(number), os.O_WRONLY | os.O_CREAT), number)
+    sys.argv = ["glasshouse", *arguments]
+    code = 0
+    try:
+        main()
+    except SystemExit as stop:
+        code = stop.code
     print("torch imported:", "torch" in sys.modules)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+codes = []
+for number, arguments in enumerate(json.load(sys.stdin)):
+    told = Path(sys.argv[1]) / str(number)
+    told.mkdir()
+    if os.fork() == 0:
+        run(arguments, told)
+    codes.append(os.waitstatus_to_exitcode(os.wait()[1]))
+print(json.dumps(codes))
 """
 
 
@@ -112,17 +133,31 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "message"), CASES)
-def test_a_wrong_argument_is_refused_before_torch_is_imported(
-    folder: Path, arguments: list[str], code: int, message: str
-) -> None:
+@pytest.fixture(scope="module")
+def outcomes(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str, str]]:
+    """Of each case: exit code, output and errors."""
+    told = tmp_path_factory.mktemp("told")
     done = subprocess.run(
-        [sys.executable, "-c", CODE, *arguments],
-        cwd=folder, env=own_environment(folder), capture_output=True, text=True, check=False,
+        [sys.executable, "-c", PROGRAM, str(told)], cwd=folder, env=own_environment(folder),
+        input=json.dumps([arguments for arguments, _, _ in CASES]), capture_output=True, text=True,
+        check=False,
     )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    assert message in done.stderr
-    assert done.stdout == "torch imported: False\n"
+    assert done.returncode == 0, done.stderr
+    return [
+        (code, *((told / str(number) / each).read_text(encoding="utf-8") for each in "12"))
+        for number, code in enumerate(json.loads(done.stdout))
+    ]
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[" ".join(c[0]) for c in CASES])
+def test_a_wrong_argument_is_refused_before_torch_is_imported(
+    outcomes: list[tuple[int, str, str]], number: int
+) -> None:
+    _, code, message = CASES[number]
+    found, output, errors = outcomes[number]
+    assert found == code, errors
+    assert message in errors
+    assert output == "torch imported: False\n"
 
 
 def test_the_ladder_checks_overrides_against_its_first_step() -> None:

@@ -86,7 +86,6 @@ def drawn(folder: Path) -> Path:
     return folder / "drawn"
 
 
-# By default, the two nodes below are tried.
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_every_number_of_processes_gives_the_same_bytes(
@@ -131,6 +130,8 @@ def test_a_transfer_run_unfreezes_alike_in_several_processes(folder: Path) -> No
     assert found[0] == found[1]
 
 
+# Half a minute of processor time; CI runs it nevertheless.
+@pytest.mark.slow
 def test_two_nodes_of_torchrun_give_the_same_bytes(folder: Path, alone: Path) -> None:
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",

@@ -164,8 +164,14 @@ def test_only_networks_that_need_it_are_built_for_a_size() -> None:
     assert sized_arguments("torchvision/maxvit_t", {}, 96) == {}
 
 
-@pytest.mark.parametrize("channels", [1, 4])
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_0", "vit_b_32"])
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [
+        ("resnet18", 1), ("resnet18", 4), ("squeezenet1_0", 1), ("squeezenet1_0", 4),
+        # 350 MB of weights each time.
+        ("vit_b_32", 1), pytest.param("vit_b_32", 4, marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_torchvisions_networks_take_other_channels_by_the_weights_of_three(
     name: str, channels: int, tmp_path: Path
 ) -> None:
