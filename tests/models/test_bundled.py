@@ -13,10 +13,11 @@ from glasshouse.settings import DataSettings
 
 
 def test_every_bundled_model_has_a_card_and_is_small() -> None:
-    assert "cifar10-small" in bundled_names()
+    assert list(bundled_names()) == ["cifar10-small", "cifar10-tiny"]
     for name in bundled_names():
         assert (ASSETS / name / "card.md").read_text(encoding="utf-8").startswith(f"# {name}\n")
-        assert sum(path.stat().st_size for path in (ASSETS / name).iterdir()) < 8_000_000
+        size = sum(path.stat().st_size for path in (ASSETS / name).iterdir())
+        assert size < (500_000 if name == "cifar10-tiny" else 8_000_000)
 
 
 def test_the_bundled_model_gives_ten_logits_from_both_views() -> None:
@@ -29,10 +30,14 @@ def test_the_bundled_model_gives_ten_logits_from_both_views() -> None:
     assert classifier.class_names[:3] == ("airplane", "automobile", "bird")
 
 
+# Of all test images: 94.34 and 91.86 %; the intervals of 2,000 reach to 93.2 and 90.6.
 @pytest.mark.realdata
-def test_the_bundled_model_is_as_good_as_its_card_says(real_data: Path) -> None:
+@pytest.mark.parametrize(("name", "least"), [("cifar10-small", 0.93), ("cifar10-tiny", 0.905)])
+def test_a_bundled_model_is_as_good_as_its_card_says(
+    real_data: Path, name: str, least: float
+) -> None:
     splits = load_splits("cifar10", DataSettings(), data_dir=real_data)
     few = take(splits.test, np.arange(0, 10_000, 5))
-    found = evaluate(predict(load_bundled("cifar10-small"), few))
-    assert found.accuracy.value > 0.925  # 93.84 % of all; the interval of 2,000 reaches to 92.7
+    found = evaluate(predict(load_bundled(name), few))
+    assert found.accuracy.value > least
     assert found.after.ece < 0.03

@@ -4,6 +4,7 @@ import torch
 from glasshouse.errors import RecipeError
 from glasshouse.models.layers import build
 from glasshouse.models.presets import preset_description, preset_layers, preset_names
+from glasshouse.models.summary import summarize
 from glasshouse.settings import Conv, ModelSettings
 
 
@@ -15,8 +16,10 @@ def test_the_presets_are_those_that_are_documented() -> None:
     assert preset_names() == [
         "fast",
         "fast-narrow",
+        "fine",
         "small-cnn",
         "small-residual",
+        "tiny",
         "tutorial-basic",
         "tutorial-wide",
         "tutorial-wide-bn",
@@ -42,6 +45,13 @@ def test_the_narrow_net_has_half_the_filters_and_every_other_layer_of_the_fast_o
         for name in ("fast", "fast-narrow")
     )
     assert wide == narrow
+
+
+@pytest.mark.parametrize("name", ["fine", "tiny"])
+def test_the_nets_of_the_bundled_models_have_maps_of_seven_cells(name: str) -> None:
+    net = build(ModelSettings(preset=name), 10, (3, 32, 32), seed=0)
+    shapes = [row.output_shape for row in summarize(net, (3, 32, 32)).rows if row.kind == "ReLU"]
+    assert shapes[-1] is not None and shapes[-1][1:] == (7, 7)
 
 
 @pytest.mark.parametrize(
