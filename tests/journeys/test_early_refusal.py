@@ -59,6 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 BOTH = ["--backbones", "resnet18,resnet34"]
+LOST = "model.pretrained.name=resnet81"
 CASES = [
     (["predict", "run", "nowhere.png"], 3, "nowhere.png: the file does not exist"),
     (["predict", "unfinished", "photo.png"], 2, "unfinished has not finished training (0 of"),
@@ -89,6 +90,20 @@ CASES = [
     (["explain", "run", "photo.png", "--out", "notes.txt"], 2, "notes.txt is a file"),
     (["explain", "nowhere", "--errors"], 2, "nowhere is not a run folder"),
     (["export", "run", "--out", "."], 2, "expected a file name such as model.onnx"),
+    *[
+        ([*words, *given], 2, "has a network 'resnet81'. Did you mean 'resnet18'?")
+        for words, given in (
+            (["train", "digits", "--minutes", "1"], ["--backbone", "resnet81"]),
+            (["folds", "digits"], ["--backbone", "resnet81"]),
+            (["label-errors", "digits"], ["--set", LOST]),
+            (["lr-find", "digits"], ["--set", LOST]),
+            (["ladder", "digits"], ["--set", LOST]),
+            (["summary", "small-cnn"], ["--set", LOST]),
+            (["compare-backbones", "digits"], ["--backbones", "resnet18,resnet81"]),
+            (["tune", "digits"], ["--search", "model.pretrained.name=resnet18,resnet81"]),
+        )
+    ],
+    (["train", "digits", "--set", "model.preset=small-cn"], 2, "Did you mean 'small-cnn'?"),
     (["compare-backbones", "digits", *BOTH, "--on", "host"], 2, "--on host: expected ray"),
     (["folds", "digits", "--on", "host"], 2, "--on host: expected ray"),
     (["label-errors", "digits", "--on", "host"], 2, "--on host: expected ray"),

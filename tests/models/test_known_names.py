@@ -1,8 +1,8 @@
 import pytest
 
-from glasshouse.errors import UsageError
+from glasshouse.errors import ModelError, UsageError
 from glasshouse.models import known_names
-from glasshouse.models.known_names import require_known
+from glasshouse.models.known_names import require_backbone, require_known
 from glasshouse.models.pretrained import list_models
 
 
@@ -23,3 +23,10 @@ def test_the_name_of_a_network_passes_with_its_library_tag_or_arguments(name: st
 def test_another_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="is not a run folder, a bundled model or a network"):
         require_known(name)
+
+
+def test_a_network_to_start_from_is_of_a_library_or_bundled() -> None:
+    for name in ("resnet18", "timm/resnet18", "cifar10-small"):
+        require_backbone(name)
+    with pytest.raises(ModelError, match=r"has a network 'cifar10-smal'\. Did you mean 'cifar10-"):
+        require_backbone("cifar10-smal")

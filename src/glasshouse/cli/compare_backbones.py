@@ -130,7 +130,7 @@ def _recipes(
     if is_alone and len(found) < 2:
         raise UsageError("compare-backbones needs two networks or more, or one and --run RUN")
     for each in found.values():
-        early_checks.require_weights(each)
+        early_checks.require_network(each)
     return found
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from glasshouse.data.sources import has_own_size, read_again, require_source as require_source
 from glasshouse.errors import BadImage, GlasshouseError, ModelError, UsageError
-from glasshouse.models.known_names import require_known
-from glasshouse.models.presets import preset_names
+from glasshouse.models.known_names import require_backbone, require_known
+from glasshouse.models.presets import preset_layers, preset_names
 from glasshouse.models.weights_folders import folder_as_model, why_no_weights
 from glasshouse.recipe import load_recipe, recipe_names
 from glasshouse.runs import folder as runs
@@ -46,7 +46,7 @@ def require_net(model: str, overrides: Sequence[str]) -> None:
     model: a preset or a recipe as well. Raises UsageError for overrides of anything but a recipe.
     """
     if model in recipe_names() or model.endswith(".toml"):
-        load_recipe(model, overrides)
+        require_network(load_recipe(model, overrides))
         return
     if overrides:
         raise UsageError(f"--set overrides the keys of a recipe, but {model} is not a recipe")
@@ -56,11 +56,19 @@ def require_net(model: str, overrides: Sequence[str]) -> None:
         require_known(model, (*preset_names(), *recipe_names()))
 
 
-def require_weights(recipe: Recipe) -> None:
-    """Raise ModelError when the weights that a recipe starts from are a file that is missing."""
+def require_network(recipe: Recipe) -> None:
+    """Raise what is wrong with the network of a recipe, as far as that is seen without torch.
+
+    Raises RecipeError for a preset and ModelError for a network that nobody knows, and ModelError
+    for weights to start from whose file is missing.
+    """
+    if recipe.model.preset is not None:
+        preset_layers(recipe.model.preset)
     pretrained = recipe.model.pretrained
-    if pretrained is not None and pretrained.weights not in ("usual", "none"):
-        require_weights_file(Path(pretrained.weights))
+    if pretrained is not None:
+        require_backbone(pretrained.name)
+        if pretrained.weights not in ("usual", "none"):
+            require_weights_file(Path(pretrained.weights))
 
 
 def require_weights_file(weights: Path | None) -> None:

@@ -201,7 +201,7 @@ def _request(
             f"are fitted to; use --recipe {BACKBONE_RECIPE} or name a network with --backbone"
         )
     early_checks.require_source(source, offline=offline)
-    early_checks.require_weights(settings)
+    early_checks.require_network(settings)
     from glasshouse.workflow.train.experiment import TrainRequest
 
     return TrainRequest(source, settings, Path(), data_dir=data_dir, offline=offline)

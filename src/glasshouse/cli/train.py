@@ -306,7 +306,7 @@ def _require_places(
     from glasshouse.runs.holding import require_not_held
 
     early_checks.require_folder_free_of_files(out)
-    early_checks.require_weights(recipe)
+    early_checks.require_network(recipe)
     if out is not None:
         require_not_held(out)
     # Seeds that have finished need their source no more, so a resumed run looks for it later.

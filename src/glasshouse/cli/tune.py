@@ -88,7 +88,7 @@ def tune(
     from glasshouse.data.sources import source_name
     from glasshouse.runs.folder import BEST
     from glasshouse.runs.holding import require_not_held
-    from glasshouse.workflow.tune.space import parse_search, require_space
+    from glasshouse.workflow.tune.space import parse_search, recipes_at_ends, require_space
 
     require_address(on)
     usual = f"{source_name(source)}-{Path(recipe).stem}-tune"
@@ -98,6 +98,8 @@ def tune(
         set_, epochs=epochs, batch_size=batch_size, lr=lr, image_size=image_size
     )
     require_space(recipe, overrides, space)
+    for each in recipes_at_ends(recipe, overrides, space):
+        early_checks.require_network(each)
     early_checks.require_folder_free_of_files(folder)
     early_checks.require_outside(out, source)
     require_not_held(folder)

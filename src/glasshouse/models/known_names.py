@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from glasshouse.errors import UsageError, did_you_mean
+from glasshouse.errors import ModelError, UsageError, did_you_mean
 
 ASSETS = Path(str(resources.files("glasshouse"))) / "assets"
 # A cat, 451 x 300, in the public domain: something to try a classifier on without a download.
@@ -31,14 +31,27 @@ def require_known(name: str, others: tuple[str, ...] = ()) -> None:
     allowed as well. Passes where the libraries' own lists cannot be found.
     """
     bare = name.partition(":")[0]
+    if bare not in others and not _may_be_known(bare):
+        raise unknown_name(bare, tuple(_library_names()), others)
+
+
+def require_backbone(name: str) -> None:
+    """Raise ModelError, with the nearest name, for a model.pretrained.name that nothing has.
+
+    Passes where the libraries' own lists cannot be found.
+    """
+    bare = name.partition(":")[0]
+    if not _may_be_known(bare):
+        raise unknown_network(bare, tuple(_library_names()))
+
+
+def _may_be_known(bare: str) -> bool:
+    """Whether a name is that of a bundled model or a network, as far as is known without torch."""
     names = _library_names()
     prefix, _, network = bare.rpartition("/")
     # Timm's names may end with the tag of their weights, as in resnet50.a1_in1k.
-    is_network = network.partition(".")[0] in names
-    if not names or bare in (*bundled_names(), *others):
-        return
-    if not is_network or prefix not in ("", *_LIBRARIES):
-        raise unknown_name(bare, tuple(sorted(names)), others)
+    is_network = network.partition(".")[0] in names and prefix in ("", *_LIBRARIES)
+    return not names or is_network or bare in bundled_names()
 
 
 def require_own_weights(
@@ -55,15 +68,27 @@ def require_own_weights(
 
 def unknown_name(name: str, networks: tuple[str, ...], others: tuple[str, ...] = ()) -> UsageError:
     """The error for a name that is neither bundled nor one of the networks or the others."""
-    hint = did_you_mean(name, (*bundled_names(), *others))
-    if not hint.startswith("Did"):
-        hint = did_you_mean(name, networks)
-    if not hint.startswith("Did"):
-        hint = "`glasshouse models` lists all names."
     return UsageError(
         f"'{name}' is not a run folder, a bundled model"
-        f"{', a preset, a recipe' if others else ''} or a network of torchvision or timm. {hint}"
+        f"{', a preset, a recipe' if others else ''} or a network of torchvision or timm. "
+        f"{_hint(name, networks, others)}"
     )
+
+
+def unknown_network(name: str, networks: tuple[str, ...]) -> ModelError:
+    """The error for a network to start from that neither library has, and that is not bundled."""
+    return ModelError(
+        f"neither torchvision nor timm has a network '{name}'. {_hint(name, networks)}"
+    )
+
+
+def _hint(name: str, networks: tuple[str, ...], others: tuple[str, ...] = ()) -> str:
+    """The nearest name: of the few first, among which a near one is rarely meant by chance."""
+    for names in ((*bundled_names(), *others), networks):
+        hint = did_you_mean(name, names)
+        if hint.startswith("Did"):
+            return hint
+    return "`glasshouse models` lists all names."
 
 
 @cache

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from glasshouse.errors import ModelError, did_you_mean
+from glasshouse.errors import ModelError
+from glasshouse.models.known_names import unknown_network
 from glasshouse.models.libraries import timm_library, torchvision_library
 from glasshouse.models.logit_net import require_channels, taking_rgb
 from glasshouse.models.net_arguments import require_shaping
@@ -76,9 +77,7 @@ def library_of(name: str) -> tuple[Source, str]:
         return "torchvision", bare
     if (not slash or prefix == "timm") and bare.partition(".")[0] in _timm_names():
         return "timm", bare
-    hint = did_you_mean(name, _names())
-    hint = hint if hint.startswith("Did") else "`glasshouse models` lists all names."
-    raise ModelError(f"neither torchvision nor timm has a network '{name}'. {hint}")
+    raise unknown_network(name, tuple(_names()))
 
 
 def find_model(name: str) -> ModelCard:

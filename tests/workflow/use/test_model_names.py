@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from glasshouse.errors import GlasshouseWarning, ModelError, UsageError
 from glasshouse.models import known_names
@@ -150,3 +151,12 @@ def test_a_wrong_value_after_the_colon_is_named(keys: str, words: str, tmp_path:
     if not keys.startswith(("stem", "mean")):
         with pytest.raises(UsageError, match=words):
             net_by_name(f"test_resnet:{keys}", (), size=9, class_count=9)
+
+
+def test_the_network_of_a_recipe_has_the_head_that_training_gives_it(tmp_path: Path) -> None:
+    recipe = tmp_path / "own.toml"
+    recipe.write_text('[model.pretrained]\nname = "test_resnet"\nhidden = 6\ninput_size = 32\n')
+    net, shape = net_by_name(str(recipe), (), size=32, class_count=4)
+    assert shape == (3, 32, 32)
+    dense = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
+    assert [layer.out_features for layer in dense] == [6, 4]

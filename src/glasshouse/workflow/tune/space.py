@@ -104,9 +104,18 @@ def require_space(name: str, overrides: Sequence[str], space: Sequence[Dimension
         raise RecipeError(f"--search names {', '.join(twice)} more than once")
     if {WIDTH, FILTERS} <= set(keys):
         raise RecipeError(f"--search: {WIDTH} and {FILTERS} both set the width; use one of them")
-    for dimension in space:
-        for value in _ends(dimension):
-            recipe_of(name, overrides, {dimension.key: value})
+    recipes_at_ends(name, overrides, space)
+
+
+def recipes_at_ends(
+    name: str, overrides: Sequence[str], space: Sequence[Dimension]
+) -> list[Recipe]:
+    """The recipe with each value of a list, and with both ends of a range, one key at a time."""
+    return [
+        recipe_of(name, overrides, {dimension.key: value})
+        for dimension in space
+        for value in _ends(dimension)
+    ]
 
 
 def describe_space(space: Sequence[Dimension]) -> list[str]:

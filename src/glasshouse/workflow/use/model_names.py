@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
+from glasshouse.data.images import ImageSet
 from glasshouse.errors import GlasshouseWarning, ModelError, UsageError
 from glasshouse.models import pretrained
 from glasshouse.models.bundled import load_bundled
@@ -31,6 +33,7 @@ from glasshouse.recipe import load_recipe, recipe_names
 from glasshouse.runs import folder as runs
 from glasshouse.settings import ModelSettings, PretrainedSettings, Recipe
 from glasshouse.storage import as_path
+from glasshouse.training.adapting import adapt
 from glasshouse.workflow.use.own_code import own_net, own_net_of, parse_own_code
 
 
@@ -126,7 +129,7 @@ def net_by_name(
     """The network of a name, with its input shape ``(3, h, w)``.
 
     name: as for `classifier_by_name`, or a preset or recipe. A library's network comes without its
-    weights, which a summary does not need.
+    weights, which a summary does not need; that of a recipe has the head that training gives it.
     """
     if name in recipe_names() or name.endswith(".toml"):
         return _built(load_recipe(name, overrides).model, size, class_count)
@@ -178,7 +181,22 @@ def _built(
     settings: ModelSettings, size: int, class_count: int
 ) -> tuple[nn.Module, tuple[int, int, int]]:
     shape = (3, size, size)
+    if settings.pretrained is not None:
+        return _adapted(settings.pretrained, size, class_count), shape
     return build(settings, class_count, shape, seed=0), shape
+
+
+def _adapted(settings: PretrainedSettings, size: int, class_count: int) -> nn.Module:
+    """The network as training starts with it, of a library without its weights."""
+    blank = ImageSet(
+        np.zeros((1, 3, size, size), np.uint8),
+        np.zeros(1, np.int64),
+        np.array(["blank"]),
+        tuple(f"class {number}" for number in range(class_count)),
+    )
+    if settings.name not in bundled_names():
+        settings = settings.model_copy(update={"weights": "none"})
+    return adapt(settings, blank).classifier.net
 
 
 def _require_known(name: str, others: Sequence[str] = ()) -> None:
