@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glasshouse.explanation.methods import ALL_METHODS
-from glasshouse.explanation.nouns import Explanation
+from glasshouse.explanation.nouns import Activations, Explanation
 
 ROLLOUTS = ("attention-rollout", "gradient-rollout")
 
@@ -25,3 +25,8 @@ def test_maps_belong_to_regions_where_they_are_coarse_or_hidden_by_squares(metho
     # Of a layer, but at the size of the image, as guided Grad-CAM is.
     fine = Explanation(**{**vars(of_layer), "channels": np.zeros((2, 3, 4, 6))})
     assert not fine.is_cam and fine.is_region is (method == "occlusion")
+
+
+def test_activations_say_their_layer_and_shape_and_not_their_values() -> None:
+    found = Activations("relu", np.zeros((1, 64, 112, 112), np.float32))
+    assert repr(found) == "Activations(layer relu, 64x112x112 values of 1 image)"

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from glasshouse.errors import RecipeError
+from glasshouse.errors import ModelError, RecipeError
 from glasshouse.models.layers import build
 from glasshouse.models.presets import preset_description, preset_layers, preset_names
 from glasshouse.models.summary import summarize
-from glasshouse.settings import Conv, ModelSettings
+from glasshouse.settings import Conv, ModelSettings, PretrainedSettings
 
 
 def _filters(name: str) -> list[int]:
@@ -72,3 +72,9 @@ def test_the_residual_net_takes_images_of_any_size(size: int) -> None:
 def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
     with pytest.raises(RecipeError, match="Did you mean 'tutorial-basic'"):
         preset_layers("tutorial-basik")
+
+
+def test_a_pretrained_network_has_no_list_of_layers() -> None:
+    settings = ModelSettings(pretrained=PretrainedSettings(name="resnet18"))
+    with pytest.raises(ModelError, match=r"pretrained resnet18, .*glasshouse\.adapt builds it"):
+        build(settings, 10, (3, 32, 32), seed=0)

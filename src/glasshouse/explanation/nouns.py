@@ -143,6 +143,12 @@ class Activations(Drawable):
     layer: str
     values: Floats
 
+    # The generated text shows arrays, in dozens of lines.
+    def __repr__(self) -> str:
+        images, *sizes = self.values.shape
+        shape = "x".join(map(str, sizes))
+        return f"Activations(layer {self.layer}, {shape} values of {pluralize(images, 'image')})"
+
 
 @dataclass(frozen=True)
 class ExplanationPage(Drawable):

@@ -136,11 +136,6 @@ class _Plan:
 def layers_of(settings: ModelSettings) -> tuple[Layer, ...]:
     """The layers of a network, those of its preset, without a final softmax."""
     layers = listed_layers(settings)
-    if settings.pretrained is not None:
-        raise ModelError(
-            f"the network is the pretrained {settings.pretrained.name}, which has no list of "
-            "layers: glasshouse.adapt builds it from model.pretrained"
-        )
     if not layers:
         raise ModelError("model.layers is empty: expected at least one layer")
     return logit_layers(layers)

@@ -40,10 +40,15 @@ def _presets() -> dict[str, dict[str, Any]]:
 
 
 def listed_layers(settings: ModelSettings) -> tuple[Layer, ...] | None:
-    """The layers of settings or of their preset; raises ModelError for a user's own code."""
+    """The layers of settings or of their preset; raises ModelError for networks without a list."""
     if settings.code is not None:
         raise ModelError(
             f"the network is code of a user's own ({settings.code}), which runs only where the "
             "command names it: glasshouse train SOURCE --net CODE"
+        )
+    if settings.pretrained is not None:
+        raise ModelError(
+            f"the network is the pretrained {settings.pretrained.name}, which has no list of "
+            "layers: glasshouse.adapt builds it from model.pretrained"
         )
     return preset_layers(settings.preset) if settings.preset is not None else settings.layers
