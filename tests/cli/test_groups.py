@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glasshouse.data.image_traits import TraitDifference
+from glasshouse.data.image_traits import TraitDifference, image_traits
 from glasshouse.data.images import ImageSet
 from glasshouse.evaluation.failing_groups import FailingGroup
 from glasshouse.evaluation.intervals import wilson
@@ -69,7 +69,7 @@ def test_the_words_of_several_groups_name_the_first() -> None:
         label=0, rows=np.arange(0, 10, 2), accuracy=wilson(1, 5), rest=0.8, p_value=0.005,
         stability=0.9, predicted=1, predicted_count=3, nearest=0,
     )  # fmt: skip
-    (shown,) = described_groups([group], images)
+    (shown,) = described_groups([group], images, image_traits(images))
     assert shown.ids == ("0", "2", "4", "6", "8") and shown.differences == ()
     assert shown.words == (
         "5 images of cat: 20 % of them are right, and 80 % of the rest of cat. 3 of 4 mistakes are "

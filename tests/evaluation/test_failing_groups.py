@@ -5,9 +5,12 @@ from scipy.stats import binom
 from glasshouse.evaluation.failing_groups import (
     PERMUTATIONS,
     FailingGroup,
+    _excess,
+    _least_shares,
     _ratio,
     find_failing_groups,
 )
+from glasshouse.evaluation.intervals import wilson
 from glasshouse.models.neighbours import unit_rows
 
 
@@ -59,7 +62,6 @@ def test_groups_share_no_image_and_the_same_seed_finds_the_same() -> None:
     assert len(rows) == len(np.unique(rows))
     again = find_failing_groups(features, labels, predicted)
     assert [group.rows.tolist() for group in again] == [group.rows.tolist() for group in groups]
-    assert len(find_failing_groups(features, labels, predicted, most=1)) == 1
 
 
 def test_mistakes_that_fall_anywhere_make_a_group_in_few_of_many_trials() -> None:
@@ -107,3 +109,44 @@ def test_p_values_count_the_sets_of_chance_that_are_as_strong_and_themselves() -
     counts = np.array(p_values) * (1 + PERMUTATIONS)
     np.testing.assert_allclose(counts, np.rint(counts), atol=1e-9)
     assert counts.max() <= 1 + PERMUTATIONS
+
+
+def test_a_blurred_end_of_a_class_that_its_features_hide_is_found_by_the_trait() -> None:
+    random = np.random.default_rng(3)
+    features, labels, predicted = planted(3, group_error=0.1, count=120)
+    blurred = np.arange(180, 200)
+    predicted[blurred] = 0
+    traits = {"brightness": random.normal(size=360), "sharpness": random.normal(size=360)}
+    traits["sharpness"][blurred] -= 6
+    first = find_failing_groups(features, labels, predicted, traits=traits)[0]
+    assert (first.label, first.trait) == (1, "sharpness")
+    assert share_of(first, range(180, 200)) > 0.8 and first.p_value <= 0.05
+    # Those at the very end come first.
+    assert first.rows[0] == traits["sharpness"].argmin()
+
+
+def test_of_two_failing_groups_the_one_whose_mistakes_are_not_announced_comes_first() -> None:
+    features, labels, predicted = planted(0, size=15, count=120)
+    announced = np.arange(280, 320)
+    moved = features[announced] + 2 * np.random.default_rng(9).normal(size=12)
+    features[announced] = unit_rows(moved - moved.mean(axis=0) + 4 * features[280])
+    predicted[announced] = 0
+    confidence = np.full(360, 0.9)
+    confidence[announced] = 0.4
+    probabilities = np.full((360, 3), (1 - confidence[:, None]) / 2)
+    probabilities[np.arange(360), predicted] = confidence
+    unordered = find_failing_groups(features, labels, predicted)
+    ordered = find_failing_groups(features, labels, probabilities)
+    assert [group.label for group in unordered[:2]] == [2, 1]
+    assert [group.label for group in ordered[:2]] == [1, 2]
+
+
+def test_counts_that_were_expected_have_no_excess() -> None:
+    found = _excess(np.array([8.0, 2.0]), np.array([2.0, 2.0]), 20.0)
+    wanted = 8 * np.log(8 / 2) + 12 * np.log(12 / 18)
+    np.testing.assert_allclose(found, [wanted, 0])
+
+
+def test_the_least_share_of_mistakes_is_the_lower_end_of_wilsons_interval() -> None:
+    found = _least_shares(np.array([7.0]), np.array([20.0]))
+    assert found[0] == pytest.approx(wilson(7, 20).low, abs=1e-4)

@@ -1,12 +1,15 @@
 """Groups of similar images that are answered worse than the rest of their class.
 
-A scan statistic (Kulldorff 1997) over balls in feature space: each image with its nearest
-neighbours of the same class. Permutations of the mistakes within each class say how large the
-largest statistic is by chance, which corrects for all balls that are looked at.
+A scan statistic (Kulldorff 1997) over balls in feature space, each image with its nearest
+neighbours of the same class, and over the ends of each trait, such as the most blurred.
+Permutations of the mistakes within each class say how large the largest statistic is by chance,
+which corrects for all that is looked at. Among the balls that pass, those come first that have more
+mistakes than the probabilities admit: near another class, many mistakes are what they announce.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -18,22 +21,29 @@ from glasshouse.models.neighbours import nearest_rows
 from glasshouse.rng import derive
 
 PERMUTATIONS, _SAMPLES = 199, 50
+# Of each kind.
+_MOST = 10
 # Smaller groups are single mistakes; larger ones, or those of half a class, are the class itself.
 _SMALLEST, _LARGEST, _STEP = 5, 320, 1.3
 # Of two groups: images in common, of all that are in either.
 _SAME = 0.5
+# The least share of mistakes that is expected, however certain the answers are.
+_LEAST = 0.01
+# Orders groups of which the probabilities expect as many mistakes as they have.
+_TIE = 1e-6
 
 Counts = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class FailingGroup:
-    """Images of one class that are near each other and answered worse than the rest of it.
+    """Images of one class that are alike and answered worse than the rest of it.
 
-    label: the class. rows: positions of its images, those in the middle first. accuracy: with its
-    Wilson interval, which leaves out that the group was chosen for its mistakes. rest: the accuracy
-    of the other images of the class. p_value: corrected for all groups that were looked at.
-    stability: the share of bootstrap samples in which the group is found again. predicted: the
+    label: the class. trait: that at whose end they are; empty where their features are near each
+    other. rows: positions of its images, those in the middle or at the end first. accuracy: with
+    its Wilson interval, which leaves out that the group was chosen for its mistakes. rest: the
+    accuracy of the other images of the class. p_value: corrected for all groups that were looked
+    at. stability: the share of bootstrap samples in which the group is found again. predicted: the
     most frequent wrong class, and predicted_count its images. nearest: the class whose mean
     features are nearest to those of the group.
     """
@@ -47,102 +57,202 @@ class FailingGroup:
     predicted: int
     predicted_count: int
     nearest: int
+    trait: str = ""
 
 
 def find_failing_groups(
     features: NDArray[np.floating[Any]],
     labels: NDArray[np.int64],
-    predicted: NDArray[np.int64],
+    answers: NDArray[np.int64] | NDArray[np.floating[Any]],
     *,
+    traits: Mapping[str, NDArray[np.float64]] | None = None,
     level: float = 0.05,
-    most: int = 10,
     seed: int = 0,
 ) -> tuple[FailingGroup, ...]:
-    """The groups with the strongest evidence, which share no image; strongest first.
+    """The groups with the strongest evidence: by features and by traits in turn.
 
-    features ``(n, d)``, labels and predicted ``(n,)`` of images that were not trained on. level:
+    features ``(n, d)`` and labels ``(n,)`` of images that were not trained on. answers: their
+    predicted labels ``(n,)`` or, better, the probabilities ``(n, k)``, with which groups that fail
+    more often than these say come first. traits: more of what an image is, ``(n,)`` each. level:
     largest corrected p-value. Groups that fewer than half of the bootstrap samples find again are
-    left out.
+    left out. Those by features share no image, nor do those by traits.
     """
-    wrong = (labels != predicted).astype(np.float64)
-    scans = [
-        _Scan.of(features, rows, wrong[rows])
-        for rows in (np.flatnonzero(labels == label) for label in np.unique(labels))
-        if len(rows) >= 2 * _SMALLEST and 0 < wrong[rows].sum() < len(rows)
-    ]
-    if not scans:
-        return ()
+    predicted = np.asarray(answers if answers.ndim == 1 else answers.argmax(axis=1), np.int64)
+    seen = _Seen.of(labels, predicted, None if answers.ndim == 1 else answers.max(axis=1))
+    kinds = [[_ball_scan(features, rows, seen) for rows in seen.classes]]
+    if traits:
+        kinds.append([_end_scan(traits, rows, seen) for rows in seen.classes])
     random = np.random.default_rng(derive(seed, "failing groups"))
-    by_chance = np.array(
-        [max(scan.permuted(random).max() for scan in scans) for _ in range(PERMUTATIONS)]
-    )
-    critical = float(np.quantile(by_chance, 1 - level))
-    found = []
-    for strength, scan, members in _best_balls(scans, most):
-        p_value = (1 + int((by_chance >= strength).sum())) / (1 + PERMUTATIONS)
-        if p_value > level:
-            break
-        stability = scan.stability(members, critical, random)
-        if stability >= _SAME:
-            found.append((scan.rows[members], p_value, stability))
-    return tuple(_described(features, labels, predicted, *each) for each in found)
+    found = [_found(scans, level / len(kinds), random) for scans in kinds if scans]
+    groups: list[_Found] = []
+    for each in chain.from_iterable(zip_longest(*found)):
+        if each and not any(_are_same(each.rows, other.rows) for other in groups):
+            groups.append(each)
+    corrected = [(each, min(1.0, each.p_value * len(kinds))) for each in groups]
+    return tuple(_described(features, labels, predicted, *each) for each in corrected)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Of n images: wrong, 1 for a mistake; expected, what share of one, if that is known.
+
+    classes: the rows of each class in which a group may be found.
+    """
+
+    wrong: Counts
+    expected: Counts | None
+    classes: Sequence[NDArray[np.int64]]
+
+    @classmethod
+    def of(
+        cls,
+        labels: NDArray[np.int64],
+        predicted: NDArray[np.int64],
+        confidence: NDArray[np.floating[Any]] | None,
+    ) -> "_Seen":
+        wrong = (labels != predicted).astype(np.float64)
+        expected = None if confidence is None else np.maximum(1.0 - confidence, _LEAST)
+        rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        classes = [
+            own for own in rows if len(own) >= 2 * _SMALLEST and 0 < wrong[own].sum() < len(own)
+        ]
+        return cls(wrong, expected, classes)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A group before it is described."""
+
+    rows: NDArray[np.int64]
+    trait: str
+    p_value: float
+    stability: float
 
 
 @dataclass(frozen=True)
 class _Scan:
-    """The balls of one class: around each of its n images, of each of s sizes.
+    """What is looked at in one class of n images: around each of c centres, of each of s sizes.
 
-    rows ``(n,)``: positions of the images. near ``(n, m)``: for each its nearest in the class, by
-    their places in rows, itself among them. sizes ``(s,)``. wrong ``(n,)``: 1 for a mistake.
+    rows ``(n,)``: positions of the images. near ``(c, m)``: for each centre the images nearest to
+    it, by their places in rows. sizes ``(s,)``. wrong ``(n,)``: 1 for a mistake. expected ``(n,)``:
+    mistakes by the probabilities. traits: that of each centre; none where the centres are the
+    images.
     """
 
     rows: NDArray[np.int64]
     near: NDArray[np.int64]
     sizes: NDArray[np.int64]
     wrong: Counts
+    expected: Counts | None
+    traits: Sequence[str] = ()
 
-    @classmethod
-    def of(
-        cls, features: NDArray[np.floating[Any]], rows: NDArray[np.int64], wrong: Counts
-    ) -> "_Scan":
-        own = features[rows]
-        largest = min(_LARGEST, len(rows) // 2)
-        near = nearest_rows(own, own, largest).rows
-        steps = np.geomspace(
-            _SMALLEST, largest, 1 + int(np.log(largest / _SMALLEST) / np.log(_STEP))
-        )
-        return cls(rows, near, np.unique(np.rint(steps).astype(np.int64)), wrong)
-
-    def strengths(self, wrong: Counts, weights: Counts | None = None) -> Counts:
-        """The log-likelihood ratio of each ball ``(n, s)``; 0 without an excess of mistakes."""
-        sizes = np.broadcast_to(self.sizes.astype(np.float64), (len(self.near), len(self.sizes)))
+    def strengths(
+        self, wrong: Counts, weights: Counts | None = None, centres: Any = slice(None)
+    ) -> Counts:
+        """The log-likelihood ratio of each ball ``(c, s)``; 0 without an excess of mistakes."""
+        near = self.near[centres]
+        sizes = np.broadcast_to(self.sizes.astype(np.float64), (len(near), len(self.sizes)))
         if weights is not None:
-            sizes, wrong = self._sums(weights), wrong * weights
+            sizes, wrong = self._sums(weights, near), wrong * weights
         whole = float(len(wrong) if weights is None else weights.sum())
-        return _ratio(self._sums(wrong), sizes, float(wrong.sum()), whole)
+        return _ratio(self._sums(wrong, near), sizes, float(wrong.sum()), whole)
+
+    def order(
+        self, strengths: Counts, weights: Counts | None = None, centres: Any = slice(None)
+    ) -> Counts:
+        """What the balls are ordered by: how many more mistakes they have than was expected.
+
+        Of each end of a trait only the strongest size counts, and the worst is first.
+        """
+        if self.traits:
+            near = self.near[centres]
+            ones = np.ones(len(self.rows)) if weights is None else weights
+            shares = _least_shares(self._sums(self.wrong * ones, near), self._sums(ones, near))
+            return np.where(strengths == strengths.max(axis=1, keepdims=True), shares, 0.0)
+        if self.expected is None:
+            return strengths
+        near, ones = self.near[centres], np.ones(len(self.rows)) if weights is None else weights
+        wrong, expected = self.wrong * ones, self.expected * ones
+        mistakes = float(wrong.sum())
+        expected = expected * mistakes / expected.sum()
+        excess = _excess(self._sums(wrong, near), self._sums(expected, near), mistakes)
+        return excess + _TIE * strengths
 
     def permuted(self, random: np.random.Generator) -> Counts:
         """The same for mistakes that fall on the images of the class by chance."""
         return self.strengths(random.permutation(self.wrong))
 
     def stability(
-        self, members: NDArray[np.int64], critical: float, random: np.random.Generator
+        self, place: int, members: NDArray[np.int64], critical: float, random: np.random.Generator
     ) -> float:
         """In which share of bootstrap samples the best ball around a member is the same group."""
+        centres = np.array([place]) if self.traits else members
         again = 0
         for _ in range(_SAMPLES):
             drawn = random.integers(0, len(self.rows), len(self.rows))
             weights = np.bincount(drawn, minlength=len(self.rows)).astype(np.float64)
-            strengths = self.strengths(self.wrong, weights)[members]
-            place, size = np.unravel_index(strengths.argmax(), strengths.shape)
-            ball = self.near[members[place], : self.sizes[size]]
-            common = len(np.intersect1d(ball, members))
-            is_same = common >= _SAME * (len(ball) + len(members) - common)
-            again += bool(is_same and strengths.max() >= critical)
+            strengths = self.strengths(self.wrong, weights, centres)
+            order = np.where(strengths >= critical, self.order(strengths, weights, centres), 0)
+            if order.max() > 0:
+                best, size = np.unravel_index(order.argmax(), order.shape)
+                again += _are_same(self.near[centres[best], : self.sizes[size]], members)
         return again / _SAMPLES
 
-    def _sums(self, values: Counts) -> Counts:
-        return values[self.near].cumsum(axis=1)[:, self.sizes - 1]
+    def overlapping(self, taken: Counts) -> NDArray[np.bool_]:
+        """Which balls have an image that is taken ``(c, s)``."""
+        return self._sums(taken, self.near) > 0
+
+    def _sums(self, values: Counts, near: NDArray[np.int64]) -> Counts:
+        return values[near].cumsum(axis=1)[:, self.sizes - 1]
+
+
+def _ball_scan(features: NDArray[np.floating[Any]], rows: NDArray[np.int64], seen: _Seen) -> _Scan:
+    own, sizes = features[rows], _sizes(len(rows))
+    near = nearest_rows(own, own, int(sizes[-1])).rows
+    expected = None if seen.expected is None else seen.expected[rows]
+    return _Scan(rows, near, sizes, seen.wrong[rows], expected)
+
+
+def _end_scan(
+    traits: Mapping[str, NDArray[np.float64]], rows: NDArray[np.int64], seen: _Seen
+) -> _Scan:
+    sizes = _sizes(len(rows))
+    ends = [
+        np.argsort(sign * values[rows], kind="stable")[: sizes[-1]]
+        for values in traits.values()
+        for sign in (1, -1)
+    ]
+    names = [name for name in traits for _ in range(2)]
+    return _Scan(rows, np.stack(ends), sizes, seen.wrong[rows], None, names)
+
+
+def _sizes(count: int) -> NDArray[np.int64]:
+    largest = min(_LARGEST, count // 2)
+    steps = 1 + int(np.log(largest / _SMALLEST) / np.log(_STEP))
+    return np.unique(np.rint(np.geomspace(_SMALLEST, largest, steps)).astype(np.int64))
+
+
+def _are_same(rows: NDArray[np.int64], others: NDArray[np.int64]) -> bool:
+    common = len(np.intersect1d(rows, others))
+    return common >= _SAME * (len(rows) + len(others) - common)
+
+
+def _least_shares(mistakes: Counts, sizes: Counts) -> Counts:
+    """The lower ends of Wilson's intervals of the shares of mistakes."""
+    square = 1.96**2
+    middle, sizes = mistakes + square / 2, np.maximum(sizes, 1e-12)
+    spread = 1.96 * np.sqrt(mistakes * (sizes - mistakes) / sizes + square / 4)
+    found: Counts = (middle - spread) / (sizes + square)
+    return found
+
+
+def _excess(inside: Counts, expected: Counts, mistakes: float) -> Counts:
+    """Kulldorff's ratio for counts: ``inside`` of ``mistakes`` where ``expected`` were; else 0."""
+    outside, others = mistakes - inside, np.maximum(mistakes - expected, 1e-12)
+    expected = np.maximum(expected, 1e-12)
+    ratio = xlogy(inside, inside / expected) + xlogy(outside, outside / others)
+    found: Counts = np.where(inside > expected, ratio, 0.0)
+    return found
 
 
 def _ratio(inside: Counts, sizes: Counts, mistakes: float, whole: float) -> Counts:
@@ -160,30 +270,56 @@ def _ratio(inside: Counts, sizes: Counts, mistakes: float, whole: float) -> Coun
     return np.where(share > rest, ratio, 0.0)
 
 
-def _best_balls(scans: list[_Scan], most: int) -> Iterator[tuple[float, _Scan, NDArray[np.int64]]]:
-    """Strength, scan and members of the strongest balls, none of which share an image."""
+def _found(scans: list[_Scan], level: float, random: np.random.Generator) -> list[_Found]:
+    """The groups of one kind that pass at a level, in their order."""
+    by_chance = np.sort(
+        [max(scan.permuted(random).max() for scan in scans) for _ in range(PERMUTATIONS)]
+    )
+    critical = float(np.quantile(by_chance, 1 - level))
+
+    def p_values(strengths: Counts) -> Counts:
+        below = np.searchsorted(by_chance, strengths, side="left")
+        return (1 + PERMUTATIONS - below) / (1 + PERMUTATIONS)
+
+    found = []
     strengths = [scan.strengths(scan.wrong) for scan in scans]
+    order = [
+        np.where((p_values(own) <= level) & (own > 0), scan.order(own), 0.0)
+        for scan, own in zip(scans, strengths, strict=True)
+    ]
+    for which, place, size in _best_balls(scans, order):
+        scan = scans[which]
+        members = scan.near[place, : scan.sizes[size]]
+        stability = scan.stability(place, members, critical, random)
+        if stability >= _SAME:
+            p_value = float(p_values(strengths[which][place, size]))
+            trait = scan.traits[place] if scan.traits else ""
+            found.append(_Found(scan.rows[members], trait, p_value, stability))
+    return found
+
+
+def _best_balls(scans: list[_Scan], order: list[Counts]) -> Iterator[tuple[int, int, int]]:
+    """The places of the first balls, scan, centre and size, none of which share an image."""
     taken = [np.zeros(len(scan.rows)) for scan in scans]
-    for _ in range(most):
-        which = int(np.argmax([each.max() for each in strengths]))
-        scan, own = scans[which], strengths[which]
-        place, size = np.unravel_index(own.argmax(), own.shape)
+    for _ in range(_MOST):
+        which = int(np.argmax([each.max() for each in order]))
+        scan, own = scans[which], order[which]
+        place, size = (int(each) for each in np.unravel_index(own.argmax(), own.shape))
         if own[place, size] == 0:
             return
-        members = scan.near[place, : scan.sizes[size]]
-        yield float(own[place, size]), scan, members
-        taken[which][members] = 1
-        own[scan._sums(taken[which]) > 0] = 0
+        yield which, place, size
+        taken[which][scan.near[place, : scan.sizes[size]]] = 1
+        own[scan.overlapping(taken[which])] = 0
 
 
 def _described(
     features: NDArray[np.floating[Any]],
     labels: NDArray[np.int64],
     predicted: NDArray[np.int64],
-    rows: NDArray[np.int64],
+    found: _Found,
     p_value: float,
-    stability: float,
 ) -> FailingGroup:
+    rows = found.rows
     label = int(labels[rows[0]])
     right = labels == predicted
     others = np.setdiff1d(np.flatnonzero(labels == label), rows)
@@ -197,8 +333,9 @@ def _described(
         accuracy=wilson_of(right[rows]),
         rest=float(right[others].mean()),
         p_value=p_value,
-        stability=stability,
+        stability=found.stability,
         predicted=int(classes[counts.argmax()]),
         predicted_count=int(counts.max()),
         nearest=int(present[apart.argmin()]),
+        trait=found.trait,
     )

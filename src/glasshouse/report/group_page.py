@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from glasshouse.data.image_traits import TraitDifference, image_traits, trait_differences
+from glasshouse.data.image_traits import Trait, TraitDifference, trait_differences
 from glasshouse.data.images import ImageSet
 from glasshouse.evaluation.failing_groups import FailingGroup
 from glasshouse.report.html import Tile, render_template, tile
@@ -34,9 +34,10 @@ class ShownGroup:
     ids: tuple[str, ...]
 
 
-def described_groups(groups: Sequence[FailingGroup], images: ImageSet) -> tuple[ShownGroup, ...]:
-    """Each group, with how its images differ from the rest of their class."""
-    traits = image_traits(images) if groups else {}
+def described_groups(
+    groups: Sequence[FailingGroup], images: ImageSet, traits: Mapping[str, Trait]
+) -> tuple[ShownGroup, ...]:
+    """Each group, with how its images differ in their traits from the rest of their class."""
     shown = []
     for group in groups:
         rest = np.setdiff1d(images.rows_with(group.label), group.rows)
@@ -137,6 +138,7 @@ def _group_json(shown: ShownGroup) -> dict[str, Any]:
         "accuracy_of_the_rest": group.rest,
         "p_value": group.p_value,
         "stability": group.stability,
+        "found_by": group.trait or "features",
         "differences": [
             {"trait": each.name, "mean": each.mean, "mean_of_the_rest": each.other_mean}
             for each in shown.differences

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from glasshouse.data.image_traits import image_traits
 from glasshouse.evaluation.failing_groups import find_failing_groups
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier
@@ -38,8 +39,10 @@ def find_run_groups(
     require_images_of_run(splits, facts)
     images = splits.validation
     features = features_of(backbone_of(classifier.net), classifier.preprocessing, images.pixels)
-    predicted = logits_of(classifier, images.pixels).argmax(axis=1)
-    groups = described_groups(find_failing_groups(features, images.labels, predicted), images)
+    answers = classifier.to_probabilities(logits_of(classifier, images.pixels))
+    traits = image_traits(images)
+    failing = find_failing_groups(features, images.labels, answers, traits=traits)
+    groups = described_groups(failing, images, traits)
     found = groups_as_json(groups, len(images))
     write_json(run / runs.GROUPS, found)
     write_groups_page(groups, images, run / runs.GROUPS_PAGE, title=run.name, report=runs.REPORT)
