@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from glasshouse.serving.pages.live import epochs_of
 from glasshouse.serving.pages.parts import connected, in_thread, table
 from glasshouse.serving.pages.results import _strength, chosen_classes, result_sentence
 from glasshouse.serving.pages.runs import run_rows
-from glasshouse.serving.pages.search import trials_of
+from glasshouse.serving.pages.search import short_names, trials_of
 from glasshouse.serving.run_watch import snapshot_of
 from glasshouse.serving.workbench import Workbench
 from glasshouse.storage import write_json
@@ -505,21 +506,24 @@ def test_a_search_lists_its_trials_with_the_best_first(tmp_path: Path) -> None:
     async def story(user: User) -> None:
         await user.open("/run/search")
         await user.should_see("3 trials: 2 tried and 1 stopped.")
+        order = [trial.tried for trial in trials_of(tmp_path, tmp_path / "search")]
+        assert order == [0.7, 0.5, None]
         await user.should_see("The command that started the search resumes it.")
-        await user.should_see("train.lr")
+        assert short_names(["train.lr", "train.batch_size"]) == ["lr", "batch size"]
+        assert short_names(["a.size", "b.size"]) == ["a.size", "b.size"]
         (tmp_path / "search" / "best.toml").write_text("")
+        shutil.rmtree(tmp_path / "search" / "trials" / "0002")
         await user.open("/run/search")
+        await user.should_see("2 trials tried.")
         await user.should_see("glasshouse train digits --recipe")
         for damaged in ("{}", "[1]", '{"source": "digits", "search": 1}', "{"):
             (tmp_path / "search" / "tune.json").write_text(damaged)
             await user.open("/run/search")
-            await user.should_see("3 trials: 2 tried and 1 stopped.")
+            await user.should_see("2 trials tried.")
             await user.should_see("0001")
             await user.should_not_see("glasshouse train digits --recipe")
 
     visit(Workbench(tmp_path), story)
-    order = [trial.tried for trial in trials_of(tmp_path, tmp_path / "search")]
-    assert order == [0.7, 0.5, None]
 
 
 def test_a_snapshot_is_shared_and_follows_the_files(

@@ -69,13 +69,19 @@ def _fill(place: Element, folder: Path, trials: list[Listed]) -> None:
             return
         keys = [each.partition("=")[0] for each in record.get("search", [])]
         with panel("Trials", "the best in validation first"):
-            names = ("Trial", "Status", "Validation", "Epochs", *keys)
+            names = ("Trial", "Status", "Validation", "Epochs", *short_names(keys))
             whole = table(names, [_row(trial, keys) for trial in trials], numbers_from=2)
         # The first cell of each row opens the page of its trial.
         cells = [one for one in whole.descendants() if one.props.get("data-label") == "Trial"]
         for cell, trial in zip(cells, trials, strict=True):
             with cell:
                 link(trial.folder.name, run_address(trial.name))
+
+
+def short_names(keys: list[str]) -> list[str]:
+    """The last part of each key, as words, where that is enough to tell them apart."""
+    short = [key.rpartition(".")[2].replace("_", " ") for key in keys]
+    return short if len(set(short)) == len(short) else keys
 
 
 def _row(trial: Listed, keys: list[str]) -> list[str]:
@@ -92,15 +98,18 @@ def _value(trial: Path, key: str) -> str:
             found = found[int(part)] if isinstance(found, list) else found[part]
     except (OSError, ValueError, LookupError, TypeError):
         return "–"
-    return f"{found:.4g}" if isinstance(found, float) else str(found)
+    return f"{found:.3g}" if isinstance(found, float) else str(found)
 
 
 def _summary(folder: Path, trials: list[Listed]) -> str:
     counts = dict.fromkeys(("tried", "training", "stopped", "failed", "damaged"), 0)
     for trial in trials:
         counts[trial.status] = counts.get(trial.status, 0) + 1
-    said = listed([f"{count:,} {status}" for status, count in counts.items() if count] or ["none"])
-    sentence = f"{pluralize(len(trials), 'trial')}: {said}. None is tested on the test split."
+    found = {status: count for status, count in counts.items() if count}
+    said = listed([f"{count:,} {status}" for status, count in found.items()] or ["none"])
+    number = pluralize(len(trials), "trial")
+    told = f"{number} {next(iter(found))}" if len(found) == 1 else f"{number}: {said}"
+    sentence = f"{told}. None is tested on the test split."
     if (folder / runs.BEST).is_file():
         return sentence
     if counts["training"]:
