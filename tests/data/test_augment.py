@@ -8,7 +8,15 @@ from scipy import ndimage
 
 from glasshouse.data.augment import (
     _affine as affine_of,
+    _boxes as boxes_of,
+    _colour as coloured,
+    _crop_shift as crop_shift,
+    _cut_out as cut_out,
+    _indices as indices_of,
+    _luminance_weights as luminance_weights,
+    _needs_interpolation as needs_interpolation,
     _sampling_grid as sampling_grid,
+    _shift_by_pixels as shift_by_pixels,
     augment,
     mix,
 )
@@ -252,3 +260,155 @@ def test_a_flip_within_a_warp_mirrors_the_image(tiny_images: ImageSet) -> None:
     # The same draws, through the interpolation that a zoom needs.
     warped = changed(tiny_images, horizontal_flip=True, zoom_range=1e-6)
     assert float((warped - flipped).abs().max()) < 0.1
+
+
+def draws_of(**columns: float) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The draws of one image, by the number of their column after a letter; all others 0.5."""
+    draws = np.full((1, 12), 0.5, np.float32)
+    for name, value in columns.items():
+        draws[0, int(name[1:])] = value
+    return draws
+
+
+def test_every_part_of_the_affine_map_has_its_own_draw() -> None:
+    settings = AugmentSettings(
+        rotation_range=90, width_shift_range=0.2, height_shift_range=0.25, zoom_range=0.5,
+        horizontal_flip=True, random_crop=2,
+    )  # fmt: skip
+    draws = draws_of(c0=0.75, c1=0.6, c2=0.3, c3=0.9, c4=0.2, c5=0.4, c6=0.99, c7=0.1)
+    # 45 degrees, zooms of 1.4 and 0.7, mirrored; 2 pixels of 40 to the right and of 20 upwards.
+    expected = [[-0.989949, -0.247487, 0.18], [-1.979899, 0.494975, -0.4]]
+    np.testing.assert_allclose(affine_of(draws, settings, (20, 40))[0], expected, atol=1e-6)
+    draws[0, 5] = 0.5  # at which no image is mirrored
+    expected = [[0.989949, -0.247487, 0.18], [1.979899, 0.494975, -0.4]]
+    np.testing.assert_allclose(affine_of(draws, settings, (20, 40))[0], expected, atol=1e-6)
+
+
+def test_a_crop_reaches_as_far_to_one_side_as_to_the_other() -> None:
+    draws = np.full((3, 12), 0.5, np.float32)
+    draws[0, 6:8], draws[2, 6:8] = (0, 0.2), (1 - 2**-24, 0.4)
+    across, down = crop_shift(draws, AugmentSettings(random_crop=2))
+    assert (across.tolist(), down.tolist()) == ([-2, 0, 2], [-1, 0, 0])
+    # The largest draw that there is, multiplied in float32.
+    last = np.array([[1 - 2**-24] * 12], np.float32)
+    for reach in range(300):
+        assert crop_shift(last, AugmentSettings(random_crop=reach))[0] == [reach]
+
+
+def test_pixels_outside_of_an_image_are_taken_from_its_edge() -> None:
+    positions = np.arange(-5, 10)
+    inside, nearest = indices_of(positions, 4, "nearest")
+    assert inside.tolist() == [False] * 5 + [True] * 4 + [False] * 6
+    assert nearest.tolist() == [0] * 5 + [0, 1, 2, 3] + [3] * 6
+    inside, reflected = indices_of(positions, 4, "reflect")
+    assert inside.tolist() == [False] * 5 + [True] * 4 + [False] * 6
+    assert reflected.tolist() == [3, 3, 2, 1, 0, 0, 1, 2, 3, 3, 2, 1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("flip", [0.25, 0.75])
+def test_a_crop_of_a_mirrored_image_moves_as_that_of_another(flip: float) -> None:
+    image = torch.arange(72, dtype=torch.uint8).view(1, 3, 4, 6) + 1
+    settings = AugmentSettings(random_crop=1, horizontal_flip=True, fill_mode="constant")
+    moved = shift_by_pixels(image, draws_of(c5=flip, c6=0.1, c7=0.9), settings)
+    shown = image.flip(-1) if flip < 0.5 else image
+    # Column 0 shows what is left of the image, and the last row what is below it.
+    assert torch.equal(moved[:, :, :3, 1:], shown[:, :, 1:, :5])
+    assert not moved[:, :, 3].any() and not moved[..., 0].any()
+    assert moved.dtype == torch.uint8
+
+
+def test_each_range_of_geometry_is_reason_enough_to_interpolate() -> None:
+    for name in ("rotation_range", "width_shift_range", "height_shift_range", "zoom_range"):
+        assert needs_interpolation(AugmentSettings.model_validate({name: 0.1}))
+    assert not needs_interpolation(AugmentSettings(random_crop=2, horizontal_flip=True))
+
+
+def test_colours_are_clipped_after_every_step() -> None:
+    """Values computed by hand from the definitions of torchvision."""
+    images = torch.tensor([[200.0, 0], [50, 10], [20, 100]]).view(1, 3, 1, 2)
+    everything = AugmentSettings(brightness_range=0.5, contrast_range=0.5, saturation_range=0.5)
+
+    steps: dict[tuple[float, float, float], list[list[float]]] = {
+        (1, 1, 1): [[200, 0], [50, 10], [20, 100]],
+        (2, 1, 1): [[255, 0], [100, 20], [40, 200]],
+        # The mean luminance is 54.34; that of each pixel 91.41 and 17.27.
+        (1, 2, 1): [[255, 0], [45.66, 0], [0, 145.66]],
+        (1, 1, 2): [[255, 0], [8.59, 2.73], [0, 182.73]],
+        (1, 0, 1): [[54.34, 54.34]] * 3,
+        (1, 1, 0): [[91.41, 17.27]] * 3,
+        # What a later step leaves of the values that an earlier one has clipped.
+        (2, 0.5, 1): [[171.0, 43.5], [93.5, 53.5], [63.5, 143.5]],
+        (2, 2, 0.5): [[198.77, 14.54], [127.77, 14.54], [71.27, 142.03]],
+        (2, 2, 2): [[255, 0], [83.44, 0], [0, 255]],
+    }
+    for (bright, contrast, saturation), expected in steps.items():
+        draws = draws_of(c8=bright - 0.5, c9=contrast - 0.5, c10=saturation - 0.5)
+        found = coloured(images, draws, everything).view(3, 2)
+        np.testing.assert_allclose(found, expected, atol=0.02)
+    assert torch.equal(
+        luminance_weights(torch.device("cpu")).flatten(), torch.tensor([0.2989, 0.587, 0.114])
+    )
+
+
+def test_a_colour_without_a_range_is_as_it_was() -> None:
+    image = torch.tensor([200.0, 50, 20]).view(1, 3, 1, 1)
+    draws = draws_of(c8=0.75, c9=0.75, c10=0.75)
+    assert coloured(image, draws, AugmentSettings(cutout=0.5)) is image
+    bright = coloured(image, draws, AugmentSettings(brightness_range=0.2))
+    assert bright.flatten().tolist() == pytest.approx([220, 55, 22], abs=0.02)
+    contrast = coloured(image, draws, AugmentSettings(contrast_range=0.5))
+    assert contrast.flatten().tolist() == pytest.approx([227.15, 39.65, 2.15], abs=0.02)
+
+
+def test_boxes_are_centred_at_their_places_and_cut_at_the_border() -> None:
+    places = np.array([[0.5, 0.5], [0, 1], [0.25, 0.9]], np.float32)
+    boxes, areas = boxes_of(places, np.array([0.5, 0.5, 0.25], np.float32), (8, 16))
+    corners = []
+    for box in boxes:
+        rows, columns = np.flatnonzero(box.any(axis=1)), np.flatnonzero(box.any(axis=0))
+        assert box.sum() == len(rows) * len(columns)
+        corners.append((rows[0], rows[-1], columns[0], columns[-1]))
+    assert corners == [(2, 5, 4, 11), (0, 1, 12, 15), (1, 2, 12, 15)]
+    assert areas.tolist() == [0.25, 0.0625, 0.0625]
+    assert areas.dtype == np.float32
+
+
+def test_a_cutout_has_its_column_from_the_lower_bits_of_its_row() -> None:
+    images = torch.zeros(1, 3, 8, 8)
+    settings = AugmentSettings(cutout=0.25)
+    # Half of the height; 0.75 of the width in the bits below the twelfth.
+    found = cut_out(images, draws_of(c11=0.5 + 0.75 / 4096), settings)
+    rows, columns = torch.nonzero(found[0, 0], as_tuple=True)
+    assert (sorted(set(rows.tolist())), sorted(set(columns.tolist()))) == ([3, 4], [5, 6])
+    assert set(found.flatten().tolist()) == {0, 127.5}
+
+
+def test_chance_decides_in_which_epoch_an_image_is_mirrored_first(tiny_images: ImageSet) -> None:
+    plain = torch.from_numpy(tiny_images.pixels).float()
+    found = changed(tiny_images, epoch=2, seed=5, horizontal_flip="alternating")
+    flipped = (found == plain.flip(-1)).flatten(1).all(dim=1)
+    draws = uniforms(5, "flip", 0, keys_of(tiny_images.ids), 1)
+    assert flipped.tolist() == (draws[:, 0] < 0.5).tolist()
+
+
+def test_shares_are_those_of_a_beta_distribution() -> None:
+    """Which is uniform for an alpha of 1, so that the share is the draw itself."""
+    images = torch.arange(64.0).view(64, 1, 1, 1).expand(64, 3, 16, 16)
+    draws = uniforms(0, "mix", 0, keys_of(np.array([str(i) for i in range(64)])), 5)
+    _, partners, share = mixed(images, mixup=1.0)
+    np.testing.assert_allclose(share, draws[:, 1], atol=1e-6)
+    assert partners.tolist() == [63, *range(63)]
+    result, _, share = mixed(images, cutmix=1.0)
+    boxes, areas = boxes_of(draws[:, 2:4], np.sqrt(1 - draws[:, 1]), (16, 16))
+    np.testing.assert_allclose(share, 1 - areas)
+    partner = (torch.arange(64) - 1).remainder(64).float()
+    assert torch.equal(result[:, 0] == partner.view(64, 1, 1), torch.from_numpy(boxes))
+    # With both, half of the images get a box; each kind has its own alpha.
+    _, _, both = mixed(images, cutmix=1.0, mixup=1.0)
+    expected = np.where(draws[:, 0] < 0.5, 1 - areas, draws[:, 1])
+    np.testing.assert_allclose(both, expected, atol=1e-6)
+    _, _, extreme = mixed(images, cutmix=1.0, mixup=1e-3)
+    is_blended = draws[:, 0] >= 0.5
+    np.testing.assert_allclose(extreme[~is_blended], (1 - areas)[~is_blended])
+    assert ((extreme < 0.01) | (extreme > 0.99))[is_blended].float().mean() > 0.9
+    assert bool(extreme.isfinite().all())

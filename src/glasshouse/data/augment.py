@@ -156,9 +156,9 @@ def _crop_shift(
     draws: NDArray[np.float32], settings: AugmentSettings
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Shifts in whole pixels, horizontally and vertically, each from -p to p."""
-    # uniforms are float32: a draw just below 1 may round up to reach when it is multiplied.
+    # An odd reach: a draw just below 1 never rounds up to it, even in float32.
     reach = 2 * settings.random_crop + 1
-    steps = np.minimum(np.floor(draws[:, 6:8] * reach), reach - 1) - settings.random_crop
+    steps = np.floor(draws[:, 6:8] * reach) - settings.random_crop
     return steps[:, 0].astype(np.int64), steps[:, 1].astype(np.int64)
 
 

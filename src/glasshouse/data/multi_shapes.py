@@ -49,7 +49,7 @@ def _draw(
     # Columns: 0 number of objects, 1 second class, 2 direction, 3-4 centre between the objects.
     draws = uniforms(seed, "shapes-multi", 0, keys, 5)
     counts = 2 - (draws[:, 0] < _ONE + _NONE).astype(np.int64) - (draws[:, 0] < _NONE)
-    other = 1 + np.minimum((draws[:, 1] * 9).astype(np.int64), 8)
+    other = 1 + (draws[:, 1] * 9).astype(np.int64)
     canvas = clutter(keys, size, seed)
     masks = np.zeros((len(keys), len(CLASS_NAMES), size, size), dtype=np.bool_)
     for number, labels in enumerate((first, (first + other) % len(CLASS_NAMES))):
