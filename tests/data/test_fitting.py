@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from glasshouse.data import fitting as module
 from glasshouse.data.decode import Pixels
-from glasshouse.data.fitting import Fitting, Interpolation, Resize, Rounding, fit, fit_to_size
+from glasshouse.data.fitting import (
+    Fitting,
+    Interpolation,
+    Resize,
+    Rounding,
+    _middle as middle,
+    _overlap as overlap,
+    _resized_size as resized_size,
+    fit,
+    fit_to_size,
+)
 from tests.data.image_files import scene
 
 
@@ -144,7 +155,9 @@ def test_a_crop_is_that_of_pillows_fit_and_a_letterbox_that_of_its_pad(
 
 
 @pytest.mark.parametrize("resize", ["crop", "letterbox", "stretch"])
-@pytest.mark.parametrize(("fraction", "larger"), [(1.0, 24), (0.75, 32), (0.7, 34), (1.5, 24)])
+@pytest.mark.parametrize(
+    ("fraction", "larger"), [(1.0, 24), (0.75, 32), (0.7, 34), (0.4, 60), (1.5, 24)]
+)
 def test_a_fraction_is_the_centre_of_a_larger_size(
     resize: Resize, fraction: float, larger: int
 ) -> None:
@@ -153,3 +166,93 @@ def test_a_fraction_is_the_centre_of_a_larger_size(
     whole = fit(image, Fitting(larger, larger, resize))
     first = (larger - 24) // 2
     assert np.array_equal(found, whole[:, first : first + 24, first : first + 24])
+
+
+@pytest.mark.parametrize("rounding", ["none", "torchvision", "timm"])
+def test_a_line_in_a_letterbox_is_one_pixel_wide(rounding: Rounding) -> None:
+    fitting = Fitting(16, 12, "letterbox", rounding=rounding, bars=(9, 8, 7))
+    for high in (True, False):
+        image = np.full((600, 1, 3) if high else (1, 600, 3), 250, np.uint8)
+        fitted = fit(image, fitting)
+        expected = np.empty((3, 16, 12), np.uint8)
+        expected[:] = np.array(fitting.bars).reshape(3, 1, 1)
+        if high:
+            expected[:, :, 5] = 250
+        else:
+            expected[:, 7] = 250
+        assert np.array_equal(fitted, expected)
+
+
+@pytest.mark.parametrize("rounding", ["torchvision", "timm"])
+def test_what_a_library_pads_is_black(rounding: Rounding) -> None:
+    image = np.full((40, 40, 3), 250, np.uint8)
+    fitted = fit(image, Fitting(24, 24, crop_fraction=1.5, rounding=rounding))
+    assert (fitted[:, 4:20, 4:20] == 250).all()
+    assert fitted.sum() == 3 * 16 * 16 * 250
+
+
+@pytest.mark.parametrize(
+    ("size", "fitting", "expected"),
+    [
+        ((40, 61), Fitting(24, 24, "crop", 0.75, rounding="torchvision"), (32, 48)),
+        ((61, 40), Fitting(24, 24, "crop", 0.75, rounding="timm"), (48, 32)),
+        ((30, 61), Fitting(24, 36, "crop", rounding="timm"), (24, 49)),
+        ((30, 61), Fitting(24, 36, "letterbox", rounding="timm"), (18, 36)),
+        ((30, 61), Fitting(24, 24, "letterbox", rounding="timm"), (12, 24)),
+        ((30, 61), Fitting(24, 35, "stretch", 0.9, rounding="torchvision"), (27, 39)),
+        ((30, 61), Fitting(24, 35, "stretch", 0.9, rounding="timm"), (26, 38)),
+        ((1, 600), Fitting(24, 36, "letterbox", rounding="timm"), (1, 36)),
+        ((600, 1), Fitting(24, 36, "letterbox", rounding="timm"), (24, 1)),
+    ],
+)
+def test_sizes_before_the_crop_are_those_of_the_libraries(
+    size: tuple[int, int], fitting: Fitting, expected: tuple[int, int]
+) -> None:
+    assert resized_size(size, fitting) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "taken", "put"),
+    [(10, (3, 7), (0, 4)), (9, (2, 6), (0, 4)), (11, (4, 8), (0, 4)), (4, (0, 4), (0, 4)),
+     (1, (0, 1), (1, 2)), (2, (0, 2), (1, 3))],
+)  # fmt: skip
+def test_a_side_is_cropped_or_padded_around_its_centre(
+    size: int, taken: tuple[int, int], put: tuple[int, int]
+) -> None:
+    assert overlap(size, 4) == (slice(*taken), slice(*put))
+
+
+def test_the_middle_of_an_image_is_the_largest_box_of_the_wanted_shape() -> None:
+    assert middle((10, 30), 10, 10) == (10, 0, 20, 10)
+    assert middle((40, 10), 20, 10) == (0, 10, 10, 30)
+    assert middle((30, 40), 5, 10) == (0, 5, 40, 25)
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "is_part"),
+    [
+        # 2^24 pixels, and a few more of which the image itself has fewer.
+        ((1, 1 << 16), 16, False), ((1, (1 << 16) + 1), 16, True),
+        # No more pixels than the image has values.
+        ((16, 1 << 21), 16, False), ((16, 1 << 21), 28, True),
+        # Four times the wanted image, and a little more.
+        ((100, 400), 2100, False), ((100, 401), 2100, True),
+    ],
+)  # fmt: skip
+def test_a_part_is_computed_where_the_whole_would_be_large(
+    size: tuple[int, int], side: int, is_part: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def part(_: Pixels, whole: tuple[int, int], rows: slice, columns: slice, how: str) -> int:
+        calls.append((whole, rows.stop - rows.start, columns.stop - columns.start, how))
+        return 0
+
+    def whole(_: Pixels, height: int, width: int, __: Fitting) -> Pixels:
+        return np.broadcast_to(np.uint8(0), (height, width, 3))
+
+    monkeypatch.setattr(module, "enlarged_part", part)
+    monkeypatch.setattr(module, "_resample", whole)
+    fit(np.broadcast_to(np.uint8(0), (*size, 3)), Fitting(side, side, rounding="timm"))
+    wide = side * size[1] // size[0]
+    assert calls == ([((side, wide), side, side, "bicubic")] if is_part else [])
