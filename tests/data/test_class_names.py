@@ -5,6 +5,7 @@ from hypothesis import given, strategies as st
 
 from glasshouse.data.class_names import (
     are_characters,
+    describe_similar,
     is_missing,
     list_classes,
     normal_name,
@@ -80,6 +81,7 @@ def test_names_that_look_alike_are_one_group(group: tuple[str, ...]) -> None:
     [
         ("cat", "cats"), ("-1", "1"), ("1", "10", "100"), ("1.0", "10"), ("1.05", "1.5"),
         ("n01440764", "n01443537"), ("0", "00a"), ("hotdog", "hot dog"),
+        ("a\x01b", "ab"),
     ],
 )  # fmt: skip
 def test_different_names_are_not_reported(names: tuple[str, ...]) -> None:
@@ -133,3 +135,15 @@ def test_classes_of_single_digits_or_letters_look_like_characters() -> None:
     assert are_characters(tuple("0123456789")) and are_characters(("a", "é"))
     assert not are_characters(("cat", "b")) and not are_characters(("0", "10"))
     assert not are_characters(("+", "-")) and not are_characters(("a",))
+    assert not are_characters(())
+
+
+@pytest.mark.parametrize(("count", "end"), [(5, "'e' and 'E'"), (6, "'e' and 'E'; and 1 more")])
+def test_groups_of_names_are_shown_up_to_five(count: int, end: str) -> None:
+    described = describe_similar([(name, name.upper()) for name in "abcdef"[:count]])
+    assert described.startswith(f"'a' and 'A'; 'b' and 'B'; 'c' and 'C'; 'd' and 'D'; {end} differ")
+    (note,) = list_classes(
+        [f"{name}{space}" for name in "abcdef"[:count] for space in ("", " ")]
+    ).notes
+    shown = end.replace("'E'", "'e '")
+    assert note.endswith(f"'a' and 'a '; 'b' and 'b '; 'c' and 'c '; 'd' and 'd '; {shown}.")

@@ -23,6 +23,7 @@ def _file(folder: Path, name: str, text: str) -> Path:
         '0,Käse\n1,"b, c"\n2,d\n',
         'index,name\r\n2,d\r\n0,Käse\r\n1,"b, c"\r\n',
         ',name\n0,Käse\n1,"b, c"\n2,d\n',
+        '0, Käse\n1, "b, c"\n2, d\n',
         'Käse,0\n"b, c",1\nd,2\n',
         'class,index\nd,2\n"b, c",1\nKäse,0\n',
         "0\tKäse\n1\tb, c\n2\td\n",
@@ -52,6 +53,7 @@ def test_numbers_say_which_output_a_name_belongs_to(tmp_path: Path, text: str) -
         ["0", "1", "2"],
         ["n01440764 tench, Tinca tinca", "n01443537 goldfish", "crane, 2"],
         ["7 up", "3 musketeers", "cola"],
+        ["7 up", "3 musketeers"],
         ["[background]", "cat", "dog"],
         ["class 1", "class 0", "class 2"],
         ['5" pipe', '"quoted" name', "pipe"],
@@ -81,6 +83,15 @@ def test_names_that_wordnet_has_twice_keep_its_number(tmp_path: Path) -> None:
         ("n.csv", "0,a\n2,b\n3,c\n", r"there is no 1: they go from 0 to 3"),
         ("n.csv", "0,a\n0,b\n", r"both 'a' and 'b' have the number 0"),
         ("n.csv", "0,a\nb\n2,c\n", r"but 'b' has no number"),
+        ("n.csv", "0,a\nb\n", r"but 'b' has no number"),
+        ("n.csv", "names\n0,a\n1,b\n", r"but 'names' has no number"),
+        ("n.csv", "id,name,x\n0,a\n1,b\n", r"but 'id,name,x' has no number"),
+        ("n.csv", "id,name\n0,a\n1,b,c\n", r"but '1,b,c' has 3 columns"),
+        ("n.csv", "n1,a,0\nn2,b,1\n", r"but 'n1,a,0' has 3 columns"),
+        ("n.csv", f"a\n{'x' * 140_000}\n", r"has a line that is no class name \("),
+        ("n.json", '"ant"', r"expected a list of class names"),
+        ("n.json", '{"ant": "bee"}', r"or under one of the keys .*; its keys are ant\. Write"),
+        ("n.json", '{"0": 0.5, "b": 1, "c": 1, "d": 1, "e": 1, "f": 1}', r"are 0, b, c, d, e\. "),
         ("n.csv", "0,10\n1,20\n", r"'0,10' has two numbers"),
         ("n.csv", "id,wnid,name\n0,n1,a\n1,n2,b\n", r"'0,n1,a' has 3 columns"),
         ("n.txt", "0,5 mm\n1,0 mm\n1,5 mm\n", r'put each of them in "double quotes"'),
@@ -101,3 +112,11 @@ def test_what_does_not_say_which_output_is_which_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=reason):
         read_class_names(_file(tmp_path, name, text))
+
+
+def test_files_of_class_names_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot read class names from .*none\.txt: .*No such"):
+        read_class_names(tmp_path / "none.txt")
+    (tmp_path / "names.txt").write_bytes("Käse\nd\n".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"names\.txt is not UTF-8 text \(.*save it as UTF-8"):
+        read_class_names(tmp_path / "names.txt")

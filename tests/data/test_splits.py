@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from glasshouse.data.splits import hold_out, limit, three_way_split
+from glasshouse.data.splits import hold_out, limit, three_way_split, two_way_split
 from glasshouse.errors import DataError
 
 
@@ -74,3 +74,27 @@ def test_a_limit_is_shared_out_from_the_smallest_class_up(
     kept = limit(_ids(len(labels)), labels, count, seed=0)
     assert tuple(np.bincount(labels[kept], minlength=len(sizes))) == shares
     assert kept.tolist() == sorted(set(kept.tolist()))
+
+
+def test_images_are_in_the_splits_of_earlier_versions() -> None:
+    ids, labels = _ids(24), np.arange(24) % 2
+    held = hold_out(ids, labels, 0.25, seed=7, purpose="test")
+    assert np.flatnonzero(held).tolist() == [0, 1, 5, 14, 15, 22, 23]
+    parts = three_way_split(ids, labels, validation_fraction=0.25, test_fraction=0.25, seed=7)
+    assert [part.tolist() for part in parts] == [
+        [2, 3, 7, 8, 9, 10, 11, 12, 13, 17, 18, 19, 20], [4, 6, 16, 21], [0, 1, 5, 14, 15, 22, 23],
+    ]  # fmt: skip
+    train, validation = two_way_split(ids, labels, 0.25, seed=7)
+    assert validation.tolist() == [3, 4, 6, 16, 21]
+    assert sorted([*train.tolist(), *validation.tolist()]) == list(range(24))
+    assert limit(ids, labels, 5, seed=7).tolist() == [0, 10, 11, 12, 15]
+
+
+def test_one_image_of_each_class_remains_however_large_the_fraction() -> None:
+    for count in range(1, 5):
+        held = hold_out(_ids(count), np.zeros(count, int), 1.0, seed=0, purpose="test")
+        assert held.sum() == count - 1
+    parts = three_way_split(
+        _ids(3), np.zeros(3, int), validation_fraction=1.0, test_fraction=0.1, seed=0
+    )
+    assert [len(part) for part in parts] == [1, 1, 1]

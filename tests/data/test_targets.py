@@ -84,3 +84,5 @@ def test_images_of_each_label_and_the_rarest_of_an_image() -> None:
     assert rarest_labels(np.array([2, 0])).tolist() == [2, 0]
     everyone = np.ones((2, 2), bool)
     assert rarest_labels(everyone).tolist() == [0, 0]
+    # A label that an image does not have is never its rarest.
+    assert rarest_labels(np.array([[0, 1], [0, 1]], bool)).tolist() == [1, 1]

@@ -39,7 +39,7 @@ def hold_out_by_labels(draws: Draws, matrix: Matrix, fraction: float, leave: int
         order = free[np.argsort(draws[free], kind="stable")]
         if excess > 0:
             held[order[held[order]][-excess:]] = False
-        elif excess < 0:
+        else:
             held[order[~held[order]][:-excess]] = True
         is_settled[members] = True
     return held

@@ -39,7 +39,7 @@ def hold_out(
 
 
 def _hold_out(
-    keys: Keys, targets: Targets, fraction: float, *, seed: int, purpose: str, leave: int = 1
+    keys: Keys, targets: Targets, fraction: float, *, seed: int, purpose: str, leave: int
 ) -> NDArray[np.bool_]:
     # By purpose, so that the choice for validation is independent of that for test.
     draws = uniforms(seed, f"split {purpose}", 0, keys, 1)[:, 0]
@@ -67,7 +67,7 @@ def three_way_split(
     in_test = _hold_out(keys, targets, test_fraction, seed=seed, purpose="test", leave=2)
     rest = np.flatnonzero(~in_test)
     held = _hold_out(
-        keys[rest], targets[rest], validation_fraction, seed=seed, purpose="validation"
+        keys[rest], targets[rest], validation_fraction, seed=seed, purpose="validation", leave=1
     )
     return rest[~held], rest[held], np.flatnonzero(in_test)
 
@@ -103,9 +103,8 @@ def limit(ids: Ids, targets: Targets, count: int, *, seed: int) -> Positions:
 
 def _shares(sizes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Images per class: the highest common limit that the count allows, and the rest one by one."""
-    level = next(
-        (n for n in range(int(sizes.max()), -1, -1) if np.minimum(sizes, n).sum() <= count), 0
-    )
+    # One of each class always fits.
+    level = next(n for n in range(int(sizes.max()), 0, -1) if np.minimum(sizes, n).sum() <= count)
     shares = np.minimum(sizes, level)
     spare = count - int(shares.sum())
     larger = np.flatnonzero(sizes > level)[:spare]
