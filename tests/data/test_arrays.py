@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from glasshouse.data.arrays import named_targets, rgb_pixels
 from glasshouse.data.images import ImageSet, take, with_class_order
 from glasshouse.errors import DataError
 
@@ -191,3 +192,57 @@ def test_only_images_that_are_there_can_be_taken(positions: list[int]) -> None:
     assert take(images, [4, -5]).ids.tolist() == ["0000004", "0000000"]
     with pytest.raises(DataError, match=f"0 to 4, received {positions[0]} to {positions[1]}"):
         take(images, positions)
+
+
+def test_pixels_are_bytes_and_no_axis_of_an_image_is_empty() -> None:
+    assert rgb_pixels(np.zeros((0, 8, 9, 3), np.uint8)).shape == (0, 3, 8, 9)
+    for pixels in (PIXELS > 127, PIXELS.astype(np.int8), PIXELS.astype(np.uint16)):
+        with pytest.raises(DataError, match=rf"in grey, .* received {pixels.dtype} \(5, 8, 9, 3\)"):
+            rgb_pixels(pixels)
+    for shape in ((5, 0, 9, 3), (5, 3, 8, 0), (5, 0, 9)):
+        with pytest.raises(DataError, match=r"in grey, .* received"):
+            rgb_pixels(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "targets", "classes"),
+    [
+        (np.array([2, 0], np.uint8), None, [2, 0], ("0", "1", "2")),
+        (np.array([True, False]), None, [1, 0], ("0", "1")),
+        (np.array([], np.int64), None, [], ()),
+        (np.array([], np.uint8), None, [], ()),
+        (np.array([[True, False, True]]), None, [[True, False, True]], ("0", "1", "2")),
+        (np.array([[3], [1]]), list("abcd"), [3, 1], ("a", "b", "c", "d")),
+        # Whether there is such a class is asked of the image set.
+        (np.array([2**62 - 1], np.uint64), ["a"], [2**62 - 1], ("a",)),
+        (np.array([2**62]), ["a"], [2**62], ("a",)),
+        (np.array(["b", "a"], object), ["b", "a"], [0, 1], ("b", "a")),
+    ],
+)
+def test_labels_become_targets(
+    labels: Any, names: Any, targets: list[Any], classes: tuple[str, ...]
+) -> None:
+    found, known = named_targets(labels, names)
+    assert (found.tolist(), known) == (targets, classes)
+    assert found.dtype == (np.bool_ if found.ndim == 2 else np.int64)
+
+
+@pytest.mark.parametrize(
+    ("labels", "received"),
+    [
+        (3, "received int64 ()"),
+        (np.zeros((5, 1, 2), bool), "received bool (5, 1, 2)"),
+        (np.zeros((5, 2, 2), bool), "received bool (5, 2, 2)"),
+        (np.zeros((5, 2), np.int8), "received int8 (5, 2); for one label in each row pass "
+         "labels.argmax(1), for any number of labels labels.astype(bool)"),
+        (np.array([2**62], np.uint64), "received uint64; use .astype('int64') if they are "
+         "positions of classes"),
+        (np.array(["a", 1], object), "received object; use .astype('int64') if they are "
+         "positions of classes"),
+        (np.array([0, -2]), "expected 0 or more, received -2"),
+    ],
+)  # fmt: skip
+def test_what_is_no_label_of_an_image_is_refused(labels: Any, received: str) -> None:
+    with pytest.raises(DataError) as refused:
+        named_targets(labels, None)
+    assert str(refused.value).endswith(received)

@@ -5,13 +5,22 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from PIL import Image
 
-from glasshouse.data.bit_depth import ValueRange, describe_narrow
+from glasshouse.data.bit_depth import (
+    ValueRange,
+    describe_narrow,
+    is_deep,
+    top_value,
+    value_range,
+    warn_of_narrow,
+)
 from glasshouse.data.class_folders import list_folder
 from glasshouse.data.decode import decode, decode_opened
 from glasshouse.data.file_splits import load_unsplit
@@ -174,3 +183,49 @@ def test_of_many_files_the_first_are_named() -> None:
     assert "; and 2 more. They use a quarter" in text
     one = describe_narrow([("a.png", "values 0 to 9 of 65,535")])
     assert one.count("It uses") == 1 and "; and" not in one
+
+
+def opened(mode: str, bits: Any = None, **fields: Any) -> Any:
+    """What is read of an image before its pixels: mode, and the bits that a TIFF declares."""
+    tags = {} if bits is None else {"tag_v2": {258: bits}}
+    return SimpleNamespace(mode=mode, **{"format": "TIFF", **tags, **fields})
+
+
+def test_the_highest_value_is_that_of_the_declared_bits() -> None:
+    declared = {None: 65535, 12: 4095, (12,): 4095, 14: 16383, 16: 65535, 32: 65535, 1: 1}
+    assert {bits: top_value(opened("I;16", bits)) for bits in declared} == declared
+    assert top_value(opened("F", 32)) == 1
+
+
+def test_more_than_eight_bits_are_told_by_the_mode_the_tags_or_the_decoder() -> None:
+    assert is_deep(opened("I;16")) and is_deep(opened("I")) and is_deep(opened("F"))
+    bits = {None: False, 1: False, 8: False, (8, 8, 8): False, 9: True, (16, 16, 16): True}
+    assert {each: is_deep(opened("RGB", each)) for each in bits} == bits
+    for raw, deep in (("RGB;16B", True), ("RGB", False)):
+        tile = [("zip", (0, 0, 2, 2), 41, raw)]
+        assert is_deep(opened("RGB", format="PNG", tile=tile)) == deep
+    assert not is_deep(opened("RGB", 16, format="PNG"))
+
+
+def test_of_colours_the_range_is_that_of_their_upper_bits() -> None:
+    image = Image.new("RGBA", (2, 1), (3, 5, 4, 255))
+    assert value_range(image) == ValueRange(768, 256 * 5 + 255, 65535)
+    assert value_range(Image.new("RGB", (2, 1), (7, 7, 7))) == ValueRange(1792, 1792, 65535)
+    grey = Image.fromarray(np.array([[2, 9]], np.uint8))
+    assert value_range(grey) == ValueRange(512, 256 * 9 + 255, 65535)
+
+
+def test_a_quarter_of_the_range_is_narrow_and_a_single_value_is_not() -> None:
+    found = {high: ValueRange(4, high, 64).is_narrow for high in (4, 5, 20, 21)}
+    assert found == {4: False, 5: True, 20: True, 21: False}
+    assert ValueRange(0.25, 1.25, 2).describe() == "values 0 to 1 of 2"
+    assert ValueRange(0.25, 0.5, 1).describe() == "values 0.25 to 0.5 of 1"
+
+
+def test_the_warning_names_the_line_that_asked_for_it() -> None:
+    with pytest.warns(GlasshouseWarning) as caught:
+        warn_of_narrow([("a.png", "values 0 to 9 of 65,535")])
+    assert [each.filename for each in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_narrow([])

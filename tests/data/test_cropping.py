@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from glasshouse.data import cropping
 from glasshouse.data.cropping import choose_resize
 from glasshouse.data.decode import image_size
 from glasshouse.data.sources import load_splits
@@ -92,3 +93,13 @@ def test_what_is_cut_off_is_told_in_full(
         resize,
         f"Cropping to squares removes {said}",
     )
+
+
+def test_a_thousand_files_are_sampled_and_an_empty_image_is_not_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paths = [Path(f"{number}.png") for number in range(3000)]
+    monkeypatch.setattr(cropping, "image_size", lambda _: (1, 2))
+    assert "100 % of the 1,000 images sampled" in choose_resize(paths)[1]
+    monkeypatch.setattr(cropping, "image_size", lambda path: (int(path.stem), 2))
+    assert "from 50 % of the 2 images sampled" in choose_resize(paths[:3])[1]

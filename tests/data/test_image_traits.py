@@ -99,3 +99,21 @@ def test_a_difference_counts_from_its_size_and_its_certainty(
     for each in found:
         assert (each.words, each.other_mean) == ("darker", 0.0)
         assert each.mean == each.deviations == pytest.approx(-distance)
+
+
+def test_a_difference_of_exactly_four_standard_errors_counts() -> None:
+    values = {"brightness": np.array([4.0, 4.0, -1.0, 1.0])}
+    (found,) = trait_differences(values, np.arange(2), np.arange(2, 4))
+    assert (found.words, found.mean, found.other_mean, found.deviations) == ("brighter", 4, 0, 4)
+    values = {"redness": np.tile([0.9, 0.9, -1.0, 1.0], 100)}
+    rows = np.flatnonzero(values["redness"] == 0.9)
+    (found,) = trait_differences(values, rows, np.setdiff1d(np.arange(400), rows))
+    assert found.words == "redder" and found.deviations == pytest.approx(0.9)
+
+
+def test_hardly_any_contrast_does_not_make_an_image_sharp() -> None:
+    pixels = np.zeros((1, 3, 4, 4), dtype=np.uint8)
+    pixels[0, :, 1, 2] = 1
+    traits = image_traits(ImageSet(pixels, np.zeros(1, np.int64), np.array(["a"]), ("x",)))
+    # -4 at one of 16 pixels and 1 at its four neighbours, not divided by a contrast of 0.24.
+    assert traits["sharpness"][0] == pytest.approx((20 / 16) ** 0.5)

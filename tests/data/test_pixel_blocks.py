@@ -6,7 +6,8 @@ import pytest
 
 from glasshouse.data.cache import cached_images
 from glasshouse.data.fitting import Fitting
-from glasshouse.data.pixel_blocks import Images, blocks, gather
+from glasshouse.data.pixel_blocks import Images, blocks, gather, images_per_block
+from glasshouse.errors import StorageError
 from tests.data.image_files import write_folder
 
 
@@ -48,3 +49,21 @@ def test_blocks_cover_everything_once(mapped: Images) -> None:
 
 def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_block_has_eight_mebibytes_and_at_least_one_image() -> None:
+    assert images_per_block((1, 1, 1)) == 8 * 1024 * 1024
+    assert [images_per_block((3, 8, 8), size) for size in (1, 191, 383, 384)] == [1, 1, 1, 2]
+    assert images_per_block((3, 0, 8), 7) == 7
+
+
+def test_a_file_that_has_become_shorter_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "pixels"
+    path.write_bytes(bytes(2 * 3 * 64 * 64))
+    images = np.memmap(path, np.uint8, mode="r", shape=(2, 3, 64, 64))
+    assert gather(images, np.array([1])).shape == (1, 3, 64, 64)
+    os.truncate(path, 2 * 3 * 64 * 64 - 1)
+    with pytest.raises(StorageError, match=r"pixels was truncated while it was in use"):
+        gather(images[1:], np.array([0]))
+    with pytest.raises(StorageError, match=r"^a cache file was truncated"):
+        gather(np.asarray(images), np.array([0]))

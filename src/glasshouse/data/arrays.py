@@ -86,7 +86,7 @@ def bytes_hint(array: NDArray[np.generic]) -> str:
     """How to make uint8 of these values, where their range says so; empty where it does not."""
     if array.dtype == np.bool_:
         return "; use 255 * pixels.astype('uint8')"
-    if array.dtype.kind not in "fiu" or not array.size:
+    if array.dtype.kind not in "fiu" or array.dtype == np.uint8 or not array.size:
         return ""
     low, high = float(np.min(array)), float(np.max(array))
     if array.dtype.kind == "f" and low >= 0 and high <= 1:
