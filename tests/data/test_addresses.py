@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import pytest
 
 from glasshouse.data.addresses import (
     expanded,
     has_braces,
     is_address,
+    is_damaged_address,
     name_of_address,
     normal_address,
     protocol_of,
@@ -91,3 +94,47 @@ def test_braces_stand_for_a_hundred_thousand_files_at_most() -> None:
         with pytest.raises(UsageError) as found:
             expanded(pattern)
         assert str(found.value) == words
+
+
+def test_a_path_is_no_address_and_one_made_of_an_address_is_noticed() -> None:
+    assert not is_address(Path("s3://bucket")) and not is_address(7)
+    assert is_damaged_address(Path("s3://bucket/photos"))
+    assert not is_damaged_address(Path("C:/photos")) and not is_damaged_address(Path("a/s3:/b"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://host:8080/photos", "s3://bucket", "s3:///photos", "memory://", "memory://a", "s3://b/x?y",
+     "abfs://photos@account.net", "s3://bucket/a:b@c"],
+)  # fmt: skip
+def test_what_is_no_secret_and_names_a_place_stays(address: str) -> None:
+    assert normal_address(address) == address
+
+
+def test_refused_addresses_are_told_why() -> None:
+    outside = (
+        ", and would be recorded in the run. Leave it out: credentials come from the environment, "
+        "as those of other tools do."
+    )
+    user = f"address holds a user name or password{outside}"
+    refused = {
+        "ftp://user@host/x": f"the ftp:// {user}",
+        "http://user@host/x": f"the http:// {user}",
+        "s3://key:secret@bucket/x": f"the s3:// {user}",
+        "https://user@host/x?y": f"the https:// {user}",
+        "http://host/x?y": f"the http:// address holds a query, which may be a signature{outside}",
+        "local://x": "local://x: name a local folder or file by its path, without local:",
+        "hf:///": "hf:/// has nothing after ://: expected hf://PLACE/FOLDER",
+    }
+    for address, words in refused.items():
+        with pytest.raises(UsageError) as found:
+            normal_address(address)
+        assert str(found.value) == words
+
+
+def test_the_name_of_an_address_has_plain_letters_and_no_ending_of_a_container() -> None:
+    assert name_of_address("s3://bucket/flowers.tar") == "flowers"
+    assert name_of_address("s3://bucket/flowers.v2") == "flowers.v2"
+    assert name_of_address("s3://bucket/-my  flowers!.") == "my-flowers"
+    assert name_of_address("data/flowers/{a,b}.tar") == "flowers"
+    assert name_of_address("s3://{a,b}/flowers") == "flowers"

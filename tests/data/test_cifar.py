@@ -4,10 +4,12 @@ import os
 import pickle
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from glasshouse.data import cifar
 from glasshouse.data.cifar import FOLDER, fetch_cifar, find_cifar, read_cifar
 from glasshouse.errors import DataError
 from tests.data.servers import Files, serving
@@ -153,3 +155,89 @@ def test_a_file_of_another_content_is_named(
     path.write_bytes(pickle.dumps(content, protocol=2))
     with pytest.raises(DataError, match=f"{name} is not a CIFAR batch: .*{words.split(': ')[-1]}"):
         read_cifar(tmp_path / FOLDER, {**checksums, name: md5(path)})
+
+
+def test_the_batches_are_read_in_order_with_all_labels(tmp_path: Path) -> None:
+    checksums = write_batches(tmp_path / FOLDER, rows=2)
+    train, test = read_cifar(tmp_path / FOLDER, checksums)
+    batches = [
+        pickle.loads((tmp_path / FOLDER / f"data_batch_{n}").read_bytes()) for n in range(1, 6)
+    ]
+    expected = np.concatenate([batch[b"data"] for batch in batches])
+    assert np.array_equal(train.pixels.reshape(10, 3072), expected)
+    assert train.labels.tolist() == [0, 1] * 5 and train.labels.dtype == np.int64
+    assert test.labels.tolist() == [0, 1]
+    assert train.ids.tolist() == [f"train/0000{n}" for n in range(10)]
+    assert test.ids.tolist() == ["test/00000", "test/00001"]
+
+
+@pytest.mark.parametrize(
+    ("data", "labels"),
+    [
+        ([[0] * 3072], [0]),
+        (np.zeros((1, 3072), np.uint8), (0,)),
+        (np.zeros((1, 3072), np.uint8), [0.0]),
+        (np.zeros((1, 3, 1024), np.uint8), [0]),
+    ],
+)
+def test_rows_and_labels_of_other_types_are_refused(
+    tmp_path: Path, data: object, labels: object
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(pickle.dumps({b"data": data, b"labels": labels}, protocol=2))
+    with pytest.raises(DataError, match="expected rows of 3,072 bytes and a label for each"):
+        cifar._read_batch(path, md5(path), 3)
+
+
+def test_where_batches_are_looked_for_and_downloaded_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLASSHOUSE_DATA", str(tmp_path / "data"))
+    asked: list[Path] = []
+
+    def fetch(place: Path, progress: Any) -> Path:
+        asked.append(place)
+        if place.name == "broken":
+            raise DataError("no connection")
+        return place / FOLDER
+
+    monkeypatch.setattr(cifar, "fetch_cifar", fetch)
+    assert find_cifar() == tmp_path / "data" / FOLDER
+    assert find_cifar(tmp_path / "mine") == tmp_path / "mine" / FOLDER
+    assert asked == [tmp_path / "data", tmp_path / "mine"]
+    with pytest.raises(DataError) as found:
+        find_cifar(tmp_path / "broken")
+    assert str(found.value) == (
+        f"no connection\nCIFAR-10 was not found: looked for the python batches in "
+        f"{tmp_path / 'broken' / FOLDER} and {tmp_path / 'data' / FOLDER}. Put them there, name "
+        "their folder with --data-dir or GLASSHOUSE_DATA, or use a source that needs no download: "
+        "digits or shapes."
+    )
+    write_batches(tmp_path / "data" / FOLDER, rows=1)
+    assert find_cifar(tmp_path / "mine") == tmp_path / "data" / FOLDER
+    write_batches(tmp_path / "mine" / FOLDER, rows=1)
+    assert find_cifar(tmp_path / "mine") == tmp_path / "mine" / FOLDER
+
+
+def test_an_archive_is_unpacked_up_to_a_size_and_what_is_missing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cifar._MAX_MEMBER_BYTES == 64 * 1024 * 1024
+    checksums = write_batches(tmp_path / "source", rows=1)
+    archive = tmp_path / "x.tar.gz"
+    archive.write_bytes(archive_of(tmp_path / "source"))
+    cifar._unpack(archive, tmp_path / "out", checksums)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(checksums)
+    for data in (archive.read_bytes()[:-500], b"no archive"):
+        (tmp_path / "bad").write_bytes(data)
+        with pytest.raises(DataError, match=r"(?s)cannot unpack .*bad: .*Delete it and try again"):
+            cifar._unpack(tmp_path / "bad", tmp_path / "out", checksums)
+    with pytest.raises(DataError, match=r"cannot unpack .*other.* not found"):
+        cifar._unpack(archive, tmp_path / "out", {"other": ""})
+    monkeypatch.setattr(cifar, "_MAX_MEMBER_BYTES", 10)
+    with pytest.raises(DataError, match=r"batches\.meta is truncated or changed \(10 bytes, md5"):
+        cifar._unpack(archive, tmp_path / "out", checksums)
+    (tmp_path / "source" / "folder").mkdir()
+    archive.write_bytes(archive_of(tmp_path / "source"))
+    with pytest.raises(DataError, match=r"folder is truncated or changed \(0 bytes, md5"):
+        cifar._unpack(archive, tmp_path / "out", {"folder": ""})

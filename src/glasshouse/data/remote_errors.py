@@ -80,7 +80,9 @@ def described_failure(error: Exception, address: str, protocol: str) -> Glasshou
 
 def missing_package(address: str, protocol: str) -> UsageError:
     """The error for a protocol whose package is not installed."""
-    package = _PACKAGES.get(protocol, f"the fsspec package for {protocol}")
+    package = _PACKAGES.get(protocol)
+    if package is None:
+        return UsageError(f"{address} needs the fsspec package for {protocol}")
     install = "'glasshouse[remote]'" if package in _IN_EXTRA else package
     return UsageError(f"{address} needs {package}: pip install {install}")
 
