@@ -145,7 +145,11 @@ def test_only_a_part_may_be_beyond_the_end(tmp_path: Path, monkeypatch: pytest.M
 def test_a_broken_answer_is_tried_again_and_progress_names_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = [http.client.IncompleteRead(b""), OSError(), (3, 9)]
+    answers: list[Exception | tuple[int, int]] = [
+        http.client.IncompleteRead(b""),
+        OSError(),
+        (3, 9),
+    ]
 
     def receive(address: str, partial: Path) -> Iterator[tuple[int, int]]:
         answer = answers.pop(0)

@@ -345,3 +345,193 @@ def test_the_record_says_what_it_is_a_copy_of(memory: Memory) -> None:
     copy = copied()
     record = json.loads(Path(copy.folder.parent / "copy.json").read_text(encoding="utf-8"))
     assert record == {"source": ADDRESS}
+
+
+def files_of(*names: str, size: int | None = 1) -> list[RemoteFile]:
+    return [RemoteFile(name, name, size, "v") for name in names]
+
+
+def test_only_empty_files_that_are_folders_as_well_are_markers() -> None:
+    inner, other = files_of("ant/deep/1.png")[0], files_of("empty.txt", size=0)[0]
+    markers = files_of("ant", "ant/deep", size=0)
+    assert remote_copy._without_markers([*markers, inner, other]) == [inner, other]
+    (full,) = files_of("ant")
+    assert remote_copy._without_markers([full, inner]) == [full, inner]
+    assert remote_copy._without_markers([*files_of("ant", size=None), inner]) == [inner]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ([""], "has a file named '': expected relative names without '..', backslashes and "
+               "colons; rename it"),
+        (["/a"], "has a file named '/a'"),
+        (["a/.."], "has a file named 'a/..'"),
+        (["a\0b"], "has a file named 'a\\x00b'"),
+        (["a//b", "a/b"], ": 'a/b' and 'a//b' would be the same file"),
+        (["a", "b", "a/x/y"], ": 'a' is a file, and 'a/x/y' is in it"),
+    ],
+)  # fmt: skip
+def test_names_that_would_be_written_elsewhere_or_over_others_are_refused(
+    names: list[str], words: str
+) -> None:
+    with pytest.raises(DataError) as found:
+        remote_copy._require_safe_names(files_of(*names), "ADDRESS")
+    assert words in str(found.value)
+
+
+def test_plain_names_are_accepted() -> None:
+    remote_copy._require_safe_names(files_of("a", "b/a", "b/..c", "c.d/e f"), "ADDRESS")
+
+
+class Blocks:
+    """A store that notes what is read of a file of letters."""
+
+    address = "ADDRESS"
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int | None, ...]] = []
+
+    def read(self, file: RemoteFile, start: int | None = None, stop: int | None = None) -> bytes:
+        self.asked.append((start, stop))
+        return b"abcdefghij"[start:stop]
+
+    def version_now(self, file: RemoteFile) -> str:
+        return "same"
+
+
+def fetching(place: Path) -> tuple[remote_copy._Fetching, Blocks]:
+    store: Any = Blocks()
+    (place / "parts").mkdir(parents=True)
+    (place / "files").mkdir()
+    return remote_copy._Fetching(place, store, None), store
+
+
+def test_files_of_up_to_a_block_are_read_at_once_and_larger_ones_from_where_they_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert remote_copy._BLOCK_BYTES == 8 * 1024 * 1024
+    work, store = fetching(tmp_path)
+    (large,) = files_of("deep/er/large", size=10)
+    for size in (11, 10):
+        monkeypatch.setattr(remote_copy, "_BLOCK_BYTES", size)
+        work._fetch(large)
+    work._fetch(RemoteFile("x", "unknown", None, "v"))
+    assert store.asked == [(None, None)] * 3
+    store.asked.clear()
+    monkeypatch.setattr(remote_copy, "_BLOCK_BYTES", 4)
+    work._fetch(large)
+    work._part(large).write_bytes(b"abc")
+    work._fetch(large)
+    assert store.asked == [(0, 4), (4, 8), (8, 10), (3, 7), (7, 10)]
+    assert (tmp_path / "files/deep/er/large").read_bytes() == b"abcdefghij"
+    assert not list((tmp_path / "parts").iterdir())
+
+
+def test_a_part_belongs_to_one_version_of_a_file(tmp_path: Path) -> None:
+    work, _ = fetching(tmp_path)
+    files = [RemoteFile("p", "n", 1, "v"), RemoteFile("p", "n", 2, "v"),
+             RemoteFile("p", "n", 1, "w"), RemoteFile("p", "m", 1, "v")]  # fmt: skip
+    parts = [work._part(file) for file in files]
+    assert len(set(parts)) == 4 and work._part(files[0]) == parts[0]
+    assert {(len(part.name), part.parent) for part in parts} == {(32, tmp_path / "parts")}
+    assert len(remote_copy._place("s3://x").name) == 32
+
+
+def test_the_space_that_is_needed_is_what_is_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, _ = fetching(tmp_path)
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(remote_copy, "require_disk_space", lambda *given: asked.append(given))
+    (tmp_path / "parts" / "x").write_bytes(b"123")
+    work._require_space([*files_of("a", "b", size=50), *files_of("c", size=None)])
+    assert asked == [(tmp_path, 97, "the copy of ADDRESS")]
+
+
+def test_what_is_current_has_its_version_and_its_size(tmp_path: Path) -> None:
+    work, _ = fetching(tmp_path)
+    (tmp_path / "files" / "full").write_bytes(b"123")
+    (tmp_path / "files" / "none").touch()
+
+    def is_current(name: str, size: int | None, have: str | None, version: str = "V") -> bool:
+        return work._is_current(RemoteFile("p", name, size, "v"), have, version)
+
+    assert is_current("full", 3, "V") and is_current("full", None, "V")
+    assert not is_current("full", 4, "V") and not is_current("lost", 3, "V")
+    assert not is_current("full", 3, None) and not is_current("full", 3, "W")
+    assert is_current("none", 5, "", "") and is_current("none", None, "", "")
+    assert not is_current("full", 3, "", "") and not is_current("full", None, "", "")
+    assert not work._is_current(RemoteFile("p", "full", 3, ""), "V", "V")
+    assert work._is_current(RemoteFile("p", "none", 3, ""), "", "")
+
+
+def test_lines_that_are_damaged_say_nothing(tmp_path: Path) -> None:
+    work, _ = fetching(tmp_path)
+    assert work._fetched() == {}
+    lines = ['["a", "1"]', '["b", "1", "2"]', "7", '["c"', '["d", "1"]', '["d", "2"]']
+    (tmp_path / "fetched.jsonl").write_text("\n".join(lines))
+    assert work._fetched() == {"a": "1", "d": "2"}
+
+
+def test_the_list_of_what_is_complete_is_kept_in_step(memory: Memory) -> None:
+    log = copied().folder.parent / "fetched.jsonl"
+    before = log.read_text()
+    assert len(before.splitlines()) == 10 and "ant/1.png" in before
+    memory.fs.rm_file("/shop/photos/ant/1.png")
+    memory.write({"ant/2.png": b"new"})
+    log.with_name("parts").mkdir()
+    copied(progress=None)
+    names = [json.loads(line)[0] for line in log.read_text().splitlines()]
+    assert sorted(names) == sorted({*FILES} - {"ant/1.png"})
+    assert names[-1] == "ant/2.png"
+    assert not log.with_name("parts").exists()
+    shutil.copy(log, log.with_name("same"))
+    assert "ant/2.png" in log.read_text() and copied().folder == log.with_name("files")
+    assert log.read_bytes() == log.with_name("same").read_bytes()
+
+
+def test_forgetting_removes_parts_and_what_was_never_copied_is_forgotten(memory: Memory) -> None:
+    forget_copy(f"{ADDRESS}/")
+    place = copied().folder.parent
+    (place / "parts").mkdir()
+    forget_copy(f"{ADDRESS}/")
+    assert not (place / "parts").exists() and not (place / "fetched.jsonl").exists()
+    forget_copy(ADDRESS)
+
+
+def test_a_copy_that_cannot_be_written_is_named(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(remote_copy, "_place", lambda address: tmp_path / "file" / "x")
+    words = r"^cannot write the copy of memory://shop/photos in .*file/x: .+\. .+\.$"
+    with pytest.raises(StorageError, match=words):
+        copied()
+
+
+def test_texts_about_a_copy_name_the_address(tmp_path: Path) -> None:
+    copy = SourceCopy(ADDRESS, tmp_path)
+    assert copy.shown(f"{tmp_path}/a, {tmp_path}/b") == f"{ADDRESS}/a, {ADDRESS}/b"
+    assert remote_copy.require_remote(f"{ADDRESS}/") == ADDRESS
+
+
+def test_what_is_under_way_is_waited_for_and_no_more_is_begun() -> None:
+    class Store:
+        closed = threading.Event()
+
+    store: Any = Store()
+    begun, go, done = threading.Event(), threading.Event(), []
+
+    def slow() -> None:
+        begun.set()
+        go.wait(60)
+        done.append(1)
+
+    with pytest.raises(KeyboardInterrupt), remote_copy._threads(store) as pool:
+        assert pool._max_workers == 16
+        pool.submit(slow)
+        begun.wait(60)
+        threading.Timer(0.01, go.set).start()
+        raise KeyboardInterrupt
+    assert done == [1] and store.closed.is_set()
