@@ -1,14 +1,28 @@
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from glasshouse.data import sources
-from glasshouse.data.images import Splits, take
-from glasshouse.data.sources import fingerprint, load_splits, require_source, source_name
+from glasshouse.data.fitting import Fitting, fit
+from glasshouse.data.images import ImageSet, Splits, take
+from glasshouse.data.sources import (
+    Access,
+    absolute_source,
+    fingerprint,
+    is_multi_label,
+    load_for_evaluation,
+    load_splits,
+    read_again,
+    require_source,
+    source_name,
+)
 from glasshouse.errors import DataError, UsageError
 from glasshouse.settings import DataSettings
+from glasshouse.wording import percentage
 from tests.data.image_files import write_folder
 
 
@@ -143,4 +157,224 @@ def test_the_fingerprint_of_a_data_set_is_what_it_was() -> None:
     # be resumed.
     assert fingerprint(load_splits("digits")) == (
         "36f842981bd7c0af480ffa6a85443b49980455fe8e4d565f99596c7ff1ac4c06"
+    )
+
+
+def few(count: int = 4, masks: bool = False, side: int = 8) -> ImageSet:
+    """Images of two classes that are all different."""
+    random = np.random.default_rng(count)
+    pixels = random.integers(0, 256, (count, 3, side, side), dtype=np.uint8)
+    ids = np.array([f"{count}/{n}" for n in range(count)])
+    own = random.integers(0, 2, (count, side, side)).astype(bool) if masks else None
+    return ImageSet(pixels, np.arange(count) % 2, ids, ("a", "b"), own)
+
+
+def test_a_name_that_is_no_source_is_told_what_it_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    absent = "the folder or table {} does not exist"
+    expected = {
+        "notes.txt": "notes.txt is not a source: expected a folder of class folders, a table "
+        "(.csv, .tsv, .parquet), Parquet files with images or tar shards",
+        "x.csv": absent.format("x.csv"),
+        "a/b": absent.format("a/b"),
+        "photos/": absent.format("photos"),
+        "photos\\": absent.format("photos\\"),
+        "zzzzzz": "unknown source 'zzzzzz': expected cifar10, digits, shapes, shapes-multi, a "
+        "folder, a table, shards or an address",
+        "shape": "unknown source 'shape': expected cifar10, digits, shapes, shapes-multi, a "
+        "folder, a table, shards or an address. Did you mean 'shapes'?",
+    }
+    for name, words in expected.items():
+        with pytest.raises((UsageError, DataError)) as found:
+            require_source(name)
+        assert str(found.value) == words
+    with pytest.raises(UsageError, match="pass an address as text, since a path has no two slash"):
+        require_source(Path("s3://bucket/x"))
+    with pytest.raises(DataError, match="the folder or table digits/x does not exist"):
+        require_source(Path("digits/x"))
+    require_source("x-{0..3}.tar")
+    with pytest.raises(UsageError, match="--offline allows no connection"):
+        require_source("memory://x", offline=True)
+    require_source("memory://x")
+
+
+def test_which_sources_may_have_several_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("shapes-multi", "shapes", "digits", "memory://shapes-multi")
+    assert [is_multi_label(name) for name in names] == [True, False, False, False]
+    targets: np.ndarray = np.zeros((2, 2), bool)
+    monkeypatch.setattr(sources, "list_source", lambda source: SimpleNamespace(targets=targets))
+    assert is_multi_label(tmp_path)
+    targets = np.zeros(2, np.int64)
+    assert not is_multi_label(tmp_path)
+    with pytest.raises(UsageError, match="unknown source"):
+        is_multi_label("nothing")
+
+
+@pytest.mark.parametrize(
+    ("given", "is_whole", "is_unsplit"),
+    [
+        (None, True, True),
+        (None, False, False),
+        (("test", "validation"), True, True),
+        (("test",), False, True),
+        (("test", "train"), True, False),
+        (("train",), False, False),
+    ],
+)
+def test_what_a_classifier_is_evaluated_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Any, is_whole: bool, is_unsplit: bool
+) -> None:
+    listing = SimpleNamespace(given_splits=given)
+    settings, access, asked = DataSettings(), Access(offline=True), []
+    fitting = Fitting(8, 8)
+
+    def listed(source: object, **options: object) -> Any:
+        asked.append(options)
+        return listing
+
+    monkeypatch.setattr(sources, "list_source", listed)
+    monkeypatch.setattr(sources, "load_unsplit", lambda *given: ("unsplit", given))
+    split = lambda *given: SimpleNamespace(test=("split", given))  # noqa: E731
+    monkeypatch.setattr(sources, "load_fitted", split)
+    found: Any = load_for_evaluation(
+        tmp_path, settings, access=access, fitting=fitting, is_whole=is_whole
+    )
+    if is_unsplit:
+        assert found == ("unsplit", (listing, settings, None, fitting))
+    else:
+        assert found == ("split", (tmp_path, settings, fitting, access))
+    assert asked == [{"offline": True, "progress": None}]
+    named: Any = load_for_evaluation("digits", settings)
+    assert named == ("split", ("digits", settings, None, Access())) and len(asked) == 1
+    with pytest.raises(UsageError, match="--offline"):
+        load_for_evaluation("memory://x", settings, access=access)
+
+
+def test_the_files_of_a_source_are_read_again_where_it_has_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(sources, "forget_copy", asked.append)
+    monkeypatch.setattr(sources, "forget_files", asked.append)
+    monkeypatch.setattr(sources, "list_source", lambda source: SimpleNamespace(paths=[source]))
+    for source in ("digits", "memory://x", tmp_path):
+        read_again(source)
+    assert asked == ["memory://x", [tmp_path]]
+
+
+def test_sources_are_named_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute_source("S3://bucket/x/") == "s3://bucket/x"
+    assert absolute_source("digits") == "digits"
+    assert absolute_source("photos") == absolute_source(Path("photos")) == str(tmp_path / "photos")
+    assert absolute_source(Path("digits")) == str(tmp_path / "digits")
+    assert source_name("/") == "images"
+    assert source_name("memory://shop/photos.tar") == "photos"
+    assert source_name("flowers/x-{0..3}.tar") == "flowers"
+
+
+def test_built_in_sources_ask_for_what_their_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, test, asked = few(40), few(6), []
+    folder = tmp_path / "cifar"
+
+    def find(place: object, **options: object) -> Path:
+        asked.append((place, options))
+        return folder
+
+    monkeypatch.setattr(sources, "find_cifar", find)
+    monkeypatch.setattr(sources, "read_cifar", lambda place: (images, test))
+    settings = DataSettings(validation_fraction=0.25)
+    splits = load_splits("cifar10", settings, data_dir=tmp_path, offline=True)
+    assert asked == [(tmp_path, {"offline": True, "progress": None})]
+    assert sorted([*splits.train.ids, *splits.validation.ids]) == sorted(images.ids)
+    assert len(splits.validation) == 8 and splits.test is test
+    quarter = percentage(0.25, 0)
+    assert splits.notes == (
+        f"{quarter} of the 50,000 were held out for validation; test is the official test set.",
+    )
+    again = load_splits("cifar10", DataSettings(validation_fraction=0.25, split_seed=1))
+    assert set(again.validation.ids) != set(splits.validation.ids)
+    digits = load_splits("digits", DataSettings(test_fraction=0.5, validation_fraction=0.1))
+    half, tenth = percentage(0.5, 0), percentage(0.1, 0)
+    assert digits.notes == (
+        f"{half} of the images were held out for test and {tenth} of the rest for validation, by "
+        "a hash of their ids.",
+    )
+    assert 850 < len(digits.test) < 950 and 70 < len(digits.validation) < 110
+
+
+def test_shapes_are_made_at_their_own_size_or_a_larger_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, int, int]] = []
+
+    def make(split: str, count: int, *, size: int) -> ImageSet:
+        made.append((split, count, size))
+        return few()
+
+    monkeypatch.setattr(sources, "make_shapes", make)
+    monkeypatch.setattr(sources, "make_multi_shapes", make)
+    for size, single, several in ((None, 32, 40), (8, 32, 40), (200, 200, 200)):
+        made.clear()
+        sources._shapes(DataSettings(image_size=size), Access())
+        sources._multi_shapes(DataSettings(image_size=size), Access())
+        assert made == [
+            ("train", 5000, single),
+            ("validation", 1000, single),
+            ("test", 1000, single),
+            ("train", 4000, several),
+            ("validation", 1000, several),
+            ("test", 1000, several),
+        ]
+
+
+def test_joined_images_are_those_of_the_first_and_then_of_the_second() -> None:
+    first, second = few(3, masks=True), few(2, masks=True)
+    joined = sources._concatenate(first, second)
+    assert joined.ids.tolist() == [*first.ids, *second.ids]
+    assert joined.targets.tolist() == [0, 1, 0, 0, 1]
+    assert np.array_equal(joined.pixels[3:], second.pixels)
+    assert joined.masks is not None and first.masks is not None and second.masks is not None
+    assert np.array_equal(joined.masks[:3], first.masks)
+    assert np.array_equal(joined.masks[3:], second.masks)
+    assert sources._concatenate(few(3), few(2)).masks is None
+
+
+def test_images_are_brought_to_the_size_of_a_fitting_and_masks_only_to_whole_squares() -> None:
+    images = few(2, masks=True)
+    splits = Splits(images, few(3), few(1))
+    for size in (None, 8):
+        assert sources._resized(splits, DataSettings(image_size=size), None) is splits
+    wide = Fitting(2, 3, "stretch")
+    resized = sources._resized(splits, DataSettings(image_size=4), wide)
+    assert [len(s) for s in (resized.train, resized.validation, resized.test)] == [2, 3, 1]
+    assert resized.train.pixels.shape == (2, 3, 2, 3) and resized.train.masks is None
+    for image, before in zip(resized.train.pixels, images.pixels, strict=True):
+        assert np.array_equal(image, fit(before.transpose(1, 2, 0), wide))
+    square = sources._resized(splits, DataSettings(image_size=4), None)
+    assert square.train.masks is not None and images.masks is not None
+    assert square.train.pixels.shape == (2, 3, 4, 4) and square.test.masks is None
+    covered = images.masks.reshape(2, 4, 2, 4, 2).sum(axis=(2, 4))
+    assert np.array_equal(square.train.masks, covered >= 2)
+    cropped = sources._resize(images, Fitting(4, 4, crop_fraction=0.5))
+    assert cropped.masks is None
+
+
+def test_a_mask_covers_what_is_covered_by_half_or_more() -> None:
+    for rows, expected in (([[1, 1], [0, 0]], True), ([[1, 0], [0, 0]], False)):
+        mask = np.array(rows, bool)
+        assert sources._resize_mask(mask, 1).tolist() == [[expected]]
+        assert sources._resize_mask(mask, 2).tolist() == mask.tolist()
+
+
+def test_square_images_are_resized_alike_in_every_way_that_settings_name() -> None:
+    assert load_splits("digits", DataSettings(train_limit=10)).resize == "crop"
+    assert (
+        load_splits("digits", DataSettings(train_limit=10, resize="letterbox")).resize
+        == "letterbox"
     )
