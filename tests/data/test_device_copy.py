@@ -1,10 +1,12 @@
 import threading
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from glasshouse.data.device_copy import on_device, read_ahead
+from glasshouse.data.device_copy import on_device, read_ahead, to_device
 
 CPU = torch.device("cpu")
 
@@ -51,3 +53,13 @@ def test_the_thread_ends_with_a_reader_that_stops_early() -> None:
     next(found)
     found.close()
     assert not [each for each in threading.enumerate() if each.name.startswith("read-ahead")]
+
+
+def test_only_a_copy_from_main_memory_to_a_gpu_is_not_waited_for() -> None:
+    def is_async(is_cpu: bool, device: str) -> Any:
+        values: Any = SimpleNamespace(is_cpu=is_cpu, to=lambda _, non_blocking: non_blocking)
+        return to_device(values, torch.device(device))
+
+    assert is_async(True, "cuda") is True
+    assert [is_async(True, "cpu"), is_async(True, "mps")] == [False, False]
+    assert is_async(False, "cuda") is False

@@ -76,6 +76,8 @@ def test_a_known_survey_is_kept_with_the_same_images() -> None:
         ({"pixels": PIXELS[0]}, r"received uint8 \(3, 2, 5\)$"),
         ({"pixels": PIXELS[None]}, r"received uint8 \(1, 4, 3, 2, 5\)$"),
         ({"pixels": np.zeros((4, 4, 2, 5), np.uint8)}, r"received uint8 \(4, 4, 2, 5\)$"),
+        ({"pixels": np.zeros((4, 3, 5), np.uint8)}, r"received uint8 \(4, 3, 5\)$"),
+        ({"pixels": np.zeros((4, 3, 2, 5, 1), np.uint8)}, r"received uint8 \(4, 3, 2, 5, 1\)$"),
         ({"pixels": np.zeros((4, 2, 5, 3), np.uint8)}, r"\(4, 2, 5, 3\); move the channels"),
         ({"pixels": PIXELS > 0}, r"received bool \(4, 3, 2, 5\); use 255"),
         ({"pixels": PIXELS.astype(np.uint16)}, r"received uint16 \(4, 3, 2, 5\); its values"),
