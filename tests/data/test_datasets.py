@@ -17,7 +17,7 @@ from torch.utils.data import (
 )
 from torchvision.transforms.v2 import functional as transforms
 
-from glasshouse.data.datasets import from_dataset, image_rows
+from glasshouse.data.datasets import _bytes_of, from_dataset, image_rows
 from glasshouse.data.fitting import fit_to_size
 from glasshouse.errors import BadImage, DataError, UsageError
 
@@ -243,3 +243,13 @@ def test_lists_that_may_mean_something_else_are_refused(lists: list[Any], said: 
 def test_a_list_of_rows_of_different_lengths_is_no_image() -> None:
     with pytest.raises(BadImage, match="row 3: cannot be read as an array"):
         image_rows([[1, 2], [3]], "row 3")
+
+
+def test_only_values_of_bytes_divided_by_255_become_bytes() -> None:
+    whole = np.array([0.0, 1 / 255, 1.0])
+    assert _bytes_of(whole, "row 0").tolist() == [0, 1, 255]
+    for other in (np.array([-1 / 255]), np.array([256 / 255]), np.array([0.5 / 255])):
+        assert _bytes_of(other, "row 0") is other
+    almost = np.array([0.12 / 255, 1.88 / 255])
+    assert _bytes_of(almost, "row 0").tolist() == [0, 2]
+    assert _bytes_of(np.array([0.14 / 255]), "row 0").dtype == np.float64
