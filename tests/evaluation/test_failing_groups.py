@@ -6,11 +6,9 @@ from glasshouse.evaluation.failing_groups import (
     PERMUTATIONS,
     FailingGroup,
     _excess,
-    _least_shares,
     _ratio,
     find_failing_groups,
 )
-from glasshouse.evaluation.intervals import wilson
 from glasshouse.models.neighbours import unit_rows
 
 
@@ -145,8 +143,3 @@ def test_counts_that_were_expected_have_no_excess() -> None:
     found = _excess(np.array([8.0, 2.0]), np.array([2.0, 2.0]), 20.0)
     wanted = 8 * np.log(8 / 2) + 12 * np.log(12 / 18)
     np.testing.assert_allclose(found, [wanted, 0])
-
-
-def test_the_least_share_of_mistakes_is_the_lower_end_of_wilsons_interval() -> None:
-    found = _least_shares(np.array([7.0]), np.array([20.0]))
-    assert found[0] == pytest.approx(wilson(7, 20).low, abs=1e-4)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
-from glasshouse.evaluation.intervals import Interval, wilson_of
+from glasshouse.evaluation.intervals import Interval, wilson_lows, wilson_of
 from glasshouse.models.neighbours import nearest_rows
 from glasshouse.rng import derive
 
@@ -167,7 +167,7 @@ class _Scan:
         if self.traits:
             near = self.near[centres]
             ones = np.ones(len(self.rows)) if weights is None else weights
-            shares = _least_shares(self._sums(self.wrong * ones, near), self._sums(ones, near))
+            shares = wilson_lows(self._sums(self.wrong * ones, near), self._sums(ones, near))
             return np.where(strengths == strengths.max(axis=1, keepdims=True), shares, 0.0)
         if self.expected is None:
             return strengths
@@ -235,15 +235,6 @@ def _sizes(count: int) -> NDArray[np.int64]:
 def _are_same(rows: NDArray[np.int64], others: NDArray[np.int64]) -> bool:
     common = len(np.intersect1d(rows, others))
     return common >= _SAME * (len(rows) + len(others) - common)
-
-
-def _least_shares(mistakes: Counts, sizes: Counts) -> Counts:
-    """The lower ends of Wilson's intervals of the shares of mistakes."""
-    square = 1.96**2
-    middle, sizes = mistakes + square / 2, np.maximum(sizes, 1e-12)
-    spread = 1.96 * np.sqrt(mistakes * (sizes - mistakes) / sizes + square / 4)
-    found: Counts = (middle - spread) / (sizes + square)
-    return found
 
 
 def _excess(inside: Counts, expected: Counts, mistakes: float) -> Counts:

@@ -33,6 +33,25 @@ def replaced_models_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_loading, "_free_replaced", lambda: None)
 
 
+def black() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (24, 20)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class NoneForBlack(torch.nn.Module):
+    """No answer for black images."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        spread = inputs.flatten(1).std(dim=1, keepdim=True)
+        logits: torch.Tensor = self.net(inputs) * (spread / spread)
+        return logits
+
+
 def png(seed: int, size: tuple[int, int] = (20, 24)) -> bytes:
     """An image file of noise."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)

@@ -22,7 +22,7 @@ from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.service import Service, make_service
 from glasshouse.serving.service.uploads import OPTIONS
-from tests.serving.service.conftest import CLASS_NAMES, Caller, png
+from tests.serving.service.conftest import CLASS_NAMES, Caller, NoneForBlack, black, png
 
 RAW = {"content-type": "image/png"}
 PROBLEM = "application/problem+json"
@@ -393,26 +393,12 @@ def test_the_predictor_shares_no_module_with_the_explainer(
 
 
 def test_an_image_without_an_answer_is_a_problem_of_its_own(classifier: Classifier) -> None:
-    class Broken(torch.nn.Module):
-        """No answer for black images."""
-
-        def __init__(self, net: torch.nn.Module) -> None:
-            super().__init__()
-            self.net = net
-
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            spread = inputs.flatten(1).std(dim=1, keepdim=True)
-            logits: torch.Tensor = self.net(inputs) * (spread / spread)
-            return logits
-
-    broken = replace(classifier, net=Broken(classifier.net))
+    broken = replace(classifier, net=NoneForBlack(classifier.net))
     ask = Caller(create_api(make_service(broken, "tiny")))
-    buffer = io.BytesIO()
-    Image.new("RGB", (24, 20)).save(buffer, "PNG")
-    black = {"content": buffer.getvalue(), "headers": RAW}
+    dark = {"content": black(), "headers": RAW}
     noise = {"content": png(1), "headers": RAW}
     answers = ask.together(
-        [("POST", "/predict", black), ("POST", "/predict", noise), ("POST", "/explain", black)]
+        [("POST", "/predict", dark), ("POST", "/predict", noise), ("POST", "/explain", dark)]
     )
     assert [each.status_code for each in answers] == [500, 200, 500]
     for bad in (answers[0], answers[2]):

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import numpy as np
@@ -217,6 +218,8 @@ def test_of_a_model_that_was_replaced_nothing_stays_in_memory(
     several: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_loading, "_free_replaced", _free_replaced)
+    returned = Mock()
+    monkeypatch.setattr(model_loading, "return_freed_memory", returned)
     model = several.models.find("pets")
     nets = [weakref.ref(each.net) for each in (model.classifier, model.fast)]
     # As in a service that began with it, and long before the collector comes by.
@@ -230,6 +233,7 @@ def test_of_a_model_that_was_replaced_nothing_stays_in_memory(
     finally:
         gc.set_threshold(*thresholds)
     assert [each() for each in nets] == [None, None]
+    returned.assert_called_once_with()
     assert gc.get_freeze_count() > 10_000
 
 

@@ -1,15 +1,12 @@
 """How requests share the threads and networks of a service."""
 
 import asyncio
-import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
-from PIL import Image
 from pydantic import ValidationError
 
 from glasshouse.models.classifier import Classifier
@@ -17,30 +14,11 @@ from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.predict_routes import PredictOptions
 from glasshouse.serving.service.service import Service, make_service
-from tests.serving.service.conftest import Caller, png
+from tests.serving.service.conftest import Caller, NoneForBlack, black, png
 from tests.serving.service.test_protocol import PATH, body, in_binary, tensor
 
 RAW = {"content-type": "image/png"}
 PIXELS = body("UINT8", [1, 3, 16, 16], [0] * 768)
-
-
-def black() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (24, 20)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-class NoneForBlack(torch.nn.Module):
-    """No answer for black images."""
-
-    def __init__(self, net: torch.nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        spread = inputs.flatten(1).std(dim=1, keepdim=True)
-        logits: torch.Tensor = self.net(inputs) * (spread / spread)
-        return logits
 
 
 def test_one_image_of_a_form_without_an_answer_is_a_problem_of_the_form(

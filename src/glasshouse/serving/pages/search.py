@@ -98,7 +98,10 @@ def _value(trial: Path, key: str) -> str:
             found = found[int(part)] if isinstance(found, list) else found[part]
     except (OSError, ValueError, LookupError, TypeError):
         return "–"
-    return f"{found:.3g}" if isinstance(found, float) else str(found)
+    if not isinstance(found, float):
+        return str(found)
+    # Three digits fit on a phone; from 100 on they would be an exponent.
+    return f"{found:.3g}" if abs(found) < 100 else f"{found:.6g}"
 
 
 def _summary(folder: Path, trials: list[Listed]) -> str:
