@@ -59,7 +59,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 BOTH = ["--backbones", "resnet18,resnet34"]
-LOST = "model.pretrained.name=resnet81"
+NAME = "model.pretrained.name="
+LOST = f"{NAME}resnet81"
+WRONG = ["--set", "model.pretrained.arguments.pad_typ=same"]
+NO_PAD = "'pad_typ' cannot be set"
 CASES = [
     (["predict", "run", "nowhere.png"], 3, "nowhere.png: the file does not exist"),
     (["predict", "unfinished", "photo.png"], 2, "unfinished has not finished training (0 of"),
@@ -100,9 +103,28 @@ CASES = [
             (["ladder", "digits"], ["--set", LOST]),
             (["summary", "small-cnn"], ["--set", LOST]),
             (["compare-backbones", "digits"], ["--backbones", "resnet18,resnet81"]),
-            (["tune", "digits"], ["--search", "model.pretrained.name=resnet18,resnet81"]),
+            (["tune", "digits"], ["--search", f"{NAME}resnet18,resnet81"]),
         )
     ],
+    *[
+        ([*words, *given], 2, f"resnet18: {refused}")
+        for words, given, refused in (
+            (["train", "digits"], ["--backbone", "resnet18:pad_typ=same"], NO_PAD),
+            (["folds", "digits"], ["--backbone", "resnet18", *WRONG], NO_PAD),
+            (["ladder", "digits"], ["--set", f"{NAME}resnet18:act_layer=a/b"], "act_layer='a/b'"),
+            (["compare-backbones", "digits"], [*BOTH, *WRONG], NO_PAD),
+            (["tune", "digits"], ["--search", f"{NAME}resnet18,resnet34", *WRONG], NO_PAD),
+        )
+    ],
+    (["predict", "resnet18:pad_typ=same", "photo.png"], 2, "Did you mean 'pad_type'?"),
+    (["serve", "resnet18:in_chans=2", "--port", "0"], 2, "in_chans=2: expected 1"),
+    (["export", "resnet18:stem=fine", "--out", "m.onnx"], 2, "changes a network before it is"),
+    (["explain", "resnet18:weights=w.pth", "photo.png"], 2, "weights file w.pth does not"),
+    (["summary", "resnet18:stem=fine"], 2, "changes a network before it is trained"),
+    (["summary", "small-cnn:width=2"], 2, "only networks of torchvision and timm take"),
+    (["summary", "cifar10-small:width=2"], 2, "takes no other weights or arguments"),
+    (["predict", "cifar10-small", "photo.png", "--weights", "notes.txt"], 2, "its own weights"),
+    (["models", "resnet1"], 2, "no network matches 'resnet1'"),
     (["train", "digits", "--set", "model.preset=small-cn"], 2, "Did you mean 'small-cnn'?"),
     (["compare-backbones", "digits", *BOTH, "--on", "host"], 2, "--on host: expected ray"),
     (["folds", "digits", "--on", "host"], 2, "--on host: expected ray"),

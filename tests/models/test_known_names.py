@@ -2,7 +2,7 @@ import pytest
 
 from glasshouse.errors import ModelError, UsageError
 from glasshouse.models import known_names
-from glasshouse.models.known_names import require_backbone, require_known
+from glasshouse.models.known_names import may_match, require_backbone, require_known
 from glasshouse.models.pretrained import list_models
 
 
@@ -30,3 +30,28 @@ def test_a_network_to_start_from_is_of_a_library_or_bundled() -> None:
         require_backbone(name)
     with pytest.raises(ModelError, match=r"has a network 'cifar10-smal'\. Did you mean 'cifar10-"):
         require_backbone("cifar10-smal")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("resnet18", True),
+        ("resnet1?", True),
+        ("timm/vit_*", True),
+        ("torchvision/resnet18", True),
+        ("resnet1", False),
+        ("keras/*", False),
+    ],
+)
+def test_what_a_pattern_may_match_is_known_without_the_libraries(
+    pattern: str, expected: bool
+) -> None:
+    assert may_match(pattern) == expected
+    assert bool(list_models(pattern)) == expected
+
+
+def test_any_pattern_may_match_where_the_lists_cannot_be_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(known_names, "_library_names", frozenset)
+    assert may_match("resnet1")

@@ -12,8 +12,9 @@ from torchvision.models import vision_transformer
 
 from glasshouse.errors import ModelError, WrongInputSize
 from glasshouse.models.classifier import load_classifier, save_classifier
+from glasshouse.models.net_arguments import network_settings
 from glasshouse.models.pretrained import build_net, sized_arguments
-from glasshouse.models.zoo import Created, arguments_for, create, network_settings
+from glasshouse.models.zoo import Created, arguments_for, create
 from glasshouse.settings import PretrainedSettings
 from glasshouse.training.adapting import adapt
 from tests.conftest import make_images

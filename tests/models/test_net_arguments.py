@@ -9,7 +9,7 @@ import pytest
 
 from glasshouse.errors import ModelError
 from glasshouse.models.classifier import load_classifier, save_classifier
-from glasshouse.models.net_arguments import parsed_arguments, require_shaping
+from glasshouse.models.net_arguments import parsed_arguments, require_shaping, split_name
 from glasshouse.models.pretrained import build_net
 from glasshouse.models.zoo import create
 from glasshouse.settings import PretrainedSettings
@@ -93,3 +93,13 @@ def test_several_values_of_one_key_are_a_list() -> None:
     assert found == {"mean": [0.485, 0.456, 0.406], "pad_type": "same", "width": 2, "std": 0.5}
     with pytest.raises(ModelError, match=r"received '0\.4' after the colon"):
         parsed_arguments("net:0.4", "0.4")
+
+
+def test_arguments_may_follow_the_name() -> None:
+    assert split_name("a:pad_type=same,drop_rate=0.2", {"x": 1}) == (
+        "a",
+        {"x": 1, "pad_type": "same", "drop_rate": 0.2},
+    )
+    assert split_name("a", {}) == ("a", {})
+    with pytest.raises(ModelError, match="expected NAME:key=value, received 'pad_type'"):
+        split_name("a:pad_type", {})

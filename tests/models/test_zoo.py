@@ -13,7 +13,7 @@ from glasshouse.models.preprocessing import preprocess, scale
 from glasshouse.models.pretrained import build_net, usual_class_names
 from glasshouse.models.weight_files import read_weights
 from glasshouse.models.weights import load_weights
-from glasshouse.models.zoo import create, split_name
+from glasshouse.models.zoo import create
 from glasshouse.settings import PretrainedSettings
 from glasshouse.training.adapting import adapt
 from tests.conftest import make_images
@@ -100,16 +100,6 @@ def test_auxiliary_heads_in_a_file_are_skipped(tmp_path: Path) -> None:
     save_file(build_net("googlenet", 5, arguments).state_dict(), path)
     created = create("googlenet", tuple("abcde"), weights=path)
     assert created.notes == ("the auxiliary heads, which only training uses, were dropped",)
-
-
-def test_arguments_may_follow_the_name() -> None:
-    assert split_name("a:pad_type=same,drop_rate=0.2", {"x": 1}) == (
-        "a",
-        {"x": 1, "pad_type": "same", "drop_rate": 0.2},
-    )
-    assert split_name("a", {}) == ("a", {})
-    with pytest.raises(ModelError, match="expected NAME:key=value, received 'pad_type'"):
-        split_name("a:pad_type", {})
 
 
 def test_a_bundled_model_is_a_backbone_for_other_classes() -> None:

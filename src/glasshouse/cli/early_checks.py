@@ -9,12 +9,18 @@ from pathlib import Path
 
 from glasshouse.data.sources import has_own_size, read_again, require_source as require_source
 from glasshouse.errors import BadImage, GlasshouseError, ModelError, UsageError
-from glasshouse.models.known_names import require_backbone, require_known
+from glasshouse.models.known_names import (
+    bundled_names,
+    require_backbone,
+    require_known,
+    require_unchanged,
+)
+from glasshouse.models.net_arguments import require_shaping, settings_for_use, split_name
 from glasshouse.models.presets import preset_layers, preset_names
 from glasshouse.models.weights_folders import folder_as_model, why_no_weights
 from glasshouse.recipe import load_recipe, recipe_names
 from glasshouse.runs import folder as runs
-from glasshouse.settings import Recipe
+from glasshouse.settings import PretrainedSettings, Recipe
 
 
 def require_model(model: str, weights: Path | None = None) -> None:
@@ -23,11 +29,33 @@ def require_model(model: str, weights: Path | None = None) -> None:
         require_no_file(Path(model), weights)
     if not runs.names_folder(model):
         require_known(model)
+        require_usable(model, weights)
     elif not (Path(model) / runs.MODEL).is_file():
         if (error := folder_as_model(Path(model))) is not None:
             raise error
         runs.require_trained(Path(model))
     require_weights_file(weights)
+
+
+def require_usable(name: str, weights: Path | None = None) -> None:
+    """Raise what is wrong with what follows the name of a network or bundled model.
+
+    weights: of --weights. Raises UsageError and ModelError.
+    """
+    bare, colon, _ = name.partition(":")
+    if bare in bundled_names():
+        require_unchanged(bare, has_changes=bool(colon))
+    else:
+        _require_settings(settings_for_use(name, weights))
+
+
+def _require_settings(settings: PretrainedSettings) -> None:
+    name, arguments = split_name(settings.name, settings.arguments)
+    if name in bundled_names():
+        require_unchanged(name, has_changes=settings.weights != "usual" or bool(arguments))
+    require_shaping(name, arguments)
+    if settings.weights not in ("usual", "none"):
+        require_weights_file(Path(settings.weights))
 
 
 def require_no_file(model: Path, weights: Path | None) -> None:
@@ -52,23 +80,28 @@ def require_net(model: str, overrides: Sequence[str]) -> None:
         raise UsageError(f"--set overrides the keys of a recipe, but {model} is not a recipe")
     if runs.names_folder(model) or is_found(Path(model).is_file):
         require_model(model)
-    else:
-        require_known(model, (*preset_names(), *recipe_names()))
+        return
+    ours = (*preset_names(), *recipe_names())
+    require_known(model, ours)
+    bare, colon, _ = model.partition(":")
+    if bare not in ours:
+        require_usable(model)
+    elif colon:
+        raise UsageError(f"{model}: only networks of torchvision and timm take arguments")
 
 
 def require_network(recipe: Recipe) -> None:
     """Raise what is wrong with the network of a recipe, as far as that is seen without torch.
 
     Raises RecipeError for a preset and ModelError for a network that nobody knows, and ModelError
-    for weights to start from whose file is missing.
+    for an argument that no network takes and for weights to start from whose file is missing.
     """
     if recipe.model.preset is not None:
         preset_layers(recipe.model.preset)
     pretrained = recipe.model.pretrained
     if pretrained is not None:
         require_backbone(pretrained.name)
-        if pretrained.weights not in ("usual", "none"):
-            require_weights_file(Path(pretrained.weights))
+        _require_settings(pretrained)
 
 
 def require_weights_file(weights: Path | None) -> None:

@@ -28,16 +28,21 @@ def models(
 
     from glasshouse.cli.progress_bars import data_progress
     from glasshouse.errors import UsageError
-    from glasshouse.models.known_names import bundled_names
-    from glasshouse.models.parameter_counts import with_parameters
+    from glasshouse.models.known_names import bundled_names, may_match
     from glasshouse.models.presets import preset_names
-    from glasshouse.models.pretrained import list_models
 
     bundled = [name for name in bundled_names() if fnmatch(name, pattern or "*")]
     presets = [name for name in preset_names() if fnmatch(name, pattern or "*")]
+    has_ours = bool(bundled or presets)
+    nothing = UsageError(f"no network matches '{pattern}'; use * as a wildcard, as in 'resnet*'")
+    if not has_ours and not may_match(pattern or "*"):
+        raise nothing
+    from glasshouse.models.parameter_counts import with_parameters
+    from glasshouse.models.pretrained import list_models
+
     cards = list_models(pattern or "*")
-    if not bundled and not presets and not cards:
-        raise UsageError(f"no network matches '{pattern}'; use * as a wildcard, as in 'resnet*'")
+    if not has_ours and not cards:
+        raise nothing
     with data_progress() as progress:
         cards = with_parameters(cards, count=pattern is not None, progress=progress)
     if json:

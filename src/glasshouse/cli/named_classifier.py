@@ -42,7 +42,7 @@ class NamedModel:
     def checked(self) -> "NamedModel":
         """Itself; raises UsageError or ModelError for what is seen to be wrong without torch."""
         from glasshouse.cli import early_checks
-        from glasshouse.models.known_names import require_own_weights
+        from glasshouse.models.known_names import bundled_names, require_own_weights
 
         if self.model is None and self.net is None:
             raise UsageError("expected a MODEL, or --net with your own code; received neither")
@@ -56,7 +56,7 @@ class NamedModel:
                 "is not a run folder"
             )
         names = self.names()
-        if self.model is not None and is_saved(self.model):
+        if self.model is not None and (is_saved(self.model) or self.model in bundled_names()):
             require_own_weights(self.model, self.weights, names)
         return self
 

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from collections.abc import Collection
+from fnmatch import fnmatch
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -52,6 +53,25 @@ def _may_be_known(bare: str) -> bool:
     # Timm's names may end with the tag of their weights, as in resnet50.a1_in1k.
     is_network = network.partition(".")[0] in names and prefix in ("", *_LIBRARIES)
     return not names or is_network or bare in bundled_names()
+
+
+def may_match(pattern: str) -> bool:
+    """Whether a pattern matches a network, as far as is known without torch."""
+    names = _library_names()
+    return not names or any(
+        is_match(library, name, pattern) for library in _LIBRARIES for name in names
+    )
+
+
+def is_match(library: str, name: str, pattern: str) -> bool:
+    """Whether a pattern such as ``resnet*`` or ``timm/resnet*`` matches the name of a network."""
+    return fnmatch(name, pattern) or fnmatch(f"{library}/{name}", pattern)
+
+
+def require_unchanged(name: str, *, has_changes: bool) -> None:
+    """Raise ModelError for other weights or arguments of a bundled model."""
+    if has_changes:
+        raise ModelError(f"{name} comes with its weights and takes no other weights or arguments")
 
 
 def require_own_weights(

@@ -19,6 +19,7 @@ from torch.nn.parameter import is_lazy
 from glasshouse.errors import GlasshouseWarning, ModelError
 from glasshouse.models.final_activation import BOUNDED, FinalActivation, LeavingOff
 from glasshouse.models.final_softmax import describe_left_off
+from glasshouse.models.net_arguments import require_channels
 from glasshouse.models.net_outputs import Place, logits_at
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.models.trial import TrialPass, as_taken, give_sizes, run_trial
@@ -116,14 +117,6 @@ def taking_rgb(net: nn.Module, channels: int) -> nn.Module:
     """
     require_channels(channels)
     return net if channels == 3 else _read(net, Reading(channels=channels))
-
-
-def require_channels(channels: object) -> None:
-    """Raise ModelError for a number of channels that cannot be made of an RGB image."""
-    if channels not in (1, 3, 4):
-        raise ModelError(
-            f"in_chans={channels}: expected 1 (luminance), 3 (red, green, blue) or 4 (and alpha)"
-        )
 
 
 # Classifiers are copied with other fields again and again; one trial of a network is enough.

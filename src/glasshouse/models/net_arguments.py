@@ -8,9 +8,11 @@ of what is allowed. Everything on it decides the shape of a network, or how it i
 import re
 import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from glasshouse.errors import ModelError, UsageError, did_you_mean
+from glasshouse.settings import PretrainedSettings
 
 SHAPING = frozenset(
     {
@@ -39,6 +41,50 @@ SHAPING = frozenset(
 )  # fmt: skip
 # The names of layers and modes; no path or address can be written with these characters.
 _WORD = re.compile(r"[A-Za-z0-9_]{0,32}")
+
+
+def network_settings(text: str) -> PretrainedSettings:
+    """What ``NAME:key=value,...`` says on a command line.
+
+    Keys that model.pretrained does not have are arguments of the network. Raises UsageError and
+    ModelError for what cannot be read.
+    """
+    name, arguments = split_name(text, {})
+    keys = PretrainedSettings.model_fields.keys() - {"name", "arguments"}
+    own = {key: arguments.pop(key) for key in keys & arguments.keys()}
+    for key in ("mean", "std"):
+        if key in own:
+            own[key] = channel_values(key, own[key])
+    require_pixels(own.get("input_size"))
+    try:
+        return PretrainedSettings(name=name, arguments=arguments, **own)
+    except UsageError as error:
+        raise UsageError(str(error).replace(PretrainedSettings.__name__, text, 1)) from error
+
+
+def settings_for_use(name: str, weights: Path | None = None) -> PretrainedSettings:
+    """The settings of ``NAME:key=value,...`` and --weights, for what does not train.
+
+    Raises UsageError for keys that only training uses, and for weights that are named twice.
+    """
+    settings = network_settings(name)
+    for key in ("stem", "hidden", "dropout"):
+        if key in settings.model_fields_set:
+            raise UsageError(
+                f"{name}: {key} changes a network before it is trained: use it with `glasshouse "
+                "train SOURCE --backbone`"
+            )
+    if weights is None:
+        return settings
+    if "weights" in settings.model_fields_set:
+        raise UsageError(f"{name} and --weights {weights} each name weights: use one of them")
+    return settings.model_copy(update={"weights": str(weights)})
+
+
+def split_name(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Split ``NAME:key=value,...`` into the name and all arguments; raises ModelError."""
+    bare, colon, text = name.partition(":")
+    return bare, {**arguments, **(parsed_arguments(name, text) if colon else {})}
 
 
 def parsed_arguments(given: str, text: str) -> dict[str, Any]:
@@ -95,7 +141,8 @@ def _value(text: str) -> Any:
 def require_shaping(name: str, arguments: Mapping[str, Any]) -> None:
     """Raise ModelError for an argument of a network that does not shape it.
 
-    Values may be numbers, true and false, plain words, and lists of those.
+    Values may be numbers, true and false, plain words, and lists of those. Those that only some
+    networks take are left to their constructors.
     """
     for key, value in arguments.items():
         if key not in SHAPING:
@@ -110,6 +157,15 @@ def require_shaping(name: str, arguments: Mapping[str, Any]) -> None:
                 f"{name}: {key}={value!r} is refused; expected a number, true or false, a plain "
                 "word, or a list of those"
             )
+    require_channels(arguments.get("in_chans", 3))
+
+
+def require_channels(channels: object) -> None:
+    """Raise ModelError for a number of channels that cannot be made of an RGB image."""
+    if channels not in (1, 3, 4):
+        raise ModelError(
+            f"in_chans={channels}: expected 1 (luminance), 3 (red, green, blue) or 4 (and alpha)"
+        )
 
 
 def _is_plain(value: Any) -> bool:

@@ -4,7 +4,6 @@
 there is one, otherwise timm's.
 """
 
-import fnmatch
 import inspect
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,9 +16,9 @@ import torch
 from torch import nn
 
 from glasshouse.errors import ModelError
-from glasshouse.models.known_names import unknown_network
+from glasshouse.models.known_names import is_match, unknown_network
 from glasshouse.models.libraries import timm_library, torchvision_library
-from glasshouse.models.logit_net import require_channels, taking_rgb
+from glasshouse.models.logit_net import taking_rgb
 from glasshouse.models.net_arguments import require_shaping
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.models.published import Published, fetch
@@ -62,12 +61,11 @@ class ModelCard:
 
 
 def list_models(pattern: str = "*") -> tuple[ModelCard, ...]:
-    """Every classification network whose name matches a pattern such as ``resnet*``, sorted."""
-    return tuple(
-        _card(name)
-        for name in sorted(_names())
-        if fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(name.partition("/")[2], pattern)
-    )
+    """Every classification network whose name matches a pattern such as ``resnet*``, sorted.
+
+    The library may precede the name, as in ``timm/vit*``.
+    """
+    return tuple(_card(name) for name in sorted(_names()) if is_match(*library_of(name), pattern))
 
 
 def library_of(name: str) -> tuple[Source, str]:
@@ -105,7 +103,6 @@ def build_net(
     """
     source, bare = library_of(name)
     require_shaping(name, arguments)
-    require_channels(arguments.get("in_chans", 3))
     given = {**_ARGUMENTS.get(f"{source}/{bare}", {}), **arguments}
     if class_count is not None:
         given["num_classes"] = class_count

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from glasshouse.errors import (
     GlasshouseWarning,
     ModelError,
-    UsageError,
     WrongInputSize,
     WrongWeights,
 )
@@ -20,10 +19,10 @@ from glasshouse.models import pretrained
 from glasshouse.models.bundled import bundled_backbone, load_bundled
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.derived_weights import with_derived
-from glasshouse.models.known_names import bundled_names
+from glasshouse.models.known_names import bundled_names, require_unchanged
 from glasshouse.models.library_weights import translated, with_channels
 from glasshouse.models.nearest_network import OWN_CODE, describe_nearest
-from glasshouse.models.net_arguments import channel_values, parsed_arguments, require_pixels
+from glasshouse.models.net_arguments import split_name
 from glasshouse.models.preprocessing import Preprocessing
 from glasshouse.models.pretrained import WeightNames
 from glasshouse.models.renamed_parts import with_own_names
@@ -60,7 +59,8 @@ def create(
     """
     bare, arguments = split_name(name, arguments or {})
     if bare in bundled_names():
-        return _from_bundled(bare, class_names, has_changes=weights != "usual" or bool(arguments))
+        require_unchanged(bare, has_changes=weights != "usual" or bool(arguments))
+        return _from_bundled(bare, class_names)
     class_count = None if class_names is None else len(class_names)
     parts = _assemble(bare, class_count, weights, arguments, offline=offline, seed=seed)
     # One output is a sigmoid's, which tells two classes apart.
@@ -164,25 +164,6 @@ def arguments_for(settings: PretrainedSettings) -> tuple[str, dict[str, Any]]:
     return name, pretrained.sized_arguments(name, arguments, settings.input_size)
 
 
-def network_settings(text: str) -> PretrainedSettings:
-    """What ``NAME:key=value,...`` says on a command line.
-
-    Keys that model.pretrained does not have are arguments of the network. Raises UsageError and
-    ModelError for what cannot be read.
-    """
-    name, arguments = split_name(text, {})
-    keys = PretrainedSettings.model_fields.keys() - {"name", "arguments"}
-    own = {key: arguments.pop(key) for key in keys & arguments.keys()}
-    for key in ("mean", "std"):
-        if key in own:
-            own[key] = channel_values(key, own[key])
-    require_pixels(own.get("input_size"))
-    try:
-        return PretrainedSettings(name=name, arguments=arguments, **own)
-    except UsageError as error:
-        raise UsageError(str(error).replace(PretrainedSettings.__name__, text, 1)) from error
-
-
 def weights_of(settings: PretrainedSettings) -> Path | Literal["usual", "none"]:
     """The weights of the settings, as `create` takes them."""
     if settings.weights == "usual":
@@ -201,12 +182,6 @@ def _channels(level: float | tuple[float, float, float]) -> tuple[float, float, 
     return level if isinstance(level, tuple) else (level, level, level)
 
 
-def split_name(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Split ``NAME:key=value,...`` into the name and all arguments; raises ModelError."""
-    bare, colon, text = name.partition(":")
-    return bare, {**arguments, **(parsed_arguments(name, text) if colon else {})}
-
-
 @dataclass(frozen=True)
 class _File:
     """The weights of a file under the network's names, and notes on how they were read.
@@ -220,9 +195,7 @@ class _File:
     as_found: Mapping[str, Tensor]
 
 
-def _from_bundled(name: str, class_names: tuple[str, ...] | None, *, has_changes: bool) -> Created:
-    if has_changes:
-        raise ModelError(f"{name} comes with its weights and takes no other weights or arguments")
+def _from_bundled(name: str, class_names: tuple[str, ...] | None) -> Created:
     if class_names is None:
         return Created(load_bundled(name), ())
     note = f"The weights are those of {name}, which comes with Glasshouse; its head is new."

@@ -9,14 +9,20 @@ import numpy as np
 from torch import nn
 
 from glasshouse.data.images import ImageSet
-from glasshouse.errors import GlasshouseWarning, ModelError, UsageError
+from glasshouse.errors import GlasshouseWarning, ModelError
 from glasshouse.models import pretrained
 from glasshouse.models.bundled import load_bundled
 from glasshouse.models.classifier import MODEL_FILE, Classifier, Preprocessing, load_classifier
-from glasshouse.models.known_names import bundled_names, require_own_weights, unknown_name
+from glasshouse.models.known_names import (
+    bundled_names,
+    require_own_weights,
+    require_unchanged,
+    unknown_name,
+)
 from glasshouse.models.layers import build
 from glasshouse.models.logit_net import as_logit_net
 from glasshouse.models.nearest_network import file_as_model
+from glasshouse.models.net_arguments import settings_for_use
 from glasshouse.models.presets import preset_names
 from glasshouse.models.weight_files import read_weights
 from glasshouse.models.weights import load_weights
@@ -25,7 +31,6 @@ from glasshouse.models.zoo import (
     arguments_for,
     create,
     create_with_names,
-    network_settings,
     weights_of,
     with_levels,
 )
@@ -79,11 +84,13 @@ def classifier_without_folder(
     class_names: tuple[str, ...] | None = None,
 ) -> Classifier:
     """The same for names that cannot be folders: a bundled model or a library's network."""
-    if name in bundled_names():
+    bare, colon, _ = name.partition(":")
+    if bare in bundled_names():
+        require_unchanged(bare, has_changes=bool(colon))
         require_own_weights(name, weights, class_names)
         return load_bundled(name)
-    _require_known(name.partition(":")[0])
-    settings = _for_use(name, weights)
+    _require_known(bare)
+    settings = settings_for_use(name, weights)
     bare, arguments = arguments_for(settings)
     source = weights_of(settings)
     if source == "none" or class_names is None:
@@ -107,22 +114,6 @@ def classifier_without_folder(
         raise ModelError(f"{name}: {error}") from error
 
 
-def _for_use(name: str, weights: Path | None) -> PretrainedSettings:
-    """The settings of NAME:key=value,... and --weights, for what does not train."""
-    settings = network_settings(name)
-    for key in ("stem", "hidden", "dropout"):
-        if key in settings.model_fields_set:
-            raise UsageError(
-                f"{name}: {key} changes a network before it is trained: use it with `glasshouse "
-                "train SOURCE --backbone`"
-            )
-    if weights is None:
-        return settings
-    if "weights" in settings.model_fields_set:
-        raise UsageError(f"{name} and --weights {weights} each name weights: use one of them")
-    return settings.model_copy(update={"weights": str(weights)})
-
-
 def net_by_name(
     name: str, overrides: Sequence[str], *, size: int, class_count: int
 ) -> tuple[nn.Module, tuple[int, int, int]]:
@@ -139,7 +130,7 @@ def net_by_name(
         classifier = classifier_by_name(name)
     else:
         _require_known(name.partition(":")[0], (*preset_names(), *recipe_names()))
-        settings = network_settings(name)
+        settings = settings_for_use(name)
         bare, arguments = arguments_for(settings)
         classifier = create(bare, weights="none", arguments=arguments).classifier
         if settings.input_size is not None:
