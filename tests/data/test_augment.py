@@ -30,7 +30,7 @@ TUTORIAL = AugmentSettings(
 EVERYTHING = AugmentSettings(
     rotation_range=30, width_shift_range=0.2, height_shift_range=0.1, zoom_range=0.2,
     horizontal_flip=True, random_crop=2, brightness_range=0.3, contrast_range=0.3,
-    saturation_range=0.5, cutout=0.3,
+    saturation_range=0.5, cutout=0.3, pixel_dropout=0.3,
 )  # fmt: skip
 
 
@@ -358,6 +358,25 @@ def test_a_colour_without_a_range_is_as_it_was() -> None:
     assert bright.flatten().tolist() == pytest.approx([220, 55, 22], abs=0.02)
     contrast = coloured(image, draws, AugmentSettings(contrast_range=0.5))
     assert contrast.flatten().tolist() == pytest.approx([227.15, 39.65, 2.15], abs=0.02)
+
+
+def test_pixel_dropout_turns_single_pixels_grey_in_half_of_the_images() -> None:
+    images = torch.zeros(2000, 3, 16, 16)
+    keys = keys_of(np.array([str(i) for i in range(2000)]))
+    result = augment(images, keys, AugmentSettings(pixel_dropout=0.4), seed=0, epoch=0)
+    dropped = result[:, 0] == 127.5
+    assert bool((result[:, 0][~dropped] == 0).all())
+    assert torch.equal(result[:, 0], result[:, 1]) and torch.equal(result[:, 0], result[:, 2])
+    shares = dropped.float().mean(dim=(1, 2))
+    assert float((shares == 0).float().mean()) == pytest.approx(0.5, abs=0.04)
+    # Each share up to the setting is as likely as any other.
+    some = shares[shares > 0]
+    assert float(some.mean()) == pytest.approx(0.2, abs=0.02)
+    assert float(some.max()) == pytest.approx(0.4, abs=0.08)
+    # No place is preferred, and neighbours do not go together.
+    assert dropped.float().mean(dim=0).sub(0.1).abs().max() < 0.03
+    others = augment(images, keys, AugmentSettings(pixel_dropout=0.4), seed=0, epoch=1)
+    assert not torch.equal(others, result)
 
 
 def test_boxes_are_centred_at_their_places_and_cut_at_the_border() -> None:

@@ -333,6 +333,8 @@ def test_a_backslash_keeps_a_bar_in_a_label(tmp_path: Path) -> None:
         ("path,cat,dog\na.png,1,2\n", "row 2, column dog: expected 0 or 1, .*received '2'"),
         ("path,cat,dog\na.png,1,\n", "row 2, column dog: expected 0 or 1"),
         ("path,cat,cat,dog\na.png,1,1,0\n", "two columns of the same name"),
+        ("path,label,Label\na.png,cat,dog\n", "two columns of the same name: path, label, Label"),
+        ("path,path,label\na.png,b.png,cat\n", "two columns of the same name"),
     ],
 )
 def test_labels_that_could_be_misread_are_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -22,6 +22,7 @@ settings_of = st.builds(
     contrast_range=small,
     saturation_range=small,
     cutout=small,
+    pixel_dropout=small,
     mixup=st.floats(0, 2),
     cutmix=st.floats(0, 2),
 )

@@ -20,7 +20,7 @@ from glasshouse.training.state import TrainingState, copy_weights
 GPU = torch.device("cuda:0")
 EVERYTHING = AugmentSettings(
     rotation_range=10, horizontal_flip=True, brightness_range=0.1, saturation_range=0.1,
-    cutout=0.2, mixup=0.2, cutmix=0.5,
+    cutout=0.2, pixel_dropout=0.2, mixup=0.2, cutmix=0.5,
 )  # fmt: skip
 BY_PIXELS = AugmentSettings(random_crop=2, horizontal_flip=True, fill_mode="constant")
 

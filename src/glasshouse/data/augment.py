@@ -26,14 +26,20 @@ def augment(
     images: Tensor, keys: Keys, settings: AugmentSettings, *, seed: int, epoch: Epochs
 ) -> Tensor:
     """Augment uint8 images ``(n, 3, h, w)``: float32 in 0..255, on the same device."""
-    # Columns: 0 rotation, 1-2 shift, 3-4 zoom, 5 flip, 6-7 crop, 8-10 colour, 11 cutout. Their
-    # number is fixed, so that switching one change on does not alter the others.
-    draws = uniforms(seed, "augment", epoch, keys, 12)
+    # Columns: 0 rotation, 1-2 shift, 3-4 zoom, 5 flip, 6-7 crop, 8-10 colour, 11 cutout, 12 pixel
+    # dropout. All are drawn, so that switching one change on does not alter the others.
+    draws = uniforms(seed, "augment", epoch, keys, 13)
     if settings.horizontal_flip == "alternating":
         draws[:, 5] = _alternating(seed, keys, epoch)
     moved = _move(images, draws, settings)
     coloured = _colour(moved.float(), draws, settings)
-    return _cut_out(coloured, draws, settings)
+    cut = _cut_out(coloured, draws, settings)
+    if settings.pixel_dropout == 0:
+        return cut
+    height, width = images.shape[-2:]
+    # Apart from the other draws: there are as many as pixels.
+    pixels = uniforms(seed, "pixel dropout", epoch, keys, height * width)
+    return _drop_pixels(cut, draws, pixels.reshape(-1, height, width), settings)
 
 
 def mix(
@@ -233,6 +239,21 @@ def _cut_out(images: Tensor, draws: NDArray[np.float32], settings: AugmentSettin
     sides = np.full(len(draws), settings.cutout, dtype=np.float32)
     boxes, _ = _boxes(places, sides, images.shape[-2:])
     return images.masked_fill(on_device(boxes, images.device)[:, None], _GREY)
+
+
+def _drop_pixels(
+    images: Tensor,
+    draws: NDArray[np.float32],
+    pixels: NDArray[np.float32],
+    settings: AugmentSettings,
+) -> Tensor:
+    """Single grey pixels, in half of the images: a share of them from nothing to the setting's.
+
+    pixels: a draw for each ``(n, h, w)``.
+    """
+    share = settings.pixel_dropout * (2 * draws[:, 12] - 1)
+    dropped = on_device(pixels < share[:, None, None], images.device)
+    return images.masked_fill(dropped[:, None], _GREY)
 
 
 def _boxes(

@@ -64,8 +64,12 @@ def columns_of(table: Path, header: Sequence[str]) -> Columns:
             f"{table} has both columns 'label' and 'labels': keep label where each image has one, "
             "labels where it may have several"
         )
-    if is_one_hot and len(others) + len(place) != len(header):
-        raise DataError(f"{table} has two columns of the same name: {', '.join(header)}")
+    read = [name for name in names if name in place]
+    if len(read) > len(place) or (is_one_hot and len(others) + len(place) != len(header)):
+        raise DataError(
+            f"{table} has two columns of the same name: {', '.join(header)}. Remove or rename the "
+            "one that is not meant."
+        )
     return Columns(
         path=place["path"],
         split=place.get("split"),
