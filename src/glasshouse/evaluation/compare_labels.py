@@ -6,7 +6,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from glasshouse.data.targets import joined_names, names_at
 from glasshouse.errors import DataError
@@ -137,6 +136,8 @@ def _compared(first: Predictions, second: Predictions, names: tuple[str, str]) -
 
 def _p_value(gains: Floats) -> float:
     """Of the two-sided z-test of a mean of 0, for the gain of each image ``(n,)``."""
+    from scipy.special import ndtr
+
     error = float(gains.std(ddof=1)) / np.sqrt(len(gains))
     return float(2 * ndtr(-abs(gains.mean()) / error)) if error > 0 else 1.0
 

@@ -2,10 +2,10 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_fscore_support
 
 from glasshouse.errors import DataError, require_type
 from glasshouse.evaluation.intervals import Interval, wilson
@@ -133,9 +133,7 @@ def per_class(predictions: Predictions) -> tuple[ClassMetrics, ...]:
     """Precision, recall with its 95 % interval and F1 of each class, in order."""
     cells = confusion_matrix(predictions)
     classes = np.arange(len(cells))
-    precision, _, f1, support = precision_recall_fscore_support(
-        predictions.labels, predicted_labels(predictions), labels=classes, zero_division=0
-    )
+    precision, _, f1, support = _scores(predictions, classes)
     predicted = cells.sum(axis=0)
     return tuple(
         ClassMetrics(
@@ -155,14 +153,26 @@ def average(predictions: Predictions, weighting: str) -> Average:
 
     A class that was never predicted counts with precision 0.
     """
-    precision, recall, f1, _ = precision_recall_fscore_support(
+    present = np.unique(predictions.labels)
+    precision, recall, f1, _ = _scores(predictions, present, weighting)
+    return Average(float(precision), float(recall), float(f1))
+
+
+def _scores(
+    predictions: Predictions, labels: NDArray[np.int64], weighting: str | None = None
+) -> tuple[Any, ...]:
+    """Precision, recall, F1 and support: of each class, or, with a weighting, their means."""
+    # Local: scikit-learn takes longer to import than everything of ours, and no trial evaluates.
+    from sklearn.metrics import precision_recall_fscore_support
+
+    found: tuple[Any, ...] = precision_recall_fscore_support(
         predictions.labels,
         predicted_labels(predictions),
-        labels=np.unique(predictions.labels),
+        labels=labels,
         average=weighting,
         zero_division=0,
     )
-    return Average(float(precision), float(recall), float(f1))
+    return found
 
 
 def confused_pairs(predictions: Predictions, limit: int) -> tuple[ConfusedPair, ...]:

@@ -5,7 +5,6 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from glasshouse.errors import UsageError
 from glasshouse.evaluation.intervals import Interval
@@ -67,6 +66,8 @@ def _t(level: float, freedom: float) -> float:
         raise UsageError(
             f"level: expected a number between 0 and 1, such as 0.95, received {level}"
         )
+    from scipy.special import stdtrit
+
     return float(stdtrit(freedom, (1 + level) / 2))
 
 
