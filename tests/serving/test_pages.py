@@ -227,13 +227,14 @@ def test_runs_are_compared_with_the_paired_test(full: Workbench) -> None:
     visit(full, story)
 
 
-def test_a_first_column_of_texts_is_wider_than_one_of_numbers(workbench: Workbench) -> None:
+def test_a_first_column_of_longer_texts_is_wider_than_one_of_numbers(workbench: Workbench) -> None:
     async def story(user: User) -> None:
         await user.open("/")
         assert user.client is not None
         with user.client:
-            for numbers_from, share in ((1, "1fr"), (2, "1.4fr")):
-                whole = table(["a", "b", "c"], [["x", "1", "2"]], numbers_from=numbers_from)
+            cases = ((1, "1", "1fr"), (2, "training", "1fr"), (2, "in training", "1.4fr"))
+            for numbers_from, cell, share in cases:
+                whole = table(["a", "b", "c"], [["x", cell, "2"]], numbers_from=numbers_from)
                 (grid,) = whole.default_slot.children
                 assert grid.style["--first"] == share and grid.style["--columns"] == "2"
 

@@ -20,6 +20,8 @@ _OPTION = re.compile(r"((?<![\w-])--[\w-]+)")
 MARKS = {"good": "check_circle", "doubtful": "error_outline", "note": "info_outline"}
 # Columns of a table that fit next to each other on a phone, and those that fit below the first one.
 _FEW, _MOST_IN_LINES = 4, 6
+# Characters of a word such as "training", which fits where a number does.
+_WORD = 8
 
 
 async def in_thread(
@@ -168,7 +170,9 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: 
     On a phone, the first cell of a row of five has a line of its own, and a longer row is a card.
     """
     with box("gh-scroll") as whole, box(f"gh-table {phone_form(len(names))}", "table") as grid:
-        first = 1 if numbers_from == 1 else 1.4  # a text needs more room than a number
+        texts = [] if numbers_from == 1 else [row[1] for row in rows]
+        # A text needs more room than a number, unless it is a word.
+        first = 1.4 if any(len(each) > _WORD for each in texts) else 1
         grid.style(f"--columns: {len(names) - 1}; --first: {first}fr")
         with box("", "thead"), box("", "tr"):
             for i, name in enumerate(names):

@@ -116,7 +116,7 @@ def _summary(folder: Path, trials: list[Listed]) -> str:
     if (folder / runs.BEST).is_file():
         return sentence
     if counts["training"]:
-        return f"{sentence} Ctrl+C where it was started stops it."
+        return f"{sentence} To stop the search, press Ctrl+C where it was started."
     return f"{sentence} The command that started the search resumes it."
 
 
