@@ -7,7 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from glasshouse.explanation.draw.canvas import BAR_WIDTH, INK, QUIET, Canvas, Point, shorten, wrap
+from glasshouse.explanation.draw.canvas import (
+    BAR_WIDTH,
+    INK,
+    QUIET,
+    Canvas,
+    Point,
+    shorten,
+    text_width,
+    wrap,
+)
 from glasshouse.explanation.draw.overlay import DEFAULT, Palette, as_rgb, colour_maps
 from glasshouse.explanation.draw.sheet_words import (
     MARKS,
@@ -76,14 +85,17 @@ class _Sheet:
         first = lead_of(self.page.explanations)
         second = _MARGIN + _LARGE + _GAP
         canvas.write((_MARGIN, top), "The photo, as the network sees it", _TITLE)
-        for line in wrap(_lead_title(first), _WIDTH - _MARGIN - second, _TITLE):
+        title = wrap(_lead_title(first), _WIDTH - _MARGIN - second, _TITLE)
+        for line in title:
             canvas.write((second, top), line, _TITLE)
             top += 19
         below = top + 7
         canvas.paste((_MARGIN, below), as_rgb(self.page.images[self.index]), _LARGE)
         self._map(canvas, (second, below), first, _LARGE)
         left = second + _LARGE + BAR_WIDTH + _GAP
-        end = self._answer(canvas, (left, below - 6), first)
+        # A title that is long enough to stand above the answer keeps its distance from it.
+        is_above = any(second + text_width(line, _TITLE) > left for line in title)
+        end = self._answer(canvas, (left, below + 8 if is_above else below - 6), first)
         under = below + _LARGE + 8
         marked = marked_area(first)[self.index]
         if first.is_region:
@@ -102,8 +114,12 @@ class _Sheet:
         """The other maps in small, by the question that they answer."""
         for band in _bands(grouped(self.page.explanations, self.index), self.columns):
             canvas.line((_MARGIN, top), (_WIDTH - _MARGIN, top), "#d5dae1")
-            lines = max(len(_heading(group)) for _, group in band)
-            ends = [self._group(canvas, (left, top + 14), group, lines) for left, group in band]
+            headings = _headings(band)
+            lines = max(map(len, headings))
+            ends = [
+                self._group(canvas, (left, top + 14), members, [*heading, *[""] * lines][:lines])
+                for (left, (_, members)), heading in zip(band, headings, strict=True)
+            ]
             top = max(ends)
         return top
 
@@ -117,13 +133,19 @@ class _Sheet:
                 top += 17
         return top + 14
 
-    def _group(self, canvas: Canvas, corner: Point, group: Group, lines: int) -> float:
-        """A question, with room for some lines of it, and below it the maps that answer it."""
+    def _group(
+        self,
+        canvas: Canvas,
+        corner: Point,
+        members: Sequence[Sequence[Explanation]],
+        heading: Sequence[str],
+    ) -> float:
+        """The lines of a question, and below it the maps that answer it."""
         left, top = corner
-        members = group[1]
-        for number, line in enumerate(_heading(group)):
-            canvas.write((left, top + 23 * number), line, _HEADING)
-        top += 23 * lines + 11
+        for line in heading:
+            canvas.write((left, top), line, _HEADING)
+            top += 23
+        top += 11
         for start in range(0, len(members), self.columns):
             row = members[start : start + self.columns]
             ends = [
@@ -217,8 +239,13 @@ def _width(group: Group) -> int:
     return max(2, len(group[1]))
 
 
-def _heading(group: Group) -> list[str]:
-    return wrap(group[0], _width(group) * _CELL - _GAP, _HEADING)
+def _headings(band: Sequence[tuple[float, Group]]) -> list[list[str]]:
+    """The lines of each question, which end where the next one begins, or the sheet."""
+    rights = [*(left for left, _ in band[1:]), _WIDTH - _MARGIN + _GAP]
+    return [
+        wrap(question, right - left - _GAP, _HEADING)
+        for (left, (question, _)), right in zip(band, rights, strict=True)
+    ]
 
 
 def _bands(groups: Sequence[Group], columns: int) -> list[list[tuple[float, Group]]]:
