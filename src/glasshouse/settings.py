@@ -141,6 +141,11 @@ class ModelSettings(Settings):
         default=False,
         description="predict from the mean logits of each image and its mirror image",
     )
+    shifts: bool = Field(
+        default=False,
+        description="predict from the mean logits of each view and of that view moved by a pixel, "
+        "up left and down right, which takes three times as long",
+    )
 
     @model_validator(mode="after")
     def _exactly_one_network(self) -> "ModelSettings":

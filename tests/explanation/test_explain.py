@@ -82,8 +82,8 @@ def test_the_predicted_class_is_explained_unless_another_is_named() -> None:
     np.testing.assert_array_equal(found.targets, found.logits.argmax(1))
 
 
-def test_the_predicted_class_is_that_of_both_views_where_the_classifier_sees_both() -> None:
-    classifier = replace(classifier_of(module_net()), mirror=True)
+def test_the_predicted_class_is_that_of_all_views_where_the_classifier_sees_several() -> None:
+    classifier = replace(classifier_of(module_net()), mirror=True, shifts=True)
     images = some_images(60)
     blank = np.zeros(60, dtype=np.int64), np.arange(60).astype(np.str_)
     answers = predict(classifier, ImageSet(images, *blank, classifier.class_names)).logits

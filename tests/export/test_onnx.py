@@ -83,10 +83,10 @@ def test_a_file_that_onnxruntime_cannot_run_is_refused(
         check_parity(reduced, tmp_path / "model.onnx")
 
 
-def test_the_mirror_image_is_included_where_the_classifier_uses_it(
+def test_other_views_are_included_where_the_classifier_uses_them(
     classifier: Classifier, tmp_path: Path
 ) -> None:
-    mirrored = replace(classifier, mirror=True)
+    mirrored = replace(classifier, mirror=True, shifts=True)
     export_onnx(mirrored, tmp_path / "model.onnx")
     assert check_parity(mirrored, tmp_path / "model.onnx").difference < 1e-6
     with pytest.raises(ModelError):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.special
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from glasshouse.data.images import ImageSet, Splits
@@ -22,6 +23,7 @@ from glasshouse.models.predict import (
     softmax,
 )
 from glasshouse.models.preprocessing import Preprocessing
+from glasshouse.models.views import Views
 from glasshouse.settings import ModelSettings
 from glasshouse.training.fit import untrained_classifier
 
@@ -37,14 +39,33 @@ def test_mirrored_predictions_are_the_mean_of_both_views(
     assert not np.allclose(both, views[0], rtol=1e-3)
 
 
+def test_shifted_predictions_are_the_mean_of_images_moved_by_a_pixel(
+    tiny_net: nn.Sequential, tiny_images: ImageSet
+) -> None:
+    plain = Classifier(tiny_net, Preprocessing(16, 16), tiny_images.class_names)
+
+    def moved(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """As they are, up left, and down right; what comes in is the row next to the edge."""
+        padded = np.pad(pixels, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
+        return [pixels, padded[..., 2:, 2:], padded[..., :-2, :-2]]
+
+    unmoved = tiny_images.pixels, tiny_images.pixels[..., ::-1]
+    for mirror, views in ((False, unmoved[:1]), (True, unmoved)):
+        every = [np.ascontiguousarray(each) for view in views for each in moved(view)]
+        answers = [logits_of(plain, each) for each in every]
+        found = logits_of(replace(plain, mirror=mirror, shifts=True), tiny_images.pixels)
+        np.testing.assert_allclose(found, np.mean(answers, axis=0), rtol=1e-5, atol=1e-6)
+        assert len(every) == Views(mirror, shifts=True).count
+
+
 def test_mirrored_prediction_is_saved_with_the_classifier(
     tiny_splits: Splits, tmp_path: Path
 ) -> None:
-    settings = ModelSettings(preset="small-cnn", mirror=True)
+    settings = ModelSettings(preset="small-cnn", mirror=True, shifts=True)
     classifier = untrained_classifier(settings, tiny_splits, seed=0)
     save_classifier(classifier, tmp_path)
     again = load_classifier(tmp_path)
-    assert again.mirror
+    assert again.views == Views(mirror=True, shifts=True)
     first, second = (predict(c, tiny_splits.test).logits for c in (classifier, again))
     assert torch.equal(torch.from_numpy(first), torch.from_numpy(second))
 

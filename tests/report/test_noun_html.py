@@ -64,6 +64,19 @@ def test_a_thousand_classes_of_noise_stay_below_the_limit() -> None:
     assert len(noun_html(evaluate(predict(classifier, images)))) < 20_000
 
 
+@pytest.mark.parametrize(
+    ("mirror", "shifts", "words"),
+    [
+        (True, False, "mean of each image and its mirror image<"),
+        (False, True, "mean of each image, and it moved by a pixel up left and down right<"),
+        (True, True, "its mirror image, and both moved by a pixel up left and down right<"),
+    ],
+)
+def test_the_views_of_an_image_are_named(mirror: bool, shifts: bool, words: str) -> None:
+    classifier = replace(classifier_of(("a", "b")), mirror=mirror, shifts=shifts)
+    assert words in noun_html(classifier)
+
+
 def test_predictions_show_true_classes_only_where_they_are_known(tiny_images: ImageSet) -> None:
     classifier = classifier_of(tiny_images.class_names)
     predictions = predict(classifier, tiny_images)

@@ -14,6 +14,7 @@ from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.conformity import ConformityScores
 from glasshouse.models.image_inputs import of_network_size
 from glasshouse.models.predict import device_of, evaluating
+from glasshouse.models.views import Views
 
 Target = str | int
 Targets = Target | Sequence[Target] | NDArray[np.int64]
@@ -35,8 +36,8 @@ class Explainable(Protocol):
         """What logits are divided by for calibrated probabilities."""
 
     @property
-    def mirror(self) -> bool:
-        """Whether answers are averaged with those of the mirror image."""
+    def views(self) -> Views:
+        """Whose mean logits are the answer."""
 
     @property
     def thresholds(self) -> tuple[float, ...] | None:
@@ -77,15 +78,12 @@ def as_inputs(classifier: Classifier, images: NDArray[np.uint8]) -> Tensor:
 
 
 def reported_logits(classifier: Explainable, inputs: Tensor, logits: Tensor) -> Tensor:
-    """The logits ``(n, k)`` of the classifier: averaged with the mirror image where it does so.
+    """The logits ``(n, k)`` of the classifier: averaged with other views where it does so.
 
     logits: those of the inputs as they are, which the maps explain.
     """
-    if not classifier.mirror:
-        return logits.detach()
     with evaluating(classifier.net), torch.no_grad():
-        other: Tensor = classifier.net(inputs.flip(-1))
-    return (logits.detach() + other) / 2
+        return classifier.views.mean(inputs, logits.detach(), classifier.net)
 
 
 def as_positions(

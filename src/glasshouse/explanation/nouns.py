@@ -154,7 +154,7 @@ class Activations(Drawable):
 class ExplanationPage(Drawable):
     """What one pass over some images yields: scores, explanations, activations of layers.
 
-    logits ``(n, k)``: the classifier's answer, averaged with that of the mirror image where the
+    logits ``(n, k)``: the classifier's answer, averaged with those of other views where the
     classifier does so; maps explain the image as it is. temperature and thresholds: those of the
     classifier, by which logits become probabilities. names: of the image files, where they are
     known; model: what the classifier is called. set_rule: which classes are in prediction sets;

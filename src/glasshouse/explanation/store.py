@@ -126,7 +126,7 @@ def _page_json(page: ExplanationPage, classifier: Classifier | None) -> dict[str
         if choice is None
         else {"name": choice.name, "reason": choice.reason, "warnings": list(choice.warnings)},
         "maps": [
-            # Only a classifier that averages with the mirror image has two kinds of logits.
+            # Only a classifier that averages with other views has two kinds of logits.
             explanation_json(each)
             if np.array_equal(each.logits, page.logits)
             else {**explanation_json(each), "logits": each.logits.tolist()}

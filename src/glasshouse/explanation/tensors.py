@@ -17,6 +17,7 @@ from glasshouse.explanation.one_pass import ask
 from glasshouse.models.conformity import ConformityScores
 from glasshouse.models.predict import device_of, evaluating
 from glasshouse.models.trial import why_not_accepted
+from glasshouse.models.views import ALONE, Views
 
 
 def explain_tensors(
@@ -58,7 +59,7 @@ class _Bare:
     net: nn.Module
     class_names: tuple[str, ...] = ()
     temperature: float = 1.0
-    mirror: bool = False
+    views: Views = ALONE
     thresholds: tuple[float, ...] | None = None
     conformity: ConformityScores | None = None
 

@@ -49,7 +49,7 @@ _OPERATION = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'"
 
 
 class _Whole(nn.Module):
-    """What the file computes: normalisation, network, mirror image if used, temperature.
+    """What the file computes: normalisation, network, other views if used, temperature.
 
     measure: how unusual an image is, where the file is to tell that as well.
     """
@@ -59,7 +59,7 @@ class _Whole(nn.Module):
         self.net = classifier.net
         self._preprocessing = classifier.preprocessing
         self._temperature = classifier.temperature
-        self._is_mirrored = classifier.mirror
+        self._views = classifier.views
         self._is_multi_label = classifier.is_multi_label
         self._unknown = (
             None
@@ -79,10 +79,7 @@ class _Whole(nn.Module):
         The latter ``(n,)``, where they are asked for.
         """
         inputs = scale(images, self._preprocessing)
-        logits = self.net(inputs)
-        if self._is_mirrored:
-            logits = (logits + self.net(inputs.flip(-1))) / 2
-        logits = logits.float()
+        logits = self._views.mean(inputs, self.net(inputs), self.net).float()
         scaled = logits / self._temperature
         shares = scaled.sigmoid() if self._is_multi_label else scaled.softmax(1)
         if self._unknown is None:

@@ -38,5 +38,6 @@ def bundled_backbone(name: str, class_names: tuple[str, ...]) -> Classifier:
         temperature=1.0,
         architecture=described,
         mirror=False,
+        shifts=False,
         conformity=None,
     )

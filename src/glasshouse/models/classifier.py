@@ -25,6 +25,7 @@ from glasshouse.models.logit_net import as_logit_net
 from glasshouse.models.outputs import UNKNOWN, Predictions, to_probabilities
 from glasshouse.models.prediction_sets import PredictionSets
 from glasshouse.models.preprocessing import Preprocessing as Preprocessing, scale as scale
+from glasshouse.models.views import Views
 from glasshouse.models.weights import load_weights
 from glasshouse.notebook import html_for_notebook
 from glasshouse.setting_errors import first_problem
@@ -52,10 +53,10 @@ class Classifier:
     ``softmax(logits / temperature)``. thresholds: set where an image may have any number of labels;
     probabilities are then ``sigmoid(logits / temperature)``, one per label, and a label is
     predicted from its threshold on. architecture: JSON values from which the network can be built
-    again; None for a custom network, which only its own code can build. mirror: predictions use the
-    mean logits of each image and its mirror image. conformity: the scores of held-out images, from
+    again; None for a custom network, which only its own code can build. mirror, shifts: which
+    `views` of an image the answer is the mean of. conformity: the scores of held-out images, from
     which prediction sets follow; dropped for another temperature or number of classes. A copy with
-    other weights, preprocessing or mirror is to be made with ``conformity=None``.
+    other weights, preprocessing or views is to be made with ``conformity=None``.
 
     A trial forward pass shows what the network returns. What is not yet logits becomes logits, and
     a GlasshouseWarning says how: a softmax or sigmoid at the end is left off, one output is read as
@@ -70,6 +71,7 @@ class Classifier:
     temperature: float = 1.0
     architecture: Mapping[str, Any] | None = None
     mirror: bool = False
+    shifts: bool = False
     thresholds: tuple[float, ...] | None = None
     conformity: ConformityScores | None = None
 
@@ -97,6 +99,11 @@ class Classifier:
 
     def _repr_html_(self) -> str:
         return html_for_notebook(self)
+
+    @property
+    def views(self) -> Views:
+        """Whose mean logits are the answer."""
+        return Views(self.mirror, self.shifts)
 
     @property
     def is_multi_label(self) -> bool:
@@ -130,11 +137,7 @@ class Classifier:
             require_same_classes(images, self)
             targets = images.label_matrix if self.is_multi_label else images.targets
         logits = predict_logits(
-            self.net,
-            self.preprocessing,
-            pixels,
-            batch_size=batch_size,
-            mirror=self.mirror,
+            self.net, self.preprocessing, pixels, batch_size=batch_size, views=self.views
         )
         if self.class_names and logits.shape[1:] != (len(self.class_names),):
             raise ModelError(
@@ -225,7 +228,7 @@ def save_classifier(classifier: Classifier, folder: str | Path, *, half: bool = 
         "temperature": classifier.temperature,
         "preprocessing": asdict(classifier.preprocessing),
         "architecture": None if classifier.architecture is None else dict(classifier.architecture),
-        "mirror": classifier.mirror,
+        **asdict(classifier.views),
         **({"thresholds": list(classifier.thresholds)} if classifier.thresholds else {}),
         "weights": _named(WEIGHTS_FILE, weights),
         **({} if scores is None else {"conformity": _named(CONFORMITY_FILE, scores)}),
@@ -262,6 +265,7 @@ def load_classifier(folder_or_file: str | Path, *, net: nn.Module | None = None)
         temperature=record.temperature,
         architecture=record.architecture,
         mirror=record.mirror,
+        shifts=record.shifts,
         thresholds=record.thresholds,
         conformity=_saved_conformity(folder, record),
     )
@@ -297,6 +301,7 @@ class _Record(BaseModel):
     preprocessing: Preprocessing
     architecture: dict[str, Any] | None
     mirror: bool = False
+    shifts: bool = False
     thresholds: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     weights: _File
     conformity: _File | None = None

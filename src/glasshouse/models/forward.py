@@ -13,6 +13,7 @@ from glasshouse.data.device_copy import on_device
 from glasshouse.data.pixel_blocks import gather
 from glasshouse.errors import ModelError, NotFinite
 from glasshouse.models.preprocessing import Preprocessing, scale
+from glasshouse.models.views import ALONE, Views
 
 # Input values per pass, those of 32 images of 224x224: more would need memory and save no time.
 _MOST_VALUES = 32 * 3 * 224 * 224
@@ -25,12 +26,12 @@ def predict_logits(
     *,
     batch_size: int = 256,
     precision: torch.dtype = torch.float32,
-    mirror: bool = False,
+    views: Views = ALONE,
 ) -> Tensor:
     """Logits ``(n, k)`` of uint8 images ``(n, 3, h, w)``, on the CPU in float32.
 
-    batch_size: an upper bound; large images are processed in smaller batches. mirror: the mean of
-    the logits of each image and its mirror image.
+    batch_size: an upper bound; large images are processed in smaller batches. views: whose mean
+    logits are the answer.
     """
     device = device_of(net)
     if device.type == "meta":
@@ -40,7 +41,7 @@ def predict_logits(
         for rows in passes(images, batch_size):
             positions = np.arange(rows.start, rows.stop)
             batch = on_device(gather(images, positions), device)
-            parts.append(_logits(net, scale(batch, preprocessing), mirror))
+            parts.append(_logits(net, scale(batch, preprocessing), views))
     # Once at the end: a GPU would otherwise wait for the next images after each pass. Outside
     # inference mode, so that callers may change the values and compute gradients with them.
     return torch.cat(parts).cpu()
@@ -51,7 +52,7 @@ def logits_of_few(
     preprocessing: Preprocessing,
     images: NDArray[np.uint8],
     *,
-    mirror: bool = False,
+    views: Views = ALONE,
 ) -> Tensor:
     """Logits ``(n, k)`` of a few images, for a network that stays in evaluation mode, on the CPU.
 
@@ -61,17 +62,19 @@ def logits_of_few(
     device = device_of(net)
     with torch.inference_mode():
         parts = [
-            _logits(net, scale(on_device(images[rows], device), preprocessing), mirror)
+            _logits(net, scale(on_device(images[rows], device), preprocessing), views)
             for rows in passes(images)
         ]
         return torch.cat(parts).cpu()
 
 
-def _logits(net: nn.Module, scaled: Tensor, mirror: bool) -> Tensor:
-    # The layout that convolutions on CPUs and GPUs compute fastest in.
-    inputs = scaled.contiguous(memory_format=torch.channels_last)
-    logits: Tensor = net(inputs).float()
-    return (logits + net(inputs.flip(-1)).float()) / 2 if mirror else logits
+def _logits(net: nn.Module, scaled: Tensor, views: Views) -> Tensor:
+    def of(view: Tensor) -> Tensor:
+        # The layout that convolutions on CPUs and GPUs compute fastest in.
+        logits: Tensor = net(view.contiguous(memory_format=torch.channels_last)).float()
+        return logits
+
+    return views.mean(scaled, of(scaled), of)
 
 
 def passes(images: NDArray[np.uint8] | Tensor, batch_size: int = 256) -> list[slice]:

@@ -56,7 +56,7 @@ def logits_of(
 ) -> NDArray[np.float32]:
     """Logits ``(n, k)`` of decoded images alone, uint8 ``(n, 3, h, w)`` of the network's size.
 
-    Includes the mirrored view where the classifier uses one. batch_size: an upper bound; the
+    Includes the other views where the classifier uses some. batch_size: an upper bound; the
     results of an image do not depend on it beyond rounding. Raises NotFinite for NaN or infinity,
     naming the first such image by its id, or its position where ids are not given.
     """
@@ -65,7 +65,7 @@ def logits_of(
         classifier.preprocessing,
         pixels,
         batch_size=batch_size,
-        mirror=classifier.mirror,
+        views=classifier.views,
     )
     require_finite(logits, ids, classifier.net)
     return logits.numpy()

@@ -152,6 +152,7 @@ def _from_settings(settings: ModelSettings, splits: Splits, seed: int) -> Classi
         splits.class_names,
         architecture=architecture,
         mirror=settings.mirror,
+        shifts=settings.shifts,
         thresholds=first_thresholds(splits.train),
     )
 

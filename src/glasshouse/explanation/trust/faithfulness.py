@@ -121,7 +121,7 @@ def check_faithfulness(
 def _reported(classifier: Classifier, explanation: Explanation) -> float:
     """The largest probability of the explained classes as the classifier reports it elsewhere.
 
-    Where it averages with the mirror image, that is not the one of the image alone.
+    Where it averages with other views, that is not the one of the image alone.
     """
     inputs = as_inputs(classifier, explanation.images)
     logits = torch.from_numpy(explanation.logits).to(inputs.device)

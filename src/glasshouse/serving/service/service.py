@@ -214,7 +214,7 @@ def _classify(metrics: Metrics, items: Sequence[ToClassify]) -> list[Scores | Ex
     count = len(batch)
     began = time.monotonic()
     logits = logits_of_few(
-        classifier.net, classifier.preprocessing, batch, mirror=classifier.mirror
+        classifier.net, classifier.preprocessing, batch, views=classifier.views
     ).numpy()
     metrics.forward_seconds.observe(time.monotonic() - began)
     metrics.batch_sizes.observe(count)

@@ -42,4 +42,4 @@ def own_untrained(request: TrainRequest, splits: Splits) -> Classifier:
     untrained = untrained_classifier(net, splits, seed=seed)
     known = fit_preprocessing(splits.train, model.scaling, splits.resize)
     preprocessing = replace(known, mean=code.mean or known.mean, std=code.std or known.std)
-    return replace(untrained, preprocessing=preprocessing, mirror=model.mirror)
+    return replace(untrained, preprocessing=preprocessing, mirror=model.mirror, shifts=model.shifts)
