@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn, set_num_threads
+from torch import manual_seed, nn, set_num_threads
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -92,6 +92,7 @@ def judge(case: Case, data_dir: Path | None) -> dict[str, Any]:
     settings = TrainSettings(
         epochs=epochs, batch_size=64, optimizer="adam", lr=2e-3, seed=seed, keep="last"
     )
+    manual_seed(seed)  # of the first weights
     classifier, _ = train_classifier(network(), splits, settings, progress=False)
     trained = time.perf_counter()
     found = find_shortcuts(classifier, splits.validation, splits.train)

@@ -52,6 +52,17 @@ def test_one_epoch_and_missing_values_can_be_drawn() -> None:
     assert [line.get_label() for line in accuracy.lines] == ["validation"]
 
 
+@pytest.mark.parametrize("losses", [(2.42, 2.35), (0.3, 4.0), (0.0, 0.0)])
+def test_a_marker_at_the_highest_loss_is_not_cut(losses: tuple[float, float]) -> None:
+    epochs = [
+        {"epoch": number, "train_loss": loss, "validation_loss": loss}
+        for number, loss in enumerate(losses, start=1)
+    ]
+    bottom, top = plots.plot_curves(epochs, panels=["loss"]).axes[0].get_ylim()
+    assert bottom == 0
+    assert top == pytest.approx(1.05 * max(losses) or 1.0)
+
+
 def test_rates_over_many_powers_of_ten_have_a_log_axis() -> None:
     falling = [{**epoch, "lr": 10.0 ** -epoch["epoch"]} for epoch in make_epochs(4)]
     assert plots.plot_curves(falling, panels=["rate"]).axes[0].get_yscale() == "log"

@@ -216,7 +216,10 @@ def _draw_pair(axes: Axes, epochs: Sequence[EpochRecord], what: str, theme: Them
 def _draw_loss(axes: Axes, epochs: Sequence[EpochRecord], theme: Theme) -> None:
     _draw_pair(axes, epochs, "loss", theme)
     axes.set_ylabel("loss (nats)")
-    axes.set_ylim(bottom=0)
+    losses = np.concatenate([_column(epochs, f"{part}_loss") for part in ("train", "validation")])
+    highest = losses[np.isfinite(losses)].max(initial=0)
+    # Of the axis, not of the range of the losses, which may be too small to hold a marker.
+    axes.set_ylim(0, 1.05 * float(highest) or 1.0)
     legend(axes, theme, "best")
 
 

@@ -57,6 +57,16 @@ def test_colours_and_borders_must_tell_more_than_those_of_natural_images(name: s
     assert judged(EVERYTHING, name=name, kind=kind)
 
 
+def test_a_cue_that_another_test_shows_to_be_artificial_needs_not_tell_more() -> None:
+    loss = Interval(0.1, 0.05, 0.15)
+    border = CueTest("border", "place", "all", "", Effect(100, 0.8, 0.9, loss, loss, 0, 0), loss)
+    assert not _judged(border, ("a", "b"), NOTHING).is_used
+    assert _judged(border, ("a", "b"), NOTHING, {"border"}).is_used
+    assert not _judged(border, ("a", "b"), NOTHING, {"overall colour"}).is_used
+    small = replace(border, excess=Interval(0.03, 0.01, 0.05))
+    assert not _judged(small, ("a", "b"), NOTHING, {"border"}).is_used
+
+
 def test_a_single_class_must_lose_more_and_its_cue_must_tell_it() -> None:
     one: dict[str, Any] = {"subject": "of", "class_name": "b"}
     assert not judged(EVERYTHING, **one)

@@ -28,7 +28,6 @@ from glasshouse.explanation.shortcuts.find import (
     _affordable,
     _chosen,
     _examples,
-    _ranked,
     _whole_changes,
 )
 from glasshouse.explanation.shortcuts.interventions import (
@@ -418,25 +417,6 @@ def test_examples_are_the_answers_that_were_lost_most_clearly() -> None:
     assert (first.label, first.given, first.answer) == ("a", "c", "a")
     assert (first.after == first.before + 1).all()
     assert _losses(one).tolist() == [1, 1, -1, 1, 1, 1, 1, 1, 1, 1]
-
-
-def test_of_shortcuts_of_about_the_same_strength_the_most_specific_comes_first() -> None:
-    def one(kind: Any, name: str, loss: float, **other: Any) -> CueTest:
-        test: CueTest = cue_test(kind, name, **other)
-        lost = Interval(loss, 0, 1)
-        return replace(test, effect=replace(test.effect, lost=lost), excess=Interval(0.9, 0, 1))
-
-    tag, tint = one("place", "corner", 0.4), one("tint", "colour", 0.5)
-    assert _ranked([tint, tag]) == (tag, tint)
-    weak = one("place", "corner", 0.39)
-    assert _ranked([tint, weak]) == (tint, weak)
-    assert _ranked([replace(tag, is_used=False)]) == ()
-    own, more = (one("place", "edge", loss, subject="of") for loss in (0.2, 0.3))
-    assert _ranked([own, more]) == (more,) and _ranked([more, own]) == (more,)
-    everyone = one("place", "edge", 0.1)
-    assert _ranked([more, everyone]) == (everyone,) and _ranked([everyone, more]) == (everyone,)
-    by_excess = replace(tag, excess=Interval(0.1, 0, 1))
-    assert _ranked([by_excess, tint]) == (tint, by_excess)
 
 
 def test_progress_is_told_from_the_first_exchange_to_the_last_map(

@@ -17,6 +17,7 @@ from glasshouse.explanation.shortcuts.interventions import (
 from glasshouse.explanation.shortcuts.places import Place
 from glasshouse.rng import keys_of, uniforms
 
+TINT = "overall colour"
 Kind = Literal["place", "pattern", "tint", "compression", "background"]
 Pixels = NDArray[np.uint8]
 Rows = NDArray[np.int64]
@@ -117,7 +118,7 @@ def _tint(images: ImageSet, cues: ClassCues, donors: Donors) -> Exchange:
     """The mean colour of a class; the control is the same step in the opposite direction."""
     step = (cues.colours[donors.classes] - cues.colours[images.labels])[:, :, None, None]
     return Exchange(
-        name="overall colour",
+        name=TINT,
         kind="tint",
         changed=lambda: shift(images.pixels, step),
         control=lambda: shift(images.pixels, -step),

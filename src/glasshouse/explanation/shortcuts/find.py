@@ -29,6 +29,7 @@ from glasshouse.explanation.shortcuts.proof import (
     cue_tests,
     measure_exchange,
 )
+from glasshouse.explanation.shortcuts.ranking import are_frames, ranked
 from glasshouse.explanation.shortcuts.suspicion import MapShare, map_shares
 from glasshouse.models.classifier import Classifier, require_same_classes
 from glasshouse.models.image_inputs import of_network_size
@@ -132,8 +133,9 @@ def find_shortcuts(
     everywhere = {
         e.name: np.ones((some.height, some.width), bool) for e in planned if e.kind == "pattern"
     }
-    tests = cue_tests(some, donors, measured, alone, object_motions(reference, masks | everywhere))
-    used = _ranked(tests)
+    motions, is_frame = object_motions(reference, masks | everywhere), are_frames(cues, places)
+    tests = cue_tests(some, donors, measured, alone, motions, is_frame=is_frame)
+    used = ranked(tests, _class_shares(some), is_frame=is_frame)
     before = answers_from(classifier, some, unchanged)
     report("interventions", len(planned), len(planned) + 2)
     removals = _removals(classifier, some, cues, places, before)
@@ -181,6 +183,11 @@ def _chosen(images: ImageSet, count: int) -> ImageSet:
     return take(images, rows)
 
 
+def _class_shares(images: ImageSet) -> dict[str, float]:
+    counts = np.bincount(images.labels, minlength=len(images.class_names)) / len(images)
+    return dict(zip(images.class_names, counts.tolist(), strict=True))
+
+
 def _removals(
     classifier: Classifier,
     images: ImageSet,
@@ -218,31 +225,6 @@ def _whole_changes(images: ImageSet) -> Iterator[tuple[str, Pixels]]:
     if images.masks is not None:
         pixels = blur_surroundings(images.pixels, images.masks, 3 * sigma)
         yield "blurring the surroundings", pixels
-
-
-# Of tests that find about the same loss, the one that names the cause best comes first.
-_SPECIFIC = ("place", "compression", "pattern", "tint", "background")
-_ABOUT_AS_MUCH = 0.8
-
-
-def _ranked(tests: Sequence[CueTest]) -> tuple[CueTest, ...]:
-    """The shortcuts, one test each: of all images, or of the class that loses most."""
-    best: dict[str, CueTest] = {}
-    for test in tests:
-        known = best.get(test.name)
-        is_wider = known is None or (known.subject != "all" and _strength(test) > _strength(known))
-        if test.is_used and (test.subject == "all" or is_wider):
-            best[test.name] = test
-    order = sorted(best.values(), key=_strength, reverse=True)
-    if not order:
-        return ()
-    near = [t for t in order if _strength(t) >= _ABOUT_AS_MUCH * _strength(order[0])]
-    first = min(near, key=lambda t: (_SPECIFIC.index(t.kind), -_strength(t)))
-    return (first, *(test for test in order if test is not first))
-
-
-def _strength(test: CueTest) -> float:
-    return min(test.excess.value, test.effect.lost.value)
 
 
 def _examples(

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
 
+BORDER = "border"
 # Shares of the shorter side: enough for a tag, a date or a frame, and little of the object.
 _CORNER, _EDGE, _BORDER = 1 / 4, 1 / 6, 1 / 16
 
@@ -47,4 +48,4 @@ def fixed_places(height: int, width: int) -> tuple[Place, ...]:
         for group in (corners, edges)
         for name, mask in group.items()
     ]
-    return (*found, Place("border", ~inside))
+    return (*found, Place(BORDER, ~inside))

@@ -1,6 +1,6 @@
 """Proof by intervention: is an answer lost when an image gets what another class has?"""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +16,9 @@ from glasshouse.evaluation.paired_effects import (
     mean_interval,
 )
 from glasshouse.explanation.shortcuts.cue_only import CueOnly
-from glasshouse.explanation.shortcuts.exchange import Donors, Exchange, Kind
+from glasshouse.explanation.shortcuts.exchange import TINT, Donors, Exchange, Kind
 from glasshouse.explanation.shortcuts.object_motion import MOVES
+from glasshouse.explanation.shortcuts.places import BORDER
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import logits_of
 
@@ -116,10 +117,13 @@ def cue_tests(
     measured: Sequence[Measured],
     known: Mapping[str, CueOnly],
     motions: Mapping[str, float],
+    *,
+    is_frame: bool,
 ) -> list[CueTest]:
     """One test per possible shortcut and group of images, corrected over all of them together.
 
-    known, motions: by name, how well the cue alone tells the class, and whether it moves.
+    known, motions: by name, how well the cue alone tells the class, and whether it moves. is_frame:
+    whether the fixed patterns run around the images.
     """
     losses = {each.exchange.name: _losses(each) for each in measured}
     planned = [
@@ -137,10 +141,13 @@ def cue_tests(
         motion = motions.get(exchange.name, 0.0)
         tests.append(CueTest(exchange.name, exchange.kind, subject, name, effect, interval, motion))
     corrected = adjusted([test.effect for test in tests])
-    return [
-        _judged(replace(test, effect=effect), images.class_names, known[test.name])
-        for test, effect in zip(tests, corrected, strict=True)
-    ]
+    tests = [replace(test, effect=each) for test, each in zip(tests, corrected, strict=True)]
+    # What another test shows to be no border, and no colour, of natural images.
+    made = {BORDER} if is_frame else set()
+    wholes = [test for test in tests if test.subject == "all" and test.kind == "background"]
+    if any(map(_is_clear, wholes)):
+        made.add(TINT)
+    return [_judged(test, images.class_names, known[test.name], made) for test in tests]
 
 
 def _losses(measured: Measured) -> NDArray[np.int64]:
@@ -164,25 +171,32 @@ def _groups(
                 yield subject, name, own
 
 
-def _judged(test: CueTest, names: Sequence[str], alone: CueOnly) -> CueTest:
+def _judged(
+    test: CueTest, names: Sequence[str], alone: CueOnly, made: Collection[str] = ()
+) -> CueTest:
+    return replace(test, is_used=_is_clear(test) and _is_artificial(test, names, alone, made))
+
+
+def _is_clear(test: CueTest) -> bool:
+    """Whether the loss is significant, not small, and not that of a part of the object."""
     floor = FLOOR if test.subject == "all" else CLASS_FLOOR
     lost, excess = test.effect.lost, test.excess
-    is_used = test.effect.p_adjusted < _ERROR_RATE and min(lost.value, excess.value) >= floor
-    is_used = is_used and excess.low > 0 and _is_artificial(test, names, alone)
-    is_used = is_used and not test.is_of_object
-    # Of NumPy's bool, which JSON has no word for, where the bounds are its floats.
-    return replace(test, is_used=bool(is_used))
+    is_large = min(lost.value, excess.value) >= floor and excess.low > 0
+    return bool(is_large and test.effect.p_adjusted < _ERROR_RATE and not test.is_of_object)
 
 
-def _is_artificial(test: CueTest, names: Sequence[str], alone: CueOnly) -> bool:
+def _is_artificial(
+    test: CueTest, names: Sequence[str], alone: CueOnly, made: Collection[str]
+) -> bool:
     """Whether the cue tells more than the colours of natural images do.
 
     Grass is green and the sky is blue at the border of a photo as well: to use that is no cheating.
+    made: cues that another test has shown to be artificial.
     """
-    if test.kind in ("compression", "background"):
+    if test.kind in ("compression", "background") or test.name in made:
         return True
     if test.subject != "all":
         # Some classes are found in front of sky or water: their edges tell much, also of photos.
         return bool(alone.f1[names.index(test.class_name)] >= _ARTIFICIAL_F1)
     # Corners and edges have equal places to be compared with.
-    return alone.gain >= ARTIFICIAL or not (test.kind == "tint" or test.name == "border")
+    return alone.gain >= ARTIFICIAL or not (test.kind == "tint" or test.name == BORDER)
