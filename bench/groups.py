@@ -5,7 +5,7 @@ those nearest in colours, at 8 x 8 pixels, to an image that is drawn. Either the
 another class (wrong labels), or they are blurred with a radius of 2 pixels; both in training and in
 held-out images. A classifier that has seen blurred images of one class alone takes blur for a sign
 of that class, and does not fail on them: therefore each blurred group is also planted in the
-held-out images alone. The accuracy of each is printed, as only a group that fails can be found.
+held-out images alone, and the claim is about that. Only a group that fails can be found.
 
 With EPOCHS, a network is trained on 10,000 images with the recipe `fast`, and 5,000 others are the
 validation split: a minute or more for each run. Without, a linear head is fitted to features of the
@@ -14,7 +14,8 @@ for each run, at a few seconds. A planted group counts as found if one of the fi
 at least half of it, and at least half of the images of that one were planted. It fails if its
 accuracy is below the Wilson interval of the rest of its class. Runs in which nothing was planted
 say how many groups are found anyway, which may be true ones.
-Claim: found in >= 90 % of the runs.
+Claim: of the groups with wrong labels, or blur in held-out images alone, that fail, >= 90 % are
+found; the shares of all are printed as well.
 Run: GLASSHOUSE_DATA=DATA python bench/groups.py [RUNS [EPOCHS [FIRST]]]
 """
 
@@ -43,6 +44,7 @@ from glasshouse.workflow.use.known_images import features_of
 
 SHARE, RADIUS, TRAIN, VALIDATION = 0.05, 2, 10_000, 5_000
 KINDS = ("labels", "blur")
+ALONE = "blur in held-out images alone"
 CLEAN, FIRST_PLACES = 10, 3
 
 
@@ -162,7 +164,7 @@ def main() -> bool:
     validation = take(whole.train, range(TRAIN, TRAIN + VALIDATION))
     clean = Splits(train, validation, take(whole.test, range(10)))
     answers = trained(epochs) if epochs else fitted(whole.test)
-    results = {kind: [] for kind in (*KINDS, "blur, held-out images alone")}
+    results = {kind: [] for kind in (*KINDS, ALONE)}
     for run in range(first, first + runs):
         random = np.random.default_rng(run)
         kind = KINDS[run % 2]
@@ -178,9 +180,7 @@ def main() -> bool:
         results[kind].append(judged(both, answers, run, chosen, label))
         if kind == "blur":
             alone = replace(splits, validation=own)
-            results[f"{kind}, held-out images alone"].append(
-                judged(alone, answers, run, chosen, label)
-            )
+            results[ALONE].append(judged(alone, answers, run, chosen, label))
     for number in range(1 if epochs else CLEAN):
         random = np.random.default_rng(first + runs + number)
         splits = clean if epochs else halves(whole.test, random)
@@ -190,14 +190,13 @@ def main() -> bool:
 
 
 def summed_up(results: dict[str, list[tuple[bool, bool]]]) -> bool:
-    """Prints the share that was found, of all cases and of those that fail."""
-    holds = []
+    """Prints how many were found, of all and of those that fail, and judges the claim."""
+    failing = {kind: [found for found, fails in each if fails] for kind, each in results.items()}
     for kind, each in results.items():
-        failing = [found for found, fails in each if fails]
-        print(f"{kind}: {len(failing)} of {len(each)} fail, of which {sum(failing)} were found")
-        if each:
-            holds.append(judge(f"found, {kind}", np.mean([found for found, _ in each]), 0.9))
-    return all(holds)
+        print(f"{kind}: {sum(found for found, _ in each)} of {len(each)} found; "
+              f"{len(failing[kind])} fail, of which {sum(failing[kind])} were found")  # fmt: skip
+    claimed = failing["labels"] + failing[ALONE]
+    return judge("found, of those that fail", np.mean(claimed), 0.9)
 
 
 if __name__ == "__main__":

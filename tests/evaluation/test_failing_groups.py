@@ -123,6 +123,19 @@ def test_a_blurred_end_of_a_class_that_its_features_hide_is_found_by_the_trait()
     assert first.rows[0] == traits["sharpness"].argmin()
 
 
+def test_a_few_images_that_are_all_wrong_do_not_hide_the_broad_end_they_belong_to() -> None:
+    random = np.random.default_rng(5)
+    features, labels, predicted = planted(3, group_error=0.1, count=120)
+    blurred, wrong = np.arange(170, 200), np.arange(170, 190)
+    predicted[wrong] = 0
+    traits = {"contrast": random.normal(size=360), "sharpness": random.normal(size=360)}
+    traits["sharpness"][blurred] -= 6
+    traits["contrast"][wrong[:8]] -= 6
+    first = find_failing_groups(features, labels, predicted, traits=traits)[0]
+    assert first.trait == "sharpness" and share_of(first, range(170, 200)) > 0.8
+    assert len(first.rows) > 15
+
+
 def test_of_two_failing_groups_the_one_whose_mistakes_are_not_announced_comes_first() -> None:
     features, labels, predicted = planted(0, size=15, count=120)
     announced = np.arange(280, 320)

@@ -14,7 +14,6 @@ from glasshouse.evaluation.intervals import (
     difference,
     paired_difference,
     wilson,
-    wilson_lows,
     wilson_of,
 )
 
@@ -164,11 +163,3 @@ def test_a_bootstrap_has_the_quantiles_of_its_level() -> None:
     assert (constant.value, constant.low, constant.high) == pytest.approx((0.3, 0.3, 0.3))
     with pytest.raises(UsageError, match=r"shape \(n,\), received \(2, 2\)"):
         bootstrap(np.zeros((2, 2)))
-
-
-def test_the_lower_ends_of_many_intervals_are_those_of_each() -> None:
-    counts, sizes = np.array([0, 3, 7, 20]), np.array([9, 10, 8, 20])
-    expected = [wilson(int(k), int(n)).low for k, n in zip(counts, sizes, strict=True)]
-    found = wilson_lows(counts.astype(float), sizes.astype(float))
-    np.testing.assert_allclose(found, expected, atol=1e-12)
-    assert wilson_lows(np.zeros(1), np.zeros(1)).tolist() == [0.0]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
-from glasshouse.evaluation.intervals import Interval, wilson_lows, wilson_of
+from glasshouse.evaluation.intervals import Interval, wilson_of
 from glasshouse.models.neighbours import nearest_rows
 from glasshouse.rng import derive
 
@@ -162,13 +162,9 @@ class _Scan:
     ) -> Counts:
         """What the balls are ordered by: how many more mistakes they have than was expected.
 
-        Of each end of a trait only the strongest size counts, and the worst is first.
+        Ends of traits by their evidence: of a broad end that fails, the few at the end of another
+        trait may all be wrong, but they are a part of it, and by their share would hide it.
         """
-        if self.traits:
-            near = self.near[centres]
-            ones = np.ones(len(self.rows)) if weights is None else weights
-            shares = wilson_lows(self._sums(self.wrong * ones, near), self._sums(ones, near))
-            return np.where(strengths == strengths.max(axis=1, keepdims=True), shares, 0.0)
         if self.expected is None:
             return strengths
         near, ones = self.near[centres], np.ones(len(self.rows)) if weights is None else weights

@@ -12,7 +12,6 @@ from glasshouse.wording import percentage
 
 # Resampled counts are drawn in chunks of about this many numbers, to bound the memory.
 _CHUNK = 2_000_000
-_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -55,21 +54,6 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
 def wilson_of(hits: NDArray[np.bool_], level: float = 0.95) -> Interval:
     """The Wilson interval of the share of True in ``(n,)``."""
     return wilson(int(np.count_nonzero(hits)), len(hits), level)
-
-
-def wilson_lows(
-    successes: NDArray[np.float64], sizes: NDArray[np.float64], level: float = 0.95
-) -> NDArray[np.float64]:
-    """The lower ends of Wilson intervals, of arrays of one shape.
-
-    successes and sizes: also weighted sums, which are no whole numbers; where a size is 0, so is
-    the end.
-    """
-    z = _z(level)
-    sizes = np.maximum(sizes, _TINY)
-    spread = z * np.sqrt(successes * (sizes - successes) / sizes + z * z / 4)
-    lows: NDArray[np.float64] = (successes + z * z / 2 - spread) / (sizes + z * z)
-    return lows
 
 
 def bootstrap(
