@@ -47,8 +47,8 @@ class AugmentSettings(Settings):
     )
     pixel_dropout: Fraction = Field(
         default=0.0,
-        description="in half of the images, up to this share of the pixels become grey, which "
-        "makes a network rely less on fine textures",
+        description="in half of the images, up to this share of the pixels, scattered at random, "
+        "become grey",
     )
     mixup: Annotated[float, Field(ge=0)] = Field(
         default=0.0,
