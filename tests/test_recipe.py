@@ -133,12 +133,6 @@ def test_a_missing_file_and_broken_toml_are_named(tmp_path: Path) -> None:
         load_recipe(tmp_path / "broken.toml")
 
 
-@pytest.mark.parametrize("view", ["mirror", "shifts"])
-def test_other_views_of_a_pretrained_network_are_refused_and_not_ignored(view: str) -> None:
-    with pytest.raises(RecipeError, match="no effect on a pretrained network"):
-        load_recipe("transfer-head", [f"model.{view}=true"])
-
-
 def test_preset_and_layers_exclude_each_other() -> None:
     message = "expected exactly one of preset, layers, pretrained and code"
     with pytest.raises(RecipeError, match=message):

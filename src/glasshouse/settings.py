@@ -152,10 +152,6 @@ class ModelSettings(Settings):
         given = (self.preset, self.layers, self.pretrained, self.code)
         if sum(value is not None for value in given) != 1:
             raise ValueError("expected exactly one of preset, layers, pretrained and code")
-        if self.pretrained is not None and (self.mirror or self.shifts):
-            raise ValueError(
-                "mirror and shifts have no effect on a pretrained network: leave them out"
-            )
         return self
 
 
