@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import traceback
 from base64 import b64decode
 from collections.abc import Callable
 from io import BytesIO
@@ -245,12 +246,19 @@ def main() -> None:
     names = chosen.names or list(FIGURES)
     studio = Studio(chosen.work.resolve())
     studio.work.mkdir(parents=True, exist_ok=True)
+    failed = []
     try:
         for number, name in enumerate(names, 1):
             print(f"{number} of {len(names)}: {name}", flush=True)
-            FIGURES[name](studio)
+            try:
+                FIGURES[name](studio)
+            except Exception:  # the others do not depend on it
+                traceback.print_exc()
+                failed.append(name)
     finally:
         studio.close()
+    if failed:
+        raise SystemExit(f"not made: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ def scroll_to(studio: Studio, words: str) -> None:
       return Boolean(found);
     """
     if not studio.browser.execute_script(script, words):
-        raise SystemExit(f"{studio.browser.current_url} has no heading with {words!r}")
+        raise LookupError(f"{studio.browser.current_url} has no heading with {words!r}")
 
 
 def press(browser: WebDriver, words: str) -> None:
@@ -211,7 +211,7 @@ def press(browser: WebDriver, words: str) -> None:
             browser.execute_script("arguments[0].click()", found[0])
             return
         time.sleep(0.2)
-    raise SystemExit(f"{browser.current_url} has no button {words!r}")
+    raise LookupError(f"{browser.current_url} has no button {words!r}")
 
 
 def upload(browser: WebDriver, path: Path) -> None:
@@ -222,4 +222,4 @@ def upload(browser: WebDriver, path: Path) -> None:
             found[0].send_keys(str(path))
             return
         time.sleep(0.2)
-    raise SystemExit(f"{browser.current_url} has no field for files")
+    raise LookupError(f"{browser.current_url} has no field for files")
