@@ -22,7 +22,7 @@ from glasshouse.data.fitting import Fitting
 from glasshouse.data.headers import _has_more_frames
 from glasshouse.data.image_checks import resolution
 from glasshouse.data.images import ImageSet, images_by_id, with_class_order
-from glasshouse.data.parquet_images import _names_of
+from glasshouse.data.parquet_columns import _names_of
 from glasshouse.data.remote_store import RemoteStore
 from glasshouse.data.shards import Shard
 from glasshouse.data.sources import load_splits

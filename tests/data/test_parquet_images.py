@@ -8,8 +8,9 @@ import pytest
 
 from glasshouse.data import embedded
 from glasshouse.data.embedded import ParquetCell
+from glasshouse.data.file_splits import FileListing
 from glasshouse.data.listings import list_source
-from glasshouse.data.parquet_images import _chosen, _columns
+from glasshouse.data.parquet_columns import _chosen, image_columns
 from glasshouse.errors import BadImage, DataError
 from tests.data.shard_files import write_parquet
 
@@ -21,7 +22,7 @@ def test_of_several_columns_with_images_the_one_with_the_usual_name_is_read(
     names: list[str],
 ) -> None:
     schema = pa.schema([*((name, pa.binary()) for name in names), ("label", pa.int64())])
-    assert _columns(Path("a.parquet"), schema).image.lower() == "image"
+    assert image_columns(Path("a.parquet"), schema).image.lower() == "image"
 
 
 def test_a_declared_column_comes_before_a_usual_name() -> None:
@@ -36,7 +37,7 @@ def test_a_declared_column_comes_before_a_usual_name() -> None:
 @pytest.mark.parametrize("names", [["fine_label", "label"], ["cls", "Target"]])
 def test_the_labels_are_the_column_with_the_first_of_the_usual_names(names: list[str]) -> None:
     schema = pa.schema([("image", pa.binary()), *((name, pa.int64()) for name in names)])
-    assert _columns(Path("a.parquet"), schema).label == names[1]
+    assert image_columns(Path("a.parquet"), schema).label == names[1]
 
 
 def cells_of(path: Path, rows: int, group_size: int) -> list[ParquetCell]:
@@ -134,3 +135,94 @@ def test_rows_without_a_label_are_counted_and_the_first_is_named(
     path = write_parquet(tmp_path / "a.parquet", {str(n): b"x" for n in range(6)}, labels)
     with pytest.raises(DataError, match=words):
         list_source(path)
+
+
+def listing_of(path: Path, labels: list[Any], **more: Any) -> FileListing:
+    """Of a file of one image per label."""
+    images = {f"{number}.png": b"x" for number in range(len(labels))}
+    return list_source(write_parquet(path, images, labels, **{"features": None, **more}))
+
+
+ONE, TWO = [0, 1, 0], [1, 0, 1]
+CLASSES = {"label": [{"names": ["ant", "bee", "fly"], "_type": "ClassLabel"}]}
+
+
+@pytest.mark.parametrize("kind", [int, float, bool])
+def test_lists_of_0_and_1_of_one_length_are_vectors(tmp_path: Path, kind: type) -> None:
+    labels = [list(map(kind, row)) for row in (ONE, TWO)]
+    listing = listing_of(tmp_path / "a.parquet", labels)
+    assert listing.class_names == ("0", "1", "2")
+    assert listing.targets.astype(int).tolist() == [ONE, TWO]
+    fixed = pa.array(labels, pa.list_(pa.from_numpy_dtype(kind), 3))
+    assert listing_of(tmp_path / "b.parquet", fixed).targets.tolist() == listing.targets.tolist()
+
+
+def test_lists_of_positions_stay_such(tmp_path: Path) -> None:
+    listing = listing_of(tmp_path / "a.parquet", [[0, 2], [1], []])
+    assert listing.targets.astype(int).tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
+    declared = listing_of(tmp_path / "b.parquet", [[0, 1], [1, 0]], features=CLASSES)
+    assert declared.class_names == ("ant", "bee", "fly")
+    assert declared.targets.astype(int).tolist() == [[1, 1, 0], [1, 1, 0]]
+    vectors = listing_of(tmp_path / "c.parquet", [[False, True], [True, False]], features=CLASSES)
+    assert vectors.targets.astype(int).tolist() == [[0, 1, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "features", "words"),
+    [
+        ([[0, 1], [1, 0]], None, "two positions or a vector of two classes"),
+        ([ONE, TWO], CLASSES, r"row 1 \(0.png\) has the labels \[0, 1, 0\]: expected different"),
+        ([[0, None], [1, 0]], None, r"1 of 2 rows have no label, such as .*row 1"),
+        ([1.0, float("nan")], None, r"1 of 2 rows have no label, such as .*row 2"),
+        ([0.5, 1.0], None, "labels such as 0.5: expected whole numbers or names"),
+    ],
+)
+def test_labels_in_doubt_are_refused(
+    tmp_path: Path, labels: list[Any], features: Any, words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        listing_of(tmp_path / "a.parquet", labels, features=features)
+
+
+def test_whole_numbers_that_are_stored_as_floats_are_labels(tmp_path: Path) -> None:
+    listing = listing_of(tmp_path / "a.parquet", [1.0, 0.0, 10.0])
+    assert listing.class_names == ("0", "1", "10")
+    assert listing.targets.tolist() == [1, 0, 2]
+
+
+def test_a_label_with_the_separator_of_a_table_is_one_class_with_a_note(tmp_path: Path) -> None:
+    listing = listing_of(tmp_path / "a.parquet", ["ant|bee", "bee"])
+    assert listing.class_names == ("ant|bee", "bee")
+    assert "so 'ant|bee' is one class" in listing.notes[0]
+
+
+def test_the_column_of_the_split_is_known_in_any_case_and_whole(tmp_path: Path) -> None:
+    found = listing_of(tmp_path / "a.parquet", ["ant", "bee"], Split=["train", "test"])
+    assert found.given_splits == ("train", "test")
+    with pytest.raises(DataError, match=r"1 of 2 rows have no split, such as .*row 2 \(1.png\)"):
+        listing_of(tmp_path / "b.parquet", ["ant", "bee"], split=["train", None])
+    none = listing_of(tmp_path / "c.parquet", ["ant", "bee"], split=[None, None])
+    assert none.given_splits is None
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["image", "label", "label"], "two columns of the same name: label, label"),
+        (["image", "label", "Label"], "two columns of the same name: label, Label"),
+        (["image.bytes", "label"], r"the column image\.bytes: expected a name without a dot"),
+    ],
+)
+def test_names_of_columns_in_doubt_are_refused(names: list[str], words: str) -> None:
+    kinds = {"image": pa.binary(), "image.bytes": pa.binary()}
+    schema = pa.schema([(name, kinds.get(name, pa.int64())) for name in names])
+    with pytest.raises(DataError, match=words):
+        image_columns(Path("a.parquet"), schema)
+
+
+def test_a_path_that_is_there_twice_names_no_image() -> None:
+    text = pa.string()
+    schema = pa.schema(
+        [("image", pa.binary()), ("label", text), ("path", text), ("path", text), ("__key__", text)]
+    )
+    assert image_columns(Path("a.parquet"), schema).path == "__key__"

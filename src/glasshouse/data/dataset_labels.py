@@ -52,7 +52,7 @@ def row_targets(
         if all(len(row) == 1 for row in rows):
             single = [row[0] if row.dtype.kind == "U" else int(row[0]) for row in rows]
             return named_targets(np.array(single), class_names)
-        if _are_vectors(rows, class_names):
+        if are_vectors(rows, class_names):
             return named_targets(np.stack(rows).astype(np.bool_), class_names)
         _require_positions(rows)
     filled = [row for row in rows if len(row)]
@@ -76,8 +76,8 @@ def _require_one_kind(rows: Sequence[Values]) -> None:
         )
 
 
-def _are_vectors(rows: Sequence[Values], class_names: Sequence[str] | None) -> bool:
-    """Whether each row says yes or no for each class."""
+def are_vectors(rows: Sequence[Values], class_names: Sequence[str] | None) -> bool:
+    """Whether each row ``(m,)`` says yes or no for each class; raises DataError where in doubt."""
     length = len(rows[0])
     same = length > 1 and all(len(row) == length and row.dtype.kind != "U" for row in rows)
     if not same or not np.isin(np.stack(rows), (0, 1)).all():
@@ -89,7 +89,7 @@ def _are_vectors(rows: Sequence[Values], class_names: Sequence[str] | None) -> b
         return False
     raise DataError(
         "the labels of each row are 0 and 1, in some order, which may be two positions or a "
-        "vector of two classes: return a vector as bool"
+        "vector of two classes: give a vector as bool"
     )
 
 

@@ -1,10 +1,9 @@
 """Parquet files with the bytes of images and their labels, as Hugging Face writes them."""
 
 import importlib
-import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,36 +12,20 @@ import numpy as np
 
 from glasshouse.data.class_folders import SPLIT_FOLDERS
 from glasshouse.data.class_names import Classes, is_missing, list_classes, normal_name
+from glasshouse.data.dataset_labels import are_vectors
 from glasshouse.data.embedded import ParquetCell
 from glasshouse.data.file_splits import FileListing, SplitName
+from glasshouse.data.parquet_columns import ImageColumns, image_candidates, image_columns
 from glasshouse.data.parquet_pages import rows_at_once
 from glasshouse.data.shards import Shard
+from glasshouse.data.table_columns import SEPARATOR
 from glasshouse.data.targets import Targets
 from glasshouse.errors import DataError, UsageError, did_you_mean
 from glasshouse.wording import pluralize
 
-# As Hugging Face's data sets call them, the usual ones first.
-_IMAGE_NAMES = ("image", "img", "images", "pixel_values", "jpg", "png")
-_LABEL_NAMES = ("label", "labels", "class", "target", "fine_label", "cls")
 _ROWS_AT_ONCE = 1024
 # Of the path of an image in its name: no path of a file is longer.
 _MOST_PATH = 4096
-
-
-@dataclass(frozen=True)
-class ImageColumns:
-    """Which columns hold what. image: that of the bytes, as image.bytes within a structure.
-
-    path: the column of the name of each image; split: that of its split; None where there is none.
-    class_names: of a label that is a number, if they are declared.
-    """
-
-    image: str
-    path: str | None
-    split: str | None
-    label: str
-    are_several: bool
-    class_names: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +39,7 @@ class _Row:
 
 def has_images(path: Path) -> bool:
     """Whether a Parquet file has a column of bytes, not only the paths of images."""
-    return bool(_image_candidates(_opened(path).schema_arrow))
+    return bool(image_candidates(_opened(path).schema_arrow))
 
 
 def list_parquet(shards: Sequence[Shard], origin: Path) -> FileListing:
@@ -69,16 +52,26 @@ def list_parquet(shards: Sequence[Shard], origin: Path) -> FileListing:
     columns, rows = _read(shards, origin)
     rows, notes = _labelled(rows, columns, origin)
     targets, names, more = _targets(rows, columns, origin)
-    splits: list[SplitName | None] = [row.split for row in rows]
     return FileListing(
         origin=origin,
         paths=tuple(row.cell for row in rows),
         ids=np.array(_ids(rows)),
         targets=targets,
         class_names=names,
-        given_splits=tuple(s for s in splits if s) if all(splits) else None,
+        given_splits=_given_splits(rows, origin),
         notes=(*notes, *more),
     )
+
+
+def _given_splits(rows: Sequence[_Row], origin: Path) -> tuple[SplitName, ...] | None:
+    given = tuple(row.split for row in rows if row.split)
+    if given and len(given) < len(rows):
+        first = next(row.cell for row in rows if not row.split)
+        raise DataError(
+            f"{origin}: {len(rows) - len(given):,} of {len(rows):,} rows have no split, such as "
+            f"{first}: fill in the column split, or remove it"
+        )
+    return given or None
 
 
 def _opened(path: Path) -> Any:
@@ -105,7 +98,7 @@ def _read(shards: Sequence[Shard], origin: Path) -> tuple[ImageColumns, list[_Ro
     rows: list[_Row] = []
     for shard in shards:
         content = _opened(shard.path)
-        found = _columns(shard.path, content.schema_arrow)
+        found = image_columns(shard.path, content.schema_arrow)
         if columns is not None and found != columns:
             raise DataError(
                 f"{shard.path} has other columns or classes than {shards[0].path}: expected one "
@@ -151,15 +144,21 @@ def _cells(
     for batch in content.iter_batches(
         batch_size=most, row_groups=[group], columns=wanted, use_threads=False
     ):
-        labels = [_shared(label) for label in batch.column(columns.label).to_pylist()]
+        labels = [_plain(label) for label in batch.column(columns.label).to_pylist()]
         paths, splits = _texts(batch, columns.path), _texts(batch, columns.split)
         yield from zip(paths, splits, labels, strict=True)
 
 
-def _shared(value: Any) -> Any:
-    """The value, where each text is kept once, as in a dictionary of a Parquet file."""
+def _plain(value: Any) -> Any:
+    """The value, where each text is kept once, as in a dictionary of a Parquet file.
+
+    Whole numbers are such, since a column of them with a missing value is often stored as floats;
+    what is not a number is missing.
+    """
     if isinstance(value, list):
-        return [_shared(each) for each in value]
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and (value.is_integer() or value != value):
+        return int(value) if value == value else None
     return sys.intern(value) if type(value) is str else value
 
 
@@ -169,7 +168,7 @@ def _texts(table: Any, column: str | None) -> list[str]:
         return [""] * table.num_rows
     name, _, part = column.partition(".")
     values = table.column(name).to_pylist()
-    return [_shared(str((value.get(part) if part and value else value) or "")) for value in values]
+    return [_plain(str((value.get(part) if part and value else value) or "")) for value in values]
 
 
 def _split(text: str, cell: ParquetCell) -> SplitName:
@@ -178,121 +177,6 @@ def _split(text: str, cell: ParquetCell) -> SplitName:
         hint = did_you_mean(text, SPLIT_FOLDERS)
         raise DataError(f"{cell}, column split: unknown split {text!r:.60}. {hint}")
     return known
-
-
-def _columns(path: Path, schema: Any) -> ImageColumns:
-    declared = _declared_features(schema)
-    candidates = _image_candidates(schema)
-    if not candidates:
-        raise DataError(
-            f"{path} has no images: expected a column of bytes, or of a structure of bytes and "
-            f"path as Hugging Face writes it; found {', '.join(schema.names) or 'no columns'}"
-        )
-    image = _chosen(path, "images", candidates, _IMAGE_NAMES, _of_type(declared, "Image"))
-    labels = [name for name in schema.names if name != image.partition(".")[0]]
-    label = _label_column(path, labels, declared)
-    kind = importlib.import_module("pyarrow").types
-    return ImageColumns(
-        image=image,
-        path=_path_column(schema, image),
-        split="split" if "split" in schema.names else None,
-        label=label,
-        are_several=kind.is_list(schema.field(label).type)
-        or kind.is_large_list(schema.field(label).type),
-        class_names=_class_names(path, declared.get(label)),
-    )
-
-
-def _image_candidates(schema: Any) -> list[str]:
-    """The columns of bytes, and those of a structure with such a part."""
-    kind = importlib.import_module("pyarrow").types
-    found = []
-    for field in schema:
-        if _are_bytes(field.type):
-            found.append(field.name)
-        elif kind.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
-            found.append(f"{field.name}.bytes")
-    return found
-
-
-def _are_bytes(given: Any) -> bool:
-    """Whether a type of pyarrow is one of bytes of any length, also by way of a dictionary."""
-    kind = importlib.import_module("pyarrow").types
-    if kind.is_dictionary(given):
-        given = given.value_type
-    return bool(kind.is_binary(given) or kind.is_large_binary(given) or kind.is_binary_view(given))
-
-
-def _path_column(schema: Any, image: str) -> str | None:
-    name, _, part = image.partition(".")
-    if part and schema.field(name).type.get_field_index("path") >= 0:
-        return f"{name}.path"
-    return next((each for each in ("path", "file_name", "__key__") if each in schema.names), None)
-
-
-def _label_column(path: Path, names: Sequence[str], declared: Mapping[str, Any]) -> str:
-    classes = [name for name in names if _names_of(declared.get(name))]
-    known = [name for name in names if name.lower() in _LABEL_NAMES]
-    if not classes and not known:
-        raise DataError(
-            f"{path} has no labels: expected a column named label; found "
-            f"{', '.join(names) or 'only images'}"
-        )
-    return _chosen(path, "labels", known or classes, _LABEL_NAMES, classes)
-
-
-def _chosen(
-    path: Path, what: str, names: Sequence[str], usual: Sequence[str], declared: Sequence[str]
-) -> str:
-    """The column of these names: the only one, the declared one, or the one that is called so."""
-    first = [n for n in names if n.partition(".")[0] in declared] or list(names)
-    for name in usual:
-        for each in first:
-            if each.partition(".")[0].lower() == name:
-                return each
-    if len(first) > 1:
-        raise DataError(
-            f"{path} has several columns of {what} ({', '.join(first)}): name the one to be used "
-            f"'{usual[0]}', or leave the others out"
-        )
-    return first[0]
-
-
-def _declared_features(schema: Any) -> dict[str, Any]:
-    """What Hugging Face's metadata says of each column; nothing where there is none."""
-    text = (schema.metadata or {}).get(b"huggingface", b"{}")
-    try:
-        features = json.loads(text)["info"]["features"]
-        return dict(features)
-    except (ValueError, KeyError, TypeError):
-        return {}
-
-
-def _of_type(declared: Mapping[str, Any], kind: str) -> list[str]:
-    return [n for n, f in declared.items() if isinstance(f, Mapping) and f.get("_type") == kind]
-
-
-def _names_of(feature: Any) -> list[str] | None:
-    """The class names of a feature: of a label, or of a list of them."""
-    if isinstance(feature, list) and len(feature) == 1:
-        return _names_of(feature[0])
-    if not isinstance(feature, Mapping):
-        return None
-    if "feature" in feature:
-        return _names_of(feature["feature"])
-    names = feature.get("names")
-    return [str(name) for name in names] if isinstance(names, list) and names else None
-
-
-def _class_names(path: Path, feature: Any) -> tuple[str, ...] | None:
-    names = _names_of(feature)
-    if names is None:
-        return None
-    plain = tuple(map(normal_name, names))
-    twice, times = Counter(plain).most_common(1)[0]
-    if times > 1 or not all(plain):
-        raise DataError(f"{path} declares the class {twice!r} {times} times: expected each once")
-    return plain
 
 
 def _labelled(
@@ -322,6 +206,8 @@ def _is_bare(label: Any, columns: ImageColumns) -> bool:
     # Hugging Face writes -1 where the labels of a contest are withheld.
     if label is None or (columns.class_names and isinstance(label, int) and label == -1):
         return True
+    if isinstance(label, list):
+        return any(_is_bare(each, columns) for each in label)
     return isinstance(label, str) and is_missing(label)
 
 
@@ -331,18 +217,57 @@ def _targets(
     """The labels as positions or as a matrix, the class names in order, and notes."""
     each = [row.label if columns.are_several else [row.label] for row in rows]
     flat = [label for labels in each for label in labels]
+    _require_kind(flat, origin)
+    length = 0
+    if columns.are_several and not any(isinstance(label, str) for label in flat):
+        each, length = _positions(rows, columns, origin)
+        flat = [label for labels in each for label in labels]
     owner = np.repeat(np.arange(len(rows)), [len(labels) for labels in each])
     if columns.class_names is None:
-        _require_kind(flat, origin)
-        found = list_classes([str(label) for label in flat])
+        found = list_classes([str(label) for label in flat], map(str, range(length)))
     else:
         owners = [rows[number] for number in owner.tolist()]
         found = _declared_classes(flat, owners, columns.class_names)
     if not columns.are_several:
-        return found.labels, found.names, found.notes
+        return found.labels, found.names, (*found.notes, *_joined(found.names))
     matrix = np.zeros((len(rows), len(found.names)), dtype=np.bool_)
     matrix[owner, found.labels] = True
     return matrix, found.names, found.notes
+
+
+def _positions(
+    rows: Sequence[_Row], columns: ImageColumns, origin: Path
+) -> tuple[list[list[int]], int]:
+    """The labels of each row that are numbers, of vectors of 0 and 1 the positions of the ones.
+
+    Also the length of the vectors; 0 where they are none.
+    """
+    values = [np.asarray(row.label or np.empty(0, dtype=np.int64)) for row in rows]
+    # Of a declared class, a number is a position.
+    if columns.class_names is None or all(value.dtype.kind == "b" for value in values):
+        try:
+            is_vector = are_vectors(values, None)
+        except DataError as error:
+            raise DataError(f"{origin}: {error}") from error
+        if is_vector:
+            return [np.flatnonzero(value).tolist() for value in values], len(values[0])
+    twice = next((row for row in rows if len(set(row.label)) < len(row.label)), None)
+    if twice is not None:
+        raise DataError(
+            f"{twice.cell} has the labels {twice.label!r:.60}: expected different ones, or in "
+            "every row a vector of true and false, one value for each class"
+        )
+    return [row.label for row in rows], 0
+
+
+def _joined(names: Sequence[str]) -> Iterator[str]:
+    """What the owner of labels with the separator of a table may not expect."""
+    joined = next((name for name in names if SEPARATOR in name), None)
+    if joined is not None:
+        yield (
+            f"Each image has one label, so '{joined}' is one class. If '{SEPARATOR}' separates "
+            "several labels, write a list of labels in each row."
+        )
 
 
 def _declared_classes(
@@ -362,9 +287,11 @@ def _declared_classes(
 
 
 def _require_kind(labels: Sequence[Any], origin: Path) -> None:
-    odd = next((label for label in labels if not isinstance(label, str | int)), None)
-    if odd is not None:
-        raise DataError(f"{origin} has labels such as {odd!r:.60}: expected whole numbers or names")
+    odd = [label for label in labels if not isinstance(label, str | int)][:1]
+    if odd:
+        raise DataError(
+            f"{origin} has labels such as {odd[0]!r:.60}: expected whole numbers or names"
+        )
 
 
 def _ids(rows: Sequence[_Row]) -> list[str]:
