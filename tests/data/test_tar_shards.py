@@ -1,5 +1,6 @@
 """Labels, splits and ids of the images in tar shards, and where a shard ends."""
 
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,13 @@ def test_names_that_occur_again_in_another_shard_have_its_name(tmp_path: Path) -
         (["train/ant/1.png", "bus/2.png"], ["train", "bus"], None),
         (["train/ant/1.png", "bus/ant/2.png"], ["train", "bus"], None),
         (["train/1.png", "test/2.png"], ["train", "test"], None),
+        # Splits within classes, and two data sets next to each other.
+        (["a/train/x/1.png", "a/test/x/2.png", "b/3.png"], ["a", "a", "b"], None),
+        (
+            ["a/train/x/1.png", "a/val/x/1.png", "b/train/x/1.png", "b/val/x/2.png"],
+            ["a", "a", "b", "b"],
+            None,
+        ),
     ],
 )
 def test_the_class_is_the_first_folder_that_says_something(
@@ -116,3 +124,45 @@ def test_up_to_five_images_without_a_label_are_named(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="has no images in 2 tar files: expected"):
         listed(tmp_path, {"a.cls": b"ant"}, {"a.txt": b"x"})
+
+
+def test_images_next_to_the_splits_are_left_out_and_named(tmp_path: Path) -> None:
+    inside = ["d/train/ant/1.png", "d/test/ant/2.png"]
+    others = ["logo.png", "d/logo.png", "d/train/logo.png", "d/samples/grid/1.png"]
+    listing = listed(tmp_path, named(*inside, *others))
+    assert listing.ids.tolist() == inside
+    assert labels_of(listing) == ["ant", "ant"]
+    assert listing.given_splits == ("train", "test")
+    assert listing.notes == (
+        "4 images next to the splits were left out: "
+        "logo.png, d/logo.png, d/train/logo.png, d/samples/grid/1.png.",
+    )
+
+
+def test_names_with_a_dot_of_their_own_have_the_label_of_their_own(tmp_path: Path) -> None:
+    files = {"ant.1.png": b"x", "ant.1.cls": b"0", "ant.2.png": b"x", "ant.2.cls": b"1",
+             "b.left.png": b"x", "b.class.cls": b"2", "ant.2.left.png": b"x"}  # fmt: skip
+    assert labels_of(listed(tmp_path, files)) == ["0", "1", "2", "1"]
+    with pytest.raises(DataError, match=r"1 of 5 images without a \.cls file: .*ant\.3\.png"):
+        listed(tmp_path, {**files, "ant.3.png": b"x", "b.left.png": b"x"})
+
+
+def test_a_second_name_of_a_file_has_its_content_and_other_links_are_named(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", {"./ant/1.png": b"xyz", "ant/2.png": b"x"})
+    with tarfile.open(path, "a") as archive:
+        for name, target, kind in (
+            ("bee/1.png", "./ant/1.png", tarfile.LNKTYPE),
+            ("bee/2.png", "bee/1.png", tarfile.LNKTYPE),
+            ("bee/3.png", "elsewhere.png", tarfile.LNKTYPE),
+            ("bee/4.png", "1.png", tarfile.SYMTYPE),
+            ("bee/notes.txt", "1.png", tarfile.SYMTYPE),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            archive.addfile(info)
+    listing = list_tars([Shard(path, "a.tar")], tmp_path)
+    assert labels_of(listing) == ["ant", "ant", "bee", "bee"]
+    assert [file.read() for file in listing.paths] == [b"xyz", b"x", b"xyz", b"xyz"]  # type: ignore[union-attr]
+    assert listing.notes == (
+        "2 links to a file that is not before it in its tar were left out: bee/3.png, bee/4.png.",
+    )

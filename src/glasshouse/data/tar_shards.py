@@ -3,7 +3,7 @@
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -15,7 +15,7 @@ from glasshouse.data.embedded import TarMember
 from glasshouse.data.file_splits import FileListing, SplitName
 from glasshouse.data.shards import Shard, is_visible
 from glasshouse.errors import DataError
-from glasshouse.wording import pluralize, readable_name
+from glasshouse.wording import first_of, pluralize, readable_name
 
 # A class is a number or a name; anything longer is no label.
 _MOST_LABEL_BYTES = 1024
@@ -37,22 +37,25 @@ def list_tars(shards: Sequence[Shard], origin: Path) -> FileListing:
     """List the images in tar files; ids are their names, with that of the shard where needed.
 
     The label is what ``NAME.cls`` next to ``NAME.jpg`` says, or, where no shard has such files, the
-    class folder that the image is in. Raises DataError for a damaged or truncated shard, for images
-    without a label, and for shards without images.
+    class folder that the image is in. What is left out is counted and named in the notes. Raises
+    DataError for a damaged or truncated shard, for images without a label, and for shards without
+    images.
     """
     labels: dict[tuple[str, str], str] = {}
     members: list[tuple[TarMember, Shard]] = []
+    links: list[str] = []
     for shard in shards:
-        for member, text in _contents(shard):
+        for member, text in _contents(shard, links):
             if text is None:
                 members.append((member, shard))
             else:
-                labels[shard.name, _key(member.name)] = text
+                labels[shard.name, str(PurePosixPath(member.name).with_suffix(""))] = text
     if not members:
         raise DataError(
             f"{origin} has no images in {pluralize(len(shards), 'tar file')}: expected NAME.jpg "
             "with NAME.cls, or class folders"
         )
+    members, loose = (members, []) if labels else _in_splits(members)
     found = _by_cls(members, labels) if labels else _by_folder(members, origin)
     classes = list_classes([each.label for each in found])
     splits = [each.split for each in found]
@@ -63,27 +66,47 @@ def list_tars(shards: Sequence[Shard], origin: Path) -> FileListing:
         targets=classes.labels,
         class_names=classes.names,
         given_splits=tuple(s for s in splits if s) if all(splits) else None,
-        notes=classes.notes,
+        notes=(*_left_out(loose, links), *classes.notes),
     )
 
 
-def _contents(shard: Shard) -> Iterator[tuple[TarMember, str | None]]:
-    """The images of a shard without a text, and its .cls files with what they say."""
+def _left_out(loose: Sequence[str], links: Sequence[str]) -> Iterator[str]:
+    for names, noun, why in (
+        (loose, "image", "next to the splits"),
+        (links, "link", "to a file that is not before it in its tar"),
+    ):
+        if names:
+            verb = "was" if len(names) == 1 else "were"
+            shown = first_of(names, _SHOWN)
+            yield f"{pluralize(len(names), noun)} {why} {verb} left out: {shown}."
+
+
+def _contents(shard: Shard, links: list[str]) -> Iterator[tuple[TarMember, str | None]]:
+    """The images of a shard without a text, and its .cls files with what they say.
+
+    Of several names of one file, a tar has the content once. Other links are added to links.
+    """
+    seen: dict[str, tuple[TarMember, str | None]] = {}
     try:
         with tarfile.open(shard.path, "r:") as archive:
             for info in archive:
                 # The library remembers every member otherwise, of millions.
                 archive.members = []  # type: ignore[attr-defined]
                 name = info.name.removeprefix("./")
-                if not info.isreg() or not is_visible(name):
+                is_image = is_image_name(name)
+                if not is_visible(name) or not (is_image or name.lower().endswith(".cls")):
                     continue
-                member = TarMember(shard.path, name, info.offset_data, info.size)
-                if is_image_name(name):
-                    yield member, None
-                elif name.lower().endswith(".cls"):
-                    content = archive.extractfile(info)
-                    assert content is not None
-                    yield member, _label(shard, member, content)
+                if info.isreg():
+                    member = TarMember(shard.path, name, info.offset_data, info.size)
+                    content = None if is_image else archive.extractfile(info)
+                    seen[name] = member, None if content is None else _label(shard, member, content)
+                elif info.islnk() and (first := seen.get(info.linkname.removeprefix("./"))):
+                    seen[name] = replace(first[0], name=name), first[1]
+                else:
+                    if info.islnk() or info.issym():
+                        links.append(readable_name(name))
+                    continue
+                yield seen[name]
             _require_end(shard, archive.offset)
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise _damaged(shard, str(error)) from error
@@ -133,16 +156,68 @@ def _key(name: str) -> str:
     return str(path.parent / path.name.partition(".")[0])
 
 
+def _stems(name: str) -> Iterator[str]:
+    """The name without its last ending, without its last two, and so on."""
+    path = PurePosixPath(name)
+    while path.suffix:
+        path = path.with_suffix("")
+        yield str(path)
+
+
 def _by_cls(
     members: Sequence[tuple[TarMember, Shard]], labels: dict[tuple[str, str], str]
 ) -> list[_Found]:
-    bare = [m for m, shard in members if (shard.name, _key(m.name)) not in labels]
+    by_key: dict[tuple[str, str], set[str]] = {}
+    for (shard_name, stem), text in labels.items():
+        by_key.setdefault((shard_name, _key(stem)), set()).add(text)
+
+    def label_of(member: TarMember, shard: Shard) -> str:
+        # Names may have a dot of their own, as in cat.1.jpg: the nearest label is meant.
+        for stem in _stems(member.name):
+            if text := labels.get((shard.name, stem)):
+                return text
+        texts = by_key.get((shard.name, _key(member.name)), set())
+        return next(iter(texts)) if len(texts) == 1 else ""
+
+    found = [_Found(m, shard, label_of(m, shard), shard.split) for m, shard in members]
+    bare = [each.member for each in found if not each.label]
     if bare:
         raise DataError(
             f"{len(bare):,} of {len(members):,} images without a .cls file: "
             f"{', '.join(str(member) for member in bare[:_SHOWN])}"
         )
-    return [_Found(m, s, labels[s.name, _key(m.name)], s.split) for m, s in members]
+    return found
+
+
+def _in_splits(
+    members: Sequence[tuple[TarMember, Shard]],
+) -> tuple[list[tuple[TarMember, Shard]], list[str]]:
+    """The images in folders of splits that hold class folders, and the names of the others.
+
+    All of them, where there are no two such splits next to each other.
+    """
+    paths = [PurePosixPath(member.name).parts for member, _ in members]
+    found: dict[tuple[str, ...], set[SplitName]] = {}
+    for parts in paths:
+        for depth, part in enumerate(parts[:-2]):
+            if split := SPLIT_FOLDERS.get(part.lower()):
+                found.setdefault(parts[:depth], set()).add(split)
+                break
+    starts = [start for start, splits in found.items() if len(splits) > 1]
+    # Several are data sets next to each other, or splits within classes.
+    if len(starts) != 1 or not all(_is_on_way(parts, starts[0]) for parts in paths):
+        return list(members), []
+    depth = len(starts[0])
+    is_in = [len(p) > depth + 2 and p[depth].lower() in SPLIT_FOLDERS for p in paths]
+    others = [readable_name(m.name) for (m, _), is_used in zip(members, is_in, strict=True)
+              if not is_used]  # fmt: skip
+    return [each for each, is_used in zip(members, is_in, strict=True) if is_used], others
+
+
+def _is_on_way(parts: tuple[str, ...], start: tuple[str, ...]) -> bool:
+    """Whether a file is below the folder that a start leads to, or in a folder on the way."""
+    folders = parts[:-1][: len(start)]
+    return folders == start[: len(folders)]
 
 
 def _by_folder(members: Sequence[tuple[TarMember, Shard]], origin: Path) -> list[_Found]:
