@@ -229,3 +229,21 @@ def test_the_warning_names_the_line_that_asked_for_it() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_narrow([])
+
+
+@pytest.mark.parametrize(("kind", "top"), [("uint8", 255), ("uint16", 65535), ("float32", 1)])
+def test_zero_is_white_where_a_tiff_says_so(kind: str, top: int) -> None:
+    data = encoded("TIFF", Image.fromarray(np.array([[0, top]], dtype=kind)))
+    assert decode(data)[0, :, 0].tolist() == [0, 255]
+    # The tag of how values are meant: a short, once, 1 for black and 0 for white.
+    black, white = (struct.pack("<HHIHH", 262, 3, 1, value, 0) for value in (1, 0))
+    assert data.count(black) == 1
+    inverted = data.replace(black, white)
+    assert decode(inverted)[0, :, 0].tolist() == [255, 0]
+    assert decode_opened(Image.open(io.BytesIO(inverted)))[0, :, 0].tolist() == [255, 0]
+
+
+def test_a_deep_value_that_stands_for_transparency_is_white() -> None:
+    image = Image.fromarray(np.array([[0, 257, 514]], dtype=np.uint16))
+    assert decode(encoded("PNG", image))[0, :, 0].tolist() == [0, 1, 2]
+    assert decode(encoded("PNG", image, transparency=257))[0, :, 0].tolist() == [0, 255, 2]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from glasshouse.data.decode import decode
 from glasshouse.data.headers import Header, read_header
 from glasshouse.data.image_checks import check
 from glasshouse.data.sources import load_splits
@@ -67,6 +68,16 @@ def test_each_oddity_has_a_remark(data: bytes, name: str, remark: str) -> None:
 def test_the_size_is_that_of_the_upright_image() -> None:
     lying = read_header(turned(6), "x.jpg")
     assert (lying.height, lying.width) == (30, 20)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 8])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_the_size_is_that_of_the_pixels(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(Image.new("RGB", (30, 20)), kind, exif=exif)
+    header = read_header(data, "a")
+    assert (header.height, header.width) == decode(data).shape[:2]
 
 
 def test_sizes_and_oddities_of_files_are_also_known_from_the_cache(

@@ -16,7 +16,8 @@ from PIL import Image
 from glasshouse.errors import GlasshouseWarning
 from glasshouse.wording import first_of, pluralize
 
-_BITS_PER_SAMPLE = 258  # a tag of TIFF
+# Tags of TIFF, and the value of the second that makes 0 white.
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 # All values of a file that holds 14 bits or fewer in 16.
 _NARROW = 0.25
 _SHOWN = 5
@@ -46,6 +47,11 @@ def top_value(image: Image.Image) -> float:
     if image.mode == "F":
         return 1.0
     return float(2 ** min(_declared_bits(image) or 16, 16) - 1)
+
+
+def is_white_zero(image: Image.Image) -> bool:
+    """Whether a TIFF declares that 0 is white; Pillow inverts its values if they are of 8 bits."""
+    return getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
 def is_deep(image: Image.Image) -> bool:

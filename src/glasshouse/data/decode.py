@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError, _imaging
 
-from glasshouse.data.bit_depth import top_value
+from glasshouse.data.bit_depth import is_white_zero, top_value
 from glasshouse.data.image_formats import HEAD_BYTES, format_of
 from glasshouse.errors import BadImage
 
@@ -63,7 +63,7 @@ def _silence_libtiff() -> None:
 _silence_libtiff()
 
 # Part of every cache key: to be changed with anything that changes a pixel.
-DECODER_VERSION = "3"
+DECODER_VERSION = "4"
 MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 512 << 20
 _LARGE_FILE = f"larger than {MAX_FILE_BYTES >> 20} MiB"
@@ -123,7 +123,7 @@ def decode_opened(image: Image.Image, *, name: str = "image") -> Pixels:
         try:
             _check_size(image, name, MAX_PIXELS)
             # A copy reads the pixels of a file that is still closed, and leaves the image its size.
-            upright = _upright(image, _shrink(_to_rgb(image.copy(), top_value(image), name)))
+            upright = _upright(image, _shrink(_to_rgb(image.copy(), image, name)))
             return np.array(upright, dtype=np.uint8)
         except BadImage:
             raise
@@ -214,7 +214,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Pixels:
             _check_size(image, name, max_pixels)
             _draft(image)
             image.load()
-            upright = _upright(image, _shrink(_to_rgb(image, top_value(image), name)))
+            upright = _upright(image, _shrink(_to_rgb(image, image, name)))
             # A copy, since np.asarray would return a read-only array.
             return np.array(upright, dtype=np.uint8)
     except BadImage:
@@ -257,11 +257,16 @@ def _shrink(image: Image.Image) -> Image.Image:
     return image.reduce(factor) if factor > 1 else image
 
 
-def _to_rgb(image: Image.Image, top: float, name: str) -> Image.Image:
-    """top: what a value of one channel can be, which a copy of an image knows no more."""
+def _to_rgb(image: Image.Image, opened: Image.Image, name: str) -> Image.Image:
+    """opened: the image itself, or that which it is a copy of, which knows no more of its file."""
     # Pillow's own conversion of these modes clips at 255 instead of scaling.
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_eight_bits(np.asarray(image), top, name)).convert("RGB")
+        values = np.asarray(image)
+        grey = _to_eight_bits(values, top_value(opened), name)
+        grey = 255 - grey if is_white_zero(opened) else grey
+        transparent = opened.info.get("transparency")
+        # As for fewer bits, a value of a PNG that stands for transparency becomes the background.
+        return Image.fromarray(np.where(values == transparent, np.uint8(255), grey)).convert("RGB")
     # The modes at the end have an alpha channel, too.
     if not (image.has_transparency_data or image.mode in ("PA", "La", "RGBa")):
         return image.convert("RGB")

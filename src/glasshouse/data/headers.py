@@ -54,7 +54,8 @@ def read_header(data: bytes, name: str) -> Header:
         has_more_bits = is_deep(image)
         orientation = orientation_of(image)
         width, height = image.size
-        if orientation in _TRANSPOSED:
+        # Pillow turns a TIFF itself, and gives the size that it has then.
+        if orientation in _TRANSPOSED and kind != "TIFF":
             width, height = height, width
         oddities = _oddities(image, kind, Path(name), orientation)
         if not has_more_bits:
