@@ -76,6 +76,15 @@ def test_an_image_on_standard_input_is_told_apart_from_names(
         image_paths([Path("-")])
 
 
+def test_what_is_left_out_of_a_folder_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image_paths([Path("deep")])
+    assert capsys.readouterr().err == (
+        "glasshouse: deep: 1 file without the extension of an image was ignored: notes.txt.\n"
+    )
+
+
 def test_nothing_left_is_an_error_that_names_the_arguments(folder: Path) -> None:
     with pytest.raises(DataError, match=r"no image file in \*\.gif"):
         image_paths([Path("*.gif")])

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glasshouse.data.class_folders import list_folder
+from glasshouse.data.class_folders import _IMAGE_ENDINGS, list_folder
+from glasshouse.data.headers import _SAYING
 from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError
 from glasshouse.settings import DataSettings
@@ -293,3 +294,31 @@ def test_names_that_look_alike_stay_classes_with_a_note(tmp_path: Path) -> None:
     assert splits.class_names == ("Cat", "cat", "dog")
     (note,) = [note for note in splits.notes if "look alike" in note]
     assert "'Cat' and 'cat'" in note
+
+
+def test_folders_of_the_same_names_in_all_classes_may_be_the_classes(tmp_path: Path) -> None:
+    write_folder(tmp_path, {f"{way}/{name}": 1 for way in ("colour", "grey") for name in "ab"})
+    listing = list_folder(tmp_path)
+    assert listing.class_names == ("colour", "grey")
+    assert listing.notes[0].startswith(
+        "The classes are the outer folders (colour, grey), which hold folders of the same names "
+        "(a, b)."
+    )
+    write_folder(tmp_path, {"grey": 1})
+    assert list_folder(tmp_path).notes == ()
+
+
+def test_where_one_folder_holds_several_these_may_be_the_classes(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"Images/cat": 3, "Images/dog": 3})
+    with pytest.raises(DataError, match=r"folders in it \(cat, dog\) are .*/Images as the"):
+        load_splits(tmp_path, SMALL)
+
+
+@pytest.mark.parametrize("name", ["$RECYCLE.BIN", "System Volume Information", "lost+found"])
+def test_folders_of_the_system_are_no_classes(tmp_path: Path, name: str) -> None:
+    write_folder(tmp_path, {"cat": 1, "dog": 1, name: 1})
+    assert list_folder(tmp_path).class_names == ("cat", "dog")
+
+
+def test_every_ending_of_a_format_that_is_read_is_that_of_an_image() -> None:
+    assert _SAYING <= _IMAGE_ENDINGS

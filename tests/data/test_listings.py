@@ -231,6 +231,30 @@ def test_a_parquet_file_without_images_is_an_error(tmp_path: Path) -> None:
         loaded(tmp_path)
 
 
+def test_values_in_a_parquet_file_next_to_class_folders_are_no_images(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    write_folder(tmp_path, {"ant": 1, "bee": 1})
+    pq.write_table(pa.table({"value": list(range(2000))}), tmp_path / "features.parquet")
+    listing = list_source(tmp_path)
+    assert listing.class_names == ("ant", "bee")
+    assert listing.notes == (
+        "1 file without the extension of an image was ignored: features.parquet.",
+    )
+
+
+def test_images_next_to_shards_with_more_bytes_are_left_out_and_named(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"ant": 1, "bee": 1})
+    write_tar(tmp_path / "a.tar", {"cat/1.png": bytes(9000), "dog/1.png": bytes(9000)})
+    listing = list_source(tmp_path)
+    assert listing.class_names == ("cat", "dog")
+    assert listing.notes == (
+        "2 image files next to .tar files, which have most of the bytes, were left out: "
+        "ant/000.png, bee/000.png.",
+    )
+
+
 def test_a_parquet_file_without_labels_is_an_error(
     tmp_path: Path, images: dict[str, bytes]
 ) -> None:

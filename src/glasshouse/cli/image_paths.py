@@ -70,9 +70,13 @@ def _paths_of(name: Path) -> list[Path]:
     from glasshouse.cli.early_checks import is_found
 
     if is_found(name.is_dir):
+        from glasshouse.cli.progress_bars import say
         from glasshouse.data.class_folders import image_files
 
-        return list(image_files(name))
+        images, notes = image_files(name)
+        for note in notes:
+            say(f"glasshouse: {name}: {note}")
+        return list(images)
     # A file may have brackets in its name, so a pattern is what no file is called.
     if not is_found(name.exists) and glob.has_magic(str(name)):
         # Not Path.glob, which takes no absolute pattern.

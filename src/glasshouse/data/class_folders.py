@@ -1,7 +1,7 @@
 """A folder of class folders, optionally inside train, validation and test folders."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -26,7 +26,7 @@ SPLIT_FOLDERS: dict[str, SplitName] = {
 _IMAGE_ENDINGS = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".avif", ".avifs", ".bmp",
     ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".heic",
-    ".heif", ".psd", ".tga", ".ico", ".cur", ".sgi", ".svg", ".raw", ".dng",
+    ".heif", ".hif", ".psd", ".tga", ".ico", ".cur", ".sgi", ".svg", ".raw", ".dng",
 }  # fmt: skip
 # Made by the indexing of some file managers and storage devices; small copies of the images.
 _THUMBNAILS = ("@eaDir", ".thumbnails", ".@__thumb")
@@ -34,6 +34,11 @@ _THUMBNAILS = ("@eaDir", ".thumbnails", ".@__thumb")
 _RESULTS = (
     {"recipe.toml", "environment.json"}, {"page.json", "images.npy"}, {"seeds.json"},
     {"ladder.json"}, {"tune.json"},
+)  # fmt: skip
+# Made by operating systems on every drive that somebody puts images on.
+_OF_SYSTEMS = (
+    "__MACOSX", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information",
+    "lost+found",
 )  # fmt: skip
 _SHOWN = 5
 
@@ -82,12 +87,14 @@ def list_folder(root: Path) -> FileListing:
             _visible_folders(folder, left)
     images: list[tuple[Path, SplitName | None, str]] = []
     empty: list[str] = []
+    inner: dict[str, set[str]] = {}
     for folder, split in folders:
         for class_folder in _visible_folders(folder, left):
             label = readable_name(class_folder.name)
             found = list(_images(class_folder, left))
             _require_no_splits(class_folder)
             images += [(path, split, label) for path in found]
+            inner.setdefault(label, set()).update(_inner(path, class_folder) for path in found)
             if not found and not _holds_results(class_folder):
                 empty.append(label)
     if not images:
@@ -100,13 +107,34 @@ def list_folder(root: Path) -> FileListing:
         targets=classes.labels,
         class_names=classes.names,
         given_splits=tuple(s for _, s, _ in images if s) if has_splits else None,
-        notes=(*left.notes(), *classes.notes),
+        notes=(*left.notes(), *classes.notes, *_alike(inner, root)),
     )
 
 
-def image_files(folder: Path) -> Iterator[Path]:
-    """The visible files below a folder that have the extension of an image, in order."""
-    return _images(folder, _LeftOut(folder))
+def image_files(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """The visible files below a folder that have the extension of an image, in order.
+
+    Also sentences on what is left out. Raises DataError for a folder that cannot be read.
+    """
+    left = _LeftOut(folder)
+    return tuple(_images(folder, left)), left.notes()
+
+
+def _inner(path: Path, folder: Path) -> str:
+    """The folder within a class folder that an image is in; empty if it is in none."""
+    first, *rest = path.relative_to(folder).parts
+    return first if rest else ""
+
+
+def _alike(inner: Mapping[str, set[str]], root: Path) -> Iterator[str]:
+    """A note where all class folders hold folders of the same names, which may be the classes."""
+    same = set.intersection(*inner.values())
+    if len(inner) > 1 and len(same) > 1 and not any("" in names for names in inner.values()):
+        yield (
+            f"The classes are the outer folders ({first_of(sorted(inner), _SHOWN)}), which hold "
+            f"folders of the same names ({first_of(sorted(same), _SHOWN)}). If these are the "
+            f"classes, name one of the outer folders of {root} as the source."
+        )
 
 
 def _start(root: Path) -> Path:
@@ -133,7 +161,7 @@ def _split_folders(root: Path, left: _LeftOut) -> tuple[list[tuple[Path, SplitNa
     others = [folder for folder in folders if folder not in splits]
     if not splits or (others and not whole):
         return [(root, None)], False
-    counts = {folder: len(list(image_files(folder))) for folder in others}
+    counts = {folder: len(image_files(folder)[0]) for folder in others}
     if len(whole) == 1 and any(counts.values()):
         raise DataError(
             f"{root} has {whole[0].name}, which looks like a split, next to "
@@ -146,7 +174,7 @@ def _split_folders(root: Path, left: _LeftOut) -> tuple[list[tuple[Path, SplitNa
     used = whole or splits
     for folder in splits:
         if folder not in used:
-            count = len(list(image_files(folder)))
+            count = len(image_files(folder)[0])
             left.add(_UNLABELLED, folder, f" ({pluralize(count, 'image')})")
     return [(folder, SPLIT_FOLDERS[folder.name.lower()]) for folder in used], True
 
@@ -155,7 +183,7 @@ def _require_no_splits(folder: Path) -> None:
     """Raise DataError for a class folder that seems to hold splits, which would be mixed."""
     with os.scandir(folder) as entries:
         inner = sorted(Path(each) for each in entries if _is_split(Path(each)) and each.is_dir())
-    found = {SPLIT_FOLDERS[each.name.lower()]: each for each in inner if any(image_files(each))}
+    found = {SPLIT_FOLDERS[each.name.lower()]: each for each in inner if image_files(each)[0]}
     if len(found) > 1 and "train" in found:
         names = " and ".join(str(each) for each in found.values())
         raise DataError(
@@ -251,7 +279,7 @@ def _holds_results(folder: Path) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name is none of the user's."""
-    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+    return name.startswith(".") or name in _OF_SYSTEMS
 
 
 def _unreadable(folder: Path, error: OSError) -> DataError:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -29,13 +29,14 @@ from glasshouse.data.targets import Targets, class_counts
 from glasshouse.errors import DataError, UnreadableFiles
 from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
-from glasshouse.wording import percentage
+from glasshouse.wording import first_of, percentage
 
 SplitName = Literal["train", "validation", "test"]
 
 DEFAULT_SIZE = 64
 _SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 _SHOWN = 20
+_FOLDERS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def _check_classes(listing: FileListing) -> None:
     if len(listing.class_names) < 2:
         raise DataError(
             f"{listing.origin} has only one class ('{listing.class_names[0]}'); "
-            "a classifier needs at least two"
+            f"a classifier needs at least two{_inner_hint(listing)}"
         )
     counts = class_counts(listing.targets, len(listing.class_names)).tolist()
     # Splits of the source are checked one by one; here, one image could not be in all of them.
@@ -215,6 +216,18 @@ def _check_classes(listing: FileListing) -> None:
                 f"class '{name}' of {listing.origin} has {count} image{'s' * (count != 1)}; "
                 f"expected at least {needed}, so that each split has one"
             )
+
+
+def _inner_hint(listing: FileListing) -> str:
+    """Where the classes may be, if the only class folder holds several; else nothing."""
+    paths = [PurePosixPath(str(image)).parts for image in listing.ids]
+    inner = sorted({parts[1] for parts in paths if len(parts) > 2})
+    if len(inner) < 2 or len({parts[0] for parts in paths}) > 1:
+        return ""
+    return (
+        f". If the folders in it ({first_of(inner, _FOLDERS_SHOWN)}) are the classes, name "
+        f"{listing.origin}/{paths[0][0]} as the source"
+    )
 
 
 def _check_splits(listing: FileListing, splits: Mapping[SplitName, Targets]) -> None:

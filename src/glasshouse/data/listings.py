@@ -1,7 +1,7 @@
 """From the name of a source that consists of files to the list of its images."""
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -19,9 +19,10 @@ from glasshouse.data.table import ENDINGS, list_table
 from glasshouse.data.tar_shards import list_tars
 from glasshouse.errors import DataError, UsageError
 from glasshouse.progress import Progress
-from glasshouse.wording import pluralize
+from glasshouse.wording import first_of, pluralize
 
 _SINGLE = (*ENDINGS, TAR)
+_SHOWN = 5
 
 
 def list_source(
@@ -87,17 +88,33 @@ def _list_folder(folder: Path) -> FileListing:
     names = _shards_below(folder)
     if not names:
         return list_folder(folder)
-    layout = layout_of(_with_sizes(folder), folder)
+    files = list(_with_sizes(folder))
+    layout = layout_of(files, folder)
+    if layout == PARQUET and not any(has_images(folder / n) for n in names if is_shard(n, PARQUET)):
+        # Tables of paths or of other values, next to the images or far from them.
+        count = sum(is_shard(name, PARQUET) for name in names)
+        files = [(name, size) for name, size in files if not is_shard(name, PARQUET)]
+        layout = layout_of(files, folder)
+        if not any(is_shard(name, TAR) or is_image_name(name) for name, _ in files):
+            raise DataError(
+                f"{folder} has {pluralize(count, 'Parquet file')} without images: expected a "
+                "column with their bytes; a table with paths is named itself"
+            )
     names = [name for name in names if is_shard(name, layout)]
     if layout == "class folders" or not names:
         return list_folder(folder)
-    if layout == PARQUET and not any(has_images(folder / name) for name in names):
-        # A table of paths next to folders of images that are elsewhere.
-        raise DataError(
-            f"{folder} has {pluralize(len(names), 'Parquet file')} without images: expected a "
-            "column with their bytes; a table with paths is named itself"
+    listing = _list_shards([folder / name for name in names], names, layout, folder)
+    loose = [name for name, _ in files if is_visible(name) and is_image_name(name)]
+    return replace(listing, notes=(*_loose_images(loose, layout), *listing.notes))
+
+
+def _loose_images(names: Sequence[str], layout: Layout) -> Iterator[str]:
+    if names:
+        verb = "was" if len(names) == 1 else "were"
+        yield (
+            f"{pluralize(len(names), 'image file')} next to {layout} files, which have most of "
+            f"the bytes, {verb} left out: {first_of(sorted(names), _SHOWN)}."
         )
-    return _list_shards([folder / name for name in names], names, layout, folder)
 
 
 def _shards_below(folder: Path) -> list[str]:
