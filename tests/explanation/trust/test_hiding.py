@@ -54,7 +54,12 @@ SENTENCES = [
     (
         replace(STAYS, after=0.85),
         "Hiding the marked area lowers cat from 91 % to 85 %; it still answers cat, and hiding an "
-        "equal area elsewhere lowers it as much on average.",
+        "equal area elsewhere lowers it about as much on average.",
+    ),
+    (
+        replace(STAYS, after=0.82),
+        "Hiding the marked area lowers cat from 91 % to 82 %; it still answers cat, and hiding an "
+        "equal area elsewhere lowers it about as much on average.",
     ),
     (
         replace(STAYS, after=0.9),
@@ -91,7 +96,7 @@ SENTENCES = [
     (
         replace(STAYS, after=0.85, is_region=False),
         "Hiding the marked pixels lowers cat from 91 % to 85 %; it still answers cat, and hiding "
-        "as many pixels elsewhere lowers it as much on average.",
+        "as many pixels elsewhere lowers it about as much on average.",
     ),
     (replace(MEASURED, area=0), "The map is empty: it marks nothing that speaks for cat."),
 ]
@@ -111,6 +116,9 @@ def test_the_sentence_claims_what_was_measured_and_no_more(found: Hiding, senten
         (replace(MEASURED, before=0.5, after=0.56), "doubtful"),
         (replace(MEASURED, before=0.5, after=0.9), "doubtful"),
         (replace(MEASURED, before=0.2, after=0.1, elsewhere=(0.1,) * 8), "doubtful"),
+        (replace(MEASURED, before=0.89, after=0.71, elsewhere=(0.72,) * 8), "good"),
+        (replace(STAYS, before=0.89, after=0.71, elsewhere=(0.72,) * 8), "doubtful"),
+        (replace(STAYS, before=0.89, after=0.71, elsewhere=(0.8,) * 8), "good"),
         (replace(MEASURED, changed_elsewhere=2), "good"),
         (replace(MEASURED, changed_elsewhere=3), "note"),
         (replace(MEASURED, area=0), "note"),

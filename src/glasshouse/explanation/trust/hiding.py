@@ -90,7 +90,7 @@ def hiding_sentence(found: Hiding) -> str:
         )
     sentence = f"Hiding the {found.marked} {_change(found)}; it still answers {name}"
     if _is_as_low_elsewhere(found):
-        return f"{sentence}, and hiding {found.equal} lowers it as much on average."
+        return f"{sentence}, and hiding {found.equal} lowers it about as much on average."
     return f"{sentence}."
 
 
@@ -205,8 +205,10 @@ def _verdict(found: Hiding) -> Verdict:
 
 
 def _is_as_low_elsewhere(found: Hiding) -> bool:
-    # In the precision in which the probabilities are told.
-    return round(found.mean_elsewhere, 2) <= round(found.after, 2)
+    if found.answer_after != found.answer:
+        # That the answer changes is a lead already. In the precision that readers see.
+        return round(found.mean_elsewhere, 2) <= round(found.after, 2)
+    return found.mean_elsewhere - found.after < _LITTLE
 
 
 def _change(found: Hiding) -> str:

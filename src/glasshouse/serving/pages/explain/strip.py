@@ -44,7 +44,7 @@ async def fill_strip(
     strip.clear()
     with strip:
         _strip_row("Its worst mistakes", images, mistakes, view, show)
-        others = box()
+        others = box("gh-strip")
         button("Other images", "shuffle").on_click(partial(_others, others, images, view, show))
     _others(others, images, view, show)
     rows = np.flatnonzero(images.ids == wanted)
