@@ -139,6 +139,19 @@ def test_preset_and_layers_exclude_each_other() -> None:
         parse_recipe({"model": {"preset": "tutorial-basic", "layers": [{"type": "flatten"}]}})
 
 
+def test_views_go_with_the_network_that_a_pretrained_one_replaces() -> None:
+    name = "model.pretrained.name=resnet18"
+    assert load_recipe("fast").model.mirror
+    assert not load_recipe("fast", [name]).model.mirror
+    assert load_recipe("fast", [name, "model.mirror=true", "model.pretrained.dropout=0.1"]).model.mirror
+
+
+@pytest.mark.parametrize("view", ["mirror", "shifts"])
+def test_views_of_cached_features_are_refused(view: str) -> None:
+    with pytest.raises(RecipeError, match="need transfer.way 'tune' or 'gradual'"):
+        load_recipe("transfer-features", [f"model.{view}=true"])
+
+
 def test_a_recipe_on_a_disk_that_fails_is_not_the_users_mistake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from glasshouse.setting_errors import explain_problems
 from glasshouse.settings import Recipe
 
 _NETS = {"preset", "layers", "pretrained", "code"}
+_VIEWS = {"mirror", "shifts"}
 
 
 def recipe_names() -> list[str]:
@@ -127,7 +128,10 @@ def _remove_excluded(values: dict[str, Any], key: str, value: Any = None) -> Non
     """Remove what excludes the key: an override replaces the choice of the recipe."""
     if key == "type" and values.get("type") != value:
         values.clear()  # they are the keys of another type
-    for other in _NETS - {key} if key in _NETS else ():
+    replaced = (_NETS - {key}) & values.keys() if key in _NETS else set()
+    # The views are the recipe's choice for the network that it trains from scratch.
+    views = _VIEWS if replaced and key == "pretrained" else set()
+    for other in replaced | views:
         values.pop(other, None)
 
 

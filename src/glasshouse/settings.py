@@ -354,3 +354,12 @@ class Recipe(Settings):
         if self.transfer != TransferSettings() and self.model.pretrained is None:
             raise ValueError("[transfer] needs model.pretrained, the network to start from")
         return self
+
+    @model_validator(mode="after")
+    def _cached_features_have_one_view(self) -> "Recipe":
+        if self.transfer.way == "features" and (self.model.mirror or self.model.shifts):
+            raise ValueError(
+                "model.mirror and model.shifts need transfer.way 'tune' or 'gradual': features are "
+                "computed of the images as they are"
+            )
+        return self

@@ -11,6 +11,7 @@ from torch import nn
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.errors import DataError, UsageError
 from glasshouse.models.classifier import Preprocessing
+from glasshouse.models.views import Views
 from glasshouse.settings import AugmentSettings, ModelSettings, TrainSettings
 from glasshouse.training.fit import (
     class_weights_of,
@@ -113,6 +114,13 @@ def test_an_untrained_classifier_knows_what_it_was_made_for(
     if is_several:
         with pytest.raises(DataError, match=r"any number of labels, but the images have one label"):
             untrained_classifier(first, tiny_splits, seed=0)
+
+
+def test_a_pretrained_network_answers_from_the_views_of_its_settings(tiny_splits: Splits) -> None:
+    settings = ModelSettings.model_validate(
+        {"pretrained": {"name": "cifar10-tiny"}, "mirror": True, "shifts": True}
+    )
+    assert untrained_classifier(settings, tiny_splits, seed=0).views == Views(True, True)
 
 
 @pytest.mark.parametrize("rate", [0.1, "cosine"])

@@ -139,7 +139,8 @@ def untrained_classifier(net: Network, splits: Splits, *, seed: int) -> Classifi
 
 def _from_settings(settings: ModelSettings, splits: Splits, seed: int) -> Classifier:
     if settings.pretrained is not None:
-        return adapt(settings.pretrained, splits.train, resize=splits.resize, seed=seed).classifier
+        adapted = adapt(settings.pretrained, splits.train, resize=splits.resize, seed=seed)
+        return replace(adapted.classifier, mirror=settings.mirror, shifts=settings.shifts)
     preprocessing = fit_preprocessing(splits.train, settings.scaling, splits.resize)
     class_count = len(splits.class_names)
     shape = (3, splits.train.height, splits.train.width)

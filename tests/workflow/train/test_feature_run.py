@@ -10,6 +10,7 @@ from glasshouse.errors import DataError, UsageError
 from glasshouse.evaluation.suspect_labels import suspect_labels
 from glasshouse.models.classifier import load_classifier
 from glasshouse.models.predict import load_predictions, predict
+from glasshouse.models.views import Views
 from glasshouse.recipe import load_recipe
 from glasshouse.settings import Recipe
 from glasshouse.training.operations import forward_flop
@@ -110,7 +111,9 @@ def test_fine_tuning_says_what_is_trainable_and_unfreezes_the_result(
     name: str, photos: Path, tmp_path: Path
 ) -> None:
     small = ("data.image_size=24", "train.epochs=3", "augment.random_crop=1")
-    experiment = open_experiment(TrainRequest(str(photos), recipe(name, *small), tmp_path / "run"))
+    views = ("model.mirror=true", "model.shifts=true")
+    asked = recipe(name, *small, *views)
+    experiment = open_experiment(TrainRequest(str(photos), asked, tmp_path / "run"))
     notes = " ".join(experiment.splits.notes)
     assert "rainable: body.fc" in notes
     assert "enlarged to 32x32 inside the net" in notes
@@ -120,7 +123,9 @@ def test_fine_tuning_says_what_is_trainable_and_unfreezes_the_result(
     net = result.classifier.net
     assert all(p.requires_grad for p in net.parameters())
     assert not any(module._forward_pre_hooks for module in net.modules())
-    assert load_classifier(tmp_path / "run").class_names == experiment.splits.class_names
+    trained = load_classifier(tmp_path / "run")
+    assert trained.class_names == experiment.splits.class_names
+    assert trained.views == Views(mirror=True, shifts=True)
 
 
 def test_backbones_are_ranked_and_every_pair_is_compared(photos: Path, tmp_path: Path) -> None:

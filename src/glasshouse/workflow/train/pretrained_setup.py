@@ -58,4 +58,6 @@ def adapted_classifier(
     if recipe.transfer.way != "features":
         found = describe_stages(adapted.classifier.net, recipe.transfer, recipe.train.epochs)
         stages = tuple(f"{line[0].upper()}{line[1:]}." for line in found)
-    return replace(adapted, notes=(*adapted.notes, *probed, *stages))
+    model = recipe.model
+    classifier = replace(adapted.classifier, mirror=model.mirror, shifts=model.shifts)
+    return Adapted(classifier, (*adapted.notes, *probed, *stages))
