@@ -32,6 +32,7 @@ from glasshouse.recipe import load_recipe
 from glasshouse.rng import derive
 from glasshouse.storage import write_text
 from glasshouse.training.loop import Step
+from glasshouse.training.operations import training_flop
 from glasshouse.training.state import final_net
 from glasshouse.training.watch import epoch_line
 from glasshouse.wording import pluralize
@@ -63,7 +64,7 @@ A CNN for the ten classes of CIFAR-10, trained by this project with its recipe `
 | | |
 |--|--|
 | training images | {trained:,} of the 50,000 of CIFAR-10 (Krizhevsky 2009), no others |
-| test accuracy | {accuracy} on the 10,000 test images, seen once, by these weights |
+| test accuracy | {accuracy} on the 10,000 test images, by which nothing was chosen |
 | calibration error (ECE) | {ece:.2%} at temperature {temperature:.3f} |
 | Grad-CAM | {cells} cells, above random pixels on {faithful} of {explained} test images |
 | recipe | `{recipe}`, seed {seed}, {epochs} epochs, batch size {batch} |
@@ -71,10 +72,10 @@ A CNN for the ten classes of CIFAR-10, trained by this project with its recipe `
 | weights | {parameters:,} trained parameters, in half precision |
 | made by | `python bench/bundled_models.py {name}` |
 
-Predictions are made of the mean logits of the image and its mirror image. The temperature and the
-prediction sets come from the {held_out:,} training images that were left out. It knows airplanes,
-automobiles, birds, cats, deer, dogs, frogs, horses, ships and trucks at 32x32 pixels, and calls
-anything else one of them. MIT licence, like the rest of the project.
+A prediction comes from the mean logits of {views}.
+The temperature and the prediction sets come from the {held_out:,} training images that were left
+out. It knows airplanes, automobiles, birds, cats, deer, dogs, frogs, horses, ships and trucks at
+32x32 pixels, and calls anything else one of them. MIT licence, like the rest of the project.
 
 | class | precision | recall |
 |--|--|--|
@@ -116,8 +117,10 @@ def card(
 ) -> str:
     """What stands beside the weights."""
     environment = json.loads((experiment.folder / "environment.json").read_text())
-    cost = json.loads((experiment.folder / "cost.json").read_text())
     settings, accuracy, bundled = experiment.settings, evaluation.accuracy, load_bundled(name)
+    transfer = experiment.request.recipe.transfer
+    flop = training_flop(experiment.state, settings, transfer, experiment.splits.train)
+    assert flop is not None
     rows = [f"| {r.name} | {r.precision:.1%} | {r.recall.value:.1%} |"
             for r in evaluation.per_class if r.precision is not None and r.recall]  # fmt: skip
     return CARD.format(
@@ -134,7 +137,8 @@ def card(
         seed=settings.seed,
         epochs=settings.epochs,
         batch=settings.batch_size,
-        petaflop=cost["training_flop"] / 1e15,
+        petaflop=flop / 1e15,
+        views=bundled.views.words,
         machine=environment["processor"],
         threads=pluralize(environment["threads"], "thread"),
         precision=environment["precision"],

@@ -23,6 +23,13 @@ class Views:
         """How many views there are, with the image itself."""
         return (1 + self.mirror) * (3 if self.shifts else 1)
 
+    @property
+    def words(self) -> str:
+        """What a prediction is the mean of."""
+        unmoved = "each image and its mirror image" if self.mirror else "each image"
+        moved = f", and {'both' if self.mirror else 'it'} moved by a pixel up left and down right"
+        return f"{unmoved}{moved * self.shifts}"
+
     def mean(self, inputs: Tensor, own: Tensor, net: Callable[[Tensor], Tensor]) -> Tensor:
         """The mean logits ``(n, k)`` of all views of inputs ``(n, 3, h, w)``.
 

@@ -11,7 +11,6 @@ from glasshouse.evaluation.evaluation import Evaluation
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.outputs import UNKNOWN, Predictions
 from glasshouse.models.prediction_sets import prediction_sets, rule_of
-from glasshouse.models.views import Views
 from glasshouse.report.encoding import strip_uri
 from glasshouse.report.html import render_template
 from glasshouse.wording import first_of, level, percentage, pluralize
@@ -101,7 +100,7 @@ def _(classifier: Classifier) -> _View:
         ("classes", _listed(classifier.class_names)),
     ]
     if classifier.views.count > 1:
-        facts.append(("prediction", _views(classifier.views)))
+        facts.append(("prediction", f"mean of {classifier.views.words}"))
     if classifier.temperature != 1.0:
         facts.append(("calibration", f"temperature {classifier.temperature:.3g}"))
     if scores is not None:
@@ -193,12 +192,6 @@ def _parameters(classifier: Classifier) -> str:
 
 def _channels(values: tuple[float, float, float]) -> str:
     return " ".join(f"{value:.3g}" for value in values)
-
-
-def _views(views: Views) -> str:
-    mirrored = "each image and its mirror image" if views.mirror else "each image"
-    moved = f", and {'both' if views.mirror else 'it'} moved by a pixel up left and down right"
-    return f"mean of {mirrored}{moved * views.shifts}"
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -115,6 +115,12 @@ def test_resuming_with_another_recipe_names_the_difference(tmp_path: Path) -> No
         open_experiment(request(tmp_path / "run", "train.seed=5", resume=True))
 
 
+def test_a_run_is_resumed_by_its_recipe_under_another_name(tmp_path: Path) -> None:
+    open_experiment(request(tmp_path / "run"))
+    called = ("name='mine'", "description='Said in other words.'")
+    assert open_experiment(request(tmp_path / "run", *called, resume=True)).state.step == 0
+
+
 @pytest.mark.parametrize(
     ("override", "difference"),
     [

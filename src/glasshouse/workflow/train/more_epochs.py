@@ -33,7 +33,10 @@ def require_same_recipe(before: runs.Run, request: TrainRequest) -> None:
     That is so with the recipe of the run, and with more epochs where nothing before the last one
     depends on how many there are.
     """
-    old, new = before.recipe, request.recipe
+    old = before.recipe
+    # What it is called changes nothing of the training.
+    called = {"name": old.name, "description": old.description}
+    new = request.recipe.model_copy(update=called)
     if old == new:
         return
     difference = f"{request.out} was started with another recipe: {_difference(old, new)}"
@@ -102,4 +105,4 @@ def _difference(before: Recipe, now: Recipe) -> str:
         for key, value in new[section].items()
         if old[section].get(key) != value
     ]
-    return "; ".join(changed or [f"{before.name} and now {now.name}"])
+    return "; ".join(changed)
