@@ -5,8 +5,8 @@ from scipy.stats import binom
 from glasshouse.evaluation.failing_groups import (
     PERMUTATIONS,
     FailingGroup,
-    _excess,
     _ratio,
+    _surplus,
     find_failing_groups,
 )
 from glasshouse.models.neighbours import unit_rows
@@ -142,8 +142,9 @@ def test_of_two_failing_groups_the_one_whose_mistakes_are_not_announced_comes_fi
     moved = features[announced] + 2 * np.random.default_rng(9).normal(size=12)
     features[announced] = unit_rows(moved - moved.mean(axis=0) + 4 * features[280])
     predicted[announced] = 0
-    confidence = np.full(360, 0.9)
-    confidence[announced] = 0.4
+    # The network is too sure of all others, which must not make a group of them.
+    confidence = np.full(360, 0.99)
+    confidence[120:135], confidence[announced] = 0.9, 0.4
     probabilities = np.full((360, 3), (1 - confidence[:, None]) / 2)
     probabilities[np.arange(360), predicted] = confidence
     unordered = find_failing_groups(features, labels, predicted)
@@ -152,7 +153,7 @@ def test_of_two_failing_groups_the_one_whose_mistakes_are_not_announced_comes_fi
     assert [group.label for group in ordered[:2]] == [1, 2]
 
 
-def test_counts_that_were_expected_have_no_excess() -> None:
-    found = _excess(np.array([8.0, 2.0]), np.array([2.0, 2.0]), 20.0)
-    wanted = 8 * np.log(8 / 2) + 12 * np.log(12 / 18)
+def test_the_surplus_is_that_of_a_binomial_and_zero_where_the_mistakes_were_announced() -> None:
+    found = _surplus(np.array([8.0, 2.0]), np.array([2.0, 2.0]), np.array([10.0, 10.0]))
+    wanted = binom.logpmf(8, 10, 0.8) - binom.logpmf(8, 10, 0.2)
     np.testing.assert_allclose(found, [wanted, 0])

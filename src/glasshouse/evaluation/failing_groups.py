@@ -27,7 +27,7 @@ _MOST = 10
 _SMALLEST, _LARGEST, _STEP = 5, 320, 1.3
 # Of two groups: images in common, of all that are in either.
 _SAME = 0.5
-# The least share of mistakes that is expected, however certain the answers are.
+# The least share of mistakes that is expected, and of right answers, however certain they are.
 _LEAST = 0.01
 # Orders groups of which the probabilities expect as many mistakes as they have.
 _TIE = 1e-6
@@ -111,7 +111,7 @@ class _Seen:
         confidence: NDArray[np.floating[Any]] | None,
     ) -> "_Seen":
         wrong = (labels != predicted).astype(np.float64)
-        expected = None if confidence is None else np.maximum(1.0 - confidence, _LEAST)
+        expected = None if confidence is None else _expected(wrong, confidence)
         rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         classes = [
             own for own in rows if len(own) >= 2 * _SMALLEST and 0 < wrong[own].sum() < len(own)
@@ -160,19 +160,19 @@ class _Scan:
     def order(
         self, strengths: Counts, weights: Counts | None = None, centres: Any = slice(None)
     ) -> Counts:
-        """What the balls are ordered by: how many more mistakes they have than was expected.
+        """What the balls are ordered by: the evidence for more mistakes than were announced.
 
-        Ends of traits by their evidence: of a broad end that fails, the few at the end of another
-        trait may all be wrong, but they are a part of it, and by their share would hide it.
+        Ends of traits by their evidence against the rest of the class: that a network is unsure of
+        blurred images is no reason to pass them over.
         """
         if self.expected is None:
             return strengths
         near, ones = self.near[centres], np.ones(len(self.rows)) if weights is None else weights
-        wrong, expected = self.wrong * ones, self.expected * ones
-        mistakes = float(wrong.sum())
-        expected = expected * mistakes / expected.sum()
-        excess = _excess(self._sums(wrong, near), self._sums(expected, near), mistakes)
-        return excess + _TIE * strengths
+        inside, announced, sizes = (
+            self._sums(each * ones, near)
+            for each in (self.wrong, self.expected, np.ones_like(ones))
+        )
+        return _surplus(inside, announced, sizes) + _TIE * strengths
 
     def permuted(self, random: np.random.Generator) -> Counts:
         """The same for mistakes that fall on the images of the class by chance."""
@@ -200,6 +200,16 @@ class _Scan:
 
     def _sums(self, values: Counts, near: NDArray[np.int64]) -> Counts:
         return values[near].cumsum(axis=1)[:, self.sizes - 1]
+
+
+def _expected(wrong: Counts, confidence: NDArray[np.floating[Any]]) -> Counts:
+    """What the probabilities announce, times one factor with which it is right for all images.
+
+    Without it, any group of a network that is too sure of itself has more mistakes than announced.
+    """
+    announced = np.maximum(1.0 - confidence.astype(np.float64), _LEAST)
+    right: Counts = np.clip(announced * wrong.sum() / announced.sum(), _LEAST, 1 - _LEAST)
+    return right
 
 
 def _ball_scan(features: NDArray[np.floating[Any]], rows: NDArray[np.int64], seen: _Seen) -> _Scan:
@@ -233,13 +243,12 @@ def _are_same(rows: NDArray[np.int64], others: NDArray[np.int64]) -> bool:
     return common >= _SAME * (len(rows) + len(others) - common)
 
 
-def _excess(inside: Counts, expected: Counts, mistakes: float) -> Counts:
-    """Kulldorff's ratio for counts: ``inside`` of ``mistakes`` where ``expected`` were; else 0."""
-    outside, others = mistakes - inside, np.maximum(mistakes - expected, 1e-12)
-    expected = np.maximum(expected, 1e-12)
-    ratio = xlogy(inside, inside / expected) + xlogy(outside, outside / others)
-    found: Counts = np.where(inside > expected, ratio, 0.0)
-    return found
+def _surplus(inside: Counts, announced: Counts, sizes: Counts) -> Counts:
+    """The log-likelihood ratio of ``inside`` mistakes where fewer were ``announced``; else 0."""
+    sizes = np.maximum(sizes, 1e-12)
+    share, rate = inside / sizes, announced / sizes
+    ratio = _likelihood(inside, sizes, share) - _likelihood(inside, sizes, rate)
+    return np.where(share > rate, ratio, 0.0)
 
 
 def _ratio(inside: Counts, sizes: Counts, mistakes: float, whole: float) -> Counts:
@@ -247,14 +256,14 @@ def _ratio(inside: Counts, sizes: Counts, mistakes: float, whole: float) -> Coun
     outside, others = mistakes - inside, whole - sizes
     sizes, others = np.maximum(sizes, 1e-12), np.maximum(others, 1e-12)
     share, rest = inside / sizes, outside / others
-
-    def likelihood(hits: Any, among: Any, rate: Any) -> Counts:
-        found: Counts = xlogy(hits, rate) + xlogy(among - hits, 1 - rate)
-        return found
-
-    ratio = likelihood(inside, sizes, share) + likelihood(outside, others, rest)
-    ratio -= likelihood(mistakes, whole, mistakes / whole)
+    ratio = _likelihood(inside, sizes, share) + _likelihood(outside, others, rest)
+    ratio -= _likelihood(mistakes, whole, mistakes / whole)
     return np.where(share > rest, ratio, 0.0)
+
+
+def _likelihood(hits: Any, among: Any, rate: Any) -> Counts:
+    found: Counts = xlogy(hits, rate) + xlogy(among - hits, 1 - rate)
+    return found
 
 
 def _found(scans: list[_Scan], level: float, random: np.random.Generator) -> list[_Found]:
