@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from torch import nn
 
+from glasshouse.data.sources import load_splits
 from glasshouse.errors import DataError, ModelError
 from glasshouse.export.onnx import export_onnx
 from glasshouse.export.parity import check_parity
@@ -29,8 +30,10 @@ from glasshouse.models.unusual_scores import (
     scored_together,
     unusual_scores,
 )
+from glasshouse.settings import DataSettings
 from glasshouse.workflow.use.find_similar import unknown_measure
 from glasshouse.workflow.use.known_images import features_of
+from glasshouse.workflow.use.photo_and_run import RunComparison
 from tests.journeys.command import glasshouse_here
 from tests.serving.runs import train_small
 
@@ -143,6 +146,24 @@ def test_other_p_values_than_the_runs_are_refused(classifier: Classifier, tmp_pa
     assert check_parity(classifier, path).p_difference is None
 
 
+def require_same_answers(run: Path, own: Classifier, session: onnxruntime.InferenceSession) -> None:
+    """Of images that are more and less unusual, the file says what the run says."""
+    digits = load_splits("digits").test.pixels
+    shapes = load_splits("shapes", DataSettings(image_size=digits.shape[2])).test.pixels[:100]
+    images = np.concatenate([digits, digits // 3, shapes])
+    found = RunComparison.of(run, own, data_dir=None, offline=True).compare(
+        images, logits_of(own, images), similar=False
+    )
+    expected = np.array([each.familiarity.p_value for each in found])
+    (p,) = session.run(["p_value"], {"images": images})
+    # Rounding moves an image past one that is as unusual, of about a hundred.
+    assert np.abs(p - expected).max() < 0.02
+    assert np.quantile(expected, 0.75) > 0.3 and (expected < 0.05).mean() > 0.2
+    is_clear = np.abs(expected - 0.05) > 0.02
+    is_unknown = np.array([each.familiarity.is_unknown for each in found])
+    np.testing.assert_array_equal((p < 0.05)[is_clear], is_unknown[is_clear])
+
+
 @pytest.mark.slow
 def test_the_command_exports_what_predict_unknown_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -157,6 +178,7 @@ def test_the_command_exports_what_predict_unknown_says(
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
     (p,) = session.run(["p_value"], {"images": black})
     assert p[0] < 0.05
+    require_same_answers(run, own, session)
     export_onnx(own, tmp_path / "same.onnx", unknown=unknown_measure(run))
     session = onnxruntime.InferenceSession(str(tmp_path / "same.onnx"))
     assert session.run(["p_value"], {"images": black})[0] == p
