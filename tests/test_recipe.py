@@ -143,12 +143,13 @@ def test_views_go_with_the_network_that_a_pretrained_one_replaces() -> None:
     name = "model.pretrained.name=resnet18"
     assert load_recipe("fast").model.mirror
     assert not load_recipe("fast", [name]).model.mirror
-    assert load_recipe("fast", [name, "model.mirror=true", "model.pretrained.dropout=0.1"]).model.mirror
+    chosen = [name, "model.mirror=true", "model.pretrained.dropout=0.1"]
+    assert load_recipe("fast", chosen).model.mirror
 
 
 @pytest.mark.parametrize("view", ["mirror", "shifts"])
 def test_views_of_cached_features_are_refused(view: str) -> None:
-    with pytest.raises(RecipeError, match="need transfer.way 'tune' or 'gradual'"):
+    with pytest.raises(RecipeError, match=r"need transfer\.way 'tune' or 'gradual'"):
         load_recipe("transfer-features", [f"model.{view}=true"])
 
 
