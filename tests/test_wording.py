@@ -84,6 +84,7 @@ def test_a_number_stays_on_the_line_of_its_unit() -> None:
 def test_a_name_that_is_not_utf_8_is_written_with_escapes() -> None:
     assert readable_name(os.fsdecode(b"caf\xe9.png")) == "caf\\xe9.png"
     assert readable_name("caf\u00e9 \u732b.png") == "caf\u00e9 \u732b.png"
+    assert readable_name("a\nb\x1b[2J\x9b.png") == "a\\nb\\x1b[2J\\x9b.png"
 
 
 @pytest.mark.parametrize(

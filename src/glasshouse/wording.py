@@ -9,6 +9,8 @@ from pydantic import ByteSize
 
 # A number and its unit, and a comparison of p.
 _HELD = re.compile(r"(?<=\d) (?:%|(?:points?|s|min|h|MB|GB)\b)|\bp (?:=|<|&lt;) (?=\d)")
+# What a terminal takes for a command: of a name, nothing is lost by it.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # The metric by which runs are judged: the latter where an image may have several labels.
 ACCURACY, PRECISION = "accuracy", "mean average precision"
 # From here on, days are easier to read than hours.
@@ -135,6 +137,8 @@ def name_parts(name: str) -> list[str]:
 def readable_name(name: str) -> str:
     """The name of a file or folder as text that any page, plot or file can hold.
 
-    Bytes that are not UTF-8 become escapes such as ``\\xe9``.
+    Bytes that are not UTF-8 become escapes such as ``\\xe9``, and so do the ends of lines and other
+    characters that control a terminal.
     """
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

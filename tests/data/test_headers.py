@@ -1,6 +1,7 @@
 """Headers of files: the size of the image, and what the owner may not expect."""
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,28 @@ def test_a_plain_file_has_its_size_and_nothing_odd() -> None:
             "several frames or pages, of which only the first is used",
         ),
         (turned(3), "x.jpg", "rotated upright as its EXIF tag says"),
+        (
+            saved(Image.new("RGBX", (9, 9)), "TIFF"),
+            "x.tif",
+            "channels besides those of its colours, which are left out",
+        ),
+        (
+            saved(Image.new("RGB", (9, 9)), "TIFF", tiffinfo={254: 1}),
+            "x.dng",
+            "a small version, as raw files of cameras have one first, in place of the image",
+        ),
     ],
 )
 def test_each_oddity_has_a_remark(data: bytes, name: str, remark: str) -> None:
     assert read_header(data, name).oddities == (remark,)
+
+
+def test_damaged_tags_of_a_tiff_are_ignored() -> None:
+    data = saved(Image.new("RGB", (9, 9)), "TIFF", tiffinfo={254: 1})
+    # Text in place of a long.
+    number, text = (struct.pack("<HHII", 254, kind, 1, 1) for kind in (4, 2))
+    assert data.count(number) == 1
+    assert read_header(data.replace(number, text), "x.tif").oddities == ()
 
 
 def test_the_size_is_that_of_the_upright_image() -> None:

@@ -10,7 +10,7 @@ from glasshouse.data import embedded
 from glasshouse.data.embedded import ParquetCell
 from glasshouse.data.file_splits import FileListing
 from glasshouse.data.listings import list_source
-from glasshouse.data.parquet_columns import _chosen, image_columns
+from glasshouse.data.parquet_columns import _chosen, image_candidates, image_columns
 from glasshouse.errors import BadImage, DataError
 from tests.data.shard_files import write_parquet
 
@@ -23,6 +23,12 @@ def test_of_several_columns_with_images_the_one_with_the_usual_name_is_read(
 ) -> None:
     schema = pa.schema([*((name, pa.binary()) for name in names), ("label", pa.int64())])
     assert image_columns(Path("a.parquet"), schema).image.lower() == "image"
+
+
+def test_bytes_within_a_structure_are_images_unless_they_are_text() -> None:
+    kinds = {"a": pa.large_binary(), "b": pa.string()}
+    fields = [(name, pa.struct([("bytes", kind)])) for name, kind in kinds.items()]
+    assert image_candidates(pa.schema(fields)) == ["a.bytes"]
 
 
 def test_a_declared_column_comes_before_a_usual_name() -> None:

@@ -39,6 +39,17 @@ def test_a_label_belongs_to_the_images_of_its_name_in_its_shard(tmp_path: Path) 
     assert listing.given_splits == ("test",) * 3
     # The offset in blocks of 512 bytes: a header, the label in a block, another header.
     assert listing.paths[2] == TarMember(tmp_path / "1.tar", "a/1.png", 1536, 3)
+    assert listing.notes == ()
+
+
+def test_several_images_of_a_label_are_noted(tmp_path: Path) -> None:
+    files = {"1.png": b"x", "1.cls": b"0", "1.mask.png": b"x", "2.png": b"x", "2.cls": b"1"}
+    listing = listed(tmp_path, files)
+    assert labels_of(listing) == ["0", "0", "1"]
+    assert listing.notes == (
+        "1 label of 2 is of several images, such as 1.png and 1.mask.png: each of them is an image "
+        "of the class, also a mask, and they may be in different splits.",
+    )
 
 
 def test_names_that_occur_again_in_another_shard_have_its_name(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ _TRANSPOSED = (5, 6, 7, 8)
 _DEEP = ("I", "F")
 _MORE_BITS = "more than 8 bits per channel, scaled to 8"
 _PLAIN = ("RGB", "RGBA", "RGBX", "RGBa", "L", "LA", "La", "P", "PA", "1")
+# Tags of TIFF, and the bit of the first that says that the file holds a larger version.
+_SUBFILE, _SAMPLES, _IS_REDUCED = 254, 277, 1
 # Extensions that stand for one format; with any other, no format is unexpected.
 _ENDINGS: dict[str, tuple[str, ...]] = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -100,8 +102,23 @@ def _oddities(image: Image.Image, kind: str, path: Path, orientation: int) -> li
             image.mode.startswith(_DEEP) or image.mode in _PLAIN
         ),
         "transparency, placed on white": image.has_transparency_data,
+        "channels besides those of its colours, which are left out": (
+            _tag(image, _SAMPLES) > len(image.getbands())
+        ),
+        "a small version, as raw files of cameras have one first, in place of the image": (
+            bool(_tag(image, _SUBFILE) & _IS_REDUCED)
+        ),
     }
     return [remark for remark, holds in remarks.items() if holds]
+
+
+def _tag(image: Image.Image, number: int) -> int:
+    """A number of a TIFF; 0 where it is missing or damaged, and in any other format."""
+    try:
+        return int(getattr(image, "tag_v2", {}).get(number, 0))
+    # Tags are decoded when they are asked for.
+    except Exception:
+        return 0
 
 
 def _has_more_frames(image: Image.Image) -> bool:

@@ -84,8 +84,10 @@ def image_candidates(schema: Any) -> list[str]:
     for field in schema:
         if _are_bytes(field.type):
             found.append(field.name)
-        elif kind.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
-            found.append(f"{field.name}.bytes")
+        elif kind.is_struct(field.type):
+            place = field.type.get_field_index("bytes")
+            if place >= 0 and _are_bytes(field.type.field(place).type):
+                found.append(f"{field.name}.bytes")
     return found
 
 

@@ -15,7 +15,7 @@ from glasshouse.data.embedded import TarMember
 from glasshouse.data.file_splits import FileListing, SplitName
 from glasshouse.data.shards import Shard, is_visible
 from glasshouse.errors import DataError
-from glasshouse.wording import first_of, pluralize, readable_name
+from glasshouse.wording import first_of, listed, pluralize, readable_name
 
 # A class is a number or a name; anything longer is no label.
 _MOST_LABEL_BYTES = 1024
@@ -56,7 +56,7 @@ def list_tars(shards: Sequence[Shard], origin: Path) -> FileListing:
             "with NAME.cls, or class folders"
         )
     members, loose = (members, []) if labels else _in_splits(members)
-    found = _by_cls(members, labels) if labels else _by_folder(members, origin)
+    found, notes = _by_cls(members, labels) if labels else (_by_folder(members, origin), ())
     classes = list_classes([each.label for each in found])
     splits = [each.split for each in found]
     return FileListing(
@@ -66,7 +66,7 @@ def list_tars(shards: Sequence[Shard], origin: Path) -> FileListing:
         targets=classes.labels,
         class_names=classes.names,
         given_splits=tuple(s for s in splits if s) if all(splits) else None,
-        notes=(*_left_out(loose, links), *classes.notes),
+        notes=(*_left_out(loose, links), *notes, *classes.notes),
     )
 
 
@@ -166,27 +166,46 @@ def _stems(name: str) -> Iterator[str]:
 
 def _by_cls(
     members: Sequence[tuple[TarMember, Shard]], labels: dict[tuple[str, str], str]
-) -> list[_Found]:
+) -> tuple[list[_Found], tuple[str, ...]]:
+    """The images with the labels of their names, and a note on labels of several images each."""
     by_key: dict[tuple[str, str], set[str]] = {}
     for (shard_name, stem), text in labels.items():
         by_key.setdefault((shard_name, _key(stem)), set()).add(text)
 
-    def label_of(member: TarMember, shard: Shard) -> str:
+    def label_of(member: TarMember, shard: Shard) -> tuple[str, str]:
         # Names may have a dot of their own, as in cat.1.jpg: the nearest label is meant.
         for stem in _stems(member.name):
             if text := labels.get((shard.name, stem)):
-                return text
-        texts = by_key.get((shard.name, _key(member.name)), set())
-        return next(iter(texts)) if len(texts) == 1 else ""
+                return stem, text
+        key = _key(member.name)
+        texts = by_key.get((shard.name, key), set())
+        return key, next(iter(texts)) if len(texts) == 1 else ""
 
-    found = [_Found(m, shard, label_of(m, shard), shard.split) for m, shard in members]
+    found = []
+    samples: dict[tuple[str, str], list[TarMember]] = {}
+    for member, shard in members:
+        stem, text = label_of(member, shard)
+        found.append(_Found(member, shard, text, shard.split))
+        samples.setdefault((shard.name, stem), []).append(member)
     bare = [each.member for each in found if not each.label]
     if bare:
         raise DataError(
             f"{len(bare):,} of {len(members):,} images without a .cls file: "
             f"{', '.join(str(member) for member in bare[:_SHOWN])}"
         )
-    return found
+    return found, tuple(_several(list(samples.values())))
+
+
+def _several(samples: Sequence[Sequence[TarMember]]) -> Iterator[str]:
+    """A note on images of one sample, which may be masks, and come into different splits."""
+    several = [each for each in samples if len(each) > 1]
+    if several:
+        shown = listed([readable_name(member.name) for member in several[0][:_SHOWN]])
+        yield (
+            f"{pluralize(len(several), 'label')} of {len(samples):,} "
+            f"{'is' if len(several) == 1 else 'are'} of several images, such as {shown}: each of "
+            "them is an image of the class, also a mask, and they may be in different splits."
+        )
 
 
 def _in_splits(
