@@ -322,3 +322,37 @@ def test_folders_of_the_system_are_no_classes(tmp_path: Path, name: str) -> None
 
 def test_every_ending_of_a_format_that_is_read_is_that_of_an_image() -> None:
     assert _SAYING <= _IMAGE_ENDINGS
+
+
+@pytest.mark.parametrize("doubled", ["", "training_set/", "Test_Set/"])
+def test_sets_are_splits_also_where_an_archive_has_doubled_them(
+    tmp_path: Path, doubled: str
+) -> None:
+    ways = [
+        f"{way}/{doubled if doubled == f'{way}/' else ''}" for way in ("training_set", "Test_Set")
+    ]
+    write_folder(tmp_path, {f"{way}{name}": 2 for way in ways for name in ("cat", "dog")})
+    listing = list_folder(tmp_path)
+    assert listing.class_names == ("cat", "dog")
+    assert set(listing.given_splits or ()) == {"train", "test"}
+    assert listing.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (("seg_test", "seg_train", "x"), "seg_test and seg_train"),
+        (("train", "test2017"), "test2017 and train"),
+        (("train", "bus"), ""),
+        (("test_a", "test_b"), ""),
+        (("constraint", "contest"), ""),
+    ],
+)
+def test_classes_that_are_named_like_splits_are_noted(
+    tmp_path: Path, names: tuple[str, ...], shown: str
+) -> None:
+    write_folder(tmp_path, dict.fromkeys(names, 1))
+    notes = list_folder(tmp_path).notes
+    assert [note.startswith(f"The classes {shown} are named like splits.") for note in notes] == (
+        [True] if shown else []
+    )

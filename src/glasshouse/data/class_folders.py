@@ -1,6 +1,7 @@
 """A folder of class folders, optionally inside train, validation and test folders."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -10,18 +11,15 @@ import numpy as np
 from glasshouse.data.class_names import list_classes
 from glasshouse.data.file_splits import FileListing, SplitName
 from glasshouse.errors import DataError
-from glasshouse.wording import first_of, pluralize, readable_name
+from glasshouse.wording import first_of, listed, pluralize, readable_name
 
 SPLIT_FOLDERS: dict[str, SplitName] = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training", "train_set", "training_set", "trainset"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("val_set", "validation_set", "valset"), "validation"),
+    **dict.fromkeys(("test", "testing", "test_set", "testing_set", "testset"), "test"),
 }
+_LETTERS = re.compile(r"[a-z]+")
 # Files with these endings are meant as images: those that cannot be read are reported.
 _IMAGE_ENDINGS = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".avif", ".avifs", ".bmp",
@@ -107,8 +105,24 @@ def list_folder(root: Path) -> FileListing:
         targets=classes.labels,
         class_names=classes.names,
         given_splits=tuple(s for _, s, _ in images if s) if has_splits else None,
-        notes=(*left.notes(), *classes.notes, *_alike(inner, root)),
+        notes=(*left.notes(), *classes.notes, *_alike(inner, root), *like_splits(classes.names)),
     )
+
+
+def like_splits(names: Iterable[str]) -> Iterator[str]:
+    """A note where classes are named like a training split and another, such as seg_test."""
+    found = {
+        name: {
+            SPLIT_FOLDERS[word] for word in _LETTERS.findall(name.lower()) if word in SPLIT_FOLDERS
+        }
+        for name in names
+    }
+    splits = set[SplitName]().union(*found.values())
+    if "train" in splits and len(splits) > 1:
+        yield (
+            f"The classes {listed([name for name, words in found.items() if words][:_SHOWN])} are "
+            "named like splits. If they are, name them train, val and test."
+        )
 
 
 def image_files(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
@@ -176,7 +190,14 @@ def _split_folders(root: Path, left: _LeftOut) -> tuple[list[tuple[Path, SplitNa
         if folder not in used:
             count = len(image_files(folder)[0])
             left.add(_UNLABELLED, folder, f" ({pluralize(count, 'image')})")
-    return [(folder, SPLIT_FOLDERS[folder.name.lower()]) for folder in used], True
+    return [(_undoubled(folder), SPLIT_FOLDERS[folder.name.lower()]) for folder in used], True
+
+
+def _undoubled(split: Path) -> Path:
+    """The folder of a split itself, or the one of the same name in it that holds class folders."""
+    inner = _visible_folders(split)
+    is_doubled = len(inner) == 1 and inner[0].name == split.name and not _loose(split)
+    return _undoubled(inner[0]) if is_doubled and _visible_folders(inner[0]) else split
 
 
 def _require_no_splits(folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from glasshouse.data.class_folders import SPLIT_FOLDERS
 from glasshouse.data.class_names import Classes, list_classes
 from glasshouse.data.file_splits import FileListing, SplitName
 from glasshouse.data.parquet_pages import rows_at_once
@@ -34,15 +35,6 @@ ENDINGS = (".csv", ".tsv", ".parquet")
 _ROWS_AT_ONCE, _MOST_PART_BYTES = 256, 256 << 20
 _ROWS_NAMED = 5
 _DELIMITERS = ",;\t|"
-_SPLIT_NAMES: dict[str, SplitName] = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-}
 
 
 class TableRow(NamedTuple):
@@ -262,8 +254,8 @@ def _row(table: Path, number: int, cells: Sequence[str], columns: Columns) -> Ta
         return text
 
     path, split = cell("path", columns.path).strip(), cell("split", columns.split).strip().lower()
-    if split and split not in _SPLIT_NAMES:
-        hint = did_you_mean(split, _SPLIT_NAMES)
+    if split and split not in SPLIT_FOLDERS:
+        hint = did_you_mean(split, SPLIT_FOLDERS)
         raise DataError(f"{table}, row {number}, column split: unknown split '{split}'. {hint}")
     if columns.are_several and any(text.strip() for text in cells[columns.width :]):
         raise DataError(
@@ -302,4 +294,4 @@ def _unique(table: Path, rows: Iterable[TableRow]) -> Iterator[TableRow]:
 
 
 def _given_splits(rows: Sequence[TableRow]) -> tuple[SplitName, ...] | None:
-    return tuple(_SPLIT_NAMES[row.split] for row in rows) if rows[0].split else None
+    return tuple(SPLIT_FOLDERS[row.split] for row in rows) if rows[0].split else None

@@ -9,7 +9,7 @@ from typing import IO
 
 import numpy as np
 
-from glasshouse.data.class_folders import SPLIT_FOLDERS, is_image_name
+from glasshouse.data.class_folders import SPLIT_FOLDERS, is_image_name, like_splits
 from glasshouse.data.class_names import is_missing, list_classes
 from glasshouse.data.embedded import TarMember
 from glasshouse.data.file_splits import FileListing, SplitName
@@ -58,6 +58,7 @@ def list_tars(shards: Sequence[Shard], origin: Path) -> FileListing:
     members, loose = (members, []) if labels else _in_splits(members)
     found, notes = _by_cls(members, labels) if labels else (_by_folder(members, origin), ())
     classes = list_classes([each.label for each in found])
+    doubt = () if labels else tuple(like_splits(classes.names))
     splits = [each.split for each in found]
     return FileListing(
         origin=origin,
@@ -66,7 +67,7 @@ def list_tars(shards: Sequence[Shard], origin: Path) -> FileListing:
         targets=classes.labels,
         class_names=classes.names,
         given_splits=tuple(s for s in splits if s) if all(splits) else None,
-        notes=(*_left_out(loose, links), *notes, *classes.notes),
+        notes=(*_left_out(loose, links), *notes, *classes.notes, *doubt),
     )
 
 
