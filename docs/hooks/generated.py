@@ -33,6 +33,13 @@ IMAGES = ROOT / "docs" / "images"
 PAGES_WITH_FORMULAS = ("explanations.md",)
 _FORMULA = re.compile(r"\$([^$]+)\$")
 _FIGURE = re.compile(r"^!\[([^\]]+)\]\((images/[^)]+)\)$", re.MULTILINE)
+_PLURALS = {
+    "integer": "integers",
+    "number": "numbers",
+    "string": "strings",
+    "a table": "tables",
+    "a table with `type`": "tables with `type`",
+}
 _NAMES = re.compile(r"^<!-- names:\n(.*?)\n-->$", re.MULTILINE | re.DOTALL)
 _MARK = re.compile(r"^<!-- made from the code: ([a-z-]+) -->$", re.MULTILINE)
 
@@ -212,8 +219,8 @@ def _values(kind: Any) -> str:
             return "a table with `type`"
         return " or ".join(dict.fromkeys(_values(part) for part in parts))
     if origin is tuple:
-        inner = [_values(part) for part in parts if part is not Ellipsis]
-        return f"a list of {inner[0]}" if Ellipsis in parts else f"{len(parts)} of {inner[0]}"
+        many = _PLURALS.get(inner := _values(parts[0]), inner)
+        return f"a list of {many}" if Ellipsis in parts else f"{len(parts)} {many}"
     if isinstance(kind, type) and issubclass(kind, settings.Settings):
         return "a table"
     return {int: "integer", float: "number", str: "string", bool: "true, false"}.get(

@@ -39,8 +39,9 @@ class KerasStep:
         """The command, or else the last statement of the code, shortened."""
         if self.commands:
             return self.commands[0]
-        line = ast.unparse(ast.parse(self.python).body[-1]).splitlines()[0].replace("'", '"')
-        return line if len(line) <= 60 else f"{line.partition('(')[0]}(...)"
+        last = ast.parse(self.python).body[-1]
+        line = " ".join((ast.get_source_segment(self.python, last) or "").split())
+        return line if len(line) <= 60 else re.sub(r"(?<=\w)\(.*", "(...)", line)
 
 
 def read_steps(text: str) -> list[KerasStep]:

@@ -76,7 +76,7 @@ class RemoteStore:
         return self._patiently(once, _ATTEMPTS)
 
     def version_now(self, file: RemoteFile) -> str:
-        """The present version of a file; stores may write it otherwise than in a listing."""
+        """The present version of a file; stores may write it differently from a listing."""
         # A client may answer from the listing that it remembers.
         self._fs.invalidate_cache()
         return _file(file.path, file.name, self._info(file.path)).version

@@ -185,7 +185,7 @@ def _is_for_two(model: Any) -> bool:
 
 
 def _require_any_number(model: Any, whole: nn.Module, example: Tensor) -> None:
-    """Raise ModelError for a file that answers one image, or three, otherwise than the network.
+    """Raise ModelError for a file that answers one image, or three, differently from the network.
 
     A condition on the number of images is decided for the example's two, and no longer seen.
     """

@@ -110,8 +110,8 @@ def limits_of(found: Shortcuts) -> tuple[str, ...]:
         )
     if not any(test.kind == "compression" for test in found.tests):
         words.append(
-            "No class has images that were compressed otherwise than those of the others, as far "
-            "as it shows after resizing."
+            "No class has images that were compressed differently from those of the others, as "
+            "far as that shows after resizing."
         )
     elif len(found.class_names) == 2:
         words.append(
