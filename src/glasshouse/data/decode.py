@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError, _imaging
 
 from glasshouse.data.bit_depth import is_white_zero, top_value
 from glasshouse.data.image_formats import HEAD_BYTES, format_of
+from glasshouse.data.png_texts import without_large_texts
 from glasshouse.errors import BadImage
 
 Pixels = NDArray[np.uint8]
@@ -207,10 +208,15 @@ def orientation_of(image: Image.Image) -> int:
         return 1
 
 
+def stream_of(data: bytes, kind: str) -> io.BytesIO:
+    """The bytes of a file in a format as Pillow is given them."""
+    return io.BytesIO(without_large_texts(data) if kind == "PNG" else data)
+
+
 def _decode(data: bytes, name: str, max_pixels: int) -> Pixels:
     kind = format_of(data, name)
     try:
-        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+        with Image.open(stream_of(data, kind), formats=[kind]) as image:
             _check_size(image, name, max_pixels)
             _draft(image)
             image.load()

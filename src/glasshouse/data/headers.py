@@ -1,13 +1,12 @@
 """The header of an image file: the size of the image, and what is unusual about the file."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from glasshouse.data.bit_depth import is_deep, value_range, warn_of_narrow
-from glasshouse.data.decode import Pixels, decode, no_warnings, orientation_of, read_file
+from glasshouse.data.decode import Pixels, decode, no_warnings, orientation_of, read_file, stream_of
 from glasshouse.data.image_formats import format_of
 
 # EXIF orientations that swap height and width.
@@ -51,7 +50,7 @@ class Header:
 def read_header(data: bytes, name: str) -> Header:
     """Read the header of a file that `decode` has accepted; damaged tags are ignored."""
     kind = format_of(data, name)
-    with no_warnings(), Image.open(io.BytesIO(data), formats=[kind]) as image:
+    with no_warnings(), Image.open(stream_of(data, kind), formats=[kind]) as image:
         # First: looking for an EXIF tag loads the pixels of a PNG, and with them this is gone.
         has_more_bits = is_deep(image)
         orientation = orientation_of(image)
@@ -84,7 +83,8 @@ def narrow_values(data: bytes, name: str) -> str:
 
     Empty for any other file; those of 8 bits are not decoded again.
     """
-    with no_warnings(), Image.open(io.BytesIO(data), formats=[format_of(data, name)]) as image:
+    kind = format_of(data, name)
+    with no_warnings(), Image.open(stream_of(data, kind), formats=[kind]) as image:
         if not is_deep(image):
             return ""
         image.load()
