@@ -174,10 +174,14 @@ def test_a_name_that_is_no_source_is_told_what_it_may_be(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").touch()
+    (tmp_path / "cats.ZIP").touch()
     absent = "the folder or table {} does not exist"
     expected = {
         "notes.txt": "notes.txt is not a source: expected a folder of class folders, a table "
         "(.csv, .tsv, .parquet), Parquet files with images or tar shards",
+        "cats.ZIP": "cats.ZIP is not a source: expected a folder of class folders, a table "
+        "(.csv, .tsv, .parquet), Parquet files with images or tar shards; unpack it to class "
+        "folders",
         "x.csv": absent.format("x.csv"),
         "a/b": absent.format("a/b"),
         "photos/": absent.format("photos"),

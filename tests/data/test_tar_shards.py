@@ -177,3 +177,24 @@ def test_a_second_name_of_a_file_has_its_content_and_other_links_are_named(tmp_p
     assert listing.notes == (
         "2 links to a file that is not before it in its tar were left out: bee/3.png, bee/4.png.",
     )
+
+
+def test_images_with_a_cls_file_are_of_the_split_that_a_folder_is_named_after(
+    tmp_path: Path,
+) -> None:
+    files = {"x/Train/1.png": b"x", "x/Train/1.cls": b"0", "x/val/a/2.png": b"x",
+             "x/val/a/2.cls": b"1"}  # fmt: skip
+    listing = listed(tmp_path, files)
+    assert listing.given_splits == ("train", "validation")
+    more = {"x/3.png": b"x", "x/3.cls": b"1"}
+    listing = listed(tmp_path, files | more)
+    assert listing.ids.tolist() == ["x/Train/1.png", "x/val/a/2.png"]
+    assert listing.given_splits == ("train", "validation")
+    assert listing.notes == ("1 image next to the splits was left out: x/3.png.",)
+    one = {name: data for name, data in files.items() if "val" not in name} | more
+    assert listed(tmp_path, one).given_splits is None
+    assert listed(tmp_path, files, split="test").given_splits == ("test",) * 2
+
+
+def test_a_byte_order_mark_is_no_part_of_a_label(tmp_path: Path) -> None:
+    assert labels_of(listed(tmp_path, {"1.png": b"x", "1.cls": b"\xef\xbb\xbfant\r\n"})) == ["ant"]

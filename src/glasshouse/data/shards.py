@@ -42,7 +42,7 @@ def layout_of(files: Iterable[tuple[str, int]], origin: object) -> Layout:
             totals[suffix] += max(size, 1)
         elif is_image_name(name):
             totals["class folders"] += max(size, 1)
-        elif name.lower().endswith(_COMPRESSED):
+        elif is_packed(name):
             packed.append(name)
     if packed and not any(totals.values()):
         raise DataError(
@@ -52,6 +52,11 @@ def layout_of(files: Iterable[tuple[str, int]], origin: object) -> Layout:
     if totals[PARQUET] > max(totals["class folders"], totals[TAR]):
         return PARQUET
     return TAR if totals[TAR] > totals["class folders"] else "class folders"
+
+
+def is_packed(name: str) -> bool:
+    """Whether a file of this name is an archive that has to be unpacked first."""
+    return name.lower().endswith(_COMPRESSED)
 
 
 def is_visible(name: str) -> bool:

@@ -24,6 +24,7 @@ from glasshouse.data.listings import is_file_source, list_source, names_shards
 from glasshouse.data.multi_shapes import DEFAULT_SIZE as MULTI_SIZE, make_multi_shapes
 from glasshouse.data.remote_copy import forget_copy, require_remote
 from glasshouse.data.shapes import DEFAULT_SIZE, make_shapes
+from glasshouse.data.shards import is_packed
 from glasshouse.data.splits import TRAINED_ON_VALIDATION, limit, three_way_split, two_way_split
 from glasshouse.data.targets import is_matrix
 from glasshouse.errors import DataError, UsageError, describe_refused, nearest, require_type
@@ -307,6 +308,7 @@ def _unknown(name: str, path: Path) -> UsageError | DataError:
         return DataError(
             f"{path} is not a source: expected a folder of class folders, a table (.csv, .tsv, "
             ".parquet), Parquet files with images or tar shards"
+            f"{'; unpack it to class folders' if is_packed(path.name) else ''}"
         )
     if path.suffix or len(path.parts) > 1 or name.endswith(("/", "\\")):
         return DataError(f"the folder or table {path} does not exist")

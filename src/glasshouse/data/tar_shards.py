@@ -55,8 +55,13 @@ def list_tars(shards: Sequence[Shard], origin: Path) -> FileListing:
             f"{origin} has no images in {pluralize(len(shards), 'tar file')}: expected NAME.jpg "
             "with NAME.cls, or class folders"
         )
-    members, loose = (members, []) if labels else _in_splits(members)
-    found, notes = _by_cls(members, labels) if labels else (_by_folder(members, origin), ())
+    notes: tuple[str, ...] = ()
+    if labels:
+        found, notes = _by_cls(members, labels)
+        found, loose = _of_splits(found)
+    else:
+        members, loose = _in_splits(members)
+        found = _by_folder(members, origin)
     classes = list_classes([each.label for each in found])
     doubt = () if labels else tuple(like_splits(classes.names))
     splits = [each.split for each in found]
@@ -143,7 +148,8 @@ def _label(shard: Shard, member: TarMember, content: IO[bytes]) -> str:
     if member.size > _MOST_LABEL_BYTES:
         raise DataError(f"{where} has {member.size:,} bytes: expected a class number or name")
     try:
-        text = content.read().decode("utf-8").strip()
+        # Some editors write a byte order mark, which would become part of the label.
+        text = content.read().decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise DataError(f"{where} is not UTF-8 text: expected a class number or name") from error
     if is_missing(text):
@@ -186,7 +192,7 @@ def _by_cls(
     samples: dict[tuple[str, str], list[TarMember]] = {}
     for member, shard in members:
         stem, text = label_of(member, shard)
-        found.append(_Found(member, shard, text, shard.split))
+        found.append(_Found(member, shard, text, shard.split or _split_of(member)))
         samples.setdefault((shard.name, stem), []).append(member)
     bare = [each.member for each in found if not each.label]
     if bare:
@@ -195,6 +201,20 @@ def _by_cls(
             f"{', '.join(str(member) for member in bare[:_SHOWN])}"
         )
     return found, tuple(_several(list(samples.values())))
+
+
+def _split_of(member: TarMember) -> SplitName | None:
+    """The split that a folder of an image is named after."""
+    folders = PurePosixPath(member.name.lower()).parts[:-1]
+    return next((SPLIT_FOLDERS[part] for part in folders if part in SPLIT_FOLDERS), None)
+
+
+def _of_splits(found: list[_Found]) -> tuple[list[_Found], list[str]]:
+    """The images of splits, where there are several, and the names of the others; else all."""
+    if len({each.split for each in found if each.split}) < 2:
+        return found, []
+    used = [each for each in found if each.split]
+    return used, [readable_name(each.member.name) for each in found if not each.split]
 
 
 def _several(samples: Sequence[Sequence[TarMember]]) -> Iterator[str]:
