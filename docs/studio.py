@@ -117,19 +117,19 @@ def smallest(image: Image.Image) -> bytes:
     """The image as WebP: lossy, lossless, or lossless in few colours, whatever is smallest.
 
     Pages of text and flat colours lose nothing that one sees with a palette, which has as few
-    colours as come close enough; photos are never smaller with one.
+    colours as come close enough; photos and maps lose their gradients, where 256 are too few.
     """
-    few = image
+    forms = [as_webp(image, lossless=True)]
     for colours in (64, 128, 256):
         few = image.quantize(colours, dither=Image.Dither.NONE).convert("RGB")
         if likeness(image, few) >= ALIKE:
+            forms.append(as_webp(few, lossless=True))
             break
-    lossy = b""
     for quality in (70, 80):
         lossy = as_webp(image, quality=quality)
         if likeness(image, Image.open(BytesIO(lossy)).convert("RGB")) >= ALIKE_PHOTO:
             break
-    return min(lossy, as_webp(image, lossless=True), as_webp(few, lossless=True), key=len)
+    return min(*forms, lossy, key=len)
 
 
 def likeness(one: Image.Image, other: Image.Image) -> float:
