@@ -9,6 +9,7 @@ import pytest
 from glasshouse.data import sources
 from glasshouse.data.fitting import Fitting, fit
 from glasshouse.data.images import ImageSet, Splits, take
+from glasshouse.data.listings import list_source
 from glasshouse.data.sources import (
     Access,
     absolute_source,
@@ -20,10 +21,11 @@ from glasshouse.data.sources import (
     require_source,
     source_name,
 )
-from glasshouse.errors import DataError, UsageError
+from glasshouse.errors import DataError, GlasshouseWarning, UsageError
 from glasshouse.settings import DataSettings
 from glasshouse.wording import percentage
 from tests.data.image_files import write_folder
+from tests.data.shard_files import write_tar
 
 
 def test_digits_are_split_without_overlap_and_reproducibly() -> None:
@@ -233,7 +235,7 @@ def test_which_sources_may_have_several_labels(
 def test_what_a_classifier_is_evaluated_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Any, is_whole: bool, is_unsplit: bool
 ) -> None:
-    listing = SimpleNamespace(given_splits=given)
+    listing = SimpleNamespace(given_splits=given, left_out=())
     settings, access, asked = DataSettings(), Access(offline=True), []
     fitting = Fitting(8, 8)
 
@@ -243,7 +245,7 @@ def test_what_a_classifier_is_evaluated_on(
 
     monkeypatch.setattr(sources, "list_source", listed)
     monkeypatch.setattr(sources, "load_unsplit", lambda *given: ("unsplit", given))
-    split = lambda *given: SimpleNamespace(test=("split", given))  # noqa: E731
+    split = lambda *given: SimpleNamespace(test=("split", given), bad_files=())  # noqa: E731
     monkeypatch.setattr(sources, "load_fitted", split)
     found: Any = load_for_evaluation(
         tmp_path, settings, access=access, fitting=fitting, is_whole=is_whole
@@ -382,3 +384,37 @@ def test_square_images_are_resized_alike_in_every_way_that_settings_name() -> No
         load_splits("digits", DataSettings(train_limit=10, resize="letterbox")).resize
         == "letterbox"
     )
+
+
+@pytest.mark.parametrize("split", ["", "test/"])
+def test_what_an_evaluation_leaves_out_is_a_warning(tmp_path: Path, split: str) -> None:
+    root = write_folder(tmp_path / "images", {f"{split}cat": 2, f"{split}dog": 2})
+    settings = DataSettings(image_size=8, on_bad_file="skip")
+    assert len(load_for_evaluation(root, settings)) == 4
+    (root / split / "cat" / "scan").write_bytes(b"")
+    (root / split / "dog" / "000.png").write_bytes(b"")
+    words = (
+        r"extension of an image was ignored: .*scan\. 1 file cannot be read: .*\(the file is empty"
+    )
+    with pytest.warns(GlasshouseWarning, match=words):
+        assert len(load_for_evaluation(root, settings)) == 3
+
+
+def test_what_is_left_out_of_the_other_splits_is_a_warning_as_well(tmp_path: Path) -> None:
+    root = write_folder(
+        tmp_path / "images", {f"{way}/{name}": 3 for way in ("train", "test") for name in "ab"}
+    )
+    (root / "train" / "a" / "scan").write_bytes(b"")
+    with pytest.warns(GlasshouseWarning, match=r"ignored: train/a/scan\.$"):
+        assert len(load_for_evaluation(root, DataSettings(image_size=8))) == 6
+
+
+def test_shards_say_what_they_leave_out(tmp_path: Path) -> None:
+    files = {f"{way}/{name}/1.png": b"x" for way in ("train", "val", "test") for name in "ab"}
+    write_tar(tmp_path / "a.tar", {**files, "logo.png": b"x"})
+    write_folder(tmp_path / "other", {"a": 1})
+    left_out = list_source(tmp_path).left_out
+    assert [words.partition(":")[0] for words in left_out] == [
+        "1 image file next to .tar files, which have most of the bytes, was left out",
+        "1 image next to the splits was left out",
+    ]

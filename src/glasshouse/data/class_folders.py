@@ -98,6 +98,7 @@ def list_folder(root: Path) -> FileListing:
     if not images:
         raise DataError(_nothing(root))
     classes = list_classes([label for _, _, label in images], empty)
+    left_out = left.notes()
     return FileListing(
         origin=root,
         paths=tuple(path for path, _, _ in images),
@@ -105,7 +106,8 @@ def list_folder(root: Path) -> FileListing:
         targets=classes.labels,
         class_names=classes.names,
         given_splits=tuple(s for _, s, _ in images if s) if has_splits else None,
-        notes=(*left.notes(), *classes.notes, *_alike(inner, root), *like_splits(classes.names)),
+        notes=(*left_out, *classes.notes, *_alike(inner, root), *like_splits(classes.names)),
+        left_out=left_out,
     )
 
 

@@ -1,6 +1,7 @@
 """From a list of image files to three splits, for folders and for tables."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,17 +27,17 @@ from glasshouse.data.splits import (
 )
 from glasshouse.data.survey import survey_slice
 from glasshouse.data.targets import Targets, class_counts
-from glasshouse.errors import DataError, UnreadableFiles
+from glasshouse.errors import DataError, GlasshouseWarning, UnreadableFiles
 from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
-from glasshouse.wording import first_of, percentage
+from glasshouse.wording import first_of, percentage, pluralize
 
 SplitName = Literal["train", "validation", "test"]
 
 DEFAULT_SIZE = 64
 _SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 _SHOWN = 20
-_FOLDERS_SHOWN = 5
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class FileListing:
 
     ids ``(n,)``; targets: as those of an ImageSet; given_splits: the split that the source puts
     each file in, or None where it does not; origin: the folder, table or address, for messages;
-    copy: where the files are copies, what they are copies of.
+    left_out: those of the notes that say what is not used; copy: where the files are copies, what
+    they are copies of.
     """
 
     origin: Path | str
@@ -55,6 +57,7 @@ class FileListing:
     class_names: tuple[str, ...]
     given_splits: tuple[SplitName, ...] | None = None
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     copy: SourceCopy | None = None
 
 
@@ -139,7 +142,18 @@ def load_unsplit(
         raise _nothing_left(f"{listing.origin} has no images", read.bad_files, len(whole["test"]))
     # The images are all that is returned, so this cannot become a note.
     warn_of_narrow(read.narrow_files)
+    warn_of_left_out(listing, read.bad_files)
     return sets["test"]
+
+
+def warn_of_left_out(listing: FileListing, bad: Sequence[BadFile]) -> None:
+    """Warn of what is not used of a source, and of its files that were skipped."""
+    said = list(listing.left_out)
+    if bad:
+        shown = first_of([f"{file.path} ({file.reason})" for file in bad], _NAMED, "; ")
+        said.append(f"{pluralize(len(bad), 'file')} cannot be read: {shown}.")
+    if said:
+        warnings.warn(f"{listing.origin}: {' '.join(said)}", GlasshouseWarning, stacklevel=2)
 
 
 def _divide(
@@ -225,7 +239,7 @@ def _inner_hint(listing: FileListing) -> str:
     if len(inner) < 2 or len({parts[0] for parts in paths}) > 1:
         return ""
     return (
-        f". If the folders in it ({first_of(inner, _FOLDERS_SHOWN)}) are the classes, name "
+        f". If the folders in it ({first_of(inner, _NAMED)}) are the classes, name "
         f"{listing.origin}/{paths[0][0]} as the source"
     )
 

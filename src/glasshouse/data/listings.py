@@ -105,7 +105,7 @@ def _list_folder(folder: Path) -> FileListing:
         return list_folder(folder)
     listing = _list_shards([folder / name for name in names], names, layout, folder)
     loose = [name for name, _ in files if is_visible(name) and is_image_name(name)]
-    return replace(listing, notes=(*_loose_images(loose, layout), *listing.notes))
+    return _with_left_out(listing, tuple(_loose_images(loose, layout)))
 
 
 def _loose_images(names: Sequence[str], layout: Layout) -> Iterator[str]:
@@ -115,6 +115,10 @@ def _loose_images(names: Sequence[str], layout: Layout) -> Iterator[str]:
             f"{pluralize(len(names), 'image file')} next to {layout} files, which have most of "
             f"the bytes, {verb} left out: {first_of(sorted(names), _SHOWN)}."
         )
+
+
+def _with_left_out(listing: FileListing, notes: tuple[str, ...]) -> FileListing:
+    return replace(listing, notes=(*notes, *listing.notes), left_out=(*notes, *listing.left_out))
 
 
 def _shards_below(folder: Path) -> list[str]:
@@ -166,11 +170,11 @@ def _list_shards(
     # By id, so that the same images give the same bytes however they are packed.
     order = np.argsort(listing.ids, kind="stable")
     splits = listing.given_splits
+    listing = _with_left_out(listing, notes)
     return replace(
         listing,
         paths=tuple(listing.paths[number] for number in order.tolist()),
         ids=listing.ids[order],
         targets=listing.targets[order],
         given_splits=splits and tuple(splits[number] for number in order.tolist()),
-        notes=(*notes, *listing.notes),
     )

@@ -60,6 +60,7 @@ def list_parquet(shards: Sequence[Shard], origin: Path) -> FileListing:
         class_names=names,
         given_splits=_given_splits(rows, origin),
         notes=(*notes, *more),
+        left_out=notes,
     )
 
 

@@ -17,7 +17,7 @@ from glasshouse.data.addresses import (
 from glasshouse.data.cache import forget_files
 from glasshouse.data.cifar import find_cifar, read_cifar
 from glasshouse.data.digits import read_digits
-from glasshouse.data.file_splits import load_files, load_unsplit
+from glasshouse.data.file_splits import load_files, load_unsplit, warn_of_left_out
 from glasshouse.data.fitting import Fitting, Resize, fit
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.data.listings import is_file_source, list_source, names_shards
@@ -136,6 +136,9 @@ def load_for_evaluation(
         # Where there is a train split, what is held out of it and why is for the usual way to say.
         if is_whole if given is None else "train" not in given:
             return load_unsplit(listing, settings, access.progress, fitting)
+        splits = load_fitted(source, settings, fitting, access)
+        warn_of_left_out(listing, splits.bad_files)
+        return splits.test
     return load_fitted(source, settings, fitting, access).test
 
 

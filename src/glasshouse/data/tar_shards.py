@@ -65,6 +65,7 @@ def list_tars(shards: Sequence[Shard], origin: Path) -> FileListing:
     classes = list_classes([each.label for each in found])
     doubt = () if labels else tuple(like_splits(classes.names))
     splits = [each.split for each in found]
+    left_out = tuple(_left_out(loose, links))
     return FileListing(
         origin=origin,
         paths=tuple(each.member for each in found),
@@ -72,7 +73,8 @@ def list_tars(shards: Sequence[Shard], origin: Path) -> FileListing:
         targets=classes.labels,
         class_names=classes.names,
         given_splits=tuple(s for s in splits if s) if all(splits) else None,
-        notes=(*_left_out(loose, links), *notes, *classes.notes, *doubt),
+        notes=(*left_out, *notes, *classes.notes, *doubt),
+        left_out=left_out,
     )
 
 
