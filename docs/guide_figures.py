@@ -69,7 +69,7 @@ def groups(studio: Studio) -> None:
     digit_files(studio.work / "mislabelled", mislabelled=12)
     run = studio.run("mislabelled", "mislabelled", *SMALL)
     studio.glasshouse("groups", "runs/mislabelled")
-    save_page(studio, "groups", (run / "groups.html").as_uri(), 700)
+    save_page(studio, "groups", (run / "groups.html").as_uri(), 850)
 
 
 def shortcuts(studio: Studio) -> None:
