@@ -29,6 +29,7 @@ from typing import Any
 
 # Of a test: its seconds, and the lines that it executes, by module.
 Test = dict[str, Any]
+Statement = ast.stmt | ast.ExceptHandler | ast.match_case
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
     "data", "models", "training", "evaluation", "explanation", "storage", "service", "workbench",
@@ -297,16 +298,17 @@ def try_one(kept: Path, seconds: float) -> int:
 def tests_of(tests: dict[str, Test], source: Path, name: Path, line: int) -> set[str]:
     """The tests that execute a statement or, of a definition, whatever uses what it defines."""
     tree = ast.parse((source / name).read_text(encoding="utf-8"))
-    kinds = (ast.stmt, ast.ExceptHandler, ast.match_case)
     around = [
-        node for node in ast.walk(tree) if isinstance(node, kinds) and line in range(*_span(node))
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, Statement) and line in range(*_span(node))
     ]
     functions = [
         node for node in around if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     inner = around[-1]  # ast.walk goes from the outside to the inside
     if functions and inner is functions[-1]:
-        where = {name: range(inner.body[0].lineno, inner.end_lineno + 1)}
+        where = {name: range(functions[-1].body[0].lineno, _span(inner)[1])}
     elif functions:
         where = {name: _header(inner)}
     else:
@@ -328,13 +330,13 @@ def _executing(tests: dict[str, Test], where: dict[Path, Iterable[int]]) -> set[
     }
 
 
-def _span(node: ast.AST) -> tuple[int, int]:
+def _span(node: Statement) -> tuple[int, int]:
     if isinstance(node, ast.match_case):
-        return node.pattern.lineno, node.body[-1].end_lineno + 1
-    return node.lineno, node.end_lineno + 1
+        return node.pattern.lineno, _span(node.body[-1])[1]
+    return node.lineno, (node.end_lineno or node.lineno) + 1
 
 
-def _header(node: ast.AST) -> range:
+def _header(node: Statement) -> range:
     """The lines of a statement without those of the statements that it contains."""
     first, last = _span(node)
     body = getattr(node, "body", None)
@@ -357,10 +359,14 @@ def users_of(source: Path, definition: ast.AST) -> Iterator[tuple[Path, set[int]
         for function in ast.walk(ast.parse(text)):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 for node in ast.walk(function):
-                    if {getattr(node, "id", ""), getattr(node, "attr", "")} & names:
+                    if isinstance(node, ast.Name | ast.Attribute) and _name(node) in names:
                         lines.add(node.lineno)
         if lines:
             yield path.relative_to(source), lines
+
+
+def _name(node: ast.Name | ast.Attribute) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr
 
 
 def _pytest(duration: dict[str, float], module: Path, seconds: float) -> int:
