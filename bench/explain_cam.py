@@ -1,8 +1,8 @@
 """Grad-CAM and Eigen-CAM's component on ResNet50 against pytorch-grad-cam.
 
-Claims: Grad-CAM >= 3x faster than pytorch-grad-cam used as its README shows; Eigen-CAM's component
->= 50x faster at 49x2048 than the SVD with full matrices that it makes. Same weights, images,
-threads and process, in turns. Besides: pytorch-grad-cam with frozen parameters.
+Claims: Grad-CAM >= 3x faster than pytorch-grad-cam used as its README shows, of one image >= 2.5x;
+Eigen-CAM's component >= 50x faster at 49x2048 than the SVD with full matrices that it makes. Same
+weights, images, threads and process, in turns. Besides: pytorch-grad-cam with frozen parameters.
 
     python bench/explain_cam.py --batch 1 8 --rounds 5 [--device cuda]
 """
@@ -24,6 +24,7 @@ from glasshouse.models.devices import choose_device
 from glasshouse.models.pretrained import build_net
 
 LAYER = "layer4"
+CLAIM, CLAIM_OF_ONE = 3.0, 2.5
 
 
 def main() -> None:
@@ -72,7 +73,8 @@ def compare_maps(classifier: Classifier, batch: int, rounds: int) -> bool:
     net.requires_grad_(True)
     print_medians(times)
     found = ratios(times["pytorch-grad-cam"], times["ours"])
-    return judge_rounds(f"batch {batch}: pytorch-grad-cam / ours", found, 3)
+    claimed = CLAIM_OF_ONE if batch == 1 else CLAIM
+    return judge_rounds(f"batch {batch}: pytorch-grad-cam / ours", found, claimed)
 
 
 def peer(net: torch.nn.Module, inputs: torch.Tensor, classes: list[int]) -> Callable[[], None]:
