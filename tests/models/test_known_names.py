@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from glasshouse.errors import ModelError, UsageError
@@ -23,6 +25,13 @@ def test_the_name_of_a_network_passes_with_its_library_tag_or_arguments(name: st
 def test_another_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="is not a run folder, a bundled model or a network"):
         require_known(name)
+
+
+def test_an_image_in_the_place_of_the_model_is_told_where_it_belongs(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.png"
+    photo.touch()
+    with pytest.raises(UsageError, match=rf"before the files, as in .* cifar10-small {photo}`"):
+        require_known(str(photo))
 
 
 def test_a_network_to_start_from_is_of_a_library_or_bundled() -> None:

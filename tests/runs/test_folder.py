@@ -50,6 +50,13 @@ def test_one_run_of_several_seeds_is_to_be_named(tmp_path: Path) -> None:
         runs.read_run(tmp_path)
 
 
+def test_only_the_name_of_a_model_is_told_that_no_images_belong_to_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"does not exist\. A model that is no run comes without"):
+        runs.read_run(Path("cifar10-small"))
+    with pytest.raises(UsageError, match=r"does not exist\. `glasshouse runs FOLDER` lists"):
+        runs.read_run(tmp_path / "none")
+
+
 def test_a_folder_of_something_else_is_refused_without_advice_to_resume(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match=r"not empty\. Name another folder"):

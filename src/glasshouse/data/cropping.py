@@ -26,11 +26,14 @@ def choose_resize(paths: Sequence[ImageFile]) -> tuple[Resize, str]:
     if not losses.any():
         return "crop", ""
     mean, much = losses.mean(), (losses > _ACCEPTABLE).mean()
-    found = (
-        f"Cropping to squares removes {percentage(mean, 0)} of an image on average, and more "
-        f"than {percentage(_ACCEPTABLE, 0)} from {percentage(much, 0)} of the {len(losses):,} "
-        "images sampled"
+    lost = (
+        f"{percentage(mean, 0)} of an image on average, and more than {percentage(_ACCEPTABLE, 0)} "
+        f"from {percentage(much, 0)} of the {len(losses):,} images sampled"
     )
     if mean <= _ACCEPTABLE:
-        return "crop", f"{found}, so images are cropped; change it with data.resize."
-    return "letterbox", f"{found}, so grey bars are added instead; change it with data.resize."
+        return "crop", (
+            f"Images are cropped to squares, which removes {lost}. data.resize=letterbox keeps all."
+        )
+    return "letterbox", (
+        f"Images get grey bars, as cropping to squares would remove {lost}. data.resize=crop crops."
+    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glasshouse.data.class_names import is_missing
-from glasshouse.errors import DataError, did_you_mean
+from glasshouse.errors import DataError, nearest
 
 # Between the labels of an image; a label with this character has a backslash before it.
 SEPARATOR, _ESCAPED = "|", "\\|"
@@ -55,10 +55,9 @@ def columns_of(table: Path, header: Sequence[str]) -> Columns:
     for wanted in ("path", "label"):
         if wanted not in place and not (wanted == "label" and ("labels" in place or is_one_hot)):
             found = ", ".join(header) or "nothing"
-            hint = did_you_mean(wanted, names) if names else ""
-            raise DataError(
-                f"{table} has no column '{wanted}': {_EXPECTED}; found {found}. {hint}".strip()
-            )
+            near = nearest(wanted, names)
+            hint = f" Did you mean '{near}'?" if near else ""
+            raise DataError(f"{table} has no column '{wanted}': {_EXPECTED}; found {found}.{hint}")
     if {"label", "labels"} <= place.keys():
         raise DataError(
             f"{table} has both columns 'label' and 'labels': keep label where each image has one, "

@@ -91,8 +91,15 @@ def unknown_name(name: str, networks: tuple[str, ...], others: tuple[str, ...] =
     return UsageError(
         f"'{name}' is not a run folder, a bundled model"
         f"{', a preset, a recipe' if others else ''} or a network of torchvision or timm. "
-        f"{_hint(name, networks, others)}"
+        f"{_file_hint(name) or _hint(name, networks, others)}"
     )
+
+
+def _file_hint(name: str) -> str:
+    """What to do where an image stands in the place of the model; empty for what is no file."""
+    if not Path(name).is_file():
+        return ""
+    return f"A model comes before the files, as in `glasshouse predict cifar10-small {name}`."
 
 
 def unknown_network(name: str, networks: tuple[str, ...]) -> ModelError:

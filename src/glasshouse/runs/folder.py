@@ -171,8 +171,11 @@ def read_run(folder: Path) -> Run:
                 f"such as {seeds[0]}"
             )
         what = "does not exist" if not folder.exists() else f"has no {RECIPE}"
+        # Such as the name of a bundled model.
+        is_name = len(folder.parts) == 1 and not folder.exists()
+        others = "A model that is no run comes without the images that this needs. "
         raise UsageError(
-            f"{folder} is not a run folder: it {what}. "
+            f"{folder} is not a run folder: it {what}. {others if is_name else ''}"
             "`glasshouse runs FOLDER` lists the runs in a folder, `glasshouse train` creates one."
         )
     return Run(
