@@ -16,6 +16,7 @@ from glasshouse.explanation.explain import (
     explain_contrast,
     explain_page,
 )
+from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.methods import ALL_METHODS, ROLLOUTS, ExplainSettings, MethodName
 from glasshouse.explanation.nouns import class_position
 from glasshouse.models.predict import predict
@@ -82,16 +83,52 @@ def test_the_predicted_class_is_explained_unless_another_is_named() -> None:
     np.testing.assert_array_equal(found.targets, found.logits.argmax(1))
 
 
-def test_the_predicted_class_is_that_of_all_views_where_the_classifier_sees_several() -> None:
-    classifier = replace(classifier_of(module_net()), mirror=True, shifts=True)
+@pytest.mark.parametrize("shifts", [False, True])
+def test_the_answer_that_is_explained_is_that_of_all_views(shifts: bool) -> None:
+    classifier = replace(classifier_of(module_net()), mirror=True, shifts=shifts)
     images = some_images(60)
     blank = np.zeros(60, dtype=np.int64), np.arange(60).astype(np.str_)
     answers = predict(classifier, ImageSet(images, *blank, classifier.class_names)).logits
     page = explain_page(classifier, images, methods=["saliency"])
     np.testing.assert_allclose(page.logits, answers, atol=1e-5)
     (found,) = page.explanations
+    np.testing.assert_array_equal(found.logits, page.logits)
     np.testing.assert_array_equal(found.targets, answers.argmax(1))
-    assert (found.logits.argmax(1) != found.targets).any()
+    alone = explain_page(classifier_of(module_net()), images, methods=["saliency"])
+    assert (alone.logits.argmax(1) != found.targets).any()
+    assert "Like the answer, the mean of each image and its mirror image" in found.notes[-1]
+    assert not any("mean of" in note for note in alone.explanations[0].notes)
+
+
+@quiet
+@pytest.mark.parametrize("shifts", [False, True])
+def test_maps_explain_the_mean_of_all_views(shifts: bool) -> None:
+    """Against torch's own gradient of the mean logits, and against the mean of single maps."""
+    plain = classifier_of(module_net(), double=True)
+    classifier = replace(plain, mirror=True, shifts=shifts)
+    images = some_images(2)
+    inputs = as_inputs(plain, images).requires_grad_()
+    score = classifier.views.mean(inputs, plain.net(inputs), plain.net)[:, 3].sum()
+    (gradient,) = torch.autograd.grad(score, inputs)
+    cams: list[MethodName] = ["grad-cam", "grad-cam++", "layer-cam", "grad-cam-guided-rule"]
+    settings = ExplainSettings(steps=150, activation_layers=("0",))
+    methods: list[MethodName] = ["saliency", "integrated-gradients", "occlusion", *cams]
+    page = explain_page(classifier, images, methods=methods, target_class=3, settings=settings)
+    saliency, shares, covered, *found = page.explanations
+    assert relative(saliency.channels, gradient.numpy()) < 1e-6
+    # The baseline is zero, which is the same in all views.
+    (baseline,) = plain.net(torch.zeros_like(inputs[:1]))[:, 3].tolist()
+    assert shares.channels is not None
+    assert relative(shares.channels.sum((1, 2, 3)), page.logits[:, 3] - baseline) < 0.02
+    assert covered.maps.shape == (2, 16, 16)
+    stacked = classifier.views.stacked(torch.from_numpy(images.astype(np.float64)))
+    each = explain(plain, stacked.byte().numpy(), methods=cams, target_class=3)
+    for ours, theirs in zip(found, each, strict=True):
+        maps = torch.from_numpy(theirs.maps).view(classifier.views.count, 2, *ours.maps.shape[1:])
+        unmirrored = [m.flip(-1) if k in (1, 4, 5) else m for k, m in enumerate(maps)]
+        assert relative(ours.maps, torch.stack(unmirrored).mean(0)) < 1e-6, ours.method
+    (alone,) = explain_page(plain, images, settings=settings).activations
+    np.testing.assert_array_equal(page.activations[0].values, alone.values)
 
 
 def test_batches_give_what_single_images_give() -> None:

@@ -126,7 +126,7 @@ def page_of(
     whole = as_batch(images)
     for targets in (target_class, against):
         require_count(targets, len(whole))
-    size = question.settings.batch_size
+    size = max(1, question.settings.batch_size // question.classifier.views.count)
     pages = []
     for start in range(0, len(whole), size):
         part = slice(start, start + size)

@@ -13,8 +13,8 @@ from glasshouse.explanation.nouns import class_position
 from glasshouse.models.classifier import Classifier, scale
 from glasshouse.models.conformity import ConformityScores
 from glasshouse.models.image_inputs import of_network_size
-from glasshouse.models.predict import device_of, evaluating
-from glasshouse.models.views import Views
+from glasshouse.models.predict import device_of
+from glasshouse.models.views import MeanOfViews, Views
 
 Target = str | int
 Targets = Target | Sequence[Target] | NDArray[np.int64]
@@ -77,13 +77,10 @@ def as_inputs(classifier: Classifier, images: NDArray[np.uint8]) -> Tensor:
         return inputs.double() if weight is not None and weight.dtype == torch.float64 else inputs
 
 
-def reported_logits(classifier: Explainable, inputs: Tensor, logits: Tensor) -> Tensor:
-    """The logits ``(n, k)`` of the classifier: averaged with other views where it does so.
-
-    logits: those of the inputs as they are, which the maps explain.
-    """
-    with evaluating(classifier.net), torch.no_grad():
-        return classifier.views.mean(inputs, logits.detach(), classifier.net)
+def answering(classifier: Explainable) -> nn.Module:
+    """The network whose logits ``(n, k)`` are the classifier's answer, a mean over its views."""
+    views = classifier.views
+    return classifier.net if views.count == 1 else MeanOfViews(classifier.net, views)
 
 
 def as_positions(

@@ -30,7 +30,8 @@ ACTIVATIONS = "activations"
 class ExplainSettings:
     """What the methods need in addition to images, class and layer.
 
-    activation_layers: the layers whose outputs a page keeps. batch_size: images per pass.
+    activation_layers: the layers whose outputs a page keeps. batch_size: images per pass, each
+    view of an image counted as one.
     samples, noise: SmoothGrad. steps: integrated gradients. window: side of occlusion's square
     in pixels; unset: an eighth of the image.
     """

@@ -50,9 +50,9 @@ class Explanation(Drawable):
 
     maps ``(n, h, w)``: in logit units (saliency: logits per unit of input), at the size of the
     images or, for a class activation map, of its layer. channels ``(n, 3, h, w)``: the signed
-    values per colour that maps were made from, where there are any. logits ``(n, k)``: those of
-    the images as they are. targets ``(n,)``: the explained classes; against ``(n,)``: the classes
-    that were subtracted, if any. relu_operations: how many ReLUs a rule acted on. notes and
+    values per colour that maps were made from, where there are any. logits ``(n, k)``: the
+    answers. targets ``(n,)``: the explained classes; against ``(n,)``: the classes that were
+    subtracted, if any. relu_operations: how many ReLUs a rule acted on. notes and
     warnings are sentences.
     """
 
@@ -154,11 +154,10 @@ class Activations(Drawable):
 class ExplanationPage(Drawable):
     """What one pass over some images yields: scores, explanations, activations of layers.
 
-    logits ``(n, k)``: the classifier's answer, averaged with those of other views where the
-    classifier does so; maps explain the image as it is. temperature and thresholds: those of the
-    classifier, by which logits become probabilities. names: of the image files, where they are
-    known; model: what the classifier is called. set_rule: which classes are in prediction sets;
-    None for a classifier that has none.
+    logits ``(n, k)``: the classifier's answer, which the maps explain; both are means over its
+    views. temperature and thresholds: those of the classifier, by which logits become
+    probabilities. names: of the image files, where they are known; model: what the classifier is
+    called. set_rule: which classes are in prediction sets; None for a classifier that has none.
     """
 
     images: NDArray[np.uint8]

@@ -1,7 +1,8 @@
 """Every map of one batch of images, from one recorded forward pass.
 
 A batch costs one forward pass and one backward pass per ReLU rule in use, whatever the number of
-methods. SmoothGrad, integrated gradients and occlusion need passes of their own.
+methods. SmoothGrad, integrated gradients and occlusion need passes of their own. Where the answer
+is the mean of several views, all of them are in the batch, and maps are the mean over them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,7 @@ from glasshouse.explanation.graph.recording import (
     require_traceable,
 )
 from glasshouse.explanation.graph.relu_rules import ReluCount, count_relus, describe_count
-from glasshouse.explanation.inputs import Explainable, Targets, as_positions, reported_logits
+from glasshouse.explanation.inputs import Explainable, Targets, answering, as_positions
 from glasshouse.explanation.maps import saliency
 from glasshouse.explanation.maps.cam import CAMS
 from glasshouse.explanation.maps.guided import guided_grad_cam
@@ -69,7 +70,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A forward pass and, where class activation maps need one, their layer and its layout."""
+    """A forward pass of all views and, where class activation maps need one, their layer."""
 
     recording: Recording
     layouts: Layouts
@@ -112,11 +113,11 @@ def ask(
 
 
 def record_batch(question: Question, inputs: Tensor, *, see_all: bool = False) -> Recorded:
-    """The forward pass of inputs ``(n, c, h, w)``, with the layer of the class activation maps.
+    """The forward pass of inputs ``(n, c, h, w)`` in all views, with the layer of the maps.
 
     see_all: record every layer, for a caller that chooses among them.
     """
-    net = question.classifier.net
+    net, inputs = question.classifier.net, question.classifier.views.stacked(inputs)
     methods = [METHODS[name] for name in question.methods]
     keep = {module_of(name) for name in question.settings.activation_layers}
     # Any layer may be the one that says where the tokens lie.
@@ -168,21 +169,21 @@ def explain_recorded(
     against: Targets | None = None,
 ) -> ExplanationPage:
     """Every map of the images ``(n, 3, h, w)`` that were recorded; nothing is warned about."""
-    classifier, recording = question.classifier, recorded.recording
-    answers = reported_logits(classifier, recording.inputs, recording.logits)
+    classifier = question.classifier
+    answers = classifier.views.averaged(recorded.recording.logits.detach())
     require_finite(answers, net=classifier.net)
     targets = as_positions(target_class, classifier.class_names, answers)
-    selector = _one_hot(targets, recording.logits)
+    selector = _one_hot(targets, answers)
     rivals = None
     if against is not None:
-        rivals = as_positions(against, classifier.class_names, recording.logits)
-        selector = selector - _one_hot(rivals, recording.logits)
-    found = _differentiated(question.methods, recorded, selector)
+        rivals = as_positions(against, classifier.class_names, answers)
+        selector = selector - _one_hot(rivals, answers)
+    found = _differentiated(question, recorded, selector)
     blank = Explanation(
         method="",
         maps=np.empty(0),
         images=images,
-        logits=_array(recording.logits),
+        logits=_array(answers),
         targets=targets,
         class_names=classifier.class_names,
         against=rivals,
@@ -195,16 +196,14 @@ def explain_recorded(
                 f"the map of {name} has values that are NaN or infinite: the gradient is not "
                 "defined for this image; choose another method"
             )
-        described = _described(replace(blank, method=name), found, recorded)
+        described = _described(replace(blank, method=name), question, found, recorded)
         made.append(replace(described, maps=maps, channels=channels))
     return ExplanationPage(
         images=images,
         logits=_array(answers),
         class_names=classifier.class_names,
         explanations=tuple(made),
-        activations=tuple(
-            _activations(name, recorded) for name in question.settings.activation_layers
-        ),
+        activations=_activations(question, recorded, len(images)),
         layer_choice=recorded.choice,
         temperature=classifier.temperature,
         thresholds=classifier.thresholds,
@@ -217,10 +216,15 @@ def relus_before(recording: Recording, edge: GradientEdge | None) -> ReluCount:
     return ReluCount() if edge is None else count_relus(nodes_between(recording.logits, [edge]))
 
 
-def _differentiated(methods: Sequence[str], recorded: Recorded, selector: Tensor) -> _Found:
-    """One backward pass per rule, to the image and the layer together."""
+def _differentiated(question: Question, recorded: Recorded, selector: Tensor) -> _Found:
+    """One backward pass per rule, to the image and the layer together.
+
+    At the image, the gradient of the mean of all views; at the layer, that of each view.
+    """
     recording, call, layout = recorded.recording, recorded.call, recorded.layout
-    image_rules, layer_rules = rules_needed(methods)
+    views = question.classifier.views
+    each = selector.repeat(views.count, 1)
+    image_rules, layer_rules = rules_needed(question.methods)
     # Without a layer, or with the graph cut at it, one of the two ends does not exist.
     image_edge = input_edge(recording) if image_rules else None
     layer_edge = None if call is None else call.edge
@@ -233,10 +237,12 @@ def _differentiated(methods: Sequence[str], recorded: Recorded, selector: Tensor
             (found.at_layer, layer_edge if rule in layer_rules else None),
         ]
         wanted = [(into, edge) for into, edge in ends if edge is not None]
-        results = gradients(recording, selector, [edge for _, edge in wanted], rule)
+        results = gradients(recording, each, [edge for _, edge in wanted], rule)
         for (into, _), gradient in zip(wanted, results, strict=True):
-            # The edge of the image has no layout to be folded by.
-            into[rule] = layout.fold(gradient) if layout and into is found.at_layer else gradient
+            if into is found.at_image:
+                into[rule] = views.gradient(gradient)
+            else:
+                into[rule] = layout.fold(gradient) if layout else gradient
     return found
 
 
@@ -250,9 +256,11 @@ def _require_relus(rule: Rule, count: ReluCount) -> None:
     )
 
 
-def _described(blank: Explanation, found: _Found, recorded: Recorded) -> Explanation:
+def _described(
+    blank: Explanation, question: Question, found: _Found, recorded: Recorded
+) -> Explanation:
     """The explanation with its rule, layer, notes and warnings; its maps are still missing."""
-    method, choice = METHODS[blank.method], recorded.choice
+    method, choice, views = METHODS[blank.method], recorded.choice, question.classifier.views
     at_image = method.source != "layer"
     count = found.image_count if at_image else found.layer_count
     place = "between the image and the score" if at_image else "after this layer"
@@ -264,6 +272,8 @@ def _described(blank: Explanation, found: _Found, recorded: Recorded) -> Explana
         layer = choice.name
         notes = (*notes, f"Layer: {choice.reason}.", *_identities(blank.method, found))
         warnings = (*warnings, *choice.warnings)
+    if views.count > 1:
+        notes = (*notes, f"Like the answer, the mean of {views.words}.")
     return replace(
         blank,
         rule=method.rule,
@@ -297,11 +307,15 @@ def _values(
     name: str, question: Question, recorded: Recorded, selector: Tensor, found: _Found
 ) -> tuple[Floats, Floats | None]:
     """A method's maps ``(n, h, w)``, and the channels they were made from, if any."""
-    method, call = METHODS[name], recorded.call
+    method, call, recording = METHODS[name], recorded.call, recorded.recording
+    views, size = question.classifier.views, recording.inputs.shape[2:]
     if method.source == "own":
-        return _own_values(name, question, recorded.recording.inputs.detach(), selector)
+        inputs = recording.inputs[: len(selector)].detach()
+        return _own_values(name, question, inputs, selector)
     if method.source == "attention":
-        return _array(rollout_map(name, recorded.recording, recorded.layouts, selector)), None
+        each = selector.repeat(views.count, 1)
+        maps = rollout_map(name, recording, recorded.layouts, each)
+        return _array(views.mean_map(maps, size)), None
     if method.source == "image":
         gradient = found.at_image[method.rule]
         return _array(saliency.largest_channel(gradient)), _array(gradient)
@@ -310,8 +324,8 @@ def _values(
     if method.source == "layer":
         # Eigen-CAM needs no gradient; the others find theirs.
         at_layer = found.at_layer.get(method.rule, value)
-        return _array(CAMS[method.cam](value, at_layer)), None
-    cam = CAMS["grad-cam"](value, found.at_layer["vanilla"])
+        return _array(views.mean_map(CAMS[method.cam](value, at_layer), size)), None
+    cam = views.mean_map(CAMS["grad-cam"](value, found.at_layer["vanilla"]), size)
     product = guided_grad_cam(found.at_image[method.rule], cam)
     return _array(saliency.largest_channel(product)), _array(product)
 
@@ -319,7 +333,7 @@ def _values(
 def _own_values(
     name: str, question: Question, inputs: Tensor, selector: Tensor
 ) -> tuple[Floats, Floats | None]:
-    net, settings = question.classifier.net, question.settings
+    net, settings = answering(question.classifier), question.settings
     if name == "occlusion":
         return _array(saliency.occlusion(net, inputs, selector, window=settings.window)), None
     if name == "smoothgrad":
@@ -336,8 +350,15 @@ def _own_values(
     return _array(shares.sum(1)), _array(shares)
 
 
-def _activations(name: str, recorded: Recorded) -> Activations:
-    return activations_of(name, recorded.recording, recorded.layouts)
+def _activations(question: Question, recorded: Recorded, count: int) -> tuple[Activations, ...]:
+    """The outputs of layers for the images as they are, of which there are count."""
+    names = question.settings.activation_layers
+    recording, layouts = recorded.recording, recorded.layouts
+    if names and question.classifier.views.count > 1:
+        net, inputs = question.classifier.net, recording.inputs[:count]
+        recording = record(net, inputs, keep={module_of(name) for name in names})
+        layouts = Layouts(net, recording)
+    return tuple(activations_of(name, recording, layouts) for name in names)
 
 
 def _one_hot(positions: NDArray[np.int64], logits: Tensor) -> Tensor:

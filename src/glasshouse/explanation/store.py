@@ -125,13 +125,7 @@ def _page_json(page: ExplanationPage, classifier: Classifier | None) -> dict[str
         "layer_choice": None
         if choice is None
         else {"name": choice.name, "reason": choice.reason, "warnings": list(choice.warnings)},
-        "maps": [
-            # Only a classifier that averages with other views has two kinds of logits.
-            explanation_json(each)
-            if np.array_equal(each.logits, page.logits)
-            else {**explanation_json(each), "logits": each.logits.tolist()}
-            for each in page.explanations
-        ],
+        "maps": [explanation_json(each) for each in page.explanations],
     }
 
 

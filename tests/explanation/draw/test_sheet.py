@@ -102,6 +102,8 @@ def test_maps_are_grouped_by_question_and_identical_ones_appear_once() -> None:
     assert method_titles(groups[0][1][0]) == "LayerCAM and Grad-CAM++ at conv"
     said = notes_of([saliency, first, twin])
     assert said == ["Identical to the map to begin with: HiResCAM at conv."]
+    noted = [replace(each, notes=("Alike.", f"{each.method}.")) for each in (saliency, layer)]
+    assert notes_of(noted) == ["All maps: Alike.", "Saliency: saliency.", "LayerCAM: layer-cam."]
     assert {method.question for method in METHODS.values()} == set(QUESTIONS)
 
 

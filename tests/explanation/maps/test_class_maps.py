@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from glasshouse.errors import UsageError
@@ -6,8 +8,9 @@ from glasshouse.explanation.maps.class_maps import class_maps
 from tests.explanation.nets import classifier_of, module_net, pooled_net, relative, some_images
 
 
-def test_all_classes_at_once_equal_each_class_alone() -> None:
-    classifier = classifier_of(pooled_net(), double=True)
+@pytest.mark.parametrize("mirror", [False, True])
+def test_all_classes_at_once_equal_each_class_alone(mirror: bool) -> None:
+    classifier = replace(classifier_of(pooled_net(), double=True), mirror=mirror)
     maps = class_maps(classifier, some_images(2))
     assert maps.shape == (2, 5, 12, 12)
     for k in range(5):

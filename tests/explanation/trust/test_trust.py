@@ -38,6 +38,7 @@ from glasshouse.explanation.trust.sanity import (
     sobel,
     with_random_head,
 )
+from glasshouse.models.predict import logits_of
 from tests.explanation.nets import NAMES, classifier_of, module_net, pooled_net, some_images
 
 
@@ -321,15 +322,23 @@ def test_nothing_is_judged_where_the_class_is_improbable() -> None:
     assert "probability of under 0.1 %" in check.words and len(check.values) == 2
 
 
-def test_the_probability_that_is_too_low_is_the_one_that_the_classifier_reports() -> None:
-    explanation = replace(corner_of(2), logits=np.array([[-9.0, 0, 0, 0, 0]] * 2))
-    words = []
+def test_faithfulness_is_that_of_the_answer_in_all_its_views() -> None:
+    images, targets = corner_of(2).images, np.zeros(2, dtype=np.int64)
+    # From the bottom up, the first half of which this network does not look at.
+    rows = np.broadcast_to(np.arange(16.0)[:, None], (2, 16, 16))
+    areas = []
     for mirror in (False, True):
-        classifier = replace(classifier_of(CornerNet()), mirror=mirror)
-        (checked,) = check_faithfulness(classifier, [explanation])
-        words.append(checked.checks[-1].words)
-    # Averaged with the mirror images, of which this network says something else.
-    assert "probability of under 0.1 %" in words[0] and words[0] != words[1]
+        # Of the mirror image, this network says something else.
+        net = CornerNet()
+        classifier = replace(classifier_of(net), mirror=mirror)
+        (found,) = faithfulness(classifier, images, [rows], targets, steps=2)
+        whole = classifier.to_probabilities(logits_of(classifier, images))
+        # Without pixels, its answer is its bias.
+        bias = net.head.bias.detach().numpy()
+        nothing = classifier.to_probabilities(np.tile(bias, (2, 1)))
+        np.testing.assert_allclose(found.deletion, (3 * whole + nothing)[:, 0] / 4, rtol=1e-5)
+        areas.append(found.deletion)
+    assert (np.abs(areas[0] - areas[1]) > 0.05).all()
 
 
 def test_a_single_image_is_named_and_a_small_lead_on_it_is_not_judged() -> None:

@@ -160,10 +160,14 @@ def warnings_of(explanations: Sequence[Explanation]) -> list[str]:
 
 def _each_once(said: Iterable[tuple[Explanation, Sequence[str]]]) -> list[str]:
     titles: dict[str, list[str]] = {}
+    count = 0
     for explanation, sentences in said:
+        count += 1
         for sentence in sentences:
             titles.setdefault(sentence, []).append(METHODS[explanation.method].title)
     return [
-        sentence if sentence.startswith("Layer: ") else f"{', '.join(names)}: {sentence}"
+        sentence
+        if sentence.startswith("Layer: ")
+        else f"{'All maps' if 1 < len(names) == count else ', '.join(names)}: {sentence}"
         for sentence, names in titles.items()
     ]

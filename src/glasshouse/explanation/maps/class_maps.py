@@ -46,20 +46,19 @@ def class_maps(
     maps are one product. Raises UsageError for a head with activations, where each class needs a
     backward pass: call `explain` for the classes of interest.
     """
-    recording, call, layout = _recorded(classifier, images, layer)
+    inputs, views = as_inputs(classifier, images), classifier.views
+    recording, call, layout = _recorded(classifier, views.stacked(inputs), layer)
     assert call.value is not None and call.edge is not None
     _require_linear(recording, call)
     weights = torch.cat(list(_class_weights(recording, call, layout)))
-    maps: Floats = (
-        torch.einsum("nchw,kc->nkhw", layout.fold(full(call.value)), weights).cpu().numpy()
-    )
+    each = torch.einsum("nchw,kc->nkhw", layout.fold(full(call.value)), weights)
+    maps: Floats = views.mean_map(each, inputs.shape[2:]).cpu().numpy()
     return maps
 
 
 def _recorded(
-    classifier: Classifier, images: NDArray[np.uint8], layer: str | None
+    classifier: Classifier, inputs: Tensor, layer: str | None
 ) -> tuple[Recording, Call, MapLayout]:
-    inputs = as_inputs(classifier, images)
     if layer is not None:
         require_layer(classifier.net, layer)
     if layer is None:

@@ -5,7 +5,7 @@
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,10 @@ from glasshouse.explanation.graph.recording import computing, gradients, input_e
 from glasshouse.explanation.methods import Rule
 from glasshouse.models.predict import evaluating
 from glasshouse.rng import derive
+
+# Input values of one pass that is differentiated, those of 8 images of 32x32: a pass of fewer
+# costs more per image, and one of more only memory.
+_AT_ONCE = 8 * 3 * 32 * 32
 
 
 def input_gradients(
@@ -44,13 +48,14 @@ def smooth_grad(
     noise: standard deviation as a fraction of each image's range of values.
     """
     spread = noise * (inputs.amax((1, 2, 3)) - inputs.amin((1, 2, 3))).view(-1, 1, 1, 1)
-    total = torch.zeros_like(inputs)
-    for sample in range(samples):
+
+    def noisy(sample: int) -> Tensor:
         generator = torch.Generator().manual_seed(derive(seed, "smoothgrad", sample))
         # All images get the same noise, so that a map does not depend on the rest of the batch.
         draw = torch.randn(inputs.shape[1:], generator=generator).to(inputs)
-        total += input_gradients(net, inputs + spread * draw, selector)
-    return total / samples
+        return inputs + spread * draw
+
+    return _weighted_gradients(net, noisy, [1 / samples] * samples, selector)
 
 
 def integrated_gradients(
@@ -68,11 +73,11 @@ def integrated_gradients(
     """
     nothing = torch.zeros_like(inputs) if baseline is None else baseline
     nodes, weights = np.polynomial.legendre.leggauss(steps)
-    total = torch.zeros_like(inputs)
-    for node, weight in zip(nodes, weights, strict=True):
-        point = nothing + (node + 1) / 2 * (inputs - nothing)
-        total += weight / 2 * input_gradients(net, point, selector)
-    return total * (inputs - nothing)
+
+    def point(step: int) -> Tensor:
+        return nothing + (float(nodes[step]) + 1) / 2 * (inputs - nothing)
+
+    return _weighted_gradients(net, point, (weights / 2).tolist(), selector) * (inputs - nothing)
 
 
 def occlusion(
@@ -98,12 +103,32 @@ def occlusion(
             weights = selector[index]
             whole = net(image[None])[0] @ weights
             for chunk in _chunks(corners, batch_size):
-                scores = net(_covered(image, chunk, side)) @ weights
+                scores = net(_channels_last(_covered(image, chunk, side))) @ weights
                 for (top, left), score in zip(chunk, scores, strict=True):
                     fall[index, top : top + side, left : left + side] += whole - score
     for top, left in corners:
         cover[top : top + side, left : left + side] += 1
     return fall / cover
+
+
+def _weighted_gradients(
+    net: nn.Module, point: Callable[[int], Tensor], weights: Sequence[float], selector: Tensor
+) -> Tensor:
+    """The weighted sum of gradients at several inputs ``(n, 3, h, w)``, a few in one pass."""
+    total = torch.zeros_like(point(0))
+    at_once = max(1, _AT_ONCE // total.numel())
+    for start in range(0, len(weights), at_once):
+        chosen = range(start, min(start + at_once, len(weights)))
+        inputs = _channels_last(torch.cat([point(number) for number in chosen]))
+        found = input_gradients(net, inputs, selector.repeat(len(chosen), 1))
+        for number, gradient in zip(chosen, found.chunk(len(chosen)), strict=True):
+            total += weights[number] * gradient
+    return total
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    # Convolutions are a third faster in this layout, and the results agree up to rounding.
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _corners(height: int, width: int, side: int, stride: int) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glasshouse.explanation.graph.recording import computing
-from glasshouse.explanation.inputs import as_inputs, reported_logits
+from glasshouse.explanation.inputs import answering, as_inputs
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.nouns import CANNOT, Check, Explanation, Floats
 from glasshouse.explanation.trust.sanity import sobel
@@ -105,29 +105,16 @@ def check_faithfulness(
     baselines = {"random pixels": found[0], "edges": found[1]}
     share = classifier.to_probabilities(first.logits)
     largest = float(share[np.arange(len(targets)), targets].max())
-    told = largest if largest >= NEGLIGIBLE else _reported(classifier, first)
     return tuple(
         replace(
             explanation,
             checks=(
                 *explanation.checks,
-                _check(own, baselines) if largest >= NEGLIGIBLE else _too_improbable(own, told),
+                _check(own, baselines) if largest >= NEGLIGIBLE else _too_improbable(own, largest),
             ),
         )
         for explanation, own in zip(explanations, found[2:], strict=True)
     )
-
-
-def _reported(classifier: Classifier, explanation: Explanation) -> float:
-    """The largest probability of the explained classes as the classifier reports it elsewhere.
-
-    Where it averages with other views, that is not the one of the image alone.
-    """
-    inputs = as_inputs(classifier, explanation.images)
-    logits = torch.from_numpy(explanation.logits).to(inputs.device)
-    averaged = reported_logits(classifier, inputs, logits).double().cpu().numpy()
-    shares = classifier.to_probabilities(averaged)
-    return float(shares[np.arange(len(shares)), explanation.targets].max())
 
 
 def _too_improbable(own: Faithfulness, largest: float) -> Check:
@@ -190,8 +177,9 @@ def _blurred(inputs: Tensor) -> Tensor:
 def _probability(classifier: Classifier, inputs: Tensor, targets: NDArray[np.int64]) -> Scores:
     # Convolutions are a third faster in this layout, and the scores agree up to rounding.
     inputs = inputs.contiguous(memory_format=torch.channels_last)
-    with computing(inputs.device), evaluating(classifier.net):
-        logits = classifier.net(inputs).double() / classifier.temperature
+    net = answering(classifier)
+    with computing(inputs.device), evaluating(net):
+        logits = net(inputs).double() / classifier.temperature
     shares = logits.sigmoid() if classifier.is_multi_label else logits.softmax(1)
     chosen = shares[torch.arange(len(targets)), torch.from_numpy(targets)]
     result: Scores = chosen.cpu().numpy()

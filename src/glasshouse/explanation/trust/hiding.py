@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from glasshouse.explanation.graph.recording import computing
-from glasshouse.explanation.inputs import as_inputs, reported_logits
+from glasshouse.explanation.inputs import answering, as_inputs
 from glasshouse.explanation.maps.enlargement import shown
 from glasshouse.explanation.nouns import Check, Explanation, Verdict, class_name_at
 from glasshouse.explanation.trust.faithfulness import NEGLIGIBLE
@@ -142,8 +142,9 @@ def hide(classifier: Classifier, explanation: Explanation) -> Hiding:
     masks = torch.from_numpy(np.stack([np.zeros_like(marked), marked, *others]))
     image = as_inputs(classifier, explanation.images[:1])
     inputs = image.masked_fill(masks[:, None].to(image.device), 0)
-    with computing(inputs.device), evaluating(classifier.net):
-        logits = reported_logits(classifier, inputs, classifier.net(inputs))
+    net = answering(classifier)
+    with computing(inputs.device), evaluating(net):
+        logits = net(inputs)
     shares = classifier.to_probabilities(logits.double().cpu().numpy())
     target = int(explanation.targets[0])
     answers = _answers(classifier, shares, target)
