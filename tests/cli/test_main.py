@@ -4,8 +4,9 @@ import errno
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from glasshouse.cli.main import main
+from glasshouse.cli.main import _ALSO_CALLED, app, main
 from tests.journeys.command import glasshouse_here
 
 
@@ -46,3 +47,15 @@ def test_an_error_that_is_none_of_the_system_keeps_its_traceback(
     monkeypatch.setattr("sys.argv", ["glasshouse", "runs", "somewhere"])
     with pytest.raises(OSError, match="own words"):
         main()
+
+
+def test_a_command_is_found_by_what_other_tools_call_it() -> None:
+    names = {
+        command.name or getattr(command.callback, "__name__", "")
+        for command in app.registered_commands
+    }
+    assert set(_ALSO_CALLED.values()) <= names and not names & set(_ALSO_CALLED)
+    for given, meant in (("workbench", "ui"), ("Fine_tune", "train")):
+        result = CliRunner().invoke(app, [given])
+        assert result.exit_code == 2 and f"is 'glasshouse {meant}'" in result.output
+    assert "Did you mean 'train'" in CliRunner().invoke(app, ["trian"]).output

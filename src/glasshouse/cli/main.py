@@ -7,6 +7,7 @@ import warnings
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from glasshouse.child_python import safe_children
 from glasshouse.cli import (
@@ -48,8 +49,35 @@ from glasshouse.memory import keep_freed_memory
 # The system refuses a path before it looks whether anything is there.
 _REFUSED_PATHS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EILSEQ)
 
+# What people call a command that has another name, which no likeness of letters would find.
+_ALSO_CALLED = {
+    "workbench": "ui", "studio": "ui", "gui": "ui", "app": "ui", "web": "ui",
+    "fit": "train", "finetune": "train", "fine-tune": "train", "transfer": "train",
+    "test": "evaluate", "score": "evaluate",
+    "classify": "predict", "infer": "predict", "label": "predict",
+    "gradcam": "explain", "grad-cam": "explain", "saliency": "explain", "activations": "explain",
+    "onnx": "export", "convert": "export",
+    "cv": "folds", "cross-validate": "folds", "cross-validation": "folds",
+    "search": "tune", "sweep": "tune", "optimize": "tune",
+    "validate": "check", "inspect": "check", "embed": "map", "demo": "tour", "api": "serve",
+    "bias": "shortcuts", "clean": "cache", "list": "runs",
+}  # fmt: skip
+
+
+class _Commands(TyperGroup):
+    """The commands, which are also found by what other tools call them."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer does it, unless the name is one that is known from elsewhere."""
+        meant = _ALSO_CALLED.get(args[0].lower().replace("_", "-"))
+        if meant is not None:
+            ctx.fail(f"No such command {args[0]!r}. What you look for is 'glasshouse {meant}'.")
+        return super().resolve_command(ctx, args)
+
+
 app: typer.Typer = typer.Typer(
     name="glasshouse",
+    cls=_Commands,
     help="Image classifiers that you can see through: train, evaluate and explain them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
