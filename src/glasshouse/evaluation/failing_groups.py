@@ -3,8 +3,10 @@
 A scan statistic (Kulldorff 1997) over balls in feature space, each image with its nearest
 neighbours of the same class, and over the ends of each trait, such as the most blurred.
 Permutations of the mistakes within each class say how large the largest statistic is by chance,
-which corrects for all that is looked at. Among the balls that pass, those come first that have more
-mistakes than the probabilities admit: near another class, many mistakes are what they announce.
+which corrects for all that is looked at. Balls need more mistakes than the probabilities announce,
+by more than labels drawn from these make: on the side of another class, all are wrong. At ends of
+traits, what counts is what the probability of each image's class lacks to one: of few images, it
+says more than which are wrong.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +22,7 @@ from glasshouse.evaluation.intervals import Interval, wilson_of
 from glasshouse.models.neighbours import nearest_rows
 from glasshouse.rng import derive
 
-PERMUTATIONS, _SAMPLES = 199, 50
+PERMUTATIONS, _SAMPLES, _DRAWS = 199, 50, 20
 # Of each kind.
 _MOST = 10
 # Smaller groups are single mistakes; larger ones, or those of half a class, are the class itself.
@@ -29,8 +31,8 @@ _SMALLEST, _LARGEST, _STEP = 5, 320, 1.3
 _SAME = 0.5
 # The least share of mistakes that is expected, and of right answers, however certain they are.
 _LEAST = 0.01
-# Orders groups of which the probabilities expect as many mistakes as they have.
-_TIE = 1e-6
+# The log-likelihood ratio that by chance one group in twenty exceeds, were only one looked at.
+_CLEAR = 1.92
 
 Counts = NDArray[np.float64]
 
@@ -72,17 +74,21 @@ def find_failing_groups(
     """The groups with the strongest evidence: by features and by traits in turn.
 
     features ``(n, d)`` and labels ``(n,)`` of images that were not trained on. answers: their
-    predicted labels ``(n,)`` or, better, the probabilities ``(n, k)``, with which groups that fail
-    more often than these say come first. traits: more of what an image is, ``(n,)`` each. level:
-    largest corrected p-value. Groups that fewer than half of the bootstrap samples find again are
-    left out. Those by features share no image, nor do those by traits.
+    predicted labels ``(n,)`` or, better, the probabilities ``(n, k)``, with which groups by
+    features are left out that fail no more than these say. traits: more of what an image is,
+    ``(n,)`` each. level: largest corrected p-value. Groups that fewer than half of the bootstrap
+    samples find again are left out. Those by features share no image, nor do those by traits.
     """
     predicted = np.asarray(answers if answers.ndim == 1 else answers.argmax(axis=1), np.int64)
-    seen = _Seen.of(labels, predicted, None if answers.ndim == 1 else answers.max(axis=1))
-    kinds = [[_ball_scan(features, rows, seen) for rows in seen.classes]]
+    probabilities = None if answers.ndim == 1 else np.asarray(answers, np.float64)
+    seen = _Seen.of(labels, predicted, probabilities)
+    random = np.random.default_rng(derive(seed, "failing groups"))
+    least = 0.0
+    if probabilities is not None and seen.expected is not None:
+        least = _usual_surplus(features, probabilities, seen.expected, random)
+    kinds = [[_ball_scan(features, rows, seen, least) for rows in seen.classes]]
     if traits:
         kinds.append([_end_scan(traits, rows, seen) for rows in seen.classes])
-    random = np.random.default_rng(derive(seed, "failing groups"))
     found = [_found(scans, level / len(kinds), random) for scans in kinds if scans]
     groups: list[_Found] = []
     for each in chain.from_iterable(zip_longest(*found)):
@@ -96,10 +102,12 @@ def find_failing_groups(
 class _Seen:
     """Of n images: wrong, 1 for a mistake; expected, what share of one, if that is known.
 
-    classes: the rows of each class in which a group may be found.
+    denied: 1 less the probability of its class, or wrong where that is not known. classes: the rows
+    of each class in which a group may be found.
     """
 
     wrong: Counts
+    denied: Counts
     expected: Counts | None
     classes: Sequence[NDArray[np.int64]]
 
@@ -108,15 +116,18 @@ class _Seen:
         cls,
         labels: NDArray[np.int64],
         predicted: NDArray[np.int64],
-        confidence: NDArray[np.floating[Any]] | None,
+        probabilities: Counts | None,
     ) -> "_Seen":
-        wrong = (labels != predicted).astype(np.float64)
-        expected = None if confidence is None else _expected(wrong, confidence)
+        denied = wrong = (labels != predicted).astype(np.float64)
+        expected = None
+        if probabilities is not None:
+            denied = np.clip(1 - probabilities[np.arange(len(labels)), labels], 0, 1)
+            expected = _expected(wrong, probabilities.max(axis=1))
         rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
         classes = [
             own for own in rows if len(own) >= 2 * _SMALLEST and 0 < wrong[own].sum() < len(own)
         ]
-        return cls(wrong, expected, classes)
+        return cls(wrong, denied, expected, classes)
 
 
 @dataclass(frozen=True)
@@ -134,8 +145,9 @@ class _Scan:
     """What is looked at in one class of n images: around each of c centres, of each of s sizes.
 
     rows ``(n,)``: positions of the images. near ``(c, m)``: for each centre the images nearest to
-    it, by their places in rows. sizes ``(s,)``. wrong ``(n,)``: 1 for a mistake. expected ``(n,)``:
-    mistakes by the probabilities. traits: that of each centre; none where the centres are the
+    it, by their places in rows. sizes ``(s,)``. wrong ``(n,)``: 1 for a mistake. errors ``(n,)``:
+    what is compared, in 0..1. expected ``(n,)``: mistakes by the probabilities. least: what a
+    surplus over these must exceed. traits: that of each centre; none where the centres are the
     images.
     """
 
@@ -143,28 +155,37 @@ class _Scan:
     near: NDArray[np.int64]
     sizes: NDArray[np.int64]
     wrong: Counts
-    expected: Counts | None
+    errors: Counts
+    expected: Counts | None = None
+    least: float = 0.0
     traits: Sequence[str] = ()
 
     def strengths(
-        self, wrong: Counts, weights: Counts | None = None, centres: Any = slice(None)
+        self,
+        weights: Counts | None = None,
+        centres: Any = slice(None),
+        errors: Counts | None = None,
     ) -> Counts:
-        """The log-likelihood ratio of each ball ``(c, s)``; 0 without an excess of mistakes."""
-        near = self.near[centres]
+        """The log-likelihood ratio of each ball ``(c, s)``; 0 without an excess of errors."""
+        errors, near = self.errors if errors is None else errors, self.near[centres]
         sizes = np.broadcast_to(self.sizes.astype(np.float64), (len(near), len(self.sizes)))
         if weights is not None:
-            sizes, wrong = self._sums(weights, near), wrong * weights
-        whole = float(len(wrong) if weights is None else weights.sum())
-        return _ratio(self._sums(wrong, near), sizes, float(wrong.sum()), whole)
+            sizes, errors = self._sums(weights, near), errors * weights
+        whole = float(len(errors) if weights is None else weights.sum())
+        return _ratio(self._sums(errors, near), sizes, float(errors.sum()), whole)
 
     def order(
         self, strengths: Counts, weights: Counts | None = None, centres: Any = slice(None)
     ) -> Counts:
-        """What the balls are ordered by: the evidence for more mistakes than were announced.
+        """What the balls are ordered by ``(c, s)``, 0 for those that are left out.
 
-        Ends of traits by their evidence against the rest of the class: that a network is unsure of
-        blurred images is no reason to pass them over.
+        By the surplus of mistakes over those that were announced. Ends of traits by their evidence
+        against the rest of the class, as a network that is unsure of blurred images fails on them
+        nevertheless; but unsure alone is not wrong, so that they need more mistakes too.
         """
+        if self.traits:
+            clear = self.strengths(weights, centres, self.wrong) >= _CLEAR
+            return np.where(clear, strengths, 0.0)
         if self.expected is None:
             return strengths
         near, ones = self.near[centres], np.ones(len(self.rows)) if weights is None else weights
@@ -172,11 +193,12 @@ class _Scan:
             self._sums(each * ones, near)
             for each in (self.wrong, self.expected, np.ones_like(ones))
         )
-        return _surplus(inside, announced, sizes) + _TIE * strengths
+        surplus = _surplus(inside, announced, sizes)
+        return np.where(surplus > self.least, surplus, 0.0)
 
     def permuted(self, random: np.random.Generator) -> Counts:
-        """The same for mistakes that fall on the images of the class by chance."""
-        return self.strengths(random.permutation(self.wrong))
+        """The strengths of errors that fall on the images of the class by chance."""
+        return self.strengths(errors=random.permutation(self.errors))
 
     def stability(
         self, place: int, members: NDArray[np.int64], critical: float, random: np.random.Generator
@@ -187,7 +209,7 @@ class _Scan:
         for _ in range(_SAMPLES):
             drawn = random.integers(0, len(self.rows), len(self.rows))
             weights = np.bincount(drawn, minlength=len(self.rows)).astype(np.float64)
-            strengths = self.strengths(self.wrong, weights, centres)
+            strengths = self.strengths(weights, centres)
             order = np.where(strengths >= critical, self.order(strengths, weights, centres), 0)
             if order.max() > 0:
                 best, size = np.unravel_index(order.argmax(), order.shape)
@@ -212,11 +234,50 @@ def _expected(wrong: Counts, confidence: NDArray[np.floating[Any]]) -> Counts:
     return right
 
 
-def _ball_scan(features: NDArray[np.floating[Any]], rows: NDArray[np.int64], seen: _Seen) -> _Scan:
-    own, sizes = features[rows], _sizes(len(rows))
-    near = nearest_rows(own, own, int(sizes[-1])).rows
+def _usual_surplus(
+    features: NDArray[np.floating[Any]],
+    probabilities: Counts,
+    expected: Counts,
+    random: np.random.Generator,
+) -> float:
+    """The surplus that one class in a run exceeds, on average, where the probabilities are right.
+
+    Of all classes alike: of one with wrong labels that the network learned, draws have them too.
+    """
+    strongest: list[float] = []
+    for _ in range(_DRAWS):
+        drawn = _drawn_labels(probabilities, expected, random)
+        seen = _Seen.of(drawn, probabilities.argmax(axis=1), probabilities)
+        scans = [_ball_scan(features, rows, seen, of_mistakes=True) for rows in seen.classes]
+        strongest += [float(scan.order(scan.strengths()).max()) for scan in scans]
+    within = 1 - min(1.0, _DRAWS / max(1, len(strongest)))
+    return float(np.quantile(strongest, within)) if strongest else 0.0
+
+
+def _drawn_labels(
+    probabilities: Counts, expected: Counts, random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Labels of which as many are other than predicted as is expected, by their probabilities."""
+    predicted, places = probabilities.argmax(axis=1), np.arange(len(probabilities))
+    others = probabilities + np.finfo(np.float64).tiny
+    others[places, predicted] = 0
+    sums = others.cumsum(axis=1)
+    other = (random.random(len(sums)) * sums[:, -1])[:, None] < sums
+    wrong = random.random(len(sums)) < expected
+    return np.asarray(np.where(wrong, other.argmax(axis=1), predicted), np.int64)
+
+
+def _ball_scan(
+    features: NDArray[np.floating[Any]],
+    rows: NDArray[np.int64],
+    seen: _Seen,
+    least: float = 0.0,
+    of_mistakes: bool = False,
+) -> _Scan:
+    own, sizes, wrong = features[rows], _sizes(len(rows)), seen.wrong[rows]
+    near = nearest_rows(own, own[wrong > 0] if of_mistakes else own, int(sizes[-1])).rows
     expected = None if seen.expected is None else seen.expected[rows]
-    return _Scan(rows, near, sizes, seen.wrong[rows], expected)
+    return _Scan(rows, near, sizes, wrong, wrong, expected, least)
 
 
 def _end_scan(
@@ -229,7 +290,8 @@ def _end_scan(
         for sign in (1, -1)
     ]
     names = [name for name in traits for _ in range(2)]
-    return _Scan(rows, np.stack(ends), sizes, seen.wrong[rows], None, names)
+    wrong, denied = seen.wrong[rows], seen.denied[rows]
+    return _Scan(rows, np.stack(ends), sizes, wrong, denied, traits=names)
 
 
 def _sizes(count: int) -> NDArray[np.int64]:
@@ -252,10 +314,11 @@ def _surplus(inside: Counts, announced: Counts, sizes: Counts) -> Counts:
 
 
 def _ratio(inside: Counts, sizes: Counts, mistakes: float, whole: float) -> Counts:
-    """Kulldorff's log-likelihood ratio of balls with ``inside`` mistakes among ``sizes`` images."""
-    outside, others = mistakes - inside, whole - sizes
+    """Kulldorff's log-likelihood ratio of balls with ``inside`` errors among ``sizes`` images."""
+    # Sums of fractions are rounded, and may leave slightly less than nothing outside.
+    outside, others = np.maximum(mistakes - inside, 0.0), whole - sizes
     sizes, others = np.maximum(sizes, 1e-12), np.maximum(others, 1e-12)
-    share, rest = inside / sizes, outside / others
+    share, rest = np.minimum(inside / sizes, 1.0), np.minimum(outside / others, 1.0)
     ratio = _likelihood(inside, sizes, share) + _likelihood(outside, others, rest)
     ratio -= _likelihood(mistakes, whole, mistakes / whole)
     return np.where(share > rest, ratio, 0.0)
@@ -278,7 +341,7 @@ def _found(scans: list[_Scan], level: float, random: np.random.Generator) -> lis
         return (1 + PERMUTATIONS - below) / (1 + PERMUTATIONS)
 
     found = []
-    strengths = [scan.strengths(scan.wrong) for scan in scans]
+    strengths = [scan.strengths() for scan in scans]
     order = [
         np.where((p_values(own) <= level) & (own > 0), scan.order(own), 0.0)
         for scan, own in zip(scans, strengths, strict=True)
