@@ -137,7 +137,7 @@ def test_without_a_connection_the_message_is_the_same(
     with pytest.raises(ModelError, match=r"cannot be downloaded \(Name.*save it as"):
         usual_weights("resnet18", offline=False)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
-    with pytest.raises(ModelError, match=r"cannot be downloaded.*name a weights file"):
+    with pytest.raises(ModelError, match=r"cannot be downloaded.*name a weights file.* come with"):
         usual_weights("mobilenetv2_100", offline=False)
 
 

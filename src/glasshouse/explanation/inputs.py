@@ -58,7 +58,7 @@ def as_batch(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1] != 3 or not batch.size:
         raise DataError(
             "expected decoded images, uint8 (n, 3, h, w) with values 0 to 255, got "
-            f"{batch.dtype} {np.shape(images)}; decode files with glasshouse.data.decode"
+            f"{batch.dtype} {np.shape(images)}; files are decoded by read_images"
         )
     return np.ascontiguousarray(batch)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from glasshouse.errors import ModelError
+from glasshouse.models.known_names import bundled_names
 
 # The end of a name such as resnet18-f37072fd.pth: the first digits of the file's SHA-256.
 _DIGEST = re.compile(r"-([0-9a-f]{8,})\.")
@@ -97,7 +98,9 @@ def _from_hub(published: Published) -> Path:
 
 
 def _missing(published: Published, reason: str) -> str:
+    ours = " and ".join(bundled_names())
     return (
         f"the weights of {published.name} {reason}. Download {published.url} on another machine "
-        f"and save it as {published.place}, or name a weights file (--weights)."
+        f"and save it as {published.place}, or name a weights file (--weights). {ours} come with "
+        "Glasshouse."
     )

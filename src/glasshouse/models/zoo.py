@@ -3,6 +3,7 @@
 import shlex
 import warnings
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -169,6 +170,21 @@ def weights_of(settings: PretrainedSettings) -> Path | Literal["usual", "none"]:
     if settings.weights == "usual":
         return "usual"
     return "none" if settings.weights == "none" else Path(settings.weights)
+
+
+def require_weights(settings: PretrainedSettings, *, offline: bool) -> None:
+    """Have the published weights on this machine, if the settings ask for them.
+
+    Called before anything slow. Raises ModelError where they cannot be had.
+    """
+    name, arguments = split_name(settings.name, settings.arguments)
+    if settings.weights != "usual" or name in bundled_names():
+        return
+    with suppress(ModelError):
+        pretrained.usual_weights(name, offline=True)
+        return
+    pretrained.weight_names(name, arguments)  # so that a wrong argument does not cost a download
+    pretrained.usual_weights(name, offline=offline)
 
 
 def with_levels(known: Preprocessing, settings: PretrainedSettings) -> Preprocessing:

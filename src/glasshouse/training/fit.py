@@ -64,7 +64,7 @@ def train_classifier(
     settings = TrainSettings() if settings is None else settings
     augment = AugmentSettings() if augment is None else augment
     require_type(settings, TrainSettings, "settings such as TrainSettings(epochs=3)")
-    require_type(augment, AugmentSettings, "augment such as recipe.augment")
+    require_type(augment, AugmentSettings, "augment such as AugmentSettings(rotation_range=15)")
     if not (rate is None or callable(rate) or isinstance(rate, EveryStep)):
         raise UsageError(
             f"rate: expected a function of the epoch, received {rate!r}; a constant rate "

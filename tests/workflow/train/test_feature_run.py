@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glasshouse.errors import DataError, UsageError
+from glasshouse.errors import DataError, ModelError, UsageError
 from glasshouse.evaluation.suspect_labels import suspect_labels
 from glasshouse.models.classifier import load_classifier
 from glasshouse.models.predict import load_predictions, predict
@@ -17,6 +17,7 @@ from glasshouse.training.operations import forward_flop
 from glasshouse.workflow.compare.backbones import compare_backbones
 from glasshouse.workflow.compare.cross_validation import cross_validate
 from glasshouse.workflow.compare.label_errors import write_label_errors
+from glasshouse.workflow.train import experiment
 from glasshouse.workflow.train.experiment import (
     TrainRequest,
     finish_experiment,
@@ -147,6 +148,19 @@ def test_backbones_are_ranked_and_every_pair_is_compared(photos: Path, tmp_path:
 def test_one_backbone_alone_is_not_compared(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="two networks or more"):
         compare_backbones(request("digits", tmp_path), {"one": recipe()})
+
+
+def test_weights_that_cannot_be_had_are_missed_before_any_image_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = recipe("transfer-features", "model.pretrained.weights=usual")
+    asked = TrainRequest("digits", published, tmp_path / "run", offline=True)
+    monkeypatch.setattr(experiment, "load_splits", None)
+    with pytest.raises(ModelError, match="the weights of resnet10t are not on this machine"):
+        first_classifier(asked)
+    # Also where only the last of several backbones has none.
+    with pytest.raises(ModelError, match="the weights of resnet10t are not on this machine"):
+        compare_backbones(asked, {"a": recipe(), "b": published})
 
 
 def test_every_image_is_predicted_once_by_heads_that_have_not_seen_it(

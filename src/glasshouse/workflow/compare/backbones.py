@@ -18,6 +18,7 @@ from glasshouse.evaluation.compare_labels import (
 from glasshouse.evaluation.intervals import Interval, wilson_of
 from glasshouse.evaluation.metrics import hits
 from glasshouse.models.predict import Predictions, load_predictions
+from glasshouse.models.zoo import require_weights
 from glasshouse.progress import Progress
 from glasshouse.runs import folder as runs
 from glasshouse.settings import Recipe
@@ -26,6 +27,7 @@ from glasshouse.training.head_choice import choose_head
 from glasshouse.wording import ACCURACY, PRECISION
 from glasshouse.workflow.train.experiment import TrainRequest, first_classifier
 from glasshouse.workflow.train.feature_run import head_predictions, head_settings, split_features
+from glasshouse.workflow.train.pretrained_setup import pretrained_of
 from glasshouse.workflow.train.request import from_anywhere
 from glasshouse.workflow.use.source_check import require_held_out
 
@@ -105,6 +107,8 @@ def compare_backbones(
         for name, recipe in recipes.items()
     ]
     if piecework is None:
+        for recipe in recipes.values():  # all of them, before the first takes minutes
+            require_weights(pretrained_of(recipe), offline=request.offline)
         results = one_after_another(partial(measure_backbone, progress=progress), pieces)
     else:
         results = piecework(measure_backbone, pieces)

@@ -16,6 +16,7 @@ from glasshouse.models.classifier import Classifier
 from glasshouse.models.devices import choose_device
 from glasshouse.models.freezing import unfreeze
 from glasshouse.models.predict import Predictions
+from glasshouse.models.zoo import require_weights
 from glasshouse.progress import Progress
 from glasshouse.recipe import to_toml
 from glasshouse.runs import folder as runs, holding
@@ -259,9 +260,12 @@ def first_classifier(
     """The images of a request and its untrained classifier.
 
     Images for a pretrained network have the size that it expects, and the notes of the splits say
-    how it was adapted. Raises DataError when there is nothing to train on.
+    how it was adapted. Raises DataError when there is nothing to train on, and ModelError, before
+    any image is read, when its weights cannot be had.
     """
     recipe = request.recipe
+    if recipe.model.pretrained is not None:
+        require_weights(recipe.model.pretrained, offline=request.offline)
     splits = load_splits(
         request.source,
         recipe.data if recipe.model.pretrained is None else data_settings(request.source, recipe),
