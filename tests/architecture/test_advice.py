@@ -1,6 +1,7 @@
 """What messages advise exists: commands, their options, keys of recipes, extras."""
 
 import ast
+import functools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -20,9 +21,14 @@ COMMANDS = {
 }
 
 
-def texts(path: Path) -> Iterator[str]:
+@functools.cache
+def texts(path: Path) -> tuple[str, ...]:
     """Every text in the code, docstrings included, with what is filled in left out."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    return tuple(_texts(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def _texts(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             pieces = [part.value if isinstance(part, ast.Constant) else "X" for part in node.values]
             yield "".join(map(str, pieces))

@@ -1,6 +1,7 @@
 """What the package imports is what it declares."""
 
 import ast
+import functools
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -14,6 +15,7 @@ PROJECT = SOURCE.parents[1] / "pyproject.toml"
 BY_NAME = {"mlflow", "tensorboard", "pillow_heif", "pyarrow", "optuna", "onnx", "onnxruntime"}
 
 
+@functools.cache
 def imported() -> set[str]:
     """Top-level names of every other package that a module imports, also in a function."""
     found = set()

@@ -1,6 +1,7 @@
 """The layer table of docs/architecture.md, held against the imports."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,7 @@ LIGHT = [ROOT / f"{name}.py" for name in sorted(BASE)] + [ROOT / "data" / "image
 FOREIGN_ZOOS = {"torchvision", "timm"}
 
 
+@functools.cache
 def imported(path: Path, *, at_import: bool = False) -> set[str]:
     """Every module that a file imports; at_import leaves out functions and TYPE_CHECKING."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

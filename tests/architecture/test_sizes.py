@@ -1,6 +1,7 @@
 """Functions fit a screen, files a sitting."""
 
 import ast
+import functools
 import statistics
 from pathlib import Path
 
@@ -13,6 +14,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 FORBIDDEN = {"utils", "helpers", "common", "misc"}
 
 
+@functools.cache
 def function_lengths(path: Path) -> list[tuple[int, str]]:
     """Lines of each function without its docstring."""
     lengths = []
