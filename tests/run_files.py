@@ -1,8 +1,12 @@
 """Small files of a run with everything that a run of the real command writes and we read."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 
 def environment(source: str = "digits", started: str = "2026-11-01T00:00:00+00:00") -> Any:
@@ -39,3 +43,15 @@ def evaluation(value: float, low: float, high: float) -> Any:
 def write_lines(path: Path, lines: list[dict[str, float]]) -> None:
     """A file of JSON lines."""
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+
+
+@contextmanager
+def without_reports() -> Iterator[None]:
+    """Let trainings write an empty report and no plots, which take nearly all of a short one."""
+
+    def finish(run: Path, *_: object) -> None:
+        (run / "report.html").write_text("<!DOCTYPE html><title>a run</title>", encoding="utf-8")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("glasshouse.workflow.train.conclusion.write_run_report", finish)
+        yield

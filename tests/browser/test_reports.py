@@ -8,7 +8,7 @@ from selenium.webdriver.common.by import By
 
 from glasshouse.runs import folder as runs
 from tests.browser.conftest import WIDTHS, find, require_fits, set_width, wait_for
-from tests.serving.runs import trained_run
+from tests.serving.runs import train_small
 
 pytestmark = pytest.mark.browser
 
@@ -19,7 +19,7 @@ SCROLLING = """return [...document.querySelectorAll(`${arguments[0]} .table`)]
 def test_a_report_opens_without_a_server_at_every_width(
     chromium: WebDriver, tmp_path: Path
 ) -> None:
-    folder = trained_run(tmp_path / "run")
+    folder = train_small(tmp_path / "run", has_report=True)
     for theme in ("light", "dark"):
         prefer(chromium, theme)
         for width in WIDTHS:

@@ -19,6 +19,7 @@ from glasshouse.workflow.use.map_groups import name_group, remove_group
 from glasshouse.workflow.use.run_map import make_run_map
 from tests.cli.test_groups import planted_photos
 from tests.journeys.command import glasshouse_here
+from tests.run_files import without_reports
 
 Capture = pytest.CaptureFixture[str]
 
@@ -32,7 +33,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     photos = planted_photos(folder / "photos")
     arguments = ["--recipe", "small-cnn", "--epochs", "1", "--batch-size", "16"]
     arguments += ["--image-size", "8", "--out", str(folder / "run")]
-    app(["train", str(photos), *arguments], standalone_mode=False)
+    with without_reports():
+        app(["train", str(photos), *arguments], standalone_mode=False)
     return folder
 
 

@@ -8,6 +8,8 @@ from glasshouse.cli import early_checks
 from tests.data.image_files import write_folder
 from tests.journeys.command import glasshouse_here
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 
 @pytest.mark.parametrize("place", ["photos", "photos/cat"])
 def test_runs_of_the_current_folder_go_next_to_it(

@@ -105,7 +105,7 @@ def test_own_code_is_explained_and_its_layers_are_listed(
     assert listed[-1]["shape"] == [3]
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("folder", "no_reports")
 def test_a_run_of_own_code_is_evaluated_and_refuses_what_it_has_itself(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

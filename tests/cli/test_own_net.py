@@ -40,6 +40,7 @@ NAMES, SIDE = ("wasp", "ant", "bee"), 12
 NET = "nets.py:small:width=5,input_size=12,mean=0.4,0.5,0.6,std=0.2"
 OPTIONS = ("--net", NET, "--weights", "own.safetensors", "--class-names", "names.txt")
 Run = Callable[..., Any]
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from tests.data.image_files import write_folder
 from tests.journeys.command import glasshouse_here
 
 Capture = pytest.CaptureFixture[str]
+pytestmark = pytest.mark.usefixtures("no_reports")
 SMALL = ("train.epochs=2", "train.batch_size=8", "train.precision=fp32", "data.image_size=12",
          "data.on_finding=ignore")  # fmt: skip
 SOURCE, RUN = '-it\'s "my photos"', '-runs/the cat\'s "first" $run'

@@ -115,6 +115,7 @@ def test_skipping_bad_files_names_them_and_trains_on_the_rest(folder: Path) -> N
     assert "no-image.jpg" in (folder / "skipped" / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_leaked_images_are_trained_on_when_findings_are_ignored(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,12 +130,15 @@ def test_leaked_images_are_trained_on_when_findings_are_ignored(
     assert "side by side" in (folder / "checked" / "check.html").read_text(encoding="utf-8")
 
 
-def test_predict_names_a_file_that_is_not_an_image(folder: Path) -> None:
+def test_predict_names_a_file_that_is_not_an_image(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     if not (folder / "skipped").exists():
         test_skipping_bad_files_names_them_and_trains_on_the_rest(folder)
     bad = folder / "broken" / "dogs" / "no-image.jpg"
-    done = glasshouse("predict", "skipped", bad, cwd=folder, code=3)
-    assert "no-image.jpg" in done.stderr
+    monkeypatch.chdir(folder)
+    code, _, errors = glasshouse_here(["predict", "skipped", str(bad)], capsys)
+    assert (code, "no-image.jpg" in errors) == (3, True)
 
 
 @pytest.mark.parametrize(

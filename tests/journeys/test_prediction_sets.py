@@ -25,7 +25,9 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_small(tmp_path_factory.mktemp("sets") / "run", "digits", ALL_IMAGES)
+    return train_small(
+        tmp_path_factory.mktemp("sets") / "run", "digits", ALL_IMAGES, has_report=True
+    )
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,7 @@ def run(folder: Path) -> Path:
     return folder / "whole"
 
 
+@pytest.mark.usefixtures("no_reports")
 @pytest.mark.parametrize("flip", ["true", "false"])
 def test_mirrored_digits_are_pointed_out_with_what_to_do(
     flip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -127,6 +128,7 @@ def test_predict_names_the_most_probable_classes(run: Path, folder: Path, capsys
     assert str(image) in output_of(capsys, "predict", run, image)
 
 
+@pytest.mark.usefixtures("no_reports")
 @pytest.mark.parametrize(
     "when", [pytest.param("checkpoint/00001-*", marks=pytest.mark.slow), "checkpoint/00002-*"]
 )
@@ -144,6 +146,7 @@ def test_kill_and_resume_ends_with_the_same_bytes(
     assert epochs(out) == epochs(run)
 
 
+@pytest.mark.usefixtures("no_reports")
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],

@@ -84,6 +84,7 @@ def test_ten_images_per_class_are_enough_for_a_report(
     assert "north-west" in output
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_a_run_and_pretrained_networks_are_compared_on_the_same_images(
     photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_rare_class_is_learned_with_balanced_sampling(
     assert "compensate for rare classes twice: choose one" in run(capsys, *twice, code=2)[1]
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_skipped_files_are_named_when_only_a_head_is_fitted(
     photos: Path, tmp_path: Path, capsys: Capture
 ) -> None:

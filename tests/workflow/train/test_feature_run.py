@@ -90,6 +90,7 @@ def test_features_go_from_files_to_a_report(photos: Path, tmp_path: Path) -> Non
     np.testing.assert_allclose(own.logits, stored.logits, atol=0.05)
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_resuming_on_other_images_is_refused(photos: Path, tmp_path: Path) -> None:
     run_features(request(photos, tmp_path / "run"))
     with pytest.raises(UsageError, match="not empty"):
@@ -107,6 +108,7 @@ def test_files_are_read_at_the_input_size_and_small_sources_stay_small(tmp_path:
     assert data_settings("cifar10", plain).image_size is None
 
 
+@pytest.mark.usefixtures("no_reports")
 @pytest.mark.parametrize("name", ["transfer-head", "transfer-gradual"])
 def test_fine_tuning_says_what_is_trainable_and_unfreezes_the_result(
     name: str, photos: Path, tmp_path: Path
@@ -129,6 +131,7 @@ def test_fine_tuning_says_what_is_trainable_and_unfreezes_the_result(
     assert trained.views == Views(mirror=True, shifts=True)
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_backbones_are_ranked_and_every_pair_is_compared(photos: Path, tmp_path: Path) -> None:
     recipes = {
         "larger": recipe(),

@@ -21,11 +21,14 @@ from glasshouse.workflow.compare.seeds import run_quietly
 from glasshouse.workflow.train import joint_training
 from glasshouse.workflow.train.experiment import TrainRequest
 from glasshouse.workflow.train.joint_training import _fitting, take_part_in_run, train_together
+from tests.run_files import without_reports
 
 SMALL = (
     "data.train_limit=64", "train.epochs=2", "train.batch_size=32", "train.shards=2",
     "train.device=cpu", "train.precision=fp32", "train.threads=1",
 )  # fmt: skip
+
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 
 class Mail:
@@ -83,7 +86,8 @@ def request_for(tmp_path: Path) -> TrainRequest:
 @pytest.fixture(scope="module")
 def run_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("alone") / "run"
-    run_quietly(request_into(out))
+    with without_reports():
+        run_quietly(request_into(out))
     return out
 
 

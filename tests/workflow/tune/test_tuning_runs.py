@@ -21,10 +21,10 @@ from glasshouse.workflow.compare.compare_runs import compare_runs, disagreement_
 from glasshouse.workflow.compare.ladder import RUNGS, climb, ladder_requests, rung_recipe
 from glasshouse.workflow.compare.reproduce import compare_folders, reproduce
 from glasshouse.workflow.compare.seeds import run_quietly, seed_requests, train_seeds
-from glasshouse.workflow.train import conclusion
 from glasshouse.workflow.train.experiment import TrainRequest, open_experiment
 from glasshouse.workflow.train.range_test import find_recipe_lr
 from glasshouse.workflow.train.request import is_finished
+from tests.run_files import without_reports
 
 SMALL = ["train.epochs=2", "data.train_limit=96", "train.precision=fp32", "train.device=cpu"]
 
@@ -34,14 +34,8 @@ def request(out: Path, *overrides: str) -> TrainRequest:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def no_reports() -> Iterator[None]:
-    """Runs with an empty page and no plots, which take most of the time of so short a run."""
-
-    def finish(out: Path, *_: object) -> None:
-        (out / "report.html").touch()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conclusion, "write_run_report", finish)
+def empty_reports() -> Iterator[None]:
+    with without_reports():
         yield
 
 
