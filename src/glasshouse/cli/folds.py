@@ -161,6 +161,7 @@ def label_errors(
     from glasshouse.workflow.compare.label_errors import (
         CANDIDATES,
         find_label_errors,
+        why_doubtful,
         write_label_errors,
     )
 
@@ -173,6 +174,8 @@ def label_errors(
         print(_suspect_line(each))
     count = len({each.id for each in suspects})
     say(f"{count} of {len(found.fold_of):,} images may be mislabelled: {page}")
+    if doubt := why_doubtful(found.predictions, found.score):
+        say(f"note: {doubt}")
 
 
 def _suspect_line(each: "SuspectLabel | SuspectPair") -> str:

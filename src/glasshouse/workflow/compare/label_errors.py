@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glasshouse.data.images import images_by_id
+from glasshouse.evaluation.intervals import Interval
 from glasshouse.evaluation.suspect_labels import (
     SuspectLabel,
     SuspectPair,
@@ -15,8 +16,10 @@ from glasshouse.evaluation.suspect_labels import (
     suspect_pairs,
 )
 from glasshouse.models.neighbours import unit_rows
+from glasshouse.models.predict import Predictions
 from glasshouse.report.label_page import write_label_page
 from glasshouse.storage import write_json
+from glasshouse.wording import percentage
 from glasshouse.workflow.compare.cross_validation import Folds
 from glasshouse.workflow.use.resembled_rows import near_tiles
 from glasshouse.workflow.use.similar_images import Similar, similar_among
@@ -28,6 +31,24 @@ def find_label_errors(folds: Folds, *, limit: int) -> Sequence[SuspectLabel | Su
     """What out-of-fold predictions contradict most; pairs where images may have several labels."""
     find = suspect_pairs if folds.predictions.is_multi_label else suspect_labels
     return find(folds.predictions, limit=limit)
+
+
+def why_doubtful(predictions: Predictions, accuracy: Interval) -> str:
+    """A sentence where predictions contradict labels without knowing better; else empty.
+
+    accuracy: of these predictions; where an image may have several labels, nothing is said.
+    """
+    if predictions.is_multi_label:
+        return ""
+    commonest = np.bincount(predictions.labels).max() / len(predictions)
+    if accuracy.low > commonest:
+        return ""
+    return (
+        f"{percentage(accuracy.value)} of these predictions are right, and "
+        f"{percentage(float(commonest))} would be by always predicting the most frequent class: "
+        "within the confidence interval they are no better, and say little about labels. Use "
+        "another backbone, or more images."
+    )
 
 
 def write_label_errors(
