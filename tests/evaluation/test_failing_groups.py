@@ -7,6 +7,7 @@ from glasshouse.evaluation.failing_groups import (
     FailingGroup,
     _drawn_labels,
     _end_scan,
+    _has_most,
     _ratio,
     _Seen,
     _surplus,
@@ -191,3 +192,12 @@ def test_fractions_whose_sums_are_rounded_give_a_number() -> None:
     errors = np.full(10, 0.1)
     found = _ratio(np.array([errors.sum() + 1e-15]), np.array([10.0]), float(errors.sum()), 20.0)
     assert np.isfinite(found).all() and found[0] > 0
+
+
+def test_a_group_repeats_one_that_has_half_of_its_mistakes_however_many_images_it_adds() -> None:
+    wrong = np.zeros(40)
+    wrong[:12] = 1
+    listed = np.arange(6)
+    assert _has_most(listed, np.arange(40), wrong)
+    assert not _has_most(listed[:5], np.arange(40), wrong)
+    assert not _has_most(np.arange(12, 40), np.arange(40), wrong)

@@ -35,6 +35,8 @@ _LEAST = 0.01
 _CLEAR = 1.92
 
 Counts = NDArray[np.float64]
+_Numbers = NDArray[np.floating[Any]]
+_Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def find_failing_groups(
     predicted labels ``(n,)`` or, better, the probabilities ``(n, k)``, with which groups by
     features are left out that fail no more than these say. traits: more of what an image is,
     ``(n,)`` each. level: largest corrected p-value. Groups that fewer than half of the bootstrap
-    samples find again are left out. Those by features share no image, nor do those by traits.
+    samples find again are left out, and those of whose mistakes half are in one before.
     """
     predicted = np.asarray(answers if answers.ndim == 1 else answers.argmax(axis=1), np.int64)
     probabilities = None if answers.ndim == 1 else np.asarray(answers, np.float64)
@@ -92,7 +94,7 @@ def find_failing_groups(
     found = [_found(scans, level / len(kinds), random) for scans in kinds if scans]
     groups: list[_Found] = []
     for each in chain.from_iterable(zip_longest(*found)):
-        if each and not any(_are_same(each.rows, other.rows) for other in groups):
+        if each and not any(_has_most(other.rows, each.rows, seen.wrong) for other in groups):
             groups.append(each)
     corrected = [(each, min(1.0, each.p_value * len(kinds))) for each in groups]
     return tuple(_described(features, labels, predicted, *each) for each in corrected)
@@ -109,15 +111,10 @@ class _Seen:
     wrong: Counts
     denied: Counts
     expected: Counts | None
-    classes: Sequence[NDArray[np.int64]]
+    classes: Sequence[_Integers]
 
     @classmethod
-    def of(
-        cls,
-        labels: NDArray[np.int64],
-        predicted: NDArray[np.int64],
-        probabilities: Counts | None,
-    ) -> "_Seen":
+    def of(cls, labels: _Integers, predicted: _Integers, probabilities: Counts | None) -> "_Seen":
         denied = wrong = (labels != predicted).astype(np.float64)
         expected = None
         if probabilities is not None:
@@ -134,7 +131,7 @@ class _Seen:
 class _Found:
     """A group before it is described."""
 
-    rows: NDArray[np.int64]
+    rows: _Integers
     trait: str
     p_value: float
     stability: float
@@ -151,9 +148,9 @@ class _Scan:
     images.
     """
 
-    rows: NDArray[np.int64]
-    near: NDArray[np.int64]
-    sizes: NDArray[np.int64]
+    rows: _Integers
+    near: _Integers
+    sizes: _Integers
     wrong: Counts
     errors: Counts
     expected: Counts | None = None
@@ -201,7 +198,7 @@ class _Scan:
         return self.strengths(errors=random.permutation(self.errors))
 
     def stability(
-        self, place: int, members: NDArray[np.int64], critical: float, random: np.random.Generator
+        self, place: int, members: _Integers, critical: float, random: np.random.Generator
     ) -> float:
         """In which share of bootstrap samples the best ball around a member is the same group."""
         centres = np.array([place]) if self.traits else members
@@ -220,11 +217,11 @@ class _Scan:
         """Which balls have an image that is taken ``(c, s)``."""
         return self._sums(taken, self.near) > 0
 
-    def _sums(self, values: Counts, near: NDArray[np.int64]) -> Counts:
+    def _sums(self, values: Counts, near: _Integers) -> Counts:
         return values[near].cumsum(axis=1)[:, self.sizes - 1]
 
 
-def _expected(wrong: Counts, confidence: NDArray[np.floating[Any]]) -> Counts:
+def _expected(wrong: Counts, confidence: _Numbers) -> Counts:
     """What the probabilities announce, times one factor with which it is right for all images.
 
     Without it, any group of a network that is too sure of itself has more mistakes than announced.
@@ -235,10 +232,7 @@ def _expected(wrong: Counts, confidence: NDArray[np.floating[Any]]) -> Counts:
 
 
 def _usual_surplus(
-    features: NDArray[np.floating[Any]],
-    probabilities: Counts,
-    expected: Counts,
-    random: np.random.Generator,
+    features: _Numbers, probabilities: Counts, expected: Counts, random: np.random.Generator
 ) -> float:
     """The surplus that one class in a run exceeds, on average, where the probabilities are right.
 
@@ -256,7 +250,7 @@ def _usual_surplus(
 
 def _drawn_labels(
     probabilities: Counts, expected: Counts, random: np.random.Generator
-) -> NDArray[np.int64]:
+) -> _Integers:
     """Labels of which as many are other than predicted as is expected, by their probabilities."""
     predicted, places = probabilities.argmax(axis=1), np.arange(len(probabilities))
     others = probabilities + np.finfo(np.float64).tiny
@@ -268,11 +262,7 @@ def _drawn_labels(
 
 
 def _ball_scan(
-    features: NDArray[np.floating[Any]],
-    rows: NDArray[np.int64],
-    seen: _Seen,
-    least: float = 0.0,
-    of_mistakes: bool = False,
+    features: _Numbers, rows: _Integers, seen: _Seen, least: float = 0.0, of_mistakes: bool = False
 ) -> _Scan:
     own, sizes, wrong = features[rows], _sizes(len(rows)), seen.wrong[rows]
     near = nearest_rows(own, own[wrong > 0] if of_mistakes else own, int(sizes[-1])).rows
@@ -280,9 +270,7 @@ def _ball_scan(
     return _Scan(rows, near, sizes, wrong, wrong, expected, least)
 
 
-def _end_scan(
-    traits: Mapping[str, NDArray[np.float64]], rows: NDArray[np.int64], seen: _Seen
-) -> _Scan:
+def _end_scan(traits: Mapping[str, NDArray[np.float64]], rows: _Integers, seen: _Seen) -> _Scan:
     sizes = _sizes(len(rows))
     ends = [
         np.argsort(sign * values[rows], kind="stable")[: sizes[-1]]
@@ -294,15 +282,20 @@ def _end_scan(
     return _Scan(rows, np.stack(ends), sizes, wrong, denied, traits=names)
 
 
-def _sizes(count: int) -> NDArray[np.int64]:
+def _sizes(count: int) -> _Integers:
     largest = min(_LARGEST, count // 2)
     steps = 1 + int(np.log(largest / _SMALLEST) / np.log(_STEP))
     return np.unique(np.rint(np.geomspace(_SMALLEST, largest, steps)).astype(np.int64))
 
 
-def _are_same(rows: NDArray[np.int64], others: NDArray[np.int64]) -> bool:
+def _are_same(rows: _Integers, others: _Integers) -> bool:
     common = len(np.intersect1d(rows, others))
     return common >= _SAME * (len(rows) + len(others) - common)
+
+
+def _has_most(rows: _Integers, others: _Integers, wrong: Counts) -> bool:
+    """Whether at least half of the mistakes among the others are in rows."""
+    return bool(2 * wrong[np.intersect1d(rows, others)].sum() >= wrong[others].sum())
 
 
 def _surplus(inside: Counts, announced: Counts, sizes: Counts) -> Counts:
@@ -372,11 +365,7 @@ def _best_balls(scans: list[_Scan], order: list[Counts]) -> Iterator[tuple[int, 
 
 
 def _described(
-    features: NDArray[np.floating[Any]],
-    labels: NDArray[np.int64],
-    predicted: NDArray[np.int64],
-    found: _Found,
-    p_value: float,
+    features: _Numbers, labels: _Integers, predicted: _Integers, found: _Found, p_value: float
 ) -> FailingGroup:
     rows = found.rows
     label = int(labels[rows[0]])
