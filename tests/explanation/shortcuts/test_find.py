@@ -92,7 +92,7 @@ def test_what_is_taken_away_is_compared_with_an_equal_place_or_with_the_unchange
     images = plant(make_shapes("validation", 200), "tag", 1.0)
     assert images.masks is not None
     reader = classifier(ReadsColour(slice(1, 6), slice(1, 6)), images)
-    found = find_shortcuts(reader, images, plant(make_shapes("train", 200), "tag", 1.0))
+    found = find_shortcuts(reader, images, plant(make_shapes("train", 80), "tag", 1.0))
     unchanged = predict(reader, images).logits.argmax(axis=1) == images.labels
     whole = {
         "removing colour": without_colour(images.pixels),

@@ -70,6 +70,6 @@ def test_a_background_is_named_first_where_nothing_in_it_explains_half_of_its_lo
 def test_only_a_border_puts_patterns_around_the_images(
     kind: CueKind | None, is_frame: bool
 ) -> None:
-    images = make_shapes("train", 200)
+    images = make_shapes("train", 80)
     cues = class_cues(plant(images, kind, 0.4) if kind else images)
     assert are_frames(cues, fixed_places(images.height, images.width)) == is_frame

@@ -16,6 +16,7 @@ from glasshouse.workflow.train.experiment import TrainRequest
 from tests.cluster.instead import Instead
 
 SMALL = ("data.train_limit=64", "train.epochs=1", "train.device=cpu", "train.precision=fp32")
+pytestmark = pytest.mark.usefixtures("no_reports")
 
 
 class Noted(Instead):
