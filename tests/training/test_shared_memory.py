@@ -1,13 +1,17 @@
 """Exchanges through shared memory: threads stand for the processes, and map it as they would."""
 
+import math
 import os
 import platform
 import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -75,6 +79,45 @@ def test_sums_have_the_bytes_of_the_tree_and_nothing_goes_through_the_loopback(
             assert torch.equal(sums[turn], wanted)
     # Room is made for 5, 300 and 4,000 numbers, in two rounds each.
     assert talks == 6
+
+
+@pytest.mark.parametrize(("size", "machine"), [(4, 2), (8, 2), (8, 4)])
+def test_between_machines_each_process_sends_its_part_of_the_sum_of_its_machine(
+    size: int, machine: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = [5, 1, 300, 4001, 4000]
+    this, post = threading.local(), defaultdict[tuple[int, int], Queue[Tensor]](Queue)
+    sent = [0] * size
+
+    def send(own: Tensor, partner: int) -> Tensor:
+        sent[this.rank] += own.numel()
+        post[this.rank, partner].put(own.clone())
+        return post[partner, this.rank].get(timeout=30)
+
+    def work(memory: SharedMemory) -> list[Tensor]:
+        this.rank, told = memory.rank, memory.gather
+
+        def gather(value: Any) -> list[Any]:
+            # What others offer means nothing here.
+            return [
+                replace(each, token=bytes(64))
+                if isinstance(each, shared_memory.Offer) and rank // machine != this.rank // machine
+                else each
+                for rank, each in enumerate(told(value))
+            ]
+
+        memory.gather = gather
+        group = ProcessGroup(memory.rank, size, memory)
+        return [group.sum(numbers(memory.rank, turn, count)) for turn, count in enumerate(counts)]
+
+    monkeypatch.setattr(process_group, "_sent", send)
+    found, _ = at_once(size, work)
+    for turn, count in enumerate(counts):
+        wanted = tree_sum(numbers(rank, turn, count) for rank in range(size))
+        for sums in found:
+            assert torch.equal(sums[turn], wanted)
+    levels = int(math.log2(size // machine))
+    assert sum(sent) == levels * sum(counts) * size // machine
 
 
 def test_what_a_partner_reads_is_kept_until_it_begins_the_next_sum() -> None:

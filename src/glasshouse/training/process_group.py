@@ -59,17 +59,41 @@ class ProcessGroup:
 
     def sum(self, own: Tensor) -> Tensor:
         """The sum of a tensor over all processes, in a tree: the same bytes in each of them."""
-        distance = 1
-        if self.memory is not None:
-            with _connected():
-                self.memory.begin(own)
-        while distance < self.size:
-            with _connected():
-                other = self._exchanged(own, self.rank ^ distance)
+        with _connected():
+            near = 1 if self.memory is None else self.memory.begin(own)
+            own = self._added(own, 1, near)
+            if near == self.size:
+                return own
+            # All of this machine have the same sum by now: each sends its part of it to others.
+            parts = torch.split(own.view(-1), max(1, -(-own.numel() // near)))
+            place = self.rank % near
+            if place < len(parts):
+                self._added(parts[place], near, self.size)
+            self._collect(own, parts, near)
+        return own
+
+    def _added(self, own: Tensor, first: int, end: int) -> Tensor:
+        """A tensor after the levels of the tree whose partners are that far away."""
+        distance = first
+        while distance < end:
             # Both sides add the same two numbers, and a + b is b + a to the last bit.
-            own = own.add_(other)
+            own.add_(self._exchanged(own, self.rank ^ distance))
             distance *= 2
         return own
+
+    def _collect(self, own: Tensor, parts: Sequence[Tensor], near: int) -> None:
+        """Take the parts that the others of this machine have summed."""
+        if self.memory is None or near == 1:
+            return
+        self.memory.begin(own)
+        step, distance = parts[0].numel(), 1
+        while distance < near:
+            partner = self.rank ^ distance
+            theirs = self._exchanged(own, partner).view(-1)
+            start = partner % near // distance * distance * step
+            known = slice(start, start + distance * step)
+            own.view(-1)[known] = theirs[known]
+            distance *= 2
 
     def _exchanged(self, own: Tensor, partner: int) -> Tensor:
         """The tensor of another process, which receives ours."""

@@ -11,7 +11,7 @@ import secrets
 import select
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,12 +61,21 @@ class SharedMemory:
     _theirs: dict[int, _Memory] = field(default_factory=dict)
     _capacity: int = 0
     _sums: int = 0
+    _near: int = 1
 
-    def begin(self, own: Tensor) -> None:
-        """Make room for a tensor; every process of the group begins with one of the same size."""
+    def begin(self, own: Tensor) -> int:
+        """Make room for a tensor; every process of the group begins with one of the same size.
+
+        Returns how many processes that follow each other share memory, 1 without any; the first of
+        them is a multiple of this number, which all processes are told alike.
+        """
         self._sums += 1
         if self._capacity < own.nbytes <= _MOST_BYTES and own.device.type == "cpu":
             self._grow(-(-own.nbytes // 64) * 64)
+        return self._near if self._has_place_for(own) else 1
+
+    def _has_place_for(self, own: Tensor) -> bool:
+        return own.nbytes <= self._capacity and own.device.type == "cpu"
 
     def exchanged(self, own: Tensor, partner: int) -> Tensor | None:
         """A partner's tensor, which receives ours; it keeps its values until the next exchange.
@@ -74,8 +83,8 @@ class SharedMemory:
         None where the two share no memory, or the tensor has no place in it. Raises EOFError where
         the partner has ended.
         """
-        theirs, fits = self._theirs.get(partner), own.nbytes <= self._capacity
-        if self._own is None or theirs is None or not fits or own.device.type != "cpu":
+        theirs = self._theirs.get(partner)
+        if self._own is None or theirs is None or not self._has_place_for(own):
             return None
         level = (self.rank ^ partner).bit_length() - 1
         # In every other sum it is another place, so that nothing is overwritten that is being read:
@@ -98,6 +107,20 @@ class SharedMemory:
             os.close(memory.ended)
         self._own, self._capacity = own, capacity
         self._theirs = {p: memory for p, memory in found.items() if self.rank in reached[p]}
+        self._near = _block(reached)
+
+
+def _block(reached: Sequence[AbstractSet[int]]) -> int:
+    """The largest power of two by which the processes are cut into blocks that share memory.
+
+    reached: whose memory each process has opened, of its partners.
+    """
+    size, near = len(reached), 1
+    while near < size and all(
+        rank ^ near in reached[rank] and rank in reached[rank ^ near] for rank in range(size)
+    ):
+        near *= 2
+    return near
 
 
 def _tensor_at(memory: _Memory, start: int, like: Tensor) -> Tensor:
