@@ -62,10 +62,13 @@ def scaling(studio: Studio) -> None:
     processes = rates_and_formulas.PROCESSES
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    free = rates | {"exchange_seconds": 0.0}
+    free = rates | {"memory_exchange_seconds": 0.0, "network_exchange_seconds": 0.0}
     for images, colour in zip(rates_and_formulas.IMAGES, (TEAL, PURPLE, ORANGE), strict=True):
         days = [rates_and_formulas.training_seconds(images, n, rates) / DAY for n in processes]
-        best = [rates_and_formulas.training_seconds(images, n, free) / DAY for n in processes]
+        best = [
+            rates_and_formulas.training_seconds(images, n, free, float("inf")) / DAY
+            for n in processes
+        ]
         axes.plot(processes, best, color=colour, linewidth=1.2, linestyle=":")
         axes.plot(processes, days, color=colour, linewidth=2, marker="o", markersize=5)
         axes.annotate(f"{images:,} images", (processes[0], days[0]), (8, 6),

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 RATES = json.loads((ROOT / "docs" / "rates.json").read_text(encoding="utf-8"))
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "B": 1, "MB": 1e6, "GB": 1e9, "TB": 1e12}
-ROW = re.compile(r"^\| (\d+) \| (.+?) \| (.+?) \| ([\d.]+) \| (.+?) \| (.+?) \|$", re.M)
+ROW = re.compile(r"^\| (\d+) \| (\d+) \| (.+?) \| (.+?) \| ([\d.]+) \| (.+?) \| (.+?) \|$", re.M)
 
 
 def number(text: str) -> float:
@@ -35,13 +35,24 @@ def test_every_number_of_images_and_processes_is_there() -> None:
         assert [int(row[0]) for row in rows] == [1, 2, 4, 8, 16, 32, 64]
 
 
+def exchange(processes: int, bandwidth: float) -> float:
+    """Seconds of the exchanges of an update: 8 processes of a machine, then the machines."""
+    if processes <= 8:
+        return (processes.bit_length() - 1) * float(RATES["memory_exchange_seconds"])
+    levels = (processes // 8).bit_length() - 1
+    each = RATES["network_exchange_seconds"] / 8 + RATES["gradient_bytes"] / bandwidth
+    return float(6 * RATES["memory_exchange_seconds"] + levels * each)
+
+
 @pytest.mark.parametrize("images", [10**5, 10**6, 10**7])
 def test_the_figures_follow_from_the_rates(images: int) -> None:
     updates = 30 * math.ceil(images / 256)
     alone = 30 * images / RATES["trained_per_second"]
-    for count, reading, training, speedup, memory, sent in sections()[images]:
-        processes, levels = int(count), int(count).bit_length() - 1
-        expected = alone / processes + updates * levels * RATES["exchange_seconds"]
+    for count, machines, reading, training, speedup, memory, sent in sections()[images]:
+        processes = int(count)
+        assert int(machines) == math.ceil(processes / 8)
+        levels = int(machines).bit_length() - 1
+        expected = alone / processes + updates * exchange(processes, 1.25e9)
         # Printed with one digit after the point, and seconds with none.
         near: Any = {"rel": 0.03, "abs": 0.5}
         assert number(training) == pytest.approx(expected, **near)
@@ -53,6 +64,17 @@ def test_the_figures_follow_from_the_rates(images: int) -> None:
             processes * (RATES["process_bytes"] + 120 * images), rel=0.05
         )
         assert number(sent) == pytest.approx(updates * levels * RATES["gradient_bytes"], rel=0.05)
+
+
+def test_the_speedups_of_a_slower_network_follow_from_the_rates() -> None:
+    def times(processes: int, bandwidth: float) -> float:
+        alone = 256 / RATES["trained_per_second"]
+        return float(alone / (alone / processes + exchange(processes, bandwidth)))
+
+    text = PAGE.partition("## Where it stops")[2]
+    said = [float(found) for found in re.findall(r"([\d.]+) times", text)]
+    wanted = [times(64, 1.25e9), times(64, 1.25e8), times(32, 1.25e8)]
+    assert said == pytest.approx(wanted, abs=0.06)
 
 
 def test_the_page_is_what_the_bench_script_writes(monkeypatch: pytest.MonkeyPatch) -> None:
