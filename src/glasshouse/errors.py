@@ -47,6 +47,10 @@ class DataError(GlasshouseError):
     exit_code = 3
 
 
+class MissingSource(DataError):
+    """A source of images that is not where it was looked for."""
+
+
 class BadImage(DataError):
     """A file that cannot be read as an image, and the reason."""
 

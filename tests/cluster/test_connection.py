@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from glasshouse.cluster import connection
 from glasshouse.cluster.connection import connected, require_address
 from glasshouse.cluster.versions import require_versions, version_reader
 from glasshouse.errors import UsageError
@@ -59,6 +60,32 @@ def test_a_cluster_needs_its_token() -> None:
             connected(address),
         ):
             pass
+
+
+@pytest.mark.usefixtures("ray_is_there")
+@pytest.mark.parametrize(
+    ("nodes", "reason"),
+    [
+        (set(), r"none of the cluster's.*--on ray://127.0.0.1:10001"),
+        ({"10.0.0.1:1"}, r"belongs to the cluster at 10\.0\.0\.1:1"),
+    ],
+)
+def test_a_machine_outside_the_cluster_is_told_the_address_for_clients(
+    nodes: set[str], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    monkeypatch.setattr(connection, "_nodes_here", lambda: nodes)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UsageError, match=reason), connected(address):
+            pass
+
+
+def test_a_client_that_is_not_taken_is_told_of_token_and_port() -> None:
+    found = connection._why_not_connected(
+        "ray://a:1", ConnectionError("ray client connection timeout")
+    )
+    assert "token" in found and "10001" in found
 
 
 @pytest.mark.usefixtures("ray_is_there")

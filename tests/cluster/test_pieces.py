@@ -18,6 +18,7 @@ from glasshouse.errors import (
     GlasshouseError,
     GlasshouseWarning,
     Interrupted,
+    MissingSource,
     StorageError,
     UnreadableFiles,
     UsageError,
@@ -116,6 +117,12 @@ def test_what_is_wrong_with_files_of_another_machine_names_it() -> None:
     terms = Terms({}, 1, "driver")
     assert str(portable(DataError("no images"), terms)) == f"{socket.gethostname()}: no images"
     assert str(portable(UsageError("no such key"), terms)) == "no such key"
+    missing = str(portable(MissingSource("no folder"), terms))
+    assert (
+        missing.startswith(f"{socket.gethostname()}: no folder. Each machine")
+        and "SOURCE" in missing
+    )
+    assert str(portable(MissingSource("no folder"), Terms({}, 1))) == "no folder"
 
 
 def test_a_piece_checks_the_versions_where_it_runs() -> None:

@@ -8,10 +8,13 @@ import secrets
 import shutil
 import socket
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from glasshouse.child_python import child_environment
 from glasshouse.cluster.pieces import Cluster, Terms, read_versions, require_alike_nodes
@@ -23,6 +26,10 @@ _ADDRESS = re.compile(r"(ray://)?[^:/\s]+:\d+|auto")
 _STORE_BYTES = 200_000_000
 _REACHED_S, _STARTS = 15, 3
 _TOKEN_FILE = Path(".ray") / "auth_token"
+# With which Ray starts each process of a node.
+_BELONGS_TO = "--gcs-address="
+# Of what it says itself of a client that has not connected, and of one that sends much.
+_SAID_BY_CLIENT = r"Ray Client connection timed out|More than 10MB of messages"
 
 
 def require_address(address: str | None) -> None:
@@ -79,6 +86,7 @@ def _set_environment(address: str) -> None:
     if address != LOCAL:
         _require_reachable(address)
         _require_token(address)
+        _require_member(address)
         return
     # Without a number, Ray repeats a piece that runs out of memory for ever.
     os.environ.setdefault("RAY_task_oom_retries", "5")
@@ -115,6 +123,36 @@ def _require_token(address: str) -> None:
         )
 
 
+def _require_member(address: str) -> None:
+    """Raise UsageError unless this machine is of the cluster at HOST:PORT."""
+    # Elsewhere, Ray waits for long, and then ends this process.
+    host, _, port = address.rpartition(":")
+    if not host or address.startswith(_CLIENT):
+        return
+    nodes = _nodes_here()
+    if not nodes:
+        raise UsageError(
+            f"--on {address}: this machine is none of the cluster's. Use the client's port, "
+            f"--on {_CLIENT}{host}:10001, or start the command on a machine of the cluster"
+        )
+    if all(node.rpartition(":")[2] != port for node in nodes):
+        raise UsageError(
+            f"--on {address}: this machine belongs to the cluster at {', '.join(sorted(nodes))}: "
+            "expected --on with that address, or ray:// with the port of the client"
+        )
+
+
+def _nodes_here() -> set[str]:
+    """The addresses of the clusters that this machine is a node of."""
+    commands = (process.info["cmdline"] or () for process in psutil.process_iter(["cmdline"]))
+    return {
+        word.removeprefix(_BELONGS_TO)
+        for words in commands
+        for word in words
+        if word.startswith(_BELONGS_TO)
+    }
+
+
 @contextmanager
 def _initialised(address: str) -> Iterator[Any]:
     import ray
@@ -134,11 +172,13 @@ def _initialised(address: str) -> Iterator[Any]:
         # Ray puts the current folder of this process first in the search path of its workers,
         # where a queue.py in it would be run in place of the standard library's.
         os.chdir(place)
-        try:
-            _start(ray, address, options)
-        finally:
-            os.chdir(before)
-        yield ray
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", _SAID_BY_CLIENT)
+            try:
+                _start(ray, address, options)
+            finally:
+                os.chdir(before)
+            yield ray
     finally:
         with contextlib.suppress(ConnectionError):
             ray.shutdown()
@@ -163,6 +203,12 @@ def _why_not_connected(address: str, error: Exception) -> str:
     reason = lines[0] if lines else type(error).__name__
     if "ersion" in str(error):
         reason = " ".join(lines)[:300]
+    if address.startswith(_CLIENT) and "client connection timeout" in reason:
+        return (
+            f"--on {address}: something answers there, but took no client of Ray. Check the token "
+            "(that of the cluster, in RAY_AUTH_TOKEN or ~/.ray/auth_token), and the port: the "
+            "client's, 10001 unless `ray start` was given another --ray-client-server-port"
+        )
     return (
         f"--on {address}: Ray did not connect: {reason.rstrip('.')}. Check that the cluster runs, "
         "the address, the token, and that its versions of Ray and Python are those of this machine"

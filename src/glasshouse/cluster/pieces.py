@@ -13,6 +13,7 @@ from glasshouse.errors import (
     DataError,
     GlasshouseError,
     GlasshouseWarning,
+    MissingSource,
     ProcessError,
     StorageError,
     UsageError,
@@ -23,6 +24,10 @@ from glasshouse.errors import (
 # out; machines are lost less often.
 _ATTEMPTS = 5
 _OF_FILES = (DataError, StorageError)
+_WHERE_TO_PUT = (
+    ". Each machine of a cluster reads SOURCE for itself: name an address, or a folder on a disk "
+    "that all share"
+)
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,8 @@ def portable(error: GlasshouseError, terms: Terms) -> GlasshouseError:
     kind = next(each for each in plain if issubclass(each, GlasshouseError))
     is_elsewhere = socket.gethostname() != terms.host
     where = f"{socket.gethostname()}: " * (is_elsewhere and issubclass(kind, _OF_FILES))
-    sent: GlasshouseError = kind(f"{where}{error}")
+    advice = _WHERE_TO_PUT * (is_elsewhere and issubclass(kind, MissingSource))
+    sent: GlasshouseError = kind(f"{where}{error}{advice}")
     return sent
 
 

@@ -27,7 +27,14 @@ from glasshouse.data.shapes import DEFAULT_SIZE, make_shapes
 from glasshouse.data.shards import is_packed
 from glasshouse.data.splits import TRAINED_ON_VALIDATION, limit, three_way_split, two_way_split
 from glasshouse.data.targets import is_matrix
-from glasshouse.errors import DataError, UsageError, describe_refused, nearest, require_type
+from glasshouse.errors import (
+    DataError,
+    MissingSource,
+    UsageError,
+    describe_refused,
+    nearest,
+    require_type,
+)
 from glasshouse.progress import Progress
 from glasshouse.settings import DataSettings
 from glasshouse.storage import as_path
@@ -314,7 +321,7 @@ def _unknown(name: str, path: Path) -> UsageError | DataError:
             f"{'; unpack it to class folders' if is_packed(path.name) else ''}"
         )
     if path.suffix or len(path.parts) > 1 or name.endswith(("/", "\\")):
-        return DataError(f"the folder or table {path} does not exist")
+        return MissingSource(f"the folder or table {path} does not exist")
     near = nearest(name, _NAMED)
     hint = "" if near is None else f". Did you mean '{near}'?"
     return UsageError(
