@@ -102,3 +102,13 @@ def test_frames_prefix_and_websockets_are_passed_on(start: Any) -> None:
     assert found.reach.frames == ("page.example:*",)
     assert found.reach.root_paths == ("/apps/x",)
     assert found.reach.websockets is False
+
+
+def test_a_folder_that_is_not_there_is_named(
+    start: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = ["ui", str(tmp_path / "rns"), "--no-browser"]
+    code, _, errors = glasshouse_here(missing, capsys)
+    assert code == 0 and "rns does not exist yet: the first training makes it" in errors
+    monkeypatch.chdir(tmp_path)
+    assert glasshouse_here(["ui", "--no-browser"], capsys)[2] == ""

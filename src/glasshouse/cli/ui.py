@@ -84,6 +84,8 @@ def ui(
 
     if runs.exists() and not runs.is_dir():
         raise UsageError(f"{runs} is a file: expected the folder with the runs")
+    if not runs.exists() and runs != Path("runs"):
+        print(f"{runs} does not exist yet: the first training makes it", file=sys.stderr)
     hosting = hosting_from(os.environ)
     host = host or hosting.address
     port = _port_to_use(host, port or hosting.usual_port(read_only=read_only))

@@ -83,17 +83,28 @@ class DataMap:
     @property
     def words(self) -> str:
         """What the map shows and how far it can be trusted, in sentences."""
-        name, plane = ("PCA", "pca") if self.tsne is None else ("t-SNE", "tsne")
+        plane, drawn = (
+            (
+                "pca",
+                "PCA, in the two directions in which the network sees them differ most: points "
+                "that are near each other may differ in others",
+            )
+            if self.tsne is None
+            else (
+                "tsne",
+                "t-SNE: those that the network sees nearly the same in are near each other. "
+                "Directions have no meaning, and distances between far points little",
+            )
+        )
         seen = (
             "It shows the test split: what is chosen because of it can no longer be tested there"
             if "test" in self.splits
             else "The test split is not shown"
         )
         return (
-            f"{self.images_in_words} as points, by {name}: those that the network sees nearly the "
-            "same in are near each other. Directions have no meaning, and distances between far "
-            f"points little. Its trustworthiness is {self.kept[plane]:.3f}: 1 if all neighbours in "
-            f"the map are neighbours to the network as well. {seen}."
+            f"{self.images_in_words} as points, by {drawn}. Its trustworthiness is "
+            f"{self.kept[plane]:.3f}: 1 if all neighbours in the map are neighbours to the network "
+            f"as well. {seen}."
         )
 
 
