@@ -119,7 +119,7 @@ def _weighted_gradients(
     at_once = max(1, _AT_ONCE // total.numel())
     for start in range(0, len(weights), at_once):
         chosen = range(start, min(start + at_once, len(weights)))
-        inputs = _channels_last(torch.cat([point(number) for number in chosen]))
+        inputs = torch.cat([point(number) for number in chosen])
         found = input_gradients(net, inputs, selector.repeat(len(chosen), 1))
         for number, gradient in zip(chosen, found.chunk(len(chosen)), strict=True):
             total += weights[number] * gradient
