@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib.font_manager import fontManager
 from PIL import Image, ImageChops, features
 
 from glasshouse.data.images import ImageSet
@@ -46,7 +47,10 @@ def make_font(path: Path, characters: str, *, empty: str = "") -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_remembered() -> Iterator[None]:
+def _nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # Else matplotlib looks for the fonts of an earlier test, whose folder is gone.
+    monkeypatch.setattr(fontManager, "ttflist", [*fontManager.ttflist])
+
     def forget() -> None:
         fonts._told.clear()
         for each in (fonts.font_of, fonts.pieces, fonts._characters, fonts._has_shape):
