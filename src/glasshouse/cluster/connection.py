@@ -28,12 +28,6 @@ _REACHED_S, _STARTS = 15, 3
 _TOKEN_FILE = Path(".ray") / "auth_token"
 # With which Ray starts each process of a node.
 _BELONGS_TO = "--gcs-address="
-# Left alone, Ray asks a silent connection every five minutes if it still lives, and waits two for
-# the answer: for so long, a piece on a machine that was cut off is not begun again.
-_ALIVE = {
-    "RAY_grpc_client_keepalive_time_ms": "30000",
-    "RAY_grpc_client_keepalive_timeout_ms": "15000",
-}
 # Of what it says itself of a client that has not connected, and of one that sends much.
 _SAID_BY_CLIENT = r"Ray Client connection timed out|More than 10MB of messages"
 
@@ -87,7 +81,7 @@ def _gpus(ray: Any, device: str) -> int:
 def _set_environment(address: str) -> None:
     """Set what Ray reads when it is imported, and its processes inherit."""
     wanted = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-    for name, value in {**wanted, **_ALIVE, "RAY_AUTH_MODE": "token"}.items():
+    for name, value in {**wanted, "RAY_AUTH_MODE": "token"}.items():
         os.environ.setdefault(name, value)
     if address != LOCAL:
         _require_reachable(address)
