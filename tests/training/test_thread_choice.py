@@ -167,7 +167,9 @@ def test_the_fastest_number_is_taken_with_the_images_per_second_of_each(
     monkeypatch: pytest.MonkeyPatch, tiny_splits: Splits, tiny_net: nn.Module
 ) -> None:
     seconds = {2: 0.5, 1: 0.25}
-    monkeypatch.setattr(thread_choice, "fastest_threads", lambda most, measure: (1, seconds))
+    monkeypatch.setattr(
+        thread_choice, "fastest_threads", lambda most, measure, fewest: (1, seconds)
+    )
     begun: list[TrainSettings] = []
 
     def new(settings: TrainSettings) -> TrainingState:

@@ -13,27 +13,31 @@ import torch
 
 Measure = Callable[[int], float]
 
-# On a free machine no network gains that much from fewer threads, so that results, whose last bits
-# depend on the number, do not depend on the measurement.
-_GAIN = 1.5
-# A round that is as clear as this needs no other: many times faster, or slower.
+# On a free machine no network gains from fewer threads, down to images of 8x8, so that results,
+# whose last bits depend on the number, do not depend on the measurement.
+_GAIN = 1.25
+# Next to other programs, threads that wake up are served first for a while, so that the first round
+# says the opposite of others. One of seconds that is as clear as this needs no other.
+_FEWEST, _ROUNDS, _LONG = 3, 10, 0.5
 _CLEAR_GAIN, _CLEAR_LOSS = 3.0, 0.8
-_ROUNDS = 3
 # Seconds, several time slices of the system, and values that torch divides among threads.
 _BURST, _VALUES = 0.015, 1 << 18
 
 
-def fastest_threads(most: int, measure: Measure) -> tuple[int, dict[int, float]]:
+def fastest_threads(
+    most: int, measure: Measure, *, fewest: int = _FEWEST
+) -> tuple[int, dict[int, float]]:
     """The number of threads, and what was measured of it and of others.
 
-    measure: seconds of some work with a number of threads. The number is halved as long as that
-    makes the work much faster.
+    measure: seconds of some work with a number of threads. fewest: rounds in which more threads
+    are faster each time, after which the machine counts as free. The number is halved as long as
+    that makes the work much faster.
     """
     best = most
     seconds: dict[int, float] = {}
     while best > 1:
         fewer = best // 2
-        few, many = _compare(measure, fewer, best)
+        few, many = _compare(measure, fewer, best, fewest)
         seconds |= {fewer: few, best: many}
         if many / few < _GAIN:
             break
@@ -50,15 +54,25 @@ def use_fastest_threads() -> None:
         torch.set_num_threads(most)
 
 
-def _compare(measure: Measure, fewer: int, more: int) -> tuple[float, float]:
-    """Seconds with fewer and with more threads, measured in turns: medians over the rounds."""
+def _compare(measure: Measure, fewer: int, more: int, fewest: int) -> tuple[float, float]:
+    """Seconds with fewer and with more threads, measured in turns: means without the largest."""
     rounds: list[tuple[float, float]] = []
-    while len(rounds) < _ROUNDS:
-        few, many = measure(fewer), measure(more)
-        rounds.append((few, many))
-        if not _CLEAR_LOSS < many / few < _CLEAR_GAIN:
-            break
-    return statistics.median(few for few, _ in rounds), statistics.median(m for _, m in rounds)
+    while True:
+        rounds.append((measure(fewer), measure(more)))
+        few, many = (_usual(list(seconds)) for seconds in zip(*rounds, strict=True))
+        is_free = len(rounds) >= fewest and all(many < few for few, many in rounds)
+        if is_free or len(rounds) == _ROUNDS:
+            return few, many
+        if min(rounds[-1]) > _LONG:
+            is_clear = not _CLEAR_LOSS < many / few < _CLEAR_GAIN
+            if is_clear or len(rounds) >= _FEWEST:
+                return few, many
+
+
+def _usual(seconds: list[float]) -> float:
+    """The mean, of three or more without the largest: one pause of the system decides nothing."""
+    kept = sorted(seconds)
+    return statistics.mean(kept[:-1] if len(kept) >= _FEWEST else kept)
 
 
 def _seconds_of_an_operation(threads: int) -> float:

@@ -18,6 +18,9 @@ from glasshouse.training.state import TrainingState
 # Seconds of a measurement, which is at least one step. Steps longer than the second need no step
 # before them, in which kernels are prepared.
 _BURST, _LONG_STEP = 0.04, 0.5
+# Rounds of measurement. Next to two programs that use a core each, more threads were faster in the
+# first three of one in four, and four times as slow after that.
+_FEWEST = 6
 _LR = 1e-3
 
 
@@ -37,7 +40,7 @@ class ThreadChoice:
 def choose_threads(
     begin: Callable[[TrainSettings], TrainingState], setup: TrainingSetup
 ) -> ThreadChoice:
-    """The number of threads for a training, measured for a fraction of a second.
+    """The number of threads for a training, measured for half a second, longer if busy.
 
     begin: makes a new state, which the measurement uses up. A number in ``train.threads`` is taken
     as it is, and so are torch's threads where there is nothing to choose: on another device than
@@ -54,7 +57,7 @@ def choose_threads(
         setup = replace(setup, settings=setup.settings.model_copy(update={"lr": _LR}))
         try:
             measure = _measure_of(begin(setup.settings), setup)
-            chosen, seconds = fastest_threads(most, measure)
+            chosen, seconds = fastest_threads(most, measure, fewest=_FEWEST)
             size = setup.settings.batch_size
             return ThreadChoice(chosen, {number: size / each for number, each in seconds.items()})
         finally:
