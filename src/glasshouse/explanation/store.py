@@ -214,7 +214,7 @@ def _explanation(facts: Mapping[str, Any], folder: Path, page: ExplanationPage) 
         method=method,
         maps=read_array(folder / _maps_file(method)),
         images=page.images,
-        logits=np.asarray(facts.get("logits", page.logits), dtype=page.logits.dtype),
+        logits=page.logits,
         targets=np.asarray(facts["targets"], dtype=np.int64),
         class_names=page.class_names,
         against=None if against is None else np.asarray(against, dtype=np.int64),

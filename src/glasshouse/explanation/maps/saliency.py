@@ -103,7 +103,7 @@ def occlusion(
             weights = selector[index]
             whole = net(image[None])[0] @ weights
             for chunk in _chunks(corners, batch_size):
-                scores = net(_channels_last(_covered(image, chunk, side))) @ weights
+                scores = net(_covered(image, chunk, side)) @ weights
                 for (top, left), score in zip(chunk, scores, strict=True):
                     fall[index, top : top + side, left : left + side] += whole - score
     for top, left in corners:
@@ -126,11 +126,6 @@ def _weighted_gradients(
     return total
 
 
-def _channels_last(images: Tensor) -> Tensor:
-    # Convolutions are a third faster in this layout, and the results agree up to rounding.
-    return images.contiguous(memory_format=torch.channels_last)
-
-
 def _corners(height: int, width: int, side: int, stride: int) -> list[tuple[int, int]]:
     tops = sorted({*range(0, height - side, stride), max(0, height - side)})
     lefts = sorted({*range(0, width - side, stride), max(0, width - side)})
@@ -146,4 +141,5 @@ def _covered(image: Tensor, corners: list[tuple[int, int]], side: int) -> Tensor
     copies = image.repeat(len(corners), 1, 1, 1)
     for copy, (top, left) in zip(copies, corners, strict=True):
         copy[:, top : top + side, left : left + side] = 0
-    return copies
+    # Convolutions are a third faster in this layout, and the scores agree up to rounding.
+    return copies.contiguous(memory_format=torch.channels_last)
