@@ -17,10 +17,13 @@ from glasshouse.explanation.explain import (
     explain_page,
 )
 from glasshouse.explanation.inputs import as_inputs
+from glasshouse.explanation.maps.guided import guided_grad_cam
 from glasshouse.explanation.methods import ALL_METHODS, ROLLOUTS, ExplainSettings, MethodName
 from glasshouse.explanation.nouns import class_position
+from glasshouse.models.classifier import Classifier, Preprocessing
 from glasshouse.models.predict import predict
 from tests.explanation.nets import (
+    NAMES,
     activated_net,
     classifier_of,
     functional_net,
@@ -29,6 +32,7 @@ from tests.explanation.nets import (
     relative,
     some_images,
 )
+from tests.explanation.token_nets import TokenNet, seeded
 
 quiet = pytest.mark.filterwarnings("ignore::glasshouse.explanation.explain.ExplanationWarning")
 
@@ -129,6 +133,22 @@ def test_maps_explain_the_mean_of_all_views(shifts: bool) -> None:
         assert relative(ours.maps, torch.stack(unmirrored).mean(0)) < 1e-6, ours.method
     (alone,) = explain_page(plain, images, settings=settings).activations
     np.testing.assert_array_equal(page.activations[0].values, alone.values)
+    parts: list[MethodName] = ["guided", "grad-cam", "guided-grad-cam"]
+    guided, cam, both = explain(classifier, images, methods=parts, target_class=3)
+    product = guided_grad_cam(torch.as_tensor(guided.channels), torch.as_tensor(cam.maps))
+    assert relative(both.channels, product.numpy()) < 1e-6
+
+
+@pytest.mark.parametrize("method", ROLLOUTS)
+def test_rollouts_are_the_mean_of_all_views(method: MethodName) -> None:
+    net = seeded(TokenNet)
+    plain, images = Classifier(net.double(), Preprocessing(24, 24), NAMES), some_images(2, side=24)
+    (found,) = explain(replace(plain, mirror=True), images, methods=method, target_class=3)
+    own, mirrored = (
+        explain(plain, np.ascontiguousarray(each), methods=method, target_class=3)[0].maps
+        for each in (images, images[..., ::-1])
+    )
+    assert relative(found.maps, (own + mirrored[..., ::-1]) / 2) < 1e-6
 
 
 def test_batches_give_what_single_images_give() -> None:

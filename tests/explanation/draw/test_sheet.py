@@ -104,6 +104,8 @@ def test_maps_are_grouped_by_question_and_identical_ones_appear_once() -> None:
     assert said == ["Identical to the map to begin with: HiResCAM at conv."]
     noted = [replace(each, notes=("Alike.", f"{each.method}.")) for each in (saliency, layer)]
     assert notes_of(noted) == ["All maps: Alike.", "Saliency: saliency.", "LayerCAM: layer-cam."]
+    more = [*noted, replace(plus, maps=plus.maps + 1)]
+    assert notes_of(more)[0] == "Saliency, LayerCAM: Alike."
     assert {method.question for method in METHODS.values()} == set(QUESTIONS)
 
 

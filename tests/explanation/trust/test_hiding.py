@@ -22,6 +22,7 @@ from glasshouse.explanation.trust.hiding import (
     marked_area,
 )
 from glasshouse.explanation.trust.lead import doubts_of, lead_of
+from glasshouse.models.predict import logits_of
 from tests.explanation.nets import NAMES, classifier_of, module_net, some_images
 from tests.explanation.trust.test_trust import CornerNet
 
@@ -169,6 +170,17 @@ def test_hiding_is_measured_where_the_network_looks_and_elsewhere() -> None:
     assert names == [HIDING, ELSEWHERE]
     (empty,) = check_hiding(classifier, corner_map(-1.0)).checks
     assert empty.verdict == "note" and "empty" in empty.words
+
+
+def test_hiding_asks_in_all_views() -> None:
+    # The corner is in the picture once more in its mirror image, where this network does not look.
+    images = corner_map().images.copy()
+    images[..., :4, :4] = 255
+    explanation = replace(corner_map(), images=images)
+    for mirror in (False, True):
+        classifier = replace(classifier_of(CornerNet()), mirror=mirror)
+        share = classifier.to_probabilities(logits_of(classifier, images))[0, 0]
+        assert hide(classifier, explanation).before == pytest.approx(float(share))
 
 
 def test_answers_elsewhere_are_compared_with_that_of_the_whole_image(
