@@ -173,8 +173,8 @@ def test_hiding_is_measured_where_the_network_looks_and_elsewhere() -> None:
 
 
 def test_hiding_asks_in_all_views() -> None:
-    # The corner is in the picture once more in its mirror image, where this network does not look.
-    images = corner_map().images.copy()
+    # In the mirror image, this network looks at the other corner, which is black.
+    images = np.zeros_like(corner_map().images)
     images[..., :4, :4] = 255
     explanation = replace(corner_map(), images=images)
     for mirror in (False, True):
