@@ -17,6 +17,8 @@ from typing import Any
 
 # Where the interval of a median is wider than this share of it, there is no figure.
 WIDEST = 0.5
+# Keras was seen to hang at its start, without using the processor.
+LONGEST_S, TRIES = 900, 2
 
 
 def play_rounds(script: str, contenders: list[str], rounds: int) -> dict[str, list[float]]:
@@ -24,13 +26,26 @@ def play_rounds(script: str, contenders: list[str], rounds: int) -> dict[str, li
     figures: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds):
         for name in contenders:
-            command = [sys.executable, script, "--contender", name]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
-            figures[name].append(json.loads(done.stdout.splitlines()[-1]))
+            figures[name].append(_figure(script, name))
             print(f"  round {turn + 1}/{rounds}  {name:<28} {figures[name][-1]:,.4g}", flush=True)
     return figures
+
+
+def _figure(script: str, name: str) -> float:
+    """What a contender measures in a process of its own; one that hangs is begun again once."""
+    command = [sys.executable, script, "--contender", name]
+    for _ in range(TRIES):
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, timeout=LONGEST_S
+            )
+        except subprocess.TimeoutExpired:
+            print(f"  {name} did not end within {LONGEST_S} s", flush=True)
+            continue
+        if done.returncode != 0:
+            raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
+        return float(json.loads(done.stdout.splitlines()[-1]))
+    raise SystemExit(f"{name} hung {TRIES} times")
 
 
 def run_contender(contenders: Mapping[str, Callable[[], float]]) -> bool:
