@@ -16,12 +16,15 @@ from glasshouse.models.tracing import called_once, layer_calls
 # version has them, and `inference_net` compares what they compute with the plain convolutions.
 _OPERATIONS = ("_reorder_convolution_weight", "_convolution_pointwise")
 
-# The name of each activation in oneDNN, and its parameters.
-_ACTIVATIONS: dict[type[nn.Module], Callable[[nn.Module], tuple[str, list[float]]]] = {
-    nn.ReLU: lambda _: ("relu", []),
-    nn.ReLU6: lambda _: ("hardtanh", [0.0, 6.0]),
-    nn.SiLU: lambda _: ("swish", []),
-    nn.Hardswish: lambda _: ("hardswish", []),
+# The name of each activation in oneDNN, its parameters, and which of its formulas.
+_Fused = tuple[str, list[float], str]
+_NONE: _Fused = ("none", [], "")
+_ACTIVATIONS: dict[type[nn.Module], Callable[[nn.Module], _Fused]] = {
+    nn.ReLU: lambda _: ("relu", [], ""),
+    nn.ReLU6: lambda _: ("hardtanh", [0.0, 6.0], ""),
+    nn.SiLU: lambda _: ("swish", [], ""),
+    nn.Hardswish: lambda _: ("hardswish", [], ""),
+    nn.GELU: lambda gelu: ("gelu", [], str(gelu.approximate)),
 }
 
 
@@ -31,9 +34,9 @@ class PackedConv(nn.Module):
     def __init__(self, conv: nn.Conv2d, activation: nn.Module | None, shape: list[int]) -> None:
         super().__init__()
         self._places = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
-        self._activation: tuple[str, list[float]] = ("none", [])
-        if activation is not None:
-            self._activation = _ACTIVATIONS[type(activation)](activation)
+        self._activation = (
+            _NONE if activation is None else _ACTIVATIONS[type(activation)](activation)
+        )
         # Not buffers: tensors of this layout cannot be saved, copied or moved.
         self._weight = torch.ops.mkldnn._reorder_convolution_weight(
             conv.weight.detach(), *self._places, shape
@@ -43,7 +46,7 @@ class PackedConv(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Feature maps ``(n, channels, h, w)`` of any batch and image size."""
         result: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            inputs, self._weight, self._bias, *self._places, *self._activation, ""
+            inputs, self._weight, self._bias, *self._places, *self._activation
         )
         return result
 
