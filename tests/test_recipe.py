@@ -141,10 +141,15 @@ def test_preset_and_layers_exclude_each_other() -> None:
 
 def test_views_go_with_the_network_that_a_pretrained_one_replaces() -> None:
     name = "model.pretrained.name=resnet18"
-    assert load_recipe("fast").model.mirror
-    assert not load_recipe("fast", [name]).model.mirror
     chosen = [name, "model.mirror=true", "model.pretrained.dropout=0.1"]
-    assert load_recipe("fast", chosen).model.mirror
+    views = {
+        (): (True, True),
+        (name,): (False, False),
+        tuple(chosen): (True, False),
+    }
+    for overrides, expected in views.items():
+        model = load_recipe("fast", list(overrides)).model
+        assert (model.mirror, model.shifts) == expected
 
 
 @pytest.mark.parametrize("view", ["mirror", "shifts"])

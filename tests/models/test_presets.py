@@ -46,6 +46,7 @@ def test_the_narrow_net_has_half_the_filters_and_every_other_layer_of_the_fast_o
         for name in ("fast", "fast-narrow")
     )
     smooth, gated = ActivationLayer(activation="gelu"), ActivationLayer(activation="relu")
+    assert smooth in wide
     assert [gated if layer == smooth else layer for layer in wide] == narrow
 
 
