@@ -13,7 +13,7 @@ from PIL import Image
 from glasshouse.cli import image_paths as module
 from glasshouse.cli.early_checks import require_images
 from glasshouse.cli.image_paths import end_with_bad_files, image_paths, readable_chunks
-from glasshouse.errors import BadImage, DataError
+from glasshouse.errors import BadImage, DataError, GlasshouseWarning
 from glasshouse.models.bundled import load_bundled
 from glasshouse.models.known_names import EXAMPLE_PHOTO, bundled_names
 from glasshouse.models.predict import read_images
@@ -155,3 +155,17 @@ def test_a_path_that_is_too_long_is_a_bad_file_like_others(
     chunks = list(readable_chunks(image_paths([long, folder]), classifier, bad))
     assert sum(len(paths) for paths, _ in chunks) >= 1
     assert any(each.path == str(long) and "name too long" in each.reason for each in bad)
+
+
+def test_many_files_of_which_only_a_part_is_seen_are_warned_of_at_once(folder: Path) -> None:
+    classifier = replace(classifier_of(pooled_net()), preprocessing=Preprocessing(20, 24))
+    for name in ("one.gif", "two.gif"):
+        Image.new("L", (9, 9)).save(
+            folder / name, save_all=True, append_images=[Image.new("L", (9, 9), 9)]
+        )
+    paths = [*image_paths([Path("deep")])[:20], Path("one.gif"), Path("two.gif")]
+    with pytest.warns(GlasshouseWarning) as caught:
+        read_image_files(paths, classifier)
+    assert [str(each.message) for each in caught] == [
+        "2 files with several frames or pages, of which only the first is used: one.gif, two.gif."
+    ]

@@ -24,7 +24,7 @@ from glasshouse.data.bit_depth import (
 from glasshouse.data.class_folders import list_folder
 from glasshouse.data.decode import decode, decode_opened
 from glasshouse.data.file_splits import load_unsplit
-from glasshouse.data.headers import decode_file, narrow_values, read_header
+from glasshouse.data.headers import decode_file, losses_of, read_header
 from glasshouse.data.image_checks import check
 from glasshouse.data.sources import load_splits
 from glasshouse.errors import GlasshouseWarning
@@ -112,7 +112,7 @@ def test_a_file_that_uses_few_of_the_values_of_its_type_says_which(
 ) -> None:
     header = read_header(data, "no-ending")
     assert header.narrow == narrow
-    assert narrow_values(data, "x") == narrow
+    assert losses_of(data, "x").narrow == narrow
     assert header.oddities[0] == DEEP
 
 
@@ -128,7 +128,7 @@ def test_a_file_that_uses_few_of_the_values_of_its_type_says_which(
     ids=["one value", "black", "png", "tiff", "bmp"],
 )
 def test_an_image_of_one_value_or_of_eight_bits_is_not_narrow(data: bytes) -> None:
-    assert read_header(data, "no-ending").narrow == narrow_values(data, "no-ending") == ""
+    assert read_header(data, "no-ending").narrow == losses_of(data, "no-ending").narrow == ""
 
 
 @given(st.integers(0, 65535), st.integers(0, 65535))

@@ -10,9 +10,17 @@ import pytest
 from PIL import Image
 
 from glasshouse.data.decode import decode
-from glasshouse.data.headers import Header, read_header
+from glasshouse.data.headers import (
+    FileLosses,
+    Header,
+    decode_file,
+    describe_losses,
+    losses_of,
+    read_header,
+)
 from glasshouse.data.image_checks import check
 from glasshouse.data.sources import load_splits
+from glasshouse.errors import GlasshouseWarning
 from glasshouse.settings import DataSettings
 
 
@@ -26,6 +34,11 @@ def turned(orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
     return saved(Image.new("RGB", (30, 20)), "JPEG", exif=exif)
+
+
+def of_frames(kind: str, mode: str = "L") -> bytes:
+    more = [Image.new(mode, (9, 9), 9)]
+    return saved(Image.new(mode, (9, 9)), kind, save_all=True, append_images=more)
 
 
 def test_a_plain_file_has_its_size_and_nothing_odd() -> None:
@@ -50,12 +63,7 @@ def test_a_plain_file_has_its_size_and_nothing_odd() -> None:
             "more than 8 bits per channel, scaled to 8",
         ),
         (
-            saved(
-                Image.new("L", (9, 9)),
-                "GIF",
-                save_all=True,
-                append_images=[Image.new("L", (9, 9), 9)],
-            ),
+            of_frames("GIF"),
             "x.gif",
             "several frames or pages, of which only the first is used",
         ),
@@ -74,6 +82,42 @@ def test_a_plain_file_has_its_size_and_nothing_odd() -> None:
 )
 def test_each_oddity_has_a_remark(data: bytes, name: str, remark: str) -> None:
     assert read_header(data, name).oddities == (remark,)
+
+
+FRAMES = "several frames or pages, of which only the first is used"
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_what_a_prediction_does_not_see_is_known_without_the_pixels(kind: str) -> None:
+    data = of_frames(kind, "RGB")
+    assert losses_of(data, "x").parts == read_header(data, "x").losses.parts == (FRAMES,)
+    plain = saved(Image.new("RGB", (9, 9)), kind)
+    assert losses_of(plain, "x") == read_header(plain, "x").losses == FileLosses()
+
+
+def test_the_second_image_of_a_photo_of_a_phone_is_no_frame() -> None:
+    data = of_frames("MPO", "RGB")
+    with Image.open(io.BytesIO(data)) as image:
+        assert getattr(image, "n_frames", 1) == 2
+    assert losses_of(data, "x.jpg") == read_header(data, "x.jpg").losses == FileLosses()
+
+
+def test_a_file_of_pages_of_more_bits_says_both(tmp_path: Path) -> None:
+    ramp = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8))
+    (tmp_path / "x.tif").write_bytes(saved(ramp, "TIFF", save_all=True, append_images=[ramp]))
+    with pytest.warns(GlasshouseWarning) as caught:
+        decode_file(tmp_path / "x.tif")
+    levels, frames = (str(each.message) for each in caught)
+    assert levels.startswith(f"1 file with few grey levels: {tmp_path / 'x.tif'} (values 0 to 63")
+    assert frames == f"1 file with {FRAMES}: {tmp_path / 'x.tif'}."
+
+
+def test_many_files_are_described_by_the_first_of_them() -> None:
+    files = [(f"{number}.gif", FileLosses(parts=(FRAMES,))) for number in range(7)]
+    files.append(("plain.png", FileLosses()))
+    first = "0.gif, 1.gif, 2.gif, 3.gif, 4.gif"
+    assert describe_losses(files) == [f"7 files with {FRAMES}: {first} and 2 more."]
+    assert describe_losses(files[-1:]) == []
 
 
 def test_damaged_tags_of_a_tiff_are_ignored() -> None:

@@ -8,7 +8,7 @@ from PIL import Image, PngImagePlugin
 
 from glasshouse.data import png_texts
 from glasshouse.data.decode import decode
-from glasshouse.data.headers import narrow_values, read_header
+from glasshouse.data.headers import losses_of, read_header
 from glasshouse.data.png_texts import without_large_texts
 from tests.data.image_files import encoded, scene
 
@@ -42,7 +42,7 @@ def test_an_image_with_a_large_packed_text_is_read(kind: str) -> None:
     np.testing.assert_array_equal(decode(data), np.rot90(scene(), -1))
     header = read_header(data, "x.png")
     assert (header.height, header.width) == (32, 24)
-    assert narrow_values(data, "x.png") == ""
+    assert losses_of(data, "x.png").narrow == ""
     assert texts_of(without_large_texts(data)) == {"True": "short"}
 
 

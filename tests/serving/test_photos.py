@@ -58,3 +58,11 @@ def test_a_photo_of_few_grey_levels_carries_a_warning() -> None:
     file = io.BytesIO()
     Image.fromarray((values // 16).astype(np.uint8)).save(file, "PNG")
     assert read_photo(file.getvalue(), "plain.png").warning == ""
+
+
+def test_a_photo_of_several_frames_carries_a_warning() -> None:
+    file = io.BytesIO()
+    Image.new("L", (24, 20)).save(
+        file, "GIF", save_all=True, append_images=[Image.new("L", (24, 20), 9)]
+    )
+    assert "only the first is used: moving.gif" in read_photo(file.getvalue(), "moving.gif").warning

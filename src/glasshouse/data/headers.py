@@ -1,19 +1,30 @@
 """The header of an image file: the size of the image, and what is unusual about the file."""
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from glasshouse.data.bit_depth import is_deep, value_range, warn_of_narrow
+from glasshouse.data.bit_depth import describe_narrow, is_deep, value_range
 from glasshouse.data.decode import Pixels, decode, no_warnings, orientation_of, read_file, stream_of
 from glasshouse.data.image_formats import format_of
+from glasshouse.errors import GlasshouseWarning
+from glasshouse.wording import first_of, pluralize
 
 # EXIF orientations that swap height and width.
 _TRANSPOSED = (5, 6, 7, 8)
 # Modes of Pillow: more than 8 bits per value, and those that convert to RGB without loss.
 _DEEP = ("I", "F")
 _MORE_BITS = "more than 8 bits per channel, scaled to 8"
+_FRAMES = "several frames or pages, of which only the first is used"
+_CHANNELS = "channels besides those of its colours, which are left out"
+_REDUCED = "a small version, as raw files of cameras have one first, in place of the image"
+# Formats in which a second image is a preview, or the brightness, of the first.
+_ONE_SCENE = ("JPEG", "HEIF")
+# Files in a warning.
+_SHOWN = 5
 _PLAIN = ("RGB", "RGBA", "RGBX", "RGBa", "L", "LA", "La", "P", "PA", "1")
 # Tags of TIFF, and the bit of the first that says that the file holds a larger version.
 _SUBFILE, _SAMPLES, _IS_REDUCED = 254, 277, 1
@@ -46,6 +57,23 @@ class Header:
     oddities: tuple[str, ...] = ()
     narrow: str = ""
 
+    @property
+    def losses(self) -> "FileLosses":
+        """What a prediction of this file does not see."""
+        parts = (_FRAMES, _CHANNELS, _REDUCED)
+        return FileLosses(self.narrow, tuple(odd for odd in self.oddities if odd in parts))
+
+
+@dataclass(frozen=True)
+class FileLosses:
+    """What a prediction of a file does not see.
+
+    narrow: as in the header. parts: remarks on what is left out, such as frames.
+    """
+
+    narrow: str = ""
+    parts: tuple[str, ...] = ()
+
 
 def read_header(data: bytes, name: str) -> Header:
     """Read the header of a file that `decode` has accepted; damaged tags are ignored."""
@@ -69,27 +97,44 @@ def read_header(data: bytes, name: str) -> Header:
 def decode_file(path: Path) -> Pixels:
     """The pixels of a file that somebody asks a prediction for; raises BadImage.
 
-    Warns if it uses few of the values that its type has.
+    Warns of what the prediction does not see.
     """
     data, name = read_file(path), str(path)
     pixels = decode(data, name=name)
-    narrow = narrow_values(data, name)
-    warn_of_narrow([(name, narrow)] if narrow else [])
+    warn_of_losses([(name, losses_of(data, name))])
     return pixels
 
 
-def narrow_values(data: bytes, name: str) -> str:
-    """The values of a file that `decode` has accepted, where it uses few of those it could.
+def losses_of(data: bytes, name: str) -> FileLosses:
+    """What a prediction of a file that `decode` has accepted does not see.
 
-    Empty for any other file; those of 8 bits are not decoded again.
+    The pixels of a file with 8 bits per value are not decoded again.
     """
     kind = format_of(data, name)
     with no_warnings(), Image.open(stream_of(data, kind), formats=[kind]) as image:
-        if not is_deep(image):
-            return ""
+        has_more_bits = is_deep(image)
+        parts = tuple(remark for remark, holds in _parts_left_out(image, kind) if holds)
+        if not has_more_bits:
+            return FileLosses(parts=parts)
         image.load()
         found = value_range(image)
-    return found.describe() if found.is_narrow else ""
+    return FileLosses(found.describe() if found.is_narrow else "", parts)
+
+
+def describe_losses(files: Sequence[tuple[str, FileLosses]]) -> list[str]:
+    """What predictions of these files do not see, each kind with the first files by name."""
+    narrow = [(name, losses.narrow) for name, losses in files if losses.narrow]
+    lines = [describe_narrow(narrow)] if narrow else []
+    for remark in dict.fromkeys(part for _, losses in files for part in losses.parts):
+        names = [name for name, losses in files if remark in losses.parts]
+        lines.append(f"{pluralize(len(names), 'file')} with {remark}: {first_of(names, _SHOWN)}.")
+    return lines
+
+
+def warn_of_losses(files: Sequence[tuple[str, FileLosses]]) -> None:
+    """Warn of what predictions of these files do not see; of nothing where they see it all."""
+    for line in describe_losses(files):
+        warnings.warn(line, GlasshouseWarning, stacklevel=2)
 
 
 def _oddities(image: Image.Image, kind: str, path: Path, orientation: int) -> list[str]:
@@ -97,19 +142,21 @@ def _oddities(image: Image.Image, kind: str, path: Path, orientation: int) -> li
     remarks = {
         f"named {ending}, but a {kind}": ending in _SAYING - set(_ENDINGS[kind]),
         "rotated upright as its EXIF tag says": orientation != 1,
-        "several frames or pages, of which only the first is used": _has_more_frames(image),
         f"{image.mode} colours, converted to RGB without their colour profile": not (
             image.mode.startswith(_DEEP) or image.mode in _PLAIN
         ),
         "transparency, placed on white": image.has_transparency_data,
-        "channels besides those of its colours, which are left out": (
-            _tag(image, _SAMPLES) > len(image.getbands())
-        ),
-        "a small version, as raw files of cameras have one first, in place of the image": (
-            bool(_tag(image, _SUBFILE) & _IS_REDUCED)
-        ),
+        **dict(_parts_left_out(image, kind)),
     }
     return [remark for remark, holds in remarks.items() if holds]
+
+
+def _parts_left_out(image: Image.Image, kind: str) -> list[tuple[str, bool]]:
+    return [
+        (_FRAMES, kind not in _ONE_SCENE and _has_more_frames(image)),
+        (_CHANNELS, _tag(image, _SAMPLES) > len(image.getbands())),
+        (_REDUCED, bool(_tag(image, _SUBFILE) & _IS_REDUCED)),
+    ]
 
 
 def _tag(image: Image.Image, number: int) -> int:

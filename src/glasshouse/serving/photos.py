@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from glasshouse.data.bit_depth import describe_narrow
 from glasshouse.data.decode import Pixels, decode
 from glasshouse.data.fitting import Fitting
-from glasshouse.data.headers import narrow_values
+from glasshouse.data.headers import describe_losses, losses_of
 from glasshouse.data.workers import decode_files
 from glasshouse.errors import BadImage
 from glasshouse.serving.workbench import Workbench
@@ -82,9 +81,8 @@ def read_photo(data: bytes, name: str) -> Photo:
 
 
 def _decoded(name: str, data: bytes) -> Photo:
-    pixels, narrow = decode(data, name=name), narrow_values(data, name)
-    warning = describe_narrow([(name, narrow)]) if narrow else ""
-    return Photo(name, pixels, warning=warning)
+    pixels = decode(data, name=name)
+    return Photo(name, pixels, warning=" ".join(describe_losses([(name, losses_of(data, name))])))
 
 
 def reasons_against(files: Sequence[bytes]) -> list[str]:

@@ -205,6 +205,16 @@ def test_an_image_of_few_grey_levels_is_warned_of_by_name(ask: Caller) -> None:
         assert "12-bit.png (values 0 to 4,095 of 65,535)" in words and "multiply by 16" in words
 
 
+def test_an_image_of_several_frames_is_warned_of_by_name(ask: Caller) -> None:
+    moving, first = io.BytesIO(), Image.new("L", (24, 20))
+    first.save(moving, "GIF", save_all=True, append_images=[Image.new("L", (24, 20), 9)])
+    form = [("images", ("a.gif", moving.getvalue()))]
+    (found,) = ask("POST", "/predict", files=form).json()["predictions"]
+    assert found["warnings"] == [
+        "1 file with several frames or pages, of which only the first is used: a.gif."
+    ]
+
+
 def test_a_bad_image_does_no_harm_to_those_of_its_batch(ask: Caller) -> None:
     files = [png(0), b"hello", png(1), png(0)[:200], png(2)]
     alone = [ask("POST", "/predict", content=f, headers=RAW).json() for f in files]

@@ -11,9 +11,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from glasshouse.data.bit_depth import describe_narrow
 from glasshouse.data.decode import Pixels, decode
-from glasshouse.data.headers import narrow_values
+from glasshouse.data.headers import describe_losses, losses_of
 from glasshouse.models.preprocessing import Preprocessing, preprocess
 from glasshouse.serving.service.capacity import Slot
 from glasshouse.serving.service.content_encoding import ENCODINGS, Decompressor, Expanded
@@ -146,9 +145,8 @@ def image_work(upload: Upload, preprocessing: Preprocessing, limits: Limits) -> 
 def pixels_of(upload: Upload, preprocessing: Preprocessing, limits: Limits) -> Pixels:
     """The decoded image at the network's input size: uint8 ``(3, h, w)``; raises BadImage."""
     image = decode(upload.data, name=upload.name, max_pixels=limits.max_pixels)
-    narrow = narrow_values(upload.data, upload.name)
-    if narrow:
-        upload.warnings.append(describe_narrow([(upload.name, narrow)]))
+    losses = losses_of(upload.data, upload.name)
+    upload.warnings += describe_losses([(upload.name, losses)])
     return preprocess(image, preprocessing)
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from glasshouse.data.bit_depth import warn_of_narrow
 from glasshouse.data.decode import Pixels
-from glasshouse.data.headers import decode_file
+from glasshouse.data.headers import FileLosses, decode_file, warn_of_losses
 from glasshouse.data.workers import decode_files
 from glasshouse.errors import BadImage
 from glasshouse.models.classifier import Classifier
@@ -20,23 +19,23 @@ _WORTH_PROCESSES = 16
 def read_image_files(paths: Sequence[Path], classifier: Classifier) -> list[Pixels | BadImage]:
     """Each file as the classifier takes it, uint8 ``(3, h, w)``, or why it cannot be read.
 
-    In the order of the paths, with the pixels of `read_images`. Warns of files that use few of the
-    values that their type has.
+    In the order of the paths, with the pixels of `read_images`. Warns of what
+    predictions of these files do not see.
     """
     if len(paths) < _WORTH_PROCESSES:
         return [_read_or_error(path, classifier) for path in paths]
     wanted = classifier.preprocessing
     found: dict[int, Pixels | BadImage] = {}
-    narrow: dict[str, str] = {}
+    losses: dict[str, FileLosses] = {}
     for result in decode_files(paths, wanted.fitting):
         if result.pixels:
             pixels = np.frombuffer(result.pixels, np.uint8)
             found[result.position] = pixels.reshape(3, wanted.height, wanted.width)
-            if result.header and result.header.narrow:
-                narrow[str(paths[result.position])] = result.header.narrow
+            if result.header:
+                losses[str(paths[result.position])] = result.header.losses
         else:
             found[result.position] = BadImage(paths[result.position], result.reason)
-    warn_of_narrow(sorted(narrow.items()))
+    warn_of_losses(sorted(losses.items()))
     return [found[number] for number in range(len(paths))]
 
 

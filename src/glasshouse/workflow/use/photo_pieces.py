@@ -19,9 +19,8 @@ from torch import nn
 from glasshouse.cluster.folders import Files, read_files, write_files
 from glasshouse.cluster.pieces import Cluster
 from glasshouse.cluster.piecework import at_the_same_time
-from glasshouse.data.bit_depth import warn_of_narrow
 from glasshouse.data.decode import Pixels, decode, read_file
-from glasshouse.data.headers import narrow_values
+from glasshouse.data.headers import FileLosses, losses_of, warn_of_losses
 from glasshouse.errors import BadImage
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.devices import use_device
@@ -140,7 +139,7 @@ def _read(path: Path) -> bytes | BadImage:
 def _done(job: PhotoJob[Result], files: Sequence[_File]) -> tuple[list[Result], list[BadImage]]:
     read: list[tuple[Path, Pixels]] = []
     bad: list[BadImage] = []
-    narrow: list[tuple[str, str]] = []
+    losses: list[tuple[str, FileLosses]] = []
     for path, data in files:
         name = str(path)
         try:
@@ -150,8 +149,8 @@ def _done(job: PhotoJob[Result], files: Sequence[_File]) -> tuple[list[Result], 
         except BadImage as error:
             bad.append(error)
         else:
-            narrow += [(name, found)] if (found := narrow_values(data, name)) else []
-    warn_of_narrow(narrow)
+            losses.append((name, losses_of(data, name)))
+    warn_of_losses(losses)
     if not read:
         return [], bad
     classifier = use_device(job.classifier, job.device)
