@@ -8,6 +8,7 @@ import threading
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -242,6 +243,24 @@ def test_what_libtiff_prints_of_a_damaged_file_is_not_shown(compression: str) ->
     )
     assert ended.stdout.count(b"\n") == len(damaged)
     assert ended.stderr == b""
+
+
+def test_threads_decode_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2, timeout=30)
+    one = module._decode
+
+    def waiting(*arguments: Any) -> Any:
+        both.wait()
+        return one(*arguments)
+
+    monkeypatch.setattr(module, "_decode", waiting)
+    data, found = encoded("PNG"), []
+    threads = [threading.Thread(target=lambda: found.append(decode(data))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2
 
 
 def test_threads_leave_the_warning_filters_as_they_were() -> None:

@@ -12,8 +12,7 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from os import PathLike
 from pathlib import Path
 from typing import IO, BinaryIO, Literal, Protocol
@@ -83,7 +82,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
-_filters = threading.RLock()
 
 
 def decode(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -104,14 +102,37 @@ def decode(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIX
         return _decode(data, name, min(max_pixels, MAX_PIXELS))
 
 
-@contextmanager
-def no_warnings() -> Iterator[None]:
+class _NoWarnings:
+    """Ignores all warnings of this process while any thread is inside."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._kept = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        # Warning filters are one list per process: the first thread replaces it, and the last one
+        # brings it back. A lock around all that they do would have them decode one by one.
+        with self._lock:
+            if not self._inside:
+                self._kept = warnings.catch_warnings()
+                self._kept.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._kept.__exit__(None, None, None)
+
+
+_NO_WARNINGS = _NoWarnings()
+
+
+def no_warnings() -> AbstractContextManager[None]:
     """Ignore what Pillow warns of; what matters is an error or a remark on the file."""
-    # Warning filters are one list per process: two threads that change it at the same time would
-    # leave each other's filters behind.
-    with _filters, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    return _NO_WARNINGS
 
 
 def decode_opened(image: Image.Image, *, name: str = "image") -> Pixels:

@@ -111,6 +111,9 @@ def losses_of(data: bytes, name: str) -> FileLosses:
     The pixels of a file with 8 bits per value are not decoded again.
     """
     kind = format_of(data, name)
+    # Eight bits a value, no frames, no further channels: a service need not open it once more.
+    if kind == "JPEG":
+        return FileLosses()
     with no_warnings(), Image.open(stream_of(data, kind), formats=[kind]) as image:
         has_more_bits = is_deep(image)
         parts = tuple(remark for remark, holds in _parts_left_out(image, kind) if holds)

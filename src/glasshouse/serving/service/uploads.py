@@ -146,7 +146,7 @@ def pixels_of(upload: Upload, preprocessing: Preprocessing, limits: Limits) -> P
     """The decoded image at the network's input size: uint8 ``(3, h, w)``; raises BadImage."""
     image = decode(upload.data, name=upload.name, max_pixels=limits.max_pixels)
     losses = losses_of(upload.data, upload.name)
-    upload.warnings += describe_losses([(upload.name, losses)])
+    upload.warnings.extend(describe_losses([(upload.name, losses)]))
     return preprocess(image, preprocessing)
 
 
