@@ -167,5 +167,5 @@ def test_many_files_of_which_only_a_part_is_seen_are_warned_of_at_once(folder: P
     with pytest.warns(GlasshouseWarning) as caught:
         read_image_files(paths, classifier)
     assert [str(each.message) for each in caught] == [
-        "2 files with several frames or pages, of which only the first is used: one.gif, two.gif."
+        "2 files with several frames or pages, of which only the first is used: one.gif, two.gif"
     ]

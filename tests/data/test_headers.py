@@ -109,14 +109,14 @@ def test_a_file_of_pages_of_more_bits_says_both(tmp_path: Path) -> None:
         decode_file(tmp_path / "x.tif")
     levels, frames = (str(each.message) for each in caught)
     assert levels.startswith(f"1 file with few grey levels: {tmp_path / 'x.tif'} (values 0 to 63")
-    assert frames == f"1 file with {FRAMES}: {tmp_path / 'x.tif'}."
+    assert frames == f"{tmp_path / 'x.tif'}: {FRAMES}"
 
 
 def test_many_files_are_described_by_the_first_of_them() -> None:
     files = [(f"{number}.gif", FileLosses(parts=(FRAMES,))) for number in range(7)]
     files.append(("plain.png", FileLosses()))
     first = "0.gif, 1.gif, 2.gif, 3.gif, 4.gif"
-    assert describe_losses(files) == [f"7 files with {FRAMES}: {first} and 2 more."]
+    assert describe_losses(files) == [f"7 files with {FRAMES}: {first} and 2 more"]
     assert describe_losses(files[-1:]) == []
 
 

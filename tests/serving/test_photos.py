@@ -65,4 +65,5 @@ def test_a_photo_of_several_frames_carries_a_warning() -> None:
     Image.new("L", (24, 20)).save(
         file, "GIF", save_all=True, append_images=[Image.new("L", (24, 20), 9)]
     )
-    assert "only the first is used: moving.gif" in read_photo(file.getvalue(), "moving.gif").warning
+    photo = read_photo(file.getvalue(), "moving.gif")
+    assert photo.warning == "moving.gif: several frames or pages, of which only the first is used"

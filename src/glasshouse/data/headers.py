@@ -130,7 +130,11 @@ def describe_losses(files: Sequence[tuple[str, FileLosses]]) -> list[str]:
     lines = [describe_narrow(narrow)] if narrow else []
     for remark in dict.fromkeys(part for _, losses in files for part in losses.parts):
         names = [name for name, losses in files if remark in losses.parts]
-        lines.append(f"{pluralize(len(names), 'file')} with {remark}: {first_of(names, _SHOWN)}.")
+        lines.append(
+            f"{names[0]}: {remark}"
+            if len(names) == 1
+            else f"{pluralize(len(names), 'file')} with {remark}: {first_of(names, _SHOWN)}"
+        )
     return lines
 
 

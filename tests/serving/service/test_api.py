@@ -210,9 +210,7 @@ def test_an_image_of_several_frames_is_warned_of_by_name(ask: Caller) -> None:
     first.save(moving, "GIF", save_all=True, append_images=[Image.new("L", (24, 20), 9)])
     form = [("images", ("a.gif", moving.getvalue()))]
     (found,) = ask("POST", "/predict", files=form).json()["predictions"]
-    assert found["warnings"] == [
-        "1 file with several frames or pages, of which only the first is used: a.gif."
-    ]
+    assert found["warnings"] == ["a.gif: several frames or pages, of which only the first is used"]
 
 
 def test_a_bad_image_does_no_harm_to_those_of_its_batch(ask: Caller) -> None:
