@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
 import train_speed
 from contest import judge_rounds, machine, play_rounds, ratios, run_contender
 
@@ -55,28 +54,16 @@ def glasshouse(*, chooses: bool) -> float:
     """Our loop, with the threads that a training chooses, or with all of them."""
     import torch
 
-    from glasshouse.data.images import ImageSet, Splits, take
-    from glasshouse.memory import keep_freed_memory
-    from glasshouse.recipe import load_recipe
-    from glasshouse.training.fit import untrained_classifier
-    from glasshouse.training.loop import Step, TrainingSetup, train
+    from glasshouse.training.loop import Step, train
     from glasshouse.training.state import begin
     from glasshouse.training.thread_choice import choose_threads
 
-    keep_freed_memory()  # as the command does
-    data, labels = train_speed.images()
-    ids = np.array([str(i) for i in range(len(data))])
-    whole = ImageSet(data, labels, ids, tuple("0123456789"))
-    splits = Splits(whole, take(whole, range(32)), take(whole, range(32)))
-    recipe, device = load_recipe(RECIPE), torch.device("cpu")
-    classifier = untrained_classifier(recipe.model, splits, seed=0)
-    setup = TrainingSetup(
-        whole, splits.validation, classifier.preprocessing, recipe.train, recipe.augment
-    )
+    classifier, setup = train_speed.training_of(RECIPE)
+    device = torch.device("cpu")
     if chooses:
         choice = choose_threads(partial(begin, classifier.net, device=device), setup)
         torch.set_num_threads(choice.threads)
-    state = begin(classifier.net, recipe.train, device)
+    state = begin(classifier.net, setup.settings, device)
     return rate(r for r in train(state, setup) if isinstance(r, Step))
 
 

@@ -1,9 +1,10 @@
 """Where a training step spends its time, and what limits it on this processor.
 
-Steps of a recipe as `glasshouse train` takes them, on random images, taking turns with a product of
+Steps of a recipe as `glasshouse train` takes them, on 32x32 images, taking turns with a product of
 two large bf16 matrices, the most that the processor computes at that time. Prints the milliseconds
 of each kind of work, and how many operations a second the convolutions and the whole step compute,
-as shares of that product. There is no claim.
+as shares of that product. There is no claim. Reads CIFAR-10 from GLASSHOUSE_DATA, else makes random
+images.
 Run: python bench/step_parts.py [RECIPE] [--set KEY=VALUE ...] [--rounds 20]
 """
 
@@ -11,25 +12,21 @@ import argparse
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from contest import machine
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
+from train_speed import training_of
 
-from glasshouse.data.images import ImageSet, Splits, take
-from glasshouse.memory import keep_freed_memory
-from glasshouse.recipe import load_recipe
-from glasshouse.training.fit import untrained_classifier
-from glasshouse.training.loop import Step, TrainingSetup, train
+from glasshouse.training.loop import Step, train
 from glasshouse.training.operations import image_flop
 from glasshouse.training.precision import has_matrix_tiles
-from glasshouse.training.state import TrainingState, begin
+from glasshouse.training.state import begin
 
-SIDE, CLASSES, MATRIX = 32, 10, 2048
+MATRIX = 2048
 # Parts of the names of torch's operations, and what they are part of.
 KINDS = {
     "convolution_backward": "convolutions, backward",
@@ -53,13 +50,7 @@ class Clock(TorchDispatchMode):  # type: ignore[no-untyped-call]
         optimizer.register_step_pre_hook(self._begin)
         optimizer.register_step_post_hook(self._end)
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         started = time.perf_counter()
         found = func(*args, **(kwargs or {}))
         kind = next((kind for part, kind in KINDS.items() if part in func.__name__), None)
@@ -72,22 +63,6 @@ class Clock(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _end(self, *_: Any) -> None:
         self.seconds[OPTIMIZER] += time.perf_counter() - self._began
-
-
-def prepared(name: str, overrides: list[str]) -> tuple[TrainingState, TrainingSetup]:
-    """A training of the recipe on random images."""
-    recipe = load_recipe(name, overrides)
-    random, count = np.random.default_rng(0), 16 * recipe.train.batch_size
-    pixels = random.integers(0, 256, (count, 3, SIDE, SIDE), dtype=np.uint8)
-    ids = np.array([str(i) for i in range(count)])
-    names = tuple("0123456789")
-    whole = ImageSet(pixels, random.integers(0, CLASSES, count), ids, names)
-    splits = Splits(whole, take(whole, range(32)), take(whole, range(32)))
-    classifier = untrained_classifier(recipe.model, splits, seed=0)
-    setup = TrainingSetup(
-        whole, splits.validation, classifier.preprocessing, recipe.train, recipe.augment
-    )
-    return begin(classifier.net, recipe.train, torch.device("cpu")), setup
 
 
 def turns(steps: Iterator[object], clock: Clock, rounds: int) -> Iterator[dict[str, float]]:
@@ -112,10 +87,10 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
-    keep_freed_memory()
-    state, setup = prepared(options.recipe, options.overrides)
+    classifier, setup = training_of(options.recipe, options.overrides)
+    state = begin(classifier.net, setup.settings, torch.device("cpu"))
     size = setup.settings.batch_size
-    flop = size * image_flop(state.net, (3, SIDE, SIDE))
+    flop = size * image_flop(state.net, (3, 32, 32))
     steps = (record for record in train(state, setup) if isinstance(record, Step))
     for _ in range(3):
         next(steps)

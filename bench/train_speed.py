@@ -13,7 +13,7 @@ import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -52,28 +52,35 @@ def rate(steps: Iterator[Any]) -> float:
     return BATCH * STEPS / (time.perf_counter() - started)
 
 
-def glasshouse_steps(recipe_name: str) -> Iterator[Any]:
-    """The steps of our training loop as `glasshouse train --recipe` runs it."""
-    import torch
-
+def training_of(recipe_name: str, overrides: Sequence[str] = ()) -> tuple[Any, Any]:
+    """The untrained classifier and the TrainingSetup of a recipe on all images."""
     from glasshouse.data.images import ImageSet, Splits, take
     from glasshouse.memory import keep_freed_memory
     from glasshouse.recipe import load_recipe
     from glasshouse.training.fit import untrained_classifier
-    from glasshouse.training.loop import Step, TrainingSetup, train
-    from glasshouse.training.state import begin
+    from glasshouse.training.loop import TrainingSetup
 
     keep_freed_memory()  # as the command does
     data, labels = images()
     ids = np.array([str(i) for i in range(len(data))])
     whole = ImageSet(data, labels, ids, tuple("0123456789"))
     splits = Splits(whole, take(whole, range(32)), take(whole, range(32)))
-    recipe = load_recipe(recipe_name)
+    recipe = load_recipe(recipe_name, overrides)
     classifier = untrained_classifier(recipe.model, splits, seed=0)
-    state = begin(classifier.net, recipe.train, torch.device("cpu"))
-    setup = TrainingSetup(
+    return classifier, TrainingSetup(
         whole, splits.validation, classifier.preprocessing, recipe.train, recipe.augment
     )
+
+
+def glasshouse_steps(recipe_name: str) -> Iterator[Any]:
+    """The steps of our training loop as `glasshouse train --recipe` runs it."""
+    import torch
+
+    from glasshouse.training.loop import Step, train
+    from glasshouse.training.state import begin
+
+    classifier, setup = training_of(recipe_name)
+    state = begin(classifier.net, setup.settings, torch.device("cpu"))
     return (record for record in train(state, setup) if isinstance(record, Step))
 
 

@@ -263,6 +263,15 @@ def test_threads_decode_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(found) == 2
 
 
+def test_warnings_are_ignored_until_the_last_thread_has_decoded() -> None:
+    before = warnings.filters[:]
+    with module.no_warnings():
+        with module.no_warnings():
+            pass
+        assert warnings.filters[0][0] == "ignore" and warnings.filters[:] != before
+    assert warnings.filters[:] == before
+
+
 def test_threads_leave_the_warning_filters_as_they_were() -> None:
     data, before = encoded("PNG"), warnings.filters[:]
     threads = [threading.Thread(target=decode, args=(data,)) for _ in range(8)]
