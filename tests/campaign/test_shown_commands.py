@@ -33,6 +33,7 @@ STAND_INS = {
     r"^(\S+) MODEL\b": r"\1 cifar10-small",
     r"^(\S+) RUN\b": r"\1 runs/a",
     r"^(\S+) SOURCE\b": r"\1 photos/",
+    r"^serve runs/shapes$": "serve runs/a",
     # CIFAR-10 itself is no part of the tests.
     r"^(train|ladder|lr-find) cifar10\b": r"\1 digits",
     # Nor is a network: tests/data/test_s3.py reads from a server.
@@ -139,7 +140,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             more = ["--set", f"train.seed={seed}", "--out", f"runs/{name}"]
             done = forks.run(Job([*command, *more], str(folder)))
             assert done.code == 0, done.errors
-    shutil.copytree(folder / "runs" / "a", folder / "runs" / "2026-11-25-shapes")
     return folder
 
 
