@@ -54,21 +54,24 @@ LARGEST_ERROR, LARGEST_EXPORT_ERROR = 1e-5, 1e-4
 INTRODUCTION = """
 # Supported networks
 
-Any `nn.Module` from image to logits can be predicted with, summarised and explained. This table
-shows what that means for one small network of each family that has been tried so far, with random
-weights: the layer at which class activation maps are computed unless another one is named, and the
-size of these maps. Grad-CAM and HiResCAM at that layer are equal to autograd by hand (relative
-difference below 1e-5). Saliency, SmoothGrad, integrated gradients and occlusion work for all of
-them, and also for a network that no class activation map can be computed for, such as one of dense
-layers only: there, `--method all` has no class activation maps. "ONNX" says whether `glasshouse
-export` can write the network; the logits that onnxruntime computes from the file differ by less
-than 1e-4 of the largest one. With random weights, attention may spread a place over the whole map;
-then an earlier layer is chosen here than with trained ones.
-The table is made by `bench/zoo_sweep.py`.
+Any `nn.Module` from image to logits can be used for predictions, summarised and explained. The
+table below shows what that means for one small network of each family that has been tried so far,
+with random weights: the layer at which class activation maps are computed unless another one is
+named, and the size of these maps. Grad-CAM and HiResCAM at that layer agree with direct
+computations by autograd (relative difference below 1e-5). Saliency, SmoothGrad, integrated
+gradients and occlusion work for all of them, and also for a network for which no class activation
+map can be computed, such as one of dense layers only: there, `--method all` leaves these maps out.
 
-The real SqueezeNet 1.0 and MobileNetV2 answer 45 photos as torchvision's and timm's own pipelines
-do: the five most probable classes are the same, in the same order, for each photo, and logits
-differ by at most 1.6e-5. They name 29 and 42 of the photos correctly
+"ReLU rules" says whether the network has ReLUs, on which the [guided and relu
+rules](explanations.md#gradients-at-the-image) act; "rollouts", whether [attention
+rollouts](explanations.md#attention-rollout) can be computed; "ONNX", whether `glasshouse export`
+can write the network. The logits that onnxruntime computes from the file differ by less than 1e-4
+of the largest one. With random weights, attention may spread a place over the whole map; then an
+earlier layer is chosen here than with trained weights. The table is made by `bench/zoo_sweep.py`.
+
+SqueezeNet 1.0 and MobileNetV2 with their published weights answer 45 photos as torchvision's and
+timm's own pipelines do: the five most probable classes are the same, in the same order, for each
+photo, and logits differ by at most 1.6e-5. They name 29 and 42 of the photos correctly
 (`tests/parity/test_pretrained_weights.py`).
 """
 
@@ -288,7 +291,7 @@ def page(results: list[dict[str, Any]]) -> str:
     refused = [each for each in right if onnx_cell(each) == "refused"]
     if refused:
         lines += [
-            "What `glasshouse export` says of those that it refuses:",
+            "What `glasshouse export` says of the networks that it refuses:",
             "",
             "| network | why |",
             "|--|--|",
