@@ -157,13 +157,16 @@ def test_a_path_that_is_too_long_is_a_bad_file_like_others(
     assert any(each.path == str(long) and "name too long" in each.reason for each in bad)
 
 
-def test_many_files_of_which_only_a_part_is_seen_are_warned_of_at_once(folder: Path) -> None:
+@pytest.mark.parametrize("others", [20, 3], ids=["many", "few"])
+def test_files_of_which_only_a_part_is_seen_are_warned_of_at_once(
+    folder: Path, others: int
+) -> None:
     classifier = replace(classifier_of(pooled_net()), preprocessing=Preprocessing(20, 24))
     for name in ("one.gif", "two.gif"):
         Image.new("L", (9, 9)).save(
             folder / name, save_all=True, append_images=[Image.new("L", (9, 9), 9)]
         )
-    paths = [*image_paths([Path("deep")])[:20], Path("one.gif"), Path("two.gif")]
+    paths = [*image_paths([Path("deep")])[:others], Path("one.gif"), Path("two.gif")]
     with pytest.warns(GlasshouseWarning) as caught:
         read_image_files(paths, classifier)
     assert [str(each.message) for each in caught] == [

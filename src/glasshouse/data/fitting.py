@@ -144,7 +144,7 @@ def _resample(
     fitting: Fitting,
     box: tuple[float, float, float, float] | None = None,
 ) -> Pixels:
-    if box is None and image.shape[:2] == (height, width):
+    if image.shape[:2] == (height, width) and box in (None, (0, 0, width, height)):
         return image
     # Pillow's filters grow with the factor of a reduction, which other libraries call antialiasing.
     filter_ = Image.Resampling[fitting.interpolation.upper()]

@@ -26,6 +26,8 @@ _ONE_SCENE = ("JPEG", "HEIF")
 # Files in a warning.
 _SHOWN = 5
 _PLAIN = ("RGB", "RGBA", "RGBX", "RGBa", "L", "LA", "La", "P", "PA", "1")
+# Where a PNG says how many bits a value has.
+_PNG_DEPTH = 24
 # Tags of TIFF, and the bit of the first that says that the file holds a larger version.
 _SUBFILE, _SAMPLES, _IS_REDUCED = 254, 277, 1
 # Extensions that stand for one format; with any other, no format is unexpected.
@@ -111,8 +113,7 @@ def losses_of(data: bytes, name: str) -> FileLosses:
     The pixels of a file with 8 bits per value are not decoded again.
     """
     kind = format_of(data, name)
-    # Eight bits a value, no frames, no further channels: a service need not open it once more.
-    if kind == "JPEG":
+    if _is_plain(data, kind):
         return FileLosses()
     with no_warnings(), Image.open(stream_of(data, kind), formats=[kind]) as image:
         has_more_bits = is_deep(image)
@@ -142,6 +143,16 @@ def warn_of_losses(files: Sequence[tuple[str, FileLosses]]) -> None:
     """Warn of what predictions of these files do not see; of nothing where they see it all."""
     for line in describe_losses(files):
         warnings.warn(line, GlasshouseWarning, stacklevel=2)
+
+
+def _is_plain(data: bytes, kind: str) -> bool:
+    """Whether a file has 8 bits a value, no frames and no further channels, by its bytes alone.
+
+    Of most files this is known without opening them once more, which a service would wait for.
+    """
+    if kind != "PNG":
+        return kind == "JPEG"
+    return data[12:16] == b"IHDR" and data[_PNG_DEPTH] <= 8 and b"acTL" not in data
 
 
 def _oddities(image: Image.Image, kind: str, path: Path, orientation: int) -> list[str]:

@@ -1,6 +1,7 @@
 """What a network returned for images, and what follows from it without another pass."""
 
 from dataclasses import dataclass
+from heapq import nlargest
 from pathlib import Path
 from typing import Annotated
 
@@ -247,12 +248,11 @@ def most_probable(
     Each with its name and its probability rounded to six digits, as `predict` and the service
     return them.
     """
+    # Not NumPy's argsort, during which other threads of a service may take over Python.
+    values = shares.tolist()
     return [
-        {
-            "class": _class_name(class_names, int(k)),
-            "probability": round(float(shares[k]), 6),
-        }
-        for k in shares.argsort()[::-1][:top]
+        {"class": _class_name(class_names, k), "probability": round(values[k], 6)}
+        for k in nlargest(top, range(len(values)), key=values.__getitem__)
     ]
 
 

@@ -45,7 +45,8 @@ class PackedConv(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Feature maps ``(n, channels, h, w)`` of any batch and image size."""
-        result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        # By its full name: choosing among an operation's forms takes as long as some layers.
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
             inputs, self._weight, self._bias, *self._places, *self._activation
         )
         return result

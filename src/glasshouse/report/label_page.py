@@ -13,7 +13,7 @@ from glasshouse.storage import write_text
 from glasshouse.wording import percentage
 
 
-def write_label_page(
+def write_label_page(  # noqa: PLR0913 - the last two are optional
     suspects: Sequence[SuspectLabel | SuspectPair],
     images: Mapping[str, NDArray[np.uint8]],
     path: Path,
@@ -21,18 +21,25 @@ def write_label_page(
     source: str,
     image_count: int,
     near: NearTiles = NOTHING_NEAR,
+    doubt: str = "",
 ) -> None:
     """Write the page; names are escaped.
 
     images: uint8 ``(3, h, w)`` by id. image_count: how many images were examined. near: those that
-    each resembles, by its id.
+    each resembles, by its id. doubt: why the predictions may say little, as a sentence.
     """
     rows = [
         (_caption(suspect), tile(images[suspect.id]), suspect.id, near.get(suspect.id, ()))
         for suspect in suspects
     ]
     shown = len({suspect.id for suspect in suspects})
-    values = {"rows": rows, "source": source, "image_count": image_count, "shown": shown}
+    values = {
+        "rows": rows,
+        "source": source,
+        "image_count": image_count,
+        "shown": shown,
+        "doubt": doubt,
+    }
     write_text(path, render_template("labels.html.jinja", values))
 
 

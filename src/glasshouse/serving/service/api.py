@@ -64,11 +64,15 @@ def create_api(service: Service, rules: AccessRules | None = None) -> FastAPI:
         exception_handlers=dict.fromkeys(_HANDLED, handle),
         redirect_slashes=False,
     )
-    routers = (about_routes, predict_routes, explain_routes, protocol_routes)
-    for routes in routers:
-        app.include_router(routes(service))
-    app.include_router(repository_routes(service, rules))
-    app.add_middleware(RequestMiddleware, service=service, rules=rules)
+    routers = (
+        *(routes(service)
+          for routes in (about_routes, predict_routes, explain_routes, protocol_routes)),
+        repository_routes(service, rules),
+    )  # fmt: skip
+    for router in routers:
+        app.include_router(router)
+    found = [route for router in routers for route in router.routes]
+    app.add_middleware(RequestMiddleware, service=service, rules=rules, routes=found)
     app.openapi = _openapi_with_schemas(app)  # type: ignore[method-assign]
     _build_routes(app)
     return app

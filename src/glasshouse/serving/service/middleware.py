@@ -4,13 +4,16 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterable
 from itertools import count
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from glasshouse.serving.service.access import AccessChecks, AccessRules
+from glasshouse.serving.service.lean_route import shortcuts
 from glasshouse.serving.service.problems import (
     REQUEST_ID,
     ClientLeft,
@@ -42,8 +45,11 @@ class RequestMiddleware:
     its body through a stream of its own.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, rules: AccessRules) -> None:
+    def __init__(
+        self, app: ASGIApp, service: Service, rules: AccessRules, routes: Iterable[BaseRoute] = ()
+    ) -> None:
         self.app = app
+        self._shortcuts = shortcuts(routes, app)
         self._service = service
         self._access = AccessChecks(rules)
         # Outside the check of the key: browsers send none when they ask what they may send.
@@ -77,7 +83,8 @@ class RequestMiddleware:
         """The response of the application, or the problem that is in its way."""
         try:
             self._access.require(scope["path"], Headers(scope=scope))
-            await self.app(scope, receive, send)
+            app = self._shortcuts.get((scope["method"], scope["path"]), self.app)
+            await app(scope, receive, send)
         except ClientLeft:
             raise
         # Nothing above this can turn a failure into a response any more.

@@ -226,17 +226,21 @@ def _classify(metrics: Metrics, items: Sequence[ToClassify]) -> list[Scores | Ex
         compared = model.comparison.compare(batch[answered], logits[answered])
         for row, each in zip(answered, compared, strict=True):
             found[row] = each
-    answers = iter([_scores(*each, classifier) for each in zip(logits, found, strict=True)])
+    # Of all images at once: after each operation, this thread has to wait for its turn.
+    shares = classifier.to_probabilities(logits)
+    answers = iter(map(_scores, logits, shares, found))
     return [each if isinstance(each, Exception) else next(answers) for each in made]
 
 
 def _scores(
-    logits: NDArray[np.float32], resemblance: "Resemblance | None", classifier: Classifier
+    logits: NDArray[np.float32],
+    probabilities: NDArray[np.float64],
+    resemblance: "Resemblance | None",
 ) -> Scores | NotFinite:
     # An error of its own: other images of the batch may belong to other callers.
     if not np.isfinite(logits).all():
         return NotFinite("the network has no answer for this image: its logits are NaN or infinite")
-    return Scores(logits, classifier.to_probabilities(logits), resemblance)
+    return Scores(logits, probabilities, resemblance)
 
 
 def _add_gauges(service: Service) -> None:

@@ -72,6 +72,7 @@ def write_label_errors(
         source=source,
         image_count=len(folds.fold_of),
         near={name: near_tiles(each, images) for name, each in similar.items()},
+        doubt=why_doubtful(folds.predictions, folds.score),
     )
     return out / GALLERY_PAGE
 

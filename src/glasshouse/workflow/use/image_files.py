@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from glasshouse.data.decode import Pixels
-from glasshouse.data.headers import FileLosses, decode_file, warn_of_losses
+from glasshouse.data.decode import Pixels, decode, read_file
+from glasshouse.data.headers import FileLosses, losses_of, warn_of_losses
 from glasshouse.data.workers import decode_files
 from glasshouse.errors import BadImage
 from glasshouse.models.classifier import Classifier
-from glasshouse.models.preprocessing import preprocess
+from glasshouse.models.preprocessing import Preprocessing, preprocess
 
 # Starting the decoding processes takes longer than decoding fewer files than this.
 _WORTH_PROCESSES = 16
@@ -22,11 +22,33 @@ def read_image_files(paths: Sequence[Path], classifier: Classifier) -> list[Pixe
     In the order of the paths, with the pixels of `read_images`. Warns of what
     predictions of these files do not see.
     """
-    if len(paths) < _WORTH_PROCESSES:
-        return [_read_or_error(path, classifier) for path in paths]
-    wanted = classifier.preprocessing
-    found: dict[int, Pixels | BadImage] = {}
+    read = _read_here if len(paths) < _WORTH_PROCESSES else _read_in_processes
     losses: dict[str, FileLosses] = {}
+    found = read(paths, classifier.preprocessing, losses)
+    warn_of_losses(sorted(losses.items()))
+    return found
+
+
+def _read_here(
+    paths: Sequence[Path], wanted: Preprocessing, losses: dict[str, FileLosses]
+) -> list[Pixels | BadImage]:
+    def pixels_of(path: Path) -> Pixels | BadImage:
+        name = str(path)
+        try:
+            data = read_file(path)
+            pixels = preprocess(decode(data, name=name), wanted)
+        except BadImage as error:
+            return error
+        losses[name] = losses_of(data, name)
+        return pixels
+
+    return list(map(pixels_of, paths))
+
+
+def _read_in_processes(
+    paths: Sequence[Path], wanted: Preprocessing, losses: dict[str, FileLosses]
+) -> list[Pixels | BadImage]:
+    found: dict[int, Pixels | BadImage] = {}
     for result in decode_files(paths, wanted.fitting):
         if result.pixels:
             pixels = np.frombuffer(result.pixels, np.uint8)
@@ -35,12 +57,4 @@ def read_image_files(paths: Sequence[Path], classifier: Classifier) -> list[Pixe
                 losses[str(paths[result.position])] = result.header.losses
         else:
             found[result.position] = BadImage(paths[result.position], result.reason)
-    warn_of_losses(sorted(losses.items()))
     return [found[number] for number in range(len(paths))]
-
-
-def _read_or_error(path: Path, classifier: Classifier) -> Pixels | BadImage:
-    try:
-        return preprocess(decode_file(path), classifier.preprocessing)
-    except BadImage as error:
-        return error
