@@ -82,6 +82,8 @@ class UnreadableFiles(DataError):
 class NoUsableRate(UsageError):
     """train.lr is "auto", but the range test found no learning rate at which the loss falls."""
 
+    exit_code = 3
+
 
 class StorageError(GlasshouseError):
     """A file could not be written or is damaged."""

@@ -61,8 +61,8 @@ def test_a_planted_group_is_named_by_the_command_its_page_and_the_report(
 
 def test_without_a_group_the_verdict_says_among_how_many_images() -> None:
     assert group_verdict([], 1500) == (
-        "No group of similar images was found that is answered worse than the rest of its class, "
-        "among 1,500 validation images."
+        "No group of similar images was found that is misclassified more often than the rest of "
+        "its class, among 1,500 validation images."
     )
 
 
@@ -84,5 +84,5 @@ def test_the_words_of_several_groups_name_the_first() -> None:
         group, "cat", (TraitDifference("sharpness", "sharper", 2, 1, 3),), shown.words, ()
     )
     assert group_verdict([shown, both], 20).startswith(
-        "2 groups are answered worse than the rest of their"
+        "2 groups are misclassified more often than the rest of their"
     )

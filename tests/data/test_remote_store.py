@@ -97,9 +97,9 @@ def test_what_is_read_is_what_was_asked_for() -> None:
     assert store.read(RemoteFile(path, "a.png", None, "")) == data
     assert store.read(RemoteFile(path, "a.png", 4, "")) == data, "more than announced is no loss"
     assert waited(store) == []
-    with pytest.raises(DataError, match=r"10 of 1,000 bytes of a\.png came"):
+    with pytest.raises(DataError, match=r"10 of 1,000 bytes of a\.png arrived"):
         store.read(RemoteFile(path, "a.png", 1000, ""))
-    with pytest.raises(DataError, match=r"2 of 3 bytes of a\.png came"):
+    with pytest.raises(DataError, match=r"2 of 3 bytes of a\.png arrived"):
         store.read(FILE, 8, 11)
 
 

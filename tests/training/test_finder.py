@@ -278,6 +278,8 @@ def test_auto_without_a_valley_is_refused_with_advice() -> None:
     curve = read_curve(LRS, np.full((2, len(X)), 2.3), "valley")
     with pytest.raises(NoUsableRate, match=r"Check the data.*set train\.lr to a number"):
         with_found_rate(TrainSettings(lr="auto"), curve)
+    # Nobody has used the command wrongly: it ends as lr-find does.
+    assert NoUsableRate.exit_code == 3
 
 
 def test_a_curve_is_written_and_read_back() -> None:

@@ -234,7 +234,7 @@ def _require_cluster(on: str | None, *, has_photos: bool) -> None:
 
     require_address(on)
     if on is not None and not has_photos:
-        raise UsageError("--on explains IMAGE files: leave it out with --errors, --layers")
+        raise UsageError("--on explains IMAGE files: leave it out with --errors or --layers")
 
 
 def _require_source(named: NamedModel, errors: bool, reread: bool) -> None:
@@ -254,7 +254,9 @@ def _require_photos(
     named: NamedModel, images: list[Path], similar: bool, *, are_used: bool
 ) -> None:
     if similar and not are_used:
-        raise UsageError("--similar is about the IMAGE files: leave it out with --errors, --layers")
+        raise UsageError(
+            "--similar is about the IMAGE files: leave it out with --errors or --layers"
+        )
     if not images and are_used:
         raise UsageError("expected at least one IMAGE to explain, or --errors; got none")
     require_run(named, similar=similar)

@@ -18,7 +18,7 @@ def groups(
     offline: Offline = False,
     json: Json = False,
 ) -> None:
-    """Find groups of similar images that RUN answers worse than the rest of their class.
+    """Find groups of similar images that RUN misclassifies more often than the rest.
 
     Of validation images; the test split is not used. The results are written to groups.json and
     groups.html in the run folder.

@@ -37,10 +37,10 @@ def lr_find(
     seeds: Annotated[int, typer.Option(min=1, help="Number of tests, each with its own seed.")] = 3,
     steps: Annotated[int, typer.Option(min=20, help="Updates per test.")] = 100,
     start: Annotated[
-        float | None, typer.Option(help="Lowest rate. Default: 1e-5, for SGD 1e-4.")
+        float | None, typer.Option(help="Lowest rate. Default: 1e-5; with SGD and Muon 1e-4.")
     ] = None,
     end: Annotated[
-        float | None, typer.Option(help="Highest rate. Default: 0.1, for SGD 10.")
+        float | None, typer.Option(help="Highest rate. Default: 0.1; with SGD and Muon 10.")
     ] = None,
     out: Annotated[
         Path | None,

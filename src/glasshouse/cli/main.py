@@ -71,7 +71,7 @@ class _Commands(TyperGroup):
         """As typer does it, unless the name is one that is known from elsewhere."""
         meant = _ALSO_CALLED.get(args[0].lower().replace("_", "-"))
         if meant is not None:
-            ctx.fail(f"No such command {args[0]!r}. What you look for is 'glasshouse {meant}'.")
+            ctx.fail(f"No such command {args[0]!r}. Did you mean 'glasshouse {meant}'?")
         return super().resolve_command(ctx, args)
 
 

@@ -62,17 +62,19 @@ Set = Annotated[
     ),
 ]
 
-Epochs = Annotated[int | None, typer.Option(help="Short for --set train.epochs=.")]
-BatchSize = Annotated[int | None, typer.Option(help="Short for --set train.batch_size=.")]
+Epochs = Annotated[int | None, typer.Option(help="Short for --set train.epochs=N.")]
+BatchSize = Annotated[int | None, typer.Option(help="Short for --set train.batch_size=N.")]
 LearningRate = Annotated[
-    str | None, typer.Option(help="Short for --set train.lr=: a number, or auto.")
+    str | None, typer.Option(help="Short for --set train.lr=RATE: a number, or auto.")
 ]
-ImageSize = Annotated[int | None, typer.Option(help="Short for --set data.image_size=, in pixels.")]
+ImageSize = Annotated[
+    int | None, typer.Option(help="Short for --set data.image_size=N, in pixels.")
+]
 Device = Annotated[
     str | None,
     typer.Option(
-        help="Short for --set train.device=: auto, cpu, cuda, cuda:1 and so on, or mps; auto, the "
-        "default, is cuda where there is one, else mps, else cpu."
+        help="Short for --set train.device=DEVICE: auto, cpu, cuda, cuda:1 and so on, or mps; "
+        "auto, the default, is cuda where there is one, else mps, else cpu."
     ),
 ]
 UseDevice = Annotated[

@@ -63,7 +63,12 @@ AllowedOrigins = Annotated[
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free port.")]
 MaxBatch = Annotated[int, typer.Option(min=1, max=1024, help="Images per forward pass.")]
-MaxWait = Annotated[float, typer.Option(min=0, max=1000, help="Longest wait for a larger batch.")]
+MaxWait = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1000, help="Milliseconds that an image waits for others still being decoded."
+    ),
+]
 MaxQueue = Annotated[
     int, typer.Option(min=1, help="Images in flight; requests beyond that get 503.")
 ]
@@ -71,7 +76,7 @@ Deadline = Annotated[
     float, typer.Option(min=0.01, help="Seconds per request; after that it gets 503.")
 ]
 MaxBody = Annotated[int, typer.Option(min=1, help="MiB per request.")]
-MaxPixels = Annotated[int, typer.Option(min=1, max=100, help="Size per image.")]
+MaxPixels = Annotated[int, typer.Option(min=1, max=100, help="Megapixels per image.")]
 MaxImages = Annotated[
     int | None,
     typer.Option(min=1, help="Images per request. Default: 64, or --max-queue if smaller."),

@@ -89,8 +89,8 @@ Processes = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Train in this many processes on this machine, or with --on on a cluster; they must "
-        "divide train.shards. The result has the same bytes for any number.",
+        help="Train in this many processes on this machine, or with --on on a cluster: a "
+        "power of two that divides train.shards. The result has the same bytes for any number.",
     ),
 ]
 Log = Annotated[

@@ -70,7 +70,7 @@ class RemoteStore:
             # A connection that ended early may leave less than was announced.
             wanted = file.size if is_whole else None if stop is None else stop - start
             if wanted is not None and len(data) < wanted:
-                raise ConnectionError(f"{len(data):,} of {wanted:,} bytes of {file.name} came")
+                raise ConnectionError(f"{len(data):,} of {wanted:,} bytes of {file.name} arrived")
             return bytes(data)
 
         return self._patiently(once, _ATTEMPTS)

@@ -1,4 +1,4 @@
-"""Groups of similar images that are answered worse than the rest of their class.
+"""Groups of similar images that are misclassified more often than the rest of their class.
 
 A scan statistic (Kulldorff 1997) over balls in feature space, each image with its nearest
 neighbours of the same class, and over the ends of each trait, such as the most blurred.
@@ -41,7 +41,7 @@ _Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class FailingGroup:
-    """Images of one class that are alike and answered worse than the rest of it.
+    """Images of one class that are alike and misclassified more often than the rest of it.
 
     label: the class. trait: that at whose end they are; empty where their features are near each
     other. rows: positions of its images, those in the middle or at the end first. accuracy: with

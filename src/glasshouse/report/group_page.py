@@ -1,4 +1,4 @@
-"""Groups of images that a classifier answers worse than the rest: in words, and as a page."""
+"""Groups of images that a classifier gets wrong more often: in words, and as a page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,13 +52,15 @@ def group_verdict(groups: Sequence[ShownGroup], count: int) -> str:
     """What was found among ``count`` images, in words."""
     if not groups:
         return (
-            "No group of similar images was found that is answered worse than the rest of its "
-            f"class, among {count:,} validation images."
+            "No group of similar images was found that is misclassified more often than the rest "
+            f"of its class, among {count:,} validation images."
         )
     found = "1 group of similar images is" if len(groups) == 1 else f"{len(groups)} groups are"
     own = "its" if len(groups) == 1 else "their"
     first = "It has" if len(groups) == 1 else "The first has"
-    return f"{found} answered worse than the rest of {own} class. {first} {groups[0].words}"
+    return (
+        f"{found} misclassified more often than the rest of {own} class. {first} {groups[0].words}"
+    )
 
 
 def groups_as_json(groups: Sequence[ShownGroup], count: int) -> dict[str, Any]:

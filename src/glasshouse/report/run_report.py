@@ -73,8 +73,8 @@ class RunReport:
     predicted labels of a few such images, where an image may have several. mistakes_page: the
     file name of the page of explained mistakes next to this one. shortcuts, shortcuts_page: the
     verdict on shortcuts, and the file name of its page. groups, groups_page: the same for groups
-    of images that are answered worse. near: the training images that explained mistakes resemble.
-    unlike: the validation images that are unlike all of them. data_map,
+    of images that are misclassified more often. near: the training images that explained mistakes
+    resemble. unlike: the validation images that are unlike all of them. data_map,
     data_map_page: the map of the images, and the file name of its page.
     """
 

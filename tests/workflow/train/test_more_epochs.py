@@ -17,8 +17,10 @@ from glasshouse.workflow.train.experiment import (
     fit_experiment,
     open_experiment,
 )
+from glasshouse.workflow.train.more_epochs import add_epochs
 from tests.journeys.command import glasshouse_here
 
+KINDS = ("json", "html")
 SMALL = ("train.batch_size=32", "data.train_limit=96", "train.precision=fp32", "train.device=cpu")
 ALLOWED = (
     "train.schedule={type='constant'}",
@@ -81,6 +83,15 @@ def test_more_epochs_give_the_bytes_of_a_run_that_had_them_from_the_start(
     assert weights(tmp_path / "longer") == weights(tmp_path / "whole")
     assert untimed(tmp_path / "longer") == untimed(tmp_path / "whole")
     assert checkpoints(tmp_path / "longer") == checkpoints(tmp_path / "whole")
+
+
+def test_nothing_that_was_found_out_about_the_shorter_run_is_left(tmp_path: Path) -> None:
+    findings = [f"{name}.{kind}" for name in ("shortcuts", "groups", "map") for kind in KINDS]
+    # The names that a user has given groups of images are no finding.
+    for name in (*findings, "map.safetensors", "map-groups.json"):
+        (tmp_path / name).write_text("old")
+    add_epochs(tmp_path, load_recipe("small-cnn"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map-groups.json", "recipe.toml"]
 
 
 @pytest.mark.slow

@@ -62,7 +62,8 @@ _QUESTIONS = (
         find=deferred("glasshouse.workflow.use.run_groups", "find_run_groups"),
         ask="Look for groups",
         details="The groups, with images",
-        open="Not looked at yet: similar images may be answered worse than the rest of a class.",
+        open="Not looked at yet: similar images may be misclassified more often than the rest of "
+        "a class.",
     ),
 )
 

@@ -14,7 +14,7 @@ import torch
 if sys.platform != "win32":
     import resource
 
-_PACKAGES = ("glasshouse", "torch", "numpy", "pillow", "scikit-learn")
+_PACKAGES = ("glasshouse", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
 
 
 def describe_environment(device: torch.device, precision: torch.dtype) -> dict[str, Any]:

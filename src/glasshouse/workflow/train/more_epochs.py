@@ -12,13 +12,19 @@ from glasshouse.storage import write_text
 from glasshouse.training.schedules import depends_on_epochs
 from glasshouse.workflow.train.request import TrainRequest
 
-# What finishing a run leaves. The metrics go first: from then on, the run counts as unfinished.
+# What finishing a run leaves, and what is found out about a finished one. The metrics go first:
+# from then on, the run counts as unfinished.
 _RESULTS = (
     runs.EVALUATION,
     runs.REPORT,
     runs.MISTAKES,
     runs.SHORTCUTS,
     runs.SHORTCUTS_PAGE,
+    runs.GROUPS,
+    runs.GROUPS_PAGE,
+    runs.MAP,
+    runs.MAP_POINTS,
+    runs.MAP_PAGE,
     runs.MODEL,
     runs.WEIGHTS,
     runs.PREDICTIONS,

@@ -1,4 +1,4 @@
-"""The groups of images that a run's classifier answers worse than the rest of their class."""
+"""The groups of images that a run's classifier gets wrong more often than the rest."""
 
 from pathlib import Path
 from typing import Any
