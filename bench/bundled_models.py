@@ -114,7 +114,7 @@ A CNN for the ten classes of CIFAR-10, trained by this project with its recipe `
 | calibration error (ECE) | {ece:.2%} at temperature {temperature:.3f} |
 | Grad-CAM | {cells} cells, above random pixels on {faithful} of {explained} test images |
 | recipe | `{recipe}`, seed {seed}, {epochs} epochs, batch size {batch} |
-| training | {petaflop:.2f} PFLOP in {precision}, with everything that led to these weights |
+| training | {petaflop:.2f} PFLOP in {precision}, all stages together |
 | weights | {parameters:,} trained parameters, in half precision |
 | made by | `python bench/bundled_models.py {name}` |
 
