@@ -18,7 +18,7 @@ from typing import Any
 # Where the interval of a median is wider than this share of it, there is no figure.
 WIDEST = 0.5
 # Keras was seen to hang at its start, without using the processor.
-LONGEST_S, TRIES = 900, 2
+LONGEST_S, TRIES = 300, 3
 
 
 def play_rounds(script: str, contenders: list[str], rounds: int) -> dict[str, list[float]]:
