@@ -66,12 +66,9 @@ def _shortcut(route: LeanRoute, app: ASGIApp) -> ASGIApp:
     lean = route.lean_handler()
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = route  # as the router leaves it there, for whoever counts requests
         response = await lean(Request(scope, receive, send))
-        if response is None:
-            await app(scope, receive, send)
-        else:
-            scope["route"] = route  # as the router leaves it there, for whoever counts requests
-            await response(scope, receive, send)
+        await (app if response is None else response)(scope, receive, send)
 
     return answer
 
