@@ -58,7 +58,7 @@ def shortcuts(routes: Iterable[BaseRoute], app: ASGIApp) -> dict[tuple[str, str]
         (method, route.path): _shortcut(route, app)
         for route in routes
         if isinstance(route, LeanRoute)
-        for method in route.methods
+        for method in route.methods or ()
     }
 
 
