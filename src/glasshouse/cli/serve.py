@@ -145,6 +145,7 @@ def serve(
     threads = threads or max(1, cores // 4)
     limits = Limits(
         passes=max(1, cores // threads),
+        threads=threads,
         max_batch=max_batch,
         max_wait=max_wait_ms / 1000,
         max_queue=max_queue,
@@ -259,8 +260,11 @@ def _service(
     peers: "Peers | None" = None,
 ) -> "Service":
     # OpenMP threads spin while they wait for each other, which takes the cores from the event loop
-    # and the other passes. Read when torch is imported, so it is set before.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # and the other passes: not at all, or with GNU's for the time between two layers only. Read
+    # when torch is imported, so it is set before.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     import torch
 
     from glasshouse.serving.service.served_models import ModelSource

@@ -2,11 +2,13 @@
 
 import asyncio
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from glasshouse.models.classifier import Classifier
@@ -77,6 +79,33 @@ def test_how_long_the_network_took_is_counted(ask: Caller) -> None:
     }  # fmt: skip
     assert all(0 < float(value) < 60 for _, value in sums)
     assert "glasshouse_models_loaded 1.0" in text and "glasshouse_images_total 1.0" in text
+
+
+def test_a_pass_that_runs_alone_has_the_threads_of_all(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    both = threading.Barrier(2)
+
+    class Meets(torch.nn.Module):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            if len(chosen) > 1:
+                both.wait(60)
+            logits: torch.Tensor = classifier.net(inputs)
+            return logits
+
+    service = make_service(classifier, "tiny", Limits(passes=3, threads=2))
+    model = service.models.find()
+    meeting = replace(model, fast=replace(model.fast, net=Meets().eval()))
+    service.models.put(meeting)
+    ask = Caller(create_api(service))
+    assert ask("POST", "/predict", content=png(0), headers=RAW).status_code == 200
+    assert chosen == [6]
+    requests = [("POST", "/predict", {"content": png(seed), "headers": RAW}) for seed in (1, 2)]
+    assert [answer.status_code for answer in ask.together(requests)] == [200, 200]
+    # The first of the two may begin before the other has come.
+    assert len(chosen) == 3 and chosen[-1] == 2
 
 
 def test_what_is_loading_or_computed_is_gone_once_a_service_is_closed(service: Service) -> None:
