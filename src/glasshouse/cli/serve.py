@@ -92,7 +92,11 @@ Workers = Annotated[
 ]
 PassThreads = Annotated[
     int | None,
-    typer.Option(min=1, help="Threads per forward pass. Default: a quarter of the cores."),
+    typer.Option(
+        min=1,
+        help="Threads per forward pass. Default: a quarter of the cores, twice as many while it is "
+        "the only one.",
+    ),
 ]
 
 
@@ -142,10 +146,10 @@ def serve(
     cores = max(1, (os.cpu_count() or 1) // workers)
     # The threads of one pass wait for each other after every layer; separate passes never do, so
     # several narrow passes fill the cores better than one wide one.
-    threads = threads or max(1, cores // 4)
+    per_pass = threads or max(1, cores // 4)
     limits = Limits(
-        passes=max(1, cores // threads),
-        threads=threads,
+        passes=max(1, cores // per_pass),
+        threads=per_pass if threads is None else None,
         max_batch=max_batch,
         max_wait=max_wait_ms / 1000,
         max_queue=max_queue,
@@ -158,14 +162,14 @@ def serve(
     rules = _rules(host, _api_key(api_key_file), allow_host or [], allow_origin or [])
     worker = this_worker()
     if worker is not None:
-        service = _service(named, limits, threads, similar, worker.peers)
+        service = _service(named, limits, per_pass, similar, worker.peers)
         _serve_as_worker(service, worker, rules, drain)
         return
     with _reserve(host, port) as listener:
         if workers > 1:
             _serve_together(workers, listener, rules)
         else:
-            _serve(_service(named, limits, threads, similar), listener, rules, drain)
+            _serve(_service(named, limits, per_pass, similar), listener, rules, drain)
 
 
 def _require_room(limits: "Limits") -> None:

@@ -81,7 +81,7 @@ def test_how_long_the_network_took_is_counted(ask: Caller) -> None:
     assert "glasshouse_models_loaded 1.0" in text and "glasshouse_images_total 1.0" in text
 
 
-def test_a_pass_that_runs_alone_has_the_threads_of_all(
+def test_a_pass_that_runs_alone_has_twice_as_many_threads(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen: list[int] = []
@@ -101,7 +101,7 @@ def test_a_pass_that_runs_alone_has_the_threads_of_all(
     service.models.put(meeting)
     ask = Caller(create_api(service))
     assert ask("POST", "/predict", content=png(0), headers=RAW).status_code == 200
-    assert chosen == [6]
+    assert chosen == [4]
     requests = [("POST", "/predict", {"content": png(seed), "headers": RAW}) for seed in (1, 2)]
     assert [answer.status_code for answer in ask.together(requests)] == [200, 200]
     # The first of the two may begin before the other has come.
