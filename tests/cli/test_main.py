@@ -57,5 +57,5 @@ def test_a_command_is_found_by_what_other_tools_call_it() -> None:
     assert set(_ALSO_CALLED.values()) <= names and not names & set(_ALSO_CALLED)
     for given, meant in (("workbench", "ui"), ("Fine_tune", "train")):
         result = CliRunner().invoke(app, [given])
-        assert result.exit_code == 2 and f"is 'glasshouse {meant}'" in result.output
+        assert result.exit_code == 2 and f"Did you mean 'glasshouse {meant}'?" in result.output
     assert "Did you mean 'train'" in CliRunner().invoke(app, ["trian"]).output
