@@ -109,7 +109,7 @@ AIMS = {
     ),
     "cifar10-tiny": Aim("tiny", 91.0, 0.5),
 }
-# Of the stages after the first: the learning rate of the recipe would undo more of it.
+# Of the stages after the first, whose weights are trained already: half of the recipe's.
 PEAK_LR = 1.0
 # Batches, and images of each, that the statistics of mean weights come from.
 STATISTICS = 8, 500

@@ -17,6 +17,7 @@ from glasshouse.models.predict import (
     load_predictions,
     log_softmax,
     logits_of,
+    most_probable,
     predict,
     predict_logits,
     save_predictions,
@@ -176,3 +177,10 @@ def test_predictions_say_what_they_are_about(
     head, *rows = repr(found).splitlines()
     assert head == f"Predictions(2 images, 2 {kind})"
     assert [row.split(":")[0] for row in rows] == ["  a.png", "  b.png"]
+
+
+def test_of_classes_that_are_as_probable_the_first_is_named_first_as_argmax_does() -> None:
+    shares = np.array([0.1, 0.3, 0.3, 0.3])
+    found = most_probable(shares, ("a", "b", "c", "d"), 3)
+    assert [each["class"] for each in found] == ["b", "c", "d"]
+    assert found[0]["class"] == "abcd"[int(shares.argmax())]

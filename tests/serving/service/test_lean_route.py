@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from glasshouse.serving.service.access import AccessRules
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.lean_route import shortcuts
@@ -34,11 +32,8 @@ def answers(app: Any) -> list[tuple[int, Any]]:
     return found
 
 
-def test_an_answer_is_the_same_with_fastapi_and_without(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lean = create_api(service)
-    plain = create_api(service)
+def test_an_answer_is_the_same_with_fastapi_and_without(service: Service) -> None:
+    lean, plain = create_api(service), create_api(service)
     for each in plain.user_middleware:
         each.kwargs.pop("routes", None)
     assert answers(lean) == answers(plain)

@@ -95,7 +95,7 @@ def test_a_pass_that_runs_alone_has_twice_as_many_threads(
             logits: torch.Tensor = classifier.net(inputs)
             return logits
 
-    service = make_service(classifier, "tiny", Limits(passes=3, threads=2))
+    service = make_service(classifier, "tiny", Limits(passes=3, threads=2, max_batch=1))
     model = service.models.find()
     meeting = replace(model, fast=replace(model.fast, net=Meets().eval()))
     service.models.put(meeting)

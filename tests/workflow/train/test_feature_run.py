@@ -206,6 +206,10 @@ def test_wrong_labels_are_the_first_suspects_and_no_file_changes(
     write_label_errors(candidates, found, tmp_path / "out", source="<photos>")
     page = (tmp_path / "out" / "label-errors.html").read_text()
     assert "wrong.png" in page and "&lt;photos&gt;" in page
+    assert "say little about labels" not in page
+    guesses = replace(found, score=replace(found.score, low=0.0))
+    write_label_errors(candidates, guesses, tmp_path / "guesses", source="photos")
+    assert "say little about labels" in (tmp_path / "guesses" / "label-errors.html").read_text()
     written = json.loads((tmp_path / "out" / "candidates.json").read_text())
     assert [each["id"] for each in written] == [each.id for each in candidates]
     # What each resembles, itself left out, on the page as well; wrong ones have other neighbours.

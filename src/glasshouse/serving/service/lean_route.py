@@ -19,9 +19,9 @@ _LONGEST_QUERY = 1000
 class LeanRoute(APIRoute):
     """A route that calls its endpoint itself: with the request and a frozen model of the query.
 
-    The model is the endpoint's argument ``options``. Finding the arguments costs FastAPI a quarter
-    of the time of a small request; here a query that was asked before costs nothing. FastAPI still
-    describes the route, and answers a query that is not valid.
+    Its path has no parameters. The model is the endpoint's argument ``options``. Finding the
+    arguments costs FastAPI a quarter of the time of a small request; here a query that was asked
+    before costs nothing. FastAPI still describes the route, and answers a query that is not valid.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -51,8 +51,8 @@ class LeanRoute(APIRoute):
 def shortcuts(routes: Iterable[BaseRoute], app: ASGIApp) -> dict[tuple[str, str], ASGIApp]:
     """For each method and path of lean routes, an application that is asked in place of FastAPI's.
 
-    Its layers and its search for the route cost another fifth of the time. Exceptions of the
-    endpoint are raised. app: answers what a lean route does not.
+    Its layers and its search for the route take a fifth of the event loop's time for a small image.
+    Exceptions of the endpoint are raised. app: answers what a lean route does not.
     """
     return {
         (method, route.path): _shortcut(route, app)

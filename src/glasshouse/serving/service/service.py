@@ -210,8 +210,7 @@ def _use_threads(limits: Limits, *, is_alone: bool) -> None:
     """Choose how many threads the next forward pass of this thread has."""
     if limits.threads is not None:
         # Of this thread alone, and in less than a microsecond.
-        most = limits.passes if is_alone else 1
-        torch.set_num_threads(limits.threads * min(2, most))
+        torch.set_num_threads(limits.threads * (2 if is_alone and limits.passes > 1 else 1))
 
 
 def _classify(metrics: Metrics, items: Sequence[ToClassify]) -> list[Scores | Exception]:

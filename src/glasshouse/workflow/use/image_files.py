@@ -23,38 +23,35 @@ def read_image_files(paths: Sequence[Path], classifier: Classifier) -> list[Pixe
     predictions of these files do not see.
     """
     read = _read_here if len(paths) < _WORTH_PROCESSES else _read_in_processes
-    losses: dict[str, FileLosses] = {}
-    found = read(paths, classifier.preprocessing, losses)
-    warn_of_losses(sorted(losses.items()))
-    return found
+    found = read(paths, classifier.preprocessing)
+    warn_of_losses([(str(path), losses) for path, (_, losses) in zip(paths, found, strict=True)])
+    return [result for result, _ in found]
 
 
-def _read_here(
-    paths: Sequence[Path], wanted: Preprocessing, losses: dict[str, FileLosses]
-) -> list[Pixels | BadImage]:
-    def pixels_of(path: Path) -> Pixels | BadImage:
+# The pixels of a file, or why it cannot be read, and what they leave out.
+_Read = tuple[Pixels | BadImage, FileLosses]
+
+
+def _read_here(paths: Sequence[Path], wanted: Preprocessing) -> list[_Read]:
+    def read(path: Path) -> _Read:
         name = str(path)
         try:
             data = read_file(path)
-            pixels = preprocess(decode(data, name=name), wanted)
+            return preprocess(decode(data, name=name), wanted), losses_of(data, name)
         except BadImage as error:
-            return error
-        losses[name] = losses_of(data, name)
-        return pixels
+            return error, FileLosses()
 
-    return list(map(pixels_of, paths))
+    return list(map(read, paths))
 
 
-def _read_in_processes(
-    paths: Sequence[Path], wanted: Preprocessing, losses: dict[str, FileLosses]
-) -> list[Pixels | BadImage]:
-    found: dict[int, Pixels | BadImage] = {}
+def _read_in_processes(paths: Sequence[Path], wanted: Preprocessing) -> list[_Read]:
+    found: dict[int, _Read] = {}
     for result in decode_files(paths, wanted.fitting):
+        losses = result.header.losses if result.header else FileLosses()
         if result.pixels:
             pixels = np.frombuffer(result.pixels, np.uint8)
-            found[result.position] = pixels.reshape(3, wanted.height, wanted.width)
-            if result.header:
-                losses[str(paths[result.position])] = result.header.losses
+            shape = 3, wanted.height, wanted.width
+            found[result.position] = pixels.reshape(shape), losses
         else:
-            found[result.position] = BadImage(paths[result.position], result.reason)
+            found[result.position] = BadImage(paths[result.position], result.reason), losses
     return [found[number] for number in range(len(paths))]
