@@ -27,7 +27,7 @@ from glasshouse.serving.service.access import AccessRules, require_control
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.capacity import Capacity
 from glasshouse.serving.service.docs_page import Operation, operations_of
-from glasshouse.serving.service.image_work import ImageWork
+from glasshouse.serving.service.image_work import SMALL_PIXELS, ImageWork
 from glasshouse.serving.service.infer_requests import _best
 from glasshouse.serving.service.input_tensors import _pixels
 from glasshouse.serving.service.lean_route import _reader
@@ -74,6 +74,7 @@ def test_the_limits_are_those_of_the_documentation() -> None:
     assert ImageWork(lambda: np.zeros(1), 16 << 10).is_quick
     assert not ImageWork(lambda: np.zeros(1), (16 << 10) + 1).is_quick
     assert ImageWork(lambda: np.zeros(1)).size == 0
+    assert SMALL_PIXELS == 256 * 256
 
 
 BOUNDS = (

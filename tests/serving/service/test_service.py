@@ -1,6 +1,7 @@
 """How requests share the threads and networks of a service."""
 
 import asyncio
+import io
 import re
 import threading
 from collections.abc import Callable
@@ -9,13 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from pydantic import ValidationError
+from starlette.requests import Request
 
 from glasshouse.models.classifier import Classifier
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.predict_routes import PredictOptions
-from glasshouse.serving.service.service import Service, make_service
+from glasshouse.serving.service.service import Callers, Service, make_service
 from tests.serving.service.conftest import Caller, NoneForBlack, black, png
 from tests.serving.service.test_protocol import PATH, body, in_binary, tensor
 
@@ -102,10 +105,109 @@ def test_a_pass_that_runs_alone_has_twice_as_many_threads(
     ask = Caller(create_api(service))
     assert ask("POST", "/predict", content=png(0), headers=RAW).status_code == 200
     assert chosen == [4]
+    # As if it were slow: in the event loop, the first would wait for the second for ever.
+    model.stopwatch.seconds = 1.0
     requests = [("POST", "/predict", {"content": png(seed), "headers": RAW}) for seed in (1, 2)]
     assert [answer.status_code for answer in ask.together(requests)] == [200, 200]
     # The first of the two may begin before the other has come.
     assert len(chosen) == 3 and chosen[-1] == 2
+
+
+@pytest.fixture
+def threads(classifier: Classifier) -> tuple[Service, list[int]]:
+    """A service, and the threads that its passes run in."""
+    seen: list[int] = []
+
+    class Noting(torch.nn.Module):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            seen.append(threading.get_ident())
+            logits: torch.Tensor = classifier.net(inputs)
+            return logits
+
+    service = make_service(classifier, "tiny", Limits(threads=1))
+    model = service.models.find()
+    service.models.put(replace(model, fast=replace(model.fast, net=Noting().eval())))
+    return service, seen
+
+
+def test_a_lone_caller_is_answered_in_the_event_loop(threads: tuple[Service, list[int]]) -> None:
+    service, seen = threads
+    stopwatch, here = service.models.find().stopwatch, threading.get_ident()
+    ask = Caller(create_api(service))
+
+    def answer(data: bytes = png(0)) -> Any:
+        # As on a machine without other work.
+        stopwatch.seconds = min(stopwatch.seconds, 0.001)
+        found = ask("POST", "/predict", content=data, headers=RAW)
+        assert found.status_code == 200
+        return found.json()
+
+    first = answer()
+    assert seen[-1] != here  # the first of a caller
+    assert answer() == first and seen[-1] == here
+    assert 0 < stopwatch.seconds != 0.001
+    answer(png(0, (256, 256)))
+    assert seen[-1] != here  # its file is too large
+    flat = io.BytesIO()
+    Image.new("RGB", (256, 257)).save(flat, "PNG")
+    answer(flat.getvalue())
+    assert len(flat.getvalue()) < 2000 and seen[-1] != here  # its pixels are too many
+    answer()
+    assert seen[-1] == here
+    stopwatch.seconds = 0.006
+    ask("POST", "/predict", content=png(0), headers=RAW)
+    assert seen[-1] != here  # the network is too slow
+    answer()
+    assert seen[-1] == here
+    passes = len(seen)
+    bad = ask("POST", "/predict", content=b"no image", headers=RAW)
+    assert bad.status_code == 422 and "not an image" in bad.json()["detail"]
+    assert len(seen) == passes
+
+
+def test_who_is_not_alone_is_not_answered_in_the_event_loop(
+    threads: tuple[Service, list[int]],
+) -> None:
+    service, seen = threads
+    stopwatch, here = service.models.find().stopwatch, threading.get_ident()
+    ask = Caller(create_api(service))
+    for _ in range(2):
+        stopwatch.seconds = 0.001
+        ask("POST", "/predict", content=png(0), headers=RAW)
+    assert seen[-1] == here
+    stopwatch.seconds = 0.001
+    with service.capacity.enter() as slot:
+        slot.grow(images=1)
+        ask("POST", "/predict", content=png(0), headers=RAW)
+    assert seen[-1] != here
+    two = [("p", (f"{number}.png", png(number))) for number in range(2)]
+    ask("POST", "/predict", files=two)
+    assert seen[-1] != here
+
+
+def test_an_image_without_an_answer_is_a_problem_of_a_lone_caller_too(
+    classifier: Classifier,
+) -> None:
+    service = make_service(replace(classifier, net=NoneForBlack(classifier.net)), "tiny")
+    ask = Caller(create_api(service))
+    for _ in range(3):
+        service.models.find().stopwatch.seconds = 0.001
+        answer = ask("POST", "/predict", content=black(), headers=RAW)
+        assert answer.status_code == 500 and answer.json()["type"].endswith(":not-finite")
+
+
+@pytest.mark.parametrize(
+    ("client", "is_same"), [(("10.0.0.1", 7), True), (("10.0.0.1", 0), False), (None, False)]
+)
+def test_a_caller_is_a_connection(client: tuple[str, int] | None, is_same: bool) -> None:
+    def asked(client: tuple[str, int] | None) -> Request:
+        return Request({"type": "http", "client": client})
+
+    callers = Callers()
+    assert not callers.is_same(asked(client))
+    assert callers.is_same(asked(client)) is is_same
+    assert not callers.is_same(asked(("10.0.0.1", 8)))
+    assert not callers.is_same(asked(client))
 
 
 def test_what_is_loading_or_computed_is_gone_once_a_service_is_closed(service: Service) -> None:

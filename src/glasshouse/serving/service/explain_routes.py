@@ -115,7 +115,7 @@ async def _answers(
     async with while_awaited(request, limits.explain_deadline, service.explain_capacity):
         for upload in uploads:
             pixels = await service.reader.submit(
-                partial(pixels_of, upload, classifier.preprocessing, limits)
+                partial(pixels_of, upload, classifier.preprocessing, limits.max_pixels)
             )
             work = partial(explained, upload, pixels, query)
             found.append(await service.explainer.submit(work))

@@ -1,8 +1,9 @@
 """The models of a service by name: where they come from, and which of them are loaded."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,13 +55,20 @@ class ModelSource:
         return tuple((each.st_ino, each.st_size, each.st_mtime_ns) for each in found)
 
 
+@dataclass
+class Stopwatch:
+    """How many seconds it took to decode and classify the last image that was alone."""
+
+    seconds: float = math.inf
+
+
 @dataclass(frozen=True)
 class ServedModel:
     """A loaded model.
 
     classifier: as it was loaded, which is what is explained. fast: a copy whose logits differ by
     rounding only. A request keeps the one that it began with, whatever is loaded meanwhile.
-    comparison: with the images of its run, which has a network of its own.
+    comparison: with the images of its run, which has a network of its own. stopwatch: its speed.
     """
 
     name: str
@@ -68,6 +76,7 @@ class ServedModel:
     fast: Classifier
     stamp: Stamp | None
     comparison: "RunComparison | None" = None
+    stopwatch: Stopwatch = field(default_factory=Stopwatch, compare=False)
 
 
 def require_comparison(model: ServedModel) -> "RunComparison":

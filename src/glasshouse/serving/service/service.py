@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from glasshouse.workflow.use.photo_and_run import Resemblance
 
 _DECODED_PER_TURN = 8
+# For so many seconds a lone caller's image may keep the event loop from others: an answer takes a
+# third longer if another thread computes it, with the handing over and back.
+_MOMENT = 0.005
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,28 @@ class ToClassify:
     is_compared: bool = False
 
 
+class Callers:
+    """Who asks for classifications: only for the thread of the event loop."""
+
+    def __init__(self) -> None:
+        self._last: object = None
+
+    def is_same(self, request: Request) -> bool:
+        """Whether the last request came on the same connection; notes this one."""
+        # A proxy that names its client cannot name the port: many may ask through it at once.
+        known = request.client if request.client and request.client.port else None
+        is_same = known is not None and known == self._last
+        self._last = known
+        return is_same
+
+
 @dataclass(frozen=True)
 class Service:
     """Models and what they share: threads, queues and limits.
 
     reader decodes what takes long to decode, predictor runs the networks, explainer explains,
-    loader loads. capacity, explain_capacity: what is in flight. peers: of a worker, the others.
+    loader loads. capacity, explain_capacity: what is in flight. callers: who asks. peers: of a
+    worker, the others.
     """
 
     models: Models
@@ -74,6 +93,7 @@ class Service:
     explainer: WorkBatcher
     loader: WorkBatcher
     is_closing: threading.Event
+    callers: Callers
     peers: Peers | None = None
 
 
@@ -94,8 +114,13 @@ def service_of(
     reader = WorkBatcher(name="reader", max_batch=_DECODED_PER_TURN)
 
     def classify(items: Sequence[ToClassify]) -> list[Scores | Exception]:
-        _use_threads(limits, is_alone=predictor.load == len(items))
-        return _classify(metrics, items)
+        is_alone = predictor.load == len(items)
+        _use_threads(limits, is_alone=is_alone)
+        began = time.monotonic()
+        found = _classify(metrics, items)
+        if is_alone and len(items) == 1:
+            items[0].model.stopwatch.seconds = time.monotonic() - began
+        return found
 
     predictor: Batcher[ToClassify, Scores] = Batcher(
         classify,
@@ -117,6 +142,7 @@ def service_of(
         explainer=WorkBatcher(name="explainer"),
         loader=WorkBatcher(name="loader"),
         is_closing=threading.Event(),
+        callers=Callers(),
         peers=peers,
     )
     for source in sources:
@@ -178,11 +204,36 @@ async def score_images(
     Raises Full, ClientLeft, what decoding raised, and Problem 503 at the deadline.
     """
     slot.grow(images=len(images) - slot.images)
+    is_same = service.callers.is_same(request)
+    if is_same and len(images) == 1 and not is_compared:
+        scores = _scores_at_once(service, model, images[0])
+        if scores is not None:
+            return [scores]
     async with while_awaited(request, service.limits.deadline, service.capacity):
         return await _all_of(
             [_classify_one(service, image, ToClassify(model, image.make, is_compared))
              for image in images]
         )  # fmt: skip
+
+
+def _scores_at_once(service: Service, model: ServedModel, image: ImageWork) -> Scores | None:
+    """Decode and classify an image in the event loop, if that is quick and nobody else waits.
+
+    Raises NotFinite.
+    """
+    others = service.capacity.images - 1 + service.reader.load + service.predictor.load
+    if others or model.stopwatch.seconds > _MOMENT:
+        return None
+    began = time.monotonic()
+    pixels = image.at_once()
+    if pixels is None:
+        return None
+    _use_threads(service.limits, is_alone=True)
+    (found,) = _classify(service.metrics, [ToClassify(model, lambda: pixels)])
+    model.stopwatch.seconds = time.monotonic() - began
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 async def _classify_one(service: Service, image: ImageWork, item: ToClassify) -> Scores:

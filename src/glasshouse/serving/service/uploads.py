@@ -16,7 +16,7 @@ from glasshouse.data.headers import describe_losses, losses_of
 from glasshouse.models.preprocessing import Preprocessing, preprocess
 from glasshouse.serving.service.capacity import Slot
 from glasshouse.serving.service.content_encoding import ENCODINGS, Decompressor, Expanded
-from glasshouse.serving.service.image_work import ImageWork
+from glasshouse.serving.service.image_work import SMALL_PIXELS, ImageWork
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.problems import ClientLeft, Problem
 
@@ -139,12 +139,14 @@ def _decompressor(request: Request, limits: Limits) -> Decompressor | None:
 
 def image_work(upload: Upload, preprocessing: Preprocessing, limits: Limits) -> ImageWork:
     """How to make the pixels of an upload."""
-    return ImageWork(partial(pixels_of, upload, preprocessing, limits), len(upload.data))
+    make = partial(pixels_of, upload, preprocessing)
+    most = limits.max_pixels
+    return ImageWork(partial(make, most), len(upload.data), partial(make, min(most, SMALL_PIXELS)))
 
 
-def pixels_of(upload: Upload, preprocessing: Preprocessing, limits: Limits) -> Pixels:
+def pixels_of(upload: Upload, preprocessing: Preprocessing, max_pixels: int) -> Pixels:
     """The decoded image at the network's input size: uint8 ``(3, h, w)``; raises BadImage."""
-    image = decode(upload.data, name=upload.name, max_pixels=limits.max_pixels)
+    image = decode(upload.data, name=upload.name, max_pixels=max_pixels)
     losses = losses_of(upload.data, upload.name)
     upload.warnings.extend(describe_losses([(upload.name, losses)]))
     return preprocess(image, preprocessing)
