@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from glasshouse.workflow.use.photo_and_run import Resemblance
 
 _DECODED_PER_TURN = 8
-# For so many seconds a lone caller's image may keep the event loop from others: an answer takes a
+# The seconds for which a lone caller's image may keep the event loop from others: an answer takes a
 # third longer if another thread computes it, with the handing over and back.
 _MOMENT = 0.005
 
