@@ -46,7 +46,7 @@ TRANSFER = [
 STEPS, ROUNDS = 10, 15
 # Recipe, images a shard, and how many times as fast two processes are as two threads.
 SPEEDS = (("tutorial-basic", 32, 1.0), ("tutorial-wide", 32, 1.0), ("fast", 512, 1.10))
-SPEED_SHARDS = {32: 80, 512: 8}  # in an epoch
+SPEED_SHARDS = {32: 400, 512: 8}  # in an epoch
 SPEED_ROUNDS = 5
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from glasshouse.data.batches import Cut, batches, prepare_images
@@ -19,6 +19,7 @@ from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.fit import train_until_done
 from glasshouse.training.loop import Step, TrainingSetup, train, update
+from glasshouse.training.process_group import ProcessGroup
 from glasshouse.training.shard_sum import _flat, _like, tree_sum
 from glasshouse.training.state import Epoch, TrainingState, begin, load_checkpoint, save_checkpoint
 
@@ -92,6 +93,42 @@ def test_a_step_is_that_of_plain_torch_over_the_shards(
     for name, tensor in plain.state_dict().items():
         torch.testing.assert_close(ours[name], tensor, atol=1e-6, rtol=1e-5)
     assert ours["1.num_batches_tracked"] == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_are_written_where_partners_read_them_if_float32_holds_them(
+    tiny_net: nn.Module, tiny_splits: Splits, dtype: torch.dtype
+) -> None:
+    places: list[Tensor] = []
+    summed: list[Tensor] = []
+
+    class Noting(ProcessGroup):
+        def place(self, count: int) -> Tensor:
+            places.append(torch.full((count,), torch.nan))
+            return places[-1]
+
+        def sum(self, own: Tensor) -> Tensor:
+            summed.append(own)
+            return own.clone()
+
+    wanted = settings(epochs=1)
+    tiny_net.register_buffer("table", torch.zeros(2, dtype=dtype))
+    states = []
+    for group in (ProcessGroup(), Noting()):
+        state, given = (
+            begin(tiny_net, wanted, CPU),
+            replace(setup(tiny_splits, wanted), group=group),
+        )
+        data = prepare_images(given.train, CPU, cut=given.cut)
+        for batch in batches(data, PLAIN, batch_size=16, seed=0, epoch=0):
+            update(state, batch, given, 0.05)
+        states.append(state_bytes(state))
+    assert states[0] == states[1]
+    if dtype == torch.float32:
+        assert len(places) == len(summed) == 6
+        assert all(a is b for a, b in zip(places, summed, strict=True))
+    else:
+        assert not places and summed[0].dtype == torch.float64
 
 
 def test_without_batch_norm_and_dropout_shards_change_only_rounding(tiny_splits: Splits) -> None:

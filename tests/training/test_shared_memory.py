@@ -143,6 +143,53 @@ def test_what_a_partner_reads_is_kept_until_it_begins_the_next_sum() -> None:
     assert has_read.is_set() and views[0].tolist() == [1.0] * 4
 
 
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_what_is_written_where_it_is_read_has_the_sum_of_the_tree(size: int) -> None:
+    counts = [300, 300, 4, 300, 310, 300]
+
+    def work(memory: SharedMemory) -> tuple[list[Tensor], list[bool]]:
+        group = ProcessGroup(memory.rank, size, memory)
+        sums, placed = [], []
+        for turn, count in enumerate(counts):
+            own, place = numbers(memory.rank, turn, count), group.place(count)
+            placed.append(place is not None)
+            if place is not None:
+                assert memory.holds(place) and not memory.holds(own)
+                # A partner may be late with reading: what it reads has to stay.
+                own = place.copy_(own)
+            sums.append(group.sum(own))
+            assert not memory.holds(sums[-1])
+        return sums, placed
+
+    found, _ = at_once(size, work)
+    for sums, placed in found:
+        # There is no room yet for the first, and for the first of another size.
+        assert placed == [False, True, True, True, False, True]
+        for turn, count in enumerate(counts):
+            wanted = tree_sum(numbers(rank, turn, count) for rank in range(size))
+            assert torch.equal(sums[turn], wanted)
+
+
+def test_what_was_written_for_a_partner_is_kept_until_the_next_sum_but_one() -> None:
+    def work(memory: SharedMemory) -> list[list[float]]:
+        group, seen = ProcessGroup(memory.rank, 2, memory), []
+        group.sum(torch.zeros(4))
+        for turn in range(6):
+            place = group.place(4)
+            assert place is not None
+            group.sum(place.fill_(turn))
+            seen.append(place.tolist())
+        return seen
+
+    found, _ = at_once(2, work)
+    assert found == [[[float(turn)] * 4 for turn in range(6)]] * 2
+
+
+def test_a_process_without_partners_has_no_place() -> None:
+    assert ProcessGroup().place(4) is None
+    assert SharedMemory(0, 2, lambda value: [value, None]).place(0) is None
+
+
 def not_here(*_: object) -> None:
     raise OSError
 

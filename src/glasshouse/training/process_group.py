@@ -57,8 +57,15 @@ class ProcessGroup:
             return 0
         return 1 if device.type == "cpu" else _READ_EVERY
 
+    def place(self, count: int) -> Tensor | None:
+        """Memory for so many float32 numbers that are summed next, if it saves a copy of them."""
+        return None if self.memory is None else self.memory.place(count)
+
     def sum(self, own: Tensor) -> Tensor:
-        """The sum of a tensor over all processes, in a tree: the same bytes in each of them."""
+        """The sum of a tensor over all processes, in a tree: the same bytes in each of them.
+
+        The tensor itself may be used up.
+        """
         with _connected():
             near = 1 if self.memory is None else self.memory.begin(own)
             own = self._added(own, 1, near)
@@ -76,8 +83,10 @@ class ProcessGroup:
         """A tensor after the levels of the tree whose partners are that far away."""
         distance = first
         while distance < end:
+            theirs = self._exchanged(own, self.rank ^ distance)
+            is_read = self.memory is not None and self.memory.holds(own)
             # Both sides add the same two numbers, and a + b is b + a to the last bit.
-            own.add_(self._exchanged(own, self.rank ^ distance))
+            own = own + theirs if is_read else own.add_(theirs)
             distance *= 2
         return own
 

@@ -7,6 +7,7 @@ result has the same bytes for every number of processes.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 import torch
 from torch import Tensor, nn
@@ -36,14 +37,16 @@ def backward_of_shards(
     )
     before = [buffer.clone() for buffer in message.buffers]
 
-    def packed(shard: Batch) -> Tensor:
+    def packed(shard: Batch, place: Tensor | None) -> Tensor:
         loss, logits = backward(shard)
         correct = correct_count(logits, shard.labels)
-        values = message.pack(before, shard.share, loss, correct)
+        values = message.pack(before, shard.share, loss, correct, place)
         clear_gradients(state.optimizer)
         return values
 
-    total = group.sum(tree_sum(packed(shard) for shard in batch.shards))
+    # The first shard's numbers become the sum: others are added to them.
+    places = chain([group.place(message.size) if message.is_float32 else None], repeat(None))
+    total = group.sum(tree_sum(map(packed, batch.shards, places)))
     loss, correct = message.unpack(total, before)
     return loss, Counted(len(batch.positions), correct)
 
@@ -76,9 +79,29 @@ class _Message:
     parameters: list[nn.Parameter]
     buffers: list[Tensor]
 
+    @property
+    def size(self) -> int:
+        """How many numbers it has."""
+        return sum(each.numel() for each in (*self.parameters, *self.buffers)) + 2
+
+    @property
+    def is_float32(self) -> bool:
+        """Whether float32 holds all of them."""
+        return all(each.dtype != torch.float64 for each in (*self.parameters, *self.buffers))
+
     @torch.no_grad()
-    def pack(self, before: list[Tensor], share: float, loss: Tensor, correct: Tensor) -> Tensor:
-        """Gradients, changes of buffers (which are undone), the loss and the number correct."""
+    def pack(
+        self,
+        before: list[Tensor],
+        share: float,
+        loss: Tensor,
+        correct: Tensor,
+        place: Tensor | None = None,
+    ) -> Tensor:
+        """Gradients, changes of buffers (which are undone), the loss and the number correct.
+
+        place: where they are written.
+        """
         gradients = [_flat(torch.zeros_like(p) if p.grad is None else p.grad, like=p)
                      for p in self.parameters]  # fmt: skip
         changes = [
@@ -88,7 +111,7 @@ class _Message:
         for buffer, old in zip(self.buffers, before, strict=True):
             buffer.copy_(old)
         ends = [loss.detach().reshape(1) * share, correct.to(loss).reshape(1)]
-        return torch.cat([*gradients, *changes, *ends])
+        return torch.cat([*gradients, *changes, *ends], out=place)
 
     @torch.no_grad()
     def unpack(self, total: Tensor, before: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -77,6 +77,31 @@ class SharedMemory:
     def _has_place_for(self, own: Tensor) -> bool:
         return own.nbytes <= self._capacity and own.device.type == "cpu"
 
+    def place(self, count: int) -> Tensor | None:
+        """Where so many float32 numbers of the next sum can be written, so that none is copied.
+
+        They must not change until that sum is there. None where no partner could read them.
+        """
+        fits = 4 * count <= self._capacity
+        if self._own is None or self._near == 1 or not fits:
+            return None
+        # What was there is of the last sum but one, which no partner reads any more.
+        start = self._start_of(0, self._sums + 1)
+        return torch.frombuffer(self._own.mapped, dtype=torch.float32, count=count, offset=start)
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether a tensor is in this memory, where partners may be reading it."""
+        if self._own is None or tensor.device.type != "cpu":
+            return False
+        begin = torch.frombuffer(self._own.mapped, dtype=torch.uint8).data_ptr()
+        return begin <= tensor.data_ptr() < begin + len(self._own.mapped)
+
+    def _start_of(self, level: int, number: int) -> int:
+        """Where the tensor for the partner of a level is, of the sum with a number."""
+        # In every other sum it is another place, so that nothing is overwritten that is being read:
+        # a partner that has begun a sum has done with the one before.
+        return _START + (2 * level + number % 2) * self._capacity
+
     def exchanged(self, own: Tensor, partner: int) -> Tensor | None:
         """A partner's tensor, which receives ours; it keeps its values until the next exchange.
 
@@ -87,10 +112,10 @@ class SharedMemory:
         if self._own is None or theirs is None or not self._has_place_for(own):
             return None
         level = (self.rank ^ partner).bit_length() - 1
-        # In every other sum it is another place, so that nothing is overwritten that is being read:
-        # a partner that has begun a sum has done with the one before.
-        start = _START + (2 * level + self._sums % 2) * self._capacity
-        _tensor_at(self._own, start, own).copy_(own)
+        start = self._start_of(level, self._sums)
+        there = _tensor_at(self._own, start, own)
+        if there.data_ptr() != own.data_ptr():
+            there.copy_(own)
         self._own.counters[level] = self._sums
         _wait(theirs, level, self._sums)
         return _tensor_at(theirs, start, own)
