@@ -58,7 +58,7 @@ class ProcessGroup:
         return 1 if device.type == "cpu" else _READ_EVERY
 
     def place(self, count: int) -> Tensor | None:
-        """Memory for so many float32 numbers that are summed next, if it saves a copy of them."""
+        """Memory for this many float32 numbers that are summed next, if it saves a copy of them."""
         return None if self.memory is None else self.memory.place(count)
 
     def sum(self, own: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class SharedMemory:
         return own.nbytes <= self._capacity and own.device.type == "cpu"
 
     def place(self, count: int) -> Tensor | None:
-        """Where so many float32 numbers of the next sum can be written, so that none is copied.
+        """Where this many float32 numbers of the next sum can be written, so that none is copied.
 
         They must not change until that sum is there. None where no partner could read them.
         """
