@@ -95,9 +95,10 @@ def test_a_step_is_that_of_plain_torch_over_the_shards(
     assert ours["1.num_batches_tracked"] == 1
 
 
+@pytest.mark.parametrize("loss_type", [torch.float32, torch.float64])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradients_are_written_where_partners_read_them_if_float32_holds_them(
-    tiny_net: nn.Module, tiny_splits: Splits, dtype: torch.dtype
+    tiny_net: nn.Module, tiny_splits: Splits, dtype: torch.dtype, loss_type: torch.dtype
 ) -> None:
     places: list[Tensor] = []
     summed: list[Tensor] = []
@@ -125,6 +126,7 @@ def test_gradients_are_written_where_partners_read_them_if_float32_holds_them(
         states.append(state_bytes(state))
     assert states[0] == states[1]
     if dtype == torch.float32:
+        assert {each.dtype for each in summed} == {torch.float32}
         assert len(places) == len(summed) == 6
         assert all(a is b for a, b in zip(places, summed, strict=True))
     else:

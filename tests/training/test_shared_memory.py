@@ -81,9 +81,10 @@ def test_sums_have_the_bytes_of_the_tree_and_nothing_goes_through_the_loopback(
     assert talks == 6
 
 
-@pytest.mark.parametrize(("size", "machine"), [(4, 2), (8, 2), (8, 4)])
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize(("size", "machine"), [(2, 1), (4, 1), (4, 2), (8, 2), (8, 4)])
 def test_between_machines_each_process_sends_its_part_of_the_sum_of_its_machine(
-    size: int, machine: int, monkeypatch: pytest.MonkeyPatch
+    size: int, machine: int, in_place: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = [5, 1, 300, 4001, 4000]
     this, post = threading.local(), defaultdict[tuple[int, int], Queue[Tensor]](Queue)
@@ -107,8 +108,12 @@ def test_between_machines_each_process_sends_its_part_of_the_sum_of_its_machine(
             ]
 
         memory.gather = gather
-        group = ProcessGroup(memory.rank, size, memory)
-        return [group.sum(numbers(memory.rank, turn, count)) for turn, count in enumerate(counts)]
+        group, sums = ProcessGroup(memory.rank, size, memory), []
+        for turn, count in enumerate(counts):
+            own, place = numbers(memory.rank, turn, count), group.place(count)
+            assert machine > 1 or place is None
+            sums.append(group.sum(place.copy_(own) if in_place and place is not None else own))
+        return sums
 
     monkeypatch.setattr(process_group, "_sent", send)
     found, _ = at_once(size, work)
@@ -183,6 +188,30 @@ def test_what_was_written_for_a_partner_is_kept_until_the_next_sum_but_one() -> 
 
     found, _ = at_once(2, work)
     assert found == [[[float(turn)] * 4 for turn in range(6)]] * 2
+
+
+def test_a_place_is_not_where_a_partner_still_reads_and_is_read_as_it_is() -> None:
+    both = threading.Barrier(2, timeout=30)
+
+    def work(memory: SharedMemory) -> None:
+        partner = memory.rank ^ 1
+        memory.begin(torch.zeros(4))
+        first = memory.exchanged(torch.full((4,), 1.0 + memory.rank), partner)
+        place = memory.place(4)
+        assert first is not None and place is not None
+        place.fill_(90.0 + memory.rank)
+        both.wait()
+        assert first.tolist() == [1.0 + partner] * 4
+        memory.begin(place)
+        second = memory.exchanged(place, partner)
+        assert second is not None and second.tolist() == [90.0 + partner] * 4
+        both.wait()
+        # The memory of the partner itself, not of a copy.
+        place.fill_(memory.rank)
+        both.wait()
+        assert second.tolist() == [float(partner)] * 4
+
+    at_once(2, work)
 
 
 def test_a_process_without_partners_has_no_place() -> None:

@@ -86,8 +86,9 @@ class _Message:
 
     @property
     def is_float32(self) -> bool:
-        """Whether float32 holds all of them."""
-        return all(each.dtype != torch.float64 for each in (*self.parameters, *self.buffers))
+        """Whether their sum is one of float32 numbers."""
+        pieces = (*self.parameters, *self.buffers)
+        return not any(each.dtype == torch.float64 or each.is_complex() for each in pieces)
 
     @torch.no_grad()
     def pack(
@@ -110,7 +111,8 @@ class _Message:
         ]
         for buffer, old in zip(self.buffers, before, strict=True):
             buffer.copy_(old)
-        ends = [loss.detach().reshape(1) * share, correct.to(loss).reshape(1)]
+        # A loss of the user's own may be float64, which would make all numbers so.
+        ends = [loss.detach().reshape(1).float() * share, correct.float().reshape(1)]
         return torch.cat([*gradients, *changes, *ends], out=place)
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import math
 import re
 import threading
 from collections.abc import Callable
@@ -159,10 +160,52 @@ def test_a_lone_caller_is_answered_in_the_event_loop(threads: tuple[Service, lis
     assert seen[-1] != here  # the network is too slow
     answer()
     assert seen[-1] == here
-    passes = len(seen)
-    bad = ask("POST", "/predict", content=b"no image", headers=RAW)
-    assert bad.status_code == 422 and "not an image" in bad.json()["detail"]
-    assert len(seen) == passes
+    gif = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(gif, "GIF")
+    answer(gif.getvalue())
+    assert seen[-1] != here  # its format says little of the time that it takes
+    tensor = ask("POST", PATH, json=PIXELS)
+    assert tensor.status_code == 200 and seen[-1] == here
+
+
+def test_how_long_a_lone_image_took_is_measured_in_either_thread(
+    threads: tuple[Service, list[int]],
+) -> None:
+    service, seen = threads
+    stopwatch, here = service.models.find().stopwatch, threading.get_ident()
+    ask = Caller(create_api(service))
+    ask("POST", "/predict", content=png(0), headers=RAW)
+    assert 0 < stopwatch.seconds < math.inf and seen[-1] != here
+    stopwatch.seconds = 1e-9
+    ask("POST", "/predict", content=png(0), headers=RAW)
+    assert stopwatch.seconds > 1e-9 and seen[-1] == here
+
+
+def test_a_bad_image_does_not_make_a_network_look_fast(threads: tuple[Service, list[int]]) -> None:
+    service, seen = threads
+    stopwatch, here = service.models.find().stopwatch, threading.get_ident()
+    ask = Caller(create_api(service))
+    for seconds, place in ((1.0, False), (0.001, True)):
+        stopwatch.seconds = seconds
+        passes = len(seen)
+        bad = ask("POST", "/predict", content=b"no image", headers=RAW)
+        assert bad.status_code == 422 and "not an image" in bad.json()["detail"]
+        assert len(seen) == passes and stopwatch.seconds >= seconds
+        stopwatch.seconds = min(stopwatch.seconds, seconds)  # the machine may be busy
+        ask("POST", "/predict", content=png(0), headers=RAW)
+        assert (seen[-1] == here) is place
+
+
+def test_a_file_has_one_warning_for_a_lone_caller_too(threads: tuple[Service, list[int]]) -> None:
+    service, seen = threads
+    ask, frames = Caller(create_api(service)), io.BytesIO()
+    first, second = (Image.new("RGB", (8, 8), name) for name in ("red", "blue"))
+    first.save(frames, "PNG", save_all=True, append_images=[second])
+    for _ in range(3):
+        service.models.find().stopwatch.seconds = 0.001
+        found = ask("POST", "/predict", content=frames.getvalue(), headers=RAW).json()
+        assert len(found["predictions"][0]["warnings"]) == 1
+    assert seen[-1] == threading.get_ident()
 
 
 def test_who_is_not_alone_is_not_answered_in_the_event_loop(
@@ -180,6 +223,15 @@ def test_who_is_not_alone_is_not_answered_in_the_event_loop(
         slot.grow(images=1)
         ask("POST", "/predict", content=png(0), headers=RAW)
     assert seen[-1] != here
+    for busy in (service.reader, service.predictor, service.explainer, service.loader):
+        stopwatch.seconds = 0.001
+        busy._computing += 1  # for somebody who has left, or who waits for something else
+        ask("POST", "/predict", content=png(0), headers=RAW)
+        assert seen[-1] != here
+        busy._computing -= 1
+    stopwatch.seconds = 0.001
+    ask("POST", "/predict", content=png(0), headers=RAW)
+    assert seen[-1] == here
     two = [("p", (f"{number}.png", png(number))) for number in range(2)]
     ask("POST", "/predict", files=two)
     assert seen[-1] != here

@@ -6,12 +6,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from glasshouse.errors import BadImage
-
 # A file of this size is decoded in less time than it takes to hand it over to another thread and
 # to wait until that runs.
 _QUICK_BYTES = 16 << 10
-# A few bytes can have many pixels: up to this number, even the event loop may decode them.
+# A few bytes can have many pixels: up to this number, the event loop may decode them.
 SMALL_PIXELS = 256 * 256
 
 
@@ -20,8 +18,8 @@ class ImageWork:
     """How to make one image ``(3, h, w)`` of a network's input size.
 
     make: returns its pixels, or raises BadImage. size: bytes of the file that is decoded; 0 for
-    pixels that came as such. make_small: of a file, as make, but raises BadImage for an image of
-    more than SMALL_PIXELS.
+    pixels that came as such. make_small: as make, but raises BadImage for more than SMALL_PIXELS;
+    None for a format that may take long all the same.
     """
 
     make: Callable[[], NDArray[Any]]
@@ -32,13 +30,3 @@ class ImageWork:
     def is_quick(self) -> bool:
         """Whether the thread that runs the network may make it on the way."""
         return self.size <= _QUICK_BYTES
-
-    def at_once(self) -> NDArray[Any] | None:
-        """Its pixels, if they take about a millisecond; otherwise None."""
-        if not self.is_quick:
-            return None
-        try:
-            return (self.make_small or self.make)()
-        except BadImage:
-            # Whoever makes it next gets the reason, if it is not only large.
-            return None

@@ -73,7 +73,8 @@ def input_images(
     values = _numbers(tensor, binary, limits)
     _require_count(tensor, values.size, count * math.prod(image))
     pixels, value_range, warning = _pixels(values, tensor.datatype)
-    works = [ImageWork(partial(np.asarray, each)) for each in pixels.reshape(count, *image)]
+    makes = [partial(np.asarray, each) for each in pixels.reshape(count, *image)]
+    works = [ImageWork(make, make_small=make) for make in makes]
     return InputImages(works, value_range=value_range, warning=warning)
 
 

@@ -57,9 +57,13 @@ class ModelSource:
 
 @dataclass
 class Stopwatch:
-    """How many seconds it took to decode and classify the last image that was alone."""
+    """The seconds that the last image took that was classified alone; infinite before the first."""
 
     seconds: float = math.inf
+
+    def note(self, seconds: float, *, has_answer: bool) -> None:
+        """Take note of an image; one that failed, perhaps at once, can only make it longer."""
+        self.seconds = seconds if has_answer else max(seconds, self.seconds)
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from glasshouse.workflow.use.photo_and_run import Resemblance
 
 _DECODED_PER_TURN = 8
-# The seconds for which a lone caller's image may keep the event loop from others: an answer takes a
-# third longer if another thread computes it, with the handing over and back.
+# The seconds for which a lone caller's image may block the event loop. From another thread, the
+# answer of a small network would take a third longer.
 _MOMENT = 0.005
 
 
@@ -116,11 +116,9 @@ def service_of(
     def classify(items: Sequence[ToClassify]) -> list[Scores | Exception]:
         is_alone = predictor.load == len(items)
         _use_threads(limits, is_alone=is_alone)
-        began = time.monotonic()
-        found = _classify(metrics, items)
-        if is_alone and len(items) == 1:
-            items[0].model.stopwatch.seconds = time.monotonic() - began
-        return found
+        if is_alone and len(items) == 1 and not items[0].is_compared:
+            return [_classify_timed(metrics, items[0])]
+        return _classify(metrics, items)
 
     predictor: Batcher[ToClassify, Scores] = Batcher(
         classify,
@@ -217,20 +215,19 @@ async def score_images(
 
 
 def _scores_at_once(service: Service, model: ServedModel, image: ImageWork) -> Scores | None:
-    """Decode and classify an image in the event loop, if that is quick and nobody else waits.
+    """Decode and classify an image in the event loop, if that is quick and nothing else is done.
 
-    Raises NotFinite.
+    Raises what the network raises, and NotFinite.
     """
-    others = service.capacity.images - 1 + service.reader.load + service.predictor.load
-    if others or model.stopwatch.seconds > _MOMENT:
-        return None
-    began = time.monotonic()
-    pixels = image.at_once()
-    if pixels is None:
+    threads = (service.reader, service.predictor, service.explainer, service.loader)
+    others = service.capacity.images - 1 + sum(each.load for each in threads)
+    is_slow = model.stopwatch.seconds > _MOMENT or not image.is_quick
+    if others or is_slow or image.make_small is None:
         return None
     _use_threads(service.limits, is_alone=True)
-    (found,) = _classify(service.metrics, [ToClassify(model, lambda: pixels)])
-    model.stopwatch.seconds = time.monotonic() - began
+    found = _classify_timed(service.metrics, ToClassify(model, image.make_small))
+    if isinstance(found, BadImage):
+        return None  # whoever decodes it next says why, if it is not only too large for here
     if isinstance(found, Exception):
         raise found
     return found
@@ -262,6 +259,17 @@ def _use_threads(limits: Limits, *, is_alone: bool) -> None:
     if limits.threads is not None:
         # Of this thread alone, and in less than a microsecond.
         torch.set_num_threads(limits.threads * (2 if is_alone and limits.passes > 1 else 1))
+
+
+def _classify_timed(metrics: Metrics, item: ToClassify) -> Scores | Exception:
+    """One image, whose time is noted."""
+    began, found = time.monotonic(), None
+    try:
+        (found,) = _classify(metrics, [item])
+    finally:
+        seconds, has_answer = time.monotonic() - began, isinstance(found, Scores)
+        item.model.stopwatch.note(seconds, has_answer=has_answer)
+    return found
 
 
 def _classify(metrics: Metrics, items: Sequence[ToClassify]) -> list[Scores | Exception]:

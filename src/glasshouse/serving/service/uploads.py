@@ -3,7 +3,7 @@
 import asyncio
 import zlib
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,6 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from glasshouse.data.decode import Pixels, decode
 from glasshouse.data.headers import describe_losses, losses_of
+from glasshouse.data.image_formats import format_of
+from glasshouse.errors import BadImage
 from glasshouse.models.preprocessing import Preprocessing, preprocess
 from glasshouse.serving.service.capacity import Slot
 from glasshouse.serving.service.content_encoding import ENCODINGS, Decompressor, Expanded
@@ -28,6 +30,8 @@ _CURL_HINT = (
     "application/octet-stream', or send a form with -F image=@photo.jpg."
 )
 _MAX_FIELDS = 1000
+# AVIF and JPEG 2000 take far longer per pixel; a tile of a TIFF can be larger than its image.
+_SIMPLE = ("JPEG", "PNG")
 # In a form they would have no effect, which the answer says.
 OPTIONS = frozenset(
     {
@@ -139,9 +143,16 @@ def _decompressor(request: Request, limits: Limits) -> Decompressor | None:
 
 def image_work(upload: Upload, preprocessing: Preprocessing, limits: Limits) -> ImageWork:
     """How to make the pixels of an upload."""
-    make = partial(pixels_of, upload, preprocessing)
-    most = limits.max_pixels
-    return ImageWork(partial(make, most), len(upload.data), partial(make, min(most, SMALL_PIXELS)))
+    make, most = partial(pixels_of, upload, preprocessing), limits.max_pixels
+    small = partial(make, min(most, SMALL_PIXELS)) if _is_simple(upload.data) else None
+    return ImageWork(partial(make, most), len(upload.data), small)
+
+
+def _is_simple(data: bytes) -> bool:
+    """Whether the number of its pixels says how long a file takes to decode."""
+    with suppress(BadImage):
+        return format_of(data, "") in _SIMPLE
+    return False
 
 
 def pixels_of(upload: Upload, preprocessing: Preprocessing, max_pixels: int) -> Pixels:
