@@ -112,14 +112,15 @@ def test_gradients_are_written_where_partners_read_them_if_float32_holds_them(
             summed.append(own)
             return own.clone()
 
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(logits.to(loss_type), labels)
+
     wanted = settings(epochs=1)
     tiny_net.register_buffer("table", torch.zeros(2, dtype=dtype))
     states = []
     for group in (ProcessGroup(), Noting()):
-        state, given = (
-            begin(tiny_net, wanted, CPU),
-            replace(setup(tiny_splits, wanted), group=group),
-        )
+        state = begin(tiny_net, wanted, CPU)
+        given = replace(setup(tiny_splits, wanted), group=group, loss=loss)
         data = prepare_images(given.train, CPU, cut=given.cut)
         for batch in batches(data, PLAIN, batch_size=16, seed=0, epoch=0):
             update(state, batch, given, 0.05)

@@ -6,9 +6,10 @@ import math
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import httpx
 import pytest
 import torch
 from PIL import Image
@@ -19,6 +20,7 @@ from glasshouse.models.classifier import Classifier
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.predict_routes import PredictOptions
+from glasshouse.serving.service.served_models import Stopwatch
 from glasshouse.serving.service.service import Callers, Service, make_service
 from tests.serving.service.conftest import Caller, NoneForBlack, black, png
 from tests.serving.service.test_protocol import PATH, body, in_binary, tensor
@@ -114,9 +116,33 @@ def test_a_pass_that_runs_alone_has_twice_as_many_threads(
     assert len(chosen) == 3 and chosen[-1] == 2
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A service, one caller of it, and the threads that its passes ran in."""
+
+    service: Service
+    ask: Caller
+    seen: list[int]
+
+    @property
+    def stopwatch(self) -> Stopwatch:
+        return self.service.models.find().stopwatch
+
+    def post(self, data: bytes, seconds: float = 0.001) -> httpx.Response:
+        """Ask as if the last lone image had taken so long, whatever else the machine does."""
+        self.stopwatch.seconds = seconds
+        return self.ask("POST", "/predict", content=data, headers=RAW)
+
+    def is_here(self, data: bytes, seconds: float = 0.001) -> bool:
+        """Whether an image is answered in the event loop, which is in the test's own thread."""
+        passes = len(self.seen)
+        assert self.post(data, seconds).status_code == 200
+        assert len(self.seen) > passes
+        return self.seen[-1] == threading.get_ident()
+
+
 @pytest.fixture
-def threads(classifier: Classifier) -> tuple[Service, list[int]]:
-    """A service, and the threads that its passes run in."""
+def watched(classifier: Classifier) -> Watched:
     seen: list[int] = []
 
     class Noting(torch.nn.Module):
@@ -128,113 +154,73 @@ def threads(classifier: Classifier) -> tuple[Service, list[int]]:
     service = make_service(classifier, "tiny", Limits(threads=1))
     model = service.models.find()
     service.models.put(replace(model, fast=replace(model.fast, net=Noting().eval())))
-    return service, seen
+    return Watched(service, Caller(create_api(service)), seen)
 
 
-def test_a_lone_caller_is_answered_in_the_event_loop(threads: tuple[Service, list[int]]) -> None:
-    service, seen = threads
-    stopwatch, here = service.models.find().stopwatch, threading.get_ident()
-    ask = Caller(create_api(service))
-
-    def answer(data: bytes = png(0)) -> Any:
-        # As on a machine without other work.
-        stopwatch.seconds = min(stopwatch.seconds, 0.001)
-        found = ask("POST", "/predict", content=data, headers=RAW)
-        assert found.status_code == 200
-        return found.json()
-
-    first = answer()
-    assert seen[-1] != here  # the first of a caller
-    assert answer() == first and seen[-1] == here
-    assert 0 < stopwatch.seconds != 0.001
-    answer(png(0, (256, 256)))
-    assert seen[-1] != here  # its file is too large
-    flat = io.BytesIO()
-    Image.new("RGB", (256, 257)).save(flat, "PNG")
-    answer(flat.getvalue())
-    assert len(flat.getvalue()) < 2000 and seen[-1] != here  # its pixels are too many
-    answer()
-    assert seen[-1] == here
-    stopwatch.seconds = 0.006
-    ask("POST", "/predict", content=png(0), headers=RAW)
-    assert seen[-1] != here  # the network is too slow
-    answer()
-    assert seen[-1] == here
-    gif = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(gif, "GIF")
-    answer(gif.getvalue())
-    assert seen[-1] != here  # its format says little of the time that it takes
-    tensor = ask("POST", PATH, json=PIXELS)
-    assert tensor.status_code == 200 and seen[-1] == here
+def file_of(kind: str, size: tuple[int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size).save(buffer, kind)
+    return buffer.getvalue()
 
 
-def test_how_long_a_lone_image_took_is_measured_in_either_thread(
-    threads: tuple[Service, list[int]],
-) -> None:
-    service, seen = threads
-    stopwatch, here = service.models.find().stopwatch, threading.get_ident()
-    ask = Caller(create_api(service))
-    ask("POST", "/predict", content=png(0), headers=RAW)
-    assert 0 < stopwatch.seconds < math.inf and seen[-1] != here
-    stopwatch.seconds = 1e-9
-    ask("POST", "/predict", content=png(0), headers=RAW)
-    assert stopwatch.seconds > 1e-9 and seen[-1] == here
+def test_a_lone_caller_is_answered_in_the_event_loop(watched: Watched) -> None:
+    assert not watched.is_here(png(0))  # the first of a caller
+    first = watched.post(png(0)).json()
+    assert watched.seen[-1] == threading.get_ident()
+    assert watched.is_here(file_of("JPEG", (256, 256)))
+    assert not watched.is_here(png(0, (256, 256)))  # its file is too large
+    many = file_of("PNG", (256, 257))
+    assert len(many) < 2000 and not watched.is_here(many)  # its pixels are too many
+    assert not watched.is_here(file_of("GIF", (8, 8)))  # its format may take long all the same
+    assert watched.is_here(png(0), 0.0049)
+    assert not watched.is_here(png(0), 0.0051)  # the network is too slow
+    assert watched.post(png(0), 1.0).json() == first
+    watched.stopwatch.seconds = 0.001
+    assert watched.ask("POST", PATH, json=PIXELS).status_code == 200
+    assert watched.seen[-1] == threading.get_ident()
 
 
-def test_a_bad_image_does_not_make_a_network_look_fast(threads: tuple[Service, list[int]]) -> None:
-    service, seen = threads
-    stopwatch, here = service.models.find().stopwatch, threading.get_ident()
-    ask = Caller(create_api(service))
-    for seconds, place in ((1.0, False), (0.001, True)):
-        stopwatch.seconds = seconds
-        passes = len(seen)
-        bad = ask("POST", "/predict", content=b"no image", headers=RAW)
+def test_how_long_a_lone_image_took_is_measured_in_either_thread(watched: Watched) -> None:
+    assert not watched.is_here(png(0), math.inf)
+    assert 0 < watched.stopwatch.seconds < math.inf
+    assert watched.is_here(png(0), 1e-9)
+    assert watched.stopwatch.seconds > 1e-9
+
+
+def test_a_bad_image_does_not_make_a_network_look_fast(watched: Watched) -> None:
+    watched.post(png(0))
+    passes = len(watched.seen)
+    for seconds in (1.0, 0.001):
+        bad = watched.post(b"no image", seconds)
         assert bad.status_code == 422 and "not an image" in bad.json()["detail"]
-        assert len(seen) == passes and stopwatch.seconds >= seconds
-        stopwatch.seconds = min(stopwatch.seconds, seconds)  # the machine may be busy
-        ask("POST", "/predict", content=png(0), headers=RAW)
-        assert (seen[-1] == here) is place
+        assert len(watched.seen) == passes and watched.stopwatch.seconds >= seconds
 
 
-def test_a_file_has_one_warning_for_a_lone_caller_too(threads: tuple[Service, list[int]]) -> None:
-    service, seen = threads
-    ask, frames = Caller(create_api(service)), io.BytesIO()
+def test_a_file_has_one_warning_for_a_lone_caller_too(watched: Watched) -> None:
+    frames = io.BytesIO()
     first, second = (Image.new("RGB", (8, 8), name) for name in ("red", "blue"))
     first.save(frames, "PNG", save_all=True, append_images=[second])
-    for _ in range(3):
-        service.models.find().stopwatch.seconds = 0.001
-        found = ask("POST", "/predict", content=frames.getvalue(), headers=RAW).json()
-        assert len(found["predictions"][0]["warnings"]) == 1
-    assert seen[-1] == threading.get_ident()
+    for is_here in (False, True, True):
+        (found,) = watched.post(frames.getvalue()).json()["predictions"]
+        assert len(found["warnings"]) == 1
+        assert (watched.seen[-1] == threading.get_ident()) is is_here
 
 
-def test_who_is_not_alone_is_not_answered_in_the_event_loop(
-    threads: tuple[Service, list[int]],
-) -> None:
-    service, seen = threads
-    stopwatch, here = service.models.find().stopwatch, threading.get_ident()
-    ask = Caller(create_api(service))
-    for _ in range(2):
-        stopwatch.seconds = 0.001
-        ask("POST", "/predict", content=png(0), headers=RAW)
-    assert seen[-1] == here
-    stopwatch.seconds = 0.001
+def test_who_is_not_alone_is_not_answered_in_the_event_loop(watched: Watched) -> None:
+    service = watched.service
+    watched.post(png(0))
+    assert watched.is_here(png(0))
     with service.capacity.enter() as slot:
         slot.grow(images=1)
-        ask("POST", "/predict", content=png(0), headers=RAW)
-    assert seen[-1] != here
+        assert not watched.is_here(png(0))
     for busy in (service.reader, service.predictor, service.explainer, service.loader):
-        stopwatch.seconds = 0.001
         busy._computing += 1  # for somebody who has left, or who waits for something else
-        ask("POST", "/predict", content=png(0), headers=RAW)
-        assert seen[-1] != here
+        assert not watched.is_here(png(0))
         busy._computing -= 1
-    stopwatch.seconds = 0.001
-    ask("POST", "/predict", content=png(0), headers=RAW)
-    assert seen[-1] == here
+    assert watched.is_here(png(0))
     two = [("p", (f"{number}.png", png(number))) for number in range(2)]
-    ask("POST", "/predict", files=two)
-    assert seen[-1] != here
+    assert watched.ask("POST", "/predict", files=two).status_code == 200
+    assert watched.seen[-1] != threading.get_ident()
 
 
 def test_an_image_without_an_answer_is_a_problem_of_a_lone_caller_too(
